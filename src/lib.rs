@@ -1,1 +1,4 @@
+//! Bias-only fine-tuning (BitFit) of BERT-family encoders.
 
+pub mod backend;
+pub mod batch;
