@@ -1,1 +1,3 @@
+//! Fine-tuning of BERT-family encoders by their bias terms alone (BitFit, arXiv 2106.10199).
 
+pub mod error;
