@@ -1,3 +1,5 @@
 //! Fine-tuning of BERT-family encoders by their bias terms alone (BitFit, arXiv 2106.10199).
 
+pub mod biases;
 pub mod error;
+pub mod train;
