@@ -1,4 +1,9 @@
-//! Bias-only fine-tuning (BitFit) of BERT-family encoders.
+//! Fine-tuning of BERT-family encoders by their bias terms alone (BitFit, arXiv 2106.10199).
 
 pub mod backend;
 pub mod batch;
+pub mod biases;
+pub mod error;
+pub mod model;
+pub mod rng;
+pub mod train;

@@ -1,0 +1,5 @@
+//! Training: the settings of a run, its schedule, its measures, and what it leaves on disk.
+
+pub mod config;
+pub mod metrics;
+pub mod schedule;
