@@ -55,8 +55,8 @@ impl ModelConfig {
     /// Names the file and the key that is missing, of the wrong type, out of range or not supported.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
@@ -156,13 +156,15 @@ struct Keys<'a>(&'a Map<String, Value>);
 
 impl Keys<'_> {
     fn get(&self, key: &str) -> Result<&Value> {
-        self.0
-            .get(key)
-            .with_context(|| format!("the key `{key}` is missing; is this an encoder's config.json?"))
+        self.0.get(key).with_context(|| {
+            format!("the key `{key}` is missing; is this an encoder's config.json?")
+        })
     }
 
     fn string(&self, key: &str) -> Result<&str> {
-        self.get(key)?.as_str().with_context(|| format!("`{key}` is not a string"))
+        self.get(key)?
+            .as_str()
+            .with_context(|| format!("`{key}` is not a string"))
     }
 
     fn optional_string(&self, key: &str) -> Result<Option<&str>> {
@@ -178,7 +180,12 @@ impl Keys<'_> {
             .as_u64()
             .filter(|&n| n <= u64::from(u32::MAX))
             .map(|n| n as usize)
-            .with_context(|| format!("`{key}` is {value}, not a whole number from 0 to {}", u32::MAX))
+            .with_context(|| {
+                format!(
+                    "`{key}` is {value}, not a whole number from 0 to {}",
+                    u32::MAX
+                )
+            })
     }
 
     /// A size: from 1 to a million, so that products of a few sizes cannot overflow.
@@ -206,7 +213,10 @@ impl Keys<'_> {
 
     fn fraction(&self, key: &str, default: f32) -> Result<f32> {
         let p = self.number(key, Some(f64::from(default)))? as f32;
-        ensure!(p < 1.0, "`{key}` is {p}; a dropout probability lies in [0, 1)");
+        ensure!(
+            p < 1.0,
+            "`{key}` is {p}; a dropout probability lies in [0, 1)"
+        );
         Ok(p)
     }
 }
@@ -235,7 +245,10 @@ mod tests {
         let c = with("hidden_dropout_prob", 0.2.into()).unwrap();
         assert_eq!(c.norm_eps, 1e-12);
         assert_eq!((c.hidden_dropout, c.attention_dropout), (0.2, 0.1));
-        assert_eq!(c.classifier_dropout, 0.2, "falls back to hidden_dropout_prob");
+        assert_eq!(
+            c.classifier_dropout, 0.2,
+            "falls back to hidden_dropout_prob"
+        );
         assert_eq!((c.max_len(), c.head_dim()), (512, 32));
     }
 
@@ -264,14 +277,22 @@ mod tests {
         for (key, value, named) in [
             ("model_type", Value::from("deberta-v2"), "deberta-v2"),
             ("hidden_act", "silu".into(), "silu"),
-            ("position_embedding_type", "relative_key".into(), "relative_key"),
+            (
+                "position_embedding_type",
+                "relative_key".into(),
+                "relative_key",
+            ),
             ("is_decoder", true.into(), "is_decoder"),
             ("num_attention_heads", 7.into(), "multiple"),
             ("hidden_size", 0.into(), "hidden_size"),
             ("hidden_size", Value::from(-3), "hidden_size"),
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
-            ("max_position_embeddings", 1.into(), "max_position_embeddings"),
+            (
+                "max_position_embeddings",
+                1.into(),
+                "max_position_embeddings",
+            ),
         ] {
             let error = format!("{:#}", with(key, value).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -51,16 +51,32 @@ pub struct Params {
 impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
     pub fn new(items: Vec<NewParam>) -> Self {
-        let trainable = items.iter().filter(|p| p.trains).map(|p| p.values.len()).sum();
+        let trainable = items
+            .iter()
+            .filter(|p| p.trains)
+            .map(|p| p.values.len())
+            .sum();
         let total: usize = items.iter().map(|p| p.values.len()).sum();
         let mut values = vec![0.0; total];
         let (mut next_trained, mut next_frozen) = (0, trainable);
         let list = items
             .into_iter()
             .map(|p| {
-                debug_assert_eq!(p.values.len(), p.shape.iter().product::<usize>(), "{}", p.name);
-                let next = if p.trains { &mut next_trained } else { &mut next_frozen };
-                let range = ParamRange { offset: *next, len: p.values.len() };
+                debug_assert_eq!(
+                    p.values.len(),
+                    p.shape.iter().product::<usize>(),
+                    "{}",
+                    p.name
+                );
+                let next = if p.trains {
+                    &mut next_trained
+                } else {
+                    &mut next_frozen
+                };
+                let range = ParamRange {
+                    offset: *next,
+                    len: p.values.len(),
+                };
                 *next += range.len;
                 values[range.offset..range.offset + range.len].copy_from_slice(&p.values);
                 Param {
@@ -73,7 +89,11 @@ impl Params {
                 }
             })
             .collect();
-        Self { list, values, trainable }
+        Self {
+            list,
+            values,
+            trainable,
+        }
     }
 
     /// All parameters, in the order of the forward pass.
@@ -94,6 +114,22 @@ impl Params {
     /// The whole vector before training.
     pub fn initial(&self) -> &[f32] {
         &self.values
+    }
+
+    /// The range of the whole vector.
+    pub fn whole(&self) -> ParamRange {
+        ParamRange {
+            offset: 0,
+            len: self.values.len(),
+        }
+    }
+
+    /// The range of all that trains.
+    pub fn trained_range(&self) -> ParamRange {
+        ParamRange {
+            offset: 0,
+            len: self.trainable,
+        }
     }
 
     /// Overwrites initial values (a task head given by the user).
@@ -141,8 +177,17 @@ mod tests {
         assert_eq!(params.initial(), [2.0, 3.0, 6.0, 1.0, 4.0, 5.0]);
         assert_eq!(params.trainable(), 3);
         let d = params.range("trained d");
-        assert_eq!((d, params.if_trained(d)), (ParamRange { offset: 2, len: 1 }, Some(d)));
+        assert_eq!(
+            (d, params.if_trained(d)),
+            (ParamRange { offset: 2, len: 1 }, Some(d))
+        );
         assert_eq!(params.if_trained(params.range("frozen a")), None);
-        assert_eq!(params.trained().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["trained b", "trained d"]);
+        assert_eq!(
+            params
+                .trained()
+                .map(|p| p.name.as_str())
+                .collect::<Vec<_>>(),
+            ["trained b", "trained d"]
+        );
     }
 }

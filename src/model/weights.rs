@@ -58,8 +58,8 @@ impl Weights {
         }
         let text = std::fs::read_to_string(&index)
             .with_context(|| format!("cannot read {}", index.display()))?;
-        let index_json: Index =
-            serde_json::from_str(&text).with_context(|| format!("{} is broken", index.display()))?;
+        let index_json: Index = serde_json::from_str(&text)
+            .with_context(|| format!("{} is broken", index.display()))?;
         let mut names: Vec<_> = index_json.weight_map.into_values().collect();
         names.sort();
         names.dedup();
@@ -68,7 +68,9 @@ impl Weights {
             .into_iter()
             .map(|name| {
                 ensure!(
-                    Path::new(&name).file_name().is_some_and(|file| file == name.as_str()),
+                    Path::new(&name)
+                        .file_name()
+                        .is_some_and(|file| file == name.as_str()),
                     "{}: the shard name `{name}` is not a plain file name",
                     index.display()
                 );
@@ -117,7 +119,11 @@ impl Weights {
                 )
             })?
             .to_owned();
-        Ok(Self { shards, owner, prefix })
+        Ok(Self {
+            shards,
+            owner,
+            prefix,
+        })
     }
 
     /// Whether the encoder has a tensor of this name.
@@ -133,7 +139,9 @@ impl Weights {
             .flat_map(|shard| shard.metadata.tensors())
             .map(|(name, info)| {
                 let inside = name.strip_prefix(&self.prefix).is_some_and(|rest| {
-                    ["embeddings.", "encoder.", "pooler."].iter().any(|part| rest.starts_with(part))
+                    ["embeddings.", "encoder.", "pooler."]
+                        .iter()
+                        .any(|part| rest.starts_with(part))
                 });
                 (name, info.shape.clone(), inside)
             })
@@ -159,7 +167,10 @@ impl Weights {
             }
         }
         let &shard = self.owner.get(&full).with_context(|| {
-            format!("{}: the tensor `{full}` is missing", self.shards[0].path.display())
+            format!(
+                "{}: the tensor `{full}` is missing",
+                self.shards[0].path.display()
+            )
         })?;
         self.shards[shard].get(&full, shape)
     }
@@ -185,14 +196,25 @@ impl Shard {
         let map = unsafe { Mmap::map(&file) }
             .with_context(|| format!("cannot map {} into memory", path.display()))?;
         let (header, metadata) = SafeTensors::read_metadata(&map).with_context(|| {
-            format!("{} is truncated or is not a safetensors file", path.display())
+            format!(
+                "{} is truncated or is not a safetensors file",
+                path.display()
+            )
         })?;
-        Ok(Self { path, map, metadata, data: header + 8 })
+        Ok(Self {
+            path,
+            map,
+            metadata,
+            data: header + 8,
+        })
     }
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let place = || format!("{}: tensor `{name}`", self.path.display());
-        let info = self.metadata.info(name).with_context(|| format!("{} is missing", place()))?;
+        let info = self
+            .metadata
+            .info(name)
+            .with_context(|| format!("{} is missing", place()))?;
         ensure!(
             info.shape == shape,
             "{} has shape {:?}, but config.json asks for {shape:?}",
@@ -205,7 +227,10 @@ impl Shard {
             Dtype::F32 => from_le(bytes, f32::from_le_bytes),
             Dtype::F16 => from_le(bytes, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => from_le(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            other => bail!("{} has type {other:?}; f32, f16 and bf16 are supported", place()),
+            other => bail!(
+                "{} has type {other:?}; f32, f16 and bf16 are supported",
+                place()
+            ),
         };
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
             bail!(
