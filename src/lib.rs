@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod batch;
 pub mod biases;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod model;

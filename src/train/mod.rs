@@ -3,4 +3,5 @@
 pub mod config;
 pub mod evaluate;
 pub mod metrics;
+pub mod output;
 pub mod schedule;
