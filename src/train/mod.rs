@@ -5,3 +5,4 @@ pub mod evaluate;
 pub mod metrics;
 pub mod output;
 pub mod schedule;
+pub mod steps;
