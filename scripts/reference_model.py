@@ -188,6 +188,14 @@ def collate(encodings, pad_id):
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
+def longest(config, asked=None):
+    """Tokens that fit the model's position table, or `asked` if that is less. RoBERTa's first position is
+    pad_token_id + 1."""
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+    room = config.max_position_embeddings - offset
+    return min(room, asked) if asked else room
+
+
 def encode(tokenizer, text, pair, max_length=None):
     """(ids, type_ids) of a text or a pair; type_ids are 0 where the tokenizer has none (RoBERTa)."""
     options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
