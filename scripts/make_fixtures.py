@@ -7,7 +7,7 @@
 
 The committed files were made with Python 3.11, torch 2.15.0, transformers 5.23.0, tokenizers 0.23.3,
 safetensors 0.8.0, numpy 2.4.6 on x86-64, one thread; versions.json beside them repeats it. Set-up:
-    pip install torch==2.15.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0 numpy==2.4.6
+    pip install -r scripts/requirements.txt
 The layout of every file is described in tests/fixtures/parity/README.md.
 """
 import argparse
@@ -127,11 +127,6 @@ def relative(value, exact):
     return float((value.double() - exact).norm() / exact.norm())
 
 
-def stored_name(name, spec_name):
-    """The name in the fixture: as in the checkpoint's own file, so without prefix for `bert-mean`."""
-    return ref.PREFIX.sub("", name) if spec_name == "bert-mean" else name
-
-
 def check_loaded(model, folder):
     """Stops if transformers left any encoder parameter at a fresh random value instead of the file's."""
     stored = {}
@@ -189,8 +184,8 @@ def write_batch(name, spec, folder, index, rows, tokenizer):
     for layer, hidden in enumerate(out["hidden"]):
         tensors[f"hidden.{layer}"] = packed(hidden, mask)
     for key, value in grads.items():
-        tensors[f"grad.{stored_name(key, name)}"] = value
-        tensors[f"after10.{stored_name(key, name)}"] = after[key]
+        tensors[f"grad.{key}"] = value
+        tensors[f"after10.{key}"] = after[key]
     file = f"batch_{index}.safetensors"
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / file)
 

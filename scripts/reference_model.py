@@ -6,6 +6,7 @@ compare with), so that both mean the same thing by "BitFit", "mean pooling" and 
 Needs torch and transformers; see the version note in make_fixtures.py.
 """
 import re
+import sys
 
 import torch
 from torch import nn
@@ -90,22 +91,22 @@ def bias_kind(name):
 
 
 def parse_biases(spec):
-    """`all` or a comma list of names, each with an optional `@A..B` (layers A to B, B not included)."""
+    """`all` (None) or a comma list of names, each with an optional layer range, both ends included: `query`,
+    `intermediate@4..6`, `output@2`, `key@3..`, `value@..1`. Returns [(name, first, last)]."""
     if spec == "all":
         return None
     wanted = []
     for part in spec.split(","):
-        kind, _, layers = part.strip().partition("@")
+        kind, at, layers = part.strip().partition("@")
         if kind not in LAYER_KINDS and kind not in OTHER_KINDS:
             known = ", ".join(list(LAYER_KINDS) + list(OTHER_KINDS))
             raise SystemExit(f"unknown bias name '{kind}'; known: all, {known}")
-        span = None
-        if layers:
-            found = re.fullmatch(r"(\d+)\.\.(\d+)", layers)
-            if not found:
-                raise SystemExit(f"'{part}': write a layer range as {kind}@4..6")
-            span = range(int(found.group(1)), int(found.group(2)))
-        wanted.append((kind, span))
+        first, dots, last = layers.partition("..")
+        if at and not re.fullmatch(r"\d+(\.\.\d*)?|\.\.\d+", layers):
+            raise SystemExit(f"'{part}': write a layer range as {kind}@4..6, {kind}@4, {kind}@4.. or {kind}@..6")
+        if at and not dots:
+            last = first
+        wanted.append((kind, int(first or 0), int(last) if last else sys.maxsize))
     return wanted
 
 
@@ -122,7 +123,8 @@ def trainables(model, method="bitfit", biases="all"):
             chosen[name] = parameter
         elif method == "bitfit" and kind is not None:
             if wanted is None or any(
-                kind[0] == want and (span is None or kind[1] in span) for want, span in wanted
+                kind[0] == want and (kind[1] is None or first <= kind[1] <= last)
+                for want, first, last in wanted
             ):
                 chosen[name] = parameter
         parameter.requires_grad_(name in chosen or name in head)

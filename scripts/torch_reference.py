@@ -6,7 +6,7 @@
         --pooling cls --init-head head.safetensors --no-shuffle --dropout 0 --steps 30
     # a whole run
     python3 scripts/torch_reference.py --model .cache/models/minilm --train train.tsv --dev dev.tsv \\
-        --epochs 3 --schedule linear --warmup 0.06 --dropout 0
+        --epochs 3 --batch-size 32 --warmup 0.06 --dropout 0
     # a head file for both, and nothing else
     python3 scripts/torch_reference.py --model .cache/models/minilm --write-head head.safetensors --seed 7 --labels 2
 
@@ -14,12 +14,14 @@ Prints JSON lines: {"step", "epoch", "loss", "lr", "grad_norm", "tokens", "secon
 over the batch before the update; grad_norm: before clipping), {"step", "epoch", "eval": {...}} after every
 epoch, and {"summary": {...}} at the end. Batches are padded to their longest text. Batches are consecutive rows
 (of the file with --no-shuffle, of a seeded permutation otherwise) and the last, smaller one is used. Classes
-are numbered in sorted order. The schedule and the optimizer are those of reference_model.py.
+are numbered in sorted order, integers as numbers. The schedule and the optimizer are those of reference_model.py.
 
-Needs torch, transformers, safetensors and scikit-learn; see make_fixtures.py for the versions it was used with.
+Needs torch, transformers, safetensors and scikit-learn; see requirements.txt.
 """
 import argparse
 import json
+import math
+import re
 import resource
 import sys
 import time
@@ -52,6 +54,12 @@ def read_tsv(path, text, pair, label):
     return pick(text), pairs, pick(label)
 
 
+def class_names(labels):
+    """The distinct labels: in numerical order where all are integers, else in the order of their characters."""
+    distinct = sorted(set(labels))
+    return sorted(distinct, key=int) if all(re.fullmatch(r"-?\d+", v) for v in distinct) else distinct
+
+
 class Data:
     """A tokenized file. Labels become class numbers or floats."""
 
@@ -61,7 +69,7 @@ class Data:
         if args.task == "regression":
             self.labels, self.classes = torch.tensor([float(v) for v in labels]), None
         else:
-            self.classes = classes or sorted(set(labels))
+            self.classes = classes or class_names(labels)
             unseen = sorted(set(labels) - set(self.classes))
             if unseen:
                 raise SystemExit(f"{path}: label '{unseen[0]}' is not in the training file")
@@ -142,14 +150,14 @@ def parse():
     p.add_argument("--eps", type=float, default=1e-6)
     p.add_argument("--weight-decay", type=float, default=0.0)
     p.add_argument("--schedule", choices=["constant", "linear"], default="linear")
-    p.add_argument("--warmup", type=float, default=0.06, help="below 1 a fraction of all steps, else steps")
+    p.add_argument("--warmup", default="0", help="steps (100), or a fraction of all steps (0.06), rounded up")
     p.add_argument("--epochs", type=int, default=3)
     p.add_argument("--steps", type=int, help="stop after so many steps; the schedule ends there too")
-    p.add_argument("--batch-size", type=int, default=32)
+    p.add_argument("--batch-size", type=int, default=16)
     p.add_argument("--clip-norm", type=float, default=1.0, help="0 is off")
     p.add_argument("--max-length", type=int, help="default: what the model's positions allow")
     p.add_argument("--dropout", type=float, help="default: the model's config")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=int, default=42)
     p.add_argument("--no-shuffle", action="store_true")
     p.add_argument("--init-head", metavar="FILE")
     p.add_argument("--write-head", metavar="FILE")
@@ -173,9 +181,9 @@ def train(model, data, dev, args, pad_id):
     count = len(data.encodings)
     per_epoch = -(-count // args.batch_size)
     total = args.steps or args.epochs * per_epoch
-    warmup = args.warmup if args.warmup >= 1 else args.warmup * total
+    warmup = int(args.warmup) if args.warmup.isdigit() else math.ceil(float(args.warmup) * total)
     chosen = ref.trainables(model, args.method, args.biases)
-    optimizer = ref.Optimizer(chosen.values(), args.lr, total, args.schedule, int(warmup), args.clip_norm,
+    optimizer = ref.Optimizer(chosen.values(), args.lr, total, args.schedule, warmup, args.clip_norm,
                               tuple(args.betas), args.eps, args.weight_decay)
     shuffler = numpy.random.default_rng(args.seed)
     model.train()
