@@ -2,5 +2,8 @@
 
 pub mod biases;
 pub mod cli;
+pub mod container;
+pub mod delta;
 pub mod error;
+pub mod files;
 pub mod train;

@@ -1,6 +1,8 @@
 //! Training: the settings of a run, its schedule, its measures, and what it leaves on disk.
 
+pub mod checkpoint;
 pub mod config;
+pub mod fingerprint;
 pub mod metrics;
 pub mod output;
 pub mod schedule;
