@@ -41,13 +41,7 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         let json_kind = cause
             .downcast_ref::<serde_json::Error>()
             .and_then(serde_json::Error::io_error_kind);
-        let csv_kind = cause
-            .downcast_ref::<csv::Error>()
-            .and_then(|error| match error.kind() {
-                csv::ErrorKind::Io(error) => Some(error.kind()),
-                _ => None,
-            });
-        [io_kind, json_kind, csv_kind].contains(&Some(io::ErrorKind::BrokenPipe))
+        [io_kind, json_kind].contains(&Some(io::ErrorKind::BrokenPipe))
     })
 }
 
@@ -113,8 +107,6 @@ mod tests {
         assert_eq!(exit_code(&plain), 0);
         let json = anyhow::Error::new(serde_json::Error::io(broken()));
         assert_eq!(exit_code(&json), 0);
-        let csv = anyhow::Error::new(csv::Error::from(broken()));
-        assert_eq!(exit_code(&csv), 0);
         assert_eq!(
             exit_code(&anyhow::Error::new(io::Error::from(
                 io::ErrorKind::NotFound

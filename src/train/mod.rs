@@ -2,7 +2,9 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod evaluate;
 pub mod fingerprint;
 pub mod metrics;
 pub mod output;
 pub mod schedule;
+pub mod steps;
