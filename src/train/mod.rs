@@ -6,5 +6,6 @@ pub mod evaluate;
 pub mod fingerprint;
 pub mod metrics;
 pub mod output;
+pub mod progress;
 pub mod schedule;
 pub mod steps;
