@@ -345,3 +345,7 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
+
+#[cfg(test)]
+#[path = "formats_tests.rs"]
+mod tests;
