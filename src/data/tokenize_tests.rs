@@ -350,12 +350,14 @@ fn unusable_folders_are_refused_with_what_is_needed() {
     assert!(error(&[("vocab.txt", "the\nfilm\n")], options(64)).contains("\"[CLS]\" is not in it"));
     let files = [("vocab.txt", BERT), ("tokenizer_config.json", "{")];
     assert!(error(&files, options(64)).contains("tokenizer_config.json"));
+    let vocab = r#"{"<s>": 0, "</s>": 1, "a": 2}"#;
+    let message = error(
+        &[("vocab.json", vocab), ("merges.txt", "a b\n")],
+        options(64),
+    );
     assert!(
-        error(
-            &[("vocab.json", "{}"), ("merges.txt", "a b\n")],
-            options(64)
-        )
-        .contains("vocab.json and merges.txt")
+        message.contains("vocab.json with merges.txt: "),
+        "{message}"
     );
 }
 
