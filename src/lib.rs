@@ -1,3 +1,11 @@
+//! Fine-tuning of BERT-family encoders by their bias terms alone (BitFit, arXiv 2106.10199).
+
+pub mod backend;
 pub mod batch;
+pub mod biases;
+pub mod cli;
 pub mod data;
+pub mod error;
+pub mod model;
 pub mod rng;
+pub mod train;
