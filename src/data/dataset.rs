@@ -198,7 +198,7 @@ mod tests {
                 prop_assert_eq!(&batch.positions[span.clone()], &ascending[..]);
                 // Type 1 begins right after the first [SEP] of a pair.
                 let first_sep = data.ids(pick).iter().position(|&id| id == 3).unwrap();
-                let second = rows[pick].text_pair.is_some();
+                let second = rows[pick].text_pair.as_ref().is_some_and(|t| !t.is_empty());
                 let types: Vec<u32> = (0..span.len()).map(|t| u32::from(second && t > first_sep)).collect();
                 prop_assert_eq!(&batch.type_ids[span], &types[..]);
             }

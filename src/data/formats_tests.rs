@@ -66,10 +66,10 @@ fn byte_order_mark_crlf_and_blank_lines_at_the_end_are_accepted() {
 #[test]
 fn pairs_and_json_labels_of_every_kind_are_read() {
     let jsonl = "{\"premise\": \"p\", \"hypothesis\": \"h\", \"label\": \"yes\"}\n\
-                 {\"premise\": \"p\", \"hypothesis\": \"\", \"label\": -1.5, \"more\": [1]}\n";
+                 {\"premise\": \"p\", \"hypothesis\": null, \"label\": -1.5, \"more\": [1]}\n";
     let rows = read(Format::Jsonl, jsonl, LabelUse::Required).unwrap();
     assert_eq!(rows[0].text_pair.as_deref(), Some("h"));
-    assert_eq!(rows[1].text_pair.as_deref(), Some(""));
+    assert_eq!(rows[1].text_pair, None);
     assert_eq!(rows[1].label.as_deref(), Some("-1.5"));
 }
 
@@ -77,7 +77,7 @@ fn pairs_and_json_labels_of_every_kind_are_read() {
 fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
     let input = "text,label\n\"a\nb\n\",x\nc,y\nd\n";
     let message = refused(Format::Csv, input);
-    assert_eq!(message, "f:6: 1 fields where the header has 2");
+    assert_eq!(message, "f:6: 1 field(s) where the header has 2");
     let rows = labelled(Format::Csv, &input[..input.len() - 2]);
     assert_eq!(rows, [row(2, "a\nb\n", "x"), row(5, "c", "y")]);
 }
@@ -86,11 +86,11 @@ fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
 fn ragged_rows_are_refused_with_their_line() {
     assert_eq!(
         refused(Format::Tsv, "text\tlabel\na\tx\nb\n"),
-        "f:3: 1 fields where the header has 2"
+        "f:3: 1 field(s) where the header has 2"
     );
     assert_eq!(
         refused(Format::Tsv, "text\tlabel\na\tx\ty\n"),
-        "f:2: 3 fields where the header has 2"
+        "f:2: 3 field(s) where the header has 2"
     );
 }
 
@@ -263,7 +263,7 @@ fn a_table_is_a_whole_file_and_names_it_in_errors() {
     let message = Table::read(&path, &options).unwrap_err().to_string();
     assert_eq!(
         message,
-        format!("{}:2: 1 fields where the header has 2", path.display())
+        format!("{}:2: 1 field(s) where the header has 2", path.display())
     );
     let message = Table::read(&folder.path().join("no.csv"), &options)
         .unwrap_err()

@@ -171,7 +171,9 @@ impl TextTokenizer {
             encoding.map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
         };
         let first = words(&row.text)?;
-        let second = row.text_pair.as_deref().map(words).transpose()?;
+        // An empty partner is no partner, so that one file can hold pairs and single texts.
+        let partner = row.text_pair.as_deref().filter(|text| !text.is_empty());
+        let second = partner.map(words).transpose()?;
         let template = match (&second, &self.pair) {
             (None, _) => &self.single,
             (Some(_), Some(pair)) => pair,

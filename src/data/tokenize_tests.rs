@@ -223,7 +223,7 @@ fn empty_texts_are_counted_and_keep_their_special_tokens() {
         row("", None),
         row(" \t", None),
         row("film", None),
-        row("film", Some("")),
+        row("film", Some(" ")),
         row("", Some("film")),
     ];
     let out = tokenizer.encode(&rows, &|_| ()).unwrap();
@@ -236,6 +236,13 @@ fn empty_texts_are_counted_and_keep_their_special_tokens() {
     );
     assert_eq!(out.ends, [2, 4, 7, 11, 15]);
     assert_eq!(out.ids[..4], [2, 3, 2, 3]);
+}
+
+#[test]
+fn an_empty_partner_makes_a_single_text() {
+    let out = encode(&bert("{}", 512), "film", Some(""));
+    assert_eq!(out.ids, [2, 6, 3]);
+    assert_eq!(out.counts, TextCounts::default());
 }
 
 #[test]
