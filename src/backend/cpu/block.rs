@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn products_match_plain_sums_for_every_remainder_and_both_orientations() {
         for m in 1..14 {
-            for (n, k) in [(1, 3), (16, 1), (17, 5), (40, 33)] {
+            for (n, k) in [(1usize, 3usize), (16, 1), (17, 5), (40, 33)] {
                 let wide = n.next_multiple_of(LANES);
                 let value = |i: usize| ((i * 37) % 19) as f32 - 9.0;
                 let a: Vec<f32> = (0..m * k).map(value).collect();
