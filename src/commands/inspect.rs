@@ -6,7 +6,7 @@ use crate::cli::InspectArgs;
 use crate::delta::Delta;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::weights::Weights;
-use crate::table::Table;
+use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
 use anyhow::{Context, Result};
 
@@ -26,19 +26,29 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
     let list = weights.list();
     let size = |shape: &[usize]| shape.iter().product::<usize>();
     // Position ids are numbers, not parameters.
-    let list: Vec<_> = list.into_iter().filter(|(name, ..)| !name.ends_with("position_ids")).collect();
-    let total: usize =
-        list.iter().filter(|(_, _, inside)| *inside).map(|(_, shape, _)| size(shape)).sum();
+    let list: Vec<_> = list
+        .into_iter()
+        .filter(|(name, ..)| !name.ends_with("position_ids"))
+        .collect();
+    let total: usize = list
+        .iter()
+        .filter(|(_, _, inside)| *inside)
+        .map(|(_, shape, _)| size(shape))
+        .sum();
 
-    let mut table = Table::new(["component", "symbol", "parameters", "share", "trains"]);
+    let mut table = TextTable::new(["component", "symbol", "parameters", "share", "trains"]);
     let percent = |n: usize| format!("{:.4} %", 100.0 * n as f64 / total as f64);
     let mut row = |name: &str, symbol: &str, n: usize, trains: usize| {
         table.row([
             name.to_owned(),
             symbol.to_owned(),
-            n.to_string(),
+            grouped(n),
             percent(n),
-            if trains == 0 { "-".to_owned() } else { trains.to_string() },
+            if trains == 0 {
+                "-".to_owned()
+            } else {
+                grouped(trains)
+            },
         ]);
     };
     let mut trained = 0;
@@ -70,9 +80,17 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         base.sha256
     );
     print!("{table}");
-    println!("--biases {biases} trains {trained} of {total} encoder parameters, {}", percent(trained));
-    let other: usize =
-        list.iter().filter(|(_, _, inside)| !inside).map(|(_, shape, _)| size(shape)).sum();
+    println!(
+        "--biases {biases} trains {} of {} encoder parameters, {}",
+        grouped(trained),
+        grouped(total),
+        percent(trained)
+    );
+    let other: usize = list
+        .iter()
+        .filter(|(_, _, inside)| !inside)
+        .map(|(_, shape, _)| size(shape))
+        .sum();
     if other > 0 {
         println!("the file also holds {other} parameters of other heads, which are not used");
     }
@@ -83,8 +101,12 @@ type Group = (&'static str, fn(&str) -> bool);
 
 /// The parameters that are not biases.
 const GROUPS: [Group; 4] = [
-    ("embedding tables", |n| n.contains("embeddings.") && n.ends_with("embeddings.weight")),
-    ("LayerNorm gains", |n| n.ends_with("LayerNorm.weight") || n.ends_with("LayerNorm.gamma")),
+    ("embedding tables", |n| {
+        n.contains("embeddings.") && n.ends_with("embeddings.weight")
+    }),
+    ("LayerNorm gains", |n| {
+        n.ends_with("LayerNorm.weight") || n.ends_with("LayerNorm.gamma")
+    }),
     ("weight matrices of the layers", |n| {
         n.contains("encoder.layer.") && n.ends_with(".weight") && !n.contains("LayerNorm")
     }),
@@ -100,7 +122,9 @@ fn counts(
 ) -> (usize, usize) {
     let width = component.width(config.hidden, config.intermediate);
     if component.per_layer() {
-        let layers = (0..config.layers).filter(|&i| biases.selects(component, Some(i))).count();
+        let layers = (0..config.layers)
+            .filter(|&i| biases.selects(component, Some(i)))
+            .count();
         return (config.layers * width, layers * width);
     }
     if !weights.has(&format!("{}.bias", component.module()))
@@ -110,7 +134,14 @@ fn counts(
     }
     // RoBERTa's head takes the place of a pooler that the file may hold.
     let used = component != Component::Pooler || config.family == Family::Bert;
-    (width, if used && biases.selects(component, None) { width } else { 0 })
+    (
+        width,
+        if used && biases.selects(component, None) {
+            width
+        } else {
+            0
+        },
+    )
 }
 
 /// Mean |Δb| by layer and component.
@@ -123,7 +154,12 @@ fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
         use super::trained::{task_spec, weight_type};
         use crate::backend::cpu::CpuBackend;
         let mut backend = CpuBackend::new(weight_type(delta.info.settings.weights));
-        crate::model::load::load(&base.folder, &base.config, &task_spec(&delta.info), &mut backend)?
+        crate::model::load::load(
+            &base.folder,
+            &base.config,
+            &task_spec(&delta.info),
+            &mut backend,
+        )?
     };
     let before = spec_model.params.initial().to_vec();
     super::trained::apply(&delta, &base.sha256, &mut spec_model)
@@ -133,8 +169,10 @@ fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
     let moved = |name: &str| -> Option<f64> {
         let param = spec_model.params.trained().find(|p| p.name == name)?;
         let range = param.range.offset..param.range.offset + param.range.len;
-        let sum: f64 =
-            range.clone().map(|i| f64::from(after[i] - before[i]).abs()).sum();
+        let sum: f64 = range
+            .clone()
+            .map(|i| f64::from(after[i] - before[i]).abs())
+            .sum();
         Some(sum / param.range.len as f64)
     };
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
@@ -152,17 +190,21 @@ fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
         println!("labels: {}", info.labels.join(", "));
     }
     println!("mean |Δb|:");
-    let kinds: Vec<Component> = Component::ALL.into_iter().filter(|c| c.per_layer()).collect();
-    let mut table = Table::with_header(
-        std::iter::once("layer").chain(kinds.iter().map(|c| c.name())).map(str::to_owned).collect(),
-    );
+    let kinds: Vec<Component> = Component::ALL
+        .into_iter()
+        .filter(|c| c.per_layer())
+        .collect();
+    let mut table = TextTable::new(std::iter::once("layer").chain(kinds.iter().map(|c| c.name())));
     for layer in 0..base.config.layers {
         let row = std::iter::once(layer.to_string())
             .chain(kinds.iter().map(|c| {
-                cell(moved(&format!("{prefix}encoder.layer.{layer}.{}.bias", c.module())))
+                cell(moved(&format!(
+                    "{prefix}encoder.layer.{layer}.{}.bias",
+                    c.module()
+                )))
             }))
-            .collect();
-        table.push(row);
+            .collect::<Vec<_>>();
+        table.row(row);
     }
     print!("{table}");
     for component in [Component::EmbeddingsLayerNorm, Component::Pooler] {

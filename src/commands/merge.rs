@@ -44,8 +44,11 @@ struct Array {
 pub fn run(args: &MergeArgs) -> Result<()> {
     let path = delta_path(&args.delta);
     let delta = Delta::read(&path)?;
-    let base = Base::open(args.model.as_deref().unwrap_or(&delta.info.settings.model), args.quiet)
-        .with_context(|| format!("the base model of {}", path.display()))?;
+    let base = Base::open(
+        args.model.as_deref().unwrap_or(&delta.info.settings.model),
+        args.quiet,
+    )
+    .with_context(|| format!("the base model of {}", path.display()))?;
     ensure!(
         !args.output.join("config.json").exists(),
         "--output {}: the folder holds a model already; name another",
@@ -55,7 +58,12 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
     let weights = weight_type(delta.info.settings.weights);
     let spec = task_spec(&delta.info);
-    let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
+    let mut model = load(
+        &base.folder,
+        &base.config,
+        &spec,
+        &mut CpuBackend::new(weights),
+    )?;
     super::trained::apply(&delta, &base.sha256, &mut model)
         .with_context(|| format!("delta {}", path.display()))?;
 
@@ -63,7 +71,10 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let mut tensors = encoder(&base, weights, spec.pooling)?;
     let mut head = Tensors::new();
     for (name, tensor) in &delta.tensors {
-        let array = Array { shape: tensor.shape.clone(), data: tensor.data.clone() };
+        let array = Array {
+            shape: tensor.shape.clone(),
+            data: tensor.data.clone(),
+        };
         if name.starts_with(prefix) {
             tensors.insert(name.clone(), array);
         } else {
@@ -101,14 +112,20 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     write_tensors(&args.output.join("model.safetensors"), &tensors)?;
     // The configuration last: a folder without one is not taken for a model.
     let config = config_json(&base, &delta, spec.pooling)?;
-    write_bytes_atomic(&args.output.join("config.json"), format!("{config:#}\n").as_bytes())?;
+    write_bytes_atomic(
+        &args.output.join("config.json"),
+        format!("{config:#}\n").as_bytes(),
+    )?;
     if weights == WeightType::F16 {
         say(
             args.quiet,
             "matrices are written as the run had them, rounded to 16 bits (stored as f32)",
         );
     }
-    say(args.quiet, format_args!("merged model: {}", args.output.display()));
+    say(
+        args.quiet,
+        format_args!("merged model: {}", args.output.display()),
+    );
     Ok(())
 }
 
@@ -129,7 +146,8 @@ fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensor
         }
         let mut data = file.get(name, &shape)?;
         if weights == WeightType::F16 && shape.len() == 2 {
-            data.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
+            data.iter_mut()
+                .for_each(|x| *x = f16::from_f32(*x).to_f32());
         }
         let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
@@ -165,10 +183,16 @@ fn config_json(base: &Base, delta: &Delta, pooling: PoolKind) -> Result<Value> {
             Task::Classification => delta.info.labels.clone(),
             Task::Regression => vec!["LABEL_0".into()],
         };
-        let id2label: Map<String, Value> =
-            labels.iter().enumerate().map(|(i, l)| (i.to_string(), l.as_str().into())).collect();
-        let label2id: Map<String, Value> =
-            labels.iter().enumerate().map(|(i, l)| (l.clone(), i.into())).collect();
+        let id2label: Map<String, Value> = labels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (i.to_string(), l.as_str().into()))
+            .collect();
+        let label2id: Map<String, Value> = labels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (l.clone(), i.into()))
+            .collect();
         let problem = match delta.info.task {
             Task::Classification => "single_label_classification",
             Task::Regression => "regression",
