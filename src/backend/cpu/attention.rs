@@ -135,13 +135,21 @@ impl<'a> Rows<'a> {
 
 /// `out [dim, wide] = (scale · rows)ᵀ`, padded with zeros.
 fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
-    for row in 0..len {
-        for (col, x) in rows.row(row, dim).iter().enumerate() {
-            out[col * wide + row] = x * scale;
+    // Sixteen rows at a time: the strided side is the reading one, and these rows' cache lines stay.
+    for from in (0..len).step_by(LANES) {
+        let count = LANES.min(len - from);
+        let block: [&[f32]; LANES] =
+            std::array::from_fn(|r| rows.row(from + r.min(count - 1), dim));
+        for (col, line) in out.chunks_exact_mut(wide).enumerate().take(dim) {
+            let line = &mut line[from..from + LANES];
+            for (r, x) in line.iter_mut().enumerate() {
+                *x = if r < count {
+                    block[r][col] * scale
+                } else {
+                    0.0
+                };
+            }
         }
-    }
-    for line in out.chunks_exact_mut(wide) {
-        line[len..].fill(0.0);
     }
 }
 
