@@ -1,231 +1,45 @@
 //! The model against PyTorch and `transformers`, tensor by tensor, on the fixtures of
 //! `scripts/make_fixtures.py`: hidden states, logits, loss, every bias gradient, ten optimizer steps.
 
+mod fixture;
+
 use bitfit::backend::cpu::CpuBackend;
-use bitfit::backend::{
-    AdamW, Backend, DropoutKey, Limits, LossKind, ParamRange, PoolKind, Slot, WeightType,
-};
-use bitfit::batch::{Batch, Labels};
-use bitfit::biases::{BiasSelection, Component};
-use bitfit::model::config::ModelConfig;
-use bitfit::model::load::{TaskSpec, init_head, load};
+use bitfit::backend::{AdamW, Backend, DropoutKey, LossKind, ParamRange, PoolKind, Slot};
+use bitfit::batch::Batch;
+use bitfit::biases::Component;
 use bitfit::model::params::ParamKind;
-use bitfit::model::{Model, Program};
+use fixture::{Case, Fixture, Setup, close, each_batch, fixtures};
 use safetensors::SafeTensors;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Every tensor of a fixture file as f64.
-struct Fixture(HashMap<String, Vec<f64>>);
-
-impl Fixture {
-    fn read(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        Self(
-            file.tensors()
-                .into_iter()
-                .map(|(name, t)| {
-                    let (chunks, _) = t.data().as_chunks::<4>();
-                    let values = match t.dtype() {
-                        safetensors::Dtype::I32 => chunks
-                            .iter()
-                            .map(|&b| f64::from(i32::from_le_bytes(b)))
-                            .collect(),
-                        _ => chunks
-                            .iter()
-                            .map(|&b| f64::from(f32::from_le_bytes(b)))
-                            .collect(),
-                    };
-                    (name, values)
-                })
-                .collect(),
-        )
-    }
-
-    fn get(&self, name: &str) -> &[f64] {
-        self.0
-            .get(name)
-            .unwrap_or_else(|| panic!("the fixture has no {name}"))
-    }
-
-    fn u32s(&self, name: &str) -> Vec<u32> {
-        self.get(name).iter().map(|&x| x as u32).collect()
-    }
-
-    fn batch(&self, task: LossKind) -> Batch {
-        Batch {
-            ids: self.u32s("ids"),
-            type_ids: self.u32s("type_ids"),
-            positions: self.u32s("positions"),
-            cu_seqlens: self.u32s("cu_seqlens"),
-            labels: match task {
-                LossKind::CrossEntropy => Labels::Classes(self.u32s("labels")),
-                LossKind::MeanSquared => {
-                    Labels::Values(self.get("labels").iter().map(|&x| x as f32).collect())
-                }
-            },
-        }
-    }
-}
-
-/// ‖a − b‖ / ‖b‖; NaN counts as infinitely wrong.
-fn relative(a: &[f32], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let difference: f64 = a
+/// Holds every trainable's gradient to the fixture's; the key's against the largest of all.
+fn check_gradients(s: &Setup, name: &str, fixture: &Fixture) {
+    let gradient = |range: ParamRange| s.backend.read_params(Slot::Gradient, range).unwrap();
+    let largest = gradient(s.model.params.trained_range())
         .iter()
-        .zip(b)
-        .map(|(&a, &b)| (f64::from(a) - b).powi(2))
-        .sum();
-    let norm: f64 = b.iter().map(|b| b * b).sum();
-    let error = (difference / norm).sqrt();
-    if error.is_nan() { f64::INFINITY } else { error }
-}
-
-#[track_caller]
-fn close(what: &str, a: &[f32], b: &[f64], tolerance: f64) {
-    let error = relative(a, b);
-    assert!(
-        error < tolerance,
-        "{what}: relative error {error:.2e}, allowed {tolerance:.0e}"
-    );
-}
-
-struct Case {
-    folder: &'static str,
-    task: LossKind,
-    pooling: PoolKind,
-    outputs: usize,
-}
-
-const CASES: [Case; 4] = [
-    Case {
-        folder: "bert",
-        task: LossKind::CrossEntropy,
-        pooling: PoolKind::Cls,
-        outputs: 3,
-    },
-    Case {
-        folder: "bert-mean",
-        task: LossKind::MeanSquared,
-        pooling: PoolKind::Mean,
-        outputs: 1,
-    },
-    Case {
-        folder: "bert-mlm",
-        task: LossKind::CrossEntropy,
-        pooling: PoolKind::Cls,
-        outputs: 2,
-    },
-    Case {
-        folder: "roberta",
-        task: LossKind::CrossEntropy,
-        pooling: PoolKind::Cls,
-        outputs: 2,
-    },
-];
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity")
-}
-
-/// A model with the fixture's head on a fresh backend, ready for `batch`.
-struct Setup {
-    backend: CpuBackend,
-    model: Model,
-    program: Program,
-}
-
-impl Setup {
-    fn new(folder: &Path, case: &Case, head: &Path, batch: &Batch) -> Self {
-        let mut backend = CpuBackend::new(WeightType::F32);
-        let config = ModelConfig::read(folder).unwrap();
-        let task = TaskSpec {
-            outputs: case.outputs,
-            pooling: case.pooling,
-            reinit_pooler: false,
-            biases: BiasSelection::all(),
-            dropout: Some(0.0),
-            seed: 0,
-        };
-        let mut model = load(folder, &config, &task, &mut backend).unwrap();
-        init_head(&mut model, head).unwrap();
-        let limits = Limits {
-            tokens: batch.tokens(),
-            sequences: batch.sequences(),
-            max_len: batch.max_len(),
-        };
-        let program = model.program(limits, backend.activation_bytes(), true);
-        model.allocate(&mut backend, &[&program]).unwrap();
-        Self {
-            backend,
-            model,
-            program,
-        }
-    }
-
-    fn gradients(&mut self, batch: &Batch, task: LossKind) {
-        let Self {
-            backend,
-            model,
-            program,
-        } = self;
-        backend.zero_gradients().unwrap();
-        backend.set_batch(batch, DropoutKey::default()).unwrap();
-        model.forward(backend, program, None).unwrap();
-        model
-            .loss(backend, program, task, 1.0 / batch.sequences() as f32)
-            .unwrap();
-        model.backward(backend, program).unwrap();
-    }
-
-    /// Holds every trainable's gradient to the fixture's; the key's against the largest of all.
-    fn check_gradients(&self, name: &str, fixture: &Fixture) {
-        let gradient = |range: ParamRange| self.backend.read_params(Slot::Gradient, range).unwrap();
-        let largest = gradient(self.model.params.trained_range())
-            .iter()
-            .fold(0f32, |a, &b| a.max(b.abs()));
-        let mut compared = 0;
-        for param in self.model.params.trained() {
-            let ours = gradient(param.range);
-            let what = format!("{name} grad.{}", param.name);
-            if param.kind == ParamKind::Bias(Component::Key) {
-                let top = ours.iter().fold(0f32, |a, &b| a.max(b.abs()));
-                assert!(top < 1e-6 * largest, "{what}: {top:e} beside {largest:e}");
-            } else {
-                close(
-                    &what,
-                    &ours,
-                    fixture.get(&format!("grad.{}", param.name)),
-                    1e-4,
-                );
-            }
-            compared += 1;
-        }
-        let expected = fixture.0.keys().filter(|k| k.starts_with("grad.")).count();
-        assert_eq!(
-            compared, expected,
-            "{name}: every gradient of the fixture is compared"
-        );
-    }
-}
-
-fn each_batch(test: impl Fn(&str, &Case, &Path, usize, &Fixture, &Batch)) {
-    for case in &CASES {
-        let folder = fixtures().join(case.folder);
-        for i in 0..2 {
-            let fixture = Fixture::read(&folder.join(format!("batch_{i}.safetensors")));
-            let batch = fixture.batch(case.task);
-            test(
-                &format!("{}/batch_{i}", case.folder),
-                case,
-                &folder,
-                i,
-                &fixture,
-                &batch,
+        .fold(0f32, |a, &b| a.max(b.abs()));
+    let mut compared = 0;
+    for param in s.model.params.trained() {
+        let ours = gradient(param.range);
+        let what = format!("{name} grad.{}", param.name);
+        if param.kind == ParamKind::Bias(Component::Key) {
+            let top = ours.iter().fold(0f32, |a, &b| a.max(b.abs()));
+            assert!(top < 1e-6 * largest, "{what}: {top:e} beside {largest:e}");
+        } else {
+            close(
+                &what,
+                &ours,
+                fixture.get(&format!("grad.{}", param.name)),
+                1e-4,
             );
         }
+        compared += 1;
     }
+    let expected = fixture.0.keys().filter(|k| k.starts_with("grad.")).count();
+    assert_eq!(
+        compared, expected,
+        "{name}: every gradient of the fixture is compared"
+    );
 }
 
 #[test]
@@ -271,7 +85,7 @@ fn every_bias_gradient_matches_pytorch() {
     each_batch(|name, case, folder, _, fixture, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
         s.gradients(batch, case.task);
-        s.check_gradients(name, fixture);
+        check_gradients(&s, name, fixture);
     });
 }
 
@@ -470,5 +284,5 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
         .unwrap();
     close("minilm logits", &logits, fixture.get("logits"), 1e-5);
     s.gradients(&batch, case.task);
-    s.check_gradients("minilm", &fixture);
+    check_gradients(&s, "minilm", &fixture);
 }

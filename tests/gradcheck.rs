@@ -1,0 +1,145 @@
+//! The whole model's gradients against finite differences of its own loss, and gradients of a selection against
+//! those of all biases.
+
+mod fixture;
+
+use bitfit::backend::{Backend, DropoutKey, ParamRange, Slot};
+use bitfit::batch::Batch;
+use bitfit::biases::{BiasSelection, Component};
+use bitfit::model::params::ParamKind;
+use fixture::{Case, Setup, each_batch};
+
+/// The loss of one forward pass with `delta` added to the values of `range`.
+fn loss_at(s: &mut Setup, batch: &Batch, case: &Case, range: ParamRange, delta: &[f64]) -> f64 {
+    let before = s.backend.read_params(Slot::Value, range).unwrap();
+    let moved: Vec<f32> = before
+        .iter()
+        .zip(delta)
+        .map(|(&b, &d)| (f64::from(b) + d) as f32)
+        .collect();
+    s.backend.write_params(Slot::Value, range, &moved).unwrap();
+    s.gradients(batch, case.task);
+    let loss = s.backend.step_report().unwrap().loss;
+    s.backend.write_params(Slot::Value, range, &before).unwrap();
+    f64::from(loss)
+}
+
+/// Along its own gradient g, each trained tensor changes the loss by ‖g‖ a unit of length. With dropout on, the
+/// masks must be the same in forward and backward for this to hold.
+#[test]
+fn every_trained_tensor_agrees_with_finite_differences() {
+    for dropout in [0.0, 0.2] {
+        each_batch(|name, case, folder, _, _, batch| {
+            let head = folder.join("head.safetensors");
+            let mut s = Setup::with(folder, case, &head, batch, BiasSelection::all(), dropout);
+            s.gradients(batch, case.task);
+            let tensors: Vec<_> = s
+                .model
+                .params
+                .trained()
+                .map(|p| (p.name.clone(), p.kind, p.range))
+                .collect();
+            let gradients: Vec<_> = tensors
+                .iter()
+                .map(|&(_, _, range)| s.backend.read_params(Slot::Gradient, range).unwrap())
+                .collect();
+            let norm = |g: &[f32]| g.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let largest = gradients.iter().map(|g| norm(g)).fold(0.0, f64::max);
+            for ((tensor, kind, range), g) in tensors.iter().zip(&gradients) {
+                let length = norm(g);
+                if *kind == ParamKind::Bias(Component::Key) {
+                    assert_eq!(length, 0.0, "{name} {tensor}");
+                    continue;
+                }
+                assert!(length > 0.0, "{name} {tensor}: no gradient at all");
+                // Short, since a step across a kink of ReLU has another slope.
+                let step = 2e-3;
+                let along: Vec<f64> = g.iter().map(|&x| step * f64::from(x) / length).collect();
+                let back: Vec<f64> = along.iter().map(|x| -x).collect();
+                let slope = (loss_at(&mut s, batch, case, *range, &along)
+                    - loss_at(&mut s, batch, case, *range, &back))
+                    / (2.0 * step);
+                // f32 losses leave noise of about 1e-7 / step.
+                let error = (slope - length).abs();
+                assert!(
+                    error < 1.5e-2 * length + 2e-4 * largest + 1e-4,
+                    "{name} {tensor} (dropout {dropout}): slope {slope:.6}, gradient {length:.6}"
+                );
+            }
+        });
+    }
+}
+
+/// What lies below the lowest bias that trains is neither kept nor run; what trains has the same bits as ever.
+#[test]
+fn a_selection_has_the_same_gradients_as_all_biases_and_keeps_less() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let head = folder.join("head.safetensors");
+        for dropout in [0.0, 0.2] {
+            let setup = |biases: &str| {
+                let biases = if biases.is_empty() {
+                    BiasSelection::none()
+                } else {
+                    BiasSelection::parse(biases).unwrap()
+                };
+                let mut s = Setup::with(folder, case, &head, batch, biases, dropout);
+                s.gradients(batch, case.task);
+                s
+            };
+            let all = setup("all");
+            // From the least to the most that backward must do.
+            let mut bytes = 0;
+            for biases in [
+                "",
+                "output-layernorm@1..",
+                "output@1..",
+                "intermediate@1..",
+                "attention-layernorm@1..",
+                "attention-output@1..",
+                "query@1..,key",
+                "value",
+                "embeddings-layernorm,key",
+            ] {
+                let part = setup(biases);
+                for param in part.model.params.trained() {
+                    let ours = part
+                        .backend
+                        .read_params(Slot::Gradient, param.range)
+                        .unwrap();
+                    let range = all.model.params.range(&param.name);
+                    let theirs = all.backend.read_params(Slot::Gradient, range).unwrap();
+                    assert_eq!(ours, theirs, "{name} --biases {biases:?}: {}", param.name);
+                }
+                let size = part.program.plan.bytes;
+                assert!(
+                    size >= bytes,
+                    "{name} --biases {biases:?}: {size} after {bytes}"
+                );
+                assert!(size <= all.program.plan.bytes);
+                bytes = size;
+            }
+            assert!(setup("").program.plan.bytes < all.program.plan.bytes);
+        }
+    });
+}
+
+#[test]
+fn dropout_masks_change_with_the_step_and_the_seed_alone() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let head = folder.join("head.safetensors");
+        let mut s = Setup::with(folder, case, &head, batch, BiasSelection::all(), 0.3);
+        let mut logits = |seed, step| {
+            s.backend
+                .set_batch(batch, DropoutKey { seed, step })
+                .unwrap();
+            s.model.forward(&mut s.backend, &s.program, None).unwrap();
+            s.model
+                .logits(&s.backend, &s.program, batch.sequences())
+                .unwrap()
+        };
+        let first = logits(1, 1);
+        assert_eq!(first, logits(1, 1), "{name}");
+        assert_ne!(first, logits(1, 2), "{name}");
+        assert_ne!(first, logits(2, 1), "{name}");
+    });
+}
