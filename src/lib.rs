@@ -1,5 +1,17 @@
-//! Bias-only fine-tuning (BitFit) of BERT-family encoders.
+//! Fine-tuning of BERT-family encoders by their bias terms alone (BitFit, arXiv 2106.10199).
 
 pub mod backend;
 pub mod batch;
+pub mod biases;
+pub mod cli;
+pub mod commands;
+pub mod container;
+pub mod data;
+pub mod delta;
+pub mod error;
+pub mod files;
+pub mod hub;
+pub mod model;
 pub mod rng;
+pub mod table;
+pub mod train;

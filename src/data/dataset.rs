@@ -1,0 +1,209 @@
+//! A tokenized table, stored flat, from which any rows are packed into a batch.
+
+use anyhow::{Result, bail};
+
+use super::formats::Row;
+use super::tokenize::{Encoded, Positions, Progress, TextCounts, TextTokenizer};
+use crate::batch::{Batch, Labels};
+
+/// N tokenized rows with their targets.
+pub struct Dataset {
+    /// Ids of all rows end to end, `[tokens]`.
+    ids: Vec<u32>,
+    /// Start of each row in `ids`, and the total, `[N + 1]`.
+    offsets: Vec<usize>,
+    /// Leading tokens of each row that have type 0, `[N]`.
+    type_zero: Vec<u32>,
+    labels: Labels,
+    positions: Positions,
+}
+
+impl Dataset {
+    /// Tokenizes rows in parallel; `labels` are theirs in the same order, or `Labels::None`.
+    ///
+    /// # Errors
+    /// No rows, another number of labels than rows, or pairs for a tokenizer that has no form for them.
+    pub fn build(
+        rows: &[Row],
+        labels: Labels,
+        tokenizer: &TextTokenizer,
+        progress: Progress<'_>,
+    ) -> Result<(Self, TextCounts)> {
+        if rows.is_empty() {
+            bail!("there are no examples to tokenize");
+        }
+        if let Some(count) = labels.len().filter(|&count| count != rows.len()) {
+            bail!("{count} labels for {} examples", rows.len());
+        }
+        let Encoded {
+            ids,
+            ends,
+            type_zero,
+            counts,
+        } = tokenizer.encode(rows, progress)?;
+        let offsets = std::iter::once(0).chain(ends).collect();
+        let positions = tokenizer.options().positions;
+        Ok((
+            Self {
+                ids,
+                offsets,
+                type_zero,
+                labels,
+                positions,
+            },
+            counts,
+        ))
+    }
+
+    /// N, the number of rows.
+    pub fn len(&self) -> usize {
+        self.type_zero.len()
+    }
+
+    /// Never true of a built dataset.
+    pub fn is_empty(&self) -> bool {
+        self.type_zero.is_empty()
+    }
+
+    /// Tokens of all rows together.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Length of each row in tokens, `[N]`.
+    pub fn lengths(&self) -> Vec<u32> {
+        self.offsets
+            .windows(2)
+            .map(|w| (w[1] - w[0]) as u32)
+            .collect()
+    }
+
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Ids of one row.
+    pub fn ids(&self, row: usize) -> &[u32] {
+        &self.ids[self.offsets[row]..self.offsets[row + 1]]
+    }
+
+    /// Packs the given rows in the order given.
+    ///
+    /// # Panics
+    /// When a row is out of range.
+    pub fn batch(&self, rows: &[usize]) -> Batch {
+        let tokens = rows.iter().map(|&row| self.ids(row).len()).sum();
+        let mut batch = Batch {
+            ids: Vec::with_capacity(tokens),
+            type_ids: Vec::with_capacity(tokens),
+            positions: Vec::with_capacity(tokens),
+            cu_seqlens: Vec::with_capacity(rows.len() + 1),
+            labels: self.labels.select(rows),
+        };
+        batch.cu_seqlens.push(0);
+        for &row in rows {
+            let ids = self.ids(row);
+            let (length, zeros) = (ids.len() as u32, self.type_zero[row]);
+            batch.ids.extend_from_slice(ids);
+            batch
+                .type_ids
+                .extend((0..length).map(|token| u32::from(token >= zeros)));
+            batch
+                .positions
+                .extend((0..length).map(|token| self.positions.offset + token));
+            batch.cu_seqlens.push(batch.ids.len() as u32);
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::TokenizerOptions;
+    use proptest::prelude::*;
+
+    const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n";
+
+    fn tokenizer(offset: u32) -> TextTokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("vocab.txt"), VOCAB).unwrap();
+        let positions = Positions { offset };
+        let options = TokenizerOptions {
+            vocab_size: 8,
+            type_rows: 2,
+            max_len: 9,
+            positions,
+        };
+        TextTokenizer::load(folder.path(), options).unwrap()
+    }
+
+    fn row(text: &str, pair: Option<&str>) -> Row {
+        Row {
+            line: 1,
+            text: text.to_owned(),
+            text_pair: pair.map(str::to_owned),
+            label: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_packed_in_the_order_asked_for() {
+        let rows = [row("a b", None), row("c", Some("a b")), row("", None)];
+        let labels = Labels::Classes(vec![0, 1, 2]);
+        let (data, _) = Dataset::build(&rows, labels, &tokenizer(2), &|_| ()).unwrap();
+        assert_eq!(
+            (data.len(), data.tokens(), data.lengths()),
+            (3, 12, vec![4, 6, 2])
+        );
+        let expected = Batch {
+            ids: vec![2, 7, 3, 5, 6, 3, 2, 3, 2, 5, 6, 3],
+            type_ids: vec![0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+            positions: vec![2, 3, 4, 5, 6, 7, 2, 3, 2, 3, 4, 5],
+            cu_seqlens: vec![0, 6, 8, 12],
+            labels: Labels::Classes(vec![1, 2, 0]),
+        };
+        assert_eq!(data.batch(&[1, 2, 0]), expected);
+    }
+
+    #[test]
+    fn wrong_counts_are_refused() {
+        let build = |rows: &[Row], labels| {
+            Dataset::build(rows, labels, &tokenizer(0), &|_| ())
+                .err()
+                .unwrap()
+        };
+        assert!(build(&[], Labels::None).to_string().contains("no examples"));
+        let message = build(&[row("a", None)], Labels::Values(vec![0.0, 1.0])).to_string();
+        assert_eq!(message, "2 labels for 1 examples");
+    }
+
+    proptest! {
+        #[test]
+        fn unpacking_a_batch_gives_back_each_row(
+            texts in prop::collection::vec(("[a-c ]{0,12}", prop::option::of("[a-c ]{0,12}")), 1..12),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let rows: Vec<Row> = texts.iter().map(|(text, pair)| row(text, pair.as_deref())).collect();
+            let values = (0..rows.len()).map(|i| i as f32).collect();
+            let (data, _) = Dataset::build(&rows, Labels::Values(values), &tokenizer(0), &|_| ()).unwrap();
+            let picks: Vec<usize> = picks.iter().map(|pick| pick.index(rows.len())).collect();
+            let batch = data.batch(&picks);
+            prop_assert_eq!(batch.sequences(), picks.len());
+            prop_assert_eq!(batch.type_ids.len(), batch.tokens());
+            for (at, &pick) in picks.iter().enumerate() {
+                let span = batch.cu_seqlens[at] as usize..batch.cu_seqlens[at + 1] as usize;
+                prop_assert_eq!(&batch.ids[span.clone()], data.ids(pick));
+                let ascending: Vec<u32> = (0..span.len() as u32).collect();
+                prop_assert_eq!(&batch.positions[span.clone()], &ascending[..]);
+                // Type 1 begins right after the first [SEP] of a pair.
+                let first_sep = data.ids(pick).iter().position(|&id| id == 3).unwrap();
+                let second = rows[pick].text_pair.as_ref().is_some_and(|t| !t.is_empty());
+                let types: Vec<u32> = (0..span.len()).map(|t| u32::from(second && t > first_sep)).collect();
+                prop_assert_eq!(&batch.type_ids[span], &types[..]);
+            }
+            let expected: Vec<f32> = picks.iter().map(|&pick| pick as f32).collect();
+            prop_assert_eq!(batch.labels, Labels::Values(expected));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Physical lines of a text input, with what every format needs of them: a number for error messages, valid UTF-8,
+//! no byte order mark, no line ending, and a bound on memory.
+
+use std::io::{BufRead, Read};
+
+use anyhow::{Context, Result, bail};
+
+/// Longest line accepted, in bytes. A file without line breaks must not fill the memory of a streaming run.
+const MAX_LINE: u64 = 64 << 20;
+
+/// Reads lines and remembers where it is.
+pub(super) struct Lines<R> {
+    reader: R,
+    /// File name, or "standard input", for messages.
+    name: String,
+    /// Number of the line last read, from 1.
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub fn new(reader: R, name: &str) -> Self {
+        Self {
+            reader,
+            name: name.to_owned(),
+            number: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of the line last read, from 1; 0 before the first.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// "file:line", the start of every message about the line last read.
+    pub fn place(&self) -> String {
+        place(&self.name, self.number)
+    }
+
+    /// The next line without its ending (LF or CRLF), or `None` at the end of the input.
+    ///
+    /// # Errors
+    /// When the input cannot be read, is not UTF-8 (with the byte's place), or a line is longer than 64 MiB.
+    pub fn next(&mut self) -> Result<Option<&str>> {
+        self.buffer.clear();
+        let mut limited = (&mut self.reader).take(MAX_LINE + 1);
+        let read = limited
+            .read_until(b'\n', &mut self.buffer)
+            .with_context(|| format!("cannot read {} after line {}", self.name, self.number))?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if read as u64 > MAX_LINE {
+            bail!(
+                "{}: the line is longer than {} MiB; is this a text file with one example a line?",
+                self.place(),
+                MAX_LINE >> 20
+            );
+        }
+        if self.number == 1 {
+            if self.buffer.starts_with(&[0xFF, 0xFE]) || self.buffer.starts_with(&[0xFE, 0xFF]) {
+                bail!("{}: the file is UTF-16; save it as UTF-8", self.place());
+            }
+            if self.buffer.starts_with(&[0xEF, 0xBB, 0xBF]) {
+                self.buffer.drain(..3);
+            }
+        }
+        if self.buffer.last() == Some(&b'\n') {
+            self.buffer.pop();
+            if self.buffer.last() == Some(&b'\r') {
+                self.buffer.pop();
+            }
+        }
+        match std::str::from_utf8(&self.buffer) {
+            Ok(line) => Ok(Some(line)),
+            Err(e) => {
+                let at = e.valid_up_to();
+                bail!(
+                    "{}:{}: invalid UTF-8 (byte 0x{:02X}); save the file as UTF-8",
+                    self.place(),
+                    at + 1,
+                    self.buffer[at]
+                );
+            }
+        }
+    }
+}
+
+/// "file:line".
+pub(super) fn place(name: &str, line: u64) -> String {
+    format!("{name}:{line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(input: &[u8]) -> Result<Vec<String>> {
+        let mut lines = Lines::new(input, "t.tsv");
+        let mut out = Vec::new();
+        while let Some(line) = lines.next()? {
+            out.push(line.to_owned());
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn byte_order_mark_and_both_line_endings_are_removed() {
+        assert_eq!(all(b"\xEF\xBB\xBFa\r\nb\nc").unwrap(), ["a", "b", "c"]);
+        assert_eq!(all(b"a\rb\n\n").unwrap(), ["a\rb", ""]);
+        assert!(all(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn invalid_utf8_is_reported_with_file_line_and_byte() {
+        let message = all(b"good\nab\xFFc\n").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "t.tsv:2:3: invalid UTF-8 (byte 0xFF); save the file as UTF-8"
+        );
+    }
+
+    #[test]
+    fn utf16_is_named_as_such() {
+        assert!(
+            all(b"\xFF\xFEa\0")
+                .unwrap_err()
+                .to_string()
+                .contains("UTF-16")
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_before_memory_runs_out() {
+        let endless = std::io::BufReader::new(std::io::repeat(b'x'));
+        let message = Lines::new(endless, "t").next().unwrap_err().to_string();
+        assert!(
+            message.contains("t:1: the line is longer than 64 MiB"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! From a text file to packed batches.
+//!
+//! ```text
+//! file ──Table::read──▶ Table { rows } ──Targets::read──▶ Labels ─┐
+//!   (stream: rows())        │                                     ├─▶ Dataset ──batch(&[rows])──▶ Batch
+//!                           └────────TextTokenizer────────────────┘      │lengths
+//!                                                                        ▼
+//!                               Sampler::epoch(e).batch(i)  /  evaluation_batches()   (row numbers)
+//! ```
+//!
+//! A training run, in order:
+//!
+//! 1. [`Table::read`] each file ([`ReadOptions`] names the format and columns; errors carry file, line, column).
+//!    Without a dev file, [`split`] gives the row numbers and [`Table::select`] the two tables.
+//! 2. [`ClassNames::from_table`] on what is known of the classes: the training table, or the whole file *before* it is
+//!    split, so that a rare class is not refused because all its rows went to one side. `eval` and `predict` use
+//!    [`ClassNames::from_names`] with the names of the saved task. Regression has [`Targets::Values`].
+//! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] says what was truncated or empty.
+//! 4. [`Sampler::new`] over [`Dataset::lengths`]; [`Sampler::plan`] simulates the whole run, so that the number of
+//!    micro-batches and the largest batch are known before memory is planned; [`Sampler::epoch`] gives any epoch,
+//!    and [`Batches::get`] any batch of it, so that a resumed run goes on exactly where it stopped.
+//! 5. [`evaluation_batches`] packs similar lengths together; [`Batches::restore`] puts results back in file order.
+//!
+//! Prediction streams instead: [`rows`] over a file or standard input in constant memory, [`Dataset::build`] with
+//! [`Labels::None`](crate::batch::Labels::None) on some hundred rows at a time.
+//!
+//! Everything here is a pure function of the files, the options and the seed: the number of threads never changes
+//! a result.
+
+mod columns;
+mod dataset;
+mod formats;
+mod labels;
+mod lines;
+mod records;
+mod sampler;
+mod split;
+mod table;
+mod tokenize;
+mod tokenizer_files;
+
+pub use columns::{ColumnNames, LabelUse};
+pub use dataset::Dataset;
+pub use formats::{Format, Row, Rows, rows};
+pub use labels::{ClassNames, Targets};
+pub use sampler::{BatchLimits, Batches, Order, Plan, Run, Sampler, evaluation_batches};
+pub use split::{Split, split};
+pub use table::{ReadOptions, Table};
+pub use tokenize::{Positions, Progress, TextCounts, TextTokenizer, TokenizerOptions};

@@ -1,0 +1,199 @@
+//! One record of a delimited file: tab-separated lines, or comma-separated values after RFC 4180.
+
+use std::io::BufRead;
+
+use anyhow::{Result, bail};
+use csv_core::ReadRecordResult;
+
+use super::lines::Lines;
+
+/// The fields of one record, kept in one buffer that is used again for the next.
+#[derive(Default)]
+pub(super) struct Record {
+    text: Vec<u8>,
+    /// End of each field in `text`.
+    ends: Vec<usize>,
+}
+
+impl Record {
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn get(&self, field: usize) -> &str {
+        let start = if field == 0 { 0 } else { self.ends[field - 1] };
+        // Cannot fail: `Lines` has checked the text, and only whole ASCII bytes (separators, quotes) were taken out.
+        std::str::from_utf8(&self.text[start..self.ends[field]]).expect("fields of checked UTF-8")
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(|field| self.get(field))
+    }
+}
+
+/// How lines become records.
+pub(super) enum Splitter {
+    /// Every tab separates; quotes are ordinary characters, as GLUE's files need it.
+    Tsv,
+    /// Commas separate, quotes may enclose commas and line breaks. A line break inside quotes reads as LF.
+    Csv(Box<csv_core::Reader>),
+}
+
+impl Splitter {
+    pub fn csv() -> Self {
+        // Lines come without their ending; only the LF given back below ends a record, so a stray CR is text.
+        let reader = csv_core::ReaderBuilder::new()
+            .terminator(csv_core::Terminator::Any(b'\n'))
+            .build();
+        Self::Csv(Box::new(reader))
+    }
+
+    /// Splits the line that `first` holds into `record`, reading on from `lines` while a quoted field is open.
+    pub fn split<R: BufRead>(
+        &mut self,
+        first: &str,
+        lines: &mut Lines<R>,
+        record: &mut Record,
+    ) -> Result<()> {
+        match self {
+            Splitter::Tsv => {
+                record.text.clear();
+                record.ends.clear();
+                for field in first.split('\t') {
+                    record.text.extend_from_slice(field.as_bytes());
+                    record.ends.push(record.text.len());
+                }
+                Ok(())
+            }
+            Splitter::Csv(reader) => {
+                reader.reset();
+                let mut progress = (0, 0);
+                let start = lines.number();
+                if feed(reader, first.as_bytes(), record, &mut progress) {
+                    return Ok(());
+                }
+                let opened = lines.place();
+                loop {
+                    let Some(line) = lines.next()? else {
+                        bail!("{opened}: a quoted field is opened here and never closed");
+                    };
+                    if feed(reader, line.as_bytes(), record, &mut progress) {
+                        return Ok(());
+                    }
+                    if progress.0 > MAX_RECORD {
+                        bail!(
+                            "{opened}: a quoted field is opened here and still open {} lines on",
+                            lines.number() - start
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Longest record accepted, in bytes: a forgotten quote must not swallow a huge file.
+const MAX_RECORD: usize = 64 << 20;
+
+/// Gives one line and its LF to the parser; true when that ended the record.
+/// `progress` is the number of bytes and of fields found so far.
+fn feed(
+    reader: &mut csv_core::Reader,
+    line: &[u8],
+    record: &mut Record,
+    progress: &mut (usize, usize),
+) -> bool {
+    let (bytes, fields) = progress;
+    for mut input in [line, b"\n".as_slice()] {
+        // Each byte of input makes at most one byte of output and one end of a field.
+        record
+            .text
+            .resize((*bytes + input.len() + 1).max(record.text.len()), 0);
+        record
+            .ends
+            .resize((*fields + input.len() + 1).max(record.ends.len()), 0);
+        while !input.is_empty() {
+            let (result, read, wrote, ended) = reader.read_record(
+                input,
+                &mut record.text[*bytes..],
+                &mut record.ends[*fields..],
+            );
+            input = &input[read..];
+            *bytes += wrote;
+            *fields += ended;
+            if matches!(result, ReadRecordResult::Record | ReadRecordResult::End) {
+                record.text.truncate(*bytes);
+                record.ends.truncate(*fields);
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn records(mut splitter: Splitter, input: &str) -> Result<Vec<(u64, Vec<String>)>> {
+        let mut lines = Lines::new(input.as_bytes(), "t");
+        let mut record = Record::default();
+        let mut out = Vec::new();
+        while let Some(line) = lines.next()?.map(str::to_owned) {
+            let number = lines.number();
+            splitter.split(&line, &mut lines, &mut record)?;
+            out.push((number, record.fields().map(str::to_owned).collect()));
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn tabs_separate_and_quotes_stay_as_they_are() {
+        let out = records(Splitter::Tsv, "a\t\"b\t c\"\t\n").unwrap();
+        assert_eq!(
+            out,
+            [(
+                1,
+                vec!["a".into(), "\"b".into(), " c\"".into(), String::new()]
+            )]
+        );
+    }
+
+    #[test]
+    fn csv_quotes_enclose_commas_quotes_and_line_breaks() {
+        let input = "a,\"b, \"\"c\"\"\nd\n\ne\",f\r\n\"\",x,\n";
+        let out = records(Splitter::csv(), input).unwrap();
+        assert_eq!(
+            out,
+            [
+                (1, vec!["a".into(), "b, \"c\"\nd\n\ne".into(), "f".into()]),
+                (5, vec![String::new(), "x".into(), String::new()]),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unclosed_quote_is_reported_where_it_opens() {
+        let message = records(Splitter::csv(), "a,b\nc,\"d\ne,f\n")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "t:2: a quoted field is opened here and never closed"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_quoted_after_rfc_4180_is_read_back(
+            rows in prop::collection::vec(prop::collection::vec("[a-c,\"\n é\t]{0,6}", 2..4), 1..6)
+        ) {
+            let quoted = |field: &String| format!("\"{}\"", field.replace('"', "\"\""));
+            let text: String = rows.iter()
+                .map(|row| row.iter().map(quoted).collect::<Vec<_>>().join(",") + "\r\n").collect();
+            let read: Vec<_> = records(Splitter::csv(), &text).unwrap().into_iter().map(|r| r.1).collect();
+            prop_assert_eq!(read, rows);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Setting rows aside for evaluation when there is no dev file.
+
+use anyhow::{Result, bail};
+
+use crate::rng::{Purpose, Stream};
+
+/// Row numbers of the two parts, each ascending: file order is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub train: Vec<usize>,
+    pub dev: Vec<usize>,
+}
+
+/// Draws round(`rows` x `fraction`) of the rows for dev, at least one for each side, by the seed alone.
+///
+/// # Errors
+/// A fraction outside 0..1, or fewer than two rows.
+pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<Split> {
+    if !(fraction > 0.0 && fraction < 1.0) {
+        bail!("the dev fraction is {fraction}; it must lie between 0 and 1, both excluded");
+    }
+    if rows < 2 {
+        bail!("{rows} row(s) cannot be split into training and dev rows; at least two are needed");
+    }
+    let count = ((rows as f64 * fraction).round() as usize).clamp(1, rows - 1);
+    let mut dev: Vec<usize> = (0..rows).collect();
+    Stream::new(seed, Purpose::Split, 0).shuffle(&mut dev);
+    let mut train = dev.split_off(count);
+    train.sort_unstable();
+    dev.sort_unstable();
+    Ok(Split { train, dev })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_parts_are_disjoint_ascending_and_cover_all_rows() {
+        let Split { train, dev } = split(103, 0.1, 42).unwrap();
+        assert_eq!((train.len(), dev.len()), (93, 10));
+        assert!(train.is_sorted() && dev.is_sorted());
+        let mut all = [train, dev].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..103).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_seed_alone_decides() {
+        assert_eq!(split(500, 0.2, 1).unwrap(), split(500, 0.2, 1).unwrap());
+        assert_ne!(split(500, 0.2, 1).unwrap(), split(500, 0.2, 2).unwrap());
+    }
+
+    #[test]
+    fn the_count_is_rounded_and_each_side_keeps_a_row() {
+        let dev = |rows, fraction| split(rows, fraction, 0).unwrap().dev.len();
+        assert_eq!(dev(10_065, 0.1), 1_007);
+        assert_eq!(dev(5, 0.5), 3);
+        assert_eq!(dev(10, 0.001), 1);
+        assert_eq!(dev(10, 0.999), 9);
+    }
+
+    #[test]
+    fn impossible_splits_are_refused() {
+        for fraction in [0.0, 1.0, -0.1, 1.5, f64::NAN] {
+            assert!(split(10, fraction, 0).is_err(), "{fraction}");
+        }
+        assert!(
+            split(1, 0.5, 0)
+                .unwrap_err()
+                .to_string()
+                .contains("at least two")
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! Text to vocabulary ids: the `tokenizers` crate for the words, our own template and truncation around them.
+//!
+//! The crate's own truncation would do, but it also builds every overflowing window (for a pair: every combination
+//! of windows), which a long enough pair turns into gigabytes. So a text is encoded without special tokens, cut
+//! here by the same rule, and put into the template that the tokenizer's post-processor was asked for once.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use rayon::prelude::*;
+use tokenizers::{Encoding, Tokenizer};
+
+use super::formats::Row;
+use super::tokenizer_files;
+
+/// Where a sequence begins in the position table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// Row of the first token: 0 for BERT, padding id + 1 for RoBERTa and XLM-R.
+    pub offset: u32,
+}
+
+impl Positions {
+    /// Longest sequence that a position table of `rows` rows (`max_position_embeddings`) has room for.
+    pub fn room(self, rows: usize) -> usize {
+        rows.saturating_sub(self.offset as usize)
+    }
+}
+
+/// What the model asks of its tokenizer.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenizerOptions {
+    /// Rows of the model's embedding table (`vocab_size`).
+    pub vocab_size: usize,
+    /// Rows of the model's token type table (`type_vocab_size`). With one row every token has type 0, as
+    /// RoBERTa's tokenizers have it whatever their template says.
+    pub type_rows: usize,
+    /// Longest sequence in tokens, special tokens included; longer texts are cut.
+    pub max_len: usize,
+    pub positions: Positions,
+}
+
+/// Told the number of rows finished since the last call, from any thread.
+pub type Progress<'a> = &'a (dyn Fn(usize) + Sync);
+
+/// What happened to the texts, in rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextCounts {
+    /// Cut to the maximum length.
+    pub truncated: usize,
+    /// A text, or one of a pair, without a single token.
+    pub empty: usize,
+}
+
+/// A tokenizer with the model's limits, ready to encode.
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    single: Template,
+    /// `None` where the tokenizer has no form for pairs.
+    pair: Option<Template>,
+    options: TokenizerOptions,
+    /// Which end of a text is cut.
+    cut: CutSide,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutSide {
+    Left,
+    Right,
+}
+
+/// Sequences as they leave the tokenizer, end to end.
+#[derive(Default)]
+pub(super) struct Encoded {
+    /// Ids of all sequences, `[tokens]`.
+    pub ids: Vec<u32>,
+    /// End of each sequence in `ids`, `[rows]`.
+    pub ends: Vec<usize>,
+    /// In each sequence, how many leading tokens have type 0; the rest has type 1, `[rows]`.
+    pub type_zero: Vec<u32>,
+    pub counts: TextCounts,
+}
+
+impl TextTokenizer {
+    /// Reads the tokenizer of a model folder: `tokenizer.json`, else `vocab.txt` (WordPiece), else `vocab.json`
+    /// with `merges.txt` (byte-level BPE); `tokenizer_config.json` is honoured. Padding and truncation that
+    /// `tokenizer.json` asks for are not.
+    ///
+    /// # Errors
+    /// No or broken tokenizer files; ids beyond the model's embedding table; a `max_len` without room for text.
+    pub fn load(folder: &Path, options: TokenizerOptions) -> Result<Self> {
+        let (mut inner, cut) = tokenizer_files::load(folder)?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| anyhow!(e))?;
+        let tokens = inner
+            .get_vocab(true)
+            .into_values()
+            .max()
+            .map_or(0, |id| id as usize + 1);
+        if tokens > options.vocab_size {
+            bail!(
+                "{}: the tokenizer has {tokens} tokens (added ones included), the model's embedding table only \
+                {}; are tokenizer and model from the same checkpoint?",
+                folder.display(),
+                options.vocab_size
+            );
+        }
+        let context =
+            |what: &str, e| anyhow!("{}: the tokenizer's form for {what}: {e}", folder.display());
+        let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
+        // A form for pairs is needed only by pairs; encode() says when it is missing.
+        let mut pair = Template::probe(&inner, true).ok();
+        if options.type_rows <= 1 {
+            single.flatten_types();
+            pair.iter_mut().for_each(Template::flatten_types);
+        }
+        let overhead = pair
+            .as_ref()
+            .map_or(0, Template::specials)
+            .max(single.specials());
+        if options.max_len <= overhead {
+            bail!(
+                "the maximum length of {} leaves no room for text: special tokens take {overhead}",
+                options.max_len
+            );
+        }
+        Ok(Self {
+            inner,
+            single,
+            pair,
+            options,
+            cut,
+        })
+    }
+
+    pub fn options(&self) -> TokenizerOptions {
+        self.options
+    }
+
+    /// Encodes rows on all threads of the current rayon pool; the result does not depend on their number.
+    pub(super) fn encode(&self, rows: &[Row], progress: Progress<'_>) -> Result<Encoded> {
+        const ROWS_A_CHUNK: usize = 64;
+        let parts: Vec<Encoded> = rows
+            .par_chunks(ROWS_A_CHUNK)
+            .map(|chunk| {
+                let mut part = Encoded::default();
+                for row in chunk {
+                    self.encode_row(row, &mut part)?;
+                }
+                progress(chunk.len());
+                Ok(part)
+            })
+            .collect::<Result<_>>()?;
+        let mut all = Encoded::default();
+        all.ids
+            .reserve_exact(parts.iter().map(|p| p.ids.len()).sum());
+        for part in parts {
+            let base = all.ids.len();
+            all.ids.extend_from_slice(&part.ids);
+            all.ends.extend(part.ends.iter().map(|end| base + end));
+            all.type_zero.extend_from_slice(&part.type_zero);
+            all.counts.truncated += part.counts.truncated;
+            all.counts.empty += part.counts.empty;
+        }
+        Ok(all)
+    }
+
+    fn encode_row(&self, row: &Row, out: &mut Encoded) -> Result<()> {
+        let words = |text: &str| {
+            let encoding = self.inner.encode_fast(text, false);
+            encoding.map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
+        };
+        let first = words(&row.text)?;
+        // An empty partner is no partner, so that one file can hold pairs and single texts.
+        let partner = row.text_pair.as_deref().filter(|text| !text.is_empty());
+        let second = partner.map(words).transpose()?;
+        let template = match (&second, &self.pair) {
+            (None, _) => &self.single,
+            (Some(_), Some(pair)) => pair,
+            (Some(_), None) => {
+                bail!("the tokenizer has no form for pairs of texts; use a single text column")
+            }
+        };
+        let a = first.get_ids();
+        let b = second.as_ref().map_or(&[][..], Encoding::get_ids);
+        out.counts.empty += usize::from(a.is_empty() || (second.is_some() && b.is_empty()));
+        let room = self.options.max_len - template.specials();
+        let (keep_a, keep_b) = longest_first(a.len(), b.len(), room);
+        out.counts.truncated += usize::from(keep_a < a.len() || keep_b < b.len());
+        template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);
+        Ok(())
+    }
+}
+
+impl CutSide {
+    fn keep(self, ids: &[u32], count: usize) -> &[u32] {
+        match self {
+            CutSide::Right => &ids[..count],
+            CutSide::Left => &ids[ids.len() - count..],
+        }
+    }
+}
+
+/// How many tokens of each text stay when both together may have `room`: Hugging Face's `longest_first`.
+///
+/// The longer text is cut first; where the shorter fills more than half of the room too, it keeps the smaller half
+/// and the longer (the second of two equals) the larger.
+fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
+    if a + b <= room {
+        return (a, b);
+    }
+    let shorter = a.min(b);
+    let keep_shorter = if 2 * shorter <= room {
+        shorter
+    } else {
+        room / 2
+    };
+    let keep_longer = room - keep_shorter;
+    if a > b {
+        (keep_longer, keep_shorter)
+    } else {
+        (keep_shorter, keep_longer)
+    }
+}
+
+/// The special tokens around the texts, and the types of all: what the post-processor makes of one input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    piece: Piece,
+    type_id: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Special(u32),
+    A,
+    B,
+}
+
+impl Template {
+    /// Sends one made-up token for each text through the post-processor and looks at where it comes out.
+    fn probe(tokenizer: &Tokenizer, pair: bool) -> Result<Self> {
+        // No vocabulary has these ids: `load` has compared them with the model's size.
+        const A: u32 = u32::MAX;
+        const B: u32 = u32::MAX - 1;
+        let made_up = |id, type_id| {
+            Encoding::new(
+                vec![id],
+                vec![type_id],
+                vec!["x".to_owned()],
+                vec![Some(0)],
+                vec![(0, 1)],
+                vec![0],
+                vec![1],
+                vec![],
+                [(type_id as usize, 0..1)].into_iter().collect(),
+            )
+        };
+        let second = pair.then(|| made_up(B, 1));
+        let out = tokenizer
+            .post_process(made_up(A, 0), second, true)
+            .map_err(|e| anyhow!(e))?;
+        let parts: Vec<Part> = out
+            .get_ids()
+            .iter()
+            .zip(out.get_type_ids())
+            .map(|(&id, &type_id)| {
+                let piece = match id {
+                    A => Piece::A,
+                    B => Piece::B,
+                    special => Piece::Special(special),
+                };
+                Part { piece, type_id }
+            })
+            .collect();
+        let count = |piece| parts.iter().filter(|part| part.piece == piece).count();
+        if count(Piece::A) != 1 || count(Piece::B) != usize::from(pair) {
+            bail!("each text must occur once");
+        }
+        let template = Self { parts };
+        if template.specials() == 0 {
+            bail!("it adds no special tokens ([CLS], <s>, ...), which these models need");
+        }
+        let types = || template.parts.iter().map(|part| part.type_id);
+        if !types().is_sorted() || types().next() != Some(0) || types().any(|t| t > 1) {
+            bail!(
+                "token types must be 0, then 1; these are {:?}",
+                types().collect::<Vec<_>>()
+            );
+        }
+        Ok(template)
+    }
+
+    /// Number of special tokens.
+    fn specials(&self) -> usize {
+        self.parts
+            .iter()
+            .filter(|part| matches!(part.piece, Piece::Special(_)))
+            .count()
+    }
+
+    fn flatten_types(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.type_id = 0);
+    }
+
+    /// Appends one finished sequence.
+    fn fill(&self, a: &[u32], b: &[u32], out: &mut Encoded) {
+        let start = out.ids.len();
+        let mut type_zero = 0;
+        for part in &self.parts {
+            match part.piece {
+                Piece::Special(id) => out.ids.push(id),
+                Piece::A => out.ids.extend_from_slice(a),
+                Piece::B => out.ids.extend_from_slice(b),
+            }
+            if part.type_id == 0 {
+                type_zero = (out.ids.len() - start) as u32;
+            }
+        }
+        out.ends.push(out.ids.len());
+        out.type_zero.push(type_zero);
+    }
+}
+
+#[cfg(test)]
+#[path = "tokenize_tests.rs"]
+mod tests;

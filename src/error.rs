@@ -1,0 +1,134 @@
+//! What an error means to the caller of the program: which exit code, and one line of text.
+//!
+//! Everything fails with `anyhow::Error`. Two kinds need telling apart at the top: a wrong command line
+//! (exit code 2, so that scripts can tell a typing mistake from a failed run) and a reader that went away
+//! (`bitfit predict | head`), which is no failure at all and must stay silent.
+
+use std::io;
+
+/// The process's exit code for a failed run.
+pub const EXIT_FAILURE: u8 = 1;
+/// The process's exit code for a wrong command line or configuration file.
+pub const EXIT_USAGE: u8 = 2;
+
+/// A wrong command line, configuration file or option value: says which option, what it got and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// Makes a usage error from a whole sentence that names the option.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// The exit code that `error` deserves: 0 for a closed pipe, 2 if a [`UsageError`] is anywhere in the chain, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if is_broken_pipe(error) {
+        0
+    } else if error.chain().any(|cause| cause.is::<UsageError>()) {
+        EXIT_USAGE
+    } else {
+        EXIT_FAILURE
+    }
+}
+
+/// True if the reader of our output has gone away: nothing to report, nobody to report it to.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io_kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json_kind = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
+        [io_kind, json_kind].contains(&Some(io::ErrorKind::BrokenPipe))
+    })
+}
+
+/// The whole chain as one line, outermost context first, joined by ": ".
+///
+/// Line breaks become spaces. A cause whose text the message before it already ends with is left out: many
+/// libraries repeat their source in their own text.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.is_empty() || line.ends_with(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    line
+}
+
+/// " (did you mean `x`?)" for the nearest of `known`, or nothing when none is near.
+///
+/// "Near" is a Jaro-Winkler similarity of 0.75 or more: a typing mistake or a missing part, not another word.
+pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known)
+        .map(|name| format!(" (did you mean `{name}`?)"))
+        .unwrap_or_default()
+}
+
+/// The member of `known` that resembles `word` most, if any resembles it at all.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&word, name), name))
+        .filter(|(similarity, _)| *similarity >= 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn usage_errors_exit_with_two_even_under_context() {
+        let error = anyhow::Error::new(UsageError::new("--lr must be above 0, got -1"))
+            .context("reading run.toml");
+        assert_eq!(exit_code(&error), 2);
+        assert_eq!(exit_code(&anyhow!("disk full")), 1);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_a_failure() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let plain = Err::<(), _>(broken())
+            .context("writing predictions")
+            .unwrap_err();
+        assert_eq!(exit_code(&plain), 0);
+        let json = anyhow::Error::new(serde_json::Error::io(broken()));
+        assert_eq!(exit_code(&json), 0);
+        assert_eq!(
+            exit_code(&anyhow::Error::new(io::Error::from(
+                io::ErrorKind::NotFound
+            ))),
+            1
+        );
+    }
+
+    #[test]
+    fn the_chain_is_one_line_without_repeats() {
+        let error = anyhow!("No such file")
+            .context("cannot read\n  a.tsv: No such file")
+            .context("--train");
+        assert_eq!(one_line(&error), "--train: cannot read a.tsv: No such file");
+        assert_eq!(one_line(&anyhow!("b").context("a")), "a: b");
+    }
+
+    #[test]
+    fn a_typing_mistake_gets_the_nearest_name_and_nonsense_gets_none() {
+        let known = ["query", "key", "value"];
+        assert_eq!(suggestion("qeury", known), " (did you mean `query`?)");
+        assert_eq!(suggestion("Value", known), " (did you mean `value`?)");
+        assert_eq!(suggestion("zzzz", known), "");
+    }
+}

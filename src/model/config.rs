@@ -1,0 +1,301 @@
+//! `config.json` of a Hugging Face checkpoint, reduced to what this encoder needs.
+//!
+//! Everything that would change the mathematics and is not implemented is refused here, by name.
+
+use crate::backend::Activation;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Which family's conventions (names, positions, head) a checkpoint follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Bert,
+    /// RoBERTa and XLM-RoBERTa: positions start after the padding id, the head replaces the pooler.
+    Roberta,
+}
+
+impl Family {
+    /// Prefix of the encoder's tensors in a task model (`BertForSequenceClassification`, …).
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Bert => "bert.",
+            Self::Roberta => "roberta.",
+        }
+    }
+}
+
+/// The shape and arithmetic of an encoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    pub family: Family,
+    /// `model_type` as written: `bert`, `roberta`, `xlm-roberta`, …
+    pub model_type: String,
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub intermediate: usize,
+    pub vocab: usize,
+    /// Rows of the position table.
+    pub position_rows: usize,
+    pub type_vocab: usize,
+    pub norm_eps: f32,
+    pub activation: Activation,
+    pub hidden_dropout: f32,
+    pub attention_dropout: f32,
+    /// Dropout before the classifier.
+    pub classifier_dropout: f32,
+    pub pad_token_id: usize,
+}
+
+impl ModelConfig {
+    /// Reads `config.json` in a model folder.
+    ///
+    /// # Errors
+    /// Names the file and the key that is missing, of the wrong type, out of range or not supported.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Parses the text of a `config.json`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let json: Map<String, Value> = serde_json::from_str(text).context("not a JSON object")?;
+        let keys = Keys(&json);
+
+        let model_type = keys.string("model_type")?.to_owned();
+        let family = match model_type.as_str() {
+            "bert" => Family::Bert,
+            "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
+            other => bail!(
+                "model_type `{other}` is not supported; supported are bert, roberta, camembert and xlm-roberta"
+            ),
+        };
+        if let Some(kind) = keys.optional_string("position_embedding_type")?
+            && kind != "absolute"
+        {
+            bail!("position_embedding_type `{kind}` is not supported; only `absolute` is");
+        }
+        for key in ["is_decoder", "add_cross_attention"] {
+            ensure!(
+                json.get(key).and_then(Value::as_bool) != Some(true),
+                "`{key}` is true: decoders are not supported, only encoders are"
+            );
+        }
+
+        let hidden = keys.count("hidden_size")?;
+        let heads = keys.count("num_attention_heads")?;
+        ensure!(
+            hidden.is_multiple_of(heads),
+            "hidden_size {hidden} is not a multiple of num_attention_heads {heads}"
+        );
+        let hidden_dropout = keys.fraction("hidden_dropout_prob", 0.1)?;
+        let config = Self {
+            family,
+            model_type,
+            hidden,
+            layers: keys.count("num_hidden_layers")?,
+            heads,
+            intermediate: keys.count("intermediate_size")?,
+            vocab: keys.count("vocab_size")?,
+            position_rows: keys.count("max_position_embeddings")?,
+            type_vocab: keys.count("type_vocab_size")?,
+            norm_eps: keys.number("layer_norm_eps", Some(1e-12))? as f32,
+            activation: activation(keys.string("hidden_act")?)?,
+            hidden_dropout,
+            attention_dropout: keys.fraction("attention_probs_dropout_prob", 0.1)?,
+            classifier_dropout: keys.fraction("classifier_dropout", hidden_dropout)?,
+            pad_token_id: match json.get("pad_token_id") {
+                None | Some(Value::Null) => 0,
+                Some(_) => keys.index("pad_token_id")?,
+            },
+        };
+        ensure!(
+            config.max_len() >= 2,
+            "max_position_embeddings {} leaves no room for tokens after the padding offset {}",
+            config.position_rows,
+            config.position_offset()
+        );
+        Ok(config)
+    }
+
+    /// Position id of a sequence's first token. RoBERTa counts from `pad_token_id + 1`
+    /// (`create_position_ids_from_input_ids`).
+    pub fn position_offset(&self) -> usize {
+        match self.family {
+            Family::Bert => 0,
+            Family::Roberta => self.pad_token_id + 1,
+        }
+    }
+
+    /// The longest sequence the position table serves.
+    pub fn max_len(&self) -> usize {
+        self.position_rows.saturating_sub(self.position_offset())
+    }
+
+    pub fn head_dim(&self) -> usize {
+        self.hidden / self.heads
+    }
+}
+
+fn activation(name: &str) -> Result<Activation> {
+    Ok(match name {
+        "gelu" => Activation::GeluErf,
+        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
+        other => bail!(
+            "hidden_act `{other}` is not supported; supported are gelu, gelu_new, gelu_pytorch_tanh and relu"
+        ),
+    })
+}
+
+/// Typed access to the keys of the JSON object, with errors that name the key.
+struct Keys<'a>(&'a Map<String, Value>);
+
+impl Keys<'_> {
+    fn get(&self, key: &str) -> Result<&Value> {
+        self.0.get(key).with_context(|| {
+            format!("the key `{key}` is missing; is this an encoder's config.json?")
+        })
+    }
+
+    fn string(&self, key: &str) -> Result<&str> {
+        self.get(key)?
+            .as_str()
+            .with_context(|| format!("`{key}` is not a string"))
+    }
+
+    fn optional_string(&self, key: &str) -> Result<Option<&str>> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.string(key).map(Some),
+        }
+    }
+
+    fn index(&self, key: &str) -> Result<usize> {
+        let value = self.get(key)?;
+        value
+            .as_u64()
+            .filter(|&n| n <= u64::from(u32::MAX))
+            .map(|n| n as usize)
+            .with_context(|| {
+                format!(
+                    "`{key}` is {value}, not a whole number from 0 to {}",
+                    u32::MAX
+                )
+            })
+    }
+
+    /// A size: from 1 to a million, so that products of a few sizes cannot overflow.
+    fn count(&self, key: &str) -> Result<usize> {
+        let n = self.index(key)?;
+        ensure!(
+            (1..=10_000_000).contains(&n),
+            "`{key}` is {n}; it must be between 1 and 10000000"
+        );
+        Ok(n)
+    }
+
+    fn number(&self, key: &str, default: Option<f64>) -> Result<f64> {
+        match (self.0.get(key), default) {
+            (None | Some(Value::Null), Some(default)) => Ok(default),
+            _ => {
+                let value = self.get(key)?;
+                value
+                    .as_f64()
+                    .filter(|x| x.is_finite() && *x >= 0.0)
+                    .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
+            }
+        }
+    }
+
+    fn fraction(&self, key: &str, default: f32) -> Result<f32> {
+        let p = self.number(key, Some(f64::from(default)))? as f32;
+        ensure!(
+            p < 1.0,
+            "`{key}` is {p}; a dropout probability lies in [0, 1)"
+        );
+        Ok(p)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> Map<String, Value> {
+        serde_json::from_str(
+            r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6,
+                "num_attention_heads": 12, "intermediate_size": 1536, "vocab_size": 30522,
+                "max_position_embeddings": 512, "type_vocab_size": 2, "hidden_act": "gelu"}"#,
+        )
+        .unwrap()
+    }
+
+    fn with(key: &str, value: Value) -> Result<ModelConfig> {
+        let mut json = minimal();
+        json.insert(key.into(), value);
+        ModelConfig::parse(&serde_json::to_string(&json).unwrap())
+    }
+
+    #[test]
+    fn missing_optional_keys_take_the_transformers_defaults() {
+        let c = with("hidden_dropout_prob", 0.2.into()).unwrap();
+        assert_eq!(c.norm_eps, 1e-12);
+        assert_eq!((c.hidden_dropout, c.attention_dropout), (0.2, 0.1));
+        assert_eq!(
+            c.classifier_dropout, 0.2,
+            "falls back to hidden_dropout_prob"
+        );
+        assert_eq!((c.max_len(), c.head_dim()), (512, 32));
+    }
+
+    #[test]
+    fn roberta_positions_start_after_the_padding_id() {
+        let mut json = minimal();
+        json.insert("model_type".into(), "roberta".into());
+        json.insert("max_position_embeddings".into(), 514.into());
+        json.insert("pad_token_id".into(), 1.into());
+        let c = ModelConfig::parse(&serde_json::to_string(&json).unwrap()).unwrap();
+        assert_eq!((c.position_offset(), c.max_len()), (2, 512));
+    }
+
+    #[test]
+    fn each_needed_key_is_named_when_it_is_missing() {
+        for key in minimal().keys() {
+            let mut json = minimal();
+            json.remove(key);
+            let error = ModelConfig::parse(&serde_json::to_string(&json).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{key}`")), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (key, value, named) in [
+            ("model_type", Value::from("deberta-v2"), "deberta-v2"),
+            ("hidden_act", "silu".into(), "silu"),
+            (
+                "position_embedding_type",
+                "relative_key".into(),
+                "relative_key",
+            ),
+            ("is_decoder", true.into(), "is_decoder"),
+            ("num_attention_heads", 7.into(), "multiple"),
+            ("hidden_size", 0.into(), "hidden_size"),
+            ("hidden_size", Value::from(-3), "hidden_size"),
+            ("vocab_size", "many".into(), "vocab_size"),
+            ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
+            (
+                "max_position_embeddings",
+                1.into(),
+                "max_position_embeddings",
+            ),
+        ] {
+            let error = format!("{:#}", with(key, value).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

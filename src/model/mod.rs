@@ -1,0 +1,267 @@
+//! The encoder with its task head: forward for prediction, forward and backward for training.
+//!
+//! Written once for every device: all arithmetic goes through [`Backend`]. A [`Program`] is a rehearsed pass:
+//! the arena plan and the place of each tensor, for batches up to given limits.
+
+pub mod config;
+pub mod head;
+pub mod layer;
+pub mod load;
+pub mod params;
+pub mod weights;
+
+use crate::backend::plan::{Plan, Planner, TensorId};
+use crate::backend::{
+    Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, Memory, Norm, Region, Slot,
+    WeightId,
+};
+use anyhow::Result;
+use config::ModelConfig;
+use head::{Head, HeadTensors};
+use layer::{BackwardTensors, ForwardTensors, Layer, Needs, TensorSizes};
+use params::Params;
+
+/// An encoder whose frozen matrices are on a device, and its head.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub config: ModelConfig,
+    pub params: Params,
+    pub head: Head,
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+}
+
+/// Tables and LayerNorm of the embeddings.
+#[derive(Clone, Copy, Debug)]
+struct Embeddings {
+    word: WeightId,
+    position: WeightId,
+    token_type: WeightId,
+    norm: Norm,
+    dropout: Dropout,
+}
+
+/// A rehearsed pass over batches of up to [`Program::limits`].
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub plan: Plan,
+    pub limits: Limits,
+    train: bool,
+    embedded: TensorId,
+    forward: Vec<ForwardTensors>,
+    head: HeadTensors,
+    /// Present when something in the encoder trains.
+    backward: Option<Backward>,
+}
+
+#[derive(Clone, Debug)]
+struct Backward {
+    /// The gradient of the hidden states, updated in place from the last layer down.
+    dx: TensorId,
+    /// One for each layer, first layer first.
+    layers: Vec<BackwardTensors>,
+}
+
+/// Called with the hidden states `[tokens, hidden]` after the embeddings (0) and after each layer (1, 2, …).
+pub type Observer<'a, B> = &'a mut dyn FnMut(usize, &B, Region) -> Result<()>;
+
+impl Model {
+    /// How far backward goes in each layer, first layer first.
+    pub fn needs(&self) -> Vec<Needs> {
+        let mut below = self.params.if_trained(self.embeddings.norm.beta).is_some();
+        self.layers
+            .iter()
+            .map(|layer| {
+                let needs = layer.needs(&self.params, below);
+                below |= needs != Needs::Nothing;
+                needs
+            })
+            .collect()
+    }
+
+    /// Rehearses a pass for batches of up to `limits` on a backend with activations of `element` bytes.
+    /// With `train` it includes backward and keeps what that needs, and nothing else.
+    pub fn program(&self, limits: Limits, element: usize, train: bool) -> Program {
+        let sizes = TensorSizes {
+            tokens: limits.tokens,
+            element,
+        };
+        let needs = if train {
+            self.needs()
+        } else {
+            vec![Needs::Nothing; self.layers.len()]
+        };
+        let beta_trains = self.params.if_trained(self.embeddings.norm.beta).is_some();
+        let encoder_trains =
+            train && (beta_trains || needs.iter().any(|&needs| needs != Needs::Nothing));
+
+        let mut plan = Planner::new();
+        let embedded = plan.acquire("embeddings", sizes.activation(self.config.hidden));
+        let mut x = embedded;
+        let mut forward = Vec::with_capacity(self.layers.len());
+        for (i, (layer, &needs)) in self.layers.iter().zip(&needs).enumerate() {
+            let tensors = layer.plan_forward(i, &mut plan, sizes, needs, x);
+            x = tensors.output;
+            forward.push(tensors);
+        }
+        let head = self
+            .head
+            .plan(&mut plan, &self.params, limits, train, encoder_trains);
+        plan.release(x);
+        let backward = encoder_trains.then(|| {
+            let dx = plan.acquire("dx", sizes.activation(self.config.hidden));
+            let mut layers: Vec<_> = (0..self.layers.len())
+                .rev()
+                .map(|i| self.layers[i].plan_backward(&mut plan, sizes, needs[i], &forward[i]))
+                .collect();
+            layers.reverse();
+            Backward { dx, layers }
+        });
+        Program {
+            plan: plan.finish(),
+            limits,
+            train,
+            embedded,
+            forward,
+            head,
+            backward,
+        }
+    }
+
+    /// Allocates device memory for the given programs, which share one arena, and writes the initial
+    /// parameters.
+    pub fn allocate<B: Backend>(&self, backend: &mut B, programs: &[&Program]) -> Result<()> {
+        let most =
+            |of: fn(&Limits) -> usize| programs.iter().map(|p| of(&p.limits)).max().unwrap_or(0);
+        let initial = self.params.initial();
+        backend.allocate(Memory {
+            arena: programs.iter().map(|p| p.plan.bytes).max().unwrap_or(0),
+            params: initial.len(),
+            trainable: self.params.trainable(),
+            limits: Limits {
+                tokens: most(|l| l.tokens),
+                sequences: most(|l| l.sequences),
+                max_len: most(|l| l.max_len),
+            },
+            widest: self.config.intermediate.max(3 * self.config.hidden),
+        })?;
+        backend.write_params(Slot::Value, self.params.whole(), initial)
+    }
+
+    /// Runs the current batch up to the logits.
+    pub fn forward<B: Backend>(
+        &self,
+        backend: &mut B,
+        program: &Program,
+        mut observer: Option<Observer<'_, B>>,
+    ) -> Result<()> {
+        let Embeddings {
+            word,
+            position,
+            token_type,
+            norm,
+            dropout,
+        } = self.embeddings;
+        let mut observe = |layer: usize, backend: &B, tensor: TensorId| match &mut observer {
+            Some(observer) => observer(layer, backend, program.plan.region(tensor)),
+            None => Ok(()),
+        };
+        backend.embed_forward(EmbedForward {
+            word,
+            position,
+            token_type,
+            norm,
+            dropout: if program.train {
+                dropout
+            } else {
+                Dropout::NONE
+            },
+            out: program.plan.region(program.embedded),
+        })?;
+        observe(0, backend, program.embedded)?;
+        for (i, (layer, tensors)) in self.layers.iter().zip(&program.forward).enumerate() {
+            layer.forward(backend, &program.plan, tensors, program.train)?;
+            observe(i + 1, backend, tensors.output)?;
+        }
+        let x = program.plan.region(program.hidden());
+        self.head
+            .forward(backend, &program.plan, &program.head, x, program.train)
+    }
+
+    /// Adds `weight` times the batch's summed loss to the step's loss.
+    pub fn loss<B: Backend>(
+        &self,
+        backend: &mut B,
+        program: &Program,
+        kind: LossKind,
+        weight: f32,
+    ) -> Result<()> {
+        self.head
+            .loss(backend, &program.plan, &program.head, kind, weight)
+    }
+
+    /// Adds the gradients of everything that trains; after [`Model::forward`] and [`Model::loss`] with a
+    /// training program.
+    pub fn backward<B: Backend>(&self, backend: &mut B, program: &Program) -> Result<()> {
+        let plan = &program.plan;
+        let dx = program.backward.as_ref().map(|b| plan.region(b.dx));
+        self.head.backward(backend, plan, &program.head, dx)?;
+        let Some(backward) = &program.backward else {
+            return Ok(());
+        };
+        let needs = self.needs();
+        for i in (0..self.layers.len()).rev() {
+            if needs[i] == Needs::Nothing {
+                return Ok(());
+            }
+            self.layers[i].backward(
+                backend,
+                plan,
+                &self.params,
+                needs[i],
+                &program.forward[i],
+                &backward.layers[i],
+                backward.dx,
+            )?;
+        }
+        match self.params.if_trained(self.embeddings.norm.beta) {
+            Some(grad) => backend.bias_grad(BiasGrad {
+                dy: plan.region(backward.dx),
+                dropout: self.embeddings.dropout,
+                grad,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The logits of the current batch, `[sequences, outputs]`.
+    pub fn logits<B: Backend>(
+        &self,
+        backend: &B,
+        program: &Program,
+        sequences: usize,
+    ) -> Result<Vec<f32>> {
+        let region = self.head.logits(&program.plan, &program.head);
+        backend.read_f32(region, sequences * self.head.outputs())
+    }
+
+    /// The pooled vectors of the current batch, `[sequences, hidden]`.
+    pub fn pooled<B: Backend>(
+        &self,
+        backend: &B,
+        program: &Program,
+        sequences: usize,
+    ) -> Result<Vec<f32>> {
+        let region = self.head.pooled(&program.plan, &program.head);
+        backend.read_f32(region, sequences * self.config.hidden)
+    }
+}
+
+impl Program {
+    /// The last hidden states.
+    fn hidden(&self) -> TensorId {
+        self.forward
+            .last()
+            .map_or(self.embedded, |layer| layer.output)
+    }
+}

@@ -1,0 +1,193 @@
+//! Every small parameter of the model by its Hugging Face name, and where it lies in the flat vector.
+//!
+//! Biases, LayerNorm gains and the task head live in one f32 vector: first all that trains, in the order of
+//! the forward pass, then the frozen rest. The optimizer, clipping, the checkpoint and the delta therefore
+//! each see one contiguous buffer, and "is it trained" is a comparison of offsets.
+
+use crate::backend::ParamRange;
+use crate::biases::Component;
+
+/// What a parameter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// A bias of the encoder (LayerNorm's β is one).
+    Bias(Component),
+    /// LayerNorm's γ; always frozen.
+    Gain,
+    /// Part of the task head; always trains.
+    Head,
+}
+
+/// One named parameter.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// Name in a Hugging Face task model, e.g. `bert.encoder.layer.0.output.dense.bias`.
+    pub name: String,
+    pub kind: ParamKind,
+    pub layer: Option<usize>,
+    pub shape: Vec<usize>,
+    pub range: ParamRange,
+    pub trains: bool,
+}
+
+/// A parameter before its place is known.
+pub struct NewParam {
+    pub name: String,
+    pub kind: ParamKind,
+    pub layer: Option<usize>,
+    pub shape: Vec<usize>,
+    pub trains: bool,
+    pub values: Vec<f32>,
+}
+
+/// All parameters and their initial values.
+#[derive(Clone, Debug)]
+pub struct Params {
+    list: Vec<Param>,
+    values: Vec<f32>,
+    trainable: usize,
+}
+
+impl Params {
+    /// Lays the parameters out: those that train first, each group in the order given.
+    pub fn new(items: Vec<NewParam>) -> Self {
+        let trainable = items
+            .iter()
+            .filter(|p| p.trains)
+            .map(|p| p.values.len())
+            .sum();
+        let total: usize = items.iter().map(|p| p.values.len()).sum();
+        let mut values = vec![0.0; total];
+        let (mut next_trained, mut next_frozen) = (0, trainable);
+        let list = items
+            .into_iter()
+            .map(|p| {
+                debug_assert_eq!(
+                    p.values.len(),
+                    p.shape.iter().product::<usize>(),
+                    "{}",
+                    p.name
+                );
+                let next = if p.trains {
+                    &mut next_trained
+                } else {
+                    &mut next_frozen
+                };
+                let range = ParamRange {
+                    offset: *next,
+                    len: p.values.len(),
+                };
+                *next += range.len;
+                values[range.offset..range.offset + range.len].copy_from_slice(&p.values);
+                Param {
+                    name: p.name,
+                    kind: p.kind,
+                    layer: p.layer,
+                    shape: p.shape,
+                    range,
+                    trains: p.trains,
+                }
+            })
+            .collect();
+        Self {
+            list,
+            values,
+            trainable,
+        }
+    }
+
+    /// All parameters, in the order of the forward pass.
+    pub fn list(&self) -> &[Param] {
+        &self.list
+    }
+
+    /// Those that train, in the order of the forward pass, which is also their order in the vector.
+    pub fn trained(&self) -> impl Iterator<Item = &Param> {
+        self.list.iter().filter(|p| p.trains)
+    }
+
+    /// Number of values that train.
+    pub fn trainable(&self) -> usize {
+        self.trainable
+    }
+
+    /// The whole vector before training.
+    pub fn initial(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The range of the whole vector.
+    pub fn whole(&self) -> ParamRange {
+        ParamRange {
+            offset: 0,
+            len: self.values.len(),
+        }
+    }
+
+    /// The range of all that trains.
+    pub fn trained_range(&self) -> ParamRange {
+        ParamRange {
+            offset: 0,
+            len: self.trainable,
+        }
+    }
+
+    /// Overwrites initial values (a task head given by the user).
+    pub fn set_initial(&mut self, range: ParamRange, values: &[f32]) {
+        self.values[range.offset..range.offset + range.len].copy_from_slice(values);
+    }
+
+    /// Where a parameter lies.
+    ///
+    /// # Panics
+    /// When the name was never added: the model asks only for names it added itself.
+    pub fn range(&self, name: &str) -> ParamRange {
+        match self.list.iter().find(|p| p.name == name) {
+            Some(p) => p.range,
+            None => panic!("the parameter {name} was never added"),
+        }
+    }
+
+    /// The range itself if it trains: the form in which backward operations take gradients.
+    pub fn if_trained(&self, range: ParamRange) -> Option<ParamRange> {
+        (range.offset < self.trainable).then_some(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_trains_comes_first_and_keeps_its_order() {
+        let new = |name: &str, trains, values: &[f32]| NewParam {
+            name: name.into(),
+            kind: ParamKind::Head,
+            layer: None,
+            shape: vec![values.len()],
+            trains,
+            values: values.to_vec(),
+        };
+        let params = Params::new(vec![
+            new("frozen a", false, &[1.0]),
+            new("trained b", true, &[2.0, 3.0]),
+            new("frozen c", false, &[4.0, 5.0]),
+            new("trained d", true, &[6.0]),
+        ]);
+        assert_eq!(params.initial(), [2.0, 3.0, 6.0, 1.0, 4.0, 5.0]);
+        assert_eq!(params.trainable(), 3);
+        let d = params.range("trained d");
+        assert_eq!(
+            (d, params.if_trained(d)),
+            (ParamRange { offset: 2, len: 1 }, Some(d))
+        );
+        assert_eq!(params.if_trained(params.range("frozen a")), None);
+        assert_eq!(
+            params
+                .trained()
+                .map(|p| p.name.as_str())
+                .collect::<Vec<_>>(),
+            ["trained b", "trained d"]
+        );
+    }
+}

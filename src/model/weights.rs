@@ -1,0 +1,249 @@
+//! The tensors of a checkpoint folder: one `model.safetensors`, or shards with an index.
+//!
+//! Tensors are addressed by their name inside the encoder (`encoder.layer.0.output.dense.weight`), whether or
+//! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
+
+use anyhow::{Context, Result, bail, ensure};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, SafeTensors};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The safetensors files of one checkpoint, mapped into memory.
+pub struct Weights {
+    shards: Vec<Shard>,
+    /// Full name → shard.
+    owner: HashMap<String, usize>,
+    /// What the file puts before the encoder's names; empty for a bare encoder.
+    prefix: String,
+}
+
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Metadata,
+    /// Where tensor data starts in the file.
+    data: usize,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// The files that hold a folder's weights, sorted by name.
+    ///
+    /// # Errors
+    /// When there are none, or the index is broken or points outside the folder.
+    pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+        let single = folder.join(SINGLE);
+        if single.exists() {
+            return Ok(vec![single]);
+        }
+        let index = folder.join(INDEX);
+        if !index.exists() {
+            bail!(
+                "{} has neither {SINGLE} nor {INDEX}; convert other formats with `save_pretrained(…, \
+                 safe_serialization=True)` of transformers",
+                folder.display()
+            );
+        }
+        let text = std::fs::read_to_string(&index)
+            .with_context(|| format!("cannot read {}", index.display()))?;
+        let index_json: Index = serde_json::from_str(&text)
+            .with_context(|| format!("{} is broken", index.display()))?;
+        let mut names: Vec<_> = index_json.weight_map.into_values().collect();
+        names.sort();
+        names.dedup();
+        ensure!(!names.is_empty(), "{} names no shard", index.display());
+        names
+            .into_iter()
+            .map(|name| {
+                ensure!(
+                    Path::new(&name)
+                        .file_name()
+                        .is_some_and(|file| file == name.as_str()),
+                    "{}: the shard name `{name}` is not a plain file name",
+                    index.display()
+                );
+                let path = folder.join(&name);
+                ensure!(
+                    path.exists(),
+                    "{} names the shard {name}, which is not there",
+                    index.display()
+                );
+                Ok(path)
+            })
+            .collect()
+    }
+
+    /// Opens a checkpoint folder. `family_prefix` is what a task model of this family puts before the
+    /// encoder's names.
+    ///
+    /// # Errors
+    /// Names the file that is missing, truncated or not safetensors.
+    pub fn open(folder: &Path, family_prefix: &str) -> Result<Self> {
+        let mut shards = Vec::new();
+        let mut owner = HashMap::new();
+        for path in Self::files(folder)? {
+            let shard = Shard::open(path)?;
+            for name in shard.metadata.tensors().keys() {
+                if let Some(other) = owner.insert(name.clone(), shards.len()) {
+                    let other: &Shard = shards.get(other).unwrap_or(&shard);
+                    bail!(
+                        "tensor `{name}` is in both {} and {}",
+                        other.path.display(),
+                        shard.path.display()
+                    );
+                }
+            }
+            shards.push(shard);
+        }
+        let probe = "embeddings.word_embeddings.weight";
+        let prefix = ["", family_prefix]
+            .into_iter()
+            .find(|prefix| owner.contains_key(&format!("{prefix}{probe}")))
+            .with_context(|| {
+                format!(
+                    "{}: no tensor `{probe}` (nor `{family_prefix}{probe}`); is this the encoder that \
+                     config.json describes?",
+                    folder.display()
+                )
+            })?
+            .to_owned();
+        Ok(Self {
+            shards,
+            owner,
+            prefix,
+        })
+    }
+
+    /// Whether the encoder has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.owner.contains_key(&format!("{}{name}", self.prefix))
+    }
+
+    /// All tensors of the files: full name, shape, whether it belongs to the encoder.
+    pub fn list(&self) -> Vec<(String, Vec<usize>, bool)> {
+        let mut all: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.metadata.tensors())
+            .map(|(name, info)| {
+                let inside = name.strip_prefix(&self.prefix).is_some_and(|rest| {
+                    ["embeddings.", "encoder.", "pooler."]
+                        .iter()
+                        .any(|part| rest.starts_with(part))
+                });
+                (name, info.shape.clone(), inside)
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// An encoder tensor as f32, row-major.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape or a non-float type, or holds NaN or infinity; the error names
+    /// file and tensor.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut full = format!("{}{name}", self.prefix);
+        if !self.owner.contains_key(&full) {
+            // Checkpoints converted from TensorFlow keep its names for LayerNorm's parameters.
+            let old = full
+                .replace("LayerNorm.weight", "LayerNorm.gamma")
+                .replace("LayerNorm.bias", "LayerNorm.beta");
+            if self.owner.contains_key(&old) {
+                full = old;
+            }
+        }
+        let &shard = self.owner.get(&full).with_context(|| {
+            format!(
+                "{}: the tensor `{full}` is missing",
+                self.shards[0].path.display()
+            )
+        })?;
+        self.shards[shard].get(&full, shape)
+    }
+}
+
+/// Reads named f32 tensors of any safetensors file: task heads given by the user.
+///
+/// # Errors
+/// As [`Weights::get`].
+pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+    let shard = Shard::open(path.to_owned())?;
+    match shard.metadata.info(name) {
+        None => Ok(None),
+        Some(_) => shard.get(name, shape).map(Some),
+    }
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        // SAFETY: the map is only read. A file that another process shortens meanwhile would raise SIGBUS, as
+        // for every program that maps its model; a checkpoint is not written while it is in use.
+        let map = unsafe { Mmap::map(&file) }
+            .with_context(|| format!("cannot map {} into memory", path.display()))?;
+        let (header, metadata) = SafeTensors::read_metadata(&map).with_context(|| {
+            format!(
+                "{} is truncated or is not a safetensors file",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            path,
+            map,
+            metadata,
+            data: header + 8,
+        })
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let place = || format!("{}: tensor `{name}`", self.path.display());
+        let info = self
+            .metadata
+            .info(name)
+            .with_context(|| format!("{} is missing", place()))?;
+        ensure!(
+            info.shape == shape,
+            "{} has shape {:?}, but config.json asks for {shape:?}",
+            place(),
+            info.shape
+        );
+        let (start, end) = info.data_offsets;
+        let bytes = &self.map[self.data + start..self.data + end];
+        let values: Vec<f32> = match info.dtype {
+            Dtype::F32 => from_le(bytes, f32::from_le_bytes),
+            Dtype::F16 => from_le(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => from_le(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            other => bail!(
+                "{} has type {other:?}; f32, f16 and bf16 are supported",
+                place()
+            ),
+        };
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            bail!(
+                "{} holds {} at element {at}; the checkpoint is damaged, fetch or export it again",
+                place(),
+                values[at]
+            );
+        }
+        Ok(values)
+    }
+}
+
+fn from_le<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (chunks, _) = bytes.as_chunks::<N>();
+    chunks.iter().map(|&chunk| convert(chunk)).collect()
+}
