@@ -55,8 +55,7 @@ fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: T
             };
             let error = error(&got, &want);
             worst = worst.max(error);
-            // Written so that NaN is wrong.
-            if !(error < bound) {
+            if error.is_nan() || error >= bound {
                 wrong.push(format!("{name} is off by {error:.2e} in {case:?}"));
             }
         }

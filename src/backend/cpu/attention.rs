@@ -120,7 +120,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn from_row(&self, row: usize) -> Strided<'a> {
+    fn strided(&self, row: usize) -> Strided<'a> {
         Strided {
             elements: &self.elements[row * self.stride..],
             rows: self.stride,
@@ -252,7 +252,7 @@ pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                 product(
                     scores,
                     wide,
-                    q.from_row(from),
+                    q.strided(from),
                     k_transposed,
                     wide,
                     (queries, len, dim),
@@ -365,7 +365,7 @@ fn backward_head<'a>(
         product(
             p,
             wide,
-            q.from_row(from),
+            q.strided(from),
             k_transposed,
             wide,
             (queries, len, dim),
@@ -374,7 +374,7 @@ fn backward_head<'a>(
         product(
             ds,
             wide,
-            d_out.from_row(from),
+            d_out.strided(from),
             v_transposed,
             wide,
             (queries, len, dim),
@@ -397,7 +397,7 @@ fn backward_head<'a>(
                 softmax_backward(ds, p, along, shape.scale());
             }
         }
-        let strided = |elements| Strided {
+        let plain = |elements| Strided {
             elements,
             rows: wide,
             cols: 1,
@@ -408,18 +408,10 @@ fn backward_head<'a>(
             cols: wide,
         };
         let shape = (queries, dim, len);
-        product(
-            dq,
-            wide_dim,
-            strided(ds),
-            k.elements,
-            k.stride,
-            shape,
-            false,
-        );
+        product(dq, wide_dim, plain(ds), k.elements, k.stride, shape, false);
         let shape = (len, dim, queries);
         let later = from > 0;
-        let (q, d_out) = (q.from_row(from), d_out.from_row(from));
+        let (q, d_out) = (q.strided(from), d_out.strided(from));
         product(
             dk,
             wide_dim,

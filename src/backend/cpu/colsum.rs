@@ -40,6 +40,9 @@ impl Partials {
 
 /// `grad += sum of the lines`, in order. The first line is used up.
 pub fn finish(lines: &mut [f32], grad: &mut [f32]) {
+    if lines.is_empty() {
+        return;
+    }
     let (total, rest) = lines.split_at_mut(grad.len());
     for line in rest.chunks_exact(grad.len()) {
         add(total, line);

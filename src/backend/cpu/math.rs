@@ -51,10 +51,10 @@ pub fn tanh<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
     // Below 0.625 an odd polynomial fitted to 2e-8; above, 1 - 2/(e^2a + 1), which cancels little there.
     let z = x * x;
-    let mut p = fma::<FMA>(z, -6.096_714_2e-3, 2.099_717_9e-2);
+    let mut p = fma::<FMA>(z, -6.096_714e-3, 2.099_718e-2);
     p = fma::<FMA>(p, z, -5.385_091e-2);
     p = fma::<FMA>(p, z, 1.333_277e-1);
-    p = fma::<FMA>(p, z, -3.333_332_9e-1);
+    p = fma::<FMA>(p, z, -3.333_332_8e-1);
     let small = fma::<FMA>(p * z, x, x);
     let large = (1.0 - 2.0 / (exp::<FMA>(2.0 * a) + 1.0)).copysign(x);
     if a < 0.625 { small } else { large }
@@ -67,17 +67,17 @@ pub fn tanh<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     const N: [f32; 11] = [
-        7.290_836_9e-1,
-        -5.093_319_9e-1,
+        7.290_837e-1,
+        -5.093_32e-1,
         2.300_176_8e-1,
-        -4.726_276_2e-2,
+        -4.726_276e-2,
         -1.046_228_9e-2,
-        6.969_920_2e-3,
+        6.969_920_4e-3,
         1.024_157_3e-3,
         -1.034_476_6e-3,
-        -2.447_093_2e-4,
+        -2.447_093e-4,
         1.333_239_5e-4,
-        5.549_187_2e-5,
+        5.549_187_3e-5,
     ];
     let a = x.abs();
     // a² is needed to more digits than one f32 has: square the upper half of a exactly, carry the rest along.
@@ -109,7 +109,7 @@ pub fn gelu_erf<const FMA: bool>(x: f32) -> (f32, f32) {
 /// negative x; the exponent's rounding), absolute error of both below 1e-6 for |x| <= 8.
 #[inline(always)]
 pub fn gelu_tanh<const FMA: bool>(x: f32) -> (f32, f32) {
-    const C: f32 = 1.595_769_1; // 2·√(2/π)
+    const C: f32 = 1.595_769; // 2·√(2/π)
     const CUBIC: f32 = 0.044_715;
     let x2 = x * x;
     let inner = C * x * fma::<FMA>(CUBIC, x2, 1.0);

@@ -9,12 +9,14 @@ mod aligned;
 mod arena;
 mod attention;
 mod block;
+mod check;
 mod colsum;
 mod dense;
 mod dropout;
 mod embed;
 mod gemm;
 mod head;
+mod linear;
 mod math;
 mod norm;
 mod optim;
@@ -28,9 +30,9 @@ mod widen;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
-    DropoutKey, EmbedForward, HeadWeight, LinearBackward, LinearForward, Loss, LossKind, Memory,
-    Norm, ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot,
-    StepReport, WeightId, WeightType,
+    DropoutKey, EmbedForward, LinearBackward, LinearForward, Loss, LossKind, Memory, Norm,
+    ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport,
+    WeightId, WeightType,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -41,8 +43,7 @@ use dropout::Mask;
 use norm::Affine;
 use params::{Params, gradients, read, wide, write};
 use scratch::Scratch;
-use share::Shared;
-use weights::{View, Weights};
+use weights::Weights;
 
 /// See the module's head.
 pub struct CpuBackend {
@@ -125,22 +126,6 @@ fn affine(values: &[f32], norm: Norm) -> Result<Affine<'_>> {
     })
 }
 
-/// Joins the parts of a bias into `out`.
-fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
-    let total: usize = parts.iter().map(|p| p.len).sum();
-    ensure!(
-        total == out.len(),
-        "the parts of a bias have {total} elements where {} are needed",
-        out.len()
-    );
-    let mut at = 0;
-    for part in parts {
-        out[at..at + part.len].copy_from_slice(read(values, *part)?);
-        at += part.len;
-    }
-    Ok(())
-}
-
 /// Token rows and pooled vectors.
 fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'a mut [f32]; 2]> {
     ensure!(op.hidden > 0, "pooling over no columns");
@@ -148,32 +133,6 @@ fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'
         (Some(op.x), batch.tokens() * op.hidden),
         (Some(op.pooled), batch.sequences() * op.hidden),
     ])
-}
-
-/// The matrix of a head layer, checked against the layer's shape.
-fn dense_weight<'a>(weights: &'a Weights, value: &'a [f32], op: Dense) -> Result<View<'a>> {
-    ensure!(
-        op.inputs > 0 && op.outputs > 0,
-        "a dense layer without inputs or outputs"
-    );
-    match op.weight {
-        HeadWeight::Frozen(id) => {
-            let matrix = weights.get(id)?;
-            ensure!(
-                (matrix.rows, matrix.cols) == (op.outputs, op.inputs),
-                "a dense layer's matrix is [{}, {}], not [{}, {}]",
-                matrix.rows,
-                matrix.cols,
-                op.outputs,
-                op.inputs
-            );
-            Ok(matrix.view())
-        }
-        HeadWeight::Param(range) => {
-            let range = wide(range, op.outputs * op.inputs, "a dense layer's matrix")?;
-            Ok(View::F32(read(value, range)?))
-        }
-    }
 }
 
 impl Backend for CpuBackend {
@@ -214,41 +173,7 @@ impl Backend for CpuBackend {
     }
 
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        let limits = self.memory.limits;
-        ensure!(
-            batch.cu_seqlens.first() == Some(&0)
-                && batch.cu_seqlens.last().map(|&n| n as usize) == Some(batch.tokens())
-                && batch.cu_seqlens.windows(2).all(|w| w[0] < w[1]),
-            "the batch's sequence bounds must rise from 0 to its {} tokens, with no empty sequence",
-            batch.tokens()
-        );
-        ensure!(
-            batch.type_ids.len() == batch.tokens() && batch.positions.len() == batch.tokens(),
-            "the batch has {} ids, {} token types and {} positions",
-            batch.tokens(),
-            batch.type_ids.len(),
-            batch.positions.len()
-        );
-        let labels = match &batch.labels {
-            Labels::None => None,
-            Labels::Classes(classes) => Some(classes.len()),
-            Labels::Values(values) => Some(values.len()),
-        };
-        ensure!(
-            labels.is_none_or(|n| n == batch.sequences()),
-            "the batch has {} sequences but {labels:?} labels",
-            batch.sequences()
-        );
-        for (what, have, limit) in [
-            ("tokens", batch.tokens(), limits.tokens),
-            ("sequences", batch.sequences(), limits.sequences),
-            ("tokens in one sequence", batch.max_len(), limits.max_len),
-        ] {
-            ensure!(
-                have <= limit,
-                "a batch of {have} {what} exceeds the {limit} allocated for"
-            );
-        }
+        check::batch(batch, self.memory.limits)?;
         self.batch.ids.clone_from(&batch.ids);
         self.batch.type_ids.clone_from(&batch.type_ids);
         self.batch.positions.clone_from(&batch.positions);
@@ -308,96 +233,11 @@ impl Backend for CpuBackend {
     }
 
     fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()> {
-        let rows = self.rows(op.rows);
-        let matrix = self.weights.get(op.weight)?;
-        let (inputs, outputs) = (matrix.cols, matrix.rows);
-        if self.bias.len() < outputs {
-            self.bias.resize(outputs, 0.0);
-        }
-        let bias = &mut self.bias[..outputs];
-        gather(&self.params.value, op.bias, bias)?;
-        let bias = &*bias;
-        let derivative = op.activation.and_then(|a| a.derivative);
-        let [x, out, derivative] = self.arena.regions([
-            (Some(op.x), rows * inputs),
-            (Some(op.out), rows * outputs),
-            (derivative, rows * outputs),
-        ])?;
-        let keep = !derivative.is_empty();
-        let derivative = Shared::new(derivative);
-        gemm::forward(x, matrix.view(), out, rows, &self.scratch, |mut tile| {
-            for row in tile.rows.clone() {
-                let cols = tile.cols.clone();
-                let bias = &bias[cols.clone()];
-                let values = tile.row(row);
-                let Some(activation) = op.activation else {
-                    pointwise::add(values, bias);
-                    continue;
-                };
-                // SAFETY: tiles do not overlap, and this tensor has the output's shape.
-                let kept = keep
-                    .then(|| unsafe { derivative.slice(row * outputs + cols.start, cols.len()) });
-                pointwise::activate(activation.kind, values, bias, kept);
-            }
-        });
-        Ok(())
+        linear::forward(self, op)
     }
 
     fn linear_backward(&mut self, op: LinearBackward) -> Result<()> {
-        ensure!(
-            !(op.accumulate && op.derivative.is_some()),
-            "a product that accumulates cannot be multiplied by a derivative"
-        );
-        let rows = self.rows(op.rows);
-        let matrix = self.weights.get(op.weight)?;
-        let (inputs, outputs) = (matrix.cols, matrix.rows);
-        let dbias = op
-            .dbias
-            .map(|range| wide(range, inputs, "a bias gradient"))
-            .transpose()?;
-        let [grad] = gradients(&mut self.params.gradient, [dbias])?;
-        let [dy, dx, derivative] = self.arena.regions([
-            (Some(op.dy), rows * outputs),
-            (Some(op.dx), rows * inputs),
-            (op.derivative, rows * inputs),
-        ])?;
-        let (multiply, sum) = (op.derivative.is_some(), grad.is_some());
-        let height = gemm::row_chunk(rows);
-        let (lines, _) = self
-            .partials
-            .lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
-        let partial = Shared::new(lines);
-        let view = matrix.view();
-        gemm::backward(
-            dy,
-            view,
-            dx,
-            op.accumulate,
-            rows,
-            &self.scratch,
-            |mut tile| {
-                if !multiply && !sum {
-                    return;
-                }
-                let cols = tile.cols.clone();
-                let line = tile.rows.start / height * inputs + cols.start;
-                for row in tile.rows.clone() {
-                    let values = tile.row(row);
-                    if multiply {
-                        let at = row * inputs + cols.start;
-                        pointwise::multiply(values, &derivative[at..at + cols.len()]);
-                    }
-                    if sum {
-                        // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.
-                        pointwise::add(unsafe { partial.slice(line, cols.len()) }, values);
-                    }
-                }
-            },
-        );
-        if let Some(grad) = grad {
-            colsum::finish(lines, grad);
-        }
-        Ok(())
+        linear::backward(self, op)
     }
 
     fn attention_forward(&mut self, op: AttentionForward) -> Result<()> {
@@ -541,67 +381,11 @@ impl Backend for CpuBackend {
     }
 
     fn dense_forward(&mut self, op: Dense) -> Result<()> {
-        let rows = self.batch.sequences();
-        let bias = read(
-            &self.params.value,
-            wide(op.bias, op.outputs, "a dense layer's bias")?,
-        )?;
-        let weight = dense_weight(&self.weights, &self.params.value, op)?;
-        let [x, y] = self.arena.regions([
-            (Some(op.x), rows * op.inputs),
-            (Some(op.y), rows * op.outputs),
-        ])?;
-        self.head_input.reserve(rows * op.inputs);
-        let layer = dense::Layer {
-            rows,
-            inputs: op.inputs,
-            outputs: op.outputs,
-            weight,
-            mask: Mask::new(op.dropout, self.key),
-            tanh: op.tanh,
-            room: self.head_input.as_mut_slice(),
-            scratch: &self.scratch,
-        };
-        dense::forward(layer, x, bias, y);
-        Ok(())
+        dense::forward(self, op)
     }
 
-    fn dense_backward(&mut self, DenseBackward { layer: op, dy, dx }: DenseBackward) -> Result<()> {
-        let rows = self.batch.sequences();
-        let trained = match op.weight {
-            HeadWeight::Param(range) => Some(range),
-            HeadWeight::Frozen(_) => None,
-        };
-        let bias = wide(op.bias, op.outputs, "a dense layer's bias")?;
-        let bias = self.params.trains(bias).then_some(bias);
-        let weight = dense_weight(&self.weights, &self.params.value, op)?;
-        let [dw, db] = gradients(&mut self.params.gradient, [trained, bias])?;
-        let (inputs, outputs) = (rows * op.inputs, rows * op.outputs);
-        let wants_dx = dx.is_some();
-        let [x, y, dy, dx] = self.arena.regions([
-            (trained.map(|_| op.x), inputs),
-            (op.tanh.then_some(op.y), outputs),
-            (Some(dy), outputs),
-            (dx, inputs),
-        ])?;
-        self.head_input.reserve(inputs);
-        let layer = dense::Layer {
-            rows,
-            inputs: op.inputs,
-            outputs: op.outputs,
-            weight,
-            mask: Mask::new(op.dropout, self.key),
-            tanh: op.tanh,
-            room: self.head_input.as_mut_slice(),
-            scratch: &self.scratch,
-        };
-        let out = dense::Gradients {
-            weight: dw,
-            bias: db,
-            dx: wants_dx.then_some(dx),
-        };
-        dense::backward(layer, x, y, dy, out, &mut self.partials);
-        Ok(())
+    fn dense_backward(&mut self, op: DenseBackward) -> Result<()> {
+        dense::backward(self, op)
     }
 
     fn loss(&mut self, op: Loss) -> Result<()> {
