@@ -27,6 +27,15 @@ pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    // A link stands for what it points to; and a device or a pipe has no content to keep whole: a rename would put a
+    // file in the place of /dev/null.
+    let target = fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        write(&mut file)?;
+        return Ok(file.flush()?);
+    }
     let name = path
         .file_name()
         .ok_or_else(|| anyhow!("the path names no file"))?;

@@ -3,7 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::trained::Trained;
-use super::{read_options, set_threads};
+use super::{read_options, set_threads, show};
 use crate::backend::Limits;
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, Dataset, LabelUse, Table, evaluation_batches};
@@ -73,7 +73,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         out.row([metric.name().to_owned(), format!("{value:.4}")]);
         json.insert(metric.key().into(), value.into());
     }
-    println!("{out}");
+    show(out)?;
     if let Some(path) = &args.output {
         write_bytes_atomic(path, format!("{:#}\n", Value::Object(json)).as_bytes())?;
     }

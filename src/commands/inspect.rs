@@ -1,6 +1,7 @@
 //! `bitfit inspect`: a model's parameters by component, or how far a delta moved each bias.
 
 use super::base::Base;
+use super::show;
 use crate::biases::{BiasSelection, Component};
 use crate::cli::InspectArgs;
 use crate::delta::Delta;
@@ -70,29 +71,31 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         }
     }
     row("all of the encoder", "", total, trained);
-    println!(
-        "{}: {}, {} layers of {} ({} heads), sha256 {}",
+    show(format_args!(
+        "{}: {}, {} layers of {} ({} heads), sha256 {}\n",
         base.folder.display(),
         config.model_type,
         config.layers,
         config.hidden,
         config.heads,
         base.sha256
-    );
-    print!("{table}");
-    println!(
-        "--biases {biases} trains {} of {} encoder parameters, {}",
+    ))?;
+    show(&table)?;
+    show(format_args!(
+        "--biases {biases} trains {} of {} encoder parameters, {}\n",
         grouped(trained),
         grouped(total),
         percent(trained)
-    );
+    ))?;
     let other: usize = list
         .iter()
         .filter(|(_, _, inside)| !inside)
         .map(|(_, shape, _)| size(shape))
         .sum();
     if other > 0 {
-        println!("the file also holds {other} parameters of other heads, which are not used");
+        show(format_args!(
+            "the file also holds {other} parameters of other heads, which are not used\n"
+        ))?;
     }
     Ok(())
 }
@@ -178,18 +181,18 @@ fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
 
     let info = &delta.info;
-    println!(
-        "{}: {} by {}, biases {}, trained on {}",
+    show(format_args!(
+        "{}: {} by {}, biases {}, trained on {}\n",
         path.display(),
         info.task,
         info.method,
         info.biases,
         info.settings.model
-    );
+    ))?;
     if !info.labels.is_empty() {
-        println!("labels: {}", info.labels.join(", "));
+        show(format_args!("labels: {}\n", info.labels.join(", ")))?;
     }
-    println!("mean |Δb|:");
+    show(format_args!("mean |Δb|:\n"))?;
     let kinds: Vec<Component> = Component::ALL
         .into_iter()
         .filter(|c| c.per_layer())
@@ -206,10 +209,10 @@ fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
             .collect::<Vec<_>>();
         table.row(row);
     }
-    print!("{table}");
+    show(&table)?;
     for component in [Component::EmbeddingsLayerNorm, Component::Pooler] {
         if let Some(value) = moved(&format!("{prefix}{}.bias", component.module())) {
-            println!("{component}: {value:.6}");
+            show(format_args!("{component}: {value:.6}\n"))?;
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::data::{ColumnNames, Format, LabelUse, ReadOptions};
 use crate::error::UsageError;
 use crate::train::config::FileFormat;
 use anyhow::{Context, Result};
+use std::io::Write;
 
 /// Runs a command.
 ///
@@ -40,8 +41,17 @@ fn set_threads(threads: Option<usize>) -> Result<()> {
 /// A note for the user on standard error, unless `--quiet`.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet {
-        eprintln!("{text}");
+        // Nothing can be said where standard error is gone, and a note is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
+}
+
+/// Results for the user on standard output. Unlike `print!` it does not panic where nothing can be written.
+fn show(text: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "{text}")
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
 }
 
 /// `None` lets the extension decide.

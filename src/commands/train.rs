@@ -3,7 +3,7 @@
 use super::base::{Base, say_counts};
 use super::counter::Counter;
 use super::trained::weight_type;
-use super::{format, say, set_threads};
+use super::{format, say, set_threads, show};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, Limits, PoolKind};
 use crate::cli::TrainCommand;
@@ -139,8 +139,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         &output.result(),
         format!("{:#}\n", summary.json()).as_bytes(),
     )?;
-    print!("{}", summary.table());
-    Ok(())
+    show(summary.table())
 }
 
 /// Tokenized training and dev rows.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::files::remove_leftovers;
+
 /// The effective settings, as a file for `--config`.
 pub const SETTINGS_FILE: &str = "settings.toml";
 /// The trained delta.
@@ -56,7 +58,7 @@ impl OutputFolder {
     }
 
     /// Takes the folder of a run that is to go on. A run that was killed before its first checkpoint has none, and
-    /// starts from its beginning: see [`checkpoint`](Self::checkpoint).
+    /// starts from its beginning: see [`checkpoint`](Self::checkpoint). Half-written files that the kill left are removed.
     ///
     /// # Errors
     /// No such folder, or one without a run.
@@ -67,6 +69,7 @@ impl OutputFolder {
                 path.display()
             );
         }
+        remove_leftovers(path, &OF_A_RUN)?;
         Ok(Self {
             path: path.to_path_buf(),
         })

@@ -164,6 +164,10 @@ impl<B: Backend> Run<'_, B> {
         }
 
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
+        if outcome.end != End::Interrupted && outcome.last.is_empty() {
+            // Resumed after the last evaluation: the log has it, the result needs it.
+            outcome.last = self.measure()?;
+        }
         if outcome.end != End::Interrupted && state.best.is_none() {
             (self.write_delta)(&self.trainables(Slot::Value)?)?;
         }
@@ -219,19 +223,7 @@ impl<B: Backend> Run<'_, B> {
         log: &mut JsonLines,
         progress: &Progress,
     ) -> Result<Scores> {
-        let Some(dev) = &self.dev else {
-            return Ok(Scores::new());
-        };
-        let outputs = self.model.head.outputs();
-        let logits = logits(
-            self.backend,
-            self.model,
-            dev.program,
-            dev.dataset,
-            dev.batches,
-            |_| {},
-        )?;
-        let scores = score(&logits, outputs, dev.dataset.labels());
+        let scores = self.measure()?;
         let record: Map<String, Value> = scores
             .iter()
             .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
@@ -265,6 +257,23 @@ impl<B: Backend> Run<'_, B> {
             state.evaluations_without_gain += 1;
         }
         Ok(scores)
+    }
+
+    /// The dev rows under the values of now; empty without dev rows.
+    fn measure(&mut self) -> Result<Scores> {
+        let Some(dev) = &self.dev else {
+            return Ok(Scores::new());
+        };
+        let outputs = self.model.head.outputs();
+        let logits = logits(
+            self.backend,
+            self.model,
+            dev.program,
+            dev.dataset,
+            dev.batches,
+            |_| {},
+        )?;
+        Ok(score(&logits, outputs, dev.dataset.labels()))
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {
