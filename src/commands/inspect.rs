@@ -2,14 +2,18 @@
 
 use super::base::Base;
 use super::show;
+use super::trained::{apply, task_spec, weight_type};
+use crate::backend::cpu::CpuBackend;
 use crate::biases::{BiasSelection, Component};
 use crate::cli::InspectArgs;
 use crate::delta::Delta;
 use crate::model::config::{Family, ModelConfig};
+use crate::model::load::load;
 use crate::model::weights::Weights;
 use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
 use anyhow::{Context, Result};
+use std::path::Path;
 
 pub fn run(args: &InspectArgs) -> Result<()> {
     match &args.delta {
@@ -148,29 +152,20 @@ fn counts(
 }
 
 /// Mean |Δb| by layer and component.
-fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
+fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let delta = Delta::read(path)?;
-    let base = Base::open(model.unwrap_or(&delta.info.settings.model), true)
+    let base = Base::open(base.unwrap_or(&delta.info.settings.model), true)
         .with_context(|| format!("the base model of {}", path.display()))?;
     let prefix = base.config.family.prefix();
-    let mut spec_model = {
-        use super::trained::{task_spec, weight_type};
-        use crate::backend::cpu::CpuBackend;
-        let mut backend = CpuBackend::new(weight_type(delta.info.settings.weights));
-        crate::model::load::load(
-            &base.folder,
-            &base.config,
-            &task_spec(&delta.info),
-            &mut backend,
-        )?
-    };
-    let before = spec_model.params.initial().to_vec();
-    super::trained::apply(&delta, &base.sha256, &mut spec_model)
-        .with_context(|| format!("delta {}", path.display()))?;
-    let after = spec_model.params.initial();
+    let mut backend = CpuBackend::new(weight_type(delta.info.settings.weights));
+    let spec = task_spec(&delta.info);
+    let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
+    let before = model.params.initial().to_vec();
+    apply(&delta, &base.sha256, &mut model).with_context(|| format!("delta {}", path.display()))?;
+    let after = model.params.initial();
 
     let moved = |name: &str| -> Option<f64> {
-        let param = spec_model.params.trained().find(|p| p.name == name)?;
+        let param = model.params.trained().find(|p| p.name == name)?;
         let range = param.range.offset..param.range.offset + param.range.len;
         let sum: f64 = range
             .clone()
