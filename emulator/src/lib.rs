@@ -6,6 +6,7 @@
 pub mod check;
 pub mod config;
 pub mod counters;
+pub mod driver;
 pub mod exec;
 pub mod memory;
 pub mod module;
