@@ -78,10 +78,10 @@ pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
 /// A stream waits for an event of a capture: it joins, or its next operation gets more dependencies.
 pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize]) -> R {
     let mine = capture_of(state, stream)?;
-    if !state
+    if state
         .captures
         .get(&capture)
-        .is_some_and(|capture| !capture.invalid)
+        .is_none_or(|capture| capture.invalid)
     {
         return Err(report::refuse(
             Error::CAPTURED_EVENT,

@@ -80,7 +80,7 @@ fn attribute(config: &DeviceConfig, memory_pools: bool, attribute: c_int) -> R<c
         106 => int(config.max_blocks_per_sm),
         111 => int(RESERVED_SHARED),
         115 => memory_pools.into(),
-        1..=147 => FIXED
+        _ if (1..=147).contains(&attribute) => FIXED
             .iter()
             .find(|(number, _)| *number == attribute)
             .map_or(0, |(_, value)| *value),

@@ -45,7 +45,7 @@ impl FillOp {
             .width
             .checked_mul(self.element)
             .ok_or(Error::INVALID_VALUE)?;
-        if self.to % self.element as u64 != 0 || (self.height > 1 && self.pitch < row) {
+        if !self.to.is_multiple_of(self.element as u64) || (self.height > 1 && self.pitch < row) {
             return Err(report::refuse(
                 Error::INVALID_VALUE,
                 &format!(

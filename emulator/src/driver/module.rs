@@ -100,14 +100,12 @@ fn image_bytes<'a>(image: *const c_void) -> R<&'a [u8]> {
     if image.is_null() {
         return Err(Error::INVALID_VALUE);
     }
-    // SAFETY: the caller promises an image, and none is shorter than four bytes unless it is text ended by NUL,
-    // where the comparison stops at the first difference.
-    let starts = |magic: &[u8]| {
-        magic
-            .iter()
-            .enumerate()
-            .all(|(i, byte)| unsafe { *image.cast::<u8>().add(i) } == *byte)
+    let byte = |index: usize| {
+        // SAFETY: the caller promises an image. Text shorter than a magic number ends the comparison at its NUL,
+        // because `all` stops at the first difference.
+        unsafe { *image.cast::<u8>().add(index) }
     };
+    let starts = |magic: &[u8]| (0..magic.len()).all(|index| byte(index) == magic[index]);
     if let Some(magic) = [ELF, FATBIN, FATBIN_WRAPPER]
         .into_iter()
         .find(|magic| starts(magic))

@@ -51,7 +51,7 @@ fn allocate_in_order(
         let stream = state.stream(stream)?;
         let default = default_pool(&mut state);
         let pool = pool.unwrap_or(state.current_pool.unwrap_or(default));
-        if !state.pools.get(&pool).is_some_and(|pool| !pool.destroyed) {
+        if state.pools.get(&pool).is_none_or(|pool| pool.destroyed) {
             return Err(Error::INVALID_HANDLE);
         }
         match capture::capture_of(&state, stream)? {

@@ -185,7 +185,7 @@ pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> R {
             let context = found.context;
             (op, context)
         };
-        run_in_context(driver, context, stream, op);
+        run_in_context(driver, context, op);
     }
     let mut state = driver.state();
     state
@@ -233,10 +233,10 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
                     .filter(|(_, other)| other.context == stream.context && other.is_blocking())
                     .map(|(other, _)| (*other, newest - 1)),
             );
-        } else if stream.is_blocking() {
-            if let Some(context) = state.contexts.get(&stream.context) {
-                open.push((context.legacy, newest - 1));
-            }
+        } else if stream.is_blocking()
+            && let Some(context) = state.contexts.get(&stream.context)
+        {
+            open.push((context.legacy, newest - 1));
         }
     }
     let mut plan: Vec<(u64, Handle)> = wanted
@@ -256,7 +256,7 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
 
 /// Runs one operation and makes its failure the context's sticky error. In a context that has failed only
 /// bookkeeping still happens.
-fn run_in_context(driver: &Driver, context: Handle, stream: Handle, op: Op) {
+fn run_in_context(driver: &Driver, context: Handle, op: Op) {
     let failed = driver.state().check(context).err();
     let result = match (failed, op) {
         (_, Op::Record(record)) => {
@@ -276,7 +276,7 @@ fn run_in_context(driver: &Driver, context: Handle, stream: Handle, op: Op) {
             Ok(())
         }
         (Some(_), _) => Ok(()),
-        (None, op) => run(driver, stream, &op),
+        (None, op) => run(driver, &op),
     };
     if let Err(error) = result {
         let mut state = driver.state();
@@ -294,7 +294,7 @@ fn run_callback(function: StreamCallback, data: usize, stream: Handle, status: c
 }
 
 /// Runs one operation now.
-pub fn run(driver: &Driver, stream: Handle, op: &Op) -> R {
+pub fn run(driver: &Driver, op: &Op) -> R {
     match op {
         Op::Kernel(kernel) => run_kernel(driver, kernel),
         Op::Copy(copy) => copy.run(driver),
@@ -330,7 +330,7 @@ pub fn run(driver: &Driver, stream: Handle, op: &Op) -> R {
             .map_err(|error| report::memory_fault("cuStreamWriteValue", &error)),
         Op::Graph(nodes) => {
             for index in graph::order(nodes, driver.config.warp_order_seed) {
-                run(driver, stream, &nodes[index].op)?;
+                run(driver, &nodes[index].op)?;
             }
             Ok(())
         }

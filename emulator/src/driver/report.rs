@@ -64,15 +64,15 @@ extern "C" fn at_exit() {
 pub fn emit(text: &str) {
     let _guard = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     let text = format!("CUDA emulator: {text}\n");
-    if let Ok(driver) = driver() {
-        if let Some(path) = &driver.options.report {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            if file
-                .and_then(|mut file| file.write_all(text.as_bytes()))
-                .is_ok()
-            {
-                return;
-            }
+    if let Ok(driver) = driver()
+        && let Some(path) = &driver.options.report
+    {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        if file
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .is_ok()
+        {
+            return;
         }
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
