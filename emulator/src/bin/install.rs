@@ -33,24 +33,12 @@ fn main() -> ExitCode {
 
 fn install(folder: &Path) -> Result<PathBuf, String> {
     let library = library()?;
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let folder = folder
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", folder.display()))?;
-    let system = [
-        "/lib",
-        "/lib64",
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/local/lib",
-        "/usr/local/cuda",
-    ];
-    if system.iter().any(|root| folder.starts_with(root)) {
-        return Err(format!(
-            "{} is a folder of the system; choose one of your own",
-            folder.display()
-        ));
-    }
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    // Before the folder is made, and after, when links in its path can be followed.
+    refuse_system(&std::path::absolute(folder).map_err(failed)?)?;
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let folder = folder.canonicalize().map_err(failed)?;
+    refuse_system(&folder)?;
     for name in NAMES {
         let path = folder.join(name);
         if path.exists() && !is_emulator(&path)? {
@@ -68,6 +56,24 @@ fn install(folder: &Path) -> Result<PathBuf, String> {
     std::fs::copy(&library, &target).map_err(|error| format!("{}: {error}", target.display()))?;
     link(NAMES[0], &folder.join(NAMES[1]))?;
     Ok(folder)
+}
+
+fn refuse_system(folder: &Path) -> Result<(), String> {
+    let system = [
+        "/lib",
+        "/lib64",
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/usr/local/cuda",
+    ];
+    if system.iter().any(|root| folder.starts_with(root)) {
+        return Err(format!(
+            "{} is a folder of the system; choose one of your own",
+            folder.display()
+        ));
+    }
+    Ok(())
 }
 
 /// The shared library that cargo built beside this program.

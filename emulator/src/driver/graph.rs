@@ -402,6 +402,14 @@ fn edges(graph: Handle, from: &Out<Handle>, to: &Out<Handle>, count: &Out<usize>
     list(to, count, &targets)
 }
 
+/// `CUgraphEdgeData` of edges without special meaning: eight zero bytes each.
+fn plain_edges(data: &Out<u64>, count: &Out<usize>) -> R {
+    if data.is_null() {
+        return Ok(());
+    }
+    (0..count.get()?).try_for_each(|index| data.set_at(index, 0))
+}
+
 fn change_edges(graph: Handle, from: &In<Handle>, to: &In<Handle>, count: usize, add: bool) -> R {
     let mut state = driver()?.state();
     let (from, to) = (
@@ -648,5 +656,29 @@ api! {
             unused_memory(&mut state, exec.graph)
         };
         release_all(freed)
+    }
+
+    // The forms of CUDA 13, with data for each edge. Only plain edges exist here, so that there is none to give.
+    fn cuGraphAddDependencies_v2(graph: Handle, from: In<Handle>, to: In<Handle>, _data: In<u64>, count: usize) {
+        change_edges(graph, &from, &to, count, true)
+    }
+
+    fn cuGraphRemoveDependencies_v2(graph: Handle, from: In<Handle>, to: In<Handle>, _data: In<u64>, count: usize) {
+        change_edges(graph, &from, &to, count, false)
+    }
+
+    fn cuGraphGetEdges_v2(graph: Handle, from: Out<Handle>, to: Out<Handle>, data: Out<u64>, count: Out<usize>) {
+        edges(graph, &from, &to, &count)?;
+        plain_edges(&data, &count)
+    }
+
+    fn cuGraphNodeGetDependencies_v2(node: Handle, nodes: Out<Handle>, data: Out<u64>, count: Out<usize>) {
+        list(&nodes, &count, &neighbours(node, false)?)?;
+        plain_edges(&data, &count)
+    }
+
+    fn cuGraphNodeGetDependentNodes_v2(node: Handle, nodes: Out<Handle>, data: Out<u64>, count: Out<usize>) {
+        list(&nodes, &count, &neighbours(node, true)?)?;
+        plain_edges(&data, &count)
     }
 }

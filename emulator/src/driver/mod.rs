@@ -26,6 +26,7 @@ mod options;
 mod pool;
 mod procs;
 mod queue;
+mod refused;
 mod report;
 mod state;
 mod stream;

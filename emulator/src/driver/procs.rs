@@ -37,15 +37,15 @@ table! {
     cuEventRecordWithFlags_ptsz cuEventRecord_ptsz cuEventSynchronize cuFuncGetAttribute cuFuncGetModule
     cuFuncGetName cuFuncGetParamInfo cuFuncIsLoaded cuFuncLoad cuFuncSetAttribute cuFuncSetBlockShape
     cuFuncSetCacheConfig cuFuncSetSharedMemConfig cuGetErrorName cuGetErrorString cuGetProcAddress
-    cuGetProcAddress_v2 cuGraphAddChildGraphNode cuGraphAddDependencies cuGraphAddEmptyNode cuGraphAddHostNode
+    cuGetProcAddress_v2 cuGraphAddChildGraphNode cuGraphAddDependencies cuGraphAddDependencies_v2 cuGraphAddEmptyNode cuGraphAddHostNode
     cuGraphAddKernelNode cuGraphAddKernelNode_v2 cuGraphAddMemcpyNode cuGraphAddMemsetNode cuGraphClone cuGraphCreate
     cuGraphDestroy cuGraphDestroyNode cuGraphExecDestroy cuGraphExecGetFlags cuGraphExecKernelNodeSetParams
     cuGraphExecKernelNodeSetParams_v2 cuGraphExecMemcpyNodeSetParams cuGraphExecMemsetNodeSetParams cuGraphExecUpdate
-    cuGraphExecUpdate_v2 cuGraphGetEdges cuGraphGetNodes cuGraphGetRootNodes cuGraphInstantiate
+    cuGraphExecUpdate_v2 cuGraphGetEdges cuGraphGetEdges_v2 cuGraphGetNodes cuGraphGetRootNodes cuGraphInstantiate
     cuGraphInstantiateWithFlags cuGraphInstantiateWithParams cuGraphInstantiateWithParams_ptsz cuGraphInstantiate_v2
     cuGraphKernelNodeGetParams cuGraphKernelNodeGetParams_v2 cuGraphKernelNodeSetParams cuGraphKernelNodeSetParams_v2
-    cuGraphLaunch cuGraphLaunch_ptsz cuGraphMemcpyNodeSetParams cuGraphMemsetNodeSetParams cuGraphNodeGetDependencies
-    cuGraphNodeGetDependentNodes cuGraphNodeGetType cuGraphRemoveDependencies cuGraphUpload cuGraphUpload_ptsz cuInit
+    cuGraphLaunch cuGraphLaunch_ptsz cuGraphMemcpyNodeSetParams cuGraphMemsetNodeSetParams cuGraphNodeGetDependencies cuGraphNodeGetDependencies_v2
+    cuGraphNodeGetDependentNodes cuGraphNodeGetDependentNodes_v2 cuGraphNodeGetType cuGraphRemoveDependencies cuGraphRemoveDependencies_v2 cuGraphUpload cuGraphUpload_ptsz cuInit
     cuKernelGetAttribute cuKernelGetFunction cuKernelGetLibrary cuKernelGetName cuKernelGetParamInfo
     cuKernelSetAttribute cuKernelSetCacheConfig cuLaunch cuLaunchCooperativeKernel cuLaunchCooperativeKernel_ptsz
     cuLaunchHostFunc cuLaunchHostFunc_ptsz cuLaunchKernel cuLaunchKernelEx cuLaunchKernelEx_ptsz cuLaunchKernel_ptsz
@@ -98,6 +98,36 @@ const VERSIONS: &[(&str, &str, c_int)] = &[
     ("cuCtxSynchronize", "cuCtxSynchronize", 0),
     ("cuDeviceGetUuid", "cuDeviceGetUuid_v2", 11040),
     ("cuDeviceGetUuid", "cuDeviceGetUuid", 0),
+    ("cuGraphAddDependencies", "cuGraphAddDependencies_v2", 12030),
+    ("cuGraphAddDependencies", "cuGraphAddDependencies", 0),
+    (
+        "cuGraphRemoveDependencies",
+        "cuGraphRemoveDependencies_v2",
+        12030,
+    ),
+    ("cuGraphRemoveDependencies", "cuGraphRemoveDependencies", 0),
+    ("cuGraphGetEdges", "cuGraphGetEdges_v2", 12030),
+    ("cuGraphGetEdges", "cuGraphGetEdges", 0),
+    (
+        "cuGraphNodeGetDependencies",
+        "cuGraphNodeGetDependencies_v2",
+        12030,
+    ),
+    (
+        "cuGraphNodeGetDependencies",
+        "cuGraphNodeGetDependencies",
+        0,
+    ),
+    (
+        "cuGraphNodeGetDependentNodes",
+        "cuGraphNodeGetDependentNodes_v2",
+        12030,
+    ),
+    (
+        "cuGraphNodeGetDependentNodes",
+        "cuGraphNodeGetDependentNodes",
+        0,
+    ),
     ("cuGraphAddKernelNode", "cuGraphAddKernelNode_v2", 12000),
     ("cuGraphAddKernelNode", "cuGraphAddKernelNode", 0),
     (
