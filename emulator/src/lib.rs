@@ -9,6 +9,7 @@ pub mod counters;
 pub mod exec;
 pub mod memory;
 pub mod module;
+pub mod numeric;
 
 pub use check::{Fault, FaultKind, NearestAllocation};
 pub use config::{Checks, DeviceConfig};
