@@ -8,6 +8,7 @@ pub mod config;
 pub mod counters;
 pub mod decode;
 pub mod exec;
+pub mod l2;
 pub mod memory;
 pub mod module;
 pub mod numeric;
