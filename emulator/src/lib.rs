@@ -6,10 +6,14 @@
 pub mod check;
 pub mod config;
 pub mod counters;
+pub mod decode;
 pub mod driver;
 pub mod exec;
+pub mod l2;
 pub mod memory;
 pub mod module;
+pub mod numeric;
+pub mod ptx;
 
 pub use check::{Fault, FaultKind, NearestAllocation};
 pub use config::{Checks, DeviceConfig};
