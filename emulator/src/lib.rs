@@ -7,6 +7,7 @@ pub mod check;
 pub mod config;
 pub mod counters;
 pub mod decode;
+pub mod driver;
 pub mod exec;
 pub mod l2;
 pub mod memory;
