@@ -6,10 +6,12 @@
 pub mod check;
 pub mod config;
 pub mod counters;
+pub mod decode;
 pub mod exec;
 pub mod memory;
 pub mod module;
 pub mod numeric;
+pub mod ptx;
 
 pub use check::{Fault, FaultKind, NearestAllocation};
 pub use config::{Checks, DeviceConfig};
