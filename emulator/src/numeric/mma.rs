@@ -1,4 +1,4 @@
-//! Warp-wide matrix products: mma.sync of PTX ISA 9.7.15.5. A fragment register is an array of 32 words, one a lane.
+//! Warp-wide matrix products: mma.sync of PTX ISA 9.7.14.5. A fragment register is an array of 32 words, one a lane.
 //!
 //! All the m16n8 shapes share one layout. With g = lane / 4 and t = lane % 4, register a0 holds word t of row g (a word
 //! being as many consecutive k as fit 32 bits), a1 the same of row g + 8, a2 and a3 word t + 4 of those rows; b0 holds
@@ -116,7 +116,7 @@ impl Mma {
     }
 }
 
-/// 9.7.15.5.14 mma.sync.aligned.m16n8k*: D = A·B + C. The slices hold as many registers as [`Mma`] says; `d` is written
+/// 9.7.14.5.14 mma.sync.aligned.m16n8k*: D = A·B + C. The slices hold as many registers as [`Mma`] says; `d` is written
 /// in its first [`Mma::d_regs`] registers.
 pub fn mma(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     if m.a.is_int() {
@@ -221,7 +221,7 @@ fn int_product(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     }
 }
 
-/// 9.7.15.5.1 mma.sync.aligned.m8n8k4 .f64: a is row g, column t; b row t, column g; c0, c1 as in m16n8.
+/// 9.7.14.5.1 mma.sync.aligned.m8n8k4 .f64: a is row g, column t; b row t, column g; c0, c1 as in m16n8.
 pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut [[u64; 32]; 2]) {
     for row in 0..8 {
         for col in 0..8 {
@@ -235,7 +235,7 @@ pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut 
     }
 }
 
-/// 9.7.15.5.15 ldmatrix: for each 8 × 8 matrix of 16-bit elements, lane `8·matrix + row` gives the address of a row of
+/// 9.7.14.5.15 ldmatrix: for each 8 × 8 matrix of 16-bit elements, lane `8·matrix + row` gives the address of a row of
 /// 16 bytes; without `.trans`, register `matrix` of lane l takes word l % 4 of row l / 4. `rows` are the eight rows.
 #[inline(always)]
 pub fn ldmatrix(rows: &[[u32; 4]; 8]) -> Reg {
@@ -256,7 +256,7 @@ pub fn ldmatrix_trans(rows: &[[u32; 4]; 8]) -> Reg {
     }
     out
 }
-/// 9.7.15.5.16 stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
+/// 9.7.14.5.16 stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
 #[inline(always)]
 pub fn stmatrix(reg: &Reg) -> [[u32; 4]; 8] {
     let mut rows = [[0; 4]; 8];
@@ -277,7 +277,7 @@ pub fn stmatrix_trans(reg: &Reg) -> [[u32; 4]; 8] {
     }
     rows
 }
-/// 9.7.9.x movmatrix.trans: an 8 × 8 matrix held by the warp, transposed
+/// 9.7.14.5.17 movmatrix.trans: an 8 × 8 matrix held by the warp, transposed
 #[inline(always)]
 pub fn movmatrix_trans(reg: &Reg) -> Reg {
     ldmatrix_trans(&stmatrix(reg))
