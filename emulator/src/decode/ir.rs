@@ -207,19 +207,62 @@ pub enum CvtTy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cvt {
-    IntToInt { from: IntType, to: IntType, sat: bool },
-    IntToFloat { from: IntType, to: CvtTy, round: Round, sat: bool },
-    FloatToInt { from: CvtTy, to: IntType, round: IntRound, ftz: bool },
+    IntToInt {
+        from: IntType,
+        to: IntType,
+        sat: bool,
+    },
+    IntToFloat {
+        from: IntType,
+        to: CvtTy,
+        round: Round,
+        sat: bool,
+    },
+    FloatToInt {
+        from: CvtTy,
+        to: IntType,
+        round: IntRound,
+        ftz: bool,
+    },
     /// Between floats; `integral` rounds to an integer within the format.
-    FloatToFloat { from: CvtTy, to: CvtTy, mode: FloatMode, integral: Option<IntRound>, relu: bool, satfinite: bool },
+    FloatToFloat {
+        from: CvtTy,
+        to: CvtTy,
+        mode: FloatMode,
+        integral: Option<IntRound>,
+        relu: bool,
+        satfinite: bool,
+    },
     /// Two f32 to a packed pair.
-    PackHalf { bf: bool, round: Round, relu: bool, satfinite: bool },
-    PackFp8 { to: Fp8, relu: bool },
-    Fp8FromHalf { to: Fp8, relu: bool },
-    Fp8ToHalf { from: Fp8, relu: bool },
-    Tf32 { round: Round, relu: bool, satfinite: bool },
+    PackHalf {
+        bf: bool,
+        round: Round,
+        relu: bool,
+        satfinite: bool,
+    },
+    PackFp8 {
+        to: Fp8,
+        relu: bool,
+    },
+    Fp8FromHalf {
+        to: Fp8,
+        relu: bool,
+    },
+    Fp8ToHalf {
+        from: Fp8,
+        relu: bool,
+    },
+    Tf32 {
+        round: Round,
+        relu: bool,
+        satfinite: bool,
+    },
     /// cvt.pack.sat: two 32-bit integers to a packed narrower pair, with `c` shifted in below for 8 bits.
-    PackInt { to: IntType, from_signed: bool, with_c: bool },
+    PackInt {
+        to: IntType,
+        from_signed: bool,
+        with_c: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,45 +305,123 @@ pub enum Alu {
     Neg(IntTy),
     MulWide(IntTy),
     MadWide(IntTy),
-    Mul24 { hi: bool, signed: bool },
-    Mad24 { hi: bool, signed: bool, sat: bool },
-    Popc { wide: bool },
-    Clz { wide: bool },
-    Bfind { ty: IntTy, shift: bool },
-    Brev { wide: bool },
+    Mul24 {
+        hi: bool,
+        signed: bool,
+    },
+    Mad24 {
+        hi: bool,
+        signed: bool,
+        sat: bool,
+    },
+    Popc {
+        wide: bool,
+    },
+    Clz {
+        wide: bool,
+    },
+    Bfind {
+        ty: IntTy,
+        shift: bool,
+    },
+    Brev {
+        wide: bool,
+    },
     Bfe(IntTy),
-    Bfi { wide: bool },
-    Szext { signed: bool, wrap: bool },
-    Bmsk { wrap: bool },
+    Bfi {
+        wide: bool,
+    },
+    Szext {
+        signed: bool,
+        wrap: bool,
+    },
+    Bmsk {
+        wrap: bool,
+    },
     Fns,
-    Dp4a { a: bool, b: bool },
-    Dp2a { a: bool, b: bool, hi: bool },
-    AddCarry { wide: bool, subtract: bool, carry_in: bool, carry_out: bool },
-    MadCarry { wide: bool, signed: bool, hi: bool, carry_in: bool, carry_out: bool },
+    Dp4a {
+        a: bool,
+        b: bool,
+    },
+    Dp2a {
+        a: bool,
+        b: bool,
+        hi: bool,
+    },
+    AddCarry {
+        wide: bool,
+        subtract: bool,
+        carry_in: bool,
+        carry_out: bool,
+    },
+    MadCarry {
+        wide: bool,
+        signed: bool,
+        hi: bool,
+        carry_in: bool,
+        carry_out: bool,
+    },
     Simd2(Simd2),
     Bit(Bit2, Width),
     Not(Width),
     Cnot(Width),
     /// With a predicate result: `pd = (d != 0) op ps`.
-    Lop3 { lut: u8, combine: Option<BoolOp> },
+    Lop3 {
+        lut: u8,
+        combine: Option<BoolOp>,
+    },
     Shl(Width),
     Shr(IntTy),
-    Shf { left: bool, wrap: bool },
+    Shf {
+        left: bool,
+        wrap: bool,
+    },
     Prmt(PrmtMode),
-    Mov { wide: bool },
-    Pack { bits: u8 },
-    Unpack { bits: u8 },
+    Mov {
+        wide: bool,
+    },
+    Pack {
+        bits: u8,
+    },
+    Unpack {
+        bits: u8,
+    },
     Special(Special),
-    Selp { wide: bool },
-    Slct { wide: bool, float: bool, ftz: bool },
-    Setp { cmp: Cmp, ty: CmpTy, combine: Option<BoolOp> },
-    Set { cmp: Cmp, ty: CmpTy, combine: Option<BoolOp>, to: SetTo },
+    Selp {
+        wide: bool,
+    },
+    Slct {
+        wide: bool,
+        float: bool,
+        ftz: bool,
+    },
+    Setp {
+        cmp: Cmp,
+        ty: CmpTy,
+        combine: Option<BoolOp>,
+    },
+    Set {
+        cmp: Cmp,
+        ty: CmpTy,
+        combine: Option<BoolOp>,
+        to: SetTo,
+    },
     F32(F32Op, FloatMode),
-    F32MinMax { max: bool, mode: MinMax },
+    F32MinMax {
+        max: bool,
+        mode: MinMax,
+    },
     F64(F64Op, Round),
     Half(HalfOp, HalfTy, HalfMode),
-    HalfMinMax { max: bool, ty: HalfTy, mode: MinMax },
-    TestP { what: TestP, wide: bool },
+    HalfMinMax {
+        max: bool,
+        ty: HalfTy,
+        mode: MinMax,
+    },
+    TestP {
+        what: TestP,
+        wide: bool,
+    },
     Cvt(Cvt),
     /// pd = p1 op p2 with the sources in `ps` and `pt`.
     Pred(Bit2),
@@ -443,12 +564,20 @@ pub enum Mbar {
     Init,
     Inval,
     /// `d` gets the state; `count` in `b` or 1.
-    Arrive { drop: bool, no_complete: bool },
-    ArriveExpect { drop: bool },
+    Arrive {
+        drop: bool,
+        no_complete: bool,
+    },
+    ArriveExpect {
+        drop: bool,
+    },
     ExpectTx,
     CompleteTx,
     /// `try_` may wait.
-    Test { parity: bool, wait: bool },
+    Test {
+        parity: bool,
+        wait: bool,
+    },
     PendingCount,
 }
 
@@ -469,24 +598,48 @@ pub enum Op {
     Bar(Barrier),
     /// Member mask in `a`.
     BarWarp,
-    Fence { block: bool },
+    Fence {
+        block: bool,
+    },
     Shfl(Shfl),
     Vote(Vote),
-    Match { all: bool, wide: bool },
+    Match {
+        all: bool,
+        wide: bool,
+    },
     Redux(Redux),
     ActiveMask,
     Elect,
-    LdMatrix { count: u8, trans: bool, generic: bool, address64: bool },
-    StMatrix { count: u8, trans: bool, generic: bool, address64: bool },
+    LdMatrix {
+        count: u8,
+        trans: bool,
+        generic: bool,
+        address64: bool,
+    },
+    StMatrix {
+        count: u8,
+        trans: bool,
+        generic: bool,
+        address64: bool,
+    },
     MovMatrix,
     Mma(Mma),
     /// Bytes per lane; shared address in `a`, global in `b`, source size in `c` if any, `ps` the ignore-src predicate.
-    CpAsync { bytes: u8, shared64: bool },
+    CpAsync {
+        bytes: u8,
+        shared64: bool,
+    },
     CpAsyncCommit,
     /// Waits until at most `imm` groups are pending; −1: everything, committed or not.
     CpAsyncWait,
-    CpAsyncMbarArrive { noinc: bool, address64: bool },
-    Mbar { op: Mbar, address64: bool },
+    CpAsyncMbarArrive {
+        noinc: bool,
+        address64: bool,
+    },
+    Mbar {
+        op: Mbar,
+        address64: bool,
+    },
     NanoSleep,
     /// A failed device-side assertion.
     Assert,
@@ -545,8 +698,16 @@ impl Op {
                 Alu::F64(..) => Class::Float64,
                 Alu::Half(..) | Alu::HalfMinMax { .. } => Class::Half,
                 Alu::Cvt(..) => Class::Conversion,
-                Alu::Mov { .. } | Alu::Pack { .. } | Alu::Unpack { .. } | Alu::Special(_) | Alu::Selp { .. } => Class::Move,
-                Alu::Setp { .. } | Alu::Pred(_) | Alu::PredMov | Alu::TestP { .. } | Alu::IsSpace(_) => Class::Predicate,
+                Alu::Mov { .. }
+                | Alu::Pack { .. }
+                | Alu::Unpack { .. }
+                | Alu::Special(_)
+                | Alu::Selp { .. } => Class::Move,
+                Alu::Setp { .. }
+                | Alu::Pred(_)
+                | Alu::PredMov
+                | Alu::TestP { .. }
+                | Alu::IsSpace(_) => Class::Predicate,
                 _ => Class::Integer,
             },
             Op::Bra | Op::BrxIdx | Op::Exit | Op::Trap | Op::Assert => Class::Control,
@@ -558,10 +719,18 @@ impl Op {
             },
             Op::Atom(_) => Class::Atomic,
             Op::Bar(_) | Op::BarWarp | Op::Fence { .. } | Op::Mbar { .. } => Class::Barrier,
-            Op::Shfl(_) | Op::Vote(_) | Op::Match { .. } | Op::Redux(_) | Op::ActiveMask | Op::Elect => Class::WarpExchange,
+            Op::Shfl(_)
+            | Op::Vote(_)
+            | Op::Match { .. }
+            | Op::Redux(_)
+            | Op::ActiveMask
+            | Op::Elect => Class::WarpExchange,
             Op::LdMatrix { .. } | Op::StMatrix { .. } => Class::SharedMemory,
             Op::MovMatrix | Op::Mma(_) => Class::Tensor,
-            Op::CpAsync { .. } | Op::CpAsyncCommit | Op::CpAsyncWait | Op::CpAsyncMbarArrive { .. } => Class::AsyncCopy,
+            Op::CpAsync { .. }
+            | Op::CpAsyncCommit
+            | Op::CpAsyncWait
+            | Op::CpAsyncMbarArrive { .. } => Class::AsyncCopy,
             Op::Nop | Op::NanoSleep => Class::Other,
         }
     }

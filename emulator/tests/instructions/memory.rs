@@ -218,8 +218,8 @@ fn addresses() {
 fn constants_and_globals() {
     let outside = ".const .align 4 .b32 table[4] = {11, 22, 0x21, -1};\n\
                    .const .f32 pi = 0f40490fdb;\n\
-                   .global .align 8 .u64 pointer = generic(numbers);\n\
                    .global .align 2 .u16 numbers[3] = {7, 8, 9};\n\
+                   .global .align 8 .u64 pointer = generic(numbers);\n\
                    .global .align 4 .b32 zero[2];";
     let body = "mul.wide.u32 %p, %tid0, 4;\nmov.u64 %q, table;\nadd.u64 %p, %p, %q;\nld.const.b32 %v, [%p];\n\
                 st.global.b32 [%out], %v;\nld.const.f32 %v, [pi];\nst.global.b32 [%out+4], %v;\n\
