@@ -13,6 +13,7 @@ mod harness;
 mod integer;
 mod logic;
 mod memory;
+mod refused;
 mod special;
 mod tensor;
 mod warp;
