@@ -78,7 +78,8 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
 }
 
 impl Block<'_> {
-    pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Result<()> {
+    /// Says whether it changed anything: a lock that is taken does not, which is how a spinning path is told.
+    pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Result<bool> {
         let p = self.g.program;
         let at = addresses(w, i.a, i.imm, a.address64);
         let each = bytes_of(a.ty);
@@ -135,7 +136,7 @@ impl Block<'_> {
             self.progress = self.executed;
         }
         if t.space == Space::Param {
-            return Ok(());
+            return Ok(changed);
         }
         for (k, &d) in list[..usize::from(i.defs)].iter().enumerate() {
             if d.is_none() {
@@ -147,6 +148,6 @@ impl Block<'_> {
                 w.regs.put(d, &out[k].map(|x| x as u32), m);
             }
         }
-        Ok(())
+        Ok(changed)
     }
 }

@@ -17,7 +17,7 @@ impl Device {
     fn new() -> Self {
         let config = DeviceConfig {
             workers: 2,
-            spin_limit: 1 << 20,
+            spin_limit: 1 << 18,
             ..DeviceConfig::default()
         };
         Self {
@@ -194,7 +194,8 @@ ret;";
 /// One lane holds a lock while the others of its warp spin for it.
 #[test]
 fn lanes_of_a_warp_may_wait_for_each_other() {
-    let d = Device::new();
+    let mut d = Device::new();
+    d.config.spin_limit = 1 << 24;
     let (lock, sum) = (d.upload(&[0u32]), d.upload(&[0u32]));
     let body = "
 $spin: atom.global.acquire.gpu.cas.b32 %r1, [%a0], 0, 1;

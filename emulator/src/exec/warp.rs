@@ -303,6 +303,10 @@ impl Block<'_> {
                     _ if m == 0 => Next::Step,
                     Op::Ld(mem) => {
                         self.load(w, i, mem, m)?;
+                        if mem.strong && !alone {
+                            let credit = &mut w.splits[k].credit;
+                            *credit = credit.saturating_sub(CREDIT / 64).max(1);
+                        }
                         Next::Step
                     }
                     Op::St(mem) => {
@@ -310,7 +314,10 @@ impl Block<'_> {
                         Next::Step
                     }
                     Op::Atom(atom) => {
-                        self.atomic(w, i, atom, m)?;
+                        if !self.atomic(w, i, atom, m)? && !alone {
+                            let credit = &mut w.splits[k].credit;
+                            *credit = credit.saturating_sub(CREDIT / 4).max(1);
+                        }
                         Next::Step
                     }
                     Op::CpAsync { bytes, shared64 } => {

@@ -1,4 +1,4 @@
-//! Warp-wide matrix products: mma.sync of PTX ISA 9.7.15.5. A fragment register is an array of 32 words, one a lane.
+//! Warp-wide matrix products: mma.sync of PTX ISA 9.7.14.5. A fragment register is an array of 32 words, one a lane.
 //!
 //! All the m16n8 shapes share one layout. With g = lane / 4 and t = lane % 4, register a0 holds word t of row g (a word
 //! being as many consecutive k as fit 32 bits), a1 the same of row g + 8, a2 and a3 word t + 4 of those rows; b0 holds
@@ -116,19 +116,20 @@ impl Mma {
     }
 }
 
-/// 9.7.15.5.14 mma.sync.aligned.m16n8k*: D = A·B + C. The slices hold as many registers as [`Mma`] says; `d` is written
+/// 9.7.14.5.14 mma.sync.aligned.m16n8k*: D = A·B + C. The slices hold as many registers as [`Mma`] says; `d` is written
 /// in its first [`Mma::d_regs`] registers.
 pub fn mma(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
-    if m.a.is_int() {
-        return int_product(m, a, b, c, d);
-    }
     #[cfg(target_arch = "x86_64")]
-    if matches!(m.a, MmaType::F16 | MmaType::Bf16 | MmaType::Tf32) && x86::available() {
+    if !matches!(m.a, MmaType::E4m3 | MmaType::E5m2) && x86::available() {
         // SAFETY: the features that the function is compiled for were just found on this processor.
-        unsafe { x86::float_product(m, a, b, c, d) };
+        unsafe { x86::product_any(m, a, b, c, d) };
         return;
     }
-    float_product(m, a, b, c, d);
+    if m.a.is_int() {
+        int_product(m, a, b, c, d)
+    } else {
+        float_product(m, a, b, c, d)
+    }
 }
 
 /// Word `w` of row `row` of A, or of column `row` of B with `regs_down` 1 instead of 2.
@@ -221,7 +222,7 @@ fn int_product(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     }
 }
 
-/// 9.7.15.5.1 mma.sync.aligned.m8n8k4 .f64: a is row g, column t; b row t, column g; c0, c1 as in m16n8.
+/// 9.7.14.5.1 mma.sync.aligned.m8n8k4 .f64: a is row g, column t; b row t, column g; c0, c1 as in m16n8.
 pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut [[u64; 32]; 2]) {
     for row in 0..8 {
         for col in 0..8 {
@@ -235,7 +236,7 @@ pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut 
     }
 }
 
-/// 9.7.15.5.15 ldmatrix: for each 8 × 8 matrix of 16-bit elements, lane `8·matrix + row` gives the address of a row of
+/// 9.7.14.5.15 ldmatrix: for each 8 × 8 matrix of 16-bit elements, lane `8·matrix + row` gives the address of a row of
 /// 16 bytes; without `.trans`, register `matrix` of lane l takes word l % 4 of row l / 4. `rows` are the eight rows.
 #[inline(always)]
 pub fn ldmatrix(rows: &[[u32; 4]; 8]) -> Reg {
@@ -256,7 +257,7 @@ pub fn ldmatrix_trans(rows: &[[u32; 4]; 8]) -> Reg {
     }
     out
 }
-/// 9.7.15.5.16 stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
+/// 9.7.14.5.16 stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
 #[inline(always)]
 pub fn stmatrix(reg: &Reg) -> [[u32; 4]; 8] {
     let mut rows = [[0; 4]; 8];
@@ -277,7 +278,7 @@ pub fn stmatrix_trans(reg: &Reg) -> [[u32; 4]; 8] {
     }
     rows
 }
-/// 9.7.9.x movmatrix.trans: an 8 × 8 matrix held by the warp, transposed
+/// 9.7.14.5.17 movmatrix.trans: an 8 × 8 matrix held by the warp, transposed
 #[inline(always)]
 pub fn movmatrix_trans(reg: &Reg) -> Reg {
     ldmatrix_trans(&stmatrix(reg))
@@ -285,7 +286,7 @@ pub fn movmatrix_trans(reg: &Reg) -> Reg {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    //! The same product with AVX2, FMA and F16C: rows of A broadcast against rows of B, eight rows of C in registers.
+    //! The same products with AVX2, FMA and F16C: rows of A broadcast against rows of B, eight rows of C in registers.
 
     use super::{Mma, MmaType, NAN_F32, Reg};
     use std::arch::x86_64::*;
@@ -315,6 +316,32 @@ mod x86 {
             MmaType::Bf16 => {
                 let wide = _mm256_cvtepu16_epi32(load4(regs[block * regs_down + down], row));
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+            MmaType::S8 | MmaType::U8 => {
+                let bytes = load4(regs[block / 2 * regs_down + down], row);
+                let bytes = if block % 2 == 1 {
+                    _mm_srli_si128::<8>(bytes)
+                } else {
+                    bytes
+                };
+                let wide = if kind == MmaType::S8 {
+                    _mm256_cvtepi8_epi32(bytes)
+                } else {
+                    _mm256_cvtepu8_epi32(bytes)
+                };
+                _mm256_cvtepi32_ps(wide)
+            }
+            MmaType::S4 | MmaType::U4 => {
+                let word = regs[block / 4 * regs_down + down][row * 4 + block % 4] as i32;
+                let shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
+                let top = _mm256_sllv_epi32(_mm256_set1_epi32(word), shifts);
+                let signed = kind == MmaType::S4;
+                let wide = if signed {
+                    _mm256_srai_epi32::<28>(top)
+                } else {
+                    _mm256_srli_epi32::<28>(top)
+                };
+                _mm256_cvtepi32_ps(wide)
             }
             _ => {
                 let low = load4(regs[down], row);
@@ -363,17 +390,21 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub fn float_product(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
-        // One compiled body a type and number of blocks, so that everything inside is unrolled.
+    pub fn product_any(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
+        // One compiled body a float type and number of eights of k, so that everything inside is unrolled.
         match (m.a, m.k) {
             (MmaType::F16, 16) => product::<0, 2>(m, a, b, c, d),
             (MmaType::F16, _) => product::<0, 1>(m, a, b, c, d),
             (MmaType::Bf16, 16) => product::<1, 2>(m, a, b, c, d),
             (MmaType::Bf16, _) => product::<1, 1>(m, a, b, c, d),
-            _ => product::<2, 1>(m, a, b, c, d),
+            (MmaType::Tf32, _) => product::<2, 1>(m, a, b, c, d),
+            (_, 64) => product::<3, 8>(m, a, b, c, d),
+            (_, 32) => product::<3, 4>(m, a, b, c, d),
+            _ => product::<3, 2>(m, a, b, c, d),
         }
     }
 
+    /// KIND: 0 f16, 1 bf16, 2 tf32, 3 any integers. Integer sums stay below 2^24, so f32 holds them exactly.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     fn product<const KIND: u8, const BLOCKS: usize>(
@@ -383,30 +414,34 @@ mod x86 {
         c: &[&Reg],
         d: &mut [Reg; 4],
     ) {
-        let kind = match KIND {
-            0 => MmaType::F16,
-            1 => MmaType::Bf16,
-            _ => MmaType::Tf32,
+        let (a_kind, b_kind) = match KIND {
+            0 => (MmaType::F16, MmaType::F16),
+            1 => (MmaType::Bf16, MmaType::Bf16),
+            2 => (MmaType::Tf32, MmaType::Tf32),
+            _ => (m.a, m.b),
         };
+        let integers = KIND == 3;
         let zero = _mm256_setzero_ps();
         // Rows of B: element [k] is the eight columns.
         let mut bk = [[zero; 8]; BLOCKS];
         for (block, rows) in bk.iter_mut().enumerate() {
             let mut columns = [zero; 8];
             for (n, x) in columns.iter_mut().enumerate() {
-                *x = eight(kind, b, 1, block, n);
+                *x = eight(b_kind, b, 1, block, n);
             }
             *rows = transpose(columns);
         }
-        let nan = _mm256_castsi256_ps(_mm256_set1_epi32(NAN_F32 as i32));
         for half in 0..2 {
             let mut rows = [[[0f32; 8]; BLOCKS]; 8];
             let mut acc = [zero; 8];
             for g in 0..8 {
                 for block in 0..BLOCKS {
-                    let x = eight(kind, a, 2, block, half * 8 + g);
+                    let x = eight(a_kind, a, 2, block, half * 8 + g);
                     // SAFETY: the destination is eight floats.
                     unsafe { _mm256_storeu_ps(rows[g][block].as_mut_ptr(), x) };
+                }
+                if integers {
+                    continue;
                 }
                 acc[g] = if m.c_half {
                     _mm256_cvtph_ps(load4(c[half], g))
@@ -428,25 +463,62 @@ mod x86 {
                 }
             }
             for g in 0..8 {
-                let unordered = _mm256_cmp_ps::<_CMP_UNORD_Q>(acc[g], acc[g]);
-                let row = _mm256_blendv_ps(acc[g], nan, unordered);
-                let (low, high) = (_mm256_castps256_ps128(row), _mm256_extractf128_ps::<1>(row));
-                if m.d_half {
-                    store4(&mut d[half], g, _mm256_cvtps_ph::<0>(row));
-                } else {
+                if integers {
+                    let sums = _mm256_castsi256_ps(_mm256_cvtps_epi32(acc[g]));
+                    let (even, odd) = columns(sums);
+                    let (even, odd) = (_mm_castps_si128(even), _mm_castps_si128(odd));
                     store4(
                         &mut d[half * 2],
                         g,
-                        _mm_castps_si128(_mm_shuffle_ps::<0x88>(low, high)),
+                        accumulate(even, load4(c[half * 2], g), m.satfinite),
                     );
                     store4(
                         &mut d[half * 2 + 1],
                         g,
-                        _mm_castps_si128(_mm_shuffle_ps::<0xdd>(low, high)),
+                        accumulate(odd, load4(c[half * 2 + 1], g), m.satfinite),
                     );
+                    continue;
+                }
+                let nan = _mm256_castsi256_ps(_mm256_set1_epi32(NAN_F32 as i32));
+                let row =
+                    _mm256_blendv_ps(acc[g], nan, _mm256_cmp_ps::<_CMP_UNORD_Q>(acc[g], acc[g]));
+                if m.d_half {
+                    store4(&mut d[half], g, _mm256_cvtps_ph::<0>(row));
+                } else {
+                    let (even, odd) = columns(row);
+                    store4(&mut d[half * 2], g, _mm_castps_si128(even));
+                    store4(&mut d[half * 2 + 1], g, _mm_castps_si128(odd));
                 }
             }
         }
+    }
+
+    /// The even and the odd columns of a row.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn columns(row: __m256) -> (__m128, __m128) {
+        let (low, high) = (_mm256_castps256_ps128(row), _mm256_extractf128_ps::<1>(row));
+        (
+            _mm_shuffle_ps::<0x88>(low, high),
+            _mm_shuffle_ps::<0xdd>(low, high),
+        )
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn accumulate(sum: __m128i, c: __m128i, saturate: bool) -> __m128i {
+        let s = _mm_add_epi32(sum, c);
+        if !saturate {
+            return s;
+        }
+        // Overflow: both terms have one sign and the result the other.
+        let over = _mm_andnot_si128(_mm_xor_si128(sum, c), _mm_xor_si128(sum, s));
+        let limit = _mm_xor_si128(_mm_srai_epi32::<31>(c), _mm_set1_epi32(i32::MAX));
+        _mm_castps_si128(_mm_blendv_ps(
+            _mm_castsi128_ps(s),
+            _mm_castsi128_ps(limit),
+            _mm_castsi128_ps(over),
+        ))
     }
 
     #[inline]
@@ -555,10 +627,12 @@ mod tests {
             let (ar, br): (Vec<&Reg>, Vec<&Reg>) = (ac.iter().collect(), bc.iter().collect());
             let cr: Vec<&Reg> = cc.iter().collect();
             mma(m, &ar, &br, &cr, &mut d);
-            if !m.a.is_int() {
+            if m.a.is_int() {
+                int_product(m, &ar, &br, &cr, &mut portable);
+            } else {
                 float_product(m, &ar, &br, &cr, &mut portable);
-                assert_eq!(d, portable, "{m:?}");
             }
+            assert_eq!(d, portable, "{m:?}");
             for lane in 0..32 {
                 let (g, t) = (lane / 4, lane % 4);
                 for i in 0..4 {

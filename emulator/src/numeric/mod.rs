@@ -17,6 +17,8 @@ pub mod half;
 pub mod int;
 pub mod logic;
 pub mod mma;
+#[cfg(test)]
+mod rounding_tests;
 pub mod simd2;
 pub mod soft64;
 
