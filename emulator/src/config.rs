@@ -132,17 +132,17 @@ impl Default for DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// The defaults, changed by `EMULATOR_*` environment variables. A value that does not parse is an error:
+    /// The defaults, changed by `CUDA_EMULATOR_*` environment variables. A value that does not parse is an error:
     /// a misspelt switch must not silently run something else.
     pub fn from_env() -> Result<Self, String> {
         let mut c = Self::default();
-        if let Some(text) = var("EMULATOR_CAPABILITY") {
+        if let Some(text) = var("CUDA_EMULATOR_CAPABILITY") {
             let (major, minor) = text
                 .split_once('.')
-                .ok_or("EMULATOR_CAPABILITY must look like 8.0")?;
+                .ok_or("CUDA_EMULATOR_CAPABILITY must look like 8.0")?;
             c.capability = (
-                number("EMULATOR_CAPABILITY", major)?,
-                number("EMULATOR_CAPABILITY", minor)?,
+                number("CUDA_EMULATOR_CAPABILITY", major)?,
+                number("CUDA_EMULATOR_CAPABILITY", minor)?,
             );
             // The shared-memory sizes of each generation (CUDA C++ Programming Guide, table of compute capabilities).
             (
@@ -156,20 +156,20 @@ impl DeviceConfig {
                 _ => (163 << 10, 164 << 10, 2048),
             };
         }
-        set(&mut c.total_memory, "EMULATOR_MEMORY")?;
-        set(&mut c.sm_count, "EMULATOR_SM_COUNT")?;
-        set(&mut c.shared_per_block_optin, "EMULATOR_SHARED_OPTIN")?;
-        set(&mut c.shared_per_block, "EMULATOR_SHARED_PER_BLOCK")?;
-        set(&mut c.shared_per_sm, "EMULATOR_SHARED_PER_SM")?;
-        set(&mut c.l2_bytes, "EMULATOR_L2")?;
-        c.l2_model = var("EMULATOR_L2").is_some();
-        set(&mut c.workers, "EMULATOR_WORKERS")?;
-        set(&mut c.spin_limit, "EMULATOR_SPIN_LIMIT")?;
-        if let Some(seed) = var("EMULATOR_SEED") {
-            c.warp_order_seed = Some(number("EMULATOR_SEED", &seed)?);
+        set(&mut c.total_memory, "CUDA_EMULATOR_MEMORY")?;
+        set(&mut c.sm_count, "CUDA_EMULATOR_SM_COUNT")?;
+        set(&mut c.shared_per_block_optin, "CUDA_EMULATOR_SHARED_OPTIN")?;
+        set(&mut c.shared_per_block, "CUDA_EMULATOR_SHARED_PER_BLOCK")?;
+        set(&mut c.shared_per_sm, "CUDA_EMULATOR_SHARED_PER_SM")?;
+        set(&mut c.l2_bytes, "CUDA_EMULATOR_L2")?;
+        c.l2_model = var("CUDA_EMULATOR_L2").is_some();
+        set(&mut c.workers, "CUDA_EMULATOR_WORKERS")?;
+        set(&mut c.spin_limit, "CUDA_EMULATOR_SPIN_LIMIT")?;
+        if let Some(seed) = var("CUDA_EMULATOR_SEED") {
+            c.warp_order_seed = Some(number("CUDA_EMULATOR_SEED", &seed)?);
         }
-        if let Some(text) = var("EMULATOR_CHECKS") {
-            c.checks = Checks::parse(&text).map_err(|e| format!("EMULATOR_CHECKS: {e}"))?;
+        if let Some(text) = var("CUDA_EMULATOR_CHECKS") {
+            c.checks = Checks::parse(&text).map_err(|e| format!("CUDA_EMULATOR_CHECKS: {e}"))?;
         }
         Ok(c)
     }

@@ -310,6 +310,7 @@ struct Inner {
 pub struct DeviceMemory {
     inner: RwLock<Inner>,
     total: u64,
+    launches: AtomicU64,
 }
 
 impl fmt::Debug for DeviceMemory {
@@ -331,7 +332,13 @@ impl DeviceMemory {
         Self {
             inner: RwLock::new(inner),
             total,
+            launches: AtomicU64::new(0),
         }
+    }
+
+    /// A number from 1 to 255 for the next launch; at 1 the race shadow must be cleared.
+    pub fn next_epoch(&self) -> u64 {
+        self.launches.fetch_add(1, Relaxed) % 255 + 1
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {

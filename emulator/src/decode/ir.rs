@@ -8,6 +8,7 @@ use crate::numeric::f32ops::{MinMax, TestP};
 use crate::numeric::fp8::Fp8;
 use crate::numeric::half::HalfMode;
 use crate::numeric::logic::PrmtMode;
+use crate::numeric::mma::Mma;
 use crate::ptx::types::Space;
 
 /// A register or constant slot. While decoding, an index; after allocation, a byte offset into the register
@@ -532,34 +533,6 @@ pub enum Barrier {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MmaTy {
-    F16,
-    Bf16,
-    Tf32,
-    F64,
-    S8,
-    U8,
-    S4,
-    U4,
-    E4m3,
-    E5m2,
-    B1 { and: bool },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mma {
-    pub m: u8,
-    pub n: u8,
-    pub k: u16,
-    pub a: MmaTy,
-    pub b: MmaTy,
-    /// The accumulator: 16 for f16, 32 for f32 and s32, 64 for f64.
-    pub c_bits: u8,
-    pub d_bits: u8,
-    pub sat: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mbar {
     Init,
     Inval,
@@ -624,6 +597,8 @@ pub enum Op {
     },
     MovMatrix,
     Mma(Mma),
+    /// m8n8k4 of f64
+    MmaF64,
     /// Bytes per lane; shared address in `a`, global in `b`, source size in `c` if any, `ps` the ignore-src predicate.
     CpAsync {
         bytes: u8,
@@ -726,7 +701,7 @@ impl Op {
             | Op::ActiveMask
             | Op::Elect => Class::WarpExchange,
             Op::LdMatrix { .. } | Op::StMatrix { .. } => Class::SharedMemory,
-            Op::MovMatrix | Op::Mma(_) => Class::Tensor,
+            Op::MovMatrix | Op::Mma(_) | Op::MmaF64 => Class::Tensor,
             Op::CpAsync { .. }
             | Op::CpAsyncCommit
             | Op::CpAsyncWait
@@ -820,6 +795,17 @@ pub struct Program {
     pub uses_dynamic: bool,
     /// 32-bit registers live at once, at most.
     pub pressure: u32,
+}
+
+impl Program {
+    /// Byte offset of each constant in the pool.
+    pub fn const_offsets(&self) -> impl Iterator<Item = usize> + '_ {
+        self.consts.iter().scan(0, |at, c| {
+            let here = *at;
+            *at += if c.wide { 256 } else { 128 };
+            Some(here)
+        })
+    }
 }
 
 pub const SHARED_WINDOW: u64 = 0x2000_0000_0000;
