@@ -505,6 +505,13 @@ impl DeviceMemory {
         Ok(())
     }
 
+    /// Declares bytes as written without touching them: fresh memory is zero.
+    pub fn mark_initialised(&self, address: u64, bytes: u64) -> Result<(), MemoryError> {
+        let a = self.range(address, bytes)?;
+        a.mark_init(address - a.base, bytes);
+        Ok(())
+    }
+
     /// Repeats `pattern` (1, 2 or 4 bytes) `count` times.
     pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), MemoryError> {
         let bytes = pattern.len() as u64 * count;

@@ -148,6 +148,7 @@ impl Module {
             let bytes = initial_bytes(v, &symbols)?;
             memory
                 .copy_from_host(symbols.globals[v.name], &bytes)
+                .and_then(|()| memory.mark_initialised(symbols.globals[v.name], v.size.unwrap_or(0)))
                 .map_err(|e| error(text, v.line, e.to_string()))?;
         }
         for f in tree
@@ -226,6 +227,9 @@ fn static_variables<'a>(body: &'a [Statement<'a>], out: &mut Vec<&'a Variable<'a
     }
 }
 
+/// Zeros between initial values are stored; after the last they are not.
+const MAX_PADDING: usize = 1 << 26;
+
 fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> {
     let fail = |message: String| error(symbols.source, v.line, message);
     let size = v.size.unwrap_or(0) as usize;
@@ -236,6 +240,9 @@ fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> 
             Init::PadTo(end) => {
                 let end = (end as usize).min(size);
                 if bytes.len() < end {
+                    if end > bytes.len() + MAX_PADDING {
+                        return Err(fail(format!("`{}` has too many unnamed initial values", v.name)));
+                    }
                     bytes.resize(end, 0);
                 }
                 continue;
@@ -278,6 +285,6 @@ fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> 
             )));
         }
     }
-    bytes.resize(size, 0);
+    // What is not named is zero, as fresh memory is.
     Ok(bytes)
 }

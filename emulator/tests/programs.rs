@@ -581,9 +581,9 @@ fn votes_and_shuffles() {
     }
 }
 
-/// The error function by its series, for arguments up to ten.
+/// The error function by its series; past 4 it is 1 to single precision, and the series loses its digits.
 fn erf(x: f64) -> f64 {
-    if x > 6.0 {
+    if x > 4.0 {
         return 1.0;
     }
     let (mut term, mut sum) = (x, x);

@@ -467,6 +467,9 @@ impl<'a> Decoder<'_, 'a> {
                     &two,
                 );
             }
+            if base == "fma" && round.is_none() {
+                return self.fail("`fma` needs a rounding mode");
+            }
             let mode = HalfMode { ftz, sat, relu };
             let (f, n) = match base {
                 "add" => (HalfOp::Add, 2),
@@ -485,6 +488,11 @@ impl<'a> Decoder<'_, 'a> {
         }
         if relu || oob {
             return bad(self);
+        }
+        // 9.7.3: fma and the full-range forms must say how they round.
+        let unsaid = round.is_none() && approx.is_none();
+        if unsaid && matches!(base, "fma" | "mad" | "div") {
+            return self.fail(format!("`{base}` needs a rounding mode"));
         }
         let round_or = round.unwrap_or(Round::Rn);
         match ty {

@@ -28,7 +28,9 @@ pub type Result<T> = std::result::Result<T, LoadError>;
 /// Calls may nest this deep.
 const MAX_CALLS: usize = 24;
 /// A kernel with its calls copied in may have this many instructions.
-const MAX_CODE: usize = 4 << 20;
+const MAX_CODE: usize = 1 << 20;
+/// And this many calls.
+const MAX_COPIES: u32 = 1 << 16;
 
 /// What the whole module declares.
 pub struct Symbols<'a> {
@@ -57,6 +59,7 @@ pub struct Decoder<'m, 'a> {
     /// Where `ret` goes inside a called function.
     return_label: Option<usize>,
     calls: Vec<&'a str>,
+    copies: u32,
     line: u32,
     loc: u32,
 }
@@ -81,6 +84,7 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> 
         dynamic_fixups: Vec::new(),
         return_label: None,
         calls: vec![f.name],
+        copies: 0,
         line: f.line,
         loc: u32::MAX,
     };
@@ -382,8 +386,9 @@ impl<'a> Decoder<'_, 'a> {
         if self.calls.contains(&name) {
             return self.fail(format!("recursion through `{name}` is not supported"));
         }
-        if self.calls.len() >= MAX_CALLS {
-            return self.fail("calls nest too deeply");
+        self.copies += 1;
+        if self.calls.len() >= MAX_CALLS || self.copies > MAX_COPIES {
+            return self.fail("calls nest too deeply, or there are too many");
         }
         if returns.len() != f.returns.len() || args.len() != f.params.len() {
             return self.fail(format!(

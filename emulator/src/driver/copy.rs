@@ -1,8 +1,9 @@
 //! Copies: `cuMemcpy*`, one to three dimensions, blocking and in stream order.
 //!
-//! Host memory that is not page-locked behaves as its documentation allows at worst: a copy *to* the device takes the
-//! bytes at the call, a copy *from* the device arrives only when something waits for the stream. Page-locked
-//! memory is read and written when the copy's turn comes.
+//! Page-locked memory is read and written when the copy's turn comes. Of host memory that is not page-locked a copy
+//! to the device takes the bytes at the call, and a copy from the device waits for the stream and is done at return,
+//! as drivers do and programs rely on. The documentation promises only that it *might* wait: with
+//! `CUDA_EMULATOR_DEFER_PAGEABLE=1` such a copy, too, arrives only when something waits for the stream.
 
 use std::ffi::c_uint;
 use std::sync::Arc;
@@ -217,7 +218,7 @@ fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> R {
     if !capturing && pageable(&op.from) {
         op.stage();
     }
-    let wait = !capturing && driver.options.pageable_synchronous && pageable(&op.to);
+    let wait = !capturing && !driver.options.defer_pageable && pageable(&op.to);
     submit(stream, Op::Copy(op))?;
     if wait {
         synchronize_stream(driver, handle)

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_char, c_int};
 
+use crate::{DeviceConfig, Kernel};
+
 use super::entry::api;
 use super::error::{Error, R};
 use super::report;
@@ -11,6 +13,15 @@ use super::types::{Handle, Out};
 /// Version 9.0 of PTX, as `CU_FUNC_ATTRIBUTE_PTX_VERSION` writes it.
 const PTX_VERSION: c_int = 90;
 
+/// The largest block that a kernel can be launched with.
+pub fn max_threads(kernel: &Kernel, config: &DeviceConfig) -> u32 {
+    let required = kernel.required_block.map(|block| block.iter().product());
+    let declared = required.or(kernel.max_threads);
+    declared.map_or(config.max_threads_per_block, |most| {
+        most.min(config.max_threads_per_block)
+    })
+}
+
 fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> R {
     let driver = driver()?;
     let mut state = driver.state();
@@ -18,10 +29,7 @@ fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> R {
     let function = state.function(function)?;
     let (kernel, config) = (&function.kernel, &driver.config);
     out.set(match attribute {
-        0 => kernel
-            .max_threads
-            .unwrap_or(config.max_threads_per_block)
-            .min(config.max_threads_per_block) as c_int,
+        0 => max_threads(kernel, config) as c_int,
         1 => kernel.static_shared as c_int,
         2 => 0,
         3 => kernel.local_bytes as c_int,

@@ -7,6 +7,7 @@ use crate::{DeviceConfig, Kernel};
 use super::device::RESERVED_SHARED;
 use super::entry::api;
 use super::error::{Error, R};
+use super::function::max_threads;
 use super::report;
 use super::state::driver;
 use super::types::{BlockToShared, Handle, In, LaunchConfig, Out};
@@ -17,10 +18,7 @@ const SHARED_UNIT: u32 = 128;
 
 /// Blocks of `threads` threads and `dynamic` bytes that are on one SM at a time.
 pub fn blocks_per_sm(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynamic: u32) -> u32 {
-    if threads == 0
-        || threads > config.max_threads_per_block
-        || kernel.max_threads.is_some_and(|most| threads > most)
-    {
+    if threads == 0 || threads > max_threads(kernel, config) {
         return 0;
     }
     let warps = threads.div_ceil(32);
@@ -60,10 +58,7 @@ fn best_block(
 ) -> R {
     let config = &driver()?.config;
     let kernel = kernel(function)?;
-    let most = kernel
-        .max_threads
-        .unwrap_or(config.max_threads_per_block)
-        .min(config.max_threads_per_block);
+    let most = max_threads(&kernel, config);
     let most = if limit > 0 {
         most.min(limit as u32)
     } else {

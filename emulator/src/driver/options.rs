@@ -13,8 +13,8 @@ pub struct Options {
     pub quiet: bool,
     /// Print every call and its result.
     pub trace: bool,
-    /// Copies from the device to pageable host memory finish before the call returns.
-    pub pageable_synchronous: bool,
+    /// Copies from the device to pageable host memory wait for their turn, too.
+    pub defer_pageable: bool,
     /// Report what is still allocated when a context ends.
     pub leaks: bool,
     /// Report memory pools as supported, so that programs allocate in stream order.
@@ -35,7 +35,7 @@ impl Options {
             counters: path("CUDA_EMULATOR_COUNTERS"),
             quiet: switch("CUDA_EMULATOR_QUIET", false)?,
             trace: switch("CUDA_EMULATOR_TRACE", false)?,
-            pageable_synchronous: switch("CUDA_EMULATOR_PAGEABLE_SYNCHRONOUS", false)?,
+            defer_pageable: switch("CUDA_EMULATOR_DEFER_PAGEABLE", false)?,
             leaks: switch("CUDA_EMULATOR_LEAKS", true)?,
             memory_pools: switch("CUDA_EMULATOR_MEMORY_POOLS", true)?,
             queue_limit: 1024,

@@ -36,6 +36,11 @@ impl Block<'_> {
         let first = m.trailing_zeros();
         if let Wait::BarDone(result) = w.splits[k].wait {
             w.splits[k].wait = Wait::Run;
+            // Counted when it arrived.
+            if self.g.config.counters {
+                self.tally.classes[i.class as usize] -= 1;
+                self.tally.active_lanes -= u64::from(m.count_ones());
+            }
             if !i.d.is_none() {
                 w.regs.put(i.d, &[result; 32], m);
             }
@@ -98,30 +103,26 @@ impl Block<'_> {
     ) -> Result<bool> {
         let state = &self.barriers[id];
         let warps = self.warps.len();
+        // Threads that arrived without waiting may have left since; those that left without arriving are the defect.
+        let here = |w: usize| self.live[w] & !state.arrived[w] == 0;
         let complete = match state.expected {
-            None => (0..warps).all(|w| state.arrived[w] == self.live[w]),
+            None => (0..warps).all(here),
             Some(n) => {
-                let whole = (0..warps)
-                    .filter(|&w| state.arrived[w] != 0 && state.arrived[w] == self.live[w])
-                    .count();
+                let whole = (0..warps).filter(|&w| state.arrived[w] != 0 && here(w)).count();
                 whole as u32 * 32 >= n
             }
         };
         if !complete {
             return Ok(false);
         }
+        let missed = |w: usize| self.exists[w] & !state.arrived[w];
         let gone = (0..warps)
-            .find(|&w| match state.expected {
-                None => self.live[w] != self.exists[w],
-                Some(_) => state.arrived[w] != 0 && self.live[w] != self.exists[w],
-            })
+            .find(|&w| missed(w) != 0 && (state.expected.is_none() || state.arrived[w] != 0))
             .filter(|_| self.g.config.checks.barriers);
         if let Some(warp) = gone {
-            let missing = self.exists[warp] & !self.live[warp];
+            let missing = missed(warp);
             let [x, y, z] = self.thread(warp as u32, missing.trailing_zeros());
-            let left: u32 = (0..warps)
-                .map(|w| (self.exists[w] & !self.live[w]).count_ones())
-                .sum();
+            let left: u32 = (0..warps).filter(|&w| state.expected.is_none() || state.arrived[w] != 0).map(|w| missed(w).count_ones()).sum();
             let message = format!(
                 "barrier {id} is not reached by {left} threads of the block, which have left the kernel, thread ({x},{y},{z}) first"
             );

@@ -123,7 +123,7 @@ pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>, LoadError> {
                 loop {
                     if word_part(peek(at)) {
                         at += 1;
-                    } else if peek(at) == b':' && peek(at + 1) == b':' && word_start(peek(at + 2)) {
+                    } else if peek(at) == b':' && peek(at + 1) == b':' && word_part(peek(at + 2)) {
                         at += 2;
                     } else {
                         break;

@@ -77,6 +77,8 @@ fn program() {
     // SAFETY: filled before it is read.
     let mut pinned = unsafe { context.alloc_pinned::<f32>(8) }.expect("page-locked memory");
     stream.memcpy_dtoh(&y, &mut pinned).expect("a copy");
+    // Without its events cudarc does not wait here by itself.
+    stream.synchronize().expect("no fault");
     assert_eq!(pinned.as_slice().expect("an event that happens"), [8.0; 8]);
     let blocks = scale
         .occupancy_max_active_blocks_per_multiprocessor(256, 0, None)

@@ -45,17 +45,34 @@ fn work_waits_until_something_waits_for_it() {
             ok!(cuStreamSynchronize(stream));
             assert_eq!((download(x, 1), download(y, 1)), (vec![21], vec![30]));
 
-            // A copy to pageable memory arrives late, too.
-            let mut late = vec![0u32];
+            // A copy to pageable memory is done at return: drivers do so, and programs rely on it.
+            let mut pageable = vec![0u32];
             ok!(cuMemcpyDtoHAsync_v2(
-                late.as_mut_ptr() as usize,
+                pageable.as_mut_ptr() as usize,
                 x,
                 4,
                 stream
             ));
+            assert_eq!(now(&pageable[0]), 21);
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn copies_to_pageable_memory_can_be_deferred() {
+    in_child(
+        "streams::copies_to_pageable_memory_can_be_deferred",
+        &[("CUDA_EMULATOR_DEFER_PAGEABLE", "1")],
+        || {
+            context();
+            let stream: Handle = get!(cuStreamCreate(1));
+            let (x, mut late) = (upload(&[4]), vec![0u32]);
+            let to = late.as_mut_ptr() as usize;
+            ok!(cuMemcpyDtoHAsync_v2(to, x, 4, stream));
             assert_eq!(now(&late[0]), 0);
             ok!(cuCtxSynchronize());
-            assert_eq!(now(&late[0]), 21);
+            assert_eq!(now(&late[0]), 4);
         },
         |_| {},
     );
