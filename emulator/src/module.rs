@@ -148,7 +148,9 @@ impl Module {
             let bytes = initial_bytes(v, &symbols)?;
             memory
                 .copy_from_host(symbols.globals[v.name], &bytes)
-                .and_then(|()| memory.mark_initialised(symbols.globals[v.name], v.size.unwrap_or(0)))
+                .and_then(|()| {
+                    memory.mark_initialised(symbols.globals[v.name], v.size.unwrap_or(0))
+                })
                 .map_err(|e| error(text, v.line, e.to_string()))?;
         }
         for f in tree
@@ -241,7 +243,10 @@ fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> 
                 let end = (end as usize).min(size);
                 if bytes.len() < end {
                     if end > bytes.len() + MAX_PADDING {
-                        return Err(fail(format!("`{}` has too many unnamed initial values", v.name)));
+                        return Err(fail(format!(
+                            "`{}` has too many unnamed initial values",
+                            v.name
+                        )));
                     }
                     bytes.resize(end, 0);
                 }

@@ -53,7 +53,15 @@ fn load(text: &str, memory: &Arc<DeviceMemory>) -> bool {
 fn tokens(text: &str) -> Vec<&str> {
     let mut out = Vec::new();
     let mut start = 0;
-    let class = |c: char| if c.is_alphanumeric() || "_$%.".contains(c) { 0 } else if c.is_whitespace() { 1 } else { 2 };
+    let class = |c: char| {
+        if c.is_alphanumeric() || "_$%.".contains(c) {
+            0
+        } else if c.is_whitespace() {
+            1
+        } else {
+            2
+        }
+    };
     let mut last = None;
     for (at, c) in text.char_indices() {
         if last.is_some_and(|l| l != class(c) || l == 2) {
@@ -69,9 +77,14 @@ fn tokens(text: &str) -> Vec<&str> {
 fn samples() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/defects");
     let mut out = vec![SMALL.to_string()];
-    let mut files: Vec<_> = std::fs::read_dir(root).map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+    let mut files: Vec<_> = std::fs::read_dir(root)
+        .map(|d| d.flatten().map(|e| e.path()).collect())
+        .unwrap_or_default();
     files.sort();
-    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "ptx")) {
+    for path in files
+        .iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "ptx"))
+    {
         out.extend(std::fs::read_to_string(path));
     }
     out
@@ -83,7 +96,11 @@ fn the_sample_itself_loads() {
     if let Err(e) = Module::load(SMALL, &memory, &DeviceConfig::default()) {
         panic!("{e}");
     }
-    assert_eq!(memory.usage().used, 0, "the module's globals are freed with it");
+    assert_eq!(
+        memory.usage().used,
+        0,
+        "the module's globals are freed with it"
+    );
 }
 
 #[test]
@@ -100,8 +117,39 @@ fn mutations() {
     let memory = Arc::new(DeviceMemory::new(1 << 20));
     let mut random = Random(0x5eed);
     let nasty = [
-        "4294967295", "18446744073709551615", "-1", "0", "{", "}", "[", "]", "(", ";", ":", "::", ",", "@", "!", "|", "\"", "/*",
-        "%r1", "%p1", "$loop", ".reg", ".b64", "0f", "0d", "9.9.9", "ret", "call", "_", ".", "é", "\u{0}", "<4294967295>",
+        "4294967295",
+        "18446744073709551615",
+        "-1",
+        "0",
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ";",
+        ":",
+        "::",
+        ",",
+        "@",
+        "!",
+        "|",
+        "\"",
+        "/*",
+        "%r1",
+        "%p1",
+        "$loop",
+        ".reg",
+        ".b64",
+        "0f",
+        "0d",
+        "9.9.9",
+        "ret",
+        "call",
+        "_",
+        ".",
+        "é",
+        "\u{0}",
+        "<4294967295>",
     ];
     for (which, sample) in samples().iter().enumerate() {
         let parts = tokens(sample);
@@ -138,18 +186,32 @@ fn mutations() {
 fn bombs_are_refused() {
     let memory = Arc::new(DeviceMemory::new(1 << 20));
     let head = ".version 8.0\n.target sm_80\n.address_size 64\n";
-    let deep = format!("{head}.visible .entry k() {} {}", "{".repeat(100_000), "}".repeat(100_000));
+    let deep = format!(
+        "{head}.visible .entry k() {} {}",
+        "{".repeat(100_000),
+        "}".repeat(100_000)
+    );
     assert!(!load(&deep, &memory));
-    let wide = format!("{head}.visible .entry k() {{ .reg .b32 %r<4294967295>; mov.u32 %r4294967294, 1; ret; }}");
+    let wide = format!(
+        "{head}.visible .entry k() {{ .reg .b32 %r<4294967295>; mov.u32 %r4294967294, 1; ret; }}"
+    );
     assert!(load(&wide, &memory));
     let big = format!("{head}.global .b8 x[1000000000000];");
     assert!(!load(&big, &memory));
-    let parens = format!("{head}.global .b32 x = {}1{};", "(".repeat(100_000), ")".repeat(100_000));
+    let parens = format!(
+        "{head}.global .b32 x = {}1{};",
+        "(".repeat(100_000),
+        ")".repeat(100_000)
+    );
     assert!(!load(&parens, &memory));
     // Each function calls the next twice: 2^22 copies.
     let mut chain = head.to_string();
     for n in (0..22).rev() {
-        let body = if n == 21 { String::new() } else { format!("call f{0}; call f{0};", n + 1) };
+        let body = if n == 21 {
+            String::new()
+        } else {
+            format!("call f{0}; call f{0};", n + 1)
+        };
         chain += &format!(".func f{n} {{ {body} ret; }}\n");
     }
     chain += ".visible .entry k() { call f0; ret; }";

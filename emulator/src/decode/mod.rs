@@ -5,6 +5,7 @@
 
 mod alloc;
 mod alu;
+mod arithmetic;
 mod control;
 mod convert;
 mod flow;

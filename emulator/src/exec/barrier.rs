@@ -108,7 +108,9 @@ impl Block<'_> {
         let complete = match state.expected {
             None => (0..warps).all(here),
             Some(n) => {
-                let whole = (0..warps).filter(|&w| state.arrived[w] != 0 && here(w)).count();
+                let whole = (0..warps)
+                    .filter(|&w| state.arrived[w] != 0 && here(w))
+                    .count();
                 whole as u32 * 32 >= n
             }
         };
@@ -122,7 +124,10 @@ impl Block<'_> {
         if let Some(warp) = gone {
             let missing = missed(warp);
             let [x, y, z] = self.thread(warp as u32, missing.trailing_zeros());
-            let left: u32 = (0..warps).filter(|&w| state.expected.is_none() || state.arrived[w] != 0).map(|w| missed(w).count_ones()).sum();
+            let left: u32 = (0..warps)
+                .filter(|&w| state.expected.is_none() || state.arrived[w] != 0)
+                .map(|w| missed(w).count_ones())
+                .sum();
             let message = format!(
                 "barrier {id} is not reached by {left} threads of the block, which have left the kernel, thread ({x},{y},{z}) first"
             );

@@ -171,8 +171,19 @@ impl Block<'_> {
             copy.mask &= !now;
             let bytes = usize::from(copy.bytes);
             let offsets = copy.to.map(u64::from);
-            let quick = checks == Checks { global_races: checks.global_races, ..Checks::ALL }
-                && self.shared.sweep(&self.clocks, w.place.warp, &offsets, now, bytes as u64, Sweep::Land);
+            let quick = checks
+                == Checks {
+                    global_races: checks.global_races,
+                    ..Checks::ALL
+                }
+                && self.shared.sweep(
+                    &self.clocks,
+                    w.place.warp,
+                    &offsets,
+                    now,
+                    bytes as u64,
+                    Sweep::Land,
+                );
             for l in lanes(now) {
                 let offset = copy.to[l] as usize;
                 let length = usize::from(copy.length[l]);

@@ -32,7 +32,8 @@ impl Block<'_> {
         };
         let live = w.lanes();
         let first = m.trailing_zeros() as usize;
-        let uniform = members == [members[first]; 32] || lanes(m).all(|l| members[l] == members[first]);
+        let uniform =
+            members == [members[first]; 32] || lanes(m).all(|l| members[l] == members[first]);
         let ready = if w.splits[k].wait == Wait::Gathered {
             m
         } else if uniform {

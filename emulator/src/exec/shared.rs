@@ -67,7 +67,10 @@ impl Clocks {
             return 0;
         }
         let known = &self.vc[warp];
-        let others = known.iter().enumerate().filter(|(w, _)| *w != warp && *w < self.warps);
+        let others = known
+            .iter()
+            .enumerate()
+            .filter(|(w, _)| *w != warp && *w < self.warps);
         let least = others.map(|(_, &c)| c).fold(known[warp] - 1, u32::min);
         (least + 1) << 14
     }
@@ -168,7 +171,9 @@ impl Shared {
 
     pub fn set_pending(&mut self, offset: usize, bytes: usize, pending: bool) {
         if pending && offset % 4 == 0 && bytes % 4 == 0 {
-            self.cells[offset / 4..(offset + bytes) / 4].iter_mut().for_each(|c| c.flags |= 0xf0);
+            self.cells[offset / 4..(offset + bytes) / 4]
+                .iter_mut()
+                .for_each(|c| c.flags |= 0xf0);
             return;
         }
         for (word, mask) in words(offset, bytes) {
@@ -184,13 +189,25 @@ impl Shared {
     /// The quick way for a whole warp and whole words, with all checks on: true if every word is written, owed nothing,
     /// and free of conflicts, the accesses then being noted. Else nothing is said, and lane by lane must tell; what
     /// has been noted meanwhile does not change what those calls find.
-    pub fn sweep(&mut self, clocks: &Clocks, warp: u32, offsets: &[u64; 32], mask: u32, bytes: u64, how: Sweep) -> bool {
+    pub fn sweep(
+        &mut self,
+        clocks: &Clocks,
+        warp: u32,
+        offsets: &[u64; 32],
+        mask: u32,
+        bytes: u64,
+        how: Sweep,
+    ) -> bool {
         let settled = clocks.settled(warp as usize);
         if settled == 0 || bytes % 4 != 0 {
             return false;
         }
         let me = pack(clocks.vc[warp as usize][warp as usize], warp, 0, 0xf);
-        let offsets = Offsets { at: offsets, mask, words: bytes as usize / 4 };
+        let offsets = Offsets {
+            at: offsets,
+            mask,
+            words: bytes as usize / 4,
+        };
         #[cfg(target_arch = "x86_64")]
         if bytes == 16 && is_x86_feature_detected!("avx512f") {
             // SAFETY: the feature was just found.
@@ -297,7 +314,9 @@ fn sweep(cells: &mut [Cell], o: Offsets, settled: u32, me: u32, how: Sweep) -> b
         rest &= rest - 1;
         let me = me | lane << 4;
         let at = o.at[lane as usize] as usize / 4;
-        let Some(row) = cells.get_mut(at..at + o.words) else { return false };
+        let Some(row) = cells.get_mut(at..at + o.words) else {
+            return false;
+        };
         for cell in row {
             let [a, b] = cell.readers;
             if how == Sweep::Read {
@@ -311,7 +330,11 @@ fn sweep(cells: &mut [Cell], o: Offsets, settled: u32, me: u32, how: Sweep) -> b
                 if cell.writer.max(a).max(b) >= settled || how == Sweep::Write && cell.flags > 0xf {
                     return false;
                 }
-                *cell = Cell { writer: me, readers: [0; 2], flags: 0xf };
+                *cell = Cell {
+                    writer: me,
+                    readers: [0; 2],
+                    flags: 0xf,
+                };
             }
         }
     }
@@ -339,7 +362,9 @@ mod vector {
             rest &= rest - 1;
             let mine = (me | lane << 4) as i32;
             let at = o.at[lane as usize] as usize / 4;
-            let Some(row) = cells.get_mut(at..at + 4) else { return false };
+            let Some(row) = cells.get_mut(at..at + 4) else {
+                return false;
+            };
             let row = row.as_mut_ptr().cast::<i32>();
             // SAFETY: four cells of four words each, 64 bytes.
             let v = unsafe { _mm512_loadu_si512(row.cast()) };
@@ -348,7 +373,10 @@ mod vector {
                 if old & WRITER != WRITER || _mm512_cmpeq_epi32_mask(v, whole) & FLAGS != FLAGS {
                     return false;
                 }
-                let own = _mm512_cmpeq_epi32_mask(_mm512_srli_epi32::<9>(v), _mm512_set1_epi32((me >> 9) as i32));
+                let own = _mm512_cmpeq_epi32_mask(
+                    _mm512_srli_epi32::<9>(v),
+                    _mm512_set1_epi32((me >> 9) as i32),
+                );
                 let first = (old | own) & READER;
                 let second = (!first & READER) << 1;
                 // SAFETY: as above; the mask names words of the row.
@@ -359,7 +387,12 @@ mod vector {
                     return false;
                 }
                 // SAFETY: as above.
-                unsafe { _mm512_storeu_si512(row.cast(), _mm512_broadcast_i32x4(_mm_setr_epi32(mine, 0, 0, 0xf))) };
+                unsafe {
+                    _mm512_storeu_si512(
+                        row.cast(),
+                        _mm512_broadcast_i32x4(_mm_setr_epi32(mine, 0, 0, 0xf)),
+                    )
+                };
             }
         }
         true
@@ -397,7 +430,9 @@ mod tests {
     fn sweeps_find_what_single_accesses_find() {
         let mut state = 5u64;
         let mut next = move |n: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) % n
         };
         let (mut quick, mut clean) = (0, 0);
@@ -415,7 +450,11 @@ mod tests {
                 let warp = next(4) as u32;
                 let base = next(1024) / bytes * bytes;
                 let offsets: [u64; 32] = std::array::from_fn(|l| (base + l as u64 * bytes) % 2048);
-                let mask = if next(2) == 0 { u32::MAX } else { next(1 << 32) as u32 };
+                let mask = if next(2) == 0 {
+                    u32::MAX
+                } else {
+                    next(1 << 32) as u32
+                };
                 let write = next(2) == 0;
                 let how = if write { Sweep::Write } else { Sweep::Read };
                 let ok = a.sweep(&clocks, warp, &offsets, mask, bytes, how);

@@ -105,7 +105,11 @@ impl Block<'_> {
             ));
         }
         self.tally_access(&t, 16, mask, kind);
-        let how = if kind == Kind::Read { Sweep::Read } else { Sweep::Write };
+        let how = if kind == Kind::Read {
+            Sweep::Read
+        } else {
+            Sweep::Write
+        };
         if self.shadowed(Space::Shared) && !self.sweep_shared(w, &t, 16, mask, how) {
             for l in lanes(mask) {
                 self.shadow_lane(w, i, &t, l, 16, kind, false)?;

@@ -5,7 +5,7 @@ use super::lexer::{Spanned, Token, error, tokens};
 use super::types::{Space, Type};
 use crate::module::LoadError;
 
-type Result<T> = std::result::Result<T, LoadError>;
+pub(super) type Result<T> = std::result::Result<T, LoadError>;
 
 /// Braces may nest this deep; deeper text is refused rather than overflowing the stack.
 const MAX_DEPTH: u32 = 64;
@@ -21,7 +21,7 @@ pub fn parse(source: &str) -> Result<Module<'_>> {
     .module()
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     source: &'a str,
     tokens: Vec<Spanned<'a>>,
     at: usize,
@@ -29,19 +29,19 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&self) -> Token<'a> {
+    pub(super) fn peek(&self) -> Token<'a> {
         self.tokens[self.at].token
     }
 
-    fn peek_at(&self, n: usize) -> Token<'a> {
+    pub(super) fn peek_at(&self, n: usize) -> Token<'a> {
         self.tokens.get(self.at + n).map_or(Token::End, |t| t.token)
     }
 
-    fn line(&self) -> u32 {
+    pub(super) fn line(&self) -> u32 {
         self.tokens[self.at].line
     }
 
-    fn next(&mut self) -> Token<'a> {
+    pub(super) fn next(&mut self) -> Token<'a> {
         let token = self.peek();
         if self.at + 1 < self.tokens.len() {
             self.at += 1;
@@ -49,11 +49,11 @@ impl<'a> Parser<'a> {
         token
     }
 
-    fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
         Err(error(self.source, self.line(), message))
     }
 
-    fn unexpected<T>(&self, wanted: &str) -> Result<T> {
+    pub(super) fn unexpected<T>(&self, wanted: &str) -> Result<T> {
         let found = match self.peek() {
             Token::Word(w) => format!("`{w}`"),
             Token::Int(n) => format!("`{n}`"),
@@ -65,11 +65,11 @@ impl<'a> Parser<'a> {
         self.fail(format!("expected {wanted}, found {found}"))
     }
 
-    fn is(&self, c: char) -> bool {
+    pub(super) fn is(&self, c: char) -> bool {
         self.peek() == Token::Punct(c)
     }
 
-    fn eat(&mut self, c: char) -> bool {
+    pub(super) fn eat(&mut self, c: char) -> bool {
         let yes = self.is(c);
         if yes {
             self.next();
@@ -77,7 +77,7 @@ impl<'a> Parser<'a> {
         yes
     }
 
-    fn expect(&mut self, c: char) -> Result<()> {
+    pub(super) fn expect(&mut self, c: char) -> Result<()> {
         if self.eat(c) {
             Ok(())
         } else {
@@ -85,7 +85,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn eat_word(&mut self, word: &str) -> bool {
+    pub(super) fn eat_word(&mut self, word: &str) -> bool {
         let yes = self.peek() == Token::Word(word);
         if yes {
             self.next();
@@ -93,7 +93,7 @@ impl<'a> Parser<'a> {
         yes
     }
 
-    fn word(&mut self, wanted: &str) -> Result<&'a str> {
+    pub(super) fn word(&mut self, wanted: &str) -> Result<&'a str> {
         match self.peek() {
             Token::Word(w) => {
                 self.next();
@@ -103,14 +103,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn name(&mut self, wanted: &str) -> Result<&'a str> {
+    pub(super) fn name(&mut self, wanted: &str) -> Result<&'a str> {
         match self.peek() {
             Token::Word(w) if !w.starts_with('.') => self.word(wanted),
             _ => self.unexpected(wanted),
         }
     }
 
-    fn int(&mut self) -> Result<u64> {
+    pub(super) fn int(&mut self) -> Result<u64> {
         match self.peek() {
             Token::Int(n) => {
                 self.next();
@@ -120,12 +120,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn int32(&mut self) -> Result<u32> {
+    pub(super) fn int32(&mut self) -> Result<u32> {
         let n = self.int()?;
         u32::try_from(n).or_else(|_| self.fail(format!("{n} is too large")))
     }
 
-    fn text(&mut self) -> Result<&'a str> {
+    pub(super) fn text(&mut self) -> Result<&'a str> {
         match self.peek() {
             Token::Text(t) => {
                 self.next();
@@ -135,7 +135,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth >= MAX_DEPTH {
             return self.fail("nested too deeply");
         }
@@ -146,11 +146,11 @@ impl<'a> Parser<'a> {
     }
 
     /// 4.5.6: constant expressions, by precedence climbing.
-    fn constant(&mut self, min: u8) -> Result<Immediate> {
+    pub(super) fn constant(&mut self, min: u8) -> Result<Immediate> {
         self.nested(|p| p.constant_inner(min))
     }
 
-    fn constant_inner(&mut self, min: u8) -> Result<Immediate> {
+    pub(super) fn constant_inner(&mut self, min: u8) -> Result<Immediate> {
         let mut left = match self.peek() {
             Token::Int(n) => {
                 self.next();
@@ -229,7 +229,7 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
-    fn constant_int(&mut self) -> Result<u64> {
+    pub(super) fn constant_int(&mut self) -> Result<u64> {
         match self.constant(0)? {
             Immediate::Int(n) => Ok(n),
             Immediate::Float(..) => self.fail("expected an integer constant"),
@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 4.3 and 11: module-level directives.
-    fn module(mut self) -> Result<Module<'a>> {
+    pub(super) fn module(mut self) -> Result<Module<'a>> {
         let mut module = Module::default();
         if !self.eat_word(".version") {
             return self.unexpected("`.version` (is this PTX?)");
@@ -290,7 +290,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 11.5.5 .file
-    fn file(&mut self) -> Result<(u32, &'a str)> {
+    pub(super) fn file(&mut self) -> Result<(u32, &'a str)> {
         self.next();
         let index = self.int32()?;
         let name = self.text()?;
@@ -301,7 +301,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 11.5.3 .section: DWARF data, skipped.
-    fn section(&mut self) -> Result<()> {
+    pub(super) fn section(&mut self) -> Result<()> {
         self.next();
         self.word("a section name")?;
         self.expect('{')?;
@@ -318,7 +318,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 11.4.x .pragma: hints for ptxas.
-    fn pragma(&mut self) -> Result<()> {
+    pub(super) fn pragma(&mut self) -> Result<()> {
         self.next();
         loop {
             self.text()?;
@@ -330,7 +330,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A function or variable with its linking directives (11.6).
-    fn declaration(&mut self, module: &mut Module<'a>) -> Result<()> {
+    pub(super) fn declaration(&mut self, module: &mut Module<'a>) -> Result<()> {
         let mut external = false;
         loop {
             match self.peek() {
@@ -353,7 +353,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 11.1 and 5.2: `.entry` and `.func` with their performance directives (11.4).
-    fn function(&mut self) -> Result<Function<'a>> {
+    pub(super) fn function(&mut self) -> Result<Function<'a>> {
         let mut function = Function {
             line: self.line(),
             entry: self.peek() == Token::Word(".entry"),
@@ -410,7 +410,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn dimensions(&mut self) -> Result<[u32; 3]> {
+    pub(super) fn dimensions(&mut self) -> Result<[u32; 3]> {
         self.next();
         let mut n = [self.int32()?, 1, 1];
         for slot in &mut n[1..] {
@@ -422,7 +422,7 @@ impl<'a> Parser<'a> {
         Ok(n)
     }
 
-    fn attribute(&mut self) -> Result<()> {
+    pub(super) fn attribute(&mut self) -> Result<()> {
         self.expect('(')?;
         loop {
             match self.word("an attribute")? {
@@ -444,7 +444,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 5.1.6 and 7.1: formal parameters.
-    fn params(&mut self) -> Result<Vec<Param<'a>>> {
+    pub(super) fn params(&mut self) -> Result<Vec<Param<'a>>> {
         self.expect('(')?;
         let mut params = Vec::new();
         while !self.eat(')') {
@@ -466,7 +466,7 @@ impl<'a> Parser<'a> {
         Ok(params)
     }
 
-    fn ty(&mut self) -> Result<Type> {
+    pub(super) fn ty(&mut self) -> Result<Type> {
         if let Token::Word(w) = self.peek()
             && let Some(ty) = w.strip_prefix('.').and_then(Type::parse)
         {
@@ -476,234 +476,8 @@ impl<'a> Parser<'a> {
         self.unexpected("a type")
     }
 
-    /// A list of variables up to its semicolon (5.4).
-    fn variables(&mut self, external: bool) -> Result<Vec<Variable<'a>>> {
-        let space = match self.word("a state space")? {
-            ".global" => Space::Global,
-            ".const" => Space::Const,
-            ".shared" | ".shared::cta" => Space::Shared,
-            ".local" => Space::Local,
-            _ => Space::Param,
-        };
-        let (first, vector) = self.variable(space, external)?;
-        let mut out = vec![first];
-        while self.eat(',') {
-            let like = &out[0];
-            let (line, ty, align) = (self.line(), like.ty, like.align);
-            let more = self.declarator(line, space, ty, vector, align, external)?;
-            out.push(more);
-        }
-        self.expect(';')?;
-        Ok(out)
-    }
-
-    fn variable(&mut self, space: Space, external: bool) -> Result<(Variable<'a>, u32)> {
-        let line = self.line();
-        let (mut align, mut vector, mut ty) = (0, 1, None);
-        loop {
-            match self.peek() {
-                Token::Word(".align") => {
-                    self.next();
-                    align = self.int32()?;
-                    if !align.is_power_of_two() || align > 1 << 20 {
-                        return self.fail(format!("alignment {align} is not a power of two"));
-                    }
-                }
-                Token::Word(".attribute") => {
-                    self.next();
-                    self.attribute()?;
-                }
-                // 7.1.x: `.ptr` says what a kernel parameter points to; the following alignment is the pointee's.
-                Token::Word(".ptr") => {
-                    self.next();
-                    while let Token::Word(".global" | ".const" | ".local" | ".shared") = self.peek()
-                    {
-                        self.next();
-                    }
-                    if self.eat_word(".align") {
-                        self.int()?;
-                    }
-                }
-                Token::Word(".v2") => {
-                    self.next();
-                    vector = 2;
-                }
-                Token::Word(".v4") => {
-                    self.next();
-                    vector = 4;
-                }
-                Token::Word(".texref" | ".samplerref" | ".surfref") => {
-                    return self.fail("textures and surfaces are not supported");
-                }
-                Token::Word(w) if w.starts_with('.') => match Type::parse(&w[1..]) {
-                    Some(Type::Pred) | None => return self.unexpected("a type"),
-                    Some(t) => {
-                        self.next();
-                        ty = Some(t);
-                    }
-                },
-                _ => break,
-            }
-        }
-        let Some(ty) = ty else {
-            return self.unexpected("a type");
-        };
-        let variable = self.declarator(line, space, ty, vector, align, external)?;
-        Ok((variable, vector))
-    }
-
-    fn declarator(
-        &mut self,
-        line: u32,
-        space: Space,
-        ty: Type,
-        vector: u32,
-        align: u32,
-        external: bool,
-    ) -> Result<Variable<'a>> {
-        let name = self.name("a variable name")?;
-        let element = u64::from(ty.bytes() * vector);
-        let mut dims = Vec::new();
-        while self.eat('[') {
-            if self.eat(']') {
-                dims.push(None);
-            } else {
-                dims.push(Some(self.constant_int()?));
-                self.expect(']')?;
-            }
-        }
-        let mut init = Vec::new();
-        if self.eat('=') {
-            // Bytes each level of braces spans: whole array, row, …, element.
-            let mut spans = vec![element];
-            for d in dims.iter().rev() {
-                let inner = spans[spans.len() - 1];
-                spans.push(inner.saturating_mul(d.unwrap_or(0)));
-            }
-            spans.reverse();
-            let mut bytes = 0;
-            self.initialiser(&mut init, &mut bytes, u64::from(ty.bytes()), &spans)?;
-            if let Some(first @ None) = dims.first_mut() {
-                *first = Some(bytes.div_ceil(spans.get(1).copied().unwrap_or(element).max(1)));
-            }
-        }
-        let size = if dims.iter().any(Option::is_none) {
-            if !(external || space == Space::Param) {
-                return self.fail(format!("`{name}` has no size"));
-            }
-            None
-        } else {
-            match dims
-                .iter()
-                .try_fold(element, |n, d| n.checked_mul(d.unwrap_or(0)))
-            {
-                Some(n) if n < 1 << 40 => Some(n),
-                _ => return self.fail(format!("`{name}` is too large")),
-            }
-        };
-        let natural = if vector > 1 {
-            ty.bytes() * vector
-        } else {
-            ty.bytes()
-        };
-        Ok(Variable {
-            line,
-            name,
-            space,
-            ty,
-            align: align.max(natural),
-            size,
-            external,
-            init,
-        })
-    }
-
-    /// 5.4.4: initialisers.
-    fn initialiser(
-        &mut self,
-        out: &mut Vec<Init<'a>>,
-        bytes: &mut u64,
-        element: u64,
-        spans: &[u64],
-    ) -> Result<()> {
-        if !self.is('{') {
-            out.push(self.initial_value()?);
-            *bytes += element;
-            return Ok(());
-        }
-        self.next();
-        let start = *bytes;
-        while !self.eat('}') {
-            self.nested(|p| p.initialiser(out, bytes, element, spans.get(1..).unwrap_or(&[])))?;
-            if !self.eat(',') && !self.is('}') {
-                return self.unexpected("`,` or `}`");
-            }
-        }
-        let end = start.saturating_add(spans.first().copied().unwrap_or(0));
-        if *bytes < end && end < 1 << 40 {
-            out.push(Init::PadTo(end));
-            *bytes = end;
-        }
-        Ok(())
-    }
-
-    fn initial_value(&mut self) -> Result<Init<'a>> {
-        // `mask(name+offset)`
-        if let (Token::Int(mask), Token::Punct('('), Token::Word(name)) =
-            (self.peek(), self.peek_at(1), self.peek_at(2))
-        {
-            self.next();
-            self.next();
-            if name == "generic" {
-                let (name, addend) = self.generic_address()?;
-                self.expect(')')?;
-                return Ok(Init::Address {
-                    name,
-                    addend,
-                    mask: Some(mask),
-                });
-            }
-            let name = self.name("a variable")?;
-            let addend = self.addend()?;
-            self.expect(')')?;
-            return Ok(Init::Address {
-                name,
-                addend,
-                mask: Some(mask),
-            });
-        }
-        match self.peek() {
-            Token::Word("generic") => {
-                let (name, addend) = self.generic_address()?;
-                Ok(Init::Address {
-                    name,
-                    addend,
-                    mask: None,
-                })
-            }
-            Token::Word(w) if !w.starts_with('.') && w != "WARP_SZ" => {
-                let name = self.name("a variable")?;
-                let addend = self.addend()?;
-                Ok(Init::Address {
-                    name,
-                    addend,
-                    mask: None,
-                })
-            }
-            _ => Ok(Init::Value(self.constant(0)?)),
-        }
-    }
-
-    fn generic_address(&mut self) -> Result<(&'a str, i64)> {
-        self.next();
-        self.expect('(')?;
-        let name = self.name("a variable")?;
-        self.expect(')')?;
-        Ok((name, self.addend()?))
-    }
-
     /// `+ n` or `- n` after a name.
-    fn addend(&mut self) -> Result<i64> {
+    pub(super) fn addend(&mut self) -> Result<i64> {
         let mut sum = 0i64;
         loop {
             if self.eat('+') {
@@ -727,7 +501,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A function's body or an inner scope (4.2).
-    fn block(&mut self) -> Result<Vec<Statement<'a>>> {
+    pub(super) fn block(&mut self) -> Result<Vec<Statement<'a>>> {
         self.nested(|p| {
             p.expect('{')?;
             let mut body = Vec::new();
@@ -738,7 +512,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn statement(&mut self, body: &mut Vec<Statement<'a>>) -> Result<()> {
+    pub(super) fn statement(&mut self, body: &mut Vec<Statement<'a>>) -> Result<()> {
         let line = self.line();
         match self.peek() {
             Token::Punct('{') => {
@@ -798,7 +572,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 5.4.6: `.reg .b32 %r<100>, %x;`
-    fn registers(&mut self) -> Result<Statement<'a>> {
+    pub(super) fn registers(&mut self) -> Result<Statement<'a>> {
         let line = self.line();
         self.next();
         let vector = if self.eat_word(".v2") {
@@ -834,7 +608,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 11.5.4 .loc: the innermost position counts; where it was inlined is skipped.
-    fn loc(&mut self) -> Result<Loc> {
+    pub(super) fn loc(&mut self) -> Result<Loc> {
         self.next();
         let file = self.int32()?;
         let line = self.int32()?;
@@ -858,7 +632,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 4.3.2 and 9.3: an instruction with its guard.
-    fn instruction(&mut self) -> Result<Instruction<'a>> {
+    pub(super) fn instruction(&mut self) -> Result<Instruction<'a>> {
         let line = self.line();
         let guard = if self.eat('@') {
             let negated = self.eat('!');
@@ -886,11 +660,11 @@ impl<'a> Parser<'a> {
     }
 
     /// 6.4: operands.
-    fn operand(&mut self) -> Result<Operand<'a>> {
+    pub(super) fn operand(&mut self) -> Result<Operand<'a>> {
         self.nested(Self::operand_inner)
     }
 
-    fn operand_inner(&mut self) -> Result<Operand<'a>> {
+    pub(super) fn operand_inner(&mut self) -> Result<Operand<'a>> {
         let first = match self.peek() {
             Token::Punct('!') if matches!(self.peek_at(1), Token::Word(_)) => {
                 self.next();
@@ -928,7 +702,7 @@ impl<'a> Parser<'a> {
         Ok(first)
     }
 
-    fn operands(&mut self, close: char) -> Result<Vec<Operand<'a>>> {
+    pub(super) fn operands(&mut self, close: char) -> Result<Vec<Operand<'a>>> {
         let mut out = Vec::new();
         while !self.eat(close) {
             if !out.is_empty() {
@@ -940,7 +714,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 6.4.1: addresses as operands.
-    fn address(&mut self) -> Result<Operand<'a>> {
+    pub(super) fn address(&mut self) -> Result<Operand<'a>> {
         self.next();
         let (base, offset) = match self.peek() {
             Token::Word(_) => (Some(self.name("an address")?), self.addend()?),
