@@ -1,0 +1,291 @@
+//! What each access does to the shadow of the memory it touches, and the checks that read it.
+
+use super::block::{Block, Result};
+use super::global_race;
+use super::mem::{Kind, Target, lanes};
+use super::shared::Sweep;
+use super::warp::Warp;
+use crate::check::{Fault, FaultKind};
+use crate::config::Checks;
+use crate::decode::ir::*;
+use crate::ptx::types::Space;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Block<'_> {
+    /// Checks and updates the shadow for one lane. For a write, `same` says that it changes nothing.
+    pub(super) fn shadow_lane(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        t: &Target,
+        lane: usize,
+        bytes: u64,
+        kind: Kind,
+        same: bool,
+    ) -> Result<()> {
+        let checks = self.g.config.checks;
+        let write = matches!(kind, Kind::Write | Kind::StrongWrite);
+        let at = t.offsets[lane];
+        match t.space {
+            Space::Shared => {
+                let (offset, n) = (at as usize, bytes as usize);
+                if checks.async_copies && self.shared.is_pending(offset, n) {
+                    let done = if write { "overwritten" } else { "read" };
+                    let message = format!(
+                        "shared memory is {done} before the cp.async that fills it was waited for"
+                    );
+                    return Err(self.address_fault(
+                        FaultKind::PendingAsyncCopy,
+                        w,
+                        i,
+                        lane as u32,
+                        message,
+                        "shared",
+                        at,
+                    ));
+                }
+                if write {
+                    self.shared.mark_init(offset, n);
+                } else {
+                    if checks.uninitialised
+                        && let Some(first) = self.shared.first_uninit(offset, n)
+                    {
+                        return Err(self.uninit(w, i, lane, "shared", first as u64));
+                    }
+                    if kind == Kind::Atomic {
+                        self.shared.mark_init(offset, n);
+                    }
+                }
+                if checks.shared_races && matches!(kind, Kind::Read | Kind::Write) {
+                    let warp = w.place.warp;
+                    let conflict = match kind {
+                        Kind::Read => self.shared.read(&self.clocks, warp, lane as u32, offset, n),
+                        _ => self
+                            .shared
+                            .write(&self.clocks, warp, lane as u32, offset, n),
+                    };
+                    if let Some(c) = conflict
+                        && !(same && c.other_wrote)
+                    {
+                        let [x, y, z] = self.thread(c.warp, c.lane);
+                        let message = format!(
+                            "this {} conflicts with a {} by thread ({x},{y},{z}): no barrier orders them",
+                            if write { "write" } else { "read" },
+                            if c.other_wrote { "write" } else { "read" },
+                        );
+                        return Err(self.address_fault(
+                            FaultKind::SharedRace,
+                            w,
+                            i,
+                            lane as u32,
+                            message,
+                            "shared",
+                            at,
+                        ));
+                    }
+                }
+            }
+            Space::Local => {
+                let size = self.g.program.local_bytes as usize;
+                let from = lane * size + at as usize;
+                let flags = &mut w.local_init[from..from + bytes as usize];
+                if write {
+                    flags.fill(1);
+                } else if checks.uninitialised
+                    && let Some(first) = flags.iter().position(|&f| f == 0)
+                {
+                    return Err(self.uninit(w, i, lane, "local", at + first as u64));
+                }
+            }
+            Space::Param => {}
+            _ => {
+                let a = &self.g.allocations[t.allocations[lane] as usize];
+                let offset = at - a.base;
+                if write {
+                    a.mark_init(offset, bytes);
+                } else {
+                    if checks.uninitialised && !a.is_init(offset, bytes) {
+                        let first = a.first_uninit(offset, bytes).unwrap_or(offset);
+                        return Err(self.uninit(w, i, lane, "global", a.base + first));
+                    }
+                }
+                if checks.global_races && matches!(kind, Kind::Read | Kind::Write) {
+                    let shadow = a.race_shadow();
+                    let end = offset + bytes;
+                    for word in offset / 4..end.div_ceil(4) {
+                        let (from, to) = (
+                            offset.max(word * 4) - word * 4,
+                            end.min(word * 4 + 4) - word * 4,
+                        );
+                        let mask = (0xf << from) & (0xf >> (4 - to));
+                        let conflict = global_race::note(
+                            &shadow[word as usize],
+                            self.g.epoch,
+                            self.index,
+                            mask,
+                            write,
+                        );
+                        if let Some(c) = conflict
+                            && !(same && c.other_wrote)
+                            && !self
+                                .g
+                                .ordering
+                                .ordered(c.block.unwrap_or(0xff_fffe), self.index)
+                        {
+                            return Err(self.global_conflict(w, i, lane, at, write, c));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn global_conflict(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        address: u64,
+        write: bool,
+        c: global_race::Conflict,
+    ) -> Box<Fault> {
+        let [gx, gy, _] = self.g.launch.grid.map(u64::from);
+        let by = match c.block {
+            Some(n) => format!("block ({},{},{})", n % gx, n / gx % gy, n / gx / gy),
+            None => "other blocks".into(),
+        };
+        let message = format!(
+            "this {} conflicts with a {} by {by}: nothing orders the blocks of a launch",
+            if write { "write" } else { "read" },
+            if c.other_wrote { "write" } else { "read" },
+        );
+        self.address_fault(
+            FaultKind::GlobalRace,
+            w,
+            i,
+            lane as u32,
+            message,
+            "global",
+            address,
+        )
+    }
+
+    #[cold]
+    fn uninit(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        space: &'static str,
+        address: u64,
+    ) -> Box<Fault> {
+        let message = "a read of memory that nothing has written";
+        self.address_fault(
+            FaultKind::UninitialisedRead,
+            w,
+            i,
+            lane as u32,
+            message,
+            space,
+            address,
+        )
+    }
+
+    /// Whether accesses of this space need the shadow at all.
+    #[inline(always)]
+    pub(super) fn shadowed(&self, space: Space) -> bool {
+        let c = self.g.config.checks;
+        match space {
+            Space::Shared => c.uninitialised || c.shared_races || c.async_copies,
+            Space::Local => c.uninitialised,
+            Space::Param => false,
+            // Written bytes must be marked even when nothing is checked: a later launch may check them.
+            _ => true,
+        }
+    }
+
+    /// The shadow of a plain read by a whole warp.
+    #[inline]
+    pub(super) fn check_read(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        t: &Target,
+        bytes: u64,
+        m: u32,
+        kind: Kind,
+    ) -> Result<()> {
+        let checks = self.g.config.checks;
+        if !matches!(t.space, Space::Shared | Space::Local | Space::Param) {
+            // Nothing to look at where all of an allocation is written and races are not checked.
+            if !checks.uninitialised && !checks.global_races {
+                return Ok(());
+            }
+        }
+        // Lanes that read the same place need one look.
+        let first = m.trailing_zeros() as usize;
+        let uniform = lanes(m).all(|l| t.offsets[l] == t.offsets[first]);
+        if uniform && t.space != Space::Local {
+            return self.shadow_lane(w, i, t, first, bytes, kind, false);
+        }
+        if kind == Kind::Read && self.sweep_shared(w, t, bytes, m, Sweep::Read) {
+            return Ok(());
+        }
+        if kind == Kind::Read && self.settled_global(t, bytes, m) {
+            return Ok(());
+        }
+        for l in lanes(m) {
+            self.shadow_lane(w, i, t, l, bytes, kind, false)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a plain access of shared memory is found clean, and noted, the quick way.
+    #[inline]
+    pub(super) fn sweep_shared(
+        &mut self,
+        w: &Warp,
+        t: &Target,
+        bytes: u64,
+        m: u32,
+        how: Sweep,
+    ) -> bool {
+        t.space == Space::Shared
+            && self.g.config.checks
+                == Checks {
+                    global_races: self.g.config.checks.global_races,
+                    ..Checks::ALL
+                }
+            && self
+                .shared
+                .sweep(&self.clocks, w.place.warp, &t.offsets, m, bytes, how)
+    }
+
+    /// Whether a plain read of whole words needs no look at each lane: all of the allocation is written, and the shadow
+    /// already says that this block, or many, have read these words and none has written them.
+    #[inline]
+    fn settled_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
+        let first = t.allocations[m.trailing_zeros() as usize];
+        let apart = lanes(m).any(|l| t.allocations[l] != first);
+        if apart || !matches!(t.space, Space::Global | Space::Const) || bytes % 4 != 0 {
+            return false;
+        }
+        let a = &self.g.allocations[first as usize];
+        if self.g.config.checks.uninitialised && !a.is_all_init() {
+            return false;
+        }
+        if !self.g.config.checks.global_races {
+            return true;
+        }
+        let shadow = a.race_shadow();
+        let known = global_race::known_read(self.g.epoch, self.index);
+        lanes(m).all(|l| {
+            let from = ((t.offsets[l] - a.base) / 4) as usize;
+            shadow[from..from + bytes as usize / 4]
+                .iter()
+                .all(|cell| known.contains(&cell.load(Relaxed)))
+        })
+    }
+}
