@@ -393,7 +393,7 @@ mod tests {
         fs::write(&path, "abc").unwrap();
         // The first example of FIPS 180.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(weights_sha256(&[path.clone()]).unwrap(), abc);
+        assert_eq!(weights_sha256(std::slice::from_ref(&path)).unwrap(), abc);
         assert_eq!(sha256_file(&path).unwrap(), abc);
         assert!(weights_sha256(&[]).is_err());
         assert!(

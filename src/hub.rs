@@ -255,8 +255,8 @@ impl Hub {
                 self.endpoint
             );
         }
-        if !has("tokenizer.json") && !has("vocab.txt") && !(has("vocab.json") && has("merges.txt"))
-        {
+        let byte_level = has("vocab.json") && has("merges.txt");
+        if !(has("tokenizer.json") || has("vocab.txt") || byte_level) {
             bail!(
                 "model {name} has no tokenizer on {} (tokenizer.json, vocab.txt, or vocab.json with merges.txt)",
                 self.endpoint

@@ -131,6 +131,18 @@ pub struct BackwardTensors {
     d_qkv: Option<TensorId>,
 }
 
+/// What [`Layer::backward`] works with beside its own weights.
+#[derive(Clone, Copy)]
+pub struct BackwardPass<'a> {
+    pub plan: &'a Plan,
+    pub params: &'a Params,
+    pub needs: Needs,
+    pub forward: &'a ForwardTensors,
+    pub backward: &'a BackwardTensors,
+    /// In: the gradient of the block's output. Out: that of its input, as far down as `needs` says.
+    pub dx: TensorId,
+}
+
 impl Layer {
     /// How far backward goes, given whether anything below this block trains.
     pub fn needs(&self, params: &Params, below: bool) -> Needs {
@@ -343,18 +355,16 @@ impl Layer {
         })
     }
 
-    /// Adds the block's bias gradients and turns `dx`, in place, from the gradient of the block's output into
-    /// that of its input (as far down as `needs` says).
-    pub fn backward<B: Backend>(
-        &self,
-        backend: &mut B,
-        plan: &Plan,
-        params: &Params,
-        needs: Needs,
-        forward: &ForwardTensors,
-        backward: &BackwardTensors,
-        dx: TensorId,
-    ) -> Result<()> {
+    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input.
+    pub fn backward<B: Backend>(&self, backend: &mut B, pass: BackwardPass<'_>) -> Result<()> {
+        let BackwardPass {
+            plan,
+            params,
+            needs,
+            forward,
+            backward,
+            dx,
+        } = pass;
         let dx = plan.region(dx);
         let grad = |range| params.if_trained(range);
         let LayerShape { hidden, heads, .. } = self.shape;

@@ -18,7 +18,7 @@ use crate::backend::{
 use anyhow::Result;
 use config::ModelConfig;
 use head::{Head, HeadTensors};
-use layer::{BackwardTensors, ForwardTensors, Layer, Needs, TensorSizes};
+use layer::{BackwardPass, BackwardTensors, ForwardTensors, Layer, Needs, TensorSizes};
 use params::Params;
 
 /// An encoder whose frozen matrices are on a device, and its head.
@@ -214,15 +214,15 @@ impl Model {
             if needs[i] == Needs::Nothing {
                 return Ok(());
             }
-            self.layers[i].backward(
-                backend,
+            let pass = BackwardPass {
                 plan,
-                &self.params,
-                needs[i],
-                &program.forward[i],
-                &backward.layers[i],
-                backward.dx,
-            )?;
+                params: &self.params,
+                needs: needs[i],
+                forward: &program.forward[i],
+                backward: &backward.layers[i],
+                dx: backward.dx,
+            };
+            self.layers[i].backward(backend, pass)?;
         }
         match self.params.if_trained(self.embeddings.norm.beta) {
             Some(grad) => backend.bias_grad(BiasGrad {

@@ -248,7 +248,7 @@ mod tests {
     fn row_chunks_are_equal_bounded_and_cover_all_rows() {
         for rows in [1, 7, 8, 255, 256, 257, 800, 4096, 5000] {
             let chunk = row_chunk(rows);
-            assert!(chunk <= MAX_ROWS && chunk >= 8);
+            assert!((8..=MAX_ROWS).contains(&chunk));
             let chunks = rows.div_ceil(chunk);
             assert!(chunks * chunk >= rows && chunks <= rows.div_ceil(MAX_ROWS));
         }
