@@ -1,6 +1,8 @@
 // Elementary functions: the hardware's base-2 exponential where its 2 ulp suffice, and the activations.
 #pragma once
 
+#include <stdint.h>
+
 constexpr float kLog2e = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 
