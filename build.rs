@@ -66,7 +66,7 @@ fn build() -> Result<(), String> {
             return Err(format!("BITFIT_REQUIRE_CUDA=1, but {hint}"));
         }
         println!("cargo:warning={hint}");
-        return write_table(&out, &[]);
+        return write_table(&out, &[], None);
     };
 
     let version = Command::new(&nvcc)
@@ -91,7 +91,13 @@ fn build() -> Result<(), String> {
         }
     }
     compile(&jobs)?;
-    write_table(&out, &jobs)
+    write_table(&out, &jobs, release(&String::from_utf8_lossy(&version.stdout)))
+}
+
+/// `13.0` out of what `nvcc --version` says.
+fn release(version: &str) -> Option<&str> {
+    let (_, rest) = version.split_once("release ")?;
+    rest.split([',', '\n']).next().map(str::trim)
 }
 
 /// The `.cu` files and the `.cuh` files, each sorted.
@@ -277,8 +283,9 @@ fn compile(jobs: &[Job]) -> Result<(), String> {
 }
 
 /// Writes the table that `src/backend/cuda/images.rs` includes.
-fn write_table(out: &Path, jobs: &[Job]) -> Result<(), String> {
-    let mut table = String::from("pub static IMAGES: &[Image] = &[\n");
+fn write_table(out: &Path, jobs: &[Job], toolkit: Option<&str>) -> Result<(), String> {
+    let mut table = format!("pub const TOOLKIT: Option<&str> = {toolkit:?};\n");
+    table += "pub static IMAGES: &[Image] = &[\n";
     for job in jobs {
         let arch = match &job.arch {
             // "100a" and the like run on exactly that architecture; the digits are what a device reports.

@@ -3,8 +3,13 @@
 pub mod backend;
 pub mod batch;
 pub mod biases;
+pub mod cli;
+pub mod commands;
+pub mod container;
 pub mod data;
+pub mod delta;
 pub mod error;
+pub mod files;
 pub mod model;
 pub mod rng;
 pub mod train;

@@ -24,8 +24,8 @@ pub struct TaskSpec {
     pub pooling: PoolKind,
     /// Replace the checkpoint's pooler by a new one, which trains.
     pub reinit_pooler: bool,
-    /// The biases that train; `None` trains the head alone.
-    pub biases: Option<BiasSelection>,
+    /// The biases that train; none trains the head alone.
+    pub biases: BiasSelection,
     /// Replaces all dropout probabilities of the configuration.
     pub dropout: Option<f32>,
     /// Draws the new head.
@@ -67,9 +67,7 @@ pub fn load<B: Backend>(
     backend: &mut B,
 ) -> Result<Model> {
     let weights = Weights::open(folder, config.family.prefix())?;
-    if let Some(biases) = &task.biases {
-        biases.validate(config.layers)?;
-    }
+    task.biases.validate(config.layers)?;
     let mut loader = Loader {
         weights,
         config,
@@ -85,20 +83,19 @@ pub fn load<B: Backend>(
     let head = loader.head()?;
 
     let items = loader.params;
-    if let Some(biases) = &task.biases {
-        let any = items
-            .iter()
-            .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
-        if !any {
-            return Err(UsageError::new(format!(
-                "--biases {biases} selects nothing in this model: {}",
-                match task.pooling {
-                    PoolKind::Mean => "mean pooling has no pooler",
-                    PoolKind::Cls => "its head takes the pooler's place and trains anyway",
-                }
-            ))
-            .into());
-        }
+    let any = items
+        .iter()
+        .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
+    if !any && !task.biases.is_none() {
+        return Err(UsageError::new(format!(
+            "--biases {} selects nothing in this model: {}",
+            task.biases,
+            match task.pooling {
+                PoolKind::Mean => "mean pooling has no pooler",
+                PoolKind::Cls => "its pooler is new and trains with the head",
+            }
+        ))
+        .into());
     }
     let params = Params::new(items);
     let range = |name: &String| params.range(name);
@@ -388,11 +385,7 @@ impl<B: Backend> Loader<'_, B> {
     ) -> Result<String> {
         let width = component.width(self.config.hidden, self.config.intermediate);
         let values = self.weights.get(name, &[width])?;
-        let trains = self
-            .task
-            .biases
-            .as_ref()
-            .is_some_and(|b| b.selects(component, layer));
+        let trains = self.task.biases.selects(component, layer);
         Ok(self.add(
             ParamKind::Bias(component),
             layer,

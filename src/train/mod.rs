@@ -1,5 +1,12 @@
-//! Training: the settings of a run, its schedule, its measures, and what it leaves on disk.
+//! Training: the settings of a run, its loop, its schedule, its measures, and what it leaves on disk.
 
+pub mod checkpoint;
 pub mod config;
+pub mod evaluate;
+pub mod fingerprint;
 pub mod metrics;
+pub mod output;
+pub mod progress;
+pub mod run;
 pub mod schedule;
+pub mod steps;

@@ -1,1 +1,658 @@
-//! The native CPU backend.
+//! The native CPU backend: the reference for every other one, and a product in its own right.
+//!
+//! f32 arithmetic and f32 activations; frozen matrices in 16 or 32 bits. Work is cut into tasks whose number and
+//! bounds depend on shapes alone and every sum has a fixed order, so results are the same bit for bit from run
+//! to run and for any number of threads. The rayon pool that is current at a call does its work: install a pool
+//! around the calls to choose their number.
+
+mod aligned;
+mod arena;
+mod attention;
+mod block;
+mod colsum;
+mod dense;
+mod dropout;
+mod embed;
+mod gemm;
+mod head;
+mod math;
+mod norm;
+mod optim;
+mod params;
+mod pointwise;
+mod scratch;
+mod share;
+mod simd;
+mod weights;
+mod widen;
+
+use super::{
+    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
+    DropoutKey, EmbedForward, HeadWeight, LinearBackward, LinearForward, Loss, LossKind, Memory,
+    Norm, ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot,
+    StepReport, WeightId, WeightType,
+};
+use crate::batch::{Batch, Labels};
+use aligned::Aligned;
+use anyhow::{Result, ensure};
+use arena::Arena;
+use colsum::{Partials, column_sums};
+use dropout::Mask;
+use norm::Affine;
+use params::{Params, gradients, read, wide, write};
+use scratch::Scratch;
+use share::Shared;
+use weights::{View, Weights};
+
+/// See the module's head.
+pub struct CpuBackend {
+    weight_type: WeightType,
+    weights: Weights,
+    memory: Memory,
+    arena: Arena,
+    params: Params,
+    batch: Batch,
+    key: DropoutKey,
+    scratch: Scratch,
+    partials: Partials,
+    /// The bias of a linear layer in one piece: `[widest]`.
+    bias: Vec<f32>,
+    /// The head's input under dropout: `[sequences, widest]`.
+    head_input: Aligned,
+    norm_partials: Vec<f64>,
+    loss: f64,
+    grad_norm: f32,
+}
+
+impl CpuBackend {
+    /// A backend that stores the frozen matrices as `weight_type`.
+    pub fn new(weight_type: WeightType) -> Self {
+        let limits = super::Limits {
+            tokens: 0,
+            sequences: 0,
+            max_len: 0,
+        };
+        Self {
+            weight_type,
+            weights: Weights::default(),
+            memory: Memory {
+                arena: 0,
+                params: 0,
+                trainable: 0,
+                limits,
+                widest: 0,
+            },
+            arena: Arena::default(),
+            params: Params::default(),
+            batch: Batch {
+                ids: Vec::new(),
+                type_ids: Vec::new(),
+                positions: Vec::new(),
+                cu_seqlens: vec![0],
+                labels: Labels::None,
+            },
+            key: DropoutKey::default(),
+            scratch: Scratch::default(),
+            partials: Partials::default(),
+            bias: Vec::new(),
+            head_input: Aligned::default(),
+            norm_partials: Vec::new(),
+            loss: 0.0,
+            grad_norm: 0.0,
+        }
+    }
+
+    fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.batch.tokens(),
+            Rows::Sequences => self.batch.sequences(),
+        }
+    }
+
+    fn mask(&self, dropout: Dropout) -> Option<Mask> {
+        Mask::new(dropout, self.key)
+    }
+}
+
+/// Gain and shift of a LayerNorm.
+fn affine(values: &[f32], norm: Norm) -> Result<Affine<'_>> {
+    wide(norm.beta, norm.gamma.len, "LayerNorm's bias")?;
+    ensure!(norm.gamma.len > 0, "LayerNorm over no columns");
+    Ok(Affine {
+        gamma: read(values, norm.gamma)?,
+        beta: read(values, norm.beta)?,
+        eps: norm.eps,
+    })
+}
+
+/// Joins the parts of a bias into `out`.
+fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
+    let total: usize = parts.iter().map(|p| p.len).sum();
+    ensure!(
+        total == out.len(),
+        "the parts of a bias have {total} elements where {} are needed",
+        out.len()
+    );
+    let mut at = 0;
+    for part in parts {
+        out[at..at + part.len].copy_from_slice(read(values, *part)?);
+        at += part.len;
+    }
+    Ok(())
+}
+
+/// Token rows and pooled vectors.
+fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'a mut [f32]; 2]> {
+    ensure!(op.hidden > 0, "pooling over no columns");
+    arena.regions([
+        (Some(op.x), batch.tokens() * op.hidden),
+        (Some(op.pooled), batch.sequences() * op.hidden),
+    ])
+}
+
+/// The matrix of a head layer, checked against the layer's shape.
+fn dense_weight<'a>(weights: &'a Weights, value: &'a [f32], op: Dense) -> Result<View<'a>> {
+    ensure!(
+        op.inputs > 0 && op.outputs > 0,
+        "a dense layer without inputs or outputs"
+    );
+    match op.weight {
+        HeadWeight::Frozen(id) => {
+            let matrix = weights.get(id)?;
+            ensure!(
+                (matrix.rows, matrix.cols) == (op.outputs, op.inputs),
+                "a dense layer's matrix is [{}, {}], not [{}, {}]",
+                matrix.rows,
+                matrix.cols,
+                op.outputs,
+                op.inputs
+            );
+            Ok(matrix.view())
+        }
+        HeadWeight::Param(range) => {
+            let range = wide(range, op.outputs * op.inputs, "a dense layer's matrix")?;
+            Ok(View::F32(read(value, range)?))
+        }
+    }
+}
+
+impl Backend for CpuBackend {
+    fn activation_bytes(&self) -> usize {
+        4
+    }
+
+    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
+        self.weights.add(self.weight_type, name, rows, cols, data)
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    fn allocate(&mut self, memory: Memory) -> Result<()> {
+        let limits = memory.limits;
+        self.arena = Arena::allocate(memory.arena)?;
+        self.params = Params::new(memory.params, memory.trainable)?;
+        self.scratch = Scratch::new(gemm::PANEL.max(attention::scratch_for(&limits)))?;
+        self.partials = Partials::new(&memory)?;
+        self.bias = vec![0.0; memory.widest];
+        self.head_input = Aligned::new(limits.sequences * memory.widest, 0.0, "the head's input")?;
+        self.norm_partials = vec![0.0; optim::partials(memory.trainable)];
+        for ids in [
+            &mut self.batch.ids,
+            &mut self.batch.type_ids,
+            &mut self.batch.positions,
+        ] {
+            ids.clear();
+            ids.reserve_exact(limits.tokens);
+        }
+        self.batch.cu_seqlens.clear();
+        self.batch.cu_seqlens.reserve_exact(limits.sequences + 1);
+        self.batch.cu_seqlens.push(0);
+        self.memory = memory;
+        Ok(())
+    }
+
+    fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
+        let limits = self.memory.limits;
+        ensure!(
+            batch.cu_seqlens.first() == Some(&0)
+                && batch.cu_seqlens.last().map(|&n| n as usize) == Some(batch.tokens())
+                && batch.cu_seqlens.windows(2).all(|w| w[0] < w[1]),
+            "the batch's sequence bounds must rise from 0 to its {} tokens, with no empty sequence",
+            batch.tokens()
+        );
+        ensure!(
+            batch.type_ids.len() == batch.tokens() && batch.positions.len() == batch.tokens(),
+            "the batch has {} ids, {} token types and {} positions",
+            batch.tokens(),
+            batch.type_ids.len(),
+            batch.positions.len()
+        );
+        let labels = match &batch.labels {
+            Labels::None => None,
+            Labels::Classes(classes) => Some(classes.len()),
+            Labels::Values(values) => Some(values.len()),
+        };
+        ensure!(
+            labels.is_none_or(|n| n == batch.sequences()),
+            "the batch has {} sequences but {labels:?} labels",
+            batch.sequences()
+        );
+        for (what, have, limit) in [
+            ("tokens", batch.tokens(), limits.tokens),
+            ("sequences", batch.sequences(), limits.sequences),
+            ("tokens in one sequence", batch.max_len(), limits.max_len),
+        ] {
+            ensure!(
+                have <= limit,
+                "a batch of {have} {what} exceeds the {limit} allocated for"
+            );
+        }
+        self.batch.ids.clone_from(&batch.ids);
+        self.batch.type_ids.clone_from(&batch.type_ids);
+        self.batch.positions.clone_from(&batch.positions);
+        self.batch.cu_seqlens.clone_from(&batch.cu_seqlens);
+        self.batch.labels.clone_from(&batch.labels);
+        self.key = key;
+        Ok(())
+    }
+
+    fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
+        Ok(read(self.params.slot(slot), range)?.to_vec())
+    }
+
+    fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
+        wide(range, values.len(), "a parameter range")?;
+        write(self.params.slot_mut(slot), range)?.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>> {
+        self.read_f32(region, len)
+    }
+
+    fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()> {
+        self.write_f32(region, values)
+    }
+
+    fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>> {
+        Ok(self.arena.read(region, len)?.to_vec())
+    }
+
+    fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()> {
+        let [out] = self.arena.regions([(Some(region), values.len())])?;
+        out.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn embed_forward(&mut self, op: EmbedForward) -> Result<()> {
+        let norm = affine(&self.params.value, op.norm)?;
+        let tables = embed::Tables {
+            word: self.weights.get(op.word)?,
+            position: self.weights.get(op.position)?,
+            token_type: self.weights.get(op.token_type)?,
+        };
+        for table in [tables.word, tables.position, tables.token_type] {
+            ensure!(
+                table.cols == norm.gamma.len(),
+                "an embedding table has {} columns where {} are needed",
+                table.cols,
+                norm.gamma.len()
+            );
+        }
+        let mask = Mask::new(op.dropout, self.key);
+        let count = self.batch.tokens() * norm.gamma.len();
+        let [out] = self.arena.regions([(Some(op.out), count)])?;
+        embed::forward(tables, &self.batch, norm, mask, out)
+    }
+
+    fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()> {
+        let rows = self.rows(op.rows);
+        let matrix = self.weights.get(op.weight)?;
+        let (inputs, outputs) = (matrix.cols, matrix.rows);
+        if self.bias.len() < outputs {
+            self.bias.resize(outputs, 0.0);
+        }
+        let bias = &mut self.bias[..outputs];
+        gather(&self.params.value, op.bias, bias)?;
+        let bias = &*bias;
+        let derivative = op.activation.and_then(|a| a.derivative);
+        let [x, out, derivative] = self.arena.regions([
+            (Some(op.x), rows * inputs),
+            (Some(op.out), rows * outputs),
+            (derivative, rows * outputs),
+        ])?;
+        let keep = !derivative.is_empty();
+        let derivative = Shared::new(derivative);
+        gemm::forward(x, matrix.view(), out, rows, &self.scratch, |mut tile| {
+            for row in tile.rows.clone() {
+                let cols = tile.cols.clone();
+                let bias = &bias[cols.clone()];
+                let values = tile.row(row);
+                let Some(activation) = op.activation else {
+                    pointwise::add(values, bias);
+                    continue;
+                };
+                // SAFETY: tiles do not overlap, and this tensor has the output's shape.
+                let kept = keep
+                    .then(|| unsafe { derivative.slice(row * outputs + cols.start, cols.len()) });
+                pointwise::activate(activation.kind, values, bias, kept);
+            }
+        });
+        Ok(())
+    }
+
+    fn linear_backward(&mut self, op: LinearBackward) -> Result<()> {
+        ensure!(
+            !(op.accumulate && op.derivative.is_some()),
+            "a product that accumulates cannot be multiplied by a derivative"
+        );
+        let rows = self.rows(op.rows);
+        let matrix = self.weights.get(op.weight)?;
+        let (inputs, outputs) = (matrix.cols, matrix.rows);
+        let dbias = op
+            .dbias
+            .map(|range| wide(range, inputs, "a bias gradient"))
+            .transpose()?;
+        let [grad] = gradients(&mut self.params.gradient, [dbias])?;
+        let [dy, dx, derivative] = self.arena.regions([
+            (Some(op.dy), rows * outputs),
+            (Some(op.dx), rows * inputs),
+            (op.derivative, rows * inputs),
+        ])?;
+        let (multiply, sum) = (op.derivative.is_some(), grad.is_some());
+        let height = gemm::row_chunk(rows);
+        let (lines, _) = self
+            .partials
+            .lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
+        let partial = Shared::new(lines);
+        let view = matrix.view();
+        gemm::backward(
+            dy,
+            view,
+            dx,
+            op.accumulate,
+            rows,
+            &self.scratch,
+            |mut tile| {
+                if !multiply && !sum {
+                    return;
+                }
+                let cols = tile.cols.clone();
+                let line = tile.rows.start / height * inputs + cols.start;
+                for row in tile.rows.clone() {
+                    let values = tile.row(row);
+                    if multiply {
+                        let at = row * inputs + cols.start;
+                        pointwise::multiply(values, &derivative[at..at + cols.len()]);
+                    }
+                    if sum {
+                        // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.
+                        pointwise::add(unsafe { partial.slice(line, cols.len()) }, values);
+                    }
+                }
+            },
+        );
+        if let Some(grad) = grad {
+            colsum::finish(lines, grad);
+        }
+        Ok(())
+    }
+
+    fn attention_forward(&mut self, op: AttentionForward) -> Result<()> {
+        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
+        let [qkv, out, lse] = self.arena.regions([
+            (Some(op.qkv), tokens * 3 * hidden),
+            (Some(op.out), tokens * hidden),
+            (op.lse, tokens * op.heads),
+        ])?;
+        let shape = attention::Shape {
+            cu_seqlens: &self.batch.cu_seqlens,
+            heads: op.heads,
+            head_dim: op.head_dim,
+            mask: Mask::new(op.dropout, self.key),
+        };
+        attention::forward(shape, qkv, out, lse, &self.scratch);
+        Ok(())
+    }
+
+    fn attention_backward(&mut self, op: AttentionBackward) -> Result<()> {
+        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
+        let [query, value] = [op.dbias_query, op.dbias_value].map(|range| {
+            range
+                .map(|r| wide(r, hidden, "a bias gradient"))
+                .transpose()
+        });
+        let [query, value] = gradients(&mut self.params.gradient, [query?, value?])?;
+        let [qkv, out, lse, dout, dqkv] = self.arena.regions([
+            (Some(op.qkv), tokens * 3 * hidden),
+            (Some(op.out), tokens * hidden),
+            (Some(op.lse), tokens * op.heads),
+            (Some(op.dout), tokens * hidden),
+            (Some(op.dqkv), tokens * 3 * hidden),
+        ])?;
+        let shape = attention::Shape {
+            cu_seqlens: &self.batch.cu_seqlens,
+            heads: op.heads,
+            head_dim: op.head_dim,
+            mask: Mask::new(op.dropout, self.key),
+        };
+        attention::backward(
+            shape,
+            attention::Saved { qkv, out, lse },
+            dout,
+            dqkv,
+            &self.scratch,
+        );
+        for (part, grad) in [(0, query), (2, value)] {
+            if let Some(grad) = grad {
+                column_sums(
+                    dqkv,
+                    3 * hidden,
+                    part * hidden,
+                    None,
+                    grad,
+                    &mut self.partials,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
+        let norm = affine(&self.params.value, op.norm)?;
+        let tokens = self.batch.tokens();
+        let count = tokens * norm.gamma.len();
+        let [x, residual, x_hat, rstd] = self.arena.regions([
+            (Some(op.x), count),
+            (Some(op.residual), count),
+            (op.saved.map(|s| s.x_hat), count),
+            (op.saved.map(|s| s.rstd), tokens),
+        ])?;
+        norm::residual_forward(
+            x,
+            residual,
+            Mask::new(op.dropout, self.key),
+            norm,
+            (x_hat, rstd),
+        );
+        Ok(())
+    }
+
+    fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()> {
+        let mask = self.mask(op.dropout);
+        ensure!(
+            mask.is_none() || op.d_branch.is_some(),
+            "with dropout the branch's gradient needs a tensor of its own"
+        );
+        let hidden = op.gamma.len;
+        ensure!(hidden > 0, "LayerNorm over no columns");
+        let [dbeta, dbias] = [op.dbeta, op.dbias].map(|range| {
+            range
+                .map(|r| wide(r, hidden, "a bias gradient"))
+                .transpose()
+        });
+        let [dbeta, dbias] = gradients(&mut self.params.gradient, [dbeta?, dbias?])?;
+        let gamma = read(&self.params.value, op.gamma)?;
+        let tokens = self.batch.tokens();
+        let [dx, x_hat, rstd, d_branch] = self.arena.regions([
+            (Some(op.dx), tokens * hidden),
+            (Some(op.saved.x_hat), tokens * hidden),
+            (Some(op.saved.rstd), tokens),
+            (op.d_branch, tokens * hidden),
+        ])?;
+        let sums = norm::Sums { dbeta, dbias };
+        norm::residual_backward(
+            dx,
+            x_hat,
+            rstd,
+            gamma,
+            mask,
+            d_branch,
+            sums,
+            &mut self.partials,
+        );
+        Ok(())
+    }
+
+    fn bias_grad(&mut self, op: BiasGrad) -> Result<()> {
+        let mask = self.mask(op.dropout);
+        let width = op.grad.len;
+        let count = self.batch.tokens() * width;
+        let [grad] = gradients(&mut self.params.gradient, [Some(op.grad)])?;
+        let [dy] = self.arena.regions([(Some(op.dy), count)])?;
+        if let Some(grad) = grad.filter(|grad| !grad.is_empty()) {
+            column_sums(dy, width, 0, mask, grad, &mut self.partials);
+        }
+        Ok(())
+    }
+
+    fn pool_forward(&mut self, op: Pool) -> Result<()> {
+        let [x, pooled] = pool_regions(&mut self.arena, &self.batch, op)?;
+        head::pool_forward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
+        Ok(())
+    }
+
+    fn pool_backward(&mut self, op: Pool) -> Result<()> {
+        let [x, pooled] = pool_regions(&mut self.arena, &self.batch, op)?;
+        head::pool_backward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
+        Ok(())
+    }
+
+    fn dense_forward(&mut self, op: Dense) -> Result<()> {
+        let rows = self.batch.sequences();
+        let bias = read(
+            &self.params.value,
+            wide(op.bias, op.outputs, "a dense layer's bias")?,
+        )?;
+        let weight = dense_weight(&self.weights, &self.params.value, op)?;
+        let [x, y] = self.arena.regions([
+            (Some(op.x), rows * op.inputs),
+            (Some(op.y), rows * op.outputs),
+        ])?;
+        self.head_input.reserve(rows * op.inputs);
+        let layer = dense::Layer {
+            rows,
+            inputs: op.inputs,
+            outputs: op.outputs,
+            weight,
+            mask: Mask::new(op.dropout, self.key),
+            tanh: op.tanh,
+            room: self.head_input.as_mut_slice(),
+            scratch: &self.scratch,
+        };
+        dense::forward(layer, x, bias, y);
+        Ok(())
+    }
+
+    fn dense_backward(&mut self, DenseBackward { layer: op, dy, dx }: DenseBackward) -> Result<()> {
+        let rows = self.batch.sequences();
+        let trained = match op.weight {
+            HeadWeight::Param(range) => Some(range),
+            HeadWeight::Frozen(_) => None,
+        };
+        let bias = wide(op.bias, op.outputs, "a dense layer's bias")?;
+        let bias = self.params.trains(bias).then_some(bias);
+        let weight = dense_weight(&self.weights, &self.params.value, op)?;
+        let [dw, db] = gradients(&mut self.params.gradient, [trained, bias])?;
+        let (inputs, outputs) = (rows * op.inputs, rows * op.outputs);
+        let wants_dx = dx.is_some();
+        let [x, y, dy, dx] = self.arena.regions([
+            (trained.map(|_| op.x), inputs),
+            (op.tanh.then_some(op.y), outputs),
+            (Some(dy), outputs),
+            (dx, inputs),
+        ])?;
+        self.head_input.reserve(inputs);
+        let layer = dense::Layer {
+            rows,
+            inputs: op.inputs,
+            outputs: op.outputs,
+            weight,
+            mask: Mask::new(op.dropout, self.key),
+            tanh: op.tanh,
+            room: self.head_input.as_mut_slice(),
+            scratch: &self.scratch,
+        };
+        let out = dense::Gradients {
+            weight: dw,
+            bias: db,
+            dx: wants_dx.then_some(dx),
+        };
+        dense::backward(layer, x, y, dy, out, &mut self.partials);
+        Ok(())
+    }
+
+    fn loss(&mut self, op: Loss) -> Result<()> {
+        ensure!(
+            op.outputs > 0 && (op.kind == LossKind::CrossEntropy || op.outputs == 1),
+            "a loss over {} outputs",
+            op.outputs
+        );
+        let count = self.batch.sequences() * op.outputs;
+        let [logits, dlogits] = self
+            .arena
+            .regions([(Some(op.logits), count), (op.dlogits, count)])?;
+        let labels = &self.batch.labels;
+        let sum = match op.kind {
+            LossKind::CrossEntropy => {
+                head::cross_entropy(logits, op.outputs, labels, op.weight, dlogits)?
+            }
+            LossKind::MeanSquared => head::mean_squared(logits, labels, op.weight, dlogits)?,
+        };
+        self.loss += f64::from(op.weight) * sum;
+        Ok(())
+    }
+
+    fn zero_gradients(&mut self) -> Result<()> {
+        self.params.gradient.fill(0.0);
+        self.loss = 0.0;
+        self.grad_norm = 0.0;
+        Ok(())
+    }
+
+    fn adamw(&mut self, op: AdamW) -> Result<()> {
+        ensure!(op.step > 0, "the optimizer's steps count from 1");
+        let params = &mut self.params;
+        self.grad_norm = optim::norm(&params.gradient, &mut self.norm_partials);
+        if self.grad_norm.is_finite() {
+            let trainable = params.gradient.len();
+            let vectors = optim::Vectors {
+                value: &mut params.value[..trainable],
+                gradient: &params.gradient,
+                moment1: &mut params.moment1,
+                moment2: &mut params.moment2,
+            };
+            optim::adamw(vectors, op, self.grad_norm);
+        }
+        Ok(())
+    }
+
+    fn step_report(&mut self) -> Result<StepReport> {
+        Ok(StepReport {
+            loss: self.loss as f32,
+            grad_norm: self.grad_norm,
+        })
+    }
+}

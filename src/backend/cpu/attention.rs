@@ -1,0 +1,425 @@
+//! Self-attention within each sequence. One task is one head of one sequence.
+//!
+//! Scores exist for [`QUERIES`] queries at a time, so temporary memory is linear in the sequence's length. The
+//! backward pass recomputes the probabilities from q, k and the saved log-sum-exp.
+
+use super::block::{Strided, product};
+use super::dropout::Mask;
+use super::scratch::Scratch;
+use super::share::Shared;
+use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
+use super::{math, pointwise};
+use crate::backend::Limits;
+use rayon::prelude::*;
+
+/// Queries whose scores are held at once: a multiple of the block product's six rows.
+const QUERIES: usize = 48;
+
+/// Shape of one attention call.
+#[derive(Clone, Copy)]
+pub struct Shape<'a> {
+    pub cu_seqlens: &'a [u32],
+    pub heads: usize,
+    pub head_dim: usize,
+    pub mask: Option<Mask>,
+}
+
+impl Shape<'_> {
+    fn hidden(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Softmax is taken of `q·kᵀ` times this.
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Calls `work` for each head of each sequence.
+    fn tasks(&self, work: impl Fn(Head) + Sync) {
+        let sequences = self.cu_seqlens.len() - 1;
+        (0..sequences * self.heads)
+            .into_par_iter()
+            .for_each(|task| {
+                let (sequence, head) = (task / self.heads, task % self.heads);
+                let first = self.cu_seqlens[sequence] as usize;
+                let len = self.cu_seqlens[sequence + 1] as usize - first;
+                work(Head { head, first, len });
+            });
+    }
+}
+
+/// One head of one sequence: tokens `first..first + len`.
+#[derive(Clone, Copy)]
+struct Head {
+    head: usize,
+    first: usize,
+    len: usize,
+}
+
+/// Scratch elements that one task needs for a sequence of `len` tokens.
+fn scratch_elements(len: usize, head_dim: usize) -> usize {
+    let (wide, dim) = (
+        len.next_multiple_of(LANES),
+        head_dim.next_multiple_of(LANES),
+    );
+    // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
+    // gradient; a block of output rows; a row for the mask.
+    2 * head_dim * wide + 6 * len * dim + QUERIES * (2 * wide + dim) + wide
+}
+
+/// Scratch elements for heads of up to 128 columns; wider ones make the buffer grow once.
+pub fn scratch_for(limits: &Limits) -> usize {
+    scratch_elements(limits.max_len, 128)
+}
+
+/// Cuts pieces off a scratch buffer.
+struct Pieces<'a>(&'a mut [f32]);
+
+impl<'a> Pieces<'a> {
+    fn take(&mut self, count: usize) -> &'a mut [f32] {
+        let (piece, rest) = std::mem::take(&mut self.0).split_at_mut(count);
+        self.0 = rest;
+        piece
+    }
+}
+
+/// Rows of one head inside a packed tensor, or a copy of them padded to whole vectors.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    elements: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `len` rows of `dim` columns that begin at `start`; copied into `room` only where `dim` is not a whole
+    /// number of vectors.
+    fn new(
+        x: &'a [f32],
+        start: usize,
+        stride: usize,
+        len: usize,
+        dim: usize,
+        room: &mut Pieces<'a>,
+    ) -> Self {
+        let x = &x[start..];
+        if dim.is_multiple_of(LANES) {
+            return Self {
+                elements: x,
+                stride,
+            };
+        }
+        let wide = dim.next_multiple_of(LANES);
+        let copy = room.take(len * wide);
+        copy.fill(0.0);
+        for (row, out) in copy.chunks_exact_mut(wide).enumerate() {
+            out[..dim].copy_from_slice(&x[row * stride..][..dim]);
+        }
+        Self {
+            elements: copy,
+            stride: wide,
+        }
+    }
+
+    fn from_row(&self, row: usize) -> Strided<'a> {
+        Strided {
+            elements: &self.elements[row * self.stride..],
+            rows: self.stride,
+            cols: 1,
+        }
+    }
+
+    fn row(&self, row: usize, dim: usize) -> &'a [f32] {
+        &self.elements[row * self.stride..][..dim]
+    }
+}
+
+/// `out [dim, wide] = (scale · rows)ᵀ`, padded with zeros.
+fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
+    for (col, line) in out.chunks_exact_mut(wide).enumerate().take(dim) {
+        for (row, x) in line.iter_mut().enumerate().take(len) {
+            *x = rows.elements[row * rows.stride + col] * scale;
+        }
+        line[len..].fill(0.0);
+    }
+}
+
+dispatch! {
+    /// Turns a row of scores into probabilities; returns the log of the sum of exponentials.
+    fn softmax(row: &mut [f32]) -> f32 = softmax_body;
+    /// `row = exp(row - lse)`.
+    fn probabilities(row: &mut [f32], lse: f32) = probabilities_body;
+    /// Through the softmax and the scale: `d = p·(d - along)·scale`.
+    fn softmax_backward(d: &mut [f32], p: &[f32], along: f32, scale: f32) = softmax_backward_body;
+    fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body;
+}
+
+#[inline(always)]
+fn softmax_body<const FMA: bool>(row: &mut [f32]) -> f32 {
+    let mut most = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for x in whole {
+        for l in 0..LANES {
+            most[l] = if x[l] > most[l] { x[l] } else { most[l] };
+        }
+    }
+    let most = most
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    for x in row.iter_mut() {
+        *x = math::exp::<FMA>(*x - most);
+    }
+    let sum = lane_sum(row, |x| x);
+    let inverse = 1.0 / sum;
+    for x in row {
+        *x *= inverse;
+    }
+    most + sum.ln()
+}
+
+#[inline(always)]
+fn probabilities_body<const FMA: bool>(row: &mut [f32], lse: f32) {
+    for x in row {
+        *x = math::exp::<FMA>(*x - lse);
+    }
+}
+
+#[inline(always)]
+fn softmax_backward_body<const FMA: bool>(d: &mut [f32], p: &[f32], along: f32, scale: f32) {
+    for (d, p) in d.iter_mut().zip(p) {
+        *d = p * (*d - along) * scale;
+    }
+}
+
+#[inline(always)]
+fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+    lane_sum2(a, b, |a, b| fma::<FMA>(a, b, 0.0))
+}
+
+/// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[tokens, heads]` may be empty.
+pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
+    let (hidden, dim) = (shape.hidden(), shape.head_dim);
+    let keep = !lse.is_empty();
+    let (out, lse) = (Shared::new(out), Shared::new(lse));
+    shape.tasks(|at| {
+        scratch.with(scratch_elements(at.len, dim), |buffer| {
+            let mut room = Pieces(buffer);
+            let (len, wide, wide_dim) = (
+                at.len,
+                at.len.next_multiple_of(LANES),
+                dim.next_multiple_of(LANES),
+            );
+            let start = at.first * 3 * hidden + at.head * dim;
+            let k_transposed = room.take(dim * wide);
+            let scores = room.take(QUERIES * wide);
+            let output = room.take(QUERIES * wide_dim);
+            let q = Rows {
+                elements: &qkv[start..],
+                stride: 3 * hidden,
+            };
+            let k = Rows {
+                elements: &qkv[start + hidden..],
+                stride: 3 * hidden,
+            };
+            let v = Rows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
+            transpose(k, len, dim, wide, shape.scale(), k_transposed);
+            for from in (0..len).step_by(QUERIES) {
+                let queries = QUERIES.min(len - from);
+                product(
+                    scores,
+                    wide,
+                    q.from_row(from),
+                    k_transposed,
+                    wide,
+                    (queries, len, dim),
+                    false,
+                );
+                for i in 0..queries {
+                    let row = &mut scores[i * wide..][..len];
+                    let token = at.first + from + i;
+                    let log_sum = softmax(row);
+                    if keep {
+                        // SAFETY: this element belongs to this head of this token alone.
+                        let saved = unsafe { lse.slice(token * shape.heads + at.head, 1) };
+                        saved[0] = log_sum;
+                    }
+                    if let Some(mask) = shape.mask {
+                        mask.apply((token * shape.heads + at.head) as u32, row);
+                    }
+                }
+                let p = Strided {
+                    elements: scores,
+                    rows: wide,
+                    cols: 1,
+                };
+                product(
+                    output,
+                    wide_dim,
+                    p,
+                    v.elements,
+                    v.stride,
+                    (queries, dim, len),
+                    false,
+                );
+                for i in 0..queries {
+                    let place = (at.first + from + i) * hidden + at.head * dim;
+                    // SAFETY: these columns of this row belong to this task alone.
+                    unsafe { out.slice(place, dim) }
+                        .copy_from_slice(&output[i * wide_dim..][..dim]);
+                }
+            }
+        });
+    });
+}
+
+/// What [`backward`] reads.
+#[derive(Clone, Copy)]
+pub struct Saved<'a> {
+    pub qkv: &'a [f32],
+    pub out: &'a [f32],
+    pub lse: &'a [f32],
+}
+
+/// Backward of [`forward`]: `dqkv` `[tokens, 3·hidden]` is overwritten.
+pub fn backward(
+    shape: Shape<'_>,
+    saved: Saved<'_>,
+    dout: &[f32],
+    dqkv: &mut [f32],
+    scratch: &Scratch,
+) {
+    let dqkv = Shared::new(dqkv);
+    shape.tasks(|at| {
+        scratch.with(scratch_elements(at.len, shape.head_dim), |buffer| {
+            backward_head(shape, at, saved, dout, &dqkv, Pieces(buffer));
+        });
+    });
+}
+
+fn backward_head<'a>(
+    shape: Shape<'_>,
+    at: Head,
+    saved: Saved<'a>,
+    dout: &'a [f32],
+    dqkv: &Shared<'_>,
+    mut room: Pieces<'a>,
+) {
+    let (hidden, dim, len) = (shape.hidden(), shape.head_dim, at.len);
+    let (wide, wide_dim) = (len.next_multiple_of(LANES), dim.next_multiple_of(LANES));
+    let start = at.first * 3 * hidden + at.head * dim;
+    let out_start = at.first * hidden + at.head * dim;
+    let k_transposed = room.take(dim * wide);
+    let v_transposed = room.take(dim * wide);
+    let p = room.take(QUERIES * wide);
+    let ds = room.take(QUERIES * wide);
+    let dq = room.take(QUERIES * wide_dim);
+    let dk = room.take(len * wide_dim);
+    let dv = room.take(len * wide_dim);
+    let mask_row = room.take(wide);
+    let q = Rows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
+    let k = Rows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
+    let v = Rows {
+        elements: &saved.qkv[start + 2 * hidden..],
+        stride: 3 * hidden,
+    };
+    let out = Rows {
+        elements: &saved.out[out_start..],
+        stride: hidden,
+    };
+    let d_out = Rows::new(dout, out_start, hidden, len, dim, &mut room);
+    transpose(k, len, dim, wide, shape.scale(), k_transposed);
+    transpose(v, len, dim, wide, 1.0, v_transposed);
+    // SAFETY (of the three uses): a task alone writes its head's columns of its sequence's rows.
+    let write = |part: usize, row: usize, values: &[f32]| {
+        let place = (at.first + row) * 3 * hidden + part * hidden + at.head * dim;
+        // SAFETY: as above; `part` is 0, 1 or 2 for q, k and v.
+        unsafe { dqkv.slice(place, dim) }.copy_from_slice(&values[..dim]);
+    };
+
+    for from in (0..len).step_by(QUERIES) {
+        let queries = QUERIES.min(len - from);
+        product(
+            p,
+            wide,
+            q.from_row(from),
+            k_transposed,
+            wide,
+            (queries, len, dim),
+            false,
+        );
+        product(
+            ds,
+            wide,
+            d_out.from_row(from),
+            v_transposed,
+            wide,
+            (queries, len, dim),
+            false,
+        );
+        for i in 0..queries {
+            let (p, ds) = (&mut p[i * wide..][..len], &mut ds[i * wide..][..len]);
+            let line = (at.first + from + i) * shape.heads + at.head;
+            probabilities(p, saved.lse[line]);
+            // Σ_j p·dp equals dO·O, with dropout too, and costs less.
+            let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
+            if let Some(mask) = shape.mask {
+                let mask_row = &mut mask_row[..len];
+                mask_row.fill(1.0);
+                mask.apply(line as u32, mask_row);
+                pointwise::multiply(ds, mask_row);
+                softmax_backward(ds, p, along, shape.scale());
+                pointwise::multiply(p, mask_row);
+            } else {
+                softmax_backward(ds, p, along, shape.scale());
+            }
+        }
+        let strided = |elements| Strided {
+            elements,
+            rows: wide,
+            cols: 1,
+        };
+        let transposed = |elements| Strided {
+            elements,
+            rows: 1,
+            cols: wide,
+        };
+        let shape = (queries, dim, len);
+        product(
+            dq,
+            wide_dim,
+            strided(ds),
+            k.elements,
+            k.stride,
+            shape,
+            false,
+        );
+        let shape = (len, dim, queries);
+        let later = from > 0;
+        let (q, d_out) = (q.from_row(from), d_out.from_row(from));
+        product(
+            dk,
+            wide_dim,
+            transposed(ds),
+            q.elements,
+            q.rows,
+            shape,
+            later,
+        );
+        product(
+            dv,
+            wide_dim,
+            transposed(p),
+            d_out.elements,
+            d_out.rows,
+            shape,
+            later,
+        );
+        for i in 0..queries {
+            write(0, from + i, &dq[i * wide_dim..]);
+        }
+    }
+    for row in 0..len {
+        write(1, row, &dk[row * wide_dim..]);
+        write(2, row, &dv[row * wide_dim..]);
+    }
+}

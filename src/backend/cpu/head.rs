@@ -1,0 +1,115 @@
+//! The task head's operations that are not matrix products: pooling and the losses.
+
+use crate::backend::PoolKind;
+use crate::batch::Labels;
+use anyhow::{Result, bail, ensure};
+
+/// `pooled[s] = pool(x[tokens of s])`.
+pub fn pool_forward(
+    kind: PoolKind,
+    cu_seqlens: &[u32],
+    hidden: usize,
+    x: &[f32],
+    pooled: &mut [f32],
+) {
+    for (pooled, window) in pooled.chunks_exact_mut(hidden).zip(cu_seqlens.windows(2)) {
+        let rows = &x[window[0] as usize * hidden..window[1] as usize * hidden];
+        match kind {
+            PoolKind::Cls => pooled.copy_from_slice(&rows[..hidden]),
+            PoolKind::Mean => {
+                pooled.fill(0.0);
+                for row in rows.chunks_exact(hidden) {
+                    super::pointwise::add(pooled, row);
+                }
+                super::pointwise::scale(pooled, 1.0 / (window[1] - window[0]) as f32);
+            }
+        }
+    }
+}
+
+/// Spreads the gradient of the pooled vectors over all token rows; every row is written.
+pub fn pool_backward(
+    kind: PoolKind,
+    cu_seqlens: &[u32],
+    hidden: usize,
+    dx: &mut [f32],
+    d_pooled: &[f32],
+) {
+    for (d_pooled, window) in d_pooled.chunks_exact(hidden).zip(cu_seqlens.windows(2)) {
+        let rows = &mut dx[window[0] as usize * hidden..window[1] as usize * hidden];
+        match kind {
+            PoolKind::Cls => {
+                let (first, rest) = rows.split_at_mut(hidden);
+                first.copy_from_slice(d_pooled);
+                rest.fill(0.0);
+            }
+            PoolKind::Mean => {
+                let share = 1.0 / (window[1] - window[0]) as f32;
+                for row in rows.chunks_exact_mut(hidden) {
+                    row.copy_from_slice(d_pooled);
+                    super::pointwise::scale(row, share);
+                }
+            }
+        }
+    }
+}
+
+/// Sum over the sequences of softmax cross-entropy; `dlogits` (may be empty) gets `weight · (softmax - onehot)`.
+///
+/// # Errors
+/// When the batch has no class labels, or one that the head has no output for.
+pub fn cross_entropy(
+    logits: &[f32],
+    outputs: usize,
+    labels: &Labels,
+    weight: f32,
+    dlogits: &mut [f32],
+) -> Result<f64> {
+    let Labels::Classes(classes) = labels else {
+        bail!("cross-entropy needs class labels");
+    };
+    let mut total = 0.0;
+    for (s, (logits, &class)) in logits.chunks_exact(outputs).zip(classes).enumerate() {
+        let class = class as usize;
+        ensure!(
+            class < outputs,
+            "label {class} of sequence {s}: the head has {outputs} outputs"
+        );
+        // A few numbers a sequence: f64 costs nothing here and keeps small losses exact.
+        let most = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        let exps = |x: f32| f64::from(x - most).exp();
+        let sum: f64 = logits.iter().map(|&x| exps(x)).sum();
+        total += sum.ln() - f64::from(logits[class] - most);
+        if let Some(d) = dlogits.get_mut(s * outputs..(s + 1) * outputs) {
+            for (j, (d, &x)) in d.iter_mut().zip(logits).enumerate() {
+                let target = if j == class { 1.0 } else { 0.0 };
+                *d = (f64::from(weight) * (exps(x) / sum - target)) as f32;
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// Sum over the sequences of `(logit - label)²`; `dlogits` (may be empty) gets `2 · weight · (logit - label)`.
+///
+/// # Errors
+/// When the batch has no values for labels.
+pub fn mean_squared(
+    logits: &[f32],
+    labels: &Labels,
+    weight: f32,
+    dlogits: &mut [f32],
+) -> Result<f64> {
+    let Labels::Values(values) = labels else {
+        bail!("the squared error needs numbers for labels");
+    };
+    let mut total = 0.0;
+    for (s, (&logit, &value)) in logits.iter().zip(values).enumerate() {
+        let difference = f64::from(logit) - f64::from(value);
+        total += difference * difference;
+        if let Some(d) = dlogits.get_mut(s) {
+            *d = (2.0 * f64::from(weight) * difference) as f32;
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,158 @@
+//! LayerNorm with the residual sum and dropout that precede it, a row at a time while it is in the cache.
+
+use super::colsum::{CHUNK, Partials, finish};
+use super::dropout::Mask;
+use super::pointwise::add;
+use super::share::Shared;
+use super::simd::{dispatch, fma, lane_sum, lane_sum2};
+use rayon::prelude::*;
+
+dispatch! {
+    /// `row = (row - mean)·rstd`; returns `rstd = 1/sqrt(var + eps)`. The variance is that of the centred row:
+    /// E[x²] - mean² would cancel.
+    pub fn normalise(row: &mut [f32], eps: f32) -> f32 = normalise_body;
+    /// `row = row·gamma + beta`.
+    pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;
+    /// Gradient through [`normalise`] and the gain: `dy` becomes `rstd·(g - mean(g) - x̂·mean(g·x̂))`, g = dy·γ.
+    fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
+}
+
+#[inline(always)]
+fn normalise_body<const FMA: bool>(row: &mut [f32], eps: f32) -> f32 {
+    let n = row.len() as f32;
+    let mean = lane_sum(row, |x| x) / n;
+    let variance = lane_sum(row, |x| (x - mean) * (x - mean)) / n;
+    let rstd = 1.0 / (variance + eps).sqrt();
+    for x in row {
+        *x = (*x - mean) * rstd;
+    }
+    rstd
+}
+
+#[inline(always)]
+fn affine_body<const FMA: bool>(row: &mut [f32], gamma: &[f32], beta: &[f32]) {
+    for ((x, g), b) in row.iter_mut().zip(gamma).zip(beta) {
+        *x = fma::<FMA>(*x, *g, *b);
+    }
+}
+
+#[inline(always)]
+fn backward_body<const FMA: bool>(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) {
+    let n = dy.len() as f32;
+    for (g, gain) in dy.iter_mut().zip(gamma) {
+        *g *= gain;
+    }
+    let mean = lane_sum(dy, |g| g) / n;
+    let along = lane_sum2(dy, x_hat, |g, x| g * x) / n;
+    for (g, x) in dy.iter_mut().zip(x_hat) {
+        *g = rstd * fma::<FMA>(-along, *x, *g - mean);
+    }
+}
+
+/// Gain, shift and ε of one LayerNorm.
+#[derive(Clone, Copy)]
+pub struct Affine<'a> {
+    pub gamma: &'a [f32],
+    pub beta: &'a [f32],
+    pub eps: f32,
+}
+
+/// `x = LN(residual + dropout(x))`; `saved` is x̂ and rstd, both empty where backward will not need them.
+pub fn residual_forward(
+    x: &mut [f32],
+    residual: &[f32],
+    mask: Option<Mask>,
+    norm: Affine<'_>,
+    saved: (&mut [f32], &mut [f32]),
+) {
+    let hidden = norm.gamma.len();
+    let keep = !saved.0.is_empty();
+    let (x_hat, rstd) = (Shared::new(saved.0), Shared::new(saved.1));
+    x.par_chunks_mut(CHUNK * hidden)
+        .zip(residual.par_chunks(CHUNK * hidden))
+        .enumerate()
+        .for_each(|(chunk, (x, residual))| {
+            let rows = x
+                .chunks_exact_mut(hidden)
+                .zip(residual.chunks_exact(hidden));
+            for (row, (x, residual)) in (chunk * CHUNK..).zip(rows) {
+                if let Some(mask) = mask {
+                    mask.apply(row as u32, x);
+                }
+                add(x, residual);
+                let r = normalise(x, norm.eps);
+                if keep {
+                    // SAFETY: every row belongs to one task.
+                    let (x_hat, rstd) =
+                        unsafe { (x_hat.slice(row * hidden, hidden), rstd.slice(row, 1)) };
+                    x_hat.copy_from_slice(x);
+                    rstd[0] = r;
+                }
+                affine(x, norm.gamma, norm.beta);
+            }
+        });
+}
+
+/// Where [`residual_backward`] leaves its column sums.
+pub struct Sums<'a> {
+    /// Of the incoming gradient.
+    pub dbeta: Option<&'a mut [f32]>,
+    /// Of the branch's gradient.
+    pub dbias: Option<&'a mut [f32]>,
+}
+
+/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, `d_branch` (may be empty) the same
+/// under the mask.
+#[allow(clippy::too_many_arguments)]
+pub fn residual_backward(
+    dx: &mut [f32],
+    x_hat: &[f32],
+    rstd: &[f32],
+    gamma: &[f32],
+    mask: Option<Mask>,
+    d_branch: &mut [f32],
+    sums: Sums<'_>,
+    partials: &mut Partials,
+) {
+    let hidden = gamma.len();
+    let chunks = dx.len().div_ceil(CHUNK * hidden);
+    let (beta_lines, bias_lines) = partials.lines(chunks, hidden);
+    let (want_beta, want_bias) = (sums.dbeta.is_some(), sums.dbias.is_some());
+    let branch = (!d_branch.is_empty()).then(|| Shared::new(d_branch));
+    dx.par_chunks_mut(CHUNK * hidden)
+        .zip(beta_lines.par_chunks_exact_mut(hidden))
+        .zip(bias_lines.par_chunks_exact_mut(hidden))
+        .enumerate()
+        .for_each(|(chunk, ((dx, beta_line), bias_line))| {
+            for (row, dx) in (chunk * CHUNK..).zip(dx.chunks_exact_mut(hidden)) {
+                if want_beta {
+                    add(beta_line, dx);
+                }
+                normalise_backward(
+                    dx,
+                    &x_hat[row * hidden..(row + 1) * hidden],
+                    gamma,
+                    rstd[row],
+                );
+                let mut branch_row: &[f32] = dx;
+                if let Some(branch) = &branch {
+                    // SAFETY: every row belongs to one task.
+                    let out = unsafe { branch.slice(row * hidden, hidden) };
+                    out.copy_from_slice(dx);
+                    if let Some(mask) = mask {
+                        mask.apply(row as u32, out);
+                    }
+                    branch_row = out;
+                }
+                if want_bias {
+                    add(bias_line, branch_row);
+                }
+            }
+        });
+    if let Some(grad) = sums.dbeta {
+        finish(beta_lines, grad);
+    }
+    if let Some(grad) = sums.dbias {
+        finish(bias_lines, grad);
+    }
+}

@@ -1,0 +1,124 @@
+//! The flat parameter vector and what runs beside its trainable part.
+
+use crate::backend::{ParamRange, Slot};
+use anyhow::{Result, ensure};
+use std::ops::Range;
+
+#[derive(Default)]
+pub struct Params {
+    /// All parameters; the trainable ones first.
+    pub value: Vec<f32>,
+    pub gradient: Vec<f32>,
+    pub moment1: Vec<f32>,
+    pub moment2: Vec<f32>,
+}
+
+impl Params {
+    /// `count` parameters of which the first `trainable` train; all zero.
+    pub fn new(count: usize, trainable: usize) -> Result<Self> {
+        ensure!(
+            trainable <= count,
+            "{trainable} trainable parameters are more than all {count}"
+        );
+        Ok(Self {
+            value: vec![0.0; count],
+            gradient: vec![0.0; trainable],
+            moment1: vec![0.0; trainable],
+            moment2: vec![0.0; trainable],
+        })
+    }
+
+    pub fn slot(&self, slot: Slot) -> &[f32] {
+        match slot {
+            Slot::Value => &self.value,
+            Slot::Gradient => &self.gradient,
+            Slot::Moment1 => &self.moment1,
+            Slot::Moment2 => &self.moment2,
+        }
+    }
+
+    pub fn slot_mut(&mut self, slot: Slot) -> &mut [f32] {
+        match slot {
+            Slot::Value => &mut self.value,
+            Slot::Gradient => &mut self.gradient,
+            Slot::Moment1 => &mut self.moment1,
+            Slot::Moment2 => &mut self.moment2,
+        }
+    }
+
+    /// Whether all of `range` trains.
+    pub fn trains(&self, range: ParamRange) -> bool {
+        checked(range, self.gradient.len()).is_ok()
+    }
+}
+
+fn checked(range: ParamRange, len: usize) -> Result<Range<usize>> {
+    ensure!(
+        range.offset <= len && range.len <= len - range.offset,
+        "parameters {}..{} are outside a vector of {len}",
+        range.offset,
+        range.offset.saturating_add(range.len)
+    );
+    Ok(range.offset..range.offset + range.len)
+}
+
+/// Elements of `range`, which must be `len` of them.
+pub fn read(vector: &[f32], range: ParamRange) -> Result<&[f32]> {
+    Ok(&vector[checked(range, vector.len())?])
+}
+
+/// As [`read`], to write.
+pub fn write(vector: &mut [f32], range: ParamRange) -> Result<&mut [f32]> {
+    let range = checked(range, vector.len())?;
+    Ok(&mut vector[range])
+}
+
+/// `range` after checking that it has `width` elements.
+pub fn wide(range: ParamRange, width: usize, what: &str) -> Result<ParamRange> {
+    ensure!(
+        range.len == width,
+        "{what} has {} elements where {width} are needed",
+        range.len
+    );
+    Ok(range)
+}
+
+/// Gradients of several ranges at once.
+///
+/// # Errors
+/// When a range does not train, or two overlap.
+pub fn gradients<const N: usize>(
+    vector: &mut [f32],
+    wanted: [Option<ParamRange>; N],
+) -> Result<[Option<&mut [f32]>; N]> {
+    let mut ranges: [Range<usize>; N] = std::array::from_fn(|_| 0..0);
+    for (range, wanted) in ranges.iter_mut().zip(wanted) {
+        if let Some(wanted) = wanted {
+            *range = checked(wanted, vector.len())
+                .map_err(|e| e.context("a gradient was asked for what does not train"))?;
+        }
+    }
+    let slices = vector
+        .get_disjoint_mut(ranges)
+        .map_err(|_| anyhow::anyhow!("the gradients of one operation overlap: {wanted:?}"))?;
+    let mut wanted = wanted.iter();
+    Ok(slices.map(|slice| wanted.next().and_then(Option::as_ref).map(|_| slice)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frozen_parameters_have_no_gradient() {
+        let mut params = Params::new(10, 4).unwrap();
+        let frozen = ParamRange { offset: 3, len: 2 };
+        assert!(!params.trains(frozen));
+        assert!(gradients(&mut params.gradient, [Some(frozen)]).is_err());
+        let trained = ParamRange { offset: 2, len: 2 };
+        assert!(params.trains(trained));
+        assert!(gradients(&mut params.gradient, [Some(trained), None]).is_ok());
+        assert!(gradients(&mut params.gradient, [Some(trained), Some(trained)]).is_err());
+        assert!(Params::new(3, 4).is_err());
+    }
+}

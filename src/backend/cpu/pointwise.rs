@@ -1,0 +1,128 @@
+//! Element-wise work on rows: bias, activation and its derivative, products.
+
+use super::math;
+use super::simd::dispatch;
+use crate::backend::Activation;
+
+dispatch! {
+    /// `row += bias`.
+    pub fn add(row: &mut [f32], bias: &[f32]) = add_body;
+    /// `row *= factor`, element by element.
+    pub fn multiply(row: &mut [f32], factor: &[f32]) = multiply_body;
+    /// `row *= factor`.
+    pub fn scale(row: &mut [f32], factor: f32) = scale_body;
+    /// `row = tanh(row)`.
+    pub fn tanh(row: &mut [f32]) = tanh_body;
+    /// `dy *= 1 - y²`: back through a tanh whose output was `y`.
+    pub fn tanh_backward(dy: &mut [f32], y: &[f32]) = tanh_backward_body;
+    fn gelu_erf(row: &mut [f32], bias: &[f32]) = gelu_erf_body;
+    fn gelu_erf_saved(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) = gelu_erf_saved_body;
+    fn gelu_tanh(row: &mut [f32], bias: &[f32]) = gelu_tanh_body;
+    fn gelu_tanh_saved(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) = gelu_tanh_saved_body;
+    fn relu(row: &mut [f32], bias: &[f32]) = relu_body;
+    fn relu_saved(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) = relu_saved_body;
+}
+
+/// `row = act(row + bias)`, and `act′(row + bias)` where it is asked for.
+pub fn activate(kind: Activation, row: &mut [f32], bias: &[f32], derivative: Option<&mut [f32]>) {
+    match (kind, derivative) {
+        (Activation::GeluErf, None) => gelu_erf(row, bias),
+        (Activation::GeluErf, Some(d)) => gelu_erf_saved(row, bias, d),
+        (Activation::GeluTanh, None) => gelu_tanh(row, bias),
+        (Activation::GeluTanh, Some(d)) => gelu_tanh_saved(row, bias, d),
+        (Activation::Relu, None) => relu(row, bias),
+        (Activation::Relu, Some(d)) => relu_saved(row, bias, d),
+    }
+}
+
+#[inline(always)]
+fn add_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    for (x, b) in row.iter_mut().zip(bias) {
+        *x += b;
+    }
+}
+
+#[inline(always)]
+fn multiply_body<const FMA: bool>(row: &mut [f32], factor: &[f32]) {
+    for (x, f) in row.iter_mut().zip(factor) {
+        *x *= f;
+    }
+}
+
+#[inline(always)]
+fn scale_body<const FMA: bool>(row: &mut [f32], factor: f32) {
+    for x in row {
+        *x *= factor;
+    }
+}
+
+#[inline(always)]
+fn tanh_body<const FMA: bool>(row: &mut [f32]) {
+    for x in row {
+        *x = math::tanh::<FMA>(*x);
+    }
+}
+
+#[inline(always)]
+fn tanh_backward_body<const FMA: bool>(dy: &mut [f32], y: &[f32]) {
+    for (d, y) in dy.iter_mut().zip(y) {
+        *d *= 1.0 - y * y;
+    }
+}
+
+/// The loop that all activations share: the closure gives value and derivative, and an unused derivative
+/// costs nothing once it is inlined.
+#[inline(always)]
+fn each(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> (f32, f32)) {
+    for (x, b) in row.iter_mut().zip(bias) {
+        *x = f(*x + b).0;
+    }
+}
+
+#[inline(always)]
+fn each_saved(
+    row: &mut [f32],
+    bias: &[f32],
+    derivative: &mut [f32],
+    f: impl Fn(f32) -> (f32, f32),
+) {
+    for ((x, b), d) in row.iter_mut().zip(bias).zip(derivative) {
+        (*x, *d) = f(*x + b);
+    }
+}
+
+#[inline(always)]
+fn gelu_erf_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    each(row, bias, math::gelu_erf::<FMA>);
+}
+
+#[inline(always)]
+fn gelu_erf_saved_body<const FMA: bool>(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) {
+    each_saved(row, bias, derivative, math::gelu_erf::<FMA>);
+}
+
+#[inline(always)]
+fn gelu_tanh_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    each(row, bias, math::gelu_tanh::<FMA>);
+}
+
+#[inline(always)]
+fn gelu_tanh_saved_body<const FMA: bool>(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) {
+    each_saved(row, bias, derivative, math::gelu_tanh::<FMA>);
+}
+
+/// NaN passes through: `max` would turn it into 0 and hide a broken run.
+#[inline(always)]
+fn relu_value(x: f32) -> (f32, f32) {
+    if x <= 0.0 { (0.0, 0.0) } else { (x, 1.0) }
+}
+
+#[inline(always)]
+fn relu_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    each(row, bias, relu_value);
+}
+
+#[inline(always)]
+fn relu_saved_body<const FMA: bool>(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) {
+    each_saved(row, bias, derivative, relu_value);
+}

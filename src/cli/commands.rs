@@ -1,0 +1,167 @@
+//! The arguments of `eval`, `predict`, `merge` and `inspect`.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
+
+use crate::biases::BiasSelection;
+use crate::train::config::{DeviceKind, FileFormat, WeightType};
+
+/// Where texts and labels stand in a data file.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub struct ColumnArgs {
+    /// Format of the data; `auto` goes by the extension, and takes standard input for tsv
+    #[arg(long, value_enum, default_value_t)]
+    pub format: FileFormat,
+    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
+    #[arg(long, value_name = "NAME")]
+    pub text_column: Option<String>,
+    /// Column with the second text of a pair [default: the first of the usual names, if there is one]
+    #[arg(long, value_name = "NAME")]
+    pub text_pair_column: Option<String>,
+    /// Column with the label [default: label]
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+}
+
+/// How a model without training is run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Running")]
+pub struct ComputeArgs {
+    /// How frozen weights are stored [default: as in training]
+    #[arg(long, value_enum)]
+    pub weights: Option<WeightType>,
+    /// Texts a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one())]
+    pub batch_size: usize,
+    /// Most tokens a batch [default: no limit but --batch-size]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub batch_tokens: Option<usize>,
+    /// Cut texts after this many tokens [default: as in training]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..))]
+    pub max_length: Option<usize>,
+    /// What runs the encoder
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceKind,
+    /// Threads [default: one a processor core]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub threads: Option<usize>,
+    /// Print nothing but results and errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Clone, Args)]
+pub struct EvalArgs {
+    /// The trained delta: its file or the output folder of its run
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
+    pub delta: PathBuf,
+    /// The base model, a folder or a name on the hub [default: the one that the delta was trained on]
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
+    pub model: Option<String>,
+    /// Labelled texts
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub data: PathBuf,
+    /// Also write the results to this file, as one JSON object
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// The format of predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OutputFormat {
+    /// Tab separated, with a header line
+    #[default]
+    Tsv,
+    /// One JSON object a line
+    Jsonl,
+}
+
+/// Arguments of `predict`.
+#[derive(Debug, Clone, Args)]
+pub struct PredictArgs {
+    /// The trained delta: its file or the output folder of its run
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
+    pub delta: PathBuf,
+    /// The base model, a folder or a name on the hub [default: the one that the delta was trained on]
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
+    pub model: Option<String>,
+    /// Texts to label, `-` for standard input
+    #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Data")]
+    pub input: PathBuf,
+    /// Where predictions go, `-` for standard output
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "-",
+        help_heading = "Output"
+    )]
+    pub output: PathBuf,
+    /// Format of the predictions
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub output_format: OutputFormat,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+impl PredictArgs {
+    pub fn reads_stdin(&self) -> bool {
+        self.input == Path::new("-")
+    }
+
+    pub fn writes_stdout(&self) -> bool {
+        self.output == Path::new("-")
+    }
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Clone, Args)]
+pub struct MergeArgs {
+    /// The trained delta: its file or the output folder of its run
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
+    pub delta: PathBuf,
+    /// The base model, a folder or a name on the hub [default: the one that the delta was trained on]
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
+    pub model: Option<String>,
+    /// Folder to write the merged model to; must not exist or be empty
+    #[arg(long, value_name = "FOLDER", help_heading = "Output")]
+    pub output: PathBuf,
+    /// Print nothing but errors
+    #[arg(long, help_heading = "Running")]
+    pub quiet: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Clone, Args)]
+// Either is enough, but one is needed.
+#[command(group = clap::ArgGroup::new("subject").required(true).multiple(true).args(["model", "delta"]))]
+pub struct InspectArgs {
+    /// The model, a folder or a name on the hub [default with --delta: the one that the delta was trained on]
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
+    pub model: Option<String>,
+    /// A delta, its file or the output folder of its run: shows how far each bias moved
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
+    pub delta: Option<PathBuf>,
+    /// Count this selection as trained (see `bitfit help train`)
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value_t,
+        help_heading = "What trains",
+        conflicts_with = "delta"
+    )]
+    pub biases: BiasSelection,
+}

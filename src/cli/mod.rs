@@ -1,0 +1,229 @@
+//! The command line: five commands, whose raw arguments become checked settings once.
+
+mod commands;
+mod config_file;
+mod train;
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use commands::{
+    ColumnArgs, ComputeArgs, EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs,
+};
+pub use train::{TrainArgs, TrainCommand};
+
+use crate::error::UsageError;
+
+/// Fine-tune a BERT-family encoder by its bias terms alone.
+///
+/// BitFit (Ben Zaken, Ravfogel and Goldberg, ACL 2022) leaves every weight matrix of the encoder as it was
+/// pre-trained and trains only the bias vectors, about 0.1 % of the parameters, and a small head. What a task
+/// learns is a file of some hundred KB, and many tasks share one frozen model.
+#[derive(Debug, Parser)]
+#[command(name = "bitfit", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bitfit train --model ./minilm --train reviews.tsv --dev-fraction 0.1 --output runs/reviews
+  bitfit eval --delta runs/reviews --data other.tsv
+  cut -f2 new.tsv | bitfit predict --delta runs/reviews > labelled.tsv
+  bitfit merge --delta runs/reviews --output reviews-model
+  bitfit inspect --model ./minilm --biases query,intermediate
+
+`bitfit help COMMAND` explains a command and each of its options.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+// Parsed once a process: the size of the largest variant costs nothing.
+#[allow(clippy::large_enum_variant)]
+pub enum Command {
+    /// Train the biases of a model (and a head) on labelled texts
+    #[command(after_help = train::EXAMPLES)]
+    Train(TrainArgs),
+    /// Measure a trained delta on labelled texts
+    Eval(EvalArgs),
+    /// Label texts from a file or standard input, one at a time
+    Predict(PredictArgs),
+    /// Write base model and delta as one model that `transformers` loads
+    Merge(MergeArgs),
+    /// Show a model's parameters by component, or how far a delta moved each bias
+    Inspect(InspectArgs),
+}
+
+/// What a command line turned out to be.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Parsed {
+    Run(Cli),
+    /// Help or the version was asked for: print this on standard output and exit with 0.
+    Print(String),
+}
+
+impl Cli {
+    /// Parses a whole command line, the program's name first.
+    ///
+    /// # Errors
+    /// Anything clap refuses, as one line.
+    pub fn from_args<I>(args: I) -> Result<Parsed, UsageError>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString> + Clone,
+    {
+        let parsed = Self::command()
+            .try_get_matches_from(args)
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        match parsed {
+            Ok(cli) => Ok(Parsed::Run(cli)),
+            Err(error) => match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    Ok(Parsed::Print(error.render().ansi().to_string()))
+                }
+                _ => Err(usage_error(&error)),
+            },
+        }
+    }
+}
+
+/// The sentences of a clap error as one line, without the usage block.
+fn usage_error(error: &clap::Error) -> UsageError {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return UsageError::new(
+            "a command is missing: train, eval, predict, merge or inspect; `bitfit --help` explains them",
+        );
+    }
+    let text = error.render().to_string();
+    let mut line = String::new();
+    for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
+        if part.starts_with("Usage:") || part.starts_with("For more information") {
+            continue;
+        }
+        let part = part.strip_prefix("error: ").unwrap_or(part);
+        if !line.is_empty() {
+            let list = line.ends_with(':') || part.starts_with('[');
+            line.push_str(if list { " " } else { "; " });
+        }
+        line.push_str(part);
+    }
+    UsageError::new(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Command {
+        match Cli::from_args([&["bitfit"], args].concat()).unwrap() {
+            Parsed::Run(cli) => cli.command,
+            Parsed::Print(text) => panic!("printed {text}"),
+        }
+    }
+
+    fn error(args: &[&str]) -> String {
+        Cli::from_args([&["bitfit"], args].concat())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_definitions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_of_every_command_is_explained() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(
+                    arg.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_for_printing() {
+        for args in [["bitfit", "--help"], ["bitfit", "--version"]] {
+            assert!(matches!(Cli::from_args(args), Ok(Parsed::Print(_))));
+        }
+        let Ok(Parsed::Print(text)) = Cli::from_args(["bitfit", "train", "--help"]) else {
+            panic!("no help")
+        };
+        for heading in [
+            "Model",
+            "Data",
+            "What trains",
+            "Optimizer",
+            "Evaluation",
+            "Output",
+            "Running",
+        ] {
+            assert!(text.contains(heading), "{heading} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_one_line() {
+        let wrong_value = error(&["train", "--task", "ranking"]);
+        assert!(
+            wrong_value.contains("'ranking' for '--task"),
+            "{wrong_value}"
+        );
+        assert!(
+            wrong_value.contains("[possible values: classification, regression]"),
+            "{wrong_value}"
+        );
+        let wrong_name = error(&["train", "--learning-rate", "1"]);
+        assert!(wrong_name.contains("--learning-rate"), "{wrong_name}");
+        let missing = error(&["merge", "--delta", "d"]);
+        assert!(missing.contains("--output"), "{missing}");
+        for message in [wrong_value, wrong_name, missing, error(&[])] {
+            assert!(
+                !message.contains('\n') && !message.contains("Usage"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_smaller_commands_have_their_options() {
+        let Command::Predict(predict) =
+            run(&["predict", "--delta", "d", "--output-format", "jsonl"])
+        else {
+            panic!("not predict")
+        };
+        assert!(predict.reads_stdin() && predict.writes_stdout());
+        assert_eq!(predict.output_format, OutputFormat::Jsonl);
+        assert_eq!(predict.compute.batch_size, 32);
+        let Command::Eval(eval) = run(&[
+            "eval",
+            "--delta",
+            "d",
+            "--data",
+            "x.csv",
+            "--batch-size",
+            "8",
+        ]) else {
+            panic!("not eval")
+        };
+        assert_eq!(eval.compute.batch_size, 8);
+        assert!(
+            error(&["eval", "--delta", "d", "--data", "x", "--batch-size", "0"])
+                .contains("--batch-size")
+        );
+        assert!(error(&["inspect"]).contains("--model"));
+        assert!(matches!(
+            run(&["inspect", "--delta", "d"]),
+            Command::Inspect(_)
+        ));
+    }
+}

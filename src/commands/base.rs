@@ -1,0 +1,73 @@
+//! The base model that a command works on: its folder, configuration and identity.
+
+use super::{max_len, say};
+use crate::backend::PoolKind;
+use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
+use crate::files::weights_sha256;
+use crate::hub;
+use crate::model::config::ModelConfig;
+use crate::model::load::{check_type_ids, checkpoint_pooling};
+use crate::model::weights::Weights;
+use crate::train::config::Pooling;
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// A checkpoint folder, its configuration read and its weights hashed.
+pub struct Base {
+    pub folder: PathBuf,
+    pub config: ModelConfig,
+    /// What a delta names its base by.
+    pub sha256: String,
+}
+
+impl Base {
+    /// Finds a model by folder or hub name.
+    ///
+    /// # Errors
+    /// No such model, no network, a broken or unsupported configuration, no weights.
+    pub fn open(model: &str, quiet: bool) -> Result<Self> {
+        let folder = hub::resolve(model, quiet)?;
+        let config = ModelConfig::read(&folder)?;
+        let sha256 = weights_sha256(&Weights::files(&folder)?)?;
+        Ok(Self { folder, config, sha256 })
+    }
+
+    /// The model's tokenizer, cutting at `asked` tokens or where the model's positions end.
+    ///
+    /// # Errors
+    /// A broken tokenizer, one that does not fit the model, or an `asked` beyond the model.
+    pub fn tokenizer(&self, asked: Option<usize>) -> Result<TextTokenizer> {
+        let tokenizer = TextTokenizer::load(
+            &self.folder,
+            TokenizerOptions {
+                vocab_size: self.config.vocab,
+                max_len: max_len(asked, self.config.max_len())?,
+                positions: Positions { offset: self.config.position_offset() as u32 },
+            },
+        )?;
+        check_type_ids(&self.config, tokenizer.max_type_id())?;
+        Ok(tokenizer)
+    }
+
+    /// What `--pooling` means for this checkpoint.
+    ///
+    /// # Errors
+    /// As [`checkpoint_pooling`].
+    pub fn pooling(&self, asked: Pooling) -> Result<PoolKind> {
+        match asked {
+            Pooling::Auto => checkpoint_pooling(&self.folder),
+            Pooling::Cls => Ok(PoolKind::Cls),
+            Pooling::Mean => Ok(PoolKind::Mean),
+        }
+    }
+}
+
+/// Says what became of texts that are not taken as they are.
+pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
+    if counts.truncated > 0 {
+        say(quiet, format_args!("{file}: {} texts cut to {max_len} tokens", counts.truncated));
+    }
+    if counts.empty > 0 {
+        say(quiet, format_args!("{file}: {} texts are empty", counts.empty));
+    }
+}

@@ -1,0 +1,80 @@
+//! What each command does, from checked arguments to files and text.
+
+mod base;
+mod eval;
+mod inspect;
+mod merge;
+mod predict;
+mod train;
+mod trained;
+
+use crate::cli::{Cli, Command, ColumnArgs};
+use crate::data::{ColumnNames, Format, LabelUse, ReadOptions};
+use crate::error::UsageError;
+use crate::train::config::FileFormat;
+use anyhow::{Context, Result};
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever keeps it from doing its work, in words for the user.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Train(args) => train::run(args.resolve()?),
+        Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    }
+}
+
+/// Sets the size of the thread pool that tokenizing and the CPU backend share.
+fn set_threads(threads: Option<usize>) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .build_global()
+        .context("cannot start the threads; try a smaller --threads")
+}
+
+/// A note for the user on standard error, unless `--quiet`.
+fn say(quiet: bool, text: impl std::fmt::Display) {
+    if !quiet {
+        eprintln!("{text}");
+    }
+}
+
+/// `None` lets the extension decide.
+fn format(format: FileFormat) -> Option<Format> {
+    match format {
+        FileFormat::Auto => None,
+        FileFormat::Tsv => Some(Format::Tsv),
+        FileFormat::Csv => Some(Format::Csv),
+        FileFormat::Jsonl => Some(Format::Jsonl),
+    }
+}
+
+fn read_options(columns: &ColumnArgs, label_use: LabelUse) -> ReadOptions {
+    ReadOptions {
+        format: format(columns.format),
+        columns: ColumnNames {
+            text: columns.text_column.clone(),
+            text_pair: columns.text_pair_column.clone(),
+            label: columns.label_column.clone(),
+        },
+        label_use,
+    }
+}
+
+/// The longest sequence: what the user asks for, within what the model has positions for.
+///
+/// # Errors
+/// Asking for more than there are.
+fn max_len(asked: Option<usize>, model: usize) -> Result<usize, UsageError> {
+    match asked {
+        Some(asked) if asked > model => Err(UsageError::new(format!(
+            "--max-length must be at most {model}, the number of positions of this model, got {asked}"
+        ))),
+        Some(asked) => Ok(asked),
+        None => Ok(model),
+    }
+}

@@ -1,0 +1,175 @@
+//! `bitfit predict`: labels for a stream of texts, in constant memory.
+
+use super::base::say_counts;
+use super::trained::Trained;
+use super::{read_options, set_threads};
+use crate::backend::Limits;
+use crate::batch::Labels;
+use crate::cli::{OutputFormat, PredictArgs};
+use crate::data::{
+    BatchLimits, Dataset, Format, LabelUse, Row, Rows, TextCounts, evaluation_batches, rows,
+};
+use crate::files::write_atomic;
+use crate::model::Program;
+use crate::train::evaluate::{argmax, log_softmax, logits};
+use crate::train::progress::Progress;
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write, stdin, stdout};
+
+/// Texts read and sorted by length at a time.
+const CHUNK: usize = 1024;
+/// Tokens a batch where the user sets no limit: more brings no speed, and memory is planned for it.
+const TOKENS: usize = 8192;
+
+pub fn run(args: &PredictArgs) -> Result<()> {
+    set_threads(args.compute.threads)?;
+    let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
+    let max_len = trained.tokenizer.options().max_len;
+    let limits = BatchLimits {
+        sequences: args.compute.batch_size,
+        tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
+    };
+    let program = trained.prepare(Limits {
+        tokens: limits.tokens.unwrap_or(TOKENS).max(max_len),
+        sequences: limits.sequences,
+        max_len,
+    })?;
+    let mut predictor = Predictor { trained, program, limits, format: args.output_format };
+
+    let options = read_options(&args.columns, LabelUse::Ignored);
+    let (reader, name, default): (Box<dyn BufRead>, _, _) = if args.reads_stdin() {
+        (Box::new(stdin().lock()), "standard input".to_owned(), Some(Format::Tsv))
+    } else {
+        let name = args.input.display().to_string();
+        let file = File::open(&args.input).with_context(|| format!("cannot open {name}"))?;
+        (Box::new(BufReader::with_capacity(1 << 16, file)), name, None)
+    };
+    let format = match options.format.or(default) {
+        Some(format) => format,
+        None => Format::from_path(&args.input)?,
+    };
+    let mut columns = options.columns;
+    let settings = &predictor.trained.info.settings;
+    columns.text = columns.text.or_else(|| settings.text_column.clone());
+    columns.text_pair = columns.text_pair.or_else(|| settings.text_pair_column.clone());
+    let rows = rows(reader, &name, format, &columns, options.label_use)?;
+
+    // Only where the predictions go elsewhere is there room for a bar.
+    let quiet = args.compute.quiet || args.writes_stdout();
+    let mut progress = Progress::rows("predicting", quiet);
+    let counts = if args.writes_stdout() {
+        let mut out = BufWriter::new(stdout().lock());
+        predictor.stream(rows, &mut out, &mut progress)?
+    } else {
+        let mut counts = TextCounts::default();
+        write_atomic(&args.output, |out| {
+            counts = predictor.stream(rows, &mut BufWriter::new(out), &mut progress)?;
+            Ok(())
+        })?;
+        counts
+    };
+    progress.finish();
+    say_counts(args.compute.quiet, &name, counts, max_len);
+    Ok(())
+}
+
+struct Predictor {
+    trained: Trained,
+    program: Program,
+    limits: BatchLimits,
+    format: OutputFormat,
+}
+
+impl Predictor {
+    /// Predicts chunk after chunk; what a chunk gave is written before the next is read.
+    fn stream<R: BufRead>(
+        &mut self,
+        mut rows: Rows<R>,
+        out: &mut impl Write,
+        progress: &mut Progress,
+    ) -> Result<TextCounts> {
+        let mut total = TextCounts::default();
+        self.header(out)?;
+        loop {
+            // A bad row ends the run, but not before the rows ahead of it are done.
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let mut failed = None;
+            for row in rows.by_ref().take(CHUNK) {
+                match row {
+                    Ok(row) => chunk.push(row),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if !chunk.is_empty() {
+                let counts = self.chunk(&chunk, out)?;
+                total.truncated += counts.truncated;
+                total.empty += counts.empty;
+                progress.add(chunk.len() as u64);
+            }
+            out.flush()?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if chunk.is_empty() {
+                return Ok(total);
+            }
+        }
+    }
+
+    fn chunk(&mut self, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
+        let Trained { tokenizer, model, backend, .. } = &mut self.trained;
+        let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})?;
+        let batches = evaluation_batches(&dataset.lengths(), self.limits)?;
+        let outputs = model.head.outputs();
+        let logits = logits(backend, model, &self.program, &dataset, &batches, |_| {})?;
+        for row in logits.chunks_exact(outputs) {
+            self.row(row, out)?;
+        }
+        Ok(counts)
+    }
+
+    fn header(&self, out: &mut impl Write) -> Result<()> {
+        let labels = &self.trained.info.labels;
+        if self.format == OutputFormat::Tsv {
+            if labels.is_empty() {
+                writeln!(out, "value")?;
+            } else {
+                // A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
+                let names: Vec<_> = labels.iter().map(|l| clean(&format!("p({l})"))).collect();
+                writeln!(out, "label\t{}", names.join("\t"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, logits: &[f32], out: &mut impl Write) -> Result<()> {
+        let labels = &self.trained.info.labels;
+        let log_p = log_softmax(logits);
+        let label = labels.get(argmax(logits) as usize);
+        match (self.format, label) {
+            (OutputFormat::Tsv, None) => writeln!(out, "{}", logits[0])?,
+            (OutputFormat::Tsv, Some(label)) => {
+                let p: Vec<_> = log_p.iter().map(|x| format!("{:.7}", x.exp())).collect();
+                writeln!(out, "{}\t{}", clean(label), p.join("\t"))?;
+            }
+            (OutputFormat::Jsonl, None) => writeln!(out, "{}", json!({ "value": logits[0] }))?,
+            (OutputFormat::Jsonl, Some(label)) => {
+                let p: Map<String, Value> = labels
+                    .iter()
+                    .zip(&log_p)
+                    .map(|(name, x)| (name.clone(), x.exp().into()))
+                    .collect();
+                let record = json!({ "label": label, "probabilities": p, "logits": logits });
+                writeln!(out, "{record}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tsv field: no tabs, no line breaks.
+fn clean(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
+}

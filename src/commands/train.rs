@@ -1,0 +1,402 @@
+//! `bitfit train`: reads and checks everything, plans memory, trains, and shows what came of it.
+
+use super::base::{Base, say_counts};
+use super::trained::weight_type;
+use super::{format, say, set_threads};
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, Limits, PoolKind};
+use crate::cli::TrainCommand;
+use crate::container::Tensor;
+use crate::data::{
+    self, BatchLimits, Batches, ClassNames, ColumnNames, Dataset, LabelUse, Order, ReadOptions,
+    Sampler, Table, Targets, TextTokenizer, evaluation_batches,
+};
+use crate::delta::{Delta, DeltaInfo};
+use crate::files::{sha256_file, write_bytes_atomic};
+use crate::model::load::{TaskSpec, has_pooler, init_head, load};
+use crate::model::weights::Weights;
+use crate::model::{Model, Program};
+use crate::table::Table as TextTable;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::config::{DevSource, PoolerInit, Pooling, Task, TrainConfig};
+use crate::train::fingerprint::Fingerprint;
+use crate::train::output::OutputFolder;
+use crate::train::progress::Progress;
+use crate::train::run::{Dev, End, Outcome, Run};
+use crate::train::steps::Steps;
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub fn run(command: TrainCommand) -> Result<()> {
+    let TrainCommand { config, resume, quiet } = command;
+    set_threads(config.threads)?;
+    let output = if resume {
+        OutputFolder::for_resumed_run(&config.output)?
+    } else {
+        OutputFolder::for_new_run(&config.output)?
+    };
+    let result = train(&config, &output, resume, quiet);
+    if result.is_err() {
+        // A run that failed before it wrote anything leaves no folder behind; one with files stays.
+        let _ = std::fs::remove_dir(output.path());
+    }
+    result
+}
+
+fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool) -> Result<()> {
+    let base = Base::open(&config.model, quiet)?;
+    let tokenizer = base.tokenizer(config.max_length)?;
+    let data = Data::read(config, &tokenizer, quiet)?;
+
+    let spec = task_spec(config, &base, &data.targets)?;
+    say_head(config, &base, spec.pooling, quiet)?;
+    let mut backend = CpuBackend::new(weight_type(config.weights));
+    let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
+    if let Some(path) = &config.init_head {
+        init_head(&mut model, path).context("--init-head")?;
+    }
+
+    let order = match config.no_shuffle {
+        true => Order::File,
+        false => Order::Shuffled { seed: config.seed },
+    };
+    let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
+    let sampler = Sampler::new(data.train.lengths(), limits, order)?;
+    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
+    let programs = Programs::plan(&model, &backend, &steps, config, &data);
+    model.allocate(&mut backend, &programs.all())?;
+    say(quiet, programs.summary(&model, &backend));
+
+    let fingerprint = fingerprint(config, &base)?;
+    let info = delta_info(config, &base, spec.pooling, &data.targets);
+    let write_delta = |values: &[f32]| delta(&info, &model, values).write(&output.delta());
+    let mut progress = Progress::training(quiet);
+    let stop = stop_on_ctrl_c()?;
+    let mut run = Run {
+        backend: &mut backend,
+        model: &model,
+        config,
+        train: &data.train,
+        program: &programs.train,
+        dev: match (&data.dev, &programs.dev) {
+            (Some(dev), Some(program)) => {
+                Some(Dev { dataset: &dev.dataset, batches: &dev.batches, program })
+            }
+            _ => None,
+        },
+        output,
+        fingerprint: &fingerprint,
+        write_delta: &write_delta,
+        stop: &stop,
+        progress: &mut progress,
+    };
+
+    let checkpoint = output.checkpoint();
+    let from = if resume && checkpoint.exists() {
+        let from = Checkpoint::load(&checkpoint, &fingerprint, model.params.trainable())?;
+        say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
+        from
+    } else {
+        if resume {
+            say(quiet, "no checkpoint yet: starting from the beginning");
+        }
+        run.start()
+    };
+    write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
+    let outcome = run.train(&mut steps, from)?;
+
+    if outcome.end == End::Interrupted {
+        bail!(
+            "stopped after step {} of {}, as asked; everything is saved: go on with `bitfit train --resume \
+             --output {}`",
+            outcome.step,
+            steps.total,
+            output.path().display()
+        );
+    }
+    let summary = Summary { config, model: &model, base: &base, output, outcome: &outcome };
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
+    print!("{}", summary.table());
+    Ok(())
+}
+
+/// Tokenized training and dev rows.
+struct Data {
+    targets: Targets,
+    train: Dataset,
+    dev: Option<DevData>,
+}
+
+struct DevData {
+    dataset: Dataset,
+    batches: Batches,
+}
+
+impl Data {
+    fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
+        let options = ReadOptions {
+            format: format(config.format),
+            columns: ColumnNames {
+                text: config.text_column.clone(),
+                text_pair: config.text_pair_column.clone(),
+                label: config.label_column.clone(),
+            },
+            label_use: LabelUse::Required,
+        };
+        let whole = Table::read(&config.train, &options)?;
+        // From the whole file, so that a rare class is known whichever side of a split it is on.
+        let targets = match config.task {
+            Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
+            Task::Regression => Targets::Values,
+        };
+        let (train, dev) = match &config.dev {
+            None => (whole, None),
+            Some(DevSource::File(path)) => (whole, Some(Table::read(path, &options)?)),
+            Some(DevSource::Fraction(fraction)) => {
+                let split = data::split(whole.rows.len(), *fraction, config.seed)?;
+                (whole.select(&split.train), Some(whole.select(&split.dev)))
+            }
+        };
+        let tokenize = |table: &Table| {
+            let labels = targets.read(table)?;
+            let mut progress =
+                Progress::tokens("tokenizing", table.rows.len() as u64, quiet);
+            let counted = std::sync::atomic::AtomicU64::new(0);
+            let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, &|rows| {
+                counted.fetch_add(rows as u64, Ordering::Relaxed);
+            })?;
+            progress.add(counted.into_inner());
+            progress.finish();
+            say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
+            anyhow::Ok(dataset)
+        };
+        let train = tokenize(&train)?;
+        let dev = match dev {
+            None => None,
+            Some(table) => {
+                let dataset = tokenize(&table)?;
+                let limits =
+                    BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
+                let batches = evaluation_batches(&dataset.lengths(), limits)?;
+                Some(DevData { dataset, batches })
+            }
+        };
+        Ok(Self { targets, train, dev })
+    }
+}
+
+/// The rehearsed passes of a run; they share one arena.
+struct Programs {
+    train: Program,
+    dev: Option<Program>,
+}
+
+impl Programs {
+    fn plan(
+        model: &Model,
+        backend: &CpuBackend,
+        steps: &Steps<'_>,
+        config: &TrainConfig,
+        data: &Data,
+    ) -> Self {
+        let element = backend.activation_bytes();
+        let limits = |plan: data::Plan| Limits {
+            tokens: plan.max_tokens,
+            sequences: plan.max_sequences,
+            max_len: plan.max_len,
+        };
+        Self {
+            train: model.program(limits(steps.largest(config.length)), element, true),
+            dev: data.dev.as_ref().map(|dev| {
+                let plan = dev.batches.plan(&dev.dataset.lengths());
+                model.program(limits(plan), element, false)
+            }),
+        }
+    }
+
+    fn all(&self) -> Vec<&Program> {
+        std::iter::once(&self.train).chain(&self.dev).collect()
+    }
+
+    /// One line on the memory that the run takes.
+    fn summary(&self, model: &Model, backend: &CpuBackend) -> String {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let arena = self.all().iter().map(|p| p.plan.bytes).max().unwrap_or(0);
+        let params = 4 * (model.params.initial().len() + 3 * model.params.trainable());
+        format!(
+            "memory: frozen matrices {:.1} MiB, biases with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
+             up to {} tokens)",
+            mib(backend.weight_bytes()),
+            mib(params),
+            mib(arena),
+            self.train.limits.tokens
+        )
+    }
+}
+
+fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<TaskSpec> {
+    Ok(TaskSpec {
+        outputs: match targets {
+            Targets::Classes(classes) => classes.names().len(),
+            Targets::Values | Targets::None => 1,
+        },
+        pooling: base.pooling(config.pooling)?,
+        reinit_pooler: config.pooler == PoolerInit::Reinit,
+        biases: config.trained_biases(),
+        dropout: config.dropout.map(|p| p as f32),
+        seed: config.seed,
+    })
+}
+
+/// Says which head is put on the encoder, and why.
+fn say_head(config: &TrainConfig, base: &Base, pooling: PoolKind, quiet: bool) -> Result<()> {
+    let why = match config.pooling {
+        Pooling::Auto => ", as the checkpoint's makers do",
+        _ => "",
+    };
+    match pooling {
+        PoolKind::Mean => say(quiet, format_args!("pooling: the mean over all tokens{why}")),
+        PoolKind::Cls => say(quiet, format_args!("pooling: the first token{why}")),
+    }
+    let weights = Weights::open(&base.folder, base.config.family.prefix())?;
+    let bert = base.config.family == crate::model::config::Family::Bert;
+    if pooling == PoolKind::Cls && bert {
+        if config.pooler == PoolerInit::Reinit {
+            say(quiet, "the pooler is drawn anew, as asked, and trains with the head");
+        } else if !has_pooler(&weights) {
+            say(quiet, "the checkpoint has no pooler: a new one is drawn, and trains with the head");
+        }
+    }
+    Ok(())
+}
+
+fn fingerprint(config: &TrainConfig, base: &Base) -> Result<Fingerprint> {
+    let mut fingerprint = Fingerprint::of(config)?
+        .with("base weights", &base.sha256)
+        .with("training data", &sha256_file(&config.train)?);
+    if let Some(DevSource::File(path)) = &config.dev {
+        fingerprint = fingerprint.with("dev data", &sha256_file(path)?);
+    }
+    if let Some(path) = &config.init_head {
+        fingerprint = fingerprint.with("initial head", &sha256_file(path)?);
+    }
+    Ok(fingerprint)
+}
+
+fn delta_info(
+    config: &TrainConfig,
+    base: &Base,
+    pooling: PoolKind,
+    targets: &Targets,
+) -> DeltaInfo {
+    DeltaInfo {
+        base_sha256: base.sha256.clone(),
+        model_type: base.config.model_type.clone(),
+        task: config.task,
+        labels: match targets {
+            Targets::Classes(classes) => classes.names().to_vec(),
+            Targets::Values | Targets::None => Vec::new(),
+        },
+        pooling: match pooling {
+            PoolKind::Cls => Pooling::Cls,
+            PoolKind::Mean => Pooling::Mean,
+        },
+        method: config.method,
+        biases: config.trained_biases(),
+        settings: config.clone(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The trained values by their Hugging Face names.
+fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
+    let tensors = model
+        .params
+        .trained()
+        .map(|p| {
+            let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
+            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
+        })
+        .collect();
+    Delta { info: info.clone(), tensors }
+}
+
+/// The first Ctrl-C asks the run to stop after its step; the second ends the process at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+/// What a finished run has to show.
+struct Summary<'a> {
+    config: &'a TrainConfig,
+    model: &'a Model,
+    base: &'a Base,
+    output: &'a OutputFolder,
+    outcome: &'a Outcome,
+}
+
+impl Summary<'_> {
+    fn json(&self) -> Value {
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let last: Map<String, Value> =
+            last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
+        json!({
+            "end": match end { End::OutOfPatience => "patience", _ => "finished" },
+            "steps": step,
+            "best": best.map(|(step, value)| json!({
+                "step": step, "metric": self.config.metric.key(), "value": value
+            })),
+            "last": last,
+            "trained_parameters": self.model.params.trainable(),
+            "tokens": tokens,
+            "seconds": time.as_secs_f64(),
+        })
+    }
+
+    fn table(&self) -> TextTable {
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let mut table = TextTable::new(["result", ""]);
+        let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+        row("model", self.base.folder.display().to_string());
+        row("method", match self.config.trained_biases() {
+            biases if biases.is_none() => "head".to_owned(),
+            biases => format!("bitfit, biases {biases}"),
+        });
+        row("trained parameters", self.model.params.trainable().to_string());
+        row("steps", match end {
+            End::OutOfPatience => format!("{step} (no better value for --patience evaluations)"),
+            _ => step.to_string(),
+        });
+        if let Some((step, value)) = best {
+            row(&format!("best {}", self.config.metric), format!("{value:.4} at step {step}"));
+        }
+        for (metric, value) in last {
+            row(&format!("last {metric}"), format!("{value:.4}"));
+        }
+        let seconds = time.as_secs_f64();
+        if seconds > 0.0 {
+            row("training time", format!("{seconds:.1} s, {:.0} tokens/s", *tokens as f64 / seconds));
+        }
+        row("delta", size_of_file(&self.output.delta()));
+        table
+    }
+}
+
+fn size_of_file(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(meta) => format!("{} ({:.0} KiB)", path.display(), meta.len() as f64 / 1024.0),
+        Err(_) => path.display().to_string(),
+    }
+}

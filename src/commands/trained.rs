@@ -1,0 +1,103 @@
+//! A trained task on a device: the base model with a delta applied, for `eval` and `predict`.
+
+use super::base::Base;
+use super::say;
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, Limits, PoolKind, WeightType};
+use crate::cli::ComputeArgs;
+use crate::data::{ClassNames, Targets, TextTokenizer};
+use crate::delta::{Delta, DeltaInfo};
+use crate::model::load::{TaskSpec, load};
+use crate::model::{Model, Program};
+use crate::train::config::{self, Pooling, Task};
+use crate::train::output::delta_path;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Delta, base and tokenizer, before the device has any memory for batches.
+pub struct Trained {
+    pub info: DeltaInfo,
+    pub targets: Targets,
+    pub tokenizer: TextTokenizer,
+    pub model: Model,
+    pub backend: CpuBackend,
+}
+
+impl Trained {
+    /// Reads the delta, finds its base, and checks that they belong together before anything runs.
+    ///
+    /// # Errors
+    /// A broken delta, another base, a missing model.
+    pub fn open(delta: &Path, model: Option<&str>, compute: &ComputeArgs) -> Result<Self> {
+        let path = delta_path(delta);
+        let delta = Delta::read(&path)?;
+        let info = delta.info.clone();
+        let base = Base::open(model.unwrap_or(&info.settings.model), compute.quiet)
+            .with_context(|| format!("the base model of {}", path.display()))?;
+        let weights = weight_type(compute.weights.unwrap_or(info.settings.weights));
+        let mut backend = CpuBackend::new(weights);
+        let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut backend)?;
+        apply(&delta, &base.sha256, &mut model)
+            .with_context(|| format!("delta {}", path.display()))?;
+        let asked = compute.max_length.or(info.settings.max_length);
+        let tokenizer = base.tokenizer(asked)?;
+        let targets = match info.task {
+            Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
+            Task::Regression => Targets::Values,
+        };
+        say(
+            compute.quiet,
+            format_args!("base {}, delta {}", base.folder.display(), path.display()),
+        );
+        Ok(Self { info, targets, tokenizer, model, backend })
+    }
+
+    /// Plans and allocates for batches of up to `limits`.
+    pub fn prepare(&mut self, limits: Limits) -> Result<Program> {
+        let program = self.model.program(limits, self.backend.activation_bytes(), false);
+        self.model.allocate(&mut self.backend, &[&program])?;
+        Ok(program)
+    }
+}
+
+/// The model that a delta was trained as.
+pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
+    let settings = &info.settings;
+    TaskSpec {
+        outputs: info.outputs(),
+        pooling: match info.pooling {
+            Pooling::Mean => PoolKind::Mean,
+            Pooling::Cls | Pooling::Auto => PoolKind::Cls,
+        },
+        reinit_pooler: settings.pooler == config::PoolerInit::Reinit,
+        biases: info.biases.clone(),
+        dropout: None,
+        seed: settings.seed,
+    }
+}
+
+/// Puts a delta's values in the model's place for them.
+///
+/// # Errors
+/// When the delta belongs to another base, or holds other tensors than the model trains.
+pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> {
+    let trained: Vec<_> =
+        model.params.trained().map(|p| (p.name.clone(), p.shape.clone(), p.range)).collect();
+    let expected: Vec<_> =
+        trained.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+    delta.check(base_sha256, &expected)?;
+    for (name, _, range) in trained {
+        // `check` has just found each name with its shape.
+        if let Some(tensor) = delta.tensors.get(&name) {
+            model.params.set_initial(range, &tensor.data);
+        }
+    }
+    Ok(())
+}
+
+pub fn weight_type(weights: config::WeightType) -> WeightType {
+    match weights {
+        config::WeightType::F16 => WeightType::F16,
+        config::WeightType::F32 => WeightType::F32,
+    }
+}

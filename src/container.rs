@@ -1,0 +1,537 @@
+//! A file of named f32 tensors with text beside them: the safetensors format, read with suspicion.
+//!
+//! The `safetensors` crate does the layout. Two things are added: metadata is written in sorted order, so that equal
+//! content is equal bytes, and reading refuses what the crate lets pass (a key given twice, values that are not
+//! finite), with one error for each kind of damage.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo, View};
+use safetensors::{Dtype, serialize};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+/// Size above which a file is refused unread: no delta, head or checkpoint comes near.
+pub const MAX_FILE: u64 = 16 << 30;
+/// Size above which a header is refused unread.
+pub const MAX_HEADER: u64 = 16 << 20;
+
+/// What can be wrong with a file of tensors. The messages do not name the file; callers add it.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    #[error("cannot read it")]
+    Io(#[from] io::Error),
+    #[error("it is {0} bytes long, more than such a file can be; is it another kind of file?")]
+    FileTooLarge(u64),
+    #[error(
+        "it is {0} bytes long and so not even the 8 bytes that safetensors begins with; the file is cut off or of another kind"
+    )]
+    TooShort(u64),
+    #[error(
+        "its header claims {claimed} bytes and the file has {present}; the file is cut off or not safetensors"
+    )]
+    HeaderPastEnd { claimed: u64, present: u64 },
+    #[error(
+        "its header claims {0} bytes, more than any real one; the file is damaged or not safetensors"
+    )]
+    HeaderTooLarge(u64),
+    #[error("its header is not text in UTF-8; the file is damaged or not safetensors")]
+    HeaderNotUtf8,
+    #[error("its header is not a safetensors header: {0}")]
+    HeaderNotJson(String),
+    #[error("its header names tensor `{0}` twice")]
+    DuplicateTensor(String),
+    #[error("its metadata has the key `{0}` twice")]
+    DuplicateMetadata(String),
+    #[error("tensor `{tensor}` is {dtype:?}, and only F32 is read here")]
+    WrongDtype { tensor: String, dtype: Dtype },
+    #[error("tensor `{0}` lies over another one, leaves a gap or ends before it begins")]
+    BadOffsets(String),
+    #[error("a tensor's shape does not fit the bytes it is given")]
+    BadSize,
+    #[error(
+        "the data ends elsewhere than the header says: the file is cut off or has more at its end"
+    )]
+    BadEnd,
+    #[error("a tensor's size overflows")]
+    SizeOverflow,
+    #[error("it does not read as safetensors: {0}")]
+    Unreadable(SafeTensorError),
+    #[error("tensor `{tensor}` has {value} at place {place}: only finite values are accepted")]
+    NotFinite {
+        tensor: String,
+        place: usize,
+        value: f32,
+    },
+}
+
+impl From<SafeTensorError> for ContainerError {
+    fn from(error: SafeTensorError) -> Self {
+        match error {
+            SafeTensorError::InvalidOffset(tensor) => Self::BadOffsets(tensor),
+            SafeTensorError::TensorInvalidInfo => Self::BadSize,
+            SafeTensorError::MetadataIncompleteBuffer => Self::BadEnd,
+            SafeTensorError::ValidationOverflow => Self::SizeOverflow,
+            other => Self::Unreadable(other),
+        }
+    }
+}
+
+/// A tensor in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    /// As many values as the product of `shape`.
+    pub data: Vec<f32>,
+}
+
+impl Tensor {
+    /// A tensor of one dimension.
+    pub fn vector(data: Vec<f32>) -> Self {
+        Self {
+            shape: vec![data.len()],
+            data,
+        }
+    }
+}
+
+/// The content of a file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Container {
+    pub metadata: BTreeMap<String, String>,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+struct LittleEndian<'a>(&'a Tensor);
+
+impl View for LittleEndian<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0
+            .data
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.data.len() * size_of::<f32>()
+    }
+}
+
+impl Container {
+    /// The file's bytes. Equal content gives equal bytes.
+    ///
+    /// # Errors
+    /// A tensor whose shape does not fit its data.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ContainerError> {
+        let tensors = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), LittleEndian(tensor)));
+        // The crate keeps metadata in a hash map, whose order changes from run to run: it goes in by hand, sorted.
+        let plain = serialize(tensors, None::<HashMap<String, String>>)?;
+        let (header, data) = split(&plain)?;
+        let rest = header.trim_end().strip_prefix('{').unwrap_or_default();
+        let metadata = serde_json::to_string(&self.metadata)
+            .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
+        let comma = if rest == "}" { "" } else { "," };
+        let mut header = format!("{{\"__metadata__\":{metadata}{comma}{rest}");
+        // Data starts at a multiple of 8 bytes, as the format asks.
+        while !header.len().is_multiple_of(8) {
+            header.push(' ');
+        }
+        let mut bytes = Vec::with_capacity(8 + header.len() + data.len());
+        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(data);
+        Ok(bytes)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// See [`ContainerError`].
+    pub fn read(path: &Path) -> Result<Self, ContainerError> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if length > MAX_FILE {
+            return Err(ContainerError::FileTooLarge(length));
+        }
+        let mut bytes = Vec::new();
+        // The limit holds for what is no regular file and tells no length, too.
+        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// Reads a file's bytes.
+    ///
+    /// # Errors
+    /// See [`ContainerError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ContainerError> {
+        let (header, _) = split(bytes)?;
+        let header: Header = serde_json::from_str(header)
+            .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
+        header.check()?;
+        let parsed = SafeTensors::deserialize(bytes)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in parsed.iter() {
+            let data: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
+                .collect();
+            if let Some(place) = data.iter().position(|value| !value.is_finite()) {
+                let (tensor, value) = (name.to_string(), data[place]);
+                return Err(ContainerError::NotFinite {
+                    tensor,
+                    place,
+                    value,
+                });
+            }
+            tensors.insert(
+                name.to_string(),
+                Tensor {
+                    shape: view.shape().to_vec(),
+                    data,
+                },
+            );
+        }
+        let metadata = header.metadata.into_iter().flatten().collect();
+        Ok(Self { metadata, tensors })
+    }
+}
+
+/// Header text and data of a file's bytes.
+fn split(bytes: &[u8]) -> Result<(&str, &[u8]), ContainerError> {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(ContainerError::TooShort(bytes.len() as u64));
+    };
+    let claimed = u64::from_le_bytes(*length);
+    let present = rest.len() as u64;
+    if claimed > MAX_HEADER {
+        return Err(ContainerError::HeaderTooLarge(claimed));
+    }
+    if claimed > present {
+        return Err(ContainerError::HeaderPastEnd { claimed, present });
+    }
+    // At most MAX_HEADER, so it fits a usize.
+    let (header, data) = rest.split_at(claimed as usize);
+    let header = std::str::from_utf8(header).map_err(|_| ContainerError::HeaderNotUtf8)?;
+    Ok((header, data))
+}
+
+/// A header as it stands in the file, keys in their order, repeated ones included.
+struct Header {
+    /// The content of every `__metadata__`; a sound file has one or none.
+    metadata: Vec<Vec<(String, String)>>,
+    tensors: Vec<(String, TensorInfo)>,
+}
+
+impl Header {
+    fn check(&self) -> Result<(), ContainerError> {
+        if self.metadata.len() > 1 {
+            return Err(ContainerError::DuplicateMetadata(
+                "__metadata__".to_string(),
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some((key, _)) = self
+            .metadata
+            .iter()
+            .flatten()
+            .find(|(key, _)| !seen.insert(key))
+        {
+            return Err(ContainerError::DuplicateMetadata(key.clone()));
+        }
+        let mut seen = BTreeSet::new();
+        for (name, info) in &self.tensors {
+            if !seen.insert(name) {
+                return Err(ContainerError::DuplicateTensor(name.clone()));
+            }
+            if info.dtype != Dtype::F32 {
+                return Err(ContainerError::WrongDtype {
+                    tensor: name.clone(),
+                    dtype: info.dtype,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeaderVisitor;
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut header = Header {
+                    metadata: Vec::new(),
+                    tensors: Vec::new(),
+                };
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        header.metadata.push(map.next_value::<Pairs>()?.0);
+                    } else {
+                        header.tensors.push((key, map.next_value()?));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+/// A JSON object of strings, repeated keys included.
+struct Pairs(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> Container {
+        let metadata = [("b", "2"), ("a", "\"quoted\"\nline")];
+        Container {
+            metadata: metadata
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .into(),
+            tensors: BTreeMap::from([
+                (
+                    "w".to_string(),
+                    Tensor {
+                        shape: vec![2, 3],
+                        data: vec![1.0, -0.0, 3.5, f32::MIN_POSITIVE / 2.0, 5.0, f32::MAX],
+                    },
+                ),
+                ("empty".to_string(), Tensor::vector(vec![])),
+                ("b".to_string(), Tensor::vector(vec![0.1])),
+            ]),
+        }
+    }
+
+    /// A file with this header and this many zero bytes of data.
+    fn file(header: &str, data: usize) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    }
+
+    fn error(bytes: &[u8]) -> ContainerError {
+        Container::from_bytes(bytes).unwrap_err()
+    }
+
+    #[test]
+    fn content_round_trips_bit_for_bit() {
+        let read = Container::from_bytes(&example().to_bytes().unwrap()).unwrap();
+        assert_eq!(read, example());
+        // `==` takes -0.0 for 0.0.
+        assert!(read.tensors["w"].data[1].is_sign_negative());
+        let bare = Container::default();
+        assert_eq!(
+            Container::from_bytes(&bare.to_bytes().unwrap()).unwrap(),
+            bare
+        );
+    }
+
+    #[test]
+    fn equal_content_is_equal_bytes_and_aligned() {
+        let bytes = example().to_bytes().unwrap();
+        for _ in 0..8 {
+            assert_eq!(example().to_bytes().unwrap(), bytes);
+        }
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        assert_eq!(header % 8, 0);
+    }
+
+    #[test]
+    fn the_crate_reads_what_is_written() {
+        let bytes = example().to_bytes().unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(
+            metadata.metadata().as_ref().unwrap()["a"],
+            "\"quoted\"\nline"
+        );
+        assert_eq!(
+            SafeTensors::deserialize(&bytes)
+                .unwrap()
+                .tensor("w")
+                .unwrap()
+                .shape(),
+            [2, 3]
+        );
+    }
+
+    #[test]
+    fn a_file_without_metadata_is_read() {
+        let bytes = file(
+            r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+            8,
+        );
+        let read = Container::from_bytes(&bytes).unwrap();
+        assert_eq!(read.tensors["x"].data, [0.0, 0.0]);
+        assert!(read.metadata.is_empty());
+    }
+
+    #[test]
+    fn hostile_headers_each_get_their_own_error() {
+        use ContainerError as E;
+        assert!(matches!(error(b"abc"), E::TooShort(3)));
+        assert!(matches!(
+            error(&u64::MAX.to_le_bytes()),
+            E::HeaderTooLarge(u64::MAX)
+        ));
+        assert!(matches!(
+            error(&file("{}", 0)[..9]),
+            E::HeaderPastEnd {
+                claimed: 2,
+                present: 1
+            }
+        ));
+        let mut not_utf8 = file("{}", 0);
+        not_utf8[8] = 0xff;
+        assert!(matches!(error(&not_utf8), E::HeaderNotUtf8));
+        assert!(matches!(error(&file("[]", 0)), E::HeaderNotJson(_)));
+        assert!(matches!(error(&file(r#"{"x":1}"#, 0)), E::HeaderNotJson(_)));
+        assert!(matches!(
+            error(&file(&"[".repeat(100_000), 0)),
+            E::HeaderNotJson(_)
+        ));
+        let wrong_type = r#"{"__metadata__":{"a":1}}"#;
+        assert!(matches!(error(&file(wrong_type, 0)), E::HeaderNotJson(_)));
+    }
+
+    #[test]
+    fn repeated_keys_are_refused() {
+        use ContainerError as E;
+        let tensor = r#""x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+        assert!(
+            matches!(error(&file(&format!("{{{tensor},{tensor}}}"), 4)), E::DuplicateTensor(name) if name == "x")
+        );
+        let key = r#"{"__metadata__":{"a":"1","a":"2"}}"#;
+        assert!(matches!(error(&file(key, 0)), E::DuplicateMetadata(name) if name == "a"));
+        let twice = r#"{"__metadata__":{"a":"1"},"__metadata__":{"b":"2"}}"#;
+        assert!(
+            matches!(error(&file(twice, 0)), E::DuplicateMetadata(name) if name == "__metadata__")
+        );
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_refused() {
+        use ContainerError as E;
+        let two = |first: &str, second: &str| {
+            format!(
+                r#"{{"x":{{"dtype":"F32","shape":[2],"data_offsets":{first}}},"y":{{"dtype":"F32","shape":[2],"data_offsets":{second}}}}}"#
+            )
+        };
+        assert!(Container::from_bytes(&file(&two("[0,8]", "[8,16]"), 16)).is_ok());
+        assert!(
+            matches!(error(&file(&two("[0,8]", "[4,12]"), 12)), E::BadOffsets(name) if name == "y")
+        );
+        assert!(matches!(
+            error(&file(&two("[0,8]", "[12,20]"), 20)),
+            E::BadOffsets(_)
+        ));
+        assert!(matches!(
+            error(&file(&two("[0,8]", "[8,4]"), 16)),
+            E::BadOffsets(_)
+        ));
+        assert!(matches!(
+            error(&file(&two("[0,8]", "[8,12]"), 12)),
+            E::BadSize
+        ));
+        assert!(matches!(
+            error(&file(&two("[0,8]", "[8,16]"), 15)),
+            E::BadEnd
+        ));
+        assert!(matches!(
+            error(&file(&two("[0,8]", "[8,16]"), 17)),
+            E::BadEnd
+        ));
+        let huge = r#"{"x":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,8]}}"#;
+        assert!(matches!(error(&file(huge, 8)), E::SizeOverflow));
+        let half = r#"{"x":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}"#;
+        assert!(
+            matches!(error(&file(half, 8)), E::WrongDtype { tensor, dtype: Dtype::F16 } if tensor == "x")
+        );
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_named_with_their_place() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut container = example();
+            container.tensors.get_mut("w").unwrap().data[4] = bad;
+            let message = error(&container.to_bytes().unwrap()).to_string();
+            assert!(
+                message.contains("`w`") && message.contains("at place 4"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_a_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            Container::read(folder.path()),
+            Err(ContainerError::Io(_))
+        ));
+        assert!(matches!(
+            Container::read(&folder.path().join("none")),
+            Err(ContainerError::Io(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_to_a_file_makes_reading_panic(place in 0usize..400, byte in any::<u8>(), cut in 0usize..400) {
+            let mut bytes = example().to_bytes().unwrap();
+            let place = place % bytes.len();
+            bytes[place] = byte;
+            let _ = Container::from_bytes(&bytes);
+            bytes.truncate(cut);
+            let _ = Container::from_bytes(&bytes);
+        }
+    }
+}

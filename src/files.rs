@@ -1,0 +1,420 @@
+//! Files that survive a kill at any moment: whole or absent, never half-written. And what a file's content is
+//! called: its sha256.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Writes `path` by way of a temporary file in the same folder, synced and then renamed.
+///
+/// Whoever looks at `path`, at any moment, sees the old content or all of the new one. On an error, a full disk
+/// included, the temporary file is gone and `path` is as it was. Only a kill can leave a temporary file behind; its
+/// name begins with a dot and ends in `.tmp`.
+///
+/// # Errors
+/// Whatever `write` returns, and every failure of the file system; both name `path`.
+pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    replace(path, write).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// [`write_atomic`] for bytes that exist already.
+pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic(path, |file| Ok(file.write_all(bytes)?))
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| anyhow!("the path names no file"))?;
+    let folder = folder_of(path);
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!(".{}.", name.to_string_lossy());
+    builder.prefix(&prefix).suffix(".tmp");
+    // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // Dropping `temporary` on any early return removes the file.
+    let mut temporary = builder.tempfile_in(folder)?;
+    let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
+    write(&mut buffered)?;
+    buffered
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// The folder that `path` stands in; "." for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename in `folder` durable. Only Unix can open a folder for that.
+fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// A file of one JSON object a line, written as a run goes and cut back when the run resumes.
+#[derive(Debug)]
+pub struct JsonLines {
+    path: PathBuf,
+    file: File,
+    /// Length of the whole lines in the file, in bytes.
+    len: u64,
+}
+
+impl JsonLines {
+    /// Starts an empty file.
+    ///
+    /// # Errors
+    /// The file cannot be made; the error names it.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            len: 0,
+        })
+    }
+
+    /// Opens the file of a run that resumes from a checkpoint, which recorded that the file was `checkpointed` bytes
+    /// long, and cuts off everything later. The resumed run writes those lines again.
+    ///
+    /// A file that has fewer bytes (it was not synced when the machine lost power, or someone cut it) keeps its whole
+    /// lines: [`len`](Self::len) then tells that some are missing. No file at all is made anew.
+    ///
+    /// # Errors
+    /// The file cannot be opened, read or cut.
+    pub fn resume(path: &Path, checkpointed: u64) -> Result<Self> {
+        let open = || -> io::Result<(File, u64)> {
+            let options = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            let mut file = options;
+            let len = whole_lines(&mut file, checkpointed)?;
+            file.set_len(len)?;
+            file.seek(SeekFrom::Start(len))?;
+            Ok((file, len))
+        };
+        let (file, len) = open().with_context(|| format!("cannot resume {}", path.display()))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            len,
+        })
+    }
+
+    /// Appends one record as a line. Numbers that are not finite become `null`.
+    ///
+    /// # Errors
+    /// The line cannot be written (disk full, say); then no part of it stays in the file.
+    pub fn append<T: Serialize>(&mut self, record: &T) -> Result<()> {
+        let mut line = serde_json::to_vec(record).context("cannot make a JSON line")?;
+        line.push(b'\n');
+        if let Err(error) = self.file.write_all(&line) {
+            // Best effort: a torn last line is also cut when the run resumes.
+            let _ = self.file.set_len(self.len);
+            let _ = self.file.seek(SeekFrom::Start(self.len));
+            return Err(error).with_context(|| format!("cannot append to {}", self.path.display()));
+        }
+        self.len += line.len() as u64;
+        Ok(())
+    }
+
+    /// Forces all lines to the disk and returns the file's length: to be called before a checkpoint records it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&mut self) -> Result<u64> {
+        self.file
+            .sync_data()
+            .with_context(|| format!("cannot sync {}", self.path.display()))?;
+        Ok(self.len)
+    }
+
+    /// Length of the file, in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Bytes of the whole lines among the first `limit` bytes of `file`.
+fn whole_lines(file: &mut File, limit: u64) -> io::Result<u64> {
+    let mut reader = BufReader::new(file.take(limit));
+    let mut whole = 0;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Ok(whole);
+        }
+        whole += read as u64;
+    }
+}
+
+/// The sha256 of a file's content, in hexadecimal. Reads it in pieces, so its size does not matter.
+///
+/// # Errors
+/// The file cannot be read; the error names it.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let digest = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(hex(&hasher.finalize())),
+                Ok(read) => hasher.update(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    digest().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The sha256 that stands for a model's weights, whatever number of files they are in.
+///
+/// One file: its own sha256. Several: the sha256 of the listing that `sha256sum` prints for them, `HASH  NAME` a line
+/// in the order of the names without folders; in a shell, `sha256sum *.safetensors | sha256sum` with `LC_ALL=C`.
+///
+/// # Errors
+/// No file at all, or one that cannot be read.
+pub fn weights_sha256(files: &[PathBuf]) -> Result<String> {
+    match files {
+        [] => Err(anyhow!("a model without weight files has no sha256")),
+        [file] => sha256_file(file),
+        several => {
+            let mut lines = Vec::with_capacity(several.len());
+            for file in several {
+                let name = file
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                lines.push((name, sha256_file(file)?));
+            }
+            lines.sort();
+            let listing: String = lines
+                .iter()
+                .map(|(name, hash)| format!("{hash}  {name}\n"))
+                .collect();
+            Ok(sha256_bytes(listing.as_bytes()))
+        }
+    }
+}
+
+/// The sha256 of bytes in memory, in hexadecimal.
+pub fn sha256_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes temporary files that a killed [`write_atomic`] left in `folder`; says how many.
+///
+/// # Errors
+/// The folder cannot be read or a file not removed.
+pub fn remove_leftovers(folder: &Path, names: &[&str]) -> Result<usize> {
+    let mut removed = 0;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let ours = names
+            .iter()
+            .any(|target| name.starts_with(&format!(".{target}.")) && name.ends_with(".tmp"));
+        if ours {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_bytes_atomic(&path, b"first").unwrap();
+        write_bytes_atomic(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_bytes_atomic(&path, b"old").unwrap();
+        let error = write_atomic(&path, |file| {
+            // More than the buffer, so that some of it reaches the disk before the failure.
+            file.write_all(&vec![1; 1 << 20])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull).into())
+        })
+        .unwrap_err();
+        let line = crate::error::one_line(&error);
+        assert!(
+            line.contains("a.bin") && line.contains("no storage space"),
+            "{line}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no/such/a.bin");
+        let line = crate::error::one_line(&write_bytes_atomic(&path, b"x").unwrap_err());
+        assert!(line.contains("no/such/a.bin"), "{line}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_written_file_has_the_permissions_of_any_other() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let ours = folder.path().join("ours");
+        let plain = folder.path().join("plain");
+        write_bytes_atomic(&ours, b"x").unwrap();
+        fs::write(&plain, b"x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn leftovers_of_a_kill_are_removed_and_other_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".a.bin.x1y2.tmp", ".b.bin.x1y2.tmp", ".hidden", "a.bin"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(remove_leftovers(folder.path(), &["a.bin"]).unwrap(), 1);
+        assert_eq!(
+            names(folder.path()),
+            [".b.bin.x1y2.tmp", ".hidden", "a.bin"]
+        );
+    }
+
+    #[test]
+    fn a_resumed_log_keeps_exactly_the_lines_of_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = JsonLines::create(&path).unwrap();
+        log.append(&json!({"step": 1})).unwrap();
+        let checkpointed = log.sync().unwrap();
+        log.append(&json!({"step": 2})).unwrap();
+        drop(log);
+        // The kill came in the middle of a line.
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(b"{\"step\": 3, \"lo").unwrap();
+
+        let mut log = JsonLines::resume(&path, checkpointed).unwrap();
+        assert_eq!(log.len(), checkpointed);
+        log.append(&json!({"step": 2, "again": true})).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"step\":1}\n{\"again\":true,\"step\":2}\n");
+        assert_eq!(log.len(), text.len() as u64);
+    }
+
+    #[test]
+    fn a_log_shorter_than_its_checkpoint_keeps_its_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        fs::write(&path, "{\"step\":1}\n{\"st").unwrap();
+        let log = JsonLines::resume(&path, 1000).unwrap();
+        assert_eq!(log.len(), 11);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
+        let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
+        assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_null() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        JsonLines::create(&path)
+            .unwrap()
+            .append(&json!({"loss": f64::NAN}))
+            .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"loss\":null}\n");
+    }
+
+    #[test]
+    fn one_weight_file_is_named_by_its_own_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        fs::write(&path, "abc").unwrap();
+        // The first example of FIPS 180.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(weights_sha256(&[path.clone()]).unwrap(), abc);
+        assert_eq!(sha256_file(&path).unwrap(), abc);
+        assert!(weights_sha256(&[]).is_err());
+        assert!(
+            sha256_file(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("none")
+        );
+    }
+
+    #[test]
+    fn shards_are_named_by_their_listing_in_any_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["model-00001.safetensors", "model-00002.safetensors"]
+            .map(|name| folder.path().join(name));
+        fs::write(&a, "abc").unwrap();
+        fs::write(&b, "").unwrap();
+        let listing = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  model-00001.safetensors\n\
+                       e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  model-00002.safetensors\n";
+        let expected = sha256_bytes(listing.as_bytes());
+        assert_eq!(weights_sha256(&[a.clone(), b.clone()]).unwrap(), expected);
+        assert_eq!(weights_sha256(&[b, a]).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_longer_than_the_buffer_hashes_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("big");
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(sha256_file(&path).unwrap(), sha256_bytes(&bytes));
+    }
+}

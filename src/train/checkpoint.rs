@@ -1,0 +1,357 @@
+//! The training checkpoint: everything that a killed run needs to go on as if nothing had happened.
+//!
+//! One safetensors file, replaced atomically. All randomness of a run is a function of its seed and of counters, so
+//! the step and the place in the epoch are its whole random state. The weights are not here: they never change.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+use crate::container::{Container, ContainerError, Tensor};
+use crate::files::write_bytes_atomic;
+use crate::train::fingerprint::{Changed, Fingerprint};
+
+const FORMAT: &str = "bitfit-checkpoint";
+const FORMAT_VERSION: u32 = 1;
+/// Metadata keys that belong to the fingerprint begin with this.
+const FINGERPRINT: &str = "run.";
+
+/// The best evaluation so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// Value of the run's `--metric`.
+    pub value: f64,
+    /// Optimizer steps done when it was measured.
+    pub step: u64,
+    /// The trainable values then, `[trainables]`.
+    pub trainables: Vec<f32>,
+}
+
+/// The state of a run between two optimizer steps.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Checkpoint {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Batches of the current epoch that are done.
+    pub batches_in_epoch: u64,
+    /// Tokens seen in training.
+    pub tokens: u64,
+    /// Evaluations since the best one.
+    pub evaluations_without_gain: u64,
+    /// Length of `metrics.jsonl` with exactly the lines up to here, in bytes.
+    pub metrics_len: u64,
+    /// Biases and head, `[trainables]`.
+    pub trainables: Vec<f32>,
+    /// AdamW's first moment, `[trainables]`.
+    pub first_moment: Vec<f32>,
+    /// AdamW's second moment, `[trainables]`.
+    pub second_moment: Vec<f32>,
+    pub best: Option<Best>,
+}
+
+/// What can be wrong with a checkpoint. The messages do not name the file; [`Checkpoint::load`] adds it.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    File(#[from] ContainerError),
+    #[error("it is no checkpoint: its metadata lack `format = {FORMAT}`")]
+    NotACheckpoint,
+    #[error(
+        "it was written by version {found} of the format, and this program reads version {FORMAT_VERSION}: use the program that wrote it"
+    )]
+    OtherVersion { found: u32 },
+    #[error("its metadata lack `{0}`")]
+    MissingMetadata(&'static str),
+    #[error("its metadata have a wrong `{key}`: `{value}`")]
+    WrongMetadata { key: &'static str, value: String },
+    #[error("tensor `{0}` is missing")]
+    MissingTensor(&'static str),
+    #[error("tensor `{tensor}` has {found} values, and this run trains {expected}")]
+    WrongLength {
+        tensor: &'static str,
+        found: usize,
+        expected: usize,
+    },
+    #[error(transparent)]
+    Changed(#[from] Changed),
+}
+
+impl Checkpoint {
+    /// Writes the file atomically.
+    ///
+    /// # Errors
+    /// The file cannot be written (disk full, say): the error names it, and the checkpoint before is untouched.
+    pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<()> {
+        let bytes = self
+            .to_container(fingerprint)
+            .to_bytes()
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        write_bytes_atomic(path, &bytes)
+    }
+
+    /// Reads the checkpoint of the run with this fingerprint, which trains `trainables` values.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]; a run with other settings, data or base model is told what differs.
+    pub fn load(path: &Path, fingerprint: &Fingerprint, trainables: usize) -> Result<Self> {
+        Container::read(path)
+            .map_err(CheckpointError::from)
+            .and_then(|container| Self::from_container(container, fingerprint, trainables))
+            .with_context(|| format!("checkpoint {}", path.display()))
+    }
+
+    fn to_container(&self, fingerprint: &Fingerprint) -> Container {
+        let mut metadata = BTreeMap::new();
+        let mut put =
+            |key: &str, value: &dyn Display| metadata.insert(key.to_string(), value.to_string());
+        put("format", &FORMAT);
+        put("format_version", &FORMAT_VERSION);
+        put("step", &self.step);
+        put("epoch", &self.epoch);
+        put("batches_in_epoch", &self.batches_in_epoch);
+        put("tokens", &self.tokens);
+        put("evaluations_without_gain", &self.evaluations_without_gain);
+        put("metrics_len", &self.metrics_len);
+        for (key, value) in fingerprint.entries() {
+            put(&format!("{FINGERPRINT}{key}"), &value);
+        }
+        let mut tensors = BTreeMap::new();
+        let mut keep = |name: &str, data: &[f32]| {
+            tensors.insert(name.to_string(), Tensor::vector(data.to_vec()))
+        };
+        keep("trainables", &self.trainables);
+        keep("first_moment", &self.first_moment);
+        keep("second_moment", &self.second_moment);
+        if let Some(best) = &self.best {
+            // The bits, so that no value is lost in decimals; the decimals are for the reader.
+            put("best_bits", &best.value.to_bits());
+            put("best_value", &best.value);
+            put("best_step", &best.step);
+            keep("best_trainables", &best.trainables);
+        }
+        Container { metadata, tensors }
+    }
+
+    fn from_container(
+        mut container: Container,
+        fingerprint: &Fingerprint,
+        trainables: usize,
+    ) -> Result<Self, CheckpointError> {
+        let metadata = std::mem::take(&mut container.metadata);
+        if metadata.get("format").is_none_or(|format| format != FORMAT) {
+            return Err(CheckpointError::NotACheckpoint);
+        }
+        let found = number(&metadata, "format_version")?;
+        if found != FORMAT_VERSION {
+            return Err(CheckpointError::OtherVersion { found });
+        }
+        // Before the lengths: "--biases was all and is query" says more than two numbers.
+        let recorded = metadata.iter().filter_map(|(key, value)| {
+            Some((key.strip_prefix(FINGERPRINT)?.to_string(), value.clone()))
+        });
+        fingerprint.check(&Fingerprint::from_entries(recorded))?;
+
+        let mut vector = |name: &'static str| {
+            let tensor = container
+                .tensors
+                .remove(name)
+                .ok_or(CheckpointError::MissingTensor(name))?;
+            match tensor.data.len() {
+                found if found != trainables => Err(CheckpointError::WrongLength {
+                    tensor: name,
+                    found,
+                    expected: trainables,
+                }),
+                _ => Ok(tensor.data),
+            }
+        };
+        let best = if metadata.contains_key("best_step") {
+            Some(Best {
+                value: f64::from_bits(number(&metadata, "best_bits")?),
+                step: number(&metadata, "best_step")?,
+                trainables: vector("best_trainables")?,
+            })
+        } else {
+            None
+        };
+        Ok(Self {
+            step: number(&metadata, "step")?,
+            epoch: number(&metadata, "epoch")?,
+            batches_in_epoch: number(&metadata, "batches_in_epoch")?,
+            tokens: number(&metadata, "tokens")?,
+            evaluations_without_gain: number(&metadata, "evaluations_without_gain")?,
+            metrics_len: number(&metadata, "metrics_len")?,
+            trainables: vector("trainables")?,
+            first_moment: vector("first_moment")?,
+            second_moment: vector("second_moment")?,
+            best,
+        })
+    }
+}
+
+fn number<T: FromStr>(
+    metadata: &BTreeMap<String, String>,
+    key: &'static str,
+) -> Result<T, CheckpointError> {
+    let value = metadata
+        .get(key)
+        .ok_or(CheckpointError::MissingMetadata(key))?;
+    value.parse().map_err(|_| CheckpointError::WrongMetadata {
+        key,
+        value: value.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::one_line;
+    use crate::train::config::TrainConfig;
+    use proptest::prelude::*;
+
+    fn fingerprint() -> Fingerprint {
+        let config = TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into());
+        Fingerprint::of(&config)
+            .unwrap()
+            .with("base weights", "abc")
+    }
+
+    fn example() -> Checkpoint {
+        Checkpoint {
+            step: 7,
+            epoch: 1,
+            batches_in_epoch: 3,
+            tokens: u64::MAX,
+            evaluations_without_gain: 2,
+            metrics_len: 1234,
+            trainables: vec![1.0, -0.0, 1e-45],
+            first_moment: vec![0.1, 0.2, f32::MIN_POSITIVE],
+            second_moment: vec![0.0, 1e-30, 3.0],
+            best: Some(Best {
+                value: 0.1 + 0.2,
+                step: 5,
+                trainables: vec![4.0, 5.0, 6.0],
+            }),
+        }
+    }
+
+    fn bits(checkpoint: &Checkpoint) -> Vec<u32> {
+        let best = checkpoint.best.iter().flat_map(|best| &best.trainables);
+        let all = checkpoint
+            .trainables
+            .iter()
+            .chain(&checkpoint.first_moment)
+            .chain(&checkpoint.second_moment);
+        all.chain(best).map(|value| value.to_bits()).collect()
+    }
+
+    fn with_metadata(key: &str, value: Option<&str>) -> String {
+        let mut container = example().to_container(&fingerprint());
+        match value {
+            Some(value) => container.metadata.insert(key.into(), value.into()),
+            None => container.metadata.remove(key),
+        };
+        Checkpoint::from_container(container, &fingerprint(), 3)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_checkpoint_round_trips_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        for checkpoint in [
+            example(),
+            Checkpoint {
+                best: None,
+                ..example()
+            },
+        ] {
+            checkpoint.save(&path, &fingerprint()).unwrap();
+            let loaded = Checkpoint::load(&path, &fingerprint(), 3).unwrap();
+            assert_eq!(loaded, checkpoint);
+            assert_eq!(bits(&loaded), bits(&checkpoint));
+        }
+    }
+
+    #[test]
+    fn a_run_with_other_settings_is_told_what_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        example().save(&path, &fingerprint()).unwrap();
+        let other = fingerprint().with("base weights", "def");
+        let line = one_line(&Checkpoint::load(&path, &other, 3).unwrap_err());
+        assert!(
+            line.contains("base weights") && line.contains("abc") && line.contains("def"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_size_is_refused() {
+        let container = example().to_container(&fingerprint());
+        let error = Checkpoint::from_container(container, &fingerprint(), 4).unwrap_err();
+        assert!(matches!(
+            error,
+            CheckpointError::WrongLength {
+                found: 3,
+                expected: 4,
+                ..
+            }
+        ));
+        let mut container = example().to_container(&fingerprint());
+        container.tensors.remove("second_moment");
+        let error = Checkpoint::from_container(container, &fingerprint(), 3).unwrap_err();
+        assert!(matches!(
+            error,
+            CheckpointError::MissingTensor("second_moment")
+        ));
+    }
+
+    #[test]
+    fn damaged_metadata_is_named() {
+        assert!(with_metadata("format", None).contains("no checkpoint"));
+        assert!(with_metadata("format_version", Some("2")).contains("version 2"));
+        assert!(with_metadata("step", None).contains("`step`"));
+        assert!(with_metadata("epoch", Some("-1")).contains("wrong `epoch`: `-1`"));
+        assert!(with_metadata("best_bits", None).contains("`best_bits`"));
+    }
+
+    #[test]
+    fn a_failed_save_keeps_the_checkpoint_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        example().save(&path, &fingerprint()).unwrap();
+        let gone = folder.path().join("gone/checkpoint");
+        assert!(example().save(&gone, &fingerprint()).is_err());
+        assert!(Checkpoint::load(&path, &fingerprint(), 3).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_finite_state_survives(
+            values in proptest::collection::vec(any::<f32>().prop_filter("finite", |x| x.is_finite()), 0..20),
+            best in any::<u64>(), step in any::<u64>(),
+        ) {
+            let checkpoint = Checkpoint {
+                step,
+                trainables: values.clone(),
+                first_moment: values.iter().rev().copied().collect(),
+                second_moment: values.clone(),
+                best: Some(Best { value: f64::from_bits(best), step, trainables: values.clone() }),
+                ..Checkpoint::default()
+            };
+            let bytes = checkpoint.to_container(&fingerprint()).to_bytes().unwrap();
+            let container = Container::from_bytes(&bytes).unwrap();
+            let loaded = Checkpoint::from_container(container, &fingerprint(), values.len()).unwrap();
+            prop_assert_eq!(bits(&loaded), bits(&checkpoint));
+            prop_assert_eq!(loaded.best.unwrap().value.to_bits(), best);
+            prop_assert_eq!(loaded.step, step);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The folder that a run writes: its file names, and the rule that one folder holds one run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The effective settings, as a file for `--config`.
+pub const SETTINGS_FILE: &str = "settings.toml";
+/// The trained delta.
+pub const DELTA_FILE: &str = "bias.safetensors";
+/// One JSON object a line, for every step and every evaluation.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// What a killed run resumes from.
+pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+
+/// The files whose presence means that a run has used a folder.
+const OF_A_RUN: [&str; 4] = [SETTINGS_FILE, DELTA_FILE, METRICS_FILE, CHECKPOINT_FILE];
+
+/// A run's output folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFolder {
+    path: PathBuf,
+}
+
+impl OutputFolder {
+    /// Makes the folder for a new run, or takes one that holds no other. Nothing is written into it.
+    ///
+    /// # Errors
+    /// A path that is a file, a folder that cannot be made, a folder with files of another run.
+    pub fn for_new_run(path: &Path) -> Result<Self> {
+        if path.exists() && !path.is_dir() {
+            bail!("--output {}: this is a file; name a folder", path.display());
+        }
+        if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
+            bail!(
+                "--output {}: the folder holds another run (it has {found}); name a new folder, or go on with that \
+                 run with --resume",
+                path.display()
+            );
+        }
+        fs::create_dir_all(path)
+            .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Takes the folder of a run that is to go on. A run that was killed before its first checkpoint has none, and
+    /// starts from its beginning: see [`checkpoint`](Self::checkpoint).
+    ///
+    /// # Errors
+    /// No such folder, or one without a run.
+    pub fn for_resumed_run(path: &Path) -> Result<Self> {
+        if !OF_A_RUN.iter().any(|name| path.join(name).exists()) {
+            bail!(
+                "--resume: {} holds no run; leave out --resume to start one there",
+                path.display()
+            );
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn settings(&self) -> PathBuf {
+        self.path.join(SETTINGS_FILE)
+    }
+
+    pub fn delta(&self) -> PathBuf {
+        self.path.join(DELTA_FILE)
+    }
+
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join(METRICS_FILE)
+    }
+
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT_FILE)
+    }
+}
+
+/// The delta file that `path` means: itself, or the one in the output folder of a run.
+pub fn delta_path(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        path.join(DELTA_FILE)
+    } else {
+        path.to_path_buf()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_makes_its_folder_and_takes_one_with_other_things() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let output = OutputFolder::for_new_run(&path).unwrap();
+        assert!(path.is_dir());
+        fs::write(path.join("notes.txt"), "x").unwrap();
+        assert_eq!(OutputFolder::for_new_run(&path).unwrap(), output);
+        assert_eq!(delta_path(&path), output.delta());
+        assert_eq!(delta_path(&output.delta()), output.delta());
+    }
+
+    #[test]
+    fn the_folder_of_another_run_is_refused_with_two_ways_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(METRICS_FILE), "").unwrap();
+        let error = OutputFolder::for_new_run(folder.path())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("metrics.jsonl") && error.contains("--resume"),
+            "{error}"
+        );
+        assert!(OutputFolder::for_resumed_run(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_no_folder_and_an_empty_folder_no_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        fs::write(&file, "").unwrap();
+        assert!(
+            OutputFolder::for_new_run(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("this is a file")
+        );
+        let error = OutputFolder::for_resumed_run(folder.path())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("holds no run"), "{error}");
+    }
+}

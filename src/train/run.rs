@@ -1,0 +1,278 @@
+//! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
+
+use crate::backend::{AdamW, Backend, DropoutKey, Slot, StepReport};
+use crate::data::{Batches, Dataset};
+use crate::files::JsonLines;
+use crate::model::{Model, Program};
+use crate::train::checkpoint::{Best, Checkpoint};
+use crate::train::config::TrainConfig;
+use crate::train::evaluate::{logits, score};
+use crate::train::fingerprint::Fingerprint;
+use crate::train::metrics::{Metric, Scores};
+use crate::train::output::OutputFolder;
+use crate::train::progress::Progress;
+use crate::train::schedule::Schedule;
+use crate::train::steps::{Position, Step, Steps};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Everything a run works with; made by the `train` command.
+pub struct Run<'a, B: Backend> {
+    pub backend: &'a mut B,
+    pub model: &'a Model,
+    pub config: &'a TrainConfig,
+    pub train: &'a Dataset,
+    pub program: &'a Program,
+    pub dev: Option<Dev<'a>>,
+    pub output: &'a OutputFolder,
+    pub fingerprint: &'a Fingerprint,
+    /// Writes `bias.safetensors` from the trained values.
+    pub write_delta: &'a dyn Fn(&[f32]) -> Result<()>,
+    /// Set from outside (Ctrl-C): finish the step, save, return.
+    pub stop: &'a AtomicBool,
+    pub progress: &'a mut Progress,
+}
+
+/// The rows a run evaluates on.
+pub struct Dev<'a> {
+    pub dataset: &'a Dataset,
+    pub batches: &'a Batches,
+    pub program: &'a Program,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub end: End,
+    pub step: u64,
+    /// Last evaluation; empty without dev rows.
+    pub last: Scores,
+    /// Step and measures of the evaluation whose biases were kept.
+    pub best: Option<(u64, f64)>,
+    /// Training tokens of this process, and the time they took (evaluation and saving left out).
+    pub tokens: u64,
+    pub time: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Finished,
+    /// `--patience` evaluations without a better value.
+    OutOfPatience,
+    /// Asked to stop; the checkpoint is saved.
+    Interrupted,
+}
+
+/// A line of `metrics.jsonl` for an optimizer step.
+#[derive(Serialize)]
+struct StepRecord {
+    step: u64,
+    /// Epochs done, fractions included.
+    epoch: f64,
+    /// Mean loss over the sequences of the step, before its update.
+    loss: f32,
+    lr: f64,
+    /// Global norm before clipping.
+    grad_norm: f32,
+    /// Training tokens since the run's start.
+    tokens: u64,
+    tokens_per_s: f64,
+}
+
+impl<B: Backend> Run<'_, B> {
+    /// Trains from `from` (a new run's is [`Run::start`]) to the end, to `stop`, or to the first loss that is
+    /// not finite.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite; a file that cannot be written. The last good checkpoint stays.
+    pub fn train(&mut self, steps: &mut Steps<'_>, from: Checkpoint) -> Result<Outcome> {
+        let mut state = from;
+        self.restore(&state)?;
+        let mut log = JsonLines::resume(&self.output.metrics(), state.metrics_len)?;
+        let total = steps.total;
+        let schedule =
+            Schedule::new(self.config.schedule, self.config.lr, self.config.warmup, total);
+        let mut outcome = Outcome {
+            end: End::Finished,
+            step: state.step,
+            last: Scores::new(),
+            best: None,
+            tokens: 0,
+            time: Duration::ZERO,
+        };
+        self.progress.start(state.step, total);
+
+        while let Some(step) = steps.at(position(&state)) {
+            if self.out_of_patience(&state) {
+                outcome.end = End::OutOfPatience;
+                break;
+            }
+            let started = Instant::now();
+            let lr = schedule.lr(state.step);
+            let (report, tokens) = self.step(&step, lr)?;
+            if !report.is_finite() {
+                bail!(self.diverged(&step, &report));
+            }
+            let took = started.elapsed();
+            outcome.time += took;
+            outcome.tokens += tokens as u64;
+            state.tokens += tokens as u64;
+            (state.step, state.epoch, state.batches_in_epoch) =
+                (step.after.step, step.after.epoch, step.after.batch);
+            let tokens_per_s = tokens as f64 / took.as_secs_f64().max(1e-9);
+            log.append(&StepRecord {
+                step: state.step,
+                epoch: step.epochs,
+                loss: report.loss,
+                lr,
+                grad_norm: report.grad_norm,
+                tokens: state.tokens,
+                tokens_per_s,
+            })?;
+            self.progress.step(state.step, report.loss, tokens as u64);
+
+            let done = state.step == total;
+            let due = |every: Option<u64>| match every {
+                Some(every) => state.step.is_multiple_of(every) || done,
+                None => step.ends_epoch || done,
+            };
+            let evaluate = self.dev.is_some() && due(self.config.eval_steps);
+            if evaluate {
+                outcome.last = self.evaluate(&mut state, &mut log)?;
+            }
+            let stopped = self.stop.load(Ordering::Relaxed);
+            let save = match self.config.save_steps {
+                Some(_) => due(self.config.save_steps),
+                None => evaluate || step.ends_epoch || done,
+            };
+            if save || stopped || self.out_of_patience(&state) {
+                self.save(&mut state, &mut log)?;
+            }
+            outcome.step = state.step;
+            if stopped && !done {
+                outcome.end = End::Interrupted;
+                break;
+            }
+        }
+
+        outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
+        if outcome.end != End::Interrupted && state.best.is_none() {
+            (self.write_delta)(&self.trainables(Slot::Value)?)?;
+        }
+        self.progress.finish();
+        Ok(outcome)
+    }
+
+    /// The state of a run that has not begun.
+    pub fn start(&self) -> Checkpoint {
+        let trainable = self.model.params.trainable();
+        Checkpoint {
+            trainables: self.model.params.initial()[..trainable].to_vec(),
+            first_moment: vec![0.0; trainable],
+            second_moment: vec![0.0; trainable],
+            ..Checkpoint::default()
+        }
+    }
+
+    /// One optimizer step; returns its report and tokens.
+    fn step(&mut self, step: &Step, lr: f64) -> Result<(StepReport, usize)> {
+        let sequences: usize = step.batches.iter().map(Vec::len).sum();
+        let mut tokens = 0;
+        self.backend.zero_gradients()?;
+        for (i, rows) in step.batches.iter().enumerate() {
+            let batch = self.train.batch(rows);
+            tokens += batch.tokens();
+            let key = DropoutKey { seed: self.config.seed, step: step.first_batch + i as u64 };
+            self.backend.set_batch(&batch, key)?;
+            self.model.forward(self.backend, self.program, None)?;
+            let weight = 1.0 / sequences as f32;
+            self.model.loss(self.backend, self.program, self.config.task.loss(), weight)?;
+            self.model.backward(self.backend, self.program)?;
+        }
+        self.backend.adamw(AdamW {
+            lr: lr as f32,
+            beta1: self.config.betas[0] as f32,
+            beta2: self.config.betas[1] as f32,
+            eps: self.config.eps as f32,
+            weight_decay: self.config.weight_decay as f32,
+            clip_norm: self.config.clip_norm as f32,
+            step: step.after.step,
+        })?;
+        Ok((self.backend.step_report()?, tokens))
+    }
+
+    fn evaluate(&mut self, state: &mut Checkpoint, log: &mut JsonLines) -> Result<Scores> {
+        let Some(dev) = &self.dev else { return Ok(Scores::new()) };
+        let outputs = self.model.head.outputs();
+        let logits =
+            logits(self.backend, self.model, dev.program, dev.dataset, dev.batches, |_| {})?;
+        let scores = score(&logits, outputs, dev.dataset.labels());
+        let record: Map<String, Value> =
+            scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
+        log.append(&json!({ "step": state.step, "eval": record }))?;
+
+        let metric = self.config.metric;
+        let value = value_of(&scores, metric).with_context(|| format!("no {metric} was measured"))?;
+        let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
+        self.progress.evaluation(state.step, &scores, metric, improved);
+        if improved {
+            let trainables = self.trainables(Slot::Value)?;
+            (self.write_delta)(&trainables)?;
+            state.best = Some(Best { value, step: state.step, trainables });
+            state.evaluations_without_gain = 0;
+        } else {
+            state.evaluations_without_gain += 1;
+        }
+        Ok(scores)
+    }
+
+    fn out_of_patience(&self, state: &Checkpoint) -> bool {
+        self.config.patience.is_some_and(|patience| state.evaluations_without_gain >= patience)
+    }
+
+    fn save(&self, state: &mut Checkpoint, log: &mut JsonLines) -> Result<()> {
+        state.trainables = self.trainables(Slot::Value)?;
+        state.first_moment = self.trainables(Slot::Moment1)?;
+        state.second_moment = self.trainables(Slot::Moment2)?;
+        // The log first: a checkpoint must never point past it.
+        state.metrics_len = log.sync()?;
+        state.save(&self.output.checkpoint(), self.fingerprint)
+    }
+
+    fn restore(&mut self, state: &Checkpoint) -> Result<()> {
+        let range = self.model.params.trained_range();
+        self.backend.write_params(Slot::Value, range, &state.trainables)?;
+        self.backend.write_params(Slot::Moment1, range, &state.first_moment)?;
+        self.backend.write_params(Slot::Moment2, range, &state.second_moment)
+    }
+
+    fn trainables(&self, slot: Slot) -> Result<Vec<f32>> {
+        self.backend.read_params(slot, self.model.params.trained_range())
+    }
+
+    fn diverged(&self, step: &Step, report: &StepReport) -> String {
+        let what = if report.loss.is_finite() { "gradient" } else { "loss" };
+        let kept = if self.output.checkpoint().exists() {
+            format!("the last good checkpoint is kept in {}", self.output.path().display())
+        } else {
+            "no checkpoint had been saved yet".to_owned()
+        };
+        format!(
+            "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}), \
+             a longer --warmup or --clip-norm 1",
+            step.after.step, report.loss, report.grad_norm, self.config.lr
+        )
+    }
+}
+
+fn position(state: &Checkpoint) -> Position {
+    Position { step: state.step, epoch: state.epoch, batch: state.batches_in_epoch }
+}
+
+/// A measure among scores.
+pub fn value_of(scores: &Scores, metric: Metric) -> Option<f64> {
+    scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
+}

@@ -1,0 +1,188 @@
+//! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
+
+use crate::data::{Batches, Plan, Run, Sampler};
+use crate::train::config::Length;
+
+/// A place between two optimizer steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Current epoch, from 0.
+    pub epoch: u64,
+    /// Micro-batches of the current epoch that are done; fewer than it has.
+    pub batch: u64,
+}
+
+/// The optimizer steps of a run, each of up to `accumulation` micro-batches of one epoch.
+pub struct Steps<'a> {
+    sampler: &'a Sampler,
+    accumulation: u64,
+    /// Optimizer steps in the whole run.
+    pub total: u64,
+    /// The current epoch's batches, made when first asked for.
+    current: Option<(u64, Batches)>,
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Row numbers of each micro-batch.
+    pub batches: Vec<Vec<usize>>,
+    /// Counts the run's micro-batches: the number of this step's first.
+    pub first_batch: u64,
+    /// Where the run stands after this step.
+    pub after: Position,
+    /// Whether it is an epoch's last.
+    pub ends_epoch: bool,
+    /// Epochs done after this step, fractions included.
+    pub epochs: f64,
+}
+
+impl<'a> Steps<'a> {
+    pub fn new(sampler: &'a Sampler, length: Length, accumulation: usize) -> Self {
+        let accumulation = accumulation as u64;
+        let total = match length {
+            Length::Steps(steps) => steps,
+            Length::Epochs(epochs) => (0..epochs)
+                .map(|e| (sampler.epoch(e).len() as u64).div_ceil(accumulation))
+                .sum(),
+        };
+        Self {
+            sampler,
+            accumulation,
+            total,
+            current: None,
+        }
+    }
+
+    /// The largest batch of the run, counted before it starts.
+    pub fn largest(&self, length: Length) -> Plan {
+        self.sampler.plan(match length {
+            Length::Epochs(epochs) => Run::Epochs(epochs),
+            // An epoch's last step may take fewer, so this may look a little further than the run goes.
+            Length::Steps(steps) => Run::Batches(steps.saturating_mul(self.accumulation)),
+        })
+    }
+
+    /// The step at `position`, or `None` when the run is over.
+    pub fn at(&mut self, position: Position) -> Option<Step> {
+        if position.step >= self.total {
+            return None;
+        }
+        let batches = match self.current.take() {
+            Some((epoch, batches)) if epoch == position.epoch => batches,
+            _ => self.sampler.epoch(position.epoch),
+        };
+        let len = batches.len() as u64;
+        let end = (position.batch + self.accumulation).min(len);
+        let step = Step {
+            batches: (position.batch..end)
+                .filter_map(|i| batches.get(i as usize).map(<[usize]>::to_vec))
+                .collect(),
+            first_batch: position.step * self.accumulation,
+            after: Position {
+                step: position.step + 1,
+                epoch: position.epoch + u64::from(end == len),
+                batch: if end == len { 0 } else { end },
+            },
+            ends_epoch: end == len,
+            epochs: position.epoch as f64 + end as f64 / len as f64,
+        };
+        self.current = Some((position.epoch, batches));
+        Some(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{BatchLimits, Order};
+
+    fn sampler() -> Sampler {
+        let limits = BatchLimits {
+            sequences: 2,
+            tokens: None,
+        };
+        Sampler::new(vec![3; 11], limits, Order::Shuffled { seed: 5 }).unwrap()
+    }
+
+    fn run(length: Length, accumulation: usize) -> Vec<Step> {
+        let sampler = sampler();
+        let mut steps = Steps::new(&sampler, length, accumulation);
+        let mut position = Position::default();
+        std::iter::from_fn(|| {
+            let step = steps.at(position)?;
+            position = step.after;
+            Some(step)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_row_is_seen_once_an_epoch_and_no_step_spans_two() {
+        // 11 rows in pairs: 6 micro-batches; four at a time: 2 steps an epoch.
+        let steps = run(Length::Epochs(2), 4);
+        assert_eq!(
+            steps.iter().map(|s| s.batches.len()).collect::<Vec<_>>(),
+            [4, 2, 4, 2]
+        );
+        for epoch in steps.chunks(2) {
+            let mut rows: Vec<usize> = epoch
+                .iter()
+                .flat_map(|s| s.batches.iter().flatten().copied())
+                .collect();
+            rows.sort_unstable();
+            assert_eq!(rows, (0..11).collect::<Vec<_>>());
+        }
+        assert_eq!(
+            steps.iter().map(|s| s.ends_epoch).collect::<Vec<_>>(),
+            [false, true, false, true]
+        );
+        assert_eq!(
+            steps[3].after,
+            Position {
+                step: 4,
+                epoch: 2,
+                batch: 0
+            }
+        );
+        assert_eq!(steps[2].epochs, 1.0 + 4.0 / 6.0);
+    }
+
+    #[test]
+    fn a_run_of_steps_ends_inside_an_epoch() {
+        let steps = run(Length::Steps(8), 1);
+        assert_eq!(steps.len(), 8);
+        assert_eq!(
+            steps[7].after,
+            Position {
+                step: 8,
+                epoch: 1,
+                batch: 2
+            }
+        );
+    }
+
+    #[test]
+    fn any_position_gives_the_step_that_a_run_from_the_start_has_there() {
+        let all = run(Length::Epochs(3), 4);
+        let sampler = sampler();
+        for pair in all.windows(2) {
+            let mut fresh = Steps::new(&sampler, Length::Epochs(3), 4);
+            assert_eq!(fresh.at(pair[0].after).as_ref(), Some(&pair[1]));
+        }
+    }
+
+    #[test]
+    fn dropout_never_sees_the_same_batch_number_twice() {
+        let steps = run(Length::Epochs(3), 4);
+        let mut numbers: Vec<u64> = steps
+            .iter()
+            .flat_map(|s| (0..s.batches.len() as u64).map(|i| s.first_batch + i))
+            .collect();
+        let count = numbers.len();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
+    }
+}

@@ -1,0 +1,105 @@
+//! One table of cases for every backend, held to an f64 oracle; the oracle's gradients to finite differences.
+
+mod cases;
+mod differences;
+mod optimizer;
+mod oracle;
+mod rig;
+mod table;
+
+use bitfit::backend::cpu::CpuBackend;
+use bitfit::backend::{Backend, WeightType};
+use cases::{Case, Outcome};
+
+/// Largest ‖got - want‖/‖want‖ of one tensor.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    activation: f64,
+    f32: f64,
+}
+
+/// ‖got - want‖/‖want‖, or the plain norm where nothing but zero is wanted. NaN stays NaN.
+fn error(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let square = |sum: f64, x: f64| sum + x * x;
+    let difference = got
+        .iter()
+        .zip(want)
+        .map(|(g, w)| f64::from(*g) - w)
+        .fold(0.0, square);
+    let norm = want.iter().copied().fold(0.0, square);
+    (if norm > 0.0 {
+        difference / norm
+    } else {
+        difference
+    })
+    .sqrt()
+}
+
+/// Runs the table on a backend and collects every tensor that is too far off.
+fn agree<B: Backend>(new: impl Fn(WeightType) -> B, tolerance: Tolerance) {
+    let mut wrong = Vec::new();
+    let mut worst: f64 = 0.0;
+    for case in table::table() {
+        for Outcome {
+            name,
+            got,
+            want,
+            f32,
+        } in cases::run(&case, new(case.weights))
+        {
+            let bound = if f32 {
+                tolerance.f32
+            } else {
+                tolerance.activation
+            };
+            let error = error(&got, &want);
+            worst = worst.max(error);
+            // Written so that NaN is wrong.
+            if !(error < bound) {
+                wrong.push(format!("{name} is off by {error:.2e} in {case:?}"));
+            }
+        }
+    }
+    println!("largest relative error: {worst:.2e}");
+    assert!(
+        wrong.is_empty(),
+        "{} tensors:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn cpu_agrees_with_the_oracle_in_every_case() {
+    agree(
+        CpuBackend::new,
+        Tolerance {
+            activation: 1e-5,
+            f32: 1e-5,
+        },
+    );
+}
+
+fn bits(case: &Case, threads: usize) -> Vec<u32> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
+    let outcomes = pool.install(|| cases::run(case, CpuBackend::new(case.weights)));
+    outcomes
+        .iter()
+        .flat_map(|o| o.got.iter().map(|x| x.to_bits()))
+        .collect()
+}
+
+#[test]
+fn cpu_results_are_identical_from_run_to_run_and_for_any_number_of_threads() {
+    // Every 7th case keeps the time low and still meets every operation.
+    for case in table::table().iter().step_by(7) {
+        let once = bits(case, 1);
+        assert_eq!(once, bits(case, 3), "1 and 3 threads differ in {case:?}");
+        assert_eq!(bits(case, 2), bits(case, 2), "two runs differ in {case:?}");
+        assert_eq!(once, bits(case, 2), "1 and 2 threads differ in {case:?}");
+    }
+}

@@ -1,0 +1,248 @@
+//! The cases: every operation at odd shapes, at tile edges and at the shapes of real models.
+
+use crate::cases::{Case, Kind, Mode};
+use bitfit::backend::{Activation, LossKind, PoolKind, Rows, WeightType};
+
+const HIDDEN: [usize; 4] = [32, 128, 384, 768];
+
+/// Batches: one token, one sequence, many short ones, and the longest beside the shortest.
+fn batches() -> [Vec<usize>; 5] {
+    [
+        vec![1],
+        vec![25],
+        vec![3, 17, 1, 16, 31, 33],
+        vec![1, 100, 1, 49, 48],
+        vec![1, 512, 1],
+    ]
+}
+
+pub fn table() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (b, lens) in batches().into_iter().enumerate() {
+        for weights in [WeightType::F16, WeightType::F32] {
+            for p in [0.0, 0.1] {
+                let first = weights == WeightType::F32;
+                let mut add = |kind: Kind| {
+                    cases.push(Case {
+                        lens: lens.clone(),
+                        weights,
+                        p,
+                        kind,
+                    });
+                };
+                for hidden in HIDDEN {
+                    // The whole product of sizes would say little more and take minutes.
+                    if lens.iter().sum::<usize>() > 200 && hidden > 128 {
+                        continue;
+                    }
+                    add(Kind::Embed {
+                        hidden,
+                        vocab: 50,
+                        types: 1 + b % 2,
+                    });
+                    if !first {
+                        continue;
+                    }
+                    add(Kind::ResidualNorm {
+                        hidden,
+                        saved: b % 2 == 0,
+                    });
+                    for sums in [false, true] {
+                        add(Kind::ResidualNormBackward {
+                            hidden,
+                            sums,
+                            branch: p > 0.0 || b == 2,
+                        });
+                    }
+                    add(Kind::BiasGrad { width: hidden });
+                    let heads = hidden / 32;
+                    add(Kind::Attention {
+                        heads,
+                        dim: 32,
+                        lse: true,
+                    });
+                    add(Kind::AttentionBackward {
+                        heads,
+                        dim: 32,
+                        dbias: true,
+                    });
+                }
+                if first {
+                    // Heads that are not whole vectors, and odd widths.
+                    for (heads, dim) in [(1, 1), (3, 5), (2, 16), (2, 20), (1, 64), (2, 128)] {
+                        add(Kind::Attention {
+                            heads,
+                            dim,
+                            lse: dim != 16,
+                        });
+                        add(Kind::AttentionBackward {
+                            heads,
+                            dim,
+                            dbias: dim != 16,
+                        });
+                    }
+                    for width in [1, 7, 33] {
+                        add(Kind::ResidualNorm {
+                            hidden: width,
+                            saved: true,
+                        });
+                        add(Kind::BiasGrad { width });
+                    }
+                }
+                for (inputs, outputs, tanh) in [
+                    (384, 384, true),
+                    (32, 2, false),
+                    (33, 5, true),
+                    (1, 1, false),
+                ] {
+                    for trained in [false, true] {
+                        add(Kind::Dense {
+                            inputs,
+                            outputs,
+                            tanh,
+                            trained,
+                        });
+                        let bias = trained || b % 2 == 0;
+                        let dx = b % 2 == 0 || !trained;
+                        add(Kind::DenseBackward {
+                            inputs,
+                            outputs,
+                            tanh,
+                            trained,
+                            bias,
+                            dx,
+                        });
+                    }
+                }
+                if p > 0.0 {
+                    continue;
+                }
+                linear(&mut add, &lens);
+                for kind in [PoolKind::Cls, PoolKind::Mean] {
+                    add(Kind::Pool { hidden: 33, kind });
+                    add(Kind::PoolBackward { hidden: 33, kind });
+                    add(Kind::Pool { hidden: 384, kind });
+                }
+                for gradient in [false, true] {
+                    add(Kind::Loss {
+                        kind: LossKind::CrossEntropy,
+                        outputs: 1,
+                        gradient,
+                    });
+                    add(Kind::Loss {
+                        kind: LossKind::CrossEntropy,
+                        outputs: 3,
+                        gradient,
+                    });
+                    add(Kind::Loss {
+                        kind: LossKind::MeanSquared,
+                        outputs: 1,
+                        gradient,
+                    });
+                }
+            }
+        }
+    }
+    // Real layers at a few rows.
+    for weights in [WeightType::F16, WeightType::F32] {
+        let mut add = |kind| {
+            cases.push(Case {
+                lens: vec![20, 17],
+                weights,
+                p: 0.0,
+                kind,
+            })
+        };
+        for (inputs, outputs) in [
+            (384, 1152),
+            (384, 1536),
+            (1536, 384),
+            (768, 3072),
+            (3072, 768),
+        ] {
+            let act = (outputs > inputs).then_some((Activation::GeluErf, true));
+            add(Kind::Linear {
+                inputs,
+                outputs,
+                rows: Rows::Tokens,
+                parts: 1,
+                act,
+            });
+            let mode = if outputs > inputs {
+                Mode::Accumulate
+            } else {
+                Mode::Multiply
+            };
+            add(Kind::LinearBackward {
+                inputs,
+                outputs,
+                rows: Rows::Tokens,
+                mode,
+                dbias: true,
+            });
+        }
+    }
+    cases
+}
+
+/// Products: sizes around the vector, panel and row-chunk edges, every activation, every mode.
+fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
+    let rows = Rows::Tokens;
+    for (inputs, outputs, parts) in [
+        (1, 3, 3),
+        (15, 17, 1),
+        (33, 48, 3),
+        (64, 193, 1),
+        (200, 576, 3),
+    ] {
+        if lens.len() == 3 && inputs == 200 {
+            continue;
+        }
+        add(Kind::Linear {
+            inputs,
+            outputs,
+            rows,
+            parts,
+            act: None,
+        });
+        for mode in [Mode::Overwrite, Mode::Accumulate, Mode::Multiply] {
+            for dbias in [false, true] {
+                add(Kind::LinearBackward {
+                    inputs: outputs,
+                    outputs: inputs,
+                    rows,
+                    mode,
+                    dbias,
+                });
+            }
+        }
+    }
+    for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
+        for keep in [false, true] {
+            let act = Some((kind, keep));
+            add(Kind::Linear {
+                inputs: 24,
+                outputs: 97,
+                rows,
+                parts: 1,
+                act,
+            });
+        }
+    }
+    let rows = Rows::Sequences;
+    add(Kind::Linear {
+        inputs: 24,
+        outputs: 40,
+        rows,
+        parts: 2,
+        act: None,
+    });
+    let mode = Mode::Overwrite;
+    add(Kind::LinearBackward {
+        inputs: 24,
+        outputs: 40,
+        rows,
+        mode,
+        dbias: true,
+    });
+}

@@ -1,0 +1,350 @@
+//! The model against PyTorch and `transformers`, tensor by tensor, on the fixtures of
+//! `scripts/make_fixtures.py`: hidden states, logits, loss, every bias gradient, ten optimizer steps.
+
+use bitfit::backend::cpu::CpuBackend;
+use bitfit::backend::{
+    AdamW, Backend, DropoutKey, Limits, LossKind, ParamRange, PoolKind, Slot, WeightType,
+};
+use bitfit::batch::{Batch, Labels};
+use bitfit::biases::{BiasSelection, Component};
+use bitfit::model::config::ModelConfig;
+use bitfit::model::load::{TaskSpec, init_head, load};
+use bitfit::model::params::ParamKind;
+use bitfit::model::{Model, Program};
+use safetensors::SafeTensors;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Every tensor of a fixture file as f64.
+struct Fixture(HashMap<String, Vec<f64>>);
+
+impl Fixture {
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        Self(
+            file.tensors()
+                .into_iter()
+                .map(|(name, t)| {
+                    let (chunks, _) = t.data().as_chunks::<4>();
+                    let values = match t.dtype() {
+                        safetensors::Dtype::I32 => {
+                            chunks.iter().map(|&b| f64::from(i32::from_le_bytes(b))).collect()
+                        }
+                        _ => chunks.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
+                    };
+                    (name, values)
+                })
+                .collect(),
+        )
+    }
+
+    fn get(&self, name: &str) -> &[f64] {
+        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
+    }
+
+    fn u32s(&self, name: &str) -> Vec<u32> {
+        self.get(name).iter().map(|&x| x as u32).collect()
+    }
+
+    fn batch(&self, task: LossKind) -> Batch {
+        Batch {
+            ids: self.u32s("ids"),
+            type_ids: self.u32s("type_ids"),
+            positions: self.u32s("positions"),
+            cu_seqlens: self.u32s("cu_seqlens"),
+            labels: match task {
+                LossKind::CrossEntropy => Labels::Classes(self.u32s("labels")),
+                LossKind::MeanSquared => {
+                    Labels::Values(self.get("labels").iter().map(|&x| x as f32).collect())
+                }
+            },
+        }
+    }
+}
+
+/// ‖a − b‖ / ‖b‖; NaN counts as infinitely wrong.
+fn relative(a: &[f32], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - b).powi(2)).sum();
+    let norm: f64 = b.iter().map(|b| b * b).sum();
+    let error = (difference / norm).sqrt();
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+#[track_caller]
+fn close(what: &str, a: &[f32], b: &[f64], tolerance: f64) {
+    let error = relative(a, b);
+    assert!(error < tolerance, "{what}: relative error {error:.2e}, allowed {tolerance:.0e}");
+}
+
+struct Case {
+    folder: &'static str,
+    task: LossKind,
+    pooling: PoolKind,
+    outputs: usize,
+}
+
+const CASES: [Case; 4] = [
+    Case { folder: "bert", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 3 },
+    Case { folder: "bert-mean", task: LossKind::MeanSquared, pooling: PoolKind::Mean, outputs: 1 },
+    Case { folder: "bert-mlm", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 },
+    Case { folder: "roberta", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 },
+];
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity")
+}
+
+/// A model with the fixture's head on a fresh backend, ready for `batch`.
+struct Setup {
+    backend: CpuBackend,
+    model: Model,
+    program: Program,
+}
+
+impl Setup {
+    fn new(folder: &Path, case: &Case, head: &Path, batch: &Batch) -> Self {
+        let mut backend = CpuBackend::new(WeightType::F32);
+        let config = ModelConfig::read(folder).unwrap();
+        let task = TaskSpec {
+            outputs: case.outputs,
+            pooling: case.pooling,
+            reinit_pooler: false,
+            biases: BiasSelection::all(),
+            dropout: Some(0.0),
+            seed: 0,
+        };
+        let mut model = load(folder, &config, &task, &mut backend).unwrap();
+        init_head(&mut model, head).unwrap();
+        let limits = Limits {
+            tokens: batch.tokens(),
+            sequences: batch.sequences(),
+            max_len: batch.max_len(),
+        };
+        let program = model.program(limits, backend.activation_bytes(), true);
+        model.allocate(&mut backend, &[&program]).unwrap();
+        Self { backend, model, program }
+    }
+
+    fn gradients(&mut self, batch: &Batch, task: LossKind) {
+        let Self { backend, model, program } = self;
+        backend.zero_gradients().unwrap();
+        backend.set_batch(batch, DropoutKey::default()).unwrap();
+        model.forward(backend, program, None).unwrap();
+        model.loss(backend, program, task, 1.0 / batch.sequences() as f32).unwrap();
+        model.backward(backend, program).unwrap();
+    }
+
+    /// Holds every trainable's gradient to the fixture's; the key's against the largest of all.
+    fn check_gradients(&self, name: &str, fixture: &Fixture) {
+        let gradient =
+            |range: ParamRange| self.backend.read_params(Slot::Gradient, range).unwrap();
+        let largest = gradient(self.model.params.trained_range())
+            .iter()
+            .fold(0f32, |a, &b| a.max(b.abs()));
+        let mut compared = 0;
+        for param in self.model.params.trained() {
+            let ours = gradient(param.range);
+            let what = format!("{name} grad.{}", param.name);
+            if param.kind == ParamKind::Bias(Component::Key) {
+                let top = ours.iter().fold(0f32, |a, &b| a.max(b.abs()));
+                assert!(top < 1e-6 * largest, "{what}: {top:e} beside {largest:e}");
+            } else {
+                close(&what, &ours, fixture.get(&format!("grad.{}", param.name)), 1e-4);
+            }
+            compared += 1;
+        }
+        let expected = fixture.0.keys().filter(|k| k.starts_with("grad.")).count();
+        assert_eq!(compared, expected, "{name}: every gradient of the fixture is compared");
+    }
+}
+
+fn each_batch(test: impl Fn(&str, &Case, &Path, usize, &Fixture, &Batch)) {
+    for case in &CASES {
+        let folder = fixtures().join(case.folder);
+        for i in 0..2 {
+            let fixture = Fixture::read(&folder.join(format!("batch_{i}.safetensors")));
+            let batch = fixture.batch(case.task);
+            test(&format!("{}/batch_{i}", case.folder), case, &folder, i, &fixture, &batch);
+        }
+    }
+}
+
+#[test]
+fn hidden_states_logits_and_loss_match_pytorch() {
+    each_batch(|name, case, folder, _, fixture, batch| {
+        let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        s.backend.set_batch(batch, DropoutKey::default()).unwrap();
+        let hidden = s.model.config.hidden;
+        let mut layers = 0;
+        let mut observe = |layer: usize, backend: &CpuBackend, region| {
+            let states = backend.read_activations(region, batch.tokens() * hidden)?;
+            close(&format!("{name} hidden.{layer}"), &states, fixture.get(&format!("hidden.{layer}")), 1e-5);
+            layers += 1;
+            Ok(())
+        };
+        s.model.forward(&mut s.backend, &s.program, Some(&mut observe)).unwrap();
+        assert_eq!(layers, s.model.config.layers + 1);
+        let logits = s.model.logits(&s.backend, &s.program, batch.sequences()).unwrap();
+        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
+        s.gradients(batch, case.task);
+        let loss = s.backend.step_report().unwrap().loss;
+        close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
+    });
+}
+
+#[test]
+fn every_bias_gradient_matches_pytorch() {
+    each_batch(|name, case, folder, _, fixture, batch| {
+        let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        s.gradients(batch, case.task);
+        s.check_gradients(name, fixture);
+    });
+}
+
+#[test]
+fn ten_optimizer_steps_match_pytorch() {
+    each_batch(|name, case, folder, i, fixture, batch| {
+        let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
+        for step in 0..10 {
+            s.gradients(batch, case.task);
+            s.backend
+                .adamw(AdamW {
+                    lr: fixture.get("train.lr")[step] as f32,
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    eps: 1e-6,
+                    weight_decay: decay,
+                    clip_norm: clip,
+                    step: step as u64 + 1,
+                })
+                .unwrap();
+            let report = s.backend.step_report().unwrap();
+            let at = format!("{name} step {step}");
+            close(&format!("{at} loss"), &[report.loss], &fixture.get("train.losses")[step..=step], 1e-4);
+            let norms = &fixture.get("train.grad_norms")[step..=step];
+            close(&format!("{at} norm"), &[report.grad_norm], norms, 1e-4);
+        }
+        for param in s.model.params.trained() {
+            // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
+            let tolerance =
+                if param.kind == ParamKind::Bias(Component::Key) { 5e-2 } else { 1e-4 };
+            let ours = s.backend.read_params(Slot::Value, param.range).unwrap();
+            let expected = fixture.get(&format!("after10.{}", param.name));
+            close(&format!("{name} after10.{}", param.name), &ours, expected, tolerance);
+        }
+    });
+}
+
+/// Packing is an arrangement of memory: a sequence's logits do not depend on what it is packed with.
+#[test]
+fn a_packed_batch_equals_one_sequence_at_a_time() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        s.gradients(batch, case.task);
+        let together = s.model.logits(&s.backend, &s.program, batch.sequences()).unwrap();
+        let whole = s.model.params.trained_range();
+        let packed = s.backend.read_params(Slot::Gradient, whole).unwrap();
+
+        let mut logits = Vec::new();
+        s.backend.zero_gradients().unwrap();
+        for b in 0..batch.sequences() {
+            let tokens = batch.cu_seqlens[b] as usize..batch.cu_seqlens[b + 1] as usize;
+            let one = Batch {
+                ids: batch.ids[tokens.clone()].to_vec(),
+                type_ids: batch.type_ids[tokens.clone()].to_vec(),
+                positions: batch.positions[tokens.clone()].to_vec(),
+                cu_seqlens: vec![0, tokens.len() as u32],
+                labels: batch.labels.select(&[b]),
+            };
+            s.backend.set_batch(&one, DropoutKey::default()).unwrap();
+            s.model.forward(&mut s.backend, &s.program, None).unwrap();
+            let weight = 1.0 / batch.sequences() as f32;
+            s.model.loss(&mut s.backend, &s.program, case.task, weight).unwrap();
+            s.model.backward(&mut s.backend, &s.program).unwrap();
+            logits.extend(s.model.logits(&s.backend, &s.program, 1).unwrap());
+        }
+        let f64s = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        close(&format!("{name} logits"), &logits, &f64s(&together), 1e-5);
+        let summed = s.backend.read_params(Slot::Gradient, whole).unwrap();
+        close(&format!("{name} gradients"), &summed, &f64s(&packed), 1e-5);
+    });
+}
+
+/// The identities of bias gradients (design: db_K = 0; db_V = W_Oᵀ·db_O; colsum(dY·W) = Wᵀ·colsum(dY)).
+#[test]
+fn the_value_gradient_follows_from_that_of_the_attention_output() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        s.gradients(batch, case.task);
+        let config = s.model.config.clone();
+        let h = config.hidden;
+        let weights =
+            bitfit::model::weights::Weights::open(folder, config.family.prefix()).unwrap();
+        for layer in 0..config.layers {
+            let gradient = |module: &str| {
+                let name = format!(
+                    "{}encoder.layer.{layer}.{module}.bias",
+                    config.family.prefix()
+                );
+                s.backend.read_params(Slot::Gradient, s.model.params.range(&name)).unwrap()
+            };
+            let w = weights
+                .get(&format!("encoder.layer.{layer}.attention.output.dense.weight"), &[h, h])
+                .unwrap();
+            let db_o = gradient("attention.output.dense");
+            let expected: Vec<f64> = (0..h)
+                .map(|j| (0..h).map(|i| f64::from(w[i * h + j]) * f64::from(db_o[i])).sum())
+                .collect();
+            close(&format!("{name} layer {layer} db_V"), &gradient("attention.self.value"), &expected, 1e-4);
+            assert!(gradient("attention.self.key").iter().all(|&g| g == 0.0), "{name}: db_K is zero");
+        }
+    });
+}
+
+/// Real MiniLM, where it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its folder.
+#[test]
+fn minilm_matches_pytorch_where_the_model_is_present() {
+    let folder = match std::env::var_os("BITFIT_MINILM") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm"),
+    };
+    if !folder.join("config.json").exists() {
+        eprintln!("skipped: {} is not there; scripts/fetch.py fetches it", folder.display());
+        return;
+    }
+    let path = fixtures().join("minilm_expected.safetensors");
+    let fixture = Fixture::read(&path);
+    let case =
+        Case { folder: "minilm", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 };
+    let batch = fixture.batch(case.task);
+
+    // The head lies in the same file under a prefix of its own.
+    let head = tempfile::NamedTempFile::new().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix("head.")?.to_owned(), t)))
+        .collect();
+    std::fs::write(head.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
+
+    let mut s = Setup::new(&folder, &case, head.path(), &batch);
+    s.backend.set_batch(&batch, DropoutKey::default()).unwrap();
+    let (last, hidden) = (s.model.config.layers, s.model.config.hidden);
+    let mut observe = |layer: usize, backend: &CpuBackend, region| {
+        if layer == last {
+            let states = backend.read_activations(region, batch.tokens() * hidden)?;
+            close("minilm last hidden states", &states, fixture.get(&format!("hidden.{last}")), 1e-5);
+        }
+        Ok(())
+    };
+    s.model.forward(&mut s.backend, &s.program, Some(&mut observe)).unwrap();
+    let logits = s.model.logits(&s.backend, &s.program, batch.sequences()).unwrap();
+    close("minilm logits", &logits, fixture.get("logits"), 1e-5);
+    s.gradients(&batch, case.task);
+    s.check_gradients("minilm", &fixture);
+}
