@@ -6,13 +6,14 @@
 // Mirrored by `ColumnPartialArgs` in src/backend/cuda/launch.rs.
 struct ColumnPartialArgs {
     const BatchHeader* batch;
-    // [tokens, width]
+    // [rows, width]
     const Half* dy;
     // [row tiles, width]
     float* partial;
     DropoutArgs dropout;
     uint32_t width;
-    uint32_t padding;
+    // RowKind of dy.
+    uint32_t rows;
 };
 static_assert(sizeof(ColumnPartialArgs) == 48, "mirrored by src/backend/cuda/launch.rs");
 
@@ -24,7 +25,7 @@ constexpr int kTileRows = 32;
 extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
     column_partial(const __grid_constant__ ColumnPartialArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kWarps>::kFloats];
-    const uint32_t rows = args.batch->tokens;
+    const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.y * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width), first = blockIdx.x * 256;

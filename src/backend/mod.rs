@@ -21,10 +21,11 @@
 //! not overlap unless the field says that they may.
 
 pub mod cpu;
+pub mod cuda;
 pub mod plan;
 
 use crate::batch::Batch;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// A range of bytes in the arena, assigned by [`plan::Planner`]. Sized for the largest batch; a smaller batch
 /// uses its first rows.
@@ -456,4 +457,43 @@ pub trait Backend {
     fn adamw(&mut self, op: AdamW) -> Result<()>;
     /// Loss and gradient norm of the step that [`Backend::adamw`] ended (the loss alone where none did).
     fn step_report(&mut self) -> Result<StepReport>;
+}
+
+/// What every backend demands of a batch before it becomes the current one.
+///
+/// # Errors
+/// When its vectors contradict each other, or it exceeds the limits that were allocated for.
+pub(crate) fn check_batch(batch: &Batch, limits: Limits) -> Result<()> {
+    ensure!(
+        batch.cu_seqlens.first() == Some(&0)
+            && batch.cu_seqlens.last().map(|&n| n as usize) == Some(batch.tokens())
+            && batch.cu_seqlens.windows(2).all(|w| w[0] < w[1]),
+        "the batch's sequence bounds must rise from 0 to its {} tokens, with no empty sequence",
+        batch.tokens()
+    );
+    ensure!(
+        batch.type_ids.len() == batch.tokens() && batch.positions.len() == batch.tokens(),
+        "the batch has {} ids, {} token types and {} positions",
+        batch.tokens(),
+        batch.type_ids.len(),
+        batch.positions.len()
+    );
+    let labels = batch.labels.len();
+    ensure!(
+        labels.is_none_or(|n| n == batch.sequences()),
+        "the batch has {} sequences but {} labels",
+        batch.sequences(),
+        labels.unwrap_or(0)
+    );
+    for (what, have, limit) in [
+        ("tokens", batch.tokens(), limits.tokens),
+        ("sequences", batch.sequences(), limits.sequences),
+        ("tokens in one sequence", batch.max_len(), limits.max_len),
+    ] {
+        ensure!(
+            have <= limit,
+            "a batch of {have} {what} exceeds the {limit} allocated for"
+        );
+    }
+    Ok(())
 }

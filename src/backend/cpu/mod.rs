@@ -214,41 +214,7 @@ impl Backend for CpuBackend {
     }
 
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        let limits = self.memory.limits;
-        ensure!(
-            batch.cu_seqlens.first() == Some(&0)
-                && batch.cu_seqlens.last().map(|&n| n as usize) == Some(batch.tokens())
-                && batch.cu_seqlens.windows(2).all(|w| w[0] < w[1]),
-            "the batch's sequence bounds must rise from 0 to its {} tokens, with no empty sequence",
-            batch.tokens()
-        );
-        ensure!(
-            batch.type_ids.len() == batch.tokens() && batch.positions.len() == batch.tokens(),
-            "the batch has {} ids, {} token types and {} positions",
-            batch.tokens(),
-            batch.type_ids.len(),
-            batch.positions.len()
-        );
-        let labels = match &batch.labels {
-            Labels::None => None,
-            Labels::Classes(classes) => Some(classes.len()),
-            Labels::Values(values) => Some(values.len()),
-        };
-        ensure!(
-            labels.is_none_or(|n| n == batch.sequences()),
-            "the batch has {} sequences but {labels:?} labels",
-            batch.sequences()
-        );
-        for (what, have, limit) in [
-            ("tokens", batch.tokens(), limits.tokens),
-            ("sequences", batch.sequences(), limits.sequences),
-            ("tokens in one sequence", batch.max_len(), limits.max_len),
-        ] {
-            ensure!(
-                have <= limit,
-                "a batch of {have} {what} exceeds the {limit} allocated for"
-            );
-        }
+        crate::backend::check_batch(batch, self.memory.limits)?;
         self.batch.ids.clone_from(&batch.ids);
         self.batch.type_ids.clone_from(&batch.type_ids);
         self.batch.positions.clone_from(&batch.positions);

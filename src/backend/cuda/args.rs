@@ -99,7 +99,7 @@ arguments! {
         partial: Address,
         dropout: DropoutArgs,
         width: u32,
-        padding: u32,
+        rows: u32,
     }
 
     ColumnFinishArgs [72] {
