@@ -107,8 +107,6 @@ mod tests {
         assert_eq!(exit_code(&plain), 0);
         let json = anyhow::Error::new(serde_json::Error::io(broken()));
         assert_eq!(exit_code(&json), 0);
-        let csv = anyhow::Error::new(csv::Error::from(broken()));
-        assert_eq!(exit_code(&csv), 0);
         assert_eq!(
             exit_code(&anyhow::Error::new(io::Error::from(
                 io::ErrorKind::NotFound

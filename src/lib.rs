@@ -10,6 +10,8 @@ pub mod data;
 pub mod delta;
 pub mod error;
 pub mod files;
+pub mod hub;
 pub mod model;
 pub mod rng;
+pub mod table;
 pub mod train;

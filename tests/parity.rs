@@ -28,10 +28,14 @@ impl Fixture {
                 .map(|(name, t)| {
                     let (chunks, _) = t.data().as_chunks::<4>();
                     let values = match t.dtype() {
-                        safetensors::Dtype::I32 => {
-                            chunks.iter().map(|&b| f64::from(i32::from_le_bytes(b))).collect()
-                        }
-                        _ => chunks.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
+                        safetensors::Dtype::I32 => chunks
+                            .iter()
+                            .map(|&b| f64::from(i32::from_le_bytes(b)))
+                            .collect(),
+                        _ => chunks
+                            .iter()
+                            .map(|&b| f64::from(f32::from_le_bytes(b)))
+                            .collect(),
                     };
                     (name, values)
                 })
@@ -40,7 +44,9 @@ impl Fixture {
     }
 
     fn get(&self, name: &str) -> &[f64] {
-        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("the fixture has no {name}"))
     }
 
     fn u32s(&self, name: &str) -> Vec<u32> {
@@ -66,7 +72,11 @@ impl Fixture {
 /// ‖a − b‖ / ‖b‖; NaN counts as infinitely wrong.
 fn relative(a: &[f32], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
-    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - b).powi(2)).sum();
+    let difference: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(&a, &b)| (f64::from(a) - b).powi(2))
+        .sum();
     let norm: f64 = b.iter().map(|b| b * b).sum();
     let error = (difference / norm).sqrt();
     if error.is_nan() { f64::INFINITY } else { error }
@@ -75,7 +85,10 @@ fn relative(a: &[f32], b: &[f64]) -> f64 {
 #[track_caller]
 fn close(what: &str, a: &[f32], b: &[f64], tolerance: f64) {
     let error = relative(a, b);
-    assert!(error < tolerance, "{what}: relative error {error:.2e}, allowed {tolerance:.0e}");
+    assert!(
+        error < tolerance,
+        "{what}: relative error {error:.2e}, allowed {tolerance:.0e}"
+    );
 }
 
 struct Case {
@@ -86,10 +99,30 @@ struct Case {
 }
 
 const CASES: [Case; 4] = [
-    Case { folder: "bert", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 3 },
-    Case { folder: "bert-mean", task: LossKind::MeanSquared, pooling: PoolKind::Mean, outputs: 1 },
-    Case { folder: "bert-mlm", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 },
-    Case { folder: "roberta", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 },
+    Case {
+        folder: "bert",
+        task: LossKind::CrossEntropy,
+        pooling: PoolKind::Cls,
+        outputs: 3,
+    },
+    Case {
+        folder: "bert-mean",
+        task: LossKind::MeanSquared,
+        pooling: PoolKind::Mean,
+        outputs: 1,
+    },
+    Case {
+        folder: "bert-mlm",
+        task: LossKind::CrossEntropy,
+        pooling: PoolKind::Cls,
+        outputs: 2,
+    },
+    Case {
+        folder: "roberta",
+        task: LossKind::CrossEntropy,
+        pooling: PoolKind::Cls,
+        outputs: 2,
+    },
 ];
 
 fn fixtures() -> PathBuf {
@@ -124,22 +157,31 @@ impl Setup {
         };
         let program = model.program(limits, backend.activation_bytes(), true);
         model.allocate(&mut backend, &[&program]).unwrap();
-        Self { backend, model, program }
+        Self {
+            backend,
+            model,
+            program,
+        }
     }
 
     fn gradients(&mut self, batch: &Batch, task: LossKind) {
-        let Self { backend, model, program } = self;
+        let Self {
+            backend,
+            model,
+            program,
+        } = self;
         backend.zero_gradients().unwrap();
         backend.set_batch(batch, DropoutKey::default()).unwrap();
         model.forward(backend, program, None).unwrap();
-        model.loss(backend, program, task, 1.0 / batch.sequences() as f32).unwrap();
+        model
+            .loss(backend, program, task, 1.0 / batch.sequences() as f32)
+            .unwrap();
         model.backward(backend, program).unwrap();
     }
 
     /// Holds every trainable's gradient to the fixture's; the key's against the largest of all.
     fn check_gradients(&self, name: &str, fixture: &Fixture) {
-        let gradient =
-            |range: ParamRange| self.backend.read_params(Slot::Gradient, range).unwrap();
+        let gradient = |range: ParamRange| self.backend.read_params(Slot::Gradient, range).unwrap();
         let largest = gradient(self.model.params.trained_range())
             .iter()
             .fold(0f32, |a, &b| a.max(b.abs()));
@@ -151,12 +193,20 @@ impl Setup {
                 let top = ours.iter().fold(0f32, |a, &b| a.max(b.abs()));
                 assert!(top < 1e-6 * largest, "{what}: {top:e} beside {largest:e}");
             } else {
-                close(&what, &ours, fixture.get(&format!("grad.{}", param.name)), 1e-4);
+                close(
+                    &what,
+                    &ours,
+                    fixture.get(&format!("grad.{}", param.name)),
+                    1e-4,
+                );
             }
             compared += 1;
         }
         let expected = fixture.0.keys().filter(|k| k.starts_with("grad.")).count();
-        assert_eq!(compared, expected, "{name}: every gradient of the fixture is compared");
+        assert_eq!(
+            compared, expected,
+            "{name}: every gradient of the fixture is compared"
+        );
     }
 }
 
@@ -166,7 +216,14 @@ fn each_batch(test: impl Fn(&str, &Case, &Path, usize, &Fixture, &Batch)) {
         for i in 0..2 {
             let fixture = Fixture::read(&folder.join(format!("batch_{i}.safetensors")));
             let batch = fixture.batch(case.task);
-            test(&format!("{}/batch_{i}", case.folder), case, &folder, i, &fixture, &batch);
+            test(
+                &format!("{}/batch_{i}", case.folder),
+                case,
+                &folder,
+                i,
+                &fixture,
+                &batch,
+            );
         }
     }
 }
@@ -180,14 +237,29 @@ fn hidden_states_logits_and_loss_match_pytorch() {
         let mut layers = 0;
         let mut observe = |layer: usize, backend: &CpuBackend, region| {
             let states = backend.read_activations(region, batch.tokens() * hidden)?;
-            close(&format!("{name} hidden.{layer}"), &states, fixture.get(&format!("hidden.{layer}")), 1e-5);
+            close(
+                &format!("{name} hidden.{layer}"),
+                &states,
+                fixture.get(&format!("hidden.{layer}")),
+                1e-5,
+            );
             layers += 1;
             Ok(())
         };
-        s.model.forward(&mut s.backend, &s.program, Some(&mut observe)).unwrap();
+        s.model
+            .forward(&mut s.backend, &s.program, Some(&mut observe))
+            .unwrap();
         assert_eq!(layers, s.model.config.layers + 1);
-        let logits = s.model.logits(&s.backend, &s.program, batch.sequences()).unwrap();
-        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
+        let logits = s
+            .model
+            .logits(&s.backend, &s.program, batch.sequences())
+            .unwrap();
+        close(
+            &format!("{name} logits"),
+            &logits,
+            fixture.get("logits"),
+            1e-5,
+        );
         s.gradients(batch, case.task);
         let loss = s.backend.step_report().unwrap().loss;
         close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
@@ -223,17 +295,30 @@ fn ten_optimizer_steps_match_pytorch() {
                 .unwrap();
             let report = s.backend.step_report().unwrap();
             let at = format!("{name} step {step}");
-            close(&format!("{at} loss"), &[report.loss], &fixture.get("train.losses")[step..=step], 1e-4);
+            close(
+                &format!("{at} loss"),
+                &[report.loss],
+                &fixture.get("train.losses")[step..=step],
+                1e-4,
+            );
             let norms = &fixture.get("train.grad_norms")[step..=step];
             close(&format!("{at} norm"), &[report.grad_norm], norms, 1e-4);
         }
         for param in s.model.params.trained() {
             // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
-            let tolerance =
-                if param.kind == ParamKind::Bias(Component::Key) { 5e-2 } else { 1e-4 };
+            let tolerance = if param.kind == ParamKind::Bias(Component::Key) {
+                5e-2
+            } else {
+                1e-4
+            };
             let ours = s.backend.read_params(Slot::Value, param.range).unwrap();
             let expected = fixture.get(&format!("after10.{}", param.name));
-            close(&format!("{name} after10.{}", param.name), &ours, expected, tolerance);
+            close(
+                &format!("{name} after10.{}", param.name),
+                &ours,
+                expected,
+                tolerance,
+            );
         }
     });
 }
@@ -244,7 +329,10 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
     each_batch(|name, case, folder, _, _, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
         s.gradients(batch, case.task);
-        let together = s.model.logits(&s.backend, &s.program, batch.sequences()).unwrap();
+        let together = s
+            .model
+            .logits(&s.backend, &s.program, batch.sequences())
+            .unwrap();
         let whole = s.model.params.trained_range();
         let packed = s.backend.read_params(Slot::Gradient, whole).unwrap();
 
@@ -262,7 +350,9 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
             s.backend.set_batch(&one, DropoutKey::default()).unwrap();
             s.model.forward(&mut s.backend, &s.program, None).unwrap();
             let weight = 1.0 / batch.sequences() as f32;
-            s.model.loss(&mut s.backend, &s.program, case.task, weight).unwrap();
+            s.model
+                .loss(&mut s.backend, &s.program, case.task, weight)
+                .unwrap();
             s.model.backward(&mut s.backend, &s.program).unwrap();
             logits.extend(s.model.logits(&s.backend, &s.program, 1).unwrap());
         }
@@ -289,17 +379,34 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
                     "{}encoder.layer.{layer}.{module}.bias",
                     config.family.prefix()
                 );
-                s.backend.read_params(Slot::Gradient, s.model.params.range(&name)).unwrap()
+                s.backend
+                    .read_params(Slot::Gradient, s.model.params.range(&name))
+                    .unwrap()
             };
             let w = weights
-                .get(&format!("encoder.layer.{layer}.attention.output.dense.weight"), &[h, h])
+                .get(
+                    &format!("encoder.layer.{layer}.attention.output.dense.weight"),
+                    &[h, h],
+                )
                 .unwrap();
             let db_o = gradient("attention.output.dense");
             let expected: Vec<f64> = (0..h)
-                .map(|j| (0..h).map(|i| f64::from(w[i * h + j]) * f64::from(db_o[i])).sum())
+                .map(|j| {
+                    (0..h)
+                        .map(|i| f64::from(w[i * h + j]) * f64::from(db_o[i]))
+                        .sum()
+                })
                 .collect();
-            close(&format!("{name} layer {layer} db_V"), &gradient("attention.self.value"), &expected, 1e-4);
-            assert!(gradient("attention.self.key").iter().all(|&g| g == 0.0), "{name}: db_K is zero");
+            close(
+                &format!("{name} layer {layer} db_V"),
+                &gradient("attention.self.value"),
+                &expected,
+                1e-4,
+            );
+            assert!(
+                gradient("attention.self.key").iter().all(|&g| g == 0.0),
+                "{name}: db_K is zero"
+            );
         }
     });
 }
@@ -312,13 +419,20 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm"),
     };
     if !folder.join("config.json").exists() {
-        eprintln!("skipped: {} is not there; scripts/fetch.py fetches it", folder.display());
+        eprintln!(
+            "skipped: {} is not there; scripts/fetch.py fetches it",
+            folder.display()
+        );
         return;
     }
     let path = fixtures().join("minilm_expected.safetensors");
     let fixture = Fixture::read(&path);
-    let case =
-        Case { folder: "minilm", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 };
+    let case = Case {
+        folder: "minilm",
+        task: LossKind::CrossEntropy,
+        pooling: PoolKind::Cls,
+        outputs: 2,
+    };
     let batch = fixture.batch(case.task);
 
     // The head lies in the same file under a prefix of its own.
@@ -338,12 +452,22 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     let mut observe = |layer: usize, backend: &CpuBackend, region| {
         if layer == last {
             let states = backend.read_activations(region, batch.tokens() * hidden)?;
-            close("minilm last hidden states", &states, fixture.get(&format!("hidden.{last}")), 1e-5);
+            close(
+                "minilm last hidden states",
+                &states,
+                fixture.get(&format!("hidden.{last}")),
+                1e-5,
+            );
         }
         Ok(())
     };
-    s.model.forward(&mut s.backend, &s.program, Some(&mut observe)).unwrap();
-    let logits = s.model.logits(&s.backend, &s.program, batch.sequences()).unwrap();
+    s.model
+        .forward(&mut s.backend, &s.program, Some(&mut observe))
+        .unwrap();
+    let logits = s
+        .model
+        .logits(&s.backend, &s.program, batch.sequences())
+        .unwrap();
     close("minilm logits", &logits, fixture.get("logits"), 1e-5);
     s.gradients(&batch, case.task);
     s.check_gradients("minilm", &fixture);

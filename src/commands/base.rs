@@ -6,7 +6,7 @@ use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
 use crate::hub;
 use crate::model::config::ModelConfig;
-use crate::model::load::{check_type_ids, checkpoint_pooling};
+use crate::model::load::checkpoint_pooling;
 use crate::model::weights::Weights;
 use crate::train::config::Pooling;
 use anyhow::Result;
@@ -29,7 +29,11 @@ impl Base {
         let folder = hub::resolve(model, quiet)?;
         let config = ModelConfig::read(&folder)?;
         let sha256 = weights_sha256(&Weights::files(&folder)?)?;
-        Ok(Self { folder, config, sha256 })
+        Ok(Self {
+            folder,
+            config,
+            sha256,
+        })
     }
 
     /// The model's tokenizer, cutting at `asked` tokens or where the model's positions end.
@@ -37,16 +41,17 @@ impl Base {
     /// # Errors
     /// A broken tokenizer, one that does not fit the model, or an `asked` beyond the model.
     pub fn tokenizer(&self, asked: Option<usize>) -> Result<TextTokenizer> {
-        let tokenizer = TextTokenizer::load(
+        TextTokenizer::load(
             &self.folder,
             TokenizerOptions {
                 vocab_size: self.config.vocab,
+                type_rows: self.config.type_vocab,
                 max_len: max_len(asked, self.config.max_len())?,
-                positions: Positions { offset: self.config.position_offset() as u32 },
+                positions: Positions {
+                    offset: self.config.position_offset() as u32,
+                },
             },
-        )?;
-        check_type_ids(&self.config, tokenizer.max_type_id())?;
-        Ok(tokenizer)
+        )
     }
 
     /// What `--pooling` means for this checkpoint.
@@ -65,9 +70,15 @@ impl Base {
 /// Says what became of texts that are not taken as they are.
 pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     if counts.truncated > 0 {
-        say(quiet, format_args!("{file}: {} texts cut to {max_len} tokens", counts.truncated));
+        say(
+            quiet,
+            format_args!("{file}: {} texts cut to {max_len} tokens", counts.truncated),
+        );
     }
     if counts.empty > 0 {
-        say(quiet, format_args!("{file}: {} texts are empty", counts.empty));
+        say(
+            quiet,
+            format_args!("{file}: {} texts are empty", counts.empty),
+        );
     }
 }

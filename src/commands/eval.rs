@@ -1,15 +1,15 @@
 //! `bitfit eval`: the measures of a trained delta on labelled texts.
 
 use super::base::say_counts;
+use super::counter::Counter;
 use super::trained::Trained;
 use super::{read_options, set_threads};
 use crate::backend::Limits;
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, Dataset, LabelUse, Table, evaluation_batches};
 use crate::files::write_bytes_atomic;
-use crate::table::Table as TextTable;
+use crate::table::TextTable;
 use crate::train::evaluate::{logits, score};
-use crate::train::progress::Progress;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
@@ -22,16 +22,30 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     // Where the user names no column, the names of the training run come before the usual ones.
     let columns = &mut options.columns;
     columns.text = columns.text.take().or_else(|| settings.text_column.clone());
-    columns.text_pair = columns.text_pair.take().or_else(|| settings.text_pair_column.clone());
-    columns.label = columns.label.take().or_else(|| settings.label_column.clone());
+    columns.text_pair = columns
+        .text_pair
+        .take()
+        .or_else(|| settings.text_pair_column.clone());
+    columns.label = columns
+        .label
+        .take()
+        .or_else(|| settings.label_column.clone());
 
     let table = Table::read(&args.data, &options)?;
     let labels = trained.targets.read(&table)?;
     let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})?;
-    say_counts(compute.quiet, &table.name, counts, trained.tokenizer.options().max_len);
+    say_counts(
+        compute.quiet,
+        &table.name,
+        counts,
+        trained.tokenizer.options().max_len,
+    );
 
     let lengths = dataset.lengths();
-    let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
+    let limits = BatchLimits {
+        sequences: compute.batch_size,
+        tokens: compute.batch_tokens,
+    };
     let batches = evaluation_batches(&lengths, limits)?;
     let plan = batches.plan(&lengths);
     let program = trained.prepare(Limits {
@@ -39,16 +53,16 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         sequences: plan.max_sequences,
         max_len: plan.max_len,
     })?;
-    let mut progress = Progress::tokens("evaluating", dataset.tokens() as u64, compute.quiet);
+    let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
     let logits = logits(
         &mut trained.backend,
         &trained.model,
         &program,
         &dataset,
         &batches,
-        |tokens| progress.add(tokens as u64),
+        |tokens| counter.add(tokens),
     )?;
-    progress.finish();
+    drop(counter);
 
     let scores = score(&logits, trained.model.head.outputs(), dataset.labels());
     let mut out = TextTable::new(["measure", "value"]);

@@ -1,6 +1,7 @@
 //! What each command does, from checked arguments to files and text.
 
 mod base;
+mod counter;
 mod eval;
 mod inspect;
 mod merge;
@@ -8,7 +9,7 @@ mod predict;
 mod train;
 mod trained;
 
-use crate::cli::{Cli, Command, ColumnArgs};
+use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, Format, LabelUse, ReadOptions};
 use crate::error::UsageError;
 use crate::train::config::FileFormat;

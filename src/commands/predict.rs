@@ -1,6 +1,7 @@
 //! `bitfit predict`: labels for a stream of texts, in constant memory.
 
 use super::base::say_counts;
+use super::counter::Counter;
 use super::trained::Trained;
 use super::{read_options, set_threads};
 use crate::backend::Limits;
@@ -12,7 +13,6 @@ use crate::data::{
 use crate::files::write_atomic;
 use crate::model::Program;
 use crate::train::evaluate::{argmax, log_softmax, logits};
-use crate::train::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::fs::File;
@@ -36,15 +36,28 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: limits.sequences,
         max_len,
     })?;
-    let mut predictor = Predictor { trained, program, limits, format: args.output_format };
+    let mut predictor = Predictor {
+        trained,
+        program,
+        limits,
+        format: args.output_format,
+    };
 
     let options = read_options(&args.columns, LabelUse::Ignored);
     let (reader, name, default): (Box<dyn BufRead>, _, _) = if args.reads_stdin() {
-        (Box::new(stdin().lock()), "standard input".to_owned(), Some(Format::Tsv))
+        (
+            Box::new(stdin().lock()),
+            "standard input".to_owned(),
+            Some(Format::Tsv),
+        )
     } else {
         let name = args.input.display().to_string();
         let file = File::open(&args.input).with_context(|| format!("cannot open {name}"))?;
-        (Box::new(BufReader::with_capacity(1 << 16, file)), name, None)
+        (
+            Box::new(BufReader::with_capacity(1 << 16, file)),
+            name,
+            None,
+        )
     };
     let format = match options.format.or(default) {
         Some(format) => format,
@@ -53,24 +66,26 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let mut columns = options.columns;
     let settings = &predictor.trained.info.settings;
     columns.text = columns.text.or_else(|| settings.text_column.clone());
-    columns.text_pair = columns.text_pair.or_else(|| settings.text_pair_column.clone());
+    columns.text_pair = columns
+        .text_pair
+        .or_else(|| settings.text_pair_column.clone());
     let rows = rows(reader, &name, format, &columns, options.label_use)?;
 
     // Only where the predictions go elsewhere is there room for a bar.
     let quiet = args.compute.quiet || args.writes_stdout();
-    let mut progress = Progress::rows("predicting", quiet);
+    let counter = Counter::new("predicting", None, quiet);
     let counts = if args.writes_stdout() {
         let mut out = BufWriter::new(stdout().lock());
-        predictor.stream(rows, &mut out, &mut progress)?
+        predictor.stream(rows, &mut out, &counter)?
     } else {
         let mut counts = TextCounts::default();
         write_atomic(&args.output, |out| {
-            counts = predictor.stream(rows, &mut BufWriter::new(out), &mut progress)?;
+            counts = predictor.stream(rows, &mut BufWriter::new(out), &counter)?;
             Ok(())
         })?;
         counts
     };
-    progress.finish();
+    drop(counter);
     say_counts(args.compute.quiet, &name, counts, max_len);
     Ok(())
 }
@@ -88,7 +103,7 @@ impl Predictor {
         &mut self,
         mut rows: Rows<R>,
         out: &mut impl Write,
-        progress: &mut Progress,
+        counter: &Counter,
     ) -> Result<TextCounts> {
         let mut total = TextCounts::default();
         self.header(out)?;
@@ -106,7 +121,7 @@ impl Predictor {
                 let counts = self.chunk(&chunk, out)?;
                 total.truncated += counts.truncated;
                 total.empty += counts.empty;
-                progress.add(chunk.len() as u64);
+                counter.add(chunk.len());
             }
             out.flush()?;
             if let Some(error) = failed {
@@ -119,7 +134,12 @@ impl Predictor {
     }
 
     fn chunk(&mut self, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
-        let Trained { tokenizer, model, backend, .. } = &mut self.trained;
+        let Trained {
+            tokenizer,
+            model,
+            backend,
+            ..
+        } = &mut self.trained;
         let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})?;
         let batches = evaluation_batches(&dataset.lengths(), self.limits)?;
         let outputs = model.head.outputs();

@@ -1,6 +1,7 @@
 //! `bitfit train`: reads and checks everything, plans memory, trains, and shows what came of it.
 
 use super::base::{Base, say_counts};
+use super::counter::Counter;
 use super::trained::weight_type;
 use super::{format, say, set_threads};
 use crate::backend::cpu::CpuBackend;
@@ -16,12 +17,11 @@ use crate::files::{sha256_file, write_bytes_atomic};
 use crate::model::load::{TaskSpec, has_pooler, init_head, load};
 use crate::model::weights::Weights;
 use crate::model::{Model, Program};
-use crate::table::Table as TextTable;
+use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::config::{DevSource, PoolerInit, Pooling, Task, TrainConfig};
 use crate::train::fingerprint::Fingerprint;
 use crate::train::output::OutputFolder;
-use crate::train::progress::Progress;
 use crate::train::run::{Dev, End, Outcome, Run};
 use crate::train::steps::Steps;
 use anyhow::{Context, Result, bail};
@@ -31,7 +31,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand { config, resume, quiet } = command;
+    let TrainCommand {
+        config,
+        resume,
+        quiet,
+    } = command;
     set_threads(config.threads)?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
@@ -63,7 +67,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
     };
-    let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
+    let limits = BatchLimits {
+        sequences: config.batch_size,
+        tokens: config.batch_tokens,
+    };
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
     let programs = Programs::plan(&model, &backend, &steps, config, &data);
@@ -73,7 +80,6 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let fingerprint = fingerprint(config, &base)?;
     let info = delta_info(config, &base, spec.pooling, &data.targets);
     let write_delta = |values: &[f32]| delta(&info, &model, values).write(&output.delta());
-    let mut progress = Progress::training(quiet);
     let stop = stop_on_ctrl_c()?;
     let mut run = Run {
         backend: &mut backend,
@@ -82,22 +88,27 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         train: &data.train,
         program: &programs.train,
         dev: match (&data.dev, &programs.dev) {
-            (Some(dev), Some(program)) => {
-                Some(Dev { dataset: &dev.dataset, batches: &dev.batches, program })
-            }
+            (Some(dev), Some(program)) => Some(Dev {
+                dataset: &dev.dataset,
+                batches: &dev.batches,
+                program,
+            }),
             _ => None,
         },
         output,
         fingerprint: &fingerprint,
         write_delta: &write_delta,
         stop: &stop,
-        progress: &mut progress,
+        quiet,
     };
 
     let checkpoint = output.checkpoint();
     let from = if resume && checkpoint.exists() {
         let from = Checkpoint::load(&checkpoint, &fingerprint, model.params.trainable())?;
-        say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
+        say(
+            quiet,
+            format_args!("going on after step {} of {}", from.step, steps.total),
+        );
         from
     } else {
         if resume {
@@ -117,8 +128,17 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             output.path().display()
         );
     }
-    let summary = Summary { config, model: &model, base: &base, output, outcome: &outcome };
-    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
+    let summary = Summary {
+        config,
+        model: &model,
+        base: &base,
+        output,
+        outcome: &outcome,
+    };
+    write_bytes_atomic(
+        &output.result(),
+        format!("{:#}\n", summary.json()).as_bytes(),
+    )?;
     print!("{}", summary.table());
     Ok(())
 }
@@ -162,14 +182,10 @@ impl Data {
         };
         let tokenize = |table: &Table| {
             let labels = targets.read(table)?;
-            let mut progress =
-                Progress::tokens("tokenizing", table.rows.len() as u64, quiet);
-            let counted = std::sync::atomic::AtomicU64::new(0);
-            let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, &|rows| {
-                counted.fetch_add(rows as u64, Ordering::Relaxed);
-            })?;
-            progress.add(counted.into_inner());
-            progress.finish();
+            let counter = Counter::new("tokenizing", Some(table.rows.len() as u64), quiet);
+            let (dataset, counts) =
+                Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))?;
+            drop(counter);
             say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
             anyhow::Ok(dataset)
         };
@@ -178,13 +194,19 @@ impl Data {
             None => None,
             Some(table) => {
                 let dataset = tokenize(&table)?;
-                let limits =
-                    BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
+                let limits = BatchLimits {
+                    sequences: config.batch_size,
+                    tokens: config.batch_tokens,
+                };
                 let batches = evaluation_batches(&dataset.lengths(), limits)?;
                 Some(DevData { dataset, batches })
             }
         };
-        Ok(Self { targets, train, dev })
+        Ok(Self {
+            targets,
+            train,
+            dev,
+        })
     }
 }
 
@@ -258,16 +280,25 @@ fn say_head(config: &TrainConfig, base: &Base, pooling: PoolKind, quiet: bool) -
         _ => "",
     };
     match pooling {
-        PoolKind::Mean => say(quiet, format_args!("pooling: the mean over all tokens{why}")),
+        PoolKind::Mean => say(
+            quiet,
+            format_args!("pooling: the mean over all tokens{why}"),
+        ),
         PoolKind::Cls => say(quiet, format_args!("pooling: the first token{why}")),
     }
     let weights = Weights::open(&base.folder, base.config.family.prefix())?;
     let bert = base.config.family == crate::model::config::Family::Bert;
     if pooling == PoolKind::Cls && bert {
         if config.pooler == PoolerInit::Reinit {
-            say(quiet, "the pooler is drawn anew, as asked, and trains with the head");
+            say(
+                quiet,
+                "the pooler is drawn anew, as asked, and trains with the head",
+            );
         } else if !has_pooler(&weights) {
-            say(quiet, "the checkpoint has no pooler: a new one is drawn, and trains with the head");
+            say(
+                quiet,
+                "the checkpoint has no pooler: a new one is drawn, and trains with the head",
+            );
         }
     }
     Ok(())
@@ -318,10 +349,19 @@ fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
         .trained()
         .map(|p| {
             let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
-            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
+            (
+                p.name.clone(),
+                Tensor {
+                    shape: p.shape.clone(),
+                    data,
+                },
+            )
         })
         .collect();
-    Delta { info: info.clone(), tensors }
+    Delta {
+        info: info.clone(),
+        tensors,
+    }
 }
 
 /// The first Ctrl-C asks the run to stop after its step; the second ends the process at once.
@@ -349,9 +389,18 @@ struct Summary<'a> {
 
 impl Summary<'_> {
     fn json(&self) -> Value {
-        let Outcome { end, step, last, best, tokens, time } = self.outcome;
-        let last: Map<String, Value> =
-            last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
+        let Outcome {
+            end,
+            step,
+            last,
+            best,
+            tokens,
+            time,
+        } = self.outcome;
+        let last: Map<String, Value> = last
+            .iter()
+            .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
+            .collect();
         json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
@@ -366,28 +415,51 @@ impl Summary<'_> {
     }
 
     fn table(&self) -> TextTable {
-        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let Outcome {
+            end,
+            step,
+            last,
+            best,
+            tokens,
+            time,
+        } = self.outcome;
         let mut table = TextTable::new(["result", ""]);
-        let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+        let mut row = |name: &str, value: String| {
+            table.row([name.to_owned(), value]);
+        };
         row("model", self.base.folder.display().to_string());
-        row("method", match self.config.trained_biases() {
-            biases if biases.is_none() => "head".to_owned(),
-            biases => format!("bitfit, biases {biases}"),
-        });
-        row("trained parameters", self.model.params.trainable().to_string());
-        row("steps", match end {
-            End::OutOfPatience => format!("{step} (no better value for --patience evaluations)"),
-            _ => step.to_string(),
-        });
+        row(
+            "method",
+            match self.config.trained_biases() {
+                biases if biases.is_none() => "head".to_owned(),
+                biases => format!("bitfit, biases {biases}"),
+            },
+        );
+        row("trained parameters", grouped(self.model.params.trainable()));
+        row(
+            "steps",
+            match end {
+                End::OutOfPatience => {
+                    format!("{step} (no better value for --patience evaluations)")
+                }
+                _ => step.to_string(),
+            },
+        );
         if let Some((step, value)) = best {
-            row(&format!("best {}", self.config.metric), format!("{value:.4} at step {step}"));
+            row(
+                &format!("best {}", self.config.metric),
+                format!("{value:.4} at step {step}"),
+            );
         }
         for (metric, value) in last {
             row(&format!("last {metric}"), format!("{value:.4}"));
         }
         let seconds = time.as_secs_f64();
         if seconds > 0.0 {
-            row("training time", format!("{seconds:.1} s, {:.0} tokens/s", *tokens as f64 / seconds));
+            row(
+                "training time",
+                format!("{seconds:.1} s, {:.0} tokens/s", *tokens as f64 / seconds),
+            );
         }
         row("delta", size_of_file(&self.output.delta()));
         table

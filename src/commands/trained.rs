@@ -49,12 +49,20 @@ impl Trained {
             compute.quiet,
             format_args!("base {}, delta {}", base.folder.display(), path.display()),
         );
-        Ok(Self { info, targets, tokenizer, model, backend })
+        Ok(Self {
+            info,
+            targets,
+            tokenizer,
+            model,
+            backend,
+        })
     }
 
     /// Plans and allocates for batches of up to `limits`.
     pub fn prepare(&mut self, limits: Limits) -> Result<Program> {
-        let program = self.model.program(limits, self.backend.activation_bytes(), false);
+        let program = self
+            .model
+            .program(limits, self.backend.activation_bytes(), false);
         self.model.allocate(&mut self.backend, &[&program])?;
         Ok(program)
     }
@@ -81,10 +89,15 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
 /// # Errors
 /// When the delta belongs to another base, or holds other tensors than the model trains.
 pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> {
-    let trained: Vec<_> =
-        model.params.trained().map(|p| (p.name.clone(), p.shape.clone(), p.range)).collect();
-    let expected: Vec<_> =
-        trained.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+    let trained: Vec<_> = model
+        .params
+        .trained()
+        .map(|p| (p.name.clone(), p.shape.clone(), p.range))
+        .collect();
+    let expected: Vec<_> = trained
+        .iter()
+        .map(|(name, shape, _)| (name.clone(), shape.clone()))
+        .collect();
     delta.check(base_sha256, &expected)?;
     for (name, _, range) in trained {
         // `check` has just found each name with its shape.

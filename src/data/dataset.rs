@@ -116,3 +116,94 @@ impl Dataset {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::TokenizerOptions;
+    use proptest::prelude::*;
+
+    const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n";
+
+    fn tokenizer(offset: u32) -> TextTokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("vocab.txt"), VOCAB).unwrap();
+        let positions = Positions { offset };
+        let options = TokenizerOptions {
+            vocab_size: 8,
+            type_rows: 2,
+            max_len: 9,
+            positions,
+        };
+        TextTokenizer::load(folder.path(), options).unwrap()
+    }
+
+    fn row(text: &str, pair: Option<&str>) -> Row {
+        Row {
+            line: 1,
+            text: text.to_owned(),
+            text_pair: pair.map(str::to_owned),
+            label: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_packed_in_the_order_asked_for() {
+        let rows = [row("a b", None), row("c", Some("a b")), row("", None)];
+        let labels = Labels::Classes(vec![0, 1, 2]);
+        let (data, _) = Dataset::build(&rows, labels, &tokenizer(2), &|_| ()).unwrap();
+        assert_eq!(
+            (data.len(), data.tokens(), data.lengths()),
+            (3, 12, vec![4, 6, 2])
+        );
+        let expected = Batch {
+            ids: vec![2, 7, 3, 5, 6, 3, 2, 3, 2, 5, 6, 3],
+            type_ids: vec![0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+            positions: vec![2, 3, 4, 5, 6, 7, 2, 3, 2, 3, 4, 5],
+            cu_seqlens: vec![0, 6, 8, 12],
+            labels: Labels::Classes(vec![1, 2, 0]),
+        };
+        assert_eq!(data.batch(&[1, 2, 0]), expected);
+    }
+
+    #[test]
+    fn wrong_counts_are_refused() {
+        let build = |rows: &[Row], labels| {
+            Dataset::build(rows, labels, &tokenizer(0), &|_| ())
+                .err()
+                .unwrap()
+        };
+        assert!(build(&[], Labels::None).to_string().contains("no examples"));
+        let message = build(&[row("a", None)], Labels::Values(vec![0.0, 1.0])).to_string();
+        assert_eq!(message, "2 labels for 1 examples");
+    }
+
+    proptest! {
+        #[test]
+        fn unpacking_a_batch_gives_back_each_row(
+            texts in prop::collection::vec(("[a-c ]{0,12}", prop::option::of("[a-c ]{0,12}")), 1..12),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let rows: Vec<Row> = texts.iter().map(|(text, pair)| row(text, pair.as_deref())).collect();
+            let values = (0..rows.len()).map(|i| i as f32).collect();
+            let (data, _) = Dataset::build(&rows, Labels::Values(values), &tokenizer(0), &|_| ()).unwrap();
+            let picks: Vec<usize> = picks.iter().map(|pick| pick.index(rows.len())).collect();
+            let batch = data.batch(&picks);
+            prop_assert_eq!(batch.sequences(), picks.len());
+            prop_assert_eq!(batch.type_ids.len(), batch.tokens());
+            for (at, &pick) in picks.iter().enumerate() {
+                let span = batch.cu_seqlens[at] as usize..batch.cu_seqlens[at + 1] as usize;
+                prop_assert_eq!(&batch.ids[span.clone()], data.ids(pick));
+                let ascending: Vec<u32> = (0..span.len() as u32).collect();
+                prop_assert_eq!(&batch.positions[span.clone()], &ascending[..]);
+                // Type 1 begins right after the first [SEP] of a pair.
+                let first_sep = data.ids(pick).iter().position(|&id| id == 3).unwrap();
+                let second = rows[pick].text_pair.as_ref().is_some_and(|t| !t.is_empty());
+                let types: Vec<u32> = (0..span.len()).map(|t| u32::from(second && t > first_sep)).collect();
+                prop_assert_eq!(&batch.type_ids[span], &types[..]);
+            }
+            let expected: Vec<f32> = picks.iter().map(|&pick| pick as f32).collect();
+            prop_assert_eq!(batch.labels, Labels::Values(expected));
+        }
+    }
+}

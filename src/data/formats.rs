@@ -57,6 +57,7 @@ pub struct Row {
     /// Line where the row begins, from 1.
     pub line: u64,
     pub text: String,
+    /// `None` or empty: a single text.
     pub text_pair: Option<String>,
     /// The label as written; `None` where labels were not asked for.
     pub label: Option<String>,
@@ -252,7 +253,7 @@ fn delimited_row(
 ) -> Result<Row> {
     if record.len() != width {
         bail!(
-            "{}: {} fields where the header has {width}",
+            "{}: {} field(s) where the header has {width}",
             place(name, line),
             record.len()
         );
@@ -315,11 +316,13 @@ fn jsonl_row(mut object: Value, keys: &Keys, line: u64, here: &str) -> Result<Ro
     Ok(Row {
         line,
         text: text(&keys.text, take(&keys.text)?)?,
-        text_pair: keys
-            .text_pair
-            .as_ref()
-            .map(|key| text(key, take(key)?))
-            .transpose()?,
+        text_pair: match &keys.text_pair {
+            None => None,
+            Some(key) => match take(key)? {
+                Value::Null => None,
+                value => Some(text(key, value)?),
+            },
+        },
         label: match &keys.label {
             None => None,
             Some(key) => Some(match take(key)? {
@@ -345,3 +348,7 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
+
+#[cfg(test)]
+#[path = "formats_tests.rs"]
+mod tests;

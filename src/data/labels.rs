@@ -9,6 +9,9 @@ use super::lines::place;
 use super::table::Table;
 use crate::batch::Labels;
 
+/// From this many on, classes that are decimal fractions are taken for regression targets.
+const MANY: usize = 20;
+
 /// The classes of a task: id to name and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassNames {
@@ -34,6 +37,17 @@ impl ClassNames {
             // "1" and "01" are one class.
             numbers.dedup();
             names = numbers.iter().map(i64::to_string).collect();
+        }
+        // Scores read as classes by mistake would train a head with a class for each value.
+        let fractions = || {
+            names.iter().all(|n| n.parse::<f64>().is_ok()) && names.iter().any(|n| n.contains('.'))
+        };
+        if names.len() > MANY && fractions() {
+            bail!(
+                "{}: {} different labels, all numbers with fractions; use --task regression",
+                table.name,
+                names.len()
+            );
         }
         if let [only] = names.as_slice() {
             bail!(
@@ -164,5 +178,140 @@ fn value_of(name: &str, row: &Row) -> Result<f32> {
             "{here}: the label {label:?} is not a number; for labels that are words use \
             --task classification"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table with the given labels on lines 2, 3, ...
+    fn table(labels: &[&str]) -> Table {
+        let row = |(i, label): (usize, &&str)| Row {
+            line: i as u64 + 2,
+            text: "t".to_owned(),
+            text_pair: None,
+            label: Some((*label).to_owned()),
+        };
+        Table {
+            name: "f.tsv".to_owned(),
+            rows: labels.iter().enumerate().map(row).collect(),
+        }
+    }
+
+    fn names(labels: &[&str]) -> Vec<String> {
+        ClassNames::from_table(&table(labels))
+            .unwrap()
+            .names()
+            .to_vec()
+    }
+
+    fn error(targets: &Targets, labels: &[&str]) -> String {
+        targets.read(&table(labels)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn integer_labels_sort_by_value_and_words_by_character() {
+        assert_eq!(names(&["10", "9", "-1", "9"]), ["-1", "9", "10"]);
+        assert_eq!(names(&["b", "a10", "a9", " b "]), ["a10", "a9", "b"]);
+        assert_eq!(names(&["1", "01", "0"]), ["0", "1"]);
+        assert_eq!(names(&["1", "yes"]), ["1", "yes"]);
+    }
+
+    #[test]
+    fn labels_become_the_ids_of_their_names() {
+        let labels = ["neutral", "entailment", "neutral", "contradiction"];
+        let targets = Targets::Classes(ClassNames::from_table(&table(&labels)).unwrap());
+        assert_eq!(
+            targets.read(&table(&labels)).unwrap(),
+            Labels::Classes(vec![2, 1, 2, 0])
+        );
+    }
+
+    #[test]
+    fn names_of_a_config_keep_their_order_and_may_be_given_by_number() {
+        let classes = ClassNames::from_names(vec!["POSITIVE".into(), "NEGATIVE".into()]).unwrap();
+        assert_eq!(classes.names(), ["POSITIVE", "NEGATIVE"]);
+        assert_eq!(
+            (classes.id("NEGATIVE"), classes.id("1"), classes.id("2")),
+            (Some(1), Some(1), None)
+        );
+        let numbered = ClassNames::from_names(vec!["1".into(), "2".into()]).unwrap();
+        assert_eq!(
+            (numbered.id("1"), numbered.id("02"), numbered.id("0")),
+            (Some(0), Some(1), None)
+        );
+        assert!(ClassNames::from_names(vec!["a".into(), "a".into()]).is_err());
+        assert!(ClassNames::from_names(vec!["a".into()]).is_err());
+    }
+
+    #[test]
+    fn a_label_unseen_in_training_is_reported_with_line_and_known_labels() {
+        let targets = Targets::Classes(ClassNames::from_table(&table(&["no", "yes"])).unwrap());
+        assert_eq!(
+            error(&targets, &["yes", "maybe"]),
+            "f.tsv:3: the label \"maybe\" is unknown; the task's labels are \"no\", \"yes\""
+        );
+    }
+
+    #[test]
+    fn many_known_labels_are_listed_in_part() {
+        let labels: Vec<String> = (0..30).map(|i| i.to_string()).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let targets = Targets::Classes(ClassNames::from_table(&table(&labels)).unwrap());
+        assert!(error(&targets, &["x"]).ends_with("\"19\" and 10 more"));
+    }
+
+    #[test]
+    fn one_class_only_and_empty_labels_are_refused() {
+        let message = ClassNames::from_table(&table(&["a", "a"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("every row has the label \"a\""),
+            "{message}"
+        );
+        let message = ClassNames::from_table(&table(&["a", " "]))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(message, "f.tsv:3: the label is empty");
+    }
+
+    #[test]
+    fn scores_taken_for_classes_are_refused() {
+        let labels: Vec<String> = (0..40).map(|i| format!("{}.5", i % 21)).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let message = ClassNames::from_table(&table(&labels))
+            .unwrap_err()
+            .to_string();
+        assert!(message.ends_with("use --task regression"), "{message}");
+        assert_eq!(names(&labels[..3]), ["0.5", "1.5", "2.5"]);
+    }
+
+    #[test]
+    fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
+        assert_eq!(
+            Targets::Values
+                .read(&table(&["1", "-2.5", "3e-1 "]))
+                .unwrap(),
+            Labels::Values(vec![1.0, -2.5, 0.3])
+        );
+        for infinite in ["nan", "inf", "-Infinity", "1e60"] {
+            let message = error(&Targets::Values, &["1", infinite]);
+            assert!(
+                message.starts_with("f.tsv:3: ") && message.contains("not a finite number"),
+                "{message}"
+            );
+        }
+        let message = error(&Targets::Values, &["good"]);
+        assert!(
+            message.starts_with("f.tsv:2: ") && message.ends_with("use --task classification"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn prediction_has_no_targets() {
+        assert_eq!(Targets::None.read(&table(&["a"])).unwrap(), Labels::None);
     }
 }

@@ -232,3 +232,7 @@ pub fn evaluation_batches(lengths: &[u32], limits: BatchLimits) -> Result<Batche
     order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     Ok(Batches::pack(order, lengths, limits))
 }
+
+#[cfg(test)]
+#[path = "sampler_tests.rs"]
+mod tests;

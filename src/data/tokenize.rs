@@ -32,6 +32,9 @@ impl Positions {
 pub struct TokenizerOptions {
     /// Rows of the model's embedding table (`vocab_size`).
     pub vocab_size: usize,
+    /// Rows of the model's token type table (`type_vocab_size`). With one row every token has type 0, as
+    /// RoBERTa's tokenizers have it whatever their template says.
+    pub type_rows: usize,
     /// Longest sequence in tokens, special tokens included; longer texts are cut.
     pub max_len: usize,
     pub positions: Positions,
@@ -104,9 +107,13 @@ impl TextTokenizer {
         }
         let context =
             |what: &str, e| anyhow!("{}: the tokenizer's form for {what}: {e}", folder.display());
-        let single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
+        let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
         // A form for pairs is needed only by pairs; encode() says when it is missing.
-        let pair = Template::probe(&inner, true).ok();
+        let mut pair = Template::probe(&inner, true).ok();
+        if options.type_rows <= 1 {
+            single.flatten_types();
+            pair.iter_mut().for_each(Template::flatten_types);
+        }
         let overhead = pair
             .as_ref()
             .map_or(0, Template::specials)
@@ -128,12 +135,6 @@ impl TextTokenizer {
 
     pub fn options(&self) -> TokenizerOptions {
         self.options
-    }
-
-    /// Largest token type that occurs: the model needs a type table of more rows than this.
-    pub fn max_type_id(&self) -> u32 {
-        let pair = self.pair.as_ref().map_or(0, Template::max_type);
-        self.single.max_type().max(pair)
     }
 
     /// Encodes rows on all threads of the current rayon pool; the result does not depend on their number.
@@ -170,7 +171,9 @@ impl TextTokenizer {
             encoding.map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
         };
         let first = words(&row.text)?;
-        let second = row.text_pair.as_deref().map(words).transpose()?;
+        // An empty partner is no partner, so that one file can hold pairs and single texts.
+        let partner = row.text_pair.as_deref().filter(|text| !text.is_empty());
+        let second = partner.map(words).transpose()?;
         let template = match (&second, &self.pair) {
             (None, _) => &self.single,
             (Some(_), Some(pair)) => pair,
@@ -301,8 +304,8 @@ impl Template {
             .count()
     }
 
-    fn max_type(&self) -> u32 {
-        self.parts.last().map_or(0, |part| part.type_id)
+    fn flatten_types(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.type_id = 0);
     }
 
     /// Appends one finished sequence.

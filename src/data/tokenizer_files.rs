@@ -136,7 +136,7 @@ fn byte_level_bpe(folder: &Path, config: &Config) -> Result<Tokenizer> {
     let name = folder.join("vocab.json");
     let name = name.display();
     let (vocab, merges) = BPE::read_file(&path("vocab.json"), &path("merges.txt"))
-        .map_err(|e| anyhow!("{name} and merges.txt: {e}"))?;
+        .map_err(|e| anyhow!("{name} with merges.txt: {e}"))?;
     let [unk, sep, pad, cls, mask] = [
         config.token("unk_token", "<unk>"),
         config.token("sep_token", "</s>"),
@@ -153,7 +153,7 @@ fn byte_level_bpe(folder: &Path, config: &Config) -> Result<Tokenizer> {
     let (cls_id, sep_id) = (id(&cls)?, id(&sep)?);
     let space = config.flag("add_prefix_space").unwrap_or(false);
     let model = BPE::builder().vocab_and_merges(vocab, merges).build();
-    let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("{name}: {e}"))?);
+    let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("{name} with merges.txt: {e}"))?);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(space)));
     let template = RobertaProcessing::new((sep.clone(), sep_id), (cls.clone(), cls_id))
         .add_prefix_space(space);

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Dropout, HeadWeight, Norm, PoolKind, WeightId};
 use crate::biases::{BiasSelection, Component};
 use crate::error::UsageError;
 use crate::rng::{Purpose, Stream};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::path::Path;
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
@@ -450,17 +450,4 @@ impl<B: Backend> Loader<'_, B> {
 /// Whether a BERT checkpoint has the pooler of `BertModel`.
 pub fn has_pooler(weights: &Weights) -> bool {
     weights.has("pooler.dense.weight")
-}
-
-/// Checks that token types of the data fit the model.
-///
-/// # Errors
-/// When the tokenizer uses a segment that the model has no embedding for.
-pub fn check_type_ids(config: &ModelConfig, max_type_id: u32) -> Result<()> {
-    ensure!(
-        (max_type_id as usize) < config.type_vocab,
-        "the tokenizer gives token type {max_type_id}, but the model has {} (type_vocab_size)",
-        config.type_vocab
-    );
-    Ok(())
 }

@@ -14,8 +14,17 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 /// What a killed run resumes from.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 
+/// How a finished run ended, as one JSON object.
+pub const RESULT_FILE: &str = "result.json";
+
 /// The files whose presence means that a run has used a folder.
-const OF_A_RUN: [&str; 4] = [SETTINGS_FILE, DELTA_FILE, METRICS_FILE, CHECKPOINT_FILE];
+const OF_A_RUN: [&str; 5] = [
+    SETTINGS_FILE,
+    DELTA_FILE,
+    METRICS_FILE,
+    CHECKPOINT_FILE,
+    RESULT_FILE,
+];
 
 /// A run's output folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +86,10 @@ impl OutputFolder {
 
     pub fn metrics(&self) -> PathBuf {
         self.path.join(METRICS_FILE)
+    }
+
+    pub fn result(&self) -> PathBuf {
+        self.path.join(RESULT_FILE)
     }
 
     pub fn checkpoint(&self) -> PathBuf {

@@ -33,7 +33,8 @@ pub struct Run<'a, B: Backend> {
     pub write_delta: &'a dyn Fn(&[f32]) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
-    pub progress: &'a mut Progress,
+    /// Show no progress.
+    pub quiet: bool,
 }
 
 /// The rows a run evaluates on.
@@ -93,8 +94,12 @@ impl<B: Backend> Run<'_, B> {
         self.restore(&state)?;
         let mut log = JsonLines::resume(&self.output.metrics(), state.metrics_len)?;
         let total = steps.total;
-        let schedule =
-            Schedule::new(self.config.schedule, self.config.lr, self.config.warmup, total);
+        let schedule = Schedule::new(
+            self.config.schedule,
+            self.config.lr,
+            self.config.warmup,
+            total,
+        );
         let mut outcome = Outcome {
             end: End::Finished,
             step: state.step,
@@ -103,7 +108,7 @@ impl<B: Backend> Run<'_, B> {
             tokens: 0,
             time: Duration::ZERO,
         };
-        self.progress.start(state.step, total);
+        let mut progress = Progress::new(total, state.step, self.quiet);
 
         while let Some(step) = steps.at(position(&state)) {
             if self.out_of_patience(&state) {
@@ -132,16 +137,16 @@ impl<B: Backend> Run<'_, B> {
                 tokens: state.tokens,
                 tokens_per_s,
             })?;
-            self.progress.step(state.step, report.loss, tokens as u64);
+            progress.step(state.step, f64::from(report.loss), tokens_per_s);
 
             let done = state.step == total;
             let due = |every: Option<u64>| match every {
-                Some(every) => state.step.is_multiple_of(every) || done,
+                Some(every) => step.after.step.is_multiple_of(every) || done,
                 None => step.ends_epoch || done,
             };
             let evaluate = self.dev.is_some() && due(self.config.eval_steps);
             if evaluate {
-                outcome.last = self.evaluate(&mut state, &mut log)?;
+                outcome.last = self.evaluate(&mut state, &mut log, &progress)?;
             }
             let stopped = self.stop.load(Ordering::Relaxed);
             let save = match self.config.save_steps {
@@ -162,7 +167,7 @@ impl<B: Backend> Run<'_, B> {
         if outcome.end != End::Interrupted && state.best.is_none() {
             (self.write_delta)(&self.trainables(Slot::Value)?)?;
         }
-        self.progress.finish();
+        progress.finish();
         Ok(outcome)
     }
 
@@ -185,11 +190,15 @@ impl<B: Backend> Run<'_, B> {
         for (i, rows) in step.batches.iter().enumerate() {
             let batch = self.train.batch(rows);
             tokens += batch.tokens();
-            let key = DropoutKey { seed: self.config.seed, step: step.first_batch + i as u64 };
+            let key = DropoutKey {
+                seed: self.config.seed,
+                step: step.first_batch + i as u64,
+            };
             self.backend.set_batch(&batch, key)?;
             self.model.forward(self.backend, self.program, None)?;
             let weight = 1.0 / sequences as f32;
-            self.model.loss(self.backend, self.program, self.config.task.loss(), weight)?;
+            self.model
+                .loss(self.backend, self.program, self.config.task.loss(), weight)?;
             self.model.backward(self.backend, self.program)?;
         }
         self.backend.adamw(AdamW {
@@ -204,24 +213,53 @@ impl<B: Backend> Run<'_, B> {
         Ok((self.backend.step_report()?, tokens))
     }
 
-    fn evaluate(&mut self, state: &mut Checkpoint, log: &mut JsonLines) -> Result<Scores> {
-        let Some(dev) = &self.dev else { return Ok(Scores::new()) };
+    fn evaluate(
+        &mut self,
+        state: &mut Checkpoint,
+        log: &mut JsonLines,
+        progress: &Progress,
+    ) -> Result<Scores> {
+        let Some(dev) = &self.dev else {
+            return Ok(Scores::new());
+        };
         let outputs = self.model.head.outputs();
-        let logits =
-            logits(self.backend, self.model, dev.program, dev.dataset, dev.batches, |_| {})?;
+        let logits = logits(
+            self.backend,
+            self.model,
+            dev.program,
+            dev.dataset,
+            dev.batches,
+            |_| {},
+        )?;
         let scores = score(&logits, outputs, dev.dataset.labels());
-        let record: Map<String, Value> =
-            scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
+        let record: Map<String, Value> = scores
+            .iter()
+            .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
+            .collect();
         log.append(&json!({ "step": state.step, "eval": record }))?;
 
         let metric = self.config.metric;
-        let value = value_of(&scores, metric).with_context(|| format!("no {metric} was measured"))?;
+        let value =
+            value_of(&scores, metric).with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
-        self.progress.evaluation(state.step, &scores, metric, improved);
+        let figures: Vec<_> = scores
+            .iter()
+            .map(|(m, value)| format!("{m} {value:.4}"))
+            .collect();
+        let mark = if improved { "  (best so far)" } else { "" };
+        progress.note(&format!(
+            "step {}: dev {}{mark}",
+            state.step,
+            figures.join("  ")
+        ));
         if improved {
             let trainables = self.trainables(Slot::Value)?;
             (self.write_delta)(&trainables)?;
-            state.best = Some(Best { value, step: state.step, trainables });
+            state.best = Some(Best {
+                value,
+                step: state.step,
+                trainables,
+            });
             state.evaluations_without_gain = 0;
         } else {
             state.evaluations_without_gain += 1;
@@ -230,7 +268,9 @@ impl<B: Backend> Run<'_, B> {
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {
-        self.config.patience.is_some_and(|patience| state.evaluations_without_gain >= patience)
+        self.config
+            .patience
+            .is_some_and(|patience| state.evaluations_without_gain >= patience)
     }
 
     fn save(&self, state: &mut Checkpoint, log: &mut JsonLines) -> Result<()> {
@@ -244,19 +284,30 @@ impl<B: Backend> Run<'_, B> {
 
     fn restore(&mut self, state: &Checkpoint) -> Result<()> {
         let range = self.model.params.trained_range();
-        self.backend.write_params(Slot::Value, range, &state.trainables)?;
-        self.backend.write_params(Slot::Moment1, range, &state.first_moment)?;
-        self.backend.write_params(Slot::Moment2, range, &state.second_moment)
+        self.backend
+            .write_params(Slot::Value, range, &state.trainables)?;
+        self.backend
+            .write_params(Slot::Moment1, range, &state.first_moment)?;
+        self.backend
+            .write_params(Slot::Moment2, range, &state.second_moment)
     }
 
     fn trainables(&self, slot: Slot) -> Result<Vec<f32>> {
-        self.backend.read_params(slot, self.model.params.trained_range())
+        self.backend
+            .read_params(slot, self.model.params.trained_range())
     }
 
     fn diverged(&self, step: &Step, report: &StepReport) -> String {
-        let what = if report.loss.is_finite() { "gradient" } else { "loss" };
+        let what = if report.loss.is_finite() {
+            "gradient"
+        } else {
+            "loss"
+        };
         let kept = if self.output.checkpoint().exists() {
-            format!("the last good checkpoint is kept in {}", self.output.path().display())
+            format!(
+                "the last good checkpoint is kept in {}",
+                self.output.path().display()
+            )
         } else {
             "no checkpoint had been saved yet".to_owned()
         };
@@ -269,10 +320,17 @@ impl<B: Backend> Run<'_, B> {
 }
 
 fn position(state: &Checkpoint) -> Position {
-    Position { step: state.step, epoch: state.epoch, batch: state.batches_in_epoch }
+    Position {
+        step: state.step,
+        epoch: state.epoch,
+        batch: state.batches_in_epoch,
+    }
 }
 
 /// A measure among scores.
 pub fn value_of(scores: &Scores, metric: Metric) -> Option<f64> {
-    scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
+    scores
+        .iter()
+        .find(|(m, _)| *m == metric)
+        .map(|&(_, value)| value)
 }

@@ -1,0 +1,40 @@
+//! A bar on the terminal for work that is counted in rows or tokens.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Shown while it lives; nothing where standard error is no terminal.
+pub struct Counter(ProgressBar);
+
+impl Counter {
+    /// `total` is `None` for a stream of unknown length.
+    pub fn new(what: &'static str, total: Option<u64>, quiet: bool) -> Self {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(total, target).with_prefix(what);
+        let template = match total {
+            Some(_) => "{prefix} {wide_bar} {human_pos}/{human_len}  {per_sec}  ETA {eta}",
+            None => "{prefix} {spinner} {human_pos}  {per_sec}",
+        };
+        // The templates are constants; a bar without a style is still a bar.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// From any thread.
+    pub fn add(&self, n: usize) {
+        self.0.inc(n as u64);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,216 @@
+//! `bitfit inspect`: a model's parameters by component, or how far a delta moved each bias.
+
+use super::base::Base;
+use crate::biases::{BiasSelection, Component};
+use crate::cli::InspectArgs;
+use crate::delta::Delta;
+use crate::model::config::{Family, ModelConfig};
+use crate::model::weights::Weights;
+use crate::table::{TextTable, grouped};
+use crate::train::output::delta_path;
+use anyhow::{Context, Result};
+
+pub fn run(args: &InspectArgs) -> Result<()> {
+    match &args.delta {
+        Some(path) => delta(&delta_path(path), args.model.as_deref()),
+        None => model(args.model.as_deref().unwrap_or_default(), &args.biases),
+    }
+}
+
+/// Every parameter of a checkpoint by component, and the share that trains.
+fn model(name: &str, biases: &BiasSelection) -> Result<()> {
+    let base = Base::open(name, true)?;
+    let config = &base.config;
+    biases.validate(config.layers)?;
+    let weights = Weights::open(&base.folder, config.family.prefix())?;
+    let list = weights.list();
+    let size = |shape: &[usize]| shape.iter().product::<usize>();
+    // Position ids are numbers, not parameters.
+    let list: Vec<_> = list
+        .into_iter()
+        .filter(|(name, ..)| !name.ends_with("position_ids"))
+        .collect();
+    let total: usize = list
+        .iter()
+        .filter(|(_, _, inside)| *inside)
+        .map(|(_, shape, _)| size(shape))
+        .sum();
+
+    let mut table = TextTable::new(["component", "symbol", "parameters", "share", "trains"]);
+    let percent = |n: usize| format!("{:.4} %", 100.0 * n as f64 / total as f64);
+    let mut row = |name: &str, symbol: &str, n: usize, trains: usize| {
+        table.row([
+            name.to_owned(),
+            symbol.to_owned(),
+            grouped(n),
+            percent(n),
+            if trains == 0 {
+                "-".to_owned()
+            } else {
+                grouped(trains)
+            },
+        ]);
+    };
+    let mut trained = 0;
+    for component in Component::ALL {
+        let (n, trains) = counts(component, config, &weights, biases);
+        if n > 0 {
+            row(component.name(), component.symbol(), n, trains);
+            trained += trains;
+        }
+    }
+    for (group, matches) in GROUPS {
+        let n: usize = list
+            .iter()
+            .filter(|(name, _, inside)| *inside && matches(name))
+            .map(|(_, shape, _)| size(shape))
+            .sum();
+        if n > 0 {
+            row(group, "", n, 0);
+        }
+    }
+    row("all of the encoder", "", total, trained);
+    println!(
+        "{}: {}, {} layers of {} ({} heads), sha256 {}",
+        base.folder.display(),
+        config.model_type,
+        config.layers,
+        config.hidden,
+        config.heads,
+        base.sha256
+    );
+    print!("{table}");
+    println!(
+        "--biases {biases} trains {} of {} encoder parameters, {}",
+        grouped(trained),
+        grouped(total),
+        percent(trained)
+    );
+    let other: usize = list
+        .iter()
+        .filter(|(_, _, inside)| !inside)
+        .map(|(_, shape, _)| size(shape))
+        .sum();
+    if other > 0 {
+        println!("the file also holds {other} parameters of other heads, which are not used");
+    }
+    Ok(())
+}
+
+type Group = (&'static str, fn(&str) -> bool);
+
+/// The parameters that are not biases.
+const GROUPS: [Group; 4] = [
+    ("embedding tables", |n| {
+        n.contains("embeddings.") && n.ends_with("embeddings.weight")
+    }),
+    ("LayerNorm gains", |n| {
+        n.ends_with("LayerNorm.weight") || n.ends_with("LayerNorm.gamma")
+    }),
+    ("weight matrices of the layers", |n| {
+        n.contains("encoder.layer.") && n.ends_with(".weight") && !n.contains("LayerNorm")
+    }),
+    ("pooler matrix", |n| n.ends_with("pooler.dense.weight")),
+];
+
+/// Parameters of one kind of bias in this model, and how many of them train.
+fn counts(
+    component: Component,
+    config: &ModelConfig,
+    weights: &Weights,
+    biases: &BiasSelection,
+) -> (usize, usize) {
+    let width = component.width(config.hidden, config.intermediate);
+    if component.per_layer() {
+        let layers = (0..config.layers)
+            .filter(|&i| biases.selects(component, Some(i)))
+            .count();
+        return (config.layers * width, layers * width);
+    }
+    if !weights.has(&format!("{}.bias", component.module()))
+        && !weights.has(&format!("{}.beta", component.module()))
+    {
+        return (0, 0);
+    }
+    // RoBERTa's head takes the place of a pooler that the file may hold.
+    let used = component != Component::Pooler || config.family == Family::Bert;
+    (
+        width,
+        if used && biases.selects(component, None) {
+            width
+        } else {
+            0
+        },
+    )
+}
+
+/// Mean |Δb| by layer and component.
+fn delta(path: &std::path::Path, model: Option<&str>) -> Result<()> {
+    let delta = Delta::read(path)?;
+    let base = Base::open(model.unwrap_or(&delta.info.settings.model), true)
+        .with_context(|| format!("the base model of {}", path.display()))?;
+    let prefix = base.config.family.prefix();
+    let mut spec_model = {
+        use super::trained::{task_spec, weight_type};
+        use crate::backend::cpu::CpuBackend;
+        let mut backend = CpuBackend::new(weight_type(delta.info.settings.weights));
+        crate::model::load::load(
+            &base.folder,
+            &base.config,
+            &task_spec(&delta.info),
+            &mut backend,
+        )?
+    };
+    let before = spec_model.params.initial().to_vec();
+    super::trained::apply(&delta, &base.sha256, &mut spec_model)
+        .with_context(|| format!("delta {}", path.display()))?;
+    let after = spec_model.params.initial();
+
+    let moved = |name: &str| -> Option<f64> {
+        let param = spec_model.params.trained().find(|p| p.name == name)?;
+        let range = param.range.offset..param.range.offset + param.range.len;
+        let sum: f64 = range
+            .clone()
+            .map(|i| f64::from(after[i] - before[i]).abs())
+            .sum();
+        Some(sum / param.range.len as f64)
+    };
+    let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
+
+    let info = &delta.info;
+    println!(
+        "{}: {} by {}, biases {}, trained on {}",
+        path.display(),
+        info.task,
+        info.method,
+        info.biases,
+        info.settings.model
+    );
+    if !info.labels.is_empty() {
+        println!("labels: {}", info.labels.join(", "));
+    }
+    println!("mean |Δb|:");
+    let kinds: Vec<Component> = Component::ALL
+        .into_iter()
+        .filter(|c| c.per_layer())
+        .collect();
+    let mut table = TextTable::new(std::iter::once("layer").chain(kinds.iter().map(|c| c.name())));
+    for layer in 0..base.config.layers {
+        let row = std::iter::once(layer.to_string())
+            .chain(kinds.iter().map(|c| {
+                cell(moved(&format!(
+                    "{prefix}encoder.layer.{layer}.{}.bias",
+                    c.module()
+                )))
+            }))
+            .collect::<Vec<_>>();
+        table.row(row);
+    }
+    print!("{table}");
+    for component in [Component::EmbeddingsLayerNorm, Component::Pooler] {
+        if let Some(value) = moved(&format!("{prefix}{}.bias", component.module())) {
+            println!("{component}: {value:.6}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! What the sampler promises: every row once an epoch, limits kept, the same batches whenever asked.
+
+use super::*;
+use proptest::prelude::*;
+
+const SHUFFLED: Order = Order::Shuffled { seed: 7 };
+
+fn sampler(lengths: &[u32], sequences: usize, tokens: Option<usize>, order: Order) -> Sampler {
+    Sampler::new(lengths.to_vec(), BatchLimits { sequences, tokens }, order).unwrap()
+}
+
+fn collected(batches: &Batches) -> Vec<Vec<usize>> {
+    batches.iter().map(<[usize]>::to_vec).collect()
+}
+
+#[test]
+fn file_order_fills_batches_and_keeps_the_rest() {
+    let sampler = sampler(&[1; 5], 2, None, Order::File);
+    assert_eq!(
+        collected(&sampler.epoch(0)),
+        [vec![0, 1], vec![2, 3], vec![4]]
+    );
+    assert_eq!(sampler.epoch(0), sampler.epoch(3));
+}
+
+#[test]
+fn a_batch_closes_at_whichever_limit_comes_first() {
+    let lengths = [4, 4, 2, 9, 1, 1, 1, 1];
+    let sampler = sampler(&lengths, 3, Some(8), Order::File);
+    assert_eq!(
+        collected(&sampler.epoch(0)),
+        [vec![0, 1], vec![2], vec![3], vec![4, 5, 6], vec![7]]
+    );
+}
+
+#[test]
+fn shuffled_epochs_differ_and_repeat_exactly() {
+    let first = sampler(&[3; 100], 8, None, SHUFFLED);
+    let resumed = sampler(&[3; 100], 8, None, SHUFFLED);
+    assert_ne!(first.epoch(0), first.epoch(1));
+    assert_ne!(
+        first.epoch(0),
+        sampler(&[3; 100], 8, None, Order::Shuffled { seed: 8 }).epoch(0)
+    );
+    assert_eq!(first.epoch(5).get(9), resumed.epoch(5).get(9));
+    assert_eq!(first.epoch(0).get(13), None);
+}
+
+#[test]
+fn the_order_of_a_seed_never_changes() {
+    // Held so that checkpoints of older versions resume on the same rows. The value was computed apart from this
+    // code, from the definitions of Philox, of the stream's counter and of Fisher-Yates.
+    let epoch = sampler(&[1; 8], 8, None, Order::Shuffled { seed: 42 }).epoch(1);
+    assert_eq!(epoch.get(0), Some(&[7, 4, 1, 0, 5, 6, 2, 3][..]));
+}
+
+#[test]
+fn a_run_by_batches_stops_inside_an_epoch() {
+    let sampler = sampler(&[2, 2, 2, 2, 5], 2, None, Order::File);
+    let plan = sampler.plan(Run::Batches(4));
+    assert_eq!((plan.batches, plan.epochs, plan.total_tokens), (4, 2, 17));
+    let plan = sampler.plan(Run::Batches(2));
+    assert_eq!(
+        (plan.max_tokens, plan.max_len),
+        (4, 2),
+        "the long row is not reached"
+    );
+    assert_eq!(sampler.plan(Run::Epochs(0)), Plan::default());
+}
+
+#[test]
+fn evaluation_goes_from_long_to_short_and_back_to_file_order() {
+    let lengths = [3, 9, 3, 5];
+    let batches = evaluation_batches(
+        &lengths,
+        BatchLimits {
+            sequences: 2,
+            tokens: None,
+        },
+    )
+    .unwrap();
+    assert_eq!(collected(&batches), [vec![1, 3], vec![0, 2]]);
+    assert_eq!(
+        batches.restore(&["b", "d", "a", "c"], 1).unwrap(),
+        ["a", "b", "c", "d"]
+    );
+    assert_eq!(
+        batches.restore(&[10, 11, 30, 31, 0, 1, 20, 21], 2).unwrap(),
+        [0, 1, 10, 11, 20, 21, 30, 31]
+    );
+    assert!(batches.restore(&[1, 2, 3], 1).is_err());
+}
+
+#[test]
+fn nothing_to_batch_and_limits_of_zero_are_refused() {
+    let limits = BatchLimits {
+        sequences: 1,
+        tokens: None,
+    };
+    assert!(Sampler::new(vec![], limits, Order::File).is_err());
+    assert!(evaluation_batches(&[], limits).is_err());
+    for limits in [
+        BatchLimits {
+            sequences: 0,
+            tokens: None,
+        },
+        BatchLimits {
+            sequences: 1,
+            tokens: Some(0),
+        },
+    ] {
+        assert!(Sampler::new(vec![1], limits, Order::File).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_row_occurs_once_an_epoch_within_the_limits(
+        lengths in prop::collection::vec(1u32..40, 1..80),
+        sequences in 1usize..12,
+        tokens in prop::option::of(1usize..100),
+        shuffle in any::<bool>(),
+        epoch in 0u64..5,
+    ) {
+        let order = if shuffle { SHUFFLED } else { Order::File };
+        let epoch = sampler(&lengths, sequences, tokens, order).epoch(epoch);
+        let mut seen: Vec<usize> = epoch.iter().flatten().copied().collect();
+        let in_order = seen.clone();
+        seen.sort_unstable();
+        prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+        let sum = |rows: &[usize]| rows.iter().map(|&row| lengths[row] as usize).sum::<usize>();
+        let most = tokens.unwrap_or(usize::MAX);
+        let mut at = 0;
+        for index in 0..epoch.len() {
+            let rows = epoch.get(index).unwrap();
+            prop_assert!(!rows.is_empty() && rows.len() <= sequences);
+            prop_assert!(sum(rows) <= most || rows.len() == 1);
+            at += rows.len();
+            // No batch closes early: the next row would not have fitted.
+            if let Some(&next) = in_order.get(at) {
+                prop_assert!(rows.len() == sequences || sum(rows) + lengths[next] as usize > most);
+            }
+        }
+    }
+
+    #[test]
+    fn the_plan_is_what_the_run_then_asks_for(
+        lengths in prop::collection::vec(1u32..40, 1..60),
+        sequences in 1usize..9,
+        tokens in prop::option::of(1usize..100),
+        shuffle in any::<bool>(),
+        run in prop_oneof![(1u64..5).prop_map(Run::Epochs), (1u64..60).prop_map(Run::Batches)],
+    ) {
+        let order = if shuffle { SHUFFLED } else { Order::File };
+        let sampler = sampler(&lengths, sequences, tokens, order);
+        let plan = sampler.plan(run);
+        let all: Vec<Vec<usize>> = (0..plan.epochs).flat_map(|epoch| collected(&sampler.epoch(epoch))).collect();
+        match run {
+            Run::Epochs(epochs) => prop_assert_eq!((plan.epochs, plan.batches), (epochs, all.len() as u64)),
+            Run::Batches(batches) => prop_assert_eq!(plan.batches, batches),
+        }
+        let taken = &all[..plan.batches as usize];
+        let tokens: Vec<usize> =
+            taken.iter().map(|rows| rows.iter().map(|&row| lengths[row] as usize).sum()).collect();
+        prop_assert_eq!(plan.max_tokens, *tokens.iter().max().unwrap());
+        prop_assert_eq!(plan.total_tokens, tokens.iter().sum::<usize>() as u64);
+        prop_assert_eq!(plan.max_sequences, taken.iter().map(Vec::len).max().unwrap());
+        prop_assert_eq!(plan.max_len, taken.iter().flatten().map(|&row| lengths[row] as usize).max().unwrap());
+    }
+}
