@@ -1,0 +1,181 @@
+//! Register allocation. PTX names a new register for nearly every value; sharing slots between values that are
+//! never live together keeps a warp's register file in the host's cache.
+//!
+//! Liveness is that of one thread. It holds for a warp too, because a write touches active lanes only.
+
+use super::flow;
+use super::ir::{Instr, Program, R};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+const NARROW: u32 = 128;
+const WIDE: u32 = 256;
+/// Above this many words of liveness sets every register gets a slot of its own.
+const MAX_SET_WORDS: usize = 1 << 25;
+
+fn uses(p: &Program, i: &Instr, mut f: impl FnMut(u32)) {
+    for r in [i.a, i.b, i.c] {
+        if r.is_reg() {
+            f(r.0);
+        }
+    }
+    let from = i.list as usize + usize::from(i.defs);
+    for r in &p.lists[from..from + usize::from(i.uses)] {
+        if r.is_reg() {
+            f(r.0);
+        }
+    }
+}
+
+fn defs(p: &Program, i: &Instr, mut f: impl FnMut(u32)) {
+    if i.d.is_reg() {
+        f(i.d.0);
+    }
+    for r in &p.lists[i.list as usize..i.list as usize + usize::from(i.defs)] {
+        if r.is_reg() {
+            f(r.0);
+        }
+    }
+}
+
+pub fn registers(p: &mut Program, wide: &[bool]) {
+    let intervals = intervals(p, wide.len());
+    let mut offset = vec![0u32; wide.len()];
+    let mut by_start: Vec<u32> = (0..wide.len() as u32)
+        .filter(|&v| intervals[v as usize].0 != u32::MAX)
+        .collect();
+    by_start.sort_by_key(|&v| intervals[v as usize].0);
+    let mut active = BinaryHeap::new();
+    let mut free: [Vec<u32>; 2] = Default::default();
+    let (mut next, mut live, mut most) = (0u32, 0u32, 0u32);
+    for v in by_start {
+        let (start, end) = intervals[v as usize];
+        while let Some(&Reverse((until, w))) = active.peek() {
+            if until > start {
+                break;
+            }
+            active.pop();
+            let w: u32 = w;
+            free[usize::from(wide[w as usize])].push(offset[w as usize]);
+            live -= 1 + u32::from(wide[w as usize]);
+        }
+        let is_wide = wide[v as usize];
+        offset[v as usize] = free[usize::from(is_wide)].pop().unwrap_or_else(|| {
+            let at = next;
+            next += if is_wide { WIDE } else { NARROW };
+            at
+        });
+        live += 1 + u32::from(is_wide);
+        most = most.max(live);
+        active.push(Reverse((end, v)));
+    }
+    p.register_bytes = next;
+    p.pressure = most;
+    let mut at = 0;
+    let consts: Vec<u32> = p
+        .consts
+        .iter()
+        .map(|c| {
+            let here = at;
+            at += if c.wide { WIDE } else { NARROW };
+            here
+        })
+        .collect();
+    p.const_bytes = at;
+    let place = |r: &mut R| {
+        if r.is_none() {
+            return;
+        }
+        *r = match r.is_const() {
+            true => R(consts[(r.0 & !R::CONST) as usize] | R::CONST),
+            false => R(offset[r.0 as usize]),
+        };
+    };
+    for i in &mut p.code {
+        for r in [&mut i.d, &mut i.a, &mut i.b, &mut i.c] {
+            place(r);
+        }
+    }
+    p.lists.iter_mut().for_each(place);
+}
+
+/// For each register the span of instructions over which it is live.
+fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
+    let mut spans = vec![(u32::MAX, 0u32); registers];
+    let mut cover = |v: u32, from: u32, to: u32| {
+        let span = &mut spans[v as usize];
+        span.0 = span.0.min(from);
+        span.1 = span.1.max(to);
+    };
+    let starts = flow::blocks(p);
+    let words = registers.div_ceil(64);
+    if starts.len().saturating_mul(words) > MAX_SET_WORDS {
+        let end = p.code.len() as u32 + 1;
+        for i in &p.code {
+            uses(p, i, |v| cover(v, 0, end));
+            defs(p, i, |v| cover(v, 0, end));
+        }
+        return spans;
+    }
+    let end_of = |b: usize| starts.get(b + 1).map_or(p.code.len(), |&n| n as usize);
+    let block_of = |pc: u32| starts.partition_point(|&s| s <= pc) - 1;
+    let mut read = vec![0u64; words * starts.len()];
+    let mut killed = vec![0u64; words * starts.len()];
+    let mut edges = Vec::new();
+    let mut out = Vec::new();
+    for b in 0..starts.len() {
+        let at = b * words;
+        for pc in starts[b] as usize..end_of(b) {
+            let i = &p.code[pc];
+            uses(p, i, |v| {
+                let (w, bit) = (at + v as usize / 64, 1 << (v % 64));
+                if killed[w] & bit == 0 {
+                    read[w] |= bit;
+                }
+            });
+            // A guarded write leaves the old value in some lanes: it ends nothing.
+            if i.guard.is_none() {
+                defs(p, i, |v| killed[at + v as usize / 64] |= 1 << (v % 64));
+            }
+        }
+        flow::successors(p, end_of(b) - 1, &mut out);
+        edges.push(out.iter().map(|&t| block_of(t)).collect::<Vec<_>>());
+    }
+    let mut live_in = read.clone();
+    let mut live_out = vec![0u64; words * starts.len()];
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for b in (0..starts.len()).rev() {
+            for &s in &edges[b] {
+                for w in 0..words {
+                    live_out[b * words + w] |= live_in[s * words + w];
+                }
+            }
+            for w in b * words..(b + 1) * words {
+                let new = read[w] | live_out[w] & !killed[w];
+                changed |= new != live_in[w];
+                live_in[w] = new;
+            }
+        }
+    }
+    for b in 0..starts.len() {
+        let (from, to) = (starts[b], end_of(b) as u32);
+        for w in 0..words {
+            let each = |mut bits: u64, mut f: Box<dyn FnMut(u32) + '_>| {
+                while bits != 0 {
+                    f(w as u32 * 64 + bits.trailing_zeros());
+                    bits &= bits - 1;
+                }
+            };
+            each(live_in[b * words + w], Box::new(|v| cover(v, from, from)));
+            each(live_out[b * words + w], Box::new(|v| cover(v, to, to)));
+        }
+        for pc in from..to {
+            let i = &p.code[pc as usize];
+            uses(p, i, |v| cover(v, pc, pc));
+            defs(p, i, |v| cover(v, pc, pc + 1));
+        }
+    }
+    spans
+}

@@ -1,0 +1,377 @@
+//! Copies: `cuMemcpy*`, one to three dimensions, blocking and in stream order.
+//!
+//! Host memory that is not page-locked behaves as its documentation allows at worst: a copy *to* the device takes the
+//! bytes at the call, a copy *from* the device arrives only when something waits for the stream. Page-locked
+//! memory is read and written when the copy's turn comes.
+
+use std::ffi::c_uint;
+use std::sync::Arc;
+
+use crate::MemoryError;
+
+use super::capture;
+use super::entry::api;
+use super::error::{Error, R};
+use super::queue::{Op, submit, submit_and_wait, synchronize_stream};
+use super::report;
+use super::state::{Driver, driver};
+use super::types::{DevicePtr, Handle, HostAddress, In, Memcpy2D, Memcpy3D};
+
+/// One end of a copy.
+#[derive(Clone, Debug)]
+pub enum Place {
+    Device(DevicePtr),
+    Host(HostAddress),
+    /// Host bytes taken at the call, rows packed.
+    Staged(Arc<[u8]>),
+}
+
+/// A copy of `depth` slices of `height` rows of `width` bytes.
+#[derive(Clone, Debug)]
+pub struct CopyOp {
+    pub from: Place,
+    pub to: Place,
+    /// Bytes from a row to the next, and from a slice to the next.
+    pub from_pitch: [usize; 2],
+    pub to_pitch: [usize; 2],
+    pub width: usize,
+    pub height: usize,
+    pub depth: usize,
+}
+
+impl CopyOp {
+    pub fn flat(to: Place, from: Place, bytes: usize) -> Self {
+        CopyOp {
+            from,
+            to,
+            from_pitch: [0; 2],
+            to_pitch: [0; 2],
+            width: bytes,
+            height: 1,
+            depth: 1,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0 || self.depth == 0
+    }
+
+    /// Runs the copy, row by row (contiguous rows together).
+    pub fn run(&self, driver: &Driver) -> R {
+        if self.is_empty() {
+            return Ok(());
+        }
+        for slice in 0..self.depth {
+            for row in 0..self.height {
+                let from = slice * self.from_pitch[1] + row * self.from_pitch[0];
+                let to = slice * self.to_pitch[1] + row * self.to_pitch[0];
+                self.row(driver, to, from)
+                    .map_err(|error| report::memory_fault("a queued copy", &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, driver: &Driver, to: usize, from: usize) -> Result<(), MemoryError> {
+        let memory = &driver.memory;
+        let width = self.width;
+        match (&self.to, &self.from) {
+            (Place::Device(d), Place::Device(s)) => {
+                memory.copy(d + to as u64, s + from as u64, width as u64)
+            }
+            (Place::Device(d), Place::Staged(bytes)) => {
+                memory.copy_from_host(d + to as u64, &bytes[from..from + width])
+            }
+            (Place::Device(d), Place::Host(s)) => {
+                // SAFETY: the caller of the copy promised `width` readable bytes a row until it has run.
+                let bytes = unsafe { HostAddress(s.0 + from).bytes(width) };
+                memory.copy_from_host(d + to as u64, bytes)
+            }
+            (Place::Host(d), Place::Device(s)) => {
+                // SAFETY: the caller of the copy promised `width` writable bytes a row until it has run.
+                let bytes = unsafe { HostAddress(d.0 + to).bytes_mut(width) };
+                memory.copy_to_host(bytes, s + from as u64)
+            }
+            (Place::Host(d), Place::Host(s)) => {
+                // SAFETY: both promises above; `copy` because the program may have given overlapping buffers.
+                unsafe { std::ptr::copy((s.0 + from) as *const u8, (d.0 + to) as *mut u8, width) };
+                Ok(())
+            }
+            (Place::Host(d), Place::Staged(bytes)) => {
+                // SAFETY: as for a copy from the device.
+                unsafe { HostAddress(d.0 + to).bytes_mut(width) }
+                    .copy_from_slice(&bytes[from..from + width]);
+                Ok(())
+            }
+            (Place::Staged(_), _) => Ok(()),
+        }
+    }
+
+    /// Checks device ends against their allocations: leaving one is an error of the call.
+    fn check(&self, driver: &Driver, name: &str) -> R {
+        for (place, pitch) in [(&self.from, self.from_pitch), (&self.to, self.to_pitch)] {
+            if self.height > 1 && pitch[0] < self.width {
+                return Err(report::refuse(
+                    Error::INVALID_VALUE,
+                    &format!("{name}: a pitch is less than the width"),
+                ));
+            }
+            let extent = (self.depth - 1) * pitch[1] + (self.height - 1) * pitch[0] + self.width;
+            match place {
+                Place::Device(address) => check_range(driver, name, *address, extent)?,
+                Place::Host(address) if address.0 == 0 => return Err(Error::INVALID_VALUE),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes pageable host bytes now.
+    fn stage(&mut self) {
+        let Place::Host(address) = self.from else {
+            return;
+        };
+        let mut bytes = Vec::with_capacity(self.width * self.height * self.depth);
+        for slice in 0..self.depth {
+            for row in 0..self.height {
+                let from = slice * self.from_pitch[1] + row * self.from_pitch[0];
+                // SAFETY: the caller of the copy promised `width` readable bytes a row.
+                bytes.extend_from_slice(unsafe { HostAddress(address.0 + from).bytes(self.width) });
+            }
+        }
+        self.from = Place::Staged(bytes.into());
+        self.from_pitch = [self.width, self.width * self.height];
+    }
+}
+
+/// Refuses a range that does not lie in one live allocation.
+pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize) -> R {
+    let holds = driver.memory.find(address).is_some_and(|found| {
+        address - found.base <= found.size && bytes as u64 <= found.size - (address - found.base)
+    });
+    if holds {
+        return Ok(());
+    }
+    let nearest = driver.memory.nearest(address);
+    let error = MemoryError::OutOfBounds {
+        address,
+        bytes: bytes as u64,
+        nearest,
+    };
+    Err(report::refuse(
+        Error::INVALID_VALUE,
+        &format!("{name}: {error}"),
+    ))
+}
+
+/// A unified address: memory that the device knows, else pageable host memory.
+fn unified(driver: &Driver, address: DevicePtr) -> Place {
+    match driver.memory.find(address) {
+        Some(_) => Place::Device(address),
+        // Device addresses lie where no host memory is, so a dangling one is recognised by its neighbours.
+        None if driver
+            .memory
+            .nearest(address)
+            .is_some_and(|n| address.abs_diff(n.base) < 1 << 32 && n.base >> 44 == 1) =>
+        {
+            Place::Device(address)
+        }
+        None => Place::Host(HostAddress(address as usize)),
+    }
+}
+
+/// The blocking form: in the legacy default stream, done at return.
+fn copy_now(name: &str, op: CopyOp) -> R {
+    let driver = driver()?;
+    driver.state().current()?;
+    if op.is_empty() {
+        return Ok(());
+    }
+    op.check(driver, name)?;
+    match (&op.from, &op.to) {
+        // Between device buffers even the blocking form does not wait (API synchronization behavior).
+        (Place::Device(_), Place::Device(_)) => submit(Handle::NULL, Op::Copy(op)),
+        _ => submit_and_wait(Handle::NULL, Op::Copy(op)),
+    }
+}
+
+/// The form in stream order.
+fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> R {
+    let driver = driver()?;
+    let (handle, capturing) = {
+        let mut state = driver.state();
+        let handle = state.stream(stream)?;
+        (handle, capture::capture_of(&state, handle)?.is_some())
+    };
+    if op.is_empty() {
+        return Ok(());
+    }
+    op.check(driver, name)?;
+    let pageable = |place: &Place| match place {
+        Place::Host(address) => !driver
+            .state()
+            .allocation(address.0 as u64)
+            .is_some_and(|(_, a)| a.is_host()),
+        _ => false,
+    };
+    if !capturing && pageable(&op.from) {
+        op.stage();
+    }
+    let wait = !capturing && driver.options.pageable_synchronous && pageable(&op.to);
+    submit(stream, Op::Copy(op))?;
+    if wait {
+        synchronize_stream(driver, handle)
+    } else {
+        Ok(())
+    }
+}
+
+fn host(address: usize) -> Place {
+    Place::Host(HostAddress(address))
+}
+
+/// `CU_MEMORYTYPE_HOST`, `_DEVICE`, `_UNIFIED`; arrays are not there.
+fn place(
+    driver: &Driver,
+    kind: c_uint,
+    on_host: usize,
+    on_device: DevicePtr,
+    offset: usize,
+) -> R<Place> {
+    match kind {
+        1 => Ok(host(on_host.wrapping_add(offset))),
+        2 => Ok(Place::Device(on_device.wrapping_add(offset as u64))),
+        4 => Ok(unified(driver, on_device.wrapping_add(offset as u64))),
+        _ => Err(report::refuse(
+            Error::NOT_SUPPORTED,
+            "copies to and from CUDA arrays",
+        )),
+    }
+}
+
+impl Memcpy3D {
+    pub fn op(&self) -> R<CopyOp> {
+        let driver = driver()?;
+        let pitch = |given: usize, height: usize| {
+            let row = if given == 0 { self.width } else { given };
+            [row, row * if height == 0 { self.height } else { height }]
+        };
+        let (from_pitch, to_pitch) = (
+            pitch(self.src_pitch, self.src_height),
+            pitch(self.dst_pitch, self.dst_height),
+        );
+        let from_offset = self.src_z * from_pitch[1] + self.src_y * from_pitch[0] + self.src_x;
+        let to_offset = self.dst_z * to_pitch[1] + self.dst_y * to_pitch[0] + self.dst_x;
+        Ok(CopyOp {
+            from: place(
+                driver,
+                self.src_type,
+                self.src_host,
+                self.src_device,
+                from_offset,
+            )?,
+            to: place(
+                driver,
+                self.dst_type,
+                self.dst_host,
+                self.dst_device,
+                to_offset,
+            )?,
+            from_pitch,
+            to_pitch,
+            width: self.width,
+            height: self.height,
+            depth: self.depth,
+        })
+    }
+}
+
+impl Memcpy2D {
+    fn op(&self) -> R<CopyOp> {
+        Memcpy3D {
+            src_x: self.src_x,
+            src_y: self.src_y,
+            src_type: self.src_type,
+            src_host: self.src_host,
+            src_device: self.src_device,
+            src_pitch: self.src_pitch,
+            dst_x: self.dst_x,
+            dst_y: self.dst_y,
+            dst_type: self.dst_type,
+            dst_host: self.dst_host,
+            dst_device: self.dst_device,
+            dst_pitch: self.dst_pitch,
+            width: self.width,
+            height: self.height,
+            depth: 1,
+            ..Default::default()
+        }
+        .op()
+    }
+}
+
+api! {
+    fn cuMemcpyHtoD_v2 | cuMemcpyHtoD_v2_ptds(to: DevicePtr, from: usize, bytes: usize) {
+        copy_now("cuMemcpyHtoD", CopyOp::flat(Place::Device(to), host(from), bytes))
+    }
+
+    fn cuMemcpyDtoH_v2 | cuMemcpyDtoH_v2_ptds(to: usize, from: DevicePtr, bytes: usize) {
+        copy_now("cuMemcpyDtoH", CopyOp::flat(host(to), Place::Device(from), bytes))
+    }
+
+    fn cuMemcpyDtoD_v2 | cuMemcpyDtoD_v2_ptds(to: DevicePtr, from: DevicePtr, bytes: usize) {
+        copy_now("cuMemcpyDtoD", CopyOp::flat(Place::Device(to), Place::Device(from), bytes))
+    }
+
+    fn cuMemcpy | cuMemcpy_ptds(to: DevicePtr, from: DevicePtr, bytes: usize) {
+        let driver = driver()?;
+        copy_now("cuMemcpy", CopyOp::flat(unified(driver, to), unified(driver, from), bytes))
+    }
+
+    fn cuMemcpyPeer | cuMemcpyPeer_ptds(to: DevicePtr, _to_context: Handle, from: DevicePtr, _from_context: Handle, bytes: usize) {
+        copy_now("cuMemcpyPeer", CopyOp::flat(Place::Device(to), Place::Device(from), bytes))
+    }
+
+    fn cuMemcpyHtoDAsync_v2 | cuMemcpyHtoDAsync_v2_ptsz(to: DevicePtr, from: usize, bytes: usize, stream: Handle) {
+        copy_later("cuMemcpyHtoDAsync", CopyOp::flat(Place::Device(to), host(from), bytes), stream)
+    }
+
+    fn cuMemcpyDtoHAsync_v2 | cuMemcpyDtoHAsync_v2_ptsz(to: usize, from: DevicePtr, bytes: usize, stream: Handle) {
+        copy_later("cuMemcpyDtoHAsync", CopyOp::flat(host(to), Place::Device(from), bytes), stream)
+    }
+
+    fn cuMemcpyDtoDAsync_v2 | cuMemcpyDtoDAsync_v2_ptsz(to: DevicePtr, from: DevicePtr, bytes: usize, stream: Handle) {
+        copy_later("cuMemcpyDtoDAsync", CopyOp::flat(Place::Device(to), Place::Device(from), bytes), stream)
+    }
+
+    fn cuMemcpyAsync | cuMemcpyAsync_ptsz(to: DevicePtr, from: DevicePtr, bytes: usize, stream: Handle) {
+        let driver = driver()?;
+        copy_later("cuMemcpyAsync", CopyOp::flat(unified(driver, to), unified(driver, from), bytes), stream)
+    }
+
+    fn cuMemcpyPeerAsync | cuMemcpyPeerAsync_ptsz(
+        to: DevicePtr, _to_context: Handle, from: DevicePtr, _from_context: Handle, bytes: usize, stream: Handle,
+    ) {
+        copy_later("cuMemcpyPeerAsync", CopyOp::flat(Place::Device(to), Place::Device(from), bytes), stream)
+    }
+
+    fn cuMemcpy2D_v2 | cuMemcpy2D_v2_ptds(copy: In<Memcpy2D>) {
+        copy_now("cuMemcpy2D", copy.get()?.op()?)
+    }
+
+    fn cuMemcpy2DUnaligned_v2 | cuMemcpy2DUnaligned_v2_ptds(copy: In<Memcpy2D>) {
+        copy_now("cuMemcpy2DUnaligned", copy.get()?.op()?)
+    }
+
+    fn cuMemcpy2DAsync_v2 | cuMemcpy2DAsync_v2_ptsz(copy: In<Memcpy2D>, stream: Handle) {
+        copy_later("cuMemcpy2DAsync", copy.get()?.op()?, stream)
+    }
+
+    fn cuMemcpy3D_v2 | cuMemcpy3D_v2_ptds(copy: In<Memcpy3D>) {
+        copy_now("cuMemcpy3D", copy.get()?.op()?)
+    }
+
+    fn cuMemcpy3DAsync_v2 | cuMemcpy3DAsync_v2_ptsz(copy: In<Memcpy3D>, stream: Handle) {
+        copy_later("cuMemcpy3DAsync", copy.get()?.op()?, stream)
+    }
+}

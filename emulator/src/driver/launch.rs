@@ -1,0 +1,288 @@
+//! Kernel launches: limits checked, parameters copied, the launch queued.
+//!
+//! `kernelParams` is an array of pointers without a length; the kernel's own declarations say how many there
+//! must be and how large each is. The array and what it points to are read through the kernel where possible
+//! (`process_vm_readv`), so that a launch with too few parameters is a report and not a crash of the host.
+
+use std::ffi::{c_int, c_uint};
+use std::sync::Arc;
+
+use crate::{Kernel, Launch};
+
+use super::entry::api;
+use super::error::{Error, R};
+use super::host;
+use super::queue::{KernelOp, Op, submit};
+use super::report;
+use super::state::{Driver, driver};
+use super::types::{Handle, In, LaunchAttribute, LaunchConfig};
+
+/// Grid, block and dynamic shared memory of a launch.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+}
+
+/// Everything that a launch needs, checked.
+pub fn prepare(function: Handle, shape: Shape, params: usize, extra: usize) -> R<KernelOp> {
+    let driver = driver()?;
+    let (kernel, max_dynamic) = {
+        let mut state = driver.state();
+        state.current()?;
+        let function = state.function(function)?;
+        (function.kernel.clone(), function.max_dynamic_shared)
+    };
+    check_shape(driver, &kernel, shape, max_dynamic)?;
+    let params = match (params, extra) {
+        (0, 0) if kernel.params.is_empty() => vec![],
+        (0, 0) => {
+            return Err(refuse(
+                &kernel,
+                &format!("no parameters given, {} declared", kernel.params.len()),
+            ));
+        }
+        (list, 0) => from_list(&kernel, list)?,
+        (0, extra) => from_extra(&kernel, extra)?,
+        _ => return Err(refuse(&kernel, "kernelParams and extra are both given")),
+    };
+    let launch = Launch {
+        grid: shape.grid,
+        block: shape.block,
+        dynamic_shared: shape.shared,
+        params,
+    };
+    Ok(KernelOp {
+        function,
+        kernel,
+        launch,
+    })
+}
+
+fn refuse(kernel: &Kernel, text: &str) -> Error {
+    report::refuse(
+        Error::INVALID_VALUE,
+        &format!("launch of {}: {text}", kernel.name),
+    )
+}
+
+fn check_shape(driver: &Driver, kernel: &Kernel, shape: Shape, max_dynamic: u32) -> R {
+    let config = &driver.config;
+    let (grid, block) = (shape.grid, shape.block);
+    if grid.contains(&0) || block.contains(&0) {
+        return Err(refuse(
+            kernel,
+            &format!("grid {grid:?} or block {block:?} has a zero"),
+        ));
+    }
+    if grid
+        .iter()
+        .zip(config.max_grid)
+        .any(|(given, most)| *given > most)
+    {
+        return Err(refuse(
+            kernel,
+            &format!("grid {grid:?} is larger than {:?}", config.max_grid),
+        ));
+    }
+    let threads: u64 = block.iter().map(|n| u64::from(*n)).product();
+    if block
+        .iter()
+        .zip(config.max_block)
+        .any(|(given, most)| *given > most)
+        || threads > u64::from(config.max_threads_per_block)
+    {
+        let most = (config.max_block, config.max_threads_per_block);
+        return Err(refuse(
+            kernel,
+            &format!(
+                "block {block:?} is larger than {:?} or {} threads",
+                most.0, most.1
+            ),
+        ));
+    }
+    if let Some(required) = kernel.required_block.filter(|required| *required != block) {
+        return Err(refuse(
+            kernel,
+            &format!("block {block:?}, but the kernel declares .reqntid {required:?}"),
+        ));
+    }
+    if let Some(most) = kernel.max_threads.filter(|most| threads > u64::from(*most)) {
+        return Err(refuse(
+            kernel,
+            &format!("{threads} threads a block, but the kernel declares .maxntid {most}"),
+        ));
+    }
+    if shape.shared > max_dynamic {
+        let text = format!(
+            "{} bytes of dynamic shared memory, but only {max_dynamic} are allowed \
+             ({} static bytes; raise it with CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, at most {})",
+            shape.shared,
+            kernel.static_shared,
+            config
+                .shared_per_block_optin
+                .saturating_sub(kernel.static_shared),
+        );
+        return Err(refuse(kernel, &text));
+    }
+    if kernel.static_shared > config.shared_per_block {
+        let text = format!(
+            "{} bytes of static shared memory, at most {}",
+            kernel.static_shared, config.shared_per_block
+        );
+        return Err(refuse(kernel, &text));
+    }
+    Ok(())
+}
+
+/// The parameter block from `kernelParams`.
+fn from_list(kernel: &Kernel, list: usize) -> R<Vec<u8>> {
+    let count = kernel.params.len();
+    let mut pointers = vec![0u8; count * 8];
+    if !host::read(list, &mut pointers) {
+        return Err(refuse(
+            kernel,
+            &format!("wrong parameter count: kernelParams does not hold {count} pointers"),
+        ));
+    }
+    let mut block = vec![0; kernel.param_bytes as usize];
+    for (index, (param, pointer)) in kernel
+        .params
+        .iter()
+        .zip(pointers.chunks_exact(8))
+        .enumerate()
+    {
+        let address = pointer
+            .iter()
+            .rev()
+            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
+        let range = param.offset as usize..(param.offset + param.size) as usize;
+        let place = block.get_mut(range).ok_or(Error::INVALID_VALUE)?;
+        if address == 0 || !host::read(address, place) {
+            let text = format!(
+                "wrong parameter count: parameter {index} of {count} ({}, {} bytes) points to {address:#x}, which \
+                 cannot be read",
+                param.name, param.size
+            );
+            return Err(refuse(kernel, &text));
+        }
+    }
+    Ok(block)
+}
+
+/// The parameter block from `extra`: `CU_LAUNCH_PARAM_BUFFER_POINTER` (1), `…_SIZE` (2), `…_END` (0).
+fn from_extra(kernel: &Kernel, extra: usize) -> R<Vec<u8>> {
+    let word = |index: usize| -> R<usize> {
+        let mut bytes = [0; 8];
+        let readable = host::read(extra.wrapping_add(index * 8), &mut bytes);
+        if readable {
+            Ok(usize::from_ne_bytes(bytes))
+        } else {
+            Err(refuse(kernel, "extra cannot be read"))
+        }
+    };
+    let (mut buffer, mut size, mut at) = (0, None, 0);
+    loop {
+        match word(at)? {
+            0 => break,
+            1 => buffer = word(at + 1)?,
+            2 => {
+                let mut bytes = [0; 8];
+                if !host::read(word(at + 1)?, &mut bytes) {
+                    return Err(refuse(kernel, "extra: the size cannot be read"));
+                }
+                size = Some(usize::from_ne_bytes(bytes));
+            }
+            other => {
+                return Err(refuse(
+                    kernel,
+                    &format!("extra holds {other:#x}, which means nothing"),
+                ));
+            }
+        }
+        at += 2;
+    }
+    let declared = kernel.param_bytes as usize;
+    let given = size.unwrap_or(0);
+    // A C struct may end in padding.
+    if given < declared || given > declared.next_multiple_of(16) {
+        let text = format!("wrong parameter size: {given} bytes given, {declared} declared");
+        return Err(refuse(kernel, &text));
+    }
+    let mut block = vec![0; declared];
+    if !host::read(buffer, &mut block) {
+        return Err(refuse(kernel, "extra: the parameter buffer cannot be read"));
+    }
+    Ok(block)
+}
+
+fn launch(function: Handle, shape: Shape, stream: Handle, params: usize, extra: usize) -> R {
+    driver()?.state().stream(stream)?;
+    let op = prepare(function, shape, params, extra)?;
+    submit(stream, Op::Kernel(Arc::new(op)))
+}
+
+/// What a launch attribute asks for, where that changes what a kernel may do.
+fn check_attribute(attribute: &LaunchAttribute) -> R {
+    let refuse = |text: &str| {
+        Err(report::refuse(
+            Error::NOT_SUPPORTED,
+            &format!("cuLaunchKernelEx: {text}"),
+        ))
+    };
+    match attribute.id {
+        // Cache windows, synchronisation policy, cluster preference, priority, memory domains, carve-out, and
+        // programmatic serialisation (a permission to overlap, which running in order satisfies).
+        0 | 1 | 3 | 5 | 6 | 8 | 9 | 10 | 14 | 15 | 16 => Ok(()),
+        2 if attribute.value[0] == 0 => Ok(()),
+        2 => refuse("cooperative launches (grid-wide synchronisation)"),
+        4 | 11 if attribute.value[..3] == [1, 1, 1] => Ok(()),
+        4 | 11 => refuse("thread block clusters"),
+        7 | 12 => refuse("events that a kernel triggers"),
+        13 => refuse("graph nodes that are updated from the device"),
+        _ => refuse(&format!("launch attribute {}", attribute.id)),
+    }
+}
+
+api! {
+    fn cuLaunchKernel | cuLaunchKernel_ptsz(
+        function: Handle,
+        grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,
+        block_x: c_uint, block_y: c_uint, block_z: c_uint,
+        shared: c_uint, stream: Handle, params: usize, extra: usize,
+    ) {
+        let shape = Shape { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
+        launch(function, shape, stream, params, extra)
+    }
+
+    fn cuLaunchKernelEx | cuLaunchKernelEx_ptsz(config: In<LaunchConfig>, function: Handle, params: usize, extra: usize) {
+        let config = config.get()?;
+        for index in 0..config.attribute_count as usize {
+            let address = config.attributes + index * size_of::<LaunchAttribute>();
+            check_attribute(&In::<LaunchAttribute>::at_address(address).get()?)?;
+        }
+        let shape = Shape { grid: config.grid, block: config.block, shared: config.shared };
+        launch(function, shape, config.stream, params, extra)
+    }
+
+    fn cuLaunchCooperativeKernel | cuLaunchCooperativeKernel_ptsz(
+        _function: Handle,
+        _grid_x: c_uint, _grid_y: c_uint, _grid_z: c_uint,
+        _block_x: c_uint, _block_y: c_uint, _block_z: c_uint,
+        _shared: c_uint, _stream: Handle, _params: usize,
+    ) {
+        driver()?.state().current()?;
+        Err(report::refuse(Error::NOT_SUPPORTED, "cooperative launches (grid-wide synchronisation)"))
+    }
+
+    fn cuLaunch(function: Handle) {
+        let shape = Shape { grid: [1; 3], block: [1; 3], shared: 0 };
+        launch(function, shape, Handle::NULL, 0, 0)
+    }
+
+    fn cuFuncSetBlockShape(_function: Handle, _x: c_int, _y: c_int, _z: c_int) {
+        driver()?;
+        Err(report::refuse(Error::NOT_SUPPORTED, "launches in parts (cuFuncSetBlockShape, cuParamSet, cuLaunchGrid)"))
+    }
+}

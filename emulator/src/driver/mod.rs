@@ -1,0 +1,51 @@
+//! The CUDA driver API: the exported C functions, one file for each area.
+//!
+//! Semantics in short; the details are where the code is.
+//! - Handles are numbers that are looked up ([`types::Handle`]), so a wrong one is an error value.
+//! - Streams are queues; nothing runs before something waits for it ([`queue`]).
+//! - A failed check of a kernel becomes its context's sticky error: from then on every call in the context
+//!   returns it, until the context ends ([`state::Context::sticky`]). The report says what happened ([`report`]).
+//! - An error that concerns one call only, such as a launch that asks for too much, is returned and remarked on.
+
+mod capture;
+mod context;
+mod copy;
+mod device;
+mod entry;
+mod error;
+mod event;
+mod function;
+mod graph;
+mod host;
+mod launch;
+mod memory;
+mod memset;
+mod module;
+mod occupancy;
+mod options;
+mod pool;
+mod procs;
+mod queue;
+mod refused;
+mod report;
+mod state;
+mod stream;
+mod types;
+
+pub use capture::*;
+pub use context::*;
+pub use copy::*;
+pub use device::*;
+pub use error::*;
+pub use event::*;
+pub use function::*;
+pub use graph::*;
+pub use launch::*;
+pub use memory::*;
+pub use memset::*;
+pub use module::*;
+pub use occupancy::*;
+pub use pool::*;
+pub use procs::*;
+pub use stream::*;
+pub use types::*;

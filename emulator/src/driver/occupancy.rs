@@ -1,0 +1,144 @@
+//! Occupancy: how many blocks of a kernel fit an SM, by the limits that the device reports.
+
+use std::ffi::{c_int, c_uint};
+
+use crate::{DeviceConfig, Kernel};
+
+use super::device::RESERVED_SHARED;
+use super::entry::api;
+use super::error::{Error, R};
+use super::report;
+use super::state::driver;
+use super::types::{BlockToShared, Handle, In, LaunchConfig, Out};
+
+/// Registers are given to a warp in units of 256, shared memory to a block in units of 128 bytes.
+const REGISTER_UNIT: u32 = 256;
+const SHARED_UNIT: u32 = 128;
+
+/// Blocks of `threads` threads and `dynamic` bytes that are on one SM at a time.
+pub fn blocks_per_sm(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynamic: u32) -> u32 {
+    if threads == 0
+        || threads > config.max_threads_per_block
+        || kernel.max_threads.is_some_and(|most| threads > most)
+    {
+        return 0;
+    }
+    let warps = threads.div_ceil(32);
+    let registers = warps * (kernel.registers.clamp(16, 255) * 32).next_multiple_of(REGISTER_UNIT);
+    let shared = kernel.static_shared.saturating_add(dynamic);
+    if shared > config.shared_per_block_optin || registers > config.registers_per_block {
+        return 0;
+    }
+    let shared = (shared + RESERVED_SHARED).next_multiple_of(SHARED_UNIT);
+    config
+        .max_blocks_per_sm
+        .min(config.max_threads_per_sm / (warps * 32))
+        .min(config.registers_per_sm / registers)
+        .min(config.shared_per_sm / shared)
+}
+
+fn kernel(function: Handle) -> R<std::sync::Arc<Kernel>> {
+    Ok(driver()?.state().function(function)?.kernel.clone())
+}
+
+fn active_blocks(out: &Out<c_int>, function: Handle, block: c_int, dynamic: usize) -> R {
+    let block = u32::try_from(block)
+        .ok()
+        .filter(|block| *block > 0)
+        .ok_or(Error::INVALID_VALUE)?;
+    let dynamic = u32::try_from(dynamic).unwrap_or(u32::MAX);
+    out.set(blocks_per_sm(&driver()?.config, &*kernel(function)?, block, dynamic) as c_int)
+}
+
+fn best_block(
+    grid: &Out<c_int>,
+    block: &Out<c_int>,
+    function: Handle,
+    shared_of: BlockToShared,
+    dynamic: usize,
+    limit: c_int,
+) -> R {
+    let config = &driver()?.config;
+    let kernel = kernel(function)?;
+    let most = kernel
+        .max_threads
+        .unwrap_or(config.max_threads_per_block)
+        .min(config.max_threads_per_block);
+    let most = if limit > 0 {
+        most.min(limit as u32)
+    } else {
+        most
+    };
+    let mut best = (0, 0, 0);
+    for threads in (1..=most.div_ceil(32))
+        .rev()
+        .map(|warps| (warps * 32).min(most))
+    {
+        let shared = match shared_of {
+            // SAFETY: the program gave this function to be called with a block size.
+            Some(function) => unsafe { function(threads as c_int) },
+            None => dynamic,
+        };
+        let blocks = blocks_per_sm(
+            config,
+            &kernel,
+            threads,
+            u32::try_from(shared).unwrap_or(u32::MAX),
+        );
+        // The largest block wins a tie.
+        if blocks * threads > best.0 {
+            best = (blocks * threads, blocks, threads);
+        }
+    }
+    grid.set((best.1 * config.sm_count) as c_int)?;
+    block.set(best.2 as c_int)
+}
+
+api! {
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        out: Out<c_int>, function: Handle, block: c_int, dynamic: usize,
+    ) {
+        active_blocks(&out, function, block, dynamic)
+    }
+
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+        out: Out<c_int>, function: Handle, block: c_int, dynamic: usize, _flags: c_uint,
+    ) {
+        active_blocks(&out, function, block, dynamic)
+    }
+
+    fn cuOccupancyMaxPotentialBlockSize(
+        grid: Out<c_int>, block: Out<c_int>, function: Handle, shared_of: BlockToShared, dynamic: usize, limit: c_int,
+    ) {
+        best_block(&grid, &block, function, shared_of, dynamic, limit)
+    }
+
+    fn cuOccupancyMaxPotentialBlockSizeWithFlags(
+        grid: Out<c_int>, block: Out<c_int>, function: Handle, shared_of: BlockToShared, dynamic: usize, limit: c_int,
+        _flags: c_uint,
+    ) {
+        best_block(&grid, &block, function, shared_of, dynamic, limit)
+    }
+
+    fn cuOccupancyAvailableDynamicSMemPerBlock(
+        out: Out<usize>, function: Handle, blocks: c_int, threads: c_int,
+    ) {
+        let (config, kernel) = (&driver()?.config, kernel(function)?);
+        let (Ok(blocks @ 1..), Ok(1..)) = (u32::try_from(blocks), u32::try_from(threads)) else {
+            return Err(Error::INVALID_VALUE);
+        };
+        let each = config.shared_per_sm / blocks / SHARED_UNIT * SHARED_UNIT;
+        let most = config.shared_per_block_optin.min(each.saturating_sub(RESERVED_SHARED));
+        out.set(most.saturating_sub(kernel.static_shared) as usize)
+    }
+
+    fn cuOccupancyMaxPotentialClusterSize(_out: Out<c_int>, _function: Handle, _config: In<LaunchConfig>) {
+        driver()?;
+        Err(report::refuse(Error::NOT_SUPPORTED, "thread block clusters"))
+    }
+
+    fn cuOccupancyMaxActiveClusters(_out: Out<c_int>, _function: Handle, _config: In<LaunchConfig>) {
+        driver()?;
+        Err(report::refuse(Error::NOT_SUPPORTED, "thread block clusters"))
+    }
+}

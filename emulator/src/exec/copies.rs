@@ -1,0 +1,233 @@
+//! cp.async (PTX ISA 9.7.9.25). The bytes land at the wait, as late as they may, so that a missing wait shows.
+
+use super::block::{Block, Result};
+use super::mem::{Kind, addresses, lanes};
+use super::warp::Warp;
+use crate::check::FaultKind;
+use crate::decode::ir::*;
+use crate::ptx::types::Space;
+
+/// Copies of one instruction that have not landed.
+#[derive(Debug)]
+struct Copy {
+    /// Lanes still owed.
+    mask: u32,
+    /// How many groups those lanes had committed when they issued it.
+    group: u32,
+    bytes: u8,
+    to: [u32; 32],
+    from: [*const u8; 32],
+    /// Bytes read; the rest is zeros.
+    length: [u8; 32],
+}
+
+// SAFETY: the pointers lead into allocations that the launch keeps alive.
+unsafe impl Send for Copy {}
+
+#[derive(Debug, Default)]
+pub struct Copies {
+    pending: Vec<Copy>,
+    committed: [u32; 32],
+}
+
+impl Copies {
+    pub fn clear(&mut self) {
+        self.pending.clear();
+        self.committed = [0; 32];
+    }
+
+    pub fn commit(&mut self, m: u32) {
+        lanes(m).for_each(|l| self.committed[l] += 1);
+    }
+}
+
+impl Block<'_> {
+    pub(super) fn cp_async(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        bytes: u8,
+        shared64: bool,
+        m: u32,
+    ) -> Result<()> {
+        let to = addresses(w, i.a, i.imm, shared64);
+        let from = *w.regs.r64(i.b);
+        let n = u64::from(bytes);
+        let ignore = if i.ps.is_none() { 0 } else { w.regs.pred(i.ps) };
+        let mut length = [bytes; 32];
+        for l in lanes(m) {
+            if ignore >> l & 1 != 0 {
+                length[l] = 0;
+            } else if !i.c.is_none() {
+                let size = w.regs.r32(i.c)[l];
+                if size > u32::from(bytes) {
+                    let message = format!("cp.async reads {size} bytes into {bytes}");
+                    return Err(self.fault(FaultKind::IllegalInstruction, w, i, l as u32, message));
+                }
+                length[l] = size as u8;
+            }
+        }
+        let target = self.resolve(w, i, Space::Shared, to.map(|a| a & (WINDOW - 1)), n, m)?;
+        let reading = lanes(m)
+            .filter(|&l| length[l] > 0)
+            .fold(0u32, |s, l| s | 1 << l);
+        let mut pointers = [std::ptr::null(); 32];
+        if reading != 0 {
+            // A short copy reads only its first bytes: those must exist, and the whole be aligned.
+            let full = lanes(reading).all(|l| length[l] == bytes);
+            let source = if full {
+                let source = self.resolve(w, i, Space::Global, from, n, reading)?;
+                self.tally_access(&source, n, reading, Kind::Read);
+                self.check_read(w, i, &source, n, reading, Kind::Read)?;
+                source.pointers
+            } else {
+                let mut out = [std::ptr::null_mut(); 32];
+                for l in lanes(reading) {
+                    if from[l] & (n - 1) != 0 {
+                        let message = format!(
+                            "a cp.async of {n} bytes from an address that is not a multiple of {n}"
+                        );
+                        return Err(self.address_fault(
+                            FaultKind::Misaligned,
+                            w,
+                            i,
+                            l as u32,
+                            message,
+                            "global",
+                            from[l],
+                        ));
+                    }
+                    for k in 0..u64::from(length[l]) {
+                        let source =
+                            self.resolve(w, i, Space::Global, [from[l] + k; 32], 1, 1 << l)?;
+                        self.check_read(w, i, &source, 1, 1 << l, Kind::Read)?;
+                        if k == 0 {
+                            out[l] = source.pointers[l];
+                        }
+                    }
+                }
+                out
+            };
+            pointers = source.map(|p| p.cast_const());
+        }
+        if self.g.config.counters {
+            self.tally.async_copies += 1;
+            self.tally.shared_requests += 1;
+            self.tally.shared_bytes += n * u64::from(m.count_ones());
+            self.tally.conflicts += super::tally::conflicts(&target.offsets, m, n);
+        }
+        if self.g.config.checks.async_copies {
+            for l in lanes(m) {
+                self.shared
+                    .set_pending(target.offsets[l] as usize, bytes.into(), true);
+            }
+        }
+        // Lanes that have committed different numbers of groups get entries of their own.
+        let mut rest = m;
+        while rest != 0 {
+            let group = w.copies.committed[rest.trailing_zeros() as usize];
+            let mask = lanes(rest)
+                .filter(|&l| w.copies.committed[l] == group)
+                .fold(0u32, |s, l| s | 1 << l);
+            rest &= !mask;
+            let to = target.offsets.map(|a| a as u32);
+            w.copies.pending.push(Copy {
+                mask,
+                group,
+                bytes,
+                to,
+                from: pointers,
+                length,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn cp_async_wait(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+        let keep = i.imm;
+        self.land(w, i, m, |committed, group| {
+            keep < 0 || i64::from(group) < i64::from(committed) - keep
+        })
+    }
+
+    /// Lets copies land whose group `due` accepts.
+    fn land(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        m: u32,
+        due: impl Fn(u32, u32) -> bool,
+    ) -> Result<()> {
+        let mut pending = std::mem::take(&mut w.copies.pending);
+        let checks = self.g.config.checks;
+        let base = self.shared.pointer();
+        for copy in &mut pending {
+            let now = lanes(copy.mask & m)
+                .filter(|&l| due(w.copies.committed[l], copy.group))
+                .fold(0u32, |s, l| s | 1 << l);
+            copy.mask &= !now;
+            let bytes = usize::from(copy.bytes);
+            for l in lanes(now) {
+                let offset = copy.to[l] as usize;
+                let length = usize::from(copy.length[l]);
+                let to = base.wrapping_add(offset);
+                // SAFETY: both sides were resolved when the copy was issued; allocations outlive the launch.
+                unsafe {
+                    if length > 0 {
+                        std::ptr::copy_nonoverlapping(copy.from[l], to, length);
+                    }
+                    std::ptr::write_bytes(to.add(length), 0, bytes - length);
+                }
+                if checks.async_copies {
+                    self.shared.set_pending(offset, bytes, false);
+                }
+                self.shared.mark_init(offset, bytes);
+                if checks.shared_races
+                    && let Some(c) =
+                        self.shared
+                            .write(&self.clocks, w.place.warp, l as u32, offset, bytes)
+                    && !(c.other_wrote && c.warp == w.place.warp)
+                {
+                    let [x, y, z] = self.thread(c.warp, c.lane);
+                    let message = format!(
+                        "the cp.async that lands here conflicts with a {} by thread ({x},{y},{z}): no barrier orders them",
+                        if c.other_wrote { "write" } else { "read" }
+                    );
+                    return Err(self.address_fault(
+                        FaultKind::SharedRace,
+                        w,
+                        i,
+                        l as u32,
+                        message,
+                        "shared",
+                        offset as u64,
+                    ));
+                }
+            }
+        }
+        pending.retain(|c| c.mask != 0);
+        w.copies.pending = pending;
+        Ok(())
+    }
+
+    /// cp.async.mbarrier.arrive: the arrival that all earlier copies of these lanes trigger. They land now.
+    pub(super) fn cp_async_arrive(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        noinc: bool,
+        address64: bool,
+        m: u32,
+    ) -> Result<()> {
+        self.land(w, i, m, |_, _| true)?;
+        let at = addresses(w, i.a, i.imm, address64).map(|a| a & (WINDOW - 1));
+        for l in lanes(m) {
+            if !noinc {
+                // Raised by one and arrived at once: the pending count stays as it is.
+                continue;
+            }
+            self.mbar_arrive(w, i, l, at[l], 1, 0, false)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Conflicting accesses of global memory by different blocks of one launch.
+//!
+//! A shadow word for each four bytes remembers the last writing and the last reading block. Blocks may order
+//! themselves: a fence and then an atomic or volatile store publishes, a later atomic or volatile load of the
+//! same address by another block takes over, and what came before is then no conflict.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Blocks are known by 24 bits; this one stands for "several".
+const MANY: u64 = 0xff_ffff;
+
+/// Who released what, in the order of a common sequence.
+#[derive(Default)]
+pub struct Ordering {
+    any: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sequence: u64,
+    /// For each address, when each block first released it.
+    released: HashMap<u64, HashMap<u64, u64>>,
+    /// When each block acquired which address.
+    acquired: HashMap<u64, Vec<(u64, u64)>>,
+}
+
+impl Ordering {
+    pub fn release(&self, address: u64, block: u64) {
+        self.any.store(true, Relaxed);
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        inner.sequence += 1;
+        let now = inner.sequence;
+        inner
+            .released
+            .entry(address)
+            .or_default()
+            .entry(block)
+            .or_insert(now);
+    }
+
+    pub fn acquire(&self, address: u64, block: u64) {
+        if !self.any.load(Relaxed) {
+            return;
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        if !inner.released.contains_key(&address) {
+            return;
+        }
+        inner.sequence += 1;
+        let now = inner.sequence;
+        let list = inner.acquired.entry(block).or_default();
+        match list.iter_mut().find(|(a, _)| *a == address) {
+            Some(entry) => entry.1 = now,
+            None => list.push((address, now)),
+        }
+    }
+
+    /// Whether block `a` published something that block `b` has since taken over, through others perhaps.
+    pub fn ordered(&self, a: u64, b: u64) -> bool {
+        if !self.any.load(Relaxed) {
+            return false;
+        }
+        let inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        let mut seen = HashSet::from([b]);
+        let mut work = vec![(b, u64::MAX)];
+        while let Some((block, before)) = work.pop() {
+            for &(address, at) in inner.acquired.get(&block).map_or(&[][..], |v| v) {
+                let at = at.min(before);
+                let Some(releases) = inner.released.get(&address) else {
+                    continue;
+                };
+                if a == MANY - 1 || releases.get(&a).is_some_and(|&r| r <= at) {
+                    return true;
+                }
+                for (&other, &r) in releases {
+                    if r <= at && seen.len() < 4096 && seen.insert(other) {
+                        work.push((other, r));
+                    }
+                }
+            }
+        }
+        false
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// `None`: several blocks.
+    pub block: Option<u64>,
+    pub other_wrote: bool,
+}
+
+// A shadow word: epoch 8 bits, writer 24 + byte mask 4, reader 24 + byte mask 4.
+fn entry(epoch: u64, writer: u64, wmask: u64, reader: u64, rmask: u64) -> u64 {
+    epoch << 56 | writer << 32 | wmask << 28 | reader << 4 | rmask
+}
+
+/// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.
+#[inline]
+pub fn note(cell: &AtomicU64, epoch: u64, block: u64, mask: u64, write: bool) -> Option<Conflict> {
+    // Block numbers from 1; beyond the bits that there are, blocks are not told apart.
+    let me = block.min(MANY - 3) + 1;
+    let old = cell.load(Relaxed);
+    if old >> 56 != epoch {
+        let new = if write {
+            entry(epoch, me, mask, 0, 0)
+        } else {
+            entry(epoch, 0, 0, me, mask)
+        };
+        // Losing a race for a fresh cell only forgets the older of two simultaneous accesses.
+        if cell.compare_exchange(old, new, Relaxed, Relaxed).is_ok() {
+            return None;
+        }
+    }
+    let old = cell.load(Relaxed);
+    // The epoch's top byte sits above the writer.
+    let (writer, wmask) = (old >> 32 & 0xff_ffff, old >> 28 & 0xf);
+    let (reader, rmask) = (old >> 4 & 0xff_ffff, old & 0xf);
+    let mut conflict = None;
+    if writer != 0 && writer != me && wmask & mask != 0 {
+        conflict = Some(Conflict {
+            block: (writer != MANY).then(|| writer - 1),
+            other_wrote: true,
+        });
+    }
+    let new = if write {
+        if conflict.is_none() && reader != 0 && reader != me && rmask & mask != 0 {
+            conflict = Some(Conflict {
+                block: (reader != MANY).then(|| reader - 1),
+                other_wrote: false,
+            });
+        }
+        let wmask = if writer == me { wmask | mask } else { mask };
+        let (reader, rmask) = if rmask & !mask == 0 {
+            (0, 0)
+        } else {
+            (reader, rmask)
+        };
+        entry(epoch, me, wmask, reader, rmask)
+    } else {
+        let (reader, rmask) = match reader {
+            0 => (me, mask),
+            r if r == me => (me, rmask | mask),
+            // Another block read the same bytes: several. Other bytes: only the latest is remembered.
+            _ if rmask == mask => (MANY, mask),
+            _ => (me, mask),
+        };
+        entry(epoch, writer, wmask, reader, rmask)
+    };
+    if new != old {
+        cell.store(new, Relaxed);
+    }
+    conflict
+}

@@ -1,0 +1,170 @@
+//! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA 9.7.15.5).
+
+use super::block::{Block, Result};
+use super::mem::{Kind, addresses, lanes};
+use super::regs::FULL;
+use super::warp::Warp;
+use crate::check::FaultKind;
+use crate::decode::ir::*;
+use crate::numeric::mma;
+use crate::ptx::types::Space;
+
+impl Block<'_> {
+    pub(super) fn tensor(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+        if m != FULL {
+            let message =
+                format!("a matrix instruction needs all 32 lanes; only {m:#010x} are here");
+            return Err(self.fault(FaultKind::BadMemberMask, w, i, m.trailing_zeros(), message));
+        }
+        let p = self.g.program;
+        let list =
+            &p.lists[i.list as usize..i.list as usize + usize::from(i.defs) + usize::from(i.uses)];
+        let (defs, uses) = list.split_at(usize::from(i.defs));
+        match i.op {
+            Op::LdMatrix {
+                count,
+                trans,
+                generic,
+                address64,
+            } => self.ldmatrix(w, i, defs, count, trans, generic, address64),
+            Op::StMatrix {
+                count,
+                trans,
+                generic,
+                address64,
+            } => self.stmatrix(w, i, uses, count, trans, generic, address64),
+            Op::MovMatrix => {
+                let out = mma::movmatrix_trans(w.regs.r32(i.a));
+                w.regs.put(i.d, &out, FULL);
+                Ok(())
+            }
+            Op::Mma(op) => {
+                let (na, nb) = (op.a_regs(), op.b_regs());
+                let mut refs = [w.regs.r32(uses[0]); 12];
+                for (slot, &r) in refs.iter_mut().zip(uses) {
+                    *slot = w.regs.r32(r);
+                }
+                let mut out = [[0; 32]; 4];
+                mma::mma(
+                    op,
+                    &refs[..na],
+                    &refs[na..na + nb],
+                    &refs[na + nb..uses.len()],
+                    &mut out,
+                );
+                for (&d, out) in defs.iter().zip(&out) {
+                    w.regs.put(d, out, FULL);
+                }
+                Ok(())
+            }
+            _ => {
+                let c = [w.regs.r64(uses[2]), w.regs.r64(uses[3])];
+                let mut out = [[0; 32]; 2];
+                mma::mma_m8n8k4_f64(w.regs.r64(uses[0]), w.regs.r64(uses[1]), c, &mut out);
+                for (&d, out) in defs.iter().zip(&out) {
+                    w.regs.put(d, out, FULL);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The addresses of the rows: lanes 0 to 7 give those of the first matrix, and so on.
+    fn rows(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        count: u8,
+        generic: bool,
+        address64: bool,
+        kind: Kind,
+    ) -> Result<[*mut u8; 32]> {
+        let mask = if count == 4 {
+            FULL
+        } else {
+            (1 << (8 * u32::from(count))) - 1
+        };
+        let at = addresses(w, i.a, i.imm, address64);
+        let space = if generic {
+            Space::Generic
+        } else {
+            Space::Shared
+        };
+        let t = self.resolve(w, i, space, at, 16, mask)?;
+        if t.space != Space::Shared {
+            let message = "a matrix row outside shared memory";
+            return Err(self.address_fault(
+                FaultKind::OutOfBounds,
+                w,
+                i,
+                0,
+                message,
+                "global",
+                at[0],
+            ));
+        }
+        self.tally_access(&t, 16, mask, kind);
+        if self.shadowed(Space::Shared) {
+            for l in lanes(mask) {
+                self.shadow_lane(w, i, &t, l, 16, kind, false)?;
+            }
+        }
+        Ok(t.pointers)
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn ldmatrix(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        defs: &[R],
+        count: u8,
+        trans: bool,
+        generic: bool,
+        address64: bool,
+    ) -> Result<()> {
+        let pointers = self.rows(w, i, count, generic, address64, Kind::Read)?;
+        for (k, &d) in defs.iter().enumerate() {
+            let mut rows = [[0u32; 4]; 8];
+            for (r, row) in rows.iter_mut().enumerate() {
+                // SAFETY: `rows` found 16 live bytes behind the pointer.
+                *row = unsafe { pointers[k * 8 + r].cast::<[u32; 4]>().read_unaligned() };
+            }
+            let out = if trans {
+                mma::ldmatrix_trans(&rows)
+            } else {
+                mma::ldmatrix(&rows)
+            };
+            w.regs.put(d, &out, FULL);
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn stmatrix(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        uses: &[R],
+        count: u8,
+        trans: bool,
+        generic: bool,
+        address64: bool,
+    ) -> Result<()> {
+        let pointers = self.rows(w, i, count, generic, address64, Kind::Write)?;
+        for (k, &r) in uses.iter().enumerate() {
+            let reg = w.regs.r32(r);
+            let rows = if trans {
+                mma::stmatrix_trans(reg)
+            } else {
+                mma::stmatrix(reg)
+            };
+            for (r, row) in rows.iter().enumerate() {
+                // SAFETY: `rows` found 16 live bytes behind the pointer.
+                unsafe { pointers[k * 8 + r].cast::<[u32; 4]>().write_unaligned(*row) };
+            }
+        }
+        self.progress = self.executed;
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! Loaded modules and their kernels: what the driver's `cuModule*` and `cuFunc*` calls see.
+
+use crate::config::DeviceConfig;
+use crate::decode::ir::Program;
+use crate::decode::{self, Symbols};
+use crate::exec::regs::Buffer;
+use crate::memory::{AllocationKind, DeviceMemory};
+use crate::ptx;
+use crate::ptx::ast::{self, Immediate, Init, Param, Statement, Variable};
+use crate::ptx::lexer::error;
+use crate::ptx::types::{Space, Type};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// PTX that cannot be loaded: the first thing not understood, with its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// 1-based; 0 where the module as a whole is concerned.
+    pub line: u32,
+    pub text: String,
+    pub message: String,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return write!(f, "{}", self.message);
+        }
+        write!(
+            f,
+            "PTX line {}: {}\n    {}",
+            self.line,
+            self.message,
+            self.text.trim()
+        )
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A kernel parameter as declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamDecl {
+    pub name: String,
+    pub offset: u32,
+    pub size: u32,
+    pub align: u32,
+}
+
+/// An entry function, ready to launch.
+#[derive(Debug)]
+pub struct Kernel {
+    pub name: String,
+    pub params: Vec<ParamDecl>,
+    pub param_bytes: u32,
+    pub static_shared: u32,
+    pub local_bytes: u32,
+    /// Registers a thread would need, estimated from the 32-bit slots live at once.
+    pub registers: u32,
+    /// `.maxntid` product; `None` where not declared.
+    pub max_threads: Option<u32>,
+    /// `.reqntid`; missing dimensions are 1.
+    pub required_block: Option<[u32; 3]>,
+    pub min_blocks_per_sm: Option<u32>,
+    pub(crate) program: Program,
+    pub(crate) constants: Buffer,
+}
+
+/// A loaded module. Dropping it frees its globals.
+#[derive(Debug)]
+pub struct Module {
+    kernels: HashMap<String, Arc<Kernel>>,
+    globals: HashMap<String, (u64, usize)>,
+    placed: Vec<u64>,
+    memory: Arc<DeviceMemory>,
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        for &address in &self.placed {
+            // A failure means that the program freed a global itself, which its own call reported.
+            let _ = self.memory.free(address);
+        }
+    }
+}
+
+impl Module {
+    /// Parses and decodes PTX text and places its globals and constants in device memory.
+    pub fn load(
+        text: &str,
+        memory: &Arc<DeviceMemory>,
+        _config: &DeviceConfig,
+    ) -> Result<Module, LoadError> {
+        let tree = ptx::parse(text)?;
+        let mut module = Module {
+            kernels: HashMap::new(),
+            globals: HashMap::new(),
+            placed: Vec::new(),
+            memory: memory.clone(),
+        };
+        let mut symbols = Symbols {
+            source: text,
+            globals: HashMap::new(),
+            shared: HashMap::new(),
+            functions: HashMap::new(),
+            files: tree
+                .files
+                .iter()
+                .map(|(n, name)| (*n, (*name).to_string()))
+                .collect(),
+        };
+        let mut variables: Vec<&Variable> = tree.variables.iter().collect();
+        for f in &tree.functions {
+            f.body
+                .iter()
+                .for_each(|body| static_variables(body, &mut variables));
+            // A declaration may come before or after its definition.
+            if !f.entry && (f.body.is_some() || !symbols.functions.contains_key(f.name)) {
+                symbols.functions.insert(f.name, f);
+            }
+        }
+        for v in &variables {
+            let fail = |message: String| error(text, v.line, message);
+            if v.space == Space::Shared {
+                symbols.shared.insert(v.name, (*v).clone());
+                continue;
+            }
+            if v.external {
+                return Err(fail(format!("`{}` is defined in no module", v.name)));
+            }
+            let size = v
+                .size
+                .filter(|&n| n > 0)
+                .ok_or_else(|| fail(format!("`{}` has no size", v.name)))?;
+            let address = memory
+                .alloc(size, AllocationKind::Module)
+                .map_err(|e| fail(e.to_string()))?;
+            module.placed.push(address);
+            module
+                .globals
+                .insert(v.name.to_string(), (address, size as usize));
+            if symbols.globals.insert(v.name, address).is_some() {
+                return Err(fail(format!("`{}` is declared twice", v.name)));
+            }
+        }
+        for v in variables.iter().filter(|v| v.space != Space::Shared) {
+            let bytes = initial_bytes(v, &symbols)?;
+            memory
+                .copy_from_host(symbols.globals[v.name], &bytes)
+                .map_err(|e| error(text, v.line, e.to_string()))?;
+        }
+        for f in tree
+            .functions
+            .iter()
+            .filter(|f| f.entry && f.body.is_some())
+        {
+            let kernel = kernel(&symbols, f)?;
+            module.kernels.insert(f.name.to_string(), Arc::new(kernel));
+        }
+        Ok(module)
+    }
+
+    pub fn kernel(&self, name: &str) -> Option<Arc<Kernel>> {
+        self.kernels.get(name).cloned()
+    }
+
+    pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
+        self.kernels.values()
+    }
+
+    /// Address and size of a module-scope `.global` or `.const` variable.
+    pub fn global(&self, name: &str) -> Option<(u64, usize)> {
+        self.globals.get(name).copied()
+    }
+}
+
+fn kernel<'a>(symbols: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Kernel, LoadError> {
+    let program = decode::kernel(symbols, f)?;
+    let mut params = Vec::new();
+    let mut offset = 0;
+    for param in &f.params {
+        if let Param::Memory(v) = param
+            && let Some((at, end)) = decode::place(v, offset)
+        {
+            params.push(ParamDecl {
+                name: v.name.to_string(),
+                offset: at,
+                size: end - at,
+                align: v.align,
+            });
+            offset = end;
+        }
+    }
+    let mut constants = Buffer::new(program.const_bytes as usize);
+    for (c, at) in program.consts.iter().zip(program.const_offsets()) {
+        constants.broadcast(at, c.value, c.wide);
+    }
+    Ok(Kernel {
+        name: f.name.to_string(),
+        params,
+        param_bytes: offset,
+        static_shared: program.static_shared,
+        local_bytes: program.local_bytes,
+        registers: (program.pressure + 8).min(255),
+        max_threads: f
+            .max_threads
+            .map(|[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
+        required_block: f.required_block,
+        min_blocks_per_sm: f.min_blocks_per_sm,
+        program,
+        constants,
+    })
+}
+
+/// `.global` and `.const` variables declared inside a function.
+fn static_variables<'a>(body: &'a [Statement<'a>], out: &mut Vec<&'a Variable<'a>>) {
+    for s in body {
+        match s {
+            Statement::Variable(v) if matches!(v.space, Space::Global | Space::Const) => {
+                out.push(v)
+            }
+            Statement::Block(inner) => static_variables(inner, out),
+            _ => {}
+        }
+    }
+}
+
+fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> {
+    let fail = |message: String| error(symbols.source, v.line, message);
+    let size = v.size.unwrap_or(0) as usize;
+    let mut bytes = Vec::new();
+    let element = v.ty.bytes() as usize;
+    for init in &v.init {
+        let value = match *init {
+            Init::PadTo(end) => {
+                let end = (end as usize).min(size);
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                continue;
+            }
+            Init::Value(Immediate::Int(n)) if v.ty.is_float() && v.ty.bits() >= 32 => match v.ty {
+                Type::F32 => u64::from((n as i64 as f32).to_bits()),
+                _ => (n as i64 as f64).to_bits(),
+            },
+            Init::Value(Immediate::Int(n)) => n,
+            Init::Value(Immediate::Float(bits, from)) => match (from, v.ty) {
+                (Type::F32, Type::F32 | Type::B32) | (Type::F64, Type::F64 | Type::B64) => bits,
+                (Type::F64, Type::F32) => u64::from((f64::from_bits(bits) as f32).to_bits()),
+                (Type::F32, Type::F64) => f64::from(f32::from_bits(bits as u32)).to_bits(),
+                _ => {
+                    return Err(fail(format!(
+                        "an initial value of `{}` does not fit its type",
+                        v.name
+                    )));
+                }
+            },
+            Init::Address { name, addend, mask } => {
+                let Some(address) = symbols.globals.get(name) else {
+                    return Err(fail(format!(
+                        "the address of `{name}` cannot be an initial value"
+                    )));
+                };
+                let address = address.wrapping_add_signed(addend);
+                match mask {
+                    None => address,
+                    Some(0) => 0,
+                    Some(mask) => (address & mask) >> mask.trailing_zeros(),
+                }
+            }
+        };
+        bytes.extend_from_slice(&value.to_le_bytes()[..element.min(8)]);
+        if bytes.len() > size {
+            return Err(fail(format!(
+                "`{}` has more initial values than room",
+                v.name
+            )));
+        }
+    }
+    bytes.resize(size, 0);
+    Ok(bytes)
+}

@@ -1,0 +1,9 @@
+//! PTX text to syntax tree. The parser knows the grammar of directives and operands; which opcodes and
+//! modifiers exist is the decoder's business.
+
+pub mod ast;
+pub mod lexer;
+pub mod parser;
+pub mod types;
+
+pub use parser::parse;
