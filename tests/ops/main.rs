@@ -1,6 +1,7 @@
 //! One table of cases for every backend, held to an f64 oracle; the oracle's gradients to finite differences.
 
 mod cases;
+mod cuda;
 mod differences;
 mod optimizer;
 mod oracle;
