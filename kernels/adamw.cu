@@ -65,12 +65,15 @@ extern "C" __global__ void __launch_bounds__(kThreads) step_decision(const __gri
     const float norm = float(sqrt(sum));
     const bool finite = norm < INFINITY;
     state.grad_norm = norm;
-    state.skip = finite ? 0 : 1;
+    state.skip = finite ? 0 : kSkip;
     state.clip = args.clip_norm > 0.0f ? fminf(args.clip_norm / (norm + 1e-6f), 1.0f) : 1.0f;
     if (state.growth_interval > 0) {
         constexpr float kSmallest = 1.0f, kLargest = 16777216.0f;
         state.good_steps = finite ? state.good_steps + 1 : 0;
-        if (!finite) state.scale = fmaxf(state.scale * 0.5f, kSmallest);
+        if (!finite && state.scale > kSmallest) {
+            state.scale *= 0.5f;
+            state.skip = kSkipOverflow;
+        }
         if (state.good_steps >= state.growth_interval) {
             state.scale = fminf(state.scale * 2.0f, kLargest);
             state.good_steps = 0;

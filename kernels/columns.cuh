@@ -13,13 +13,15 @@ struct StepState {
     float inverse_scale;
     // Steps since the scale last changed.
     uint32_t good_steps;
-    // 1 where the gradient is not finite and the step must change nothing.
+    // Not 0 where the gradient is not finite and the step must change nothing; kSkipOverflow where the loss scale
+    // was lowered in answer.
     uint32_t skip;
     // What clipping multiplies the gradient with.
     float clip;
     // Steps after which the scale is doubled; 0 keeps it.
     uint32_t growth_interval;
 };
+constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
 static_assert(sizeof(StepState) == 32, "mirrored by src/backend/cuda/launch.rs");
 
 // Adds up, over the `Warps` warps of a block, sums that each warp holds for the same columns: lane l of a warp

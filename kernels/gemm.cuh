@@ -62,39 +62,76 @@ struct Gemm {
         uint32_t w[kRepeatN][4];
     };
 
-    // Copies tile `tile` of both operands into a stage. Beyond the last tile it copies nothing.
+    // What one thread copies of each tile: one 16-byte chunk in every kRowsX-th row of x and kRowsW-th row of w. Only
+    // the pointers and the distance to the end of k move from tile to tile.
     template <bool Transposed>
-    static __device__ __forceinline__ void copy_tile(const GemmArgs& args, uint32_t stage, uint32_t rows, int tile) {
-        const int k0 = tile * kBlockK;
-        const int n = int(args.n), k = int(args.k);
+    struct Copier {
+        static constexpr int kChunksW = Transposed ? BlockN / 8 : kBlockK / 8;
+        static constexpr int kRowsX = kThreads / (kBlockK / 8), kRowsW = kThreads / kChunksW;
+        static constexpr int kCopiesX = BlockM / kRowsX, kCopiesW = (Transposed ? kBlockK : BlockN) / kRowsW;
+        // So that a row step leaves the swizzle as it is.
+        static_assert(kRowsX % 8 == 0 && kRowsW % 8 == 0, "whole swizzle periods");
+        using TileW = Tile<Transposed ? BlockN : kBlockK>;
+
+        const Half* x;
+        const Half* w;
+        size_t step_x, step_w, tile_w;
+        uint32_t to_x, to_w;
+        // Bit i: row i of this thread's copies is inside. Transposed, all rows of w share the columns' answer.
+        uint32_t inside_x, inside_w;
+        // Elements of k from this thread's first on, in x's tile and (transposed) in w's.
+        int left_x, left_w;
+
+        __device__ __forceinline__ Copier(const GemmArgs& args, uint32_t rows) {
+            const int thread = threadIdx.x, n = int(args.n), k = int(args.k);
+            const int row_x = thread / (kBlockK / 8), chunk_x = thread % (kBlockK / 8);
+            const int row_w = thread / kChunksW, chunk_w = thread % kChunksW;
+            const uint32_t first_x = blockIdx.y * BlockM + row_x;
+            x = args.x + size_t(first_x) * k + chunk_x * 8;
+            step_x = size_t(kRowsX) * k;
+            left_x = k - chunk_x * 8;
+            to_x = TileX::offset(row_x, chunk_x);
+            to_w = kBytesX + TileW::offset(row_w, chunk_w);
+            inside_x = inside_w = 0;
 #pragma unroll
-        for (int i = 0; i < kBytesX / 16 / kThreads; ++i) {
-            const int id = threadIdx.x + i * kThreads;
-            const int row = id / 4, chunk = id % 4;
-            const uint32_t from = blockIdx.y * BlockM + row;
-            const bool valid = from < rows && k0 + chunk * 8 < k;
-            const Half* source = args.x + (valid ? size_t(from) * k + k0 + chunk * 8 : 0);
-            copy16_async(stage + TileX::offset(row, chunk), source, valid);
-        }
-        stage += kBytesX;
-#pragma unroll
-        for (int i = 0; i < kBytesW / 16 / kThreads; ++i) {
-            const int id = threadIdx.x + i * kThreads;
+            for (int i = 0; i < kCopiesX; ++i) inside_x |= uint32_t(first_x + i * kRowsX < rows) << i;
             if constexpr (Transposed) {
-                const int row = id / (BlockN / 8), chunk = id % (BlockN / 8);
-                const int column = blockIdx.x * BlockN + chunk * 8;
-                const bool valid = k0 + row < k && column < n;
-                const Half* source = args.w + (valid ? size_t(k0 + row) * n + column : 0);
-                copy16_async(stage + Tile<BlockN>::offset(row, chunk), source, valid);
+                const int column = blockIdx.x * BlockN + chunk_w * 8;
+                w = args.w + size_t(row_w) * n + column;
+                step_w = size_t(kRowsW) * n;
+                tile_w = size_t(kBlockK) * n;
+                left_w = k - row_w;
+                inside_w = column < n ? ~0u : 0u;
             } else {
-                const int row = id / 4, chunk = id % 4;
-                const int from = blockIdx.x * BlockN + row;
-                const bool valid = from < n && k0 + chunk * 8 < k;
-                const Half* source = args.w + (valid ? size_t(from) * k + k0 + chunk * 8 : 0);
-                copy16_async(stage + TileX::offset(row, chunk), source, valid);
+                const int first_w = blockIdx.x * BlockN + row_w;
+                w = args.w + size_t(first_w) * k + chunk_w * 8;
+                step_w = size_t(kRowsW) * k;
+                tile_w = kBlockK;
+                left_w = left_x;
+#pragma unroll
+                for (int i = 0; i < kCopiesW; ++i) inside_w |= uint32_t(first_w + i * kRowsW < n) << i;
             }
         }
-    }
+
+        // Starts the copy of the next tile into a stage.
+        __device__ __forceinline__ void next(uint32_t stage) {
+#pragma unroll
+            for (int i = 0; i < kCopiesX; ++i) {
+                const bool valid = left_x > 0 && (inside_x >> i & 1) != 0;
+                copy16_async(stage + to_x + i * kRowsX * kBlockK * 2, x + i * step_x, valid);
+            }
+#pragma unroll
+            for (int i = 0; i < kCopiesW; ++i) {
+                const int left = Transposed ? left_w - i * kRowsW : left_w;
+                const bool valid = left > 0 && (inside_w >> i & 1) != 0;
+                copy16_async(stage + to_w + i * kRowsW * kChunksW * 16, w + i * step_w, valid);
+            }
+            x += kBlockK;
+            w += tile_w;
+            left_x -= kBlockK;
+            left_w -= kBlockK;
+        }
+    };
 
     template <bool Transposed>
     static __device__ __forceinline__ void load(Fragments& f, uint32_t stage, int warp_m, int warp_n, int step) {
@@ -126,9 +163,10 @@ struct Gemm {
         Accumulators& acc, const GemmArgs& args, uint32_t shared, uint32_t rows, int warp_m, int warp_n) {
         const int tiles = (int(args.k) + kBlockK - 1) / kBlockK;
         constexpr int kSteps = kBlockK / 16;
+        Copier<Transposed> copier(args, rows);
 #pragma unroll
         for (int s = 0; s < kStages - 1; ++s) {
-            if (s < tiles) copy_tile<Transposed>(args, shared + s * kStageBytes, rows, s);
+            if (s < tiles) copier.next(shared + s * kStageBytes);
             commit_copies();
         }
         wait_copies<kStages - 2>();
@@ -147,12 +185,11 @@ struct Gemm {
                     __syncthreads();
                     read = read + kStageBytes == end ? shared : read + kStageBytes;
                 }
-                // After the last tile this reads a stale stage into fragments that nobody uses.
                 if (step < kSteps - 1 || tile + 1 < tiles) {
                     load<Transposed>(fragments[(step + 1) % 2], read, warp_m, warp_n, (step + 1) % kSteps);
                 }
                 if (step == 0) {
-                    if (tile + kStages - 1 < tiles) copy_tile<Transposed>(args, write, rows, tile + kStages - 1);
+                    if (tile + kStages - 1 < tiles) copier.next(write);
                     commit_copies();
                     write = write + kStageBytes == end ? shared : write + kStageBytes;
                 }

@@ -38,8 +38,8 @@ __device__ __forceinline__ void ldmatrix_trans(uint32_t (&r)[4], uint32_t addres
                  : "memory");
 }
 
-// Sixteen bytes from global to shared memory, past the registers; zeros where `valid` is false. `from` must be
-// an address that may be formed either way.
+// Sixteen bytes from global to shared memory, past the registers; zeros, and no access,
+// where `valid` is false.
 __device__ __forceinline__ void copy16_async(uint32_t to, const void* from, bool valid) {
     const int bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");

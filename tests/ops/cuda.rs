@@ -1,65 +1,14 @@
 //! The table on the CUDA backend, executed by the emulator with all its checks: bounds, initialisation, races,
 //! barriers, asynchronous copies.
 //!
-//! Each test is a process of its own, this binary again with the emulator as its driver: a process has one driver,
-//! and it reads its settings once. With `BITFIT_TEST_CUDA=1` the same tests run on the machine's own driver.
+//! With `BITFIT_TEST_CUDA=1` the same tests run on the machine's own driver.
 
 use crate::cases::{self, Case, Kind, Mode, Outcome};
+use crate::emulated::emulated;
 use crate::{error, optimizer, table};
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
 use bitfit::backend::{Activation, Rows, WeightType};
-use std::path::PathBuf;
-use std::process::Command;
-
-const CHILD: &str = "BITFIT_TEST_CHILD";
-const OWN_DRIVER: &str = "BITFIT_TEST_CUDA";
-
-/// A folder that holds the emulator under the driver's names.
-fn driver_folder() -> PathBuf {
-    let own = std::env::current_exe().expect("this program has a path");
-    let library = own.with_file_name("libemulator.so");
-    assert!(
-        library.exists(),
-        "{} is built with the tests",
-        library.display()
-    );
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda-driver");
-    std::fs::create_dir_all(&folder).expect("a folder for the tests");
-    for name in ["libcuda.so", "libcuda.so.1"] {
-        let link = folder.join(name);
-        // Another test may be making the same link: it is replaced in one step.
-        let fresh = folder.join(format!("{name}.{}", std::process::id()));
-        let _ = std::fs::remove_file(&fresh);
-        if std::os::unix::fs::symlink(&library, &fresh).is_ok() {
-            std::fs::rename(&fresh, &link).expect("a link to the emulator");
-        }
-    }
-    folder
-}
-
-/// Runs `body` in a child process whose CUDA driver is the emulator; `name` is the test's full name.
-fn emulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) {
-    if std::env::var_os(CHILD).is_some_and(|child| child == name)
-        || std::env::var_os(OWN_DRIVER).is_some()
-    {
-        return body();
-    }
-    let output = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args([name, "--exact", "--nocapture"])
-        .env(CHILD, name)
-        .env("LD_LIBRARY_PATH", driver_folder())
-        .envs(environment.iter().copied())
-        .output()
-        .expect("this program starts");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{name} failed in its process:\n{text}"
-    );
-    assert!(text.contains("1 passed"), "there is no test {name}:\n{text}");
-    println!("{text}");
-}
 
 fn backend(half: HalfType, tile: Option<GemmTile>) -> CudaBackend {
     CudaBackend::new(CudaOptions {

@@ -3,6 +3,7 @@
 mod cases;
 mod cuda;
 mod differences;
+mod emulated;
 mod optimizer;
 mod oracle;
 mod rig;

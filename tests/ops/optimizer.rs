@@ -168,7 +168,8 @@ pub fn zeroing<B: Backend>(new: impl Fn() -> B) {
         report,
         StepReport {
             loss: 0.0,
-            grad_norm: 0.0
+            grad_norm: 0.0,
+            overflow: false
         }
     );
     assert!(

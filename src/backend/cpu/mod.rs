@@ -619,6 +619,7 @@ impl Backend for CpuBackend {
         Ok(StepReport {
             loss: self.loss as f32,
             grad_norm: self.grad_norm,
+            overflow: false,
         })
     }
 }

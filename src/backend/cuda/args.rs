@@ -216,6 +216,9 @@ pub struct BatchHeader {
     pub padding: [u32; 2],
 }
 
+/// `StepState::skip` where the loss scale was lowered.
+pub const SKIP_OVERFLOW: u32 = 2;
+
 /// The device's part of an optimizer step: `StepState` in `kernels/columns.cuh`.
 #[derive(Clone, Copy, Debug, Zeroable, bytemuck::Pod)]
 #[repr(C)]

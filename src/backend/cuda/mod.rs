@@ -142,6 +142,10 @@ impl CudaBackend {
         &self.device.info
     }
 
+    pub fn half(&self) -> HalfType {
+        self.options.half
+    }
+
     /// The loss scale that the next step will use.
     pub fn loss_scale(&self) -> Result<f32> {
         let state: Vec<StepState> = self.memory()?.state.read(0, 1)?;
@@ -796,6 +800,7 @@ impl Backend for CudaBackend {
         Ok(StepReport {
             loss: state[0].loss,
             grad_norm: state[0].grad_norm,
+            overflow: state[0].skip == SKIP_OVERFLOW,
         })
     }
 }
