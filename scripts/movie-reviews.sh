@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The main job: trains MiniLM's biases on the polarity of movie reviews, and shows what it reached.
+# Fetches model and texts (90 MB, cached in .cache/), builds, trains. Options are passed on to `bitfit train`:
+#   scripts/movie-reviews.sh --pooling cls --method head
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python3 scripts/fetch.py
+cargo build --release --bin bitfit
+if [[ " $* " != *" --output"* ]]; then
+  set -- "$@" --output "runs/movie-reviews-$(date +%Y%m%d-%H%M%S)"
+fi
+exec target/release/bitfit train --config scripts/movie-reviews.toml "$@"
