@@ -27,9 +27,12 @@ const MODELS: [(&str, LossKind, PoolKind, usize); 4] = [
 ];
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/parity")
-        .join(name)
+    // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).
+    let fixtures = std::env::var_os("BITFIT_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
+        PathBuf::from,
+    );
+    fixtures.join(name)
 }
 
 const LIMITS: Limits = Limits {

@@ -5,10 +5,12 @@ use super::cuda::device::Device;
 use super::cuda::{CudaBackend, CudaOptions, HalfType};
 use super::*;
 use crate::error::UsageError;
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// `--device`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
     /// The first GPU if it can be used, else the CPU.
     #[default]
@@ -31,9 +33,23 @@ impl FromStr for DeviceChoice {
         match index {
             Some(Ok(index)) => Ok(Self::Cuda(index)),
             _ => Err(UsageError::new(format!(
-                "--device {text}: takes auto, cpu, cuda or cuda:N"
+                "`{text}` is no device: auto, cpu, cuda or cuda:N"
             ))),
         }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = UsageError;
+
+    fn try_from(text: String) -> std::result::Result<Self, UsageError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
     }
 }
 

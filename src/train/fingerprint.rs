@@ -17,6 +17,7 @@ const FREE: [&str; 9] = [
     "output",
     "save-steps",
     "device",
+    "precision",
     "threads",
     "format",
 ];
