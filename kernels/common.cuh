@@ -77,11 +77,18 @@ __device__ __forceinline__ void store8(Half* to, const Eight& e) {
     *reinterpret_cast<uint4*>(to) = pack8(e);
 }
 
-// Eight f32 parameters. Their vector is only 4-byte aligned where a head of odd size lies in front.
+// Eight f32 parameters. Encoder parameters are 16-byte aligned unless something of an odd size lies among them,
+// so every lane takes the same side of the branch.
 __device__ __forceinline__ Eight load8(const float* from) {
     Eight e;
+    if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+        const float4 low = __ldg(reinterpret_cast<const float4*>(from));
+        const float4 high = __ldg(reinterpret_cast<const float4*>(from) + 1);
+        e = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+    } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) e.v[i] = __ldg(from + i);
+        for (int i = 0; i < 8; ++i) e.v[i] = __ldg(from + i);
+    }
     return e;
 }
 

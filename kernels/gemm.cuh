@@ -233,6 +233,7 @@ struct Gemm {
         const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows, int warp_m, int warp_n) {
         const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
         float* staging = shared + warp * 16 * kStaging;
+        const uint32_t stage = shared_address(staging + lane / 4 * kStaging + lane % 4 * 2);
         float* block_sums = shared + kWarpsM * kWarpsN * 16 * kStaging;
 
         // Accumulators leave through shared memory, so that a lane holds eight neighbouring columns (16 bytes).
@@ -257,9 +258,9 @@ struct Gemm {
         for (int m = 0; m < kRepeatM; ++m) {
 #pragma unroll
             for (int n = 0; n < 2 * kRepeatN; ++n) {
-                float* to = staging + (lane / 4) * kStaging + n * 8 + lane % 4 * 2;
-                *reinterpret_cast<float2*>(to) = make_float2(acc.v[m][n][0], acc.v[m][n][1]);
-                *reinterpret_cast<float2*>(to + 8 * kStaging) = make_float2(acc.v[m][n][2], acc.v[m][n][3]);
+                const uint32_t to = stage + n * 32;
+                store_shared(to, acc.v[m][n][0], acc.v[m][n][1]);
+                store_shared(to + 8 * kStaging * 4, acc.v[m][n][2], acc.v[m][n][3]);
             }
             __syncwarp();
 #pragma unroll
@@ -294,8 +295,10 @@ struct Gemm {
             }
             if (lane < kLanesPerRow) {
                 float* to = block_sums + warp_m * BlockN + warp_n * WarpN + chunk * 8;
-                *reinterpret_cast<float4*>(to) = make_float4(sums.v[0], sums.v[1], sums.v[2], sums.v[3]);
-                *reinterpret_cast<float4*>(to + 4) = make_float4(sums.v[4], sums.v[5], sums.v[6], sums.v[7]);
+                const float4 low = make_float4(sums.v[0], sums.v[1], sums.v[2], sums.v[3]);
+                const float4 high = make_float4(sums.v[4], sums.v[5], sums.v[6], sums.v[7]);
+                *reinterpret_cast<float4*>(to + (swap ? 4 : 0)) = swap ? high : low;
+                *reinterpret_cast<float4*>(to + (swap ? 0 : 4)) = swap ? low : high;
             }
             __syncthreads();
             for (int c = threadIdx.x; c < BlockN; c += kThreads) {

@@ -55,6 +55,11 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+// Two f32 to shared memory in one access: left to itself the compiler may split the store and meet banks twice.
+__device__ __forceinline__ void store_shared(uint32_t address, float low, float high) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
+}
+
 // A tile of `Columns` elements a row in shared memory, in 16-byte chunks whose place within the row is XORed
 // with the row, so that eight rows at one column (ldmatrix) and one row's chunks (copies) meet no bank twice.
 template <int Columns>

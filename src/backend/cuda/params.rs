@@ -1,4 +1,7 @@
 //! The flat parameter vector on the device, with gradient and moments beside its trainable part.
+//!
+//! What trains and what is frozen each begin on a 16-byte boundary, whatever size the task head has that lies
+//! between them, so that kernels can read biases and gains four at a time.
 
 use super::args::AdamWArgs;
 use super::device::Device;
@@ -7,6 +10,8 @@ use crate::backend::{AdamW, ParamRange, Slot};
 use anyhow::{Result, ensure};
 
 const F32: usize = size_of::<f32>();
+/// In elements.
+const ALIGN: usize = 4;
 
 #[derive(Debug)]
 pub struct DeviceParams {
@@ -22,7 +27,7 @@ impl DeviceParams {
     /// All zeros.
     pub fn new(device: &Device, params: usize, trainable: usize) -> Result<Self> {
         Ok(Self {
-            value: Buffer::zeroed(device, "parameters", params * F32)?,
+            value: Buffer::zeroed(device, "parameters", (params + ALIGN) * F32)?,
             gradient: Buffer::zeroed(device, "parameter gradients", trainable * F32)?,
             moment1: Buffer::zeroed(device, "first moments", trainable * F32)?,
             moment2: Buffer::zeroed(device, "second moments", trainable * F32)?,
@@ -33,7 +38,11 @@ impl DeviceParams {
 
     pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
         self.check(slot, range)?;
-        self.slot(slot).read(range.offset * F32, range.len)
+        let mut values = Vec::with_capacity(range.len);
+        for part in self.parts(range) {
+            values.extend(self.slot(slot).read::<f32>(self.place(part.offset) * F32, part.len)?);
+        }
+        Ok(values)
     }
 
     pub fn write(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
@@ -44,13 +53,19 @@ impl DeviceParams {
             values.len(),
             range.len
         );
-        let buffer = match slot {
-            Slot::Value => &mut self.value,
-            Slot::Gradient => &mut self.gradient,
-            Slot::Moment1 => &mut self.moment1,
-            Slot::Moment2 => &mut self.moment2,
-        };
-        buffer.write(range.offset * F32, values)
+        let mut from = 0;
+        for part in self.parts(range) {
+            let place = self.place(part.offset) * F32;
+            let buffer = match slot {
+                Slot::Value => &mut self.value,
+                Slot::Gradient => &mut self.gradient,
+                Slot::Moment1 => &mut self.moment1,
+                Slot::Moment2 => &mut self.moment2,
+            };
+            buffer.write(place, &values[from..from + part.len])?;
+            from += part.len;
+        }
+        Ok(())
     }
 
     pub fn zero_gradients(&mut self) -> Result<()> {
@@ -65,7 +80,11 @@ impl DeviceParams {
             range.len
         );
         self.check(Slot::Value, range)?;
-        self.value.at(range.offset * F32, range.len * F32)
+        ensure!(
+            self.parts(range)[1].len == 0 || self.parts(range)[0].len == 0,
+            "a parameter lies on both sides of what trains"
+        );
+        self.value.at(self.place(range.offset) * F32, range.len * F32)
     }
 
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
@@ -105,6 +124,25 @@ impl DeviceParams {
             step_size: (f64::from(op.lr) / correction(beta1)) as f32,
             root_correction: (1.0 / correction(beta2).sqrt()) as f32,
             eps: op.eps,
+        })
+    }
+
+    /// Where an element of the vector lies in the buffer.
+    fn place(&self, offset: usize) -> usize {
+        if offset < self.trainable {
+            offset
+        } else {
+            self.trainable.next_multiple_of(ALIGN) + offset - self.trainable
+        }
+    }
+
+    /// A range's trained and frozen parts; either may be empty.
+    fn parts(&self, range: ParamRange) -> [ParamRange; 2] {
+        let end = range.offset + range.len;
+        let middle = self.trainable.clamp(range.offset, end);
+        [(range.offset, middle), (middle, end)].map(|(start, end)| ParamRange {
+            offset: start,
+            len: end - start,
         })
     }
 
