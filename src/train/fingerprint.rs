@@ -17,7 +17,6 @@ const FREE: [&str; 9] = [
     "output",
     "save-steps",
     "device",
-    "precision",
     "threads",
     "format",
 ];

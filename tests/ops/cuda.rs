@@ -207,8 +207,10 @@ fn bound(case: &Case, outcome: &Outcome, half: HalfType) -> f64 {
 fn agree(half: HalfType, tile: Option<GemmTile>, cases: &[Case]) {
     let mut wrong = Vec::new();
     let mut worst = std::collections::BTreeMap::new();
+    // The kernels are loaded once; each case has memory of its own.
+    let opened = backend(half, tile);
     for case in cases {
-        let outcomes = cases::run_stored(case, backend(half, tile), stored(half));
+        let outcomes = cases::run_stored(case, opened.another(tile), stored(half));
         for outcome in outcomes {
             let error = error(&outcome.got, &outcome.want);
             let operation = format!("{:?}", case.kind);
@@ -272,7 +274,8 @@ fn large_tiles_agree_with_the_oracle_in_every_product() {
 #[test]
 fn the_optimizer_follows_the_definition() {
     emulated("cuda::the_optimizer_follows_the_definition", &[], || {
-        let new = || backend(HalfType::F16, None);
+        let opened = backend(HalfType::F16, None);
+        let new = || opened.another(None);
         optimizer::ten_steps(new);
         optimizer::refuses_what_is_not_finite(new);
         optimizer::zeroing(new);

@@ -33,6 +33,7 @@ use device::Device;
 use launch::{ATTENTION_TILE, GemmKind, GemmTile, Kernels, NORM_CHUNK, ROW_TILE};
 use memory::{Address, Buffer};
 use params::DeviceParams;
+use std::sync::Arc;
 use weights::Weights;
 
 /// The 16-bit type of activations and matrices.
@@ -97,7 +98,7 @@ impl CudaOptions {
 #[derive(Debug)]
 pub struct CudaBackend {
     device: Device,
-    kernels: Kernels,
+    kernels: Arc<Kernels>,
     options: CudaOptions,
     weights: Weights,
     allocated: Option<Allocated>,
@@ -127,7 +128,7 @@ impl CudaBackend {
     /// See [`Device::open`]; and when a kernel is missing or refused.
     pub fn new(options: CudaOptions) -> Result<Self> {
         let device = Device::open(options.device)?;
-        let kernels = Kernels::load(&device, options.half)?;
+        let kernels = Arc::new(Kernels::load(&device, options.half)?);
         Ok(Self {
             weights: Weights::new(options.half),
             device,
@@ -135,6 +136,20 @@ impl CudaBackend {
             options,
             allocated: None,
         })
+    }
+
+    /// A second backend on the same device, with the same kernels but no matrices and no memory yet.
+    pub fn another(&self, tile: Option<GemmTile>) -> Self {
+        Self {
+            weights: Weights::new(self.options.half),
+            device: self.device.clone(),
+            kernels: Arc::clone(&self.kernels),
+            options: CudaOptions {
+                tile,
+                ..self.options
+            },
+            allocated: None,
+        }
     }
 
     /// The device in use.

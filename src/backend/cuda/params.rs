@@ -81,7 +81,7 @@ impl DeviceParams {
         );
         self.check(Slot::Value, range)?;
         ensure!(
-            self.parts(range)[1].len == 0 || self.parts(range)[0].len == 0,
+            self.parts(range).count() <= 1,
             "a parameter lies on both sides of what trains"
         );
         self.value.at(self.place(range.offset) * F32, range.len * F32)
@@ -136,14 +136,17 @@ impl DeviceParams {
         }
     }
 
-    /// A range's trained and frozen parts; either may be empty.
-    fn parts(&self, range: ParamRange) -> [ParamRange; 2] {
+    /// A range's trained and frozen parts, those that are not empty.
+    fn parts(&self, range: ParamRange) -> impl Iterator<Item = ParamRange> + use<> {
         let end = range.offset + range.len;
         let middle = self.trainable.clamp(range.offset, end);
-        [(range.offset, middle), (middle, end)].map(|(start, end)| ParamRange {
-            offset: start,
-            len: end - start,
-        })
+        [(range.offset, middle), (middle, end)]
+            .into_iter()
+            .filter(|(start, end)| start < end)
+            .map(|(start, end)| ParamRange {
+                offset: start,
+                len: end - start,
+            })
     }
 
     fn slot(&self, slot: Slot) -> &Buffer {
