@@ -20,7 +20,10 @@
 //! the caller zeroes them once per optimizer step with [`Backend::zero_gradients`]. Regions of one call must
 //! not overlap unless the field says that they may.
 
+pub mod any;
+mod check;
 pub mod cpu;
+pub mod cuda;
 pub mod plan;
 
 use crate::batch::Batch;
@@ -383,6 +386,9 @@ pub struct StepReport {
     pub loss: f32,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
+    /// The gradient left the range of a 16-bit type, and the next step's loss scale is lower: the step changed
+    /// nothing, but training goes on. Never with f32 arithmetic.
+    pub overflow: bool,
 }
 
 impl StepReport {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
+use crate::backend::any::DeviceChoice;
 use crate::biases::BiasSelection;
-use crate::train::config::{DeviceKind, FileFormat, WeightType};
+use crate::train::config::{FileFormat, Precision, WeightType};
 
 /// Where texts and labels stand in a data file.
 #[derive(Debug, Clone, Args)]
@@ -43,8 +44,11 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..))]
     pub max_length: Option<usize>,
     /// What runs the encoder
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
+    pub device: DeviceChoice,
+    /// The 16-bit type on a GPU
     #[arg(long, value_enum, default_value_t)]
-    pub device: DeviceKind,
+    pub precision: Precision,
     /// Threads [default: one a processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub threads: Option<usize>,

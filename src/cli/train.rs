@@ -1,5 +1,6 @@
 //! The options of `train`, from the command line and a configuration file, made into one [`TrainConfig`].
 
+use crate::backend::any::DeviceChoice;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use super::config_file::FileOptions;
 use crate::biases::BiasSelection;
 use crate::error::UsageError;
 use crate::train::config::{
-    DevSource, DeviceKind, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Task,
+    DevSource, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Precision, Task,
     TrainConfig, WeightType,
 };
 use crate::train::metrics::Metric;
@@ -194,9 +195,12 @@ pub struct TrainArgs {
     /// Take options from this TOML file; keys are option names; options given here win
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub config: Option<PathBuf>,
-    /// What runs the encoder [default: cpu]
+    /// What runs the encoder [default: auto]
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
+    pub device: Option<DeviceChoice>,
+    /// The 16-bit type of matrices and activations on a GPU [default: bf16]
     #[arg(long, value_enum, help_heading = "Running")]
-    pub device: Option<DeviceKind>,
+    pub precision: Option<Precision>,
     /// Threads [default: one a processor core]
     #[arg(long, value_name = "N", help_heading = "Running")]
     pub threads: Option<usize>,
@@ -283,6 +287,7 @@ impl TrainArgs {
             resume: self.resume.or(under.resume),
             config: self.config.or(under.config),
             device: self.device.or(under.device),
+            precision: self.precision.or(under.precision),
             threads: self.threads.or(under.threads),
             quiet: self.quiet.or(under.quiet),
         }
@@ -372,6 +377,7 @@ impl TrainArgs {
             patience: self.patience,
             save_steps: self.save_steps,
             device: self.device.unwrap_or(default.device),
+            precision: self.precision.unwrap_or(default.precision),
             threads: self.threads,
             model: default.model,
             train: default.train,

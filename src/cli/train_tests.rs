@@ -114,6 +114,7 @@ fn every_option_arrives_in_the_settings() {
         "--save-steps=3",
         "--threads=2",
         "--device=cpu",
+        "--precision=f16",
     ]);
     let expected = TrainConfig {
         model: "m".into(),
@@ -150,7 +151,8 @@ fn every_option_arrives_in_the_settings() {
         patience: Some(2),
         output: "o".into(),
         save_steps: Some(3),
-        device: DeviceKind::Cpu,
+        device: crate::backend::any::DeviceChoice::Cpu,
+        precision: Precision::F16,
         threads: Some(2),
     };
     assert_eq!(config, expected);

@@ -4,7 +4,7 @@ use super::base::{Base, say_counts};
 use super::counter::Counter;
 use super::trained::weight_type;
 use super::{format, say, set_threads, show};
-use crate::backend::cpu::CpuBackend;
+use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Limits, PoolKind};
 use crate::cli::TrainCommand;
 use crate::container::Tensor;
@@ -57,7 +57,12 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
 
     let spec = task_spec(config, &base, &data.targets)?;
     say_head(config, &base, spec.pooling, quiet)?;
-    let mut backend = CpuBackend::new(weight_type(config.weights));
+    let mut backend = AnyBackend::open(
+        config.device,
+        config.precision.into(),
+        weight_type(config.weights),
+    )?;
+    say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
     if let Some(path) = &config.init_head {
         init_head(&mut model, path).context("--init-head")?;
@@ -218,7 +223,7 @@ struct Programs {
 impl Programs {
     fn plan(
         model: &Model,
-        backend: &CpuBackend,
+        backend: &AnyBackend,
         steps: &Steps<'_>,
         config: &TrainConfig,
         data: &Data,
@@ -243,7 +248,7 @@ impl Programs {
     }
 
     /// One line on the memory that the run takes.
-    fn summary(&self, model: &Model, backend: &CpuBackend) -> String {
+    fn summary(&self, model: &Model, backend: &AnyBackend) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let arena = self.all().iter().map(|p| p.plan.bytes).max().unwrap_or(0);
         let params = 4 * (model.params.initial().len() + 3 * model.params.trainable());

@@ -2,7 +2,7 @@
 
 use super::base::Base;
 use super::say;
-use crate::backend::cpu::CpuBackend;
+use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Limits, PoolKind, WeightType};
 use crate::cli::ComputeArgs;
 use crate::data::{ClassNames, Targets, TextTokenizer};
@@ -20,7 +20,7 @@ pub struct Trained {
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
     pub model: Model,
-    pub backend: CpuBackend,
+    pub backend: AnyBackend,
 }
 
 impl Trained {
@@ -35,7 +35,7 @@ impl Trained {
         let base = Base::open(model.unwrap_or(&info.settings.model), compute.quiet)
             .with_context(|| format!("the base model of {}", path.display()))?;
         let weights = weight_type(compute.weights.unwrap_or(info.settings.weights));
-        let mut backend = CpuBackend::new(weights);
+        let mut backend = AnyBackend::open(compute.device, compute.precision.into(), weights)?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut backend)?;
         apply(&delta, &base.sha256, &mut model)
             .with_context(|| format!("delta {}", path.display()))?;

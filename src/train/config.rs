@@ -3,6 +3,8 @@
 //! The serialised form uses the names of the command line's options as keys, so the file that a run leaves beside
 //! its results can be given back with `--config`.
 
+use crate::backend::any::DeviceChoice;
+use crate::backend::cuda::HalfType;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -36,7 +38,7 @@ display_as_value!(
     Pooling,
     PoolerInit,
     WeightType,
-    DeviceKind,
+    Precision,
     FileFormat,
     ScheduleKind
 );
@@ -98,13 +100,24 @@ pub enum WeightType {
     F32,
 }
 
-/// What runs the encoder.
+/// The 16-bit type of matrices and activations on a GPU; sums are f32 either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum DeviceKind {
-    /// The processor
+pub enum Precision {
+    /// The range of f32, 8 significant bits
     #[default]
-    Cpu,
+    Bf16,
+    /// 11 significant bits; gradients are scaled to fit its range
+    F16,
+}
+
+impl From<Precision> for HalfType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+        }
+    }
 }
 
 /// The format of a data file.
@@ -213,7 +226,8 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
 
-    pub device: DeviceKind,
+    pub device: DeviceChoice,
+    pub precision: Precision,
     /// `None` is one a processor core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -287,7 +301,8 @@ impl TrainConfig {
             patience: None,
             output,
             save_steps: None,
-            device: DeviceKind::default(),
+            device: DeviceChoice::default(),
+            precision: Precision::default(),
             threads: None,
         }
     }

@@ -157,10 +157,20 @@ impl Outcomes {
 
 const EPS: f32 = 1e-12;
 
-/// Runs a case; memory outside its outputs is checked on the way.
+/// Runs a case on a backend that stores matrices as the case says.
 pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
+    let stored: fn(f32) -> f32 = match case.weights {
+        WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
+        WeightType::F32 => |v| v,
+    };
+    run_stored(case, backend, stored)
+}
+
+/// Runs a case on a backend that rounds matrices with `stored`; memory outside the case's outputs is checked
+/// on the way.
+pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -> Vec<Outcome> {
     let name = format!("{case:?}");
-    let mut rig = Rig::new(backend, case.weights, &name, &case.lens);
+    let mut rig = Rig::new(backend, stored, &name, &case.lens);
     let mut out = Outcomes(Vec::new());
     let tokens = rig.batch.tokens();
     let sequences = rig.batch.sequences();

@@ -1,7 +1,9 @@
 //! One table of cases for every backend, held to an f64 oracle; the oracle's gradients to finite differences.
 
 mod cases;
+mod cuda;
 mod differences;
+mod emulated;
 mod optimizer;
 mod oracle;
 mod rig;

@@ -1,11 +1,8 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
-use bitfit::backend::{
-    Backend, DropoutKey, Limits, Memory, ParamRange, Region, Slot, WeightId, WeightType,
-};
+use bitfit::backend::{Backend, DropoutKey, Limits, Memory, ParamRange, Region, Slot, WeightId};
 use bitfit::batch::{Batch, Labels};
 use bitfit::rng::{Purpose, Stream};
-use half::f16;
 
 /// Fills all memory that a case does not write: finite, so that it is comparable, and far from any result.
 const SENTINEL: f32 = 1.542_312_3e16;
@@ -56,7 +53,8 @@ pub struct Rig<B> {
     pub batch: Batch,
     pub key: DropoutKey,
     pub numbers: Numbers,
-    pub weight_type: WeightType,
+    /// What a matrix element becomes in the backend's memory.
+    stored: fn(f32) -> f32,
     arena: usize,
     params: usize,
     gradient: Vec<f32>,
@@ -64,7 +62,7 @@ pub struct Rig<B> {
 }
 
 impl<B: Backend> Rig<B> {
-    pub fn new(backend: B, weight_type: WeightType, name: &str, lens: &[usize]) -> Self {
+    pub fn new(backend: B, stored: fn(f32) -> f32, name: &str, lens: &[usize]) -> Self {
         let mut numbers = Numbers::new(name);
         let tokens: usize = lens.iter().sum();
         let mut cu_seqlens = vec![0];
@@ -87,7 +85,7 @@ impl<B: Backend> Rig<B> {
             batch,
             key,
             numbers,
-            weight_type,
+            stored,
             arena: GUARD,
             params: 0,
             gradient: Vec::new(),
@@ -99,11 +97,7 @@ impl<B: Backend> Rig<B> {
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         let mut values = self.numbers.normal(rows * cols, scale);
         let id = self.backend.upload("w", rows, cols, &values).unwrap();
-        if self.weight_type == WeightType::F16 {
-            values
-                .iter_mut()
-                .for_each(|v| *v = f16::from_f32(*v).to_f32());
-        }
+        values.iter_mut().for_each(|v| *v = (self.stored)(*v));
         (id, wide(&values))
     }
 

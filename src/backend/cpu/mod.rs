@@ -9,7 +9,6 @@ mod aligned;
 mod arena;
 mod attention;
 mod block;
-mod check;
 mod colsum;
 mod dense;
 mod dropout;
@@ -32,7 +31,7 @@ use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
     DropoutKey, EmbedForward, LinearBackward, LinearForward, Loss, LossKind, Memory, Norm,
     ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport,
-    WeightId, WeightType,
+    WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -437,6 +436,7 @@ impl Backend for CpuBackend {
         Ok(StepReport {
             loss: self.loss as f32,
             grad_norm: self.grad_norm,
+            overflow: false,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a batch is well formed and fits the memory that was planned for it.
 
 use crate::backend::Limits;
-use crate::batch::{Batch, Labels};
+use crate::batch::Batch;
 use anyhow::{Result, ensure};
 
 /// # Errors
@@ -21,15 +21,12 @@ pub fn batch(batch: &Batch, limits: Limits) -> Result<()> {
         batch.type_ids.len(),
         batch.positions.len()
     );
-    let labels = match &batch.labels {
-        Labels::None => None,
-        Labels::Classes(classes) => Some(classes.len()),
-        Labels::Values(values) => Some(values.len()),
-    };
+    let labels = batch.labels.len();
     ensure!(
         labels.is_none_or(|n| n == batch.sequences()),
-        "the batch has {} sequences but {labels:?} labels",
-        batch.sequences()
+        "the batch has {} sequences but {} labels",
+        batch.sequences(),
+        labels.unwrap_or(0)
     );
     for (what, have, limit) in [
         ("tokens", batch.tokens(), limits.tokens),

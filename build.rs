@@ -1,0 +1,338 @@
+//! Compiles `kernels/*.cu` and embeds the images, so that the binary needs no CUDA toolkit at run time.
+//!
+//! Each file is compiled once for f16 and once for bf16: to PTX, which the driver of any GPU from compute
+//! capability 8.0 on can finish, and in release builds also to a cubin per architecture, which starts at once.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `NVCC`, `CUDA_HOME`, `CUDA_PATH` | where the compiler is; else `PATH`, `/usr/local/cuda`, `.cache/cuda` (`scripts/fetch-cuda`) |
+//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; empty: PTX alone; `off`: no kernels |
+//! | `BITFIT_REQUIRE_CUDA=1` | no compiler is an error, not a warning |
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::{env, fs, thread};
+
+/// PTX is made for the oldest architecture that has everything the kernels use.
+const PTX_ARCH: &str = "80";
+/// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
+const RELEASE_ARCHS: &[&str] = &["80", "86", "89", "90", "100", "120"];
+const VARIABLES: &[&str] = &[
+    "NVCC",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "PATH",
+    "BITFIT_CUDA_ARCHS",
+    "BITFIT_REQUIRE_CUDA",
+];
+/// Half types: the name in file names and in the generated table, and the macro that selects it.
+const HALVES: &[(&str, &str, &str)] = &[
+    ("f16", "HalfType::F16", "-DBITFIT_F16"),
+    ("bf16", "HalfType::Bf16", "-DBITFIT_BF16"),
+];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=kernels");
+    for name in VARIABLES {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
+    if let Err(message) = build() {
+        println!("cargo:error={message}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let root =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
+    let (units, headers) = sources(&root.join("kernels"))?;
+    for path in units.iter().chain(&headers) {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+
+    let archs = architectures();
+    let (compiler, archs) = match archs {
+        None => (None, Vec::new()),
+        Some(archs) => (find_nvcc(&root), archs),
+    };
+    let Some(nvcc) = compiler else {
+        let hint = "no CUDA compiler: the binary will have the CPU backend alone \
+                    (scripts/fetch-cuda gets one, or set CUDA_HOME to CUDA 12.8 or later)";
+        if env::var("BITFIT_REQUIRE_CUDA").is_ok_and(|v| v == "1") {
+            return Err(format!("BITFIT_REQUIRE_CUDA=1, but {hint}"));
+        }
+        println!("cargo:warning={hint}");
+        return write_table(&out, &[], None);
+    };
+
+    let version = Command::new(&nvcc)
+        .arg("--version")
+        .output()
+        .map_err(|e| format!("cannot run {}: {e}", nvcc.display()))?;
+    let cache = cache_folder(&out);
+    fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
+
+    let mut base = DefaultHasher::new();
+    version.stdout.hash(&mut base);
+    for header in &headers {
+        read(header)?.hash(&mut base);
+    }
+    let mut jobs = Vec::new();
+    for unit in &units {
+        for half in HALVES {
+            jobs.push(Job::new(&nvcc, unit, half, Target::Ptx, &base, &cache)?);
+            for arch in &archs {
+                jobs.push(Job::new(
+                    &nvcc,
+                    unit,
+                    half,
+                    Target::Cubin(arch.clone()),
+                    &base,
+                    &cache,
+                )?);
+            }
+        }
+    }
+    compile(&jobs)?;
+    write_table(
+        &out,
+        &jobs,
+        release(&String::from_utf8_lossy(&version.stdout)),
+    )
+}
+
+/// `13.0` out of what `nvcc --version` says.
+fn release(version: &str) -> Option<&str> {
+    let (_, rest) = version.split_once("release ")?;
+    rest.split([',', '\n']).next().map(str::trim)
+}
+
+/// The `.cu` files and the `.cuh` files, each sorted.
+fn sources(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
+    let entries =
+        fs::read_dir(folder).map_err(|e| format!("cannot list {}: {e}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.sort();
+    let with = |extension: &str| {
+        paths
+            .iter()
+            .filter(|p| p.extension().is_some_and(|e| e == extension))
+            .cloned()
+            .collect()
+    };
+    Ok((with("cu"), with("cuh")))
+}
+
+/// Architectures to make cubins for; `None` switches the kernels off.
+fn architectures() -> Option<Vec<String>> {
+    match env::var("BITFIT_CUDA_ARCHS") {
+        Ok(list) if list.trim() == "off" => None,
+        Ok(list) => Some(
+            list.split(',')
+                .map(|a| a.trim().trim_start_matches("sm_").to_owned())
+                .filter(|a| !a.is_empty())
+                .collect(),
+        ),
+        Err(_) if env::var("PROFILE").is_ok_and(|p| p == "release") => {
+            Some(RELEASE_ARCHS.iter().map(|&a| a.to_owned()).collect())
+        }
+        Err(_) => Some(Vec::new()),
+    }
+}
+
+fn find_nvcc(root: &Path) -> Option<PathBuf> {
+    let executable = if cfg!(windows) { "nvcc.exe" } else { "nvcc" };
+    let variable = |name| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    candidates.extend(variable("NVCC"));
+    for name in ["CUDA_HOME", "CUDA_PATH"] {
+        candidates.extend(variable(name).map(|home| home.join("bin").join(executable)));
+    }
+    if let Some(path) = env::var_os("PATH") {
+        candidates.extend(env::split_paths(&path).map(|folder| folder.join(executable)));
+    }
+    candidates.push(Path::new("/usr/local/cuda/bin").join(executable));
+    candidates.push(root.join(".cache/cuda/nvidia/cu13/bin").join(executable));
+    candidates.into_iter().find(|path| path.is_file())
+}
+
+/// Compiled kernels are shared by all profiles: `target/cuda-kernels`, or the build script's own folder where
+/// the layout is another.
+fn cache_folder(out: &Path) -> PathBuf {
+    out.ancestors()
+        .find(|a| a.file_name().is_some_and(|name| name == "build"))
+        .and_then(|build| build.parent()?.parent())
+        .map_or_else(|| out.to_owned(), |target| target.join("cuda-kernels"))
+}
+
+#[derive(Clone)]
+enum Target {
+    Ptx,
+    Cubin(String),
+}
+
+/// One run of nvcc.
+struct Job {
+    nvcc: PathBuf,
+    arguments: Vec<String>,
+    /// Named after the content of everything that went in, so an existing file is the right one.
+    output: PathBuf,
+    /// For messages.
+    name: String,
+    unit: String,
+    half: &'static str,
+    arch: Option<String>,
+}
+
+impl Job {
+    fn new(
+        nvcc: &Path,
+        unit: &Path,
+        half: &(&str, &'static str, &str),
+        target: Target,
+        base: &DefaultHasher,
+        cache: &Path,
+    ) -> Result<Self, String> {
+        let stem = unit
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let (suffix, half, define) = *half;
+        let mut arguments: Vec<String> = ["-std=c++17", "-O3", "-lineinfo", "--threads=1", define]
+            .map(String::from)
+            .into();
+        let (label, extension, arch) = match target {
+            Target::Ptx => {
+                arguments.extend(["-ptx".into(), format!("-arch=compute_{PTX_ARCH}")]);
+                ("ptx".to_owned(), "ptx", None)
+            }
+            Target::Cubin(arch) => {
+                arguments.extend(["-cubin".into(), format!("-arch=sm_{arch}")]);
+                // The table of registers and spills that `warn_of_spills` reads.
+                arguments.push("-Xptxas=-v".into());
+                (format!("sm_{arch}"), "cubin", Some(arch))
+            }
+        };
+        let mut hash = base.clone();
+        arguments.hash(&mut hash);
+        read(unit)?.hash(&mut hash);
+        let output = cache.join(format!(
+            "{stem}-{suffix}-{label}-{:016x}.{extension}",
+            hash.finish()
+        ));
+        arguments.push(unit.display().to_string());
+        Ok(Self {
+            nvcc: nvcc.to_owned(),
+            arguments,
+            output,
+            name: format!("{stem}.cu ({suffix}, {label})"),
+            unit: stem,
+            half,
+            arch,
+        })
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let log = self.output.with_extension("log");
+        if !(self.output.is_file() && log.is_file()) {
+            // Another build may be writing the same file: each writes its own and renames it into place.
+            let fresh = self
+                .output
+                .with_extension(format!("{}.tmp", std::process::id()));
+            let run = Command::new(&self.nvcc)
+                .args(&self.arguments)
+                .arg("-o")
+                .arg(&fresh)
+                .output()
+                .map_err(|e| format!("cannot run {}: {e}", self.nvcc.display()))?;
+            let said = String::from_utf8_lossy(&run.stderr).into_owned();
+            if !run.status.success() {
+                return Err(format!("nvcc failed on {}:\n{said}", self.name)
+                    .replace('\n', "\ncargo:error="));
+            }
+            fs::write(&log, &said).map_err(|e| format!("cannot write {}: {e}", log.display()))?;
+            fs::rename(&fresh, &self.output)
+                .map_err(|e| format!("cannot write {}: {e}", self.output.display()))?;
+        }
+        self.warn_of_spills(&fs::read_to_string(&log).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Registers that do not fit go to memory and cost what the kernels were written to save.
+    fn warn_of_spills(&self, log: &str) {
+        let mut kernel = "";
+        for line in log.lines() {
+            if let Some((_, rest)) = line.split_once("Function properties for ") {
+                kernel = rest.trim();
+            } else if line.contains("bytes spill stores") && !line.contains(" 0 bytes spill stores")
+            {
+                println!("cargo:warning={}: {kernel}: {}", self.name, line.trim());
+            } else if line.contains("warning") {
+                println!("cargo:warning={}: {}", self.name, line.trim());
+            }
+        }
+    }
+}
+
+fn compile(jobs: &[Job]) -> Result<(), String> {
+    let workers = env::var("NUM_JOBS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+        .min(jobs.len());
+    let queue = Mutex::new(jobs.iter().collect::<VecDeque<_>>());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers)
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some(job) = next() {
+                        job.run()?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|_| Err("a compiler thread panicked".into()))
+        })
+    })
+}
+
+/// Writes the table that `src/backend/cuda/images.rs` includes.
+fn write_table(out: &Path, jobs: &[Job], toolkit: Option<&str>) -> Result<(), String> {
+    let mut table = format!("pub const TOOLKIT: Option<&str> = {toolkit:?};\n");
+    table += "pub static IMAGES: &[Image] = &[\n";
+    for job in jobs {
+        let arch = match &job.arch {
+            // "100a" and the like run on exactly that architecture; the digits are what a device reports.
+            Some(arch) => format!("Some({})", arch.trim_end_matches(char::is_alphabetic)),
+            None => "None".into(),
+        };
+        table += &format!(
+            "    Image {{ unit: {:?}, half: {}, arch: {arch}, bytes: include_bytes!({:?}) }},\n",
+            job.unit,
+            job.half,
+            job.output.display().to_string(),
+        );
+    }
+    table += "];\n";
+    let path = out.join("cuda_images.rs");
+    fs::write(&path, table).map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+}

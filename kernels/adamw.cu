@@ -1,0 +1,117 @@
+// The optimizer step over the flat vector of trainable parameters: gradient norm, the decision whether the step
+// counts, and AdamW (Loshchilov & Hutter, 2019). All on the device: the host learns of a skipped step later.
+
+#include "columns.cuh"
+
+constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+// Elements of one partial sum of the norm.
+constexpr uint32_t kChunk = 4096;
+
+// The block's sum in thread 0. f64, so that neither large nor tiny gradients leave the range when squared.
+__device__ __forceinline__ double block_sum(double x) {
+    __shared__ double shared[kWarps];
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(kFullWarp, x, offset);
+    if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < kWarps; ++w) x += shared[w];
+    }
+    return x;
+}
+
+// Mirrored by `NormPartialArgs` in src/backend/cuda/launch.rs.
+struct NormPartialArgs {
+    const float* gradient;
+    double* partial;
+    uint64_t count;
+};
+static_assert(sizeof(NormPartialArgs) == 24, "mirrored by src/backend/cuda/launch.rs");
+
+// Grid: chunks of 4096 elements.
+extern "C" __global__ void __launch_bounds__(kThreads)
+    grad_norm_partial(const __grid_constant__ NormPartialArgs args) {
+    const uint64_t first = uint64_t(blockIdx.x) * kChunk;
+    double sum = 0.0;
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < kChunk; i += kThreads) {
+        if (first + i < args.count) {
+            const double g = args.gradient[first + i];
+            sum = fma(g, g, sum);
+        }
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) args.partial[blockIdx.x] = sum;
+}
+
+// Mirrored by `StepDecisionArgs` in src/backend/cuda/launch.rs.
+struct StepDecisionArgs {
+    const double* partial;
+    StepState* state;
+    uint32_t count;
+    // 0 switches clipping off.
+    float clip_norm;
+};
+static_assert(sizeof(StepDecisionArgs) == 24, "mirrored by src/backend/cuda/launch.rs");
+
+// One block. Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale
+// follows the usual rule: halve it when a gradient is not finite, double it after enough steps that were.
+extern "C" __global__ void __launch_bounds__(kThreads) step_decision(const __grid_constant__ StepDecisionArgs args) {
+    double sum = 0.0;
+    for (uint32_t i = threadIdx.x; i < args.count; i += kThreads) sum += args.partial[i];
+    sum = block_sum(sum);
+    if (threadIdx.x != 0) return;
+    StepState state = *args.state;
+    const float norm = float(sqrt(sum));
+    const bool finite = norm < INFINITY;
+    state.grad_norm = norm;
+    state.skip = finite ? 0 : kSkip;
+    state.clip = args.clip_norm > 0.0f ? fminf(args.clip_norm / (norm + 1e-6f), 1.0f) : 1.0f;
+    if (state.growth_interval > 0) {
+        constexpr float kSmallest = 1.0f, kLargest = 16777216.0f;
+        state.good_steps = finite ? state.good_steps + 1 : 0;
+        if (!finite && state.scale > kSmallest) {
+            state.scale *= 0.5f;
+            state.skip = kSkipOverflow;
+        }
+        if (state.good_steps >= state.growth_interval) {
+            state.scale = fminf(state.scale * 2.0f, kLargest);
+            state.good_steps = 0;
+        }
+        state.inverse_scale = 1.0f / state.scale;
+    }
+    *args.state = state;
+}
+
+// Mirrored by `AdamWArgs` in src/backend/cuda/launch.rs.
+struct AdamWArgs {
+    float* value;
+    const float* gradient;
+    float* moment1;
+    float* moment2;
+    const StepState* state;
+    uint64_t count;
+    // 1 - lr · weight_decay
+    float decay;
+    float beta1;
+    float beta2;
+    float one_minus_beta1;
+    float one_minus_beta2;
+    // Learning rate over the first moment's bias correction.
+    float step_size;
+    // One over the root of the second moment's bias correction.
+    float root_correction;
+    float eps;
+};
+static_assert(sizeof(AdamWArgs) == 80, "mirrored by src/backend/cuda/launch.rs");
+
+extern "C" __global__ void __launch_bounds__(kThreads) adamw(const __grid_constant__ AdamWArgs args) {
+    const uint64_t i = uint64_t(blockIdx.x) * kThreads + threadIdx.x;
+    if (i >= args.count || args.state->skip != 0) return;
+    const float g = args.gradient[i] * args.state->clip;
+    const float m = args.beta1 * args.moment1[i] + args.one_minus_beta1 * g;
+    const float v = args.beta2 * args.moment2[i] + args.one_minus_beta2 * g * g;
+    args.moment1[i] = m;
+    args.moment2[i] = v;
+    args.value[i] = args.value[i] * args.decay - args.step_size * m / (sqrtf(v) * args.root_correction + args.eps);
+}

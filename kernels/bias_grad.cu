@@ -1,0 +1,103 @@
+// Bias gradients: column sums of an activation gradient, and the second stage of every fused one.
+
+#include "columns.cuh"
+#include "philox.cuh"
+
+// Mirrored by `ColumnPartialArgs` in src/backend/cuda/launch.rs.
+struct ColumnPartialArgs {
+    const BatchHeader* batch;
+    // [rows, width]
+    const Half* dy;
+    // [row tiles, width]
+    float* partial;
+    DropoutArgs dropout;
+    uint32_t width;
+    // RowKind of dy.
+    uint32_t rows;
+};
+static_assert(sizeof(ColumnPartialArgs) == 48, "mirrored by src/backend/cuda/launch.rs");
+
+constexpr int kWarps = 4;
+constexpr int kTileRows = 32;
+
+// First stage where no other kernel passes over the gradient anyway: sums of dropout'(dy) over 32 rows.
+// Grid: 256-column parts × row tiles.
+extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
+    column_partial(const __grid_constant__ ColumnPartialArgs args) {
+    __shared__ __align__(16) float shared[ColumnSums<1, kWarps>::kFloats];
+    const uint32_t rows = row_count(args.batch, args.rows);
+    if (blockIdx.y * kTileRows >= rows) return;
+    const Dropout dropout(args.dropout, args.batch);
+    const int width = int(args.width), first = blockIdx.x * 256;
+    const int column = first + int(threadIdx.x) % kWarp * 8;
+
+    Eight sums[1] = {};
+    if (column < width) {
+        for (int i = 0; i < kTileRows / kWarps; ++i) {
+            const uint32_t row = blockIdx.y * kTileRows + i * kWarps + threadIdx.x / kWarp;
+            if (row >= rows) break;
+            Eight dy = load8(args.dy + size_t(row) * width + column);
+            if (dropout.active()) dropout.apply8(dy.v, row, column);
+#pragma unroll
+            for (int j = 0; j < 8; ++j) sums[0].v[j] += dy.v[j];
+        }
+    }
+    const int here = min(width - first, 256);
+    ColumnSums<1, kWarps>::add(sums, shared, args.partial + size_t(blockIdx.y) * width + first, here);
+}
+
+// Mirrored by `ColumnFinishArgs` in src/backend/cuda/launch.rs.
+struct ColumnFinishArgs {
+    const BatchHeader* batch;
+    const uint32_t* cu_seqlens;
+    const StepState* state;
+    // One or two sums of the same shape: blockIdx.y chooses.
+    const float* partial[2];
+    float* grad[2];
+    uint32_t width;
+    // Rows that one row of partial sums stands for.
+    uint32_t tile_rows;
+    // RowKind of the summed tensor.
+    uint32_t rows;
+    // 1 where tiles do not cross sequences (tile_slot).
+    uint32_t by_sequence;
+};
+static_assert(sizeof(ColumnFinishArgs) == 72, "mirrored by src/backend/cuda/launch.rs");
+
+constexpr int kFinishColumns = 32, kFinishGroups = 8;
+
+// grad += the sum of the partial rows, freed of the loss scale. Thread (c, g) adds rows g, g + 8, … of column c;
+// the eight groups are then added in order.
+extern "C" __global__ void __launch_bounds__(kFinishColumns * kFinishGroups)
+    column_finish(const __grid_constant__ ColumnFinishArgs args) {
+    __shared__ float shared[kFinishGroups][kFinishColumns];
+    const uint32_t c = threadIdx.x % kFinishColumns, group = threadIdx.x / kFinishColumns;
+    const uint32_t column = blockIdx.x * kFinishColumns + c;
+    const bool second = blockIdx.y == 1;
+    const float* partial = second ? args.partial[1] : args.partial[0];
+    float* grad = second ? args.grad[1] : args.grad[0];
+
+    float sum = 0.0f;
+    if (column < args.width) {
+        if (args.by_sequence == 0) {
+            const uint32_t rows = row_count(args.batch, args.rows);
+            const uint32_t tiles = (rows + args.tile_rows - 1) / args.tile_rows;
+            for (uint32_t t = group; t < tiles; t += kFinishGroups) sum += partial[size_t(t) * args.width + column];
+        } else {
+            for (uint32_t s = group; s < args.batch->sequences; s += kFinishGroups) {
+                const Span span = span_of(args.cu_seqlens, s);
+                const uint32_t tiles = (span.len + args.tile_rows - 1) / args.tile_rows;
+                for (uint32_t t = 0; t < tiles; ++t) {
+                    sum += partial[size_t(tile_slot(span, s, t, args.tile_rows)) * args.width + column];
+                }
+            }
+        }
+    }
+    shared[group][c] = sum;
+    __syncthreads();
+    if (group == 0 && column < args.width) {
+#pragma unroll
+        for (int g = 1; g < kFinishGroups; ++g) sum += shared[g][c];
+        grad[column] += sum * args.state->inverse_scale;
+    }
+}

@@ -1,0 +1,266 @@
+// The task head: pooling of packed sequences, dense layers on the pooled vectors, losses. All f32 but the hidden
+// states and a frozen pooler matrix; a few thousand numbers a sequence, so plain loops do.
+
+#include "columns.cuh"
+#include "math.cuh"
+#include "philox.cuh"
+
+// --- pooling ---------------------------------------------------------------------------------------------
+
+// Mirrored by `PoolArgs` in src/backend/cuda/launch.rs.
+struct PoolArgs {
+    const BatchHeader* batch;
+    const uint32_t* cu_seqlens;
+    const StepState* state;
+    // [tokens, width]: hidden states, or their gradient.
+    Half* x;
+    // f32 [sequences, width]
+    float* pooled;
+    uint32_t width;
+    // 1: the mean of a sequence's tokens; 0: its first token.
+    uint32_t mean;
+};
+static_assert(sizeof(PoolArgs) == 48, "mirrored by src/backend/cuda/launch.rs");
+
+constexpr int kPoolWarps = 8;
+
+// Grid: 256-column parts × sequences.
+extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(const __grid_constant__ PoolArgs args) {
+    __shared__ __align__(16) float shared[ColumnSums<1, kPoolWarps>::kFloats];
+    const uint32_t sequence = blockIdx.y;
+    if (sequence >= args.batch->sequences) return;
+    const Span span = span_of(args.cu_seqlens, sequence);
+    const int width = int(args.width), first = blockIdx.x * 256;
+    const int column = first + int(threadIdx.x) % kWarp * 8;
+    const uint32_t rows = args.mean ? span.len : 1;
+    const float share = 1.0f / float(rows);
+
+    Eight sums[1] = {};
+    if (column < width) {
+        for (uint32_t row = threadIdx.x / kWarp; row < rows; row += kPoolWarps) {
+            const Eight x = load8(args.x + size_t(span.start + row) * width + column);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sums[0].v[i] += x.v[i];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sums[0].v[i] *= share;
+    float* out = args.pooled + size_t(sequence) * width + first;
+    ColumnSums<1, kPoolWarps>::add(sums, shared, out, min(width - first, 256));
+}
+
+// Spreads the gradient of the pooled vectors over every token row. From here down gradients are 16 bits wide, so
+// this is where the loss scale comes in; column_finish takes it out again. Grid: 256-column parts × 8 tokens.
+extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
+    const uint32_t token = blockIdx.y * kPoolWarps + threadIdx.x / kWarp;
+    const int column = (int(blockIdx.x) * kWarp + int(threadIdx.x) % kWarp) * 8;
+    if (token >= args.batch->tokens || column >= int(args.width)) return;
+    const uint32_t sequence = sequence_of(args.cu_seqlens, args.batch->sequences, token);
+    const Span span = span_of(args.cu_seqlens, sequence);
+    Eight d = {};
+    if (args.mean || token == span.start) {
+        const float4* from =
+            reinterpret_cast<const float4*>(args.pooled + size_t(sequence) * args.width + column);
+        const float4 low = from[0], high = from[1];
+        const float factor = args.state->scale / (args.mean ? float(span.len) : 1.0f);
+        d = {{low.x * factor, low.y * factor, low.z * factor, low.w * factor,
+              high.x * factor, high.y * factor, high.z * factor, high.w * factor}};
+    }
+    store8(args.x + size_t(token) * args.width + column, d);
+}
+
+// --- dense layers ----------------------------------------------------------------------------------------
+
+// Mirrored by `DenseArgs` in src/backend/cuda/launch.rs.
+struct DenseArgs {
+    const BatchHeader* batch;
+    // f32 [sequences, inputs]
+    const float* x;
+    // [outputs, inputs]: one of the two is null.
+    const float* weight;
+    const Half* frozen;
+    const float* bias;
+    // f32 [sequences, outputs]
+    float* y;
+    // Backward. dy becomes the gradient before the tanh; the others may be null.
+    float* dy;
+    float* dx;
+    float* dweight;
+    float* dbias;
+    DropoutArgs dropout;
+    uint32_t inputs;
+    uint32_t outputs;
+    uint32_t tanh;
+    uint32_t padding;
+};
+static_assert(sizeof(DenseArgs) == 112, "mirrored by src/backend/cuda/launch.rs");
+
+__device__ __forceinline__ float weight_at(const DenseArgs& args, size_t at) {
+    return args.weight != nullptr ? args.weight[at] : unpack(args.frozen[at].bits).x;
+}
+
+// Four neighbouring inputs of a sequence under the dropout mask, zeros past the end. `column` is a multiple of 4.
+__device__ __forceinline__ void masked4(
+    const DenseArgs& args, const Dropout& dropout, uint32_t sequence, uint32_t column, float (&v)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        v[i] = column + i < args.inputs ? args.x[size_t(sequence) * args.inputs + column + i] : 0.0f;
+    }
+    if (dropout.active()) {
+        const Words w = dropout.words(sequence, column / 4);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) v[i] *= dropout.factor(w.w[i]);
+    }
+}
+
+constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseSequences = 8;
+
+// A warp computes one output of eight sequences, so that a weight is read once for eight. Grid: outputs / 4 ×
+// sequences / 8.
+extern "C" __global__ void __launch_bounds__(kDenseThreads) dense_forward(const __grid_constant__ DenseArgs args) {
+    const uint32_t sequences = args.batch->sequences;
+    const uint32_t output = blockIdx.x * kDenseWarps + threadIdx.x / kWarp;
+    const uint32_t first = blockIdx.y * kDenseSequences, lane = threadIdx.x % kWarp;
+    if (output >= args.outputs || first >= sequences) return;
+    const Dropout dropout(args.dropout, args.batch);
+
+    float sums[kDenseSequences] = {};
+    for (uint32_t column = lane * 4; column < args.inputs; column += kWarp * 4) {
+        float w[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            w[i] = column + i < args.inputs ? weight_at(args, size_t(output) * args.inputs + column + i) : 0.0f;
+        }
+#pragma unroll
+        for (int s = 0; s < kDenseSequences; ++s) {
+            if (first + s >= sequences) break;
+            float x[4];
+            masked4(args, dropout, first + s, column, x);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums[s] = fmaf(w[i], x[i], sums[s]);
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < kDenseSequences; ++s) {
+        const float sum = warp_sum(sums[s]);
+        if (lane == 0 && first + s < sequences) {
+            const float y = sum + args.bias[output];
+            args.y[size_t(first + s) * args.outputs + output] = args.tanh ? tanhf(y) : y;
+        }
+    }
+}
+
+// dy through the tanh, in place, and the bias gradient. A thread owns an output.
+extern "C" __global__ void __launch_bounds__(kDenseThreads)
+    dense_backward_bias(const __grid_constant__ DenseArgs args) {
+    const uint32_t output = blockIdx.x * kDenseThreads + threadIdx.x;
+    if (output >= args.outputs) return;
+    float sum = 0.0f;
+    for (uint32_t s = 0; s < args.batch->sequences; ++s) {
+        const size_t at = size_t(s) * args.outputs + output;
+        float d = args.dy[at];
+        if (args.tanh) {
+            const float y = args.y[at];
+            d *= 1.0f - y * y;
+            args.dy[at] = d;
+        }
+        sum += d;
+    }
+    if (args.dbias != nullptr) args.dbias[output] += sum;
+}
+
+// dW += dyᵀ · dropout(x). A thread owns four weights of one output. Grid: inputs / 512 × outputs.
+extern "C" __global__ void __launch_bounds__(kDenseThreads)
+    dense_backward_weight(const __grid_constant__ DenseArgs args) {
+    const uint32_t column = (blockIdx.x * kDenseThreads + threadIdx.x) * 4, output = blockIdx.y;
+    if (column >= args.inputs) return;
+    const Dropout dropout(args.dropout, args.batch);
+    float sums[4] = {};
+    for (uint32_t s = 0; s < args.batch->sequences; ++s) {
+        const float d = args.dy[size_t(s) * args.outputs + output];
+        float x[4];
+        masked4(args, dropout, s, column, x);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[i] = fmaf(d, x[i], sums[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        if (column + i < args.inputs) args.dweight[size_t(output) * args.inputs + column + i] += sums[i];
+    }
+}
+
+// dx = dropout'(dy · W). A thread owns one element. Grid: inputs / 128 × sequences.
+extern "C" __global__ void __launch_bounds__(kDenseThreads)
+    dense_backward_input(const __grid_constant__ DenseArgs args) {
+    const uint32_t column = blockIdx.x * kDenseThreads + threadIdx.x, sequence = blockIdx.y;
+    if (column >= args.inputs || sequence >= args.batch->sequences) return;
+    const Dropout dropout(args.dropout, args.batch);
+    float sum = 0.0f;
+    for (uint32_t o = 0; o < args.outputs; ++o) {
+        sum = fmaf(args.dy[size_t(sequence) * args.outputs + o], weight_at(args, size_t(o) * args.inputs + column), sum);
+    }
+    if (dropout.active()) {
+        const Words w = dropout.words(sequence, column / 4);
+        const uint32_t low = column & 1 ? w.w[1] : w.w[0], high = column & 1 ? w.w[3] : w.w[2];
+        sum *= dropout.factor(column & 2 ? high : low);
+    }
+    args.dx[size_t(sequence) * args.inputs + column] = sum;
+}
+
+// --- losses ----------------------------------------------------------------------------------------------
+
+// Mirrored by `LossArgs` in src/backend/cuda/launch.rs.
+struct LossArgs {
+    const BatchHeader* batch;
+    // f32 [sequences, outputs]
+    const float* logits;
+    // Class ids, or the bits of f32 targets, [sequences].
+    const uint32_t* labels;
+    // Or null.
+    float* dlogits;
+    StepState* state;
+    uint32_t outputs;
+    // 1: squared error; 0: softmax cross-entropy.
+    uint32_t squared;
+    float weight;
+    uint32_t padding;
+};
+static_assert(sizeof(LossArgs) == 56, "mirrored by src/backend/cuda/launch.rs");
+
+constexpr int kLossWarps = 8;
+
+// One block: a warp takes every eighth sequence; the warps' sums are added in order.
+extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __grid_constant__ LossArgs args) {
+    __shared__ float shared[kLossWarps];
+    const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    float total = 0.0f;
+    for (uint32_t s = warp; s < args.batch->sequences; s += kLossWarps) {
+        const float* logits = args.logits + size_t(s) * args.outputs;
+        float* d = args.dlogits == nullptr ? nullptr : args.dlogits + size_t(s) * args.outputs;
+        const uint32_t label = args.labels[s];
+        if (args.squared) {
+            const float difference = logits[0] - __uint_as_float(label);
+            total = fmaf(difference, difference, total);
+            if (d != nullptr && lane == 0) d[0] = 2.0f * args.weight * difference;
+            continue;
+        }
+        float most = -INFINITY;
+        for (uint32_t c = lane; c < args.outputs; c += kWarp) most = fmaxf(most, logits[c]);
+        most = warp_max(most);
+        float sum = 0.0f;
+        for (uint32_t c = lane; c < args.outputs; c += kWarp) sum += expf(logits[c] - most);
+        sum = warp_sum(sum);
+        total += logf(sum) - (logits[label] - most);
+        if (d != nullptr) {
+            for (uint32_t c = lane; c < args.outputs; c += kWarp) {
+                d[c] = args.weight * (expf(logits[c] - most) / sum - (c == label ? 1.0f : 0.0f));
+            }
+        }
+    }
+    if (lane == 0) shared[warp] = total;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < kLossWarps; ++w) total += shared[w];
+        args.state->loss += args.weight * total;
+    }
+}

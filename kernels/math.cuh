@@ -1,0 +1,38 @@
+// Elementary functions: the hardware's base-2 exponential where its 2 ulp suffice, and the activations.
+#pragma once
+
+#include <stdint.h>
+
+constexpr float kLog2e = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Mirrors `Activation`.
+enum ActivationKind : uint32_t { kGeluErf = 0, kGeluTanh = 1, kRelu = 2 };
+
+// act(x), and act'(x) in `derivative`.
+__device__ __forceinline__ float activate(uint32_t kind, float x, float& derivative) {
+    if (kind == kGeluErf) {
+        // x · Φ(x); the density is what Φ's derivative adds.
+        const float cdf = 0.5f * (1.0f + erff(x * 0.7071067811865476f));
+        const float density = 0.3989422804014327f * exp2_fast(x * x * (-0.5f * kLog2e));
+        derivative = fmaf(x, density, cdf);
+        return x * cdf;
+    }
+    if (kind == kGeluTanh) {
+        // 0.5 · x · (1 + tanh(u)), u = sqrt(2/π) · (x + 0.044715 x³)
+        const float c = 0.7978845608028654f;
+        const float x2 = x * x;
+        const float t = tanhf(c * x * fmaf(0.044715f, x2, 1.0f));
+        const float slope = c * fmaf(3.0f * 0.044715f, x2, 1.0f);
+        derivative = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * slope;
+        return 0.5f * x * (1.0f + t);
+    }
+    derivative = x > 0.0f ? 1.0f : 0.0f;
+    return fmaxf(x, 0.0f);
+}

@@ -1,0 +1,57 @@
+// The current batch as the kernels see it. The only reader of the packed layout: sequence s owns tokens
+// cu_seqlens[s]..cu_seqlens[s + 1].
+//
+// Sizes live in device memory, not in launch arguments, so that a captured launch serves every batch that fits
+// its grid: a block that finds no work of its own returns.
+#pragma once
+
+#include <stdint.h>
+
+struct BatchHeader {
+    uint32_t tokens;
+    uint32_t sequences;
+    uint32_t max_len;
+    // Low word of the micro-batch counter, for dropout.
+    uint32_t step;
+    uint32_t seed_low;
+    uint32_t seed_high;
+    uint32_t padding[2];
+};
+static_assert(sizeof(BatchHeader) == 32, "mirrored by src/backend/cuda/launch.rs");
+
+// How many rows an operation has; mirrors `Rows`.
+enum RowKind : uint32_t { kRowsTokens = 0, kRowsSequences = 1 };
+
+__device__ __forceinline__ uint32_t row_count(const BatchHeader* batch, uint32_t kind) {
+    return kind == kRowsTokens ? batch->tokens : batch->sequences;
+}
+
+struct Span {
+    uint32_t start;
+    uint32_t len;
+};
+
+__device__ __forceinline__ Span span_of(const uint32_t* cu_seqlens, uint32_t sequence) {
+    const uint32_t start = __ldg(cu_seqlens + sequence);
+    return {start, __ldg(cu_seqlens + sequence + 1) - start};
+}
+
+// Rows of the partial sums of a sequence whose tokens are cut into tiles: unique for every (sequence, tile),
+// and below tokens / tile + sequences + 1.
+__device__ __forceinline__ uint32_t tile_slot(Span span, uint32_t sequence, uint32_t tile, uint32_t tile_rows) {
+    return span.start / tile_rows + sequence + tile;
+}
+
+// The sequence that owns `token`, by bisection.
+__device__ __forceinline__ uint32_t sequence_of(const uint32_t* cu_seqlens, uint32_t sequences, uint32_t token) {
+    uint32_t low = 0, high = sequences;
+    while (high - low > 1) {
+        const uint32_t middle = (low + high) / 2;
+        if (__ldg(cu_seqlens + middle) <= token) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}

@@ -1,0 +1,188 @@
+//! The backend that the command line asked for: one type, so that the commands are written once.
+
+use super::cpu::CpuBackend;
+use super::cuda::device::Device;
+use super::cuda::{CudaBackend, CudaOptions, HalfType};
+use super::*;
+use crate::error::UsageError;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+/// `--device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum DeviceChoice {
+    /// The first GPU if it can be used, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    /// A GPU by its index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = UsageError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, UsageError> {
+        let index = match text {
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").map(str::parse),
+        };
+        match index {
+            Some(Ok(index)) => Ok(Self::Cuda(index)),
+            _ => Err(UsageError::new(format!(
+                "`{text}` is no device: auto, cpu, cuda or cuda:N"
+            ))),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = UsageError;
+
+    fn try_from(text: String) -> std::result::Result<Self, UsageError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// One of the backends.
+pub enum AnyBackend {
+    Cpu(Box<CpuBackend>),
+    Cuda(Box<CudaBackend>),
+}
+
+impl AnyBackend {
+    /// Opens the chosen device. The CPU keeps its matrices as `weights`; a GPU keeps everything as `half`.
+    ///
+    /// # Errors
+    /// When a GPU was asked for by name and cannot be used.
+    pub fn open(choice: DeviceChoice, half: HalfType, weights: WeightType) -> Result<Self> {
+        let cuda = |index| -> Result<Self> {
+            let backend = CudaBackend::new(CudaOptions::new(index, half))?;
+            Ok(Self::Cuda(Box::new(backend)))
+        };
+        match choice {
+            DeviceChoice::Cuda(index) => cuda(index),
+            DeviceChoice::Auto if Device::open(0).is_ok() => cuda(0),
+            DeviceChoice::Auto | DeviceChoice::Cpu => {
+                Ok(Self::Cpu(Box::new(CpuBackend::new(weights))))
+            }
+        }
+    }
+
+    /// For people: `CPU`, or the GPU's name, capability and precision.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Cpu(_) => "CPU".into(),
+            Self::Cuda(backend) => {
+                let info = backend.info();
+                format!(
+                    "cuda:{} ({}, compute capability {}.{}, {})",
+                    info.index,
+                    info.name,
+                    info.capability.0,
+                    info.capability.1,
+                    backend.half()
+                )
+            }
+        }
+    }
+}
+
+/// Hands a call to the backend that is there.
+macro_rules! forward {
+    ($(fn $name:ident(&mut self $(, $argument:ident: $kind:ty)*) -> $output:ty;)*) => {$(
+        fn $name(&mut self $(, $argument: $kind)*) -> $output {
+            match self {
+                Self::Cpu(backend) => backend.$name($($argument),*),
+                Self::Cuda(backend) => backend.$name($($argument),*),
+            }
+        }
+    )*};
+    ($(fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $output:ty;)*) => {$(
+        fn $name(&self $(, $argument: $kind)*) -> $output {
+            match self {
+                Self::Cpu(backend) => backend.$name($($argument),*),
+                Self::Cuda(backend) => backend.$name($($argument),*),
+            }
+        }
+    )*};
+}
+
+impl Backend for AnyBackend {
+    forward! {
+        fn activation_bytes(&self) -> usize;
+        fn weight_bytes(&self) -> usize;
+        fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
+        fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
+        fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
+    }
+    forward! {
+        fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+        fn allocate(&mut self, memory: Memory) -> Result<()>;
+        fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
+        fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
+        fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()>;
+        fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()>;
+        fn embed_forward(&mut self, op: EmbedForward) -> Result<()>;
+        fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()>;
+        fn linear_backward(&mut self, op: LinearBackward) -> Result<()>;
+        fn attention_forward(&mut self, op: AttentionForward) -> Result<()>;
+        fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
+        fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
+        fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
+        fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
+        fn pool_forward(&mut self, op: Pool) -> Result<()>;
+        fn pool_backward(&mut self, op: Pool) -> Result<()>;
+        fn dense_forward(&mut self, op: Dense) -> Result<()>;
+        fn dense_backward(&mut self, op: DenseBackward) -> Result<()>;
+        fn loss(&mut self, op: Loss) -> Result<()>;
+        fn zero_gradients(&mut self) -> Result<()>;
+        fn adamw(&mut self, op: AdamW) -> Result<()>;
+        fn step_report(&mut self) -> Result<StepReport>;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda:0", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+            assert_eq!(choice.to_string(), text);
+        }
+        assert_eq!(
+            "cuda".parse::<DeviceChoice>().unwrap(),
+            DeviceChoice::Cuda(0)
+        );
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
+            let message = wrong.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(message.contains("cuda:N"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Finding and opening a GPU, with an error for each way in which that fails.
+
+use super::images;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
+use cudarc::driver::{CudaContext, CudaStream, DriverError};
+use std::sync::Arc;
+
+/// The kernels need `cp.async`, `mma.m16n8k16` and bf16.
+pub const LOWEST_CAPABILITY: (u32, u32) = (8, 0);
+
+/// An open GPU: one context, one stream on which everything is ordered.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub stream: Arc<CudaStream>,
+    pub info: DeviceInfo,
+}
+
+/// What is known about a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    pub index: usize,
+    pub name: String,
+    pub capability: (u32, u32),
+    pub multiprocessors: u32,
+    /// Bytes.
+    pub total_memory: usize,
+    /// Bytes, when it was asked.
+    pub free_memory: usize,
+    /// Largest dynamic shared memory of a block, in bytes.
+    pub shared_memory: u32,
+}
+
+/// What `bitfit doctor` says about CUDA.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Kernels in this binary: `PTX, sm_80, …` or `none`.
+    pub images: String,
+    /// CUDA release of the compiler that made them.
+    pub toolkit: Option<&'static str>,
+    /// CUDA version that the driver speaks, e.g. `13.0`; or why there is none.
+    pub driver: std::result::Result<String, String>,
+    /// Each device, or why it cannot be used.
+    pub devices: Vec<std::result::Result<DeviceInfo, String>>,
+}
+
+/// Looks at everything without failing.
+pub fn report() -> Report {
+    let (driver, devices) = match connect() {
+        Err(error) => (Err(crate::error::one_line(&error)), Vec::new()),
+        Ok(Driver { version, devices }) => (
+            Ok(version_name(version)),
+            (0..devices)
+                .map(|i| {
+                    let usable = |device: Device| check_usable(&device.info).map(|()| device.info);
+                    open_context(i)
+                        .and_then(usable)
+                        .map_err(|e| crate::error::one_line(&e))
+                })
+                .collect(),
+        ),
+    };
+    Report {
+        images: images::summary(),
+        toolkit: images::TOOLKIT,
+        driver,
+        devices,
+    }
+}
+
+impl Device {
+    /// Opens GPU `index`.
+    ///
+    /// # Errors
+    /// No kernels in this binary, no driver, a driver older than the kernels, no GPU, no such index, or a GPU
+    /// below compute capability 8.0: each says what to do.
+    pub fn open(index: usize) -> Result<Self> {
+        ensure!(
+            images::built_in(),
+            "this bitfit was built without CUDA kernels, as no CUDA compiler was found: run scripts/fetch-cuda \
+             (or set CUDA_HOME to CUDA 12.8 or later) and build again, or use --device cpu"
+        );
+        let driver = connect()?;
+        ensure!(
+            index < driver.devices,
+            "there is no CUDA device {index}: the driver sees {} (numbered from 0; CUDA_VISIBLE_DEVICES hides \
+             devices)",
+            driver.devices
+        );
+        let device = open_context(index)?;
+        check_usable(&device.info)?;
+        Ok(device)
+    }
+}
+
+/// Whether `--device auto` should take the GPU: kernels, driver and a usable first device are there.
+pub fn available() -> bool {
+    Device::open(0).is_ok()
+}
+
+struct Driver {
+    /// As `cuDriverGetVersion` gives it: 1000 · major + 10 · minor.
+    version: u32,
+    devices: usize,
+}
+
+fn connect() -> Result<Driver> {
+    // SAFETY: only asks the dynamic loader whether the driver library can be opened.
+    let present = unsafe { sys::is_culib_present() };
+    ensure!(
+        present,
+        "no NVIDIA driver: libcuda.so.1 cannot be loaded; install the NVIDIA driver, or use --device cpu"
+    );
+    match cudarc::driver::result::init() {
+        Ok(()) => {}
+        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => bail!(
+            "the NVIDIA driver sees no CUDA device (is one fitted, and is CUDA_VISIBLE_DEVICES right?)"
+        ),
+        Err(error) => {
+            return Err(anyhow!(error)).context("the NVIDIA driver does not start");
+        }
+    }
+    let mut version = 0;
+    // SAFETY: the driver is initialised and writes one int to a live variable.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .context("the NVIDIA driver does not tell its version")?;
+    let version = u32::try_from(version).unwrap_or(0);
+    if let Some(needed) = images::TOOLKIT.and_then(parse_version) {
+        ensure!(
+            version >= needed,
+            "the NVIDIA driver speaks CUDA {}, but the kernels were built with {}: update the driver{}, or build \
+             with CUDA_HOME set to a toolkit the driver knows (12.8 or later)",
+            version_name(version),
+            version_name(needed),
+            if needed / 1000 == 13 {
+                " to 580 or later"
+            } else {
+                ""
+            }
+        );
+    }
+    let devices =
+        CudaContext::device_count().context("the NVIDIA driver does not list its devices")?;
+    ensure!(devices > 0, "the NVIDIA driver sees no CUDA device");
+    Ok(Driver {
+        version,
+        devices: usize::try_from(devices).unwrap_or(0),
+    })
+}
+
+fn open_context(index: usize) -> Result<Device> {
+    let failed = || format!("cannot open CUDA device {index}");
+    let context = CudaContext::new(index).with_context(failed)?;
+    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses.
+    unsafe { context.disable_event_tracking() };
+    let attribute = |which| -> Result<u32> {
+        let value = context.attribute(which).with_context(failed)?;
+        Ok(u32::try_from(value).unwrap_or(0))
+    };
+    let (major, minor) = context.compute_capability().with_context(failed)?;
+    let (free_memory, total_memory) = context.mem_get_info().with_context(failed)?;
+    let info = DeviceInfo {
+        index,
+        name: context.name().with_context(failed)?,
+        capability: (
+            u32::try_from(major).unwrap_or(0),
+            u32::try_from(minor).unwrap_or(0),
+        ),
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_memory: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        total_memory,
+        free_memory,
+    };
+    Ok(Device {
+        stream: context.new_stream().with_context(failed)?,
+        info,
+    })
+}
+
+fn check_usable(info: &DeviceInfo) -> Result<()> {
+    let (major, minor) = info.capability;
+    ensure!(
+        info.capability >= LOWEST_CAPABILITY,
+        "CUDA device {} ({}) has compute capability {major}.{minor}, but the kernels need 8.0 (Ampere, 2020) or \
+         later: use --device cpu",
+        info.index,
+        info.name
+    );
+    Ok(())
+}
+
+/// `13.0` to 13000, as drivers count.
+fn parse_version(text: &str) -> Option<u32> {
+    let (major, minor) = text.split_once('.')?;
+    Some(major.parse::<u32>().ok()? * 1000 + minor.parse::<u32>().ok()? * 10)
+}
+
+fn version_name(version: u32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_read_as_the_driver_counts_them() {
+        assert_eq!(parse_version("13.0"), Some(13_000));
+        assert_eq!(parse_version("12.8"), Some(12_080));
+        assert_eq!(parse_version("x"), None);
+        assert_eq!(version_name(12_080), "12.8");
+    }
+
+    #[test]
+    fn an_old_device_is_refused_by_name_and_capability() {
+        let info = DeviceInfo {
+            index: 1,
+            name: "Tesla T4".into(),
+            capability: (7, 5),
+            multiprocessors: 40,
+            total_memory: 1 << 34,
+            free_memory: 1 << 34,
+            shared_memory: 65_536,
+        };
+        let message = check_usable(&info).unwrap_err().to_string();
+        assert!(
+            message.contains("Tesla T4") && message.contains("7.5"),
+            "{message}"
+        );
+    }
+}

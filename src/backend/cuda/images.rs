@@ -1,0 +1,103 @@
+//! The compiled kernels that `build.rs` embedded, and which of them a device gets.
+
+use super::HalfType;
+use std::collections::BTreeMap;
+
+/// One compiled file of `kernels/`.
+#[derive(Debug)]
+pub struct Image {
+    /// Name of the source file without its extension.
+    pub unit: &'static str,
+    pub half: HalfType,
+    /// Architecture of a cubin, e.g. 80; `None` for PTX, which the driver compiles.
+    pub arch: Option<u32>,
+    pub bytes: &'static [u8],
+}
+
+include!(concat!(env!("OUT_DIR"), "/cuda_images.rs"));
+
+/// Whether this binary has kernels at all.
+pub fn built_in() -> bool {
+    !IMAGES.is_empty()
+}
+
+/// What is built in, for people: `PTX, sm_80, sm_90`.
+pub fn summary() -> String {
+    let archs: BTreeMap<Option<u32>, ()> = IMAGES.iter().map(|i| (i.arch, ())).collect();
+    let names: Vec<String> = archs
+        .keys()
+        .map(|arch| arch.map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}")))
+        .collect();
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// The images of a unit that a device of the given capability can run, best first.
+///
+/// A cubin runs on its own major version and on minor versions from its own on; PTX on anything newer.
+pub fn candidates(
+    images: &'static [Image],
+    unit: &str,
+    half: HalfType,
+    (major, minor): (u32, u32),
+) -> Vec<&'static Image> {
+    let mut fitting: Vec<&Image> = images
+        .iter()
+        .filter(|i| i.unit == unit && i.half == half)
+        .filter(|i| match i.arch {
+            Some(arch) => arch / 10 == major && arch % 10 <= minor,
+            None => true,
+        })
+        .collect();
+    // PTX (`None`) is the smallest.
+    fitting.sort_by_key(|i| std::cmp::Reverse(i.arch));
+    fitting
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn image(arch: Option<u32>, half: HalfType) -> Image {
+        Image {
+            unit: "gemm",
+            half,
+            arch,
+            bytes: &[],
+        }
+    }
+
+    static TABLE: [Image; 6] = [
+        image(None, HalfType::F16),
+        image(Some(80), HalfType::F16),
+        image(Some(86), HalfType::F16),
+        image(Some(90), HalfType::F16),
+        image(Some(120), HalfType::F16),
+        image(None, HalfType::Bf16),
+    ];
+
+    fn archs(capability: (u32, u32), half: HalfType) -> Vec<Option<u32>> {
+        candidates(&TABLE, "gemm", half, capability)
+            .iter()
+            .map(|i| i.arch)
+            .collect()
+    }
+
+    #[test]
+    fn a_device_gets_the_newest_cubin_of_its_major_version_then_ptx() {
+        assert_eq!(archs((8, 9), HalfType::F16), [Some(86), Some(80), None]);
+        assert_eq!(archs((8, 0), HalfType::F16), [Some(80), None]);
+        assert_eq!(archs((9, 0), HalfType::F16), [Some(90), None]);
+        assert_eq!(archs((12, 1), HalfType::F16), [Some(120), None]);
+        assert_eq!(archs((10, 0), HalfType::F16), [None]);
+    }
+
+    #[test]
+    fn another_half_type_or_file_has_its_own_images() {
+        assert_eq!(archs((9, 0), HalfType::Bf16), [None]);
+        assert!(candidates(&TABLE, "norm", HalfType::F16, (9, 0)).is_empty());
+    }
+}

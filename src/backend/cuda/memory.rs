@@ -1,0 +1,141 @@
+//! Device memory: allocations that know their bounds, and addresses that were checked against them.
+
+use super::device::Device;
+use anyhow::{Context, Result, bail, ensure};
+use bytemuck::Pod;
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaSlice, DevicePtr, DriverError};
+
+/// An address on the device, checked against its allocation when it was made; 0 is null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct Address(u64);
+
+impl Address {
+    pub const NULL: Self = Self(0);
+}
+
+/// One allocation.
+#[derive(Debug)]
+pub struct Buffer {
+    device: Device,
+    slice: CudaSlice<u8>,
+    start: u64,
+    what: &'static str,
+}
+
+impl Buffer {
+    /// Allocates without setting a value: everything that is read must have been written.
+    pub fn new(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
+        // An allocation of nothing is an error to the driver.
+        let size = bytes.max(16);
+        // SAFETY: the memory is unset; kernels write what they read, and the host reads through `read`, whose
+        // element types accept any bits.
+        let slice = match unsafe { device.stream.alloc::<u8>(size) } {
+            Ok(slice) => slice,
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                bail!(out_of_memory(device, what, bytes))
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot allocate {what} ({bytes} bytes)"));
+            }
+        };
+        let (start, guard) = slice.device_ptr(&device.stream);
+        drop(guard);
+        Ok(Self {
+            device: device.clone(),
+            slice,
+            start,
+            what,
+        })
+    }
+
+    /// Allocates zeros.
+    pub fn zeroed(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
+        let mut buffer = Self::new(device, what, bytes)?;
+        buffer.clear(0, bytes)?;
+        Ok(buffer)
+    }
+
+    /// The address of `bytes` bytes at `offset`.
+    pub fn at(&self, offset: usize, bytes: usize) -> Result<Address> {
+        self.check(offset, bytes)?;
+        Ok(Address(self.start + offset as u64))
+    }
+
+    /// Copies to the device. The values may be reused at once.
+    pub fn write<T: Pod>(&mut self, offset: usize, values: &[T]) -> Result<()> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        self.check(offset, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut target = self.slice.slice_mut(offset..offset + bytes.len());
+        self.device
+            .stream
+            .memcpy_htod(bytes, &mut target)
+            .with_context(|| format!("cannot copy {} bytes to the {}", bytes.len(), self.what))
+    }
+
+    /// Waits for the device and copies from it.
+    pub fn read<T: Pod>(&self, offset: usize, count: usize) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); count];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+        self.check(offset, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(values);
+        }
+        let failed = |n| move || format!("cannot read {n} bytes of the {}", self.what);
+        let source = self.slice.slice(offset..offset + bytes.len());
+        let n = bytes.len();
+        self.device
+            .stream
+            .memcpy_dtoh(&source, bytes)
+            .with_context(failed(n))?;
+        self.device.stream.synchronize().with_context(failed(n))?;
+        Ok(values)
+    }
+
+    /// Sets bytes to zero.
+    pub fn clear(&mut self, offset: usize, bytes: usize) -> Result<()> {
+        self.check(offset, bytes)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let mut target = self.slice.slice_mut(offset..offset + bytes);
+        self.device
+            .stream
+            .memset_zeros(&mut target)
+            .with_context(|| format!("cannot clear {bytes} bytes of the {}", self.what))
+    }
+
+    fn check(&self, offset: usize, bytes: usize) -> Result<()> {
+        let end = offset.checked_add(bytes);
+        ensure!(
+            end.is_some_and(|end| end <= self.slice.len()),
+            "bytes {offset}..{offset}+{bytes} lie outside the {} of {} bytes",
+            self.what,
+            self.slice.len()
+        );
+        Ok(())
+    }
+}
+
+fn out_of_memory(device: &Device, what: &str, wanted: usize) -> String {
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    let (free, total) = device
+        .stream
+        .context()
+        .mem_get_info()
+        .unwrap_or((device.info.free_memory, device.info.total_memory));
+    format!(
+        "out of memory on CUDA device {} ({}): the {what} needs {} MiB, {} of {} MiB are free; use fewer tokens \
+         a batch",
+        device.info.index,
+        device.info.name,
+        mib(wanted),
+        mib(free),
+        mib(total)
+    )
+}

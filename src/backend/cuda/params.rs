@@ -1,0 +1,180 @@
+//! The flat parameter vector on the device, with gradient and moments beside its trainable part.
+//!
+//! What trains and what is frozen each begin on a 16-byte boundary, whatever size the task head has that lies
+//! between them, so that kernels can read biases and gains four at a time.
+
+use super::args::AdamWArgs;
+use super::device::Device;
+use super::memory::{Address, Buffer};
+use crate::backend::{AdamW, ParamRange, Slot};
+use anyhow::{Result, ensure};
+
+const F32: usize = size_of::<f32>();
+/// In elements.
+const ALIGN: usize = 4;
+
+#[derive(Debug)]
+pub struct DeviceParams {
+    value: Buffer,
+    gradient: Buffer,
+    moment1: Buffer,
+    moment2: Buffer,
+    params: usize,
+    trainable: usize,
+}
+
+impl DeviceParams {
+    /// All zeros.
+    pub fn new(device: &Device, params: usize, trainable: usize) -> Result<Self> {
+        Ok(Self {
+            value: Buffer::zeroed(device, "parameters", (params + ALIGN) * F32)?,
+            gradient: Buffer::zeroed(device, "parameter gradients", trainable * F32)?,
+            moment1: Buffer::zeroed(device, "first moments", trainable * F32)?,
+            moment2: Buffer::zeroed(device, "second moments", trainable * F32)?,
+            params,
+            trainable,
+        })
+    }
+
+    pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
+        self.check(slot, range)?;
+        let mut values = Vec::with_capacity(range.len);
+        for part in self.parts(range) {
+            values.extend(
+                self.slot(slot)
+                    .read::<f32>(self.place(part.offset) * F32, part.len)?,
+            );
+        }
+        Ok(values)
+    }
+
+    pub fn write(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
+        self.check(slot, range)?;
+        ensure!(
+            values.len() == range.len,
+            "{} values for {} parameters",
+            values.len(),
+            range.len
+        );
+        let mut from = 0;
+        for part in self.parts(range) {
+            let place = self.place(part.offset) * F32;
+            let buffer = match slot {
+                Slot::Value => &mut self.value,
+                Slot::Gradient => &mut self.gradient,
+                Slot::Moment1 => &mut self.moment1,
+                Slot::Moment2 => &mut self.moment2,
+            };
+            buffer.write(place, &values[from..from + part.len])?;
+            from += part.len;
+        }
+        Ok(())
+    }
+
+    pub fn zero_gradients(&mut self) -> Result<()> {
+        self.gradient.clear(0, self.trainable * F32)
+    }
+
+    /// The address of a parameter that must have `len` elements.
+    pub fn value(&self, range: ParamRange, len: usize) -> Result<Address> {
+        ensure!(
+            range.len == len,
+            "a parameter of {} elements where {len} are needed",
+            range.len
+        );
+        self.check(Slot::Value, range)?;
+        ensure!(
+            self.parts(range).count() <= 1,
+            "a parameter lies on both sides of what trains"
+        );
+        self.value
+            .at(self.place(range.offset) * F32, range.len * F32)
+    }
+
+    pub fn gradient(&self, range: ParamRange) -> Result<Address> {
+        self.check(Slot::Gradient, range)?;
+        self.gradient.at(range.offset * F32, range.len * F32)
+    }
+
+    pub fn trains(&self, range: ParamRange) -> bool {
+        range.offset + range.len <= self.trainable
+    }
+
+    /// The gradient and its length.
+    pub fn whole_gradient(&self) -> Result<(Address, usize)> {
+        Ok((self.gradient.at(0, self.trainable * F32)?, self.trainable))
+    }
+
+    /// The update's coefficients, computed once in f64.
+    pub fn adamw_args(&self, op: AdamW, state: Address) -> Result<AdamWArgs> {
+        let bytes = self.trainable * F32;
+        // 0.999 is not an f32, and 1 - β would carry its rounding at a thousand times the size. Seven decimals
+        // give back the number that was asked for.
+        let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
+        let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
+        let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
+        Ok(AdamWArgs {
+            value: self.value.at(0, bytes)?,
+            gradient: self.gradient.at(0, bytes)?,
+            moment1: self.moment1.at(0, bytes)?,
+            moment2: self.moment2.at(0, bytes)?,
+            state,
+            count: self.trainable as u64,
+            decay: (1.0 - f64::from(op.lr) * f64::from(op.weight_decay)) as f32,
+            beta1: op.beta1,
+            beta2: op.beta2,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            step_size: (f64::from(op.lr) / correction(beta1)) as f32,
+            root_correction: (1.0 / correction(beta2).sqrt()) as f32,
+            eps: op.eps,
+        })
+    }
+
+    /// Where an element of the vector lies in the buffer.
+    fn place(&self, offset: usize) -> usize {
+        if offset < self.trainable {
+            offset
+        } else {
+            self.trainable.next_multiple_of(ALIGN) + offset - self.trainable
+        }
+    }
+
+    /// A range's trained and frozen parts, those that are not empty.
+    fn parts(&self, range: ParamRange) -> impl Iterator<Item = ParamRange> + use<> {
+        let end = range.offset + range.len;
+        let middle = self.trainable.clamp(range.offset, end);
+        [(range.offset, middle), (middle, end)]
+            .into_iter()
+            .filter(|(start, end)| start < end)
+            .map(|(start, end)| ParamRange {
+                offset: start,
+                len: end - start,
+            })
+    }
+
+    fn slot(&self, slot: Slot) -> &Buffer {
+        match slot {
+            Slot::Value => &self.value,
+            Slot::Gradient => &self.gradient,
+            Slot::Moment1 => &self.moment1,
+            Slot::Moment2 => &self.moment2,
+        }
+    }
+
+    fn check(&self, slot: Slot, range: ParamRange) -> Result<()> {
+        let len = match slot {
+            Slot::Value => self.params,
+            _ => self.trainable,
+        };
+        let end = range.offset.checked_add(range.len);
+        ensure!(
+            end.is_some_and(|end| end <= len),
+            "parameters {}..{}+{} lie outside the {len} of {slot:?}",
+            range.offset,
+            range.offset,
+            range.len
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Frozen matrices on the device, and the conversion between f32 and the 16-bit types.
+
+use super::HalfType;
+use super::device::Device;
+use super::memory::{Address, Buffer};
+use crate::backend::WeightId;
+use anyhow::{Context, Result, bail, ensure};
+use half::{bf16, f16};
+
+/// All frozen matrices, in the order of their upload.
+#[derive(Debug)]
+pub struct Weights {
+    half: HalfType,
+    list: Vec<Weight>,
+}
+
+/// A row-major `[rows, cols]` matrix.
+#[derive(Debug)]
+pub struct Weight {
+    buffer: Buffer,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Weight {
+    pub fn address(&self) -> Result<Address> {
+        self.buffer.at(0, self.rows * self.cols * 2)
+    }
+}
+
+impl Weights {
+    pub fn new(half: HalfType) -> Self {
+        Self {
+            half,
+            list: Vec::new(),
+        }
+    }
+
+    pub fn upload(
+        &mut self,
+        device: &Device,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        data: &[f32],
+    ) -> Result<WeightId> {
+        ensure!(
+            data.len() == rows * cols,
+            "{name}: {} values for a {rows}×{cols} matrix",
+            data.len()
+        );
+        let stored = narrow(self.half, data);
+        // Both types: an exponent of ones is an infinity or a NaN.
+        let overflown = |&bits: &u16| match self.half {
+            HalfType::F16 => !f16::from_bits(bits).is_finite(),
+            HalfType::Bf16 => !bf16::from_bits(bits).is_finite(),
+        };
+        if let Some(at) = stored.iter().position(overflown) {
+            bail!(
+                "{name}: element {at} is {}, which {} cannot hold{}",
+                data[at],
+                self.half,
+                if self.half == HalfType::F16 && data[at].is_finite() {
+                    ": use --precision bf16"
+                } else {
+                    ""
+                }
+            );
+        }
+        let mut buffer = Buffer::new(device, "frozen matrix", stored.len() * 2)
+            .with_context(|| format!("cannot upload {name}"))?;
+        buffer.write(0, &stored)?;
+        self.list.push(Weight { buffer, rows, cols });
+        Ok(WeightId(self.list.len() - 1))
+    }
+
+    pub fn get(&self, id: WeightId) -> Result<&Weight> {
+        self.list
+            .get(id.0)
+            .with_context(|| format!("there is no frozen matrix {}", id.0))
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.list.iter().map(|w| w.rows * w.cols * 2).sum()
+    }
+}
+
+/// The bits of each value in the 16-bit type, rounded to nearest even.
+pub fn narrow(half: HalfType, values: &[f32]) -> Vec<u16> {
+    match half {
+        HalfType::F16 => values.iter().map(|&v| f16::from_f32(v).to_bits()).collect(),
+        HalfType::Bf16 => values
+            .iter()
+            .map(|&v| bf16::from_f32(v).to_bits())
+            .collect(),
+    }
+}
+
+/// The values of stored bits.
+pub fn widen(half: HalfType, stored: &[u16]) -> Vec<f32> {
+    match half {
+        HalfType::F16 => stored.iter().map(|&b| f16::from_bits(b).to_f32()).collect(),
+        HalfType::Bf16 => stored
+            .iter()
+            .map(|&b| bf16::from_bits(b).to_f32())
+            .collect(),
+    }
+}

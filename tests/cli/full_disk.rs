@@ -1,0 +1,173 @@
+//! A disk that is full, played by the limit on the size of a file and by /dev/full: the error names the file, what was
+//! whole before stays whole, and no piece of a file is left.
+#![cfg(target_os = "linux")]
+
+use crate::common::*;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::process::Command;
+
+/// The program where no file can grow beyond `blocks` of 512 bytes.
+fn limited(blocks: u32, args: &[String]) -> Finished {
+    // Without the trap the limit would kill the process; so it is an error of the write, as a full disk is.
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")])
+        .args(args);
+    Finished::of(&mut command)
+}
+
+fn no_pieces(folder: &Path) {
+    let left = names(folder);
+    assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
+}
+
+#[test]
+fn a_run_that_cannot_save_names_the_file_and_goes_on_once_there_is_room() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let options = "--epochs 3 --batch-size 8 --lr 1e-2";
+    let whole = folder.path("whole");
+    train(&fixture("bert"), &data, &whole, options);
+    let size = |name: &str| fs::metadata(whole.join(name)).unwrap().len();
+    // Room for everything but the checkpoint, then not even for the delta.
+    assert!(size("checkpoint.safetensors") > 16 * 512 && size("metrics.jsonl") < 16 * 512);
+
+    let output = folder.path("run");
+    let args = train_args(&fixture("bert"), &data, &output, options);
+    let run = limited(16, &args);
+    run.fails(
+        1,
+        &["cannot write", "checkpoint.safetensors", "File too large"],
+    );
+    assert!(!output.join("checkpoint.safetensors").exists());
+    no_pieces(&output);
+    Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output)).success();
+    assert_eq!(timeless(&output), timeless(&whole));
+    assert_eq!(
+        tensors(&output.join("bias.safetensors")),
+        tensors(&whole.join("bias.safetensors"))
+    );
+}
+
+#[test]
+fn a_log_that_cannot_grow_is_cut_at_a_whole_line() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let options = "--epochs 20 --batch-size 8 --save-steps 1000";
+    let output = folder.path("run");
+    let run = limited(4, &train_args(&fixture("bert"), &data, &output, options));
+    run.fails(1, &["metrics.jsonl", "File too large"]);
+    assert!(!steps(&output).is_empty(), "each line that stayed is whole");
+}
+
+#[test]
+fn merge_and_predict_leave_no_piece_of_a_file() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, "--steps 1");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+
+    let merged = folder.path("merged");
+    let args = [
+        "merge".into(),
+        "--delta".into(),
+        text(&run),
+        "--output".into(),
+        text(&merged),
+    ];
+    limited(64, &args).fails(1, &["cannot write", "model.safetensors", "File too large"]);
+    // Without its configuration the folder is no model, and can be written again.
+    no_pieces(&merged);
+    assert!(!merged.join("model.safetensors").exists() && !merged.join("config.json").exists());
+    Finished::of(&mut bitfit(&args)).success();
+
+    let many: String = (0..3000).map(|i| text_of(i % 2, i) + "\n").collect();
+    let input = folder.write("many.tsv", format!("text\n{many}"));
+    let to = folder.write("predictions.tsv", "from before\n");
+    let args = [
+        "predict",
+        "--delta",
+        &text(&run),
+        "--input",
+        &text(&input),
+        "--output",
+        &text(&to),
+    ];
+    limited(64, &args.map(str::to_owned))
+        .fails(1, &["cannot write", "predictions.tsv", "File too large"]);
+    assert_eq!(fs::read_to_string(&to).unwrap(), "from before\n");
+    no_pieces(&folder.path(""));
+}
+
+#[test]
+fn a_full_standard_output_is_an_error_and_no_panic() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let output = folder.path("run");
+    train(&fixture("bert"), &data, &output, "--steps 1");
+    let (run, rows) = (output.to_str().unwrap(), data.to_str().unwrap());
+    for args in [
+        vec!["predict", "--delta", run, "--input", rows],
+        vec!["eval", "--delta", run, "--data", rows],
+        vec!["inspect", "--delta", run],
+        vec!["train", "--output", run, "--resume"],
+    ] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = bitfit(&args).stdout(full).output().unwrap();
+        let finished = Finished {
+            code: output.status.code(),
+            stdout: String::new(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        finished.fails(1, &["No space left on device"]);
+    }
+}
+
+#[test]
+fn a_device_as_output_is_written_to_and_stays_a_device() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let output = folder.path("run");
+    train(&fixture("bert"), &data, &output, "--steps 1");
+    // A device of the test's own cannot be made without rights; a pipe is as little a file.
+    let pipe = folder.path("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
+    };
+    let mut command = bitfit(["predict", "--delta"]);
+    command
+        .arg(&output)
+        .arg("--input")
+        .arg(&data)
+        .arg("--output")
+        .arg(&pipe);
+    Finished::of(&mut command).success();
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    assert_eq!(reader.join().unwrap().lines().count(), 25);
+    // A link stands for the file that it points to.
+    let (file, link) = (folder.path("file.tsv"), folder.path("link.tsv"));
+    fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut command = bitfit(["predict", "--delta"]);
+    command
+        .arg(&output)
+        .arg("--input")
+        .arg(&data)
+        .arg("--output")
+        .arg(&link);
+    Finished::of(&mut command).success();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 25);
+}

@@ -1,0 +1,12 @@
+//! The program as its user meets it: real runs of the binary on small real checkpoints, judged by exit code, output
+//! and files. What each operation computes is held elsewhere; here it is that the parts are put together rightly.
+
+mod bad_data;
+mod bad_model;
+mod common;
+mod full_disk;
+mod merge;
+mod predict;
+mod resume;
+mod train;
+mod trained_as_pytorch;

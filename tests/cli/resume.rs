@@ -1,0 +1,239 @@
+//! A run that is killed or stopped goes on to exactly where it would have come, and no run goes on as another.
+#![cfg(unix)]
+
+use crate::common::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Dropout and shuffling on: what is random must be found again, too.
+const OPTIONS: &str = "--lr 5e-3 --epochs 12 --batch-size 4 --dropout 0.1 --eval-steps 7 --save-steps 3 --dev-fraction 0.2";
+
+struct Runs {
+    folder: Folder,
+    data: PathBuf,
+}
+
+impl Runs {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let data = folder.write("a.tsv", toy_tsv(60, 3));
+        Self { folder, data }
+    }
+
+    /// The run's command; the output's name is the same for all, as the delta holds the settings.
+    fn command(&self, output: &Path) -> Command {
+        let mut command = bitfit(train_args(&fixture("bert"), &self.data, output, OPTIONS));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    fn whole(&self) -> PathBuf {
+        let output = self.folder.path("whole");
+        train(&fixture("bert"), &self.data, &output, OPTIONS);
+        output
+    }
+
+    #[track_caller]
+    fn resume(&self, output: &Path) -> Finished {
+        Finished::of(bitfit(["train", "--resume", "--output"]).arg(output)).success()
+    }
+}
+
+/// Waits until the run's metrics have this many lines; false if it ended before.
+fn reaches(child: &mut Child, output: &Path, lines: usize) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
+        if text.lines().count() >= lines {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the run does not get to {lines} lines"
+        );
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// The same biases to the last bit, and the same log but for speeds.
+#[track_caller]
+fn same_end(a: &Path, b: &Path) {
+    let bits = |run: &Path| -> Vec<(String, Vec<u32>)> {
+        let tensors = tensors(&run.join("bias.safetensors")).into_iter();
+        tensors
+            .map(|(name, (_, values))| (name, values.iter().map(|x| x.to_bits()).collect()))
+            .collect()
+    };
+    assert_eq!(timeless(a), timeless(b));
+    assert!(bits(a) == bits(b), "the biases differ");
+    let best = |run: &Path| json(&run.join("result.json"))["best"].clone();
+    assert_eq!(best(a), best(b));
+}
+
+#[test]
+fn a_run_killed_at_any_moment_resumes_to_the_same_bits() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    assert_eq!(steps(&whole).len(), 144);
+    let mut killed = 0;
+    for lines in [0, 1, 3, 8, 20, 61, 120] {
+        let output = runs.folder.path(&format!("killed-{lines}"));
+        let mut child = runs.command(&output).stderr(Stdio::null()).spawn().unwrap();
+        if lines == 0 {
+            // Before the first step: nothing but the settings may be there yet.
+            while !output.join("settings.toml").exists() && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        } else if !reaches(&mut child, &output, lines) {
+            continue;
+        }
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            continue;
+        }
+        killed += 1;
+        // What a kill in the middle of writing a checkpoint leaves.
+        fs::write(output.join(".checkpoint.safetensors.a1b2c3.tmp"), "half").unwrap();
+        runs.resume(&output);
+        same_end(&whole, &output);
+        let left = names(&output);
+        assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
+    }
+    assert!(killed >= 4, "only {killed} runs were caught alive");
+}
+
+#[test]
+fn a_run_killed_again_and_again_still_comes_to_the_same_bits() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let output = runs.folder.path("often");
+    let mut child = runs.command(&output).stderr(Stdio::null()).spawn().unwrap();
+    for lines in [10, 30, 50, 70, 90] {
+        if !reaches(&mut child, &output, lines) {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut again = bitfit(["train", "--resume", "--output"]);
+        again
+            .arg(&output)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        child = again.spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    same_end(&whole, &output);
+}
+
+#[test]
+fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let output = runs.folder.path("stopped");
+    let stopped = || {
+        let mut command = runs.command(&output);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        assert!(reaches(&mut child, &output, 4));
+        signal(&child, "INT");
+        let done = child.wait_with_output().unwrap();
+        Finished {
+            code: done.status.code(),
+            stdout: String::new(),
+            stderr: String::from_utf8(done.stderr).unwrap(),
+        }
+    };
+    let mut run = stopped();
+    // On a busy machine the run may be over before the signal is sent.
+    for _ in 0..5 {
+        if run.code != Some(0) {
+            break;
+        }
+        fs::remove_dir_all(&output).unwrap();
+        run = stopped();
+    }
+    let way_on = format!("bitfit train --resume --output {}", output.display());
+    run.fails(1, &["stopped after step", &way_on]);
+    // Saved at the very step where it stopped: nothing is lost.
+    let saved: usize = metadata(&output.join("checkpoint.safetensors"))["step"]
+        .parse()
+        .unwrap();
+    assert_eq!(steps(&output).len(), saved);
+    runs.resume(&output);
+    same_end(&whole, &output);
+}
+
+#[test]
+fn a_finished_run_may_be_resumed_and_stays_as_it_is() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let (log, delta) = (timeless(&whole), tensors(&whole.join("bias.safetensors")));
+    let result = json(&whole.join("result.json"));
+    runs.resume(&whole);
+    assert_eq!(timeless(&whole), log);
+    assert_eq!(tensors(&whole.join("bias.safetensors")), delta);
+    let again = json(&whole.join("result.json"));
+    for key in ["best", "steps", "last", "end", "trained_parameters"] {
+        assert_eq!(again[key], result[key], "{key}");
+    }
+}
+
+#[test]
+fn a_resumption_with_something_else_is_refused_by_name() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let delta = fs::read(whole.join("bias.safetensors")).unwrap();
+    let settings = fs::read(whole.join("settings.toml")).unwrap();
+    let resume = |more: &[&str]| {
+        let mut command = bitfit(["train", "--resume", "--output"]);
+        Finished::of(command.arg(&whole).args(more))
+    };
+    resume(&["--lr", "1e-4"]).fails(1, &["checkpoint.safetensors", "lr was 0.005 and is 0.0001"]);
+    resume(&["--biases", "query"]).fails(1, &["biases was \"all\" and is \"query\""]);
+    resume(&["--seed", "1"]).fails(1, &["seed was 42 and is 1"]);
+    let other = runs.folder.write("other.tsv", toy_tsv(63, 3));
+    resume(&["--train", other.to_str().unwrap()]).fails(1, &["training data"]);
+    let model = runs.folder.copy_of("bert");
+    edit_tensors(&model.join("model.safetensors"), |tensors, _| {
+        tensors.get_mut("bert.pooler.dense.bias").unwrap().bytes[0] ^= 1;
+    });
+    resume(&["--model", model.to_str().unwrap()]).fails(1, &["base weights"]);
+    assert_eq!(fs::read(whole.join("bias.safetensors")).unwrap(), delta);
+    assert_eq!(fs::read(whole.join("settings.toml")).unwrap(), settings);
+    // What does not decide the result may change.
+    resume(&["--threads", "2"]).success();
+}
+
+#[test]
+fn a_folder_of_another_run_is_refused_and_left_alone() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let before = names(&whole);
+    let delta = fs::read(whole.join("bias.safetensors")).unwrap();
+    let run = Finished::of(&mut runs.command(&whole));
+    run.fails(1, &["--output", "holds another run", "--resume"]);
+    assert_eq!(names(&whole), before);
+    assert_eq!(fs::read(whole.join("bias.safetensors")).unwrap(), delta);
+}
+
+#[test]
+fn there_must_be_a_run_to_resume() {
+    let runs = Runs::new();
+    let output = runs.folder.path("none");
+    let args = train_args(&fixture("bert"), &runs.data, &output, "--resume");
+    Finished::of(&mut bitfit(args)).fails(1, &["--resume", "holds no run"]);
+    assert!(!output.exists());
+}

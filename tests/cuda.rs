@@ -1,0 +1,290 @@
+//! Whole models on the CUDA backend, executed by the emulator, beside the CPU backend: loss curves, final logits,
+//! repetition and resumption to the bit.
+
+#[path = "ops/emulated.rs"]
+mod emulated;
+
+use bitfit::backend::cpu::CpuBackend;
+use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
+use bitfit::backend::{
+    AdamW, Backend, DropoutKey, Limits, LossKind, PoolKind, Slot, StepReport, WeightType,
+};
+use bitfit::batch::{Batch, Labels};
+use bitfit::biases::BiasSelection;
+use bitfit::model::config::ModelConfig;
+use bitfit::model::load::{TaskSpec, load};
+use bitfit::model::{Model, Program};
+use bitfit::rng::{Purpose, Stream};
+use emulated::emulated;
+use std::path::{Path, PathBuf};
+
+/// The families and poolings of the parity fixtures.
+const MODELS: [(&str, LossKind, PoolKind, usize); 4] = [
+    ("bert", LossKind::CrossEntropy, PoolKind::Cls, 3),
+    ("bert-mean", LossKind::MeanSquared, PoolKind::Mean, 1),
+    ("bert-mlm", LossKind::CrossEntropy, PoolKind::Cls, 2),
+    ("roberta", LossKind::CrossEntropy, PoolKind::Cls, 2),
+];
+
+fn folder(name: &str) -> PathBuf {
+    // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).
+    let fixtures = std::env::var_os("BITFIT_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
+        PathBuf::from,
+    );
+    fixtures.join(name)
+}
+
+const LIMITS: Limits = Limits {
+    tokens: 96,
+    sequences: 8,
+    max_len: 24,
+};
+
+/// Learnable batches: the label is the class of the sequence's third token.
+fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Batch {
+    let mut numbers = Stream::new(17, Purpose::Shuffle, index);
+    let mut batch = Batch {
+        ids: vec![],
+        type_ids: vec![],
+        positions: vec![],
+        cu_seqlens: vec![0],
+        labels: Labels::None,
+    };
+    let mut classes = Vec::new();
+    for _ in 0..6 {
+        let len = 3 + numbers.below(12) as u32;
+        for position in 0..len {
+            let id = 5 + numbers.below(config.vocab as u64 - 5) as u32;
+            if position == 2 {
+                classes.push(id % outputs.max(2) as u32);
+            }
+            batch.ids.push(id);
+            batch
+                .type_ids
+                .push(u32::from(position > len / 2) % config.type_vocab.max(1) as u32);
+            batch
+                .positions
+                .push(position + config.position_offset() as u32);
+        }
+        batch.cu_seqlens.push(batch.ids.len() as u32);
+    }
+    batch.labels = match kind {
+        LossKind::CrossEntropy => Labels::Classes(classes),
+        LossKind::MeanSquared => Labels::Values(classes.iter().map(|&c| c as f32).collect()),
+    };
+    batch
+}
+
+/// A model in training.
+struct Run<B> {
+    backend: B,
+    model: Model,
+    program: Program,
+    kind: LossKind,
+    outputs: usize,
+    step: u64,
+}
+
+impl<B: Backend> Run<B> {
+    fn new(name: &str, kind: LossKind, pooling: PoolKind, outputs: usize, mut backend: B) -> Self {
+        let folder = folder(name);
+        let config = ModelConfig::read(&folder).unwrap();
+        let task = TaskSpec {
+            outputs,
+            pooling,
+            reinit_pooler: false,
+            biases: BiasSelection::all(),
+            dropout: Some(0.1),
+            seed: 3,
+        };
+        let model = load(&folder, &config, &task, &mut backend).unwrap();
+        let program = model.program(LIMITS, backend.activation_bytes(), true);
+        model.allocate(&mut backend, &[&program]).unwrap();
+        Self {
+            backend,
+            model,
+            program,
+            kind,
+            outputs,
+            step: 0,
+        }
+    }
+
+    fn step(&mut self) -> StepReport {
+        let batch = batch(&self.model.config, self.kind, self.outputs, self.step % 8);
+        let key = DropoutKey {
+            seed: 5,
+            step: self.step,
+        };
+        self.step += 1;
+        self.backend.zero_gradients().unwrap();
+        self.backend.set_batch(&batch, key).unwrap();
+        self.model
+            .forward(&mut self.backend, &self.program, None)
+            .unwrap();
+        let weight = 1.0 / batch.sequences() as f32;
+        self.model
+            .loss(&mut self.backend, &self.program, self.kind, weight)
+            .unwrap();
+        self.model
+            .backward(&mut self.backend, &self.program)
+            .unwrap();
+        self.backend
+            .adamw(AdamW {
+                lr: 3e-3,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-6,
+                weight_decay: 0.01,
+                clip_norm: 1.0,
+                step: self.step,
+            })
+            .unwrap();
+        self.backend.step_report().unwrap()
+    }
+
+    /// The optimizer's whole state.
+    fn state(&self) -> [Vec<f32>; 3] {
+        let range = self.model.params.trained_range();
+        [Slot::Value, Slot::Moment1, Slot::Moment2]
+            .map(|slot| self.backend.read_params(slot, range).unwrap())
+    }
+}
+
+fn cuda(half: HalfType) -> CudaBackend {
+    CudaBackend::new(CudaOptions::new(0, half)).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Fifty steps on both backends from the same weights, batches and dropout masks.
+fn follows_the_cpu(half: HalfType, tolerance: f32) {
+    for (name, kind, pooling, outputs) in MODELS {
+        let mut on_cpu = Run::new(
+            name,
+            kind,
+            pooling,
+            outputs,
+            CpuBackend::new(WeightType::F32),
+        );
+        let mut on_cuda = Run::new(name, kind, pooling, outputs, cuda(half));
+        let mut cpu_mean = [0.0f32; 5];
+        let mut cuda_mean = [0.0f32; 5];
+        for step in 0..50 {
+            let (a, b) = (on_cpu.step(), on_cuda.step());
+            assert!(b.is_finite(), "{name} step {step}: {b:?}");
+            cpu_mean[step / 10] += a.loss / 10.0;
+            cuda_mean[step / 10] += b.loss / 10.0;
+            if step == 0 {
+                let off = (a.grad_norm / b.grad_norm - 1.0).abs();
+                assert!(off < tolerance, "{name}: gradient norms {a:?} and {b:?}");
+            }
+        }
+        println!("{name} ({half}): cpu {cpu_mean:?} cuda {cuda_mean:?}");
+        for (a, b) in cpu_mean.iter().zip(&cuda_mean) {
+            assert!(
+                (a - b).abs() < tolerance * a.max(0.1),
+                "{name}: mean losses of ten steps {cpu_mean:?} and {cuda_mean:?}"
+            );
+        }
+        assert!(cuda_mean[4] < cuda_mean[0], "{name} learns: {cuda_mean:?}");
+    }
+}
+
+#[test]
+fn f16_training_follows_the_cpu() {
+    emulated("f16_training_follows_the_cpu", &[], || {
+        follows_the_cpu(HalfType::F16, 0.02);
+    });
+}
+
+#[test]
+fn bf16_training_follows_the_cpu() {
+    emulated("bf16_training_follows_the_cpu", &[], || {
+        follows_the_cpu(HalfType::Bf16, 0.08);
+    });
+}
+
+#[test]
+fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
+    let name = "training_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
+    let run = || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let new = || Run::new(model, kind, pooling, outputs, cuda(HalfType::F16));
+        let mut whole = new();
+        let mut resumed = new();
+        for step in 0..6 {
+            whole.step();
+            if step == 2 {
+                let range = whole.model.params.trained_range();
+                for (slot, values) in [Slot::Value, Slot::Moment1, Slot::Moment2]
+                    .into_iter()
+                    .zip(whole.state())
+                {
+                    resumed.backend.write_params(slot, range, &values).unwrap();
+                }
+                resumed.step = whole.step;
+            }
+        }
+        for _ in 3..6 {
+            resumed.step();
+        }
+        let state = whole.state();
+        for (a, b) in state.iter().zip(&resumed.state()) {
+            assert_eq!(bits(a), bits(b), "resumed and uninterrupted differ");
+        }
+        let digest = state.iter().flatten().fold(0u64, |h, v| {
+            (h ^ u64::from(v.to_bits())).wrapping_mul(0x100_0000_01B3)
+        });
+        println!("state {digest:016x}");
+    };
+    // The same number must come out of every schedule.
+    let mut digests = Vec::new();
+    for seed in ["1", "2", "3"] {
+        let said = emulated(name, &[("CUDA_EMULATOR_SEED", seed)], run);
+        digests.extend(said.and_then(|text| {
+            let (_, rest) = text.split_once("state ")?;
+            Some(rest.lines().next()?.to_owned())
+        }));
+    }
+    assert!(
+        digests.windows(2).all(|pair| pair[0] == pair[1]),
+        "{digests:?}"
+    );
+}
+
+/// f16 with a scale that overflows: steps are skipped until the scale fits, and nothing changes meanwhile.
+#[test]
+fn an_overflowing_loss_scale_comes_down_by_itself() {
+    emulated(
+        "an_overflowing_loss_scale_comes_down_by_itself",
+        &[],
+        || {
+            let (model, kind, pooling, outputs) = MODELS[0];
+            let options = CudaOptions {
+                loss_scale: LossScale::Dynamic {
+                    initial: 16_777_216.0,
+                    growth_interval: 2_000,
+                },
+                ..CudaOptions::new(0, HalfType::F16)
+            };
+            let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+            let mut run = Run::new(model, kind, pooling, outputs, backend);
+            let before = run.state();
+            let first = run.step();
+            assert!(first.overflow && !first.is_finite(), "{first:?}");
+            assert_eq!(run.backend.loss_scale().unwrap(), 8_388_608.0);
+            for (a, b) in before.iter().zip(&run.state()) {
+                assert_eq!(bits(a), bits(b), "a skipped step changes nothing");
+            }
+            let steps = (1..25).find(|_| run.step().is_finite());
+            assert!(
+                steps.is_some(),
+                "the scale never came down to where it fits"
+            );
+        },
+    );
+}
