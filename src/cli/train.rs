@@ -69,7 +69,7 @@ pub struct TrainArgs {
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_pair_column: Option<String>,
-    /// Column with the label [default: label]
+    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
     /// Cut texts after this many tokens, special ones included [default: the model's positions]

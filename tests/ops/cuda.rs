@@ -217,8 +217,7 @@ fn agree(half: HalfType, tile: Option<GemmTile>, cases: &[Case]) {
                 .entry(format!("{operation}.{}", outcome.name))
                 .or_insert(0.0);
             *most = f64::max(*most, error);
-            // Written so that NaN is wrong.
-            if !(error < bound(case, &outcome, half)) {
+            if error.is_nan() || error >= bound(case, &outcome, half) {
                 wrong.push(format!(
                     "{} is off by {error:.2e} in {case:?}",
                     outcome.name

@@ -1,0 +1,118 @@
+use super::*;
+
+fn valid() -> TrainConfig {
+    let mut config = TrainConfig::with_defaults("model".into(), "a.tsv".into(), "out".into());
+    config.dev = Some(DevSource::Fraction(0.1));
+    config
+}
+
+/// The message for `valid()` after `change`.
+fn problem(change: impl FnOnce(&mut TrainConfig)) -> String {
+    let mut config = valid();
+    change(&mut config);
+    config.validate().unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_valid_with_and_without_rows_to_evaluate_on() {
+    assert_eq!(valid().validate(), Ok(()));
+    let mut without = valid();
+    without.dev = None;
+    assert_eq!(without.validate(), Ok(()));
+}
+
+#[test]
+fn numbers_out_of_range_are_named_with_what_is_allowed() {
+    assert_eq!(problem(|c| c.lr = 0.0), "--lr must be above 0, got 0");
+    assert_eq!(
+        problem(|c| c.lr = f64::NAN),
+        "--lr must be above 0, got NaN"
+    );
+    assert!(
+        problem(|c| c.betas[1] = 1.0).starts_with("--betas must be two numbers from 0 to below 1")
+    );
+    assert!(problem(|c| c.eps = 0.0).starts_with("--eps "));
+    assert!(problem(|c| c.weight_decay = -0.1).starts_with("--weight-decay "));
+    assert!(problem(|c| c.clip_norm = f64::INFINITY).starts_with("--clip-norm "));
+    assert!(problem(|c| c.warmup = Warmup::Fraction(1.5)).starts_with("--warmup "));
+    assert_eq!(
+        problem(|c| c.dropout = Some(1.0)),
+        "--dropout must be from 0 to below 1, got 1"
+    );
+    assert!(problem(|c| c.dev = Some(DevSource::Fraction(1.0))).starts_with("--dev-fraction "));
+    assert_eq!(
+        problem(|c| c.length = Length::Epochs(0)),
+        "--epochs must be 1 or more, got 0"
+    );
+    assert!(problem(|c| c.length = Length::Steps(0)).starts_with("--steps "));
+    assert!(problem(|c| c.batch_size = 0).starts_with("--batch-size "));
+    assert!(problem(|c| c.max_length = Some(2)).starts_with("--max-length must be 3 or more"));
+    assert!(problem(|c| c.seed = u64::MAX).starts_with("--seed "));
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    assert!(problem(|c| c.metric = Metric::Pearson).contains("does not fit --task classification"));
+    assert!(problem(|c| c.biases = BiasSelection::none()).contains("--method head"));
+    let head_with_biases = problem(|c| {
+        c.method = Method::Head;
+        c.biases = BiasSelection::parse("query").unwrap();
+    });
+    assert!(
+        head_with_biases.contains("leave one of them out"),
+        "{head_with_biases}"
+    );
+    let no_pooler = problem(|c| {
+        c.pooling = Pooling::Mean;
+        c.pooler = PoolerInit::Reinit;
+    });
+    assert!(no_pooler.starts_with("--pooler "), "{no_pooler}");
+    let nothing_to_evaluate = problem(|c| {
+        c.dev = None;
+        c.patience = Some(2);
+    });
+    assert!(
+        nothing_to_evaluate.contains("--dev FILE"),
+        "{nothing_to_evaluate}"
+    );
+}
+
+#[test]
+fn the_written_form_reads_back_equal() {
+    let mut full = valid();
+    full.init_head = Some("head.safetensors".into());
+    full.biases = BiasSelection::parse("query@1..2,pooler").unwrap();
+    full.dev = Some(DevSource::File("dev \"1\".tsv".into()));
+    full.length = Length::Steps(100);
+    full.warmup = Warmup::Fraction(1.0);
+    full.text_column = Some("sentence".into());
+    full.dropout = Some(0.1);
+    full.batch_tokens = Some(4096);
+    full.seed = i64::MAX as u64;
+    let mut bare = valid();
+    bare.dev = None;
+    bare.warmup = Warmup::Steps(1);
+    bare.lr = 0.1 + 0.2;
+    for config in [full, bare, valid()] {
+        let text = config.to_toml().unwrap();
+        assert_eq!(TrainConfig::from_toml(&text).unwrap(), config, "{text}");
+    }
+}
+
+#[test]
+fn a_recorded_setting_out_of_range_is_refused() {
+    let text = valid()
+        .to_toml()
+        .unwrap()
+        .replace("lr = 0.001", "lr = -1.0");
+    let error = TrainConfig::from_toml(&text).unwrap_err();
+    assert!(crate::error::one_line(&error).contains("--lr must be above 0"));
+}
+
+#[test]
+fn the_head_method_trains_no_bias() {
+    let mut config = valid();
+    assert_eq!(config.trained_biases(), BiasSelection::all());
+    config.method = Method::Head;
+    assert!(config.trained_biases().is_none());
+}
