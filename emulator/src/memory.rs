@@ -193,6 +193,12 @@ impl Allocation {
         offset <= self.size && bytes <= self.size - offset
     }
 
+    /// Whether every byte is known to have been written.
+    #[inline]
+    pub fn is_all_init(&self) -> bool {
+        self.all_init.load(Relaxed)
+    }
+
     /// Whether all of `bytes` bytes at `offset` have been written.
     #[inline]
     pub fn is_init(&self, offset: u64, bytes: u64) -> bool {

@@ -1,7 +1,7 @@
 //! Block barriers: bar and barrier, sync, arrive and red (PTX ISA 9.7.13.1).
 
 use super::block::{BARRIERS, Block, Result};
-use super::shared::WARPS;
+use super::shared::{Clocks, WARPS};
 use super::warp::{Next, Wait, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::{Barrier, Instr};
@@ -179,7 +179,7 @@ impl Block<'_> {
         }
         self.warps.iter_mut().for_each(&mut release);
         if state.expected.is_none() && self.clocks.nearly_exhausted() {
-            self.clocks = Default::default();
+            self.clocks = Clocks::new(self.warps.len());
             self.shared.forget_accesses();
             self.mbar_clocks.clear();
             self.atomic_clocks.clear();

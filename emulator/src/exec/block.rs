@@ -59,7 +59,7 @@ impl<'g> Block<'g> {
             exists: [0; 32],
             live: [0; 32],
             shared: Shared::new(bytes as usize),
-            clocks: Clocks::default(),
+            clocks: Clocks::new(0),
             mbar_clocks: HashMap::new(),
             atomic_clocks: HashMap::new(),
             barriers: vec![BarrierState::default(); BARRIERS],
@@ -79,7 +79,7 @@ impl<'g> Block<'g> {
         self.coordinates = [(n % gx) as u32, (n / gx % gy) as u32, (n / gx / gy) as u32];
         let threads: u32 = self.g.launch.block.iter().product();
         self.shared.reset();
-        self.clocks = Clocks::default();
+        self.clocks = Clocks::new(threads.div_ceil(32) as usize);
         self.mbar_clocks.clear();
         self.atomic_clocks.clear();
         self.barriers

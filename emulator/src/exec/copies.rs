@@ -2,8 +2,10 @@
 
 use super::block::{Block, Result};
 use super::mem::{Kind, addresses, lanes};
+use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
+use crate::config::Checks;
 use crate::decode::ir::*;
 use crate::ptx::types::Space;
 
@@ -160,6 +162,7 @@ impl Block<'_> {
     ) -> Result<()> {
         let mut pending = std::mem::take(&mut w.copies.pending);
         let checks = self.g.config.checks;
+        let shadowed = self.shadowed(Space::Shared);
         let base = self.shared.pointer();
         for copy in &mut pending {
             let now = lanes(copy.mask & m)
@@ -167,16 +170,38 @@ impl Block<'_> {
                 .fold(0u32, |s, l| s | 1 << l);
             copy.mask &= !now;
             let bytes = usize::from(copy.bytes);
+            let offsets = copy.to.map(u64::from);
+            let quick = checks
+                == Checks {
+                    global_races: checks.global_races,
+                    ..Checks::ALL
+                }
+                && self.shared.sweep(
+                    &self.clocks,
+                    w.place.warp,
+                    &offsets,
+                    now,
+                    bytes as u64,
+                    Sweep::Land,
+                );
             for l in lanes(now) {
                 let offset = copy.to[l] as usize;
                 let length = usize::from(copy.length[l]);
                 let to = base.wrapping_add(offset);
                 // SAFETY: both sides were resolved when the copy was issued; allocations outlive the launch.
                 unsafe {
-                    if length > 0 {
-                        std::ptr::copy_nonoverlapping(copy.from[l], to, length);
+                    if length == 16 {
+                        let row = copy.from[l].cast::<[u8; 16]>().read();
+                        to.cast::<[u8; 16]>().write(row);
+                    } else {
+                        if length > 0 {
+                            std::ptr::copy_nonoverlapping(copy.from[l], to, length);
+                        }
+                        std::ptr::write_bytes(to.add(length), 0, bytes - length);
                     }
-                    std::ptr::write_bytes(to.add(length), 0, bytes - length);
+                }
+                if quick || !shadowed {
+                    continue;
                 }
                 if checks.async_copies {
                     self.shared.set_pending(offset, bytes, false);

@@ -13,6 +13,16 @@ fn lanes(mask: u32) -> impl Iterator<Item = usize> {
 impl Block<'_> {
     /// Runs a warp-wide instruction for the groups of lanes that are complete; the others wait.
     pub(super) fn gather(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<Next> {
+        let matrix = matches!(
+            i.op,
+            Op::Mma(_) | Op::MmaF64 | Op::LdMatrix { .. } | Op::StMatrix { .. } | Op::MovMatrix
+        );
+        if matrix && w.splits.len() == 1 && m == w.splits[k].mask {
+            // Every lane that has not left is here.
+            w.splits[k].wait = Wait::Run;
+            self.tensor(w, i, m)?;
+            return Ok(Next::Step);
+        }
         let list = |at: u32| self.g.program.lists[(i.list + at) as usize];
         let members: [u32; 32] = match i.op {
             Op::BarWarp | Op::Vote(_) | Op::Elect => *w.regs.r32(i.a),
@@ -22,7 +32,8 @@ impl Block<'_> {
         };
         let live = w.lanes();
         let first = m.trailing_zeros() as usize;
-        let uniform = lanes(m).all(|l| members[l] == members[first]);
+        let uniform =
+            members == [members[first]; 32] || lanes(m).all(|l| members[l] == members[first]);
         let ready = if w.splits[k].wait == Wait::Gathered {
             m
         } else if uniform {

@@ -98,6 +98,13 @@ fn entry(epoch: u64, writer: u64, wmask: u64, reader: u64, rmask: u64) -> u64 {
     epoch << 56 | writer << 32 | wmask << 28 | reader << 4 | rmask
 }
 
+/// The shadow words that another read of all four bytes by `block` leaves as they are: read by this block, or by
+/// many, and written by none.
+pub fn known_read(epoch: u64, block: u64) -> [u64; 2] {
+    let me = block.min(MANY - 3) + 1;
+    [entry(epoch, 0, 0, me, 0xf), entry(epoch, 0, 0, MANY, 0xf)]
+}
+
 /// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.
 #[inline]
 pub fn note(cell: &AtomicU64, epoch: u64, block: u64, mask: u64, write: bool) -> Option<Conflict> {

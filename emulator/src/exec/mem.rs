@@ -2,6 +2,7 @@
 
 use super::block::{Block, Result};
 use super::regs::FULL;
+use super::shared::Sweep;
 use super::tally;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
@@ -108,11 +109,7 @@ impl Block<'_> {
                 }
             }
         }
-        let mut low = 0;
-        for l in lanes(m) {
-            low |= at[l];
-        }
-        if low & (bytes - 1) != 0 {
+        if at_once(m, &mut at, |at| at.iter().fold(0, |low, &a| low | a)) & (bytes - 1) != 0 {
             return Err(self.misaligned(w, i, space, &at, bytes, m));
         }
         let mut t = Target {
@@ -125,10 +122,14 @@ impl Block<'_> {
             Space::Shared => {
                 let size = self.shared.bytes() as u64;
                 let base = self.shared.pointer();
-                for l in lanes(m) {
-                    if at[l] > size || bytes > size - at[l] {
-                        return Err(self.outside(w, i, space, l, at[l], bytes));
-                    }
+                let highest = at_once(m, &mut at, |at| at.iter().fold(0, |high, &a| high.max(a)));
+                if highest > size || bytes > size - highest {
+                    let lane = lanes(m)
+                        .find(|&l| at[l] > size || bytes > size - at[l])
+                        .unwrap_or(0);
+                    return Err(self.outside(w, i, space, lane, at[lane], bytes));
+                }
+                for l in 0..32 {
                     t.pointers[l] = base.wrapping_add(at[l] as usize);
                 }
             }
@@ -166,11 +167,10 @@ impl Block<'_> {
         bytes: u64,
         m: u32,
     ) -> Result<()> {
-        let (mut low, mut high) = (u64::MAX, 0);
-        for l in lanes(m) {
-            low = low.min(t.offsets[l]);
-            high = high.max(t.offsets[l]);
-        }
+        let (low, high) = at_once(m, &mut t.offsets, |at| {
+            at.iter()
+                .fold((u64::MAX, 0), |(low, high), &a| (low.min(a), high.max(a)))
+        });
         let g = self.g;
         let fits = |a: &Arc<Allocation>| {
             low >= a.base && a.contains(low, (high - low).saturating_add(bytes))
@@ -187,7 +187,7 @@ impl Block<'_> {
         };
         if hit {
             let a = &g.allocations[self.hint];
-            for l in lanes(m) {
+            for l in 0..32 {
                 t.pointers[l] = a.pointer().wrapping_add((t.offsets[l] - a.base) as usize);
             }
             t.allocations = [self.hint as u32; 32];
@@ -440,25 +440,22 @@ impl Block<'_> {
             self.release_at(w, &t, m, mem.release);
         }
         let list = &p.lists[i.list as usize..i.list as usize + usize::from(mem.count)];
-        let shadowed = self.shadowed(t.space);
+        let shadowed = self.shadowed(t.space)
+            && !(kind == Kind::Write && self.sweep_shared(w, &t, bytes, m, Sweep::Write));
         for l in lanes(m) {
-            let mut data = [0u8; 32];
-            for (k, &r) in list.iter().enumerate() {
-                let value = if mem.wide {
-                    w.regs.r64(r)[l]
-                } else {
-                    u64::from(w.regs.r32(r)[l])
-                };
-                data[k * size..(k + 1) * size].copy_from_slice(&value.to_le_bytes()[..size]);
-            }
-            let data = &data[..bytes as usize];
+            let to = |k: usize| t.pointers[l].wrapping_add(k * size);
             if shadowed {
-                // SAFETY: `resolve` found `bytes` bytes of live host memory behind each active lane's pointer.
-                let same = unsafe { std::slice::from_raw_parts(t.pointers[l], data.len()) } == data;
+                let same = list.iter().enumerate().all(|(k, &r)| {
+                    // SAFETY: `resolve` found `bytes` bytes of live host memory behind each active lane's pointer.
+                    let old = unsafe { read(to(k), size, false) };
+                    old == element(w, r, mem.wide, l) & (u64::MAX >> (64 - 8 * size))
+                });
                 self.shadow_lane(w, i, &t, l, bytes, kind, same)?;
             }
-            // SAFETY: as above; the register file and `data` are other memory.
-            unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), t.pointers[l], data.len()) };
+            for (k, &r) in list.iter().enumerate() {
+                // SAFETY: as above; the register file is other memory.
+                unsafe { write(to(k), size, element(w, r, mem.wide, l)) };
+            }
         }
         Ok(())
     }
@@ -498,6 +495,48 @@ impl Block<'_> {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// One lane of a register.
+#[inline(always)]
+fn element(w: &Warp, r: R, wide: bool, lane: usize) -> u64 {
+    if wide {
+        w.regs.r64(r)[lane]
+    } else {
+        u64::from(w.regs.r32(r)[lane])
+    }
+}
+
+/// Folds over the addresses of the active lanes. Inactive ones are first set to that of an active lane, so that the
+/// fold runs over all 32, as vectors.
+#[inline(always)]
+fn at_once<T>(m: u32, at: &mut [u64; 32], fold: impl Fn(&[u64; 32]) -> T) -> T {
+    if m != FULL {
+        let some = at[m.trailing_zeros() as usize];
+        for (l, a) in at.iter_mut().enumerate() {
+            if m >> l & 1 == 0 {
+                *a = some;
+            }
+        }
+    }
+    fold(at)
+}
+
+/// Stores the low `size` bytes of a value.
+///
+/// # Safety
+/// `size` bytes at `p` must be writable.
+#[inline(always)]
+unsafe fn write(p: *mut u8, size: usize, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match size {
+            1 => p.write(value as u8),
+            2 => p.cast::<u16>().write_unaligned(value as u16),
+            4 => p.cast::<u32>().write_unaligned(value as u32),
+            _ => p.cast::<u64>().write_unaligned(value),
         }
     }
 }

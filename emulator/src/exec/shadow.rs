@@ -3,10 +3,13 @@
 use super::block::{Block, Result};
 use super::global_race;
 use super::mem::{Kind, Target, lanes};
+use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
+use crate::config::Checks;
 use crate::decode::ir::*;
 use crate::ptx::types::Space;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Block<'_> {
     /// Checks and updates the shadow for one lane. For a write, `same` says that it changes nothing.
@@ -227,9 +230,62 @@ impl Block<'_> {
         if uniform && t.space != Space::Local {
             return self.shadow_lane(w, i, t, first, bytes, kind, false);
         }
+        if kind == Kind::Read && self.sweep_shared(w, t, bytes, m, Sweep::Read) {
+            return Ok(());
+        }
+        if kind == Kind::Read && self.settled_global(t, bytes, m) {
+            return Ok(());
+        }
         for l in lanes(m) {
             self.shadow_lane(w, i, t, l, bytes, kind, false)?;
         }
         Ok(())
+    }
+
+    /// Whether a plain access of shared memory is found clean, and noted, the quick way.
+    #[inline]
+    pub(super) fn sweep_shared(
+        &mut self,
+        w: &Warp,
+        t: &Target,
+        bytes: u64,
+        m: u32,
+        how: Sweep,
+    ) -> bool {
+        t.space == Space::Shared
+            && self.g.config.checks
+                == Checks {
+                    global_races: self.g.config.checks.global_races,
+                    ..Checks::ALL
+                }
+            && self
+                .shared
+                .sweep(&self.clocks, w.place.warp, &t.offsets, m, bytes, how)
+    }
+
+    /// Whether a plain read of whole words needs no look at each lane: all of the allocation is written, and the shadow
+    /// already says that this block, or many, have read these words and none has written them.
+    #[inline]
+    fn settled_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
+        let first = t.allocations[m.trailing_zeros() as usize];
+        let apart = lanes(m).any(|l| t.allocations[l] != first);
+        if apart || !matches!(t.space, Space::Global | Space::Const) || bytes % 4 != 0 {
+            return false;
+        }
+        let a = &self.g.allocations[first as usize];
+        if self.g.config.checks.uninitialised && !a.is_all_init() {
+            return false;
+        }
+        if !self.g.config.checks.global_races {
+            return true;
+        }
+        let shadow = a.race_shadow();
+        let known = global_race::known_read(self.g.epoch, self.index);
+        lanes(m).all(|l| {
+            let from = ((t.offsets[l] - a.base) / 4) as usize;
+            shadow[from..from + bytes as usize / 4]
+                .iter()
+                .all(|cell| known.contains(&cell.load(Relaxed)))
+        })
     }
 }

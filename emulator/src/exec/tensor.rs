@@ -1,8 +1,9 @@
-//! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA 9.7.15.5).
+//! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA 9.7.14.5).
 
 use super::block::{Block, Result};
 use super::mem::{Kind, addresses, lanes};
 use super::regs::FULL;
+use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
 use crate::decode::ir::*;
@@ -104,7 +105,12 @@ impl Block<'_> {
             ));
         }
         self.tally_access(&t, 16, mask, kind);
-        if self.shadowed(Space::Shared) {
+        let how = if kind == Kind::Read {
+            Sweep::Read
+        } else {
+            Sweep::Write
+        };
+        if self.shadowed(Space::Shared) && !self.sweep_shared(w, &t, 16, mask, how) {
             for l in lanes(mask) {
                 self.shadow_lane(w, i, &t, l, 16, kind, false)?;
             }

@@ -212,8 +212,8 @@ fn approximations_keep_the_stated_error() {
         let spread = |i: usize| {
             let t = (i as f32 + 0.37) / 256.0;
             // Geometric where the range spans magnitudes.
-            if low > 0.0 && high / low > 100.0 {
-                low * (high / low).powf(t)
+            if low > 0.0 && high > 100.0 {
+                low * (f64::from(high) / f64::from(low)).powf(t.into()) as f32
             } else {
                 low + (high - low) * t
             }
