@@ -9,7 +9,7 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// Where the counters go, as JSON.
     pub counters: Option<PathBuf>,
-    /// Say at the start that this is the emulator.
+    /// Do not say at the start that this is the emulator.
     pub quiet: bool,
     /// Print every call and its result.
     pub trace: bool,

@@ -92,6 +92,7 @@ table! {
 const VERSIONS: &[(&str, &str, c_int)] = &[
     ("cuCtxCreate", "cuCtxCreate_v4", 12050),
     ("cuCtxCreate", "cuCtxCreate_v3", 11040),
+    ("cuCtxCreate", "cuCtxCreate_v2", 0),
     ("cuCtxGetDevice", "cuCtxGetDevice_v2", 13000),
     ("cuCtxGetDevice", "cuCtxGetDevice", 0),
     ("cuCtxSynchronize", "cuCtxSynchronize_v2", 13000),

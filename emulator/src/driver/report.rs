@@ -38,11 +38,12 @@ extern "C" fn at_exit() {
     let _ = std::panic::catch_unwind(|| {
         let Ok(driver) = driver() else { return };
         let state = driver.state();
+        // A context that has failed drops its work; that has been reported.
         let waiting: usize = state
             .streams
             .values()
-            .filter(|s| state.contexts.contains_key(&s.context))
-            .map(|s| s.queue.len())
+            .filter(|stream| state.check(stream.context).is_ok())
+            .map(|stream| stream.queue.len())
             .sum();
         if waiting > 0 {
             emit(&format!(
