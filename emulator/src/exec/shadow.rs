@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 impl Block<'_> {
     /// Checks and updates the shadow for one lane. For a write, `same` says that it changes nothing.
+    #[expect(clippy::too_many_arguments)]
     pub(super) fn shadow_lane(
         &mut self,
         w: &mut Warp,
@@ -269,7 +270,7 @@ impl Block<'_> {
     fn settled_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
         let first = t.allocations[m.trailing_zeros() as usize];
         let apart = lanes(m).any(|l| t.allocations[l] != first);
-        if apart || !matches!(t.space, Space::Global | Space::Const) || bytes % 4 != 0 {
+        if apart || !matches!(t.space, Space::Global | Space::Const) || !bytes.is_multiple_of(4) {
             return false;
         }
         let a = &self.g.allocations[first as usize];
