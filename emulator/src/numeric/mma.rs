@@ -8,6 +8,11 @@
 //! Products are exact in f32 and summed in f32 in ascending k, starting from C. Tensor cores align and truncate
 //! instead, and the manual leaves the order open, so results agree to rounding, not bit for bit.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "rows, columns and k index several arrays, as in the manual"
+)]
+
 use super::NAN_F32;
 use super::fp8::Fp8;
 use super::half::{bf16_to_f32, f16_to_f32, f32_to_f16_rn};
