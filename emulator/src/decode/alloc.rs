@@ -131,9 +131,9 @@ fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
     let mut killed = vec![0u64; words * starts.len()];
     let mut edges = Vec::new();
     let mut out = Vec::new();
-    for b in 0..starts.len() {
+    for (b, &start) in starts.iter().enumerate() {
         let at = b * words;
-        for pc in starts[b] as usize..end_of(b) {
+        for pc in start as usize..end_of(b) {
             let i = &p.code[pc];
             uses(p, i, |v| {
                 let (w, bit) = (at + v as usize / 64, 1 << (v % 64));

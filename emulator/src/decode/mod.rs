@@ -336,10 +336,8 @@ impl<'a> Decoder<'_, 'a> {
             self.call(&mut mods, &inst.operands)?;
             self.bind(after);
         }
-        if !self.p.lines.contains_key(&inst.line) {
-            // Filled with the text at the end, in one pass over the source.
-            self.p.lines.insert(inst.line, String::new());
-        }
+        // Filled with the text at the end, in one pass over the source.
+        self.p.lines.entry(inst.line).or_default();
         Ok(())
     }
 

@@ -403,11 +403,7 @@ impl<'a> Decoder<'_, 'a> {
             local: false,
         };
         let Some(name) = base else { return Ok(address) };
-        let register = match self.component(name)? {
-            Some(r) => Some(r),
-            None => None,
-        };
-        let sym = match register {
+        let sym = match self.component(name)? {
             Some(r) => Sym::Reg(r, Type::B32),
             None => self.known(name)?,
         };
