@@ -3,6 +3,11 @@
 //! `ptx` reads the text, `decode` turns it into flat typed instructions, `exec` runs them over [`DeviceMemory`],
 //! and [`launch`] ties them together. A failed check is a [`Fault`].
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "lane loops index several arrays"
+)]
+
 pub mod check;
 pub mod config;
 pub mod counters;

@@ -39,7 +39,11 @@ fn defs(p: &Program, i: &Instr, mut f: impl FnMut(u32)) {
 }
 
 pub fn registers(p: &mut Program, wide: &[bool]) {
-    let intervals = intervals(p, wide.len());
+    let mut intervals = intervals(p, wide.len());
+    // What calls save keeps a slot of its own: other frames of the same registers may be live at any time.
+    for (r, _) in &p.saved {
+        intervals[r.0 as usize] = (0, u32::MAX - 1);
+    }
     let mut offset = vec![0u32; wide.len()];
     let mut by_start: Vec<u32> = (0..wide.len() as u32)
         .filter(|&v| intervals[v as usize].0 != u32::MAX)
@@ -97,6 +101,10 @@ pub fn registers(p: &mut Program, wide: &[bool]) {
         }
     }
     p.lists.iter_mut().for_each(place);
+    place(&mut p.frame);
+    for (r, _) in &mut p.saved {
+        place(r);
+    }
 }
 
 /// For each register the span of instructions over which it is live.
@@ -123,9 +131,9 @@ fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
     let mut killed = vec![0u64; words * starts.len()];
     let mut edges = Vec::new();
     let mut out = Vec::new();
-    for b in 0..starts.len() {
+    for (b, &start) in starts.iter().enumerate() {
         let at = b * words;
-        for pc in starts[b] as usize..end_of(b) {
+        for pc in start as usize..end_of(b) {
             let i = &p.code[pc];
             uses(p, i, |v| {
                 let (w, bit) = (at + v as usize / 64, 1 << (v % 64));

@@ -60,6 +60,7 @@ impl<'a> Decoder<'_, 'a> {
                         self.branch(label, P::NONE)?;
                         return Ok(true);
                     }
+                    None if self.subroutines.current.is_some() => Op::Ret,
                     None => Op::Exit,
                 }
             }

@@ -71,7 +71,7 @@ impl<'a> Decoder<'_, 'a> {
                     Space::Shared => SHARED_WINDOW,
                     Space::Local => LOCAL_WINDOW,
                     // Parameters of a called function live in local memory.
-                    Space::Param if self.return_label.is_some() => LOCAL_WINDOW,
+                    Space::Param if self.in_function() => LOCAL_WINDOW,
                     Space::Param => PARAM_WINDOW,
                     _ => {
                         self.mov(d, a)?;

@@ -25,7 +25,11 @@ pub fn successors(p: &Program, pc: usize, out: &mut Vec<u32>) {
                 out.push(next);
             }
         }
-        Op::Exit | Op::Trap if i.guard.is_none() => {}
+        Op::Exit | Op::Ret | Op::Trap if i.guard.is_none() => {}
+        Op::Call => {
+            out.push(i.imm as u32);
+            out.push(next);
+        }
         _ => out.push(next),
     }
     out.retain(|&t| (t as usize) < p.code.len());
@@ -37,11 +41,11 @@ pub fn blocks(p: &Program) -> Vec<u32> {
     start[0] = true;
     for (pc, i) in p.code.iter().enumerate() {
         match i.op {
-            Op::Bra => start[i.imm as usize] = true,
+            Op::Bra | Op::Call => start[i.imm as u32 as usize] = true,
             Op::BrxIdx => p.tables[i.imm as usize]
                 .iter()
                 .for_each(|&t| start[t as usize] = true),
-            Op::Exit | Op::Trap => {}
+            Op::Exit | Op::Ret | Op::Trap => {}
             _ => continue,
         }
         start[pc + 1] = true;

@@ -16,6 +16,12 @@ use crate::ptx::types::Space;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct R(pub u32);
 
+impl Default for R {
+    fn default() -> Self {
+        R::NONE
+    }
+}
+
 impl R {
     pub const NONE: R = R(u32::MAX);
     pub const CONST: u32 = 1 << 31;
@@ -563,6 +569,13 @@ pub enum Op {
     /// To `tables[imm][a]`.
     BrxIdx,
     Exit,
+    /// To the subroutine at the low half of `imm`, with the frame pointer at `a` plus the high half.
+    Call,
+    Ret,
+    /// Local memory from `a` plus the low half of `imm` to `a` plus the high half.
+    FrameCopy {
+        bytes: u32,
+    },
     Trap,
     Ld(Mem),
     St(Mem),
@@ -685,7 +698,14 @@ impl Op {
                 | Alu::IsSpace(_) => Class::Predicate,
                 _ => Class::Integer,
             },
-            Op::Bra | Op::BrxIdx | Op::Exit | Op::Trap | Op::Assert => Class::Control,
+            Op::Bra
+            | Op::BrxIdx
+            | Op::Exit
+            | Op::Call
+            | Op::Ret
+            | Op::FrameCopy { .. }
+            | Op::Trap
+            | Op::Assert => Class::Control,
             Op::Ld(m) | Op::St(m) => match m.space {
                 Space::Shared => Class::SharedMemory,
                 Space::Local => Class::LocalMemory,
@@ -793,6 +813,10 @@ pub struct Program {
     /// Where dynamic shared memory begins.
     pub dynamic_offset: u32,
     pub uses_dynamic: bool,
+    /// The frame pointer of recursive calls, and what a call saves; all empty without recursion.
+    pub frame: R,
+    pub saved: Vec<(R, bool)>,
+    pub saved_predicates: Vec<P>,
     /// 32-bit registers live at once, at most.
     pub pressure: u32,
 }

@@ -149,7 +149,7 @@ impl<'a> Decoder<'_, 'a> {
         let address = self.address(op)?;
         mem.address64 = address.wide;
         // Parameters of called functions live in local memory.
-        if mem.space == Space::Param && (address.local || self.return_label.is_some()) {
+        if mem.space == Space::Param && (address.local || self.in_function()) {
             mem.space = Space::Local;
         }
         if mem.space == Space::Generic && !address.wide {

@@ -6,6 +6,7 @@
 mod alloc;
 mod alu;
 mod arithmetic;
+mod call;
 mod control;
 mod convert;
 mod flow;
@@ -18,7 +19,7 @@ mod sync;
 use crate::module::LoadError;
 use crate::ptx::ast::{self, Param, Statement, Variable};
 use crate::ptx::lexer;
-use crate::ptx::types::{Space, Type};
+use crate::ptx::types::Space;
 use ir::{Const, Instr, Op, P, Program, R};
 use mods::Mods;
 use names::{Scope, Sym};
@@ -60,6 +61,7 @@ pub struct Decoder<'m, 'a> {
     /// Where `ret` goes inside a called function.
     return_label: Option<usize>,
     calls: Vec<&'a str>,
+    subroutines: call::Subroutines<'a>,
     copies: u32,
     line: u32,
     loc: u32,
@@ -85,6 +87,7 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> 
         dynamic_fixups: Vec::new(),
         return_label: None,
         calls: vec![f.name],
+        subroutines: call::Subroutines::default(),
         copies: 0,
         line: f.line,
         loc: u32::MAX,
@@ -104,6 +107,7 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> 
     };
     d.scope(body)?;
     d.emit(Instr::new(Op::Exit))?;
+    d.compile_subroutines()?;
     d.finish()
 }
 
@@ -332,10 +336,8 @@ impl<'a> Decoder<'_, 'a> {
             self.call(&mut mods, &inst.operands)?;
             self.bind(after);
         }
-        if !self.p.lines.contains_key(&inst.line) {
-            // Filled with the text at the end, in one pass over the source.
-            self.p.lines.insert(inst.line, String::new());
-        }
+        // Filled with the text at the end, in one pass over the source.
+        self.p.lines.entry(inst.line).or_default();
         Ok(())
     }
 
@@ -357,116 +359,6 @@ impl<'a> Decoder<'_, 'a> {
         self.fail(format!("instruction `{base}` is not supported"))
     }
 
-    /// A call becomes a copy of the callee's body with the parameters' memory shared (9.7.13.4 call).
-    fn call(&mut self, mods: &mut Mods<'a>, ops: &'a [ast::Operand<'a>]) -> Result<()> {
-        mods.flag("uni");
-        if let Some(left) = mods.left() {
-            return self.fail(format!("modifier `.{left}` of `call` is not supported"));
-        }
-        use ast::Operand::{List, Name};
-        let (returns, name, args): (&'a [ast::Operand<'a>], &'a str, &'a [ast::Operand<'a>]) =
-            match ops {
-                [Name(f)] => (&[], f, &[]),
-                [Name(f), List(args)] => (&[], f, args),
-                [List(returns), Name(f)] => (returns, f, &[]),
-                [List(returns), Name(f), List(args)] => (returns, f, args),
-                _ => return self.fail("calls through function pointers are not supported"),
-            };
-        let Some(&f) = self.m.functions.get(name) else {
-            return match self.lookup(name)? {
-                Some(_) => self.fail("calls through function pointers are not supported"),
-                None => self.fail(format!("function `{name}` is not defined")),
-            };
-        };
-        let Some(body) = &f.body else {
-            return match name {
-                "__assertfail" | "__assert_fail" => self.emit(Instr::new(Op::Assert)),
-                _ => self.fail(format!("function `{name}` has no body here")),
-            };
-        };
-        if self.calls.contains(&name) {
-            return self.fail(format!("recursion through `{name}` is not supported"));
-        }
-        self.copies += 1;
-        if self.calls.len() >= MAX_CALLS || self.copies > MAX_COPIES {
-            return self.fail("calls nest too deeply, or there are too many");
-        }
-        if returns.len() != f.returns.len() || args.len() != f.params.len() {
-            return self.fail(format!(
-                "`{name}` takes other parameters than this call gives"
-            ));
-        }
-        let call_line = self.line;
-        let mut scope = Scope::default();
-        let mut results = Vec::new();
-        for (actual, formal) in args.iter().zip(&f.params) {
-            match formal {
-                Param::Memory(v) => {
-                    let sym = match actual {
-                        Name(n) => self.lookup(n)?,
-                        _ => None,
-                    };
-                    let Some(sym @ Sym::Local(_)) = sym else {
-                        return self.fail(format!(
-                            "argument `{}` of `{name}` must be a .param variable",
-                            v.name
-                        ));
-                    };
-                    scope.names.insert(v.name, sym);
-                }
-                Param::Register { ty: Type::Pred, .. } => {
-                    return self.fail("predicate parameters are not supported");
-                }
-                Param::Register { ty, name, .. } => {
-                    let source = self.source(actual, *ty)?;
-                    let r = self.temp(ty.bits() == 64);
-                    self.mov(r, source)?;
-                    scope.names.insert(name, Sym::Reg(r, *ty));
-                }
-            }
-        }
-        for (actual, formal) in returns.iter().zip(&f.returns) {
-            match formal {
-                Param::Memory(v) => {
-                    let sym = match actual {
-                        Name(n) => self.lookup(n)?,
-                        _ => None,
-                    };
-                    let Some(sym @ Sym::Local(_)) = sym else {
-                        return self.fail(format!("result of `{name}` must be a .param variable"));
-                    };
-                    scope.names.insert(v.name, sym);
-                }
-                Param::Register { ty: Type::Pred, .. } => {
-                    return self.fail("predicate results are not supported");
-                }
-                Param::Register { ty, name, .. } => {
-                    let to = self.destination(actual, *ty)?;
-                    let r = self.temp(ty.bits() == 64);
-                    scope.names.insert(name, Sym::Reg(r, *ty));
-                    results.push((to, r));
-                }
-            }
-        }
-        let end = self.label();
-        let base = std::mem::replace(&mut self.base, self.scopes.len());
-        let return_label = self.return_label.replace(end);
-        let loc = self.loc;
-        self.scopes.push(scope);
-        self.calls.push(name);
-        self.scope(body)?;
-        self.calls.pop();
-        self.scopes.pop();
-        self.base = base;
-        self.return_label = return_label;
-        (self.line, self.loc) = (call_line, loc);
-        self.bind(end);
-        for (to, from) in results {
-            self.mov(to, from)?;
-        }
-        Ok(())
-    }
-
     fn finish(mut self) -> Result<Program> {
         let static_shared = self.shared_bytes;
         self.p.static_shared = static_shared;
@@ -484,9 +376,11 @@ impl<'a> Decoder<'_, 'a> {
         }
         let resolve = |label: i64| self.labels.get(label as usize).copied().flatten();
         for at in 0..self.p.code.len() {
-            if self.p.code[at].op == Op::Bra {
-                match resolve(self.p.code[at].imm) {
-                    Some(pc) => self.p.code[at].imm = i64::from(pc),
+            if matches!(self.p.code[at].op, Op::Bra | Op::Call) {
+                // A call keeps the size of the caller's frame above its target.
+                let imm = self.p.code[at].imm;
+                match resolve(imm & 0xffff_ffff) {
+                    Some(pc) => self.p.code[at].imm = imm & !0xffff_ffff | i64::from(pc),
                     None => {
                         self.line = self.p.code[at].line;
                         return self.fail("this label stands nowhere");

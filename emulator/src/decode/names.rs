@@ -148,6 +148,11 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
+    /// Inside a called function, whose parameters live in local memory.
+    pub fn in_function(&self) -> bool {
+        self.return_label.is_some() || self.subroutines.current.is_some()
+    }
+
     pub fn predicate_named(&mut self, name: &'a str) -> Result<P> {
         match self.known(name)? {
             Sym::Pred(p) => Ok(p),
@@ -240,6 +245,17 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     fn symbol_address(&mut self, sym: &Sym<'a>, name: &str, offset: i64, wide: bool) -> Result<R> {
+        if let (Sym::Local(at), true) = (sym, self.subroutines.current.is_some()) {
+            let mut i = Instr::new(Op::Alu(Alu::Int2(
+                super::ir::Int2::Add,
+                super::ir::IntTy::U32,
+            )));
+            i.a = self.frame_base();
+            i.b = self.constant(u64::from(*at).wrapping_add_signed(offset), false);
+            i.d = self.temp(false);
+            self.emit(i)?;
+            return self.resize(i.d, wide, false);
+        }
         let (value, dynamic_shared) = match sym {
             Sym::Local(at) | Sym::Shared(at) | Sym::Param(at) => (u64::from(*at), false),
             Sym::Dynamic => (0, true),
@@ -387,11 +403,7 @@ impl<'a> Decoder<'_, 'a> {
             local: false,
         };
         let Some(name) = base else { return Ok(address) };
-        let register = match self.component(name)? {
-            Some(r) => Some(r),
-            None => None,
-        };
-        let sym = match register {
+        let sym = match self.component(name)? {
             Some(r) => Sym::Reg(r, Type::B32),
             None => self.known(name)?,
         };
@@ -401,6 +413,10 @@ impl<'a> Decoder<'_, 'a> {
                 address.wide = self.is_wide(r);
             }
             Sym::Local(at) => {
+                if self.subroutines.current.is_some() {
+                    address.base = self.frame_base();
+                    address.wide = false;
+                }
                 address.offset = address.offset.wrapping_add(i64::from(at));
                 address.local = true;
             }

@@ -129,9 +129,7 @@ impl Block<'_> {
                         .unwrap_or(0);
                     return Err(self.outside(w, i, space, lane, at[lane], bytes));
                 }
-                for l in 0..32 {
-                    t.pointers[l] = base.wrapping_add(at[l] as usize);
-                }
+                t.pointers = at.map(|a| base.wrapping_add(a as usize));
             }
             Space::Local => {
                 let size = u64::from(self.g.program.local_bytes);
@@ -187,9 +185,9 @@ impl Block<'_> {
         };
         if hit {
             let a = &g.allocations[self.hint];
-            for l in 0..32 {
-                t.pointers[l] = a.pointer().wrapping_add((t.offsets[l] - a.base) as usize);
-            }
+            t.pointers = t
+                .offsets
+                .map(|at| a.pointer().wrapping_add((at - a.base) as usize));
             t.allocations = [self.hint as u32; 32];
             return Ok(());
         }
@@ -369,9 +367,9 @@ impl Block<'_> {
                 if size == 4 && !mem.wide {
                     let mut out = [0u32; 32];
                     if m == FULL {
-                        for l in 0..32 {
-                            out[l] = t.pointers[l].add(k * 4).cast::<u32>().read_unaligned();
-                        }
+                        out = t
+                            .pointers
+                            .map(|p| p.add(k * 4).cast::<u32>().read_unaligned());
                     } else {
                         for l in lanes(m) {
                             out[l] = t.pointers[l].add(k * 4).cast::<u32>().read_unaligned();

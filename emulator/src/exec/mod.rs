@@ -4,6 +4,7 @@ mod alu;
 mod atomic;
 mod barrier;
 mod block;
+mod call;
 mod convert;
 mod copies;
 mod exchange;

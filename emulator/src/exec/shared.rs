@@ -170,7 +170,7 @@ impl Shared {
     }
 
     pub fn set_pending(&mut self, offset: usize, bytes: usize, pending: bool) {
-        if pending && offset % 4 == 0 && bytes % 4 == 0 {
+        if pending && offset.is_multiple_of(4) && bytes.is_multiple_of(4) {
             self.cells[offset / 4..(offset + bytes) / 4]
                 .iter_mut()
                 .for_each(|c| c.flags |= 0xf0);
@@ -199,7 +199,7 @@ impl Shared {
         how: Sweep,
     ) -> bool {
         let settled = clocks.settled(warp as usize);
-        if settled == 0 || bytes % 4 != 0 {
+        if settled == 0 || !bytes.is_multiple_of(4) {
             return false;
         }
         let me = pack(clocks.vc[warp as usize][warp as usize], warp, 0, 0xf);

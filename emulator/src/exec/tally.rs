@@ -74,11 +74,12 @@ pub fn conflicts(offsets: &[u64; 32], mask: u32, bytes: u64) -> u64 {
         let mut taken = 0u32;
         let mut first = [0u64; 32];
         let mut clash = false;
-        for lane in phase * lanes..(phase + 1) * lanes {
+        let phase = phase * lanes..(phase + 1) * lanes;
+        for (lane, &offset) in phase.clone().zip(&offsets[phase.clone()]) {
             if mask >> lane & 1 == 0 {
                 continue;
             }
-            let unit = offsets[lane] >> shift;
+            let unit = offset >> shift;
             let bank = unit as usize % lanes;
             if taken >> bank & 1 == 0 {
                 taken |= 1 << bank;
@@ -87,11 +88,7 @@ pub fn conflicts(offsets: &[u64; 32], mask: u32, bytes: u64) -> u64 {
             clash |= first[bank] != unit;
         }
         if clash {
-            extra += deepest(
-                &offsets[phase * lanes..(phase + 1) * lanes],
-                mask >> (phase * lanes),
-                shift,
-            ) - 1;
+            extra += deepest(&offsets[phase.clone()], mask >> phase.start, shift) - 1;
         }
     }
     extra

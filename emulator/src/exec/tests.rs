@@ -348,6 +348,48 @@ mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
     );
 }
 
+/// Each lane computes the Fibonacci number of its own index, so that the lanes' stacks differ all the time.
+#[test]
+fn recursion() {
+    let d = Device::new();
+    let out = d.empty(128);
+    let text = format!(
+        ".func (.param .b32 r) fib(.param .b32 n) {{
+.reg .pred %p<2>; .reg .b32 %r<9>; .local .align 4 .b8 keep[4];
+ld.param.u32 %r1, [n]; st.local.u32 [keep], %r1; mov.u32 %r7, %r1;
+setp.lt.u32 %p1, %r1, 2; @%p1 bra $L_done;
+add.u32 %r2, %r1, -1;
+{{ .param .b32 a; .param .b32 b; st.param.b32 [a+0], %r2; call.uni (b), fib, (a); ld.param.b32 %r3, [b+0]; }}
+ld.local.u32 %r4, [keep]; add.u32 %r4, %r4, -2;
+{{ .param .b32 a; .param .b32 b; st.param.b32 [a+0], %r4; call.uni (b), fib, (a); ld.param.b32 %r5, [b+0]; }}
+add.u32 %r7, %r3, %r5;
+$L_done: st.param.b32 [r], %r7; ret; }}
+{}",
+        kernel(
+            1,
+            "",
+            "mov.u32 %r1, %tid.x; and.b32 %r9, %r1, 7;
+{ .param .b32 a; .param .b32 b; st.param.b32 [a+0], %r9; call.uni (b), fib, (a); ld.param.b32 %r3, [b+0]; }
+bar.warp.sync -1; mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
+        )
+    );
+    d.run(&text, 1, 32, &[out])
+        .unwrap_or_else(|f| panic!("{f}"));
+    let fib = [0, 1, 1, 2, 3, 5, 8, 13];
+    assert_eq!(
+        d.words(out, 32),
+        (0..32).map(|l| fib[l % 8]).collect::<Vec<u32>>()
+    );
+    let endless = format!(
+        ".func f() {{ call f; ret; }}\n{}",
+        kernel(0, "", "call f; ret;")
+    );
+    assert_eq!(
+        d.run(&endless, 1, 32, &[]).unwrap_err().kind,
+        FaultKind::OutOfBounds
+    );
+}
+
 #[test]
 fn asynchronous_copies() {
     let mut d = Device::new();

@@ -63,6 +63,7 @@ pub struct Warp {
     /// One for each byte of `local`: it has been written.
     pub local_init: Vec<u8>,
     pub copies: Copies,
+    pub frames: Vec<super::call::Frame>,
 }
 
 impl Warp {
@@ -90,6 +91,7 @@ impl Warp {
             local: vec![0; local],
             local_init: vec![0; local],
             copies: Copies::default(),
+            frames: Vec::new(),
         }
     }
 
@@ -99,6 +101,7 @@ impl Warp {
         self.place.block = block;
         self.local_init.fill(0);
         self.copies.clear();
+        self.frames.clear();
     }
 
     pub fn runnable(&self) -> bool {
@@ -301,6 +304,20 @@ impl Block<'_> {
                     Op::NanoSleep => Next::Yield,
                     // Everything else acts on at least one lane.
                     _ if m == 0 => Next::Step,
+                    Op::Call => {
+                        w.splits[k].pc = pc;
+                        self.call(w, k, i, m)?;
+                        continue 'select;
+                    }
+                    Op::Ret => {
+                        w.splits[k].pc = pc;
+                        self.ret(w, k, i, m)?;
+                        continue 'select;
+                    }
+                    Op::FrameCopy { bytes } => {
+                        self.frame_copy(w, i, bytes, m)?;
+                        Next::Step
+                    }
                     Op::Ld(mem) => {
                         self.load(w, i, mem, m)?;
                         if mem.strong && !alone {

@@ -1,5 +1,11 @@
 //! Comparison and selection: PTX ISA 9.7.6 and 9.7.7.
 
+#![expect(
+    clippy::double_comparisons,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "NaN decides which way a comparison is put"
+)]
+
 use super::f32ops::flush;
 use super::half::Half;
 use super::int::Int;

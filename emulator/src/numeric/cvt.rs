@@ -370,10 +370,7 @@ mod tests {
             int_to_f64(u64::MAX, U64, Round::Rn),
             18_446_744_073_709_551_616.0
         );
-        assert_eq!(
-            int_to_f64(i64::MIN as u64, S64, Round::Rm),
-            -9.223_372_036_854_775_808e18
-        );
+        assert_eq!(int_to_f64(i64::MIN as u64, S64, Round::Rm), i64::MIN as f64);
         assert_eq!(int_to_f16(2049, S32, Round::Rn), 0x6800);
         assert_eq!(int_to_f16(2049, S32, Round::Rp), 0x6801);
         assert_eq!(int_to_f16(70000, U32, Round::Rn), 0x7c00);

@@ -3,6 +3,11 @@
 //! Sums, products and fused products of f32 values are formed in f64 (exactly, or rounded to odd, which keeps what
 //! a second rounding needs to know), then rounded once to f32 in the mode asked for.
 
+#![expect(
+    clippy::double_comparisons,
+    reason = "a NaN residual must count as none, which `!=` would not do"
+)]
+
 use super::{NAN_F32, Round};
 
 /// Subnormal inputs and results become zero of the same sign (`.ftz`).

@@ -3,6 +3,11 @@
 //! Every result is rounded once. Sums and products of two f16 values may pass through f32 (24 ≥ 2·11 + 2 bits make
 //! the second rounding harmless); fused products are rounded to odd on the way.
 
+#![expect(
+    clippy::double_comparisons,
+    reason = "a NaN residual must count as none, which `!=` would not do"
+)]
+
 use super::f32ops::{self, MinMax, add_odd};
 use super::{NAN_HALF, Round, approx};
 

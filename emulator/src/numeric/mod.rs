@@ -7,6 +7,13 @@
 //!
 //! The host's rounding mode is never touched: directed roundings come from exact residuals in a wider format.
 
+#![allow(
+    clippy::double_comparisons,
+    clippy::nonminimal_bool,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "the manual's definitions, in which NaN makes every plain comparison false"
+)]
+
 pub mod approx;
 pub mod cmp;
 pub mod cvt;

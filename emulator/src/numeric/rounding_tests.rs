@@ -155,7 +155,11 @@ fn f32_sums_products_and_fused() {
                 random.float(centre, spread),
             );
             // A sum near the product, so that it cancels.
-            let c = if random.next() % 3 == 0 { -(a * b) } else { c };
+            let c = if random.next().is_multiple_of(3) {
+                -(a * b)
+            } else {
+                c
+            };
             if !c.is_finite() {
                 continue;
             }

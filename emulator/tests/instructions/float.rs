@@ -213,7 +213,7 @@ fn approximations_keep_the_stated_error() {
             let t = (i as f32 + 0.37) / 256.0;
             // Geometric where the range spans magnitudes.
             if low > 0.0 && high > 100.0 {
-                low * (f64::from(high) / f64::from(low)).powf(t.into()) as f32
+                (f64::from(low) * (f64::from(high) / f64::from(low)).powf(t.into())) as f32
             } else {
                 low + (high - low) * t
             }

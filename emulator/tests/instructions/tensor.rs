@@ -61,7 +61,11 @@ fn a_place(bits: usize, k: usize, lane: usize, i: usize) -> (usize, usize) {
     let per = 32 / bits;
     let (group, within) = (lane >> 2, lane % 4);
     let register = i / per;
-    let row = if register % 2 == 0 { group } else { group + 8 };
+    let row = if register.is_multiple_of(2) {
+        group
+    } else {
+        group + 8
+    };
     let col = within * per + i % per + (register / 2) * 4 * per;
     assert!(col < k);
     (row, col)

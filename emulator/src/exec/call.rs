@@ -1,0 +1,124 @@
+//! Recursive calls: a stack of saved registers for each warp, whose entries say which lanes they belong to.
+
+use super::block::{Block, Result};
+use super::mem::lanes;
+use super::warp::{Split, Warp};
+use crate::check::FaultKind;
+use crate::decode::ir::*;
+
+/// What one call saved for the lanes that made it.
+#[derive(Debug)]
+pub struct Frame {
+    /// Lanes that have not returned.
+    mask: u32,
+    back: u32,
+    registers: Vec<u64>,
+    predicates: Vec<u32>,
+}
+
+/// Calls a lane may have open.
+const MAX_DEPTH: usize = 4096;
+
+impl Block<'_> {
+    pub(super) fn call(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+        let p = self.g.program;
+        if w.frames.len() >= MAX_DEPTH {
+            let message = format!("{MAX_DEPTH} calls are open: recursion without end?");
+            return Err(self.fault(FaultKind::OutOfBounds, w, i, m.trailing_zeros(), message));
+        }
+        let mut registers = Vec::with_capacity(p.saved.len() * 32);
+        for &(r, wide) in &p.saved {
+            match wide {
+                true => registers.extend_from_slice(w.regs.r64(r)),
+                false => registers.extend(w.regs.r32(r).map(u64::from)),
+            }
+        }
+        let predicates = p.saved_predicates.iter().map(|&q| w.regs.pred(q)).collect();
+        w.keep(k, m);
+        let pc = w.splits[k].pc;
+        w.frames.push(Frame {
+            mask: m,
+            back: pc + 1,
+            registers,
+            predicates,
+        });
+        let size = (i.imm >> 32) as u32;
+        let frame = w.regs.r32(i.a).map(|at| at.wrapping_add(size));
+        w.regs.put(p.frame, &frame, m);
+        w.splits[k].pc = i.imm as u32;
+        Ok(())
+    }
+
+    /// Lanes return to where each was called from.
+    pub(super) fn ret(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+        let p = self.g.program;
+        w.keep(k, m);
+        let credit = w.splits.swap_remove(k).credit;
+        let mut rest = m;
+        for at in (0..w.frames.len()).rev() {
+            let here = w.frames[at].mask & rest;
+            if here == 0 {
+                continue;
+            }
+            let frame = &mut w.frames[at];
+            frame.mask &= !here;
+            for (n, &(r, wide)) in p.saved.iter().enumerate() {
+                let values: [u64; 32] = std::array::from_fn(|l| frame.registers[n * 32 + l]);
+                match wide {
+                    true => w.regs.put(r, &values, here),
+                    false => w.regs.put(r, &values.map(|x| x as u32), here),
+                }
+            }
+            for (&q, &value) in p.saved_predicates.iter().zip(&frame.predicates) {
+                w.regs.set_pred(q, value, here);
+            }
+            w.splits.push(Split {
+                credit,
+                ..Split::new(frame.back, here)
+            });
+            rest &= !here;
+        }
+        w.frames.retain(|f| f.mask != 0);
+        if rest != 0 {
+            let message = "a return without a call";
+            return Err(self.fault(
+                FaultKind::IllegalInstruction,
+                w,
+                i,
+                rest.trailing_zeros(),
+                message,
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn frame_copy(&mut self, w: &mut Warp, i: &Instr, bytes: u32, m: u32) -> Result<()> {
+        let (from, to) = (i.imm as u32 as usize, (i.imm >> 32) as usize);
+        let size = self.g.program.local_bytes as usize;
+        let n = bytes as usize;
+        for l in lanes(m) {
+            let base = w.regs.r32(i.a)[l] as usize;
+            let (from, to) = (base + from, base + to);
+            if from.max(to) + n > size {
+                let message = format!(
+                    "the stack of recursive calls overflows ({size} bytes of local memory)"
+                );
+                let at = from.max(to) as u64;
+                return Err(self.address_fault(
+                    FaultKind::OutOfBounds,
+                    w,
+                    i,
+                    l as u32,
+                    message,
+                    "local",
+                    at,
+                ));
+            }
+            let lane = l * size;
+            w.local.copy_within(lane + from..lane + from + n, lane + to);
+            w.local_init
+                .copy_within(lane + from..lane + from + n, lane + to);
+        }
+        Ok(())
+    }
+}
