@@ -31,7 +31,7 @@ fn work_waits_until_something_waits_for_it() {
 
             // Page-locked memory is read when the copy's turn comes, pageable memory at the call.
             page[0] = 20;
-            let mut pageable = vec![30u32];
+            let mut pageable = [30u32];
             let y = upload(&[0]);
             ok!(cuMemcpyHtoDAsync_v2(x, page.as_ptr() as usize, 4, stream));
             ok!(cuMemcpyHtoDAsync_v2(
