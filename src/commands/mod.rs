@@ -2,6 +2,7 @@
 
 mod base;
 mod counter;
+mod doctor;
 mod eval;
 mod inspect;
 mod merge;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Doctor => doctor::run(),
     }
 }
 

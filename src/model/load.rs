@@ -69,6 +69,7 @@ pub fn load<B: Backend>(
     let weights = Weights::open(folder, config.family.prefix())?;
     task.biases.validate(config.layers)?;
     let mut loader = Loader {
+        folder,
         weights,
         config,
         task,
@@ -198,6 +199,7 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
 
 /// Collects matrices and parameters in the order of the forward pass; places are known only at its end.
 struct Loader<'a, B> {
+    folder: &'a Path,
     weights: Weights,
     config: &'a ModelConfig,
     task: &'a TaskSpec,
@@ -265,9 +267,8 @@ impl<B: Backend> Loader<'_, B> {
                     .get(&format!("{}.weight", path(component)), &[h, h])?,
             );
         }
-        let qkv = self
-            .backend
-            .upload(&path(Query).replace(".query", ""), 3 * h, h, &stacked)?;
+        let name = path(Query).replace(".query", " (query, key or value)");
+        let qkv = self.upload(&name, 3 * h, h, &stacked)?;
         drop(stacked);
         Ok(NewLayer {
             qkv,
@@ -356,7 +357,13 @@ impl<B: Backend> Loader<'_, B> {
     fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<WeightId> {
         let name = format!("{module}.weight");
         let data = self.weights.get(&name, &[rows, cols])?;
-        self.backend.upload(&name, rows, cols, &data)
+        self.upload(&name, rows, cols, &data)
+    }
+
+    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
+        self.backend
+            .upload(name, rows, cols, data)
+            .with_context(|| self.folder.display().to_string())
     }
 
     fn bias(&mut self, component: Component, layer: usize) -> Result<String> {

@@ -40,6 +40,10 @@ pub fn emulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) -
         body();
         return None;
     }
+    if !bitfit::backend::cuda::images::built_in() {
+        eprintln!("skipped: built without CUDA kernels; scripts/fetch-cuda gets a compiler");
+        return None;
+    }
     let output = Command::new(std::env::current_exe().expect("this program has a path"))
         .args([name, "--exact", "--nocapture"])
         .env(CHILD, name)

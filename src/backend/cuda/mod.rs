@@ -11,7 +11,7 @@
 mod args;
 mod batch;
 pub mod device;
-mod images;
+pub mod images;
 pub mod launch;
 mod memory;
 mod params;
