@@ -45,10 +45,9 @@ fn the_device() {
             let mut text: *const c_char = std::ptr::null();
             ok!(cuGetErrorName(700, Out::from(&mut text)));
             // SAFETY: the driver's own constant.
-            assert_eq!(
-                unsafe { CStr::from_ptr(text) },
-                c"CUDA_ERROR_ILLEGAL_ADDRESS"
-            );
+            let text = unsafe { CStr::from_ptr(text) };
+            assert_eq!(text, c"CUDA_ERROR_ILLEGAL_ADDRESS");
+            let mut text: *const c_char = std::ptr::null();
             assert_eq!(cu!(cuGetErrorName(12345, Out::from(&mut text))), 1);
         },
         |text| {
@@ -452,7 +451,7 @@ fn images_that_are_not_ptx_are_refused() {
             assert_eq!(
                 cu!(cuModuleLoadData(
                     Out::from(&mut module),
-                    b"\x50\xed\x55\xba\0".as_ptr().cast()
+                    c"\x50\xed\x55\xba".as_ptr().cast()
                 )),
                 209
             );
