@@ -185,25 +185,22 @@ fn exact(name: &str) -> Option<*const c_void> {
         .map(|index| PROCS[index].1.0)
 }
 
-/// The function that a name means for a program of a CUDA version.
-fn find(name: &str, version: c_int, flags: u64) -> Option<*const c_void> {
+/// The name of the function that a name means for a program of a CUDA version.
+fn meaning(name: &str, version: c_int, flags: u64) -> String {
     let named = VERSIONS
         .iter()
         .find(|(base, _, since)| *base == name && version >= *since)
         .map(|row| row.1.to_owned());
     let newest = || {
-        (2..=4)
-            .rev()
-            .map(|n| format!("{name}_v{n}"))
-            .find(|name| exact(name).is_some())
+        let mut forms = (2..=4).rev().map(|n| format!("{name}_v{n}"));
+        forms.find(|name| exact(name).is_some())
     };
     let chosen = named.or_else(newest).unwrap_or_else(|| name.to_owned());
     let per_thread = ["_ptsz", "_ptds"]
-        .iter()
-        .find_map(|suffix| exact(&format!("{chosen}{suffix}")));
-    per_thread
-        .filter(|_| flags & PER_THREAD != 0)
-        .or_else(|| exact(&chosen))
+        .map(|suffix| format!("{chosen}{suffix}"))
+        .into_iter()
+        .find(|name| flags & PER_THREAD != 0 && exact(name).is_some());
+    per_thread.unwrap_or(chosen)
 }
 
 fn get(
@@ -213,7 +210,7 @@ fn get(
     flags: u64,
     status: &Out<c_int>,
 ) -> error::R {
-    match find(name.text()?, version, flags) {
+    match exact(&meaning(name.text()?, version, flags)) {
         Some(address) => {
             status.set_optional(0);
             out.set(address)
@@ -252,15 +249,14 @@ mod tests {
 
     #[test]
     fn names_mean_the_form_of_the_version() {
-        let is = |found: Option<*const c_void>, name| assert_eq!(found, exact(name));
-        is(find("cuMemAlloc", 12000, 0), "cuMemAlloc_v2");
-        is(find("cuCtxCreate", 12000, 0), "cuCtxCreate_v3");
-        is(find("cuCtxCreate", 8000, 0), "cuCtxCreate_v2");
-        is(
-            find("cuMemcpyAsync", 12000, PER_THREAD),
-            "cuMemcpyAsync_ptsz",
+        assert_eq!(meaning("cuMemAlloc", 12000, 0), "cuMemAlloc_v2");
+        assert_eq!(meaning("cuCtxCreate", 12000, 0), "cuCtxCreate_v3");
+        assert_eq!(meaning("cuCtxCreate", 8000, 0), "cuCtxCreate_v2");
+        assert_eq!(
+            meaning("cuMemcpyAsync", 12000, PER_THREAD),
+            "cuMemcpyAsync_ptsz"
         );
-        is(find("cuInit", 12000, PER_THREAD), "cuInit");
-        assert_eq!(find("cuNothing", 12000, 0), None);
+        assert_eq!(meaning("cuInit", 12000, PER_THREAD), "cuInit");
+        assert!(exact(&meaning("cuNothing", 12000, 0)).is_none());
     }
 }

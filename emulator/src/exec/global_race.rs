@@ -98,11 +98,27 @@ fn entry(epoch: u64, writer: u64, wmask: u64, reader: u64, rmask: u64) -> u64 {
     epoch << 56 | writer << 32 | wmask << 28 | reader << 4 | rmask
 }
 
-/// The shadow words that another read of all four bytes by `block` leaves as they are: read by this block, or by
-/// many, and written by none.
-pub fn known_read(epoch: u64, block: u64) -> [u64; 2] {
+/// Notes a read of whole words by `block`, the quick way. False, with nothing said of the rest, at the first word that
+/// was written in this launch or read in part.
+#[inline]
+pub fn note_reads(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
     let me = block.min(MANY - 3) + 1;
-    [entry(epoch, 0, 0, me, 0xf), entry(epoch, 0, 0, MANY, 0xf)]
+    let (mine, many) = (entry(epoch, 0, 0, me, 0xf), entry(epoch, 0, 0, MANY, 0xf));
+    cells.iter().all(|cell| {
+        let old = cell.load(Relaxed);
+        if old == mine || old == many {
+            return true;
+        }
+        let new = if old >> 56 != epoch {
+            mine
+        } else if old >> 28 & 0xfff_ffff == 0 && old & 0xf == 0xf {
+            // Another block has read it, and none has written it.
+            many
+        } else {
+            return false;
+        };
+        cell.compare_exchange(old, new, Relaxed, Relaxed).is_ok()
+    })
 }
 
 /// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.

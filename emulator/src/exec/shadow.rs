@@ -9,7 +9,6 @@ use crate::check::{Fault, FaultKind};
 use crate::config::Checks;
 use crate::decode::ir::*;
 use crate::ptx::types::Space;
-use std::sync::atomic::Ordering::Relaxed;
 
 impl Block<'_> {
     /// Checks and updates the shadow for one lane. For a write, `same` says that it changes nothing.
@@ -234,7 +233,7 @@ impl Block<'_> {
         if kind == Kind::Read && self.sweep_shared(w, t, bytes, m, Sweep::Read) {
             return Ok(());
         }
-        if kind == Kind::Read && self.settled_global(t, bytes, m) {
+        if kind == Kind::Read && self.sweep_global(t, bytes, m) {
             return Ok(());
         }
         for l in lanes(m) {
@@ -264,10 +263,10 @@ impl Block<'_> {
                 .sweep(&self.clocks, w.place.warp, &t.offsets, m, bytes, how)
     }
 
-    /// Whether a plain read of whole words needs no look at each lane: all of the allocation is written, and the shadow
-    /// already says that this block, or many, have read these words and none has written them.
+    /// Whether a plain read of whole words is found clean, and noted, the quick way: all of the allocation is written,
+    /// and nothing of these words in this launch.
     #[inline]
-    fn settled_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
+    fn sweep_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
         let first = t.allocations[m.trailing_zeros() as usize];
         let apart = lanes(m).any(|l| t.allocations[l] != first);
         if apart || !matches!(t.space, Space::Global | Space::Const) || !bytes.is_multiple_of(4) {
@@ -281,12 +280,10 @@ impl Block<'_> {
             return true;
         }
         let shadow = a.race_shadow();
-        let known = global_race::known_read(self.g.epoch, self.index);
         lanes(m).all(|l| {
             let from = ((t.offsets[l] - a.base) / 4) as usize;
-            shadow[from..from + bytes as usize / 4]
-                .iter()
-                .all(|cell| known.contains(&cell.load(Relaxed)))
+            let cells = &shadow[from..from + bytes as usize / 4];
+            global_race::note_reads(cells, self.g.epoch, self.index)
         })
     }
 }

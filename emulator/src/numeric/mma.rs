@@ -251,16 +251,22 @@ pub fn ldmatrix(rows: &[[u32; 4]; 8]) -> Reg {
     }
     out
 }
-/// ldmatrix.trans: lane l takes elements (row 2·(l % 4), column l / 4) and the one of the next row.
+/// ldmatrix.trans: lane l takes elements (row 2·(l % 4), column l / 4) and the one of the next row: the transposed
+/// matrix, row after row.
 #[inline(always)]
 pub fn ldmatrix_trans(rows: &[[u32; 4]; 8]) -> Reg {
-    let element = |row: usize, col: usize| rows[row][col / 2] >> (16 * (col % 2)) & 0xffff;
-    let mut out = [0; 32];
-    for (lane, x) in out.iter_mut().enumerate() {
-        let (col, row) = (lane / 4, 2 * (lane % 4));
-        *x = element(row, col) | element(row + 1, col) << 16;
+    #[cfg(target_arch = "x86_64")]
+    {
+        x86::transpose16(rows)
     }
-    out
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let element = |row: usize, col: usize| rows[row][col / 2] >> (16 * (col % 2)) & 0xffff;
+        std::array::from_fn(|lane| {
+            let (col, row) = (lane / 4, 2 * (lane % 4));
+            element(row, col) | element(row + 1, col) << 16
+        })
+    }
 }
 /// 9.7.14.5.16 stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
 #[inline(always)]
@@ -308,6 +314,52 @@ mod x86 {
         let words: &[u32; 4] = reg[row * 4..row * 4 + 4].try_into().expect("four words");
         // SAFETY: `words` is 16 readable bytes; the load needs no alignment.
         unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
+    }
+
+    /// An 8 × 8 matrix of 16-bit elements, transposed, with what every x86-64 has.
+    #[inline(always)]
+    pub fn transpose16(rows: &[[u32; 4]; 8]) -> Reg {
+        // SAFETY: SSE2 is part of the architecture; each row is 16 readable bytes, each group of four lanes 16
+        // writable ones.
+        unsafe {
+            let r: [__m128i; 8] = std::array::from_fn(|i| _mm_loadu_si128(rows[i].as_ptr().cast()));
+            // Pairs of rows, then of pairs, then of fours: 16, 32, 64 bits at a time.
+            let (a0, a1) = (
+                _mm_unpacklo_epi16(r[0], r[1]),
+                _mm_unpackhi_epi16(r[0], r[1]),
+            );
+            let (a2, a3) = (
+                _mm_unpacklo_epi16(r[2], r[3]),
+                _mm_unpackhi_epi16(r[2], r[3]),
+            );
+            let (a4, a5) = (
+                _mm_unpacklo_epi16(r[4], r[5]),
+                _mm_unpackhi_epi16(r[4], r[5]),
+            );
+            let (a6, a7) = (
+                _mm_unpacklo_epi16(r[6], r[7]),
+                _mm_unpackhi_epi16(r[6], r[7]),
+            );
+            let (b0, b1) = (_mm_unpacklo_epi32(a0, a2), _mm_unpackhi_epi32(a0, a2));
+            let (b2, b3) = (_mm_unpacklo_epi32(a1, a3), _mm_unpackhi_epi32(a1, a3));
+            let (b4, b5) = (_mm_unpacklo_epi32(a4, a6), _mm_unpackhi_epi32(a4, a6));
+            let (b6, b7) = (_mm_unpacklo_epi32(a5, a7), _mm_unpackhi_epi32(a5, a7));
+            let columns = [
+                _mm_unpacklo_epi64(b0, b4),
+                _mm_unpackhi_epi64(b0, b4),
+                _mm_unpacklo_epi64(b1, b5),
+                _mm_unpackhi_epi64(b1, b5),
+                _mm_unpacklo_epi64(b2, b6),
+                _mm_unpackhi_epi64(b2, b6),
+                _mm_unpacklo_epi64(b3, b7),
+                _mm_unpackhi_epi64(b3, b7),
+            ];
+            let mut out = [0; 32];
+            for (to, column) in out.chunks_exact_mut(4).zip(columns) {
+                _mm_storeu_si128(to.as_mut_ptr().cast(), column);
+            }
+            out
+        }
     }
 
     /// Eight consecutive k of one row: `block` counts eights, `regs_down` is 2 for A and 1 for B.
@@ -731,6 +783,13 @@ mod tests {
         let trans = ldmatrix_trans(&rows);
         // Lane 5: column 1, rows 2 and 3.
         assert_eq!(trans[5], 0x0031_0021);
+        for (lane, &x) in trans.iter().enumerate() {
+            let (col, row) = (lane / 4, 2 * (lane % 4));
+            assert_eq!(
+                x,
+                (16 * row + col) as u32 | ((16 * (row + 1) + col) as u32) << 16
+            );
+        }
         assert_eq!(stmatrix(&plain), rows);
         assert_eq!(stmatrix_trans(&trans), rows);
         assert_eq!(movmatrix_trans(&plain), trans);

@@ -45,8 +45,9 @@ fn the_device() {
             let mut text: *const c_char = std::ptr::null();
             ok!(cuGetErrorName(700, Out::from(&mut text)));
             // SAFETY: the driver's own constant.
-            let name = unsafe { CStr::from_ptr(text) };
-            assert_eq!(name, c"CUDA_ERROR_ILLEGAL_ADDRESS");
+            let text = unsafe { CStr::from_ptr(text) };
+            assert_eq!(text, c"CUDA_ERROR_ILLEGAL_ADDRESS");
+            let mut text: *const c_char = std::ptr::null();
             assert_eq!(cu!(cuGetErrorName(12345, Out::from(&mut text))), 1);
         },
         |text| {

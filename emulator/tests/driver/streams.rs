@@ -41,12 +41,12 @@ fn work_waits_until_something_waits_for_it() {
                 stream
             ));
             page[0] = 21;
-            pageable[0] = 31;
+            std::hint::black_box(&mut pageable)[0] = 31;
             ok!(cuStreamSynchronize(stream));
             assert_eq!((download(x, 1), download(y, 1)), (vec![21], vec![30]));
 
             // A copy to pageable memory is done at return: drivers do so, and programs rely on it.
-            let mut pageable = vec![0u32];
+            let mut pageable = [0u32];
             ok!(cuMemcpyDtoHAsync_v2(
                 pageable.as_mut_ptr() as usize,
                 x,
@@ -67,7 +67,7 @@ fn copies_to_pageable_memory_can_be_deferred() {
         || {
             context();
             let stream: Handle = get!(cuStreamCreate(1));
-            let (x, mut late) = (upload(&[4]), vec![0u32]);
+            let (x, mut late) = (upload(&[4]), [0u32]);
             let to = late.as_mut_ptr() as usize;
             ok!(cuMemcpyDtoHAsync_v2(to, x, 4, stream));
             assert_eq!(now(&late[0]), 0);
