@@ -67,10 +67,8 @@ fn unknown_instructions_and_modifiers() {
             Ok(_) => panic!("not refused: {text}"),
             Err(error) => {
                 assert!(error.line > 0, "no line: {text}: {error}");
-                assert!(
-                    !error.message.is_empty() && !error.text.is_empty(),
-                    "{text}: {error}"
-                );
+                // The end of the text has a line but no text of its own.
+                assert!(!error.message.is_empty(), "{text}: {error}");
             }
         }
     }
