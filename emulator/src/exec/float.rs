@@ -31,6 +31,18 @@ pub(super) fn f32_op<const FMA: bool>(
             }
         };
     }
+    // The long ones stand in the loop itself: as a closure they would be compiled, and called, lane by lane.
+    macro_rules! long {
+        ($x:ident => $body:expr) => {{
+            let from = *w.r32(a);
+            let mut out = [0u32; 32];
+            for l in 0..32 {
+                let $x = f32::from_bits(from[l]);
+                out[l] = $body.to_bits();
+            }
+            w.put(d, &out, mask);
+        }};
+    }
     match f {
         F32Op::Add => two!(f32n::add),
         F32Op::Sub => two!(f32n::sub),
@@ -60,12 +72,13 @@ pub(super) fn f32_op<const FMA: bool>(
         F32Op::DivApprox => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::div_approx(a, b, ftz)),
         F32Op::Rcp => w.map1(d, a, mask, |a: f32| f32n::rcp(a, round, ftz)),
         F32Op::Sqrt => w.map1(d, a, mask, |a: f32| f32n::sqrt(a, round, ftz)),
-        F32Op::Rsqrt => w.map1(d, a, mask, |a: f32| approx::rsqrt(a, ftz)),
+        F32Op::Rsqrt => long!(x => approx::rsqrt(x, ftz)),
         F32Op::Sin => w.map1(d, a, mask, |a: f32| approx::sin(a, ftz)),
         F32Op::Cos => w.map1(d, a, mask, |a: f32| approx::cos(a, ftz)),
-        F32Op::Lg2 => w.map1(d, a, mask, |a: f32| approx::lg2(a, ftz)),
-        F32Op::Ex2 => w.map1(d, a, mask, |a: f32| approx::ex2(a, ftz)),
-        F32Op::Tanh => w.map1(d, a, mask, |a: f32| approx::tanh(a)),
+        F32Op::Lg2 => long!(x => approx::lg2(x, ftz)),
+        F32Op::Ex2 if ftz => long!(x => approx::ex2(x, true)),
+        F32Op::Ex2 => long!(x => approx::ex2(x, false)),
+        F32Op::Tanh => long!(x => approx::tanh(x)),
         F32Op::Abs => w.map1(d, a, mask, |a: f32| f32n::abs(a, ftz)),
         F32Op::Neg => w.map1(d, a, mask, |a: f32| f32n::neg(a, ftz)),
         F32Op::Copysign => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::copysign(a, b)),
