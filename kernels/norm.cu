@@ -125,10 +125,8 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
 #pragma unroll
             for (int j = 0; j < 8; ++j) dy[c].v[j] = rstd * (dy[c].v[j] - mean - x_hat[c].v[j] * mean_x);
             store8(args.dx + base + column, dy[c]);
-            if (dropout.active()) {
-                dropout.apply8(dy[c].v, row, column);
-                if (args.d_branch != nullptr) store8(args.d_branch + base + column, dy[c]);
-            }
+            if (dropout.active()) dropout.apply8(dy[c].v, row, column);
+            if (args.d_branch != nullptr) store8(args.d_branch + base + column, dy[c]);
 #pragma unroll
             for (int j = 0; j < 8; ++j) sum_bias[c].v[j] += dy[c].v[j];
         }
