@@ -5,10 +5,11 @@
 
 use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::{
-    Activation, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
-    DenseBackward, Dropout, DropoutKey, EmbedForward, HeadWeight, Limits, LinearActivation,
-    LinearBackward, LinearForward, Loss, LossKind, Memory, Norm, ParamRange, Pool, PoolKind,
-    Region, ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, WeightId, WeightType,
+    Activation, ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad,
+    Dense, DenseBackward, Derivative, DerivativeType, Dropout, DropoutKey, EmbedForward,
+    HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind, Memory,
+    Norm, ParamRange, Pool, PoolKind, Region, ResidualNormBackward, ResidualNormForward, Rows,
+    SavedNorm, WeightId, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -169,7 +170,10 @@ fn products(c: &mut Criterion) {
                 let (x, out) = (b.wide[0], b.wide[1]);
                 let activation = (name == "up").then_some(LinearActivation {
                     kind: Activation::GeluErf,
-                    derivative: Some(b.wide[2]),
+                    output: ActivationOutput::Both(Derivative {
+                        region: b.wide[2],
+                        stored: DerivativeType::Full,
+                    }),
                 });
                 let bias = [param(0, outputs)];
                 let op = LinearForward {
@@ -190,7 +194,10 @@ fn products(c: &mut Criterion) {
                     dx: b.wide[1],
                     accumulate: name == "qkv",
                     rows: Rows::Tokens,
-                    derivative: down.then_some(b.wide[2]),
+                    derivative: down.then_some(Derivative {
+                        region: b.wide[2],
+                        stored: DerivativeType::Full,
+                    }),
                     dbias: down.then_some(param(0, inputs)),
                 };
                 group.bench_function(format!("linear_backward/{name}"), |bench| {

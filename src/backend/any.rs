@@ -130,6 +130,7 @@ macro_rules! forward {
 impl Backend for AnyBackend {
     forward! {
         fn activation_bytes(&self) -> usize;
+        fn stores(&self, derivative: DerivativeType) -> bool;
         fn weight_bytes(&self) -> usize;
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
@@ -149,6 +150,7 @@ impl Backend for AnyBackend {
         fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
         fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
         fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
+        fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
         fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
         fn pool_forward(&mut self, op: Pool) -> Result<()>;
         fn pool_backward(&mut self, op: Pool) -> Result<()>;

@@ -15,6 +15,7 @@ use crate::data::{
 use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::model::load::{TaskSpec, has_pooler, init_head, load};
+use crate::model::saving::Saving;
 use crate::model::weights::Weights;
 use crate::model::{Model, Program};
 use crate::table::{TextTable, grouped};
@@ -235,10 +236,14 @@ impl Programs {
             max_len: plan.max_len,
         };
         Self {
-            train: model.program(limits(steps.largest(config.length)), element, true),
+            train: model.program(
+                limits(steps.largest(config.length)),
+                element,
+                Some(Saving::KEEP),
+            ),
             dev: data.dev.as_ref().map(|dev| {
                 let plan = dev.batches.plan(&dev.dataset.lengths());
-                model.program(limits(plan), element, false)
+                model.program(limits(plan), element, None)
             }),
         }
     }

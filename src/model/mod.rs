@@ -8,9 +8,11 @@ pub mod head;
 pub mod layer;
 pub mod load;
 pub mod params;
+pub mod rehearsal;
+pub mod saving;
 pub mod weights;
 
-use crate::backend::plan::{Plan, Planner, TensorId};
+use crate::backend::plan::{Plan, Planner, Tensor, TensorId};
 use crate::backend::{
     Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, Memory, Norm, Region, Slot,
     WeightId,
@@ -18,8 +20,10 @@ use crate::backend::{
 use anyhow::Result;
 use config::ModelConfig;
 use head::{Head, HeadTensors};
-use layer::{BackwardPass, BackwardTensors, ForwardTensors, Layer, Needs, TensorSizes};
+use layer::{BackwardPass, Layer, Needs};
 use params::Params;
+use rehearsal::{BackwardTensors, ForwardTensors, Input, TensorSizes};
+use saving::{Origin, Saving};
 
 /// An encoder whose frozen matrices are on a device, and its head.
 #[derive(Clone, Debug)]
@@ -33,12 +37,26 @@ pub struct Model {
 
 /// Tables and LayerNorm of the embeddings.
 #[derive(Clone, Copy, Debug)]
-struct Embeddings {
+pub struct Embeddings {
     word: WeightId,
     position: WeightId,
     token_type: WeightId,
     norm: Norm,
     dropout: Dropout,
+}
+
+impl Embeddings {
+    /// Runs the embeddings of the current batch into `out`.
+    fn forward<B: Backend>(&self, backend: &mut B, out: Region, train: bool) -> Result<()> {
+        backend.embed_forward(EmbedForward {
+            word: self.word,
+            position: self.position,
+            token_type: self.token_type,
+            norm: self.norm,
+            dropout: if train { self.dropout } else { Dropout::NONE },
+            out,
+        })
+    }
 }
 
 /// A rehearsed pass over batches of up to [`Program::limits`].
@@ -47,6 +65,8 @@ pub struct Program {
     pub plan: Plan,
     pub limits: Limits,
     train: bool,
+    /// When forward has ended and backward not begun.
+    turn: usize,
     embedded: TensorId,
     forward: Vec<ForwardTensors>,
     head: HeadTensors,
@@ -79,9 +99,22 @@ impl Model {
             .collect()
     }
 
+    /// How each layer saves. The last one's backward comes first: running its forward pass again would save nothing.
+    fn savings(&self, saving: Saving) -> Vec<Saving> {
+        let mut savings = vec![saving; self.layers.len()];
+        if let Some(last) = savings.last_mut()
+            && saving.checkpoint
+        {
+            *last = Saving::KEEP;
+        }
+        savings
+    }
+
     /// Rehearses a pass for batches of up to `limits` on a backend with activations of `element` bytes.
-    /// With `train` it includes backward and keeps what that needs, and nothing else.
-    pub fn program(&self, limits: Limits, element: usize, train: bool) -> Program {
+    /// With `train` it includes backward and keeps what that needs, in the way that it says, and nothing else.
+    pub fn program(&self, limits: Limits, element: usize, train: Option<Saving>) -> Program {
+        let saving = train.unwrap_or_default();
+        let train = train.is_some();
         let sizes = TensorSizes {
             tokens: limits.tokens,
             element,
@@ -99,20 +132,31 @@ impl Model {
         let embedded = plan.acquire("embeddings", sizes.activation(self.config.hidden));
         let mut x = embedded;
         let mut forward = Vec::with_capacity(self.layers.len());
-        for (i, (layer, &needs)) in self.layers.iter().zip(&needs).enumerate() {
-            let tensors = layer.plan_forward(i, &mut plan, sizes, needs, x);
+        let savings = self.savings(saving);
+        let mut origin = Some(Origin::Embeddings(self.embeddings));
+        for (i, layer) in self.layers.iter().enumerate() {
+            let input = Input { tensor: x, origin };
+            let tensors = layer.plan_forward(i, &mut plan, sizes, needs[i], savings[i], input);
             x = tensors.output;
+            origin = tensors.output_norm.map(|kept| Origin::Norm {
+                x_hat: kept.x_hat,
+                norm: layer.output_norm,
+            });
             forward.push(tensors);
         }
         let head = self
             .head
             .plan(&mut plan, &self.params, limits, train, encoder_trains);
         plan.release(x);
+        let turn = plan.now();
         let backward = encoder_trains.then(|| {
             let dx = plan.acquire("dx", sizes.activation(self.config.hidden));
             let mut layers: Vec<_> = (0..self.layers.len())
                 .rev()
-                .map(|i| self.layers[i].plan_backward(&mut plan, sizes, needs[i], &forward[i]))
+                .map(|i| {
+                    let layer = &self.layers[i];
+                    layer.plan_backward(i, &mut plan, sizes, needs[i], savings[i], &forward[i])
+                })
                 .collect();
             layers.reverse();
             Backward { dx, layers }
@@ -121,6 +165,7 @@ impl Model {
             plan: plan.finish(),
             limits,
             train,
+            turn,
             embedded,
             forward,
             head,
@@ -155,29 +200,12 @@ impl Model {
         program: &Program,
         mut observer: Option<Observer<'_, B>>,
     ) -> Result<()> {
-        let Embeddings {
-            word,
-            position,
-            token_type,
-            norm,
-            dropout,
-        } = self.embeddings;
         let mut observe = |layer: usize, backend: &B, tensor: TensorId| match &mut observer {
             Some(observer) => observer(layer, backend, program.plan.region(tensor)),
             None => Ok(()),
         };
-        backend.embed_forward(EmbedForward {
-            word,
-            position,
-            token_type,
-            norm,
-            dropout: if program.train {
-                dropout
-            } else {
-                Dropout::NONE
-            },
-            out: program.plan.region(program.embedded),
-        })?;
+        let out = program.plan.region(program.embedded);
+        self.embeddings.forward(backend, out, program.train)?;
         observe(0, backend, program.embedded)?;
         for (i, (layer, tensors)) in self.layers.iter().zip(&program.forward).enumerate() {
             layer.forward(backend, &program.plan, tensors, program.train)?;
@@ -258,6 +286,12 @@ impl Model {
 }
 
 impl Program {
+    /// The tensors that are kept from the forward pass to the backward pass.
+    pub fn saved(&self) -> impl Iterator<Item = &Tensor> {
+        let tensors = self.plan.tensors.iter();
+        tensors.filter(|tensor| self.train && tensor.spans(self.turn))
+    }
+
     /// The last hidden states.
     fn hidden(&self) -> TensorId {
         self.forward

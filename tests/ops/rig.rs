@@ -137,6 +137,13 @@ impl<B: Backend> Rig<B> {
         id
     }
 
+    /// A tensor of given 32-bit words.
+    pub fn given_f32(&mut self, words: Vec<f32>) -> usize {
+        let id = self.tensor(1, words.len(), Kind::F32);
+        self.tensors[id].1 = words;
+        id
+    }
+
     pub fn output(&mut self, rows: usize, cols: usize) -> usize {
         self.tensor(rows, cols, Kind::Activation)
     }

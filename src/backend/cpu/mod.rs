@@ -11,6 +11,7 @@ mod attention;
 mod block;
 mod colsum;
 mod dense;
+mod derivative;
 mod dropout;
 mod embed;
 mod gemm;
@@ -28,10 +29,10 @@ mod weights;
 mod widen;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
-    DropoutKey, EmbedForward, LinearBackward, LinearForward, Loss, LossKind, Memory, Norm,
-    ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport,
-    WeightId, WeightType, check,
+    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
+    DerivativeType, Dropout, DropoutKey, EmbedForward, LinearBackward, LinearForward, Loss,
+    LossKind, Memory, Norm, NormRestore, ParamRange, Pool, Region, ResidualNormBackward,
+    ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -139,6 +140,10 @@ impl Backend for CpuBackend {
         4
     }
 
+    fn stores(&self, _: DerivativeType) -> bool {
+        true
+    }
+
     fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
         self.weights.add(self.weight_type, name, rows, cols, data)
     }
@@ -151,7 +156,10 @@ impl Backend for CpuBackend {
         let limits = memory.limits;
         self.arena = Arena::allocate(memory.arena)?;
         self.params = Params::new(memory.params, memory.trainable)?;
-        self.scratch = Scratch::new(gemm::PANEL.max(attention::scratch_for(&limits)))?;
+        self.scratch = Scratch::new(
+            gemm::scratch_for(limits.tokens.max(limits.sequences), memory.widest)
+                .max(attention::scratch_for(&limits)),
+        )?;
         self.partials = Partials::new(&memory)?;
         self.bias = vec![0.0; memory.widest];
         self.head_input = Aligned::new(limits.sequences * memory.widest, 0.0, "the head's input")?;
@@ -352,6 +360,16 @@ impl Backend for CpuBackend {
             sums,
             &mut self.partials,
         );
+        Ok(())
+    }
+
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
+        let norm = affine(&self.params.value, op.norm)?;
+        let count = self.batch.tokens() * norm.gamma.len();
+        let [x_hat, out] = self
+            .arena
+            .regions([(Some(op.x_hat), count), (Some(op.out), count)])?;
+        norm::restore(x_hat, norm, out);
         Ok(())
     }
 

@@ -24,6 +24,13 @@ pub enum View<'a> {
     F32(&'a [f32]),
 }
 
+impl View<'_> {
+    /// Whether it must be widened to f32 before it can be multiplied with.
+    pub fn is_narrow(self) -> bool {
+        !matches!(self, Self::F32(_))
+    }
+}
+
 impl Matrix {
     pub fn view(&self) -> View<'_> {
         match &self.data {

@@ -18,10 +18,10 @@ mod params;
 mod weights;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DropoutKey, EmbedForward, HeadWeight, LinearBackward, LinearForward, Loss, LossKind, Memory,
-    ParamRange, Pool, PoolKind, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot,
-    StepReport, WeightId,
+    ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
+    DenseBackward, Derivative, DerivativeType, DropoutKey, EmbedForward, HeadWeight,
+    LinearBackward, LinearForward, Loss, LossKind, Memory, NormRestore, ParamRange, Pool, PoolKind,
+    Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport, WeightId,
 };
 use crate::backend::Activation;
 use crate::batch::Batch;
@@ -192,6 +192,14 @@ impl Allocated {
         self.elements(region, rows * columns, 2)
     }
 
+    fn derivative(&self, derivative: Derivative, rows: usize, columns: usize) -> Result<Address> {
+        ensure!(
+            derivative.stored == DerivativeType::Full,
+            "the CUDA backend stores the derivatives of activation functions in full only"
+        );
+        self.activation(derivative.region, rows, columns)
+    }
+
     fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
         self.elements(region, rows * columns, 4)
     }
@@ -297,6 +305,10 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 impl Backend for CudaBackend {
     fn activation_bytes(&self) -> usize {
         2
+    }
+
+    fn stores(&self, derivative: DerivativeType) -> bool {
+        derivative == DerivativeType::Full
     }
 
     fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
@@ -457,9 +469,13 @@ impl Backend for CudaBackend {
         for (to, &range) in bias.iter_mut().zip(op.bias) {
             *to = memory.params.value(range, part)?;
         }
-        let derivative = match op.activation.and_then(|a| a.derivative) {
-            Some(region) => memory.activation(region, rows, n)?,
-            None => Address::NULL,
+        let out = memory.activation(op.out, rows, n)?;
+        let (out, derivative) = match op.activation.map(|a| a.output) {
+            None | Some(ActivationOutput::Value) => (out, Address::NULL),
+            Some(ActivationOutput::Both(derivative)) => {
+                (out, memory.derivative(derivative, rows, n)?)
+            }
+            Some(ActivationOutput::Derivative) => (Address::NULL, out),
         };
         let kind = match op.activation {
             Some(_) => GemmKind::Activation,
@@ -469,7 +485,7 @@ impl Backend for CudaBackend {
             batch: memory.batch.header()?,
             x: memory.activation(op.x, rows, k)?,
             w: weight.address()?,
-            out: memory.activation(op.out, rows, n)?,
+            out,
             bias,
             derivative,
             partial: Address::NULL,
@@ -494,7 +510,7 @@ impl Backend for CudaBackend {
         let tile = self.tile(rows, n);
         let dx = memory.activation(op.dx, rows, n)?;
         let derivative = match op.derivative {
-            Some(region) => memory.activation(region, rows, n)?,
+            Some(derivative) => memory.derivative(derivative, rows, n)?,
             None => Address::NULL,
         };
         let kind = match (op.accumulate, op.derivative) {
@@ -630,6 +646,24 @@ impl Backend for CudaBackend {
         self.kernels
             .norm_forward(tokens, args)
             .context("LayerNorm, forward")
+    }
+
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
+        let memory = self.memory()?;
+        let (tokens, width) = (memory.batch.shape.tokens, op.norm.gamma.len);
+        check_width(width, "a LayerNorm width")?;
+        let args = NormRestoreArgs {
+            batch: memory.batch.header()?,
+            x_hat: memory.activation(op.x_hat, tokens, width)?,
+            gamma: memory.params.value(op.norm.gamma, width)?,
+            beta: memory.params.value(op.norm.beta, width)?,
+            out: memory.activation(op.out, tokens, width)?,
+            width: to_u32(width)?,
+            padding: 0,
+        };
+        self.kernels
+            .norm_restore(tokens, args)
+            .context("LayerNorm, restored")
     }
 
     fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()> {
