@@ -5,9 +5,11 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use super::columns::{ColumnNames, LabelUse};
 use super::formats::{Format, Row, rows};
+use crate::files::hex;
 
 /// What to read of a file.
 #[derive(Clone, Debug)]
@@ -44,6 +46,23 @@ impl Table {
         Ok(Self { name, rows })
     }
 
+    /// What the rows hold, as a sha256 in hexadecimal: the same for a pipe as for the file that went through it.
+    pub fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut field = |value: Option<&str>| {
+            // The length keeps two fields from being taken for one; no text is as long as the mark of none.
+            let len = value.map_or(u64::MAX, |text| text.len() as u64);
+            hasher.update(len.to_le_bytes());
+            hasher.update(value.unwrap_or_default());
+        };
+        for row in &self.rows {
+            field(Some(&row.text));
+            field(row.text_pair.as_deref());
+            field(row.label.as_deref());
+        }
+        hex(&hasher.finalize())
+    }
+
     /// The given rows, in the order given.
     ///
     /// # Panics
@@ -53,5 +72,41 @@ impl Table {
             name: self.name.clone(),
             rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[(&str, Option<&str>, Option<&str>)]) -> Table {
+        let row = |&(text, pair, label): &(&str, Option<&str>, Option<&str>)| Row {
+            line: 1,
+            text: text.to_owned(),
+            text_pair: pair.map(str::to_owned),
+            label: label.map(str::to_owned),
+        };
+        Table {
+            name: "t".to_owned(),
+            rows: rows.iter().map(row).collect(),
+        }
+    }
+
+    #[test]
+    fn the_hash_tells_tables_apart_by_every_field_and_by_nothing_else() {
+        let tables = [
+            table(&[("ab", None, Some("1"))]),
+            table(&[("a", Some("b"), Some("1"))]),
+            table(&[("ab", Some(""), Some("1"))]),
+            table(&[("ab", None, Some("2"))]),
+            table(&[("ab", None, None)]),
+            table(&[("ab", None, Some("1")), ("ab", None, Some("1"))]),
+        ];
+        let hashes: std::collections::BTreeSet<String> = tables.iter().map(Table::sha256).collect();
+        assert_eq!(hashes.len(), tables.len());
+        let mut elsewhere = tables[0].clone();
+        elsewhere.name = "u".to_owned();
+        elsewhere.rows[0].line = 9;
+        assert_eq!(elsewhere.sha256(), tables[0].sha256());
     }
 }
