@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::columns::{ColumnNames, LabelUse};
@@ -35,6 +35,9 @@ impl Table {
     /// As [`rows`], and when the file cannot be opened or its format is not known.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self> {
         let name = path.display().to_string();
+        if path.is_dir() {
+            bail!("{name} is a folder; name the file with the examples");
+        }
         let format = match options.format {
             Some(format) => format,
             None => Format::from_path(path)?,
