@@ -114,7 +114,7 @@ fn code(d: f32, (steps, zero): (f32, f32), most: f32) -> u8 {
 
 #[inline(always)]
 fn value(code: u8, (steps, zero): (f32, f32)) -> f32 {
-    (f32::from(code) - zero) * (1.0 / steps)
+    (f32::from(code) - zero) / steps
 }
 
 #[inline(always)]
