@@ -251,7 +251,7 @@ impl Programs {
     fn summary(&self, model: &Model, backend: &AnyBackend) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let arena = self.all().iter().map(|p| p.plan.bytes).max().unwrap_or(0);
-        let params = 4 * (model.params.initial().len() + 3 * model.params.trainable());
+        let params = 4 * (model.params.count() + 3 * model.params.trainable());
         format!(
             "memory: frozen matrices {:.1} MiB, biases with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
              up to {} tokens)",

@@ -5,10 +5,11 @@
 //! x' = LN₂(h + drop(W_2 · act(W_1·h + b) + b))
 //! ```
 //!
-//! Only biases train, so no operation here needs its input kept: backward needs the attention's q, k, v, output
+//! Where only biases train no operation here needs its input kept: backward needs the attention's q, k, v, output
 //! and log-sum-exp, the activation's derivative, and each LayerNorm's x̂ and rstd, and of those only what lies
-//! above the lowest bias that trains ([`Needs`]).
+//! above the lowest bias that trains ([`Needs`]). What full fine-tuning needs on top is in [`super::full`].
 
+use super::full::WeightHooks;
 use super::params::Params;
 use crate::backend::plan::{Plan, Planner, TensorId};
 use crate::backend::{
@@ -18,7 +19,7 @@ use crate::backend::{
 };
 use anyhow::Result;
 
-/// The frozen matrices and the biases of one block (`encoder.layer.N`).
+/// The matrices and the biases of one block (`encoder.layer.N`).
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// `attention.self.{query,key,value}.weight` stacked: `[3·hidden, hidden]`.
@@ -103,20 +104,20 @@ pub struct ForwardTensors {
     qkv: TensorId,
     lse: Option<TensorId>,
     /// Attention output before the output product.
-    context: TensorId,
+    pub(super) context: TensorId,
     /// Between the two halves of the block.
     middle: TensorId,
-    attention_norm: Option<NormTensors>,
-    inner: TensorId,
+    pub(super) attention_norm: Option<NormTensors>,
+    pub(super) inner: TensorId,
     derivative: Option<TensorId>,
-    output_norm: Option<NormTensors>,
+    pub(super) output_norm: Option<NormTensors>,
     /// The block's output.
     pub output: TensorId,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct NormTensors {
-    x_hat: TensorId,
+pub(super) struct NormTensors {
+    pub(super) x_hat: TensorId,
     rstd: TensorId,
 }
 
@@ -129,6 +130,9 @@ pub struct BackwardTensors {
     d_inner: Option<TensorId>,
     d_context: Option<TensorId>,
     d_qkv: Option<TensorId>,
+    /// For weight gradients: room for the input of the feed-forward and that of the block.
+    pub(super) middle: Option<TensorId>,
+    pub(super) input: Option<TensorId>,
 }
 
 /// What [`Layer::backward`] works with beside its own weights.
@@ -168,13 +172,15 @@ impl Layer {
         }
     }
 
-    /// Rehearses [`Layer::forward`]. Takes over `input` and releases it.
+    /// Rehearses [`Layer::forward`]. Takes over `input` and releases it. `weights` says whether weight gradients
+    /// will be taken.
     pub fn plan_forward(
         &self,
         index: usize,
         plan: &mut Planner,
         sizes: TensorSizes,
         needs: Needs,
+        weights: bool,
         input: TensorId,
     ) -> ForwardTensors {
         let LayerShape {
@@ -207,7 +213,9 @@ impl Layer {
             .then(|| plan.acquire(name("derivative"), sizes.activation(intermediate)));
         let inner = plan.acquire(name("inner"), sizes.activation(intermediate));
         let output = plan.acquire(name("output"), sizes.activation(hidden));
-        plan.release(inner);
+        if !weights {
+            plan.release(inner);
+        }
         let output_norm = (needs >= Needs::OutputNorm).then(|| norm(plan, "output_norm"));
         plan.release(middle);
         ForwardTensors {
@@ -230,6 +238,7 @@ impl Layer {
         plan: &mut Planner,
         sizes: TensorSizes,
         needs: Needs,
+        weights: bool,
         forward: &ForwardTensors,
     ) -> BackwardTensors {
         let LayerShape {
@@ -252,8 +261,18 @@ impl Layer {
             tensors.output_branch = branch(plan, self.shape.output_dropout);
             release(plan, forward.output_norm);
         }
+        if weights {
+            plan.release(forward.inner);
+        }
         if needs >= Needs::Activation {
             tensors.d_inner = Some(plan.acquire("d_inner", sizes.activation(intermediate)));
+        }
+        // A layer's input, computed again for its weight gradient.
+        let rebuilt =
+            |plan: &mut Planner| weights.then(|| plan.acquire("rebuilt", sizes.activation(hidden)));
+        tensors.middle = rebuilt(plan);
+        if let Some(done) = tensors.middle {
+            plan.release(done);
         }
         for done in [forward.derivative, tensors.output_branch, tensors.d_inner] {
             done.into_iter().for_each(|id| plan.release(id));
@@ -270,11 +289,11 @@ impl Layer {
         if let Some(d_context) = d_context {
             let d_qkv = plan.acquire("d_qkv", sizes.activation(3 * hidden));
             let saved = [Some(forward.qkv), forward.lse, Some(forward.context)];
-            for done in saved
-                .into_iter()
-                .chain([Some(d_context), Some(d_qkv)])
-                .flatten()
-            {
+            for done in saved.into_iter().chain([Some(d_context)]).flatten() {
+                plan.release(done);
+            }
+            tensors.input = rebuilt(plan);
+            for done in [Some(d_qkv), tensors.input].into_iter().flatten() {
                 plan.release(done);
             }
             tensors.d_context = Some(d_context);
@@ -355,8 +374,14 @@ impl Layer {
         })
     }
 
-    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input.
-    pub fn backward<B: Backend>(&self, backend: &mut B, pass: BackwardPass<'_>) -> Result<()> {
+    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input. `weights` takes the
+    /// gradients of the matrices and gains, where they train.
+    pub fn backward<B: Backend>(
+        &self,
+        backend: &mut B,
+        pass: BackwardPass<'_>,
+        mut weights: impl WeightHooks<B>,
+    ) -> Result<()> {
         let BackwardPass {
             plan,
             params,
@@ -372,6 +397,7 @@ impl Layer {
         // LN₂.
         let branch = match forward.output_norm.filter(|_| needs >= Needs::OutputNorm) {
             Some(norm) => {
+                weights.output_norm(backend, dx)?;
                 let d_branch = backward.output_branch.map(|id| plan.region(id));
                 backend.residual_norm_backward(ResidualNormBackward {
                     dx,
@@ -392,6 +418,7 @@ impl Layer {
             return Ok(());
         };
         let d_inner = plan.region(d_inner);
+        weights.output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.output,
@@ -404,6 +431,7 @@ impl Layer {
         if needs < Needs::AttentionNormBeta {
             return Ok(());
         }
+        weights.intermediate(backend, d_inner)?;
         backend.linear_backward(LinearBackward {
             dy: d_inner,
             weight: self.intermediate,
@@ -417,6 +445,7 @@ impl Layer {
         // LN₁.
         let branch = match forward.attention_norm {
             Some(norm) => {
+                weights.attention_norm(backend, dx)?;
                 let d_branch = backward.attention_branch.map(|id| plan.region(id));
                 backend.residual_norm_backward(ResidualNormBackward {
                     dx,
@@ -439,6 +468,7 @@ impl Layer {
             return Ok(());
         };
         let (d_context, d_qkv) = (plan.region(d_context), plan.region(d_qkv));
+        weights.attention_output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.attention_output,
@@ -463,6 +493,7 @@ impl Layer {
         if needs < Needs::Input {
             return Ok(());
         }
+        weights.qkv(backend, d_qkv)?;
         backend.linear_backward(LinearBackward {
             dy: d_qkv,
             weight: self.qkv,
