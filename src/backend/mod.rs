@@ -2,7 +2,7 @@
 //!
 //! The model code is written once, generic over [`Backend`]; a backend owns all device memory and is handed
 //! plain descriptions of the work ([`LinearForward`] and friends). There is no tape. Each operation below has
-//! its backward beside it, and no operation computes the gradient of an encoder weight: they are frozen.
+//! its backward beside it, and no operation here computes the gradient of an encoder weight: they are frozen.
 //!
 //! Three kinds of memory exist, and every argument names which one it lives in:
 //!
@@ -15,6 +15,7 @@
 //!   rest (frozen biases, LayerNorm gains) are read only;
 //! * **frozen matrices**: uploaded once in 16 or 32 bits, addressed by [`WeightId`]. A linear layer's matrix
 //!   is `[out_features, in_features]`, as Hugging Face stores it, and serves both `Y = X·Wᵀ` and `dX = dY·W`.
+//!   Full fine-tuning has its own trait, [`weight_gradients`], and its matrices in the parameter vector.
 //!
 //! Outputs are overwritten (`=`) unless the field says `+=`. Parameter gradients always accumulate (`+=`):
 //! the caller zeroes them once per optimizer step with [`Backend::zero_gradients`]. Regions of one call must
@@ -25,6 +26,7 @@ mod check;
 pub mod cpu;
 pub mod cuda;
 pub mod plan;
+pub mod weight_gradients;
 
 use crate::batch::Batch;
 use anyhow::Result;
@@ -46,7 +48,7 @@ pub struct ParamRange {
     pub len: usize,
 }
 
-/// A frozen matrix held by the backend.
+/// A matrix held by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightId(pub usize);
 

@@ -5,11 +5,12 @@
 //! x' = LN₂(h + drop(W_2 · act(W_1·h + b) + b))
 //! ```
 //!
-//! Only biases train, so no operation here needs its input kept: backward needs the attention's q, k, v, output
+//! Where only biases train no operation here needs its input kept: backward needs the attention's q, k, v, output
 //! and log-sum-exp, the activation's derivative, and each LayerNorm's x̂ and rstd, and of those only what lies
-//! above the lowest bias that trains ([`Needs`]). How much of it is kept, and what is made again, is
+//! above the lowest bias that trains ([`Needs`]). What full fine-tuning needs on top is in [`super::full`]. How much of it is kept, and what is made again, is
 //! [`Saving`](super::saving::Saving); the tensors' lifetimes are in [`rehearsal`](super::rehearsal).
 
+use super::full::WeightHooks;
 use super::params::Params;
 use super::rehearsal::{BackwardTensors, ForwardTensors, NormTensors};
 use crate::backend::plan::{Plan, TensorId};
@@ -20,7 +21,7 @@ use crate::backend::{
 };
 use anyhow::Result;
 
-/// The frozen matrices and the biases of one block (`encoder.layer.N`).
+/// The matrices and the biases of one block (`encoder.layer.N`).
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// `attention.self.{query,key,value}.weight` stacked: `[3·hidden, hidden]`.
@@ -207,8 +208,14 @@ impl Layer {
         })
     }
 
-    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input.
-    pub fn backward<B: Backend>(&self, backend: &mut B, pass: BackwardPass<'_>) -> Result<()> {
+    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input. `weights` takes the
+    /// gradients of the matrices and gains, where they train.
+    pub fn backward<B: Backend>(
+        &self,
+        backend: &mut B,
+        pass: BackwardPass<'_>,
+        mut weights: impl WeightHooks<B>,
+    ) -> Result<()> {
         let BackwardPass {
             plan,
             params,
@@ -231,6 +238,7 @@ impl Layer {
         // LN₂.
         let branch = match forward.output_norm.filter(|_| needs >= Needs::OutputNorm) {
             Some(norm) => {
+                weights.output_norm(backend, dx)?;
                 let d_branch = backward.output_branch.map(|id| plan.region(id));
                 backend.residual_norm_backward(ResidualNormBackward {
                     dx,
@@ -256,6 +264,7 @@ impl Layer {
             let x = plan.region(middle.tensor);
             self.activate(backend, x, derivative.region, ActivationOutput::Derivative)?;
         }
+        weights.output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.output,
@@ -268,6 +277,7 @@ impl Layer {
         if needs < Needs::AttentionNormBeta {
             return Ok(());
         }
+        weights.intermediate(backend, d_inner)?;
         backend.linear_backward(LinearBackward {
             dy: d_inner,
             weight: self.intermediate,
@@ -281,6 +291,7 @@ impl Layer {
         // LN₁.
         let branch = match forward.attention_norm {
             Some(norm) => {
+                weights.attention_norm(backend, dx)?;
                 let d_branch = backward.attention_branch.map(|id| plan.region(id));
                 backend.residual_norm_backward(ResidualNormBackward {
                     dx,
@@ -306,6 +317,7 @@ impl Layer {
             return Ok(());
         };
         let [d_context, qkv, d_qkv] = [d_context, qkv, d_qkv].map(|id| plan.region(id));
+        weights.attention_output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.attention_output,
@@ -334,6 +346,7 @@ impl Layer {
         if needs < Needs::Input {
             return Ok(());
         }
+        weights.qkv(backend, d_qkv)?;
         backend.linear_backward(LinearBackward {
             dy: d_qkv,
             weight: self.qkv,

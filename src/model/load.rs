@@ -1,22 +1,25 @@
 //! From a checkpoint folder to a [`Model`] on a device: which tensor goes where, and what is new.
 
 use super::config::{Family, ModelConfig};
+use super::full::{LayerMatrices, Matrices};
 use super::head::{Head, HeadLayer};
 use super::layer::{Layer, LayerShape};
 use super::params::{NewParam, ParamKind, Params};
 use super::weights::{Weights, read_tensor};
 use super::{Embeddings, Model};
-use crate::backend::{Backend, Dropout, HeadWeight, Norm, PoolKind, WeightId};
+use crate::backend::weight_gradients::WeightGradients;
+use crate::backend::{Backend, Dropout, HeadWeight, Norm, ParamRange, PoolKind, WeightId};
 use crate::biases::{BiasSelection, Component};
 use crate::error::UsageError;
 use crate::rng::{Purpose, Stream};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
 
-/// The matrix of a BERT pooler that is drawn anew; one of the checkpoint is a frozen matrix, no parameter.
+/// The matrix of a BERT pooler, where it is a parameter: drawn anew ([`ParamKind::Head`]), or the checkpoint's in
+/// full fine-tuning.
 pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
 
 /// What the model is to be used for.
@@ -58,7 +61,7 @@ pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
     })
 }
 
-/// Loads the encoder, uploads its matrices and makes the head that `task` asks for.
+/// Loads the encoder, uploads its matrices, which stay frozen, and makes the head that `task` asks for.
 ///
 /// # Errors
 /// Anything missing, misshapen or not finite in the checkpoint, by file and tensor name; a bias selection
@@ -69,6 +72,37 @@ pub fn load<B: Backend>(
     task: &TaskSpec,
     backend: &mut B,
 ) -> Result<Model> {
+    assemble(folder, config, task, backend, None)
+}
+
+/// As [`load`], for full fine-tuning: everything trains that the logits depend on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_full<B: WeightGradients>(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    backend: &mut B,
+) -> Result<Model> {
+    let task = TaskSpec {
+        biases: BiasSelection::all(),
+        ..task.clone()
+    };
+    assemble(folder, config, &task, backend, Some(B::trained_matrix))
+}
+
+/// Gives a trained matrix (name, rows, columns, place) to the backend.
+type TrainedMatrix<B> = fn(&mut B, &str, usize, usize, ParamRange) -> Result<WeightId>;
+
+/// With `trained`, every matrix trains; without, all are frozen.
+fn assemble<B: Backend>(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    backend: &mut B,
+    trained: Option<TrainedMatrix<B>>,
+) -> Result<Model> {
     let weights = Weights::open(folder, config.family.prefix())?;
     task.biases.validate(config.layers)?;
     let mut loader = Loader {
@@ -77,6 +111,7 @@ pub fn load<B: Backend>(
         config,
         task,
         backend,
+        train: trained.is_some(),
         params: Vec::new(),
     };
 
@@ -108,6 +143,17 @@ pub fn load<B: Backend>(
         beta: range(&names.beta),
         eps: config.norm_eps,
     };
+    let place = |weight: &NewWeight| weight.place(&params);
+    let mut matrix = |weight: &NewWeight| match (place(weight), trained) {
+        (HeadWeight::Frozen(id), _) => Ok(id),
+        (HeadWeight::Param(range), Some(trained)) => {
+            trained(backend, &weight.name, weight.rows, weight.cols, range)
+        }
+        (HeadWeight::Param(_), None) => bail!("{} trains, but should not", weight.name),
+    };
+    let matrices = trained
+        .map(|_| Matrices::of(&embeddings, &layers, place))
+        .transpose()?;
     let p = |default: f32| task.dropout.unwrap_or(default);
     let site = |p: f32, site: usize| Dropout {
         p,
@@ -116,37 +162,39 @@ pub fn load<B: Backend>(
 
     Ok(Model {
         embeddings: Embeddings {
-            word: embeddings.word,
-            position: embeddings.position,
-            token_type: embeddings.token_type,
+            word: matrix(&embeddings.word)?,
+            position: matrix(&embeddings.position)?,
+            token_type: matrix(&embeddings.token_type)?,
             norm: norm(&embeddings.norm),
             dropout: site(p(config.hidden_dropout), 0),
         },
         layers: layers
             .iter()
             .enumerate()
-            .map(|(i, layer)| Layer {
-                qkv: layer.qkv,
-                qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
-                attention_output: layer.attention_output,
-                attention_output_bias: range(&layer.attention_output_bias),
-                attention_norm: norm(&layer.attention_norm),
-                intermediate: layer.intermediate,
-                intermediate_bias: range(&layer.intermediate_bias),
-                output: layer.output,
-                output_bias: range(&layer.output_bias),
-                output_norm: norm(&layer.output_norm),
-                shape: LayerShape {
-                    hidden: config.hidden,
-                    intermediate: config.intermediate,
-                    heads: config.heads,
-                    activation: config.activation,
-                    attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
-                    attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
-                    output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
-                },
+            .map(|(i, layer)| {
+                Ok(Layer {
+                    qkv: matrix(&layer.qkv)?,
+                    qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
+                    attention_output: matrix(&layer.attention_output)?,
+                    attention_output_bias: range(&layer.attention_output_bias),
+                    attention_norm: norm(&layer.attention_norm),
+                    intermediate: matrix(&layer.intermediate)?,
+                    intermediate_bias: range(&layer.intermediate_bias),
+                    output: matrix(&layer.output)?,
+                    output_bias: range(&layer.output_bias),
+                    output_norm: norm(&layer.output_norm),
+                    shape: LayerShape {
+                        hidden: config.hidden,
+                        intermediate: config.intermediate,
+                        heads: config.heads,
+                        activation: config.activation,
+                        attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
+                        attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
+                        output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
+                    },
+                })
             })
-            .collect(),
+            .collect::<Result<_>>()?,
         head: Head {
             pool: task.pooling,
             hidden: config.hidden,
@@ -154,10 +202,7 @@ pub fn load<B: Backend>(
                 .iter()
                 .enumerate()
                 .map(|(i, layer)| HeadLayer {
-                    weight: match &layer.weight {
-                        NewWeight::Frozen(id) => HeadWeight::Frozen(*id),
-                        NewWeight::Param(name) => HeadWeight::Param(range(name)),
-                    },
+                    weight: place(&layer.weight),
                     bias: range(&layer.bias),
                     inputs: config.hidden,
                     outputs: layer.outputs,
@@ -171,6 +216,7 @@ pub fn load<B: Backend>(
                 .collect(),
         },
         config: config.clone(),
+        matrices,
         params,
     })
 }
@@ -207,6 +253,8 @@ struct Loader<'a, B> {
     config: &'a ModelConfig,
     task: &'a TaskSpec,
     backend: &'a mut B,
+    /// Matrices and gains train.
+    train: bool,
     params: Vec<NewParam>,
 }
 
@@ -216,28 +264,86 @@ struct NormNames {
 }
 
 struct NewEmbeddings {
-    word: WeightId,
-    position: WeightId,
-    token_type: WeightId,
+    word: NewWeight,
+    position: NewWeight,
+    token_type: NewWeight,
     norm: NormNames,
 }
 
 struct NewLayer {
-    qkv: WeightId,
+    qkv: NewWeight,
     qkv_bias: [String; 3],
-    attention_output: WeightId,
+    attention_output: NewWeight,
     attention_output_bias: String,
     attention_norm: NormNames,
-    intermediate: WeightId,
+    intermediate: NewWeight,
     intermediate_bias: String,
-    output: WeightId,
+    output: NewWeight,
     output_bias: String,
     output_norm: NormNames,
 }
 
-enum NewWeight {
+/// A matrix `[rows, cols]`.
+struct NewWeight {
+    name: String,
+    rows: usize,
+    cols: usize,
+    stored: StoredAs,
+}
+
+enum StoredAs {
     Frozen(WeightId),
-    Param(String),
+    /// Trains. The matrix is these parameters one below the other; they were added one after the other.
+    Params(Vec<String>),
+}
+
+impl NewWeight {
+    fn place(&self, params: &Params) -> HeadWeight {
+        match &self.stored {
+            StoredAs::Frozen(id) => HeadWeight::Frozen(*id),
+            StoredAs::Params(names) => {
+                let ranges: Vec<_> = names.iter().map(|name| params.range(name)).collect();
+                debug_assert!(
+                    ranges
+                        .windows(2)
+                        .all(|w| w[0].offset + w[0].len == w[1].offset)
+                );
+                HeadWeight::Param(ParamRange {
+                    offset: ranges.iter().map(|r| r.offset).min().unwrap_or(0),
+                    len: ranges.iter().map(|r| r.len).sum(),
+                })
+            }
+        }
+    }
+}
+
+impl Matrices {
+    fn of(
+        embeddings: &NewEmbeddings,
+        layers: &[NewLayer],
+        place: impl Fn(&NewWeight) -> HeadWeight,
+    ) -> Result<Self> {
+        let range = |weight: &NewWeight| match place(weight) {
+            HeadWeight::Param(range) => Ok(range),
+            HeadWeight::Frozen(_) => bail!("{} is frozen, but should train", weight.name),
+        };
+        Ok(Self {
+            word: range(&embeddings.word)?,
+            position: range(&embeddings.position)?,
+            token_type: range(&embeddings.token_type)?,
+            layers: layers
+                .iter()
+                .map(|layer| {
+                    Ok(LayerMatrices {
+                        qkv: range(&layer.qkv)?,
+                        attention_output: range(&layer.attention_output)?,
+                        intermediate: range(&layer.intermediate)?,
+                        output: range(&layer.output)?,
+                    })
+                })
+                .collect::<Result<_>>()?,
+        })
+    }
 }
 
 struct NewHeadLayer {
@@ -263,16 +369,8 @@ impl<B: Backend> Loader<'_, B> {
         use Component::*;
         let (h, inner) = (self.config.hidden, self.config.intermediate);
         let path = |component: Component| format!("encoder.layer.{i}.{}", component.module());
-        let mut stacked = Vec::with_capacity(3 * h * h);
-        for component in [Query, Key, Value] {
-            stacked.extend(
-                self.weights
-                    .get(&format!("{}.weight", path(component)), &[h, h])?,
-            );
-        }
-        let name = path(Query).replace(".query", " (query, key or value)");
-        let qkv = self.upload(&name, 3 * h, h, &stacked)?;
-        drop(stacked);
+        let modules = [Query, Key, Value].map(|component| path(component));
+        let qkv = self.stacked(&modules, h, h)?;
         Ok(NewLayer {
             qkv,
             qkv_bias: [
@@ -339,10 +437,7 @@ impl<B: Backend> Loader<'_, B> {
         } else {
             let matrix = self.matrix(Component::Pooler.module(), h, h)?;
             let name = format!("{}.bias", Component::Pooler.module());
-            (
-                NewWeight::Frozen(matrix),
-                self.component(Component::Pooler, None, &name)?,
-            )
+            (matrix, self.component(Component::Pooler, None, &name)?)
         };
         Ok(NewHeadLayer {
             weight,
@@ -353,17 +448,51 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
-    /// Uploads `{module}.weight`.
-    fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<WeightId> {
-        let name = format!("{module}.weight");
-        let data = self.weights.get(&name, &[rows, cols])?;
-        self.upload(&name, rows, cols, &data)
+    /// `{module}.weight`: uploaded where it is frozen, a parameter where it trains.
+    fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<NewWeight> {
+        self.stacked(&[module.to_owned()], rows, cols)
     }
 
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
-        self.backend
-            .upload(name, rows, cols, data)
-            .with_context(|| self.folder.display().to_string())
+    /// The `{module}.weight`s, each `[rows, cols]`, one below the other as one matrix.
+    fn stacked(&mut self, modules: &[String], rows: usize, cols: usize) -> Result<NewWeight> {
+        let names: Vec<_> = modules.iter().map(|m| format!("{m}.weight")).collect();
+        let name = names.join(" + ");
+        let all = rows * modules.len();
+        let stored = if self.train {
+            for name in &names {
+                self.params.push(NewParam {
+                    name: self.full_name(name),
+                    kind: ParamKind::Weight,
+                    layer: None,
+                    shape: vec![rows, cols],
+                    trains: true,
+                    values: self.weights.get(name, &[rows, cols])?,
+                });
+            }
+            StoredAs::Params(names.iter().map(|name| self.full_name(name)).collect())
+        } else {
+            // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
+            let mut data = Vec::new();
+            for name in &names {
+                let values = self.weights.get(name, &[rows, cols])?;
+                if data.is_empty() {
+                    data = values;
+                } else {
+                    data.extend(values);
+                }
+            }
+            let id = self
+                .backend
+                .upload(&name, all, cols, &data)
+                .with_context(|| self.folder.display().to_string())?;
+            StoredAs::Frozen(id)
+        };
+        Ok(NewWeight {
+            name,
+            rows: all,
+            cols,
+            stored,
+        })
     }
 
     fn bias(&mut self, component: Component, layer: usize) -> Result<String> {
@@ -378,7 +507,13 @@ impl<B: Backend> Loader<'_, B> {
         };
         let name = format!("{module}.weight");
         let values = self.weights.get(&name, &[self.config.hidden])?;
-        let gamma = self.add(ParamKind::Gain, layer, self.full_name(&name), values, false);
+        let gamma = self.add(
+            ParamKind::Gain,
+            layer,
+            self.full_name(&name),
+            values,
+            self.train,
+        );
         let beta = self.component(component, layer, &format!("{module}.bias"))?;
         Ok(NormNames { gamma, beta })
     }
@@ -426,7 +561,12 @@ impl<B: Backend> Loader<'_, B> {
             trains: true,
             values,
         });
-        NewWeight::Param(name.to_owned())
+        NewWeight {
+            name: name.to_owned(),
+            rows,
+            cols,
+            stored: StoredAs::Params(vec![name.to_owned()]),
+        }
     }
 
     fn new_bias(&mut self, name: &str, len: usize) -> String {

@@ -4,6 +4,7 @@
 //! the arena plan and the place of each tensor, for batches up to given limits.
 
 pub mod config;
+pub mod full;
 pub mod head;
 pub mod layer;
 pub mod load;
@@ -19,13 +20,14 @@ use crate::backend::{
 };
 use anyhow::Result;
 use config::ModelConfig;
+use full::{Frozen, Matrices, WeightHooks};
 use head::{Head, HeadTensors};
 use layer::{BackwardPass, Layer, Needs};
 use params::Params;
-use rehearsal::{BackwardTensors, ForwardTensors, Input, TensorSizes};
+use rehearsal::{BackwardTensors, ForwardTensors, Input, Keep, TensorSizes};
 use saving::{Origin, Saving};
 
-/// An encoder whose frozen matrices are on a device, and its head.
+/// An encoder whose matrices are on a device, and its head.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub config: ModelConfig,
@@ -33,6 +35,8 @@ pub struct Model {
     pub head: Head,
     embeddings: Embeddings,
     layers: Vec<Layer>,
+    /// Present when every weight trains.
+    matrices: Option<Matrices>,
 }
 
 /// Tables and LayerNorm of the embeddings.
@@ -127,16 +131,24 @@ impl Model {
         let beta_trains = self.params.if_trained(self.embeddings.norm.beta).is_some();
         let encoder_trains =
             train && (beta_trains || needs.iter().any(|&needs| needs != Needs::Nothing));
+        let weights = train && self.trains_weights();
 
         let mut plan = Planner::new();
         let embedded = plan.acquire("embeddings", sizes.activation(self.config.hidden));
         let mut x = embedded;
         let mut forward = Vec::with_capacity(self.layers.len());
+        let mut keeps = Vec::with_capacity(self.layers.len());
         let savings = self.savings(saving);
         let mut origin = Some(Origin::Embeddings(self.embeddings));
         for (i, layer) in self.layers.iter().enumerate() {
             let input = Input { tensor: x, origin };
-            let tensors = layer.plan_forward(i, &mut plan, sizes, needs[i], savings[i], input);
+            let keep = Keep {
+                needs: needs[i],
+                saving: savings[i],
+                weights,
+            };
+            let tensors = layer.plan_forward(i, &mut plan, sizes, keep, input);
+            keeps.push(keep);
             x = tensors.output;
             origin = tensors.output_norm.map(|kept| Origin::Norm {
                 x_hat: kept.x_hat,
@@ -153,10 +165,7 @@ impl Model {
             let dx = plan.acquire("dx", sizes.activation(self.config.hidden));
             let mut layers: Vec<_> = (0..self.layers.len())
                 .rev()
-                .map(|i| {
-                    let layer = &self.layers[i];
-                    layer.plan_backward(i, &mut plan, sizes, needs[i], savings[i], &forward[i])
-                })
+                .map(|i| self.layers[i].plan_backward(i, &mut plan, sizes, keeps[i], &forward[i]))
                 .collect();
             layers.reverse();
             Backward { dx, layers }
@@ -191,6 +200,11 @@ impl Model {
             widest: self.config.intermediate.max(3 * self.config.hidden),
         })?;
         backend.write_params(Slot::Value, self.params.whole(), initial)
+    }
+
+    /// Whether every weight trains, and not biases and the head alone.
+    pub fn trains_weights(&self) -> bool {
+        self.matrices.is_some()
     }
 
     /// Runs the current batch up to the logits.
@@ -228,19 +242,38 @@ impl Model {
             .loss(backend, &program.plan, &program.head, kind, weight)
     }
 
-    /// Adds the gradients of everything that trains; after [`Model::forward`] and [`Model::loss`] with a
-    /// training program.
+    /// Adds the gradients of the biases and the head; after [`Model::forward`] and [`Model::loss`] with a training
+    /// program. Where every weight trains it is [`Model::backward_full`] instead.
     pub fn backward<B: Backend>(&self, backend: &mut B, program: &Program) -> Result<()> {
+        let dx = self.layers_backward(backend, program, |_, _| Frozen)?;
+        match (dx, self.params.if_trained(self.embeddings.norm.beta)) {
+            (Some(dy), Some(grad)) => backend.bias_grad(BiasGrad {
+                dy,
+                dropout: self.embeddings.dropout,
+                grad,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Backward of the head and the layers, down to the lowest that has something to train; returns where the
+    /// gradient of the embeddings' output is, if it came that far.
+    fn layers_backward<'a, B: Backend, W: WeightHooks<B>>(
+        &self,
+        backend: &mut B,
+        program: &'a Program,
+        weights: impl Fn(usize, &'a BackwardTensors) -> W,
+    ) -> Result<Option<Region>> {
         let plan = &program.plan;
         let dx = program.backward.as_ref().map(|b| plan.region(b.dx));
         self.head.backward(backend, plan, &program.head, dx)?;
         let Some(backward) = &program.backward else {
-            return Ok(());
+            return Ok(None);
         };
         let needs = self.needs();
         for i in (0..self.layers.len()).rev() {
             if needs[i] == Needs::Nothing {
-                return Ok(());
+                return Ok(None);
             }
             let pass = BackwardPass {
                 plan,
@@ -250,16 +283,9 @@ impl Model {
                 backward: &backward.layers[i],
                 dx: backward.dx,
             };
-            self.layers[i].backward(backend, pass)?;
+            self.layers[i].backward(backend, pass, weights(i, &backward.layers[i]))?;
         }
-        match self.params.if_trained(self.embeddings.norm.beta) {
-            Some(grad) => backend.bias_grad(BiasGrad {
-                dy: plan.region(backward.dx),
-                dropout: self.embeddings.dropout,
-                grad,
-            }),
-            None => Ok(()),
-        }
+        Ok(dx)
     }
 
     /// The logits of the current batch, `[sequences, outputs]`.

@@ -1,7 +1,7 @@
-//! Every small parameter of the model by its Hugging Face name, and where it lies in the flat vector.
+//! Every parameter that is held in f32, by its Hugging Face name, and where it lies in the flat vector.
 //!
-//! Biases, LayerNorm gains and the task head live in one f32 vector: first all that trains, in the order of
-//! the forward pass, then the frozen rest. The optimizer, clipping, the checkpoint and the delta therefore
+//! Biases, LayerNorm gains, the task head and, in full fine-tuning, the encoder's matrices live in one f32
+//! vector: first all that trains, in the order of the forward pass, then the frozen rest. The optimizer, clipping, the checkpoint and the delta therefore
 //! each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::backend::ParamRange;
@@ -12,8 +12,10 @@ use crate::biases::Component;
 pub enum ParamKind {
     /// A bias of the encoder (LayerNorm's β is one).
     Bias(Component),
-    /// LayerNorm's γ; always frozen.
+    /// LayerNorm's γ; trains in full fine-tuning alone.
     Gain,
+    /// A matrix or table of the encoder that trains; a frozen one is no parameter.
+    Weight,
     /// Part of the task head; always trains.
     Head,
 }
@@ -45,6 +47,7 @@ pub struct NewParam {
 pub struct Params {
     list: Vec<Param>,
     values: Vec<f32>,
+    count: usize,
     trainable: usize,
 }
 
@@ -92,6 +95,7 @@ impl Params {
         Self {
             list,
             values,
+            count: total,
             trainable,
         }
     }
@@ -111,16 +115,26 @@ impl Params {
         self.trainable
     }
 
-    /// The whole vector before training.
+    /// Number of values in the whole vector.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The whole vector before training; empty after [`forget_initial`](Self::forget_initial).
     pub fn initial(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Frees the initial values, once a backend has them: a second copy of a whole model is worth freeing.
+    pub fn forget_initial(&mut self) {
+        self.values = Vec::new();
     }
 
     /// The range of the whole vector.
     pub fn whole(&self) -> ParamRange {
         ParamRange {
             offset: 0,
-            len: self.values.len(),
+            len: self.count,
         }
     }
 

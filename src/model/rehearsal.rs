@@ -33,6 +33,15 @@ impl TensorSizes {
     }
 }
 
+/// What of a block's forward pass is kept for its backward.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    pub needs: Needs,
+    pub saving: Saving,
+    /// Weight gradients will be taken; with [`Saving::KEEP`] alone.
+    pub weights: bool,
+}
+
 /// A block's input.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
@@ -115,6 +124,9 @@ pub struct BackwardTensors {
     pub d_inner: Option<TensorId>,
     pub d_context: Option<TensorId>,
     pub d_qkv: Option<TensorId>,
+    /// The inputs of the feed-forward half and of the block, made again for the gradients of weights.
+    pub middle_of_weights: Option<Restored>,
+    pub input_of_weights: Option<Restored>,
 }
 
 /// Whether backward starts by running the block's forward pass again. What a block keeps that backward barely
@@ -130,10 +142,14 @@ impl Layer {
         index: usize,
         plan: &mut Planner,
         sizes: TensorSizes,
-        needs: Needs,
-        saving: Saving,
+        keep: Keep,
         input: Input,
     ) -> ForwardTensors {
+        let Keep {
+            needs,
+            saving,
+            weights,
+        } = keep;
         let LayerShape {
             hidden,
             intermediate,
@@ -184,7 +200,9 @@ impl Layer {
         });
         let inner = plan.acquire(name("inner"), sizes.activation(intermediate));
         let output = plan.acquire(name("output"), sizes.activation(hidden));
-        plan.release(inner);
+        if !weights {
+            plan.release(inner);
+        }
         let output_norm = (needs >= Needs::OutputNorm).then(|| norm(plan, "output_norm"));
         let stays = saves_slope && saving.recompute_ffn;
         if !(stays && matches!(middle_origin, Origin::Kept(_))) {
@@ -212,8 +230,7 @@ impl Layer {
         index: usize,
         plan: &mut Planner,
         sizes: TensorSizes,
-        needs: Needs,
-        saving: Saving,
+        mut keep: Keep,
         forward: &ForwardTensors,
     ) -> BackwardTensors {
         let LayerShape {
@@ -230,17 +247,25 @@ impl Layer {
             done.iter().flatten().for_each(|&id| plan.release(id));
         };
 
-        let (mut forward, mut saving) = (*forward, saving);
-        if runs_again(needs, saving) {
-            saving = Saving::KEEP;
+        let mut forward = *forward;
+        if runs_again(keep.needs, keep.saving) {
+            keep.saving = Saving::KEEP;
             let input = Input {
                 tensor: forward.input,
                 origin: None,
             };
-            forward = self.plan_forward(index, plan, sizes, needs, saving, input);
+            forward = self.plan_forward(index, plan, sizes, keep, input);
             plan.release(forward.output);
             tensors.again = Some(forward);
         }
+        let Keep {
+            needs,
+            saving,
+            weights,
+        } = keep;
+        let restored = |plan: &mut Planner, origin: Origin, what: &str| {
+            Restored::plan(origin, plan, name(what), sizes.activation(hidden))
+        };
 
         if needs >= Needs::OutputNorm {
             tensors.output_branch = branch(plan, self.shape.output_dropout);
@@ -250,9 +275,7 @@ impl Layer {
         }
         if needs >= Needs::Activation {
             if saving.recompute_ffn {
-                let bytes = sizes.activation(hidden);
-                let middle =
-                    Restored::plan(forward.middle_origin, plan, name("middle again"), bytes);
+                let middle = restored(plan, forward.middle_origin, "middle again");
                 let bytes = sizes.activation(intermediate);
                 tensors.derivative = Some(DerivativeTensor {
                     tensor: plan.acquire(name("derivative again"), bytes),
@@ -272,6 +295,12 @@ impl Layer {
                 }
             });
         }
+        if weights {
+            plan.release(forward.inner);
+            let middle = restored(plan, forward.middle_origin, "middle again");
+            plan.release(middle.tensor);
+            tensors.middle_of_weights = Some(middle);
+        }
         release(plan, &[tensors.output_branch, tensors.d_inner]);
         if needs >= Needs::AttentionNorm {
             tensors.attention_branch = branch(plan, self.shape.attention_output_dropout);
@@ -283,8 +312,7 @@ impl Layer {
             let d_context = plan.acquire(name("d_context"), sizes.activation(hidden));
             release(plan, &[tensors.attention_branch]);
             let qkv = if saving.recompute_qkv {
-                let bytes = sizes.activation(hidden);
-                let input = Restored::plan(forward.input_origin, plan, name("input again"), bytes);
+                let input = restored(plan, forward.input_origin, "input again");
                 let qkv = plan.acquire(name("qkv again"), sizes.activation(3 * hidden));
                 plan.release(input.tensor);
                 tensors.input = Some(input);
@@ -298,7 +326,13 @@ impl Layer {
             tensors.d_qkv = Some(d_qkv);
             let saved = [Some(qkv), forward.lse, Some(forward.context)];
             release(plan, &saved);
-            release(plan, &[Some(d_context), Some(d_qkv)]);
+            release(plan, &[Some(d_context)]);
+            if weights {
+                let input = restored(plan, forward.input_origin, "input again");
+                plan.release(input.tensor);
+                tensors.input_of_weights = Some(input);
+            }
+            release(plan, &[Some(d_qkv)]);
         } else {
             release(plan, &[tensors.attention_branch]);
         }

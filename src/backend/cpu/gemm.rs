@@ -167,10 +167,12 @@ pub fn backward(
     });
 }
 
-/// `dw += dyᵀ·x`: the gradient of a matrix of the head, `[outputs, inputs]`.
+/// `dw += dyᵀ·x`: the gradient of a trained matrix, `[outputs, inputs]`.
 pub fn weight_gradient(dy: &[f32], x: &[f32], dw: &mut [f32], rows: usize) {
     let (inputs, outputs) = (x.len() / rows.max(1), dy.len() / rows.max(1));
-    let shape = (outputs, inputs, rows);
+    // No panel is widened here, so a tile need not become narrower the more rows there are.
+    let depth = rows.min(PANEL / MAX_COLS);
+    let shape = (outputs, inputs, depth);
     tiles(dw, shape, None, &|_| {}, |r, c, tile, _| {
         product(
             tile,

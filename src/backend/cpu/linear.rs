@@ -29,7 +29,7 @@ fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
 /// See [`LinearForward`].
 pub fn forward(backend: &mut CpuBackend, op: LinearForward<'_>) -> Result<()> {
     let rows = backend.rows(op.rows);
-    let matrix = backend.weights.get(op.weight)?;
+    let matrix = backend.weights.get(op.weight, &backend.params.value)?;
     let (inputs, outputs) = (matrix.cols, matrix.rows);
     if backend.bias.len() < outputs {
         backend.bias.resize(outputs, 0.0);
@@ -79,7 +79,7 @@ pub fn backward(backend: &mut CpuBackend, op: LinearBackward) -> Result<()> {
         "a product that accumulates cannot be multiplied by a derivative"
     );
     let rows = backend.rows(op.rows);
-    let matrix = backend.weights.get(op.weight)?;
+    let matrix = backend.weights.get(op.weight, &backend.params.value)?;
     let (inputs, outputs) = (matrix.cols, matrix.rows);
     let dbias = op
         .dbias

@@ -25,6 +25,7 @@ mod pointwise;
 mod scratch;
 mod share;
 mod simd;
+mod weight_gradients;
 mod weights;
 mod widen;
 
@@ -58,6 +59,8 @@ pub struct CpuBackend {
     partials: Partials,
     /// The bias of a linear layer in one piece: `[widest]`.
     bias: Vec<f32>,
+    /// Tokens in the order of their ids, for the gradients of embedding tables.
+    token_order: Vec<u32>,
     /// The head's input under dropout: `[sequences, widest]`.
     head_input: Aligned,
     norm_partials: Vec<f64>,
@@ -96,6 +99,7 @@ impl CpuBackend {
             scratch: Scratch::default(),
             partials: Partials::default(),
             bias: Vec::new(),
+            token_order: Vec::new(),
             head_input: Aligned::default(),
             norm_partials: Vec::new(),
             loss: 0.0,
@@ -162,6 +166,9 @@ impl Backend for CpuBackend {
         )?;
         self.partials = Partials::new(&memory)?;
         self.bias = vec![0.0; memory.widest];
+        if self.weights.train() {
+            self.token_order.reserve_exact(limits.tokens);
+        }
         self.head_input = Aligned::new(limits.sequences * memory.widest, 0.0, "the head's input")?;
         self.norm_partials = vec![0.0; optim::partials(memory.trainable)];
         for ids in [
@@ -221,22 +228,16 @@ impl Backend for CpuBackend {
     fn embed_forward(&mut self, op: EmbedForward) -> Result<()> {
         let norm = affine(&self.params.value, op.norm)?;
         let tables = embed::Tables {
-            word: self.weights.get(op.word)?,
-            position: self.weights.get(op.position)?,
-            token_type: self.weights.get(op.token_type)?,
+            word: self.weights.get(op.word, &self.params.value)?,
+            position: self.weights.get(op.position, &self.params.value)?,
+            token_type: self.weights.get(op.token_type, &self.params.value)?,
         };
-        for table in [tables.word, tables.position, tables.token_type] {
-            ensure!(
-                table.cols == norm.gamma.len(),
-                "an embedding table has {} columns where {} are needed",
-                table.cols,
-                norm.gamma.len()
-            );
-        }
+        tables.check(&self.batch, norm.gamma.len())?;
         let mask = Mask::new(op.dropout, self.key);
         let count = self.batch.tokens() * norm.gamma.len();
         let [out] = self.arena.regions([(Some(op.out), count)])?;
-        embed::forward(tables, &self.batch, norm, mask, out)
+        embed::forward(tables, &self.batch, norm, mask, out);
+        Ok(())
     }
 
     fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()> {

@@ -14,7 +14,7 @@ dispatch! {
     /// `row = row·gamma + beta`.
     pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;
     /// Gradient through [`normalise`] and the gain: `dy` becomes `rstd·(g - mean(g) - x̂·mean(g·x̂))`, g = dy·γ.
-    fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
+    pub fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
 }
 
 #[inline(always)]
