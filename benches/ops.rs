@@ -7,9 +7,9 @@ use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::{
     Activation, ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad,
     Dense, DenseBackward, Derivative, DerivativeType, Dropout, DropoutKey, EmbedForward,
-    HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind, Memory,
-    Norm, ParamRange, Pool, PoolKind, Region, ResidualNormBackward, ResidualNormForward, Rows,
-    SavedNorm, WeightId, WeightType,
+    HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind,
+    MatrixKind, MatrixShape, Memory, Norm, ParamRange, Pool, PoolKind, Region,
+    ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, WeightId, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -77,7 +77,15 @@ impl Bench {
             (hidden, 4 * hidden),
             (1000, hidden),
         ];
-        let weights = shapes.map(|(r, c)| backend.upload("w", r, c, &pseudo(r * c, 0.1)).unwrap());
+        let weights = shapes.map(|(r, c)| {
+            let shape = MatrixShape {
+                kind: MatrixKind::Linear,
+                rows: r,
+                cols: c,
+                trains: false,
+            };
+            backend.upload("w", shape, &pseudo(r * c, 0.1)).unwrap()
+        });
         let mut at = 0;
         let mut region = |floats: usize| {
             let region = Region {
@@ -104,6 +112,7 @@ impl Bench {
                 trainable: params,
                 limits,
                 widest: 4 * hidden,
+                head_dim: hidden / model.heads,
             })
             .unwrap();
         let mut cu_seqlens = vec![0];

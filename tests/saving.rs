@@ -2,9 +2,11 @@
 
 mod fixture;
 
-use bitfit::backend::{Backend, DerivativeType, Slot};
+use bitfit::backend::{AdamW, Backend, DerivativeType, DeviceKind, Slot, WeightType};
 use bitfit::batch::Batch;
 use bitfit::biases::BiasSelection;
+use bitfit::model::config::ModelConfig;
+use bitfit::model::load::outline;
 use bitfit::model::saving::Saving;
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
@@ -21,6 +23,16 @@ fn set_up(
     s.gradients(batch, case.task);
     s
 }
+
+const OPTIMIZER: AdamW = AdamW {
+    lr: 1e-3,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-6,
+    weight_decay: 0.0,
+    clip_norm: 1.0,
+    step: 1,
+};
 
 fn gradients(s: &Setup) -> Vec<f32> {
     let range = s.model.params.trained_range();
@@ -128,6 +140,31 @@ fn derivatives_in_fewer_bits_change_the_gradients_by_a_bounded_share() {
                 let exact = case.folder == "bert-mlm";
                 assert_eq!(error == 0.0, exact, "{name} {saving}: {error:.2e}");
             }
+        }
+    });
+}
+
+/// What a plan from the configuration alone says is what a run has allocated when it ends, part by part.
+#[test]
+fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
+    each_batch(|name, case, folder, _, _, batch| {
+        for saving in ["keep", "recompute", "checkpoint", "gelu8", "gelu4"] {
+            let saving: Saving = saving.parse().unwrap();
+            let mut s = set_up((folder, case, batch), "all", 0.1, saving);
+            s.backend.adamw(OPTIMIZER).unwrap();
+            s.gradients(batch, case.task);
+
+            let config = ModelConfig::read(folder).unwrap();
+            let task = fixture::task(case, BiasSelection::all(), 0.1);
+            let outline = outline(&config, &task, false).unwrap();
+            let kind = DeviceKind::Cpu {
+                weights: WeightType::F32,
+                threads: rayon::current_num_threads(),
+            };
+            let limits = s.program.limits;
+            let program = outline.program(limits, kind.activation_bytes(), Some(saving));
+            let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program]));
+            assert_eq!(planned, s.backend.allocated(), "{name} {saving}");
         }
     });
 }

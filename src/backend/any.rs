@@ -131,13 +131,13 @@ impl Backend for AnyBackend {
     forward! {
         fn activation_bytes(&self) -> usize;
         fn stores(&self, derivative: DerivativeType) -> bool;
-        fn weight_bytes(&self) -> usize;
+        fn allocated(&self) -> Footprint;
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
         fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
     }
     forward! {
-        fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+        fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
         fn allocate(&mut self, memory: Memory) -> Result<()>;
         fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
         fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;

@@ -25,8 +25,11 @@ pub mod any;
 mod check;
 pub mod cpu;
 pub mod cuda;
+mod footprint;
 pub mod plan;
 pub mod weight_gradients;
+
+pub use footprint::{DeviceKind, Footprint};
 
 use crate::batch::Batch;
 use anyhow::Result;
@@ -51,6 +54,25 @@ pub struct ParamRange {
 /// A matrix held by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightId(pub usize);
+
+/// What a matrix is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixKind {
+    /// Its rows are looked up.
+    Table,
+    /// It is multiplied with, in both directions.
+    Linear,
+}
+
+/// A row-major `[rows, cols]` matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixShape {
+    pub kind: MatrixKind,
+    pub rows: usize,
+    pub cols: usize,
+    /// It lies in the parameter vector, with a gradient and moments.
+    pub trains: bool,
+}
 
 /// How many rows of its operands an operation works on, resolved against the current batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +110,10 @@ pub struct Memory {
     pub trainable: usize,
     /// The largest batch that will be set.
     pub limits: Limits,
-    /// Columns of the widest `[tokens, …]` tensor: sizes the partial column sums.
+    /// Columns of the widest tensor: sizes the partial column sums.
     pub widest: usize,
+    /// Columns of an attention head.
+    pub head_dim: usize,
 }
 
 /// Upper bounds of a batch's shape.
@@ -477,14 +501,14 @@ pub trait Backend {
     /// Whether derivatives of activation functions can be stored in this form.
     fn stores(&self, derivative: DerivativeType) -> bool;
 
-    /// Copies a frozen row-major `[rows, cols]` matrix to the device in the backend's weight type.
+    /// Copies a frozen matrix to the device in the backend's weight type.
     ///
     /// # Errors
     /// When the device has no room, or a value does not fit the weight type.
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
-    /// Bytes of all frozen matrices so far.
-    fn weight_bytes(&self) -> usize;
+    /// What the device holds now, counted from its allocations.
+    fn allocated(&self) -> Footprint;
 
     /// Allocates everything but the matrices; nothing is allocated after it. Parameters and moments are zero.
     fn allocate(&mut self, memory: Memory) -> Result<()>;

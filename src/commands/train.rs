@@ -272,7 +272,7 @@ impl Programs {
         format!(
             "memory: frozen matrices {:.1} MiB, biases with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
              up to {} tokens)",
-            mib(backend.weight_bytes()),
+            mib(backend.allocated().weights),
             mib(params),
             mib(arena),
             self.train.limits.tokens

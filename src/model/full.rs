@@ -174,7 +174,7 @@ impl Model {
         program: &Program,
     ) -> Result<()> {
         let matrices = self
-            .matrices
+            .trained
             .as_ref()
             .context("the model was loaded with frozen matrices")?;
         let dx = self.layers_backward(backend, program, |i, backward| Trained {

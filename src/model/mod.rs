@@ -15,8 +15,8 @@ pub mod weights;
 
 use crate::backend::plan::{Plan, Planner, Tensor, TensorId};
 use crate::backend::{
-    Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, Memory, Norm, Region, Slot,
-    WeightId,
+    Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, MatrixShape, Memory, Norm, Region,
+    Slot, WeightId,
 };
 use anyhow::Result;
 use config::ModelConfig;
@@ -36,7 +36,9 @@ pub struct Model {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     /// Present when every weight trains.
-    matrices: Option<Matrices>,
+    trained: Option<Matrices>,
+    /// The matrices that the device holds.
+    pub matrices: Vec<MatrixShape>,
 }
 
 /// Tables and LayerNorm of the embeddings.
@@ -182,29 +184,37 @@ impl Model {
         }
     }
 
-    /// Allocates device memory for the given programs, which share one arena, and writes the initial
-    /// parameters.
-    pub fn allocate<B: Backend>(&self, backend: &mut B, programs: &[&Program]) -> Result<()> {
+    /// What the given programs need of a device beside the matrices; they share one arena.
+    pub fn memory(&self, programs: &[&Program]) -> Memory {
         let most =
             |of: fn(&Limits) -> usize| programs.iter().map(|p| of(&p.limits)).max().unwrap_or(0);
-        let initial = self.params.initial();
-        backend.allocate(Memory {
+        Memory {
             arena: programs.iter().map(|p| p.plan.bytes).max().unwrap_or(0),
-            params: initial.len(),
+            params: self.params.count(),
             trainable: self.params.trainable(),
             limits: Limits {
                 tokens: most(|l| l.tokens),
                 sequences: most(|l| l.sequences),
                 max_len: most(|l| l.max_len),
             },
-            widest: self.config.intermediate.max(3 * self.config.hidden),
-        })?;
-        backend.write_params(Slot::Value, self.params.whole(), initial)
+            widest: self
+                .config
+                .intermediate
+                .max(3 * self.config.hidden)
+                .max(self.head.outputs()),
+            head_dim: self.config.head_dim(),
+        }
+    }
+
+    /// Allocates device memory for the given programs and writes the initial parameters.
+    pub fn allocate<B: Backend>(&self, backend: &mut B, programs: &[&Program]) -> Result<()> {
+        backend.allocate(self.memory(programs))?;
+        backend.write_params(Slot::Value, self.params.whole(), self.params.initial())
     }
 
     /// Whether every weight trains, and not biases and the head alone.
     pub fn trains_weights(&self) -> bool {
-        self.matrices.is_some()
+        self.trained.is_some()
     }
 
     /// Runs the current batch up to the logits.

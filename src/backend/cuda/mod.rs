@@ -15,13 +15,15 @@ pub mod images;
 pub mod launch;
 mod memory;
 mod params;
+mod sizes;
 mod weights;
 
 use super::{
     ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
-    DenseBackward, Derivative, DerivativeType, DropoutKey, EmbedForward, HeadWeight,
-    LinearBackward, LinearForward, Loss, LossKind, Memory, NormRestore, ParamRange, Pool, PoolKind,
-    Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport, WeightId,
+    DenseBackward, Derivative, DerivativeType, DropoutKey, EmbedForward, Footprint, HeadWeight,
+    LinearBackward, LinearForward, Loss, LossKind, MatrixShape, Memory, NormRestore, ParamRange,
+    Pool, PoolKind, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport,
+    WeightId,
 };
 use crate::backend::Activation;
 use crate::batch::Batch;
@@ -33,8 +35,18 @@ use device::Device;
 use launch::{ATTENTION_TILE, GemmKind, GemmTile, Kernels, NORM_CHUNK, ROW_TILE};
 use memory::{Address, Buffer};
 use params::DeviceParams;
+use sizes::Sizes;
+pub use sizes::footprint;
 use std::sync::Arc;
 use weights::Weights;
+
+/// Activations have 16 bits.
+pub const ACTIVATION_BYTES: usize = 2;
+
+/// Whether the kernels store derivatives of activation functions in this form.
+pub fn stores(derivative: DerivativeType) -> bool {
+    derivative == DerivativeType::Full
+}
 
 /// The 16-bit type of activations and matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,28 +316,44 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 
 impl Backend for CudaBackend {
     fn activation_bytes(&self) -> usize {
-        2
+        ACTIVATION_BYTES
     }
 
     fn stores(&self, derivative: DerivativeType) -> bool {
-        derivative == DerivativeType::Full
+        stores(derivative)
     }
 
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
-        self.weights.upload(&self.device, name, rows, cols, data)
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.weights
+            .upload(&self.device, name, shape.rows, shape.cols, data)
     }
 
-    fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+    fn allocated(&self) -> Footprint {
+        let weights = self.weights.bytes();
+        match &self.allocated {
+            None => Footprint {
+                weights,
+                ..Footprint::default()
+            },
+            Some(memory) => Footprint {
+                weights,
+                params: memory.params.bytes(),
+                arena: memory.arena.bytes(),
+                batch: memory.batch.bytes(),
+                workspace: [&memory.state, &memory.partial, &memory.delta, &memory.norm]
+                    .map(Buffer::bytes)
+                    .iter()
+                    .sum(),
+            },
+        }
     }
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
         // What an earlier program had is freed first.
         self.allocated = None;
         let device = &self.device;
-        let Memory { limits, widest, .. } = memory;
-        let tiles = limits.tokens.div_ceil(ROW_TILE) + limits.sequences + 1;
-        let partial_len = (tiles * widest).next_multiple_of(4);
+        let limits = memory.limits;
+        let sizes = Sizes::new(&memory);
         let (scale, growth_interval) = match self.options.loss_scale {
             LossScale::Fixed(scale) => (scale, 0),
             LossScale::Dynamic {
@@ -333,7 +361,7 @@ impl Backend for CudaBackend {
                 growth_interval,
             } => (initial, growth_interval),
         };
-        let mut state = Buffer::new(device, "step state", size_of::<StepState>())?;
+        let mut state = Buffer::new(device, "step state", sizes.state)?;
         state.write(
             0,
             &[StepState {
@@ -344,23 +372,14 @@ impl Backend for CudaBackend {
             }],
         )?;
         self.allocated = Some(Allocated {
-            arena: Buffer::new(device, "activation arena", memory.arena)?,
+            arena: Buffer::new(device, "activation arena", sizes.arena)?,
             batch: DeviceBatch::new(device, limits)?,
             params: DeviceParams::new(device, memory.params, memory.trainable)?,
             state,
-            partial: Buffer::new(device, "partial column sums", 2 * partial_len * 4)?,
-            partial_len,
-            // A head has at least 8 columns in each of q, k and v.
-            delta: Buffer::new(
-                device,
-                "attention statistics",
-                limits.tokens * widest.div_ceil(24) * 4,
-            )?,
-            norm: Buffer::new(
-                device,
-                "gradient norm",
-                memory.trainable.div_ceil(NORM_CHUNK) * 8,
-            )?,
+            partial: Buffer::new(device, "partial column sums", 2 * sizes.partial_len * 4)?,
+            partial_len: sizes.partial_len,
+            delta: Buffer::new(device, "attention statistics", sizes.delta)?,
+            norm: Buffer::new(device, "gradient norm", sizes.norm)?,
         });
         Ok(())
     }
