@@ -81,10 +81,26 @@ impl AnyBackend {
         };
         match choice {
             DeviceChoice::Cuda(index) => cuda(index),
-            DeviceChoice::Auto if Device::open(0).is_ok() => cuda(0),
+            DeviceChoice::Auto if Self::gpu_is_there() => cuda(0),
             DeviceChoice::Auto | DeviceChoice::Cpu => {
                 Ok(Self::Cpu(Box::new(CpuBackend::new(weights))))
             }
+        }
+    }
+
+    /// Whether `auto` would choose a GPU.
+    pub fn gpu_is_there() -> bool {
+        Device::open(0).is_ok()
+    }
+
+    /// What its memory depends on.
+    pub fn kind(&self) -> DeviceKind {
+        match self {
+            Self::Cpu(backend) => DeviceKind::Cpu {
+                weights: backend.weight_type(),
+                threads: rayon::current_num_threads(),
+            },
+            Self::Cuda(_) => DeviceKind::Cuda,
         }
     }
 

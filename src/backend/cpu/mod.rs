@@ -114,6 +114,10 @@ impl CpuBackend {
         }
     }
 
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type
+    }
+
     fn rows(&self, rows: Rows) -> usize {
         match rows {
             Rows::Tokens => self.batch.tokens(),
