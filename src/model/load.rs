@@ -16,6 +16,9 @@ use std::path::Path;
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
 
+/// The matrix of a BERT pooler that is drawn anew; one of the checkpoint is a frozen matrix, no parameter.
+pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
+
 /// What the model is to be used for.
 #[derive(Clone, Debug)]
 pub struct TaskSpec {
@@ -327,9 +330,10 @@ impl<B: Backend> Loader<'_, B> {
     /// BERT's pooler: the checkpoint's, or a new one.
     fn pooler(&mut self) -> Result<NewHeadLayer> {
         let h = self.config.hidden;
-        let (weight, bias) = if self.task.reinit_pooler || !self.has_pooler() {
+        let new = self.task.reinit_pooler || !self.weights.has("pooler.dense.weight");
+        let (weight, bias) = if new {
             (
-                self.new_matrix("bert.pooler.dense.weight", [h, h], (Purpose::PoolerInit, 0)),
+                self.new_matrix(NEW_POOLER, [h, h], (Purpose::PoolerInit, 0)),
                 self.new_bias("bert.pooler.dense.bias", h),
             )
         } else {
@@ -347,10 +351,6 @@ impl<B: Backend> Loader<'_, B> {
             dropout: false,
             tanh: true,
         })
-    }
-
-    fn has_pooler(&self) -> bool {
-        has_pooler(&self.weights)
     }
 
     /// Uploads `{module}.weight`.
@@ -452,9 +452,4 @@ impl<B: Backend> Loader<'_, B> {
         });
         name
     }
-}
-
-/// Whether a BERT checkpoint has the pooler of `BertModel`.
-pub fn has_pooler(weights: &Weights) -> bool {
-    weights.has("pooler.dense.weight")
 }

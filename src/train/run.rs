@@ -321,9 +321,13 @@ impl<B: Backend> Run<'_, B> {
         } else {
             "no checkpoint had been saved yet".to_owned()
         };
+        let or_clip = match self.config.clip_norm {
+            0.0 => ", or --clip-norm 1",
+            _ => "",
+        };
         format!(
-            "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}), \
-             a longer --warmup or --clip-norm 1",
+            "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}) or a \
+             longer --warmup{or_clip}",
             step.after.step, report.loss, report.grad_norm, self.config.lr
         )
     }

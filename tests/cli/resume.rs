@@ -218,6 +218,19 @@ fn a_resumption_with_something_else_is_refused_by_name() {
 }
 
 #[test]
+fn rows_from_a_pipe_are_told_apart_by_what_they_hold() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let piped = |rows: String| {
+        let mut command = bitfit(["train", "--resume", "--format", "tsv", "--output"]);
+        command.arg(&whole).args(["--train", "/dev/stdin"]);
+        Finished::fed(&mut command, rows)
+    };
+    piped(toy_tsv(63, 3)).fails(1, &["training data"]);
+    piped(fs::read_to_string(&runs.data).unwrap()).success();
+}
+
+#[test]
 fn a_folder_of_another_run_is_refused_and_left_alone() {
     let runs = Runs::new();
     let whole = runs.whole();
