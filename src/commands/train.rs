@@ -15,6 +15,8 @@ use crate::data::{
 use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
+use crate::model::params::{Param, ParamKind};
+use crate::model::saving::Saving;
 use crate::model::{Model, Program};
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
@@ -246,10 +248,14 @@ impl Programs {
             max_len: largest.len,
         };
         Self {
-            train: model.program(limits(steps.largest(config.length)), element, true),
+            train: model.program(
+                limits(steps.largest(config.length)),
+                element,
+                Some(Saving::KEEP),
+            ),
             dev: data.dev.as_ref().map(|dev| {
                 let largest = dev.batches.largest(&dev.dataset.lengths());
-                model.program(limits(largest), element, false)
+                model.program(limits(largest), element, None)
             }),
         }
     }
@@ -262,11 +268,11 @@ impl Programs {
     fn summary(&self, model: &Model, backend: &AnyBackend) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let arena = self.all().iter().map(|p| p.plan.bytes).max().unwrap_or(0);
-        let params = 4 * (model.params.initial().len() + 3 * model.params.trainable());
+        let params = 4 * (model.params.count() + 3 * model.params.trainable());
         format!(
             "memory: frozen matrices {:.1} MiB, biases with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
              up to {} tokens)",
-            mib(backend.weight_bytes()),
+            mib(backend.allocated().weights),
             mib(params),
             mib(arena),
             self.train.limits.tokens
@@ -299,7 +305,8 @@ fn say_head(config: &TrainConfig, pooling: PoolKind, model: &Model, quiet: bool)
         PoolKind::Cls => "the first token",
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
-    if model.params.list().iter().any(|p| p.name == NEW_POOLER) {
+    let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;
+    if model.params.list().iter().any(new) {
         let drawn = match config.pooler {
             PoolerInit::Reinit => "the pooler is drawn anew, as asked",
             _ => "the checkpoint has no pooler: a new one is drawn",

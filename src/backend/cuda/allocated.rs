@@ -5,12 +5,13 @@ use super::args::*;
 use super::batch::DeviceBatch;
 use super::device::Device;
 use super::graph::Graphs;
-use super::launch::{Kernels, NORM_CHUNK, ROW_TILE};
+use super::launch::Kernels;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
+use super::sizes::Sizes;
 use super::{LossScale, row_kind, to_u32};
-use crate::backend::{Memory, ParamRange, Region, Rows};
+use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -33,54 +34,19 @@ pub struct Allocated {
     pub norm: Buffer,
 }
 
-/// Bytes of a run's memory, by what they depend on.
-struct Sizes {
-    /// f32 elements of one buffer of partial column sums.
-    partial_len: usize,
-    delta: usize,
-    norm: usize,
-    batch: usize,
-    params: usize,
-    arena: usize,
-}
-
-impl Sizes {
-    fn new(memory: &Memory) -> Self {
-        let Memory { limits, widest, .. } = *memory;
-        let tiles = limits.tokens.div_ceil(ROW_TILE) + limits.sequences + 1;
-        Self {
-            partial_len: (tiles * widest).next_multiple_of(4),
-            // A head has at least 8 columns in each of q, k and v.
-            delta: limits.tokens * widest.div_ceil(24) * 4,
-            norm: memory.trainable.div_ceil(NORM_CHUNK) * 8,
-            batch: DeviceBatch::bytes(limits),
-            params: DeviceParams::bytes(memory.params, memory.trainable),
-            arena: memory.arena,
-        }
-    }
-
-    /// What grows with the tokens of a batch.
-    fn by_tokens(&self) -> usize {
-        self.arena + self.delta + self.batch + 2 * self.partial_len * 4
-    }
-
-    fn total(&self) -> usize {
-        self.by_tokens() + self.params + self.norm
-    }
-}
-
 impl Allocated {
     /// # Errors
     /// When the device has too little memory: the message says how many tokens a batch would fit.
     pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
         let sizes = Sizes::new(&memory);
         let (free, _) = device.stream.context().mem_get_info()?;
-        if sizes.total() > free {
-            let fixed = sizes.total() - sizes.by_tokens();
+        let total = sizes.footprint().total();
+        if total > free {
+            let fixed = total - sizes.by_tokens();
             // A step below the exact share, for what the driver keeps for itself.
             let share = free.saturating_sub(fixed) as f64 / sizes.by_tokens() as f64 * 0.95;
             let fits = (memory.limits.tokens as f64 * share) as usize;
-            bail!(out_of_memory(device, "run", sizes.total(), Some(fits)));
+            bail!(out_of_memory(device, "run", total, Some(fits)));
         }
         let (scale, growth_interval) = match loss_scale {
             LossScale::Fixed(scale) => (scale, 0),
@@ -89,7 +55,7 @@ impl Allocated {
                 growth_interval,
             } => (initial, growth_interval),
         };
-        let mut state = Buffer::new(device, "step state", size_of::<StepState>())?;
+        let mut state = Buffer::new(device, "step state", sizes.state)?;
         state.write(
             0,
             &[StepState {
@@ -100,23 +66,56 @@ impl Allocated {
             }],
         )?;
         Ok(Self {
-            arena: Buffer::new(device, "activation arena", memory.arena)?,
+            arena: Buffer::new(device, "activation arena", sizes.arena)?,
             batch: DeviceBatch::new(device, memory.limits)?,
             params: DeviceParams::new(device, memory.params, memory.trainable)?,
             state,
             reports: Downloads::new(device, size_of::<StepState>() / 4)?,
-            numbers: DeviceNumbers::new(device)?,
+            numbers: DeviceNumbers::new(device, sizes.numbers)?,
             graphs: Graphs::default(),
-            partial: Buffer::new(device, "partial column sums", 2 * sizes.partial_len * 4)?,
+            partial: Buffer::new(device, "partial column sums", sizes.partial())?,
             partial_len: sizes.partial_len,
             delta: Buffer::new(device, "attention statistics", sizes.delta)?,
             norm: Buffer::new(device, "gradient norm", sizes.norm)?,
         })
     }
 
+    /// Bytes of every buffer, as allocated.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            weights: 0,
+            params: self.params.bytes(),
+            arena: self.arena.bytes(),
+            batch: self.batch.bytes(),
+            workspace: [
+                &self.state,
+                &self.numbers.buffer,
+                &self.partial,
+                &self.delta,
+                &self.norm,
+            ]
+            .map(Buffer::bytes)
+            .iter()
+            .sum(),
+        }
+    }
+
     /// The first `rows · columns` elements of an activation region.
     pub fn activation(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
         self.elements(region, rows * columns, 2)
+    }
+
+    pub fn derivative(
+        &self,
+        derivative: Derivative,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Address> {
+        ensure!(
+            super::stores(derivative.stored),
+            "the CUDA backend stores the derivatives of activation functions in full only"
+        );
+        self.activation(derivative.region, rows, columns)
     }
 
     pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
@@ -206,9 +205,9 @@ pub struct DeviceNumbers {
 }
 
 impl DeviceNumbers {
-    fn new(device: &Device) -> Result<Self> {
+    fn new(device: &Device, size: usize) -> Result<Self> {
         let current: StepNumbers = Zeroable::zeroed();
-        let mut buffer = Buffer::new(device, "step numbers", size_of::<StepNumbers>())?;
+        let mut buffer = Buffer::new(device, "step numbers", size)?;
         buffer.write(0, &[current])?;
         Ok(Self {
             buffer,

@@ -75,14 +75,14 @@ impl DeviceBatch {
         HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1
     }
 
-    /// Device memory for batches up to `limits`.
-    pub fn bytes(limits: Limits) -> usize {
+    /// Bytes of device memory for batches up to `limits`.
+    pub fn size(limits: Limits) -> usize {
         Self::words(limits) * 4
     }
 
     pub fn new(device: &Device, limits: Limits) -> Result<Self> {
         Ok(Self {
-            buffer: Buffer::new(device, "batch", Self::bytes(limits))?,
+            buffer: Buffer::new(device, "batch", Self::size(limits))?,
             uploads: Uploads::new(device, Self::words(limits))?,
             limits,
             shape: Shape::default(),
@@ -115,6 +115,11 @@ impl DeviceBatch {
     pub fn leave(&mut self) {
         self.in_section = false;
         self.grid = self.shape;
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.buffer.bytes()
     }
 
     /// Makes `batch` the current one; its copy is ordered before everything launched later.

@@ -4,7 +4,7 @@ use super::args::*;
 use super::launch::{GemmKind, ROW_TILE};
 use super::memory::Address;
 use super::{CudaBackend, check_width, norm, row_kind, to_u32};
-use crate::backend::{Activation, Dropout, LinearBackward, LinearForward};
+use crate::backend::{Activation, ActivationOutput, Dropout, LinearBackward, LinearForward};
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -25,9 +25,11 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
     for (to, &range) in bias.iter_mut().zip(op.bias) {
         *to = memory.params.value(range, part)?;
     }
-    let derivative = match op.activation.and_then(|a| a.derivative) {
-        Some(region) => memory.activation(region, rows, n)?,
-        None => Address::NULL,
+    let out = memory.activation(op.out, rows, n)?;
+    let (out, derivative) = match op.activation.map(|a| a.output) {
+        None | Some(ActivationOutput::Value) => (out, Address::NULL),
+        Some(ActivationOutput::Both(derivative)) => (out, memory.derivative(derivative, rows, n)?),
+        Some(ActivationOutput::Derivative) => (Address::NULL, out),
     };
     let kind = match op.activation {
         Some(_) => GemmKind::Activation,
@@ -37,7 +39,7 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
         batch: memory.batch.header()?,
         x: memory.activation(op.x, rows, k)?,
         w: weight.address()?,
-        out: memory.activation(op.out, rows, n)?,
+        out,
         bias,
         derivative,
         partial: Address::NULL,
@@ -62,7 +64,7 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
     let tile = cuda.tile(rows, n);
     let dx = memory.activation(op.dx, rows, n)?;
     let derivative = match op.derivative {
-        Some(region) => memory.activation(region, rows, n)?,
+        Some(derivative) => memory.derivative(derivative, rows, n)?,
         None => Address::NULL,
     };
     let kind = match (op.accumulate, op.derivative) {

@@ -26,21 +26,31 @@ mod optim;
 mod params;
 mod pinned;
 mod section;
+mod sizes;
 mod weights;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DropoutKey, EmbedForward, LinearBackward, LinearForward, Loss, LossScaling, Memory, ParamRange,
-    PendingReport, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Section, Slot,
-    StepReport, WeightId,
+    DerivativeType, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss,
+    LossScaling, MatrixShape, Memory, NormRestore, ParamRange, PendingReport, Pool, Region,
+    ResidualNormBackward, ResidualNormForward, Rows, Section, Slot, StepReport, WeightId,
 };
 use crate::batch::Batch;
 use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
 use device::Device;
 use launch::{GemmTile, Kernels};
+pub use sizes::footprint;
 use std::sync::Arc;
 use weights::Weights;
+
+/// Activations have 16 bits.
+pub const ACTIVATION_BYTES: usize = 2;
+
+/// Whether the kernels store derivatives of activation functions in this form.
+pub fn stores(derivative: DerivativeType) -> bool {
+    derivative == DerivativeType::Full
+}
 
 /// The 16-bit type of activations and matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,15 +209,24 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 
 impl Backend for CudaBackend {
     fn activation_bytes(&self) -> usize {
-        2
+        ACTIVATION_BYTES
     }
 
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
-        self.weights.upload(&self.device, name, rows, cols, data)
+    fn stores(&self, derivative: DerivativeType) -> bool {
+        stores(derivative)
     }
 
-    fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.weights
+            .upload(&self.device, name, shape.rows, shape.cols, data)
+    }
+
+    fn allocated(&self) -> Footprint {
+        let other = self.allocated.as_ref().map(Allocated::footprint);
+        Footprint {
+            weights: self.weights.bytes(),
+            ..other.unwrap_or_default()
+        }
     }
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
@@ -295,6 +314,10 @@ impl Backend for CudaBackend {
 
     fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
         norm::forward(self, op)
+    }
+
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
+        norm::restore(self, op)
     }
 
     fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()> {

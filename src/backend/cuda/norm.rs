@@ -5,7 +5,8 @@ use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::{CudaBackend, check_width, row_kind, to_u32};
 use crate::backend::{
-    BiasGrad, Dropout, EmbedForward, ParamRange, ResidualNormBackward, ResidualNormForward, Rows,
+    BiasGrad, Dropout, EmbedForward, NormRestore, ParamRange, ResidualNormBackward,
+    ResidualNormForward, Rows,
 };
 use anyhow::{Context, Result, ensure};
 
@@ -70,6 +71,24 @@ pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
     cuda.kernels
         .norm_forward(tokens, args)
         .context("LayerNorm, forward")
+}
+
+pub fn restore(cuda: &CudaBackend, op: NormRestore) -> Result<()> {
+    let memory = cuda.memory()?;
+    let (tokens, width) = (memory.batch.grid.tokens, op.norm.gamma.len);
+    check_width(width, "a LayerNorm width")?;
+    let args = NormRestoreArgs {
+        batch: memory.batch.header()?,
+        x_hat: memory.activation(op.x_hat, tokens, width)?,
+        gamma: memory.params.value(op.norm.gamma, width)?,
+        beta: memory.params.value(op.norm.beta, width)?,
+        out: memory.activation(op.out, tokens, width)?,
+        width: to_u32(width)?,
+        padding: 0,
+    };
+    cuda.kernels
+        .norm_restore(tokens, args)
+        .context("LayerNorm, restored")
 }
 
 pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
