@@ -287,7 +287,9 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
         let Some(said) = emulated(name, &[("CUDA_EMULATOR_SEED", seed)], run) else {
             return;
         };
-        let digest = said.split_once("state ").map(|(_, rest)| rest.lines().next());
+        let digest = said
+            .split_once("state ")
+            .map(|(_, rest)| rest.lines().next());
         digests.push(digest.flatten().map(str::to_owned));
     }
     assert!(

@@ -8,7 +8,7 @@ use crate::emulated::emulated;
 use crate::{error, optimizer, table};
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
-use bitfit::backend::{Activation, Rows, WeightType};
+use bitfit::backend::{Activation, LossKind, PoolKind, Rows, WeightType};
 
 fn backend(half: HalfType, tile: Option<GemmTile>) -> CudaBackend {
     CudaBackend::new(CudaOptions {
@@ -166,10 +166,7 @@ fn edges() -> Vec<Case> {
             );
         }
     }
-    for kind in [
-        bitfit::backend::PoolKind::Cls,
-        bitfit::backend::PoolKind::Mean,
-    ] {
+    for kind in [PoolKind::Cls, PoolKind::Mean] {
         for hidden in [8, 264] {
             add(&[1, 40, 7], 0.0, Kind::Pool { hidden, kind });
             add(&[1, 40, 7], 0.0, Kind::PoolBackward { hidden, kind });
@@ -267,6 +264,148 @@ fn large_tiles_agree_with_the_oracle_in_every_product() {
         },
     );
 }
+
+/// Each operation once or twice, at the shapes with the most edges: what is run under many schedules.
+fn oddest() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for lens in [&[1][..], &[64, 1, 65]] {
+        let mut add = |p: f32, kind: Kind| {
+            cases.push(Case {
+                lens: lens.to_vec(),
+                weights: WeightType::F16,
+                p,
+                kind,
+            });
+        };
+        let (inputs, outputs, rows) = (136, 72, Rows::Tokens);
+        for mode in [Mode::Overwrite, Mode::Accumulate, Mode::Multiply] {
+            let dbias = true;
+            add(
+                0.0,
+                Kind::LinearBackward {
+                    inputs,
+                    outputs,
+                    rows,
+                    mode,
+                    dbias,
+                },
+            );
+        }
+        for act in [None, Some((Activation::GeluErf, true))] {
+            let parts = 3;
+            add(
+                0.0,
+                Kind::Linear {
+                    inputs,
+                    outputs,
+                    rows,
+                    parts,
+                    act,
+                },
+            );
+        }
+        for dim in [8, 40, 128] {
+            let (heads, lse, dbias) = (2, true, true);
+            add(0.1, Kind::Attention { heads, dim, lse });
+            add(0.1, Kind::AttentionBackward { heads, dim, dbias });
+        }
+        let (hidden, vocab, types) = (312, 17, 2);
+        let (saved, sums, branch) = (true, true, true);
+        add(
+            0.1,
+            Kind::Embed {
+                hidden,
+                vocab,
+                types,
+            },
+        );
+        add(0.1, Kind::ResidualNorm { hidden, saved });
+        add(
+            0.1,
+            Kind::ResidualNormBackward {
+                hidden,
+                sums,
+                branch,
+            },
+        );
+        add(0.1, Kind::BiasGrad { width: hidden });
+        for kind in [PoolKind::Cls, PoolKind::Mean] {
+            add(0.0, Kind::Pool { hidden, kind });
+            add(0.0, Kind::PoolBackward { hidden, kind });
+        }
+        let (inputs, outputs, tanh, bias, dx) = (33, 5, true, true, true);
+        for trained in [false, true] {
+            add(
+                0.1,
+                Kind::Dense {
+                    inputs,
+                    outputs,
+                    tanh,
+                    trained,
+                },
+            );
+            add(
+                0.1,
+                Kind::DenseBackward {
+                    inputs,
+                    outputs,
+                    tanh,
+                    trained,
+                    bias,
+                    dx,
+                },
+            );
+        }
+        for (kind, outputs) in [(LossKind::CrossEntropy, 3), (LossKind::MeanSquared, 1)] {
+            let gradient = true;
+            add(
+                0.0,
+                Kind::Loss {
+                    kind,
+                    outputs,
+                    gradient,
+                },
+            );
+        }
+    }
+    cases
+}
+
+/// The emulator's seed decides which warp goes next; its checks of races and barriers look at each order.
+#[test]
+fn twenty_orders_of_the_warps_agree_with_the_oracle() {
+    let name = "cuda::twenty_orders_of_the_warps_agree_with_the_oracle";
+    for seed in 1..=20 {
+        let half = if seed % 2 == 0 {
+            HalfType::F16
+        } else {
+            HalfType::Bf16
+        };
+        let environment = [
+            ("CUDA_EMULATOR_SEED", seed.to_string()),
+            (HALF, half.to_string()),
+        ];
+        let environment = environment.each_ref().map(|(k, v)| (*k, v.as_str()));
+        let ran = emulated(name, &environment, || {
+            let half = match std::env::var(HALF).as_deref() {
+                Ok("f16") => HalfType::F16,
+                _ => HalfType::Bf16,
+            };
+            for tile in [GemmTile::Small, GemmTile::Large] {
+                agree(half, Some(tile), &oddest());
+            }
+            let opened = backend(half, None);
+            optimizer::zeroing(|| opened.another(None));
+        });
+        if ran.is_none() {
+            // In the child, which has one order; or there are no kernels.
+            return;
+        }
+    }
+}
+
+/// Tells a child of the test above which half type it has.
+const HALF: &str = "BITFIT_TEST_HALF";
 
 #[test]
 fn the_optimizer_follows_the_definition() {
