@@ -63,6 +63,10 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
+/// Why a GPU refuses `--weights int8` and `nf4`.
+pub const NOT_ON_GPU: &str = "--weights int8 and nf4 are for the CPU: the GPU's kernels read matrices in 16 bits; leave \
+                              --weights out, or use --device cpu";
+
 /// One of the backends.
 pub enum AnyBackend {
     Cpu(Box<CpuBackend>),
@@ -79,9 +83,11 @@ impl AnyBackend {
             let backend = CudaBackend::new(CudaOptions::new(index, half))?;
             Ok(Self::Cuda(Box::new(backend)))
         };
+        let on_gpu = weights.is_on_gpu();
         match choice {
+            DeviceChoice::Cuda(_) if !on_gpu => Err(UsageError::new(NOT_ON_GPU).into()),
             DeviceChoice::Cuda(index) => cuda(index),
-            DeviceChoice::Auto if Self::gpu_is_there() => cuda(0),
+            DeviceChoice::Auto if on_gpu && Self::gpu_is_there() => cuda(0),
             DeviceChoice::Auto | DeviceChoice::Cpu => {
                 Ok(Self::Cpu(Box::new(CpuBackend::new(weights))))
             }

@@ -1,7 +1,7 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
 use super::{max_len, show, trained::weight_type};
-use crate::backend::any::{AnyBackend, DeviceChoice};
+use crate::backend::any::{AnyBackend, DeviceChoice, NOT_ON_GPU};
 use crate::backend::{DeviceKind, Footprint, Limits, PoolKind};
 use crate::biases::BiasSelection;
 use crate::cli::PlanArgs;
@@ -44,7 +44,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         seed: 0,
     };
     let plan = Plan {
-        device: device(args),
+        device: device(args)?,
         limits,
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec, false)?,
@@ -96,20 +96,22 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
     }
 }
 
-fn device(args: &PlanArgs) -> DeviceKind {
+fn device(args: &PlanArgs) -> Result<DeviceKind, UsageError> {
+    let on_gpu = weight_type(args.weights).is_on_gpu();
     let cuda = match args.device {
+        DeviceChoice::Cuda(_) if !on_gpu => return Err(UsageError::new(NOT_ON_GPU)),
         DeviceChoice::Cuda(_) => true,
         DeviceChoice::Cpu => false,
-        DeviceChoice::Auto => AnyBackend::gpu_is_there(),
+        DeviceChoice::Auto => on_gpu && AnyBackend::gpu_is_there(),
     };
     if cuda {
-        return DeviceKind::Cuda;
+        return Ok(DeviceKind::Cuda);
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    DeviceKind::Cpu {
+    Ok(DeviceKind::Cpu {
         weights: weight_type(args.weights),
         threads: args.threads.unwrap_or_else(cores),
-    }
+    })
 }
 
 /// What is planned.

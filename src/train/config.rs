@@ -101,6 +101,10 @@ pub enum WeightType {
     F16,
     /// 32 bits: the checkpoint's values to the last bit
     F32,
+    /// 8 bits, a scale a row (on the CPU)
+    Int8,
+    /// 4 bits, NF4 as in QLoRA; embeddings in 8 (on the CPU)
+    Nf4,
 }
 
 /// The 16-bit type of matrices and activations on a GPU; sums are f32 either way.
