@@ -11,6 +11,7 @@
 #include "common.cuh"
 #include "math.cuh"
 #include "mma.cuh"
+#include "slope.cuh"
 #include "varlen.cuh"
 
 // Mirrored by `GemmArgs` in src/backend/cuda/args.rs.
@@ -31,7 +32,8 @@ struct GemmArgs {
     uint32_t bias_part;
     uint32_t rows;
     uint32_t activation;
-    uint32_t padding;
+    // How `derivative` is stored: a `SlopeStored`.
+    uint32_t stored;
 };
 static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
@@ -214,7 +216,7 @@ struct Gemm {
             Eight slope;
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] = activate(args.activation, e.v[i], slope.v[i]);
-            if (args.derivative != nullptr) store8(args.derivative + at, slope);
+            if (args.derivative != nullptr) keep_slopes(args.derivative, args.stored, at, slope);
             // Backward makes the derivative again and has no use for the value.
             if (args.out == nullptr) return;
         }
@@ -224,7 +226,7 @@ struct Gemm {
             for (int i = 0; i < 8; ++i) e.v[i] += old.v[i];
         }
         if constexpr (E == Epilogue::kDerivative) {
-            const Eight slope = load8(args.derivative + at);
+            const Eight slope = kept_slopes(args.derivative, args.stored, at);
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] *= slope.v[i];
         }

@@ -49,7 +49,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec, false)?,
     };
-    let saving = plan.saving(args.saving)?;
+    let saving = plan.saving(args.saving);
     let (device, weights) = match plan.device {
         DeviceKind::Cpu { .. } => ("CPU, f32 activations", args.weights.to_string()),
         DeviceKind::Cuda => ("GPU, 16-bit activations", "16 bits".to_owned()),
@@ -132,22 +132,16 @@ impl Plan {
     }
 
     /// The way of saving that the tables show.
-    fn saving(&self, choice: SavingChoice) -> Result<Saving> {
+    fn saving(&self, choice: SavingChoice) -> Saving {
         match (choice, self.memory) {
-            (SavingChoice::Only(saving), _) if !self.device.stores(saving.derivative) => {
-                Err(UsageError::new(format!(
-                    "--saving {saving}: the GPU's kernels keep derivatives in 16 bits only"
-                ))
-                .into())
-            }
-            (SavingChoice::Only(saving), _) => Ok(saving),
-            (SavingChoice::Auto, None) => Ok(Saving::KEEP),
+            (SavingChoice::Only(saving), _) => saving,
+            (SavingChoice::Auto, None) => Saving::KEEP,
             (SavingChoice::Auto, Some(memory)) => {
                 let budget = self.budget(&self.bitfit);
                 let fit = budget.choose(self.limits, memory, &Saving::EXACT);
-                Ok(match fit {
+                match fit {
                     Ok(fit) | Err(TooSmall(fit)) => fit.saving,
-                })
+                }
             }
         }
     }
@@ -274,7 +268,7 @@ impl Plan {
         ];
         let lossy = lossy.iter().filter_map(|text| text.parse::<Saving>().ok());
         let savings = Saving::EXACT.into_iter().chain(lossy);
-        for saving in savings.filter(|saving| self.device.stores(saving.derivative)) {
+        for saving in savings {
             let budget = self.budget(&self.bitfit);
             let program = budget.program(self.limits, Some(saving));
             let parts = Parts::new(&program, budget.footprint(&program));

@@ -10,7 +10,7 @@ use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
 use super::sizes::Sizes;
-use super::{LossScale, row_kind, to_u32};
+use super::{ACTIVATION_BYTES, LossScale, row_kind, to_u32};
 use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
@@ -111,11 +111,8 @@ impl Allocated {
         rows: usize,
         columns: usize,
     ) -> Result<Address> {
-        ensure!(
-            super::stores(derivative.stored),
-            "the CUDA backend stores the derivatives of activation functions in full only"
-        );
-        self.activation(derivative.region, rows, columns)
+        let bytes = derivative.stored.bytes(rows, columns, ACTIVATION_BYTES);
+        self.elements(derivative.region, bytes, 1)
     }
 
     pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {

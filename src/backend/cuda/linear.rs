@@ -4,7 +4,9 @@ use super::args::*;
 use super::launch::{GemmKind, ROW_TILE};
 use super::memory::Address;
 use super::{CudaBackend, check_width, norm, row_kind, to_u32};
-use crate::backend::{Activation, ActivationOutput, Dropout, LinearBackward, LinearForward};
+use crate::backend::{
+    Activation, ActivationOutput, DerivativeType, Dropout, LinearBackward, LinearForward,
+};
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -48,7 +50,10 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
         bias_part: to_u32(part)?,
         rows: row_kind(op.rows),
         activation: op.activation.map_or(0, |a| activation_kind(a.kind)),
-        padding: 0,
+        stored: match op.activation.map(|a| a.output) {
+            Some(ActivationOutput::Both(derivative)) => stored_kind(derivative.stored),
+            _ => stored_kind(DerivativeType::Full),
+        },
     };
     cuda.kernels
         .gemm(kind, cuda.tile(rows, n), rows, args)
@@ -73,6 +78,11 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
         (false, Some(_)) => GemmKind::BackSlope,
         (false, None) => GemmKind::Back,
     };
+    ensure!(
+        op.derivative
+            .is_none_or(|d| d.region != op.dx || d.stored == DerivativeType::Full),
+        "only a derivative that is stored in full can give its place to the gradient"
+    );
     // Only the product with the activation's slope has fused column sums: no other layer needs them.
     let fused = match (op.dbias, kind) {
         (Some(_), GemmKind::BackSlope) => Some(memory.partial(0, rows.div_ceil(tile.side()) * n)?),
@@ -88,6 +98,7 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
         n: to_u32(n)?,
         k: to_u32(k)?,
         rows: row_kind(op.rows),
+        stored: op.derivative.map_or(0, |d| stored_kind(d.stored)),
         ..Zeroable::zeroed()
     };
     cuda.kernels
@@ -111,6 +122,14 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
             false,
         )
         .context("bias gradient of a linear layer")
+}
+
+fn stored_kind(stored: DerivativeType) -> u32 {
+    match stored {
+        DerivativeType::Full => 0,
+        DerivativeType::Bits8 => 1,
+        DerivativeType::Bits4 => 2,
+    }
 }
 
 fn activation_kind(kind: Activation) -> u32 {
