@@ -112,7 +112,7 @@ impl Programs {
             workspace,
         } = backend.allocated();
         format!(
-            "memory: {:.1} MiB: frozen weights {:.1}, biases with optimizer {:.1}, activations {:.1}, workspace {:.1}; \
+            "memory: {:.2} MiB: frozen weights {:.2}, biases with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
              saving {}, up to {} tokens at a time",
             mib(backend.allocated().total()),
             mib(weights),
