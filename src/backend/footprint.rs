@@ -68,14 +68,6 @@ impl DeviceKind {
         }
     }
 
-    /// [`Backend::stores`](super::Backend::stores)
-    pub fn stores(self, derivative: DerivativeType) -> bool {
-        match self {
-            Self::Cpu { .. } => true,
-            Self::Cuda => cuda::stores(derivative),
-        }
-    }
-
     /// What [`Backend::allocated`](super::Backend::allocated) says after these matrices and an
     /// [`allocate`](super::Backend::allocate).
     pub fn footprint(self, matrices: &[MatrixShape], memory: &Memory) -> Footprint {

@@ -173,10 +173,6 @@ impl Backend for CpuBackend {
         ACTIVATION_BYTES
     }
 
-    fn stores(&self, _: DerivativeType) -> bool {
-        true
-    }
-
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
         self.weights.add(self.weight_type, name, shape, data)
     }
