@@ -3,7 +3,7 @@
 //! Each backend computes the sizes of its buffers in one place, from which it also allocates them; a test holds
 //! the two to each other, to the byte.
 
-use super::{DerivativeType, MatrixShape, Memory, WeightType, cpu, cuda};
+use super::{MatrixShape, Memory, WeightType, cpu, cuda};
 use std::ops::Add;
 
 /// Bytes on the device, by what they are for.

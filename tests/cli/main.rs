@@ -5,6 +5,7 @@ mod bad_data;
 mod bad_model;
 mod common;
 mod full_disk;
+mod memory;
 mod merge;
 mod on_cuda;
 mod predict;

@@ -16,8 +16,10 @@ mod dropout;
 mod embed;
 mod gemm;
 mod head;
+mod int8;
 mod linear;
 mod math;
+mod nf4;
 mod norm;
 mod optim;
 mod params;
@@ -31,10 +33,10 @@ mod weights;
 mod widen;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DerivativeType, Dropout, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward,
-    Loss, LossKind, MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
+    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
+    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossKind,
+    MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region, ResidualNormBackward,
+    ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -48,6 +50,7 @@ use scratch::Scratch;
 use sizes::Sizes;
 pub use sizes::footprint;
 use weights::Weights;
+pub use weights::rounded;
 
 /// Activations are f32.
 pub const ACTIVATION_BYTES: usize = 4;
@@ -112,6 +115,10 @@ impl CpuBackend {
             loss: 0.0,
             grad_norm: 0.0,
         }
+    }
+
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type
     }
 
     fn rows(&self, rows: Rows) -> usize {

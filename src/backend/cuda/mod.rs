@@ -32,8 +32,8 @@ mod weights;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DerivativeType, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss,
-    LossScaling, MatrixShape, Memory, NormRestore, ParamRange, PendingReport, Pool, Region,
+    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossScaling,
+    MatrixShape, Memory, NormRestore, ParamRange, PendingReport, Pool, Region,
     ResidualNormBackward, ResidualNormForward, Rows, Section, Slot, StepReport, WeightId,
 };
 use crate::batch::Batch;
