@@ -137,12 +137,12 @@ fn too_little_memory_is_refused_with_a_size_that_fits() {
         return;
     }
     let folder = Folder::new();
-    let data = folder.write("toy.tsv", toy_tsv(128, 2));
+    let data = folder.write("licence.tsv", licence(60));
     let run = |name: &str, more: &str| {
         let output = folder.path(name);
-        let options = format!("--device cuda --steps 1 --batch-size 64 {more}");
+        let options = format!("--device cuda --steps 1 --batch-size 60 --max-length 40 {more}");
         let mut command = bitfit(train_args(&fixture("bert"), &data, &output, &options));
-        command.env("CUDA_EMULATOR_MEMORY", "1500000");
+        command.env("CUDA_EMULATOR_MEMORY", "3000000");
         Finished::of(on_emulator(&mut command))
     };
     let refused = run("refused", "");
