@@ -9,9 +9,9 @@
 #pragma once
 
 #include "common.cuh"
+#include "derivative.cuh"
 #include "math.cuh"
 #include "mma.cuh"
-#include "slope.cuh"
 #include "varlen.cuh"
 
 // Mirrored by `GemmArgs` in src/backend/cuda/args.rs.
@@ -24,7 +24,7 @@ struct GemmArgs {
     const float* bias[3];
     // Forward: act', written if not null; then `out` may be null. Backward: what the product is multiplied with,
     // element by element, and may be `out` itself.
-    Half* derivative;
+    void* derivative;
     // Column sums of this block's rows, [row tiles, n]; null where nobody asks.
     float* partial;
     uint32_t n;
@@ -32,8 +32,8 @@ struct GemmArgs {
     uint32_t bias_part;
     uint32_t rows;
     uint32_t activation;
-    // How `derivative` is stored: a `SlopeStored`.
-    uint32_t stored;
+    // DerivativeKind of `derivative`.
+    uint32_t derivative_kind;
 };
 static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
@@ -216,7 +216,7 @@ struct Gemm {
             Eight slope;
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] = activate(args.activation, e.v[i], slope.v[i]);
-            if (args.derivative != nullptr) keep_slopes(args.derivative, args.stored, at, slope);
+            if (args.derivative != nullptr) store_derivative(args.derivative, args.derivative_kind, at, slope);
             // Backward makes the derivative again and has no use for the value.
             if (args.out == nullptr) return;
         }
@@ -226,7 +226,7 @@ struct Gemm {
             for (int i = 0; i < 8; ++i) e.v[i] += old.v[i];
         }
         if constexpr (E == Epilogue::kDerivative) {
-            const Eight slope = kept_slopes(args.derivative, args.stored, at);
+            const Eight slope = load_derivative(args.derivative, args.derivative_kind, at);
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] *= slope.v[i];
         }

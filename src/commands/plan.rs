@@ -49,7 +49,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec, false)?,
     };
-    let saving = plan.saving(args.saving);
+    let saving = plan.saving(args.saving)?;
     let (device, weights) = match plan.device {
         DeviceKind::Cpu { .. } => ("CPU, f32 activations", args.weights.to_string()),
         DeviceKind::Cuda => ("GPU, 16-bit activations", "16 bits".to_owned()),
@@ -132,16 +132,16 @@ impl Plan {
     }
 
     /// The way of saving that the tables show.
-    fn saving(&self, choice: SavingChoice) -> Saving {
+    fn saving(&self, choice: SavingChoice) -> Result<Saving> {
         match (choice, self.memory) {
-            (SavingChoice::Only(saving), _) => saving,
-            (SavingChoice::Auto, None) => Saving::KEEP,
+            (SavingChoice::Only(saving), _) => Ok(saving),
+            (SavingChoice::Auto, None) => Ok(Saving::KEEP),
             (SavingChoice::Auto, Some(memory)) => {
                 let budget = self.budget(&self.bitfit);
                 let fit = budget.choose(self.limits, memory, &Saving::EXACT);
-                match fit {
+                Ok(match fit {
                     Ok(fit) | Err(TooSmall(fit)) => fit.saving,
-                }
+                })
             }
         }
     }

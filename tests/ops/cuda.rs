@@ -109,13 +109,8 @@ fn edges() -> Vec<Case> {
         }
     }
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
-        for keep in [
-            Keep::Nothing,
-            Keep::Alone,
-            FULL,
-            Keep::Beside(DerivativeType::Bits8),
-            Keep::Beside(DerivativeType::Bits4),
-        ] {
+        let codes = [DerivativeType::Bits8, DerivativeType::Bits4].map(Keep::Beside);
+        for keep in [Keep::Nothing, Keep::Alone, FULL].into_iter().chain(codes) {
             add(
                 &[3, 30],
                 0.0,

@@ -10,7 +10,7 @@ use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
 use super::sizes::Sizes;
-use super::{ACTIVATION_BYTES, LossScale, row_kind, to_u32};
+use super::{LossScale, row_kind, to_u32};
 use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
@@ -105,14 +105,17 @@ impl Allocated {
         self.elements(region, rows * columns, 2)
     }
 
+    /// The first rows of a tensor of derivatives, in the form that it says.
     pub fn derivative(
         &self,
         derivative: Derivative,
         rows: usize,
         columns: usize,
     ) -> Result<Address> {
-        let bytes = derivative.stored.bytes(rows, columns, ACTIVATION_BYTES);
-        self.elements(derivative.region, bytes, 1)
+        let bytes = derivative
+            .stored
+            .row_bytes(columns, super::ACTIVATION_BYTES);
+        self.elements(derivative.region, rows * bytes, 1)
     }
 
     pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {

@@ -28,9 +28,13 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
         *to = memory.params.value(range, part)?;
     }
     let out = memory.activation(op.out, rows, n)?;
+    let mut stored = DerivativeType::Full;
     let (out, derivative) = match op.activation.map(|a| a.output) {
         None | Some(ActivationOutput::Value) => (out, Address::NULL),
-        Some(ActivationOutput::Both(derivative)) => (out, memory.derivative(derivative, rows, n)?),
+        Some(ActivationOutput::Both(derivative)) => {
+            stored = derivative.stored;
+            (out, memory.derivative(derivative, rows, n)?)
+        }
         Some(ActivationOutput::Derivative) => (Address::NULL, out),
     };
     let kind = match op.activation {
@@ -50,10 +54,7 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
         bias_part: to_u32(part)?,
         rows: row_kind(op.rows),
         activation: op.activation.map_or(0, |a| activation_kind(a.kind)),
-        stored: match op.activation.map(|a| a.output) {
-            Some(ActivationOutput::Both(derivative)) => stored_kind(derivative.stored),
-            _ => stored_kind(DerivativeType::Full),
-        },
+        derivative_kind: derivative_kind(stored),
     };
     cuda.kernels
         .gemm(kind, cuda.tile(rows, n), rows, args)
@@ -78,11 +79,6 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
         (false, Some(_)) => GemmKind::BackSlope,
         (false, None) => GemmKind::Back,
     };
-    ensure!(
-        op.derivative
-            .is_none_or(|d| d.region != op.dx || d.stored == DerivativeType::Full),
-        "only a derivative that is stored in full can give its place to the gradient"
-    );
     // Only the product with the activation's slope has fused column sums: no other layer needs them.
     let fused = match (op.dbias, kind) {
         (Some(_), GemmKind::BackSlope) => Some(memory.partial(0, rows.div_ceil(tile.side()) * n)?),
@@ -94,11 +90,11 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
         w: weight.address()?,
         out: dx,
         derivative,
+        derivative_kind: op.derivative.map_or(0, |d| derivative_kind(d.stored)),
         partial: fused.unwrap_or(Address::NULL),
         n: to_u32(n)?,
         k: to_u32(k)?,
         rows: row_kind(op.rows),
-        stored: op.derivative.map_or(0, |d| stored_kind(d.stored)),
         ..Zeroable::zeroed()
     };
     cuda.kernels
@@ -124,18 +120,18 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
         .context("bias gradient of a linear layer")
 }
 
-fn stored_kind(stored: DerivativeType) -> u32 {
-    match stored {
-        DerivativeType::Full => 0,
-        DerivativeType::Bits8 => 1,
-        DerivativeType::Bits4 => 2,
-    }
-}
-
 fn activation_kind(kind: Activation) -> u32 {
     match kind {
         Activation::GeluErf => 0,
         Activation::GeluTanh => 1,
         Activation::Relu => 2,
+    }
+}
+
+fn derivative_kind(stored: DerivativeType) -> u32 {
+    match stored {
+        DerivativeType::Full => 0,
+        DerivativeType::Bits8 => 1,
+        DerivativeType::Bits4 => 2,
     }
 }
