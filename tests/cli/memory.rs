@@ -129,9 +129,9 @@ fn a_limit_cuts_batches_and_chooses_what_is_kept_and_training_stays_the_same() {
         &fixture("bert"),
         &data,
         &nothing,
-        &format!("{options} --memory 1MB"),
+        &format!("{options} --memory 100KB"),
     );
-    Finished::of(&mut bitfit(args)).fails(1, &["1,000,000", "the smallest that runs is"]);
+    Finished::of(&mut bitfit(args)).fails(1, &["100,000", "the smallest that runs is"]);
     assert!(!nothing.exists());
 }
 
