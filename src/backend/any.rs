@@ -3,6 +3,7 @@
 use super::cpu::CpuBackend;
 use super::cuda::device::Device;
 use super::cuda::{CudaBackend, CudaOptions, HalfType};
+use super::weight_gradients::*;
 use super::*;
 use crate::error::UsageError;
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,16 @@ impl Backend for AnyBackend {
         fn zero_gradients(&mut self) -> Result<()>;
         fn adamw(&mut self, op: AdamW) -> Result<()>;
         fn step_report(&mut self) -> Result<StepReport>;
+    }
+}
+
+impl WeightGradients for AnyBackend {
+    forward! {
+        fn trained_matrix(&mut self, name: &str, rows: usize, cols: usize, range: ParamRange) -> Result<WeightId>;
+        fn weight_grad(&mut self, op: WeightGrad) -> Result<()>;
+        fn gain_grad(&mut self, op: GainGrad) -> Result<()>;
+        fn norm_output(&mut self, op: NormOutput) -> Result<()>;
+        fn embed_backward(&mut self, op: EmbedBackward) -> Result<()>;
     }
 }
 

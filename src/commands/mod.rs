@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod inspect;
 mod merge;
+mod model_folder;
 mod predict;
 mod train;
 mod trained;

@@ -1,10 +1,11 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
 
-use crate::backend::{AdamW, Backend, DropoutKey, Slot, StepReport};
+use crate::backend::weight_gradients::WeightGradients;
+use crate::backend::{AdamW, DropoutKey, ParamRange, Slot, StepReport};
 use crate::data::{Batches, Dataset};
 use crate::files::JsonLines;
 use crate::model::{Model, Program};
-use crate::train::checkpoint::{Best, Checkpoint};
+use crate::train::checkpoint::{Best, Checkpoint, Vectors};
 use crate::train::config::TrainConfig;
 use crate::train::evaluate::{logits, score};
 use crate::train::fingerprint::Fingerprint;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Everything a run works with; made by the `train` command.
-pub struct Run<'a, B: Backend> {
+pub struct Run<'a, B: WeightGradients> {
     pub backend: &'a mut B,
     pub model: &'a Model,
     pub config: &'a TrainConfig,
@@ -29,8 +30,8 @@ pub struct Run<'a, B: Backend> {
     pub dev: Option<Dev<'a>>,
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
-    /// Writes `bias.safetensors` from the trained values.
-    pub write_delta: &'a dyn Fn(&[f32]) -> Result<()>,
+    /// Writes what the run is for, a delta or a model, from the values of now.
+    pub keep: &'a dyn Fn(&B) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
     /// Show no progress.
@@ -83,15 +84,14 @@ struct StepRecord {
     tokens_per_s: f64,
 }
 
-impl<B: Backend> Run<'_, B> {
-    /// Trains from `from` (a new run's is [`Run::start`]) to the end, to `stop`, or to the first loss that is
+impl<B: WeightGradients> Run<'_, B> {
+    /// Trains from `from` (a new run's is the default; for another see [`Run::restore`]) to the end, to `stop`, or to the first loss that is
     /// not finite.
     ///
     /// # Errors
     /// A loss or gradient that is not finite; a file that cannot be written. The last good checkpoint stays.
     pub fn train(&mut self, steps: &mut Steps<'_>, from: Checkpoint) -> Result<Outcome> {
         let mut state = from;
-        self.restore(&state)?;
         let mut log = JsonLines::resume(&self.output.metrics(), state.metrics_len)?;
         let total = steps.total;
         let schedule = Schedule::new(
@@ -170,21 +170,10 @@ impl<B: Backend> Run<'_, B> {
             outcome.last = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
-            (self.write_delta)(&self.trainables(Slot::Value)?)?;
+            (self.keep)(self.backend)?;
         }
         progress.finish();
         Ok(outcome)
-    }
-
-    /// The state of a run that has not begun.
-    pub fn start(&self) -> Checkpoint {
-        let trainable = self.model.params.trainable();
-        Checkpoint {
-            trainables: self.model.params.initial()[..trainable].to_vec(),
-            first_moment: vec![0.0; trainable],
-            second_moment: vec![0.0; trainable],
-            ..Checkpoint::default()
-        }
     }
 
     /// One optimizer step; returns its report and tokens.
@@ -204,7 +193,10 @@ impl<B: Backend> Run<'_, B> {
             let weight = 1.0 / sequences as f32;
             self.model
                 .loss(self.backend, self.program, self.config.task.loss(), weight)?;
-            self.model.backward(self.backend, self.program)?;
+            match self.model.trains_weights() {
+                true => self.model.backward_full(self.backend, self.program)?,
+                false => self.model.backward(self.backend, self.program)?,
+            }
         }
         self.backend.adamw(AdamW {
             lr: lr as f32,
@@ -246,12 +238,10 @@ impl<B: Backend> Run<'_, B> {
             figures.join("  ")
         ));
         if improved {
-            let trainables = self.trainables(Slot::Value)?;
-            (self.write_delta)(&trainables)?;
+            (self.keep)(self.backend)?;
             state.best = Some(Best {
                 value,
                 step: state.step,
-                trainables,
             });
             state.evaluations_without_gain = 0;
         } else {
@@ -284,27 +274,30 @@ impl<B: Backend> Run<'_, B> {
     }
 
     fn save(&self, state: &mut Checkpoint, log: &mut JsonLines) -> Result<()> {
-        state.trainables = self.trainables(Slot::Value)?;
-        state.first_moment = self.trainables(Slot::Moment1)?;
-        state.second_moment = self.trainables(Slot::Moment2)?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
-        state.save(&self.output.checkpoint(), self.fingerprint)
+        let trainables = self.model.params.trainable();
+        let path = self.output.checkpoint();
+        state.save(&path, self.fingerprint, trainables, |slot, range| {
+            let range = ParamRange {
+                offset: range.start,
+                len: range.len(),
+            };
+            self.backend.read_params(slot, range)
+        })
     }
 
-    fn restore(&mut self, state: &Checkpoint) -> Result<()> {
+    /// Puts the vectors of a checkpoint back.
+    pub fn restore(&mut self, vectors: &Vectors) -> Result<()> {
         let range = self.model.params.trained_range();
-        self.backend
-            .write_params(Slot::Value, range, &state.trainables)?;
-        self.backend
-            .write_params(Slot::Moment1, range, &state.first_moment)?;
-        self.backend
-            .write_params(Slot::Moment2, range, &state.second_moment)
-    }
-
-    fn trainables(&self, slot: Slot) -> Result<Vec<f32>> {
-        self.backend
-            .read_params(slot, self.model.params.trained_range())
+        for (slot, values) in [
+            (Slot::Value, &vectors.trainables),
+            (Slot::Moment1, &vectors.first_moment),
+            (Slot::Moment2, &vectors.second_moment),
+        ] {
+            self.backend.write_params(slot, range, values)?;
+        }
+        Ok(())
     }
 
     fn diverged(&self, step: &Step, report: &StepReport) -> String {

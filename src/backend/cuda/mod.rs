@@ -15,6 +15,7 @@ pub mod images;
 pub mod launch;
 mod memory;
 mod params;
+mod weight_gradients;
 mod weights;
 
 use super::{
