@@ -1,7 +1,9 @@
 //! What a case is, and how each kind runs on a backend and on the oracle.
 
+use crate::full_cases;
 use crate::oracle::{self, Attention};
 use crate::rig::{Rig, wide};
+use bitfit::backend::weight_gradients::WeightGradients;
 use bitfit::backend::{
     Activation, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
     Dropout, EmbedForward, HeadWeight, LinearActivation, LinearBackward, LinearForward, Loss,
@@ -91,6 +93,22 @@ pub enum Kind {
         outputs: usize,
         gradient: bool,
     },
+    /// Of full fine-tuning, as the rest.
+    WeightGrad {
+        inputs: usize,
+        outputs: usize,
+    },
+    GainGrad {
+        width: usize,
+    },
+    NormOutput {
+        hidden: usize,
+    },
+    EmbedBackward {
+        hidden: usize,
+        vocab: usize,
+        types: usize,
+    },
 }
 
 /// What a backward product does with its output.
@@ -110,10 +128,10 @@ pub struct Outcome {
     pub f32: bool,
 }
 
-struct Outcomes(Vec<Outcome>);
+pub struct Outcomes(Vec<Outcome>);
 
 impl Outcomes {
-    fn activation<B: Backend>(
+    pub fn activation<B: Backend>(
         &mut self,
         name: &'static str,
         rig: &Rig<B>,
@@ -138,7 +156,7 @@ impl Outcomes {
     }
 
     /// A parameter gradient: what was there plus `sums`.
-    fn gradient<B: Backend>(
+    pub fn gradient<B: Backend>(
         &mut self,
         name: &'static str,
         rig: &Rig<B>,
@@ -155,10 +173,10 @@ impl Outcomes {
     }
 }
 
-const EPS: f32 = 1e-12;
+pub const EPS: f32 = 1e-12;
 
 /// Runs a case on a backend that stores matrices as the case says.
-pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
+pub fn run<B: WeightGradients>(case: &Case, backend: B) -> Vec<Outcome> {
     let stored: fn(f32) -> f32 = match case.weights {
         WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
         WeightType::F32 => |v| v,
@@ -168,7 +186,11 @@ pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
 
 /// Runs a case on a backend that rounds matrices with `stored`; memory outside the case's outputs is checked
 /// on the way.
-pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -> Vec<Outcome> {
+pub fn run_stored<B: WeightGradients>(
+    case: &Case,
+    backend: B,
+    stored: fn(f32) -> f32,
+) -> Vec<Outcome> {
     let name = format!("{case:?}");
     let mut rig = Rig::new(backend, stored, &name, &case.lens);
     let mut out = Outcomes(Vec::new());
@@ -659,6 +681,10 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 out.f32("dlogits", rig.read(d), want);
             }
         }
+        Kind::WeightGrad { .. }
+        | Kind::GainGrad { .. }
+        | Kind::NormOutput { .. }
+        | Kind::EmbedBackward { .. } => full_cases::run(case, &name, &mut rig, &mut out),
     }
     out.0
 }

@@ -1,5 +1,6 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
+use bitfit::backend::weight_gradients::WeightGradients;
 use bitfit::backend::{Backend, DropoutKey, Limits, Memory, ParamRange, Region, Slot, WeightId};
 use bitfit::batch::{Batch, Labels};
 use bitfit::rng::{Purpose, Stream};
@@ -61,6 +62,15 @@ pub struct Rig<B> {
     tensors: Vec<(Tensor, Vec<f32>)>,
 }
 
+impl<B: WeightGradients> Rig<B> {
+    /// Makes a trained matrix out of the next parameters.
+    pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
+        let range = self.param(rows * cols);
+        let id = self.backend.trained_matrix("w", rows, cols, range);
+        (id.unwrap(), range)
+    }
+}
+
 impl<B: Backend> Rig<B> {
     pub fn new(backend: B, stored: fn(f32) -> f32, name: &str, lens: &[usize]) -> Self {
         let mut numbers = Numbers::new(name);
@@ -99,6 +109,14 @@ impl<B: Backend> Rig<B> {
         let id = self.backend.upload("w", rows, cols, &values).unwrap();
         values.iter_mut().for_each(|v| *v = (self.stored)(*v));
         (id, wide(&values))
+    }
+
+    /// What the backend's copy of a matrix holds of these values.
+    pub fn stored(&self, values: &[f64]) -> Vec<f64> {
+        values
+            .iter()
+            .map(|&v| f64::from((self.stored)(v as f32)))
+            .collect()
     }
 
     /// A tensor for `rows` rows in use; the region has room for more rows, which must stay as they are.
