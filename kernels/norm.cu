@@ -136,6 +136,30 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     if (args.partial_bias != nullptr) ColumnSums<C, kWarps>::add(sum_bias, shared, args.partial_bias + at, width);
 }
 
+// Mirrored by `NormRestoreArgs` in src/backend/cuda/args.rs.
+struct NormRestoreArgs {
+    const BatchHeader* batch;
+    const Half* x_hat;
+    const float* gamma;
+    const float* beta;
+    Half* out;
+    uint32_t width;
+    uint32_t padding;
+};
+static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+
+// out = γ·x̂ + β, eight elements a thread.
+extern "C" __global__ void __launch_bounds__(256) norm_restore(const __grid_constant__ NormRestoreArgs args) {
+    const size_t at = (size_t(blockIdx.x) * 256 + threadIdx.x) * 8;
+    if (at >= size_t(args.batch->tokens) * args.width) return;
+    const uint32_t column = uint32_t(at % args.width);
+    Eight e = load8(args.x_hat + at);
+    const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) e.v[i] = fmaf(e.v[i], gamma.v[i], beta.v[i]);
+    store8(args.out + at, e);
+}
+
 #define NORM_KERNELS(parts)                                                                                  \
     extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
         norm_forward_##parts(const __grid_constant__ NormForwardArgs args) {                                 \

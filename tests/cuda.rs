@@ -13,6 +13,7 @@ use bitfit::batch::{Batch, Labels};
 use bitfit::biases::BiasSelection;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
+use bitfit::model::saving::Saving;
 use bitfit::model::{Model, Program};
 use bitfit::rng::{Purpose, Stream};
 use emulated::emulated;
@@ -99,7 +100,7 @@ impl<B: Backend> Run<B> {
             seed: 3,
         };
         let model = load(&folder, &config, &task, &mut backend).unwrap();
-        let program = model.program(LIMITS, backend.activation_bytes(), true);
+        let program = model.program(LIMITS, backend.activation_bytes(), Some(Saving::KEEP));
         model.allocate(&mut backend, &[&program]).unwrap();
         Self {
             backend,

@@ -131,13 +131,14 @@ macro_rules! forward {
 impl Backend for AnyBackend {
     forward! {
         fn activation_bytes(&self) -> usize;
-        fn weight_bytes(&self) -> usize;
+        fn stores(&self, derivative: DerivativeType) -> bool;
+        fn allocated(&self) -> Footprint;
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
         fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
     }
     forward! {
-        fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+        fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
         fn allocate(&mut self, memory: Memory) -> Result<()>;
         fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
         fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
@@ -150,6 +151,7 @@ impl Backend for AnyBackend {
         fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
         fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
         fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
+        fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
         fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
         fn pool_forward(&mut self, op: Pool) -> Result<()>;
         fn pool_backward(&mut self, op: Pool) -> Result<()>;
@@ -167,7 +169,6 @@ impl WeightGradients for AnyBackend {
         fn trained_matrix(&mut self, name: &str, rows: usize, cols: usize, range: ParamRange) -> Result<WeightId>;
         fn weight_grad(&mut self, op: WeightGrad) -> Result<()>;
         fn gain_grad(&mut self, op: GainGrad) -> Result<()>;
-        fn norm_output(&mut self, op: NormOutput) -> Result<()>;
         fn embed_backward(&mut self, op: EmbedBackward) -> Result<()>;
     }
 }

@@ -25,8 +25,11 @@ pub mod any;
 mod check;
 pub mod cpu;
 pub mod cuda;
+mod footprint;
 pub mod plan;
 pub mod weight_gradients;
+
+pub use footprint::{DeviceKind, Footprint};
 
 use crate::batch::Batch;
 use anyhow::Result;
@@ -51,6 +54,25 @@ pub struct ParamRange {
 /// A matrix held by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightId(pub usize);
+
+/// What a matrix is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixKind {
+    /// Its rows are looked up.
+    Table,
+    /// It is multiplied with, in both directions.
+    Linear,
+}
+
+/// A row-major `[rows, cols]` matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixShape {
+    pub kind: MatrixKind,
+    pub rows: usize,
+    pub cols: usize,
+    /// It lies in the parameter vector, with a gradient and moments.
+    pub trains: bool,
+}
 
 /// How many rows of its operands an operation works on, resolved against the current batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +110,10 @@ pub struct Memory {
     pub trainable: usize,
     /// The largest batch that will be set.
     pub limits: Limits,
-    /// Columns of the widest `[tokens, …]` tensor: sizes the partial column sums.
+    /// Columns of the widest tensor: sizes the partial column sums.
     pub widest: usize,
+    /// Columns of an attention head.
+    pub head_dim: usize,
 }
 
 /// Upper bounds of a batch's shape.
@@ -191,8 +215,54 @@ pub struct LinearForward<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct LinearActivation {
     pub kind: Activation,
-    /// Where to keep `act′(x·Wᵀ + bias)`, `[rows, out]`, if backward will need it.
-    pub derivative: Option<Region>,
+    pub output: ActivationOutput,
+}
+
+/// What a linear layer with an activation leaves.
+#[derive(Clone, Copy, Debug)]
+pub enum ActivationOutput {
+    /// `out = act(z)`: nothing is needed for backward.
+    Value,
+    /// `out = act(z)`, and `act′(z)` beside it.
+    Both(Derivative),
+    /// `out = act′(z)` as an activation, and no value: backward makes again what was not kept.
+    Derivative,
+}
+
+/// The derivative of an activation function, `[rows, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Derivative {
+    pub region: Region,
+    pub stored: DerivativeType,
+}
+
+/// How the derivative of an activation function is stored. The codes are linear, `d = (code - zero) · step`, rounded
+/// to the nearest, over the range that GELU's derivative has (−0.129 to 1.129); 0 and 1, which are all the values of
+/// ReLU's and the limits of GELU's, are exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DerivativeType {
+    /// The backend's activation type.
+    Full,
+    /// One byte each: step 1/200, zero 26.
+    Bits8,
+    /// Two to a byte, the even column in its low half, rows on whole bytes: step 1/11, zero 2, at most 15.
+    Bits4,
+}
+
+impl DerivativeType {
+    /// Bytes of one row of `width` derivatives on a backend with activations of `element` bytes.
+    pub fn row_bytes(self, width: usize, element: usize) -> usize {
+        match self {
+            Self::Full => width * element,
+            Self::Bits8 => width,
+            Self::Bits4 => width.div_ceil(2),
+        }
+    }
+
+    /// Bytes of a region for `rows` rows: whole 32-bit words.
+    pub fn bytes(self, rows: usize, width: usize, element: usize) -> usize {
+        (rows * self.row_bytes(width, element)).next_multiple_of(4)
+    }
 }
 
 /// `dx = dy·W`, or `dx += dy·W`, or `dx = (dy·W) ⊙ derivative`. There is no dW.
@@ -208,8 +278,9 @@ pub struct LinearBackward {
     pub accumulate: bool,
     pub rows: Rows,
     /// Multiplies the product element by element: the derivative of the activation that made this layer's
-    /// input, so that `dx` is the gradient before that activation.
-    pub derivative: Option<Region>,
+    /// input, so that `dx` is the gradient before that activation. `dx` may be the derivative's own region where
+    /// that is stored in full: the gradient then takes its place.
+    pub derivative: Option<Derivative>,
     /// `+=` the column sums of the final `dx`: the bias gradient of the layer below, fused.
     pub dbias: Option<ParamRange>,
 }
@@ -258,6 +329,16 @@ pub struct ResidualNormForward {
     pub dropout: Dropout,
     pub norm: Norm,
     pub saved: Option<SavedNorm>,
+}
+
+/// `out = γ·x̂ + β`: what a LayerNorm wrote in forward, from the x̂ that it kept.
+#[derive(Clone, Copy, Debug)]
+pub struct NormRestore {
+    /// `[tokens, hidden]`
+    pub x_hat: Region,
+    pub norm: Norm,
+    /// `[tokens, hidden]`
+    pub out: Region,
 }
 
 /// Backward of [`ResidualNormForward`]: with `dz` the gradient of the sum before LayerNorm,
@@ -417,14 +498,17 @@ pub trait Backend {
     /// Bytes of one activation element.
     fn activation_bytes(&self) -> usize;
 
-    /// Copies a frozen row-major `[rows, cols]` matrix to the device in the backend's weight type.
+    /// Whether derivatives of activation functions can be stored in this form.
+    fn stores(&self, derivative: DerivativeType) -> bool;
+
+    /// Copies a frozen matrix to the device in the backend's weight type.
     ///
     /// # Errors
     /// When the device has no room, or a value does not fit the weight type.
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
-    /// Bytes of all frozen matrices so far.
-    fn weight_bytes(&self) -> usize;
+    /// What the device holds now, counted from its allocations.
+    fn allocated(&self) -> Footprint;
 
     /// Allocates everything but the matrices; nothing is allocated after it. Parameters and moments are zero.
     fn allocate(&mut self, memory: Memory) -> Result<()>;
@@ -452,6 +536,7 @@ pub trait Backend {
     fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
     fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
     fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
     fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
     fn pool_forward(&mut self, op: Pool) -> Result<()>;
     fn pool_backward(&mut self, op: Pool) -> Result<()>;

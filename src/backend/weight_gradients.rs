@@ -33,17 +33,6 @@ pub struct GainGrad {
     pub grad: ParamRange,
 }
 
-/// `out = x̂·γ + β`: a LayerNorm's output once more, where backward needs it as the input of a linear layer.
-/// x̂ is kept in any case, so keeping the output too would be a copy for nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct NormOutput {
-    /// `[tokens, hidden]`
-    pub x_hat: Region,
-    pub norm: Norm,
-    /// `[tokens, hidden]`
-    pub out: Region,
-}
-
 /// An embedding table that trains.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainedTable {
@@ -81,6 +70,5 @@ pub trait WeightGradients: Backend {
 
     fn weight_grad(&mut self, op: WeightGrad) -> Result<()>;
     fn gain_grad(&mut self, op: GainGrad) -> Result<()>;
-    fn norm_output(&mut self, op: NormOutput) -> Result<()>;
     fn embed_backward(&mut self, op: EmbedBackward) -> Result<()>;
 }

@@ -83,8 +83,11 @@ impl FromStr for RunSpec {
         let matches = options_command()
             .try_get_matches_from(words)
             .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
-        let given =
-            |id: &&&str| matches.value_source(id).is_some_and(|s| s == ValueSource::CommandLine);
+        let given = |id: &&&str| {
+            matches
+                .value_source(id)
+                .is_some_and(|s| s == ValueSource::CommandLine)
+        };
         if let Some(id) = SHARED.iter().find(given) {
             return Err(UsageError::new(format!(
                 "{name}: --{} must be the same for all runs: give it outside of --run",
@@ -225,7 +228,10 @@ mod tests {
 
     #[test]
     fn a_run_has_options_of_its_own() {
-        let command = args(&["qi: --biases query,intermediate --lr 2e-3", "full:--lr 1e-4"]);
+        let command = args(&[
+            "qi: --biases query,intermediate --lr 2e-3",
+            "full:--lr 1e-4",
+        ]);
         let runs = command.unwrap().runs;
         assert_eq!(runs[0].1.biases.to_string(), "query,intermediate");
         assert_eq!((runs[0].1.lr, runs[1].1.lr), (2e-3, 1e-4));

@@ -332,7 +332,7 @@ impl TrainArgs {
     }
 
     /// Fills in defaults and checks the whole.
-    fn complete(self) -> Result<TrainConfig, InvalidSetting> {
+    pub(super) fn complete(self) -> Result<TrainConfig, InvalidSetting> {
         let model = needed(self.model, "model", "a folder, or a name on the hub")?;
         let train = needed(self.train, "train", "the file with labelled texts")?;
         let output = needed(self.output, "output", "the folder for what the run makes")?;

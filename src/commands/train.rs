@@ -17,6 +17,7 @@ use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load, load_full};
 use crate::model::params::{Param, ParamKind};
+use crate::model::saving::Saving;
 use crate::model::{Model, Program};
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
@@ -260,10 +261,14 @@ impl Programs {
             max_len: largest.len,
         };
         Self {
-            train: model.program(limits(steps.largest(config.length)), element, true),
+            train: model.program(
+                limits(steps.largest(config.length)),
+                element,
+                Some(Saving::KEEP),
+            ),
             dev: data.dev.as_ref().map(|dev| {
                 let largest = dev.batches.largest(&dev.dataset.lengths());
-                model.program(limits(largest), element, false)
+                model.program(limits(largest), element, None)
             }),
         }
     }
@@ -280,7 +285,7 @@ impl Programs {
         format!(
             "memory: frozen matrices {:.1} MiB, parameters with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
              up to {} tokens)",
-            mib(backend.weight_bytes()),
+            mib(backend.allocated().weights),
             mib(params),
             mib(arena),
             self.train.limits.tokens

@@ -7,12 +7,14 @@
 
 use super::Model;
 use super::Program;
-use super::layer::{BackwardTensors, ForwardTensors, Layer};
+use super::layer::Layer;
+use super::rehearsal::{BackwardTensors, ForwardTensors, NormTensors};
+use super::saving::Restored;
 use crate::backend::plan::Plan;
 use crate::backend::weight_gradients::{
-    EmbedBackward, GainGrad, NormOutput, TrainedTable, WeightGrad, WeightGradients,
+    EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
 };
-use crate::backend::{EmbedForward, Norm, ParamRange, Region};
+use crate::backend::{Backend, Norm, ParamRange, Region};
 use anyhow::{Context, Result};
 
 /// Where the trained matrices lie in the parameter vector.
@@ -63,14 +65,7 @@ pub struct Frozen;
 
 impl<B> WeightHooks<B> for Frozen {}
 
-/// How a block's input is had once more.
-#[derive(Clone, Copy)]
-enum Input {
-    /// The first block's: the embeddings, dropout included.
-    Embeddings(EmbedForward),
-    /// The output of the LayerNorm below; the region is its x̂.
-    Norm(Region, Norm),
-}
+const UNPLANNED: &str = "this pass was not planned for weight gradients";
 
 /// Every weight of a block trains.
 struct Trained<'a> {
@@ -79,7 +74,6 @@ struct Trained<'a> {
     forward: &'a ForwardTensors,
     backward: &'a BackwardTensors,
     matrices: LayerMatrices,
-    input: Input,
 }
 
 impl Trained<'_> {
@@ -114,14 +108,15 @@ impl Trained<'_> {
         })
     }
 
-    /// Where layer inputs are put that have to be computed again.
-    fn room(&self, at: Option<super::TensorId>) -> Result<Region> {
-        let id = at.context("this pass was not planned for weight gradients")?;
-        Ok(self.plan.region(id))
+    /// A layer's input, made again.
+    fn input<B: Backend>(&self, backend: &mut B, input: Option<Restored>) -> Result<Region> {
+        let input = input.context(UNPLANNED)?;
+        input.run(backend, self.plan)?;
+        Ok(self.plan.region(input.tensor))
     }
 
-    fn x_hat(&self, norm: Option<super::layer::NormTensors>) -> Result<Region> {
-        let norm = norm.context("this pass was not planned for weight gradients")?;
+    fn x_hat(&self, norm: Option<NormTensors>) -> Result<Region> {
+        let norm = norm.context(UNPLANNED)?;
         Ok(self.plan.region(norm.x_hat))
     }
 }
@@ -140,13 +135,8 @@ impl<B: WeightGradients> WeightHooks<B> for Trained<'_> {
 
     fn intermediate(&mut self, backend: &mut B, dy: Region) -> Result<()> {
         let shape = [self.layer.shape.intermediate, self.layer.shape.hidden];
-        let out = self.room(self.backward.middle)?;
-        backend.norm_output(NormOutput {
-            x_hat: self.x_hat(self.forward.attention_norm)?,
-            norm: self.layer.attention_norm,
-            out,
-        })?;
-        self.weight(backend, self.matrices.intermediate, shape, out, dy)
+        let x = self.input(backend, self.backward.middle_of_weights)?;
+        self.weight(backend, self.matrices.intermediate, shape, x, dy)
     }
 
     fn attention_norm(&mut self, backend: &mut B, dy: Region) -> Result<()> {
@@ -168,12 +158,8 @@ impl<B: WeightGradients> WeightHooks<B> for Trained<'_> {
 
     fn qkv(&mut self, backend: &mut B, dy: Region) -> Result<()> {
         let hidden = self.layer.shape.hidden;
-        let out = self.room(self.backward.input)?;
-        match self.input {
-            Input::Embeddings(embed) => backend.embed_forward(EmbedForward { out, ..embed })?,
-            Input::Norm(x_hat, norm) => backend.norm_output(NormOutput { x_hat, norm, out })?,
-        }
-        self.weight(backend, self.matrices.qkv, [3 * hidden, hidden], out, dy)
+        let x = self.input(backend, self.backward.input_of_weights)?;
+        self.weight(backend, self.matrices.qkv, [3 * hidden, hidden], x, dy)
     }
 }
 
@@ -188,26 +174,15 @@ impl Model {
         program: &Program,
     ) -> Result<()> {
         let matrices = self
-            .matrices
+            .trained
             .as_ref()
             .context("the model was loaded with frozen matrices")?;
-        let plan = &program.plan;
-        let dx = self.layers_backward(backend, program, |i, backward| {
-            let below = i.checked_sub(1);
-            let input = match below.map(|i| (program.forward[i].output_norm, &self.layers[i])) {
-                Some((Some(norm), layer)) => {
-                    Input::Norm(plan.region(norm.x_hat), layer.output_norm)
-                }
-                _ => Input::Embeddings(self.embed(program)),
-            };
-            Trained {
-                plan,
-                layer: &self.layers[i],
-                forward: &program.forward[i],
-                backward,
-                matrices: matrices.layers[i],
-                input,
-            }
+        let dx = self.layers_backward(backend, program, |i, backward| Trained {
+            plan: &program.plan,
+            layer: &self.layers[i],
+            forward: &program.forward[i],
+            backward,
+            matrices: matrices.layers[i],
         })?;
         let embeddings = self.embeddings;
         backend.embed_backward(EmbedBackward {

@@ -8,7 +8,9 @@ use super::params::{NewParam, ParamKind, Params};
 use super::weights::{Weights, read_tensor};
 use super::{Embeddings, Model};
 use crate::backend::weight_gradients::WeightGradients;
-use crate::backend::{Backend, Dropout, HeadWeight, Norm, ParamRange, PoolKind, WeightId};
+use crate::backend::{
+    Backend, Dropout, HeadWeight, MatrixKind, MatrixShape, Norm, ParamRange, PoolKind, WeightId,
+};
 use crate::biases::{BiasSelection, Component};
 use crate::error::UsageError;
 use crate::rng::{Purpose, Stream};
@@ -61,6 +63,91 @@ pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
     })
 }
 
+/// Where the checkpoint's values come from.
+trait Source {
+    /// Whether the encoder has a tensor of this name.
+    fn has(&self, name: &str) -> bool;
+
+    /// An encoder tensor as f32, row-major; empty where only shapes are known.
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+impl Source for Weights {
+    fn has(&self, name: &str) -> bool {
+        Weights::has(self, name)
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Weights::get(self, name, shape)
+    }
+}
+
+/// Every tensor that the configuration asks for, without values.
+struct Shapes;
+
+impl Source for Shapes {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, _: &str, _: &[usize]) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Where matrices go.
+trait Store {
+    /// Takes a matrix that stays as it is.
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
+
+    /// Takes a matrix that trains; its values are in the parameter vector.
+    fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
+}
+
+/// A device for biases and heads, and the folder of the checkpoint.
+struct Frozen<'a, B>(&'a mut B, &'a Path);
+
+impl<B: Backend> Store for Frozen<'_, B> {
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.0
+            .upload(name, shape, data)
+            .with_context(|| self.1.display().to_string())
+    }
+
+    fn trained(&mut self, name: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        bail!("{name} trains, but should not")
+    }
+}
+
+/// As [`Frozen`], for full fine-tuning.
+struct Trained<'a, B>(&'a mut B, &'a Path);
+
+impl<B: WeightGradients> Store for Trained<'_, B> {
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.0
+            .upload(name, shape, data)
+            .with_context(|| self.1.display().to_string())
+    }
+
+    fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
+        self.0.trained_matrix(name, shape.rows, shape.cols, range)
+    }
+}
+
+/// No device: matrices are counted.
+struct Counted(usize);
+
+impl Store for Counted {
+    fn frozen(&mut self, _: &str, _: MatrixShape, _: &[f32]) -> Result<WeightId> {
+        self.0 += 1;
+        Ok(WeightId(self.0 - 1))
+    }
+
+    fn trained(&mut self, name: &str, shape: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        self.frozen(name, shape, &[])
+    }
+}
+
 /// Loads the encoder, uploads its matrices, which stay frozen, and makes the head that `task` asks for.
 ///
 /// # Errors
@@ -72,7 +159,8 @@ pub fn load<B: Backend>(
     task: &TaskSpec,
     backend: &mut B,
 ) -> Result<Model> {
-    assemble(folder, config, task, backend, None)
+    let weights = Weights::open(folder, config.family.prefix())?;
+    assemble(config, task, false, &weights, &mut Frozen(backend, folder))
 }
 
 /// As [`load`], for full fine-tuning: everything trains that the logits depend on.
@@ -85,34 +173,41 @@ pub fn load_full<B: WeightGradients>(
     task: &TaskSpec,
     backend: &mut B,
 ) -> Result<Model> {
-    let task = TaskSpec {
+    let weights = Weights::open(folder, config.family.prefix())?;
+    assemble(config, task, true, &weights, &mut Trained(backend, folder))
+}
+
+/// A model of this configuration without values and without a device, to plan its memory: with `full`, every
+/// weight trains.
+///
+/// # Errors
+/// A bias selection that the model has nothing for.
+pub fn outline(config: &ModelConfig, task: &TaskSpec, full: bool) -> Result<Model> {
+    assemble(config, task, full, &Shapes, &mut Counted(0))
+}
+
+/// With `full` every matrix and gain trains; else all matrices are frozen.
+fn assemble(
+    config: &ModelConfig,
+    task: &TaskSpec,
+    full: bool,
+    source: &dyn Source,
+    store: &mut dyn Store,
+) -> Result<Model> {
+    let everything = TaskSpec {
         biases: BiasSelection::all(),
         ..task.clone()
     };
-    assemble(folder, config, &task, backend, Some(B::trained_matrix))
-}
-
-/// Gives a trained matrix (name, rows, columns, place) to the backend.
-type TrainedMatrix<B> = fn(&mut B, &str, usize, usize, ParamRange) -> Result<WeightId>;
-
-/// With `trained`, every matrix trains; without, all are frozen.
-fn assemble<B: Backend>(
-    folder: &Path,
-    config: &ModelConfig,
-    task: &TaskSpec,
-    backend: &mut B,
-    trained: Option<TrainedMatrix<B>>,
-) -> Result<Model> {
-    let weights = Weights::open(folder, config.family.prefix())?;
+    let task = if full { &everything } else { task };
     task.biases.validate(config.layers)?;
     let mut loader = Loader {
-        folder,
-        weights,
+        source,
         config,
         task,
-        backend,
-        train: trained.is_some(),
+        store,
+        train: full,
         params: Vec::new(),
+        matrices: Vec::new(),
     };
 
     let embeddings = loader.embeddings()?;
@@ -121,7 +216,12 @@ fn assemble<B: Backend>(
         .collect::<Result<Vec<_>>>()?;
     let head = loader.head()?;
 
-    let items = loader.params;
+    let Loader {
+        params: items,
+        store,
+        matrices: mut shapes,
+        ..
+    } = loader;
     let any = items
         .iter()
         .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
@@ -144,15 +244,15 @@ fn assemble<B: Backend>(
         eps: config.norm_eps,
     };
     let place = |weight: &NewWeight| weight.place(&params);
-    let mut matrix = |weight: &NewWeight| match (place(weight), trained) {
-        (HeadWeight::Frozen(id), _) => Ok(id),
-        (HeadWeight::Param(range), Some(trained)) => {
-            trained(backend, &weight.name, weight.rows, weight.cols, range)
+    let mut matrix = |weight: &NewWeight| match place(weight) {
+        HeadWeight::Frozen(id) => Ok(id),
+        HeadWeight::Param(range) => {
+            shapes.push(weight.shape);
+            store.trained(&weight.name, weight.shape, range)
         }
-        (HeadWeight::Param(_), None) => bail!("{} trains, but should not", weight.name),
     };
-    let matrices = trained
-        .map(|_| Matrices::of(&embeddings, &layers, place))
+    let trained = full
+        .then(|| Matrices::of(&embeddings, &layers, place))
         .transpose()?;
     let p = |default: f32| task.dropout.unwrap_or(default);
     let site = |p: f32, site: usize| Dropout {
@@ -216,7 +316,8 @@ fn assemble<B: Backend>(
                 .collect(),
         },
         config: config.clone(),
-        matrices,
+        trained,
+        matrices: shapes,
         params,
     })
 }
@@ -247,15 +348,16 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
 }
 
 /// Collects matrices and parameters in the order of the forward pass; places are known only at its end.
-struct Loader<'a, B> {
-    folder: &'a Path,
-    weights: Weights,
+struct Loader<'a> {
+    source: &'a dyn Source,
     config: &'a ModelConfig,
     task: &'a TaskSpec,
-    backend: &'a mut B,
+    store: &'a mut dyn Store,
     /// Matrices and gains train.
     train: bool,
     params: Vec<NewParam>,
+    /// Those in the store.
+    matrices: Vec<MatrixShape>,
 }
 
 struct NormNames {
@@ -283,11 +385,10 @@ struct NewLayer {
     output_norm: NormNames,
 }
 
-/// A matrix `[rows, cols]`.
+/// A matrix.
 struct NewWeight {
     name: String,
-    rows: usize,
-    cols: usize,
+    shape: MatrixShape,
     stored: StoredAs,
 }
 
@@ -354,13 +455,13 @@ struct NewHeadLayer {
     tanh: bool,
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl Loader<'_> {
     fn embeddings(&mut self) -> Result<NewEmbeddings> {
         let c = self.config;
         Ok(NewEmbeddings {
-            word: self.matrix("embeddings.word_embeddings", c.vocab, c.hidden)?,
-            position: self.matrix("embeddings.position_embeddings", c.position_rows, c.hidden)?,
-            token_type: self.matrix("embeddings.token_type_embeddings", c.type_vocab, c.hidden)?,
+            word: self.table("embeddings.word_embeddings", c.vocab)?,
+            position: self.table("embeddings.position_embeddings", c.position_rows)?,
+            token_type: self.table("embeddings.token_type_embeddings", c.type_vocab)?,
             norm: self.norm(Component::EmbeddingsLayerNorm, None)?,
         })
     }
@@ -370,7 +471,7 @@ impl<B: Backend> Loader<'_, B> {
         let (h, inner) = (self.config.hidden, self.config.intermediate);
         let path = |component: Component| format!("encoder.layer.{i}.{}", component.module());
         let modules = [Query, Key, Value].map(|component| path(component));
-        let qkv = self.stacked(&modules, h, h)?;
+        let qkv = self.stacked(MatrixKind::Linear, &modules, [h, h])?;
         Ok(NewLayer {
             qkv,
             qkv_bias: [
@@ -428,7 +529,7 @@ impl<B: Backend> Loader<'_, B> {
     /// BERT's pooler: the checkpoint's, or a new one.
     fn pooler(&mut self) -> Result<NewHeadLayer> {
         let h = self.config.hidden;
-        let new = self.task.reinit_pooler || !self.weights.has("pooler.dense.weight");
+        let new = self.task.reinit_pooler || !self.source.has("pooler.dense.weight");
         let (weight, bias) = if new {
             (
                 self.new_matrix(NEW_POOLER, [h, h], (Purpose::PoolerInit, 0)),
@@ -448,25 +549,42 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
+    /// An embedding table.
+    fn table(&mut self, module: &str, rows: usize) -> Result<NewWeight> {
+        let shape = [rows, self.config.hidden];
+        self.stacked(MatrixKind::Table, &[module.to_owned()], shape)
+    }
+
     /// `{module}.weight`: uploaded where it is frozen, a parameter where it trains.
     fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<NewWeight> {
-        self.stacked(&[module.to_owned()], rows, cols)
+        self.stacked(MatrixKind::Linear, &[module.to_owned()], [rows, cols])
     }
 
     /// The `{module}.weight`s, each `[rows, cols]`, one below the other as one matrix.
-    fn stacked(&mut self, modules: &[String], rows: usize, cols: usize) -> Result<NewWeight> {
+    fn stacked(
+        &mut self,
+        kind: MatrixKind,
+        modules: &[String],
+        [rows, cols]: [usize; 2],
+    ) -> Result<NewWeight> {
         let names: Vec<_> = modules.iter().map(|m| format!("{m}.weight")).collect();
         let name = names.join(" + ");
-        let all = rows * modules.len();
+        let shape = MatrixShape {
+            kind,
+            rows: rows * modules.len(),
+            cols,
+            trains: self.train,
+        };
         let stored = if self.train {
             for name in &names {
+                let values = self.source.get(name, &[rows, cols])?;
                 self.params.push(NewParam {
                     name: self.full_name(name),
                     kind: ParamKind::Weight,
                     layer: None,
                     shape: vec![rows, cols],
                     trains: true,
-                    values: self.weights.get(name, &[rows, cols])?,
+                    values,
                 });
             }
             StoredAs::Params(names.iter().map(|name| self.full_name(name)).collect())
@@ -474,23 +592,19 @@ impl<B: Backend> Loader<'_, B> {
             // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
             let mut data = Vec::new();
             for name in &names {
-                let values = self.weights.get(name, &[rows, cols])?;
+                let values = self.source.get(name, &[rows, cols])?;
                 if data.is_empty() {
                     data = values;
                 } else {
                     data.extend(values);
                 }
             }
-            let id = self
-                .backend
-                .upload(&name, all, cols, &data)
-                .with_context(|| self.folder.display().to_string())?;
-            StoredAs::Frozen(id)
+            self.matrices.push(shape);
+            StoredAs::Frozen(self.store.frozen(&name, shape, &data)?)
         };
         Ok(NewWeight {
             name,
-            rows: all,
-            cols,
+            shape,
             stored,
         })
     }
@@ -506,12 +620,12 @@ impl<B: Backend> Loader<'_, B> {
             None => component.module().to_owned(),
         };
         let name = format!("{module}.weight");
-        let values = self.weights.get(&name, &[self.config.hidden])?;
+        let values = self.source.get(&name, &[self.config.hidden])?;
         let gamma = self.add(
             ParamKind::Gain,
             layer,
             self.full_name(&name),
-            values,
+            (self.config.hidden, values),
             self.train,
         );
         let beta = self.component(component, layer, &format!("{module}.bias"))?;
@@ -526,13 +640,13 @@ impl<B: Backend> Loader<'_, B> {
         name: &str,
     ) -> Result<String> {
         let width = component.width(self.config.hidden, self.config.intermediate);
-        let values = self.weights.get(name, &[width])?;
+        let values = self.source.get(name, &[width])?;
         let trains = self.task.biases.selects(component, layer);
         Ok(self.add(
             ParamKind::Bias(component),
             layer,
             self.full_name(name),
-            values,
+            (width, values),
             trains,
         ))
     }
@@ -563,14 +677,19 @@ impl<B: Backend> Loader<'_, B> {
         });
         NewWeight {
             name: name.to_owned(),
-            rows,
-            cols,
+            shape: MatrixShape {
+                kind: MatrixKind::Linear,
+                rows,
+                cols,
+                trains: true,
+            },
             stored: StoredAs::Params(vec![name.to_owned()]),
         }
     }
 
     fn new_bias(&mut self, name: &str, len: usize) -> String {
-        self.add(ParamKind::Head, None, name.to_owned(), vec![0.0; len], true)
+        let values = (len, vec![0.0; len]);
+        self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }
 
     fn add(
@@ -578,10 +697,10 @@ impl<B: Backend> Loader<'_, B> {
         kind: ParamKind,
         layer: Option<usize>,
         name: String,
-        values: Vec<f32>,
+        (len, values): (usize, Vec<f32>),
         trains: bool,
     ) -> String {
-        let shape = vec![values.len()];
+        let shape = vec![len];
         self.params.push(NewParam {
             name: name.clone(),
             kind,

@@ -39,6 +39,7 @@ pub struct NewParam {
     pub layer: Option<usize>,
     pub shape: Vec<usize>,
     pub trains: bool,
+    /// Empty stands for zeros.
     pub values: Vec<f32>,
 }
 
@@ -54,34 +55,24 @@ pub struct Params {
 impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
     pub fn new(items: Vec<NewParam>) -> Self {
-        let trainable = items
-            .iter()
-            .filter(|p| p.trains)
-            .map(|p| p.values.len())
-            .sum();
-        let total: usize = items.iter().map(|p| p.values.len()).sum();
+        let len = |p: &NewParam| p.shape.iter().product::<usize>();
+        let trainable = items.iter().filter(|p| p.trains).map(len).sum();
+        let total = items.iter().map(len).sum();
         let mut values = vec![0.0; total];
         let (mut next_trained, mut next_frozen) = (0, trainable);
         let list = items
             .into_iter()
             .map(|p| {
-                debug_assert_eq!(
-                    p.values.len(),
-                    p.shape.iter().product::<usize>(),
-                    "{}",
-                    p.name
-                );
+                let len = len(&p);
+                debug_assert!(p.values.is_empty() || p.values.len() == len, "{}", p.name);
                 let next = if p.trains {
                     &mut next_trained
                 } else {
                     &mut next_frozen
                 };
-                let range = ParamRange {
-                    offset: *next,
-                    len: p.values.len(),
-                };
+                let range = ParamRange { offset: *next, len };
                 *next += range.len;
-                values[range.offset..range.offset + range.len].copy_from_slice(&p.values);
+                values[range.offset..range.offset + p.values.len()].copy_from_slice(&p.values);
                 Param {
                     name: p.name,
                     kind: p.kind,

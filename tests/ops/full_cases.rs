@@ -4,7 +4,7 @@ use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle;
 use crate::rig::{Rig, wide};
 use bitfit::backend::weight_gradients::{
-    EmbedBackward, GainGrad, NormOutput, TrainedTable, WeightGrad, WeightGradients,
+    EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
 };
 use bitfit::backend::{Dropout, Norm};
 
@@ -43,25 +43,6 @@ pub fn run<B: WeightGradients>(case: &Case, name: &str, rig: &mut Rig<B>, out: &
             rig.run(name, &[], &[grad], |b| b.gain_grad(op));
             let sums = oracle::product_sums(&wide(&rig.read(dy)), &wide(&rig.read(x_hat)), width);
             out.gradient("dgamma", rig, grad, sums);
-        }
-        Kind::NormOutput { hidden } => {
-            let x_hat = rig.input(tokens, hidden, 1.0);
-            let y = rig.output(tokens, hidden);
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
-            rig.start(0, hidden);
-            let op = NormOutput {
-                x_hat: rig.region(x_hat),
-                norm,
-                out: rig.region(y),
-            };
-            rig.run(name, &[y], &[], |b| b.norm_output(op));
-            let (gamma, beta) = (rig.values(norm.gamma), rig.values(norm.beta));
-            let want = oracle::affine(&wide(&rig.read(x_hat)), &gamma, &beta);
-            out.activation("out", rig, y, want);
         }
         Kind::EmbedBackward {
             hidden,

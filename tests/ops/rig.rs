@@ -1,7 +1,10 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
 use bitfit::backend::weight_gradients::WeightGradients;
-use bitfit::backend::{Backend, DropoutKey, Limits, Memory, ParamRange, Region, Slot, WeightId};
+use bitfit::backend::{
+    Backend, DropoutKey, Limits, MatrixKind, MatrixShape, Memory, ParamRange, Region, Slot,
+    WeightId,
+};
 use bitfit::batch::{Batch, Labels};
 use bitfit::rng::{Purpose, Stream};
 
@@ -46,6 +49,15 @@ impl Numbers {
 
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn linear(rows: usize, cols: usize) -> MatrixShape {
+    MatrixShape {
+        kind: MatrixKind::Linear,
+        rows,
+        cols,
+        trains: false,
+    }
 }
 
 /// A backend under test, and what is known about its memory.
@@ -106,7 +118,10 @@ impl<B: Backend> Rig<B> {
     /// Uploads a random matrix; returns it as the backend sees it.
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         let mut values = self.numbers.normal(rows * cols, scale);
-        let id = self.backend.upload("w", rows, cols, &values).unwrap();
+        let id = self
+            .backend
+            .upload("w", linear(rows, cols), &values)
+            .unwrap();
         values.iter_mut().for_each(|v| *v = (self.stored)(*v));
         (id, wide(&values))
     }
@@ -155,6 +170,13 @@ impl<B: Backend> Rig<B> {
         id
     }
 
+    /// A tensor of given 32-bit words.
+    pub fn given_f32(&mut self, words: Vec<f32>) -> usize {
+        let id = self.tensor(1, words.len(), Kind::F32);
+        self.tensors[id].1 = words;
+        id
+    }
+
     pub fn output(&mut self, rows: usize, cols: usize) -> usize {
         self.tensor(rows, cols, Kind::Activation)
     }
@@ -196,6 +218,7 @@ impl<B: Backend> Rig<B> {
                 max_len: lens.iter().max().unwrap() + 3,
             },
             widest,
+            head_dim: 128,
         };
         self.backend.allocate(memory).unwrap();
         self.backend.set_batch(&self.batch, self.key).unwrap();

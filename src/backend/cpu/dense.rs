@@ -83,7 +83,7 @@ fn compute_backward(
             dy,
             layer.weight,
             dx,
-            false,
+            gemm::Output::Overwrite,
             layer.rows,
             layer.scratch,
             |_| {},

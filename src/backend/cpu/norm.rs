@@ -93,6 +93,19 @@ pub fn residual_forward(
         });
 }
 
+/// `out = γ·x̂ + β`: the bits that [`residual_forward`] wrote.
+pub fn restore(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
+    let hidden = norm.gamma.len();
+    out.par_chunks_mut(CHUNK * hidden)
+        .zip(x_hat.par_chunks(CHUNK * hidden))
+        .for_each(|(out, x_hat)| {
+            out.copy_from_slice(x_hat);
+            for row in out.chunks_exact_mut(hidden) {
+                affine(row, norm.gamma, norm.beta);
+            }
+        });
+}
+
 /// Where [`residual_backward`] leaves its column sums.
 pub struct Sums<'a> {
     /// Of the incoming gradient.

@@ -2,7 +2,7 @@
 
 use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
-use super::norm::{Affine, affine, normalise, normalise_backward};
+use super::norm::{Affine, normalise, normalise_backward};
 use super::params::{gradients, wide};
 use super::pointwise::add;
 use super::scratch::Scratch;
@@ -10,7 +10,7 @@ use super::share::Shared;
 use super::simd::{dispatch, fma};
 use super::{CpuBackend, embed, gemm};
 use crate::backend::weight_gradients::{
-    EmbedBackward, GainGrad, NormOutput, TrainedTable, WeightGrad, WeightGradients,
+    EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
 };
 use crate::backend::{ParamRange, WeightId};
 use crate::batch::Batch;
@@ -54,24 +54,6 @@ impl WeightGradients for CpuBackend {
         if let Some(grad) = grad {
             product_sums(dy, x_hat, grad, &mut self.partials);
         }
-        Ok(())
-    }
-
-    fn norm_output(&mut self, op: NormOutput) -> Result<()> {
-        let norm = super::affine(&self.params.value, op.norm)?;
-        let hidden = norm.gamma.len();
-        let count = self.batch.tokens() * hidden;
-        let [x_hat, out] = self
-            .arena
-            .regions([(Some(op.x_hat), count), (Some(op.out), count)])?;
-        out.par_chunks_mut(CHUNK * hidden)
-            .zip(x_hat.par_chunks(CHUNK * hidden))
-            .for_each(|(out, x_hat)| {
-                out.copy_from_slice(x_hat);
-                for row in out.chunks_exact_mut(hidden) {
-                    affine(row, norm.gamma, norm.beta);
-                }
-            });
         Ok(())
     }
 

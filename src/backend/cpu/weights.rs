@@ -2,7 +2,7 @@
 
 use super::params::read;
 use super::widen::widen;
-use crate::backend::{ParamRange, WeightId, WeightType};
+use crate::backend::{MatrixShape, ParamRange, WeightId, WeightType};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 
@@ -33,6 +33,13 @@ pub struct Matrix<'a> {
 pub enum View<'a> {
     F16(&'a [f16]),
     F32(&'a [f32]),
+}
+
+impl View<'_> {
+    /// Whether it must be widened to f32 before it can be multiplied with.
+    pub fn is_narrow(self) -> bool {
+        !matches!(self, Self::F32(_))
+    }
 }
 
 impl<'a> Matrix<'a> {
@@ -66,12 +73,15 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Bytes of a frozen matrix.
+pub fn bytes(weight_type: WeightType, shape: MatrixShape) -> usize {
+    shape.rows * shape.cols * weight_type.bytes()
+}
+
 /// All matrices, addressed by [`WeightId`].
 #[derive(Default)]
 pub struct Weights {
     matrices: Vec<Stored>,
-    /// Of the frozen ones.
-    bytes: usize,
 }
 
 impl Weights {
@@ -80,10 +90,10 @@ impl Weights {
         &mut self,
         weight_type: WeightType,
         name: &str,
-        rows: usize,
-        cols: usize,
+        shape: MatrixShape,
         values: &[f32],
     ) -> Result<WeightId> {
+        let MatrixShape { rows, cols, .. } = shape;
         ensure!(
             rows.checked_mul(cols) == Some(values.len()),
             "{name}: {} values do not make a [{rows}, {cols}] matrix",
@@ -109,7 +119,6 @@ impl Weights {
                 Data::F32(values.to_vec())
             }
         };
-        self.bytes += values.len() * weight_type.bytes();
         self.matrices.push(Stored { rows, cols, data });
         Ok(WeightId(self.matrices.len() - 1))
     }
@@ -149,9 +158,14 @@ impl Weights {
         })
     }
 
-    /// Bytes of the frozen matrices.
+    /// Bytes allocated for the frozen matrices.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let of = |stored: &Stored| match &stored.data {
+            Data::F16(v) => 2 * v.capacity(),
+            Data::F32(v) => 4 * v.capacity(),
+            Data::Param(_) => 0,
+        };
+        self.matrices.iter().map(of).sum()
     }
 
     /// Whether any matrix trains.
@@ -164,37 +178,31 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::MatrixKind;
+
+    fn linear(rows: usize, cols: usize) -> MatrixShape {
+        MatrixShape {
+            kind: MatrixKind::Linear,
+            rows,
+            cols,
+            trains: false,
+        }
+    }
 
     #[test]
     fn a_value_beyond_16_bits_is_refused_with_its_place() {
         let mut weights = Weights::default();
+        let values = [0.0, 1.0, 70_000.0, 0.0];
         let error = weights
-            .add(
-                WeightType::F16,
-                "layer.0.weight",
-                2,
-                2,
-                &[0.0, 1.0, 70_000.0, 0.0],
-            )
+            .add(WeightType::F16, "layer.0.weight", linear(2, 2), &values)
             .unwrap_err()
             .to_string();
         assert!(
             error.contains("layer.0.weight[1, 0]") && error.contains("f32"),
             "{error}"
         );
-        assert!(
-            weights
-                .add(WeightType::F32, "w", 1, 1, &[f32::NAN])
-                .is_err()
-        );
-        assert!(weights.add(WeightType::F32, "w", 2, 1, &[1.0]).is_err());
-    }
-
-    #[test]
-    fn bytes_count_the_storage_type() {
-        let mut weights = Weights::default();
-        weights.add(WeightType::F16, "a", 2, 3, &[1.0; 6]).unwrap();
-        weights.add(WeightType::F32, "b", 1, 3, &[1.0; 3]).unwrap();
-        assert_eq!(weights.bytes(), 24);
+        let mut add = |shape, values: &[f32]| weights.add(WeightType::F32, "w", shape, values);
+        assert!(add(linear(1, 1), &[f32::NAN]).is_err());
+        assert!(add(linear(2, 1), &[1.0]).is_err());
     }
 }

@@ -75,6 +75,16 @@ arguments! {
         padding: u32,
     }
 
+    NormRestoreArgs [48] {
+        batch: Address,
+        x_hat: Address,
+        gamma: Address,
+        beta: Address,
+        out: Address,
+        width: u32,
+        padding: u32,
+    }
+
     EmbedArgs [112] {
         batch: Address,
         ids: Address,

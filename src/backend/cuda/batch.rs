@@ -41,7 +41,7 @@ const HEADER_WORDS: usize = size_of::<BatchHeader>() / 4;
 
 impl DeviceBatch {
     pub fn new(device: &Device, limits: Limits) -> Result<Self> {
-        let words = HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1;
+        let words = Self::words(limits);
         Ok(Self {
             buffer: Buffer::new(device, "batch", words * 4)?,
             staging: vec![0; words],
@@ -49,6 +49,16 @@ impl DeviceBatch {
             shape: Shape::default(),
             labels: LabelKind::None,
         })
+    }
+
+    /// 32-bit words of the largest batch.
+    pub fn words(limits: Limits) -> usize {
+        HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.buffer.bytes()
     }
 
     /// Makes `batch` the current one; its copy is ordered before everything launched later.

@@ -27,8 +27,7 @@ pub struct Buffer {
 impl Buffer {
     /// Allocates without setting a value: everything that is read must have been written.
     pub fn new(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
-        // An allocation of nothing is an error to the driver.
-        let size = bytes.max(16);
+        let size = Self::size(bytes);
         // SAFETY: the memory is unset; kernels write what they read, and the host reads through `read`, whose
         // element types accept any bits.
         let slice = match unsafe { device.stream.alloc::<u8>(size) } {
@@ -49,6 +48,17 @@ impl Buffer {
             start,
             what,
         })
+    }
+
+    /// Bytes that are allocated where `bytes` are wanted.
+    pub const fn size(bytes: usize) -> usize {
+        // An allocation of nothing is an error to the driver.
+        if bytes > 16 { bytes } else { 16 }
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.slice.len()
     }
 
     /// Allocates zeros.

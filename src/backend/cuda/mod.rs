@@ -15,14 +15,16 @@ pub mod images;
 pub mod launch;
 mod memory;
 mod params;
+mod sizes;
 mod weight_gradients;
 mod weights;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DropoutKey, EmbedForward, HeadWeight, LinearBackward, LinearForward, Loss, LossKind, Memory,
-    ParamRange, Pool, PoolKind, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot,
-    StepReport, WeightId,
+    ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
+    DenseBackward, Derivative, DerivativeType, DropoutKey, EmbedForward, Footprint, HeadWeight,
+    LinearBackward, LinearForward, Loss, LossKind, MatrixShape, Memory, NormRestore, ParamRange,
+    Pool, PoolKind, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport,
+    WeightId,
 };
 use crate::backend::Activation;
 use crate::batch::Batch;
@@ -34,8 +36,18 @@ use device::Device;
 use launch::{ATTENTION_TILE, GemmKind, GemmTile, Kernels, NORM_CHUNK, ROW_TILE};
 use memory::{Address, Buffer};
 use params::DeviceParams;
+use sizes::Sizes;
+pub use sizes::footprint;
 use std::sync::Arc;
 use weights::Weights;
+
+/// Activations have 16 bits.
+pub const ACTIVATION_BYTES: usize = 2;
+
+/// Whether the kernels store derivatives of activation functions in this form.
+pub fn stores(derivative: DerivativeType) -> bool {
+    derivative == DerivativeType::Full
+}
 
 /// The 16-bit type of activations and matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +205,14 @@ impl Allocated {
         self.elements(region, rows * columns, 2)
     }
 
+    fn derivative(&self, derivative: Derivative, rows: usize, columns: usize) -> Result<Address> {
+        ensure!(
+            derivative.stored == DerivativeType::Full,
+            "the CUDA backend stores the derivatives of activation functions in full only"
+        );
+        self.activation(derivative.region, rows, columns)
+    }
+
     fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
         self.elements(region, rows * columns, 4)
     }
@@ -297,24 +317,44 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 
 impl Backend for CudaBackend {
     fn activation_bytes(&self) -> usize {
-        2
+        ACTIVATION_BYTES
     }
 
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
-        self.weights.upload(&self.device, name, rows, cols, data)
+    fn stores(&self, derivative: DerivativeType) -> bool {
+        stores(derivative)
     }
 
-    fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.weights
+            .upload(&self.device, name, shape.rows, shape.cols, data)
+    }
+
+    fn allocated(&self) -> Footprint {
+        let weights = self.weights.bytes();
+        match &self.allocated {
+            None => Footprint {
+                weights,
+                ..Footprint::default()
+            },
+            Some(memory) => Footprint {
+                weights,
+                params: memory.params.bytes(),
+                arena: memory.arena.bytes(),
+                batch: memory.batch.bytes(),
+                workspace: [&memory.state, &memory.partial, &memory.delta, &memory.norm]
+                    .map(Buffer::bytes)
+                    .iter()
+                    .sum(),
+            },
+        }
     }
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
         // What an earlier program had is freed first.
         self.allocated = None;
         let device = &self.device;
-        let Memory { limits, widest, .. } = memory;
-        let tiles = limits.tokens.div_ceil(ROW_TILE) + limits.sequences + 1;
-        let partial_len = (tiles * widest).next_multiple_of(4);
+        let limits = memory.limits;
+        let sizes = Sizes::new(&memory);
         let (scale, growth_interval) = match self.options.loss_scale {
             LossScale::Fixed(scale) => (scale, 0),
             LossScale::Dynamic {
@@ -322,7 +362,7 @@ impl Backend for CudaBackend {
                 growth_interval,
             } => (initial, growth_interval),
         };
-        let mut state = Buffer::new(device, "step state", size_of::<StepState>())?;
+        let mut state = Buffer::new(device, "step state", sizes.state)?;
         state.write(
             0,
             &[StepState {
@@ -333,23 +373,14 @@ impl Backend for CudaBackend {
             }],
         )?;
         self.allocated = Some(Allocated {
-            arena: Buffer::new(device, "activation arena", memory.arena)?,
+            arena: Buffer::new(device, "activation arena", sizes.arena)?,
             batch: DeviceBatch::new(device, limits)?,
             params: DeviceParams::new(device, memory.params, memory.trainable)?,
             state,
-            partial: Buffer::new(device, "partial column sums", 2 * partial_len * 4)?,
-            partial_len,
-            // A head has at least 8 columns in each of q, k and v.
-            delta: Buffer::new(
-                device,
-                "attention statistics",
-                limits.tokens * widest.div_ceil(24) * 4,
-            )?,
-            norm: Buffer::new(
-                device,
-                "gradient norm",
-                memory.trainable.div_ceil(NORM_CHUNK) * 8,
-            )?,
+            partial: Buffer::new(device, "partial column sums", 2 * sizes.partial_len * 4)?,
+            partial_len: sizes.partial_len,
+            delta: Buffer::new(device, "attention statistics", sizes.delta)?,
+            norm: Buffer::new(device, "gradient norm", sizes.norm)?,
         });
         Ok(())
     }
@@ -458,9 +489,13 @@ impl Backend for CudaBackend {
         for (to, &range) in bias.iter_mut().zip(op.bias) {
             *to = memory.params.value(range, part)?;
         }
-        let derivative = match op.activation.and_then(|a| a.derivative) {
-            Some(region) => memory.activation(region, rows, n)?,
-            None => Address::NULL,
+        let out = memory.activation(op.out, rows, n)?;
+        let (out, derivative) = match op.activation.map(|a| a.output) {
+            None | Some(ActivationOutput::Value) => (out, Address::NULL),
+            Some(ActivationOutput::Both(derivative)) => {
+                (out, memory.derivative(derivative, rows, n)?)
+            }
+            Some(ActivationOutput::Derivative) => (Address::NULL, out),
         };
         let kind = match op.activation {
             Some(_) => GemmKind::Activation,
@@ -470,7 +505,7 @@ impl Backend for CudaBackend {
             batch: memory.batch.header()?,
             x: memory.activation(op.x, rows, k)?,
             w: weight.address()?,
-            out: memory.activation(op.out, rows, n)?,
+            out,
             bias,
             derivative,
             partial: Address::NULL,
@@ -495,7 +530,7 @@ impl Backend for CudaBackend {
         let tile = self.tile(rows, n);
         let dx = memory.activation(op.dx, rows, n)?;
         let derivative = match op.derivative {
-            Some(region) => memory.activation(region, rows, n)?,
+            Some(derivative) => memory.derivative(derivative, rows, n)?,
             None => Address::NULL,
         };
         let kind = match (op.accumulate, op.derivative) {
@@ -631,6 +666,24 @@ impl Backend for CudaBackend {
         self.kernels
             .norm_forward(tokens, args)
             .context("LayerNorm, forward")
+    }
+
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
+        let memory = self.memory()?;
+        let (tokens, width) = (memory.batch.shape.tokens, op.norm.gamma.len);
+        check_width(width, "a LayerNorm width")?;
+        let args = NormRestoreArgs {
+            batch: memory.batch.header()?,
+            x_hat: memory.activation(op.x_hat, tokens, width)?,
+            gamma: memory.params.value(op.norm.gamma, width)?,
+            beta: memory.params.value(op.norm.beta, width)?,
+            out: memory.activation(op.out, tokens, width)?,
+            width: to_u32(width)?,
+            padding: 0,
+        };
+        self.kernels
+            .norm_restore(tokens, args)
+            .context("LayerNorm, restored")
     }
 
     fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()> {

@@ -26,14 +26,29 @@ pub struct DeviceParams {
 impl DeviceParams {
     /// All zeros.
     pub fn new(device: &Device, params: usize, trainable: usize) -> Result<Self> {
+        let [value, gradient, moment1, moment2] = Self::sizes(params, trainable);
         Ok(Self {
-            value: Buffer::zeroed(device, "parameters", (params + ALIGN) * F32)?,
-            gradient: Buffer::zeroed(device, "parameter gradients", trainable * F32)?,
-            moment1: Buffer::zeroed(device, "first moments", trainable * F32)?,
-            moment2: Buffer::zeroed(device, "second moments", trainable * F32)?,
+            value: Buffer::zeroed(device, "parameters", value)?,
+            gradient: Buffer::zeroed(device, "parameter gradients", gradient)?,
+            moment1: Buffer::zeroed(device, "first moments", moment1)?,
+            moment2: Buffer::zeroed(device, "second moments", moment2)?,
             params,
             trainable,
         })
+    }
+
+    /// Bytes of values, gradient and both moments.
+    pub fn sizes(params: usize, trainable: usize) -> [usize; 4] {
+        let beside = trainable * F32;
+        [(params + ALIGN) * F32, beside, beside, beside]
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        [&self.value, &self.gradient, &self.moment1, &self.moment2]
+            .map(Buffer::bytes)
+            .iter()
+            .sum()
     }
 
     pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {

@@ -1,9 +1,7 @@
 //! Full fine-tuning on a GPU.
 
 use super::CudaBackend;
-use crate::backend::weight_gradients::{
-    EmbedBackward, GainGrad, NormOutput, WeightGrad, WeightGradients,
-};
+use crate::backend::weight_gradients::{EmbedBackward, GainGrad, WeightGrad, WeightGradients};
 use crate::backend::{ParamRange, WeightId};
 use anyhow::{Result, bail};
 
@@ -19,10 +17,6 @@ impl WeightGradients for CudaBackend {
     }
 
     fn gain_grad(&mut self, _: GainGrad) -> Result<()> {
-        bail!(CPU_ONLY)
-    }
-
-    fn norm_output(&mut self, _: NormOutput) -> Result<()> {
         bail!(CPU_ONLY)
     }
 

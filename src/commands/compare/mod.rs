@@ -22,7 +22,8 @@ const REPORT: &str = "compare";
 pub fn run(command: &CompareCommand) -> Result<()> {
     let output = &command.output;
     if !command.resume {
-        let used = output.exists() && std::fs::read_dir(output).is_ok_and(|mut d| d.next().is_some());
+        let used =
+            output.exists() && std::fs::read_dir(output).is_ok_and(|mut d| d.next().is_some());
         ensure!(
             !used,
             "--output {}: the folder holds something already; name a new one, or go on with a comparison with --resume",

@@ -57,7 +57,11 @@ impl Picture {
         let mut panels = vec![
             Panel {
                 title: "device memory".to_owned(),
-                bars: report.rows.iter().map(|r| size(r.allocated_bytes)).collect(),
+                bars: report
+                    .rows
+                    .iter()
+                    .map(|r| size(r.allocated_bytes))
+                    .collect(),
             },
             Panel {
                 title: "peak RSS".to_owned(),
@@ -113,9 +117,8 @@ impl Picture {
 
     /// Every place below is in units of the SVG, which `density` multiplies.
     fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>, density: i32) -> Result<()> {
-        let wrong = |error: DrawingAreaErrorKind<B::ErrorType>| {
-            anyhow!("cannot draw the picture: {error}")
-        };
+        let wrong =
+            |error: DrawingAreaErrorKind<B::ErrorType>| anyhow!("cannot draw the picture: {error}");
         let at = |x: i32, y: i32| (x * density, y * density);
         let text = |text: &str, (x, y): (i32, i32), size: i32, right: bool| {
             let horizontal = if right { HPos::Right } else { HPos::Left };
@@ -147,8 +150,11 @@ impl Picture {
                 let long = 1 + (share * f64::from(width - VALUE - GAP)) as i32;
                 let (top, bottom) = (middle(run) - BAR / 2, middle(run) + BAR / 2);
                 let color = COLORS[run % COLORS.len()].filled();
-                area.draw(&Rectangle::new([at(left, top), at(left + long, bottom)], color))
-                    .map_err(wrong)?;
+                area.draw(&Rectangle::new(
+                    [at(left, top), at(left + long, bottom)],
+                    color,
+                ))
+                .map_err(wrong)?;
                 text(written, (left + long + 6, middle(run)), 13, false)?;
             }
         }
@@ -173,7 +179,14 @@ mod tests {
     #[test]
     fn the_svg_has_every_name_title_and_value_as_text() {
         let svg = Picture::of(&example()).svg().unwrap();
-        for text in ["bitfit", "a &lt;b&gt; &amp; ", "device memory", "1.23 MB", "21.4 ms", "0.8420"] {
+        for text in [
+            "bitfit",
+            "a &lt;b&gt; &amp; ",
+            "device memory",
+            "1.23 MB",
+            "21.4 ms",
+            "0.8420",
+        ] {
             assert!(svg.contains(text), "no `{text}` in {svg}");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
@@ -184,7 +197,9 @@ mod tests {
     #[test]
     fn the_png_has_bars_and_letters_on_white() {
         let file = Picture::of(&example()).png().unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&file))
+            .read_info()
+            .unwrap();
         let mut dots = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut dots).unwrap();
         assert_eq!((info.width, info.height), (2240, 260));

@@ -79,7 +79,8 @@ fn seconds_per_step(config: &TrainConfig) -> Result<f64> {
     for line in text.lines() {
         let line: Value =
             serde_json::from_str(line).with_context(|| format!("{} is broken", path.display()))?;
-        if let (Some(tokens), Some(speed)) = (line["tokens"].as_f64(), line["tokens_per_s"].as_f64())
+        if let (Some(tokens), Some(speed)) =
+            (line["tokens"].as_f64(), line["tokens_per_s"].as_f64())
         {
             times.push((tokens - before) / speed);
             before = tokens;
@@ -240,7 +241,10 @@ pub mod tests {
         assert_eq!(lines.len(), 4);
         assert!(lines[0].contains("dev accuracy"), "{text}");
         let columns = |line: &str| line.matches('|').count();
-        assert!(lines.iter().all(|l| columns(l) == columns(lines[0])), "{text}");
+        assert!(
+            lines.iter().all(|l| columns(l) == columns(lines[0])),
+            "{text}"
+        );
         assert!(lines[2].contains("| 26,498 | 1.23 MB |"), "{text}");
         assert!(lines[3].contains("| - |"), "{text}");
     }
