@@ -13,7 +13,7 @@
 #include "mma.cuh"
 #include "varlen.cuh"
 
-// Mirrored by `GemmArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `GemmArgs` in src/backend/cuda/args.rs.
 struct GemmArgs {
     const BatchHeader* batch;
     const Half* x;
@@ -33,7 +33,7 @@ struct GemmArgs {
     uint32_t activation;
     uint32_t padding;
 };
-static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
 enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 

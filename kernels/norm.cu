@@ -6,7 +6,7 @@
 #include "columns.cuh"
 #include "norm.cuh"
 
-// Mirrored by `NormForwardArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `NormForwardArgs` in src/backend/cuda/args.rs.
 struct NormForwardArgs {
     const BatchHeader* batch;
     Half* x;
@@ -20,7 +20,7 @@ struct NormForwardArgs {
     uint32_t width;
     float eps;
 };
-static_assert(sizeof(NormForwardArgs) == 80, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(NormForwardArgs) == 80, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 
@@ -59,7 +59,7 @@ __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     }
 }
 
-// Mirrored by `NormBackwardArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `NormBackwardArgs` in src/backend/cuda/args.rs.
 struct NormBackwardArgs {
     const BatchHeader* batch;
     // In: gradient of the output. Out: gradient of the residual.
@@ -76,7 +76,7 @@ struct NormBackwardArgs {
     uint32_t width;
     uint32_t padding;
 };
-static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
 
 // Rows of a block: few enough to fill the device, many enough that the partial sums are a small part of the traffic.
 constexpr int kTileRows = 32;

@@ -13,5 +13,6 @@ pub mod files;
 pub mod hub;
 pub mod model;
 pub mod rng;
+pub mod rss;
 pub mod table;
 pub mod train;

@@ -136,6 +136,7 @@ impl Backend for AnyBackend {
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
         fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
+        fn loss_scaling(&self) -> Result<Option<LossScaling>>;
     }
     forward! {
         fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
@@ -161,6 +162,11 @@ impl Backend for AnyBackend {
         fn zero_gradients(&mut self) -> Result<()>;
         fn adamw(&mut self, op: AdamW) -> Result<()>;
         fn step_report(&mut self) -> Result<StepReport>;
+        fn report_later(&mut self) -> Result<PendingReport>;
+        fn wait_report(&mut self, pending: PendingReport) -> Result<StepReport>;
+        fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()>;
+        fn begin_section(&mut self, section: Section) -> Result<bool>;
+        fn end_section(&mut self, whole: bool) -> Result<()>;
     }
 }
 

@@ -481,6 +481,39 @@ impl StepReport {
     }
 }
 
+/// A [`StepReport`] that was asked for and may not be there yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PendingReport {
+    Ready(StepReport),
+    /// The device is still at work; the number is the backend's own.
+    Slot(usize),
+}
+
+/// Dynamic loss scaling between two steps: with the parameters and moments, the state of a run in f16.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossScaling {
+    /// Factor on the gradients that are held in 16 bits.
+    pub scale: f32,
+    /// Steps since it last changed.
+    pub good_steps: u32,
+}
+
+/// A fixed sequence of operations on the current batch, which a device may record once and replay for other batches.
+///
+/// Between two allocations a name always stands for the same operations on the same regions: nothing in it may depend
+/// on the batch but through the batch itself. On a replay the operations are not issued, so the numbers that change
+/// from step to step stand here too.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    pub name: &'static str,
+    /// The largest batch that the regions have room for.
+    pub limits: Limits,
+    /// The [`Loss::weight`] of the section's loss, if it has one.
+    pub weight: f32,
+    /// The section's [`Backend::adamw`], if it has one.
+    pub update: Option<AdamW>,
+}
+
 /// The vectors that run beside the trainable parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -549,4 +582,58 @@ pub trait Backend {
     fn adamw(&mut self, op: AdamW) -> Result<()>;
     /// Loss and gradient norm of the step that [`Backend::adamw`] ended (the loss alone where none did).
     fn step_report(&mut self) -> Result<StepReport>;
+
+    /// Asks for what [`Backend::step_report`] gives, without waiting. At most two may be asked for and not read.
+    fn report_later(&mut self) -> Result<PendingReport> {
+        Ok(PendingReport::Ready(self.step_report()?))
+    }
+
+    /// Waits for a report that was asked for.
+    fn wait_report(&mut self, pending: PendingReport) -> Result<StepReport> {
+        match pending {
+            PendingReport::Ready(report) => Ok(report),
+            PendingReport::Slot(slot) => anyhow::bail!("this device has no report {slot}"),
+        }
+    }
+
+    /// The state of dynamic loss scaling, on a device that has it.
+    fn loss_scaling(&self) -> Result<Option<LossScaling>> {
+        Ok(None)
+    }
+
+    /// Goes on from a state that [`Backend::loss_scaling`] gave. A device without loss scaling ignores it.
+    fn set_loss_scaling(&mut self, _scaling: LossScaling) -> Result<()> {
+        Ok(())
+    }
+
+    /// Announces the operations of `section`. Returns whether they must be issued now, [`Backend::end_section`] after
+    /// them; false where a recording of them has been launched instead. [`Backend::section`] does both.
+    fn begin_section(&mut self, _section: Section) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Ends what [`Backend::begin_section`] announced; `whole` unless one of the operations failed.
+    fn end_section(&mut self, _whole: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs `body`, which issues the operations of `section`, or a recording of it.
+    ///
+    /// # Errors
+    /// The body's; and on a device that records, when the body reads from the device or exceeds the section's limits.
+    fn section(
+        &mut self,
+        section: Section,
+        body: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()>
+    where
+        Self: Sized,
+    {
+        if !self.begin_section(section)? {
+            return Ok(());
+        }
+        let done = body(self);
+        let ended = self.end_section(done.is_ok());
+        done.and(ended)
+    }
 }

@@ -19,6 +19,7 @@ use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load, load_full};
 use crate::model::params::{Param, ParamKind};
 use crate::model::saving::Saving;
 use crate::model::{Model, Program};
+use crate::rss;
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::config::{DevSource, Method, PoolerInit, Pooling, Task, TrainConfig};
@@ -122,7 +123,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let from = if resume && checkpoint.exists() {
         let trainable = model.params.trainable();
         let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
-        run.restore(&vectors)?;
+        run.restore(&from, &vectors)?;
         say(
             quiet,
             format_args!("going on after step {} of {}", from.step, steps.total),
@@ -152,6 +153,11 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         base: &base,
         output,
         outcome: &outcome,
+        memory: json!({
+            "allocated": backend.allocated().total(),
+            "saved_per_token": programs.saved_per_token(),
+            "peak_rss": rss::peak(),
+        }),
     };
     write_bytes_atomic(
         &output.result(),
@@ -275,6 +281,12 @@ impl Programs {
 
     fn all(&self) -> Vec<&Program> {
         std::iter::once(&self.train).chain(&self.dev).collect()
+    }
+
+    /// Bytes kept for backward, by token of the largest batch.
+    fn saved_per_token(&self) -> f64 {
+        let saved: usize = self.train.saved().map(|tensor| tensor.region.len).sum();
+        saved as f64 / self.train.limits.tokens.max(1) as f64
     }
 
     /// One line on the memory that the run takes.
@@ -409,6 +421,8 @@ struct Summary<'a> {
     base: &'a Base,
     output: &'a OutputFolder,
     outcome: &'a Outcome,
+    /// In bytes.
+    memory: Value,
 }
 
 impl Summary<'_> {
@@ -443,6 +457,7 @@ impl Summary<'_> {
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
             "seconds": time.as_secs_f64(),
+            "memory": self.memory,
         })
     }
 

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-use crate::backend::Slot;
+use crate::backend::{LossScaling, Slot};
 use crate::container::{self, Container, ContainerError};
 use crate::files::write_atomic;
 use crate::train::fingerprint::{Changed, Fingerprint};
@@ -46,6 +46,8 @@ pub struct Checkpoint {
     pub evaluations_without_gain: u64,
     /// Length of `metrics.jsonl` with exactly the lines up to here, in bytes.
     pub metrics_len: u64,
+    /// On devices that scale the loss: with what the next step begins.
+    pub loss_scaling: Option<LossScaling>,
     /// Its values are in the run's output.
     pub best: Option<Best>,
 }
@@ -139,6 +141,10 @@ impl Checkpoint {
         put("tokens", &self.tokens);
         put("evaluations_without_gain", &self.evaluations_without_gain);
         put("metrics_len", &self.metrics_len);
+        if let Some(LossScaling { scale, good_steps }) = &self.loss_scaling {
+            put("loss_scale", scale);
+            put("loss_scale_good_steps", good_steps);
+        }
         for (key, value) in fingerprint.entries() {
             put(&format!("{FINGERPRINT}{key}"), &value);
         }
@@ -197,6 +203,14 @@ impl Checkpoint {
         } else {
             None
         };
+        let loss_scaling = if metadata.contains_key("loss_scale") {
+            Some(LossScaling {
+                scale: number(&metadata, "loss_scale")?,
+                good_steps: number(&metadata, "loss_scale_good_steps")?,
+            })
+        } else {
+            None
+        };
         let state = Self {
             step: number(&metadata, "step")?,
             epoch: number(&metadata, "epoch")?,
@@ -204,6 +218,7 @@ impl Checkpoint {
             tokens: number(&metadata, "tokens")?,
             evaluations_without_gain: number(&metadata, "evaluations_without_gain")?,
             metrics_len: number(&metadata, "metrics_len")?,
+            loss_scaling,
             best,
         };
         Ok((state, vectors))
@@ -245,6 +260,10 @@ mod tests {
             tokens: u64::MAX,
             evaluations_without_gain: 2,
             metrics_len: 1234,
+            loss_scaling: Some(LossScaling {
+                scale: 65_536.0,
+                good_steps: 1_999,
+            }),
             best: Some(Best {
                 value: 0.1 + 0.2,
                 step: 5,
@@ -312,6 +331,7 @@ mod tests {
         for checkpoint in [
             example(),
             Checkpoint {
+                loss_scaling: None,
                 best: None,
                 ..example()
             },
@@ -362,6 +382,8 @@ mod tests {
         assert!(with_metadata("format_version", Some("2")).contains("version 2"));
         assert!(with_metadata("step", None).contains("`step`"));
         assert!(with_metadata("epoch", Some("-1")).contains("wrong `epoch`: `-1`"));
+        assert!(with_metadata("loss_scale", Some("x")).contains("wrong `loss_scale`: `x`"));
+        assert!(with_metadata("loss_scale_good_steps", None).contains("`loss_scale_good_steps`"));
         assert!(with_metadata("best_bits", None).contains("`best_bits`"));
     }
 

@@ -70,8 +70,9 @@ fn cases_for_cuda() -> Vec<Case> {
             | Kind::PoolBackward { hidden, .. } => hidden % 8 == 0,
             Kind::BiasGrad { width } => width % 8 == 0,
             Kind::Loss { .. } => case.weights == WeightType::F32,
-            // Full fine-tuning is not there yet.
-            Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. } => false,
+            Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
+            Kind::GainGrad { width } => width % 8 == 0,
+            Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
         })
         .collect();
     cases.extend(edges());
