@@ -154,12 +154,17 @@ struct Head {
         }
     };
 
-    // acc (16 × D) += p (16 × 16) · rows 16 · slice .. + 15 of `right`.
+    // 16 × 16 numbers as a left operand: the accumulator layout of two 8-column units is that operand's layout.
+    static __device__ __forceinline__ void as_left(uint32_t (&a)[4], const float (&p)[2][4]) {
+        a[0] = pack(p[0][0], p[0][1]);
+        a[1] = pack(p[0][2], p[0][3]);
+        a[2] = pack(p[1][0], p[1][1]);
+        a[3] = pack(p[1][2], p[1][3]);
+    }
+
+    // acc (16 × D) += a (16 × 16) · rows 16 · slice .. + 15 of `right`.
     static __device__ __forceinline__ void accumulate(
-        float (&acc)[D / 8][4], const float (&p)[2][4], uint32_t right, int slice) {
-        // The accumulator layout of two 8-column units is the left operand's layout.
-        const uint32_t a[4] = {
-            pack(p[0][0], p[0][1]), pack(p[0][2], p[0][3]), pack(p[1][0], p[1][1]), pack(p[1][2], p[1][3])};
+        float (&acc)[D / 8][4], const uint32_t (&a)[4], uint32_t right, int slice) {
 #pragma unroll
         for (int n = 0; n < D / 16; ++n) {
             uint32_t b[4];

@@ -11,7 +11,8 @@
 // delta equals Σ dout · out, which needs no walk over the keys; but out was rounded to 16 bits, and where P has one
 // large element dS is a difference so small that this rounding is all there is of it. What that estimate lacks is
 // what the rows of P ⊙ (dP - estimate) add up to, since those of P add up to 1; so the walk that makes dq also
-// measures the rest, and takes it out again with one more product: dq = (P ⊙ (dP - estimate)) · k - rest · (P · k).
+// measures the rest, and takes it out again with one more product: dq = (P ⊙ (dP - estimate)) · k - rest · (P · k),
+// where rest is the sum of what the first product takes, so that a row with one key comes out as exactly nothing.
 
 #include "attention.cuh"
 
@@ -80,7 +81,9 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
     const Dropout dropout(args.dropout, args.batch);
     const float scale = args.scale * kLog2e;
     const uint32_t mask_row = uint32_t(work.statistic(first + warp * 16 + g, args.heads));
-    float acc[D / 8][4] = {}, mean_key[D / 8][4] = {}, rest[2] = {0.0f, 0.0f};
+    float acc[D / 8][4] = {}, mean_key[D / 8][4] = {};
+    // Row sums of P ⊙ (dP - estimate), and of the same as the product takes it, in 16 bits.
+    float rest[2] = {0.0f, 0.0f}, stored_rest[2] = {0.0f, 0.0f};
     const int steps = (len + H::kStep - 1) / H::kStep;
     for (int step = 0; step < steps; ++step) {
         if (step + 1 < steps) copy_step(step + 1);
@@ -106,23 +109,35 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
                     rest[i / 2] += ds[n][i];
                 }
             }
-            H::accumulate(acc, ds, tile, slice);
-            H::accumulate(mean_key, p, tile, slice);
+            uint32_t left[4];
+            H::as_left(left, ds);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                // Words 0 and 2 belong to row g, 1 and 3 to row g + 8.
+                const float2 stored = unpack(left[i]);
+                stored_rest[i % 2] += stored.x + stored.y;
+            }
+            H::accumulate(acc, left, tile, slice);
+            H::as_left(left, p);
+            H::accumulate(mean_key, left, tile, slice);
         }
         __syncthreads();
     }
 
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        rest[half] += __shfl_xor_sync(kFullWarp, rest[half], 1);
-        rest[half] += __shfl_xor_sync(kFullWarp, rest[half], 2);
+#pragma unroll
+        for (int lanes = 1; lanes < 4; lanes <<= 1) {
+            rest[half] += __shfl_xor_sync(kFullWarp, rest[half], lanes);
+            stored_rest[half] += __shfl_xor_sync(kFullWarp, stored_rest[half], lanes);
+        }
         const int row = first + warp * 16 + g + 8 * half;
         if (t == 0 && row < len) args.delta[work.statistic(row, args.heads)] = delta[half] + rest[half];
     }
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) acc[n][i] = args.scale * fmaf(-rest[i / 2], mean_key[n][i], acc[n][i]);
+        for (int i = 0; i < 4; ++i) acc[n][i] = args.scale * fmaf(-stored_rest[i / 2], mean_key[n][i], acc[n][i]);
     }
     H::store(memory, acc, args.dqkv + work.row3(first), work.stride, rows, work.head_dim);
     if (args.partial_query != nullptr) {
@@ -237,8 +252,11 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
                     ds[n][i] = probability * (ds[n][i] * mask[i] - row_delta);
                 }
             }
-            H::accumulate(dv, p, tile + H::kStepBytes, slice);
-            H::accumulate(dk, ds, tile, slice);
+            uint32_t left[4];
+            H::as_left(left, p);
+            H::accumulate(dv, left, tile + H::kStepBytes, slice);
+            H::as_left(left, ds);
+            H::accumulate(dk, left, tile, slice);
         }
         __syncthreads();
     }

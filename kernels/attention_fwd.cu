@@ -99,7 +99,9 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
 #pragma unroll
         for (int slice = 0; slice < H::kSlices; ++slice) {
-            H::accumulate(acc, s[slice], tile + H::kStepBytes, slice);
+            uint32_t p[4];
+            H::as_left(p, s[slice]);
+            H::accumulate(acc, p, tile + H::kStepBytes, slice);
         }
         // The next iteration's copies overwrite this tile's neighbour's place in the ring.
         __syncthreads();

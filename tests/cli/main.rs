@@ -7,6 +7,7 @@ mod common;
 mod full;
 mod full_disk;
 mod merge;
+mod on_cuda;
 mod predict;
 mod resume;
 mod train;

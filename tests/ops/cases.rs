@@ -173,6 +173,9 @@ pub struct Outcome {
     pub name: &'static str,
     pub got: Vec<f32>,
     pub want: Vec<f64>,
+    /// What a straightforward 16-bit implementation would give: the textbook's formulas with exact sums, each tensor
+    /// rounded when it is stored. Its error is the yardstick of 16-bit backends.
+    pub straight: Vec<f64>,
     /// Held in f32 by every backend.
     pub f32: bool,
 }
@@ -187,21 +190,13 @@ impl Outcomes {
         id: usize,
         want: Vec<f64>,
     ) {
-        self.0.push(Outcome {
-            name,
-            got: rig.read(id),
-            want,
-            f32: false,
-        });
+        let straight = rig.rounded(&want);
+        self.add(name, rig.read(id), want, straight, false);
     }
 
     fn f32(&mut self, name: &'static str, got: Vec<f32>, want: Vec<f64>) {
-        self.0.push(Outcome {
-            name,
-            got,
-            want,
-            f32: true,
-        });
+        let straight = want.clone();
+        self.add(name, got, want, straight, true);
     }
 
     /// A parameter gradient: what was there plus `sums`.
@@ -212,13 +207,45 @@ impl Outcomes {
         range: ParamRange,
         sums: Vec<f64>,
     ) {
-        let want = rig
-            .gradient_before(range)
-            .iter()
-            .zip(&sums)
-            .map(|(a, b)| a + b)
-            .collect();
-        self.f32(name, rig.gradient(range), want);
+        let straight = sums.clone();
+        self.gradient_beside(name, rig, range, sums, straight);
+    }
+
+    /// The same where a straightforward implementation has other sums: those of what it stored.
+    fn gradient_beside<B: Backend>(
+        &mut self,
+        name: &'static str,
+        rig: &Rig<B>,
+        range: ParamRange,
+        sums: Vec<f64>,
+        straight: Vec<f64>,
+    ) {
+        let before = rig.gradient_before(range);
+        let after = |sums: Vec<f64>| before.iter().zip(&sums).map(|(a, b)| a + b).collect();
+        self.add(
+            name,
+            rig.gradient(range),
+            after(sums),
+            after(straight),
+            true,
+        );
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        got: Vec<f32>,
+        want: Vec<f64>,
+        straight: Vec<f64>,
+        f32: bool,
+    ) {
+        self.0.push(Outcome {
+            name,
+            got,
+            want,
+            straight,
+            f32,
+        });
     }
 }
 
@@ -427,7 +454,13 @@ pub fn run_stored<B: WeightGradients>(
                 want.iter_mut().zip(slopes).for_each(|(w, d)| *w *= d);
             }
             if dbias {
-                out.gradient("dbias", &rig, grad, oracle::column_sums(&want, inputs));
+                let sums = oracle::column_sums(&want, inputs);
+                // Fused with the product these are sums of what was never rounded.
+                let straight = match mode {
+                    Mode::Multiply(_) | Mode::InPlace => sums.clone(),
+                    _ => oracle::column_sums(&rig.rounded(&want), inputs),
+                };
+                out.gradient_beside("dbias", &rig, grad, sums, straight);
             }
             out.activation("dx", &rig, dx, want);
         }
@@ -453,9 +486,17 @@ pub fn run_stored<B: WeightGradients>(
                 dim,
                 dropout,
                 key,
+                stored: &oracle::exactly,
             };
-            let (want, want_lse) = reference.forward(&wide(&rig.read(qkv)));
-            out.activation("out", &rig, y, want);
+            let x = wide(&rig.read(qkv));
+            let (want, want_lse) = reference.forward(&x);
+            let round = |x| rig.round(x);
+            let in_16_bits = Attention {
+                stored: &round,
+                ..reference
+            };
+            let straight = in_16_bits.forward(&x).0;
+            out.add("out", rig.read(y), want, straight, false);
             if let Some(sums) = sums {
                 out.f32("lse", rig.read(sums), want_lse);
             }
@@ -475,6 +516,7 @@ pub fn run_stored<B: WeightGradients>(
                 dim,
                 dropout,
                 key,
+                stored: &oracle::exactly,
             };
             let x = wide(&rig.read(qkv));
             let (o, l) = reference.forward(&x);
@@ -497,13 +539,23 @@ pub fn run_stored<B: WeightGradients>(
             };
             let grads: &[ParamRange] = if dbias { &[query, value] } else { &[] };
             rig.run(&name, &[dqkv], grads, |b| b.attention_backward(op));
-            let want = reference.backward(&x, &wide(&rig.read(dout)));
+            let dout = wide(&rig.read(dout));
+            let want = reference.backward(&x, &dout);
+            let round = |x| rig.round(x);
+            let in_16_bits = Attention {
+                stored: &round,
+                ..reference
+            };
+            let straight = in_16_bits.backward(&x, &dout);
             if dbias {
                 let sums = oracle::column_sums(&want, 3 * hidden);
-                out.gradient("dbias_query", &rig, query, sums[..hidden].to_vec());
-                out.gradient("dbias_value", &rig, value, sums[2 * hidden..].to_vec());
+                let straight = oracle::column_sums(&straight, 3 * hidden);
+                for (name, range, part) in [("dbias_query", query, 0), ("dbias_value", value, 2)] {
+                    let of = |sums: &[f64]| sums[part * hidden..][..hidden].to_vec();
+                    out.gradient_beside(name, &rig, range, of(&sums), of(&straight));
+                }
             }
-            out.activation("dqkv", &rig, dqkv, want);
+            out.add("dqkv", rig.read(dqkv), want, straight, false);
         }
         Kind::ResidualNorm { hidden, saved } => {
             let x = rig.input(tokens, hidden, 1.0);

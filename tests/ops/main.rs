@@ -50,6 +50,7 @@ fn agree<B: WeightGradients>(cases: &[Case], new: impl Fn(WeightType) -> B, tole
             got,
             want,
             f32,
+            ..
         } in cases::run(case, new(case.weights))
         {
             let bound = if f32 {

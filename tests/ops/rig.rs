@@ -256,6 +256,15 @@ impl<B: Backend> Rig<B> {
             .unwrap();
     }
 
+    /// Values as a 16-bit backend stores them.
+    pub fn rounded(&self, values: &[f64]) -> Vec<f64> {
+        values.iter().map(|&v| self.round(v)).collect()
+    }
+
+    pub fn round(&self, value: f64) -> f64 {
+        f64::from((self.stored)(value as f32))
+    }
+
     /// A tensor's elements in use.
     pub fn read(&self, id: usize) -> Vec<f32> {
         let tensor = self.tensors[id].0;
