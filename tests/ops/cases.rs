@@ -212,7 +212,7 @@ impl Outcomes {
     }
 
     /// The same where a straightforward implementation has other sums: those of what it stored.
-    fn gradient_beside<B: Backend>(
+    pub fn gradient_beside<B: Backend>(
         &mut self,
         name: &'static str,
         rig: &Rig<B>,

@@ -92,6 +92,7 @@ fn edges() -> Vec<Case> {
     // Row counts around the edges of both tile sizes; widths around those of the operand tiles.
     for rows in [1, 63, 64, 65, 127, 128, 129] {
         for (inputs, outputs) in [(8, 24), (24, 8), (40, 136), (136, 72)] {
+            add(&[rows], 0.0, Kind::WeightGrad { inputs, outputs });
             add(
                 &[rows],
                 0.0,
@@ -252,7 +253,12 @@ fn agree(half: HalfType, tile: Option<GemmTile>, cases: &[Case]) {
 fn products(cases: Vec<Case>) -> Vec<Case> {
     cases
         .into_iter()
-        .filter(|c| matches!(c.kind, Kind::Linear { .. } | Kind::LinearBackward { .. }))
+        .filter(|c| {
+            matches!(
+                c.kind,
+                Kind::Linear { .. } | Kind::LinearBackward { .. } | Kind::WeightGrad { .. }
+            )
+        })
         .collect()
 }
 

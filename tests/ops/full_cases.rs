@@ -114,9 +114,11 @@ pub fn run<B: WeightGradients>(case: &Case, name: &str, rig: &mut Rig<B>, out: &
             let dy = oracle::masked(&dy, hidden, dropout, rig.key);
             let dz = oracle::norm_backward(&dy, &x_hat, &rstd, &rig.values(norm.gamma));
             let names = ["dword", "dposition", "dtoken_type"];
+            let stored = rig.rounded(&dz);
             for ((name, (rows, (_, range))), ids) in names.into_iter().zip(tables).zip(&ids) {
                 let want = oracle::scatter(&dz, ids, rows, hidden);
-                out.gradient(name, rig, range, want);
+                let straight = oracle::scatter(&stored, ids, rows, hidden);
+                out.gradient_beside(name, rig, range, want, straight);
             }
             let dgamma = oracle::product_sums(&dy, &x_hat, hidden);
             out.gradient("dgamma", rig, norm.gamma, dgamma);
