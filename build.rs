@@ -70,6 +70,8 @@ fn build() -> Result<(), String> {
         return write_table(&out, &[], None);
     };
 
+    // Where there was none, scripts/fetch-cuda touches this file when it has put one there.
+    println!("cargo:rerun-if-changed={}", nvcc.display());
     let version = Command::new(&nvcc)
         .arg("--version")
         .output()

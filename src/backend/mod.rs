@@ -83,19 +83,21 @@ pub enum Rows {
     Sequences,
 }
 
-/// Storage type of the frozen matrices.
+/// Storage type of the frozen matrices; arithmetic is f32 with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
-    F16,
     F32,
+    F16,
+    /// Symmetric, with a scale for each row.
+    Int8,
+    /// NF4 in blocks of 64 with double-quantised scales (QLoRA, arXiv 2305.14314, §3); tables as [`Self::Int8`].
+    Nf4,
 }
 
 impl WeightType {
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
-        }
+    /// Whether a GPU takes matrices that are asked for in this type; it keeps those of 32 bits in 16.
+    pub fn is_on_gpu(self) -> bool {
+        matches!(self, Self::F16 | Self::F32)
     }
 }
 

@@ -48,8 +48,8 @@ pub struct CompareArgs {
     ///
     /// NAME is the run's row, bar and folder. The names bitfit, head and full stand for these methods; any other name
     /// trains biases unless its options say something else. The options are words as on a command line, without
-    /// quotes. What is given beside --run holds for all runs, but what it says of --lr and --weights not for those
-    /// that train everything: full fine-tuning takes its own, 5e-5 and f32.
+    /// quotes. What is given beside --run holds for all runs, but what it says of --lr, --weights and --saving not for
+    /// those that train everything: full fine-tuning takes its own.
     #[arg(
         long = "run",
         value_name = "NAME[: OPTIONS]",
@@ -166,7 +166,7 @@ impl CompareArgs {
             }
             let mut common = common.clone();
             if args.method == Some(Method::Full) {
-                (common.lr, common.weights) = (None, None);
+                (common.lr, common.weights, common.saving) = (None, None, None);
             }
             common.output = Some(output.join(&name));
             let config = args
@@ -250,7 +250,7 @@ mod tests {
         let unknown = error(&["x: --learning-rate 3"]);
         assert!(unknown.starts_with("x: ") && unknown.contains("--learning-rate"));
         assert!(error(&["x: --lr 0"]).contains("x: --lr must be above 0"));
-        assert!(error(&["full: --method head"]).contains("names another"));
+        assert!(error(&["full: --method head"]).contains("name another"));
     }
 
     #[test]

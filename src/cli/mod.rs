@@ -3,6 +3,7 @@
 mod commands;
 mod compare;
 mod config_file;
+mod plan;
 mod train;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ pub use commands::{
     ColumnArgs, ComputeArgs, EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs,
 };
 pub use compare::{CompareArgs, CompareCommand};
+pub use plan::PlanArgs;
 pub use train::{TrainArgs, TrainCommand};
 
 use crate::error::UsageError;
@@ -37,6 +39,7 @@ Examples:
   cut -f2 new.tsv | bitfit predict --delta runs/reviews > labelled.tsv
   bitfit merge --delta runs/reviews --output reviews-model
   bitfit inspect --model ./minilm --biases query,intermediate
+  bitfit plan --model ./minilm --batch-size 32 --max-length 128 --memory 512MiB
 
 `bitfit help COMMAND` explains a command and each of its options.";
 
@@ -59,6 +62,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Show a model's parameters by component, or how far a delta moved each bias
     Inspect(InspectArgs),
+    /// Show what training would take of memory, part by part, before it is run
+    Plan(PlanArgs),
     /// Say what this program can run on here: driver, GPUs, kernels built in
     Doctor,
 }
@@ -101,7 +106,8 @@ impl Cli {
 fn usage_error(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return UsageError::new(
-            "a command is missing: train, compare, eval, predict, merge, inspect or doctor; `bitfit --help` explains them",
+            "a command is missing: train, compare, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains \
+             them",
         );
     }
     let text = error.render().to_string();

@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::config_file::FileOptions;
 use crate::biases::BiasSelection;
+use crate::bytes::ByteSize;
 use crate::error::UsageError;
 use crate::train::config::{
-    DevSource, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Precision, Task,
-    TrainConfig, WeightType,
+    DevSource, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Precision,
+    SavingChoice, Task, TrainConfig, WeightType,
 };
 use crate::train::metrics::Metric;
 use crate::train::output::SETTINGS_FILE;
@@ -30,7 +31,7 @@ pub struct TrainArgs {
     /// A folder with config.json, model.safetensors and a tokenizer, or a name on the hub: org/name[@revision]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// How frozen weights are stored; arithmetic is f32 [default: f16; --method full trains in f32]
+    /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]
     #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
     pub weights: Option<WeightType>,
     /// How token vectors become one vector a text [default: auto]
@@ -112,8 +113,8 @@ pub struct TrainArgs {
     /// Batches whose gradients make one step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
-    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning
-    /// [default: 0.001, or 0.00005 with --method full]
+    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning, for which it is 0.00005 where
+    /// none is given [default: 0.001]
     #[arg(
         long,
         value_name = "RATE",
@@ -181,6 +182,21 @@ pub struct TrainArgs {
     /// Stop after this many evaluations without a better one [default: never]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub patience: Option<u64>,
+
+    /// What is kept of the forward pass for backward [default: auto]
+    ///
+    /// auto: the fastest exact way that fits --memory (keep, where no limit is given).
+    /// Exact, fastest first: keep: all that backward needs. recompute-qkv: make q, k and v again from the normalised
+    /// states of the layer below. recompute-ffn: make the activation's derivative again. recompute: both. checkpoint:
+    /// keep each layer's input alone and run the layer again.
+    /// Lossy, only where asked for: gelu8, gelu4: keep the activation's derivative in 8 or 4 bits; may be joined with
+    /// recompute-qkv by a comma.
+    #[arg(long, value_name = "HOW", help_heading = "Memory")]
+    pub saving: Option<SavingChoice>,
+    /// Most memory the run may take on the device, as 4GiB, 512MiB or bytes: cuts batches into micro-batches and
+    /// chooses --saving [default: no limit]
+    #[arg(long, value_name = "SIZE", help_heading = "Memory")]
+    pub memory: Option<ByteSize>,
 
     /// Folder for the delta (with --method full the model), metrics, settings and checkpoints; must not hold another run
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
@@ -283,6 +299,8 @@ impl TrainArgs {
             eval_steps: self.eval_steps.or(under.eval_steps),
             metric: self.metric.or(under.metric),
             patience: self.patience.or(under.patience),
+            saving: self.saving.or(under.saving),
+            memory: self.memory.or(under.memory),
             output: self.output.or(under.output),
             save_steps: self.save_steps.or(under.save_steps),
             resume: self.resume.or(under.resume),
@@ -377,6 +395,8 @@ impl TrainArgs {
             eval_steps: self.eval_steps,
             metric: self.metric.unwrap_or(Metric::default_for(task)),
             patience: self.patience,
+            saving: self.saving.unwrap_or(default.saving),
+            memory: self.memory,
             save_steps: self.save_steps,
             device: self.device.unwrap_or(default.device),
             precision: self.precision.unwrap_or(default.precision),

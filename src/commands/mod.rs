@@ -8,7 +8,9 @@ mod eval;
 mod inspect;
 mod merge;
 mod model_folder;
+mod plan;
 mod predict;
+mod programs;
 mod train;
 mod trained;
 
@@ -31,6 +33,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Doctor => doctor::run(),
     }
 }

@@ -52,6 +52,7 @@ fn three_methods_stand_side_by_side() {
         let twelfths = 12.0 * number(row, "dev");
         assert!((twelfths - twelfths.round()).abs() < 1e-9, "{row}");
         assert!(number(row, "seconds_per_step") > 0.0);
+        assert_eq!(number(row, "planned_bytes"), number(row, "allocated_bytes"));
         if cfg!(target_os = "linux") {
             assert!(number(row, "peak_rss_bytes") > number(row, "allocated_bytes"));
         }

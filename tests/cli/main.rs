@@ -7,6 +7,7 @@ mod common;
 mod compare;
 mod full;
 mod full_disk;
+mod memory;
 mod merge;
 mod on_cuda;
 mod predict;

@@ -47,6 +47,7 @@ fn cases_for_cuda() -> Vec<Case> {
     let mut cases: Vec<Case> = table::table()
         .into_iter()
         .filter(|case| !codes(&case.kind))
+        .filter(|case| matches!(case.weights, WeightType::F16 | WeightType::F32))
         .filter(|case| match case.kind {
             // The table has these for each storage type of the CPU's matrices.
             Kind::Embed { hidden, .. } => case.weights == WeightType::F16 && hidden % 8 == 0,

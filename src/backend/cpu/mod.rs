@@ -16,8 +16,10 @@ mod dropout;
 mod embed;
 mod gemm;
 mod head;
+mod int8;
 mod linear;
 mod math;
+mod nf4;
 mod norm;
 mod optim;
 mod params;
@@ -48,6 +50,7 @@ use scratch::Scratch;
 use sizes::Sizes;
 pub use sizes::footprint;
 use weights::Weights;
+pub use weights::rounded;
 
 /// Activations are f32.
 pub const ACTIVATION_BYTES: usize = 4;
@@ -112,6 +115,10 @@ impl CpuBackend {
             loss: 0.0,
             grad_norm: 0.0,
         }
+    }
+
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type
     }
 
     fn rows(&self, rows: Rows) -> usize {

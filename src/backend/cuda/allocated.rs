@@ -5,7 +5,7 @@ use super::args::*;
 use super::batch::DeviceBatch;
 use super::device::Device;
 use super::graph::Graphs;
-use super::launch::Kernels;
+use super::kernels::Kernels;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
