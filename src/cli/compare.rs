@@ -97,12 +97,11 @@ impl FromStr for RunSpec {
         let mut args = TrainArgs::from_arg_matches(&matches)
             .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
         // A name that is a method's means that method, and cannot mean another.
-        if let Ok(method) = Method::from_str(name, false) {
-            if *args.method.get_or_insert(method) != method {
-                return Err(UsageError::new(format!(
-                    "{name}: the name is that of a method, and the options name another"
-                )));
-            }
+        let method = Method::from_str(name, false).ok();
+        if method.is_some_and(|method| *args.method.get_or_insert(method) != method) {
+            return Err(UsageError::new(format!(
+                "{name}: the name is that of a method, and the options name another"
+            )));
         }
         Ok(Self {
             name: name.to_owned(),
