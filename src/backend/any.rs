@@ -153,7 +153,6 @@ macro_rules! forward {
 impl Backend for AnyBackend {
     forward! {
         fn activation_bytes(&self) -> usize;
-        fn stores(&self, derivative: DerivativeType) -> bool;
         fn allocated(&self) -> Footprint;
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;

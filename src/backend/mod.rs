@@ -533,9 +533,6 @@ pub trait Backend {
     /// Bytes of one activation element.
     fn activation_bytes(&self) -> usize;
 
-    /// Whether derivatives of activation functions can be stored in this form.
-    fn stores(&self, derivative: DerivativeType) -> bool;
-
     /// Copies a frozen matrix to the device in the backend's weight type.
     ///
     /// # Errors

@@ -134,12 +134,6 @@ impl Plan {
     /// The way of saving that the tables show.
     fn saving(&self, choice: SavingChoice) -> Result<Saving> {
         match (choice, self.memory) {
-            (SavingChoice::Only(saving), _) if !self.device.stores(saving.derivative) => {
-                Err(UsageError::new(format!(
-                    "--saving {saving}: the GPU's kernels keep derivatives in 16 bits only"
-                ))
-                .into())
-            }
             (SavingChoice::Only(saving), _) => Ok(saving),
             (SavingChoice::Auto, None) => Ok(Saving::KEEP),
             (SavingChoice::Auto, Some(memory)) => {
@@ -274,7 +268,7 @@ impl Plan {
         ];
         let lossy = lossy.iter().filter_map(|text| text.parse::<Saving>().ok());
         let savings = Saving::EXACT.into_iter().chain(lossy);
-        for saving in savings.filter(|saving| self.device.stores(saving.derivative)) {
+        for saving in savings {
             let budget = self.budget(&self.bitfit);
             let program = budget.program(self.limits, Some(saving));
             let parts = Parts::new(&program, budget.footprint(&program));

@@ -38,7 +38,7 @@ impl Programs {
             model,
             device: backend.kind(),
         };
-        let savings = savings(config.saving, model, backend)?;
+        let savings = savings(config.saving, model)?;
         let batch = BatchLimits {
             sequences: config.batch_size,
             tokens: config.batch_tokens,
@@ -140,19 +140,13 @@ fn limits(largest: Largest) -> Limits {
 }
 
 /// What `--saving` leaves to choose from, fastest first.
-fn savings(choice: SavingChoice, model: &Model, backend: &AnyBackend) -> Result<Vec<Saving>> {
+fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
     match choice {
         SavingChoice::Auto if model.trains_weights() => Ok(vec![Saving::KEEP]),
         SavingChoice::Auto => Ok(Saving::EXACT.to_vec()),
         SavingChoice::Only(saving) if model.trains_weights() && saving != Saving::KEEP => {
             Err(UsageError::new(format!(
                 "--saving {saving} is not for --method full, whose weight gradients need what it would not keep"
-            ))
-            .into())
-        }
-        SavingChoice::Only(saving) if !backend.stores(saving.derivative) => {
-            Err(UsageError::new(format!(
-                "--saving {saving}: the GPU's kernels keep derivatives in 16 bits only; use recompute-ffn or recompute"
             ))
             .into())
         }

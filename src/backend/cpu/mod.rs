@@ -33,10 +33,10 @@ mod weights;
 mod widen;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DerivativeType, Dropout, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward,
-    Loss, LossKind, MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
+    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
+    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossKind,
+    MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region, ResidualNormBackward,
+    ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -178,10 +178,6 @@ fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'
 impl Backend for CpuBackend {
     fn activation_bytes(&self) -> usize {
         ACTIVATION_BYTES
-    }
-
-    fn stores(&self, _: DerivativeType) -> bool {
-        true
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
