@@ -101,6 +101,12 @@ impl Programs {
         std::iter::once(&self.train).chain(dev).collect()
     }
 
+    /// Bytes kept for backward, by token of the largest batch.
+    pub fn saved_per_token(&self) -> f64 {
+        let saved: usize = self.train.saved().map(|tensor| tensor.region.len).sum();
+        saved as f64 / self.train.limits.tokens.max(1) as f64
+    }
+
     /// A line on the memory that the run takes.
     pub fn summary(&self, backend: &AnyBackend) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
@@ -112,7 +118,7 @@ impl Programs {
             workspace,
         } = backend.allocated();
         format!(
-            "memory: {:.2} MiB: frozen weights {:.2}, biases with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
+            "memory: {:.2} MiB: frozen weights {:.2}, parameters with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
              saving {}, up to {} tokens at a time",
             mib(backend.allocated().total()),
             mib(weights),
