@@ -9,6 +9,8 @@ use crate::numeric::fp8::Fp8;
 use crate::numeric::half::HalfMode;
 use crate::numeric::logic::PrmtMode;
 use crate::numeric::mma::Mma;
+use crate::numeric::video;
+use crate::numeric::wmma::{Tile, Wmma};
 use crate::ptx::types::Space;
 
 /// A register or constant slot. While decoding, an index; after allocation, a byte offset into the register
@@ -157,7 +159,9 @@ pub enum F64Op {
     Max,
     Copysign,
     RcpApprox,
-    RsqrtApprox,
+    Rsqrt,
+    /// Of the upper half alone.
+    RsqrtGross,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,6 +294,9 @@ pub enum Special {
     GlobalTimer,
     DynamicSharedSize,
     TotalSharedSize,
+    /// Bytes behind the start of the shared memory that belongs to the system.
+    ReservedShared(u32),
+    ReservedSharedSize,
     Zero,
     One,
 }
@@ -368,6 +375,8 @@ pub enum Alu {
         carry_in: bool,
         carry_out: bool,
     },
+    Video(video::Video),
+    VideoSimd(video::Simd),
     Simd2(Simd2),
     Bit(Bit2, Width),
     Not(Width),
@@ -452,6 +461,17 @@ pub struct Mem {
     pub strong: bool,
     pub release: bool,
     pub acquire: bool,
+    /// A load whose value is stored again and otherwise not looked at, or the store of one.
+    pub copied: bool,
+}
+
+/// A tile of `wmma` in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileAccess {
+    pub tile: Tile,
+    pub by_rows: bool,
+    pub space: Space,
+    pub address64: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -571,6 +591,8 @@ pub enum Op {
     Exit,
     /// To the subroutine at the low half of `imm`, with the frame pointer at `a` plus the high half.
     Call,
+    /// Through the address in `b`, by `call_tables[low half of imm]`; otherwise as `Call`.
+    CallPointer,
     Ret,
     /// Local memory from `a` plus the low half of `imm` to `a` plus the high half.
     FrameCopy {
@@ -610,8 +632,15 @@ pub enum Op {
     },
     MovMatrix,
     Mma(Mma),
-    /// m8n8k4 of f64
-    MmaF64,
+    /// f64: m8n8k4, or m16n8 with this k.
+    MmaF64 {
+        rows16: bool,
+        k: u8,
+    },
+    /// The stride in `b`.
+    WmmaLoad(TileAccess),
+    WmmaStore(TileAccess),
+    Wmma(Wmma),
     /// Bytes per lane; shared address in `a`, global in `b`, source size in `c` if any, `ps` the ignore-src predicate.
     CpAsync {
         bytes: u8,
@@ -629,6 +658,9 @@ pub enum Op {
         address64: bool,
     },
     NanoSleep,
+    /// `a` bytes from the module's heap.
+    Malloc,
+    Free,
     /// A failed device-side assertion.
     Assert,
 }
@@ -702,6 +734,7 @@ impl Op {
             | Op::BrxIdx
             | Op::Exit
             | Op::Call
+            | Op::CallPointer
             | Op::Ret
             | Op::FrameCopy { .. }
             | Op::Trap
@@ -721,12 +754,16 @@ impl Op {
             | Op::ActiveMask
             | Op::Elect => Class::WarpExchange,
             Op::LdMatrix { .. } | Op::StMatrix { .. } => Class::SharedMemory,
-            Op::MovMatrix | Op::Mma(_) | Op::MmaF64 => Class::Tensor,
+            Op::WmmaLoad(t) | Op::WmmaStore(t) => match t.space {
+                Space::Shared => Class::SharedMemory,
+                _ => Class::GlobalMemory,
+            },
+            Op::MovMatrix | Op::Mma(_) | Op::MmaF64 { .. } | Op::Wmma(_) => Class::Tensor,
             Op::CpAsync { .. }
             | Op::CpAsyncCommit
             | Op::CpAsyncWait
             | Op::CpAsyncMbarArrive { .. } => Class::AsyncCopy,
-            Op::Nop | Op::NanoSleep => Class::Other,
+            Op::Nop | Op::NanoSleep | Op::Malloc | Op::Free => Class::Other,
         }
     }
 }
@@ -797,6 +834,8 @@ pub struct Program {
     pub code: Vec<Instr>,
     pub lists: Vec<R>,
     pub tables: Vec<Vec<u32>>,
+    /// For each call through a pointer: the functions of its signature, by address.
+    pub call_tables: Vec<Vec<(u64, u32)>>,
     /// Order in which diverged paths run: the lowest first. One entry an instruction.
     pub rank: Vec<u32>,
     pub consts: Vec<Const>,
@@ -813,6 +852,8 @@ pub struct Program {
     /// Where dynamic shared memory begins.
     pub dynamic_offset: u32,
     pub uses_dynamic: bool,
+    /// Reads where the system's own shared memory is.
+    pub uses_reserved: bool,
     /// The frame pointer of recursive calls, and what a call saves; all empty without recursion.
     pub frame: R,
     pub saved: Vec<(R, bool)>,
@@ -821,7 +862,23 @@ pub struct Program {
     pub pressure: u32,
 }
 
+/// Shared memory of a block that belongs to the system, from capability 8.0 on.
+pub const RESERVED_SHARED: u32 = 1 << 10;
+
 impl Program {
+    /// Where the system's shared memory begins, behind the kernel's.
+    pub fn reserved_offset(&self, dynamic: u32) -> u32 {
+        (self.dynamic_offset.max(self.static_shared) + dynamic).next_multiple_of(16)
+    }
+
+    /// Shared memory that a block needs, the system's included where the kernel looks at it.
+    pub fn shared_bytes(&self, dynamic: u32) -> u32 {
+        match self.uses_reserved {
+            true => self.reserved_offset(dynamic) + RESERVED_SHARED,
+            false => self.dynamic_offset.max(self.static_shared) + dynamic,
+        }
+    }
+
     /// Byte offset of each constant in the pool.
     pub fn const_offsets(&self) -> impl Iterator<Item = usize> + '_ {
         self.consts.iter().scan(0, |at, c| {

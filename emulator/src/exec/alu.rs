@@ -11,7 +11,7 @@ use crate::numeric::cmp::{self, BoolOp, Cmp};
 use crate::numeric::f32ops as f32n;
 use crate::numeric::half::{Bf16, F16};
 use crate::numeric::int::{self, Int};
-use crate::numeric::{f64ops, logic, simd2};
+use crate::numeric::{f64ops, logic, simd2, video};
 use crate::ptx::types::Space;
 
 /// Where a warp is: what special registers answer.
@@ -25,6 +25,7 @@ pub struct Place {
     pub sm_count: u32,
     pub dynamic_shared: u32,
     pub total_shared: u32,
+    pub reserved_shared: u32,
     /// Warp instructions run so far in this block: the clock.
     pub clock: u64,
 }
@@ -209,6 +210,16 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
                 int::dp4a(a, sa, b, sb, c)
             });
         }
+        Alu::Video(v) => {
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
+                video::video(v, a, b, c)
+            });
+        }
+        Alu::VideoSimd(s) => {
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
+                video::simd(s, a, b, c)
+            });
+        }
         Alu::Dp2a { a: sa, b: sb, hi } => {
             w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
                 int::dp2a(a, sa, b, sb, hi, c)
@@ -220,7 +231,12 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             carry_in,
             carry_out,
         } => {
-            let carry = if carry_in { w.carry } else { 0 };
+            // The flag is a carry for subtractions too: set where nothing was borrowed. Compilers mix both in one chain.
+            let carry = match (carry_in, subtract) {
+                (false, _) => 0,
+                (true, false) => w.carry,
+                (true, true) => !w.carry,
+            };
             let mut out_carry = 0u32;
             if wide {
                 let (x, y) = (w.r64(a), w.r64(b));
@@ -254,7 +270,8 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
                 w.put(d, &out, mask);
             }
             if carry_out {
-                w.carry = w.carry & !mask | out_carry & mask;
+                let out = if subtract { !out_carry } else { out_carry };
+                w.carry = w.carry & !mask | out & mask;
             }
         }
         Alu::MadCarry {
@@ -528,7 +545,7 @@ fn mad_carry(
     }
 }
 
-/// 9.7.9.2 mov, packing: the first element is the lowest.
+/// mov, packing: the first element is the lowest.
 #[inline(always)]
 fn pack(w: &mut Regs, d: R, parts: &[R], n: u8, mask: u32) {
     let wide = u32::from(n) * parts.len() as u32 == 64;
@@ -592,6 +609,8 @@ fn special(w: &mut Regs, place: &Place, d: R, s: Special, mask: u32) {
         Special::Clock => [place.clock as u32; 32],
         Special::DynamicSharedSize => [place.dynamic_shared; 32],
         Special::TotalSharedSize => [place.total_shared; 32],
+        Special::ReservedShared(at) => [place.reserved_shared + at; 32],
+        Special::ReservedSharedSize => [RESERVED_SHARED; 32],
         Special::Zero => [0; 32],
         Special::One => [1; 32],
         Special::Clock64 | Special::GlobalTimer => return w.put(d, &[place.clock; 32], mask),

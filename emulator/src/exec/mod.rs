@@ -20,6 +20,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod warp;
+mod wmma;
 
 use crate::check::{Fault, FaultKind};
 use crate::config::DeviceConfig;

@@ -1,4 +1,4 @@
-//! Warp-wide matrix products: mma.sync of PTX ISA 9.7.14.5. A fragment register is an array of 32 words, one a lane.
+//! Warp-wide matrix products: mma.sync. A fragment register is an array of 32 words, one a lane.
 //!
 //! All the m16n8 shapes share one layout. With g = lane / 4 and t = lane % 4, register a0 holds word t of row g (a word
 //! being as many consecutive k as fit 32 bits), a1 the same of row g + 8, a2 and a3 word t + 4 of those rows; b0 holds
@@ -83,9 +83,14 @@ pub struct Mma {
     pub d_half: bool,
     /// Integers only: the sum clamps instead of wrapping.
     pub satfinite: bool,
+    /// m8n8 of integers: the upper eight rows of m16n8.
+    pub m8: bool,
 }
 
 impl Mma {
+    pub fn rows(self) -> usize {
+        if self.m8 { 8 } else { 16 }
+    }
     /// Registers of A (B has half as many).
     pub fn a_regs(self) -> usize {
         self.k as usize / self.a.per_word() / 2
@@ -118,10 +123,11 @@ impl Mma {
         fits && pair
             && (half_ok || !(self.c_half || self.d_half))
             && (self.a.is_int() || !self.satfinite)
+            && (!self.m8 || self.a.is_int() && self.a_regs() == 2)
     }
 }
 
-/// 9.7.14.5.14 mma.sync.aligned.m16n8k*: D = A·B + C. The slices hold as many registers as [`Mma`] says; `d` is written
+/// mma.sync.aligned.m16n8k*: D = A·B + C. The slices hold as many registers as [`Mma`] says; `d` is written
 /// in its first [`Mma::d_regs`] registers.
 pub fn mma(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     #[cfg(target_arch = "x86_64")]
@@ -227,7 +233,7 @@ fn int_product(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     }
 }
 
-/// 9.7.14.5.1 mma.sync.aligned.m8n8k4 .f64: a is row g, column t; b row t, column g; c0, c1 as in m16n8.
+/// mma.sync.aligned.m8n8k4 .f64: a is row g, column t; b row t, column g; c0, c1 as in m16n8.
 pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut [[u64; 32]; 2]) {
     for row in 0..8 {
         for col in 0..8 {
@@ -241,7 +247,7 @@ pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut 
     }
 }
 
-/// 9.7.14.5.15 ldmatrix: for each 8 × 8 matrix of 16-bit elements, lane `8·matrix + row` gives the address of a row of
+/// ldmatrix: for each 8 × 8 matrix of 16-bit elements, lane `8·matrix + row` gives the address of a row of
 /// 16 bytes; without `.trans`, register `matrix` of lane l takes word l % 4 of row l / 4. `rows` are the eight rows.
 #[inline(always)]
 pub fn ldmatrix(rows: &[[u32; 4]; 8]) -> Reg {
@@ -268,7 +274,7 @@ pub fn ldmatrix_trans(rows: &[[u32; 4]; 8]) -> Reg {
         })
     }
 }
-/// 9.7.14.5.16 stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
+/// stmatrix: the rows that a register holds; the inverse of [`ldmatrix`].
 #[inline(always)]
 pub fn stmatrix(reg: &Reg) -> [[u32; 4]; 8] {
     let mut rows = [[0; 4]; 8];
@@ -289,7 +295,7 @@ pub fn stmatrix_trans(reg: &Reg) -> [[u32; 4]; 8] {
     }
     rows
 }
-/// 9.7.14.5.17 movmatrix.trans: an 8 × 8 matrix held by the warp, transposed
+/// movmatrix.trans: an 8 × 8 matrix held by the warp, transposed
 #[inline(always)]
 pub fn movmatrix_trans(reg: &Reg) -> Reg {
     ldmatrix_trans(&stmatrix(reg))
@@ -636,6 +642,7 @@ mod tests {
                     c_half: false,
                     d_half: false,
                     satfinite: false,
+                    m8: false,
                 });
             }
         }
@@ -646,6 +653,7 @@ mod tests {
             c_half: true,
             d_half: true,
             satfinite: false,
+            m8: false,
         });
         all.push(Mma {
             k: 8,
@@ -654,6 +662,7 @@ mod tests {
             c_half: true,
             d_half: false,
             satfinite: false,
+            m8: false,
         });
         all
     }
@@ -737,6 +746,7 @@ mod tests {
             c_half: false,
             d_half: false,
             satfinite: true,
+            m8: false,
         };
         let (ones, top) = ([0x0101_0101; 32], [i32::MAX as u32; 32]);
         let mut d = [[0; 32]; 4];
@@ -745,6 +755,7 @@ mod tests {
         mma(
             Mma {
                 satfinite: false,
+                m8: false,
                 ..m
             },
             &[&ones, &ones],

@@ -1,4 +1,4 @@
-//! Tokens to syntax tree, by recursive descent. Every rule names its section of the PTX ISA manual.
+//! Tokens to syntax tree, by recursive descent. Rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
 use super::lexer::{Spanned, Token, error, tokens};
@@ -145,7 +145,7 @@ impl<'a> Parser<'a> {
         result
     }
 
-    /// 4.5.6: constant expressions, by precedence climbing.
+    /// 4.5, constant expressions, by precedence climbing.
     pub(super) fn constant(&mut self, min: u8) -> Result<Immediate> {
         self.nested(|p| p.constant_inner(min))
     }
@@ -236,7 +236,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// 4.3 and 11: module-level directives.
+    /// Chapters 4 and 11: module-level directives.
     pub(super) fn module(mut self) -> Result<Module<'a>> {
         let mut module = Module::default();
         if !self.eat_word(".version") {
@@ -278,7 +278,13 @@ impl<'a> Parser<'a> {
                 Token::Word(".file") => module.files.push(self.file()?),
                 Token::Word(".section") => self.section()?,
                 Token::Word(".pragma") => self.pragma()?,
-                Token::Word(".alias") => return self.fail("`.alias` is not supported"),
+                Token::Word(".alias") => {
+                    self.next();
+                    let alias = self.name("a function name")?;
+                    self.expect(',')?;
+                    module.aliases.push((alias, self.name("a function name")?));
+                    self.expect(';')?;
+                }
                 Token::Punct(';') => {
                     self.next();
                 }
@@ -289,7 +295,7 @@ impl<'a> Parser<'a> {
         Ok(module)
     }
 
-    /// 11.5.5 .file
+    /// .file
     pub(super) fn file(&mut self) -> Result<(u32, &'a str)> {
         self.next();
         let index = self.int32()?;
@@ -300,7 +306,7 @@ impl<'a> Parser<'a> {
         Ok((index, name))
     }
 
-    /// 11.5.3 .section: DWARF data, skipped.
+    /// .section: DWARF data, skipped.
     pub(super) fn section(&mut self) -> Result<()> {
         self.next();
         self.word("a section name")?;
@@ -317,7 +323,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// 11.4.x .pragma: hints for ptxas.
+    /// .pragma: hints for ptxas.
     pub(super) fn pragma(&mut self) -> Result<()> {
         self.next();
         loop {
@@ -329,7 +335,7 @@ impl<'a> Parser<'a> {
         self.expect(';')
     }
 
-    /// A function or variable with its linking directives (11.6).
+    /// A function or variable with its linking directives.
     pub(super) fn declaration(&mut self, module: &mut Module<'a>) -> Result<()> {
         let mut external = false;
         loop {
@@ -352,7 +358,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// 11.1 and 5.2: `.entry` and `.func` with their performance directives (11.4).
+    /// `.entry` and `.func` with their performance directives.
     pub(super) fn function(&mut self) -> Result<Function<'a>> {
         let mut function = Function {
             line: self.line(),
@@ -443,7 +449,7 @@ impl<'a> Parser<'a> {
         self.expect(')')
     }
 
-    /// 5.1.6 and 7.1: formal parameters.
+    /// Chapter 7: formal parameters.
     pub(super) fn params(&mut self) -> Result<Vec<Param<'a>>> {
         self.expect('(')?;
         let mut params = Vec::new();
@@ -500,7 +506,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A function's body or an inner scope (4.2).
+    /// A function's body or an inner scope.
     pub(super) fn block(&mut self) -> Result<Vec<Statement<'a>>> {
         self.nested(|p| {
             p.expect('{')?;
@@ -546,19 +552,19 @@ impl<'a> Parser<'a> {
                 self.next();
                 match self.peek() {
                     Token::Word(".branchtargets") => {
-                        self.next();
-                        let mut labels = Vec::new();
-                        loop {
-                            labels.push(self.name("a label")?);
-                            if !self.eat(',') {
-                                break;
-                            }
-                        }
-                        self.expect(';')?;
+                        let labels = self.names("a label")?;
                         body.push(Statement::BranchTargets { line, name, labels });
                     }
-                    Token::Word(".calltargets" | ".callprototype") => {
-                        return self.fail("calls through function pointers are not supported");
+                    Token::Word(".calltargets") => {
+                        let functions = self.names("a function")?;
+                        body.push(Statement::CallTargets {
+                            line,
+                            name,
+                            functions,
+                        });
+                    }
+                    Token::Word(".callprototype") => {
+                        body.push(Statement::CallPrototype(self.prototype(line, name)?));
                     }
                     _ => body.push(Statement::Label { line, name }),
                 }
@@ -571,7 +577,48 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// 5.4.6: `.reg .b32 %r<100>, %x;`
+    /// The names that follow a control-flow directive, up to the semicolon.
+    fn names(&mut self, wanted: &str) -> Result<Vec<&'a str>> {
+        self.next();
+        let mut names = vec![self.name(wanted)?];
+        while self.eat(',') {
+            names.push(self.name(wanted)?);
+        }
+        self.expect(';')?;
+        Ok(names)
+    }
+
+    /// `label: .callprototype (results) _ (parameters);`
+    fn prototype(&mut self, line: u32, name: &'a str) -> Result<Prototype<'a>> {
+        self.next();
+        let returns = if self.is('(') {
+            self.params()?
+        } else {
+            Vec::new()
+        };
+        self.name("`_`")?;
+        let params = if self.is('(') {
+            self.params()?
+        } else {
+            Vec::new()
+        };
+        while self.eat_word(".noreturn") {}
+        if matches!(
+            self.peek(),
+            Token::Word(".abi_preserve" | ".abi_preserve_control")
+        ) {
+            self.dimensions()?;
+        }
+        self.expect(';')?;
+        Ok(Prototype {
+            line,
+            name,
+            params,
+            returns,
+        })
+    }
+
+    /// `.reg .b32 %r<100>, %x;`
     pub(super) fn registers(&mut self) -> Result<Statement<'a>> {
         let line = self.line();
         self.next();
@@ -607,7 +654,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// 11.5.4 .loc: the innermost position counts; where it was inlined is skipped.
+    /// .loc: the innermost position counts; where it was inlined is skipped.
     pub(super) fn loc(&mut self) -> Result<Loc> {
         self.next();
         let file = self.int32()?;
@@ -631,7 +678,7 @@ impl<'a> Parser<'a> {
         Ok(Loc { file, line })
     }
 
-    /// 4.3.2 and 9.3: an instruction with its guard.
+    /// 9.3: an instruction with its guard.
     pub(super) fn instruction(&mut self) -> Result<Instruction<'a>> {
         let line = self.line();
         let guard = if self.eat('@') {
@@ -659,7 +706,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// 6.4: operands.
+    /// Chapter 6: operands.
     pub(super) fn operand(&mut self) -> Result<Operand<'a>> {
         self.nested(Self::operand_inner)
     }
@@ -713,7 +760,7 @@ impl<'a> Parser<'a> {
         Ok(out)
     }
 
-    /// 6.4.1: addresses as operands.
+    /// Chapter 6: addresses as operands.
     pub(super) fn address(&mut self) -> Result<Operand<'a>> {
         self.next();
         let (base, offset) = match self.peek() {
