@@ -5,6 +5,7 @@
 
 mod alloc;
 mod alu;
+mod alu_ops;
 mod arithmetic;
 mod call;
 mod control;
@@ -15,6 +16,7 @@ pub mod ir;
 mod memory;
 mod mods;
 mod names;
+mod ops;
 mod sync;
 mod video;
 mod wmma;

@@ -138,6 +138,8 @@ pub fn launch(
         kernel: kernel.name.clone(),
         launches: 1,
         blocks,
+        block_threads: launch.block.iter().map(|&n| u64::from(n)).product(),
+        block_shared_bytes: kernel.program.shared_bytes(launch.dynamic_shared).into(),
         ..Default::default()
     };
     for tally in &tallies {

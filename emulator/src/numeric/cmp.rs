@@ -99,12 +99,13 @@ pub fn int<T: Int>(op: Cmp, a: T, b: T) -> bool {
     }
 }
 
-/// `.f64`
+/// Any floating-point type, without `.ftz`.
 #[inline(always)]
-pub fn f64(op: Cmp, a: f64, b: f64) -> bool {
+fn float<T: PartialOrd + Copy>(op: Cmp, a: T, b: T) -> bool {
+    // Ordered where one of the three holds.
+    let number = a < b || a == b || a > b;
     match op {
         Cmp::Eq => a == b,
-        // Ordered: false when either side is NaN.
         Cmp::Ne => a < b || a > b,
         Cmp::Lt | Cmp::Lo => a < b,
         Cmp::Le | Cmp::Ls => a <= b,
@@ -116,29 +117,21 @@ pub fn f64(op: Cmp, a: f64, b: f64) -> bool {
         Cmp::Leu => !(a > b),
         Cmp::Gtu => !(a <= b),
         Cmp::Geu => !(a < b),
-        Cmp::Num => !(a.is_nan() | b.is_nan()),
-        Cmp::Nan => a.is_nan() | b.is_nan(),
+        Cmp::Num => number,
+        Cmp::Nan => !number,
     }
+}
+/// `.f64`
+#[inline(always)]
+pub fn f64(op: Cmp, a: f64, b: f64) -> bool {
+    float(op, a, b)
 }
 /// `.f32`, with subnormal inputs flushed under `.ftz`
 #[inline(always)]
 pub fn f32(op: Cmp, a: f32, b: f32, ftz: bool) -> bool {
-    let (a, b) = if ftz { (flush(a), flush(b)) } else { (a, b) };
-    match op {
-        Cmp::Eq => a == b,
-        Cmp::Ne => a < b || a > b,
-        Cmp::Lt | Cmp::Lo => a < b,
-        Cmp::Le | Cmp::Ls => a <= b,
-        Cmp::Gt | Cmp::Hi => a > b,
-        Cmp::Ge | Cmp::Hs => a >= b,
-        Cmp::Equ => !(a < b || a > b),
-        Cmp::Neu => a != b,
-        Cmp::Ltu => !(a >= b),
-        Cmp::Leu => !(a > b),
-        Cmp::Gtu => !(a <= b),
-        Cmp::Geu => !(a < b),
-        Cmp::Num => !(a.is_nan() | b.is_nan()),
-        Cmp::Nan => a.is_nan() | b.is_nan(),
+    match ftz {
+        true => float(op, flush(a), flush(b)),
+        false => float(op, a, b),
     }
 }
 /// `.f16` and `.bf16`
