@@ -218,7 +218,7 @@ impl Job {
             }
             Target::Cubin(arch) => {
                 arguments.extend(["-cubin".into(), format!("-arch=sm_{arch}")]);
-                // The table of registers and spills that `warn_of_spills` reads.
+                // The table of registers and spills that `check_log` reads.
                 arguments.push("-Xptxas=-v".into());
                 (format!("sm_{arch}"), "cubin", Some(arch))
             }
@@ -264,23 +264,32 @@ impl Job {
             fs::rename(&fresh, &self.output)
                 .map_err(|e| format!("cannot write {}: {e}", self.output.display()))?;
         }
-        self.warn_of_spills(&fs::read_to_string(&log).unwrap_or_default());
-        Ok(())
+        self.check_log(&fs::read_to_string(&log).unwrap_or_default())
     }
 
-    /// Registers that do not fit go to memory and cost what the kernels were written to save.
-    fn warn_of_spills(&self, log: &str) {
+    /// Passes the compiler's warnings on and refuses spills: registers that do not fit go to memory and cost what the
+    /// kernels were written to save.
+    fn check_log(&self, log: &str) -> Result<(), String> {
         let mut kernel = "";
+        let mut spills = Vec::new();
         for line in log.lines() {
             if let Some((_, rest)) = line.split_once("Function properties for ") {
                 kernel = rest.trim();
             } else if line.contains("bytes spill stores") && !line.contains(" 0 bytes spill stores")
             {
-                println!("cargo:warning={}: {kernel}: {}", self.name, line.trim());
+                spills.push(format!("{kernel}: {}", line.trim()));
             } else if line.contains("warning") {
                 println!("cargo:warning={}: {}", self.name, line.trim());
             }
         }
+        if spills.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} spills registers: {}",
+            self.name,
+            spills.join("; ")
+        ))
     }
 }
 

@@ -5,10 +5,11 @@
 
 use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::{
-    Activation, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
-    DenseBackward, Dropout, DropoutKey, EmbedForward, HeadWeight, Limits, LinearActivation,
-    LinearBackward, LinearForward, Loss, LossKind, Memory, Norm, ParamRange, Pool, PoolKind,
-    Region, ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, WeightId, WeightType,
+    Activation, ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad,
+    Dense, DenseBackward, Derivative, DerivativeType, Dropout, DropoutKey, EmbedForward,
+    HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind,
+    MatrixKind, MatrixShape, Memory, Norm, ParamRange, Pool, PoolKind, Region,
+    ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, WeightId, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -76,7 +77,15 @@ impl Bench {
             (hidden, 4 * hidden),
             (1000, hidden),
         ];
-        let weights = shapes.map(|(r, c)| backend.upload("w", r, c, &pseudo(r * c, 0.1)).unwrap());
+        let weights = shapes.map(|(r, c)| {
+            let shape = MatrixShape {
+                kind: MatrixKind::Linear,
+                rows: r,
+                cols: c,
+                trains: false,
+            };
+            backend.upload("w", shape, &pseudo(r * c, 0.1)).unwrap()
+        });
         let mut at = 0;
         let mut region = |floats: usize| {
             let region = Region {
@@ -103,6 +112,7 @@ impl Bench {
                 trainable: params,
                 limits,
                 widest: 4 * hidden,
+                head_dim: hidden / model.heads,
             })
             .unwrap();
         let mut cu_seqlens = vec![0];
@@ -169,7 +179,10 @@ fn products(c: &mut Criterion) {
                 let (x, out) = (b.wide[0], b.wide[1]);
                 let activation = (name == "up").then_some(LinearActivation {
                     kind: Activation::GeluErf,
-                    derivative: Some(b.wide[2]),
+                    output: ActivationOutput::Both(Derivative {
+                        region: b.wide[2],
+                        stored: DerivativeType::Full,
+                    }),
                 });
                 let bias = [param(0, outputs)];
                 let op = LinearForward {
@@ -190,7 +203,10 @@ fn products(c: &mut Criterion) {
                     dx: b.wide[1],
                     accumulate: name == "qkv",
                     rows: Rows::Tokens,
-                    derivative: down.then_some(b.wide[2]),
+                    derivative: down.then_some(Derivative {
+                        region: b.wide[2],
+                        stored: DerivativeType::Full,
+                    }),
                     dbias: down.then_some(param(0, inputs)),
                 };
                 group.bench_function(format!("linear_backward/{name}"), |bench| {

@@ -20,13 +20,13 @@ __device__ __forceinline__ double block_sum(double x) {
     return x;
 }
 
-// Mirrored by `NormPartialArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `NormPartialArgs` in src/backend/cuda/args.rs.
 struct NormPartialArgs {
     const float* gradient;
     double* partial;
     uint64_t count;
 };
-static_assert(sizeof(NormPartialArgs) == 24, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(NormPartialArgs) == 24, "mirrored by src/backend/cuda/args.rs");
 
 // Grid: chunks of 4096 elements.
 extern "C" __global__ void __launch_bounds__(kThreads)
@@ -44,15 +44,15 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     if (threadIdx.x == 0) args.partial[blockIdx.x] = sum;
 }
 
-// Mirrored by `StepDecisionArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `StepDecisionArgs` in src/backend/cuda/args.rs.
 struct StepDecisionArgs {
     const double* partial;
     StepState* state;
+    const StepNumbers* numbers;
     uint32_t count;
-    // 0 switches clipping off.
-    float clip_norm;
+    uint32_t padding;
 };
-static_assert(sizeof(StepDecisionArgs) == 24, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(StepDecisionArgs) == 32, "mirrored by src/backend/cuda/args.rs");
 
 // One block. Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale
 // follows the usual rule: halve it when a gradient is not finite, double it after enough steps that were.
@@ -66,7 +66,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) step_decision(const __gri
     const bool finite = norm < INFINITY;
     state.grad_norm = norm;
     state.skip = finite ? 0 : kSkip;
-    state.clip = args.clip_norm > 0.0f ? fminf(args.clip_norm / (norm + 1e-6f), 1.0f) : 1.0f;
+    const float clip_norm = args.numbers->clip_norm;
+    state.clip = clip_norm > 0.0f ? fminf(clip_norm / (norm + 1e-6f), 1.0f) : 1.0f;
     if (state.growth_interval > 0) {
         constexpr float kSmallest = 1.0f, kLargest = 16777216.0f;
         state.good_steps = finite ? state.good_steps + 1 : 0;
@@ -83,35 +84,26 @@ extern "C" __global__ void __launch_bounds__(kThreads) step_decision(const __gri
     *args.state = state;
 }
 
-// Mirrored by `AdamWArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `AdamWArgs` in src/backend/cuda/args.rs.
 struct AdamWArgs {
     float* value;
     const float* gradient;
     float* moment1;
     float* moment2;
     const StepState* state;
+    const StepNumbers* numbers;
     uint64_t count;
-    // 1 - lr · weight_decay
-    float decay;
-    float beta1;
-    float beta2;
-    float one_minus_beta1;
-    float one_minus_beta2;
-    // Learning rate over the first moment's bias correction.
-    float step_size;
-    // One over the root of the second moment's bias correction.
-    float root_correction;
-    float eps;
 };
-static_assert(sizeof(AdamWArgs) == 80, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(AdamWArgs) == 56, "mirrored by src/backend/cuda/args.rs");
 
 extern "C" __global__ void __launch_bounds__(kThreads) adamw(const __grid_constant__ AdamWArgs args) {
     const uint64_t i = uint64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (i >= args.count || args.state->skip != 0) return;
+    const StepNumbers n = *args.numbers;
     const float g = args.gradient[i] * args.state->clip;
-    const float m = args.beta1 * args.moment1[i] + args.one_minus_beta1 * g;
-    const float v = args.beta2 * args.moment2[i] + args.one_minus_beta2 * g * g;
+    const float m = n.beta1 * args.moment1[i] + n.one_minus_beta1 * g;
+    const float v = n.beta2 * args.moment2[i] + n.one_minus_beta2 * g * g;
     args.moment1[i] = m;
     args.moment2[i] = v;
-    args.value[i] = args.value[i] * args.decay - args.step_size * m / (sqrtf(v) * args.root_correction + args.eps);
+    args.value[i] = args.value[i] * n.decay - n.step_size * m / (sqrtf(v) * n.root_correction + n.eps);
 }

@@ -13,7 +13,7 @@ constexpr int kAttentionRows = 64;
 constexpr int kAttentionWarps = 4;
 constexpr int kAttentionThreads = kAttentionWarps * kWarp;
 
-// Mirrored by `AttentionArgs` in src/backend/cuda/launch.rs; backward alone uses the second half.
+// Mirrored by `AttentionArgs` in src/backend/cuda/args.rs; backward alone uses the second half.
 struct AttentionArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -37,14 +37,66 @@ struct AttentionArgs {
     float scale;
     uint32_t padding;
 };
-static_assert(sizeof(AttentionArgs) == 112, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(AttentionArgs) == 112, "mirrored by src/backend/cuda/args.rs");
+
+// Which rows of which head this block works on.
+struct Work {
+    uint32_t sequence, head;
+    Span span;
+    // First of the block's rows within its sequence, and the sequence's length.
+    int first, len;
+    int head_dim;
+    // Elements of a row of out and of qkv, and the head's place in a row.
+    size_t hidden, stride, column;
+    // Blocks beyond the batch, or beyond their sequence, have nothing to do.
+    bool any;
+
+    __device__ __forceinline__ explicit Work(const AttentionArgs& args)
+        : sequence(blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * kAttentionRows), len(0),
+          head_dim(int(args.head_dim)), hidden(size_t(args.heads) * head_dim), stride(3 * hidden),
+          column(size_t(head) * head_dim), any(false) {
+        if (sequence >= args.batch->sequences) return;
+        span = span_of(args.cu_seqlens, sequence);
+        len = int(span.len);
+        any = first < len;
+    }
+
+    // Row `row` of the sequence in a [tokens, hidden] tensor, and the place of q in a [tokens, 3 · hidden] one; k and
+    // v follow `hidden` and 2 · `hidden` later.
+    __device__ __forceinline__ size_t row(int row) const { return (span.start + row) * hidden + column; }
+    __device__ __forceinline__ size_t row3(int row) const { return (span.start + row) * stride + column; }
+    // The same in a [tokens, heads] tensor.
+    __device__ __forceinline__ size_t statistic(int row, uint32_t heads) const {
+        return size_t(span.start + row) * heads + head;
+    }
+    // This block's row of partial column sums.
+    __device__ __forceinline__ size_t partial() const {
+        return tile_slot(span, sequence, blockIdx.x, kAttentionRows) * hidden + column;
+    }
+};
+
+// Masks four scores of an accumulator whose rows are queries g and g + 8 (dropout rows `row` and `row8`) and whose
+// columns are 2t and 2t + 1 of eight keys from `key` on. A block of four words serves four columns, so two lanes: the
+// even lane computes that of row g, the odd one that of row g + 8, and they exchange halves.
+__device__ __forceinline__ void mask_scores(
+    const Dropout& dropout, uint32_t row, uint32_t row8, uint32_t key, float (&v)[4]) {
+    const int t = threadIdx.x % 4;
+    const bool odd = t % 2 == 1;
+    const Words w = dropout.words(odd ? row8 : row, key / 4 + t / 2);
+    const uint32_t got0 = __shfl_xor_sync(kFullWarp, odd ? w.w[0] : w.w[2], 1);
+    const uint32_t got1 = __shfl_xor_sync(kFullWarp, odd ? w.w[1] : w.w[3], 1);
+    v[0] *= dropout.factor(odd ? got0 : w.w[0]);
+    v[1] *= dropout.factor(odd ? got1 : w.w[1]);
+    v[2] *= dropout.factor(odd ? w.w[2] : got0);
+    v[3] *= dropout.factor(odd ? w.w[3] : got1);
+}
 
 template <int D>
 struct Head {
     // Rows of the side that is walked over: 128-wide heads leave fewer registers for scores.
     static constexpr int kStep = D == 128 ? 32 : 64;
-    // Score columns in mma's 8-column units, and 16-wide steps of the inner dimension.
-    static constexpr int kScores = kStep / 8, kInner = D / 16;
+    // 16-wide slices of a step, and of the inner dimension.
+    static constexpr int kSlices = kStep / 16, kInner = D / 16;
     static constexpr int kRowBytes = D * 2;
     static constexpr int kBlockBytes = kAttentionRows * kRowBytes, kStepBytes = kStep * kRowBytes;
     using T = Tile<D>;
@@ -64,63 +116,61 @@ struct Head {
         }
     }
 
-    // Scores of this warp's 16 rows of `left` against kStep rows of `right`.
-    static __device__ __forceinline__ void scores(
-        float (&s)[kScores][4], const uint32_t (&left)[kInner][4], uint32_t right) {
-#pragma unroll
-        for (int n = 0; n < kScores; ++n) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) s[n][i] = 0.0f;
+    // One operand's 16 rows of this warp: in registers, or fetched again for each use where those are short.
+    template <bool Kept>
+    struct Left {
+        uint32_t fragments[Kept ? kInner : 1][4];
+        uint32_t tile;
+
+        static __device__ __forceinline__ void fetch(uint32_t (&a)[4], uint32_t tile, int k) {
+            T::left(a, tile, int(threadIdx.x) / kWarp * 16, k);
         }
+
+        __device__ __forceinline__ void load(uint32_t from) {
+            tile = from;
+            if constexpr (Kept) {
 #pragma unroll
-        for (int k = 0; k < kInner; ++k) {
-#pragma unroll
-            for (int n = 0; n < kScores / 2; ++n) {
-                uint32_t b[4];
-                T::right(b, right, n * 16, k);
-                mma(s[2 * n], left[k], b[0], b[1]);
-                mma(s[2 * n + 1], left[k], b[2], b[3]);
+                for (int k = 0; k < kInner; ++k) fetch(fragments[k], tile, k);
             }
         }
-    }
 
-    // The same with the left operand fetched again for each use, where registers are short.
-    static __device__ __forceinline__ void scores(float (&s)[kScores][4], uint32_t left, int row, uint32_t right) {
+        // Scores of the 16 rows against rows 16 · slice .. + 15 of `right`.
+        __device__ __forceinline__ void scores(float (&s)[2][4], uint32_t right, int slice) const {
 #pragma unroll
-        for (int n = 0; n < kScores; ++n) {
+            for (int i = 0; i < 4; ++i) s[0][i] = s[1][i] = 0.0f;
 #pragma unroll
-            for (int i = 0; i < 4; ++i) s[n][i] = 0.0f;
-        }
+            for (int k = 0; k < kInner; ++k) {
+                uint32_t a[4], b[4];
+                if constexpr (Kept) {
 #pragma unroll
-        for (int k = 0; k < kInner; ++k) {
-            uint32_t a[4];
-            T::left(a, left, row, k);
-#pragma unroll
-            for (int n = 0; n < kScores / 2; ++n) {
-                uint32_t b[4];
-                T::right(b, right, n * 16, k);
-                mma(s[2 * n], a, b[0], b[1]);
-                mma(s[2 * n + 1], a, b[2], b[3]);
+                    for (int i = 0; i < 4; ++i) a[i] = fragments[k][i];
+                } else {
+                    fetch(a, tile, k);
+                }
+                T::right(b, right, slice * 16, k);
+                mma(s[0], a, b[0], b[1]);
+                mma(s[1], a, b[2], b[3]);
             }
         }
+    };
+
+    // 16 × 16 numbers as a left operand: the accumulator layout of two 8-column units is that operand's layout.
+    static __device__ __forceinline__ void as_left(uint32_t (&a)[4], const float (&p)[2][4]) {
+        a[0] = pack(p[0][0], p[0][1]);
+        a[1] = pack(p[0][2], p[0][3]);
+        a[2] = pack(p[1][0], p[1][1]);
+        a[3] = pack(p[1][2], p[1][3]);
     }
 
-    // acc (16 × D) += p (16 × kStep, in accumulator layout) · right (kStep × D)
+    // acc (16 × D) += a (16 × 16) · rows 16 · slice .. + 15 of `right`.
     static __device__ __forceinline__ void accumulate(
-        float (&acc)[D / 8][4], const float (&p)[kScores][4], uint32_t right) {
+        float (&acc)[D / 8][4], const uint32_t (&a)[4], uint32_t right, int slice) {
 #pragma unroll
-        for (int k = 0; k < kStep / 16; ++k) {
-            // The accumulator layout of two 8-column units is the left operand's layout.
-            const uint32_t a[4] = {
-                pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
-                pack(p[2 * k + 1][0], p[2 * k + 1][1]), pack(p[2 * k + 1][2], p[2 * k + 1][3])};
-#pragma unroll
-            for (int n = 0; n < D / 16; ++n) {
-                uint32_t b[4];
-                T::right_trans(b, right, k * 16, n);
-                mma(acc[2 * n], a, b[0], b[1]);
-                mma(acc[2 * n + 1], a, b[2], b[3]);
-            }
+        for (int n = 0; n < D / 16; ++n) {
+            uint32_t b[4];
+            T::right_trans(b, right, slice * 16, n);
+            mma(acc[2 * n], a, b[0], b[1]);
+            mma(acc[2 * n + 1], a, b[2], b[3]);
         }
     }
 

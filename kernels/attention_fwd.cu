@@ -6,28 +6,25 @@
 template <int D>
 __device__ __forceinline__ void attention(const AttentionArgs& args) {
     using H = Head<D>;
+    // Scores of a step in mma's units of eight columns.
+    constexpr int kUnits = H::kStep / 8;
     extern __shared__ __align__(128) unsigned char memory[];
-    const uint32_t sequence = blockIdx.z, head = blockIdx.y;
-    if (sequence >= args.batch->sequences) return;
-    const Span span = span_of(args.cu_seqlens, sequence);
-    const int first = blockIdx.x * kAttentionRows, len = int(span.len);
-    if (first >= len) return;
-
+    const Work work(args);
+    if (!work.any) return;
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    const int head_dim = int(args.head_dim);
-    const size_t hidden = size_t(args.heads) * head_dim, stride = 3 * hidden;
-    const Half* q = args.qkv + (span.start + first) * stride + head * head_dim;
-    const Half* k = args.qkv + span.start * stride + hidden + head * head_dim;
-    const Half* v = k + hidden;
+    const int first = work.first, len = work.len;
+    const Half* q = args.qkv + work.row3(first);
+    const Half* k = args.qkv + work.row3(0) + work.hidden;
 
     const uint32_t q_tile = shared_address(memory), ring = q_tile + H::kBlockBytes;
     auto copy_step = [&](int step) {
         const uint32_t to = ring + step % 2 * 2 * H::kStepBytes;
         const int at = step * H::kStep;
-        H::template copy<H::kStep>(to, k + at * stride, stride, len - at, head_dim);
-        H::template copy<H::kStep>(to + H::kStepBytes, v + at * stride, stride, len - at, head_dim);
+        const Half* from = k + at * work.stride;
+        H::template copy<H::kStep>(to, from, work.stride, len - at, work.head_dim);
+        H::template copy<H::kStep>(to + H::kStepBytes, from + work.hidden, work.stride, len - at, work.head_dim);
     };
-    H::template copy<kAttentionRows>(q_tile, q, stride, len - first, head_dim);
+    H::template copy<kAttentionRows>(q_tile, q, work.stride, len - first, work.head_dim);
     copy_step(0);
     commit_copies();
 
@@ -37,7 +34,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
     const int g = lane / 4, t = lane % 4;
     float largest[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
     float acc[D / 8][4] = {};
-    uint32_t q_fragments[H::kInner][4];
+    typename H::template Left<true> queries;
 
     const int steps = (len + H::kStep - 1) / H::kStep;
     for (int step = 0; step < steps; ++step) {
@@ -45,21 +42,18 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         commit_copies();
         wait_copies<1>();
         __syncthreads();
-        if (step == 0) {
-#pragma unroll
-            for (int i = 0; i < H::kInner; ++i) H::T::left(q_fragments[i], q_tile, warp * 16, i);
-        }
+        if (step == 0) queries.load(q_tile);
         const uint32_t tile = ring + step % 2 * 2 * H::kStepBytes;
-        float s[H::kScores][4];
-        H::scores(s, q_fragments, tile);
-
         const int key0 = step * H::kStep;
+        float s[H::kSlices][2][4];
+#pragma unroll
+        for (int slice = 0; slice < H::kSlices; ++slice) queries.scores(s[slice], tile, slice);
         if (key0 + H::kStep > len) {
 #pragma unroll
-            for (int n = 0; n < H::kScores; ++n) {
+            for (int n = 0; n < kUnits; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    if (key0 + n * 8 + t * 2 + i % 2 >= len) s[n][i] = -INFINITY;
+                    if (key0 + n * 8 + t * 2 + i % 2 >= len) s[n / 2][n % 2][i] = -INFINITY;
                 }
             }
         }
@@ -68,7 +62,10 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         for (int half = 0; half < 2; ++half) {
             float most = largest[half];
 #pragma unroll
-            for (int n = 0; n < H::kScores; ++n) most = fmaxf(most, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+            for (int n = 0; n < kUnits; ++n) {
+                const float(&x)[4] = s[n / 2][n % 2];
+                most = fmaxf(most, fmaxf(x[2 * half], x[2 * half + 1]));
+            }
             most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 1));
             most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 2));
             // The first tile scales zeros; exp2(-inf) is 0.
@@ -76,11 +73,12 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
             largest[half] = most;
             float sum = 0.0f;
 #pragma unroll
-            for (int n = 0; n < H::kScores; ++n) {
+            for (int n = 0; n < kUnits; ++n) {
 #pragma unroll
                 for (int i = 2 * half; i < 2 * half + 2; ++i) {
-                    s[n][i] = exp2_fast(fmaf(s[n][i], scale, -most * scale));
-                    sum += s[n][i];
+                    float& x = s[n / 2][n % 2][i];
+                    x = exp2_fast(fmaf(x, scale, -most * scale));
+                    sum += x;
                 }
             }
             // Lanes of a row keep their own part of the denominator until the end.
@@ -93,22 +91,18 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
 
         if (dropout.active()) {
-            // A block of four words serves four columns, so two lanes; the even lane computes that of row g, the odd
-            // one that of row g + 8, and they exchange halves.
-            const bool odd = t % 2 == 1;
-            const uint32_t token = span.start + first + warp * 16 + g + (odd ? 8 : 0);
+            const uint32_t row = uint32_t(work.statistic(first + warp * 16 + g, args.heads));
 #pragma unroll
-            for (int n = 0; n < H::kScores; ++n) {
-                const Words w = dropout.words(token * args.heads + head, (key0 + n * 8) / 4 + t / 2);
-                const uint32_t got0 = __shfl_xor_sync(kFullWarp, odd ? w.w[0] : w.w[2], 1);
-                const uint32_t got1 = __shfl_xor_sync(kFullWarp, odd ? w.w[1] : w.w[3], 1);
-                s[n][0] *= dropout.factor(odd ? got0 : w.w[0]);
-                s[n][1] *= dropout.factor(odd ? got1 : w.w[1]);
-                s[n][2] *= dropout.factor(odd ? w.w[2] : got0);
-                s[n][3] *= dropout.factor(odd ? w.w[3] : got1);
+            for (int n = 0; n < kUnits; ++n) {
+                mask_scores(dropout, row, row + 8 * args.heads, key0 + n * 8, s[n / 2][n % 2]);
             }
         }
-        H::accumulate(acc, s, tile + H::kStepBytes);
+#pragma unroll
+        for (int slice = 0; slice < H::kSlices; ++slice) {
+            uint32_t p[4];
+            H::as_left(p, s[slice]);
+            H::accumulate(acc, p, tile + H::kStepBytes, slice);
+        }
         // The next iteration's copies overwrite this tile's neighbour's place in the ring.
         __syncthreads();
     }
@@ -125,11 +119,10 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
         const int row = first + warp * 16 + g + 8 * half;
         if (args.lse != nullptr && t == 0 && row < len) {
-            args.lse[size_t(span.start + row) * args.heads + head] = largest[half] * args.scale + logf(total[half]);
+            args.lse[work.statistic(row, args.heads)] = largest[half] * args.scale + logf(total[half]);
         }
     }
-    Half* out = args.out + (span.start + first) * hidden + head * head_dim;
-    H::store(memory, acc, out, hidden, len - first, head_dim);
+    H::store(memory, acc, args.out + work.row(first), work.hidden, len - first, work.head_dim);
 }
 
 #define ATTENTION_KERNEL(dim)                                                                                \

@@ -3,7 +3,7 @@
 #include "columns.cuh"
 #include "philox.cuh"
 
-// Mirrored by `ColumnPartialArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `ColumnPartialArgs` in src/backend/cuda/args.rs.
 struct ColumnPartialArgs {
     const BatchHeader* batch;
     // [rows, width]
@@ -15,7 +15,7 @@ struct ColumnPartialArgs {
     // RowKind of dy.
     uint32_t rows;
 };
-static_assert(sizeof(ColumnPartialArgs) == 48, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(ColumnPartialArgs) == 48, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 constexpr int kTileRows = 32;
@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
     ColumnSums<1, kWarps>::add(sums, shared, args.partial + size_t(blockIdx.y) * width + first, here);
 }
 
-// Mirrored by `ColumnFinishArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `ColumnFinishArgs` in src/backend/cuda/args.rs.
 struct ColumnFinishArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -62,7 +62,7 @@ struct ColumnFinishArgs {
     // 1 where tiles do not cross sequences (tile_slot).
     uint32_t by_sequence;
 };
-static_assert(sizeof(ColumnFinishArgs) == 72, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(ColumnFinishArgs) == 72, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kFinishColumns = 32, kFinishGroups = 8;
 

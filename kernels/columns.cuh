@@ -4,7 +4,7 @@
 
 #include "common.cuh"
 
-// The device's part of an optimizer step; mirrored by `StepState` in src/backend/cuda/launch.rs.
+// The device's part of an optimizer step; mirrored by `StepState` in src/backend/cuda/args.rs.
 struct StepState {
     float loss;
     float grad_norm;
@@ -22,7 +22,29 @@ struct StepState {
     uint32_t growth_interval;
 };
 constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
-static_assert(sizeof(StepState) == 32, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(StepState) == 32, "mirrored by src/backend/cuda/args.rs");
+
+// What a step needs to know from the host, in device memory, so that a recorded step finds the numbers of today; mirrored
+// by `StepNumbers` in src/backend/cuda/args.rs.
+struct StepNumbers {
+    // Of one sequence's loss in the step's.
+    float weight;
+    // 0 switches clipping off.
+    float clip_norm;
+    // 1 - lr · weight_decay
+    float decay;
+    float beta1;
+    float beta2;
+    float one_minus_beta1;
+    float one_minus_beta2;
+    // Learning rate over the first moment's bias correction.
+    float step_size;
+    // One over the root of the second moment's bias correction.
+    float root_correction;
+    float eps;
+    uint32_t padding[2];
+};
+static_assert(sizeof(StepNumbers) == 48, "mirrored by src/backend/cuda/args.rs");
 
 // Adds up, over the `Warps` warps of a block, sums that each warp holds for the same columns: lane l of a warp
 // has columns 256 * c + 8 * l .. + 7 in sums[c]. Writes columns below `width` (a multiple of 8) to `out`.

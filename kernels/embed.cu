@@ -3,7 +3,7 @@
 
 #include "norm.cuh"
 
-// Mirrored by `EmbedArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `EmbedArgs` in src/backend/cuda/args.rs.
 struct EmbedArgs {
     const BatchHeader* batch;
     const uint32_t* ids;
@@ -22,7 +22,7 @@ struct EmbedArgs {
     uint32_t types;
     uint32_t padding;
 };
-static_assert(sizeof(EmbedArgs) == 112, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(EmbedArgs) == 112, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 

@@ -13,7 +13,7 @@
 #include "mma.cuh"
 #include "varlen.cuh"
 
-// Mirrored by `GemmArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `GemmArgs` in src/backend/cuda/args.rs.
 struct GemmArgs {
     const BatchHeader* batch;
     const Half* x;
@@ -21,7 +21,8 @@ struct GemmArgs {
     Half* out;
     // Forward: parts of equal length that make up the bias.
     const float* bias[3];
-    // Forward: act', written if not null. Backward: what the product is multiplied with.
+    // Forward: act', written if not null; then `out` may be null. Backward: what the product is multiplied with,
+    // element by element, and may be `out` itself.
     Half* derivative;
     // Column sums of this block's rows, [row tiles, n]; null where nobody asks.
     float* partial;
@@ -32,7 +33,7 @@ struct GemmArgs {
     uint32_t activation;
     uint32_t padding;
 };
-static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
 enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 
@@ -214,6 +215,8 @@ struct Gemm {
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] = activate(args.activation, e.v[i], slope.v[i]);
             if (args.derivative != nullptr) store8(args.derivative + at, slope);
+            // Backward makes the derivative again and has no use for the value.
+            if (args.out == nullptr) return;
         }
         if constexpr (E == Epilogue::kAccumulate) {
             const Eight old = load8(args.out + at);

@@ -7,7 +7,7 @@
 
 // --- pooling ---------------------------------------------------------------------------------------------
 
-// Mirrored by `PoolArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `PoolArgs` in src/backend/cuda/args.rs.
 struct PoolArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -20,7 +20,7 @@ struct PoolArgs {
     // 1: the mean of a sequence's tokens; 0: its first token.
     uint32_t mean;
 };
-static_assert(sizeof(PoolArgs) == 48, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(PoolArgs) == 48, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kPoolWarps = 8;
 
@@ -71,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(c
 
 // --- dense layers ----------------------------------------------------------------------------------------
 
-// Mirrored by `DenseArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `DenseArgs` in src/backend/cuda/args.rs.
 struct DenseArgs {
     const BatchHeader* batch;
     // f32 [sequences, inputs]
@@ -93,7 +93,7 @@ struct DenseArgs {
     uint32_t tanh;
     uint32_t padding;
 };
-static_assert(sizeof(DenseArgs) == 112, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(DenseArgs) == 112, "mirrored by src/backend/cuda/args.rs");
 
 __device__ __forceinline__ float weight_at(const DenseArgs& args, size_t at) {
     return args.weight != nullptr ? args.weight[at] : unpack(args.frozen[at].bits).x;
@@ -209,7 +209,7 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
 
 // --- losses ----------------------------------------------------------------------------------------------
 
-// Mirrored by `LossArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `LossArgs` in src/backend/cuda/args.rs.
 struct LossArgs {
     const BatchHeader* batch;
     // f32 [sequences, outputs]
@@ -219,13 +219,12 @@ struct LossArgs {
     // Or null.
     float* dlogits;
     StepState* state;
+    const StepNumbers* numbers;
     uint32_t outputs;
     // 1: squared error; 0: softmax cross-entropy.
     uint32_t squared;
-    float weight;
-    uint32_t padding;
 };
-static_assert(sizeof(LossArgs) == 56, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(LossArgs) == 56, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kLossWarps = 8;
 
@@ -233,6 +232,7 @@ constexpr int kLossWarps = 8;
 extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __grid_constant__ LossArgs args) {
     __shared__ float shared[kLossWarps];
     const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    const float weight = args.numbers->weight;
     float total = 0.0f;
     for (uint32_t s = warp; s < args.batch->sequences; s += kLossWarps) {
         const float* logits = args.logits + size_t(s) * args.outputs;
@@ -241,7 +241,7 @@ extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __gr
         if (args.squared) {
             const float difference = logits[0] - __uint_as_float(label);
             total = fmaf(difference, difference, total);
-            if (d != nullptr && lane == 0) d[0] = 2.0f * args.weight * difference;
+            if (d != nullptr && lane == 0) d[0] = 2.0f * weight * difference;
             continue;
         }
         float most = -INFINITY;
@@ -253,7 +253,7 @@ extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __gr
         total += logf(sum) - (logits[label] - most);
         if (d != nullptr) {
             for (uint32_t c = lane; c < args.outputs; c += kWarp) {
-                d[c] = args.weight * (expf(logits[c] - most) / sum - (c == label ? 1.0f : 0.0f));
+                d[c] = weight * (expf(logits[c] - most) / sum - (c == label ? 1.0f : 0.0f));
             }
         }
     }
@@ -261,6 +261,6 @@ extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __gr
     __syncthreads();
     if (threadIdx.x == 0) {
         for (int w = 1; w < kLossWarps; ++w) total += shared[w];
-        args.state->loss += args.weight * total;
+        args.state->loss += weight * total;
     }
 }

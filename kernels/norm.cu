@@ -6,7 +6,7 @@
 #include "columns.cuh"
 #include "norm.cuh"
 
-// Mirrored by `NormForwardArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `NormForwardArgs` in src/backend/cuda/args.rs.
 struct NormForwardArgs {
     const BatchHeader* batch;
     Half* x;
@@ -20,7 +20,7 @@ struct NormForwardArgs {
     uint32_t width;
     float eps;
 };
-static_assert(sizeof(NormForwardArgs) == 80, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(NormForwardArgs) == 80, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 
@@ -59,7 +59,7 @@ __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     }
 }
 
-// Mirrored by `NormBackwardArgs` in src/backend/cuda/launch.rs.
+// Mirrored by `NormBackwardArgs` in src/backend/cuda/args.rs.
 struct NormBackwardArgs {
     const BatchHeader* batch;
     // In: gradient of the output. Out: gradient of the residual.
@@ -76,7 +76,7 @@ struct NormBackwardArgs {
     uint32_t width;
     uint32_t padding;
 };
-static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
 
 // Rows of a block: few enough to fill the device, many enough that the partial sums are a small part of the traffic.
 constexpr int kTileRows = 32;
@@ -134,6 +134,30 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     const size_t at = size_t(blockIdx.x) * width;
     if (args.partial_beta != nullptr) ColumnSums<C, kWarps>::add(sum_beta, shared, args.partial_beta + at, width);
     if (args.partial_bias != nullptr) ColumnSums<C, kWarps>::add(sum_bias, shared, args.partial_bias + at, width);
+}
+
+// Mirrored by `NormRestoreArgs` in src/backend/cuda/args.rs.
+struct NormRestoreArgs {
+    const BatchHeader* batch;
+    const Half* x_hat;
+    const float* gamma;
+    const float* beta;
+    Half* out;
+    uint32_t width;
+    uint32_t padding;
+};
+static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+
+// out = γ·x̂ + β, eight elements a thread.
+extern "C" __global__ void __launch_bounds__(256) norm_restore(const __grid_constant__ NormRestoreArgs args) {
+    const size_t at = (size_t(blockIdx.x) * 256 + threadIdx.x) * 8;
+    if (at >= size_t(args.batch->tokens) * args.width) return;
+    const uint32_t column = uint32_t(at % args.width);
+    Eight e = load8(args.x_hat + at);
+    const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) e.v[i] = fmaf(e.v[i], gamma.v[i], beta.v[i]);
+    store8(args.out + at, e);
 }
 
 #define NORM_KERNELS(parts)                                                                                  \

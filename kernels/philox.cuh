@@ -25,7 +25,7 @@ __device__ __forceinline__ Words philox(uint32_t c0, uint32_t c1, uint32_t c2, u
     return {{c0, c1, c2, c3}};
 }
 
-// Part of a kernel's arguments; mirrors `DropoutArgs` in src/backend/cuda/launch.rs.
+// Part of a kernel's arguments; mirrors `DropoutArgs` in src/backend/cuda/args.rs.
 struct DropoutArgs {
     float p;
     // 1 / (1 - p), or 0 where everything is dropped.

@@ -17,7 +17,7 @@ struct BatchHeader {
     uint32_t seed_high;
     uint32_t padding[2];
 };
-static_assert(sizeof(BatchHeader) == 32, "mirrored by src/backend/cuda/launch.rs");
+static_assert(sizeof(BatchHeader) == 32, "mirrored by src/backend/cuda/args.rs");
 
 // How many rows an operation has; mirrors `Rows`.
 enum RowKind : uint32_t { kRowsTokens = 0, kRowsSequences = 1 };

@@ -3,13 +3,15 @@
 the logits of a tsv's rows, to be compared with `bitfit predict`.
 
     python3 scripts/check_merge.py MERGED_FOLDER rows.tsv > logits.tsv
-    python3 scripts/check_merge.py MERGED_FOLDER rows.tsv --against predictions.tsv --columns logit_0,logit_1
+    bitfit predict --delta RUN --input rows.tsv --output-format jsonl > predictions.jsonl
+    python3 scripts/check_merge.py MERGED_FOLDER rows.tsv --against predictions.jsonl
 
 Writes a header `logit_0 logit_1 … label` and one line a row; `label` is the config's id2label of the largest
-logit (absent with one output). With --against, compares with the named columns of another tsv instead, prints
-the largest difference and exits 1 above --tolerance. Fails if transformers reports a missing or unused weight.
+logit (absent with one output). With --against, compares with the logits of those JSON lines instead, prints the
+largest difference and exits 1 above --tolerance. Fails if transformers reports a missing or unused weight.
 """
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -48,12 +50,9 @@ def logits_of(model, tokenizer, texts, pairs, max_length, batch_size):
     return torch.cat(out)
 
 
-def compare(logits, path, columns, tolerance):
-    header, rows = table(path)
-    for column in columns:
-        if column not in header:
-            sys.exit(f"{path} has no column '{column}'; it has {', '.join(header)}")
-    other = torch.tensor([[float(row[header.index(column)]) for column in columns] for row in rows])
+def compare(logits, path, tolerance):
+    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    other = torch.tensor([row["logits"] if "logits" in row else [row["value"]] for row in rows])
     if other.shape != logits.shape:
         sys.exit(f"{path} has {list(other.shape)} numbers, transformers made {list(logits.shape)}")
     worst = float((other - logits).abs().max())
@@ -73,11 +72,8 @@ def main():
     p.add_argument("--batch-size", type=int, default=32)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--against", metavar="FILE")
-    p.add_argument("--columns", help="with --against: comma list of its logit columns, in the order of the classes")
     p.add_argument("--tolerance", type=float, default=1e-4)
     args = p.parse_args()
-    if args.against and not args.columns:
-        p.error("--against needs --columns")
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -94,7 +90,7 @@ def main():
     length = ref.longest(model.config, args.max_length)
     logits = logits_of(model, tokenizer, texts, pairs, length, args.batch_size)
     if args.against:
-        return compare(logits, args.against, args.columns.split(","), args.tolerance)
+        return compare(logits, args.against, args.tolerance)
     names = model.config.id2label if logits.shape[1] > 1 else None
     print("\t".join([f"logit_{c}" for c in range(logits.shape[1])] + (["label"] if names else [])))
     for row in logits:

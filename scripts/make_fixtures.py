@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "parity"
 MAX_LENGTH = 60
 TRUNCATED = 16
 STEPS = 10
+SAMPLE = 7
 
 # The ten-step runs: batch_0 plain, batch_1 with everything on.
 VARIANTS = [
@@ -94,8 +95,8 @@ def packed(values, mask):
     return values[mask.bool()].detach()
 
 
-def gradients(model, spec, inputs, labels):
-    names = ref.trainables(model)
+def gradients(model, spec, inputs, labels, method="bitfit"):
+    names = ref.trainables(model, method)
     out = forward(model, spec, inputs, labels)
     out["loss"].backward()
     grads = {name: p.grad.detach().clone() for name, p in names.items()}
@@ -103,9 +104,9 @@ def gradients(model, spec, inputs, labels):
     return out, grads
 
 
-def ten_steps(model, spec, inputs, labels, variant):
+def ten_steps(model, spec, inputs, labels, variant, method="bitfit"):
     """The recorded rates, losses and norms of a run on one batch, and the trainables after it."""
-    names = ref.trainables(model)
+    names = ref.trainables(model, method)
     optimizer = ref.Optimizer(
         names.values(), variant["lr"], variant["steps"], variant["schedule"], variant["warmup_steps"],
         variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"],
@@ -204,7 +205,34 @@ def write_batch(name, spec, folder, index, rows, tokenizer):
         "after10_change": max(relative(after[k] - before[k], exact_after[k] - before[k]) for k in others),
         "after10_key_bias": max(relative(after[k], exact_after[k]) for k in grads if key_bias(k)),
     }
-    return {"file": file, "rows": rows, "lengths": lengths, "train": variant, "pytorch_f32_error": error}
+    full = write_full(spec, folder, index, fresh, inputs, labels)
+    return {"file": file, "rows": rows, "lengths": lengths, "train": variant, "pytorch_f32_error": error,
+            "full_f32_error": full}
+
+
+def sampled(value):
+    """Every SAMPLE-th element, row-major: no width is a multiple of it, so all rows and columns are met."""
+    return value.flatten()[::SAMPLE].contiguous()
+
+
+def write_full(spec, folder, index, fresh, inputs, labels):
+    """full_N.safetensors: the same batch with every parameter trained. Returns PyTorch's own f32 error."""
+    variant = VARIANTS[index]
+    _, grads = gradients(fresh(), spec, inputs, labels, "full")
+    _, exact_grads = gradients(fresh().double(), spec, inputs, labels, "full")
+    rates, losses, norms, after = ten_steps(fresh(), spec, inputs, labels, variant, "full")
+    exact_after = ten_steps(fresh().double(), spec, inputs, labels, variant, "full")[3]
+    tensors = {"train.lr": torch.tensor(rates), "train.losses": torch.tensor(losses),
+               "train.grad_norms": torch.tensor(norms)}
+    for key, value in grads.items():
+        tensors[f"grad.{key}"] = sampled(value)
+        tensors[f"after10.{key}"] = sampled(after[key])
+    save_file(tensors, folder / f"full_{index}.safetensors")
+    others = [key for key in grads if (ref.bias_kind(key) or ("",))[0] != "key"]
+    return {
+        "grad": max(relative(grads[k], exact_grads[k]) for k in others),
+        "after10": max(relative(after[k], exact_after[k]) for k in others),
+    }
 
 
 def flat(lists):
@@ -248,7 +276,8 @@ def write_model(name):
         "max_length": MAX_LENGTH, "batches": batches,
     })
     for batch in batches:
-        print(name, batch["file"], "lengths", batch["lengths"], json.dumps(batch["pytorch_f32_error"]))
+        print(name, batch["file"], "lengths", batch["lengths"], json.dumps(batch["pytorch_f32_error"]),
+              "full", json.dumps(batch["full_f32_error"]))
 
 
 # ---------------------------------------------------------------- MiniLM

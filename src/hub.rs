@@ -51,6 +51,13 @@ pub fn resolve(model: &str, quiet: bool) -> Result<PathBuf> {
         ))
         .into());
     }
+    let of_a_path = model.starts_with(['.', '/', '~']) || model.split('/').count() > 2;
+    if of_a_path {
+        bail!(
+            "--model {model}: there is no such folder; give a folder with config.json and model.safetensors, or a \
+             model on the hub as org/name"
+        );
+    }
     let name: HubName = model.parse()?;
     Hub::from_env(quiet)?.fetch(&name)
 }
@@ -81,7 +88,7 @@ impl FromStr for HubName {
         let parts: Vec<&str> = repository.split('/').collect();
         if parts.len() > 2 || !parts.iter().all(|part| safe(part)) {
             return Err(wrong(
-                "there is no such folder, and it is no name of a model",
+                "there is no such folder, and this is no name of a model",
             ));
         }
         if !revision.split('/').all(safe) {

@@ -7,12 +7,14 @@ mod emulated;
 use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
 use bitfit::backend::{
-    AdamW, Backend, DropoutKey, Limits, LossKind, PoolKind, Slot, StepReport, WeightType,
+    AdamW, Backend, DropoutKey, Limits, LossKind, PendingReport, PoolKind, Section, Slot,
+    StepReport, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
 use bitfit::biases::BiasSelection;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
+use bitfit::model::saving::Saving;
 use bitfit::model::{Model, Program};
 use bitfit::rng::{Purpose, Stream};
 use emulated::emulated;
@@ -99,7 +101,7 @@ impl<B: Backend> Run<B> {
             seed: 3,
         };
         let model = load(&folder, &config, &task, &mut backend).unwrap();
-        let program = model.program(LIMITS, backend.activation_bytes(), true);
+        let program = model.program(LIMITS, backend.activation_bytes(), Some(Saving::KEEP));
         model.allocate(&mut backend, &[&program]).unwrap();
         Self {
             backend,
@@ -112,36 +114,56 @@ impl<B: Backend> Run<B> {
     }
 
     fn step(&mut self) -> StepReport {
-        let batch = batch(&self.model.config, self.kind, self.outputs, self.step % 8);
-        let key = DropoutKey {
-            seed: 5,
-            step: self.step,
+        let pending = self.issue();
+        self.backend.wait_report(pending).unwrap()
+    }
+
+    /// One step of two batches, or of one, as the training loop makes it.
+    fn issue(&mut self) -> PendingReport {
+        let parts = 1 + self.step % 2;
+        let update = AdamW {
+            lr: 3e-3 / (1.0 + self.step as f32),
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-6,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+            step: self.step + 1,
         };
+        for part in 0..parts {
+            let index = 2 * self.step + part;
+            let batch = batch(&self.model.config, self.kind, self.outputs, index % 8);
+            let key = DropoutKey {
+                seed: 5,
+                step: index,
+            };
+            self.backend.set_batch(&batch, key).unwrap();
+            let (first, last) = (part == 0, part + 1 == parts);
+            let section = Section {
+                name: ["middle", "first", "last", "whole"]
+                    [usize::from(first) + 2 * usize::from(last)],
+                limits: LIMITS,
+                weight: 1.0 / (parts as usize * batch.sequences()) as f32,
+                update: last.then_some(update),
+            };
+            let (model, program, kind) = (&self.model, &self.program, self.kind);
+            self.backend
+                .section(section, |backend| {
+                    if first {
+                        backend.zero_gradients()?;
+                    }
+                    model.forward(backend, program, None)?;
+                    model.loss(backend, program, kind, section.weight)?;
+                    model.backward(backend, program)?;
+                    if last {
+                        backend.adamw(update)?;
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
         self.step += 1;
-        self.backend.zero_gradients().unwrap();
-        self.backend.set_batch(&batch, key).unwrap();
-        self.model
-            .forward(&mut self.backend, &self.program, None)
-            .unwrap();
-        let weight = 1.0 / batch.sequences() as f32;
-        self.model
-            .loss(&mut self.backend, &self.program, self.kind, weight)
-            .unwrap();
-        self.model
-            .backward(&mut self.backend, &self.program)
-            .unwrap();
-        self.backend
-            .adamw(AdamW {
-                lr: 3e-3,
-                beta1: 0.9,
-                beta2: 0.999,
-                eps: 1e-6,
-                weight_decay: 0.01,
-                clip_norm: 1.0,
-                step: self.step,
-            })
-            .unwrap();
-        self.backend.step_report().unwrap()
+        self.backend.report_later().unwrap()
     }
 
     /// The optimizer's whole state.
@@ -213,7 +235,18 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     let name = "training_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
     let run = || {
         let (model, kind, pooling, outputs) = MODELS[0];
-        let new = || Run::new(model, kind, pooling, outputs, cuda(HalfType::F16));
+        // A scale that changes within the test: it belongs to the state.
+        let options = CudaOptions {
+            loss_scale: LossScale::Dynamic {
+                initial: 1024.0,
+                growth_interval: 2,
+            },
+            ..CudaOptions::new(0, HalfType::F16)
+        };
+        let new = || {
+            let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+            Run::new(model, kind, pooling, outputs, backend)
+        };
         let mut whole = new();
         let mut resumed = new();
         for step in 0..6 {
@@ -227,6 +260,9 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
                     resumed.backend.write_params(slot, range, &values).unwrap();
                 }
                 resumed.step = whole.step;
+                let scaling = whole.backend.loss_scaling().unwrap().unwrap();
+                assert_eq!((scaling.scale, scaling.good_steps), (2048.0, 1));
+                resumed.backend.set_loss_scaling(scaling).unwrap();
             }
         }
         for _ in 3..6 {
@@ -236,6 +272,10 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
         for (a, b) in state.iter().zip(&resumed.state()) {
             assert_eq!(bits(a), bits(b), "resumed and uninterrupted differ");
         }
+        assert_eq!(
+            whole.backend.loss_scaling().unwrap(),
+            resumed.backend.loss_scaling().unwrap()
+        );
         let digest = state.iter().flatten().fold(0u64, |h, v| {
             (h ^ u64::from(v.to_bits())).wrapping_mul(0x100_0000_01B3)
         });
@@ -244,11 +284,14 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     // The same number must come out of every schedule.
     let mut digests = Vec::new();
     for seed in ["1", "2", "3"] {
-        let said = emulated(name, &[("CUDA_EMULATOR_SEED", seed)], run);
-        digests.extend(said.and_then(|text| {
-            let (_, rest) = text.split_once("state ")?;
-            Some(rest.lines().next()?.to_owned())
-        }));
+        // In the child, which has one schedule, once is enough.
+        let Some(said) = emulated(name, &[("CUDA_EMULATOR_SEED", seed)], run) else {
+            return;
+        };
+        let digest = said
+            .split_once("state ")
+            .map(|(_, rest)| rest.lines().next());
+        digests.push(digest.flatten().map(str::to_owned));
     }
     assert!(
         digests.windows(2).all(|pair| pair[0] == pair[1]),
@@ -276,7 +319,8 @@ fn an_overflowing_loss_scale_comes_down_by_itself() {
             let before = run.state();
             let first = run.step();
             assert!(first.overflow && !first.is_finite(), "{first:?}");
-            assert_eq!(run.backend.loss_scale().unwrap(), 8_388_608.0);
+            let scaling = run.backend.loss_scaling().unwrap().unwrap();
+            assert_eq!(scaling.scale, 8_388_608.0);
             for (a, b) in before.iter().zip(&run.state()) {
                 assert_eq!(bits(a), bits(b), "a skipped step changes nothing");
             }
@@ -287,4 +331,94 @@ fn an_overflowing_loss_scale_comes_down_by_itself() {
             );
         },
     );
+}
+
+/// Batches of several sizes and kinds of step, recorded and not; the reports read at once and one step late.
+#[test]
+fn recorded_steps_give_the_bits_of_issued_ones() {
+    emulated("recorded_steps_give_the_bits_of_issued_ones", &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let new = |graphs| {
+            let options = CudaOptions {
+                graphs,
+                ..CudaOptions::new(0, HalfType::Bf16)
+            };
+            let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+            Run::new(model, kind, pooling, outputs, backend)
+        };
+        let (mut issued, mut recorded) = (new(false), new(true));
+        let expected: Vec<StepReport> = (0..STEPS).map(|_| issued.step()).collect();
+        let mut reports = Vec::new();
+        let mut before = None;
+        for _ in 0..STEPS {
+            let pending = recorded.issue();
+            reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
+            before = Some(pending);
+        }
+        reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
+        assert_eq!(reports, expected);
+        for (a, b) in issued.state().iter().zip(&recorded.state()) {
+            assert_eq!(bits(a), bits(b));
+        }
+        assert_eq!(issued.backend.recordings(), 0);
+        let recordings = recorded.backend.recordings();
+        assert!(
+            (3..STEPS).contains(&recordings),
+            "{recordings} recordings for {STEPS} steps"
+        );
+    });
+}
+
+/// Steps of the test above: one batch and two in turn.
+const STEPS: usize = 16;
+
+#[test]
+fn a_section_refuses_what_a_replay_would_not_see() {
+    emulated("a_section_refuses_what_a_replay_would_not_see", &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+        let mut batch = batch(&run.model.config, kind, outputs, 0);
+        run.backend
+            .set_batch(&batch, DropoutKey::default())
+            .unwrap();
+        let section = Section {
+            name: "loss",
+            limits: LIMITS,
+            weight: 1.0,
+            update: None,
+        };
+        let (model, program) = (&run.model, &run.program);
+        let mut pass = |section: Section, weight: f32| {
+            run.backend.section(section, |backend| {
+                model.forward(backend, program, None)?;
+                model.loss(backend, program, kind, weight)
+            })
+        };
+        let said = |failed: anyhow::Result<()>| format!("{:#}", failed.unwrap_err());
+        let other = said(pass(section, 0.5));
+        assert!(other.contains("announced"), "{other}");
+        let small = Limits {
+            tokens: batch.tokens() - 1,
+            ..LIMITS
+        };
+        let beyond = said(pass(
+            Section {
+                limits: small,
+                ..section
+            },
+            1.0,
+        ));
+        assert!(beyond.contains("section for"), "{beyond}");
+        // The errors leave the backend as it was.
+        pass(section, 1.0).unwrap();
+        pass(section, 1.0).unwrap();
+        if let Labels::Classes(classes) = &mut batch.labels {
+            classes[0] = 99;
+        }
+        run.backend
+            .set_batch(&batch, DropoutKey::default())
+            .unwrap();
+        let wrong = said(run.backend.section(section, |_| Ok(())));
+        assert!(wrong.contains("label 99"), "{wrong}");
+    });
 }

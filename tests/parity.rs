@@ -137,6 +137,79 @@ fn ten_optimizer_steps_match_pytorch() {
     });
 }
 
+/// Every seventh element, row-major: what the fixtures of full fine-tuning hold of each tensor.
+fn sampled(values: Vec<f32>) -> Vec<f32> {
+    values.into_iter().step_by(7).collect()
+}
+
+/// Full fine-tuning: matrices, tables, gains, biases and head.
+#[test]
+fn every_gradient_of_full_fine_tuning_matches_pytorch() {
+    each_batch(|name, case, folder, i, _, batch| {
+        let fixture = Fixture::read(&folder.join(format!("full_{i}.safetensors")));
+        let mut s = Setup::full(folder, case, batch, 0.0);
+        s.gradients(batch, case.task);
+        let mut compared = 0;
+        for param in s.model.params.list() {
+            assert!(param.trains, "{name} {}", param.name);
+            compared += 1;
+            let expected = fixture.get(&format!("grad.{}", param.name));
+            let ours = sampled(s.backend.read_params(Slot::Gradient, param.range).unwrap());
+            // PyTorch has the rounding noise of a gradient that is zero.
+            if param.kind == ParamKind::Bias(Component::Key) {
+                assert!(ours.iter().all(|&g| g == 0.0), "{name} {}", param.name);
+            } else {
+                close(&format!("{name} {}", param.name), &ours, expected, 1e-4);
+            }
+        }
+        let expected = fixture.0.keys().filter(|k| k.starts_with("grad.")).count();
+        assert_eq!(compared, expected, "{name}: every gradient is compared");
+    });
+}
+
+#[test]
+fn ten_steps_of_full_fine_tuning_match_pytorch() {
+    each_batch(|name, case, folder, i, _, batch| {
+        let fixture = Fixture::read(&folder.join(format!("full_{i}.safetensors")));
+        let mut s = Setup::full(folder, case, batch, 0.0);
+        let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
+        for step in 0..10 {
+            s.gradients(batch, case.task);
+            s.backend
+                .adamw(AdamW {
+                    lr: fixture.get("train.lr")[step] as f32,
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    eps: 1e-6,
+                    weight_decay: decay,
+                    clip_norm: clip,
+                    step: step as u64 + 1,
+                })
+                .unwrap();
+            let report = s.backend.step_report().unwrap();
+            let at = |what: &str| fixture.get(&format!("train.{what}"))[step..=step].to_vec();
+            let what = format!("{name} step {step}");
+            close(&what, &[report.loss], &at("losses"), 1e-4);
+            close(&what, &[report.grad_norm], &at("grad_norms"), 1e-4);
+        }
+        for param in s.model.params.list() {
+            let tolerance = match param.kind {
+                // As in bias-only training.
+                ParamKind::Bias(Component::Key) => 5e-2,
+                _ => 1e-4,
+            };
+            let ours = sampled(s.backend.read_params(Slot::Value, param.range).unwrap());
+            let expected = fixture.get(&format!("after10.{}", param.name));
+            close(
+                &format!("{name} {}", param.name),
+                &ours,
+                expected,
+                tolerance,
+            );
+        }
+    });
+}
+
 /// Packing is an arrangement of memory: a sequence's logits do not depend on what it is packed with.
 #[test]
 fn a_packed_batch_equals_one_sequence_at_a_time() {

@@ -130,13 +130,15 @@ macro_rules! forward {
 impl Backend for AnyBackend {
     forward! {
         fn activation_bytes(&self) -> usize;
-        fn weight_bytes(&self) -> usize;
+        fn stores(&self, derivative: DerivativeType) -> bool;
+        fn allocated(&self) -> Footprint;
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
         fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
+        fn loss_scaling(&self) -> Result<Option<LossScaling>>;
     }
     forward! {
-        fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+        fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
         fn allocate(&mut self, memory: Memory) -> Result<()>;
         fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
         fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
@@ -149,6 +151,7 @@ impl Backend for AnyBackend {
         fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
         fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
         fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
+        fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
         fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
         fn pool_forward(&mut self, op: Pool) -> Result<()>;
         fn pool_backward(&mut self, op: Pool) -> Result<()>;
@@ -158,6 +161,11 @@ impl Backend for AnyBackend {
         fn zero_gradients(&mut self) -> Result<()>;
         fn adamw(&mut self, op: AdamW) -> Result<()>;
         fn step_report(&mut self) -> Result<StepReport>;
+        fn report_later(&mut self) -> Result<PendingReport>;
+        fn wait_report(&mut self, pending: PendingReport) -> Result<StepReport>;
+        fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()>;
+        fn begin_section(&mut self, section: Section) -> Result<bool>;
+        fn end_section(&mut self, whole: bool) -> Result<()>;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The model code is written once, generic over [`Backend`]; a backend owns all device memory and is handed
 //! plain descriptions of the work ([`LinearForward`] and friends). There is no tape. Each operation below has
-//! its backward beside it, and no operation computes the gradient of an encoder weight: they are frozen.
+//! its backward beside it, and no operation here computes the gradient of an encoder weight: they are frozen.
 //!
 //! Three kinds of memory exist, and every argument names which one it lives in:
 //!
@@ -15,6 +15,7 @@
 //!   rest (frozen biases, LayerNorm gains) are read only;
 //! * **frozen matrices**: uploaded once in 16 or 32 bits, addressed by [`WeightId`]. A linear layer's matrix
 //!   is `[out_features, in_features]`, as Hugging Face stores it, and serves both `Y = X·Wᵀ` and `dX = dY·W`.
+//!   Full fine-tuning has its own trait, [`weight_gradients`], and its matrices in the parameter vector.
 //!
 //! Outputs are overwritten (`=`) unless the field says `+=`. Parameter gradients always accumulate (`+=`):
 //! the caller zeroes them once per optimizer step with [`Backend::zero_gradients`]. Regions of one call must
@@ -24,7 +25,11 @@ pub mod any;
 mod check;
 pub mod cpu;
 pub mod cuda;
+mod footprint;
 pub mod plan;
+pub mod weight_gradients;
+
+pub use footprint::{DeviceKind, Footprint};
 
 use crate::batch::Batch;
 use anyhow::Result;
@@ -46,9 +51,28 @@ pub struct ParamRange {
     pub len: usize,
 }
 
-/// A frozen matrix held by the backend.
+/// A matrix held by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightId(pub usize);
+
+/// What a matrix is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixKind {
+    /// Its rows are looked up.
+    Table,
+    /// It is multiplied with, in both directions.
+    Linear,
+}
+
+/// A row-major `[rows, cols]` matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixShape {
+    pub kind: MatrixKind,
+    pub rows: usize,
+    pub cols: usize,
+    /// It lies in the parameter vector, with a gradient and moments.
+    pub trains: bool,
+}
 
 /// How many rows of its operands an operation works on, resolved against the current batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +110,10 @@ pub struct Memory {
     pub trainable: usize,
     /// The largest batch that will be set.
     pub limits: Limits,
-    /// Columns of the widest `[tokens, …]` tensor: sizes the partial column sums.
+    /// Columns of the widest tensor: sizes the partial column sums.
     pub widest: usize,
+    /// Columns of an attention head.
+    pub head_dim: usize,
 }
 
 /// Upper bounds of a batch's shape.
@@ -189,8 +215,54 @@ pub struct LinearForward<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct LinearActivation {
     pub kind: Activation,
-    /// Where to keep `act′(x·Wᵀ + bias)`, `[rows, out]`, if backward will need it.
-    pub derivative: Option<Region>,
+    pub output: ActivationOutput,
+}
+
+/// What a linear layer with an activation leaves.
+#[derive(Clone, Copy, Debug)]
+pub enum ActivationOutput {
+    /// `out = act(z)`: nothing is needed for backward.
+    Value,
+    /// `out = act(z)`, and `act′(z)` beside it.
+    Both(Derivative),
+    /// `out = act′(z)` as an activation, and no value: backward makes again what was not kept.
+    Derivative,
+}
+
+/// The derivative of an activation function, `[rows, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Derivative {
+    pub region: Region,
+    pub stored: DerivativeType,
+}
+
+/// How the derivative of an activation function is stored. The codes are linear, `d = (code - zero) · step`, rounded
+/// to the nearest, over the range that GELU's derivative has (−0.129 to 1.129); 0 and 1, which are all the values of
+/// ReLU's and the limits of GELU's, are exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DerivativeType {
+    /// The backend's activation type.
+    Full,
+    /// One byte each: step 1/200, zero 26.
+    Bits8,
+    /// Two to a byte, the even column in its low half, rows on whole bytes: step 1/11, zero 2, at most 15.
+    Bits4,
+}
+
+impl DerivativeType {
+    /// Bytes of one row of `width` derivatives on a backend with activations of `element` bytes.
+    pub fn row_bytes(self, width: usize, element: usize) -> usize {
+        match self {
+            Self::Full => width * element,
+            Self::Bits8 => width,
+            Self::Bits4 => width.div_ceil(2),
+        }
+    }
+
+    /// Bytes of a region for `rows` rows: whole 32-bit words.
+    pub fn bytes(self, rows: usize, width: usize, element: usize) -> usize {
+        (rows * self.row_bytes(width, element)).next_multiple_of(4)
+    }
 }
 
 /// `dx = dy·W`, or `dx += dy·W`, or `dx = (dy·W) ⊙ derivative`. There is no dW.
@@ -206,8 +278,9 @@ pub struct LinearBackward {
     pub accumulate: bool,
     pub rows: Rows,
     /// Multiplies the product element by element: the derivative of the activation that made this layer's
-    /// input, so that `dx` is the gradient before that activation.
-    pub derivative: Option<Region>,
+    /// input, so that `dx` is the gradient before that activation. `dx` may be the derivative's own region where
+    /// that is stored in full: the gradient then takes its place.
+    pub derivative: Option<Derivative>,
     /// `+=` the column sums of the final `dx`: the bias gradient of the layer below, fused.
     pub dbias: Option<ParamRange>,
 }
@@ -256,6 +329,16 @@ pub struct ResidualNormForward {
     pub dropout: Dropout,
     pub norm: Norm,
     pub saved: Option<SavedNorm>,
+}
+
+/// `out = γ·x̂ + β`: what a LayerNorm wrote in forward, from the x̂ that it kept.
+#[derive(Clone, Copy, Debug)]
+pub struct NormRestore {
+    /// `[tokens, hidden]`
+    pub x_hat: Region,
+    pub norm: Norm,
+    /// `[tokens, hidden]`
+    pub out: Region,
 }
 
 /// Backward of [`ResidualNormForward`]: with `dz` the gradient of the sum before LayerNorm,
@@ -398,6 +481,39 @@ impl StepReport {
     }
 }
 
+/// A [`StepReport`] that was asked for and may not be there yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PendingReport {
+    Ready(StepReport),
+    /// The device is still at work; the number is the backend's own.
+    Slot(usize),
+}
+
+/// Dynamic loss scaling between two steps: with the parameters and moments, the state of a run in f16.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossScaling {
+    /// Factor on the gradients that are held in 16 bits.
+    pub scale: f32,
+    /// Steps since it last changed.
+    pub good_steps: u32,
+}
+
+/// A fixed sequence of operations on the current batch, which a device may record once and replay for other batches.
+///
+/// Between two allocations a name always stands for the same operations on the same regions: nothing in it may depend
+/// on the batch but through the batch itself. On a replay the operations are not issued, so the numbers that change
+/// from step to step stand here too.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    pub name: &'static str,
+    /// The largest batch that the regions have room for.
+    pub limits: Limits,
+    /// The [`Loss::weight`] of the section's loss, if it has one.
+    pub weight: f32,
+    /// The section's [`Backend::adamw`], if it has one.
+    pub update: Option<AdamW>,
+}
+
 /// The vectors that run beside the trainable parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -415,14 +531,17 @@ pub trait Backend {
     /// Bytes of one activation element.
     fn activation_bytes(&self) -> usize;
 
-    /// Copies a frozen row-major `[rows, cols]` matrix to the device in the backend's weight type.
+    /// Whether derivatives of activation functions can be stored in this form.
+    fn stores(&self, derivative: DerivativeType) -> bool;
+
+    /// Copies a frozen matrix to the device in the backend's weight type.
     ///
     /// # Errors
     /// When the device has no room, or a value does not fit the weight type.
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId>;
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
-    /// Bytes of all frozen matrices so far.
-    fn weight_bytes(&self) -> usize;
+    /// What the device holds now, counted from its allocations.
+    fn allocated(&self) -> Footprint;
 
     /// Allocates everything but the matrices; nothing is allocated after it. Parameters and moments are zero.
     fn allocate(&mut self, memory: Memory) -> Result<()>;
@@ -450,6 +569,7 @@ pub trait Backend {
     fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
     fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
     fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
     fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
     fn pool_forward(&mut self, op: Pool) -> Result<()>;
     fn pool_backward(&mut self, op: Pool) -> Result<()>;
@@ -462,4 +582,58 @@ pub trait Backend {
     fn adamw(&mut self, op: AdamW) -> Result<()>;
     /// Loss and gradient norm of the step that [`Backend::adamw`] ended (the loss alone where none did).
     fn step_report(&mut self) -> Result<StepReport>;
+
+    /// Asks for what [`Backend::step_report`] gives, without waiting. At most two may be asked for and not read.
+    fn report_later(&mut self) -> Result<PendingReport> {
+        Ok(PendingReport::Ready(self.step_report()?))
+    }
+
+    /// Waits for a report that was asked for.
+    fn wait_report(&mut self, pending: PendingReport) -> Result<StepReport> {
+        match pending {
+            PendingReport::Ready(report) => Ok(report),
+            PendingReport::Slot(slot) => anyhow::bail!("this device has no report {slot}"),
+        }
+    }
+
+    /// The state of dynamic loss scaling, on a device that has it.
+    fn loss_scaling(&self) -> Result<Option<LossScaling>> {
+        Ok(None)
+    }
+
+    /// Goes on from a state that [`Backend::loss_scaling`] gave. A device without loss scaling ignores it.
+    fn set_loss_scaling(&mut self, _scaling: LossScaling) -> Result<()> {
+        Ok(())
+    }
+
+    /// Announces the operations of `section`. Returns whether they must be issued now, [`Backend::end_section`] after
+    /// them; false where a recording of them has been launched instead. [`Backend::section`] does both.
+    fn begin_section(&mut self, _section: Section) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Ends what [`Backend::begin_section`] announced; `whole` unless one of the operations failed.
+    fn end_section(&mut self, _whole: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs `body`, which issues the operations of `section`, or a recording of it.
+    ///
+    /// # Errors
+    /// The body's; and on a device that records, when the body reads from the device or exceeds the section's limits.
+    fn section(
+        &mut self,
+        section: Section,
+        body: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()>
+    where
+        Self: Sized,
+    {
+        if !self.begin_section(section)? {
+            return Ok(());
+        }
+        let done = body(self);
+        let ended = self.end_section(done.is_ok());
+        done.and(ended)
+    }
 }

@@ -23,6 +23,13 @@ pub struct Tensor {
     pub alive: (usize, usize),
 }
 
+impl Tensor {
+    /// Whether it is alive at a moment and at the one after.
+    pub fn spans(&self, moment: usize) -> bool {
+        self.alive.0 <= moment && moment < self.alive.1
+    }
+}
+
 /// Collects lifetimes; see the module's head.
 #[derive(Default)]
 pub struct Planner {
@@ -61,6 +68,11 @@ impl Planner {
         debug_assert!(last.is_none(), "tensor released twice");
         self.clock += 1;
         *last = Some(self.clock);
+    }
+
+    /// The moment that it is now: [`Tensor::alive`] counts in these.
+    pub fn now(&self) -> usize {
+        self.clock
     }
 
     /// Packs the tensors: largest first, each at the lowest offset that no tensor alive at the same time

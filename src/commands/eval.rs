@@ -10,7 +10,7 @@ use crate::data::{BatchLimits, Dataset, LabelUse, Table, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::table::TextTable;
 use crate::train::evaluate::{logits, score};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -33,7 +33,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
     let table = Table::read(&args.data, &options)?;
     let labels = trained.targets.read(&table)?;
-    let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})?;
+    let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})
+        .with_context(|| table.name.clone())?;
     say_counts(
         compute.quiet,
         &table.name,
@@ -47,11 +48,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         tokens: compute.batch_tokens,
     };
     let batches = evaluation_batches(&lengths, limits)?;
-    let plan = batches.plan(&lengths);
+    let largest = batches.largest(&lengths);
     let program = trained.prepare(Limits {
-        tokens: plan.max_tokens,
-        sequences: plan.max_sequences,
-        max_len: plan.max_len,
+        tokens: largest.tokens,
+        sequences: largest.sequences,
+        max_len: largest.len,
     })?;
     let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
     let logits = logits(

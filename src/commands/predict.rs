@@ -118,7 +118,7 @@ impl Predictor {
                 }
             }
             if !chunk.is_empty() {
-                let counts = self.chunk(&chunk, out)?;
+                let counts = self.chunk(rows.name(), &chunk, out)?;
                 total.truncated += counts.truncated;
                 total.empty += counts.empty;
                 counter.add(chunk.len());
@@ -133,14 +133,15 @@ impl Predictor {
         }
     }
 
-    fn chunk(&mut self, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
+    fn chunk(&mut self, name: &str, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
         let Trained {
             tokenizer,
             model,
             backend,
             ..
         } = &mut self.trained;
-        let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})?;
+        let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})
+            .with_context(|| name.to_owned())?;
         let batches = evaluation_batches(&dataset.lengths(), self.limits)?;
         let outputs = model.head.outputs();
         let logits = logits(backend, model, &self.program, &dataset, &batches, |_| {})?;

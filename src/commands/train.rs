@@ -14,8 +14,9 @@ use crate::data::{
 };
 use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
-use crate::model::load::{TaskSpec, has_pooler, init_head, load};
-use crate::model::weights::Weights;
+use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
+use crate::model::params::{Param, ParamKind};
+use crate::model::saving::Saving;
 use crate::model::{Model, Program};
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
@@ -44,8 +45,7 @@ pub fn run(command: TrainCommand) -> Result<()> {
     };
     let result = train(&config, &output, resume, quiet);
     if result.is_err() {
-        // A run that failed before it wrote anything leaves no folder behind; one with files stays.
-        let _ = std::fs::remove_dir(output.path());
+        output.remove_if_unused();
     }
     result
 }
@@ -56,7 +56,6 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let data = Data::read(config, &tokenizer, quiet)?;
 
     let spec = task_spec(config, &base, &data.targets)?;
-    say_head(config, &base, spec.pooling, quiet)?;
     let mut backend = AnyBackend::open(
         config.device,
         config.precision.into(),
@@ -64,6 +63,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     )?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
+    say_head(config, spec.pooling, &model, quiet);
     if let Some(path) = &config.init_head {
         init_head(&mut model, path).context("--init-head")?;
     }
@@ -82,7 +82,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     model.allocate(&mut backend, &programs.all())?;
     say(quiet, programs.summary(&model, &backend));
 
-    let fingerprint = fingerprint(config, &base)?;
+    let fingerprint = fingerprint(config, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data.targets);
     let write_delta = |values: &[f32]| delta(&info, &model, values).write(&output.delta());
     let stop = stop_on_ctrl_c()?;
@@ -152,6 +152,10 @@ struct Data {
     targets: Targets,
     train: Dataset,
     dev: Option<DevData>,
+    /// Of the rows as read, before a split.
+    train_sha256: String,
+    /// Where the dev rows are a file of their own.
+    dev_sha256: Option<String>,
 }
 
 struct DevData {
@@ -176,9 +180,15 @@ impl Data {
             Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
             Task::Regression => Targets::Values,
         };
+        let train_sha256 = whole.sha256();
+        let mut dev_sha256 = None;
         let (train, dev) = match &config.dev {
             None => (whole, None),
-            Some(DevSource::File(path)) => (whole, Some(Table::read(path, &options)?)),
+            Some(DevSource::File(path)) => {
+                let dev = Table::read(path, &options)?;
+                dev_sha256 = Some(dev.sha256());
+                (whole, Some(dev))
+            }
             Some(DevSource::Fraction(fraction)) => {
                 let split = data::split(whole.rows.len(), *fraction, config.seed)?;
                 (whole.select(&split.train), Some(whole.select(&split.dev)))
@@ -188,7 +198,8 @@ impl Data {
             let labels = targets.read(table)?;
             let counter = Counter::new("tokenizing", Some(table.rows.len() as u64), quiet);
             let (dataset, counts) =
-                Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))?;
+                Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))
+                    .with_context(|| table.name.clone())?;
             drop(counter);
             say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
             anyhow::Ok(dataset)
@@ -210,6 +221,8 @@ impl Data {
             targets,
             train,
             dev,
+            train_sha256,
+            dev_sha256,
         })
     }
 }
@@ -229,16 +242,20 @@ impl Programs {
         data: &Data,
     ) -> Self {
         let element = backend.activation_bytes();
-        let limits = |plan: data::Plan| Limits {
-            tokens: plan.max_tokens,
-            sequences: plan.max_sequences,
-            max_len: plan.max_len,
+        let limits = |largest: data::Largest| Limits {
+            tokens: largest.tokens,
+            sequences: largest.sequences,
+            max_len: largest.len,
         };
         Self {
-            train: model.program(limits(steps.largest(config.length)), element, true),
+            train: model.program(
+                limits(steps.largest(config.length)),
+                element,
+                Some(Saving::KEEP),
+            ),
             dev: data.dev.as_ref().map(|dev| {
-                let plan = dev.batches.plan(&dev.dataset.lengths());
-                model.program(limits(plan), element, false)
+                let largest = dev.batches.largest(&dev.dataset.lengths());
+                model.program(limits(largest), element, None)
             }),
         }
     }
@@ -251,11 +268,11 @@ impl Programs {
     fn summary(&self, model: &Model, backend: &AnyBackend) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let arena = self.all().iter().map(|p| p.plan.bytes).max().unwrap_or(0);
-        let params = 4 * (model.params.initial().len() + 3 * model.params.trainable());
+        let params = 4 * (model.params.count() + 3 * model.params.trainable());
         format!(
             "memory: frozen matrices {:.1} MiB, biases with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
              up to {} tokens)",
-            mib(backend.weight_bytes()),
+            mib(backend.allocated().weights),
             mib(params),
             mib(arena),
             self.train.limits.tokens
@@ -278,42 +295,32 @@ fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<Tas
 }
 
 /// Says which head is put on the encoder, and why.
-fn say_head(config: &TrainConfig, base: &Base, pooling: PoolKind, quiet: bool) -> Result<()> {
+fn say_head(config: &TrainConfig, pooling: PoolKind, model: &Model, quiet: bool) {
     let why = match config.pooling {
         Pooling::Auto => ", as the checkpoint's makers do",
         _ => "",
     };
-    match pooling {
-        PoolKind::Mean => say(
-            quiet,
-            format_args!("pooling: the mean over all tokens{why}"),
-        ),
-        PoolKind::Cls => say(quiet, format_args!("pooling: the first token{why}")),
+    let vector = match pooling {
+        PoolKind::Mean => "the mean over all tokens",
+        PoolKind::Cls => "the first token",
+    };
+    say(quiet, format_args!("pooling: {vector}{why}"));
+    let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;
+    if model.params.list().iter().any(new) {
+        let drawn = match config.pooler {
+            PoolerInit::Reinit => "the pooler is drawn anew, as asked",
+            _ => "the checkpoint has no pooler: a new one is drawn",
+        };
+        say(quiet, format_args!("{drawn}, and trains with the head"));
     }
-    let weights = Weights::open(&base.folder, base.config.family.prefix())?;
-    let bert = base.config.family == crate::model::config::Family::Bert;
-    if pooling == PoolKind::Cls && bert {
-        if config.pooler == PoolerInit::Reinit {
-            say(
-                quiet,
-                "the pooler is drawn anew, as asked, and trains with the head",
-            );
-        } else if !has_pooler(&weights) {
-            say(
-                quiet,
-                "the checkpoint has no pooler: a new one is drawn, and trains with the head",
-            );
-        }
-    }
-    Ok(())
 }
 
-fn fingerprint(config: &TrainConfig, base: &Base) -> Result<Fingerprint> {
+fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerprint> {
     let mut fingerprint = Fingerprint::of(config)?
         .with("base weights", &base.sha256)
-        .with("training data", &sha256_file(&config.train)?);
-    if let Some(DevSource::File(path)) = &config.dev {
-        fingerprint = fingerprint.with("dev data", &sha256_file(path)?);
+        .with("training data", &data.train_sha256);
+    if let Some(sha256) = &data.dev_sha256 {
+        fingerprint = fingerprint.with("dev data", sha256);
     }
     if let Some(path) = &config.init_head {
         fingerprint = fingerprint.with("initial head", &sha256_file(path)?);

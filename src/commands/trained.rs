@@ -62,7 +62,7 @@ impl Trained {
     pub fn prepare(&mut self, limits: Limits) -> Result<Program> {
         let program = self
             .model
-            .program(limits, self.backend.activation_bytes(), false);
+            .program(limits, self.backend.activation_bytes(), None);
         self.model.allocate(&mut self.backend, &[&program])?;
         Ok(program)
     }

@@ -108,9 +108,7 @@ impl Dataset {
             batch
                 .type_ids
                 .extend((0..length).map(|token| u32::from(token >= zeros)));
-            batch
-                .positions
-                .extend((0..length).map(|token| self.positions.offset + token));
+            batch.positions.extend(self.positions.of(ids));
             batch.cu_seqlens.push(batch.ids.len() as u32);
         }
         batch
@@ -164,6 +162,16 @@ mod tests {
             labels: Labels::Classes(vec![1, 2, 0]),
         };
         assert_eq!(data.batch(&[1, 2, 0]), expected);
+    }
+
+    #[test]
+    fn a_padding_token_within_a_roberta_text_takes_no_position_of_its_own() {
+        // Offset 8: the padding id is 7, which is `c` here.
+        let (data, _) =
+            Dataset::build(&[row("a c b", None)], Labels::None, &tokenizer(8), &|_| ()).unwrap();
+        let batch = data.batch(&[0]);
+        assert_eq!(batch.ids, [2, 5, 7, 6, 3]);
+        assert_eq!(batch.positions, [8, 9, 7, 10, 11]);
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl<R: BufRead> Iterator for Rows<R> {
 }
 
 impl<R: BufRead> Rows<R> {
+    /// What begins every message about these rows: the file's name or "standard input".
+    pub fn name(&self) -> &str {
+        self.lines.name()
+    }
+
     fn read(&mut self) -> Result<Option<Row>> {
         if !self.blanks.is_empty() && self.waiting.is_some() {
             return self.blank_row();

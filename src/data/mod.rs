@@ -43,7 +43,7 @@ pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;
 pub use formats::{Format, Row, Rows, rows};
 pub use labels::{ClassNames, Targets};
-pub use sampler::{BatchLimits, Batches, Order, Plan, Run, Sampler, evaluation_batches};
+pub use sampler::{BatchLimits, Batches, Largest, Order, Run, Sampler, evaluation_batches};
 pub use split::{Split, split};
 pub use table::{ReadOptions, Table};
 pub use tokenize::{Positions, Progress, TextCounts, TextTokenizer, TokenizerOptions};

@@ -6,6 +6,9 @@ use anyhow::{Result, bail};
 
 use crate::rng::{Purpose, Stream};
 
+/// Rows drawn to find a run's largest batch before it is taken from a bound: about two seconds.
+const SIMULATED_ROWS: usize = 1 << 24;
+
 /// When a micro-batch is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
@@ -32,21 +35,15 @@ pub enum Run {
     Batches(u64),
 }
 
-/// What a whole run will ask for, counted before it starts.
+/// What there must be room for: the most of each that any batch has, not all of it in the same one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Micro-batches in the run.
-    pub batches: u64,
-    /// Epochs begun.
-    pub epochs: u64,
-    /// Tokens in the run.
-    pub total_tokens: u64,
-    /// Tokens of the batch that has most.
-    pub max_tokens: usize,
-    /// Sequences of the batch that has most (often another).
-    pub max_sequences: usize,
-    /// Length of the longest sequence.
-    pub max_len: usize,
+pub struct Largest {
+    /// Tokens of a batch.
+    pub tokens: usize,
+    /// Sequences of a batch.
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    pub len: usize,
 }
 
 /// Training batches over a dataset.
@@ -90,48 +87,80 @@ impl Sampler {
         Batches::pack(order, &self.lengths, self.limits)
     }
 
-    /// Simulates a run. Costs one shuffle an epoch, about 35 ms for 400,000 rows (cargo bench --bench data).
-    pub fn plan(&self, run: Run) -> Plan {
-        let mut plan = Plan::default();
-        let mut epoch_batches = None;
-        while match run {
-            Run::Epochs(epochs) => plan.epochs < epochs,
-            Run::Batches(batches) => plan.batches < batches,
-        } {
-            // File order packs the same batches every epoch.
-            let fresh = match (self.order, epoch_batches.take()) {
-                (Order::File, Some(same)) => same,
-                _ => self.epoch(plan.epochs),
-            };
-            plan.epochs += 1;
+    /// The number of micro-batches of every epoch, where it is the same for any order of the rows.
+    pub fn batches_an_epoch(&self) -> Option<u64> {
+        let any_order = self.limits.tokens.is_none();
+        any_order.then(|| self.lengths.len().div_ceil(self.limits.sequences) as u64)
+    }
+
+    /// What a run's batches need at most.
+    ///
+    /// Its first epochs are simulated, a shuffle each (35 ms for 400,000 rows, `cargo bench --bench data`): as many
+    /// as [`SIMULATED_ROWS`] allow. For the epochs of a longer run no batch of any order has more than the bound that
+    /// is taken.
+    pub fn largest(&self, run: Run) -> Largest {
+        let mut largest = Largest::default();
+        let (mut epoch, mut batches, mut rows) = (0, 0, 0);
+        loop {
             let left = match run {
-                Run::Epochs(_) => usize::MAX,
-                Run::Batches(batches) => {
-                    usize::try_from(batches - plan.batches).unwrap_or(usize::MAX)
+                Run::Epochs(epochs) if epoch < epochs => usize::MAX,
+                Run::Batches(all) if batches < all => {
+                    usize::try_from(all - batches).unwrap_or(usize::MAX)
                 }
+                _ => return largest,
             };
-            for rows in fresh.iter().take(left) {
-                plan.add(rows, &self.lengths);
+            if rows >= SIMULATED_ROWS {
+                return largest.join(self.bound());
             }
-            epoch_batches = Some(fresh);
+            let fresh = self.epoch(epoch);
+            for batch in fresh.iter().take(left) {
+                largest = largest.join(Largest::of(batch, &self.lengths));
+            }
+            if self.order == Order::File && left >= fresh.len() {
+                // Every epoch has the same batches.
+                return largest;
+            }
+            epoch += 1;
+            batches += fresh.len() as u64;
+            rows += self.lengths.len();
         }
-        plan
+    }
+
+    /// What no batch exceeds, whatever the order of the rows: the longest rows together.
+    fn bound(&self) -> Largest {
+        let mut lengths = self.lengths.clone();
+        lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
+        lengths.truncate(self.limits.sequences);
+        let len = lengths.first().map_or(0, |&longest| longest as usize);
+        let together = lengths.iter().map(|&length| length as usize).sum();
+        Largest {
+            // A sequence longer than the limit is a batch by itself.
+            tokens: self
+                .limits
+                .tokens
+                .map_or(together, |most| together.min(most.max(len))),
+            sequences: lengths.len(),
+            len,
+        }
     }
 }
 
-impl Plan {
-    fn add(&mut self, rows: &[usize], lengths: &[u32]) {
-        let tokens: usize = rows.iter().map(|&row| lengths[row] as usize).sum();
-        let longest = rows
-            .iter()
-            .map(|&row| lengths[row] as usize)
-            .max()
-            .unwrap_or(0);
-        self.batches += 1;
-        self.total_tokens += tokens as u64;
-        self.max_tokens = self.max_tokens.max(tokens);
-        self.max_sequences = self.max_sequences.max(rows.len());
-        self.max_len = self.max_len.max(longest);
+impl Largest {
+    fn of(rows: &[usize], lengths: &[u32]) -> Self {
+        let lengths = || rows.iter().map(|&row| lengths[row] as usize);
+        Self {
+            tokens: lengths().sum(),
+            sequences: rows.len(),
+            len: lengths().max().unwrap_or(0),
+        }
+    }
+
+    fn join(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(other.tokens),
+            sequences: self.sequences.max(other.sequences),
+            len: self.len.max(other.len),
+        }
     }
 }
 
@@ -183,13 +212,10 @@ impl Batches {
     }
 
     /// What these batches need at most.
-    pub fn plan(&self, lengths: &[u32]) -> Plan {
-        let mut plan = Plan {
-            epochs: 1,
-            ..Plan::default()
-        };
-        self.iter().for_each(|rows| plan.add(rows, lengths));
-        plan
+    pub fn largest(&self, lengths: &[u32]) -> Largest {
+        self.iter()
+            .map(|rows| Largest::of(rows, lengths))
+            .fold(Largest::default(), Largest::join)
     }
 
     /// Puts results that were collected batch after batch back in row order; `width` values for each row.

@@ -57,15 +57,32 @@ fn the_order_of_a_seed_never_changes() {
 #[test]
 fn a_run_by_batches_stops_inside_an_epoch() {
     let sampler = sampler(&[2, 2, 2, 2, 5], 2, None, Order::File);
-    let plan = sampler.plan(Run::Batches(4));
-    assert_eq!((plan.batches, plan.epochs, plan.total_tokens), (4, 2, 17));
-    let plan = sampler.plan(Run::Batches(2));
+    let largest = |run| sampler.largest(run);
+    assert_eq!(largest(Run::Batches(3)).tokens, 5);
     assert_eq!(
-        (plan.max_tokens, plan.max_len),
-        (4, 2),
+        largest(Run::Batches(2)),
+        Largest {
+            tokens: 4,
+            sequences: 2,
+            len: 2
+        },
         "the long row is not reached"
     );
-    assert_eq!(sampler.plan(Run::Epochs(0)), Plan::default());
+    assert_eq!(largest(Run::Epochs(0)), Largest::default());
+}
+
+#[test]
+fn a_run_too_long_to_simulate_has_room_for_its_longest_rows() {
+    let lengths = [2, 9, 2, 3, 7];
+    let endless = |tokens| sampler(&lengths, 3, tokens, SHUFFLED).largest(Run::Batches(u64::MAX));
+    let of = |tokens| Largest {
+        tokens,
+        sequences: 3,
+        len: 9,
+    };
+    assert_eq!(endless(None), of(19));
+    assert_eq!(endless(Some(12)), of(12));
+    assert_eq!(endless(Some(4)), of(9));
 }
 
 #[test]
@@ -144,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn the_plan_is_what_the_run_then_asks_for(
+    fn the_largest_batch_is_what_the_run_then_asks_for(
         lengths in prop::collection::vec(1u32..40, 1..60),
         sequences in 1usize..9,
         tokens in prop::option::of(1usize..100),
@@ -153,18 +170,23 @@ proptest! {
     ) {
         let order = if shuffle { SHUFFLED } else { Order::File };
         let sampler = sampler(&lengths, sequences, tokens, order);
-        let plan = sampler.plan(run);
-        let all: Vec<Vec<usize>> = (0..plan.epochs).flat_map(|epoch| collected(&sampler.epoch(epoch))).collect();
-        match run {
-            Run::Epochs(epochs) => prop_assert_eq!((plan.epochs, plan.batches), (epochs, all.len() as u64)),
-            Run::Batches(batches) => prop_assert_eq!(plan.batches, batches),
+        let largest = sampler.largest(run);
+        let all: Vec<Vec<usize>> = match run {
+            Run::Epochs(epochs) => (0..epochs).flat_map(|epoch| collected(&sampler.epoch(epoch))).collect(),
+            Run::Batches(batches) => (0..)
+                .flat_map(|epoch| collected(&sampler.epoch(epoch)))
+                .take(batches as usize)
+                .collect(),
+        };
+        let most = |of: fn(&[u32]) -> u32| {
+            let batch = |rows: &Vec<usize>| of(&rows.iter().map(|&row| lengths[row]).collect::<Vec<_>>());
+            all.iter().map(batch).max().unwrap() as usize
+        };
+        prop_assert_eq!(largest.tokens, most(|batch| batch.iter().sum()));
+        prop_assert_eq!(largest.sequences, most(|batch| batch.len() as u32));
+        prop_assert_eq!(largest.len, most(|batch| *batch.iter().max().unwrap()));
+        if let Some(batches) = sampler.batches_an_epoch() {
+            prop_assert_eq!(batches, sampler.epoch(3).len() as u64);
         }
-        let taken = &all[..plan.batches as usize];
-        let tokens: Vec<usize> =
-            taken.iter().map(|rows| rows.iter().map(|&row| lengths[row] as usize).sum()).collect();
-        prop_assert_eq!(plan.max_tokens, *tokens.iter().max().unwrap());
-        prop_assert_eq!(plan.total_tokens, tokens.iter().sum::<usize>() as u64);
-        prop_assert_eq!(plan.max_sequences, taken.iter().map(Vec::len).max().unwrap());
-        prop_assert_eq!(plan.max_len, taken.iter().flatten().map(|&row| lengths[row] as usize).max().unwrap());
     }
 }

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 
 use super::columns::{ColumnNames, LabelUse};
 use super::formats::{Format, Row, rows};
+use crate::files::hex;
 
 /// What to read of a file.
 #[derive(Clone, Debug)]
@@ -33,6 +35,9 @@ impl Table {
     /// As [`rows`], and when the file cannot be opened or its format is not known.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self> {
         let name = path.display().to_string();
+        if path.is_dir() {
+            bail!("{name} is a folder; name the file with the examples");
+        }
         let format = match options.format {
             Some(format) => format,
             None => Format::from_path(path)?,
@@ -44,6 +49,23 @@ impl Table {
         Ok(Self { name, rows })
     }
 
+    /// What the rows hold, as a sha256 in hexadecimal: the same for a pipe as for the file that went through it.
+    pub fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut field = |value: Option<&str>| {
+            // The length keeps two fields from being taken for one; no text is as long as the mark of none.
+            let len = value.map_or(u64::MAX, |text| text.len() as u64);
+            hasher.update(len.to_le_bytes());
+            hasher.update(value.unwrap_or_default());
+        };
+        for row in &self.rows {
+            field(Some(&row.text));
+            field(row.text_pair.as_deref());
+            field(row.label.as_deref());
+        }
+        hex(&hasher.finalize())
+    }
+
     /// The given rows, in the order given.
     ///
     /// # Panics
@@ -53,5 +75,41 @@ impl Table {
             name: self.name.clone(),
             rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[(&str, Option<&str>, Option<&str>)]) -> Table {
+        let row = |&(text, pair, label): &(&str, Option<&str>, Option<&str>)| Row {
+            line: 1,
+            text: text.to_owned(),
+            text_pair: pair.map(str::to_owned),
+            label: label.map(str::to_owned),
+        };
+        Table {
+            name: "t".to_owned(),
+            rows: rows.iter().map(row).collect(),
+        }
+    }
+
+    #[test]
+    fn the_hash_tells_tables_apart_by_every_field_and_by_nothing_else() {
+        let tables = [
+            table(&[("ab", None, Some("1"))]),
+            table(&[("a", Some("b"), Some("1"))]),
+            table(&[("ab", Some(""), Some("1"))]),
+            table(&[("ab", None, Some("2"))]),
+            table(&[("ab", None, None)]),
+            table(&[("ab", None, Some("1")), ("ab", None, Some("1"))]),
+        ];
+        let hashes: std::collections::BTreeSet<String> = tables.iter().map(Table::sha256).collect();
+        assert_eq!(hashes.len(), tables.len());
+        let mut elsewhere = tables[0].clone();
+        elsewhere.name = "u".to_owned();
+        elsewhere.rows[0].line = 9;
+        assert_eq!(elsewhere.sha256(), tables[0].sha256());
     }
 }

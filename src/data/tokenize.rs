@@ -21,6 +21,20 @@ pub struct Positions {
 }
 
 impl Positions {
+    /// The position of each token of a sequence, as `create_position_ids_from_input_ids` of transformers has them: a
+    /// padding token within a RoBERTa text has its own id as position, and those after it do not count it.
+    pub fn of(self, ids: &[u32]) -> impl Iterator<Item = u32> {
+        let padding = self.offset.checked_sub(1);
+        let mut next = self.offset;
+        ids.iter().map(move |&id| {
+            if Some(id) == padding {
+                return id;
+            }
+            next += 1;
+            next - 1
+        })
+    }
+
     /// Longest sequence that a position table of `rows` rows (`max_position_embeddings`) has room for.
     pub fn room(self, rows: usize) -> usize {
         rows.saturating_sub(self.offset as usize)
@@ -114,14 +128,11 @@ impl TextTokenizer {
             single.flatten_types();
             pair.iter_mut().for_each(Template::flatten_types);
         }
-        let overhead = pair
-            .as_ref()
-            .map_or(0, Template::specials)
-            .max(single.specials());
-        if options.max_len <= overhead {
+        if options.max_len <= single.specials() {
             bail!(
-                "the maximum length of {} leaves no room for text: special tokens take {overhead}",
-                options.max_len
+                "the maximum length of {} leaves no room for text: special tokens take {}",
+                options.max_len,
+                single.specials()
             );
         }
         Ok(Self {
@@ -184,7 +195,15 @@ impl TextTokenizer {
         let a = first.get_ids();
         let b = second.as_ref().map_or(&[][..], Encoding::get_ids);
         out.counts.empty += usize::from(a.is_empty() || (second.is_some() && b.is_empty()));
-        let room = self.options.max_len - template.specials();
+        let room = self.options.max_len.saturating_sub(template.specials());
+        if room == 0 && second.is_some() {
+            bail!(
+                "line {}: the maximum length of {} leaves no room for a pair of texts: special tokens take {}",
+                row.line,
+                self.options.max_len,
+                template.specials()
+            );
+        }
         let (keep_a, keep_b) = longest_first(a.len(), b.len(), room);
         out.counts.truncated += usize::from(keep_a < a.len() || keep_b < b.len());
         template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);

@@ -377,7 +377,7 @@ fn a_tokenizer_without_special_tokens_is_refused() {
 
 #[test]
 fn a_length_without_room_for_text_is_refused() {
-    assert!(error(&[("vocab.txt", BERT)], options(3)).contains("special tokens take 3"));
+    assert!(error(&[("vocab.txt", BERT)], options(2)).contains("special tokens take 2"));
 }
 
 #[test]

@@ -1,24 +1,27 @@
-//! One transformer block, post-LayerNorm as in BERT: its memory, its forward and its backward side by side.
+//! One transformer block, post-LayerNorm as in BERT: its forward and its backward side by side.
 //!
 //! ```text
 //! h  = LN₁(x + drop(W_o · attention(W_qkv·x + b) + b))
 //! x' = LN₂(h + drop(W_2 · act(W_1·h + b) + b))
 //! ```
 //!
-//! Only biases train, so no operation here needs its input kept: backward needs the attention's q, k, v, output
+//! Where only biases train no operation here needs its input kept: backward needs the attention's q, k, v, output
 //! and log-sum-exp, the activation's derivative, and each LayerNorm's x̂ and rstd, and of those only what lies
-//! above the lowest bias that trains ([`Needs`]).
+//! above the lowest bias that trains ([`Needs`]). What full fine-tuning needs on top is in [`super::full`]. How much of it is kept, and what is made again, is
+//! [`Saving`](super::saving::Saving); the tensors' lifetimes are in [`rehearsal`](super::rehearsal).
 
+use super::full::WeightHooks;
 use super::params::Params;
-use crate::backend::plan::{Plan, Planner, TensorId};
+use super::rehearsal::{BackwardTensors, ForwardTensors, NormTensors};
+use crate::backend::plan::{Plan, TensorId};
 use crate::backend::{
-    Activation, AttentionBackward, AttentionForward, Backend, BiasGrad, Dropout, LinearActivation,
-    LinearBackward, LinearForward, Norm, ParamRange, ResidualNormBackward, ResidualNormForward,
-    Rows, SavedNorm, WeightId,
+    Activation, ActivationOutput, AttentionBackward, AttentionForward, Backend, BiasGrad, Dropout,
+    LinearActivation, LinearBackward, LinearForward, Norm, ParamRange, Region,
+    ResidualNormBackward, ResidualNormForward, Rows, WeightId,
 };
 use anyhow::Result;
 
-/// The frozen matrices and the biases of one block (`encoder.layer.N`).
+/// The matrices and the biases of one block (`encoder.layer.N`).
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// `attention.self.{query,key,value}.weight` stacked: `[3·hidden, hidden]`.
@@ -76,61 +79,6 @@ pub enum Needs {
     Input,
 }
 
-/// Bytes of the tensors of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct TensorSizes {
-    pub tokens: usize,
-    /// Of one activation element.
-    pub element: usize,
-}
-
-impl TensorSizes {
-    /// A `[tokens, width]` activation.
-    pub fn activation(self, width: usize) -> usize {
-        self.tokens * width * self.element
-    }
-
-    /// An f32 `[tokens, width]` statistic.
-    pub fn statistic(self, width: usize) -> usize {
-        self.tokens * width * size_of::<f32>()
-    }
-}
-
-/// Arena tensors of a block's forward pass; `None` where backward does not need them.
-#[derive(Clone, Copy, Debug)]
-pub struct ForwardTensors {
-    input: TensorId,
-    qkv: TensorId,
-    lse: Option<TensorId>,
-    /// Attention output before the output product.
-    context: TensorId,
-    /// Between the two halves of the block.
-    middle: TensorId,
-    attention_norm: Option<NormTensors>,
-    inner: TensorId,
-    derivative: Option<TensorId>,
-    output_norm: Option<NormTensors>,
-    /// The block's output.
-    pub output: TensorId,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct NormTensors {
-    x_hat: TensorId,
-    rstd: TensorId,
-}
-
-/// Arena tensors of a block's backward pass; `None` where it does not go that far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BackwardTensors {
-    /// Gradients of the two residual branches, where dropout makes them differ from the residual's.
-    output_branch: Option<TensorId>,
-    attention_branch: Option<TensorId>,
-    d_inner: Option<TensorId>,
-    d_context: Option<TensorId>,
-    d_qkv: Option<TensorId>,
-}
-
 /// What [`Layer::backward`] works with beside its own weights.
 #[derive(Clone, Copy)]
 pub struct BackwardPass<'a> {
@@ -168,121 +116,6 @@ impl Layer {
         }
     }
 
-    /// Rehearses [`Layer::forward`]. Takes over `input` and releases it.
-    pub fn plan_forward(
-        &self,
-        index: usize,
-        plan: &mut Planner,
-        sizes: TensorSizes,
-        needs: Needs,
-        input: TensorId,
-    ) -> ForwardTensors {
-        let LayerShape {
-            hidden,
-            intermediate,
-            heads,
-            ..
-        } = self.shape;
-        let name = |what: &str| format!("layer.{index}.{what}");
-        let norm = |plan: &mut Planner, which: &str| NormTensors {
-            x_hat: plan.acquire(name(&format!("{which}.x_hat")), sizes.activation(hidden)),
-            rstd: plan.acquire(name(&format!("{which}.rstd")), sizes.statistic(1)),
-        };
-
-        let keep_attention = needs >= Needs::Attention;
-        let qkv = plan.acquire(name("qkv"), sizes.activation(3 * hidden));
-        let lse = keep_attention.then(|| plan.acquire(name("lse"), sizes.statistic(heads)));
-        let context = plan.acquire(name("context"), sizes.activation(hidden));
-        if !keep_attention {
-            plan.release(qkv);
-        }
-        let middle = plan.acquire(name("middle"), sizes.activation(hidden));
-        if !keep_attention {
-            plan.release(context);
-        }
-        let attention_norm = (needs >= Needs::AttentionNorm).then(|| norm(plan, "attention_norm"));
-        plan.release(input);
-
-        let derivative = (needs >= Needs::Activation)
-            .then(|| plan.acquire(name("derivative"), sizes.activation(intermediate)));
-        let inner = plan.acquire(name("inner"), sizes.activation(intermediate));
-        let output = plan.acquire(name("output"), sizes.activation(hidden));
-        plan.release(inner);
-        let output_norm = (needs >= Needs::OutputNorm).then(|| norm(plan, "output_norm"));
-        plan.release(middle);
-        ForwardTensors {
-            input,
-            qkv,
-            lse,
-            context,
-            middle,
-            attention_norm,
-            inner,
-            derivative,
-            output_norm,
-            output,
-        }
-    }
-
-    /// Rehearses [`Layer::backward`]; the gradient that flows down stays in place throughout.
-    pub fn plan_backward(
-        &self,
-        plan: &mut Planner,
-        sizes: TensorSizes,
-        needs: Needs,
-        forward: &ForwardTensors,
-    ) -> BackwardTensors {
-        let LayerShape {
-            hidden,
-            intermediate,
-            ..
-        } = self.shape;
-        let mut tensors = BackwardTensors::default();
-        let branch = |plan: &mut Planner, dropout: Dropout| {
-            (dropout.p > 0.0).then(|| plan.acquire("d_branch", sizes.activation(hidden)))
-        };
-        let release = |plan: &mut Planner, norm: Option<NormTensors>| {
-            if let Some(norm) = norm {
-                plan.release(norm.x_hat);
-                plan.release(norm.rstd);
-            }
-        };
-
-        if needs >= Needs::OutputNorm {
-            tensors.output_branch = branch(plan, self.shape.output_dropout);
-            release(plan, forward.output_norm);
-        }
-        if needs >= Needs::Activation {
-            tensors.d_inner = Some(plan.acquire("d_inner", sizes.activation(intermediate)));
-        }
-        for done in [forward.derivative, tensors.output_branch, tensors.d_inner] {
-            done.into_iter().for_each(|id| plan.release(id));
-        }
-        if needs >= Needs::AttentionNorm {
-            tensors.attention_branch = branch(plan, self.shape.attention_output_dropout);
-            release(plan, forward.attention_norm);
-        }
-        let d_context = (needs >= Needs::Attention)
-            .then(|| plan.acquire("d_context", sizes.activation(hidden)));
-        if let Some(done) = tensors.attention_branch {
-            plan.release(done);
-        }
-        if let Some(d_context) = d_context {
-            let d_qkv = plan.acquire("d_qkv", sizes.activation(3 * hidden));
-            let saved = [Some(forward.qkv), forward.lse, Some(forward.context)];
-            for done in saved
-                .into_iter()
-                .chain([Some(d_context), Some(d_qkv)])
-                .flatten()
-            {
-                plan.release(done);
-            }
-            tensors.d_context = Some(d_context);
-            tensors.d_qkv = Some(d_qkv);
-        }
-        tensors
-    }
-
     /// Runs the block on the current batch. `train` switches dropout on.
     pub fn forward<B: Backend>(
         &self,
@@ -296,14 +129,7 @@ impl Layer {
         let saved = |norm: Option<NormTensors>| norm.map(|norm| norm.regions(plan));
         let LayerShape { hidden, heads, .. } = self.shape;
 
-        backend.linear_forward(LinearForward {
-            x: at(tensors.input),
-            weight: self.qkv,
-            bias: &self.qkv_bias,
-            out: at(tensors.qkv),
-            rows: Rows::Tokens,
-            activation: None,
-        })?;
+        self.project_qkv(backend, at(tensors.input), at(tensors.qkv))?;
         backend.attention_forward(AttentionForward {
             qkv: at(tensors.qkv),
             out: at(tensors.context),
@@ -327,17 +153,11 @@ impl Layer {
             norm: self.attention_norm,
             saved: saved(tensors.attention_norm),
         })?;
-        backend.linear_forward(LinearForward {
-            x: at(tensors.middle),
-            weight: self.intermediate,
-            bias: &[self.intermediate_bias],
-            out: at(tensors.inner),
-            rows: Rows::Tokens,
-            activation: Some(LinearActivation {
-                kind: self.shape.activation,
-                derivative: tensors.derivative.map(at),
-            }),
-        })?;
+        let output = match tensors.derivative {
+            Some(derivative) => ActivationOutput::Both(derivative.at(plan)),
+            None => ActivationOutput::Value,
+        };
+        self.activate(backend, at(tensors.middle), at(tensors.inner), output)?;
         backend.linear_forward(LinearForward {
             x: at(tensors.inner),
             weight: self.output,
@@ -355,8 +175,47 @@ impl Layer {
         })
     }
 
-    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input.
-    pub fn backward<B: Backend>(&self, backend: &mut B, pass: BackwardPass<'_>) -> Result<()> {
+    /// q, k and v, side by side, of the block's input.
+    fn project_qkv<B: Backend>(&self, backend: &mut B, x: Region, out: Region) -> Result<()> {
+        backend.linear_forward(LinearForward {
+            x,
+            weight: self.qkv,
+            bias: &self.qkv_bias,
+            out,
+            rows: Rows::Tokens,
+            activation: None,
+        })
+    }
+
+    /// The first product of the feed-forward half and its activation.
+    fn activate<B: Backend>(
+        &self,
+        backend: &mut B,
+        x: Region,
+        out: Region,
+        output: ActivationOutput,
+    ) -> Result<()> {
+        backend.linear_forward(LinearForward {
+            x,
+            weight: self.intermediate,
+            bias: &[self.intermediate_bias],
+            out,
+            rows: Rows::Tokens,
+            activation: Some(LinearActivation {
+                kind: self.shape.activation,
+                output,
+            }),
+        })
+    }
+
+    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input. `weights` takes the
+    /// gradients of the matrices and gains, where they train.
+    pub fn backward<B: Backend>(
+        &self,
+        backend: &mut B,
+        pass: BackwardPass<'_>,
+        mut weights: impl WeightHooks<B>,
+    ) -> Result<()> {
         let BackwardPass {
             plan,
             params,
@@ -368,10 +227,18 @@ impl Layer {
         let dx = plan.region(dx);
         let grad = |range| params.if_trained(range);
         let LayerShape { hidden, heads, .. } = self.shape;
+        let forward = match &backward.again {
+            Some(again) => {
+                self.forward(backend, plan, again, true)?;
+                again
+            }
+            None => forward,
+        };
 
         // LN₂.
         let branch = match forward.output_norm.filter(|_| needs >= Needs::OutputNorm) {
             Some(norm) => {
+                weights.output_norm(backend, dx)?;
                 let d_branch = backward.output_branch.map(|id| plan.region(id));
                 backend.residual_norm_backward(ResidualNormBackward {
                     dx,
@@ -388,22 +255,29 @@ impl Layer {
         };
 
         // Feed-forward.
-        let (Some(d_inner), Some(derivative)) = (backward.d_inner, forward.derivative) else {
+        let (Some(d_inner), Some(derivative)) = (backward.d_inner, backward.derivative) else {
             return Ok(());
         };
-        let d_inner = plan.region(d_inner);
+        let (d_inner, derivative) = (plan.region(d_inner), derivative.at(plan));
+        if let Some(middle) = &backward.middle {
+            middle.run(backend, plan)?;
+            let x = plan.region(middle.tensor);
+            self.activate(backend, x, derivative.region, ActivationOutput::Derivative)?;
+        }
+        weights.output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.output,
             dx: d_inner,
             accumulate: false,
             rows: Rows::Tokens,
-            derivative: Some(plan.region(derivative)),
+            derivative: Some(derivative),
             dbias: grad(self.intermediate_bias),
         })?;
         if needs < Needs::AttentionNormBeta {
             return Ok(());
         }
+        weights.intermediate(backend, d_inner)?;
         backend.linear_backward(LinearBackward {
             dy: d_inner,
             weight: self.intermediate,
@@ -417,6 +291,7 @@ impl Layer {
         // LN₁.
         let branch = match forward.attention_norm {
             Some(norm) => {
+                weights.attention_norm(backend, dx)?;
                 let d_branch = backward.attention_branch.map(|id| plan.region(id));
                 backend.residual_norm_backward(ResidualNormBackward {
                     dx,
@@ -433,12 +308,16 @@ impl Layer {
         };
 
         // Attention.
-        let (Some(d_context), Some(d_qkv), Some(lse)) =
-            (backward.d_context, backward.d_qkv, forward.lse)
-        else {
+        let (Some(d_context), Some(qkv), Some(d_qkv), Some(lse)) = (
+            backward.d_context,
+            backward.qkv,
+            backward.d_qkv,
+            forward.lse,
+        ) else {
             return Ok(());
         };
-        let (d_context, d_qkv) = (plan.region(d_context), plan.region(d_qkv));
+        let [d_context, qkv, d_qkv] = [d_context, qkv, d_qkv].map(|id| plan.region(id));
+        weights.attention_output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.attention_output,
@@ -448,8 +327,12 @@ impl Layer {
             derivative: None,
             dbias: None,
         })?;
+        if let Some(input) = &backward.input {
+            input.run(backend, plan)?;
+            self.project_qkv(backend, plan.region(input.tensor), qkv)?;
+        }
         backend.attention_backward(AttentionBackward {
-            qkv: plan.region(forward.qkv),
+            qkv,
             out: plan.region(forward.context),
             lse: plan.region(lse),
             dout: d_context,
@@ -463,6 +346,7 @@ impl Layer {
         if needs < Needs::Input {
             return Ok(());
         }
+        weights.qkv(backend, d_qkv)?;
         backend.linear_backward(LinearBackward {
             dy: d_qkv,
             weight: self.qkv,
@@ -478,7 +362,7 @@ impl Layer {
     fn beta_alone<B: Backend>(
         &self,
         backend: &mut B,
-        dy: crate::backend::Region,
+        dy: Region,
         grad: Option<ParamRange>,
     ) -> Result<()> {
         match grad {
@@ -488,15 +372,6 @@ impl Layer {
                 grad,
             }),
             None => Ok(()),
-        }
-    }
-}
-
-impl NormTensors {
-    fn regions(self, plan: &Plan) -> SavedNorm {
-        SavedNorm {
-            x_hat: plan.region(self.x_hat),
-            rstd: plan.region(self.rstd),
         }
     }
 }

@@ -1,20 +1,28 @@
 //! From a checkpoint folder to a [`Model`] on a device: which tensor goes where, and what is new.
 
 use super::config::{Family, ModelConfig};
+use super::full::{LayerMatrices, Matrices};
 use super::head::{Head, HeadLayer};
 use super::layer::{Layer, LayerShape};
 use super::params::{NewParam, ParamKind, Params};
 use super::weights::{Weights, read_tensor};
 use super::{Embeddings, Model};
-use crate::backend::{Backend, Dropout, HeadWeight, Norm, PoolKind, WeightId};
+use crate::backend::weight_gradients::WeightGradients;
+use crate::backend::{
+    Backend, Dropout, HeadWeight, MatrixKind, MatrixShape, Norm, ParamRange, PoolKind, WeightId,
+};
 use crate::biases::{BiasSelection, Component};
 use crate::error::UsageError;
 use crate::rng::{Purpose, Stream};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
+
+/// The matrix of a BERT pooler, where it is a parameter: drawn anew ([`ParamKind::Head`]), or the checkpoint's in
+/// full fine-tuning.
+pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
 
 /// What the model is to be used for.
 #[derive(Clone, Debug)]
@@ -55,7 +63,92 @@ pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
     })
 }
 
-/// Loads the encoder, uploads its matrices and makes the head that `task` asks for.
+/// Where the checkpoint's values come from.
+trait Source {
+    /// Whether the encoder has a tensor of this name.
+    fn has(&self, name: &str) -> bool;
+
+    /// An encoder tensor as f32, row-major; empty where only shapes are known.
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+impl Source for Weights {
+    fn has(&self, name: &str) -> bool {
+        Weights::has(self, name)
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Weights::get(self, name, shape)
+    }
+}
+
+/// Every tensor that the configuration asks for, without values.
+struct Shapes;
+
+impl Source for Shapes {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, _: &str, _: &[usize]) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Where matrices go.
+trait Store {
+    /// Takes a matrix that stays as it is.
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
+
+    /// Takes a matrix that trains; its values are in the parameter vector.
+    fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
+}
+
+/// A device for biases and heads, and the folder of the checkpoint.
+struct Frozen<'a, B>(&'a mut B, &'a Path);
+
+impl<B: Backend> Store for Frozen<'_, B> {
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.0
+            .upload(name, shape, data)
+            .with_context(|| self.1.display().to_string())
+    }
+
+    fn trained(&mut self, name: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        bail!("{name} trains, but should not")
+    }
+}
+
+/// As [`Frozen`], for full fine-tuning.
+struct Trained<'a, B>(&'a mut B, &'a Path);
+
+impl<B: WeightGradients> Store for Trained<'_, B> {
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.0
+            .upload(name, shape, data)
+            .with_context(|| self.1.display().to_string())
+    }
+
+    fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
+        self.0.trained_matrix(name, shape.rows, shape.cols, range)
+    }
+}
+
+/// No device: matrices are counted.
+struct Counted(usize);
+
+impl Store for Counted {
+    fn frozen(&mut self, _: &str, _: MatrixShape, _: &[f32]) -> Result<WeightId> {
+        self.0 += 1;
+        Ok(WeightId(self.0 - 1))
+    }
+
+    fn trained(&mut self, name: &str, shape: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        self.frozen(name, shape, &[])
+    }
+}
+
+/// Loads the encoder, uploads its matrices, which stay frozen, and makes the head that `task` asks for.
 ///
 /// # Errors
 /// Anything missing, misshapen or not finite in the checkpoint, by file and tensor name; a bias selection
@@ -67,14 +160,54 @@ pub fn load<B: Backend>(
     backend: &mut B,
 ) -> Result<Model> {
     let weights = Weights::open(folder, config.family.prefix())?;
+    assemble(config, task, false, &weights, &mut Frozen(backend, folder))
+}
+
+/// As [`load`], for full fine-tuning: everything trains that the logits depend on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_full<B: WeightGradients>(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    backend: &mut B,
+) -> Result<Model> {
+    let weights = Weights::open(folder, config.family.prefix())?;
+    assemble(config, task, true, &weights, &mut Trained(backend, folder))
+}
+
+/// A model of this configuration without values and without a device, to plan its memory: with `full`, every
+/// weight trains.
+///
+/// # Errors
+/// A bias selection that the model has nothing for.
+pub fn outline(config: &ModelConfig, task: &TaskSpec, full: bool) -> Result<Model> {
+    assemble(config, task, full, &Shapes, &mut Counted(0))
+}
+
+/// With `full` every matrix and gain trains; else all matrices are frozen.
+fn assemble(
+    config: &ModelConfig,
+    task: &TaskSpec,
+    full: bool,
+    source: &dyn Source,
+    store: &mut dyn Store,
+) -> Result<Model> {
+    let everything = TaskSpec {
+        biases: BiasSelection::all(),
+        ..task.clone()
+    };
+    let task = if full { &everything } else { task };
     task.biases.validate(config.layers)?;
     let mut loader = Loader {
-        folder,
-        weights,
+        source,
         config,
         task,
-        backend,
+        store,
+        train: full,
         params: Vec::new(),
+        matrices: Vec::new(),
     };
 
     let embeddings = loader.embeddings()?;
@@ -83,7 +216,12 @@ pub fn load<B: Backend>(
         .collect::<Result<Vec<_>>>()?;
     let head = loader.head()?;
 
-    let items = loader.params;
+    let Loader {
+        params: items,
+        store,
+        matrices: mut shapes,
+        ..
+    } = loader;
     let any = items
         .iter()
         .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
@@ -105,6 +243,17 @@ pub fn load<B: Backend>(
         beta: range(&names.beta),
         eps: config.norm_eps,
     };
+    let place = |weight: &NewWeight| weight.place(&params);
+    let mut matrix = |weight: &NewWeight| match place(weight) {
+        HeadWeight::Frozen(id) => Ok(id),
+        HeadWeight::Param(range) => {
+            shapes.push(weight.shape);
+            store.trained(&weight.name, weight.shape, range)
+        }
+    };
+    let trained = full
+        .then(|| Matrices::of(&embeddings, &layers, place))
+        .transpose()?;
     let p = |default: f32| task.dropout.unwrap_or(default);
     let site = |p: f32, site: usize| Dropout {
         p,
@@ -113,37 +262,39 @@ pub fn load<B: Backend>(
 
     Ok(Model {
         embeddings: Embeddings {
-            word: embeddings.word,
-            position: embeddings.position,
-            token_type: embeddings.token_type,
+            word: matrix(&embeddings.word)?,
+            position: matrix(&embeddings.position)?,
+            token_type: matrix(&embeddings.token_type)?,
             norm: norm(&embeddings.norm),
             dropout: site(p(config.hidden_dropout), 0),
         },
         layers: layers
             .iter()
             .enumerate()
-            .map(|(i, layer)| Layer {
-                qkv: layer.qkv,
-                qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
-                attention_output: layer.attention_output,
-                attention_output_bias: range(&layer.attention_output_bias),
-                attention_norm: norm(&layer.attention_norm),
-                intermediate: layer.intermediate,
-                intermediate_bias: range(&layer.intermediate_bias),
-                output: layer.output,
-                output_bias: range(&layer.output_bias),
-                output_norm: norm(&layer.output_norm),
-                shape: LayerShape {
-                    hidden: config.hidden,
-                    intermediate: config.intermediate,
-                    heads: config.heads,
-                    activation: config.activation,
-                    attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
-                    attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
-                    output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
-                },
+            .map(|(i, layer)| {
+                Ok(Layer {
+                    qkv: matrix(&layer.qkv)?,
+                    qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
+                    attention_output: matrix(&layer.attention_output)?,
+                    attention_output_bias: range(&layer.attention_output_bias),
+                    attention_norm: norm(&layer.attention_norm),
+                    intermediate: matrix(&layer.intermediate)?,
+                    intermediate_bias: range(&layer.intermediate_bias),
+                    output: matrix(&layer.output)?,
+                    output_bias: range(&layer.output_bias),
+                    output_norm: norm(&layer.output_norm),
+                    shape: LayerShape {
+                        hidden: config.hidden,
+                        intermediate: config.intermediate,
+                        heads: config.heads,
+                        activation: config.activation,
+                        attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
+                        attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
+                        output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
+                    },
+                })
             })
-            .collect(),
+            .collect::<Result<_>>()?,
         head: Head {
             pool: task.pooling,
             hidden: config.hidden,
@@ -151,10 +302,7 @@ pub fn load<B: Backend>(
                 .iter()
                 .enumerate()
                 .map(|(i, layer)| HeadLayer {
-                    weight: match &layer.weight {
-                        NewWeight::Frozen(id) => HeadWeight::Frozen(*id),
-                        NewWeight::Param(name) => HeadWeight::Param(range(name)),
-                    },
+                    weight: place(&layer.weight),
                     bias: range(&layer.bias),
                     inputs: config.hidden,
                     outputs: layer.outputs,
@@ -168,6 +316,8 @@ pub fn load<B: Backend>(
                 .collect(),
         },
         config: config.clone(),
+        trained,
+        matrices: shapes,
         params,
     })
 }
@@ -198,13 +348,16 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
 }
 
 /// Collects matrices and parameters in the order of the forward pass; places are known only at its end.
-struct Loader<'a, B> {
-    folder: &'a Path,
-    weights: Weights,
+struct Loader<'a> {
+    source: &'a dyn Source,
     config: &'a ModelConfig,
     task: &'a TaskSpec,
-    backend: &'a mut B,
+    store: &'a mut dyn Store,
+    /// Matrices and gains train.
+    train: bool,
     params: Vec<NewParam>,
+    /// Those in the store.
+    matrices: Vec<MatrixShape>,
 }
 
 struct NormNames {
@@ -213,28 +366,85 @@ struct NormNames {
 }
 
 struct NewEmbeddings {
-    word: WeightId,
-    position: WeightId,
-    token_type: WeightId,
+    word: NewWeight,
+    position: NewWeight,
+    token_type: NewWeight,
     norm: NormNames,
 }
 
 struct NewLayer {
-    qkv: WeightId,
+    qkv: NewWeight,
     qkv_bias: [String; 3],
-    attention_output: WeightId,
+    attention_output: NewWeight,
     attention_output_bias: String,
     attention_norm: NormNames,
-    intermediate: WeightId,
+    intermediate: NewWeight,
     intermediate_bias: String,
-    output: WeightId,
+    output: NewWeight,
     output_bias: String,
     output_norm: NormNames,
 }
 
-enum NewWeight {
+/// A matrix.
+struct NewWeight {
+    name: String,
+    shape: MatrixShape,
+    stored: StoredAs,
+}
+
+enum StoredAs {
     Frozen(WeightId),
-    Param(String),
+    /// Trains. The matrix is these parameters one below the other; they were added one after the other.
+    Params(Vec<String>),
+}
+
+impl NewWeight {
+    fn place(&self, params: &Params) -> HeadWeight {
+        match &self.stored {
+            StoredAs::Frozen(id) => HeadWeight::Frozen(*id),
+            StoredAs::Params(names) => {
+                let ranges: Vec<_> = names.iter().map(|name| params.range(name)).collect();
+                debug_assert!(
+                    ranges
+                        .windows(2)
+                        .all(|w| w[0].offset + w[0].len == w[1].offset)
+                );
+                HeadWeight::Param(ParamRange {
+                    offset: ranges.iter().map(|r| r.offset).min().unwrap_or(0),
+                    len: ranges.iter().map(|r| r.len).sum(),
+                })
+            }
+        }
+    }
+}
+
+impl Matrices {
+    fn of(
+        embeddings: &NewEmbeddings,
+        layers: &[NewLayer],
+        place: impl Fn(&NewWeight) -> HeadWeight,
+    ) -> Result<Self> {
+        let range = |weight: &NewWeight| match place(weight) {
+            HeadWeight::Param(range) => Ok(range),
+            HeadWeight::Frozen(_) => bail!("{} is frozen, but should train", weight.name),
+        };
+        Ok(Self {
+            word: range(&embeddings.word)?,
+            position: range(&embeddings.position)?,
+            token_type: range(&embeddings.token_type)?,
+            layers: layers
+                .iter()
+                .map(|layer| {
+                    Ok(LayerMatrices {
+                        qkv: range(&layer.qkv)?,
+                        attention_output: range(&layer.attention_output)?,
+                        intermediate: range(&layer.intermediate)?,
+                        output: range(&layer.output)?,
+                    })
+                })
+                .collect::<Result<_>>()?,
+        })
+    }
 }
 
 struct NewHeadLayer {
@@ -245,13 +455,13 @@ struct NewHeadLayer {
     tanh: bool,
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl Loader<'_> {
     fn embeddings(&mut self) -> Result<NewEmbeddings> {
         let c = self.config;
         Ok(NewEmbeddings {
-            word: self.matrix("embeddings.word_embeddings", c.vocab, c.hidden)?,
-            position: self.matrix("embeddings.position_embeddings", c.position_rows, c.hidden)?,
-            token_type: self.matrix("embeddings.token_type_embeddings", c.type_vocab, c.hidden)?,
+            word: self.table("embeddings.word_embeddings", c.vocab)?,
+            position: self.table("embeddings.position_embeddings", c.position_rows)?,
+            token_type: self.table("embeddings.token_type_embeddings", c.type_vocab)?,
             norm: self.norm(Component::EmbeddingsLayerNorm, None)?,
         })
     }
@@ -260,16 +470,8 @@ impl<B: Backend> Loader<'_, B> {
         use Component::*;
         let (h, inner) = (self.config.hidden, self.config.intermediate);
         let path = |component: Component| format!("encoder.layer.{i}.{}", component.module());
-        let mut stacked = Vec::with_capacity(3 * h * h);
-        for component in [Query, Key, Value] {
-            stacked.extend(
-                self.weights
-                    .get(&format!("{}.weight", path(component)), &[h, h])?,
-            );
-        }
-        let name = path(Query).replace(".query", " (query, key or value)");
-        let qkv = self.upload(&name, 3 * h, h, &stacked)?;
-        drop(stacked);
+        let modules = [Query, Key, Value].map(|component| path(component));
+        let qkv = self.stacked(MatrixKind::Linear, &modules, [h, h])?;
         Ok(NewLayer {
             qkv,
             qkv_bias: [
@@ -327,18 +529,16 @@ impl<B: Backend> Loader<'_, B> {
     /// BERT's pooler: the checkpoint's, or a new one.
     fn pooler(&mut self) -> Result<NewHeadLayer> {
         let h = self.config.hidden;
-        let (weight, bias) = if self.task.reinit_pooler || !self.has_pooler() {
+        let new = self.task.reinit_pooler || !self.source.has("pooler.dense.weight");
+        let (weight, bias) = if new {
             (
-                self.new_matrix("bert.pooler.dense.weight", [h, h], (Purpose::PoolerInit, 0)),
+                self.new_matrix(NEW_POOLER, [h, h], (Purpose::PoolerInit, 0)),
                 self.new_bias("bert.pooler.dense.bias", h),
             )
         } else {
             let matrix = self.matrix(Component::Pooler.module(), h, h)?;
             let name = format!("{}.bias", Component::Pooler.module());
-            (
-                NewWeight::Frozen(matrix),
-                self.component(Component::Pooler, None, &name)?,
-            )
+            (matrix, self.component(Component::Pooler, None, &name)?)
         };
         Ok(NewHeadLayer {
             weight,
@@ -349,21 +549,64 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
-    fn has_pooler(&self) -> bool {
-        has_pooler(&self.weights)
+    /// An embedding table.
+    fn table(&mut self, module: &str, rows: usize) -> Result<NewWeight> {
+        let shape = [rows, self.config.hidden];
+        self.stacked(MatrixKind::Table, &[module.to_owned()], shape)
     }
 
-    /// Uploads `{module}.weight`.
-    fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<WeightId> {
-        let name = format!("{module}.weight");
-        let data = self.weights.get(&name, &[rows, cols])?;
-        self.upload(&name, rows, cols, &data)
+    /// `{module}.weight`: uploaded where it is frozen, a parameter where it trains.
+    fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<NewWeight> {
+        self.stacked(MatrixKind::Linear, &[module.to_owned()], [rows, cols])
     }
 
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
-        self.backend
-            .upload(name, rows, cols, data)
-            .with_context(|| self.folder.display().to_string())
+    /// The `{module}.weight`s, each `[rows, cols]`, one below the other as one matrix.
+    fn stacked(
+        &mut self,
+        kind: MatrixKind,
+        modules: &[String],
+        [rows, cols]: [usize; 2],
+    ) -> Result<NewWeight> {
+        let names: Vec<_> = modules.iter().map(|m| format!("{m}.weight")).collect();
+        let name = names.join(" + ");
+        let shape = MatrixShape {
+            kind,
+            rows: rows * modules.len(),
+            cols,
+            trains: self.train,
+        };
+        let stored = if self.train {
+            for name in &names {
+                let values = self.source.get(name, &[rows, cols])?;
+                self.params.push(NewParam {
+                    name: self.full_name(name),
+                    kind: ParamKind::Weight,
+                    layer: None,
+                    shape: vec![rows, cols],
+                    trains: true,
+                    values,
+                });
+            }
+            StoredAs::Params(names.iter().map(|name| self.full_name(name)).collect())
+        } else {
+            // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
+            let mut data = Vec::new();
+            for name in &names {
+                let values = self.source.get(name, &[rows, cols])?;
+                if data.is_empty() {
+                    data = values;
+                } else {
+                    data.extend(values);
+                }
+            }
+            self.matrices.push(shape);
+            StoredAs::Frozen(self.store.frozen(&name, shape, &data)?)
+        };
+        Ok(NewWeight {
+            name,
+            shape,
+            stored,
+        })
     }
 
     fn bias(&mut self, component: Component, layer: usize) -> Result<String> {
@@ -377,8 +620,14 @@ impl<B: Backend> Loader<'_, B> {
             None => component.module().to_owned(),
         };
         let name = format!("{module}.weight");
-        let values = self.weights.get(&name, &[self.config.hidden])?;
-        let gamma = self.add(ParamKind::Gain, layer, self.full_name(&name), values, false);
+        let values = self.source.get(&name, &[self.config.hidden])?;
+        let gamma = self.add(
+            ParamKind::Gain,
+            layer,
+            self.full_name(&name),
+            (self.config.hidden, values),
+            self.train,
+        );
         let beta = self.component(component, layer, &format!("{module}.bias"))?;
         Ok(NormNames { gamma, beta })
     }
@@ -391,13 +640,13 @@ impl<B: Backend> Loader<'_, B> {
         name: &str,
     ) -> Result<String> {
         let width = component.width(self.config.hidden, self.config.intermediate);
-        let values = self.weights.get(name, &[width])?;
+        let values = self.source.get(name, &[width])?;
         let trains = self.task.biases.selects(component, layer);
         Ok(self.add(
             ParamKind::Bias(component),
             layer,
             self.full_name(name),
-            values,
+            (width, values),
             trains,
         ))
     }
@@ -426,11 +675,21 @@ impl<B: Backend> Loader<'_, B> {
             trains: true,
             values,
         });
-        NewWeight::Param(name.to_owned())
+        NewWeight {
+            name: name.to_owned(),
+            shape: MatrixShape {
+                kind: MatrixKind::Linear,
+                rows,
+                cols,
+                trains: true,
+            },
+            stored: StoredAs::Params(vec![name.to_owned()]),
+        }
     }
 
     fn new_bias(&mut self, name: &str, len: usize) -> String {
-        self.add(ParamKind::Head, None, name.to_owned(), vec![0.0; len], true)
+        let values = (len, vec![0.0; len]);
+        self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }
 
     fn add(
@@ -438,10 +697,10 @@ impl<B: Backend> Loader<'_, B> {
         kind: ParamKind,
         layer: Option<usize>,
         name: String,
-        values: Vec<f32>,
+        (len, values): (usize, Vec<f32>),
         trains: bool,
     ) -> String {
-        let shape = vec![values.len()];
+        let shape = vec![len];
         self.params.push(NewParam {
             name: name.clone(),
             kind,
@@ -452,9 +711,4 @@ impl<B: Backend> Loader<'_, B> {
         });
         name
     }
-}
-
-/// Whether a BERT checkpoint has the pooler of `BertModel`.
-pub fn has_pooler(weights: &Weights) -> bool {
-    weights.has("pooler.dense.weight")
 }

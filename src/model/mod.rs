@@ -4,24 +4,30 @@
 //! the arena plan and the place of each tensor, for batches up to given limits.
 
 pub mod config;
+pub mod full;
 pub mod head;
 pub mod layer;
 pub mod load;
 pub mod params;
+pub mod rehearsal;
+pub mod saving;
 pub mod weights;
 
-use crate::backend::plan::{Plan, Planner, TensorId};
+use crate::backend::plan::{Plan, Planner, Tensor, TensorId};
 use crate::backend::{
-    Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, Memory, Norm, Region, Slot,
-    WeightId,
+    Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, MatrixShape, Memory, Norm, Region,
+    Slot, WeightId,
 };
 use anyhow::Result;
 use config::ModelConfig;
+use full::{Frozen, Matrices, WeightHooks};
 use head::{Head, HeadTensors};
-use layer::{BackwardPass, BackwardTensors, ForwardTensors, Layer, Needs, TensorSizes};
+use layer::{BackwardPass, Layer, Needs};
 use params::Params;
+use rehearsal::{BackwardTensors, ForwardTensors, Input, Keep, TensorSizes};
+use saving::{Origin, Saving};
 
-/// An encoder whose frozen matrices are on a device, and its head.
+/// An encoder whose matrices are on a device, and its head.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub config: ModelConfig,
@@ -29,16 +35,34 @@ pub struct Model {
     pub head: Head,
     embeddings: Embeddings,
     layers: Vec<Layer>,
+    /// Present when every weight trains.
+    trained: Option<Matrices>,
+    /// The matrices that the device holds.
+    pub matrices: Vec<MatrixShape>,
 }
 
 /// Tables and LayerNorm of the embeddings.
 #[derive(Clone, Copy, Debug)]
-struct Embeddings {
+pub struct Embeddings {
     word: WeightId,
     position: WeightId,
     token_type: WeightId,
     norm: Norm,
     dropout: Dropout,
+}
+
+impl Embeddings {
+    /// Runs the embeddings of the current batch into `out`.
+    fn forward<B: Backend>(&self, backend: &mut B, out: Region, train: bool) -> Result<()> {
+        backend.embed_forward(EmbedForward {
+            word: self.word,
+            position: self.position,
+            token_type: self.token_type,
+            norm: self.norm,
+            dropout: if train { self.dropout } else { Dropout::NONE },
+            out,
+        })
+    }
 }
 
 /// A rehearsed pass over batches of up to [`Program::limits`].
@@ -47,6 +71,8 @@ pub struct Program {
     pub plan: Plan,
     pub limits: Limits,
     train: bool,
+    /// When forward has ended and backward not begun.
+    turn: usize,
     embedded: TensorId,
     forward: Vec<ForwardTensors>,
     head: HeadTensors,
@@ -79,9 +105,22 @@ impl Model {
             .collect()
     }
 
+    /// How each layer saves. The last one's backward comes first: running its forward pass again would save nothing.
+    fn savings(&self, saving: Saving) -> Vec<Saving> {
+        let mut savings = vec![saving; self.layers.len()];
+        if let Some(last) = savings.last_mut()
+            && saving.checkpoint
+        {
+            *last = Saving::KEEP;
+        }
+        savings
+    }
+
     /// Rehearses a pass for batches of up to `limits` on a backend with activations of `element` bytes.
-    /// With `train` it includes backward and keeps what that needs, and nothing else.
-    pub fn program(&self, limits: Limits, element: usize, train: bool) -> Program {
+    /// With `train` it includes backward and keeps what that needs, in the way that it says, and nothing else.
+    pub fn program(&self, limits: Limits, element: usize, train: Option<Saving>) -> Program {
+        let saving = train.unwrap_or_default();
+        let train = train.is_some();
         let sizes = TensorSizes {
             tokens: limits.tokens,
             element,
@@ -94,25 +133,41 @@ impl Model {
         let beta_trains = self.params.if_trained(self.embeddings.norm.beta).is_some();
         let encoder_trains =
             train && (beta_trains || needs.iter().any(|&needs| needs != Needs::Nothing));
+        let weights = train && self.trains_weights();
 
         let mut plan = Planner::new();
         let embedded = plan.acquire("embeddings", sizes.activation(self.config.hidden));
         let mut x = embedded;
         let mut forward = Vec::with_capacity(self.layers.len());
-        for (i, (layer, &needs)) in self.layers.iter().zip(&needs).enumerate() {
-            let tensors = layer.plan_forward(i, &mut plan, sizes, needs, x);
+        let mut keeps = Vec::with_capacity(self.layers.len());
+        let savings = self.savings(saving);
+        let mut origin = Some(Origin::Embeddings(self.embeddings));
+        for (i, layer) in self.layers.iter().enumerate() {
+            let input = Input { tensor: x, origin };
+            let keep = Keep {
+                needs: needs[i],
+                saving: savings[i],
+                weights,
+            };
+            let tensors = layer.plan_forward(i, &mut plan, sizes, keep, input);
+            keeps.push(keep);
             x = tensors.output;
+            origin = tensors.output_norm.map(|kept| Origin::Norm {
+                x_hat: kept.x_hat,
+                norm: layer.output_norm,
+            });
             forward.push(tensors);
         }
         let head = self
             .head
             .plan(&mut plan, &self.params, limits, train, encoder_trains);
         plan.release(x);
+        let turn = plan.now();
         let backward = encoder_trains.then(|| {
             let dx = plan.acquire("dx", sizes.activation(self.config.hidden));
             let mut layers: Vec<_> = (0..self.layers.len())
                 .rev()
-                .map(|i| self.layers[i].plan_backward(&mut plan, sizes, needs[i], &forward[i]))
+                .map(|i| self.layers[i].plan_backward(i, &mut plan, sizes, keeps[i], &forward[i]))
                 .collect();
             layers.reverse();
             Backward { dx, layers }
@@ -121,6 +176,7 @@ impl Model {
             plan: plan.finish(),
             limits,
             train,
+            turn,
             embedded,
             forward,
             head,
@@ -128,24 +184,37 @@ impl Model {
         }
     }
 
-    /// Allocates device memory for the given programs, which share one arena, and writes the initial
-    /// parameters.
-    pub fn allocate<B: Backend>(&self, backend: &mut B, programs: &[&Program]) -> Result<()> {
+    /// What the given programs need of a device beside the matrices; they share one arena.
+    pub fn memory(&self, programs: &[&Program]) -> Memory {
         let most =
             |of: fn(&Limits) -> usize| programs.iter().map(|p| of(&p.limits)).max().unwrap_or(0);
-        let initial = self.params.initial();
-        backend.allocate(Memory {
+        Memory {
             arena: programs.iter().map(|p| p.plan.bytes).max().unwrap_or(0),
-            params: initial.len(),
+            params: self.params.count(),
             trainable: self.params.trainable(),
             limits: Limits {
                 tokens: most(|l| l.tokens),
                 sequences: most(|l| l.sequences),
                 max_len: most(|l| l.max_len),
             },
-            widest: self.config.intermediate.max(3 * self.config.hidden),
-        })?;
-        backend.write_params(Slot::Value, self.params.whole(), initial)
+            widest: self
+                .config
+                .intermediate
+                .max(3 * self.config.hidden)
+                .max(self.head.outputs()),
+            head_dim: self.config.head_dim(),
+        }
+    }
+
+    /// Allocates device memory for the given programs and writes the initial parameters.
+    pub fn allocate<B: Backend>(&self, backend: &mut B, programs: &[&Program]) -> Result<()> {
+        backend.allocate(self.memory(programs))?;
+        backend.write_params(Slot::Value, self.params.whole(), self.params.initial())
+    }
+
+    /// Whether every weight trains, and not biases and the head alone.
+    pub fn trains_weights(&self) -> bool {
+        self.trained.is_some()
     }
 
     /// Runs the current batch up to the logits.
@@ -155,29 +224,12 @@ impl Model {
         program: &Program,
         mut observer: Option<Observer<'_, B>>,
     ) -> Result<()> {
-        let Embeddings {
-            word,
-            position,
-            token_type,
-            norm,
-            dropout,
-        } = self.embeddings;
         let mut observe = |layer: usize, backend: &B, tensor: TensorId| match &mut observer {
             Some(observer) => observer(layer, backend, program.plan.region(tensor)),
             None => Ok(()),
         };
-        backend.embed_forward(EmbedForward {
-            word,
-            position,
-            token_type,
-            norm,
-            dropout: if program.train {
-                dropout
-            } else {
-                Dropout::NONE
-            },
-            out: program.plan.region(program.embedded),
-        })?;
+        let out = program.plan.region(program.embedded);
+        self.embeddings.forward(backend, out, program.train)?;
         observe(0, backend, program.embedded)?;
         for (i, (layer, tensors)) in self.layers.iter().zip(&program.forward).enumerate() {
             layer.forward(backend, &program.plan, tensors, program.train)?;
@@ -200,19 +252,38 @@ impl Model {
             .loss(backend, &program.plan, &program.head, kind, weight)
     }
 
-    /// Adds the gradients of everything that trains; after [`Model::forward`] and [`Model::loss`] with a
-    /// training program.
+    /// Adds the gradients of the biases and the head; after [`Model::forward`] and [`Model::loss`] with a training
+    /// program. Where every weight trains it is [`Model::backward_full`] instead.
     pub fn backward<B: Backend>(&self, backend: &mut B, program: &Program) -> Result<()> {
+        let dx = self.layers_backward(backend, program, |_, _| Frozen)?;
+        match (dx, self.params.if_trained(self.embeddings.norm.beta)) {
+            (Some(dy), Some(grad)) => backend.bias_grad(BiasGrad {
+                dy,
+                dropout: self.embeddings.dropout,
+                grad,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Backward of the head and the layers, down to the lowest that has something to train; returns where the
+    /// gradient of the embeddings' output is, if it came that far.
+    fn layers_backward<'a, B: Backend, W: WeightHooks<B>>(
+        &self,
+        backend: &mut B,
+        program: &'a Program,
+        weights: impl Fn(usize, &'a BackwardTensors) -> W,
+    ) -> Result<Option<Region>> {
         let plan = &program.plan;
         let dx = program.backward.as_ref().map(|b| plan.region(b.dx));
         self.head.backward(backend, plan, &program.head, dx)?;
         let Some(backward) = &program.backward else {
-            return Ok(());
+            return Ok(None);
         };
         let needs = self.needs();
         for i in (0..self.layers.len()).rev() {
             if needs[i] == Needs::Nothing {
-                return Ok(());
+                return Ok(None);
             }
             let pass = BackwardPass {
                 plan,
@@ -222,16 +293,9 @@ impl Model {
                 backward: &backward.layers[i],
                 dx: backward.dx,
             };
-            self.layers[i].backward(backend, pass)?;
+            self.layers[i].backward(backend, pass, weights(i, &backward.layers[i]))?;
         }
-        match self.params.if_trained(self.embeddings.norm.beta) {
-            Some(grad) => backend.bias_grad(BiasGrad {
-                dy: plan.region(backward.dx),
-                dropout: self.embeddings.dropout,
-                grad,
-            }),
-            None => Ok(()),
-        }
+        Ok(dx)
     }
 
     /// The logits of the current batch, `[sequences, outputs]`.
@@ -258,6 +322,12 @@ impl Model {
 }
 
 impl Program {
+    /// The tensors that are kept from the forward pass to the backward pass.
+    pub fn saved(&self) -> impl Iterator<Item = &Tensor> {
+        let tensors = self.plan.tensors.iter();
+        tensors.filter(|tensor| self.train && tensor.spans(self.turn))
+    }
+
     /// The last hidden states.
     fn hidden(&self) -> TensorId {
         self.forward

@@ -1,7 +1,7 @@
-//! Every small parameter of the model by its Hugging Face name, and where it lies in the flat vector.
+//! Every parameter that is held in f32, by its Hugging Face name, and where it lies in the flat vector.
 //!
-//! Biases, LayerNorm gains and the task head live in one f32 vector: first all that trains, in the order of
-//! the forward pass, then the frozen rest. The optimizer, clipping, the checkpoint and the delta therefore
+//! Biases, LayerNorm gains, the task head and, in full fine-tuning, the encoder's matrices live in one f32
+//! vector: first all that trains, in the order of the forward pass, then the frozen rest. The optimizer, clipping, the checkpoint and the delta therefore
 //! each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::backend::ParamRange;
@@ -12,8 +12,10 @@ use crate::biases::Component;
 pub enum ParamKind {
     /// A bias of the encoder (LayerNorm's β is one).
     Bias(Component),
-    /// LayerNorm's γ; always frozen.
+    /// LayerNorm's γ; trains in full fine-tuning alone.
     Gain,
+    /// A matrix or table of the encoder that trains; a frozen one is no parameter.
+    Weight,
     /// Part of the task head; always trains.
     Head,
 }
@@ -37,6 +39,7 @@ pub struct NewParam {
     pub layer: Option<usize>,
     pub shape: Vec<usize>,
     pub trains: bool,
+    /// Empty stands for zeros.
     pub values: Vec<f32>,
 }
 
@@ -45,40 +48,31 @@ pub struct NewParam {
 pub struct Params {
     list: Vec<Param>,
     values: Vec<f32>,
+    count: usize,
     trainable: usize,
 }
 
 impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
     pub fn new(items: Vec<NewParam>) -> Self {
-        let trainable = items
-            .iter()
-            .filter(|p| p.trains)
-            .map(|p| p.values.len())
-            .sum();
-        let total: usize = items.iter().map(|p| p.values.len()).sum();
+        let len = |p: &NewParam| p.shape.iter().product::<usize>();
+        let trainable = items.iter().filter(|p| p.trains).map(len).sum();
+        let total = items.iter().map(len).sum();
         let mut values = vec![0.0; total];
         let (mut next_trained, mut next_frozen) = (0, trainable);
         let list = items
             .into_iter()
             .map(|p| {
-                debug_assert_eq!(
-                    p.values.len(),
-                    p.shape.iter().product::<usize>(),
-                    "{}",
-                    p.name
-                );
+                let len = len(&p);
+                debug_assert!(p.values.is_empty() || p.values.len() == len, "{}", p.name);
                 let next = if p.trains {
                     &mut next_trained
                 } else {
                     &mut next_frozen
                 };
-                let range = ParamRange {
-                    offset: *next,
-                    len: p.values.len(),
-                };
+                let range = ParamRange { offset: *next, len };
                 *next += range.len;
-                values[range.offset..range.offset + range.len].copy_from_slice(&p.values);
+                values[range.offset..range.offset + p.values.len()].copy_from_slice(&p.values);
                 Param {
                     name: p.name,
                     kind: p.kind,
@@ -92,6 +86,7 @@ impl Params {
         Self {
             list,
             values,
+            count: total,
             trainable,
         }
     }
@@ -111,16 +106,26 @@ impl Params {
         self.trainable
     }
 
-    /// The whole vector before training.
+    /// Number of values in the whole vector.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The whole vector before training; empty after [`forget_initial`](Self::forget_initial).
     pub fn initial(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Frees the initial values, once a backend has them: a second copy of a whole model is worth freeing.
+    pub fn forget_initial(&mut self) {
+        self.values = Vec::new();
     }
 
     /// The range of the whole vector.
     pub fn whole(&self) -> ParamRange {
         ParamRange {
             offset: 0,
-            len: self.values.len(),
+            len: self.count,
         }
     }
 

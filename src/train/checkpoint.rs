@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
+use crate::backend::LossScaling;
 use crate::container::{Container, ContainerError, Tensor};
 use crate::files::write_bytes_atomic;
 use crate::train::fingerprint::{Changed, Fingerprint};
@@ -51,6 +52,8 @@ pub struct Checkpoint {
     pub first_moment: Vec<f32>,
     /// AdamW's second moment, `[trainables]`.
     pub second_moment: Vec<f32>,
+    /// On devices that scale the loss: with what the next step begins.
+    pub loss_scaling: Option<LossScaling>,
     pub best: Option<Best>,
 }
 
@@ -117,6 +120,10 @@ impl Checkpoint {
         put("tokens", &self.tokens);
         put("evaluations_without_gain", &self.evaluations_without_gain);
         put("metrics_len", &self.metrics_len);
+        if let Some(LossScaling { scale, good_steps }) = &self.loss_scaling {
+            put("loss_scale", scale);
+            put("loss_scale_good_steps", good_steps);
+        }
         for (key, value) in fingerprint.entries() {
             put(&format!("{FINGERPRINT}{key}"), &value);
         }
@@ -179,6 +186,14 @@ impl Checkpoint {
         } else {
             None
         };
+        let loss_scaling = if metadata.contains_key("loss_scale") {
+            Some(LossScaling {
+                scale: number(&metadata, "loss_scale")?,
+                good_steps: number(&metadata, "loss_scale_good_steps")?,
+            })
+        } else {
+            None
+        };
         Ok(Self {
             step: number(&metadata, "step")?,
             epoch: number(&metadata, "epoch")?,
@@ -189,6 +204,7 @@ impl Checkpoint {
             trainables: vector("trainables")?,
             first_moment: vector("first_moment")?,
             second_moment: vector("second_moment")?,
+            loss_scaling,
             best,
         })
     }
@@ -232,6 +248,10 @@ mod tests {
             trainables: vec![1.0, -0.0, 1e-45],
             first_moment: vec![0.1, 0.2, f32::MIN_POSITIVE],
             second_moment: vec![0.0, 1e-30, 3.0],
+            loss_scaling: Some(LossScaling {
+                scale: 65_536.0,
+                good_steps: 1_999,
+            }),
             best: Some(Best {
                 value: 0.1 + 0.2,
                 step: 5,
@@ -268,6 +288,7 @@ mod tests {
         for checkpoint in [
             example(),
             Checkpoint {
+                loss_scaling: None,
                 best: None,
                 ..example()
             },
@@ -319,6 +340,8 @@ mod tests {
         assert!(with_metadata("format_version", Some("2")).contains("version 2"));
         assert!(with_metadata("step", None).contains("`step`"));
         assert!(with_metadata("epoch", Some("-1")).contains("wrong `epoch`: `-1`"));
+        assert!(with_metadata("loss_scale", Some("x")).contains("wrong `loss_scale`: `x`"));
+        assert!(with_metadata("loss_scale_good_steps", None).contains("`loss_scale_good_steps`"));
         assert!(with_metadata("best_bits", None).contains("`best_bits`"));
     }
 

@@ -367,21 +367,15 @@ impl TrainConfig {
     }
 
     fn validate_numbers(&self) -> Result<(), InvalidSetting> {
+        let finite =
+            |option, value: f64| require(value.is_finite(), option, "be a finite number", &value);
         let above_zero = |option, value: f64| {
-            require(
-                value.is_finite() && value > 0.0,
-                option,
-                "be above 0",
-                &value,
-            )
+            finite(option, value)?;
+            require(value > 0.0, option, "be above 0", &value)
         };
         let zero_or_more = |option, value: f64| {
-            require(
-                value.is_finite() && value >= 0.0,
-                option,
-                "be 0 or more",
-                &value,
-            )
+            finite(option, value)?;
+            require(value >= 0.0, option, "be 0 or more", &value)
         };
         let at_least_one = |option, value: Option<u64>| match value {
             Some(value) => require(value >= 1, option, "be 1 or more", &value),

@@ -26,7 +26,7 @@ fn numbers_out_of_range_are_named_with_what_is_allowed() {
     assert_eq!(problem(|c| c.lr = 0.0), "--lr must be above 0, got 0");
     assert_eq!(
         problem(|c| c.lr = f64::NAN),
-        "--lr must be above 0, got NaN"
+        "--lr must be a finite number, got NaN"
     );
     assert!(
         problem(|c| c.betas[1] = 1.0).starts_with("--betas must be two numbers from 0 to below 1")

@@ -1,6 +1,6 @@
 //! Logits of a whole dataset, and what they are worth.
 
-use crate::backend::{Backend, DropoutKey, LossKind};
+use crate::backend::{Backend, DropoutKey, LossKind, Section};
 use crate::batch::Labels;
 use crate::data::{Batches, Dataset};
 use crate::model::{Model, Program};
@@ -33,7 +33,13 @@ pub fn logits<B: Backend>(
     for rows in batches.iter() {
         let batch = dataset.batch(rows);
         backend.set_batch(&batch, DropoutKey::default())?;
-        model.forward(backend, program, None)?;
+        let section = Section {
+            name: "logits",
+            limits: program.limits,
+            weight: 0.0,
+            update: None,
+        };
+        backend.section(section, |backend| model.forward(backend, program, None))?;
         all.extend(model.logits(backend, program, rows.len())?);
         done(batch.tokens());
     }

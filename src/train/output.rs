@@ -32,6 +32,8 @@ const OF_A_RUN: [&str; 5] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputFolder {
     path: PathBuf,
+    /// The folders that were not there before, innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl OutputFolder {
@@ -50,10 +52,14 @@ impl OutputFolder {
                 path.display()
             );
         }
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(missing).map(Path::to_owned);
+        let made = made.collect();
         fs::create_dir_all(path)
             .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
         Ok(Self {
             path: path.to_path_buf(),
+            made,
         })
     }
 
@@ -72,7 +78,17 @@ impl OutputFolder {
         remove_leftovers(path, &OF_A_RUN)?;
         Ok(Self {
             path: path.to_path_buf(),
+            made: Vec::new(),
         })
+    }
+
+    /// Takes back what [`for_new_run`](Self::for_new_run) made, as far as nothing is in it: a run that failed before
+    /// it wrote anything leaves no trace.
+    pub fn remove_if_unused(&self) {
+        for folder in &self.made {
+            // Refused by the system where the folder holds something; so are then those around it.
+            let _ = fs::remove_dir(folder);
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -120,9 +136,30 @@ mod tests {
         let output = OutputFolder::for_new_run(&path).unwrap();
         assert!(path.is_dir());
         fs::write(path.join("notes.txt"), "x").unwrap();
-        assert_eq!(OutputFolder::for_new_run(&path).unwrap(), output);
+        assert_eq!(
+            OutputFolder::for_new_run(&path).unwrap().path(),
+            output.path()
+        );
         assert_eq!(delta_path(&path), output.delta());
         assert_eq!(delta_path(&output.delta()), output.delta());
+    }
+
+    #[test]
+    fn an_unused_folder_goes_with_the_parents_that_were_made_for_it_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        OutputFolder::for_new_run(&path).unwrap().remove_if_unused();
+        assert!(!folder.path().join("a").exists() && folder.path().exists());
+
+        fs::create_dir_all(&path).unwrap();
+        OutputFolder::for_new_run(&path).unwrap().remove_if_unused();
+        assert!(path.exists(), "it was there before");
+
+        let inner = path.join("c");
+        let output = OutputFolder::for_new_run(&inner).unwrap();
+        fs::write(output.metrics(), "").unwrap();
+        output.remove_if_unused();
+        assert!(output.metrics().exists());
     }
 
     #[test]

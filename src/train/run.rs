@@ -1,6 +1,6 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
 
-use crate::backend::{AdamW, Backend, DropoutKey, Slot, StepReport};
+use crate::backend::{AdamW, Backend, DropoutKey, PendingReport, Section, Slot, StepReport};
 use crate::data::{Batches, Dataset};
 use crate::files::JsonLines;
 use crate::model::{Model, Program};
@@ -83,16 +83,36 @@ struct StepRecord {
     tokens_per_s: f64,
 }
 
+/// A step that was given to the device.
+struct Issued {
+    step: Step,
+    lr: f64,
+    tokens: usize,
+    report: PendingReport,
+}
+
+/// What is known of the steps that are done.
+struct Ledger {
+    state: Checkpoint,
+    log: JsonLines,
+    outcome: Outcome,
+    progress: Progress,
+    /// When the step before was done, or what stands between two steps (an evaluation, a save).
+    since: Instant,
+}
+
 impl<B: Backend> Run<'_, B> {
     /// Trains from `from` (a new run's is [`Run::start`]) to the end, to `stop`, or to the first loss that is
     /// not finite.
     ///
+    /// On a device that works on its own, a step is issued before the report of the step before is read, so that the
+    /// device never waits for the host; so a loss that is not finite is seen one step late. Nothing comes of that step:
+    /// the one before changed nothing, and neither is written down.
+    ///
     /// # Errors
     /// A loss or gradient that is not finite; a file that cannot be written. The last good checkpoint stays.
     pub fn train(&mut self, steps: &mut Steps<'_>, from: Checkpoint) -> Result<Outcome> {
-        let mut state = from;
-        self.restore(&state)?;
-        let mut log = JsonLines::resume(&self.output.metrics(), state.metrics_len)?;
+        self.restore(&from)?;
         let total = steps.total;
         let schedule = Schedule::new(
             self.config.schedule,
@@ -100,70 +120,74 @@ impl<B: Backend> Run<'_, B> {
             self.config.warmup,
             total,
         );
-        let mut outcome = Outcome {
-            end: End::Finished,
-            step: state.step,
-            last: Scores::new(),
-            best: None,
-            tokens: 0,
-            time: Duration::ZERO,
+        let mut ledger = Ledger {
+            log: JsonLines::resume(&self.output.metrics(), from.metrics_len)?,
+            outcome: Outcome {
+                end: End::Finished,
+                step: from.step,
+                last: Scores::new(),
+                best: None,
+                tokens: 0,
+                time: Duration::ZERO,
+            },
+            progress: Progress::new(total, from.step, self.quiet),
+            state: from,
+            since: Instant::now(),
         };
-        let mut progress = Progress::new(total, state.step, self.quiet);
 
-        while let Some(step) = steps.at(position(&state)) {
-            if self.out_of_patience(&state) {
-                outcome.end = End::OutOfPatience;
+        let mut next = position(&ledger.state);
+        let mut before: Option<Issued> = None;
+        while let Some(step) = steps.at(next) {
+            if self.out_of_patience(&ledger.state) {
+                ledger.outcome.end = End::OutOfPatience;
                 break;
             }
-            let started = Instant::now();
-            let lr = schedule.lr(state.step);
-            let (report, tokens) = self.step(&step, lr)?;
-            // An overflow of 16-bit gradients is expected while the loss scale settles.
-            if !report.is_finite() && !report.overflow {
-                bail!(self.diverged(&step, &report));
+            let issued = self.issue(step, schedule.lr(next.step))?;
+            let step = &issued.step;
+            next = step.after;
+            if let Some(before) = before.take() {
+                self.settle(&mut ledger, &before)?;
             }
-            let took = started.elapsed();
-            outcome.time += took;
-            outcome.tokens += tokens as u64;
-            state.tokens += tokens as u64;
-            (state.step, state.epoch, state.batches_in_epoch) =
-                (step.after.step, step.after.epoch, step.after.batch);
-            let tokens_per_s = tokens as f64 / took.as_secs_f64().max(1e-9);
-            log.append(&StepRecord {
-                step: state.step,
-                epoch: step.epochs,
-                loss: report.loss,
-                lr,
-                grad_norm: report.grad_norm,
-                tokens: state.tokens,
-                tokens_per_s,
-            })?;
-            progress.step(state.step, f64::from(report.loss), tokens_per_s);
-
-            let done = state.step == total;
+            let done = next.step == total;
             let due = |every: Option<u64>| match every {
                 Some(every) => step.after.step.is_multiple_of(every) || done,
                 None => step.ends_epoch || done,
             };
             let evaluate = self.dev.is_some() && due(self.config.eval_steps);
-            if evaluate {
-                outcome.last = self.evaluate(&mut state, &mut log, &progress)?;
-            }
-            let stopped = self.stop.load(Ordering::Relaxed);
             let save = match self.config.save_steps {
                 Some(_) => due(self.config.save_steps),
                 None => evaluate || step.ends_epoch || done,
             };
-            if save || stopped || self.out_of_patience(&state) {
-                self.save(&mut state, &mut log)?;
+            let ready = matches!(issued.report, PendingReport::Ready(_));
+            if !(ready || evaluate || save || self.stopped()) {
+                before = Some(issued);
+                continue;
             }
-            outcome.step = state.step;
+            self.settle(&mut ledger, &issued)?;
+            if evaluate {
+                self.evaluate(&mut ledger)?;
+            }
+            let stopped = self.stopped();
+            if save || stopped || self.out_of_patience(&ledger.state) {
+                self.save(&mut ledger)?;
+            }
             if stopped && !done {
-                outcome.end = End::Interrupted;
+                ledger.outcome.end = End::Interrupted;
                 break;
             }
+            ledger.since = Instant::now();
         }
+        self.finish(ledger)
+    }
 
+    /// What remains to be done after the last step.
+    fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
+        let Ledger {
+            state,
+            mut outcome,
+            progress,
+            ..
+        } = ledger;
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
@@ -187,11 +211,21 @@ impl<B: Backend> Run<'_, B> {
         }
     }
 
-    /// One optimizer step; returns its report and tokens.
-    fn step(&mut self, step: &Step, lr: f64) -> Result<(StepReport, usize)> {
+    /// Gives one optimizer step to the device.
+    fn issue(&mut self, step: Step, lr: f64) -> Result<Issued> {
         let sequences: usize = step.batches.iter().map(Vec::len).sum();
+        let weight = 1.0 / sequences as f32;
+        let update = AdamW {
+            lr: lr as f32,
+            beta1: self.config.betas[0] as f32,
+            beta2: self.config.betas[1] as f32,
+            eps: self.config.eps as f32,
+            weight_decay: self.config.weight_decay as f32,
+            clip_norm: self.config.clip_norm as f32,
+            step: step.after.step,
+        };
+        let (model, program, loss) = (self.model, self.program, self.config.task.loss());
         let mut tokens = 0;
-        self.backend.zero_gradients()?;
         for (i, rows) in step.batches.iter().enumerate() {
             let batch = self.train.batch(rows);
             tokens += batch.tokens();
@@ -200,36 +234,90 @@ impl<B: Backend> Run<'_, B> {
                 step: step.first_batch + i as u64,
             };
             self.backend.set_batch(&batch, key)?;
-            self.model.forward(self.backend, self.program, None)?;
-            let weight = 1.0 / sequences as f32;
-            self.model
-                .loss(self.backend, self.program, self.config.task.loss(), weight)?;
-            self.model.backward(self.backend, self.program)?;
+            let (first, last) = (i == 0, i + 1 == step.batches.len());
+            let section = Section {
+                name: match (first, last) {
+                    (true, true) => "step",
+                    (true, false) => "first batch of a step",
+                    (false, false) => "batch of a step",
+                    (false, true) => "last batch of a step",
+                },
+                limits: program.limits,
+                weight,
+                update: last.then_some(update),
+            };
+            self.backend.section(section, |backend| {
+                if first {
+                    backend.zero_gradients()?;
+                }
+                model.forward(backend, program, None)?;
+                model.loss(backend, program, loss, weight)?;
+                model.backward(backend, program)?;
+                if last {
+                    backend.adamw(update)?;
+                }
+                Ok(())
+            })?;
         }
-        self.backend.adamw(AdamW {
-            lr: lr as f32,
-            beta1: self.config.betas[0] as f32,
-            beta2: self.config.betas[1] as f32,
-            eps: self.config.eps as f32,
-            weight_decay: self.config.weight_decay as f32,
-            clip_norm: self.config.clip_norm as f32,
-            step: step.after.step,
-        })?;
-        Ok((self.backend.step_report()?, tokens))
+        let report = self.backend.report_later()?;
+        Ok(Issued {
+            step,
+            lr,
+            tokens,
+            report,
+        })
     }
 
-    fn evaluate(
-        &mut self,
-        state: &mut Checkpoint,
-        log: &mut JsonLines,
-        progress: &Progress,
-    ) -> Result<Scores> {
+    /// Waits for an issued step and enters it.
+    fn settle(&mut self, ledger: &mut Ledger, issued: &Issued) -> Result<()> {
+        let Issued {
+            step, lr, tokens, ..
+        } = issued;
+        let report = self.backend.wait_report(issued.report)?;
+        // An overflow of 16-bit gradients is expected while the loss scale settles.
+        if !report.is_finite() && !report.overflow {
+            bail!(self.diverged(step, &report));
+        }
+        let took = ledger.since.elapsed();
+        ledger.since = Instant::now();
+        ledger.outcome.time += took;
+        ledger.outcome.tokens += *tokens as u64;
+        ledger.outcome.step = step.after.step;
+        let state = &mut ledger.state;
+        state.tokens += *tokens as u64;
+        (state.step, state.epoch, state.batches_in_epoch) =
+            (step.after.step, step.after.epoch, step.after.batch);
+        let tokens_per_s = *tokens as f64 / took.as_secs_f64().max(1e-9);
+        ledger.log.append(&StepRecord {
+            step: state.step,
+            epoch: step.epochs,
+            loss: report.loss,
+            lr: *lr,
+            grad_norm: report.grad_norm,
+            tokens: state.tokens,
+            tokens_per_s,
+        })?;
+        ledger
+            .progress
+            .step(state.step, f64::from(report.loss), tokens_per_s);
+        Ok(())
+    }
+
+    /// Whether somebody asked to stop.
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn evaluate(&mut self, ledger: &mut Ledger) -> Result<()> {
         let scores = self.measure()?;
         let record: Map<String, Value> = scores
             .iter()
             .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
             .collect();
-        log.append(&json!({ "step": state.step, "eval": record }))?;
+        let state = &mut ledger.state;
+        ledger
+            .log
+            .append(&json!({ "step": state.step, "eval": record }))?;
 
         let metric = self.config.metric;
         let value =
@@ -240,7 +328,7 @@ impl<B: Backend> Run<'_, B> {
             .map(|(m, value)| format!("{m} {value:.4}"))
             .collect();
         let mark = if improved { "  (best so far)" } else { "" };
-        progress.note(&format!(
+        ledger.progress.note(&format!(
             "step {}: dev {}{mark}",
             state.step,
             figures.join("  ")
@@ -257,7 +345,8 @@ impl<B: Backend> Run<'_, B> {
         } else {
             state.evaluations_without_gain += 1;
         }
-        Ok(scores)
+        ledger.outcome.last = scores;
+        Ok(())
     }
 
     /// The dev rows under the values of now; empty without dev rows.
@@ -283,10 +372,12 @@ impl<B: Backend> Run<'_, B> {
             .is_some_and(|patience| state.evaluations_without_gain >= patience)
     }
 
-    fn save(&self, state: &mut Checkpoint, log: &mut JsonLines) -> Result<()> {
+    fn save(&self, ledger: &mut Ledger) -> Result<()> {
+        let Ledger { state, log, .. } = ledger;
         state.trainables = self.trainables(Slot::Value)?;
         state.first_moment = self.trainables(Slot::Moment1)?;
         state.second_moment = self.trainables(Slot::Moment2)?;
+        state.loss_scaling = self.backend.loss_scaling()?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
         state.save(&self.output.checkpoint(), self.fingerprint)
@@ -299,7 +390,10 @@ impl<B: Backend> Run<'_, B> {
         self.backend
             .write_params(Slot::Moment1, range, &state.first_moment)?;
         self.backend
-            .write_params(Slot::Moment2, range, &state.second_moment)
+            .write_params(Slot::Moment2, range, &state.second_moment)?;
+        state
+            .loss_scaling
+            .map_or(Ok(()), |scaling| self.backend.set_loss_scaling(scaling))
     }
 
     fn trainables(&self, slot: Slot) -> Result<Vec<f32>> {
@@ -321,9 +415,13 @@ impl<B: Backend> Run<'_, B> {
         } else {
             "no checkpoint had been saved yet".to_owned()
         };
+        let or_clip = match self.config.clip_norm {
+            0.0 => ", or --clip-norm 1",
+            _ => "",
+        };
         format!(
-            "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}), \
-             a longer --warmup or --clip-norm 1",
+            "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}) or a \
+             longer --warmup{or_clip}",
             step.after.step, report.loss, report.grad_norm, self.config.lr
         )
     }

@@ -1,6 +1,6 @@
 //! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
 
-use crate::data::{Batches, Plan, Run, Sampler};
+use crate::data::{Batches, Largest, Run, Sampler};
 use crate::train::config::Length;
 
 /// A place between two optimizer steps.
@@ -44,9 +44,12 @@ impl<'a> Steps<'a> {
         let accumulation = accumulation as u64;
         let total = match length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => (0..epochs)
-                .map(|e| (sampler.epoch(e).len() as u64).div_ceil(accumulation))
-                .sum(),
+            Length::Epochs(epochs) => match sampler.batches_an_epoch() {
+                Some(batches) => batches.div_ceil(accumulation).saturating_mul(epochs),
+                None => (0..epochs)
+                    .map(|e| (sampler.epoch(e).len() as u64).div_ceil(accumulation))
+                    .sum(),
+            },
         };
         Self {
             sampler,
@@ -57,8 +60,8 @@ impl<'a> Steps<'a> {
     }
 
     /// The largest batch of the run, counted before it starts.
-    pub fn largest(&self, length: Length) -> Plan {
-        self.sampler.plan(match length {
+    pub fn largest(&self, length: Length) -> Largest {
+        self.sampler.largest(match length {
             Length::Epochs(epochs) => Run::Epochs(epochs),
             // An epoch's last step may take fewer, so this may look a little further than the run goes.
             Length::Steps(steps) => Run::Batches(steps.saturating_mul(self.accumulation)),

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -57,6 +58,26 @@ pub struct Finished {
 impl Finished {
     pub fn of(command: &mut Command) -> Self {
         let output = command.stdin(Stdio::null()).output().unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// As [`of`](Self::of), with `input` piped in.
+    pub fn fed(command: &mut Command, input: String) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that refuses its arguments does not read.
+        let feeding = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        let _ = feeding.join().unwrap();
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

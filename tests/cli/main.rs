@@ -6,6 +6,7 @@ mod bad_model;
 mod common;
 mod full_disk;
 mod merge;
+mod on_cuda;
 mod predict;
 mod resume;
 mod train;

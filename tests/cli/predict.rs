@@ -3,9 +3,8 @@
 use crate::common::*;
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A run of three classes that has learned its task.
 struct Trained {
@@ -45,18 +44,9 @@ impl Trained {
     #[track_caller]
     fn piped(&self, input: &str, more: &[&str]) -> String {
         let mut command = self.command("predict", more);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        Finished::fed(&mut command, input.to_owned())
+            .success()
+            .stdout
     }
 }
 

@@ -42,7 +42,7 @@ impl Runs {
 }
 
 /// Waits until the run's metrics have this many lines; false if it ended before.
-fn reaches(child: &mut Child, output: &Path, lines: usize) -> bool {
+pub fn reaches(child: &mut Child, output: &Path, lines: usize) -> bool {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
@@ -60,7 +60,7 @@ fn reaches(child: &mut Child, output: &Path, lines: usize) -> bool {
     }
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     let sent = Command::new("kill")
         .args(["-s", name, &pid])
@@ -71,7 +71,7 @@ fn signal(child: &Child, name: &str) {
 
 /// The same biases to the last bit, and the same log but for speeds.
 #[track_caller]
-fn same_end(a: &Path, b: &Path) {
+pub fn same_end(a: &Path, b: &Path) {
     let bits = |run: &Path| -> Vec<(String, Vec<u32>)> {
         let tensors = tensors(&run.join("bias.safetensors")).into_iter();
         tensors
@@ -215,6 +215,19 @@ fn a_resumption_with_something_else_is_refused_by_name() {
     assert_eq!(fs::read(whole.join("settings.toml")).unwrap(), settings);
     // What does not decide the result may change.
     resume(&["--threads", "2"]).success();
+}
+
+#[test]
+fn rows_from_a_pipe_are_told_apart_by_what_they_hold() {
+    let runs = Runs::new();
+    let whole = runs.whole();
+    let piped = |rows: String| {
+        let mut command = bitfit(["train", "--resume", "--format", "tsv", "--output"]);
+        command.arg(&whole).args(["--train", "/dev/stdin"]);
+        Finished::fed(&mut command, rows)
+    };
+    piped(toy_tsv(63, 3)).fails(1, &["training data"]);
+    piped(fs::read_to_string(&runs.data).unwrap()).success();
 }
 
 #[test]

@@ -426,6 +426,22 @@ fn texts_that_are_too_long_or_empty_are_counted_and_said() {
 }
 
 #[test]
+fn a_length_with_room_for_one_token_serves_single_texts_and_no_pairs() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    train(
+        &fixture("bert"),
+        &data,
+        &folder.path("one"),
+        "--steps 1 --max-length 3",
+    );
+    let pairs = folder.write("p.tsv", "text\ttext_pair\tlabel\na\tb\t0\na\tb\t1\n");
+    let output = folder.path("none");
+    let args = train_args(&fixture("bert"), &pairs, &output, "--max-length 3");
+    Finished::of(&mut bitfit(args)).fails(1, &["p.tsv", "line 2", "3 leaves no room for a pair"]);
+}
+
+#[test]
 fn patience_ends_a_run_that_no_longer_gains() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(48, 2));

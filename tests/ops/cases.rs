@@ -3,10 +3,10 @@
 use crate::oracle::{self, Attention};
 use crate::rig::{Rig, wide};
 use bitfit::backend::{
-    Activation, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    Dropout, EmbedForward, HeadWeight, LinearActivation, LinearBackward, LinearForward, Loss,
-    LossKind, Norm, ParamRange, Pool, PoolKind, ResidualNormBackward, ResidualNormForward, Rows,
-    SavedNorm, WeightType,
+    Activation, ActivationOutput, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
+    DenseBackward, Derivative, DerivativeType, Dropout, EmbedForward, HeadWeight, LinearActivation,
+    LinearBackward, LinearForward, Loss, LossKind, Norm, NormRestore, ParamRange, Pool, PoolKind,
+    ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, WeightType,
 };
 use bitfit::batch::Labels;
 
@@ -33,7 +33,7 @@ pub enum Kind {
         outputs: usize,
         rows: Rows,
         parts: usize,
-        act: Option<(Activation, bool)>,
+        act: Option<(Activation, Keep)>,
     },
     LinearBackward {
         inputs: usize,
@@ -55,6 +55,9 @@ pub enum Kind {
     ResidualNorm {
         hidden: usize,
         saved: bool,
+    },
+    NormRestore {
+        hidden: usize,
     },
     ResidualNormBackward {
         hidden: usize,
@@ -93,12 +96,61 @@ pub enum Kind {
     },
 }
 
+/// What a linear layer leaves of its activation's derivative.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Keep {
+    Nothing,
+    Beside(DerivativeType),
+    /// The derivative and no value.
+    Alone,
+}
+
 /// What a backward product does with its output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     Overwrite,
     Accumulate,
-    Multiply,
+    Multiply(DerivativeType),
+    /// Multiplies, and takes the derivative's place.
+    InPlace,
+}
+
+/// Steps between 0 and 1 of a stored derivative, and the code of 0.
+fn codes(stored: DerivativeType) -> (f64, f64) {
+    match stored {
+        DerivativeType::Full => unreachable!("not stored in codes"),
+        DerivativeType::Bits8 => (200.0, 26.0),
+        DerivativeType::Bits4 => (11.0, 2.0),
+    }
+}
+
+/// The codes of `[rows, width]` derivatives in 32-bit words.
+fn words_of(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks(4)
+        .map(|chunk| {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            f32::from_le_bytes(word)
+        })
+        .collect()
+}
+
+/// The derivatives whose codes fill `words`.
+fn decoded(words: &[f32], stored: DerivativeType, rows: usize, width: usize) -> Vec<f64> {
+    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let (steps, zero) = codes(stored);
+    let row_bytes = stored.row_bytes(width, 1);
+    (0..rows * width)
+        .map(|i| {
+            let (row, col) = (i / width, i % width);
+            let code = match stored {
+                DerivativeType::Bits4 => bytes[row * row_bytes + col / 2] >> (4 * (col % 2)) & 15,
+                _ => bytes[row * row_bytes + col],
+            };
+            (f64::from(code) - zero) / steps
+        })
+        .collect()
 }
 
 /// One result of a case: what the backend wrote, and what it should have been.
@@ -106,6 +158,9 @@ pub struct Outcome {
     pub name: &'static str,
     pub got: Vec<f32>,
     pub want: Vec<f64>,
+    /// What a straightforward 16-bit implementation would give: the textbook's formulas with exact sums, each tensor
+    /// rounded when it is stored. Its error is the yardstick of 16-bit backends.
+    pub straight: Vec<f64>,
     /// Held in f32 by every backend.
     pub f32: bool,
 }
@@ -120,21 +175,13 @@ impl Outcomes {
         id: usize,
         want: Vec<f64>,
     ) {
-        self.0.push(Outcome {
-            name,
-            got: rig.read(id),
-            want,
-            f32: false,
-        });
+        let straight = rig.rounded(&want);
+        self.add(name, rig.read(id), want, straight, false);
     }
 
     fn f32(&mut self, name: &'static str, got: Vec<f32>, want: Vec<f64>) {
-        self.0.push(Outcome {
-            name,
-            got,
-            want,
-            f32: true,
-        });
+        let straight = want.clone();
+        self.add(name, got, want, straight, true);
     }
 
     /// A parameter gradient: what was there plus `sums`.
@@ -145,13 +192,45 @@ impl Outcomes {
         range: ParamRange,
         sums: Vec<f64>,
     ) {
-        let want = rig
-            .gradient_before(range)
-            .iter()
-            .zip(&sums)
-            .map(|(a, b)| a + b)
-            .collect();
-        self.f32(name, rig.gradient(range), want);
+        let straight = sums.clone();
+        self.gradient_beside(name, rig, range, sums, straight);
+    }
+
+    /// The same where a straightforward implementation has other sums: those of what it stored.
+    fn gradient_beside<B: Backend>(
+        &mut self,
+        name: &'static str,
+        rig: &Rig<B>,
+        range: ParamRange,
+        sums: Vec<f64>,
+        straight: Vec<f64>,
+    ) {
+        let before = rig.gradient_before(range);
+        let after = |sums: Vec<f64>| before.iter().zip(&sums).map(|(a, b)| a + b).collect();
+        self.add(
+            name,
+            rig.gradient(range),
+            after(sums),
+            after(straight),
+            true,
+        );
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        got: Vec<f32>,
+        want: Vec<f64>,
+        straight: Vec<f64>,
+        f32: bool,
+    ) {
+        self.0.push(Outcome {
+            name,
+            got,
+            want,
+            straight,
+            f32,
+        });
     }
 }
 
@@ -244,7 +323,14 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
             let (weight, w) = rig.weight(outputs, inputs, 1.0 / (inputs as f32).sqrt());
             let x = rig.input(count, inputs, 1.0);
             let y = rig.output(count, outputs);
-            let derivative = act.is_some_and(|a| a.1).then(|| rig.output(count, outputs));
+            let keep = act.map_or(Keep::Nothing, |a| a.1);
+            let derivative = match keep {
+                Keep::Nothing | Keep::Alone => None,
+                Keep::Beside(DerivativeType::Full) => Some(rig.output(count, outputs)),
+                Keep::Beside(stored) => {
+                    Some(rig.output_f32(1, stored.bytes(count, outputs, 4) / 4))
+                }
+            };
             let bias: Vec<_> = (0..parts).map(|_| rig.param(outputs / parts)).collect();
             rig.start(0, inputs.max(outputs));
             let op = LinearForward {
@@ -255,24 +341,44 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 rows,
                 activation: act.map(|(kind, _)| LinearActivation {
                     kind,
-                    derivative: derivative.map(|d| rig.region(d)),
+                    output: match (keep, derivative) {
+                        (Keep::Alone, _) => ActivationOutput::Derivative,
+                        (Keep::Beside(stored), Some(d)) => ActivationOutput::Both(Derivative {
+                            region: rig.region(d),
+                            stored,
+                        }),
+                        _ => ActivationOutput::Value,
+                    },
                 }),
             };
             let written: Vec<_> = [y].into_iter().chain(derivative).collect();
             rig.run(&name, &written, &[], |b| b.linear_forward(op));
             let b: Vec<f64> = bias.iter().flat_map(|&p| rig.values(p)).collect();
             let z = oracle::linear(&wide(&rig.read(x)), &w, &b);
-            if let (Some(d), Some((kind, _))) = (derivative, act) {
-                let want = z
-                    .iter()
+            let slopes = |kind| -> Vec<f64> {
+                z.iter()
                     .map(|&z| oracle::activation_derivative(kind, z))
-                    .collect();
-                out.activation("derivative", &rig, d, want);
+                    .collect()
+            };
+            match (keep, derivative, act) {
+                (Keep::Beside(DerivativeType::Full), Some(d), Some((kind, _))) => {
+                    out.activation("derivative", &rig, d, slopes(kind));
+                }
+                (Keep::Beside(stored), Some(d), Some((kind, _))) => {
+                    let got = decoded(&rig.read(d), stored, count, outputs);
+                    let half = 0.501 / codes(stored).0;
+                    for (got, want) in got.iter().zip(slopes(kind)) {
+                        assert!((got - want).abs() <= half, "{name}: {want} became {got}");
+                    }
+                }
+                _ => {}
             }
-            let want = z
-                .iter()
-                .map(|&z| act.map_or(z, |(kind, _)| oracle::activation(kind, z)));
-            out.activation("out", &rig, y, want.collect());
+            let want = match (act, keep) {
+                (Some((kind, _)), Keep::Alone) => slopes(kind),
+                (Some((kind, _)), _) => z.iter().map(|&z| oracle::activation(kind, z)).collect(),
+                (None, _) => z,
+            };
+            out.activation("out", &rig, y, want);
         }
         Kind::LinearBackward {
             inputs,
@@ -285,7 +391,20 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
             let (weight, w) = rig.weight(outputs, inputs, 1.0 / (outputs as f32).sqrt());
             let dy = rig.input(count, outputs, 1.0);
             let dx = rig.input(count, inputs, 1.0);
-            let derivative = (mode == Mode::Multiply).then(|| rig.input(count, inputs, 1.0));
+            let derivative = match mode {
+                Mode::Overwrite | Mode::Accumulate => None,
+                Mode::InPlace => Some(dx),
+                Mode::Multiply(DerivativeType::Full) => Some(rig.input(count, inputs, 1.0)),
+                Mode::Multiply(stored) => {
+                    let mut bytes = vec![0u8; stored.bytes(count, inputs, 4)];
+                    bytes.fill_with(|| rig.numbers.below(256) as u8);
+                    Some(rig.given_f32(words_of(&bytes)))
+                }
+            };
+            let stored = match mode {
+                Mode::Multiply(stored) => stored,
+                _ => DerivativeType::Full,
+            };
             let grad = rig.param(inputs);
             rig.start(inputs + 2, inputs.max(outputs));
             let before = wide(&rig.read(dx));
@@ -295,7 +414,10 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 dx: rig.region(dx),
                 accumulate: mode == Mode::Accumulate,
                 rows,
-                derivative: derivative.map(|d| rig.region(d)),
+                derivative: derivative.map(|d| Derivative {
+                    region: rig.region(d),
+                    stored,
+                }),
                 dbias: dbias.then_some(grad),
             };
             let grads: Vec<_> = dbias.then_some(grad).into_iter().collect();
@@ -305,12 +427,21 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 want.iter_mut().zip(&before).for_each(|(w, b)| *w += b);
             }
             if let Some(d) = derivative {
-                want.iter_mut()
-                    .zip(wide(&rig.read(d)))
-                    .for_each(|(w, d)| *w *= d);
+                let slopes = match (mode, stored) {
+                    (Mode::InPlace, _) => before,
+                    (_, DerivativeType::Full) => wide(&rig.read(d)),
+                    _ => decoded(&rig.read(d), stored, count, inputs),
+                };
+                want.iter_mut().zip(slopes).for_each(|(w, d)| *w *= d);
             }
             if dbias {
-                out.gradient("dbias", &rig, grad, oracle::column_sums(&want, inputs));
+                let sums = oracle::column_sums(&want, inputs);
+                // Fused with the product these are sums of what was never rounded.
+                let straight = match mode {
+                    Mode::Multiply(_) | Mode::InPlace => sums.clone(),
+                    _ => oracle::column_sums(&rig.rounded(&want), inputs),
+                };
+                out.gradient_beside("dbias", &rig, grad, sums, straight);
             }
             out.activation("dx", &rig, dx, want);
         }
@@ -336,9 +467,17 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 dim,
                 dropout,
                 key,
+                stored: &oracle::exactly,
             };
-            let (want, want_lse) = reference.forward(&wide(&rig.read(qkv)));
-            out.activation("out", &rig, y, want);
+            let x = wide(&rig.read(qkv));
+            let (want, want_lse) = reference.forward(&x);
+            let round = |x| rig.round(x);
+            let in_16_bits = Attention {
+                stored: &round,
+                ..reference
+            };
+            let straight = in_16_bits.forward(&x).0;
+            out.add("out", rig.read(y), want, straight, false);
             if let Some(sums) = sums {
                 out.f32("lse", rig.read(sums), want_lse);
             }
@@ -358,6 +497,7 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 dim,
                 dropout,
                 key,
+                stored: &oracle::exactly,
             };
             let x = wide(&rig.read(qkv));
             let (o, l) = reference.forward(&x);
@@ -380,13 +520,23 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
             };
             let grads: &[ParamRange] = if dbias { &[query, value] } else { &[] };
             rig.run(&name, &[dqkv], grads, |b| b.attention_backward(op));
-            let want = reference.backward(&x, &wide(&rig.read(dout)));
+            let dout = wide(&rig.read(dout));
+            let want = reference.backward(&x, &dout);
+            let round = |x| rig.round(x);
+            let in_16_bits = Attention {
+                stored: &round,
+                ..reference
+            };
+            let straight = in_16_bits.backward(&x, &dout);
             if dbias {
                 let sums = oracle::column_sums(&want, 3 * hidden);
-                out.gradient("dbias_query", &rig, query, sums[..hidden].to_vec());
-                out.gradient("dbias_value", &rig, value, sums[2 * hidden..].to_vec());
+                let straight = oracle::column_sums(&straight, 3 * hidden);
+                for (name, range, part) in [("dbias_query", query, 0), ("dbias_value", value, 2)] {
+                    let of = |sums: &[f64]| sums[part * hidden..][..hidden].to_vec();
+                    out.gradient_beside(name, &rig, range, of(&sums), of(&straight));
+                }
             }
-            out.activation("dqkv", &rig, dqkv, want);
+            out.add("dqkv", rig.read(dqkv), want, straight, false);
         }
         Kind::ResidualNorm { hidden, saved } => {
             let x = rig.input(tokens, hidden, 1.0);
@@ -425,6 +575,28 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 out.activation("x_hat", &rig, kept, x_hat);
                 out.f32("rstd", rig.read(kept_rstd), rstd);
             }
+        }
+        Kind::NormRestore { hidden } => {
+            let x_hat = rig.input(tokens, hidden, 1.0);
+            let y = rig.output(tokens, hidden);
+            let norm = Norm {
+                gamma: rig.param(hidden),
+                beta: rig.param(hidden),
+                eps: EPS,
+            };
+            rig.start(0, hidden);
+            let op = NormRestore {
+                x_hat: rig.region(x_hat),
+                norm,
+                out: rig.region(y),
+            };
+            rig.run(&name, &[y], &[], |b| b.norm_restore(op));
+            let want = oracle::affine(
+                &wide(&rig.read(x_hat)),
+                &rig.values(norm.gamma),
+                &rig.values(norm.beta),
+            );
+            out.activation("out", &rig, y, want);
         }
         Kind::ResidualNormBackward {
             hidden,

@@ -48,6 +48,7 @@ fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: T
             got,
             want,
             f32,
+            ..
         } in cases::run(case, new(case.weights))
         {
             let bound = if f32 {

@@ -24,6 +24,7 @@ fn allocated<B: Backend>(mut backend: B) -> B {
             trainable,
             limits,
             widest,
+            head_dim: 1,
         })
         .unwrap();
     backend

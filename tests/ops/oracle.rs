@@ -169,6 +169,14 @@ pub struct Attention<'a> {
     pub dim: usize,
     pub dropout: Dropout,
     pub key: DropoutKey,
+    /// Rounds whatever the textbook's formulas store as a tensor: [`exactly`], or to 16 bits for what a
+    /// straightforward implementation in that type would give.
+    pub stored: &'a dyn Fn(f64) -> f64,
+}
+
+/// Storage that loses nothing.
+pub fn exactly(x: f64) -> f64 {
+    x
 }
 
 impl Attention<'_> {
@@ -204,13 +212,15 @@ impl Attention<'_> {
         let scores: Vec<f64> = (0..len)
             .map(|j| {
                 let k = &qkv[self.place(first + j, 1, head)..][..self.dim];
-                q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (self.dim as f64).sqrt()
+                let product = q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>();
+                (self.stored)((self.stored)(product) / (self.dim as f64).sqrt())
             })
             .collect();
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
         let sum: f64 = scores.iter().map(|s| (s - most).exp()).sum();
         let lse = most + sum.ln();
-        (scores.iter().map(|s| (s - lse).exp()).collect(), lse)
+        let p = scores.iter().map(|s| (self.stored)((s - lse).exp()));
+        (p.collect(), lse)
     }
 
     fn mask(&self, token: usize, head: usize, key: usize) -> f64 {
@@ -227,7 +237,7 @@ impl Attention<'_> {
                 let (p, lse) = self.probabilities(qkv, first, len, head, i);
                 lses[(first + i) * self.heads + head] = lse;
                 for (j, p) in p.iter().enumerate() {
-                    let p = p * self.mask(first + i, head, j);
+                    let p = (self.stored)(p * self.mask(first + i, head, j));
                     for c in 0..self.dim {
                         out[(first + i) * self.hidden() + head * self.dim + c] +=
                             p * qkv[self.place(first + j, 2, head) + c];
@@ -235,6 +245,7 @@ impl Attention<'_> {
                 }
             }
         });
+        out.iter_mut().for_each(|x| *x = (self.stored)(*x));
         (out, lses)
     }
 
@@ -250,15 +261,17 @@ impl Attention<'_> {
                 for j in 0..len {
                     let m = self.mask(first + i, head, j);
                     let v = self.place(first + j, 2, head);
+                    let kept = (self.stored)(p[j] * m);
                     for c in 0..self.dim {
-                        dp[j] += m * dout[c] * qkv[v + c];
-                        d[v + c] += p[j] * m * dout[c];
+                        dp[j] += dout[c] * qkv[v + c];
+                        d[v + c] += kept * dout[c];
                     }
+                    dp[j] = (self.stored)(m * (self.stored)(dp[j]));
                 }
                 let along: f64 = p.iter().zip(&dp).map(|(p, d)| p * d).sum();
                 let q = self.place(first + i, 0, head);
                 for j in 0..len {
-                    let ds = p[j] * (dp[j] - along) * scale;
+                    let ds = (self.stored)((self.stored)(p[j] * (dp[j] - along)) * scale);
                     let k = self.place(first + j, 1, head);
                     for c in 0..self.dim {
                         d[q + c] += ds * qkv[k + c];
@@ -267,6 +280,7 @@ impl Attention<'_> {
                 }
             }
         });
+        d.iter_mut().for_each(|x| *x = (self.stored)(*x));
         d
     }
 }

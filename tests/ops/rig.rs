@@ -1,6 +1,9 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
-use bitfit::backend::{Backend, DropoutKey, Limits, Memory, ParamRange, Region, Slot, WeightId};
+use bitfit::backend::{
+    Backend, DropoutKey, Limits, MatrixKind, MatrixShape, Memory, ParamRange, Region, Slot,
+    WeightId,
+};
 use bitfit::batch::{Batch, Labels};
 use bitfit::rng::{Purpose, Stream};
 
@@ -45,6 +48,15 @@ impl Numbers {
 
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn linear(rows: usize, cols: usize) -> MatrixShape {
+    MatrixShape {
+        kind: MatrixKind::Linear,
+        rows,
+        cols,
+        trains: false,
+    }
 }
 
 /// A backend under test, and what is known about its memory.
@@ -96,7 +108,10 @@ impl<B: Backend> Rig<B> {
     /// Uploads a random matrix; returns it as the backend sees it.
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         let mut values = self.numbers.normal(rows * cols, scale);
-        let id = self.backend.upload("w", rows, cols, &values).unwrap();
+        let id = self
+            .backend
+            .upload("w", linear(rows, cols), &values)
+            .unwrap();
         values.iter_mut().for_each(|v| *v = (self.stored)(*v));
         (id, wide(&values))
     }
@@ -134,6 +149,13 @@ impl<B: Backend> Rig<B> {
     pub fn input_f32(&mut self, rows: usize, cols: usize, scale: f32) -> usize {
         let id = self.tensor(rows, cols, Kind::F32);
         self.tensors[id].1 = self.numbers.normal(rows * cols, scale);
+        id
+    }
+
+    /// A tensor of given 32-bit words.
+    pub fn given_f32(&mut self, words: Vec<f32>) -> usize {
+        let id = self.tensor(1, words.len(), Kind::F32);
+        self.tensors[id].1 = words;
         id
     }
 
@@ -178,6 +200,7 @@ impl<B: Backend> Rig<B> {
                 max_len: lens.iter().max().unwrap() + 3,
             },
             widest,
+            head_dim: 128,
         };
         self.backend.allocate(memory).unwrap();
         self.backend.set_batch(&self.batch, self.key).unwrap();
@@ -213,6 +236,15 @@ impl<B: Backend> Rig<B> {
         self.backend
             .write_params(Slot::Gradient, trained, &self.gradient)
             .unwrap();
+    }
+
+    /// Values as a 16-bit backend stores them.
+    pub fn rounded(&self, values: &[f64]) -> Vec<f64> {
+        values.iter().map(|&v| self.round(v)).collect()
+    }
+
+    pub fn round(&self, value: f64) -> f64 {
+        f64::from((self.stored)(value as f32))
     }
 
     /// A tensor's elements in use.

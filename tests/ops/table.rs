@@ -1,7 +1,7 @@
 //! The cases: every operation at odd shapes, at tile edges and at the shapes of real models.
 
-use crate::cases::{Case, Kind, Mode};
-use bitfit::backend::{Activation, LossKind, PoolKind, Rows, WeightType};
+use crate::cases::{Case, Keep, Kind, Mode};
+use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType};
 
 const HIDDEN: [usize; 4] = [32, 128, 384, 768];
 
@@ -55,6 +55,9 @@ pub fn table() -> Vec<Case> {
                         });
                     }
                     add(Kind::BiasGrad { width: hidden });
+                    if p == 0.0 {
+                        add(Kind::NormRestore { hidden });
+                    }
                     let heads = hidden / 32;
                     add(Kind::Attention {
                         heads,
@@ -160,7 +163,8 @@ pub fn table() -> Vec<Case> {
             (768, 3072),
             (3072, 768),
         ] {
-            let act = (outputs > inputs).then_some((Activation::GeluErf, true));
+            let act = (outputs > inputs)
+                .then_some((Activation::GeluErf, Keep::Beside(DerivativeType::Full)));
             add(Kind::Linear {
                 inputs,
                 outputs,
@@ -171,7 +175,7 @@ pub fn table() -> Vec<Case> {
             let mode = if outputs > inputs {
                 Mode::Accumulate
             } else {
-                Mode::Multiply
+                Mode::Multiply(DerivativeType::Full)
             };
             add(Kind::LinearBackward {
                 inputs,
@@ -205,7 +209,14 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
             parts,
             act: None,
         });
-        for mode in [Mode::Overwrite, Mode::Accumulate, Mode::Multiply] {
+        for mode in [
+            Mode::Overwrite,
+            Mode::Accumulate,
+            Mode::Multiply(DerivativeType::Full),
+            Mode::Multiply(DerivativeType::Bits8),
+            Mode::Multiply(DerivativeType::Bits4),
+            Mode::InPlace,
+        ] {
             for dbias in [false, true] {
                 add(Kind::LinearBackward {
                     inputs: outputs,
@@ -218,7 +229,13 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
         }
     }
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
-        for keep in [false, true] {
+        for keep in [
+            Keep::Nothing,
+            Keep::Alone,
+            Keep::Beside(DerivativeType::Full),
+            Keep::Beside(DerivativeType::Bits8),
+            Keep::Beside(DerivativeType::Bits4),
+        ] {
             let act = Some((kind, keep));
             add(Kind::Linear {
                 inputs: 24,

@@ -31,6 +31,16 @@ impl Aligned {
         Ok(Self { lines })
     }
 
+    /// Bytes of `count` elements.
+    pub fn bytes_for(count: usize) -> usize {
+        count.div_ceil(16) * size_of::<Line>()
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>()
+    }
+
     pub fn as_slice(&self) -> &[f32] {
         bytemuck::cast_slice(&self.lines)
     }

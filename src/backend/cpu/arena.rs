@@ -28,6 +28,11 @@ impl Arena {
         Ok(Self { memory })
     }
 
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
     /// The first `count` elements of each region; `None` gives an empty slice.
     ///
     /// # Errors

@@ -9,7 +9,6 @@ use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
 use super::{math, pointwise};
-use crate::backend::Limits;
 use rayon::prelude::*;
 
 /// Queries whose scores are held at once: a multiple of the block product's six rows.
@@ -57,7 +56,7 @@ struct Head {
 }
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
-fn scratch_elements(len: usize, head_dim: usize) -> usize {
+pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (
         len.next_multiple_of(LANES),
         head_dim.next_multiple_of(LANES),
@@ -65,11 +64,6 @@ fn scratch_elements(len: usize, head_dim: usize) -> usize {
     // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
     // gradient; a block of output rows; a row for the mask.
     2 * head_dim * wide + 6 * len * dim + QUERIES * (2 * wide + dim) + wide
-}
-
-/// Scratch elements for heads of up to 128 columns; wider ones make the buffer grow once.
-pub fn scratch_for(limits: &Limits) -> usize {
-    scratch_elements(limits.max_len, 128)
 }
 
 /// Cuts pieces off a scratch buffer.
@@ -226,7 +220,7 @@ pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
     let keep = !lse.is_empty();
     let (out, lse) = (Shared::new(out), Shared::new(lse));
     shape.tasks(|at| {
-        scratch.with(scratch_elements(at.len, dim), |buffer| {
+        scratch.with(scratch_for(at.len, dim), |buffer| {
             let mut room = Pieces(buffer);
             let (len, wide, wide_dim) = (
                 at.len,
@@ -314,7 +308,7 @@ pub fn backward(
 ) {
     let dqkv = Shared::new(dqkv);
     shape.tasks(|at| {
-        scratch.with(scratch_elements(at.len, shape.head_dim), |buffer| {
+        scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
             backward_head(shape, at, saved, dout, &dqkv, Pieces(buffer));
         });
     });

@@ -7,12 +7,16 @@ use super::aligned::Aligned;
 use super::dropout::Mask;
 use super::pointwise::add;
 use super::share::Shared;
-use crate::backend::Memory;
 use anyhow::Result;
 use rayon::prelude::*;
 
 /// Rows summed into one line of partial sums; also what one task of a row-wise operation works on.
 pub const CHUNK: usize = 32;
+
+/// Partial sums of two tensors of `rows` rows and up to `widest` columns.
+pub fn partials(rows: usize, widest: usize) -> usize {
+    2 * rows.div_ceil(CHUNK) * widest
+}
 
 /// Room for the partial sums of two tensors at once.
 #[derive(Default)]
@@ -21,12 +25,16 @@ pub struct Partials {
 }
 
 impl Partials {
-    pub fn new(memory: &Memory) -> Result<Self> {
-        let rows = memory.limits.tokens.max(memory.limits.sequences);
-        let count = 2 * rows.div_ceil(CHUNK) * memory.widest;
+    /// See [`partials`] for `count`.
+    pub fn new(count: usize) -> Result<Self> {
         Ok(Self {
             memory: Aligned::new(count, 0.0, "partial sums")?,
         })
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
     }
 
     /// Two zeroed groups of `lines` lines of `width` partial sums; grows only beyond what was planned.

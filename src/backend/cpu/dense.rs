@@ -83,7 +83,7 @@ fn compute_backward(
             dy,
             layer.weight,
             dx,
-            false,
+            gemm::Output::Overwrite,
             layer.rows,
             layer.scratch,
             |_| {},
@@ -104,7 +104,7 @@ fn dense_weight<'a>(weights: &'a Weights, value: &'a [f32], op: Dense) -> Result
     );
     match op.weight {
         HeadWeight::Frozen(id) => {
-            let matrix = weights.get(id)?;
+            let matrix = weights.get(id, value)?;
             ensure!(
                 (matrix.rows, matrix.cols) == (op.outputs, op.inputs),
                 "a dense layer's matrix is [{}, {}], not [{}, {}]",

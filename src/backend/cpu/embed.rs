@@ -3,7 +3,7 @@
 use super::colsum::CHUNK;
 use super::dropout::Mask;
 use super::norm::{Affine, affine, normalise};
-use super::weights::Matrix;
+pub use super::weights::Matrix;
 use crate::batch::Batch;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -11,52 +11,74 @@ use rayon::prelude::*;
 /// The tables, each `[rows, hidden]`.
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
-    pub word: &'a Matrix,
-    pub position: &'a Matrix,
-    pub token_type: &'a Matrix,
+    pub word: Matrix<'a>,
+    pub position: Matrix<'a>,
+    pub token_type: Matrix<'a>,
+}
+
+impl Tables<'_> {
+    /// # Errors
+    /// When a table has another width, or an id no row.
+    pub fn check(&self, batch: &Batch, hidden: usize) -> Result<()> {
+        for table in [self.word, self.position, self.token_type] {
+            ensure!(
+                table.cols == hidden,
+                "an embedding table has {} columns where {hidden} are needed",
+                table.cols
+            );
+        }
+        let largest = |ids: &[u32]| ids.iter().max().map_or(0, |&id| id as usize);
+        for (what, most, table) in [
+            ("token id", largest(&batch.ids), self.word),
+            ("position id", largest(&batch.positions), self.position),
+            ("token type", self.largest_type(batch), self.token_type),
+        ] {
+            ensure!(
+                most < table.rows,
+                "{what} {most} is outside its embedding table of {} rows",
+                table.rows
+            );
+        }
+        Ok(())
+    }
+
+    /// The row of the token types' table for a token: a table of one row (RoBERTa) serves every token.
+    pub fn type_of(&self, batch: &Batch, token: usize) -> u32 {
+        if self.token_type.rows == 1 {
+            0
+        } else {
+            batch.type_ids[token]
+        }
+    }
+
+    fn largest_type(&self, batch: &Batch) -> usize {
+        let types = (0..batch.tokens()).map(|token| self.type_of(batch, token));
+        types.max().map_or(0, |id| id as usize)
+    }
+
+    /// `row = word[id] + position[pos] + token_type[type]` of a token.
+    pub fn sum(&self, batch: &Batch, token: usize, row: &mut [f32]) {
+        self.word.copy_row(batch.ids[token] as usize, row);
+        self.position.add_row(batch.positions[token] as usize, row);
+        self.token_type
+            .add_row(self.type_of(batch, token) as usize, row);
+    }
 }
 
 /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))`, `[tokens, hidden]`.
-///
-/// # Errors
-/// When an id has no row.
 pub fn forward(
     tables: Tables<'_>,
     batch: &Batch,
     norm: Affine<'_>,
     mask: Option<Mask>,
     out: &mut [f32],
-) -> Result<()> {
+) {
     let hidden = norm.gamma.len();
-    for (what, ids, table) in [
-        ("token", &batch.ids, tables.word),
-        ("position", &batch.positions, tables.position),
-    ] {
-        let most = ids.iter().max().map_or(0, |&id| id as usize);
-        ensure!(
-            most < table.rows,
-            "{what} id {most} is outside its embedding table of {} rows",
-            table.rows
-        );
-    }
-    // A table of one row (RoBERTa) serves every token.
-    let one_type = tables.token_type.rows == 1;
-    let most = batch.type_ids.iter().max().map_or(0, |&id| id as usize);
-    ensure!(
-        one_type || most < tables.token_type.rows,
-        "token type {most} is outside its embedding table of {} rows",
-        tables.token_type.rows
-    );
     out.par_chunks_mut(CHUNK * hidden)
         .enumerate()
         .for_each(|(chunk, out)| {
             for (token, row) in (chunk * CHUNK..).zip(out.chunks_exact_mut(hidden)) {
-                let kind = if one_type { 0 } else { batch.type_ids[token] };
-                tables.word.copy_row(batch.ids[token] as usize, row);
-                tables
-                    .position
-                    .add_row(batch.positions[token] as usize, row);
-                tables.token_type.add_row(kind as usize, row);
+                tables.sum(batch, token, row);
                 normalise(row, norm.eps);
                 affine(row, norm.gamma, norm.beta);
                 if let Some(mask) = mask {
@@ -64,5 +86,4 @@ pub fn forward(
                 }
             }
         });
-    Ok(())
 }

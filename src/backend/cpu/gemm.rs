@@ -44,23 +44,39 @@ fn panel_cols(rows: usize, cols: usize, depth: usize) -> usize {
     cols.div_ceil(panels).next_multiple_of(16)
 }
 
-/// A finished tile of the output, for the epilogue.
+/// A finished tile of the product, for the epilogue.
 pub struct Tile<'a> {
     pub rows: Range<usize>,
     pub cols: Range<usize>,
-    stride: usize,
-    out: &'a Shared<'a>,
+    target: Target<'a>,
+    /// Where the tile belongs, if it was staged.
+    output: Option<Target<'a>>,
 }
 
 impl Tile<'_> {
     /// The tile's part of one of its rows.
     pub fn row(&mut self, row: usize) -> &mut [f32] {
-        assert!(self.rows.contains(&row));
         // SAFETY: a tile is the only holder of its elements, and the borrow of `self` allows one row at a time.
+        unsafe { self.part(self.target, row) }
+    }
+
+    /// The tile's part of a row, and the output's own, which only a staged tile leaves to its epilogue.
+    pub fn staged_row(&mut self, row: usize) -> (&mut [f32], Option<&mut [f32]>) {
+        // SAFETY: as above; the stage and the output are different memory.
         unsafe {
-            self.out
-                .slice(row * self.stride + self.cols.start, self.cols.len())
+            let output = self.output.map(|output| self.part(output, row));
+            (self.part(self.target, row), output)
         }
+    }
+
+    /// # Safety
+    /// While the returned slice lives, nothing else reaches its elements.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn part<'a>(&'a self, target: Target<'a>, row: usize) -> &'a mut [f32] {
+        assert!(self.rows.contains(&row));
+        let at = target.start + (row - self.rows.start) * target.stride;
+        // SAFETY: the caller's promise.
+        unsafe { target.out.slice(at, self.cols.len()) }
     }
 }
 
@@ -74,67 +90,90 @@ pub fn forward(
     epilogue: impl Fn(Tile<'_>) + Sync,
 ) {
     let (inputs, outputs) = (x.len() / rows.max(1), out.len() / rows.max(1));
-    tiles(out, rows, outputs, inputs, &epilogue, |r, c, tile| {
+    let room = Room {
+        scratch,
+        panel: weight.is_narrow(),
+        staged: false,
+    };
+    let shape = (rows, outputs, inputs);
+    tiles(out, shape, Some(room), &epilogue, |r, c, tile, panel| {
         let from = &x[r.start * inputs..r.end * inputs];
         let range = c.start * inputs..c.end * inputs;
-        let multiply = |panel: &[f32]| {
-            product(
-                tile,
-                false,
-                (r.len(), c.len(), inputs),
-                (from, inputs, 1),
-                (panel, 1, inputs),
-            );
-        };
-        match weight {
-            View::F32(w) => multiply(&w[range]),
-            View::F16(w) => scratch.with(c.len() * inputs, |panel| {
+        let panel = match weight {
+            View::F32(w) => &w[range],
+            View::F16(w) => {
+                let panel = &mut panel[..range.len()];
                 widen(&w[range], panel);
-                multiply(panel);
-            }),
-        }
+                panel
+            }
+        };
+        product(
+            tile,
+            false,
+            (r.len(), c.len(), inputs),
+            (from, inputs, 1),
+            (panel, 1, inputs),
+        );
     });
 }
 
-/// `dx = dy·W`, or `dx += dy·W`: dy `[rows, outputs]`, W `[outputs, inputs]`, dx `[rows, inputs]`.
+/// What a backward product does with the output that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// `dx = …`
+    Overwrite,
+    /// `dx += …`
+    Accumulate,
+    /// Tiles are made beside the output, which the epilogue alone writes.
+    Staged,
+}
+
+/// `dy·W`, as `output` says: dy `[rows, outputs]`, W `[outputs, inputs]`, dx `[rows, inputs]`.
 pub fn backward(
     dy: &[f32],
     weight: View<'_>,
     dx: &mut [f32],
-    accumulate: bool,
+    output: Output,
     rows: usize,
     scratch: &Scratch,
     epilogue: impl Fn(Tile<'_>) + Sync,
 ) {
     let (inputs, outputs) = (dx.len() / rows.max(1), dy.len() / rows.max(1));
-    tiles(dx, rows, inputs, outputs, &epilogue, |r, c, tile| {
+    let room = Room {
+        scratch,
+        panel: weight.is_narrow(),
+        staged: output == Output::Staged,
+    };
+    let shape = (rows, inputs, outputs);
+    tiles(dx, shape, Some(room), &epilogue, |r, c, tile, panel| {
         let from = &dy[r.start * outputs..r.end * outputs];
-        let multiply = |panel: &[f32], stride: usize| {
-            let shape = (r.len(), c.len(), outputs);
-            product(
-                tile,
-                accumulate,
-                shape,
-                (from, outputs, 1),
-                (panel, stride, 1),
-            );
-        };
-        match weight {
-            View::F32(w) => multiply(&w[c.start..], inputs),
-            View::F16(w) => scratch.with(c.len() * outputs, |panel| {
+        let (panel, stride) = match weight {
+            View::F32(w) => (&w[c.start..], inputs),
+            View::F16(w) => {
+                let panel = &mut panel[..c.len() * outputs];
                 for (wide, row) in panel.chunks_exact_mut(c.len()).zip(w.chunks_exact(inputs)) {
                     widen(&row[c.clone()], wide);
                 }
-                multiply(panel, c.len());
-            }),
-        }
+                (&*panel, c.len())
+            }
+        };
+        product(
+            tile,
+            output == Output::Accumulate,
+            (r.len(), c.len(), outputs),
+            (from, outputs, 1),
+            (panel, stride, 1),
+        );
     });
 }
 
-/// `dw += dyᵀ·x`: the gradient of a matrix of the head, `[outputs, inputs]`.
+/// `dw += dyᵀ·x`: the gradient of a trained matrix, `[outputs, inputs]`.
 pub fn weight_gradient(dy: &[f32], x: &[f32], dw: &mut [f32], rows: usize) {
     let (inputs, outputs) = (x.len() / rows.max(1), dy.len() / rows.max(1));
-    tiles(dw, outputs, inputs, rows, &|_| {}, |r, c, tile| {
+    // No panel is widened here, so a tile need not become narrower the more rows there are.
+    let depth = rows.min(PANEL / MAX_COLS);
+    let shape = (outputs, inputs, depth);
+    tiles(dw, shape, None, &|_| {}, |r, c, tile, _| {
         product(
             tile,
             true,
@@ -153,14 +192,29 @@ struct Target<'a> {
     stride: usize,
 }
 
-/// Runs `work` and then the epilogue for each tile of a `[rows, cols]` output whose inner dimension is `depth`.
+/// What the tiles of a product need of this thread's scratch.
+#[derive(Clone, Copy)]
+struct Room<'a> {
+    scratch: &'a Scratch,
+    /// A widened panel of the weights.
+    panel: bool,
+    /// The tile itself.
+    staged: bool,
+}
+
+/// Scratch elements for products of up to `rows` rows and `widest` columns on either side.
+pub fn scratch_for(rows: usize, widest: usize) -> usize {
+    PANEL.max(16 * widest) + row_chunk(rows) * MAX_COLS
+}
+
+/// Runs `work` and then the epilogue for each tile of an output of shape `(rows, cols)` whose inner dimension is
+/// `depth`. `work` gets room for a panel where that is wanted.
 fn tiles(
     out: &mut [f32],
-    rows: usize,
-    cols: usize,
-    depth: usize,
+    (rows, cols, depth): (usize, usize, usize),
+    room: Option<Room<'_>>,
     epilogue: &(impl Fn(Tile<'_>) + Sync),
-    work: impl Fn(Range<usize>, Range<usize>, Target<'_>) + Sync,
+    work: impl Fn(Range<usize>, Range<usize>, Target<'_>, &mut [f32]) + Sync,
 ) {
     if rows == 0 || cols == 0 {
         return;
@@ -168,30 +222,54 @@ fn tiles(
     let (height, width) = (row_chunk(rows), panel_cols(rows, cols, depth));
     let (down, across) = (rows.div_ceil(height), cols.div_ceil(width));
     let out = &Shared::new(out);
+    let tile = |task: usize, panel: &mut [f32], stage: Option<&mut [f32]>| {
+        // Neighbouring tasks share a panel of the weights.
+        let (down_at, across_at) = (task % down, task / down);
+        let rows = down_at * height..((down_at + 1) * height).min(rows);
+        let cols_here = across_at * width..((across_at + 1) * width).min(cols);
+        let output = Target {
+            out,
+            start: rows.start * cols + cols_here.start,
+            stride: cols,
+        };
+        let mut run = |target: Target<'_>, output: Option<Target<'_>>| {
+            work(rows.clone(), cols_here.clone(), target, panel);
+            epilogue(Tile {
+                rows: rows.clone(),
+                cols: cols_here.clone(),
+                target,
+                output,
+            });
+        };
+        match stage {
+            None => run(output, None),
+            Some(stage) => {
+                let stage = Target {
+                    out: &Shared::new(stage),
+                    start: 0,
+                    stride: cols_here.len(),
+                };
+                run(stage, Some(output));
+            }
+        }
+    };
     (0..down * across)
         .into_par_iter()
         .with_max_len(1)
-        .for_each(|task| {
-            // Neighbouring tasks share a panel of the weights.
-            let (down_at, across_at) = (task % down, task / down);
-            let r = down_at * height..((down_at + 1) * height).min(rows);
-            let c = across_at * width..((across_at + 1) * width).min(cols);
-            let start = r.start * cols + c.start;
-            work(
-                r.clone(),
-                c.clone(),
-                Target {
-                    out,
-                    start,
-                    stride: cols,
-                },
-            );
-            epilogue(Tile {
-                rows: r,
-                cols: c,
-                stride: cols,
-                out,
-            });
+        .for_each(|task| match room {
+            Some(Room {
+                scratch,
+                panel,
+                staged,
+            }) if panel || staged => {
+                let panel = if panel { width * depth } else { 0 };
+                let stage = if staged { height * width } else { 0 };
+                scratch.with(panel + stage, |room| {
+                    let (panel, stage) = room.split_at_mut(panel);
+                    tile(task, panel, staged.then_some(stage));
+                });
+            }
+            _ => tile(task, &mut [], None),
         });
 }
 

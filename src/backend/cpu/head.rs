@@ -68,6 +68,12 @@ pub fn cross_entropy(
     let Labels::Classes(classes) = labels else {
         bail!("cross-entropy needs class labels");
     };
+    ensure!(
+        classes.len() * outputs == logits.len(),
+        "the batch has {} class labels for {} sequences",
+        classes.len(),
+        logits.len() / outputs
+    );
     let mut total = 0.0;
     for (s, (logits, &class)) in logits.chunks_exact(outputs).zip(classes).enumerate() {
         let class = class as usize;
@@ -103,6 +109,12 @@ pub fn mean_squared(
     let Labels::Values(values) = labels else {
         bail!("the squared error needs numbers for labels");
     };
+    ensure!(
+        values.len() == logits.len(),
+        "the batch has {} values for labels and {} sequences",
+        values.len(),
+        logits.len()
+    );
     let mut total = 0.0;
     for (s, (&logit, &value)) in logits.iter().zip(values).enumerate() {
         let difference = f64::from(logit) - f64::from(value);

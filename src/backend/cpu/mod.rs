@@ -11,6 +11,7 @@ mod attention;
 mod block;
 mod colsum;
 mod dense;
+mod derivative;
 mod dropout;
 mod embed;
 mod gemm;
@@ -24,14 +25,16 @@ mod pointwise;
 mod scratch;
 mod share;
 mod simd;
+mod sizes;
+mod weight_gradients;
 mod weights;
 mod widen;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
-    DropoutKey, EmbedForward, LinearBackward, LinearForward, Loss, LossKind, Memory, Norm,
-    ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport,
-    WeightId, WeightType, check,
+    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
+    DerivativeType, Dropout, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward,
+    Loss, LossKind, MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region,
+    ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -42,7 +45,12 @@ use dropout::Mask;
 use norm::Affine;
 use params::{Params, gradients, read, wide, write};
 use scratch::Scratch;
+use sizes::Sizes;
+pub use sizes::footprint;
 use weights::Weights;
+
+/// Activations are f32.
+pub const ACTIVATION_BYTES: usize = 4;
 
 /// See the module's head.
 pub struct CpuBackend {
@@ -57,6 +65,8 @@ pub struct CpuBackend {
     partials: Partials,
     /// The bias of a linear layer in one piece: `[widest]`.
     bias: Vec<f32>,
+    /// Tokens in the order of their ids, for the gradients of embedding tables.
+    token_order: Vec<u32>,
     /// The head's input under dropout: `[sequences, widest]`.
     head_input: Aligned,
     norm_partials: Vec<f64>,
@@ -81,6 +91,7 @@ impl CpuBackend {
                 trainable: 0,
                 limits,
                 widest: 0,
+                head_dim: 0,
             },
             arena: Arena::default(),
             params: Params::default(),
@@ -95,6 +106,7 @@ impl CpuBackend {
             scratch: Scratch::default(),
             partials: Partials::default(),
             bias: Vec::new(),
+            token_order: Vec::new(),
             head_input: Aligned::default(),
             norm_partials: Vec::new(),
             loss: 0.0,
@@ -106,6 +118,28 @@ impl CpuBackend {
         match rows {
             Rows::Tokens => self.batch.tokens(),
             Rows::Sequences => self.batch.sequences(),
+        }
+    }
+
+    /// Keeps the memory of the labels before, of whichever kind; no labels are none of that kind.
+    fn set_labels(&mut self, labels: &Labels) {
+        let sequences = self.memory.limits.sequences;
+        match (&mut self.batch.labels, labels) {
+            (Labels::Classes(mine), Labels::Classes(ids)) => mine.clone_from(ids),
+            (Labels::Values(mine), Labels::Values(values)) => mine.clone_from(values),
+            (Labels::Classes(mine), Labels::None) => mine.clear(),
+            (Labels::Values(mine), Labels::None) => mine.clear(),
+            (mine, Labels::Classes(ids)) => {
+                let mut room = Vec::with_capacity(sequences);
+                room.extend_from_slice(ids);
+                *mine = Labels::Classes(room);
+            }
+            (mine, Labels::Values(values)) => {
+                let mut room = Vec::with_capacity(sequences);
+                room.extend_from_slice(values);
+                *mine = Labels::Values(room);
+            }
+            (Labels::None, Labels::None) => {}
         }
     }
 
@@ -136,36 +170,76 @@ fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'
 
 impl Backend for CpuBackend {
     fn activation_bytes(&self) -> usize {
-        4
+        ACTIVATION_BYTES
     }
 
-    fn upload(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Result<WeightId> {
-        self.weights.add(self.weight_type, name, rows, cols, data)
+    fn stores(&self, _: DerivativeType) -> bool {
+        true
     }
 
-    fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+    fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.weights.add(self.weight_type, name, shape, data)
+    }
+
+    fn allocated(&self) -> Footprint {
+        let params = &self.params;
+        let words = |v: &Vec<u32>| 4 * v.capacity();
+        let floats = |v: &Vec<f32>| 4 * v.capacity();
+        let Batch {
+            ids,
+            type_ids,
+            positions,
+            cu_seqlens,
+            labels,
+        } = &self.batch;
+        let labels = match labels {
+            Labels::None => 0,
+            Labels::Classes(ids) => words(ids),
+            Labels::Values(values) => floats(values),
+        };
+        let vectors = [
+            &params.value,
+            &params.gradient,
+            &params.moment1,
+            &params.moment2,
+        ];
+        Footprint {
+            weights: self.weights.bytes(),
+            params: vectors.into_iter().map(floats).sum(),
+            arena: self.arena.bytes(),
+            batch: [ids, type_ids, positions, cu_seqlens]
+                .into_iter()
+                .map(words)
+                .sum::<usize>()
+                + labels,
+            workspace: self.scratch.bytes()
+                + self.partials.bytes()
+                + floats(&self.bias)
+                + self.head_input.bytes()
+                + 8 * self.norm_partials.capacity()
+                + words(&self.token_order),
+        }
     }
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
-        let limits = memory.limits;
-        self.arena = Arena::allocate(memory.arena)?;
-        self.params = Params::new(memory.params, memory.trainable)?;
-        self.scratch = Scratch::new(gemm::PANEL.max(attention::scratch_for(&limits)))?;
-        self.partials = Partials::new(&memory)?;
-        self.bias = vec![0.0; memory.widest];
-        self.head_input = Aligned::new(limits.sequences * memory.widest, 0.0, "the head's input")?;
-        self.norm_partials = vec![0.0; optim::partials(memory.trainable)];
-        for ids in [
-            &mut self.batch.ids,
-            &mut self.batch.type_ids,
-            &mut self.batch.positions,
-        ] {
-            ids.clear();
-            ids.reserve_exact(limits.tokens);
-        }
-        self.batch.cu_seqlens.clear();
-        self.batch.cu_seqlens.reserve_exact(limits.sequences + 1);
+        let threads = rayon::current_num_threads();
+        let sizes = Sizes::new(&memory, threads, self.weights.train());
+        self.arena = Arena::allocate(sizes.arena)?;
+        self.params = Params::new(sizes.params, sizes.trainable)?;
+        self.scratch = Scratch::new(sizes.threads, sizes.scratch)?;
+        self.partials = Partials::new(sizes.partials)?;
+        self.bias = vec![0.0; sizes.bias];
+        self.token_order = Vec::with_capacity(sizes.token_order);
+        self.head_input = Aligned::new(sizes.head_input, 0.0, "the head's input")?;
+        self.norm_partials = vec![0.0; sizes.norm_partials];
+        let tokens = || Vec::with_capacity(sizes.tokens);
+        self.batch = Batch {
+            ids: tokens(),
+            type_ids: tokens(),
+            positions: tokens(),
+            cu_seqlens: Vec::with_capacity(sizes.sequences + 1),
+            labels: Labels::Classes(Vec::with_capacity(sizes.sequences)),
+        };
         self.batch.cu_seqlens.push(0);
         self.memory = memory;
         Ok(())
@@ -177,7 +251,7 @@ impl Backend for CpuBackend {
         self.batch.type_ids.clone_from(&batch.type_ids);
         self.batch.positions.clone_from(&batch.positions);
         self.batch.cu_seqlens.clone_from(&batch.cu_seqlens);
-        self.batch.labels.clone_from(&batch.labels);
+        self.set_labels(&batch.labels);
         self.key = key;
         Ok(())
     }
@@ -213,22 +287,16 @@ impl Backend for CpuBackend {
     fn embed_forward(&mut self, op: EmbedForward) -> Result<()> {
         let norm = affine(&self.params.value, op.norm)?;
         let tables = embed::Tables {
-            word: self.weights.get(op.word)?,
-            position: self.weights.get(op.position)?,
-            token_type: self.weights.get(op.token_type)?,
+            word: self.weights.get(op.word, &self.params.value)?,
+            position: self.weights.get(op.position, &self.params.value)?,
+            token_type: self.weights.get(op.token_type, &self.params.value)?,
         };
-        for table in [tables.word, tables.position, tables.token_type] {
-            ensure!(
-                table.cols == norm.gamma.len(),
-                "an embedding table has {} columns where {} are needed",
-                table.cols,
-                norm.gamma.len()
-            );
-        }
+        tables.check(&self.batch, norm.gamma.len())?;
         let mask = Mask::new(op.dropout, self.key);
         let count = self.batch.tokens() * norm.gamma.len();
         let [out] = self.arena.regions([(Some(op.out), count)])?;
-        embed::forward(tables, &self.batch, norm, mask, out)
+        embed::forward(tables, &self.batch, norm, mask, out);
+        Ok(())
     }
 
     fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()> {
@@ -352,6 +420,16 @@ impl Backend for CpuBackend {
             sums,
             &mut self.partials,
         );
+        Ok(())
+    }
+
+    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
+        let norm = affine(&self.params.value, op.norm)?;
+        let count = self.batch.tokens() * norm.gamma.len();
+        let [x_hat, out] = self
+            .arena
+            .regions([(Some(op.x_hat), count), (Some(op.out), count)])?;
+        norm::restore(x_hat, norm, out);
         Ok(())
     }
 

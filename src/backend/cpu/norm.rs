@@ -14,7 +14,7 @@ dispatch! {
     /// `row = row·gamma + beta`.
     pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;
     /// Gradient through [`normalise`] and the gain: `dy` becomes `rstd·(g - mean(g) - x̂·mean(g·x̂))`, g = dy·γ.
-    fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
+    pub fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
 }
 
 #[inline(always)]
@@ -89,6 +89,19 @@ pub fn residual_forward(
                     rstd[0] = r;
                 }
                 affine(x, norm.gamma, norm.beta);
+            }
+        });
+}
+
+/// `out = γ·x̂ + β`: the bits that [`residual_forward`] wrote.
+pub fn restore(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
+    let hidden = norm.gamma.len();
+    out.par_chunks_mut(CHUNK * hidden)
+        .zip(x_hat.par_chunks(CHUNK * hidden))
+        .for_each(|(out, x_hat)| {
+            out.copy_from_slice(x_hat);
+            for row in out.chunks_exact_mut(hidden) {
+                affine(row, norm.gamma, norm.beta);
             }
         });
 }

@@ -15,6 +15,9 @@ dispatch! {
     pub fn tanh(row: &mut [f32]) = tanh_body;
     /// `dy *= 1 - y²`: back through a tanh whose output was `y`.
     pub fn tanh_backward(dy: &mut [f32], y: &[f32]) = tanh_backward_body;
+    fn gelu_erf_slope(row: &mut [f32], bias: &[f32]) = gelu_erf_slope_body;
+    fn gelu_tanh_slope(row: &mut [f32], bias: &[f32]) = gelu_tanh_slope_body;
+    fn relu_slope(row: &mut [f32], bias: &[f32]) = relu_slope_body;
     fn gelu_erf(row: &mut [f32], bias: &[f32]) = gelu_erf_body;
     fn gelu_erf_saved(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) = gelu_erf_saved_body;
     fn gelu_tanh(row: &mut [f32], bias: &[f32]) = gelu_tanh_body;
@@ -32,6 +35,15 @@ pub fn activate(kind: Activation, row: &mut [f32], bias: &[f32], derivative: Opt
         (Activation::GeluTanh, Some(d)) => gelu_tanh_saved(row, bias, d),
         (Activation::Relu, None) => relu(row, bias),
         (Activation::Relu, Some(d)) => relu_saved(row, bias, d),
+    }
+}
+
+/// `row = act′(row + bias)`.
+pub fn slope(kind: Activation, row: &mut [f32], bias: &[f32]) {
+    match kind {
+        Activation::GeluErf => gelu_erf_slope(row, bias),
+        Activation::GeluTanh => gelu_tanh_slope(row, bias),
+        Activation::Relu => relu_slope(row, bias),
     }
 }
 
@@ -70,12 +82,19 @@ fn tanh_backward_body<const FMA: bool>(dy: &mut [f32], y: &[f32]) {
     }
 }
 
-/// The loop that all activations share: the closure gives value and derivative, and an unused derivative
+/// The loops that all activations share: the closure gives value and derivative, and the one that is not used
 /// costs nothing once it is inlined.
 #[inline(always)]
 fn each(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> (f32, f32)) {
     for (x, b) in row.iter_mut().zip(bias) {
         *x = f(*x + b).0;
+    }
+}
+
+#[inline(always)]
+fn each_slope(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> (f32, f32)) {
+    for (x, b) in row.iter_mut().zip(bias) {
+        *x = f(*x + b).1;
     }
 }
 
@@ -89,6 +108,21 @@ fn each_saved(
     for ((x, b), d) in row.iter_mut().zip(bias).zip(derivative) {
         (*x, *d) = f(*x + b);
     }
+}
+
+#[inline(always)]
+fn gelu_erf_slope_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    each_slope(row, bias, math::gelu_erf::<FMA>);
+}
+
+#[inline(always)]
+fn gelu_tanh_slope_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    each_slope(row, bias, math::gelu_tanh::<FMA>);
+}
+
+#[inline(always)]
+fn relu_slope_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
+    each_slope(row, bias, relu_value);
 }
 
 #[inline(always)]

@@ -11,12 +11,22 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// `count` elements for each thread of the pool that is current now.
-    pub fn new(count: usize) -> Result<Self> {
-        let slots = (0..rayon::current_num_threads())
+    /// `count` elements for each of `threads` threads.
+    pub fn new(threads: usize, count: usize) -> Result<Self> {
+        let slots = (0..threads)
             .map(|_| Ok(Mutex::new(Aligned::new(count, 0.0, "temporary memory")?)))
             .collect::<Result<_>>()?;
         Ok(Self { slots })
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        let of = |slot: &Mutex<Aligned>| {
+            slot.lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .bytes()
+        };
+        self.slots.iter().map(of).sum()
     }
 
     /// Runs `work` with `count` elements of this thread's buffer; their content is arbitrary.

@@ -1,52 +1,67 @@
-//! The frozen matrices, in 16 or 32 bits.
+//! The matrices: frozen ones in 16 or 32 bits, trained ones where they lie in the parameter vector.
 
+use super::params::read;
 use super::widen::widen;
-use crate::backend::{WeightId, WeightType};
+use crate::backend::{MatrixShape, ParamRange, WeightId, WeightType};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 
-/// A frozen row-major `[rows, cols]` matrix.
-pub struct Matrix {
-    pub rows: usize,
-    pub cols: usize,
+/// A row-major `[rows, cols]` matrix.
+struct Stored {
+    rows: usize,
+    cols: usize,
     data: Data,
 }
 
 enum Data {
     F16(Vec<f16>),
     F32(Vec<f32>),
+    /// Trains: these elements of the parameter vector.
+    Param(ParamRange),
 }
 
-/// A matrix that a product reads: a frozen one, or one of the trained ones of the head.
+/// A row-major `[rows, cols]` matrix, to be read.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub rows: usize,
+    pub cols: usize,
+    data: View<'a>,
+}
+
+/// The elements of a matrix that a product reads, frozen or trained.
 #[derive(Clone, Copy)]
 pub enum View<'a> {
     F16(&'a [f16]),
     F32(&'a [f32]),
 }
 
-impl Matrix {
-    pub fn view(&self) -> View<'_> {
-        match &self.data {
-            Data::F16(v) => View::F16(v),
-            Data::F32(v) => View::F32(v),
-        }
+impl View<'_> {
+    /// Whether it must be widened to f32 before it can be multiplied with.
+    pub fn is_narrow(self) -> bool {
+        !matches!(self, Self::F32(_))
+    }
+}
+
+impl<'a> Matrix<'a> {
+    pub fn view(&self) -> View<'a> {
+        self.data
     }
 
     /// `out = row`, widened to f32.
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
         let range = row * self.cols..(row + 1) * self.cols;
-        match &self.data {
-            Data::F16(v) => widen(&v[range], out),
-            Data::F32(v) => out.copy_from_slice(&v[range]),
+        match self.data {
+            View::F16(v) => widen(&v[range], out),
+            View::F32(v) => out.copy_from_slice(&v[range]),
         }
     }
 
     /// `out += row`.
     pub fn add_row(&self, row: usize, out: &mut [f32]) {
         let range = row * self.cols..(row + 1) * self.cols;
-        match &self.data {
-            Data::F32(v) => super::pointwise::add(out, &v[range]),
-            Data::F16(v) => {
+        match self.data {
+            View::F32(v) => super::pointwise::add(out, &v[range]),
+            View::F16(v) => {
                 let mut wide = [0.0; 128];
                 for (from, out) in v[range].chunks(128).zip(out.chunks_mut(128)) {
                     let wide = &mut wide[..from.len()];
@@ -58,11 +73,15 @@ impl Matrix {
     }
 }
 
-/// All frozen matrices, addressed by [`WeightId`].
+/// Bytes of a frozen matrix.
+pub fn bytes(weight_type: WeightType, shape: MatrixShape) -> usize {
+    shape.rows * shape.cols * weight_type.bytes()
+}
+
+/// All matrices, addressed by [`WeightId`].
 #[derive(Default)]
 pub struct Weights {
-    matrices: Vec<Matrix>,
-    bytes: usize,
+    matrices: Vec<Stored>,
 }
 
 impl Weights {
@@ -71,10 +90,10 @@ impl Weights {
         &mut self,
         weight_type: WeightType,
         name: &str,
-        rows: usize,
-        cols: usize,
+        shape: MatrixShape,
         values: &[f32],
     ) -> Result<WeightId> {
+        let MatrixShape { rows, cols, .. } = shape;
         ensure!(
             rows.checked_mul(cols) == Some(values.len()),
             "{name}: {} values do not make a [{rows}, {cols}] matrix",
@@ -100,56 +119,90 @@ impl Weights {
                 Data::F32(values.to_vec())
             }
         };
-        self.bytes += values.len() * weight_type.bytes();
-        self.matrices.push(Matrix { rows, cols, data });
+        self.matrices.push(Stored { rows, cols, data });
         Ok(WeightId(self.matrices.len() - 1))
     }
 
-    pub fn get(&self, id: WeightId) -> Result<&Matrix> {
-        self.matrices
-            .get(id.0)
-            .with_context(|| format!("no matrix {} was uploaded", id.0))
+    /// See [`trained_matrix`](crate::backend::weight_gradients::WeightGradients::trained_matrix).
+    pub fn add_trained(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        range: ParamRange,
+    ) -> Result<WeightId> {
+        ensure!(
+            rows.checked_mul(cols) == Some(range.len),
+            "{name}: {} parameters do not make a [{rows}, {cols}] matrix",
+            range.len
+        );
+        let data = Data::Param(range);
+        self.matrices.push(Stored { rows, cols, data });
+        Ok(WeightId(self.matrices.len() - 1))
     }
 
+    /// A matrix; `params` is the parameter vector, in which the trained ones lie.
+    pub fn get<'a>(&'a self, id: WeightId, params: &'a [f32]) -> Result<Matrix<'a>> {
+        let stored = self
+            .matrices
+            .get(id.0)
+            .with_context(|| format!("there is no matrix {}", id.0))?;
+        Ok(Matrix {
+            rows: stored.rows,
+            cols: stored.cols,
+            data: match &stored.data {
+                Data::F16(v) => View::F16(v),
+                Data::F32(v) => View::F32(v),
+                Data::Param(range) => View::F32(read(params, *range)?),
+            },
+        })
+    }
+
+    /// Bytes allocated for the frozen matrices.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let of = |stored: &Stored| match &stored.data {
+            Data::F16(v) => 2 * v.capacity(),
+            Data::F32(v) => 4 * v.capacity(),
+            Data::Param(_) => 0,
+        };
+        self.matrices.iter().map(of).sum()
+    }
+
+    /// Whether any matrix trains.
+    pub fn train(&self) -> bool {
+        let trained = |stored: &Stored| matches!(stored.data, Data::Param(_));
+        self.matrices.iter().any(trained)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::MatrixKind;
+
+    fn linear(rows: usize, cols: usize) -> MatrixShape {
+        MatrixShape {
+            kind: MatrixKind::Linear,
+            rows,
+            cols,
+            trains: false,
+        }
+    }
 
     #[test]
     fn a_value_beyond_16_bits_is_refused_with_its_place() {
         let mut weights = Weights::default();
+        let values = [0.0, 1.0, 70_000.0, 0.0];
         let error = weights
-            .add(
-                WeightType::F16,
-                "layer.0.weight",
-                2,
-                2,
-                &[0.0, 1.0, 70_000.0, 0.0],
-            )
+            .add(WeightType::F16, "layer.0.weight", linear(2, 2), &values)
             .unwrap_err()
             .to_string();
         assert!(
             error.contains("layer.0.weight[1, 0]") && error.contains("f32"),
             "{error}"
         );
-        assert!(
-            weights
-                .add(WeightType::F32, "w", 1, 1, &[f32::NAN])
-                .is_err()
-        );
-        assert!(weights.add(WeightType::F32, "w", 2, 1, &[1.0]).is_err());
-    }
-
-    #[test]
-    fn bytes_count_the_storage_type() {
-        let mut weights = Weights::default();
-        weights.add(WeightType::F16, "a", 2, 3, &[1.0; 6]).unwrap();
-        weights.add(WeightType::F32, "b", 1, 3, &[1.0; 3]).unwrap();
-        assert_eq!(weights.bytes(), 24);
+        let mut add = |shape, values: &[f32]| weights.add(WeightType::F32, "w", shape, values);
+        assert!(add(linear(1, 1), &[f32::NAN]).is_err());
+        assert!(add(linear(2, 1), &[1.0]).is_err());
     }
 }

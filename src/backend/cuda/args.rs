@@ -4,7 +4,7 @@
 //! ones that the kernels assert.
 
 use super::memory::Address;
-use crate::backend as trait_types;
+use crate::backend::{self as trait_types, AdamW};
 use bytemuck::Zeroable;
 
 macro_rules! arguments {
@@ -71,6 +71,16 @@ arguments! {
         partial_beta: Address,
         partial_bias: Address,
         dropout: DropoutArgs,
+        width: u32,
+        padding: u32,
+    }
+
+    NormRestoreArgs [48] {
+        batch: Address,
+        x_hat: Address,
+        gamma: Address,
+        beta: Address,
+        out: Address,
         width: u32,
         padding: u32,
     }
@@ -166,10 +176,9 @@ arguments! {
         labels: Address,
         dlogits: Address,
         state: Address,
+        numbers: Address,
         outputs: u32,
         squared: u32,
-        weight: f32,
-        padding: u32,
     }
 
     NormPartialArgs [24] {
@@ -178,28 +187,22 @@ arguments! {
         count: u64,
     }
 
-    StepDecisionArgs [24] {
+    StepDecisionArgs [32] {
         partial: Address,
         state: Address,
+        numbers: Address,
         count: u32,
-        clip_norm: f32,
+        padding: u32,
     }
 
-    AdamWArgs [80] {
+    AdamWArgs [56] {
         value: Address,
         gradient: Address,
         moment1: Address,
         moment2: Address,
         state: Address,
+        numbers: Address,
         count: u64,
-        decay: f32,
-        beta1: f32,
-        beta2: f32,
-        one_minus_beta1: f32,
-        one_minus_beta2: f32,
-        step_size: f32,
-        root_correction: f32,
-        eps: f32,
     }
 }
 
@@ -233,7 +236,62 @@ pub struct StepState {
     pub growth_interval: u32,
 }
 
-const _: () = assert!(size_of::<BatchHeader>() == 32 && size_of::<StepState>() == 32);
+/// What a step needs to know from the host: `StepNumbers` in `kernels/columns.cuh`.
+#[derive(Clone, Copy, Debug, Zeroable, bytemuck::Pod)]
+#[repr(C)]
+pub struct StepNumbers {
+    pub weight: f32,
+    pub clip_norm: f32,
+    pub decay: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub one_minus_beta1: f32,
+    pub one_minus_beta2: f32,
+    pub step_size: f32,
+    pub root_correction: f32,
+    pub eps: f32,
+    pub padding: [u32; 2],
+}
+
+const _: () = assert!(
+    size_of::<BatchHeader>() == 32
+        && size_of::<StepState>() == 32
+        && size_of::<StepNumbers>() == 48
+);
+
+impl StepNumbers {
+    /// The same step with another weight of a sequence's loss.
+    pub fn with_weight(self, weight: f32) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// The same step with another update, whose coefficients are computed here, once, in f64.
+    pub fn with_update(self, op: AdamW) -> Self {
+        // 0.999 is not an f32, and 1 - β would carry its rounding at a thousand times the size. Seven decimals
+        // give back the number that was asked for.
+        let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
+        let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
+        let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
+        Self {
+            weight: self.weight,
+            clip_norm: op.clip_norm,
+            decay: (1.0 - f64::from(op.lr) * f64::from(op.weight_decay)) as f32,
+            beta1: op.beta1,
+            beta2: op.beta2,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            step_size: (f64::from(op.lr) / correction(beta1)) as f32,
+            root_correction: (1.0 / correction(beta2).sqrt()) as f32,
+            eps: op.eps,
+            padding: [0; 2],
+        }
+    }
+
+    /// Whether both are the same numbers, to the bit.
+    pub fn same(&self, other: &Self) -> bool {
+        bytemuck::bytes_of(self) == bytemuck::bytes_of(other)
+    }
+}
 
 impl From<trait_types::Dropout> for DropoutArgs {
     fn from(dropout: trait_types::Dropout) -> Self {

@@ -3,13 +3,14 @@
 use super::args::BatchHeader;
 use super::device::Device;
 use super::memory::{Address, Buffer};
+use super::pinned::Uploads;
 use crate::backend::check;
-use crate::backend::{DropoutKey, Limits};
+use crate::backend::{DropoutKey, Limits, LossKind};
 use crate::batch::{Batch, Labels};
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 
-/// Sizes of the current batch, for launch grids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Sizes of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape {
     pub tokens: usize,
     pub sequences: usize,
@@ -27,33 +28,104 @@ pub enum LabelKind {
     Values,
 }
 
+/// What a loss needs of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelNeed {
+    pub kind: LossKind,
+    pub outputs: usize,
+}
+
+impl LabelNeed {
+    /// # Errors
+    /// When the labels are of another kind, or a class has no output.
+    pub fn check(self, labels: LabelKind) -> Result<()> {
+        let outputs = self.outputs;
+        match (self.kind, labels) {
+            (LossKind::CrossEntropy, LabelKind::Classes { largest }) => ensure!(
+                (largest as usize) < outputs,
+                "label {largest}: the head has {outputs} outputs"
+            ),
+            (LossKind::MeanSquared, LabelKind::Values) => {
+                ensure!(outputs == 1, "a squared error over {outputs} outputs");
+            }
+            (LossKind::CrossEntropy, _) => bail!("cross-entropy needs class labels"),
+            (LossKind::MeanSquared, _) => bail!("the squared error needs numbers for labels"),
+        }
+        Ok(())
+    }
+}
+
 /// Header, ids, positions, token types, sequence bounds and labels, in 32-bit words.
 #[derive(Debug)]
 pub struct DeviceBatch {
     buffer: Buffer,
-    staging: Vec<u32>,
+    uploads: Uploads,
     limits: Limits,
-    pub shape: Shape,
+    shape: Shape,
+    /// What launches are sized for: the batch's own shape, or its bucket's within a section.
+    pub grid: Shape,
+    in_section: bool,
     pub labels: LabelKind,
 }
 
 const HEADER_WORDS: usize = size_of::<BatchHeader>() / 4;
 
 impl DeviceBatch {
+    fn words(limits: Limits) -> usize {
+        HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1
+    }
+
+    /// Bytes of device memory for batches up to `limits`.
+    pub fn size(limits: Limits) -> usize {
+        Self::words(limits) * 4
+    }
+
     pub fn new(device: &Device, limits: Limits) -> Result<Self> {
-        let words = HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1;
         Ok(Self {
-            buffer: Buffer::new(device, "batch", words * 4)?,
-            staging: vec![0; words],
+            buffer: Buffer::new(device, "batch", Self::size(limits))?,
+            uploads: Uploads::new(device, Self::words(limits))?,
             limits,
             shape: Shape::default(),
+            grid: Shape::default(),
+            in_section: false,
             labels: LabelKind::None,
         })
+    }
+
+    pub fn in_section(&self) -> bool {
+        self.in_section
+    }
+
+    /// Sizes launches for the bucket of the current batch, which must be within a program's `limits`.
+    pub fn enter(&mut self, limits: Limits, bucket: impl Fn(Shape) -> Shape) -> Result<Shape> {
+        let shape = self.shape;
+        ensure!(
+            shape.tokens > 0
+                && shape.tokens <= limits.tokens.min(self.limits.tokens)
+                && shape.sequences <= limits.sequences.min(self.limits.sequences)
+                && shape.max_len <= limits.max_len.min(self.limits.max_len),
+            "a batch of {shape:?} in a section for {limits:?}"
+        );
+        self.in_section = true;
+        self.grid = bucket(shape);
+        Ok(self.grid)
+    }
+
+    /// Sizes launches for the current batch alone.
+    pub fn leave(&mut self) {
+        self.in_section = false;
+        self.grid = self.shape;
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.buffer.bytes()
     }
 
     /// Makes `batch` the current one; its copy is ordered before everything launched later.
     pub fn set(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
         check::batch(batch, self.limits)?;
+        ensure!(!self.in_section, "a new batch inside of a section");
         let header = BatchHeader {
             tokens: u32::try_from(batch.tokens())?,
             sequences: u32::try_from(batch.sequences())?,
@@ -71,23 +143,29 @@ impl DeviceBatch {
             }
             Labels::Values(values) => (bytemuck::cast_slice(values), LabelKind::Values),
         };
-        for (at, words) in [
-            (0, bytemuck::cast_slice::<BatchHeader, u32>(&[header])),
+        let parts = [
+            (
+                0,
+                bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header)),
+            ),
             (self.ids_at(), &batch.ids),
             (self.positions_at(), &batch.positions),
             (self.types_at(), &batch.type_ids),
             (self.bounds_at(), &batch.cu_seqlens),
             (self.labels_at(), labels),
-        ] {
-            self.staging[at..at + words.len()].copy_from_slice(words);
-        }
-        self.buffer.write(0, &self.staging)?;
+        ];
+        self.uploads.send(&mut self.buffer, |staging| {
+            for (at, words) in parts {
+                staging[at..at + words.len()].copy_from_slice(words);
+            }
+        })?;
         self.labels = kind;
         self.shape = Shape {
             tokens: batch.tokens(),
             sequences: batch.sequences(),
             max_len: batch.max_len(),
         };
+        self.grid = self.shape;
         Ok(())
     }
 

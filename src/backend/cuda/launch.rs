@@ -55,6 +55,7 @@ const UNITS: &[(&str, &[&str])] = &[
             "norm_backward_2",
             "norm_backward_3",
             "norm_backward_4",
+            "norm_restore",
         ],
     ),
     (
@@ -305,6 +306,12 @@ impl Kernels {
         )?;
         // SAFETY: as for `gemm`; a block has ROW_TILE rows.
         unsafe { self.launch(name, [tokens.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
+    }
+
+    pub fn norm_restore(&self, tokens: usize, args: NormRestoreArgs) -> Result<()> {
+        let grid = [(tokens * args.width as usize).div_ceil(8 * 256), 1, 1];
+        // SAFETY: as for `gemm`; eight elements a thread, 256 threads a block.
+        unsafe { self.launch("norm_restore", grid, 256, 0, &args) }
     }
 
     pub fn embed_forward(&self, tokens: usize, args: EmbedArgs) -> Result<()> {

@@ -27,14 +27,13 @@ pub struct Buffer {
 impl Buffer {
     /// Allocates without setting a value: everything that is read must have been written.
     pub fn new(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
-        // An allocation of nothing is an error to the driver.
-        let size = bytes.max(16);
+        let size = Self::size(bytes);
         // SAFETY: the memory is unset; kernels write what they read, and the host reads through `read`, whose
         // element types accept any bits.
         let slice = match unsafe { device.stream.alloc::<u8>(size) } {
             Ok(slice) => slice,
             Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                bail!(out_of_memory(device, what, bytes))
+                bail!(out_of_memory(device, what, bytes, None))
             }
             Err(error) => {
                 return Err(error)
@@ -51,6 +50,17 @@ impl Buffer {
         })
     }
 
+    /// Bytes that are allocated where `bytes` are wanted.
+    pub const fn size(bytes: usize) -> usize {
+        // An allocation of nothing is an error to the driver.
+        if bytes > 16 { bytes } else { 16 }
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.slice.len()
+    }
+
     /// Allocates zeros.
     pub fn zeroed(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
         let mut buffer = Self::new(device, what, bytes)?;
@@ -64,7 +74,7 @@ impl Buffer {
         Ok(Address(self.start + offset as u64))
     }
 
-    /// Copies to the device. The values may be reused at once.
+    /// Copies to the device. The values may be reused at once, unless they lie in pinned memory (`pinned`).
     pub fn write<T: Pod>(&mut self, offset: usize, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         self.check(offset, bytes.len())?;
@@ -86,15 +96,24 @@ impl Buffer {
         if bytes.is_empty() {
             return Ok(values);
         }
-        let failed = |n| move || format!("cannot read {n} bytes of the {}", self.what);
-        let source = self.slice.slice(offset..offset + bytes.len());
+        self.start_read(offset, bytes)?;
+        let n = values.len() * size_of::<T>();
+        self.device
+            .stream
+            .synchronize()
+            .with_context(|| format!("cannot read {n} bytes of the {}", self.what))?;
+        Ok(values)
+    }
+
+    /// Copies from the device. Into pinned memory the copy goes on after the call; into other memory it is done.
+    pub fn start_read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.check(offset, bytes.len())?;
         let n = bytes.len();
+        let source = self.slice.slice(offset..offset + n);
         self.device
             .stream
             .memcpy_dtoh(&source, bytes)
-            .with_context(failed(n))?;
-        self.device.stream.synchronize().with_context(failed(n))?;
-        Ok(values)
+            .with_context(|| format!("cannot read {n} bytes of the {}", self.what))
     }
 
     /// Sets bytes to zero.
@@ -122,16 +141,21 @@ impl Buffer {
     }
 }
 
-fn out_of_memory(device: &Device, what: &str, wanted: usize) -> String {
+/// What to say where `wanted` bytes for `what` are not there; `fits` tokens a batch would be.
+pub fn out_of_memory(device: &Device, what: &str, wanted: usize, fits: Option<usize>) -> String {
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
     let (free, total) = device
         .stream
         .context()
         .mem_get_info()
         .unwrap_or((device.info.free_memory, device.info.total_memory));
+    let advice = match fits {
+        None => "use fewer tokens a batch (--batch-tokens, --batch-size)".to_owned(),
+        Some(0) => "not even one token would fit: use another device, or --device cpu".to_owned(),
+        Some(tokens) => format!("--batch-tokens {tokens} would fit"),
+    };
     format!(
-        "out of memory on CUDA device {} ({}): the {what} needs {} MiB, {} of {} MiB are free; use fewer tokens \
-         a batch",
+        "out of memory on CUDA device {} ({}): the {what} needs {} MiB, {} of {} MiB are free; {advice}",
         device.info.index,
         device.info.name,
         mib(wanted),

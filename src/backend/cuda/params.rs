@@ -6,7 +6,7 @@
 use super::args::AdamWArgs;
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use crate::backend::{AdamW, ParamRange, Slot};
+use crate::backend::{ParamRange, Slot};
 use anyhow::{Result, ensure};
 
 const F32: usize = size_of::<f32>();
@@ -26,14 +26,29 @@ pub struct DeviceParams {
 impl DeviceParams {
     /// All zeros.
     pub fn new(device: &Device, params: usize, trainable: usize) -> Result<Self> {
+        let [value, gradient, moment1, moment2] = Self::sizes(params, trainable);
         Ok(Self {
-            value: Buffer::zeroed(device, "parameters", (params + ALIGN) * F32)?,
-            gradient: Buffer::zeroed(device, "parameter gradients", trainable * F32)?,
-            moment1: Buffer::zeroed(device, "first moments", trainable * F32)?,
-            moment2: Buffer::zeroed(device, "second moments", trainable * F32)?,
+            value: Buffer::zeroed(device, "parameters", value)?,
+            gradient: Buffer::zeroed(device, "parameter gradients", gradient)?,
+            moment1: Buffer::zeroed(device, "first moments", moment1)?,
+            moment2: Buffer::zeroed(device, "second moments", moment2)?,
             params,
             trainable,
         })
+    }
+
+    /// Bytes of values, gradient and both moments.
+    pub fn sizes(params: usize, trainable: usize) -> [usize; 4] {
+        let beside = trainable * F32;
+        [(params + ALIGN) * F32, beside, beside, beside]
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        [&self.value, &self.gradient, &self.moment1, &self.moment2]
+            .map(Buffer::bytes)
+            .iter()
+            .sum()
     }
 
     pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
@@ -105,29 +120,16 @@ impl DeviceParams {
         Ok((self.gradient.at(0, self.trainable * F32)?, self.trainable))
     }
 
-    /// The update's coefficients, computed once in f64.
-    pub fn adamw_args(&self, op: AdamW, state: Address) -> Result<AdamWArgs> {
+    pub fn adamw_args(&self, state: Address, numbers: Address) -> Result<AdamWArgs> {
         let bytes = self.trainable * F32;
-        // 0.999 is not an f32, and 1 - β would carry its rounding at a thousand times the size. Seven decimals
-        // give back the number that was asked for.
-        let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
-        let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
-        let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
         Ok(AdamWArgs {
             value: self.value.at(0, bytes)?,
             gradient: self.gradient.at(0, bytes)?,
             moment1: self.moment1.at(0, bytes)?,
             moment2: self.moment2.at(0, bytes)?,
             state,
+            numbers,
             count: self.trainable as u64,
-            decay: (1.0 - f64::from(op.lr) * f64::from(op.weight_decay)) as f32,
-            beta1: op.beta1,
-            beta2: op.beta2,
-            one_minus_beta1: (1.0 - beta1) as f32,
-            one_minus_beta2: (1.0 - beta2) as f32,
-            step_size: (f64::from(op.lr) / correction(beta1)) as f32,
-            root_correction: (1.0 / correction(beta2).sqrt()) as f32,
-            eps: op.eps,
         })
     }
 

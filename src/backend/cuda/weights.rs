@@ -81,7 +81,7 @@ impl Weights {
     }
 
     pub fn bytes(&self) -> usize {
-        self.list.iter().map(|w| w.rows * w.cols * 2).sum()
+        self.list.iter().map(|w| w.buffer.bytes()).sum()
     }
 }
 

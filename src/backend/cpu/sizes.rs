@@ -1,0 +1,85 @@
+//! The size of every buffer, from which they are allocated and [`Footprint`] is counted.
+
+use super::aligned::Aligned;
+use super::{attention, colsum, gemm, optim, weights};
+use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
+
+/// Elements, where nothing else is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes.
+    pub arena: usize,
+    pub params: usize,
+    pub trainable: usize,
+    pub tokens: usize,
+    pub sequences: usize,
+    /// Of each thread.
+    pub scratch: usize,
+    pub threads: usize,
+    pub partials: usize,
+    pub bias: usize,
+    pub head_input: usize,
+    pub norm_partials: usize,
+    /// Tokens in the order of their ids, where the word table trains.
+    pub token_order: usize,
+}
+
+impl Sizes {
+    pub fn new(memory: &Memory, threads: usize, trained_matrices: bool) -> Self {
+        let Memory {
+            limits,
+            widest,
+            head_dim,
+            ..
+        } = *memory;
+        let rows = limits.tokens.max(limits.sequences);
+        Self {
+            arena: memory.arena,
+            params: memory.params,
+            trainable: memory.trainable,
+            tokens: limits.tokens,
+            sequences: limits.sequences,
+            scratch: gemm::scratch_for(rows, widest)
+                .max(attention::scratch_for(limits.max_len, head_dim)),
+            threads,
+            partials: colsum::partials(rows, widest),
+            bias: widest,
+            head_input: limits.sequences * widest,
+            norm_partials: optim::partials(memory.trainable),
+            token_order: if trained_matrices { limits.tokens } else { 0 },
+        }
+    }
+
+    /// Everything but the matrices.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            weights: 0,
+            params: 4 * (self.params + 3 * self.trainable),
+            arena: Aligned::bytes_for(self.arena.div_ceil(4)),
+            batch: 4 * (3 * self.tokens + 2 * self.sequences + 1),
+            workspace: self.threads * Aligned::bytes_for(self.scratch)
+                + Aligned::bytes_for(self.partials)
+                + 4 * self.bias
+                + Aligned::bytes_for(self.head_input)
+                + 8 * self.norm_partials
+                + 4 * self.token_order,
+        }
+    }
+}
+
+/// What a backend with these matrices holds after it allocated `memory`.
+pub fn footprint(
+    weight_type: WeightType,
+    threads: usize,
+    matrices: &[MatrixShape],
+    memory: &Memory,
+) -> Footprint {
+    let frozen = matrices.iter().filter(|shape| !shape.trains);
+    let trains = matrices.iter().any(|shape| shape.trains);
+    Footprint {
+        weights: frozen
+            .map(|&shape| weights::bytes(weight_type, shape))
+            .sum(),
+        ..Sizes::new(memory, threads, trains).footprint()
+    }
+}

@@ -1,0 +1,243 @@
+//! What [`Backend::allocate`](crate::backend::Backend::allocate) makes: all memory but the frozen matrices, and the
+//! addresses of what an operation names in it.
+
+use super::args::*;
+use super::batch::DeviceBatch;
+use super::device::Device;
+use super::graph::Graphs;
+use super::launch::Kernels;
+use super::memory::{Address, Buffer, out_of_memory};
+use super::params::DeviceParams;
+use super::pinned::{Downloads, Uploads};
+use super::sizes::Sizes;
+use super::{LossScale, row_kind, to_u32};
+use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows};
+use anyhow::{Result, bail, ensure};
+use bytemuck::Zeroable;
+
+#[derive(Debug)]
+pub struct Allocated {
+    pub arena: Buffer,
+    pub batch: DeviceBatch,
+    pub params: DeviceParams,
+    pub state: Buffer,
+    pub reports: Downloads,
+    pub numbers: DeviceNumbers,
+    pub graphs: Graphs,
+    /// f32: partial column sums, two at a time.
+    partial: Buffer,
+    /// f32 elements of one of the two.
+    partial_len: usize,
+    /// f32: attention's row sums of P ∘ dP.
+    pub delta: Buffer,
+    /// f64: partial sums of the gradient norm.
+    pub norm: Buffer,
+}
+
+impl Allocated {
+    /// # Errors
+    /// When the device has too little memory: the message says how many tokens a batch would fit.
+    pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
+        let sizes = Sizes::new(&memory);
+        let (free, _) = device.stream.context().mem_get_info()?;
+        let total = sizes.footprint().total();
+        if total > free {
+            let fixed = total - sizes.by_tokens();
+            // A step below the exact share, for what the driver keeps for itself.
+            let share = free.saturating_sub(fixed) as f64 / sizes.by_tokens() as f64 * 0.95;
+            let fits = (memory.limits.tokens as f64 * share) as usize;
+            bail!(out_of_memory(device, "run", total, Some(fits)));
+        }
+        let (scale, growth_interval) = match loss_scale {
+            LossScale::Fixed(scale) => (scale, 0),
+            LossScale::Dynamic {
+                initial,
+                growth_interval,
+            } => (initial, growth_interval),
+        };
+        let mut state = Buffer::new(device, "step state", sizes.state)?;
+        state.write(
+            0,
+            &[StepState {
+                scale,
+                inverse_scale: 1.0 / scale,
+                growth_interval,
+                ..Zeroable::zeroed()
+            }],
+        )?;
+        Ok(Self {
+            arena: Buffer::new(device, "activation arena", sizes.arena)?,
+            batch: DeviceBatch::new(device, memory.limits)?,
+            params: DeviceParams::new(device, memory.params, memory.trainable)?,
+            state,
+            reports: Downloads::new(device, size_of::<StepState>() / 4)?,
+            numbers: DeviceNumbers::new(device, sizes.numbers)?,
+            graphs: Graphs::default(),
+            partial: Buffer::new(device, "partial column sums", sizes.partial())?,
+            partial_len: sizes.partial_len,
+            delta: Buffer::new(device, "attention statistics", sizes.delta)?,
+            norm: Buffer::new(device, "gradient norm", sizes.norm)?,
+        })
+    }
+
+    /// Bytes of every buffer, as allocated.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            weights: 0,
+            params: self.params.bytes(),
+            arena: self.arena.bytes(),
+            batch: self.batch.bytes(),
+            workspace: [
+                &self.state,
+                &self.numbers.buffer,
+                &self.partial,
+                &self.delta,
+                &self.norm,
+            ]
+            .map(Buffer::bytes)
+            .iter()
+            .sum(),
+        }
+    }
+
+    /// The first `rows · columns` elements of an activation region.
+    pub fn activation(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
+        self.elements(region, rows * columns, 2)
+    }
+
+    pub fn derivative(
+        &self,
+        derivative: Derivative,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Address> {
+        ensure!(
+            super::stores(derivative.stored),
+            "the CUDA backend stores the derivatives of activation functions in full only"
+        );
+        self.activation(derivative.region, rows, columns)
+    }
+
+    pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
+        self.elements(region, rows * columns, 4)
+    }
+
+    fn elements(&self, region: Region, count: usize, size: usize) -> Result<Address> {
+        ensure!(
+            count * size <= region.len,
+            "a region of {} bytes cannot hold {count} elements of {size} bytes",
+            region.len
+        );
+        ensure!(
+            region.offset.is_multiple_of(16),
+            "a region at byte {} is not aligned to 16",
+            region.offset
+        );
+        self.arena.at(region.offset, count * size)
+    }
+
+    /// Rows that launches and addresses are sized for.
+    pub fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.batch.grid.tokens,
+            Rows::Sequences => self.batch.grid.sequences,
+        }
+    }
+
+    pub fn state(&self) -> Result<Address> {
+        self.state.at(0, size_of::<StepState>())
+    }
+
+    /// Room for `len` f32 partial sums: the first or the second of two.
+    pub fn partial(&self, which: usize, len: usize) -> Result<Address> {
+        ensure!(
+            len <= self.partial_len,
+            "{len} partial sums exceed the {} allocated for: a tensor is wider than `Memory::widest`",
+            self.partial_len
+        );
+        self.partial.at(which * self.partial_len * 4, len * 4)
+    }
+
+    /// The second stage of one or two column sums of the same shape.
+    pub fn finish_columns(
+        &self,
+        kernels: &Kernels,
+        sums: [Option<(Address, ParamRange)>; 2],
+        width: usize,
+        tile_rows: usize,
+        rows: Rows,
+        by_sequence: bool,
+    ) -> Result<()> {
+        let mut args = ColumnFinishArgs {
+            batch: self.batch.header()?,
+            cu_seqlens: self.batch.bounds()?,
+            state: self.state()?,
+            width: to_u32(width)?,
+            tile_rows: to_u32(tile_rows)?,
+            rows: row_kind(rows),
+            by_sequence: u32::from(by_sequence),
+            ..Zeroable::zeroed()
+        };
+        let mut count = 0;
+        for (partial, grad) in sums.into_iter().flatten() {
+            ensure!(
+                grad.len == width,
+                "a bias gradient of {} elements for {width} columns",
+                grad.len
+            );
+            args.partial[count] = partial;
+            args.grad[count] = self.params.gradient(grad)?;
+            count += 1;
+        }
+        kernels.column_finish(count, args)
+    }
+}
+
+/// The step's numbers on the device.
+#[derive(Debug)]
+pub struct DeviceNumbers {
+    buffer: Buffer,
+    uploads: Uploads,
+    /// What the device has, or will have when it gets there.
+    current: StepNumbers,
+    /// Within a section they were sent before it began, as a replay sends them.
+    fixed: bool,
+}
+
+impl DeviceNumbers {
+    fn new(device: &Device, size: usize) -> Result<Self> {
+        let current: StepNumbers = Zeroable::zeroed();
+        let mut buffer = Buffer::new(device, "step numbers", size)?;
+        buffer.write(0, &[current])?;
+        Ok(Self {
+            buffer,
+            uploads: Uploads::new(device, size_of::<StepNumbers>() / 4)?,
+            current,
+            fixed: false,
+        })
+    }
+
+    pub fn current(&self) -> StepNumbers {
+        self.current
+    }
+
+    /// Where kernels find `wanted`, which is sent if it is not there yet.
+    pub fn at(&mut self, wanted: StepNumbers) -> Result<Address> {
+        if !wanted.same(&self.current) {
+            ensure!(
+                !self.fixed,
+                "a section's operations must take the numbers that the section was announced with"
+            );
+            self.current = wanted;
+            self.uploads.send(&mut self.buffer, |words| {
+                words.copy_from_slice(bytemuck::cast_slice(&[wanted]));
+            })?;
+        }
+        self.buffer.at(0, size_of::<StepNumbers>())
+    }
+
+    /// Whether the numbers must stay as they are.
+    pub fn fix(&mut self, fixed: bool) {
+        self.fixed = fixed;
+    }
+}

@@ -1,0 +1,145 @@
+//! Sections of a step recorded as CUDA graphs: one launch for the hundreds that a step has.
+//!
+//! A recording serves every batch of its [`Bucket`]: grids are sized for the bucket, blocks beyond the batch return at
+//! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
+//! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
+
+use super::batch::{LabelNeed, Shape};
+use super::device::Device;
+use super::launch::ATTENTION_TILE;
+use crate::backend::Limits;
+use anyhow::{Context, Result};
+use cudarc::driver::CudaGraph;
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use std::collections::HashMap;
+
+/// The shape that stands for all batches up to it: a program's limits are cut into about eight token counts.
+pub fn bucket(shape: Shape, limits: Limits) -> Shape {
+    let unit = limits.tokens.div_ceil(8).next_multiple_of(64);
+    Shape {
+        tokens: shape.tokens.next_multiple_of(unit).min(limits.tokens),
+        sequences: shape.sequences.next_power_of_two().min(limits.sequences),
+        max_len: shape
+            .max_len
+            .next_multiple_of(ATTENTION_TILE)
+            .min(limits.max_len),
+    }
+}
+
+/// What is recorded: the section and the bucket.
+pub type Key = (&'static str, Shape);
+
+/// All recordings of a backend's current memory: their addresses are baked in.
+#[derive(Default)]
+pub struct Graphs {
+    recorded: HashMap<Key, Recorded>,
+    /// The recording under way.
+    open: Option<(Key, Option<LabelNeed>)>,
+}
+
+struct Recorded {
+    graph: CudaGraph,
+    /// What the recorded loss needs of a batch's labels: checked again for each batch.
+    labels: Option<LabelNeed>,
+}
+
+impl std::fmt::Debug for Graphs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Graphs")
+            .field("recorded", &self.recorded.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Graphs {
+    /// Number of recordings.
+    pub fn len(&self) -> usize {
+        self.recorded.len()
+    }
+
+    /// Launches the recording of `key` and returns true, if there is one. `suits` checks a batch's labels.
+    pub fn replay(&self, key: Key, suits: impl FnOnce(LabelNeed) -> Result<()>) -> Result<bool> {
+        let Some(recorded) = self.recorded.get(&key) else {
+            return Ok(false);
+        };
+        recorded.labels.map_or(Ok(()), suits)?;
+        launch(&recorded.graph, key)?;
+        Ok(true)
+    }
+
+    /// From here on launches are recorded instead of done.
+    pub fn begin(&mut self, device: &Device, key: Key) -> Result<()> {
+        device
+            .stream
+            .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+            .with_context(|| format!("cannot record {key:?}"))?;
+        self.open = Some((key, None));
+        Ok(())
+    }
+
+    /// A loss with these needs is part of the recording under way, if there is one.
+    pub fn note_labels(&mut self, need: LabelNeed) {
+        if let Some((_, labels)) = &mut self.open {
+            *labels = Some(need);
+        }
+    }
+
+    /// Ends the recording under way, if there is one; where all of it was recorded (`whole`), keeps and launches it.
+    pub fn end(&mut self, device: &Device, whole: bool) -> Result<()> {
+        let Some((key, labels)) = self.open.take() else {
+            return Ok(());
+        };
+        let ended = device.stream.end_capture(CUgraphInstantiate_flags(0));
+        if !whole {
+            // The error that cut the recording short says more than that of its end.
+            return Ok(());
+        }
+        let graph = ended
+            .with_context(|| format!("cannot record {key:?}"))?
+            .with_context(|| format!("nothing was recorded of {key:?}"))?;
+        launch(&graph, key)?;
+        self.recorded.insert(key, Recorded { graph, labels });
+        Ok(())
+    }
+}
+
+fn launch(graph: &CudaGraph, key: Key) -> Result<()> {
+    graph
+        .launch()
+        .with_context(|| format!("cannot launch the recording of {key:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        tokens: 4000,
+        sequences: 24,
+        max_len: 100,
+    };
+
+    fn shape(tokens: usize, sequences: usize, max_len: usize) -> Shape {
+        Shape {
+            tokens,
+            sequences,
+            max_len,
+        }
+    }
+
+    #[test]
+    fn a_bucket_holds_its_batches_and_stays_within_the_limits() {
+        assert_eq!(bucket(shape(1, 1, 1), LIMITS), shape(512, 1, 64));
+        assert_eq!(bucket(shape(512, 17, 64), LIMITS), shape(512, 24, 64));
+        assert_eq!(bucket(shape(513, 16, 65), LIMITS), shape(1024, 16, 100));
+        assert_eq!(bucket(shape(4000, 24, 100), LIMITS), shape(4000, 24, 100));
+    }
+
+    #[test]
+    fn a_run_has_few_buckets() {
+        let token_counts: std::collections::HashSet<usize> = (1..=LIMITS.tokens)
+            .map(|tokens| bucket(shape(tokens, 1, 1), LIMITS).tokens)
+            .collect();
+        assert_eq!(token_counts.len(), 8);
+    }
+}

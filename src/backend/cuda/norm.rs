@@ -1,0 +1,182 @@
+//! Embeddings, LayerNorm, and the bias gradients that are column sums of what passes there.
+
+use super::args::*;
+use super::launch::ROW_TILE;
+use super::memory::Address;
+use super::{CudaBackend, check_width, row_kind, to_u32};
+use crate::backend::{
+    BiasGrad, Dropout, EmbedForward, NormRestore, ParamRange, ResidualNormBackward,
+    ResidualNormForward, Rows,
+};
+use anyhow::{Context, Result, ensure};
+
+pub fn embed_forward(cuda: &CudaBackend, op: EmbedForward) -> Result<()> {
+    let memory = cuda.memory()?;
+    let word = cuda.weights.get(op.word)?;
+    let position = cuda.weights.get(op.position)?;
+    let types = cuda.weights.get(op.token_type)?;
+    let (tokens, width) = (memory.batch.grid.tokens, word.cols);
+    check_width(width, "an embedding width")?;
+    ensure!(
+        position.cols == width && types.cols == width,
+        "embedding tables of {width}, {} and {} columns",
+        position.cols,
+        types.cols
+    );
+    let args = EmbedArgs {
+        batch: memory.batch.header()?,
+        ids: memory.batch.ids()?,
+        positions: memory.batch.positions()?,
+        type_ids: memory.batch.types()?,
+        word: word.address()?,
+        position: position.address()?,
+        token_type: types.address()?,
+        gamma: memory.params.value(op.norm.gamma, width)?,
+        beta: memory.params.value(op.norm.beta, width)?,
+        out: memory.activation(op.out, tokens, width)?,
+        dropout: op.dropout.into(),
+        width: to_u32(width)?,
+        eps: op.norm.eps,
+        types: to_u32(types.rows)?,
+        padding: 0,
+    };
+    cuda.kernels
+        .embed_forward(tokens, args)
+        .context("embeddings")
+}
+
+pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
+    let memory = cuda.memory()?;
+    let (tokens, width) = (memory.batch.grid.tokens, op.norm.gamma.len);
+    check_width(width, "a LayerNorm width")?;
+    let (x_hat, rstd) = match op.saved {
+        Some(saved) => (
+            memory.activation(saved.x_hat, tokens, width)?,
+            memory.f32(saved.rstd, tokens, 1)?,
+        ),
+        None => (Address::NULL, Address::NULL),
+    };
+    let args = NormForwardArgs {
+        batch: memory.batch.header()?,
+        x: memory.activation(op.x, tokens, width)?,
+        residual: memory.activation(op.residual, tokens, width)?,
+        gamma: memory.params.value(op.norm.gamma, width)?,
+        beta: memory.params.value(op.norm.beta, width)?,
+        x_hat,
+        rstd,
+        dropout: op.dropout.into(),
+        width: to_u32(width)?,
+        eps: op.norm.eps,
+    };
+    cuda.kernels
+        .norm_forward(tokens, args)
+        .context("LayerNorm, forward")
+}
+
+pub fn restore(cuda: &CudaBackend, op: NormRestore) -> Result<()> {
+    let memory = cuda.memory()?;
+    let (tokens, width) = (memory.batch.grid.tokens, op.norm.gamma.len);
+    check_width(width, "a LayerNorm width")?;
+    let args = NormRestoreArgs {
+        batch: memory.batch.header()?,
+        x_hat: memory.activation(op.x_hat, tokens, width)?,
+        gamma: memory.params.value(op.norm.gamma, width)?,
+        beta: memory.params.value(op.norm.beta, width)?,
+        out: memory.activation(op.out, tokens, width)?,
+        width: to_u32(width)?,
+        padding: 0,
+    };
+    cuda.kernels
+        .norm_restore(tokens, args)
+        .context("LayerNorm, restored")
+}
+
+pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
+    let memory = cuda.memory()?;
+    let (tokens, width) = (memory.batch.grid.tokens, op.gamma.len);
+    check_width(width, "a LayerNorm width")?;
+    let tiles = tokens.div_ceil(ROW_TILE);
+    let partial = |which, wanted: Option<ParamRange>| {
+        wanted
+            .map(|grad| anyhow::Ok((memory.partial(which, tiles * width)?, grad)))
+            .transpose()
+    };
+    let beta: Option<(Address, ParamRange)> = partial(0, op.dbeta)?;
+    let bias = partial(1, op.dbias)?;
+    let address = |sums: Option<(Address, ParamRange)>| sums.map_or(Address::NULL, |s| s.0);
+    let args = NormBackwardArgs {
+        batch: memory.batch.header()?,
+        dx: memory.activation(op.dx, tokens, width)?,
+        x_hat: memory.activation(op.saved.x_hat, tokens, width)?,
+        rstd: memory.f32(op.saved.rstd, tokens, 1)?,
+        gamma: memory.params.value(op.gamma, width)?,
+        d_branch: match op.d_branch {
+            Some(region) => memory.activation(region, tokens, width)?,
+            None => Address::NULL,
+        },
+        partial_beta: address(beta),
+        partial_bias: address(bias),
+        dropout: op.dropout.into(),
+        width: to_u32(width)?,
+        padding: 0,
+    };
+    cuda.kernels
+        .norm_backward(tokens, args)
+        .context("LayerNorm, backward")?;
+    if beta.is_none() && bias.is_none() {
+        return Ok(());
+    }
+    memory
+        .finish_columns(
+            &cuda.kernels,
+            [beta, bias],
+            width,
+            ROW_TILE,
+            Rows::Tokens,
+            false,
+        )
+        .context("bias gradients at a LayerNorm")
+}
+
+pub fn bias_grad(cuda: &CudaBackend, op: BiasGrad) -> Result<()> {
+    let memory = cuda.memory()?;
+    let width = op.grad.len;
+    check_width(width, "a bias gradient")?;
+    let dy = memory.activation(op.dy, memory.batch.grid.tokens, width)?;
+    let partial = partial_columns(cuda, dy, width, op.dropout, Rows::Tokens)?;
+    memory
+        .finish_columns(
+            &cuda.kernels,
+            [Some((partial, op.grad)), None],
+            width,
+            ROW_TILE,
+            Rows::Tokens,
+            false,
+        )
+        .context("bias gradient")
+}
+
+/// First stage of a column sum on its own.
+pub fn partial_columns(
+    cuda: &CudaBackend,
+    dy: Address,
+    width: usize,
+    dropout: Dropout,
+    rows: Rows,
+) -> Result<Address> {
+    let memory = cuda.memory()?;
+    let count = memory.rows(rows);
+    let partial = memory.partial(0, count.div_ceil(ROW_TILE) * width)?;
+    cuda.kernels.column_partial(
+        count,
+        ColumnPartialArgs {
+            batch: memory.batch.header()?,
+            dy,
+            partial,
+            dropout: dropout.into(),
+            width: to_u32(width)?,
+            rows: row_kind(rows),
+        },
+    )?;
+    Ok(partial)
+}

@@ -1,0 +1,99 @@
+//! The optimizer step and its report.
+
+use super::args::*;
+use super::launch::NORM_CHUNK;
+use super::{CudaBackend, LossScale, to_u32};
+use crate::backend::{AdamW, LossScaling, PendingReport, StepReport};
+use anyhow::{Context, Result, ensure};
+
+pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
+    let memory = cuda.memory_mut()?;
+    memory.params.zero_gradients()?;
+    // Loss and gradient norm come first in the state.
+    memory.state.clear(0, 2 * size_of::<f32>())
+}
+
+pub fn adamw(cuda: &mut CudaBackend, op: AdamW) -> Result<()> {
+    ensure!(op.step > 0, "the optimizer's steps count from 1");
+    let memory = cuda.memory_mut()?;
+    let numbers = memory.numbers.current().with_update(op);
+    let numbers = memory.numbers.at(numbers)?;
+    let state = memory.state()?;
+    let (gradient, count) = memory.params.whole_gradient()?;
+    let chunks = count.div_ceil(NORM_CHUNK);
+    let partial = memory.norm.at(0, chunks * 8)?;
+    let update = memory.params.adamw_args(state, numbers)?;
+    let failed = "optimizer step";
+    cuda.kernels
+        .grad_norm_partial(NormPartialArgs {
+            gradient,
+            partial,
+            count: count as u64,
+        })
+        .context(failed)?;
+    cuda.kernels
+        .step_decision(StepDecisionArgs {
+            partial,
+            state,
+            numbers,
+            count: to_u32(chunks)?,
+            padding: 0,
+        })
+        .context(failed)?;
+    cuda.kernels.adamw(update).context(failed)
+}
+
+/// Starts the copy of the step's result.
+pub fn report_later(cuda: &mut CudaBackend) -> Result<PendingReport> {
+    let memory = cuda.memory_mut()?;
+    Ok(PendingReport::Slot(memory.reports.fetch(&memory.state)?))
+}
+
+/// Waits for a step's result.
+pub fn wait_report(cuda: &CudaBackend, pending: PendingReport) -> Result<StepReport> {
+    let slot = match pending {
+        PendingReport::Ready(report) => return Ok(report),
+        PendingReport::Slot(slot) => slot,
+    };
+    let state: StepState = cuda.memory()?.reports.read(slot)?;
+    Ok(StepReport {
+        loss: state.loss,
+        grad_norm: state.grad_norm,
+        overflow: state.skip == SKIP_OVERFLOW,
+    })
+}
+
+/// The loss scale and its counter, where they change by themselves.
+pub fn loss_scaling(cuda: &CudaBackend) -> Result<Option<LossScaling>> {
+    if matches!(cuda.options.loss_scale, LossScale::Fixed(_)) {
+        return Ok(None);
+    }
+    let state = step_state(cuda)?;
+    Ok(Some(LossScaling {
+        scale: state.scale,
+        good_steps: state.good_steps,
+    }))
+}
+
+pub fn set_loss_scaling(cuda: &mut CudaBackend, scaling: LossScaling) -> Result<()> {
+    ensure!(
+        scaling.scale.is_finite() && scaling.scale > 0.0,
+        "a loss scale of {}",
+        scaling.scale
+    );
+    if matches!(cuda.options.loss_scale, LossScale::Fixed(_)) {
+        return Ok(());
+    }
+    let state = StepState {
+        scale: scaling.scale,
+        inverse_scale: 1.0 / scaling.scale,
+        good_steps: scaling.good_steps,
+        ..step_state(cuda)?
+    };
+    cuda.memory_mut()?.state.write(0, &[state])
+}
+
+fn step_state(cuda: &CudaBackend) -> Result<StepState> {
+    let state: Vec<StepState> = cuda.memory()?.state.read(0, 1)?;
+    Ok(state[0])
+}

@@ -1,0 +1,122 @@
+//! Page-locked host memory, from and to which the device copies while the host goes on, and the events that say when
+//! a copy is done.
+
+use super::device::Device;
+use super::memory::Buffer;
+use anyhow::{Context, Result};
+use bytemuck::Pod;
+use cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags};
+use cudarc::driver::{CudaEvent, PinnedHostSlice};
+
+/// One page-locked buffer and the last copy that used it.
+#[derive(Debug)]
+struct Pinned {
+    device: Device,
+    words: PinnedHostSlice<u32>,
+    /// Recorded after each copy: no other event knows of it, as event tracking is off.
+    done: CudaEvent,
+}
+
+impl Pinned {
+    fn new(device: &Device, words: usize, flags: u32) -> Result<Self> {
+        let context = device.stream.context();
+        // SAFETY: the memory is set to zero below, before anyone sees it.
+        let allocated = unsafe { context.alloc_pinned_with_flags::<u32>(words.max(1), flags) };
+        let mut words = allocated
+            .with_context(|| format!("cannot allocate {} bytes of pinned memory", words * 4))?;
+        words.as_mut_slice()?.fill(0);
+        // The host sleeps while it waits: the processor is there for the next batch.
+        let done = context.new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))?;
+        Ok(Self {
+            device: device.clone(),
+            words,
+            done,
+        })
+    }
+
+    /// Waits until no copy uses the buffer.
+    fn wait(&self) -> Result<()> {
+        self.done
+            .synchronize()
+            .context("waiting for a copy between host and device")
+    }
+
+    fn record(&self) -> Result<()> {
+        self.done
+            .record(&self.device.stream)
+            .context("cannot record an event")
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // The memory must outlive a copy under way; there is nobody to tell of a failure.
+        let _ = self.done.synchronize();
+    }
+}
+
+/// Two buffers from which uploads take turns, so that one can be filled while the other's copy waits for the device.
+#[derive(Debug)]
+pub struct Uploads {
+    halves: [Pinned; 2],
+    next: usize,
+}
+
+impl Uploads {
+    pub fn new(device: &Device, words: usize) -> Result<Self> {
+        let half = || Pinned::new(device, words, CU_MEMHOSTALLOC_WRITECOMBINED);
+        Ok(Self {
+            halves: [half()?, half()?],
+            next: 0,
+        })
+    }
+
+    /// Lets `fill` write all words and starts their copy to the start of `to`, ordered as everything else on the
+    /// stream is. Waits only where both buffers are under way.
+    pub fn send(&mut self, to: &mut Buffer, fill: impl FnOnce(&mut [u32])) -> Result<()> {
+        let half = &mut self.halves[self.next];
+        half.wait()?;
+        let words = half.words.as_mut_slice()?;
+        fill(words);
+        to.write(0, words)?;
+        half.record()?;
+        self.next = 1 - self.next;
+        Ok(())
+    }
+}
+
+/// Two buffers for copies from the device that are read later.
+#[derive(Debug)]
+pub struct Downloads {
+    halves: [Pinned; 2],
+    next: usize,
+}
+
+impl Downloads {
+    pub fn new(device: &Device, words: usize) -> Result<Self> {
+        let half = || Pinned::new(device, words, 0);
+        Ok(Self {
+            halves: [half()?, half()?],
+            next: 0,
+        })
+    }
+
+    /// Starts a copy of the start of `from`; returns the slot to read it from. A slot is used again two calls later.
+    pub fn fetch(&mut self, from: &Buffer) -> Result<usize> {
+        let slot = self.next;
+        let half = &mut self.halves[slot];
+        half.wait()?;
+        from.start_read(0, bytemuck::cast_slice_mut(half.words.as_mut_slice()?))?;
+        half.record()?;
+        self.next = 1 - slot;
+        Ok(slot)
+    }
+
+    /// Waits for a slot's copy and reads it.
+    pub fn read<T: Pod>(&self, slot: usize) -> Result<T> {
+        let half = self.halves.get(slot).context("no such download")?;
+        half.wait()?;
+        let bytes: &[u8] = bytemuck::cast_slice(half.words.as_slice()?);
+        Ok(bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]))
+    }
+}

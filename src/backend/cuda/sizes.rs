@@ -1,0 +1,79 @@
+//! The size of every buffer of a run, from which they are allocated and [`Footprint`] is counted.
+
+use super::args::{StepNumbers, StepState};
+use super::batch::DeviceBatch;
+use super::launch::{NORM_CHUNK, ROW_TILE};
+use super::memory::Buffer;
+use super::params::DeviceParams;
+use crate::backend::{Footprint, MatrixShape, Memory};
+
+/// Bytes, where nothing else is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub arena: usize,
+    pub batch: usize,
+    /// Values, gradient and both moments.
+    pub params: [usize; 4],
+    pub state: usize,
+    pub numbers: usize,
+    /// f32 elements of one of two groups of partial column sums.
+    pub partial_len: usize,
+    pub delta: usize,
+    pub norm: usize,
+}
+
+impl Sizes {
+    pub fn new(memory: &Memory) -> Self {
+        let Memory { limits, widest, .. } = *memory;
+        let tiles = limits.tokens.div_ceil(ROW_TILE) + limits.sequences + 1;
+        Self {
+            arena: memory.arena,
+            batch: DeviceBatch::size(limits),
+            params: DeviceParams::sizes(memory.params, memory.trainable),
+            state: size_of::<StepState>(),
+            numbers: size_of::<StepNumbers>(),
+            partial_len: (tiles * widest).next_multiple_of(4),
+            // A head has at least 8 columns in each of q, k and v.
+            delta: limits.tokens * widest.div_ceil(24) * 4,
+            norm: memory.trainable.div_ceil(NORM_CHUNK) * 8,
+        }
+    }
+
+    pub fn partial(&self) -> usize {
+        2 * self.partial_len * 4
+    }
+
+    /// What grows with the tokens of a batch.
+    pub fn by_tokens(&self) -> usize {
+        self.arena + self.delta + self.batch + self.partial()
+    }
+
+    /// What is allocated with nothing but these.
+    pub fn footprint(&self) -> Footprint {
+        let buffers = |bytes: &[usize]| bytes.iter().map(|&bytes| Buffer::size(bytes)).sum();
+        Footprint {
+            params: buffers(&self.params),
+            arena: Buffer::size(self.arena),
+            batch: Buffer::size(self.batch),
+            workspace: buffers(&[
+                self.state,
+                self.numbers,
+                self.partial(),
+                self.delta,
+                self.norm,
+            ]),
+            ..Footprint::default()
+        }
+    }
+}
+
+/// What a backend with these matrices holds after it allocated `memory`.
+pub fn footprint(matrices: &[MatrixShape], memory: &Memory) -> Footprint {
+    Footprint {
+        weights: matrices
+            .iter()
+            .map(|shape| Buffer::size(shape.rows * shape.cols * 2))
+            .sum(),
+        ..Sizes::new(memory).footprint()
+    }
+}

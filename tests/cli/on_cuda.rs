@@ -1,0 +1,163 @@
+//! Training on the CUDA backend as its user has it, with the emulator as the driver: beside the CPU, and resumed.
+#![cfg(unix)]
+
+#[path = "../ops/driver.rs"]
+mod driver;
+
+use crate::common::*;
+use crate::resume::{reaches, same_end, signal};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Whether there is something to test; says so where not.
+fn kernels() -> bool {
+    let built = bitfit::backend::cuda::images::built_in();
+    if !built {
+        assert!(
+            std::env::var_os("BITFIT_REQUIRE_CUDA").is_none_or(|v| v != "1"),
+            "BITFIT_REQUIRE_CUDA=1, but this was built without CUDA kernels"
+        );
+        eprintln!("skipped: built without CUDA kernels; scripts/fetch-cuda gets a compiler");
+    }
+    built
+}
+
+/// The program with the emulator as its driver.
+fn on_emulator(command: &mut Command) -> &mut Command {
+    command.env("LD_LIBRARY_PATH", driver::folder())
+}
+
+/// Real text that is always there: lines of the licence, and whether they name what it is about.
+fn licence(rows: usize) -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("LICENSE-APACHE"));
+    let text = text.unwrap();
+    let lines = text.lines().map(str::trim).filter(|line| line.len() > 40);
+    let mut table = "text\tlabel\n".to_owned();
+    for line in lines.take(rows) {
+        let names = ["icens", "Work", "Contribut"]
+            .iter()
+            .any(|word| line.contains(word));
+        writeln!(table, "{line}\t{}", if names { "legal" } else { "other" }).unwrap();
+    }
+    table
+}
+
+/// Mean losses of ten steps each.
+fn loss_curve(output: &Path) -> Vec<f64> {
+    let losses: Vec<f64> = steps(output).iter().map(|s| number(s, "loss")).collect();
+    losses
+        .chunks(10)
+        .map(|ten| ten.iter().sum::<f64>() / ten.len() as f64)
+        .collect()
+}
+
+#[track_caller]
+fn close(name: &str, cpu: &[f64], cuda: &[f64], tolerance: f64) {
+    assert_eq!(cpu.len(), cuda.len());
+    for (a, b) in cpu.iter().zip(cuda) {
+        assert!(
+            (a - b).abs() <= tolerance * a.max(0.1),
+            "{name}: cpu {cpu:?}, cuda {cuda:?}"
+        );
+    }
+}
+
+#[test]
+fn fifty_steps_on_real_text_follow_the_cpu_and_end_with_the_same_metrics() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("licence.tsv", licence(60));
+    let options = "--lr 3e-3 --steps 50 --batch-size 4 --dropout 0.1 --max-length 40 --dev-fraction 0.2 --eval-steps 50";
+    let run = |name: &str, more: &str| -> PathBuf {
+        let output = folder.path(name);
+        let options = format!("{options} {more}");
+        let mut command = bitfit(train_args(&fixture("bert"), &data, &output, &options));
+        Finished::of(on_emulator(&mut command)).success();
+        output
+    };
+    let accuracy = |output: &Path| {
+        let lines = metrics(output);
+        let eval = lines.iter().rev().find_map(|line| line.get("eval"));
+        number(eval.unwrap(), "accuracy")
+    };
+    let cpu = run("cpu", "--device cpu");
+    let curve = loss_curve(&cpu);
+    assert!(curve[4] < curve[0], "the text teaches nothing: {curve:?}");
+    for (precision, tolerance) in [("f16", 0.02), ("bf16", 0.06)] {
+        let cuda = run(precision, &format!("--device cuda --precision {precision}"));
+        close(precision, &curve, &loss_curve(&cuda), tolerance);
+        // Twelve dev rows: one may fall on the other side.
+        let (a, b) = (accuracy(&cpu), accuracy(&cuda));
+        assert!((a - b).abs() < 0.1, "accuracies {a} and {b}");
+    }
+}
+
+/// In f16, where the loss scale and its counter belong to the state.
+#[test]
+fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("toy.tsv", toy_tsv(30, 3));
+    let options = "--device cuda --precision f16 --lr 5e-3 --steps 24 --batch-size 4 --grad-accumulation 2 \
+                   --dropout 0.1 --save-steps 5 --dev-fraction 0.2 --eval-steps 9";
+    let command = |output: &Path| {
+        let mut command = bitfit(train_args(&fixture("bert"), &data, output, options));
+        on_emulator(&mut command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    };
+    let whole = folder.path("whole");
+    Finished::of(&mut command(&whole)).success();
+    for (name, lines) in [("INT", 3), ("KILL", 13)] {
+        let output = folder.path(name);
+        let mut child = command(&output).stderr(Stdio::null()).spawn().unwrap();
+        assert!(
+            reaches(&mut child, &output, lines),
+            "the run ended before it was stopped"
+        );
+        signal(&child, name);
+        child.wait().unwrap();
+        assert!(!output.join("result.json").exists() || steps(&output).len() < 24);
+        let mut resume = bitfit(["train", "--resume", "--output"]);
+        Finished::of(on_emulator(resume.arg(&output))).success();
+        same_end(&whole, &output);
+    }
+}
+
+#[test]
+fn minilm_trains_on_cuda_as_on_the_cpu_where_the_model_is_present() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm");
+    if !model.join("config.json").exists() {
+        eprintln!(
+            "skipped: {} is not there; scripts/test.sh fetches it",
+            model.display()
+        );
+        return;
+    }
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("licence.tsv", licence(12));
+    let run = |name: &str, more: &str| -> Vec<f64> {
+        let output = folder.path(name);
+        let options = format!("--lr 1e-3 --steps 3 --batch-size 4 {more}");
+        let mut command = bitfit(train_args(&model, &data, &output, &options));
+        Finished::of(on_emulator(&mut command)).success();
+        steps(&output).iter().map(|s| number(s, "loss")).collect()
+    };
+    let cpu = run("cpu", "--device cpu");
+    close(
+        "minilm",
+        &cpu,
+        &run("cuda", "--device cuda --precision f16"),
+        0.01,
+    );
+}

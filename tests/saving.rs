@@ -1,0 +1,170 @@
+//! What each way of saving does to the gradients, and to the memory.
+
+mod fixture;
+
+use bitfit::backend::{AdamW, Backend, DerivativeType, DeviceKind, Slot, WeightType};
+use bitfit::batch::Batch;
+use bitfit::biases::BiasSelection;
+use bitfit::model::config::ModelConfig;
+use bitfit::model::load::outline;
+use bitfit::model::saving::Saving;
+use fixture::{Case, Setup, each_batch};
+use std::path::Path;
+
+fn set_up(
+    (folder, case, batch): (&Path, &Case, &Batch),
+    biases: &str,
+    dropout: f32,
+    saving: Saving,
+) -> Setup {
+    let head = folder.join("head.safetensors");
+    let biases = BiasSelection::parse(biases).unwrap();
+    let mut s = Setup::saving(folder, case, &head, batch, biases, dropout, saving);
+    s.gradients(batch, case.task);
+    s
+}
+
+const OPTIMIZER: AdamW = AdamW {
+    lr: 1e-3,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-6,
+    weight_decay: 0.0,
+    clip_norm: 1.0,
+    step: 1,
+};
+
+fn gradients(s: &Setup) -> Vec<f32> {
+    let range = s.model.params.trained_range();
+    s.backend.read_params(Slot::Gradient, range).unwrap()
+}
+
+#[test]
+fn every_exact_mode_has_the_gradients_of_keep_to_the_bit() {
+    each_batch(|name, case, folder, _, _, batch| {
+        for dropout in [0.0, 0.2] {
+            // From everything to the last block's upper half alone: each has another lowest tensor.
+            for biases in [
+                "all",
+                "value",
+                "attention-output@1..",
+                "attention-layernorm@1..",
+                "intermediate",
+                "intermediate@1..",
+                "output@1..",
+                "output-layernorm@1..",
+            ] {
+                let of = |saving| set_up((folder, case, batch), biases, dropout, saving);
+                let keep = gradients(&of(Saving::KEEP));
+                for saving in Saving::EXACT {
+                    assert!(saving.is_exact());
+                    assert_eq!(
+                        gradients(&of(saving)),
+                        keep,
+                        "{name} --saving {saving} --biases {biases}, dropout {dropout}"
+                    );
+                }
+            }
+        }
+    });
+}
+
+/// Bytes that are kept from the forward pass to the backward pass.
+fn saved(s: &Setup) -> usize {
+    s.program.saved().map(|t| t.region.len).sum()
+}
+
+/// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements a token and block.
+#[test]
+fn each_mode_keeps_what_it_says_and_no_more() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let tokens = batch.tokens();
+        let of = |saving| set_up((folder, case, batch), "all", 0.1, saving);
+        let keep = of(Saving::KEEP);
+        let c = &keep.model.config;
+        let (h, inner, heads, layers) = (c.hidden, c.intermediate, c.heads, c.layers);
+        // Beside the blocks: the head's inputs and outputs, and their gradients while they are made.
+        let head: usize = keep
+            .program
+            .saved()
+            .filter(|t| !t.name.starts_with("layer."))
+            .map(|t| t.region.len)
+            .sum();
+        let norms = 2 * (h + 1);
+        let attention = 3 * h + h + heads;
+        for (saving, a_block) in [
+            ("keep", norms + attention + inner),
+            ("recompute-qkv", norms + attention - 3 * h + inner),
+            ("recompute-ffn", norms + attention),
+            ("recompute", norms + attention - 3 * h),
+        ] {
+            let bytes = saved(&of(saving.parse().unwrap())) - head;
+            assert_eq!(bytes, 4 * tokens * layers * a_block, "{name} {saving}");
+        }
+        let checkpoint = saved(&of(Saving::CHECKPOINT)) - head;
+        let whole = norms + attention + inner;
+        assert_eq!(
+            checkpoint,
+            4 * tokens * ((layers - 1) * h + whole),
+            "{name}"
+        );
+        for (saving, a_token) in [("gelu8", inner), ("gelu4", inner.div_ceil(2))] {
+            let bytes = saved(&of(saving.parse().unwrap())) - head;
+            let codes = (tokens * a_token).next_multiple_of(4);
+            let rest = 4 * tokens * (norms + attention);
+            assert_eq!(bytes, layers * (rest + codes), "{name} {saving}");
+        }
+    });
+}
+
+#[test]
+fn derivatives_in_fewer_bits_change_the_gradients_by_a_bounded_share() {
+    each_batch(|name, case, folder, _, _, batch| {
+        for dropout in [0.0, 0.2] {
+            let of = |saving| gradients(&set_up((folder, case, batch), "all", dropout, saving));
+            let keep = of(Saving::KEEP);
+            let norm = |g: &mut dyn Iterator<Item = f64>| g.map(|x| x * x).sum::<f64>().sqrt();
+            let length = norm(&mut keep.iter().map(|&x| f64::from(x)));
+            for (derivative, bound) in
+                [(DerivativeType::Bits8, 4e-3), (DerivativeType::Bits4, 8e-2)]
+            {
+                let saving = Saving {
+                    derivative,
+                    ..Saving::KEEP
+                };
+                let pairs = of(saving).into_iter().zip(&keep);
+                let error = norm(&mut pairs.map(|(a, &b)| f64::from(a) - f64::from(b))) / length;
+                println!("{name} {saving} dropout {dropout}: relative error {error:.1e}");
+                assert!(error < bound, "{name} {saving}: relative error {error:.2e}");
+                // ReLU's derivatives, 0 and 1, are exact in both.
+                let exact = case.folder == "bert-mlm";
+                assert_eq!(error == 0.0, exact, "{name} {saving}: {error:.2e}");
+            }
+        }
+    });
+}
+
+/// What a plan from the configuration alone says is what a run has allocated when it ends, part by part.
+#[test]
+fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
+    each_batch(|name, case, folder, _, _, batch| {
+        for saving in ["keep", "recompute", "checkpoint", "gelu8", "gelu4"] {
+            let saving: Saving = saving.parse().unwrap();
+            let mut s = set_up((folder, case, batch), "all", 0.1, saving);
+            s.backend.adamw(OPTIMIZER).unwrap();
+            s.gradients(batch, case.task);
+
+            let config = ModelConfig::read(folder).unwrap();
+            let task = fixture::task(case, BiasSelection::all(), 0.1);
+            let outline = outline(&config, &task, false).unwrap();
+            let kind = DeviceKind::Cpu {
+                weights: WeightType::F32,
+                threads: rayon::current_num_threads(),
+            };
+            let limits = s.program.limits;
+            let program = outline.program(limits, kind.activation_bytes(), Some(saving));
+            let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program]));
+            assert_eq!(planned, s.backend.allocated(), "{name} {saving}");
+        }
+    });
+}
