@@ -44,13 +44,24 @@ pub fn mark(p: &mut Program, registers: usize) {
         }
     }
     let Program { code, lists, .. } = p;
+    // A value that goes nowhere at all was read for its own sake.
+    let mut stored = vec![false; registers];
+    for i in code.iter().filter(|i| matches!(i.op, Op::St(_))) {
+        let from = lists[i.list as usize..][..usize::from(i.uses)].iter();
+        from.filter(|r| r.is_reg())
+            .for_each(|r| stored[r.0 as usize] = true);
+    }
+    passed
+        .iter()
+        .for_each(|(from, _)| stored[from.0 as usize] = true);
     let mut carries = vec![false; registers];
     for i in code.iter_mut() {
         if let Op::Ld(m) = &mut i.op
             && maybe_local(m.space)
         {
             let to = &lists[i.list as usize..][..usize::from(i.defs)];
-            m.copied = to.iter().all(|r| !r.is_reg() || !looked[r.0 as usize]);
+            let mut to_registers = to.iter().filter(|r| r.is_reg()).map(|r| r.0 as usize);
+            m.copied = to_registers.all(|r| !looked[r] && stored[r]);
             if m.copied {
                 let to = to.iter().filter(|r| r.is_reg());
                 to.for_each(|r| carries[r.0 as usize] = true);
