@@ -4,6 +4,7 @@
 mod bad_data;
 mod bad_model;
 mod common;
+mod cuda_errors;
 mod full_disk;
 mod merge;
 mod on_cuda;
