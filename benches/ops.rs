@@ -2,17 +2,23 @@
 //!
 //! `cargo bench --bench ops` prints elements a second as FLOP/s for products and attention (attention counts its
 //! products only), and bytes/s for the rest. A batch is 32 sequences of 25 tokens; `long` is 2 of 400.
+//!
+//! `BITFIT_BENCH_DEVICE` (`cpu`, `cuda`, `cuda:N`; default `cpu`) chooses the device. With the emulator as the driver and
+//! `-- --test` each runs once: that shows that it works, and nothing of speed.
 
-use bitfit::backend::cpu::CpuBackend;
+mod device;
+
+use bitfit::backend::any::{AnyBackend, DeviceChoice};
 use bitfit::backend::{
     Activation, ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad,
     Dense, DenseBackward, Derivative, DerivativeType, Dropout, DropoutKey, EmbedForward,
     HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind,
     MatrixKind, MatrixShape, Memory, Norm, ParamRange, Pool, PoolKind, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, WeightId, WeightType,
+    ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, Slot, WeightId, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use device::Timed;
 
 /// A model's sizes.
 #[derive(Clone, Copy)]
@@ -39,7 +45,7 @@ const LONG: [usize; 2] = [400; 2];
 
 /// A backend with three tensors of the widest shape, three narrow ones and a few small ones.
 struct Bench {
-    backend: CpuBackend,
+    backend: AnyBackend,
     tokens: usize,
     wide: [Region; 3],
     narrow: [Region; 3],
@@ -69,7 +75,7 @@ impl Bench {
     fn new(model: Model, lens: &[usize], weight_type: WeightType) -> Self {
         let hidden = model.hidden;
         let tokens: usize = lens.iter().sum();
-        let mut backend = CpuBackend::new(weight_type);
+        let mut backend = device::open(weight_type);
         let shapes = [
             (3 * hidden, hidden),
             (hidden, hidden),
@@ -141,13 +147,12 @@ impl Bench {
     }
 
     fn fill(&mut self) {
-        for region in self
-            .wide
-            .into_iter()
-            .chain(self.narrow)
-            .chain(self.small)
-            .chain(self.rows)
-        {
+        for region in self.wide.into_iter().chain(self.narrow) {
+            self.backend
+                .write_activations(region, &pseudo(region.len / 4, 2.0))
+                .unwrap();
+        }
+        for region in self.small.into_iter().chain(self.rows) {
             self.backend
                 .write_f32(region, &pseudo(region.len / 4, 2.0))
                 .unwrap();
@@ -161,7 +166,11 @@ fn param(at: usize, len: usize) -> ParamRange {
 
 fn products(c: &mut Criterion) {
     for model in MODELS {
-        for weight_type in [WeightType::F16, WeightType::F32] {
+        let types: &[WeightType] = match device::choice() {
+            DeviceChoice::Cuda(_) => &[WeightType::F16],
+            _ => &[WeightType::F16, WeightType::F32],
+        };
+        for &weight_type in types {
             let h = model.hidden;
             let mut b = Bench::new(model, &SHORT, weight_type);
             let mut group =
@@ -193,8 +202,8 @@ fn products(c: &mut Criterion) {
                     rows: Rows::Tokens,
                     activation,
                 };
-                group.bench_function(format!("linear/{name}"), |bench| {
-                    bench.iter(|| b.backend.linear_forward(op).unwrap())
+                group.timed(format!("linear/{name}"), &mut b.backend, |b| {
+                    b.linear_forward(op)
                 });
                 let down = name == "down";
                 let op = LinearBackward {
@@ -209,8 +218,8 @@ fn products(c: &mut Criterion) {
                     }),
                     dbias: down.then_some(param(0, inputs)),
                 };
-                group.bench_function(format!("linear_backward/{name}"), |bench| {
-                    bench.iter(|| b.backend.linear_backward(op).unwrap());
+                group.timed(format!("linear_backward/{name}"), &mut b.backend, |b| {
+                    b.linear_backward(op)
                 });
                 b.fill();
             }
@@ -238,9 +247,7 @@ fn attention(c: &mut Criterion) {
                     head_dim,
                     dropout,
                 };
-                group.bench_function("forward", |bench| {
-                    bench.iter(|| b.backend.attention_forward(op).unwrap())
-                });
+                group.timed("forward", &mut b.backend, |b| b.attention_forward(op));
                 group.throughput(Throughput::Elements((10 * pairs * model.hidden) as u64));
                 let op = AttentionBackward {
                     qkv,
@@ -254,9 +261,7 @@ fn attention(c: &mut Criterion) {
                     dbias_query: Some(param(0, model.hidden)),
                     dbias_value: Some(param(model.hidden, model.hidden)),
                 };
-                group.bench_function("backward", |bench| {
-                    bench.iter(|| b.backend.attention_backward(op).unwrap())
-                });
+                group.timed("backward", &mut b.backend, |b| b.attention_backward(op));
             }
         }
     }
@@ -276,7 +281,7 @@ fn rows(c: &mut Criterion) {
                 eps: 1e-12,
             };
             b.backend
-                .write_params(bitfit::backend::Slot::Value, norm.gamma, &vec![1.0; h])
+                .write_params(Slot::Value, norm.gamma, &vec![1.0; h])
                 .unwrap();
             let saved = SavedNorm {
                 x_hat: b.narrow[1],
@@ -292,9 +297,7 @@ fn rows(c: &mut Criterion) {
                 dropout,
                 out,
             };
-            group.bench_function("embed", |bench| {
-                bench.iter(|| b.backend.embed_forward(op).unwrap())
-            });
+            group.timed("embed", &mut b.backend, |b| b.embed_forward(op));
             group.throughput(Throughput::Bytes(4 * tensor));
             let op = ResidualNormForward {
                 x: b.narrow[0],
@@ -303,8 +306,8 @@ fn rows(c: &mut Criterion) {
                 norm,
                 saved: Some(saved),
             };
-            group.bench_function("residual_norm", |bench| {
-                bench.iter(|| b.backend.residual_norm_forward(op).unwrap())
+            group.timed("residual_norm", &mut b.backend, |b| {
+                b.residual_norm_forward(op)
             });
             let op = ResidualNormBackward {
                 dx: b.narrow[0],
@@ -316,8 +319,8 @@ fn rows(c: &mut Criterion) {
                 dbias: Some(param(3 * h, h)),
             };
             group.throughput(Throughput::Bytes(3 * tensor));
-            group.bench_function("residual_norm_backward", |bench| {
-                bench.iter(|| b.backend.residual_norm_backward(op).unwrap());
+            group.timed("residual_norm_backward", &mut b.backend, |b| {
+                b.residual_norm_backward(op)
             });
             group.throughput(Throughput::Bytes(tensor));
             let op = BiasGrad {
@@ -325,9 +328,7 @@ fn rows(c: &mut Criterion) {
                 dropout,
                 grad: param(0, h),
             };
-            group.bench_function("bias_grad", |bench| {
-                bench.iter(|| b.backend.bias_grad(op).unwrap())
-            });
+            group.timed("bias_grad", &mut b.backend, |b| b.bias_grad(op));
         }
     }
 }
@@ -344,12 +345,8 @@ fn head(c: &mut Criterion) {
             pooled: b.small[0],
         };
         group.throughput(Throughput::Bytes((b.tokens * h * 4) as u64));
-        group.bench_function("pool", |bench| {
-            bench.iter(|| b.backend.pool_forward(op).unwrap())
-        });
-        group.bench_function("pool_backward", |bench| {
-            bench.iter(|| b.backend.pool_backward(op).unwrap())
-        });
+        group.timed("pool", &mut b.backend, |b| b.pool_forward(op));
+        group.timed("pool_backward", &mut b.backend, |b| b.pool_backward(op));
         let layer = Dense {
             x: b.small[0],
             weight: HeadWeight::Param(param(0, h * h)),
@@ -362,18 +359,14 @@ fn head(c: &mut Criterion) {
         };
         let flop = (2 * SHORT.len() * h * h) as u64;
         group.throughput(Throughput::Elements(flop));
-        group.bench_function("dense", |bench| {
-            bench.iter(|| b.backend.dense_forward(layer).unwrap())
-        });
+        group.timed("dense", &mut b.backend, |b| b.dense_forward(layer));
         group.throughput(Throughput::Elements(2 * flop));
         let op = DenseBackward {
             layer,
             dy: b.small[2],
             dx: Some(b.narrow[0]),
         };
-        group.bench_function("dense_backward", |bench| {
-            bench.iter(|| b.backend.dense_backward(op).unwrap())
-        });
+        group.timed("dense_backward", &mut b.backend, |b| b.dense_backward(op));
         let op = Loss {
             kind: LossKind::CrossEntropy,
             logits: b.small[0],
@@ -382,7 +375,7 @@ fn head(c: &mut Criterion) {
             dlogits: Some(b.small[1]),
         };
         group.throughput(Throughput::Elements(SHORT.len() as u64));
-        group.bench_function("loss", |bench| bench.iter(|| b.backend.loss(op).unwrap()));
+        group.timed("loss", &mut b.backend, |b| b.loss(op));
         let step = AdamW {
             lr: 1e-3,
             beta1: 0.9,
@@ -394,9 +387,7 @@ fn head(c: &mut Criterion) {
         };
         b.backend.zero_gradients().unwrap();
         group.throughput(Throughput::Bytes(((32 * h + h * h) * 4 * 4) as u64));
-        group.bench_function("adamw", |bench| {
-            bench.iter(|| b.backend.adamw(step).unwrap())
-        });
+        group.timed("adamw", &mut b.backend, |b| b.adamw(step));
     }
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "common.cuh"
+#include "derivative.cuh"
 #include "math.cuh"
 #include "mma.cuh"
 #include "varlen.cuh"
@@ -23,7 +24,7 @@ struct GemmArgs {
     const float* bias[3];
     // Forward: act', written if not null; then `out` may be null. Backward: what the product is multiplied with,
     // element by element, and may be `out` itself.
-    Half* derivative;
+    void* derivative;
     // Column sums of this block's rows, [row tiles, n]; null where nobody asks.
     float* partial;
     uint32_t n;
@@ -31,7 +32,8 @@ struct GemmArgs {
     uint32_t bias_part;
     uint32_t rows;
     uint32_t activation;
-    uint32_t padding;
+    // DerivativeKind of `derivative`.
+    uint32_t derivative_kind;
 };
 static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
@@ -214,7 +216,7 @@ struct Gemm {
             Eight slope;
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] = activate(args.activation, e.v[i], slope.v[i]);
-            if (args.derivative != nullptr) store8(args.derivative + at, slope);
+            if (args.derivative != nullptr) store_derivative(args.derivative, args.derivative_kind, at, slope);
             // Backward makes the derivative again and has no use for the value.
             if (args.out == nullptr) return;
         }
@@ -224,7 +226,7 @@ struct Gemm {
             for (int i = 0; i < 8; ++i) e.v[i] += old.v[i];
         }
         if constexpr (E == Epilogue::kDerivative) {
-            const Eight slope = load8(args.derivative + at);
+            const Eight slope = load_derivative(args.derivative, args.derivative_kind, at);
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] *= slope.v[i];
         }

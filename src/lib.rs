@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod batch;
 pub mod biases;
+pub mod bytes;
 pub mod cli;
 pub mod commands;
 pub mod container;

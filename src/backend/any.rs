@@ -63,6 +63,10 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
+/// Why a GPU refuses `--weights int8` and `nf4`.
+pub const NOT_ON_GPU: &str = "--weights int8 and nf4 are for the CPU: the GPU's kernels read matrices in 16 bits; leave \
+                              --weights out, or use --device cpu";
+
 /// One of the backends.
 pub enum AnyBackend {
     Cpu(Box<CpuBackend>),
@@ -79,12 +83,30 @@ impl AnyBackend {
             let backend = CudaBackend::new(CudaOptions::new(index, half))?;
             Ok(Self::Cuda(Box::new(backend)))
         };
+        let on_gpu = weights.is_on_gpu();
         match choice {
+            DeviceChoice::Cuda(_) if !on_gpu => Err(UsageError::new(NOT_ON_GPU).into()),
             DeviceChoice::Cuda(index) => cuda(index),
-            DeviceChoice::Auto if Device::open(0).is_ok() => cuda(0),
+            DeviceChoice::Auto if on_gpu && Self::gpu_is_there() => cuda(0),
             DeviceChoice::Auto | DeviceChoice::Cpu => {
                 Ok(Self::Cpu(Box::new(CpuBackend::new(weights))))
             }
+        }
+    }
+
+    /// Whether `auto` would choose a GPU.
+    pub fn gpu_is_there() -> bool {
+        Device::open(0).is_ok()
+    }
+
+    /// What its memory depends on.
+    pub fn kind(&self) -> DeviceKind {
+        match self {
+            Self::Cpu(backend) => DeviceKind::Cpu {
+                weights: backend.weight_type(),
+                threads: rayon::current_num_threads(),
+            },
+            Self::Cuda(_) => DeviceKind::Cuda,
         }
     }
 
@@ -130,7 +152,6 @@ macro_rules! forward {
 impl Backend for AnyBackend {
     forward! {
         fn activation_bytes(&self) -> usize;
-        fn stores(&self, derivative: DerivativeType) -> bool;
         fn allocated(&self) -> Footprint;
         fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
         fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;

@@ -3,7 +3,7 @@
 //! Each backend computes the sizes of its buffers in one place, from which it also allocates them; a test holds
 //! the two to each other, to the byte.
 
-use super::{DerivativeType, MatrixShape, Memory, WeightType, cpu, cuda};
+use super::{MatrixShape, Memory, WeightType, cpu, cuda};
 use std::ops::Add;
 
 /// Bytes on the device, by what they are for.
@@ -65,14 +65,6 @@ impl DeviceKind {
         match self {
             Self::Cpu { .. } => cpu::ACTIVATION_BYTES,
             Self::Cuda => cuda::ACTIVATION_BYTES,
-        }
-    }
-
-    /// [`Backend::stores`](super::Backend::stores)
-    pub fn stores(self, derivative: DerivativeType) -> bool {
-        match self {
-            Self::Cpu { .. } => true,
-            Self::Cuda => cuda::stores(derivative),
         }
     }
 

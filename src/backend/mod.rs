@@ -83,19 +83,21 @@ pub enum Rows {
     Sequences,
 }
 
-/// Storage type of the frozen matrices.
+/// Storage type of the frozen matrices; arithmetic is f32 with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
-    F16,
     F32,
+    F16,
+    /// Symmetric, with a scale for each row.
+    Int8,
+    /// NF4 in blocks of 64 with double-quantised scales (QLoRA, arXiv 2305.14314, §3); tables as [`Self::Int8`].
+    Nf4,
 }
 
 impl WeightType {
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
-        }
+    /// Whether a GPU takes matrices that are asked for in this type; it keeps those of 32 bits in 16.
+    pub fn is_on_gpu(self) -> bool {
+        matches!(self, Self::F16 | Self::F32)
     }
 }
 
@@ -530,9 +532,6 @@ pub enum Slot {
 pub trait Backend {
     /// Bytes of one activation element.
     fn activation_bytes(&self) -> usize;
-
-    /// Whether derivatives of activation functions can be stored in this form.
-    fn stores(&self, derivative: DerivativeType) -> bool;
 
     /// Copies a frozen matrix to the device in the backend's weight type.
     ///

@@ -1,7 +1,8 @@
-//! The command line: six commands, whose raw arguments become checked settings once.
+//! The command line: seven commands, whose raw arguments become checked settings once.
 
 mod commands;
 mod config_file;
+mod plan;
 mod train;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use commands::{
     ColumnArgs, ComputeArgs, EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs,
 };
+pub use plan::PlanArgs;
 pub use train::{TrainArgs, TrainCommand};
 
 use crate::error::UsageError;
@@ -35,6 +37,7 @@ Examples:
   cut -f2 new.tsv | bitfit predict --delta runs/reviews > labelled.tsv
   bitfit merge --delta runs/reviews --output reviews-model
   bitfit inspect --model ./minilm --biases query,intermediate
+  bitfit plan --model ./minilm --batch-size 32 --max-length 128 --memory 512MiB
 
 `bitfit help COMMAND` explains a command and each of its options.";
 
@@ -54,6 +57,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Show a model's parameters by component, or how far a delta moved each bias
     Inspect(InspectArgs),
+    /// Show what training would take of memory, part by part, before it is run
+    Plan(PlanArgs),
     /// Say what this program can run on here: driver, GPUs, kernels built in
     Doctor,
 }
@@ -96,7 +101,7 @@ impl Cli {
 fn usage_error(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return UsageError::new(
-            "a command is missing: train, eval, predict, merge, inspect or doctor; `bitfit --help` explains them",
+            "a command is missing: train, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains them",
         );
     }
     let text = error.render().to_string();

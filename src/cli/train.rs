@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::config_file::FileOptions;
 use crate::biases::BiasSelection;
+use crate::bytes::ByteSize;
 use crate::error::UsageError;
 use crate::train::config::{
-    DevSource, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Precision, Task,
-    TrainConfig, WeightType,
+    DevSource, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Precision,
+    SavingChoice, Task, TrainConfig, WeightType,
 };
 use crate::train::metrics::Metric;
 use crate::train::output::SETTINGS_FILE;
@@ -181,6 +182,21 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub patience: Option<u64>,
 
+    /// What is kept of the forward pass for backward [default: auto]
+    ///
+    /// auto: the fastest exact way that fits --memory (keep, where no limit is given).
+    /// Exact, fastest first: keep: all that backward needs. recompute-qkv: make q, k and v again from the normalised
+    /// states of the layer below. recompute-ffn: make the activation's derivative again. recompute: both. checkpoint:
+    /// keep each layer's input alone and run the layer again.
+    /// Lossy, only where asked for: gelu8, gelu4: keep the activation's derivative in 8 or 4 bits; may be joined with
+    /// recompute-qkv by a comma.
+    #[arg(long, value_name = "HOW", help_heading = "Memory")]
+    pub saving: Option<SavingChoice>,
+    /// Most memory the run may take on the device, as 4GiB, 512MiB or bytes: cuts batches into micro-batches and
+    /// chooses --saving [default: no limit]
+    #[arg(long, value_name = "SIZE", help_heading = "Memory")]
+    pub memory: Option<ByteSize>,
+
     /// Folder for the delta, metrics, settings and checkpoints; must not hold another run
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: Option<PathBuf>,
@@ -282,6 +298,8 @@ impl TrainArgs {
             eval_steps: self.eval_steps.or(under.eval_steps),
             metric: self.metric.or(under.metric),
             patience: self.patience.or(under.patience),
+            saving: self.saving.or(under.saving),
+            memory: self.memory.or(under.memory),
             output: self.output.or(under.output),
             save_steps: self.save_steps.or(under.save_steps),
             resume: self.resume.or(under.resume),
@@ -375,6 +393,8 @@ impl TrainArgs {
             eval_steps: self.eval_steps,
             metric: self.metric.unwrap_or(Metric::default_for(task)),
             patience: self.patience,
+            saving: self.saving.unwrap_or(default.saving),
+            memory: self.memory,
             save_steps: self.save_steps,
             device: self.device.unwrap_or(default.device),
             precision: self.precision.unwrap_or(default.precision),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::{Cli, Command, Parsed};
+use crate::model::saving::Saving;
 use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {
@@ -149,6 +150,8 @@ fn every_option_arrives_in_the_settings() {
         eval_steps: Some(5),
         metric: Metric::Spearman,
         patience: Some(2),
+        saving: SavingChoice::Only(Saving::RECOMPUTE),
+        memory: Some(ByteSize(512 << 20)),
         output: "o".into(),
         save_steps: Some(3),
         device: crate::backend::any::DeviceChoice::Cpu,

@@ -3,8 +3,8 @@
 use super::base::Base;
 use super::say;
 use super::trained::{task_spec, weight_type};
-use crate::backend::cpu::CpuBackend;
-use crate::backend::{PoolKind, WeightType};
+use crate::backend::cpu::{CpuBackend, rounded};
+use crate::backend::{MatrixKind, MatrixShape, PoolKind, WeightType};
 use crate::cli::MergeArgs;
 use crate::delta::Delta;
 use crate::files::{write_atomic, write_bytes_atomic};
@@ -14,7 +14,6 @@ use crate::model::weights::Weights;
 use crate::train::config::Task;
 use crate::train::output::delta_path;
 use anyhow::{Context, Result, bail, ensure};
-use half::f16;
 use safetensors::tensor::{Dtype, View, serialize};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -116,10 +115,13 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         &args.output.join("config.json"),
         format!("{config:#}\n").as_bytes(),
     )?;
-    if weights == WeightType::F16 {
+    if weights != WeightType::F32 {
+        let stored = delta.info.settings.weights;
         say(
             args.quiet,
-            "matrices are written as the run had them, rounded to 16 bits (stored as f32)",
+            format_args!(
+                "matrices are written as the run had them, rounded to {stored} (stored as f32)"
+            ),
         );
     }
     say(
@@ -144,16 +146,53 @@ fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensor
         if pooler && base.config.family == Family::Roberta && pooling == PoolKind::Cls {
             continue;
         }
-        let mut data = file.get(name, &shape)?;
-        if weights == WeightType::F16 && shape.len() == 2 {
-            data.iter_mut()
-                .for_each(|x| *x = f16::from_f32(*x).to_f32());
-        }
+        let data = file.get(name, &shape)?;
         let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
         tensors.insert(format!("{prefix}{name}"), Array { shape, data });
     }
+    round(&mut tensors, weights)?;
     Ok(tensors)
+}
+
+/// Makes each matrix what it is on a device that stores it as `weights`.
+fn round(tensors: &mut Tensors, weights: WeightType) -> Result<()> {
+    let names: Vec<String> = tensors
+        .iter()
+        .filter(|(name, array)| {
+            // Query stands for the three that are one matrix on the device.
+            let of_three = [".self.key.weight", ".self.value.weight"];
+            array.shape.len() == 2 && !of_three.iter().any(|part| name.ends_with(part))
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in names {
+        let parts: Vec<String> = match name.strip_suffix(".self.query.weight") {
+            Some(attention) => ["query", "key", "value"]
+                .map(|part| format!("{attention}.self.{part}.weight"))
+                .to_vec(),
+            None => vec![name.clone()],
+        };
+        let arrays = || parts.iter().filter_map(|part| tensors.get(part));
+        let values: Vec<f32> = arrays().flat_map(|array| array.data.clone()).collect();
+        let shape = MatrixShape {
+            kind: match name.contains("embeddings.") {
+                true => MatrixKind::Table,
+                false => MatrixKind::Linear,
+            },
+            rows: arrays().map(|array| array.shape[0]).sum(),
+            cols: arrays().map(|array| array.shape[1]).next().unwrap_or(1),
+            trains: false,
+        };
+        let mut values = rounded(weights, &name, shape, &values)?.into_iter();
+        for part in &parts {
+            if let Some(array) = tensors.get_mut(part) {
+                let count = array.data.len();
+                array.data = values.by_ref().take(count).collect();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The base's configuration with the task's class and labels.

@@ -6,7 +6,9 @@ mod doctor;
 mod eval;
 mod inspect;
 mod merge;
+mod plan;
 mod predict;
+mod programs;
 mod train;
 mod trained;
 
@@ -28,6 +30,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Doctor => doctor::run(),
     }
 }

@@ -2,22 +2,22 @@
 
 use super::base::{Base, say_counts};
 use super::counter::Counter;
+use super::programs::Programs;
 use super::trained::weight_type;
 use super::{format, say, set_threads, show};
+use crate::backend::PoolKind;
 use crate::backend::any::AnyBackend;
-use crate::backend::{Backend, Limits, PoolKind};
 use crate::cli::TrainCommand;
 use crate::container::Tensor;
 use crate::data::{
-    self, BatchLimits, Batches, ClassNames, ColumnNames, Dataset, LabelUse, Order, ReadOptions,
-    Sampler, Table, Targets, TextTokenizer, evaluation_batches,
+    self, BatchLimits, ClassNames, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler,
+    Table, Targets, TextTokenizer,
 };
 use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
+use crate::model::Model;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
-use crate::model::saving::Saving;
-use crate::model::{Model, Program};
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::config::{DevSource, PoolerInit, Pooling, Task, TrainConfig};
@@ -78,9 +78,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     };
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
-    let programs = Programs::plan(&model, &backend, &steps, config, &data);
+    let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
+    let programs = Programs::plan(&model, &backend, &mut steps, config, dev_lengths.as_deref())?;
     model.allocate(&mut backend, &programs.all())?;
-    say(quiet, programs.summary(&model, &backend));
+    say(quiet, programs.summary(&backend));
 
     let fingerprint = fingerprint(config, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data.targets);
@@ -93,9 +94,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         train: &data.train,
         program: &programs.train,
         dev: match (&data.dev, &programs.dev) {
-            (Some(dev), Some(program)) => Some(Dev {
-                dataset: &dev.dataset,
-                batches: &dev.batches,
+            (Some(dataset), Some((batches, program))) => Some(Dev {
+                dataset,
+                batches,
                 program,
             }),
             _ => None,
@@ -151,16 +152,11 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
 struct Data {
     targets: Targets,
     train: Dataset,
-    dev: Option<DevData>,
+    dev: Option<Dataset>,
     /// Of the rows as read, before a split.
     train_sha256: String,
     /// Where the dev rows are a file of their own.
     dev_sha256: Option<String>,
-}
-
-struct DevData {
-    dataset: Dataset,
-    batches: Batches,
 }
 
 impl Data {
@@ -205,18 +201,7 @@ impl Data {
             anyhow::Ok(dataset)
         };
         let train = tokenize(&train)?;
-        let dev = match dev {
-            None => None,
-            Some(table) => {
-                let dataset = tokenize(&table)?;
-                let limits = BatchLimits {
-                    sequences: config.batch_size,
-                    tokens: config.batch_tokens,
-                };
-                let batches = evaluation_batches(&dataset.lengths(), limits)?;
-                Some(DevData { dataset, batches })
-            }
-        };
+        let dev = dev.as_ref().map(tokenize).transpose()?;
         Ok(Self {
             targets,
             train,
@@ -224,59 +209,6 @@ impl Data {
             train_sha256,
             dev_sha256,
         })
-    }
-}
-
-/// The rehearsed passes of a run; they share one arena.
-struct Programs {
-    train: Program,
-    dev: Option<Program>,
-}
-
-impl Programs {
-    fn plan(
-        model: &Model,
-        backend: &AnyBackend,
-        steps: &Steps<'_>,
-        config: &TrainConfig,
-        data: &Data,
-    ) -> Self {
-        let element = backend.activation_bytes();
-        let limits = |largest: data::Largest| Limits {
-            tokens: largest.tokens,
-            sequences: largest.sequences,
-            max_len: largest.len,
-        };
-        Self {
-            train: model.program(
-                limits(steps.largest(config.length)),
-                element,
-                Some(Saving::KEEP),
-            ),
-            dev: data.dev.as_ref().map(|dev| {
-                let largest = dev.batches.largest(&dev.dataset.lengths());
-                model.program(limits(largest), element, None)
-            }),
-        }
-    }
-
-    fn all(&self) -> Vec<&Program> {
-        std::iter::once(&self.train).chain(&self.dev).collect()
-    }
-
-    /// One line on the memory that the run takes.
-    fn summary(&self, model: &Model, backend: &AnyBackend) -> String {
-        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let arena = self.all().iter().map(|p| p.plan.bytes).max().unwrap_or(0);
-        let params = 4 * (model.params.count() + 3 * model.params.trainable());
-        format!(
-            "memory: frozen matrices {:.1} MiB, biases with optimizer {:.1} MiB, activations {:.1} MiB (batches of \
-             up to {} tokens)",
-            mib(backend.allocated().weights),
-            mib(params),
-            mib(arena),
-            self.train.limits.tokens
-        )
     }
 }
 

@@ -112,5 +112,7 @@ pub fn weight_type(weights: config::WeightType) -> WeightType {
     match weights {
         config::WeightType::F16 => WeightType::F16,
         config::WeightType::F32 => WeightType::F32,
+        config::WeightType::Int8 => WeightType::Int8,
+        config::WeightType::Nf4 => WeightType::Nf4,
     }
 }

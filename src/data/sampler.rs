@@ -126,6 +126,11 @@ impl Sampler {
         }
     }
 
+    /// Tokens of each row.
+    pub fn lengths(&self) -> &[u32] {
+        &self.lengths
+    }
+
     /// What no batch exceeds, whatever the order of the rows: the longest rows together.
     fn bound(&self) -> Largest {
         let mut lengths = self.lengths.clone();

@@ -470,7 +470,7 @@ impl Loader<'_> {
         use Component::*;
         let (h, inner) = (self.config.hidden, self.config.intermediate);
         let path = |component: Component| format!("encoder.layer.{i}.{}", component.module());
-        let modules = [Query, Key, Value].map(|component| path(component));
+        let modules = [Query, Key, Value].map(&path);
         let qkv = self.stacked(MatrixKind::Linear, &modules, [h, h])?;
         Ok(NewLayer {
             qkv,

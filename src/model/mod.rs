@@ -4,6 +4,7 @@
 //! the arena plan and the place of each tensor, for batches up to given limits.
 
 pub mod config;
+pub mod fit;
 pub mod full;
 pub mod head;
 pub mod layer;
@@ -322,6 +323,13 @@ impl Model {
 }
 
 impl Program {
+    /// Bytes of the head's tensors, which live to the end of the pass.
+    pub fn head_bytes(&self) -> usize {
+        let of_head = |tensor: &&Tensor| tensor.name.starts_with("head.");
+        let tensors = self.plan.tensors.iter().filter(of_head);
+        tensors.map(|tensor| tensor.region.len).sum()
+    }
+
     /// The tensors that are kept from the forward pass to the backward pass.
     pub fn saved(&self) -> impl Iterator<Item = &Tensor> {
         let tensors = self.plan.tensors.iter();

@@ -180,7 +180,7 @@ impl Layer {
         }
         let attention_norm = saves_middle.then(|| norm(plan, "attention_norm"));
         let stays = saves_attention && saving.recompute_qkv;
-        if !again && !(stays && matches!(input_origin, Origin::Kept(_))) {
+        if !(again || stays && matches!(input_origin, Origin::Kept(_))) {
             plan.release(input.tensor);
         }
         let middle_origin = match attention_norm {

@@ -7,13 +7,16 @@ use crate::backend::any::DeviceChoice;
 use crate::backend::cuda::HalfType;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::biases::BiasSelection;
+use crate::bytes::ByteSize;
 use crate::error::UsageError;
+use crate::model::saving::Saving;
 use crate::train::metrics::Metric;
 use crate::train::schedule::{ScheduleKind, Warmup};
 
@@ -98,6 +101,10 @@ pub enum WeightType {
     F16,
     /// 32 bits: the checkpoint's values to the last bit
     F32,
+    /// 8 bits, a scale a row (on the CPU)
+    Int8,
+    /// 4 bits, NF4 as in QLoRA; embeddings in 8 (on the CPU)
+    Nf4,
 }
 
 /// The 16-bit type of matrices and activations on a GPU; sums are f32 either way.
@@ -116,6 +123,50 @@ impl From<Precision> for HalfType {
         match precision {
             Precision::Bf16 => Self::Bf16,
             Precision::F16 => Self::F16,
+        }
+    }
+}
+
+/// What is kept of the forward pass for backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum SavingChoice {
+    /// The fastest exact way that fits `--memory`; without that, everything is kept.
+    #[default]
+    Auto,
+    Only(Saving),
+}
+
+impl FromStr for SavingChoice {
+    type Err = UsageError;
+
+    fn from_str(text: &str) -> Result<Self, UsageError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Only),
+        }
+    }
+}
+
+impl TryFrom<String> for SavingChoice {
+    type Error = UsageError;
+
+    fn try_from(text: String) -> Result<Self, UsageError> {
+        text.parse()
+    }
+}
+
+impl From<SavingChoice> for String {
+    fn from(choice: SavingChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl fmt::Display for SavingChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Only(saving) => saving.fmt(f),
         }
     }
 }
@@ -221,6 +272,11 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
 
+    pub saving: SavingChoice,
+    /// Bytes that the run may take on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+
     pub output: PathBuf,
     /// Optimizer steps between checkpoints; `None` is at every evaluation and end of epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,6 +355,8 @@ impl TrainConfig {
             eval_steps: None,
             metric: Metric::Accuracy,
             patience: None,
+            saving: SavingChoice::default(),
+            memory: None,
             output,
             save_steps: None,
             device: DeviceChoice::default(),

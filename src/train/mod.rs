@@ -5,6 +5,7 @@ pub mod config;
 pub mod evaluate;
 pub mod fingerprint;
 pub mod metrics;
+pub mod micro;
 pub mod output;
 pub mod progress;
 pub mod run;

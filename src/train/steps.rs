@@ -2,6 +2,7 @@
 
 use crate::data::{Batches, Largest, Run, Sampler};
 use crate::train::config::Length;
+use crate::train::micro::micro_batches;
 
 /// A place between two optimizer steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Position {
 pub struct Steps<'a> {
     sampler: &'a Sampler,
     accumulation: u64,
+    /// Batches are cut into parts of so many tokens, at most so many of them.
+    parts: Option<(usize, u64)>,
     /// Optimizer steps in the whole run.
     pub total: u64,
     /// The current epoch's batches, made when first asked for.
@@ -54,12 +57,19 @@ impl<'a> Steps<'a> {
         Self {
             sampler,
             accumulation,
+            parts: None,
             total,
             current: None,
         }
     }
 
-    /// The largest batch of the run, counted before it starts.
+    /// Cuts every batch into micro-batches of up to `tokens` tokens. What a step learns from stays the same, up to
+    /// rounding and the masks of dropout.
+    pub fn split(&mut self, tokens: usize, largest: Largest) {
+        self.parts = (tokens < largest.tokens).then_some((tokens, largest.sequences as u64));
+    }
+
+    /// The largest batch of the run before it is cut, counted before the run starts.
     pub fn largest(&self, length: Length) -> Largest {
         self.sampler.largest(match length {
             Length::Epochs(epochs) => Run::Epochs(epochs),
@@ -79,11 +89,17 @@ impl<'a> Steps<'a> {
         };
         let len = batches.len() as u64;
         let end = (position.batch + self.accumulation).min(len);
+        let whole = (position.batch..end).filter_map(|i| batches.get(i as usize));
+        let parts = |rows| match self.parts {
+            None => vec![rows],
+            Some((tokens, _)) => {
+                let lengths = self.sampler.lengths();
+                micro_batches(rows, tokens, |row| lengths[row] as usize)
+            }
+        };
         let step = Step {
-            batches: (position.batch..end)
-                .filter_map(|i| batches.get(i as usize).map(<[usize]>::to_vec))
-                .collect(),
-            first_batch: position.step * self.accumulation,
+            batches: whole.flat_map(parts).map(<[usize]>::to_vec).collect(),
+            first_batch: position.step * self.accumulation * self.parts.map_or(1, |(_, most)| most),
             after: Position {
                 step: position.step + 1,
                 epoch: position.epoch + u64::from(end == len),
@@ -151,6 +167,37 @@ mod tests {
             }
         );
         assert_eq!(steps[2].epochs, 1.0 + 4.0 / 6.0);
+    }
+
+    #[test]
+    fn cut_batches_have_the_rows_and_positions_of_whole_ones_and_numbers_of_their_own() {
+        let whole = run(Length::Epochs(2), 2);
+        let sampler = sampler();
+        let mut steps = Steps::new(&sampler, Length::Epochs(2), 2);
+        // Pairs of rows of three tokens; the limit leaves one row a part.
+        let largest = steps.largest(Length::Epochs(2));
+        steps.split(5, largest);
+        let mut numbers = Vec::new();
+        for step in &whole {
+            let position = Position {
+                step: step.after.step - 1,
+                ..whole
+                    .iter()
+                    .find(|s| s.after.step + 1 == step.after.step)
+                    .map_or(Position::default(), |s| s.after)
+            };
+            let cut = steps.at(position).unwrap();
+            assert_eq!(cut.batches.concat(), step.batches.concat());
+            assert!(cut.batches.iter().all(|rows| rows.len() == 1));
+            assert_eq!(cut.after, step.after);
+            numbers.extend((0..cut.batches.len() as u64).map(|i| cut.first_batch + i));
+        }
+        let count = numbers.len();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
+        // A limit that every batch keeps cuts nothing.
+        steps.split(6, largest);
+        assert_eq!(steps.at(Position::default()).as_ref(), Some(&whole[0]));
     }
 
     #[test]

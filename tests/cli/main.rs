@@ -6,6 +6,7 @@ mod bad_model;
 mod common;
 mod cuda_errors;
 mod full_disk;
+mod memory;
 mod merge;
 mod on_cuda;
 mod predict;

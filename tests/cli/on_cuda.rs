@@ -132,6 +132,27 @@ fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn too_little_memory_is_refused_with_a_size_that_fits() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("licence.tsv", licence(60));
+    let run = |name: &str, more: &str| {
+        let output = folder.path(name);
+        let options = format!("--device cuda --steps 1 --batch-size 60 --max-length 40 {more}");
+        let mut command = bitfit(train_args(&fixture("bert"), &data, &output, &options));
+        command.env("CUDA_EMULATOR_MEMORY", "3000000");
+        Finished::of(on_emulator(&mut command))
+    };
+    let refused = run("refused", "");
+    let said = refused.fails(1, &["out of memory", "needs", "are free", "--batch-tokens"]);
+    let tokens = said.split("--batch-tokens ").nth(1).unwrap();
+    let tokens = tokens.split(' ').next().unwrap();
+    run("fits", &format!("--batch-tokens {tokens}")).success();
+}
+
+#[test]
 fn minilm_trains_on_cuda_as_on_the_cpu_where_the_model_is_present() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm");
     if !model.join("config.json").exists() {

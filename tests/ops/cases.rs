@@ -240,7 +240,8 @@ const EPS: f32 = 1e-12;
 pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
     let stored: fn(f32) -> f32 = match case.weights {
         WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
-        WeightType::F32 => |v| v,
+        // 8 and 4 bits round a matrix as a whole: see `Rig::weight`.
+        WeightType::F32 | WeightType::Int8 | WeightType::Nf4 => |v| v,
     };
     run_stored(case, backend, stored)
 }
@@ -250,6 +251,7 @@ pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
 pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -> Vec<Outcome> {
     let name = format!("{case:?}");
     let mut rig = Rig::new(backend, stored, &name, &case.lens);
+    rig.weights = case.weights;
     let mut out = Outcomes(Vec::new());
     let tokens = rig.batch.tokens();
     let sequences = rig.batch.sequences();
@@ -278,9 +280,9 @@ pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -
                 rig.batch.type_ids[token] = (token % 2) as u32;
             }
             let longest = *case.lens.iter().max().unwrap();
-            let (word, words) = rig.weight(vocab, hidden, 1.0);
-            let (position, positions) = rig.weight(longest, hidden, 0.5);
-            let (token_type, type_rows) = rig.weight(types, hidden, 0.3);
+            let (word, words) = rig.table(vocab, hidden, 1.0);
+            let (position, positions) = rig.table(longest, hidden, 0.5);
+            let (token_type, type_rows) = rig.table(types, hidden, 0.3);
             let x = rig.output(tokens, hidden);
             let norm = Norm {
                 gamma: rig.param(hidden),

@@ -21,20 +21,6 @@ fn backend(half: HalfType, tile: Option<GemmTile>) -> CudaBackend {
 
 const FULL: Keep = Keep::Beside(DerivativeType::Full);
 
-/// Whether a case keeps or reads derivatives in codes, which these kernels do not.
-fn codes(kind: &Kind) -> bool {
-    let full = |stored: DerivativeType| stored == DerivativeType::Full;
-    match kind {
-        Kind::Linear { act, .. } => {
-            matches!(act, Some((_, Keep::Beside(stored))) if !full(*stored))
-        }
-        Kind::LinearBackward { mode, .. } => {
-            matches!(mode, Mode::Multiply(stored) if !full(*stored))
-        }
-        _ => false,
-    }
-}
-
 fn stored(half: HalfType) -> fn(f32) -> f32 {
     match half {
         HalfType::F16 => |v| half::f16::from_f32(v).to_f32(),
@@ -46,7 +32,7 @@ fn stored(half: HalfType) -> fn(f32) -> f32 {
 fn cases_for_cuda() -> Vec<Case> {
     let mut cases: Vec<Case> = table::table()
         .into_iter()
-        .filter(|case| !codes(&case.kind))
+        .filter(|case| matches!(case.weights, WeightType::F16 | WeightType::F32))
         .filter(|case| match case.kind {
             // The table has these for each storage type of the CPU's matrices.
             Kind::Embed { hidden, .. } => case.weights == WeightType::F16 && hidden % 8 == 0,
@@ -104,6 +90,8 @@ fn edges() -> Vec<Case> {
                 Mode::Overwrite,
                 Mode::Accumulate,
                 Mode::Multiply(DerivativeType::Full),
+                Mode::Multiply(DerivativeType::Bits8),
+                Mode::Multiply(DerivativeType::Bits4),
                 Mode::InPlace,
             ] {
                 add(
@@ -121,7 +109,8 @@ fn edges() -> Vec<Case> {
         }
     }
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
-        for keep in [Keep::Nothing, Keep::Alone, FULL] {
+        let codes = [DerivativeType::Bits8, DerivativeType::Bits4].map(Keep::Beside);
+        for keep in [Keep::Nothing, Keep::Alone, FULL].into_iter().chain(codes) {
             add(
                 &[3, 30],
                 0.0,

@@ -1,8 +1,9 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
+use bitfit::backend::cpu::rounded;
 use bitfit::backend::{
     Backend, DropoutKey, Limits, MatrixKind, MatrixShape, Memory, ParamRange, Region, Slot,
-    WeightId,
+    WeightId, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
 use bitfit::rng::{Purpose, Stream};
@@ -50,15 +51,6 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-fn linear(rows: usize, cols: usize) -> MatrixShape {
-    MatrixShape {
-        kind: MatrixKind::Linear,
-        rows,
-        cols,
-        trains: false,
-    }
-}
-
 /// A backend under test, and what is known about its memory.
 pub struct Rig<B> {
     pub backend: B,
@@ -67,6 +59,8 @@ pub struct Rig<B> {
     pub numbers: Numbers,
     /// What a matrix element becomes in the backend's memory.
     stored: fn(f32) -> f32,
+    /// How the backend stores matrices, where that is in blocks.
+    pub weights: WeightType,
     arena: usize,
     params: usize,
     gradient: Vec<f32>,
@@ -98,6 +92,7 @@ impl<B: Backend> Rig<B> {
             key,
             numbers,
             stored,
+            weights: WeightType::F32,
             arena: GUARD,
             params: 0,
             gradient: Vec::new(),
@@ -107,12 +102,37 @@ impl<B: Backend> Rig<B> {
 
     /// Uploads a random matrix; returns it as the backend sees it.
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
+        self.matrix(MatrixKind::Linear, rows, cols, scale)
+    }
+
+    /// As [`weight`](Self::weight), an embedding table.
+    pub fn table(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
+        self.matrix(MatrixKind::Table, rows, cols, scale)
+    }
+
+    fn matrix(
+        &mut self,
+        kind: MatrixKind,
+        rows: usize,
+        cols: usize,
+        scale: f32,
+    ) -> (WeightId, Vec<f64>) {
+        let shape = MatrixShape {
+            kind,
+            rows,
+            cols,
+            trains: false,
+        };
         let mut values = self.numbers.normal(rows * cols, scale);
-        let id = self
-            .backend
-            .upload("w", linear(rows, cols), &values)
-            .unwrap();
-        values.iter_mut().for_each(|v| *v = (self.stored)(*v));
+        let id = self.backend.upload("w", shape, &values).unwrap();
+        match self.weights {
+            WeightType::Int8 | WeightType::Nf4 => {
+                values = rounded(self.weights, "w", shape, &values).unwrap();
+            }
+            WeightType::F16 | WeightType::F32 => {
+                values.iter_mut().for_each(|v| *v = (self.stored)(*v));
+            }
+        }
         (id, wide(&values))
     }
 

@@ -146,6 +146,7 @@ pub fn table() -> Vec<Case> {
             }
         }
     }
+    quantised(&mut cases);
     // Real layers at a few rows.
     for weights in [WeightType::F16, WeightType::F32] {
         let mut add = |kind| {
@@ -262,4 +263,84 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
         mode,
         dbias: true,
     });
+}
+
+/// Matrices in 8 and 4 bits: rows of whole blocks and of pieces, both products, tables, a frozen pooler.
+fn quantised(cases: &mut Vec<Case>) {
+    for weights in [WeightType::Int8, WeightType::Nf4] {
+        let mut add = |lens: &[usize], kind| {
+            cases.push(Case {
+                lens: lens.to_vec(),
+                weights,
+                p: 0.0,
+                kind,
+            });
+        };
+        let rows = Rows::Tokens;
+        for (inputs, outputs) in [
+            (1, 3),
+            (63, 17),
+            (64, 64),
+            (65, 130),
+            (200, 576),
+            (384, 1536),
+        ] {
+            let act = (outputs == 130)
+                .then_some((Activation::GeluErf, Keep::Beside(DerivativeType::Full)));
+            add(
+                &[3, 17, 5],
+                Kind::Linear {
+                    inputs,
+                    outputs,
+                    rows,
+                    parts: 1,
+                    act,
+                },
+            );
+            for mode in [Mode::Overwrite, Mode::Accumulate, Mode::InPlace] {
+                add(
+                    &[3, 17, 5],
+                    Kind::LinearBackward {
+                        inputs,
+                        outputs,
+                        rows,
+                        mode,
+                        dbias: mode == Mode::InPlace,
+                    },
+                );
+            }
+        }
+        for hidden in [33, 384] {
+            let (vocab, types) = (50, 2);
+            add(
+                &[9, 1],
+                Kind::Embed {
+                    hidden,
+                    vocab,
+                    types,
+                },
+            );
+        }
+        let (inputs, outputs) = (100, 100);
+        add(
+            &[2, 3, 4],
+            Kind::Dense {
+                inputs,
+                outputs,
+                tanh: true,
+                trained: false,
+            },
+        );
+        add(
+            &[2, 3, 4],
+            Kind::DenseBackward {
+                inputs,
+                outputs,
+                tanh: true,
+                trained: false,
+                bias: true,
+                dx: true,
+            },
+        );
+    }
 }

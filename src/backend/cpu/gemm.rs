@@ -1,7 +1,7 @@
 //! Matrix products: the only file that knows the `gemm` crate.
 //!
 //! A product is cut into tiles of fixed size: [`row_chunk`] rows of the activations by a panel of the weights.
-//! A tile is one task. It widens its panel of f16 weights into this thread's scratch (never a whole copy, and
+//! A tile is one task. It widens its panel of 16-, 8- or 4-bit weights into this thread's scratch (never a whole copy, and
 //! never a transpose: both directions read the one stored `[out, in]` matrix), multiplies, and runs the caller's
 //! epilogue while the tile is in the cache. The tiling depends on the shape alone and every tile is computed by
 //! one thread, so results do not depend on the number of threads.
@@ -15,7 +15,6 @@
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::weights::View;
-use super::widen::widen;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -101,9 +100,11 @@ pub fn forward(
         let range = c.start * inputs..c.end * inputs;
         let panel = match weight {
             View::F32(w) => &w[range],
-            View::F16(w) => {
+            narrow => {
                 let panel = &mut panel[..range.len()];
-                widen(&w[range], panel);
+                for (row, wide) in c.clone().zip(panel.chunks_exact_mut(inputs)) {
+                    narrow.widen(row, inputs, 0..inputs, wide);
+                }
                 panel
             }
         };
@@ -149,10 +150,10 @@ pub fn backward(
         let from = &dy[r.start * outputs..r.end * outputs];
         let (panel, stride) = match weight {
             View::F32(w) => (&w[c.start..], inputs),
-            View::F16(w) => {
+            narrow => {
                 let panel = &mut panel[..c.len() * outputs];
-                for (wide, row) in panel.chunks_exact_mut(c.len()).zip(w.chunks_exact(inputs)) {
-                    widen(&row[c.clone()], wide);
+                for (row, wide) in panel.chunks_exact_mut(c.len()).enumerate() {
+                    narrow.widen(row, inputs, c.clone(), wide);
                 }
                 (&*panel, c.len())
             }

@@ -16,8 +16,10 @@ mod dropout;
 mod embed;
 mod gemm;
 mod head;
+mod int8;
 mod linear;
 mod math;
+mod nf4;
 mod norm;
 mod optim;
 mod params;
@@ -31,10 +33,10 @@ mod weights;
 mod widen;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DerivativeType, Dropout, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward,
-    Loss, LossKind, MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
+    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
+    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossKind,
+    MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region, ResidualNormBackward,
+    ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -48,6 +50,7 @@ use scratch::Scratch;
 use sizes::Sizes;
 pub use sizes::footprint;
 use weights::Weights;
+pub use weights::rounded;
 
 /// Activations are f32.
 pub const ACTIVATION_BYTES: usize = 4;
@@ -114,6 +117,10 @@ impl CpuBackend {
         }
     }
 
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type
+    }
+
     fn rows(&self, rows: Rows) -> usize {
         match rows {
             Rows::Tokens => self.batch.tokens(),
@@ -171,10 +178,6 @@ fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'
 impl Backend for CpuBackend {
     fn activation_bytes(&self) -> usize {
         ACTIVATION_BYTES
-    }
-
-    fn stores(&self, _: DerivativeType) -> bool {
-        true
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {

@@ -1,10 +1,13 @@
-//! The matrices: frozen ones in 16 or 32 bits, trained ones where they lie in the parameter vector.
+//! The matrices: frozen ones in 32, 16, 8 or 4 bits, trained ones where they lie in the parameter vector.
 
+use super::int8::{self, Int8};
+use super::nf4::{self, Nf4};
 use super::params::read;
 use super::widen::widen;
-use crate::backend::{MatrixShape, ParamRange, WeightId, WeightType};
+use crate::backend::{MatrixKind, MatrixShape, ParamRange, WeightId, WeightType};
 use anyhow::{Context, Result, ensure};
 use half::f16;
+use std::ops::Range;
 
 /// A row-major `[rows, cols]` matrix.
 struct Stored {
@@ -16,6 +19,8 @@ struct Stored {
 enum Data {
     F16(Vec<f16>),
     F32(Vec<f32>),
+    Int8(Int8),
+    Nf4(Nf4),
     /// Trains: these elements of the parameter vector.
     Param(ParamRange),
 }
@@ -33,12 +38,25 @@ pub struct Matrix<'a> {
 pub enum View<'a> {
     F16(&'a [f16]),
     F32(&'a [f32]),
+    Int8(&'a Int8),
+    Nf4(&'a Nf4),
 }
 
 impl View<'_> {
     /// Whether it must be widened to f32 before it can be multiplied with.
     pub fn is_narrow(self) -> bool {
         !matches!(self, Self::F32(_))
+    }
+
+    /// `out = ` these columns of a row of a matrix of `width` columns; the first of them is even.
+    pub fn widen(self, row: usize, width: usize, cols: Range<usize>, out: &mut [f32]) {
+        let here = row * width + cols.start..row * width + cols.end;
+        match self {
+            Self::F16(v) => widen(&v[here], out),
+            Self::F32(v) => out.copy_from_slice(&v[here]),
+            Self::Int8(matrix) => matrix.widen(row, cols, out),
+            Self::Nf4(matrix) => matrix.widen(row, cols, out),
+        }
     }
 }
 
@@ -49,33 +67,50 @@ impl<'a> Matrix<'a> {
 
     /// `out = row`, widened to f32.
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
-        let range = row * self.cols..(row + 1) * self.cols;
-        match self.data {
-            View::F16(v) => widen(&v[range], out),
-            View::F32(v) => out.copy_from_slice(&v[range]),
-        }
+        self.data.widen(row, self.cols, 0..self.cols, out);
     }
 
     /// `out += row`.
     pub fn add_row(&self, row: usize, out: &mut [f32]) {
-        let range = row * self.cols..(row + 1) * self.cols;
-        match self.data {
-            View::F32(v) => super::pointwise::add(out, &v[range]),
-            View::F16(v) => {
-                let mut wide = [0.0; 128];
-                for (from, out) in v[range].chunks(128).zip(out.chunks_mut(128)) {
-                    let wide = &mut wide[..from.len()];
-                    widen(from, wide);
-                    super::pointwise::add(out, wide);
-                }
-            }
+        let mut wide = [0.0; 128];
+        for (i, out) in out.chunks_mut(128).enumerate() {
+            let wide = &mut wide[..out.len()];
+            let cols = i * 128..i * 128 + out.len();
+            self.data.widen(row, self.cols, cols, wide);
+            super::pointwise::add(out, wide);
         }
     }
 }
 
+/// A matrix as it is after storing.
+///
+/// # Errors
+/// A value that the type cannot hold.
+pub fn rounded(
+    weight_type: WeightType,
+    name: &str,
+    shape: MatrixShape,
+    values: &[f32],
+) -> Result<Vec<f32>> {
+    let mut weights = Weights::default();
+    let id = weights.add(weight_type, name, shape, values)?;
+    let matrix = weights.get(id, &[])?;
+    let mut out = vec![0.0; values.len()];
+    for (row, out) in out.chunks_exact_mut(shape.cols.max(1)).enumerate() {
+        matrix.copy_row(row, out);
+    }
+    Ok(out)
+}
+
 /// Bytes of a frozen matrix.
 pub fn bytes(weight_type: WeightType, shape: MatrixShape) -> usize {
-    shape.rows * shape.cols * weight_type.bytes()
+    let MatrixShape { rows, cols, .. } = shape;
+    match (weight_type, shape.kind) {
+        (WeightType::F32, _) => 4 * rows * cols,
+        (WeightType::F16, _) => 2 * rows * cols,
+        (WeightType::Int8, _) | (WeightType::Nf4, MatrixKind::Table) => int8::bytes(rows, cols),
+        (WeightType::Nf4, MatrixKind::Linear) => nf4::bytes(rows, cols),
+    }
 }
 
 /// All matrices, addressed by [`WeightId`].
@@ -99,8 +134,11 @@ impl Weights {
             "{name}: {} values do not make a [{rows}, {cols}] matrix",
             values.len()
         );
-        let data = match weight_type {
-            WeightType::F16 => {
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            anyhow::bail!("{name}[{}, {}] is {}", at / cols, at % cols, values[at]);
+        }
+        let data = match (weight_type, shape.kind) {
+            (WeightType::F16, _) => {
                 let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
                 if let Some(at) = halves.iter().position(|h| !h.is_finite()) {
                     anyhow::bail!(
@@ -112,12 +150,11 @@ impl Weights {
                 }
                 Data::F16(halves)
             }
-            WeightType::F32 => {
-                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                    anyhow::bail!("{name}[{}, {}] is {}", at / cols, at % cols, values[at]);
-                }
-                Data::F32(values.to_vec())
+            (WeightType::F32, _) => Data::F32(values.to_vec()),
+            (WeightType::Int8, _) | (WeightType::Nf4, MatrixKind::Table) => {
+                Data::Int8(Int8::new(values, cols))
             }
+            (WeightType::Nf4, MatrixKind::Linear) => Data::Nf4(Nf4::new(values, cols)),
         };
         self.matrices.push(Stored { rows, cols, data });
         Ok(WeightId(self.matrices.len() - 1))
@@ -153,6 +190,8 @@ impl Weights {
             data: match &stored.data {
                 Data::F16(v) => View::F16(v),
                 Data::F32(v) => View::F32(v),
+                Data::Int8(matrix) => View::Int8(matrix),
+                Data::Nf4(matrix) => View::Nf4(matrix),
                 Data::Param(range) => View::F32(read(params, *range)?),
             },
         })
@@ -163,6 +202,8 @@ impl Weights {
         let of = |stored: &Stored| match &stored.data {
             Data::F16(v) => 2 * v.capacity(),
             Data::F32(v) => 4 * v.capacity(),
+            Data::Int8(matrix) => matrix.bytes(),
+            Data::Nf4(matrix) => matrix.bytes(),
             Data::Param(_) => 0,
         };
         self.matrices.iter().map(of).sum()

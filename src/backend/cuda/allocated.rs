@@ -5,7 +5,7 @@ use super::args::*;
 use super::batch::DeviceBatch;
 use super::device::Device;
 use super::graph::Graphs;
-use super::launch::Kernels;
+use super::kernels::Kernels;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
@@ -105,17 +105,17 @@ impl Allocated {
         self.elements(region, rows * columns, 2)
     }
 
+    /// The first rows of a tensor of derivatives, in the form that it says.
     pub fn derivative(
         &self,
         derivative: Derivative,
         rows: usize,
         columns: usize,
     ) -> Result<Address> {
-        ensure!(
-            super::stores(derivative.stored),
-            "the CUDA backend stores the derivatives of activation functions in full only"
-        );
-        self.activation(derivative.region, rows, columns)
+        let bytes = derivative
+            .stored
+            .row_bytes(columns, super::ACTIVATION_BYTES);
+        self.elements(derivative.region, rows * bytes, 1)
     }
 
     pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {

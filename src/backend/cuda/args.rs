@@ -45,7 +45,7 @@ arguments! {
         bias_part: u32,
         rows: u32,
         activation: u32,
-        padding: u32,
+        derivative_kind: u32,
     }
 
     NormForwardArgs [80] {

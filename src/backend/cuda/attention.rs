@@ -1,7 +1,7 @@
 //! Self-attention within each sequence.
 
 use super::args::*;
-use super::launch::ATTENTION_TILE;
+use super::launch::{ATTENTION_TILE, AttentionKind};
 use super::memory::Address;
 use super::{CudaBackend, check_width, to_u32};
 use crate::backend::{AttentionBackward, AttentionForward, Dropout, ParamRange, Region, Rows};
@@ -19,7 +19,7 @@ pub fn forward(cuda: &CudaBackend, op: AttentionForward) -> Result<()> {
     };
     let shape = memory.batch.grid;
     cuda.kernels
-        .attention_forward(shape.max_len, shape.sequences, args)
+        .attention(AttentionKind::Forward, shape.max_len, shape.sequences, args)
         .context("attention, forward")
 }
 
@@ -47,10 +47,20 @@ pub fn backward(cuda: &CudaBackend, op: AttentionBackward) -> Result<()> {
         ..arguments(cuda, op.qkv, op.out, op.heads, op.head_dim, op.dropout)?
     };
     cuda.kernels
-        .attention_backward_q(shape.max_len, shape.sequences, args)
+        .attention(
+            AttentionKind::BackwardQ,
+            shape.max_len,
+            shape.sequences,
+            args,
+        )
         .context("attention, backward to q")?;
     cuda.kernels
-        .attention_backward_kv(shape.max_len, shape.sequences, args)
+        .attention(
+            AttentionKind::BackwardKv,
+            shape.max_len,
+            shape.sequences,
+            args,
+        )
         .context("attention, backward to k and v")?;
     if query.is_none() && value.is_none() {
         return Ok(());

@@ -1,18 +1,9 @@
 //! All launches, one typed function a kernel: grid, block and shared memory are decided here and nowhere else.
-//!
-//! Every kernel is looked up when the device is opened, so a missing one is an error at start and not in the
-//! middle of a run.
 
-use super::HalfType;
 use super::args::*;
-use super::device::Device;
-use super::images::{self, Image};
-use anyhow::{Context, Result, anyhow, bail};
-use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-use cudarc::driver::{CudaFunction, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg};
-use cudarc::nvrtc::Ptx;
-use std::collections::HashMap;
-use std::sync::Arc;
+use super::kernels::Kernels;
+use anyhow::{Context, Result, anyhow, ensure};
+use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
 /// Rows of a LayerNorm or column-sum block's partial sums (`kTileRows`).
 pub const ROW_TILE: usize = 32;
@@ -25,82 +16,7 @@ const PART: usize = 256;
 /// Widest row that stays in a warp's registers.
 pub const WIDEST_NORM: usize = 4 * PART;
 /// Head dimensions with kernels of their own; others use the next larger.
-const HEAD_DIMS: [usize; 3] = [32, 64, 128];
-
-/// Which source file holds which kernels.
-const UNITS: &[(&str, &[&str])] = &[
-    (
-        "gemm",
-        &[
-            "gemm_bias_large",
-            "gemm_bias_small",
-            "gemm_activation_large",
-            "gemm_activation_small",
-            "gemm_back_large",
-            "gemm_back_small",
-            "gemm_back_add_large",
-            "gemm_back_add_small",
-            "gemm_back_slope_large",
-            "gemm_back_slope_small",
-        ],
-    ),
-    (
-        "norm",
-        &[
-            "norm_forward_1",
-            "norm_forward_2",
-            "norm_forward_3",
-            "norm_forward_4",
-            "norm_backward_1",
-            "norm_backward_2",
-            "norm_backward_3",
-            "norm_backward_4",
-            "norm_restore",
-        ],
-    ),
-    (
-        "embed",
-        &[
-            "embed_forward_1",
-            "embed_forward_2",
-            "embed_forward_3",
-            "embed_forward_4",
-        ],
-    ),
-    ("bias_grad", &["column_partial", "column_finish"]),
-    (
-        "attention_fwd",
-        &[
-            "attention_forward_32",
-            "attention_forward_64",
-            "attention_forward_128",
-        ],
-    ),
-    (
-        "attention_bwd",
-        &[
-            "attention_backward_q_32",
-            "attention_backward_q_64",
-            "attention_backward_q_128",
-            "attention_backward_kv_32",
-            "attention_backward_kv_64",
-            "attention_backward_kv_128",
-        ],
-    ),
-    (
-        "head",
-        &[
-            "pool_forward",
-            "pool_backward",
-            "dense_forward",
-            "dense_backward_bias",
-            "dense_backward_weight",
-            "dense_backward_input",
-            "loss",
-        ],
-    ),
-    ("adamw", &["grad_norm_partial", "step_decision", "adamw"]),
-];
+pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
 
 /// Which product a linear layer's kernel makes, and what it does to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +31,44 @@ pub enum GemmKind {
     BackAdd,
     /// `(x·W) ⊙ act′`
     BackSlope,
+}
+
+/// The kernels of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionKind {
+    Forward,
+    /// dq and delta.
+    BackwardQ,
+    /// dk and dv.
+    BackwardKv,
+}
+
+impl AttentionKind {
+    pub const ALL: [Self; 3] = [Self::Forward, Self::BackwardQ, Self::BackwardKv];
+
+    /// Name of the kernel for a padded head dimension.
+    pub fn kernel(self, dim: usize) -> String {
+        let name = match self {
+            Self::Forward => "attention_forward",
+            Self::BackwardQ => "attention_backward_q",
+            Self::BackwardKv => "attention_backward_kv",
+        };
+        format!("{name}_{dim}")
+    }
+
+    /// Bytes of shared memory: the block's own tiles (queries; in backward also the gradient of the output, or keys
+    /// and values), two stages of two tiles, and to k and v lse and delta of two stages.
+    pub fn shared(self, dim: usize) -> usize {
+        let own = match self {
+            Self::Forward => ATTENTION_TILE,
+            Self::BackwardQ | Self::BackwardKv => 2 * ATTENTION_TILE,
+        };
+        let statistics = match self {
+            Self::BackwardKv => 4 * step_rows(dim) * size_of::<f32>(),
+            Self::Forward | Self::BackwardQ => 0,
+        };
+        (own + 4 * step_rows(dim)) * dim * 2 + statistics
+    }
 }
 
 /// Tile of `out` that one block computes.
@@ -150,79 +104,7 @@ impl GemmTile {
     }
 }
 
-/// Every kernel of one half type, ready to launch on one device.
-#[derive(Debug)]
-pub struct Kernels {
-    device: Device,
-    functions: HashMap<&'static str, CudaFunction>,
-}
-
 impl Kernels {
-    /// Loads the images and finds every kernel in them.
-    ///
-    /// # Errors
-    /// When an image is missing or the driver refuses it, with the name of the file or kernel.
-    pub fn load(device: &Device, half: HalfType) -> Result<Self> {
-        let mut functions = HashMap::new();
-        for &(unit, names) in UNITS {
-            let module = load_unit(device, unit, half)?;
-            for &name in names {
-                let function = module
-                    .load_function(name)
-                    .with_context(|| format!("kernel {name} is missing from {unit}.cu ({half})"))?;
-                functions.insert(name, function);
-            }
-        }
-        let kernels = Self {
-            device: device.clone(),
-            functions,
-        };
-        kernels.allow_shared_memory()?;
-        Ok(kernels)
-    }
-
-    /// More than 48 KiB of dynamic shared memory must be asked for once.
-    fn allow_shared_memory(&self) -> Result<()> {
-        for dim in HEAD_DIMS {
-            for (kernel, bytes) in [
-                (
-                    attention_name("attention_forward", dim),
-                    forward_shared(dim),
-                ),
-                (
-                    attention_name("attention_backward_q", dim),
-                    query_shared(dim),
-                ),
-                (
-                    attention_name("attention_backward_kv", dim),
-                    key_value_shared(dim),
-                ),
-            ] {
-                if bytes <= 48 * 1024 {
-                    continue;
-                }
-                self.function(kernel)?
-                    .set_attribute(
-                        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                        i32::try_from(bytes)?,
-                    )
-                    .with_context(|| {
-                        format!(
-                            "kernel {kernel} needs {bytes} bytes of shared memory a block, the device has {}",
-                            self.device.info.shared_memory
-                        )
-                    })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn function(&self, name: &'static str) -> Result<&CudaFunction> {
-        self.functions
-            .get(name)
-            .ok_or_else(|| anyhow!("kernel {name} is not in the table of kernels"))
-    }
-
     /// Launches `name` with its one argument structure.
     ///
     /// # Safety
@@ -230,7 +112,7 @@ impl Kernels {
     /// writes for the current batch, and block and shared memory must be what the kernel was written for.
     unsafe fn launch<A: DeviceRepr>(
         &self,
-        name: &'static str,
+        name: &str,
         grid: [usize; 3],
         threads: u32,
         shared: usize,
@@ -260,52 +142,36 @@ impl Kernels {
     }
 
     pub fn gemm(&self, kind: GemmKind, tile: GemmTile, rows: usize, args: GemmArgs) -> Result<()> {
-        let name = match (kind, tile) {
-            (GemmKind::Bias, GemmTile::Large) => "gemm_bias_large",
-            (GemmKind::Bias, GemmTile::Small) => "gemm_bias_small",
-            (GemmKind::Activation, GemmTile::Large) => "gemm_activation_large",
-            (GemmKind::Activation, GemmTile::Small) => "gemm_activation_small",
-            (GemmKind::Back, GemmTile::Large) => "gemm_back_large",
-            (GemmKind::Back, GemmTile::Small) => "gemm_back_small",
-            (GemmKind::BackAdd, GemmTile::Large) => "gemm_back_add_large",
-            (GemmKind::BackAdd, GemmTile::Small) => "gemm_back_add_small",
-            (GemmKind::BackSlope, GemmTile::Large) => "gemm_back_slope_large",
-            (GemmKind::BackSlope, GemmTile::Small) => "gemm_back_slope_small",
+        let kind = match kind {
+            GemmKind::Bias => "bias",
+            GemmKind::Activation => "activation",
+            GemmKind::Back => "back",
+            GemmKind::BackAdd => "back_add",
+            GemmKind::BackSlope => "back_slope",
         };
+        let size = match tile {
+            GemmTile::Large => "large",
+            GemmTile::Small => "small",
+        };
+        let name = format!("gemm_{kind}_{size}");
         let side = tile.side();
         let grid = [(args.n as usize).div_ceil(side), rows.div_ceil(side), 1];
         // Three stages of a 32-wide tile of both operands.
         let shared = 3 * 2 * side * 32 * 2;
         // SAFETY: the argument is a gemm kernel's, built by `mod.rs` from regions of the sizes it names.
-        unsafe { self.launch(name, grid, 128, shared, &args) }
+        unsafe { self.launch(&name, grid, 128, shared, &args) }
     }
 
     pub fn norm_forward(&self, tokens: usize, args: NormForwardArgs) -> Result<()> {
-        let name = by_parts(
-            args.width,
-            [
-                "norm_forward_1",
-                "norm_forward_2",
-                "norm_forward_3",
-                "norm_forward_4",
-            ],
-        )?;
+        let name = by_parts("norm_forward", args.width)?;
         // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch(name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
+        unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
     }
 
     pub fn norm_backward(&self, tokens: usize, args: NormBackwardArgs) -> Result<()> {
-        let name = by_parts(
-            args.width,
-            [
-                "norm_backward_1",
-                "norm_backward_2",
-                "norm_backward_3",
-                "norm_backward_4",
-            ],
-        )?;
+        let name = by_parts("norm_backward", args.width)?;
         // SAFETY: as for `gemm`; a block has ROW_TILE rows.
-        unsafe { self.launch(name, [tokens.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
+        unsafe { self.launch(&name, [tokens.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
     }
 
     pub fn norm_restore(&self, tokens: usize, args: NormRestoreArgs) -> Result<()> {
@@ -315,17 +181,9 @@ impl Kernels {
     }
 
     pub fn embed_forward(&self, tokens: usize, args: EmbedArgs) -> Result<()> {
-        let name = by_parts(
-            args.width,
-            [
-                "embed_forward_1",
-                "embed_forward_2",
-                "embed_forward_3",
-                "embed_forward_4",
-            ],
-        )?;
+        let name = by_parts("embed_forward", args.width)?;
         // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch(name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
+        unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
     }
 
     pub fn column_partial(&self, tokens: usize, args: ColumnPartialArgs) -> Result<()> {
@@ -345,56 +203,22 @@ impl Kernels {
         unsafe { self.launch("column_finish", grid, 256, 0, &args) }
     }
 
-    pub fn attention_forward(
+    /// [`AttentionKind::BackwardQ`] goes before [`AttentionKind::BackwardKv`]: it makes delta.
+    pub fn attention(
         &self,
+        kind: AttentionKind,
         max_len: usize,
         sequences: usize,
         args: AttentionArgs,
     ) -> Result<()> {
         let dim = padded_head(args.head_dim)?;
-        let name = attention_name("attention_forward", dim);
         let grid = [
             max_len.div_ceil(ATTENTION_TILE),
             args.heads as usize,
             sequences,
         ];
         // SAFETY: as for `gemm`; the shared memory is that of the kernel's tiles.
-        unsafe { self.launch(name, grid, 128, forward_shared(dim), &args) }
-    }
-
-    /// dq and delta; before [`Kernels::attention_backward_kv`].
-    pub fn attention_backward_q(
-        &self,
-        max_len: usize,
-        sequences: usize,
-        args: AttentionArgs,
-    ) -> Result<()> {
-        let dim = padded_head(args.head_dim)?;
-        let name = attention_name("attention_backward_q", dim);
-        let grid = [
-            max_len.div_ceil(ATTENTION_TILE),
-            args.heads as usize,
-            sequences,
-        ];
-        // SAFETY: as for `attention_forward`.
-        unsafe { self.launch(name, grid, 128, query_shared(dim), &args) }
-    }
-
-    pub fn attention_backward_kv(
-        &self,
-        max_len: usize,
-        sequences: usize,
-        args: AttentionArgs,
-    ) -> Result<()> {
-        let dim = padded_head(args.head_dim)?;
-        let name = attention_name("attention_backward_kv", dim);
-        let grid = [
-            max_len.div_ceil(ATTENTION_TILE),
-            args.heads as usize,
-            sequences,
-        ];
-        // SAFETY: as for `attention_forward`.
-        unsafe { self.launch(name, grid, 128, key_value_shared(dim), &args) }
+        unsafe { self.launch(&kind.kernel(dim), grid, 128, kind.shared(dim), &args) }
     }
 
     pub fn pool_forward(&self, sequences: usize, args: PoolArgs) -> Result<()> {
@@ -464,47 +288,13 @@ impl Kernels {
     }
 }
 
-/// Loads the best image of a unit that the driver takes.
-fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModule>> {
-    let candidates = images::candidates(images::IMAGES, unit, half, device.info.capability);
-    let mut refused = None;
-    for image in candidates {
-        let kind = image
-            .arch
-            .map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}"));
-        match load_image(device, image) {
-            Ok(module) => return Ok(module),
-            Err(error) => {
-                refused = Some(error.context(format!("cannot load {unit}.cu ({half}, {kind})")));
-            }
-        }
-    }
-    match refused {
-        Some(error) => Err(error),
-        None => bail!(
-            "no image of {unit}.cu ({half}) for compute capability {}.{} is built in (there are: {})",
-            device.info.capability.0,
-            device.info.capability.1,
-            images::summary()
-        ),
-    }
-}
-
-fn load_image(device: &Device, image: &Image) -> Result<Arc<CudaModule>> {
-    let code = match image.arch {
-        Some(_) => Ptx::from_binary(image.bytes.to_vec()),
-        None => Ptx::from_src(std::str::from_utf8(image.bytes)?),
-    };
-    Ok(device.stream.context().load_module(code)?)
-}
-
 /// The kernel whose rows have enough 256-column parts.
-fn by_parts(width: u32, names: [&'static str; 4]) -> Result<&'static str> {
-    let parts = (width as usize).div_ceil(PART);
-    match names.get(parts.wrapping_sub(1)) {
-        Some(name) => Ok(name),
-        None => bail!("a hidden size of {width}: the CUDA kernels take 8 to {WIDEST_NORM}"),
-    }
+fn by_parts(kernel: &str, width: u32) -> Result<String> {
+    ensure!(
+        (1..=WIDEST_NORM).contains(&(width as usize)),
+        "a hidden size of {width}: the CUDA kernels take 8 to {WIDEST_NORM}"
+    );
+    Ok(format!("{kernel}_{}", (width as usize).div_ceil(PART)))
 }
 
 fn padded_head(head_dim: u32) -> Result<usize> {
@@ -514,38 +304,9 @@ fn padded_head(head_dim: u32) -> Result<usize> {
         .ok_or_else(|| anyhow!("a head dimension of {head_dim}: the CUDA kernels take up to 128"))
 }
 
-fn attention_name(kind: &str, dim: usize) -> &'static str {
-    match (kind, dim) {
-        ("attention_forward", 32) => "attention_forward_32",
-        ("attention_forward", 64) => "attention_forward_64",
-        ("attention_forward", _) => "attention_forward_128",
-        ("attention_backward_q", 32) => "attention_backward_q_32",
-        ("attention_backward_q", 64) => "attention_backward_q_64",
-        ("attention_backward_q", _) => "attention_backward_q_128",
-        (_, 32) => "attention_backward_kv_32",
-        (_, 64) => "attention_backward_kv_64",
-        (_, _) => "attention_backward_kv_128",
-    }
-}
-
 /// Rows of the tiles that an attention block walks over (`Head::kStep`).
 fn step_rows(dim: usize) -> usize {
     if dim == 128 { 32 } else { 64 }
-}
-
-/// Two stages of two tiles, and one tile of queries.
-fn forward_shared(dim: usize) -> usize {
-    (ATTENTION_TILE + 4 * step_rows(dim)) * dim * 2
-}
-
-/// The same, and the gradient of the output.
-fn query_shared(dim: usize) -> usize {
-    (2 * ATTENTION_TILE + 4 * step_rows(dim)) * dim * 2
-}
-
-/// The same, and lse and delta of two stages.
-fn key_value_shared(dim: usize) -> usize {
-    query_shared(dim) + 4 * step_rows(dim) * size_of::<f32>()
 }
 
 #[cfg(test)]
@@ -563,12 +324,9 @@ mod tests {
     #[test]
     fn shared_memory_stays_below_what_every_supported_device_has() {
         for dim in HEAD_DIMS {
-            for bytes in [
-                forward_shared(dim),
-                query_shared(dim),
-                key_value_shared(dim),
-            ] {
-                assert!(bytes <= 99 * 1024, "{dim}: {bytes}");
+            for kind in AttentionKind::ALL {
+                let bytes = kind.shared(dim);
+                assert!(bytes <= 99 * 1024, "{kind:?} {dim}: {bytes}");
             }
         }
     }
@@ -578,11 +336,12 @@ mod tests {
         assert_eq!(padded_head(8).unwrap(), 32);
         assert_eq!(padded_head(48).unwrap(), 64);
         assert!(padded_head(136).unwrap_err().to_string().contains("136"));
-        let names = ["a", "b", "c", "d"];
-        assert_eq!(by_parts(8, names).unwrap(), "a");
-        assert_eq!(by_parts(768, names).unwrap(), "c");
-        assert_eq!(by_parts(1024, names).unwrap(), "d");
-        assert!(by_parts(1032, names).is_err());
-        assert!(by_parts(0, names).is_err());
+        assert_eq!(by_parts("norm", 8).unwrap(), "norm_1");
+        assert_eq!(by_parts("norm", 768).unwrap(), "norm_3");
+        assert_eq!(by_parts("norm", 1024).unwrap(), "norm_4");
+        for width in [0, 1032] {
+            let refused = by_parts("norm", width).unwrap_err().to_string();
+            assert!(refused.contains("1024"), "{refused}");
+        }
     }
 }

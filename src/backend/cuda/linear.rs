@@ -4,7 +4,9 @@ use super::args::*;
 use super::launch::{GemmKind, ROW_TILE};
 use super::memory::Address;
 use super::{CudaBackend, check_width, norm, row_kind, to_u32};
-use crate::backend::{Activation, ActivationOutput, Dropout, LinearBackward, LinearForward};
+use crate::backend::{
+    Activation, ActivationOutput, DerivativeType, Dropout, LinearBackward, LinearForward,
+};
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -26,9 +28,13 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
         *to = memory.params.value(range, part)?;
     }
     let out = memory.activation(op.out, rows, n)?;
+    let mut stored = DerivativeType::Full;
     let (out, derivative) = match op.activation.map(|a| a.output) {
         None | Some(ActivationOutput::Value) => (out, Address::NULL),
-        Some(ActivationOutput::Both(derivative)) => (out, memory.derivative(derivative, rows, n)?),
+        Some(ActivationOutput::Both(derivative)) => {
+            stored = derivative.stored;
+            (out, memory.derivative(derivative, rows, n)?)
+        }
         Some(ActivationOutput::Derivative) => (Address::NULL, out),
     };
     let kind = match op.activation {
@@ -48,7 +54,7 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
         bias_part: to_u32(part)?,
         rows: row_kind(op.rows),
         activation: op.activation.map_or(0, |a| activation_kind(a.kind)),
-        padding: 0,
+        derivative_kind: derivative_kind(stored),
     };
     cuda.kernels
         .gemm(kind, cuda.tile(rows, n), rows, args)
@@ -84,6 +90,7 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
         w: weight.address()?,
         out: dx,
         derivative,
+        derivative_kind: op.derivative.map_or(0, |d| derivative_kind(d.stored)),
         partial: fused.unwrap_or(Address::NULL),
         n: to_u32(n)?,
         k: to_u32(k)?,
@@ -118,5 +125,13 @@ fn activation_kind(kind: Activation) -> u32 {
         Activation::GeluErf => 0,
         Activation::GeluTanh => 1,
         Activation::Relu => 2,
+    }
+}
+
+fn derivative_kind(stored: DerivativeType) -> u32 {
+    match stored {
+        DerivativeType::Full => 0,
+        DerivativeType::Bits8 => 1,
+        DerivativeType::Bits4 => 2,
     }
 }

@@ -18,6 +18,7 @@ pub mod device;
 mod graph;
 mod head;
 pub mod images;
+mod kernels;
 pub mod launch;
 mod linear;
 mod memory;
@@ -31,26 +32,22 @@ mod weights;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DerivativeType, DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss,
-    LossScaling, MatrixShape, Memory, NormRestore, ParamRange, PendingReport, Pool, Region,
+    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossScaling,
+    MatrixShape, Memory, NormRestore, ParamRange, PendingReport, Pool, Region,
     ResidualNormBackward, ResidualNormForward, Rows, Section, Slot, StepReport, WeightId,
 };
 use crate::batch::Batch;
 use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
 use device::Device;
-use launch::{GemmTile, Kernels};
+use kernels::Kernels;
+use launch::GemmTile;
 pub use sizes::footprint;
 use std::sync::Arc;
 use weights::Weights;
 
 /// Activations have 16 bits.
 pub const ACTIVATION_BYTES: usize = 2;
-
-/// Whether the kernels store derivatives of activation functions in this form.
-pub fn stores(derivative: DerivativeType) -> bool {
-    derivative == DerivativeType::Full
-}
 
 /// The 16-bit type of activations and matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,10 +207,6 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 impl Backend for CudaBackend {
     fn activation_bytes(&self) -> usize {
         ACTIVATION_BYTES
-    }
-
-    fn stores(&self, derivative: DerivativeType) -> bool {
-        stores(derivative)
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {

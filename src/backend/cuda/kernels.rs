@@ -1,0 +1,170 @@
+//! The table of kernels: which source file has which, loaded and looked up when the device is opened, so that a missing
+//! one is an error at start and not in the middle of a run.
+
+use super::HalfType;
+use super::device::Device;
+use super::images::{self, Image};
+use super::launch::{AttentionKind, HEAD_DIMS};
+use anyhow::{Context, Result, anyhow, bail};
+use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use cudarc::driver::{CudaFunction, CudaModule};
+use cudarc::nvrtc::Ptx;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const ONE: &[&str] = &[""];
+/// Tile sizes of a product.
+const TILES: &[&str] = &["_large", "_small"];
+/// 256-column parts of a row.
+const PARTS: &[&str] = &["_1", "_2", "_3", "_4"];
+/// Padded head dimensions.
+const DIMS: &[&str] = &["_32", "_64", "_128"];
+
+/// Source files, their kernels, and the endings with each of which every one of these exists.
+const UNITS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "gemm",
+        &[
+            "gemm_bias",
+            "gemm_activation",
+            "gemm_back",
+            "gemm_back_add",
+            "gemm_back_slope",
+        ],
+        TILES,
+    ),
+    ("norm", &["norm_forward", "norm_backward"], PARTS),
+    ("norm", &["norm_restore"], ONE),
+    ("embed", &["embed_forward"], PARTS),
+    ("bias_grad", &["column_partial", "column_finish"], ONE),
+    ("attention_fwd", &["attention_forward"], DIMS),
+    (
+        "attention_bwd",
+        &["attention_backward_q", "attention_backward_kv"],
+        DIMS,
+    ),
+    (
+        "head",
+        &[
+            "pool_forward",
+            "pool_backward",
+            "dense_forward",
+            "dense_backward_bias",
+            "dense_backward_weight",
+            "dense_backward_input",
+            "loss",
+        ],
+        ONE,
+    ),
+    (
+        "adamw",
+        &["grad_norm_partial", "step_decision", "adamw"],
+        ONE,
+    ),
+];
+
+/// Every kernel of one half type, ready to launch on one device.
+#[derive(Debug)]
+pub struct Kernels {
+    pub device: Device,
+    functions: HashMap<String, CudaFunction>,
+}
+
+impl Kernels {
+    /// Loads the images and finds every kernel in them.
+    ///
+    /// # Errors
+    /// When an image is missing or the driver refuses it, with the name of the file or kernel.
+    pub fn load(device: &Device, half: HalfType) -> Result<Self> {
+        let mut modules = HashMap::new();
+        let mut functions = HashMap::new();
+        for &(unit, kernels, endings) in UNITS {
+            let module = match modules.get(unit) {
+                Some(module) => Arc::clone(module),
+                None => load_unit(device, unit, half)?,
+            };
+            modules.insert(unit, Arc::clone(&module));
+            for (kernel, ending) in kernels
+                .iter()
+                .flat_map(|kernel| endings.iter().map(move |ending| (kernel, ending)))
+            {
+                let name = format!("{kernel}{ending}");
+                let function = module
+                    .load_function(&name)
+                    .with_context(|| format!("kernel {name} is missing from {unit}.cu ({half})"))?;
+                functions.insert(name, function);
+            }
+        }
+        let kernels = Self {
+            device: device.clone(),
+            functions,
+        };
+        kernels.allow_shared_memory()?;
+        Ok(kernels)
+    }
+
+    /// More than 48 KiB of dynamic shared memory must be asked for once.
+    fn allow_shared_memory(&self) -> Result<()> {
+        for dim in HEAD_DIMS {
+            for kind in AttentionKind::ALL {
+                let bytes = kind.shared(dim);
+                if bytes <= 48 * 1024 {
+                    continue;
+                }
+                let kernel = kind.kernel(dim);
+                self.function(&kernel)?
+                    .set_attribute(
+                        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                        i32::try_from(bytes)?,
+                    )
+                    .with_context(|| {
+                        format!(
+                            "kernel {kernel} needs {bytes} bytes of shared memory a block, the device has {}",
+                            self.device.info.shared_memory
+                        )
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn function(&self, name: &str) -> Result<&CudaFunction> {
+        self.functions
+            .get(name)
+            .ok_or_else(|| anyhow!("kernel {name} is not in the table of kernels"))
+    }
+}
+
+/// Loads the best image of a unit that the driver takes.
+fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModule>> {
+    let candidates = images::candidates(images::IMAGES, unit, half, device.info.capability);
+    let mut refused = None;
+    for image in candidates {
+        let kind = image
+            .arch
+            .map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}"));
+        match load_image(device, image) {
+            Ok(module) => return Ok(module),
+            Err(error) => {
+                refused = Some(error.context(format!("cannot load {unit}.cu ({half}, {kind})")));
+            }
+        }
+    }
+    match refused {
+        Some(error) => Err(error),
+        None => bail!(
+            "no image of {unit}.cu ({half}) for compute capability {}.{} is built in (there are: {})",
+            device.info.capability.0,
+            device.info.capability.1,
+            images::summary()
+        ),
+    }
+}
+
+fn load_image(device: &Device, image: &Image) -> Result<Arc<CudaModule>> {
+    let code = match image.arch {
+        Some(_) => Ptx::from_binary(image.bytes.to_vec()),
+        None => Ptx::from_src(std::str::from_utf8(image.bytes)?),
+    };
+    Ok(device.stream.context().load_module(code)?)
+}

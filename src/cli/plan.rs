@@ -1,0 +1,66 @@
+//! The arguments of `plan`.
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use crate::backend::any::DeviceChoice;
+use crate::biases::BiasSelection;
+use crate::bytes::ByteSize;
+use crate::train::config::{Pooling, SavingChoice, WeightType};
+
+/// Arguments of `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// A folder with config.json (nothing else is needed), or a name on the hub
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
+    pub model: String,
+    /// How frozen weights are stored
+    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
+    pub weights: WeightType,
+    /// How token vectors become one vector a text
+    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
+    pub pooling: Pooling,
+    /// Classes of the head
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one(), help_heading = "Model")]
+    pub outputs: usize,
+
+    /// Add a column for these biases alone (see `bitfit help train`)
+    #[arg(long, value_name = "NAMES", help_heading = "What trains")]
+    pub biases: Option<BiasSelection>,
+    /// Of hidden states, attention and head alike [default: what the model's config says]
+    #[arg(long, value_name = "P", help_heading = "What trains")]
+    pub dropout: Option<f64>,
+
+    /// Texts a batch
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one(), help_heading = "Batch")]
+    pub batch_size: usize,
+    /// Most tokens a batch [default: all texts of --max-length]
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Batch")]
+    pub batch_tokens: Option<usize>,
+    /// Tokens of the longest text [default: the model's positions]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..), help_heading = "Batch")]
+    pub max_length: Option<usize>,
+
+    /// What is kept for backward (see `bitfit help train`); `auto` is what --memory leaves room for
+    #[arg(long, value_name = "HOW", default_value_t, help_heading = "Memory")]
+    pub saving: SavingChoice,
+    /// Show what fits this much memory: 4GiB, 512MiB
+    #[arg(long, value_name = "SIZE", help_heading = "Memory")]
+    pub memory: Option<ByteSize>,
+
+    /// What would run the encoder; `cuda` needs no GPU here
+    #[arg(
+        long,
+        value_name = "auto|cpu|cuda",
+        default_value_t,
+        help_heading = "Running"
+    )]
+    pub device: DeviceChoice,
+    /// Threads on the CPU, each with room to work in [default: one a processor core]
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]
+    pub threads: Option<usize>,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}

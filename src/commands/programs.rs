@@ -1,0 +1,160 @@
+//! The rehearsed passes of a run: how its batches are cut and what is kept, so that they fit the memory.
+
+use crate::backend::any::AnyBackend;
+use crate::backend::{Backend, Footprint, Limits};
+use crate::data::{BatchLimits, Batches, Largest, evaluation_batches};
+use crate::error::UsageError;
+use crate::model::fit::{Budget, Fit, TooSmall};
+use crate::model::saving::Saving;
+use crate::model::{Model, Program};
+use crate::table::grouped;
+use crate::train::config::{SavingChoice, TrainConfig};
+use crate::train::steps::Steps;
+use anyhow::{Result, bail};
+
+/// The passes of training and evaluation; they share one arena.
+pub struct Programs {
+    pub train: Program,
+    pub dev: Option<(Batches, Program)>,
+    /// What is kept in training.
+    pub saving: Saving,
+    /// What the device will hold.
+    pub planned: Footprint,
+}
+
+impl Programs {
+    /// Rehearses the passes; `steps` are cut into micro-batches where `--memory` asks for it.
+    ///
+    /// # Errors
+    /// A way of saving that the device or the method does not have; a memory limit that nothing fits.
+    pub fn plan(
+        model: &Model,
+        backend: &AnyBackend,
+        steps: &mut Steps<'_>,
+        config: &TrainConfig,
+        dev_lengths: Option<&[u32]>,
+    ) -> Result<Self> {
+        let budget = Budget {
+            model,
+            device: backend.kind(),
+        };
+        let savings = savings(config.saving, model)?;
+        let batch = BatchLimits {
+            sequences: config.batch_size,
+            tokens: config.batch_tokens,
+        };
+        let largest = steps.largest(config.length);
+        let dev_batches = |tokens| {
+            let limits = BatchLimits { tokens, ..batch };
+            dev_lengths
+                .map(|lengths| evaluation_batches(lengths, limits))
+                .transpose()
+        };
+        let (saving, tokens) = match config.memory {
+            None => (savings[0], None),
+            Some(memory) => {
+                let longest = dev_lengths.and_then(|lengths| lengths.iter().max());
+                let max_len = largest.len.max(longest.map_or(0, |&len| len as usize));
+                let both = Limits {
+                    tokens: largest.tokens.max(max_len),
+                    sequences: config.batch_size,
+                    max_len,
+                };
+                match budget.choose(both, memory.0, &savings) {
+                    Ok(fit) => (fit.saving, Some(fit.tokens)),
+                    Err(TooSmall(fit)) => bail!(too_small(memory.0, fit)),
+                }
+            }
+        };
+        if let Some(tokens) = tokens {
+            steps.split(tokens, largest);
+        }
+        let train = Limits {
+            tokens: largest.tokens.min(tokens.unwrap_or(usize::MAX)),
+            ..limits(largest)
+        };
+        let train = budget.program(train, Some(saving));
+        let dev_tokens = match (tokens, batch.tokens) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let dev = dev_batches(dev_tokens)?
+            .zip(dev_lengths)
+            .map(|(batches, lengths)| {
+                let program = budget.program(limits(batches.largest(lengths)), None);
+                (batches, program)
+            });
+        let mut programs = Self {
+            train,
+            dev,
+            saving,
+            planned: Footprint::default(),
+        };
+        programs.planned = budget
+            .device
+            .footprint(&model.matrices, &model.memory(&programs.all()));
+        Ok(programs)
+    }
+
+    pub fn all(&self) -> Vec<&Program> {
+        let dev = self.dev.iter().map(|(_, program)| program);
+        std::iter::once(&self.train).chain(dev).collect()
+    }
+
+    /// A line on the memory that the run takes.
+    pub fn summary(&self, backend: &AnyBackend) -> String {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let Footprint {
+            weights,
+            params,
+            arena,
+            batch,
+            workspace,
+        } = backend.allocated();
+        format!(
+            "memory: {:.1} MiB: frozen weights {:.1}, biases with optimizer {:.1}, activations {:.1}, workspace {:.1}; \
+             saving {}, up to {} tokens at a time",
+            mib(backend.allocated().total()),
+            mib(weights),
+            mib(params),
+            mib(arena),
+            mib(batch + workspace),
+            self.saving,
+            grouped(self.train.limits.tokens)
+        )
+    }
+}
+
+fn limits(largest: Largest) -> Limits {
+    Limits {
+        tokens: largest.tokens,
+        sequences: largest.sequences,
+        max_len: largest.len,
+    }
+}
+
+/// What `--saving` leaves to choose from, fastest first.
+fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
+    match choice {
+        SavingChoice::Auto if model.trains_weights() => Ok(vec![Saving::KEEP]),
+        SavingChoice::Auto => Ok(Saving::EXACT.to_vec()),
+        SavingChoice::Only(saving) if model.trains_weights() && saving != Saving::KEEP => {
+            Err(UsageError::new(format!(
+                "--saving {saving} is not for --method full, whose weight gradients need what it would not keep"
+            ))
+            .into())
+        }
+        SavingChoice::Only(saving) => Ok(vec![saving]),
+    }
+}
+
+fn too_small(memory: usize, least: Fit) -> String {
+    format!(
+        "--memory {} bytes is too little: the smallest that runs is {} (--saving {}, micro-batches of {} tokens, the \
+         longest text); shorten texts with --max-length, store --weights in fewer bits, or give more",
+        grouped(memory),
+        grouped(least.footprint.total()),
+        least.saving,
+        grouped(least.tokens)
+    )
+}

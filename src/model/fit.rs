@@ -1,0 +1,114 @@
+//! Which micro-batches and which way of saving fit a device's memory.
+
+use super::saving::Saving;
+use super::{Model, Program};
+use crate::backend::{DeviceKind, Footprint, Limits};
+
+/// A way of running batches, and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    pub saving: Saving,
+    /// The most tokens of a micro-batch.
+    pub tokens: usize,
+    pub footprint: Footprint,
+}
+
+/// What a model takes on a device.
+#[derive(Clone, Copy)]
+pub struct Budget<'a> {
+    pub model: &'a Model,
+    pub device: DeviceKind,
+}
+
+/// Nothing fits; this would be the smallest that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooSmall(pub Fit);
+
+/// Tokens from which on a larger micro-batch is hardly faster a token, so that splitting a batch costs less than any
+/// recomputation.
+fn efficient_tokens(device: DeviceKind) -> usize {
+    match device {
+        DeviceKind::Cpu { .. } => 512,
+        DeviceKind::Cuda => 8192,
+    }
+}
+
+impl Budget<'_> {
+    /// Training on batches of up to `limits`; `None` is prediction.
+    pub fn program(&self, limits: Limits, saving: Option<Saving>) -> Program {
+        self.model
+            .program(limits, self.device.activation_bytes(), saving)
+    }
+
+    pub fn footprint(&self, program: &Program) -> Footprint {
+        self.device
+            .footprint(&self.model.matrices, &self.model.memory(&[program]))
+    }
+
+    fn fit(&self, limits: Limits, tokens: usize, saving: Saving) -> Fit {
+        let limits = Limits {
+            tokens,
+            sequences: limits.sequences.min(tokens),
+            ..limits
+        };
+        Fit {
+            saving,
+            tokens,
+            footprint: self.footprint(&self.program(limits, Some(saving))),
+        }
+    }
+
+    /// The largest micro-batches of batches of up to `limits` that fit `memory` bytes, in whole tokens and never less
+    /// than the longest sequence.
+    pub fn largest(&self, limits: Limits, memory: usize, saving: Saving) -> Result<Fit, TooSmall> {
+        let of = |tokens| self.fit(limits, tokens, saving);
+        let fits = |fit: &Fit| fit.footprint.total() <= memory;
+        let whole = of(limits.tokens);
+        if fits(&whole) {
+            return Ok(whole);
+        }
+        let mut best = of(limits.max_len);
+        if !fits(&best) {
+            return Err(TooSmall(best));
+        }
+        let mut too_many = limits.tokens;
+        while best.tokens + 1 < too_many {
+            let middle = of(best.tokens.midpoint(too_many));
+            if fits(&middle) {
+                best = middle;
+            } else {
+                too_many = middle.tokens;
+            }
+        }
+        Ok(best)
+    }
+
+    /// The fastest of `savings`, which are given fastest first, that fits `memory` bytes: the first whose micro-batches
+    /// are whole batches or large enough to be efficient; if there is none, the one with the largest.
+    pub fn choose(
+        &self,
+        limits: Limits,
+        memory: usize,
+        savings: &[Saving],
+    ) -> Result<Fit, TooSmall> {
+        let enough = efficient_tokens(self.device).min(limits.tokens);
+        let mut best: Result<Fit, Option<TooSmall>> = Err(None);
+        for &saving in savings {
+            match (self.largest(limits, memory, saving), &best) {
+                (Ok(fit), _) if fit.tokens >= enough => return Ok(fit),
+                (Ok(fit), Ok(other)) if fit.tokens <= other.tokens => {}
+                (Ok(fit), _) => best = Ok(fit),
+                (Err(_), Ok(_)) => {}
+                (Err(small), Err(other)) => {
+                    let least = |fit: &TooSmall| fit.0.footprint.total();
+                    if other.as_ref().is_none_or(|o| least(&small) < least(o)) {
+                        best = Err(Some(small));
+                    }
+                }
+            }
+        }
+        best.map_err(|small| {
+            small.unwrap_or_else(|| TooSmall(self.fit(limits, limits.max_len, Saving::KEEP)))
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! What a run takes of memory: planned before it, kept within a limit, and the same training whatever is kept.
+
+use crate::common::*;
+use std::fs;
+
+fn plan(args: &[&str]) -> Finished {
+    Finished::of(&mut bitfit([&["plan", "--device", "cpu"], args].concat()))
+}
+
+/// The cell of a row (by the beginning of its line) that stands in the last column, as a number.
+fn last_number(text: &str, row: &str) -> usize {
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(row))
+        .unwrap_or_else(|| panic!("no `{row}` in {text}"));
+    let cell = line.split_whitespace().last().unwrap();
+    cell.replace(',', "").parse().unwrap()
+}
+
+#[test]
+fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
+    let folder = Folder::new();
+    let config = fs::read(fixture("bert").join("config.json")).unwrap();
+    folder.write("config.json", config);
+    let model = folder.path("");
+    let model = model.to_str().unwrap();
+    let run = plan(&["--model", model, "--batch-size", "4", "--max-length", "16"]).success();
+    let parts = [
+        "frozen weights",
+        "parameters, gradients, moments",
+        "kept for backward",
+        "passing tensors",
+        "head and logits",
+        "batch",
+        "workspace",
+    ];
+    let sum: usize = parts
+        .iter()
+        .map(|part| last_number(&run.stdout, part))
+        .sum();
+    assert_eq!(sum, last_number(&run.stdout, "peak"), "{}", run.stdout);
+    for column in ["bitfit", "head", "full"] {
+        assert!(run.stdout.contains(column), "{}", run.stdout);
+    }
+    for kept in ["qkv", "derivative", "output_norm.x_hat"] {
+        assert!(run.stdout.contains(kept), "{}", run.stdout);
+    }
+    // Each way keeps less than the one before, from everything to the inputs alone.
+    let peaks = ["keep", "recompute-qkv", "recompute ", "checkpoint"]
+        .map(|saving| last_number(&run.stdout, saving));
+    assert!(peaks.is_sorted_by(|a, b| a > b), "{peaks:?}");
+}
+
+#[test]
+fn a_plan_names_the_largest_batch_that_fits_and_the_smallest_memory_that_runs() {
+    let model = fixture("bert");
+    let model = model.to_str().unwrap();
+    let args = ["--model", model, "--batch-size", "8", "--max-length", "32"];
+    let of = |memory| {
+        plan(&[&args[..], &["--memory", memory]].concat())
+            .success()
+            .stdout
+    };
+    let (small, large) = (of("24MiB"), of("48MB"));
+    let most = |text: &str| last_number(text, "recompute ");
+    assert!(0 < most(&small) && most(&small) < most(&large), "{small}");
+    assert!(of("1KiB").contains("nothing fits 1,024; the smallest that runs is --saving"));
+}
+
+#[test]
+fn a_plan_of_what_cannot_be_is_wrong_usage() {
+    let model = fixture("bert");
+    let model = model.to_str().unwrap();
+    for (args, said) in [
+        (vec!["--saving", "half"], "`half` is no way of saving"),
+        (vec!["--saving", "recompute,gelu8"], "made again"),
+        (vec!["--memory", "4 floppies"], "4GiB"),
+        (vec!["--max-length", "100000"], "--max-length"),
+        (vec!["--biases", "qurey"], "query"),
+        (vec!["--device", "cuda", "--weights", "nf4"], "for the CPU"),
+    ] {
+        plan(&[&["--model", model], &args[..]].concat()).fails(2, &[said]);
+    }
+}
+
+/// The peak that a run says it has, in MiB.
+fn said_peak(run: &Finished) -> f64 {
+    let line = run.stderr.lines().find(|l| l.starts_with("memory: "));
+    let number = line.and_then(|l| l["memory: ".len()..].split(' ').next());
+    number.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_limit_cuts_batches_and_chooses_what_is_kept_and_training_stays_the_same() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(48, 2));
+    let dev = data.display();
+    let options = format!("--lr 1e-2 --epochs 2 --batch-size 16 --dev {dev}");
+    let of = |name: &str, more: &str| {
+        let output = folder.path(name);
+        let options = format!("{options} {more}");
+        (train(&fixture("bert"), &data, &output, &options), output)
+    };
+    let (free, whole) = of("free", "");
+    assert!(free.stderr.contains("saving keep"), "{}", free.stderr);
+    let peak = said_peak(&free);
+
+    // Exact ways: the same bits.
+    for saving in ["recompute-qkv", "recompute-ffn", "recompute", "checkpoint"] {
+        let (run, output) = of(saving, &format!("--saving {saving}"));
+        assert!(said_peak(&run) < peak, "{saving}: {}", run.stderr);
+        assert_eq!(timeless(&output), timeless(&whole), "{saving}");
+    }
+    // A limit below that peak: smaller micro-batches, the same sums in another order.
+    let limit = format!("{}KB", (peak * 1048.576 * 0.97) as usize);
+    let (run, output) = of("limited", &format!("--memory {limit}"));
+    assert!(said_peak(&run) < peak * 0.97, "{}", run.stderr);
+    assert_eq!(steps(&output).len(), steps(&whole).len());
+    let delta = |output: &std::path::Path| output.join("bias.safetensors");
+    nearly_equal(&delta(&output), &delta(&whole), 1e-3);
+
+    let nothing = folder.path("nothing");
+    let args = train_args(
+        &fixture("bert"),
+        &data,
+        &nothing,
+        &format!("{options} --memory 1MB"),
+    );
+    Finished::of(&mut bitfit(args)).fails(1, &["1,000,000", "the smallest that runs is"]);
+    assert!(!nothing.exists());
+}
+
+#[test]
+fn matrices_in_few_bits_learn_the_task_and_follow_the_delta() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(48, 2));
+    for weights in ["int8", "nf4"] {
+        let output = folder.path(weights);
+        let options = format!(
+            "--lr 1e-2 --epochs 20 --batch-size 8 --weights {weights} --dev {}",
+            data.display()
+        );
+        train(&fixture("bert"), &data, &output, &options);
+        let result = json(&output.join("result.json"));
+        assert!(number(&result["best"], "value") > 0.95, "{result}");
+
+        // `eval` takes the type from the delta; the merged model has the values that were computed with.
+        let measured = |name: &str, more: &[&str]| {
+            let file = folder.path(name);
+            let paths = [output.to_str(), data.to_str(), file.to_str()].map(Option::unwrap);
+            let args = [
+                "eval", "--delta", paths[0], "--data", paths[1], "--output", paths[2],
+            ];
+            Finished::of(&mut bitfit([&args[..], more].concat())).success();
+            number(&json(&file), "loss")
+        };
+        let own = measured("own.json", &["--device", "cpu"]);
+        let merged = folder.path(&format!("merged-{weights}"));
+        let args = ["merge", "--delta", output.to_str().unwrap(), "--output"];
+        Finished::of(&mut bitfit(
+            [&args[..], &[merged.to_str().unwrap()]].concat(),
+        ))
+        .success();
+        let base = tensors(&fixture("bert").join("model.safetensors"));
+        let rounded = tensors(&merged.join("model.safetensors"));
+        let name = "bert.encoder.layer.0.intermediate.dense.weight";
+        let plain = base.get(name).or_else(|| base.get(&name["bert.".len()..]));
+        assert_ne!(plain.unwrap().1, rounded[name].1, "{weights}");
+        let exact = measured("exact.json", &["--device", "cpu", "--weights", "f32"]);
+        assert_ne!(
+            own, exact,
+            "{weights}: eval ignored how the run stored its matrices"
+        );
+    }
+}
