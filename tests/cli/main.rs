@@ -4,6 +4,8 @@
 mod bad_data;
 mod bad_model;
 mod common;
+mod compare;
+mod full;
 mod full_disk;
 mod memory;
 mod merge;
