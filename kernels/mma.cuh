@@ -83,6 +83,12 @@ struct Tile {
         ldmatrix(a, tile + offset(row + lane % 16, 2 * k + lane / 16));
     }
 
+    // The same for an operand stored [k][row]: k rows k..k + 15, output rows 16 * m .. + 15.
+    static __device__ __forceinline__ void left_trans(uint32_t (&a)[4], uint32_t tile, int k, int m) {
+        const int lane = threadIdx.x % kWarp;
+        ldmatrix_trans(a, tile + offset(k + lane % 8 + lane / 16 * 8, 2 * m + lane / 8 % 2));
+    }
+
     // Fragments of the right operand for 16 output columns, stored [column][k]: b[0], b[1] serve output columns
     // row..row + 7, b[2], b[3] the next eight.
     static __device__ __forceinline__ void right(uint32_t (&b)[4], uint32_t tile, int row, int k) {

@@ -1,18 +1,18 @@
 //! A file of named f32 tensors with text beside them: the safetensors format, read with suspicion.
 //!
-//! The `safetensors` crate does the layout. Two things are added: metadata is written in sorted order, so that equal
-//! content is equal bytes, and reading refuses what the crate lets pass (a key given twice, values that are not
-//! finite), with one error for each kind of damage.
+//! Written in sorted order, so that equal content is equal bytes, and where it is large piece by piece. Read by the
+//! `safetensors` crate; on top, what the crate lets pass is refused (a key given twice, values that are not finite),
+//! with one error for each kind of damage.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 
-use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo, View};
-use safetensors::{Dtype, serialize};
+use safetensors::Dtype;
+use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 /// Size above which a file is refused unread: no delta, head or checkpoint comes near.
@@ -106,56 +106,24 @@ pub struct Container {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-struct LittleEndian<'a>(&'a Tensor);
-
-impl View for LittleEndian<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.0
-            .data
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
-    }
-
-    fn data_len(&self) -> usize {
-        self.0.data.len() * size_of::<f32>()
-    }
-}
-
 impl Container {
     /// The file's bytes. Equal content gives equal bytes.
     ///
     /// # Errors
     /// A tensor whose shape does not fit its data.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ContainerError> {
-        let tensors = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), LittleEndian(tensor)));
-        // The crate keeps metadata in a hash map, whose order changes from run to run: it goes in by hand, sorted.
-        let plain = serialize(tensors, None::<HashMap<String, String>>)?;
-        let (header, data) = split(&plain)?;
-        let rest = header.trim_end().strip_prefix('{').unwrap_or_default();
-        let metadata = serde_json::to_string(&self.metadata)
-            .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
-        let comma = if rest == "}" { "" } else { "," };
-        let mut header = format!("{{\"__metadata__\":{metadata}{comma}{rest}");
-        // Data starts at a multiple of 8 bytes, as the format asks.
-        while !header.len().is_multiple_of(8) {
-            header.push(' ');
+        let tensors = self.tensors.iter();
+        if tensors
+            .clone()
+            .any(|(_, t)| count(&t.shape) != t.data.len())
+        {
+            return Err(ContainerError::BadSize);
         }
-        let mut bytes = Vec::with_capacity(8 + header.len() + data.len());
-        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(data);
+        let shapes = tensors.map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
+        let mut bytes = header(&self.metadata, shapes)?;
+        for tensor in self.tensors.values() {
+            bytes.extend(tensor.data.iter().flat_map(|value| value.to_le_bytes()));
+        }
         Ok(bytes)
     }
 
@@ -211,6 +179,100 @@ impl Container {
         let metadata = header.metadata.into_iter().flatten().collect();
         Ok(Self { metadata, tensors })
     }
+}
+
+/// Values read, and written, at a time by [`write`].
+const PIECE: usize = 1 << 18;
+
+/// Writes a file whose content is too large to stand in memory twice: `read` is asked for each tensor (its place in
+/// `tensors`) piece by piece. Equal content gives equal bytes, those of [`Container::to_bytes`] where the names are
+/// sorted.
+///
+/// # Errors
+/// Those of `read` and of writing.
+pub fn write(
+    out: &mut dyn Write,
+    metadata: &BTreeMap<String, String>,
+    tensors: &[(String, Vec<usize>)],
+    mut read: impl FnMut(usize, Range<usize>) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<()> {
+    let shapes = tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice()));
+    out.write_all(&header(metadata, shapes)?)?;
+    let mut bytes = Vec::new();
+    for (index, (_, shape)) in tensors.iter().enumerate() {
+        let count = count(shape);
+        for start in (0..count).step_by(PIECE) {
+            let values = read(index, start..count.min(start + PIECE))?;
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            out.write_all(&bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn count(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// What stands before the data. Metadata are sorted and tensors lie in the order given, so that equal content is
+/// equal bytes.
+fn header<'a>(
+    metadata: &BTreeMap<String, String>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> Result<Vec<u8>, ContainerError> {
+    let json = |value: serde_json::Result<String>| {
+        value.map_err(|error| ContainerError::HeaderNotJson(error.to_string()))
+    };
+    let mut text = format!(
+        "{{\"__metadata__\":{}",
+        json(serde_json::to_string(metadata))?
+    );
+    let mut start = 0;
+    for (name, shape) in tensors {
+        let end = start + count(shape) * size_of::<f32>();
+        text += &format!(
+            ",{}:{{\"dtype\":\"F32\",\"shape\":{},\"data_offsets\":[{start},{end}]}}",
+            json(serde_json::to_string(name))?,
+            json(serde_json::to_string(shape))?,
+        );
+        start = end;
+    }
+    text.push('}');
+    // Data starts at a multiple of 8 bytes, as the format asks.
+    while !text.len().is_multiple_of(8) {
+        text.push(' ');
+    }
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    Ok(bytes)
+}
+
+/// The metadata of a file, without reading its tensors.
+///
+/// # Errors
+/// See [`ContainerError`].
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
+    let mut file = File::open(path)?;
+    let present = file.metadata()?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length)
+        .map_err(|_| ContainerError::TooShort(present))?;
+    let claimed = u64::from_le_bytes(length);
+    if claimed > MAX_HEADER {
+        return Err(ContainerError::HeaderTooLarge(claimed));
+    }
+    let mut text = Vec::new();
+    file.take(claimed).read_to_end(&mut text)?;
+    if (text.len() as u64) < claimed {
+        let present = text.len() as u64;
+        return Err(ContainerError::HeaderPastEnd { claimed, present });
+    }
+    let text = std::str::from_utf8(&text).map_err(|_| ContainerError::HeaderNotUtf8)?;
+    let header: Header = serde_json::from_str(text)
+        .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
+    header.check()?;
+    Ok(header.metadata.into_iter().flatten().collect())
 }
 
 /// Header text and data of a file's bytes.

@@ -75,6 +75,36 @@ fn the_crate_reads_what_is_written() {
 }
 
 #[test]
+fn writing_piece_by_piece_gives_the_same_bytes() {
+    let long = PIECE + 3;
+    let mut container = example();
+    container.tensors.insert(
+        "long".into(),
+        Tensor::vector((0..long).map(|i| i as f32).collect()),
+    );
+    let tensors: Vec<_> = container.tensors.iter().collect();
+    let shapes: Vec<_> = tensors
+        .iter()
+        .map(|(name, t)| ((*name).clone(), t.shape.clone()))
+        .collect();
+    let mut out = Vec::new();
+    write(&mut out, &container.metadata, &shapes, |i, range| {
+        Ok(tensors[i].1.data[range].to_vec())
+    })
+    .unwrap();
+    assert!(out == container.to_bytes().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    std::fs::write(&path, &out).unwrap();
+    assert_eq!(read_metadata(&path).unwrap(), container.metadata);
+    std::fs::write(&path, &out[..20]).unwrap();
+    assert!(matches!(
+        read_metadata(&path),
+        Err(ContainerError::HeaderPastEnd { .. })
+    ));
+}
+
+#[test]
 fn a_file_without_metadata_is_read() {
     let bytes = file(
         r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,

@@ -16,6 +16,9 @@
 //! | `biases` | the selection that trained, `none` for the head alone |
 //! | `settings` | the run's settings, TOML |
 //! | `tool_version` | of the program that wrote the file |
+//!
+//! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
+//! `format`, which is `pt` there: `transformers` asks for it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,12 +27,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::biases::BiasSelection;
-use crate::container::{Container, ContainerError, Tensor};
+use crate::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
 use crate::train::config::{Method, Pooling, Task, TrainConfig};
 
 const FORMAT: &str = "bitfit-delta";
+/// What `transformers` wants in the files that it loads.
+const MODEL_FORMAT: &str = "pt";
 const FORMAT_VERSION: u32 = 1;
 
 /// What is said about a delta beside its tensors.
@@ -79,6 +84,8 @@ pub enum DeltaError {
         "its format has version {found} and this program knows versions up to {FORMAT_VERSION}: update the program"
     )]
     FutureVersion { found: u32 },
+    #[error("it is no model that this program has trained, so nothing says what its outputs mean")]
+    OtherModel,
     #[error("its metadata lack `{0}`")]
     MissingMetadata(&'static str),
     #[error("its metadata have a wrong `{key}`: {problem}")]
@@ -168,35 +175,73 @@ impl Delta {
     }
 
     fn to_container(&self) -> Result<Container> {
-        let info = &self.info;
-        let metadata = [
-            ("format", FORMAT.to_string()),
-            ("format_version", FORMAT_VERSION.to_string()),
-            ("base_sha256", info.base_sha256.clone()),
-            ("model_type", info.model_type.clone()),
-            ("task", info.task.to_string()),
-            ("labels", serde_json::to_string(&info.labels)?),
-            ("pooling", info.pooling.to_string()),
-            ("method", info.method.to_string()),
-            ("biases", info.biases.to_string()),
-            ("settings", info.settings.to_toml()?),
-            ("tool_version", info.tool_version.clone()),
-        ];
         Ok(Container {
-            metadata: metadata.map(|(key, value)| (key.to_string(), value)).into(),
+            metadata: self.info.to_metadata(FORMAT)?,
             tensors: self.tensors.clone(),
         })
     }
 
     fn from_container(container: Container) -> Result<Self, DeltaError> {
-        let metadata = Metadata(&container.metadata);
-        if metadata
-            .0
-            .get("format")
-            .is_none_or(|format| format != FORMAT)
-        {
+        let metadata = &container.metadata;
+        if metadata.get("format").is_none_or(|format| format != FORMAT) {
             return Err(DeltaError::NotADelta);
         }
+        let info = DeltaInfo::from_metadata(metadata)?;
+        if info.method == Method::Full {
+            return Err(wrong("method", "a delta is `bitfit` or `head`"));
+        }
+        Ok(Self {
+            info,
+            tensors: container.tensors,
+        })
+    }
+}
+
+impl DeltaInfo {
+    /// The metadata of a whole model that full fine-tuning made.
+    ///
+    /// # Errors
+    /// Settings that have no text: a path that is not UTF-8.
+    pub fn model_metadata(&self) -> Result<BTreeMap<String, String>> {
+        self.to_metadata(MODEL_FORMAT)
+    }
+
+    /// Reads back [`model_metadata`](Self::model_metadata) from the file of such a model.
+    ///
+    /// # Errors
+    /// See [`DeltaError`]; a model that this program did not train says nothing about a task.
+    pub fn of_model(path: &Path) -> Result<Self> {
+        read_metadata(path)
+            .map_err(DeltaError::from)
+            .and_then(|metadata| match Self::from_metadata(&metadata) {
+                Ok(info) if info.method != Method::Full => {
+                    Err(wrong("method", "a whole model is `full`"))
+                }
+                Err(DeltaError::MissingMetadata("format_version")) => Err(DeltaError::OtherModel),
+                info => info,
+            })
+            .with_context(|| format!("model {}", path.display()))
+    }
+
+    fn to_metadata(&self, format: &str) -> Result<BTreeMap<String, String>> {
+        let metadata = [
+            ("format", format.to_string()),
+            ("format_version", FORMAT_VERSION.to_string()),
+            ("base_sha256", self.base_sha256.clone()),
+            ("model_type", self.model_type.clone()),
+            ("task", self.task.to_string()),
+            ("labels", serde_json::to_string(&self.labels)?),
+            ("pooling", self.pooling.to_string()),
+            ("method", self.method.to_string()),
+            ("biases", self.biases.to_string()),
+            ("settings", self.settings.to_toml()?),
+            ("tool_version", self.tool_version.clone()),
+        ];
+        Ok(metadata.map(|(key, value)| (key.to_string(), value)).into())
+    }
+
+    fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, DeltaError> {
+        let metadata = Metadata(metadata);
         let found = metadata.parsed("format_version", |text| text.parse::<u32>())?;
         if found > FORMAT_VERSION {
             return Err(DeltaError::FutureVersion { found });
@@ -204,7 +249,7 @@ impl Delta {
         if found == 0 {
             return Err(wrong("format_version", "versions begin at 1"));
         }
-        let info = DeltaInfo {
+        let info = Self {
             base_sha256: metadata.get("base_sha256")?.to_string(),
             model_type: metadata.get("model_type")?.to_string(),
             task: metadata.choice("task")?,
@@ -218,14 +263,9 @@ impl Delta {
             tool_version: metadata.get("tool_version")?.to_string(),
         };
         info.check()?;
-        Ok(Self {
-            info,
-            tensors: container.tensors,
-        })
+        Ok(info)
     }
-}
 
-impl DeltaInfo {
     /// What the values must be by themselves and say about each other.
     fn check(&self) -> Result<(), DeltaError> {
         let hash = &self.base_sha256;
@@ -424,6 +464,7 @@ mod tests {
         assert!(with("biases", "qurey").contains("did you mean `query`?"));
         assert!(with("biases", "none").contains("`head`"));
         assert!(with("method", "head").contains("`none`"));
+        assert!(with("method", "full").contains("`bitfit` or `head`"));
         let settings = with("settings", "model = 3");
         assert!(
             settings.contains("wrong `settings`") && !settings.contains('\n'),
@@ -445,6 +486,31 @@ mod tests {
         assert!(
             line.contains("model.safetensors") && line.contains("a model's weights"),
             "{line}"
+        );
+    }
+
+    #[test]
+    fn a_whole_model_says_what_it_was_trained_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let write = |metadata| {
+            let container = Container {
+                metadata,
+                tensors: BTreeMap::new(),
+            };
+            std::fs::write(&path, container.to_bytes().unwrap()).unwrap();
+            DeltaInfo::of_model(&path).map_err(|error| one_line(&error))
+        };
+        let mut info = example().info;
+        let delta = write(info.model_metadata().unwrap()).unwrap_err();
+        assert!(delta.contains("`full`"), "{delta}");
+        info.method = Method::Full;
+        info.biases = BiasSelection::all();
+        assert_eq!(write(info.model_metadata().unwrap()).unwrap(), info);
+        let other = write(BTreeMap::new()).unwrap_err();
+        assert!(
+            other.contains("model.safetensors") && other.contains("no model that"),
+            "{other}"
         );
     }
 

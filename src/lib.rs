@@ -14,5 +14,6 @@ pub mod files;
 pub mod hub;
 pub mod model;
 pub mod rng;
+pub mod rss;
 pub mod table;
 pub mod train;

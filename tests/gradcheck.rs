@@ -8,6 +8,7 @@ use bitfit::batch::Batch;
 use bitfit::biases::{BiasSelection, Component};
 use bitfit::model::params::ParamKind;
 use fixture::{Case, Setup, each_batch};
+use std::path::Path;
 
 /// The loss of one forward pass with `delta` added to the values of `range`.
 fn loss_at(s: &mut Setup, batch: &Batch, case: &Case, range: ParamRange, delta: &[f64]) -> f64 {
@@ -26,12 +27,10 @@ fn loss_at(s: &mut Setup, batch: &Batch, case: &Case, range: ParamRange, delta: 
 
 /// Along its own gradient g, each trained tensor changes the loss by ‖g‖ a unit of length. With dropout on, the
 /// masks must be the same in forward and backward for this to hold.
-#[test]
-fn every_trained_tensor_agrees_with_finite_differences() {
+fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) {
     for dropout in [0.0, 0.2] {
         each_batch(|name, case, folder, _, _, batch| {
-            let head = folder.join("head.safetensors");
-            let mut s = Setup::with(folder, case, &head, batch, BiasSelection::all(), dropout);
+            let mut s = setup(folder, case, batch, dropout);
             s.gradients(batch, case.task);
             let tensors: Vec<_> = s
                 .model
@@ -68,6 +67,37 @@ fn every_trained_tensor_agrees_with_finite_differences() {
             }
         });
     }
+}
+
+#[test]
+fn every_bias_agrees_with_finite_differences() {
+    agree_with_finite_differences(|folder, case, batch, dropout| {
+        let head = folder.join("head.safetensors");
+        Setup::with(folder, case, &head, batch, BiasSelection::all(), dropout)
+    });
+}
+
+#[test]
+fn every_tensor_of_full_fine_tuning_agrees_with_finite_differences() {
+    agree_with_finite_differences(Setup::full);
+}
+
+/// Full fine-tuning runs the bias-only backward with additions: what both train has the same bits.
+#[test]
+fn bias_gradients_are_the_same_where_everything_trains() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let head = folder.join("head.safetensors");
+        let mut biases = Setup::with(folder, case, &head, batch, BiasSelection::all(), 0.2);
+        let mut full = Setup::full(folder, case, batch, 0.2);
+        biases.gradients(batch, case.task);
+        full.gradients(batch, case.task);
+        for param in biases.model.params.trained() {
+            let read = |s: &Setup, range| s.backend.read_params(Slot::Gradient, range).unwrap();
+            let ours = read(&full, full.model.params.range(&param.name));
+            assert_eq!(ours, read(&biases, param.range), "{name} {}", param.name);
+        }
+        assert!(full.program.plan.bytes > biases.program.plan.bytes);
+    });
 }
 
 /// What lies below the lowest bias that trains is neither kept nor run; what trains has the same bits as ever.

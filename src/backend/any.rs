@@ -3,6 +3,7 @@
 use super::cpu::CpuBackend;
 use super::cuda::device::Device;
 use super::cuda::{CudaBackend, CudaOptions, HalfType};
+use super::weight_gradients::*;
 use super::*;
 use crate::error::UsageError;
 use serde::{Deserialize, Serialize};
@@ -187,6 +188,15 @@ impl Backend for AnyBackend {
         fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()>;
         fn begin_section(&mut self, section: Section) -> Result<bool>;
         fn end_section(&mut self, whole: bool) -> Result<()>;
+    }
+}
+
+impl WeightGradients for AnyBackend {
+    forward! {
+        fn trained_matrix(&mut self, name: &str, rows: usize, cols: usize, range: ParamRange) -> Result<WeightId>;
+        fn weight_grad(&mut self, op: WeightGrad) -> Result<()>;
+        fn gain_grad(&mut self, op: GainGrad) -> Result<()>;
+        fn embed_backward(&mut self, op: EmbedBackward) -> Result<()>;
     }
 }
 

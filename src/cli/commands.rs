@@ -64,10 +64,10 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// The trained delta: its file or the output folder of its run
+    /// What was trained: the output folder of a run, or the file of its delta or model
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub delta: PathBuf,
-    /// The base model, a folder or a name on the hub [default: the one that the delta was trained on]
+    /// The base model of a delta, a folder or a name on the hub [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// Labelled texts
@@ -95,10 +95,10 @@ pub enum OutputFormat {
 /// Arguments of `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct PredictArgs {
-    /// The trained delta: its file or the output folder of its run
+    /// What was trained: the output folder of a run, or the file of its delta or model
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub delta: PathBuf,
-    /// The base model, a folder or a name on the hub [default: the one that the delta was trained on]
+    /// The base model of a delta, a folder or a name on the hub [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// Texts to label, `-` for standard input

@@ -1,6 +1,7 @@
-//! The command line: seven commands, whose raw arguments become checked settings once.
+//! The command line: the commands, whose raw arguments become checked settings once.
 
 mod commands;
+mod compare;
 mod config_file;
 mod plan;
 mod train;
@@ -13,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use commands::{
     ColumnArgs, ComputeArgs, EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs,
 };
+pub use compare::{CompareArgs, CompareCommand};
 pub use plan::PlanArgs;
 pub use train::{TrainArgs, TrainCommand};
 
@@ -49,7 +51,10 @@ pub enum Command {
     /// Train the biases of a model (and a head) on labelled texts
     #[command(after_help = train::EXAMPLES)]
     Train(TrainArgs),
-    /// Measure a trained delta on labelled texts
+    /// Train in several ways on the same data, and put memory, time and quality side by side
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(CompareArgs),
+    /// Measure what was trained on labelled texts
     Eval(EvalArgs),
     /// Label texts from a file or standard input, one at a time
     Predict(PredictArgs),
@@ -101,7 +106,8 @@ impl Cli {
 fn usage_error(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return UsageError::new(
-            "a command is missing: train, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains them",
+            "a command is missing: train, compare, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains \
+             them",
         );
     }
     let text = error.render().to_string();

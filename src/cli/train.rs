@@ -31,7 +31,7 @@ pub struct TrainArgs {
     /// A folder with config.json, model.safetensors and a tokenizer, or a name on the hub: org/name[@revision]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// How frozen weights are stored; arithmetic is f32 [default: f16]
+    /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]
     #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
     pub weights: Option<WeightType>,
     /// How token vectors become one vector a text [default: auto]
@@ -113,7 +113,8 @@ pub struct TrainArgs {
     /// Batches whose gradients make one step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
-    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning [default: 0.001]
+    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning, for which it is 0.00005 where
+    /// none is given [default: 0.001]
     #[arg(
         long,
         value_name = "RATE",
@@ -132,7 +133,7 @@ pub struct TrainArgs {
         help_heading = "Optimizer"
     )]
     pub eps: Option<f64>,
-    /// AdamW's decoupled weight decay [default: 0]
+    /// AdamW's decoupled weight decay, on everything that trains, biases and LayerNorms too [default: 0]
     #[arg(
         long,
         value_name = "RATE",
@@ -197,7 +198,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
-    /// Folder for the delta, metrics, settings and checkpoints; must not hold another run
+    /// Folder for the delta (with --method full the model), metrics, settings and checkpoints; must not hold another run
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Save a checkpoint every so many steps [default: at every evaluation and end of epoch]
@@ -349,18 +350,19 @@ impl TrainArgs {
     }
 
     /// Fills in defaults and checks the whole.
-    fn complete(self) -> Result<TrainConfig, InvalidSetting> {
+    pub(super) fn complete(self) -> Result<TrainConfig, InvalidSetting> {
         let model = needed(self.model, "model", "a folder, or a name on the hub")?;
         let train = needed(self.train, "train", "the file with labelled texts")?;
         let output = needed(self.output, "output", "the folder for what the run makes")?;
         let default = TrainConfig::with_defaults(model, train, output);
         let task = self.task.unwrap_or(default.task);
+        let method = self.method.unwrap_or(default.method);
         let config = TrainConfig {
-            weights: self.weights.unwrap_or(default.weights),
+            weights: self.weights.unwrap_or(method.default_weights()),
             pooling: self.pooling.unwrap_or(default.pooling),
             pooler: self.pooler.unwrap_or(default.pooler),
             init_head: self.init_head,
-            method: self.method.unwrap_or(default.method),
+            method,
             biases: self.biases.unwrap_or(default.biases),
             dev: self
                 .dev
@@ -381,7 +383,7 @@ impl TrainArgs {
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             batch_tokens: self.batch_tokens,
             grad_accumulation: self.grad_accumulation.unwrap_or(default.grad_accumulation),
-            lr: self.lr.unwrap_or(default.lr),
+            lr: self.lr.unwrap_or(method.default_lr()),
             betas: self.betas.unwrap_or(default.betas),
             eps: self.eps.unwrap_or(default.eps),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),

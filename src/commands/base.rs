@@ -26,7 +26,14 @@ impl Base {
     /// # Errors
     /// No such model, no network, a broken or unsupported configuration, no weights.
     pub fn open(model: &str, quiet: bool) -> Result<Self> {
-        let folder = hub::resolve(model, quiet)?;
+        Self::of_folder(hub::resolve(model, quiet)?)
+    }
+
+    /// The model of a folder.
+    ///
+    /// # Errors
+    /// A broken or unsupported configuration, no weights.
+    pub fn of_folder(folder: PathBuf) -> Result<Self> {
         let config = ModelConfig::read(&folder)?;
         let sha256 = weights_sha256(&Weights::files(&folder)?)?;
         Ok(Self {

@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub fn run(args: &InspectArgs) -> Result<()> {
     match &args.delta {
-        Some(path) => delta(&delta_path(path), args.model.as_deref()),
+        Some(path) => delta(&delta_path(path)?, args.model.as_deref()),
         None => model(args.model.as_deref().unwrap_or_default(), &args.biases),
     }
 }

@@ -1,47 +1,28 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
+use super::model_folder::{copy_tokenizer, write_config};
 use super::say;
 use super::trained::{task_spec, weight_type};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, PoolKind, WeightType};
 use crate::cli::MergeArgs;
+use crate::container::{self, Tensor};
 use crate::delta::Delta;
-use crate::files::{write_atomic, write_bytes_atomic};
+use crate::files::write_atomic;
 use crate::model::config::Family;
 use crate::model::load::load;
 use crate::model::weights::Weights;
-use crate::train::config::Task;
 use crate::train::output::delta_path;
-use anyhow::{Context, Result, bail, ensure};
-use safetensors::tensor::{Dtype, View, serialize};
-use serde_json::{Map, Value, json};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Files of a model folder that a merged one needs as they are.
-const COPIED: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-];
-
 /// Tensors under their final names, row-major f32.
-type Tensors = BTreeMap<String, Array>;
-
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f32>,
-}
+type Tensors = BTreeMap<String, Tensor>;
 
 pub fn run(args: &MergeArgs) -> Result<()> {
-    let path = delta_path(&args.delta);
+    let path = delta_path(&args.delta)?;
     let delta = Delta::read(&path)?;
     let base = Base::open(
         args.model.as_deref().unwrap_or(&delta.info.settings.model),
@@ -70,7 +51,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let mut tensors = encoder(&base, weights, spec.pooling)?;
     let mut head = Tensors::new();
     for (name, tensor) in &delta.tensors {
-        let array = Array {
+        let array = Tensor {
             shape: tensor.shape.clone(),
             data: tensor.data.clone(),
         };
@@ -83,14 +64,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
-    for name in COPIED {
-        let from = base.folder.join(name);
-        if from.exists() {
-            let bytes =
-                std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-            write_bytes_atomic(&args.output.join(name), &bytes)?;
-        }
-    }
+    copy_tokenizer(&base, &args.output)?;
     match spec.pooling {
         PoolKind::Cls => tensors.append(&mut head),
         PoolKind::Mean => {
@@ -109,12 +83,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         }
     }
     write_tensors(&args.output.join("model.safetensors"), &tensors)?;
-    // The configuration last: a folder without one is not taken for a model.
-    let config = config_json(&base, &delta, spec.pooling)?;
-    write_bytes_atomic(
-        &args.output.join("config.json"),
-        format!("{config:#}\n").as_bytes(),
-    )?;
+    write_config(&base, &delta.info, spec.pooling, &args.output)?;
     if weights != WeightType::F32 {
         let stored = delta.info.settings.weights;
         say(
@@ -149,7 +118,7 @@ fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensor
         let data = file.get(name, &shape)?;
         let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
-        tensors.insert(format!("{prefix}{name}"), Array { shape, data });
+        tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
     }
     round(&mut tensors, weights)?;
     Ok(tensors)
@@ -195,77 +164,17 @@ fn round(tensors: &mut Tensors, weights: WeightType) -> Result<()> {
     Ok(())
 }
 
-/// The base's configuration with the task's class and labels.
-fn config_json(base: &Base, delta: &Delta, pooling: PoolKind) -> Result<Value> {
-    let path = base.folder.join("config.json");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let mut config: Map<String, Value> =
-        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
-    // What the files of this folder hold, whatever the base's held.
-    config.insert("torch_dtype".into(), "float32".into());
-    config.remove("dtype");
-    let class = match (base.config.model_type.as_str(), pooling) {
-        ("bert", PoolKind::Cls) => "BertForSequenceClassification",
-        ("bert", PoolKind::Mean) => "BertModel",
-        ("roberta", PoolKind::Cls) => "RobertaForSequenceClassification",
-        ("roberta", PoolKind::Mean) => "RobertaModel",
-        ("xlm-roberta", PoolKind::Cls) => "XLMRobertaForSequenceClassification",
-        ("xlm-roberta", PoolKind::Mean) => "XLMRobertaModel",
-        ("camembert", PoolKind::Cls) => "CamembertForSequenceClassification",
-        ("camembert", PoolKind::Mean) => "CamembertModel",
-        (other, _) => bail!("no transformers class is known for model_type `{other}`"),
-    };
-    config.insert("architectures".into(), json!([class]));
-    if pooling == PoolKind::Cls {
-        let labels: Vec<String> = match delta.info.task {
-            Task::Classification => delta.info.labels.clone(),
-            Task::Regression => vec!["LABEL_0".into()],
-        };
-        let id2label: Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (i.to_string(), l.as_str().into()))
-            .collect();
-        let label2id: Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (l.clone(), i.into()))
-            .collect();
-        let problem = match delta.info.task {
-            Task::Classification => "single_label_classification",
-            Task::Regression => "regression",
-        };
-        config.insert("id2label".into(), id2label.into());
-        config.insert("label2id".into(), label2id.into());
-        config.insert("problem_type".into(), problem.into());
-        config.remove("num_labels");
-    }
-    Ok(config.into())
-}
-
 fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
+    let shapes: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
+        .collect();
+    let values: Vec<_> = tensors.values().map(|tensor| &tensor.data).collect();
     // `transformers` refuses a file that does not say which framework wrote it.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = serialize(tensors.iter(), Some(metadata))
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    write_atomic(path, |out| Ok(out.write_all(&bytes)?))
-}
-
-impl View for &Array {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        bytemuck::cast_slice(&self.data).into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len() * size_of::<f32>()
-    }
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_atomic(path, |out| {
+        container::write(out, &metadata, &shapes, |i, range| {
+            Ok(values[i][range].to_vec())
+        })
+    })
 }

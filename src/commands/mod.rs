@@ -1,11 +1,13 @@
 //! What each command does, from checked arguments to files and text.
 
 mod base;
+mod compare;
 mod counter;
 mod doctor;
 mod eval;
 mod inspect;
 mod merge;
+mod model_folder;
 mod plan;
 mod predict;
 mod programs;
@@ -26,6 +28,7 @@ use std::io::Write;
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Train(args) => train::run(args.resolve()?),
+        Command::Compare(args) => compare::run(&args.resolve()?),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Merge(args) => merge::run(&args),

@@ -26,7 +26,7 @@ impl Programs {
     /// Rehearses the passes; `steps` are cut into micro-batches where `--memory` asks for it.
     ///
     /// # Errors
-    /// A way of saving that the device or the method does not have; a memory limit that nothing fits.
+    /// A way of saving that the method does not have; a memory limit that nothing fits.
     pub fn plan(
         model: &Model,
         backend: &AnyBackend,
@@ -101,6 +101,12 @@ impl Programs {
         std::iter::once(&self.train).chain(dev).collect()
     }
 
+    /// Bytes kept for backward, by token of the largest batch.
+    pub fn saved_per_token(&self) -> f64 {
+        let saved: usize = self.train.saved().map(|tensor| tensor.region.len).sum();
+        saved as f64 / self.train.limits.tokens.max(1) as f64
+    }
+
     /// A line on the memory that the run takes.
     pub fn summary(&self, backend: &AnyBackend) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
@@ -112,7 +118,7 @@ impl Programs {
             workspace,
         } = backend.allocated();
         format!(
-            "memory: {:.1} MiB: frozen weights {:.1}, biases with optimizer {:.1}, activations {:.1}, workspace {:.1}; \
+            "memory: {:.2} MiB: frozen weights {:.2}, parameters with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
              saving {}, up to {} tokens at a time",
             mib(backend.allocated().total()),
             mib(weights),

@@ -2,11 +2,12 @@
 
 use super::base::{Base, say_counts};
 use super::counter::Counter;
+use super::model_folder::write_full;
 use super::programs::Programs;
 use super::trained::weight_type;
 use super::{format, say, set_threads, show};
-use crate::backend::PoolKind;
 use crate::backend::any::AnyBackend;
+use crate::backend::{Backend, PoolKind, Slot};
 use crate::cli::TrainCommand;
 use crate::container::Tensor;
 use crate::data::{
@@ -16,18 +17,19 @@ use crate::data::{
 use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::model::Model;
-use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
+use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load, load_full};
 use crate::model::params::{Param, ParamKind};
+use crate::rss;
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::config::{DevSource, PoolerInit, Pooling, Task, TrainConfig};
+use crate::train::config::{DevSource, Method, PoolerInit, Pooling, Task, TrainConfig};
 use crate::train::fingerprint::Fingerprint;
-use crate::train::output::OutputFolder;
+use crate::train::output::{MODEL_FILE, OutputFolder};
 use crate::train::run::{Dev, End, Outcome, Run};
 use crate::train::steps::Steps;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,7 +64,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         weight_type(config.weights),
     )?;
     say(quiet, format_args!("device: {}", backend.describe()));
-    let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
+    let mut model = match config.method {
+        Method::Full => load_full(&base.folder, &base.config, &spec, &mut backend)?,
+        Method::Bitfit | Method::Head => load(&base.folder, &base.config, &spec, &mut backend)?,
+    };
     say_head(config, spec.pooling, &model, quiet);
     if let Some(path) = &config.init_head {
         init_head(&mut model, path).context("--init-head")?;
@@ -81,11 +86,18 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
     let programs = Programs::plan(&model, &backend, &mut steps, config, dev_lengths.as_deref())?;
     model.allocate(&mut backend, &programs.all())?;
+    model.params.forget_initial();
     say(quiet, programs.summary(&backend));
 
     let fingerprint = fingerprint(config, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data.targets);
-    let write_delta = |values: &[f32]| delta(&info, &model, values).write(&output.delta());
+    let keep = |backend: &AnyBackend| match config.method {
+        Method::Full => write_full(output, &base, &info, &model, backend),
+        Method::Bitfit | Method::Head => {
+            let values = backend.read_params(Slot::Value, model.params.trained_range())?;
+            delta(&info, &model, &values).write(&output.delta())
+        }
+    };
     let stop = stop_on_ctrl_c()?;
     let mut run = Run {
         backend: &mut backend,
@@ -103,14 +115,16 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         },
         output,
         fingerprint: &fingerprint,
-        write_delta: &write_delta,
+        keep: &keep,
         stop: &stop,
         quiet,
     };
 
     let checkpoint = output.checkpoint();
     let from = if resume && checkpoint.exists() {
-        let from = Checkpoint::load(&checkpoint, &fingerprint, model.params.trainable())?;
+        let trainable = model.params.trainable();
+        let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
+        run.restore(&from, &vectors)?;
         say(
             quiet,
             format_args!("going on after step {} of {}", from.step, steps.total),
@@ -120,7 +134,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         if resume {
             say(quiet, "no checkpoint yet: starting from the beginning");
         }
-        run.start()
+        Checkpoint::default()
     };
     write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
     let outcome = run.train(&mut steps, from)?;
@@ -140,6 +154,12 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         base: &base,
         output,
         outcome: &outcome,
+        memory: json!({
+            "planned": programs.planned.total(),
+            "allocated": backend.allocated().total(),
+            "saved_per_token": programs.saved_per_token(),
+            "peak_rss": rss::peak(),
+        }),
     };
     write_bytes_atomic(
         &output.result(),
@@ -328,9 +348,19 @@ struct Summary<'a> {
     base: &'a Base,
     output: &'a OutputFolder,
     outcome: &'a Outcome,
+    /// In bytes.
+    memory: Value,
 }
 
 impl Summary<'_> {
+    /// What the run is for: its name and file.
+    fn result_file(&self) -> (&'static str, PathBuf) {
+        match self.config.method {
+            Method::Full => ("model", self.output.path().join(MODEL_FILE)),
+            Method::Bitfit | Method::Head => ("delta", self.output.delta()),
+        }
+    }
+
     fn json(&self) -> Value {
         let Outcome {
             end,
@@ -354,6 +384,7 @@ impl Summary<'_> {
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
             "seconds": time.as_secs_f64(),
+            "memory": self.memory,
         })
     }
 
@@ -373,9 +404,9 @@ impl Summary<'_> {
         row("model", self.base.folder.display().to_string());
         row(
             "method",
-            match self.config.trained_biases() {
-                biases if biases.is_none() => "head".to_owned(),
-                biases => format!("bitfit, biases {biases}"),
+            match self.config.method {
+                Method::Bitfit => format!("bitfit, biases {}", self.config.biases),
+                method => method.to_string(),
             },
         );
         row("trained parameters", grouped(self.model.params.trainable()));
@@ -404,7 +435,8 @@ impl Summary<'_> {
                 format!("{seconds:.1} s, {:.0} tokens/s", *tokens as f64 / seconds),
             );
         }
-        row("delta", size_of_file(&self.output.delta()));
+        let (what, file) = self.result_file();
+        row(what, size_of_file(&file));
         table
     }
 }

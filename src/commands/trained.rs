@@ -1,4 +1,4 @@
-//! A trained task on a device: the base model with a delta applied, for `eval` and `predict`.
+//! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
 use super::base::Base;
 use super::say;
@@ -7,14 +7,15 @@ use crate::backend::{Backend, Limits, PoolKind, WeightType};
 use crate::cli::ComputeArgs;
 use crate::data::{ClassNames, Targets, TextTokenizer};
 use crate::delta::{Delta, DeltaInfo};
-use crate::model::load::{TaskSpec, load};
+use crate::error::UsageError;
+use crate::model::load::{TaskSpec, init_head, load};
 use crate::model::{Model, Program};
 use crate::train::config::{self, Pooling, Task};
-use crate::train::output::delta_path;
+use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Delta, base and tokenizer, before the device has any memory for batches.
+/// Model and tokenizer, before the device has any memory for batches.
 pub struct Trained {
     pub info: DeltaInfo,
     pub targets: Targets,
@@ -24,31 +25,61 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Reads the delta, finds its base, and checks that they belong together before anything runs.
+    /// Reads the delta, finds its base, and checks that they belong together before anything runs; or reads the whole
+    /// model that full fine-tuning left.
     ///
     /// # Errors
     /// A broken delta, another base, a missing model.
-    pub fn open(delta: &Path, model: Option<&str>, compute: &ComputeArgs) -> Result<Self> {
-        let path = delta_path(delta);
-        let delta = Delta::read(&path)?;
-        let info = delta.info.clone();
-        let base = Base::open(model.unwrap_or(&info.settings.model), compute.quiet)
-            .with_context(|| format!("the base model of {}", path.display()))?;
+    pub fn open(path: &Path, model: Option<&str>, compute: &ComputeArgs) -> Result<Self> {
+        let (delta, info, path) = match left_at(path) {
+            Left::Delta(path) => {
+                let delta = Delta::read(&path)?;
+                let info = delta.info.clone();
+                (Some(delta), info, path)
+            }
+            Left::Model(folder) => {
+                if let Some(model) = model {
+                    return Err(UsageError::new(format!(
+                        "--model {model}: {} is a whole model, which is put on no other; leave it out",
+                        folder.display()
+                    ))
+                    .into());
+                }
+                (None, DeltaInfo::of_model(&folder.join(MODEL_FILE))?, folder)
+            }
+        };
+        let base = match &delta {
+            Some(_) => Base::open(model.unwrap_or(&info.settings.model), compute.quiet)
+                .with_context(|| format!("the base model of {}", path.display()))?,
+            None => Base::of_folder(path.clone())?,
+        };
         let weights = weight_type(compute.weights.unwrap_or(info.settings.weights));
         let mut backend = AnyBackend::open(compute.device, compute.precision.into(), weights)?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut backend)?;
-        apply(&delta, &base.sha256, &mut model)
-            .with_context(|| format!("delta {}", path.display()))?;
+        match &delta {
+            Some(delta) => {
+                apply(delta, &base.sha256, &mut model)
+                    .with_context(|| format!("delta {}", path.display()))?;
+                say(
+                    compute.quiet,
+                    format_args!("base {}, delta {}", base.folder.display(), path.display()),
+                );
+            }
+            None => {
+                let file = match info.pooling {
+                    Pooling::Mean => HEAD_FILE,
+                    _ => MODEL_FILE,
+                };
+                init_head(&mut model, &path.join(file))?;
+                say(compute.quiet, format_args!("model {}", path.display()));
+            }
+        }
         let asked = compute.max_length.or(info.settings.max_length);
         let tokenizer = base.tokenizer(asked)?;
         let targets = match info.task {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
             Task::Regression => Targets::Values,
         };
-        say(
-            compute.quiet,
-            format_args!("base {}, delta {}", base.folder.display(), path.display()),
-        );
         Ok(Self {
             info,
             targets,
@@ -77,7 +108,9 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
             Pooling::Mean => PoolKind::Mean,
             Pooling::Cls | Pooling::Auto => PoolKind::Cls,
         },
-        reinit_pooler: settings.pooler == config::PoolerInit::Reinit,
+        // A whole model has its pooler, wherever it came from.
+        reinit_pooler: settings.pooler == config::PoolerInit::Reinit
+            && info.method != config::Method::Full,
         biases: info.biases.clone(),
         dropout: None,
         seed: settings.seed,

@@ -1,18 +1,20 @@
 //! The training checkpoint: everything that a killed run needs to go on as if nothing had happened.
 //!
 //! One safetensors file, replaced atomically. All randomness of a run is a function of its seed and of counters, so
-//! the step and the place in the epoch are its whole random state. The weights are not here: they never change.
+//! the step and the place in the epoch are its whole random state. What is frozen is not here: it never changes. The
+//! vectors go from the backend to the file piece by piece: in full fine-tuning each is as large as the model.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-use crate::backend::LossScaling;
-use crate::container::{Container, ContainerError, Tensor};
-use crate::files::write_bytes_atomic;
+use crate::backend::{LossScaling, Slot};
+use crate::container::{self, Container, ContainerError};
+use crate::files::write_atomic;
 use crate::train::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
@@ -27,11 +29,9 @@ pub struct Best {
     pub value: f64,
     /// Optimizer steps done when it was measured.
     pub step: u64,
-    /// The trainable values then, `[trainables]`.
-    pub trainables: Vec<f32>,
 }
 
-/// The state of a run between two optimizer steps.
+/// The state of a run between two optimizer steps, but for its [`Vectors`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Checkpoint {
     /// Optimizer steps done.
@@ -46,16 +46,26 @@ pub struct Checkpoint {
     pub evaluations_without_gain: u64,
     /// Length of `metrics.jsonl` with exactly the lines up to here, in bytes.
     pub metrics_len: u64,
-    /// Biases and head, `[trainables]`.
-    pub trainables: Vec<f32>,
-    /// AdamW's first moment, `[trainables]`.
-    pub first_moment: Vec<f32>,
-    /// AdamW's second moment, `[trainables]`.
-    pub second_moment: Vec<f32>,
     /// On devices that scale the loss: with what the next step begins.
     pub loss_scaling: Option<LossScaling>,
+    /// Its values are in the run's output.
     pub best: Option<Best>,
 }
+
+/// What trains and AdamW's moments, each `[trainables]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Vectors {
+    pub trainables: Vec<f32>,
+    pub first_moment: Vec<f32>,
+    pub second_moment: Vec<f32>,
+}
+
+/// The tensors of the file, by name, and where their values come from.
+const VECTORS: [(&str, Slot); 3] = [
+    ("first_moment", Slot::Moment1),
+    ("second_moment", Slot::Moment2),
+    ("trainables", Slot::Value),
+];
 
 /// What can be wrong with a checkpoint. The messages do not name the file; [`Checkpoint::load`] adds it.
 #[derive(Debug, thiserror::Error)]
@@ -85,30 +95,41 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    /// Writes the file atomically.
+    /// Writes the file atomically; `read` gives a part of one of the vectors of `trainables` values.
     ///
     /// # Errors
     /// The file cannot be written (disk full, say): the error names it, and the checkpoint before is untouched.
-    pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<()> {
-        let bytes = self
-            .to_container(fingerprint)
-            .to_bytes()
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        write_bytes_atomic(path, &bytes)
+    pub fn save(
+        &self,
+        path: &Path,
+        fingerprint: &Fingerprint,
+        trainables: usize,
+        read: impl Fn(Slot, Range<usize>) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let tensors = VECTORS.map(|(name, _)| (name.to_owned(), vec![trainables]));
+        write_atomic(path, |out| {
+            container::write(out, &self.metadata(fingerprint), &tensors, |i, range| {
+                read(VECTORS[i].1, range)
+            })
+        })
     }
 
     /// Reads the checkpoint of the run with this fingerprint, which trains `trainables` values.
     ///
     /// # Errors
     /// See [`CheckpointError`]; a run with other settings, data or base model is told what differs.
-    pub fn load(path: &Path, fingerprint: &Fingerprint, trainables: usize) -> Result<Self> {
+    pub fn load(
+        path: &Path,
+        fingerprint: &Fingerprint,
+        trainables: usize,
+    ) -> Result<(Self, Vectors)> {
         Container::read(path)
             .map_err(CheckpointError::from)
             .and_then(|container| Self::from_container(container, fingerprint, trainables))
             .with_context(|| format!("checkpoint {}", path.display()))
     }
 
-    fn to_container(&self, fingerprint: &Fingerprint) -> Container {
+    fn metadata(&self, fingerprint: &Fingerprint) -> BTreeMap<String, String> {
         let mut metadata = BTreeMap::new();
         let mut put =
             |key: &str, value: &dyn Display| metadata.insert(key.to_string(), value.to_string());
@@ -127,28 +148,20 @@ impl Checkpoint {
         for (key, value) in fingerprint.entries() {
             put(&format!("{FINGERPRINT}{key}"), &value);
         }
-        let mut tensors = BTreeMap::new();
-        let mut keep = |name: &str, data: &[f32]| {
-            tensors.insert(name.to_string(), Tensor::vector(data.to_vec()))
-        };
-        keep("trainables", &self.trainables);
-        keep("first_moment", &self.first_moment);
-        keep("second_moment", &self.second_moment);
         if let Some(best) = &self.best {
             // The bits, so that no value is lost in decimals; the decimals are for the reader.
             put("best_bits", &best.value.to_bits());
             put("best_value", &best.value);
             put("best_step", &best.step);
-            keep("best_trainables", &best.trainables);
         }
-        Container { metadata, tensors }
+        metadata
     }
 
     fn from_container(
         mut container: Container,
         fingerprint: &Fingerprint,
         trainables: usize,
-    ) -> Result<Self, CheckpointError> {
+    ) -> Result<(Self, Vectors), CheckpointError> {
         let metadata = std::mem::take(&mut container.metadata);
         if metadata.get("format").is_none_or(|format| format != FORMAT) {
             return Err(CheckpointError::NotACheckpoint);
@@ -177,11 +190,15 @@ impl Checkpoint {
                 _ => Ok(tensor.data),
             }
         };
+        let vectors = Vectors {
+            trainables: vector("trainables")?,
+            first_moment: vector("first_moment")?,
+            second_moment: vector("second_moment")?,
+        };
         let best = if metadata.contains_key("best_step") {
             Some(Best {
                 value: f64::from_bits(number(&metadata, "best_bits")?),
                 step: number(&metadata, "best_step")?,
-                trainables: vector("best_trainables")?,
             })
         } else {
             None
@@ -194,19 +211,17 @@ impl Checkpoint {
         } else {
             None
         };
-        Ok(Self {
+        let state = Self {
             step: number(&metadata, "step")?,
             epoch: number(&metadata, "epoch")?,
             batches_in_epoch: number(&metadata, "batches_in_epoch")?,
             tokens: number(&metadata, "tokens")?,
             evaluations_without_gain: number(&metadata, "evaluations_without_gain")?,
             metrics_len: number(&metadata, "metrics_len")?,
-            trainables: vector("trainables")?,
-            first_moment: vector("first_moment")?,
-            second_moment: vector("second_moment")?,
             loss_scaling,
             best,
-        })
+        };
+        Ok((state, vectors))
     }
 }
 
@@ -245,9 +260,6 @@ mod tests {
             tokens: u64::MAX,
             evaluations_without_gain: 2,
             metrics_len: 1234,
-            trainables: vec![1.0, -0.0, 1e-45],
-            first_moment: vec![0.1, 0.2, f32::MIN_POSITIVE],
-            second_moment: vec![0.0, 1e-30, 3.0],
             loss_scaling: Some(LossScaling {
                 scale: 65_536.0,
                 good_steps: 1_999,
@@ -255,23 +267,54 @@ mod tests {
             best: Some(Best {
                 value: 0.1 + 0.2,
                 step: 5,
-                trainables: vec![4.0, 5.0, 6.0],
             }),
         }
     }
 
-    fn bits(checkpoint: &Checkpoint) -> Vec<u32> {
-        let best = checkpoint.best.iter().flat_map(|best| &best.trainables);
-        let all = checkpoint
-            .trainables
-            .iter()
-            .chain(&checkpoint.first_moment)
-            .chain(&checkpoint.second_moment);
-        all.chain(best).map(|value| value.to_bits()).collect()
+    fn vectors() -> Vectors {
+        Vectors {
+            trainables: vec![1.0, -0.0, 1e-45],
+            first_moment: vec![0.1, 0.2, f32::MIN_POSITIVE],
+            second_moment: vec![0.0, 1e-30, 3.0],
+        }
+    }
+
+    fn bits(vectors: &Vectors) -> Vec<u32> {
+        let Vectors {
+            trainables,
+            first_moment,
+            second_moment,
+        } = vectors;
+        let all = trainables.iter().chain(first_moment).chain(second_moment);
+        all.map(|value| value.to_bits()).collect()
+    }
+
+    fn save(checkpoint: &Checkpoint, vectors: &Vectors, path: &Path) -> Result<()> {
+        checkpoint.save(
+            path,
+            &fingerprint(),
+            vectors.trainables.len(),
+            |slot, range| {
+                let vector = match slot {
+                    Slot::Value => &vectors.trainables,
+                    Slot::Moment1 => &vectors.first_moment,
+                    Slot::Moment2 => &vectors.second_moment,
+                    Slot::Gradient => panic!("gradients are not kept"),
+                };
+                Ok(vector[range].to_vec())
+            },
+        )
+    }
+
+    fn container() -> Container {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        save(&example(), &vectors(), &path).unwrap();
+        Container::read(&path).unwrap()
     }
 
     fn with_metadata(key: &str, value: Option<&str>) -> String {
-        let mut container = example().to_container(&fingerprint());
+        let mut container = container();
         match value {
             Some(value) => container.metadata.insert(key.into(), value.into()),
             None => container.metadata.remove(key),
@@ -293,10 +336,10 @@ mod tests {
                 ..example()
             },
         ] {
-            checkpoint.save(&path, &fingerprint()).unwrap();
-            let loaded = Checkpoint::load(&path, &fingerprint(), 3).unwrap();
+            save(&checkpoint, &vectors(), &path).unwrap();
+            let (loaded, read) = Checkpoint::load(&path, &fingerprint(), 3).unwrap();
             assert_eq!(loaded, checkpoint);
-            assert_eq!(bits(&loaded), bits(&checkpoint));
+            assert_eq!(bits(&read), bits(&vectors()));
         }
     }
 
@@ -304,7 +347,7 @@ mod tests {
     fn a_run_with_other_settings_is_told_what_differs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
-        example().save(&path, &fingerprint()).unwrap();
+        save(&example(), &vectors(), &path).unwrap();
         let other = fingerprint().with("base weights", "def");
         let line = one_line(&Checkpoint::load(&path, &other, 3).unwrap_err());
         assert!(
@@ -315,8 +358,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_of_another_size_is_refused() {
-        let container = example().to_container(&fingerprint());
-        let error = Checkpoint::from_container(container, &fingerprint(), 4).unwrap_err();
+        let error = Checkpoint::from_container(container(), &fingerprint(), 4).unwrap_err();
         assert!(matches!(
             error,
             CheckpointError::WrongLength {
@@ -325,7 +367,7 @@ mod tests {
                 ..
             }
         ));
-        let mut container = example().to_container(&fingerprint());
+        let mut container = container();
         container.tensors.remove("second_moment");
         let error = Checkpoint::from_container(container, &fingerprint(), 3).unwrap_err();
         assert!(matches!(
@@ -349,9 +391,11 @@ mod tests {
     fn a_failed_save_keeps_the_checkpoint_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
-        example().save(&path, &fingerprint()).unwrap();
+        save(&example(), &vectors(), &path).unwrap();
         let gone = folder.path().join("gone/checkpoint");
-        assert!(example().save(&gone, &fingerprint()).is_err());
+        assert!(save(&example(), &vectors(), &gone).is_err());
+        let unread = example().save(&path, &fingerprint(), 3, |_, _| anyhow::bail!("no device"));
+        assert!(unread.is_err());
         assert!(Checkpoint::load(&path, &fingerprint(), 3).is_ok());
     }
 
@@ -363,16 +407,19 @@ mod tests {
         ) {
             let checkpoint = Checkpoint {
                 step,
+                best: Some(Best { value: f64::from_bits(best), step }),
+                ..Checkpoint::default()
+            };
+            let vectors = Vectors {
                 trainables: values.clone(),
                 first_moment: values.iter().rev().copied().collect(),
                 second_moment: values.clone(),
-                best: Some(Best { value: f64::from_bits(best), step, trainables: values.clone() }),
-                ..Checkpoint::default()
             };
-            let bytes = checkpoint.to_container(&fingerprint()).to_bytes().unwrap();
-            let container = Container::from_bytes(&bytes).unwrap();
-            let loaded = Checkpoint::from_container(container, &fingerprint(), values.len()).unwrap();
-            prop_assert_eq!(bits(&loaded), bits(&checkpoint));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("checkpoint");
+            save(&checkpoint, &vectors, &path).unwrap();
+            let (loaded, read) = Checkpoint::load(&path, &fingerprint(), values.len()).unwrap();
+            prop_assert_eq!(bits(&read), bits(&vectors));
             prop_assert_eq!(loaded.best.unwrap().value.to_bits(), best);
             prop_assert_eq!(loaded.step, step);
         }

@@ -66,6 +66,26 @@ pub enum Method {
     Bitfit,
     /// The head alone; the whole encoder stays as it is
     Head,
+    /// Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta
+    Full,
+}
+
+impl Method {
+    /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
+    pub fn default_lr(self) -> f64 {
+        match self {
+            Self::Bitfit | Self::Head => 1e-3,
+            Self::Full => 5e-5,
+        }
+    }
+
+    /// How weights are stored where nothing is said: those that train are f32.
+    pub fn default_weights(self) -> WeightType {
+        match self {
+            Self::Bitfit | Self::Head => WeightType::default(),
+            Self::Full => WeightType::F32,
+        }
+    }
 }
 
 /// How the token vectors become one vector a text.
@@ -389,6 +409,21 @@ impl TrainConfig {
                 "chooses what --method bitfit trains, and --method head trains no bias: leave one of them out",
             );
         }
+        if self.method == Method::Full && self.biases != BiasSelection::all() {
+            return problem(
+                "biases",
+                "chooses what --method bitfit trains, and --method full trains everything: leave one of them out",
+            );
+        }
+        if self.method == Method::Full && self.weights != WeightType::F32 {
+            return problem(
+                "weights",
+                &format!(
+                    "{} says how frozen weights are stored, and --method full freezes none: leave it out",
+                    self.weights
+                ),
+            );
+        }
         if self.method == Method::Bitfit && self.biases.is_none() {
             return problem(
                 "biases",
@@ -494,10 +529,10 @@ impl TrainConfig {
         require(seed_fits, "seed", "be below 2^63", &self.seed)
     }
 
-    /// The biases that train: the selection for `bitfit`, none for `head`.
+    /// The biases that train: the selection for `bitfit`, none for `head`, all for `full`.
     pub fn trained_biases(&self) -> BiasSelection {
         match self.method {
-            Method::Bitfit => self.biases.clone(),
+            Method::Bitfit | Method::Full => self.biases.clone(),
             Method::Head => BiasSelection::none(),
         }
     }

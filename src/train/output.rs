@@ -11,6 +11,10 @@ use crate::files::remove_leftovers;
 pub const SETTINGS_FILE: &str = "settings.toml";
 /// The trained delta.
 pub const DELTA_FILE: &str = "bias.safetensors";
+/// The encoder that full fine-tuning leaves, with the head where `transformers` has a class for it.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// The head, where `transformers` has no class for it.
+pub const HEAD_FILE: &str = "head.safetensors";
 /// One JSON object a line, for every step and every evaluation.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// What a killed run resumes from.
@@ -20,9 +24,11 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 pub const RESULT_FILE: &str = "result.json";
 
 /// The files whose presence means that a run has used a folder.
-const OF_A_RUN: [&str; 5] = [
+const OF_A_RUN: [&str; 7] = [
     SETTINGS_FILE,
     DELTA_FILE,
+    MODEL_FILE,
+    HEAD_FILE,
     METRICS_FILE,
     CHECKPOINT_FILE,
     RESULT_FILE,
@@ -116,12 +122,45 @@ impl OutputFolder {
     }
 }
 
-/// The delta file that `path` means: itself, or the one in the output folder of a run.
-pub fn delta_path(path: &Path) -> PathBuf {
+/// What a run has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// A delta, to be put on its base model: the file.
+    Delta(PathBuf),
+    /// A whole model, by full fine-tuning: the folder.
+    Model(PathBuf),
+}
+
+/// What `path` means: a delta or the file of a model, or the output folder of a run, which has one of them.
+pub fn left_at(path: &Path) -> Left {
     if path.is_dir() {
-        path.join(DELTA_FILE)
-    } else {
-        path.to_path_buf()
+        let delta = path.join(DELTA_FILE);
+        return if !delta.exists() && path.join(MODEL_FILE).exists() {
+            Left::Model(path.to_path_buf())
+        } else {
+            Left::Delta(delta)
+        };
+    }
+    match path.parent() {
+        Some(folder) if path.file_name().is_some_and(|name| name == MODEL_FILE) => {
+            Left::Model(folder.to_path_buf())
+        }
+        _ => Left::Delta(path.to_path_buf()),
+    }
+}
+
+/// The delta file that `path` means.
+///
+/// # Errors
+/// When it means a whole model.
+pub fn delta_path(path: &Path) -> Result<PathBuf> {
+    match left_at(path) {
+        Left::Delta(path) => Ok(path),
+        Left::Model(folder) => bail!(
+            "{} holds a whole model, as --method full leaves it, and no delta: `bitfit eval` and `predict` take it, \
+             and so does `transformers`",
+            folder.display()
+        ),
     }
 }
 
@@ -140,8 +179,23 @@ mod tests {
             OutputFolder::for_new_run(&path).unwrap().path(),
             output.path()
         );
-        assert_eq!(delta_path(&path), output.delta());
-        assert_eq!(delta_path(&output.delta()), output.delta());
+        assert_eq!(delta_path(&path).unwrap(), output.delta());
+        assert_eq!(delta_path(&output.delta()).unwrap(), output.delta());
+    }
+
+    #[test]
+    fn the_folder_of_a_full_run_is_a_model_and_no_delta() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::write(path.join(MODEL_FILE), "").unwrap();
+        for path in [path.to_path_buf(), path.join(MODEL_FILE)] {
+            assert_eq!(left_at(&path), Left::Model(folder.path().to_path_buf()));
+            let error = delta_path(&path).unwrap_err().to_string();
+            assert!(error.contains("--method full"), "{error}");
+        }
+        assert!(OutputFolder::for_new_run(path).is_err());
+        fs::write(path.join(DELTA_FILE), "").unwrap();
+        assert_eq!(left_at(path), Left::Delta(path.join(DELTA_FILE)));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
 
-use crate::backend::{AdamW, Backend, DropoutKey, PendingReport, Section, Slot, StepReport};
+use crate::backend::weight_gradients::WeightGradients;
+use crate::backend::{AdamW, DropoutKey, ParamRange, PendingReport, Section, Slot, StepReport};
 use crate::data::{Batches, Dataset};
 use crate::files::JsonLines;
 use crate::model::{Model, Program};
-use crate::train::checkpoint::{Best, Checkpoint};
+use crate::train::checkpoint::{Best, Checkpoint, Vectors};
 use crate::train::config::TrainConfig;
 use crate::train::evaluate::{logits, score};
 use crate::train::fingerprint::Fingerprint;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Everything a run works with; made by the `train` command.
-pub struct Run<'a, B: Backend> {
+pub struct Run<'a, B: WeightGradients> {
     pub backend: &'a mut B,
     pub model: &'a Model,
     pub config: &'a TrainConfig,
@@ -29,8 +30,8 @@ pub struct Run<'a, B: Backend> {
     pub dev: Option<Dev<'a>>,
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
-    /// Writes `bias.safetensors` from the trained values.
-    pub write_delta: &'a dyn Fn(&[f32]) -> Result<()>,
+    /// Writes what the run is for, a delta or a model, from the values of now.
+    pub keep: &'a dyn Fn(&B) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
     /// Show no progress.
@@ -101,9 +102,9 @@ struct Ledger {
     since: Instant,
 }
 
-impl<B: Backend> Run<'_, B> {
-    /// Trains from `from` (a new run's is [`Run::start`]) to the end, to `stop`, or to the first loss that is
-    /// not finite.
+impl<B: WeightGradients> Run<'_, B> {
+    /// Trains from `from` to the end, to `stop`, or to the first loss that is not finite. A new run begins with the
+    /// default state, one that goes on with what [`Run::restore`] was given.
     ///
     /// On a device that works on its own, a step is issued before the report of the step before is read, so that the
     /// device never waits for the host; so a loss that is not finite is seen one step late. Nothing comes of that step:
@@ -112,7 +113,6 @@ impl<B: Backend> Run<'_, B> {
     /// # Errors
     /// A loss or gradient that is not finite; a file that cannot be written. The last good checkpoint stays.
     pub fn train(&mut self, steps: &mut Steps<'_>, from: Checkpoint) -> Result<Outcome> {
-        self.restore(&from)?;
         let total = steps.total;
         let schedule = Schedule::new(
             self.config.schedule,
@@ -194,21 +194,10 @@ impl<B: Backend> Run<'_, B> {
             outcome.last = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
-            (self.write_delta)(&self.trainables(Slot::Value)?)?;
+            (self.keep)(self.backend)?;
         }
         progress.finish();
         Ok(outcome)
-    }
-
-    /// The state of a run that has not begun.
-    pub fn start(&self) -> Checkpoint {
-        let trainable = self.model.params.trainable();
-        Checkpoint {
-            trainables: self.model.params.initial()[..trainable].to_vec(),
-            first_moment: vec![0.0; trainable],
-            second_moment: vec![0.0; trainable],
-            ..Checkpoint::default()
-        }
     }
 
     /// Gives one optimizer step to the device.
@@ -252,7 +241,10 @@ impl<B: Backend> Run<'_, B> {
                 }
                 model.forward(backend, program, None)?;
                 model.loss(backend, program, loss, weight)?;
-                model.backward(backend, program)?;
+                match model.trains_weights() {
+                    true => model.backward_full(backend, program)?,
+                    false => model.backward(backend, program)?,
+                }
                 if last {
                     backend.adamw(update)?;
                 }
@@ -334,12 +326,10 @@ impl<B: Backend> Run<'_, B> {
             figures.join("  ")
         ));
         if improved {
-            let trainables = self.trainables(Slot::Value)?;
-            (self.write_delta)(&trainables)?;
+            (self.keep)(self.backend)?;
             state.best = Some(Best {
                 value,
                 step: state.step,
-                trainables,
             });
             state.evaluations_without_gain = 0;
         } else {
@@ -374,31 +364,33 @@ impl<B: Backend> Run<'_, B> {
 
     fn save(&self, ledger: &mut Ledger) -> Result<()> {
         let Ledger { state, log, .. } = ledger;
-        state.trainables = self.trainables(Slot::Value)?;
-        state.first_moment = self.trainables(Slot::Moment1)?;
-        state.second_moment = self.trainables(Slot::Moment2)?;
         state.loss_scaling = self.backend.loss_scaling()?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
-        state.save(&self.output.checkpoint(), self.fingerprint)
+        let trainables = self.model.params.trainable();
+        let path = self.output.checkpoint();
+        state.save(&path, self.fingerprint, trainables, |slot, range| {
+            let range = ParamRange {
+                offset: range.start,
+                len: range.len(),
+            };
+            self.backend.read_params(slot, range)
+        })
     }
 
-    fn restore(&mut self, state: &Checkpoint) -> Result<()> {
+    /// Puts back what the device had at a checkpoint.
+    pub fn restore(&mut self, state: &Checkpoint, vectors: &Vectors) -> Result<()> {
         let range = self.model.params.trained_range();
-        self.backend
-            .write_params(Slot::Value, range, &state.trainables)?;
-        self.backend
-            .write_params(Slot::Moment1, range, &state.first_moment)?;
-        self.backend
-            .write_params(Slot::Moment2, range, &state.second_moment)?;
+        for (slot, values) in [
+            (Slot::Value, &vectors.trainables),
+            (Slot::Moment1, &vectors.first_moment),
+            (Slot::Moment2, &vectors.second_moment),
+        ] {
+            self.backend.write_params(slot, range, values)?;
+        }
         state
             .loss_scaling
             .map_or(Ok(()), |scaling| self.backend.set_loss_scaling(scaling))
-    }
-
-    fn trainables(&self, slot: Slot) -> Result<Vec<f32>> {
-        self.backend
-            .read_params(slot, self.model.params.trained_range())
     }
 
     fn diverged(&self, step: &Step, report: &StepReport) -> String {

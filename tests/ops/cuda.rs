@@ -56,6 +56,9 @@ fn cases_for_cuda() -> Vec<Case> {
             | Kind::PoolBackward { hidden, .. } => hidden % 8 == 0,
             Kind::BiasGrad { width } => width % 8 == 0,
             Kind::Loss { .. } => case.weights == WeightType::F32,
+            Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
+            Kind::GainGrad { width } => width % 8 == 0,
+            Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
         })
         .collect();
     cases.extend(edges());
@@ -75,6 +78,7 @@ fn edges() -> Vec<Case> {
     // Row counts around the edges of both tile sizes; widths around those of the operand tiles.
     for rows in [1, 63, 64, 65, 127, 128, 129] {
         for (inputs, outputs) in [(8, 24), (24, 8), (40, 136), (136, 72)] {
+            add(&[rows], 0.0, Kind::WeightGrad { inputs, outputs });
             add(
                 &[rows],
                 0.0,
@@ -238,7 +242,12 @@ fn agree(half: HalfType, tile: Option<GemmTile>, cases: &[Case]) {
 fn products(cases: Vec<Case>) -> Vec<Case> {
     cases
         .into_iter()
-        .filter(|c| matches!(c.kind, Kind::Linear { .. } | Kind::LinearBackward { .. }))
+        .filter(|c| {
+            matches!(
+                c.kind,
+                Kind::Linear { .. } | Kind::LinearBackward { .. } | Kind::WeightGrad { .. }
+            )
+        })
         .collect()
 }
 

@@ -170,6 +170,47 @@ fn residual_norm_gradients_of_branch_residual_and_shift() {
             |b| f(&x, &r, b),
             &oracle::column_sums(&dy, width),
         );
+        let gained = |gamma: &[f64]| {
+            oracle::affine(
+                &oracle::normalise(&sum(&x, &r), width, 1e-5).0,
+                gamma,
+                &beta,
+            )
+        };
+        let dgamma = oracle::product_sums(&dy, &x_hat, width);
+        check("gain", &gamma, &dy, gained, &dgamma);
+    }
+}
+
+/// `EmbedBackward`: to a table through LayerNorm and dropout, tokens sharing rows.
+#[test]
+fn table_gradients_through_norm_and_dropout() {
+    for dropout in DROPOUTS {
+        let n = &mut Numbers::new("tables");
+        let (width, ids) = (4, [2, 0, 2, 2, 4]);
+        let (word, rest) = (normal(n, 5 * width), normal(n, ids.len() * width));
+        let (gamma, beta) = (normal(n, width), normal(n, width));
+        let dy = normal(n, ids.len() * width);
+        let sum = |word: &[f64]| -> Vec<f64> {
+            let rows = ids
+                .iter()
+                .flat_map(|id| &word[id * width..(id + 1) * width]);
+            rows.zip(&rest).map(|(w, r)| w + r).collect()
+        };
+        let f = |word: &[f64]| {
+            let (x_hat, _) = oracle::normalise(&sum(word), width, 1e-5);
+            oracle::masked(&oracle::affine(&x_hat, &gamma, &beta), width, dropout, KEY)
+        };
+        let (x_hat, rstd) = oracle::normalise(&sum(&word), width, 1e-5);
+        let masked = oracle::masked(&dy, width, dropout, KEY);
+        let dz = oracle::norm_backward(&masked, &x_hat, &rstd, &gamma);
+        check(
+            "table",
+            &word,
+            &dy,
+            f,
+            &oracle::scatter(&dz, &ids, 5, width),
+        );
     }
 }
 

@@ -4,13 +4,15 @@ mod cases;
 mod cuda;
 mod differences;
 mod emulated;
+mod full_cases;
 mod optimizer;
 mod oracle;
 mod rig;
 mod table;
 
+use bitfit::backend::WeightType;
 use bitfit::backend::cpu::CpuBackend;
-use bitfit::backend::{Backend, WeightType};
+use bitfit::backend::weight_gradients::WeightGradients;
 use cases::{Case, Outcome};
 
 /// Largest ‖got - want‖/‖want‖ of one tensor.
@@ -39,7 +41,7 @@ fn error(got: &[f32], want: &[f64]) -> f64 {
 }
 
 /// Runs the table on a backend and collects every tensor that is too far off.
-fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: Tolerance) {
+fn agree<B: WeightGradients>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: Tolerance) {
     let mut wrong = Vec::new();
     let mut worst: f64 = 0.0;
     for case in cases {

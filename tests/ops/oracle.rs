@@ -112,6 +112,22 @@ pub fn weight_gradient(dy: &[f64], x: &[f64], outputs: usize, inputs: usize) -> 
     dw
 }
 
+/// Column sums of `a ⊙ b`: the gradient of a gain.
+pub fn product_sums(a: &[f64], b: &[f64], width: usize) -> Vec<f64> {
+    let product: Vec<f64> = a.iter().zip(b).map(|(a, b)| a * b).collect();
+    column_sums(&product, width)
+}
+
+/// The rows of a table of `count` rows, each the sum of the `rows` whose id it is.
+pub fn scatter(rows: &[f64], ids: &[usize], count: usize, width: usize) -> Vec<f64> {
+    let mut table = vec![0.0; count * width];
+    for (row, &id) in rows.chunks(width).zip(ids) {
+        let sum = &mut table[id * width..(id + 1) * width];
+        sum.iter_mut().zip(row).for_each(|(s, r)| *s += r);
+    }
+    table
+}
+
 pub fn column_sums(x: &[f64], width: usize) -> Vec<f64> {
     let mut sums = vec![0.0; width];
     for row in x.chunks(width) {

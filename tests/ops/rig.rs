@@ -1,6 +1,7 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
 use bitfit::backend::cpu::rounded;
+use bitfit::backend::weight_gradients::WeightGradients;
 use bitfit::backend::{
     Backend, DropoutKey, Limits, MatrixKind, MatrixShape, Memory, ParamRange, Region, Slot,
     WeightId, WeightType,
@@ -65,6 +66,15 @@ pub struct Rig<B> {
     params: usize,
     gradient: Vec<f32>,
     tensors: Vec<(Tensor, Vec<f32>)>,
+}
+
+impl<B: WeightGradients> Rig<B> {
+    /// Makes a trained matrix out of the next parameters.
+    pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
+        let range = self.param(rows * cols);
+        let id = self.backend.trained_matrix("w", rows, cols, range);
+        (id.unwrap(), range)
+    }
 }
 
 impl<B: Backend> Rig<B> {
@@ -134,6 +144,14 @@ impl<B: Backend> Rig<B> {
             }
         }
         (id, wide(&values))
+    }
+
+    /// What the backend's copy of a matrix holds of these values.
+    pub fn stored(&self, values: &[f64]) -> Vec<f64> {
+        values
+            .iter()
+            .map(|&v| f64::from((self.stored)(v as f32)))
+            .collect()
     }
 
     /// A tensor for `rows` rows in use; the region has room for more rows, which must stay as they are.

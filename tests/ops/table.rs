@@ -47,6 +47,11 @@ pub fn table() -> Vec<Case> {
                         hidden,
                         saved: b % 2 == 0,
                     });
+                    add(Kind::EmbedBackward {
+                        hidden,
+                        vocab: 50,
+                        types: 1 + b % 2,
+                    });
                     for sums in [false, true] {
                         add(Kind::ResidualNormBackward {
                             hidden,
@@ -121,6 +126,9 @@ pub fn table() -> Vec<Case> {
                     continue;
                 }
                 linear(&mut add, &lens);
+                if first {
+                    full(&mut add, &lens);
+                }
                 for kind in [PoolKind::Cls, PoolKind::Mean] {
                     add(Kind::Pool { hidden: 33, kind });
                     add(Kind::PoolBackward { hidden: 33, kind });
@@ -188,6 +196,19 @@ pub fn table() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Gradients of full fine-tuning that no dropout enters.
+fn full(add: &mut impl FnMut(Kind), lens: &[usize]) {
+    for (inputs, outputs) in [(1, 3), (15, 17), (24, 40), (64, 192), (200, 576)] {
+        if lens.len() == 3 && inputs == 200 {
+            continue;
+        }
+        add(Kind::WeightGrad { inputs, outputs });
+    }
+    for hidden in [7, 32, 384] {
+        add(Kind::GainGrad { width: hidden });
+    }
 }
 
 /// Products: sizes around the vector, panel and row-chunk edges, every activation, every mode.

@@ -103,6 +103,60 @@ arguments! {
         padding: u32,
     }
 
+    WeightGradArgs [48] {
+        batch: Address,
+        state: Address,
+        dy: Address,
+        x: Address,
+        grad: Address,
+        m: u32,
+        n: u32,
+    }
+
+    GainPartialArgs [40] {
+        batch: Address,
+        dy: Address,
+        x_hat: Address,
+        partial: Address,
+        width: u32,
+        padding: u32,
+    }
+
+    RefreshArgs [24] {
+        value: Address,
+        copy: Address,
+        count: u64,
+    }
+
+    EmbedBackwardArgs [120] {
+        batch: Address,
+        ids: Address,
+        positions: Address,
+        type_ids: Address,
+        word: Address,
+        position: Address,
+        token_type: Address,
+        gamma: Address,
+        dx: Address,
+        partial_gamma: Address,
+        partial_beta: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        eps: f32,
+        types: u32,
+        padding: u32,
+    }
+
+    TableGradArgs [48] {
+        batch: Address,
+        state: Address,
+        ids: Address,
+        dx: Address,
+        grad: Address,
+        width: u32,
+        padding: u32,
+    }
+
     ColumnPartialArgs [48] {
         batch: Address,
         dy: Address,

@@ -61,6 +61,10 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         &["grad_norm_partial", "step_decision", "adamw"],
         ONE,
     ),
+    ("weight_grad", &["weight_grad"], TILES),
+    ("weight_grad", &["gain_partial", "refresh"], ONE),
+    ("embed_grad", &["embed_backward"], PARTS),
+    ("embed_grad", &["table_grad"], ONE),
 ];
 
 /// Every kernel of one half type, ready to launch on one device.

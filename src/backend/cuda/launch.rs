@@ -186,6 +186,49 @@ impl Kernels {
         unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
     }
 
+    pub fn weight_grad(&self, tile: GemmTile, args: WeightGradArgs) -> Result<()> {
+        let name = match tile {
+            GemmTile::Large => "weight_grad_large",
+            GemmTile::Small => "weight_grad_small",
+        };
+        let side = tile.side();
+        let grid = [
+            (args.n as usize).div_ceil(side),
+            (args.m as usize).div_ceil(side),
+            1,
+        ];
+        // SAFETY: as for `gemm`, whose stages these are.
+        unsafe { self.launch(name, grid, 128, 3 * 2 * side * 32 * 2, &args) }
+    }
+
+    pub fn gain_partial(&self, tokens: usize, args: GainPartialArgs) -> Result<()> {
+        let grid = [
+            (args.width as usize).div_ceil(PART),
+            tokens.div_ceil(ROW_TILE),
+            1,
+        ];
+        // SAFETY: as for `gemm`.
+        unsafe { self.launch("gain_partial", grid, 128, 0, &args) }
+    }
+
+    pub fn refresh(&self, args: RefreshArgs) -> Result<()> {
+        let blocks = (args.count as usize).div_ceil(256 * 8);
+        // SAFETY: as for `gemm`; a thread has eight elements.
+        unsafe { self.launch("refresh", [blocks, 1, 1], 256, 0, &args) }
+    }
+
+    pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
+        let name = by_parts("embed_backward", args.width)?;
+        // SAFETY: as for `gemm`; a block has ROW_TILE rows.
+        unsafe { self.launch(&name, [tokens.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
+    }
+
+    pub fn table_grad(&self, tokens: usize, args: TableGradArgs) -> Result<()> {
+        let grid = [tokens.div_ceil(4), (args.width as usize).div_ceil(PART), 1];
+        // SAFETY: as for `gemm`; one warp a token, four a block.
+        unsafe { self.launch("table_grad", grid, 128, 0, &args) }
+    }
+
     pub fn column_partial(&self, tokens: usize, args: ColumnPartialArgs) -> Result<()> {
         let grid = [
             (args.width as usize).div_ceil(PART),

@@ -28,6 +28,7 @@ mod params;
 mod pinned;
 mod section;
 mod sizes;
+mod weight_gradients;
 mod weights;
 
 use super::{
@@ -242,7 +243,11 @@ impl Backend for CudaBackend {
     }
 
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
-        self.memory_mut()?.params.write(slot, range, values)
+        self.memory_mut()?.params.write(slot, range, values)?;
+        match slot {
+            Slot::Value => weight_gradients::refresh(self),
+            _ => Ok(()),
+        }
     }
 
     fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>> {

@@ -2,7 +2,7 @@
 
 use super::args::*;
 use super::launch::NORM_CHUNK;
-use super::{CudaBackend, LossScale, to_u32};
+use super::{CudaBackend, LossScale, to_u32, weight_gradients};
 use crate::backend::{AdamW, LossScaling, PendingReport, StepReport};
 use anyhow::{Context, Result, ensure};
 
@@ -40,7 +40,8 @@ pub fn adamw(cuda: &mut CudaBackend, op: AdamW) -> Result<()> {
             padding: 0,
         })
         .context(failed)?;
-    cuda.kernels.adamw(update).context(failed)
+    cuda.kernels.adamw(update).context(failed)?;
+    weight_gradients::refresh(cuda)
 }
 
 /// Starts the copy of the step's result.

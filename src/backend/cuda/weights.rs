@@ -1,13 +1,13 @@
-//! Frozen matrices on the device, and the conversion between f32 and the 16-bit types.
+//! The 16-bit matrices on the device, frozen or working copies of trained ones, and the conversion between f32 and the 16-bit types.
 
 use super::HalfType;
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use crate::backend::WeightId;
+use crate::backend::{ParamRange, WeightId};
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 
-/// All frozen matrices, in the order of their upload.
+/// All matrices, in the order in which they were given.
 #[derive(Debug)]
 pub struct Weights {
     half: HalfType,
@@ -20,6 +20,8 @@ pub struct Weight {
     buffer: Buffer,
     pub rows: usize,
     pub cols: usize,
+    /// It is a copy of these parameters, which train.
+    trained: Option<ParamRange>,
 }
 
 impl Weight {
@@ -70,14 +72,51 @@ impl Weights {
         let mut buffer = Buffer::new(device, "frozen matrix", stored.len() * 2)
             .with_context(|| format!("cannot upload {name}"))?;
         buffer.write(0, &stored)?;
-        self.list.push(Weight { buffer, rows, cols });
+        self.list.push(Weight {
+            buffer,
+            rows,
+            cols,
+            trained: None,
+        });
         Ok(WeightId(self.list.len() - 1))
+    }
+
+    /// Makes room for the working copy of a matrix that trains.
+    pub fn add_trained(
+        &mut self,
+        device: &Device,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        range: ParamRange,
+    ) -> Result<WeightId> {
+        ensure!(
+            range.len == rows * cols && cols.is_multiple_of(8),
+            "{name}: {} parameters for a {rows}×{cols} matrix; the CUDA kernels take widths that are multiples of 8",
+            range.len
+        );
+        let buffer = Buffer::new(device, "copy of a trained matrix", range.len * 2)
+            .with_context(|| format!("no room for {name}"))?;
+        self.list.push(Weight {
+            buffer,
+            rows,
+            cols,
+            trained: Some(range),
+        });
+        Ok(WeightId(self.list.len() - 1))
+    }
+
+    /// The working copies, and the parameters that each follows.
+    pub fn trained(&self) -> impl Iterator<Item = (&Weight, ParamRange)> {
+        self.list
+            .iter()
+            .filter_map(|weight| weight.trained.map(|range| (weight, range)))
     }
 
     pub fn get(&self, id: WeightId) -> Result<&Weight> {
         self.list
             .get(id.0)
-            .with_context(|| format!("there is no frozen matrix {}", id.0))
+            .with_context(|| format!("there is no matrix {}", id.0))
     }
 
     pub fn bytes(&self) -> usize {

@@ -1,0 +1,158 @@
+// Gradients of the embedding layer in full fine-tuning. First back through dropout and LayerNorm, whose x̂ is made
+// again from the tables; then each token's gradient to its rows of the tables. No floating-point atomics: the first
+// token of an id collects the gradients of all tokens of that id, in their order.
+
+#include "columns.cuh"
+#include "norm.cuh"
+
+// Mirrored by `EmbedBackwardArgs` in src/backend/cuda/args.rs.
+struct EmbedBackwardArgs {
+    const BatchHeader* batch;
+    const uint32_t* ids;
+    const uint32_t* positions;
+    const uint32_t* type_ids;
+    const Half* word;
+    const Half* position;
+    const Half* token_type;
+    const float* gamma;
+    // In: gradient of the output. Out: gradient of the tables' sum.
+    Half* dx;
+    // Column sums of a block's rows, [row tiles, width].
+    float* partial_gamma;
+    float* partial_beta;
+    DropoutArgs dropout;
+    uint32_t width;
+    float eps;
+    // Rows of the token type table; where it has one, every token uses that (RoBERTa).
+    uint32_t types;
+    uint32_t padding;
+};
+static_assert(sizeof(EmbedBackwardArgs) == 120, "mirrored by src/backend/cuda/args.rs");
+
+constexpr int kWarps = 4;
+constexpr int kTileRows = 32;
+
+template <int C>
+__device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
+    __shared__ __align__(16) float shared[ColumnSums<C, kWarps>::kFloats];
+    const uint32_t tokens = args.batch->tokens;
+    if (blockIdx.x * kTileRows >= tokens) return;
+    const Dropout dropout(args.dropout, args.batch);
+    const int width = int(args.width);
+
+    Eight sum_gamma[C] = {}, sum_beta[C] = {};
+    for (int i = 0; i < kTileRows / kWarps; ++i) {
+        const uint32_t token = blockIdx.x * kTileRows + i * kWarps + threadIdx.x / kWarp;
+        if (token >= tokens) break;
+        const Half* word = args.word + size_t(args.ids[token]) * width;
+        const Half* position = args.position + size_t(args.positions[token]) * width;
+        const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
+        Half* dx = args.dx + size_t(token) * width;
+        // As embed_forward does.
+        Row<C> r;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            const int column = r.column(c);
+            r.part[c] = {};
+            if (column < width) {
+                r.part[c] = load8(word + column);
+                const Eight p = load8(position + column), t = load8(type + column);
+#pragma unroll
+                for (int j = 0; j < 8; ++j) r.part[c].v[j] += p.v[j] + t.v[j];
+            }
+        }
+        const float rstd = r.normalise(width, args.eps);
+        Eight dy[C];
+        float mean = 0.0f, mean_x = 0.0f;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            const int column = r.column(c);
+            dy[c] = {};
+            if (column < width) {
+                dy[c] = load8(dx + column);
+                if (dropout.active()) dropout.apply8(dy[c].v, token, column);
+                const Eight gamma = load8(args.gamma + column);
+#pragma unroll
+                for (int j = 0; j < 8; ++j) {
+                    sum_gamma[c].v[j] = fmaf(dy[c].v[j], r.part[c].v[j], sum_gamma[c].v[j]);
+                    sum_beta[c].v[j] += dy[c].v[j];
+                    dy[c].v[j] *= gamma.v[j];
+                    mean += dy[c].v[j];
+                    mean_x = fmaf(dy[c].v[j], r.part[c].v[j], mean_x);
+                }
+            }
+        }
+        mean = warp_sum(mean) / float(width);
+        mean_x = warp_sum(mean_x) / float(width);
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            const int column = r.column(c);
+            if (column >= width) continue;
+#pragma unroll
+            for (int j = 0; j < 8; ++j) dy[c].v[j] = rstd * (dy[c].v[j] - mean - r.part[c].v[j] * mean_x);
+            store8(dx + column, dy[c]);
+        }
+    }
+    const size_t at = size_t(blockIdx.x) * width;
+    ColumnSums<C, kWarps>::add(sum_gamma, shared, args.partial_gamma + at, width);
+    ColumnSums<C, kWarps>::add(sum_beta, shared, args.partial_beta + at, width);
+}
+
+#define EMBED_BACKWARD(parts)                                                                                \
+    extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
+        embed_backward_##parts(const __grid_constant__ EmbedBackwardArgs args) {                             \
+        embed_backward<parts>(args);                                                                         \
+    }
+
+EMBED_BACKWARD(1)
+EMBED_BACKWARD(2)
+EMBED_BACKWARD(3)
+EMBED_BACKWARD(4)
+
+// Mirrored by `TableGradArgs` in src/backend/cuda/args.rs.
+struct TableGradArgs {
+    const BatchHeader* batch;
+    const StepState* state;
+    // The row of the table that each token used; null: all tokens the first.
+    const uint32_t* ids;
+    // [tokens, width]
+    const Half* dx;
+    // [rows of the table, width]
+    float* grad;
+    uint32_t width;
+    uint32_t padding;
+};
+static_assert(sizeof(TableGradArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+
+// A warp for each token and each 256-column part of the width: that of an id's first token adds all of them.
+extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
+    table_grad(const __grid_constant__ TableGradArgs args) {
+    const uint32_t tokens = args.batch->tokens, lane = threadIdx.x % kWarp;
+    const uint32_t token = blockIdx.x * kWarps + threadIdx.x / kWarp;
+    if (token >= tokens) return;
+    const uint32_t* ids = args.ids;
+    const uint32_t id = ids == nullptr ? 0 : ids[token];
+    bool earlier = false;
+    for (uint32_t t = lane; t < token; t += kWarp) earlier |= ids == nullptr || ids[t] == id;
+    if (__any_sync(kFullWarp, earlier)) return;
+    const uint32_t column = blockIdx.y * 256 + lane * 8;
+    const bool inside = column < args.width;
+    Eight sum = {};
+    for (uint32_t first = token; first < tokens; first += kWarp) {
+        const uint32_t mine = first + lane;
+        const bool same = mine < tokens && (ids == nullptr || ids[mine] == id);
+        uint32_t found = __ballot_sync(kFullWarp, same);
+        for (; found != 0; found &= found - 1) {
+            if (!inside) continue;
+            const uint32_t t = first + __ffs(int(found)) - 1;
+            const Eight row = load8(args.dx + size_t(t) * args.width + column);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sum.v[i] += row.v[i];
+        }
+    }
+    if (!inside) return;
+    const float unscale = args.state->inverse_scale;
+    float* to = args.grad + size_t(id) * args.width + column;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[i] += sum.v[i] * unscale;
+}

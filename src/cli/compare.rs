@@ -1,0 +1,262 @@
+//! The options of `compare`: those of `train` for all runs, and what each run has of its own.
+
+use super::config_file::FileOptions;
+use super::train::{TrainArgs, options_command};
+use super::usage_error;
+use crate::error::UsageError;
+use crate::train::config::{Method, TrainConfig};
+use clap::parser::ValueSource;
+use clap::{Args, FromArgMatches, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Help that follows the options of `compare`.
+pub const EXAMPLES: &str = "\
+Examples:
+  bitfit compare --model ./minilm --train reviews.tsv --dev-fraction 0.1 --output runs/compare
+  bitfit compare --config reviews.toml --run bitfit --run \"qi: --biases query,intermediate\" \\
+    --run \"full: --method full --lr 3e-5\" --output runs/compare";
+
+/// What every run must have alike, so that the runs can be compared.
+const SHARED: [&str; 20] = [
+    "model",
+    "init_head",
+    "train",
+    "dev",
+    "dev_fraction",
+    "format",
+    "task",
+    "text_column",
+    "text_pair_column",
+    "label_column",
+    "max_length",
+    "no_shuffle",
+    "seed",
+    "metric",
+    "output",
+    "resume",
+    "config",
+    "device",
+    "threads",
+    "quiet",
+];
+
+/// Arguments of `compare`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; repeat it for each [default: bitfit, head, full]
+    ///
+    /// NAME is the run's row, bar and folder. The names bitfit, head and full stand for these methods; any other name
+    /// trains biases unless its options say something else. The options are words as on a command line, without
+    /// quotes. What is given beside --run holds for all runs, but what it says of --lr, --weights and --saving not for
+    /// those that train everything: full fine-tuning takes its own.
+    #[arg(
+        long = "run",
+        value_name = "NAME[: OPTIONS]",
+        help_heading = "What is compared"
+    )]
+    pub runs: Vec<RunSpec>,
+    #[command(flatten)]
+    pub common: TrainArgs,
+}
+
+/// One run as it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSpec {
+    name: String,
+    args: TrainArgs,
+}
+
+impl FromStr for RunSpec {
+    type Err = UsageError;
+
+    fn from_str(text: &str) -> Result<Self, UsageError> {
+        let (name, options) = text.split_once(':').unwrap_or((text, ""));
+        let name = name.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "+-_.".contains(c);
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            return Err(UsageError::new(format!(
+                "`{name}` cannot be a run's name: letters, digits and + - _ . are, as in `full: --lr 3e-5`"
+            )));
+        }
+        let words = ["train"].into_iter().chain(options.split_whitespace());
+        let matches = options_command()
+            .try_get_matches_from(words)
+            .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
+        let given = |id: &&&str| {
+            matches
+                .value_source(id)
+                .is_some_and(|s| s == ValueSource::CommandLine)
+        };
+        if let Some(id) = SHARED.iter().find(given) {
+            return Err(UsageError::new(format!(
+                "{name}: --{} must be the same for all runs: give it outside of --run",
+                id.replace('_', "-")
+            )));
+        }
+        let mut args = TrainArgs::from_arg_matches(&matches)
+            .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
+        // A name that is a method's means that method, and cannot mean another.
+        let method = Method::from_str(name, false).ok();
+        if method.is_some_and(|method| *args.method.get_or_insert(method) != method) {
+            return Err(UsageError::new(format!(
+                "{name}: the name is that of a method, and the options name another"
+            )));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            args,
+        })
+    }
+}
+
+/// Checked settings of every run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompareCommand {
+    /// By name, in the order given.
+    pub runs: Vec<(String, TrainConfig)>,
+    pub output: PathBuf,
+    /// Go on with a comparison in the output folder.
+    pub resume: bool,
+    pub quiet: bool,
+}
+
+impl CompareArgs {
+    /// Reads the configuration file if one is named and makes every run's settings.
+    ///
+    /// # Errors
+    /// As those of `train`, with the run's name; two runs of one name; an option for all that only one can have.
+    pub fn resolve(self) -> Result<CompareCommand, UsageError> {
+        let file = match &self.common.config {
+            Some(path) => FileOptions::read(path)?.args,
+            None => TrainArgs::default(),
+        };
+        let common = self.common.over(file);
+        let own = |option: &str| {
+            UsageError::new(format!(
+                "--{option} belongs to a run, as in --run \"NAME: --{option} …\""
+            ))
+        };
+        if common.method.is_some() {
+            return Err(own("method"));
+        }
+        if common.biases.is_some() {
+            return Err(own("biases"));
+        }
+        let output = common
+            .output
+            .clone()
+            .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
+        let mut specs = self.runs;
+        if specs.is_empty() {
+            specs = ["bitfit", "head", "full"]
+                .into_iter()
+                .map(RunSpec::from_str)
+                .collect::<Result<_, _>>()?;
+        }
+        let (resume, quiet) = (
+            common.resume.unwrap_or(false),
+            common.quiet.unwrap_or(false),
+        );
+        let mut runs: Vec<(String, TrainConfig)> = Vec::new();
+        for RunSpec { name, args } in specs {
+            if runs.iter().any(|(other, _)| *other == name) {
+                return Err(UsageError::new(format!("two runs are called `{name}`")));
+            }
+            let mut common = common.clone();
+            if args.method == Some(Method::Full) {
+                (common.lr, common.weights, common.saving) = (None, None, None);
+            }
+            common.output = Some(output.join(&name));
+            let config = args
+                .over(common)
+                .complete()
+                .map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
+            runs.push((name, config));
+        }
+        Ok(CompareCommand {
+            runs,
+            output,
+            resume,
+            quiet,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(runs: &[&str]) -> Result<CompareCommand, UsageError> {
+        let common = options_command()
+            .try_get_matches_from([
+                "train", "--model", "m", "--train", "a.tsv", "--output", "out", "--lr", "0.01",
+            ])
+            .unwrap();
+        CompareArgs {
+            runs: runs.iter().map(|r| r.parse()).collect::<Result<_, _>>()?,
+            common: TrainArgs::from_arg_matches(&common).unwrap(),
+        }
+        .resolve()
+    }
+
+    fn error(runs: &[&str]) -> String {
+        args(runs).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_runs_the_three_methods_are_compared() {
+        let command = args(&[]).unwrap();
+        let found: Vec<_> = command
+            .runs
+            .iter()
+            .map(|(name, config)| (name.as_str(), config.method, config.lr))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("bitfit", Method::Bitfit, 0.01),
+                ("head", Method::Head, 0.01),
+                ("full", Method::Full, 5e-5)
+            ]
+        );
+        assert_eq!(command.runs[1].1.output, PathBuf::from("out/head"));
+        // The seed decides the split, the head and the order.
+        assert!(command.runs.iter().all(|(_, c)| c.seed == 42));
+    }
+
+    #[test]
+    fn a_run_has_options_of_its_own() {
+        let command = args(&[
+            "qi: --biases query,intermediate --lr 2e-3",
+            "full:--lr 1e-4",
+        ]);
+        let runs = command.unwrap().runs;
+        assert_eq!(runs[0].1.biases.to_string(), "query,intermediate");
+        assert_eq!((runs[0].1.lr, runs[1].1.lr), (2e-3, 1e-4));
+        assert_eq!(runs[1].1.method, Method::Full);
+    }
+
+    #[test]
+    fn mistakes_name_the_run() {
+        assert!(error(&["a", "a"]).contains("two runs are called `a`"));
+        assert!(error(&["a/b"]).contains("cannot be a run's name"));
+        assert!(error(&[": --lr 1"]).contains("cannot be a run's name"));
+        let shared = error(&["x: --seed 3"]);
+        assert!(shared.contains("x: --seed must be the same"), "{shared}");
+        let split = error(&["x: --dev-fraction 0.1"]);
+        assert!(split.contains("--dev-fraction"), "{split}");
+        let unknown = error(&["x: --learning-rate 3"]);
+        assert!(unknown.starts_with("x: ") && unknown.contains("--learning-rate"));
+        assert!(error(&["x: --lr 0"]).contains("x: --lr must be above 0"));
+        assert!(error(&["full: --method head"]).contains("name another"));
+    }
+
+    #[test]
+    fn every_shared_option_is_an_option() {
+        let command = options_command();
+        for id in SHARED {
+            assert!(command.get_arguments().any(|a| a.get_id() == id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What this process takes of the machine's memory.
+
+/// The most bytes that this process has held in memory at once; `None` where the system does not tell (it does on
+/// Linux).
+pub fn peak() -> Option<u64> {
+    peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// From the text of `/proc/PID/status`: the line `VmHWM:      1234 kB`.
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_peak_is_found() {
+        let status = "Name:\tx\nVmPeak:\t  999 kB\nVmHWM:\t    1234 kB\nVmRSS:\t 10 kB\n";
+        assert_eq!(peak_of(status), Some(1234 * 1024));
+        assert_eq!(peak_of("Name:\tx\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_is_written_counts() {
+        let before = peak().unwrap();
+        let block = vec![1u8; 64 << 20];
+        std::hint::black_box(&block);
+        assert!(peak().unwrap() >= before.max(64 << 20));
+    }
+}
