@@ -132,7 +132,8 @@ impl Tile {
                 let (lane, slot) = (at / self.share(), at % self.share());
                 let per = self.element.per_register();
                 let word = registers[slot / per][lane];
-                self.element.value(word >> (slot % per) as u32 * bits % 64)
+                self.element
+                    .value(word >> ((slot % per) as u32 * bits % 64))
             })
             .collect()
     }
