@@ -112,6 +112,8 @@ fn every_option_arrives_in_the_settings() {
         "--eval-steps=5",
         "--metric=spearman",
         "--patience=2",
+        "--saving=recompute",
+        "--memory=512MiB",
         "--save-steps=3",
         "--threads=2",
         "--device=cpu",
