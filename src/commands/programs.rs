@@ -26,7 +26,7 @@ impl Programs {
     /// Rehearses the passes; `steps` are cut into micro-batches where `--memory` asks for it.
     ///
     /// # Errors
-    /// A way of saving that the device or the method does not have; a memory limit that nothing fits.
+    /// A way of saving that the method does not have; a memory limit that nothing fits.
     pub fn plan(
         model: &Model,
         backend: &AnyBackend,
@@ -118,7 +118,7 @@ impl Programs {
             workspace,
         } = backend.allocated();
         format!(
-            "memory: {:.1} MiB: frozen weights {:.1}, parameters with optimizer {:.1}, activations {:.1}, workspace {:.1}; \
+            "memory: {:.2} MiB: frozen weights {:.2}, parameters with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
              saving {}, up to {} tokens at a time",
             mib(backend.allocated().total()),
             mib(weights),

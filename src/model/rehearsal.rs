@@ -179,8 +179,9 @@ impl Layer {
             plan.release(context);
         }
         let attention_norm = saves_middle.then(|| norm(plan, "attention_norm"));
-        let stays = saves_attention && saving.recompute_qkv;
-        if !(again || stays && matches!(input_origin, Origin::Kept(_))) {
+        let is_kept = |origin| matches!(origin, Origin::Kept(_));
+        let stays = again || (saves_attention && saving.recompute_qkv && is_kept(input_origin));
+        if !stays {
             plan.release(input.tensor);
         }
         let middle_origin = match attention_norm {
@@ -204,8 +205,8 @@ impl Layer {
             plan.release(inner);
         }
         let output_norm = (needs >= Needs::OutputNorm).then(|| norm(plan, "output_norm"));
-        let stays = saves_slope && saving.recompute_ffn;
-        if !(stays && matches!(middle_origin, Origin::Kept(_))) {
+        let stays = saves_slope && saving.recompute_ffn && is_kept(middle_origin);
+        if !stays {
             plan.release(middle);
         }
         ForwardTensors {

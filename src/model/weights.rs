@@ -239,7 +239,20 @@ impl Shard {
                 values[at]
             );
         }
+        self.forget(self.data + start, end - start);
         Ok(values)
+    }
+
+    /// Gives pages of the map back, which would else count as this process's memory until the whole file does.
+    fn forget(&self, offset: usize, len: usize) {
+        #[cfg(unix)]
+        // SAFETY: the map is of a file and only read, so a page that is dropped is read from the file again.
+        let _ = unsafe {
+            self.map
+                .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
+        };
+        #[cfg(not(unix))]
+        let _ = (offset, len);
     }
 }
 

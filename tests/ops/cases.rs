@@ -387,7 +387,8 @@ pub fn run_stored<B: WeightGradients>(
                 }
                 (Keep::Beside(stored), Some(d), Some((kind, _))) => {
                     let got = decoded(&rig.read(d), stored, count, outputs);
-                    let half = 0.501 / codes(stored).0;
+                    // Where the product's own rounding decides between two codes.
+                    let half = 0.5 / codes(stored).0 + 2e-4;
                     for (got, want) in got.iter().zip(slopes(kind)) {
                         assert!((got - want).abs() <= half, "{name}: {want} became {got}");
                     }
