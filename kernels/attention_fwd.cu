@@ -125,12 +125,13 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
     H::store(memory, acc, args.out + work.row(first), work.hidden, len - first, work.head_dim);
 }
 
-#define ATTENTION_KERNEL(dim)                                                                                \
-    extern "C" __global__ void __launch_bounds__(kAttentionThreads)                                          \
+#define ATTENTION_KERNEL(dim, ...)                                                                           \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                                \
         attention_forward_##dim(const __grid_constant__ AttentionArgs args) {                                \
         attention<dim>(args);                                                                                \
     }
 
-ATTENTION_KERNEL(32)
-ATTENTION_KERNEL(64)
-ATTENTION_KERNEL(128)
+// Four blocks a multiprocessor: left to itself the compiler spills (sm_120) to make room for a fifth.
+ATTENTION_KERNEL(32, kAttentionThreads, 4)
+ATTENTION_KERNEL(64, kAttentionThreads)
+ATTENTION_KERNEL(128, kAttentionThreads)

@@ -90,26 +90,23 @@ struct Run<B> {
     lr: f32,
 }
 
+/// What trains, and what is kept for it.
+#[derive(Clone, Copy)]
+enum Training {
+    Biases(Saving),
+    Everything,
+}
+
 impl<B: WeightGradients> Run<B> {
     /// All biases train.
     fn new(name: &str, kind: LossKind, pooling: PoolKind, outputs: usize, backend: B) -> Self {
-        Self::saving(name, kind, pooling, outputs, backend, Saving::KEEP)
+        let training = Training::Biases(Saving::KEEP);
+        Self::with(name, kind, pooling, outputs, backend, training)
     }
 
     /// Everything trains.
     fn full(name: &str, kind: LossKind, pooling: PoolKind, outputs: usize, backend: B) -> Self {
-        Self::with(name, kind, pooling, outputs, backend, Saving::KEEP, true)
-    }
-
-    fn saving(
-        name: &str,
-        kind: LossKind,
-        pooling: PoolKind,
-        outputs: usize,
-        backend: B,
-        saving: Saving,
-    ) -> Self {
-        Self::with(name, kind, pooling, outputs, backend, saving, false)
+        Self::with(name, kind, pooling, outputs, backend, Training::Everything)
     }
 
     fn with(
@@ -118,8 +115,7 @@ impl<B: WeightGradients> Run<B> {
         pooling: PoolKind,
         outputs: usize,
         mut backend: B,
-        saving: Saving,
-        full: bool,
+        training: Training,
     ) -> Self {
         let folder = folder(name);
         let config = ModelConfig::read(&folder).unwrap();
@@ -131,9 +127,13 @@ impl<B: WeightGradients> Run<B> {
             dropout: Some(0.1),
             seed: 3,
         };
-        let (model, lr) = match full {
-            true => (load_full(&folder, &config, &task, &mut backend), 5e-4),
-            false => (load(&folder, &config, &task, &mut backend), 3e-3),
+        let (model, saving, lr) = match training {
+            Training::Biases(saving) => (load(&folder, &config, &task, &mut backend), saving, 3e-3),
+            Training::Everything => (
+                load_full(&folder, &config, &task, &mut backend),
+                Saving::KEEP,
+                5e-4,
+            ),
         };
         let model = model.unwrap();
         let program = model.program(LIMITS, backend.activation_bytes(), Some(saving));
@@ -541,7 +541,14 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
         for (model, kind, pooling, outputs) in [MODELS[0], MODELS[3]] {
             let gradients = |saving: Saving| -> Vec<f32> {
                 let backend = cuda(HalfType::F16);
-                let mut run = Run::saving(model, kind, pooling, outputs, backend, saving);
+                let mut run = Run::with(
+                    model,
+                    kind,
+                    pooling,
+                    outputs,
+                    backend,
+                    Training::Biases(saving),
+                );
                 run.step();
                 let memory = run.model.memory(&[&run.program]);
                 let planned = DeviceKind::Cuda.footprint(&run.model.matrices, &memory);

@@ -326,6 +326,7 @@ fn mma(c: &mut Criterion) {
             c_half: false,
             d_half: false,
             satfinite: false,
+            m8: false,
         };
         group.bench_function(name, |bench| {
             bench.iter(|| {

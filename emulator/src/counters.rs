@@ -9,6 +9,9 @@ pub struct KernelCounters {
     pub kernel: String,
     pub launches: u64,
     pub blocks: u64,
+    /// Threads of a block, and its static and dynamic shared memory; the most of any launch.
+    pub block_threads: u64,
+    pub block_shared_bytes: u64,
     /// Instructions executed, one for each warp.
     pub warp_instructions: u64,
     /// The same by class: `integer`, `float`, `memory`, …
@@ -54,6 +57,8 @@ impl KernelCounters {
     pub fn add(&mut self, other: &KernelCounters) {
         self.launches += other.launches;
         self.blocks += other.blocks;
+        self.block_threads = self.block_threads.max(other.block_threads);
+        self.block_shared_bytes = self.block_shared_bytes.max(other.block_shared_bytes);
         self.warp_instructions += other.warp_instructions;
         for (class, n) in &other.by_class {
             *self.by_class.entry(class).or_default() += n;

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod decode;
 pub mod driver;
 pub mod exec;
+mod heap;
 pub mod l2;
 pub mod memory;
 pub mod module;

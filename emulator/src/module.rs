@@ -4,14 +4,16 @@ use crate::config::DeviceConfig;
 use crate::decode::ir::Program;
 use crate::decode::{self, Symbols};
 use crate::exec::regs::Buffer;
+use crate::heap::{HEAP_BYTES, Heap};
 use crate::memory::{AllocationKind, DeviceMemory};
 use crate::ptx;
 use crate::ptx::ast::{self, Immediate, Init, Param, Statement, Variable};
 use crate::ptx::lexer::error;
 use crate::ptx::types::{Space, Type};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// PTX that cannot be loaded: the first thing not understood, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub struct Kernel {
     pub min_blocks_per_sm: Option<u32>,
     pub(crate) program: Program,
     pub(crate) constants: Buffer,
+    pub(crate) heap: Option<Arc<Heap>>,
 }
 
 /// A loaded module. Dropping it frees its globals.
@@ -104,6 +107,8 @@ impl Module {
             globals: HashMap::new(),
             shared: HashMap::new(),
             functions: HashMap::new(),
+            addresses: Vec::new(),
+            allocates: text.contains("alloca"),
             files: tree
                 .files
                 .iter()
@@ -120,6 +125,17 @@ impl Module {
                 symbols.functions.insert(f.name, f);
             }
         }
+        for &(alias, name) in &tree.aliases {
+            let Some(&f) = symbols.functions.get(name) else {
+                return Err(error(
+                    text,
+                    0,
+                    format!("`{name}` of an alias is not defined"),
+                ));
+            };
+            symbols.functions.insert(alias, f);
+        }
+        symbols.addresses = function_addresses(&tree, &variables, &symbols);
         for v in &variables {
             let fail = |message: String| error(text, v.line, message);
             if v.space == Space::Shared {
@@ -153,12 +169,22 @@ impl Module {
                 })
                 .map_err(|e| error(text, v.line, e.to_string()))?;
         }
+        let heap = match symbols.functions.get("malloc") {
+            Some(f) if f.body.is_none() => {
+                let base = memory
+                    .alloc(HEAP_BYTES, AllocationKind::Module)
+                    .map_err(|e| error(text, 0, e.to_string()))?;
+                module.placed.push(base);
+                Some(Arc::new(Heap::new(base)))
+            }
+            _ => None,
+        };
         for f in tree
             .functions
             .iter()
             .filter(|f| f.entry && f.body.is_some())
         {
-            let kernel = kernel(&symbols, f)?;
+            let kernel = kernel(&symbols, f, heap.clone())?;
             module.kernels.insert(f.name.to_string(), Arc::new(kernel));
         }
         Ok(module)
@@ -178,7 +204,11 @@ impl Module {
     }
 }
 
-fn kernel<'a>(symbols: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Kernel, LoadError> {
+fn kernel<'a>(
+    symbols: &Symbols<'a>,
+    f: &'a ast::Function<'a>,
+    heap: Option<Arc<Heap>>,
+) -> Result<Kernel, LoadError> {
     let program = decode::kernel(symbols, f)?;
     let mut params = Vec::new();
     let mut offset = 0;
@@ -213,6 +243,7 @@ fn kernel<'a>(symbols: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Kernel,
         min_blocks_per_sm: f.min_blocks_per_sm,
         program,
         constants,
+        heap,
     })
 }
 
@@ -224,6 +255,58 @@ fn static_variables<'a>(body: &'a [Statement<'a>], out: &mut Vec<&'a Variable<'a
                 out.push(v)
             }
             Statement::Block(inner) => static_variables(inner, out),
+            _ => {}
+        }
+    }
+}
+
+/// Where the numbers that stand for functions begin: no memory is there, neither the device's nor the host's.
+const FUNCTIONS: u64 = 0x3c00_0000_0000;
+
+/// A number for each function whose address an initialiser or a `mov` takes. No two modules share one, so that a pointer
+/// into another module calls nothing by accident.
+fn function_addresses<'a>(
+    tree: &ast::Module<'a>,
+    variables: &[&Variable<'a>],
+    symbols: &Symbols<'a>,
+) -> Vec<(&'a str, u64)> {
+    static NEXT: AtomicU64 = AtomicU64::new(FUNCTIONS);
+    let mut names = BTreeSet::new();
+    for v in variables {
+        names.extend(v.init.iter().filter_map(|init| match *init {
+            Init::Address { name, .. } => Some(name),
+            _ => None,
+        }));
+    }
+    for f in &tree.functions {
+        f.body.iter().for_each(|body| moved_names(body, &mut names));
+    }
+    // Two names of one function are one address.
+    let mut taken: Vec<(&str, u64)> = Vec::new();
+    for name in names {
+        let Some(&f) = symbols.functions.get(name) else {
+            continue;
+        };
+        let same = |(other, _): &&(&str, u64)| std::ptr::eq(symbols.functions[other], f);
+        let address = match taken.iter().find(same) {
+            Some(&(_, address)) => address,
+            None => NEXT.fetch_add(16, Relaxed),
+        };
+        taken.push((name, address));
+    }
+    taken
+}
+
+fn moved_names<'a>(body: &[Statement<'a>], out: &mut BTreeSet<&'a str>) {
+    for s in body {
+        match s {
+            Statement::Instruction(i) if i.opcode.starts_with("mov") => {
+                out.extend(i.operands.get(1).and_then(|op| match op {
+                    ast::Operand::Name(name) => Some(name),
+                    _ => None,
+                }));
+            }
+            Statement::Block(inner) => moved_names(inner, out),
             _ => {}
         }
     }
@@ -269,7 +352,9 @@ fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> 
                 }
             },
             Init::Address { name, addend, mask } => {
-                let Some(address) = symbols.globals.get(name) else {
+                let function = symbols.addresses.iter().find(|(f, _)| *f == name);
+                let place = symbols.globals.get(name);
+                let Some(address) = place.or(function.map(|(_, address)| address)) else {
                     return Err(fail(format!(
                         "the address of `{name}` cannot be an initial value"
                     )));

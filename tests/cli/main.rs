@@ -5,6 +5,7 @@ mod bad_data;
 mod bad_model;
 mod common;
 mod compare;
+mod cuda_errors;
 mod full;
 mod full_disk;
 mod memory;

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 #[path = "../ops/driver.rs"]
-mod driver;
+pub mod driver;
 
 use crate::common::*;
 use crate::resume::{reaches, same_end, signal};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Whether there is something to test; says so where not.
-fn kernels() -> bool {
+pub fn kernels() -> bool {
     let built = bitfit::backend::cuda::images::built_in();
     if !built {
         assert!(

@@ -1,4 +1,4 @@
-//! Logic, comparison, selection, bit fields and moves (PTX ISA 9.7.1 to 9.7.9), and the way to arithmetic.
+//! Logic, comparison, selection, bit fields and moves, and the way to arithmetic.
 
 use super::ir::*;
 use super::mods::Mods;
@@ -422,7 +422,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// 9.7.9.1 and 9.7.9.2 mov
+    /// mov
     fn move_(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         let ty = self.need_ty(m)?;
         self.count(ops, 2)?;
@@ -510,7 +510,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// 9.7.6.1 set and 9.7.6.2 setp, and their half forms (9.7.7).
+    /// set and setp, and their half forms.
     fn compare(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         let Some(cmp) = m.pick(Cmp::from_name) else {
             return self.fail("a comparison is missing");

@@ -1,4 +1,4 @@
-//! Arithmetic: integers, floats, halves, extended precision (PTX ISA 9.7.1 to 9.7.5).
+//! Arithmetic: integers, floats, halves, extended precision.
 
 use super::alu::{half_ty, int_ty, wider};
 use super::ir::*;
@@ -150,7 +150,7 @@ impl<'a> Decoder<'_, 'a> {
         if relu || oob {
             return bad(self);
         }
-        // 9.7.3: fma and the full-range forms must say how they round.
+        // fma and the full-range forms must say how they round.
         let unsaid = round.is_none() && approx.is_none();
         if unsaid && matches!(base, "fma" | "mad" | "div") {
             return self.fail(format!("`{base}` needs a rounding mode"));
@@ -218,7 +218,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// 9.7.2: `add.cc`, `sub.cc`, `mad.cc`.
+    /// `add.cc`, `sub.cc`, `mad.cc`.
     pub(super) fn carry_out(
         &mut self,
         base: &str,
@@ -290,7 +290,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// 9.7.3 and 9.7.4, one operand (and copysign).
+    /// Functions of one operand (and copysign).
     pub(super) fn transcendental(
         &mut self,
         base: &str,
@@ -350,7 +350,8 @@ impl<'a> Decoder<'_, 'a> {
                 return self.regular(Alu::F64(F64Op::Copysign, mode.round), ops, ty, &[ty, ty]);
             }
             ("rcp", Type::F64) if approx => Alu::F64(F64Op::RcpApprox, mode.round),
-            ("rsqrt", Type::F64) if approx => Alu::F64(F64Op::RsqrtApprox, mode.round),
+            ("rsqrt", Type::F64) if approx && ftz => Alu::F64(F64Op::RsqrtGross, mode.round),
+            ("rsqrt", Type::F64) if approx => Alu::F64(F64Op::Rsqrt, mode.round),
             ("rcp", Type::F64) => Alu::F64(F64Op::Rcp, mode.round),
             ("sqrt", Type::F64) => Alu::F64(F64Op::Sqrt, mode.round),
             _ => return self.bad_ty(base, ty),

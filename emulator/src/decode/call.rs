@@ -1,15 +1,16 @@
-//! Calls (PTX ISA 9.7.12.5 call).
+//! Calls (PTX ISA, control flow instructions: call).
 //!
 //! A call is usually a copy of the callee's body that shares the memory of the parameters. Where a function calls
-//! itself, through others perhaps, it becomes a subroutine: compiled once, with registers of its own that a call
-//! saves and a return restores, and with its local memory relative to a frame pointer.
+//! itself, through others perhaps, is called through a pointer, or would make the kernel too large, it becomes a
+//! subroutine: compiled once, with registers of its own that a call saves and a return restores, and with its local
+//! memory relative to a frame pointer.
 
-use super::ir::{Instr, Op, P, R};
+use super::ir::{Instr, Mem, Op, P, R};
 use super::mods::Mods;
 use super::names::{Scope, Sym};
 use super::{Decoder, MAX_CALLS, MAX_COPIES, Result};
 use crate::ptx::ast::{self, Operand, Param};
-use crate::ptx::types::Type;
+use crate::ptx::types::{Space, Type};
 
 /// Local memory a thread gets for the frames of recursive calls.
 const STACK_BYTES: u32 = 16 << 10;
@@ -39,10 +40,13 @@ pub struct Subroutines<'a> {
     pub frame: Option<R>,
 }
 
+/// A kernel of this many instructions takes in no more copies of what it calls.
+const LARGE: usize = 1 << 15;
+
 /// Where each parameter and then each result lies in a subroutine's frame, and their end.
-fn layout(f: &ast::Function) -> Option<(Vec<u32>, u32)> {
+fn layout(params: &[Param], returns: &[Param]) -> Option<(Vec<u32>, u32)> {
     let (mut offsets, mut end) = (Vec::new(), 0);
-    for p in f.params.iter().chain(&f.returns) {
+    for p in params.iter().chain(returns) {
         let Param::Memory(v) = p else { return None };
         let (at, next) = super::place(v, end)?;
         offsets.push(at);
@@ -52,44 +56,53 @@ fn layout(f: &ast::Function) -> Option<(Vec<u32>, u32)> {
 }
 
 impl<'a> Decoder<'_, 'a> {
-    /// A call becomes a copy of the callee's body with the parameters' memory shared (9.7.13.4 call).
+    /// A call becomes a copy of the callee's body with the parameters' memory shared, or a call of a subroutine.
     pub(super) fn call(&mut self, mods: &mut Mods<'a>, ops: &'a [ast::Operand<'a>]) -> Result<()> {
         mods.flag("uni");
         if let Some(left) = mods.left() {
             return self.fail(format!("modifier `.{left}` of `call` is not supported"));
         }
         use ast::Operand::{List, Name};
-        let (returns, name, args): (&'a [ast::Operand<'a>], &'a str, &'a [ast::Operand<'a>]) =
-            match ops {
-                [Name(f)] => (&[], f, &[]),
-                [Name(f), List(args)] => (&[], f, args),
-                [List(returns), Name(f)] => (returns, f, &[]),
-                [List(returns), Name(f), List(args)] => (returns, f, args),
-                _ => return self.fail("calls through function pointers are not supported"),
-            };
+        // (results), callee, (arguments), and the signature where the callee is a pointer
+        let (returns, ops) = match ops {
+            [List(returns), rest @ ..] => (returns.as_slice(), rest),
+            _ => (&[][..], ops),
+        };
+        let [Name(name), rest @ ..] = ops else {
+            return self.fail("expected the name of a function or a register");
+        };
+        let (args, signature) = match rest {
+            [] => (&[][..], None),
+            [List(args)] => (args.as_slice(), None),
+            [Name(signature)] => (&[][..], Some(signature)),
+            [List(args), Name(signature)] => (args.as_slice(), Some(signature)),
+            _ => return self.fail("the operands of this call do not fit"),
+        };
         let Some(&f) = self.m.functions.get(name) else {
-            return match self.lookup(name)? {
-                Some(_) => self.fail("calls through function pointers are not supported"),
-                None => self.fail(format!("function `{name}` is not defined")),
+            let Some(signature) = signature else {
+                return self.fail(format!("function `{name}` is not defined"));
             };
+            return self.pointer_call(&ops[0], signature, returns, args);
         };
         let Some(body) = &f.body else {
-            return match name {
+            return match f.name {
                 "__assertfail" | "__assert_fail" => self.emit(Instr::new(Op::Assert)),
+                "malloc" | "free" => self.heap_call(f.name == "malloc", returns, args),
                 _ => self.fail(format!("function `{name}` has no body here")),
             };
         };
-        if self.calls.contains(&name) {
+        if returns.len() != f.returns.len() || args.len() != f.params.len() {
+            return self.fail(format!(
+                "`{name}` takes other parameters than this call gives"
+            ));
+        }
+        let large = self.calls.len() >= MAX_CALLS || self.p.code.len() >= LARGE;
+        if self.calls.contains(&f.name) || large && layout(&f.params, &f.returns).is_some() {
             return self.real_call(f, returns, args);
         }
         self.copies += 1;
         if self.calls.len() >= MAX_CALLS || self.copies > MAX_COPIES {
             return self.fail("calls nest too deeply, or there are too many");
-        }
-        if returns.len() != f.returns.len() || args.len() != f.params.len() {
-            return self.fail(format!(
-                "`{name}` takes other parameters than this call gives"
-            ));
         }
         let call_line = self.line;
         let mut scope = Scope::default();
@@ -148,7 +161,7 @@ impl<'a> Decoder<'_, 'a> {
         let return_label = self.return_label.replace(end);
         let loc = self.loc;
         self.scopes.push(scope);
-        self.calls.push(name);
+        self.calls.push(f.name);
         self.scope(body)?;
         self.calls.pop();
         self.scopes.pop();
@@ -158,6 +171,61 @@ impl<'a> Decoder<'_, 'a> {
         self.bind(end);
         for (to, from) in results {
             self.mov(to, from)?;
+        }
+        Ok(())
+    }
+
+    /// malloc and free, which no PTX defines.
+    fn heap_call(
+        &mut self,
+        malloc: bool,
+        returns: &[Operand<'a>],
+        args: &[Operand<'a>],
+    ) -> Result<()> {
+        let access = |op: &Operand<'a>| match op {
+            Operand::Name(name) => Operand::Address {
+                base: Some(name),
+                offset: 0,
+                brackets: true,
+            },
+            other => other.clone(),
+        };
+        let (Some(arg), result) = (args.first(), returns.first()) else {
+            return self.fail("malloc and free take one argument");
+        };
+        let mut mem = Mem {
+            space: Space::Local,
+            bytes: 8,
+            count: 1,
+            signed: false,
+            wide: true,
+            address64: true,
+            strong: false,
+            release: false,
+            acquire: false,
+            copied: false,
+        };
+        let r = self.temp(true);
+        let mut i = Instr::new(Op::Nop);
+        self.mem_address(&access(arg), &mut mem, &mut i)?;
+        i.op = Op::Ld(mem);
+        i.class = i.op.class();
+        self.list(&mut i, &[r], &[]);
+        self.emit(i)?;
+        let mut i = Instr::new(if malloc { Op::Malloc } else { Op::Free });
+        i.a = r;
+        if malloc {
+            i.d = self.temp(true);
+        }
+        let d = i.d;
+        self.emit(i)?;
+        if let (true, Some(result)) = (malloc, result) {
+            let mut i = Instr::new(Op::Nop);
+            self.mem_address(&access(result), &mut mem, &mut i)?;
+            i.op = Op::St(mem);
+            i.class = i.op.class();
+            self.list(&mut i, &[], &[d]);
+            self.emit(i)?;
         }
         Ok(())
     }
@@ -176,20 +244,85 @@ impl<'a> Decoder<'_, 'a> {
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
     ) -> Result<()> {
-        let Some((offsets, _)) = layout(f) else {
-            return self.fail("a recursive function with register parameters is not supported");
+        let which = self.subroutine(f);
+        let mut i = Instr::new(Op::Call);
+        i.imm = self.subroutines.all[which].label as i64;
+        self.open_call(i, (&f.params, &f.returns), returns, args)
+    }
+
+    /// A call through a register: of any function whose address is taken and whose parameters lie as the signature says.
+    fn pointer_call(
+        &mut self,
+        pointer: &Operand<'a>,
+        signature: &'a str,
+        returns: &[Operand<'a>],
+        args: &[Operand<'a>],
+    ) -> Result<()> {
+        let taken: Vec<_> = (self.m.addresses.iter())
+            .map(|&(name, address)| (name, address, self.m.functions[name]))
+            .filter(|(_, _, f)| f.body.is_some())
+            .collect();
+        let (signature, taken) = match self.lookup(signature)? {
+            Some(Sym::Prototype(p)) => {
+                let wanted = layout(&p.params, &p.returns);
+                let fits = |f: &ast::Function| {
+                    f.params.len() == p.params.len() && layout(&f.params, &f.returns) == wanted
+                };
+                let taken = taken.into_iter().filter(|t| fits(t.2)).collect();
+                ((p.params.as_slice(), p.returns.as_slice()), taken)
+            }
+            Some(Sym::CallTargets(names)) => {
+                let first = names.first().and_then(|n| self.m.functions.get(n));
+                let Some(first) = first else {
+                    return self.fail("the functions of this list are not defined");
+                };
+                let taken: Vec<_> = taken.into_iter().filter(|t| names.contains(&t.0)).collect();
+                ((first.params.as_slice(), first.returns.as_slice()), taken)
+            }
+            _ => return self.fail(format!("`{signature}` is no signature")),
+        };
+        if args.len() != signature.0.len() || returns.len() != signature.1.len() {
+            return self.fail("the signature has other parameters than this call gives");
+        }
+        let mut table = Vec::new();
+        for (_, address, f) in taken {
+            let which = self.subroutine(f);
+            table.push((address, self.subroutines.all[which].label as u32));
+        }
+        let mut i = Instr::new(Op::CallPointer);
+        i.b = self.source(pointer, Type::U64)?;
+        i.imm = self.p.call_tables.len() as i64;
+        self.p.call_tables.push(table);
+        self.open_call(i, signature, returns, args)
+    }
+
+    /// The number of a function's subroutine.
+    fn subroutine(&mut self, f: &'a ast::Function<'a>) -> usize {
+        if let Some(known) = (self.subroutines.all.iter()).position(|s| std::ptr::eq(s.f, f)) {
+            return known;
+        }
+        let label = self.label();
+        self.subroutines.all.push(Subroutine { f, label, bytes: 0 });
+        self.subroutines.all.len() - 1
+    }
+
+    /// Emits a call with the copies of its arguments before it and of its results behind it.
+    fn open_call(
+        &mut self,
+        mut call: Instr,
+        (params, results): (&[Param], &[Param]),
+        returns: &[Operand<'a>],
+        args: &[Operand<'a>],
+    ) -> Result<()> {
+        let Some((offsets, _)) = layout(params, results) else {
+            return self
+                .fail("a recursive or indirect call with register parameters is not supported");
         };
         if self.subroutines.frame.is_none() {
             let r = self.temp(false);
             self.subroutines.frame = Some(r);
             self.p.frame = r;
         }
-        let known = self.subroutines.all.iter().position(|s| s.f.name == f.name);
-        let which = known.unwrap_or_else(|| {
-            let label = self.label();
-            self.subroutines.all.push(Subroutine { f, label, bytes: 0 });
-            self.subroutines.all.len() - 1
-        });
         let caller = self.subroutines.current;
         let base = self.frame_base();
         let mut places = Vec::new();
@@ -199,26 +332,21 @@ impl<'a> Decoder<'_, 'a> {
                 _ => None,
             };
             let Some(Sym::Local(at)) = sym else {
-                return self.fail(format!(
-                    "the arguments of `{}` must be .param variables",
-                    f.name
-                ));
+                return self.fail("the arguments of this call must be .param variables");
             };
             places.push(at);
         }
-        let formals: Vec<&Param> = f.params.iter().chain(&f.returns).collect();
+        let formals: Vec<&Param> = params.iter().chain(results).collect();
         for n in 0..args.len() {
             self.frame_copy(base, places[n], offsets[n], formals[n], caller, 32)?;
         }
-        let mut i = Instr::new(Op::Call);
-        i.a = base;
-        i.imm = self.subroutines.all[which].label as i64;
+        call.a = base;
         self.subroutines.fixups.push(FrameFixup {
             at: self.p.code.len(),
             frame: caller,
             shift: 32,
         });
-        self.emit(i)?;
+        self.emit(call)?;
         for n in args.len()..formals.len() {
             self.frame_copy(base, offsets[n], places[n], formals[n], caller, 0)?;
         }
@@ -262,7 +390,7 @@ impl<'a> Decoder<'_, 'a> {
         let mut next = 0;
         while next < self.subroutines.all.len() {
             let f = self.subroutines.all[next].f;
-            let (offsets, end) = layout(f).unwrap_or_default();
+            let (offsets, end) = layout(&f.params, &f.returns).unwrap_or_default();
             self.p.local_bytes = end;
             self.line = f.line;
             self.subroutines.current = Some(next);

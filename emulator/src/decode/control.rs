@@ -1,4 +1,4 @@
-//! Control flow and instructions without effect here (PTX ISA 9.7.13 and 9.7.20).
+//! Control flow and instructions without effect here (PTX ISA, control flow, stack manipulation and miscellaneous instructions).
 
 use super::ir::*;
 use super::mods::Mods;
@@ -6,6 +6,9 @@ use super::names::Sym;
 use super::{Decoder, Result};
 use crate::ptx::ast::Operand;
 use crate::ptx::types::Type;
+
+/// Local memory a thread gets for what it allocates itself.
+const ALLOCA_BYTES: u32 = 16 << 10;
 
 impl<'a> Decoder<'_, 'a> {
     pub fn control(
@@ -88,6 +91,25 @@ impl<'a> Decoder<'_, 'a> {
                 self.emit(Instr::new(Op::Nop))?;
                 return Ok(true);
             }
+            "alloca" => return self.alloca(m, ops),
+            "stacksave" | "stackrestore" => {
+                let wide = self.need_ty(m)?.bits() == 64;
+                self.count(ops, 1)?;
+                let Some(stack) = self.stack else {
+                    return self.fail("no stack");
+                };
+                let ty = if wide { Type::U64 } else { Type::U32 };
+                if base == "stacksave" {
+                    let d = self.destination(&ops[0], ty)?;
+                    let value = self.resize(stack, wide, false)?;
+                    self.mov(d, value)?;
+                } else {
+                    let value = self.source(&ops[0], ty)?;
+                    let value = self.resize(value, false, false)?;
+                    self.mov(stack, value)?;
+                }
+                return Ok(true);
+            }
             "nanosleep" => {
                 self.need_ty(m)?;
                 self.count(ops, 1)?;
@@ -101,5 +123,71 @@ impl<'a> Decoder<'_, 'a> {
         self.count(ops, 0)?;
         self.emit(Instr::new(simple))?;
         Ok(true)
+    }
+
+    /// Makes the register that says where the next `alloca` begins; its value is known at the end.
+    pub(super) fn open_stack(&mut self) -> Result<()> {
+        if self.m.allocates {
+            let stack = self.temp(false);
+            let start = self.constant(0, false);
+            self.mov(stack, start)?;
+            self.stack = Some(stack);
+        }
+        Ok(())
+    }
+
+    /// Room for `alloca` behind the rest of local memory.
+    pub(super) fn close_stack(&mut self) {
+        let Some(stack) = self.stack else { return };
+        let start = self.p.local_bytes.next_multiple_of(16);
+        self.p.local_bytes = start + ALLOCA_BYTES;
+        self.p.code[0].a = self.constant(start.into(), false);
+        if !self.p.saved.is_empty() {
+            // A return gives back what the function took.
+            self.p.saved.push((stack, false));
+        }
+    }
+
+    /// alloca: the size rounded up to 16 bytes, and aligned further where that is asked for.
+    fn alloca(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+        let wide = self.need_ty(m)?.bits() == 64;
+        let ty = if wide { Type::U64 } else { Type::U32 };
+        let align = match ops.get(2) {
+            Some(Operand::Immediate(n)) => n.int().unwrap_or(0) as u64,
+            _ => 16,
+        };
+        if !matches!(ops.len(), 2 | 3) || !align.is_power_of_two() {
+            return self.fail("the operands of `alloca` do not fit");
+        }
+        let Some(stack) = self.stack else {
+            return self.fail("no stack");
+        };
+        let size = self.source(&ops[1], ty)?;
+        let size = self.resize(size, false, false)?;
+        let d = self.destination(&ops[0], ty)?;
+        let start = self.rounded_up(stack, align.max(16))?;
+        let value = self.resize(start, wide, false)?;
+        let size = self.rounded_up(size, 16)?;
+        self.mov(d, value)?;
+        let mut i = Instr::new(Op::Alu(Alu::Int2(Int2::Add, IntTy::U32)));
+        (i.a, i.b, i.d) = (start, size, stack);
+        self.emit(i)?;
+        Ok(true)
+    }
+
+    fn rounded_up(&mut self, r: R, to: u64) -> Result<R> {
+        let mut i = Instr::new(Op::Alu(Alu::Int2(Int2::Add, IntTy::U32)));
+        i.a = r;
+        i.b = self.constant(to - 1, false);
+        i.d = self.temp(false);
+        let sum = i.d;
+        self.emit(i)?;
+        let mut i = Instr::new(Op::Alu(Alu::Bit(Bit2::And, Width::W32)));
+        i.a = sum;
+        i.b = self.constant(!(to - 1), false);
+        i.d = self.temp(false);
+        let out = i.d;
+        self.emit(i)?;
+        Ok(out)
     }
 }

@@ -1,4 +1,4 @@
-//! Conversions: cvt, cvt.pack, cvta, isspacep (PTX ISA 9.7.9.17 to 9.7.9.22).
+//! Conversions: cvt, cvt.pack, cvta, isspacep.
 
 use super::ir::*;
 use super::mods::Mods;
@@ -280,7 +280,7 @@ impl<'a> Decoder<'_, 'a> {
         self.cvt_emit(cvt, to, &ops[0], &[a])
     }
 
-    /// 9.7.9.22 cvt.pack
+    /// cvt.pack
     fn cvt_pack(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         if !m.flag("sat") {
             return self.fail("`cvt.pack` needs `.sat`");

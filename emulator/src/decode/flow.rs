@@ -30,6 +30,14 @@ pub fn successors(p: &Program, pc: usize, out: &mut Vec<u32>) {
             out.push(i.imm as u32);
             out.push(next);
         }
+        Op::CallPointer => {
+            out.extend(
+                p.call_tables[i.imm as u32 as usize]
+                    .iter()
+                    .map(|&(_, at)| at),
+            );
+            out.push(next);
+        }
         _ => out.push(next),
     }
     out.retain(|&t| (t as usize) < p.code.len());
@@ -45,6 +53,9 @@ pub fn blocks(p: &Program) -> Vec<u32> {
             Op::BrxIdx => p.tables[i.imm as usize]
                 .iter()
                 .for_each(|&t| start[t as usize] = true),
+            Op::CallPointer => p.call_tables[i.imm as u32 as usize]
+                .iter()
+                .for_each(|&(_, t)| start[t as usize] = true),
             Op::Exit | Op::Ret | Op::Trap => {}
             _ => continue,
         }
@@ -71,7 +82,10 @@ fn gathers(op: &Op) -> bool {
             | Op::StMatrix { .. }
             | Op::MovMatrix
             | Op::Mma(_)
-            | Op::MmaF64
+            | Op::MmaF64 { .. }
+            | Op::WmmaLoad(_)
+            | Op::WmmaStore(_)
+            | Op::Wmma(_)
             | Op::Mbar { .. }
     )
 }

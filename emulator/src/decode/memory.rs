@@ -1,4 +1,4 @@
-//! Loads, stores, atomics and copies (PTX ISA 9.7.9 and 9.7.13.12).
+//! Loads, stores, atomics and copies.
 
 use super::ir::*;
 use super::mods::Mods;
@@ -140,12 +140,18 @@ impl<'a> Decoder<'_, 'a> {
             strong: s.strong,
             release: s.release,
             acquire: s.acquire,
+            copied: false,
         };
         Ok((mem, ty, hint))
     }
 
     /// Address operand into `i`, and what space it turns out to be.
-    fn mem_address(&mut self, op: &Operand<'a>, mem: &mut Mem, i: &mut Instr) -> Result<()> {
+    pub(super) fn mem_address(
+        &mut self,
+        op: &Operand<'a>,
+        mem: &mut Mem,
+        i: &mut Instr,
+    ) -> Result<()> {
         let address = self.address(op)?;
         mem.address64 = address.wide;
         // Parameters of called functions live in local memory.
@@ -245,7 +251,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// 9.7.13.12 atom and 9.7.13.13 red
+    /// atom and red
     fn atomic(
         &mut self,
         reduction: bool,
@@ -393,7 +399,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// 9.7.9.25: cp.async and its groups.
+    /// cp.async and its groups.
     fn copy(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         if !m.flag("async") {
             return self.fail("only `cp.async` is known");

@@ -5,16 +5,21 @@
 
 mod alloc;
 mod alu;
+mod alu_ops;
 mod arithmetic;
 mod call;
 mod control;
 mod convert;
+mod copied;
 mod flow;
 pub mod ir;
 mod memory;
 mod mods;
 mod names;
+mod ops;
 mod sync;
+mod video;
+mod wmma;
 
 use crate::module::LoadError;
 use crate::ptx::ast::{self, Param, Statement, Variable};
@@ -40,6 +45,10 @@ pub struct Symbols<'a> {
     pub globals: HashMap<&'a str, u64>,
     pub shared: HashMap<&'a str, Variable<'a>>,
     pub functions: HashMap<&'a str, &'a ast::Function<'a>>,
+    /// Functions whose address is taken, with the number that stands for it.
+    pub addresses: Vec<(&'a str, u64)>,
+    /// Some function has an `alloca`.
+    pub allocates: bool,
     pub files: HashMap<u32, String>,
 }
 
@@ -63,6 +72,8 @@ pub struct Decoder<'m, 'a> {
     calls: Vec<&'a str>,
     subroutines: call::Subroutines<'a>,
     copies: u32,
+    /// Where the next `alloca` begins, in modules that have one.
+    stack: Option<R>,
     line: u32,
     loc: u32,
 }
@@ -89,6 +100,7 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> 
         calls: vec![f.name],
         subroutines: call::Subroutines::default(),
         copies: 0,
+        stack: None,
         line: f.line,
         loc: u32::MAX,
     };
@@ -105,9 +117,11 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> 
     let Some(body) = &f.body else {
         return d.fail("this kernel has no body");
     };
+    d.open_stack()?;
     d.scope(body)?;
     d.emit(Instr::new(Op::Exit))?;
     d.compile_subroutines()?;
+    d.close_stack();
     d.finish()
 }
 
@@ -217,6 +231,18 @@ impl<'a> Decoder<'_, 'a> {
                     self.line = *line;
                     self.declare(name, Sym::Targets(labels))?;
                 }
+                Statement::CallPrototype(prototype) => {
+                    self.line = prototype.line;
+                    self.declare(prototype.name, Sym::Prototype(prototype))?;
+                }
+                Statement::CallTargets {
+                    line,
+                    name,
+                    functions,
+                } => {
+                    self.line = *line;
+                    self.declare(name, Sym::CallTargets(functions))?;
+                }
                 _ => {}
             }
         }
@@ -255,7 +281,9 @@ impl<'a> Decoder<'_, 'a> {
                 }
                 self.loc = self.p.locs.len() as u32 - 1;
             }
-            Statement::BranchTargets { .. } => {}
+            Statement::BranchTargets { .. }
+            | Statement::CallPrototype(_)
+            | Statement::CallTargets { .. } => {}
         }
         Ok(())
     }
@@ -353,6 +381,7 @@ impl<'a> Decoder<'_, 'a> {
             || self.memory(base, mods, ops)?
             || self.control(base, mods, ops)?
             || self.sync(base, mods, ops)?
+            || self.video(base, mods, ops)?
         {
             return Ok(());
         }
@@ -388,17 +417,17 @@ impl<'a> Decoder<'_, 'a> {
                 }
             }
         }
-        for table in &mut self.p.tables {
-            for entry in table {
-                match self.labels.get(*entry as usize).copied().flatten() {
-                    Some(pc) => *entry = pc,
-                    None => {
-                        return Err(lexer::error(
-                            self.m.source,
-                            self.line,
-                            "a branch target stands nowhere",
-                        ));
-                    }
+        let tables = self.p.tables.iter_mut().flatten();
+        let called = self.p.call_tables.iter_mut().flatten().map(|(_, at)| at);
+        for entry in tables.chain(called) {
+            match self.labels.get(*entry as usize).copied().flatten() {
+                Some(pc) => *entry = pc,
+                None => {
+                    return Err(lexer::error(
+                        self.m.source,
+                        self.line,
+                        "a branch target stands nowhere",
+                    ));
                 }
             }
         }
@@ -407,6 +436,7 @@ impl<'a> Decoder<'_, 'a> {
                 *entry = text.trim().to_string();
             }
         }
+        copied::mark(&mut self.p, self.wide.len());
         flow::finish(&mut self.p);
         alloc::registers(&mut self.p, &self.wide);
         Ok(self.p)

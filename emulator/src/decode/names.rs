@@ -1,8 +1,8 @@
 //! Scopes and operands: from names to slots.
 
-use super::ir::{Alu, Const, Instr, LaneMask, Op, P, R, Special};
+use super::ir::{Alu, Const, Instr, LaneMask, Op, P, R, RESERVED_SHARED, Special};
 use super::{Decoder, Result};
-use crate::ptx::ast::{Immediate, Operand};
+use crate::ptx::ast::{Immediate, Operand, Prototype};
 use crate::ptx::types::Type;
 use std::collections::HashMap;
 
@@ -19,6 +19,8 @@ pub enum Sym<'a> {
     Global(u64),
     Label(usize),
     Targets(&'a [&'a str]),
+    Prototype(&'a Prototype<'a>),
+    CallTargets(&'a [&'a str]),
 }
 
 /// `name<count>`, its registers made as they are met.
@@ -138,6 +140,10 @@ impl<'a> Decoder<'_, 'a> {
             self.shared.insert(name, sym.clone());
             return Ok(Some(sym));
         }
+        if self.m.functions.contains_key(name) {
+            let taken = self.m.addresses.iter().find(|(f, _)| *f == name);
+            return Ok(taken.map(|&(_, address)| Sym::Global(address)));
+        }
         Ok(None)
     }
 
@@ -221,6 +227,7 @@ impl<'a> Decoder<'_, 'a> {
                     );
                     let mut i = Instr::new(Op::Alu(Alu::Special(special)));
                     i.d = self.temp(natural);
+                    self.p.uses_reserved |= matches!(special, Special::ReservedShared(_));
                     self.emit(i)?;
                     return self.resize(i.d, wide, false);
                 }
@@ -385,7 +392,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// 6.4.1: `[register+n]`, `[variable+n]`, `[n]`.
+    /// `[register+n]`, `[variable+n]`, `[n]`.
     pub fn address(&mut self, op: &Operand<'a>) -> Result<Address> {
         let Operand::Address {
             base,
@@ -476,7 +483,7 @@ impl std::fmt::Display for Operand<'_> {
     }
 }
 
-/// 10: special registers.
+/// Chapter 10: special registers.
 fn special(name: &str) -> Option<Special> {
     let axis = |n: &str| match n {
         "x" => Some(0),
@@ -515,9 +522,11 @@ fn special(name: &str) -> Option<Special> {
         "%globaltimer" => Special::GlobalTimer,
         "%dynamic_smem_size" => Special::DynamicSharedSize,
         "%total_smem_size" | "%aggr_smem_size" => Special::TotalSharedSize,
-        "%cluster_ctarank" | "%reserved_smem_offset_begin" | "%reserved_smem_offset_end" => {
-            Special::Zero
-        }
+        "%reserved_smem_offset_begin" | "%reserved_smem_offset_0" => Special::ReservedShared(0),
+        "%reserved_smem_offset_1" => Special::ReservedShared(RESERVED_SHARED / 2),
+        "%reserved_smem_offset_end" => Special::ReservedShared(RESERVED_SHARED),
+        "%reserved_smem_offset_cap" => Special::ReservedSharedSize,
+        "%cluster_ctarank" => Special::Zero,
         "%cluster_nctarank" => Special::One,
         _ => {
             let n: u32 = name.strip_prefix("%envreg")?.parse().ok()?;

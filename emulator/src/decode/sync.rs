@@ -1,4 +1,4 @@
-//! Barriers, fences, warp-wide exchange and matrix instructions (PTX ISA 9.7.13 to 9.7.15).
+//! Barriers, fences, warp-wide exchange and matrix instructions.
 
 use super::ir::*;
 use super::mods::Mods;
@@ -162,6 +162,7 @@ impl<'a> Decoder<'_, 'a> {
                 Ok(true)
             }
             "mma" => self.mma(m, ops),
+            "wmma" => self.wmma(m, ops),
             "mbarrier" => self.mbarrier(m, ops),
             "wgmma" | "tcgen05" => self.fail(format!("`{base}` is not supported")),
             _ => Ok(false),
@@ -197,7 +198,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    /// 9.7.13.1 bar and barrier, 9.7.13.2 bar.warp.sync, 9.7.13.3 barrier.cluster
+    /// bar and barrier, bar.warp.sync, barrier.cluster
     fn barrier(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         if m.flag("warp") {
             self.need_sync(base, m)?;
@@ -265,7 +266,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// 9.7.15.5.15 ldmatrix and 9.7.15.5.16 stmatrix
+    /// ldmatrix and stmatrix
     fn matrix_memory(
         &mut self,
         load: bool,
@@ -335,12 +336,13 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// 9.7.15.5.14 mma.sync
+    /// mma.sync
     fn mma(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         self.need_sync("mma", m)?;
         m.flag("aligned");
         let shape = m.any(&[
-            "m16n8k4", "m16n8k8", "m16n8k16", "m16n8k32", "m16n8k64", "m8n8k4",
+            "m16n8k4", "m16n8k8", "m16n8k16", "m16n8k32", "m16n8k64", "m8n8k4", "m8n8k16",
+            "m8n8k32",
         ]);
         let Some(shape) = shape else {
             return self.fail("this shape of `mma` is not supported");
@@ -374,19 +376,24 @@ impl<'a> Decoder<'_, 'a> {
             return self.fail("`mma` needs four types");
         };
         self.count(ops, 4)?;
-        if shape == "m8n8k4" {
-            if [a, b, c, d].iter().any(|t| *t != Type::F64) {
-                return self.fail("this `mma` is not supported for these types");
-            }
-            return self.mma_registers(Op::MmaF64, ops, Type::F64, [2, 1, 1, 2]);
-        }
-        let k = match shape {
-            "m16n8k4" => 4,
-            "m16n8k8" => 8,
-            "m16n8k16" => 16,
-            "m16n8k32" => 32,
+        let m8 = shape.starts_with("m8");
+        let k = match shape.rsplit_once('k') {
+            Some((_, "4")) => 4,
+            Some((_, "8")) => 8,
+            Some((_, "16")) => 16,
+            Some((_, "32")) => 32,
             _ => 64,
         };
+        if a == Type::F64 {
+            if [b, c, d].iter().any(|t| *t != Type::F64) || k > if m8 { 4 } else { 16 } {
+                return self.fail("this `mma` is not supported for these types");
+            }
+            m.flag("rn");
+            let (halves, steps) = (if m8 { 1 } else { 2 }, usize::from(k) / 4);
+            let op = Op::MmaF64 { rows16: !m8, k };
+            let counts = [2 * halves, halves * steps, steps, 2 * halves];
+            return self.mma_registers(op, ops, Type::F64, counts);
+        }
         let (Some(at), Some(bt)) = (at, bt) else {
             return self.fail("this `mma` is not supported for these types");
         };
@@ -402,11 +409,15 @@ impl<'a> Decoder<'_, 'a> {
             c_half: c == Type::F16,
             d_half: d == Type::F16,
             satfinite,
+            m8,
         };
         if !accumulators || !mma.is_valid() {
             return self.fail("this `mma` is not supported for these types");
         }
-        let counts = [mma.d_regs(), mma.a_regs(), mma.b_regs(), mma.c_regs()];
+        let counts = match m8 {
+            true => [2, 1, 1, 2],
+            false => [mma.d_regs(), mma.a_regs(), mma.b_regs(), mma.c_regs()],
+        };
         self.mma_registers(Op::Mma(mma), ops, Type::B32, counts)
     }
 
@@ -440,7 +451,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// 9.7.13.15: mbarrier
+    /// mbarrier
     fn mbarrier(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
         let what = m.any(&[
             "init",

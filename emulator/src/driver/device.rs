@@ -6,11 +6,9 @@ use crate::DeviceConfig;
 
 use super::entry::api;
 use super::error::{Error, R};
+use super::options::Options;
 use super::state::{check_device, driver, initialise};
 use super::types::{DeviceProperties, Handle, Out, Text, TextOut, Uuid};
-
-/// The driver API version that is spoken: CUDA 13.0.
-pub const VERSION: c_int = 13000;
 /// Shared memory that the system takes from each block on capability 8.0 and later.
 pub const RESERVED_SHARED: u32 = 1024;
 const PCI_BUS_ID: &str = "0000:00:00.0";
@@ -97,7 +95,9 @@ api! {
     }
 
     fn cuDriverGetVersion(version: Out<c_int>) {
-        version.set(VERSION)
+        // It may be asked before `cuInit`.
+        let options = Options::from_env().map_err(|_| Error::INVALID_VALUE)?;
+        version.set(options.version)
     }
 
     fn cuDeviceGet(device: Out<c_int>, ordinal: c_int) {
@@ -106,8 +106,7 @@ api! {
     }
 
     fn cuDeviceGetCount(count: Out<c_int>) {
-        driver()?;
-        count.set(1)
+        count.set(driver()?.options.devices)
     }
 
     fn cuDeviceGetName(name: TextOut, length: c_int, device: c_int) {

@@ -19,7 +19,8 @@ macro_rules! results {
         }
 
         /// (number, name less its prefix, text).
-        const RESULTS: &[(c_int, &str, &CStr)] = &[$(($number, stringify!($name), {
+        const RESULTS: &[(c_int, &str, &CStr)] = &[$(($number, stringify!($name), const {
+            // While compiling: a text with a NUL in it does not build.
             match CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
                 Ok(text) => text,
                 Err(_) => panic!("a NUL inside a text"),

@@ -39,6 +39,16 @@ fn text_of(bytes: &[u8]) -> Result<&str, Refusal> {
     }
 }
 
+/// What `.version` says.
+fn version(ptx: &str) -> Option<(u32, u32)> {
+    let lines = ptx.lines().map(str::trim);
+    let text = lines
+        .filter_map(|line| line.strip_prefix(".version"))
+        .next()?;
+    let (major, minor) = text.trim().split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// The architecture that `.target` names: number, and whether it is that architecture only (a letter after).
 fn target(ptx: &str) -> Option<(u32, bool)> {
     let line = ptx
@@ -68,6 +78,15 @@ fn load(image: &[u8]) -> Result<Handle, Refusal> {
             );
             return Err((Error::NO_BINARY_FOR_GPU, text));
         }
+    }
+    if let (Some(newest), Some(version)) = (driver.options.ptx, version(ptx))
+        && version > newest
+    {
+        let text = format!(
+            "the PTX is of version {}.{}, the driver takes {}.{} at most",
+            version.0, version.1, newest.0, newest.1
+        );
+        return Err((Error::UNSUPPORTED_PTX_VERSION, text));
     }
     let module = Module::load(ptx, &driver.memory, &driver.config)
         .map_err(|error| (Error::INVALID_PTX, error.to_string()))?;

@@ -1,5 +1,6 @@
 //! What the environment says about the driver itself; the device's own settings are in [`crate::config`].
 
+use std::ffi::c_int;
 use std::path::PathBuf;
 
 /// Settings of the driver, from `CUDA_EMULATOR_*`.
@@ -19,6 +20,12 @@ pub struct Options {
     pub leaks: bool,
     /// Report memory pools as supported, so that programs allocate in stream order.
     pub memory_pools: bool,
+    /// The CUDA version that the driver says it speaks: 1000 · major + 10 · minor.
+    pub version: c_int,
+    /// The newest PTX it takes; `None`: whatever it knows.
+    pub ptx: Option<(u32, u32)>,
+    /// Devices it lists: none or one.
+    pub devices: c_int,
     /// How many operations a stream holds before the oldest runs.
     pub queue_limit: usize,
 }
@@ -38,9 +45,29 @@ impl Options {
             defer_pageable: switch("CUDA_EMULATOR_DEFER_PAGEABLE", false)?,
             leaks: switch("CUDA_EMULATOR_LEAKS", true)?,
             memory_pools: switch("CUDA_EMULATOR_MEMORY_POOLS", true)?,
+            version: version_of("CUDA_EMULATOR_DRIVER")?.map_or(VERSION, |(major, minor)| {
+                (1000 * major + 10 * minor) as c_int
+            }),
+            ptx: version_of("CUDA_EMULATOR_PTX")?,
+            devices: c_int::from(switch("CUDA_EMULATOR_DEVICES", true)?),
             queue_limit: 1024,
         })
     }
+}
+
+/// What `cuDriverGetVersion` says unless it is told otherwise.
+const VERSION: c_int = 13000;
+
+/// A setting such as `12.8`.
+fn version_of(name: &str) -> Result<Option<(u32, u32)>, String> {
+    let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let parts = text.split_once('.');
+    let numbers = parts.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let sound = numbers.filter(|&(major, minor)| major < 100 && minor < 100);
+    let bad = || format!("{name}: `{text}` is not a version such as 12.8");
+    sound.map(Some).ok_or_else(bad)
 }
 
 fn switch(name: &str, default: bool) -> Result<bool, String> {

@@ -58,11 +58,14 @@ pub fn initialise() -> R {
         })
     });
     match made {
-        Ok(_) => {
+        Ok(made) => {
             if first {
                 super::report::at_start();
             }
-            Ok(())
+            match made.options.devices {
+                0 => Err(Error::NO_DEVICE),
+                _ => Ok(()),
+            }
         }
         Err(message) => {
             if first {

@@ -11,7 +11,7 @@ use crate::numeric::cmp::{self, BoolOp, Cmp};
 use crate::numeric::f32ops as f32n;
 use crate::numeric::half::{Bf16, F16};
 use crate::numeric::int::{self, Int};
-use crate::numeric::{f64ops, logic, simd2};
+use crate::numeric::{f64ops, logic, simd2, video};
 use crate::ptx::types::Space;
 
 /// Where a warp is: what special registers answer.
@@ -25,6 +25,7 @@ pub struct Place {
     pub sm_count: u32,
     pub dynamic_shared: u32,
     pub total_shared: u32,
+    pub reserved_shared: u32,
     /// Warp instructions run so far in this block: the clock.
     pub clock: u64,
 }
@@ -209,6 +210,16 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
                 int::dp4a(a, sa, b, sb, c)
             });
         }
+        Alu::Video(v) => {
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
+                video::video(v, a, b, c)
+            });
+        }
+        Alu::VideoSimd(s) => {
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
+                video::simd(s, a, b, c)
+            });
+        }
         Alu::Dp2a { a: sa, b: sb, hi } => {
             w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
                 int::dp2a(a, sa, b, sb, hi, c)
@@ -220,41 +231,32 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             carry_in,
             carry_out,
         } => {
-            let carry = if carry_in { w.carry } else { 0 };
-            let mut out_carry = 0u32;
-            if wide {
-                let (x, y) = (w.r64(a), w.r64(b));
-                let mut out = [0u64; 32];
-                for l in 0..32 {
-                    let cin = carry >> l & 1 != 0;
-                    let f = if subtract {
-                        int::sub_borrow_u64
-                    } else {
-                        int::add_carry_u64
-                    };
-                    let (s, co) = f(x[l], y[l], cin);
-                    out[l] = s;
-                    out_carry |= u32::from(co) << l;
-                }
+            // The flag is a carry for subtractions too: set where nothing was borrowed. Compilers mix both in one chain.
+            let carry = match (carry_in, subtract) {
+                (false, _) => 0,
+                (true, false) => w.carry,
+                (true, true) => !w.carry,
+            };
+            let out_carry = if wide {
+                let f = match subtract {
+                    true => int::sub_borrow_u64,
+                    false => int::add_carry_u64,
+                };
+                let (out, out_carry) = carried(w.r64(a), w.r64(b), carry, f);
                 w.put(d, &out, mask);
+                out_carry
             } else {
-                let (x, y) = (w.r32(a), w.r32(b));
-                let mut out = [0u32; 32];
-                for l in 0..32 {
-                    let cin = carry >> l & 1 != 0;
-                    let f = if subtract {
-                        int::sub_borrow_u32
-                    } else {
-                        int::add_carry_u32
-                    };
-                    let (s, co) = f(x[l], y[l], cin);
-                    out[l] = s;
-                    out_carry |= u32::from(co) << l;
-                }
+                let f = match subtract {
+                    true => int::sub_borrow_u32,
+                    false => int::add_carry_u32,
+                };
+                let (out, out_carry) = carried(w.r32(a), w.r32(b), carry, f);
                 w.put(d, &out, mask);
-            }
+                out_carry
+            };
             if carry_out {
-                w.carry = w.carry & !mask | out_carry & mask;
+                let out = if subtract { !out_carry } else { out_carry };
+                w.carry = w.carry & !mask | out & mask;
             }
         }
         Alu::MadCarry {
@@ -481,6 +483,22 @@ fn int2<T: Int + Lane>(w: &mut Regs, f: Int2, i: &Instr, mask: u32) {
     }
 }
 
+/// Adds or subtracts lane by lane, with a carry bit a lane in and out.
+fn carried<T: Copy + Default>(
+    x: &[T; 32],
+    y: &[T; 32],
+    carry: u32,
+    f: impl Fn(T, T, bool) -> (T, bool),
+) -> ([T; 32], u32) {
+    let (mut out, mut out_carry) = ([T::default(); 32], 0);
+    for l in 0..32 {
+        let (value, carries) = f(x[l], y[l], carry >> l & 1 != 0);
+        out[l] = value;
+        out_carry |= u32::from(carries) << l;
+    }
+    (out, out_carry)
+}
+
 #[expect(clippy::too_many_arguments)]
 fn mad_carry(
     w: &mut Regs,
@@ -493,42 +511,33 @@ fn mad_carry(
     carry_out: bool,
 ) {
     let carry = if carry_in { w.carry } else { 0 };
-    let mut out_carry = 0u32;
-    if wide {
-        let (x, y, z) = (w.r64(i.a), w.r64(i.b), w.r64(i.c));
-        let mut out = [0u64; 32];
-        for l in 0..32 {
-            let product = match (hi, signed) {
-                (false, _) => int::mul_lo(x[l], y[l]),
-                (true, false) => int::mul_hi(x[l], y[l]),
-                (true, true) => int::mul_hi(x[l] as i64, y[l] as i64) as u64,
-            };
-            let (s, co) = int::add_carry_u64(product, z[l], carry >> l & 1 != 0);
-            out[l] = s;
-            out_carry |= u32::from(co) << l;
-        }
+    let out_carry = if wide {
+        let (x, y) = (w.r64(i.a), w.r64(i.b));
+        let product = std::array::from_fn(|l| match (hi, signed) {
+            (false, _) => int::mul_lo(x[l], y[l]),
+            (true, false) => int::mul_hi(x[l], y[l]),
+            (true, true) => int::mul_hi(x[l] as i64, y[l] as i64) as u64,
+        });
+        let (out, out_carry) = carried(&product, w.r64(i.c), carry, int::add_carry_u64);
         w.put(i.d, &out, mask);
+        out_carry
     } else {
-        let (x, y, z) = (w.r32(i.a), w.r32(i.b), w.r32(i.c));
-        let mut out = [0u32; 32];
-        for l in 0..32 {
-            let product = match (hi, signed) {
-                (false, _) => int::mul_lo(x[l], y[l]),
-                (true, false) => int::mul_hi(x[l], y[l]),
-                (true, true) => int::mul_hi(x[l] as i32, y[l] as i32) as u32,
-            };
-            let (s, co) = int::add_carry_u32(product, z[l], carry >> l & 1 != 0);
-            out[l] = s;
-            out_carry |= u32::from(co) << l;
-        }
+        let (x, y) = (w.r32(i.a), w.r32(i.b));
+        let product = std::array::from_fn(|l| match (hi, signed) {
+            (false, _) => int::mul_lo(x[l], y[l]),
+            (true, false) => int::mul_hi(x[l], y[l]),
+            (true, true) => int::mul_hi(x[l] as i32, y[l] as i32) as u32,
+        });
+        let (out, out_carry) = carried(&product, w.r32(i.c), carry, int::add_carry_u32);
         w.put(i.d, &out, mask);
-    }
+        out_carry
+    };
     if carry_out {
         w.carry = w.carry & !mask | out_carry & mask;
     }
 }
 
-/// 9.7.9.2 mov, packing: the first element is the lowest.
+/// mov, packing: the first element is the lowest.
 #[inline(always)]
 fn pack(w: &mut Regs, d: R, parts: &[R], n: u8, mask: u32) {
     let wide = u32::from(n) * parts.len() as u32 == 64;
@@ -592,6 +601,8 @@ fn special(w: &mut Regs, place: &Place, d: R, s: Special, mask: u32) {
         Special::Clock => [place.clock as u32; 32],
         Special::DynamicSharedSize => [place.dynamic_shared; 32],
         Special::TotalSharedSize => [place.total_shared; 32],
+        Special::ReservedShared(at) => [place.reserved_shared + at; 32],
+        Special::ReservedSharedSize => [RESERVED_SHARED; 32],
         Special::Zero => [0; 32],
         Special::One => [1; 32],
         Special::Clock64 | Special::GlobalTimer => return w.put(d, &[place.clock; 32], mask),

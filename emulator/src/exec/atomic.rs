@@ -1,4 +1,4 @@
-//! atom and red (PTX ISA 9.7.13.12 and 9.7.13.13). Global atomics are atomic on the host too: other blocks run on
+//! atom and red (PTX ISA, parallel synchronization and communication). Global atomics are atomic on the host too: other blocks run on
 //! other threads.
 
 use super::block::{Block, Result};
@@ -49,7 +49,7 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
         (AtomFn::Inc, _) => u64::from(if o32 >= b32 { 0 } else { o32 + 1 }),
         (AtomFn::Dec, _) => u64::from(if o32 == 0 || o32 > b32 { b32 } else { o32 - 1 }),
         (AtomFn::Add, AtomTy::F32) => {
-            // 9.7.13.12: in global memory subnormals are kept unless the hardware flushes; it rounds to nearest.
+            // in global memory subnormals are kept unless the hardware flushes; it rounds to nearest.
             f32ops::add(
                 f32::from_bits(o32),
                 f32::from_bits(b32),

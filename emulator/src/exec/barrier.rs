@@ -1,4 +1,4 @@
-//! Block barriers: bar and barrier, sync, arrive and red (PTX ISA 9.7.13.1).
+//! Block barriers: bar and barrier, sync, arrive and red.
 
 use super::block::{BARRIERS, Block, Result};
 use super::shared::{Clocks, WARPS};

@@ -49,7 +49,7 @@ pub struct Block<'g> {
 
 impl<'g> Block<'g> {
     pub(super) fn new(g: &'g Grid<'g>, worker: u32) -> Self {
-        let bytes = g.program.dynamic_offset.max(g.program.static_shared) + g.launch.dynamic_shared;
+        let bytes = g.program.shared_bytes(g.launch.dynamic_shared);
         Self {
             g,
             tally: Tally::default(),
@@ -79,6 +79,11 @@ impl<'g> Block<'g> {
         self.coordinates = [(n % gx) as u32, (n / gx % gy) as u32, (n / gx / gy) as u32];
         let threads: u32 = self.g.launch.block.iter().product();
         self.shared.reset();
+        if self.g.program.uses_reserved {
+            let at = self.g.program.reserved_offset(self.g.launch.dynamic_shared);
+            self.shared
+                .clear(at as usize, crate::decode::ir::RESERVED_SHARED as usize);
+        }
         self.clocks = Clocks::new(threads.div_ceil(32) as usize);
         self.mbar_clocks.clear();
         self.atomic_clocks.clear();
@@ -373,12 +378,15 @@ impl<'g> Block<'g> {
     pub(super) fn count(&mut self, i: &Instr, mask: u32) {
         self.tally.classes[i.class as usize] += 1;
         self.tally.active_lanes += u64::from(mask.count_ones());
-        if let Op::Mma(m) = i.op {
-            self.tally.mma += 1;
-            self.tally.mma_flops += 2 * 16 * 8 * u64::from(m.k);
-        } else if i.op == Op::MmaF64 {
-            self.tally.mma += 1;
-            self.tally.mma_flops += 2 * 8 * 8 * 4;
-        }
+        let products = match i.op {
+            Op::Mma(m) => m.rows() * 8 * usize::from(m.k),
+            Op::MmaF64 { rows16, k } => (if rows16 { 16 } else { 8 }) * 8 * usize::from(k),
+            Op::Wmma(w) => {
+                usize::from(w.d.rows) * usize::from(w.d.columns) * usize::from(w.a.columns)
+            }
+            _ => return,
+        };
+        self.tally.mma += 1;
+        self.tally.mma_flops += 2 * products as u64;
     }
 }

@@ -1,4 +1,4 @@
-//! Recursive calls: a stack of saved registers for each warp, whose entries say which lanes they belong to.
+//! Calls of subroutines, by recursion or through pointers: a stack of saved registers for each warp, whose entries say which lanes they belong to.
 
 use super::block::{Block, Result};
 use super::mem::lanes;
@@ -21,6 +21,44 @@ const MAX_DEPTH: usize = 4096;
 
 impl Block<'_> {
     pub(super) fn call(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+        w.keep(k, m);
+        let back = w.splits[k].pc + 1;
+        self.open_frame(w, i, m, back)?;
+        w.splits[k].pc = i.imm as u32;
+        Ok(())
+    }
+
+    /// A call through a pointer: the lanes part by where theirs leads.
+    pub(super) fn call_pointer(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+        let table = &self.g.program.call_tables[i.imm as u32 as usize];
+        let targets = *w.regs.r64(i.b);
+        w.keep(k, m);
+        let Split { pc, credit, .. } = w.splits.swap_remove(k);
+        let mut rest = m;
+        while rest != 0 {
+            let lane = rest.trailing_zeros();
+            let address = targets[lane as usize];
+            let here = lanes(rest)
+                .filter(|&l| targets[l] == address)
+                .fold(0u32, |s, l| s | 1 << l);
+            let Some(&(_, target)) = table.iter().find(|(at, _)| *at == address) else {
+                let message = format!(
+                    "a call through the pointer {address:#x}, where no function of this signature is"
+                );
+                return Err(self.fault(FaultKind::IllegalInstruction, w, i, lane, message));
+            };
+            self.open_frame(w, i, here, pc + 1)?;
+            w.splits.push(Split {
+                credit,
+                ..Split::new(target, here)
+            });
+            rest &= !here;
+        }
+        Ok(())
+    }
+
+    /// Saves what a call must find again at `back`, and moves the frame pointer behind the caller's frame.
+    fn open_frame(&mut self, w: &mut Warp, i: &Instr, m: u32, back: u32) -> Result<()> {
         let p = self.g.program;
         if w.frames.len() >= MAX_DEPTH {
             let message = format!("{MAX_DEPTH} calls are open: recursion without end?");
@@ -34,18 +72,15 @@ impl Block<'_> {
             }
         }
         let predicates = p.saved_predicates.iter().map(|&q| w.regs.pred(q)).collect();
-        w.keep(k, m);
-        let pc = w.splits[k].pc;
         w.frames.push(Frame {
             mask: m,
-            back: pc + 1,
+            back,
             registers,
             predicates,
         });
         let size = (i.imm >> 32) as u32;
         let frame = w.regs.r32(i.a).map(|at| at.wrapping_add(size));
         w.regs.put(p.frame, &frame, m);
-        w.splits[k].pc = i.imm as u32;
         Ok(())
     }
 
@@ -88,6 +123,23 @@ impl Block<'_> {
                 rest.trailing_zeros(),
                 message,
             ));
+        }
+        Ok(())
+    }
+
+    /// malloc and free.
+    pub(super) fn heap(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+        let Some(heap) = &self.g.kernel.heap else {
+            return Ok(());
+        };
+        let values = *w.regs.r64(i.a);
+        if i.op == Op::Malloc {
+            let mut out = [0; 32];
+            lanes(m).for_each(|l| out[l] = heap.malloc(values[l]));
+            w.regs.put(i.d, &out, m);
+        } else if let Some(l) = lanes(m).find(|&l| !heap.free(values[l])) {
+            let message = format!("free of {:#x}, which malloc did not give", values[l]);
+            return Err(self.fault(FaultKind::UseAfterFree, w, i, l as u32, message));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Conversions (PTX ISA 9.7.9.21), compiled into the variants of `alu`.
+//! Conversions, compiled into the variants of `alu`.
 
 use super::regs::Regs;
 use crate::decode::ir::*;

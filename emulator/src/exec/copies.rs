@@ -1,4 +1,4 @@
-//! cp.async (PTX ISA 9.7.9.25). The bytes land at the wait, as late as they may, so that a missing wait shows.
+//! cp.async. The bytes land at the wait, as late as they may, so that a missing wait shows.
 
 use super::block::{Block, Result};
 use super::mem::{Kind, addresses, lanes};
@@ -16,6 +16,8 @@ struct Copy {
     mask: u32,
     /// How many groups those lanes had committed when they issued it.
     group: u32,
+    /// Its place among the warp's copies.
+    number: u32,
     bytes: u8,
     to: [u32; 32],
     from: [*const u8; 32],
@@ -26,20 +28,38 @@ struct Copy {
 // SAFETY: the pointers lead into allocations that the launch keeps alive.
 unsafe impl Send for Copy {}
 
+/// A cp.async.mbarrier.arrive that has not arrived: it does when the earlier copies of its lane have landed.
+#[derive(Debug)]
+struct Arrival {
+    /// Lanes still owed.
+    mask: u32,
+    /// Copies below this number are earlier.
+    after: u32,
+    at: [u64; 32],
+}
+
 #[derive(Debug, Default)]
 pub struct Copies {
     pending: Vec<Copy>,
+    arrivals: Vec<Arrival>,
     committed: [u32; 32],
+    issued: u32,
 }
 
 impl Copies {
     pub fn clear(&mut self) {
         self.pending.clear();
+        self.arrivals.clear();
         self.committed = [0; 32];
+        self.issued = 0;
     }
 
     pub fn commit(&mut self, m: u32) {
         lanes(m).for_each(|l| self.committed[l] += 1);
+    }
+
+    pub fn owes_arrivals(&self) -> bool {
+        !self.arrivals.is_empty()
     }
 }
 
@@ -136,29 +156,32 @@ impl Block<'_> {
             w.copies.pending.push(Copy {
                 mask,
                 group,
+                number: w.copies.issued,
                 bytes,
                 to,
                 from: pointers,
                 length,
             });
         }
+        w.copies.issued += 1;
         Ok(())
     }
 
     pub(super) fn cp_async_wait(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
         let keep = i.imm;
-        self.land(w, i, m, |committed, group| {
-            keep < 0 || i64::from(group) < i64::from(committed) - keep
-        })
+        self.land(w, i, m, |committed, copy| {
+            keep < 0 || i64::from(copy.group) < i64::from(committed) - keep
+        })?;
+        self.arrive_where_landed(w, i)
     }
 
-    /// Lets copies land whose group `due` accepts.
+    /// Lets copies land that `due` accepts, given how many groups their lane has committed.
     fn land(
         &mut self,
         w: &mut Warp,
         i: &Instr,
         m: u32,
-        due: impl Fn(u32, u32) -> bool,
+        due: impl Fn(u32, &Copy) -> bool,
     ) -> Result<()> {
         let mut pending = std::mem::take(&mut w.copies.pending);
         let checks = self.g.config.checks;
@@ -166,7 +189,7 @@ impl Block<'_> {
         let base = self.shared.pointer();
         for copy in &mut pending {
             let now = lanes(copy.mask & m)
-                .filter(|&l| due(w.copies.committed[l], copy.group))
+                .filter(|&l| due(w.copies.committed[l], copy))
                 .fold(0u32, |s, l| s | 1 << l);
             copy.mask &= !now;
             let bytes = usize::from(copy.bytes);
@@ -235,7 +258,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// cp.async.mbarrier.arrive: the arrival that all earlier copies of these lanes trigger. They land now.
+    /// cp.async.mbarrier.arrive: an arrival for when all earlier copies of these lanes have landed.
     pub(super) fn cp_async_arrive(
         &mut self,
         w: &mut Warp,
@@ -244,14 +267,61 @@ impl Block<'_> {
         address64: bool,
         m: u32,
     ) -> Result<()> {
-        self.land(w, i, m, |_, _| true)?;
         let at = addresses(w, i.a, i.imm, address64).map(|a| a & (WINDOW - 1));
-        for l in lanes(m) {
-            if !noinc {
-                // Raised by one and arrived at once: the pending count stays as it is.
-                continue;
+        if !noinc {
+            for l in lanes(m) {
+                self.mbar_raise(w, i, l, at[l])?;
             }
-            self.mbar_arrive(w, i, l, at[l], 1, 0, false)?;
+        }
+        w.copies.arrivals.push(Arrival {
+            mask: m,
+            after: w.copies.issued,
+            at,
+        });
+        self.arrive_where_landed(w, i)
+    }
+
+    /// The arrivals of lanes whose earlier copies have all landed.
+    fn arrive_where_landed(&mut self, w: &mut Warp, i: &Instr) -> Result<()> {
+        let mut arrivals = std::mem::take(&mut w.copies.arrivals);
+        for arrival in &mut arrivals {
+            let earlier = w.copies.pending.iter().filter(|c| c.number < arrival.after);
+            let owing = earlier.fold(0, |s, c| s | c.mask);
+            let ready = arrival.mask & !owing;
+            arrival.mask &= owing;
+            for l in lanes(ready) {
+                self.mbar_arrive(w, i, l, arrival.at[l], 1, 0, false)?;
+            }
+        }
+        arrivals.retain(|a| a.mask != 0);
+        w.copies.arrivals = arrivals;
+        Ok(())
+    }
+
+    /// Somebody waits for the mbarrier at `at`: copies land whose arrival it waits for, of whichever warp.
+    pub(super) fn land_for(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Result<()> {
+        self.land_of(w, i, at)?;
+        for n in 0..self.warps.len() {
+            if self.warps[n].copies.owes_arrivals() {
+                let mut other = std::mem::take(&mut self.warps[n]);
+                let landed = self.land_of(&mut other, i, at);
+                self.warps[n] = other;
+                landed?;
+            }
+        }
+        Ok(())
+    }
+
+    fn land_of(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Result<()> {
+        // The oldest alone: a later one may belong to the next phase.
+        let oldest = w.copies.arrivals.iter().find_map(|a| {
+            let here = lanes(a.mask).filter(|&l| a.at[l] == at);
+            let here = here.fold(0u32, |s, l| s | 1 << l);
+            (here != 0).then_some((here, a.after))
+        });
+        if let Some((lanes, after)) = oldest {
+            self.land(w, i, lanes, |_, copy| copy.number < after)?;
+            self.arrive_where_landed(w, i)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Warp-wide exchange: shfl, vote, match, redux, elect, bar.warp.sync (PTX ISA 9.7.9.6 and 9.7.13), and the waiting
-//! of lanes for the others of their member mask.
+//! Warp-wide exchange: shfl, vote, match, redux, elect, bar.warp.sync; and the waiting of lanes for the others of
+//! their member mask.
 
 use super::block::{Block, Result};
 use super::warp::{Next, Split, Wait, Warp};
@@ -15,7 +15,14 @@ impl Block<'_> {
     pub(super) fn gather(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<Next> {
         let matrix = matches!(
             i.op,
-            Op::Mma(_) | Op::MmaF64 | Op::LdMatrix { .. } | Op::StMatrix { .. } | Op::MovMatrix
+            Op::Mma(_)
+                | Op::MmaF64 { .. }
+                | Op::Wmma(_)
+                | Op::WmmaLoad(_)
+                | Op::WmmaStore(_)
+                | Op::LdMatrix { .. }
+                | Op::StMatrix { .. }
+                | Op::MovMatrix
         );
         if matrix && w.splits.len() == 1 && m == w.splits[k].mask {
             // Every lane that has not left is here.
@@ -166,7 +173,7 @@ impl Block<'_> {
     }
 }
 
-/// 9.7.9.6 shfl.sync
+/// shfl.sync
 fn shuffle(w: &mut Warp, i: &Instr, mode: Shfl, m: u32) {
     let (a, b, c) = (*w.regs.r32(i.a), w.regs.r32(i.b), w.regs.r32(i.c));
     let (mut out, mut p) = ([0; 32], 0u32);

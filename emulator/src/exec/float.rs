@@ -1,4 +1,4 @@
-//! Floating-point instructions (PTX ISA 9.7.3 and 9.7.4), compiled into the variants of `alu`.
+//! Floating-point instructions (PTX ISA, floating point and half precision floating point instructions), compiled into the variants of `alu`.
 
 use super::regs::Regs;
 use crate::decode::ir::*;
@@ -125,7 +125,8 @@ pub(super) fn f64_op(w: &mut Regs, f: F64Op, round: Round, i: &Instr, mask: u32)
         F64Op::Max => w.map2(d, a, b, mask, |a: f64, b: f64| f64ops::max(a, b)),
         F64Op::Copysign => w.map2(d, a, b, mask, |a: f64, b: f64| f64ops::copysign(a, b)),
         F64Op::RcpApprox => w.map1(d, a, mask, |a: f64| approx::rcp_ftz_f64(a)),
-        F64Op::RsqrtApprox => w.map1(d, a, mask, |a: f64| approx::rsqrt_ftz_f64(a)),
+        F64Op::Rsqrt => w.map1(d, a, mask, |a: f64| approx::rsqrt_f64(a)),
+        F64Op::RsqrtGross => w.map1(d, a, mask, |a: f64| approx::rsqrt_ftz_f64(a)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! mbarrier objects (PTX ISA 9.7.13.15), eight bytes of shared memory that only these instructions look into.
+//! mbarrier objects: eight bytes of shared memory that only these instructions look into.
 //!
 //! The word holds, from the lowest bit: pending arrivals (20), expected arrivals (20), pending transaction bytes
 //! (22, signed), a mark that the object is live (1), and the phase (1).
@@ -144,6 +144,19 @@ impl Block<'_> {
         Ok(state.0)
     }
 
+    /// One more arrival to wait for in this phase.
+    pub(super) fn mbar_raise(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+    ) -> Result<()> {
+        let state = self.mbar_state(w, i, lane, at)?;
+        let raised = state.with(state.pending() + 1, state.expected(), state.tx());
+        self.mbar_put(w, i, lane, at, raised)
+    }
+
     pub(super) fn mbarrier(
         &mut self,
         w: &mut Warp,
@@ -217,11 +230,15 @@ impl Block<'_> {
             Mbar::Test { parity, .. } => {
                 let mut done = 0u32;
                 for l in lanes(m) {
-                    let state = self.mbar_state(w, i, l, at[l])?;
                     let waited = match parity {
                         true => u64::from(w.regs.r32(i.b)[l]) & 1,
                         false => State(w.regs.r64(i.b)[l]).phase(),
                     };
+                    let mut state = self.mbar_state(w, i, l, at[l])?;
+                    if state.phase() == waited {
+                        self.land_for(w, i, at[l])?;
+                        state = self.mbar_state(w, i, l, at[l])?;
+                    }
                     if state.phase() != waited {
                         done |= 1 << l;
                         if let Some(clocks) = self.mbar_clocks.get(&(at[l] as u32)) {

@@ -1,4 +1,4 @@
-//! Loads and stores: addresses to host pointers, with every check on the way (PTX ISA 9.7.9.8 to 9.7.9.12).
+//! Loads and stores: addresses to host pointers, with every check on the way (PTX ISA, data movement and conversion).
 
 use super::block::{Block, Result};
 use super::regs::FULL;
@@ -354,7 +354,10 @@ impl Block<'_> {
             self.acquire_at(w, &t, m);
         }
         if self.shadowed(t.space) {
-            self.check_read(w, i, &t, bytes, m, kind)?;
+            match mem.copied {
+                true => self.check_copied(w, i, &t, m)?,
+                false => self.check_read(w, i, &t, bytes, m, kind)?,
+            }
         }
         let list = &p.lists[i.list as usize..i.list as usize + usize::from(mem.count)];
         let size = usize::from(mem.bytes);
@@ -455,6 +458,9 @@ impl Block<'_> {
                 unsafe { write(to(k), size, element(w, r, mem.wide, l)) };
             }
         }
+        if mem.copied && !w.undefined.is_empty() {
+            self.store_undefined(w, i, &t, m)?;
+        }
         Ok(())
     }
 
@@ -527,7 +533,7 @@ fn at_once<T>(m: u32, at: &mut [u64; 32], fold: impl Fn(&[u64; 32]) -> T) -> T {
 /// # Safety
 /// `size` bytes at `p` must be writable.
 #[inline(always)]
-unsafe fn write(p: *mut u8, size: usize, value: u64) {
+pub(super) unsafe fn write(p: *mut u8, size: usize, value: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         match size {
@@ -544,7 +550,7 @@ unsafe fn write(p: *mut u8, size: usize, value: u64) {
 /// # Safety
 /// `size` bytes at `p` must be readable.
 #[inline(always)]
-unsafe fn read(p: *const u8, size: usize, signed: bool) -> u64 {
+pub(super) unsafe fn read(p: *const u8, size: usize, signed: bool) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
         match (size, signed) {

@@ -20,6 +20,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod warp;
+mod wmma;
 
 use crate::check::{Fault, FaultKind};
 use crate::config::DeviceConfig;
@@ -137,6 +138,8 @@ pub fn launch(
         kernel: kernel.name.clone(),
         launches: 1,
         blocks,
+        block_threads: launch.block.iter().map(|&n| u64::from(n)).product(),
+        block_shared_bytes: kernel.program.shared_bytes(launch.dynamic_shared).into(),
         ..Default::default()
     };
     for tally in &tallies {

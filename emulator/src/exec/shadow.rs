@@ -2,7 +2,7 @@
 
 use super::block::{Block, Result};
 use super::global_race;
-use super::mem::{Kind, Target, lanes};
+use super::mem::{Kind, Target, lanes, space_name};
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
@@ -238,6 +238,82 @@ impl Block<'_> {
         }
         for l in lanes(m) {
             self.shadow_lane(w, i, t, l, bytes, kind, false)?;
+        }
+        Ok(())
+    }
+
+    /// [`Self::check_read`] for a load that only copies: what was not written may travel within local memory.
+    pub(super) fn check_copied(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        t: &Target,
+        m: u32,
+    ) -> Result<()> {
+        let Op::Ld(mem) = i.op else { return Ok(()) };
+        let list = &self.g.program.lists[i.list as usize..][..usize::from(mem.count)];
+        for (_, undefined) in w.undefined.iter_mut().filter(|(r, _)| list.contains(r)) {
+            lanes(m).for_each(|l| undefined[l] = 0);
+        }
+        w.undefined.retain(|(_, bytes)| *bytes != [0; 32]);
+        let bytes = usize::from(mem.bytes);
+        if t.space != Space::Local {
+            let all = (bytes * list.len()) as u64;
+            return self.check_read(w, i, t, all, m, Kind::Read);
+        }
+        if !self.g.config.checks.uninitialised {
+            return Ok(());
+        }
+        let size = self.g.program.local_bytes as usize;
+        for (k, &r) in list.iter().enumerate() {
+            let mut unwritten = [0; 32];
+            for l in lanes(m) {
+                let from = l * size + t.offsets[l] as usize + k * bytes;
+                let written = w.local_init[from..from + bytes].iter().zip(0..);
+                unwritten[l] = written.fold(0, |s, (&yes, bit)| s | (1 - yes) << bit);
+            }
+            if unwritten != [0; 32] && !r.is_none() {
+                w.undefined.push((r, unwritten));
+            }
+        }
+        Ok(())
+    }
+
+    /// The other end of such a copy: in local memory the place counts as unwritten, elsewhere it is a defect.
+    pub(super) fn store_undefined(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        t: &Target,
+        m: u32,
+    ) -> Result<()> {
+        let Op::St(mem) = i.op else { return Ok(()) };
+        let list = &self.g.program.lists[i.list as usize..][..usize::from(mem.count)];
+        let bytes = usize::from(mem.bytes);
+        let size = self.g.program.local_bytes as usize;
+        for (k, r) in list.iter().enumerate() {
+            let Some((_, unwritten)) = w.undefined.iter().find(|(u, _)| u == r) else {
+                continue;
+            };
+            for l in lanes(m).filter(|&l| unwritten[l] != 0) {
+                if t.space != Space::Local {
+                    let message =
+                        "a store of what was read from local memory that nothing has written";
+                    return Err(self.address_fault(
+                        FaultKind::UninitialisedRead,
+                        w,
+                        i,
+                        l as u32,
+                        message,
+                        space_name(t.space),
+                        t.offsets[l],
+                    ));
+                }
+                let from = l * size + t.offsets[l] as usize + k * bytes;
+                for (bit, written) in w.local_init[from..from + bytes].iter_mut().enumerate() {
+                    *written &= !(unwritten[l] >> bit) & 1;
+                }
+            }
         }
         Ok(())
     }

@@ -137,6 +137,14 @@ impl Shared {
         self.cells.fill(Cell::default());
     }
 
+    /// Zeros, as something that was written.
+    pub fn clear(&mut self, offset: usize, bytes: usize) {
+        assert!(offset + bytes <= self.bytes);
+        // SAFETY: the range was just found to lie in this memory.
+        unsafe { self.pointer().add(offset).write_bytes(0, bytes) };
+        self.mark_init(offset, bytes);
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

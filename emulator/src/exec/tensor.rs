@@ -1,4 +1,4 @@
-//! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA 9.7.14.5).
+//! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA, warp-level matrix instructions).
 
 use super::block::{Block, Result};
 use super::mem::{Kind, addresses, lanes};
@@ -39,13 +39,29 @@ impl Block<'_> {
                 w.regs.put(i.d, &out, FULL);
                 Ok(())
             }
+            Op::Wmma(op) => {
+                self.wmma(w, op, defs, uses);
+                Ok(())
+            }
+            Op::WmmaLoad(access) => self.wmma_load(w, i, access, defs),
+            Op::WmmaStore(access) => self.wmma_store(w, i, access, uses),
             Op::Mma(op) => {
+                let mut out = [[0; 32]; 4];
+                if op.m8 {
+                    // The lower eight rows are nothing, and nobody takes their result.
+                    let [a, b, c0, c1] = [0, 1, 2, 3].map(|n| w.regs.r32(uses[n]));
+                    let none = &[0; 32];
+                    mma::mma(op, &[a, none], &[b], &[c0, c1, none, none], &mut out);
+                    for (&d, out) in defs.iter().zip(&out) {
+                        w.regs.put(d, out, FULL);
+                    }
+                    return Ok(());
+                }
                 let (na, nb) = (op.a_regs(), op.b_regs());
                 let mut refs = [w.regs.r32(uses[0]); 12];
                 for (slot, &r) in refs.iter_mut().zip(uses) {
                     *slot = w.regs.r32(r);
                 }
-                let mut out = [[0; 32]; 4];
                 mma::mma(
                     op,
                     &refs[..na],
@@ -58,15 +74,27 @@ impl Block<'_> {
                 }
                 Ok(())
             }
-            _ => {
-                let c = [w.regs.r64(uses[2]), w.regs.r64(uses[3])];
-                let mut out = [[0; 32]; 2];
-                mma::mma_m8n8k4_f64(w.regs.r64(uses[0]), w.regs.r64(uses[1]), c, &mut out);
-                for (&d, out) in defs.iter().zip(&out) {
-                    w.regs.put(d, out, FULL);
+            Op::MmaF64 { rows16, k } => {
+                let (halves, steps) = (1 + usize::from(rows16), usize::from(k) / 4);
+                let (a, rest) = uses.split_at(halves * steps);
+                let (b, c) = rest.split_at(steps);
+                let mut sums = Vec::with_capacity(4);
+                for half in 0..halves {
+                    let mut sum = [*w.regs.r64(c[2 * half]), *w.regs.r64(c[2 * half + 1])];
+                    for step in 0..steps {
+                        let before = sum;
+                        let a = w.regs.r64(a[step * halves + half]);
+                        let b = w.regs.r64(b[step]);
+                        mma::mma_m8n8k4_f64(a, b, [&before[0], &before[1]], &mut sum);
+                    }
+                    sums.extend(sum);
+                }
+                for (&d, sum) in defs.iter().zip(&sums) {
+                    w.regs.put(d, sum, FULL);
                 }
                 Ok(())
             }
+            _ => Ok(()),
         }
     }
 

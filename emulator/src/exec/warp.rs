@@ -63,6 +63,8 @@ pub struct Warp {
     /// One for each byte of `local`: it has been written.
     pub local_init: Vec<u8>,
     pub copies: Copies,
+    /// Which bytes of a register, in each lane, nothing has written: on their way from local memory to another place there.
+    pub undefined: Vec<(R, [u8; 32])>,
     pub frames: Vec<super::call::Frame>,
 }
 
@@ -86,11 +88,13 @@ impl Warp {
                 sm_count: g.config.sm_count,
                 dynamic_shared: g.launch.dynamic_shared,
                 total_shared: p.dynamic_offset.max(p.static_shared) + g.launch.dynamic_shared,
+                reserved_shared: p.reserved_offset(g.launch.dynamic_shared),
                 clock: 0,
             },
             local: vec![0; local],
             local_init: vec![0; local],
             copies: Copies::default(),
+            undefined: Vec::new(),
             frames: Vec::new(),
         }
     }
@@ -101,6 +105,7 @@ impl Warp {
         self.place.block = block;
         self.local_init.fill(0);
         self.copies.clear();
+        self.undefined.clear();
         self.frames.clear();
     }
 
@@ -309,6 +314,11 @@ impl Block<'_> {
                         self.call(w, k, i, m)?;
                         continue 'select;
                     }
+                    Op::CallPointer => {
+                        w.splits[k].pc = pc;
+                        self.call_pointer(w, k, i, m)?;
+                        continue 'select;
+                    }
                     Op::Ret => {
                         w.splits[k].pc = pc;
                         self.ret(w, k, i, m)?;
@@ -362,6 +372,10 @@ impl Block<'_> {
                         w.regs.put(i.d, &[m; 32], m);
                         Next::Step
                     }
+                    Op::Malloc | Op::Free => {
+                        self.heap(w, i, m)?;
+                        Next::Step
+                    }
                     Op::Trap => {
                         return Err(self.fault(
                             FaultKind::Trap,
@@ -389,7 +403,10 @@ impl Block<'_> {
                     | Op::StMatrix { .. }
                     | Op::MovMatrix
                     | Op::Mma(_)
-                    | Op::MmaF64 => {
+                    | Op::MmaF64 { .. }
+                    | Op::WmmaLoad(_)
+                    | Op::WmmaStore(_)
+                    | Op::Wmma(_) => {
                         w.splits[k].pc = pc;
                         self.gather(w, k, i, m)?
                     }

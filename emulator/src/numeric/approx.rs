@@ -1,4 +1,4 @@
-//! The approximate functions: PTX ISA 9.7.3.16 – 9.7.3.22 and their half-precision forms.
+//! The approximate functions, and their half-precision forms.
 //!
 //! The manual bounds their error; all here are computed in f64 well inside those bounds. The ones that softmax and
 //! GELU use are branch-free, so that a loop over lanes vectorises; sine and cosine call the host's library.
@@ -66,7 +66,7 @@ fn log2_f64(x: f64) -> f64 {
     e + p * s * (2.0 * std::f64::consts::LOG2_E)
 }
 
-/// 9.7.3.21 ex2.approx.f32
+/// ex2.approx.f32
 #[inline(always)]
 pub fn ex2(x: f32, ftz: bool) -> f32 {
     let x = input(x, ftz);
@@ -75,7 +75,7 @@ pub fn ex2(x: f32, ftz: bool) -> f32 {
     if x.is_nan() { canonical(x) } else { r }
 }
 
-/// 9.7.3.20 lg2.approx.f32
+/// lg2.approx.f32
 #[inline(always)]
 pub fn lg2(x: f32, ftz: bool) -> f32 {
     let x = input(x, ftz);
@@ -89,7 +89,7 @@ pub fn lg2(x: f32, ftz: bool) -> f32 {
     if x == f32::INFINITY { x } else { r }
 }
 
-/// 9.7.3.16 rsqrt.approx.f32
+/// rsqrt.approx.f32
 #[inline(always)]
 pub fn rsqrt(x: f32, ftz: bool) -> f32 {
     let x = input(x, ftz);
@@ -97,12 +97,12 @@ pub fn rsqrt(x: f32, ftz: bool) -> f32 {
     output(1.0 / f64::from(x).sqrt(), ftz)
 }
 
-/// 9.7.3.18 sin.approx.f32
+/// sin.approx.f32
 #[inline(always)]
 pub fn sin(x: f32, ftz: bool) -> f32 {
     output(f64::from(input(x, ftz)).sin(), ftz)
 }
-/// 9.7.3.19 cos.approx.f32
+/// cos.approx.f32
 #[inline(always)]
 pub fn cos(x: f32, ftz: bool) -> f32 {
     output(f64::from(input(x, ftz)).cos(), ftz)
@@ -118,7 +118,7 @@ fn tanh_f64(x: f64) -> f64 {
     let t = if a < 1e-3 { small } else { large };
     t.copysign(x)
 }
-/// 9.7.3.22 tanh.approx.f32
+/// tanh.approx.f32
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     if x.is_nan() {
@@ -128,12 +128,17 @@ pub fn tanh(x: f32) -> f32 {
     }
 }
 
-/// 9.7.3.14 rcp.approx.ftz.f64: the upper 32 bits of the operand only, the lower half of the result is 0
+/// rcp.approx.ftz.f64: the upper 32 bits of the operand only, the lower half of the result is 0
 #[inline(always)]
 pub fn rcp_ftz_f64(x: f64) -> f64 {
     gross_f64(x, |x| 1.0 / x)
 }
-/// 9.7.3.17 rsqrt.approx.ftz.f64, likewise
+/// rsqrt.approx.f64
+#[inline(always)]
+pub fn rsqrt_f64(x: f64) -> f64 {
+    super::f64ops::canonical(1.0 / x.sqrt())
+}
+/// rsqrt.approx.ftz.f64, likewise
 #[inline(always)]
 pub fn rsqrt_ftz_f64(x: f64) -> f64 {
     gross_f64(x, |x| 1.0 / x.sqrt())

@@ -1,4 +1,4 @@
-//! Comparison and selection: PTX ISA 9.7.6 and 9.7.7.
+//! Comparison and selection, half precision included.
 
 #![expect(
     clippy::double_comparisons,
@@ -10,7 +10,7 @@ use super::f32ops::flush;
 use super::half::Half;
 use super::int::Int;
 
-/// Comparison operators of 9.7.6.1 set and 9.7.6.2 setp.
+/// Comparison operators of set and setp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cmp {
     Eq,
@@ -99,12 +99,13 @@ pub fn int<T: Int>(op: Cmp, a: T, b: T) -> bool {
     }
 }
 
-/// `.f64`
+/// Any floating-point type, without `.ftz`.
 #[inline(always)]
-pub fn f64(op: Cmp, a: f64, b: f64) -> bool {
+fn float<T: PartialOrd + Copy>(op: Cmp, a: T, b: T) -> bool {
+    // Ordered where one of the three holds.
+    let number = a < b || a == b || a > b;
     match op {
         Cmp::Eq => a == b,
-        // Ordered: false when either side is NaN.
         Cmp::Ne => a < b || a > b,
         Cmp::Lt | Cmp::Lo => a < b,
         Cmp::Le | Cmp::Ls => a <= b,
@@ -116,32 +117,24 @@ pub fn f64(op: Cmp, a: f64, b: f64) -> bool {
         Cmp::Leu => !(a > b),
         Cmp::Gtu => !(a <= b),
         Cmp::Geu => !(a < b),
-        Cmp::Num => !(a.is_nan() | b.is_nan()),
-        Cmp::Nan => a.is_nan() | b.is_nan(),
+        Cmp::Num => number,
+        Cmp::Nan => !number,
     }
+}
+/// `.f64`
+#[inline(always)]
+pub fn f64(op: Cmp, a: f64, b: f64) -> bool {
+    float(op, a, b)
 }
 /// `.f32`, with subnormal inputs flushed under `.ftz`
 #[inline(always)]
 pub fn f32(op: Cmp, a: f32, b: f32, ftz: bool) -> bool {
-    let (a, b) = if ftz { (flush(a), flush(b)) } else { (a, b) };
-    match op {
-        Cmp::Eq => a == b,
-        Cmp::Ne => a < b || a > b,
-        Cmp::Lt | Cmp::Lo => a < b,
-        Cmp::Le | Cmp::Ls => a <= b,
-        Cmp::Gt | Cmp::Hi => a > b,
-        Cmp::Ge | Cmp::Hs => a >= b,
-        Cmp::Equ => !(a < b || a > b),
-        Cmp::Neu => a != b,
-        Cmp::Ltu => !(a >= b),
-        Cmp::Leu => !(a > b),
-        Cmp::Gtu => !(a <= b),
-        Cmp::Geu => !(a < b),
-        Cmp::Num => !(a.is_nan() | b.is_nan()),
-        Cmp::Nan => a.is_nan() | b.is_nan(),
+    match ftz {
+        true => float(op, flush(a), flush(b)),
+        false => float(op, a, b),
     }
 }
-/// 9.7.7 `.f16` and `.bf16`
+/// `.f16` and `.bf16`
 #[inline(always)]
 pub fn half<H: Half>(op: Cmp, a: u16, b: u16, ftz: bool) -> bool {
     let (a, b) = if ftz {
@@ -152,17 +145,17 @@ pub fn half<H: Half>(op: Cmp, a: u16, b: u16, ftz: bool) -> bool {
     f32(op, H::to_f32(a), H::to_f32(b), false)
 }
 
-/// 9.7.6.3 selp
+/// selp
 #[inline(always)]
 pub fn selp<T>(a: T, b: T, p: bool) -> T {
     if p { a } else { b }
 }
-/// 9.7.6.4 slct with an s32 selector
+/// slct with an s32 selector
 #[inline(always)]
 pub fn slct_s32<T>(a: T, b: T, c: i32) -> T {
     if c >= 0 { a } else { b }
 }
-/// 9.7.6.4 slct with an f32 selector: −0 counts as ≥ 0, NaN does not
+/// slct with an f32 selector: −0 counts as ≥ 0, NaN does not
 #[inline(always)]
 pub fn slct_f32<T>(a: T, b: T, c: f32, ftz: bool) -> T {
     let c = if ftz { flush(c) } else { c };

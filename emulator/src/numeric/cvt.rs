@@ -1,4 +1,4 @@
-//! Conversions: PTX ISA 9.7.9.21 cvt. Integers travel as 64-bit patterns, sign- or zero-extended from their type.
+//! Conversions: cvt. Integers travel as 64-bit patterns, sign- or zero-extended from their type.
 
 use super::f32ops::{canonical, flush, narrow, saturate};
 use super::half::{f32_to_bf16, f32_to_f16};

@@ -1,4 +1,4 @@
-//! Single-precision arithmetic: PTX ISA 9.7.3, and the shared tools for rounding from f64.
+//! Single-precision arithmetic, and the shared tools for rounding from f64.
 //!
 //! Sums, products and fused products of f32 values are formed in f64 (exactly, or rounded to odd, which keeps what
 //! a second rounding needs to know), then rounded once to f32 in the mode asked for.
@@ -67,7 +67,7 @@ pub fn add_odd(a: f64, b: f64) -> f64 {
     f64::from_bits(bits.wrapping_add(step))
 }
 
-/// f64 (exact, or rounded to odd) to f32 in any rounding mode: 9.7.9.21 cvt.f32.f64 too.
+/// f64 (exact, or rounded to odd) to f32 in any rounding mode: cvt.f32.f64 too.
 #[inline(always)]
 pub fn narrow(x: f64, round: Round) -> f32 {
     let near = x as f32;
@@ -118,7 +118,7 @@ fn zero_sign(sum: f32, a_negative: bool, b_negative: bool, round: Round) -> f32 
     }
 }
 
-/// 9.7.3.3 add.f32
+/// add.f32
 #[inline(always)]
 pub fn add(a: f32, b: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     let (a, b) = (flush_if(a, ftz), flush_if(b, ftz));
@@ -137,12 +137,12 @@ pub fn add(a: f32, b: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     };
     finish(sum, ftz, sat)
 }
-/// 9.7.3.4 sub.f32
+/// sub.f32
 #[inline(always)]
 pub fn sub(a: f32, b: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     add(a, -b, round, ftz, sat)
 }
-/// 9.7.3.5 mul.f32
+/// mul.f32
 #[inline(always)]
 pub fn mul(a: f32, b: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     let (a, b) = (flush_if(a, ftz), flush_if(b, ftz));
@@ -152,7 +152,7 @@ pub fn mul(a: f32, b: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     };
     finish(product, ftz, sat)
 }
-/// 9.7.3.6 fma.f32 on any host
+/// fma.f32 on any host
 #[inline(always)]
 pub fn fma(a: f32, b: f32, c: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     let (a, b, c) = (flush_if(a, ftz), flush_if(b, ftz), flush_if(c, ftz));
@@ -166,7 +166,7 @@ pub fn fma(a: f32, b: f32, c: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     };
     finish(sum, ftz, sat)
 }
-/// 9.7.3.6 fma.rn.f32 through the host's own instruction: for callers compiled with `target_feature = "fma"`
+/// fma.rn.f32 through the host's own instruction: for callers compiled with `target_feature = "fma"`
 /// (elsewhere it is a slow call, though just as right).
 #[inline(always)]
 pub fn fma_rn_host(a: f32, b: f32, c: f32, ftz: bool, sat: bool) -> f32 {
@@ -174,7 +174,7 @@ pub fn fma_rn_host(a: f32, b: f32, c: f32, ftz: bool, sat: bool) -> f32 {
     finish(a.mul_add(b, c), ftz, sat)
 }
 
-/// 9.7.3.8 div.{rn,rz,rm,rp}.f32. The f64 quotient of two f32 values is never so near an f32 value or midpoint,
+/// div.{rn,rz,rm,rp}.f32. The f64 quotient of two f32 values is never so near an f32 value or midpoint,
 /// without being one, that a second rounding goes wrong (53 ≥ 2·24 + 2).
 #[inline(always)]
 pub fn div(a: f32, b: f32, round: Round, ftz: bool) -> f32 {
@@ -185,12 +185,12 @@ pub fn div(a: f32, b: f32, round: Round, ftz: bool) -> f32 {
     };
     finish(q, ftz, false)
 }
-/// 9.7.3.8 div.full.f32: within 2 ulp over the full range
+/// div.full.f32: within 2 ulp over the full range
 #[inline(always)]
 pub fn div_full(a: f32, b: f32, ftz: bool) -> f32 {
     div(a, b, Round::Rn, ftz)
 }
-/// 9.7.3.8 div.approx.f32: a · (1/b), so divisors above 2^126 give a · 0
+/// div.approx.f32: a · (1/b), so divisors above 2^126 give a · 0
 #[inline(always)]
 pub fn div_approx(a: f32, b: f32, ftz: bool) -> f32 {
     let (a, b) = (flush_if(a, ftz), flush_if(b, ftz));
@@ -202,12 +202,12 @@ pub fn div_approx(a: f32, b: f32, ftz: bool) -> f32 {
     };
     finish(q, ftz, false)
 }
-/// 9.7.3.13 rcp.{rn,rz,rm,rp}.f32; rcp.approx.f32 is `Rn` (within 1 ulp)
+/// rcp.{rn,rz,rm,rp}.f32; rcp.approx.f32 is `Rn` (within 1 ulp)
 #[inline(always)]
 pub fn rcp(a: f32, round: Round, ftz: bool) -> f32 {
     div(1.0, a, round, ftz)
 }
-/// 9.7.3.15 sqrt.{rn,rz,rm,rp}.f32; sqrt.approx.f32 is `Rn`
+/// sqrt.{rn,rz,rm,rp}.f32; sqrt.approx.f32 is `Rn`
 #[inline(always)]
 pub fn sqrt(a: f32, round: Round, ftz: bool) -> f32 {
     let a = flush_if(a, ftz);
@@ -218,18 +218,18 @@ pub fn sqrt(a: f32, round: Round, ftz: bool) -> f32 {
     finish(r, ftz, false)
 }
 
-/// 9.7.3.9 abs.f32
+/// abs.f32
 #[inline(always)]
 pub fn abs(a: f32, ftz: bool) -> f32 {
     flush_if(a, ftz).abs()
 }
-/// 9.7.3.10 neg.f32
+/// neg.f32
 #[inline(always)]
 pub fn neg(a: f32, ftz: bool) -> f32 {
     -flush_if(a, ftz)
 }
 
-/// Modifiers of 9.7.3.11 min and 9.7.3.12 max.
+/// Modifiers of min and max.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MinMax {
     pub ftz: bool,
@@ -264,17 +264,17 @@ fn min_max(a: f32, b: f32, m: MinMax, greatest: bool) -> f32 {
         r
     }
 }
-/// 9.7.3.11 min.f32
+/// min.f32
 #[inline(always)]
 pub fn min(a: f32, b: f32, m: MinMax) -> f32 {
     min_max(a, b, m, false)
 }
-/// 9.7.3.12 max.f32
+/// max.f32
 #[inline(always)]
 pub fn max(a: f32, b: f32, m: MinMax) -> f32 {
     min_max(a, b, m, true)
 }
-/// 9.7.3.11 min.f32 with three inputs
+/// min.f32 with three inputs
 #[inline(always)]
 pub fn min3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
     if m.xorsign_abs {
@@ -292,7 +292,7 @@ pub fn min3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
     }
     min(min(a, b, m), c, m)
 }
-/// 9.7.3.12 max.f32 with three inputs
+/// max.f32 with three inputs
 #[inline(always)]
 pub fn max3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
     if m.xorsign_abs {
@@ -311,7 +311,7 @@ pub fn max3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
     max(max(a, b, m), c, m)
 }
 
-/// What 9.7.3.1 testp asks.
+/// What testp asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TestP {
     Finite,
@@ -321,7 +321,7 @@ pub enum TestP {
     Normal,
     Subnormal,
 }
-/// 9.7.3.1 testp.f32. Zero counts as normal.
+/// testp.f32. Zero counts as normal.
 #[inline(always)]
 pub fn testp(a: f32, what: TestP) -> bool {
     match what {
@@ -333,7 +333,7 @@ pub fn testp(a: f32, what: TestP) -> bool {
         TestP::Subnormal => a.is_subnormal(),
     }
 }
-/// 9.7.3.2 copysign.f32: b with the sign of a
+/// copysign.f32: b with the sign of a
 #[inline(always)]
 pub fn copysign(a: f32, b: f32) -> f32 {
     b.copysign(a)

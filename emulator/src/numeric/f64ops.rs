@@ -1,4 +1,4 @@
-//! Double-precision arithmetic: PTX ISA 9.7.3. Nearest-even is the host's own; directed roundings go through
+//! Double-precision arithmetic. Nearest-even is the host's own; directed roundings go through
 //! [`super::soft64`].
 
 use super::f32ops::TestP;
@@ -14,7 +14,7 @@ pub fn canonical(x: f64) -> f64 {
     }
 }
 
-/// 9.7.3.3 add.f64
+/// add.f64
 #[inline(always)]
 pub fn add(a: f64, b: f64, round: Round) -> f64 {
     canonical(match round {
@@ -22,12 +22,12 @@ pub fn add(a: f64, b: f64, round: Round) -> f64 {
         _ => soft64::fma(a, 1.0, b, round),
     })
 }
-/// 9.7.3.4 sub.f64
+/// sub.f64
 #[inline(always)]
 pub fn sub(a: f64, b: f64, round: Round) -> f64 {
     add(a, -b, round)
 }
-/// 9.7.3.5 mul.f64
+/// mul.f64
 #[inline(always)]
 pub fn mul(a: f64, b: f64, round: Round) -> f64 {
     canonical(match round {
@@ -35,7 +35,7 @@ pub fn mul(a: f64, b: f64, round: Round) -> f64 {
         _ => soft64::mul(a, b, round),
     })
 }
-/// 9.7.3.6 fma.f64 (9.7.3.7 mad is the same)
+/// fma.f64 (mad is the same)
 #[inline(always)]
 pub fn fma(a: f64, b: f64, c: f64, round: Round) -> f64 {
     canonical(match round {
@@ -43,7 +43,7 @@ pub fn fma(a: f64, b: f64, c: f64, round: Round) -> f64 {
         _ => soft64::fma(a, b, c, round),
     })
 }
-/// 9.7.3.8 div.f64
+/// div.f64
 #[inline(always)]
 pub fn div(a: f64, b: f64, round: Round) -> f64 {
     canonical(match round {
@@ -51,12 +51,12 @@ pub fn div(a: f64, b: f64, round: Round) -> f64 {
         _ => soft64::div(a, b, round),
     })
 }
-/// 9.7.3.13 rcp.f64
+/// rcp.f64
 #[inline(always)]
 pub fn rcp(a: f64, round: Round) -> f64 {
     div(1.0, a, round)
 }
-/// 9.7.3.15 sqrt.f64
+/// sqrt.f64
 #[inline(always)]
 pub fn sqrt(a: f64, round: Round) -> f64 {
     canonical(match round {
@@ -64,12 +64,12 @@ pub fn sqrt(a: f64, round: Round) -> f64 {
         _ => soft64::sqrt(a, round),
     })
 }
-/// 9.7.3.9 abs.f64
+/// abs.f64
 #[inline(always)]
 pub fn abs(a: f64) -> f64 {
     a.abs()
 }
-/// 9.7.3.10 neg.f64
+/// neg.f64
 #[inline(always)]
 pub fn neg(a: f64) -> f64 {
     -a
@@ -85,17 +85,17 @@ fn min_max(a: f64, b: f64, greatest: bool) -> f64 {
     let a_less = a < b || (a == b && a.is_sign_negative());
     if a_less != greatest { a } else { b }
 }
-/// 9.7.3.11 min.f64: a NaN loses against a number; −0 < +0
+/// min.f64: a NaN loses against a number; −0 < +0
 #[inline(always)]
 pub fn min(a: f64, b: f64) -> f64 {
     min_max(a, b, false)
 }
-/// 9.7.3.12 max.f64
+/// max.f64
 #[inline(always)]
 pub fn max(a: f64, b: f64) -> f64 {
     min_max(a, b, true)
 }
-/// 9.7.3.1 testp.f64
+/// testp.f64
 #[inline(always)]
 pub fn testp(a: f64, what: TestP) -> bool {
     match what {
@@ -107,7 +107,7 @@ pub fn testp(a: f64, what: TestP) -> bool {
         TestP::Subnormal => a.is_subnormal(),
     }
 }
-/// 9.7.3.2 copysign.f64: b with the sign of a
+/// copysign.f64: b with the sign of a
 #[inline(always)]
 pub fn copysign(a: f64, b: f64) -> f64 {
     b.copysign(a)

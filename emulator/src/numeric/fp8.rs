@@ -1,4 +1,4 @@
-//! The 8-bit floats of 9.7.9.21 cvt: `.e4m3x2` and `.e5m2x2`.
+//! The 8-bit floats of cvt: `.e4m3x2` and `.e5m2x2`.
 
 use super::half::{f16_to_f32, f32_to_f16_rn};
 use super::simd2::{high, low, pack};

@@ -1,4 +1,4 @@
-//! Half precision: f16 and bf16 conversions and arithmetic, PTX ISA 9.7.4. Values are bit patterns.
+//! Half precision: f16 and bf16 conversions and arithmetic. Values are bit patterns.
 //!
 //! Every result is rounded once. Sums and products of two f16 values may pass through f32 (24 ≥ 2·11 + 2 bits make
 //! the second rounding harmless); fused products are rounded to odd on the way.
@@ -75,7 +75,7 @@ fn directed(near: u16, back: f32, x: f32, round: Round) -> u16 {
         _ => near,
     }
 }
-/// f32 to f16 in any mode: 9.7.9.21 cvt
+/// f32 to f16 in any mode: cvt
 #[inline(always)]
 pub fn f32_to_f16(x: f32, round: Round) -> u16 {
     let near = f32_to_f16_rn(x);
@@ -101,7 +101,7 @@ pub fn f32_to_bf16_rn(x: f32) -> u16 {
         r as u16
     }
 }
-/// f32 to bf16 in any mode: 9.7.9.21 cvt
+/// f32 to bf16 in any mode: cvt
 #[inline(always)]
 pub fn f32_to_bf16(x: f32, round: Round) -> u16 {
     let near = f32_to_bf16_rn(x);
@@ -121,12 +121,12 @@ pub fn f64_to_f32_odd(x: f64) -> f32 {
     let toward_zero = f32ops::narrow(x, Round::Rz);
     f32::from_bits(toward_zero.to_bits() | 1)
 }
-/// f64 to f16: 9.7.9.21 cvt
+/// f64 to f16: cvt
 #[inline(always)]
 pub fn f64_to_f16(x: f64, round: Round) -> u16 {
     f32_to_f16(f64_to_f32_odd(x), round)
 }
-/// f64 to bf16: 9.7.9.21 cvt
+/// f64 to bf16: cvt
 #[inline(always)]
 pub fn f64_to_bf16(x: f64, round: Round) -> u16 {
     f32_to_bf16(f64_to_f32_odd(x), round)
@@ -149,7 +149,7 @@ fn add_odd_f32(a: f32, b: f32) -> f32 {
     f32::from_bits(bits.wrapping_add(step))
 }
 
-/// Modifiers of the arithmetic of 9.7.4.
+/// Modifiers of the half-precision arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HalfMode {
     pub ftz: bool,
@@ -268,24 +268,24 @@ fn finish<H: Half>(h: u16, m: HalfMode) -> u16 {
     h
 }
 
-/// 9.7.4.1 add
+/// add
 #[inline(always)]
 pub fn add<H: Half>(a: u16, b: u16, m: HalfMode) -> u16 {
     let (a, b) = (input::<H>(a, m.ftz), input::<H>(b, m.ftz));
     finish::<H>(H::from_f32_rn(H::to_f32(a) + H::to_f32(b)), m)
 }
-/// 9.7.4.2 sub
+/// sub
 #[inline(always)]
 pub fn sub<H: Half>(a: u16, b: u16, m: HalfMode) -> u16 {
     let (a, b) = (input::<H>(a, m.ftz), input::<H>(b, m.ftz));
     finish::<H>(H::from_f32_rn(H::to_f32(a) - H::to_f32(b)), m)
 }
-/// 9.7.4.3 mul
+/// mul
 #[inline(always)]
 pub fn mul<H: Half>(a: u16, b: u16, m: HalfMode) -> u16 {
     finish::<H>(H::product(input::<H>(a, m.ftz), input::<H>(b, m.ftz)), m)
 }
-/// 9.7.4.4 fma
+/// fma
 #[inline(always)]
 pub fn fma<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
     finish::<H>(
@@ -297,7 +297,7 @@ pub fn fma<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
         m,
     )
 }
-/// 9.7.4.4 fma.oob (with `.relu`): 0 where an input is the out-of-bounds NaN 0xffff
+/// fma.oob (with `.relu`): 0 where an input is the out-of-bounds NaN 0xffff
 #[inline(always)]
 pub fn fma_oob<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
     if a == 0xffff || b == 0xffff {
@@ -306,17 +306,17 @@ pub fn fma_oob<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
         fma::<H>(a, b, c, m)
     }
 }
-/// 9.7.4.5 neg
+/// neg
 #[inline(always)]
 pub fn neg<H: Half>(a: u16, ftz: bool) -> u16 {
     input::<H>(a, ftz) ^ 0x8000
 }
-/// 9.7.4.6 abs
+/// abs
 #[inline(always)]
 pub fn abs<H: Half>(a: u16, ftz: bool) -> u16 {
     input::<H>(a, ftz) & 0x7fff
 }
-/// 9.7.4.7 min
+/// min
 #[inline(always)]
 pub fn min<H: Half>(a: u16, b: u16, m: MinMax) -> u16 {
     let (a, b) = (input::<H>(a, m.ftz), input::<H>(b, m.ftz));
@@ -326,7 +326,7 @@ pub fn min<H: Half>(a: u16, b: u16, m: MinMax) -> u16 {
         MinMax { ftz: false, ..m },
     ))
 }
-/// 9.7.4.8 max
+/// max
 #[inline(always)]
 pub fn max<H: Half>(a: u16, b: u16, m: MinMax) -> u16 {
     let (a, b) = (input::<H>(a, m.ftz), input::<H>(b, m.ftz));
@@ -336,12 +336,12 @@ pub fn max<H: Half>(a: u16, b: u16, m: MinMax) -> u16 {
         MinMax { ftz: false, ..m },
     ))
 }
-/// 9.7.4.9 tanh.approx
+/// tanh.approx
 #[inline(always)]
 pub fn tanh<H: Half>(a: u16) -> u16 {
     H::from_f32_rn(approx::tanh(H::to_f32(a)))
 }
-/// 9.7.4.10 ex2.approx
+/// ex2.approx
 #[inline(always)]
 pub fn ex2<H: Half>(a: u16, ftz: bool) -> u16 {
     let r = H::from_f32_rn(approx::ex2(H::to_f32(input::<H>(a, ftz)), false));

@@ -1,4 +1,4 @@
-//! Integer arithmetic: PTX ISA 9.7.1 and the carries of 9.7.2.
+//! Integer arithmetic, and the carries of extended-precision integer arithmetic.
 
 /// An integer register type: `.u16 .s16 .u32 .s32 .u64 .s64`.
 pub trait Int: Copy + PartialEq + Ord {
@@ -121,72 +121,72 @@ int_impl!(i32, u32, i64, i64, true, |x| x.wrapping_abs());
 int_impl!(u64, u64, u128, u128, false, |x| x);
 int_impl!(i64, u64, i128, i128, true, |x| x.wrapping_abs());
 
-/// 9.7.1.1 add
+/// add
 #[inline(always)]
 pub fn add<T: Int>(a: T, b: T) -> T {
     a.wadd(b)
 }
-/// 9.7.1.1 add.sat (s32 only in PTX)
+/// add.sat (s32 only in PTX)
 #[inline(always)]
 pub fn add_sat<T: Int>(a: T, b: T) -> T {
     a.sadd(b)
 }
-/// 9.7.1.2 sub
+/// sub
 #[inline(always)]
 pub fn sub<T: Int>(a: T, b: T) -> T {
     a.wsub(b)
 }
-/// 9.7.1.2 sub.sat (s32 only in PTX)
+/// sub.sat (s32 only in PTX)
 #[inline(always)]
 pub fn sub_sat<T: Int>(a: T, b: T) -> T {
     a.ssub(b)
 }
-/// 9.7.1.3 mul.lo
+/// mul.lo
 #[inline(always)]
 pub fn mul_lo<T: Int>(a: T, b: T) -> T {
     a.mul_lo(b)
 }
-/// 9.7.1.3 mul.hi
+/// mul.hi
 #[inline(always)]
 pub fn mul_hi<T: Int>(a: T, b: T) -> T {
     a.mul_hi(b)
 }
-/// 9.7.1.3 mul.wide
+/// mul.wide
 #[inline(always)]
 pub fn mul_wide<T: Int>(a: T, b: T) -> T::Wide {
     a.mul_wide(b)
 }
-/// 9.7.1.4 mad.lo
+/// mad.lo
 #[inline(always)]
 pub fn mad_lo<T: Int>(a: T, b: T, c: T) -> T {
     a.mul_lo(b).wadd(c)
 }
-/// 9.7.1.4 mad.hi
+/// mad.hi
 #[inline(always)]
 pub fn mad_hi<T: Int>(a: T, b: T, c: T) -> T {
     a.mul_hi(b).wadd(c)
 }
-/// 9.7.1.4 mad.hi.sat.s32
+/// mad.hi.sat.s32
 #[inline(always)]
 pub fn mad_hi_sat(a: i32, b: i32, c: i32) -> i32 {
     a.mul_hi(b).saturating_add(c)
 }
-/// 9.7.1.4 mad.wide for 16-bit sources
+/// mad.wide for 16-bit sources
 #[inline(always)]
 pub fn mad_wide_u16(a: u16, b: u16, c: u32) -> u32 {
     a.mul_wide(b).wrapping_add(c)
 }
-/// 9.7.1.4 mad.wide for 16-bit sources
+/// mad.wide for 16-bit sources
 #[inline(always)]
 pub fn mad_wide_s16(a: i16, b: i16, c: i32) -> i32 {
     a.mul_wide(b).wrapping_add(c)
 }
-/// 9.7.1.4 mad.wide for 32-bit sources
+/// mad.wide for 32-bit sources
 #[inline(always)]
 pub fn mad_wide_u32(a: u32, b: u32, c: u64) -> u64 {
     a.mul_wide(b).wrapping_add(c)
 }
-/// 9.7.1.4 mad.wide for 32-bit sources
+/// mad.wide for 32-bit sources
 #[inline(always)]
 pub fn mad_wide_s32(a: i32, b: i32, c: i64) -> i64 {
     a.mul_wide(b).wrapping_add(c)
@@ -202,106 +202,106 @@ fn low24u(x: u32) -> u64 {
 fn low24s(x: i32) -> i64 {
     i64::from((x << 8) >> 8)
 }
-/// 9.7.1.5 mul24.lo.u32: the low 32 of the 48 bits
+/// mul24.lo.u32: the low 32 of the 48 bits
 #[inline(always)]
 pub fn mul24_lo_u32(a: u32, b: u32) -> u32 {
     (low24u(a) * low24u(b)) as u32
 }
-/// 9.7.1.5 mul24.hi.u32: the high 32 of the 48 bits
+/// mul24.hi.u32: the high 32 of the 48 bits
 #[inline(always)]
 pub fn mul24_hi_u32(a: u32, b: u32) -> u32 {
     ((low24u(a) * low24u(b)) >> 16) as u32
 }
-/// 9.7.1.5 mul24.lo.s32
+/// mul24.lo.s32
 #[inline(always)]
 pub fn mul24_lo_s32(a: i32, b: i32) -> i32 {
     (low24s(a) * low24s(b)) as i32
 }
-/// 9.7.1.5 mul24.hi.s32
+/// mul24.hi.s32
 #[inline(always)]
 pub fn mul24_hi_s32(a: i32, b: i32) -> i32 {
     ((low24s(a) * low24s(b)) >> 16) as i32
 }
-/// 9.7.1.6 mad24.lo.u32
+/// mad24.lo.u32
 #[inline(always)]
 pub fn mad24_lo_u32(a: u32, b: u32, c: u32) -> u32 {
     mul24_lo_u32(a, b).wrapping_add(c)
 }
-/// 9.7.1.6 mad24.hi.u32
+/// mad24.hi.u32
 #[inline(always)]
 pub fn mad24_hi_u32(a: u32, b: u32, c: u32) -> u32 {
     mul24_hi_u32(a, b).wrapping_add(c)
 }
-/// 9.7.1.6 mad24.lo.s32
+/// mad24.lo.s32
 #[inline(always)]
 pub fn mad24_lo_s32(a: i32, b: i32, c: i32) -> i32 {
     mul24_lo_s32(a, b).wrapping_add(c)
 }
-/// 9.7.1.6 mad24.hi.s32
+/// mad24.hi.s32
 #[inline(always)]
 pub fn mad24_hi_s32(a: i32, b: i32, c: i32) -> i32 {
     mul24_hi_s32(a, b).wrapping_add(c)
 }
-/// 9.7.1.6 mad24.hi.sat.s32
+/// mad24.hi.sat.s32
 #[inline(always)]
 pub fn mad24_hi_sat_s32(a: i32, b: i32, c: i32) -> i32 {
     mul24_hi_s32(a, b).saturating_add(c)
 }
 
-/// 9.7.1.7 sad: c + |a − b|
+/// sad: c + |a − b|
 #[inline(always)]
 pub fn sad<T: Int>(a: T, b: T, c: T) -> T {
     c.wadd(if a < b { b.wsub(a) } else { a.wsub(b) })
 }
 
-/// 9.7.1.8 div. By zero the manual leaves the value open; the machine gives all ones. MIN / −1 wraps to MIN.
+/// div. By zero the manual leaves the value open; the machine gives all ones. MIN / −1 wraps to MIN.
 #[inline(always)]
 pub fn div<T: Int>(a: T, b: T) -> T {
     if b == T::ZERO { T::ones() } else { a.wdiv(b) }
 }
-/// 9.7.1.9 rem, with the dividend's sign. By zero the machine gives all ones, as for div; MIN rem −1 is 0.
+/// rem, with the dividend's sign. By zero the machine gives all ones, as for div; MIN rem −1 is 0.
 #[inline(always)]
 pub fn rem<T: Int>(a: T, b: T) -> T {
     if b == T::ZERO { T::ones() } else { a.wrem(b) }
 }
 
-/// 9.7.1.10 abs (MIN stays MIN)
+/// abs (MIN stays MIN)
 #[inline(always)]
 pub fn abs<T: Int>(a: T) -> T {
     a.wabs()
 }
-/// 9.7.1.11 neg
+/// neg
 #[inline(always)]
 pub fn neg<T: Int>(a: T) -> T {
     a.wneg()
 }
-/// 9.7.1.12 min
+/// min
 #[inline(always)]
 pub fn min<T: Int>(a: T, b: T) -> T {
     Ord::min(a, b)
 }
-/// 9.7.1.13 max
+/// max
 #[inline(always)]
 pub fn max<T: Int>(a: T, b: T) -> T {
     Ord::max(a, b)
 }
-/// `.relu` of 9.7.1.12/13: negative becomes 0
+/// `.relu` of negative becomes 0
 #[inline(always)]
 pub fn relu<T: Int>(a: T) -> T {
     Ord::max(a, T::ZERO)
 }
 
-/// 9.7.1.14 popc
+/// popc
 #[inline(always)]
 pub fn popc<T: Int>(a: T) -> u32 {
     a.popcount_()
 }
-/// 9.7.1.15 clz
+/// clz
 #[inline(always)]
 pub fn clz<T: Int>(a: T) -> u32 {
     a.leading_zeros_()
 }
-/// 9.7.1.16 bfind: bit position of the most significant bit that differs from the sign, or 0xffffffff
+/// bfind: bit position of the most significant bit that differs from the sign, or 0xffffffff
 #[inline(always)]
 pub fn bfind<T: Int>(a: T) -> u32 {
     let x = if T::SIGNED && a < T::ZERO {
@@ -316,7 +316,7 @@ pub fn bfind<T: Int>(a: T) -> u32 {
         63 - x.leading_zeros()
     }
 }
-/// 9.7.1.16 bfind.shiftamt: the left shift that brings that bit to the top, or 0xffffffff
+/// bfind.shiftamt: the left shift that brings that bit to the top, or 0xffffffff
 #[inline(always)]
 pub fn bfind_shiftamt<T: Int>(a: T) -> u32 {
     let d = bfind(a);
@@ -331,7 +331,7 @@ fn width_mask(bits: u32) -> u64 {
     }
 }
 
-/// 9.7.1.17 fns.b32: position of the n-th set bit, counting from `base` up (n > 0) or down (n < 0)
+/// fns.b32: position of the n-th set bit, counting from `base` up (n > 0) or down (n < 0)
 #[inline]
 pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     if base > 31 {
@@ -358,13 +358,13 @@ pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     u32::MAX
 }
 
-/// 9.7.1.18 brev
+/// brev
 #[inline(always)]
 pub fn brev<T: Int>(a: T) -> T {
     a.reverse_()
 }
 
-/// 9.7.1.19 bfe: `len` bits from `pos`; signed types extend the field's top bit, or the register's where the
+/// bfe: `len` bits from `pos`; signed types extend the field's top bit, or the register's where the
 /// field runs past it
 #[inline(always)]
 pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
@@ -392,7 +392,7 @@ pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
     T::from_u64(value)
 }
 
-/// 9.7.1.20 bfi: `len` bits of `a` placed at `pos` in `b`
+/// bfi: `len` bits of `a` placed at `pos` in `b`
 #[inline(always)]
 pub fn bfi<T: Int>(a: T, b: T, pos: u32, len: u32) -> T {
     let (pos, len) = (pos & 0xff, len & 0xff);
@@ -403,7 +403,7 @@ pub fn bfi<T: Int>(a: T, b: T, pos: u32, len: u32) -> T {
     T::from_u64((b.to_u64() & !mask) | ((a.to_u64() << pos) & mask))
 }
 
-/// 9.7.1.21 szext.clamp / .wrap: keep the low `n` bits, sign- or zero-extended
+/// szext.clamp / .wrap: keep the low `n` bits, sign- or zero-extended
 #[inline(always)]
 pub fn szext<T: Int>(a: T, n: u32, wrap: bool) -> T {
     let n = if wrap { n & 31 } else { Ord::min(n, 32) };
@@ -421,7 +421,7 @@ pub fn szext<T: Int>(a: T, n: u32, wrap: bool) -> T {
     }
 }
 
-/// 9.7.1.22 bmsk.clamp / .wrap: a run of `b` ones from bit `a`
+/// bmsk.clamp / .wrap: a run of `b` ones from bit `a`
 #[inline(always)]
 pub fn bmsk(a: u32, b: u32, wrap: bool) -> u32 {
     let (a, b) = if wrap {
@@ -442,7 +442,7 @@ fn byte(x: u32, i: u32, signed: bool) -> i32 {
         i32::from(b)
     }
 }
-/// 9.7.1.23 dp4a
+/// dp4a
 #[inline(always)]
 pub fn dp4a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32) -> u32 {
     let mut d = c;
@@ -451,7 +451,7 @@ pub fn dp4a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32) -> u32 {
     }
     d
 }
-/// 9.7.1.24 dp2a.lo / .hi: two 16-bit values of `a` with the low or high two bytes of `b`
+/// dp2a.lo / .hi: two 16-bit values of `a` with the low or high two bytes of `b`
 #[inline(always)]
 pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, hi: bool, c: u32) -> u32 {
     let half = |i: u32| {
@@ -470,28 +470,28 @@ pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, hi: bool, c: u32) ->
     d
 }
 
-/// 9.7.2.1/2 add.cc, addc: the sum and the carry out. Signed and unsigned are the same bits.
+/// add.cc, addc: the sum and the carry out. Signed and unsigned are the same bits.
 #[inline(always)]
 pub fn add_carry_u32(a: u32, b: u32, carry_in: bool) -> (u32, bool) {
     let (s, c1) = a.overflowing_add(b);
     let (s, c2) = s.overflowing_add(u32::from(carry_in));
     (s, c1 | c2)
 }
-/// 9.7.2.1/2 add.cc, addc in 64 bits
+/// add.cc, addc in 64 bits
 #[inline(always)]
 pub fn add_carry_u64(a: u64, b: u64, carry_in: bool) -> (u64, bool) {
     let (s, c1) = a.overflowing_add(b);
     let (s, c2) = s.overflowing_add(u64::from(carry_in));
     (s, c1 | c2)
 }
-/// 9.7.2.3/4 sub.cc, subc: the difference and the borrow out
+/// sub.cc, subc: the difference and the borrow out
 #[inline(always)]
 pub fn sub_borrow_u32(a: u32, b: u32, borrow_in: bool) -> (u32, bool) {
     let (s, c1) = a.overflowing_sub(b);
     let (s, c2) = s.overflowing_sub(u32::from(borrow_in));
     (s, c1 | c2)
 }
-/// 9.7.2.3/4 sub.cc, subc in 64 bits
+/// sub.cc, subc in 64 bits
 #[inline(always)]
 pub fn sub_borrow_u64(a: u64, b: u64, borrow_in: bool) -> (u64, bool) {
     let (s, c1) = a.overflowing_sub(b);

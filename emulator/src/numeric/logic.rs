@@ -1,17 +1,17 @@
-//! Logic, shifts and byte permutation: PTX ISA 9.7.8 and 9.7.9.7 prmt.
+//! Logic, shifts and byte permutation, prmt.
 
-/// 9.7.8.5 cnot: 1 where the source is 0
+/// cnot: 1 where the source is 0
 #[inline(always)]
 pub fn cnot_u32(a: u32) -> u32 {
     u32::from(a == 0)
 }
-/// 9.7.8.5 cnot.b64
+/// cnot.b64
 #[inline(always)]
 pub fn cnot_u64(a: u64) -> u64 {
     u64::from(a == 0)
 }
 
-/// 9.7.8.6 lop3.b32: bit i of the table is the result where (a, b, c) spells i
+/// lop3.b32: bit i of the table is the result where (a, b, c) spells i
 #[inline(always)]
 pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
     let mut d = 0;
@@ -26,66 +26,66 @@ pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
     d
 }
 
-/// 9.7.8.7 shf.l: the high word of (b:a) << c
+/// shf.l: the high word of (b:a) << c
 #[inline(always)]
 pub fn shf_l(a: u32, b: u32, c: u32, wrap: bool) -> u32 {
     let n = if wrap { c & 31 } else { c.min(32) };
     ((((u64::from(b) << 32) | u64::from(a)) << n) >> 32) as u32
 }
-/// 9.7.8.7 shf.r: the low word of (b:a) >> c
+/// shf.r: the low word of (b:a) >> c
 #[inline(always)]
 pub fn shf_r(a: u32, b: u32, c: u32, wrap: bool) -> u32 {
     let n = if wrap { c & 31 } else { c.min(32) };
     (((u64::from(b) << 32) | u64::from(a)) >> n) as u32
 }
 
-/// 9.7.8.8 shl: amounts of the width or more give 0
+/// shl: amounts of the width or more give 0
 #[inline(always)]
 pub fn shl_u16(a: u16, n: u32) -> u16 {
     if n > 15 { 0 } else { a << n }
 }
-/// 9.7.8.8 shl.b32
+/// shl.b32
 #[inline(always)]
 pub fn shl_u32(a: u32, n: u32) -> u32 {
     if n > 31 { 0 } else { a << (n & 31) }
 }
-/// 9.7.8.8 shl.b64
+/// shl.b64
 #[inline(always)]
 pub fn shl_u64(a: u64, n: u32) -> u64 {
     if n > 63 { 0 } else { a << (n & 63) }
 }
-/// 9.7.8.9 shr.u16/.b16
+/// shr.u16/.b16
 #[inline(always)]
 pub fn shr_u16(a: u16, n: u32) -> u16 {
     if n > 15 { 0 } else { a >> n }
 }
-/// 9.7.8.9 shr.u32/.b32
+/// shr.u32/.b32
 #[inline(always)]
 pub fn shr_u32(a: u32, n: u32) -> u32 {
     if n > 31 { 0 } else { a >> (n & 31) }
 }
-/// 9.7.8.9 shr.u64/.b64
+/// shr.u64/.b64
 #[inline(always)]
 pub fn shr_u64(a: u64, n: u32) -> u64 {
     if n > 63 { 0 } else { a >> (n & 63) }
 }
-/// 9.7.8.9 shr.s16: amounts of the width or more fill with the sign
+/// shr.s16: amounts of the width or more fill with the sign
 #[inline(always)]
 pub fn shr_s16(a: i16, n: u32) -> i16 {
     a >> n.min(15)
 }
-/// 9.7.8.9 shr.s32
+/// shr.s32
 #[inline(always)]
 pub fn shr_s32(a: i32, n: u32) -> i32 {
     a >> n.min(31)
 }
-/// 9.7.8.9 shr.s64
+/// shr.s64
 #[inline(always)]
 pub fn shr_s64(a: i64, n: u32) -> i64 {
     a >> n.min(63)
 }
 
-/// How prmt reads its selector (9.7.9.7).
+/// How prmt reads its selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PrmtMode {
     /// No modifier: four nibbles, bit 3 of each replicates the byte's sign.
@@ -104,7 +104,7 @@ pub enum PrmtMode {
     Rc16,
 }
 
-/// 9.7.9.7 prmt.b32: picks four of the eight bytes of (b:a)
+/// prmt.b32: picks four of the eight bytes of (b:a)
 #[inline(always)]
 pub fn prmt(a: u32, b: u32, c: u32, mode: PrmtMode) -> u32 {
     let bytes = (u64::from(b) << 32) | u64::from(a);

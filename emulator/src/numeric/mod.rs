@@ -1,7 +1,7 @@
 //! The arithmetic of PTX as pure functions: one lane at a time (or one warp-wide matrix product), no state, no
 //! heap, nothing of the rest of the emulator.
 //!
-//! One file a family, each function naming the section of the PTX ISA that it follows. Lane functions are
+//! One file a family, each function naming the instruction that it follows. Lane functions are
 //! `#[inline(always)]` so that a caller's loop over 32 lanes is compiled for the caller's instruction set; the
 //! rounding mode and the other modifiers are meant to be constants there.
 //!
@@ -28,8 +28,10 @@ pub mod mma;
 mod rounding_tests;
 pub mod simd2;
 pub mod soft64;
+pub mod video;
+pub mod wmma;
 
-/// Rounding of a floating-point result: `.rn`, `.rz`, `.rm`, `.rp` (9.7.3), and `.rna` (9.7.9.21, cvt to tf32).
+/// Rounding of a floating-point result: `.rn`, `.rz`, `.rm`, `.rp`, and `.rna` (cvt to tf32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Round {
     /// To nearest, ties to even.
@@ -44,9 +46,9 @@ pub enum Round {
     Rna,
 }
 
-/// The NaN that f32 instructions produce: PTX keeps no payloads (9.7.3).
+/// The NaN that f32 instructions produce: PTX keeps no payloads.
 pub const NAN_F32: u32 = 0x7fff_ffff;
 /// The NaN that f64 instructions produce.
 pub const NAN_F64: u64 = 0x7fff_ffff_ffff_ffff;
-/// The NaN that f16 and bf16 instructions produce (9.7.4).
+/// The NaN that f16 and bf16 instructions produce.
 pub const NAN_HALF: u16 = 0x7fff;

@@ -28,27 +28,27 @@ pub fn pack(low: u16, high: u16) -> u32 {
     u32::from(low) | u32::from(high) << 16
 }
 
-/// 9.7.1.1 add.u16x2 and add.s16x2
+/// add.u16x2 and add.s16x2
 #[inline(always)]
 pub fn add_16x2(a: u32, b: u32) -> u32 {
     map2(a, b, u16::wrapping_add)
 }
-/// 9.7.1.12 min.u16x2
+/// min.u16x2
 #[inline(always)]
 pub fn min_u16x2(a: u32, b: u32) -> u32 {
     map2(a, b, Ord::min)
 }
-/// 9.7.1.13 max.u16x2
+/// max.u16x2
 #[inline(always)]
 pub fn max_u16x2(a: u32, b: u32) -> u32 {
     map2(a, b, Ord::max)
 }
-/// 9.7.1.12 min{.relu}.s16x2
+/// min{.relu}.s16x2
 #[inline(always)]
 pub fn min_s16x2(a: u32, b: u32, relu: bool) -> u32 {
     map2(a, b, |a, b| relu_if((a as i16).min(b as i16), relu))
 }
-/// 9.7.1.13 max{.relu}.s16x2
+/// max{.relu}.s16x2
 #[inline(always)]
 pub fn max_s16x2(a: u32, b: u32, relu: bool) -> u32 {
     map2(a, b, |a, b| relu_if((a as i16).max(b as i16), relu))

@@ -9,6 +9,8 @@ pub struct Module<'a> {
     pub files: Vec<(u32, &'a str)>,
     pub variables: Vec<Variable<'a>>,
     pub functions: Vec<Function<'a>>,
+    /// Another name of a function, and the function.
+    pub aliases: Vec<(&'a str, &'a str)>,
 }
 
 /// A variable of any space except registers (PTX ISA 5.4), or a parameter.
@@ -64,6 +66,15 @@ pub enum Param<'a> {
     Register { line: u32, ty: Type, name: &'a str },
 }
 
+/// The signature of a call through a pointer.
+#[derive(Clone, Debug)]
+pub struct Prototype<'a> {
+    pub line: u32,
+    pub name: &'a str,
+    pub params: Vec<Param<'a>>,
+    pub returns: Vec<Param<'a>>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loc {
     pub file: u32,
@@ -91,6 +102,13 @@ pub enum Statement<'a> {
         line: u32,
         name: &'a str,
         labels: Vec<&'a str>,
+    },
+    CallPrototype(Prototype<'a>),
+    /// The functions that a call through a pointer may reach.
+    CallTargets {
+        line: u32,
+        name: &'a str,
+        functions: Vec<&'a str>,
     },
 }
 

@@ -1,4 +1,4 @@
-//! Characters to tokens (PTX ISA 4.1 to 4.5).
+//! Characters to tokens (PTX ISA, chapter 4).
 //!
 //! A word keeps its dots and double colons (`ld.global.v4.f32`, `%tid.x`, `shared::cta`): opcodes, directives and
 //! identifiers are told apart by the parser, which knows what may stand where.
@@ -120,8 +120,10 @@ pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>, LoadError> {
             _ if word_start(c) && (c != b'%' || word_part(peek(at + 1))) => {
                 let start = at;
                 at += 1;
+                // Directives may stand without a space between: `.reg.b32`.
+                let next = |c: u8| word_part(c) && (bytes[start] != b'.' || c != b'.');
                 loop {
-                    if word_part(peek(at)) {
+                    if next(peek(at)) {
                         at += 1;
                     } else if peek(at) == b':' && peek(at + 1) == b':' && word_part(peek(at + 2)) {
                         at += 2;

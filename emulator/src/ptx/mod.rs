@@ -4,6 +4,7 @@
 pub mod ast;
 pub mod lexer;
 pub mod parser;
+mod statements;
 pub mod types;
 mod variables;
 

@@ -1,4 +1,4 @@
-//! Tokens to syntax tree, by recursive descent. Every rule names its section of the PTX ISA manual.
+//! Tokens to syntax tree, by recursive descent. Rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
 use super::lexer::{Spanned, Token, error, tokens};
@@ -145,7 +145,7 @@ impl<'a> Parser<'a> {
         result
     }
 
-    /// 4.5.6: constant expressions, by precedence climbing.
+    /// 4.5, constant expressions, by precedence climbing.
     pub(super) fn constant(&mut self, min: u8) -> Result<Immediate> {
         self.nested(|p| p.constant_inner(min))
     }
@@ -236,7 +236,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// 4.3 and 11: module-level directives.
+    /// Chapters 4 and 11: module-level directives.
     pub(super) fn module(mut self) -> Result<Module<'a>> {
         let mut module = Module::default();
         if !self.eat_word(".version") {
@@ -278,7 +278,13 @@ impl<'a> Parser<'a> {
                 Token::Word(".file") => module.files.push(self.file()?),
                 Token::Word(".section") => self.section()?,
                 Token::Word(".pragma") => self.pragma()?,
-                Token::Word(".alias") => return self.fail("`.alias` is not supported"),
+                Token::Word(".alias") => {
+                    self.next();
+                    let alias = self.name("a function name")?;
+                    self.expect(',')?;
+                    module.aliases.push((alias, self.name("a function name")?));
+                    self.expect(';')?;
+                }
                 Token::Punct(';') => {
                     self.next();
                 }
@@ -289,7 +295,7 @@ impl<'a> Parser<'a> {
         Ok(module)
     }
 
-    /// 11.5.5 .file
+    /// .file
     pub(super) fn file(&mut self) -> Result<(u32, &'a str)> {
         self.next();
         let index = self.int32()?;
@@ -300,7 +306,7 @@ impl<'a> Parser<'a> {
         Ok((index, name))
     }
 
-    /// 11.5.3 .section: DWARF data, skipped.
+    /// .section: DWARF data, skipped.
     pub(super) fn section(&mut self) -> Result<()> {
         self.next();
         self.word("a section name")?;
@@ -317,7 +323,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// 11.4.x .pragma: hints for ptxas.
+    /// .pragma: hints for ptxas.
     pub(super) fn pragma(&mut self) -> Result<()> {
         self.next();
         loop {
@@ -329,7 +335,7 @@ impl<'a> Parser<'a> {
         self.expect(';')
     }
 
-    /// A function or variable with its linking directives (11.6).
+    /// A function or variable with its linking directives.
     pub(super) fn declaration(&mut self, module: &mut Module<'a>) -> Result<()> {
         let mut external = false;
         loop {
@@ -352,7 +358,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// 11.1 and 5.2: `.entry` and `.func` with their performance directives (11.4).
+    /// `.entry` and `.func` with their performance directives.
     pub(super) fn function(&mut self) -> Result<Function<'a>> {
         let mut function = Function {
             line: self.line(),
@@ -443,7 +449,7 @@ impl<'a> Parser<'a> {
         self.expect(')')
     }
 
-    /// 5.1.6 and 7.1: formal parameters.
+    /// Chapter 7: formal parameters.
     pub(super) fn params(&mut self) -> Result<Vec<Param<'a>>> {
         self.expect('(')?;
         let mut params = Vec::new();
@@ -498,244 +504,6 @@ impl<'a> Parser<'a> {
                 return Ok(sum);
             }
         }
-    }
-
-    /// A function's body or an inner scope (4.2).
-    pub(super) fn block(&mut self) -> Result<Vec<Statement<'a>>> {
-        self.nested(|p| {
-            p.expect('{')?;
-            let mut body = Vec::new();
-            while !p.eat('}') {
-                p.statement(&mut body)?;
-            }
-            Ok(body)
-        })
-    }
-
-    pub(super) fn statement(&mut self, body: &mut Vec<Statement<'a>>) -> Result<()> {
-        let line = self.line();
-        match self.peek() {
-            Token::Punct('{') => {
-                let inner = self.block()?;
-                body.push(Statement::Block(inner));
-            }
-            Token::Punct(';') => {
-                self.next();
-            }
-            Token::Word(".reg") => {
-                let registers = self.registers()?;
-                body.push(registers);
-            }
-            Token::Word(
-                ".shared" | ".local" | ".param" | ".global" | ".const" | ".shared::cta",
-            ) => {
-                let variables = self.variables(false)?;
-                body.extend(variables.into_iter().map(Statement::Variable));
-            }
-            Token::Word(".extern") => {
-                self.next();
-                let variables = self.variables(true)?;
-                body.extend(variables.into_iter().map(Statement::Variable));
-            }
-            Token::Word(".loc") => body.push(Statement::Loc(self.loc()?)),
-            Token::Word(".pragma") => self.pragma()?,
-            Token::Word(".file") => return self.fail("`.file` inside a function"),
-            Token::Word(w) if w.starts_with('.') => return self.unexpected("a statement"),
-            Token::Word(name) if self.peek_at(1) == Token::Punct(':') => {
-                self.next();
-                self.next();
-                match self.peek() {
-                    Token::Word(".branchtargets") => {
-                        self.next();
-                        let mut labels = Vec::new();
-                        loop {
-                            labels.push(self.name("a label")?);
-                            if !self.eat(',') {
-                                break;
-                            }
-                        }
-                        self.expect(';')?;
-                        body.push(Statement::BranchTargets { line, name, labels });
-                    }
-                    Token::Word(".calltargets" | ".callprototype") => {
-                        return self.fail("calls through function pointers are not supported");
-                    }
-                    _ => body.push(Statement::Label { line, name }),
-                }
-            }
-            Token::Word(_) | Token::Punct('@') => {
-                body.push(Statement::Instruction(self.instruction()?))
-            }
-            _ => return self.unexpected("a statement"),
-        }
-        Ok(())
-    }
-
-    /// 5.4.6: `.reg .b32 %r<100>, %x;`
-    pub(super) fn registers(&mut self) -> Result<Statement<'a>> {
-        let line = self.line();
-        self.next();
-        let vector = if self.eat_word(".v2") {
-            2
-        } else if self.eat_word(".v4") {
-            4
-        } else {
-            1
-        };
-        let ty = self.ty()?;
-        let mut names = Vec::new();
-        loop {
-            let name = self.name("a register name")?;
-            let count = if self.eat('<') {
-                let n = self.int32()?;
-                self.expect('>')?;
-                Some(n)
-            } else {
-                None
-            };
-            names.push((name, count));
-            if !self.eat(',') {
-                break;
-            }
-        }
-        self.expect(';')?;
-        Ok(Statement::Registers {
-            line,
-            ty,
-            vector,
-            names,
-        })
-    }
-
-    /// 11.5.4 .loc: the innermost position counts; where it was inlined is skipped.
-    pub(super) fn loc(&mut self) -> Result<Loc> {
-        self.next();
-        let file = self.int32()?;
-        let line = self.int32()?;
-        self.int()?;
-        while self.is(',') {
-            self.next();
-            match self.word("`function_name` or `inlined_at`")? {
-                "function_name" => {
-                    self.name("a label")?;
-                    self.addend()?;
-                }
-                "inlined_at" => {
-                    self.int()?;
-                    self.int()?;
-                    self.int()?;
-                }
-                _ => return self.fail("unknown part of `.loc`"),
-            }
-        }
-        Ok(Loc { file, line })
-    }
-
-    /// 4.3.2 and 9.3: an instruction with its guard.
-    pub(super) fn instruction(&mut self) -> Result<Instruction<'a>> {
-        let line = self.line();
-        let guard = if self.eat('@') {
-            let negated = self.eat('!');
-            Some((negated, self.name("a predicate")?))
-        } else {
-            None
-        };
-        let opcode = self.name("an opcode")?;
-        let mut operands = Vec::new();
-        if !self.is(';') {
-            loop {
-                operands.push(self.operand()?);
-                if !self.eat(',') {
-                    break;
-                }
-            }
-        }
-        self.expect(';')?;
-        Ok(Instruction {
-            line,
-            guard,
-            opcode,
-            operands,
-        })
-    }
-
-    /// 6.4: operands.
-    pub(super) fn operand(&mut self) -> Result<Operand<'a>> {
-        self.nested(Self::operand_inner)
-    }
-
-    pub(super) fn operand_inner(&mut self) -> Result<Operand<'a>> {
-        let first = match self.peek() {
-            Token::Punct('!') if matches!(self.peek_at(1), Token::Word(_)) => {
-                self.next();
-                Operand::Not(self.name("a predicate")?)
-            }
-            Token::Punct('[') => self.address()?,
-            Token::Punct('{') => {
-                self.next();
-                Operand::Vector(self.operands('}')?)
-            }
-            Token::Punct('(') if matches!(self.peek_at(1), Token::Word(_) | Token::Punct(')')) => {
-                self.next();
-                Operand::List(self.operands(')')?)
-            }
-            Token::Word("WARP_SZ") => Operand::Immediate(self.constant(0)?),
-            Token::Word(_) => {
-                let name = self.name("an operand")?;
-                if self.is('+') || self.is('-') {
-                    let offset = self.addend()?;
-                    Operand::Address {
-                        base: Some(name),
-                        offset,
-                        brackets: false,
-                    }
-                } else {
-                    Operand::Name(name)
-                }
-            }
-            _ => Operand::Immediate(self.constant(0)?),
-        };
-        if self.eat('|') {
-            let second = self.operand()?;
-            return Ok(Operand::Pair(Box::new(first), Box::new(second)));
-        }
-        Ok(first)
-    }
-
-    pub(super) fn operands(&mut self, close: char) -> Result<Vec<Operand<'a>>> {
-        let mut out = Vec::new();
-        while !self.eat(close) {
-            if !out.is_empty() {
-                self.expect(',')?;
-            }
-            out.push(self.operand()?);
-        }
-        Ok(out)
-    }
-
-    /// 6.4.1: addresses as operands.
-    pub(super) fn address(&mut self) -> Result<Operand<'a>> {
-        self.next();
-        let (base, offset) = match self.peek() {
-            Token::Word(_) => (Some(self.name("an address")?), self.addend()?),
-            _ => (None, self.constant_int()? as i64),
-        };
-        if let Some(base) = base
-            && offset == 0
-            && self.eat(',')
-        {
-            let Operand::Vector(coordinates) = self.operand()? else {
-                return self.fail("expected coordinates in braces");
-            };
-            self.expect(']')?;
-            return Ok(Operand::TensorAddress { base, coordinates });
-        }
-        self.expect(']')?;
-        Ok(Operand::Address {
-            base,
-            offset,
-            brackets: true,
-        })
     }
 }
 

@@ -43,7 +43,7 @@ impl<'a> Parser<'a> {
                     self.next();
                     self.attribute()?;
                 }
-                // 7.1.x: `.ptr` says what a kernel parameter points to; the following alignment is the pointee's.
+                // `.ptr` says what a kernel parameter points to; the following alignment is the pointee's.
                 Token::Word(".ptr") => {
                     self.next();
                     while let Token::Word(".global" | ".const" | ".local" | ".shared") = self.peek()
@@ -148,7 +148,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// 5.4.4: initialisers.
+    /// Initialisers.
     pub(super) fn initialiser(
         &mut self,
         out: &mut Vec<Init<'a>>,

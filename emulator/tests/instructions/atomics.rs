@@ -1,4 +1,4 @@
-//! 9.7.13.5 atom and 9.7.13.6 red.
+//! atom and red.
 
 use crate::harness::*;
 
@@ -83,7 +83,7 @@ fn each_operation_once() {
                 .chain(operands)
                 .flat_map(|x| x.to_le_bytes())
                 .collect();
-            let name = format!("9.7.13.5 atom{sem}{dotted}.{op}");
+            let name = format!("parallel synchronization and communication: atom{sem}{dotted}.{op}");
             let out = run(&module_text("", &declarations, &body), 1, &input, 16)
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
             let mask = if bits == 64 {
@@ -99,9 +99,9 @@ fn each_operation_once() {
                     &format!("mov.b{bits} %d, %s;\nred{dotted}.{operation} "),
                 );
                 let out = run(&module_text("", &declarations, &body), 1, &input, 16)
-                    .unwrap_or_else(|e| panic!("9.7.13.6 red{dotted}.{op}: {e}"));
+                    .unwrap_or_else(|e| panic!("parallel synchronization and communication: red{dotted}.{op}: {e}"));
                 let got = u64::from_le_bytes(out[8..16].try_into().unwrap()) & mask;
-                assert_eq!(got, left, "9.7.13.6 red{dotted}.{op}");
+                assert_eq!(got, left, "parallel synchronization and communication: red{dotted}.{op}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Barriers, fences and mbarriers: 9.7.13.1–9.7.13.4 and 9.7.13.15.
+//! Barriers, fences and mbarriers.
 
 use crate::harness::*;
 
@@ -34,7 +34,7 @@ fn block_wide() {
             out.iter()
                 .enumerate()
                 .all(|(i, d)| d[0] == (i as u32 ^ 127) + 1),
-            "9.7.13.1 {barrier}"
+            "parallel synchronization and communication: {barrier}"
         );
     }
 }
@@ -51,7 +51,10 @@ fn reductions() {
         ("bar.red.or.pred %q, 0, %p;\nselp.b32 %d0, 1, 0, %q;", 1),
     ] {
         let out = lanes(BOX, &format!("{head}{text}"), 1, &threads(96));
-        assert!(out.iter().all(|d| d[0] == want), "9.7.13.1 {text}");
+        assert!(
+            out.iter().all(|d| d[0] == want),
+            "parallel synchronization and communication: {text}"
+        );
     }
 }
 
@@ -79,7 +82,7 @@ fn warp_wide() {
         out.iter()
             .enumerate()
             .all(|(i, d)| d[0] == (i as u32 ^ 1) + 1),
-        "9.7.13.2 bar.warp.sync"
+        "parallel synchronization and communication: bar.warp.sync"
     );
 }
 
@@ -101,7 +104,7 @@ fn mbarrier() {
             out.iter()
                 .enumerate()
                 .all(|(i, d)| d[0] == (i as u32 ^ 63) + 1),
-            "9.7.13.15 {wait}"
+            "parallel synchronization and communication: {wait}"
         );
     }
     // Two phases: the parity of the second is 1.
@@ -117,7 +120,7 @@ fn mbarrier() {
         out.iter()
             .enumerate()
             .all(|(i, d)| d[0] == (i as u32 ^ 63) + 1),
-        "9.7.13.15 two phases"
+        "parallel synchronization and communication: two phases"
     );
     // Pending count: 64 expected, before any arrival.
     let pending = "setp.eq.u32 %p, %tid0, 0;\n@!%p bra END;\nmbarrier.init.shared.b64 [bar], 5;\n\
@@ -125,7 +128,7 @@ fn mbarrier() {
     let out = lanes(declarations, pending, 1, &threads(32));
     assert_eq!(
         out[0][0], 5,
-        "9.7.13.15 pending_count: of the phase before the arrival"
+        "parallel synchronization and communication: pending_count: of the phase before the arrival"
     );
 }
 
@@ -140,6 +143,6 @@ fn cp_async_on_an_mbarrier() {
     let out = lanes(declarations, body, 1, &threads(32));
     assert!(
         out.iter().enumerate().all(|(i, d)| d[0] == i as u32 ^ 31),
-        "9.7.13.15.17 cp.async.mbarrier.arrive"
+        "parallel synchronization and communication: cp.async.mbarrier.arrive"
     );
 }

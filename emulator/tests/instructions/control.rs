@@ -1,4 +1,4 @@
-//! 9.7.12 Control flow, guards, and divergence.
+//! control flow Control flow, guards, and divergence.
 
 use crate::harness::*;
 
@@ -37,26 +37,26 @@ fn guards() {
 #[test]
 fn branches_and_loops() {
     expect(
-        "9.7.12.3 bra, if and else",
+        "control flow: bra, if and else",
         REGS,
         "and.b32 %v, %a0, 1;\nsetp.eq.u32 %p, %v, 0;\n@%p bra EVEN;\nmov.u32 %d0, 7;\nbra JOIN;\nEVEN:\nmov.u32 %d0, 8;\nJOIN:\nadd.u32 %d0, %d0, %a0;",
         |i| i + if i % 2 == 0 { 8 } else { 7 },
     );
     expect(
-        "9.7.12.3 bra, loops of different length",
+        "control flow: bra, loops of different length",
         REGS,
         "mov.u32 %d0, 0;\nmov.u32 %n, %a0;\nLOOP:\nsetp.eq.u32 %p, %n, 0;\n@%p bra OUT;\nadd.u32 %d0, %d0, %n;\nsub.u32 %n, %n, 1;\nbra LOOP;\nOUT:",
         |i| i * (i + 1) / 2,
     );
     expect(
-        "9.7.12.3 bra, nested",
+        "control flow: bra, nested",
         REGS,
         "mov.u32 %d0, 0;\nmov.u32 %n, 0;\nOUTER:\nmov.u32 %v, 0;\nINNER:\nadd.u32 %d0, %d0, 1;\nadd.u32 %v, %v, 1;\n\
          setp.le.u32 %p, %v, %n;\n@%p bra INNER;\nadd.u32 %n, %n, 1;\nand.b32 %v, %a0, 7;\nsetp.le.u32 %q, %n, %v;\n@%q bra.uni OUTER;",
         |i| (1..=(i & 7) + 1).sum(),
     );
     expect(
-        "9.7.12.3 bra, break and continue",
+        "control flow: bra, break and continue",
         REGS,
         "mov.u32 %d0, 0;\nmov.u32 %n, 0;\nLOOP:\nadd.u32 %n, %n, 1;\nsetp.gt.u32 %p, %n, 20;\n@%p bra OUT;\nand.b32 %v, %n, 1;\nsetp.eq.u32 %q, %v, 0;\n\
          @%q bra LOOP;\nadd.u32 %d0, %d0, %n;\nsetp.ge.u32 %p, %d0, %a0;\n@%p bra OUT;\nbra LOOP;\nOUT:",
@@ -72,13 +72,13 @@ fn branches_and_loops() {
         },
     );
     expect(
-        "9.7.12.4 brx.idx",
+        "control flow: brx.idx",
         REGS,
         "and.b32 %v, %a0, 3;\ntable: .branchtargets L0, L1, L2, L1;\nbrx.idx %v, table;\nL0:\nmov.u32 %d0, 10;\nbra JOIN;\nL1:\nmov.u32 %d0, 11;\nbra JOIN;\nL2:\nmov.u32 %d0, 12;\nJOIN:",
         |i| [10, 11, 12, 11][i as usize % 4],
     );
     expect(
-        "9.7.12.1 braces",
+        "control flow: braces",
         REGS,
         "{\n.reg .b32 %v;\nmov.u32 %v, 5;\n{\n.reg .b32 %v;\nmov.u32 %v, 6;\nmov.u32 %d0, %v;\n}\nadd.u32 %d0, %d0, %v;\n}",
         |_| 11,
@@ -89,7 +89,7 @@ fn branches_and_loops() {
 #[test]
 fn early_exit() {
     let body = "mov.u32 %d0, 1;\nst.global.b32 [%ao], %d0;\nsetp.lt.u32 %p, %a0, 20;\n@%p exit;\nactivemask.b32 %d0;";
-    expect("9.7.12.7 exit", REGS, body, |i| {
+    expect("control flow: exit", REGS, body, |i| {
         if i < 20 {
             1
         } else if i < 32 {
@@ -99,7 +99,12 @@ fn early_exit() {
         }
     });
     let body = "mov.u32 %d0, 1;\nst.global.b32 [%ao], %d0;\nsetp.lt.u32 %p, %a0, 20;\n@%p ret;\nmov.u32 %d0, 2;";
-    expect("9.7.12.6 ret", REGS, body, |i| if i < 20 { 1 } else { 2 });
+    expect(
+        "control flow: ret",
+        REGS,
+        body,
+        |i| if i < 20 { 1 } else { 2 },
+    );
 }
 
 /// Paths of one warp meet again: after an if, all lanes are active together.
@@ -146,6 +151,6 @@ fn calls() {
     for (i, pair) in out.chunks(2).enumerate() {
         let i = i as u32;
         let side = if (4..=10).contains(&i) { i } else { 77 };
-        assert_eq!(pair, [2 * i + 1, side], "9.7.12.5 call, thread {i}");
+        assert_eq!(pair, [2 * i + 1, side], "control flow: call, thread {i}");
     }
 }

@@ -1,4 +1,4 @@
-//! 9.7.9 Data movement: ld, st, state spaces, vectors, addresses, cp.async.
+//! Data movement: ld, st, state spaces, vectors, addresses, cp.async.
 
 use crate::harness::*;
 
@@ -57,7 +57,7 @@ fn widths_in_every_space() {
                 let got = u64::from_le_bytes(slot.try_into().unwrap());
                 assert_eq!(
                     got, loaded,
-                    "9.7.9.8 ld.{space}.{ty}, 9.7.9.11 st.{space}.{ty} in {reg}"
+                    "data movement and conversion: ld.{space}.{ty}, st.{space}.{ty} in {reg}"
                 );
             }
         }
@@ -109,7 +109,10 @@ fn vectors() {
             .unwrap_or_else(|e| panic!("v{count}.{ty}: {e}"));
             for (i, (got, given)) in out.chunks(total).zip(input.chunks(total)).enumerate() {
                 let want: Vec<u8> = given.chunks(bytes).rev().flatten().copied().collect();
-                assert_eq!(got, want, "9.7.9.8 ld.{space}.v{count}.{ty}, lane {i}");
+                assert_eq!(
+                    got, want,
+                    "data movement and conversion: ld.{space}.v{count}.{ty}, lane {i}"
+                );
             }
         }
     }
@@ -208,7 +211,11 @@ fn addresses() {
                   isspacep.global %c2, %in;\nisspacep.local %c3, %in;\nselp.b32 %d0, 1, 0, %c0;\n\
                   selp.b32 %q, 2, 0, %c1;\nor.b32 %d0, %d0, %q;\nselp.b32 %q, 4, 0, %c2;\nor.b32 %d0, %d0, %q;\n\
                   selp.b32 %q, 8, 0, %c3;\nor.b32 %d0, %d0, %q;";
-    assert_eq!(one_word(shared, spaces, 0), 0b101, "9.7.9.19 isspacep");
+    assert_eq!(
+        one_word(shared, spaces, 0),
+        0b101,
+        "data movement and conversion: isspacep"
+    );
     let local = ".local .align 4 .b32 own[4];\n.reg .b64 %p<3>;";
     let body = "mov.u64 %p0, own;\ncvta.local.u64 %p1, %p0;\nst.b32 [%p1+4], %a0;\nld.local.b32 %d0, [own+4];";
     assert_eq!(one_word(local, body, 99), 99, "generic from local");
@@ -231,7 +238,7 @@ fn constants_and_globals() {
     assert_eq!(out, [11, 0x4049_0fdb, 8, 0, u32::MAX]);
 }
 
-/// 9.7.9.25.3: copies of 4, 8 and 16 bytes, zero-filled tails, groups.
+/// copies of 4, 8 and 16 bytes, zero-filled tails, groups.
 #[test]
 fn cp_async() {
     let declarations =

@@ -13,7 +13,8 @@ fn unknown_instructions_and_modifiers() {
     for text in [
         // No such instruction, or one that the emulator does not have.
         "frobnicate.u32 r0, r1;",
-        "vadd.s32.s32.s32 r0, r1, r2;",
+        "vavrg.s32.s32.s32 r0, r1, r2;",
+        "mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {r0, r0, r0, r0}, {r1, r1, r1, r1}, {r2, r2}, {r0, r0, r0, r0};",
         "tex.2d.v4.f32.s32 {r0, r0, r1, r1}, [d0, {r1, r2}];",
         "wgmma.fence.sync.aligned;",
         // Types and modifiers that the instruction does not take.

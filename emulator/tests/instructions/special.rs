@@ -1,4 +1,4 @@
-//! Section 10: special registers; 9.7.19 miscellaneous.
+//! Chapter 10: special registers; miscellaneous.
 
 use crate::harness::*;
 

@@ -1,4 +1,4 @@
-//! 9.7.14 Warp-level matrix instructions. Fragments are built and read by the element formulas of the manual,
+//! Warp-level matrix instructions. Fragments are built and read by the element formulas of the manual,
 //! products are plain triple loops in f64.
 
 use crate::harness::*;
@@ -56,7 +56,7 @@ fn element_bits(ty: &str) -> usize {
     }
 }
 
-/// Row and column of element `i` of a lane's A fragment (9.7.14.5.2–9.7.14.5.12: the same pattern for all m16n8k*).
+/// Row and column of element `i` of a lane's A fragment (the same pattern for all m16n8k*).
 fn a_place(bits: usize, k: usize, lane: usize, i: usize) -> (usize, usize) {
     let per = 32 / bits;
     let (group, within) = (lane >> 2, lane % 4);
@@ -303,7 +303,7 @@ fn mma_sync() {
                 };
                 assert_eq!(
                     got, want,
-                    "9.7.14.5.14 mma.{} row {row} column {col}",
+                    "warp-level matrix: mma.{} row {row} column {col}",
                     case.text
                 );
             }
@@ -330,7 +330,7 @@ fn mma_f64() {
             let (row, col) = (lane >> 2, lane % 4 * 2 + i);
             let want = (0..4).map(|k| a[row * 4 + k] * b[col * 4 + k]).sum::<f64>() + 2.0;
             let got = f64::from_bits(u64::from(d[2 * i]) | u64::from(d[2 * i + 1]) << 32);
-            assert_eq!(got, want, "9.7.14.5.1 mma.m8n8k4.f64");
+            assert_eq!(got, want, "warp-level matrix: mma.m8n8k4.f64");
         }
     }
 }
@@ -414,7 +414,7 @@ fn ldmatrix() {
                     assert_eq!(
                         out[lane * count + m],
                         want,
-                        "9.7.14.5.15 ldmatrix.x{count}{modifier} lane {lane}"
+                        "warp-level matrix: ldmatrix.x{count}{modifier} lane {lane}"
                     );
                 }
             }
@@ -463,7 +463,7 @@ fn stmatrix() {
                         assert_eq!(
                             element(m, row, col),
                             256 * m + 2 * lane + half,
-                            "9.7.14.5.16 stmatrix.x{count}{modifier}"
+                            "warp-level matrix: stmatrix.x{count}{modifier}"
                         );
                     }
                 }
@@ -486,6 +486,6 @@ fn movmatrix() {
     for (lane, d) in out.iter().enumerate() {
         let (row, col) = (lane / 4, 2 * (lane % 4));
         let want = (8 * col + row) as u32 | ((8 * (col + 1) + row) as u32) << 16;
-        assert_eq!(d[0], want, "9.7.14.5.17 movmatrix");
+        assert_eq!(d[0], want, "warp-level matrix: movmatrix");
     }
 }

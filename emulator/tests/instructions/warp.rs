@@ -1,4 +1,4 @@
-//! Exchange within a warp: 9.7.9.6 shfl.sync, 9.7.13.8–9.7.13.14 vote, match, activemask, redux, elect.
+//! Exchange within a warp: shfl.sync, vote, match, activemask, redux, elect.
 
 use crate::harness::*;
 
@@ -14,7 +14,7 @@ fn column(declarations: &str, body: &str, inputs: &[Vec<u32>]) -> Vec<u32> {
         .collect()
 }
 
-/// The manual's pseudocode of 9.7.9.6, per lane: (source lane, predicate).
+/// The manual's pseudocode of shfl, per lane: (source lane, predicate).
 fn shuffle(mode: &str, lane: u32, b: u32, c: u32) -> (u32, bool) {
     let (bval, cval, mask) = (b & 31, c & 31, (c >> 8) & 31);
     let max_lane = (lane & mask) | (cval & !mask);
@@ -50,7 +50,7 @@ fn shfl() {
                     assert_eq!(
                         got,
                         &[100 + from, u32::from(valid)],
-                        "9.7.9.6 shfl.{mode} {b} width {width} lane {lane}"
+                        "data movement and conversion: shfl.{mode} {b} width {width} lane {lane}"
                     );
                 }
             }
@@ -93,12 +93,12 @@ fn vote_and_masks() {
     assert_eq!(
         vote("vote.sync.ballot.b32 %d0, %p, -1;", &marked),
         all(0x88),
-        "9.7.13.9 vote.ballot"
+        "parallel synchronization and communication: vote.ballot"
     );
     assert_eq!(
         vote("vote.sync.ballot.b32 %d0, !%p, -1;", &marked),
         all(!0x88),
-        "9.7.13.9 vote.ballot, negated"
+        "parallel synchronization and communication: vote.ballot, negated"
     );
     assert_eq!(
         vote(
@@ -106,7 +106,7 @@ fn vote_and_masks() {
             &marked
         ),
         all(1),
-        "9.7.13.9 vote.any"
+        "parallel synchronization and communication: vote.any"
     );
     assert_eq!(
         vote(
@@ -114,7 +114,7 @@ fn vote_and_masks() {
             &marked
         ),
         all(0),
-        "9.7.13.9 vote.all"
+        "parallel synchronization and communication: vote.all"
     );
     assert_eq!(
         vote(
@@ -122,7 +122,7 @@ fn vote_and_masks() {
             &marked
         ),
         all(0),
-        "9.7.13.9 vote.uni"
+        "parallel synchronization and communication: vote.uni"
     );
     let ones = vec![vec![1]; 32];
     assert_eq!(
@@ -131,7 +131,7 @@ fn vote_and_masks() {
             &ones
         ),
         all(1),
-        "9.7.13.9 vote.all"
+        "parallel synchronization and communication: vote.all"
     );
     assert_eq!(
         vote(
@@ -139,14 +139,14 @@ fn vote_and_masks() {
             &ones
         ),
         all(1),
-        "9.7.13.9 vote.uni"
+        "parallel synchronization and communication: vote.uni"
     );
     let active = "setp.ne.b32 %p, %a0, 0;\n@%p activemask.b32 %d0;";
     for (i, x) in column(flags, active, &marked).into_iter().enumerate() {
         assert_eq!(
             x,
             if i == 3 || i == 7 { 0x88 } else { 0xdddd_dddd },
-            "9.7.13.11 activemask"
+            "parallel synchronization and communication: activemask"
         );
     }
     // A block of 40: the second warp has eight lanes.
@@ -155,7 +155,11 @@ fn vote_and_masks() {
     assert_eq!((out[0], out[39]), (u32::MAX, 0xff));
     let elect = "elect.sync %d0|%p, -1;\nselp.b32 %d1, 1, 0, %p;";
     let out = lanes(flags, elect, 2, &marked);
-    assert_eq!(out.iter().map(|d| d[1]).sum::<u32>(), 1, "9.7.13.14 elect");
+    assert_eq!(
+        out.iter().map(|d| d[1]).sum::<u32>(),
+        1,
+        "parallel synchronization and communication: elect"
+    );
     assert!(out.iter().all(|d| out[d[0] as usize][1] == 1));
 }
 
@@ -167,22 +171,28 @@ fn match_sync() {
         let want = (0..32)
             .filter(|j| j % 3 == i as u32 % 3)
             .fold(0, |m, j| m | 1 << j);
-        assert_eq!(x, want, "9.7.13.10 match.any");
+        assert_eq!(
+            x, want,
+            "parallel synchronization and communication: match.any"
+        );
     }
     let body = "match.all.sync.b32 %d0|%p, %a0, -1;\nselp.b32 %d1, 1, 0, %p;";
     let out = lanes(".reg .pred %p;\n", body, 2, &groups);
-    assert!(out.iter().all(|d| d == &[0, 0]), "9.7.13.10 match.all");
+    assert!(
+        out.iter().all(|d| d == &[0, 0]),
+        "parallel synchronization and communication: match.all"
+    );
     let same = vec![vec![9]; 32];
     let out = lanes(".reg .pred %p;\n", body, 2, &same);
     assert!(
         out.iter().all(|d| d == &[u32::MAX, 1]),
-        "9.7.13.10 match.all"
+        "parallel synchronization and communication: match.all"
     );
     let wide = "mov.b64 %w, {%a0, %tid0};\nmatch.any.sync.b64 %d0, %w, -1;";
     let out = column(".reg .b64 %w;\n", wide, &same);
     assert!(
         out.iter().enumerate().all(|(i, &x)| x == 1 << i),
-        "9.7.13.10 match.any.b64"
+        "parallel synchronization and communication: match.any.b64"
     );
 }
 
@@ -215,14 +225,17 @@ fn redux() {
             &format!("redux.sync.{op} %d0, %a0, 0xffffffff;"),
             &inputs,
         );
-        assert!(out.iter().all(|&x| x == want), "9.7.13.12 redux.{op}");
+        assert!(
+            out.iter().all(|&x| x == want),
+            "parallel synchronization and communication: redux.{op}"
+        );
     }
     let body = "setp.lt.u32 %p, %tid0, 4;\n@%p redux.sync.add.u32 %d0, %a0, 15;";
     let out = column(".reg .pred %p;\n", body, &hundreds());
     assert_eq!(
         out[0],
         100 + 101 + 102 + 103,
-        "9.7.13.12 redux of some lanes"
+        "parallel synchronization and communication: redux of some lanes"
     );
     assert_eq!(out[4], 0xdddd_dddd);
 }
