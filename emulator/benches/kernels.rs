@@ -1,5 +1,5 @@
 //! How fast the emulator runs: a tensor-core GEMM, attention, softmax and a vector addition, each with all checks on
-//! and with the optional ones off, on one worker thread and on all.
+//! and with the optional ones off (there with the counters and without), on one worker thread and on all.
 //!
 //! `cargo bench -p emulator --bench kernels` — the GEMM's and attention's elements are floating-point operations, so
 //! "Gelem/s" reads as GFLOP/s. Every result is checked against a plain computation before it is timed.
@@ -30,9 +30,10 @@ enum Arg {
     Float(f32),
 }
 
-fn config(checks: Checks, workers: usize) -> DeviceConfig {
+fn config(checks: Checks, counters: bool, workers: usize) -> DeviceConfig {
     DeviceConfig {
         checks,
+        counters,
         workers,
         ..DeviceConfig::default()
     }
@@ -132,12 +133,16 @@ fn close(got: f32, want: f64, tolerance: f64, what: &str) {
     assert!(error <= tolerance, "{what}: {got}, expected {want}");
 }
 
-/// Times a program with checks on and off, on one thread and on all.
+/// Times a program with checks and counters on and off, on one thread and on all.
 fn variants(group: &mut BenchmarkGroup<'_, WallTime>, program: &Program) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for (checks, name) in [(Checks::ALL, "checked"), (Checks::NONE, "unchecked")] {
+    for (checks, counters, name) in [
+        (Checks::ALL, true, "checked"),
+        (Checks::NONE, true, "unchecked"),
+        (Checks::NONE, false, "uncounted"),
+    ] {
         for workers in if cores > 1 { vec![1, cores] } else { vec![1] } {
-            let config = config(checks, workers);
+            let config = config(checks, counters, workers);
             let threads = if workers == 1 {
                 "1 thread".into()
             } else {
@@ -170,7 +175,7 @@ fn gemm(c: &mut Criterion) {
         256,
         &args,
     );
-    program.run(&config(Checks::ALL, 0));
+    program.run(&config(Checks::ALL, true, 0));
     let result = floats(&program.bytes(out, 4 * m * n));
     for row in (0..m).step_by(37) {
         for col in (0..n).step_by(11) {
@@ -207,7 +212,7 @@ fn attention(c: &mut Criterion) {
         128,
         &args,
     );
-    program.run(&config(Checks::ALL, 0));
+    program.run(&config(Checks::ALL, true, 0));
     let result = program.bytes(out, 2 * heads * length * d);
     let wide = |x: &[u16], row: usize, col: usize| f64::from(f16_to_f32(x[row * d + col]));
     for query in (0..heads * length).step_by(61) {
@@ -260,7 +265,7 @@ fn softmax(c: &mut Criterion) {
         256,
         &args,
     );
-    program.run(&config(Checks::ALL, 0));
+    program.run(&config(Checks::ALL, true, 0));
     let result = floats(&program.bytes(out, 4 * rows * cols));
     for (got, row) in result.chunks(cols).zip(x.chunks(cols)) {
         let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
@@ -291,7 +296,7 @@ fn vector_add(c: &mut Criterion) {
         256,
         &args,
     );
-    program.run(&config(Checks::ALL, 0));
+    program.run(&config(Checks::ALL, true, 0));
     let result = floats(&program.bytes(out, 4 * count));
     assert!(
         result
