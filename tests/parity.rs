@@ -89,35 +89,36 @@ fn every_bias_gradient_matches_pytorch() {
     });
 }
 
+/// Ten AdamW steps on batch `i`, of which each loss and gradient norm is PyTorch's.
+fn ten_steps(s: &mut Setup, name: &str, case: &Case, batch: &Batch, i: usize, fixture: &Fixture) {
+    let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
+    for step in 0..10 {
+        s.gradients(batch, case.task);
+        s.backend
+            .adamw(AdamW {
+                lr: fixture.get("train.lr")[step] as f32,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-6,
+                weight_decay: decay,
+                clip_norm: clip,
+                step: step as u64 + 1,
+            })
+            .unwrap();
+        let report = s.backend.step_report().unwrap();
+        let at = format!("{name} step {step}");
+        let losses = &fixture.get("train.losses")[step..=step];
+        close(&format!("{at} loss"), &[report.loss], losses, 1e-4);
+        let norms = &fixture.get("train.grad_norms")[step..=step];
+        close(&format!("{at} norm"), &[report.grad_norm], norms, 1e-4);
+    }
+}
+
 #[test]
 fn ten_optimizer_steps_match_pytorch() {
     each_batch(|name, case, folder, i, fixture, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
-        let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
-        for step in 0..10 {
-            s.gradients(batch, case.task);
-            s.backend
-                .adamw(AdamW {
-                    lr: fixture.get("train.lr")[step] as f32,
-                    beta1: 0.9,
-                    beta2: 0.999,
-                    eps: 1e-6,
-                    weight_decay: decay,
-                    clip_norm: clip,
-                    step: step as u64 + 1,
-                })
-                .unwrap();
-            let report = s.backend.step_report().unwrap();
-            let at = format!("{name} step {step}");
-            close(
-                &format!("{at} loss"),
-                &[report.loss],
-                &fixture.get("train.losses")[step..=step],
-                1e-4,
-            );
-            let norms = &fixture.get("train.grad_norms")[step..=step];
-            close(&format!("{at} norm"), &[report.grad_norm], norms, 1e-4);
-        }
+        ten_steps(&mut s, name, case, batch, i, fixture);
         for param in s.model.params.trained() {
             // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
             let tolerance = if param.kind == ParamKind::Bias(Component::Key) {
@@ -172,26 +173,7 @@ fn ten_steps_of_full_fine_tuning_match_pytorch() {
     each_batch(|name, case, folder, i, _, batch| {
         let fixture = Fixture::read(&folder.join(format!("full_{i}.safetensors")));
         let mut s = Setup::full(folder, case, batch, 0.0);
-        let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
-        for step in 0..10 {
-            s.gradients(batch, case.task);
-            s.backend
-                .adamw(AdamW {
-                    lr: fixture.get("train.lr")[step] as f32,
-                    beta1: 0.9,
-                    beta2: 0.999,
-                    eps: 1e-6,
-                    weight_decay: decay,
-                    clip_norm: clip,
-                    step: step as u64 + 1,
-                })
-                .unwrap();
-            let report = s.backend.step_report().unwrap();
-            let at = |what: &str| fixture.get(&format!("train.{what}"))[step..=step].to_vec();
-            let what = format!("{name} step {step}");
-            close(&what, &[report.loss], &at("losses"), 1e-4);
-            close(&what, &[report.grad_norm], &at("grad_norms"), 1e-4);
-        }
+        ten_steps(&mut s, name, case, batch, i, &fixture);
         for param in s.model.params.list() {
             let tolerance = match param.kind {
                 // As in bias-only training.
