@@ -24,45 +24,38 @@ struct EmbedArgs {
 };
 static_assert(sizeof(EmbedArgs) == 112, "mirrored by src/backend/cuda/args.rs");
 
-constexpr int kWarps = 4;
+// Tokens of a block, a warp each. They share γ and β.
+constexpr int kRows = 8;
 
 template <int C>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
-    const uint32_t token = blockIdx.x * kWarps + threadIdx.x / kWarp;
-    if (token >= args.batch->tokens) return;
+    __shared__ Affine<C> affine;
+    const uint32_t tokens = args.batch->tokens;
+    if (blockIdx.x * kRows >= tokens) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
+    affine.fill(args.gamma, args.beta, width);
+    __syncthreads();
+    const uint32_t token = blockIdx.x * kRows + threadIdx.x / kWarp;
+    if (token >= tokens) return;
     const Half* word = args.word + size_t(args.ids[token]) * width;
     const Half* position = args.position + size_t(args.positions[token]) * width;
     const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
 
-    Row<C> r;
-#pragma unroll
-    for (int c = 0; c < C; ++c) {
-        const int column = r.column(c);
-        r.part[c] = {};
-        if (column < width) {
-            r.part[c] = load8(word + column);
-            const Eight p = load8(position + column), t = load8(type + column);
-#pragma unroll
-            for (int i = 0; i < 8; ++i) r.part[c].v[i] += p.v[i] + t.v[i];
-        }
-    }
+    Row<C> r = Row<C>::sum(word, position, type, width);
     r.normalise(width, args.eps);
 #pragma unroll
     for (int c = 0; c < C; ++c) {
         const int column = r.column(c);
         if (column >= width) continue;
-        const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) r.part[c].v[i] = fmaf(r.part[c].v[i], gamma.v[i], beta.v[i]);
-        if (dropout.active()) dropout.apply8(r.part[c].v, token, column);
-        store8(args.out + size_t(token) * width + column, r.part[c]);
+        Eight y = affine.of(r.part[c], c);
+        if (dropout.active()) dropout.apply8(y.v, token, column);
+        store8(args.out + size_t(token) * width + column, y);
     }
 }
 
 #define EMBED_KERNEL(parts)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp)                                              \
         embed_forward_##parts(const __grid_constant__ EmbedArgs args) {                                      \
         embed<parts>(args);                                                                                  \
     }

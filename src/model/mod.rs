@@ -153,10 +153,9 @@ impl Model {
             let tensors = layer.plan_forward(i, &mut plan, sizes, keep, input);
             keeps.push(keep);
             x = tensors.output;
-            origin = tensors.output_norm.map(|kept| Origin::Norm {
-                x_hat: kept.x_hat,
-                norm: layer.output_norm,
-            });
+            origin = tensors
+                .output_norm
+                .and_then(|kept| kept.origin(layer.output_norm));
             forward.push(tensors);
         }
         let head = self

@@ -6,7 +6,7 @@
 use super::layer::{Layer, LayerShape, Needs};
 use super::saving::{Origin, Restored, Saving};
 use crate::backend::plan::{Plan, Planner, TensorId};
-use crate::backend::{Derivative, DerivativeType, Dropout, SavedNorm};
+use crate::backend::{Derivative, DerivativeType, Dropout, Norm, SavedNorm, XHatType};
 
 /// Bytes of the tensors of a block.
 #[derive(Clone, Copy, Debug)]
@@ -75,14 +75,22 @@ pub struct ForwardTensors {
 pub struct NormTensors {
     pub x_hat: TensorId,
     pub rstd: TensorId,
+    stored: XHatType,
 }
 
 impl NormTensors {
     pub fn regions(self, plan: &Plan) -> SavedNorm {
         SavedNorm {
             x_hat: plan.region(self.x_hat),
+            stored: self.stored,
             rstd: plan.region(self.rstd),
         }
+    }
+
+    /// What the LayerNorm's output can be made from again: an x̂ in fewer bits would give another output.
+    pub fn origin(self, norm: Norm) -> Option<Origin> {
+        let x_hat = self.x_hat;
+        (self.stored == XHatType::Full).then_some(Origin::Norm { x_hat, norm })
     }
 
     fn release(self, plan: &mut Planner) {
@@ -158,8 +166,12 @@ impl Layer {
         } = self.shape;
         let name = |what: &str| format!("layer.{index}.{what}");
         let norm = |plan: &mut Planner, which: &str| NormTensors {
-            x_hat: plan.acquire(name(&format!("{which}.x_hat")), sizes.activation(hidden)),
+            x_hat: plan.acquire(
+                name(&format!("{which}.x_hat")),
+                saving.x_hat.bytes(sizes.tokens, hidden, sizes.element),
+            ),
             rstd: plan.acquire(name(&format!("{which}.rstd")), sizes.statistic(1)),
+            stored: saving.x_hat,
         };
         let again = runs_again(needs, saving);
         let needs = if again { Needs::Nothing } else { needs };
@@ -184,13 +196,9 @@ impl Layer {
         if !stays {
             plan.release(input.tensor);
         }
-        let middle_origin = match attention_norm {
-            Some(norm) => Origin::Norm {
-                x_hat: norm.x_hat,
-                norm: self.attention_norm,
-            },
-            None => Origin::Kept(middle),
-        };
+        let middle_origin = attention_norm
+            .and_then(|kept| kept.origin(self.attention_norm))
+            .unwrap_or(Origin::Kept(middle));
 
         let derivative = (saves_slope && !saving.recompute_ffn).then(|| DerivativeTensor {
             tensor: plan.acquire(

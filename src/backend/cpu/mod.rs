@@ -31,12 +31,13 @@ mod sizes;
 mod weight_gradients;
 mod weights;
 mod widen;
+mod x_hat;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
     DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossKind,
     MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region, ResidualNormBackward,
-    ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
+    ResidualNormForward, Rows, SavedNorm, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -51,6 +52,7 @@ use sizes::Sizes;
 pub use sizes::footprint;
 use weights::Weights;
 pub use weights::rounded;
+use x_hat::XHats;
 
 /// Activations are f32.
 pub const ACTIVATION_BYTES: usize = 4;
@@ -373,20 +375,17 @@ impl Backend for CpuBackend {
     fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
         let norm = affine(&self.params.value, op.norm)?;
         let tokens = self.batch.tokens();
-        let count = tokens * norm.gamma.len();
+        let hidden = norm.gamma.len();
+        let count = tokens * hidden;
+        let words = |saved: SavedNorm| saved.stored.bytes(tokens, hidden, 4) / 4;
         let [x, residual, x_hat, rstd] = self.arena.regions([
             (Some(op.x), count),
             (Some(op.residual), count),
-            (op.saved.map(|s| s.x_hat), count),
+            (op.saved.map(|s| s.x_hat), op.saved.map_or(0, words)),
             (op.saved.map(|s| s.rstd), tokens),
         ])?;
-        norm::residual_forward(
-            x,
-            residual,
-            Mask::new(op.dropout, self.key),
-            norm,
-            (x_hat, rstd),
-        );
+        let saved = op.saved.map(|s| (XHats::new(s.stored, x_hat), rstd));
+        norm::residual_forward(x, residual, Mask::new(op.dropout, self.key), norm, saved);
         Ok(())
     }
 
@@ -408,14 +407,17 @@ impl Backend for CpuBackend {
         let tokens = self.batch.tokens();
         let [dx, x_hat, rstd, d_branch] = self.arena.regions([
             (Some(op.dx), tokens * hidden),
-            (Some(op.saved.x_hat), tokens * hidden),
+            (
+                Some(op.saved.x_hat),
+                op.saved.stored.bytes(tokens, hidden, 4) / 4,
+            ),
             (Some(op.saved.rstd), tokens),
             (op.d_branch, tokens * hidden),
         ])?;
         let sums = norm::Sums { dbeta, dbias };
         norm::residual_backward(
             dx,
-            x_hat,
+            XHats::new(op.saved.stored, x_hat),
             rstd,
             gamma,
             mask,

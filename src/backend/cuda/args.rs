@@ -48,7 +48,7 @@ arguments! {
         derivative_kind: u32,
     }
 
-    NormForwardArgs [80] {
+    NormForwardArgs [88] {
         batch: Address,
         x: Address,
         residual: Address,
@@ -59,6 +59,8 @@ arguments! {
         dropout: DropoutArgs,
         width: u32,
         eps: f32,
+        x_hat_kind: u32,
+        padding: u32,
     }
 
     NormBackwardArgs [88] {
@@ -72,7 +74,7 @@ arguments! {
         partial_bias: Address,
         dropout: DropoutArgs,
         width: u32,
-        padding: u32,
+        x_hat_kind: u32,
     }
 
     NormRestoreArgs [48] {
@@ -113,15 +115,6 @@ arguments! {
         n: u32,
     }
 
-    GainPartialArgs [40] {
-        batch: Address,
-        dy: Address,
-        x_hat: Address,
-        partial: Address,
-        width: u32,
-        padding: u32,
-    }
-
     RefreshArgs [24] {
         value: Address,
         copy: Address,
@@ -157,9 +150,10 @@ arguments! {
         padding: u32,
     }
 
-    ColumnPartialArgs [48] {
+    ColumnPartialArgs [56] {
         batch: Address,
         dy: Address,
+        factor: Address,
         partial: Address,
         dropout: DropoutArgs,
         width: u32,

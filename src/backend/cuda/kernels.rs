@@ -33,8 +33,11 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         ],
         TILES,
     ),
-    ("norm", &["norm_forward", "norm_backward"], PARTS),
-    ("norm", &["norm_restore"], ONE),
+    (
+        "norm",
+        &["norm_forward", "norm_backward", "norm_restore"],
+        PARTS,
+    ),
     ("embed", &["embed_forward"], PARTS),
     ("bias_grad", &["column_partial", "column_finish"], ONE),
     ("attention_fwd", &["attention_forward"], DIMS),
@@ -62,7 +65,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         ONE,
     ),
     ("weight_grad", &["weight_grad"], TILES),
-    ("weight_grad", &["gain_partial", "refresh"], ONE),
+    ("weight_grad", &["refresh"], ONE),
     ("embed_grad", &["embed_backward"], PARTS),
     ("embed_grad", &["table_grad"], ONE),
 ];

@@ -5,6 +5,8 @@ use super::kernels::Kernels;
 use anyhow::{Context, Result, anyhow, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
+/// Threads of a block whose warps have a row each (`kRows`).
+const ROW_THREADS: u32 = 256;
 /// Rows of a LayerNorm or column-sum block's partial sums (`kTileRows`).
 pub const ROW_TILE: usize = 32;
 /// Rows of an attention block (`kAttentionRows`).
@@ -164,8 +166,8 @@ impl Kernels {
 
     pub fn norm_forward(&self, tokens: usize, args: NormForwardArgs) -> Result<()> {
         let name = by_parts("norm_forward", args.width)?;
-        // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; one warp a token.
+        unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
 
     pub fn norm_backward(&self, tokens: usize, args: NormBackwardArgs) -> Result<()> {
@@ -175,15 +177,15 @@ impl Kernels {
     }
 
     pub fn norm_restore(&self, tokens: usize, args: NormRestoreArgs) -> Result<()> {
-        let grid = [(tokens * args.width as usize).div_ceil(8 * 256), 1, 1];
-        // SAFETY: as for `gemm`; eight elements a thread, 256 threads a block.
-        unsafe { self.launch("norm_restore", grid, 256, 0, &args) }
+        let name = by_parts("norm_restore", args.width)?;
+        // SAFETY: as for `gemm`; one warp a token.
+        unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
 
     pub fn embed_forward(&self, tokens: usize, args: EmbedArgs) -> Result<()> {
         let name = by_parts("embed_forward", args.width)?;
-        // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; one warp a token.
+        unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
 
     pub fn weight_grad(&self, tile: GemmTile, args: WeightGradArgs) -> Result<()> {
@@ -199,16 +201,6 @@ impl Kernels {
         ];
         // SAFETY: as for `gemm`, whose stages these are.
         unsafe { self.launch(name, grid, 128, 3 * 2 * side * 32 * 2, &args) }
-    }
-
-    pub fn gain_partial(&self, tokens: usize, args: GainPartialArgs) -> Result<()> {
-        let grid = [
-            (args.width as usize).div_ceil(PART),
-            tokens.div_ceil(ROW_TILE),
-            1,
-        ];
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("gain_partial", grid, 128, 0, &args) }
     }
 
     pub fn refresh(&self, args: RefreshArgs) -> Result<()> {
@@ -329,6 +321,11 @@ impl Kernels {
         // SAFETY: as for `gemm`; a thread an element.
         unsafe { self.launch("adamw", [blocks, 1, 1], 256, 0, &args) }
     }
+}
+
+/// Blocks of [`ROW_THREADS`] that have a warp for each row.
+fn warp_rows(rows: usize) -> [usize; 3] {
+    [rows.div_ceil(ROW_THREADS as usize / 32), 1, 1]
 }
 
 /// The kernel whose rows have enough 256-column parts.
