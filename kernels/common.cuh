@@ -77,15 +77,19 @@ __device__ __forceinline__ void store8(Half* to, const Eight& e) {
     *reinterpret_cast<uint4*>(to) = pack8(e);
 }
 
-// Four f32 parameters. Most are 16-byte aligned; every lane takes the same side of the branch.
-__device__ __forceinline__ float4 load4(const float* from) {
-    if (reinterpret_cast<uintptr_t>(from) % 16 == 0) return __ldg(reinterpret_cast<const float4*>(from));
-    return make_float4(__ldg(from), __ldg(from + 1), __ldg(from + 2), __ldg(from + 3));
-}
-
+// Eight f32 parameters. Encoder parameters are 16-byte aligned unless something of an odd size lies among them,
+// so every lane takes the same side of the branch.
 __device__ __forceinline__ Eight load8(const float* from) {
-    const float4 low = load4(from), high = load4(from + 4);
-    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+    Eight e;
+    if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+        const float4 low = __ldg(reinterpret_cast<const float4*>(from));
+        const float4 high = __ldg(reinterpret_cast<const float4*>(from) + 1);
+        e = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) e.v[i] = __ldg(from + i);
+    }
+    return e;
 }
 
 // --- reductions ------------------------------------------------------------------------------------------

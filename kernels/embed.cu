@@ -55,7 +55,7 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
 }
 
 #define EMBED_KERNEL(parts)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kRows * kWarp)                                              \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 4 ? 5 : 4)                           \
         embed_forward_##parts(const __grid_constant__ EmbedArgs args) {                                      \
         embed<parts>(args);                                                                                  \
     }

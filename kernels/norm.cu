@@ -164,11 +164,8 @@ __device__ __forceinline__ void restore(const NormRestoreArgs& args) {
     }
 }
 
-// Blocks of a multiprocessor that the forward kernels leave registers for.
-constexpr int forward_blocks(int parts) { return parts < 4 ? 5 : 4; }
-
 #define NORM_KERNELS(parts)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kRows * kWarp, forward_blocks(parts))                       \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 4 ? 5 : 4)                           \
         norm_forward_##parts(const __grid_constant__ NormForwardArgs args) {                                 \
         forward<parts>(args);                                                                                \
     }                                                                                                        \

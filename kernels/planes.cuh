@@ -47,6 +47,13 @@ struct Planes {
     // Copies a parameter of `width` columns, a multiple of 8. By all threads of a block, which must meet before they
     // read it.
     static __device__ __forceinline__ void fill(float* row, const float* from, int width) {
-        for (int i = threadIdx.x; i * 4 < width; i += blockDim.x) four(row, i) = load4(from + i * 4);
+        if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+            for (int i = threadIdx.x; i * 4 < width; i += blockDim.x) {
+                four(row, i) = __ldg(reinterpret_cast<const float4*>(from) + i);
+            }
+        } else {
+            // A head of an odd size lies before it.
+            for (int i = threadIdx.x; i < width; i += blockDim.x) (&four(row, i / 4).x)[i % 4] = __ldg(from + i);
+        }
     }
 };
