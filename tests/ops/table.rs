@@ -79,14 +79,14 @@ pub fn table() -> Vec<Case> {
                     // Heads that are not whole vectors, and odd widths.
                     for (heads, dim) in [(1, 1), (3, 5), (2, 16), (2, 20), (1, 64), (2, 128)] {
                         // One number a sequence may cancel to nearly nothing.
-                        let heads = if dim == 1 { 9 } else { heads };
+                        let of_first = if dim == 1 { 9 } else { heads };
                         add(Kind::FirstAttention {
-                            heads,
+                            heads: of_first,
                             dim,
                             lse: dim != 16,
                         });
                         add(Kind::FirstAttentionBackward {
-                            heads,
+                            heads: of_first,
                             dim,
                             dbias: dim != 16,
                         });
