@@ -20,9 +20,10 @@ struct NormForwardArgs {
     DropoutArgs dropout;
     uint32_t width;
     float eps;
+    // RowKind of every tensor here.
+    uint32_t rows;
     // XHatKind
     uint32_t x_hat_kind;
-    uint32_t padding;
 };
 static_assert(sizeof(NormForwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
 
@@ -32,7 +33,7 @@ constexpr int kRows = 8;
 template <int C>
 __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     __shared__ Affine<C> affine;
-    const uint32_t rows = args.batch->tokens;
+    const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
@@ -79,10 +80,13 @@ struct NormBackwardArgs {
     float* partial_bias;
     DropoutArgs dropout;
     uint32_t width;
+    // RowKind of every tensor here.
+    uint32_t rows;
     // XHatKind
     uint32_t x_hat_kind;
+    uint32_t padding;
 };
-static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(NormBackwardArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
 // Backward, a block's warps take turns at its rows: few enough rows to fill the device, many enough that the partial
 // sums are a small part of the traffic.
@@ -94,7 +98,7 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     using Sums = ColumnSums<C, kWarps>;
     __shared__ __align__(16) float gamma[Planes<C>::kFloats];
     __shared__ __align__(16) float sums_beta[Sums::kFloats], sums_bias[Sums::kFloats];
-    const uint32_t rows = args.batch->tokens;
+    const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
@@ -141,7 +145,8 @@ struct NormRestoreArgs {
     const float* beta;
     Half* out;
     uint32_t width;
-    uint32_t padding;
+    // RowKind of every tensor here.
+    uint32_t rows;
 };
 static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.rs");
 
@@ -149,7 +154,7 @@ static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.
 template <int C>
 __device__ __forceinline__ void restore(const NormRestoreArgs& args) {
     __shared__ Affine<C> affine;
-    const uint32_t rows = args.batch->tokens;
+    const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kRows >= rows) return;
     const int width = int(args.width);
     affine.fill(args.gamma, args.beta, width);

@@ -33,6 +33,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 dim,
                 dropout,
                 key,
+                first_row: 0,
                 stored: &oracle::exactly,
             };
             let x = wide(&rig.read(qkv));
@@ -63,6 +64,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 dim,
                 dropout,
                 key,
+                first_row: 0,
                 stored: &oracle::exactly,
             };
             let x = wide(&rig.read(qkv));

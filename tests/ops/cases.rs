@@ -1,7 +1,7 @@
 //! What a case is, and what running it gives; how each kind runs is in the `*_cases` beside this file.
 
 use crate::rig::Rig;
-use crate::{attention_cases, full_cases, head_cases, linear_cases, norm_cases};
+use crate::{attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases};
 use bitfit::backend::weight_gradients::WeightGradients;
 use bitfit::backend::{
     Activation, Backend, DerivativeType, LossKind, ParamRange, PoolKind, Rows, WeightType, XHatType,
@@ -91,6 +91,25 @@ pub enum Kind {
         kind: LossKind,
         outputs: usize,
         gradient: bool,
+    },
+    /// Of the first tokens alone, as the next three.
+    FirstAttention {
+        heads: usize,
+        dim: usize,
+        lse: bool,
+    },
+    FirstAttentionBackward {
+        heads: usize,
+        dim: usize,
+        dbias: bool,
+    },
+    /// Their rows out of all and back, and pooled.
+    FirstTokens {
+        hidden: usize,
+    },
+    /// LayerNorm, restored and backward, and a bias gradient, with a row a sequence.
+    SequenceNorm {
+        hidden: usize,
     },
     /// Of full fine-tuning, as the rest.
     WeightGrad {
@@ -247,6 +266,10 @@ pub fn run_stored<B: WeightGradients>(
         | Kind::Dense { .. }
         | Kind::DenseBackward { .. }
         | Kind::Loss { .. } => head_cases::run(case, &name, &mut rig, &mut out),
+        Kind::FirstAttention { .. }
+        | Kind::FirstAttentionBackward { .. }
+        | Kind::FirstTokens { .. }
+        | Kind::SequenceNorm { .. } => first_cases::run(case, &name, &mut rig, &mut out),
         Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. } => {
             full_cases::run(case, &name, &mut rig, &mut out);
         }

@@ -4,7 +4,7 @@ use crate::cases::{Case, Kind, Outcomes};
 use crate::oracle;
 use crate::rig::{Rig, wide};
 use bitfit::backend::{
-    Backend, Dense, DenseBackward, Dropout, HeadWeight, Loss, LossKind, Pool, PoolKind,
+    Backend, Dense, DenseBackward, Dropout, HeadWeight, Loss, LossKind, Pool, PoolKind, Rows,
 };
 use bitfit::batch::Labels;
 
@@ -24,6 +24,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 hidden,
                 x: rig.region(x),
                 pooled: rig.region(pooled),
+                rows: Rows::Tokens,
             };
             rig.run(name, &[pooled], &[], |b| b.pool_forward(op));
             let mean = kind == PoolKind::Mean;
@@ -39,6 +40,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 hidden,
                 x: rig.region(dx),
                 pooled: rig.region(pooled),
+                rows: Rows::Tokens,
             };
             rig.run(name, &[dx], &[], |b| b.pool_backward(op));
             let mean = kind == PoolKind::Mean;

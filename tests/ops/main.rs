@@ -6,6 +6,7 @@ mod codes;
 mod cuda;
 mod differences;
 mod emulated;
+mod first_cases;
 mod full_cases;
 mod head_cases;
 mod linear_cases;

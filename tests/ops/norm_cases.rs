@@ -6,7 +6,7 @@ use crate::oracle;
 use crate::rig::{Rig, wide};
 use bitfit::backend::{
     Backend, BiasGrad, Dropout, EmbedForward, Norm, NormRestore, ParamRange, ResidualNormBackward,
-    ResidualNormForward, SavedNorm, XHatType,
+    ResidualNormForward, Rows, SavedNorm, XHatType,
 };
 
 /// Runs a case of this file's kinds on a fresh rig.
@@ -91,6 +91,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                     stored,
                     rstd: rig.region(rstd),
                 }),
+                rows: Rows::Tokens,
             };
             let written: Vec<_> = [x]
                 .into_iter()
@@ -136,6 +137,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 x_hat: rig.region(x_hat),
                 norm,
                 out: rig.region(y),
+                rows: Rows::Tokens,
             };
             rig.run(name, &[y], &[], |b| b.norm_restore(op));
             let want = oracle::affine(
@@ -178,6 +180,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 d_branch: d_branch.map(|d| rig.region(d)),
                 dbeta: sums.then_some(dbeta),
                 dbias: sums.then_some(dbias),
+                rows: Rows::Tokens,
             };
             let grads: &[ParamRange] = if sums { &[dbeta, dbias] } else { &[] };
             let written: Vec<_> = [dx].into_iter().chain(d_branch).collect();
@@ -205,6 +208,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 dy: rig.region(dy),
                 dropout,
                 grad,
+                rows: Rows::Tokens,
             };
             rig.run(name, &[], &[grad], |b| b.bias_grad(op));
             let under = oracle::masked(&wide(&rig.read(dy)), width, dropout, key);

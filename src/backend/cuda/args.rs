@@ -59,11 +59,11 @@ arguments! {
         dropout: DropoutArgs,
         width: u32,
         eps: f32,
+        rows: u32,
         x_hat_kind: u32,
-        padding: u32,
     }
 
-    NormBackwardArgs [88] {
+    NormBackwardArgs [96] {
         batch: Address,
         dx: Address,
         x_hat: Address,
@@ -74,7 +74,9 @@ arguments! {
         partial_bias: Address,
         dropout: DropoutArgs,
         width: u32,
+        rows: u32,
         x_hat_kind: u32,
+        padding: u32,
     }
 
     NormRestoreArgs [48] {
@@ -84,7 +86,7 @@ arguments! {
         beta: Address,
         out: Address,
         width: u32,
-        padding: u32,
+        rows: u32,
     }
 
     EmbedArgs [112] {
@@ -190,7 +192,7 @@ arguments! {
         padding: u32,
     }
 
-    PoolArgs [48] {
+    PoolArgs [56] {
         batch: Address,
         cu_seqlens: Address,
         state: Address,
@@ -198,6 +200,36 @@ arguments! {
         pooled: Address,
         width: u32,
         mean: u32,
+        rows: u32,
+        padding: u32,
+    }
+
+    FirstTokenArgs [40] {
+        batch: Address,
+        cu_seqlens: Address,
+        tokens: Address,
+        first: Address,
+        width: u32,
+        padding: u32,
+    }
+
+    FirstAttentionArgs [120] {
+        batch: Address,
+        cu_seqlens: Address,
+        query: Address,
+        key_value: Address,
+        out: Address,
+        lse: Address,
+        dout: Address,
+        d_query: Address,
+        d_key_value: Address,
+        partial_query: Address,
+        partial_value: Address,
+        dropout: DropoutArgs,
+        heads: u32,
+        head_dim: u32,
+        scale: f32,
+        padding: u32,
     }
 
     DenseArgs [112] {

@@ -10,6 +10,7 @@ use crate::model::config::ModelConfig;
 use crate::model::full::{LayerMatrices, Matrices};
 use crate::model::weights::Weights;
 use anyhow::{Context, Result, bail};
+use std::ops::Range;
 use std::path::Path;
 
 /// As [`Frozen`](super::Frozen), for full fine-tuning.
@@ -20,6 +21,10 @@ impl<B: WeightGradients> Store for Trained<'_, B> {
         self.0
             .upload(name, shape, data)
             .with_context(|| self.1.display().to_string())
+    }
+
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.0.view_rows(of, rows)
     }
 
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {

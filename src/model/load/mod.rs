@@ -16,6 +16,7 @@ use crate::biases::BiasSelection;
 use anyhow::{Context, Result, bail};
 pub use full::load_full;
 use place::assemble;
+use std::ops::Range;
 use std::path::Path;
 
 /// The matrix of a BERT pooler, where it is a parameter: drawn anew ([`ParamKind::Head`]), or the checkpoint's in
@@ -98,6 +99,9 @@ trait Store {
     /// Takes a matrix that stays as it is.
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
+    /// Consecutive rows of a matrix that it took.
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
+
     /// Takes a matrix that trains; its values are in the parameter vector.
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
 }
@@ -112,6 +116,10 @@ impl<B: Backend> Store for Frozen<'_, B> {
             .with_context(|| self.1.display().to_string())
     }
 
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.0.view_rows(of, rows)
+    }
+
     fn trained(&mut self, name: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
         bail!("{name} trains, but should not")
     }
@@ -120,14 +128,24 @@ impl<B: Backend> Store for Frozen<'_, B> {
 /// No device: matrices are counted.
 struct Counted(usize);
 
+impl Counted {
+    fn next(&mut self) -> WeightId {
+        self.0 += 1;
+        WeightId(self.0 - 1)
+    }
+}
+
 impl Store for Counted {
     fn frozen(&mut self, _: &str, _: MatrixShape, _: &[f32]) -> Result<WeightId> {
-        self.0 += 1;
-        Ok(WeightId(self.0 - 1))
+        Ok(self.next())
     }
 
-    fn trained(&mut self, name: &str, shape: MatrixShape, _: ParamRange) -> Result<WeightId> {
-        self.frozen(name, shape, &[])
+    fn view_rows(&mut self, _: WeightId, _: Range<usize>) -> Result<WeightId> {
+        Ok(self.next())
+    }
+
+    fn trained(&mut self, _: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        Ok(self.next())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::UsageError;
 use crate::model::config::ModelConfig;
 use crate::model::full::Matrices;
 use crate::model::head::{Head, HeadLayer};
-use crate::model::layer::{Layer, LayerShape};
+use crate::model::layer::{FirstWeights, Layer, LayerShape};
 use crate::model::params::{ParamKind, Params};
 use crate::model::{Embeddings, Model};
 use anyhow::Result;
@@ -88,41 +88,56 @@ pub fn assemble(
         site: site as u32,
     };
 
-    Ok(Model {
-        embeddings: Embeddings {
-            word: matrix(&embeddings.word)?,
-            position: matrix(&embeddings.position)?,
-            token_type: matrix(&embeddings.token_type)?,
-            norm: norm(&embeddings.norm),
-            dropout: site(p(config.hidden_dropout), 0),
-        },
-        layers: layers
-            .iter()
-            .enumerate()
-            .map(|(i, layer)| {
-                Ok(Layer {
-                    qkv: matrix(&layer.qkv)?,
-                    qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
-                    attention_output: matrix(&layer.attention_output)?,
-                    attention_output_bias: range(&layer.attention_output_bias),
-                    attention_norm: norm(&layer.attention_norm),
-                    intermediate: matrix(&layer.intermediate)?,
-                    intermediate_bias: range(&layer.intermediate_bias),
-                    output: matrix(&layer.output)?,
-                    output_bias: range(&layer.output_bias),
-                    output_norm: norm(&layer.output_norm),
-                    shape: LayerShape {
-                        hidden: config.hidden,
-                        intermediate: config.intermediate,
-                        heads: config.heads,
-                        activation: config.activation,
-                        attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
-                        attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
-                        output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
-                    },
-                })
+    let embeddings = Embeddings {
+        word: matrix(&embeddings.word)?,
+        position: matrix(&embeddings.position)?,
+        token_type: matrix(&embeddings.token_type)?,
+        norm: norm(&embeddings.norm),
+        dropout: site(p(config.hidden_dropout), 0),
+    };
+    let mut layers = layers
+        .iter()
+        .enumerate()
+        .map(|(i, layer)| {
+            Ok(Layer {
+                qkv: matrix(&layer.qkv)?,
+                qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
+                attention_output: matrix(&layer.attention_output)?,
+                attention_output_bias: range(&layer.attention_output_bias),
+                attention_norm: norm(&layer.attention_norm),
+                intermediate: matrix(&layer.intermediate)?,
+                intermediate_bias: range(&layer.intermediate_bias),
+                output: matrix(&layer.output)?,
+                output_bias: range(&layer.output_bias),
+                output_norm: norm(&layer.output_norm),
+                first: None,
+                shape: LayerShape {
+                    hidden: config.hidden,
+                    intermediate: config.intermediate,
+                    heads: config.heads,
+                    activation: config.activation,
+                    attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
+                    attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
+                    output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
+                },
             })
-            .collect::<Result<_>>()?,
+        })
+        .collect::<Result<Vec<_>>>()?;
+    // Gradients of the matrices are taken over all rows.
+    if task.pooling == PoolKind::Cls
+        && !full
+        && let Some(last) = layers.last_mut()
+    {
+        let hidden = config.hidden;
+        last.first = Some(FirstWeights {
+            query: store.view_rows(last.qkv, 0..hidden)?,
+            key_value: store.view_rows(last.qkv, hidden..3 * hidden)?,
+        });
+    }
+
+    Ok(Model {
+        embeddings,
+        layers,
         head: Head {
             pool: task.pooling,
             hidden: config.hidden,
