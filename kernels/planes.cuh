@@ -25,9 +25,9 @@ struct Planes {
     }
 
     static __device__ __forceinline__ void store(float* row, int c, const Eight& e) {
-        const int i = 2 * (c * kWarp + int(threadIdx.x) % kWarp);
-        four(row, i) = make_float4(e.v[0], e.v[1], e.v[2], e.v[3]);
-        four(row, i + 1) = make_float4(e.v[4], e.v[5], e.v[6], e.v[7]);
+        float* to = row + (c * kWarp + int(threadIdx.x) % kWarp) * 4;
+        *reinterpret_cast<float4*>(to) = make_float4(e.v[0], e.v[1], e.v[2], e.v[3]);
+        *reinterpret_cast<float4*>(to + kPlane) = make_float4(e.v[4], e.v[5], e.v[6], e.v[7]);
     }
 
     static __device__ __forceinline__ void add(float* row, int c, const Eight& e) {

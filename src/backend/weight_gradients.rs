@@ -27,7 +27,7 @@ pub struct WeightGrad {
 pub struct GainGrad {
     /// The gradient of the LayerNorm's output, `[tokens, width]`.
     pub dy: Region,
-    /// `[tokens, width]`
+    /// `[tokens, width]`, stored in full.
     pub x_hat: Region,
     /// `[width]`
     pub grad: ParamRange,
