@@ -65,16 +65,13 @@ __device__ __forceinline__ void store_shared(uint32_t address, float low, float 
 template <int Columns>
 struct Tile {
     static constexpr int kChunks = Columns / 8;
-    static_assert(kChunks == 4 || kChunks % 8 == 0, "64-byte rows or multiples of 128");
+    static_assert(kChunks == 2 || kChunks == 4 || kChunks % 8 == 0, "32-byte or 64-byte rows or multiples of 128");
+    // Chunks among which one moves, and rows that share the 128 bytes that hold all banks.
+    static constexpr int kPlaces = kChunks < 8 ? kChunks : 8, kTogether = 8 / kPlaces;
 
     // Bytes from the start of the tile to chunk `chunk` of `row`.
     static __device__ __forceinline__ uint32_t offset(int row, int chunk) {
-        if constexpr (kChunks == 4) {
-            // Two rows share the 128 bytes that hold all banks.
-            return uint32_t(row * kChunks + (chunk ^ ((row >> 1) & 3))) * 16;
-        } else {
-            return uint32_t(row * kChunks + (chunk ^ (row & 7))) * 16;
-        }
+        return uint32_t(row * kChunks + (chunk ^ uint32_t(row) / kTogether % kPlaces)) * 16;
     }
 
     // Fragment of the left operand: rows row..row + 15, columns 16 * k .. + 15, stored row by row.

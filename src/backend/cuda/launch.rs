@@ -2,6 +2,7 @@
 
 use super::args::*;
 use super::kernels::Kernels;
+use super::to_u32;
 use anyhow::{Context, Result, anyhow, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
@@ -9,6 +10,8 @@ use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 pub const ROW_TILE: usize = 32;
 /// Rows of an attention block (`kAttentionRows`).
 pub const ATTENTION_TILE: usize = 64;
+/// Longest sequence whose keys one attention block has all of (`kShortKeys`).
+pub const ATTENTION_SHORT: usize = 128;
 /// Elements of one partial sum of the gradient norm (`kChunk`).
 pub const NORM_CHUNK: usize = 4096;
 /// Columns that one warp of a row-wise kernel covers.
@@ -41,10 +44,17 @@ pub enum AttentionKind {
     BackwardQ,
     /// dk and dv.
     BackwardKv,
+    /// All three at once, for batches without sequences longer than [`ATTENTION_SHORT`].
+    BackwardShort,
 }
 
 impl AttentionKind {
-    pub const ALL: [Self; 3] = [Self::Forward, Self::BackwardQ, Self::BackwardKv];
+    pub const ALL: [Self; 4] = [
+        Self::Forward,
+        Self::BackwardQ,
+        Self::BackwardKv,
+        Self::BackwardShort,
+    ];
 
     /// Name of the kernel for a padded head dimension.
     pub fn kernel(self, dim: usize) -> String {
@@ -52,22 +62,52 @@ impl AttentionKind {
             Self::Forward => "attention_forward",
             Self::BackwardQ => "attention_backward_q",
             Self::BackwardKv => "attention_backward_kv",
+            Self::BackwardShort => "attention_backward_short",
         };
         format!("{name}_{dim}")
     }
 
-    /// Bytes of shared memory: the block's own tiles (queries; in backward also the gradient of the output, or keys
-    /// and values), two stages of two tiles, and to k and v lse and delta of two stages.
-    pub fn shared(self, dim: usize) -> usize {
-        let own = match self {
-            Self::Forward => ATTENTION_TILE,
-            Self::BackwardQ | Self::BackwardKv => 2 * ATTENTION_TILE,
+    /// Warps of a block for sequences up to `max_len`.
+    fn warps(self, max_len: usize) -> usize {
+        match self {
+            Self::Forward | Self::BackwardQ | Self::BackwardKv => ATTENTION_TILE / 16,
+            Self::BackwardShort => max_len.div_ceil(16),
+        }
+    }
+
+    /// Bytes of shared memory of a block with `warps` warps: its own tiles (queries; in backward also the gradient of
+    /// the output, or keys and values) and two stages of two tiles. To k and v come lse and delta of two stages; in
+    /// the short kernel dS, the partial sums of delta, and column sums of dq.
+    fn shared(self, dim: usize, warps: usize) -> usize {
+        let (half, float) = (size_of::<u16>(), size_of::<f32>());
+        let (rows, step) = (warps * 16, self.step_rows(dim));
+        let (own, rest) = match self {
+            Self::Forward => (rows, 0),
+            Self::BackwardQ => (2 * rows, 0),
+            Self::BackwardKv => (2 * rows, 4 * step * float),
+            Self::BackwardShort => {
+                let columns = step / 16 * dim;
+                (
+                    2 * rows,
+                    rows * step * half + (warps * step + columns) * float,
+                )
+            }
         };
-        let statistics = match self {
-            Self::BackwardKv => 4 * step_rows(dim) * size_of::<f32>(),
-            Self::Forward | Self::BackwardQ => 0,
-        };
-        (own + 4 * step_rows(dim)) * dim * 2 + statistics
+        (own + 4 * step) * dim * half + rest
+    }
+
+    /// The most that [`AttentionKind::shared`] gives.
+    pub fn most_shared(self, dim: usize) -> usize {
+        self.shared(dim, self.warps(ATTENTION_SHORT))
+    }
+
+    /// Rows of the tiles that a block walks over (`kStep`).
+    fn step_rows(self, dim: usize) -> usize {
+        match self {
+            Self::BackwardShort => 2048 / dim,
+            _ if dim == 128 => 32,
+            _ => 64,
+        }
     }
 }
 
@@ -255,13 +295,21 @@ impl Kernels {
         args: AttentionArgs,
     ) -> Result<()> {
         let dim = padded_head(args.head_dim)?;
-        let grid = [
-            max_len.div_ceil(ATTENTION_TILE),
-            args.heads as usize,
-            sequences,
-        ];
+        let warps = kind.warps(max_len);
+        let (threads, shared) = (to_u32(warps * 32)?, kind.shared(dim, warps));
+        let tiles = match kind {
+            AttentionKind::BackwardShort => {
+                ensure!(
+                    max_len <= ATTENTION_SHORT,
+                    "sequences of {max_len} tokens in a kernel for {ATTENTION_SHORT}"
+                );
+                1
+            }
+            _ => max_len.div_ceil(ATTENTION_TILE),
+        };
+        let grid = [tiles, args.heads as usize, sequences];
         // SAFETY: as for `gemm`; the shared memory is that of the kernel's tiles.
-        unsafe { self.launch(&kind.kernel(dim), grid, 128, kind.shared(dim), &args) }
+        unsafe { self.launch(&kind.kernel(dim), grid, threads, shared, &args) }
     }
 
     pub fn pool_forward(&self, sequences: usize, args: PoolArgs) -> Result<()> {
@@ -345,11 +393,6 @@ fn padded_head(head_dim: u32) -> Result<usize> {
         .into_iter()
         .find(|&dim| head_dim as usize <= dim)
         .ok_or_else(|| anyhow!("a head dimension of {head_dim}: the CUDA kernels take up to 128"))
-}
-
-/// Rows of the tiles that an attention block walks over (`Head::kStep`).
-fn step_rows(dim: usize) -> usize {
-    if dim == 128 { 32 } else { 64 }
 }
 
 #[cfg(test)]
