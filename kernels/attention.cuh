@@ -222,9 +222,7 @@ struct Head {
             pack(left[0], left[1]), pack(right[0], right[1]), pack(left[2], left[3]), pack(right[2], right[3])};
         transpose4<1>(w);
         const int row = g + t / 2 * 8, column = t % 2 * 8;
-        if (row < valid && column < width) {
-            *reinterpret_cast<uint4*>(to + row * stride + column) = make_uint4(w[0], w[1], w[2], w[3]);
-        }
+        if (row < valid && column < width) store16(to + row * stride + column, w);
     }
 
     // The same for this warp's 16 × D numbers.

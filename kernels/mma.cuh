@@ -60,6 +60,12 @@ __device__ __forceinline__ void store_shared(uint32_t address, float low, float 
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
 }
 
+// Sixteen bytes to global memory in one access, which the compiler may split as well.
+__device__ __forceinline__ void store16(void* to, const uint32_t (&w)[4]) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                 : "memory");
+}
+
 // A tile of `Columns` elements a row in shared memory, in 16-byte chunks whose place within the row is XORed
 // with the row, so that eight rows at one column (ldmatrix) and one row's chunks (copies) meet no bank twice.
 template <int Columns>
