@@ -49,19 +49,16 @@ struct Work {
     int head_dim;
     // Elements of a row of out and of qkv, and the head's place in a row.
     size_t hidden, stride, column;
-    // The sequence's first element of a [heads, tokens] tensor.
-    size_t statistics;
     // Blocks beyond the batch, or beyond their sequence, have nothing to do.
     bool any;
 
     __device__ __forceinline__ explicit Work(const AttentionArgs& args)
         : sequence(blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * kAttentionRows), len(0),
           head_dim(int(args.head_dim)), hidden(size_t(args.heads) * head_dim), stride(3 * hidden),
-          column(size_t(head) * head_dim), statistics(0), any(false) {
+          column(size_t(head) * head_dim), any(false) {
         if (sequence >= args.batch->sequences) return;
         span = span_of(args.cu_seqlens, sequence);
         len = int(span.len);
-        statistics = size_t(head) * args.batch->tokens + span.start;
         any = first < len;
     }
 
@@ -69,6 +66,10 @@ struct Work {
     // v follow `hidden` and 2 · `hidden` later.
     __device__ __forceinline__ size_t row(int row) const { return (span.start + row) * hidden + column; }
     __device__ __forceinline__ size_t row3(int row) const { return (span.start + row) * stride + column; }
+    // The same in a [heads, tokens] tensor. Not kept: forward is short of registers.
+    __device__ __forceinline__ size_t statistic(const AttentionArgs& args, int row) const {
+        return size_t(head) * args.batch->tokens + span.start + row;
+    }
     // Its row in the dropout mask [tokens · heads, keys].
     __device__ __forceinline__ uint32_t mask_row(int row, uint32_t heads) const {
         return (span.start + row) * heads + head;

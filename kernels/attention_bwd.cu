@@ -69,7 +69,7 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
         delta[half] += __shfl_xor_sync(kFullWarp, delta[half], 2);
         const int row = first + warp * 16 + g + 8 * half;
         // Rows past the end get probability zero.
-        lse[half] = row < len ? args.lse[work.statistics + row] * kLog2e : INFINITY;
+        lse[half] = row < len ? args.lse[work.statistic(args, row)] * kLog2e : INFINITY;
     }
 
     typename H::template Left<(D <= 64)> queries, gradients;
@@ -132,7 +132,7 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
             stored_rest[half] += __shfl_xor_sync(kFullWarp, stored_rest[half], lanes);
         }
         const int row = first + warp * 16 + g + 8 * half;
-        if (t == 0 && row < len) args.delta[work.statistics + row] = delta[half] + rest[half];
+        if (t == 0 && row < len) args.delta[work.statistic(args, row)] = delta[half] + rest[half];
     }
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
@@ -170,7 +170,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
         const int row = threadIdx.x;
         if (row < H::kStep) {
             float* to = statistics + step % 2 * 2 * H::kStep + row;
-            const size_t from = work.statistics + at + row;
+            const size_t from = work.statistic(args, at + row);
             const bool inside = at + row < len;
             // Queries past the end get probability zero.
             to[0] = inside ? args.lse[from] * kLog2e : INFINITY;
@@ -251,8 +251,8 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
     }
 }
 
-#define ATTENTION_KERNELS(dim)                                                                               \
-    extern "C" __global__ void __launch_bounds__(kAttentionThreads)                                          \
+#define ATTENTION_KERNELS(dim, ...)                                                                          \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                                \
         attention_backward_q_##dim(const __grid_constant__ AttentionArgs args) {                             \
         query_gradient<dim>(args);                                                                           \
     }                                                                                                        \
@@ -261,6 +261,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
         key_value_gradient<dim>(args);                                                                       \
     }
 
-ATTENTION_KERNELS(32)
-ATTENTION_KERNELS(64)
-ATTENTION_KERNELS(128)
+// Two blocks a multiprocessor: left to itself the compiler spills (sm_90) to make room for a third.
+ATTENTION_KERNELS(32, kAttentionThreads)
+ATTENTION_KERNELS(64, kAttentionThreads, 2)
+ATTENTION_KERNELS(128, kAttentionThreads)

@@ -97,7 +97,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
         for (int i = 0; i < kHeld; ++i) {
             const int query = at + lane % kStep + i * kWarp;
             // Queries past the end get probability zero.
-            lse[i] = query < len ? args.lse[work.statistics + query] * kLog2e : INFINITY;
+            lse[i] = query < len ? args.lse[work.statistic(args, query)] * kLog2e : INFINITY;
         }
         // Nobody needs the tiles before these any more.
         if (at + kStep < len) copy_step(at + kStep);

@@ -119,7 +119,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
         const int row = first + warp * 16 + g + 8 * half;
         if (args.lse != nullptr && t == 0 && row < len) {
-            args.lse[work.statistics + row] = largest[half] * args.scale + logf(total[half]);
+            args.lse[work.statistic(args, row)] = largest[half] * args.scale + logf(total[half]);
         }
     }
     H::store(acc, args.out + work.row(first), work.hidden, len - first, work.head_dim);

@@ -48,7 +48,7 @@ arguments! {
         derivative_kind: u32,
     }
 
-    NormForwardArgs [80] {
+    NormForwardArgs [88] {
         batch: Address,
         x: Address,
         residual: Address,
@@ -59,6 +59,8 @@ arguments! {
         dropout: DropoutArgs,
         width: u32,
         eps: f32,
+        rows: u32,
+        padding: u32,
     }
 
     NormBackwardArgs [88] {
@@ -72,7 +74,7 @@ arguments! {
         partial_bias: Address,
         dropout: DropoutArgs,
         width: u32,
-        padding: u32,
+        rows: u32,
     }
 
     NormRestoreArgs [48] {
@@ -82,7 +84,7 @@ arguments! {
         beta: Address,
         out: Address,
         width: u32,
-        padding: u32,
+        rows: u32,
     }
 
     EmbedArgs [112] {
@@ -196,7 +198,7 @@ arguments! {
         padding: u32,
     }
 
-    PoolArgs [48] {
+    PoolArgs [56] {
         batch: Address,
         cu_seqlens: Address,
         state: Address,
@@ -204,6 +206,36 @@ arguments! {
         pooled: Address,
         width: u32,
         mean: u32,
+        rows: u32,
+        padding: u32,
+    }
+
+    FirstTokenArgs [40] {
+        batch: Address,
+        cu_seqlens: Address,
+        tokens: Address,
+        first: Address,
+        width: u32,
+        padding: u32,
+    }
+
+    FirstAttentionArgs [120] {
+        batch: Address,
+        cu_seqlens: Address,
+        query: Address,
+        key_value: Address,
+        out: Address,
+        lse: Address,
+        dout: Address,
+        d_query: Address,
+        d_key_value: Address,
+        partial_query: Address,
+        partial_value: Address,
+        dropout: DropoutArgs,
+        heads: u32,
+        head_dim: u32,
+        scale: f32,
+        padding: u32,
     }
 
     DenseArgs [112] {

@@ -44,6 +44,12 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         DIMS,
     ),
     ("attention_bwd_short", &["attention_backward_short"], DIMS),
+    ("first_token", &["gather_first", "add_first"], ONE),
+    (
+        "first_token",
+        &["first_attention_forward", "first_attention_backward"],
+        DIMS,
+    ),
     (
         "head",
         &[

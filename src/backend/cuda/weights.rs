@@ -6,6 +6,8 @@ use super::memory::{Address, Buffer};
 use crate::backend::{ParamRange, WeightId};
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// All matrices, in the order in which they were given.
 #[derive(Debug)]
@@ -17,7 +19,10 @@ pub struct Weights {
 /// A row-major `[rows, cols]` matrix.
 #[derive(Debug)]
 pub struct Weight {
-    buffer: Buffer,
+    /// Views share their matrix's.
+    buffer: Arc<Buffer>,
+    /// First of its rows in that of the matrix that it is a view of.
+    view: Option<usize>,
     pub rows: usize,
     pub cols: usize,
     /// It is a copy of these parameters, which train.
@@ -26,7 +31,9 @@ pub struct Weight {
 
 impl Weight {
     pub fn address(&self) -> Result<Address> {
-        self.buffer.at(0, self.rows * self.cols * 2)
+        let row = self.cols * 2;
+        self.buffer
+            .at(self.view.unwrap_or(0) * row, self.rows * row)
     }
 }
 
@@ -73,7 +80,8 @@ impl Weights {
             .with_context(|| format!("cannot upload {name}"))?;
         buffer.write(0, &stored)?;
         self.list.push(Weight {
-            buffer,
+            buffer: Arc::new(buffer),
+            view: None,
             rows,
             cols,
             trained: None,
@@ -98,11 +106,32 @@ impl Weights {
         let buffer = Buffer::new(device, "copy of a trained matrix", range.len * 2)
             .with_context(|| format!("no room for {name}"))?;
         self.list.push(Weight {
-            buffer,
+            buffer: Arc::new(buffer),
+            view: None,
             rows,
             cols,
             trained: Some(range),
         });
+        Ok(WeightId(self.list.len() - 1))
+    }
+
+    /// See [`Backend::view_rows`](crate::backend::Backend::view_rows).
+    pub fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        let whole = self.get(of)?;
+        ensure!(
+            rows.start <= rows.end && rows.end <= whole.rows,
+            "rows {rows:?} of a matrix that has {}",
+            whole.rows
+        );
+        ensure!(whole.trained.is_none(), "rows of a matrix that trains");
+        let view = Weight {
+            buffer: Arc::clone(&whole.buffer),
+            view: Some(whole.view.unwrap_or(0) + rows.start),
+            rows: rows.len(),
+            cols: whole.cols,
+            trained: None,
+        };
+        self.list.push(view);
         Ok(WeightId(self.list.len() - 1))
     }
 
@@ -120,7 +149,8 @@ impl Weights {
     }
 
     pub fn bytes(&self) -> usize {
-        self.list.iter().map(|w| w.buffer.bytes()).sum()
+        let own = self.list.iter().filter(|weight| weight.view.is_none());
+        own.map(|weight| weight.buffer.bytes()).sum()
     }
 }
 
