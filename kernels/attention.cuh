@@ -1,8 +1,9 @@
 // What forward and backward attention share: tiles of one head, their copies, masks and column sums.
 //
 // A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows a warp, and walks over the
-// other side in tiles of kStep rows that arrive two at a time. Heads narrower than D are padded with zeros in
-// shared memory only. Grid: 64-row tiles of the longest sequence × heads × sequences.
+// other side in tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short
+// sequence). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the longest sequence ×
+// heads × sequences.
 #pragma once
 
 #include "math.cuh"
@@ -21,11 +22,11 @@ struct AttentionArgs {
     const Half* qkv;
     // [tokens, heads · head_dim]
     Half* out;
-    // [tokens, heads]: log of the softmax's denominator; forward writes it if not null.
+    // [heads, tokens]: log of the softmax's denominator; forward writes it if not null.
     float* lse;
     const Half* dout;
     Half* dqkv;
-    // [tokens, heads]: Σ dout · out, made by the dq kernel for the dk/dv kernel.
+    // [heads, tokens]: Σ P ⊙ dP, made by the dq kernel for the dk/dv kernel.
     float* delta;
     // [tile slots, heads · head_dim], or null.
     float* partial_query;
@@ -65,15 +66,38 @@ struct Work {
     // v follow `hidden` and 2 · `hidden` later.
     __device__ __forceinline__ size_t row(int row) const { return (span.start + row) * hidden + column; }
     __device__ __forceinline__ size_t row3(int row) const { return (span.start + row) * stride + column; }
-    // The same in a [tokens, heads] tensor.
-    __device__ __forceinline__ size_t statistic(int row, uint32_t heads) const {
-        return size_t(span.start + row) * heads + head;
+    // The same in a [heads, tokens] tensor. Not kept: forward is short of registers.
+    __device__ __forceinline__ size_t statistic(const AttentionArgs& args, int row) const {
+        return size_t(head) * args.batch->tokens + span.start + row;
     }
-    // This block's row of partial column sums.
-    __device__ __forceinline__ size_t partial() const {
-        return tile_slot(span, sequence, blockIdx.x, kAttentionRows) * hidden + column;
+    // Its row in the dropout mask [tokens · heads, keys].
+    __device__ __forceinline__ uint32_t mask_row(int row, uint32_t heads) const {
+        return (span.start + row) * heads + head;
+    }
+    // This block's row of partial column sums, where tiles have `rows` rows.
+    __device__ __forceinline__ size_t partial(uint32_t rows) const {
+        return tile_slot(span, sequence, blockIdx.x, rows) * hidden + column;
     }
 };
+
+// Four words of each of four lanes that are `Stride` apart: lane i of them gets word i of all four, in their order.
+template <int Stride>
+__device__ __forceinline__ void transpose4(uint32_t (&w)[4]) {
+    const int i = int(threadIdx.x) / Stride % 4;
+    const bool low = i % 2 == 0, front = i < 2;
+    // Words i % 2 and i % 2 + 2 of the two lanes of this pair.
+    const uint32_t got0 = __shfl_xor_sync(kFullWarp, low ? w[1] : w[0], Stride);
+    const uint32_t got1 = __shfl_xor_sync(kFullWarp, low ? w[3] : w[2], Stride);
+    const uint32_t a0 = low ? w[0] : got0, a1 = low ? got0 : w[1];
+    const uint32_t b0 = low ? w[2] : got1, b1 = low ? got1 : w[3];
+    // Word i of all four.
+    const uint32_t far0 = __shfl_xor_sync(kFullWarp, front ? b0 : a0, 2 * Stride);
+    const uint32_t far1 = __shfl_xor_sync(kFullWarp, front ? b1 : a1, 2 * Stride);
+    w[0] = front ? a0 : far0;
+    w[1] = front ? a1 : far1;
+    w[2] = front ? far0 : b0;
+    w[3] = front ? far1 : b1;
+}
 
 // Masks four scores of an accumulator whose rows are queries g and g + 8 (dropout rows `row` and `row8`) and whose
 // columns are 2t and 2t + 1 of eight keys from `key` on. A block of four words serves four columns, so two lanes: the
@@ -89,6 +113,21 @@ __device__ __forceinline__ void mask_scores(
     v[1] *= dropout.factor(odd ? got1 : w.w[1]);
     v[2] *= dropout.factor(odd ? w.w[2] : got0);
     v[3] *= dropout.factor(odd ? w.w[3] : got1);
+}
+
+// Mask words for the accumulators of transposed scores: rows are keys, columns queries. A lane's four elements
+// lie in four blocks of words, and the four lanes whose keys share those blocks want a word of each: every lane
+// computes one block, and a 4 × 4 transposition hands the words out.
+__device__ __forceinline__ void mask_transposed(
+    const Dropout& dropout, uint32_t query_row, uint32_t row_stride, uint32_t key_group, float (&mask)[4]) {
+    const int i = int(threadIdx.x) / 4 % 4;
+    // Lane i: queries 2t (i < 2) or 2t + 1, keys g (i even) or g + 8.
+    Words w = dropout.words(query_row + (i / 2) * row_stride, key_group + (i % 2) * 2);
+    transpose4<4>(w.w);
+    mask[0] = dropout.factor(w.w[0]);
+    mask[1] = dropout.factor(w.w[2]);
+    mask[2] = dropout.factor(w.w[1]);
+    mask[3] = dropout.factor(w.w[3]);
 }
 
 template <int D>
@@ -174,35 +213,33 @@ struct Head {
         }
     }
 
-    // Writes this warp's 16 rows to global memory, 16 bytes a lane, through rows of `tile` that only this warp
-    // reads and writes.
+    // Writes 16 × 16 numbers, those of two neighbouring 8-column units, to global memory, 16 bytes a lane: the four
+    // lanes of a row exchange what they have of two rows' chunks. Rows from `valid` and columns from `width` on are
+    // left alone.
     static __device__ __forceinline__ void store(
-        unsigned char* tile, const float (&acc)[D / 8][4], Half* to, size_t stride, int valid, int head_dim) {
-        const int lane = threadIdx.x % kWarp, first = threadIdx.x / kWarp * 16;
-        __syncwarp();
+        const float (&left)[4], const float (&right)[4], Half* to, size_t stride, int valid, int width) {
+        const int g = int(threadIdx.x) % kWarp / 4, t = threadIdx.x % 4;
+        uint32_t w[4] = {
+            pack(left[0], left[1]), pack(right[0], right[1]), pack(left[2], left[3]), pack(right[2], right[3])};
+        transpose4<1>(w);
+        const int row = g + t / 2 * 8, column = t % 2 * 8;
+        if (row < valid && column < width) store16(to + row * stride + column, w);
+    }
+
+    // The same for this warp's 16 × D numbers.
+    static __device__ __forceinline__ void store(
+        const float (&acc)[D / 8][4], Half* to, size_t stride, int valid, int head_dim) {
+        const int first = int(threadIdx.x) / kWarp * 16;
 #pragma unroll
-        for (int n = 0; n < D / 8; ++n) {
-            const int row = first + lane / 4;
-            *reinterpret_cast<uint32_t*>(tile + T::offset(row, n) + lane % 4 * 4) = pack(acc[n][0], acc[n][1]);
-            *reinterpret_cast<uint32_t*>(tile + T::offset(row + 8, n) + lane % 4 * 4) = pack(acc[n][2], acc[n][3]);
-        }
-        __syncwarp();
-        constexpr int kChunks = D / 8;
-#pragma unroll
-        for (int i = 0; i < 16 * kChunks / kWarp; ++i) {
-            const int id = lane + i * kWarp;
-            const int row = first + id / kChunks, chunk = id % kChunks;
-            if (row < valid && chunk * 8 < head_dim) {
-                *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) =
-                    *reinterpret_cast<const uint4*>(tile + T::offset(row, chunk));
-            }
+        for (int n = 0; n < D / 16; ++n) {
+            store(acc[2 * n], acc[2 * n + 1], to + first * stride + n * 16, stride, valid - first, head_dim - n * 16);
         }
     }
 
-    // Column sums of the block's 64 × D accumulators to `to`. All threads call it; `shared` holds 4 · D floats
-    // that nobody uses any more.
+    // Column sums over the 16 × D accumulators of the first `warps` warps to `to`. All threads call it; `shared` holds
+    // D floats a warp that nobody uses any more.
     static __device__ __forceinline__ void column_sums(
-        const float (&acc)[D / 8][4], float* shared, float* to, int head_dim) {
+        const float (&acc)[D / 8][4], float* shared, float* to, int head_dim, int warps) {
         const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
 #pragma unroll
         for (int n = 0; n < D / 8; ++n) {
@@ -217,11 +254,9 @@ struct Head {
             }
         }
         __syncthreads();
-        const int column = threadIdx.x;
-        if (column < head_dim) {
+        for (int column = threadIdx.x; column < head_dim; column += blockDim.x) {
             float sum = shared[column];
-#pragma unroll
-            for (int w = 1; w < kAttentionWarps; ++w) sum += shared[w * D + column];
+            for (int w = 1; w < warps; ++w) sum += shared[w * D + column];
             to[column] = sum;
         }
     }

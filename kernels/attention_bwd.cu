@@ -69,7 +69,7 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
         delta[half] += __shfl_xor_sync(kFullWarp, delta[half], 2);
         const int row = first + warp * 16 + g + 8 * half;
         // Rows past the end get probability zero.
-        lse[half] = row < len ? args.lse[work.statistic(row, args.heads)] * kLog2e : INFINITY;
+        lse[half] = row < len ? args.lse[work.statistic(args, row)] * kLog2e : INFINITY;
     }
 
     typename H::template Left<(D <= 64)> queries, gradients;
@@ -80,7 +80,7 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
 
     const Dropout dropout(args.dropout, args.batch);
     const float scale = args.scale * kLog2e;
-    const uint32_t mask_row = uint32_t(work.statistic(first + warp * 16 + g, args.heads));
+    const uint32_t mask_row = work.mask_row(first + warp * 16 + g, args.heads);
     float acc[D / 8][4] = {}, mean_key[D / 8][4] = {};
     // Row sums of P ⊙ (dP - estimate), and of the same as the product takes it, in 16 bits.
     float rest[2] = {0.0f, 0.0f}, stored_rest[2] = {0.0f, 0.0f};
@@ -132,38 +132,18 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
             stored_rest[half] += __shfl_xor_sync(kFullWarp, stored_rest[half], lanes);
         }
         const int row = first + warp * 16 + g + 8 * half;
-        if (t == 0 && row < len) args.delta[work.statistic(row, args.heads)] = delta[half] + rest[half];
+        if (t == 0 && row < len) args.delta[work.statistic(args, row)] = delta[half] + rest[half];
     }
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) acc[n][i] = args.scale * fmaf(-stored_rest[i / 2], mean_key[n][i], acc[n][i]);
     }
-    H::store(memory, acc, args.dqkv + work.row3(first), work.stride, rows, work.head_dim);
+    H::store(acc, args.dqkv + work.row3(first), work.stride, rows, work.head_dim);
     if (args.partial_query != nullptr) {
         float* shared = reinterpret_cast<float*>(memory + 2 * H::kBlockBytes);
-        H::column_sums(acc, shared, args.partial_query + work.partial(), work.head_dim);
+        H::column_sums(acc, shared, args.partial_query + work.partial(kAttentionRows), work.head_dim, kAttentionWarps);
     }
-}
-
-// Mask words for the accumulators of transposed scores: rows are keys, columns queries. A lane's four elements
-// lie in four blocks of words, and the four lanes whose keys share those blocks want a word of each: every lane
-// computes one block, and a 4 × 4 transposition hands the words out.
-__device__ __forceinline__ Words transposed_words(
-    const Dropout& dropout, uint32_t query_row, uint32_t row_stride, uint32_t key_group) {
-    const int i = int(threadIdx.x) / 4 % 4;
-    // Lane i: queries 2t (i < 2) or 2t + 1, keys g (i even) or g + 8.
-    const Words w = dropout.words(query_row + (i / 2) * row_stride, key_group + (i % 2) * 2);
-    const bool low = i % 2 == 0, front = i < 2;
-    // Words i % 2 and i % 2 + 2 of the two blocks of this pair of lanes.
-    const uint32_t got0 = __shfl_xor_sync(kFullWarp, low ? w.w[1] : w.w[0], 4);
-    const uint32_t got1 = __shfl_xor_sync(kFullWarp, low ? w.w[3] : w.w[2], 4);
-    const uint32_t a0 = low ? w.w[0] : got0, a1 = low ? got0 : w.w[1];
-    const uint32_t b0 = low ? w.w[2] : got1, b1 = low ? got1 : w.w[3];
-    // Word i of all four.
-    const uint32_t far0 = __shfl_xor_sync(kFullWarp, front ? b0 : a0, 8);
-    const uint32_t far1 = __shfl_xor_sync(kFullWarp, front ? b1 : a1, 8);
-    return {{front ? a0 : far0, front ? a1 : far1, front ? far0 : b0, front ? far1 : b1}};
 }
 
 template <int D>
@@ -190,7 +170,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
         const int row = threadIdx.x;
         if (row < H::kStep) {
             float* to = statistics + step % 2 * 2 * H::kStep + row;
-            const size_t from = work.statistic(at + row, args.heads);
+            const size_t from = work.statistic(args, at + row);
             const bool inside = at + row < len;
             // Queries past the end get probability zero.
             to[0] = inside ? args.lse[from] * kLog2e : INFINITY;
@@ -235,13 +215,9 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
                 const float2 d = *reinterpret_cast<const float2*>(delta + query);
                 float mask[4] = {1.0f, 1.0f, 1.0f, 1.0f};
                 if (dropout.active()) {
-                    const uint32_t row = uint32_t(work.statistic(step * H::kStep + query, args.heads));
+                    const uint32_t row = work.mask_row(step * H::kStep + query, args.heads);
                     const uint32_t group = (first + warp * 16) / 4 + g / 4;
-                    const Words w = transposed_words(dropout, row, args.heads, group);
-                    mask[0] = dropout.factor(w.w[0]);
-                    mask[1] = dropout.factor(w.w[2]);
-                    mask[2] = dropout.factor(w.w[1]);
-                    mask[3] = dropout.factor(w.w[3]);
+                    mask_transposed(dropout, row, args.heads, group, mask);
                 }
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
@@ -267,16 +243,16 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
         for (int i = 0; i < 4; ++i) dk[n][i] *= args.scale;
     }
     Half* to = args.dqkv + work.row3(first) + work.hidden;
-    H::store(memory, dk, to, work.stride, rows, work.head_dim);
-    H::store(memory + H::kBlockBytes, dv, to + work.hidden, work.stride, rows, work.head_dim);
+    H::store(dk, to, work.stride, rows, work.head_dim);
+    H::store(dv, to + work.hidden, work.stride, rows, work.head_dim);
     if (args.partial_value != nullptr) {
         float* shared = reinterpret_cast<float*>(memory + 2 * H::kBlockBytes);
-        H::column_sums(dv, shared, args.partial_value + work.partial(), work.head_dim);
+        H::column_sums(dv, shared, args.partial_value + work.partial(kAttentionRows), work.head_dim, kAttentionWarps);
     }
 }
 
-#define ATTENTION_KERNELS(dim)                                                                               \
-    extern "C" __global__ void __launch_bounds__(kAttentionThreads)                                          \
+#define ATTENTION_KERNELS(dim, ...)                                                                          \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                                \
         attention_backward_q_##dim(const __grid_constant__ AttentionArgs args) {                             \
         query_gradient<dim>(args);                                                                           \
     }                                                                                                        \
@@ -285,6 +261,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
         key_value_gradient<dim>(args);                                                                       \
     }
 
-ATTENTION_KERNELS(32)
-ATTENTION_KERNELS(64)
-ATTENTION_KERNELS(128)
+// Two blocks a multiprocessor: left to itself the compiler spills (sm_90) to make room for a third.
+ATTENTION_KERNELS(32, kAttentionThreads)
+ATTENTION_KERNELS(64, kAttentionThreads, 2)
+ATTENTION_KERNELS(128, kAttentionThreads)

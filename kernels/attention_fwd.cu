@@ -91,7 +91,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
 
         if (dropout.active()) {
-            const uint32_t row = uint32_t(work.statistic(first + warp * 16 + g, args.heads));
+            const uint32_t row = work.mask_row(first + warp * 16 + g, args.heads);
 #pragma unroll
             for (int n = 0; n < kUnits; ++n) {
                 mask_scores(dropout, row, row + 8 * args.heads, key0 + n * 8, s[n / 2][n % 2]);
@@ -119,10 +119,10 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
         const int row = first + warp * 16 + g + 8 * half;
         if (args.lse != nullptr && t == 0 && row < len) {
-            args.lse[work.statistic(row, args.heads)] = largest[half] * args.scale + logf(total[half]);
+            args.lse[work.statistic(args, row)] = largest[half] * args.scale + logf(total[half]);
         }
     }
-    H::store(memory, acc, args.out + work.row(first), work.hidden, len - first, work.head_dim);
+    H::store(acc, args.out + work.row(first), work.hidden, len - first, work.head_dim);
 }
 
 #define ATTENTION_KERNEL(dim, ...)                                                                           \

@@ -60,21 +60,24 @@ __device__ __forceinline__ void store_shared(uint32_t address, float low, float 
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
 }
 
+// Sixteen bytes to global memory in one access, which the compiler may split as well.
+__device__ __forceinline__ void store16(void* to, const uint32_t (&w)[4]) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                 : "memory");
+}
+
 // A tile of `Columns` elements a row in shared memory, in 16-byte chunks whose place within the row is XORed
 // with the row, so that eight rows at one column (ldmatrix) and one row's chunks (copies) meet no bank twice.
 template <int Columns>
 struct Tile {
     static constexpr int kChunks = Columns / 8;
-    static_assert(kChunks == 4 || kChunks % 8 == 0, "64-byte rows or multiples of 128");
+    static_assert(kChunks == 2 || kChunks == 4 || kChunks % 8 == 0, "32-byte or 64-byte rows or multiples of 128");
+    // Chunks among which one moves, and rows that share the 128 bytes that hold all banks.
+    static constexpr int kPlaces = kChunks < 8 ? kChunks : 8, kTogether = 8 / kPlaces;
 
     // Bytes from the start of the tile to chunk `chunk` of `row`.
     static __device__ __forceinline__ uint32_t offset(int row, int chunk) {
-        if constexpr (kChunks == 4) {
-            // Two rows share the 128 bytes that hold all banks.
-            return uint32_t(row * kChunks + (chunk ^ ((row >> 1) & 3))) * 16;
-        } else {
-            return uint32_t(row * kChunks + (chunk ^ (row & 7))) * 16;
-        }
+        return uint32_t(row * kChunks + (chunk ^ uint32_t(row) / kTogether % kPlaces)) * 16;
     }
 
     // Fragment of the left operand: rows row..row + 15, columns 16 * k .. + 15, stored row by row.

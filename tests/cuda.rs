@@ -481,6 +481,74 @@ fn recorded_steps_give_the_bits_of_issued_ones() {
 /// Steps of the test above: one batch and two in turn.
 const STEPS: usize = 16;
 
+/// The gradient of six batches, each announced while the steps before it are queued, or after they are done.
+#[test]
+fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
+    let name = "a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it";
+    let said = emulated(name, &[("CUDA_EMULATOR_TRACE", "1")], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let gradient = |wait: bool| {
+            let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+            let whole = run.model.params.trained_range();
+            run.backend.zero_gradients().unwrap();
+            for index in 0..6 {
+                let batch = batch(&run.model.config, kind, outputs, index);
+                let key = DropoutKey {
+                    seed: 5,
+                    step: index,
+                };
+                run.backend.set_batch(&batch, key).unwrap();
+                let section = Section {
+                    name: "batch",
+                    limits: LIMITS,
+                    weight: 1.0,
+                    update: None,
+                };
+                let (model, program) = (&run.model, &run.program);
+                run.backend
+                    .section(section, |backend| {
+                        model.forward(backend, program, None)?;
+                        model.loss(backend, program, kind, 1.0)?;
+                        model.backward(backend, program)
+                    })
+                    .unwrap();
+                if wait {
+                    run.backend.read_params(Slot::Gradient, whole).unwrap();
+                }
+            }
+            if !wait {
+                eprintln!("all is queued");
+            }
+            run.backend.read_params(Slot::Gradient, whole).unwrap()
+        };
+        let ahead = gradient(false);
+        assert!(ahead.iter().any(|&x| x != 0.0));
+        assert_eq!(bits(&ahead), bits(&gradient(true)));
+    });
+    let Some(said) = said else { return };
+    // While the host queued six steps it had to wait for page-locked memory, so uploads had to run: on a stream of
+    // their own, the later ones before the steps ahead of them.
+    let (queued, _) = said.split_once("all is queued").unwrap();
+    let runs: Vec<(&str, &str)> = queued
+        .lines()
+        .filter_map(|line| line.split_once("stream ")?.1.split_once(" runs: "))
+        .collect();
+    let first_step = runs.iter().position(|(_, what)| what.starts_with("graph"));
+    let before = &runs[..first_step.unwrap_or(runs.len())];
+    let taken = before
+        .iter()
+        .rposition(|(_, what)| what.ends_with("device to device"))
+        .expect("the first batch was taken");
+    let upload = before[taken..]
+        .iter()
+        .find(|(_, what)| what.ends_with("host to device"))
+        .expect("the second batch went up before the first step");
+    assert_ne!(
+        upload.0, before[taken].0,
+        "uploads have a stream of their own"
+    );
+}
+
 #[test]
 fn a_section_refuses_what_a_replay_would_not_see() {
     emulated("a_section_refuses_what_a_replay_would_not_see", &[], || {

@@ -15,7 +15,7 @@ pub struct Footprint {
     pub params: usize,
     /// Activations and their gradients.
     pub arena: usize,
-    /// Ids, positions, sequence bounds and labels of the current batch.
+    /// Ids, positions, sequence bounds and labels of the current batch; on a GPU of the next one, too.
     pub batch: usize,
     /// Partial sums, widened panels of matrices, the optimizer's state.
     pub workspace: usize,

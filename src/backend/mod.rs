@@ -337,7 +337,7 @@ pub struct AttentionForward {
     pub qkv: Region,
     /// `[tokens, hidden]`
     pub out: Region,
-    /// Log of the softmax's denominator, f32 `[tokens, heads]`, if backward will need it.
+    /// Log of the softmax's denominator, f32 `[heads, tokens]`, if backward will need it.
     pub lse: Option<Region>,
     pub heads: usize,
     pub head_dim: usize,

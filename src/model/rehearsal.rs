@@ -30,7 +30,7 @@ impl TensorSizes {
         self.count(rows) * width * self.element
     }
 
-    /// An f32 `[rows, width]` statistic.
+    /// An f32 statistic: `width` numbers of each row.
     pub fn statistic(self, rows: Rows, width: usize) -> usize {
         self.count(rows) * width * size_of::<f32>()
     }

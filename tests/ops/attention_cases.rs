@@ -15,7 +15,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let hidden = heads * dim;
             let qkv = rig.input(tokens, 3 * hidden, 1.5);
             let y = rig.output(tokens, hidden);
-            let sums = lse.then(|| rig.output_f32(tokens, heads));
+            let sums = lse.then(|| rig.output_f32(heads, tokens));
             rig.start(0, 3 * hidden);
             let op = AttentionForward {
                 qkv: rig.region(qkv),
@@ -53,7 +53,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let hidden = heads * dim;
             let qkv = rig.input(tokens, 3 * hidden, 1.5);
             let y = rig.input(tokens, hidden, 0.0);
-            let lse = rig.input_f32(tokens, heads, 0.0);
+            let lse = rig.input_f32(heads, tokens, 0.0);
             let dout = rig.input(tokens, hidden, 1.0);
             let dqkv = rig.output(tokens, 3 * hidden);
             let (query, value) = (rig.param(hidden), rig.param(hidden));

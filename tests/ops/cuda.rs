@@ -133,11 +133,16 @@ fn edges() -> Vec<Case> {
             );
         }
     }
-    // Every padded head, sequences around the attention tile.
+    // Every padded head; sequences around the tiles of attention, and around what one block has all keys of.
     for p in [0.0, 0.1] {
         for dim in [8, 24, 40, 48, 80, 96, 128] {
             let heads = 2;
-            for lens in [&[64, 1, 65][..], &[33, 128, 2]] {
+            for lens in [
+                &[64, 1, 65][..],
+                &[33, 128, 2],
+                &[15, 16, 17, 112],
+                &[64, 129, 65],
+            ] {
                 add(
                     lens,
                     p,
@@ -300,6 +305,21 @@ fn large_tiles_agree_with_the_oracle_in_every_product() {
 /// Each operation once or twice, at the shapes with the most edges: what is run under many schedules.
 fn oddest() -> Vec<Case> {
     let mut cases = Vec::new();
+    // Sequences that are too long for one block of attention.
+    for dim in [8, 40, 128] {
+        let (heads, lse, dbias) = (2, true, true);
+        for kind in [
+            Kind::Attention { heads, dim, lse },
+            Kind::AttentionBackward { heads, dim, dbias },
+        ] {
+            cases.push(Case {
+                lens: vec![64, 1, 129],
+                weights: WeightType::F16,
+                p: 0.1,
+                kind,
+            });
+        }
+    }
     for lens in [&[1][..], &[64, 1, 65]] {
         let mut add = |p: f32, kind: Kind| {
             cases.push(Case {

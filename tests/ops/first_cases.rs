@@ -47,7 +47,8 @@ impl FirstAttention<'_> {
         self.each(query, key_value, |one, _, qkv| {
             let (o, l) = one.forward(&qkv);
             out.extend_from_slice(&o[..one.heads * one.dim]);
-            lse.extend_from_slice(&l[..one.heads]);
+            // `[heads, tokens]` of this sequence: the first token's.
+            lse.extend(l.chunks(one.lens[0]).map(|head| head[0]));
         });
         (out, lse)
     }

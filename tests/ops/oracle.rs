@@ -246,7 +246,7 @@ impl Attention<'_> {
         mask(self.dropout, self.key, row, key)
     }
 
-    /// Output and log-sum-exp.
+    /// Output and, `[heads, tokens]`, log-sum-exp.
     pub fn forward(&self, qkv: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let tokens: usize = self.lens.iter().sum();
         let mut out = vec![0.0; tokens * self.hidden()];
@@ -254,7 +254,7 @@ impl Attention<'_> {
         self.each_head(|first, len, head| {
             for i in 0..len {
                 let (p, lse) = self.probabilities(qkv, first, len, head, i);
-                lses[(first + i) * self.heads + head] = lse;
+                lses[head * tokens + first + i] = lse;
                 for (j, p) in p.iter().enumerate() {
                     let p = (self.stored)(p * self.mask(first + i, head, j));
                     for c in 0..self.dim {

@@ -40,6 +40,22 @@ pub struct CopyOp {
     pub depth: usize,
 }
 
+impl std::fmt::Display for CopyOp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let side = |place: &Place| match place {
+            Place::Device(_) => "device",
+            Place::Host(_) | Place::Staged(_) => "host",
+        };
+        let bytes = self.width * self.height * self.depth;
+        write!(
+            f,
+            "copy of {bytes} bytes, {} to {}",
+            side(&self.from),
+            side(&self.to)
+        )
+    }
+}
+
 impl CopyOp {
     pub fn flat(to: Place, from: Place, bytes: usize) -> Self {
         CopyOp {

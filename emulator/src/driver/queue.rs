@@ -64,6 +64,24 @@ pub enum Op {
     Nothing,
 }
 
+impl std::fmt::Display for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kernel(op) => write!(f, "kernel {}", op.kernel.name),
+            Self::Copy(op) => write!(f, "{op}"),
+            Self::Fill(_) => f.write_str("fill"),
+            Self::Host { .. } | Self::Callback { .. } => f.write_str("host function"),
+            Self::Record(_) => f.write_str("event"),
+            Self::Wait { .. } => f.write_str("wait"),
+            Self::Free(_) => f.write_str("free"),
+            Self::Refresh(_) => f.write_str("allocation"),
+            Self::Write { .. } => f.write_str("write of a value"),
+            Self::Graph(nodes) => write!(f, "graph of {} nodes", nodes.len()),
+            Self::Nothing => f.write_str("nothing"),
+        }
+    }
+}
+
 /// A kernel launch, its parameters already copied.
 pub struct KernelOp {
     pub function: Handle,
@@ -185,6 +203,7 @@ pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> R {
             let context = found.context;
             (op, context)
         };
+        report::trace_run(stream, &op);
         run_in_context(driver, context, op);
     }
     let mut state = driver.state();

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::{Fault, FaultKind, KernelCounters, MemoryError};
 
 use super::error::Error;
+use super::queue::Op;
 use super::state::{Allocation, Kind, driver};
 use super::types::{DevicePtr, Handle};
 
@@ -93,6 +94,13 @@ pub fn refuse(error: Error, text: &str) -> Error {
 pub fn trace(name: &str, code: i32) {
     if driver().is_ok_and(|driver| driver.options.trace) {
         emit(&format!("{name} -> {code}"));
+    }
+}
+
+/// An operation whose turn has come.
+pub fn trace_run(stream: Handle, op: &Op) {
+    if driver().is_ok_and(|driver| driver.options.trace) {
+        emit(&format!("stream {:#x} runs: {op}", stream.0));
     }
 }
 

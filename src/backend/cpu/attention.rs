@@ -28,6 +28,12 @@ impl Shape<'_> {
         self.heads * self.head_dim
     }
 
+    /// The place of a head's first token in a `[heads, tokens]` tensor.
+    fn statistics(&self, at: Head) -> usize {
+        let tokens = self.cu_seqlens[self.cu_seqlens.len() - 1] as usize;
+        at.head * tokens + at.first
+    }
+
     /// Softmax is taken of `q·kᵀ` times this.
     pub fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
@@ -220,7 +226,7 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     lane_sum2(a, b, |a, b| fma::<FMA>(a, b, 0.0))
 }
 
-/// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[tokens, heads]` may be empty.
+/// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[heads, tokens]` may be empty.
 pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
@@ -260,15 +266,15 @@ pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                 );
                 let mut log_sums = [0.0; QUERIES];
                 softmax(&mut scores[..queries * wide], wide, len, &mut log_sums);
-                for (i, log_sum) in log_sums.iter().enumerate().take(queries) {
-                    let line = (at.first + from + i) * shape.heads + at.head;
-                    if keep {
-                        // SAFETY: this element belongs to this head of this token alone.
-                        let saved = unsafe { lse.slice(line, 1) };
-                        saved[0] = *log_sum;
-                    }
-                    if let Some(mask) = shape.mask {
-                        mask.apply(line as u32, &mut scores[i * wide..][..len]);
+                if keep {
+                    // SAFETY: these elements belong to this head of these tokens alone.
+                    unsafe { lse.slice(shape.statistics(at) + from, queries) }
+                        .copy_from_slice(&log_sums[..queries]);
+                }
+                if let Some(mask) = shape.mask {
+                    for i in 0..queries {
+                        let row = (at.first + from + i) * shape.heads + at.head;
+                        mask.apply(row as u32, &mut scores[i * wide..][..len]);
                     }
                 }
                 let p = Strided {
@@ -383,13 +389,13 @@ fn backward_head<'a>(
         for i in 0..queries {
             // Whole vectors: what pads a row is computed and never read.
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
-            let line = (at.first + from + i) * shape.heads + at.head;
-            probabilities(p, saved.lse[line]);
+            probabilities(p, saved.lse[shape.statistics(at) + from + i]);
             // Σ_j p·dp equals dO·O, with dropout too, and costs less.
             let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
             if let Some(mask) = shape.mask {
+                let row = (at.first + from + i) * shape.heads + at.head;
                 mask_row.fill(1.0);
-                mask.apply(line as u32, mask_row);
+                mask.apply(row as u32, mask_row);
                 pointwise::multiply(ds, mask_row);
                 softmax_backward(ds, p, along, shape.scale());
                 pointwise::multiply(p, mask_row);

@@ -1,7 +1,7 @@
 //! Self-attention within each sequence.
 
 use super::args::*;
-use super::launch::{ATTENTION_TILE, AttentionKind};
+use super::launch::{ATTENTION_SHORT, ATTENTION_TILE, AttentionKind};
 use super::memory::Address;
 use super::{CudaBackend, check_width, to_u32};
 use crate::backend::{AttentionBackward, AttentionForward, Dropout, ParamRange, Region, Rows};
@@ -12,7 +12,7 @@ pub fn forward(cuda: &CudaBackend, op: AttentionForward) -> Result<()> {
     let memory = cuda.memory()?;
     let args = AttentionArgs {
         lse: match op.lse {
-            Some(region) => memory.f32(region, memory.batch.grid.tokens, op.heads)?,
+            Some(region) => memory.f32(region, op.heads, memory.batch.grid.tokens)?,
             None => Address::NULL,
         },
         ..arguments(cuda, op.qkv, op.out, op.heads, op.head_dim, op.dropout)?
@@ -27,8 +27,15 @@ pub fn backward(cuda: &CudaBackend, op: AttentionBackward) -> Result<()> {
     let memory = cuda.memory()?;
     let shape = memory.batch.grid;
     let hidden = op.heads * op.head_dim;
+    // By what a recording's bucket says, too, so that each of its batches takes the same way.
+    let (kinds, tile): (&[AttentionKind], _) = if shape.max_len <= ATTENTION_SHORT {
+        (&[AttentionKind::BackwardShort], ATTENTION_SHORT)
+    } else {
+        let both = &[AttentionKind::BackwardQ, AttentionKind::BackwardKv];
+        (both, ATTENTION_TILE)
+    };
     // One row of partial sums for each tile; tiles do not cross sequences.
-    let slots = shape.tokens / ATTENTION_TILE + shape.sequences + 1;
+    let slots = shape.tokens / tile + shape.sequences + 1;
     let partial = |which, wanted: Option<ParamRange>| {
         wanted
             .map(|grad| anyhow::Ok((memory.partial(which, slots * hidden)?, grad)))
@@ -38,30 +45,19 @@ pub fn backward(cuda: &CudaBackend, op: AttentionBackward) -> Result<()> {
     let value: Option<(Address, ParamRange)> = partial(1, op.dbias_value)?;
     let address = |sums: Option<(Address, ParamRange)>| sums.map_or(Address::NULL, |s| s.0);
     let args = AttentionArgs {
-        lse: memory.f32(op.lse, shape.tokens, op.heads)?,
+        lse: memory.f32(op.lse, op.heads, shape.tokens)?,
         dout: memory.activation(op.dout, shape.tokens, hidden)?,
         dqkv: memory.activation(op.dqkv, shape.tokens, 3 * hidden)?,
-        delta: memory.delta.at(0, shape.tokens * op.heads * 4)?,
+        delta: memory.delta.at(0, op.heads * shape.tokens * 4)?,
         partial_query: address(query),
         partial_value: address(value),
         ..arguments(cuda, op.qkv, op.out, op.heads, op.head_dim, op.dropout)?
     };
-    cuda.kernels
-        .attention(
-            AttentionKind::BackwardQ,
-            shape.max_len,
-            shape.sequences,
-            args,
-        )
-        .context("attention, backward to q")?;
-    cuda.kernels
-        .attention(
-            AttentionKind::BackwardKv,
-            shape.max_len,
-            shape.sequences,
-            args,
-        )
-        .context("attention, backward to k and v")?;
+    for &kind in kinds {
+        cuda.kernels
+            .attention(kind, shape.max_len, shape.sequences, args)
+            .with_context(|| format!("attention, {kind:?}"))?;
+    }
     if query.is_none() && value.is_none() {
         return Ok(());
     }
@@ -70,7 +66,7 @@ pub fn backward(cuda: &CudaBackend, op: AttentionBackward) -> Result<()> {
             &cuda.kernels,
             [query, value],
             hidden,
-            ATTENTION_TILE,
+            tile,
             Rows::Tokens,
             true,
         )

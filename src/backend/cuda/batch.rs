@@ -1,9 +1,10 @@
-//! The current batch in device memory: one buffer at fixed places, filled by one copy.
+//! The current batch in device memory: one buffer at fixed places, which recorded steps read. The next batch goes up to a
+//! second one while a step runs, and from there to its place by one copy on the device.
 
 use super::args::BatchHeader;
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use super::pinned::Uploads;
+use super::pinned::UploadsBeside;
 use crate::backend::check;
 use crate::backend::{DropoutKey, Limits, LossKind};
 use crate::batch::{Batch, Labels};
@@ -59,7 +60,7 @@ impl LabelNeed {
 #[derive(Debug)]
 pub struct DeviceBatch {
     buffer: Buffer,
-    uploads: Uploads,
+    uploads: UploadsBeside,
     limits: Limits,
     shape: Shape,
     /// What launches are sized for: the batch's own shape, or its bucket's within a section.
@@ -75,7 +76,7 @@ impl DeviceBatch {
         HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1
     }
 
-    /// Bytes of device memory for batches up to `limits`.
+    /// Bytes of each of the two buffers for batches up to `limits`.
     pub fn size(limits: Limits) -> usize {
         Self::words(limits) * 4
     }
@@ -83,7 +84,7 @@ impl DeviceBatch {
     pub fn new(device: &Device, limits: Limits) -> Result<Self> {
         Ok(Self {
             buffer: Buffer::new(device, "batch", Self::size(limits))?,
-            uploads: Uploads::new(device, Self::words(limits))?,
+            uploads: UploadsBeside::new(device, Self::words(limits))?,
             limits,
             shape: Shape::default(),
             grid: Shape::default(),
@@ -119,10 +120,10 @@ impl DeviceBatch {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.buffer.bytes()
+        self.buffer.bytes() + self.uploads.bytes()
     }
 
-    /// Makes `batch` the current one; its copy is ordered before everything launched later.
+    /// Makes `batch` the current one for everything launched later; it goes up beside what was launched earlier.
     pub fn set(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
         check::batch(batch, self.limits)?;
         ensure!(!self.in_section, "a new batch inside of a section");

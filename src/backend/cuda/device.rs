@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// The kernels need `cp.async`, `mma.m16n8k16` and bf16.
 pub const LOWEST_CAPABILITY: (u32, u32) = (8, 0);
 
-/// An open GPU: one context, one stream on which everything is ordered.
+/// An open GPU: one context, one stream on which everything is ordered but the copy of the next batch (`pinned`).
 #[derive(Clone, Debug)]
 pub struct Device {
     pub stream: Arc<CudaStream>,
@@ -152,7 +152,8 @@ fn connect() -> Result<Driver> {
 fn open_context(index: usize) -> Result<Device> {
     let failed = || format!("cannot open CUDA device {index}");
     let context = CudaContext::new(index).with_context(failed)?;
-    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses.
+    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses; the one buffer
+    // that another stream fills has events of its own (`pinned::UploadsBeside`).
     unsafe { context.disable_event_tracking() };
     let attribute = |which| -> Result<u32> {
         let value = context.attribute(which).with_context(failed)?;

@@ -111,6 +111,7 @@ fn launch(graph: &CudaGraph, key: Key) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::launch::ATTENTION_SHORT;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -133,6 +134,22 @@ mod tests {
         assert_eq!(bucket(shape(512, 17, 64), LIMITS), shape(512, 24, 64));
         assert_eq!(bucket(shape(513, 16, 65), LIMITS), shape(1024, 16, 100));
         assert_eq!(bucket(shape(4000, 24, 100), LIMITS), shape(4000, 24, 100));
+    }
+
+    #[test]
+    fn a_bucket_goes_the_way_of_each_of_its_batches_through_attention() {
+        let limits = Limits {
+            max_len: 512,
+            ..LIMITS
+        };
+        for len in 1..=limits.max_len {
+            let bucket = bucket(shape(512, 1, len), limits);
+            assert_eq!(
+                bucket.max_len <= ATTENTION_SHORT,
+                len <= ATTENTION_SHORT,
+                "{len}"
+            );
+        }
     }
 
     #[test]

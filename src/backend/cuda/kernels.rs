@@ -46,6 +46,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         &["attention_backward_q", "attention_backward_kv"],
         DIMS,
     ),
+    ("attention_bwd_short", &["attention_backward_short"], DIMS),
     ("first_token", &["gather_first", "add_first"], ONE),
     (
         "first_token",
@@ -120,7 +121,7 @@ impl Kernels {
     fn allow_shared_memory(&self) -> Result<()> {
         for dim in HEAD_DIMS {
             for kind in AttentionKind::ALL {
-                let bytes = kind.shared(dim);
+                let bytes = kind.most_shared(dim);
                 if bytes <= 48 * 1024 {
                     continue;
                 }

@@ -2,6 +2,7 @@
 
 use super::args::*;
 use super::kernels::Kernels;
+use super::to_u32;
 use anyhow::{Context, Result, anyhow, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
@@ -11,6 +12,8 @@ const ROW_THREADS: u32 = 256;
 pub const ROW_TILE: usize = 32;
 /// Rows of an attention block (`kAttentionRows`).
 pub const ATTENTION_TILE: usize = 64;
+/// Longest sequence whose keys one attention block has all of (`kShortKeys`).
+pub const ATTENTION_SHORT: usize = 128;
 /// Elements of one partial sum of the gradient norm (`kChunk`).
 pub const NORM_CHUNK: usize = 4096;
 /// Bytes of shared memory for the scores of a first token: what a block has beside its sums without asking for more.
@@ -45,10 +48,17 @@ pub enum AttentionKind {
     BackwardQ,
     /// dk and dv.
     BackwardKv,
+    /// All three at once, for batches without sequences longer than [`ATTENTION_SHORT`].
+    BackwardShort,
 }
 
 impl AttentionKind {
-    pub const ALL: [Self; 3] = [Self::Forward, Self::BackwardQ, Self::BackwardKv];
+    pub const ALL: [Self; 4] = [
+        Self::Forward,
+        Self::BackwardQ,
+        Self::BackwardKv,
+        Self::BackwardShort,
+    ];
 
     /// Name of the kernel for a padded head dimension.
     pub fn kernel(self, dim: usize) -> String {
@@ -56,22 +66,52 @@ impl AttentionKind {
             Self::Forward => "attention_forward",
             Self::BackwardQ => "attention_backward_q",
             Self::BackwardKv => "attention_backward_kv",
+            Self::BackwardShort => "attention_backward_short",
         };
         format!("{name}_{dim}")
     }
 
-    /// Bytes of shared memory: the block's own tiles (queries; in backward also the gradient of the output, or keys
-    /// and values), two stages of two tiles, and to k and v lse and delta of two stages.
-    pub fn shared(self, dim: usize) -> usize {
-        let own = match self {
-            Self::Forward => ATTENTION_TILE,
-            Self::BackwardQ | Self::BackwardKv => 2 * ATTENTION_TILE,
+    /// Warps of a block for sequences up to `max_len`.
+    fn warps(self, max_len: usize) -> usize {
+        match self {
+            Self::Forward | Self::BackwardQ | Self::BackwardKv => ATTENTION_TILE / 16,
+            Self::BackwardShort => max_len.div_ceil(16),
+        }
+    }
+
+    /// Bytes of shared memory of a block with `warps` warps: its own tiles (queries; in backward also the gradient of
+    /// the output, or keys and values) and two stages of two tiles. To k and v come lse and delta of two stages; in
+    /// the short kernel dS, the partial sums of delta, and column sums of dq.
+    fn shared(self, dim: usize, warps: usize) -> usize {
+        let (half, float) = (size_of::<u16>(), size_of::<f32>());
+        let (rows, step) = (warps * 16, self.step_rows(dim));
+        let (own, rest) = match self {
+            Self::Forward => (rows, 0),
+            Self::BackwardQ => (2 * rows, 0),
+            Self::BackwardKv => (2 * rows, 4 * step * float),
+            Self::BackwardShort => {
+                let columns = step / 16 * dim;
+                (
+                    2 * rows,
+                    rows * step * half + (warps * step + columns) * float,
+                )
+            }
         };
-        let statistics = match self {
-            Self::BackwardKv => 4 * step_rows(dim) * size_of::<f32>(),
-            Self::Forward | Self::BackwardQ => 0,
-        };
-        (own + 4 * step_rows(dim)) * dim * 2 + statistics
+        (own + 4 * step) * dim * half + rest
+    }
+
+    /// The most that [`AttentionKind::shared`] gives.
+    pub fn most_shared(self, dim: usize) -> usize {
+        self.shared(dim, self.warps(ATTENTION_SHORT))
+    }
+
+    /// Rows of the tiles that a block walks over (`kStep`).
+    fn step_rows(self, dim: usize) -> usize {
+        match self {
+            Self::BackwardShort => 2048 / dim,
+            _ if dim == 128 => 32,
+            _ => 64,
+        }
     }
 }
 
@@ -249,13 +289,21 @@ impl Kernels {
         args: AttentionArgs,
     ) -> Result<()> {
         let dim = padded_head(args.head_dim)?;
-        let grid = [
-            max_len.div_ceil(ATTENTION_TILE),
-            args.heads as usize,
-            sequences,
-        ];
+        let warps = kind.warps(max_len);
+        let (threads, shared) = (to_u32(warps * 32)?, kind.shared(dim, warps));
+        let tiles = match kind {
+            AttentionKind::BackwardShort => {
+                ensure!(
+                    max_len <= ATTENTION_SHORT,
+                    "sequences of {max_len} tokens in a kernel for {ATTENTION_SHORT}"
+                );
+                1
+            }
+            _ => max_len.div_ceil(ATTENTION_TILE),
+        };
+        let grid = [tiles, args.heads as usize, sequences];
         // SAFETY: as for `gemm`; the shared memory is that of the kernel's tiles.
-        unsafe { self.launch(&kind.kernel(dim), grid, 128, kind.shared(dim), &args) }
+        unsafe { self.launch(&kind.kernel(dim), grid, threads, shared, &args) }
     }
 
     pub fn gather_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
@@ -386,11 +434,6 @@ fn padded_head(head_dim: u32) -> Result<usize> {
         .ok_or_else(|| anyhow!("a head dimension of {head_dim}: the CUDA kernels take up to 128"))
 }
 
-/// Rows of the tiles that an attention block walks over (`Head::kStep`).
-fn step_rows(dim: usize) -> usize {
-    if dim == 128 { 32 } else { 64 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,7 +450,7 @@ mod tests {
     fn shared_memory_stays_below_what_every_supported_device_has() {
         for dim in HEAD_DIMS {
             for kind in AttentionKind::ALL {
-                let bytes = kind.shared(dim);
+                let bytes = kind.most_shared(dim);
                 assert!(bytes <= 99 * 1024, "{kind:?} {dim}: {bytes}");
             }
         }

@@ -4,7 +4,8 @@ use super::device::Device;
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Pod;
 use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaSlice, DevicePtr, DriverError};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError};
+use std::sync::Arc;
 
 /// An address on the device, checked against its allocation when it was made; 0 is null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable)]
@@ -76,16 +77,42 @@ impl Buffer {
 
     /// Copies to the device. The values may be reused at once, unless they lie in pinned memory (`pinned`).
     pub fn write<T: Pod>(&mut self, offset: usize, values: &[T]) -> Result<()> {
+        let stream = Arc::clone(&self.device.stream);
+        self.write_on(&stream, offset, values)
+    }
+
+    /// The same on another stream: the caller orders it among what uses the buffer.
+    pub fn write_on<T: Pod>(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        offset: usize,
+        values: &[T],
+    ) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         self.check(offset, bytes.len())?;
         if bytes.is_empty() {
             return Ok(());
         }
         let mut target = self.slice.slice_mut(offset..offset + bytes.len());
-        self.device
-            .stream
+        stream
             .memcpy_htod(bytes, &mut target)
             .with_context(|| format!("cannot copy {} bytes to the {}", bytes.len(), self.what))
+    }
+
+    /// Copies all of a buffer of the same size, on the device.
+    pub fn copy_from(&mut self, from: &Self) -> Result<()> {
+        ensure!(
+            self.bytes() == from.bytes(),
+            "the {} has {} bytes, the {} {}",
+            self.what,
+            self.bytes(),
+            from.what,
+            from.bytes()
+        );
+        self.device
+            .stream
+            .memcpy_dtod(&from.slice, &mut self.slice)
+            .with_context(|| format!("cannot copy the {} to the {}", from.what, self.what))
     }
 
     /// Waits for the device and copies from it.

@@ -1,9 +1,9 @@
 //! The CUDA backend: hand-written kernels, 16-bit activations and matrices, f32 arithmetic and parameters.
 //!
-//! Everything runs on one stream in the order of the calls; the host waits only where it reads. What a kernel
+//! All operations run on one stream in the order of the calls; the host waits only where it reads. What a kernel
 //! needs beside its operands (partial column sums, attention's delta) is allocated once with the arena. A section
 //! (`section`, `graph`) is recorded once for each bucket of batches and then replayed; batches go up and reports come
-//! down through pinned memory (`pinned`) while the host goes on.
+//! down through pinned memory (`pinned`) while the host goes on, batches on a stream of their own beside the step.
 //!
 //! In f16 the gradients that flow through the encoder are multiplied by a loss scale so that small ones do not
 //! vanish: [`Backend::pool_backward`] puts it in, and each bias gradient takes it out again, so the parameter

@@ -6,7 +6,8 @@ use super::memory::Buffer;
 use anyhow::{Context, Result};
 use bytemuck::Pod;
 use cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags};
-use cudarc::driver::{CudaEvent, PinnedHostSlice};
+use cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice};
+use std::sync::Arc;
 
 /// One page-locked buffer and the last copy that used it.
 #[derive(Debug)]
@@ -42,9 +43,11 @@ impl Pinned {
     }
 
     fn record(&self) -> Result<()> {
-        self.done
-            .record(&self.device.stream)
-            .context("cannot record an event")
+        self.record_on(&self.device.stream)
+    }
+
+    fn record_on(&self, stream: &CudaStream) -> Result<()> {
+        self.done.record(stream).context("cannot record an event")
     }
 }
 
@@ -74,14 +77,67 @@ impl Uploads {
     /// Lets `fill` write all words and starts their copy to the start of `to`, ordered as everything else on the
     /// stream is. Waits only where both buffers are under way.
     pub fn send(&mut self, to: &mut Buffer, fill: impl FnOnce(&mut [u32])) -> Result<()> {
+        let half = self.filled(fill)?;
+        to.write(0, half.words.as_slice()?)?;
+        half.record()
+    }
+
+    /// The buffer whose turn it is, filled.
+    fn filled(&mut self, fill: impl FnOnce(&mut [u32])) -> Result<&mut Pinned> {
         let half = &mut self.halves[self.next];
         half.wait()?;
-        let words = half.words.as_mut_slice()?;
-        fill(words);
-        to.write(0, words)?;
-        half.record()?;
+        fill(half.words.as_mut_slice()?);
         self.next = 1 - self.next;
-        Ok(())
+        Ok(half)
+    }
+}
+
+/// Uploads that run beside what the device is busy with: a stream of their own fills a second buffer on the device, and
+/// the stream of the operations takes it from there when it gets to it.
+///
+/// Two events keep the order: a buffer's `done` before it is taken, and `taken` before the next upload fills it.
+#[derive(Debug)]
+pub struct UploadsBeside {
+    pinned: Uploads,
+    stream: Arc<CudaStream>,
+    staging: Buffer,
+    /// Recorded after each copy out of `staging`.
+    taken: CudaEvent,
+}
+
+impl UploadsBeside {
+    pub fn new(device: &Device, words: usize) -> Result<Self> {
+        let context = device.stream.context();
+        let taken = context.new_event(None)?;
+        let staging = Buffer::new(device, "next batch", words * 4)?;
+        // The memory is there once the operations' stream has come this far.
+        taken.record(&device.stream)?;
+        Ok(Self {
+            pinned: Uploads::new(device, words)?,
+            stream: context.new_stream()?,
+            staging,
+            taken,
+        })
+    }
+
+    /// Bytes allocated on the device.
+    pub fn bytes(&self) -> usize {
+        self.staging.bytes()
+    }
+
+    /// Lets `fill` write all words and starts their way to the start of `to`, where everything launched later finds them
+    /// and nothing launched earlier does. Waits only where both page-locked buffers are under way.
+    pub fn send(&mut self, to: &mut Buffer, fill: impl FnOnce(&mut [u32])) -> Result<()> {
+        let failed = "cannot order an upload";
+        let half = self.pinned.filled(fill)?;
+        self.stream.wait(&self.taken).context(failed)?;
+        self.staging
+            .write_on(&self.stream, 0, half.words.as_slice()?)?;
+        half.record_on(&self.stream)?;
+        let operations = &half.device.stream;
+        operations.wait(&half.done).context(failed)?;
+        to.copy_from(&self.staging)?;
+        self.taken.record(operations).context(failed)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::backend::{Footprint, MatrixShape, Memory};
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub arena: usize,
+    /// Of one of two buffers.
     pub batch: usize,
     /// Values, gradient and both moments.
     pub params: [usize; 4],
@@ -45,7 +46,7 @@ impl Sizes {
 
     /// What grows with the tokens of a batch.
     pub fn by_tokens(&self) -> usize {
-        self.arena + self.delta + self.batch + self.partial()
+        self.arena + self.delta + 2 * self.batch + self.partial()
     }
 
     /// What is allocated with nothing but these.
@@ -54,7 +55,7 @@ impl Sizes {
         Footprint {
             params: buffers(&self.params),
             arena: Buffer::size(self.arena),
-            batch: Buffer::size(self.batch),
+            batch: 2 * Buffer::size(self.batch),
             workspace: buffers(&[
                 self.state,
                 self.numbers,
