@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use bitfit::backend::{AdamW, Backend, DeviceKind, Slot, WeightType, XHatType};
+use bitfit::backend::{AdamW, Backend, DeviceKind, PoolKind, Slot, WeightType, XHatType};
 use bitfit::batch::Batch;
 use bitfit::biases::BiasSelection;
 use bitfit::model::config::ModelConfig;
@@ -74,11 +74,12 @@ fn saved(s: &Setup) -> usize {
     s.program.saved().map(|t| t.region.len).sum()
 }
 
-/// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements a token and block.
+/// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements a token and block; of
+/// the last block under a head on the first tokens 2h a token, and of the rest a row a sequence.
 #[test]
 fn each_mode_keeps_what_it_says_and_no_more() {
     each_batch(|name, case, folder, _, _, batch| {
-        let tokens = batch.tokens();
+        let (tokens, sequences) = (batch.tokens(), batch.sequences());
         let of = |saving| set_up((folder, case, batch), "all", 0.1, saving);
         let keep = of(Saving::KEEP);
         let c = &keep.model.config;
@@ -90,45 +91,47 @@ fn each_mode_keeps_what_it_says_and_no_more() {
             .filter(|t| !t.name.starts_with("layer."))
             .map(|t| t.region.len)
             .sum();
-        let norms = 2 * (h + 1);
-        let attention = 3 * h + h + heads;
-        for (saving, a_block) in [
-            ("keep", norms + attention + inner),
-            ("recompute-qkv", norms + attention - 3 * h + inner),
-            ("recompute-ffn", norms + attention),
-            ("recompute", norms + attention - 3 * h),
-        ] {
+        // Bytes of the last block and of each other, from those of an x̂ and of a derivative of so many rows.
+        let block = |last: bool, qkv: bool, x_hat: &Bytes, derivative: &Bytes| {
+            let first = last && case.pooling == PoolKind::Cls;
+            let rows = if first { sequences } else { tokens };
+            let parts = match (qkv, first) {
+                (false, _) => 0,
+                (true, false) => 3 * h * tokens,
+                (true, true) => 2 * h * tokens,
+            };
+            // Attention's output, or its query, and the statistics of both LayerNorms and of the softmax.
+            let attention = 4 * (parts + rows * (h + heads + 2));
+            2 * x_hat(rows) + attention + derivative(rows)
+        };
+        let full = |width: usize| move |rows: usize| 4 * rows * width;
+        let code = |width: usize| move |rows: usize| (rows * width).next_multiple_of(4);
+        let (x_hat, slope, none) = (full(h), full(inner), full(0));
+        let (x_hat8, slope8, slope4) = (code(h), code(inner), code(inner.div_ceil(2)));
+        let cases: [(&str, bool, &Bytes, &Bytes); 8] = [
+            ("keep", true, &x_hat, &slope),
+            ("recompute-qkv", false, &x_hat, &slope),
+            ("recompute-ffn", true, &x_hat, &none),
+            ("recompute", false, &x_hat, &none),
+            ("gelu8", true, &x_hat, &slope8),
+            ("gelu4", true, &x_hat, &slope4),
+            ("xhat8", true, &x_hat8, &slope),
+            ("gelu8,xhat8", true, &x_hat8, &slope8),
+        ];
+        for (saving, qkv, x_hat, derivative) in cases {
             let bytes = saved(&of(saving.parse().unwrap())) - head;
-            assert_eq!(bytes, 4 * tokens * layers * a_block, "{name} {saving}");
+            let of_block = |last| block(last, qkv, x_hat, derivative);
+            let want = (layers - 1) * of_block(false) + of_block(true);
+            assert_eq!(bytes, want, "{name} {saving}");
         }
-        let checkpoint = saved(&of(Saving::CHECKPOINT)) - head;
-        let whole = norms + attention + inner;
-        assert_eq!(
-            checkpoint,
-            4 * tokens * ((layers - 1) * h + whole),
-            "{name}"
-        );
-        for (saving, a_token) in [("gelu8", inner), ("gelu4", inner.div_ceil(2))] {
-            let bytes = saved(&of(saving.parse().unwrap())) - head;
-            let codes = (tokens * a_token).next_multiple_of(4);
-            let rest = 4 * tokens * (norms + attention);
-            assert_eq!(bytes, layers * (rest + codes), "{name} {saving}");
-        }
-        let x_hat = (tokens * h).next_multiple_of(4);
-        for (saving, derivative) in [
-            ("xhat8", 4 * tokens * inner),
-            ("gelu8,xhat8", (tokens * inner).next_multiple_of(4)),
-        ] {
-            let bytes = saved(&of(saving.parse().unwrap())) - head;
-            let rest = 4 * tokens * (2 + attention);
-            assert_eq!(
-                bytes,
-                layers * (2 * x_hat + rest + derivative),
-                "{name} {saving}"
-            );
-        }
+        let bytes = saved(&of(Saving::CHECKPOINT)) - head;
+        let want = (layers - 1) * 4 * tokens * h + block(true, true, &x_hat, &slope);
+        assert_eq!(bytes, want, "{name}");
     });
 }
+
+/// Bytes of a tensor with so many rows.
+type Bytes = dyn Fn(usize) -> usize;
 
 #[test]
 fn what_is_kept_in_fewer_bits_changes_the_gradients_by_a_bounded_share() {

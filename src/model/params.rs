@@ -1,8 +1,8 @@
 //! Every parameter that is held in f32, by its Hugging Face name, and where it lies in the flat vector.
 //!
 //! Biases, LayerNorm gains, the task head and, in full fine-tuning, the encoder's matrices live in one f32
-//! vector: first all that trains, in the order of the forward pass, then the frozen rest. The optimizer, clipping, the checkpoint and the delta therefore
-//! each see one contiguous buffer, and "is it trained" is a comparison of offsets.
+//! vector: first all that trains, in the order of the forward pass, then the frozen rest. The optimizer, clipping, the
+//! checkpoint and the delta therefore each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::backend::ParamRange;
 use crate::biases::Component;
@@ -56,10 +56,13 @@ impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
     pub fn new(items: Vec<NewParam>) -> Self {
         let len = |p: &NewParam| p.shape.iter().product::<usize>();
-        let trainable = items.iter().filter(|p| p.trains).map(len).sum();
-        let total = items.iter().map(len).sum();
+        let of = |trains: bool| items.iter().filter(|p| p.trains == trains).map(len).sum();
+        let (trainable, frozen): (usize, usize) = (of(true), of(false));
+        // A head of an odd size comes last of what trains: behind it devices read 16 bytes at a time again.
+        let first_frozen = trainable.next_multiple_of(4);
+        let total = first_frozen + frozen;
         let mut values = vec![0.0; total];
-        let (mut next_trained, mut next_frozen) = (0, trainable);
+        let (mut next_trained, mut next_frozen) = (0, first_frozen);
         let list = items
             .into_iter()
             .map(|p| {
@@ -179,7 +182,7 @@ mod tests {
             new("frozen c", false, &[4.0, 5.0]),
             new("trained d", true, &[6.0]),
         ]);
-        assert_eq!(params.initial(), [2.0, 3.0, 6.0, 1.0, 4.0, 5.0]);
+        assert_eq!(params.initial(), [2.0, 3.0, 6.0, 0.0, 1.0, 4.0, 5.0]);
         assert_eq!(params.trainable(), 3);
         let d = params.range("trained d");
         assert_eq!(

@@ -50,7 +50,7 @@ pub enum View<'a> {
 
 impl<'a> View<'a> {
     /// The same matrix from row `rows` on, `width` columns wide.
-    fn from_row(self, rows: usize, width: usize) -> Self {
+    fn below(self, rows: usize, width: usize) -> Self {
         match self {
             Self::F16(v) => Self::F16(&v[rows * width..]),
             Self::F32(v) => Self::F32(&v[rows * width..]),
@@ -232,9 +232,7 @@ impl Weights {
                 Data::F32(v) => View::F32(v),
                 Data::Int8(matrix) => View::Int8(matrix, 0),
                 Data::Nf4(matrix) => View::Nf4(matrix, 0),
-                Data::Rows { of, first } => {
-                    self.get(*of, params)?.data.from_row(*first, stored.cols)
-                }
+                Data::Rows { of, first } => self.get(*of, params)?.data.below(*first, stored.cols),
                 Data::Param(range) => View::F32(read(params, *range)?),
             },
         })
