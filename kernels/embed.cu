@@ -2,6 +2,7 @@
 // (bias_grad.cu): only the LayerNorm's β trains.
 
 #include "norm.cuh"
+#include "quantised.cuh"
 
 // Mirrored by `EmbedArgs` in src/backend/cuda/args.rs.
 struct EmbedArgs {
@@ -9,9 +10,10 @@ struct EmbedArgs {
     const uint32_t* ids;
     const uint32_t* positions;
     const uint32_t* type_ids;
-    const Half* word;
-    const Half* position;
-    const Half* token_type;
+    // Tables, whose rows are all in 16 bits or all in 8.
+    Matrix word;
+    Matrix position;
+    Matrix token_type;
     const float* gamma;
     const float* beta;
     Half* out;
@@ -22,19 +24,19 @@ struct EmbedArgs {
     uint32_t types;
     uint32_t padding;
 };
-static_assert(sizeof(EmbedArgs) == 112, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(EmbedArgs) == 184, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 
-template <int C>
+template <int C, class TableRow>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
     const uint32_t token = blockIdx.x * kWarps + threadIdx.x / kWarp;
     if (token >= args.batch->tokens) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
-    const Half* word = args.word + size_t(args.ids[token]) * width;
-    const Half* position = args.position + size_t(args.positions[token]) * width;
-    const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
+    const TableRow word(args.word, args.ids[token], width);
+    const TableRow position(args.position, args.positions[token], width);
+    const TableRow type(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
 
     Row<C> r;
 #pragma unroll
@@ -42,8 +44,8 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
         const int column = r.column(c);
         r.part[c] = {};
         if (column < width) {
-            r.part[c] = load8(word + column);
-            const Eight p = load8(position + column), t = load8(type + column);
+            r.part[c] = word.load(column);
+            const Eight p = position.load(column), t = type.load(column);
 #pragma unroll
             for (int i = 0; i < 8; ++i) r.part[c].v[i] += p.v[i] + t.v[i];
         }
@@ -61,13 +63,17 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
     }
 }
 
-#define EMBED_KERNEL(parts)                                                                                  \
+#define EMBED_KERNEL(name, row, parts)                                                                       \
     extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
-        embed_forward_##parts(const __grid_constant__ EmbedArgs args) {                                      \
-        embed<parts>(args);                                                                                  \
+        name##_##parts(const __grid_constant__ EmbedArgs args) {                                             \
+        embed<parts, row>(args);                                                                             \
     }
 
-EMBED_KERNEL(1)
-EMBED_KERNEL(2)
-EMBED_KERNEL(3)
-EMBED_KERNEL(4)
+#define EMBED_KERNELS(name, row)                                                                             \
+    EMBED_KERNEL(name, row, 1)                                                                               \
+    EMBED_KERNEL(name, row, 2)                                                                               \
+    EMBED_KERNEL(name, row, 3)                                                                               \
+    EMBED_KERNEL(name, row, 4)
+
+EMBED_KERNELS(embed_forward, HalfRow)
+EMBED_KERNELS(embed_forward_int8, Int8Row)

@@ -112,6 +112,13 @@ impl<B: Backend> Rig<B> {
 
     /// Uploads a random matrix; returns it as the backend sees it.
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
+        let (id, values) = self.matrix(MatrixKind::Linear, rows, cols, scale);
+        // What 8 and 4 bits stand for is rounded once more where activations have 16.
+        (id, self.stored(&values))
+    }
+
+    /// As [`weight`](Self::weight), of the head, whose arithmetic is f32 on every backend.
+    pub fn head_weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         self.matrix(MatrixKind::Linear, rows, cols, scale)
     }
 

@@ -4,6 +4,7 @@
 //! ones that the kernels assert.
 
 use super::memory::Address;
+use super::weights::Format;
 use crate::backend::{self as trait_types, AdamW};
 use bytemuck::Zeroable;
 
@@ -32,10 +33,19 @@ arguments! {
         padding: u32,
     }
 
-    GemmArgs [96] {
+    /// A frozen matrix; `weights` says what lies where.
+    MatrixArgs [32] {
+        codes: Address,
+        scales: Address,
+        block_scales: Address,
+        mean_scale: f32,
+        format: Format,
+    }
+
+    GemmArgs [120] {
         batch: Address,
         x: Address,
-        w: Address,
+        w: MatrixArgs,
         out: Address,
         bias: [Address; 3],
         derivative: Address,
@@ -85,14 +95,14 @@ arguments! {
         padding: u32,
     }
 
-    EmbedArgs [112] {
+    EmbedArgs [184] {
         batch: Address,
         ids: Address,
         positions: Address,
         type_ids: Address,
-        word: Address,
-        position: Address,
-        token_type: Address,
+        word: MatrixArgs,
+        position: MatrixArgs,
+        token_type: MatrixArgs,
         gamma: Address,
         beta: Address,
         out: Address,
@@ -206,11 +216,11 @@ arguments! {
         mean: u32,
     }
 
-    DenseArgs [112] {
+    DenseArgs [136] {
         batch: Address,
         x: Address,
         weight: Address,
-        frozen: Address,
+        frozen: MatrixArgs,
         bias: Address,
         y: Address,
         dy: Address,
