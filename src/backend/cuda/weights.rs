@@ -32,11 +32,10 @@ pub enum Format {
 
 impl Format {
     fn of(weights: WeightType, shape: MatrixShape) -> Self {
-        match (weights, shape.kind) {
+        match (Self::of_products(weights), shape.kind) {
             _ if shape.trains => Self::Half,
-            (WeightType::F16 | WeightType::F32, _) => Self::Half,
-            (WeightType::Int8, _) | (WeightType::Nf4, MatrixKind::Table) => Self::Int8,
-            (WeightType::Nf4, MatrixKind::Linear) => Self::Nf4,
+            (Self::Nf4, MatrixKind::Table) => Self::Int8,
+            (format, _) => format,
         }
     }
 
@@ -59,38 +58,44 @@ impl Format {
     }
 }
 
-/// Where the parts of a matrix lie in its allocation, in bytes.
+/// The parts of a matrix, which lie in its allocation in this order.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
+    /// Bytes.
     codes: usize,
-    /// f32 that follow the codes.
-    scales: usize,
-    /// i8 that follow those.
+    /// i8, filled up to whole f32.
     block_scales: usize,
+    /// f32.
+    scales: usize,
 }
 
 impl Layout {
     fn new(format: Format, shape: MatrixShape) -> Self {
         let MatrixShape { rows, cols, .. } = shape;
-        let (codes, scales, block_scales) = match (format, shape.kind) {
+        let (codes, block_scales, scales) = match (format, shape.kind) {
             (Format::Half, _) => (rows * cols * 2, 0, 0),
-            (Format::Int8, MatrixKind::Table) => ((rows * cols).next_multiple_of(4), rows, 0),
-            (Format::Int8, MatrixKind::Linear) => (rows * cols.next_multiple_of(STRETCH), rows, 0),
+            (Format::Int8, MatrixKind::Table) => ((rows * cols).next_multiple_of(4), 0, rows),
+            (Format::Int8, MatrixKind::Linear) => (rows * cols.next_multiple_of(STRETCH), 0, rows),
             (Format::Nf4, _) => {
                 let blocks = rows * cols.div_ceil(BLOCK);
                 let codes = rows * cols.next_multiple_of(STRETCH) / 2;
-                (codes, blocks.div_ceil(GROUP), blocks)
+                (codes, blocks.next_multiple_of(4), blocks.div_ceil(GROUP))
             }
         };
         Self {
             codes,
-            scales,
             block_scales,
+            scales,
         }
     }
 
+    /// Where the scales begin.
+    fn scales_at(self) -> usize {
+        self.codes + self.block_scales
+    }
+
     fn bytes(self) -> usize {
-        self.codes + 4 * self.scales + self.block_scales
+        self.scales_at() + 4 * self.scales
     }
 }
 
@@ -134,11 +139,7 @@ impl Weight {
 
     /// The matrix as kernels take it that use it as a `kind`.
     pub fn matrix(&self, kind: MatrixKind) -> Result<MatrixArgs> {
-        let Layout {
-            codes,
-            scales,
-            block_scales,
-        } = self.layout;
+        let layout = self.layout;
         ensure!(
             self.kind == kind || self.format == Format::Half,
             "a matrix in {:?} that was laid out as a {:?} serves as a {kind:?}",
@@ -146,9 +147,9 @@ impl Weight {
             self.kind
         );
         Ok(MatrixArgs {
-            codes: self.buffer.at(0, codes)?,
-            scales: self.buffer.at(codes, 4 * scales)?,
-            block_scales: self.buffer.at(codes + 4 * scales, block_scales)?,
+            codes: self.buffer.at(0, layout.codes)?,
+            scales: self.buffer.at(layout.scales_at(), 4 * layout.scales)?,
+            block_scales: self.buffer.at(layout.codes, layout.block_scales)?,
             mean_scale: self.mean_scale,
             format: self.format,
         })
@@ -192,7 +193,7 @@ impl Weights {
                     MatrixKind::Table => buffer.write(0, codes)?,
                     MatrixKind::Linear => buffer.write(0, &in_pieces(codes, cols, STRETCH, 0))?,
                 }
-                buffer.write(layout.codes, &matrix.scales)?;
+                buffer.write(layout.scales_at(), &matrix.scales)?;
             }
             Format::Nf4 => {
                 let matrix = Nf4::new(data, cols);
@@ -200,9 +201,9 @@ impl Weights {
                 // Two codes of the level 0.
                 let codes = in_pieces(&matrix.codes, row_bytes, STRETCH / 2, 0x77);
                 buffer.write(0, &codes)?;
-                buffer.write(layout.codes, &matrix.group_scales)?;
                 let block_scales = transposed(&matrix.scales, cols.div_ceil(BLOCK));
-                buffer.write(layout.codes + 4 * layout.scales, &block_scales)?;
+                buffer.write(layout.codes, &block_scales)?;
+                buffer.write(layout.scales_at(), &matrix.group_scales)?;
                 mean_scale = matrix.mean_scale;
             }
         }
