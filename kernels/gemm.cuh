@@ -141,13 +141,13 @@ struct Gemm {
         const int n = int(args.n), k = int(args.k);
         const int tiles = (k + kBlockK - 1) / kBlockK;
         constexpr int kSteps = kBlockK / 16;
-        CopierW<Transposed> w(args.w, n, k);
         CopierX x(args.x, rows, k);
+        CopierW<Transposed> w(args.w, n, k);
 #pragma unroll
         for (int s = 0; s < kStages - 1; ++s) {
             if (s < tiles) {
-                w.next(shared + s * kStageBytes + kBytesX);
                 x.next(shared + s * kStageBytes);
+                w.next(shared + s * kStageBytes + kBytesX);
             }
             commit_copies();
         }
@@ -175,8 +175,8 @@ struct Gemm {
                 }
                 if (step == 0) {
                     if (tile + kStages - 1 < tiles) {
-                        w.next(write + kBytesX);
                         x.next(write);
+                        w.next(write + kBytesX);
                     }
                     commit_copies();
                     write = write + kStageBytes == end ? shared : write + kStageBytes;
