@@ -305,6 +305,7 @@ fn rows(c: &mut Criterion) {
                 dropout,
                 norm,
                 saved: Some(saved),
+                rows: Rows::Tokens,
             };
             group.timed("residual_norm", &mut b.backend, |b| {
                 b.residual_norm_forward(op)
@@ -317,6 +318,7 @@ fn rows(c: &mut Criterion) {
                 d_branch: (p > 0.0).then_some(b.wide[0]),
                 dbeta: Some(param(2 * h, h)),
                 dbias: Some(param(3 * h, h)),
+                rows: Rows::Tokens,
             };
             group.throughput(Throughput::Bytes(3 * tensor));
             group.timed("residual_norm_backward", &mut b.backend, |b| {
@@ -327,6 +329,7 @@ fn rows(c: &mut Criterion) {
                 dy: b.narrow[2],
                 dropout,
                 grad: param(0, h),
+                rows: Rows::Tokens,
             };
             group.timed("bias_grad", &mut b.backend, |b| b.bias_grad(op));
         }
@@ -343,6 +346,7 @@ fn head(c: &mut Criterion) {
             hidden: h,
             x: b.narrow[0],
             pooled: b.small[0],
+            rows: Rows::Tokens,
         };
         group.throughput(Throughput::Bytes((b.tokens * h * 4) as u64));
         group.timed("pool", &mut b.backend, |b| b.pool_forward(op));

@@ -77,6 +77,12 @@ __device__ __forceinline__ void store8(Half* to, const Eight& e) {
     *reinterpret_cast<uint4*>(to) = pack8(e);
 }
 
+// At a multiple of 16 bytes.
+__device__ __forceinline__ void store8(float* to, const Eight& e) {
+    reinterpret_cast<float4*>(to)[0] = make_float4(e.v[0], e.v[1], e.v[2], e.v[3]);
+    reinterpret_cast<float4*>(to)[1] = make_float4(e.v[4], e.v[5], e.v[6], e.v[7]);
+}
+
 // Eight f32 parameters. Encoder parameters are 16-byte aligned unless something of an odd size lies among them,
 // so every lane takes the same side of the branch.
 __device__ __forceinline__ Eight load8(const float* from) {

@@ -24,7 +24,7 @@ struct EmbedArgs {
     uint32_t types;
     uint32_t padding;
 };
-static_assert(sizeof(EmbedArgs) == 184, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(EmbedArgs) == 208, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 

@@ -37,7 +37,7 @@ struct GemmArgs {
     // DerivativeKind of `derivative`.
     uint32_t derivative_kind;
 };
-static_assert(sizeof(GemmArgs) == 120, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(GemmArgs) == 128, "mirrored by src/backend/cuda/args.rs");
 
 enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 

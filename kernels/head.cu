@@ -13,15 +13,18 @@ struct PoolArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
     const StepState* state;
-    // [tokens, width]: hidden states, or their gradient.
+    // [rows, width]: hidden states, or their gradient.
     Half* x;
     // f32 [sequences, width]
     float* pooled;
     uint32_t width;
     // 1: the mean of a sequence's tokens; 0: its first token.
     uint32_t mean;
+    // RowKind of x: all tokens, or the first alone.
+    uint32_t rows;
+    uint32_t padding;
 };
-static_assert(sizeof(PoolArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(PoolArgs) == 56, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kPoolWarps = 8;
 
@@ -30,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
     __shared__ __align__(16) float shared[ColumnSums<1, kPoolWarps>::kFloats];
     const uint32_t sequence = blockIdx.y;
     if (sequence >= args.batch->sequences) return;
-    const Span span = span_of(args.cu_seqlens, sequence);
+    const Span span = args.rows == kRowsTokens ? span_of(args.cu_seqlens, sequence) : Span{sequence, 1};
     const int width = int(args.width), first = blockIdx.x * 256;
     const int column = first + int(threadIdx.x) % kWarp * 8;
     const uint32_t rows = args.mean ? span.len : 1;
@@ -50,16 +53,17 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
     ColumnSums<1, kPoolWarps>::add(sums, shared, out, min(width - first, 256));
 }
 
-// Spreads the gradient of the pooled vectors over every token row. From here down gradients are 16 bits wide, so
-// this is where the loss scale comes in; column_finish takes it out again. Grid: 256-column parts × 8 tokens.
+// Spreads the gradient of the pooled vectors over every row of x. From here down gradients are 16 bits wide, so
+// this is where the loss scale comes in; column_finish takes it out again. Grid: 256-column parts × 8 rows.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
-    const uint32_t token = blockIdx.y * kPoolWarps + threadIdx.x / kWarp;
+    const uint32_t row = blockIdx.y * kPoolWarps + threadIdx.x / kWarp;
     const int column = (int(blockIdx.x) * kWarp + int(threadIdx.x) % kWarp) * 8;
-    if (token >= args.batch->tokens || column >= int(args.width)) return;
-    const uint32_t sequence = sequence_of(args.cu_seqlens, args.batch->sequences, token);
-    const Span span = span_of(args.cu_seqlens, sequence);
+    if (row >= row_count(args.batch, args.rows) || column >= int(args.width)) return;
+    const bool tokens = args.rows == kRowsTokens;
+    const uint32_t sequence = tokens ? sequence_of(args.cu_seqlens, args.batch->sequences, row) : row;
+    const Span span = tokens ? span_of(args.cu_seqlens, sequence) : Span{row, 1};
     Eight d = {};
-    if (args.mean || token == span.start) {
+    if (args.mean || row == span.start) {
         const float4* from =
             reinterpret_cast<const float4*>(args.pooled + size_t(sequence) * args.width + column);
         const float4 low = from[0], high = from[1];
@@ -67,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(c
         d = {{low.x * factor, low.y * factor, low.z * factor, low.w * factor,
               high.x * factor, high.y * factor, high.z * factor, high.w * factor}};
     }
-    store8(args.x + size_t(token) * args.width + column, d);
+    store8(args.x + size_t(row) * args.width + column, d);
 }
 
 // --- dense layers ----------------------------------------------------------------------------------------
@@ -94,12 +98,12 @@ struct DenseArgs {
     uint32_t tanh;
     uint32_t padding;
 };
-static_assert(sizeof(DenseArgs) == 136, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(DenseArgs) == 144, "mirrored by src/backend/cuda/args.rs");
 
 // `Quantised`: the matrix is frozen in 8 or 4 bits.
 template <bool Quantised>
 __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t output, uint32_t column) {
-    if constexpr (Quantised) return element(args.frozen, args.outputs, args.inputs, output, column);
+    if constexpr (Quantised) return element(args.frozen, args.inputs, output, column);
     const size_t at = size_t(output) * args.inputs + column;
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }

@@ -19,15 +19,18 @@ struct NormForwardArgs {
     DropoutArgs dropout;
     uint32_t width;
     float eps;
+    // RowKind of every tensor here.
+    uint32_t rows;
+    uint32_t padding;
 };
-static_assert(sizeof(NormForwardArgs) == 80, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(NormForwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 
 template <int C>
 __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     const uint32_t row = blockIdx.x * kWarps + threadIdx.x / kWarp;
-    if (row >= args.batch->tokens) return;
+    if (row >= row_count(args.batch, args.rows)) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
     const size_t base = size_t(row) * width;
@@ -74,7 +77,8 @@ struct NormBackwardArgs {
     float* partial_bias;
     DropoutArgs dropout;
     uint32_t width;
-    uint32_t padding;
+    // RowKind of every tensor here.
+    uint32_t rows;
 };
 static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
 
@@ -84,7 +88,7 @@ constexpr int kTileRows = 32;
 template <int C>
 __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     __shared__ __align__(16) float shared[ColumnSums<C, kWarps>::kFloats];
-    const uint32_t rows = args.batch->tokens;
+    const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
@@ -144,14 +148,15 @@ struct NormRestoreArgs {
     const float* beta;
     Half* out;
     uint32_t width;
-    uint32_t padding;
+    // RowKind of every tensor here.
+    uint32_t rows;
 };
 static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.rs");
 
 // out = γ·x̂ + β, eight elements a thread.
 extern "C" __global__ void __launch_bounds__(256) norm_restore(const __grid_constant__ NormRestoreArgs args) {
     const size_t at = (size_t(blockIdx.x) * 256 + threadIdx.x) * 8;
-    if (at >= size_t(args.batch->tokens) * args.width) return;
+    if (at >= size_t(row_count(args.batch, args.rows)) * args.width) return;
     const uint32_t column = uint32_t(at % args.width);
     Eight e = load8(args.x_hat + at);
     const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);

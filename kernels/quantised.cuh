@@ -17,10 +17,10 @@ __device__ __forceinline__ uint32_t permute(uint32_t low, uint32_t high, uint32_
 
 // The codes' bytes in the matrix; `Format` has kPlanes.
 template <class Format>
-__device__ __forceinline__ const uint8_t* code_at(const Matrix& matrix, size_t rows, size_t row, int column) {
+__device__ __forceinline__ const uint8_t* code_at(const Matrix& matrix, size_t row, int column) {
     const int byte = column % kStretch * (16 * Format::kPlanes) / kStretch;
     const size_t plane = size_t(column / kStretch) * Format::kPlanes + byte / 16;
-    return static_cast<const uint8_t*>(matrix.codes) + (plane * rows + row) * 16 + byte % 16;
+    return static_cast<const uint8_t*>(matrix.codes) + (plane * matrix.stored_rows + row) * 16 + byte % 16;
 }
 
 // Symmetric, a scale for each row: src/backend/int8.rs.
@@ -31,7 +31,7 @@ struct Int8 {
     struct Scale {
         float value;
 
-        __device__ __forceinline__ Scale(const Matrix& matrix, int, int, int row, int) : value(matrix.scales[row]) {}
+        __device__ __forceinline__ Scale(const Matrix& matrix, int, int row, int) : value(matrix.scales[row]) {}
         __device__ __forceinline__ Scale() : value(0.0f) {}
         __device__ __forceinline__ float get(const Matrix&) const { return value; }
     };
@@ -75,10 +75,10 @@ struct Nf4 {
         int code;
         float step;
 
-        __device__ __forceinline__ Scale(const Matrix& matrix, int rows, int columns, int row, int column) {
+        __device__ __forceinline__ Scale(const Matrix& matrix, int columns, int row, int column) {
             const int blocks = (columns + kBlock - 1) / kBlock, block = column / kBlock;
-            code = matrix.block_scales[block * rows + row];
-            step = matrix.scales[(row * blocks + block) / kGroup];
+            code = matrix.block_scales[size_t(block) * matrix.stored_rows + row];
+            step = matrix.scales[((row + int(matrix.first)) * blocks + block) / kGroup];
         }
         __device__ __forceinline__ Scale() : code(0), step(0.0f) {}
         // Rounded twice, as the CPU does it.
@@ -137,7 +137,7 @@ struct Quantised {
         static_assert(kParts * kElements == kStretch && kCopyBytes >= 8, "whole parts, and copies of 8 or 16 bytes");
 
         const Matrix& matrix;
-        const int rows, columns;
+        const int columns;
         const uint8_t* from;
         uint32_t to;
         // Where the scale of the next tile to be unpacked is.
@@ -149,17 +149,17 @@ struct Quantised {
 
         // Eight threads have eight rows, the next eight the other part of the stretch: no bank twice, whole lines.
         __device__ __forceinline__ Copier(const Matrix& matrix, int n, int k)
-            : matrix(matrix), rows(Transposed ? k : n), columns(Transposed ? n : k) {
+            : matrix(matrix), columns(Transposed ? n : k) {
             const int octet = int(threadIdx.x) / 8, part = octet % kParts;
             const int tile_row = octet / kParts % kOctets * 8 + int(threadIdx.x) % 8;
             const int tile_column = octet / kParts / kOctets * kStretch + part * kElements;
             row = tile_row + (Transposed ? 0 : int(blockIdx.x) * BlockN);
             column = tile_column + (Transposed ? int(blockIdx.x) * BlockN : 0);
-            from = code_at<Format>(matrix, rows, row, column);
+            from = code_at<Format>(matrix, row, column);
             to = Layout::offset(tile_row, tile_column / 8) + uint32_t(part * kBytes) % 16;
             left = (Transposed ? column : row) < n ? k - (Transposed ? row : column) : 0;
             left_packed = left;
-            if (left > 0) scale = {matrix, rows, columns, row, column};
+            if (left > 0) scale = {matrix, columns, row, column};
         }
 
         // Starts the copy of the next tile.
@@ -168,12 +168,12 @@ struct Quantised {
             for (int i = 0; i < kCopies; ++i) {
                 const uint32_t at = (shared + to) ^ (i * 16);
                 if constexpr (kCopyBytes == 16) {
-                    copy16_async(at, from + size_t(i) * rows * 16, left > 0);
+                    copy16_async(at, from + size_t(i) * matrix.stored_rows * 16, left > 0);
                 } else {
                     copy8_async(at, from, left > 0);
                 }
             }
-            from += (Transposed ? size_t(BlockK) : size_t(rows) * Format::kPlanes) * 16;
+            from += (Transposed ? size_t(BlockK) : size_t(matrix.stored_rows) * Format::kPlanes) * 16;
             left -= BlockK;
         }
 
@@ -204,7 +204,7 @@ struct Quantised {
             // The next one's scale, long before it is needed. Where there is none, the product has zeros or is not stored.
             (Transposed ? row : column) += BlockK;
             left_packed -= BlockK;
-            if (left_packed > 0) scale = {matrix, rows, columns, row, column};
+            if (left_packed > 0) scale = {matrix, columns, row, column};
         }
     };
 };
@@ -212,13 +212,13 @@ struct Quantised {
 // --- single elements -------------------------------------------------------------------------------------
 
 // An element of a matrix that is multiplied with, in f32.
-__device__ __forceinline__ float element(const Matrix& matrix, int rows, int columns, int row, int column) {
+__device__ __forceinline__ float element(const Matrix& matrix, int columns, int row, int column) {
     if (matrix.format == kFormatInt8) {
-        const Int8::Scale scale(matrix, rows, columns, row, column);
-        return float(*reinterpret_cast<const int8_t*>(code_at<Int8>(matrix, rows, row, column))) * scale.get(matrix);
+        const Int8::Scale scale(matrix, columns, row, column);
+        return float(*reinterpret_cast<const int8_t*>(code_at<Int8>(matrix, row, column))) * scale.get(matrix);
     }
-    const Nf4::Scale scale(matrix, rows, columns, row, column);
-    const uint32_t pair = *code_at<Nf4>(matrix, rows, row, column);
+    const Nf4::Scale scale(matrix, columns, row, column);
+    const uint32_t pair = *code_at<Nf4>(matrix, row, column);
     return kNf4Levels[pair >> column % 2 * 4 & 15] * scale.get(matrix);
 }
 

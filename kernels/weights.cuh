@@ -15,13 +15,17 @@ struct Matrix {
     const void* codes;
     // Int8: a row's scale. NF4: the step of 256 scales.
     const float* scales;
-    // NF4: a block's distance from the mean scale in such steps, [blocks of a row, rows].
+    // NF4: a block's distance from the mean scale in such steps, [blocks of a row, stored rows].
     const int8_t* block_scales;
     float mean_scale;
     // MatrixFormat of `codes`.
     uint32_t format;
+    // It may be some rows of a larger matrix: how many that has, and its row that is the first here. The pointers are
+    // those of that row.
+    uint32_t stored_rows;
+    uint32_t first;
 };
-static_assert(sizeof(Matrix) == 32, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(Matrix) == 40, "mirrored by src/backend/cuda/args.rs");
 
 struct Half16 {
     // What one thread copies of each tile: one 16-byte chunk in every kRows-th row. Only the pointer and the distance

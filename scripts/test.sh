@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace. Needs Rust; with python3 and pip it also fetches, into .cache/, the real MiniLM
-# (90 MB) for one more test, and a CUDA compiler (280 MB unpacked), so that the kernels are built and their tests run,
+# Runs every test of the workspace. Needs Rust; with python3 and pip it also fetches, into .cache/, the real MiniLM and the
+# movie reviews (90 MB) for tests on them, and a CUDA compiler (280 MB unpacked), so that the kernels are built and their tests run,
 # on the emulator. Needs no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if ! python3 scripts/fetch.py --only model; then
-  echo "the real model could not be fetched: the test on it is skipped" >&2
+if ! python3 scripts/fetch.py; then
+  echo "the real model and text could not be fetched: the tests on the model are skipped" >&2
 fi
 if ! scripts/fetch-cuda; then
   echo "no CUDA compiler could be fetched: without one on this machine the tests of the kernels are skipped" >&2

@@ -87,7 +87,9 @@ fn every_tensor_of_full_fine_tuning_agrees_with_finite_differences() {
 fn bias_gradients_are_the_same_where_everything_trains() {
     each_batch(|name, case, folder, _, _, batch| {
         let head = folder.join("head.safetensors");
-        let mut biases = Setup::with(folder, case, &head, batch, BiasSelection::all(), 0.2);
+        let biases = Setup::with(folder, case, &head, batch, BiasSelection::all(), 0.2);
+        // Full fine-tuning takes gradients over all tokens.
+        let mut biases = biases.of_every_token();
         let mut full = Setup::full(folder, case, batch, 0.2);
         biases.gradients(batch, case.task);
         full.gradients(batch, case.task);

@@ -45,7 +45,8 @@ fn check_gradients(s: &Setup, name: &str, fixture: &Fixture) {
 #[test]
 fn hidden_states_logits_and_loss_match_pytorch() {
     each_batch(|name, case, folder, _, fixture, batch| {
-        let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        let s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        let mut s = s.of_every_token();
         s.backend.set_batch(batch, DropoutKey::default()).unwrap();
         let hidden = s.model.config.hidden;
         let mut layers = 0;
@@ -86,6 +87,38 @@ fn every_bias_gradient_matches_pytorch() {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
         s.gradients(batch, case.task);
         check_gradients(&s, name, fixture);
+    });
+}
+
+/// A head on the first tokens needs of the last block what its attention reads and their rows: less work and memory, the
+/// same numbers.
+#[test]
+fn the_first_tokens_alone_give_what_all_tokens_give() {
+    each_batch(|name, case, folder, _, _, batch| {
+        if case.pooling != PoolKind::Cls {
+            return;
+        }
+        let new = || Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        let [mut first, mut all] = [new(), new().of_every_token()];
+        let f64s = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<_>>();
+        let numbers = |s: &mut Setup| {
+            s.gradients(batch, case.task);
+            let whole = s.model.params.trained_range();
+            let logits = s.model.logits(&s.backend, &s.program, batch.sequences());
+            let gradient = s.backend.read_params(Slot::Gradient, whole);
+            (logits.unwrap(), gradient.unwrap())
+        };
+        let (logits, gradient) = numbers(&mut first);
+        let (all_logits, all_gradient) = numbers(&mut all);
+        close(&format!("{name} logits"), &logits, &f64s(all_logits), 1e-6);
+        close(
+            &format!("{name} gradient"),
+            &gradient,
+            &f64s(all_gradient),
+            1e-5,
+        );
+        let [first, all] = [first, all].map(|s| s.program.plan.bytes);
+        assert!(first < all, "{name}: {first} and {all} bytes");
     });
 }
 
@@ -315,7 +348,7 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
         .collect();
     std::fs::write(head.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
 
-    let mut s = Setup::new(&folder, &case, head.path(), &batch);
+    let mut s = Setup::new(&folder, &case, head.path(), &batch).of_every_token();
     s.backend.set_batch(&batch, DropoutKey::default()).unwrap();
     let (last, hidden) = (s.model.config.layers, s.model.config.hidden);
     let mut observe = |layer: usize, backend: &CpuBackend, region| {

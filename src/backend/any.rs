@@ -160,6 +160,7 @@ impl Backend for AnyBackend {
     }
     forward! {
         fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
+        fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
         fn allocate(&mut self, memory: Memory) -> Result<()>;
         fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
         fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
@@ -174,6 +175,10 @@ impl Backend for AnyBackend {
         fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
         fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
         fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
+        fn gather_first(&mut self, op: FirstTokens) -> Result<()>;
+        fn add_first(&mut self, op: FirstTokens) -> Result<()>;
+        fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()>;
+        fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()>;
         fn pool_forward(&mut self, op: Pool) -> Result<()>;
         fn pool_backward(&mut self, op: Pool) -> Result<()>;
         fn dense_forward(&mut self, op: Dense) -> Result<()>;

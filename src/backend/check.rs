@@ -1,6 +1,7 @@
-//! Whether a batch is well formed and fits the memory that was planned for it.
+//! What both backends check: whether a batch is well formed and fits the memory that was planned for it, and which rows
+//! are pooled.
 
-use crate::backend::Limits;
+use crate::backend::{Limits, Pool, PoolKind, Rows};
 use crate::batch::Batch;
 use anyhow::{Result, ensure};
 
@@ -38,5 +39,16 @@ pub fn batch(batch: &Batch, limits: Limits) -> Result<()> {
             "a batch of {have} {what} exceeds the {limit} allocated for"
         );
     }
+    Ok(())
+}
+
+/// # Errors
+/// When the pooled rows are not there.
+pub fn pool(op: Pool) -> Result<()> {
+    ensure!(op.hidden > 0, "pooling over no columns");
+    ensure!(
+        op.rows == Rows::Tokens || op.kind == PoolKind::Cls,
+        "the mean over all tokens, of which the first alone are there"
+    );
     Ok(())
 }

@@ -35,6 +35,7 @@ pub use footprint::{DeviceKind, Footprint};
 
 use crate::batch::Batch;
 use anyhow::Result;
+use std::ops::Range;
 
 /// A range of bytes in the arena, assigned by [`plan::Planner`]. Sized for the largest batch; a smaller batch
 /// uses its first rows.
@@ -83,6 +84,16 @@ pub enum Rows {
     Tokens,
     /// One row a sequence.
     Sequences,
+}
+
+impl Rows {
+    /// How many a batch has.
+    pub fn of(self, batch: &Batch) -> usize {
+        match self {
+            Self::Tokens => batch.tokens(),
+            Self::Sequences => batch.sequences(),
+        }
+    }
 }
 
 /// Storage type of the frozen matrices; arithmetic is f32 with each. A GPU keeps those of 32 bits in 16, and rounds what
@@ -139,7 +150,7 @@ pub enum Activation {
 ///
 /// Backward regenerates the mask: element `(row, col)` is kept where word `col % 4` of the Philox4x32-10 block
 /// with counter `[col / 4, row, site, step]` and the seed as key, as a uniform number in `[0, 1)`, is `>= p`.
-/// A row is a token (a sequence in the head); in attention it is `token · heads + head` of the query, and the
+/// A row is a row of the tensor: a token, or a sequence where the tensor has a row for each; in attention it is `token · heads + head` of the query, and the
 /// column is the key's place in its sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -327,6 +338,8 @@ pub struct ResidualNormForward {
     pub dropout: Dropout,
     pub norm: Norm,
     pub saved: Option<SavedNorm>,
+    /// Of every tensor here, as in all that follows: `tokens` in a shape then stands for sequences.
+    pub rows: Rows,
 }
 
 /// `out = γ·x̂ + β`: what a LayerNorm wrote in forward, from the x̂ that it kept.
@@ -337,6 +350,7 @@ pub struct NormRestore {
     pub norm: Norm,
     /// `[tokens, hidden]`
     pub out: Region,
+    pub rows: Rows,
 }
 
 /// Backward of [`ResidualNormForward`]: with `dz` the gradient of the sum before LayerNorm,
@@ -354,6 +368,7 @@ pub struct ResidualNormBackward {
     pub dbeta: Option<ParamRange>,
     /// `+=` column sums of the branch's gradient: the gradient of the bias of the linear layer that made it.
     pub dbias: Option<ParamRange>,
+    pub rows: Rows,
 }
 
 /// `grad += column sums of dropout′(dy)`: a bias gradient where nothing below it is needed (the embedding
@@ -364,6 +379,55 @@ pub struct BiasGrad {
     pub dy: Region,
     pub dropout: Dropout,
     pub grad: ParamRange,
+    pub rows: Rows,
+}
+
+/// The first token of each sequence, beside all tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstTokens {
+    pub hidden: usize,
+    /// `[tokens, hidden]`
+    pub tokens: Region,
+    /// `[sequences, hidden]`
+    pub first: Region,
+}
+
+/// [`AttentionForward`] for the first token of each sequence alone, over the keys and values of all: what the last block
+/// needs where the head reads one token a sequence. Dropout's row is `sequence · heads + head`.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstAttentionForward {
+    /// `[sequences, hidden]`
+    pub query: Region,
+    /// `[tokens, 2·hidden]`: k and v side by side.
+    pub key_value: Region,
+    /// `[sequences, hidden]`
+    pub out: Region,
+    /// Log of the softmax's denominator, f32 `[sequences, heads]`, if backward will need it.
+    pub lse: Option<Region>,
+    pub heads: usize,
+    pub head_dim: usize,
+    pub dropout: Dropout,
+}
+
+/// Backward of [`FirstAttentionForward`].
+#[derive(Clone, Copy, Debug)]
+pub struct FirstAttentionBackward {
+    pub query: Region,
+    pub key_value: Region,
+    pub lse: Region,
+    /// `[sequences, hidden]`
+    pub dout: Region,
+    /// `[sequences, hidden]`, overwritten.
+    pub d_query: Region,
+    /// `[tokens, 2·hidden]`, overwritten.
+    pub d_key_value: Region,
+    pub heads: usize,
+    pub head_dim: usize,
+    pub dropout: Dropout,
+    /// `+=` column sums of dq; as in [`AttentionBackward`] there is none for the key.
+    pub dbias_query: Option<ParamRange>,
+    /// `+=` column sums of dv.
+    pub dbias_value: Option<ParamRange>,
 }
 
 /// How a sequence's hidden states become one vector.
@@ -380,8 +444,11 @@ pub enum PoolKind {
 pub struct Pool {
     pub kind: PoolKind,
     pub hidden: usize,
-    /// Hidden states, or their gradient (backward overwrites all of it): `[tokens, hidden]`.
+    /// Hidden states, or their gradient (backward overwrites all of it): `[tokens, hidden]`, or of the first tokens
+    /// alone, `[sequences, hidden]`, for [`PoolKind::Cls`].
     pub x: Region,
+    /// Of `x`.
+    pub rows: Rows,
     /// Pooled vectors, or their gradient: f32 `[sequences, hidden]`.
     pub pooled: Region,
 }
@@ -535,6 +602,12 @@ pub trait Backend {
     /// When the device has no room, or a value does not fit the weight type.
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
+    /// Consecutive rows of a matrix as one of their own, without a copy: outputs of a linear layer.
+    ///
+    /// # Errors
+    /// When there is no such matrix, it has fewer rows, or it trains.
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
+
     /// What the device holds now, counted from its allocations.
     fn allocated(&self) -> Footprint;
 
@@ -566,6 +639,12 @@ pub trait Backend {
     fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
     fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
     fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
+    /// `first[s] = tokens[first token of s]`
+    fn gather_first(&mut self, op: FirstTokens) -> Result<()>;
+    /// `tokens[first token of s] += first[s]`
+    fn add_first(&mut self, op: FirstTokens) -> Result<()>;
+    fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()>;
+    fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()>;
     fn pool_forward(&mut self, op: Pool) -> Result<()>;
     fn pool_backward(&mut self, op: Pool) -> Result<()>;
     fn dense_forward(&mut self, op: Dense) -> Result<()>;

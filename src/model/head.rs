@@ -13,7 +13,7 @@ use super::params::Params;
 use crate::backend::plan::{Plan, Planner, TensorId};
 use crate::backend::{
     Backend, Dense, DenseBackward, Dropout, HeadWeight, Limits, Loss, LossKind, ParamRange, Pool,
-    PoolKind, Region,
+    PoolKind, Region, Rows,
 };
 use anyhow::Result;
 
@@ -99,13 +99,13 @@ impl Head {
         HeadTensors { values, gradients }
     }
 
-    /// From the last hidden states `x` to logits.
+    /// From the last hidden states, and which rows they have, to logits.
     pub fn forward<B: Backend>(
         &self,
         backend: &mut B,
         plan: &Plan,
         tensors: &HeadTensors,
-        x: Region,
+        x: (Region, Rows),
         train: bool,
     ) -> Result<()> {
         backend.pool_forward(self.pooling(x, plan.region(tensors.values[0])))?;
@@ -138,7 +138,7 @@ impl Head {
         backend: &mut B,
         plan: &Plan,
         tensors: &HeadTensors,
-        dx: Option<Region>,
+        dx: Option<(Region, Rows)>,
     ) -> Result<()> {
         for i in (0..self.layers.len()).rev() {
             let Some(dy) = tensors.gradients[i + 1] else {
@@ -168,11 +168,12 @@ impl Head {
         plan.region(tensors.values[0])
     }
 
-    fn pooling(&self, x: Region, pooled: Region) -> Pool {
+    fn pooling(&self, (x, rows): (Region, Rows), pooled: Region) -> Pool {
         Pool {
             kind: self.pool,
             hidden: self.hidden,
             x,
+            rows,
             pooled,
         }
     }

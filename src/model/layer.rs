@@ -5,6 +5,9 @@
 //! x' = LN₂(h + drop(W_2 · act(W_1·h + b) + b))
 //! ```
 //!
+//! Under a head that reads the first token of each sequence alone, the last block goes on with those rows behind its
+//! attention, for which it needs k and v of all tokens and q of the first ([`FirstWeights`]).
+//!
 //! Where only biases train no operation here needs its input kept: backward needs the attention's q, k, v, output
 //! and log-sum-exp, the activation's derivative, and each LayerNorm's x̂ and rstd, and of those only what lies
 //! above the lowest bias that trains ([`Needs`]). What full fine-tuning needs on top is in [`super::full`]. How much of it is kept, and what is made again, is
@@ -13,11 +16,12 @@
 use super::full::WeightHooks;
 use super::params::Params;
 use super::rehearsal::{BackwardTensors, ForwardTensors, NormTensors};
-use crate::backend::plan::{Plan, TensorId};
+use crate::backend::plan::Plan;
 use crate::backend::{
     Activation, ActivationOutput, AttentionBackward, AttentionForward, Backend, BiasGrad, Dropout,
-    LinearActivation, LinearBackward, LinearForward, Norm, ParamRange, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, WeightId,
+    FirstAttentionBackward, FirstAttentionForward, FirstTokens, LinearActivation, LinearBackward,
+    LinearForward, Norm, ParamRange, Region, ResidualNormBackward, ResidualNormForward, Rows,
+    WeightId,
 };
 use anyhow::Result;
 
@@ -41,7 +45,18 @@ pub struct Layer {
     pub output_bias: ParamRange,
     /// `output.LayerNorm`
     pub output_norm: Norm,
+    /// Present where the first token of each sequence alone goes on behind the attention.
+    pub first: Option<FirstWeights>,
     pub shape: LayerShape,
+}
+
+/// The parts of [`Layer::qkv`], where their products have different rows.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstWeights {
+    /// `attention.self.query.weight`
+    pub query: WeightId,
+    /// `attention.self.{key,value}.weight` stacked: `[2·hidden, hidden]`.
+    pub key_value: WeightId,
 }
 
 /// Sizes, activation and dropout, the same in every block but for the dropout sites.
@@ -86,12 +101,20 @@ pub struct BackwardPass<'a> {
     pub params: &'a Params,
     pub needs: Needs,
     pub forward: &'a ForwardTensors,
+    /// Its `dx` goes in as the gradient of the block's output; that of its input, as far down as `needs` says, is then in
+    /// [`BackwardTensors::below`].
     pub backward: &'a BackwardTensors,
-    /// In: the gradient of the block's output. Out: that of its input, as far down as `needs` says.
-    pub dx: TensorId,
 }
 
 impl Layer {
+    /// The rows behind the attention.
+    pub fn rows(&self) -> Rows {
+        match self.first {
+            Some(_) => Rows::Sequences,
+            None => Rows::Tokens,
+        }
+    }
+
     /// How far backward goes, given whether anything below this block trains.
     pub fn needs(&self, params: &Params, below: bool) -> Needs {
         let trains = |range| params.if_trained(range).is_some();
@@ -127,31 +150,24 @@ impl Layer {
         let at = |id| plan.region(id);
         let dropout = |dropout| if train { dropout } else { Dropout::NONE };
         let saved = |norm: Option<NormTensors>| norm.map(|norm| norm.regions(plan));
-        let LayerShape { hidden, heads, .. } = self.shape;
+        let rows = self.rows();
 
-        self.project_qkv(backend, at(tensors.input), at(tensors.qkv))?;
-        backend.attention_forward(AttentionForward {
-            qkv: at(tensors.qkv),
-            out: at(tensors.context),
-            lse: tensors.lse.map(at),
-            heads,
-            head_dim: hidden / heads,
-            dropout: dropout(self.shape.attention_dropout),
-        })?;
+        let residual = self.attend(backend, plan, tensors, train)?;
         backend.linear_forward(LinearForward {
             x: at(tensors.context),
             weight: self.attention_output,
             bias: &[self.attention_output_bias],
             out: at(tensors.middle),
-            rows: Rows::Tokens,
+            rows,
             activation: None,
         })?;
         backend.residual_norm_forward(ResidualNormForward {
             x: at(tensors.middle),
-            residual: at(tensors.input),
+            residual,
             dropout: dropout(self.shape.attention_output_dropout),
             norm: self.attention_norm,
             saved: saved(tensors.attention_norm),
+            rows,
         })?;
         let output = match tensors.derivative {
             Some(derivative) => ActivationOutput::Both(derivative.at(plan)),
@@ -163,7 +179,7 @@ impl Layer {
             weight: self.output,
             bias: &[self.output_bias],
             out: at(tensors.output),
-            rows: Rows::Tokens,
+            rows,
             activation: None,
         })?;
         backend.residual_norm_forward(ResidualNormForward {
@@ -172,15 +188,75 @@ impl Layer {
             dropout: dropout(self.shape.output_dropout),
             norm: self.output_norm,
             saved: saved(tensors.output_norm),
+            rows,
         })
     }
 
-    /// q, k and v, side by side, of the block's input.
-    fn project_qkv<B: Backend>(&self, backend: &mut B, x: Region, out: Region) -> Result<()> {
+    /// From the block's input to attention's output; returns the input's rows that go on beside it.
+    fn attend<B: Backend>(
+        &self,
+        backend: &mut B,
+        plan: &Plan,
+        tensors: &ForwardTensors,
+        train: bool,
+    ) -> Result<Region> {
+        let at = |id| plan.region(id);
+        let LayerShape { hidden, heads, .. } = self.shape;
+        let head_dim = hidden / heads;
+        let dropout = match train {
+            true => self.shape.attention_dropout,
+            false => Dropout::NONE,
+        };
+        let (input, qkv, out) = (at(tensors.input), at(tensors.qkv), at(tensors.context));
+        let lse = tensors.lse.map(at);
+        self.project(backend, input, qkv)?;
+        let (Some(weights), Some(first)) = (self.first, tensors.first) else {
+            backend.attention_forward(AttentionForward {
+                qkv,
+                out,
+                lse,
+                heads,
+                head_dim,
+                dropout,
+            })?;
+            return Ok(input);
+        };
+        let (residual, query) = (at(first.input), at(first.query));
+        backend.gather_first(FirstTokens {
+            hidden,
+            tokens: input,
+            first: residual,
+        })?;
+        backend.linear_forward(LinearForward {
+            x: residual,
+            weight: weights.query,
+            bias: &self.qkv_bias[..1],
+            out: query,
+            rows: Rows::Sequences,
+            activation: None,
+        })?;
+        backend.first_attention_forward(FirstAttentionForward {
+            query,
+            key_value: qkv,
+            out,
+            lse,
+            heads,
+            head_dim,
+            dropout,
+        })?;
+        Ok(residual)
+    }
+
+    /// What attention needs of all tokens of the block's input, side by side: q, k and v, or k and v alone.
+    fn project<B: Backend>(&self, backend: &mut B, x: Region, out: Region) -> Result<()> {
+        let (weight, bias) = match self.first {
+            Some(first) => (first.key_value, &self.qkv_bias[1..]),
+            None => (self.qkv, &self.qkv_bias[..]),
+        };
         backend.linear_forward(LinearForward {
             x,
-            weight: self.qkv,
-            bias: &self.qkv_bias,
+            weight,
+            bias,
             out,
             rows: Rows::Tokens,
             activation: None,
@@ -200,7 +276,7 @@ impl Layer {
             weight: self.intermediate,
             bias: &[self.intermediate_bias],
             out,
-            rows: Rows::Tokens,
+            rows: self.rows(),
             activation: Some(LinearActivation {
                 kind: self.shape.activation,
                 output,
@@ -208,7 +284,7 @@ impl Layer {
         })
     }
 
-    /// Adds the block's bias gradients and turns `dx`, in place, into the gradient of its input. `weights` takes the
+    /// Adds the block's bias gradients and turns the gradient of its output into that of its input. `weights` takes the
     /// gradients of the matrices and gains, where they train.
     pub fn backward<B: Backend>(
         &self,
@@ -222,11 +298,10 @@ impl Layer {
             needs,
             forward,
             backward,
-            dx,
         } = pass;
-        let dx = plan.region(dx);
+        let dx = plan.region(backward.dx);
         let grad = |range| params.if_trained(range);
-        let LayerShape { hidden, heads, .. } = self.shape;
+        let rows = self.rows();
         let forward = match &backward.again {
             Some(again) => {
                 self.forward(backend, plan, again, true)?;
@@ -248,6 +323,7 @@ impl Layer {
                     d_branch,
                     dbeta: grad(self.output_norm.beta),
                     dbias: grad(self.output_bias),
+                    rows,
                 })?;
                 d_branch.unwrap_or(dx)
             }
@@ -270,7 +346,7 @@ impl Layer {
             weight: self.output,
             dx: d_inner,
             accumulate: false,
-            rows: Rows::Tokens,
+            rows,
             derivative: Some(derivative),
             dbias: grad(self.intermediate_bias),
         })?;
@@ -283,7 +359,7 @@ impl Layer {
             weight: self.intermediate,
             dx,
             accumulate: true,
-            rows: Rows::Tokens,
+            rows,
             derivative: None,
             dbias: None,
         })?;
@@ -301,6 +377,7 @@ impl Layer {
                     d_branch,
                     dbeta: grad(self.attention_norm.beta),
                     dbias: grad(self.attention_output_bias),
+                    rows,
                 })?;
                 d_branch.unwrap_or(dx)
             }
@@ -308,53 +385,122 @@ impl Layer {
         };
 
         // Attention.
-        let (Some(d_context), Some(qkv), Some(d_qkv), Some(lse)) = (
-            backward.d_context,
-            backward.qkv,
-            backward.d_qkv,
-            forward.lse,
-        ) else {
+        let (Some(d_context), Some(qkv)) = (backward.d_context, backward.qkv) else {
             return Ok(());
         };
-        let [d_context, qkv, d_qkv] = [d_context, qkv, d_qkv].map(|id| plan.region(id));
+        let [d_context, qkv] = [d_context, qkv].map(|id| plan.region(id));
         weights.attention_output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
             weight: self.attention_output,
             dx: d_context,
             accumulate: false,
-            rows: Rows::Tokens,
+            rows,
             derivative: None,
             dbias: None,
         })?;
         if let Some(input) = &backward.input {
             input.run(backend, plan)?;
-            self.project_qkv(backend, plan.region(input.tensor), qkv)?;
+            self.project(backend, plan.region(input.tensor), qkv)?;
         }
-        backend.attention_backward(AttentionBackward {
-            qkv,
-            out: plan.region(forward.context),
-            lse: plan.region(lse),
-            dout: d_context,
-            dqkv: d_qkv,
-            heads,
-            head_dim: hidden / heads,
-            dropout: self.shape.attention_dropout,
-            dbias_query: grad(self.qkv_bias[0]),
-            dbias_value: grad(self.qkv_bias[2]),
-        })?;
+        let Some(d_qkv) = self.attend_backward(backend, pass, forward)? else {
+            return Ok(());
+        };
         if needs < Needs::Input {
             return Ok(());
         }
         weights.qkv(backend, d_qkv)?;
-        backend.linear_backward(LinearBackward {
-            dy: d_qkv,
-            weight: self.qkv,
+        self.project_backward(backend, pass, d_qkv)
+    }
+
+    /// From the gradient of attention's output to that of q, k and v of all tokens, or of k and v and, beside it, q.
+    fn attend_backward<B: Backend>(
+        &self,
+        backend: &mut B,
+        pass: BackwardPass<'_>,
+        forward: &ForwardTensors,
+    ) -> Result<Option<Region>> {
+        let BackwardPass {
+            plan,
+            params,
+            backward,
+            ..
+        } = pass;
+        let (Some(d_context), Some(qkv), Some(d_qkv), Some(lse)) = (
+            backward.d_context,
+            backward.qkv,
+            backward.d_qkv,
+            forward.lse,
+        ) else {
+            return Ok(None);
+        };
+        let [dout, qkv, dqkv, lse] = [d_context, qkv, d_qkv, lse].map(|id| plan.region(id));
+        let LayerShape { hidden, heads, .. } = self.shape;
+        let head_dim = hidden / heads;
+        let dropout = self.shape.attention_dropout;
+        let [dbias_query, _, dbias_value] = self.qkv_bias.map(|bias| params.if_trained(bias));
+        match (forward.first, backward.d_query) {
+            (Some(first), Some(d_query)) => {
+                backend.first_attention_backward(FirstAttentionBackward {
+                    query: plan.region(first.query),
+                    key_value: qkv,
+                    lse,
+                    dout,
+                    d_query: plan.region(d_query),
+                    d_key_value: dqkv,
+                    heads,
+                    head_dim,
+                    dropout,
+                    dbias_query,
+                    dbias_value,
+                })?;
+            }
+            _ => backend.attention_backward(AttentionBackward {
+                qkv,
+                out: plan.region(forward.context),
+                lse,
+                dout,
+                dqkv,
+                heads,
+                head_dim,
+                dropout,
+                dbias_query,
+                dbias_value,
+            })?,
+        }
+        Ok(Some(dqkv))
+    }
+
+    /// Adds what flows to the block's input through the first products.
+    fn project_backward<B: Backend>(
+        &self,
+        backend: &mut B,
+        BackwardPass { plan, backward, .. }: BackwardPass<'_>,
+        d_qkv: Region,
+    ) -> Result<()> {
+        let dx = plan.region(backward.dx);
+        let through = |dy, weight, dx, accumulate, rows| LinearBackward {
+            dy,
+            weight,
             dx,
-            accumulate: true,
-            rows: Rows::Tokens,
+            accumulate,
+            rows,
             derivative: None,
             dbias: None,
+        };
+        let (Some(first), Some(d_query), Some(below)) =
+            (self.first, backward.d_query, backward.dx_below)
+        else {
+            return backend.linear_backward(through(d_qkv, self.qkv, dx, true, Rows::Tokens));
+        };
+        let (d_query, below) = (plan.region(d_query), plan.region(below));
+        let (tokens, sequences) = (Rows::Tokens, Rows::Sequences);
+        backend.linear_backward(through(d_query, first.query, dx, true, sequences))?;
+        backend.linear_backward(through(d_qkv, first.key_value, below, false, tokens))?;
+        backend.add_first(FirstTokens {
+            hidden: self.shape.hidden,
+            tokens: below,
+            first: dx,
         })
     }
 
@@ -370,6 +516,7 @@ impl Layer {
                 dy,
                 dropout: Dropout::NONE,
                 grad,
+                rows: self.rows(),
             }),
             None => Ok(()),
         }

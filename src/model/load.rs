@@ -3,7 +3,7 @@
 use super::config::{Family, ModelConfig};
 use super::full::{LayerMatrices, Matrices};
 use super::head::{Head, HeadLayer};
-use super::layer::{Layer, LayerShape};
+use super::layer::{FirstWeights, Layer, LayerShape};
 use super::params::{NewParam, ParamKind, Params};
 use super::weights::{Weights, read_tensor};
 use super::{Embeddings, Model};
@@ -15,6 +15,7 @@ use crate::biases::{BiasSelection, Component};
 use crate::error::UsageError;
 use crate::rng::{Purpose, Stream};
 use anyhow::{Context, Result, bail};
+use std::ops::Range;
 use std::path::Path;
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
@@ -100,6 +101,9 @@ trait Store {
     /// Takes a matrix that stays as it is.
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
+    /// Consecutive rows of a matrix that it took.
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
+
     /// Takes a matrix that trains; its values are in the parameter vector.
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
 }
@@ -112,6 +116,10 @@ impl<B: Backend> Store for Frozen<'_, B> {
         self.0
             .upload(name, shape, data)
             .with_context(|| self.1.display().to_string())
+    }
+
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.0.view_rows(of, rows)
     }
 
     fn trained(&mut self, name: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
@@ -129,6 +137,10 @@ impl<B: WeightGradients> Store for Trained<'_, B> {
             .with_context(|| self.1.display().to_string())
     }
 
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.0.view_rows(of, rows)
+    }
+
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
         self.0.trained_matrix(name, shape.rows, shape.cols, range)
     }
@@ -137,14 +149,24 @@ impl<B: WeightGradients> Store for Trained<'_, B> {
 /// No device: matrices are counted.
 struct Counted(usize);
 
+impl Counted {
+    fn next(&mut self) -> WeightId {
+        self.0 += 1;
+        WeightId(self.0 - 1)
+    }
+}
+
 impl Store for Counted {
     fn frozen(&mut self, _: &str, _: MatrixShape, _: &[f32]) -> Result<WeightId> {
-        self.0 += 1;
-        Ok(WeightId(self.0 - 1))
+        Ok(self.next())
     }
 
-    fn trained(&mut self, name: &str, shape: MatrixShape, _: ParamRange) -> Result<WeightId> {
-        self.frozen(name, shape, &[])
+    fn view_rows(&mut self, _: WeightId, _: Range<usize>) -> Result<WeightId> {
+        Ok(self.next())
+    }
+
+    fn trained(&mut self, _: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        Ok(self.next())
     }
 }
 
@@ -260,41 +282,56 @@ fn assemble(
         site: site as u32,
     };
 
-    Ok(Model {
-        embeddings: Embeddings {
-            word: matrix(&embeddings.word)?,
-            position: matrix(&embeddings.position)?,
-            token_type: matrix(&embeddings.token_type)?,
-            norm: norm(&embeddings.norm),
-            dropout: site(p(config.hidden_dropout), 0),
-        },
-        layers: layers
-            .iter()
-            .enumerate()
-            .map(|(i, layer)| {
-                Ok(Layer {
-                    qkv: matrix(&layer.qkv)?,
-                    qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
-                    attention_output: matrix(&layer.attention_output)?,
-                    attention_output_bias: range(&layer.attention_output_bias),
-                    attention_norm: norm(&layer.attention_norm),
-                    intermediate: matrix(&layer.intermediate)?,
-                    intermediate_bias: range(&layer.intermediate_bias),
-                    output: matrix(&layer.output)?,
-                    output_bias: range(&layer.output_bias),
-                    output_norm: norm(&layer.output_norm),
-                    shape: LayerShape {
-                        hidden: config.hidden,
-                        intermediate: config.intermediate,
-                        heads: config.heads,
-                        activation: config.activation,
-                        attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
-                        attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
-                        output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
-                    },
-                })
+    let embeddings = Embeddings {
+        word: matrix(&embeddings.word)?,
+        position: matrix(&embeddings.position)?,
+        token_type: matrix(&embeddings.token_type)?,
+        norm: norm(&embeddings.norm),
+        dropout: site(p(config.hidden_dropout), 0),
+    };
+    let mut layers = layers
+        .iter()
+        .enumerate()
+        .map(|(i, layer)| {
+            Ok(Layer {
+                qkv: matrix(&layer.qkv)?,
+                qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
+                attention_output: matrix(&layer.attention_output)?,
+                attention_output_bias: range(&layer.attention_output_bias),
+                attention_norm: norm(&layer.attention_norm),
+                intermediate: matrix(&layer.intermediate)?,
+                intermediate_bias: range(&layer.intermediate_bias),
+                output: matrix(&layer.output)?,
+                output_bias: range(&layer.output_bias),
+                output_norm: norm(&layer.output_norm),
+                first: None,
+                shape: LayerShape {
+                    hidden: config.hidden,
+                    intermediate: config.intermediate,
+                    heads: config.heads,
+                    activation: config.activation,
+                    attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
+                    attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
+                    output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
+                },
             })
-            .collect::<Result<_>>()?,
+        })
+        .collect::<Result<Vec<_>>>()?;
+    // Gradients of the matrices are taken over all rows.
+    if task.pooling == PoolKind::Cls
+        && !full
+        && let Some(last) = layers.last_mut()
+    {
+        let hidden = config.hidden;
+        last.first = Some(FirstWeights {
+            query: store.view_rows(last.qkv, 0..hidden)?,
+            key_value: store.view_rows(last.qkv, hidden..3 * hidden)?,
+        });
+    }
+
+    Ok(Model {
+        embeddings,
+        layers,
         head: Head {
             pool: task.pooling,
             hidden: config.hidden,

@@ -17,7 +17,7 @@ pub mod weights;
 use crate::backend::plan::{Plan, Planner, Tensor, TensorId};
 use crate::backend::{
     Backend, BiasGrad, Dropout, EmbedForward, Limits, LossKind, MatrixShape, Memory, Norm, Region,
-    Slot, WeightId,
+    Rows, Slot, WeightId,
 };
 use anyhow::Result;
 use config::ModelConfig;
@@ -83,13 +83,14 @@ pub struct Program {
 
 #[derive(Clone, Debug)]
 struct Backward {
-    /// The gradient of the hidden states, updated in place from the last layer down.
+    /// The gradient of the last hidden states.
     dx: TensorId,
     /// One for each layer, first layer first.
     layers: Vec<BackwardTensors>,
 }
 
-/// Called with the hidden states `[tokens, hidden]` after the embeddings (0) and after each layer (1, 2, …).
+/// Called with the hidden states `[tokens, hidden]` after the embeddings (0) and after each layer (1, 2, …); the last
+/// are `[sequences, hidden]` where the head reads the first tokens alone, unless [`Model::keep_every_token`].
 pub type Observer<'a, B> = &'a mut dyn FnMut(usize, &B, Region) -> Result<()>;
 
 impl Model {
@@ -124,6 +125,7 @@ impl Model {
         let train = train.is_some();
         let sizes = TensorSizes {
             tokens: limits.tokens,
+            sequences: limits.sequences,
             element,
         };
         let needs = if train {
@@ -137,7 +139,8 @@ impl Model {
         let weights = train && self.trains_weights();
 
         let mut plan = Planner::new();
-        let embedded = plan.acquire("embeddings", sizes.activation(self.config.hidden));
+        let bytes = sizes.activation(Rows::Tokens, self.config.hidden);
+        let embedded = plan.acquire("embeddings", bytes);
         let mut x = embedded;
         let mut forward = Vec::with_capacity(self.layers.len());
         let mut keeps = Vec::with_capacity(self.layers.len());
@@ -156,6 +159,7 @@ impl Model {
             origin = tensors.output_norm.map(|kept| Origin::Norm {
                 x_hat: kept.x_hat,
                 norm: layer.output_norm,
+                rows: layer.rows(),
             });
             forward.push(tensors);
         }
@@ -165,13 +169,17 @@ impl Model {
         plan.release(x);
         let turn = plan.now();
         let backward = encoder_trains.then(|| {
-            let dx = plan.acquire("dx", sizes.activation(self.config.hidden));
-            let mut layers: Vec<_> = (0..self.layers.len())
-                .rev()
-                .map(|i| self.layers[i].plan_backward(i, &mut plan, sizes, keeps[i], &forward[i]))
-                .collect();
+            let bytes = sizes.activation(self.last_rows(), self.config.hidden);
+            let top = plan.acquire("dx", bytes);
+            let mut dx = top;
+            let mut layers = Vec::with_capacity(self.layers.len());
+            for (i, layer) in self.layers.iter().enumerate().rev() {
+                let tensors = layer.plan_backward(i, &mut plan, sizes, keeps[i], &forward[i], dx);
+                dx = tensors.below();
+                layers.push(tensors);
+            }
             layers.reverse();
-            Backward { dx, layers }
+            Backward { dx: top, layers }
         });
         Program {
             plan: plan.finish(),
@@ -213,6 +221,18 @@ impl Model {
         backend.write_params(Slot::Value, self.params.whole(), self.params.initial())
     }
 
+    /// The rows of the last hidden states: the head may read one a sequence, and then no others are made.
+    fn last_rows(&self) -> Rows {
+        self.layers.last().map_or(Rows::Tokens, Layer::rows)
+    }
+
+    /// Makes the last hidden states of all tokens, also where the head reads the first alone: to look at them.
+    pub fn keep_every_token(&mut self) {
+        if let Some(last) = self.layers.last_mut() {
+            last.first = None;
+        }
+    }
+
     /// Whether every weight trains, and not biases and the head alone.
     pub fn trains_weights(&self) -> bool {
         self.trained.is_some()
@@ -237,6 +257,7 @@ impl Model {
             observe(i + 1, backend, tensors.output)?;
         }
         let x = program.plan.region(program.hidden());
+        let x = (x, self.last_rows());
         self.head
             .forward(backend, &program.plan, &program.head, x, program.train)
     }
@@ -262,6 +283,7 @@ impl Model {
                 dy,
                 dropout: self.embeddings.dropout,
                 grad,
+                rows: Rows::Tokens,
             }),
             _ => Ok(()),
         }
@@ -277,10 +299,13 @@ impl Model {
     ) -> Result<Option<Region>> {
         let plan = &program.plan;
         let dx = program.backward.as_ref().map(|b| plan.region(b.dx));
-        self.head.backward(backend, plan, &program.head, dx)?;
+        let rows = self.last_rows();
+        self.head
+            .backward(backend, plan, &program.head, dx.map(|dx| (dx, rows)))?;
         let Some(backward) = &program.backward else {
             return Ok(None);
         };
+        let mut below = backward.dx;
         let needs = self.needs();
         for i in (0..self.layers.len()).rev() {
             if needs[i] == Needs::Nothing {
@@ -292,11 +317,11 @@ impl Model {
                 needs: needs[i],
                 forward: &program.forward[i],
                 backward: &backward.layers[i],
-                dx: backward.dx,
             };
             self.layers[i].backward(backend, pass, weights(i, &backward.layers[i]))?;
+            below = backward.layers[i].below();
         }
-        Ok(dx)
+        Ok(Some(plan.region(below)))
     }
 
     /// The logits of the current batch, `[sequences, outputs]`.

@@ -6,30 +6,38 @@
 use super::layer::{Layer, LayerShape, Needs};
 use super::saving::{Origin, Restored, Saving};
 use crate::backend::plan::{Plan, Planner, TensorId};
-use crate::backend::{Derivative, DerivativeType, Dropout, SavedNorm};
+use crate::backend::{Derivative, DerivativeType, Dropout, Rows, SavedNorm};
 
 /// Bytes of the tensors of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorSizes {
     pub tokens: usize,
+    pub sequences: usize,
     /// Of one activation element.
     pub element: usize,
 }
 
 impl TensorSizes {
-    /// A `[tokens, width]` activation.
-    pub fn activation(self, width: usize) -> usize {
-        self.tokens * width * self.element
+    fn count(self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens,
+            Rows::Sequences => self.sequences,
+        }
     }
 
-    /// An f32 `[tokens, width]` statistic.
-    pub fn statistic(self, width: usize) -> usize {
-        self.tokens * width * size_of::<f32>()
+    /// A `[rows, width]` activation.
+    pub fn activation(self, rows: Rows, width: usize) -> usize {
+        self.count(rows) * width * self.element
     }
 
-    /// A `[tokens, width]` derivative.
-    fn derivative(self, width: usize, stored: DerivativeType) -> usize {
-        stored.bytes(self.tokens, width, self.element)
+    /// An f32 `[rows, width]` statistic.
+    pub fn statistic(self, rows: Rows, width: usize) -> usize {
+        self.count(rows) * width * size_of::<f32>()
+    }
+
+    /// A `[rows, width]` derivative.
+    fn derivative(self, rows: Rows, width: usize, stored: DerivativeType) -> usize {
+        stored.bytes(self.count(rows), width, self.element)
     }
 }
 
@@ -54,7 +62,9 @@ pub struct Input {
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardTensors {
     pub input: TensorId,
+    /// q, k and v of all tokens, or, where the first tokens alone go on, k and v.
     pub qkv: TensorId,
+    pub first: Option<FirstTensors>,
     pub lse: Option<TensorId>,
     /// Attention output before the output product.
     pub context: TensorId,
@@ -69,6 +79,14 @@ pub struct ForwardTensors {
     /// Where backward finds the input, and the input of the feed-forward half.
     input_origin: Origin,
     middle_origin: Origin,
+}
+
+/// Of a block behind whose attention the first tokens alone go on.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstTensors {
+    /// Their rows of the block's input.
+    pub input: TensorId,
+    pub query: TensorId,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,8 +125,13 @@ impl DerivativeTensor {
 }
 
 /// Arena tensors of a block's backward pass; `None` where it does not go that far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct BackwardTensors {
+    /// The gradient of the block's output, and as backward goes down, of what lies below.
+    pub dx: TensorId,
+    /// The gradient of the block's input, where that is another tensor: the first tokens alone come from above.
+    pub dx_below: Option<TensorId>,
+    pub d_query: Option<TensorId>,
     /// The forward pass that backward begins with, where the block kept only its input.
     pub again: Option<ForwardTensors>,
     /// The input of the feed-forward half, where the derivative is made again.
@@ -127,6 +150,33 @@ pub struct BackwardTensors {
     /// The inputs of the feed-forward half and of the block, made again for the gradients of weights.
     pub middle_of_weights: Option<Restored>,
     pub input_of_weights: Option<Restored>,
+}
+
+impl BackwardTensors {
+    fn new(dx: TensorId) -> Self {
+        Self {
+            dx,
+            dx_below: None,
+            d_query: None,
+            again: None,
+            middle: None,
+            derivative: None,
+            input: None,
+            qkv: None,
+            output_branch: None,
+            attention_branch: None,
+            d_inner: None,
+            d_context: None,
+            d_qkv: None,
+            middle_of_weights: None,
+            input_of_weights: None,
+        }
+    }
+
+    /// The gradient of the block's input.
+    pub fn below(&self) -> TensorId {
+        self.dx_below.unwrap_or(self.dx)
+    }
 }
 
 /// Whether backward starts by running the block's forward pass again. What a block keeps that backward barely
@@ -156,10 +206,14 @@ impl Layer {
             heads,
             ..
         } = self.shape;
+        let rows = self.rows();
         let name = |what: &str| format!("layer.{index}.{what}");
+        let wide = |plan: &mut Planner, what: &str| {
+            plan.acquire(name(what), sizes.activation(rows, hidden))
+        };
         let norm = |plan: &mut Planner, which: &str| NormTensors {
-            x_hat: plan.acquire(name(&format!("{which}.x_hat")), sizes.activation(hidden)),
-            rstd: plan.acquire(name(&format!("{which}.rstd")), sizes.statistic(1)),
+            x_hat: wide(plan, &format!("{which}.x_hat")),
+            rstd: plan.acquire(name(&format!("{which}.rstd")), sizes.statistic(rows, 1)),
         };
         let again = runs_again(needs, saving);
         let needs = if again { Needs::Nothing } else { needs };
@@ -168,14 +222,22 @@ impl Layer {
         let saves_slope = needs >= Needs::Activation;
         let input_origin = input.origin.unwrap_or(Origin::Kept(input.tensor));
 
-        let qkv = plan.acquire(name("qkv"), sizes.activation(3 * hidden));
-        let lse = saves_attention.then(|| plan.acquire(name("lse"), sizes.statistic(heads)));
-        let context = plan.acquire(name("context"), sizes.activation(hidden));
+        let qkv = plan.acquire(name("qkv"), self.qkv_bytes(sizes));
+        let first = self.first.map(|_| FirstTensors {
+            input: wide(plan, "first input"),
+            query: wide(plan, "first query"),
+        });
+        let lse = saves_attention.then(|| plan.acquire(name("lse"), sizes.statistic(rows, heads)));
+        let context = wide(plan, "context");
         if !saves_attention || saving.recompute_qkv {
             plan.release(qkv);
         }
-        let middle = plan.acquire(name("middle"), sizes.activation(hidden));
-        if !saves_attention {
+        if let Some(first) = first.filter(|_| !saves_attention) {
+            plan.release(first.query);
+        }
+        let middle = wide(plan, "middle");
+        // Backward of the first tokens' attention has no use for it.
+        if !saves_attention || first.is_some() {
             plan.release(context);
         }
         let attention_norm = saves_middle.then(|| norm(plan, "attention_norm"));
@@ -184,10 +246,14 @@ impl Layer {
         if !stays {
             plan.release(input.tensor);
         }
+        if let Some(first) = first {
+            plan.release(first.input);
+        }
         let middle_origin = match attention_norm {
             Some(norm) => Origin::Norm {
                 x_hat: norm.x_hat,
                 norm: self.attention_norm,
+                rows,
             },
             None => Origin::Kept(middle),
         };
@@ -195,12 +261,12 @@ impl Layer {
         let derivative = (saves_slope && !saving.recompute_ffn).then(|| DerivativeTensor {
             tensor: plan.acquire(
                 name("derivative"),
-                sizes.derivative(intermediate, saving.derivative),
+                sizes.derivative(rows, intermediate, saving.derivative),
             ),
             stored: saving.derivative,
         });
-        let inner = plan.acquire(name("inner"), sizes.activation(intermediate));
-        let output = plan.acquire(name("output"), sizes.activation(hidden));
+        let inner = plan.acquire(name("inner"), sizes.activation(rows, intermediate));
+        let output = wide(plan, "output");
         if !weights {
             plan.release(inner);
         }
@@ -212,6 +278,7 @@ impl Layer {
         ForwardTensors {
             input: input.tensor,
             qkv,
+            first,
             lse,
             context,
             middle,
@@ -225,7 +292,14 @@ impl Layer {
         }
     }
 
-    /// Rehearses [`Layer::backward`]; the gradient that flows down stays in place throughout.
+    /// k and v of all tokens, and where those all go on, q.
+    fn qkv_bytes(&self, sizes: TensorSizes) -> usize {
+        let parts = if self.first.is_some() { 2 } else { 3 };
+        sizes.activation(Rows::Tokens, parts * self.shape.hidden)
+    }
+
+    /// Rehearses [`Layer::backward`]. The gradient that flows down, `dx`, stays in place but where the tokens behind the
+    /// first join it: then it is released.
     pub fn plan_backward(
         &self,
         index: usize,
@@ -233,16 +307,19 @@ impl Layer {
         sizes: TensorSizes,
         mut keep: Keep,
         forward: &ForwardTensors,
+        dx: TensorId,
     ) -> BackwardTensors {
         let LayerShape {
             hidden,
             intermediate,
             ..
         } = self.shape;
+        let rows = self.rows();
         let name = |what: &str| format!("layer.{index}.{what}");
-        let mut tensors = BackwardTensors::default();
+        let mut tensors = BackwardTensors::new(dx);
         let branch = |plan: &mut Planner, dropout: Dropout| {
-            (dropout.p > 0.0).then(|| plan.acquire(name("d_branch"), sizes.activation(hidden)))
+            let bytes = sizes.activation(rows, hidden);
+            (dropout.p > 0.0).then(|| plan.acquire(name("d_branch"), bytes))
         };
         let release = |plan: &mut Planner, done: &[Option<TensorId>]| {
             done.iter().flatten().for_each(|&id| plan.release(id));
@@ -264,8 +341,8 @@ impl Layer {
             saving,
             weights,
         } = keep;
-        let restored = |plan: &mut Planner, origin: Origin, what: &str| {
-            Restored::plan(origin, plan, name(what), sizes.activation(hidden))
+        let restored = |plan: &mut Planner, origin: Origin, what: &str, rows: Rows| {
+            Restored::plan(origin, plan, name(what), sizes.activation(rows, hidden))
         };
 
         if needs >= Needs::OutputNorm {
@@ -276,8 +353,8 @@ impl Layer {
         }
         if needs >= Needs::Activation {
             if saving.recompute_ffn {
-                let middle = restored(plan, forward.middle_origin, "middle again");
-                let bytes = sizes.activation(intermediate);
+                let middle = restored(plan, forward.middle_origin, "middle again", rows);
+                let bytes = sizes.activation(rows, intermediate);
                 tensors.derivative = Some(DerivativeTensor {
                     tensor: plan.acquire(name("derivative again"), bytes),
                     stored: DerivativeType::Full,
@@ -290,7 +367,8 @@ impl Layer {
             tensors.d_inner = tensors.derivative.map(|d| match d.stored {
                 DerivativeType::Full => d.tensor,
                 DerivativeType::Bits8 | DerivativeType::Bits4 => {
-                    let d_inner = plan.acquire(name("d_inner"), sizes.activation(intermediate));
+                    let bytes = sizes.activation(rows, intermediate);
+                    let d_inner = plan.acquire(name("d_inner"), bytes);
                     plan.release(d.tensor);
                     d_inner
                 }
@@ -298,7 +376,7 @@ impl Layer {
         }
         if weights {
             plan.release(forward.inner);
-            let middle = restored(plan, forward.middle_origin, "middle again");
+            let middle = restored(plan, forward.middle_origin, "middle again", rows);
             plan.release(middle.tensor);
             tensors.middle_of_weights = Some(middle);
         }
@@ -310,30 +388,41 @@ impl Layer {
             }
         }
         if needs >= Needs::Attention {
-            let d_context = plan.acquire(name("d_context"), sizes.activation(hidden));
+            let d_context = plan.acquire(name("d_context"), sizes.activation(rows, hidden));
             release(plan, &[tensors.attention_branch]);
             let qkv = if saving.recompute_qkv {
-                let input = restored(plan, forward.input_origin, "input again");
-                let qkv = plan.acquire(name("qkv again"), sizes.activation(3 * hidden));
+                let input = restored(plan, forward.input_origin, "input again", Rows::Tokens);
+                let qkv = plan.acquire(name("qkv again"), self.qkv_bytes(sizes));
                 plan.release(input.tensor);
                 tensors.input = Some(input);
                 qkv
             } else {
                 forward.qkv
             };
-            let d_qkv = plan.acquire(name("d_qkv"), sizes.activation(3 * hidden));
+            let d_qkv = plan.acquire(name("d_qkv"), self.qkv_bytes(sizes));
             tensors.qkv = Some(qkv);
             tensors.d_context = Some(d_context);
             tensors.d_qkv = Some(d_qkv);
-            let saved = [Some(qkv), forward.lse, Some(forward.context)];
-            release(plan, &saved);
+            tensors.d_query = forward
+                .first
+                .map(|_| plan.acquire(name("d_query"), sizes.activation(rows, hidden)));
+            let saved = match forward.first {
+                Some(first) => first.query,
+                None => forward.context,
+            };
+            release(plan, &[Some(qkv), forward.lse, Some(saved)]);
             release(plan, &[Some(d_context)]);
             if weights {
-                let input = restored(plan, forward.input_origin, "input again");
+                let input = restored(plan, forward.input_origin, "input again", Rows::Tokens);
                 plan.release(input.tensor);
                 tensors.input_of_weights = Some(input);
             }
-            release(plan, &[Some(d_qkv)]);
+            if needs >= Needs::Input && self.first.is_some() {
+                let bytes = sizes.activation(Rows::Tokens, hidden);
+                tensors.dx_below = Some(plan.acquire("dx", bytes));
+                plan.release(dx);
+            }
+            release(plan, &[Some(d_qkv), tensors.d_query]);
         } else {
             release(plan, &[tensors.attention_branch]);
         }

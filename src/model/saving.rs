@@ -6,7 +6,7 @@
 
 use super::Embeddings;
 use crate::backend::plan::{Plan, Planner, TensorId};
-use crate::backend::{Backend, DerivativeType, Norm, NormRestore};
+use crate::backend::{Backend, DerivativeType, Norm, NormRestore, Rows};
 use crate::error::UsageError;
 use anyhow::Result;
 use std::fmt;
@@ -143,7 +143,11 @@ pub enum Origin {
     /// Still in memory.
     Kept(TensorId),
     /// A LayerNorm's output, of which x̂ is in memory.
-    Norm { x_hat: TensorId, norm: Norm },
+    Norm {
+        x_hat: TensorId,
+        norm: Norm,
+        rows: Rows,
+    },
     /// The embeddings: looked up once more.
     Embeddings(Embeddings),
 }
@@ -170,10 +174,11 @@ impl Restored {
         let out = plan.region(self.tensor);
         match self.origin {
             Origin::Kept(_) => Ok(()),
-            Origin::Norm { x_hat, norm } => backend.norm_restore(NormRestore {
+            Origin::Norm { x_hat, norm, rows } => backend.norm_restore(NormRestore {
                 x_hat: plan.region(x_hat),
                 norm,
                 out,
+                rows,
             }),
             Origin::Embeddings(embeddings) => embeddings.forward(backend, out, true),
         }

@@ -44,6 +44,28 @@ fn licence(rows: usize) -> String {
     table
 }
 
+/// Movie reviews with their polarity where they were fetched, else the licence.
+fn real_text(rows: usize) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/data/movie-reviews.tsv");
+    match fs::read_to_string(&path) {
+        // The file is in the order of its source: every so many lines, so that both polarities are there.
+        Ok(reviews) => {
+            let (heading, lines) = reviews.split_once('\n').unwrap();
+            let lines: Vec<&str> = lines.lines().collect();
+            let every = lines.iter().step_by(lines.len() / rows).take(rows);
+            let every: Vec<&str> = std::iter::once(&heading).chain(every).copied().collect();
+            every.join("\n") + "\n"
+        }
+        Err(_) => {
+            eprintln!(
+                "{} is not there (scripts/fetch.py): the licence takes its place",
+                path.display()
+            );
+            licence(rows)
+        }
+    }
+}
+
 /// Mean losses of ten steps each.
 fn loss_curve(output: &Path) -> Vec<f64> {
     let losses: Vec<f64> = steps(output).iter().map(|s| number(s, "loss")).collect();
@@ -70,7 +92,7 @@ fn fifty_steps_on_real_text_follow_the_cpu_and_end_with_the_same_metrics() {
         return;
     }
     let folder = Folder::new();
-    let data = folder.write("licence.tsv", licence(60));
+    let data = folder.write("text.tsv", real_text(60));
     let options = "--lr 3e-3 --steps 50 --batch-size 4 --dropout 0.1 --max-length 40 --dev-fraction 0.2 --eval-steps 50";
     let run = |name: &str, more: &str| -> PathBuf {
         let output = folder.path(name);

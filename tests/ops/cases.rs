@@ -1,8 +1,8 @@
 //! What a case is, and how each kind runs on a backend and on the oracle.
 
-use crate::full_cases;
 use crate::oracle::{self, Attention};
 use crate::rig::{Rig, wide};
+use crate::{first_cases, full_cases};
 use bitfit::backend::weight_gradients::WeightGradients;
 use bitfit::backend::{
     Activation, ActivationOutput, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense,
@@ -95,6 +95,25 @@ pub enum Kind {
         kind: LossKind,
         outputs: usize,
         gradient: bool,
+    },
+    /// Of the first tokens alone, as the next three.
+    FirstAttention {
+        heads: usize,
+        dim: usize,
+        lse: bool,
+    },
+    FirstAttentionBackward {
+        heads: usize,
+        dim: usize,
+        dbias: bool,
+    },
+    /// Their rows out of all and back, and pooled.
+    FirstTokens {
+        hidden: usize,
+    },
+    /// LayerNorm, restored and backward, and a bias gradient, with a row a sequence.
+    SequenceNorm {
+        hidden: usize,
     },
     /// Of full fine-tuning, as the rest.
     WeightGrad {
@@ -194,7 +213,7 @@ impl Outcomes {
         self.add(name, rig.read(id), want, straight, false);
     }
 
-    fn f32(&mut self, name: &'static str, got: Vec<f32>, want: Vec<f64>) {
+    pub fn f32(&mut self, name: &'static str, got: Vec<f32>, want: Vec<f64>) {
         let straight = want.clone();
         self.add(name, got, want, straight, true);
     }
@@ -489,6 +508,7 @@ pub fn run_stored<B: WeightGradients>(
                 dim,
                 dropout,
                 key,
+                first_row: 0,
                 stored: &oracle::exactly,
             };
             let x = wide(&rig.read(qkv));
@@ -519,6 +539,7 @@ pub fn run_stored<B: WeightGradients>(
                 dim,
                 dropout,
                 key,
+                first_row: 0,
                 stored: &oracle::exactly,
             };
             let x = wide(&rig.read(qkv));
@@ -580,6 +601,7 @@ pub fn run_stored<B: WeightGradients>(
                     x_hat: rig.region(x_hat),
                     rstd: rig.region(rstd),
                 }),
+                rows: Rows::Tokens,
             };
             let written: Vec<_> = [x]
                 .into_iter()
@@ -611,6 +633,7 @@ pub fn run_stored<B: WeightGradients>(
                 x_hat: rig.region(x_hat),
                 norm,
                 out: rig.region(y),
+                rows: Rows::Tokens,
             };
             rig.run(&name, &[y], &[], |b| b.norm_restore(op));
             let want = oracle::affine(
@@ -644,6 +667,7 @@ pub fn run_stored<B: WeightGradients>(
                 d_branch: d_branch.map(|d| rig.region(d)),
                 dbeta: sums.then_some(dbeta),
                 dbias: sums.then_some(dbias),
+                rows: Rows::Tokens,
             };
             let grads: &[ParamRange] = if sums { &[dbeta, dbias] } else { &[] };
             let written: Vec<_> = [dx].into_iter().chain(d_branch).collect();
@@ -672,6 +696,7 @@ pub fn run_stored<B: WeightGradients>(
                 dy: rig.region(dy),
                 dropout,
                 grad,
+                rows: Rows::Tokens,
             };
             rig.run(&name, &[], &[grad], |b| b.bias_grad(op));
             let under = oracle::masked(&wide(&rig.read(dy)), width, dropout, key);
@@ -686,6 +711,7 @@ pub fn run_stored<B: WeightGradients>(
                 hidden,
                 x: rig.region(x),
                 pooled: rig.region(pooled),
+                rows: Rows::Tokens,
             };
             rig.run(&name, &[pooled], &[], |b| b.pool_forward(op));
             let mean = kind == PoolKind::Mean;
@@ -701,6 +727,7 @@ pub fn run_stored<B: WeightGradients>(
                 hidden,
                 x: rig.region(dx),
                 pooled: rig.region(pooled),
+                rows: Rows::Tokens,
             };
             rig.run(&name, &[dx], &[], |b| b.pool_backward(op));
             let mean = kind == PoolKind::Mean;
@@ -853,6 +880,10 @@ pub fn run_stored<B: WeightGradients>(
                 out.f32("dlogits", rig.read(d), want);
             }
         }
+        Kind::FirstAttention { .. }
+        | Kind::FirstAttentionBackward { .. }
+        | Kind::FirstTokens { .. }
+        | Kind::SequenceNorm { .. } => first_cases::run(case, &name, &mut rig, &mut out),
         Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. } => {
             full_cases::run(case, &name, &mut rig, &mut out)
         }

@@ -50,12 +50,17 @@ fn cases_for_cuda() -> Vec<Case> {
             Kind::LinearBackward {
                 inputs, outputs, ..
             } => case.weights == WeightType::F16 && inputs % 8 == 0 && outputs % 8 == 0,
-            Kind::Attention { dim, .. } | Kind::AttentionBackward { dim, .. } => dim % 8 == 0,
+            Kind::Attention { dim, .. }
+            | Kind::AttentionBackward { dim, .. }
+            | Kind::FirstAttention { dim, .. }
+            | Kind::FirstAttentionBackward { dim, .. } => dim % 8 == 0,
             Kind::ResidualNorm { hidden, .. }
             | Kind::NormRestore { hidden }
             | Kind::ResidualNormBackward { hidden, .. }
             | Kind::Pool { hidden, .. }
-            | Kind::PoolBackward { hidden, .. } => hidden % 8 == 0,
+            | Kind::PoolBackward { hidden, .. }
+            | Kind::FirstTokens { hidden }
+            | Kind::SequenceNorm { hidden } => hidden % 8 == 0,
             Kind::BiasGrad { width } => width % 8 == 0,
             Kind::Loss { .. } => case.weights == WeightType::F32,
             Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
@@ -153,6 +158,9 @@ fn edges() -> Vec<Case> {
                         dbias: true,
                     },
                 );
+                let (lse, dbias) = (true, true);
+                add(lens, p, Kind::FirstAttention { heads, dim, lse });
+                add(lens, p, Kind::FirstAttentionBackward { heads, dim, dbias });
             }
         }
         for hidden in [8, 312, 1024] {
@@ -476,6 +484,8 @@ fn oddest() -> Vec<Case> {
             let (heads, lse, dbias) = (2, true, true);
             add(0.1, Kind::Attention { heads, dim, lse });
             add(0.1, Kind::AttentionBackward { heads, dim, dbias });
+            add(0.1, Kind::FirstAttention { heads, dim, lse });
+            add(0.1, Kind::FirstAttentionBackward { heads, dim, dbias });
         }
         let (hidden, vocab, types) = (312, 17, 2);
         add(0.0, Kind::NormRestore { hidden });
@@ -498,6 +508,8 @@ fn oddest() -> Vec<Case> {
             },
         );
         add(0.1, Kind::BiasGrad { width: hidden });
+        add(0.0, Kind::FirstTokens { hidden });
+        add(0.1, Kind::SequenceNorm { hidden });
         for kind in [PoolKind::Cls, PoolKind::Mean] {
             add(0.0, Kind::Pool { hidden, kind });
             add(0.0, Kind::PoolBackward { hidden, kind });

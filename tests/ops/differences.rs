@@ -122,6 +122,7 @@ fn attention_gradients_with_and_without_dropout() {
             dim: 3,
             dropout,
             key: KEY,
+            first_row: 0,
             stored: &oracle::exactly,
         };
         let (qkv, dout) = (normal(n, 8 * 18), normal(n, 8 * 6));

@@ -4,6 +4,7 @@ mod cases;
 mod cuda;
 mod differences;
 mod emulated;
+mod first_cases;
 mod full_cases;
 mod optimizer;
 mod oracle;

@@ -185,6 +185,8 @@ pub struct Attention<'a> {
     pub dim: usize,
     pub dropout: Dropout,
     pub key: DropoutKey,
+    /// Dropout's row of the first token, in heads.
+    pub first_row: usize,
     /// Rounds whatever the textbook's formulas store as a tensor: [`exactly`], or to 16 bits for what a
     /// straightforward implementation in that type would give.
     pub stored: &'a dyn Fn(f64) -> f64,
@@ -240,7 +242,8 @@ impl Attention<'_> {
     }
 
     fn mask(&self, token: usize, head: usize, key: usize) -> f64 {
-        mask(self.dropout, self.key, token * self.heads + head, key)
+        let row = (self.first_row + token) * self.heads + head;
+        mask(self.dropout, self.key, row, key)
     }
 
     /// Output and log-sum-exp.

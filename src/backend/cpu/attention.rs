@@ -24,17 +24,17 @@ pub struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    fn hidden(&self) -> usize {
+    pub fn hidden(&self) -> usize {
         self.heads * self.head_dim
     }
 
     /// Softmax is taken of `q·kᵀ` times this.
-    fn scale(&self) -> f32 {
+    pub fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
     /// Calls `work` for each head of each sequence.
-    fn tasks(&self, work: impl Fn(Head) + Sync) {
+    pub fn tasks(&self, work: impl Fn(Head) + Sync) {
         let sequences = self.cu_seqlens.len() - 1;
         (0..sequences * self.heads)
             .into_par_iter()
@@ -42,17 +42,23 @@ impl Shape<'_> {
                 let (sequence, head) = (task / self.heads, task % self.heads);
                 let first = self.cu_seqlens[sequence] as usize;
                 let len = self.cu_seqlens[sequence + 1] as usize - first;
-                work(Head { head, first, len });
+                work(Head {
+                    sequence,
+                    head,
+                    first,
+                    len,
+                });
             });
     }
 }
 
 /// One head of one sequence: tokens `first..first + len`.
 #[derive(Clone, Copy)]
-struct Head {
-    head: usize,
-    first: usize,
-    len: usize,
+pub struct Head {
+    pub sequence: usize,
+    pub head: usize,
+    pub first: usize,
+    pub len: usize,
 }
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
@@ -150,12 +156,12 @@ fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, ou
 dispatch! {
     /// Turns rows of scores, `wide` apart and `len` long, into probabilities; `lse` gets the log of each row's
     /// sum of exponentials.
-    fn softmax(scores: &mut [f32], wide: usize, len: usize, lse: &mut [f32]) = softmax_body;
+    pub fn softmax(scores: &mut [f32], wide: usize, len: usize, lse: &mut [f32]) = softmax_body;
     /// `row = exp(row - lse)`.
-    fn probabilities(row: &mut [f32], lse: f32) = probabilities_body;
+    pub fn probabilities(row: &mut [f32], lse: f32) = probabilities_body;
     /// Through the softmax and the scale: `d = p·(d - along)·scale`.
-    fn softmax_backward(d: &mut [f32], p: &[f32], along: f32, scale: f32) = softmax_backward_body;
-    fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body;
+    pub fn softmax_backward(d: &mut [f32], p: &[f32], along: f32, scale: f32) = softmax_backward_body;
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body;
 }
 
 #[inline(always)]

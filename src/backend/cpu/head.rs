@@ -1,4 +1,4 @@
-//! The task head's operations that are not matrix products: pooling and the losses.
+//! The task head's operations that are not matrix products: pooling, the first tokens, and the losses.
 
 use crate::backend::PoolKind;
 use crate::batch::Labels;
@@ -52,6 +52,33 @@ pub fn pool_backward(
             }
         }
     }
+}
+
+/// Pairs the first token's row of each sequence with its row of `first`.
+fn each_first<'a>(
+    cu_seqlens: &'a [u32],
+    hidden: usize,
+    tokens: &'a mut [f32],
+    first: &'a mut [f32],
+    mut work: impl FnMut(&mut [f32], &mut [f32]),
+) {
+    for (first, start) in first.chunks_exact_mut(hidden).zip(cu_seqlens) {
+        work(&mut tokens[*start as usize * hidden..][..hidden], first);
+    }
+}
+
+/// `first[s] = tokens[first token of s]`
+pub fn gather_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
+    each_first(cu_seqlens, hidden, tokens, first, |token, first| {
+        first.copy_from_slice(token);
+    });
+}
+
+/// `tokens[first token of s] += first[s]`
+pub fn add_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
+    each_first(cu_seqlens, hidden, tokens, first, |token, first| {
+        super::pointwise::add(token, first);
+    });
 }
 
 /// Sum over the sequences of softmax cross-entropy; `dlogits` (may be empty) gets `weight · (softmax - onehot)`.

@@ -28,7 +28,7 @@ fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
 
 /// See [`LinearForward`].
 pub fn forward(backend: &mut CpuBackend, op: LinearForward<'_>) -> Result<()> {
-    let rows = backend.rows(op.rows);
+    let rows = op.rows.of(&backend.batch);
     let matrix = backend.weights.get(op.weight, &backend.params.value)?;
     let (inputs, outputs) = (matrix.cols, matrix.rows);
     if backend.bias.len() < outputs {
@@ -78,7 +78,7 @@ pub fn backward(backend: &mut CpuBackend, op: LinearBackward) -> Result<()> {
         !(op.accumulate && op.derivative.is_some()),
         "a product that accumulates cannot be multiplied by a derivative"
     );
-    let rows = backend.rows(op.rows);
+    let rows = op.rows.of(&backend.batch);
     let matrix = backend.weights.get(op.weight, &backend.params.value)?;
     let (inputs, outputs) = (matrix.cols, matrix.rows);
     let dbias = op

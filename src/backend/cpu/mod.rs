@@ -14,6 +14,7 @@ mod dense;
 mod derivative;
 mod dropout;
 mod embed;
+mod first_attention;
 mod gemm;
 mod head;
 mod int8;
@@ -34,9 +35,10 @@ mod widen;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
-    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossKind,
-    MatrixShape, Memory, Norm, NormRestore, ParamRange, Pool, Region, ResidualNormBackward,
-    ResidualNormForward, Rows, Slot, StepReport, WeightId, WeightType, check,
+    DropoutKey, EmbedForward, FirstAttentionBackward, FirstAttentionForward, FirstTokens,
+    Footprint, LinearBackward, LinearForward, Loss, LossKind, MatrixShape, Memory, Norm,
+    NormRestore, ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot,
+    StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -49,6 +51,7 @@ use params::{Params, gradients, read, wide, write};
 use scratch::Scratch;
 use sizes::Sizes;
 pub use sizes::footprint;
+use std::ops::Range;
 use weights::Weights;
 pub use weights::rounded;
 
@@ -121,13 +124,6 @@ impl CpuBackend {
         self.weight_type
     }
 
-    fn rows(&self, rows: Rows) -> usize {
-        match rows {
-            Rows::Tokens => self.batch.tokens(),
-            Rows::Sequences => self.batch.sequences(),
-        }
-    }
-
     /// Keeps the memory of the labels before, of whichever kind; no labels are none of that kind.
     fn set_labels(&mut self, labels: &Labels) {
         let sequences = self.memory.limits.sequences;
@@ -166,12 +162,39 @@ fn affine(values: &[f32], norm: Norm) -> Result<Affine<'_>> {
     })
 }
 
-/// Token rows and pooled vectors.
+/// Two bias gradients of `width` elements, where they are asked for.
+fn bias_gradients(
+    gradient: &mut [f32],
+    ranges: [Option<ParamRange>; 2],
+    width: usize,
+) -> Result<[Option<&mut [f32]>; 2]> {
+    let [first, second] = ranges.map(|range| {
+        range
+            .map(|range| wide(range, width, "a bias gradient"))
+            .transpose()
+    });
+    gradients(gradient, [first?, second?])
+}
+
+/// Rows of all tokens, or of the first alone, and pooled vectors.
 fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'a mut [f32]; 2]> {
-    ensure!(op.hidden > 0, "pooling over no columns");
+    check::pool(op)?;
     arena.regions([
-        (Some(op.x), batch.tokens() * op.hidden),
+        (Some(op.x), op.rows.of(batch) * op.hidden),
         (Some(op.pooled), batch.sequences() * op.hidden),
+    ])
+}
+
+/// Rows of all tokens and of the first ones.
+fn first_regions<'a>(
+    arena: &'a mut Arena,
+    batch: &Batch,
+    op: FirstTokens,
+) -> Result<[&'a mut [f32]; 2]> {
+    ensure!(op.hidden > 0, "first tokens of no columns");
+    arena.regions([
+        (Some(op.tokens), batch.tokens() * op.hidden),
+        (Some(op.first), batch.sequences() * op.hidden),
     ])
 }
 
@@ -182,6 +205,10 @@ impl Backend for CpuBackend {
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
         self.weights.add(self.weight_type, name, shape, data)
+    }
+
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.weights.view_rows(of, rows)
     }
 
     fn allocated(&self) -> Footprint {
@@ -329,12 +356,11 @@ impl Backend for CpuBackend {
 
     fn attention_backward(&mut self, op: AttentionBackward) -> Result<()> {
         let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
-        let [query, value] = [op.dbias_query, op.dbias_value].map(|range| {
-            range
-                .map(|r| wide(r, hidden, "a bias gradient"))
-                .transpose()
-        });
-        let [query, value] = gradients(&mut self.params.gradient, [query?, value?])?;
+        let [query, value] = bias_gradients(
+            &mut self.params.gradient,
+            [op.dbias_query, op.dbias_value],
+            hidden,
+        )?;
         let [qkv, out, lse, dout, dqkv] = self.arena.regions([
             (Some(op.qkv), tokens * 3 * hidden),
             (Some(op.out), tokens * hidden),
@@ -372,13 +398,13 @@ impl Backend for CpuBackend {
 
     fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
         let norm = affine(&self.params.value, op.norm)?;
-        let tokens = self.batch.tokens();
-        let count = tokens * norm.gamma.len();
+        let rows = op.rows.of(&self.batch);
+        let count = rows * norm.gamma.len();
         let [x, residual, x_hat, rstd] = self.arena.regions([
             (Some(op.x), count),
             (Some(op.residual), count),
             (op.saved.map(|s| s.x_hat), count),
-            (op.saved.map(|s| s.rstd), tokens),
+            (op.saved.map(|s| s.rstd), rows),
         ])?;
         norm::residual_forward(
             x,
@@ -398,19 +424,15 @@ impl Backend for CpuBackend {
         );
         let hidden = op.gamma.len;
         ensure!(hidden > 0, "LayerNorm over no columns");
-        let [dbeta, dbias] = [op.dbeta, op.dbias].map(|range| {
-            range
-                .map(|r| wide(r, hidden, "a bias gradient"))
-                .transpose()
-        });
-        let [dbeta, dbias] = gradients(&mut self.params.gradient, [dbeta?, dbias?])?;
+        let [dbeta, dbias] =
+            bias_gradients(&mut self.params.gradient, [op.dbeta, op.dbias], hidden)?;
+        let rows = op.rows.of(&self.batch);
         let gamma = read(&self.params.value, op.gamma)?;
-        let tokens = self.batch.tokens();
         let [dx, x_hat, rstd, d_branch] = self.arena.regions([
-            (Some(op.dx), tokens * hidden),
-            (Some(op.saved.x_hat), tokens * hidden),
-            (Some(op.saved.rstd), tokens),
-            (op.d_branch, tokens * hidden),
+            (Some(op.dx), rows * hidden),
+            (Some(op.saved.x_hat), rows * hidden),
+            (Some(op.saved.rstd), rows),
+            (op.d_branch, rows * hidden),
         ])?;
         let sums = norm::Sums { dbeta, dbias };
         norm::residual_backward(
@@ -428,7 +450,7 @@ impl Backend for CpuBackend {
 
     fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
         let norm = affine(&self.params.value, op.norm)?;
-        let count = self.batch.tokens() * norm.gamma.len();
+        let count = op.rows.of(&self.batch) * norm.gamma.len();
         let [x_hat, out] = self
             .arena
             .regions([(Some(op.x_hat), count), (Some(op.out), count)])?;
@@ -439,7 +461,7 @@ impl Backend for CpuBackend {
     fn bias_grad(&mut self, op: BiasGrad) -> Result<()> {
         let mask = self.mask(op.dropout);
         let width = op.grad.len;
-        let count = self.batch.tokens() * width;
+        let count = op.rows.of(&self.batch) * width;
         let [grad] = gradients(&mut self.params.gradient, [Some(op.grad)])?;
         let [dy] = self.arena.regions([(Some(op.dy), count)])?;
         if let Some(grad) = grad.filter(|grad| !grad.is_empty()) {
@@ -448,15 +470,94 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
+    fn gather_first(&mut self, op: FirstTokens) -> Result<()> {
+        let [tokens, first] = first_regions(&mut self.arena, &self.batch, op)?;
+        head::gather_first(&self.batch.cu_seqlens, op.hidden, tokens, first);
+        Ok(())
+    }
+
+    fn add_first(&mut self, op: FirstTokens) -> Result<()> {
+        let [tokens, first] = first_regions(&mut self.arena, &self.batch, op)?;
+        head::add_first(&self.batch.cu_seqlens, op.hidden, tokens, first);
+        Ok(())
+    }
+
+    fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()> {
+        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
+        let sequences = self.batch.sequences();
+        let [query, key_value, out, lse] = self.arena.regions([
+            (Some(op.query), sequences * hidden),
+            (Some(op.key_value), tokens * 2 * hidden),
+            (Some(op.out), sequences * hidden),
+            (op.lse, sequences * op.heads),
+        ])?;
+        let shape = attention::Shape {
+            cu_seqlens: &self.batch.cu_seqlens,
+            heads: op.heads,
+            head_dim: op.head_dim,
+            mask: Mask::new(op.dropout, self.key),
+        };
+        first_attention::forward(shape, query, key_value, out, lse, &self.scratch);
+        Ok(())
+    }
+
+    fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()> {
+        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
+        let sequences = self.batch.sequences();
+        let [query_grad, value_grad] = bias_gradients(
+            &mut self.params.gradient,
+            [op.dbias_query, op.dbias_value],
+            hidden,
+        )?;
+        let [query, key_value, lse, dout, d_query, d_key_value] = self.arena.regions([
+            (Some(op.query), sequences * hidden),
+            (Some(op.key_value), tokens * 2 * hidden),
+            (Some(op.lse), sequences * op.heads),
+            (Some(op.dout), sequences * hidden),
+            (Some(op.d_query), sequences * hidden),
+            (Some(op.d_key_value), tokens * 2 * hidden),
+        ])?;
+        let shape = attention::Shape {
+            cu_seqlens: &self.batch.cu_seqlens,
+            heads: op.heads,
+            head_dim: op.head_dim,
+            mask: Mask::new(op.dropout, self.key),
+        };
+        let saved = first_attention::Saved {
+            query,
+            key_value,
+            lse,
+        };
+        first_attention::backward(shape, saved, dout, d_query, d_key_value, &self.scratch);
+        if let Some(grad) = query_grad {
+            column_sums(d_query, hidden, 0, None, grad, &mut self.partials);
+        }
+        if let Some(grad) = value_grad {
+            let (width, first) = (2 * hidden, hidden);
+            column_sums(d_key_value, width, first, None, grad, &mut self.partials);
+        }
+        Ok(())
+    }
+
     fn pool_forward(&mut self, op: Pool) -> Result<()> {
         let [x, pooled] = pool_regions(&mut self.arena, &self.batch, op)?;
-        head::pool_forward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
+        match op.rows {
+            Rows::Tokens => {
+                head::pool_forward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
+            }
+            Rows::Sequences => pooled.copy_from_slice(x),
+        }
         Ok(())
     }
 
     fn pool_backward(&mut self, op: Pool) -> Result<()> {
         let [x, pooled] = pool_regions(&mut self.arena, &self.batch, op)?;
-        head::pool_backward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
+        match op.rows {
+            Rows::Tokens => {
+                head::pool_backward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
+            }
+            Rows::Sequences => x.copy_from_slice(pooled),
+        }
         Ok(())
     }
 

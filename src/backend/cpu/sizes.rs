@@ -1,7 +1,7 @@
 //! The size of every buffer, from which they are allocated and [`Footprint`] is counted.
 
 use super::aligned::Aligned;
-use super::{attention, colsum, gemm, optim, weights};
+use super::{attention, colsum, first_attention, gemm, optim, weights};
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
 /// Elements, where nothing else is said.
@@ -40,7 +40,8 @@ impl Sizes {
             tokens: limits.tokens,
             sequences: limits.sequences,
             scratch: gemm::scratch_for(rows, widest)
-                .max(attention::scratch_for(limits.max_len, head_dim)),
+                .max(attention::scratch_for(limits.max_len, head_dim))
+                .max(first_attention::scratch_for(limits.max_len)),
             threads,
             partials: colsum::partials(rows, widest),
             bias: widest,

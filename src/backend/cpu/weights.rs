@@ -24,6 +24,11 @@ enum Data {
     Nf4(Nf4),
     /// Trains: these elements of the parameter vector.
     Param(ParamRange),
+    /// Rows of another matrix, from this one on.
+    Rows {
+        of: WeightId,
+        first: usize,
+    },
 }
 
 /// A row-major `[rows, cols]` matrix, to be read.
@@ -39,11 +44,22 @@ pub struct Matrix<'a> {
 pub enum View<'a> {
     F16(&'a [f16]),
     F32(&'a [f32]),
-    Int8(&'a Int8),
-    Nf4(&'a Nf4),
+    /// From this row on, as the next.
+    Int8(&'a Int8, usize),
+    Nf4(&'a Nf4, usize),
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// The same matrix from row `rows` on, `width` columns wide.
+    fn from_row(self, rows: usize, width: usize) -> Self {
+        match self {
+            Self::F16(v) => Self::F16(&v[rows * width..]),
+            Self::F32(v) => Self::F32(&v[rows * width..]),
+            Self::Int8(matrix, first) => Self::Int8(matrix, first + rows),
+            Self::Nf4(matrix, first) => Self::Nf4(matrix, first + rows),
+        }
+    }
+
     /// Whether it must be widened to f32 before it can be multiplied with.
     pub fn is_narrow(self) -> bool {
         !matches!(self, Self::F32(_))
@@ -55,8 +71,8 @@ impl View<'_> {
         match self {
             Self::F16(v) => widen(&v[here], out),
             Self::F32(v) => out.copy_from_slice(&v[here]),
-            Self::Int8(matrix) => matrix.widen(row, cols, out),
-            Self::Nf4(matrix) => matrix.widen(row, cols, out),
+            Self::Int8(matrix, first) => matrix.widen(first + row, cols, out),
+            Self::Nf4(matrix, first) => matrix.widen(first + row, cols, out),
         }
     }
 }
@@ -179,6 +195,30 @@ impl Weights {
         Ok(WeightId(self.matrices.len() - 1))
     }
 
+    /// See [`Backend::view_rows`](crate::backend::Backend::view_rows).
+    pub fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        let whole = self
+            .matrices
+            .get(of.0)
+            .with_context(|| format!("there is no matrix {}", of.0))?;
+        ensure!(
+            rows.start <= rows.end && rows.end <= whole.rows,
+            "rows {rows:?} of a matrix that has {}",
+            whole.rows
+        );
+        ensure!(
+            !matches!(whole.data, Data::Param(_)),
+            "rows of a matrix that trains"
+        );
+        let (cols, first) = (whole.cols, rows.start);
+        self.matrices.push(Stored {
+            rows: rows.len(),
+            cols,
+            data: Data::Rows { of, first },
+        });
+        Ok(WeightId(self.matrices.len() - 1))
+    }
+
     /// A matrix; `params` is the parameter vector, in which the trained ones lie.
     pub fn get<'a>(&'a self, id: WeightId, params: &'a [f32]) -> Result<Matrix<'a>> {
         let stored = self
@@ -191,8 +231,11 @@ impl Weights {
             data: match &stored.data {
                 Data::F16(v) => View::F16(v),
                 Data::F32(v) => View::F32(v),
-                Data::Int8(matrix) => View::Int8(matrix),
-                Data::Nf4(matrix) => View::Nf4(matrix),
+                Data::Int8(matrix) => View::Int8(matrix, 0),
+                Data::Nf4(matrix) => View::Nf4(matrix, 0),
+                Data::Rows { of, first } => {
+                    self.get(*of, params)?.data.from_row(*first, stored.cols)
+                }
                 Data::Param(range) => View::F32(read(params, *range)?),
             },
         })
@@ -205,7 +248,7 @@ impl Weights {
             Data::F32(v) => 4 * v.capacity(),
             Data::Int8(matrix) => matrix.bytes(),
             Data::Nf4(matrix) => matrix.bytes(),
-            Data::Param(_) => 0,
+            Data::Param(_) | Data::Rows { .. } => 0,
         };
         self.matrices.iter().map(of).sum()
     }
@@ -228,6 +271,36 @@ mod tests {
             rows,
             cols,
             trains: false,
+        }
+    }
+
+    #[test]
+    fn a_view_has_the_values_of_its_rows_in_every_type_and_takes_no_memory() {
+        let (rows, cols) = (10, 70);
+        let values: Vec<f32> = (0..rows * cols).map(|i| (i as f32 * 0.7).sin()).collect();
+        for weight_type in [
+            WeightType::F32,
+            WeightType::F16,
+            WeightType::Int8,
+            WeightType::Nf4,
+        ] {
+            let mut weights = Weights::default();
+            let whole = weights
+                .add(weight_type, "w", linear(rows, cols), &values)
+                .unwrap();
+            let bytes = weights.bytes();
+            let part = weights.view_rows(whole, 3..7).unwrap();
+            let inner = weights.view_rows(part, 1..4).unwrap();
+            assert_eq!(weights.bytes(), bytes);
+            let row = |id, row| {
+                let mut out = vec![f32::NAN; cols];
+                weights.get(id, &[]).unwrap().copy_row(row, &mut out);
+                out
+            };
+            assert_eq!(weights.get(part, &[]).unwrap().rows, 4);
+            assert_eq!(row(part, 2), row(whole, 5));
+            assert_eq!(row(inner, 2), row(whole, 6));
+            assert!(weights.view_rows(part, 2..5).is_err());
         }
     }
 

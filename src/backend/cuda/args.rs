@@ -34,15 +34,17 @@ arguments! {
     }
 
     /// A frozen matrix; `weights` says what lies where.
-    MatrixArgs [32] {
+    MatrixArgs [40] {
         codes: Address,
         scales: Address,
         block_scales: Address,
         mean_scale: f32,
         format: Format,
+        stored_rows: u32,
+        first: u32,
     }
 
-    GemmArgs [120] {
+    GemmArgs [128] {
         batch: Address,
         x: Address,
         w: MatrixArgs,
@@ -58,7 +60,7 @@ arguments! {
         derivative_kind: u32,
     }
 
-    NormForwardArgs [80] {
+    NormForwardArgs [88] {
         batch: Address,
         x: Address,
         residual: Address,
@@ -69,6 +71,8 @@ arguments! {
         dropout: DropoutArgs,
         width: u32,
         eps: f32,
+        rows: u32,
+        padding: u32,
     }
 
     NormBackwardArgs [88] {
@@ -82,7 +86,7 @@ arguments! {
         partial_bias: Address,
         dropout: DropoutArgs,
         width: u32,
-        padding: u32,
+        rows: u32,
     }
 
     NormRestoreArgs [48] {
@@ -92,10 +96,10 @@ arguments! {
         beta: Address,
         out: Address,
         width: u32,
-        padding: u32,
+        rows: u32,
     }
 
-    EmbedArgs [184] {
+    EmbedArgs [208] {
         batch: Address,
         ids: Address,
         positions: Address,
@@ -206,7 +210,7 @@ arguments! {
         padding: u32,
     }
 
-    PoolArgs [48] {
+    PoolArgs [56] {
         batch: Address,
         cu_seqlens: Address,
         state: Address,
@@ -214,9 +218,39 @@ arguments! {
         pooled: Address,
         width: u32,
         mean: u32,
+        rows: u32,
+        padding: u32,
     }
 
-    DenseArgs [136] {
+    FirstTokenArgs [40] {
+        batch: Address,
+        cu_seqlens: Address,
+        tokens: Address,
+        first: Address,
+        width: u32,
+        padding: u32,
+    }
+
+    FirstAttentionArgs [120] {
+        batch: Address,
+        cu_seqlens: Address,
+        query: Address,
+        key_value: Address,
+        out: Address,
+        lse: Address,
+        dout: Address,
+        d_query: Address,
+        d_key_value: Address,
+        partial_query: Address,
+        partial_value: Address,
+        dropout: DropoutArgs,
+        heads: u32,
+        head_dim: u32,
+        scale: f32,
+        padding: u32,
+    }
+
+    DenseArgs [144] {
         batch: Address,
         x: Address,
         weight: Address,

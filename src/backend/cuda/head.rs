@@ -3,9 +3,9 @@
 use super::args::*;
 use super::batch::LabelNeed;
 use super::memory::Address;
-use super::{CudaBackend, check_width, to_u32};
+use super::{CudaBackend, check_width, row_kind, to_u32};
 use crate::backend::{
-    Dense, DenseBackward, HeadWeight, Loss, LossKind, MatrixKind, Pool, PoolKind,
+    Dense, DenseBackward, HeadWeight, Loss, LossKind, MatrixKind, Pool, PoolKind, check,
 };
 use anyhow::{Context, Result, ensure};
 use bytemuck::Zeroable;
@@ -20,9 +20,9 @@ pub fn pool_forward(cuda: &CudaBackend, op: Pool) -> Result<()> {
 
 pub fn pool_backward(cuda: &CudaBackend, op: Pool) -> Result<()> {
     let args = pool_arguments(cuda, op)?;
-    let tokens = cuda.memory()?.batch.grid.tokens;
+    let rows = cuda.memory()?.rows(op.rows);
     cuda.kernels
-        .pool_backward(tokens, args)
+        .pool_backward(rows, args)
         .context("pooling, backward")
 }
 
@@ -92,16 +92,19 @@ pub fn loss(cuda: &mut CudaBackend, op: Loss) -> Result<()> {
 
 fn pool_arguments(cuda: &CudaBackend, op: Pool) -> Result<PoolArgs> {
     let memory = cuda.memory()?;
+    check::pool(op)?;
     check_width(op.hidden, "a hidden size")?;
     let shape = memory.batch.grid;
     Ok(PoolArgs {
         batch: memory.batch.header()?,
         cu_seqlens: memory.batch.bounds()?,
         state: memory.state()?,
-        x: memory.activation(op.x, shape.tokens, op.hidden)?,
+        x: memory.activation(op.x, memory.rows(op.rows), op.hidden)?,
         pooled: memory.f32(op.pooled, shape.sequences, op.hidden)?,
         width: to_u32(op.hidden)?,
         mean: u32::from(op.kind == PoolKind::Mean),
+        rows: row_kind(op.rows),
+        padding: 0,
     })
 }
 

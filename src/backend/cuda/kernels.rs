@@ -37,6 +37,12 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         &["attention_backward_q", "attention_backward_kv"],
         DIMS,
     ),
+    ("first_token", &["gather_first", "add_first"], ONE),
+    (
+        "first_token",
+        &["first_attention_forward", "first_attention_backward"],
+        DIMS,
+    ),
     (
         "head",
         &[

@@ -12,6 +12,8 @@ pub const ROW_TILE: usize = 32;
 pub const ATTENTION_TILE: usize = 64;
 /// Elements of one partial sum of the gradient norm (`kChunk`).
 pub const NORM_CHUNK: usize = 4096;
+/// Bytes of shared memory for the scores of a first token: what a block has beside its sums without asking for more.
+const FIRST_SCORES: usize = 44 * 1024;
 /// Columns that one warp of a row-wise kernel covers.
 const PART: usize = 256;
 /// Widest row that stays in a warp's registers.
@@ -163,20 +165,20 @@ impl Kernels {
         unsafe { self.launch(&name, grid, 128, shared, &args) }
     }
 
-    pub fn norm_forward(&self, tokens: usize, args: NormForwardArgs) -> Result<()> {
+    pub fn norm_forward(&self, rows: usize, args: NormForwardArgs) -> Result<()> {
         let name = by_parts("norm_forward", args.width)?;
-        // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; one warp a row, four a block.
+        unsafe { self.launch(&name, [rows.div_ceil(4), 1, 1], 128, 0, &args) }
     }
 
-    pub fn norm_backward(&self, tokens: usize, args: NormBackwardArgs) -> Result<()> {
+    pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
         // SAFETY: as for `gemm`; a block has ROW_TILE rows.
-        unsafe { self.launch(&name, [tokens.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
+        unsafe { self.launch(&name, [rows.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
     }
 
-    pub fn norm_restore(&self, tokens: usize, args: NormRestoreArgs) -> Result<()> {
-        let grid = [(tokens * args.width as usize).div_ceil(8 * 256), 1, 1];
+    pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
+        let grid = [(rows * args.width as usize).div_ceil(8 * 256), 1, 1];
         // SAFETY: as for `gemm`; eight elements a thread, 256 threads a block.
         unsafe { self.launch("norm_restore", grid, 256, 0, &args) }
     }
@@ -271,14 +273,50 @@ impl Kernels {
         unsafe { self.launch(&kind.kernel(dim), grid, 128, kind.shared(dim), &args) }
     }
 
+    pub fn gather_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
+        let grid = first_grid(args.width, sequences);
+        // SAFETY: as for `gemm`; a warp has 256 columns of a row, a block four rows.
+        unsafe { self.launch("gather_first", grid, 128, 0, &args) }
+    }
+
+    pub fn add_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
+        let grid = first_grid(args.width, sequences);
+        // SAFETY: as for `gather_first`.
+        unsafe { self.launch("add_first", grid, 128, 0, &args) }
+    }
+
+    /// Forward keeps a score a key in shared memory, backward its gradient, too.
+    pub fn first_attention(
+        &self,
+        backward: bool,
+        max_len: usize,
+        sequences: usize,
+        args: FirstAttentionArgs,
+    ) -> Result<()> {
+        let (name, scores) = match backward {
+            false => ("first_attention_forward", 1),
+            true => ("first_attention_backward", 2),
+        };
+        let shared = scores * max_len.next_multiple_of(4) * size_of::<f32>();
+        ensure!(
+            shared <= FIRST_SCORES,
+            "a sequence of {max_len} tokens: attention of the first token takes up to {}",
+            FIRST_SCORES / 8
+        );
+        let name = format!("{name}_{}", padded_head(args.head_dim)?);
+        let grid = [sequences, args.heads as usize, 1];
+        // SAFETY: as for `gemm`; a block has a head of a sequence, and room for the scores of the longest.
+        unsafe { self.launch(&name, grid, 128, shared, &args) }
+    }
+
     pub fn pool_forward(&self, sequences: usize, args: PoolArgs) -> Result<()> {
         let grid = [(args.width as usize).div_ceil(PART), sequences, 1];
         // SAFETY: as for `gemm`.
         unsafe { self.launch("pool_forward", grid, 256, 0, &args) }
     }
 
-    pub fn pool_backward(&self, tokens: usize, args: PoolArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(PART), tokens.div_ceil(8), 1];
+    pub fn pool_backward(&self, rows: usize, args: PoolArgs) -> Result<()> {
+        let grid = [(args.width as usize).div_ceil(PART), rows.div_ceil(8), 1];
         // SAFETY: as for `gemm`.
         unsafe { self.launch("pool_backward", grid, 256, 0, &args) }
     }
@@ -344,6 +382,10 @@ impl Kernels {
         // SAFETY: as for `gemm`; a thread an element.
         unsafe { self.launch("adamw", [blocks, 1, 1], 256, 0, &args) }
     }
+}
+
+fn first_grid(width: u32, sequences: usize) -> [usize; 3] {
+    [(width as usize).div_ceil(PART), sequences.div_ceil(4), 1]
 }
 
 /// The kernel whose rows have enough 256-column parts.

@@ -16,6 +16,7 @@ mod args;
 mod attention;
 mod batch;
 pub mod device;
+mod first_token;
 mod graph;
 mod head;
 pub mod images;
@@ -34,10 +35,10 @@ mod weights;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DropoutKey, EmbedForward, Footprint, LinearBackward, LinearForward, Loss, LossScaling,
-    MatrixShape, Memory, NormRestore, ParamRange, PendingReport, Pool, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, Section, Slot, StepReport, WeightId,
-    WeightType,
+    DropoutKey, EmbedForward, FirstAttentionBackward, FirstAttentionForward, FirstTokens,
+    Footprint, LinearBackward, LinearForward, Loss, LossScaling, MatrixShape, Memory, NormRestore,
+    ParamRange, PendingReport, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows,
+    Section, Slot, StepReport, WeightId, WeightType,
 };
 use crate::batch::Batch;
 use allocated::Allocated;
@@ -46,6 +47,7 @@ use device::Device;
 use kernels::Kernels;
 use launch::GemmTile;
 pub use sizes::footprint;
+use std::ops::Range;
 use std::sync::Arc;
 use weights::Weights;
 
@@ -223,6 +225,10 @@ impl Backend for CudaBackend {
         self.weights.upload(&self.device, name, shape, data)
     }
 
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.weights.view_rows(of, rows)
+    }
+
     fn allocated(&self) -> Footprint {
         let other = self.allocated.as_ref().map(Allocated::footprint);
         Footprint {
@@ -332,6 +338,22 @@ impl Backend for CudaBackend {
 
     fn bias_grad(&mut self, op: BiasGrad) -> Result<()> {
         norm::bias_grad(self, op)
+    }
+
+    fn gather_first(&mut self, op: FirstTokens) -> Result<()> {
+        first_token::gather(self, op)
+    }
+
+    fn add_first(&mut self, op: FirstTokens) -> Result<()> {
+        first_token::add(self, op)
+    }
+
+    fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()> {
+        first_token::attention_forward(self, op)
+    }
+
+    fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()> {
+        first_token::attention_backward(self, op)
     }
 
     fn pool_forward(&mut self, op: Pool) -> Result<()> {

@@ -52,19 +52,19 @@ pub fn embed_forward(cuda: &CudaBackend, op: EmbedForward) -> Result<()> {
 
 pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
     let memory = cuda.memory()?;
-    let (tokens, width) = (memory.batch.grid.tokens, op.norm.gamma.len);
+    let (rows, width) = (memory.rows(op.rows), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
     let (x_hat, rstd) = match op.saved {
         Some(saved) => (
-            memory.activation(saved.x_hat, tokens, width)?,
-            memory.f32(saved.rstd, tokens, 1)?,
+            memory.activation(saved.x_hat, rows, width)?,
+            memory.f32(saved.rstd, rows, 1)?,
         ),
         None => (Address::NULL, Address::NULL),
     };
     let args = NormForwardArgs {
         batch: memory.batch.header()?,
-        x: memory.activation(op.x, tokens, width)?,
-        residual: memory.activation(op.residual, tokens, width)?,
+        x: memory.activation(op.x, rows, width)?,
+        residual: memory.activation(op.residual, rows, width)?,
         gamma: memory.params.value(op.norm.gamma, width)?,
         beta: memory.params.value(op.norm.beta, width)?,
         x_hat,
@@ -72,35 +72,37 @@ pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
         dropout: op.dropout.into(),
         width: to_u32(width)?,
         eps: op.norm.eps,
+        rows: row_kind(op.rows),
+        padding: 0,
     };
     cuda.kernels
-        .norm_forward(tokens, args)
+        .norm_forward(rows, args)
         .context("LayerNorm, forward")
 }
 
 pub fn restore(cuda: &CudaBackend, op: NormRestore) -> Result<()> {
     let memory = cuda.memory()?;
-    let (tokens, width) = (memory.batch.grid.tokens, op.norm.gamma.len);
+    let (rows, width) = (memory.rows(op.rows), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
     let args = NormRestoreArgs {
         batch: memory.batch.header()?,
-        x_hat: memory.activation(op.x_hat, tokens, width)?,
+        x_hat: memory.activation(op.x_hat, rows, width)?,
         gamma: memory.params.value(op.norm.gamma, width)?,
         beta: memory.params.value(op.norm.beta, width)?,
-        out: memory.activation(op.out, tokens, width)?,
+        out: memory.activation(op.out, rows, width)?,
         width: to_u32(width)?,
-        padding: 0,
+        rows: row_kind(op.rows),
     };
     cuda.kernels
-        .norm_restore(tokens, args)
+        .norm_restore(rows, args)
         .context("LayerNorm, restored")
 }
 
 pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
     let memory = cuda.memory()?;
-    let (tokens, width) = (memory.batch.grid.tokens, op.gamma.len);
+    let (rows, width) = (memory.rows(op.rows), op.gamma.len);
     check_width(width, "a LayerNorm width")?;
-    let tiles = tokens.div_ceil(ROW_TILE);
+    let tiles = rows.div_ceil(ROW_TILE);
     let partial = |which, wanted: Option<ParamRange>| {
         wanted
             .map(|grad| anyhow::Ok((memory.partial(which, tiles * width)?, grad)))
@@ -111,35 +113,28 @@ pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
     let address = |sums: Option<(Address, ParamRange)>| sums.map_or(Address::NULL, |s| s.0);
     let args = NormBackwardArgs {
         batch: memory.batch.header()?,
-        dx: memory.activation(op.dx, tokens, width)?,
-        x_hat: memory.activation(op.saved.x_hat, tokens, width)?,
-        rstd: memory.f32(op.saved.rstd, tokens, 1)?,
+        dx: memory.activation(op.dx, rows, width)?,
+        x_hat: memory.activation(op.saved.x_hat, rows, width)?,
+        rstd: memory.f32(op.saved.rstd, rows, 1)?,
         gamma: memory.params.value(op.gamma, width)?,
         d_branch: match op.d_branch {
-            Some(region) => memory.activation(region, tokens, width)?,
+            Some(region) => memory.activation(region, rows, width)?,
             None => Address::NULL,
         },
         partial_beta: address(beta),
         partial_bias: address(bias),
         dropout: op.dropout.into(),
         width: to_u32(width)?,
-        padding: 0,
+        rows: row_kind(op.rows),
     };
     cuda.kernels
-        .norm_backward(tokens, args)
+        .norm_backward(rows, args)
         .context("LayerNorm, backward")?;
     if beta.is_none() && bias.is_none() {
         return Ok(());
     }
     memory
-        .finish_columns(
-            &cuda.kernels,
-            [beta, bias],
-            width,
-            ROW_TILE,
-            Rows::Tokens,
-            false,
-        )
+        .finish_columns(&cuda.kernels, [beta, bias], width, ROW_TILE, op.rows, false)
         .context("bias gradients at a LayerNorm")
 }
 
@@ -147,15 +142,15 @@ pub fn bias_grad(cuda: &CudaBackend, op: BiasGrad) -> Result<()> {
     let memory = cuda.memory()?;
     let width = op.grad.len;
     check_width(width, "a bias gradient")?;
-    let dy = memory.activation(op.dy, memory.batch.grid.tokens, width)?;
-    let partial = partial_columns(cuda, dy, width, op.dropout, Rows::Tokens)?;
+    let dy = memory.activation(op.dy, memory.rows(op.rows), width)?;
+    let partial = partial_columns(cuda, dy, width, op.dropout, op.rows)?;
     memory
         .finish_columns(
             &cuda.kernels,
             [Some((partial, op.grad)), None],
             width,
             ROW_TILE,
-            Rows::Tokens,
+            op.rows,
             false,
         )
         .context("bias gradient")

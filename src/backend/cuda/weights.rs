@@ -5,16 +5,18 @@
 //! of 16 bytes: those of one place in every row after another, so that a tile of a product is read in whole lines in
 //! both directions. Rows are filled up to whole stretches of 32 columns.
 
-use super::HalfType;
 use super::args::MatrixArgs;
 use super::device::Device;
 use super::memory::{Address, Buffer};
+use super::{HalfType, to_u32};
 use crate::backend::int8::Int8;
 use crate::backend::nf4::{BLOCK, GROUP, Nf4};
 use crate::backend::{MatrixKind, MatrixShape, ParamRange, WeightId, WeightType};
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
 use half::{bf16, f16};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes of a piece.
 const PIECE: usize = 16;
@@ -61,6 +63,7 @@ impl Format {
 /// The parts of a matrix, which lie in its allocation in this order.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
+    rows: usize,
     /// Bytes.
     codes: usize,
     /// i8, filled up to whole f32.
@@ -83,6 +86,7 @@ impl Layout {
             }
         };
         Self {
+            rows,
             codes,
             block_scales,
             scales,
@@ -115,9 +119,13 @@ pub struct Weights {
 /// A `[rows, cols]` matrix.
 #[derive(Debug)]
 pub struct Weight {
-    buffer: Buffer,
+    /// Views share their matrix's.
+    buffer: Arc<Buffer>,
+    /// First of its rows in that of the matrix that it is a view of.
+    view: Option<usize>,
     kind: MatrixKind,
     pub format: Format,
+    /// Of the whole matrix.
     layout: Layout,
     mean_scale: f32,
     pub rows: usize,
@@ -134,24 +142,45 @@ impl Weight {
             "a matrix in {:?} where 16 bits are needed",
             self.format
         );
-        self.buffer.at(0, self.layout.codes)
+        let row = self.cols * 2;
+        self.buffer
+            .at(self.view.unwrap_or(0) * row, self.rows * row)
     }
 
     /// The matrix as kernels take it that use it as a `kind`.
     pub fn matrix(&self, kind: MatrixKind) -> Result<MatrixArgs> {
-        let layout = self.layout;
         ensure!(
             self.kind == kind || self.format == Format::Half,
             "a matrix in {:?} that was laid out as a {:?} serves as a {kind:?}",
             self.format,
             self.kind
         );
+        let (layout, first) = (self.layout, self.view.unwrap_or(0));
+        // Rows that lie one after another, or their first pieces.
+        let row_bytes = match (self.format, self.kind) {
+            (Format::Half, _) => 2 * self.cols,
+            (Format::Int8, MatrixKind::Table) => self.cols,
+            (Format::Int8 | Format::Nf4, _) => PIECE,
+        };
+        // A row's, or those of whole groups.
+        let scales = match self.format {
+            Format::Int8 => 4 * first..4 * (first + self.rows),
+            Format::Half | Format::Nf4 => 0..4 * layout.scales,
+        };
+        let from_first = |start: usize, len: usize, row: usize| {
+            let skipped = (first * row).min(len);
+            self.buffer.at(start + skipped, len - skipped)
+        };
         Ok(MatrixArgs {
-            codes: self.buffer.at(0, layout.codes)?,
-            scales: self.buffer.at(layout.scales_at(), 4 * layout.scales)?,
-            block_scales: self.buffer.at(layout.codes, layout.block_scales)?,
+            codes: from_first(0, layout.codes, row_bytes)?,
+            scales: self
+                .buffer
+                .at(layout.scales_at() + scales.start, scales.len())?,
+            block_scales: from_first(layout.codes, layout.block_scales, 1)?,
             mean_scale: self.mean_scale,
             format: self.format,
+            stored_rows: to_u32(layout.rows)?,
+            first: to_u32(first)?,
         })
     }
 }
@@ -208,7 +237,8 @@ impl Weights {
             }
         }
         self.list.push(Weight {
-            buffer,
+            buffer: Arc::new(buffer),
+            view: None,
             kind: shape.kind,
             format,
             layout,
@@ -267,7 +297,8 @@ impl Weights {
         let buffer = Buffer::new(device, "copy of a trained matrix", layout.bytes())
             .with_context(|| format!("no room for {name}"))?;
         self.list.push(Weight {
-            buffer,
+            buffer: Arc::new(buffer),
+            view: None,
             kind: shape.kind,
             format: Format::Half,
             layout,
@@ -276,6 +307,30 @@ impl Weights {
             cols,
             trained: Some(range),
         });
+        Ok(WeightId(self.list.len() - 1))
+    }
+
+    /// See [`Backend::view_rows`](crate::backend::Backend::view_rows).
+    pub fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        let whole = self.get(of)?;
+        ensure!(
+            rows.start <= rows.end && rows.end <= whole.rows,
+            "rows {rows:?} of a matrix that has {}",
+            whole.rows
+        );
+        ensure!(whole.trained.is_none(), "rows of a matrix that trains");
+        let view = Weight {
+            buffer: Arc::clone(&whole.buffer),
+            view: Some(whole.view.unwrap_or(0) + rows.start),
+            kind: whole.kind,
+            format: whole.format,
+            layout: whole.layout,
+            mean_scale: whole.mean_scale,
+            rows: rows.len(),
+            cols: whole.cols,
+            trained: None,
+        };
+        self.list.push(view);
         Ok(WeightId(self.list.len() - 1))
     }
 
@@ -293,7 +348,8 @@ impl Weights {
     }
 
     pub fn bytes(&self) -> usize {
-        self.list.iter().map(|w| w.buffer.bytes()).sum()
+        let own = self.list.iter().filter(|weight| weight.view.is_none());
+        own.map(|weight| weight.buffer.bytes()).sum()
     }
 }
 

@@ -1,0 +1,282 @@
+//! What runs on the first token of each sequence alone, on a backend and on the oracle.
+
+use crate::cases::{Case, EPS, Kind, Outcomes};
+use crate::oracle::{self, Attention};
+use crate::rig::{Rig, wide};
+use bitfit::backend::{
+    Backend, BiasGrad, Dropout, FirstAttentionBackward, FirstAttentionForward, FirstTokens, Norm,
+    NormRestore, ParamRange, Pool, PoolKind, ResidualNormBackward, ResidualNormForward, Rows,
+    SavedNorm,
+};
+
+/// Attention of each sequence's first token, by the oracle of all tokens'.
+struct FirstAttention<'a> {
+    lens: &'a [usize],
+    all: Attention<'a>,
+}
+
+impl FirstAttention<'_> {
+    /// Calls `work` with each sequence's attention, number, and its rows of `[tokens, 3·hidden]`: of q the first's alone.
+    fn each(
+        &self,
+        query: &[f64],
+        key_value: &[f64],
+        mut work: impl FnMut(Attention<'_>, usize, Vec<f64>),
+    ) {
+        let hidden = self.all.heads * self.all.dim;
+        let mut rows = key_value.chunks(2 * hidden);
+        for (s, len) in self.lens.iter().enumerate() {
+            let mut qkv = Vec::new();
+            for token in 0..*len {
+                let q = &query[s * hidden..(s + 1) * hidden];
+                qkv.extend(q.iter().map(|q| if token == 0 { *q } else { 0.0 }));
+                qkv.extend(rows.next().unwrap());
+            }
+            let one = Attention {
+                lens: &self.lens[s..=s],
+                first_row: s,
+                ..self.all
+            };
+            work(one, s, qkv);
+        }
+    }
+
+    /// Output and log-sum-exp.
+    fn forward(&self, query: &[f64], key_value: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let (mut out, mut lse) = (Vec::new(), Vec::new());
+        self.each(query, key_value, |one, _, qkv| {
+            let (o, l) = one.forward(&qkv);
+            out.extend_from_slice(&o[..one.heads * one.dim]);
+            lse.extend_from_slice(&l[..one.heads]);
+        });
+        (out, lse)
+    }
+
+    /// dq, and dk and dv side by side.
+    fn backward(&self, query: &[f64], key_value: &[f64], dout: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let (mut dq, mut dkv) = (Vec::new(), Vec::new());
+        self.each(query, key_value, |one, s, qkv| {
+            let hidden = one.heads * one.dim;
+            let mut all = vec![0.0; one.lens[0] * hidden];
+            all[..hidden].copy_from_slice(&dout[s * hidden..(s + 1) * hidden]);
+            let d = one.backward(&qkv, &all);
+            dq.extend_from_slice(&d[..hidden]);
+            d.chunks(3 * hidden)
+                .for_each(|row| dkv.extend_from_slice(&row[hidden..]));
+        });
+        (dq, dkv)
+    }
+}
+
+/// Runs a case of this file's kinds on a fresh rig.
+pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
+    let (tokens, sequences) = (rig.batch.tokens(), rig.batch.sequences());
+    let dropout = Dropout { p: case.p, site: 7 };
+    let key = rig.key;
+    let exact = |heads, dim| FirstAttention {
+        lens: &case.lens,
+        all: Attention {
+            lens: &case.lens,
+            heads,
+            dim,
+            dropout,
+            key,
+            first_row: 0,
+            stored: &oracle::exactly,
+        },
+    };
+    match case.kind {
+        Kind::FirstAttention { heads, dim, lse } => {
+            let hidden = heads * dim;
+            let query = rig.input(sequences, hidden, 1.5);
+            let key_value = rig.input(tokens, 2 * hidden, 1.5);
+            let y = rig.output(sequences, hidden);
+            let sums = lse.then(|| rig.output_f32(sequences, heads));
+            rig.start(0, 2 * hidden);
+            let op = FirstAttentionForward {
+                query: rig.region(query),
+                key_value: rig.region(key_value),
+                out: rig.region(y),
+                lse: sums.map(|id| rig.region(id)),
+                heads,
+                head_dim: dim,
+                dropout,
+            };
+            let written: Vec<_> = [y].into_iter().chain(sums).collect();
+            rig.run(name, &written, &[], |b| b.first_attention_forward(op));
+            let (q, kv) = (wide(&rig.read(query)), wide(&rig.read(key_value)));
+            let reference = exact(heads, dim);
+            let (want, want_lse) = reference.forward(&q, &kv);
+            out.activation("out", rig, y, want);
+            if let Some(sums) = sums {
+                out.f32("lse", rig.read(sums), want_lse);
+            }
+        }
+        Kind::FirstAttentionBackward { heads, dim, dbias } => {
+            let hidden = heads * dim;
+            let query = rig.input(sequences, hidden, 1.5);
+            let key_value = rig.input(tokens, 2 * hidden, 1.5);
+            let lse = rig.input_f32(sequences, heads, 0.0);
+            let dout = rig.input(sequences, hidden, 1.0);
+            let d_query = rig.output(sequences, hidden);
+            let d_key_value = rig.output(tokens, 2 * hidden);
+            let (dq, dv) = (rig.param(hidden), rig.param(hidden));
+            rig.start(2 * hidden + 4, 2 * hidden);
+            let (q, kv) = (wide(&rig.read(query)), wide(&rig.read(key_value)));
+            let reference = exact(heads, dim);
+            let sums = reference.forward(&q, &kv).1;
+            let narrow: Vec<f32> = sums.iter().map(|&l| l as f32).collect();
+            rig.backend.write_f32(rig.region(lse), &narrow).unwrap();
+            let op = FirstAttentionBackward {
+                query: rig.region(query),
+                key_value: rig.region(key_value),
+                lse: rig.region(lse),
+                dout: rig.region(dout),
+                d_query: rig.region(d_query),
+                d_key_value: rig.region(d_key_value),
+                heads,
+                head_dim: dim,
+                dropout,
+                dbias_query: dbias.then_some(dq),
+                dbias_value: dbias.then_some(dv),
+            };
+            let grads: &[ParamRange] = if dbias { &[dq, dv] } else { &[] };
+            rig.run(name, &[d_query, d_key_value], grads, |b| {
+                b.first_attention_backward(op)
+            });
+            let dout = wide(&rig.read(dout));
+            let (want_q, want_kv) = reference.backward(&q, &kv, &dout);
+            if dbias {
+                let sums = oracle::column_sums(&want_q, hidden);
+                out.gradient("dbias_query", rig, dq, sums);
+                let sums = oracle::column_sums(&want_kv, 2 * hidden);
+                out.gradient("dbias_value", rig, dv, sums[hidden..].to_vec());
+            }
+            out.activation("d_query", rig, d_query, want_q);
+            out.activation("d_key_value", rig, d_key_value, want_kv);
+        }
+        Kind::FirstTokens { hidden } => {
+            let all = rig.input(tokens, hidden, 1.0);
+            let first = rig.output(sequences, hidden);
+            let pooled = rig.output_f32(sequences, hidden);
+            let spread = rig.output(sequences, hidden);
+            rig.start(0, hidden);
+            let before = wide(&rig.read(all));
+            let op = FirstTokens {
+                hidden,
+                tokens: rig.region(all),
+                first: rig.region(first),
+            };
+            rig.run(name, &[first], &[], |b| b.gather_first(op));
+            let rows = oracle::pool(false, &case.lens, hidden, &before);
+            out.activation("first", rig, first, rows.clone());
+            let pool = |x| Pool {
+                kind: PoolKind::Cls,
+                hidden,
+                x,
+                rows: Rows::Sequences,
+                pooled: rig.region(pooled),
+            };
+            let (there, back) = (pool(rig.region(first)), pool(rig.region(spread)));
+            rig.run(name, &[pooled], &[], |b| b.pool_forward(there));
+            out.f32("pooled", rig.read(pooled), wide(&rig.read(first)));
+            rig.run(name, &[spread], &[], |b| b.pool_backward(back));
+            out.activation("spread", rig, spread, wide(&rig.read(pooled)));
+            rig.run(name, &[all], &[], |b| b.add_first(op));
+            let twice = oracle::pool_backward(false, &case.lens, hidden, &rows);
+            let want = before.iter().zip(&twice).map(|(a, b)| a + b).collect();
+            out.activation("tokens", rig, all, want);
+        }
+        Kind::SequenceNorm { hidden } => {
+            let rows = Rows::Sequences;
+            let x = rig.input(sequences, hidden, 1.0);
+            let residual = rig.input(sequences, hidden, 1.0);
+            let (x_hat, rstd) = (rig.output(sequences, hidden), rig.output_f32(sequences, 1));
+            let restored = rig.output(sequences, hidden);
+            let dx = rig.input(sequences, hidden, 1.0);
+            let d_branch = rig.output(sequences, hidden);
+            let grads = [(); 3].map(|()| rig.param(hidden));
+            let norm = Norm {
+                gamma: rig.param(hidden),
+                beta: rig.param(hidden),
+                eps: EPS,
+            };
+            rig.start(3 * (hidden + 2), hidden);
+            let (branch, dy) = (wide(&rig.read(x)), wide(&rig.read(dx)));
+            let saved = SavedNorm {
+                x_hat: rig.region(x_hat),
+                rstd: rig.region(rstd),
+            };
+            let op = ResidualNormForward {
+                x: rig.region(x),
+                residual: rig.region(residual),
+                dropout,
+                norm,
+                saved: Some(saved),
+                rows,
+            };
+            rig.run(name, &[x, x_hat, rstd], &[], |b| {
+                b.residual_norm_forward(op)
+            });
+            let mut sum = oracle::masked(&branch, hidden, dropout, key);
+            sum.iter_mut()
+                .zip(wide(&rig.read(residual)))
+                .for_each(|(s, r)| *s += r);
+            let (want_x, want_rstd) = oracle::normalise(&sum, hidden, f64::from(EPS));
+            let (gamma, beta) = (rig.values(norm.gamma), rig.values(norm.beta));
+            let want = oracle::affine(&want_x, &gamma, &beta);
+            out.activation("out", rig, x, want);
+            out.activation("x_hat", rig, x_hat, want_x);
+            out.f32("rstd", rig.read(rstd), want_rstd);
+
+            let op = NormRestore {
+                x_hat: rig.region(x_hat),
+                norm,
+                out: rig.region(restored),
+                rows,
+            };
+            rig.run(name, &[restored], &[], |b| b.norm_restore(op));
+            let kept = wide(&rig.read(x_hat));
+            out.activation(
+                "restored",
+                rig,
+                restored,
+                oracle::affine(&kept, &gamma, &beta),
+            );
+
+            let op = BiasGrad {
+                dy: rig.region(dx),
+                dropout,
+                grad: grads[0],
+                rows,
+            };
+            rig.run(name, &[], &grads[..1], |b| b.bias_grad(op));
+            let masked = oracle::masked(&dy, hidden, dropout, key);
+            let sums = oracle::column_sums(&masked, hidden);
+            out.gradient("bias_grad", rig, grads[0], sums);
+
+            let op = ResidualNormBackward {
+                dx: rig.region(dx),
+                saved,
+                gamma: norm.gamma,
+                dropout,
+                d_branch: Some(rig.region(d_branch)),
+                dbeta: Some(grads[1]),
+                dbias: Some(grads[2]),
+                rows,
+            };
+            rig.run(name, &[dx, d_branch], &grads, |b| {
+                b.residual_norm_backward(op)
+            });
+            let dz = oracle::norm_backward(&dy, &kept, &wide(&rig.read(rstd)), &gamma);
+            let d_masked = oracle::masked(&dz, hidden, dropout, key);
+            out.gradient("dbeta", rig, grads[1], oracle::column_sums(&dy, hidden));
+            let straight = oracle::column_sums(&rig.rounded(&d_masked), hidden);
+            let sums = oracle::column_sums(&d_masked, hidden);
+            out.gradient_beside("dbias", rig, grads[2], sums, straight);
+            out.activation("dx", rig, dx, dz);
+            out.activation("d_branch", rig, d_branch, d_masked);
+        }
+        _ => unreachable!("not a kind of this file"),
+    }
+}
