@@ -15,6 +15,7 @@ use bitfit::backend::{
     HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind,
     MatrixKind, MatrixShape, Memory, Norm, ParamRange, Pool, PoolKind, Region,
     ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, Slot, WeightId, WeightType,
+    XHatType,
 };
 use bitfit::batch::{Batch, Labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -285,6 +286,7 @@ fn rows(c: &mut Criterion) {
                 .unwrap();
             let saved = SavedNorm {
                 x_hat: b.narrow[1],
+                stored: XHatType::Full,
                 rstd: b.rows[0],
             };
             group.throughput(Throughput::Bytes(tensor));

@@ -1,4 +1,4 @@
-// Bias gradients: column sums of an activation gradient, and the second stage of every fused one.
+// Gradients of biases and gains: column sums of an activation gradient, and the second stage of every fused one.
 
 #include "columns.cuh"
 #include "philox.cuh"
@@ -8,6 +8,8 @@ struct ColumnPartialArgs {
     const BatchHeader* batch;
     // [rows, width]
     const Half* dy;
+    // What dy is multiplied with, or null: x̂ for a gain.
+    const Half* factor;
     // [row tiles, width]
     float* partial;
     DropoutArgs dropout;
@@ -15,12 +17,12 @@ struct ColumnPartialArgs {
     // RowKind of dy.
     uint32_t rows;
 };
-static_assert(sizeof(ColumnPartialArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(ColumnPartialArgs) == 56, "mirrored by src/backend/cuda/args.rs");
 
 constexpr int kWarps = 4;
 constexpr int kTileRows = 32;
 
-// First stage where no other kernel passes over the gradient anyway: sums of dropout'(dy) over 32 rows.
+// First stage where no other kernel passes over the gradient anyway: sums of dropout'(dy) ⊙ factor over 32 rows.
 // Grid: 256-column parts × row tiles.
 extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
     column_partial(const __grid_constant__ ColumnPartialArgs args) {
@@ -36,10 +38,13 @@ extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
         for (int i = 0; i < kTileRows / kWarps; ++i) {
             const uint32_t row = blockIdx.y * kTileRows + i * kWarps + threadIdx.x / kWarp;
             if (row >= rows) break;
-            Eight dy = load8(args.dy + size_t(row) * width + column);
+            const size_t at = size_t(row) * width + column;
+            Eight dy = load8(args.dy + at);
             if (dropout.active()) dropout.apply8(dy.v, row, column);
+            Eight factor = {{1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f}};
+            if (args.factor != nullptr) factor = load8(args.factor + at);
 #pragma unroll
-            for (int j = 0; j < 8; ++j) sums[0].v[j] += dy.v[j];
+            for (int j = 0; j < 8; ++j) sums[0].v[j] = fmaf(dy.v[j], factor.v[j], sums[0].v[j]);
         }
     }
     const int here = min(width - first, 256);

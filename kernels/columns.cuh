@@ -2,7 +2,7 @@
 // partial sums; bias_grad.cu adds those rows up. The result is the same from run to run.
 #pragma once
 
-#include "common.cuh"
+#include "planes.cuh"
 
 // The device's part of an optimizer step; mirrored by `StepState` in src/backend/cuda/args.rs.
 struct StepState {
@@ -46,39 +46,37 @@ struct StepNumbers {
 };
 static_assert(sizeof(StepNumbers) == 48, "mirrored by src/backend/cuda/args.rs");
 
-// Adds up, over the `Warps` warps of a block, sums that each warp holds for the same columns: lane l of a warp
-// has columns 256 * c + 8 * l .. + 7 in sums[c]. Writes columns below `width` (a multiple of 8) to `out`.
-//
-// Each half of a lane's eight words has its own plane in `shared` (ColumnSums<C, Warps>::kFloats of them), so that
-// neighbouring lanes write neighbouring 16 bytes; the planes are half the banks apart, so reading alternates
-// between them without a conflict.
+// Adds up, over the `Warps` warps of a block, sums that each warp has for the same columns, in its own row of `shared`
+// (kFloats of them). Writes columns below `width` (a multiple of 8) to `out`.
 template <int C, int Warps>
 struct ColumnSums {
-    static constexpr int kPlane = C * 128 + 16;
-    static constexpr int kFloats = Warps * 2 * kPlane;
+    using Row = Planes<C>;
+    static constexpr int kFloats = Warps * Row::kFloats;
 
-    static __device__ __forceinline__ void add(const Eight (&sums)[C], float* shared, float* out, int width) {
-        const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-        float* mine = shared + warp * 2 * kPlane;
+    // This warp's row, of the given sums.
+    static __device__ __forceinline__ float* start(float* shared, const Eight (&sums)[C] = {}) {
+        float* row = shared + threadIdx.x / kWarp * Row::kFloats;
 #pragma unroll
-        for (int c = 0; c < C; ++c) {
-            const float(&v)[8] = sums[c].v;
-            float* to = mine + (c * kWarp + lane) * 4;
-            *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
-            *reinterpret_cast<float4*>(to + kPlane) = make_float4(v[4], v[5], v[6], v[7]);
-        }
+        for (int c = 0; c < C; ++c) Row::store(row, c, sums[c]);
+        return row;
+    }
+
+    static __device__ __forceinline__ void finish(float* shared, float* out, int width) {
         __syncthreads();
         for (int i = threadIdx.x; i * 4 < width; i += Warps * kWarp) {
-            const float* from = shared + i % 2 * kPlane + i / 2 * 4;
-            float4 sum = *reinterpret_cast<const float4*>(from);
+            float4 sum = Row::four(shared, i);
 #pragma unroll
             for (int w = 1; w < Warps; ++w) {
-                const float4 x = *reinterpret_cast<const float4*>(from + w * 2 * kPlane);
+                const float4 x = Row::four(shared + w * Row::kFloats, i);
                 sum = make_float4(sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w);
             }
             reinterpret_cast<float4*>(out)[i] = sum;
         }
-        // The caller may use `shared` again.
-        __syncthreads();
+    }
+
+    // Of sums that the warps hold in registers.
+    static __device__ __forceinline__ void add(const Eight (&sums)[C], float* shared, float* out, int width) {
+        start(shared, sums);
+        finish(shared, out, width);
     }
 };

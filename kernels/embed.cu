@@ -26,45 +26,38 @@ struct EmbedArgs {
 };
 static_assert(sizeof(EmbedArgs) == 208, "mirrored by src/backend/cuda/args.rs");
 
-constexpr int kWarps = 4;
+// Tokens of a block, a warp each. They share γ and β.
+constexpr int kRows = 8;
 
 template <int C, class TableRow>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
-    const uint32_t token = blockIdx.x * kWarps + threadIdx.x / kWarp;
-    if (token >= args.batch->tokens) return;
+    __shared__ Affine<C> affine;
+    const uint32_t tokens = args.batch->tokens;
+    if (blockIdx.x * kRows >= tokens) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
-    const TableRow word(args.word, args.ids[token], width);
-    const TableRow position(args.position, args.positions[token], width);
-    const TableRow type(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
+    affine.fill(args.gamma, args.beta, width);
+    __syncthreads();
+    const uint32_t token = blockIdx.x * kRows + threadIdx.x / kWarp;
+    if (token >= tokens) return;
+    const auto word = table_row<TableRow>(args.word, args.ids[token], width);
+    const auto position = table_row<TableRow>(args.position, args.positions[token], width);
+    const auto type = table_row<TableRow>(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
 
-    Row<C> r;
-#pragma unroll
-    for (int c = 0; c < C; ++c) {
-        const int column = r.column(c);
-        r.part[c] = {};
-        if (column < width) {
-            r.part[c] = word.load(column);
-            const Eight p = position.load(column), t = type.load(column);
-#pragma unroll
-            for (int i = 0; i < 8; ++i) r.part[c].v[i] += p.v[i] + t.v[i];
-        }
-    }
+    Row<C> r = Row<C>::sum(word, position, type, width);
     r.normalise(width, args.eps);
 #pragma unroll
     for (int c = 0; c < C; ++c) {
         const int column = r.column(c);
         if (column >= width) continue;
-        const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) r.part[c].v[i] = fmaf(r.part[c].v[i], gamma.v[i], beta.v[i]);
-        if (dropout.active()) dropout.apply8(r.part[c].v, token, column);
-        store8(args.out + size_t(token) * width + column, r.part[c]);
+        Eight y = affine.of(r.part[c], c);
+        if (dropout.active()) dropout.apply8(y.v, token, column);
+        store8(args.out + size_t(token) * width + column, y);
     }
 }
 
 #define EMBED_KERNEL(name, row, parts)                                                                       \
-    extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 4 ? 5 : 4)                           \
         name##_##parts(const __grid_constant__ EmbedArgs args) {                                             \
         embed<parts, row>(args);                                                                             \
     }
@@ -75,5 +68,5 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
     EMBED_KERNEL(name, row, 3)                                                                               \
     EMBED_KERNEL(name, row, 4)
 
-EMBED_KERNELS(embed_forward, HalfRow)
+EMBED_KERNELS(embed_forward, const Half*)
 EMBED_KERNELS(embed_forward_int8, Int8Row)

@@ -34,13 +34,17 @@ constexpr int kTileRows = 32;
 
 template <int C>
 __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
-    __shared__ __align__(16) float shared[ColumnSums<C, kWarps>::kFloats];
+    using Sums = ColumnSums<C, kWarps>;
+    __shared__ __align__(16) float gamma[Planes<C>::kFloats];
+    __shared__ __align__(16) float sums_gamma[Sums::kFloats], sums_beta[Sums::kFloats];
     const uint32_t tokens = args.batch->tokens;
     if (blockIdx.x * kTileRows >= tokens) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
+    Planes<C>::fill(gamma, args.gamma, width);
+    float *of_gamma = Sums::start(sums_gamma), *of_beta = Sums::start(sums_beta);
+    __syncthreads();
 
-    Eight sum_gamma[C] = {}, sum_beta[C] = {};
     for (int i = 0; i < kTileRows / kWarps; ++i) {
         const uint32_t token = blockIdx.x * kTileRows + i * kWarps + threadIdx.x / kWarp;
         if (token >= tokens) break;
@@ -48,54 +52,27 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
         const Half* position = args.position + size_t(args.positions[token]) * width;
         const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
         Half* dx = args.dx + size_t(token) * width;
-        // As embed_forward does.
-        Row<C> r;
+        Row<C> x_hat = Row<C>::sum(word, position, type, width);
+        const float rstd = x_hat.normalise(width, args.eps);
+        Row<C> dy = {};
 #pragma unroll
         for (int c = 0; c < C; ++c) {
-            const int column = r.column(c);
-            r.part[c] = {};
-            if (column < width) {
-                r.part[c] = load8(word + column);
-                const Eight p = load8(position + column), t = load8(type + column);
-#pragma unroll
-                for (int j = 0; j < 8; ++j) r.part[c].v[j] += p.v[j] + t.v[j];
-            }
-        }
-        const float rstd = r.normalise(width, args.eps);
-        Eight dy[C];
-        float mean = 0.0f, mean_x = 0.0f;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-            const int column = r.column(c);
-            dy[c] = {};
-            if (column < width) {
-                dy[c] = load8(dx + column);
-                if (dropout.active()) dropout.apply8(dy[c].v, token, column);
-                const Eight gamma = load8(args.gamma + column);
-#pragma unroll
-                for (int j = 0; j < 8; ++j) {
-                    sum_gamma[c].v[j] = fmaf(dy[c].v[j], r.part[c].v[j], sum_gamma[c].v[j]);
-                    sum_beta[c].v[j] += dy[c].v[j];
-                    dy[c].v[j] *= gamma.v[j];
-                    mean += dy[c].v[j];
-                    mean_x = fmaf(dy[c].v[j], r.part[c].v[j], mean_x);
-                }
-            }
-        }
-        mean = warp_sum(mean) / float(width);
-        mean_x = warp_sum(mean_x) / float(width);
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-            const int column = r.column(c);
+            const int column = dy.column(c);
             if (column >= width) continue;
+            dy.part[c] = load8(dx + column);
+            if (dropout.active()) dropout.apply8(dy.part[c].v, token, column);
+            Planes<C>::add_product(of_gamma, c, dy.part[c], x_hat.part[c]);
+            Planes<C>::add(of_beta, c, dy.part[c]);
+        }
+        dy.back(x_hat, gamma, rstd, width);
 #pragma unroll
-            for (int j = 0; j < 8; ++j) dy[c].v[j] = rstd * (dy[c].v[j] - mean - r.part[c].v[j] * mean_x);
-            store8(dx + column, dy[c]);
+        for (int c = 0; c < C; ++c) {
+            if (dy.column(c) < width) store8(dx + dy.column(c), dy.part[c]);
         }
     }
     const size_t at = size_t(blockIdx.x) * width;
-    ColumnSums<C, kWarps>::add(sum_gamma, shared, args.partial_gamma + at, width);
-    ColumnSums<C, kWarps>::add(sum_beta, shared, args.partial_beta + at, width);
+    Sums::finish(sums_gamma, args.partial_gamma + at, width);
+    Sums::finish(sums_beta, args.partial_beta + at, width);
 }
 
 #define EMBED_BACKWARD(parts)                                                                                \

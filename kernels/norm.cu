@@ -5,6 +5,7 @@
 
 #include "columns.cuh"
 #include "norm.cuh"
+#include "x_hat.cuh"
 
 // Mirrored by `NormForwardArgs` in src/backend/cuda/args.rs.
 struct NormForwardArgs {
@@ -14,39 +15,44 @@ struct NormForwardArgs {
     const float* gamma;
     const float* beta;
     // Kept for backward, or null.
-    Half* x_hat;
+    void* x_hat;
     float* rstd;
     DropoutArgs dropout;
     uint32_t width;
     float eps;
     // RowKind of every tensor here.
     uint32_t rows;
-    uint32_t padding;
+    // XHatKind
+    uint32_t x_hat_kind;
 };
 static_assert(sizeof(NormForwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
 
-constexpr int kWarps = 4;
+// Rows of a block, forward: a warp each. They share γ and β.
+constexpr int kRows = 8;
 
 template <int C>
 __device__ __forceinline__ void forward(const NormForwardArgs& args) {
-    const uint32_t row = blockIdx.x * kWarps + threadIdx.x / kWarp;
-    if (row >= row_count(args.batch, args.rows)) return;
+    __shared__ Affine<C> affine;
+    const uint32_t rows = row_count(args.batch, args.rows);
+    if (blockIdx.x * kRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
+    affine.fill(args.gamma, args.beta, width);
+    __syncthreads();
+    const uint32_t row = blockIdx.x * kRows + threadIdx.x / kWarp;
+    if (row >= rows) return;
     const size_t base = size_t(row) * width;
 
-    Row<C> r;
+    Row<C> r = {};
 #pragma unroll
     for (int c = 0; c < C; ++c) {
         const int column = r.column(c);
-        r.part[c] = {};
-        if (column < width) {
-            r.part[c] = load8(args.x + base + column);
-            if (dropout.active()) dropout.apply8(r.part[c].v, row, column);
-            const Eight residual = load8(args.residual + base + column);
+        if (column >= width) continue;
+        r.part[c] = load8(args.x + base + column);
+        if (dropout.active()) dropout.apply8(r.part[c].v, row, column);
+        const Eight residual = load8(args.residual + base + column);
 #pragma unroll
-            for (int i = 0; i < 8; ++i) r.part[c].v[i] += residual.v[i];
-        }
+        for (int i = 0; i < 8; ++i) r.part[c].v[i] += residual.v[i];
     }
     const float rstd = r.normalise(width, args.eps);
     if (args.rstd != nullptr && threadIdx.x % kWarp == 0) args.rstd[row] = rstd;
@@ -54,11 +60,8 @@ __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     for (int c = 0; c < C; ++c) {
         const int column = r.column(c);
         if (column >= width) continue;
-        if (args.x_hat != nullptr) store8(args.x_hat + base + column, r.part[c]);
-        const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) r.part[c].v[i] = fmaf(r.part[c].v[i], gamma.v[i], beta.v[i]);
-        store8(args.x + base + column, r.part[c]);
+        if (args.x_hat != nullptr) store_x_hat(args.x_hat, args.x_hat_kind, width, base + column, r.part[c]);
+        store8(args.x + base + column, affine.of(r.part[c], c));
     }
 }
 
@@ -67,7 +70,7 @@ struct NormBackwardArgs {
     const BatchHeader* batch;
     // In: gradient of the output. Out: gradient of the residual.
     Half* dx;
-    const Half* x_hat;
+    const void* x_hat;
     const float* rstd;
     const float* gamma;
     // Gradient of the branch under dropout, or null.
@@ -79,65 +82,59 @@ struct NormBackwardArgs {
     uint32_t width;
     // RowKind of every tensor here.
     uint32_t rows;
+    // XHatKind
+    uint32_t x_hat_kind;
+    uint32_t padding;
 };
-static_assert(sizeof(NormBackwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(NormBackwardArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
-// Rows of a block: few enough to fill the device, many enough that the partial sums are a small part of the traffic.
+// Backward, a block's warps take turns at its rows: few enough rows to fill the device, many enough that the partial
+// sums are a small part of the traffic.
+constexpr int kWarps = 4;
 constexpr int kTileRows = 32;
 
 template <int C>
 __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
-    __shared__ __align__(16) float shared[ColumnSums<C, kWarps>::kFloats];
+    using Sums = ColumnSums<C, kWarps>;
+    __shared__ __align__(16) float gamma[Planes<C>::kFloats];
+    __shared__ __align__(16) float sums_beta[Sums::kFloats], sums_bias[Sums::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
-    const int warp = threadIdx.x / kWarp;
+    Planes<C>::fill(gamma, args.gamma, width);
+    // Not in registers, of which a row takes enough.
+    float *beta = Sums::start(sums_beta), *bias = Sums::start(sums_bias);
+    __syncthreads();
 
-    Eight sum_beta[C] = {}, sum_bias[C] = {};
     for (int i = 0; i < kTileRows / kWarps; ++i) {
-        const uint32_t row = blockIdx.x * kTileRows + i * kWarps + warp;
+        const uint32_t row = blockIdx.x * kTileRows + i * kWarps + threadIdx.x / kWarp;
         if (row >= rows) break;
         const size_t base = size_t(row) * width;
-        Eight dy[C], x_hat[C];
-        float mean = 0.0f, mean_x = 0.0f;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-            const int column = Row<C>::column(c);
-            dy[c] = {};
-            x_hat[c] = {};
-            if (column < width) {
-                dy[c] = load8(args.dx + base + column);
-                x_hat[c] = load8(args.x_hat + base + column);
-                const Eight gamma = load8(args.gamma + column);
-#pragma unroll
-                for (int j = 0; j < 8; ++j) {
-                    sum_beta[c].v[j] += dy[c].v[j];
-                    dy[c].v[j] *= gamma.v[j];
-                    mean += dy[c].v[j];
-                    mean_x = fmaf(dy[c].v[j], x_hat[c].v[j], mean_x);
-                }
-            }
-        }
-        mean = warp_sum(mean) / float(width);
-        mean_x = warp_sum(mean_x) / float(width);
-        const float rstd = args.rstd[row];
+        Row<C> dy = {}, x_hat = {};
 #pragma unroll
         for (int c = 0; c < C; ++c) {
             const int column = Row<C>::column(c);
             if (column >= width) continue;
+            dy.part[c] = load8(args.dx + base + column);
+            x_hat.part[c] = load_x_hat(args.x_hat, args.x_hat_kind, width, base + column);
+            Planes<C>::add(beta, c, dy.part[c]);
+        }
+        dy.back(x_hat, gamma, args.rstd[row], width);
 #pragma unroll
-            for (int j = 0; j < 8; ++j) dy[c].v[j] = rstd * (dy[c].v[j] - mean - x_hat[c].v[j] * mean_x);
-            store8(args.dx + base + column, dy[c]);
-            if (dropout.active()) dropout.apply8(dy[c].v, row, column);
-            if (args.d_branch != nullptr) store8(args.d_branch + base + column, dy[c]);
-#pragma unroll
-            for (int j = 0; j < 8; ++j) sum_bias[c].v[j] += dy[c].v[j];
+        for (int c = 0; c < C; ++c) {
+            const int column = Row<C>::column(c);
+            if (column >= width) continue;
+            Eight& dz = dy.part[c];
+            store8(args.dx + base + column, dz);
+            if (dropout.active()) dropout.apply8(dz.v, row, column);
+            if (args.d_branch != nullptr) store8(args.d_branch + base + column, dz);
+            Planes<C>::add(bias, c, dz);
         }
     }
     const size_t at = size_t(blockIdx.x) * width;
-    if (args.partial_beta != nullptr) ColumnSums<C, kWarps>::add(sum_beta, shared, args.partial_beta + at, width);
-    if (args.partial_bias != nullptr) ColumnSums<C, kWarps>::add(sum_bias, shared, args.partial_bias + at, width);
+    if (args.partial_beta != nullptr) Sums::finish(sums_beta, args.partial_beta + at, width);
+    if (args.partial_bias != nullptr) Sums::finish(sums_bias, args.partial_bias + at, width);
 }
 
 // Mirrored by `NormRestoreArgs` in src/backend/cuda/args.rs.
@@ -153,26 +150,37 @@ struct NormRestoreArgs {
 };
 static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.rs");
 
-// out = γ·x̂ + β, eight elements a thread.
-extern "C" __global__ void __launch_bounds__(256) norm_restore(const __grid_constant__ NormRestoreArgs args) {
-    const size_t at = (size_t(blockIdx.x) * 256 + threadIdx.x) * 8;
-    if (at >= size_t(row_count(args.batch, args.rows)) * args.width) return;
-    const uint32_t column = uint32_t(at % args.width);
-    Eight e = load8(args.x_hat + at);
-    const Eight gamma = load8(args.gamma + column), beta = load8(args.beta + column);
+// out = γ·x̂ + β
+template <int C>
+__device__ __forceinline__ void restore(const NormRestoreArgs& args) {
+    __shared__ Affine<C> affine;
+    const uint32_t rows = row_count(args.batch, args.rows);
+    if (blockIdx.x * kRows >= rows) return;
+    const int width = int(args.width);
+    affine.fill(args.gamma, args.beta, width);
+    __syncthreads();
+    const uint32_t row = blockIdx.x * kRows + threadIdx.x / kWarp;
+    if (row >= rows) return;
+    const size_t base = size_t(row) * width;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) e.v[i] = fmaf(e.v[i], gamma.v[i], beta.v[i]);
-    store8(args.out + at, e);
+    for (int c = 0; c < C; ++c) {
+        const int column = Row<C>::column(c);
+        if (column < width) store8(args.out + base + column, affine.of(load8(args.x_hat + base + column), c));
+    }
 }
 
 #define NORM_KERNELS(parts)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 4 ? 5 : 4)                           \
         norm_forward_##parts(const __grid_constant__ NormForwardArgs args) {                                 \
         forward<parts>(args);                                                                                \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
         norm_backward_##parts(const __grid_constant__ NormBackwardArgs args) {                               \
         backward<parts>(args);                                                                               \
+    }                                                                                                        \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp)                                              \
+        norm_restore_##parts(const __grid_constant__ NormRestoreArgs args) {                                 \
+        restore<parts>(args);                                                                                \
     }
 
 NORM_KERNELS(1)

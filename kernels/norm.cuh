@@ -1,18 +1,43 @@
-// LayerNorm of one row by one warp, for the residual sums and the embeddings alike.
+// LayerNorm of one row by one warp, forward and backward, for the residual sums and the embeddings alike.
 #pragma once
 
-#include "common.cuh"
 #include "philox.cuh"
+#include "planes.cuh"
 
-// A row held by a warp: lane l has columns 256 * c + 8 * l .. + 7 in part[c].
+// A row held by a warp: lane l has columns 256 * c + 8 * l .. + 7 in part[c]. Columns from the row's width on are zero
+// where it is loaded or summed and are not kept so.
 template <int C>
 struct Row {
     Eight part[C];
 
     static __device__ __forceinline__ int column(int c) { return (c * kWarp + int(threadIdx.x) % kWarp) * 8; }
 
-    // Normalises in place, in two passes: E[x²] - E[x]² would cancel. Columns from `width` on must be zero and
-    // are not kept so. Returns 1 / sqrt(variance + eps).
+    // `From` is a pointer, or what load8 takes like one.
+    template <class From>
+    static __device__ __forceinline__ Row load(From from, int width) {
+        Row r = {};
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            if (column(c) < width) r.part[c] = load8(from + column(c));
+        }
+        return r;
+    }
+
+    // The sum of three rows: what the embedding tables give for a token.
+    template <class From>
+    static __device__ __forceinline__ Row sum(From word, From position, From type, int width) {
+        Row r = load(word, width);
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            if (column(c) >= width) continue;
+            const Eight p = load8(position + column(c)), t = load8(type + column(c));
+#pragma unroll
+            for (int i = 0; i < 8; ++i) r.part[c].v[i] += p.v[i] + t.v[i];
+        }
+        return r;
+    }
+
+    // Normalises in place, in two passes: E[x²] - E[x]² would cancel. Returns 1 / sqrt(variance + eps).
     __device__ __forceinline__ float normalise(int width, float eps) {
         float sum = 0.0f;
 #pragma unroll
@@ -40,5 +65,54 @@ struct Row {
             for (int i = 0; i < 8; ++i) part[c].v[i] *= rstd;
         }
         return rstd;
+    }
+
+    // This row, the gradient of γ·x̂ + β, becomes that of what was normalised: rstd·(g - mean(g) - x̂·mean(g·x̂)),
+    // g = dy·γ. `gamma` is a row of Planes<C>.
+    __device__ __forceinline__ void back(const Row& x_hat, float* gamma, float rstd, int width) {
+        float mean = 0.0f, mean_x = 0.0f;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            if (column(c) >= width) continue;
+            const Eight gain = Planes<C>::load(gamma, c);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                part[c].v[i] *= gain.v[i];
+                mean += part[c].v[i];
+                mean_x = fmaf(part[c].v[i], x_hat.part[c].v[i], mean_x);
+            }
+        }
+        mean = warp_sum(mean) / float(width);
+        mean_x = warp_sum(mean_x) / float(width);
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            if (column(c) >= width) continue;
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                part[c].v[i] = rstd * (part[c].v[i] - mean - x_hat.part[c].v[i] * mean_x);
+            }
+        }
+    }
+};
+
+// γ and β in shared memory, for all rows of a block.
+template <int C>
+struct __align__(16) Affine {
+    float gamma[Planes<C>::kFloats];
+    float beta[Planes<C>::kFloats];
+
+    // By all threads of a block, which must meet before they call `of`.
+    __device__ __forceinline__ void fill(const float* g, const float* b, int width) {
+        Planes<C>::fill(gamma, g, width);
+        Planes<C>::fill(beta, b, width);
+    }
+
+    // γ·x̂ + β of this lane's columns of part c.
+    __device__ __forceinline__ Eight of(const Eight& x_hat, int c) {
+        const Eight g = Planes<C>::load(gamma, c), b = Planes<C>::load(beta, c);
+        Eight y;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) y.v[i] = fmaf(x_hat.v[i], g.v[i], b.v[i]);
+        return y;
     }
 };

@@ -222,23 +222,29 @@ __device__ __forceinline__ float element(const Matrix& matrix, int columns, int 
     return kNf4Levels[pair >> column % 2 * 4 & 15] * scale.get(matrix);
 }
 
-// A row of an embedding table, eight columns at a time: 16 and 8 bits.
-struct HalfRow {
-    const Half* elements;
-
-    __device__ __forceinline__ HalfRow(const Matrix& table, size_t row, int width)
-        : elements(static_cast<const Half*>(table.codes) + row * width) {}
-    __device__ __forceinline__ Eight load(int column) const { return load8(elements + column); }
-};
-
+// A row of an int8 table from some column on: what a pointer is to one of 16 bits.
 struct Int8Row {
     const int8_t* codes;
     float scale;
 
-    __device__ __forceinline__ Int8Row(const Matrix& table, size_t row, int width)
-        : codes(static_cast<const int8_t*>(table.codes) + row * width), scale(table.scales[row]) {}
-    __device__ __forceinline__ Eight load(int column) const {
-        const uint2 words = *reinterpret_cast<const uint2*>(codes + column);
-        return Int8::Decoder(scale).wide(words.x, words.y);
-    }
+    __device__ __forceinline__ Int8Row operator+(int columns) const { return {codes + columns, scale}; }
 };
+
+__device__ __forceinline__ Eight load8(const Int8Row& from) {
+    const uint2 words = *reinterpret_cast<const uint2*>(from.codes);
+    return Int8::Decoder(from.scale).wide(words.x, words.y);
+}
+
+// A row of an embedding table of `width` columns.
+template <class TableRow>
+__device__ __forceinline__ TableRow table_row(const Matrix& table, size_t row, int width);
+
+template <>
+__device__ __forceinline__ const Half* table_row(const Matrix& table, size_t row, int width) {
+    return static_cast<const Half*>(table.codes) + row * width;
+}
+
+template <>
+__device__ __forceinline__ Int8Row table_row(const Matrix& table, size_t row, int width) {
+    return {static_cast<const int8_t*>(table.codes) + row * width, table.scales[row]};
+}

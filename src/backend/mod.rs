@@ -186,8 +186,40 @@ pub struct SavedNorm {
     /// `(x - mean) · rstd`, `[tokens, hidden]`. Kept in place of the output: inverting `(y - β) / γ` loses
     /// precision where γ is small.
     pub x_hat: Region,
+    pub stored: XHatType,
     /// `1 / sqrt(var + eps)`, f32 `[tokens]`.
     pub rstd: Region,
+}
+
+/// How a LayerNorm's x̂ is stored for its backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XHatType {
+    /// The backend's activation type.
+    Full,
+    /// One signed byte c each: `x̂ = c·|c|·√hidden/127²`, with the root rounded to the nearest. No row of `hidden`
+    /// normalised values leaves ±√hidden, and steps that grow with the root serve the many small values as well as the
+    /// few outliers that BERT's rows have.
+    Bits8,
+}
+
+impl XHatType {
+    /// Bytes of one row of `hidden` values on a backend with activations of `element` bytes.
+    pub fn row_bytes(self, hidden: usize, element: usize) -> usize {
+        match self {
+            Self::Full => hidden * element,
+            Self::Bits8 => hidden,
+        }
+    }
+
+    /// Bytes of a region for `rows` rows: whole 32-bit words.
+    pub fn bytes(self, rows: usize, hidden: usize, element: usize) -> usize {
+        (rows * self.row_bytes(hidden, element)).next_multiple_of(4)
+    }
+
+    /// What the square of a code of [`Self::Bits8`] is multiplied with.
+    pub fn unit(hidden: usize) -> f32 {
+        (hidden as f32).sqrt() / (127.0 * 127.0)
+    }
 }
 
 /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))`.
@@ -345,7 +377,7 @@ pub struct ResidualNormForward {
 /// `out = γ·x̂ + β`: what a LayerNorm wrote in forward, from the x̂ that it kept.
 #[derive(Clone, Copy, Debug)]
 pub struct NormRestore {
-    /// `[tokens, hidden]`
+    /// `[tokens, hidden]`, stored in full.
     pub x_hat: Region,
     pub norm: Norm,
     /// `[tokens, hidden]`

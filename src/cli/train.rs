@@ -190,7 +190,7 @@ pub struct TrainArgs {
     /// states of the layer below. recompute-ffn: make the activation's derivative again. recompute: both. checkpoint:
     /// keep each layer's input alone and run the layer again.
     /// Lossy, only where asked for: gelu8, gelu4: keep the activation's derivative in 8 or 4 bits; may be joined with
-    /// recompute-qkv by a comma.
+    /// recompute-qkv by a comma. xhat8: keep the normalised states in 8 bits; may be joined with gelu8 or gelu4.
     #[arg(long, value_name = "HOW", help_heading = "Memory")]
     pub saving: Option<SavingChoice>,
     /// Most memory the run may take on the device, as 4GiB, 512MiB or bytes: cuts batches into micro-batches and

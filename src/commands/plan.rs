@@ -268,6 +268,9 @@ impl Plan {
         let lossy = [
             "gelu8",
             "gelu4",
+            "xhat8",
+            "gelu8,xhat8",
+            "gelu4,xhat8",
             "recompute-qkv,gelu8",
             "recompute-qkv,gelu4",
         ];

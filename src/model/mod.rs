@@ -156,11 +156,9 @@ impl Model {
             let tensors = layer.plan_forward(i, &mut plan, sizes, keep, input);
             keeps.push(keep);
             x = tensors.output;
-            origin = tensors.output_norm.map(|kept| Origin::Norm {
-                x_hat: kept.x_hat,
-                norm: layer.output_norm,
-                rows: layer.rows(),
-            });
+            origin = tensors
+                .output_norm
+                .and_then(|kept| kept.origin(layer.output_norm, layer.rows()));
             forward.push(tensors);
         }
         let head = self

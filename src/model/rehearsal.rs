@@ -6,7 +6,7 @@
 use super::layer::{Layer, LayerShape, Needs};
 use super::saving::{Origin, Restored, Saving};
 use crate::backend::plan::{Plan, Planner, TensorId};
-use crate::backend::{Derivative, DerivativeType, Dropout, Rows, SavedNorm};
+use crate::backend::{Derivative, DerivativeType, Dropout, Norm, Rows, SavedNorm, XHatType};
 
 /// Bytes of the tensors of a block.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,11 @@ impl TensorSizes {
     /// An f32 `[rows, width]` statistic.
     pub fn statistic(self, rows: Rows, width: usize) -> usize {
         self.count(rows) * width * size_of::<f32>()
+    }
+
+    /// A `[rows, width]` x̂.
+    fn x_hat(self, rows: Rows, width: usize, stored: XHatType) -> usize {
+        stored.bytes(self.count(rows), width, self.element)
     }
 
     /// A `[rows, width]` derivative.
@@ -93,14 +98,22 @@ pub struct FirstTensors {
 pub struct NormTensors {
     pub x_hat: TensorId,
     pub rstd: TensorId,
+    stored: XHatType,
 }
 
 impl NormTensors {
     pub fn regions(self, plan: &Plan) -> SavedNorm {
         SavedNorm {
             x_hat: plan.region(self.x_hat),
+            stored: self.stored,
             rstd: plan.region(self.rstd),
         }
+    }
+
+    /// What the LayerNorm's output can be made from again: an x̂ in fewer bits would give another output.
+    pub fn origin(self, norm: Norm, rows: Rows) -> Option<Origin> {
+        let x_hat = self.x_hat;
+        (self.stored == XHatType::Full).then_some(Origin::Norm { x_hat, norm, rows })
     }
 
     fn release(self, plan: &mut Planner) {
@@ -212,8 +225,12 @@ impl Layer {
             plan.acquire(name(what), sizes.activation(rows, hidden))
         };
         let norm = |plan: &mut Planner, which: &str| NormTensors {
-            x_hat: wide(plan, &format!("{which}.x_hat")),
+            x_hat: plan.acquire(
+                name(&format!("{which}.x_hat")),
+                sizes.x_hat(rows, hidden, saving.x_hat),
+            ),
             rstd: plan.acquire(name(&format!("{which}.rstd")), sizes.statistic(rows, 1)),
+            stored: saving.x_hat,
         };
         let again = runs_again(needs, saving);
         let needs = if again { Needs::Nothing } else { needs };
@@ -249,14 +266,9 @@ impl Layer {
         if let Some(first) = first {
             plan.release(first.input);
         }
-        let middle_origin = match attention_norm {
-            Some(norm) => Origin::Norm {
-                x_hat: norm.x_hat,
-                norm: self.attention_norm,
-                rows,
-            },
-            None => Origin::Kept(middle),
-        };
+        let middle_origin = attention_norm
+            .and_then(|kept| kept.origin(self.attention_norm, rows))
+            .unwrap_or(Origin::Kept(middle));
 
         let derivative = (saves_slope && !saving.recompute_ffn).then(|| DerivativeTensor {
             tensor: plan.acquire(

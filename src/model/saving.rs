@@ -6,13 +6,13 @@
 
 use super::Embeddings;
 use crate::backend::plan::{Plan, Planner, TensorId};
-use crate::backend::{Backend, DerivativeType, Norm, NormRestore, Rows};
+use crate::backend::{Backend, DerivativeType, Norm, NormRestore, Rows, XHatType};
 use crate::error::UsageError;
 use anyhow::Result;
 use std::fmt;
 use std::str::FromStr;
 
-/// What each block keeps. All but a derivative in 8 or 4 bits are exact: the same operations on the same numbers,
+/// What each block keeps. All but a derivative or an x̂ in fewer bits are exact: the same operations on the same numbers,
 /// so that on the CPU the gradients have the same bits; where activations have 16 bits, what is made again from
 /// a stored x̂ differs by its rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Saving {
     pub recompute_ffn: bool,
     /// How the activation's derivative is kept.
     pub derivative: DerivativeType,
+    /// How the x̂ of both LayerNorms are kept.
+    pub x_hat: XHatType,
 }
 
 impl Saving {
@@ -35,6 +37,7 @@ impl Saving {
         recompute_qkv: false,
         recompute_ffn: false,
         derivative: DerivativeType::Full,
+        x_hat: XHatType::Full,
     };
 
     /// The least that is exact without running whole blocks again.
@@ -67,7 +70,8 @@ impl Saving {
 
     /// Whether the gradients are those of [`Saving::KEEP`].
     pub fn is_exact(self) -> bool {
-        self.checkpoint || self.derivative == DerivativeType::Full
+        let full = self.derivative == DerivativeType::Full && self.x_hat == XHatType::Full;
+        self.checkpoint || full
     }
 }
 
@@ -77,7 +81,8 @@ impl Default for Saving {
     }
 }
 
-const NAMES: &str = "keep, recompute-qkv, recompute-ffn, recompute, checkpoint, gelu8 and gelu4";
+const NAMES: &str =
+    "keep, recompute-qkv, recompute-ffn, recompute, checkpoint, gelu8, gelu4 and xhat8";
 
 impl FromStr for Saving {
     type Err = UsageError;
@@ -95,6 +100,7 @@ impl FromStr for Saving {
                 "checkpoint" => saving.checkpoint = true,
                 "gelu8" => saving.derivative = DerivativeType::Bits8,
                 "gelu4" => saving.derivative = DerivativeType::Bits4,
+                "xhat8" => saving.x_hat = XHatType::Bits8,
                 _ => {
                     return Err(UsageError::new(format!(
                         "`{name}` is no way of saving: there are {NAMES}"
@@ -115,6 +121,12 @@ impl FromStr for Saving {
                  gelu8 or as gelu4"
             )));
         }
+        if saving.x_hat != XHatType::Full && (saving.recompute_qkv || saving.recompute_ffn) {
+            return Err(UsageError::new(format!(
+                "`{text}`: what recompute-qkv, recompute-ffn and recompute make again would come from an x̂ of 8 bits and \
+                 not be what forward had; xhat8 joins gelu8 or gelu4 alone"
+            )));
+        }
         Ok(saving)
     }
 }
@@ -128,6 +140,7 @@ impl fmt::Display for Saving {
             (self.recompute_ffn && !self.recompute_qkv, "recompute-ffn"),
             (self.derivative == DerivativeType::Bits8, "gelu8"),
             (self.derivative == DerivativeType::Bits4, "gelu4"),
+            (self.x_hat == XHatType::Bits8, "xhat8"),
         ];
         let names: Vec<&str> = parts.iter().filter(|p| p.0).map(|p| p.1).collect();
         f.pad(&match names.is_empty() {
@@ -200,6 +213,9 @@ mod tests {
             "gelu8",
             "gelu4",
             "recompute-qkv,gelu8",
+            "xhat8",
+            "gelu8,xhat8",
+            "gelu4,xhat8",
         ] {
             assert_eq!(text.parse::<Saving>().unwrap().to_string(), text);
         }
@@ -219,6 +235,11 @@ mod tests {
             ("checkpoint,recompute", "stand alone"),
             ("recompute,gelu4", "made again"),
             ("gelu4,gelu8", "made again"),
+            ("keep,xhat8", "stand alone"),
+            ("checkpoint,xhat8", "stand alone"),
+            ("recompute-qkv,xhat8", "x̂ of 8 bits"),
+            ("xhat8,recompute-ffn", "x̂ of 8 bits"),
+            ("recompute,xhat8", "x̂ of 8 bits"),
         ] {
             let message = text.parse::<Saving>().unwrap_err().to_string();
             assert!(message.contains(said), "{text}: {message}");

@@ -79,6 +79,7 @@ fn a_plan_of_what_cannot_be_is_wrong_usage() {
     for (args, said) in [
         (vec!["--saving", "half"], "`half` is no way of saving"),
         (vec!["--saving", "recompute,gelu8"], "made again"),
+        (vec!["--saving", "recompute-qkv,xhat8"], "x̂ of 8 bits"),
         (vec!["--memory", "4 floppies"], "4GiB"),
         (vec!["--max-length", "100000"], "--max-length"),
         (vec!["--biases", "qurey"], "query"),

@@ -8,7 +8,7 @@ use crate::emulated::emulated;
 use crate::{error, optimizer, table};
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
-use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType};
+use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType, XHatType};
 
 fn backend(half: HalfType, weights: WeightType, tile: Option<GemmTile>) -> CudaBackend {
     CudaBackend::new(CudaOptions {
@@ -164,23 +164,26 @@ fn edges() -> Vec<Case> {
             }
         }
         for hidden in [8, 312, 1024] {
-            add(
-                &[5, 29],
-                p,
-                Kind::ResidualNorm {
-                    hidden,
-                    saved: true,
-                },
-            );
-            add(
-                &[5, 29],
-                p,
-                Kind::ResidualNormBackward {
-                    hidden,
-                    sums: true,
-                    branch: p > 0.0,
-                },
-            );
+            for stored in [XHatType::Full, XHatType::Bits8] {
+                add(
+                    &[5, 29],
+                    p,
+                    Kind::ResidualNorm {
+                        hidden,
+                        saved: Some(stored),
+                    },
+                );
+                add(
+                    &[5, 29],
+                    p,
+                    Kind::ResidualNormBackward {
+                        hidden,
+                        stored,
+                        sums: true,
+                        branch: p > 0.0,
+                    },
+                );
+            }
             add(
                 &[5, 29],
                 p,
@@ -489,7 +492,7 @@ fn oddest() -> Vec<Case> {
         }
         let (hidden, vocab, types) = (312, 17, 2);
         add(0.0, Kind::NormRestore { hidden });
-        let (saved, sums, branch) = (true, true, true);
+        let (sums, branch) = (true, true);
         add(
             0.1,
             Kind::Embed {
@@ -498,15 +501,19 @@ fn oddest() -> Vec<Case> {
                 types,
             },
         );
-        add(0.1, Kind::ResidualNorm { hidden, saved });
-        add(
-            0.1,
-            Kind::ResidualNormBackward {
-                hidden,
-                sums,
-                branch,
-            },
-        );
+        for stored in [XHatType::Full, XHatType::Bits8] {
+            let saved = Some(stored);
+            add(0.1, Kind::ResidualNorm { hidden, saved });
+            add(
+                0.1,
+                Kind::ResidualNormBackward {
+                    hidden,
+                    stored,
+                    sums,
+                    branch,
+                },
+            );
+        }
         add(0.1, Kind::BiasGrad { width: hidden });
         add(0.0, Kind::FirstTokens { hidden });
         add(0.1, Kind::SequenceNorm { hidden });

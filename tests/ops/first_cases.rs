@@ -6,7 +6,7 @@ use crate::rig::{Rig, wide};
 use bitfit::backend::{
     Backend, BiasGrad, Dropout, FirstAttentionBackward, FirstAttentionForward, FirstTokens, Norm,
     NormRestore, ParamRange, Pool, PoolKind, ResidualNormBackward, ResidualNormForward, Rows,
-    SavedNorm,
+    SavedNorm, XHatType,
 };
 
 /// Attention of each sequence's first token, by the oracle of all tokens'.
@@ -205,6 +205,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let (branch, dy) = (wide(&rig.read(x)), wide(&rig.read(dx)));
             let saved = SavedNorm {
                 x_hat: rig.region(x_hat),
+                stored: XHatType::Full,
                 rstd: rig.region(rstd),
             };
             let op = ResidualNormForward {

@@ -1,11 +1,16 @@
 //! One table of cases for every backend, held to an f64 oracle; the oracle's gradients to finite differences.
 
+mod attention_cases;
 mod cases;
+mod codes;
 mod cuda;
 mod differences;
 mod emulated;
 mod first_cases;
 mod full_cases;
+mod head_cases;
+mod linear_cases;
+mod norm_cases;
 mod optimizer;
 mod oracle;
 mod rig;

@@ -1,7 +1,7 @@
 //! The cases: every operation at odd shapes, at tile edges and at the shapes of real models.
 
 use crate::cases::{Case, Keep, Kind, Mode};
-use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType};
+use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType, XHatType};
 
 const HIDDEN: [usize; 4] = [32, 128, 384, 768];
 
@@ -45,7 +45,11 @@ pub fn table() -> Vec<Case> {
                     }
                     add(Kind::ResidualNorm {
                         hidden,
-                        saved: b % 2 == 0,
+                        saved: (b % 2 == 0).then_some(XHatType::Full),
+                    });
+                    add(Kind::ResidualNorm {
+                        hidden,
+                        saved: Some(XHatType::Bits8),
                     });
                     add(Kind::EmbedBackward {
                         hidden,
@@ -53,11 +57,14 @@ pub fn table() -> Vec<Case> {
                         types: 1 + b % 2,
                     });
                     for sums in [false, true] {
-                        add(Kind::ResidualNormBackward {
-                            hidden,
-                            sums,
-                            branch: p > 0.0 || b == 2,
-                        });
+                        for stored in [XHatType::Full, XHatType::Bits8] {
+                            add(Kind::ResidualNormBackward {
+                                hidden,
+                                stored,
+                                sums,
+                                branch: p > 0.0 || b == 2,
+                            });
+                        }
                     }
                     add(Kind::BiasGrad { width: hidden });
                     if p == 0.0 {
@@ -104,7 +111,11 @@ pub fn table() -> Vec<Case> {
                     for width in [1, 7, 33] {
                         add(Kind::ResidualNorm {
                             hidden: width,
-                            saved: true,
+                            saved: Some(XHatType::Full),
+                        });
+                        add(Kind::ResidualNorm {
+                            hidden: width,
+                            saved: Some(XHatType::Bits8),
                         });
                         add(Kind::BiasGrad { width });
                     }

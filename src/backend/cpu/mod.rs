@@ -32,13 +32,14 @@ mod sizes;
 mod weight_gradients;
 mod weights;
 mod widen;
+mod x_hat;
 
 use super::{
     AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
     DropoutKey, EmbedForward, FirstAttentionBackward, FirstAttentionForward, FirstTokens,
     Footprint, LinearBackward, LinearForward, Loss, LossKind, MatrixShape, Memory, Norm,
-    NormRestore, ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows, Slot,
-    StepReport, WeightId, WeightType, check,
+    NormRestore, ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows,
+    SavedNorm, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
 use aligned::Aligned;
@@ -54,6 +55,7 @@ pub use sizes::footprint;
 use std::ops::Range;
 use weights::Weights;
 pub use weights::rounded;
+use x_hat::XHats;
 
 /// Activations are f32.
 pub const ACTIVATION_BYTES: usize = 4;
@@ -398,21 +400,17 @@ impl Backend for CpuBackend {
 
     fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
         let norm = affine(&self.params.value, op.norm)?;
-        let rows = op.rows.of(&self.batch);
-        let count = rows * norm.gamma.len();
+        let (rows, hidden) = (op.rows.of(&self.batch), norm.gamma.len());
+        let count = rows * hidden;
+        let words = |saved: SavedNorm| saved.stored.bytes(rows, hidden, 4) / 4;
         let [x, residual, x_hat, rstd] = self.arena.regions([
             (Some(op.x), count),
             (Some(op.residual), count),
-            (op.saved.map(|s| s.x_hat), count),
+            (op.saved.map(|s| s.x_hat), op.saved.map_or(0, words)),
             (op.saved.map(|s| s.rstd), rows),
         ])?;
-        norm::residual_forward(
-            x,
-            residual,
-            Mask::new(op.dropout, self.key),
-            norm,
-            (x_hat, rstd),
-        );
+        let saved = op.saved.map(|s| (XHats::new(s.stored, x_hat), rstd));
+        norm::residual_forward(x, residual, Mask::new(op.dropout, self.key), norm, saved);
         Ok(())
     }
 
@@ -430,14 +428,17 @@ impl Backend for CpuBackend {
         let gamma = read(&self.params.value, op.gamma)?;
         let [dx, x_hat, rstd, d_branch] = self.arena.regions([
             (Some(op.dx), rows * hidden),
-            (Some(op.saved.x_hat), rows * hidden),
+            (
+                Some(op.saved.x_hat),
+                op.saved.stored.bytes(rows, hidden, 4) / 4,
+            ),
             (Some(op.saved.rstd), rows),
             (op.d_branch, rows * hidden),
         ])?;
         let sums = norm::Sums { dbeta, dbias };
         norm::residual_backward(
             dx,
-            x_hat,
+            XHats::new(op.saved.stored, x_hat),
             rstd,
             gamma,
             mask,

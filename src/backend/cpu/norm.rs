@@ -5,6 +5,7 @@ use super::dropout::Mask;
 use super::pointwise::add;
 use super::share::Shared;
 use super::simd::{dispatch, fma, lane_sum, lane_sum2};
+use super::x_hat::{XHats, value};
 use rayon::prelude::*;
 
 dispatch! {
@@ -15,6 +16,8 @@ dispatch! {
     pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;
     /// Gradient through [`normalise`] and the gain: `dy` becomes `rstd·(g - mean(g) - x̂·mean(g·x̂))`, g = dy·γ.
     pub fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
+    /// The same from the codes of x̂.
+    pub fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
 }
 
 #[inline(always)]
@@ -38,14 +41,36 @@ fn affine_body<const FMA: bool>(row: &mut [f32], gamma: &[f32], beta: &[f32]) {
 
 #[inline(always)]
 fn backward_body<const FMA: bool>(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) {
+    through::<FMA, _>(dy, x_hat, |x| x, gamma, rstd);
+}
+
+#[inline(always)]
+fn backward8_body<const FMA: bool>(
+    dy: &mut [f32],
+    codes: &[i8],
+    unit: f32,
+    gamma: &[f32],
+    rstd: f32,
+) {
+    through::<FMA, _>(dy, codes, |code| value(code, unit), gamma, rstd);
+}
+
+#[inline(always)]
+fn through<const FMA: bool, T: Copy>(
+    dy: &mut [f32],
+    x_hat: &[T],
+    value: impl Fn(T) -> f32,
+    gamma: &[f32],
+    rstd: f32,
+) {
     let n = dy.len() as f32;
     for (g, gain) in dy.iter_mut().zip(gamma) {
         *g *= gain;
     }
     let mean = lane_sum(dy, |g| g) / n;
-    let along = lane_sum2(dy, x_hat, |g, x| g * x) / n;
+    let along = lane_sum2(dy, x_hat, |g, x| g * value(x)) / n;
     for (g, x) in dy.iter_mut().zip(x_hat) {
-        *g = rstd * fma::<FMA>(-along, *x, *g - mean);
+        *g = rstd * fma::<FMA>(-along, value(*x), *g - mean);
     }
 }
 
@@ -57,17 +82,16 @@ pub struct Affine<'a> {
     pub eps: f32,
 }
 
-/// `x = LN(residual + dropout(x))`; `saved` is x̂ and rstd, both empty where backward will not need them.
+/// `x = LN(residual + dropout(x))`; `saved` is x̂ and rstd, where backward will need them.
 pub fn residual_forward(
     x: &mut [f32],
     residual: &[f32],
     mask: Option<Mask>,
     norm: Affine<'_>,
-    saved: (&mut [f32], &mut [f32]),
+    saved: Option<(XHats<'_>, &mut [f32])>,
 ) {
     let hidden = norm.gamma.len();
-    let keep = !saved.0.is_empty();
-    let (x_hat, rstd) = (Shared::new(saved.0), Shared::new(saved.1));
+    let saved = saved.map(|(x_hat, rstd)| (x_hat, Shared::new(rstd)));
     x.par_chunks_mut(CHUNK * hidden)
         .zip(residual.par_chunks(CHUNK * hidden))
         .enumerate()
@@ -81,12 +105,12 @@ pub fn residual_forward(
                 }
                 add(x, residual);
                 let r = normalise(x, norm.eps);
-                if keep {
+                if let Some((x_hat, rstd)) = &saved {
                     // SAFETY: every row belongs to one task.
-                    let (x_hat, rstd) =
-                        unsafe { (x_hat.slice(row * hidden, hidden), rstd.slice(row, 1)) };
-                    x_hat.copy_from_slice(x);
-                    rstd[0] = r;
+                    unsafe {
+                        x_hat.keep(row, x);
+                        rstd.slice(row, 1)[0] = r;
+                    }
                 }
                 affine(x, norm.gamma, norm.beta);
             }
@@ -119,7 +143,7 @@ pub struct Sums<'a> {
 #[allow(clippy::too_many_arguments)]
 pub fn residual_backward(
     dx: &mut [f32],
-    x_hat: &[f32],
+    x_hat: XHats<'_>,
     rstd: &[f32],
     gamma: &[f32],
     mask: Option<Mask>,
@@ -141,12 +165,8 @@ pub fn residual_backward(
                 if want_beta {
                     add(beta_line, dx);
                 }
-                normalise_backward(
-                    dx,
-                    &x_hat[row * hidden..(row + 1) * hidden],
-                    gamma,
-                    rstd[row],
-                );
+                // SAFETY: every row belongs to one task.
+                unsafe { x_hat.back(row, dx, gamma, rstd[row]) };
                 let mut branch_row: &[f32] = dx;
                 if let Some(branch) = &branch {
                     // SAFETY: every row belongs to one task.

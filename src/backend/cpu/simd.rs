@@ -116,7 +116,7 @@ pub fn lane_sum(a: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 
 /// As [`lane_sum`], of `term(a, b)` over two slices of one length.
 #[inline(always)]
-pub fn lane_sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn lane_sum2<T: Copy>(a: &[f32], b: &[T], term: impl Fn(f32, T) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_whole, a_rest) = a.as_chunks::<LANES>();
     let (b_whole, b_rest) = b.as_chunks::<LANES>();

@@ -11,7 +11,7 @@ use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
 use super::sizes::Sizes;
 use super::{LossScale, row_kind, to_u32};
-use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows};
+use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows, SavedNorm};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -116,6 +116,12 @@ impl Allocated {
             .stored
             .row_bytes(columns, super::ACTIVATION_BYTES);
         self.elements(derivative.region, rows * bytes, 1)
+    }
+
+    /// The first rows of a LayerNorm's x̂, in the form that it says.
+    pub fn x_hat(&self, saved: SavedNorm, rows: usize, columns: usize) -> Result<Address> {
+        let bytes = saved.stored.row_bytes(columns, super::ACTIVATION_BYTES);
+        self.elements(saved.x_hat, rows * bytes, 1)
     }
 
     pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {

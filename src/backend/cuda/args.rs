@@ -72,10 +72,10 @@ arguments! {
         width: u32,
         eps: f32,
         rows: u32,
-        padding: u32,
+        x_hat_kind: u32,
     }
 
-    NormBackwardArgs [88] {
+    NormBackwardArgs [96] {
         batch: Address,
         dx: Address,
         x_hat: Address,
@@ -87,6 +87,8 @@ arguments! {
         dropout: DropoutArgs,
         width: u32,
         rows: u32,
+        x_hat_kind: u32,
+        padding: u32,
     }
 
     NormRestoreArgs [48] {
@@ -127,15 +129,6 @@ arguments! {
         n: u32,
     }
 
-    GainPartialArgs [40] {
-        batch: Address,
-        dy: Address,
-        x_hat: Address,
-        partial: Address,
-        width: u32,
-        padding: u32,
-    }
-
     RefreshArgs [24] {
         value: Address,
         copy: Address,
@@ -171,9 +164,10 @@ arguments! {
         padding: u32,
     }
 
-    ColumnPartialArgs [48] {
+    ColumnPartialArgs [56] {
         batch: Address,
         dy: Address,
+        factor: Address,
         partial: Address,
         dropout: DropoutArgs,
         width: u32,

@@ -27,8 +27,11 @@ const PRODUCTS: &[&str] = &["bias", "activation", "back", "back_add", "back_slop
 
 /// The other source files, their kernels, and the endings with each of which every one of these exists.
 const UNITS: &[(&str, &[&str], &[&str])] = &[
-    ("norm", &["norm_forward", "norm_backward"], PARTS),
-    ("norm", &["norm_restore"], ONE),
+    (
+        "norm",
+        &["norm_forward", "norm_backward", "norm_restore"],
+        PARTS,
+    ),
     ("embed", &["embed_forward", "embed_forward_int8"], PARTS),
     ("bias_grad", &["column_partial", "column_finish"], ONE),
     ("attention_fwd", &["attention_forward"], DIMS),
@@ -64,7 +67,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         ONE,
     ),
     ("weight_grad", &["weight_grad"], TILES),
-    ("weight_grad", &["gain_partial", "refresh"], ONE),
+    ("weight_grad", &["refresh"], ONE),
     ("embed_grad", &["embed_backward"], PARTS),
     ("embed_grad", &["table_grad"], ONE),
 ];

@@ -6,6 +6,8 @@ use super::weights::Format;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
+/// Threads of a block whose warps have a row each (`kRows`).
+const ROW_THREADS: u32 = 256;
 /// Rows of a LayerNorm or column-sum block's partial sums (`kTileRows`).
 pub const ROW_TILE: usize = 32;
 /// Rows of an attention block (`kAttentionRows`).
@@ -167,8 +169,8 @@ impl Kernels {
 
     pub fn norm_forward(&self, rows: usize, args: NormForwardArgs) -> Result<()> {
         let name = by_parts("norm_forward", args.width)?;
-        // SAFETY: as for `gemm`; one warp a row, four a block.
-        unsafe { self.launch(&name, [rows.div_ceil(4), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; one warp a row.
+        unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
     pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
@@ -178,9 +180,9 @@ impl Kernels {
     }
 
     pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
-        let grid = [(rows * args.width as usize).div_ceil(8 * 256), 1, 1];
-        // SAFETY: as for `gemm`; eight elements a thread, 256 threads a block.
-        unsafe { self.launch("norm_restore", grid, 256, 0, &args) }
+        let name = by_parts("norm_restore", args.width)?;
+        // SAFETY: as for `gemm`; one warp a row.
+        unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
     /// The tables are all stored alike.
@@ -191,8 +193,8 @@ impl Kernels {
             Format::Nf4 => bail!("an embedding table in 4 bits: tables have 8 at least"),
         };
         let name = by_parts(kernel, args.width)?;
-        // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch(&name, [tokens.div_ceil(4), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; one warp a token.
+        unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
 
     pub fn weight_grad(&self, tile: GemmTile, args: WeightGradArgs) -> Result<()> {
@@ -208,16 +210,6 @@ impl Kernels {
         ];
         // SAFETY: as for `gemm`, whose stages these are.
         unsafe { self.launch(name, grid, 128, 3 * 2 * side * 32 * 2, &args) }
-    }
-
-    pub fn gain_partial(&self, tokens: usize, args: GainPartialArgs) -> Result<()> {
-        let grid = [
-            (args.width as usize).div_ceil(PART),
-            tokens.div_ceil(ROW_TILE),
-            1,
-        ];
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("gain_partial", grid, 128, 0, &args) }
     }
 
     pub fn refresh(&self, args: RefreshArgs) -> Result<()> {
@@ -382,6 +374,11 @@ impl Kernels {
         // SAFETY: as for `gemm`; a thread an element.
         unsafe { self.launch("adamw", [blocks, 1, 1], 256, 0, &args) }
     }
+}
+
+/// Blocks of [`ROW_THREADS`] that have a warp for each row.
+fn warp_rows(rows: usize) -> [usize; 3] {
+    [rows.div_ceil(ROW_THREADS as usize / 32), 1, 1]
 }
 
 fn first_grid(width: u32, sequences: usize) -> [usize; 3] {

@@ -105,7 +105,7 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
     let (partial, tile_rows) = match fused {
         Some(partial) => (partial, tile.side()),
         None => (
-            norm::partial_columns(cuda, dx, n, Dropout::NONE, op.rows)?,
+            norm::partial_columns(cuda, dx, None, n, Dropout::NONE, op.rows)?,
             ROW_TILE,
         ),
     };

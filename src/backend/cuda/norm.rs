@@ -6,7 +6,7 @@ use super::memory::Address;
 use super::{CudaBackend, check_width, row_kind, to_u32};
 use crate::backend::{
     BiasGrad, Dropout, EmbedForward, MatrixKind, NormRestore, ParamRange, ResidualNormBackward,
-    ResidualNormForward, Rows,
+    ResidualNormForward, Rows, XHatType,
 };
 use anyhow::{Context, Result, ensure};
 
@@ -56,7 +56,7 @@ pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
     check_width(width, "a LayerNorm width")?;
     let (x_hat, rstd) = match op.saved {
         Some(saved) => (
-            memory.activation(saved.x_hat, rows, width)?,
+            memory.x_hat(saved, rows, width)?,
             memory.f32(saved.rstd, rows, 1)?,
         ),
         None => (Address::NULL, Address::NULL),
@@ -73,7 +73,7 @@ pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
         width: to_u32(width)?,
         eps: op.norm.eps,
         rows: row_kind(op.rows),
-        padding: 0,
+        x_hat_kind: op.saved.map_or(0, |saved| x_hat_kind(saved.stored)),
     };
     cuda.kernels
         .norm_forward(rows, args)
@@ -114,7 +114,7 @@ pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
     let args = NormBackwardArgs {
         batch: memory.batch.header()?,
         dx: memory.activation(op.dx, rows, width)?,
-        x_hat: memory.activation(op.saved.x_hat, rows, width)?,
+        x_hat: memory.x_hat(op.saved, rows, width)?,
         rstd: memory.f32(op.saved.rstd, rows, 1)?,
         gamma: memory.params.value(op.gamma, width)?,
         d_branch: match op.d_branch {
@@ -126,6 +126,8 @@ pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
         dropout: op.dropout.into(),
         width: to_u32(width)?,
         rows: row_kind(op.rows),
+        x_hat_kind: x_hat_kind(op.saved.stored),
+        padding: 0,
     };
     cuda.kernels
         .norm_backward(rows, args)
@@ -143,7 +145,7 @@ pub fn bias_grad(cuda: &CudaBackend, op: BiasGrad) -> Result<()> {
     let width = op.grad.len;
     check_width(width, "a bias gradient")?;
     let dy = memory.activation(op.dy, memory.rows(op.rows), width)?;
-    let partial = partial_columns(cuda, dy, width, op.dropout, op.rows)?;
+    let partial = partial_columns(cuda, dy, None, width, op.dropout, op.rows)?;
     memory
         .finish_columns(
             &cuda.kernels,
@@ -156,10 +158,11 @@ pub fn bias_grad(cuda: &CudaBackend, op: BiasGrad) -> Result<()> {
         .context("bias gradient")
 }
 
-/// First stage of a column sum on its own.
+/// First stage of a column sum on its own: of `dropout'(dy)`, or of its product with `factor`.
 pub fn partial_columns(
     cuda: &CudaBackend,
     dy: Address,
+    factor: Option<Address>,
     width: usize,
     dropout: Dropout,
     rows: Rows,
@@ -172,6 +175,7 @@ pub fn partial_columns(
         ColumnPartialArgs {
             batch: memory.batch.header()?,
             dy,
+            factor: factor.unwrap_or(Address::NULL),
             partial,
             dropout: dropout.into(),
             width: to_u32(width)?,
@@ -179,4 +183,11 @@ pub fn partial_columns(
         },
     )?;
     Ok(partial)
+}
+
+fn x_hat_kind(stored: XHatType) -> u32 {
+    match stored {
+        XHatType::Full => 0,
+        XHatType::Bits8 => 1,
+    }
 }

@@ -3,11 +3,12 @@
 use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
+use super::norm::partial_columns;
 use super::{CudaBackend, check_width, to_u32};
 use crate::backend::weight_gradients::{
     EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
 };
-use crate::backend::{ParamRange, Rows, WeightId};
+use crate::backend::{Dropout, ParamRange, Rows, WeightId};
 use anyhow::{Context, Result, ensure};
 
 /// Rounds every trained matrix to its working copy, after its values have changed.
@@ -68,17 +69,11 @@ impl WeightGradients for CudaBackend {
         let memory = self.memory()?;
         let (tokens, width) = (memory.rows(Rows::Tokens), op.grad.len);
         check_width(width, "a LayerNorm width")?;
-        let partial = memory.partial(0, tokens.div_ceil(ROW_TILE) * width)?;
-        let args = GainPartialArgs {
-            batch: memory.batch.header()?,
-            dy: memory.activation(op.dy, tokens, width)?,
-            x_hat: memory.activation(op.x_hat, tokens, width)?,
-            partial,
-            width: to_u32(width)?,
-            padding: 0,
-        };
+        let dy = memory.activation(op.dy, tokens, width)?;
+        let x_hat = memory.activation(op.x_hat, tokens, width)?;
         let failed = "gradient of a gain";
-        self.kernels.gain_partial(tokens, args).context(failed)?;
+        let partial = partial_columns(self, dy, Some(x_hat), width, Dropout::NONE, Rows::Tokens)
+            .context(failed)?;
         self.finish(width, [Some((partial, op.grad)), None])
             .context(failed)
     }

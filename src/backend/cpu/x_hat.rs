@@ -1,0 +1,108 @@
+//! The kept x̂ of a LayerNorm, in f32 or in the codes of a byte that [`XHatType`] defines.
+
+use super::norm::{normalise_backward, normalise_backward8};
+use super::share::Shared;
+use super::simd::dispatch;
+use crate::backend::XHatType;
+use bytemuck::cast_slice_mut;
+
+/// A `[tokens, hidden]` tensor of x̂ whose rows are written and read.
+pub enum XHats<'a> {
+    Full(Shared<'a>),
+    Bits8(Shared<'a, i8>),
+}
+
+impl<'a> XHats<'a> {
+    /// In `memory`, as large as [`XHatType::bytes`] says.
+    pub fn new(stored: XHatType, memory: &'a mut [f32]) -> Self {
+        match stored {
+            XHatType::Full => Self::Full(Shared::new(memory)),
+            XHatType::Bits8 => Self::Bits8(Shared::new(cast_slice_mut(memory))),
+        }
+    }
+
+    /// Keeps `x_hat` as row `row`.
+    ///
+    /// # Safety
+    /// No two threads work on one row.
+    pub unsafe fn keep(&self, row: usize, x_hat: &[f32]) {
+        let hidden = x_hat.len();
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Full(memory) => memory.slice(row * hidden, hidden).copy_from_slice(x_hat),
+                Self::Bits8(memory) => {
+                    let codes = memory.slice(row * hidden, hidden);
+                    pack8(x_hat, codes, XHatType::unit(hidden));
+                }
+            }
+        }
+    }
+
+    /// Takes `dy`, the gradient of a row, back through LayerNorm ([`normalise_backward`]).
+    ///
+    /// # Safety
+    /// As [`keep`](Self::keep).
+    pub unsafe fn back(&self, row: usize, dy: &mut [f32], gamma: &[f32], rstd: f32) {
+        let hidden = dy.len();
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Full(memory) => {
+                    normalise_backward(dy, memory.slice(row * hidden, hidden), gamma, rstd);
+                }
+                Self::Bits8(memory) => {
+                    let (codes, unit) =
+                        (memory.slice(row * hidden, hidden), XHatType::unit(hidden));
+                    normalise_backward8(dy, codes, unit, gamma, rstd);
+                }
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// `codes = row`, a byte each.
+    fn pack8(row: &[f32], codes: &mut [i8], unit: f32) = pack8_body;
+}
+
+#[inline(always)]
+fn pack8_body<const FMA: bool>(row: &[f32], codes: &mut [i8], unit: f32) {
+    let squares = 1.0 / unit;
+    for (x, c) in row.iter().zip(codes) {
+        // Adding a half and cutting is one conversion; `round` would be a call on older machines. A NaN becomes 0
+        // here and a NaN loss elsewhere.
+        *c = ((x.abs() * squares).sqrt() + 0.5).copysign(*x) as i8;
+    }
+}
+
+/// The x̂ of a code.
+#[inline(always)]
+pub fn value(code: i8, unit: f32) -> f32 {
+    let c = f32::from(code);
+    c * c.abs() * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_x_hat_returns_within_half_a_step_of_its_root() {
+        for hidden in [8, 384, 1024] {
+            let (unit, most) = (XHatType::unit(hidden), (hidden as f32).sqrt());
+            let row: Vec<f32> = (0..=1000)
+                .map(|i| most * (i as f32 / 500.0 - 1.0))
+                .collect();
+            let mut codes = vec![0x55; row.len()];
+            pack8(&row, &mut codes, unit);
+            for (&x, &code) in row.iter().zip(&codes) {
+                let y = value(code, unit);
+                let off = (x.abs().sqrt() - y.abs().sqrt()).abs() / unit.sqrt();
+                assert!(off <= 0.501 && x * y >= 0.0, "{x} came back as {y}");
+            }
+            assert_eq!(value(codes[500], unit), 0.0);
+            assert!((value(codes[1000], unit) / most - 1.0).abs() < 1e-6);
+        }
+    }
+}

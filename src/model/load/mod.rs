@@ -1,0 +1,199 @@
+//! From a checkpoint folder to a [`Model`] on a device.
+//!
+//! [`read`] collects what the checkpoint has and what is new, in the order of the forward pass; [`place`] gives each its
+//! place and puts the model together; [`full`] is what training every weight adds.
+
+mod full;
+mod place;
+mod read;
+
+use super::Model;
+use super::config::ModelConfig;
+use super::params::ParamKind;
+use super::weights::{Weights, read_tensor};
+use crate::backend::{Backend, MatrixShape, ParamRange, PoolKind, WeightId};
+use crate::biases::BiasSelection;
+use anyhow::{Context, Result, bail};
+pub use full::load_full;
+use place::assemble;
+use std::ops::Range;
+use std::path::Path;
+
+/// The matrix of a BERT pooler, where it is a parameter: drawn anew ([`ParamKind::Head`]), or the checkpoint's in
+/// full fine-tuning.
+pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
+
+/// What the model is to be used for.
+#[derive(Clone, Debug)]
+pub struct TaskSpec {
+    /// Classes, or 1 for regression.
+    pub outputs: usize,
+    pub pooling: PoolKind,
+    /// Replace the checkpoint's pooler by a new one, which trains.
+    pub reinit_pooler: bool,
+    /// The biases that train; none trains the head alone.
+    pub biases: BiasSelection,
+    /// Replaces all dropout probabilities of the configuration.
+    pub dropout: Option<f32>,
+    /// Draws the new head.
+    pub seed: u64,
+}
+
+/// How a checkpoint's makers pool: sentence encoders carry `1_Pooling/config.json`.
+///
+/// # Errors
+/// When that file is there and broken.
+pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
+    let path = folder.join("1_Pooling/config.json");
+    if !path.exists() {
+        return Ok(PoolKind::Cls);
+    }
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+    let mean = json
+        .get("pooling_mode_mean_tokens")
+        .and_then(serde_json::Value::as_bool);
+    Ok(if mean == Some(true) {
+        PoolKind::Mean
+    } else {
+        PoolKind::Cls
+    })
+}
+
+/// Where the checkpoint's values come from.
+trait Source {
+    /// Whether the encoder has a tensor of this name.
+    fn has(&self, name: &str) -> bool;
+
+    /// An encoder tensor as f32, row-major; empty where only shapes are known.
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+impl Source for Weights {
+    fn has(&self, name: &str) -> bool {
+        Weights::has(self, name)
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Weights::get(self, name, shape)
+    }
+}
+
+/// Every tensor that the configuration asks for, without values.
+struct Shapes;
+
+impl Source for Shapes {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, _: &str, _: &[usize]) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Where matrices go.
+trait Store {
+    /// Takes a matrix that stays as it is.
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
+
+    /// Consecutive rows of a matrix that it took.
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
+
+    /// Takes a matrix that trains; its values are in the parameter vector.
+    fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
+}
+
+/// A device for biases and heads, and the folder of the checkpoint.
+struct Frozen<'a, B>(&'a mut B, &'a Path);
+
+impl<B: Backend> Store for Frozen<'_, B> {
+    fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
+        self.0
+            .upload(name, shape, data)
+            .with_context(|| self.1.display().to_string())
+    }
+
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.0.view_rows(of, rows)
+    }
+
+    fn trained(&mut self, name: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        bail!("{name} trains, but should not")
+    }
+}
+
+/// No device: matrices are counted.
+struct Counted(usize);
+
+impl Counted {
+    fn next(&mut self) -> WeightId {
+        self.0 += 1;
+        WeightId(self.0 - 1)
+    }
+}
+
+impl Store for Counted {
+    fn frozen(&mut self, _: &str, _: MatrixShape, _: &[f32]) -> Result<WeightId> {
+        Ok(self.next())
+    }
+
+    fn view_rows(&mut self, _: WeightId, _: Range<usize>) -> Result<WeightId> {
+        Ok(self.next())
+    }
+
+    fn trained(&mut self, _: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
+        Ok(self.next())
+    }
+}
+
+/// Loads the encoder, uploads its matrices, which stay frozen, and makes the head that `task` asks for.
+///
+/// # Errors
+/// Anything missing, misshapen or not finite in the checkpoint, by file and tensor name; a bias selection
+/// that the model has nothing for.
+pub fn load<B: Backend>(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    backend: &mut B,
+) -> Result<Model> {
+    let weights = Weights::open(folder, config.family.prefix())?;
+    assemble(config, task, false, &weights, &mut Frozen(backend, folder))
+}
+
+/// A model of this configuration without values and without a device, to plan its memory: with `full`, every
+/// weight trains.
+///
+/// # Errors
+/// A bias selection that the model has nothing for.
+pub fn outline(config: &ModelConfig, task: &TaskSpec, full: bool) -> Result<Model> {
+    assemble(config, task, full, &Shapes, &mut Counted(0))
+}
+
+/// Replaces the head's initial values by those of a safetensors file that holds them by their Hugging Face
+/// names.
+///
+/// # Errors
+/// When a tensor is missing, misshapen or not finite.
+pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
+    let head: Vec<_> = model
+        .params
+        .list()
+        .iter()
+        .filter(|p| p.kind == ParamKind::Head)
+        .map(|p| (p.name.clone(), p.shape.clone(), p.range))
+        .collect();
+    for (name, shape, range) in head {
+        let values = read_tensor(path, &name, &shape)?.with_context(|| {
+            format!(
+                "{}: the tensor `{name}` is missing; the head needs it",
+                path.display()
+            )
+        })?;
+        model.params.set_initial(range, &values);
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! Reads a checkpoint: which tensor is what, and what is new.
+
+use super::{NEW_POOLER, Source, Store, TaskSpec};
+use crate::backend::{HeadWeight, MatrixKind, MatrixShape, ParamRange, PoolKind, WeightId};
+use crate::biases::Component;
+use crate::model::config::{Family, ModelConfig};
+use crate::model::params::{NewParam, ParamKind, Params};
+use crate::rng::{Purpose, Stream};
+use anyhow::Result;
+
+/// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
+const HEAD_STD: f32 = 0.02;
+
+/// Collects matrices and parameters in the order of the forward pass; places are known only at its end.
+pub struct Loader<'a> {
+    pub source: &'a dyn Source,
+    pub config: &'a ModelConfig,
+    pub task: &'a TaskSpec,
+    pub store: &'a mut dyn Store,
+    /// Matrices and gains train.
+    pub train: bool,
+    pub params: Vec<NewParam>,
+    /// Those in the store.
+    pub matrices: Vec<MatrixShape>,
+}
+
+pub struct NormNames {
+    pub gamma: String,
+    pub beta: String,
+}
+
+pub struct NewEmbeddings {
+    pub word: NewWeight,
+    pub position: NewWeight,
+    pub token_type: NewWeight,
+    pub norm: NormNames,
+}
+
+pub struct NewLayer {
+    pub qkv: NewWeight,
+    pub qkv_bias: [String; 3],
+    pub attention_output: NewWeight,
+    pub attention_output_bias: String,
+    pub attention_norm: NormNames,
+    pub intermediate: NewWeight,
+    pub intermediate_bias: String,
+    pub output: NewWeight,
+    pub output_bias: String,
+    pub output_norm: NormNames,
+}
+
+/// A matrix.
+pub struct NewWeight {
+    pub name: String,
+    pub shape: MatrixShape,
+    pub stored: StoredAs,
+}
+
+pub enum StoredAs {
+    Frozen(WeightId),
+    /// Trains. The matrix is these parameters one below the other; they were added one after the other.
+    Params(Vec<String>),
+}
+
+impl NewWeight {
+    pub fn place(&self, params: &Params) -> HeadWeight {
+        match &self.stored {
+            StoredAs::Frozen(id) => HeadWeight::Frozen(*id),
+            StoredAs::Params(names) => {
+                let ranges: Vec<_> = names.iter().map(|name| params.range(name)).collect();
+                debug_assert!(
+                    ranges
+                        .windows(2)
+                        .all(|w| w[0].offset + w[0].len == w[1].offset)
+                );
+                HeadWeight::Param(ParamRange {
+                    offset: ranges.iter().map(|r| r.offset).min().unwrap_or(0),
+                    len: ranges.iter().map(|r| r.len).sum(),
+                })
+            }
+        }
+    }
+}
+
+pub struct NewHeadLayer {
+    pub weight: NewWeight,
+    pub bias: String,
+    pub outputs: usize,
+    pub dropout: bool,
+    pub tanh: bool,
+}
+
+impl Loader<'_> {
+    pub fn embeddings(&mut self) -> Result<NewEmbeddings> {
+        let c = self.config;
+        Ok(NewEmbeddings {
+            word: self.table("embeddings.word_embeddings", c.vocab)?,
+            position: self.table("embeddings.position_embeddings", c.position_rows)?,
+            token_type: self.table("embeddings.token_type_embeddings", c.type_vocab)?,
+            norm: self.norm(Component::EmbeddingsLayerNorm, None)?,
+        })
+    }
+
+    pub fn layer(&mut self, i: usize) -> Result<NewLayer> {
+        use Component::*;
+        let (h, inner) = (self.config.hidden, self.config.intermediate);
+        let path = |component: Component| format!("encoder.layer.{i}.{}", component.module());
+        let modules = [Query, Key, Value].map(&path);
+        let qkv = self.stacked(MatrixKind::Linear, &modules, [h, h])?;
+        Ok(NewLayer {
+            qkv,
+            qkv_bias: [
+                self.bias(Query, i)?,
+                self.bias(Key, i)?,
+                self.bias(Value, i)?,
+            ],
+            attention_output: self.matrix(&path(AttentionOutput), h, h)?,
+            attention_output_bias: self.bias(AttentionOutput, i)?,
+            attention_norm: self.norm(AttentionLayerNorm, Some(i))?,
+            intermediate: self.matrix(&path(Intermediate), inner, h)?,
+            intermediate_bias: self.bias(Intermediate, i)?,
+            output: self.matrix(&path(Output), h, inner)?,
+            output_bias: self.bias(Output, i)?,
+            output_norm: self.norm(OutputLayerNorm, Some(i))?,
+        })
+    }
+
+    pub fn head(&mut self) -> Result<Vec<NewHeadLayer>> {
+        let (h, outputs) = (self.config.hidden, self.task.outputs);
+        let last = |loader: &mut Self, name: &str| NewHeadLayer {
+            weight: loader.new_matrix(
+                &format!("{name}.weight"),
+                [outputs, h],
+                (Purpose::HeadInit, 0),
+            ),
+            bias: loader.new_bias(&format!("{name}.bias"), outputs),
+            outputs,
+            dropout: true,
+            tanh: false,
+        };
+        Ok(match (self.task.pooling, self.config.family) {
+            (PoolKind::Mean, _) => vec![last(self, "classifier")],
+            (PoolKind::Cls, Family::Bert) => {
+                let pooler = self.pooler()?;
+                vec![pooler, last(self, "classifier")]
+            }
+            (PoolKind::Cls, Family::Roberta) => {
+                let dense = NewHeadLayer {
+                    weight: self.new_matrix(
+                        "classifier.dense.weight",
+                        [h, h],
+                        (Purpose::HeadInit, 1),
+                    ),
+                    bias: self.new_bias("classifier.dense.bias", h),
+                    outputs: h,
+                    dropout: true,
+                    tanh: true,
+                };
+                vec![dense, last(self, "classifier.out_proj")]
+            }
+        })
+    }
+
+    /// BERT's pooler: the checkpoint's, or a new one.
+    fn pooler(&mut self) -> Result<NewHeadLayer> {
+        let h = self.config.hidden;
+        let new = self.task.reinit_pooler || !self.source.has("pooler.dense.weight");
+        let (weight, bias) = if new {
+            (
+                self.new_matrix(NEW_POOLER, [h, h], (Purpose::PoolerInit, 0)),
+                self.new_bias("bert.pooler.dense.bias", h),
+            )
+        } else {
+            let matrix = self.matrix(Component::Pooler.module(), h, h)?;
+            let name = format!("{}.bias", Component::Pooler.module());
+            (matrix, self.component(Component::Pooler, None, &name)?)
+        };
+        Ok(NewHeadLayer {
+            weight,
+            bias,
+            outputs: h,
+            dropout: false,
+            tanh: true,
+        })
+    }
+
+    /// An embedding table.
+    fn table(&mut self, module: &str, rows: usize) -> Result<NewWeight> {
+        let shape = [rows, self.config.hidden];
+        self.stacked(MatrixKind::Table, &[module.to_owned()], shape)
+    }
+
+    /// `{module}.weight`: uploaded where it is frozen, a parameter where it trains.
+    fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<NewWeight> {
+        self.stacked(MatrixKind::Linear, &[module.to_owned()], [rows, cols])
+    }
+
+    /// The `{module}.weight`s, each `[rows, cols]`, one below the other as one matrix.
+    fn stacked(
+        &mut self,
+        kind: MatrixKind,
+        modules: &[String],
+        [rows, cols]: [usize; 2],
+    ) -> Result<NewWeight> {
+        let names: Vec<_> = modules.iter().map(|m| format!("{m}.weight")).collect();
+        let name = names.join(" + ");
+        let shape = MatrixShape {
+            kind,
+            rows: rows * modules.len(),
+            cols,
+            trains: self.train,
+        };
+        let stored = if self.train {
+            for name in &names {
+                let values = self.source.get(name, &[rows, cols])?;
+                self.params.push(NewParam {
+                    name: self.full_name(name),
+                    kind: ParamKind::Weight,
+                    layer: None,
+                    shape: vec![rows, cols],
+                    trains: true,
+                    values,
+                });
+            }
+            StoredAs::Params(names.iter().map(|name| self.full_name(name)).collect())
+        } else {
+            // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
+            let mut data = Vec::new();
+            for name in &names {
+                let values = self.source.get(name, &[rows, cols])?;
+                if data.is_empty() {
+                    data = values;
+                } else {
+                    data.extend(values);
+                }
+            }
+            self.matrices.push(shape);
+            StoredAs::Frozen(self.store.frozen(&name, shape, &data)?)
+        };
+        Ok(NewWeight {
+            name,
+            shape,
+            stored,
+        })
+    }
+
+    fn bias(&mut self, component: Component, layer: usize) -> Result<String> {
+        let name = format!("encoder.layer.{layer}.{}.bias", component.module());
+        self.component(component, Some(layer), &name)
+    }
+
+    fn norm(&mut self, component: Component, layer: Option<usize>) -> Result<NormNames> {
+        let module = match layer {
+            Some(layer) => format!("encoder.layer.{layer}.{}", component.module()),
+            None => component.module().to_owned(),
+        };
+        let name = format!("{module}.weight");
+        let values = self.source.get(&name, &[self.config.hidden])?;
+        let gamma = self.add(
+            ParamKind::Gain,
+            layer,
+            self.full_name(&name),
+            (self.config.hidden, values),
+            self.train,
+        );
+        let beta = self.component(component, layer, &format!("{module}.bias"))?;
+        Ok(NormNames { gamma, beta })
+    }
+
+    /// Adds a bias of the encoder, which trains if it is selected.
+    fn component(
+        &mut self,
+        component: Component,
+        layer: Option<usize>,
+        name: &str,
+    ) -> Result<String> {
+        let width = component.width(self.config.hidden, self.config.intermediate);
+        let values = self.source.get(name, &[width])?;
+        let trains = self.task.biases.selects(component, layer);
+        Ok(self.add(
+            ParamKind::Bias(component),
+            layer,
+            self.full_name(name),
+            (width, values),
+            trains,
+        ))
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.config.family.prefix())
+    }
+
+    /// A head matrix drawn from a normal distribution.
+    fn new_matrix(
+        &mut self,
+        name: &str,
+        [rows, cols]: [usize; 2],
+        (purpose, index): (Purpose, u64),
+    ) -> NewWeight {
+        let mut stream = Stream::new(self.task.seed, purpose, index);
+        let values = (0..rows * cols)
+            .map(|_| HEAD_STD * stream.normal())
+            .collect();
+        let shape = vec![rows, cols];
+        self.params.push(NewParam {
+            name: name.to_owned(),
+            kind: ParamKind::Head,
+            layer: None,
+            shape,
+            trains: true,
+            values,
+        });
+        NewWeight {
+            name: name.to_owned(),
+            shape: MatrixShape {
+                kind: MatrixKind::Linear,
+                rows,
+                cols,
+                trains: true,
+            },
+            stored: StoredAs::Params(vec![name.to_owned()]),
+        }
+    }
+
+    fn new_bias(&mut self, name: &str, len: usize) -> String {
+        let values = (len, vec![0.0; len]);
+        self.add(ParamKind::Head, None, name.to_owned(), values, true)
+    }
+
+    fn add(
+        &mut self,
+        kind: ParamKind,
+        layer: Option<usize>,
+        name: String,
+        (len, values): (usize, Vec<f32>),
+        trains: bool,
+    ) -> String {
+        let shape = vec![len];
+        self.params.push(NewParam {
+            name: name.clone(),
+            kind,
+            layer,
+            shape,
+            trains,
+            values,
+        });
+        name
+    }
+}
