@@ -2,6 +2,7 @@
 // (bias_grad.cu): only the LayerNorm's β trains.
 
 #include "norm.cuh"
+#include "quantised.cuh"
 
 // Mirrored by `EmbedArgs` in src/backend/cuda/args.rs.
 struct EmbedArgs {
@@ -9,9 +10,10 @@ struct EmbedArgs {
     const uint32_t* ids;
     const uint32_t* positions;
     const uint32_t* type_ids;
-    const Half* word;
-    const Half* position;
-    const Half* token_type;
+    // Tables, whose rows are all in 16 bits or all in 8.
+    Matrix word;
+    Matrix position;
+    Matrix token_type;
     const float* gamma;
     const float* beta;
     Half* out;
@@ -22,12 +24,12 @@ struct EmbedArgs {
     uint32_t types;
     uint32_t padding;
 };
-static_assert(sizeof(EmbedArgs) == 112, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(EmbedArgs) == 208, "mirrored by src/backend/cuda/args.rs");
 
 // Tokens of a block, a warp each. They share γ and β.
 constexpr int kRows = 8;
 
-template <int C>
+template <int C, class TableRow>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
     __shared__ Affine<C> affine;
     const uint32_t tokens = args.batch->tokens;
@@ -38,9 +40,9 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
     __syncthreads();
     const uint32_t token = blockIdx.x * kRows + threadIdx.x / kWarp;
     if (token >= tokens) return;
-    const Half* word = args.word + size_t(args.ids[token]) * width;
-    const Half* position = args.position + size_t(args.positions[token]) * width;
-    const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
+    const auto word = table_row<TableRow>(args.word, args.ids[token], width);
+    const auto position = table_row<TableRow>(args.position, args.positions[token], width);
+    const auto type = table_row<TableRow>(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
 
     Row<C> r = Row<C>::sum(word, position, type, width);
     r.normalise(width, args.eps);
@@ -54,13 +56,17 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
     }
 }
 
-#define EMBED_KERNEL(parts)                                                                                  \
+#define EMBED_KERNEL(name, row, parts)                                                                       \
     extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 4 ? 5 : 4)                           \
-        embed_forward_##parts(const __grid_constant__ EmbedArgs args) {                                      \
-        embed<parts>(args);                                                                                  \
+        name##_##parts(const __grid_constant__ EmbedArgs args) {                                             \
+        embed<parts, row>(args);                                                                             \
     }
 
-EMBED_KERNEL(1)
-EMBED_KERNEL(2)
-EMBED_KERNEL(3)
-EMBED_KERNEL(4)
+#define EMBED_KERNELS(name, row)                                                                             \
+    EMBED_KERNEL(name, row, 1)                                                                               \
+    EMBED_KERNEL(name, row, 2)                                                                               \
+    EMBED_KERNEL(name, row, 3)                                                                               \
+    EMBED_KERNEL(name, row, 4)
+
+EMBED_KERNELS(embed_forward, const Half*)
+EMBED_KERNELS(embed_forward_int8, Int8Row)

@@ -4,8 +4,9 @@
 //   backward   out (rows, n) = x (rows, k) · W       W stored [k, n], read with ldmatrix.trans
 //
 // A block computes a BM × BN tile of `out` with four warps. Tiles of both operands arrive by cp.async in a ring of
-// stages; fragments are loaded one step ahead of the tensor cores. k and n are multiples of 8 (16 bytes); what
-// lies beyond an edge is filled with zeros and never stored.
+// stages; fragments are loaded one step ahead of the tensor cores. W may be stored in 8 or 4 bits: then each thread
+// makes elements of what it copied when it has arrived, in its place (weights.cuh), and everything after that is the
+// same. k and n are multiples of 8 (16 bytes); what lies beyond an edge is filled with zeros and never stored.
 #pragma once
 
 #include "common.cuh"
@@ -13,12 +14,13 @@
 #include "math.cuh"
 #include "mma.cuh"
 #include "varlen.cuh"
+#include "weights.cuh"
 
 // Mirrored by `GemmArgs` in src/backend/cuda/args.rs.
 struct GemmArgs {
     const BatchHeader* batch;
     const Half* x;
-    const Half* w;
+    Matrix w;
     Half* out;
     // Forward: parts of equal length that make up the bias.
     const float* bias[3];
@@ -35,11 +37,12 @@ struct GemmArgs {
     // DerivativeKind of `derivative`.
     uint32_t derivative_kind;
 };
-static_assert(sizeof(GemmArgs) == 96, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(GemmArgs) == 128, "mirrored by src/backend/cuda/args.rs");
 
 enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 
-template <int BlockM, int BlockN, int WarpM, int WarpN>
+// `Weights` is how W is stored: Half16 or Quantised of a format.
+template <class Weights, int BlockM, int BlockN, int WarpM, int WarpN>
 struct Gemm {
     static constexpr int kBlockM = BlockM, kBlockN = BlockN, kBlockK = 32, kStages = 3;
     static constexpr int kWarpsM = BlockM / WarpM, kWarpsN = BlockN / WarpN;
@@ -65,74 +68,45 @@ struct Gemm {
         uint32_t w[kRepeatN][4];
     };
 
-    // What one thread copies of each tile: one 16-byte chunk in every kRowsX-th row of x and kRowsW-th row of w. Only
-    // the pointers and the distance to the end of k move from tile to tile.
     template <bool Transposed>
-    struct Copier {
-        static constexpr int kChunksW = Transposed ? BlockN / 8 : kBlockK / 8;
-        static constexpr int kRowsX = kThreads / (kBlockK / 8), kRowsW = kThreads / kChunksW;
-        static constexpr int kCopiesX = BlockM / kRowsX, kCopiesW = (Transposed ? kBlockK : BlockN) / kRowsW;
+    using CopierW = typename Weights::template Copier<Transposed, BlockN, kBlockK, kThreads>;
+
+    // What one thread copies of each tile of x: one 16-byte chunk in every kRows-th row. Only the pointer and the
+    // distance to the end of k move from tile to tile.
+    struct CopierX {
+        static constexpr int kRows = kThreads / (kBlockK / 8), kCopies = BlockM / kRows;
         // So that a row step leaves the swizzle as it is.
-        static_assert(kRowsX % 8 == 0 && kRowsW % 8 == 0, "whole swizzle periods");
-        using TileW = Tile<Transposed ? BlockN : kBlockK>;
+        static_assert(kRows % 8 == 0, "whole swizzle periods");
 
-        const Half* x;
-        const Half* w;
-        size_t step_x, step_w, tile_w;
-        uint32_t to_x, to_w;
-        // Bit i: row i of this thread's copies is inside. Transposed, all rows of w share the columns' answer.
-        uint32_t inside_x, inside_w;
-        // Elements of k from this thread's first on, in x's tile and (transposed) in w's.
-        int left_x, left_w;
+        const Half* from;
+        size_t step;
+        uint32_t to;
+        // Bit i: row i of this thread's copies is inside.
+        uint32_t inside;
+        // Elements of k from this thread's first on.
+        int left;
 
-        __device__ __forceinline__ Copier(const GemmArgs& args, uint32_t rows) {
-            const int thread = threadIdx.x, n = int(args.n), k = int(args.k);
-            const int row_x = thread / (kBlockK / 8), chunk_x = thread % (kBlockK / 8);
-            const int row_w = thread / kChunksW, chunk_w = thread % kChunksW;
-            const uint32_t first_x = blockIdx.y * BlockM + row_x;
-            x = args.x + size_t(first_x) * k + chunk_x * 8;
-            step_x = size_t(kRowsX) * k;
-            left_x = k - chunk_x * 8;
-            to_x = TileX::offset(row_x, chunk_x);
-            to_w = kBytesX + TileW::offset(row_w, chunk_w);
-            inside_x = inside_w = 0;
+        __device__ __forceinline__ CopierX(const Half* x, uint32_t rows, int k) {
+            const int row = int(threadIdx.x) / (kBlockK / 8), chunk = int(threadIdx.x) % (kBlockK / 8);
+            const uint32_t first = blockIdx.y * BlockM + row;
+            from = x + size_t(first) * k + chunk * 8;
+            step = size_t(kRows) * k;
+            left = k - chunk * 8;
+            to = TileX::offset(row, chunk);
+            inside = 0;
 #pragma unroll
-            for (int i = 0; i < kCopiesX; ++i) inside_x |= uint32_t(first_x + i * kRowsX < rows) << i;
-            if constexpr (Transposed) {
-                const int column = blockIdx.x * BlockN + chunk_w * 8;
-                w = args.w + size_t(row_w) * n + column;
-                step_w = size_t(kRowsW) * n;
-                tile_w = size_t(kBlockK) * n;
-                left_w = k - row_w;
-                inside_w = column < n ? ~0u : 0u;
-            } else {
-                const int first_w = blockIdx.x * BlockN + row_w;
-                w = args.w + size_t(first_w) * k + chunk_w * 8;
-                step_w = size_t(kRowsW) * k;
-                tile_w = kBlockK;
-                left_w = left_x;
-#pragma unroll
-                for (int i = 0; i < kCopiesW; ++i) inside_w |= uint32_t(first_w + i * kRowsW < n) << i;
-            }
+            for (int i = 0; i < kCopies; ++i) inside |= uint32_t(first + i * kRows < rows) << i;
         }
 
-        // Starts the copy of the next tile into a stage.
-        __device__ __forceinline__ void next(uint32_t stage) {
+        // Starts the copy of the next tile.
+        __device__ __forceinline__ void next(uint32_t shared) {
 #pragma unroll
-            for (int i = 0; i < kCopiesX; ++i) {
-                const bool valid = left_x > 0 && (inside_x >> i & 1) != 0;
-                copy16_async(stage + to_x + i * kRowsX * kBlockK * 2, x + i * step_x, valid);
+            for (int i = 0; i < kCopies; ++i) {
+                const bool valid = left > 0 && (inside >> i & 1) != 0;
+                copy16_async(shared + to + i * kRows * kBlockK * 2, from + i * step, valid);
             }
-#pragma unroll
-            for (int i = 0; i < kCopiesW; ++i) {
-                const int left = Transposed ? left_w - i * kRowsW : left_w;
-                const bool valid = left > 0 && (inside_w >> i & 1) != 0;
-                copy16_async(stage + to_w + i * kRowsW * kChunksW * 16, w + i * step_w, valid);
-            }
-            x += kBlockK;
-            w += tile_w;
-            left_x -= kBlockK;
-            left_w -= kBlockK;
+            from += kBlockK;
+            left -= kBlockK;
         }
     };
 
@@ -164,15 +138,21 @@ struct Gemm {
     template <bool Transposed>
     static __device__ __forceinline__ void product(
         Accumulators& acc, const GemmArgs& args, uint32_t shared, uint32_t rows, int warp_m, int warp_n) {
-        const int tiles = (int(args.k) + kBlockK - 1) / kBlockK;
+        const int n = int(args.n), k = int(args.k);
+        const int tiles = (k + kBlockK - 1) / kBlockK;
         constexpr int kSteps = kBlockK / 16;
-        Copier<Transposed> copier(args, rows);
+        CopierX x(args.x, rows, k);
+        CopierW<Transposed> w(args.w, n, k);
 #pragma unroll
         for (int s = 0; s < kStages - 1; ++s) {
-            if (s < tiles) copier.next(shared + s * kStageBytes);
+            if (s < tiles) {
+                x.next(shared + s * kStageBytes);
+                w.next(shared + s * kStageBytes + kBytesX);
+            }
             commit_copies();
         }
         wait_copies<kStages - 2>();
+        w.unpack(shared + kBytesX);
         __syncthreads();
 
         Fragments fragments[2];
@@ -185,14 +165,19 @@ struct Gemm {
                 if (step == kSteps - 1) {
                     // The next tile must be here, and everyone done with the stage that is filled next.
                     wait_copies<kStages - 2>();
+                    const uint32_t following = read + kStageBytes == end ? shared : read + kStageBytes;
+                    if (tile + 1 < tiles) w.unpack(following + kBytesX);
                     __syncthreads();
-                    read = read + kStageBytes == end ? shared : read + kStageBytes;
+                    read = following;
                 }
                 if (step < kSteps - 1 || tile + 1 < tiles) {
                     load<Transposed>(fragments[(step + 1) % 2], read, warp_m, warp_n, (step + 1) % kSteps);
                 }
                 if (step == 0) {
-                    if (tile + kStages - 1 < tiles) copier.next(write);
+                    if (tile + kStages - 1 < tiles) {
+                        x.next(write);
+                        w.next(write + kBytesX);
+                    }
                     commit_copies();
                     write = write + kStageBytes == end ? shared : write + kStageBytes;
                 }

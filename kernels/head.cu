@@ -4,6 +4,7 @@
 #include "columns.cuh"
 #include "math.cuh"
 #include "philox.cuh"
+#include "quantised.cuh"
 
 // --- pooling ---------------------------------------------------------------------------------------------
 
@@ -80,9 +81,9 @@ struct DenseArgs {
     const BatchHeader* batch;
     // f32 [sequences, inputs]
     const float* x;
-    // [outputs, inputs]: one of the two is null.
+    // [outputs, inputs]. It trains, or it is null and the matrix is frozen.
     const float* weight;
-    const Half* frozen;
+    Matrix frozen;
     const float* bias;
     // f32 [sequences, outputs]
     float* y;
@@ -97,10 +98,14 @@ struct DenseArgs {
     uint32_t tanh;
     uint32_t padding;
 };
-static_assert(sizeof(DenseArgs) == 112, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(DenseArgs) == 144, "mirrored by src/backend/cuda/args.rs");
 
-__device__ __forceinline__ float weight_at(const DenseArgs& args, size_t at) {
-    return args.weight != nullptr ? args.weight[at] : unpack(args.frozen[at].bits).x;
+// `Quantised`: the matrix is frozen in 8 or 4 bits.
+template <bool Quantised>
+__device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t output, uint32_t column) {
+    if constexpr (Quantised) return element(args.frozen, args.inputs, output, column);
+    const size_t at = size_t(output) * args.inputs + column;
+    return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
 // Four neighbouring inputs of a sequence under the dropout mask, zeros past the end. `column` is a multiple of 4.
@@ -121,7 +126,8 @@ constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseSe
 
 // A warp computes one output of eight sequences, so that a weight is read once for eight. Grid: outputs / 4 ×
 // sequences / 8.
-extern "C" __global__ void __launch_bounds__(kDenseThreads) dense_forward(const __grid_constant__ DenseArgs args) {
+template <bool Quantised>
+__device__ __forceinline__ void forward(const DenseArgs& args) {
     const uint32_t sequences = args.batch->sequences;
     const uint32_t output = blockIdx.x * kDenseWarps + threadIdx.x / kWarp;
     const uint32_t first = blockIdx.y * kDenseSequences, lane = threadIdx.x % kWarp;
@@ -133,7 +139,7 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads) dense_forward(const 
         float w[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            w[i] = column + i < args.inputs ? weight_at(args, size_t(output) * args.inputs + column + i) : 0.0f;
+            w[i] = column + i < args.inputs ? weight_at<Quantised>(args, output, column + i) : 0.0f;
         }
 #pragma unroll
         for (int s = 0; s < kDenseSequences; ++s) {
@@ -194,14 +200,14 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
 }
 
 // dx = dropout'(dy · W). A thread owns one element. Grid: inputs / 128 × sequences.
-extern "C" __global__ void __launch_bounds__(kDenseThreads)
-    dense_backward_input(const __grid_constant__ DenseArgs args) {
+template <bool Quantised>
+__device__ __forceinline__ void backward_input(const DenseArgs& args) {
     const uint32_t column = blockIdx.x * kDenseThreads + threadIdx.x, sequence = blockIdx.y;
     if (column >= args.inputs || sequence >= args.batch->sequences) return;
     const Dropout dropout(args.dropout, args.batch);
     float sum = 0.0f;
     for (uint32_t o = 0; o < args.outputs; ++o) {
-        sum = fmaf(args.dy[size_t(sequence) * args.outputs + o], weight_at(args, size_t(o) * args.inputs + column), sum);
+        sum = fmaf(args.dy[size_t(sequence) * args.outputs + o], weight_at<Quantised>(args, o, column), sum);
     }
     if (dropout.active()) {
         const Words w = dropout.words(sequence, column / 4);
@@ -210,6 +216,19 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     }
     args.dx[size_t(sequence) * args.inputs + column] = sum;
 }
+
+#define DENSE_KERNELS(ending, quantised)                                                                     \
+    extern "C" __global__ void __launch_bounds__(kDenseThreads)                                              \
+        dense_forward##ending(const __grid_constant__ DenseArgs args) {                                      \
+        forward<quantised>(args);                                                                            \
+    }                                                                                                        \
+    extern "C" __global__ void __launch_bounds__(kDenseThreads)                                              \
+        dense_backward_input##ending(const __grid_constant__ DenseArgs args) {                               \
+        backward_input<quantised>(args);                                                                     \
+    }
+
+DENSE_KERNELS(, false)
+DENSE_KERNELS(_quantised, true)
 
 // --- losses ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ struct Row {
 
     static __device__ __forceinline__ int column(int c) { return (c * kWarp + int(threadIdx.x) % kWarp) * 8; }
 
-    static __device__ __forceinline__ Row load(const Half* from, int width) {
+    // `From` is a pointer, or what load8 takes like one.
+    template <class From>
+    static __device__ __forceinline__ Row load(From from, int width) {
         Row r = {};
 #pragma unroll
         for (int c = 0; c < C; ++c) {
@@ -22,7 +24,8 @@ struct Row {
     }
 
     // The sum of three rows: what the embedding tables give for a token.
-    static __device__ __forceinline__ Row sum(const Half* word, const Half* position, const Half* type, int width) {
+    template <class From>
+    static __device__ __forceinline__ Row sum(From word, From position, From type, int width) {
         Row r = load(word, width);
 #pragma unroll
         for (int c = 0; c < C; ++c) {

@@ -21,8 +21,10 @@ use bitfit::rng::{Purpose, Stream};
 use emulated::emulated;
 use std::path::{Path, PathBuf};
 
+type Family = (&'static str, LossKind, PoolKind, usize);
+
 /// The families and poolings of the parity fixtures.
-const MODELS: [(&str, LossKind, PoolKind, usize); 4] = [
+const MODELS: [Family; 4] = [
     ("bert", LossKind::CrossEntropy, PoolKind::Cls, 3),
     ("bert-mean", LossKind::MeanSquared, PoolKind::Mean, 1),
     ("bert-mlm", LossKind::CrossEntropy, PoolKind::Cls, 2),
@@ -214,24 +216,26 @@ impl<B: WeightGradients> Run<B> {
 }
 
 fn cuda(half: HalfType) -> CudaBackend {
-    CudaBackend::new(CudaOptions::new(0, half)).unwrap_or_else(|e| panic!("{e:#}"))
+    cuda_with(half, WeightType::F16)
+}
+
+fn cuda_with(half: HalfType, weights: WeightType) -> CudaBackend {
+    let options = CudaOptions {
+        weights,
+        ..CudaOptions::new(0, half)
+    };
+    CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// Fifty steps on both backends from the same weights, batches and dropout masks.
-fn follows_the_cpu(half: HalfType, tolerance: f32) {
-    for (name, kind, pooling, outputs) in MODELS {
-        let mut on_cpu = Run::new(
-            name,
-            kind,
-            pooling,
-            outputs,
-            CpuBackend::new(WeightType::F32),
-        );
-        let mut on_cuda = Run::new(name, kind, pooling, outputs, cuda(half));
+/// Steps on both backends from the same weights, batches and dropout masks.
+fn follows_the_cpu(models: &[Family], half: HalfType, weights: WeightType, tolerance: f32) {
+    for &(name, kind, pooling, outputs) in models {
+        let mut on_cpu = Run::new(name, kind, pooling, outputs, CpuBackend::new(weights));
+        let mut on_cuda = Run::new(name, kind, pooling, outputs, cuda_with(half, weights));
         let mut cpu_mean = [0.0f32; 5];
         let mut cuda_mean = [0.0f32; 5];
         for step in 0..50 {
@@ -244,7 +248,7 @@ fn follows_the_cpu(half: HalfType, tolerance: f32) {
                 assert!(off < tolerance, "{name}: gradient norms {a:?} and {b:?}");
             }
         }
-        println!("{name} ({half}): cpu {cpu_mean:?} cuda {cuda_mean:?}");
+        println!("{name} ({half}, {weights:?}): cpu {cpu_mean:?} cuda {cuda_mean:?}");
         for (a, b) in cpu_mean.iter().zip(&cuda_mean) {
             assert!(
                 (a - b).abs() < tolerance * a.max(0.1),
@@ -258,14 +262,23 @@ fn follows_the_cpu(half: HalfType, tolerance: f32) {
 #[test]
 fn f16_training_follows_the_cpu() {
     emulated("f16_training_follows_the_cpu", &[], || {
-        follows_the_cpu(HalfType::F16, 0.02);
+        follows_the_cpu(&MODELS, HalfType::F16, WeightType::F32, 0.02);
     });
 }
 
 #[test]
 fn bf16_training_follows_the_cpu() {
     emulated("bf16_training_follows_the_cpu", &[], || {
-        follows_the_cpu(HalfType::Bf16, 0.08);
+        follows_the_cpu(&MODELS, HalfType::Bf16, WeightType::F32, 0.08);
+    });
+}
+
+#[test]
+fn training_with_matrices_in_8_and_4_bits_follows_the_cpu() {
+    let name = "training_with_matrices_in_8_and_4_bits_follows_the_cpu";
+    emulated(name, &[], || {
+        follows_the_cpu(&MODELS[..2], HalfType::F16, WeightType::Int8, 0.01);
+        follows_the_cpu(&MODELS[2..], HalfType::Bf16, WeightType::Nf4, 0.02);
     });
 }
 
@@ -600,6 +613,60 @@ fn a_section_refuses_what_a_replay_would_not_see() {
     });
 }
 
+#[test]
+fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
+    let name = "matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16";
+    emulated(name, &[], || {
+        for (model, kind, pooling, outputs) in MODELS {
+            let of = |weights| {
+                let backend = cuda_with(HalfType::Bf16, weights);
+                let run = Run::new(model, kind, pooling, outputs, backend);
+                let memory = run.model.memory(&[&run.program]);
+                let planned = DeviceKind::Cuda { weights }.footprint(&run.model.matrices, &memory);
+                assert_eq!(planned, run.backend.allocated(), "{model} {weights:?}");
+                planned.weights
+            };
+            let bytes = [
+                WeightType::F32,
+                WeightType::F16,
+                WeightType::Int8,
+                WeightType::Nf4,
+            ]
+            .map(of);
+            assert_eq!(bytes[0], bytes[1], "{model}: 32 bits are kept in 16");
+            assert!(bytes[1..].is_sorted_by(|a, b| a > b), "{model}: {bytes:?}");
+        }
+    });
+}
+
+#[test]
+fn training_with_matrices_in_4_bits_resumes_to_the_bit() {
+    let name = "training_with_matrices_in_4_bits_resumes_to_the_bit";
+    emulated(name, &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let new = || {
+            let backend = cuda_with(HalfType::Bf16, WeightType::Nf4);
+            Run::new(model, kind, pooling, outputs, backend)
+        };
+        let (mut whole, mut resumed) = (new(), new());
+        for _ in 0..3 {
+            whole.step();
+        }
+        let range = whole.model.params.trained_range();
+        let slots = [Slot::Value, Slot::Moment1, Slot::Moment2];
+        for (slot, values) in slots.into_iter().zip(whole.state()) {
+            resumed.backend.write_params(slot, range, &values).unwrap();
+        }
+        resumed.step = whole.step;
+        for _ in 3..6 {
+            assert_eq!(whole.step(), resumed.step());
+        }
+        for (a, b) in whole.state().iter().zip(&resumed.state()) {
+            assert_eq!(bits(a), bits(b), "resumed and uninterrupted differ");
+        }
+    });
+}
+
 /// What is made again from an x̂ of 16 bits differs by its rounding, what is kept in codes by theirs; and the device
 /// holds to the byte what was planned without one.
 #[test]
@@ -619,7 +686,8 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
                 );
                 run.step();
                 let memory = run.model.memory(&[&run.program]);
-                let planned = DeviceKind::Cuda.footprint(&run.model.matrices, &memory);
+                let weights = WeightType::F16;
+                let planned = DeviceKind::Cuda { weights }.footprint(&run.model.matrices, &memory);
                 assert_eq!(planned, run.backend.allocated(), "{model} {saving}");
                 let range = run.model.params.trained_range();
                 run.backend.read_params(Slot::Gradient, range).unwrap()

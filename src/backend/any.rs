@@ -64,10 +64,6 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
-/// Why a GPU refuses `--weights int8` and `nf4`.
-pub const NOT_ON_GPU: &str = "--weights int8 and nf4 are for the CPU: the GPU's kernels read matrices in 16 bits; leave \
-                              --weights out, or use --device cpu";
-
 /// One of the backends.
 pub enum AnyBackend {
     Cpu(Box<CpuBackend>),
@@ -75,20 +71,21 @@ pub enum AnyBackend {
 }
 
 impl AnyBackend {
-    /// Opens the chosen device. The CPU keeps its matrices as `weights`; a GPU keeps everything as `half`.
+    /// Opens the chosen device, which keeps its matrices as `weights`; what has 16 bits on a GPU is `half`.
     ///
     /// # Errors
     /// When a GPU was asked for by name and cannot be used.
     pub fn open(choice: DeviceChoice, half: HalfType, weights: WeightType) -> Result<Self> {
         let cuda = |index| -> Result<Self> {
-            let backend = CudaBackend::new(CudaOptions::new(index, half))?;
+            let backend = CudaBackend::new(CudaOptions {
+                weights,
+                ..CudaOptions::new(index, half)
+            })?;
             Ok(Self::Cuda(Box::new(backend)))
         };
-        let on_gpu = weights.is_on_gpu();
         match choice {
-            DeviceChoice::Cuda(_) if !on_gpu => Err(UsageError::new(NOT_ON_GPU).into()),
             DeviceChoice::Cuda(index) => cuda(index),
-            DeviceChoice::Auto if on_gpu && Self::gpu_is_there() => cuda(0),
+            DeviceChoice::Auto if Self::gpu_is_there() => cuda(0),
             DeviceChoice::Auto | DeviceChoice::Cpu => {
                 Ok(Self::Cpu(Box::new(CpuBackend::new(weights))))
             }
@@ -107,7 +104,9 @@ impl AnyBackend {
                 weights: backend.weight_type(),
                 threads: rayon::current_num_threads(),
             },
-            Self::Cuda(_) => DeviceKind::Cuda,
+            Self::Cuda(backend) => DeviceKind::Cuda {
+                weights: backend.weight_type(),
+            },
         }
     }
 

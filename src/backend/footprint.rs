@@ -55,8 +55,10 @@ pub enum DeviceKind {
         weights: WeightType,
         threads: usize,
     },
-    /// Everything in 16 bits.
-    Cuda,
+    /// Activations in 16 bits.
+    Cuda {
+        weights: WeightType,
+    },
 }
 
 impl DeviceKind {
@@ -64,7 +66,7 @@ impl DeviceKind {
     pub fn activation_bytes(self) -> usize {
         match self {
             Self::Cpu { .. } => cpu::ACTIVATION_BYTES,
-            Self::Cuda => cuda::ACTIVATION_BYTES,
+            Self::Cuda { .. } => cuda::ACTIVATION_BYTES,
         }
     }
 
@@ -73,7 +75,7 @@ impl DeviceKind {
     pub fn footprint(self, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
         match self {
             Self::Cpu { weights, threads } => cpu::footprint(weights, threads, matrices, memory),
-            Self::Cuda => cuda::footprint(matrices, memory),
+            Self::Cuda { weights } => cuda::footprint(weights, matrices, memory),
         }
     }
 }

@@ -13,7 +13,7 @@
 //! * the **parameter vector**: one flat f32 vector, addressed by [`ParamRange`]s. Its first
 //!   [`Memory::trainable`] elements train and have a gradient, a first and a second moment beside them; the
 //!   rest (frozen biases, LayerNorm gains) are read only;
-//! * **frozen matrices**: uploaded once in 16 or 32 bits, addressed by [`WeightId`]. A linear layer's matrix
+//! * **frozen matrices**: uploaded once in 32, 16, 8 or 4 bits, addressed by [`WeightId`]. A linear layer's matrix
 //!   is `[out_features, in_features]`, as Hugging Face stores it, and serves both `Y = X·Wᵀ` and `dX = dY·W`.
 //!   Full fine-tuning has its own trait, [`weight_gradients`], and its matrices in the parameter vector.
 //!
@@ -26,6 +26,8 @@ mod check;
 pub mod cpu;
 pub mod cuda;
 mod footprint;
+mod int8;
+mod nf4;
 pub mod plan;
 pub mod weight_gradients;
 
@@ -94,7 +96,8 @@ impl Rows {
     }
 }
 
-/// Storage type of the frozen matrices; arithmetic is f32 with each.
+/// Storage type of the frozen matrices; arithmetic is f32 with each. A GPU keeps those of 32 bits in 16, and rounds what
+/// 8 and 4 bits stand for to 16 when it multiplies with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
     F32,
@@ -103,13 +106,6 @@ pub enum WeightType {
     Int8,
     /// NF4 in blocks of 64 with double-quantised scales (QLoRA, arXiv 2305.14314, §3); tables as [`Self::Int8`].
     Nf4,
-}
-
-impl WeightType {
-    /// Whether a GPU takes matrices that are asked for in this type; it keeps those of 32 bits in 16.
-    pub fn is_on_gpu(self) -> bool {
-        matches!(self, Self::F16 | Self::F32)
-    }
 }
 
 /// All device memory of a run, known before its first step.

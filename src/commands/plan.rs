@@ -1,8 +1,8 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
 use super::{max_len, show, trained::weight_type};
-use crate::backend::any::{AnyBackend, DeviceChoice, NOT_ON_GPU};
-use crate::backend::{DeviceKind, Footprint, Limits, PoolKind};
+use crate::backend::any::{AnyBackend, DeviceChoice};
+use crate::backend::{DeviceKind, Footprint, Limits, PoolKind, WeightType};
 use crate::biases::BiasSelection;
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
@@ -44,7 +44,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         seed: 0,
     };
     let plan = Plan {
-        device: device(args)?,
+        device: device(args),
         limits,
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec, false)?,
@@ -52,7 +52,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let saving = plan.saving(args.saving)?;
     let (device, weights) = match plan.device {
         DeviceKind::Cpu { .. } => ("CPU, f32 activations", args.weights.to_string()),
-        DeviceKind::Cuda => ("GPU, 16-bit activations", "16 bits".to_owned()),
+        DeviceKind::Cuda { weights } => {
+            let stored = match weights {
+                WeightType::F16 | WeightType::F32 => "16 bits".to_owned(),
+                WeightType::Int8 | WeightType::Nf4 => args.weights.to_string(),
+            };
+            ("GPU, 16-bit activations", stored)
+        }
     };
     show(format_args!(
         "{}: {} layers × {}; up to {} texts and {} tokens a batch, {} a text; {device}; weights {weights}; saving \
@@ -96,22 +102,21 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
     }
 }
 
-fn device(args: &PlanArgs) -> Result<DeviceKind, UsageError> {
-    let on_gpu = weight_type(args.weights).is_on_gpu();
+fn device(args: &PlanArgs) -> DeviceKind {
+    let weights = weight_type(args.weights);
     let cuda = match args.device {
-        DeviceChoice::Cuda(_) if !on_gpu => return Err(UsageError::new(NOT_ON_GPU)),
         DeviceChoice::Cuda(_) => true,
         DeviceChoice::Cpu => false,
-        DeviceChoice::Auto => on_gpu && AnyBackend::gpu_is_there(),
+        DeviceChoice::Auto => AnyBackend::gpu_is_there(),
     };
     if cuda {
-        return Ok(DeviceKind::Cuda);
+        return DeviceKind::Cuda { weights };
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(DeviceKind::Cpu {
-        weights: weight_type(args.weights),
+    DeviceKind::Cpu {
+        weights,
         threads: args.threads.unwrap_or_else(cores),
-    })
+    }
 }
 
 /// What is planned.

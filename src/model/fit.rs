@@ -29,7 +29,7 @@ pub struct TooSmall(pub Fit);
 fn efficient_tokens(device: DeviceKind) -> usize {
     match device {
         DeviceKind::Cpu { .. } => 512,
-        DeviceKind::Cuda => 8192,
+        DeviceKind::Cuda { .. } => 8192,
     }
 }
 

@@ -121,9 +121,9 @@ pub enum WeightType {
     F16,
     /// 32 bits: the checkpoint's values to the last bit
     F32,
-    /// 8 bits, a scale a row (on the CPU)
+    /// 8 bits, a scale a row
     Int8,
-    /// 4 bits, NF4 as in QLoRA; embeddings in 8 (on the CPU)
+    /// 4 bits, NF4 as in QLoRA; embeddings in 8
     Nf4,
 }
 

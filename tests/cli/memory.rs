@@ -83,10 +83,24 @@ fn a_plan_of_what_cannot_be_is_wrong_usage() {
         (vec!["--memory", "4 floppies"], "4GiB"),
         (vec!["--max-length", "100000"], "--max-length"),
         (vec!["--biases", "qurey"], "query"),
-        (vec!["--device", "cuda", "--weights", "nf4"], "for the CPU"),
     ] {
         plan(&[&["--model", model], &args[..]].concat()).fails(2, &[said]);
     }
+}
+
+#[test]
+fn a_plan_for_a_gpu_counts_matrices_as_they_are_stored() {
+    let model = fixture("bert");
+    let frozen = |weights: &str| {
+        let args = ["--model", model.to_str().unwrap(), "--device", "cuda"];
+        let run = plan(&[&args[..], &["--weights", weights]].concat()).success();
+        let line = run.stdout.lines().find(|l| l.starts_with("frozen weights"));
+        let cells: Vec<&str> = line.unwrap().split_whitespace().collect();
+        cells[2].replace(',', "").parse::<usize>().unwrap()
+    };
+    let bytes = ["f32", "f16", "int8", "nf4"].map(frozen);
+    assert_eq!(bytes[0], bytes[1], "a GPU keeps 32 bits in 16");
+    assert!(bytes[1..].is_sorted_by(|a, b| a > b), "{bytes:?}");
 }
 
 /// The peak that a run says it has, in MiB.

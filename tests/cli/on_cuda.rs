@@ -154,6 +154,53 @@ fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_task_trained_on_cuda_with_few_bits_is_evaluated_predicted_and_merged() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("toy.tsv", toy_tsv(24, 2));
+    let data = data.to_str().unwrap();
+    for weights in ["int8", "nf4"] {
+        let output = folder.path(weights);
+        let options = format!(
+            "--device cuda --precision f16 --weights {weights} --lr 1e-2 --epochs 6 --batch-size 8 --dev {data}"
+        );
+        let args = train_args(&fixture("bert"), Path::new(data), &output, &options);
+        Finished::of(on_emulator(&mut bitfit(args))).success();
+        let delta = output.to_str().unwrap();
+        let run = |args: &[&str]| Finished::of(on_emulator(&mut bitfit(args))).success();
+        // The type of the matrices follows the delta.
+        let loss = |device: &str| {
+            let file = folder.path(device);
+            let args = ["eval", "--delta", delta, "--data", data, "--device", device];
+            run(&[&args[..], &["--output", file.to_str().unwrap()]].concat());
+            number(&json(&file), "loss")
+        };
+        let (cuda, cpu) = (loss("cuda"), loss("cpu"));
+        let off = (cuda - cpu).abs();
+        assert!(off < 0.02, "{weights}: losses {cuda} and {cpu}");
+        let labels = |device: &str| {
+            let args = ["predict", "--delta", delta, "--input", data];
+            run(&[&args[..], &["--device", device]].concat()).stdout
+        };
+        assert_eq!(
+            labels("cuda").lines().count(),
+            labels("cpu").lines().count()
+        );
+        let merged = folder.path(&format!("merged-{weights}"));
+        run(&[
+            "merge",
+            "--delta",
+            delta,
+            "--output",
+            merged.to_str().unwrap(),
+        ]);
+        assert!(merged.join("model.safetensors").exists());
+    }
+}
+
+#[test]
 fn too_little_memory_is_refused_with_a_size_that_fits() {
     if !kernels() {
         return;

@@ -10,8 +10,9 @@ use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
 use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType, XHatType};
 
-fn backend(half: HalfType, tile: Option<GemmTile>) -> CudaBackend {
+fn backend(half: HalfType, weights: WeightType, tile: Option<GemmTile>) -> CudaBackend {
     CudaBackend::new(CudaOptions {
+        weights,
         loss_scale: LossScale::Fixed(1.0),
         tile,
         ..CudaOptions::new(0, half)
@@ -28,7 +29,8 @@ fn stored(half: HalfType) -> fn(f32) -> f32 {
     }
 }
 
-/// Cases of the common table that fit 16-byte rows, each once, and the edges that matter to these kernels.
+/// Cases of the common table that fit 16-byte rows, each once, and the edges that matter to these kernels: of matrices in
+/// 16 bits, and whatever else has none.
 fn cases_for_cuda() -> Vec<Case> {
     let mut cases: Vec<Case> = table::table()
         .into_iter()
@@ -207,6 +209,115 @@ fn edges() -> Vec<Case> {
     cases
 }
 
+/// The same of matrices in 8 or 4 bits.
+fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
+    let mut cases: Vec<Case> = table::table()
+        .into_iter()
+        .filter(|case| case.weights == weights)
+        .filter(|case| match case.kind {
+            Kind::Linear {
+                inputs, outputs, ..
+            }
+            | Kind::LinearBackward {
+                inputs, outputs, ..
+            } => inputs % 8 == 0 && outputs % 8 == 0,
+            Kind::Embed { hidden, .. } => hidden % 8 == 0,
+            _ => true,
+        })
+        .collect();
+    let mut add = |rows: usize, kind: Kind| {
+        cases.push(Case {
+            lens: vec![rows],
+            weights,
+            p: 0.0,
+            kind,
+        });
+    };
+    // Around the edges of both tile sizes, of stretches (32 columns) and of blocks (64), and of the scales' groups.
+    for rows in [1, 63, 64, 65, 129] {
+        for (inputs, outputs) in [(8, 24), (72, 40), (40, 136), (136, 72), (768, 48)] {
+            if inputs == 768 && rows > 1 {
+                continue;
+            }
+            products_of(rows, inputs, outputs, &mut add);
+        }
+    }
+    for hidden in [8, 312, 1024] {
+        let (vocab, types) = (17, 2);
+        add(
+            34,
+            Kind::Embed {
+                hidden,
+                vocab,
+                types,
+            },
+        );
+    }
+    for (inputs, outputs) in [(8, 8), (72, 24), (384, 384)] {
+        let (tanh, trained, bias, dx) = (true, false, true, true);
+        add(
+            3,
+            Kind::Dense {
+                inputs,
+                outputs,
+                tanh,
+                trained,
+            },
+        );
+        add(
+            3,
+            Kind::DenseBackward {
+                inputs,
+                outputs,
+                tanh,
+                trained,
+                bias,
+                dx,
+            },
+        );
+    }
+    cases
+}
+
+/// Every use of a product.
+fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(usize, Kind)) {
+    for act in [
+        None,
+        Some((Activation::GeluErf, FULL)),
+        Some((Activation::Relu, Keep::Alone)),
+    ] {
+        add(
+            rows,
+            Kind::Linear {
+                inputs,
+                outputs,
+                rows: Rows::Tokens,
+                parts: if outputs == 24 { 3 } else { 1 },
+                act,
+            },
+        );
+    }
+    for mode in [
+        Mode::Overwrite,
+        Mode::Accumulate,
+        Mode::Multiply(DerivativeType::Full),
+        Mode::Multiply(DerivativeType::Bits8),
+        Mode::Multiply(DerivativeType::Bits4),
+        Mode::InPlace,
+    ] {
+        add(
+            rows,
+            Kind::LinearBackward {
+                inputs,
+                outputs,
+                rows: Rows::Tokens,
+                mode,
+                dbias: true,
+            },
+        );
+    }
+}
+
 /// Largest ‖got - want‖/‖want‖ of a tensor: twice the error of a straightforward implementation in the same 16-bit
 /// type (`Outcome::straight`), and what f32 sums may add to it.
 fn bound(outcome: &Outcome) -> f64 {
@@ -214,12 +325,13 @@ fn bound(outcome: &Outcome) -> f64 {
     2.0 * error(&straight, &outcome.want) + 2e-5
 }
 
-/// Runs cases and reports every tensor that is too far off, and the worst of each operation.
-fn agree(half: HalfType, tile: Option<GemmTile>, cases: &[Case]) {
+/// Runs cases, whose matrices are stored as `weights`, and reports every tensor that is too far off, and the worst of
+/// each operation.
+fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[Case]) {
     let mut wrong = Vec::new();
     let mut worst = std::collections::BTreeMap::new();
     // The kernels are loaded once; each case has memory of its own.
-    let opened = backend(half, tile);
+    let opened = backend(half, weights, tile);
     for case in cases {
         let outcomes = cases::run_stored(case, opened.another(tile), stored(half));
         for outcome in outcomes {
@@ -241,7 +353,7 @@ fn agree(half: HalfType, tile: Option<GemmTile>, cases: &[Case]) {
         }
     }
     println!(
-        "{half}, {} cases; largest relative errors, and largest share of the bound:",
+        "{half}, {weights:?}, {} cases; largest relative errors, and largest share of the bound:",
         cases.len()
     );
     for (name, (error, share)) in worst {
@@ -273,7 +385,7 @@ fn f16_agrees_with_the_oracle_in_every_case() {
         "cuda::f16_agrees_with_the_oracle_in_every_case",
         &[],
         || {
-            agree(HalfType::F16, None, &cases_for_cuda());
+            agree(HalfType::F16, WeightType::F16, None, &cases_for_cuda());
         },
     );
 }
@@ -284,7 +396,7 @@ fn bf16_agrees_with_the_oracle_in_every_case() {
         "cuda::bf16_agrees_with_the_oracle_in_every_case",
         &[],
         || {
-            agree(HalfType::Bf16, None, &cases_for_cuda());
+            agree(HalfType::Bf16, WeightType::F16, None, &cases_for_cuda());
         },
     );
 }
@@ -296,9 +408,41 @@ fn large_tiles_agree_with_the_oracle_in_every_product() {
         &[],
         || {
             let cases = products(cases_for_cuda());
-            agree(HalfType::F16, Some(GemmTile::Large), &cases);
-            agree(HalfType::Bf16, Some(GemmTile::Large), &cases);
+            for half in [HalfType::F16, HalfType::Bf16] {
+                agree(half, WeightType::F16, Some(GemmTile::Large), &cases);
+            }
         },
+    );
+}
+
+fn few_bits_agree(weights: WeightType) {
+    let cases = cases_of_few_bits(weights);
+    for half in [HalfType::F16, HalfType::Bf16] {
+        agree(half, weights, Some(GemmTile::Small), &cases);
+        agree(
+            half,
+            weights,
+            Some(GemmTile::Large),
+            &products(cases.clone()),
+        );
+    }
+}
+
+#[test]
+fn matrices_in_8_bits_agree_with_the_oracle_in_every_case() {
+    emulated(
+        "cuda::matrices_in_8_bits_agree_with_the_oracle_in_every_case",
+        &[],
+        || few_bits_agree(WeightType::Int8),
+    );
+}
+
+#[test]
+fn matrices_in_4_bits_agree_with_the_oracle_in_every_case() {
+    emulated(
+        "cuda::matrices_in_4_bits_agree_with_the_oracle_in_every_case",
+        &[],
+        || few_bits_agree(WeightType::Nf4),
     );
 }
 
@@ -435,6 +579,12 @@ fn oddest() -> Vec<Case> {
     cases
 }
 
+/// The products among them with matrices in few bits.
+fn oddest_products(weights: WeightType) -> Vec<Case> {
+    let cases = products(oddest()).into_iter();
+    cases.map(|case| Case { weights, ..case }).collect()
+}
+
 /// The emulator's seed decides which warp goes next; its checks of races and barriers look at each order.
 #[test]
 fn twenty_orders_of_the_warps_agree_with_the_oracle() {
@@ -456,9 +606,12 @@ fn twenty_orders_of_the_warps_agree_with_the_oracle() {
                 _ => HalfType::Bf16,
             };
             for tile in [GemmTile::Small, GemmTile::Large] {
-                agree(half, Some(tile), &oddest());
+                agree(half, WeightType::F16, Some(tile), &oddest());
+                for weights in [WeightType::Int8, WeightType::Nf4] {
+                    agree(half, weights, Some(tile), &oddest_products(weights));
+                }
             }
-            let opened = backend(half, None);
+            let opened = backend(half, WeightType::F16, None);
             optimizer::zeroing(|| opened.another(None));
         });
         if ran.is_none() {
@@ -474,7 +627,7 @@ const HALF: &str = "BITFIT_TEST_HALF";
 #[test]
 fn the_optimizer_follows_the_definition() {
     emulated("cuda::the_optimizer_follows_the_definition", &[], || {
-        let opened = backend(HalfType::F16, None);
+        let opened = backend(HalfType::F16, WeightType::F16, None);
         let new = || opened.another(None);
         optimizer::ten_steps(new);
         optimizer::refuses_what_is_not_finite(new);

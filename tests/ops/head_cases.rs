@@ -53,7 +53,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             tanh,
             trained,
         } => {
-            let frozen = (!trained).then(|| rig.weight(outputs, inputs, 0.1));
+            let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
             let x = rig.input_f32(sequences, inputs, 1.0);
             let y = rig.output_f32(sequences, outputs);
             let (matrix, bias) = (rig.param(outputs * inputs), rig.param(outputs));
@@ -87,7 +87,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             bias,
             dx,
         } => {
-            let frozen = (!trained).then(|| rig.weight(outputs, inputs, 0.1));
+            let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
             let x = rig.input_f32(sequences, inputs, 1.0);
             let y = rig.input_f32(sequences, outputs, 0.4);
             let dy = rig.input_f32(sequences, outputs, 1.0);

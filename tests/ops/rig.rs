@@ -112,6 +112,20 @@ impl<B: Backend> Rig<B> {
 
     /// Uploads a random matrix; returns it as the backend sees it.
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
+        // In 8 and 4 bits some are rows of a larger matrix, which shares scales with what lies around them.
+        let few_bits = matches!(self.weights, WeightType::Int8 | WeightType::Nf4);
+        let around = if few_bits && rows % 16 == 8 { 24 } else { 0 };
+        let (mut id, mut values) = self.matrix(MatrixKind::Linear, rows + 2 * around, cols, scale);
+        if around > 0 {
+            id = self.backend.view_rows(id, around..around + rows).unwrap();
+            values = values[around * cols..(around + rows) * cols].to_vec();
+        }
+        // What 8 and 4 bits stand for is rounded once more where activations have 16.
+        (id, self.stored(&values))
+    }
+
+    /// As [`weight`](Self::weight), of the head, whose arithmetic is f32 on every backend.
+    pub fn head_weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         self.matrix(MatrixKind::Linear, rows, cols, scale)
     }
 

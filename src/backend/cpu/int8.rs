@@ -1,14 +1,8 @@
-//! Matrices in 8 bits: symmetric, a scale for each row, which is an output of the layer or a word of the table.
+//! Matrices in 8 bits, as a product reads them.
 
 use super::simd::dispatch;
+use crate::backend::int8::Int8;
 use std::ops::Range;
-
-/// A row-major matrix; an element is its code times its row's scale.
-pub struct Int8 {
-    cols: usize,
-    codes: Vec<i8>,
-    scales: Vec<f32>,
-}
 
 /// Bytes of a matrix.
 pub fn bytes(rows: usize, cols: usize) -> usize {
@@ -16,24 +10,6 @@ pub fn bytes(rows: usize, cols: usize) -> usize {
 }
 
 impl Int8 {
-    /// Rounds each of `values`, `cols` a row, to the nearest 127th of its row's largest.
-    pub fn new(values: &[f32], cols: usize) -> Self {
-        let rows = || values.chunks_exact(cols.max(1));
-        let most = |row: &[f32]| row.iter().fold(0.0, |most: f32, x| x.abs().max(most));
-        let scales: Vec<f32> = rows().map(|row| most(row) / 127.0).collect();
-        let codes = rows().zip(&scales).flat_map(|(row, &scale)| {
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            row.iter().map(move |x| (x * inverse).round() as i8)
-        });
-        let mut all = Vec::with_capacity(values.len());
-        all.extend(codes);
-        Self {
-            cols,
-            codes: all,
-            scales,
-        }
-    }
-
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         self.codes.capacity() + 4 * self.scales.capacity()

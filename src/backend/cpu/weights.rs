@@ -1,9 +1,10 @@
 //! The matrices: frozen ones in 32, 16, 8 or 4 bits, trained ones where they lie in the parameter vector.
 
-use super::int8::{self, Int8};
-use super::nf4::{self, Nf4};
 use super::params::read;
 use super::widen::widen;
+use super::{int8, nf4};
+use crate::backend::int8::Int8;
+use crate::backend::nf4::Nf4;
 use crate::backend::{MatrixKind, MatrixShape, ParamRange, WeightId, WeightType};
 use anyhow::{Context, Result, ensure};
 use half::f16;

@@ -4,6 +4,7 @@
 //! ones that the kernels assert.
 
 use super::memory::Address;
+use super::weights::Format;
 use crate::backend::{self as trait_types, AdamW};
 use bytemuck::Zeroable;
 
@@ -32,10 +33,21 @@ arguments! {
         padding: u32,
     }
 
-    GemmArgs [96] {
+    /// A frozen matrix; `weights` says what lies where.
+    MatrixArgs [40] {
+        codes: Address,
+        scales: Address,
+        block_scales: Address,
+        mean_scale: f32,
+        format: Format,
+        stored_rows: u32,
+        first: u32,
+    }
+
+    GemmArgs [128] {
         batch: Address,
         x: Address,
-        w: Address,
+        w: MatrixArgs,
         out: Address,
         bias: [Address; 3],
         derivative: Address,
@@ -89,14 +101,14 @@ arguments! {
         rows: u32,
     }
 
-    EmbedArgs [112] {
+    EmbedArgs [208] {
         batch: Address,
         ids: Address,
         positions: Address,
         type_ids: Address,
-        word: Address,
-        position: Address,
-        token_type: Address,
+        word: MatrixArgs,
+        position: MatrixArgs,
+        token_type: MatrixArgs,
         gamma: Address,
         beta: Address,
         out: Address,
@@ -232,11 +244,11 @@ arguments! {
         padding: u32,
     }
 
-    DenseArgs [112] {
+    DenseArgs [144] {
         batch: Address,
         x: Address,
         weight: Address,
-        frozen: Address,
+        frozen: MatrixArgs,
         bias: Address,
         y: Address,
         dy: Address,

@@ -4,7 +4,9 @@ use super::args::*;
 use super::batch::LabelNeed;
 use super::memory::Address;
 use super::{CudaBackend, check_width, row_kind, to_u32};
-use crate::backend::{Dense, DenseBackward, HeadWeight, Loss, LossKind, Pool, PoolKind, check};
+use crate::backend::{
+    Dense, DenseBackward, HeadWeight, Loss, LossKind, MatrixKind, Pool, PoolKind, check,
+};
 use anyhow::{Context, Result, ensure};
 use bytemuck::Zeroable;
 
@@ -111,7 +113,7 @@ fn dense_arguments(cuda: &CudaBackend, op: Dense) -> Result<DenseArgs> {
     let sequences = memory.batch.grid.sequences;
     let count = op.inputs * op.outputs;
     let (weight, frozen) = match op.weight {
-        HeadWeight::Param(range) => (memory.params.value(range, count)?, Address::NULL),
+        HeadWeight::Param(range) => (memory.params.value(range, count)?, Zeroable::zeroed()),
         HeadWeight::Frozen(id) => {
             let weight = cuda.weights.get(id)?;
             ensure!(
@@ -122,7 +124,7 @@ fn dense_arguments(cuda: &CudaBackend, op: Dense) -> Result<DenseArgs> {
                 op.outputs,
                 op.inputs
             );
-            (Address::NULL, weight.address()?)
+            (Address::NULL, weight.matrix(MatrixKind::Linear)?)
         }
     };
     Ok(DenseArgs {

@@ -5,6 +5,8 @@ use super::HalfType;
 use super::device::Device;
 use super::images::{self, Image};
 use super::launch::{AttentionKind, HEAD_DIMS};
+use super::weights::Format;
+use crate::backend::WeightType;
 use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use cudarc::driver::{CudaFunction, CudaModule};
@@ -20,25 +22,17 @@ const PARTS: &[&str] = &["_1", "_2", "_3", "_4"];
 /// Padded head dimensions.
 const DIMS: &[&str] = &["_32", "_64", "_128"];
 
-/// Source files, their kernels, and the endings with each of which every one of these exists.
+/// The kernels of a source file of products, one for each type of storage, after the file's name.
+const PRODUCTS: &[&str] = &["bias", "activation", "back", "back_add", "back_slope"];
+
+/// The other source files, their kernels, and the endings with each of which every one of these exists.
 const UNITS: &[(&str, &[&str], &[&str])] = &[
-    (
-        "gemm",
-        &[
-            "gemm_bias",
-            "gemm_activation",
-            "gemm_back",
-            "gemm_back_add",
-            "gemm_back_slope",
-        ],
-        TILES,
-    ),
     (
         "norm",
         &["norm_forward", "norm_backward", "norm_restore"],
         PARTS,
     ),
-    ("embed", &["embed_forward"], PARTS),
+    ("embed", &["embed_forward", "embed_forward_int8"], PARTS),
     ("bias_grad", &["column_partial", "column_finish"], ONE),
     ("attention_fwd", &["attention_forward"], DIMS),
     (
@@ -59,9 +53,11 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
             "pool_forward",
             "pool_backward",
             "dense_forward",
+            "dense_forward_quantised",
             "dense_backward_bias",
             "dense_backward_weight",
             "dense_backward_input",
+            "dense_backward_input_quantised",
             "loss",
         ],
         ONE,
@@ -85,14 +81,21 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Loads the images and finds every kernel in them.
+    /// Loads the images that matrices of this type need and finds every kernel in them.
     ///
     /// # Errors
     /// When an image is missing or the driver refuses it, with the name of the file or kernel.
-    pub fn load(device: &Device, half: HalfType) -> Result<Self> {
+    pub fn load(device: &Device, half: HalfType, weights: WeightType) -> Result<Self> {
         let mut modules = HashMap::new();
         let mut functions = HashMap::new();
-        for &(unit, kernels, endings) in UNITS {
+        let products = Format::of_products(weights).products();
+        let in_products: Vec<_> = PRODUCTS
+            .iter()
+            .map(|kernel| format!("{products}_{kernel}"))
+            .collect();
+        let in_products: Vec<_> = in_products.iter().map(String::as_str).collect();
+        let units = [(products, &in_products[..], TILES)];
+        for (unit, kernels, endings) in units.into_iter().chain(UNITS.iter().copied()) {
             let module = match modules.get(unit) {
                 Some(module) => Arc::clone(module),
                 None => load_unit(device, unit, half)?,

@@ -3,7 +3,8 @@
 use super::args::*;
 use super::kernels::Kernels;
 use super::to_u32;
-use anyhow::{Context, Result, anyhow, ensure};
+use super::weights::Format;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
 /// Threads of a block whose warps have a row each (`kRows`).
@@ -197,7 +198,7 @@ impl Kernels {
             GemmTile::Large => "large",
             GemmTile::Small => "small",
         };
-        let name = format!("gemm_{kind}_{size}");
+        let name = format!("{}_{kind}_{size}", args.w.format.products());
         let side = tile.side();
         let grid = [(args.n as usize).div_ceil(side), rows.div_ceil(side), 1];
         // Three stages of a 32-wide tile of both operands.
@@ -224,8 +225,14 @@ impl Kernels {
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
+    /// The tables are all stored alike.
     pub fn embed_forward(&self, tokens: usize, args: EmbedArgs) -> Result<()> {
-        let name = by_parts("embed_forward", args.width)?;
+        let kernel = match args.word.format {
+            Format::Half => "embed_forward",
+            Format::Int8 => "embed_forward_int8",
+            Format::Nf4 => bail!("an embedding table in 4 bits: tables have 8 at least"),
+        };
+        let name = by_parts(kernel, args.width)?;
         // SAFETY: as for `gemm`; one warp a token.
         unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
@@ -360,8 +367,12 @@ impl Kernels {
             sequences.div_ceil(8),
             1,
         ];
+        let name = match args.frozen.format {
+            Format::Half => "dense_forward",
+            Format::Int8 | Format::Nf4 => "dense_forward_quantised",
+        };
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("dense_forward", grid, 128, 0, &args) }
+        unsafe { self.launch(name, grid, 128, 0, &args) }
     }
 
     pub fn dense_backward_bias(&self, args: DenseArgs) -> Result<()> {
@@ -382,8 +393,12 @@ impl Kernels {
 
     pub fn dense_backward_input(&self, sequences: usize, args: DenseArgs) -> Result<()> {
         let grid = [(args.inputs as usize).div_ceil(128), sequences, 1];
+        let name = match args.frozen.format {
+            Format::Half => "dense_backward_input",
+            Format::Int8 | Format::Nf4 => "dense_backward_input_quantised",
+        };
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("dense_backward_input", grid, 128, 0, &args) }
+        unsafe { self.launch(name, grid, 128, 0, &args) }
     }
 
     pub fn loss(&self, args: LossArgs) -> Result<()> {

@@ -6,6 +6,7 @@ use super::memory::Address;
 use super::{CudaBackend, check_width, norm, row_kind, to_u32};
 use crate::backend::{
     Activation, ActivationOutput, DerivativeType, Dropout, LinearBackward, LinearForward,
+    MatrixKind,
 };
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
@@ -44,7 +45,7 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
     let args = GemmArgs {
         batch: memory.batch.header()?,
         x: memory.activation(op.x, rows, k)?,
-        w: weight.address()?,
+        w: weight.matrix(MatrixKind::Linear)?,
         out,
         bias,
         derivative,
@@ -87,7 +88,7 @@ pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
     let args = GemmArgs {
         batch: memory.batch.header()?,
         x: memory.activation(op.dy, rows, k)?,
-        w: weight.address()?,
+        w: weight.matrix(MatrixKind::Linear)?,
         out: dx,
         derivative,
         derivative_kind: op.derivative.map_or(0, |d| derivative_kind(d.stored)),

@@ -1,4 +1,5 @@
-//! The CUDA backend: hand-written kernels, 16-bit activations and matrices, f32 arithmetic and parameters.
+//! The CUDA backend: hand-written kernels, 16-bit activations, matrices in 16, 8 or 4 bits, f32 arithmetic and
+//! parameters.
 //!
 //! All operations run on one stream in the order of the calls; the host waits only where it reads. What a kernel
 //! needs beside its operands (partial column sums, attention's delta) is allocated once with the arena. A section
@@ -37,7 +38,7 @@ use super::{
     DropoutKey, EmbedForward, FirstAttentionBackward, FirstAttentionForward, FirstTokens,
     Footprint, LinearBackward, LinearForward, Loss, LossScaling, MatrixShape, Memory, NormRestore,
     ParamRange, PendingReport, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows,
-    Section, Slot, StepReport, WeightId,
+    Section, Slot, StepReport, WeightId, WeightType,
 };
 use crate::batch::Batch;
 use allocated::Allocated;
@@ -53,7 +54,7 @@ use weights::Weights;
 /// Activations have 16 bits.
 pub const ACTIVATION_BYTES: usize = 2;
 
-/// The 16-bit type of activations and matrices.
+/// The 16-bit type of activations and of matrices as they are multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfType {
     /// 11 significant bits, up to 65504.
@@ -88,6 +89,8 @@ pub struct CudaOptions {
     /// Index of the GPU.
     pub device: usize,
     pub half: HalfType,
+    /// How frozen matrices are stored; those of 32 bits in 16.
+    pub weights: WeightType,
     pub loss_scale: LossScale,
     /// `None` chooses by shape and device.
     pub tile: Option<GemmTile>,
@@ -101,6 +104,7 @@ impl CudaOptions {
         Self {
             device,
             half,
+            weights: WeightType::F16,
             loss_scale: match half {
                 HalfType::F16 => LossScale::Dynamic {
                     initial: 65_536.0,
@@ -131,9 +135,9 @@ impl CudaBackend {
     /// See [`Device::open`]; and when a kernel is missing or refused.
     pub fn new(options: CudaOptions) -> Result<Self> {
         let device = Device::open(options.device)?;
-        let kernels = Arc::new(Kernels::load(&device, options.half)?);
+        let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
         Ok(Self {
-            weights: Weights::new(options.half),
+            weights: Weights::new(options.half, options.weights),
             device,
             kernels,
             options,
@@ -144,7 +148,7 @@ impl CudaBackend {
     /// A second backend on the same device, with the same kernels but no matrices and no memory yet.
     pub fn another(&self, tile: Option<GemmTile>) -> Self {
         Self {
-            weights: Weights::new(self.options.half),
+            weights: Weights::new(self.options.half, self.options.weights),
             device: self.device.clone(),
             kernels: Arc::clone(&self.kernels),
             options: CudaOptions {
@@ -162,6 +166,10 @@ impl CudaBackend {
 
     pub fn half(&self) -> HalfType {
         self.options.half
+    }
+
+    pub fn weight_type(&self) -> WeightType {
+        self.options.weights
     }
 
     /// Recordings made since memory was allocated.
@@ -214,8 +222,7 @@ impl Backend for CudaBackend {
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
-        self.weights
-            .upload(&self.device, name, shape.rows, shape.cols, data)
+        self.weights.upload(&self.device, name, shape, data)
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {

@@ -5,7 +5,7 @@ use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::{CudaBackend, check_width, row_kind, to_u32};
 use crate::backend::{
-    BiasGrad, Dropout, EmbedForward, NormRestore, ParamRange, ResidualNormBackward,
+    BiasGrad, Dropout, EmbedForward, MatrixKind, NormRestore, ParamRange, ResidualNormBackward,
     ResidualNormForward, Rows, XHatType,
 };
 use anyhow::{Context, Result, ensure};
@@ -18,19 +18,24 @@ pub fn embed_forward(cuda: &CudaBackend, op: EmbedForward) -> Result<()> {
     let (tokens, width) = (memory.batch.grid.tokens, word.cols);
     check_width(width, "an embedding width")?;
     ensure!(
-        position.cols == width && types.cols == width,
-        "embedding tables of {width}, {} and {} columns",
+        [position, types]
+            .iter()
+            .all(|table| (table.cols, table.format) == (width, word.format)),
+        "embedding tables of {width}, {} and {} columns, in {:?}, {:?} and {:?}",
         position.cols,
-        types.cols
+        types.cols,
+        word.format,
+        position.format,
+        types.format
     );
     let args = EmbedArgs {
         batch: memory.batch.header()?,
         ids: memory.batch.ids()?,
         positions: memory.batch.positions()?,
         type_ids: memory.batch.types()?,
-        word: word.address()?,
-        position: position.address()?,
-        token_type: types.address()?,
+        word: word.matrix(MatrixKind::Table)?,
+        position: position.matrix(MatrixKind::Table)?,
+        token_type: types.matrix(MatrixKind::Table)?,
         gamma: memory.params.value(op.norm.gamma, width)?,
         beta: memory.params.value(op.norm.beta, width)?,
         out: memory.activation(op.out, tokens, width)?,

@@ -5,7 +5,8 @@ use super::batch::DeviceBatch;
 use super::launch::{NORM_CHUNK, ROW_TILE};
 use super::memory::Buffer;
 use super::params::DeviceParams;
-use crate::backend::{Footprint, MatrixShape, Memory};
+use super::weights;
+use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
 /// Bytes, where nothing else is said.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +70,11 @@ impl Sizes {
 }
 
 /// What a backend with these matrices holds after it allocated `memory`.
-pub fn footprint(matrices: &[MatrixShape], memory: &Memory) -> Footprint {
+pub fn footprint(weight_type: WeightType, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
     Footprint {
         weights: matrices
             .iter()
-            .map(|shape| Buffer::size(shape.rows * shape.cols * 2))
+            .map(|&shape| Buffer::size(weights::bytes(weight_type, shape)))
             .sum(),
         ..Sizes::new(memory).footprint()
     }

@@ -17,7 +17,7 @@ pub fn refresh(cuda: &CudaBackend) -> Result<()> {
     for (weight, range) in cuda.weights.trained() {
         let args = RefreshArgs {
             value: memory.params.value(range, range.len)?,
-            copy: weight.address()?,
+            copy: weight.halves()?,
             count: range.len as u64,
         };
         cuda.kernels
@@ -107,9 +107,9 @@ impl WeightGradients for CudaBackend {
             ids: batch.ids()?,
             positions: batch.positions()?,
             type_ids: batch.types()?,
-            word: word.address()?,
-            position: position.address()?,
-            token_type: types.address()?,
+            word: word.halves()?,
+            position: position.halves()?,
+            token_type: types.halves()?,
             gamma: memory.params.value(op.norm.gamma, width)?,
             dx,
             partial_gamma: gamma,

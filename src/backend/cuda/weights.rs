@@ -1,28 +1,133 @@
-//! The 16-bit matrices on the device, frozen or working copies of trained ones, and the conversion between f32 and the 16-bit types.
+//! The matrices on the device: frozen ones in 16, 8 or 4 bits, working copies of trained ones in 16; and the conversion
+//! between f32 and the 16-bit types.
+//!
+//! A matrix of 16 bits and an int8 table lie row by row. Matrices in 8 and 4 bits that are multiplied with lie in pieces
+//! of 16 bytes: those of one place in every row after another, so that a tile of a product is read in whole lines in
+//! both directions. Rows are filled up to whole stretches of 32 columns.
 
-use super::HalfType;
+use super::args::MatrixArgs;
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use crate::backend::{ParamRange, WeightId};
+use super::{HalfType, to_u32};
+use crate::backend::int8::Int8;
+use crate::backend::nf4::{BLOCK, GROUP, Nf4};
+use crate::backend::{MatrixKind, MatrixShape, ParamRange, WeightId, WeightType};
 use anyhow::{Context, Result, bail, ensure};
+use bytemuck::Zeroable;
 use half::{bf16, f16};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Bytes of a piece.
+const PIECE: usize = 16;
+/// Columns that rows are filled up to a multiple of (`kStretch`).
+const STRETCH: usize = 32;
+
+/// How a matrix is stored: `MatrixFormat` in `kernels/weights.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u32)]
+pub enum Format {
+    Half = 0,
+    Int8 = 1,
+    Nf4 = 2,
+}
+
+impl Format {
+    fn of(weights: WeightType, shape: MatrixShape) -> Self {
+        match (Self::of_products(weights), shape.kind) {
+            _ if shape.trains => Self::Half,
+            (Self::Nf4, MatrixKind::Table) => Self::Int8,
+            (format, _) => format,
+        }
+    }
+
+    /// That of the matrices that are multiplied with.
+    pub fn of_products(weights: WeightType) -> Self {
+        match weights {
+            WeightType::F16 | WeightType::F32 => Self::Half,
+            WeightType::Int8 => Self::Int8,
+            WeightType::Nf4 => Self::Nf4,
+        }
+    }
+
+    /// The source file that multiplies with it, and the beginning of its kernels' names.
+    pub fn products(self) -> &'static str {
+        match self {
+            Self::Half => "gemm",
+            Self::Int8 => "gemm_int8",
+            Self::Nf4 => "gemm_nf4",
+        }
+    }
+}
+
+/// The parts of a matrix, which lie in its allocation in this order.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    rows: usize,
+    /// Bytes.
+    codes: usize,
+    /// i8, filled up to whole f32.
+    block_scales: usize,
+    /// f32.
+    scales: usize,
+}
+
+impl Layout {
+    fn new(format: Format, shape: MatrixShape) -> Self {
+        let MatrixShape { rows, cols, .. } = shape;
+        let (codes, block_scales, scales) = match (format, shape.kind) {
+            (Format::Half, _) => (rows * cols * 2, 0, 0),
+            (Format::Int8, MatrixKind::Table) => ((rows * cols).next_multiple_of(4), 0, rows),
+            (Format::Int8, MatrixKind::Linear) => (rows * cols.next_multiple_of(STRETCH), 0, rows),
+            (Format::Nf4, _) => {
+                let blocks = rows * cols.div_ceil(BLOCK);
+                let codes = rows * cols.next_multiple_of(STRETCH) / 2;
+                (codes, blocks.next_multiple_of(4), blocks.div_ceil(GROUP))
+            }
+        };
+        Self {
+            rows,
+            codes,
+            block_scales,
+            scales,
+        }
+    }
+
+    /// Where the scales begin.
+    fn scales_at(self) -> usize {
+        self.codes + self.block_scales
+    }
+
+    fn bytes(self) -> usize {
+        self.scales_at() + 4 * self.scales
+    }
+}
+
+/// Bytes of a matrix on the device.
+pub fn bytes(weights: WeightType, shape: MatrixShape) -> usize {
+    Layout::new(Format::of(weights, shape), shape).bytes()
+}
 
 /// All matrices, in the order in which they were given.
 #[derive(Debug)]
 pub struct Weights {
     half: HalfType,
+    weights: WeightType,
     list: Vec<Weight>,
 }
 
-/// A row-major `[rows, cols]` matrix.
+/// A `[rows, cols]` matrix.
 #[derive(Debug)]
 pub struct Weight {
     /// Views share their matrix's.
     buffer: Arc<Buffer>,
     /// First of its rows in that of the matrix that it is a view of.
     view: Option<usize>,
+    kind: MatrixKind,
+    pub format: Format,
+    /// Of the whole matrix.
+    layout: Layout,
+    mean_scale: f32,
     pub rows: usize,
     pub cols: usize,
     /// It is a copy of these parameters, which train.
@@ -30,17 +135,61 @@ pub struct Weight {
 }
 
 impl Weight {
-    pub fn address(&self) -> Result<Address> {
+    /// The elements of a matrix of 16 bits.
+    pub fn halves(&self) -> Result<Address> {
+        ensure!(
+            self.format == Format::Half,
+            "a matrix in {:?} where 16 bits are needed",
+            self.format
+        );
         let row = self.cols * 2;
         self.buffer
             .at(self.view.unwrap_or(0) * row, self.rows * row)
     }
+
+    /// The matrix as kernels take it that use it as a `kind`.
+    pub fn matrix(&self, kind: MatrixKind) -> Result<MatrixArgs> {
+        ensure!(
+            self.kind == kind || self.format == Format::Half,
+            "a matrix in {:?} that was laid out as a {:?} serves as a {kind:?}",
+            self.format,
+            self.kind
+        );
+        let (layout, first) = (self.layout, self.view.unwrap_or(0));
+        // Rows that lie one after another, or their first pieces.
+        let row_bytes = match (self.format, self.kind) {
+            (Format::Half, _) => 2 * self.cols,
+            (Format::Int8, MatrixKind::Table) => self.cols,
+            (Format::Int8 | Format::Nf4, _) => PIECE,
+        };
+        // A row's, or those of whole groups.
+        let scales = match self.format {
+            Format::Int8 => 4 * first..4 * (first + self.rows),
+            Format::Half | Format::Nf4 => 0..4 * layout.scales,
+        };
+        let from_first = |start: usize, len: usize, row: usize| {
+            let skipped = (first * row).min(len);
+            self.buffer.at(start + skipped, len - skipped)
+        };
+        Ok(MatrixArgs {
+            codes: from_first(0, layout.codes, row_bytes)?,
+            scales: self
+                .buffer
+                .at(layout.scales_at() + scales.start, scales.len())?,
+            block_scales: from_first(layout.codes, layout.block_scales, 1)?,
+            mean_scale: self.mean_scale,
+            format: self.format,
+            stored_rows: to_u32(layout.rows)?,
+            first: to_u32(first)?,
+        })
+    }
 }
 
 impl Weights {
-    pub fn new(half: HalfType) -> Self {
+    pub fn new(half: HalfType, weights: WeightType) -> Self {
         Self {
             half,
+            weights,
             list: Vec::new(),
         }
     }
@@ -49,44 +198,78 @@ impl Weights {
         &mut self,
         device: &Device,
         name: &str,
-        rows: usize,
-        cols: usize,
+        shape: MatrixShape,
         data: &[f32],
     ) -> Result<WeightId> {
+        let MatrixShape { rows, cols, .. } = shape;
         ensure!(
             data.len() == rows * cols,
             "{name}: {} values for a {rows}×{cols} matrix",
             data.len()
         );
-        let stored = narrow(self.half, data);
-        // Both types: an exponent of ones is an infinity or a NaN.
-        let overflown = |&bits: &u16| match self.half {
-            HalfType::F16 => !f16::from_bits(bits).is_finite(),
-            HalfType::Bf16 => !bf16::from_bits(bits).is_finite(),
-        };
-        if let Some(at) = stored.iter().position(overflown) {
-            bail!(
-                "{name}: element {at} is {}, which {} cannot hold{}",
-                data[at],
-                self.half,
-                if self.half == HalfType::F16 && data[at].is_finite() {
-                    ": use --precision bf16"
-                } else {
-                    ""
-                }
-            );
-        }
-        let mut buffer = Buffer::new(device, "frozen matrix", stored.len() * 2)
+        self.check_range(name, data)?;
+        let format = Format::of(self.weights, shape);
+        let layout = Layout::new(format, shape);
+        let mut buffer = Buffer::new(device, "frozen matrix", layout.bytes())
             .with_context(|| format!("cannot upload {name}"))?;
-        buffer.write(0, &stored)?;
+        let mut mean_scale = 0.0;
+        match format {
+            Format::Half => buffer.write(0, &narrow(self.half, data))?,
+            Format::Int8 => {
+                let matrix = Int8::new(data, cols);
+                let codes: &[u8] = bytemuck::cast_slice(&matrix.codes);
+                match shape.kind {
+                    MatrixKind::Table => buffer.write(0, codes)?,
+                    MatrixKind::Linear => buffer.write(0, &in_pieces(codes, cols, STRETCH, 0))?,
+                }
+                buffer.write(layout.scales_at(), &matrix.scales)?;
+            }
+            Format::Nf4 => {
+                let matrix = Nf4::new(data, cols);
+                let row_bytes = cols.div_ceil(2);
+                // Two codes of the level 0.
+                let codes = in_pieces(&matrix.codes, row_bytes, STRETCH / 2, 0x77);
+                buffer.write(0, &codes)?;
+                let block_scales = transposed(&matrix.scales, cols.div_ceil(BLOCK));
+                buffer.write(layout.codes, &block_scales)?;
+                buffer.write(layout.scales_at(), &matrix.group_scales)?;
+                mean_scale = matrix.mean_scale;
+            }
+        }
         self.list.push(Weight {
             buffer: Arc::new(buffer),
             view: None,
+            kind: shape.kind,
+            format,
+            layout,
+            mean_scale,
             rows,
             cols,
             trained: None,
         });
         Ok(WeightId(self.list.len() - 1))
+    }
+
+    /// Values are rounded to the 16-bit type when they are stored or when they are multiplied with.
+    fn check_range(&self, name: &str, data: &[f32]) -> Result<()> {
+        // Both types: an exponent of ones is an infinity or a NaN.
+        let overflown = |&value: &f32| match self.half {
+            HalfType::F16 => !f16::from_f32(value).is_finite(),
+            HalfType::Bf16 => !bf16::from_f32(value).is_finite(),
+        };
+        let Some(at) = data.iter().position(overflown) else {
+            return Ok(());
+        };
+        bail!(
+            "{name}: element {at} is {}, which {} cannot hold{}",
+            data[at],
+            self.half,
+            if self.half == HalfType::F16 && data[at].is_finite() {
+                ": use --precision bf16"
+            } else {
+                ""
+            }
+        );
     }
 
     /// Makes room for the working copy of a matrix that trains.
@@ -103,11 +286,23 @@ impl Weights {
             "{name}: {} parameters for a {rows}×{cols} matrix; the CUDA kernels take widths that are multiples of 8",
             range.len
         );
-        let buffer = Buffer::new(device, "copy of a trained matrix", range.len * 2)
+        // In 16 bits all kinds lie alike.
+        let shape = MatrixShape {
+            kind: MatrixKind::Linear,
+            rows,
+            cols,
+            trains: true,
+        };
+        let layout = Layout::new(Format::Half, shape);
+        let buffer = Buffer::new(device, "copy of a trained matrix", layout.bytes())
             .with_context(|| format!("no room for {name}"))?;
         self.list.push(Weight {
             buffer: Arc::new(buffer),
             view: None,
+            kind: shape.kind,
+            format: Format::Half,
+            layout,
+            mean_scale: 0.0,
             rows,
             cols,
             trained: Some(range),
@@ -127,6 +322,10 @@ impl Weights {
         let view = Weight {
             buffer: Arc::clone(&whole.buffer),
             view: Some(whole.view.unwrap_or(0) + rows.start),
+            kind: whole.kind,
+            format: whole.format,
+            layout: whole.layout,
+            mean_scale: whole.mean_scale,
             rows: rows.len(),
             cols: whole.cols,
             trained: None,
@@ -154,6 +353,27 @@ impl Weights {
     }
 }
 
+/// Rows of codes, each filled up with `filler` to a multiple of `stretch` bytes, in the order of their pieces.
+fn in_pieces(codes: &[u8], row_bytes: usize, stretch: usize, filler: u8) -> Vec<u8> {
+    let rows = codes.len() / row_bytes.max(1);
+    let mut out = vec![filler; rows * row_bytes.next_multiple_of(stretch)];
+    for (r, row) in codes.chunks_exact(row_bytes.max(1)).enumerate() {
+        for (p, piece) in row.chunks(PIECE).enumerate() {
+            let at = (p * rows + r) * PIECE;
+            out[at..at + piece.len()].copy_from_slice(piece);
+        }
+    }
+    out
+}
+
+/// Column by column what has `cols` columns.
+fn transposed(values: &[i8], cols: usize) -> Vec<i8> {
+    (0..cols)
+        .flat_map(|c| values.iter().skip(c).step_by(cols))
+        .copied()
+        .collect()
+}
+
 /// The bits of each value in the 16-bit type, rounded to nearest even.
 pub fn narrow(half: HalfType, values: &[f32]) -> Vec<u16> {
     match half {
@@ -173,5 +393,54 @@ pub fn widen(half: HalfType, stored: &[u16]) -> Vec<f32> {
             .iter()
             .map(|&b| bf16::from_bits(b).to_f32())
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_filled_up_and_lie_piece_after_piece() {
+        let (rows, row_bytes) = (3, 40);
+        let codes: Vec<u8> = (0..rows * row_bytes).map(|i| i as u8).collect();
+        let laid = in_pieces(&codes, row_bytes, 32, 0xEE);
+        assert_eq!(laid.len(), rows * 64);
+        for (i, byte) in laid.iter().enumerate() {
+            let (piece, row, at) = (i / 16 / rows, i / 16 % rows, i % 16);
+            let column = piece * 16 + at;
+            let want = match column < row_bytes {
+                true => codes[row * row_bytes + column],
+                false => 0xEE,
+            };
+            assert_eq!(*byte, want, "byte {i}");
+        }
+        assert_eq!(transposed(&[1, 2, 3, 4, 5, 6], 3), [1, 4, 2, 5, 3, 6]);
+    }
+
+    #[test]
+    fn four_bits_are_four_and_an_eighth_and_eight_bits_eight_and_a_row_scale() {
+        let shape = |kind| MatrixShape {
+            kind,
+            rows: 3072,
+            cols: 768,
+            trains: false,
+        };
+        let elements = 3072 * 768;
+        let linear = |weights| bytes(weights, shape(MatrixKind::Linear));
+        assert_eq!(
+            linear(WeightType::Nf4),
+            elements / 2 + elements / 64 + elements / 64 / 256 * 4
+        );
+        assert_eq!(linear(WeightType::Int8), elements + 3072 * 4);
+        assert_eq!(linear(WeightType::F32), elements * 2);
+        let table = |weights| bytes(weights, shape(MatrixKind::Table));
+        assert_eq!(table(WeightType::Nf4), table(WeightType::Int8));
+        // What trains has a working copy in 16 bits.
+        let trained = MatrixShape {
+            trains: true,
+            ..shape(MatrixKind::Linear)
+        };
+        assert_eq!(bytes(WeightType::Nf4, trained), elements * 2);
     }
 }

@@ -1,0 +1,32 @@
+// The kernels of the linear layers for one type of storage: every use of the product in gemm.cuh, at the two tile sizes.
+//
+// `large` keeps the tensor cores fed (a 64 × 64 tile a warp needs one ldmatrix for four products); `small` cuts a
+// small batch into enough blocks to fill the device. The host chooses by shape.
+#pragma once
+
+#include "gemm.cuh"
+
+#define GEMM_KERNEL(name, shape, transposed, epilogue)                                                       \
+    extern "C" __global__ void __launch_bounds__(shape::kThreads, 2)                                         \
+        name(const __grid_constant__ GemmArgs args) {                                                        \
+        shape::run<transposed, Epilogue::epilogue>(args);                                                    \
+    }
+
+#define GEMM_BOTH(name, transposed, epilogue)                                                                \
+    GEMM_KERNEL(name##_large, Large, transposed, epilogue)                                                   \
+    GEMM_KERNEL(name##_small, Small, transposed, epilogue)
+
+// In this order:
+//   out = x · Wᵀ + bias
+//   out = act(x · Wᵀ + bias), and act' beside it
+//   out = x · W
+//   out += x · W
+//   out = (x · W) ⊙ act', and its column sums: the bias gradient of the layer below
+#define GEMM_KERNELS(prefix, weights)                                                                         \
+    using Large = Gemm<weights, 128, 128, 64, 64>;                                                       \
+    using Small = Gemm<weights, 64, 64, 32, 32>;                                                         \
+    GEMM_BOTH(prefix##_bias, false, kBias)                                                                   \
+    GEMM_BOTH(prefix##_activation, false, kBiasActivation)                                                   \
+    GEMM_BOTH(prefix##_back, true, kStore)                                                                   \
+    GEMM_BOTH(prefix##_back_add, true, kAccumulate)                                                          \
+    GEMM_BOTH(prefix##_back_slope, true, kDerivative)
