@@ -48,7 +48,11 @@ pub struct PlanArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
-    /// What would run the encoder; `cuda` needs no GPU here
+    /// Take the planned memory on the device as well, without a checkpoint, and say what it came to
+    #[arg(long, help_heading = "Memory")]
+    pub allocate: bool,
+
+    /// What would run the encoder; `cuda` needs no GPU here, unless with --allocate
     #[arg(
         long,
         value_name = "auto|cpu|cuda",

@@ -2,20 +2,22 @@
 
 use super::{max_len, show, trained::weight_type};
 use crate::backend::any::{AnyBackend, DeviceChoice};
-use crate::backend::{DeviceKind, Footprint, Limits, PoolKind, WeightType};
+use crate::backend::cuda::HalfType;
+use crate::backend::{Backend, DeviceKind, Footprint, Limits, PoolKind, WeightType};
 use crate::biases::BiasSelection;
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
 use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
-use crate::model::load::{TaskSpec, checkpoint_pooling, outline};
+use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
 use crate::model::saving::Saving;
 use crate::model::{Model, Program};
 use crate::table::{TextTable, grouped};
 use crate::train::config::{Pooling, SavingChoice};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
     let folder = hub::resolve(&args.model, true)?;
@@ -71,26 +73,44 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         grouped(longest),
     ))?;
 
-    let of = |biases: BiasSelection| {
+    let column = |name: &str, biases: BiasSelection, full: bool| {
         let spec = TaskSpec {
             biases,
             ..spec.clone()
         };
-        outline(&config, &spec, false)
+        anyhow::Ok(Column {
+            name: name.to_owned(),
+            model: outline(&config, &spec, full)?,
+            spec,
+            full,
+            saving: if full { Saving::KEEP } else { saving },
+        })
     };
-    let mut columns = vec![("bitfit".to_owned(), plan.bitfit.clone(), saving)];
+    let mut columns = vec![column("bitfit", BiasSelection::all(), false)?];
     if let Some(biases) = &args.biases {
-        columns.push((format!("biases {biases}"), of(biases.clone())?, saving));
+        let name = format!("biases {biases}");
+        columns.push(column(&name, biases.clone(), false)?);
     }
-    columns.push(("head".to_owned(), of(BiasSelection::none())?, saving));
-    columns.push((
-        "full".to_owned(),
-        outline(&config, &spec, true)?,
-        Saving::KEEP,
-    ));
+    columns.push(column("head", BiasSelection::none(), false)?);
+    columns.push(column("full", BiasSelection::all(), true)?);
     plan.show_parts(&columns)?;
     plan.show_saved(saving)?;
-    plan.show_savings()
+    plan.show_savings()?;
+    if args.allocate {
+        // Both 16-bit types take the same room.
+        let open = || AnyBackend::open(args.device, HalfType::Bf16, weight_type(args.weights));
+        plan.allocate(&folder, &columns, open)?;
+    }
+    Ok(())
+}
+
+/// A method in the table of parts.
+struct Column {
+    name: String,
+    spec: TaskSpec,
+    full: bool,
+    model: Model,
+    saving: Saving,
 }
 
 fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
@@ -152,14 +172,14 @@ impl Plan {
     }
 
     /// The parts of each method, and the largest batch that fits.
-    fn show_parts(&self, columns: &[(String, Model, Saving)]) -> Result<()> {
-        let heading = columns.iter().map(|(name, ..)| name.clone());
+    fn show_parts(&self, columns: &[Column]) -> Result<()> {
+        let heading = columns.iter().map(|column| column.name.clone());
         let mut table = TextTable::new(std::iter::once("part".to_owned()).chain(heading));
         let parts: Vec<Parts> = columns
             .iter()
-            .map(|(_, model, saving)| {
-                let budget = self.budget(model);
-                let program = budget.program(self.limits, Some(*saving));
+            .map(|column| {
+                let budget = self.budget(&column.model);
+                let program = budget.program(self.limits, Some(column.saving));
                 Parts::new(&program, budget.footprint(&program))
             })
             .collect();
@@ -179,12 +199,12 @@ impl Plan {
         table.row(std::iter::once("peak".to_owned()).chain(total));
         let trained = columns
             .iter()
-            .map(|(_, model, _)| grouped(model.params.trainable()));
+            .map(|column| grouped(column.model.params.trainable()));
         table.row(std::iter::once("trained values".to_owned()).chain(trained));
         if let Some(memory) = self.memory {
             let cells = columns
                 .iter()
-                .map(|(_, model, saving)| self.largest(model, memory, *saving));
+                .map(|column| self.largest(&column.model, memory, column.saving));
             let name = format!("largest batch in {}, texts", grouped(memory));
             table.row(std::iter::once(name).chain(cells));
         }
@@ -256,6 +276,59 @@ impl Plan {
             }
         }
         show(format_args!("{table}\n"))
+    }
+
+    /// Takes each method's memory on the device, one after the other.
+    ///
+    /// # Errors
+    /// When the device cannot be opened, one of the methods does not fit, or takes other than what was planned.
+    fn allocate(
+        &self,
+        folder: &Path,
+        columns: &[Column],
+        open: impl Fn() -> Result<AnyBackend> + Sync,
+    ) -> Result<()> {
+        let mut table = TextTable::new(["allocated", "bytes", ""]);
+        let mut refused = Vec::new();
+        let threads = match self.device {
+            DeviceKind::Cpu { threads, .. } => threads,
+            DeviceKind::Cuda { .. } => 1,
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()?;
+        let mut device = String::new();
+        for column in columns {
+            let config = &column.model.config;
+            let allocated = pool.install(|| {
+                let mut backend = open()?;
+                let model = blank(folder, config, &column.spec, column.full, &mut backend)?;
+                let budget = self.budget(&model);
+                let program = budget.program(self.limits, Some(column.saving));
+                let planned = budget.footprint(&program);
+                model.allocate(&mut backend, &[&program])?;
+                let there = backend.allocated();
+                ensure!(
+                    there == planned,
+                    "planned {planned:?}, allocated {there:?}; this is a fault of bitfit: please report it"
+                );
+                Ok((backend.describe(), there.total()))
+            });
+            let name = column.name.clone();
+            match allocated {
+                Ok((described, bytes)) => {
+                    device = described;
+                    table.row([name, grouped(bytes), "as planned".to_owned()]);
+                }
+                Err(error) => {
+                    table.row([name.clone(), String::new(), "refused".to_owned()]);
+                    refused.push(format!("{name}: {error:#}"));
+                }
+            }
+        }
+        show(format_args!("\n{device}\n{table}"))?;
+        ensure!(refused.is_empty(), "{}", refused.join("; "));
+        Ok(())
     }
 
     /// `bitfit` in each way of saving.

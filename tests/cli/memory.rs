@@ -56,6 +56,38 @@ fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
     assert!(peaks.is_sorted_by(|a, b| a > b), "{peaks:?}");
 }
 
+/// What `plan --allocate` took for a method.
+pub fn allocated(text: &str, method: &str) -> usize {
+    let (_, table) = text.split_once("\nallocated").unwrap();
+    let line = table.lines().find(|line| line.starts_with(method));
+    let line = line.unwrap_or_else(|| panic!("no `{method}` in {table}"));
+    assert!(line.ends_with("as planned"), "{line}");
+    let bytes = line.split_whitespace().nth(1).unwrap();
+    bytes.replace(',', "").parse().unwrap()
+}
+
+#[test]
+fn a_plan_that_is_allocated_takes_its_peak_without_a_checkpoint() {
+    let folder = Folder::new();
+    let config = std::fs::read_to_string(fixture("bert").join("config.json"));
+    folder.write("config.json", config.unwrap());
+    let model = folder.path("");
+    let args = [
+        "--model",
+        model.to_str().unwrap(),
+        "--batch-size",
+        "4",
+        "--allocate",
+    ];
+    for weights in ["f32", "f16", "int8", "nf4"] {
+        let run = plan(&[&args[..], &["--weights", weights, "--threads", "2"]].concat());
+        let text = run.success().stdout;
+        let full = allocated(&text, "full");
+        assert_eq!(full, last_number(&text, "peak"), "{text}");
+        assert!(allocated(&text, "bitfit") < full, "{text}");
+    }
+}
+
 #[test]
 fn a_plan_names_the_largest_batch_that_fits_and_the_smallest_memory_that_runs() {
     let model = fixture("bert");

@@ -5,6 +5,7 @@
 pub mod driver;
 
 use crate::common::*;
+use crate::memory::allocated;
 use crate::resume::{reaches, same_end, signal};
 use std::fmt::Write as _;
 use std::fs;
@@ -219,6 +220,35 @@ fn too_little_memory_is_refused_with_a_size_that_fits() {
     let tokens = said.split("--batch-tokens ").nth(1).unwrap();
     let tokens = tokens.split(' ').next().unwrap();
     run("fits", &format!("--batch-tokens {tokens}")).success();
+}
+
+#[test]
+fn a_plan_that_is_allocated_takes_its_peak_on_the_device_or_says_what_does_not_fit() {
+    if !kernels() {
+        return;
+    }
+    let plan = |memory: &str, weights: &str| {
+        let mut command = bitfit([
+            "plan",
+            "--allocate",
+            "--device",
+            "cuda",
+            "--batch-size",
+            "4",
+        ]);
+        command.arg("--model").arg(fixture("bert"));
+        command.args(["--weights", weights]);
+        command.env("CUDA_EMULATOR_MEMORY", memory);
+        Finished::of(on_emulator(&mut command))
+    };
+    for weights in ["f16", "int8", "nf4"] {
+        let text = plan("1G", weights).success().stdout;
+        assert!(
+            allocated(&text, "bitfit") < allocated(&text, "full"),
+            "{text}"
+        );
+    }
+    plan("1M", "f16").fails(1, &["full: ", "out of memory"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::place::assemble;
 use super::read::{NewEmbeddings, NewLayer, NewWeight};
-use super::{Store, TaskSpec};
+use super::{Store, TaskSpec, Zeros};
 use crate::backend::weight_gradients::WeightGradients;
 use crate::backend::{HeadWeight, MatrixShape, ParamRange, WeightId};
 use crate::model::Model;
@@ -30,6 +30,21 @@ impl<B: WeightGradients> Store for Trained<'_, B> {
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
         self.0.trained_matrix(name, shape.rows, shape.cols, range)
     }
+}
+
+/// A model of this configuration with zeros for values, on a device: to see what it takes. With `full`, every weight
+/// trains. `folder` is named in errors.
+///
+/// # Errors
+/// When the device has no room.
+pub fn blank<B: WeightGradients>(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    full: bool,
+    backend: &mut B,
+) -> Result<Model> {
+    assemble(config, task, full, &Zeros, &mut Trained(backend, folder))
 }
 
 /// As [`load`](super::load), for full fine-tuning: everything trains that the logits depend on.

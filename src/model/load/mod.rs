@@ -14,7 +14,7 @@ use super::weights::{Weights, read_tensor};
 use crate::backend::{Backend, MatrixShape, ParamRange, PoolKind, WeightId};
 use crate::biases::BiasSelection;
 use anyhow::{Context, Result, bail};
-pub use full::load_full;
+pub use full::{blank, load_full};
 use place::assemble;
 use std::ops::Range;
 use std::path::Path;
