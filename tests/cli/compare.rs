@@ -28,7 +28,8 @@ fn three_methods_stand_side_by_side() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(48, 2));
     let output = folder.path("compare");
-    let run = Finished::of(&mut compare(&data, &output, &[])).success();
+    // Under a head on the first tokens bias-only training keeps less of the last block.
+    let run = Finished::of(&mut compare(&data, &output, &["--pooling", "mean"])).success();
     let rows = rows(&output);
     let names: Vec<_> = rows
         .iter()
