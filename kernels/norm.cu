@@ -169,8 +169,16 @@ __device__ __forceinline__ void restore(const NormRestoreArgs& args) {
     }
 }
 
+// The widest rows of which five blocks fit a multiprocessor's registers, in parts; for compute capability 10 ptxas needs
+// a few more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 10
+constexpr int kFiveBlocks = 2;
+#else
+constexpr int kFiveBlocks = 3;
+#endif
+
 #define NORM_KERNELS(parts)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 4 ? 5 : 4)                           \
+    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts <= kFiveBlocks ? 5 : 4)                \
         norm_forward_##parts(const __grid_constant__ NormForwardArgs args) {                                 \
         forward<parts>(args);                                                                                \
     }                                                                                                        \
