@@ -115,6 +115,11 @@ struct FirstHead {
         return size_t(span.start + key) * 2 * hidden + (place - sequence * hidden);
     }
     __device__ __forceinline__ Eight load(const Half* from, size_t at) const { return inside ? load8(from + at) : Eight{}; }
+    __device__ __forceinline__ void store(Half* to, size_t at, const Eight& e) const {
+        const uint4 packed = pack8(e);
+        const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+        if (inside) store16(to + at, words);
+    }
 
     // How often each group goes round: as often as any, so that warps stay together, and past the last four keys.
     __device__ __forceinline__ uint32_t rounds() const { return (span.len + kGroups - 1) / kGroups; }
@@ -313,14 +318,12 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
             dk.v[i] = slope * q.v[i];
             dv.v[i] = weight * dout.v[i];
         }
-        if (at.inside) {
-            store8(args.d_key_value + at.row(key), dk);
-            store8(args.d_key_value + at.row(key) + at.hidden, dv);
-        }
+        at.store(args.d_key_value, at.row(key), dk);
+        at.store(args.d_key_value + at.hidden, at.row(key), dv);
     }
     at.sum_groups(dq, shared);
     if (threadIdx.x < FirstHead<D>::kLanes && at.inside) {
-        store8(args.d_query + at.place, dq);
+        at.store(args.d_query, at.place, dq);
         Eight dv;
 #pragma unroll
         for (int i = 0; i < 8; ++i) dv.v[i] = kept * dout.v[i];
