@@ -340,8 +340,9 @@ impl Kernels {
         let shared = scores * max_len.next_multiple_of(4) * size_of::<f32>();
         ensure!(
             shared <= FIRST_SCORES,
-            "a sequence of {max_len} tokens: attention of the first token takes up to {}",
-            FIRST_SCORES / 8
+            "sequences of up to {max_len} tokens: attention of the first token takes {} of them; lower --max-length, or \
+             use --pooling mean",
+            FIRST_SCORES / (scores * size_of::<f32>())
         );
         let name = format!("{name}_{}", padded_head(args.head_dim)?);
         let grid = [sequences, args.heads as usize, 1];
