@@ -2,25 +2,23 @@
 
 use super::place::assemble;
 use super::read::{NewEmbeddings, NewLayer, NewWeight};
-use super::{Store, TaskSpec, Zeros};
+use super::{Frozen, Store, TaskSpec, Zeros};
 use crate::backend::weight_gradients::WeightGradients;
 use crate::backend::{HeadWeight, MatrixShape, ParamRange, WeightId};
 use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::full::{LayerMatrices, Matrices};
 use crate::model::weights::Weights;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::ops::Range;
 use std::path::Path;
 
-/// As [`Frozen`](super::Frozen), for full fine-tuning.
-struct Trained<'a, B>(&'a mut B, &'a Path);
+/// As [`Frozen`], where matrices may train.
+struct Trained<'a, B>(Frozen<'a, B>);
 
 impl<B: WeightGradients> Store for Trained<'_, B> {
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
-        self.0
-            .upload(name, shape, data)
-            .with_context(|| self.1.display().to_string())
+        self.0.frozen(name, shape, data)
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
@@ -28,7 +26,8 @@ impl<B: WeightGradients> Store for Trained<'_, B> {
     }
 
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
-        self.0.trained_matrix(name, shape.rows, shape.cols, range)
+        let Frozen(backend, _) = &mut self.0;
+        backend.trained_matrix(name, shape.rows, shape.cols, range)
     }
 }
 
@@ -44,7 +43,13 @@ pub fn blank<B: WeightGradients>(
     full: bool,
     backend: &mut B,
 ) -> Result<Model> {
-    assemble(config, task, full, &Zeros, &mut Trained(backend, folder))
+    assemble(
+        config,
+        task,
+        full,
+        &Zeros,
+        &mut Trained(Frozen(backend, folder)),
+    )
 }
 
 /// As [`load`](super::load), for full fine-tuning: everything trains that the logits depend on.
@@ -58,7 +63,13 @@ pub fn load_full<B: WeightGradients>(
     backend: &mut B,
 ) -> Result<Model> {
     let weights = Weights::open(folder, config.family.prefix())?;
-    assemble(config, task, true, &weights, &mut Trained(backend, folder))
+    assemble(
+        config,
+        task,
+        true,
+        &weights,
+        &mut Trained(Frozen(backend, folder)),
+    )
 }
 
 impl Matrices {
