@@ -146,7 +146,8 @@ impl<B: WeightGradients> WeightHooks<B> for Trained<'_> {
 
     fn attention_output(&mut self, backend: &mut B, dy: Region) -> Result<()> {
         let hidden = self.layer.shape.hidden;
-        let x = self.plan.region(self.forward.context);
+        let attention = self.backward.attention.context(UNPLANNED)?;
+        let x = self.plan.region(attention.context);
         self.weight(
             backend,
             self.matrices.attention_output,

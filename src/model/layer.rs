@@ -16,7 +16,7 @@
 use super::full::WeightHooks;
 use super::params::Params;
 use super::rehearsal::{BackwardTensors, ForwardTensors, NormTensors};
-use crate::backend::plan::Plan;
+use crate::backend::plan::{Plan, TensorId};
 use crate::backend::{
     Activation, ActivationOutput, AttentionBackward, AttentionForward, Backend, BiasGrad, Dropout,
     FirstAttentionBackward, FirstAttentionForward, FirstTokens, LinearActivation, LinearBackward,
@@ -201,26 +201,14 @@ impl Layer {
         train: bool,
     ) -> Result<Region> {
         let at = |id| plan.region(id);
-        let LayerShape { hidden, heads, .. } = self.shape;
-        let head_dim = hidden / heads;
-        let dropout = match train {
-            true => self.shape.attention_dropout,
-            false => Dropout::NONE,
-        };
-        let (input, qkv, out) = (at(tensors.input), at(tensors.qkv), at(tensors.context));
-        let lse = tensors.lse.map(at);
+        let (input, qkv) = (at(tensors.input), at(tensors.qkv));
         self.project(backend, input, qkv)?;
         let (Some(weights), Some(first)) = (self.first, tensors.first) else {
-            backend.attention_forward(AttentionForward {
-                qkv,
-                out,
-                lse,
-                heads,
-                head_dim,
-                dropout,
-            })?;
+            let tensors = (tensors.qkv, tensors.context, tensors.lse);
+            self.mix(backend, plan, tensors, train)?;
             return Ok(input);
         };
+        let LayerShape { hidden, heads, .. } = self.shape;
         let (residual, query) = (at(first.input), at(first.query));
         backend.gather_first(FirstTokens {
             hidden,
@@ -238,13 +226,39 @@ impl Layer {
         backend.first_attention_forward(FirstAttentionForward {
             query,
             key_value: qkv,
-            out,
-            lse,
+            out: at(tensors.context),
+            lse: tensors.lse.map(at),
             heads,
-            head_dim,
-            dropout,
+            head_dim: hidden / heads,
+            dropout: self.attention_dropout(train),
         })?;
         Ok(residual)
+    }
+
+    /// Attention over all tokens: reads q, k and v, writes its output and, where backward follows, lse.
+    fn mix<B: Backend>(
+        &self,
+        backend: &mut B,
+        plan: &Plan,
+        (qkv, out, lse): (TensorId, TensorId, Option<TensorId>),
+        train: bool,
+    ) -> Result<()> {
+        let LayerShape { hidden, heads, .. } = self.shape;
+        backend.attention_forward(AttentionForward {
+            qkv: plan.region(qkv),
+            out: plan.region(out),
+            lse: lse.map(|id| plan.region(id)),
+            heads,
+            head_dim: hidden / heads,
+            dropout: self.attention_dropout(train),
+        })
+    }
+
+    fn attention_dropout(&self, train: bool) -> Dropout {
+        match train {
+            true => self.shape.attention_dropout,
+            false => Dropout::NONE,
+        }
     }
 
     /// What attention needs of all tokens of the block's input, side by side: q, k and v, or k and v alone.
@@ -385,10 +399,22 @@ impl Layer {
         };
 
         // Attention.
-        let (Some(d_context), Some(qkv)) = (backward.d_context, backward.qkv) else {
+        let (Some(d_context), Some(attention)) = (backward.d_context, &backward.attention) else {
             return Ok(());
         };
-        let [d_context, qkv] = [d_context, qkv].map(|id| plan.region(id));
+        let d_context = plan.region(d_context);
+        if let Some(input) = &attention.input {
+            input.run(backend, plan)?;
+            self.project(
+                backend,
+                plan.region(input.tensor),
+                plan.region(attention.qkv),
+            )?;
+            if forward.first.is_none() {
+                let tensors = (attention.qkv, attention.context, Some(attention.lse));
+                self.mix(backend, plan, tensors, true)?;
+            }
+        }
         weights.attention_output(backend, branch)?;
         backend.linear_backward(LinearBackward {
             dy: branch,
@@ -399,10 +425,6 @@ impl Layer {
             derivative: None,
             dbias: None,
         })?;
-        if let Some(input) = &backward.input {
-            input.run(backend, plan)?;
-            self.project(backend, plan.region(input.tensor), qkv)?;
-        }
         let Some(d_qkv) = self.attend_backward(backend, pass, forward)? else {
             return Ok(());
         };
@@ -426,15 +448,13 @@ impl Layer {
             backward,
             ..
         } = pass;
-        let (Some(d_context), Some(qkv), Some(d_qkv), Some(lse)) = (
-            backward.d_context,
-            backward.qkv,
-            backward.d_qkv,
-            forward.lse,
-        ) else {
+        let (Some(d_context), Some(saved), Some(d_qkv)) =
+            (backward.d_context, backward.attention, backward.d_qkv)
+        else {
             return Ok(None);
         };
-        let [dout, qkv, dqkv, lse] = [d_context, qkv, d_qkv, lse].map(|id| plan.region(id));
+        let [dout, qkv, dqkv, lse] =
+            [d_context, saved.qkv, d_qkv, saved.lse].map(|id| plan.region(id));
         let LayerShape { hidden, heads, .. } = self.shape;
         let head_dim = hidden / heads;
         let dropout = self.shape.attention_dropout;
@@ -457,7 +477,7 @@ impl Layer {
             }
             _ => backend.attention_backward(AttentionBackward {
                 qkv,
-                out: plan.region(forward.context),
+                out: plan.region(saved.context),
                 lse,
                 dout,
                 dqkv,

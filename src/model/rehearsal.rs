@@ -70,6 +70,7 @@ pub struct ForwardTensors {
     /// q, k and v of all tokens, or, where the first tokens alone go on, k and v.
     pub qkv: TensorId,
     pub first: Option<FirstTensors>,
+    /// `None` as well where backward makes it again.
     pub lse: Option<TensorId>,
     /// Attention output before the output product.
     pub context: TensorId,
@@ -150,9 +151,7 @@ pub struct BackwardTensors {
     /// The input of the feed-forward half, where the derivative is made again.
     pub middle: Option<Restored>,
     pub derivative: Option<DerivativeTensor>,
-    /// The block's input, where q, k and v are made again.
-    pub input: Option<Restored>,
-    pub qkv: Option<TensorId>,
+    pub attention: Option<AttentionTensors>,
     /// Gradients of the two residual branches, where dropout makes them differ from the residual's.
     pub output_branch: Option<TensorId>,
     pub attention_branch: Option<TensorId>,
@@ -174,8 +173,7 @@ impl BackwardTensors {
             again: None,
             middle: None,
             derivative: None,
-            input: None,
-            qkv: None,
+            attention: None,
             output_branch: None,
             attention_branch: None,
             d_inner: None,
@@ -190,6 +188,17 @@ impl BackwardTensors {
     pub fn below(&self) -> TensorId {
         self.dx_below.unwrap_or(self.dx)
     }
+}
+
+/// What attention's backward reads.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionTensors {
+    /// The block's input, where what follows is made again.
+    pub input: Option<Restored>,
+    pub qkv: TensorId,
+    /// Has no use where the first tokens alone go on.
+    pub context: TensorId,
+    pub lse: TensorId,
 }
 
 /// Whether backward starts by running the block's forward pass again. What a block keeps that backward barely
@@ -244,7 +253,10 @@ impl Layer {
             input: wide(plan, "first input"),
             query: wide(plan, "first query"),
         });
-        let lse = saves_attention.then(|| plan.acquire(name("lse"), sizes.statistic(rows, heads)));
+        // Attention of the first tokens is not made again: it left little, and its backward does not read its output.
+        let attends_again = saving.recompute_qkv && first.is_none();
+        let lse = (saves_attention && !attends_again)
+            .then(|| plan.acquire(name("lse"), sizes.statistic(rows, heads)));
         let context = wide(plan, "context");
         if !saves_attention || saving.recompute_qkv {
             plan.release(qkv);
@@ -253,8 +265,7 @@ impl Layer {
             plan.release(first.query);
         }
         let middle = wide(plan, "middle");
-        // Backward of the first tokens' attention has no use for it.
-        if !saves_attention || first.is_some() {
+        if !saves_attention || attends_again || first.is_some() {
             plan.release(context);
         }
         let attention_norm = saves_middle.then(|| norm(plan, "attention_norm"));
@@ -324,6 +335,7 @@ impl Layer {
         let LayerShape {
             hidden,
             intermediate,
+            heads,
             ..
         } = self.shape;
         let rows = self.rows();
@@ -400,19 +412,30 @@ impl Layer {
             }
         }
         if needs >= Needs::Attention {
+            let input = saving
+                .recompute_qkv
+                .then(|| restored(plan, forward.input_origin, "input again", Rows::Tokens));
+            let mut qkv = forward.qkv;
+            if let Some(input) = input {
+                qkv = plan.acquire(name("qkv again"), self.qkv_bytes(sizes));
+                plan.release(input.tensor);
+            }
+            let (mut context, mut kept_lse) = (forward.context, forward.lse);
+            if input.is_some() && forward.first.is_none() {
+                context = plan.acquire(name("context again"), sizes.activation(rows, hidden));
+                kept_lse = None;
+            }
+            let lse = kept_lse
+                .unwrap_or_else(|| plan.acquire(name("lse again"), sizes.statistic(rows, heads)));
+            tensors.attention = Some(AttentionTensors {
+                input,
+                qkv,
+                context,
+                lse,
+            });
             let d_context = plan.acquire(name("d_context"), sizes.activation(rows, hidden));
             release(plan, &[tensors.attention_branch]);
-            let qkv = if saving.recompute_qkv {
-                let input = restored(plan, forward.input_origin, "input again", Rows::Tokens);
-                let qkv = plan.acquire(name("qkv again"), self.qkv_bytes(sizes));
-                plan.release(input.tensor);
-                tensors.input = Some(input);
-                qkv
-            } else {
-                forward.qkv
-            };
             let d_qkv = plan.acquire(name("d_qkv"), self.qkv_bytes(sizes));
-            tensors.qkv = Some(qkv);
             tensors.d_context = Some(d_context);
             tensors.d_qkv = Some(d_qkv);
             tensors.d_query = forward
@@ -420,9 +443,9 @@ impl Layer {
                 .map(|_| plan.acquire(name("d_query"), sizes.activation(rows, hidden)));
             let saved = match forward.first {
                 Some(first) => first.query,
-                None => forward.context,
+                None => context,
             };
-            release(plan, &[Some(qkv), forward.lse, Some(saved)]);
+            release(plan, &[Some(qkv), Some(lse), Some(saved)]);
             release(plan, &[Some(d_context)]);
             if weights {
                 let input = restored(plan, forward.input_origin, "input again", Rows::Tokens);

@@ -1,8 +1,7 @@
 //! What is kept of the forward pass for the backward pass, and how what is not kept is made again.
 //!
 //! With frozen weights a block needs, per token, two x̂ (2h elements), attention's q, k, v and output (4h) and the
-//! activation's derivative (4h). All of it but the two x̂ and attention's output can be made again from an x̂: a
-//! LayerNorm's output is γ·x̂ + β.
+//! activation's derivative (4h). All of it but the two x̂ can be made again from an x̂: a LayerNorm's output is γ·x̂ + β.
 
 use super::Embeddings;
 use crate::backend::plan::{Plan, Planner, TensorId};
@@ -20,7 +19,7 @@ pub struct Saving {
     /// Keep each block's input alone and run its forward pass again; the last block, whose backward comes first,
     /// keeps what it needs. The other fields then say nothing.
     pub checkpoint: bool,
-    /// Make q, k and v again from the x̂ of the block below.
+    /// Make q, k and v again from the x̂ of the block below, and attention's output from those.
     pub recompute_qkv: bool,
     /// Make the activation's derivative again from the x̂ of the attention's LayerNorm.
     pub recompute_ffn: bool,
@@ -52,16 +51,17 @@ impl Saving {
         ..Self::KEEP
     };
 
-    /// The exact modes, fastest first: the work that each adds to a step's products (a forward pass is 24h² multiply-adds
-    /// a token and block, a backward pass the same) is 0, 1/8, 1/6, 7/24 and nearly 1/2.
+    /// The exact modes, fastest first: the work that each adds to a step's products (a forward pass is 24h² operations
+    /// a token and block, a backward pass the same) is 0, 1/6, 1/8, 7/24 and nearly 1/2, and in the third and fourth
+    /// attention's, which grows with the sequences: another 1/6 where they have 2h tokens.
     pub const EXACT: [Self; 5] = [
         Self::KEEP,
         Self {
-            recompute_qkv: true,
+            recompute_ffn: true,
             ..Self::KEEP
         },
         Self {
-            recompute_ffn: true,
+            recompute_qkv: true,
             ..Self::KEEP
         },
         Self::RECOMPUTE,

@@ -1,4 +1,4 @@
-//! Matrix products: the only file that knows the `gemm` crate.
+//! Matrix products: the only file that knows the `gemm` crates.
 //!
 //! A product is cut into tiles of fixed size: [`row_chunk`] rows of the activations by a panel of the weights.
 //! A tile is one task. It widens its panel of 16-, 8- or 4-bit weights into this thread's scratch (never a whole copy, and
@@ -292,29 +292,30 @@ fn product(
     // SAFETY: `tiles` gives every task its own rows and columns of the output. The slice is only used for its
     // address and bounds check; all writes below go to this task's elements.
     let dst = unsafe { tile.out.pointer(tile.start, last(m, tile.stride) + n) };
+    // The kernel stores columns: our rows are the columns of the transposed product, tileᵀ = rhsᵀ·lhsᵀ.
     // SAFETY: both operands were checked to hold every element that their strides reach, `dst` likewise, and
     // nobody else touches the tile.
     unsafe {
-        gemm::gemm(
-            m,
+        gemm_f32::gemm::f32::get_gemm_fn()(
             n,
+            m,
             k,
             dst,
-            1,
             tile.stride as isize,
+            1,
             accumulate,
-            lhs.as_ptr(),
-            lhs_cols as isize,
-            lhs_rows as isize,
             rhs.as_ptr(),
-            rhs_cols as isize,
             rhs_rows as isize,
+            rhs_cols as isize,
+            lhs.as_ptr(),
+            lhs_rows as isize,
+            lhs_cols as isize,
             1.0,
             1.0,
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }
