@@ -9,8 +9,11 @@
 //! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; empty: PTX alone; `off`: no kernels |
 //! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers, is an error, not a warning |
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -327,21 +330,27 @@ fn compile(jobs: &[Job]) -> Result<(), String> {
     })
 }
 
-/// Writes the table that `src/backend/cuda/images.rs` includes.
+/// Writes the table that `src/backend/cuda/images.rs` includes. The images are packed: six architectures are 150 MB.
 fn write_table(out: &Path, jobs: &[Job], toolkit: Option<&str>) -> Result<(), String> {
     let mut table = format!("pub const TOOLKIT: Option<&str> = {toolkit:?};\n");
     table += "pub static IMAGES: &[Image] = &[\n";
     for job in jobs {
+        let packed = out.join(job.output.file_name().unwrap_or_default());
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder
+            .write_all(&read(&job.output)?)
+            .and_then(|()| fs::write(&packed, encoder.finish()?))
+            .map_err(|e| format!("cannot write {}: {e}", packed.display()))?;
         let arch = match &job.arch {
             // "100a" and the like run on exactly that architecture; the digits are what a device reports.
             Some(arch) => format!("Some({})", arch.trim_end_matches(char::is_alphabetic)),
             None => "None".into(),
         };
         table += &format!(
-            "    Image {{ unit: {:?}, half: {}, arch: {arch}, bytes: include_bytes!({:?}) }},\n",
+            "    Image {{ unit: {:?}, half: {}, arch: {arch}, packed: include_bytes!({:?}) }},\n",
             job.unit,
             job.half,
-            job.output.display().to_string(),
+            packed.display().to_string(),
         );
     }
     table += "];\n";

@@ -67,6 +67,49 @@ fn real_text(rows: usize) -> String {
     }
 }
 
+#[test]
+fn few_bits_stand_beside_16_and_full_fine_tuning_in_one_table() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", licence(32));
+    let output = folder.path("compare");
+    let settings = "--steps 4 --batch-size 8 --device cuda --dev-fraction 0.25";
+    let args = train_args(&fixture("bert"), &data, &output, settings);
+    let mut compare = bitfit(["compare"]);
+    compare.args(&args[1..]);
+    for run in [
+        "bitfit",
+        "int8: --weights int8 --saving recompute",
+        "nf4: --weights nf4 --saving gelu8,xhat8",
+        "full",
+    ] {
+        compare.args(["--run", run]);
+    }
+    Finished::of(on_emulator(&mut compare)).success();
+    let table = json(&output.join("compare.json"));
+    let rows = table["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|r| r["run"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bitfit", "int8", "nf4", "full"]);
+    for row in rows {
+        assert_eq!(number(row, "planned_bytes"), number(row, "allocated_bytes"));
+        assert!(number(row, "seconds_per_step") > 0.0, "{row}");
+    }
+    let column = |key| rows.iter().map(|row| number(row, key)).collect::<Vec<_>>();
+    let allocated = column("allocated_bytes");
+    assert!(
+        allocated[1] < allocated[0] && allocated[2] < allocated[0],
+        "{allocated:?}"
+    );
+    assert!(allocated[0] < allocated[3], "{allocated:?}");
+    let saved = column("saved_bytes_per_token");
+    assert!(
+        saved[1] < saved[2] && saved[2] < saved[0] && saved[0] < saved[3],
+        "{saved:?}"
+    );
+}
+
 /// Mean losses of ten steps each.
 fn loss_curve(output: &Path) -> Vec<f64> {
     let losses: Vec<f64> = steps(output).iter().map(|s| number(s, "loss")).collect();

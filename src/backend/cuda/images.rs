@@ -1,17 +1,31 @@
 //! The compiled kernels that `build.rs` embedded, and which of them a device gets.
 
 use super::HalfType;
+use flate2::read::ZlibDecoder;
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 
 /// One compiled file of `kernels/`.
-#[derive(Debug)]
 pub struct Image {
     /// Name of the source file without its extension.
     pub unit: &'static str,
     pub half: HalfType,
     /// Architecture of a cubin, e.g. 80; `None` for PTX, which the driver compiles.
     pub arch: Option<u32>,
-    pub bytes: &'static [u8],
+    /// In zlib's format.
+    packed: &'static [u8],
+}
+
+impl Image {
+    /// What the compiler wrote.
+    ///
+    /// # Errors
+    /// When what is built in is damaged.
+    pub fn code(&self) -> io::Result<Vec<u8>> {
+        let mut code = Vec::new();
+        ZlibDecoder::new(self.packed).read_to_end(&mut code)?;
+        Ok(code)
+    }
 }
 
 include!(concat!(env!("OUT_DIR"), "/cuda_images.rs"));
@@ -66,7 +80,7 @@ mod tests {
             unit: "gemm",
             half,
             arch,
-            bytes: &[],
+            packed: &[],
         }
     }
 
@@ -93,6 +107,25 @@ mod tests {
         assert_eq!(archs((9, 0), HalfType::F16), [Some(90), None]);
         assert_eq!(archs((12, 1), HalfType::F16), [Some(120), None]);
         assert_eq!(archs((10, 0), HalfType::F16), [None]);
+    }
+
+    #[test]
+    fn what_is_built_in_unpacks_to_what_the_driver_takes() {
+        for image in IMAGES {
+            let code = image.code().unwrap();
+            let begins: &[u8] = match image.arch {
+                Some(_) => b"\x7fELF",
+                None => b"//",
+            };
+            assert!(
+                code.starts_with(begins),
+                "{}.cu ({}, {:?})",
+                image.unit,
+                image.half,
+                image.arch
+            );
+        }
+        assert!(image(None, HalfType::F16).code().is_err());
     }
 
     #[test]

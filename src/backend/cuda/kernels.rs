@@ -179,9 +179,10 @@ fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModu
 }
 
 fn load_image(device: &Device, image: &Image) -> Result<Arc<CudaModule>> {
+    let code = image.code().context("the image is damaged")?;
     let code = match image.arch {
-        Some(_) => Ptx::from_binary(image.bytes.to_vec()),
-        None => Ptx::from_src(std::str::from_utf8(image.bytes)?),
+        Some(_) => Ptx::from_binary(code),
+        None => Ptx::from_src(String::from_utf8(code)?),
     };
     Ok(device.stream.context().load_module(code)?)
 }
