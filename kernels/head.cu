@@ -57,21 +57,25 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 // this is where the loss scale comes in; column_finish takes it out again. Grid: 256-column parts × 8 rows.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
     const uint32_t row = blockIdx.y * kPoolWarps + threadIdx.x / kWarp;
-    const int column = (int(blockIdx.x) * kWarp + int(threadIdx.x) % kWarp) * 8;
-    if (row >= row_count(args.batch, args.rows) || column >= int(args.width)) return;
+    if (row >= row_count(args.batch, args.rows)) return;
     const bool tokens = args.rows == kRowsTokens;
     const uint32_t sequence = tokens ? sequence_of(args.cu_seqlens, args.batch->sequences, row) : row;
     const Span span = tokens ? span_of(args.cu_seqlens, sequence) : Span{row, 1};
-    Eight d = {};
-    if (args.mean || row == span.start) {
-        const float4* from =
-            reinterpret_cast<const float4*>(args.pooled + size_t(sequence) * args.width + column);
-        const float4 low = from[0], high = from[1];
-        const float factor = args.state->scale / (args.mean ? float(span.len) : 1.0f);
-        d = {{low.x * factor, low.y * factor, low.z * factor, low.w * factor,
-              high.x * factor, high.y * factor, high.z * factor, high.w * factor}};
+    const float* from = args.pooled + size_t(sequence) * args.width;
+    Half* to = args.x + size_t(row) * args.width;
+    const float factor = args.state->scale / (args.mean ? float(span.len) : 1.0f);
+    // Four columns a lane, twice: eight would leave gaps between the lanes' f32.
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+        const int column = (int(blockIdx.x) * 2 + part) * 4 * kWarp + int(threadIdx.x) % kWarp * 4;
+        if (column >= int(args.width)) return;
+        uint2 d = {};
+        if (args.mean || row == span.start) {
+            const float4 pooled = *reinterpret_cast<const float4*>(from + column);
+            d = make_uint2(pack(pooled.x * factor, pooled.y * factor), pack(pooled.z * factor, pooled.w * factor));
+        }
+        *reinterpret_cast<uint2*>(to + column) = d;
     }
-    store8(args.x + size_t(row) * args.width + column, d);
 }
 
 // --- dense layers ----------------------------------------------------------------------------------------
@@ -108,18 +112,13 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
-// Four neighbouring inputs of a sequence under the dropout mask, zeros past the end. `column` is a multiple of 4.
-__device__ __forceinline__ void masked4(
-    const DenseArgs& args, const Dropout& dropout, uint32_t sequence, uint32_t column, float (&v)[4]) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        v[i] = column + i < args.inputs ? args.x[size_t(sequence) * args.inputs + column + i] : 0.0f;
-    }
-    if (dropout.active()) {
-        const Words w = dropout.words(sequence, column / 4);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] *= dropout.factor(w.w[i]);
-    }
+// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which four
+// share a block of words: each makes it again, which is little here.
+__device__ __forceinline__ float masked(const Dropout& dropout, uint32_t sequence, uint32_t column, float x) {
+    if (!dropout.active()) return x;
+    const Words w = dropout.words(sequence, column / 4);
+    const uint32_t low = column & 1 ? w.w[1] : w.w[0], high = column & 1 ? w.w[3] : w.w[2];
+    return x * dropout.factor(column & 2 ? high : low);
 }
 
 constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseSequences = 8;
@@ -135,19 +134,13 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
     const Dropout dropout(args.dropout, args.batch);
 
     float sums[kDenseSequences] = {};
-    for (uint32_t column = lane * 4; column < args.inputs; column += kWarp * 4) {
-        float w[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            w[i] = column + i < args.inputs ? weight_at<Quantised>(args, output, column + i) : 0.0f;
-        }
+    for (uint32_t column = lane; column < args.inputs; column += kWarp) {
+        const float w = weight_at<Quantised>(args, output, column);
 #pragma unroll
         for (int s = 0; s < kDenseSequences; ++s) {
             if (first + s >= sequences) break;
-            float x[4];
-            masked4(args, dropout, first + s, column, x);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) sums[s] = fmaf(w[i], x[i], sums[s]);
+            const float x = args.x[size_t(first + s) * args.inputs + column];
+            sums[s] = fmaf(w, masked(dropout, first + s, column, x), sums[s]);
         }
     }
 #pragma unroll
@@ -179,23 +172,26 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     if (args.dbias != nullptr) args.dbias[output] += sum;
 }
 
-// dW += dyᵀ · dropout(x). A thread owns four weights of one output. Grid: inputs / 512 × outputs.
+// dW += dyᵀ · dropout(x). A thread owns four weights of one output, 128 apart. Grid: inputs / 512 × outputs.
 extern "C" __global__ void __launch_bounds__(kDenseThreads)
     dense_backward_weight(const __grid_constant__ DenseArgs args) {
-    const uint32_t column = (blockIdx.x * kDenseThreads + threadIdx.x) * 4, output = blockIdx.y;
-    if (column >= args.inputs) return;
+    const uint32_t first = blockIdx.x * kDenseThreads * 4 + threadIdx.x, output = blockIdx.y;
     const Dropout dropout(args.dropout, args.batch);
     float sums[4] = {};
     for (uint32_t s = 0; s < args.batch->sequences; ++s) {
         const float d = args.dy[size_t(s) * args.outputs + output];
-        float x[4];
-        masked4(args, dropout, s, column, x);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) sums[i] = fmaf(d, x[i], sums[i]);
+        for (int i = 0; i < 4; ++i) {
+            const uint32_t column = first + i * kDenseThreads;
+            if (column >= args.inputs) break;
+            const float x = args.x[size_t(s) * args.inputs + column];
+            sums[i] = fmaf(d, masked(dropout, s, column, x), sums[i]);
+        }
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        if (column + i < args.inputs) args.dweight[size_t(output) * args.inputs + column + i] += sums[i];
+        const uint32_t column = first + i * kDenseThreads;
+        if (column < args.inputs) args.dweight[size_t(output) * args.inputs + column] += sums[i];
     }
 }
 
@@ -209,12 +205,7 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args) {
     for (uint32_t o = 0; o < args.outputs; ++o) {
         sum = fmaf(args.dy[size_t(sequence) * args.outputs + o], weight_at<Quantised>(args, o, column), sum);
     }
-    if (dropout.active()) {
-        const Words w = dropout.words(sequence, column / 4);
-        const uint32_t low = column & 1 ? w.w[1] : w.w[0], high = column & 1 ? w.w[3] : w.w[2];
-        sum *= dropout.factor(column & 2 ? high : low);
-    }
-    args.dx[size_t(sequence) * args.inputs + column] = sum;
+    args.dx[size_t(sequence) * args.inputs + column] = masked(dropout, sequence, column, sum);
 }
 
 #define DENSE_KERNELS(ending, quantised)                                                                     \
