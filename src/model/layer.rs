@@ -205,7 +205,7 @@ impl Layer {
         self.project(backend, input, qkv)?;
         let (Some(weights), Some(first)) = (self.first, tensors.first) else {
             let tensors = (tensors.qkv, tensors.context, tensors.lse);
-            self.mix(backend, plan, tensors, train)?;
+            self.attention(backend, plan, tensors, train)?;
             return Ok(input);
         };
         let LayerShape { hidden, heads, .. } = self.shape;
@@ -236,7 +236,7 @@ impl Layer {
     }
 
     /// Attention over all tokens: reads q, k and v, writes its output and, where backward follows, lse.
-    fn mix<B: Backend>(
+    fn attention<B: Backend>(
         &self,
         backend: &mut B,
         plan: &Plan,
@@ -412,7 +412,7 @@ impl Layer {
             )?;
             if forward.first.is_none() {
                 let tensors = (attention.qkv, attention.context, Some(attention.lse));
-                self.mix(backend, plan, tensors, true)?;
+                self.attention(backend, plan, tensors, true)?;
             }
         }
         weights.attention_output(backend, branch)?;
