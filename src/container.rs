@@ -181,7 +181,7 @@ impl Container {
     }
 }
 
-/// Values read, and written, at a time by [`write`].
+/// Values read, and written, at a time by [`write()`].
 const PIECE: usize = 1 << 18;
 
 /// Writes a file whose content is too large to stand in memory twice: `read` is asked for each tensor (its place in

@@ -28,7 +28,7 @@ Examples:
 /// The options as given: `None` where nothing is said, so that a file and then the defaults can fill in.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct TrainArgs {
-    /// A folder with config.json, model.safetensors and a tokenizer, or a name on the hub: org/name[@revision]
+    /// A folder with config.json, model.safetensors and a tokenizer, or a name on the hub, org/name or org/name@revision
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]

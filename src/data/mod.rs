@@ -11,12 +11,12 @@
 //! A training run, in order:
 //!
 //! 1. [`Table::read`] each file ([`ReadOptions`] names the format and columns; errors carry file, line, column).
-//!    Without a dev file, [`split`] gives the row numbers and [`Table::select`] the two tables.
+//!    Without a dev file, [`split()`] gives the row numbers and [`Table::select`] the two tables.
 //! 2. [`ClassNames::from_table`] on what is known of the classes: the training table, or the whole file *before* it is
 //!    split, so that a rare class is not refused because all its rows went to one side. `eval` and `predict` use
 //!    [`ClassNames::from_names`] with the names of the saved task. Regression has [`Targets::Values`].
 //! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] says what was truncated or empty.
-//! 4. [`Sampler::new`] over [`Dataset::lengths`]; [`Sampler::plan`] simulates the whole run, so that the number of
+//! 4. [`Sampler::new`] over [`Dataset::lengths`]; [`Sampler::largest`] simulates the whole run, so that the number of
 //!    micro-batches and the largest batch are known before memory is planned; [`Sampler::epoch`] gives any epoch,
 //!    and [`Batches::get`] any batch of it, so that a resumed run goes on exactly where it stopped.
 //! 5. [`evaluation_batches`] packs similar lengths together; [`Batches::restore`] puts results back in file order.

@@ -54,7 +54,7 @@ pub fn callback(body: impl FnOnce()) {
     IN_CALLBACK.set(false);
 }
 
-/// Declares exported functions of the C ABI. Bodies are ordinary Rust that returns [`R`](super::error::R). A second
+/// Declares exported functions of the C ABI. Bodies are ordinary Rust that returns [`R`]. A second
 /// name after `|` is the form for a per-thread default stream.
 ///
 /// # Safety

@@ -1,6 +1,6 @@
 //! The C types of the driver API, as wrappers that keep raw pointers in one place.
 //!
-//! Every exported function takes its pointers as [`Out`], [`In`], [`Array`] or [`Text`]. They have the layout of
+//! Every exported function takes its pointers as [`Out`], [`In`], [`Text`] or [`TextOut`]. They have the layout of
 //! the C pointer; dereferencing happens only here, after a null check, on the promise that the C caller
 //! makes: a pointer that is not null is valid for what the API's documentation says.
 

@@ -1,7 +1,7 @@
 //! Dropout masks, recomputed wherever they are needed instead of stored.
 //!
 //! The numbers are those of [`Philox`](crate::rng::Philox) under the counter that
-//! [`Dropout`](crate::backend::Dropout) defines; here sixteen blocks advance side by side so that they become
+//! [`Dropout`] defines; here sixteen blocks advance side by side so that they become
 //! vectors.
 
 use super::simd::{LANES, dispatch};

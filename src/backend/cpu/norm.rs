@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 dispatch! {
     /// `row = (row - mean)·rstd`; returns `rstd = 1/sqrt(var + eps)`. The variance is that of the centred row:
-    /// E[x²] - mean² would cancel.
+    /// `E[x²] - mean²` would cancel.
     pub fn normalise(row: &mut [f32], eps: f32) -> f32 = normalise_body;
     /// `row = row·gamma + beta`.
     pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;

@@ -1,6 +1,6 @@
 //! Sections of a step recorded as CUDA graphs: one launch for the hundreds that a step has.
 //!
-//! A recording serves every batch of its [`Bucket`]: grids are sized for the bucket, blocks beyond the batch return at
+//! A recording serves every batch of its bucket of sizes: grids are sized for the bucket, blocks beyond the batch return at
 //! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
 //! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
 
