@@ -186,8 +186,8 @@ pub struct TrainArgs {
     /// What is kept of the forward pass for backward [default: auto]
     ///
     /// auto: the fastest exact way that fits --memory (keep, where no limit is given).
-    /// Exact, fastest first: keep: all that backward needs. recompute-ffn: make the activation's derivative again
-    /// from the normalised states. recompute-qkv: make q, k, v and attention's output again. recompute: both.
+    /// Exact, fastest first: keep: all that backward needs. recompute-qkv: make q, k, v and attention's output again
+    /// from the normalised states. recompute-ffn: make the activation's derivative again. recompute: both.
     /// checkpoint: keep each layer's input alone and run the layer again.
     /// Lossy, only where asked for: gelu8, gelu4: keep the activation's derivative in 8 or 4 bits; may be joined with
     /// recompute-qkv by a comma. xhat8: keep the normalised states in 8 bits; may be joined with gelu8 or gelu4.

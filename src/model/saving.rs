@@ -52,16 +52,16 @@ impl Saving {
     };
 
     /// The exact modes, fastest first: the work that each adds to a step's products (a forward pass is 24h² operations
-    /// a token and block, a backward pass the same) is 0, 1/6, 1/8, 7/24 and nearly 1/2, and in the third and fourth
-    /// attention's, which grows with the sequences: another 1/6 where they have 2h tokens.
+    /// a token and block, a backward pass the same) is 0, 1/8, 1/6, 7/24 and nearly 1/2, and in the second and fourth
+    /// attention's, which grows with the sequences: another 1/24 where they have h/2 tokens.
     pub const EXACT: [Self; 5] = [
         Self::KEEP,
         Self {
-            recompute_ffn: true,
+            recompute_qkv: true,
             ..Self::KEEP
         },
         Self {
-            recompute_qkv: true,
+            recompute_ffn: true,
             ..Self::KEEP
         },
         Self::RECOMPUTE,
