@@ -87,7 +87,6 @@ impl Block<'_> {
         let t = self.resolve(w, i, a.space, at, bytes, m)?;
         self.tally_access(&t, bytes, m, Kind::Atomic);
         self.release_at(w, &t, m, a.release);
-        self.acquire_at(w, &t, m);
         if self.shadowed(t.space) {
             for l in lanes(m) {
                 self.shadow_lane(w, i, &t, l, bytes, Kind::Atomic, false)?;
@@ -132,6 +131,7 @@ impl Block<'_> {
                 out[k][l] = old;
             }
         }
+        self.acquire_at(w, &t, m);
         if changed {
             self.progress = self.executed;
         }

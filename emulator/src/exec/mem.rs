@@ -350,9 +350,6 @@ impl Block<'_> {
             Kind::Read
         };
         self.tally_access(&t, bytes, m, kind);
-        if mem.strong {
-            self.acquire_at(w, &t, m);
-        }
         if self.shadowed(t.space) {
             match mem.copied {
                 true => self.check_copied(w, i, &t, m)?,
@@ -391,6 +388,9 @@ impl Block<'_> {
                     }
                 }
             }
+        }
+        if mem.strong {
+            self.acquire_at(w, &t, m);
         }
         Ok(())
     }
@@ -483,6 +483,8 @@ impl Block<'_> {
         }
     }
 
+    /// The counterpart of [`Self::release_at`]. Other blocks run beside this one: release is noted before the access, acquire
+    /// after it, so that what the access saw is never noted too late.
     pub(super) fn acquire_at(&mut self, w: &Warp, t: &Target, m: u32) {
         let checks = self.g.config.checks;
         match t.space {

@@ -209,6 +209,30 @@ ret;";
     assert!(counters.average_active_lanes() > 0.0);
 }
 
+/// What a block did behind a lock is ordered before the next that takes it, however closely it follows.
+#[test]
+fn a_lock_that_passes_from_block_to_block_orders_what_they_do() {
+    let mut d = Device::new();
+    d.config.workers = 4;
+    d.config.spin_limit = 1 << 24;
+    let (lock, sum) = (d.upload(&[0u32]), d.upload(&[0u32]));
+    let body = "
+mov.u32 %r4, 0;
+$again:
+$spin: atom.global.acq_rel.gpu.cas.b32 %r1, [%a0], 0, 1;
+setp.ne.u32 %p1, %r1, 0; @%p1 bra $spin;
+ld.global.u32 %r2, [%a1]; add.u32 %r2, %r2, 1; st.global.u32 [%a1], %r2;
+atom.global.acq_rel.gpu.exch.b32 %r3, [%a0], 0;
+add.u32 %r4, %r4, 1; setp.lt.u32 %p1, %r4, 4; @%p1 bra $again;
+ret;";
+    let text = kernel(2, "", body);
+    for launch in 1..=200 {
+        d.run(&text, 16, 1, &[lock, sum])
+            .unwrap_or_else(|fault| panic!("launch {launch}: {fault}"));
+        assert_eq!(d.words(sum, 1)[0], 64 * launch);
+    }
+}
+
 const REDUCE: &str = "
 mov.u32 %r1, %tid.x; shl.b32 %r2, %r1, 2;
 mov.u32 %r3, buffer; add.u32 %r4, %r3, %r2;
