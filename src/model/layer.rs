@@ -410,7 +410,7 @@ impl Layer {
                 plan.region(input.tensor),
                 plan.region(attention.qkv),
             )?;
-            if forward.first.is_none() {
+            if forward.lse.is_none() {
                 let tensors = (attention.qkv, attention.context, Some(attention.lse));
                 self.attention(backend, plan, tensors, true)?;
             }

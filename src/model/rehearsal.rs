@@ -70,7 +70,7 @@ pub struct ForwardTensors {
     /// q, k and v of all tokens, or, where the first tokens alone go on, k and v.
     pub qkv: TensorId,
     pub first: Option<FirstTensors>,
-    /// `None` as well where backward makes it again.
+    /// `None` as well where backward makes it, and attention's output, again.
     pub lse: Option<TensorId>,
     /// Attention output before the output product.
     pub context: TensorId,
@@ -420,13 +420,13 @@ impl Layer {
                 qkv = plan.acquire(name("qkv again"), self.qkv_bytes(sizes));
                 plan.release(input.tensor);
             }
-            let (mut context, mut kept_lse) = (forward.context, forward.lse);
-            if input.is_some() && forward.first.is_none() {
-                context = plan.acquire(name("context again"), sizes.activation(rows, hidden));
-                kept_lse = None;
-            }
-            let lse = kept_lse
-                .unwrap_or_else(|| plan.acquire(name("lse again"), sizes.statistic(rows, heads)));
+            let (context, lse) = match forward.lse {
+                Some(lse) => (forward.context, lse),
+                None => (
+                    plan.acquire(name("context again"), sizes.activation(rows, hidden)),
+                    plan.acquire(name("lse again"), sizes.statistic(rows, heads)),
+                ),
+            };
             tensors.attention = Some(AttentionTensors {
                 input,
                 qkv,
