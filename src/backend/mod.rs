@@ -36,29 +36,13 @@ pub use footprint::{DeviceKind, Footprint};
 pub use operations::*;
 
 use crate::batch::Batch;
+pub use crate::program::{
+    Activation, AdamW, Dropout, HeadWeight, Limits, LossKind, Norm, ParamRange, PoolKind, Region,
+    Rows, WeightId,
+};
+use crate::program::{Numbers, Program, Span};
 use anyhow::Result;
 use std::ops::Range;
-
-/// A range of bytes in the arena, assigned by [`plan::Planner`]. Sized for the largest batch; a smaller batch
-/// uses its first rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Bytes from the start of the arena.
-    pub offset: usize,
-    /// Length in bytes.
-    pub len: usize,
-}
-
-/// A range of the flat f32 parameter vector, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParamRange {
-    pub offset: usize,
-    pub len: usize,
-}
-
-/// A matrix held by the backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WeightId(pub usize);
 
 /// What a matrix is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,15 +61,6 @@ pub struct MatrixShape {
     pub cols: usize,
     /// It lies in the parameter vector, with a gradient and moments.
     pub trains: bool,
-}
-
-/// How many rows of its operands an operation works on, resolved against the current batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// One row a token.
-    Tokens,
-    /// One row a sequence.
-    Sequences,
 }
 
 impl Rows {
@@ -125,17 +100,6 @@ pub struct Memory {
     pub widest: usize,
     /// Columns of an attention head.
     pub head_dim: usize,
-}
-
-/// Upper bounds of a batch's shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Tokens in all sequences together.
-    pub tokens: usize,
-    /// Number of sequences.
-    pub sequences: usize,
-    /// Tokens in the longest sequence.
-    pub max_len: usize,
 }
 
 /// What the host wants to know of an optimizer step.
@@ -240,6 +204,16 @@ pub trait Backend {
     /// The first `len` elements of an f32 region.
     fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
     fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()>;
+
+    /// Runs the operations of a span of `program` on the current batch. A device may record them once for each bucket of
+    /// batches and replay the recording: what changes from step to step is in the batch and in `numbers` alone.
+    ///
+    /// # Errors
+    /// When the batch exceeds the program's limits, an operation's shapes do not fit, or the device fails; the message
+    /// names the operation and its block.
+    fn run(&mut self, _program: &Program, _span: Span, _numbers: Numbers) -> Result<()> {
+        anyhow::bail!("this backend does not run programs yet")
+    }
 
     fn embed_forward(&mut self, op: EmbedForward) -> Result<()>;
     fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()>;

@@ -1,35 +1,9 @@
 //! Descriptions of the operations of a [`Backend`](super::Backend): what each reads, what it writes, in which shapes.
 //! The conventions are those of the module above.
 
-use super::{ParamRange, Region, Rows, WeightId};
-
-/// Activation function of the feed-forward block (`hidden_act` in Hugging Face configurations).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x · Φ(x)` with the error function: `gelu`.
-    GeluErf,
-    /// The tanh approximation: `gelu_new`, `gelu_pytorch_tanh`.
-    GeluTanh,
-    Relu,
-}
-
-/// Dropout at one place of the network. `p == 0` is exactly the identity.
-///
-/// Backward regenerates the mask: element `(row, col)` is kept where word `col % 4` of the Philox4x32-10 block
-/// with counter `[col / 4, row, site, step]` and the seed as key, as a uniform number in `[0, 1)`, is `>= p`.
-/// A row is a row of the tensor: a token, or a sequence where the tensor has a row for each; in attention it is `token · heads + head` of the query, and the
-/// column is the key's place in its sequence.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dropout {
-    /// Probability of zeroing an element; the others are scaled by `1 / (1 - p)`.
-    pub p: f32,
-    /// Distinguishes the places of the network.
-    pub site: u32,
-}
-
-impl Dropout {
-    pub const NONE: Self = Self { p: 0.0, site: 0 };
-}
+use super::{
+    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, Region, Rows, WeightId,
+};
 
 /// What makes one batch's dropout masks differ from another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -37,14 +11,6 @@ pub struct DropoutKey {
     pub seed: u64,
     /// Counts the micro-batches of the run.
     pub step: u64,
-}
-
-/// LayerNorm parameters (`LayerNorm.weight`, `LayerNorm.bias`), each `[hidden]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Norm {
-    pub gamma: ParamRange,
-    pub beta: ParamRange,
-    pub eps: f32,
 }
 
 /// Where LayerNorm leaves what its backward needs.
@@ -329,15 +295,6 @@ pub struct FirstAttentionBackward {
     pub dbias_value: Option<ParamRange>,
 }
 
-/// How a sequence's hidden states become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoolKind {
-    /// The first token's.
-    Cls,
-    /// The mean over all tokens of the sequence.
-    Mean,
-}
-
 /// `out[s] = pool(x[tokens of s])`; backward spreads `out`'s gradient over `x`'s.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
@@ -350,15 +307,6 @@ pub struct Pool {
     pub rows: Rows,
     /// Pooled vectors, or their gradient: f32 `[sequences, hidden]`.
     pub pooled: Region,
-}
-
-/// The matrix of a layer of the task head: `[out, in]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadWeight {
-    /// Comes from the checkpoint and stays as it is (BERT's pooler).
-    Frozen(WeightId),
-    /// Trains with the biases.
-    Param(ParamRange),
 }
 
 /// One layer of the task head on pooled vectors, all f32: `y = act(dropout(x)·Wᵀ + b)`, act = tanh or none.
@@ -389,15 +337,6 @@ pub struct DenseBackward {
     pub dx: Option<Region>,
 }
 
-/// What the logits are compared with; the labels are the batch's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossKind {
-    /// Softmax cross-entropy over `outputs` classes.
-    CrossEntropy,
-    /// `(logit - label)²`, one output.
-    MeanSquared,
-}
-
 /// Adds `weight · Σ_s loss_s` to the step's loss and, where asked, writes its gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
@@ -409,19 +348,4 @@ pub struct Loss {
     pub weight: f32,
     /// f32 `[sequences, outputs]`
     pub dlogits: Option<Region>,
-}
-
-/// AdamW (Loshchilov & Hutter, 2019; `torch.optim.AdamW`) over the whole trainable vector, after clipping its
-/// gradient to a global norm. A step whose gradient is not finite changes nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamW {
-    pub lr: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub eps: f32,
-    pub weight_decay: f32,
-    /// 0 switches clipping off.
-    pub clip_norm: f32,
-    /// Counts from 1; corrects the moments' bias.
-    pub step: u64,
 }

@@ -3,6 +3,7 @@
 //! Written once for every device: all arithmetic goes through [`Backend`]. A [`Program`] is a rehearsed pass:
 //! the arena plan and the place of each tensor, for batches up to given limits.
 
+pub mod bert;
 pub mod config;
 pub mod fit;
 pub mod full;

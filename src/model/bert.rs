@@ -1,0 +1,338 @@
+//! BERT and RoBERTa: what the encoder adds to a step, forward and backward side by side.
+//!
+//! A block is post-LayerNorm:
+//!
+//! ```text
+//! h  = LN₁(x + drop(W_o · attention(W_qkv·x + b) + b))
+//! x' = LN₂(h + drop(W_2 · act(W_1·h + b) + b))
+//! ```
+//!
+//! Every bias gradient is named here, whether or not the bias trains, and every tensor that backward reads; what of it
+//! is needed and kept follows from the list ([`crate::program`]). The key's bias has no gradient: softmax ignores a
+//! shift that all keys share.
+
+use crate::program::{
+    Activated, Activation, AddFirst, Aside, Attention, AttentionBack, Builder, ColumnSum, Dropout,
+    Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, Norm, NormLayer,
+    Normed, Out, Over, ParamRange, Rows, Storage, Sum, Value, WeightId, What,
+};
+
+/// Embeddings and blocks.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    pub embeddings: Embeddings,
+    pub blocks: Vec<Block>,
+    /// The last block's query, and key and value, as layers of their own, where the head reads the first token of each
+    /// sequence alone: behind its attention that block then goes on with those rows, for which it needs k and v of all
+    /// tokens and q of the first.
+    pub first: Option<FirstLayers>,
+}
+
+/// See [`Encoder::first`].
+#[derive(Clone, Debug)]
+pub struct FirstLayers {
+    /// `attention.self.query`
+    pub query: LinearLayer,
+    /// `attention.self.{key,value}` stacked: `[2·hidden, hidden]`.
+    pub key_value: LinearLayer,
+}
+
+/// What an encoder's forward leaves.
+#[derive(Clone, Debug)]
+pub struct EncoderPass {
+    pub embedded: Value,
+    blocks: Vec<BlockPass>,
+}
+
+impl EncoderPass {
+    /// The output of the embeddings and of each block.
+    pub fn hidden_states(&self) -> Vec<Value> {
+        let blocks = self.blocks.iter().map(|pass| pass.y.out);
+        std::iter::once(self.embedded).chain(blocks).collect()
+    }
+
+    pub fn last(&self) -> Value {
+        self.blocks.last().map_or(self.embedded, |pass| pass.y.out)
+    }
+}
+
+impl Encoder {
+    /// `every_token` makes the last hidden states of all tokens also where the head reads the first alone.
+    pub fn forward(&self, b: &mut Builder, every_token: bool) -> EncoderPass {
+        let embedded = self.embeddings.forward(b);
+        let mut x = embedded;
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for (i, block) in self.blocks.iter().enumerate() {
+            b.enter(Some(i));
+            let last = i + 1 == self.blocks.len();
+            let first = self.first.as_ref().filter(|_| last && !every_token);
+            let pass = block.forward(b, x, first);
+            x = pass.y.out;
+            blocks.push(pass);
+        }
+        b.enter(None);
+        EncoderPass { embedded, blocks }
+    }
+
+    /// From the gradient of the last hidden states down to the embeddings.
+    pub fn backward(&self, b: &mut Builder, pass: &EncoderPass, mut dx: Value) {
+        for (i, (block, pass)) in self.blocks.iter().zip(&pass.blocks).enumerate().rev() {
+            b.enter(Some(i));
+            dx = block.backward(b, pass, self.first.as_ref(), dx);
+        }
+        b.enter(None);
+        self.embeddings.backward(b, dx);
+    }
+}
+
+/// One block (`encoder.layer.N`).
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// `attention.self.{query,key,value}` stacked: `[3·hidden, hidden]`, three parts of bias.
+    pub qkv: LinearLayer,
+    /// `attention.output.dense`
+    pub attention_output: LinearLayer,
+    /// `attention.output.LayerNorm`
+    pub attention_norm: NormLayer,
+    /// `intermediate.dense`
+    pub intermediate: LinearLayer,
+    pub activation: Activation,
+    /// `output.dense`
+    pub output: LinearLayer,
+    /// `output.LayerNorm`
+    pub output_norm: NormLayer,
+    pub heads: usize,
+    /// On attention's probabilities.
+    pub dropout: Dropout,
+}
+
+/// What a block's forward leaves for its backward.
+#[derive(Clone, Copy, Debug)]
+struct BlockPass {
+    attended: Attended,
+    h: Normed,
+    inner: Activated,
+    y: Normed,
+}
+
+/// What attention leaves.
+#[derive(Clone, Copy, Debug)]
+struct Attended {
+    x: Value,
+    /// The rows of the input that go on beside attention.
+    residual: Value,
+    /// Of the first tokens, where they alone go on; `qkv` is then k and v of all.
+    query: Option<Value>,
+    qkv: Value,
+    lse: Value,
+    out: Value,
+}
+
+impl Block {
+    fn forward(&self, b: &mut Builder, x: Value, first: Option<&FirstLayers>) -> BlockPass {
+        let attended = match first {
+            Some(first) => self.attend_first(b, x, first),
+            None => self.attend(b, x),
+        };
+        let o = b.linear(What::Product, attended.out, &self.attention_output);
+        let h = b.norm(o, attended.residual, &self.attention_norm);
+        let inner = b.linear_act(h.out, &self.intermediate, self.activation);
+        let o = b.linear(What::Product, inner.out, &self.output);
+        let y = b.norm(o, h.out, &self.output_norm);
+        BlockPass {
+            attended,
+            h,
+            inner,
+            y,
+        }
+    }
+
+    fn backward(
+        &self,
+        b: &mut Builder,
+        pass: &BlockPass,
+        first: Option<&FirstLayers>,
+        dy: Value,
+    ) -> Value {
+        let BlockPass {
+            attended,
+            h,
+            inner,
+            y,
+        } = pass;
+        let d = b.norm_back(dy, y, &self.output);
+        let d_inner = b.linear_back_act(d.branch, &self.output, *inner, &self.intermediate);
+        let dh = b.linear_back_onto(d_inner, &self.intermediate, h.out, d.residual);
+        let d = b.norm_back(dh, h, &self.attention_output);
+        let d_out = b.linear_back(d.branch, &self.attention_output, attended.out);
+        match (first, attended.query) {
+            (Some(first), Some(query)) => {
+                self.attend_first_back(b, attended, first, query, d_out, d.residual)
+            }
+            _ => self.attend_back(b, attended, d_out, d.residual),
+        }
+    }
+
+    fn attend(&self, b: &mut Builder, x: Value) -> Attended {
+        let hidden = self.qkv.inputs;
+        let qkv = b.linear(What::Attention, x, &self.qkv);
+        let lse = b.value(What::Attention, Rows::Tokens, self.heads, Storage::F32);
+        let out = b.value(What::Attention, Rows::Tokens, hidden, Storage::Activation);
+        b.push(Attention {
+            qkv: In(qkv),
+            heads: self.heads,
+            dropout: b.dropout(self.dropout),
+            out: Out(out),
+            lse: Aside(Some(lse)),
+        });
+        Attended {
+            x,
+            residual: x,
+            query: None,
+            qkv,
+            lse,
+            out,
+        }
+    }
+
+    /// Adds what flows to the block's input through attention to `residual`, the gradient beside it.
+    fn attend_back(&self, b: &mut Builder, a: &Attended, dout: Value, residual: Value) -> Value {
+        let dqkv = b.gradient(a.qkv);
+        b.push(AttentionBack {
+            qkv: In(a.qkv),
+            out: In(a.out),
+            lse: In(a.lse),
+            dout: In(dout),
+            heads: self.heads,
+            dropout: b.dropout(self.dropout),
+            dqkv: Out(dqkv),
+            dquery: Sum(self.qkv.bias.first().copied()),
+            dvalue: Sum(self.qkv.bias.get(2).copied()),
+        });
+        b.linear_back_onto(dqkv, &self.qkv, a.x, residual)
+    }
+
+    fn attend_first(&self, b: &mut Builder, x: Value, first: &FirstLayers) -> Attended {
+        let hidden = self.qkv.inputs;
+        let qkv = b.linear(What::Attention, x, &first.key_value);
+        let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Activation);
+        b.push(First {
+            tokens: In(x),
+            out: Out(residual),
+        });
+        let query = b.linear(What::AttentionFirst, residual, &first.query);
+        let lse = b.value(
+            What::AttentionFirst,
+            Rows::Sequences,
+            self.heads,
+            Storage::F32,
+        );
+        let out = b.like(What::AttentionFirst, query);
+        b.push(FirstAttention {
+            query: In(query),
+            key_value: In(qkv),
+            heads: self.heads,
+            dropout: b.dropout(self.dropout),
+            out: Out(out),
+            lse: Aside(Some(lse)),
+        });
+        Attended {
+            x,
+            residual,
+            query: Some(query),
+            qkv,
+            lse,
+            out,
+        }
+    }
+
+    fn attend_first_back(
+        &self,
+        b: &mut Builder,
+        a: &Attended,
+        first: &FirstLayers,
+        query: Value,
+        dout: Value,
+        residual: Value,
+    ) -> Value {
+        let d_query = b.gradient(query);
+        let d_key_value = b.gradient(a.qkv);
+        b.push(FirstAttentionBack {
+            query: In(query),
+            key_value: In(a.qkv),
+            lse: In(a.lse),
+            dout: In(dout),
+            heads: self.heads,
+            dropout: b.dropout(self.dropout),
+            d_query: Out(d_query),
+            d_key_value: Out(d_key_value),
+            dquery: Sum(self.qkv.bias.first().copied()),
+            dvalue: Sum(self.qkv.bias.get(2).copied()),
+        });
+        let of_first = b.linear_back_onto(d_query, &first.query, a.residual, residual);
+        let of_tokens = b.linear_back(d_key_value, &first.key_value, a.x);
+        let now = b.gradient(of_tokens);
+        b.push(AddFirst {
+            first: In(of_first),
+            tokens: Over {
+                was: of_tokens,
+                now,
+            },
+        });
+        now
+    }
+}
+
+/// Tables and LayerNorm of the embeddings.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    pub word: WeightId,
+    pub position: WeightId,
+    pub token_type: WeightId,
+    pub norm: Norm,
+    pub dropout: Dropout,
+    /// Where the gradients of word, position and token type go, where the tables train.
+    pub trains: Option<[ParamRange; 3]>,
+}
+
+impl Embeddings {
+    fn forward(&self, b: &mut Builder) -> Value {
+        let hidden = self.norm.gamma.len;
+        let out = b.value(What::Embeddings, Rows::Tokens, hidden, Storage::Activation);
+        b.push(Embed {
+            word: self.word,
+            position: self.position,
+            token_type: self.token_type,
+            norm: self.norm,
+            dropout: b.dropout(self.dropout),
+            out: Out(out),
+        });
+        out
+    }
+
+    fn backward(&self, b: &mut Builder, dy: Value) {
+        let dropout = b.dropout(self.dropout);
+        let Some([word, position, token_type]) = self.trains else {
+            b.push(ColumnSum {
+                dy: In(dy),
+                dropout,
+                grad: Sum(Some(self.norm.beta)),
+            });
+            return;
+        };
+        let now = b.gradient(dy);
+        b.push(EmbedBack {
+            word: self.word,
+            position: self.position,
+            token_type: self.token_type,
+            norm: self.norm,
+            dropout,
+            dx: Over { was: dy, now },
+            dword: Sum(Some(word)),
+            dposition: Sum(Some(position)),
+            dtype: Sum(Some(token_type)),
+            dgamma: Sum(Some(self.norm.gamma)),
+            dbeta: Sum(Some(self.norm.beta)),
+        });
+    }
+}

@@ -1,0 +1,280 @@
+//! What is kept of the forward pass for the backward pass, and how the rest is made again.
+//!
+//! With frozen weights a BERT block needs, per token, two x̂ (2h elements), attention's q, k, v and output (4h) and the
+//! activation's derivative (4h). A LayerNorm's output is never kept where its x̂ is: it is γ·x̂ + β. Where more is left
+//! out, its operations stand in backward once more, before their first reader, on the same values and with the same
+//! dropout sites.
+
+use super::{In, Info, List, Op, Out, Restore, Storage, Use, Value, What};
+use std::collections::{HashMap, HashSet};
+
+/// What each block keeps. All but a derivative or an x̂ in fewer bits are exact: the same operations on the same numbers,
+/// so that on the CPU the gradients have the same bits; where activations have 16 bits, what is made again from
+/// a stored x̂ differs by its rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Saving {
+    /// Keep each block's input alone and run its forward pass again; the last block, whose backward comes first,
+    /// keeps what it needs. The other fields then say nothing.
+    pub checkpoint: bool,
+    /// Make q, k and v again from the x̂ of the block below, and attention's output from those.
+    pub attention_again: bool,
+    /// Make the activation's derivative again from the x̂ of the attention's LayerNorm.
+    pub slope_again: bool,
+    /// How the activation's derivative is kept.
+    pub slope: Storage,
+    /// How the x̂ of both LayerNorms are kept.
+    pub x_hat: Storage,
+}
+
+impl Saving {
+    /// Everything that backward needs, in the backend's activation type.
+    pub const KEEP: Self = Self {
+        checkpoint: false,
+        attention_again: false,
+        slope_again: false,
+        slope: Storage::Activation,
+        x_hat: Storage::Activation,
+    };
+
+    /// The least that is exact without running whole blocks again.
+    pub const RECOMPUTE: Self = Self {
+        attention_again: true,
+        slope_again: true,
+        ..Self::KEEP
+    };
+
+    pub const CHECKPOINT: Self = Self {
+        checkpoint: true,
+        ..Self::KEEP
+    };
+
+    /// The exact modes, fastest first: the work that each adds to a step's products (a forward pass is 24h² operations
+    /// per token and block, a backward pass the same) is 0, 1/8, 1/6, 7/24 and nearly 1/2, and in the second and fourth
+    /// attention's, which grows with the sequences: another 1/24 where they have h/2 tokens.
+    pub const EXACT: [Self; 5] = [
+        Self::KEEP,
+        Self {
+            attention_again: true,
+            ..Self::KEEP
+        },
+        Self {
+            slope_again: true,
+            ..Self::KEEP
+        },
+        Self::RECOMPUTE,
+        Self::CHECKPOINT,
+    ];
+
+    /// Whether the gradients are those of [`Saving::KEEP`].
+    pub fn is_exact(self) -> bool {
+        let whole = self.slope == Storage::Activation && self.x_hat == Storage::Activation;
+        self.checkpoint || whole
+    }
+
+    /// Whether what is of this kind is made again where that can be.
+    fn makes_again(self, what: What) -> bool {
+        match what {
+            What::Embeddings | What::Hidden => true,
+            What::Attention => self.attention_again,
+            What::Slope => self.slope_again,
+            _ => false,
+        }
+    }
+}
+
+impl Default for Saving {
+    fn default() -> Self {
+        Self::KEEP
+    }
+}
+
+impl List {
+    /// Has backward make again what `saving` does not keep. After [`List::freeze`]; drops the operations of backward that
+    /// nothing needs.
+    pub fn again(&mut self, saving: Saving) {
+        let needed = self.needed();
+        let backward = self.parts.backward..self.parts.end;
+        let mut maker = HashMap::new();
+        for (i, op) in self.ops[..backward.start].iter().enumerate() {
+            maker.extend(op.writes().into_iter().map(|value| (value, i)));
+        }
+        let stays = |&i: &usize| needed.ops[i];
+        let saved = backward.clone().filter(stays);
+        let saved = saved.flat_map(|i| self.ops[i].reads());
+        let saved = saved.filter(|value| maker.contains_key(value)).collect();
+        let mut pass = Again {
+            rerun: HashSet::new(),
+            block: None,
+            made: HashMap::new(),
+            values: self.values.clone(),
+            ops: Vec::new(),
+            list: self,
+            saving,
+            maker,
+            saved,
+        };
+        if saving.checkpoint {
+            pass.rerun = pass.blocks_to_run_again();
+        }
+        for i in backward.clone().filter(stays) {
+            pass.copy(i);
+        }
+        let (ops, values) = (pass.ops, pass.values);
+        self.values = values;
+        self.parts.end = backward.start + ops.len();
+        self.ops.splice(backward, ops);
+    }
+}
+
+/// Backward being written anew.
+struct Again<'a> {
+    /// As it was.
+    list: &'a List,
+    saving: Saving,
+    /// The forward operation that writes a value.
+    maker: HashMap<Value, usize>,
+    /// The forward values that backward reads.
+    saved: HashSet<Value>,
+    /// The blocks that run again from their input.
+    rerun: HashSet<u16>,
+    /// Whose backward is being written.
+    block: Option<u16>,
+    /// What stands for a value that was made again.
+    made: HashMap<Value, Value>,
+    /// All values, new ones last.
+    values: Vec<Info>,
+    /// Backward so far.
+    ops: Vec<Op>,
+}
+
+impl Again<'_> {
+    /// All but the last that would keep more than twice their input.
+    fn blocks_to_run_again(&self) -> HashSet<u16> {
+        let block_of = |value: &Value| self.list.info(*value).block;
+        let last = self.list.values.iter().filter_map(|info| info.block).max();
+        let blocks: HashSet<u16> = self.saved.iter().filter_map(block_of).collect();
+        let width = |values: HashSet<Value>| -> usize {
+            values
+                .iter()
+                .map(|&value| self.list.info(value).width)
+                .sum()
+        };
+        let forward = &self.list.ops[..self.list.parts.backward];
+        let keeps_much = |block: u16| {
+            let of_block = |value: &Value| block_of(value) == Some(block);
+            let ops = forward.iter().filter(|op| op.writes().iter().any(of_block));
+            let inputs = ops.flat_map(Op::reads).filter(|value| !of_block(value));
+            let kept = self.saved.iter().copied().filter(of_block);
+            width(kept.collect()) > 2 * width(inputs.collect())
+        };
+        blocks
+            .into_iter()
+            .filter(|&block| Some(block) != last && keeps_much(block))
+            .collect()
+    }
+
+    /// Adds an operation of backward, behind what it reads and what was not kept.
+    fn copy(&mut self, at: usize) {
+        let mut op = self.list.ops[at].clone();
+        if let Some(&value) = op.writes().first() {
+            self.block = self.list.info(value).block;
+        }
+        op.visit(&mut |used| {
+            if let Use::Read(value) = used {
+                *value = self.find(*value);
+            }
+        });
+        self.ops.push(op);
+    }
+
+    fn reruns(&self, block: Option<u16>) -> bool {
+        block.is_some_and(|block| self.rerun.contains(&block))
+    }
+
+    fn is_kept(&self, value: Value) -> bool {
+        let info = self.list.info(value);
+        self.saved.contains(&value)
+            && !self.reruns(info.block)
+            && !self.saving.makes_again(info.what)
+    }
+
+    /// Where backward finds a value: kept, made again, or, where neither can be, kept after all.
+    fn find(&mut self, value: Value) -> Value {
+        let Some(&maker) = self.maker.get(&value) else {
+            return value;
+        };
+        if self.is_kept(value) {
+            return value;
+        }
+        if let Some(&made) = self.made.get(&value) {
+            return made;
+        }
+        let info = *self.list.info(value);
+        // A block that runs again does so from its input, which another one made.
+        if self.saving.checkpoint && info.block != self.block {
+            return value;
+        }
+        if let Some(out) = self.restore(value, maker) {
+            return out;
+        }
+        let remade = self.reruns(info.block)
+            || (info.what != What::Hidden && self.saving.makes_again(info.what));
+        if !remade {
+            return value;
+        }
+        self.run(maker);
+        self.made[&value]
+    }
+
+    /// A LayerNorm's output from its x̂, if that is there and whole: in fewer bits it would give another output.
+    fn restore(&mut self, value: Value, maker: usize) -> Option<Value> {
+        let (restored, x_hat, norm) = self.list.ops[maker].restores()?;
+        let there = match self.made.get(&x_hat) {
+            Some(&made) => made,
+            None if self.is_kept(x_hat) => x_hat,
+            None => return None,
+        };
+        if restored != value || self.list.info(x_hat).storage != Storage::Activation {
+            return None;
+        }
+        let out = self.fresh(value);
+        self.ops.push(Op::Restore(Restore {
+            x_hat: In(there),
+            norm,
+            out: Out(out),
+        }));
+        Some(out)
+    }
+
+    /// A forward operation once more, into new values.
+    fn run(&mut self, at: usize) {
+        let mut op = self.list.ops[at].clone();
+        op.visit(&mut |used| match used {
+            Use::Read(value) | Use::Over(value, _) => *value = self.find(*value),
+            Use::Write(_) | Use::Aside(_) | Use::Sum(_) => {}
+        });
+        op.visit(&mut |used| match used {
+            Use::Over(_, value) | Use::Write(value) | Use::Aside(Some(value)) => {
+                *value = self.fresh(*value);
+            }
+            Use::Read(_) | Use::Aside(None) | Use::Sum(_) => {}
+        });
+        self.ops.push(op);
+    }
+
+    /// A value that stands for one of forward. A derivative made again is read at once, so it is stored whole.
+    fn fresh(&mut self, value: Value) -> Value {
+        let mut info = *self.list.info(value);
+        if info.what == What::Slope && self.saving.slope_again {
+            info.storage = Storage::Activation;
+        }
+        self.values.push(info);
+        let fresh = Value(self.values.len() as u32 - 1);
+        self.made.insert(value, fresh);
+        fresh
+    }
+}
+
+#[cfg(test)]
+#[path = "again_tests.rs"]
+mod tests;

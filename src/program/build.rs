@@ -1,0 +1,309 @@
+//! Writes a list down: each function adds operations and returns what they make, so that a block's forward and backward
+//! read like its mathematics.
+
+use super::{
+    Activation, Aside, Dest, Dropout, GainGrad, In, Info, Linear, LinearBack, List, Norm, NormBack,
+    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Storage, Sum, Update, Value, WeightGrad,
+    WeightId, What, Zero,
+};
+
+/// Collects operations; see the module's head.
+#[derive(Debug)]
+pub struct Builder {
+    list: List,
+    train: Option<Saving>,
+    block: Option<u16>,
+}
+
+/// A linear layer: `y = x·Wᵀ + bias`.
+#[derive(Clone, Debug)]
+pub struct LinearLayer {
+    /// `[outputs, inputs]`
+    pub weight: WeightId,
+    /// Where the matrix's gradient goes; `None` where it is frozen.
+    pub trains: Option<ParamRange>,
+    /// Parts of equal length.
+    pub bias: Vec<ParamRange>,
+    pub inputs: usize,
+    pub outputs: usize,
+}
+
+/// A residual connection and the LayerNorm behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct NormLayer {
+    pub norm: Norm,
+    /// On the branch beside the residual.
+    pub dropout: Dropout,
+    /// Whether γ trains.
+    pub gain_trains: bool,
+}
+
+/// What a LayerNorm leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Normed {
+    pub out: Value,
+    x_hat: Value,
+    rstd: Value,
+    layer: NormLayer,
+}
+
+/// What an activation function leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Activated {
+    pub out: Value,
+    pub slope: Value,
+}
+
+/// The gradients at a LayerNorm: of the residual, and of the branch beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
+    pub residual: Value,
+    pub branch: Value,
+}
+
+impl Builder {
+    /// A list that trains in this way of saving, or one that only predicts, without dropout.
+    pub fn new(train: Option<Saving>) -> Self {
+        let mut builder = Self {
+            list: List::default(),
+            train,
+            block: None,
+        };
+        if train.is_some() {
+            builder.push(Zero {});
+        }
+        builder.list.parts.forward = builder.list.ops.len();
+        builder
+    }
+
+    /// What follows belongs to this block, or to none.
+    pub fn enter(&mut self, block: Option<usize>) {
+        self.block = block.map(|block| block as u16);
+    }
+
+    /// Forward, the loss included, has been written; what follows is backward.
+    pub fn turn(&mut self) {
+        self.list.parts.backward = self.list.ops.len();
+    }
+
+    /// A value that is read after the list has run.
+    pub fn output(&mut self, value: Value) {
+        self.list.outputs.push(value);
+    }
+
+    /// Ends the list.
+    pub fn finish(mut self) -> List {
+        self.list.parts.end = self.list.ops.len();
+        match self.train {
+            Some(_) => self.push(Update {}),
+            None => self.turn(),
+        }
+        self.list
+    }
+
+    pub fn trains(&self) -> bool {
+        self.train.is_some()
+    }
+
+    /// A tensor, before the operation that writes it.
+    pub fn value(&mut self, what: What, rows: Rows, width: usize, storage: Storage) -> Value {
+        self.list.values.push(Info {
+            what,
+            block: self.block,
+            rows,
+            width,
+            storage,
+        });
+        Value(self.list.values.len() as u32 - 1)
+    }
+
+    /// A tensor of another's shape and storage.
+    pub fn like(&mut self, what: What, value: Value) -> Value {
+        let Info {
+            rows,
+            width,
+            storage,
+            ..
+        } = *self.list.info(value);
+        self.value(what, rows, width, storage)
+    }
+
+    /// The gradient of a value.
+    pub fn gradient(&mut self, of: Value) -> Value {
+        self.like(What::Gradient, of)
+    }
+
+    pub fn info(&self, value: Value) -> Info {
+        *self.list.info(value)
+    }
+
+    pub fn push(&mut self, op: impl Into<Op>) {
+        self.list.ops.push(op.into());
+    }
+
+    /// Dropout in training; none in prediction.
+    pub fn dropout(&self, dropout: Dropout) -> Dropout {
+        match self.train {
+            Some(_) => dropout,
+            None => Dropout::NONE,
+        }
+    }
+
+    /// `x·Wᵀ + bias`
+    pub fn linear(&mut self, what: What, x: Value, layer: &LinearLayer) -> Value {
+        let rows = self.info(x).rows;
+        let out = self.value(what, rows, layer.outputs, Storage::Activation);
+        self.push(Linear {
+            x: In(x),
+            weight: layer.weight,
+            bias: layer.bias.clone(),
+            act: None,
+            out: Aside(Some(out)),
+            slope: Aside(None),
+        });
+        out
+    }
+
+    /// `act(x·Wᵀ + bias)`, and its derivative for backward.
+    pub fn linear_act(&mut self, x: Value, layer: &LinearLayer, act: Activation) -> Activated {
+        let rows = self.info(x).rows;
+        let storage = self.train.unwrap_or_default().slope;
+        let slope = self.value(What::Slope, rows, layer.outputs, storage);
+        let out = self.value(What::Inner, rows, layer.outputs, Storage::Activation);
+        self.push(Linear {
+            x: In(x),
+            weight: layer.weight,
+            bias: layer.bias.clone(),
+            act: Some(act),
+            out: Aside(Some(out)),
+            slope: Aside(Some(slope)),
+        });
+        Activated { out, slope }
+    }
+
+    /// The gradient of a layer's input `x`, from that of its output.
+    pub fn linear_back(&mut self, dy: Value, layer: &LinearLayer, x: Value) -> Value {
+        let dx = self.input_gradient(dy, layer);
+        self.back(dy, layer, x, None, Dest::New(Out(dx)), None)
+    }
+
+    /// The same, added to `onto`.
+    pub fn linear_back_onto(
+        &mut self,
+        dy: Value,
+        layer: &LinearLayer,
+        x: Value,
+        onto: Value,
+    ) -> Value {
+        let now = self.input_gradient(dy, layer);
+        let dx = Dest::Onto(Over { was: onto, now });
+        self.back(dy, layer, x, None, dx, None)
+    }
+
+    /// The same, through the activation that made the input; its layer, `below`, gets its bias's gradient.
+    pub fn linear_back_act(
+        &mut self,
+        dy: Value,
+        layer: &LinearLayer,
+        x: Activated,
+        below: &LinearLayer,
+    ) -> Value {
+        let dx = Dest::New(Out(self.input_gradient(dy, layer)));
+        let dbias = below.bias.first().copied();
+        self.back(dy, layer, x.out, Some(x.slope), dx, dbias)
+    }
+
+    fn input_gradient(&mut self, dy: Value, layer: &LinearLayer) -> Value {
+        let rows = self.info(dy).rows;
+        self.value(What::Gradient, rows, layer.inputs, Storage::Activation)
+    }
+
+    /// The matrix's gradient comes first, where it trains: `dx` may take the place of what that reads.
+    fn back(
+        &mut self,
+        dy: Value,
+        layer: &LinearLayer,
+        x: Value,
+        slope: Option<Value>,
+        dx: Dest,
+        dbias: Option<ParamRange>,
+    ) -> Value {
+        if layer.trains.is_some() {
+            self.push(WeightGrad {
+                dy: In(dy),
+                x: In(x),
+                grad: Sum(layer.trains),
+            });
+        }
+        self.push(LinearBack {
+            dy: In(dy),
+            weight: layer.weight,
+            slope: slope.map(In),
+            dx,
+            dbias: Sum(dbias),
+        });
+        dx.now()
+    }
+
+    /// `LN(residual + dropout(branch))`, in the branch's place.
+    pub fn norm(&mut self, branch: Value, residual: Value, layer: &NormLayer) -> Normed {
+        let Info { rows, width, .. } = self.info(branch);
+        let storage = self.train.unwrap_or_default().x_hat;
+        let x_hat = self.value(What::XHat, rows, width, storage);
+        let rstd = self.value(What::Rstd, rows, 1, Storage::F32);
+        let out = self.like(What::Hidden, branch);
+        let layer = NormLayer {
+            dropout: self.dropout(layer.dropout),
+            ..*layer
+        };
+        self.push(ResidualNorm {
+            x: Over {
+                was: branch,
+                now: out,
+            },
+            residual: In(residual),
+            dropout: layer.dropout,
+            norm: layer.norm,
+            x_hat: Aside(Some(x_hat)),
+            rstd: Aside(Some(rstd)),
+        });
+        Normed {
+            out,
+            x_hat,
+            rstd,
+            layer,
+        }
+    }
+
+    /// Through a LayerNorm; the linear layer that made its branch, `below`, gets its bias's gradient.
+    pub fn norm_back(&mut self, dy: Value, normed: &Normed, below: &LinearLayer) -> Split {
+        let NormLayer {
+            norm,
+            dropout,
+            gain_trains,
+        } = normed.layer;
+        if gain_trains {
+            self.push(GainGrad {
+                dy: In(dy),
+                x_hat: In(normed.x_hat),
+                grad: Sum(Some(norm.gamma)),
+            });
+        }
+        let now = self.gradient(dy);
+        let branch = (dropout.p > 0.0).then(|| self.gradient(dy));
+        self.push(NormBack {
+            x_hat: In(normed.x_hat),
+            rstd: In(normed.rstd),
+            gamma: norm.gamma,
+            dropout,
+            dx: Over { was: dy, now },
+            branch: branch.map(Out),
+            dbeta: Sum(Some(norm.beta)),
+            dbias: Sum(below.bias.first().copied()),
+        });
+        Split {
+            residual: now,
+            branch: branch.unwrap_or(now),
+        }
+    }
+}

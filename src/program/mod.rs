@@ -1,0 +1,123 @@
+//! A step as data: a list of plain operations, and what is done with such a list before it runs.
+//!
+//! Model code writes a step down once with a [`Builder`], forward and backward side by side. There is no autograd:
+//! every gradient in a list was written by hand. Passes then delete and copy operations, and never reorder them:
+//!
+//! | pass | does |
+//! |---|---|
+//! | [`List::freeze`] | takes out the gradients of parameters that do not train |
+//! | [`List::again`] | has backward make again what [`Saving`] does not keep |
+//! | [`List::prune`] | drops what no output and no gradient needs |
+//! | [`List::place`] | derives each tensor's lifetime and gives it a place in one arena: a [`Program`] |
+//! | [`Program::verify`] | checks the result without asking the passes |
+//!
+//! A backend runs the program ([`crate::backend::Backend::run`]). Nothing here knows a device, a model family or a
+//! batch.
+
+mod again;
+mod build;
+mod op;
+mod operand;
+mod place;
+mod prune;
+mod show;
+mod terms;
+mod verify;
+
+pub use again::Saving;
+pub use build::{Activated, Builder, LinearLayer, NormLayer, Normed, Split};
+pub use op::*;
+pub use operand::*;
+pub use place::{ALIGN, Program, Tensor};
+pub use show::{Cost, Line};
+pub use terms::*;
+pub use verify::Fault;
+
+use std::ops::Range;
+
+/// The operations of a step in the order in which they run.
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
+pub struct List {
+    pub ops: Vec<Op>,
+    /// What is known of each [`Value`].
+    pub values: Vec<Info>,
+    pub parts: Parts,
+    /// Read from outside after the list has run; alive to its end.
+    pub outputs: Vec<Value>,
+}
+
+/// Where the parts of a list begin. What stands before `forward` begins an optimizer step, what stands from `end` on
+/// ends it; a list that does not train has forward alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Parts {
+    pub forward: usize,
+    pub backward: usize,
+    pub end: usize,
+}
+
+/// Which of the micro-batches of an optimizer step a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    pub first: bool,
+    pub last: bool,
+}
+
+impl Span {
+    /// The only batch of its step.
+    pub const WHOLE: Self = Self {
+        first: true,
+        last: true,
+    };
+}
+
+/// The numbers that change from step to step, which therefore stand in no operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numbers {
+    /// Multiplies each sequence's loss: one over the sequences of the optimizer step, whose loss is a mean.
+    pub weight: f32,
+    /// What [`Update`] does; needed where the span is the last.
+    pub update: Option<AdamW>,
+}
+
+impl Numbers {
+    /// For a list without a loss.
+    pub const NONE: Self = Self {
+        weight: 0.0,
+        update: None,
+    };
+}
+
+impl List {
+    /// # Panics
+    /// When the value is of another list.
+    pub fn info(&self, value: Value) -> &Info {
+        &self.values[value.index()]
+    }
+
+    /// Whether backward is part of it.
+    pub fn trains(&self) -> bool {
+        self.parts.backward < self.ops.len()
+    }
+
+    /// The operations of a span: one stretch, as what begins a step comes first and what ends it last.
+    pub fn range(&self, span: Span) -> Range<usize> {
+        let first = if span.first { 0 } else { self.parts.forward };
+        let last = if span.last {
+            self.ops.len()
+        } else {
+            self.parts.end
+        };
+        first..last
+    }
+
+    /// The most columns of a tensor, and the most columns of an attention head.
+    pub fn widest(&self) -> (usize, usize) {
+        let widths = self.values.iter().map(|value| value.width);
+        let head_dims = self.ops.iter().map(|op| match op {
+            Op::Attention(op) => self.info(op.out.0).width / op.heads.max(1),
+            Op::FirstAttention(op) => self.info(op.out.0).width / op.heads.max(1),
+            _ => 0,
+        });
+        (widths.max().unwrap_or(0), head_dims.max().unwrap_or(0))
+    }
+}

@@ -1,0 +1,145 @@
+//! Operands of operations. A field's type says what the operation does with it; passes know nothing else of most
+//! operations.
+//!
+//! Three rules of aliasing. [`Over`] is a kernel's demand: both values have one place, and nobody reads the first one
+//! later. [`Op::may_share`](super::Op::may_share) is the planner's option: an output takes the place of an input that
+//! dies there. All other operands of one operation lie apart.
+
+use super::{Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, WeightId};
+
+/// A tensor. It is written once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub u32);
+
+impl Value {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct In(pub Value);
+
+/// Written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Out(pub Value);
+
+/// Read, and `now` is written in its place; nobody reads `was` later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Over {
+    pub was: Value,
+    pub now: Value,
+}
+
+/// Written for whoever reads it; left out where nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Aside(pub Option<Value>);
+
+/// A parameter's gradient, which gets `+=`; left out where the parameter is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sum(pub Option<ParamRange>);
+
+/// A tensor of its own, or `+=` to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dest {
+    New(Out),
+    Onto(Over),
+}
+
+impl Dest {
+    /// What is there afterwards.
+    pub fn now(self) -> Value {
+        match self {
+            Self::New(Out(value)) => value,
+            Self::Onto(over) => over.now,
+        }
+    }
+}
+
+/// One use of a value or a gradient by an operation.
+#[derive(Debug)]
+pub enum Use<'a> {
+    Read(&'a mut Value),
+    Write(&'a mut Value),
+    /// `was`, `now`
+    Over(&'a mut Value, &'a mut Value),
+    Aside(&'a mut Option<Value>),
+    Sum(&'a mut Option<ParamRange>),
+}
+
+/// A field of an operation.
+pub trait Operand {
+    /// Calls `f` with what the operation does here.
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>));
+}
+
+impl Operand for In {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        f(Use::Read(&mut self.0));
+    }
+}
+
+impl Operand for Out {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        f(Use::Write(&mut self.0));
+    }
+}
+
+impl Operand for Over {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        f(Use::Over(&mut self.was, &mut self.now));
+    }
+}
+
+impl Operand for Aside {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        f(Use::Aside(&mut self.0));
+    }
+}
+
+impl Operand for Sum {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        f(Use::Sum(&mut self.0));
+    }
+}
+
+impl Operand for Dest {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        match self {
+            Self::New(out) => out.visit(f),
+            Self::Onto(over) => over.visit(f),
+        }
+    }
+}
+
+impl<T: Operand> Operand for Option<T> {
+    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+        if let Some(operand) = self {
+            operand.visit(f);
+        }
+    }
+}
+
+/// Settings of an operation, which are no tensors.
+macro_rules! settings {
+    ($($kind:ty),* $(,)?) => {$(
+        impl Operand for $kind {
+            fn visit(&mut self, _: &mut dyn FnMut(Use<'_>)) {}
+        }
+    )*};
+}
+
+settings!(
+    Activation,
+    Dropout,
+    HeadWeight,
+    LossKind,
+    Norm,
+    ParamRange,
+    PoolKind,
+    Vec<ParamRange>,
+    WeightId,
+    bool,
+    usize,
+);

@@ -1,0 +1,287 @@
+//! From a list to a program: each value's lifetime, and from the lifetimes a place for each in one arena, so that the peak
+//! is known before the first step, nothing is allocated during one, and addresses never change.
+
+use super::{Info, Limits, List, Op, Region, Rows, Span, Storage, Value, What};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// Alignment of every tensor: a cache line, and the 16-byte accesses of the kernels.
+pub const ALIGN: usize = 256;
+
+/// A list whose values have places, for batches of up to certain limits.
+#[derive(Clone, Debug)]
+pub struct Program {
+    list: Arc<List>,
+    places: Vec<Place>,
+    bytes: usize,
+    limits: Limits,
+    id: u64,
+}
+
+/// Where a value lies, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub region: Region,
+    /// The first and the last operation that touches it; `None` where none does.
+    pub alive: Option<(usize, usize)>,
+    /// The first of the values that lie in one place.
+    pub home: usize,
+}
+
+/// A value of a program, as a backend sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    pub region: Region,
+    pub rows: Rows,
+    pub width: usize,
+    pub storage: Storage,
+}
+
+impl Program {
+    fn new(list: Arc<List>, places: Vec<Place>, bytes: usize, limits: Limits) -> Self {
+        let mut id = DefaultHasher::new();
+        (&*list, &places).hash(&mut id);
+        Self {
+            list,
+            places,
+            bytes,
+            limits,
+            id: id.finish(),
+        }
+    }
+
+    /// A list whose values lie where the caller says, for tests of single operations: `regions` has one for each value.
+    pub fn laid_by_hand(list: List, regions: &[Region], limits: Limits) -> Self {
+        let last = list.ops.len();
+        let places = regions.iter().enumerate();
+        let places = places.map(|(home, &region)| Place {
+            region,
+            alive: Some((0, last)),
+            home,
+        });
+        let bytes = regions.iter().map(|region| region.offset + region.len);
+        let bytes = bytes.max().unwrap_or(0);
+        Self::new(Arc::new(list), places.collect(), bytes, limits)
+    }
+
+    pub fn list(&self) -> &List {
+        &self.list
+    }
+
+    /// Bytes of the arena.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The largest batches that it has room for.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The same for programs that are the same: a recording can be kept under it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The operations of a span.
+    pub fn ops(&self, span: Span) -> &[Op] {
+        &self.list.ops[self.list.range(span)]
+    }
+
+    pub fn tensor(&self, value: Value) -> Tensor {
+        let Info {
+            rows,
+            width,
+            storage,
+            ..
+        } = *self.list.info(value);
+        Tensor {
+            region: self.region(value),
+            rows,
+            width,
+            storage,
+        }
+    }
+
+    pub fn region(&self, value: Value) -> Region {
+        self.places[value.index()].region
+    }
+
+    /// The first output of this kind.
+    pub fn output(&self, what: What) -> Option<Tensor> {
+        let mut outputs = self.list.outputs.iter();
+        let output = outputs.find(|&&value| self.list.info(value).what == what);
+        output.map(|&value| self.tensor(value))
+    }
+
+    /// The tensors that are kept from forward to backward, each place once.
+    pub fn saved(&self) -> impl Iterator<Item = (&Info, Region)> {
+        let turn = self.list.parts.backward;
+        let crosses = move |place: &Place| {
+            place
+                .alive
+                .is_some_and(|(first, last)| first < turn && turn <= last && first != last)
+        };
+        let mut homes = HashMap::new();
+        for (value, place) in self.places.iter().enumerate().filter(|(_, p)| crosses(p)) {
+            homes.entry(place.home).or_insert(value);
+        }
+        let mut kept: Vec<usize> = homes.into_values().collect();
+        kept.sort_unstable();
+        let trains = self.list.trains();
+        kept.into_iter()
+            .filter(move |_| trains)
+            .map(|value| (&self.list.values[value], self.places[value].region))
+    }
+
+    /// Bytes of the head's tensors.
+    pub fn head_bytes(&self) -> usize {
+        let of_head =
+            |(info, place): &(&Info, &Place)| info.what.of_head() && place.alive.is_some();
+        let values = self.list.values.iter().zip(&self.places).filter(of_head);
+        values.map(|(_, place)| place.region.len).sum()
+    }
+
+    /// The most that is alive at once: no arrangement takes less.
+    pub fn least(&self) -> usize {
+        let at = |moment: usize| {
+            let mut homes = HashMap::new();
+            for place in &self.places {
+                if place.alive.is_some_and(|(a, b)| a <= moment && moment <= b) {
+                    homes.insert(place.home, padded(place.region.len));
+                }
+            }
+            homes.values().sum()
+        };
+        (0..self.list.ops.len()).map(at).max().unwrap_or(0)
+    }
+
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    #[cfg(test)]
+    pub(super) fn places_mut(&mut self) -> &mut Vec<Place> {
+        &mut self.places
+    }
+}
+
+impl List {
+    /// Places the values for batches of up to `limits` on a backend with activations of `element` bytes.
+    pub fn place(self: &Arc<Self>, limits: Limits, element: usize) -> Program {
+        let bytes: Vec<usize> = self
+            .values
+            .iter()
+            .map(|v| v.storage.bytes(limits.rows(v.rows), v.width, element))
+            .collect();
+        let alive = self.lifetimes();
+        let home = self.homes(&bytes, &alive);
+        let mut span: Vec<Option<(usize, usize)>> = vec![None; bytes.len()];
+        for (value, alive) in alive.iter().enumerate() {
+            let Some((first, last)) = *alive else {
+                continue;
+            };
+            let span = &mut span[home[value]];
+            let (a, b) = span.unwrap_or((first, last));
+            *span = Some((a.min(first), b.max(last)));
+        }
+        let (offsets, total) = pack(&bytes, &span);
+        let places: Vec<Place> = (0..bytes.len())
+            .map(|value| Place {
+                region: Region {
+                    offset: offsets[home[value]],
+                    len: bytes[value],
+                },
+                alive: alive[value],
+                home: home[value],
+            })
+            .collect();
+        let program = Program::new(Arc::clone(self), places, total, limits);
+        if cfg!(debug_assertions)
+            && let Err(fault) = program.verify()
+        {
+            panic!("{fault}\n{program}");
+        }
+        program
+    }
+
+    /// The first and the last operation that touches each value; outputs live to the end.
+    fn lifetimes(&self) -> Vec<Option<(usize, usize)>> {
+        let mut alive: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
+        for (i, op) in self.ops.iter().enumerate() {
+            for value in op.reads().into_iter().chain(op.writes()) {
+                let alive = &mut alive[value.index()];
+                *alive = Some((alive.map_or(i, |(first, _)| first), i));
+            }
+        }
+        for output in &self.outputs {
+            if let Some((_, last)) = &mut alive[output.index()] {
+                *last = self.ops.len();
+            }
+        }
+        alive
+    }
+
+    /// The values that lie in one place, by the first of them: those that must, and those that may where the first dies
+    /// as one of its size is born.
+    fn homes(&self, bytes: &[usize], alive: &[Option<(usize, usize)>]) -> Vec<usize> {
+        let mut home: Vec<usize> = (0..bytes.len()).collect();
+        for (i, op) in self.ops.iter().enumerate() {
+            for (was, now) in op.overs() {
+                home[now.index()] = home[was.index()];
+            }
+            if let Some((from, to)) = op.may_share() {
+                let same = self.info(from).storage == self.info(to).storage
+                    && bytes[from.index()] == bytes[to.index()];
+                if same && alive[from.index()].is_some_and(|(_, last)| last == i) {
+                    home[to.index()] = home[from.index()];
+                }
+            }
+        }
+        home
+    }
+}
+
+/// The offset of each value with a span, and the bytes of all: largest first, each at the lowest offset that nothing
+/// alive at the same time occupies.
+fn pack(bytes: &[usize], span: &[Option<(usize, usize)>]) -> (Vec<usize>, usize) {
+    let mut order: Vec<(usize, (usize, usize))> = span
+        .iter()
+        .enumerate()
+        .filter_map(|(value, span)| Some((value, (*span)?)))
+        .collect();
+    order.sort_by_key(|&(value, (first, _))| (Reverse(bytes[value]), first, value));
+    let mut offsets = vec![0; bytes.len()];
+    let mut placed: Vec<(usize, (usize, usize))> = Vec::with_capacity(order.len());
+    let mut total = 0;
+    for (value, mine) in order {
+        let mut occupied: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|(_, other)| mine.0 <= other.1 && other.0 <= mine.1)
+            .map(|&(other, _)| (offsets[other], offsets[other] + padded(bytes[other])))
+            .collect();
+        occupied.sort_unstable();
+        let need = padded(bytes[value]);
+        let mut at = 0;
+        for (start, stop) in occupied {
+            if at + need <= start {
+                break;
+            }
+            at = at.max(stop);
+        }
+        offsets[value] = at;
+        total = total.max(at + need);
+        placed.push((value, mine));
+    }
+    (offsets, total)
+}
+
+fn padded(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGN)
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -1,0 +1,267 @@
+//! The words in which operations are described: memory that they name, and the mathematics that they choose.
+
+use std::hash::{Hash, Hasher};
+
+/// A range of bytes in the arena, sized for the largest batch; a smaller batch uses its first rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Region {
+    /// Bytes from the start of the arena.
+    pub offset: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+impl Region {
+    pub fn overlaps(self, other: Self) -> bool {
+        self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
+}
+
+/// A range of the flat f32 parameter vector, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParamRange {
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// A matrix held by the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WeightId(pub usize);
+
+/// How many rows a tensor has, resolved against the current batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// One per token.
+    Tokens,
+    /// One per sequence.
+    Sequences,
+}
+
+/// Upper bounds of a batch's shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Tokens in all sequences together.
+    pub tokens: usize,
+    /// Number of sequences.
+    pub sequences: usize,
+    /// Tokens in the longest sequence.
+    pub max_len: usize,
+}
+
+impl Limits {
+    pub fn rows(self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens,
+            Rows::Sequences => self.sequences,
+        }
+    }
+
+    /// The least that holds what each of two holds.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(other.tokens),
+            sequences: self.sequences.max(other.sequences),
+            max_len: self.max_len.max(other.max_len),
+        }
+    }
+}
+
+/// How a tensor is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// The backend's activation type.
+    Activation,
+    F32,
+    /// A LayerNorm's x̂ in one signed byte c each: `x̂ = c·|c|·√width/127²`, with the root rounded to the nearest. No row
+    /// of normalised values leaves ±√width, and steps that grow with the root serve the many small values as well as
+    /// the few outliers that BERT's rows have.
+    XHat8,
+    /// An activation function's derivative in one byte each. The codes are linear, `d = (code - zero) · step`, rounded
+    /// to the nearest, over the range that GELU's derivative has (−0.129 to 1.129); 0 and 1, which are all the values
+    /// of ReLU's and the limits of GELU's, are exact. Here the step is 1/200 and the zero 26.
+    Slope8,
+    /// As [`Self::Slope8`], two to a byte, the even column in its low half, rows on whole bytes: step 1/11, zero 2, at
+    /// most 15.
+    Slope4,
+}
+
+impl Storage {
+    /// Bytes of one row on a backend with activations of `element` bytes.
+    pub fn row_bytes(self, width: usize, element: usize) -> usize {
+        match self {
+            Self::Activation => width * element,
+            Self::F32 => width * size_of::<f32>(),
+            Self::XHat8 | Self::Slope8 => width,
+            Self::Slope4 => width.div_ceil(2),
+        }
+    }
+
+    /// Bytes of a tensor; of codes, whole 32-bit words.
+    pub fn bytes(self, rows: usize, width: usize, element: usize) -> usize {
+        let bytes = rows * self.row_bytes(width, element);
+        match self {
+            Self::Activation | Self::F32 => bytes,
+            Self::XHat8 | Self::Slope8 | Self::Slope4 => bytes.next_multiple_of(4),
+        }
+    }
+
+    /// What the square of a code of [`Self::XHat8`] is multiplied with.
+    pub fn x_hat_unit(width: usize) -> f32 {
+        (width as f32).sqrt() / (127.0 * 127.0)
+    }
+}
+
+/// What a tensor is: its name in a listing, and what [`Saving`](super::Saving) goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// The output of the embeddings. Never kept for backward where it can be looked up once more.
+    Embeddings,
+    /// The output of a LayerNorm. Never kept for backward where its x̂ is.
+    Hidden,
+    /// What attention reads and writes, which can be made again from the block's input.
+    Attention,
+    /// The same for the first tokens alone: too little to make again.
+    AttentionFirst,
+    XHat,
+    Rstd,
+    /// An activation function's derivative.
+    Slope,
+    /// An activation function's value.
+    Inner,
+    /// Of a linear layer, before a LayerNorm takes its place.
+    Product,
+    /// One row per sequence from the encoder's last hidden states.
+    Pooled,
+    /// Inside the task head.
+    Head,
+    Logits,
+    /// Of any of the above.
+    Gradient,
+}
+
+impl What {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embeddings => "embeddings",
+            Self::Hidden => "hidden",
+            Self::Attention => "attention",
+            Self::AttentionFirst => "attention of first tokens",
+            Self::XHat => "x_hat",
+            Self::Rstd => "rstd",
+            Self::Slope => "slope",
+            Self::Inner => "inner",
+            Self::Product => "product",
+            Self::Pooled => "pooled",
+            Self::Head => "head",
+            Self::Logits => "logits",
+            Self::Gradient => "gradient",
+        }
+    }
+
+    /// Whether it belongs to the task head, whose tensors have one row per sequence.
+    pub fn of_head(self) -> bool {
+        matches!(self, Self::Pooled | Self::Head | Self::Logits)
+    }
+}
+
+/// What is known of a value: a `[rows, width]` tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Info {
+    pub what: What,
+    /// Whose forward or backward makes it.
+    pub block: Option<u16>,
+    pub rows: Rows,
+    pub width: usize,
+    pub storage: Storage,
+}
+
+/// Activation function of the feed-forward block (`hidden_act` in Hugging Face configurations).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x · Φ(x)` with the error function: `gelu`.
+    GeluErf,
+    /// The tanh approximation: `gelu_new`, `gelu_pytorch_tanh`.
+    GeluTanh,
+    Relu,
+}
+
+/// Dropout at one place of the network. `p == 0` is exactly the identity.
+///
+/// Backward regenerates the mask: element `(row, col)` is kept where word `col % 4` of the Philox4x32-10 block
+/// with counter `[col / 4, row, site, step]` and the seed as key, as a uniform number in `[0, 1)`, is `>= p`.
+/// A row is a row of the tensor: a token, or a sequence where the tensor has a row for each; in attention it is
+/// `token · heads + head` of the query, and the column is the key's place in its sequence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of zeroing an element; the others are scaled by `1 / (1 - p)`.
+    pub p: f32,
+    /// Distinguishes the places of the network: it belongs to an application, not to the weights.
+    pub site: u32,
+}
+
+impl Dropout {
+    pub const NONE: Self = Self { p: 0.0, site: 0 };
+}
+
+impl Hash for Dropout {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.p.to_bits(), self.site).hash(state);
+    }
+}
+
+/// LayerNorm parameters (`LayerNorm.weight`, `LayerNorm.bias`), each `[width]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    pub gamma: ParamRange,
+    pub beta: ParamRange,
+    pub eps: f32,
+}
+
+impl Hash for Norm {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.gamma, self.beta, self.eps.to_bits()).hash(state);
+    }
+}
+
+/// How a sequence's hidden states become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolKind {
+    /// The first token's.
+    Cls,
+    /// The mean over all tokens of the sequence.
+    Mean,
+}
+
+/// The matrix of a layer of the task head: `[out, in]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HeadWeight {
+    /// Comes from the checkpoint and stays as it is (BERT's pooler).
+    Frozen(WeightId),
+    /// Trains with the biases.
+    Param(ParamRange),
+}
+
+/// What the logits are compared with; the labels are the batch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossKind {
+    /// Softmax cross-entropy over the logits of a row.
+    CrossEntropy,
+    /// `(logit - label)²`, one output.
+    MeanSquared,
+}
+
+/// AdamW (Loshchilov & Hutter, 2019; `torch.optim.AdamW`) over the whole trainable vector, after clipping its
+/// gradient to a global norm. A step whose gradient is not finite changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub lr: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+    /// 0 switches clipping off.
+    pub clip_norm: f32,
+    /// Counts from 1; corrects the moments' bias.
+    pub step: u64,
+}

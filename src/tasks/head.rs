@@ -1,0 +1,135 @@
+//! The task head: pooling, then one or two dense layers on the pooled vectors, all in f32.
+//!
+//! | family, pooling | layers | source |
+//! |---|---|---|
+//! | BERT, cls | `pooler.dense` + tanh, then `classifier` | `BertForSequenceClassification` |
+//! | RoBERTa, cls | `classifier.dense` + tanh, then `classifier.out_proj` | `RobertaClassificationHead` |
+//! | any, mean | `classifier` on the mean of the tokens | sentence encoders |
+//!
+//! BERT's pooler belongs to the checkpoint: its matrix is frozen and its bias is one of the biases. Where the
+//! checkpoint has none, or a fresh one is asked for, it is new and trains like the rest of the head.
+
+use crate::program::{
+    Aside, Builder, Dense, DenseBack, Dropout, HeadWeight, In, Loss, LossKind, Out, Over,
+    ParamRange, Pool, PoolBack, PoolKind, Rows, Storage, Sum, Value, What,
+};
+
+/// The head of a task model.
+#[derive(Clone, Debug)]
+pub struct TaskHead {
+    pub pool: PoolKind,
+    pub hidden: usize,
+    pub layers: Vec<DenseLayer>,
+    pub loss: LossKind,
+}
+
+/// One dense layer of the head.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseLayer {
+    pub weight: HeadWeight,
+    pub bias: ParamRange,
+    pub outputs: usize,
+    /// On the layer's input.
+    pub dropout: Dropout,
+    pub tanh: bool,
+}
+
+/// What the head makes in forward.
+#[derive(Clone, Debug)]
+pub struct HeadPass {
+    /// The hidden states.
+    x: Value,
+    /// The input of each layer, then the logits.
+    values: Vec<Value>,
+}
+
+impl HeadPass {
+    pub fn pooled(&self) -> Value {
+        self.values[0]
+    }
+
+    pub fn logits(&self) -> Value {
+        self.values[self.values.len() - 1]
+    }
+}
+
+impl TaskHead {
+    /// Number of logits.
+    pub fn outputs(&self) -> usize {
+        self.layers
+            .last()
+            .map_or(self.hidden, |layer| layer.outputs)
+    }
+
+    /// From the last hidden states to logits.
+    pub fn forward(&self, b: &mut Builder, x: Value) -> HeadPass {
+        let f32 =
+            |b: &mut Builder, what, width| b.value(what, Rows::Sequences, width, Storage::F32);
+        let pooled = f32(b, What::Pooled, self.hidden);
+        b.push(Pool {
+            kind: self.pool,
+            x: In(x),
+            out: Out(pooled),
+        });
+        let mut values = vec![pooled];
+        for (i, layer) in self.layers.iter().enumerate() {
+            let last = i + 1 == self.layers.len();
+            let what = if last { What::Logits } else { What::Head };
+            let y = f32(b, what, layer.outputs);
+            b.push(Dense {
+                x: In(values[i]),
+                weight: layer.weight,
+                bias: layer.bias,
+                dropout: b.dropout(layer.dropout),
+                tanh: layer.tanh,
+                y: Out(y),
+            });
+            values.push(y);
+        }
+        HeadPass { x, values }
+    }
+
+    /// Adds the batch's loss to the step's; returns the gradient of the logits.
+    pub fn loss(&self, b: &mut Builder, pass: &HeadPass) -> Value {
+        let logits = pass.logits();
+        let dlogits = b.like(What::Head, logits);
+        b.push(Loss {
+            kind: self.loss,
+            logits: In(logits),
+            dlogits: Aside(Some(dlogits)),
+        });
+        dlogits
+    }
+
+    /// From the gradient of the logits to that of the hidden states.
+    pub fn backward(&self, b: &mut Builder, pass: &HeadPass, dlogits: Value) -> Value {
+        let mut dy = dlogits;
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            let (x, y) = (pass.values[i], pass.values[i + 1]);
+            let now = b.like(What::Head, dy);
+            let dx = b.like(What::Head, x);
+            b.push(DenseBack {
+                x: In(x),
+                y: In(y),
+                weight: layer.weight,
+                dropout: b.dropout(layer.dropout),
+                tanh: layer.tanh,
+                dy: Over { was: dy, now },
+                dx: Aside(Some(dx)),
+                dweight: match layer.weight {
+                    HeadWeight::Param(range) => Sum(Some(range)),
+                    HeadWeight::Frozen(_) => Sum(None),
+                },
+                dbias: Sum(Some(layer.bias)),
+            });
+            dy = dx;
+        }
+        let dx = b.gradient(pass.x);
+        b.push(PoolBack {
+            kind: self.pool,
+            dy: In(dy),
+            dx: Out(dx),
+        });
+        dx
+    }
+}

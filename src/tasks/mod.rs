@@ -1,0 +1,3 @@
+//! What is asked of an encoder: the head on its hidden states, and the loss.
+
+pub mod head;
