@@ -5,14 +5,12 @@
 
 mod device;
 
-use bitfit::backend::{
-    AdamW, Backend, DropoutKey, Limits, LossKind, PoolKind, Section, WeightType,
-};
+use bitfit::backend::{DropoutKey, WeightType};
 use bitfit::batch::{Batch, Labels};
-use bitfit::biases::BiasSelection;
+use bitfit::methods::Trains;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
-use bitfit::model::saving::Saving;
+use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Saving, Span};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 use std::path::{Path, PathBuf};
@@ -57,25 +55,25 @@ fn step(c: &mut Criterion) {
         let mut backend = device::open(WeightType::F16);
         let task = TaskSpec {
             outputs: 2,
+            loss: LossKind::CrossEntropy,
             pooling: PoolKind::Mean,
             reinit_pooler: false,
-            biases: BiasSelection::all(),
+            trains: Trains::all_biases(),
             dropout: Some(0.1),
             seed: 1,
         };
-        let model = load(&folder, &config, &task, &mut backend).unwrap();
+        let model = load(&folder, &config, &task, &mut *backend).unwrap();
         let limits = Limits {
             tokens: sequences * len,
             sequences,
             max_len: len,
         };
         let program = model.program(limits, backend.activation_bytes(), Some(Saving::KEEP));
-        model.allocate(&mut backend, &[&program]).unwrap();
+        model.allocate(&mut *backend, &[&program]).unwrap();
         let batch = batch(&config, sequences, len);
-        let weight = 1.0 / sequences as f32;
         let mut done = 0;
         group.throughput(Throughput::Elements(limits.tokens as u64));
-        group.timed(format!("{sequences}x{len}"), &mut backend, |backend| {
+        group.timed(format!("{sequences}x{len}"), &mut *backend, |backend| {
             let update = AdamW {
                 lr: 1e-4,
                 beta1: 0.9,
@@ -93,19 +91,11 @@ fn step(c: &mut Criterion) {
                 },
             )?;
             done += 1;
-            let section = Section {
-                name: "step",
-                limits,
-                weight,
+            let numbers = Numbers {
+                weight: 1.0 / sequences as f32,
                 update: Some(update),
             };
-            backend.section(section, |backend| {
-                backend.zero_gradients()?;
-                model.forward(backend, &program, None)?;
-                model.loss(backend, &program, LossKind::CrossEntropy, weight)?;
-                model.backward(backend, &program)?;
-                backend.adamw(update)
-            })
+            backend.run(&program, Span::WHOLE, numbers)
         });
     }
 }

@@ -6,17 +6,15 @@ mod emulated;
 
 use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
-use bitfit::backend::weight_gradients::WeightGradients;
 use bitfit::backend::{
-    AdamW, Backend, DeviceKind, DropoutKey, Limits, LossKind, PendingReport, PoolKind, Section,
-    Slot, StepReport, WeightType,
+    Backend, DeviceKind, DropoutKey, PendingReport, Slot, StepReport, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
-use bitfit::biases::BiasSelection;
+use bitfit::methods::Trains;
+use bitfit::model::Model;
 use bitfit::model::config::ModelConfig;
-use bitfit::model::load::{TaskSpec, load, load_full};
-use bitfit::model::saving::Saving;
-use bitfit::model::{Model, Program};
+use bitfit::model::load::{TaskSpec, load};
+use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Program, Saving, Span};
 use bitfit::rng::{Purpose, Stream};
 use emulated::emulated;
 use std::path::{Path, PathBuf};
@@ -99,7 +97,7 @@ enum Training {
     Everything,
 }
 
-impl<B: WeightGradients> Run<B> {
+impl<B: Backend> Run<B> {
     /// All biases train.
     fn new(name: &str, kind: LossKind, pooling: PoolKind, outputs: usize, backend: B) -> Self {
         let training = Training::Biases(Saving::KEEP);
@@ -121,23 +119,20 @@ impl<B: WeightGradients> Run<B> {
     ) -> Self {
         let folder = folder(name);
         let config = ModelConfig::read(&folder).unwrap();
+        let (trains, saving, lr) = match training {
+            Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
+            Training::Everything => (Trains::Everything, Saving::KEEP, 5e-4),
+        };
         let task = TaskSpec {
             outputs,
+            loss: kind,
             pooling,
             reinit_pooler: false,
-            biases: BiasSelection::all(),
+            trains,
             dropout: Some(0.1),
             seed: 3,
         };
-        let (model, saving, lr) = match training {
-            Training::Biases(saving) => (load(&folder, &config, &task, &mut backend), saving, 3e-3),
-            Training::Everything => (
-                load_full(&folder, &config, &task, &mut backend),
-                Saving::KEEP,
-                5e-4,
-            ),
-        };
-        let model = model.unwrap();
+        let model = load(&folder, &config, &task, &mut backend).unwrap();
         let program = model.program(LIMITS, backend.activation_bytes(), Some(saving));
         model.allocate(&mut backend, &[&program]).unwrap();
         Self {
@@ -176,32 +171,15 @@ impl<B: WeightGradients> Run<B> {
                 step: index,
             };
             self.backend.set_batch(&batch, key).unwrap();
-            let (first, last) = (part == 0, part + 1 == parts);
-            let section = Section {
-                name: ["middle", "first", "last", "whole"]
-                    [usize::from(first) + 2 * usize::from(last)],
-                limits: LIMITS,
-                weight: 1.0 / (parts as usize * batch.sequences()) as f32,
-                update: last.then_some(update),
+            let span = Span {
+                first: part == 0,
+                last: part + 1 == parts,
             };
-            let (model, program, kind) = (&self.model, &self.program, self.kind);
-            self.backend
-                .section(section, |backend| {
-                    if first {
-                        backend.zero_gradients()?;
-                    }
-                    model.forward(backend, program, None)?;
-                    model.loss(backend, program, kind, section.weight)?;
-                    match model.trains_weights() {
-                        true => model.backward_full(backend, program)?,
-                        false => model.backward(backend, program)?,
-                    }
-                    if last {
-                        backend.adamw(update)?;
-                    }
-                    Ok(())
-                })
-                .unwrap();
+            let numbers = Numbers {
+                weight: 1.0 / (parts as usize * batch.sequences()) as f32,
+                update: span.last.then_some(update),
+            };
+            self.backend.run(&self.program, span, numbers).unwrap();
         }
         self.step += 1;
         self.backend.report_later().unwrap()
@@ -503,7 +481,6 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
         let gradient = |wait: bool| {
             let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
             let whole = run.model.params.trained_range();
-            run.backend.zero_gradients().unwrap();
             for index in 0..6 {
                 let batch = batch(&run.model.config, kind, outputs, index);
                 let key = DropoutKey {
@@ -511,20 +488,11 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
                     step: index,
                 };
                 run.backend.set_batch(&batch, key).unwrap();
-                let section = Section {
-                    name: "batch",
-                    limits: LIMITS,
-                    weight: 1.0,
-                    update: None,
+                let span = Span {
+                    first: index == 0,
+                    last: false,
                 };
-                let (model, program) = (&run.model, &run.program);
-                run.backend
-                    .section(section, |backend| {
-                        model.forward(backend, program, None)?;
-                        model.loss(backend, program, kind, 1.0)?;
-                        model.backward(backend, program)
-                    })
-                    .unwrap();
+                run.backend.run(&run.program, span, ONE).unwrap();
                 if wait {
                     run.backend.read_params(Slot::Gradient, whole).unwrap();
                 }
@@ -562,53 +530,47 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
     );
 }
 
+/// A loss that is not averaged, and no optimizer step.
+const ONE: Numbers = Numbers {
+    weight: 1.0,
+    update: None,
+};
+
 #[test]
-fn a_section_refuses_what_a_replay_would_not_see() {
-    emulated("a_section_refuses_what_a_replay_would_not_see", &[], || {
+fn a_replay_refuses_what_an_issued_step_refuses() {
+    emulated("a_replay_refuses_what_an_issued_step_refuses", &[], || {
         let (model, kind, pooling, outputs) = MODELS[0];
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
         let mut batch = batch(&run.model.config, kind, outputs, 0);
         run.backend
             .set_batch(&batch, DropoutKey::default())
             .unwrap();
-        let section = Section {
-            name: "loss",
-            limits: LIMITS,
-            weight: 1.0,
-            update: None,
-        };
-        let (model, program) = (&run.model, &run.program);
-        let mut pass = |section: Section, weight: f32| {
-            run.backend.section(section, |backend| {
-                model.forward(backend, program, None)?;
-                model.loss(backend, program, kind, weight)
-            })
+        let part = Span {
+            first: true,
+            last: false,
         };
         let said = |failed: anyhow::Result<()>| format!("{:#}", failed.unwrap_err());
-        let other = said(pass(section, 0.5));
-        assert!(other.contains("announced"), "{other}");
         let small = Limits {
             tokens: batch.tokens() - 1,
             ..LIMITS
         };
-        let beyond = said(pass(
-            Section {
-                limits: small,
-                ..section
-            },
-            1.0,
-        ));
-        assert!(beyond.contains("section for"), "{beyond}");
+        let element = run.backend.activation_bytes();
+        let small = run.model.program(small, element, Some(Saving::KEEP));
+        let beyond = said(run.backend.run(&small, part, ONE));
+        assert!(beyond.contains("for a program of"), "{beyond}");
         // The errors leave the backend as it was.
-        pass(section, 1.0).unwrap();
-        pass(section, 1.0).unwrap();
+        run.backend.run(&run.program, part, ONE).unwrap();
+        run.backend.run(&run.program, part, ONE).unwrap();
+        assert_eq!(run.backend.recordings(), 1);
+        let unsaid = said(run.backend.run(&run.program, Span::WHOLE, ONE));
+        assert!(unsaid.contains("Update"), "{unsaid}");
         if let Labels::Classes(classes) = &mut batch.labels {
             classes[0] = 99;
         }
         run.backend
             .set_batch(&batch, DropoutKey::default())
             .unwrap();
-        let wrong = said(run.backend.section(section, |_| Ok(())));
+        let wrong = said(run.backend.run(&run.program, part, ONE));
         assert!(wrong.contains("label 99"), "{wrong}");
     });
 }

@@ -3,15 +3,16 @@
 
 mod fixture;
 
-use bitfit::backend::{Backend, DropoutKey, ParamRange, Slot};
+use bitfit::backend::{Backend, DropoutKey, Slot};
 use bitfit::batch::Batch;
 use bitfit::biases::{BiasSelection, Component};
 use bitfit::model::params::ParamKind;
+use bitfit::program::ParamRange;
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 
 /// The loss of one forward pass with `delta` added to the values of `range`.
-fn loss_at(s: &mut Setup, batch: &Batch, case: &Case, range: ParamRange, delta: &[f64]) -> f64 {
+fn loss_at(s: &mut Setup, batch: &Batch, range: ParamRange, delta: &[f64]) -> f64 {
     let before = s.backend.read_params(Slot::Value, range).unwrap();
     let moved: Vec<f32> = before
         .iter()
@@ -19,7 +20,7 @@ fn loss_at(s: &mut Setup, batch: &Batch, case: &Case, range: ParamRange, delta: 
         .map(|(&b, &d)| (f64::from(b) + d) as f32)
         .collect();
     s.backend.write_params(Slot::Value, range, &moved).unwrap();
-    s.gradients(batch, case.task);
+    s.gradients(batch);
     let loss = s.backend.step_report().unwrap().loss;
     s.backend.write_params(Slot::Value, range, &before).unwrap();
     f64::from(loss)
@@ -31,7 +32,7 @@ fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) 
     for dropout in [0.0, 0.2] {
         each_batch(|name, case, folder, _, _, batch| {
             let mut s = setup(folder, case, batch, dropout);
-            s.gradients(batch, case.task);
+            s.gradients(batch);
             let tensors: Vec<_> = s
                 .model
                 .params
@@ -55,8 +56,8 @@ fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) 
                 let step = 2e-3;
                 let along: Vec<f64> = g.iter().map(|&x| step * f64::from(x) / length).collect();
                 let back: Vec<f64> = along.iter().map(|x| -x).collect();
-                let slope = (loss_at(&mut s, batch, case, *range, &along)
-                    - loss_at(&mut s, batch, case, *range, &back))
+                let slope = (loss_at(&mut s, batch, *range, &along)
+                    - loss_at(&mut s, batch, *range, &back))
                     / (2.0 * step);
                 // f32 losses leave noise of about 1e-7 / step.
                 let error = (slope - length).abs();
@@ -91,14 +92,14 @@ fn bias_gradients_are_the_same_where_everything_trains() {
         // Full fine-tuning takes gradients over all tokens.
         let mut biases = biases.of_every_token();
         let mut full = Setup::full(folder, case, batch, 0.2);
-        biases.gradients(batch, case.task);
-        full.gradients(batch, case.task);
+        biases.gradients(batch);
+        full.gradients(batch);
         for param in biases.model.params.trained() {
             let read = |s: &Setup, range| s.backend.read_params(Slot::Gradient, range).unwrap();
             let ours = read(&full, full.model.params.range(&param.name));
             assert_eq!(ours, read(&biases, param.range), "{name} {}", param.name);
         }
-        assert!(full.program.plan.bytes > biases.program.plan.bytes);
+        assert!(full.program.bytes() > biases.program.bytes());
     });
 }
 
@@ -115,7 +116,7 @@ fn a_selection_has_the_same_gradients_as_all_biases_and_keeps_less() {
                     BiasSelection::parse(biases).unwrap()
                 };
                 let mut s = Setup::with(folder, case, &head, batch, biases, dropout);
-                s.gradients(batch, case.task);
+                s.gradients(batch);
                 s
             };
             let all = setup("all");
@@ -142,15 +143,15 @@ fn a_selection_has_the_same_gradients_as_all_biases_and_keeps_less() {
                     let theirs = all.backend.read_params(Slot::Gradient, range).unwrap();
                     assert_eq!(ours, theirs, "{name} --biases {biases:?}: {}", param.name);
                 }
-                let size = part.program.plan.bytes;
+                let size = part.program.bytes();
                 assert!(
                     size >= bytes,
                     "{name} --biases {biases:?}: {size} after {bytes}"
                 );
-                assert!(size <= all.program.plan.bytes);
+                assert!(size <= all.program.bytes());
                 bytes = size;
             }
-            assert!(setup("").program.plan.bytes < all.program.plan.bytes);
+            assert!(setup("").program.bytes() < all.program.bytes());
         }
     });
 }
@@ -161,13 +162,8 @@ fn dropout_masks_change_with_the_step_and_the_seed_alone() {
         let head = folder.join("head.safetensors");
         let mut s = Setup::with(folder, case, &head, batch, BiasSelection::all(), 0.3);
         let mut logits = |seed, step| {
-            s.backend
-                .set_batch(batch, DropoutKey { seed, step })
-                .unwrap();
-            s.model.forward(&mut s.backend, &s.program, None).unwrap();
-            s.model
-                .logits(&s.backend, &s.program, batch.sequences())
-                .unwrap()
+            s.part(batch, DropoutKey { seed, step }, None);
+            s.logits(batch.sequences())
         };
         let first = logits(1, 1);
         assert_eq!(first, logits(1, 1), "{name}");

@@ -3,11 +3,11 @@
 
 mod fixture;
 
-use bitfit::backend::cpu::CpuBackend;
-use bitfit::backend::{AdamW, Backend, DropoutKey, LossKind, ParamRange, PoolKind, Slot};
+use bitfit::backend::{Backend, DropoutKey, Slot};
 use bitfit::batch::Batch;
 use bitfit::biases::Component;
 use bitfit::model::params::ParamKind;
+use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Span};
 use fixture::{Case, Fixture, Setup, close, each_batch, fixtures};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -47,35 +47,20 @@ fn hidden_states_logits_and_loss_match_pytorch() {
     each_batch(|name, case, folder, _, fixture, batch| {
         let s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
         let mut s = s.of_every_token();
-        s.backend.set_batch(batch, DropoutKey::default()).unwrap();
-        let hidden = s.model.config.hidden;
-        let mut layers = 0;
-        let mut observe = |layer: usize, backend: &CpuBackend, region| {
-            let states = backend.read_activations(region, batch.tokens() * hidden)?;
-            close(
-                &format!("{name} hidden.{layer}"),
-                &states,
-                fixture.get(&format!("hidden.{layer}")),
-                1e-5,
-            );
-            layers += 1;
-            Ok(())
-        };
-        s.model
-            .forward(&mut s.backend, &s.program, Some(&mut observe))
-            .unwrap();
-        assert_eq!(layers, s.model.config.layers + 1);
-        let logits = s
-            .model
-            .logits(&s.backend, &s.program, batch.sequences())
-            .unwrap();
+        s.gradients(batch);
+        let states = s.hidden_states(batch.tokens());
+        assert_eq!(states.len(), s.model.config.layers + 1);
+        for (layer, states) in states.iter().enumerate() {
+            let what = format!("hidden.{layer}");
+            close(&format!("{name} {what}"), states, fixture.get(&what), 1e-5);
+        }
+        let logits = s.logits(batch.sequences());
         close(
             &format!("{name} logits"),
             &logits,
             fixture.get("logits"),
             1e-5,
         );
-        s.gradients(batch, case.task);
         let loss = s.backend.step_report().unwrap().loss;
         close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
     });
@@ -85,7 +70,7 @@ fn hidden_states_logits_and_loss_match_pytorch() {
 fn every_bias_gradient_matches_pytorch() {
     each_batch(|name, case, folder, _, fixture, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
-        s.gradients(batch, case.task);
+        s.gradients(batch);
         check_gradients(&s, name, fixture);
     });
 }
@@ -102,11 +87,10 @@ fn the_first_tokens_alone_give_what_all_tokens_give() {
         let [mut first, mut all] = [new(), new().of_every_token()];
         let f64s = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<_>>();
         let numbers = |s: &mut Setup| {
-            s.gradients(batch, case.task);
+            s.gradients(batch);
             let whole = s.model.params.trained_range();
-            let logits = s.model.logits(&s.backend, &s.program, batch.sequences());
             let gradient = s.backend.read_params(Slot::Gradient, whole);
-            (logits.unwrap(), gradient.unwrap())
+            (s.logits(batch.sequences()), gradient.unwrap())
         };
         let (logits, gradient) = numbers(&mut first);
         let (all_logits, all_gradient) = numbers(&mut all);
@@ -117,27 +101,25 @@ fn the_first_tokens_alone_give_what_all_tokens_give() {
             &f64s(all_gradient),
             1e-5,
         );
-        let [first, all] = [first, all].map(|s| s.program.plan.bytes);
+        let [first, all] = [first, all].map(|s| s.program.bytes());
         assert!(first < all, "{name}: {first} and {all} bytes");
     });
 }
 
 /// Ten AdamW steps on batch `i`, of which each loss and gradient norm is PyTorch's.
-fn ten_steps(s: &mut Setup, name: &str, case: &Case, batch: &Batch, i: usize, fixture: &Fixture) {
+fn ten_steps(s: &mut Setup, name: &str, batch: &Batch, i: usize, fixture: &Fixture) {
     let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
     for step in 0..10 {
-        s.gradients(batch, case.task);
-        s.backend
-            .adamw(AdamW {
-                lr: fixture.get("train.lr")[step] as f32,
-                beta1: 0.9,
-                beta2: 0.999,
-                eps: 1e-6,
-                weight_decay: decay,
-                clip_norm: clip,
-                step: step as u64 + 1,
-            })
-            .unwrap();
+        let update = AdamW {
+            lr: fixture.get("train.lr")[step] as f32,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-6,
+            weight_decay: decay,
+            clip_norm: clip,
+            step: step as u64 + 1,
+        };
+        s.step(batch, update);
         let report = s.backend.step_report().unwrap();
         let at = format!("{name} step {step}");
         let losses = &fixture.get("train.losses")[step..=step];
@@ -151,7 +133,7 @@ fn ten_steps(s: &mut Setup, name: &str, case: &Case, batch: &Batch, i: usize, fi
 fn ten_optimizer_steps_match_pytorch() {
     each_batch(|name, case, folder, i, fixture, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
-        ten_steps(&mut s, name, case, batch, i, fixture);
+        ten_steps(&mut s, name, batch, i, fixture);
         for param in s.model.params.trained() {
             // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
             let tolerance = if param.kind == ParamKind::Bias(Component::Key) {
@@ -182,7 +164,7 @@ fn every_gradient_of_full_fine_tuning_matches_pytorch() {
     each_batch(|name, case, folder, i, _, batch| {
         let fixture = Fixture::read(&folder.join(format!("full_{i}.safetensors")));
         let mut s = Setup::full(folder, case, batch, 0.0);
-        s.gradients(batch, case.task);
+        s.gradients(batch);
         let mut compared = 0;
         for param in s.model.params.list() {
             assert!(param.trains, "{name} {}", param.name);
@@ -206,7 +188,7 @@ fn ten_steps_of_full_fine_tuning_match_pytorch() {
     each_batch(|name, case, folder, i, _, batch| {
         let fixture = Fixture::read(&folder.join(format!("full_{i}.safetensors")));
         let mut s = Setup::full(folder, case, batch, 0.0);
-        ten_steps(&mut s, name, case, batch, i, &fixture);
+        ten_steps(&mut s, name, batch, i, &fixture);
         for param in s.model.params.list() {
             let tolerance = match param.kind {
                 // As in bias-only training.
@@ -230,16 +212,12 @@ fn ten_steps_of_full_fine_tuning_match_pytorch() {
 fn a_packed_batch_equals_one_sequence_at_a_time() {
     each_batch(|name, case, folder, _, _, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
-        s.gradients(batch, case.task);
-        let together = s
-            .model
-            .logits(&s.backend, &s.program, batch.sequences())
-            .unwrap();
+        s.gradients(batch);
+        let together = s.logits(batch.sequences());
         let whole = s.model.params.trained_range();
         let packed = s.backend.read_params(Slot::Gradient, whole).unwrap();
 
         let mut logits = Vec::new();
-        s.backend.zero_gradients().unwrap();
         for b in 0..batch.sequences() {
             let tokens = batch.cu_seqlens[b] as usize..batch.cu_seqlens[b + 1] as usize;
             let one = Batch {
@@ -249,14 +227,16 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
                 cu_seqlens: vec![0, tokens.len() as u32],
                 labels: batch.labels.select(&[b]),
             };
-            s.backend.set_batch(&one, DropoutKey::default()).unwrap();
-            s.model.forward(&mut s.backend, &s.program, None).unwrap();
-            let weight = 1.0 / batch.sequences() as f32;
-            s.model
-                .loss(&mut s.backend, &s.program, case.task, weight)
-                .unwrap();
-            s.model.backward(&mut s.backend, &s.program).unwrap();
-            logits.extend(s.model.logits(&s.backend, &s.program, 1).unwrap());
+            let span = Span {
+                first: b == 0,
+                last: false,
+            };
+            let numbers = Numbers {
+                weight: 1.0 / batch.sequences() as f32,
+                update: None,
+            };
+            s.run(&one, DropoutKey::default(), span, numbers);
+            logits.extend(s.logits(1));
         }
         let f64s = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         close(&format!("{name} logits"), &logits, &f64s(&together), 1e-5);
@@ -270,7 +250,7 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
 fn the_value_gradient_follows_from_that_of_the_attention_output() {
     each_batch(|name, case, folder, _, _, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
-        s.gradients(batch, case.task);
+        s.gradients(batch);
         let config = s.model.config.clone();
         let h = config.hidden;
         let weights =
@@ -349,28 +329,15 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     std::fs::write(head.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
 
     let mut s = Setup::new(&folder, &case, head.path(), &batch).of_every_token();
-    s.backend.set_batch(&batch, DropoutKey::default()).unwrap();
-    let (last, hidden) = (s.model.config.layers, s.model.config.hidden);
-    let mut observe = |layer: usize, backend: &CpuBackend, region| {
-        if layer == last {
-            let states = backend.read_activations(region, batch.tokens() * hidden)?;
-            close(
-                "minilm last hidden states",
-                &states,
-                fixture.get(&format!("hidden.{last}")),
-                1e-5,
-            );
-        }
-        Ok(())
-    };
-    s.model
-        .forward(&mut s.backend, &s.program, Some(&mut observe))
-        .unwrap();
-    let logits = s
-        .model
-        .logits(&s.backend, &s.program, batch.sequences())
-        .unwrap();
+    s.gradients(&batch);
+    let last = s.model.config.layers;
+    close(
+        "minilm last hidden states",
+        &s.hidden_states(batch.tokens())[last],
+        fixture.get(&format!("hidden.{last}")),
+        1e-5,
+    );
+    let logits = s.logits(batch.sequences());
     close("minilm logits", &logits, fixture.get("logits"), 1e-5);
-    s.gradients(&batch, case.task);
     check_gradients(&s, "minilm", &fixture);
 }

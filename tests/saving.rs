@@ -2,12 +2,13 @@
 
 mod fixture;
 
-use bitfit::backend::{AdamW, Backend, DeviceKind, PoolKind, Slot, WeightType, XHatType};
+use bitfit::backend::{Backend, DeviceKind, Slot, WeightType};
 use bitfit::batch::Batch;
 use bitfit::biases::BiasSelection;
+use bitfit::methods::Trains;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::outline;
-use bitfit::model::saving::Saving;
+use bitfit::program::{AdamW, PoolKind, Saving, Storage};
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 
@@ -20,7 +21,7 @@ fn set_up(
     let head = folder.join("head.safetensors");
     let biases = BiasSelection::parse(biases).unwrap();
     let mut s = Setup::saving(folder, case, &head, batch, biases, dropout, saving);
-    s.gradients(batch, case.task);
+    s.gradients(batch);
     s
 }
 
@@ -71,7 +72,7 @@ fn every_exact_mode_has_the_gradients_of_keep_to_the_bit() {
 
 /// Bytes that are kept from the forward pass to the backward pass.
 fn saved(s: &Setup) -> usize {
-    s.program.saved().map(|t| t.region.len).sum()
+    s.program.saved().map(|(_, region)| region.len).sum()
 }
 
 /// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements a token and block; of
@@ -89,8 +90,8 @@ fn each_mode_keeps_what_it_says_and_no_more() {
         let head: usize = keep
             .program
             .saved()
-            .filter(|t| !t.name.starts_with("layer."))
-            .map(|t| t.region.len)
+            .filter(|(info, _)| info.what.of_head())
+            .map(|(_, region)| region.len)
             .sum();
         // Bytes of the last block and of each other, from those of an x̂ and of a derivative of so many rows.
         let block = |last: bool, qkv: bool, x_hat: &Bytes, derivative: &Bytes| {
@@ -156,7 +157,7 @@ fn what_is_kept_in_fewer_bits_changes_the_gradients_by_a_bounded_share() {
                 println!("{name} {saving} dropout {dropout}: relative error {error:.1e}");
                 assert!(error < bound, "{name} {saving}: relative error {error:.2e}");
                 // ReLU's derivatives, 0 and 1, are exact in both.
-                let exact = case.folder == "bert-mlm" && saving.x_hat == XHatType::Full;
+                let exact = case.folder == "bert-mlm" && saving.x_hat == Storage::Activation;
                 assert_eq!(error == 0.0, exact, "{name} {saving}: {error:.2e}");
             }
         }
@@ -178,17 +179,17 @@ fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
         ] {
             let saving: Saving = saving.parse().unwrap();
             let mut s = set_up((folder, case, batch), "all", 0.1, saving);
-            s.backend.adamw(OPTIMIZER).unwrap();
-            s.gradients(batch, case.task);
+            s.step(batch, OPTIMIZER);
+            s.gradients(batch);
 
             let config = ModelConfig::read(folder).unwrap();
-            let task = fixture::task(case, BiasSelection::all(), 0.1);
-            let outline = outline(&config, &task, false).unwrap();
+            let task = fixture::task(case, Trains::all_biases(), 0.1);
+            let outline = outline(&config, &task).unwrap();
             let kind = DeviceKind::Cpu {
                 weights: WeightType::F32,
                 threads: rayon::current_num_threads(),
             };
-            let limits = s.program.limits;
+            let limits = s.program.limits();
             let program = outline.program(limits, kind.activation_bytes(), Some(saving));
             let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program]));
             assert_eq!(planned, s.backend.allocated(), "{name} {saving}");

@@ -1,8 +1,9 @@
 //! Which device the benches run on, and how a call is timed on one that works on its own.
 
-use bitfit::backend::any::{AnyBackend, DeviceChoice};
 use bitfit::backend::cuda::HalfType;
-use bitfit::backend::{Backend, Region, WeightType};
+use bitfit::backend::{Backend, OpenOptions, WeightType};
+use bitfit::program::Region;
+use bitfit::settings::device::DeviceChoice;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
 use std::time::Instant;
@@ -18,8 +19,13 @@ pub fn choice() -> DeviceChoice {
 }
 
 /// That device, with matrices in 16 bits or as asked.
-pub fn open(weights: WeightType) -> AnyBackend {
-    AnyBackend::open(choice(), HalfType::F16, weights).unwrap_or_else(|e| panic!("{e:#}"))
+pub fn open(weights: WeightType) -> Box<dyn Backend> {
+    let options = OpenOptions {
+        device: choice(),
+        half: HalfType::F16,
+        weights,
+    };
+    bitfit::backend::open(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 /// Timing of calls that may only have been queued when they return.
@@ -27,8 +33,8 @@ pub trait Timed {
     fn timed(
         &mut self,
         name: impl Into<String>,
-        backend: &mut AnyBackend,
-        call: impl FnMut(&mut AnyBackend) -> anyhow::Result<()>,
+        backend: &mut dyn Backend,
+        call: impl FnMut(&mut dyn Backend) -> anyhow::Result<()>,
     );
 }
 
@@ -36,8 +42,8 @@ impl Timed for BenchmarkGroup<'_, WallTime> {
     fn timed(
         &mut self,
         name: impl Into<String>,
-        backend: &mut AnyBackend,
-        mut call: impl FnMut(&mut AnyBackend) -> anyhow::Result<()>,
+        backend: &mut dyn Backend,
+        mut call: impl FnMut(&mut dyn Backend) -> anyhow::Result<()>,
     ) {
         self.bench_function(name.into(), |bench| {
             bench.iter_custom(|times| {
@@ -54,7 +60,7 @@ impl Timed for BenchmarkGroup<'_, WallTime> {
 }
 
 /// Reading waits for everything before it.
-fn wait(backend: &AnyBackend) {
+fn wait(backend: &dyn Backend) {
     let word = Region { offset: 0, len: 4 };
     backend.read_f32(word, 1).unwrap();
 }

@@ -1,8 +1,8 @@
 //! What both backends check: whether a batch is well formed and fits the memory that was planned for it, and which rows
 //! are pooled.
 
-use crate::backend::{Limits, Pool, PoolKind, Rows};
 use crate::batch::Batch;
+use crate::program::{Limits, PoolKind, Rows, Tensor};
 use anyhow::{Result, ensure};
 
 /// # Errors
@@ -29,6 +29,12 @@ pub fn batch(batch: &Batch, limits: Limits) -> Result<()> {
         batch.sequences(),
         labels.unwrap_or(0)
     );
+    fits(batch, limits)
+}
+
+/// # Errors
+/// When the batch is larger than that; the message says by how much.
+pub fn fits(batch: &Batch, limits: Limits) -> Result<()> {
     for (what, have, limit) in [
         ("tokens", batch.tokens(), limits.tokens),
         ("sequences", batch.sequences(), limits.sequences),
@@ -44,10 +50,10 @@ pub fn batch(batch: &Batch, limits: Limits) -> Result<()> {
 
 /// # Errors
 /// When the pooled rows are not there.
-pub fn pool(op: Pool) -> Result<()> {
-    ensure!(op.hidden > 0, "pooling over no columns");
+pub fn pool(kind: PoolKind, hidden: &Tensor) -> Result<()> {
+    ensure!(hidden.width > 0, "pooling over no columns");
     ensure!(
-        op.rows == Rows::Tokens || op.kind == PoolKind::Cls,
+        hidden.rows == Rows::Tokens || kind == PoolKind::Cls,
         "the mean over all tokens, of which the first alone are there"
     );
     Ok(())

@@ -1,46 +1,31 @@
-//! What the model asks of a device: about twenty fused operations over memory that was planned ahead.
+//! What runs programs: a device with memory that was planned ahead.
 //!
-//! The model code is written once, generic over [`Backend`]; a backend owns all device memory and is handed
-//! plain descriptions of the work ([`LinearForward`] and friends). There is no tape. Each operation below has
-//! its backward beside it, and no operation here computes the gradient of an encoder weight: they are frozen.
+//! A [`Backend`] owns all device memory and is handed a [`Program`], whose operations ([`crate::program::Op`]) it runs one
+//! after another. Three kinds of memory exist:
 //!
-//! Three kinds of memory exist, and every argument names which one it lives in:
-//!
-//! * the **arena**: activations and their gradients, as [`Region`]s that [`plan`] assigned before the run.
-//!   Tensors of `[tokens, …]` hold the backend's activation type ([`Backend::activation_bytes`]); tensors
-//!   documented as f32 are f32 on every backend. Tokens are packed: sequence `s` owns rows
-//!   `cu_seqlens[s]..cu_seqlens[s + 1]` and no row is padding;
-//! * the **parameter vector**: one flat f32 vector, addressed by [`ParamRange`]s. Its first
-//!   [`Memory::trainable`] elements train and have a gradient, a first and a second moment beside them; the
-//!   rest (frozen biases, LayerNorm gains) are read only;
-//! * **frozen matrices**: uploaded once in 32, 16, 8 or 4 bits, addressed by [`WeightId`]. A linear layer's matrix
-//!   is `[out_features, in_features]`, as Hugging Face stores it, and serves both `Y = X·Wᵀ` and `dX = dY·W`.
-//!   Full fine-tuning has its own trait, [`weight_gradients`], and its matrices in the parameter vector.
-//!
-//! Outputs are overwritten (`=`) unless the field says `+=`. Parameter gradients always accumulate (`+=`):
-//! the caller zeroes them once per optimizer step with [`Backend::zero_gradients`]. Regions of one call must
-//! not overlap unless the field says that they may.
+//! * the **arena**: activations and their gradients, as [`Region`]s that the program assigned before the run. Tokens
+//!   are packed: sequence `s` owns rows `cu_seqlens[s]..cu_seqlens[s + 1]` and no row is padding;
+//! * the **parameter vector**: one flat f32 vector, addressed by [`ParamRange`]s. Its first [`Memory::trainable`]
+//!   elements train and have a gradient, a first and a second moment beside them; the rest (frozen biases, LayerNorm
+//!   gains) are read only;
+//! * **frozen matrices**: uploaded once in 32, 16, 8 or 4 bits, addressed by [`WeightId`]s. In full fine-tuning they lie
+//!   in the parameter vector instead.
 
-pub mod any;
 mod check;
 pub mod cpu;
 pub mod cuda;
 mod footprint;
 mod int8;
 mod nf4;
-mod operations;
-pub mod plan;
-pub mod weight_gradients;
+mod open;
 
 pub use footprint::{DeviceKind, Footprint};
-pub use operations::*;
+pub use open::{OpenOptions, gpu_is_there, open};
 
 use crate::batch::Batch;
-pub use crate::program::{
-    Activation, AdamW, Dropout, HeadWeight, Limits, LossKind, Norm, ParamRange, PoolKind, Region,
-    Rows, WeightId,
+use crate::program::{
+    Info, Limits, Numbers, Op, ParamRange, Program, Region, Rows, Span, Value, WeightId,
 };
-use crate::program::{Numbers, Program, Span};
 use anyhow::Result;
 use std::ops::Range;
 
@@ -63,12 +48,21 @@ pub struct MatrixShape {
     pub trains: bool,
 }
 
-impl Rows {
-    /// How many a batch has.
-    pub fn of(self, batch: &Batch) -> usize {
-        match self {
-            Self::Tokens => batch.tokens(),
-            Self::Sequences => batch.sequences(),
+impl Batch {
+    /// How many rows a tensor has on this batch.
+    pub fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens(),
+            Rows::Sequences => self.sequences(),
+        }
+    }
+
+    /// The least limits that hold it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            tokens: self.tokens(),
+            sequences: self.sequences(),
+            max_len: self.max_len(),
         }
     }
 }
@@ -86,9 +80,9 @@ pub enum WeightType {
 }
 
 /// All device memory of a run, known before its first step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// Bytes of the arena: [`plan::Plan::bytes`].
+    /// Bytes of the arena.
     pub arena: usize,
     /// Elements of the parameter vector.
     pub params: usize,
@@ -102,10 +96,39 @@ pub struct Memory {
     pub head_dim: usize,
 }
 
+impl Memory {
+    /// What programs that share one arena need, beside a parameter vector of so many elements, of which so many train.
+    pub fn of(programs: &[&Program], (params, trainable): (usize, usize)) -> Self {
+        let none = Self {
+            params,
+            trainable,
+            ..Self::default()
+        };
+        programs.iter().fold(none, |memory, program| {
+            let (widest, head_dim) = program.list().widest();
+            Self {
+                arena: memory.arena.max(program.bytes()),
+                limits: memory.limits.join(program.limits()),
+                widest: memory.widest.max(widest),
+                head_dim: memory.head_dim.max(head_dim),
+                ..memory
+            }
+        })
+    }
+}
+
+/// What makes one batch's dropout masks differ from another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct DropoutKey {
+    pub seed: u64,
+    /// Counts the micro-batches of the run.
+    pub step: u64,
+}
+
 /// What the host wants to know of an optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Sum of what the [`Loss`] calls since [`Backend::zero_gradients`] added.
+    /// Sum of what the [`Loss`](crate::program::Loss) operations since the last [`Zero`](crate::program::Zero) added.
     pub loss: f32,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
@@ -138,22 +161,6 @@ pub struct LossScaling {
     pub good_steps: u32,
 }
 
-/// A fixed sequence of operations on the current batch, which a device may record once and replay for other batches.
-///
-/// Between two allocations a name always stands for the same operations on the same regions: nothing in it may depend
-/// on the batch but through the batch itself. On a replay the operations are not issued, so the numbers that change
-/// from step to step stand here too.
-#[derive(Clone, Copy, Debug)]
-pub struct Section {
-    pub name: &'static str,
-    /// The largest batch that the regions have room for.
-    pub limits: Limits,
-    /// The [`Loss::weight`] of the section's loss, if it has one.
-    pub weight: f32,
-    /// The section's [`Backend::adamw`], if it has one.
-    pub update: Option<AdamW>,
-}
-
 /// The vectors that run beside the trainable parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -166,10 +173,18 @@ pub enum Slot {
     Moment2,
 }
 
-/// A device that runs the encoder. See the module's head for the memory model and conventions.
+/// A device that runs programs. See the module's head for the memory model.
 pub trait Backend {
+    /// What its memory depends on.
+    fn kind(&self) -> DeviceKind;
+
+    /// For people: `CPU`, or the GPU's name, capability and precision.
+    fn describe(&self) -> String;
+
     /// Bytes of one activation element.
-    fn activation_bytes(&self) -> usize;
+    fn activation_bytes(&self) -> usize {
+        self.kind().activation_bytes()
+    }
 
     /// Copies a frozen matrix to the device in the backend's weight type.
     ///
@@ -183,27 +198,33 @@ pub trait Backend {
     /// When there is no such matrix, it has fewer rows, or it trains.
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
 
+    /// Makes a row-major `[rows, cols]` matrix out of `range`, which must train and hold `rows · cols` values. The
+    /// backend may keep a working copy in its compute type; it follows the values.
+    ///
+    /// # Errors
+    /// When the range holds another number of values, or the device has no room.
+    fn trained_matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        range: ParamRange,
+    ) -> Result<WeightId>;
+
     /// What the device holds now, counted from its allocations.
     fn allocated(&self) -> Footprint;
 
     /// Allocates everything but the matrices; nothing is allocated after it. Parameters and moments are zero.
+    ///
+    /// # Errors
+    /// When the device has no room.
     fn allocate(&mut self, memory: Memory) -> Result<()>;
 
     /// Makes `batch` the current one. Ids must be below the embedding tables' rows (the data side checks).
     ///
     /// # Errors
-    /// When the batch exceeds the limits that were allocated for.
+    /// When the batch is not well formed or exceeds the limits that were allocated for.
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
-
-    fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
-    fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
-    /// The first `len` elements of a `[tokens, …]` region, converted to f32.
-    fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
-    /// Writes the first elements of a `[tokens, …]` region (tests and tools).
-    fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()>;
-    /// The first `len` elements of an f32 region.
-    fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
-    fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()>;
 
     /// Runs the operations of a span of `program` on the current batch. A device may record them once for each bucket of
     /// batches and replay the recording: what changes from step to step is in the batch and in `numbers` alone.
@@ -211,41 +232,27 @@ pub trait Backend {
     /// # Errors
     /// When the batch exceeds the program's limits, an operation's shapes do not fit, or the device fails; the message
     /// names the operation and its block.
-    fn run(&mut self, _program: &Program, _span: Span, _numbers: Numbers) -> Result<()> {
-        anyhow::bail!("this backend does not run programs yet")
+    fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()>;
+
+    fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
+    fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
+    /// The first `len` elements of a region of activations, converted to f32.
+    fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
+    /// Writes the first elements of a region of activations (tests and tools).
+    fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()>;
+    /// The first `len` elements of an f32 region.
+    fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
+    fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()>;
+
+    /// Loss and gradient norm of the step that an [`Update`](crate::program::Update) ended (the loss alone where none
+    /// did).
+    fn step_report(&mut self) -> Result<StepReport> {
+        let pending = self.report_later()?;
+        self.wait_report(pending)
     }
-
-    fn embed_forward(&mut self, op: EmbedForward) -> Result<()>;
-    fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()>;
-    fn linear_backward(&mut self, op: LinearBackward) -> Result<()>;
-    fn attention_forward(&mut self, op: AttentionForward) -> Result<()>;
-    fn attention_backward(&mut self, op: AttentionBackward) -> Result<()>;
-    fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()>;
-    fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()>;
-    fn norm_restore(&mut self, op: NormRestore) -> Result<()>;
-    fn bias_grad(&mut self, op: BiasGrad) -> Result<()>;
-    /// `first[s] = tokens[first token of s]`
-    fn gather_first(&mut self, op: FirstTokens) -> Result<()>;
-    /// `tokens[first token of s] += first[s]`
-    fn add_first(&mut self, op: FirstTokens) -> Result<()>;
-    fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()>;
-    fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()>;
-    fn pool_forward(&mut self, op: Pool) -> Result<()>;
-    fn pool_backward(&mut self, op: Pool) -> Result<()>;
-    fn dense_forward(&mut self, op: Dense) -> Result<()>;
-    fn dense_backward(&mut self, op: DenseBackward) -> Result<()>;
-    fn loss(&mut self, op: Loss) -> Result<()>;
-
-    /// Zeroes the parameter gradients and the step's loss.
-    fn zero_gradients(&mut self) -> Result<()>;
-    fn adamw(&mut self, op: AdamW) -> Result<()>;
-    /// Loss and gradient norm of the step that [`Backend::adamw`] ended (the loss alone where none did).
-    fn step_report(&mut self) -> Result<StepReport>;
 
     /// Asks for what [`Backend::step_report`] gives, without waiting. At most two may be asked for and not read.
-    fn report_later(&mut self) -> Result<PendingReport> {
-        Ok(PendingReport::Ready(self.step_report()?))
-    }
+    fn report_later(&mut self) -> Result<PendingReport>;
 
     /// Waits for a report that was asked for.
     fn wait_report(&mut self, pending: PendingReport) -> Result<StepReport> {
@@ -264,35 +271,19 @@ pub trait Backend {
     fn set_loss_scaling(&mut self, _scaling: LossScaling) -> Result<()> {
         Ok(())
     }
+}
 
-    /// Announces the operations of `section`. Returns whether they must be issued now, [`Backend::end_section`] after
-    /// them; false where a recording of them has been launched instead. [`Backend::section`] does both.
-    fn begin_section(&mut self, _section: Section) -> Result<bool> {
-        Ok(true)
-    }
-
-    /// Ends what [`Backend::begin_section`] announced; `whole` unless one of the operations failed.
-    fn end_section(&mut self, _whole: bool) -> Result<()> {
-        Ok(())
-    }
-
-    /// Runs `body`, which issues the operations of `section`, or a recording of it.
-    ///
-    /// # Errors
-    /// The body's; and on a device that records, when the body reads from the device or exceeds the section's limits.
-    fn section(
-        &mut self,
-        section: Section,
-        body: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()>
-    where
-        Self: Sized,
-    {
-        if !self.begin_section(section)? {
-            return Ok(());
-        }
-        let done = body(self);
-        let ended = self.end_section(done.is_ok());
-        done.and(ended)
+/// An operation and its block, for errors.
+fn name_of(op: &Op, program: &Program) -> String {
+    let first = |values: Vec<Value>| values.first().copied();
+    let block = first(op.writes())
+        .or_else(|| first(op.reads()))
+        .and_then(|value| -> Option<u16> {
+            let Info { block, .. } = program.list().info(value);
+            *block
+        });
+    match block {
+        Some(block) => format!("{} of block {block}", op.name()),
+        None => op.name().to_owned(),
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::backend::any::DeviceChoice;
 use crate::biases::BiasSelection;
+use crate::settings::device::DeviceChoice;
 use crate::train::config::{FileFormat, Precision, WeightType};
 
 /// Where texts and labels stand in a data file.

@@ -3,9 +3,9 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::backend::any::DeviceChoice;
 use crate::biases::BiasSelection;
 use crate::bytes::ByteSize;
+use crate::settings::device::DeviceChoice;
 use crate::train::config::{Pooling, SavingChoice, WeightType};
 
 /// Arguments of `plan`.

@@ -1,6 +1,6 @@
 //! The options of `train`, from the command line and a configuration file, made into one [`TrainConfig`].
 
-use crate::backend::any::DeviceChoice;
+use crate::settings::device::DeviceChoice;
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cli::{Cli, Command, Parsed};
-use crate::model::saving::Saving;
+use crate::program::Saving;
 use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {

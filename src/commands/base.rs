@@ -1,13 +1,13 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
 use super::{max_len, say};
-use crate::backend::PoolKind;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
 use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
 use crate::model::weights::Weights;
+use crate::program::PoolKind;
 use crate::train::config::Pooling;
 use anyhow::Result;
 use std::path::PathBuf;

@@ -4,10 +4,10 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::trained::Trained;
 use super::{read_options, set_threads, show};
-use crate::backend::Limits;
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, Dataset, LabelUse, Table, evaluation_batches};
 use crate::files::write_bytes_atomic;
+use crate::program::Limits;
 use crate::table::TextTable;
 use crate::train::evaluate::{logits, score};
 use anyhow::{Context, Result};
@@ -49,23 +49,22 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     };
     let batches = evaluation_batches(&lengths, limits)?;
     let largest = batches.largest(&lengths);
-    let program = trained.prepare(Limits {
+    trained.prepare(Limits {
         tokens: largest.tokens,
         sequences: largest.sequences,
         max_len: largest.len,
     })?;
     let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
-    let logits = logits(
-        &mut trained.backend,
-        &trained.model,
-        &program,
-        &dataset,
-        &batches,
-        |tokens| counter.add(tokens),
-    )?;
+    let logits = logits(&mut trained.session, &dataset, &batches, |tokens| {
+        counter.add(tokens);
+    })?;
     drop(counter);
 
-    let scores = score(&logits, trained.model.head.outputs(), dataset.labels());
+    let scores = score(
+        &logits,
+        trained.session.model().head.outputs(),
+        dataset.labels(),
+    );
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), dataset.len().to_string()]);
     let mut json = Map::new();

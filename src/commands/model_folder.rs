@@ -1,13 +1,14 @@
 //! A folder with a whole task model that `transformers` loads: what `merge` and full fine-tuning write.
 
 use super::base::Base;
-use crate::backend::{Backend, ParamRange, PoolKind, Slot};
+use crate::backend::Slot;
 use crate::container;
 use crate::delta::DeltaInfo;
 use crate::files::{write_atomic, write_bytes_atomic};
-use crate::model::Model;
 use crate::model::params::ParamKind;
 use crate::model::weights::Weights;
+use crate::program::{ParamRange, PoolKind};
+use crate::session::Session;
 use crate::train::config::Task;
 use crate::train::output::{HEAD_FILE, MODEL_FILE, OutputFolder};
 use anyhow::{Context, Result, bail};
@@ -117,13 +118,13 @@ enum Values {
 ///
 /// # Errors
 /// A file that cannot be written; a file of the base that can no longer be read.
-pub fn write_full<B: Backend>(
+pub fn write_full(
     output: &OutputFolder,
     base: &Base,
     info: &DeltaInfo,
-    model: &Model,
-    backend: &B,
+    session: &Session,
 ) -> Result<()> {
+    let model = session.model();
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
     let file = Weights::open(&base.folder, prefix)?;
@@ -157,14 +158,14 @@ pub fn write_full<B: Backend>(
             }
         }
         // First, so that a model in the folder has its head beside it.
-        write_sources(&output.path().join(HEAD_FILE), info, head, &file, backend)?;
+        write_sources(&output.path().join(HEAD_FILE), info, head, &file, session)?;
     }
     write_sources(
         &output.path().join(MODEL_FILE),
         info,
         encoder,
         &file,
-        backend,
+        session,
     )?;
     if !output.path().join("config.json").exists() {
         copy_tokenizer(base, output.path())?;
@@ -173,12 +174,12 @@ pub fn write_full<B: Backend>(
     Ok(())
 }
 
-fn write_sources<B: Backend>(
+fn write_sources(
     path: &Path,
     info: &DeltaInfo,
     mut sources: Vec<Source>,
     base: &Weights,
-    backend: &B,
+    session: &Session,
 ) -> Result<()> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     let shapes: Vec<_> = sources
@@ -189,7 +190,7 @@ fn write_sources<B: Backend>(
         Values::Param(range) => {
             let offset = range.offset + part.start;
             let len = part.len();
-            backend.read_params(Slot::Value, ParamRange { offset, len })
+            session.read(Slot::Value, ParamRange { offset, len })
         }
         Values::Base(name) => Ok(base.get(name, &sources[i].shape)?[part].to_vec()),
     };

@@ -1,18 +1,20 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
 use super::{max_len, show, trained::weight_type};
-use crate::backend::any::{AnyBackend, DeviceChoice};
 use crate::backend::cuda::HalfType;
-use crate::backend::{Backend, DeviceKind, Footprint, Limits, PoolKind, WeightType};
+use crate::backend::{Backend, DeviceKind, Footprint, OpenOptions, WeightType, gpu_is_there, open};
 use crate::biases::BiasSelection;
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
 use crate::hub;
+use crate::methods::Trains;
+use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
-use crate::model::saving::Saving;
-use crate::model::{Model, Program};
+use crate::program::{Limits, LossKind, PoolKind, Program, Saving, What};
+use crate::settings::device::DeviceChoice;
+use crate::settings::saving::worth_showing;
 use crate::table::{TextTable, grouped};
 use crate::train::config::{Pooling, SavingChoice};
 use anyhow::{Result, ensure};
@@ -41,15 +43,16 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             Pooling::Mean => PoolKind::Mean,
         },
         reinit_pooler: false,
-        biases: BiasSelection::all(),
+        loss: LossKind::CrossEntropy,
+        trains: Trains::all_biases(),
         dropout: dropout(args.dropout)?,
         seed: 0,
     };
-    let plan = Plan {
+    let plan = Planning {
         device: device(args),
         limits,
         memory: args.memory.map(|size| size.0),
-        bitfit: outline(&config, &spec, false)?,
+        bitfit: outline(&config, &spec)?,
     };
     let saving = plan.saving(args.saving)?;
     let (device, weights) = match plan.device {
@@ -73,33 +76,40 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         grouped(longest),
     ))?;
 
-    let column = |name: &str, biases: BiasSelection, full: bool| {
+    let column = |name: &str, trains: Trains| {
+        let saving = match trains {
+            Trains::Biases(_) => saving,
+            Trains::Everything => Saving::KEEP,
+        };
         let spec = TaskSpec {
-            biases,
+            trains,
             ..spec.clone()
         };
         anyhow::Ok(Column {
             name: name.to_owned(),
-            model: outline(&config, &spec, full)?,
+            model: outline(&config, &spec)?,
             spec,
-            full,
-            saving: if full { Saving::KEEP } else { saving },
+            saving,
         })
     };
-    let mut columns = vec![column("bitfit", BiasSelection::all(), false)?];
+    let mut columns = vec![column("bitfit", Trains::all_biases())?];
     if let Some(biases) = &args.biases {
         let name = format!("biases {biases}");
-        columns.push(column(&name, biases.clone(), false)?);
+        columns.push(column(&name, Trains::Biases(biases.clone()))?);
     }
-    columns.push(column("head", BiasSelection::none(), false)?);
-    columns.push(column("full", BiasSelection::all(), true)?);
+    columns.push(column("head", Trains::Biases(BiasSelection::none()))?);
+    columns.push(column("full", Trains::Everything)?);
     plan.show_parts(&columns)?;
     plan.show_saved(saving)?;
     plan.show_savings()?;
     if args.allocate {
         // Both 16-bit types take the same room.
-        let open = || AnyBackend::open(args.device, HalfType::Bf16, weight_type(args.weights));
-        plan.allocate(&folder, &columns, open)?;
+        let options = OpenOptions {
+            device: args.device,
+            half: HalfType::Bf16,
+            weights: weight_type(args.weights),
+        };
+        plan.allocate(&folder, &columns, || open(options))?;
     }
     Ok(())
 }
@@ -108,7 +118,6 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 struct Column {
     name: String,
     spec: TaskSpec,
-    full: bool,
     model: Model,
     saving: Saving,
 }
@@ -127,7 +136,7 @@ fn device(args: &PlanArgs) -> DeviceKind {
     let cuda = match args.device {
         DeviceChoice::Cuda(_) => true,
         DeviceChoice::Cpu => false,
-        DeviceChoice::Auto => AnyBackend::gpu_is_there(),
+        DeviceChoice::Auto => gpu_is_there(),
     };
     if cuda {
         return DeviceKind::Cuda { weights };
@@ -140,7 +149,7 @@ fn device(args: &PlanArgs) -> DeviceKind {
 }
 
 /// What is planned.
-struct Plan {
+struct Planning {
     device: DeviceKind,
     limits: Limits,
     memory: Option<usize>,
@@ -148,7 +157,7 @@ struct Plan {
     bitfit: Model,
 }
 
-impl Plan {
+impl Planning {
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
         Budget {
             model,
@@ -242,21 +251,21 @@ impl Plan {
     fn show_saved(&self, saving: Saving) -> Result<()> {
         let program = self.budget(&self.bitfit).program(self.limits, Some(saving));
         // By tensor: the bytes in each layer, in the order in which tensors come.
-        let mut order = Vec::new();
-        let mut tensors: BTreeMap<String, BTreeMap<usize, usize>> = BTreeMap::new();
-        for tensor in program.saved() {
-            let Some((layer, name)) = layer_and_name(&tensor.name) else {
-                continue;
-            };
-            if !tensors.contains_key(name) {
-                order.push(name.to_owned());
-            }
-            let layers = tensors.entry(name.to_owned()).or_default();
-            *layers.entry(layer).or_default() += tensor.region.len;
+        let mut order: Vec<What> = Vec::new();
+        let mut tensors: BTreeMap<usize, BTreeMap<u16, usize>> = BTreeMap::new();
+        for (info, region) in program.saved() {
+            let Some(layer) = info.block else { continue };
+            let place = order.iter().position(|&what| what == info.what);
+            let place = place.unwrap_or_else(|| {
+                order.push(info.what);
+                order.len() - 1
+            });
+            let layers = tensors.entry(place).or_default();
+            *layers.entry(layer).or_default() += region.len;
         }
         let mut table = TextTable::new(["kept by bitfit", "layers", "each", "together"]);
-        for name in &order {
-            let layers: Vec<_> = tensors[name]
+        for (place, what) in order.iter().enumerate() {
+            let layers: Vec<_> = tensors[&place]
                 .iter()
                 .map(|(&l, &bytes)| (l, bytes))
                 .collect();
@@ -268,7 +277,7 @@ impl Plan {
                     false => format!("{first}–{last}"),
                 };
                 table.row([
-                    name.clone(),
+                    what.name().to_owned(),
                     which,
                     grouped(bytes),
                     grouped(bytes * run.len()),
@@ -286,7 +295,7 @@ impl Plan {
         &self,
         folder: &Path,
         columns: &[Column],
-        open: impl Fn() -> Result<AnyBackend> + Sync,
+        open: impl Fn() -> Result<Box<dyn Backend>> + Sync,
     ) -> Result<()> {
         let mut table = TextTable::new(["allocated", "bytes", ""]);
         let mut refused = Vec::new();
@@ -302,11 +311,11 @@ impl Plan {
             let config = &column.model.config;
             let allocated = pool.install(|| {
                 let mut backend = open()?;
-                let model = blank(folder, config, &column.spec, column.full, &mut backend)?;
+                let model = blank(folder, config, &column.spec, &mut *backend)?;
                 let budget = self.budget(&model);
                 let program = budget.program(self.limits, Some(column.saving));
                 let planned = budget.footprint(&program);
-                model.allocate(&mut backend, &[&program])?;
+                model.allocate(&mut *backend, &[&program])?;
                 let there = backend.allocated();
                 ensure!(
                     there == planned,
@@ -338,18 +347,7 @@ impl Plan {
             heading.push("largest batch");
         }
         let mut table = TextTable::new(heading);
-        let lossy = [
-            "gelu8",
-            "gelu4",
-            "xhat8",
-            "gelu8,xhat8",
-            "gelu4,xhat8",
-            "recompute-qkv,gelu8",
-            "recompute-qkv,gelu4",
-        ];
-        let lossy = lossy.iter().filter_map(|text| text.parse::<Saving>().ok());
-        let savings = Saving::EXACT.into_iter().chain(lossy);
-        for saving in savings {
+        for saving in worth_showing() {
             let budget = self.budget(&self.bitfit);
             let program = budget.program(self.limits, Some(saving));
             let parts = Parts::new(&program, budget.footprint(&program));
@@ -394,12 +392,6 @@ impl Plan {
     }
 }
 
-/// `layer.3.qkv` is `(3, "qkv")`.
-fn layer_and_name(name: &str) -> Option<(usize, &str)> {
-    let (layer, name) = name.strip_prefix("layer.")?.split_once('.')?;
-    Some((layer.parse().ok()?, name))
-}
-
 /// A footprint whose arena is taken apart.
 struct Parts {
     footprint: Footprint,
@@ -410,11 +402,10 @@ struct Parts {
 
 impl Parts {
     fn new(program: &Program, footprint: Footprint) -> Self {
-        let layers = program
-            .saved()
-            .filter(|tensor| layer_and_name(&tensor.name).is_some());
-        let saved = layers.map(|tensor| tensor.region.len).sum();
-        let head = program.head_bytes();
+        let layers = program.saved().filter(|(info, _)| !info.what.of_head());
+        let saved: usize = layers.map(|(_, region)| region.len).sum();
+        // Tensors of the head share places with others, so that all of them together may not fit beside the rest.
+        let head = program.head_bytes().min(footprint.arena - saved);
         Self {
             footprint,
             saved,

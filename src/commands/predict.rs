@@ -4,14 +4,13 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::trained::Trained;
 use super::{read_options, set_threads};
-use crate::backend::Limits;
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
     BatchLimits, Dataset, Format, LabelUse, Row, Rows, TextCounts, evaluation_batches, rows,
 };
 use crate::files::write_atomic;
-use crate::model::Program;
+use crate::program::Limits;
 use crate::train::evaluate::{argmax, log_softmax, logits};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -31,14 +30,13 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: args.compute.batch_size,
         tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
     };
-    let program = trained.prepare(Limits {
+    trained.prepare(Limits {
         tokens: limits.tokens.unwrap_or(TOKENS).max(max_len),
         sequences: limits.sequences,
         max_len,
     })?;
     let mut predictor = Predictor {
         trained,
-        program,
         limits,
         format: args.output_format,
     };
@@ -92,7 +90,6 @@ pub fn run(args: &PredictArgs) -> Result<()> {
 
 struct Predictor {
     trained: Trained,
-    program: Program,
     limits: BatchLimits,
     format: OutputFormat,
 }
@@ -135,16 +132,13 @@ impl Predictor {
 
     fn chunk(&mut self, name: &str, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
         let Trained {
-            tokenizer,
-            model,
-            backend,
-            ..
+            tokenizer, session, ..
         } = &mut self.trained;
         let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})
             .with_context(|| name.to_owned())?;
         let batches = evaluation_batches(&dataset.lengths(), self.limits)?;
-        let outputs = model.head.outputs();
-        let logits = logits(backend, model, &self.program, &dataset, &batches, |_| {})?;
+        let outputs = session.model().head.outputs();
+        let logits = logits(session, &dataset, &batches, |_| {})?;
         for row in logits.chunks_exact(outputs) {
             self.row(row, out)?;
         }

@@ -1,18 +1,17 @@
-//! The rehearsed passes of a run: how its batches are cut and what is kept, so that they fit the memory.
+//! The programs of a run: how its batches are cut and what is kept, so that they fit the memory.
 
-use crate::backend::any::AnyBackend;
-use crate::backend::{Backend, Footprint, Limits};
+use crate::backend::{DeviceKind, Footprint};
 use crate::data::{BatchLimits, Batches, Largest, evaluation_batches};
 use crate::error::UsageError;
+use crate::model::Model;
 use crate::model::fit::{Budget, Fit, TooSmall};
-use crate::model::saving::Saving;
-use crate::model::{Model, Program};
+use crate::program::{Limits, Program, Saving};
 use crate::table::grouped;
 use crate::train::config::{SavingChoice, TrainConfig};
 use crate::train::steps::Steps;
 use anyhow::{Result, bail};
 
-/// The passes of training and evaluation; they share one arena.
+/// Those of training and evaluation; they share one arena.
 pub struct Programs {
     pub train: Program,
     pub dev: Option<(Batches, Program)>,
@@ -23,21 +22,18 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Rehearses the passes; `steps` are cut into micro-batches where `--memory` asks for it.
+    /// Plans them; `steps` are cut into micro-batches where `--memory` asks for it.
     ///
     /// # Errors
     /// A way of saving that the method does not have; a memory limit that nothing fits.
     pub fn plan(
         model: &Model,
-        backend: &AnyBackend,
+        device: DeviceKind,
         steps: &mut Steps<'_>,
         config: &TrainConfig,
         dev_lengths: Option<&[u32]>,
     ) -> Result<Self> {
-        let budget = Budget {
-            model,
-            device: backend.kind(),
-        };
+        let budget = Budget { model, device };
         let savings = savings(config.saving, model)?;
         let batch = BatchLimits {
             sequences: config.batch_size,
@@ -96,19 +92,19 @@ impl Programs {
         Ok(programs)
     }
 
-    pub fn all(&self) -> Vec<&Program> {
+    fn all(&self) -> Vec<&Program> {
         let dev = self.dev.iter().map(|(_, program)| program);
         std::iter::once(&self.train).chain(dev).collect()
     }
 
     /// Bytes kept for backward, by token of the largest batch.
     pub fn saved_per_token(&self) -> f64 {
-        let saved: usize = self.train.saved().map(|tensor| tensor.region.len).sum();
-        saved as f64 / self.train.limits.tokens.max(1) as f64
+        let saved: usize = self.train.saved().map(|(_, region)| region.len).sum();
+        saved as f64 / self.train.limits().tokens.max(1) as f64
     }
 
     /// A line on the memory that the run takes.
-    pub fn summary(&self, backend: &AnyBackend) -> String {
+    pub fn summary(&self, allocated: Footprint) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let Footprint {
             weights,
@@ -116,17 +112,17 @@ impl Programs {
             arena,
             batch,
             workspace,
-        } = backend.allocated();
+        } = allocated;
         format!(
             "memory: {:.2} MiB: frozen weights {:.2}, parameters with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
              saving {}, up to {} tokens at a time",
-            mib(backend.allocated().total()),
+            mib(allocated.total()),
             mib(weights),
             mib(params),
             mib(arena),
             mib(batch + workspace),
             self.saving,
-            grouped(self.train.limits.tokens)
+            grouped(self.train.limits().tokens)
         )
     }
 }

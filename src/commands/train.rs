@@ -6,8 +6,7 @@ use super::model_folder::write_full;
 use super::programs::Programs;
 use super::trained::weight_type;
 use super::{format, say, set_threads, show};
-use crate::backend::any::AnyBackend;
-use crate::backend::{Backend, PoolKind, Slot};
+use crate::backend::{OpenOptions, open};
 use crate::cli::TrainCommand;
 use crate::container::Tensor;
 use crate::data::{
@@ -17,9 +16,11 @@ use crate::data::{
 use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::model::Model;
-use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load, load_full};
+use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
+use crate::program::PoolKind;
 use crate::rss;
+use crate::session::Session;
 use crate::table::{TextTable, grouped};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::config::{DevSource, Method, PoolerInit, Pooling, Task, TrainConfig};
@@ -58,16 +59,13 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let data = Data::read(config, &tokenizer, quiet)?;
 
     let spec = task_spec(config, &base, &data.targets)?;
-    let mut backend = AnyBackend::open(
-        config.device,
-        config.precision.into(),
-        weight_type(config.weights),
-    )?;
+    let mut backend = open(OpenOptions {
+        device: config.device,
+        half: config.precision.into(),
+        weights: weight_type(config.weights),
+    })?;
     say(quiet, format_args!("device: {}", backend.describe()));
-    let mut model = match config.method {
-        Method::Full => load_full(&base.folder, &base.config, &spec, &mut backend)?,
-        Method::Bitfit | Method::Head => load(&base.folder, &base.config, &spec, &mut backend)?,
-    };
+    let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     say_head(config, spec.pooling, &model, quiet);
     if let Some(path) = &config.init_head {
         init_head(&mut model, path).context("--init-head")?;
@@ -84,33 +82,28 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
     let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
-    let programs = Programs::plan(&model, &backend, &mut steps, config, dev_lengths.as_deref())?;
-    model.allocate(&mut backend, &programs.all())?;
-    model.params.forget_initial();
-    say(quiet, programs.summary(&backend));
+    let device = backend.kind();
+    let programs = Programs::plan(&model, device, &mut steps, config, dev_lengths.as_deref())?;
+    let mut session = Session::new(model, backend);
+    let predict = programs.dev.as_ref().map(|(_, program)| program.clone());
+    session.allocate(Some(programs.train.clone()), predict)?;
+    say(quiet, programs.summary(session.allocated()));
 
     let fingerprint = fingerprint(config, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data.targets);
-    let keep = |backend: &AnyBackend| match config.method {
-        Method::Full => write_full(output, &base, &info, &model, backend),
+    let keep = |session: &Session| match config.method {
+        Method::Full => write_full(output, &base, &info, session),
         Method::Bitfit | Method::Head => {
-            let values = backend.read_params(Slot::Value, model.params.trained_range())?;
-            delta(&info, &model, &values).write(&output.delta())
+            delta(&info, session.model(), &session.trained_values()?).write(&output.delta())
         }
     };
     let stop = stop_on_ctrl_c()?;
     let mut run = Run {
-        backend: &mut backend,
-        model: &model,
+        session: &mut session,
         config,
         train: &data.train,
-        program: &programs.train,
         dev: match (&data.dev, &programs.dev) {
-            (Some(dataset), Some((batches, program))) => Some(Dev {
-                dataset,
-                batches,
-                program,
-            }),
+            (Some(dataset), Some((batches, _))) => Some(Dev { dataset, batches }),
             _ => None,
         },
         output,
@@ -122,7 +115,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
 
     let checkpoint = output.checkpoint();
     let from = if resume && checkpoint.exists() {
-        let trainable = model.params.trainable();
+        let trainable = run.session.model().params.trainable();
         let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
         run.restore(&from, &vectors)?;
         say(
@@ -150,13 +143,13 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     }
     let summary = Summary {
         config,
-        model: &model,
+        model: session.model(),
         base: &base,
         output,
         outcome: &outcome,
         memory: json!({
             "planned": programs.planned.total(),
-            "allocated": backend.allocated().total(),
+            "allocated": session.allocated().total(),
             "saved_per_token": programs.saved_per_token(),
             "peak_rss": rss::peak(),
         }),
@@ -240,7 +233,8 @@ fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<Tas
         },
         pooling: base.pooling(config.pooling)?,
         reinit_pooler: config.pooler == PoolerInit::Reinit,
-        biases: config.trained_biases(),
+        loss: config.task.loss(),
+        trains: config.trains(),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
     })

@@ -2,14 +2,16 @@
 
 use super::base::Base;
 use super::say;
-use crate::backend::any::AnyBackend;
-use crate::backend::{Backend, Limits, PoolKind, WeightType};
+use crate::backend::{OpenOptions, WeightType, open};
 use crate::cli::ComputeArgs;
 use crate::data::{ClassNames, Targets, TextTokenizer};
 use crate::delta::{Delta, DeltaInfo};
 use crate::error::UsageError;
+use crate::methods::Trains;
+use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
-use crate::model::{Model, Program};
+use crate::program::{Limits, PoolKind};
+use crate::session::Session;
 use crate::train::config::{self, Pooling, Task};
 use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
@@ -20,8 +22,7 @@ pub struct Trained {
     pub info: DeltaInfo,
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
-    pub model: Model,
-    pub backend: AnyBackend,
+    pub session: Session,
 }
 
 impl Trained {
@@ -54,8 +55,12 @@ impl Trained {
             None => Base::of_folder(path.clone())?,
         };
         let weights = weight_type(compute.weights.unwrap_or(info.settings.weights));
-        let mut backend = AnyBackend::open(compute.device, compute.precision.into(), weights)?;
-        let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut backend)?;
+        let mut backend = open(OpenOptions {
+            device: compute.device,
+            half: compute.precision.into(),
+            weights,
+        })?;
+        let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
         match &delta {
             Some(delta) => {
                 apply(delta, &base.sha256, &mut model)
@@ -84,18 +89,14 @@ impl Trained {
             info,
             targets,
             tokenizer,
-            model,
-            backend,
+            session: Session::new(model, backend),
         })
     }
 
     /// Plans and allocates for batches of up to `limits`.
-    pub fn prepare(&mut self, limits: Limits) -> Result<Program> {
-        let program = self
-            .model
-            .program(limits, self.backend.activation_bytes(), None);
-        self.model.allocate(&mut self.backend, &[&program])?;
-        Ok(program)
+    pub fn prepare(&mut self, limits: Limits) -> Result<()> {
+        let program = self.session.program(limits, None);
+        self.session.allocate(None, Some(program))
     }
 }
 
@@ -111,7 +112,8 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
         // A whole model has its pooler, wherever it came from.
         reinit_pooler: settings.pooler == config::PoolerInit::Reinit
             && info.method != config::Method::Full,
-        biases: info.biases.clone(),
+        loss: info.task.loss(),
+        trains: Trains::Biases(info.biases.clone()),
         dropout: None,
         seed: settings.seed,
     }

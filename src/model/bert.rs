@@ -175,9 +175,9 @@ impl Block {
 
     fn attend(&self, b: &mut Builder, x: Value) -> Attended {
         let hidden = self.qkv.inputs;
-        let qkv = b.linear(What::Attention, x, &self.qkv);
-        let lse = b.value(What::Attention, Rows::Tokens, self.heads, Storage::F32);
-        let out = b.value(What::Attention, Rows::Tokens, hidden, Storage::Activation);
+        let qkv = b.linear(What::Qkv, x, &self.qkv);
+        let lse = b.value(What::Lse, Rows::Tokens, self.heads, Storage::F32);
+        let out = b.value(What::Attended, Rows::Tokens, hidden, Storage::Activation);
         b.push(Attention {
             qkv: In(qkv),
             heads: self.heads,
@@ -214,20 +214,15 @@ impl Block {
 
     fn attend_first(&self, b: &mut Builder, x: Value, first: &FirstLayers) -> Attended {
         let hidden = self.qkv.inputs;
-        let qkv = b.linear(What::Attention, x, &first.key_value);
+        let qkv = b.linear(What::Qkv, x, &first.key_value);
         let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Activation);
         b.push(First {
             tokens: In(x),
             out: Out(residual),
         });
-        let query = b.linear(What::AttentionFirst, residual, &first.query);
-        let lse = b.value(
-            What::AttentionFirst,
-            Rows::Sequences,
-            self.heads,
-            Storage::F32,
-        );
-        let out = b.like(What::AttentionFirst, query);
+        let query = b.linear(What::FirstQuery, residual, &first.query);
+        let lse = b.value(What::FirstLse, Rows::Sequences, self.heads, Storage::F32);
+        let out = b.like(What::FirstAttended, query);
         b.push(FirstAttention {
             query: In(query),
             key_value: In(qkv),

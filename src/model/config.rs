@@ -2,7 +2,7 @@
 //!
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
-use crate::backend::Activation;
+use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 use std::path::Path;

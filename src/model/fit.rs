@@ -1,8 +1,9 @@
 //! Which micro-batches and which way of saving fit a device's memory.
 
-use super::saving::Saving;
-use super::{Model, Program};
-use crate::backend::{DeviceKind, Footprint, Limits};
+use super::{Model, Show};
+use crate::backend::{DeviceKind, Footprint};
+use crate::program::{Limits, List, Program, Saving};
+use std::sync::Arc;
 
 /// A way of running batches, and what it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,23 +46,29 @@ impl Budget<'_> {
             .footprint(&self.model.matrices, &self.model.memory(&[program]))
     }
 
-    fn fit(&self, limits: Limits, tokens: usize, saving: Saving) -> Fit {
+    fn list(&self, saving: Saving) -> Arc<List> {
+        self.model.list(Some(saving), Show::Logits)
+    }
+
+    fn fit(&self, list: &Arc<List>, limits: Limits, tokens: usize, saving: Saving) -> Fit {
         let limits = Limits {
             tokens,
             sequences: limits.sequences.min(tokens),
             ..limits
         };
+        let program = list.place(limits, self.device.activation_bytes());
         Fit {
             saving,
             tokens,
-            footprint: self.footprint(&self.program(limits, Some(saving))),
+            footprint: self.footprint(&program),
         }
     }
 
     /// The largest micro-batches of batches of up to `limits` that fit `memory` bytes, in whole tokens and never less
     /// than the longest sequence.
     pub fn largest(&self, limits: Limits, memory: usize, saving: Saving) -> Result<Fit, TooSmall> {
-        let of = |tokens| self.fit(limits, tokens, saving);
+        let list = self.list(saving);
+        let of = |tokens| self.fit(&list, limits, tokens, saving);
         let fits = |fit: &Fit| fit.footprint.total() <= memory;
         let whole = of(limits.tokens);
         if fits(&whole) {
@@ -108,7 +115,10 @@ impl Budget<'_> {
             }
         }
         best.map_err(|small| {
-            small.unwrap_or_else(|| TooSmall(self.fit(limits, limits.max_len, Saving::KEEP)))
+            small.unwrap_or_else(|| {
+                let list = self.list(Saving::KEEP);
+                TooSmall(self.fit(&list, limits, limits.max_len, Saving::KEEP))
+            })
         })
     }
 }

@@ -75,7 +75,7 @@ impl Saving {
     fn makes_again(self, what: What) -> bool {
         match what {
             What::Embeddings | What::Hidden => true,
-            What::Attention => self.attention_again,
+            What::Qkv | What::Lse | What::Attended => self.attention_again,
             What::Slope => self.slope_again,
             _ => false,
         }

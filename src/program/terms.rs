@@ -119,10 +119,17 @@ pub enum What {
     Embeddings,
     /// The output of a LayerNorm. Never kept for backward where its x̂ is.
     Hidden,
-    /// What attention reads and writes, which can be made again from the block's input.
-    Attention,
-    /// The same for the first tokens alone: too little to make again.
-    AttentionFirst,
+    /// Query, key and value side by side, or key and value alone: with what attention makes of it, this can be made
+    /// again from the block's input.
+    Qkv,
+    /// Log of the softmax's denominator.
+    Lse,
+    /// Attention's output.
+    Attended,
+    /// The same of the first tokens alone: too little to make again.
+    FirstQuery,
+    FirstLse,
+    FirstAttended,
     XHat,
     Rstd,
     /// An activation function's derivative.
@@ -145,8 +152,12 @@ impl What {
         match self {
             Self::Embeddings => "embeddings",
             Self::Hidden => "hidden",
-            Self::Attention => "attention",
-            Self::AttentionFirst => "attention of first tokens",
+            Self::Qkv => "qkv",
+            Self::Lse => "lse",
+            Self::Attended => "attended",
+            Self::FirstQuery => "first query",
+            Self::FirstLse => "first lse",
+            Self::FirstAttended => "first attended",
             Self::XHat => "x_hat",
             Self::Rstd => "rstd",
             Self::Slope => "slope",

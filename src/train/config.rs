@@ -3,8 +3,8 @@
 //! The serialised form uses the names of the command line's options as keys, so the file that a run leaves beside
 //! its results can be given back with `--config`.
 
-use crate::backend::any::DeviceChoice;
 use crate::backend::cuda::HalfType;
+use crate::settings::device::DeviceChoice;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::biases::BiasSelection;
 use crate::bytes::ByteSize;
 use crate::error::UsageError;
-use crate::model::saving::Saving;
+use crate::methods::Trains;
+use crate::program::Saving;
 use crate::train::metrics::Metric;
 use crate::train::schedule::{ScheduleKind, Warmup};
 
@@ -534,6 +535,14 @@ impl TrainConfig {
         match self.method {
             Method::Bitfit | Method::Full => self.biases.clone(),
             Method::Head => BiasSelection::none(),
+        }
+    }
+
+    /// What trains of the encoder.
+    pub fn trains(&self) -> Trains {
+        match self.method {
+            Method::Full => Trains::Everything,
+            Method::Bitfit | Method::Head => Trains::Biases(self.trained_biases()),
         }
     }
 

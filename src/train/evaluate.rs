@@ -1,9 +1,9 @@
 //! Logits of a whole dataset, and what they are worth.
 
-use crate::backend::{Backend, DropoutKey, LossKind, Section};
 use crate::batch::Labels;
 use crate::data::{Batches, Dataset};
-use crate::model::{Model, Program};
+use crate::program::LossKind;
+use crate::session::Session;
 use crate::train::config::Task;
 use crate::train::metrics::{self, Scores};
 use anyhow::Result;
@@ -20,27 +20,17 @@ impl Task {
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
 /// `[rows, outputs]` in row order.
-pub fn logits<B: Backend>(
-    backend: &mut B,
-    model: &Model,
-    program: &Program,
+pub fn logits(
+    session: &mut Session,
     dataset: &Dataset,
     batches: &Batches,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<f32>> {
-    let outputs = model.head.outputs();
+    let outputs = session.model().head.outputs();
     let mut all = Vec::with_capacity(dataset.len() * outputs);
     for rows in batches.iter() {
         let batch = dataset.batch(rows);
-        backend.set_batch(&batch, DropoutKey::default())?;
-        let section = Section {
-            name: "logits",
-            limits: program.limits,
-            weight: 0.0,
-            update: None,
-        };
-        backend.section(section, |backend| model.forward(backend, program, None))?;
-        all.extend(model.logits(backend, program, rows.len())?);
+        all.extend(session.logits(&batch)?);
         done(batch.tokens());
     }
     batches.restore(&all, outputs)

@@ -1,10 +1,10 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
 
-use crate::backend::weight_gradients::WeightGradients;
-use crate::backend::{AdamW, DropoutKey, ParamRange, PendingReport, Section, Slot, StepReport};
+use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
 use crate::data::{Batches, Dataset};
 use crate::files::JsonLines;
-use crate::model::{Model, Program};
+use crate::program::{AdamW, ParamRange};
+use crate::session::Session;
 use crate::train::checkpoint::{Best, Checkpoint, Vectors};
 use crate::train::config::TrainConfig;
 use crate::train::evaluate::{logits, score};
@@ -21,17 +21,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Everything a run works with; made by the `train` command.
-pub struct Run<'a, B: WeightGradients> {
-    pub backend: &'a mut B,
-    pub model: &'a Model,
+pub struct Run<'a> {
+    /// With memory for training and, where there are dev rows, for prediction.
+    pub session: &'a mut Session,
     pub config: &'a TrainConfig,
     pub train: &'a Dataset,
-    pub program: &'a Program,
     pub dev: Option<Dev<'a>>,
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
     /// Writes what the run is for, a delta or a model, from the values of now.
-    pub keep: &'a dyn Fn(&B) -> Result<()>,
+    pub keep: &'a dyn Fn(&Session) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
     /// Show no progress.
@@ -42,7 +41,6 @@ pub struct Run<'a, B: WeightGradients> {
 pub struct Dev<'a> {
     pub dataset: &'a Dataset,
     pub batches: &'a Batches,
-    pub program: &'a Program,
 }
 
 /// How a run ended.
@@ -102,7 +100,7 @@ struct Ledger {
     since: Instant,
 }
 
-impl<B: WeightGradients> Run<'_, B> {
+impl Run<'_> {
     /// Trains from `from` to the end, to `stop`, or to the first loss that is not finite. A new run begins with the
     /// default state, one that goes on with what [`Run::restore`] was given.
     ///
@@ -194,7 +192,7 @@ impl<B: WeightGradients> Run<'_, B> {
             outcome.last = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
-            (self.keep)(self.backend)?;
+            (self.keep)(self.session)?;
         }
         progress.finish();
         Ok(outcome)
@@ -203,7 +201,6 @@ impl<B: WeightGradients> Run<'_, B> {
     /// Gives one optimizer step to the device.
     fn issue(&mut self, step: Step, lr: f64) -> Result<Issued> {
         let sequences: usize = step.batches.iter().map(Vec::len).sum();
-        let weight = 1.0 / sequences as f32;
         let update = AdamW {
             lr: lr as f32,
             beta1: self.config.betas[0] as f32,
@@ -213,45 +210,15 @@ impl<B: WeightGradients> Run<'_, B> {
             clip_norm: self.config.clip_norm as f32,
             step: step.after.step,
         };
-        let (model, program, loss) = (self.model, self.program, self.config.task.loss());
-        let mut tokens = 0;
-        for (i, rows) in step.batches.iter().enumerate() {
-            let batch = self.train.batch(rows);
-            tokens += batch.tokens();
+        let (train, seed) = (self.train, self.config.seed);
+        let batches = step.batches.iter().enumerate().map(|(i, rows)| {
             let key = DropoutKey {
-                seed: self.config.seed,
+                seed,
                 step: step.first_batch + i as u64,
             };
-            self.backend.set_batch(&batch, key)?;
-            let (first, last) = (i == 0, i + 1 == step.batches.len());
-            let section = Section {
-                name: match (first, last) {
-                    (true, true) => "step",
-                    (true, false) => "first batch of a step",
-                    (false, false) => "batch of a step",
-                    (false, true) => "last batch of a step",
-                },
-                limits: program.limits,
-                weight,
-                update: last.then_some(update),
-            };
-            self.backend.section(section, |backend| {
-                if first {
-                    backend.zero_gradients()?;
-                }
-                model.forward(backend, program, None)?;
-                model.loss(backend, program, loss, weight)?;
-                match model.trains_weights() {
-                    true => model.backward_full(backend, program)?,
-                    false => model.backward(backend, program)?,
-                }
-                if last {
-                    backend.adamw(update)?;
-                }
-                Ok(())
-            })?;
-        }
-        let report = self.backend.report_later()?;
+            (train.batch(rows), key)
+        });
+        let (report, tokens) = self.session.step(batches, sequences, update)?;
         Ok(Issued {
             step,
             lr,
@@ -265,7 +232,7 @@ impl<B: WeightGradients> Run<'_, B> {
         let Issued {
             step, lr, tokens, ..
         } = issued;
-        let report = self.backend.wait_report(issued.report)?;
+        let report = self.session.wait(issued.report)?;
         // An overflow of 16-bit gradients is expected while the loss scale settles.
         if !report.is_finite() && !report.overflow {
             bail!(self.diverged(step, &report));
@@ -326,7 +293,7 @@ impl<B: WeightGradients> Run<'_, B> {
             figures.join("  ")
         ));
         if improved {
-            (self.keep)(self.backend)?;
+            (self.keep)(self.session)?;
             state.best = Some(Best {
                 value,
                 step: state.step,
@@ -344,15 +311,8 @@ impl<B: WeightGradients> Run<'_, B> {
         let Some(dev) = &self.dev else {
             return Ok(Scores::new());
         };
-        let outputs = self.model.head.outputs();
-        let logits = logits(
-            self.backend,
-            self.model,
-            dev.program,
-            dev.dataset,
-            dev.batches,
-            |_| {},
-        )?;
+        let outputs = self.session.model().head.outputs();
+        let logits = logits(self.session, dev.dataset, dev.batches, |_| {})?;
         Ok(score(&logits, outputs, dev.dataset.labels()))
     }
 
@@ -364,33 +324,33 @@ impl<B: WeightGradients> Run<'_, B> {
 
     fn save(&self, ledger: &mut Ledger) -> Result<()> {
         let Ledger { state, log, .. } = ledger;
-        state.loss_scaling = self.backend.loss_scaling()?;
+        state.loss_scaling = self.session.loss_scaling()?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
-        let trainables = self.model.params.trainable();
+        let trainables = self.session.model().params.trainable();
         let path = self.output.checkpoint();
         state.save(&path, self.fingerprint, trainables, |slot, range| {
             let range = ParamRange {
                 offset: range.start,
                 len: range.len(),
             };
-            self.backend.read_params(slot, range)
+            self.session.read(slot, range)
         })
     }
 
     /// Puts back what the device had at a checkpoint.
     pub fn restore(&mut self, state: &Checkpoint, vectors: &Vectors) -> Result<()> {
-        let range = self.model.params.trained_range();
+        let range = self.session.model().params.trained_range();
         for (slot, values) in [
             (Slot::Value, &vectors.trainables),
             (Slot::Moment1, &vectors.first_moment),
             (Slot::Moment2, &vectors.second_moment),
         ] {
-            self.backend.write_params(slot, range, values)?;
+            self.session.write(slot, range, values)?;
         }
         state
             .loss_scaling
-            .map_or(Ok(()), |scaling| self.backend.set_loss_scaling(scaling))
+            .map_or(Ok(()), |scaling| self.session.set_loss_scaling(scaling))
     }
 
     fn diverged(&self, step: &Step, report: &StepReport) -> String {

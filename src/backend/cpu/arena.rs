@@ -4,7 +4,7 @@
 //! then and there, so an operation never sees two views of the same memory.
 
 use super::aligned::Aligned;
-use crate::backend::Region;
+use crate::program::Region;
 use anyhow::{Result, bail, ensure};
 use std::ops::Range;
 

@@ -3,10 +3,11 @@
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
 use super::params::{gradients, read, wide};
+use super::run::{aside, at};
 use super::scratch::Scratch;
 use super::weights::{View, Weights};
 use super::{CpuBackend, gemm, pointwise};
-use crate::backend::{Dense, DenseBackward, HeadWeight};
+use crate::program::{Dense, DenseBack, HeadWeight, Program};
 use anyhow::{Result, ensure};
 
 /// Copies `x` `[rows, width]` to `room` under the mask; without one, `x` itself is the result.
@@ -96,97 +97,100 @@ fn compute_backward(
     }
 }
 
-/// The matrix of a head layer, checked against the layer's shape.
-fn dense_weight<'a>(weights: &'a Weights, value: &'a [f32], op: Dense) -> Result<View<'a>> {
+/// The matrix of a head layer, checked against the layer's shape `[outputs, inputs]`.
+fn dense_weight<'a>(
+    weights: &'a Weights,
+    value: &'a [f32],
+    weight: HeadWeight,
+    [outputs, inputs]: [usize; 2],
+) -> Result<View<'a>> {
     ensure!(
-        op.inputs > 0 && op.outputs > 0,
+        inputs > 0 && outputs > 0,
         "a dense layer without inputs or outputs"
     );
-    match op.weight {
+    match weight {
         HeadWeight::Frozen(id) => {
             let matrix = weights.get(id, value)?;
             ensure!(
-                (matrix.rows, matrix.cols) == (op.outputs, op.inputs),
-                "a dense layer's matrix is [{}, {}], not [{}, {}]",
+                (matrix.rows, matrix.cols) == (outputs, inputs),
+                "a dense layer's matrix is [{}, {}], not [{outputs}, {inputs}]",
                 matrix.rows,
                 matrix.cols,
-                op.outputs,
-                op.inputs
             );
             Ok(matrix.view())
         }
         HeadWeight::Param(range) => {
-            let range = wide(range, op.outputs * op.inputs, "a dense layer's matrix")?;
+            let range = wide(range, outputs * inputs, "a dense layer's matrix")?;
             Ok(View::F32(read(value, range)?))
         }
     }
 }
 
 /// See [`Dense`].
-pub fn forward(backend: &mut CpuBackend, op: Dense) -> Result<()> {
-    let rows = backend.batch.sequences();
-    let bias = read(
-        &backend.params.value,
-        wide(op.bias, op.outputs, "a dense layer's bias")?,
-    )?;
-    let weight = dense_weight(&backend.weights, &backend.params.value, op)?;
-    let [x, y] = backend.arena.regions([
-        (Some(op.x), rows * op.inputs),
-        (Some(op.y), rows * op.outputs),
-    ])?;
-    backend.head_input.reserve(rows * op.inputs);
+pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()> {
+    let (inputs, outputs) = (program.tensor(op.x.0).width, program.tensor(op.y.0).width);
+    let values = &cpu.params.value;
+    let bias = read(values, wide(op.bias, outputs, "a dense layer's bias")?)?;
+    let weight = dense_weight(&cpu.weights, values, op.weight, [outputs, inputs])?;
+    let batch = &cpu.batch;
+    let rows = batch.sequences();
+    let [x, y] = cpu
+        .arena
+        .regions([at(program, batch, op.x.0), at(program, batch, op.y.0)])?;
+    cpu.head_input.reserve(rows * inputs);
     let layer = Layer {
         rows,
-        inputs: op.inputs,
-        outputs: op.outputs,
+        inputs,
+        outputs,
         weight,
-        mask: Mask::new(op.dropout, backend.key),
+        mask: Mask::new(op.dropout, cpu.key),
         tanh: op.tanh,
-        room: backend.head_input.as_mut_slice(),
-        scratch: &backend.scratch,
+        room: cpu.head_input.as_mut_slice(),
+        scratch: &cpu.scratch,
     };
     compute_forward(layer, x, bias, y);
     Ok(())
 }
 
-/// See [`DenseBackward`].
-pub fn backward(
-    backend: &mut CpuBackend,
-    DenseBackward { layer: op, dy, dx }: DenseBackward,
-) -> Result<()> {
-    let rows = backend.batch.sequences();
-    let trained = match op.weight {
-        HeadWeight::Param(range) => Some(range),
-        HeadWeight::Frozen(_) => None,
-    };
-    let bias = wide(op.bias, op.outputs, "a dense layer's bias")?;
-    let bias = backend.params.trains(bias).then_some(bias);
-    let weight = dense_weight(&backend.weights, &backend.params.value, op)?;
-    let [dw, db] = gradients(&mut backend.params.gradient, [trained, bias])?;
-    let (inputs, outputs) = (rows * op.inputs, rows * op.outputs);
-    let wants_dx = dx.is_some();
-    let [x, y, dy, dx] = backend.arena.regions([
-        (trained.map(|_| op.x), inputs),
-        (op.tanh.then_some(op.y), outputs),
-        (Some(dy), outputs),
-        (dx, inputs),
+/// See [`DenseBack`].
+pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
+    let (inputs, outputs) = (program.tensor(op.x.0).width, program.tensor(op.y.0).width);
+    let dbias = op
+        .dbias
+        .0
+        .map(|range| wide(range, outputs, "a dense layer's bias"))
+        .transpose()?;
+    let weight = dense_weight(
+        &cpu.weights,
+        &cpu.params.value,
+        op.weight,
+        [outputs, inputs],
+    )?;
+    let [dw, db] = gradients(&mut cpu.params.gradient, [op.dweight.0, dbias])?;
+    let batch = &cpu.batch;
+    let rows = batch.sequences();
+    let [x, y, dy, dx] = cpu.arena.regions([
+        aside(program, batch, op.dweight.0.map(|_| op.x.0)),
+        aside(program, batch, op.tanh.then_some(op.y.0)),
+        at(program, batch, op.dy.now),
+        aside(program, batch, op.dx.0),
     ])?;
-    backend.head_input.reserve(inputs);
+    cpu.head_input.reserve(rows * inputs);
     let layer = Layer {
         rows,
-        inputs: op.inputs,
-        outputs: op.outputs,
+        inputs,
+        outputs,
         weight,
-        mask: Mask::new(op.dropout, backend.key),
+        mask: Mask::new(op.dropout, cpu.key),
         tanh: op.tanh,
-        room: backend.head_input.as_mut_slice(),
-        scratch: &backend.scratch,
+        room: cpu.head_input.as_mut_slice(),
+        scratch: &cpu.scratch,
     };
     let out = Gradients {
         weight: dw,
         bias: db,
-        dx: wants_dx.then_some(dx),
+        dx: op.dx.0.map(|_| dx),
     };
-    compute_backward(layer, x, y, dy, out, &mut backend.partials);
+    compute_backward(layer, x, y, dy, out, &mut cpu.partials);
     Ok(())
 }

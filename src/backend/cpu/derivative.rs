@@ -1,10 +1,10 @@
 //! The kept derivative of an activation function, in f32 or in the codes of a byte or half of one that
-//! [`DerivativeType`] defines.
+//! [`Storage`] defines.
 
 use super::pointwise;
 use super::share::Shared;
 use super::simd::dispatch;
-use crate::backend::{Activation, DerivativeType};
+use crate::program::{Activation, Storage};
 use bytemuck::cast_slice_mut;
 
 /// A `[rows, width]` tensor of derivatives that tiles write and read.
@@ -16,13 +16,13 @@ pub enum Derivatives<'a> {
 }
 
 impl<'a> Derivatives<'a> {
-    /// In `memory`, as large as [`DerivativeType::bytes`] says.
-    pub fn new(stored: DerivativeType, memory: &'a mut [f32], width: usize) -> Self {
+    /// In `memory`, as large as [`Storage::bytes`] says.
+    pub fn new(stored: Storage, memory: &'a mut [f32], width: usize) -> Self {
         let row = stored.row_bytes(width, 1);
         match stored {
-            DerivativeType::Full => Self::Full(Shared::new(memory), row),
-            DerivativeType::Bits8 => Self::Bits8(Shared::new(cast_slice_mut(memory)), row),
-            DerivativeType::Bits4 => Self::Bits4(Shared::new(cast_slice_mut(memory)), row),
+            Storage::Slope8 => Self::Bits8(Shared::new(cast_slice_mut(memory)), row),
+            Storage::Slope4 => Self::Bits4(Shared::new(cast_slice_mut(memory)), row),
+            _ => Self::Full(Shared::new(memory), width),
         }
     }
 

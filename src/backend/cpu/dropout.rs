@@ -5,7 +5,8 @@
 //! vectors.
 
 use super::simd::{LANES, dispatch};
-use crate::backend::{Dropout, DropoutKey};
+use crate::backend::DropoutKey;
+use crate::program::Dropout;
 use crate::rng::unit_f32;
 
 /// One place's dropout in one batch.

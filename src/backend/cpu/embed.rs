@@ -1,10 +1,14 @@
 //! The embedding layer: three table rows, their sum, LayerNorm and dropout.
 
+use super::CpuBackend;
 use super::colsum::CHUNK;
 use super::dropout::Mask;
-use super::norm::{Affine, affine, normalise};
+use super::norm_row::{affine, normalise};
+use super::run::{Affine, at};
 pub use super::weights::Matrix;
+use super::weights::Weights;
 use crate::batch::Batch;
+use crate::program::{Embed, Program, WeightId};
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
@@ -14,6 +18,21 @@ pub struct Tables<'a> {
     pub word: Matrix<'a>,
     pub position: Matrix<'a>,
     pub token_type: Matrix<'a>,
+}
+
+impl<'a> Tables<'a> {
+    /// Word, position and token type.
+    ///
+    /// # Errors
+    /// When there is no such matrix.
+    pub fn of(weights: &'a Weights, values: &'a [f32], ids: [WeightId; 3]) -> Result<Self> {
+        let [word, position, token_type] = ids.map(|id| weights.get(id, values));
+        Ok(Self {
+            word: word?,
+            position: position?,
+            token_type: token_type?,
+        })
+    }
 }
 
 impl Tables<'_> {
@@ -65,8 +84,20 @@ impl Tables<'_> {
     }
 }
 
+/// See [`Embed`].
+pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()> {
+    let norm = Affine::of(&cpu.params.value, op.norm)?;
+    let ids = [op.word, op.position, op.token_type];
+    let tables = Tables::of(&cpu.weights, &cpu.params.value, ids)?;
+    tables.check(&cpu.batch, norm.gamma.len())?;
+    let mask = Mask::new(op.dropout, cpu.key);
+    let [out] = cpu.arena.regions([at(program, &cpu.batch, op.out.0)])?;
+    compute(tables, &cpu.batch, norm, mask, out);
+    Ok(())
+}
+
 /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))`, `[tokens, hidden]`.
-pub fn forward(
+fn compute(
     tables: Tables<'_>,
     batch: &Batch,
     norm: Affine<'_>,

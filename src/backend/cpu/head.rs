@@ -1,17 +1,90 @@
 //! The task head's operations that are not matrix products: pooling, the first tokens, and the losses.
 
-use crate::backend::PoolKind;
+use super::CpuBackend;
+use super::run::{aside, at};
+use crate::backend::check;
 use crate::batch::Labels;
+use crate::program::{AddFirst, First, Loss, LossKind, Pool, PoolBack, PoolKind, Program, Rows};
 use anyhow::{Result, bail, ensure};
 
+/// See [`Pool`].
+pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
+    let tensor = program.tensor(op.x.0);
+    check::pool(op.kind, &tensor)?;
+    let batch = &cpu.batch;
+    let [x, pooled] = cpu
+        .arena
+        .regions([at(program, batch, op.x.0), at(program, batch, op.out.0)])?;
+    match tensor.rows {
+        Rows::Tokens => pool_forward(op.kind, &batch.cu_seqlens, tensor.width, x, pooled),
+        Rows::Sequences => pooled.copy_from_slice(x),
+    }
+    Ok(())
+}
+
+/// See [`PoolBack`].
+pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Result<()> {
+    let tensor = program.tensor(op.dx.0);
+    check::pool(op.kind, &tensor)?;
+    let batch = &cpu.batch;
+    let [dx, pooled] = cpu
+        .arena
+        .regions([at(program, batch, op.dx.0), at(program, batch, op.dy.0)])?;
+    match tensor.rows {
+        Rows::Tokens => pool_backward(op.kind, &batch.cu_seqlens, tensor.width, dx, pooled),
+        Rows::Sequences => dx.copy_from_slice(pooled),
+    }
+    Ok(())
+}
+
+/// See [`First`].
+pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> {
+    let width = program.tensor(op.tokens.0).width;
+    ensure!(width > 0, "first tokens of no columns");
+    let batch = &cpu.batch;
+    let [tokens, first] = cpu.arena.regions([
+        at(program, batch, op.tokens.0),
+        at(program, batch, op.out.0),
+    ])?;
+    gather_first(&batch.cu_seqlens, width, tokens, first);
+    Ok(())
+}
+
+/// See [`AddFirst`].
+pub fn add_to_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Result<()> {
+    let width = program.tensor(op.tokens.now).width;
+    ensure!(width > 0, "first tokens of no columns");
+    let batch = &cpu.batch;
+    let [tokens, first] = cpu.arena.regions([
+        at(program, batch, op.tokens.now),
+        at(program, batch, op.first.0),
+    ])?;
+    add_first(&batch.cu_seqlens, width, tokens, first);
+    Ok(())
+}
+
+/// See [`Loss`].
+pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> Result<()> {
+    let outputs = program.tensor(op.logits.0).width;
+    ensure!(
+        outputs > 0 && (op.kind == LossKind::CrossEntropy || outputs == 1),
+        "a loss over {outputs} outputs"
+    );
+    let batch = &cpu.batch;
+    let [logits, dlogits] = cpu.arena.regions([
+        at(program, batch, op.logits.0),
+        aside(program, batch, op.dlogits.0),
+    ])?;
+    let sum = match op.kind {
+        LossKind::CrossEntropy => cross_entropy(logits, outputs, &batch.labels, weight, dlogits)?,
+        LossKind::MeanSquared => mean_squared(logits, &batch.labels, weight, dlogits)?,
+    };
+    cpu.loss += f64::from(weight) * sum;
+    Ok(())
+}
+
 /// `pooled[s] = pool(x[tokens of s])`.
-pub fn pool_forward(
-    kind: PoolKind,
-    cu_seqlens: &[u32],
-    hidden: usize,
-    x: &[f32],
-    pooled: &mut [f32],
-) {
+fn pool_forward(kind: PoolKind, cu_seqlens: &[u32], hidden: usize, x: &[f32], pooled: &mut [f32]) {
     for (pooled, window) in pooled.chunks_exact_mut(hidden).zip(cu_seqlens.windows(2)) {
         let rows = &x[window[0] as usize * hidden..window[1] as usize * hidden];
         match kind {
@@ -28,7 +101,7 @@ pub fn pool_forward(
 }
 
 /// Spreads the gradient of the pooled vectors over all token rows; every row is written.
-pub fn pool_backward(
+fn pool_backward(
     kind: PoolKind,
     cu_seqlens: &[u32],
     hidden: usize,
@@ -68,14 +141,14 @@ fn each_first<'a>(
 }
 
 /// `first[s] = tokens[first token of s]`
-pub fn gather_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
+fn gather_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
     each_first(cu_seqlens, hidden, tokens, first, |token, first| {
         first.copy_from_slice(token);
     });
 }
 
 /// `tokens[first token of s] += first[s]`
-pub fn add_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
+fn add_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
     each_first(cu_seqlens, hidden, tokens, first, |token, first| {
         super::pointwise::add(token, first);
     });
@@ -85,7 +158,7 @@ pub fn add_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &
 ///
 /// # Errors
 /// When the batch has no class labels, or one that the head has no output for.
-pub fn cross_entropy(
+fn cross_entropy(
     logits: &[f32],
     outputs: usize,
     labels: &Labels,
@@ -127,12 +200,7 @@ pub fn cross_entropy(
 ///
 /// # Errors
 /// When the batch has no values for labels.
-pub fn mean_squared(
-    logits: &[f32],
-    labels: &Labels,
-    weight: f32,
-    dlogits: &mut [f32],
-) -> Result<f64> {
+fn mean_squared(logits: &[f32], labels: &Labels, weight: f32, dlogits: &mut [f32]) -> Result<f64> {
     let Labels::Values(values) = labels else {
         bail!("the squared error needs numbers for labels");
     };

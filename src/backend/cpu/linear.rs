@@ -3,11 +3,10 @@
 
 use super::derivative::Derivatives;
 use super::params::{gradients, read, wide};
+use super::run::{aside, at};
 use super::share::Shared;
 use super::{CpuBackend, colsum, gemm, pointwise};
-use crate::backend::{
-    ActivationOutput, DerivativeType, LinearActivation, LinearBackward, LinearForward, ParamRange,
-};
+use crate::program::{Dest, In, Linear, LinearBack, ParamRange, Program, Storage};
 use anyhow::{Result, ensure};
 
 /// Joins the parts of a bias into `out`.
@@ -26,103 +25,96 @@ fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// See [`LinearForward`].
-pub fn forward(backend: &mut CpuBackend, op: LinearForward<'_>) -> Result<()> {
-    let rows = op.rows.of(&backend.batch);
-    let matrix = backend.weights.get(op.weight, &backend.params.value)?;
-    let (inputs, outputs) = (matrix.cols, matrix.rows);
-    if backend.bias.len() < outputs {
-        backend.bias.resize(outputs, 0.0);
+/// See [`Linear`].
+pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<()> {
+    let matrix = cpu.weights.get(op.weight, &cpu.params.value)?;
+    let outputs = matrix.rows;
+    if cpu.bias.len() < outputs {
+        cpu.bias.resize(outputs, 0.0);
     }
-    let bias = &mut backend.bias[..outputs];
-    gather(&backend.params.value, op.bias, bias)?;
+    let bias = &mut cpu.bias[..outputs];
+    gather(&cpu.params.value, &op.bias, bias)?;
     let bias = &*bias;
-    let kept = op.activation.and_then(|a| match a.output {
-        ActivationOutput::Both(derivative) => Some(derivative),
-        ActivationOutput::Value | ActivationOutput::Derivative => None,
-    });
-    let [x, out, room] = backend.arena.regions([
-        (Some(op.x), rows * inputs),
-        (Some(op.out), rows * outputs),
-        (
-            kept.map(|d| d.region),
-            kept.map_or(0, |d| d.stored.bytes(rows, outputs, 4) / 4),
-        ),
+    // Where nobody reads the value, its derivative is made in the product's place.
+    let alone = op.out.0.is_none();
+    let kept = op.slope.0.filter(|_| !alone);
+    let batch = &cpu.batch;
+    let rows = batch.rows(program.tensor(op.x.0).rows);
+    let [x, out, room] = cpu.arena.regions([
+        at(program, batch, op.x.0),
+        aside(program, batch, op.out.0.or(op.slope.0)),
+        aside(program, batch, kept),
     ])?;
-    let derivative = kept.map(|d| Derivatives::new(d.stored, room, outputs));
-    gemm::forward(x, matrix.view(), out, rows, &backend.scratch, |mut tile| {
+    let derivative =
+        kept.map(|slope| Derivatives::new(program.tensor(slope).storage, room, outputs));
+    gemm::forward(x, matrix.view(), out, rows, &cpu.scratch, |mut tile| {
         for row in tile.rows.clone() {
             let cols = tile.cols.clone();
             let bias = &bias[cols.clone()];
             let values = tile.row(row);
-            let Some(LinearActivation { kind, output }) = op.activation else {
+            let Some(act) = op.act else {
                 pointwise::add(values, bias);
                 continue;
             };
-            match (output, &derivative) {
-                (ActivationOutput::Derivative, _) => pointwise::slope(kind, values, bias),
+            match &derivative {
+                _ if alone => pointwise::slope(act, values, bias),
                 // SAFETY: tiles do not overlap and begin on even columns, and this tensor has the output's shape.
-                (_, Some(derivative)) => unsafe {
-                    derivative.activate(kind, values, bias, row, cols.start);
+                Some(derivative) => unsafe {
+                    derivative.activate(act, values, bias, row, cols.start);
                 },
-                (_, None) => pointwise::activate(kind, values, bias, None),
+                None => pointwise::activate(act, values, bias, None),
             }
         }
     });
     Ok(())
 }
 
-/// See [`LinearBackward`].
-pub fn backward(backend: &mut CpuBackend, op: LinearBackward) -> Result<()> {
-    ensure!(
-        !(op.accumulate && op.derivative.is_some()),
-        "a product that accumulates cannot be multiplied by a derivative"
-    );
-    let rows = op.rows.of(&backend.batch);
-    let matrix = backend.weights.get(op.weight, &backend.params.value)?;
-    let (inputs, outputs) = (matrix.cols, matrix.rows);
+/// See [`LinearBack`].
+pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Result<()> {
+    let matrix = cpu.weights.get(op.weight, &cpu.params.value)?;
+    let inputs = matrix.cols;
     let dbias = op
         .dbias
+        .0
         .map(|range| wide(range, inputs, "a bias gradient"))
         .transpose()?;
-    let [grad] = gradients(&mut backend.params.gradient, [dbias])?;
-    // In place: tiles are made in scratch, and the gradient takes the place of the derivative.
-    let in_place = op.derivative.is_some_and(|d| d.region == op.dx);
+    let [grad] = gradients(&mut cpu.params.gradient, [dbias])?;
+    let dx = op.dx.now();
+    let slope = op.slope.map(|In(slope)| slope);
+    // In place: tiles are made in scratch, and the gradient takes the place of the slope.
+    let in_place = slope.is_some_and(|slope| program.region(slope) == program.region(dx));
     ensure!(
-        !in_place
-            || op
-                .derivative
-                .is_some_and(|d| d.stored == DerivativeType::Full),
-        "only a derivative that is stored in full can give its place to the gradient"
+        !in_place || slope.is_some_and(|s| program.tensor(s).storage == Storage::Activation),
+        "only a slope that is stored whole can give its place to the gradient"
     );
-    let apart = op.derivative.filter(|_| !in_place);
-    let [dy, dx, derivative] = backend.arena.regions([
-        (Some(op.dy), rows * outputs),
-        (Some(op.dx), rows * inputs),
-        (
-            apart.map(|d| d.region),
-            apart.map_or(0, |d| d.stored.bytes(rows, inputs, 4) / 4),
-        ),
+    let apart = slope.filter(|_| !in_place);
+    let batch = &cpu.batch;
+    let rows = batch.rows(program.tensor(op.dy.0).rows);
+    let output = match (op.dx, in_place) {
+        (Dest::Onto(_), _) => gemm::Output::Accumulate,
+        (Dest::New(_), true) => gemm::Output::Staged,
+        (Dest::New(_), false) => gemm::Output::Overwrite,
+    };
+    let [dy, dx, derivative] = cpu.arena.regions([
+        at(program, batch, op.dy.0),
+        at(program, batch, dx),
+        aside(program, batch, apart),
     ])?;
-    let derivative = apart.map(|d| Derivatives::new(d.stored, derivative, inputs));
+    let derivative =
+        apart.map(|slope| Derivatives::new(program.tensor(slope).storage, derivative, inputs));
     let sum = grad.is_some();
     let height = gemm::row_chunk(rows);
-    let (lines, _) = backend
+    let (lines, _) = cpu
         .partials
         .lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
     let partial = Shared::new(lines);
-    let output = match (op.accumulate, in_place) {
-        (true, _) => gemm::Output::Accumulate,
-        (false, true) => gemm::Output::Staged,
-        (false, false) => gemm::Output::Overwrite,
-    };
     gemm::backward(
         dy,
         matrix.view(),
         dx,
         output,
         rows,
-        &backend.scratch,
+        &cpu.scratch,
         |mut tile| {
             let cols = tile.cols.clone();
             let line = tile.rows.start / height * inputs + cols.start;

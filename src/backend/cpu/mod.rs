@@ -7,6 +7,7 @@
 
 mod aligned;
 mod arena;
+mod attend;
 mod attention;
 mod block;
 mod colsum;
@@ -22,9 +23,11 @@ mod linear;
 mod math;
 mod nf4;
 mod norm;
+mod norm_row;
 mod optim;
 mod params;
 mod pointwise;
+mod run;
 mod scratch;
 mod share;
 mod simd;
@@ -35,27 +38,22 @@ mod widen;
 mod x_hat;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward, Dropout,
-    DropoutKey, EmbedForward, FirstAttentionBackward, FirstAttentionForward, FirstTokens,
-    Footprint, LinearBackward, LinearForward, Loss, LossKind, MatrixShape, Memory, Norm,
-    NormRestore, ParamRange, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows,
-    SavedNorm, Slot, StepReport, WeightId, WeightType, check,
+    Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, PendingReport, Slot,
+    StepReport, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
+use crate::program::{Numbers, ParamRange, Program, Region, Span, WeightId};
 use aligned::Aligned;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use arena::Arena;
-use colsum::{Partials, column_sums};
-use dropout::Mask;
-use norm::Affine;
-use params::{Params, gradients, read, wide, write};
+use colsum::Partials;
+use params::{Params, read, wide, write};
 use scratch::Scratch;
 use sizes::Sizes;
 pub use sizes::footprint;
 use std::ops::Range;
 use weights::Weights;
 pub use weights::rounded;
-use x_hat::XHats;
 
 /// Activations are f32.
 pub const ACTIVATION_BYTES: usize = 4;
@@ -85,22 +83,10 @@ pub struct CpuBackend {
 impl CpuBackend {
     /// A backend that stores the frozen matrices as `weight_type`.
     pub fn new(weight_type: WeightType) -> Self {
-        let limits = super::Limits {
-            tokens: 0,
-            sequences: 0,
-            max_len: 0,
-        };
         Self {
             weight_type,
             weights: Weights::default(),
-            memory: Memory {
-                arena: 0,
-                params: 0,
-                trainable: 0,
-                limits,
-                widest: 0,
-                head_dim: 0,
-            },
+            memory: Memory::default(),
             arena: Arena::default(),
             params: Params::default(),
             batch: Batch {
@@ -120,10 +106,6 @@ impl CpuBackend {
             loss: 0.0,
             grad_norm: 0.0,
         }
-    }
-
-    pub fn weight_type(&self) -> WeightType {
-        self.weight_type
     }
 
     /// Keeps the memory of the labels before, of whichever kind; no labels are none of that kind.
@@ -148,61 +130,23 @@ impl CpuBackend {
         }
     }
 
-    fn mask(&self, dropout: Dropout) -> Option<Mask> {
-        Mask::new(dropout, self.key)
+    fn zero_gradients(&mut self) {
+        self.params.gradient.fill(0.0);
+        self.loss = 0.0;
+        self.grad_norm = 0.0;
     }
 }
 
-/// Gain and shift of a LayerNorm.
-fn affine(values: &[f32], norm: Norm) -> Result<Affine<'_>> {
-    wide(norm.beta, norm.gamma.len, "LayerNorm's bias")?;
-    ensure!(norm.gamma.len > 0, "LayerNorm over no columns");
-    Ok(Affine {
-        gamma: read(values, norm.gamma)?,
-        beta: read(values, norm.beta)?,
-        eps: norm.eps,
-    })
-}
-
-/// Two bias gradients of `width` elements, where they are asked for.
-fn bias_gradients(
-    gradient: &mut [f32],
-    ranges: [Option<ParamRange>; 2],
-    width: usize,
-) -> Result<[Option<&mut [f32]>; 2]> {
-    let [first, second] = ranges.map(|range| {
-        range
-            .map(|range| wide(range, width, "a bias gradient"))
-            .transpose()
-    });
-    gradients(gradient, [first?, second?])
-}
-
-/// Rows of all tokens, or of the first alone, and pooled vectors.
-fn pool_regions<'a>(arena: &'a mut Arena, batch: &Batch, op: Pool) -> Result<[&'a mut [f32]; 2]> {
-    check::pool(op)?;
-    arena.regions([
-        (Some(op.x), op.rows.of(batch) * op.hidden),
-        (Some(op.pooled), batch.sequences() * op.hidden),
-    ])
-}
-
-/// Rows of all tokens and of the first ones.
-fn first_regions<'a>(
-    arena: &'a mut Arena,
-    batch: &Batch,
-    op: FirstTokens,
-) -> Result<[&'a mut [f32]; 2]> {
-    ensure!(op.hidden > 0, "first tokens of no columns");
-    arena.regions([
-        (Some(op.tokens), batch.tokens() * op.hidden),
-        (Some(op.first), batch.sequences() * op.hidden),
-    ])
-}
-
 impl Backend for CpuBackend {
-    fn activation_bytes(&self) -> usize {
-        ACTIVATION_BYTES
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Cpu {
+            weights: self.weight_type,
+            threads: rayon::current_num_threads(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "CPU".into()
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
@@ -211,6 +155,17 @@ impl Backend for CpuBackend {
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
         self.weights.view_rows(of, rows)
+    }
+
+    /// Reads the parameter vector itself: there is no copy.
+    fn trained_matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        range: ParamRange,
+    ) -> Result<WeightId> {
+        self.weights.add_trained(name, rows, cols, range)
     }
 
     fn allocated(&self) -> Footprint {
@@ -316,310 +271,15 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn embed_forward(&mut self, op: EmbedForward) -> Result<()> {
-        let norm = affine(&self.params.value, op.norm)?;
-        let tables = embed::Tables {
-            word: self.weights.get(op.word, &self.params.value)?,
-            position: self.weights.get(op.position, &self.params.value)?,
-            token_type: self.weights.get(op.token_type, &self.params.value)?,
-        };
-        tables.check(&self.batch, norm.gamma.len())?;
-        let mask = Mask::new(op.dropout, self.key);
-        let count = self.batch.tokens() * norm.gamma.len();
-        let [out] = self.arena.regions([(Some(op.out), count)])?;
-        embed::forward(tables, &self.batch, norm, mask, out);
-        Ok(())
+    fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
+        run::run(self, program, span, numbers)
     }
 
-    fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()> {
-        linear::forward(self, op)
-    }
-
-    fn linear_backward(&mut self, op: LinearBackward) -> Result<()> {
-        linear::backward(self, op)
-    }
-
-    fn attention_forward(&mut self, op: AttentionForward) -> Result<()> {
-        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
-        let [qkv, out, lse] = self.arena.regions([
-            (Some(op.qkv), tokens * 3 * hidden),
-            (Some(op.out), tokens * hidden),
-            (op.lse, tokens * op.heads),
-        ])?;
-        let shape = attention::Shape {
-            cu_seqlens: &self.batch.cu_seqlens,
-            heads: op.heads,
-            head_dim: op.head_dim,
-            mask: Mask::new(op.dropout, self.key),
-        };
-        attention::forward(shape, qkv, out, lse, &self.scratch);
-        Ok(())
-    }
-
-    fn attention_backward(&mut self, op: AttentionBackward) -> Result<()> {
-        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
-        let [query, value] = bias_gradients(
-            &mut self.params.gradient,
-            [op.dbias_query, op.dbias_value],
-            hidden,
-        )?;
-        let [qkv, out, lse, dout, dqkv] = self.arena.regions([
-            (Some(op.qkv), tokens * 3 * hidden),
-            (Some(op.out), tokens * hidden),
-            (Some(op.lse), tokens * op.heads),
-            (Some(op.dout), tokens * hidden),
-            (Some(op.dqkv), tokens * 3 * hidden),
-        ])?;
-        let shape = attention::Shape {
-            cu_seqlens: &self.batch.cu_seqlens,
-            heads: op.heads,
-            head_dim: op.head_dim,
-            mask: Mask::new(op.dropout, self.key),
-        };
-        attention::backward(
-            shape,
-            attention::Saved { qkv, out, lse },
-            dout,
-            dqkv,
-            &self.scratch,
-        );
-        for (part, grad) in [(0, query), (2, value)] {
-            if let Some(grad) = grad {
-                column_sums(
-                    dqkv,
-                    3 * hidden,
-                    part * hidden,
-                    None,
-                    grad,
-                    &mut self.partials,
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
-        let norm = affine(&self.params.value, op.norm)?;
-        let (rows, hidden) = (op.rows.of(&self.batch), norm.gamma.len());
-        let count = rows * hidden;
-        let words = |saved: SavedNorm| saved.stored.bytes(rows, hidden, 4) / 4;
-        let [x, residual, x_hat, rstd] = self.arena.regions([
-            (Some(op.x), count),
-            (Some(op.residual), count),
-            (op.saved.map(|s| s.x_hat), op.saved.map_or(0, words)),
-            (op.saved.map(|s| s.rstd), rows),
-        ])?;
-        let saved = op.saved.map(|s| (XHats::new(s.stored, x_hat), rstd));
-        norm::residual_forward(x, residual, Mask::new(op.dropout, self.key), norm, saved);
-        Ok(())
-    }
-
-    fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()> {
-        let mask = self.mask(op.dropout);
-        ensure!(
-            mask.is_none() || op.d_branch.is_some(),
-            "with dropout the branch's gradient needs a tensor of its own"
-        );
-        let hidden = op.gamma.len;
-        ensure!(hidden > 0, "LayerNorm over no columns");
-        let [dbeta, dbias] =
-            bias_gradients(&mut self.params.gradient, [op.dbeta, op.dbias], hidden)?;
-        let rows = op.rows.of(&self.batch);
-        let gamma = read(&self.params.value, op.gamma)?;
-        let [dx, x_hat, rstd, d_branch] = self.arena.regions([
-            (Some(op.dx), rows * hidden),
-            (
-                Some(op.saved.x_hat),
-                op.saved.stored.bytes(rows, hidden, 4) / 4,
-            ),
-            (Some(op.saved.rstd), rows),
-            (op.d_branch, rows * hidden),
-        ])?;
-        let sums = norm::Sums { dbeta, dbias };
-        norm::residual_backward(
-            dx,
-            XHats::new(op.saved.stored, x_hat),
-            rstd,
-            gamma,
-            mask,
-            d_branch,
-            sums,
-            &mut self.partials,
-        );
-        Ok(())
-    }
-
-    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
-        let norm = affine(&self.params.value, op.norm)?;
-        let count = op.rows.of(&self.batch) * norm.gamma.len();
-        let [x_hat, out] = self
-            .arena
-            .regions([(Some(op.x_hat), count), (Some(op.out), count)])?;
-        norm::restore(x_hat, norm, out);
-        Ok(())
-    }
-
-    fn bias_grad(&mut self, op: BiasGrad) -> Result<()> {
-        let mask = self.mask(op.dropout);
-        let width = op.grad.len;
-        let count = op.rows.of(&self.batch) * width;
-        let [grad] = gradients(&mut self.params.gradient, [Some(op.grad)])?;
-        let [dy] = self.arena.regions([(Some(op.dy), count)])?;
-        if let Some(grad) = grad.filter(|grad| !grad.is_empty()) {
-            column_sums(dy, width, 0, mask, grad, &mut self.partials);
-        }
-        Ok(())
-    }
-
-    fn gather_first(&mut self, op: FirstTokens) -> Result<()> {
-        let [tokens, first] = first_regions(&mut self.arena, &self.batch, op)?;
-        head::gather_first(&self.batch.cu_seqlens, op.hidden, tokens, first);
-        Ok(())
-    }
-
-    fn add_first(&mut self, op: FirstTokens) -> Result<()> {
-        let [tokens, first] = first_regions(&mut self.arena, &self.batch, op)?;
-        head::add_first(&self.batch.cu_seqlens, op.hidden, tokens, first);
-        Ok(())
-    }
-
-    fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()> {
-        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
-        let sequences = self.batch.sequences();
-        let [query, key_value, out, lse] = self.arena.regions([
-            (Some(op.query), sequences * hidden),
-            (Some(op.key_value), tokens * 2 * hidden),
-            (Some(op.out), sequences * hidden),
-            (op.lse, sequences * op.heads),
-        ])?;
-        let shape = attention::Shape {
-            cu_seqlens: &self.batch.cu_seqlens,
-            heads: op.heads,
-            head_dim: op.head_dim,
-            mask: Mask::new(op.dropout, self.key),
-        };
-        first_attention::forward(shape, query, key_value, out, lse, &self.scratch);
-        Ok(())
-    }
-
-    fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()> {
-        let (tokens, hidden) = (self.batch.tokens(), op.heads * op.head_dim);
-        let sequences = self.batch.sequences();
-        let [query_grad, value_grad] = bias_gradients(
-            &mut self.params.gradient,
-            [op.dbias_query, op.dbias_value],
-            hidden,
-        )?;
-        let [query, key_value, lse, dout, d_query, d_key_value] = self.arena.regions([
-            (Some(op.query), sequences * hidden),
-            (Some(op.key_value), tokens * 2 * hidden),
-            (Some(op.lse), sequences * op.heads),
-            (Some(op.dout), sequences * hidden),
-            (Some(op.d_query), sequences * hidden),
-            (Some(op.d_key_value), tokens * 2 * hidden),
-        ])?;
-        let shape = attention::Shape {
-            cu_seqlens: &self.batch.cu_seqlens,
-            heads: op.heads,
-            head_dim: op.head_dim,
-            mask: Mask::new(op.dropout, self.key),
-        };
-        let saved = first_attention::Saved {
-            query,
-            key_value,
-            lse,
-        };
-        first_attention::backward(shape, saved, dout, d_query, d_key_value, &self.scratch);
-        if let Some(grad) = query_grad {
-            column_sums(d_query, hidden, 0, None, grad, &mut self.partials);
-        }
-        if let Some(grad) = value_grad {
-            let (width, first) = (2 * hidden, hidden);
-            column_sums(d_key_value, width, first, None, grad, &mut self.partials);
-        }
-        Ok(())
-    }
-
-    fn pool_forward(&mut self, op: Pool) -> Result<()> {
-        let [x, pooled] = pool_regions(&mut self.arena, &self.batch, op)?;
-        match op.rows {
-            Rows::Tokens => {
-                head::pool_forward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
-            }
-            Rows::Sequences => pooled.copy_from_slice(x),
-        }
-        Ok(())
-    }
-
-    fn pool_backward(&mut self, op: Pool) -> Result<()> {
-        let [x, pooled] = pool_regions(&mut self.arena, &self.batch, op)?;
-        match op.rows {
-            Rows::Tokens => {
-                head::pool_backward(op.kind, &self.batch.cu_seqlens, op.hidden, x, pooled);
-            }
-            Rows::Sequences => x.copy_from_slice(pooled),
-        }
-        Ok(())
-    }
-
-    fn dense_forward(&mut self, op: Dense) -> Result<()> {
-        dense::forward(self, op)
-    }
-
-    fn dense_backward(&mut self, op: DenseBackward) -> Result<()> {
-        dense::backward(self, op)
-    }
-
-    fn loss(&mut self, op: Loss) -> Result<()> {
-        ensure!(
-            op.outputs > 0 && (op.kind == LossKind::CrossEntropy || op.outputs == 1),
-            "a loss over {} outputs",
-            op.outputs
-        );
-        let count = self.batch.sequences() * op.outputs;
-        let [logits, dlogits] = self
-            .arena
-            .regions([(Some(op.logits), count), (op.dlogits, count)])?;
-        let labels = &self.batch.labels;
-        let sum = match op.kind {
-            LossKind::CrossEntropy => {
-                head::cross_entropy(logits, op.outputs, labels, op.weight, dlogits)?
-            }
-            LossKind::MeanSquared => head::mean_squared(logits, labels, op.weight, dlogits)?,
-        };
-        self.loss += f64::from(op.weight) * sum;
-        Ok(())
-    }
-
-    fn zero_gradients(&mut self) -> Result<()> {
-        self.params.gradient.fill(0.0);
-        self.loss = 0.0;
-        self.grad_norm = 0.0;
-        Ok(())
-    }
-
-    fn adamw(&mut self, op: AdamW) -> Result<()> {
-        ensure!(op.step > 0, "the optimizer's steps count from 1");
-        let params = &mut self.params;
-        self.grad_norm = optim::norm(&params.gradient, &mut self.norm_partials);
-        if self.grad_norm.is_finite() {
-            let trainable = params.gradient.len();
-            let vectors = optim::Vectors {
-                value: &mut params.value[..trainable],
-                gradient: &params.gradient,
-                moment1: &mut params.moment1,
-                moment2: &mut params.moment2,
-            };
-            optim::adamw(vectors, op, self.grad_norm);
-        }
-        Ok(())
-    }
-
-    fn step_report(&mut self) -> Result<StepReport> {
-        Ok(StepReport {
+    fn report_later(&mut self) -> Result<PendingReport> {
+        Ok(PendingReport::Ready(StepReport {
             loss: self.loss as f32,
             grad_norm: self.grad_norm,
             overflow: false,
-        })
+        }))
     }
 }

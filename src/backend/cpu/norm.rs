@@ -1,85 +1,90 @@
 //! LayerNorm with the residual sum and dropout that precede it, a row at a time while it is in the cache.
 
-use super::colsum::{CHUNK, Partials, finish};
+use super::CpuBackend;
+use super::colsum::{CHUNK, Partials, column_sums, finish};
 use super::dropout::Mask;
+use super::norm_row::{affine, normalise};
+use super::params::{gradients, read};
 use super::pointwise::add;
+use super::run::{Affine, aside, at, bias_gradients};
 use super::share::Shared;
-use super::simd::{dispatch, fma, lane_sum, lane_sum2};
-use super::x_hat::{XHats, value};
+use super::x_hat::XHats;
+use crate::program::{ColumnSum, NormBack, Out, Program, ResidualNorm, Restore, Storage};
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-dispatch! {
-    /// `row = (row - mean)·rstd`; returns `rstd = 1/sqrt(var + eps)`. The variance is that of the centred row:
-    /// `E[x²] - mean²` would cancel.
-    pub fn normalise(row: &mut [f32], eps: f32) -> f32 = normalise_body;
-    /// `row = row·gamma + beta`.
-    pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;
-    /// Gradient through [`normalise`] and the gain: `dy` becomes `rstd·(g - mean(g) - x̂·mean(g·x̂))`, g = dy·γ.
-    pub fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
-    /// The same from the codes of x̂.
-    pub fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
+/// See [`ResidualNorm`].
+pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Result<()> {
+    let norm = Affine::of(&cpu.params.value, op.norm)?;
+    let batch = &cpu.batch;
+    let [x, residual, x_hat, rstd] = cpu.arena.regions([
+        at(program, batch, op.x.now),
+        at(program, batch, op.residual.0),
+        aside(program, batch, op.x_hat.0),
+        aside(program, batch, op.rstd.0),
+    ])?;
+    let stored = op.x_hat.0.map(|value| program.tensor(value).storage);
+    let saved = stored.map(|stored| (XHats::new(stored, x_hat), rstd));
+    residual_forward(x, residual, Mask::new(op.dropout, cpu.key), norm, saved);
+    Ok(())
 }
 
-#[inline(always)]
-fn normalise_body<const FMA: bool>(row: &mut [f32], eps: f32) -> f32 {
-    let n = row.len() as f32;
-    let mean = lane_sum(row, |x| x) / n;
-    let variance = lane_sum(row, |x| (x - mean) * (x - mean)) / n;
-    let rstd = 1.0 / (variance + eps).sqrt();
-    for x in row {
-        *x = (*x - mean) * rstd;
+/// See [`Restore`].
+pub fn restored(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<()> {
+    ensure!(
+        program.tensor(op.x_hat.0).storage == Storage::Activation,
+        "an x̂ in fewer bits gives another output"
+    );
+    let norm = Affine::of(&cpu.params.value, op.norm)?;
+    let batch = &cpu.batch;
+    let [x_hat, out] = cpu
+        .arena
+        .regions([at(program, batch, op.x_hat.0), at(program, batch, op.out.0)])?;
+    restore(x_hat, norm, out);
+    Ok(())
+}
+
+/// See [`NormBack`].
+pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Result<()> {
+    let mask = Mask::new(op.dropout, cpu.key);
+    ensure!(
+        mask.is_none() || op.branch.is_some(),
+        "with dropout the branch's gradient needs a tensor of its own"
+    );
+    let hidden = op.gamma.len;
+    ensure!(hidden > 0, "LayerNorm over no columns");
+    let sums = [op.dbeta, op.dbias];
+    let [dbeta, dbias] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
+    let gamma = read(&cpu.params.value, op.gamma)?;
+    let batch = &cpu.batch;
+    let [dx, x_hat, rstd, d_branch] = cpu.arena.regions([
+        at(program, batch, op.dx.now),
+        at(program, batch, op.x_hat.0),
+        at(program, batch, op.rstd.0),
+        aside(program, batch, op.branch.map(|Out(branch)| branch)),
+    ])?;
+    residual_backward(
+        dx,
+        XHats::new(program.tensor(op.x_hat.0).storage, x_hat),
+        rstd,
+        gamma,
+        mask,
+        d_branch,
+        Sums { dbeta, dbias },
+        &mut cpu.partials,
+    );
+    Ok(())
+}
+
+/// See [`ColumnSum`].
+pub fn column_sum(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Result<()> {
+    let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
+    let [dy] = cpu.arena.regions([at(program, &cpu.batch, op.dy.0)])?;
+    if let Some(grad) = grad.filter(|grad| !grad.is_empty()) {
+        let (width, mask) = (grad.len(), Mask::new(op.dropout, cpu.key));
+        column_sums(dy, width, 0, mask, grad, &mut cpu.partials);
     }
-    rstd
-}
-
-#[inline(always)]
-fn affine_body<const FMA: bool>(row: &mut [f32], gamma: &[f32], beta: &[f32]) {
-    for ((x, g), b) in row.iter_mut().zip(gamma).zip(beta) {
-        *x = fma::<FMA>(*x, *g, *b);
-    }
-}
-
-#[inline(always)]
-fn backward_body<const FMA: bool>(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) {
-    through::<FMA, _>(dy, x_hat, |x| x, gamma, rstd);
-}
-
-#[inline(always)]
-fn backward8_body<const FMA: bool>(
-    dy: &mut [f32],
-    codes: &[i8],
-    unit: f32,
-    gamma: &[f32],
-    rstd: f32,
-) {
-    through::<FMA, _>(dy, codes, |code| value(code, unit), gamma, rstd);
-}
-
-#[inline(always)]
-fn through<const FMA: bool, T: Copy>(
-    dy: &mut [f32],
-    x_hat: &[T],
-    value: impl Fn(T) -> f32,
-    gamma: &[f32],
-    rstd: f32,
-) {
-    let n = dy.len() as f32;
-    for (g, gain) in dy.iter_mut().zip(gamma) {
-        *g *= gain;
-    }
-    let mean = lane_sum(dy, |g| g) / n;
-    let along = lane_sum2(dy, x_hat, |g, x| g * value(x)) / n;
-    for (g, x) in dy.iter_mut().zip(x_hat) {
-        *g = rstd * fma::<FMA>(-along, value(*x), *g - mean);
-    }
-}
-
-/// Gain, shift and ε of one LayerNorm.
-#[derive(Clone, Copy)]
-pub struct Affine<'a> {
-    pub gamma: &'a [f32],
-    pub beta: &'a [f32],
-    pub eps: f32,
+    Ok(())
 }
 
 /// `x = LN(residual + dropout(x))`; `saved` is x̂ and rstd, where backward will need them.

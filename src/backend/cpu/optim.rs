@@ -1,7 +1,9 @@
 //! The optimizer over the flat vector: gradient norm, clipping and AdamW.
 
+use super::CpuBackend;
 use super::simd::dispatch;
-use crate::backend::AdamW;
+use crate::program::AdamW;
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 /// Elements of one task and of one partial sum of the norm; fixed, so that the sum's order is.
@@ -13,6 +15,24 @@ pub struct Vectors<'a> {
     pub gradient: &'a [f32],
     pub moment1: &'a mut [f32],
     pub moment2: &'a mut [f32],
+}
+
+/// See [`Update`](crate::program::Update).
+pub fn update(cpu: &mut CpuBackend, op: AdamW) -> Result<()> {
+    ensure!(op.step > 0, "the optimizer's steps count from 1");
+    let params = &mut cpu.params;
+    cpu.grad_norm = norm(&params.gradient, &mut cpu.norm_partials);
+    if cpu.grad_norm.is_finite() {
+        let trainable = params.gradient.len();
+        let vectors = Vectors {
+            value: &mut params.value[..trainable],
+            gradient: &params.gradient,
+            moment1: &mut params.moment1,
+            moment2: &mut params.moment2,
+        };
+        adamw(vectors, op, cpu.grad_norm);
+    }
+    Ok(())
 }
 
 /// Euclidean norm, accumulated in f64. `partial` holds one number for each chunk: see [`partials`].
@@ -45,7 +65,7 @@ pub fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
     let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
     let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
     let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
-    let update = Update {
+    let update = Numbers {
         clip: clip as f32,
         decay: (1.0 - f64::from(op.lr) * f64::from(op.weight_decay)) as f32,
         beta1: op.beta1,
@@ -65,7 +85,7 @@ pub fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
         .for_each(|(((value, gradient), m), v)| apply(value, gradient, m, v, &update));
 }
 
-struct Update {
+struct Numbers {
     clip: f32,
     decay: f32,
     beta1: f32,
@@ -81,7 +101,7 @@ struct Update {
 
 dispatch! {
     fn square_sum(x: &[f32]) -> f64 = square_sum_body;
-    fn apply(value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], u: &Update) = apply_body;
+    fn apply(value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], u: &Numbers) = apply_body;
 }
 
 #[inline(always)]
@@ -105,7 +125,7 @@ fn apply_body<const FMA: bool>(
     gradient: &[f32],
     m: &mut [f32],
     v: &mut [f32],
-    u: &Update,
+    u: &Numbers,
 ) {
     for (((value, gradient), m), v) in value.iter_mut().zip(gradient).zip(m).zip(v) {
         let g = gradient * u.clip;

@@ -1,6 +1,7 @@
 //! The flat parameter vector and what runs beside its trainable part.
 
-use crate::backend::{ParamRange, Slot};
+use crate::backend::Slot;
+use crate::program::ParamRange;
 use anyhow::{Result, ensure};
 use std::ops::Range;
 
@@ -44,11 +45,6 @@ impl Params {
             Slot::Moment1 => &mut self.moment1,
             Slot::Moment2 => &mut self.moment2,
         }
-    }
-
-    /// Whether all of `range` trains.
-    pub fn trains(&self, range: ParamRange) -> bool {
-        checked(range, self.gradient.len()).is_ok()
     }
 }
 
@@ -113,10 +109,8 @@ mod tests {
     fn frozen_parameters_have_no_gradient() {
         let mut params = Params::new(10, 4).unwrap();
         let frozen = ParamRange { offset: 3, len: 2 };
-        assert!(!params.trains(frozen));
         assert!(gradients(&mut params.gradient, [Some(frozen)]).is_err());
         let trained = ParamRange { offset: 2, len: 2 };
-        assert!(params.trains(trained));
         assert!(gradients(&mut params.gradient, [Some(trained), None]).is_ok());
         assert!(gradients(&mut params.gradient, [Some(trained), Some(trained)]).is_err());
         assert!(Params::new(3, 4).is_err());

@@ -2,7 +2,7 @@
 
 use super::math;
 use super::simd::dispatch;
-use crate::backend::Activation;
+use crate::program::Activation;
 
 dispatch! {
     /// `row += bias`.

@@ -2,105 +2,93 @@
 
 use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
-use super::norm::{Affine, normalise, normalise_backward};
+use super::norm_row::{normalise, normalise_backward};
 use super::params::{gradients, wide};
 use super::pointwise::add;
+use super::run::{Affine, at};
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{dispatch, fma};
 use super::{CpuBackend, embed, gemm};
-use crate::backend::weight_gradients::{
-    EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
-};
-use crate::backend::{ParamRange, WeightId};
 use crate::batch::Batch;
+use crate::program::{EmbedBack, GainGrad, ParamRange, Program, Sum, WeightGrad};
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-impl WeightGradients for CpuBackend {
-    /// Reads the parameter vector itself: there is no copy.
-    fn trained_matrix(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        range: ParamRange,
-    ) -> Result<WeightId> {
-        self.weights.add_trained(name, rows, cols, range)
+/// See [`WeightGrad`].
+pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Result<()> {
+    let (outputs, inputs) = (program.tensor(op.dy.0).width, program.tensor(op.x.0).width);
+    let range = op
+        .grad
+        .0
+        .map(|range| wide(range, outputs * inputs, "a matrix's gradient"))
+        .transpose()?;
+    let [grad] = gradients(&mut cpu.params.gradient, [range])?;
+    let batch = &cpu.batch;
+    let [dy, x] = cpu
+        .arena
+        .regions([at(program, batch, op.dy.0), at(program, batch, op.x.0)])?;
+    if let Some(grad) = grad {
+        gemm::weight_gradient(dy, x, grad, batch.rows(program.tensor(op.dy.0).rows));
     }
+    Ok(())
+}
 
-    fn weight_grad(&mut self, op: WeightGrad) -> Result<()> {
-        let rows = self.batch.tokens();
-        let range = wide(op.grad, op.outputs * op.inputs, "a matrix's gradient")?;
-        let [grad] = gradients(&mut self.params.gradient, [Some(range)])?;
-        let [dy, x] = self.arena.regions([
-            (Some(op.dy), rows * op.outputs),
-            (Some(op.x), rows * op.inputs),
-        ])?;
-        if let Some(grad) = grad {
-            gemm::weight_gradient(dy, x, grad, rows);
-        }
-        Ok(())
+/// See [`GainGrad`].
+pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()> {
+    let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
+    let batch = &cpu.batch;
+    let [dy, x_hat] = cpu
+        .arena
+        .regions([at(program, batch, op.dy.0), at(program, batch, op.x_hat.0)])?;
+    if let Some(grad) = grad {
+        ensure!(!grad.is_empty(), "LayerNorm over no columns");
+        product_sums(dy, x_hat, grad, &mut cpu.partials);
     }
+    Ok(())
+}
 
-    fn gain_grad(&mut self, op: GainGrad) -> Result<()> {
-        let width = op.grad.len;
-        ensure!(width > 0, "LayerNorm over no columns");
-        let count = self.batch.tokens() * width;
-        let [grad] = gradients(&mut self.params.gradient, [Some(op.grad)])?;
-        let [dy, x_hat] = self
-            .arena
-            .regions([(Some(op.dy), count), (Some(op.x_hat), count)])?;
-        if let Some(grad) = grad {
-            product_sums(dy, x_hat, grad, &mut self.partials);
-        }
-        Ok(())
-    }
-
-    fn embed_backward(&mut self, op: EmbedBackward) -> Result<()> {
-        let values = &self.params.value;
-        let tables = embed::Tables {
-            word: self.weights.get(op.word.weight, values)?,
-            position: self.weights.get(op.position.weight, values)?,
-            token_type: self.weights.get(op.token_type.weight, values)?,
-        };
-        let norm = super::affine(values, op.norm)?;
-        let hidden = norm.gamma.len();
-        tables.check(&self.batch, hidden)?;
-        let table = |table: embed::Matrix<'_>, trained: TrainedTable| {
-            wide(trained.grad, table.rows * hidden, "a table's gradient").map(Some)
-        };
-        let [dgamma, dbeta, word, position, token_type] = gradients(
-            &mut self.params.gradient,
-            [
-                Some(op.norm.gamma),
-                Some(op.norm.beta),
-                table(tables.word, op.word)?,
-                table(tables.position, op.position)?,
-                table(tables.token_type, op.token_type)?,
-            ],
-        )?;
-        let count = self.batch.tokens() * hidden;
-        let [dx] = self.arena.regions([(Some(op.dx), count)])?;
-        let sums = NormSums { dgamma, dbeta };
-        norm_backward(
-            tables,
-            &self.batch,
-            norm,
-            Mask::new(op.dropout, self.key),
-            dx,
-            sums,
-            &self.scratch,
-            &mut self.partials,
-        );
-        let batch = &self.batch;
-        let order = &mut self.token_order;
-        let type_of = |token: u32| tables.type_of(batch, token as usize);
-        scatter(order, |t| batch.ids[t as usize], dx, hidden, word);
-        scatter(order, |t| batch.positions[t as usize], dx, hidden, position);
-        scatter(order, type_of, dx, hidden, token_type);
-        Ok(())
-    }
+/// See [`EmbedBack`].
+pub fn embed_back(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Result<()> {
+    let values = &cpu.params.value;
+    let ids = [op.word, op.position, op.token_type];
+    let tables = embed::Tables::of(&cpu.weights, values, ids)?;
+    let norm = Affine::of(values, op.norm)?;
+    let hidden = norm.gamma.len();
+    tables.check(&cpu.batch, hidden)?;
+    let table = |table: embed::Matrix<'_>, Sum(range): Sum| -> Result<Option<ParamRange>> {
+        range
+            .map(|range| wide(range, table.rows * hidden, "a table's gradient"))
+            .transpose()
+    };
+    let [dgamma, dbeta, word, position, token_type] = gradients(
+        &mut cpu.params.gradient,
+        [
+            op.dgamma.0,
+            op.dbeta.0,
+            table(tables.word, op.dword)?,
+            table(tables.position, op.dposition)?,
+            table(tables.token_type, op.dtype)?,
+        ],
+    )?;
+    let batch = &cpu.batch;
+    let [dx] = cpu.arena.regions([at(program, batch, op.dx.now)])?;
+    norm_backward(
+        tables,
+        batch,
+        norm,
+        Mask::new(op.dropout, cpu.key),
+        dx,
+        NormSums { dgamma, dbeta },
+        &cpu.scratch,
+        &mut cpu.partials,
+    );
+    let order = &mut cpu.token_order;
+    let type_of = |token: u32| tables.type_of(batch, token as usize);
+    scatter(order, |t| batch.ids[t as usize], dx, hidden, word);
+    scatter(order, |t| batch.positions[t as usize], dx, hidden, position);
+    scatter(order, type_of, dx, hidden, token_type);
+    Ok(())
 }
 
 dispatch! {

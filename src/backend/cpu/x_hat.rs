@@ -1,9 +1,9 @@
-//! The kept x̂ of a LayerNorm, in f32 or in the codes of a byte that [`XHatType`] defines.
+//! The kept x̂ of a LayerNorm, in f32 or in the codes of a byte that [`Storage`] defines.
 
-use super::norm::{normalise_backward, normalise_backward8};
+use super::norm_row::{normalise_backward, normalise_backward8};
 use super::share::Shared;
 use super::simd::dispatch;
-use crate::backend::XHatType;
+use crate::program::Storage;
 use bytemuck::cast_slice_mut;
 
 /// A `[tokens, hidden]` tensor of x̂ whose rows are written and read.
@@ -13,11 +13,11 @@ pub enum XHats<'a> {
 }
 
 impl<'a> XHats<'a> {
-    /// In `memory`, as large as [`XHatType::bytes`] says.
-    pub fn new(stored: XHatType, memory: &'a mut [f32]) -> Self {
+    /// In `memory`, as large as [`Storage::bytes`] says.
+    pub fn new(stored: Storage, memory: &'a mut [f32]) -> Self {
         match stored {
-            XHatType::Full => Self::Full(Shared::new(memory)),
-            XHatType::Bits8 => Self::Bits8(Shared::new(cast_slice_mut(memory))),
+            Storage::XHat8 => Self::Bits8(Shared::new(cast_slice_mut(memory))),
+            _ => Self::Full(Shared::new(memory)),
         }
     }
 
@@ -33,7 +33,7 @@ impl<'a> XHats<'a> {
                 Self::Full(memory) => memory.slice(row * hidden, hidden).copy_from_slice(x_hat),
                 Self::Bits8(memory) => {
                     let codes = memory.slice(row * hidden, hidden);
-                    pack8(x_hat, codes, XHatType::unit(hidden));
+                    pack8(x_hat, codes, Storage::x_hat_unit(hidden));
                 }
             }
         }
@@ -52,8 +52,10 @@ impl<'a> XHats<'a> {
                     normalise_backward(dy, memory.slice(row * hidden, hidden), gamma, rstd);
                 }
                 Self::Bits8(memory) => {
-                    let (codes, unit) =
-                        (memory.slice(row * hidden, hidden), XHatType::unit(hidden));
+                    let (codes, unit) = (
+                        memory.slice(row * hidden, hidden),
+                        Storage::x_hat_unit(hidden),
+                    );
                     normalise_backward8(dy, codes, unit, gamma, rstd);
                 }
             }
@@ -76,21 +78,15 @@ fn pack8_body<const FMA: bool>(row: &[f32], codes: &mut [i8], unit: f32) {
     }
 }
 
-/// The x̂ of a code.
-#[inline(always)]
-pub fn value(code: i8, unit: f32) -> f32 {
-    let c = f32::from(code);
-    c * c.abs() * unit
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::norm_row::value;
     use super::*;
 
     #[test]
     fn every_x_hat_returns_within_half_a_step_of_its_root() {
         for hidden in [8, 384, 1024] {
-            let (unit, most) = (XHatType::unit(hidden), (hidden as f32).sqrt());
+            let (unit, most) = (Storage::x_hat_unit(hidden), (hidden as f32).sqrt());
             let row: Vec<f32> = (0..=1000)
                 .map(|i| most * (i as f32 / 500.0 - 1.0))
                 .collect();

@@ -11,7 +11,8 @@ use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
 use super::sizes::Sizes;
 use super::{LossScale, row_kind, to_u32};
-use crate::backend::{Derivative, Footprint, Memory, ParamRange, Region, Rows, SavedNorm};
+use crate::backend::{Footprint, Memory};
+use crate::program::{ParamRange, Region, Rows};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -100,38 +101,11 @@ impl Allocated {
         }
     }
 
-    /// The first `rows · columns` elements of an activation region.
-    pub fn activation(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
-        self.elements(region, rows * columns, 2)
-    }
-
-    /// The first rows of a tensor of derivatives, in the form that it says.
-    pub fn derivative(
-        &self,
-        derivative: Derivative,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Address> {
-        let bytes = derivative
-            .stored
-            .row_bytes(columns, super::ACTIVATION_BYTES);
-        self.elements(derivative.region, rows * bytes, 1)
-    }
-
-    /// The first rows of a LayerNorm's x̂, in the form that it says.
-    pub fn x_hat(&self, saved: SavedNorm, rows: usize, columns: usize) -> Result<Address> {
-        let bytes = saved.stored.row_bytes(columns, super::ACTIVATION_BYTES);
-        self.elements(saved.x_hat, rows * bytes, 1)
-    }
-
-    pub fn f32(&self, region: Region, rows: usize, columns: usize) -> Result<Address> {
-        self.elements(region, rows * columns, 4)
-    }
-
-    fn elements(&self, region: Region, count: usize, size: usize) -> Result<Address> {
+    /// The first bytes of a region.
+    pub fn bytes(&self, region: Region, count: usize) -> Result<Address> {
         ensure!(
-            count * size <= region.len,
-            "a region of {} bytes cannot hold {count} elements of {size} bytes",
+            count <= region.len,
+            "a region of {} bytes cannot hold {count}",
             region.len
         );
         ensure!(
@@ -139,7 +113,7 @@ impl Allocated {
             "a region at byte {} is not aligned to 16",
             region.offset
         );
-        self.arena.at(region.offset, count * size)
+        self.arena.at(region.offset, count)
     }
 
     /// Rows that launches and addresses are sized for.
@@ -206,8 +180,6 @@ pub struct DeviceNumbers {
     uploads: Uploads,
     /// What the device has, or will have when it gets there.
     current: StepNumbers,
-    /// Within a section they were sent before it began, as a replay sends them.
-    fixed: bool,
 }
 
 impl DeviceNumbers {
@@ -219,7 +191,6 @@ impl DeviceNumbers {
             buffer,
             uploads: Uploads::new(device, size_of::<StepNumbers>() / 4)?,
             current,
-            fixed: false,
         })
     }
 
@@ -227,23 +198,19 @@ impl DeviceNumbers {
         self.current
     }
 
-    /// Where kernels find `wanted`, which is sent if it is not there yet.
-    pub fn at(&mut self, wanted: StepNumbers) -> Result<Address> {
-        if !wanted.same(&self.current) {
-            ensure!(
-                !self.fixed,
-                "a section's operations must take the numbers that the section was announced with"
-            );
-            self.current = wanted;
-            self.uploads.send(&mut self.buffer, |words| {
-                words.copy_from_slice(bytemuck::cast_slice(&[wanted]));
-            })?;
+    /// Sends what kernels launched later shall find, if it is not there yet.
+    pub fn send(&mut self, wanted: StepNumbers) -> Result<()> {
+        if wanted.same(&self.current) {
+            return Ok(());
         }
-        self.buffer.at(0, size_of::<StepNumbers>())
+        self.current = wanted;
+        self.uploads.send(&mut self.buffer, |words| {
+            words.copy_from_slice(bytemuck::cast_slice(&[wanted]));
+        })
     }
 
-    /// Whether the numbers must stay as they are.
-    pub fn fix(&mut self, fixed: bool) {
-        self.fixed = fixed;
+    /// Where kernels find them.
+    pub fn at(&self) -> Result<Address> {
+        self.buffer.at(0, size_of::<StepNumbers>())
     }
 }

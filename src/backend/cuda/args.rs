@@ -5,7 +5,7 @@
 
 use super::memory::Address;
 use super::weights::Format;
-use crate::backend::{self as trait_types, AdamW};
+use crate::program::{AdamW, Dropout};
 use bytemuck::Zeroable;
 
 macro_rules! arguments {
@@ -385,8 +385,8 @@ impl StepNumbers {
     }
 }
 
-impl From<trait_types::Dropout> for DropoutArgs {
-    fn from(dropout: trait_types::Dropout) -> Self {
+impl From<Dropout> for DropoutArgs {
+    fn from(dropout: Dropout) -> Self {
         Self {
             p: dropout.p,
             keep: if dropout.p < 1.0 {

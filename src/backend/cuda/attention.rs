@@ -2,31 +2,28 @@
 
 use super::args::*;
 use super::launch::{ATTENTION_SHORT, ATTENTION_TILE, AttentionKind};
-use super::memory::Address;
-use super::{CudaBackend, check_width, to_u32};
-use crate::backend::{AttentionBackward, AttentionForward, Dropout, ParamRange, Region, Rows};
+use super::run::{Operands, address, head_dim};
+use super::to_u32;
+use crate::program::{Attention, AttentionBack, Dropout, Rows, Value};
 use anyhow::{Context, Result};
 use bytemuck::Zeroable;
 
-pub fn forward(cuda: &CudaBackend, op: AttentionForward) -> Result<()> {
-    let memory = cuda.memory()?;
+/// See [`Attention`].
+pub fn forward(at: &Operands<'_>, op: &Attention) -> Result<()> {
     let args = AttentionArgs {
-        lse: match op.lse {
-            Some(region) => memory.f32(region, op.heads, memory.batch.grid.tokens)?,
-            None => Address::NULL,
-        },
-        ..arguments(cuda, op.qkv, op.out, op.heads, op.head_dim, op.dropout)?
+        lse: at.aside(op.lse.0)?,
+        ..arguments(at, op.qkv.0, op.out.0, op.heads, op.dropout)?
     };
-    let shape = memory.batch.grid;
-    cuda.kernels
+    let shape = at.memory.batch.grid;
+    at.cuda
+        .kernels
         .attention(AttentionKind::Forward, shape.max_len, shape.sequences, args)
-        .context("attention, forward")
 }
 
-pub fn backward(cuda: &CudaBackend, op: AttentionBackward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let shape = memory.batch.grid;
-    let hidden = op.heads * op.head_dim;
+/// See [`AttentionBack`].
+pub fn backward(at: &Operands<'_>, op: &AttentionBack) -> Result<()> {
+    let shape = at.memory.batch.grid;
+    let hidden = at.width(op.out.0);
     // By what a recording's bucket says, too, so that each of its batches takes the same way.
     let (kinds, tile): (&[AttentionKind], _) = if shape.max_len <= ATTENTION_SHORT {
         (&[AttentionKind::BackwardShort], ATTENTION_SHORT)
@@ -36,59 +33,39 @@ pub fn backward(cuda: &CudaBackend, op: AttentionBackward) -> Result<()> {
     };
     // One row of partial sums for each tile; tiles do not cross sequences.
     let slots = shape.tokens / tile + shape.sequences + 1;
-    let partial = |which, wanted: Option<ParamRange>| {
-        wanted
-            .map(|grad| anyhow::Ok((memory.partial(which, slots * hidden)?, grad)))
-            .transpose()
-    };
-    let query = partial(0, op.dbias_query)?;
-    let value: Option<(Address, ParamRange)> = partial(1, op.dbias_value)?;
-    let address = |sums: Option<(Address, ParamRange)>| sums.map_or(Address::NULL, |s| s.0);
+    let query = at.partial(0, op.dquery, slots * hidden)?;
+    let value = at.partial(1, op.dvalue, slots * hidden)?;
     let args = AttentionArgs {
-        lse: memory.f32(op.lse, op.heads, shape.tokens)?,
-        dout: memory.activation(op.dout, shape.tokens, hidden)?,
-        dqkv: memory.activation(op.dqkv, shape.tokens, 3 * hidden)?,
-        delta: memory.delta.at(0, op.heads * shape.tokens * 4)?,
+        lse: at.at(op.lse.0)?,
+        dout: at.at(op.dout.0)?,
+        dqkv: at.at(op.dqkv.0)?,
+        delta: at.memory.delta.at(0, op.heads * shape.tokens * 4)?,
         partial_query: address(query),
         partial_value: address(value),
-        ..arguments(cuda, op.qkv, op.out, op.heads, op.head_dim, op.dropout)?
+        ..arguments(at, op.qkv.0, op.out.0, op.heads, op.dropout)?
     };
     for &kind in kinds {
-        cuda.kernels
+        at.cuda
+            .kernels
             .attention(kind, shape.max_len, shape.sequences, args)
-            .with_context(|| format!("attention, {kind:?}"))?;
+            .with_context(|| format!("{kind:?}"))?;
     }
-    if query.is_none() && value.is_none() {
-        return Ok(());
-    }
-    memory
-        .finish_columns(
-            &cuda.kernels,
-            [query, value],
-            hidden,
-            tile,
-            Rows::Tokens,
-            true,
-        )
-        .context("bias gradients of q and v")
+    at.finish([query, value], hidden, tile, Rows::Tokens, true)
 }
 
 fn arguments(
-    cuda: &CudaBackend,
-    qkv: Region,
-    out: Region,
+    at: &Operands<'_>,
+    qkv: Value,
+    out: Value,
     heads: usize,
-    head_dim: usize,
     dropout: Dropout,
 ) -> Result<AttentionArgs> {
-    let memory = cuda.memory()?;
-    check_width(head_dim, "a head dimension")?;
-    let (tokens, hidden) = (memory.batch.grid.tokens, heads * head_dim);
+    let head_dim = head_dim(at.width(out), heads)?;
     Ok(AttentionArgs {
-        batch: memory.batch.header()?,
-        cu_seqlens: memory.batch.bounds()?,
-        qkv: memory.activation(qkv, tokens, 3 * hidden)?,
-        out: memory.activation(out, tokens, hidden)?,
+        batch: at.memory.batch.header()?,
+        cu_seqlens: at.memory.batch.bounds()?,
+        qkv: at.at(qkv)?,
+        out: at.at(out)?,
         dropout: dropout.into(),
         heads: to_u32(heads)?,
         head_dim: to_u32(head_dim)?,

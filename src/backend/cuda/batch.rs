@@ -5,9 +5,9 @@ use super::args::BatchHeader;
 use super::device::Device;
 use super::memory::{Address, Buffer};
 use super::pinned::UploadsBeside;
-use crate::backend::check;
-use crate::backend::{DropoutKey, Limits, LossKind};
+use crate::backend::{DropoutKey, check};
 use crate::batch::{Batch, Labels};
+use crate::program::{Limits, LossKind};
 use anyhow::{Result, bail, ensure};
 
 /// Sizes of a batch.
@@ -63,9 +63,8 @@ pub struct DeviceBatch {
     uploads: UploadsBeside,
     limits: Limits,
     shape: Shape,
-    /// What launches are sized for: the batch's own shape, or its bucket's within a section.
+    /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
     pub grid: Shape,
-    in_section: bool,
     pub labels: LabelKind,
 }
 
@@ -88,13 +87,8 @@ impl DeviceBatch {
             limits,
             shape: Shape::default(),
             grid: Shape::default(),
-            in_section: false,
             labels: LabelKind::None,
         })
-    }
-
-    pub fn in_section(&self) -> bool {
-        self.in_section
     }
 
     /// Sizes launches for the bucket of the current batch, which must be within a program's `limits`.
@@ -105,16 +99,14 @@ impl DeviceBatch {
                 && shape.tokens <= limits.tokens.min(self.limits.tokens)
                 && shape.sequences <= limits.sequences.min(self.limits.sequences)
                 && shape.max_len <= limits.max_len.min(self.limits.max_len),
-            "a batch of {shape:?} in a section for {limits:?}"
+            "a batch of {shape:?} for a program of {limits:?}"
         );
-        self.in_section = true;
         self.grid = bucket(shape);
         Ok(self.grid)
     }
 
     /// Sizes launches for the current batch alone.
     pub fn leave(&mut self) {
-        self.in_section = false;
         self.grid = self.shape;
     }
 
@@ -126,7 +118,6 @@ impl DeviceBatch {
     /// Makes `batch` the current one for everything launched later; it goes up beside what was launched earlier.
     pub fn set(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
         check::batch(batch, self.limits)?;
-        ensure!(!self.in_section, "a new batch inside of a section");
         let header = BatchHeader {
             tokens: u32::try_from(batch.tokens())?,
             sequences: u32::try_from(batch.sequences())?,

@@ -1,115 +1,89 @@
 //! The first token of each sequence: its row among all tokens, and its attention.
 
 use super::args::*;
-use super::memory::Address;
-use super::{CudaBackend, check_width, to_u32};
-use crate::backend::{
-    Dropout, FirstAttentionBackward, FirstAttentionForward, FirstTokens, ParamRange, Region, Rows,
-};
-use anyhow::{Context, Result};
+use super::run::{Operands, address, head_dim};
+use super::{check_width, to_u32};
+use crate::program::{AddFirst, Dropout, First, FirstAttention, FirstAttentionBack, Rows, Value};
+use anyhow::Result;
 use bytemuck::Zeroable;
 
-pub fn gather(cuda: &CudaBackend, op: FirstTokens) -> Result<()> {
-    let sequences = cuda.memory()?.batch.grid.sequences;
-    cuda.kernels
-        .gather_first(sequences, rows(cuda, op)?)
-        .context("rows of the first tokens")
+/// See [`First`].
+pub fn gather(at: &Operands<'_>, op: &First) -> Result<()> {
+    let sequences = at.memory.batch.grid.sequences;
+    at.cuda
+        .kernels
+        .gather_first(sequences, rows(at, op.tokens.0, op.out.0)?)
 }
 
-pub fn add(cuda: &CudaBackend, op: FirstTokens) -> Result<()> {
-    let sequences = cuda.memory()?.batch.grid.sequences;
-    cuda.kernels
-        .add_first(sequences, rows(cuda, op)?)
-        .context("gradient of the first tokens")
+/// See [`AddFirst`].
+pub fn add(at: &Operands<'_>, op: &AddFirst) -> Result<()> {
+    let sequences = at.memory.batch.grid.sequences;
+    at.cuda
+        .kernels
+        .add_first(sequences, rows(at, op.tokens.now, op.first.0)?)
 }
 
-pub fn attention_forward(cuda: &CudaBackend, op: FirstAttentionForward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let shape = memory.batch.grid;
-    let inputs = (op.query, op.key_value);
+/// See [`FirstAttention`].
+pub fn attend(at: &Operands<'_>, op: &FirstAttention) -> Result<()> {
     let args = FirstAttentionArgs {
-        out: memory.activation(op.out, shape.sequences, op.heads * op.head_dim)?,
-        lse: match op.lse {
-            Some(region) => memory.f32(region, shape.sequences, op.heads)?,
-            None => Address::NULL,
-        },
-        ..arguments(cuda, inputs, op.heads, op.head_dim, op.dropout)?
+        out: at.at(op.out.0)?,
+        lse: at.aside(op.lse.0)?,
+        ..arguments(at, op.query.0, op.key_value.0, op.heads, op.dropout)?
     };
-    cuda.kernels
+    let shape = at.memory.batch.grid;
+    at.cuda
+        .kernels
         .first_attention(false, shape.max_len, shape.sequences, args)
-        .context("attention of the first tokens, forward")
 }
 
-pub fn attention_backward(cuda: &CudaBackend, op: FirstAttentionBackward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let shape = memory.batch.grid;
-    let hidden = op.heads * op.head_dim;
+/// See [`FirstAttentionBack`].
+pub fn attend_back(at: &Operands<'_>, op: &FirstAttentionBack) -> Result<()> {
+    let shape = at.memory.batch.grid;
+    let hidden = at.width(op.query.0);
     // A row of partial sums for each sequence.
-    let partial = |which, wanted: Option<ParamRange>| {
-        wanted
-            .map(|grad| anyhow::Ok((memory.partial(which, shape.sequences * hidden)?, grad)))
-            .transpose()
-    };
-    let query: Option<(Address, ParamRange)> = partial(0, op.dbias_query)?;
-    let value = partial(1, op.dbias_value)?;
-    let address = |sums: Option<(Address, ParamRange)>| sums.map_or(Address::NULL, |s| s.0);
-    let inputs = (op.query, op.key_value);
+    let query = at.partial(0, op.dquery, shape.sequences * hidden)?;
+    let value = at.partial(1, op.dvalue, shape.sequences * hidden)?;
     let args = FirstAttentionArgs {
-        lse: memory.f32(op.lse, shape.sequences, op.heads)?,
-        dout: memory.activation(op.dout, shape.sequences, hidden)?,
-        d_query: memory.activation(op.d_query, shape.sequences, hidden)?,
-        d_key_value: memory.activation(op.d_key_value, shape.tokens, 2 * hidden)?,
+        lse: at.at(op.lse.0)?,
+        dout: at.at(op.dout.0)?,
+        d_query: at.at(op.d_query.0)?,
+        d_key_value: at.at(op.d_key_value.0)?,
         partial_query: address(query),
         partial_value: address(value),
-        ..arguments(cuda, inputs, op.heads, op.head_dim, op.dropout)?
+        ..arguments(at, op.query.0, op.key_value.0, op.heads, op.dropout)?
     };
-    cuda.kernels
-        .first_attention(true, shape.max_len, shape.sequences, args)
-        .context("attention of the first tokens, backward")?;
-    if query.is_none() && value.is_none() {
-        return Ok(());
-    }
-    memory
-        .finish_columns(
-            &cuda.kernels,
-            [query, value],
-            hidden,
-            1,
-            Rows::Sequences,
-            false,
-        )
-        .context("bias gradients of the first tokens' attention")
+    at.cuda
+        .kernels
+        .first_attention(true, shape.max_len, shape.sequences, args)?;
+    at.finish([query, value], hidden, 1, Rows::Sequences, false)
 }
 
-fn rows(cuda: &CudaBackend, op: FirstTokens) -> Result<FirstTokenArgs> {
-    let memory = cuda.memory()?;
-    check_width(op.hidden, "a hidden size")?;
-    let shape = memory.batch.grid;
+fn rows(at: &Operands<'_>, tokens: Value, first: Value) -> Result<FirstTokenArgs> {
+    let width = at.width(tokens);
+    check_width(width, "a hidden size")?;
     Ok(FirstTokenArgs {
-        batch: memory.batch.header()?,
-        cu_seqlens: memory.batch.bounds()?,
-        tokens: memory.activation(op.tokens, shape.tokens, op.hidden)?,
-        first: memory.activation(op.first, shape.sequences, op.hidden)?,
-        width: to_u32(op.hidden)?,
+        batch: at.memory.batch.header()?,
+        cu_seqlens: at.memory.batch.bounds()?,
+        tokens: at.at(tokens)?,
+        first: at.at(first)?,
+        width: to_u32(width)?,
         padding: 0,
     })
 }
 
 fn arguments(
-    cuda: &CudaBackend,
-    (query, key_value): (Region, Region),
+    at: &Operands<'_>,
+    query: Value,
+    key_value: Value,
     heads: usize,
-    head_dim: usize,
     dropout: Dropout,
 ) -> Result<FirstAttentionArgs> {
-    let memory = cuda.memory()?;
-    check_width(head_dim, "a head dimension")?;
-    let (shape, hidden) = (memory.batch.grid, heads * head_dim);
+    let head_dim = head_dim(at.width(query), heads)?;
     Ok(FirstAttentionArgs {
-        batch: memory.batch.header()?,
-        cu_seqlens: memory.batch.bounds()?,
-        query: memory.activation(query, shape.sequences, hidden)?,
-        key_value: memory.activation(key_value, shape.tokens, 2 * hidden)?,
+        batch: at.memory.batch.header()?,
+        cu_seqlens: at.memory.batch.bounds()?,
+        query: at.at(query)?,
+        key_value: at.at(key_value)?,
         dropout: dropout.into(),
         heads: to_u32(heads)?,
         head_dim: to_u32(head_dim)?,

@@ -1,13 +1,13 @@
-//! Sections of a step recorded as CUDA graphs: one launch for the hundreds that a step has.
+//! Spans of a program recorded as CUDA graphs: one launch for the hundreds that a step has.
 //!
 //! A recording serves every batch of its bucket of sizes: grids are sized for the bucket, blocks beyond the batch return at
 //! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
 //! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
 
-use super::batch::{LabelNeed, Shape};
+use super::batch::Shape;
 use super::device::Device;
 use super::launch::ATTENTION_TILE;
-use crate::backend::Limits;
+use crate::program::{Limits, Span};
 use anyhow::{Context, Result};
 use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
@@ -26,21 +26,15 @@ pub fn bucket(shape: Shape, limits: Limits) -> Shape {
     }
 }
 
-/// What is recorded: the section and the bucket.
-pub type Key = (&'static str, Shape);
+/// What is recorded: the program, the span of it, and the bucket.
+pub type Key = (u64, Span, Shape);
 
 /// All recordings of a backend's current memory: their addresses are baked in.
 #[derive(Default)]
 pub struct Graphs {
-    recorded: HashMap<Key, Recorded>,
+    recorded: HashMap<Key, CudaGraph>,
     /// The recording under way.
-    open: Option<(Key, Option<LabelNeed>)>,
-}
-
-struct Recorded {
-    graph: CudaGraph,
-    /// What the recorded loss needs of a batch's labels: checked again for each batch.
-    labels: Option<LabelNeed>,
+    open: Option<Key>,
 }
 
 impl std::fmt::Debug for Graphs {
@@ -57,13 +51,12 @@ impl Graphs {
         self.recorded.len()
     }
 
-    /// Launches the recording of `key` and returns true, if there is one. `suits` checks a batch's labels.
-    pub fn replay(&self, key: Key, suits: impl FnOnce(LabelNeed) -> Result<()>) -> Result<bool> {
-        let Some(recorded) = self.recorded.get(&key) else {
+    /// Launches the recording of `key` and returns true, if there is one.
+    pub fn replay(&self, key: Key) -> Result<bool> {
+        let Some(graph) = self.recorded.get(&key) else {
             return Ok(false);
         };
-        recorded.labels.map_or(Ok(()), suits)?;
-        launch(&recorded.graph, key)?;
+        launch(graph, key)?;
         Ok(true)
     }
 
@@ -73,20 +66,13 @@ impl Graphs {
             .stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
             .with_context(|| format!("cannot record {key:?}"))?;
-        self.open = Some((key, None));
+        self.open = Some(key);
         Ok(())
-    }
-
-    /// A loss with these needs is part of the recording under way, if there is one.
-    pub fn note_labels(&mut self, need: LabelNeed) {
-        if let Some((_, labels)) = &mut self.open {
-            *labels = Some(need);
-        }
     }
 
     /// Ends the recording under way, if there is one; where all of it was recorded (`whole`), keeps and launches it.
     pub fn end(&mut self, device: &Device, whole: bool) -> Result<()> {
-        let Some((key, labels)) = self.open.take() else {
+        let Some(key) = self.open.take() else {
             return Ok(());
         };
         let ended = device.stream.end_capture(CUgraphInstantiate_flags(0));
@@ -98,7 +84,7 @@ impl Graphs {
             .with_context(|| format!("cannot record {key:?}"))?
             .with_context(|| format!("nothing was recorded of {key:?}"))?;
         launch(&graph, key)?;
-        self.recorded.insert(key, Recorded { graph, labels });
+        self.recorded.insert(key, graph);
         Ok(())
     }
 }

@@ -1,143 +1,132 @@
 //! The task head: pooling, dense layers and the loss.
 
 use super::args::*;
-use super::batch::LabelNeed;
 use super::memory::Address;
-use super::{CudaBackend, check_width, row_kind, to_u32};
-use crate::backend::{
-    Dense, DenseBackward, HeadWeight, Loss, LossKind, MatrixKind, Pool, PoolKind, check,
+use super::run::Operands;
+use super::{check_width, row_kind, to_u32};
+use crate::backend::{MatrixKind, check};
+use crate::program::{
+    Dense, DenseBack, Dropout, HeadWeight, Loss, LossKind, ParamRange, Pool, PoolBack, PoolKind,
+    Value,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
 
-pub fn pool_forward(cuda: &CudaBackend, op: Pool) -> Result<()> {
-    let args = pool_arguments(cuda, op)?;
-    let sequences = cuda.memory()?.batch.grid.sequences;
-    cuda.kernels
-        .pool_forward(sequences, args)
-        .context("pooling, forward")
+/// See [`Pool`].
+pub fn pool(at: &Operands<'_>, op: &Pool) -> Result<()> {
+    let sequences = at.memory.batch.grid.sequences;
+    let args = pool_arguments(at, op.kind, op.x.0, op.out.0)?;
+    at.cuda.kernels.pool_forward(sequences, args)
 }
 
-pub fn pool_backward(cuda: &CudaBackend, op: Pool) -> Result<()> {
-    let args = pool_arguments(cuda, op)?;
-    let rows = cuda.memory()?.rows(op.rows);
-    cuda.kernels
-        .pool_backward(rows, args)
-        .context("pooling, backward")
+/// See [`PoolBack`].
+pub fn pool_back(at: &Operands<'_>, op: &PoolBack) -> Result<()> {
+    let args = pool_arguments(at, op.kind, op.dx.0, op.dy.0)?;
+    at.cuda.kernels.pool_backward(at.count(op.dx.0), args)
 }
 
-pub fn dense_forward(cuda: &CudaBackend, op: Dense) -> Result<()> {
-    let args = dense_arguments(cuda, op)?;
-    let sequences = cuda.memory()?.batch.grid.sequences;
-    cuda.kernels
-        .dense_forward(sequences, args)
-        .context("dense layer of the head, forward")
-}
-
-pub fn dense_backward(
-    cuda: &CudaBackend,
-    DenseBackward { layer, dy, dx }: DenseBackward,
-) -> Result<()> {
-    let memory = cuda.memory()?;
-    let sequences = memory.batch.grid.sequences;
-    let mut args = DenseArgs {
-        dy: memory.f32(dy, sequences, layer.outputs)?,
-        ..dense_arguments(cuda, layer)?
+/// See [`Dense`].
+pub fn dense(at: &Operands<'_>, op: &Dense) -> Result<()> {
+    let sequences = at.memory.batch.grid.sequences;
+    let args = DenseArgs {
+        bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
+        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
-    if let Some(dx) = dx {
-        args.dx = memory.f32(dx, sequences, layer.inputs)?;
+    at.cuda.kernels.dense_forward(sequences, args)
+}
+
+/// See [`DenseBack`].
+pub fn dense_back(at: &Operands<'_>, op: &DenseBack) -> Result<()> {
+    let sequences = at.memory.batch.grid.sequences;
+    let gradient = |range: Option<ParamRange>| match range {
+        Some(range) => at.memory.params.gradient(range),
+        None => Ok(Address::NULL),
+    };
+    let args = DenseArgs {
+        dy: at.at(op.dy.now)?,
+        dx: at.aside(op.dx.0)?,
+        dbias: gradient(op.dbias.0)?,
+        dweight: gradient(op.dweight.0)?,
+        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
+    };
+    let kernels = &at.cuda.kernels;
+    kernels.dense_backward_bias(args)?;
+    if op.dweight.0.is_some() {
+        kernels.dense_backward_weight(args)?;
     }
-    if memory.params.trains(layer.bias) {
-        args.dbias = memory.params.gradient(layer.bias)?;
-    }
-    let failed = "dense layer of the head, backward";
-    cuda.kernels.dense_backward_bias(args).context(failed)?;
-    if let HeadWeight::Param(range) = layer.weight {
-        args.dweight = memory.params.gradient(range)?;
-        cuda.kernels.dense_backward_weight(args).context(failed)?;
-    }
-    if dx.is_some() {
-        cuda.kernels
-            .dense_backward_input(sequences, args)
-            .context(failed)?;
+    if op.dx.0.is_some() {
+        kernels.dense_backward_input(sequences, args)?;
     }
     Ok(())
 }
 
-pub fn loss(cuda: &mut CudaBackend, op: Loss) -> Result<()> {
-    let memory = cuda.memory_mut()?;
-    let sequences = memory.batch.grid.sequences;
-    let need = LabelNeed {
-        kind: op.kind,
-        outputs: op.outputs,
-    };
-    need.check(memory.batch.labels)?;
-    memory.graphs.note_labels(need);
-    let numbers = memory.numbers.current().with_weight(op.weight);
+/// See [`Loss`].
+pub fn loss(at: &Operands<'_>, op: &Loss) -> Result<()> {
     let args = LossArgs {
-        numbers: memory.numbers.at(numbers)?,
-        batch: memory.batch.header()?,
-        logits: memory.f32(op.logits, sequences, op.outputs)?,
-        labels: memory.batch.labels()?,
-        dlogits: match op.dlogits {
-            Some(region) => memory.f32(region, sequences, op.outputs)?,
-            None => Address::NULL,
-        },
-        state: memory.state()?,
-        outputs: to_u32(op.outputs)?,
+        numbers: at.memory.numbers.at()?,
+        batch: at.memory.batch.header()?,
+        logits: at.at(op.logits.0)?,
+        labels: at.memory.batch.labels()?,
+        dlogits: at.aside(op.dlogits.0)?,
+        state: at.memory.state()?,
+        outputs: to_u32(at.width(op.logits.0))?,
         squared: u32::from(op.kind == LossKind::MeanSquared),
     };
-    cuda.kernels.loss(args).context("loss")
+    at.cuda.kernels.loss(args)
 }
 
-fn pool_arguments(cuda: &CudaBackend, op: Pool) -> Result<PoolArgs> {
-    let memory = cuda.memory()?;
-    check::pool(op)?;
-    check_width(op.hidden, "a hidden size")?;
-    let shape = memory.batch.grid;
+fn pool_arguments(at: &Operands<'_>, kind: PoolKind, x: Value, pooled: Value) -> Result<PoolArgs> {
+    let tensor = at.tensor(x);
+    check::pool(kind, &tensor)?;
+    check_width(tensor.width, "a hidden size")?;
     Ok(PoolArgs {
-        batch: memory.batch.header()?,
-        cu_seqlens: memory.batch.bounds()?,
-        state: memory.state()?,
-        x: memory.activation(op.x, memory.rows(op.rows), op.hidden)?,
-        pooled: memory.f32(op.pooled, shape.sequences, op.hidden)?,
-        width: to_u32(op.hidden)?,
-        mean: u32::from(op.kind == PoolKind::Mean),
-        rows: row_kind(op.rows),
+        batch: at.memory.batch.header()?,
+        cu_seqlens: at.memory.batch.bounds()?,
+        state: at.memory.state()?,
+        x: at.at(x)?,
+        pooled: at.at(pooled)?,
+        width: to_u32(tensor.width)?,
+        mean: u32::from(kind == PoolKind::Mean),
+        rows: row_kind(tensor.rows),
         padding: 0,
     })
 }
 
-fn dense_arguments(cuda: &CudaBackend, op: Dense) -> Result<DenseArgs> {
-    let memory = cuda.memory()?;
-    let sequences = memory.batch.grid.sequences;
-    let count = op.inputs * op.outputs;
-    let (weight, frozen) = match op.weight {
-        HeadWeight::Param(range) => (memory.params.value(range, count)?, Zeroable::zeroed()),
+/// What both directions need.
+fn dense_arguments(
+    at: &Operands<'_>,
+    [x, y]: [Value; 2],
+    weight: HeadWeight,
+    dropout: Dropout,
+    tanh: bool,
+) -> Result<DenseArgs> {
+    let (inputs, outputs) = (at.width(x), at.width(y));
+    let (weight, frozen) = match weight {
+        HeadWeight::Param(range) => (
+            at.memory.params.value(range, inputs * outputs)?,
+            Zeroable::zeroed(),
+        ),
         HeadWeight::Frozen(id) => {
-            let weight = cuda.weights.get(id)?;
+            let weight = at.cuda.weights.get(id)?;
             ensure!(
-                (weight.rows, weight.cols) == (op.outputs, op.inputs),
-                "a head matrix of {}×{} for a layer of {}×{}",
+                (weight.rows, weight.cols) == (outputs, inputs),
+                "a head matrix of {}×{} for a layer of {outputs}×{inputs}",
                 weight.rows,
                 weight.cols,
-                op.outputs,
-                op.inputs
             );
             (Address::NULL, weight.matrix(MatrixKind::Linear)?)
         }
     };
     Ok(DenseArgs {
-        batch: memory.batch.header()?,
-        x: memory.f32(op.x, sequences, op.inputs)?,
+        batch: at.memory.batch.header()?,
+        x: at.at(x)?,
         weight,
         frozen,
-        bias: memory.params.value(op.bias, op.outputs)?,
-        y: memory.f32(op.y, sequences, op.outputs)?,
-        dropout: op.dropout.into(),
-        inputs: to_u32(op.inputs)?,
-        outputs: to_u32(op.outputs)?,
-        tanh: u32::from(op.tanh),
+        y: at.at(y)?,
+        dropout: dropout.into(),
+        inputs: to_u32(inputs)?,
+        outputs: to_u32(outputs)?,
+        tanh: u32::from(tanh),
         ..Zeroable::zeroed()
     })
 }

@@ -3,18 +3,17 @@
 use super::args::*;
 use super::launch::{GemmKind, ROW_TILE};
 use super::memory::Address;
-use super::{CudaBackend, check_width, norm, row_kind, to_u32};
-use crate::backend::{
-    Activation, ActivationOutput, DerivativeType, Dropout, LinearBackward, LinearForward,
-    MatrixKind,
-};
-use anyhow::{Context, Result, bail, ensure};
+use super::run::Operands;
+use super::{check_width, norm, row_kind, to_u32};
+use crate::backend::MatrixKind;
+use crate::program::{Activation, Dest, Dropout, In, Linear, LinearBack, Storage, Sum};
+use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
-pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
-    let memory = cuda.memory()?;
-    let weight = cuda.weights.get(op.weight)?;
-    let (rows, n, k) = (memory.rows(op.rows), weight.rows, weight.cols);
+/// See [`Linear`].
+pub fn forward(at: &Operands<'_>, op: &Linear) -> Result<()> {
+    let weight = at.cuda.weights.get(op.weight)?;
+    let (rows, n, k) = (at.count(op.x.0), weight.rows, weight.cols);
     check_width(n, "a linear layer's output width")?;
     check_width(k, "a linear layer's input width")?;
     ensure!(
@@ -25,100 +24,82 @@ pub fn forward(cuda: &CudaBackend, op: LinearForward<'_>) -> Result<()> {
     let part = n / op.bias.len();
     check_width(part, "a bias part")?;
     let mut bias = [Address::NULL; 3];
-    for (to, &range) in bias.iter_mut().zip(op.bias) {
-        *to = memory.params.value(range, part)?;
+    for (to, &range) in bias.iter_mut().zip(&op.bias) {
+        *to = at.memory.params.value(range, part)?;
     }
-    let out = memory.activation(op.out, rows, n)?;
-    let mut stored = DerivativeType::Full;
-    let (out, derivative) = match op.activation.map(|a| a.output) {
-        None | Some(ActivationOutput::Value) => (out, Address::NULL),
-        Some(ActivationOutput::Both(derivative)) => {
-            stored = derivative.stored;
-            (out, memory.derivative(derivative, rows, n)?)
-        }
-        Some(ActivationOutput::Derivative) => (Address::NULL, out),
-    };
-    let kind = match op.activation {
+    let kind = match op.act {
         Some(_) => GemmKind::Activation,
         None => GemmKind::Bias,
     };
     let args = GemmArgs {
-        batch: memory.batch.header()?,
-        x: memory.activation(op.x, rows, k)?,
+        batch: at.memory.batch.header()?,
+        x: at.at(op.x.0)?,
         w: weight.matrix(MatrixKind::Linear)?,
-        out,
+        out: at.aside(op.out.0)?,
         bias,
-        derivative,
+        derivative: at.aside(op.slope.0)?,
         partial: Address::NULL,
         n: to_u32(n)?,
         k: to_u32(k)?,
         bias_part: to_u32(part)?,
-        rows: row_kind(op.rows),
-        activation: op.activation.map_or(0, |a| activation_kind(a.kind)),
-        derivative_kind: derivative_kind(stored),
+        rows: row_kind(at.rows(op.x.0)),
+        activation: op.act.map_or(0, activation_kind),
+        derivative_kind: op
+            .slope
+            .0
+            .map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
     };
-    cuda.kernels
-        .gemm(kind, cuda.tile(rows, n), rows, args)
-        .context("linear layer, forward")
+    at.cuda
+        .kernels
+        .gemm(kind, at.cuda.tile(rows, n), rows, args)
 }
 
-pub fn backward(cuda: &CudaBackend, op: LinearBackward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let weight = cuda.weights.get(op.weight)?;
-    let (rows, n, k) = (memory.rows(op.rows), weight.cols, weight.rows);
+/// See [`LinearBack`].
+pub fn backward(at: &Operands<'_>, op: &LinearBack) -> Result<()> {
+    let weight = at.cuda.weights.get(op.weight)?;
+    let (rows, n, k) = (at.count(op.dy.0), weight.cols, weight.rows);
     check_width(n, "a linear layer's input width")?;
     check_width(k, "a linear layer's output width")?;
-    let tile = cuda.tile(rows, n);
-    let dx = memory.activation(op.dx, rows, n)?;
-    let derivative = match op.derivative {
-        Some(derivative) => memory.derivative(derivative, rows, n)?,
-        None => Address::NULL,
-    };
-    let kind = match (op.accumulate, op.derivative) {
-        (true, Some(_)) => bail!("a backward product that both accumulates and multiplies"),
-        (true, None) => GemmKind::BackAdd,
-        (false, Some(_)) => GemmKind::BackSlope,
-        (false, None) => GemmKind::Back,
+    let tile = at.cuda.tile(rows, n);
+    let dx = at.at(op.dx.now())?;
+    let slope = op.slope.map(|In(slope)| slope);
+    let kind = match (op.dx, slope) {
+        (Dest::Onto(_), Some(_)) => bail!("a product that both adds and multiplies"),
+        (Dest::Onto(_), None) => GemmKind::BackAdd,
+        (Dest::New(_), Some(_)) => GemmKind::BackSlope,
+        (Dest::New(_), None) => GemmKind::Back,
     };
     // Only the product with the activation's slope has fused column sums: no other layer needs them.
-    let fused = match (op.dbias, kind) {
-        (Some(_), GemmKind::BackSlope) => Some(memory.partial(0, rows.div_ceil(tile.side()) * n)?),
-        _ => None,
+    let fused = match slope {
+        Some(_) => at.partial(0, op.dbias, rows.div_ceil(tile.side()) * n)?,
+        None => None,
     };
     let args = GemmArgs {
-        batch: memory.batch.header()?,
-        x: memory.activation(op.dy, rows, k)?,
+        batch: at.memory.batch.header()?,
+        x: at.at(op.dy.0)?,
         w: weight.matrix(MatrixKind::Linear)?,
         out: dx,
-        derivative,
-        derivative_kind: op.derivative.map_or(0, |d| derivative_kind(d.stored)),
-        partial: fused.unwrap_or(Address::NULL),
+        derivative: at.aside(slope)?,
+        derivative_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
+        partial: super::run::address(fused),
         n: to_u32(n)?,
         k: to_u32(k)?,
-        rows: row_kind(op.rows),
+        rows: row_kind(at.rows(op.dy.0)),
         ..Zeroable::zeroed()
     };
-    cuda.kernels
-        .gemm(kind, tile, rows, args)
-        .context("linear layer, backward")?;
-    let Some(grad) = op.dbias else { return Ok(()) };
+    at.cuda.kernels.gemm(kind, tile, rows, args)?;
+    let Sum(Some(grad)) = op.dbias else {
+        return Ok(());
+    };
+    let of = at.rows(op.dy.0);
     let (partial, tile_rows) = match fused {
-        Some(partial) => (partial, tile.side()),
+        Some((partial, _)) => (partial, tile.side()),
         None => (
-            norm::partial_columns(cuda, dx, None, n, Dropout::NONE, op.rows)?,
+            norm::partial_columns(at, dx, None, n, Dropout::NONE, of)?,
             ROW_TILE,
         ),
     };
-    memory
-        .finish_columns(
-            &cuda.kernels,
-            [Some((partial, grad)), None],
-            n,
-            tile_rows,
-            op.rows,
-            false,
-        )
-        .context("bias gradient of a linear layer")
+    at.finish([Some((partial, grad)), None], n, tile_rows, of, false)
 }
 
 fn activation_kind(kind: Activation) -> u32 {
@@ -129,10 +110,10 @@ fn activation_kind(kind: Activation) -> u32 {
     }
 }
 
-fn derivative_kind(stored: DerivativeType) -> u32 {
+fn slope_kind(stored: Storage) -> u32 {
     match stored {
-        DerivativeType::Full => 0,
-        DerivativeType::Bits8 => 1,
-        DerivativeType::Bits4 => 2,
+        Storage::Slope8 => 1,
+        Storage::Slope4 => 2,
+        _ => 0,
     }
 }

@@ -2,12 +2,12 @@
 //! parameters.
 //!
 //! All operations run on one stream in the order of the calls; the host waits only where it reads. What a kernel
-//! needs beside its operands (partial column sums, attention's delta) is allocated once with the arena. A section
-//! (`section`, `graph`) is recorded once for each bucket of batches and then replayed; batches go up and reports come
-//! down through pinned memory (`pinned`) while the host goes on, batches on a stream of their own beside the step.
+//! needs beside its operands (partial column sums, attention's delta) is allocated once with the arena. A span of a
+//! program (`run`, `graph`) is recorded once for each bucket of batches and then replayed; batches go up and reports
+//! come down through pinned memory (`pinned`) while the host goes on, batches on a stream of their own beside the step.
 //!
 //! In f16 the gradients that flow through the encoder are multiplied by a loss scale so that small ones do not
-//! vanish: [`Backend::pool_backward`] puts it in, and each bias gradient takes it out again, so the parameter
+//! vanish: [`PoolBack`](crate::program::PoolBack) puts it in, and each bias gradient takes it out again, so the parameter
 //! gradients are always the true ones. A step whose gradient overflowed is skipped on the device, which also
 //! adapts the scale.
 
@@ -28,19 +28,17 @@ mod norm;
 mod optim;
 mod params;
 mod pinned;
-mod section;
+mod run;
 mod sizes;
 mod weight_gradients;
 mod weights;
 
 use super::{
-    AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad, Dense, DenseBackward,
-    DropoutKey, EmbedForward, FirstAttentionBackward, FirstAttentionForward, FirstTokens,
-    Footprint, LinearBackward, LinearForward, Loss, LossScaling, MatrixShape, Memory, NormRestore,
-    ParamRange, PendingReport, Pool, Region, ResidualNormBackward, ResidualNormForward, Rows,
-    Section, Slot, StepReport, WeightId, WeightType,
+    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, MatrixShape, Memory, PendingReport,
+    Slot, StepReport, WeightType,
 };
 use crate::batch::Batch;
+use crate::program::{Numbers, ParamRange, Program, Region, Rows, Span, WeightId};
 use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
 use device::Device;
@@ -94,7 +92,7 @@ pub struct CudaOptions {
     pub loss_scale: LossScale,
     /// `None` chooses by shape and device.
     pub tile: Option<GemmTile>,
-    /// Record each section once for each bucket of batches, and replay it.
+    /// Record each span of a program once for each bucket of batches, and replay it.
     pub graphs: bool,
 }
 
@@ -164,14 +162,6 @@ impl CudaBackend {
         &self.device.info
     }
 
-    pub fn half(&self) -> HalfType {
-        self.options.half
-    }
-
-    pub fn weight_type(&self) -> WeightType {
-        self.options.weights
-    }
-
     /// Recordings made since memory was allocated.
     pub fn recordings(&self) -> usize {
         self.allocated.as_ref().map_or(0, |m| m.graphs.len())
@@ -217,8 +207,18 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 }
 
 impl Backend for CudaBackend {
-    fn activation_bytes(&self) -> usize {
-        ACTIVATION_BYTES
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Cuda {
+            weights: self.options.weights,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let info = &self.device.info;
+        format!(
+            "cuda:{} ({}, compute capability {}.{}, {})",
+            info.index, info.name, info.capability.0, info.capability.1, self.options.half
+        )
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
@@ -227,6 +227,17 @@ impl Backend for CudaBackend {
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
         self.weights.view_rows(of, rows)
+    }
+
+    fn trained_matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        range: ParamRange,
+    ) -> Result<WeightId> {
+        self.weights
+            .add_trained(&self.device, name, rows, cols, range)
     }
 
     fn allocated(&self) -> Footprint {
@@ -304,89 +315,8 @@ impl Backend for CudaBackend {
         self.memory_mut()?.arena.write(region.offset, values)
     }
 
-    fn embed_forward(&mut self, op: EmbedForward) -> Result<()> {
-        norm::embed_forward(self, op)
-    }
-
-    fn linear_forward(&mut self, op: LinearForward<'_>) -> Result<()> {
-        linear::forward(self, op)
-    }
-
-    fn linear_backward(&mut self, op: LinearBackward) -> Result<()> {
-        linear::backward(self, op)
-    }
-
-    fn attention_forward(&mut self, op: AttentionForward) -> Result<()> {
-        attention::forward(self, op)
-    }
-
-    fn attention_backward(&mut self, op: AttentionBackward) -> Result<()> {
-        attention::backward(self, op)
-    }
-
-    fn residual_norm_forward(&mut self, op: ResidualNormForward) -> Result<()> {
-        norm::forward(self, op)
-    }
-
-    fn norm_restore(&mut self, op: NormRestore) -> Result<()> {
-        norm::restore(self, op)
-    }
-
-    fn residual_norm_backward(&mut self, op: ResidualNormBackward) -> Result<()> {
-        norm::backward(self, op)
-    }
-
-    fn bias_grad(&mut self, op: BiasGrad) -> Result<()> {
-        norm::bias_grad(self, op)
-    }
-
-    fn gather_first(&mut self, op: FirstTokens) -> Result<()> {
-        first_token::gather(self, op)
-    }
-
-    fn add_first(&mut self, op: FirstTokens) -> Result<()> {
-        first_token::add(self, op)
-    }
-
-    fn first_attention_forward(&mut self, op: FirstAttentionForward) -> Result<()> {
-        first_token::attention_forward(self, op)
-    }
-
-    fn first_attention_backward(&mut self, op: FirstAttentionBackward) -> Result<()> {
-        first_token::attention_backward(self, op)
-    }
-
-    fn pool_forward(&mut self, op: Pool) -> Result<()> {
-        head::pool_forward(self, op)
-    }
-
-    fn pool_backward(&mut self, op: Pool) -> Result<()> {
-        head::pool_backward(self, op)
-    }
-
-    fn dense_forward(&mut self, op: Dense) -> Result<()> {
-        head::dense_forward(self, op)
-    }
-
-    fn dense_backward(&mut self, op: DenseBackward) -> Result<()> {
-        head::dense_backward(self, op)
-    }
-
-    fn loss(&mut self, op: Loss) -> Result<()> {
-        head::loss(self, op)
-    }
-
-    fn zero_gradients(&mut self) -> Result<()> {
-        optim::zero_gradients(self)
-    }
-
-    fn adamw(&mut self, op: AdamW) -> Result<()> {
-        optim::adamw(self, op)
-    }
-
-    fn step_report(&mut self) -> Result<StepReport> {
-        let pending = optim::report_later(self)?;
-        optim::wait_report(self, pending)
+    fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
+        run::run(self, program, span, numbers)
     }
 
     fn report_later(&mut self) -> Result<PendingReport> {
@@ -403,13 +333,5 @@ impl Backend for CudaBackend {
 
     fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()> {
         optim::set_loss_scaling(self, scaling)
-    }
-
-    fn begin_section(&mut self, section: Section) -> Result<bool> {
-        section::begin(self, section)
-    }
-
-    fn end_section(&mut self, whole: bool) -> Result<()> {
-        section::end(self, whole)
     }
 }

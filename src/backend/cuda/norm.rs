@@ -3,19 +3,21 @@
 use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
-use super::{CudaBackend, check_width, row_kind, to_u32};
-use crate::backend::{
-    BiasGrad, Dropout, EmbedForward, MatrixKind, NormRestore, ParamRange, ResidualNormBackward,
-    ResidualNormForward, Rows, XHatType,
+use super::run::{Operands, address};
+use super::{check_width, row_kind, to_u32};
+use crate::backend::MatrixKind;
+use crate::program::{
+    ColumnSum, Dropout, Embed, NormBack, Out, ResidualNorm, Restore, Rows, Storage, Sum,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-pub fn embed_forward(cuda: &CudaBackend, op: EmbedForward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let word = cuda.weights.get(op.word)?;
-    let position = cuda.weights.get(op.position)?;
-    let types = cuda.weights.get(op.token_type)?;
-    let (tokens, width) = (memory.batch.grid.tokens, word.cols);
+/// See [`Embed`].
+pub fn embed(at: &Operands<'_>, op: &Embed) -> Result<()> {
+    let memory = at.memory;
+    let [word, position, types] =
+        [op.word, op.position, op.token_type].map(|id| at.cuda.weights.get(id));
+    let (word, position, types) = (word?, position?, types?);
+    let (tokens, width) = (at.count(op.out.0), word.cols);
     check_width(width, "an embedding width")?;
     ensure!(
         [position, types]
@@ -38,142 +40,112 @@ pub fn embed_forward(cuda: &CudaBackend, op: EmbedForward) -> Result<()> {
         token_type: types.matrix(MatrixKind::Table)?,
         gamma: memory.params.value(op.norm.gamma, width)?,
         beta: memory.params.value(op.norm.beta, width)?,
-        out: memory.activation(op.out, tokens, width)?,
+        out: at.at(op.out.0)?,
         dropout: op.dropout.into(),
         width: to_u32(width)?,
         eps: op.norm.eps,
         types: to_u32(types.rows)?,
         padding: 0,
     };
-    cuda.kernels
-        .embed_forward(tokens, args)
-        .context("embeddings")
+    at.cuda.kernels.embed_forward(tokens, args)
 }
 
-pub fn forward(cuda: &CudaBackend, op: ResidualNormForward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let (rows, width) = (memory.rows(op.rows), op.norm.gamma.len);
+/// See [`ResidualNorm`].
+pub fn forward(at: &Operands<'_>, op: &ResidualNorm) -> Result<()> {
+    let (rows, width) = (at.count(op.x.now), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
-    let (x_hat, rstd) = match op.saved {
-        Some(saved) => (
-            memory.x_hat(saved, rows, width)?,
-            memory.f32(saved.rstd, rows, 1)?,
-        ),
-        None => (Address::NULL, Address::NULL),
-    };
     let args = NormForwardArgs {
-        batch: memory.batch.header()?,
-        x: memory.activation(op.x, rows, width)?,
-        residual: memory.activation(op.residual, rows, width)?,
-        gamma: memory.params.value(op.norm.gamma, width)?,
-        beta: memory.params.value(op.norm.beta, width)?,
-        x_hat,
-        rstd,
+        batch: at.memory.batch.header()?,
+        x: at.at(op.x.now)?,
+        residual: at.at(op.residual.0)?,
+        gamma: at.memory.params.value(op.norm.gamma, width)?,
+        beta: at.memory.params.value(op.norm.beta, width)?,
+        x_hat: at.aside(op.x_hat.0)?,
+        rstd: at.aside(op.rstd.0)?,
         dropout: op.dropout.into(),
         width: to_u32(width)?,
         eps: op.norm.eps,
-        rows: row_kind(op.rows),
-        x_hat_kind: op.saved.map_or(0, |saved| x_hat_kind(saved.stored)),
+        rows: row_kind(at.rows(op.x.now)),
+        x_hat_kind: op
+            .x_hat
+            .0
+            .map_or(0, |x_hat| x_hat_kind(at.tensor(x_hat).storage)),
     };
-    cuda.kernels
-        .norm_forward(rows, args)
-        .context("LayerNorm, forward")
+    at.cuda.kernels.norm_forward(rows, args)
 }
 
-pub fn restore(cuda: &CudaBackend, op: NormRestore) -> Result<()> {
-    let memory = cuda.memory()?;
-    let (rows, width) = (memory.rows(op.rows), op.norm.gamma.len);
+/// See [`Restore`].
+pub fn restore(at: &Operands<'_>, op: &Restore) -> Result<()> {
+    ensure!(
+        at.tensor(op.x_hat.0).storage == Storage::Activation,
+        "an x̂ in fewer bits gives another output"
+    );
+    let (rows, width) = (at.count(op.out.0), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
     let args = NormRestoreArgs {
-        batch: memory.batch.header()?,
-        x_hat: memory.activation(op.x_hat, rows, width)?,
-        gamma: memory.params.value(op.norm.gamma, width)?,
-        beta: memory.params.value(op.norm.beta, width)?,
-        out: memory.activation(op.out, rows, width)?,
+        batch: at.memory.batch.header()?,
+        x_hat: at.at(op.x_hat.0)?,
+        gamma: at.memory.params.value(op.norm.gamma, width)?,
+        beta: at.memory.params.value(op.norm.beta, width)?,
+        out: at.at(op.out.0)?,
         width: to_u32(width)?,
-        rows: row_kind(op.rows),
+        rows: row_kind(at.rows(op.out.0)),
     };
-    cuda.kernels
-        .norm_restore(rows, args)
-        .context("LayerNorm, restored")
+    at.cuda.kernels.norm_restore(rows, args)
 }
 
-pub fn backward(cuda: &CudaBackend, op: ResidualNormBackward) -> Result<()> {
-    let memory = cuda.memory()?;
-    let (rows, width) = (memory.rows(op.rows), op.gamma.len);
+/// See [`NormBack`].
+pub fn backward(at: &Operands<'_>, op: &NormBack) -> Result<()> {
+    let (rows, width) = (at.count(op.dx.now), op.gamma.len);
     check_width(width, "a LayerNorm width")?;
-    let tiles = rows.div_ceil(ROW_TILE);
-    let partial = |which, wanted: Option<ParamRange>| {
-        wanted
-            .map(|grad| anyhow::Ok((memory.partial(which, tiles * width)?, grad)))
-            .transpose()
-    };
-    let beta: Option<(Address, ParamRange)> = partial(0, op.dbeta)?;
-    let bias = partial(1, op.dbias)?;
-    let address = |sums: Option<(Address, ParamRange)>| sums.map_or(Address::NULL, |s| s.0);
+    let length = rows.div_ceil(ROW_TILE) * width;
+    let beta = at.partial(0, op.dbeta, length)?;
+    let bias = at.partial(1, op.dbias, length)?;
     let args = NormBackwardArgs {
-        batch: memory.batch.header()?,
-        dx: memory.activation(op.dx, rows, width)?,
-        x_hat: memory.x_hat(op.saved, rows, width)?,
-        rstd: memory.f32(op.saved.rstd, rows, 1)?,
-        gamma: memory.params.value(op.gamma, width)?,
-        d_branch: match op.d_branch {
-            Some(region) => memory.activation(region, rows, width)?,
-            None => Address::NULL,
-        },
+        batch: at.memory.batch.header()?,
+        dx: at.at(op.dx.now)?,
+        x_hat: at.at(op.x_hat.0)?,
+        rstd: at.at(op.rstd.0)?,
+        gamma: at.memory.params.value(op.gamma, width)?,
+        d_branch: at.aside(op.branch.map(|Out(branch)| branch))?,
         partial_beta: address(beta),
         partial_bias: address(bias),
         dropout: op.dropout.into(),
         width: to_u32(width)?,
-        rows: row_kind(op.rows),
-        x_hat_kind: x_hat_kind(op.saved.stored),
+        rows: row_kind(at.rows(op.dx.now)),
+        x_hat_kind: x_hat_kind(at.tensor(op.x_hat.0).storage),
         padding: 0,
     };
-    cuda.kernels
-        .norm_backward(rows, args)
-        .context("LayerNorm, backward")?;
-    if beta.is_none() && bias.is_none() {
-        return Ok(());
-    }
-    memory
-        .finish_columns(&cuda.kernels, [beta, bias], width, ROW_TILE, op.rows, false)
-        .context("bias gradients at a LayerNorm")
+    at.cuda.kernels.norm_backward(rows, args)?;
+    at.finish([beta, bias], width, ROW_TILE, at.rows(op.dx.now), false)
 }
 
-pub fn bias_grad(cuda: &CudaBackend, op: BiasGrad) -> Result<()> {
-    let memory = cuda.memory()?;
-    let width = op.grad.len;
+/// See [`ColumnSum`].
+pub fn column_sum(at: &Operands<'_>, op: &ColumnSum) -> Result<()> {
+    let Sum(Some(grad)) = op.grad else {
+        return Ok(());
+    };
+    let (width, rows) = (grad.len, at.rows(op.dy.0));
     check_width(width, "a bias gradient")?;
-    let dy = memory.activation(op.dy, memory.rows(op.rows), width)?;
-    let partial = partial_columns(cuda, dy, None, width, op.dropout, op.rows)?;
-    memory
-        .finish_columns(
-            &cuda.kernels,
-            [Some((partial, op.grad)), None],
-            width,
-            ROW_TILE,
-            op.rows,
-            false,
-        )
-        .context("bias gradient")
+    let partial = partial_columns(at, at.at(op.dy.0)?, None, width, op.dropout, rows)?;
+    at.finish([Some((partial, grad)), None], width, ROW_TILE, rows, false)
 }
 
 /// First stage of a column sum on its own: of `dropout'(dy)`, or of its product with `factor`.
 pub fn partial_columns(
-    cuda: &CudaBackend,
+    at: &Operands<'_>,
     dy: Address,
     factor: Option<Address>,
     width: usize,
     dropout: Dropout,
     rows: Rows,
 ) -> Result<Address> {
-    let memory = cuda.memory()?;
-    let count = memory.rows(rows);
-    let partial = memory.partial(0, count.div_ceil(ROW_TILE) * width)?;
-    cuda.kernels.column_partial(
+    let count = at.memory.rows(rows);
+    let partial = at.memory.partial(0, count.div_ceil(ROW_TILE) * width)?;
+    at.cuda.kernels.column_partial(
         count,
         ColumnPartialArgs {
-            batch: memory.batch.header()?,
+            batch: at.memory.batch.header()?,
             dy,
             factor: factor.unwrap_or(Address::NULL),
             partial,
@@ -185,9 +157,9 @@ pub fn partial_columns(
     Ok(partial)
 }
 
-fn x_hat_kind(stored: XHatType) -> u32 {
+fn x_hat_kind(stored: Storage) -> u32 {
     match stored {
-        XHatType::Full => 0,
-        XHatType::Bits8 => 1,
+        Storage::XHat8 => 1,
+        _ => 0,
     }
 }

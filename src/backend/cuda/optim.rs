@@ -2,9 +2,10 @@
 
 use super::args::*;
 use super::launch::NORM_CHUNK;
+use super::run::Operands;
 use super::{CudaBackend, LossScale, to_u32, weight_gradients};
-use crate::backend::{AdamW, LossScaling, PendingReport, StepReport};
-use anyhow::{Context, Result, ensure};
+use crate::backend::{LossScaling, PendingReport, StepReport};
+use anyhow::{Result, ensure};
 
 pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
     let memory = cuda.memory_mut()?;
@@ -13,35 +14,30 @@ pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
     memory.state.clear(0, 2 * size_of::<f32>())
 }
 
-pub fn adamw(cuda: &mut CudaBackend, op: AdamW) -> Result<()> {
-    ensure!(op.step > 0, "the optimizer's steps count from 1");
-    let memory = cuda.memory_mut()?;
-    let numbers = memory.numbers.current().with_update(op);
-    let numbers = memory.numbers.at(numbers)?;
+/// See [`Update`](crate::program::Update).
+pub fn update(at: &Operands<'_>) -> Result<()> {
+    let memory = at.memory;
+    let numbers = memory.numbers.at()?;
     let state = memory.state()?;
     let (gradient, count) = memory.params.whole_gradient()?;
     let chunks = count.div_ceil(NORM_CHUNK);
     let partial = memory.norm.at(0, chunks * 8)?;
     let update = memory.params.adamw_args(state, numbers)?;
-    let failed = "optimizer step";
-    cuda.kernels
-        .grad_norm_partial(NormPartialArgs {
-            gradient,
-            partial,
-            count: count as u64,
-        })
-        .context(failed)?;
-    cuda.kernels
-        .step_decision(StepDecisionArgs {
-            partial,
-            state,
-            numbers,
-            count: to_u32(chunks)?,
-            padding: 0,
-        })
-        .context(failed)?;
-    cuda.kernels.adamw(update).context(failed)?;
-    weight_gradients::refresh(cuda)
+    let kernels = &at.cuda.kernels;
+    kernels.grad_norm_partial(NormPartialArgs {
+        gradient,
+        partial,
+        count: count as u64,
+    })?;
+    kernels.step_decision(StepDecisionArgs {
+        partial,
+        state,
+        numbers,
+        count: to_u32(chunks)?,
+        padding: 0,
+    })?;
+    kernels.adamw(update)?;
+    weight_gradients::refresh(at.cuda)
 }
 
 /// Starts the copy of the step's result.

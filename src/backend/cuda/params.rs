@@ -6,7 +6,8 @@
 use super::args::AdamWArgs;
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use crate::backend::{ParamRange, Slot};
+use crate::backend::Slot;
+use crate::program::ParamRange;
 use anyhow::{Result, ensure};
 
 const F32: usize = size_of::<f32>();
@@ -109,10 +110,6 @@ impl DeviceParams {
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
         self.check(Slot::Gradient, range)?;
         self.gradient.at(range.offset * F32, range.len * F32)
-    }
-
-    pub fn trains(&self, range: ParamRange) -> bool {
-        range.offset + range.len <= self.trainable
     }
 
     /// The gradient and its length.

@@ -4,11 +4,9 @@ use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::norm::partial_columns;
+use super::run::{Operands, address};
 use super::{CudaBackend, check_width, to_u32};
-use crate::backend::weight_gradients::{
-    EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
-};
-use crate::backend::{Dropout, ParamRange, Rows, WeightId};
+use crate::program::{Dropout, EmbedBack, GainGrad, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};
 
 /// Rounds every trained matrix to its working copy, after its values have changed.
@@ -27,133 +25,118 @@ pub fn refresh(cuda: &CudaBackend) -> Result<()> {
     Ok(())
 }
 
-impl WeightGradients for CudaBackend {
-    fn trained_matrix(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        range: ParamRange,
-    ) -> Result<WeightId> {
-        self.weights
-            .add_trained(&self.device, name, rows, cols, range)
-    }
-
-    fn weight_grad(&mut self, op: WeightGrad) -> Result<()> {
-        let memory = self.memory()?;
-        let tokens = memory.rows(Rows::Tokens);
-        check_width(op.outputs, "a linear layer's output width")?;
-        check_width(op.inputs, "a linear layer's input width")?;
-        ensure!(
-            op.grad.len == op.outputs * op.inputs,
-            "a gradient of {} elements for a {}×{} matrix",
-            op.grad.len,
-            op.outputs,
-            op.inputs
-        );
-        let args = WeightGradArgs {
-            batch: memory.batch.header()?,
-            state: memory.state()?,
-            dy: memory.activation(op.dy, tokens, op.outputs)?,
-            x: memory.activation(op.x, tokens, op.inputs)?,
-            grad: memory.params.gradient(op.grad)?,
-            m: to_u32(op.outputs)?,
-            n: to_u32(op.inputs)?,
-        };
-        self.kernels
-            .weight_grad(self.tile(op.outputs, op.inputs), args)
-            .context("gradient of a matrix")
-    }
-
-    fn gain_grad(&mut self, op: GainGrad) -> Result<()> {
-        let memory = self.memory()?;
-        let (tokens, width) = (memory.rows(Rows::Tokens), op.grad.len);
-        check_width(width, "a LayerNorm width")?;
-        let dy = memory.activation(op.dy, tokens, width)?;
-        let x_hat = memory.activation(op.x_hat, tokens, width)?;
-        let failed = "gradient of a gain";
-        let partial = partial_columns(self, dy, Some(x_hat), width, Dropout::NONE, Rows::Tokens)
-            .context(failed)?;
-        self.finish(width, [Some((partial, op.grad)), None])
-            .context(failed)
-    }
-
-    fn embed_backward(&mut self, op: EmbedBackward) -> Result<()> {
-        let memory = self.memory()?;
-        let batch = &memory.batch;
-        let [word, position, types] =
-            [op.word, op.position, op.token_type].map(|table| self.weights.get(table.weight));
-        let (word, position, types) = (word?, position?, types?);
-        let (tokens, width) = (memory.rows(Rows::Tokens), op.norm.gamma.len);
-        check_width(width, "an embedding width")?;
-        for (table, trained) in [
-            (word, op.word),
-            (position, op.position),
-            (types, op.token_type),
-        ] {
-            ensure!(
-                table.cols == width && trained.grad.len == table.rows * width,
-                "a gradient of {} elements for an embedding table of {} rows of {}",
-                trained.grad.len,
-                table.rows,
-                table.cols
-            );
-        }
-        let length = tokens.div_ceil(ROW_TILE) * width;
-        let (gamma, beta) = (memory.partial(0, length)?, memory.partial(1, length)?);
-        let dx = memory.activation(op.dx, tokens, width)?;
-        let args = EmbedBackwardArgs {
-            batch: batch.header()?,
-            ids: batch.ids()?,
-            positions: batch.positions()?,
-            type_ids: batch.types()?,
-            word: word.halves()?,
-            position: position.halves()?,
-            token_type: types.halves()?,
-            gamma: memory.params.value(op.norm.gamma, width)?,
-            dx,
-            partial_gamma: gamma,
-            partial_beta: beta,
-            dropout: op.dropout.into(),
-            width: to_u32(width)?,
-            eps: op.norm.eps,
-            types: to_u32(types.rows)?,
-            padding: 0,
-        };
-        let failed = "gradients of the embeddings";
-        self.kernels.embed_backward(tokens, args).context(failed)?;
-        self.finish(
-            width,
-            [Some((gamma, op.norm.gamma)), Some((beta, op.norm.beta))],
-        )
-        .context(failed)?;
-        // A table of one row (RoBERTa) serves every token.
-        let type_ids = match types.rows {
-            1 => Address::NULL,
-            _ => batch.types()?,
-        };
-        let table = |ids: Address, table: TrainedTable| {
-            let args = TableGradArgs {
-                batch: batch.header()?,
-                state: memory.state()?,
-                ids,
-                dx,
-                grad: memory.params.gradient(table.grad)?,
-                width: to_u32(width)?,
-                padding: 0,
-            };
-            self.kernels.table_grad(tokens, args).context(failed)
-        };
-        table(batch.ids()?, op.word)?;
-        table(batch.positions()?, op.position)?;
-        table(type_ids, op.token_type)
-    }
+/// See [`WeightGrad`].
+pub fn matrix(at: &Operands<'_>, op: &WeightGrad) -> Result<()> {
+    let Sum(Some(grad)) = op.grad else {
+        return Ok(());
+    };
+    let (outputs, inputs) = (at.width(op.dy.0), at.width(op.x.0));
+    check_width(outputs, "a linear layer's output width")?;
+    check_width(inputs, "a linear layer's input width")?;
+    ensure!(
+        grad.len == outputs * inputs,
+        "a gradient of {} elements for a {outputs}×{inputs} matrix",
+        grad.len,
+    );
+    ensure!(
+        at.rows(op.dy.0) == Rows::Tokens,
+        "the gradient of a matrix is taken over all tokens"
+    );
+    let args = WeightGradArgs {
+        batch: at.memory.batch.header()?,
+        state: at.memory.state()?,
+        dy: at.at(op.dy.0)?,
+        x: at.at(op.x.0)?,
+        grad: at.memory.params.gradient(grad)?,
+        m: to_u32(outputs)?,
+        n: to_u32(inputs)?,
+    };
+    let tile = at.cuda.tile(outputs, inputs);
+    at.cuda.kernels.weight_grad(tile, args)
 }
 
-impl CudaBackend {
-    /// The second stage of column sums over the tokens.
-    fn finish(&self, width: usize, sums: [Option<(Address, ParamRange)>; 2]) -> Result<()> {
-        let memory = self.memory()?;
-        memory.finish_columns(&self.kernels, sums, width, ROW_TILE, Rows::Tokens, false)
+/// See [`GainGrad`].
+pub fn gain(at: &Operands<'_>, op: &GainGrad) -> Result<()> {
+    let Sum(Some(grad)) = op.grad else {
+        return Ok(());
+    };
+    let (width, rows) = (grad.len, at.rows(op.dy.0));
+    check_width(width, "a LayerNorm width")?;
+    let (dy, x_hat) = (at.at(op.dy.0)?, at.at(op.x_hat.0)?);
+    let partial = partial_columns(at, dy, Some(x_hat), width, Dropout::NONE, rows)?;
+    at.finish([Some((partial, grad)), None], width, ROW_TILE, rows, false)
+}
+
+/// See [`EmbedBack`].
+pub fn embed_back(at: &Operands<'_>, op: &EmbedBack) -> Result<()> {
+    let batch = &at.memory.batch;
+    let [word, position, types] =
+        [op.word, op.position, op.token_type].map(|id| at.cuda.weights.get(id));
+    let (word, position, types) = (word?, position?, types?);
+    let (tokens, width) = (at.count(op.dx.now), op.norm.gamma.len);
+    check_width(width, "an embedding width")?;
+    for (table, Sum(grad)) in [
+        (word, op.dword),
+        (position, op.dposition),
+        (types, op.dtype),
+    ] {
+        let len = grad.map_or(table.rows * width, |grad| grad.len);
+        ensure!(
+            table.cols == width && len == table.rows * width,
+            "a gradient of {len} elements for an embedding table of {} rows of {}",
+            table.rows,
+            table.cols
+        );
     }
+    let length = tokens.div_ceil(ROW_TILE) * width;
+    let gamma = at.partial(0, op.dgamma, length)?;
+    let beta = at.partial(1, op.dbeta, length)?;
+    ensure!(
+        gamma.is_some() && beta.is_some(),
+        "where the embedding tables train, so does their LayerNorm"
+    );
+    let dx = at.at(op.dx.now)?;
+    let args = EmbedBackwardArgs {
+        batch: batch.header()?,
+        ids: batch.ids()?,
+        positions: batch.positions()?,
+        type_ids: batch.types()?,
+        word: word.halves()?,
+        position: position.halves()?,
+        token_type: types.halves()?,
+        gamma: at.memory.params.value(op.norm.gamma, width)?,
+        dx,
+        partial_gamma: address(gamma),
+        partial_beta: address(beta),
+        dropout: op.dropout.into(),
+        width: to_u32(width)?,
+        eps: op.norm.eps,
+        types: to_u32(types.rows)?,
+        padding: 0,
+    };
+    at.cuda.kernels.embed_backward(tokens, args)?;
+    at.finish([gamma, beta], width, ROW_TILE, Rows::Tokens, false)?;
+    // A table of one row (RoBERTa) serves every token.
+    let type_ids = match types.rows {
+        1 => Address::NULL,
+        _ => batch.types()?,
+    };
+    for (ids, Sum(grad)) in [
+        (batch.ids()?, op.dword),
+        (batch.positions()?, op.dposition),
+        (type_ids, op.dtype),
+    ] {
+        let Some(grad) = grad else { continue };
+        let args = TableGradArgs {
+            batch: batch.header()?,
+            state: at.memory.state()?,
+            ids,
+            dx,
+            grad: at.memory.params.gradient(grad)?,
+            width: to_u32(width)?,
+            padding: 0,
+        };
+        at.cuda.kernels.table_grad(tokens, args)?;
+    }
+    Ok(())
 }

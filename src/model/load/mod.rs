@@ -1,9 +1,8 @@
 //! From a checkpoint folder to a [`Model`] on a device.
 //!
 //! [`read`] collects what the checkpoint has and what is new, in the order of the forward pass; [`place`] gives each its
-//! place and puts the model together; [`full`] is what training every weight adds.
+//! place and puts the model together.
 
-mod full;
 mod place;
 mod read;
 
@@ -11,10 +10,10 @@ use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
 use super::weights::{Weights, read_tensor};
-use crate::backend::{Backend, MatrixShape, ParamRange, PoolKind, WeightId};
-use crate::biases::BiasSelection;
-use anyhow::{Context, Result, bail};
-pub use full::{blank, load_full};
+use crate::backend::{Backend, MatrixShape};
+use crate::methods::Trains;
+use crate::program::{LossKind, ParamRange, PoolKind, WeightId};
+use anyhow::{Context, Result};
 use place::assemble;
 use std::ops::Range;
 use std::path::Path;
@@ -28,11 +27,11 @@ pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
 pub struct TaskSpec {
     /// Classes, or 1 for regression.
     pub outputs: usize,
+    pub loss: LossKind,
     pub pooling: PoolKind,
     /// Replace the checkpoint's pooler by a new one, which trains.
     pub reinit_pooler: bool,
-    /// The biases that train; none trains the head alone.
-    pub biases: BiasSelection,
+    pub trains: Trains,
     /// Replaces all dropout probabilities of the configuration.
     pub dropout: Option<f32>,
     /// Draws the new head.
@@ -119,10 +118,10 @@ trait Store {
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
 }
 
-/// A device for biases and heads, and the folder of the checkpoint.
-struct Frozen<'a, B>(&'a mut B, &'a Path);
+/// A device, and the folder of the checkpoint, which is named in errors.
+struct OnDevice<'a>(&'a mut dyn Backend, &'a Path);
 
-impl<B: Backend> Store for Frozen<'_, B> {
+impl Store for OnDevice<'_> {
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
         self.0
             .upload(name, shape, data)
@@ -133,8 +132,8 @@ impl<B: Backend> Store for Frozen<'_, B> {
         self.0.view_rows(of, rows)
     }
 
-    fn trained(&mut self, name: &str, _: MatrixShape, _: ParamRange) -> Result<WeightId> {
-        bail!("{name} trains, but should not")
+    fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
+        self.0.trained_matrix(name, shape.rows, shape.cols, range)
     }
 }
 
@@ -162,28 +161,40 @@ impl Store for Counted {
     }
 }
 
-/// Loads the encoder, uploads its matrices, which stay frozen, and makes the head that `task` asks for.
+/// Loads the encoder, puts its matrices on the device, and makes the head that `task` asks for.
 ///
 /// # Errors
 /// Anything missing, misshapen or not finite in the checkpoint, by file and tensor name; a bias selection
 /// that the model has nothing for.
-pub fn load<B: Backend>(
+pub fn load(
     folder: &Path,
     config: &ModelConfig,
     task: &TaskSpec,
-    backend: &mut B,
+    backend: &mut dyn Backend,
 ) -> Result<Model> {
     let weights = Weights::open(folder, config.family.prefix())?;
-    assemble(config, task, false, &weights, &mut Frozen(backend, folder))
+    assemble(config, task, &weights, &mut OnDevice(backend, folder))
 }
 
-/// A model of this configuration without values and without a device, to plan its memory: with `full`, every
-/// weight trains.
+/// A model of this configuration without values and without a device, to plan its memory.
 ///
 /// # Errors
 /// A bias selection that the model has nothing for.
-pub fn outline(config: &ModelConfig, task: &TaskSpec, full: bool) -> Result<Model> {
-    assemble(config, task, full, &Shapes, &mut Counted(0))
+pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
+    assemble(config, task, &Shapes, &mut Counted(0))
+}
+
+/// A model of this configuration with zeros for values, on a device: to see what it takes. `folder` is named in errors.
+///
+/// # Errors
+/// When the device has no room.
+pub fn blank(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    backend: &mut dyn Backend,
+) -> Result<Model> {
+    assemble(config, task, &Zeros, &mut OnDevice(backend, folder))
 }
 
 /// Replaces the head's initial values by those of a safetensors file that holds them by their Hugging Face

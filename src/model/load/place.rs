@@ -1,166 +1,225 @@
 //! Puts a model together: gives the matrices and parameters that were read their places on the device and in the parameter
 //! vector.
 
-use super::read::{Loader, NewWeight, NormNames};
+use super::read::{Loader, NewHeadLayer, NewLayer, NewWeight, NormNames};
 use super::{Source, Store, TaskSpec};
-use crate::backend::{Dropout, HeadWeight, Norm, PoolKind};
-use crate::biases::BiasSelection;
+use crate::backend::MatrixShape;
 use crate::error::UsageError;
+use crate::methods::Trains;
+use crate::model::Model;
+use crate::model::bert::{Block, Embeddings, Encoder, FirstLayers};
 use crate::model::config::ModelConfig;
-use crate::model::full::Matrices;
-use crate::model::head::{Head, HeadLayer};
-use crate::model::layer::{FirstWeights, Layer, LayerShape};
 use crate::model::params::{ParamKind, Params};
-use crate::model::{Embeddings, Model};
+use crate::program::{
+    Dropout, HeadWeight, LinearLayer, Norm, NormLayer, ParamRange, PoolKind, WeightId,
+};
+use crate::tasks::head::{DenseLayer, TaskHead};
 use anyhow::Result;
 
-/// With `full` every matrix and gain trains; else all matrices are frozen.
 pub fn assemble(
     config: &ModelConfig,
     task: &TaskSpec,
-    full: bool,
     source: &dyn Source,
     store: &mut dyn Store,
 ) -> Result<Model> {
-    let everything = TaskSpec {
-        biases: BiasSelection::all(),
-        ..task.clone()
-    };
-    let task = if full { &everything } else { task };
-    task.biases.validate(config.layers)?;
+    if let Trains::Biases(biases) = &task.trains {
+        biases.validate(config.layers)?;
+    }
     let mut loader = Loader {
         source,
         config,
         task,
         store,
-        train: full,
         params: Vec::new(),
         matrices: Vec::new(),
     };
-
     let embeddings = loader.embeddings()?;
     let layers = (0..config.layers)
         .map(|i| loader.layer(i))
         .collect::<Result<Vec<_>>>()?;
     let head = loader.head()?;
-
     let Loader {
-        params: items,
+        params,
         store,
-        matrices: mut shapes,
+        matrices,
         ..
     } = loader;
-    let any = items
+    let any = params
         .iter()
         .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
-    if !any && !task.biases.is_none() {
-        return Err(UsageError::new(format!(
-            "--biases {} selects nothing in this model: {}",
-            task.biases,
-            match task.pooling {
-                PoolKind::Mean => "mean pooling has no pooler",
-                PoolKind::Cls => "its pooler is new and trains with the head",
-            }
-        ))
-        .into());
-    }
-    let params = Params::new(items);
-    let range = |name: &String| params.range(name);
-    let norm = |names: &NormNames| Norm {
-        gamma: range(&names.gamma),
-        beta: range(&names.beta),
-        eps: config.norm_eps,
-    };
-    let place = |weight: &NewWeight| weight.place(&params);
-    let mut matrix = |weight: &NewWeight| match place(weight) {
-        HeadWeight::Frozen(id) => Ok(id),
-        HeadWeight::Param(range) => {
-            shapes.push(weight.shape);
-            store.trained(&weight.name, weight.shape, range)
+    match &task.trains {
+        Trains::Biases(biases) if !any && !biases.is_none() => {
+            return Err(UsageError::new(format!(
+                "--biases {biases} selects nothing in this model: {}",
+                match task.pooling {
+                    PoolKind::Mean => "mean pooling has no pooler",
+                    PoolKind::Cls => "its pooler is new and trains with the head",
+                }
+            ))
+            .into());
         }
-    };
-    let trained = full
-        .then(|| Matrices::of(&embeddings, &layers, place))
-        .transpose()?;
-    let p = |default: f32| task.dropout.unwrap_or(default);
-    let site = |p: f32, site: usize| Dropout {
-        p,
-        site: site as u32,
-    };
+        _ => {}
+    }
 
-    let embeddings = Embeddings {
-        word: matrix(&embeddings.word)?,
-        position: matrix(&embeddings.position)?,
-        token_type: matrix(&embeddings.token_type)?,
-        norm: norm(&embeddings.norm),
-        dropout: site(p(config.hidden_dropout), 0),
+    let params = Params::new(params);
+    let mut places = Places {
+        config,
+        task,
+        params: &params,
+        store,
+        matrices,
     };
-    let mut layers = layers
-        .iter()
-        .enumerate()
-        .map(|(i, layer)| {
-            Ok(Layer {
-                qkv: matrix(&layer.qkv)?,
-                qkv_bias: [0, 1, 2].map(|j| range(&layer.qkv_bias[j])),
-                attention_output: matrix(&layer.attention_output)?,
-                attention_output_bias: range(&layer.attention_output_bias),
-                attention_norm: norm(&layer.attention_norm),
-                intermediate: matrix(&layer.intermediate)?,
-                intermediate_bias: range(&layer.intermediate_bias),
-                output: matrix(&layer.output)?,
-                output_bias: range(&layer.output_bias),
-                output_norm: norm(&layer.output_norm),
-                first: None,
-                shape: LayerShape {
-                    hidden: config.hidden,
-                    intermediate: config.intermediate,
-                    heads: config.heads,
-                    activation: config.activation,
-                    attention_dropout: site(p(config.attention_dropout), 3 * i + 1),
-                    attention_output_dropout: site(p(config.hidden_dropout), 3 * i + 2),
-                    output_dropout: site(p(config.hidden_dropout), 3 * i + 3),
-                },
-            })
-        })
+    let [word, position, token_type] = [
+        places.matrix(&embeddings.word)?,
+        places.matrix(&embeddings.position)?,
+        places.matrix(&embeddings.token_type)?,
+    ];
+    let tables = || Some([word.1?, position.1?, token_type.1?]);
+    let embeddings = Embeddings {
+        word: word.0,
+        position: position.0,
+        token_type: token_type.0,
+        norm: places.norm(&embeddings.norm),
+        dropout: places.dropout(config.hidden_dropout, 0),
+        trains: tables(),
+    };
+    let blocks = layers.iter().enumerate();
+    let blocks = blocks
+        .map(|(i, layer)| places.block(i, layer))
         .collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
-    if task.pooling == PoolKind::Cls
-        && !full
-        && let Some(last) = layers.last_mut()
-    {
-        let hidden = config.hidden;
-        last.first = Some(FirstWeights {
-            query: store.view_rows(last.qkv, 0..hidden)?,
-            key_value: store.view_rows(last.qkv, hidden..3 * hidden)?,
-        });
-    }
-
+    let first = match (task.pooling, &task.trains, blocks.last()) {
+        (PoolKind::Cls, Trains::Biases(_), Some(last)) => Some(places.first(last)?),
+        _ => None,
+    };
+    let head = TaskHead {
+        pool: task.pooling,
+        hidden: config.hidden,
+        layers: head
+            .iter()
+            .enumerate()
+            .map(|(i, layer)| places.dense(i, layer))
+            .collect(),
+        loss: task.loss,
+    };
+    let matrices = places.matrices;
     Ok(Model {
-        embeddings,
-        layers,
-        head: Head {
-            pool: task.pooling,
-            hidden: config.hidden,
-            layers: head
-                .iter()
-                .enumerate()
-                .map(|(i, layer)| HeadLayer {
-                    weight: place(&layer.weight),
-                    bias: range(&layer.bias),
-                    inputs: config.hidden,
-                    outputs: layer.outputs,
-                    dropout: if layer.dropout {
-                        site(p(config.classifier_dropout), 3 * config.layers + 1 + i)
-                    } else {
-                        Dropout::NONE
-                    },
-                    tanh: layer.tanh,
-                })
-                .collect(),
+        encoder: Encoder {
+            embeddings,
+            blocks,
+            first,
         },
+        head,
         config: config.clone(),
-        trained,
-        matrices: shapes,
+        matrices,
         params,
     })
+}
+
+/// Where things are that were read.
+struct Places<'a> {
+    config: &'a ModelConfig,
+    task: &'a TaskSpec,
+    params: &'a Params,
+    store: &'a mut dyn Store,
+    /// Those in the store.
+    matrices: Vec<MatrixShape>,
+}
+
+impl Places<'_> {
+    /// A matrix on the device, and where its values and gradient are if it trains.
+    fn matrix(&mut self, weight: &NewWeight) -> Result<(WeightId, Option<ParamRange>)> {
+        match weight.place(self.params) {
+            HeadWeight::Frozen(id) => Ok((id, None)),
+            HeadWeight::Param(range) => {
+                self.matrices.push(weight.shape);
+                let id = self.store.trained(&weight.name, weight.shape, range)?;
+                Ok((id, Some(range)))
+            }
+        }
+    }
+
+    fn linear(&mut self, weight: &NewWeight, biases: &[String]) -> Result<LinearLayer> {
+        let (id, trains) = self.matrix(weight)?;
+        Ok(LinearLayer {
+            weight: id,
+            trains,
+            bias: biases.iter().map(|name| self.params.range(name)).collect(),
+            inputs: weight.shape.cols,
+            outputs: weight.shape.rows,
+        })
+    }
+
+    fn norm(&self, names: &NormNames) -> Norm {
+        Norm {
+            gamma: self.params.range(&names.gamma),
+            beta: self.params.range(&names.beta),
+            eps: self.config.norm_eps,
+        }
+    }
+
+    /// Sites count through the network, so that no two places share a mask.
+    fn dropout(&self, p: f32, site: usize) -> Dropout {
+        Dropout {
+            p: self.task.dropout.unwrap_or(p),
+            site: site as u32,
+        }
+    }
+
+    fn block(&mut self, i: usize, layer: &NewLayer) -> Result<Block> {
+        let config = self.config;
+        let norm = |places: &Self, names: &NormNames, site: usize| NormLayer {
+            norm: places.norm(names),
+            dropout: places.dropout(config.hidden_dropout, site),
+            gain_trains: places.task.trains.weights(),
+        };
+        let bias = |name: &String| [name.clone()];
+        Ok(Block {
+            qkv: self.linear(&layer.qkv, &layer.qkv_bias)?,
+            attention_output: self
+                .linear(&layer.attention_output, &bias(&layer.attention_output_bias))?,
+            attention_norm: norm(self, &layer.attention_norm, 3 * i + 2),
+            intermediate: self.linear(&layer.intermediate, &bias(&layer.intermediate_bias))?,
+            activation: config.activation,
+            output: self.linear(&layer.output, &bias(&layer.output_bias))?,
+            output_norm: norm(self, &layer.output_norm, 3 * i + 3),
+            heads: config.heads,
+            dropout: self.dropout(config.attention_dropout, 3 * i + 1),
+        })
+    }
+
+    /// Parts of the block's fused product, whose products have different rows.
+    fn first(&mut self, block: &Block) -> Result<FirstLayers> {
+        let hidden = self.config.hidden;
+        let mut part = |from: usize, to: usize| {
+            let weight = self
+                .store
+                .view_rows(block.qkv.weight, from * hidden..to * hidden)?;
+            anyhow::Ok(LinearLayer {
+                weight,
+                trains: None,
+                bias: block.qkv.bias[from..to].to_vec(),
+                inputs: hidden,
+                outputs: (to - from) * hidden,
+            })
+        };
+        Ok(FirstLayers {
+            query: part(0, 1)?,
+            key_value: part(1, 3)?,
+        })
+    }
+
+    fn dense(&self, i: usize, layer: &NewHeadLayer) -> DenseLayer {
+        let site = 3 * self.config.layers + 1 + i;
+        DenseLayer {
+            weight: layer.weight.place(self.params),
+            bias: self.params.range(&layer.bias),
+            outputs: layer.outputs,
+            dropout: match layer.dropout {
+                true => self.dropout(self.config.classifier_dropout, site),
+                false => Dropout::NONE,
+            },
+            tanh: layer.tanh,
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! Reads a checkpoint: which tensor is what, and what is new.
 
 use super::{NEW_POOLER, Source, Store, TaskSpec};
-use crate::backend::{HeadWeight, MatrixKind, MatrixShape, ParamRange, PoolKind, WeightId};
+use crate::backend::{MatrixKind, MatrixShape};
 use crate::biases::Component;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
+use crate::program::{HeadWeight, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
 
@@ -17,8 +18,6 @@ pub struct Loader<'a> {
     pub config: &'a ModelConfig,
     pub task: &'a TaskSpec,
     pub store: &'a mut dyn Store,
-    /// Matrices and gains train.
-    pub train: bool,
     pub params: Vec<NewParam>,
     /// Those in the store.
     pub matrices: Vec<MatrixShape>,
@@ -208,9 +207,9 @@ impl Loader<'_> {
             kind,
             rows: rows * modules.len(),
             cols,
-            trains: self.train,
+            trains: self.task.trains.weights(),
         };
-        let stored = if self.train {
+        let stored = if shape.trains {
             for name in &names {
                 let values = self.source.get(name, &[rows, cols])?;
                 self.params.push(NewParam {
@@ -261,7 +260,7 @@ impl Loader<'_> {
             layer,
             self.full_name(&name),
             (self.config.hidden, values),
-            self.train,
+            self.task.trains.weights(),
         );
         let beta = self.component(component, layer, &format!("{module}.bias"))?;
         Ok(NormNames { gamma, beta })
@@ -276,7 +275,7 @@ impl Loader<'_> {
     ) -> Result<String> {
         let width = component.width(self.config.hidden, self.config.intermediate);
         let values = self.source.get(name, &[width])?;
-        let trains = self.task.biases.selects(component, layer);
+        let trains = self.task.trains.bias(component, layer);
         Ok(self.add(
             ParamKind::Bias(component),
             layer,

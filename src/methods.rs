@@ -1,0 +1,32 @@
+//! What trains. What a method adds to a step follows from the list, which names every gradient.
+
+use crate::biases::{BiasSelection, Component};
+
+/// The parameters of the encoder that train; the head always does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trains {
+    /// These biases; none trains the head alone.
+    Biases(BiasSelection),
+    /// Everything that the logits depend on: matrices, tables, gains, biases.
+    Everything,
+}
+
+impl Trains {
+    /// All biases and nothing else.
+    pub fn all_biases() -> Self {
+        Self::Biases(BiasSelection::all())
+    }
+
+    /// Whether matrices, tables and gains train.
+    pub fn weights(&self) -> bool {
+        matches!(self, Self::Everything)
+    }
+
+    /// Whether a bias trains.
+    pub fn bias(&self, component: Component, layer: Option<usize>) -> bool {
+        match self {
+            Self::Biases(biases) => biases.selects(component, layer),
+            Self::Everything => true,
+        }
+    }
+}

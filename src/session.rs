@@ -1,0 +1,171 @@
+//! A model on a device, with memory for its batches: what trains it step by step and what predicts with it.
+//!
+//! The training loop, the commands, the tests and the benches all go through here; a step is issued nowhere else.
+
+use crate::backend::{
+    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Slot, StepReport,
+};
+use crate::batch::Batch;
+use crate::model::Model;
+use crate::program::{AdamW, Limits, Numbers, ParamRange, Program, Saving, Span, What};
+use anyhow::{Context, Result, ensure};
+
+/// See the module's head.
+pub struct Session {
+    model: Model,
+    backend: Box<dyn Backend>,
+    train: Option<Program>,
+    predict: Option<Program>,
+}
+
+impl Session {
+    /// A model whose matrices are on `backend`. It has no memory for batches yet: see [`Session::allocate`].
+    pub fn new(model: Model, backend: Box<dyn Backend>) -> Self {
+        Self {
+            model,
+            backend,
+            train: None,
+            predict: None,
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// To set initial values, before memory is allocated.
+    pub fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub fn backend_mut(&mut self) -> &mut dyn Backend {
+        &mut *self.backend
+    }
+
+    pub fn device(&self) -> DeviceKind {
+        self.backend.kind()
+    }
+
+    /// What the device holds.
+    pub fn allocated(&self) -> Footprint {
+        self.backend.allocated()
+    }
+
+    /// A program of this model for this device: of training in a way of saving, or, without one, of prediction.
+    pub fn program(&self, limits: Limits, train: Option<Saving>) -> Program {
+        let element = self.backend.activation_bytes();
+        self.model.program(limits, element, train)
+    }
+
+    /// Takes memory for programs of this model, which share one arena, and writes the initial parameters. The model then
+    /// forgets these: a second copy of what trains is worth freeing.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn allocate(&mut self, train: Option<Program>, predict: Option<Program>) -> Result<()> {
+        let programs: Vec<&Program> = train.iter().chain(&predict).collect();
+        self.model.allocate(&mut *self.backend, &programs)?;
+        self.model.params.forget_initial();
+        (self.train, self.predict) = (train, predict);
+        Ok(())
+    }
+
+    /// Gives one optimizer step over `batches` to the device and asks for its report. `sequences` is the number of
+    /// sequences in all batches: the loss is their mean. Returns the report, and the tokens of the batches.
+    ///
+    /// # Errors
+    /// When no memory for training was allocated, a batch exceeds it, or the device fails.
+    pub fn step(
+        &mut self,
+        batches: impl ExactSizeIterator<Item = (Batch, DropoutKey)>,
+        sequences: usize,
+        update: AdamW,
+    ) -> Result<(PendingReport, usize)> {
+        let program = self.train.as_ref();
+        let program = program.context("no memory was allocated for training")?;
+        let (count, mut tokens) = (batches.len(), 0);
+        ensure!(count > 0, "a step of no batches");
+        for (i, (batch, key)) in batches.enumerate() {
+            tokens += batch.tokens();
+            self.backend.set_batch(&batch, key)?;
+            let span = Span {
+                first: i == 0,
+                last: i + 1 == count,
+            };
+            let numbers = Numbers {
+                weight: 1.0 / sequences as f32,
+                update: span.last.then_some(update),
+            };
+            self.backend.run(program, span, numbers)?;
+        }
+        Ok((self.backend.report_later()?, tokens))
+    }
+
+    /// Waits for the report of a step.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn wait(&mut self, report: PendingReport) -> Result<StepReport> {
+        self.backend.wait_report(report)
+    }
+
+    /// The logits of a batch, `[sequences, outputs]`.
+    ///
+    /// # Errors
+    /// When no memory for prediction was allocated, the batch exceeds it, or the device fails.
+    pub fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+        let program = self.predict.as_ref();
+        let program = program.context("no memory was allocated for prediction")?;
+        self.backend.set_batch(batch, DropoutKey::default())?;
+        self.backend.run(program, Span::WHOLE, Numbers::NONE)?;
+        let logits = program
+            .output(What::Logits)
+            .context("a list of no logits")?;
+        self.backend
+            .read_f32(logits.region, batch.sequences() * logits.width)
+    }
+
+    /// The values that train, in their order in the parameter vector.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn trained_values(&self) -> Result<Vec<f32>> {
+        self.read(Slot::Value, self.model.params.trained_range())
+    }
+
+    /// Part of a vector of parameters.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
+        self.backend.read_params(slot, range)
+    }
+
+    /// Overwrites part of a vector of parameters.
+    ///
+    /// # Errors
+    /// When there are more or fewer values than the range has, or the device failed.
+    pub fn write(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
+        self.backend.write_params(slot, range, values)
+    }
+
+    /// The state of dynamic loss scaling, on a device that has it.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn loss_scaling(&self) -> Result<Option<LossScaling>> {
+        self.backend.loss_scaling()
+    }
+
+    /// Goes on from a state that [`Session::loss_scaling`] gave.
+    ///
+    /// # Errors
+    /// When it is no state, or the device failed.
+    pub fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()> {
+        self.backend.set_loss_scaling(scaling)
+    }
+}

@@ -1,0 +1,4 @@
+//! What a user can ask for; no device, no model.
+
+pub mod device;
+pub mod saving;
