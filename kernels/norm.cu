@@ -14,6 +14,8 @@ struct NormForwardArgs {
     const Half* residual;
     const float* gamma;
     const float* beta;
+    // What is normalised, where the stream goes on beside it, or null.
+    Half* sum;
     // Kept for backward, or null.
     void* x_hat;
     float* rstd;
@@ -25,7 +27,7 @@ struct NormForwardArgs {
     // XHatKind
     uint32_t x_hat_kind;
 };
-static_assert(sizeof(NormForwardArgs) == 88, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(NormForwardArgs) == 96, "mirrored by src/backend/cuda/args.rs");
 
 // Rows of a block, forward: a warp each. They share γ and β.
 constexpr int kRows = 8;
@@ -53,6 +55,7 @@ __device__ __forceinline__ void forward(const NormForwardArgs& args) {
         const Eight residual = load8(args.residual + base + column);
 #pragma unroll
         for (int i = 0; i < 8; ++i) r.part[c].v[i] += residual.v[i];
+        if (args.sum != nullptr) store8(args.sum + base + column, r.part[c]);
     }
     const float rstd = r.normalise(width, args.eps);
     if (args.rstd != nullptr && threadIdx.x % kWarp == 0) args.rstd[row] = rstd;
@@ -70,6 +73,8 @@ struct NormBackwardArgs {
     const BatchHeader* batch;
     // In: gradient of the output. Out: gradient of the residual.
     Half* dx;
+    // Gradient of the sum from where the stream went on beside the LayerNorm, or null.
+    const Half* beside;
     const void* x_hat;
     const float* rstd;
     const float* gamma;
@@ -86,7 +91,7 @@ struct NormBackwardArgs {
     uint32_t x_hat_kind;
     uint32_t padding;
 };
-static_assert(sizeof(NormBackwardArgs) == 96, "mirrored by src/backend/cuda/args.rs");
+static_assert(sizeof(NormBackwardArgs) == 104, "mirrored by src/backend/cuda/args.rs");
 
 // Backward, a block's warps take turns at its rows: few enough rows to fill the device, many enough that the partial
 // sums are a small part of the traffic.
@@ -126,6 +131,11 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
             const int column = Row<C>::column(c);
             if (column >= width) continue;
             Eight& dz = dy.part[c];
+            if (args.beside != nullptr) {
+                const Eight beside = load8(args.beside + base + column);
+#pragma unroll
+                for (int i = 0; i < 8; ++i) dz.v[i] += beside.v[i];
+            }
             store8(args.dx + base + column, dz);
             if (dropout.active()) dropout.apply8(dz.v, row, column);
             if (args.d_branch != nullptr) store8(args.d_branch + base + column, dz);

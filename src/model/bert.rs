@@ -108,16 +108,17 @@ pub struct Block {
 
 /// What a block's forward leaves for its backward.
 #[derive(Clone, Copy, Debug)]
-struct BlockPass {
+pub struct BlockPass {
     attended: Attended,
     h: Normed,
     inner: Activated,
-    y: Normed,
+    /// Its output is the block's.
+    pub y: Normed,
 }
 
 /// What attention leaves.
 #[derive(Clone, Copy, Debug)]
-struct Attended {
+pub struct Attended {
     x: Value,
     /// The rows of the input that go on beside attention.
     residual: Value,
@@ -125,11 +126,11 @@ struct Attended {
     query: Option<Value>,
     qkv: Value,
     lse: Value,
-    out: Value,
+    pub out: Value,
 }
 
 impl Block {
-    fn forward(&self, b: &mut Builder, x: Value, first: Option<&FirstLayers>) -> BlockPass {
+    pub fn forward(&self, b: &mut Builder, x: Value, first: Option<&FirstLayers>) -> BlockPass {
         let attended = match first {
             Some(first) => self.attend_first(b, x, first),
             None => self.attend(b, x),
@@ -147,7 +148,8 @@ impl Block {
         }
     }
 
-    fn backward(
+    /// From the gradient of the block's output to that of its input.
+    pub fn backward(
         &self,
         b: &mut Builder,
         pass: &BlockPass,
@@ -160,20 +162,23 @@ impl Block {
             inner,
             y,
         } = pass;
-        let d = b.norm_back(dy, y, &self.output);
+        let d = b.norm_back(dy, None, y, &self.output);
         let d_inner = b.linear_back_act(d.branch, &self.output, *inner, &self.intermediate);
         let dh = b.linear_back_onto(d_inner, &self.intermediate, h.out, d.residual);
-        let d = b.norm_back(dh, h, &self.attention_output);
+        let d = b.norm_back(dh, None, h, &self.attention_output);
         let d_out = b.linear_back(d.branch, &self.attention_output, attended.out);
         match (first, attended.query) {
             (Some(first), Some(query)) => {
                 self.attend_first_back(b, attended, first, query, d_out, d.residual)
             }
-            _ => self.attend_back(b, attended, d_out, d.residual),
+            _ => {
+                let dqkv = self.attend_back(b, attended, d_out);
+                b.linear_back_onto(dqkv, &self.qkv, attended.x, d.residual)
+            }
         }
     }
 
-    fn attend(&self, b: &mut Builder, x: Value) -> Attended {
+    pub fn attend(&self, b: &mut Builder, x: Value) -> Attended {
         let hidden = self.qkv.inputs;
         let qkv = b.linear(What::Qkv, x, &self.qkv);
         let lse = b.value(What::Lse, Rows::Tokens, self.heads, Storage::F32);
@@ -195,8 +200,8 @@ impl Block {
         }
     }
 
-    /// Adds what flows to the block's input through attention to `residual`, the gradient beside it.
-    fn attend_back(&self, b: &mut Builder, a: &Attended, dout: Value, residual: Value) -> Value {
+    /// From the gradient of attention's output to that of q, k and v.
+    pub fn attend_back(&self, b: &mut Builder, a: &Attended, dout: Value) -> Value {
         let dqkv = b.gradient(a.qkv);
         b.push(AttentionBack {
             qkv: In(a.qkv),
@@ -209,7 +214,7 @@ impl Block {
             dquery: Sum(self.qkv.bias.first().copied()),
             dvalue: Sum(self.qkv.bias.get(2).copied()),
         });
-        b.linear_back_onto(dqkv, &self.qkv, a.x, residual)
+        dqkv
     }
 
     fn attend_first(&self, b: &mut Builder, x: Value, first: &FirstLayers) -> Attended {
@@ -291,7 +296,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    fn forward(&self, b: &mut Builder) -> Value {
+    pub fn forward(&self, b: &mut Builder) -> Value {
         let hidden = self.norm.gamma.len;
         let out = b.value(What::Embeddings, Rows::Tokens, hidden, Storage::Activation);
         b.push(Embed {
@@ -305,7 +310,7 @@ impl Embeddings {
         out
     }
 
-    fn backward(&self, b: &mut Builder, dy: Value) {
+    pub fn backward(&self, b: &mut Builder, dy: Value) {
         let dropout = b.dropout(self.dropout);
         let Some([word, position, token_type]) = self.trains else {
             b.push(ColumnSum {

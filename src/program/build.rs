@@ -42,6 +42,8 @@ pub struct NormLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct Normed {
     pub out: Value,
+    /// What was normalised, where the residual stream goes on beside it.
+    pub sum: Value,
     x_hat: Value,
     rstd: Value,
     layer: NormLayer,
@@ -251,6 +253,7 @@ impl Builder {
         let storage = self.train.unwrap_or_default().x_hat;
         let x_hat = self.value(What::XHat, rows, width, storage);
         let rstd = self.value(What::Rstd, rows, 1, Storage::F32);
+        let sum = self.like(What::Product, branch);
         let out = self.like(What::Hidden, branch);
         let layer = NormLayer {
             dropout: self.dropout(layer.dropout),
@@ -264,11 +267,13 @@ impl Builder {
             residual: In(residual),
             dropout: layer.dropout,
             norm: layer.norm,
+            sum: Aside(Some(sum)),
             x_hat: Aside(Some(x_hat)),
             rstd: Aside(Some(rstd)),
         });
         Normed {
             out,
+            sum,
             x_hat,
             rstd,
             layer,
@@ -276,7 +281,14 @@ impl Builder {
     }
 
     /// Through a LayerNorm; the linear layer that made its branch, `below`, gets its bias's gradient.
-    pub fn norm_back(&mut self, dy: Value, normed: &Normed, below: &LinearLayer) -> Split {
+    /// `beside` is the gradient of the sum from where the stream went on, if it did.
+    pub fn norm_back(
+        &mut self,
+        dy: Value,
+        beside: Option<Value>,
+        normed: &Normed,
+        below: &LinearLayer,
+    ) -> Split {
         let NormLayer {
             norm,
             dropout,
@@ -297,6 +309,7 @@ impl Builder {
             gamma: norm.gamma,
             dropout,
             dx: Over { was: dy, now },
+            beside: beside.map(In),
             branch: branch.map(Out),
             dbeta: Sum(Some(norm.beta)),
             dbias: Sum(below.bias.first().copied()),

@@ -201,12 +201,14 @@ ops! {
         tokens: Over,
     }
 
-    /// `x.now = LN(residual + dropout(x.was))`
+    /// `x.now = LN(sum)`, `sum = residual + dropout(x.was)`
     ResidualNorm {
         x: Over,
         residual: In,
         dropout: Dropout,
         norm: Norm,
+        /// Where the residual stream goes on beside the LayerNorm, as in pre-norm encoders.
+        sum: Aside,
         /// `(sum - mean) · rstd`. Kept in place of the output: inverting `(y - β) / γ` loses precision where γ is small.
         x_hat: Aside,
         /// `1 / √(variance + eps)`, F32 `[tokens, 1]`. There with `x_hat`.
@@ -220,8 +222,8 @@ ops! {
         out: Out,
     }
 
-    /// Backward of [`ResidualNorm`]: with `dz` the gradient of the sum before LayerNorm, the residual's gradient is `dz`
-    /// and the branch's `dropout′(dz)`.
+    /// Backward of [`ResidualNorm`]: with `dz` the gradient of the sum, the residual's gradient is `dz` and the branch's
+    /// `dropout′(dz)`.
     NormBack {
         x_hat: In,
         rstd: In,
@@ -229,6 +231,8 @@ ops! {
         dropout: Dropout,
         /// From the gradient of the output to `dz`.
         dx: Over,
+        /// The gradient of the sum from where that went on beside the LayerNorm.
+        beside: Option<In>,
         /// The branch's gradient; none without dropout, where it is `dz` itself.
         branch: Option<Out>,
         /// Column sums of the incoming gradient.

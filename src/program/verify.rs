@@ -213,6 +213,9 @@ fn shapes(list: &List, op: &Op) -> Result<(), String> {
         Op::AddFirst(op) => columns("first tokens", width(op.first.0), width(op.tokens.now)),
         Op::ResidualNorm(op) => {
             same("branch and residual", &[op.x.was, op.residual.0])?;
+            if let Some(sum) = op.sum.0 {
+                same("branch and sum", &[op.x.was, sum])?;
+            }
             if op.x_hat.0.is_some() != op.rstd.0.is_some() {
                 return Err("x_hat and rstd are kept together".into());
             }
@@ -230,6 +233,9 @@ fn shapes(list: &List, op: &Op) -> Result<(), String> {
                 return Err("with dropout the branch has a gradient of its own".into());
             }
             stored("x_hat", op.x_hat.0, &X_HATS)?;
+            if let Some(beside) = op.beside {
+                same("gradients of the sum", &[op.dx.was, beside.0])?;
+            }
             same("x_hat and gradient", &[op.x_hat.0, op.dx.was])
         }
         Op::GainGrad(op) => stored("x_hat", op.x_hat.0, &X_HATS[..1]),

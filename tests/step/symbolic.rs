@@ -113,6 +113,9 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
             ));
             let x_hat = hash(("x_hat", sum, Storage::Activation));
             memory.write(op.x.now, hash(("affine", x_hat, op.norm)));
+            if let Some(value) = op.sum.0 {
+                memory.write(value, hash(("sum", sum)));
+            }
             if let Some(value) = op.x_hat.0 {
                 memory.write(value, hash(("x_hat", sum, list.info(value).storage)));
             }
@@ -140,12 +143,14 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
             gamma,
             dropout,
             dx,
+            beside,
             branch,
             dbeta,
             dbias,
         }) => {
             let dy = memory.read(dx.was);
             let dz = hash((dy, memory.read(x_hat.0), memory.read(rstd.0), gamma));
+            let dz = beside.map_or(dz, |beside| hash((dz, memory.read(beside.0))));
             memory.write(dx.now, dz);
             let d_branch = dropped(dz, *dropout);
             if let Some(branch) = branch {

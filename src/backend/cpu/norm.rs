@@ -9,7 +9,7 @@ use super::pointwise::add;
 use super::run::{Affine, aside, at, bias_gradients};
 use super::share::Shared;
 use super::x_hat::XHats;
-use crate::program::{ColumnSum, NormBack, Out, Program, ResidualNorm, Restore, Storage};
+use crate::program::{ColumnSum, In, NormBack, Out, Program, ResidualNorm, Restore, Storage};
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
@@ -17,15 +17,17 @@ use rayon::prelude::*;
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Result<()> {
     let norm = Affine::of(&cpu.params.value, op.norm)?;
     let batch = &cpu.batch;
-    let [x, residual, x_hat, rstd] = cpu.arena.regions([
+    let [x, residual, sum, x_hat, rstd] = cpu.arena.regions([
         at(program, batch, op.x.now),
         at(program, batch, op.residual.0),
+        aside(program, batch, op.sum.0),
         aside(program, batch, op.x_hat.0),
         aside(program, batch, op.rstd.0),
     ])?;
     let stored = op.x_hat.0.map(|value| program.tensor(value).storage);
     let saved = stored.map(|stored| (XHats::new(stored, x_hat), rstd));
-    residual_forward(x, residual, Mask::new(op.dropout, cpu.key), norm, saved);
+    let mask = Mask::new(op.dropout, cpu.key);
+    residual_forward(x, residual, mask, norm, sum, saved);
     Ok(())
 }
 
@@ -57,14 +59,16 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Resul
     let [dbeta, dbias] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
     let gamma = read(&cpu.params.value, op.gamma)?;
     let batch = &cpu.batch;
-    let [dx, x_hat, rstd, d_branch] = cpu.arena.regions([
+    let [dx, beside, x_hat, rstd, d_branch] = cpu.arena.regions([
         at(program, batch, op.dx.now),
+        aside(program, batch, op.beside.map(|In(beside)| beside)),
         at(program, batch, op.x_hat.0),
         at(program, batch, op.rstd.0),
         aside(program, batch, op.branch.map(|Out(branch)| branch)),
     ])?;
     residual_backward(
         dx,
+        beside,
         XHats::new(program.tensor(op.x_hat.0).storage, x_hat),
         rstd,
         gamma,
@@ -87,15 +91,18 @@ pub fn column_sum(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Re
     Ok(())
 }
 
-/// `x = LN(residual + dropout(x))`; `saved` is x̂ and rstd, where backward will need them.
+/// `x = LN(residual + dropout(x))`; `sum` (may be empty) gets what is normalised, `saved` is x̂ and rstd, where backward
+/// will need them.
 pub fn residual_forward(
     x: &mut [f32],
     residual: &[f32],
     mask: Option<Mask>,
     norm: Affine<'_>,
+    sum: &mut [f32],
     saved: Option<(XHats<'_>, &mut [f32])>,
 ) {
     let hidden = norm.gamma.len();
+    let sum = (!sum.is_empty()).then(|| Shared::new(sum));
     let saved = saved.map(|(x_hat, rstd)| (x_hat, Shared::new(rstd)));
     x.par_chunks_mut(CHUNK * hidden)
         .zip(residual.par_chunks(CHUNK * hidden))
@@ -109,6 +116,10 @@ pub fn residual_forward(
                     mask.apply(row as u32, x);
                 }
                 add(x, residual);
+                if let Some(sum) = &sum {
+                    // SAFETY: every row belongs to one task.
+                    unsafe { sum.slice(row * hidden, hidden) }.copy_from_slice(x);
+                }
                 let r = normalise(x, norm.eps);
                 if let Some((x_hat, rstd)) = &saved {
                     // SAFETY: every row belongs to one task.
@@ -143,11 +154,12 @@ pub struct Sums<'a> {
     pub dbias: Option<&'a mut [f32]>,
 }
 
-/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, `d_branch` (may be empty) the same
-/// under the mask.
+/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, to which `beside` (may be empty) adds;
+/// `d_branch` (may be empty) gets the same under the mask.
 #[allow(clippy::too_many_arguments)]
 pub fn residual_backward(
     dx: &mut [f32],
+    beside: &[f32],
     x_hat: XHats<'_>,
     rstd: &[f32],
     gamma: &[f32],
@@ -172,6 +184,9 @@ pub fn residual_backward(
                 }
                 // SAFETY: every row belongs to one task.
                 unsafe { x_hat.back(row, dx, gamma, rstd[row]) };
+                if let Some(beside) = beside.get(row * hidden..(row + 1) * hidden) {
+                    add(dx, beside);
+                }
                 let mut branch_row: &[f32] = dx;
                 if let Some(branch) = &branch {
                     // SAFETY: every row belongs to one task.

@@ -60,12 +60,13 @@ arguments! {
         derivative_kind: u32,
     }
 
-    NormForwardArgs [88] {
+    NormForwardArgs [96] {
         batch: Address,
         x: Address,
         residual: Address,
         gamma: Address,
         beta: Address,
+        sum: Address,
         x_hat: Address,
         rstd: Address,
         dropout: DropoutArgs,
@@ -75,9 +76,10 @@ arguments! {
         x_hat_kind: u32,
     }
 
-    NormBackwardArgs [96] {
+    NormBackwardArgs [104] {
         batch: Address,
         dx: Address,
+        beside: Address,
         x_hat: Address,
         rstd: Address,
         gamma: Address,

@@ -7,7 +7,7 @@ use super::run::{Operands, address};
 use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
-    ColumnSum, Dropout, Embed, NormBack, Out, ResidualNorm, Restore, Rows, Storage, Sum,
+    ColumnSum, Dropout, Embed, In, NormBack, Out, ResidualNorm, Restore, Rows, Storage, Sum,
 };
 use anyhow::{Result, ensure};
 
@@ -60,6 +60,7 @@ pub fn forward(at: &Operands<'_>, op: &ResidualNorm) -> Result<()> {
         residual: at.at(op.residual.0)?,
         gamma: at.memory.params.value(op.norm.gamma, width)?,
         beta: at.memory.params.value(op.norm.beta, width)?,
+        sum: at.aside(op.sum.0)?,
         x_hat: at.aside(op.x_hat.0)?,
         rstd: at.aside(op.rstd.0)?,
         dropout: op.dropout.into(),
@@ -104,6 +105,7 @@ pub fn backward(at: &Operands<'_>, op: &NormBack) -> Result<()> {
     let args = NormBackwardArgs {
         batch: at.memory.batch.header()?,
         dx: at.at(op.dx.now)?,
+        beside: at.aside(op.beside.map(|In(beside)| beside))?,
         x_hat: at.at(op.x_hat.0)?,
         rstd: at.at(op.rstd.0)?,
         gamma: at.memory.params.value(op.gamma, width)?,
