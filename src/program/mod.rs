@@ -22,6 +22,8 @@ mod place;
 mod prune;
 mod show;
 mod terms;
+#[cfg(test)]
+mod toy;
 mod verify;
 
 pub use again::Saving;

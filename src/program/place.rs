@@ -161,23 +161,32 @@ impl Program {
     pub(super) fn places(&self) -> &[Place] {
         &self.places
     }
-
-    #[cfg(test)]
-    pub(super) fn places_mut(&mut self) -> &mut Vec<Place> {
-        &mut self.places
-    }
 }
 
 impl List {
     /// Places the values for batches of up to `limits` on a backend with activations of `element` bytes.
     pub fn place(self: &Arc<Self>, limits: Limits, element: usize) -> Program {
+        let program = self.placed(limits, element, &self.lifetimes());
+        if cfg!(debug_assertions)
+            && let Err(fault) = program.verify()
+        {
+            panic!("{fault}\n{program}");
+        }
+        program
+    }
+
+    pub(super) fn placed(
+        self: &Arc<Self>,
+        limits: Limits,
+        element: usize,
+        alive: &[Option<(usize, usize)>],
+    ) -> Program {
         let bytes: Vec<usize> = self
             .values
             .iter()
             .map(|v| v.storage.bytes(limits.rows(v.rows), v.width, element))
             .collect();
-        let alive = self.lifetimes();
-        let home = self.homes(&bytes, &alive);
+        let home = self.homes(&bytes, alive);
         let mut span: Vec<Option<(usize, usize)>> = vec![None; bytes.len()];
         for (value, alive) in alive.iter().enumerate() {
             let Some((first, last)) = *alive else {
@@ -198,17 +207,11 @@ impl List {
                 home: home[value],
             })
             .collect();
-        let program = Program::new(Arc::clone(self), places, total, limits);
-        if cfg!(debug_assertions)
-            && let Err(fault) = program.verify()
-        {
-            panic!("{fault}\n{program}");
-        }
-        program
+        Program::new(Arc::clone(self), places, total, limits)
     }
 
     /// The first and the last operation that touches each value; outputs live to the end.
-    fn lifetimes(&self) -> Vec<Option<(usize, usize)>> {
+    pub(super) fn lifetimes(&self) -> Vec<Option<(usize, usize)>> {
         let mut alive: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
         for (i, op) in self.ops.iter().enumerate() {
             for value in op.reads().into_iter().chain(op.writes()) {

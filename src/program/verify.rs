@@ -55,6 +55,12 @@ impl Program {
                 }
                 let declared =
                     |read: Value| overs.contains(&(read, value)) || shared == Some((read, value));
+                if let Some((slope, dx)) = shared
+                    && overlap(slope, dx)
+                    && list.info(slope).storage != list.info(dx).storage
+                {
+                    return Err(fault(format!("writes {dx:?} over {slope:?} in codes")));
+                }
                 let over_read = |&&read: &&Value| overlap(read, value) && !declared(read);
                 let over_write = |&&other: &&Value| overlap(other, value);
                 if let Some(other) = reads.iter().find(over_read) {

@@ -1,1 +1,265 @@
-//! Tests
+//! Faults that are planted one by one, each of which the verifier must find.
+
+use crate::program::toy::{FROZEN, LIMITS, WIDTH, bias, list};
+use crate::program::*;
+use std::sync::Arc;
+
+fn passed(saving: Saving) -> List {
+    let mut list = list(Some(saving));
+    list.again(saving);
+    list.prune();
+    list
+}
+
+fn sound() -> Program {
+    Arc::new(passed(Saving::KEEP)).place(LIMITS, 4)
+}
+
+/// The same program with another list.
+fn with_list(change: impl FnOnce(&mut List)) -> Program {
+    let program = sound();
+    let mut list = program.list().clone();
+    let regions: Vec<Region> = regions(&program);
+    change(&mut list);
+    Program::laid_by_hand(list, &regions, LIMITS)
+}
+
+/// The same program with other places.
+fn with_places(change: impl FnOnce(&List, &mut Vec<Region>)) -> Program {
+    let program = sound();
+    let list = program.list().clone();
+    let mut regions = regions(&program);
+    change(&list, &mut regions);
+    Program::laid_by_hand(list, &regions, LIMITS)
+}
+
+fn regions(program: &Program) -> Vec<Region> {
+    let values = 0..program.list().values.len() as u32;
+    values.map(|value| program.region(Value(value))).collect()
+}
+
+fn find<T>(list: &mut List, wanted: impl Fn(&mut Op) -> Option<T>) -> T {
+    list.ops.iter_mut().find_map(wanted).unwrap()
+}
+
+fn fault(program: &Program) -> String {
+    match program.verify() {
+        Err(fault) => fault.to_string(),
+        Ok(()) => panic!("nothing was found"),
+    }
+}
+
+#[track_caller]
+fn found(program: &Program, said: &str) {
+    let fault = fault(program);
+    assert!(fault.contains(said), "{fault}");
+}
+
+#[test]
+fn sound_programs_pass() {
+    for saving in Saving::EXACT {
+        let list = Arc::new(passed(saving));
+        for element in [2, 4] {
+            list.place(LIMITS, element).verify().unwrap();
+        }
+    }
+}
+
+/// Every lifetime that crosses from forward to backward, cut by one operation: found, or harmless as no other tensor took
+/// the place in that time.
+#[test]
+fn a_lifetime_that_is_one_operation_short() {
+    let list = Arc::new(passed(Saving::KEEP));
+    let alive = list.lifetimes();
+    let mut caught = 0;
+    for value in 0..list.values.len() {
+        let mut short = alive.clone();
+        let Some((first, last)) = alive[value] else {
+            continue;
+        };
+        if last > first {
+            short[value] = Some((first, last - 1));
+            if let Err(fault) = list.placed(LIMITS, 4, &short).verify() {
+                let said = fault.to_string();
+                assert!(
+                    said.contains("not there") || said.contains("over"),
+                    "{said}"
+                );
+                caught += 1;
+            }
+        }
+    }
+    assert!(caught >= 3, "{caught} of the short lifetimes mattered");
+}
+
+#[test]
+fn a_gradient_that_was_dropped() {
+    let mut list = passed(Saving::KEEP);
+    let all: Vec<ParamRange> = (0..2)
+        .flat_map(|block| (0..3).map(move |which| bias(block, which)))
+        .collect();
+    list.verify_gradients(&all, FROZEN).unwrap();
+    find(&mut list, |op| match op {
+        Op::LinearBack(op) if op.dbias.0.is_some() => Some(op.dbias = Sum(None)),
+        _ => None,
+    });
+    let fault = list.verify_gradients(&all, FROZEN).unwrap_err().to_string();
+    assert!(fault.contains("nothing adds"), "{fault}");
+}
+
+#[test]
+fn the_gradient_of_a_frozen_parameter() {
+    let list = passed(Saving::KEEP);
+    let fault = list.verify_gradients(&[], 50).unwrap_err().to_string();
+    assert!(fault.contains("frozen"), "{fault}");
+}
+
+#[test]
+fn an_output_over_an_input_of_its_operation() {
+    found(
+        &with_places(|list, regions| {
+            let mut list = list.clone();
+            let (x, out) = find(&mut list, |op| match op {
+                Op::Linear(op) => Some((op.x.0, op.out.0.unwrap())),
+                _ => None,
+            });
+            regions[out.index()].offset = regions[x.index()].offset;
+        }),
+        "which it reads",
+    );
+}
+
+#[test]
+fn two_outputs_in_one_place() {
+    found(
+        &with_places(|list, regions| {
+            let mut list = list.clone();
+            let (out, slope) = find(&mut list, |op| match op {
+                Op::Linear(op) => Some((op.out.0.unwrap(), op.slope.0?)),
+                _ => None,
+            });
+            regions[slope.index()].offset = regions[out.index()].offset;
+        }),
+        "which it writes",
+    );
+}
+
+#[test]
+fn a_value_that_is_written_twice() {
+    found(
+        &with_list(|list| {
+            let embed = list.ops[1].clone();
+            list.ops.insert(2, embed);
+        }),
+        "for the second time",
+    );
+}
+
+#[test]
+fn an_operation_before_the_one_that_it_reads_from() {
+    found(&with_list(|list| list.ops.swap(2, 3)), "is not there");
+}
+
+#[test]
+fn a_value_that_does_not_lie_over_the_one_before() {
+    found(
+        &with_places(|list, regions| {
+            let mut list = list.clone();
+            let now = find(&mut list, |op| match op {
+                Op::ResidualNorm(op) => Some(op.x.now),
+                _ => None,
+            });
+            let end = regions.iter().map(|r| r.offset + r.len).max().unwrap();
+            regions[now.index()].offset = end;
+        }),
+        "does not lie over",
+    );
+}
+
+#[test]
+fn an_output_that_is_gone_at_the_end() {
+    found(
+        &with_places(|list, regions| {
+            let logits = list.outputs[0];
+            let last = list
+                .ops
+                .iter()
+                .rev()
+                .find_map(|op| op.writes().first().copied());
+            regions[logits.index()].offset = regions[last.unwrap().index()].offset;
+        }),
+        "",
+    );
+}
+
+#[test]
+fn a_gradient_over_a_slope_in_codes() {
+    let mut saving = Saving::KEEP;
+    saving.slope = Storage::Slope8;
+    let program = Arc::new(passed(saving)).place(LIMITS, 4);
+    let mut regions = regions(&program);
+    let mut list = program.list().clone();
+    let (slope, dx) = find(&mut list, |op| op.may_share());
+    regions[dx.index()].offset = regions[slope.index()].offset;
+    found(&Program::laid_by_hand(list, &regions, LIMITS), "in codes");
+}
+
+#[test]
+fn an_x_hat_without_its_rstd() {
+    found(
+        &with_list(|list| {
+            find(list, |op| match op {
+                Op::ResidualNorm(op) => Some(op.rstd = Aside(None)),
+                _ => None,
+            });
+        }),
+        "kept together",
+    );
+}
+
+#[test]
+fn a_bias_of_another_width() {
+    found(
+        &with_list(|list| {
+            find(list, |op| match op {
+                Op::Linear(op) => Some(op.bias[0].len = WIDTH + 1),
+                _ => None,
+            });
+        }),
+        "a bias of 5 where 8 belong",
+    );
+}
+
+#[test]
+fn a_product_that_both_adds_and_multiplies() {
+    found(
+        &with_list(|list| {
+            let slope = find(list, |op| match op {
+                Op::LinearBack(op) => op.slope,
+                _ => None,
+            });
+            find(list, |op| match op {
+                Op::LinearBack(op) if op.slope.is_none() => Some(op.slope = Some(slope)),
+                _ => None,
+            });
+        }),
+        "both adds and multiplies",
+    );
+}
+
+#[test]
+fn the_mean_of_tokens_of_which_the_first_alone_are_there() {
+    found(
+        &with_list(|list| {
+            let x = find(list, |op| match op {
+                Op::Pool(op) => Some(op.x.0),
+                _ => None,
+            });
+            for value in &mut list.values {
+                value.rows = Rows::Sequences;
+            }
+            assert_eq!(list.info(x).rows, Rows::Sequences);
+        }),
+        "first alone",
+    );
+}
