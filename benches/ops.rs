@@ -8,17 +8,17 @@
 
 mod device;
 
-use bitfit::backend::any::{AnyBackend, DeviceChoice};
-use bitfit::backend::{
-    Activation, ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad,
-    Dense, DenseBackward, Derivative, DerivativeType, Dropout, DropoutKey, EmbedForward,
-    HeadWeight, Limits, LinearActivation, LinearBackward, LinearForward, Loss, LossKind,
-    MatrixKind, MatrixShape, Memory, Norm, ParamRange, Pool, PoolKind, Region,
-    ResidualNormBackward, ResidualNormForward, Rows, SavedNorm, Slot, WeightId, WeightType,
-    XHatType,
-};
+use bitfit::backend::{Backend, DropoutKey, MatrixKind, MatrixShape, Memory, Slot, WeightType};
 use bitfit::batch::{Batch, Labels};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use bitfit::program::{
+    Activation, AdamW, Aside, Attention, AttentionBack, ColumnSum, Dense, DenseBack, Dest, Dropout,
+    Embed, HeadWeight, In, Info, Limits, Linear, LinearBack, List, Loss, LossKind, Norm, NormBack,
+    Numbers, Op, Out, Over, ParamRange, Parts, Pool, PoolBack, PoolKind, Program, Region,
+    ResidualNorm, Rows, Span, Storage, Sum, Update, Value, WeightId, What, Zero,
+};
+use bitfit::settings::device::DeviceChoice;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 
 /// A model's sizes.
@@ -46,7 +46,8 @@ const LONG: [usize; 2] = [400; 2];
 
 /// A backend with three tensors of the widest shape, three narrow ones and a few small ones.
 struct Bench {
-    backend: AnyBackend,
+    backend: Box<dyn Backend>,
+    limits: Limits,
     tokens: usize,
     wide: [Region; 3],
     narrow: [Region; 3],
@@ -136,6 +137,7 @@ impl Bench {
         backend.set_batch(&batch, DropoutKey::default()).unwrap();
         let mut bench = Self {
             backend,
+            limits,
             tokens,
             wide,
             narrow,
@@ -159,10 +161,90 @@ impl Bench {
                 .unwrap();
         }
     }
+    /// Times one operation on these tensors.
+    fn time(
+        &mut self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        name: impl Into<String>,
+        tensors: Tensors,
+        op: impl Into<Op>,
+        numbers: Numbers,
+    ) {
+        let program = tensors.program(op, self.limits);
+        group.timed(name, &mut *self.backend, |backend| {
+            backend.run(&program, Span::WHOLE, numbers)
+        });
+    }
+}
+
+/// The tensors of an operation and where they lie.
+#[derive(Default)]
+struct Tensors {
+    values: Vec<Info>,
+    regions: Vec<Region>,
+}
+
+impl Tensors {
+    fn add(&mut self, region: Region, rows: Rows, width: usize, storage: Storage) -> Value {
+        self.values.push(Info {
+            what: What::Hidden,
+            block: None,
+            rows,
+            width,
+            storage,
+        });
+        self.regions.push(region);
+        Value(self.values.len() as u32 - 1)
+    }
+
+    /// An activation of each token.
+    fn tokens(&mut self, region: Region, width: usize) -> Value {
+        self.add(region, Rows::Tokens, width, Storage::Activation)
+    }
+
+    /// Numbers of each token.
+    fn tokens_f32(&mut self, region: Region, width: usize) -> Value {
+        self.add(region, Rows::Tokens, width, Storage::F32)
+    }
+
+    /// Numbers of each sequence.
+    fn sequences(&mut self, region: Region, width: usize) -> Value {
+        self.add(region, Rows::Sequences, width, Storage::F32)
+    }
+
+    /// Another value in the place of one.
+    fn over(&mut self, was: Value) -> Over {
+        let Info {
+            rows,
+            width,
+            storage,
+            ..
+        } = self.values[was.index()];
+        let now = self.add(self.regions[was.index()], rows, width, storage);
+        Over { was, now }
+    }
+
+    fn program(self, op: impl Into<Op>, limits: Limits) -> Program {
+        let list = List {
+            ops: vec![op.into()],
+            values: self.values,
+            parts: Parts {
+                forward: 0,
+                backward: 1,
+                end: 1,
+            },
+            outputs: Vec::new(),
+        };
+        Program::laid_by_hand(list, &self.regions, limits)
+    }
 }
 
 fn param(at: usize, len: usize) -> ParamRange {
     ParamRange { offset: at, len }
+}
+
+fn sum(at: usize, len: usize) -> Sum {
+    Sum(Some(param(at, len)))
 }
 
 fn products(c: &mut Criterion) {
@@ -186,42 +268,33 @@ fn products(c: &mut Criterion) {
                 group.throughput(Throughput::Elements(
                     (2 * b.tokens * outputs * inputs) as u64,
                 ));
-                let (x, out) = (b.wide[0], b.wide[1]);
-                let activation = (name == "up").then_some(LinearActivation {
-                    kind: Activation::GeluErf,
-                    output: ActivationOutput::Both(Derivative {
-                        region: b.wide[2],
-                        stored: DerivativeType::Full,
-                    }),
-                });
-                let bias = [param(0, outputs)];
-                let op = LinearForward {
-                    x,
+                let mut t = Tensors::default();
+                let up = name == "up";
+                let op = Linear {
+                    x: In(t.tokens(b.wide[0], inputs)),
                     weight: b.weights[weight],
-                    bias: &bias,
-                    out,
-                    rows: Rows::Tokens,
-                    activation,
+                    bias: vec![param(0, outputs)],
+                    act: up.then_some(Activation::GeluErf),
+                    out: Aside(Some(t.tokens(b.wide[1], outputs))),
+                    slope: Aside(up.then(|| t.tokens(b.wide[2], outputs))),
                 };
-                group.timed(format!("linear/{name}"), &mut b.backend, |b| {
-                    b.linear_forward(op)
-                });
+                b.time(&mut group, format!("linear/{name}"), t, op, Numbers::NONE);
+                let mut t = Tensors::default();
                 let down = name == "down";
-                let op = LinearBackward {
-                    dy: b.wide[0],
+                let dx = t.tokens(b.wide[1], inputs);
+                let op = LinearBack {
+                    dy: In(t.tokens(b.wide[0], outputs)),
                     weight: b.weights[weight],
-                    dx: b.wide[1],
-                    accumulate: name == "qkv",
-                    rows: Rows::Tokens,
-                    derivative: down.then_some(Derivative {
-                        region: b.wide[2],
-                        stored: DerivativeType::Full,
-                    }),
-                    dbias: down.then_some(param(0, inputs)),
+                    slope: down.then(|| In(t.tokens(b.wide[2], inputs))),
+                    dx: if name == "qkv" {
+                        Dest::Onto(t.over(dx))
+                    } else {
+                        Dest::New(Out(dx))
+                    },
+                    dbias: if down { sum(0, inputs) } else { Sum(None) },
                 };
-                group.timed(format!("linear_backward/{name}"), &mut b.backend, |b| {
-                    b.linear_backward(op)
-                });
+                let name = format!("linear_backward/{name}");
+                b.time(&mut group, name, t, op, Numbers::NONE);
                 b.fill();
             }
         }
@@ -236,33 +309,32 @@ fn attention(c: &mut Criterion) {
                 let mut group =
                     c.benchmark_group(format!("{}/attention/{kind}{suffix}", model.name));
                 let pairs: usize = lens.iter().map(|n| n * n).sum();
-                let (heads, head_dim) = (model.heads, model.hidden / model.heads);
+                let (h, heads) = (model.hidden, model.heads);
                 let dropout = Dropout { p, site: 1 };
-                let (qkv, out, lse) = (b.wide[0], b.narrow[0], b.rows[0]);
-                group.throughput(Throughput::Elements((4 * pairs * model.hidden) as u64));
-                let op = AttentionForward {
-                    qkv,
-                    out,
-                    lse: Some(lse),
+                group.throughput(Throughput::Elements((4 * pairs * h) as u64));
+                let mut t = Tensors::default();
+                let op = Attention {
+                    qkv: In(t.tokens(b.wide[0], 3 * h)),
                     heads,
-                    head_dim,
                     dropout,
+                    out: Out(t.tokens(b.narrow[0], h)),
+                    lse: Aside(Some(t.tokens_f32(b.rows[0], heads))),
                 };
-                group.timed("forward", &mut b.backend, |b| b.attention_forward(op));
-                group.throughput(Throughput::Elements((10 * pairs * model.hidden) as u64));
-                let op = AttentionBackward {
-                    qkv,
-                    out,
-                    lse,
-                    dout: b.narrow[1],
-                    dqkv: b.wide[1],
+                b.time(&mut group, "forward", t, op, Numbers::NONE);
+                group.throughput(Throughput::Elements((10 * pairs * h) as u64));
+                let mut t = Tensors::default();
+                let op = AttentionBack {
+                    qkv: In(t.tokens(b.wide[0], 3 * h)),
+                    out: In(t.tokens(b.narrow[0], h)),
+                    lse: In(t.tokens_f32(b.rows[0], heads)),
+                    dout: In(t.tokens(b.narrow[1], h)),
                     heads,
-                    head_dim,
                     dropout,
-                    dbias_query: Some(param(0, model.hidden)),
-                    dbias_value: Some(param(model.hidden, model.hidden)),
+                    dqkv: Out(t.tokens(b.wide[1], 3 * h)),
+                    dquery: sum(0, h),
+                    dvalue: sum(h, h),
                 };
-                group.timed("backward", &mut b.backend, |b| b.attention_backward(op));
+                b.time(&mut group, "backward", t, op, Numbers::NONE);
             }
         }
     }
@@ -284,56 +356,54 @@ fn rows(c: &mut Criterion) {
             b.backend
                 .write_params(Slot::Value, norm.gamma, &vec![1.0; h])
                 .unwrap();
-            let saved = SavedNorm {
-                x_hat: b.narrow[1],
-                stored: XHatType::Full,
-                rstd: b.rows[0],
-            };
             group.throughput(Throughput::Bytes(tensor));
-            let (word, out) = (b.weights[TABLE], b.narrow[0]);
-            let op = EmbedForward {
+            let word = b.weights[TABLE];
+            let mut t = Tensors::default();
+            let op = Embed {
                 word,
                 position: word,
                 token_type: word,
                 norm,
                 dropout,
-                out,
+                out: Out(t.tokens(b.narrow[0], h)),
             };
-            group.timed("embed", &mut b.backend, |b| b.embed_forward(op));
+            b.time(&mut group, "embed", t, op, Numbers::NONE);
             group.throughput(Throughput::Bytes(4 * tensor));
-            let op = ResidualNormForward {
-                x: b.narrow[0],
-                residual: b.narrow[2],
+            let mut t = Tensors::default();
+            let x = t.tokens(b.narrow[0], h);
+            let op = ResidualNorm {
+                x: t.over(x),
+                residual: In(t.tokens(b.narrow[2], h)),
                 dropout,
                 norm,
-                saved: Some(saved),
-                rows: Rows::Tokens,
+                sum: Aside(None),
+                x_hat: Aside(Some(t.tokens(b.narrow[1], h))),
+                rstd: Aside(Some(t.tokens_f32(b.rows[0], 1))),
             };
-            group.timed("residual_norm", &mut b.backend, |b| {
-                b.residual_norm_forward(op)
-            });
-            let op = ResidualNormBackward {
-                dx: b.narrow[0],
-                saved,
+            b.time(&mut group, "residual_norm", t, op, Numbers::NONE);
+            let mut t = Tensors::default();
+            let dx = t.tokens(b.narrow[0], h);
+            let op = NormBack {
+                x_hat: In(t.tokens(b.narrow[1], h)),
+                rstd: In(t.tokens_f32(b.rows[0], 1)),
                 gamma: norm.gamma,
                 dropout,
-                d_branch: (p > 0.0).then_some(b.wide[0]),
-                dbeta: Some(param(2 * h, h)),
-                dbias: Some(param(3 * h, h)),
-                rows: Rows::Tokens,
+                dx: t.over(dx),
+                beside: None,
+                branch: (p > 0.0).then(|| Out(t.tokens(b.wide[0], h))),
+                dbeta: sum(2 * h, h),
+                dbias: sum(3 * h, h),
             };
             group.throughput(Throughput::Bytes(3 * tensor));
-            group.timed("residual_norm_backward", &mut b.backend, |b| {
-                b.residual_norm_backward(op)
-            });
+            b.time(&mut group, "residual_norm_backward", t, op, Numbers::NONE);
             group.throughput(Throughput::Bytes(tensor));
-            let op = BiasGrad {
-                dy: b.narrow[2],
+            let mut t = Tensors::default();
+            let op = ColumnSum {
+                dy: In(t.tokens(b.narrow[2], h)),
                 dropout,
-                grad: param(0, h),
-                rows: Rows::Tokens,
+                grad: sum(0, h),
             };
-            group.timed("bias_grad", &mut b.backend, |b| b.bias_grad(op));
+            b.time(&mut group, "bias_grad", t, op, Numbers::NONE);
         }
     }
 }
@@ -343,45 +413,62 @@ fn head(c: &mut Criterion) {
         let h = model.hidden;
         let mut b = Bench::new(model, &SHORT, WeightType::F16);
         let mut group = c.benchmark_group(format!("{}/head", model.name));
-        let op = Pool {
-            kind: PoolKind::Mean,
-            hidden: h,
-            x: b.narrow[0],
-            pooled: b.small[0],
-            rows: Rows::Tokens,
-        };
+        let kind = PoolKind::Mean;
         group.throughput(Throughput::Bytes((b.tokens * h * 4) as u64));
-        group.timed("pool", &mut b.backend, |b| b.pool_forward(op));
-        group.timed("pool_backward", &mut b.backend, |b| b.pool_backward(op));
-        let layer = Dense {
-            x: b.small[0],
-            weight: HeadWeight::Param(param(0, h * h)),
-            bias: param(h * h, h),
-            y: b.small[1],
-            inputs: h,
-            outputs: h,
-            dropout: Dropout::NONE,
-            tanh: true,
+        let mut t = Tensors::default();
+        let op = Pool {
+            kind,
+            x: In(t.tokens(b.narrow[0], h)),
+            out: Out(t.sequences(b.small[0], h)),
         };
+        b.time(&mut group, "pool", t, op, Numbers::NONE);
+        let mut t = Tensors::default();
+        let op = PoolBack {
+            kind,
+            dy: In(t.sequences(b.small[0], h)),
+            dx: Out(t.tokens(b.narrow[0], h)),
+        };
+        b.time(&mut group, "pool_backward", t, op, Numbers::NONE);
+        let weight = HeadWeight::Param(param(0, h * h));
         let flop = (2 * SHORT.len() * h * h) as u64;
         group.throughput(Throughput::Elements(flop));
-        group.timed("dense", &mut b.backend, |b| b.dense_forward(layer));
-        group.throughput(Throughput::Elements(2 * flop));
-        let op = DenseBackward {
-            layer,
-            dy: b.small[2],
-            dx: Some(b.narrow[0]),
+        let mut t = Tensors::default();
+        let op = Dense {
+            x: In(t.sequences(b.small[0], h)),
+            weight,
+            bias: param(h * h, h),
+            dropout: Dropout::NONE,
+            tanh: true,
+            y: Out(t.sequences(b.small[1], h)),
         };
-        group.timed("dense_backward", &mut b.backend, |b| b.dense_backward(op));
+        b.time(&mut group, "dense", t, op, Numbers::NONE);
+        group.throughput(Throughput::Elements(2 * flop));
+        let mut t = Tensors::default();
+        let dy = t.sequences(b.small[2], h);
+        let op = DenseBack {
+            x: In(t.sequences(b.small[0], h)),
+            y: In(t.sequences(b.small[1], h)),
+            weight,
+            dropout: Dropout::NONE,
+            tanh: true,
+            dy: t.over(dy),
+            dx: Aside(Some(t.sequences(b.narrow[0], h))),
+            dweight: sum(0, h * h),
+            dbias: sum(h * h, h),
+        };
+        b.time(&mut group, "dense_backward", t, op, Numbers::NONE);
+        let mut t = Tensors::default();
         let op = Loss {
             kind: LossKind::CrossEntropy,
-            logits: b.small[0],
-            outputs: 2,
-            weight: 1.0,
-            dlogits: Some(b.small[1]),
+            logits: In(t.sequences(b.small[0], 2)),
+            dlogits: Aside(Some(t.sequences(b.small[1], 2))),
         };
         group.throughput(Throughput::Elements(SHORT.len() as u64));
-        group.timed("loss", &mut b.backend, |b| b.loss(op));
+        let numbers = Numbers {
+            weight: 1.0,
+            update: None,
+        };
+        b.time(&mut group, "loss", t, op, numbers);
         let step = AdamW {
             lr: 1e-3,
             beta1: 0.9,
@@ -391,9 +478,14 @@ fn head(c: &mut Criterion) {
             clip_norm: 1.0,
             step: 1,
         };
-        b.backend.zero_gradients().unwrap();
+        let zero = Tensors::default().program(Zero {}, b.limits);
+        b.backend.run(&zero, Span::WHOLE, Numbers::NONE).unwrap();
         group.throughput(Throughput::Bytes(((32 * h + h * h) * 4 * 4) as u64));
-        group.timed("adamw", &mut b.backend, |b| b.adamw(step));
+        let numbers = Numbers {
+            weight: 1.0,
+            update: Some(step),
+        };
+        b.time(&mut group, "adamw", Tensors::default(), Update {}, numbers);
     }
 }
 

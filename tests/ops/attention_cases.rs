@@ -2,31 +2,29 @@
 
 use crate::cases::{Case, Kind, Outcomes};
 use crate::oracle::{self, Attention};
-use crate::rig::{Rig, wide};
-use bitfit::backend::{AttentionBackward, AttentionForward, Backend, Dropout, ParamRange};
+use crate::rig::{Rig, sum, wide};
+use bitfit::backend::Backend;
+use bitfit::program::{self, Aside, AttentionBack, Dropout, In, Out, Rows};
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
-    let tokens = rig.batch.tokens();
     let dropout = Dropout { p: case.p, site: 7 };
     let key = rig.key;
     match case.kind {
         Kind::Attention { heads, dim, lse } => {
             let hidden = heads * dim;
-            let qkv = rig.input(tokens, 3 * hidden, 1.5);
-            let y = rig.output(tokens, hidden);
-            let sums = lse.then(|| rig.output_f32(heads, tokens));
+            let qkv = rig.input(Rows::Tokens, 3 * hidden, 1.5);
+            let y = rig.output(Rows::Tokens, hidden);
+            let sums = lse.then(|| rig.output_f32(Rows::Tokens, heads));
             rig.start(0, 3 * hidden);
-            let op = AttentionForward {
-                qkv: rig.region(qkv),
-                out: rig.region(y),
-                lse: sums.map(|s| rig.region(s)),
+            let op = program::Attention {
+                qkv: In(qkv),
                 heads,
-                head_dim: dim,
                 dropout,
+                out: Out(y),
+                lse: Aside(sums),
             };
-            let written: Vec<_> = [y].into_iter().chain(sums).collect();
-            rig.run(name, &written, &[], |b| b.attention_forward(op));
+            rig.run(name, op);
             let reference = Attention {
                 lens: &case.lens,
                 heads,
@@ -51,11 +49,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
         }
         Kind::AttentionBackward { heads, dim, dbias } => {
             let hidden = heads * dim;
-            let qkv = rig.input(tokens, 3 * hidden, 1.5);
-            let y = rig.input(tokens, hidden, 0.0);
-            let lse = rig.input_f32(heads, tokens, 0.0);
-            let dout = rig.input(tokens, hidden, 1.0);
-            let dqkv = rig.output(tokens, 3 * hidden);
+            let qkv = rig.input(Rows::Tokens, 3 * hidden, 1.5);
+            let y = rig.input(Rows::Tokens, hidden, 0.0);
+            let lse = rig.input_f32(Rows::Tokens, heads, 0.0);
+            let dout = rig.input(Rows::Tokens, hidden, 1.0);
+            let dqkv = rig.output(Rows::Tokens, 3 * hidden);
             let (query, value) = (rig.param(hidden), rig.param(hidden));
             rig.start(2 * hidden + 4, 3 * hidden);
             let reference = Attention {
@@ -74,20 +72,18 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 .write_activations(rig.region(y), &narrow(&o))
                 .unwrap();
             rig.backend.write_f32(rig.region(lse), &narrow(&l)).unwrap();
-            let op = AttentionBackward {
-                qkv: rig.region(qkv),
-                out: rig.region(y),
-                lse: rig.region(lse),
-                dout: rig.region(dout),
-                dqkv: rig.region(dqkv),
+            let op = AttentionBack {
+                qkv: In(qkv),
+                out: In(y),
+                lse: In(lse),
+                dout: In(dout),
                 heads,
-                head_dim: dim,
                 dropout,
-                dbias_query: dbias.then_some(query),
-                dbias_value: dbias.then_some(value),
+                dqkv: Out(dqkv),
+                dquery: sum(dbias, query),
+                dvalue: sum(dbias, value),
             };
-            let grads: &[ParamRange] = if dbias { &[query, value] } else { &[] };
-            rig.run(name, &[dqkv], grads, |b| b.attention_backward(op));
+            rig.run(name, op);
             let dout = wide(&rig.read(dout));
             let want = reference.backward(&x, &dout);
             let round = |x| rig.round(x);

@@ -2,10 +2,8 @@
 
 use crate::rig::Rig;
 use crate::{attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases};
-use bitfit::backend::weight_gradients::WeightGradients;
-use bitfit::backend::{
-    Activation, Backend, DerivativeType, LossKind, ParamRange, PoolKind, Rows, WeightType, XHatType,
-};
+use bitfit::backend::{Backend, WeightType};
+use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -51,14 +49,21 @@ pub enum Kind {
     },
     ResidualNorm {
         hidden: usize,
-        saved: Option<XHatType>,
+        saved: Option<Storage>,
+    },
+    /// As [`Self::ResidualNorm`] and its backward, with the stream that goes on beside them.
+    StreamNorm {
+        hidden: usize,
+    },
+    StreamNormBackward {
+        hidden: usize,
     },
     NormRestore {
         hidden: usize,
     },
     ResidualNormBackward {
         hidden: usize,
-        stored: XHatType,
+        stored: Storage,
         sums: bool,
         branch: bool,
     },
@@ -130,9 +135,9 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Keep {
     Nothing,
-    Beside(DerivativeType),
+    Beside(Storage),
     /// The derivative and no value.
-    Alone,
+    Alone(Storage),
 }
 
 /// What a backward product does with its output.
@@ -140,7 +145,7 @@ pub enum Keep {
 pub enum Mode {
     Overwrite,
     Accumulate,
-    Multiply(DerivativeType),
+    Multiply(Storage),
     /// Multiplies, and takes the derivative's place.
     InPlace,
 }
@@ -164,11 +169,11 @@ impl Outcomes {
         &mut self,
         name: &'static str,
         rig: &Rig<B>,
-        id: usize,
+        value: Value,
         want: Vec<f64>,
     ) {
         let straight = rig.rounded(&want);
-        self.add(name, rig.read(id), want, straight, false);
+        self.add(name, rig.read(value), want, straight, false);
     }
 
     pub fn f32(&mut self, name: &'static str, got: Vec<f32>, want: Vec<f64>) {
@@ -229,7 +234,7 @@ impl Outcomes {
 pub const EPS: f32 = 1e-12;
 
 /// Runs a case on a backend that stores matrices as the case says.
-pub fn run<B: WeightGradients>(case: &Case, backend: B) -> Vec<Outcome> {
+pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
     let stored: fn(f32) -> f32 = match case.weights {
         WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
         // 8 and 4 bits round a matrix as a whole: see `Rig::weight`.
@@ -240,11 +245,7 @@ pub fn run<B: WeightGradients>(case: &Case, backend: B) -> Vec<Outcome> {
 
 /// Runs a case on a backend that rounds matrices with `stored`; memory outside the case's outputs is checked
 /// on the way.
-pub fn run_stored<B: WeightGradients>(
-    case: &Case,
-    backend: B,
-    stored: fn(f32) -> f32,
-) -> Vec<Outcome> {
+pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -> Vec<Outcome> {
     let name = format!("{case:?}");
     let mut rig = Rig::new(backend, stored, &name, &case.lens);
     rig.weights = case.weights;
@@ -258,6 +259,8 @@ pub fn run_stored<B: WeightGradients>(
         }
         Kind::Embed { .. }
         | Kind::ResidualNorm { .. }
+        | Kind::StreamNorm { .. }
+        | Kind::StreamNormBackward { .. }
         | Kind::NormRestore { .. }
         | Kind::ResidualNormBackward { .. }
         | Kind::BiasGrad { .. } => norm_cases::run(case, &name, &mut rig, &mut out),

@@ -1,13 +1,13 @@
 //! Activation derivatives and x̂ in codes of fewer bits, written from their definition.
 
-use bitfit::backend::DerivativeType;
+use bitfit::program::Storage;
 
 /// Steps between 0 and 1 of a stored derivative, and the code of 0.
-pub fn codes(stored: DerivativeType) -> (f64, f64) {
+pub fn codes(stored: Storage) -> (f64, f64) {
     match stored {
-        DerivativeType::Full => unreachable!("not stored in codes"),
-        DerivativeType::Bits8 => (200.0, 26.0),
-        DerivativeType::Bits4 => (11.0, 2.0),
+        Storage::Slope8 => (200.0, 26.0),
+        Storage::Slope4 => (11.0, 2.0),
+        _ => unreachable!("not a slope in codes"),
     }
 }
 
@@ -24,7 +24,7 @@ pub fn words_of(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// The derivatives whose codes fill `words`.
-pub fn decoded(words: &[f32], stored: DerivativeType, rows: usize, width: usize) -> Vec<f64> {
+pub fn decoded(words: &[f32], stored: Storage, rows: usize, width: usize) -> Vec<f64> {
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     let (steps, zero) = codes(stored);
     let row_bytes = stored.row_bytes(width, 1);
@@ -32,7 +32,7 @@ pub fn decoded(words: &[f32], stored: DerivativeType, rows: usize, width: usize)
         .map(|i| {
             let (row, col) = (i / width, i % width);
             let code = match stored {
-                DerivativeType::Bits4 => bytes[row * row_bytes + col / 2] >> (4 * (col % 2)) & 15,
+                Storage::Slope4 => bytes[row * row_bytes + col / 2] >> (4 * (col % 2)) & 15,
                 _ => bytes[row * row_bytes + col],
             };
             (f64::from(code) - zero) / steps

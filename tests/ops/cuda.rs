@@ -6,9 +6,11 @@
 use crate::cases::{self, Case, Keep, Kind, Mode, Outcome};
 use crate::emulated::emulated;
 use crate::{error, optimizer, table};
+use bitfit::backend::WeightType;
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
-use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType, XHatType};
+use bitfit::program::Storage;
+use bitfit::program::{Activation, LossKind, PoolKind, Rows};
 
 fn backend(half: HalfType, weights: WeightType, tile: Option<GemmTile>) -> CudaBackend {
     CudaBackend::new(CudaOptions {
@@ -20,7 +22,7 @@ fn backend(half: HalfType, weights: WeightType, tile: Option<GemmTile>) -> CudaB
     .unwrap_or_else(|e| panic!("{e:#}"))
 }
 
-const FULL: Keep = Keep::Beside(DerivativeType::Full);
+const FULL: Keep = Keep::Beside(Storage::Activation);
 
 fn stored(half: HalfType) -> fn(f32) -> f32 {
     match half {
@@ -55,6 +57,8 @@ fn cases_for_cuda() -> Vec<Case> {
             | Kind::FirstAttention { dim, .. }
             | Kind::FirstAttentionBackward { dim, .. } => dim % 8 == 0,
             Kind::ResidualNorm { hidden, .. }
+            | Kind::StreamNorm { hidden }
+            | Kind::StreamNormBackward { hidden }
             | Kind::NormRestore { hidden }
             | Kind::ResidualNormBackward { hidden, .. }
             | Kind::Pool { hidden, .. }
@@ -100,9 +104,9 @@ fn edges() -> Vec<Case> {
             for mode in [
                 Mode::Overwrite,
                 Mode::Accumulate,
-                Mode::Multiply(DerivativeType::Full),
-                Mode::Multiply(DerivativeType::Bits8),
-                Mode::Multiply(DerivativeType::Bits4),
+                Mode::Multiply(Storage::Activation),
+                Mode::Multiply(Storage::Slope8),
+                Mode::Multiply(Storage::Slope4),
                 Mode::InPlace,
             ] {
                 add(
@@ -120,8 +124,13 @@ fn edges() -> Vec<Case> {
         }
     }
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
-        let codes = [DerivativeType::Bits8, DerivativeType::Bits4].map(Keep::Beside);
-        for keep in [Keep::Nothing, Keep::Alone, FULL].into_iter().chain(codes) {
+        let codes = [Keep::Beside, Keep::Alone]
+            .into_iter()
+            .flat_map(|keep| [Storage::Slope8, Storage::Slope4].map(keep));
+        for keep in [Keep::Nothing, Keep::Alone(Storage::Activation), FULL]
+            .into_iter()
+            .chain(codes)
+        {
             add(
                 &[3, 30],
                 0.0,
@@ -169,7 +178,7 @@ fn edges() -> Vec<Case> {
             }
         }
         for hidden in [8, 312, 1024] {
-            for stored in [XHatType::Full, XHatType::Bits8] {
+            for stored in [Storage::Activation, Storage::XHat8] {
                 add(
                     &[5, 29],
                     p,
@@ -284,7 +293,7 @@ fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
     for act in [
         None,
         Some((Activation::GeluErf, FULL)),
-        Some((Activation::Relu, Keep::Alone)),
+        Some((Activation::Relu, Keep::Alone(Storage::Activation))),
     ] {
         add(
             rows,
@@ -300,9 +309,9 @@ fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
     for mode in [
         Mode::Overwrite,
         Mode::Accumulate,
-        Mode::Multiply(DerivativeType::Full),
-        Mode::Multiply(DerivativeType::Bits8),
-        Mode::Multiply(DerivativeType::Bits4),
+        Mode::Multiply(Storage::Activation),
+        Mode::Multiply(Storage::Slope8),
+        Mode::Multiply(Storage::Slope4),
         Mode::InPlace,
     ] {
         add(
@@ -474,7 +483,7 @@ fn oddest() -> Vec<Case> {
             });
         };
         let (inputs, outputs, rows) = (136, 72, Rows::Tokens);
-        let multiply = Mode::Multiply(DerivativeType::Full);
+        let multiply = Mode::Multiply(Storage::Activation);
         for mode in [Mode::Overwrite, Mode::Accumulate, multiply, Mode::InPlace] {
             let dbias = true;
             add(
@@ -488,9 +497,13 @@ fn oddest() -> Vec<Case> {
                 },
             );
         }
-        let beside = Keep::Beside(DerivativeType::Full);
+        let beside = Keep::Beside(Storage::Activation);
         let activated = |keep| Some((Activation::GeluErf, keep));
-        for act in [None, activated(beside), activated(Keep::Alone)] {
+        for act in [
+            None,
+            activated(beside),
+            activated(Keep::Alone(Storage::Activation)),
+        ] {
             let parts = 3;
             add(
                 0.0,
@@ -521,7 +534,7 @@ fn oddest() -> Vec<Case> {
                 types,
             },
         );
-        for stored in [XHatType::Full, XHatType::Bits8] {
+        for stored in [Storage::Activation, Storage::XHat8] {
             let saved = Some(stored);
             add(0.1, Kind::ResidualNorm { hidden, saved });
             add(
@@ -534,6 +547,8 @@ fn oddest() -> Vec<Case> {
                 },
             );
         }
+        add(0.1, Kind::StreamNorm { hidden });
+        add(0.1, Kind::StreamNormBackward { hidden });
         add(0.1, Kind::BiasGrad { width: hidden });
         add(0.0, Kind::FirstTokens { hidden });
         add(0.1, Kind::SequenceNorm { hidden });

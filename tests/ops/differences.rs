@@ -2,7 +2,8 @@
 
 use crate::oracle::{self, Attention};
 use crate::rig::{Numbers, wide};
-use bitfit::backend::{Activation, Dropout, DropoutKey};
+use bitfit::backend::DropoutKey;
+use bitfit::program::{Activation, Dropout};
 
 const KEY: DropoutKey = DropoutKey { seed: 99, step: 3 };
 const DROPOUTS: [Dropout; 2] = [Dropout::NONE, Dropout { p: 0.3, site: 4 }];
@@ -129,7 +130,7 @@ fn attention_gradients_with_and_without_dropout() {
         let d = op.backward(&qkv, &dout);
         check("qkv", &qkv, &dout, |x| op.forward(x).0, &d);
         if dropout.p == 0.0 {
-            // Why the trait has no bias gradient for the keys.
+            // Why attention has no bias gradient for the keys.
             let sums = oracle::column_sums(&d, 18);
             assert!(sums[6..12].iter().all(|s| s.abs() < 1e-12), "{sums:?}");
         }
@@ -183,7 +184,7 @@ fn residual_norm_gradients_of_branch_residual_and_shift() {
     }
 }
 
-/// `EmbedBackward`: to a table through LayerNorm and dropout, tokens sharing rows.
+/// `EmbedBack`: to a table through LayerNorm and dropout, tokens sharing rows.
 #[test]
 fn table_gradients_through_norm_and_dropout() {
     for dropout in DROPOUTS {
@@ -215,7 +216,7 @@ fn table_gradients_through_norm_and_dropout() {
     }
 }
 
-/// `BiasGrad`: a shift under dropout.
+/// `ColumnSum`: a shift under dropout.
 #[test]
 fn shift_under_dropout() {
     let n = &mut Numbers::new("shift");

@@ -2,11 +2,11 @@
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle::{self, Attention};
-use crate::rig::{Rig, wide};
-use bitfit::backend::{
-    Backend, BiasGrad, Dropout, FirstAttentionBackward, FirstAttentionForward, FirstTokens, Norm,
-    NormRestore, ParamRange, Pool, PoolKind, ResidualNormBackward, ResidualNormForward, Rows,
-    SavedNorm, XHatType,
+use crate::rig::{Rig, sum, wide};
+use bitfit::backend::Backend;
+use bitfit::program::{
+    self, AddFirst, Aside, ColumnSum, Dropout, FirstAttentionBack, In, Norm, NormBack, Out, Pool,
+    PoolBack, PoolKind, ResidualNorm, Restore, Rows, Sum,
 };
 
 /// Attention of each sequence's first token, by the oracle of all tokens'.
@@ -71,7 +71,7 @@ impl FirstAttention<'_> {
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
-    let (tokens, sequences) = (rig.batch.tokens(), rig.batch.sequences());
+    let (tokens, sequences) = (Rows::Tokens, Rows::Sequences);
     let dropout = Dropout { p: case.p, site: 7 };
     let key = rig.key;
     let exact = |heads, dim| FirstAttention {
@@ -94,17 +94,15 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let y = rig.output(sequences, hidden);
             let sums = lse.then(|| rig.output_f32(sequences, heads));
             rig.start(0, 2 * hidden);
-            let op = FirstAttentionForward {
-                query: rig.region(query),
-                key_value: rig.region(key_value),
-                out: rig.region(y),
-                lse: sums.map(|id| rig.region(id)),
+            let op = program::FirstAttention {
+                query: In(query),
+                key_value: In(key_value),
                 heads,
-                head_dim: dim,
                 dropout,
+                out: Out(y),
+                lse: Aside(sums),
             };
-            let written: Vec<_> = [y].into_iter().chain(sums).collect();
-            rig.run(name, &written, &[], |b| b.first_attention_forward(op));
+            rig.run(name, op);
             let (q, kv) = (wide(&rig.read(query)), wide(&rig.read(key_value)));
             let reference = exact(heads, dim);
             let (want, want_lse) = reference.forward(&q, &kv);
@@ -128,23 +126,19 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let sums = reference.forward(&q, &kv).1;
             let narrow: Vec<f32> = sums.iter().map(|&l| l as f32).collect();
             rig.backend.write_f32(rig.region(lse), &narrow).unwrap();
-            let op = FirstAttentionBackward {
-                query: rig.region(query),
-                key_value: rig.region(key_value),
-                lse: rig.region(lse),
-                dout: rig.region(dout),
-                d_query: rig.region(d_query),
-                d_key_value: rig.region(d_key_value),
+            let op = FirstAttentionBack {
+                query: In(query),
+                key_value: In(key_value),
+                lse: In(lse),
+                dout: In(dout),
                 heads,
-                head_dim: dim,
                 dropout,
-                dbias_query: dbias.then_some(dq),
-                dbias_value: dbias.then_some(dv),
+                d_query: Out(d_query),
+                d_key_value: Out(d_key_value),
+                dquery: sum(dbias, dq),
+                dvalue: sum(dbias, dv),
             };
-            let grads: &[ParamRange] = if dbias { &[dq, dv] } else { &[] };
-            rig.run(name, &[d_query, d_key_value], grads, |b| {
-                b.first_attention_backward(op)
-            });
+            rig.run(name, op);
             let dout = wide(&rig.read(dout));
             let (want_q, want_kv) = reference.backward(&q, &kv, &dout);
             if dbias {
@@ -163,33 +157,38 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let spread = rig.output(sequences, hidden);
             rig.start(0, hidden);
             let before = wide(&rig.read(all));
-            let op = FirstTokens {
-                hidden,
-                tokens: rig.region(all),
-                first: rig.region(first),
+            let op = program::First {
+                tokens: In(all),
+                out: Out(first),
             };
-            rig.run(name, &[first], &[], |b| b.gather_first(op));
+            rig.run(name, op);
             let rows = oracle::pool(false, &case.lens, hidden, &before);
             out.activation("first", rig, first, rows.clone());
-            let pool = |x| Pool {
-                kind: PoolKind::Cls,
-                hidden,
-                x,
-                rows: Rows::Sequences,
-                pooled: rig.region(pooled),
+            let kind = PoolKind::Cls;
+            let op = Pool {
+                kind,
+                x: In(first),
+                out: Out(pooled),
             };
-            let (there, back) = (pool(rig.region(first)), pool(rig.region(spread)));
-            rig.run(name, &[pooled], &[], |b| b.pool_forward(there));
+            rig.run(name, op);
             out.f32("pooled", rig.read(pooled), wide(&rig.read(first)));
-            rig.run(name, &[spread], &[], |b| b.pool_backward(back));
+            let op = PoolBack {
+                kind,
+                dy: In(pooled),
+                dx: Out(spread),
+            };
+            rig.run(name, op);
             out.activation("spread", rig, spread, wide(&rig.read(pooled)));
-            rig.run(name, &[all], &[], |b| b.add_first(op));
+            let op = AddFirst {
+                first: In(first),
+                tokens: rig.over(all),
+            };
+            rig.run(name, op);
             let twice = oracle::pool_backward(false, &case.lens, hidden, &rows);
             let want = before.iter().zip(&twice).map(|(a, b)| a + b).collect();
             out.activation("tokens", rig, all, want);
         }
         Kind::SequenceNorm { hidden } => {
-            let rows = Rows::Sequences;
             let x = rig.input(sequences, hidden, 1.0);
             let residual = rig.input(sequences, hidden, 1.0);
             let (x_hat, rstd) = (rig.output(sequences, hidden), rig.output_f32(sequences, 1));
@@ -204,22 +203,15 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.start(3 * (hidden + 2), hidden);
             let (branch, dy) = (wide(&rig.read(x)), wide(&rig.read(dx)));
-            let saved = SavedNorm {
-                x_hat: rig.region(x_hat),
-                stored: XHatType::Full,
-                rstd: rig.region(rstd),
-            };
-            let op = ResidualNormForward {
-                x: rig.region(x),
-                residual: rig.region(residual),
+            let op = ResidualNorm {
+                x: rig.over(x),
+                residual: In(residual),
                 dropout,
                 norm,
-                saved: Some(saved),
-                rows,
+                x_hat: Aside(Some(x_hat)),
+                rstd: Aside(Some(rstd)),
             };
-            rig.run(name, &[x, x_hat, rstd], &[], |b| {
-                b.residual_norm_forward(op)
-            });
+            rig.run(name, op);
             let mut sum = oracle::masked(&branch, hidden, dropout, key);
             sum.iter_mut()
                 .zip(wide(&rig.read(residual)))
@@ -231,13 +223,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("x_hat", rig, x_hat, want_x);
             out.f32("rstd", rig.read(rstd), want_rstd);
 
-            let op = NormRestore {
-                x_hat: rig.region(x_hat),
+            let op = Restore {
+                x_hat: In(x_hat),
                 norm,
-                out: rig.region(restored),
-                rows,
+                out: Out(restored),
             };
-            rig.run(name, &[restored], &[], |b| b.norm_restore(op));
+            rig.run(name, op);
             let kept = wide(&rig.read(x_hat));
             out.activation(
                 "restored",
@@ -246,30 +237,27 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 oracle::affine(&kept, &gamma, &beta),
             );
 
-            let op = BiasGrad {
-                dy: rig.region(dx),
+            let op = ColumnSum {
+                dy: In(dx),
                 dropout,
-                grad: grads[0],
-                rows,
+                grad: Sum(Some(grads[0])),
             };
-            rig.run(name, &[], &grads[..1], |b| b.bias_grad(op));
+            rig.run(name, op);
             let masked = oracle::masked(&dy, hidden, dropout, key);
             let sums = oracle::column_sums(&masked, hidden);
             out.gradient("bias_grad", rig, grads[0], sums);
 
-            let op = ResidualNormBackward {
-                dx: rig.region(dx),
-                saved,
+            let op = NormBack {
+                x_hat: In(x_hat),
+                rstd: In(rstd),
                 gamma: norm.gamma,
                 dropout,
-                d_branch: Some(rig.region(d_branch)),
-                dbeta: Some(grads[1]),
-                dbias: Some(grads[2]),
-                rows,
+                dx: rig.over(dx),
+                branch: Some(Out(d_branch)),
+                dbeta: Sum(Some(grads[1])),
+                dbias: Sum(Some(grads[2])),
             };
-            rig.run(name, &[dx, d_branch], &grads, |b| {
-                b.residual_norm_backward(op)
-            });
+            rig.run(name, op);
             let dz = oracle::norm_backward(&dy, &kept, &wide(&rig.read(rstd)), &gamma);
             let d_masked = oracle::masked(&dz, hidden, dropout, key);
             out.gradient("dbeta", rig, grads[1], oracle::column_sums(&dy, hidden));

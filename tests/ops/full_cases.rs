@@ -3,44 +3,40 @@
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle;
 use crate::rig::{Rig, wide};
-use bitfit::backend::weight_gradients::{
-    EmbedBackward, GainGrad, TrainedTable, WeightGrad, WeightGradients,
-};
-use bitfit::backend::{Dropout, Norm};
+use bitfit::backend::Backend;
+use bitfit::program::{Dropout, EmbedBack, GainGrad, In, Norm, Rows, Sum, WeightGrad};
 
 /// Runs a case of this file's kinds on a fresh rig.
-pub fn run<B: WeightGradients>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
+pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
     let tokens = rig.batch.tokens();
     let dropout = Dropout { p: case.p, site: 7 };
     match case.kind {
         Kind::WeightGrad { inputs, outputs } => {
-            let dy = rig.input(tokens, outputs, 1.0);
-            let x = rig.input(tokens, inputs, 1.0);
+            let dy = rig.input(Rows::Tokens, outputs, 1.0);
+            let x = rig.input(Rows::Tokens, inputs, 1.0);
             let grad = rig.param(outputs * inputs);
             rig.start(outputs * inputs + 2, inputs.max(outputs));
             let op = WeightGrad {
-                dy: rig.region(dy),
-                x: rig.region(x),
-                grad,
-                inputs,
-                outputs,
+                dy: In(dy),
+                x: In(x),
+                grad: Sum(Some(grad)),
             };
-            rig.run(name, &[], &[grad], |b| b.weight_grad(op));
+            rig.run(name, op);
             let (dy, x) = (wide(&rig.read(dy)), wide(&rig.read(x)));
             let dw = oracle::weight_gradient(&dy, &x, outputs, inputs);
             out.gradient("dweight", rig, grad, dw);
         }
         Kind::GainGrad { width } => {
-            let dy = rig.input(tokens, width, 1.0);
-            let x_hat = rig.input(tokens, width, 1.0);
+            let dy = rig.input(Rows::Tokens, width, 1.0);
+            let x_hat = rig.input(Rows::Tokens, width, 1.0);
             let grad = rig.param(width);
             rig.start(width + 2, width);
             let op = GainGrad {
-                dy: rig.region(dy),
-                x_hat: rig.region(x_hat),
-                grad,
+                dy: In(dy),
+                x_hat: In(x_hat),
+                grad: Sum(Some(grad)),
             };
-            rig.run(name, &[], &[grad], |b| b.gain_grad(op));
+            rig.run(name, op);
             let sums = oracle::product_sums(&wide(&rig.read(dy)), &wide(&rig.read(x_hat)), width);
             out.gradient("dgamma", rig, grad, sums);
         }
@@ -60,7 +56,7 @@ pub fn run<B: WeightGradients>(case: &Case, name: &str, rig: &mut Rig<B>, out: &
                 rig.batch.type_ids[token] = (token % 2) as u32;
             }
             let longest = *case.lens.iter().max().unwrap();
-            let dx = rig.input(tokens, hidden, 1.0);
+            let dx = rig.input(Rows::Tokens, hidden, 1.0);
             let tables = [vocab, longest, types].map(|rows| (rows, rig.trained(rows, hidden)));
             let norm = Norm {
                 gamma: rig.param(hidden),
@@ -70,26 +66,22 @@ pub fn run<B: WeightGradients>(case: &Case, name: &str, rig: &mut Rig<B>, out: &
             let trainable = (vocab + longest + types + 2) * hidden + 10;
             rig.start(trainable, hidden);
             let dy = wide(&rig.read(dx));
-            let table = |i: usize| {
-                let (weight, grad) = tables[i].1;
-                TrainedTable { weight, grad }
-            };
-            let op = EmbedBackward {
-                word: table(0),
-                position: table(1),
-                token_type: table(2),
+            let [word, position, token_type] = tables.map(|(_, (weight, _))| weight);
+            let [dword, dposition, dtype] = tables.map(|(_, (_, grad))| Sum(Some(grad)));
+            let op = EmbedBack {
+                word,
+                position,
+                token_type,
                 norm,
                 dropout,
-                dx: rig.region(dx),
+                dx: rig.over(dx),
+                dword,
+                dposition,
+                dtype,
+                dgamma: Sum(Some(norm.gamma)),
+                dbeta: Sum(Some(norm.beta)),
             };
-            let grads = [
-                op.word.grad,
-                op.position.grad,
-                op.token_type.grad,
-                norm.gamma,
-                norm.beta,
-            ];
-            rig.run(name, &[dx], &grads, |b| b.embed_backward(op));
+            rig.run(name, op);
 
             let batch = &rig.batch;
             let ids = [

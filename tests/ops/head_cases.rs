@@ -2,47 +2,44 @@
 
 use crate::cases::{Case, Kind, Outcomes};
 use crate::oracle;
-use crate::rig::{Rig, wide};
-use bitfit::backend::{
-    Backend, Dense, DenseBackward, Dropout, HeadWeight, Loss, LossKind, Pool, PoolKind, Rows,
-};
+use crate::rig::{Rig, sum, wide};
+use bitfit::backend::Backend;
 use bitfit::batch::Labels;
+use bitfit::program::{
+    Aside, Dense, DenseBack, Dropout, HeadWeight, In, Loss, LossKind, Numbers, Op, Out, Pool,
+    PoolBack, PoolKind, Rows, Zero,
+};
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
-    let tokens = rig.batch.tokens();
     let sequences = rig.batch.sequences();
     let dropout = Dropout { p: case.p, site: 7 };
     let key = rig.key;
     match case.kind {
         Kind::Pool { hidden, kind } => {
-            let x = rig.input(tokens, hidden, 1.0);
-            let pooled = rig.output_f32(sequences, hidden);
+            let x = rig.input(Rows::Tokens, hidden, 1.0);
+            let pooled = rig.output_f32(Rows::Sequences, hidden);
             rig.start(0, hidden);
             let op = Pool {
                 kind,
-                hidden,
-                x: rig.region(x),
-                pooled: rig.region(pooled),
-                rows: Rows::Tokens,
+                x: In(x),
+                out: Out(pooled),
             };
-            rig.run(name, &[pooled], &[], |b| b.pool_forward(op));
+            rig.run(name, op);
             let mean = kind == PoolKind::Mean;
             let want = oracle::pool(mean, &case.lens, hidden, &wide(&rig.read(x)));
             out.f32("pooled", rig.read(pooled), want);
         }
         Kind::PoolBackward { hidden, kind } => {
-            let dx = rig.output(tokens, hidden);
-            let pooled = rig.input_f32(sequences, hidden, 1.0);
+            let dx = rig.output(Rows::Tokens, hidden);
+            let pooled = rig.input_f32(Rows::Sequences, hidden, 1.0);
             rig.start(0, hidden);
-            let op = Pool {
+            let op = PoolBack {
                 kind,
-                hidden,
-                x: rig.region(dx),
-                pooled: rig.region(pooled),
-                rows: Rows::Tokens,
+                dy: In(pooled),
+                dx: Out(dx),
             };
-            rig.run(name, &[dx], &[], |b| b.pool_backward(op));
+            rig.run(name, op);
             let mean = kind == PoolKind::Mean;
             let want = oracle::pool_backward(mean, &case.lens, hidden, &wide(&rig.read(pooled)));
             out.activation("dx", rig, dx, want);
@@ -54,25 +51,22 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             trained,
         } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(sequences, inputs, 1.0);
-            let y = rig.output_f32(sequences, outputs);
+            let x = rig.input_f32(Rows::Sequences, inputs, 1.0);
+            let y = rig.output_f32(Rows::Sequences, outputs);
             let (matrix, bias) = (rig.param(outputs * inputs), rig.param(outputs));
             rig.start(0, inputs.max(outputs));
             let weight = frozen
                 .as_ref()
                 .map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
-            let (xr, yr) = (rig.region(x), rig.region(y));
             let op = Dense {
-                x: xr,
+                x: In(x),
                 weight,
                 bias,
-                y: yr,
-                inputs,
-                outputs,
                 dropout,
                 tanh,
+                y: Out(y),
             };
-            rig.run(name, &[y], &[], |b| b.dense_forward(op));
+            rig.run(name, op);
             let w = frozen.map_or_else(|| rig.values(matrix), |f| f.1);
             let input = oracle::masked(&wide(&rig.read(x)), inputs, dropout, key);
             let z = oracle::linear(&input, &w, &rig.values(bias));
@@ -88,10 +82,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             dx,
         } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(sequences, inputs, 1.0);
-            let y = rig.input_f32(sequences, outputs, 0.4);
-            let dy = rig.input_f32(sequences, outputs, 1.0);
-            let dx = dx.then(|| rig.output_f32(sequences, inputs));
+            let x = rig.input_f32(Rows::Sequences, inputs, 1.0);
+            let y = rig.input_f32(Rows::Sequences, outputs, 0.4);
+            let dy = rig.input_f32(Rows::Sequences, outputs, 1.0);
+            let dx = dx.then(|| rig.output_f32(Rows::Sequences, inputs));
             let (matrix, shift) = (rig.param(outputs * inputs), rig.param(outputs));
             // Without `bias` the bias lies behind what trains.
             rig.start(
@@ -102,27 +96,18 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let weight = frozen
                 .as_ref()
                 .map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
-            let (xr, yr) = (rig.region(x), rig.region(y));
-            let layer = Dense {
-                x: xr,
+            let op = DenseBack {
+                x: In(x),
+                y: In(y),
                 weight,
-                bias: shift,
-                y: yr,
-                inputs,
-                outputs,
                 dropout,
                 tanh,
+                dy: rig.over(dy),
+                dx: Aside(dx),
+                dweight: sum(trained, matrix),
+                dbias: sum(bias, shift),
             };
-            let op = DenseBackward {
-                layer,
-                dy: rig.region(dy),
-                dx: dx.map(|d| rig.region(d)),
-            };
-            let written: Vec<_> = [dy].into_iter().chain(dx).collect();
-            let mut grads = Vec::new();
-            grads.extend(trained.then_some(matrix));
-            grads.extend(bias.then_some(shift));
-            rig.run(name, &written, &grads, |b| b.dense_backward(op));
+            rig.run(name, op);
             let w = frozen.map_or_else(|| rig.values(matrix), |f| f.1);
             let input = oracle::masked(&wide(&rig.read(x)), inputs, dropout, key);
             let slope = |y: f64| if tanh { 1.0 - y * y } else { 1.0 };
@@ -153,8 +138,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             outputs,
             gradient,
         } => {
-            let logits = rig.input_f32(sequences, outputs, 3.0);
-            let d = gradient.then(|| rig.output_f32(sequences, outputs));
+            let logits = rig.input_f32(Rows::Sequences, outputs, 3.0);
+            let d = gradient.then(|| rig.output_f32(Rows::Sequences, outputs));
             let classes: Vec<u32> = (0..sequences).map(|s| (s % outputs) as u32).collect();
             let values = rig.numbers.normal(sequences, 2.0);
             rig.batch.labels = match kind {
@@ -163,20 +148,18 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.start(0, outputs);
             let weight = 0.125;
-            let (lr, dlogits) = (rig.region(logits), d.map(|d| rig.region(d)));
-            let op = Loss {
+            let loss = Loss {
                 kind,
-                logits: lr,
-                outputs,
-                weight,
-                dlogits,
+                logits: In(logits),
+                dlogits: Aside(d),
             };
-            rig.backend.zero_gradients().unwrap();
-            let written: Vec<_> = d.into_iter().collect();
             // Twice: the step's loss accumulates over micro-batches.
-            rig.run(name, &written, &[], |b| {
-                b.loss(op).and_then(|()| b.loss(op))
-            });
+            let ops = vec![Op::from(Zero {}), loss.clone().into(), loss.into()];
+            let numbers = Numbers {
+                weight,
+                update: None,
+            };
+            rig.run_all(name, ops, numbers);
             let x = wide(&rig.read(logits));
             let (total, dx) = match kind {
                 LossKind::CrossEntropy => oracle::cross_entropy(&x, outputs, &classes),

@@ -1,22 +1,14 @@
 //! Linear layers on a backend and on the oracle.
 
 use crate::cases::{Case, Keep, Kind, Mode, Outcomes};
-use crate::codes::{codes, decoded, words_of};
+use crate::codes::{codes, decoded};
 use crate::oracle;
-use crate::rig::{Rig, wide};
-use bitfit::backend::{
-    ActivationOutput, Backend, Derivative, DerivativeType, LinearActivation, LinearBackward,
-    LinearForward, Rows,
-};
+use crate::rig::{Numbers, Rig, sum, wide};
+use bitfit::backend::Backend;
+use bitfit::program::{Aside, Dest, In, Linear, LinearBack, Out, Storage};
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
-    let tokens = rig.batch.tokens();
-    let sequences = rig.batch.sequences();
-    let row_count = |rows| match rows {
-        Rows::Tokens => tokens,
-        Rows::Sequences => sequences,
-    };
     match case.kind {
         Kind::Linear {
             inputs,
@@ -25,67 +17,49 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             parts,
             act,
         } => {
-            let count = row_count(rows);
             let (weight, w) = rig.weight(outputs, inputs, 1.0 / (inputs as f32).sqrt());
-            let x = rig.input(count, inputs, 1.0);
-            let y = rig.output(count, outputs);
+            let x = rig.input(rows, inputs, 1.0);
             let keep = act.map_or(Keep::Nothing, |a| a.1);
-            let derivative = match keep {
-                Keep::Nothing | Keep::Alone => None,
-                Keep::Beside(DerivativeType::Full) => Some(rig.output(count, outputs)),
-                Keep::Beside(stored) => {
-                    Some(rig.output_f32(1, stored.bytes(count, outputs, 4) / 4))
+            let y = (!matches!(keep, Keep::Alone(_))).then(|| rig.output(rows, outputs));
+            let slope = match keep {
+                Keep::Nothing => None,
+                Keep::Beside(storage) | Keep::Alone(storage) => {
+                    Some((rig.output_as(rows, outputs, storage), storage))
                 }
             };
             let bias: Vec<_> = (0..parts).map(|_| rig.param(outputs / parts)).collect();
             rig.start(0, inputs.max(outputs));
-            let op = LinearForward {
-                x: rig.region(x),
+            let op = Linear {
+                x: In(x),
                 weight,
-                bias: &bias,
-                out: rig.region(y),
-                rows,
-                activation: act.map(|(kind, _)| LinearActivation {
-                    kind,
-                    output: match (keep, derivative) {
-                        (Keep::Alone, _) => ActivationOutput::Derivative,
-                        (Keep::Beside(stored), Some(d)) => ActivationOutput::Both(Derivative {
-                            region: rig.region(d),
-                            stored,
-                        }),
-                        _ => ActivationOutput::Value,
-                    },
-                }),
+                bias: bias.clone(),
+                act: act.map(|(kind, _)| kind),
+                out: Aside(y),
+                slope: Aside(slope.map(|(slope, _)| slope)),
             };
-            let written: Vec<_> = [y].into_iter().chain(derivative).collect();
-            rig.run(name, &written, &[], |b| b.linear_forward(op));
+            rig.run(name, op);
             let b: Vec<f64> = bias.iter().flat_map(|&p| rig.values(p)).collect();
             let z = oracle::linear(&wide(&rig.read(x)), &w, &b);
-            let slopes = |kind| -> Vec<f64> {
-                z.iter()
+            if let (Some((slope, storage)), Some((kind, _))) = (slope, act) {
+                let want: Vec<f64> = z
+                    .iter()
                     .map(|&z| oracle::activation_derivative(kind, z))
-                    .collect()
-            };
-            match (keep, derivative, act) {
-                (Keep::Beside(DerivativeType::Full), Some(d), Some((kind, _))) => {
-                    out.activation("derivative", rig, d, slopes(kind));
-                }
-                (Keep::Beside(stored), Some(d), Some((kind, _))) => {
-                    let got = decoded(&rig.read(d), stored, count, outputs);
+                    .collect();
+                if storage == Storage::Activation {
+                    out.activation("derivative", rig, slope, want);
+                } else {
+                    let got = decoded(&rig.read(slope), storage, z.len() / outputs, outputs);
                     // Where the product's own rounding decides between two codes.
-                    let half = 0.5 / codes(stored).0 + 2e-4;
-                    for (got, want) in got.iter().zip(slopes(kind)) {
+                    let half = 0.5 / codes(storage).0 + 2e-4;
+                    for (got, want) in got.iter().zip(want) {
                         assert!((got - want).abs() <= half, "{name}: {want} became {got}");
                     }
                 }
-                _ => {}
             }
-            let want = match (act, keep) {
-                (Some((kind, _)), Keep::Alone) => slopes(kind),
-                (Some((kind, _)), _) => z.iter().map(|&z| oracle::activation(kind, z)).collect(),
-                (None, _) => z,
-            };
-            out.activation("out", rig, y, want);
+            if let Some(y) = y {
+                let value = |&z| act.map_or(z, |(kind, _)| oracle::activation(kind, z));
+                out.activation("out", rig, y, z.iter().map(value).collect());
+            }
         }
         Kind::LinearBackward {
             inputs,
@@ -94,50 +68,46 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             mode,
             dbias,
         } => {
-            let count = row_count(rows);
             let (weight, w) = rig.weight(outputs, inputs, 1.0 / (outputs as f32).sqrt());
-            let dy = rig.input(count, outputs, 1.0);
-            let dx = rig.input(count, inputs, 1.0);
-            let derivative = match mode {
+            let dy = rig.input(rows, outputs, 1.0);
+            // What lies at the gradient's place before, which some modes read.
+            let was = rig.input(rows, inputs, 1.0);
+            let over = rig.over(was);
+            let dx = over.now;
+            let slope = match mode {
                 Mode::Overwrite | Mode::Accumulate => None,
-                Mode::InPlace => Some(dx),
-                Mode::Multiply(DerivativeType::Full) => Some(rig.input(count, inputs, 1.0)),
-                Mode::Multiply(stored) => {
-                    let mut bytes = vec![0u8; stored.bytes(count, inputs, 4)];
-                    bytes.fill_with(|| rig.numbers.below(256) as u8);
-                    Some(rig.given_f32(words_of(&bytes)))
+                Mode::InPlace => Some((was, Storage::Activation)),
+                Mode::Multiply(Storage::Activation) => {
+                    Some((rig.input(rows, inputs, 1.0), Storage::Activation))
                 }
-            };
-            let stored = match mode {
-                Mode::Multiply(stored) => stored,
-                _ => DerivativeType::Full,
+                Mode::Multiply(storage) => {
+                    let any = |numbers: &mut Numbers| numbers.below(256) as u8;
+                    Some((rig.coded(rows, inputs, storage, any), storage))
+                }
             };
             let grad = rig.param(inputs);
             rig.start(inputs + 2, inputs.max(outputs));
             let before = wide(&rig.read(dx));
-            let op = LinearBackward {
-                dy: rig.region(dy),
+            let op = LinearBack {
+                dy: In(dy),
                 weight,
-                dx: rig.region(dx),
-                accumulate: mode == Mode::Accumulate,
-                rows,
-                derivative: derivative.map(|d| Derivative {
-                    region: rig.region(d),
-                    stored,
-                }),
-                dbias: dbias.then_some(grad),
+                slope: slope.map(|(slope, _)| In(slope)),
+                dx: match mode {
+                    Mode::Accumulate => Dest::Onto(over),
+                    _ => Dest::New(Out(dx)),
+                },
+                dbias: sum(dbias, grad),
             };
-            let grads: Vec<_> = dbias.then_some(grad).into_iter().collect();
-            rig.run(name, &[dx], &grads, |b| b.linear_backward(op));
+            rig.run(name, op);
             let mut want = oracle::linear_backward(&wide(&rig.read(dy)), &w, outputs);
             if mode == Mode::Accumulate {
                 want.iter_mut().zip(&before).for_each(|(w, b)| *w += b);
             }
-            if let Some(d) = derivative {
-                let slopes = match (mode, stored) {
+            if let Some((slope, storage)) = slope {
+                let slopes = match (mode, storage) {
                     (Mode::InPlace, _) => before,
-                    (_, DerivativeType::Full) => wide(&rig.read(d)),
-                    _ => decoded(&rig.read(d), stored, count, inputs),
+                    (_, Storage::Activation) => wide(&rig.read(slope)),
+                    _ => decoded(&rig.read(slope), storage, want.len() / inputs, inputs),
                 };
                 want.iter_mut().zip(slopes).for_each(|(w, d)| *w *= d);
             }

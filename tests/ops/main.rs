@@ -13,12 +13,12 @@ mod linear_cases;
 mod norm_cases;
 mod optimizer;
 mod oracle;
+mod refused;
 mod rig;
 mod table;
 
-use bitfit::backend::WeightType;
 use bitfit::backend::cpu::CpuBackend;
-use bitfit::backend::weight_gradients::WeightGradients;
+use bitfit::backend::{Backend, WeightType};
 use cases::{Case, Outcome};
 
 /// Largest ‖got - want‖/‖want‖ of one tensor.
@@ -47,7 +47,7 @@ fn error(got: &[f32], want: &[f64]) -> f64 {
 }
 
 /// Runs the table on a backend and collects every tensor that is too far off.
-fn agree<B: WeightGradients>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: Tolerance) {
+fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: Tolerance) {
     let mut wrong = Vec::new();
     let mut worst: f64 = 0.0;
     for case in cases {

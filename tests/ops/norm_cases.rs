@@ -1,12 +1,13 @@
 //! Embeddings, LayerNorm and the bias gradients beside it, on a backend and on the oracle.
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
-use crate::codes::{decoded_x_hat, root_step, words_of};
+use crate::codes::{decoded_x_hat, root_step};
 use crate::oracle;
-use crate::rig::{Rig, wide};
-use bitfit::backend::{
-    Backend, BiasGrad, Dropout, EmbedForward, Norm, NormRestore, ParamRange, ResidualNormBackward,
-    ResidualNormForward, Rows, SavedNorm, XHatType,
+use crate::rig::{Numbers, Rig, sum, wide};
+use bitfit::backend::Backend;
+use bitfit::program::{
+    Aside, ColumnSum, Dropout, Embed, In, Norm, NormBack, Out, ResidualNorm, Restore, Rows,
+    Storage, Sum,
 };
 
 /// Runs a case of this file's kinds on a fresh rig.
@@ -33,22 +34,22 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let (word, words) = rig.table(vocab, hidden, 1.0);
             let (position, positions) = rig.table(longest, hidden, 0.5);
             let (token_type, type_rows) = rig.table(types, hidden, 0.3);
-            let x = rig.output(tokens, hidden);
+            let x = rig.output(Rows::Tokens, hidden);
             let norm = Norm {
                 gamma: rig.param(hidden),
                 beta: rig.param(hidden),
                 eps: EPS,
             };
             rig.start(0, hidden);
-            let op = EmbedForward {
+            let op = Embed {
                 word,
                 position,
                 token_type,
                 norm,
                 dropout,
-                out: rig.region(x),
+                out: Out(x),
             };
-            rig.run(name, &[x], &[], |b| b.embed_forward(op));
+            rig.run(name, op);
             let mut sum = Vec::new();
             for token in 0..tokens {
                 let kind = rig.batch.type_ids[token] as usize % types;
@@ -65,14 +66,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("out", rig, x, oracle::masked(&y, hidden, dropout, key));
         }
         Kind::ResidualNorm { hidden, saved } => {
-            let x = rig.input(tokens, hidden, 1.0);
-            let residual = rig.input(tokens, hidden, 1.0);
+            let x = rig.input(Rows::Tokens, hidden, 1.0);
+            let residual = rig.input(Rows::Tokens, hidden, 1.0);
             let saved = saved.map(|stored| {
-                let x_hat = match stored {
-                    XHatType::Full => rig.output(tokens, hidden),
-                    XHatType::Bits8 => rig.output_f32(1, stored.bytes(tokens, hidden, 4) / 4),
-                };
-                (stored, x_hat, rig.output_f32(tokens, 1))
+                let x_hat = rig.output_as(Rows::Tokens, hidden, stored);
+                (stored, x_hat, rig.output_f32(Rows::Tokens, 1))
             });
             let norm = Norm {
                 gamma: rig.param(hidden),
@@ -81,23 +79,16 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.start(0, hidden);
             let branch = wide(&rig.read(x));
-            let op = ResidualNormForward {
-                x: rig.region(x),
-                residual: rig.region(residual),
+            let op = ResidualNorm {
+                x: rig.over(x),
+                residual: In(residual),
                 dropout,
                 norm,
-                saved: saved.map(|(stored, x_hat, rstd)| SavedNorm {
-                    x_hat: rig.region(x_hat),
-                    stored,
-                    rstd: rig.region(rstd),
-                }),
-                rows: Rows::Tokens,
+                sum: Aside(None),
+                x_hat: Aside(saved.map(|(_, x_hat, _)| x_hat)),
+                rstd: Aside(saved.map(|(_, _, rstd)| rstd)),
             };
-            let written: Vec<_> = [x]
-                .into_iter()
-                .chain(saved.iter().flat_map(|s| [s.1, s.2]))
-                .collect();
-            rig.run(name, &written, &[], |b| b.residual_norm_forward(op));
+            rig.run(name, op);
             let mut sum = oracle::masked(&branch, hidden, dropout, key);
             sum.iter_mut()
                 .zip(wide(&rig.read(residual)))
@@ -107,8 +98,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("out", rig, x, want);
             if let Some((stored, kept, kept_rstd)) = saved {
                 match stored {
-                    XHatType::Full => out.activation("x_hat", rig, kept, x_hat),
-                    XHatType::Bits8 => {
+                    Storage::Activation => out.activation("x_hat", rig, kept, x_hat),
+                    _ => {
                         let got = decoded_x_hat(&rig.read(kept), x_hat.len(), hidden);
                         for (got, want) in got.iter().zip(&x_hat) {
                             // Where f32 arithmetic decides between two codes.
@@ -125,21 +116,20 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             }
         }
         Kind::NormRestore { hidden } => {
-            let x_hat = rig.input(tokens, hidden, 1.0);
-            let y = rig.output(tokens, hidden);
+            let x_hat = rig.input(Rows::Tokens, hidden, 1.0);
+            let y = rig.output(Rows::Tokens, hidden);
             let norm = Norm {
                 gamma: rig.param(hidden),
                 beta: rig.param(hidden),
                 eps: EPS,
             };
             rig.start(0, hidden);
-            let op = NormRestore {
-                x_hat: rig.region(x_hat),
+            let op = Restore {
+                x_hat: In(x_hat),
                 norm,
-                out: rig.region(y),
-                rows: Rows::Tokens,
+                out: Out(y),
             };
-            rig.run(name, &[y], &[], |b| b.norm_restore(op));
+            rig.run(name, op);
             let want = oracle::affine(
                 &wide(&rig.read(x_hat)),
                 &rig.values(norm.gamma),
@@ -153,41 +143,35 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             sums,
             branch,
         } => {
-            let dx = rig.input(tokens, hidden, 1.0);
+            let dx = rig.input(Rows::Tokens, hidden, 1.0);
             let x_hat = match stored {
-                XHatType::Full => rig.input(tokens, hidden, 1.0),
-                XHatType::Bits8 => {
-                    let mut bytes = vec![0u8; stored.bytes(tokens, hidden, 4)];
-                    bytes.fill_with(|| rig.numbers.below(255) as u8 ^ 128);
-                    rig.given_f32(words_of(&bytes))
+                Storage::Activation => rig.input(Rows::Tokens, hidden, 1.0),
+                _ => {
+                    let any = |numbers: &mut Numbers| numbers.below(255) as u8 ^ 128;
+                    rig.coded(Rows::Tokens, hidden, stored, any)
                 }
             };
-            let rstd = rig.input_f32(tokens, 1, 1.0);
-            let d_branch = branch.then(|| rig.output(tokens, hidden));
+            let rstd = rig.input_f32(Rows::Tokens, 1, 1.0);
+            let d_branch = branch.then(|| rig.output(Rows::Tokens, hidden));
             let (dbeta, dbias) = (rig.param(hidden), rig.param(hidden));
             let gamma = rig.param(hidden);
             rig.start(2 * hidden + 4, hidden);
             let dy = wide(&rig.read(dx));
-            let op = ResidualNormBackward {
-                dx: rig.region(dx),
-                saved: SavedNorm {
-                    x_hat: rig.region(x_hat),
-                    stored,
-                    rstd: rig.region(rstd),
-                },
+            let op = NormBack {
+                x_hat: In(x_hat),
+                rstd: In(rstd),
                 gamma,
                 dropout,
-                d_branch: d_branch.map(|d| rig.region(d)),
-                dbeta: sums.then_some(dbeta),
-                dbias: sums.then_some(dbias),
-                rows: Rows::Tokens,
+                dx: rig.over(dx),
+                beside: None,
+                branch: d_branch.map(Out),
+                dbeta: sum(sums, dbeta),
+                dbias: sum(sums, dbias),
             };
-            let grads: &[ParamRange] = if sums { &[dbeta, dbias] } else { &[] };
-            let written: Vec<_> = [dx].into_iter().chain(d_branch).collect();
-            rig.run(name, &written, grads, |b| b.residual_norm_backward(op));
+            rig.run(name, op);
             let x_hat = match stored {
-                XHatType::Full => wide(&rig.read(x_hat)),
-                XHatType::Bits8 => decoded_x_hat(&rig.read(x_hat), tokens * hidden, hidden),
+                Storage::Activation => wide(&rig.read(x_hat)),
+                _ => decoded_x_hat(&rig.read(x_hat), tokens * hidden, hidden),
             };
             let dz = oracle::norm_backward(&dy, &x_hat, &wide(&rig.read(rstd)), &rig.values(gamma));
             let want = oracle::masked(&dz, hidden, dropout, key);
@@ -200,17 +184,78 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             }
             out.activation("dx", rig, dx, dz);
         }
+        Kind::StreamNorm { hidden } => {
+            let x = rig.input(Rows::Tokens, hidden, 1.0);
+            let residual = rig.input(Rows::Tokens, hidden, 1.0);
+            let stream = rig.output(Rows::Tokens, hidden);
+            let norm = Norm {
+                gamma: rig.param(hidden),
+                beta: rig.param(hidden),
+                eps: EPS,
+            };
+            rig.start(0, hidden);
+            let mut sum = oracle::masked(&wide(&rig.read(x)), hidden, dropout, key);
+            let op = ResidualNorm {
+                x: rig.over(x),
+                residual: In(residual),
+                dropout,
+                norm,
+                sum: Aside(Some(stream)),
+                x_hat: Aside(None),
+                rstd: Aside(None),
+            };
+            rig.run(name, op);
+            sum.iter_mut()
+                .zip(wide(&rig.read(residual)))
+                .for_each(|(s, r)| *s += r);
+            let (x_hat, _) = oracle::normalise(&sum, hidden, f64::from(EPS));
+            let want = oracle::affine(&x_hat, &rig.values(norm.gamma), &rig.values(norm.beta));
+            out.activation("out", rig, x, want);
+            out.activation("sum", rig, stream, sum);
+        }
+        Kind::StreamNormBackward { hidden } => {
+            let dx = rig.input(Rows::Tokens, hidden, 1.0);
+            let beside = rig.input(Rows::Tokens, hidden, 1.0);
+            let x_hat = rig.input(Rows::Tokens, hidden, 1.0);
+            let rstd = rig.input_f32(Rows::Tokens, 1, 1.0);
+            let d_branch = rig.output(Rows::Tokens, hidden);
+            let (dbeta, dbias) = (rig.param(hidden), rig.param(hidden));
+            let gamma = rig.param(hidden);
+            rig.start(2 * hidden + 4, hidden);
+            let dy = wide(&rig.read(dx));
+            let op = NormBack {
+                x_hat: In(x_hat),
+                rstd: In(rstd),
+                gamma,
+                dropout,
+                dx: rig.over(dx),
+                beside: Some(In(beside)),
+                branch: Some(Out(d_branch)),
+                dbeta: sum(true, dbeta),
+                dbias: sum(true, dbias),
+            };
+            rig.run(name, op);
+            let (x_hat, rstd) = (wide(&rig.read(x_hat)), wide(&rig.read(rstd)));
+            let mut dz = oracle::norm_backward(&dy, &x_hat, &rstd, &rig.values(gamma));
+            dz.iter_mut()
+                .zip(wide(&rig.read(beside)))
+                .for_each(|(dz, beside)| *dz += beside);
+            let branch = oracle::masked(&dz, hidden, dropout, key);
+            out.gradient("dbeta", rig, dbeta, oracle::column_sums(&dy, hidden));
+            out.gradient("dbias", rig, dbias, oracle::column_sums(&branch, hidden));
+            out.activation("d_branch", rig, d_branch, branch);
+            out.activation("dx", rig, dx, dz);
+        }
         Kind::BiasGrad { width } => {
-            let dy = rig.input(tokens, width, 1.0);
+            let dy = rig.input(Rows::Tokens, width, 1.0);
             let grad = rig.param(width);
             rig.start(width + 2, width);
-            let op = BiasGrad {
-                dy: rig.region(dy),
+            let op = ColumnSum {
+                dy: In(dy),
                 dropout,
-                grad,
-                rows: Rows::Tokens,
+                grad: Sum(Some(grad)),
             };
-            rig.run(name, &[], &[grad], |b| b.bias_grad(op));
+            rig.run(name, op);
             let under = oracle::masked(&wide(&rig.read(dy)), width, dropout, key);
             out.gradient("grad", rig, grad, oracle::column_sums(&under, width));
         }

@@ -1,7 +1,8 @@
 //! AdamW, clipping and their refusal of what is not finite.
 
 use bitfit::backend::cpu::CpuBackend;
-use bitfit::backend::{AdamW, Backend, Limits, Memory, ParamRange, Slot, StepReport, WeightType};
+use bitfit::backend::{Backend, Memory, Slot, StepReport, WeightType};
+use bitfit::program::{AdamW, Limits, Numbers, Op, ParamRange, Span, Update, Zero};
 
 const TRAINABLE: usize = 40_003;
 const PARAMS: usize = TRAINABLE + 11;
@@ -10,12 +11,24 @@ fn cpu() -> CpuBackend {
     CpuBackend::new(WeightType::F32)
 }
 
-fn allocated<B: Backend>(mut backend: B) -> B {
-    let limits = Limits {
-        tokens: 1,
-        sequences: 1,
-        max_len: 1,
+const LIMITS: Limits = Limits {
+    tokens: 1,
+    sequences: 1,
+    max_len: 1,
+};
+
+/// Runs one operation.
+fn run<B: Backend>(backend: &mut B, op: impl Into<Op>, update: Option<AdamW>) {
+    let numbers = Numbers {
+        update,
+        ..Numbers::NONE
     };
+    let program = crate::rig::program(vec![op.into()], &[], LIMITS);
+    backend.run(&program, Span::WHOLE, numbers).unwrap();
+}
+
+fn allocated<B: Backend>(mut backend: B) -> B {
+    let limits = LIMITS;
     let (arena, params, trainable, widest) = (256, PARAMS, TRAINABLE, 1);
     backend
         .allocate(Memory {
@@ -65,13 +78,12 @@ pub fn ten_steps<B: Backend>(new: impl Fn() -> B) {
             backend
                 .write_params(Slot::Gradient, all(TRAINABLE), &gradient)
                 .unwrap();
-            backend
-                .adamw(AdamW {
-                    step,
-                    clip_norm,
-                    ..OP
-                })
-                .unwrap();
+            let op = AdamW {
+                step,
+                clip_norm,
+                ..OP
+            };
+            run(&mut backend, Update {}, Some(op));
             let norm = gradient
                 .iter()
                 .map(|&g| f64::from(g).powi(2))
@@ -138,7 +150,7 @@ pub fn refuses_what_is_not_finite<B: Backend>(new: impl Fn() -> B) {
         backend
             .write_params(Slot::Gradient, all(TRAINABLE), &gradient)
             .unwrap();
-        backend.adamw(OP).unwrap();
+        run(&mut backend, Update {}, Some(OP));
         assert!(!backend.step_report().unwrap().is_finite());
         assert!(
             backend
@@ -162,8 +174,8 @@ pub fn zeroing<B: Backend>(new: impl Fn() -> B) {
     backend
         .write_params(Slot::Gradient, all(TRAINABLE), &vec![1.0; TRAINABLE])
         .unwrap();
-    backend.adamw(OP).unwrap();
-    backend.zero_gradients().unwrap();
+    run(&mut backend, Update {}, Some(OP));
+    run(&mut backend, Zero {}, None);
     let report = backend.step_report().unwrap();
     assert_eq!(
         report,

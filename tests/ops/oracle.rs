@@ -2,7 +2,8 @@
 //!
 //! Nothing here is shared with a backend except the random generator that defines the dropout masks.
 
-use bitfit::backend::{Activation, Dropout, DropoutKey};
+use bitfit::backend::DropoutKey;
+use bitfit::program::{Activation, Dropout};
 use bitfit::rng::{Philox, unit_f32};
 
 /// The factor of one element under dropout, straight from the definition in `Dropout`'s doc.

@@ -1,31 +1,25 @@
 //! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
 
+use crate::codes::words_of;
 use bitfit::backend::cpu::rounded;
-use bitfit::backend::weight_gradients::WeightGradients;
-use bitfit::backend::{
-    Backend, DropoutKey, Limits, MatrixKind, MatrixShape, Memory, ParamRange, Region, Slot,
-    WeightId, WeightType,
-};
+use bitfit::backend::{Backend, DropoutKey, MatrixKind, MatrixShape, Memory, Slot, WeightType};
 use bitfit::batch::{Batch, Labels};
+use bitfit::program::{
+    self, Info, Limits, List, Op, Over, ParamRange, Parts, Program, Region, Rows, Span, Storage,
+    Sum, Value, WeightId, What,
+};
 use bitfit::rng::{Purpose, Stream};
 
 /// Fills all memory that a case does not write: finite, so that it is comparable, and far from any result.
 const SENTINEL: f32 = 1.542_312_3e16;
 const GUARD: usize = 256;
 
-/// What the backend stores in a tensor.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Activation,
-    F32,
-}
-
-#[derive(Clone, Copy)]
-pub struct Tensor {
-    pub region: Region,
-    kind: Kind,
-    /// Elements in use by the current batch.
-    used: usize,
+/// A tensor with room for more rows than a batch has, which must stay as they are.
+struct Tensor {
+    info: Info,
+    region: Region,
+    /// What it holds when the case starts; nothing where it is written, or lies where another does.
+    start: Vec<f32>,
 }
 
 /// Numbers of a case: seeded by its name, so that every run sees the same.
@@ -65,16 +59,30 @@ pub struct Rig<B> {
     arena: usize,
     params: usize,
     gradient: Vec<f32>,
-    tensors: Vec<(Tensor, Vec<f32>)>,
+    /// By [`Value`].
+    tensors: Vec<Tensor>,
 }
 
-impl<B: WeightGradients> Rig<B> {
-    /// Makes a trained matrix out of the next parameters.
-    pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
-        let range = self.param(rows * cols);
-        let id = self.backend.trained_matrix("w", rows, cols, range);
-        (id.unwrap(), range)
-    }
+/// The gradient of a range, where it is asked for.
+pub fn sum(asked: bool, range: ParamRange) -> Sum {
+    Sum(asked.then_some(range))
+}
+
+/// Operations that run whole, on tensors that lie where the caller says.
+pub fn program(ops: Vec<Op>, tensors: &[(Info, Region)], limits: Limits) -> Program {
+    let parts = Parts {
+        forward: 0,
+        backward: ops.len(),
+        end: ops.len(),
+    };
+    let (values, regions): (Vec<Info>, Vec<Region>) = tensors.iter().copied().unzip();
+    let list = List {
+        ops,
+        values,
+        parts,
+        outputs: Vec::new(),
+    };
+    Program::laid_by_hand(list, &regions, limits)
 }
 
 impl<B: Backend> Rig<B> {
@@ -134,6 +142,13 @@ impl<B: Backend> Rig<B> {
         self.matrix(MatrixKind::Table, rows, cols, scale)
     }
 
+    /// Makes a trained matrix out of the next parameters.
+    pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
+        let range = self.param(rows * cols);
+        let id = self.backend.trained_matrix("w", rows, cols, range);
+        (id.unwrap(), range)
+    }
+
     fn matrix(
         &mut self,
         kind: MatrixKind,
@@ -168,59 +183,102 @@ impl<B: Backend> Rig<B> {
             .collect()
     }
 
-    /// A tensor for `rows` rows in use; the region has room for more rows, which must stay as they are.
-    fn tensor(&mut self, rows: usize, cols: usize, kind: Kind) -> usize {
-        let bytes = if kind == Kind::F32 {
-            4
-        } else {
-            self.backend.activation_bytes()
-        };
+    fn tensor(&mut self, rows: Rows, width: usize, storage: Storage) -> Value {
+        let bytes = self.backend.activation_bytes();
         let region = Region {
             offset: self.arena,
-            len: (rows + 3) * cols * bytes,
+            len: storage.bytes(rows.of(&self.batch) + 3, width, bytes),
         };
         self.arena = (region.offset + region.len + GUARD).next_multiple_of(GUARD);
-        self.tensors.push((
-            Tensor {
-                region,
-                kind,
-                used: rows * cols,
-            },
-            Vec::new(),
-        ));
-        self.tensors.len() - 1
+        let info = Info {
+            what: What::Hidden,
+            block: None,
+            rows,
+            width,
+            storage,
+        };
+        self.add(info, region)
     }
 
-    /// A random `[rows, cols]` input of the backend's activation type.
-    pub fn input(&mut self, rows: usize, cols: usize, scale: f32) -> usize {
-        let id = self.tensor(rows, cols, Kind::Activation);
-        self.tensors[id].1 = self.numbers.normal(rows * cols, scale);
-        id
+    fn add(&mut self, info: Info, region: Region) -> Value {
+        self.tensors.push(Tensor {
+            info,
+            region,
+            start: Vec::new(),
+        });
+        Value(self.tensors.len() as u32 - 1)
     }
 
-    pub fn input_f32(&mut self, rows: usize, cols: usize, scale: f32) -> usize {
-        let id = self.tensor(rows, cols, Kind::F32);
-        self.tensors[id].1 = self.numbers.normal(rows * cols, scale);
-        id
+    /// A random input of the backend's activation type.
+    pub fn input(&mut self, rows: Rows, width: usize, scale: f32) -> Value {
+        self.random(rows, width, Storage::Activation, scale)
     }
 
-    /// A tensor of given 32-bit words.
-    pub fn given_f32(&mut self, words: Vec<f32>) -> usize {
-        let id = self.tensor(1, words.len(), Kind::F32);
-        self.tensors[id].1 = words;
-        id
+    pub fn input_f32(&mut self, rows: Rows, width: usize, scale: f32) -> Value {
+        self.random(rows, width, Storage::F32, scale)
     }
 
-    pub fn output(&mut self, rows: usize, cols: usize) -> usize {
-        self.tensor(rows, cols, Kind::Activation)
+    fn random(&mut self, rows: Rows, width: usize, storage: Storage, scale: f32) -> Value {
+        let value = self.tensor(rows, width, storage);
+        let count = rows.of(&self.batch) * width;
+        self.tensors[value.index()].start = self.numbers.normal(count, scale);
+        value
     }
 
-    pub fn output_f32(&mut self, rows: usize, cols: usize) -> usize {
-        self.tensor(rows, cols, Kind::F32)
+    /// An input in codes of a byte or less, from these bytes.
+    pub fn coded(
+        &mut self,
+        rows: Rows,
+        width: usize,
+        storage: Storage,
+        mut byte: impl FnMut(&mut Numbers) -> u8,
+    ) -> Value {
+        let value = self.tensor(rows, width, storage);
+        let mut bytes = vec![0u8; storage.bytes(rows.of(&self.batch), width, 4)];
+        bytes.fill_with(|| byte(&mut self.numbers));
+        self.tensors[value.index()].start = words_of(&bytes);
+        value
     }
 
-    pub fn region(&self, id: usize) -> Region {
-        self.tensors[id].0.region
+    pub fn output(&mut self, rows: Rows, width: usize) -> Value {
+        self.tensor(rows, width, Storage::Activation)
+    }
+
+    pub fn output_f32(&mut self, rows: Rows, width: usize) -> Value {
+        self.tensor(rows, width, Storage::F32)
+    }
+
+    pub fn output_as(&mut self, rows: Rows, width: usize, storage: Storage) -> Value {
+        self.tensor(rows, width, storage)
+    }
+
+    /// A value that is written where `was` lies.
+    pub fn over(&mut self, was: Value) -> Over {
+        let Tensor { info, region, .. } = self.tensors[was.index()];
+        let now = self.add(info, region);
+        Over { was, now }
+    }
+
+    pub fn region(&self, value: Value) -> Region {
+        self.tensors[value.index()].region
+    }
+
+    /// Elements in use by the current batch; of a tensor in codes, words.
+    fn used(&self, value: Value) -> usize {
+        let info = self.tensors[value.index()].info;
+        let rows = info.rows.of(&self.batch);
+        match info.storage {
+            Storage::Activation | Storage::F32 => rows * info.width,
+            coded => coded.bytes(rows, info.width, 4) / 4,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            tokens: self.batch.tokens() + 3,
+            sequences: self.batch.sequences() + 3,
+            max_len: self.batch.max_len() + 3,
+        }
     }
 
     /// Makes the next `len` parameters; those asked for before [`start`](Self::start)'s `trainable` train.
@@ -236,21 +294,11 @@ impl<B: Backend> Rig<B> {
 
     /// Allocates, fills memory with the sentinel, writes inputs and random parameters and gradients.
     pub fn start(&mut self, trainable: usize, widest: usize) {
-        let lens: Vec<usize> = self
-            .batch
-            .cu_seqlens
-            .windows(2)
-            .map(|w| (w[1] - w[0]) as usize)
-            .collect();
         let memory = Memory {
             arena: self.arena,
             params: self.params,
             trainable,
-            limits: Limits {
-                tokens: self.batch.tokens() + 3,
-                sequences: lens.len() + 3,
-                max_len: lens.iter().max().unwrap() + 3,
-            },
+            limits: self.limits(),
             widest,
             head_dim: 128,
         };
@@ -263,14 +311,12 @@ impl<B: Backend> Rig<B> {
         self.backend
             .write_f32(whole, &vec![SENTINEL; self.arena / 4])
             .unwrap();
-        for (tensor, values) in &self.tensors {
-            match tensor.kind {
-                Kind::F32 => self.backend.write_f32(tensor.region, values).unwrap(),
-                Kind::Activation => self
-                    .backend
-                    .write_activations(tensor.region, values)
-                    .unwrap(),
-            }
+        for tensor in &self.tensors {
+            let write = match tensor.info.storage {
+                Storage::Activation => B::write_activations,
+                _ => B::write_f32,
+            };
+            write(&mut self.backend, tensor.region, &tensor.start).unwrap();
         }
         let all = ParamRange {
             offset: 0,
@@ -299,16 +345,14 @@ impl<B: Backend> Rig<B> {
         f64::from((self.stored)(value as f32))
     }
 
-    /// A tensor's elements in use.
-    pub fn read(&self, id: usize) -> Vec<f32> {
-        let tensor = self.tensors[id].0;
-        match tensor.kind {
-            Kind::F32 => self.backend.read_f32(tensor.region, tensor.used).unwrap(),
-            Kind::Activation => self
-                .backend
-                .read_activations(tensor.region, tensor.used)
-                .unwrap(),
-        }
+    /// A tensor's elements in use, or the words of its codes.
+    pub fn read(&self, value: Value) -> Vec<f32> {
+        let Tensor { info, region, .. } = &self.tensors[value.index()];
+        let read = match info.storage {
+            Storage::Activation => B::read_activations,
+            _ => B::read_f32,
+        };
+        read(&self.backend, *region, self.used(value)).unwrap()
     }
 
     pub fn values(&self, range: ParamRange) -> Vec<f64> {
@@ -324,14 +368,14 @@ impl<B: Backend> Rig<B> {
         wide(&self.gradient[range.offset..range.offset + range.len])
     }
 
-    /// Runs one operation and asserts that nothing but `outputs` and `gradients` changed, to the bit.
-    pub fn run(
-        &mut self,
-        name: &str,
-        outputs: &[usize],
-        gradients: &[ParamRange],
-        op: impl FnOnce(&mut B) -> anyhow::Result<()>,
-    ) {
+    /// Runs one operation and asserts that nothing but what it writes and the gradients that it adds to changed, to the
+    /// bit.
+    pub fn run(&mut self, name: &str, op: impl Into<Op>) {
+        self.run_all(name, vec![op.into()], program::Numbers::NONE);
+    }
+
+    /// The same of several operations.
+    pub fn run_all(&mut self, name: &str, ops: Vec<Op>, numbers: program::Numbers) {
         let whole = Region {
             offset: 0,
             len: self.arena,
@@ -342,18 +386,28 @@ impl<B: Backend> Rig<B> {
             len: self.params,
         };
         let values = self.backend.read_params(Slot::Value, all).unwrap();
-        op(&mut self.backend).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        let trainable = ParamRange {
+            offset: 0,
+            len: self.gradient.len(),
+        };
+        let gradient = self.gradient(trainable);
+        let writes: Vec<Value> = ops.iter().flat_map(Op::writes).collect();
+        let sums: Vec<ParamRange> = ops.iter().flat_map(Op::sums).collect();
+        let tensors: Vec<_> = self.tensors.iter().map(|t| (t.info, t.region)).collect();
+        let program = program(ops, &tensors, self.limits());
+        self.backend
+            .run(&program, Span::WHOLE, numbers)
+            .unwrap_or_else(|e| panic!("{name}: {e:#}"));
 
         let mut writable = vec![false; self.arena / 4];
-        for &id in outputs {
-            let Tensor { region, kind, used } = self.tensors[id].0;
-            let bytes = if kind == Kind::F32 {
-                4
-            } else {
-                self.backend.activation_bytes()
+        for value in writes {
+            let Tensor { info, region, .. } = &self.tensors[value.index()];
+            let element = match info.storage {
+                Storage::Activation => self.backend.activation_bytes(),
+                _ => 4,
             };
             // An odd number of halves ends inside a word.
-            let words = (used * bytes).div_ceil(4);
+            let words = (self.used(value) * element).div_ceil(4);
             writable[region.offset / 4..region.offset / 4 + words].fill(true);
         }
         let after = self.backend.read_f32(whole, self.arena / 4).unwrap();
@@ -364,17 +418,8 @@ impl<B: Backend> Rig<B> {
                 word * 4
             );
         }
-        let trainable = ParamRange {
-            offset: 0,
-            len: self.gradient.len(),
-        };
-        for (i, (a, b)) in self
-            .gradient(trainable)
-            .iter()
-            .zip(&self.gradient)
-            .enumerate()
-        {
-            let ours = gradients
+        for (i, (a, b)) in self.gradient(trainable).iter().zip(&gradient).enumerate() {
+            let ours = sums
                 .iter()
                 .any(|g| (g.offset..g.offset + g.len).contains(&i));
             assert!(

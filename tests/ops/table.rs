@@ -1,7 +1,9 @@
 //! The cases: every operation at odd shapes, at tile edges and at the shapes of real models.
 
 use crate::cases::{Case, Keep, Kind, Mode};
-use bitfit::backend::{Activation, DerivativeType, LossKind, PoolKind, Rows, WeightType, XHatType};
+use bitfit::backend::WeightType;
+use bitfit::program::Storage;
+use bitfit::program::{Activation, LossKind, PoolKind, Rows};
 
 const HIDDEN: [usize; 4] = [32, 128, 384, 768];
 
@@ -45,11 +47,11 @@ pub fn table() -> Vec<Case> {
                     }
                     add(Kind::ResidualNorm {
                         hidden,
-                        saved: (b % 2 == 0).then_some(XHatType::Full),
+                        saved: (b % 2 == 0).then_some(Storage::Activation),
                     });
                     add(Kind::ResidualNorm {
                         hidden,
-                        saved: Some(XHatType::Bits8),
+                        saved: Some(Storage::XHat8),
                     });
                     add(Kind::EmbedBackward {
                         hidden,
@@ -57,7 +59,7 @@ pub fn table() -> Vec<Case> {
                         types: 1 + b % 2,
                     });
                     for sums in [false, true] {
-                        for stored in [XHatType::Full, XHatType::Bits8] {
+                        for stored in [Storage::Activation, Storage::XHat8] {
                             add(Kind::ResidualNormBackward {
                                 hidden,
                                 stored,
@@ -66,6 +68,8 @@ pub fn table() -> Vec<Case> {
                             });
                         }
                     }
+                    add(Kind::StreamNorm { hidden });
+                    add(Kind::StreamNormBackward { hidden });
                     add(Kind::BiasGrad { width: hidden });
                     if p == 0.0 {
                         add(Kind::NormRestore { hidden });
@@ -111,11 +115,11 @@ pub fn table() -> Vec<Case> {
                     for width in [1, 7, 33] {
                         add(Kind::ResidualNorm {
                             hidden: width,
-                            saved: Some(XHatType::Full),
+                            saved: Some(Storage::Activation),
                         });
                         add(Kind::ResidualNorm {
                             hidden: width,
-                            saved: Some(XHatType::Bits8),
+                            saved: Some(Storage::XHat8),
                         });
                         add(Kind::BiasGrad { width });
                     }
@@ -200,7 +204,7 @@ pub fn table() -> Vec<Case> {
             (3072, 768),
         ] {
             let act = (outputs > inputs)
-                .then_some((Activation::GeluErf, Keep::Beside(DerivativeType::Full)));
+                .then_some((Activation::GeluErf, Keep::Beside(Storage::Activation)));
             add(Kind::Linear {
                 inputs,
                 outputs,
@@ -211,7 +215,7 @@ pub fn table() -> Vec<Case> {
             let mode = if outputs > inputs {
                 Mode::Accumulate
             } else {
-                Mode::Multiply(DerivativeType::Full)
+                Mode::Multiply(Storage::Activation)
             };
             add(Kind::LinearBackward {
                 inputs,
@@ -220,6 +224,25 @@ pub fn table() -> Vec<Case> {
                 mode,
                 dbias: true,
             });
+        }
+    }
+    // Slopes in codes that are made again, with no value beside them.
+    for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
+        for storage in [Storage::Slope8, Storage::Slope4] {
+            for weights in [WeightType::F16, WeightType::F32] {
+                cases.push(Case {
+                    lens: vec![20, 17],
+                    weights,
+                    p: 0.0,
+                    kind: Kind::Linear {
+                        inputs: 24,
+                        outputs: 97,
+                        rows: Rows::Tokens,
+                        parts: 1,
+                        act: Some((kind, Keep::Alone(storage))),
+                    },
+                });
+            }
         }
     }
     cases
@@ -261,9 +284,9 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
         for mode in [
             Mode::Overwrite,
             Mode::Accumulate,
-            Mode::Multiply(DerivativeType::Full),
-            Mode::Multiply(DerivativeType::Bits8),
-            Mode::Multiply(DerivativeType::Bits4),
+            Mode::Multiply(Storage::Activation),
+            Mode::Multiply(Storage::Slope8),
+            Mode::Multiply(Storage::Slope4),
             Mode::InPlace,
         ] {
             for dbias in [false, true] {
@@ -280,10 +303,10 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
         for keep in [
             Keep::Nothing,
-            Keep::Alone,
-            Keep::Beside(DerivativeType::Full),
-            Keep::Beside(DerivativeType::Bits8),
-            Keep::Beside(DerivativeType::Bits4),
+            Keep::Alone(Storage::Activation),
+            Keep::Beside(Storage::Activation),
+            Keep::Beside(Storage::Slope8),
+            Keep::Beside(Storage::Slope4),
         ] {
             let act = Some((kind, keep));
             add(Kind::Linear {
@@ -334,7 +357,7 @@ fn quantised(cases: &mut Vec<Case>) {
             (384, 1536),
         ] {
             let act = (outputs == 130)
-                .then_some((Activation::GeluErf, Keep::Beside(DerivativeType::Full)));
+                .then_some((Activation::GeluErf, Keep::Beside(Storage::Activation)));
             add(
                 &[3, 17, 5],
                 Kind::Linear {

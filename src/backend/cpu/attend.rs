@@ -1,70 +1,68 @@
-//! Attention as operations of a program: over all tokens, and of the first tokens alone.
+//! The operations of attention: of all tokens, and of the first of each sequence. Their arithmetic is in
+//! [`attention`](super::attention) and [`first_attention`](super::first_attention).
 
-use super::CpuBackend;
 use super::attention::{self, Shape};
 use super::colsum::column_sums;
 use super::dropout::Mask;
-use super::first_attention;
-use super::run::{aside, at, bias_gradients};
+use super::operands::Operands;
+use super::params::bias_gradients;
+use super::{CpuBackend, first_attention};
+use crate::backend::DropoutKey;
+use crate::batch::Batch;
 use crate::program::{
-    Attention, AttentionBack, Dropout, FirstAttention, FirstAttentionBack, Program, Value,
+    Attention, AttentionBack, Dropout, FirstAttention, FirstAttentionBack, Program, Rows,
 };
 use anyhow::{Result, ensure};
 
-/// Columns of a value that is as wide as all heads.
-fn hidden(program: &Program, value: Value, heads: usize) -> Result<usize> {
-    let width = program.tensor(value).width;
+/// Of heads which together are `hidden` columns.
+fn shape_of(
+    batch: &Batch,
+    hidden: usize,
+    heads: usize,
+    dropout: Dropout,
+    key: DropoutKey,
+) -> Result<Shape<'_>> {
     ensure!(
-        heads > 0 && width > 0 && width.is_multiple_of(heads),
-        "{heads} heads of {width} columns together"
+        heads > 0 && hidden.is_multiple_of(heads),
+        "{hidden} columns do not make {heads} heads"
     );
-    Ok(width)
-}
-
-fn mask(cpu: &CpuBackend, dropout: Dropout) -> Option<Mask> {
-    Mask::new(dropout, cpu.key)
+    Ok(Shape {
+        cu_seqlens: &batch.cu_seqlens,
+        heads,
+        head_dim: hidden / heads,
+        mask: Mask::new(dropout, key),
+    })
 }
 
 /// See [`Attention`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Attention) -> Result<()> {
-    let hidden = hidden(program, op.out.0, op.heads)?;
-    let mask = mask(cpu, op.dropout);
-    let batch = &cpu.batch;
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.out.0)?.1;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
     let [qkv, out, lse] = cpu.arena.regions([
-        at(program, batch, op.qkv.0),
-        at(program, batch, op.out.0),
-        aside(program, batch, op.lse.0),
+        at.whole(op.qkv.0, (Rows::Tokens, 3 * hidden))?,
+        at.whole(op.out.0, (Rows::Tokens, hidden))?,
+        at.aside(op.lse.0, (Rows::Tokens, op.heads))?,
     ])?;
-    let shape = Shape {
-        cu_seqlens: &batch.cu_seqlens,
-        heads: op.heads,
-        head_dim: hidden / op.heads,
-        mask,
-    };
     attention::forward(shape, qkv, out, lse, &cpu.scratch);
     Ok(())
 }
 
 /// See [`AttentionBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> Result<()> {
-    let hidden = hidden(program, op.out.0, op.heads)?;
-    let mask = mask(cpu, op.dropout);
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.out.0)?.1;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
     let sums = [op.dquery, op.dvalue];
     let [query, value] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
-    let batch = &cpu.batch;
+    let (one, three) = ((Rows::Tokens, hidden), (Rows::Tokens, 3 * hidden));
     let [qkv, out, lse, dout, dqkv] = cpu.arena.regions([
-        at(program, batch, op.qkv.0),
-        at(program, batch, op.out.0),
-        at(program, batch, op.lse.0),
-        at(program, batch, op.dout.0),
-        at(program, batch, op.dqkv.0),
+        at.whole(op.qkv.0, three)?,
+        at.whole(op.out.0, one)?,
+        at.whole(op.lse.0, (Rows::Tokens, op.heads))?,
+        at.whole(op.dout.0, one)?,
+        at.whole(op.dqkv.0, three)?,
     ])?;
-    let shape = Shape {
-        cu_seqlens: &batch.cu_seqlens,
-        heads: op.heads,
-        head_dim: hidden / op.heads,
-        mask,
-    };
     let saved = attention::Saved { qkv, out, lse };
     attention::backward(shape, saved, dout, dqkv, &cpu.scratch);
     for (part, grad) in [(0, query), (2, value)] {
@@ -78,21 +76,16 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
 
 /// See [`FirstAttention`].
 pub fn first_forward(cpu: &mut CpuBackend, program: &Program, op: &FirstAttention) -> Result<()> {
-    let hidden = hidden(program, op.query.0, op.heads)?;
-    let mask = mask(cpu, op.dropout);
-    let batch = &cpu.batch;
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.out.0)?.1;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
+    let first = (Rows::Sequences, hidden);
     let [query, key_value, out, lse] = cpu.arena.regions([
-        at(program, batch, op.query.0),
-        at(program, batch, op.key_value.0),
-        at(program, batch, op.out.0),
-        aside(program, batch, op.lse.0),
+        at.whole(op.query.0, first)?,
+        at.whole(op.key_value.0, (Rows::Tokens, 2 * hidden))?,
+        at.whole(op.out.0, first)?,
+        at.aside(op.lse.0, (Rows::Sequences, op.heads))?,
     ])?;
-    let shape = Shape {
-        cu_seqlens: &batch.cu_seqlens,
-        heads: op.heads,
-        head_dim: hidden / op.heads,
-        mask,
-    };
     first_attention::forward(shape, query, key_value, out, lse, &cpu.scratch);
     Ok(())
 }
@@ -103,35 +96,30 @@ pub fn first_backward(
     program: &Program,
     op: &FirstAttentionBack,
 ) -> Result<()> {
-    let hidden = hidden(program, op.query.0, op.heads)?;
-    let mask = mask(cpu, op.dropout);
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.query.0)?.1;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
     let sums = [op.dquery, op.dvalue];
-    let [dquery, dvalue] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
-    let batch = &cpu.batch;
+    let [query_grad, value_grad] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
+    let (first, two) = ((Rows::Sequences, hidden), (Rows::Tokens, 2 * hidden));
     let [query, key_value, lse, dout, d_query, d_key_value] = cpu.arena.regions([
-        at(program, batch, op.query.0),
-        at(program, batch, op.key_value.0),
-        at(program, batch, op.lse.0),
-        at(program, batch, op.dout.0),
-        at(program, batch, op.d_query.0),
-        at(program, batch, op.d_key_value.0),
+        at.whole(op.query.0, first)?,
+        at.whole(op.key_value.0, two)?,
+        at.whole(op.lse.0, (Rows::Sequences, op.heads))?,
+        at.whole(op.dout.0, first)?,
+        at.whole(op.d_query.0, first)?,
+        at.whole(op.d_key_value.0, two)?,
     ])?;
-    let shape = Shape {
-        cu_seqlens: &batch.cu_seqlens,
-        heads: op.heads,
-        head_dim: hidden / op.heads,
-        mask,
-    };
     let saved = first_attention::Saved {
         query,
         key_value,
         lse,
     };
     first_attention::backward(shape, saved, dout, d_query, d_key_value, &cpu.scratch);
-    if let Some(grad) = dquery {
+    if let Some(grad) = query_grad {
         column_sums(d_query, hidden, 0, None, grad, &mut cpu.partials);
     }
-    if let Some(grad) = dvalue {
+    if let Some(grad) = value_grad {
         let (width, first) = (2 * hidden, hidden);
         column_sums(d_key_value, width, first, None, grad, &mut cpu.partials);
     }

@@ -3,15 +3,32 @@
 //! In two stages, so that the result does not depend on the number of threads: rows are cut into chunks of fixed
 //! size, each chunk sums its rows into a line of partial sums, and the lines are added in order.
 
+use super::CpuBackend;
 use super::aligned::Aligned;
 use super::dropout::Mask;
+use super::operands::Operands;
+use super::params::bias_gradients;
 use super::pointwise::add;
 use super::share::Shared;
+use crate::program::{ColumnSum, Program};
 use anyhow::Result;
 use rayon::prelude::*;
 
 /// Rows summed into one line of partial sums; also what one task of a row-wise operation works on.
 pub const CHUNK: usize = 32;
+
+/// See [`ColumnSum`].
+pub fn run(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.dy.0)?;
+    let mask = Mask::new(op.dropout, cpu.key);
+    let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
+    let [dy] = cpu.arena.regions([at.whole(op.dy.0, shape)?])?;
+    if let Some(grad) = grad {
+        column_sums(dy, shape.1, 0, mask, grad, &mut cpu.partials);
+    }
+    Ok(())
+}
 
 /// Partial sums of two tensors of `rows` rows and up to `widest` columns.
 pub fn partials(rows: usize, widest: usize) -> usize {

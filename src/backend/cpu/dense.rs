@@ -2,12 +2,12 @@
 
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
+use super::operands::Operands;
 use super::params::{gradients, read, wide};
-use super::run::{aside, at};
 use super::scratch::Scratch;
 use super::weights::{View, Weights};
 use super::{CpuBackend, gemm, pointwise};
-use crate::program::{Dense, DenseBack, HeadWeight, Program};
+use crate::program::{Dense, DenseBack, HeadWeight, Program, Rows};
 use anyhow::{Result, ensure};
 
 /// Copies `x` `[rows, width]` to `room` under the mask; without one, `x` itself is the result.
@@ -40,7 +40,8 @@ struct Layer<'a> {
 /// `y = act(dropout(x)·Wᵀ + bias)`.
 fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let x = masked(x, layer.inputs, layer.mask, layer.room);
-    gemm::forward(x, layer.weight, y, layer.rows, layer.scratch, |mut tile| {
+    let shape = (layer.rows, layer.outputs);
+    gemm::forward(x, layer.weight, y, shape, layer.scratch, |mut tile| {
         for row in tile.rows.clone() {
             let cols = tile.cols.clone();
             let values = tile.row(row);
@@ -97,17 +98,13 @@ fn compute_backward(
     }
 }
 
-/// The matrix of a head layer, checked against the layer's shape `[outputs, inputs]`.
+/// The matrix of a head layer, checked against the layer's shape.
 fn dense_weight<'a>(
     weights: &'a Weights,
     value: &'a [f32],
     weight: HeadWeight,
-    [outputs, inputs]: [usize; 2],
+    (outputs, inputs): (usize, usize),
 ) -> Result<View<'a>> {
-    ensure!(
-        inputs > 0 && outputs > 0,
-        "a dense layer without inputs or outputs"
-    );
     match weight {
         HeadWeight::Frozen(id) => {
             let matrix = weights.get(id, value)?;
@@ -128,15 +125,17 @@ fn dense_weight<'a>(
 
 /// See [`Dense`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()> {
-    let (inputs, outputs) = (program.tensor(op.x.0).width, program.tensor(op.y.0).width);
-    let values = &cpu.params.value;
-    let bias = read(values, wide(op.bias, outputs, "a dense layer's bias")?)?;
-    let weight = dense_weight(&cpu.weights, values, op.weight, [outputs, inputs])?;
-    let batch = &cpu.batch;
-    let rows = batch.sequences();
-    let [x, y] = cpu
-        .arena
-        .regions([at(program, batch, op.x.0), at(program, batch, op.y.0)])?;
+    let at = Operands::new(program, &cpu.batch);
+    let (inputs, outputs) = (at.shape(op.x.0)?.1, at.shape(op.y.0)?.1);
+    let rows = cpu.batch.sequences();
+    let bias = wide(op.bias, outputs, "a dense layer's bias")?;
+    let bias = read(&cpu.params.value, bias)?;
+    let shape = (outputs, inputs);
+    let weight = dense_weight(&cpu.weights, &cpu.params.value, op.weight, shape)?;
+    let [x, y] = cpu.arena.regions([
+        at.whole(op.x.0, (Rows::Sequences, inputs))?,
+        at.whole(op.y.0, (Rows::Sequences, outputs))?,
+    ])?;
     cpu.head_input.reserve(rows * inputs);
     let layer = Layer {
         rows,
@@ -154,26 +153,24 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
 
 /// See [`DenseBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
-    let (inputs, outputs) = (program.tensor(op.x.0).width, program.tensor(op.y.0).width);
-    let dbias = op
-        .dbias
-        .0
-        .map(|range| wide(range, outputs, "a dense layer's bias"))
-        .transpose()?;
-    let weight = dense_weight(
-        &cpu.weights,
-        &cpu.params.value,
-        op.weight,
-        [outputs, inputs],
-    )?;
-    let [dw, db] = gradients(&mut cpu.params.gradient, [op.dweight.0, dbias])?;
-    let batch = &cpu.batch;
-    let rows = batch.sequences();
+    let at = Operands::new(program, &cpu.batch);
+    let (inputs, outputs) = (at.shape(op.x.0)?.1, at.shape(op.y.0)?.1);
+    let (of_x, of_y) = ((Rows::Sequences, inputs), (Rows::Sequences, outputs));
+    let rows = cpu.batch.sequences();
+    let shape = (outputs, inputs);
+    let weight = dense_weight(&cpu.weights, &cpu.params.value, op.weight, shape)?;
+    for (range, width) in [(op.dweight.0, outputs * inputs), (op.dbias.0, outputs)] {
+        if let Some(range) = range {
+            wide(range, width, "a dense layer's gradient")?;
+        }
+    }
+    let sums = [op.dweight.0, op.dbias.0];
+    let [dw, db] = gradients(&mut cpu.params.gradient, sums)?;
     let [x, y, dy, dx] = cpu.arena.regions([
-        aside(program, batch, op.dweight.0.map(|_| op.x.0)),
-        aside(program, batch, op.tanh.then_some(op.y.0)),
-        at(program, batch, op.dy.now),
-        aside(program, batch, op.dx.0),
+        at.aside(op.dweight.0.map(|_| op.x.0), of_x)?,
+        at.aside(op.tanh.then_some(op.y.0), of_y)?,
+        at.over(op.dy, of_y)?,
+        at.aside(op.dx.0, of_x)?,
     ])?;
     cpu.head_input.reserve(rows * inputs);
     let layer = Layer {
@@ -189,7 +186,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
     let out = Gradients {
         weight: dw,
         bias: db,
-        dx: op.dx.0.map(|_| dx),
+        dx: op.dx.0.is_some().then_some(dx),
     };
     compute_backward(layer, x, y, dy, out, &mut cpu.partials);
     Ok(())

@@ -3,14 +3,28 @@
 use super::CpuBackend;
 use super::colsum::CHUNK;
 use super::dropout::Mask;
-use super::norm_row::{affine, normalise};
-use super::run::{Affine, at};
-pub use super::weights::Matrix;
-use super::weights::Weights;
+use super::norm::Affine;
+use super::normalise::{affine, normalise};
+use super::operands::Operands;
+use super::weights::{Matrix, Weights};
 use crate::batch::Batch;
-use crate::program::{Embed, Program, WeightId};
+use crate::program::{Embed, Program, Rows, WeightId};
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
+
+/// See [`Embed`].
+pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let shape = (Rows::Tokens, at.shape(op.out.0)?.1);
+    let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
+    let ids = [op.word, op.position, op.token_type];
+    let tables = Tables::get(&cpu.weights, &cpu.params.value, ids)?;
+    tables.check(&cpu.batch, shape.1)?;
+    let mask = Mask::new(op.dropout, cpu.key);
+    let [out] = cpu.arena.regions([at.whole(op.out.0, shape)?])?;
+    embeddings(tables, &cpu.batch, norm, mask, out);
+    Ok(())
+}
 
 /// The tables, each `[rows, hidden]`.
 #[derive(Clone, Copy)]
@@ -21,21 +35,16 @@ pub struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// Word, position and token type.
-    ///
-    /// # Errors
-    /// When there is no such matrix.
-    pub fn of(weights: &'a Weights, values: &'a [f32], ids: [WeightId; 3]) -> Result<Self> {
-        let [word, position, token_type] = ids.map(|id| weights.get(id, values));
+    /// Those of words, positions and token types.
+    pub fn get(weights: &'a Weights, params: &'a [f32], ids: [WeightId; 3]) -> Result<Self> {
+        let [word, position, token_type] = ids;
         Ok(Self {
-            word: word?,
-            position: position?,
-            token_type: token_type?,
+            word: weights.get(word, params)?,
+            position: weights.get(position, params)?,
+            token_type: weights.get(token_type, params)?,
         })
     }
-}
 
-impl Tables<'_> {
     /// # Errors
     /// When a table has another width, or an id no row.
     pub fn check(&self, batch: &Batch, hidden: usize) -> Result<()> {
@@ -84,20 +93,8 @@ impl Tables<'_> {
     }
 }
 
-/// See [`Embed`].
-pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()> {
-    let norm = Affine::of(&cpu.params.value, op.norm)?;
-    let ids = [op.word, op.position, op.token_type];
-    let tables = Tables::of(&cpu.weights, &cpu.params.value, ids)?;
-    tables.check(&cpu.batch, norm.gamma.len())?;
-    let mask = Mask::new(op.dropout, cpu.key);
-    let [out] = cpu.arena.regions([at(program, &cpu.batch, op.out.0)])?;
-    compute(tables, &cpu.batch, norm, mask, out);
-    Ok(())
-}
-
 /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))`, `[tokens, hidden]`.
-fn compute(
+fn embeddings(
     tables: Tables<'_>,
     batch: &Batch,
     norm: Affine<'_>,

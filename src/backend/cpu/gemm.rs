@@ -79,20 +79,21 @@ impl Tile<'_> {
     }
 }
 
-/// `out = x·Wᵀ`: x `[rows, inputs]`, W `[outputs, inputs]`, out `[rows, outputs]`.
+/// `out = x·Wᵀ`: x `[rows, inputs]`, W `[outputs, inputs]`, out `[rows, outputs]`. Without an output (it is empty) each
+/// tile is made in scratch, and what the epilogue makes of it is all that remains.
 pub fn forward(
     x: &[f32],
     weight: View<'_>,
     out: &mut [f32],
-    rows: usize,
+    (rows, outputs): (usize, usize),
     scratch: &Scratch,
     epilogue: impl Fn(Tile<'_>) + Sync,
 ) {
-    let (inputs, outputs) = (x.len() / rows.max(1), out.len() / rows.max(1));
+    let inputs = x.len() / rows.max(1);
     let room = Room {
         scratch,
         panel: weight.is_narrow(),
-        staged: false,
+        staged: out.is_empty(),
     };
     let shape = (rows, outputs, inputs);
     tiles(out, shape, Some(room), &epilogue, |r, c, tile, panel| {

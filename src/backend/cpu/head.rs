@@ -1,22 +1,60 @@
 //! The task head's operations that are not matrix products: pooling, the first tokens, and the losses.
 
 use super::CpuBackend;
-use super::run::{aside, at};
-use crate::backend::check;
+use super::operands::Operands;
 use crate::batch::Labels;
 use crate::program::{AddFirst, First, Loss, LossKind, Pool, PoolBack, PoolKind, Program, Rows};
 use anyhow::{Result, bail, ensure};
 
+/// See [`First`].
+pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.out.0)?.1;
+    let [tokens, first] = cpu.arena.regions([
+        at.whole(op.tokens.0, (Rows::Tokens, hidden))?,
+        at.whole(op.out.0, (Rows::Sequences, hidden))?,
+    ])?;
+    each_first(
+        &cpu.batch.cu_seqlens,
+        hidden,
+        tokens,
+        first,
+        |token, first| {
+            first.copy_from_slice(token);
+        },
+    );
+    Ok(())
+}
+
+/// See [`AddFirst`].
+pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.first.0)?.1;
+    let [tokens, first] = cpu.arena.regions([
+        at.over(op.tokens, (Rows::Tokens, hidden))?,
+        at.whole(op.first.0, (Rows::Sequences, hidden))?,
+    ])?;
+    each_first(
+        &cpu.batch.cu_seqlens,
+        hidden,
+        tokens,
+        first,
+        |token, first| {
+            super::pointwise::add(token, first);
+        },
+    );
+    Ok(())
+}
+
 /// See [`Pool`].
 pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
-    let tensor = program.tensor(op.x.0);
-    check::pool(op.kind, &tensor)?;
-    let batch = &cpu.batch;
-    let [x, pooled] = cpu
-        .arena
-        .regions([at(program, batch, op.x.0), at(program, batch, op.out.0)])?;
-    match tensor.rows {
-        Rows::Tokens => pool_forward(op.kind, &batch.cu_seqlens, tensor.width, x, pooled),
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.x.0)?;
+    check(op.kind, shape.0)?;
+    let pooled = at.whole(op.out.0, (Rows::Sequences, shape.1))?;
+    let [x, pooled] = cpu.arena.regions([at.whole(op.x.0, shape)?, pooled])?;
+    match shape.0 {
+        Rows::Tokens => pool_forward(op.kind, &cpu.batch.cu_seqlens, shape.1, x, pooled),
         Rows::Sequences => pooled.copy_from_slice(x),
     }
     Ok(())
@@ -24,60 +62,44 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
 
 /// See [`PoolBack`].
 pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Result<()> {
-    let tensor = program.tensor(op.dx.0);
-    check::pool(op.kind, &tensor)?;
-    let batch = &cpu.batch;
-    let [dx, pooled] = cpu
-        .arena
-        .regions([at(program, batch, op.dx.0), at(program, batch, op.dy.0)])?;
-    match tensor.rows {
-        Rows::Tokens => pool_backward(op.kind, &batch.cu_seqlens, tensor.width, dx, pooled),
-        Rows::Sequences => dx.copy_from_slice(pooled),
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.dx.0)?;
+    check(op.kind, shape.0)?;
+    let pooled = at.whole(op.dy.0, (Rows::Sequences, shape.1))?;
+    let [dx, dy] = cpu.arena.regions([at.whole(op.dx.0, shape)?, pooled])?;
+    match shape.0 {
+        Rows::Tokens => pool_backward(op.kind, &cpu.batch.cu_seqlens, shape.1, dx, dy),
+        Rows::Sequences => dx.copy_from_slice(dy),
     }
     Ok(())
 }
 
-/// See [`First`].
-pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> {
-    let width = program.tensor(op.tokens.0).width;
-    ensure!(width > 0, "first tokens of no columns");
-    let batch = &cpu.batch;
-    let [tokens, first] = cpu.arena.regions([
-        at(program, batch, op.tokens.0),
-        at(program, batch, op.out.0),
-    ])?;
-    gather_first(&batch.cu_seqlens, width, tokens, first);
-    Ok(())
-}
-
-/// See [`AddFirst`].
-pub fn add_to_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Result<()> {
-    let width = program.tensor(op.tokens.now).width;
-    ensure!(width > 0, "first tokens of no columns");
-    let batch = &cpu.batch;
-    let [tokens, first] = cpu.arena.regions([
-        at(program, batch, op.tokens.now),
-        at(program, batch, op.first.0),
-    ])?;
-    add_first(&batch.cu_seqlens, width, tokens, first);
+/// Whether the pooled rows are there.
+fn check(kind: PoolKind, rows: Rows) -> Result<()> {
+    ensure!(
+        rows == Rows::Tokens || kind == PoolKind::Cls,
+        "the mean over all tokens, of which the first alone are there"
+    );
     Ok(())
 }
 
 /// See [`Loss`].
 pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> Result<()> {
-    let outputs = program.tensor(op.logits.0).width;
+    let at = Operands::new(program, &cpu.batch);
+    let outputs = at.shape(op.logits.0)?.1;
     ensure!(
-        outputs > 0 && (op.kind == LossKind::CrossEntropy || outputs == 1),
-        "a loss over {outputs} outputs"
+        op.kind == LossKind::CrossEntropy || outputs == 1,
+        "a squared error of {outputs} outputs"
     );
-    let batch = &cpu.batch;
+    let shape = (Rows::Sequences, outputs);
     let [logits, dlogits] = cpu.arena.regions([
-        at(program, batch, op.logits.0),
-        aside(program, batch, op.dlogits.0),
+        at.whole(op.logits.0, shape)?,
+        at.aside(op.dlogits.0, shape)?,
     ])?;
+    let labels = &cpu.batch.labels;
     let sum = match op.kind {
-        LossKind::CrossEntropy => cross_entropy(logits, outputs, &batch.labels, weight, dlogits)?,
-        LossKind::MeanSquared => mean_squared(logits, &batch.labels, weight, dlogits)?,
+        LossKind::CrossEntropy => cross_entropy(logits, outputs, labels, weight, dlogits)?,
+        LossKind::MeanSquared => mean_squared(logits, labels, weight, dlogits)?,
     };
     cpu.loss += f64::from(weight) * sum;
     Ok(())
@@ -138,20 +160,6 @@ fn each_first<'a>(
     for (first, start) in first.chunks_exact_mut(hidden).zip(cu_seqlens) {
         work(&mut tokens[*start as usize * hidden..][..hidden], first);
     }
-}
-
-/// `first[s] = tokens[first token of s]`
-fn gather_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
-    each_first(cu_seqlens, hidden, tokens, first, |token, first| {
-        first.copy_from_slice(token);
-    });
-}
-
-/// `tokens[first token of s] += first[s]`
-fn add_first(cu_seqlens: &[u32], hidden: usize, tokens: &mut [f32], first: &mut [f32]) {
-    each_first(cu_seqlens, hidden, tokens, first, |token, first| {
-        super::pointwise::add(token, first);
-    });
 }
 
 /// Sum over the sequences of softmax cross-entropy; `dlogits` (may be empty) gets `weight · (softmax - onehot)`.

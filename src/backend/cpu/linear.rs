@@ -1,13 +1,14 @@
-//! Linear layers: products whose bias, activation, derivative and column sums are applied to each tile of the
-//! output while it is in the cache.
+//! Linear layers: products whose bias, activation, slope and column sums are applied to each tile of the output while
+//! it is in the cache.
 
-use super::derivative::Derivatives;
-use super::params::{gradients, read, wide};
-use super::run::{aside, at};
+use super::operands::Operands;
+use super::params::{bias_gradients, read};
 use super::share::Shared;
+use super::slopes::Slopes;
+use super::weights::Matrix;
 use super::{CpuBackend, colsum, gemm, pointwise};
-use crate::program::{Dest, In, Linear, LinearBack, ParamRange, Program, Storage};
-use anyhow::{Result, ensure};
+use crate::program::{Dest, In, Linear, LinearBack, Out, ParamRange, Program, Storage};
+use anyhow::{Result, bail, ensure};
 
 /// Joins the parts of a bias into `out`.
 fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
@@ -25,44 +26,68 @@ fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
+/// Whether a matrix takes `inputs` columns to `outputs`.
+fn fits(matrix: Matrix<'_>, inputs: usize, outputs: usize) -> Result<()> {
+    ensure!(
+        (matrix.rows, matrix.cols) == (outputs, inputs),
+        "a [{}, {}] matrix between {inputs} inputs and {outputs} outputs",
+        matrix.rows,
+        matrix.cols
+    );
+    Ok(())
+}
+
 /// See [`Linear`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let Some(output) = op.out.0.or(op.slope.0) else {
+        bail!("a product of nothing");
+    };
+    ensure!(
+        op.slope.0.is_none() || op.act.is_some(),
+        "a slope without an activation"
+    );
+    let (x, shape) = (at.shape(op.x.0)?, at.shape(output)?);
+    let (inputs, outputs) = (x.1, shape.1);
     let matrix = cpu.weights.get(op.weight, &cpu.params.value)?;
-    let outputs = matrix.rows;
+    fits(matrix, inputs, outputs)?;
     if cpu.bias.len() < outputs {
         cpu.bias.resize(outputs, 0.0);
     }
     let bias = &mut cpu.bias[..outputs];
     gather(&cpu.params.value, &op.bias, bias)?;
     let bias = &*bias;
-    // Where nobody reads the value, its derivative is made in the product's place.
-    let alone = op.out.0.is_none();
-    let kept = op.slope.0.filter(|_| !alone);
-    let batch = &cpu.batch;
-    let rows = batch.rows(program.tensor(op.x.0).rows);
-    let [x, out, room] = cpu.arena.regions([
-        at(program, batch, op.x.0),
-        aside(program, batch, op.out.0.or(op.slope.0)),
-        aside(program, batch, kept),
+    let slope = op
+        .slope
+        .0
+        .map(|slope| at.stored(slope, shape))
+        .transpose()?;
+    let [x, out, slopes] = cpu.arena.regions([
+        at.whole(op.x.0, (shape.0, inputs))?,
+        at.aside(op.out.0, shape)?,
+        slope.map_or((None, 0), |(words, _)| words),
     ])?;
-    let derivative =
-        kept.map(|slope| Derivatives::new(program.tensor(slope).storage, room, outputs));
-    gemm::forward(x, matrix.view(), out, rows, &cpu.scratch, |mut tile| {
+    let rows = x.len() / inputs;
+    // Of a slope alone that is stored whole, the product lies where the slope will.
+    let (out, slopes, alone) = match slope {
+        Some((_, Storage::Activation)) if op.out.0.is_none() => (slopes, None, true),
+        Some((_, storage)) => (out, Some(Slopes::new(storage, slopes, outputs)?), false),
+        None => (out, None, false),
+    };
+    let shape = (rows, outputs);
+    gemm::forward(x, matrix.view(), out, shape, &cpu.scratch, |mut tile| {
         for row in tile.rows.clone() {
             let cols = tile.cols.clone();
             let bias = &bias[cols.clone()];
             let values = tile.row(row);
-            let Some(act) = op.act else {
-                pointwise::add(values, bias);
-                continue;
-            };
-            match &derivative {
-                _ if alone => pointwise::slope(act, values, bias),
+            match (op.act, &slopes) {
+                (None, _) => pointwise::add(values, bias),
+                (Some(act), _) if alone => pointwise::slope(act, values, bias),
                 // SAFETY: tiles do not overlap and begin on even columns, and this tensor has the output's shape.
-                Some(derivative) => unsafe {
-                    derivative.activate(act, values, bias, row, cols.start);
+                (Some(act), Some(slopes)) => unsafe {
+                    slopes.activate(act, values, bias, row, cols.start);
                 },
-                None => pointwise::activate(act, values, bias, None),
+                (Some(act), None) => pointwise::activate(act, values, bias, None),
             }
         }
     });
@@ -71,37 +96,45 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
 
 /// See [`LinearBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let (shape, outputs) = (at.shape(op.dx.now())?, at.shape(op.dy.0)?.1);
+    let inputs = shape.1;
     let matrix = cpu.weights.get(op.weight, &cpu.params.value)?;
-    let inputs = matrix.cols;
-    let dbias = op
-        .dbias
-        .0
-        .map(|range| wide(range, inputs, "a bias gradient"))
-        .transpose()?;
-    let [grad] = gradients(&mut cpu.params.gradient, [dbias])?;
-    let dx = op.dx.now();
-    let slope = op.slope.map(|In(slope)| slope);
-    // In place: tiles are made in scratch, and the gradient takes the place of the slope.
-    let in_place = slope.is_some_and(|slope| program.region(slope) == program.region(dx));
-    ensure!(
-        !in_place || slope.is_some_and(|s| program.tensor(s).storage == Storage::Activation),
-        "only a slope that is stored whole can give its place to the gradient"
-    );
-    let apart = slope.filter(|_| !in_place);
-    let batch = &cpu.batch;
-    let rows = batch.rows(program.tensor(op.dy.0).rows);
-    let output = match (op.dx, in_place) {
-        (Dest::Onto(_), _) => gemm::Output::Accumulate,
-        (Dest::New(_), true) => gemm::Output::Staged,
-        (Dest::New(_), false) => gemm::Output::Overwrite,
+    fits(matrix, inputs, outputs)?;
+    let [grad] = bias_gradients(&mut cpu.params.gradient, [op.dbias], inputs)?;
+    let place = match op.dx {
+        Dest::New(Out(dx)) => at.whole(dx, shape)?,
+        Dest::Onto(over) => at.over(over, shape)?,
     };
-    let [dy, dx, derivative] = cpu.arena.regions([
-        at(program, batch, op.dy.0),
-        at(program, batch, dx),
-        aside(program, batch, apart),
+    let slope = match op.slope {
+        Some(In(slope)) => Some(at.stored(slope, shape)?),
+        None => None,
+    };
+    // In place: tiles are made in scratch, and the gradient takes the place of the slope.
+    let in_place = slope.is_some_and(|(words, _)| words.0 == place.0);
+    let output = match (op.dx, &slope) {
+        (Dest::Onto(_), Some(_)) => bail!("a product that both adds and multiplies"),
+        (Dest::Onto(_), None) => gemm::Output::Accumulate,
+        (Dest::New(_), Some((_, storage))) if in_place => {
+            ensure!(
+                *storage == Storage::Activation,
+                "only a slope that is stored whole can give its place to the gradient"
+            );
+            gemm::Output::Staged
+        }
+        (Dest::New(_), _) => gemm::Output::Overwrite,
+    };
+    let apart = slope.filter(|_| !in_place);
+    let [dy, dx, slopes] = cpu.arena.regions([
+        at.whole(op.dy.0, (shape.0, outputs))?,
+        place,
+        apart.map_or((None, 0), |(words, _)| words),
     ])?;
-    let derivative =
-        apart.map(|slope| Derivatives::new(program.tensor(slope).storage, derivative, inputs));
+    let slopes = match apart {
+        Some((_, storage)) => Some(Slopes::new(storage, slopes, inputs)?),
+        None => None,
+    };
+    let rows = dy.len() / outputs;
     let sum = grad.is_some();
     let height = gemm::row_chunk(rows);
     let (lines, _) = cpu
@@ -120,15 +153,15 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
             let line = tile.rows.start / height * inputs + cols.start;
             for row in tile.rows.clone() {
                 let values = match tile.staged_row(row) {
-                    (product, Some(slopes)) => {
-                        pointwise::multiply(slopes, product);
-                        slopes
+                    (product, Some(slope)) => {
+                        pointwise::multiply(slope, product);
+                        slope
                     }
                     (product, None) => product,
                 };
-                if let Some(derivative) = &derivative {
+                if let Some(slopes) = &slopes {
                     // SAFETY: as in forward.
-                    unsafe { derivative.multiply(values, row, cols.start) };
+                    unsafe { slopes.multiply(values, row, cols.start) };
                 }
                 if sum {
                     // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.

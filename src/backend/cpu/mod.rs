@@ -12,7 +12,6 @@ mod attention;
 mod block;
 mod colsum;
 mod dense;
-mod derivative;
 mod dropout;
 mod embed;
 mod first_attention;
@@ -23,7 +22,8 @@ mod linear;
 mod math;
 mod nf4;
 mod norm;
-mod norm_row;
+mod normalise;
+mod operands;
 mod optim;
 mod params;
 mod pointwise;
@@ -32,17 +32,18 @@ mod scratch;
 mod share;
 mod simd;
 mod sizes;
+mod slopes;
 mod weight_gradients;
 mod weights;
 mod widen;
 mod x_hat;
 
 use super::{
-    Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, PendingReport, Slot,
-    StepReport, WeightType, check,
+    Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
+    Region, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
-use crate::program::{Numbers, ParamRange, Program, Region, Span, WeightId};
+use crate::program::{Numbers, Program, Span};
 use aligned::Aligned;
 use anyhow::Result;
 use arena::Arena;
@@ -129,12 +130,6 @@ impl CpuBackend {
             (Labels::None, Labels::None) => {}
         }
     }
-
-    fn zero_gradients(&mut self) {
-        self.params.gradient.fill(0.0);
-        self.loss = 0.0;
-        self.grad_norm = 0.0;
-    }
 }
 
 impl Backend for CpuBackend {
@@ -153,10 +148,6 @@ impl Backend for CpuBackend {
         self.weights.add(self.weight_type, name, shape, data)
     }
 
-    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
-        self.weights.view_rows(of, rows)
-    }
-
     /// Reads the parameter vector itself: there is no copy.
     fn trained_matrix(
         &mut self,
@@ -166,6 +157,10 @@ impl Backend for CpuBackend {
         range: ParamRange,
     ) -> Result<WeightId> {
         self.weights.add_trained(name, rows, cols, range)
+    }
+
+    fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
+        self.weights.view_rows(of, rows)
     }
 
     fn allocated(&self) -> Footprint {

@@ -1,99 +1,117 @@
 //! LayerNorm with the residual sum and dropout that precede it, a row at a time while it is in the cache.
 
 use super::CpuBackend;
-use super::colsum::{CHUNK, Partials, column_sums, finish};
+use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
-use super::norm_row::{affine, normalise};
-use super::params::{gradients, read};
+use super::normalise::{affine, normalise};
+use super::operands::Operands;
+use super::params::{bias_gradients, read, wide};
 use super::pointwise::add;
-use super::run::{Affine, aside, at, bias_gradients};
 use super::share::Shared;
 use super::x_hat::XHats;
-use crate::program::{ColumnSum, In, NormBack, Out, Program, ResidualNorm, Restore, Storage};
+use crate::program::{Norm, NormBack, Program, ResidualNorm, Restore};
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 /// See [`ResidualNorm`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Result<()> {
-    let norm = Affine::of(&cpu.params.value, op.norm)?;
-    let batch = &cpu.batch;
-    let [x, residual, sum, x_hat, rstd] = cpu.arena.regions([
-        at(program, batch, op.x.now),
-        at(program, batch, op.residual.0),
-        aside(program, batch, op.sum.0),
-        aside(program, batch, op.x_hat.0),
-        aside(program, batch, op.rstd.0),
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.x.now)?;
+    let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
+    ensure!(
+        op.x_hat.0.is_some() == op.rstd.0.is_some(),
+        "x̂ and rstd are kept together"
+    );
+    let x_hat = op
+        .x_hat
+        .0
+        .map(|x_hat| at.stored(x_hat, shape))
+        .transpose()?;
+    let [x, residual, sum, kept, rstd] = cpu.arena.regions([
+        at.over(op.x, shape)?,
+        at.whole(op.residual.0, shape)?,
+        at.aside(op.sum.0, shape)?,
+        x_hat.map_or((None, 0), |(words, _)| words),
+        at.aside(op.rstd.0, (shape.0, 1))?,
     ])?;
-    let stored = op.x_hat.0.map(|value| program.tensor(value).storage);
-    let saved = stored.map(|stored| (XHats::new(stored, x_hat), rstd));
+    let saved = match x_hat {
+        Some((_, storage)) => Some((XHats::new(storage, kept)?, rstd)),
+        None => None,
+    };
     let mask = Mask::new(op.dropout, cpu.key);
     residual_forward(x, residual, mask, norm, sum, saved);
     Ok(())
 }
 
 /// See [`Restore`].
-pub fn restored(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<()> {
-    ensure!(
-        program.tensor(op.x_hat.0).storage == Storage::Activation,
-        "an x̂ in fewer bits gives another output"
-    );
-    let norm = Affine::of(&cpu.params.value, op.norm)?;
-    let batch = &cpu.batch;
+pub fn restore(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.out.0)?;
+    let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
     let [x_hat, out] = cpu
         .arena
-        .regions([at(program, batch, op.x_hat.0), at(program, batch, op.out.0)])?;
-    restore(x_hat, norm, out);
+        .regions([at.whole(op.x_hat.0, shape)?, at.whole(op.out.0, shape)?])?;
+    restored(x_hat, norm, out);
     Ok(())
 }
 
 /// See [`NormBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.dx.now)?;
     let mask = Mask::new(op.dropout, cpu.key);
     ensure!(
         mask.is_none() || op.branch.is_some(),
         "with dropout the branch's gradient needs a tensor of its own"
     );
-    let hidden = op.gamma.len;
-    ensure!(hidden > 0, "LayerNorm over no columns");
+    let gamma = wide(op.gamma, shape.1, "LayerNorm's gain")?;
+    let gamma = read(&cpu.params.value, gamma)?;
     let sums = [op.dbeta, op.dbias];
-    let [dbeta, dbias] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
-    let gamma = read(&cpu.params.value, op.gamma)?;
-    let batch = &cpu.batch;
-    let [dx, beside, x_hat, rstd, d_branch] = cpu.arena.regions([
-        at(program, batch, op.dx.now),
-        aside(program, batch, op.beside.map(|In(beside)| beside)),
-        at(program, batch, op.x_hat.0),
-        at(program, batch, op.rstd.0),
-        aside(program, batch, op.branch.map(|Out(branch)| branch)),
+    let [dbeta, dbias] = bias_gradients(&mut cpu.params.gradient, sums, shape.1)?;
+    let (x_hat, storage) = at.stored(op.x_hat.0, shape)?;
+    let [dx, beside, x_hat, rstd, branch] = cpu.arena.regions([
+        at.over(op.dx, shape)?,
+        at.aside(op.beside.map(|beside| beside.0), shape)?,
+        x_hat,
+        at.whole(op.rstd.0, (shape.0, 1))?,
+        at.aside(op.branch.map(|branch| branch.0), shape)?,
     ])?;
     residual_backward(
         dx,
         beside,
-        XHats::new(program.tensor(op.x_hat.0).storage, x_hat),
+        XHats::new(storage, x_hat)?,
         rstd,
         gamma,
         mask,
-        d_branch,
+        branch,
         Sums { dbeta, dbias },
         &mut cpu.partials,
     );
     Ok(())
 }
 
-/// See [`ColumnSum`].
-pub fn column_sum(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Result<()> {
-    let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
-    let [dy] = cpu.arena.regions([at(program, &cpu.batch, op.dy.0)])?;
-    if let Some(grad) = grad.filter(|grad| !grad.is_empty()) {
-        let (width, mask) = (grad.len(), Mask::new(op.dropout, cpu.key));
-        column_sums(dy, width, 0, mask, grad, &mut cpu.partials);
+/// Gain, shift and ε of one LayerNorm.
+#[derive(Clone, Copy)]
+pub struct Affine<'a> {
+    pub gamma: &'a [f32],
+    pub beta: &'a [f32],
+    pub eps: f32,
+}
+
+impl<'a> Affine<'a> {
+    /// Of a LayerNorm over `width` columns.
+    pub fn read(values: &'a [f32], norm: Norm, width: usize) -> Result<Self> {
+        Ok(Self {
+            gamma: read(values, wide(norm.gamma, width, "LayerNorm's gain")?)?,
+            beta: read(values, wide(norm.beta, width, "LayerNorm's bias")?)?,
+            eps: norm.eps,
+        })
     }
-    Ok(())
 }
 
 /// `x = LN(residual + dropout(x))`; `sum` (may be empty) gets what is normalised, `saved` is x̂ and rstd, where backward
 /// will need them.
-pub fn residual_forward(
+fn residual_forward(
     x: &mut [f32],
     residual: &[f32],
     mask: Option<Mask>,
@@ -134,7 +152,7 @@ pub fn residual_forward(
 }
 
 /// `out = γ·x̂ + β`: the bits that [`residual_forward`] wrote.
-pub fn restore(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
+fn restored(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
     let hidden = norm.gamma.len();
     out.par_chunks_mut(CHUNK * hidden)
         .zip(x_hat.par_chunks(CHUNK * hidden))
@@ -147,17 +165,17 @@ pub fn restore(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
 }
 
 /// Where [`residual_backward`] leaves its column sums.
-pub struct Sums<'a> {
+struct Sums<'a> {
     /// Of the incoming gradient.
-    pub dbeta: Option<&'a mut [f32]>,
+    dbeta: Option<&'a mut [f32]>,
     /// Of the branch's gradient.
-    pub dbias: Option<&'a mut [f32]>,
+    dbias: Option<&'a mut [f32]>,
 }
 
-/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, to which `beside` (may be empty) adds;
-/// `d_branch` (may be empty) gets the same under the mask.
+/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, `d_branch` (may be empty) the same
+/// under the mask.
 #[allow(clippy::too_many_arguments)]
-pub fn residual_backward(
+fn residual_backward(
     dx: &mut [f32],
     beside: &[f32],
     x_hat: XHats<'_>,

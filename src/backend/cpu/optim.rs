@@ -3,22 +3,19 @@
 use super::CpuBackend;
 use super::simd::dispatch;
 use crate::program::AdamW;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
-/// Elements of one task and of one partial sum of the norm; fixed, so that the sum's order is.
-const CHUNK: usize = 16_384;
-
-/// The trainable vectors, of equal lengths.
-pub struct Vectors<'a> {
-    pub value: &'a mut [f32],
-    pub gradient: &'a [f32],
-    pub moment1: &'a mut [f32],
-    pub moment2: &'a mut [f32],
+/// See [`Zero`](crate::program::Zero).
+pub fn zero(cpu: &mut CpuBackend) {
+    cpu.params.gradient.fill(0.0);
+    cpu.loss = 0.0;
+    cpu.grad_norm = 0.0;
 }
 
 /// See [`Update`](crate::program::Update).
-pub fn update(cpu: &mut CpuBackend, op: AdamW) -> Result<()> {
+pub fn update(cpu: &mut CpuBackend, numbers: Option<AdamW>) -> Result<()> {
+    let op = numbers.context("the step ends without the numbers of its update")?;
     ensure!(op.step > 0, "the optimizer's steps count from 1");
     let params = &mut cpu.params;
     cpu.grad_norm = norm(&params.gradient, &mut cpu.norm_partials);
@@ -35,8 +32,19 @@ pub fn update(cpu: &mut CpuBackend, op: AdamW) -> Result<()> {
     Ok(())
 }
 
+/// Elements of one task and of one partial sum of the norm; fixed, so that the sum's order is.
+const CHUNK: usize = 16_384;
+
+/// The trainable vectors, of equal lengths.
+struct Vectors<'a> {
+    value: &'a mut [f32],
+    gradient: &'a [f32],
+    moment1: &'a mut [f32],
+    moment2: &'a mut [f32],
+}
+
 /// Euclidean norm, accumulated in f64. `partial` holds one number for each chunk: see [`partials`].
-pub fn norm(gradient: &[f32], partial: &mut [f64]) -> f32 {
+fn norm(gradient: &[f32], partial: &mut [f64]) -> f32 {
     gradient
         .par_chunks(CHUNK)
         .zip(partial.par_iter_mut())
@@ -53,7 +61,7 @@ pub fn partials(count: usize) -> usize {
 }
 
 /// One step with the gradient scaled by `op.clip_norm / norm` where the norm exceeds it.
-pub fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
+fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
     // As torch.nn.utils.clip_grad_norm_ does, with its 1e-6.
     let clip = if op.clip_norm > 0.0 {
         (f64::from(op.clip_norm) / (f64::from(norm) + 1e-6)).min(1.0)
@@ -65,7 +73,7 @@ pub fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
     let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
     let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
     let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
-    let update = Numbers {
+    let update = Update {
         clip: clip as f32,
         decay: (1.0 - f64::from(op.lr) * f64::from(op.weight_decay)) as f32,
         beta1: op.beta1,
@@ -85,7 +93,7 @@ pub fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
         .for_each(|(((value, gradient), m), v)| apply(value, gradient, m, v, &update));
 }
 
-struct Numbers {
+struct Update {
     clip: f32,
     decay: f32,
     beta1: f32,
@@ -101,7 +109,7 @@ struct Numbers {
 
 dispatch! {
     fn square_sum(x: &[f32]) -> f64 = square_sum_body;
-    fn apply(value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], u: &Numbers) = apply_body;
+    fn apply(value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], u: &Update) = apply_body;
 }
 
 #[inline(always)]
@@ -125,7 +133,7 @@ fn apply_body<const FMA: bool>(
     gradient: &[f32],
     m: &mut [f32],
     v: &mut [f32],
-    u: &Numbers,
+    u: &Update,
 ) {
     for (((value, gradient), m), v) in value.iter_mut().zip(gradient).zip(m).zip(v) {
         let g = gradient * u.clip;

@@ -2,6 +2,7 @@
 
 use crate::backend::Slot;
 use crate::program::ParamRange;
+use crate::program::Sum;
 use anyhow::{Result, ensure};
 use std::ops::Range;
 
@@ -99,6 +100,18 @@ pub fn gradients<const N: usize>(
         .map_err(|_| anyhow::anyhow!("the gradients of one operation overlap: {wanted:?}"))?;
     let mut wanted = wanted.iter();
     Ok(slices.map(|slice| wanted.next().and_then(Option::as_ref).map(|_| slice)))
+}
+
+/// Gradients of biases of `width` elements, where they are asked for.
+pub fn bias_gradients<const N: usize>(
+    vector: &mut [f32],
+    sums: [Sum; N],
+    width: usize,
+) -> Result<[Option<&mut [f32]>; N]> {
+    for range in sums.into_iter().filter_map(|sum| sum.0) {
+        wide(range, width, "a bias gradient")?;
+    }
+    gradients(vector, sums.map(|sum| sum.0))
 }
 
 #[cfg(test)]

@@ -2,80 +2,80 @@
 
 use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
-use super::norm_row::{normalise, normalise_backward};
-use super::params::{gradients, wide};
+use super::norm::Affine;
+use super::normalise::{normalise, normalise_backward};
+use super::operands::Operands;
+use super::params::{bias_gradients, gradients, wide};
 use super::pointwise::add;
-use super::run::{Affine, at};
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{dispatch, fma};
 use super::{CpuBackend, embed, gemm};
 use crate::batch::Batch;
-use crate::program::{EmbedBack, GainGrad, ParamRange, Program, Sum, WeightGrad};
-use anyhow::{Result, ensure};
+use crate::program::{EmbedBack, GainGrad, Program, Rows, WeightGrad};
+use anyhow::Result;
 use rayon::prelude::*;
 
 /// See [`WeightGrad`].
 pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Result<()> {
-    let (outputs, inputs) = (program.tensor(op.dy.0).width, program.tensor(op.x.0).width);
-    let range = op
-        .grad
-        .0
-        .map(|range| wide(range, outputs * inputs, "a matrix's gradient"))
-        .transpose()?;
-    let [grad] = gradients(&mut cpu.params.gradient, [range])?;
-    let batch = &cpu.batch;
+    let at = Operands::new(program, &cpu.batch);
+    let (dy, x) = (at.shape(op.dy.0)?, at.shape(op.x.0)?);
+    if let Some(range) = op.grad.0 {
+        wide(range, dy.1 * x.1, "a matrix's gradient")?;
+    }
+    let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
+    let rows = cpu.batch.rows(dy.0);
     let [dy, x] = cpu
         .arena
-        .regions([at(program, batch, op.dy.0), at(program, batch, op.x.0)])?;
+        .regions([at.whole(op.dy.0, dy)?, at.whole(op.x.0, (dy.0, x.1))?])?;
     if let Some(grad) = grad {
-        gemm::weight_gradient(dy, x, grad, batch.rows(program.tensor(op.dy.0).rows));
+        gemm::weight_gradient(dy, x, grad, rows);
     }
     Ok(())
 }
 
 /// See [`GainGrad`].
 pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()> {
-    let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
-    let batch = &cpu.batch;
+    let at = Operands::new(program, &cpu.batch);
+    let shape = at.shape(op.dy.0)?;
+    let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
     let [dy, x_hat] = cpu
         .arena
-        .regions([at(program, batch, op.dy.0), at(program, batch, op.x_hat.0)])?;
+        .regions([at.whole(op.dy.0, shape)?, at.whole(op.x_hat.0, shape)?])?;
     if let Some(grad) = grad {
-        ensure!(!grad.is_empty(), "LayerNorm over no columns");
         product_sums(dy, x_hat, grad, &mut cpu.partials);
     }
     Ok(())
 }
 
 /// See [`EmbedBack`].
-pub fn embed_back(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Result<()> {
+pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Result<()> {
+    let at = Operands::new(program, &cpu.batch);
+    let hidden = at.shape(op.dx.now)?.1;
     let values = &cpu.params.value;
     let ids = [op.word, op.position, op.token_type];
-    let tables = embed::Tables::of(&cpu.weights, values, ids)?;
-    let norm = Affine::of(values, op.norm)?;
-    let hidden = norm.gamma.len();
+    let tables = embed::Tables::get(&cpu.weights, values, ids)?;
+    let norm = Affine::read(values, op.norm, hidden)?;
     tables.check(&cpu.batch, hidden)?;
-    let table = |table: embed::Matrix<'_>, Sum(range): Sum| -> Result<Option<ParamRange>> {
-        range
-            .map(|range| wide(range, table.rows * hidden, "a table's gradient"))
-            .transpose()
-    };
-    let [dgamma, dbeta, word, position, token_type] = gradients(
-        &mut cpu.params.gradient,
-        [
-            op.dgamma.0,
-            op.dbeta.0,
-            table(tables.word, op.dword)?,
-            table(tables.position, op.dposition)?,
-            table(tables.token_type, op.dtype)?,
-        ],
-    )?;
-    let batch = &cpu.batch;
-    let [dx] = cpu.arena.regions([at(program, batch, op.dx.now)])?;
+    for (sum, rows) in [
+        (op.dgamma, 1),
+        (op.dbeta, 1),
+        (op.dword, tables.word.rows),
+        (op.dposition, tables.position.rows),
+        (op.dtype, tables.token_type.rows),
+    ] {
+        if let Some(range) = sum.0 {
+            wide(range, rows * hidden, "a gradient of the embeddings")?;
+        }
+    }
+    let sums = [op.dgamma, op.dbeta, op.dword, op.dposition, op.dtype].map(|sum| sum.0);
+    let [dgamma, dbeta, word, position, token_type] = gradients(&mut cpu.params.gradient, sums)?;
+    let [dx] = cpu
+        .arena
+        .regions([at.over(op.dx, (Rows::Tokens, hidden))?])?;
     norm_backward(
         tables,
-        batch,
+        &cpu.batch,
         norm,
         Mask::new(op.dropout, cpu.key),
         dx,
@@ -83,6 +83,7 @@ pub fn embed_back(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
         &cpu.scratch,
         &mut cpu.partials,
     );
+    let batch = &cpu.batch;
     let order = &mut cpu.token_order;
     let type_of = |token: u32| tables.type_of(batch, token as usize);
     scatter(order, |t| batch.ids[t as usize], dx, hidden, word);

@@ -1,9 +1,10 @@
 //! The kept x̂ of a LayerNorm, in f32 or in the codes of a byte that [`Storage`] defines.
 
-use super::norm_row::{normalise_backward, normalise_backward8};
+use super::normalise::{normalise_backward, through};
 use super::share::Shared;
 use super::simd::dispatch;
 use crate::program::Storage;
+use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
 
 /// A `[tokens, hidden]` tensor of x̂ whose rows are written and read.
@@ -14,11 +15,14 @@ pub enum XHats<'a> {
 
 impl<'a> XHats<'a> {
     /// In `memory`, as large as [`Storage::bytes`] says.
-    pub fn new(stored: Storage, memory: &'a mut [f32]) -> Self {
-        match stored {
+    pub fn new(storage: Storage, memory: &'a mut [f32]) -> Result<Self> {
+        Ok(match storage {
+            Storage::Activation => Self::Full(Shared::new(memory)),
             Storage::XHat8 => Self::Bits8(Shared::new(cast_slice_mut(memory))),
-            _ => Self::Full(Shared::new(memory)),
-        }
+            Storage::F32 | Storage::Slope8 | Storage::Slope4 => {
+                bail!("x̂ is stored as {storage:?}")
+            }
+        })
     }
 
     /// Keeps `x_hat` as row `row`.
@@ -66,6 +70,19 @@ impl<'a> XHats<'a> {
 dispatch! {
     /// `codes = row`, a byte each.
     fn pack8(row: &[f32], codes: &mut [i8], unit: f32) = pack8_body;
+    /// [`normalise_backward`] from the codes of x̂.
+    fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
+}
+
+#[inline(always)]
+fn backward8_body<const FMA: bool>(
+    dy: &mut [f32],
+    codes: &[i8],
+    unit: f32,
+    gamma: &[f32],
+    rstd: f32,
+) {
+    through::<FMA, _>(dy, codes, |code| value(code, unit), gamma, rstd);
 }
 
 #[inline(always)]
@@ -78,9 +95,15 @@ fn pack8_body<const FMA: bool>(row: &[f32], codes: &mut [i8], unit: f32) {
     }
 }
 
+/// The x̂ of a code.
+#[inline(always)]
+fn value(code: i8, unit: f32) -> f32 {
+    let c = f32::from(code);
+    c * c.abs() * unit
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::norm_row::value;
     use super::*;
 
     #[test]

@@ -1,29 +1,32 @@
-//! The kept derivative of an activation function, in f32 or in the codes of a byte or half of one that
-//! [`Storage`] defines.
+//! The kept derivative of an activation function, in f32 or in the codes of a byte or half of one that [`Storage`]
+//! defines.
 
 use super::pointwise;
 use super::share::Shared;
 use super::simd::dispatch;
-use crate::program::{Activation, Storage};
+use crate::program::Activation;
+use crate::program::Storage;
+use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
 
 /// A `[rows, width]` tensor of derivatives that tiles write and read.
-pub enum Derivatives<'a> {
+pub enum Slopes<'a> {
     Full(Shared<'a>, usize),
     Bits8(Shared<'a, u8>, usize),
     /// Bytes of a row.
     Bits4(Shared<'a, u8>, usize),
 }
 
-impl<'a> Derivatives<'a> {
+impl<'a> Slopes<'a> {
     /// In `memory`, as large as [`Storage::bytes`] says.
-    pub fn new(stored: Storage, memory: &'a mut [f32], width: usize) -> Self {
-        let row = stored.row_bytes(width, 1);
-        match stored {
+    pub fn new(storage: Storage, memory: &'a mut [f32], width: usize) -> Result<Self> {
+        let row = storage.row_bytes(width, 1);
+        Ok(match storage {
+            Storage::Activation => Self::Full(Shared::new(memory), row),
             Storage::Slope8 => Self::Bits8(Shared::new(cast_slice_mut(memory)), row),
             Storage::Slope4 => Self::Bits4(Shared::new(cast_slice_mut(memory)), row),
-            _ => Self::Full(Shared::new(memory), width),
-        }
+            Storage::F32 | Storage::XHat8 => bail!("a slope is stored as {storage:?}"),
+        })
     }
 
     /// `values = act(values + bias)`, keeping the derivatives of columns `from..from + values.len()` of `row`.

@@ -1,4 +1,4 @@
-//! LayerNorm of one row, forward and backward, and the codes in which a row of x̂ may be kept.
+//! The arithmetic of LayerNorm on one row.
 
 use super::simd::{dispatch, fma, lane_sum, lane_sum2};
 
@@ -10,8 +10,6 @@ dispatch! {
     pub fn affine(row: &mut [f32], gamma: &[f32], beta: &[f32]) = affine_body;
     /// Gradient through [`normalise`] and the gain: `dy` becomes `rstd·(g - mean(g) - x̂·mean(g·x̂))`, g = dy·γ.
     pub fn normalise_backward(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], rstd: f32) = backward_body;
-    /// The same from the codes of x̂.
-    pub fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
 }
 
 #[inline(always)]
@@ -38,19 +36,9 @@ fn backward_body<const FMA: bool>(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], 
     through::<FMA, _>(dy, x_hat, |x| x, gamma, rstd);
 }
 
+/// [`normalise_backward`] with x̂ as `value` gives it.
 #[inline(always)]
-fn backward8_body<const FMA: bool>(
-    dy: &mut [f32],
-    codes: &[i8],
-    unit: f32,
-    gamma: &[f32],
-    rstd: f32,
-) {
-    through::<FMA, _>(dy, codes, |code| value(code, unit), gamma, rstd);
-}
-
-#[inline(always)]
-fn through<const FMA: bool, T: Copy>(
+pub fn through<const FMA: bool, T: Copy>(
     dy: &mut [f32],
     x_hat: &[T],
     value: impl Fn(T) -> f32,
@@ -66,11 +54,4 @@ fn through<const FMA: bool, T: Copy>(
     for (g, x) in dy.iter_mut().zip(x_hat) {
         *g = rstd * fma::<FMA>(-along, value(*x), *g - mean);
     }
-}
-
-/// The x̂ of a code.
-#[inline(always)]
-pub fn value(code: i8, unit: f32) -> f32 {
-    let c = f32::from(code);
-    c * c.abs() * unit
 }

@@ -1,0 +1,76 @@
+//! The tensors of an operation as the arena lends them: of the shapes that the operation expects, for the current batch.
+
+use crate::batch::Batch;
+use crate::program::{Over, Program, Region, Rows, Storage, Value};
+use anyhow::{Result, ensure};
+
+/// A region, and how many 32-bit words of it: what [`Arena::regions`](super::arena::Arena::regions) takes.
+pub type Words = (Option<Region>, usize);
+
+/// `[rows, width]`
+pub type Shape = (Rows, usize);
+
+/// What a value is to the operations on the current batch.
+#[derive(Clone, Copy)]
+pub struct Operands<'a> {
+    program: &'a Program,
+    batch: &'a Batch,
+}
+
+impl<'a> Operands<'a> {
+    pub fn new(program: &'a Program, batch: &'a Batch) -> Self {
+        Self { program, batch }
+    }
+
+    /// Its rows and its width, which is not zero.
+    pub fn shape(self, value: Value) -> Result<Shape> {
+        let tensor = self.program.tensor(value);
+        ensure!(tensor.width > 0, "{value:?} has no columns");
+        Ok((tensor.rows, tensor.width))
+    }
+
+    /// A tensor of f32 elements.
+    ///
+    /// # Errors
+    /// When it is stored in codes or has another shape.
+    pub fn whole(self, value: Value, shape: Shape) -> Result<Words> {
+        let storage = self.program.tensor(value).storage;
+        ensure!(
+            matches!(storage, Storage::Activation | Storage::F32),
+            "{value:?} is stored as {storage:?}"
+        );
+        Ok(self.stored(value, shape)?.0)
+    }
+
+    /// The same of a tensor that may be left out.
+    pub fn aside(self, value: Option<Value>, shape: Shape) -> Result<Words> {
+        value.map_or(Ok((None, 0)), |value| self.whole(value, shape))
+    }
+
+    /// The place of both values.
+    ///
+    /// # Errors
+    /// As [`whole`](Self::whole), and when they lie apart.
+    pub fn over(self, over: Over, shape: Shape) -> Result<Words> {
+        ensure!(
+            self.program.region(over.was) == self.program.region(over.now),
+            "{:?} does not lie over {:?}",
+            over.now,
+            over.was
+        );
+        self.whole(over.now, shape)
+    }
+
+    /// A tensor that may be stored in codes, and how it is stored.
+    pub fn stored(self, value: Value, (rows, width): Shape) -> Result<(Words, Storage)> {
+        let tensor = self.program.tensor(value);
+        ensure!(
+            (tensor.rows, tensor.width) == (rows, width),
+            "{value:?} is [{:?}, {}] where [{rows:?}, {width}] belongs",
+            tensor.rows,
+            tensor.width
+        );
+        let bytes = tensor.storage.bytes(self.batch.rows(rows), width, 4);
+        Ok(((Some(tensor.region), bytes / 4), tensor.storage))
+    }
+}
