@@ -8,7 +8,7 @@
 
 mod device;
 
-use bitfit::backend::any::{AnyBackend, DeviceChoice};
+use bitfit::backend::any::AnyBackend;
 use bitfit::backend::{
     Activation, ActivationOutput, AdamW, AttentionBackward, AttentionForward, Backend, BiasGrad,
     Dense, DenseBackward, Derivative, DerivativeType, Dropout, DropoutKey, EmbedForward,
@@ -18,6 +18,7 @@ use bitfit::backend::{
     XHatType,
 };
 use bitfit::batch::{Batch, Labels};
+use bitfit::settings::device::DeviceChoice;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 

@@ -9,10 +9,10 @@ use bitfit::backend::{
     AdamW, Backend, DropoutKey, Limits, LossKind, PoolKind, Section, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
-use bitfit::biases::BiasSelection;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
 use bitfit::model::saving::Saving;
+use bitfit::settings::biases::BiasSelection;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use device::Timed;
 use std::path::{Path, PathBuf};

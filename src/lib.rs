@@ -2,8 +2,6 @@
 
 pub mod backend;
 pub mod batch;
-pub mod biases;
-pub mod bytes;
 pub mod cli;
 pub mod commands;
 pub mod container;
@@ -15,5 +13,6 @@ pub mod hub;
 pub mod model;
 pub mod rng;
 pub mod rss;
+pub mod settings;
 pub mod table;
 pub mod train;

@@ -12,12 +12,12 @@ use bitfit::backend::{
     Slot, StepReport, WeightType,
 };
 use bitfit::batch::{Batch, Labels};
-use bitfit::biases::BiasSelection;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load, load_full};
 use bitfit::model::saving::Saving;
 use bitfit::model::{Model, Program};
 use bitfit::rng::{Purpose, Stream};
+use bitfit::settings::biases::BiasSelection;
 use emulated::emulated;
 use std::path::{Path, PathBuf};
 

@@ -5,8 +5,8 @@ mod fixture;
 
 use bitfit::backend::{Backend, DropoutKey, ParamRange, Slot};
 use bitfit::batch::Batch;
-use bitfit::biases::{BiasSelection, Component};
 use bitfit::model::params::ParamKind;
+use bitfit::settings::biases::{BiasSelection, Component};
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 

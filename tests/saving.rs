@@ -4,10 +4,10 @@ mod fixture;
 
 use bitfit::backend::{AdamW, Backend, DeviceKind, PoolKind, Slot, WeightType, XHatType};
 use bitfit::batch::Batch;
-use bitfit::biases::BiasSelection;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::outline;
 use bitfit::model::saving::Saving;
+use bitfit::settings::biases::BiasSelection;
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 

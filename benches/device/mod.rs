@@ -1,8 +1,9 @@
 //! Which device the benches run on, and how a call is timed on one that works on its own.
 
-use bitfit::backend::any::{AnyBackend, DeviceChoice};
+use bitfit::backend::any::AnyBackend;
 use bitfit::backend::cuda::HalfType;
 use bitfit::backend::{Backend, Region, WeightType};
+use bitfit::settings::device::DeviceChoice;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
 use std::time::Instant;

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::backend::any::DeviceChoice;
-use crate::biases::BiasSelection;
-use crate::train::config::{FileFormat, Precision, WeightType};
+use super::choice::choice;
+use crate::settings::biases::BiasSelection;
+use crate::settings::choice::{FileFormat, Precision, WeightType};
+use crate::settings::device::DeviceChoice;
 
 /// Where texts and labels stand in a data file.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
     /// Format of the data; `auto` goes by the extension, and takes standard input for tsv
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = choice::<FileFormat>(), default_value_t)]
     pub format: FileFormat,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
     #[arg(long, value_name = "NAME")]
@@ -32,7 +33,7 @@ pub struct ColumnArgs {
 #[command(next_help_heading = "Running")]
 pub struct ComputeArgs {
     /// How frozen weights are stored [default: as in training]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<WeightType>())]
     pub weights: Option<WeightType>,
     /// Texts a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one())]
@@ -47,7 +48,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
     pub device: DeviceChoice,
     /// The 16-bit type on a GPU
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// Threads [default: one a processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one())]

@@ -152,7 +152,7 @@ fn as_argument(value: &DeValue<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::schedule::Warmup;
+    use crate::settings::schedule::Warmup;
 
     fn parse(text: &str) -> TrainArgs {
         FileOptions::parse(text).unwrap().args

@@ -1,5 +1,6 @@
 //! The command line: the commands, whose raw arguments become checked settings once.
 
+mod choice;
 mod commands;
 mod compare;
 mod config_file;

@@ -3,10 +3,12 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::backend::any::DeviceChoice;
-use crate::biases::BiasSelection;
-use crate::bytes::ByteSize;
-use crate::train::config::{Pooling, SavingChoice, WeightType};
+use super::choice::choice;
+use crate::settings::biases::BiasSelection;
+use crate::settings::bytes::ByteSize;
+use crate::settings::choice::{Pooling, WeightType};
+use crate::settings::device::DeviceChoice;
+use crate::settings::saving::SavingChoice;
 
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
@@ -15,10 +17,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: String,
     /// How frozen weights are stored
-    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
+    #[arg(long, value_parser = choice::<WeightType>(), default_value_t, help_heading = "Model")]
     pub weights: WeightType,
     /// How token vectors become one vector a text
-    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
+    #[arg(long, value_parser = choice::<Pooling>(), default_value_t, help_heading = "Model")]
     pub pooling: Pooling,
     /// Classes of the head
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one(), help_heading = "Model")]

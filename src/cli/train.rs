@@ -1,21 +1,24 @@
 //! The options of `train`, from the command line and a configuration file, made into one [`TrainConfig`].
 
-use crate::backend::any::DeviceChoice;
+use super::choice::choice;
+use crate::settings::device::DeviceChoice;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::config_file::FileOptions;
-use crate::biases::BiasSelection;
-use crate::bytes::ByteSize;
 use crate::error::UsageError;
-use crate::train::config::{
-    DevSource, FileFormat, InvalidSetting, Length, Method, PoolerInit, Pooling, Precision,
-    SavingChoice, Task, TrainConfig, WeightType,
+use crate::settings::biases::BiasSelection;
+use crate::settings::bytes::ByteSize;
+use crate::settings::choice::{
+    FileFormat, Method, PoolerInit, Pooling, Precision, Task, WeightType,
 };
-use crate::train::metrics::Metric;
+use crate::settings::metric::Metric;
+use crate::settings::saving::SavingChoice;
+use crate::settings::schedule::{ScheduleKind, Warmup};
+use crate::settings::train::{DevSource, Length, TrainConfig};
+use crate::settings::validate::InvalidSetting;
 use crate::train::output::SETTINGS_FILE;
-use crate::train::schedule::{ScheduleKind, Warmup};
 
 /// Help that follows the options of `train`.
 pub const EXAMPLES: &str = "\
@@ -32,13 +35,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]
-    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
+    #[arg(long, value_parser = choice::<WeightType>(), value_name = "TYPE", help_heading = "Model")]
     pub weights: Option<WeightType>,
     /// How token vectors become one vector a text [default: auto]
-    #[arg(long, value_enum, value_name = "HOW", help_heading = "Model")]
+    #[arg(long, value_parser = choice::<Pooling>(), value_name = "HOW", help_heading = "Model")]
     pub pooling: Option<Pooling>,
     /// Where the pooler's weights come from [default: keep]
-    #[arg(long, value_enum, value_name = "FROM", help_heading = "Model")]
+    #[arg(long, value_parser = choice::<PoolerInit>(), value_name = "FROM", help_heading = "Model")]
     pub pooler: Option<PoolerInit>,
     /// Start from this head: safetensors, weights by their Hugging Face names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
@@ -59,10 +62,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub dev_fraction: Option<f64>,
     /// Format of the data files [default: auto]
-    #[arg(long, value_enum, help_heading = "Data")]
+    #[arg(long, value_parser = choice::<FileFormat>(), help_heading = "Data")]
     pub format: Option<FileFormat>,
     /// What the labels are [default: classification]
-    #[arg(long, value_enum, help_heading = "Data")]
+    #[arg(long, value_parser = choice::<Task>(), help_heading = "Data")]
     pub task: Option<Task>,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
@@ -82,7 +85,7 @@ pub struct TrainArgs {
     pub no_shuffle: Option<bool>,
 
     /// What trains [default: bitfit]
-    #[arg(long, value_enum, help_heading = "What trains")]
+    #[arg(long, value_parser = choice::<Method>(), help_heading = "What trains")]
     pub method: Option<Method>,
     /// Which biases train, names joined by commas [default: all]
     ///
@@ -142,7 +145,7 @@ pub struct TrainArgs {
     )]
     pub weight_decay: Option<f64>,
     /// What the learning rate does after the warm-up [default: linear]
-    #[arg(long, value_enum, help_heading = "Optimizer")]
+    #[arg(long, value_parser = choice::<ScheduleKind>(), help_heading = "Optimizer")]
     pub schedule: Option<ScheduleKind>,
     /// Steps in which the learning rate rises from 0: a number (100) or a share of all (0.06, 6%) [default: 0]
     #[arg(
@@ -216,7 +219,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
     pub device: Option<DeviceChoice>,
     /// The 16-bit type of matrices and activations on a GPU [default: bf16]
-    #[arg(long, value_enum, help_heading = "Running")]
+    #[arg(long, value_parser = choice::<Precision>(), help_heading = "Running")]
     pub precision: Option<Precision>,
     /// Threads [default: one a processor core]
     #[arg(long, value_name = "N", help_heading = "Running")]

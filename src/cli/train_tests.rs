@@ -156,7 +156,7 @@ fn every_option_arrives_in_the_settings() {
         memory: Some(ByteSize(512 << 20)),
         output: "o".into(),
         save_steps: Some(3),
-        device: crate::backend::any::DeviceChoice::Cpu,
+        device: crate::settings::device::DeviceChoice::Cpu,
         precision: Precision::F16,
         threads: Some(2),
     };

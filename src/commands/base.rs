@@ -8,7 +8,7 @@ use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
 use crate::model::weights::Weights;
-use crate::train::config::Pooling;
+use crate::settings::choice::Pooling;
 use anyhow::Result;
 use std::path::PathBuf;
 

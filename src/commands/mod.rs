@@ -17,7 +17,7 @@ mod trained;
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, Format, LabelUse, ReadOptions};
 use crate::error::UsageError;
-use crate::train::config::FileFormat;
+use crate::settings::choice::FileFormat;
 use anyhow::{Context, Result};
 use std::io::Write;
 

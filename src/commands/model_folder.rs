@@ -8,7 +8,7 @@ use crate::files::{write_atomic, write_bytes_atomic};
 use crate::model::Model;
 use crate::model::params::ParamKind;
 use crate::model::weights::Weights;
-use crate::train::config::Task;
+use crate::settings::choice::Task;
 use crate::train::output::{HEAD_FILE, MODEL_FILE, OutputFolder};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};

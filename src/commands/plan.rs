@@ -1,10 +1,9 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
 use super::{max_len, show, trained::weight_type};
-use crate::backend::any::{AnyBackend, DeviceChoice};
+use crate::backend::any::AnyBackend;
 use crate::backend::cuda::HalfType;
 use crate::backend::{Backend, DeviceKind, Footprint, Limits, PoolKind, WeightType};
-use crate::biases::BiasSelection;
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
 use crate::hub;
@@ -13,8 +12,11 @@ use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
 use crate::model::saving::Saving;
 use crate::model::{Model, Program};
+use crate::settings::biases::BiasSelection;
+use crate::settings::choice::Pooling;
+use crate::settings::device::DeviceChoice;
+use crate::settings::saving::SavingChoice;
 use crate::table::{TextTable, grouped};
-use crate::train::config::{Pooling, SavingChoice};
 use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -7,8 +7,9 @@ use crate::error::UsageError;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::saving::Saving;
 use crate::model::{Model, Program};
+use crate::settings::saving::SavingChoice;
+use crate::settings::train::TrainConfig;
 use crate::table::grouped;
-use crate::train::config::{SavingChoice, TrainConfig};
 use crate::train::steps::Steps;
 use anyhow::{Result, bail};
 

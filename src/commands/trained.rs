@@ -10,7 +10,7 @@ use crate::delta::{Delta, DeltaInfo};
 use crate::error::UsageError;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::model::{Model, Program};
-use crate::train::config::{self, Pooling, Task};
+use crate::settings::choice::{self, Method, PoolerInit, Pooling, Task};
 use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -109,8 +109,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
             Pooling::Cls | Pooling::Auto => PoolKind::Cls,
         },
         // A whole model has its pooler, wherever it came from.
-        reinit_pooler: settings.pooler == config::PoolerInit::Reinit
-            && info.method != config::Method::Full,
+        reinit_pooler: settings.pooler == PoolerInit::Reinit && info.method != Method::Full,
         biases: info.biases.clone(),
         dropout: None,
         seed: settings.seed,
@@ -141,11 +140,11 @@ pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> 
     Ok(())
 }
 
-pub fn weight_type(weights: config::WeightType) -> WeightType {
+pub fn weight_type(weights: choice::WeightType) -> WeightType {
     match weights {
-        config::WeightType::F16 => WeightType::F16,
-        config::WeightType::F32 => WeightType::F32,
-        config::WeightType::Int8 => WeightType::Int8,
-        config::WeightType::Nf4 => WeightType::Nf4,
+        choice::WeightType::F16 => WeightType::F16,
+        choice::WeightType::F32 => WeightType::F32,
+        choice::WeightType::Int8 => WeightType::Int8,
+        choice::WeightType::Nf4 => WeightType::Nf4,
     }
 }

@@ -5,7 +5,7 @@
 //! checkpoint and the delta therefore each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::backend::ParamRange;
-use crate::biases::Component;
+use crate::settings::biases::Component;
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -242,7 +242,7 @@ fn number<T: FromStr>(
 mod tests {
     use super::*;
     use crate::error::one_line;
-    use crate::train::config::TrainConfig;
+    use crate::settings::train::TrainConfig;
     use proptest::prelude::*;
 
     fn fingerprint() -> Fingerprint {

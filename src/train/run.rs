@@ -5,11 +5,12 @@ use crate::backend::{AdamW, DropoutKey, ParamRange, PendingReport, Section, Slot
 use crate::data::{Batches, Dataset};
 use crate::files::JsonLines;
 use crate::model::{Model, Program};
+use crate::settings::metric::Metric;
+use crate::settings::train::TrainConfig;
 use crate::train::checkpoint::{Best, Checkpoint, Vectors};
-use crate::train::config::TrainConfig;
 use crate::train::evaluate::{logits, score};
 use crate::train::fingerprint::Fingerprint;
-use crate::train::metrics::{Metric, Scores};
+use crate::train::metrics::Scores;
 use crate::train::output::OutputFolder;
 use crate::train::progress::Progress;
 use crate::train::schedule::Schedule;

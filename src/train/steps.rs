@@ -1,7 +1,7 @@
 //! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
 
 use crate::data::{Batches, Largest, Run, Sampler};
-use crate::train::config::Length;
+use crate::settings::train::Length;
 use crate::train::micro::micro_batches;
 
 /// A place between two optimizer steps.

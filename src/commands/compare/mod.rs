@@ -9,7 +9,7 @@ mod report;
 use super::{say, show};
 use crate::cli::CompareCommand;
 use crate::files::write_bytes_atomic;
-use crate::train::config::TrainConfig;
+use crate::settings::train::TrainConfig;
 use crate::train::output::{RESULT_FILE, SETTINGS_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use report::{Report, Row};

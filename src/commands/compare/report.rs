@@ -1,8 +1,9 @@
 //! What a comparison has found: one row a run, as JSON, Markdown and text.
 
+use crate::settings::choice::Method;
+use crate::settings::metric::Metric;
+use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
-use crate::train::config::{Method, TrainConfig};
-use crate::train::metrics::Metric;
 use crate::train::output::{DELTA_FILE, METRICS_FILE, MODEL_FILE, RESULT_FILE};
 use anyhow::{Context, Result};
 use serde::Serialize;

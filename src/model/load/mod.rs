@@ -12,7 +12,7 @@ use super::config::ModelConfig;
 use super::params::ParamKind;
 use super::weights::{Weights, read_tensor};
 use crate::backend::{Backend, MatrixShape, ParamRange, PoolKind, WeightId};
-use crate::biases::BiasSelection;
+use crate::settings::biases::BiasSelection;
 use anyhow::{Context, Result, bail};
 pub use full::{blank, load_full};
 use place::assemble;

@@ -4,7 +4,6 @@
 use super::read::{Loader, NewWeight, NormNames};
 use super::{Source, Store, TaskSpec};
 use crate::backend::{Dropout, HeadWeight, Norm, PoolKind};
-use crate::biases::BiasSelection;
 use crate::error::UsageError;
 use crate::model::config::ModelConfig;
 use crate::model::full::Matrices;
@@ -12,6 +11,7 @@ use crate::model::head::{Head, HeadLayer};
 use crate::model::layer::{FirstWeights, Layer, LayerShape};
 use crate::model::params::{ParamKind, Params};
 use crate::model::{Embeddings, Model};
+use crate::settings::biases::BiasSelection;
 use anyhow::Result;
 
 /// With `full` every matrix and gain trains; else all matrices are frozen.
