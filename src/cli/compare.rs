@@ -1,8 +1,8 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
-use super::train::{TrainArgs, options_command};
-use super::usage_error;
+use super::train_args::{TrainArgs, options_command};
+use super::usage::usage_error;
 use crate::error::UsageError;
 use crate::settings::choice::Choice as _;
 use crate::settings::choice::Method;

@@ -4,6 +4,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::choice::choice;
+use super::compute::at_least_one;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{Pooling, WeightType};
@@ -65,8 +66,4 @@ pub struct PlanArgs {
     /// Threads on the CPU, each with room to work in [default: one a processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]
     pub threads: Option<usize>,
-}
-
-fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
 }

@@ -1,6 +1,15 @@
 use super::*;
+use crate::cli::train_args::options_command;
 use crate::cli::{Cli, Command, Parsed};
 use crate::model::saving::Saving;
+use crate::settings::biases::BiasSelection;
+use crate::settings::bytes::ByteSize;
+use crate::settings::choice::{
+    FileFormat, Method, PoolerInit, Pooling, Precision, Task, WeightType,
+};
+use crate::settings::device::DeviceChoice;
+use crate::settings::saving::SavingChoice;
+use crate::settings::schedule::{ScheduleKind, Warmup};
 use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {
@@ -156,7 +165,7 @@ fn every_option_arrives_in_the_settings() {
         memory: Some(ByteSize(512 << 20)),
         output: "o".into(),
         save_steps: Some(3),
-        device: crate::settings::device::DeviceChoice::Cpu,
+        device: DeviceChoice::Cpu,
         precision: Precision::F16,
         threads: Some(2),
     };

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
 use super::formats::Row;
-use super::tokenizer_files;
+use super::tokenizer_files::{self, CutSide};
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +75,6 @@ pub struct TextTokenizer {
     options: TokenizerOptions,
     /// Which end of a text is cut.
     cut: CutSide,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CutSide {
-    Left,
-    Right,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -208,15 +202,6 @@ impl TextTokenizer {
         out.counts.truncated += usize::from(keep_a < a.len() || keep_b < b.len());
         template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);
         Ok(())
-    }
-}
-
-impl CutSide {
-    fn keep(self, ids: &[u32], count: usize) -> &[u32] {
-        match self {
-            CutSide::Right => &ids[..count],
-            CutSide::Left => &ids[ids.len() - count..],
-        }
     }
 }
 
