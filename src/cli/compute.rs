@@ -1,7 +1,7 @@
 //! The options that several commands have alike: where texts stand in a file, and how a model is run.
 
 use super::choice::choice;
-use crate::settings::choice::{FileFormat, Precision, WeightType};
+use crate::settings::choice::{FormatChoice, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
@@ -11,8 +11,8 @@ use clap::builder::RangedU64ValueParser;
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
     /// Format of the data; `auto` goes by the extension, and takes standard input for tsv
-    #[arg(long, value_parser = choice::<FileFormat>(), default_value_t)]
-    pub format: FileFormat,
+    #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
+    pub format: FormatChoice,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
@@ -29,8 +29,8 @@ pub struct ColumnArgs {
 #[command(next_help_heading = "Running")]
 pub struct ComputeArgs {
     /// How frozen weights are stored [default: as in training]
-    #[arg(long, value_parser = choice::<WeightType>())]
-    pub weights: Option<WeightType>,
+    #[arg(long, value_parser = choice::<WeightStorage>())]
+    pub weights: Option<WeightStorage>,
     /// Texts a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one())]
     pub batch_size: usize,

@@ -7,7 +7,7 @@ use super::choice::choice;
 use super::compute::at_least_one;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
-use crate::settings::choice::{Pooling, WeightType};
+use crate::settings::choice::{Pooling, WeightStorage};
 use crate::settings::device::DeviceChoice;
 use crate::settings::saving::SavingChoice;
 
@@ -18,8 +18,8 @@ pub struct PlanArgs {
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: String,
     /// How frozen weights are stored
-    #[arg(long, value_parser = choice::<WeightType>(), default_value_t, help_heading = "Model")]
-    pub weights: WeightType,
+    #[arg(long, value_parser = choice::<WeightStorage>(), default_value_t, help_heading = "Model")]
+    pub weights: WeightStorage,
     /// How token vectors become one vector a text
     #[arg(long, value_parser = choice::<Pooling>(), default_value_t, help_heading = "Model")]
     pub pooling: Pooling,

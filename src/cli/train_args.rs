@@ -5,7 +5,7 @@ use super::choice::choice;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
-    FileFormat, Method, PoolerInit, Pooling, Precision, Task, WeightType,
+    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
 use crate::settings::metric::Metric;
@@ -29,8 +29,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]
-    #[arg(long, value_parser = choice::<WeightType>(), value_name = "TYPE", help_heading = "Model")]
-    pub weights: Option<WeightType>,
+    #[arg(long, value_parser = choice::<WeightStorage>(), value_name = "TYPE", help_heading = "Model")]
+    pub weights: Option<WeightStorage>,
     /// How token vectors become one vector a text [default: auto]
     #[arg(long, value_parser = choice::<Pooling>(), value_name = "HOW", help_heading = "Model")]
     pub pooling: Option<Pooling>,
@@ -56,8 +56,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub dev_fraction: Option<f64>,
     /// Format of the data files [default: auto]
-    #[arg(long, value_parser = choice::<FileFormat>(), help_heading = "Data")]
-    pub format: Option<FileFormat>,
+    #[arg(long, value_parser = choice::<FormatChoice>(), help_heading = "Data")]
+    pub format: Option<FormatChoice>,
     /// What the labels are [default: classification]
     #[arg(long, value_parser = choice::<Task>(), help_heading = "Data")]
     pub task: Option<Task>,

@@ -5,7 +5,7 @@ use crate::model::saving::Saving;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
-    FileFormat, Method, PoolerInit, Pooling, Precision, Task, WeightType,
+    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
 use crate::settings::saving::SavingChoice;
@@ -130,7 +130,7 @@ fn every_option_arrives_in_the_settings() {
     ]);
     let expected = TrainConfig {
         model: "m".into(),
-        weights: WeightType::F32,
+        weights: WeightStorage::F32,
         pooling: Pooling::Cls,
         pooler: PoolerInit::Reinit,
         init_head: Some("h".into()),
@@ -138,7 +138,7 @@ fn every_option_arrives_in_the_settings() {
         biases: BiasSelection::parse("query@1,pooler").unwrap(),
         train: "a.tsv".into(),
         dev: Some(DevSource::Fraction(0.1)),
-        format: FileFormat::Jsonl,
+        format: FormatChoice::Jsonl,
         task: Task::Regression,
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),

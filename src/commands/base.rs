@@ -66,10 +66,9 @@ impl Base {
     /// # Errors
     /// As [`checkpoint_pooling`].
     pub fn pooling(&self, asked: Pooling) -> Result<PoolKind> {
-        match asked {
-            Pooling::Auto => checkpoint_pooling(&self.folder),
-            Pooling::Cls => Ok(PoolKind::Cls),
-            Pooling::Mean => Ok(PoolKind::Mean),
+        match asked.kind() {
+            Some(kind) => Ok(kind),
+            None => checkpoint_pooling(&self.folder),
         }
     }
 }

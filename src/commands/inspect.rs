@@ -2,7 +2,7 @@
 
 use super::base::Base;
 use super::show;
-use super::trained::{apply, task_spec, weight_type};
+use super::trained::{apply, task_spec};
 use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
 use crate::delta::Delta;
@@ -157,7 +157,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let base = Base::open(base.unwrap_or(&delta.info.settings.model), true)
         .with_context(|| format!("the base model of {}", path.display()))?;
     let prefix = base.config.family.prefix();
-    let mut backend = CpuBackend::new(weight_type(delta.info.settings.weights));
+    let mut backend = CpuBackend::new(delta.info.settings.weights.into());
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
     let before = model.params.initial().to_vec();

@@ -3,7 +3,7 @@
 use super::base::Base;
 use super::model_folder::{copy_tokenizer, write_config};
 use super::say;
-use super::trained::{task_spec, weight_type};
+use super::trained::task_spec;
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, PoolKind, WeightType};
 use crate::cli::MergeArgs;
@@ -36,7 +36,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     );
 
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
-    let weights = weight_type(delta.info.settings.weights);
+    let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
     let mut model = load(
         &base.folder,

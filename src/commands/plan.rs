@@ -1,9 +1,9 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
-use super::{max_len, show, trained::weight_type};
+use super::{max_len, show};
 use crate::backend::any::AnyBackend;
 use crate::backend::cuda::HalfType;
-use crate::backend::{Backend, DeviceKind, Footprint, Limits, PoolKind, WeightType};
+use crate::backend::{Backend, DeviceKind, Footprint, Limits, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
 use crate::hub;
@@ -13,7 +13,6 @@ use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
 use crate::model::saving::Saving;
 use crate::model::{Model, Program};
 use crate::settings::biases::BiasSelection;
-use crate::settings::choice::Pooling;
 use crate::settings::device::DeviceChoice;
 use crate::settings::saving::SavingChoice;
 use crate::table::{TextTable, grouped};
@@ -37,10 +36,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let spec = TaskSpec {
         outputs: args.outputs,
-        pooling: match args.pooling {
-            Pooling::Auto => checkpoint_pooling(&folder)?,
-            Pooling::Cls => PoolKind::Cls,
-            Pooling::Mean => PoolKind::Mean,
+        pooling: match args.pooling.kind() {
+            Some(kind) => kind,
+            None => checkpoint_pooling(&folder)?,
         },
         reinit_pooler: false,
         biases: BiasSelection::all(),
@@ -100,7 +98,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     plan.show_savings()?;
     if args.allocate {
         // Both 16-bit types take the same room.
-        let open = || AnyBackend::open(args.device, HalfType::Bf16, weight_type(args.weights));
+        let open = || AnyBackend::open(args.device, HalfType::Bf16, args.weights.into());
         plan.allocate(&folder, &columns, open)?;
     }
     Ok(())
@@ -125,7 +123,7 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
 }
 
 fn device(args: &PlanArgs) -> DeviceKind {
-    let weights = weight_type(args.weights);
+    let weights = args.weights.into();
     let cuda = match args.device {
         DeviceChoice::Cuda(_) => true,
         DeviceChoice::Cpu => false,

@@ -8,7 +8,8 @@ use crate::backend::Limits;
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
-    BatchLimits, Dataset, Format, LabelUse, Row, Rows, TextCounts, evaluation_batches, rows,
+    BatchLimits, Dataset, FileFormat, LabelUse, Row, RowReader, TextCounts, evaluation_batches,
+    rows,
 };
 use crate::files::write_atomic;
 use crate::model::Program;
@@ -48,7 +49,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         (
             Box::new(stdin().lock()),
             "standard input".to_owned(),
-            Some(Format::Tsv),
+            Some(FileFormat::Tsv),
         )
     } else {
         let name = args.input.display().to_string();
@@ -61,7 +62,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     };
     let format = match options.format.or(default) {
         Some(format) => format,
-        None => Format::from_path(&args.input)?,
+        None => FileFormat::from_path(&args.input)?,
     };
     let mut columns = options.columns;
     let settings = &predictor.trained.info.settings;
@@ -101,7 +102,7 @@ impl Predictor {
     /// Predicts chunk after chunk; what a chunk gave is written before the next is read.
     fn stream<R: BufRead>(
         &mut self,
-        mut rows: Rows<R>,
+        mut rows: RowReader<R>,
         out: &mut impl Write,
         counter: &Counter,
     ) -> Result<TextCounts> {

@@ -4,7 +4,6 @@ use super::base::{Base, say_counts};
 use super::counter::Counter;
 use super::model_folder::write_full;
 use super::programs::Programs;
-use super::trained::weight_type;
 use super::{format, say, set_threads, show};
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, PoolKind, Slot};
@@ -62,7 +61,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let mut backend = AnyBackend::open(
         config.device,
         config.precision.into(),
-        weight_type(config.weights),
+        config.weights.into(),
     )?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = match config.method {
@@ -295,10 +294,7 @@ fn delta_info(
             Targets::Classes(classes) => classes.names().to_vec(),
             Targets::Values | Targets::None => Vec::new(),
         },
-        pooling: match pooling {
-            PoolKind::Cls => Pooling::Cls,
-            PoolKind::Mean => Pooling::Mean,
-        },
+        pooling: pooling.into(),
         method: config.method,
         biases: config.trained_biases(),
         settings: config.clone(),

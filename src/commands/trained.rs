@@ -3,14 +3,14 @@
 use super::base::Base;
 use super::say;
 use crate::backend::any::AnyBackend;
-use crate::backend::{Backend, Limits, PoolKind, WeightType};
+use crate::backend::{Backend, Limits, PoolKind};
 use crate::cli::ComputeArgs;
 use crate::data::{ClassNames, Targets, TextTokenizer};
 use crate::delta::{Delta, DeltaInfo};
 use crate::error::UsageError;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::model::{Model, Program};
-use crate::settings::choice::{self, Method, PoolerInit, Pooling, Task};
+use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
 use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -53,7 +53,7 @@ impl Trained {
                 .with_context(|| format!("the base model of {}", path.display()))?,
             None => Base::of_folder(path.clone())?,
         };
-        let weights = weight_type(compute.weights.unwrap_or(info.settings.weights));
+        let weights = compute.weights.unwrap_or(info.settings.weights).into();
         let mut backend = AnyBackend::open(compute.device, compute.precision.into(), weights)?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut backend)?;
         match &delta {
@@ -138,13 +138,4 @@ pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> 
         }
     }
     Ok(())
-}
-
-pub fn weight_type(weights: choice::WeightType) -> WeightType {
-    match weights {
-        choice::WeightType::F16 => WeightType::F16,
-        choice::WeightType::F32 => WeightType::F32,
-        choice::WeightType::Int8 => WeightType::Int8,
-        choice::WeightType::Nf4 => WeightType::Nf4,
-    }
 }

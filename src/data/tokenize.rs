@@ -55,7 +55,7 @@ pub struct TokenizerOptions {
 }
 
 /// Told the number of rows finished since the last call, from any thread.
-pub type Progress<'a> = &'a (dyn Fn(usize) + Sync);
+pub type OnRows<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// What happened to the texts, in rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl TextTokenizer {
     }
 
     /// Encodes rows on all threads of the current rayon pool; the result does not depend on their number.
-    pub(super) fn encode(&self, rows: &[Row], progress: Progress<'_>) -> Result<Encoded> {
+    pub(super) fn encode(&self, rows: &[Row], progress: OnRows<'_>) -> Result<Encoded> {
         const ROWS_A_CHUNK: usize = 64;
         let parts: Vec<Encoded> = rows
             .par_chunks(ROWS_A_CHUNK)

@@ -2,6 +2,7 @@
 //! line makes a parser of them (`cli::choice`), so that settings need not know how a command line is read.
 
 use crate::backend::cuda::HalfType;
+use crate::backend::{PoolKind, WeightType};
 
 /// One of a few names.
 pub trait Choice: Copy + Send + Sync + 'static {
@@ -94,10 +95,10 @@ impl Method {
     }
 
     /// How weights are stored where nothing is said: those that train are f32.
-    pub fn default_weights(self) -> WeightType {
+    pub fn default_weights(self) -> WeightStorage {
         match self {
-            Self::Bitfit | Self::Head => WeightType::default(),
-            Self::Full => WeightType::F32,
+            Self::Bitfit | Self::Head => WeightStorage::default(),
+            Self::Full => WeightStorage::F32,
         }
     }
 }
@@ -115,6 +116,26 @@ choices! {
     }
 }
 
+impl Pooling {
+    /// `None` where the checkpoint decides.
+    pub fn kind(self) -> Option<PoolKind> {
+        match self {
+            Self::Auto => None,
+            Self::Cls => Some(PoolKind::Cls),
+            Self::Mean => Some(PoolKind::Mean),
+        }
+    }
+}
+
+impl From<PoolKind> for Pooling {
+    fn from(kind: PoolKind) -> Self {
+        match kind {
+            PoolKind::Cls => Self::Cls,
+            PoolKind::Mean => Self::Mean,
+        }
+    }
+}
+
 choices! {
     /// Where the pooler's weights come from.
     pub enum PoolerInit {
@@ -128,7 +149,7 @@ choices! {
 
 choices! {
     /// How the frozen weights are stored. Arithmetic is f32 either way.
-    pub enum WeightType {
+    pub enum WeightStorage {
         #[default]
         F16 = "f16",
             "16 bits: half the memory, weights rounded to 11 significant bits";
@@ -138,6 +159,17 @@ choices! {
             "8 bits, a scale a row";
         Nf4 = "nf4",
             "4 bits, NF4 as in QLoRA; embeddings in 8";
+    }
+}
+
+impl From<WeightStorage> for WeightType {
+    fn from(storage: WeightStorage) -> Self {
+        match storage {
+            WeightStorage::F16 => Self::F16,
+            WeightStorage::F32 => Self::F32,
+            WeightStorage::Int8 => Self::Int8,
+            WeightStorage::Nf4 => Self::Nf4,
+        }
     }
 }
 
@@ -163,7 +195,7 @@ impl From<Precision> for HalfType {
 
 choices! {
     /// The format of a data file.
-    pub enum FileFormat {
+    pub enum FormatChoice {
         #[default]
         Auto = "auto",
             "By the file's extension: .tsv or .txt, .csv, .jsonl or .json";

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
-use super::choice::{FileFormat, Method, PoolerInit, Pooling, Precision, Task, WeightType};
+use super::choice::{FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage};
 use super::device::DeviceChoice;
 use super::metric::Metric;
 use super::saving::SavingChoice;
@@ -42,7 +42,7 @@ pub enum DevSource {
 pub struct TrainConfig {
     /// A folder, or a name on the hub, `org/name` or `org/name@revision`.
     pub model: String,
-    pub weights: WeightType,
+    pub weights: WeightStorage,
     pub pooling: Pooling,
     pub pooler: PoolerInit,
     /// A safetensors file with the head's first weights under their Hugging Face names.
@@ -55,7 +55,7 @@ pub struct TrainConfig {
     pub train: PathBuf,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
-    pub format: FileFormat,
+    pub format: FormatChoice,
     pub task: Task,
     /// Column names; `None` means the first of the usual names that the file has.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ impl TrainConfig {
     pub fn with_defaults(model: String, train: PathBuf, output: PathBuf) -> Self {
         Self {
             model,
-            weights: WeightType::default(),
+            weights: WeightStorage::default(),
             pooling: Pooling::default(),
             pooler: PoolerInit::default(),
             init_head: None,
@@ -131,7 +131,7 @@ impl TrainConfig {
             biases: BiasSelection::all(),
             train,
             dev: None,
-            format: FileFormat::default(),
+            format: FormatChoice::default(),
             task: Task::default(),
             text_column: None,
             text_pair_column: None,

@@ -1,7 +1,7 @@
 //! What settings can be: the range of each value, and what the values say about each other.
 
 use super::biases::BiasSelection;
-use super::choice::{Method, PoolerInit, Pooling, WeightType};
+use super::choice::{Method, PoolerInit, Pooling, WeightStorage};
 use super::metric::Metric;
 use super::schedule::Warmup;
 use super::train::{DevSource, Length, TrainConfig};
@@ -69,7 +69,7 @@ impl TrainConfig {
                 "chooses what --method bitfit trains, and --method full trains everything: leave one of them out",
             );
         }
-        if self.method == Method::Full && self.weights != WeightType::F32 {
+        if self.method == Method::Full && self.weights != WeightStorage::F32 {
             return problem(
                 "weights",
                 &format!(
