@@ -274,7 +274,8 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
         let config = s.model.config.clone();
         let h = config.hidden;
         let weights =
-            bitfit::model::weights::Weights::open(folder, config.family.prefix()).unwrap();
+            bitfit::formats::model_tensors::ModelTensors::open(folder, config.family.prefix())
+                .unwrap();
         for layer in 0..config.layers {
             let gradient = |module: &str| {
                 let name = format!(

@@ -7,12 +7,12 @@ use super::trained::task_spec;
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, PoolKind, WeightType};
 use crate::cli::MergeArgs;
-use crate::container::{self, Tensor};
-use crate::delta::Delta;
 use crate::files::write_atomic;
+use crate::formats::container::{self, Tensor};
+use crate::formats::delta::Delta;
+use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::Family;
 use crate::model::load::load;
-use crate::model::weights::Weights;
 use crate::train::output::delta_path;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 /// The base encoder's tensors under the names of a task model, without other heads.
 fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensors> {
     let prefix = base.config.family.prefix();
-    let file = Weights::open(&base.folder, prefix)?;
+    let file = ModelTensors::open(&base.folder, prefix)?;
     let mut tensors = Tensors::new();
     for (full, shape, inside) in file.list() {
         if !inside || full.ends_with("position_ids") {

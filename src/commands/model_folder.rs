@@ -2,12 +2,12 @@
 
 use super::base::Base;
 use crate::backend::{Backend, ParamRange, PoolKind, Slot};
-use crate::container;
-use crate::delta::DeltaInfo;
 use crate::files::{write_atomic, write_bytes_atomic};
+use crate::formats::container;
+use crate::formats::delta::DeltaInfo;
+use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
 use crate::model::params::ParamKind;
-use crate::model::weights::Weights;
 use crate::settings::choice::Task;
 use crate::train::output::{HEAD_FILE, MODEL_FILE, OutputFolder};
 use anyhow::{Context, Result, bail};
@@ -126,7 +126,7 @@ pub fn write_full<B: Backend>(
 ) -> Result<()> {
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
-    let file = Weights::open(&base.folder, prefix)?;
+    let file = ModelTensors::open(&base.folder, prefix)?;
     let (mut encoder, mut head) = (Vec::new(), Vec::new());
     for param in model.params.list() {
         let source = Source {
@@ -177,7 +177,7 @@ fn write_sources<B: Backend>(
     path: &Path,
     info: &DeltaInfo,
     mut sources: Vec<Source>,
-    base: &Weights,
+    base: &ModelTensors,
     backend: &B,
 ) -> Result<()> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));

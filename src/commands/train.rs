@@ -8,13 +8,15 @@ use super::{format, say, set_threads, show};
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, PoolKind, Slot};
 use crate::cli::TrainCommand;
-use crate::container::Tensor;
 use crate::data::{
     self, BatchLimits, ClassNames, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler,
     Table, Targets, TextTokenizer,
 };
-use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
+use crate::formats::container::Tensor;
+use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::fingerprint::Fingerprint;
+use crate::formats::run_state::Checkpoint;
 use crate::model::Model;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load, load_full};
 use crate::model::params::{Param, ParamKind};
@@ -22,8 +24,6 @@ use crate::rss;
 use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::table::{TextTable, grouped};
-use crate::train::checkpoint::Checkpoint;
-use crate::train::fingerprint::Fingerprint;
 use crate::train::output::{MODEL_FILE, OutputFolder};
 use crate::train::run::{Dev, End, Outcome, Run};
 use crate::train::steps::Steps;

@@ -12,7 +12,6 @@ pub mod load;
 pub mod params;
 pub mod rehearsal;
 pub mod saving;
-pub mod weights;
 
 use crate::backend::plan::{Plan, Planner, Tensor, TensorId};
 use crate::backend::{

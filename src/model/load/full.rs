@@ -5,10 +5,10 @@ use super::read::{NewEmbeddings, NewLayer, NewWeight};
 use super::{Frozen, Store, TaskSpec, Zeros};
 use crate::backend::weight_gradients::WeightGradients;
 use crate::backend::{HeadWeight, MatrixShape, ParamRange, WeightId};
+use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::full::{LayerMatrices, Matrices};
-use crate::model::weights::Weights;
 use anyhow::{Result, bail};
 use std::ops::Range;
 use std::path::Path;
@@ -62,7 +62,7 @@ pub fn load_full<B: WeightGradients>(
     task: &TaskSpec,
     backend: &mut B,
 ) -> Result<Model> {
-    let weights = Weights::open(folder, config.family.prefix())?;
+    let weights = ModelTensors::open(folder, config.family.prefix())?;
     assemble(
         config,
         task,

@@ -10,8 +10,8 @@ mod read;
 use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
-use super::weights::{Weights, read_tensor};
 use crate::backend::{Backend, MatrixShape, ParamRange, PoolKind, WeightId};
+use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::settings::biases::BiasSelection;
 use anyhow::{Context, Result, bail};
 pub use full::{blank, load_full};
@@ -71,13 +71,13 @@ trait Source {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
 }
 
-impl Source for Weights {
+impl Source for ModelTensors {
     fn has(&self, name: &str) -> bool {
-        Weights::has(self, name)
+        ModelTensors::has(self, name)
     }
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Weights::get(self, name, shape)
+        ModelTensors::get(self, name, shape)
     }
 }
 
@@ -173,7 +173,7 @@ pub fn load<B: Backend>(
     task: &TaskSpec,
     backend: &mut B,
 ) -> Result<Model> {
-    let weights = Weights::open(folder, config.family.prefix())?;
+    let weights = ModelTensors::open(folder, config.family.prefix())?;
     assemble(config, task, false, &weights, &mut Frozen(backend, folder))
 }
 

@@ -13,9 +13,9 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 
 use crate::backend::{LossScaling, Slot};
-use crate::container::{self, Container, ContainerError};
 use crate::files::write_atomic;
-use crate::train::fingerprint::{Changed, Fingerprint};
+use crate::formats::container::{self, Container, ContainerError};
+use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
 const FORMAT_VERSION: u32 = 1;

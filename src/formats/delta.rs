@@ -26,9 +26,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
+use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Method, Pooling, Task};
 use crate::settings::train::TrainConfig;
