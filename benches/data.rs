@@ -9,7 +9,8 @@ use std::path::Path;
 
 use bitfit::batch::Labels;
 use bitfit::data::{
-    BatchLimits, Dataset, Order, Positions, Row, Run, Sampler, TextTokenizer, TokenizerOptions,
+    BatchLimits, Dataset, Order, Positions, Row, RunLength, Sampler, TextTokenizer,
+    TokenizerOptions,
 };
 use bitfit::rng::{Purpose, Stream};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -128,7 +129,7 @@ fn data(c: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(3 * 400_000));
     group.bench_function("largest batch of three epochs of 400,000 rows", |b| {
-        b.iter(|| large.largest(Run::Epochs(3)))
+        b.iter(|| large.largest(RunLength::Epochs(3)))
     });
     group.finish();
 }

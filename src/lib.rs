@@ -2,15 +2,12 @@
 
 pub mod backend;
 pub mod batch;
-pub mod biases;
-pub mod bytes;
 pub mod cli;
 pub mod commands;
-pub mod container;
 pub mod data;
-pub mod delta;
 pub mod error;
 pub mod files;
+pub mod formats;
 pub mod hub;
 pub mod methods;
 pub mod model;

@@ -1,6 +1,6 @@
 //! What trains. What a method adds to a step follows from the list, which names every gradient.
 
-use crate::biases::{BiasSelection, Component};
+use crate::settings::biases::{BiasSelection, Component};
 
 /// The parameters of the encoder that train; the head always does.
 #[derive(Clone, Debug, PartialEq)]

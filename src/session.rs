@@ -2,13 +2,51 @@
 //!
 //! The training loop, the commands, the tests and the benches all go through here; a step is issued nowhere else.
 
+use crate::backend::cpu::CpuBackend;
+use crate::backend::cuda::device::Device;
+use crate::backend::cuda::{CudaBackend, CudaOptions, HalfType};
 use crate::backend::{
     Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Slot, StepReport,
+    WeightType,
 };
 use crate::batch::Batch;
 use crate::model::Model;
 use crate::program::{AdamW, Limits, Numbers, ParamRange, Program, Saving, Span, What};
+use crate::settings::device::DeviceChoice;
 use anyhow::{Context, Result, ensure};
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    pub device: DeviceChoice,
+    /// What has 16 bits on a GPU.
+    pub half: HalfType,
+    /// How it keeps frozen matrices.
+    pub weights: WeightType,
+}
+
+/// Opens the chosen device.
+///
+/// # Errors
+/// When a GPU was asked for by name and cannot be used.
+pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
+    let cuda = |index| -> Result<Box<dyn Backend>> {
+        Ok(Box::new(CudaBackend::new(CudaOptions {
+            weights: options.weights,
+            ..CudaOptions::new(index, options.half)
+        })?))
+    };
+    match options.device {
+        DeviceChoice::Cuda(index) => cuda(index),
+        DeviceChoice::Auto if gpu_is_there() => cuda(0),
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(CpuBackend::new(options.weights))),
+    }
+}
+
+/// Whether `auto` would choose a GPU.
+pub fn gpu_is_there() -> bool {
+    Device::open(0).is_ok()
+}
 
 /// See the module's head.
 pub struct Session {

@@ -5,9 +5,9 @@ mod fixture;
 
 use bitfit::backend::{Backend, DropoutKey, Slot};
 use bitfit::batch::Batch;
-use bitfit::biases::{BiasSelection, Component};
 use bitfit::model::params::ParamKind;
 use bitfit::program::ParamRange;
+use bitfit::settings::biases::{BiasSelection, Component};
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 

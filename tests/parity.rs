@@ -5,7 +5,6 @@ mod fixture;
 
 use bitfit::backend::{Backend, DropoutKey, Slot};
 use bitfit::batch::Batch;
-use bitfit::biases::Component;
 use bitfit::model::params::ParamKind;
 use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Span};
 use fixture::{Case, Fixture, Setup, close, each_batch, fixtures};
@@ -254,7 +253,8 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
         let config = s.model.config.clone();
         let h = config.hidden;
         let weights =
-            bitfit::model::weights::Weights::open(folder, config.family.prefix()).unwrap();
+            bitfit::formats::model_tensors::ModelTensors::open(folder, config.family.prefix())
+                .unwrap();
         for layer in 0..config.layers {
             let gradient = |module: &str| {
                 let name = format!(

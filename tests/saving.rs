@@ -4,11 +4,11 @@ mod fixture;
 
 use bitfit::backend::{Backend, DeviceKind, Slot, WeightType};
 use bitfit::batch::Batch;
-use bitfit::biases::BiasSelection;
 use bitfit::methods::Trains;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::outline;
 use bitfit::program::{AdamW, PoolKind, Saving, Storage};
+use bitfit::settings::biases::BiasSelection;
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 

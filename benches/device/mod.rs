@@ -25,7 +25,7 @@ pub fn open(weights: WeightType) -> Box<dyn Backend> {
         half: HalfType::F16,
         weights,
     };
-    bitfit::backend::open(options).unwrap_or_else(|e| panic!("{e:#}"))
+    bitfit::session::open(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 /// Timing of calls that may only have been queued when they return.

@@ -17,10 +17,8 @@ pub mod cuda;
 mod footprint;
 mod int8;
 mod nf4;
-mod open;
 
 pub use footprint::{DeviceKind, Footprint};
-pub use open::{OpenOptions, gpu_is_there, open};
 
 use crate::batch::Batch;
 use crate::program::{

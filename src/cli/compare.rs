@@ -1,12 +1,14 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
-use super::train::{TrainArgs, options_command};
-use super::usage_error;
+use super::train_args::{TrainArgs, options_command};
+use super::usage::usage_error;
 use crate::error::UsageError;
-use crate::train::config::{Method, TrainConfig};
+use crate::settings::choice::Choice as _;
+use crate::settings::choice::Method;
+use crate::settings::train::TrainConfig;
 use clap::parser::ValueSource;
-use clap::{Args, FromArgMatches, ValueEnum};
+use clap::{Args, FromArgMatches};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -97,7 +99,7 @@ impl FromStr for RunSpec {
         let mut args = TrainArgs::from_arg_matches(&matches)
             .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
         // A name that is a method's means that method, and cannot mean another.
-        let method = Method::from_str(name, false).ok();
+        let method = Method::from_name(name).ok();
         if method.is_some_and(|method| *args.method.get_or_insert(method) != method) {
             return Err(UsageError::new(format!(
                 "{name}: the name is that of a method, and the options name another"

@@ -10,8 +10,8 @@ use std::path::Path;
 use clap::FromArgMatches;
 use toml::de::{DeTable, DeValue};
 
-use super::train::{TrainArgs, options_command};
-use super::usage_error;
+use super::train_args::{TrainArgs, options_command};
+use super::usage::usage_error;
 use crate::error::{UsageError, suggestion};
 
 /// Options from a file.
@@ -152,7 +152,7 @@ fn as_argument(value: &DeValue<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::schedule::Warmup;
+    use crate::settings::schedule::Warmup;
 
     fn parse(text: &str) -> TrainArgs {
         FileOptions::parse(text).unwrap().args

@@ -1,24 +1,29 @@
 //! The command line: the commands, whose raw arguments become checked settings once.
 
+mod choice;
 mod commands;
 mod compare;
+mod compute;
 mod config_file;
 mod plan;
 mod train;
+mod train_args;
+mod usage;
 
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use commands::{
-    ColumnArgs, ComputeArgs, EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs,
-};
+pub use commands::{EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs};
 pub use compare::{CompareArgs, CompareCommand};
+pub use compute::{ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
-pub use train::{TrainArgs, TrainCommand};
+pub use train::TrainCommand;
+pub use train_args::TrainArgs;
 
 use crate::error::UsageError;
+use usage::usage_error;
 
 /// Fine-tune a BERT-family encoder by its bias terms alone.
 ///
@@ -49,7 +54,7 @@ Examples:
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// Train the biases of a model (and a head) on labelled texts
-    #[command(after_help = train::EXAMPLES)]
+    #[command(after_help = train_args::EXAMPLES)]
     Train(TrainArgs),
     /// Train in several ways on the same data, and put memory, time and quality side by side
     #[command(after_help = compare::EXAMPLES)]
@@ -100,30 +105,6 @@ impl Cli {
             },
         }
     }
-}
-
-/// The sentences of a clap error as one line, without the usage block.
-fn usage_error(error: &clap::Error) -> UsageError {
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return UsageError::new(
-            "a command is missing: train, compare, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains \
-             them",
-        );
-    }
-    let text = error.render().to_string();
-    let mut line = String::new();
-    for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
-        if part.starts_with("Usage:") || part.starts_with("For more information") {
-            continue;
-        }
-        let part = part.strip_prefix("error: ").unwrap_or(part);
-        if !line.is_empty() {
-            let list = line.ends_with(':') || part.starts_with('[');
-            line.push_str(if list { " " } else { "; " });
-        }
-        line.push_str(part);
-    }
-    UsageError::new(line)
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use crate::biases::BiasSelection;
-use crate::bytes::ByteSize;
+use super::choice::choice;
+use super::compute::at_least_one;
+use crate::settings::biases::BiasSelection;
+use crate::settings::bytes::ByteSize;
+use crate::settings::choice::{Pooling, WeightStorage};
 use crate::settings::device::DeviceChoice;
-use crate::train::config::{Pooling, SavingChoice, WeightType};
+use crate::settings::saving::SavingChoice;
 
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
@@ -15,10 +18,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: String,
     /// How frozen weights are stored
-    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
-    pub weights: WeightType,
+    #[arg(long, value_parser = choice::<WeightStorage>(), default_value_t, help_heading = "Model")]
+    pub weights: WeightStorage,
     /// How token vectors become one vector a text
-    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
+    #[arg(long, value_parser = choice::<Pooling>(), default_value_t, help_heading = "Model")]
     pub pooling: Pooling,
     /// Classes of the head
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one(), help_heading = "Model")]
@@ -63,8 +66,4 @@ pub struct PlanArgs {
     /// Threads on the CPU, each with room to work in [default: one a processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]
     pub threads: Option<usize>,
-}
-
-fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
 }

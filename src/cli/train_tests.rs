@@ -1,6 +1,15 @@
 use super::*;
+use crate::cli::train_args::options_command;
 use crate::cli::{Cli, Command, Parsed};
 use crate::program::Saving;
+use crate::settings::biases::BiasSelection;
+use crate::settings::bytes::ByteSize;
+use crate::settings::choice::{
+    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
+};
+use crate::settings::device::DeviceChoice;
+use crate::settings::saving::SavingChoice;
+use crate::settings::schedule::{ScheduleKind, Warmup};
 use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {
@@ -121,7 +130,7 @@ fn every_option_arrives_in_the_settings() {
     ]);
     let expected = TrainConfig {
         model: "m".into(),
-        weights: WeightType::F32,
+        weights: WeightStorage::F32,
         pooling: Pooling::Cls,
         pooler: PoolerInit::Reinit,
         init_head: Some("h".into()),
@@ -129,7 +138,7 @@ fn every_option_arrives_in_the_settings() {
         biases: BiasSelection::parse("query@1,pooler").unwrap(),
         train: "a.tsv".into(),
         dev: Some(DevSource::Fraction(0.1)),
-        format: FileFormat::Jsonl,
+        format: FormatChoice::Jsonl,
         task: Task::Regression,
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),
@@ -156,7 +165,7 @@ fn every_option_arrives_in_the_settings() {
         memory: Some(ByteSize(512 << 20)),
         output: "o".into(),
         save_steps: Some(3),
-        device: crate::settings::device::DeviceChoice::Cpu,
+        device: DeviceChoice::Cpu,
         precision: Precision::F16,
         threads: Some(2),
     };

@@ -3,12 +3,12 @@
 use super::{max_len, say};
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
+use crate::formats::model_tensors::ModelTensors;
 use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
-use crate::model::weights::Weights;
 use crate::program::PoolKind;
-use crate::train::config::Pooling;
+use crate::settings::choice::Pooling;
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ impl Base {
     /// A broken or unsupported configuration, no weights.
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
         let config = ModelConfig::read(&folder)?;
-        let sha256 = weights_sha256(&Weights::files(&folder)?)?;
+        let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
         Ok(Self {
             folder,
             config,
@@ -66,10 +66,9 @@ impl Base {
     /// # Errors
     /// As [`checkpoint_pooling`].
     pub fn pooling(&self, asked: Pooling) -> Result<PoolKind> {
-        match asked {
-            Pooling::Auto => checkpoint_pooling(&self.folder),
-            Pooling::Cls => Ok(PoolKind::Cls),
-            Pooling::Mean => Ok(PoolKind::Mean),
+        match asked.kind() {
+            Some(kind) => Ok(kind),
+            None => checkpoint_pooling(&self.folder),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::base::Base;
 use super::show;
-use super::trained::{apply, task_spec, weight_type};
+use super::trained::{apply, task_spec};
 use crate::backend::cpu::CpuBackend;
-use crate::biases::{BiasSelection, Component};
 use crate::cli::InspectArgs;
-use crate::delta::Delta;
+use crate::formats::delta::Delta;
+use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
-use crate::model::weights::Weights;
+use crate::settings::biases::{BiasSelection, Component};
 use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
 use anyhow::{Context, Result};
@@ -27,7 +27,7 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
     let base = Base::open(name, true)?;
     let config = &base.config;
     biases.validate(config.layers)?;
-    let weights = Weights::open(&base.folder, config.family.prefix())?;
+    let weights = ModelTensors::open(&base.folder, config.family.prefix())?;
     let list = weights.list();
     let size = |shape: &[usize]| shape.iter().product::<usize>();
     // Position ids are numbers, not parameters.
@@ -124,7 +124,7 @@ const GROUPS: [Group; 4] = [
 fn counts(
     component: Component,
     config: &ModelConfig,
-    weights: &Weights,
+    weights: &ModelTensors,
     biases: &BiasSelection,
 ) -> (usize, usize) {
     let width = component.width(config.hidden, config.intermediate);
@@ -157,7 +157,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let base = Base::open(base.unwrap_or(&delta.info.settings.model), true)
         .with_context(|| format!("the base model of {}", path.display()))?;
     let prefix = base.config.family.prefix();
-    let mut backend = CpuBackend::new(weight_type(delta.info.settings.weights));
+    let mut backend = CpuBackend::new(delta.info.settings.weights.into());
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
     let before = model.params.initial().to_vec();

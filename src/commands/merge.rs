@@ -3,16 +3,16 @@
 use super::base::Base;
 use super::model_folder::{copy_tokenizer, write_config};
 use super::say;
-use super::trained::{task_spec, weight_type};
+use super::trained::task_spec;
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
-use crate::container::{self, Tensor};
-use crate::delta::Delta;
 use crate::files::write_atomic;
+use crate::formats::container::{self, Tensor};
+use crate::formats::delta::Delta;
+use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::Family;
 use crate::model::load::load;
-use crate::model::weights::Weights;
 use crate::program::PoolKind;
 use crate::train::output::delta_path;
 use anyhow::{Context, Result, ensure};
@@ -37,7 +37,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     );
 
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
-    let weights = weight_type(delta.info.settings.weights);
+    let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
     let mut model = load(
         &base.folder,
@@ -104,7 +104,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 /// The base encoder's tensors under the names of a task model, without other heads.
 fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensors> {
     let prefix = base.config.family.prefix();
-    let file = Weights::open(&base.folder, prefix)?;
+    let file = ModelTensors::open(&base.folder, prefix)?;
     let mut tensors = Tensors::new();
     for (full, shape, inside) in file.list() {
         if !inside || full.ends_with("position_ids") {

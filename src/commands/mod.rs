@@ -15,9 +15,9 @@ mod train;
 mod trained;
 
 use crate::cli::{Cli, ColumnArgs, Command};
-use crate::data::{ColumnNames, Format, LabelUse, ReadOptions};
+use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::UsageError;
-use crate::train::config::FileFormat;
+use crate::settings::choice::FormatChoice;
 use anyhow::{Context, Result};
 use std::io::Write;
 
@@ -63,12 +63,12 @@ fn show(text: impl std::fmt::Display) -> Result<()> {
 }
 
 /// `None` lets the extension decide.
-fn format(format: FileFormat) -> Option<Format> {
+fn format(format: FormatChoice) -> Option<FileFormat> {
     match format {
-        FileFormat::Auto => None,
-        FileFormat::Tsv => Some(Format::Tsv),
-        FileFormat::Csv => Some(Format::Csv),
-        FileFormat::Jsonl => Some(Format::Jsonl),
+        FormatChoice::Auto => None,
+        FormatChoice::Tsv => Some(FileFormat::Tsv),
+        FormatChoice::Csv => Some(FileFormat::Csv),
+        FormatChoice::Jsonl => Some(FileFormat::Jsonl),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::base::Base;
 use crate::backend::Slot;
-use crate::container;
-use crate::delta::DeltaInfo;
 use crate::files::{write_atomic, write_bytes_atomic};
+use crate::formats::container;
+use crate::formats::delta::DeltaInfo;
+use crate::formats::model_tensors::ModelTensors;
 use crate::model::params::ParamKind;
-use crate::model::weights::Weights;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
-use crate::train::config::Task;
+use crate::settings::choice::Task;
 use crate::train::output::{HEAD_FILE, MODEL_FILE, OutputFolder};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -127,7 +127,7 @@ pub fn write_full(
     let model = session.model();
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
-    let file = Weights::open(&base.folder, prefix)?;
+    let file = ModelTensors::open(&base.folder, prefix)?;
     let (mut encoder, mut head) = (Vec::new(), Vec::new());
     for param in model.params.list() {
         let source = Source {
@@ -178,7 +178,7 @@ fn write_sources(
     path: &Path,
     info: &DeltaInfo,
     mut sources: Vec<Source>,
-    base: &Weights,
+    base: &ModelTensors,
     session: &Session,
 ) -> Result<()> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,9 +1,8 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
-use super::{max_len, show, trained::weight_type};
+use super::{max_len, show};
 use crate::backend::cuda::HalfType;
-use crate::backend::{Backend, DeviceKind, Footprint, OpenOptions, WeightType, gpu_is_there, open};
-use crate::biases::BiasSelection;
+use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
 use crate::hub;
@@ -12,11 +11,12 @@ use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
-use crate::program::{Limits, LossKind, PoolKind, Program, Saving, What};
+use crate::program::{Limits, LossKind, Program, Saving, What};
+use crate::session::{OpenOptions, gpu_is_there, open};
+use crate::settings::biases::BiasSelection;
 use crate::settings::device::DeviceChoice;
-use crate::settings::saving::worth_showing;
+use crate::settings::saving::{SavingChoice, worth_showing};
 use crate::table::{TextTable, grouped};
-use crate::train::config::{Pooling, SavingChoice};
 use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,10 +37,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let spec = TaskSpec {
         outputs: args.outputs,
-        pooling: match args.pooling {
-            Pooling::Auto => checkpoint_pooling(&folder)?,
-            Pooling::Cls => PoolKind::Cls,
-            Pooling::Mean => PoolKind::Mean,
+        pooling: match args.pooling.kind() {
+            Some(kind) => kind,
+            None => checkpoint_pooling(&folder)?,
         },
         reinit_pooler: false,
         loss: LossKind::CrossEntropy,
@@ -107,7 +106,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         let options = OpenOptions {
             device: args.device,
             half: HalfType::Bf16,
-            weights: weight_type(args.weights),
+            weights: args.weights.into(),
         };
         plan.allocate(&folder, &columns, || open(options))?;
     }
@@ -132,7 +131,7 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
 }
 
 fn device(args: &PlanArgs) -> DeviceKind {
-    let weights = weight_type(args.weights);
+    let weights = args.weights.into();
     let cuda = match args.device {
         DeviceChoice::Cuda(_) => true,
         DeviceChoice::Cpu => false,

@@ -7,7 +7,8 @@ use super::{read_options, set_threads};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
-    BatchLimits, Dataset, Format, LabelUse, Row, Rows, TextCounts, evaluation_batches, rows,
+    BatchLimits, Dataset, FileFormat, LabelUse, Row, RowReader, TextCounts, evaluation_batches,
+    rows,
 };
 use crate::files::write_atomic;
 use crate::program::Limits;
@@ -46,7 +47,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         (
             Box::new(stdin().lock()),
             "standard input".to_owned(),
-            Some(Format::Tsv),
+            Some(FileFormat::Tsv),
         )
     } else {
         let name = args.input.display().to_string();
@@ -59,7 +60,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     };
     let format = match options.format.or(default) {
         Some(format) => format,
-        None => Format::from_path(&args.input)?,
+        None => FileFormat::from_path(&args.input)?,
     };
     let mut columns = options.columns;
     let settings = &predictor.trained.info.settings;
@@ -98,7 +99,7 @@ impl Predictor {
     /// Predicts chunk after chunk; what a chunk gave is written before the next is read.
     fn stream<R: BufRead>(
         &mut self,
-        mut rows: Rows<R>,
+        mut rows: RowReader<R>,
         out: &mut impl Write,
         counter: &Counter,
     ) -> Result<TextCounts> {

@@ -6,8 +6,9 @@ use crate::error::UsageError;
 use crate::model::Model;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::program::{Limits, Program, Saving};
+use crate::settings::saving::SavingChoice;
+use crate::settings::train::TrainConfig;
 use crate::table::grouped;
-use crate::train::config::{SavingChoice, TrainConfig};
 use crate::train::steps::Steps;
 use anyhow::{Result, bail};
 

@@ -4,27 +4,26 @@ use super::base::{Base, say_counts};
 use super::counter::Counter;
 use super::model_folder::write_full;
 use super::programs::Programs;
-use super::trained::weight_type;
 use super::{format, say, set_threads, show};
-use crate::backend::{OpenOptions, open};
 use crate::cli::TrainCommand;
-use crate::container::Tensor;
 use crate::data::{
     self, BatchLimits, ClassNames, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler,
     Table, Targets, TextTokenizer,
 };
-use crate::delta::{Delta, DeltaInfo};
 use crate::files::{sha256_file, write_bytes_atomic};
+use crate::formats::container::Tensor;
+use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::fingerprint::Fingerprint;
+use crate::formats::run_state::Checkpoint;
 use crate::model::Model;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
 use crate::program::PoolKind;
 use crate::rss;
-use crate::session::Session;
+use crate::session::{OpenOptions, Session, open};
+use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
+use crate::settings::train::{DevSource, TrainConfig};
 use crate::table::{TextTable, grouped};
-use crate::train::checkpoint::Checkpoint;
-use crate::train::config::{DevSource, Method, PoolerInit, Pooling, Task, TrainConfig};
-use crate::train::fingerprint::Fingerprint;
 use crate::train::output::{MODEL_FILE, OutputFolder};
 use crate::train::run::{Dev, End, Outcome, Run};
 use crate::train::steps::Steps;
@@ -62,7 +61,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let mut backend = open(OpenOptions {
         device: config.device,
         half: config.precision.into(),
-        weights: weight_type(config.weights),
+        weights: config.weights.into(),
     })?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
@@ -288,10 +287,7 @@ fn delta_info(
             Targets::Classes(classes) => classes.names().to_vec(),
             Targets::Values | Targets::None => Vec::new(),
         },
-        pooling: match pooling {
-            PoolKind::Cls => Pooling::Cls,
-            PoolKind::Mean => Pooling::Mean,
-        },
+        pooling: pooling.into(),
         method: config.method,
         biases: config.trained_biases(),
         settings: config.clone(),

@@ -2,17 +2,16 @@
 
 use super::base::Base;
 use super::say;
-use crate::backend::{OpenOptions, WeightType, open};
 use crate::cli::ComputeArgs;
 use crate::data::{ClassNames, Targets, TextTokenizer};
-use crate::delta::{Delta, DeltaInfo};
 use crate::error::UsageError;
+use crate::formats::delta::{Delta, DeltaInfo};
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
-use crate::session::Session;
-use crate::train::config::{self, Pooling, Task};
+use crate::session::{OpenOptions, Session, open};
+use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
 use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -54,7 +53,7 @@ impl Trained {
                 .with_context(|| format!("the base model of {}", path.display()))?,
             None => Base::of_folder(path.clone())?,
         };
-        let weights = weight_type(compute.weights.unwrap_or(info.settings.weights));
+        let weights = compute.weights.unwrap_or(info.settings.weights).into();
         let mut backend = open(OpenOptions {
             device: compute.device,
             half: compute.precision.into(),
@@ -110,8 +109,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
             Pooling::Cls | Pooling::Auto => PoolKind::Cls,
         },
         // A whole model has its pooler, wherever it came from.
-        reinit_pooler: settings.pooler == config::PoolerInit::Reinit
-            && info.method != config::Method::Full,
+        reinit_pooler: settings.pooler == PoolerInit::Reinit && info.method != Method::Full,
         loss: info.task.loss(),
         trains: Trains::Biases(info.biases.clone()),
         dropout: None,
@@ -141,13 +139,4 @@ pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> 
         }
     }
     Ok(())
-}
-
-pub fn weight_type(weights: config::WeightType) -> WeightType {
-    match weights {
-        config::WeightType::F16 => WeightType::F16,
-        config::WeightType::F32 => WeightType::F32,
-        config::WeightType::Int8 => WeightType::Int8,
-        config::WeightType::Nf4 => WeightType::Nf4,
-    }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::formats::Row;
-use super::tokenize::{Encoded, Positions, Progress, TextCounts, TextTokenizer};
+use super::tokenize::{Encoded, OnRows, Positions, TextCounts, TextTokenizer};
 use crate::batch::{Batch, Labels};
 
 /// N tokenized rows with their targets.
@@ -27,7 +27,7 @@ impl Dataset {
         rows: &[Row],
         labels: Labels,
         tokenizer: &TextTokenizer,
-        progress: Progress<'_>,
+        progress: OnRows<'_>,
     ) -> Result<(Self, TextCounts)> {
         if rows.is_empty() {
             bail!("there are no examples to tokenize");

@@ -15,7 +15,7 @@ use super::records::{Record, Splitter};
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum FileFormat {
     /// Header row, tabs between fields, quotes are ordinary characters.
     Tsv,
     /// Header row, RFC 4180.
@@ -24,7 +24,7 @@ pub enum Format {
     Jsonl,
 }
 
-impl Format {
+impl FileFormat {
     /// By the file's extension.
     ///
     /// # Errors
@@ -38,14 +38,14 @@ impl Format {
     }
 }
 
-impl FromStr for Format {
+impl FromStr for FileFormat {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
         match name.to_ascii_lowercase().as_str() {
-            "tsv" => Ok(Format::Tsv),
-            "csv" => Ok(Format::Csv),
-            "jsonl" | "ndjson" | "json" => Ok(Format::Jsonl),
+            "tsv" => Ok(FileFormat::Tsv),
+            "csv" => Ok(FileFormat::Csv),
+            "jsonl" | "ndjson" | "json" => Ok(FileFormat::Jsonl),
             _ => bail!("unknown format {name:?}; known are tsv, csv, jsonl"),
         }
     }
@@ -64,7 +64,7 @@ pub struct Row {
 }
 
 /// Iterator over the rows of an input; after an error it ends.
-pub struct Rows<R> {
+pub struct RowReader<R> {
     lines: Lines<R>,
     kind: Kind,
     columns: ColumnNames,
@@ -102,10 +102,10 @@ struct Keys {
 pub fn rows<R: BufRead>(
     reader: R,
     name: &str,
-    format: Format,
+    format: FileFormat,
     columns: &ColumnNames,
     label_use: LabelUse,
-) -> Result<Rows<R>> {
+) -> Result<RowReader<R>> {
     let mut lines = Lines::new(reader, name);
     let mut delimited = |mut splitter: Splitter| -> Result<Kind> {
         let Some(header) = lines.next()?.map(str::to_owned) else {
@@ -123,11 +123,11 @@ pub fn rows<R: BufRead>(
         })
     };
     let kind = match format {
-        Format::Tsv => delimited(Splitter::Tsv)?,
-        Format::Csv => delimited(Splitter::csv())?,
-        Format::Jsonl => Kind::Jsonl { keys: None },
+        FileFormat::Tsv => delimited(Splitter::Tsv)?,
+        FileFormat::Csv => delimited(Splitter::csv())?,
+        FileFormat::Jsonl => Kind::Jsonl { keys: None },
     };
-    Ok(Rows {
+    Ok(RowReader {
         lines,
         kind,
         columns: columns.clone(),
@@ -139,7 +139,7 @@ pub fn rows<R: BufRead>(
     })
 }
 
-impl<R: BufRead> Iterator for Rows<R> {
+impl<R: BufRead> Iterator for RowReader<R> {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Result<Row>> {
@@ -161,7 +161,7 @@ impl<R: BufRead> Iterator for Rows<R> {
     }
 }
 
-impl<R: BufRead> Rows<R> {
+impl<R: BufRead> RowReader<R> {
     /// What begins every message about these rows: the file's name or "standard input".
     pub fn name(&self) -> &str {
         self.lines.name()

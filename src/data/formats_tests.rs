@@ -3,7 +3,7 @@
 use super::*;
 use crate::data::{ReadOptions, Table};
 
-fn read(format: Format, input: impl AsRef<[u8]>, label_use: LabelUse) -> Result<Vec<Row>> {
+fn read(format: FileFormat, input: impl AsRef<[u8]>, label_use: LabelUse) -> Result<Vec<Row>> {
     rows(
         input.as_ref(),
         "f",
@@ -15,14 +15,14 @@ fn read(format: Format, input: impl AsRef<[u8]>, label_use: LabelUse) -> Result<
 }
 
 /// (line, text, label) of each row.
-fn labelled(format: Format, input: impl AsRef<[u8]>) -> Vec<(u64, String, String)> {
+fn labelled(format: FileFormat, input: impl AsRef<[u8]>) -> Vec<(u64, String, String)> {
     let rows = read(format, input, LabelUse::Required).unwrap();
     rows.into_iter()
         .map(|row| (row.line, row.text, row.label.unwrap()))
         .collect()
 }
 
-fn refused(format: Format, input: impl AsRef<[u8]>) -> String {
+fn refused(format: FileFormat, input: impl AsRef<[u8]>) -> String {
     read(format, input, LabelUse::Required)
         .unwrap_err()
         .to_string()
@@ -36,38 +36,41 @@ fn row(line: u64, text: &str, label: &str) -> (u64, String, String) {
 fn the_three_formats_give_the_same_rows() {
     let expected = [row(2, "a \"b\"", "1"), row(3, "c, d", "0")];
     assert_eq!(
-        labelled(Format::Tsv, "text\tlabel\na \"b\"\t1\nc, d\t0\n"),
+        labelled(FileFormat::Tsv, "text\tlabel\na \"b\"\t1\nc, d\t0\n"),
         expected
     );
     assert_eq!(
-        labelled(Format::Csv, "label,text\n1,\"a \"\"b\"\"\"\n0,\"c, d\"\n"),
+        labelled(
+            FileFormat::Csv,
+            "label,text\n1,\"a \"\"b\"\"\"\n0,\"c, d\"\n"
+        ),
         expected
     );
     let jsonl = "{\"text\": \"a \\\"b\\\"\", \"label\": 1}\n{\"label\": 0, \"text\": \"c, d\"}";
     let expected = [row(1, "a \"b\"", "1"), row(2, "c, d", "0")];
-    assert_eq!(labelled(Format::Jsonl, jsonl), expected);
+    assert_eq!(labelled(FileFormat::Jsonl, jsonl), expected);
 }
 
 #[test]
 fn byte_order_mark_crlf_and_blank_lines_at_the_end_are_accepted() {
     let expected = [row(2, "a", "x")];
     assert_eq!(
-        labelled(Format::Tsv, "\u{feff}text\tlabel\r\na\tx\r\n\r\n\r\n"),
+        labelled(FileFormat::Tsv, "\u{feff}text\tlabel\r\na\tx\r\n\r\n\r\n"),
         expected
     );
     assert_eq!(
-        labelled(Format::Csv, "\u{feff}text,label\r\na,x\r\n\n"),
+        labelled(FileFormat::Csv, "\u{feff}text,label\r\na,x\r\n\n"),
         expected
     );
     let jsonl = "\u{feff}{\"text\": \"a\", \"label\": true}\r\n\r\n";
-    assert_eq!(labelled(Format::Jsonl, jsonl), [row(1, "a", "true")]);
+    assert_eq!(labelled(FileFormat::Jsonl, jsonl), [row(1, "a", "true")]);
 }
 
 #[test]
 fn pairs_and_json_labels_of_every_kind_are_read() {
     let jsonl = "{\"premise\": \"p\", \"hypothesis\": \"h\", \"label\": \"yes\"}\n\
                  {\"premise\": \"p\", \"hypothesis\": null, \"label\": -1.5, \"more\": [1]}\n";
-    let rows = read(Format::Jsonl, jsonl, LabelUse::Required).unwrap();
+    let rows = read(FileFormat::Jsonl, jsonl, LabelUse::Required).unwrap();
     assert_eq!(rows[0].text_pair.as_deref(), Some("h"));
     assert_eq!(rows[1].text_pair, None);
     assert_eq!(rows[1].label.as_deref(), Some("-1.5"));
@@ -76,29 +79,29 @@ fn pairs_and_json_labels_of_every_kind_are_read() {
 #[test]
 fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
     let input = "text,label\n\"a\nb\n\",x\nc,y\nd\n";
-    let message = refused(Format::Csv, input);
+    let message = refused(FileFormat::Csv, input);
     assert_eq!(message, "f:6: 1 field(s) where the header has 2");
-    let rows = labelled(Format::Csv, &input[..input.len() - 2]);
+    let rows = labelled(FileFormat::Csv, &input[..input.len() - 2]);
     assert_eq!(rows, [row(2, "a\nb\n", "x"), row(5, "c", "y")]);
 }
 
 #[test]
 fn ragged_rows_are_refused_with_their_line() {
     assert_eq!(
-        refused(Format::Tsv, "text\tlabel\na\tx\nb\n"),
+        refused(FileFormat::Tsv, "text\tlabel\na\tx\nb\n"),
         "f:3: 1 field(s) where the header has 2"
     );
     assert_eq!(
-        refused(Format::Tsv, "text\tlabel\na\tx\ty\n"),
+        refused(FileFormat::Tsv, "text\tlabel\na\tx\ty\n"),
         "f:2: 3 field(s) where the header has 2"
     );
 }
 
 #[test]
 fn a_blank_line_between_rows_is_an_error_unless_it_can_be_an_empty_text() {
-    let message = refused(Format::Tsv, "text\tlabel\na\tx\n\n\nb\ty\n");
+    let message = refused(FileFormat::Tsv, "text\tlabel\na\tx\n\n\nb\ty\n");
     assert_eq!(message, "f:3: a blank line between the examples");
-    let rows = read(Format::Tsv, "text\na\n\n\nb\n\n", LabelUse::Ignored).unwrap();
+    let rows = read(FileFormat::Tsv, "text\na\n\n\nb\n\n", LabelUse::Ignored).unwrap();
     let texts: Vec<_> = rows
         .iter()
         .map(|row| (row.line, row.text.as_str()))
@@ -109,9 +112,9 @@ fn a_blank_line_between_rows_is_an_error_unless_it_can_be_an_empty_text() {
 #[test]
 fn invalid_utf8_is_refused_in_every_format() {
     for (format, start) in [
-        (Format::Tsv, "text\tlabel\n"),
-        (Format::Csv, "text,label\n"),
-        (Format::Jsonl, "{\"text\": \"\", \"label\": 0}\n"),
+        (FileFormat::Tsv, "text\tlabel\n"),
+        (FileFormat::Csv, "text,label\n"),
+        (FileFormat::Jsonl, "{\"text\": \"\", \"label\": 0}\n"),
     ] {
         let message = refused(format, [start.as_bytes(), b"a\xC3(\n"].concat());
         assert!(
@@ -123,23 +126,26 @@ fn invalid_utf8_is_refused_in_every_format() {
 
 #[test]
 fn inputs_without_examples_are_refused() {
-    assert!(refused(Format::Tsv, "").contains("the file is empty"));
+    assert!(refused(FileFormat::Tsv, "").contains("the file is empty"));
     assert_eq!(
-        refused(Format::Tsv, "text\tlabel\n"),
+        refused(FileFormat::Tsv, "text\tlabel\n"),
         "f: the file has no examples"
     );
     assert_eq!(
-        refused(Format::Csv, "text,label\n\n"),
+        refused(FileFormat::Csv, "text,label\n\n"),
         "f: the file has no examples"
     );
-    assert_eq!(refused(Format::Jsonl, ""), "f: the file has no examples");
+    assert_eq!(
+        refused(FileFormat::Jsonl, ""),
+        "f: the file has no examples"
+    );
 }
 
 #[test]
 fn broken_json_is_reported_with_line_and_column() {
     let good = "{\"text\": \"a\", \"label\": 0}\n";
     let message = refused(
-        Format::Jsonl,
+        FileFormat::Jsonl,
         format!("{good}{{\"text\": \"a\" \"label\": 0}}\n"),
     );
     assert!(
@@ -147,9 +153,9 @@ fn broken_json_is_reported_with_line_and_column() {
         "{message}"
     );
     assert!(!message.contains("at line"), "{message}");
-    assert!(refused(Format::Jsonl, "[{\"text\": \"a\"}]\n").contains("an array"));
+    assert!(refused(FileFormat::Jsonl, "[{\"text\": \"a\"}]\n").contains("an array"));
     assert_eq!(
-        refused(Format::Jsonl, format!("{good}3\n")),
+        refused(FileFormat::Jsonl, format!("{good}3\n")),
         "f:2: not a JSON object"
     );
 }
@@ -157,7 +163,7 @@ fn broken_json_is_reported_with_line_and_column() {
 #[test]
 fn missing_keys_and_wrong_kinds_are_reported_with_their_line() {
     let good = "{\"text\": \"a\", \"label\": 0}\n";
-    let after = |line: &str| refused(Format::Jsonl, format!("{good}{line}\n"));
+    let after = |line: &str| refused(FileFormat::Jsonl, format!("{good}{line}\n"));
     assert_eq!(
         after("{\"text\": \"a\"}"),
         "f:2: the key \"label\" is missing"
@@ -174,7 +180,7 @@ fn missing_keys_and_wrong_kinds_are_reported_with_their_line() {
 
 #[test]
 fn a_missing_column_is_reported_at_the_header() {
-    let message = refused(Format::Csv, "txt,label\na,x\n");
+    let message = refused(FileFormat::Csv, "txt,label\na,x\n");
     assert!(
         message.starts_with("f:1: no text column") && message.contains("did you mean \"txt\"?"),
         "{message}"
@@ -187,7 +193,7 @@ fn an_error_ends_the_iterator() {
     let mut rows = rows(
         input.as_bytes(),
         "f",
-        Format::Tsv,
+        FileFormat::Tsv,
         &ColumnNames::default(),
         LabelUse::Ignored,
     )
@@ -217,7 +223,7 @@ fn rows_arrive_before_the_input_has_ended() {
     let mut rows = rows(
         reader,
         "f",
-        Format::Tsv,
+        FileFormat::Tsv,
         &ColumnNames::default(),
         LabelUse::Ignored,
     )
@@ -229,21 +235,21 @@ fn rows_arrive_before_the_input_has_ended() {
 #[test]
 fn the_format_follows_the_extension_or_is_given() {
     assert_eq!(
-        Format::from_path(Path::new("a/b.TSV")).unwrap(),
-        Format::Tsv
+        FileFormat::from_path(Path::new("a/b.TSV")).unwrap(),
+        FileFormat::Tsv
     );
     assert_eq!(
-        Format::from_path(Path::new("b.ndjson")).unwrap(),
-        Format::Jsonl
+        FileFormat::from_path(Path::new("b.ndjson")).unwrap(),
+        FileFormat::Jsonl
     );
-    let message = Format::from_path(Path::new("b.txt"))
+    let message = FileFormat::from_path(Path::new("b.txt"))
         .unwrap_err()
         .to_string();
     assert!(
         message.starts_with("b.txt: cannot tell the format"),
         "{message}"
     );
-    assert!("xml".parse::<Format>().is_err());
+    assert!("xml".parse::<FileFormat>().is_err());
 }
 
 #[test]

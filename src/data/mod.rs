@@ -41,9 +41,9 @@ mod tokenizer_files;
 
 pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;
-pub use formats::{Format, Row, Rows, rows};
+pub use formats::{FileFormat, Row, RowReader, rows};
 pub use labels::{ClassNames, Targets};
-pub use sampler::{BatchLimits, Batches, Largest, Order, Run, Sampler, evaluation_batches};
+pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};
 pub use split::{Split, split};
 pub use table::{ReadOptions, Table};
-pub use tokenize::{Positions, Progress, TextCounts, TextTokenizer, TokenizerOptions};
+pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};

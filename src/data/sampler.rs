@@ -29,7 +29,7 @@ pub enum Order {
 
 /// How long a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
+pub enum RunLength {
     Epochs(u64),
     /// Micro-batches, through as many epochs as that takes.
     Batches(u64),
@@ -98,13 +98,13 @@ impl Sampler {
     /// Its first epochs are simulated, a shuffle each (35 ms for 400,000 rows, `cargo bench --bench data`): as many
     /// as [`SIMULATED_ROWS`] allow. For the epochs of a longer run no batch of any order has more than the bound that
     /// is taken.
-    pub fn largest(&self, run: Run) -> Largest {
+    pub fn largest(&self, run: RunLength) -> Largest {
         let mut largest = Largest::default();
         let (mut epoch, mut batches, mut rows) = (0, 0, 0);
         loop {
             let left = match run {
-                Run::Epochs(epochs) if epoch < epochs => usize::MAX,
-                Run::Batches(all) if batches < all => {
+                RunLength::Epochs(epochs) if epoch < epochs => usize::MAX,
+                RunLength::Batches(all) if batches < all => {
                     usize::try_from(all - batches).unwrap_or(usize::MAX)
                 }
                 _ => return largest,

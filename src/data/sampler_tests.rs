@@ -58,9 +58,9 @@ fn the_order_of_a_seed_never_changes() {
 fn a_run_by_batches_stops_inside_an_epoch() {
     let sampler = sampler(&[2, 2, 2, 2, 5], 2, None, Order::File);
     let largest = |run| sampler.largest(run);
-    assert_eq!(largest(Run::Batches(3)).tokens, 5);
+    assert_eq!(largest(RunLength::Batches(3)).tokens, 5);
     assert_eq!(
-        largest(Run::Batches(2)),
+        largest(RunLength::Batches(2)),
         Largest {
             tokens: 4,
             sequences: 2,
@@ -68,13 +68,14 @@ fn a_run_by_batches_stops_inside_an_epoch() {
         },
         "the long row is not reached"
     );
-    assert_eq!(largest(Run::Epochs(0)), Largest::default());
+    assert_eq!(largest(RunLength::Epochs(0)), Largest::default());
 }
 
 #[test]
 fn a_run_too_long_to_simulate_has_room_for_its_longest_rows() {
     let lengths = [2, 9, 2, 3, 7];
-    let endless = |tokens| sampler(&lengths, 3, tokens, SHUFFLED).largest(Run::Batches(u64::MAX));
+    let endless =
+        |tokens| sampler(&lengths, 3, tokens, SHUFFLED).largest(RunLength::Batches(u64::MAX));
     let of = |tokens| Largest {
         tokens,
         sequences: 3,
@@ -166,14 +167,14 @@ proptest! {
         sequences in 1usize..9,
         tokens in prop::option::of(1usize..100),
         shuffle in any::<bool>(),
-        run in prop_oneof![(1u64..5).prop_map(Run::Epochs), (1u64..60).prop_map(Run::Batches)],
+        run in prop_oneof![(1u64..5).prop_map(RunLength::Epochs), (1u64..60).prop_map(RunLength::Batches)],
     ) {
         let order = if shuffle { SHUFFLED } else { Order::File };
         let sampler = sampler(&lengths, sequences, tokens, order);
         let largest = sampler.largest(run);
         let all: Vec<Vec<usize>> = match run {
-            Run::Epochs(epochs) => (0..epochs).flat_map(|epoch| collected(&sampler.epoch(epoch))).collect(),
-            Run::Batches(batches) => (0..)
+            RunLength::Epochs(epochs) => (0..epochs).flat_map(|epoch| collected(&sampler.epoch(epoch))).collect(),
+            RunLength::Batches(batches) => (0..)
                 .flat_map(|epoch| collected(&sampler.epoch(epoch)))
                 .take(batches as usize)
                 .collect(),

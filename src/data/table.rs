@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::columns::{ColumnNames, LabelUse};
-use super::formats::{Format, Row, rows};
+use super::formats::{FileFormat, Row, rows};
 use crate::files::hex;
 
 /// What to read of a file.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
     /// `None`: by the extension.
-    pub format: Option<Format>,
+    pub format: Option<FileFormat>,
     pub columns: ColumnNames,
     pub label_use: LabelUse,
 }
@@ -40,7 +40,7 @@ impl Table {
         }
         let format = match options.format {
             Some(format) => format,
-            None => Format::from_path(path)?,
+            None => FileFormat::from_path(path)?,
         };
         let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
         let reader = BufReader::with_capacity(1 << 16, file);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
 use super::formats::Row;
-use super::tokenizer_files;
+use super::tokenizer_files::{self, CutSide};
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct TokenizerOptions {
 }
 
 /// Told the number of rows finished since the last call, from any thread.
-pub type Progress<'a> = &'a (dyn Fn(usize) + Sync);
+pub type OnRows<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// What happened to the texts, in rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,12 +75,6 @@ pub struct TextTokenizer {
     options: TokenizerOptions,
     /// Which end of a text is cut.
     cut: CutSide,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CutSide {
-    Left,
-    Right,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -149,7 +143,7 @@ impl TextTokenizer {
     }
 
     /// Encodes rows on all threads of the current rayon pool; the result does not depend on their number.
-    pub(super) fn encode(&self, rows: &[Row], progress: Progress<'_>) -> Result<Encoded> {
+    pub(super) fn encode(&self, rows: &[Row], progress: OnRows<'_>) -> Result<Encoded> {
         const ROWS_A_CHUNK: usize = 64;
         let parts: Vec<Encoded> = rows
             .par_chunks(ROWS_A_CHUNK)
@@ -208,15 +202,6 @@ impl TextTokenizer {
         out.counts.truncated += usize::from(keep_a < a.len() || keep_b < b.len());
         template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);
         Ok(())
-    }
-}
-
-impl CutSide {
-    fn keep(self, ids: &[u32], count: usize) -> &[u32] {
-        match self {
-            CutSide::Right => &ids[..count],
-            CutSide::Left => &ids[ids.len() - count..],
-        }
     }
 }
 

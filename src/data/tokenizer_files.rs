@@ -14,7 +14,21 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
-use super::tokenize::CutSide;
+/// Which end of a long text is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutSide {
+    Left,
+    Right,
+}
+
+impl CutSide {
+    pub(super) fn keep(self, ids: &[u32], count: usize) -> &[u32] {
+        match self {
+            CutSide::Right => &ids[..count],
+            CutSide::Left => &ids[ids.len() - count..],
+        }
+    }
+}
 
 /// The tokenizer of `folder`, and which end of a long text it cuts.
 pub(super) fn load(folder: &Path) -> Result<(Tokenizer, CutSide)> {

@@ -5,11 +5,10 @@ pub mod config;
 pub mod fit;
 pub mod load;
 pub mod params;
-pub mod weights;
 
 use crate::backend::{Backend, MatrixShape, Memory, Slot};
-use crate::biases::Component;
 use crate::program::{Builder, Limits, List, ParamRange, Program, Saving};
+use crate::settings::biases::Component;
 use crate::tasks::head::TaskHead;
 use anyhow::Result;
 use bert::Encoder;

@@ -4,8 +4,8 @@
 //! vector: first all that trains, in the order of the forward pass, then the frozen rest. The optimizer, clipping, the
 //! checkpoint and the delta therefore each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
-use crate::biases::Component;
 use crate::program::ParamRange;
+use crate::settings::biases::Component;
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
-//! The device that a user asks for (`--device`).
+//! `--device`: what a run computes on. Only the name of it: opening it is the backend's business.
 
 use crate::error::UsageError;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 
 /// `--device`.
@@ -49,8 +50,8 @@ impl From<DeviceChoice> for String {
     }
 }
 
-impl std::fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),

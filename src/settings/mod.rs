@@ -1,4 +1,11 @@
-//! What a user can ask for; no device, no model.
+//! What a user can ask for, checked once, whether it comes from the command line or from a file.
 
+pub mod biases;
+pub mod bytes;
+pub mod choice;
 pub mod device;
+pub mod metric;
 pub mod saving;
+pub mod schedule;
+pub mod train;
+pub mod validate;

@@ -4,7 +4,7 @@ use crate::batch::Labels;
 use crate::data::{Batches, Dataset};
 use crate::program::LossKind;
 use crate::session::Session;
-use crate::train::config::Task;
+use crate::settings::choice::Task;
 use crate::train::metrics::{self, Scores};
 use anyhow::Result;
 
@@ -81,7 +81,7 @@ pub fn log_softmax(row: &[f32]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::metrics::Metric;
+    use crate::settings::metric::Metric;
 
     #[test]
     fn log_softmax_is_exact_for_large_and_equal_logits() {

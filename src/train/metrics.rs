@@ -5,114 +5,8 @@
 //! are said at each function.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use crate::error::{UsageError, suggestion};
-use crate::train::config::Task;
-
-/// A measure that an evaluation reports and that can choose the best checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Metric {
-    Accuracy,
-    MacroF1,
-    Matthews,
-    Pearson,
-    Spearman,
-    /// The mean loss on the development set: the only one where lower is better.
-    Loss,
-}
-
-impl Metric {
-    pub const ALL: [Metric; 6] = [
-        Metric::Accuracy,
-        Metric::MacroF1,
-        Metric::Matthews,
-        Metric::Pearson,
-        Metric::Spearman,
-        Metric::Loss,
-    ];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Accuracy => "accuracy",
-            Metric::MacroF1 => "macro-f1",
-            Metric::Matthews => "matthews",
-            Metric::Pearson => "pearson",
-            Metric::Spearman => "spearman",
-            Metric::Loss => "loss",
-        }
-    }
-
-    /// The key in `metrics.jsonl` and other JSON: the name with an underscore, as in the step records.
-    pub fn key(self) -> &'static str {
-        match self {
-            Metric::MacroF1 => "macro_f1",
-            other => other.name(),
-        }
-    }
-
-    /// The measures that an evaluation of `task` reports besides the loss, the default choice first.
-    pub fn of_task(task: Task) -> &'static [Metric] {
-        match task {
-            Task::Classification => &[Metric::Accuracy, Metric::MacroF1, Metric::Matthews],
-            Task::Regression => &[Metric::Pearson, Metric::Spearman],
-        }
-    }
-
-    /// What chooses the best checkpoint when nothing is said: accuracy, or Pearson's correlation.
-    pub fn default_for(task: Task) -> Metric {
-        Self::of_task(task)[0]
-    }
-
-    /// True if an evaluation of `task` has this measure.
-    pub fn fits(self, task: Task) -> bool {
-        self == Metric::Loss || Self::of_task(task).contains(&self)
-    }
-
-    pub fn higher_is_better(self) -> bool {
-        self != Metric::Loss
-    }
-
-    /// True if `value` is strictly better than `best`; any number is better than NaN, NaN better than nothing.
-    pub fn improves(self, value: f64, best: Option<f64>) -> bool {
-        match best {
-            None => true,
-            Some(best) if best.is_nan() => !value.is_nan(),
-            Some(best) if self.higher_is_better() => value > best,
-            Some(best) => value < best,
-        }
-    }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = UsageError;
-
-    fn from_str(text: &str) -> Result<Self, UsageError> {
-        let text = text.replace('_', "-");
-        Self::ALL
-            .into_iter()
-            .find(|metric| metric.name() == text)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Metric::name);
-                UsageError::new(format!(
-                    "unknown metric `{text}`{}; known: {}",
-                    suggestion(&text, names),
-                    names.join(", ")
-                ))
-            })
-    }
-}
+use crate::settings::metric::Metric;
 
 /// The results of one evaluation, in the order in which they are reported.
 pub type Scores = Vec<(Metric, f64)>;
@@ -360,28 +254,5 @@ mod tests {
             close(measure(&[f32::NAN, 1.0], &[1.0, 2.0]), 0.0);
             close(measure(&[f32::INFINITY, 1.0], &[1.0, 2.0]), 0.0);
         }
-    }
-
-    #[test]
-    fn the_best_is_the_first_of_equals_and_never_nan() {
-        assert!(Metric::Accuracy.improves(0.5, None));
-        assert!(Metric::Accuracy.improves(0.6, Some(0.5)));
-        assert!(!Metric::Accuracy.improves(0.5, Some(0.5)));
-        assert!(Metric::Loss.improves(0.4, Some(0.5)));
-        assert!(!Metric::Loss.improves(0.6, Some(0.5)));
-        assert!(!Metric::Loss.improves(f64::NAN, Some(0.5)));
-        assert!(Metric::Loss.improves(0.5, Some(f64::NAN)));
-    }
-
-    #[test]
-    fn names_parse_with_either_separator_and_mistakes_are_helped() {
-        for metric in Metric::ALL {
-            assert_eq!(metric.name().parse::<Metric>(), Ok(metric));
-            assert_eq!(metric.key().parse::<Metric>(), Ok(metric));
-        }
-        let error = "acuracy".parse::<Metric>().unwrap_err().to_string();
-        assert!(error.contains("did you mean `accuracy`?"), "{error}");
-        assert!(!Metric::Pearson.fits(Task::Classification));
-        assert!(Metric::Loss.fits(Task::Regression));
     }
 }

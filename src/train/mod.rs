@@ -1,9 +1,6 @@
-//! Training: the settings of a run, its loop, its schedule, its measures, and what it leaves on disk.
+//! Training: the loop of a run, its schedule, its measures, and what it leaves on disk.
 
-pub mod checkpoint;
-pub mod config;
 pub mod evaluate;
-pub mod fingerprint;
 pub mod metrics;
 pub mod micro;
 pub mod output;

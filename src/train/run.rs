@@ -3,13 +3,14 @@
 use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
 use crate::data::{Batches, Dataset};
 use crate::files::JsonLines;
+use crate::formats::fingerprint::Fingerprint;
+use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
 use crate::session::Session;
-use crate::train::checkpoint::{Best, Checkpoint, Vectors};
-use crate::train::config::TrainConfig;
+use crate::settings::metric::Metric;
+use crate::settings::train::TrainConfig;
 use crate::train::evaluate::{logits, score};
-use crate::train::fingerprint::Fingerprint;
-use crate::train::metrics::{Metric, Scores};
+use crate::train::metrics::Scores;
 use crate::train::output::OutputFolder;
 use crate::train::progress::Progress;
 use crate::train::schedule::Schedule;

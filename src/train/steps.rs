@@ -1,7 +1,7 @@
 //! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
 
-use crate::data::{Batches, Largest, Run, Sampler};
-use crate::train::config::Length;
+use crate::data::{Batches, Largest, RunLength, Sampler};
+use crate::settings::train::Length;
 use crate::train::micro::micro_batches;
 
 /// A place between two optimizer steps.
@@ -72,9 +72,9 @@ impl<'a> Steps<'a> {
     /// The largest batch of the run before it is cut, counted before the run starts.
     pub fn largest(&self, length: Length) -> Largest {
         self.sampler.largest(match length {
-            Length::Epochs(epochs) => Run::Epochs(epochs),
+            Length::Epochs(epochs) => RunLength::Epochs(epochs),
             // An epoch's last step may take fewer, so this may look a little further than the run goes.
-            Length::Steps(steps) => Run::Batches(steps.saturating_mul(self.accumulation)),
+            Length::Steps(steps) => RunLength::Batches(steps.saturating_mul(self.accumulation)),
         })
     }
 

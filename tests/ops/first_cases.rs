@@ -208,6 +208,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 residual: In(residual),
                 dropout,
                 norm,
+                sum: Aside(None),
                 x_hat: Aside(Some(x_hat)),
                 rstd: Aside(Some(rstd)),
             };
@@ -253,6 +254,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 gamma: norm.gamma,
                 dropout,
                 dx: rig.over(dx),
+                beside: None,
                 branch: Some(Out(d_branch)),
                 dbeta: Sum(Some(grads[1])),
                 dbias: Sum(Some(grads[2])),

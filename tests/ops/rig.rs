@@ -187,7 +187,7 @@ impl<B: Backend> Rig<B> {
         let bytes = self.backend.activation_bytes();
         let region = Region {
             offset: self.arena,
-            len: storage.bytes(rows.of(&self.batch) + 3, width, bytes),
+            len: storage.bytes(self.batch.rows(rows) + 3, width, bytes),
         };
         self.arena = (region.offset + region.len + GUARD).next_multiple_of(GUARD);
         let info = Info {
@@ -220,7 +220,7 @@ impl<B: Backend> Rig<B> {
 
     fn random(&mut self, rows: Rows, width: usize, storage: Storage, scale: f32) -> Value {
         let value = self.tensor(rows, width, storage);
-        let count = rows.of(&self.batch) * width;
+        let count = self.batch.rows(rows) * width;
         self.tensors[value.index()].start = self.numbers.normal(count, scale);
         value
     }
@@ -234,7 +234,7 @@ impl<B: Backend> Rig<B> {
         mut byte: impl FnMut(&mut Numbers) -> u8,
     ) -> Value {
         let value = self.tensor(rows, width, storage);
-        let mut bytes = vec![0u8; storage.bytes(rows.of(&self.batch), width, 4)];
+        let mut bytes = vec![0u8; storage.bytes(self.batch.rows(rows), width, 4)];
         bytes.fill_with(|| byte(&mut self.numbers));
         self.tensors[value.index()].start = words_of(&bytes);
         value
@@ -266,7 +266,7 @@ impl<B: Backend> Rig<B> {
     /// Elements in use by the current batch; of a tensor in codes, words.
     fn used(&self, value: Value) -> usize {
         let info = self.tensors[value.index()].info;
-        let rows = info.rows.of(&self.batch);
+        let rows = self.batch.rows(info.rows);
         match info.storage {
             Storage::Activation | Storage::F32 => rows * info.width,
             coded => coded.bytes(rows, info.width, 4) / 4,

@@ -3,12 +3,12 @@
 mod grid;
 mod symbolic;
 
-use bitfit::biases::BiasSelection;
 use bitfit::methods::Trains;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, outline};
 use bitfit::model::{Model, Show};
 use bitfit::program::{Limits, LossKind, PoolKind, Saving};
+use bitfit::settings::biases::BiasSelection;
 use grid::{LIMITS, SAVINGS, Shape, shapes};
 
 fn model(shape: &Shape) -> Model {

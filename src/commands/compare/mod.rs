@@ -9,10 +9,10 @@ mod report;
 use super::{say, show};
 use crate::cli::CompareCommand;
 use crate::files::write_bytes_atomic;
-use crate::train::config::TrainConfig;
+use crate::settings::train::TrainConfig;
 use crate::train::output::{RESULT_FILE, SETTINGS_FILE};
 use anyhow::{Context, Result, bail, ensure};
-use report::{Report, Row};
+use report::{Report, RunRow};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -37,7 +37,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     let mut rows = Vec::new();
     for (name, config) in &command.runs {
         train(name, config, command)?;
-        rows.push(Row::read(name, config)?);
+        rows.push(RunRow::read(name, config)?);
     }
     let metric = command.runs.first().map(|(_, config)| config.metric);
     let report = Report::new(rows, metric);

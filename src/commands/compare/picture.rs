@@ -3,7 +3,7 @@
 //! The PNG's letters come from a font in this program, cut down to what is written here, so that nothing of the
 //! machine is needed; the SVG leaves letters to whoever shows it.
 
-use super::report::{Report, Row, bytes, seconds};
+use super::report::{Report, RunRow, bytes, seconds};
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -49,7 +49,7 @@ pub struct Picture {
 impl Picture {
     /// The measures that at least one run has.
     pub fn of(report: &Report) -> Self {
-        let panel = |title: &str, value: fn(&Row) -> Option<(f64, String)>| Panel {
+        let panel = |title: &str, value: fn(&RunRow) -> Option<(f64, String)>| Panel {
             title: title.to_owned(),
             bars: report.rows.iter().map(value).collect(),
         };

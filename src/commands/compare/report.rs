@@ -1,8 +1,9 @@
 //! What a comparison has found: one row a run, as JSON, Markdown and text.
 
+use crate::settings::choice::Method;
+use crate::settings::metric::Metric;
+use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
-use crate::train::config::{Method, TrainConfig};
-use crate::train::metrics::Metric;
 use crate::train::output::{DELTA_FILE, METRICS_FILE, MODEL_FILE, RESULT_FILE};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 /// One run. Bytes are bytes; what a machine cannot tell is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct RunRow {
     pub run: String,
     pub method: String,
     /// The biases that train, under `bitfit`.
@@ -32,7 +33,7 @@ pub struct Row {
     pub result_bytes: u64,
 }
 
-impl Row {
+impl RunRow {
     /// Reads what a finished run has left.
     ///
     /// # Errors
@@ -98,11 +99,11 @@ fn seconds_per_step(config: &TrainConfig) -> Result<f64> {
 pub struct Report {
     /// What `dev` measures.
     pub metric: Option<String>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<RunRow>,
 }
 
 impl Report {
-    pub fn new(rows: Vec<Row>, metric: Option<Metric>) -> Self {
+    pub fn new(rows: Vec<RunRow>, metric: Option<Metric>) -> Self {
         let measured = rows.iter().any(|row| row.dev.is_some());
         Self {
             metric: metric
@@ -137,7 +138,7 @@ impl Report {
         .into()
     }
 
-    fn cells(row: &Row) -> Vec<String> {
+    fn cells(row: &RunRow) -> Vec<String> {
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         vec![
             row.run.clone(),
@@ -205,7 +206,7 @@ pub mod tests {
     use super::*;
 
     pub fn example() -> Report {
-        let row = |run: &str, dev| Row {
+        let row = |run: &str, dev| RunRow {
             run: run.to_owned(),
             method: "bitfit".to_owned(),
             biases: Some("all".to_owned()),

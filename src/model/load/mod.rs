@@ -9,8 +9,8 @@ mod read;
 use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
-use super::weights::{Weights, read_tensor};
 use crate::backend::{Backend, MatrixShape};
+use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
 use crate::program::{LossKind, ParamRange, PoolKind, WeightId};
 use anyhow::{Context, Result};
@@ -70,13 +70,13 @@ trait Source {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
 }
 
-impl Source for Weights {
+impl Source for ModelTensors {
     fn has(&self, name: &str) -> bool {
-        Weights::has(self, name)
+        ModelTensors::has(self, name)
     }
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Weights::get(self, name, shape)
+        ModelTensors::get(self, name, shape)
     }
 }
 
@@ -172,7 +172,7 @@ pub fn load(
     task: &TaskSpec,
     backend: &mut dyn Backend,
 ) -> Result<Model> {
-    let weights = Weights::open(folder, config.family.prefix())?;
+    let weights = ModelTensors::open(folder, config.family.prefix())?;
     assemble(config, task, &weights, &mut OnDevice(backend, folder))
 }
 

@@ -2,11 +2,11 @@
 
 use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
-use crate::biases::Component;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{HeadWeight, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
+use crate::settings::biases::Component;
 use anyhow::Result;
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.

@@ -13,9 +13,9 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 
 use crate::backend::{LossScaling, Slot};
-use crate::container::{self, Container, ContainerError};
 use crate::files::write_atomic;
-use crate::train::fingerprint::{Changed, Fingerprint};
+use crate::formats::container::{self, Container, ContainerError};
+use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
 const FORMAT_VERSION: u32 = 1;
@@ -242,7 +242,7 @@ fn number<T: FromStr>(
 mod tests {
     use super::*;
     use crate::error::one_line;
-    use crate::train::config::TrainConfig;
+    use crate::settings::train::TrainConfig;
     use proptest::prelude::*;
 
     fn fingerprint() -> Fingerprint {

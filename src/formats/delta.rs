@@ -26,11 +26,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::biases::BiasSelection;
-use crate::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
-use crate::train::config::{Method, Pooling, Task, TrainConfig};
+use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
+use crate::settings::biases::BiasSelection;
+use crate::settings::choice::{Choice, Method, Pooling, Task};
+use crate::settings::train::TrainConfig;
 
 const FORMAT: &str = "bitfit-delta";
 /// What `transformers` wants in the files that it loads.
@@ -323,8 +324,8 @@ impl Metadata<'_> {
         parse(self.get(key)?).map_err(|error| wrong(key, error))
     }
 
-    fn choice<T: clap::ValueEnum>(&self, key: &'static str) -> Result<T, DeltaError> {
-        self.parsed(key, |text| T::from_str(text, false))
+    fn choice<T: Choice>(&self, key: &'static str) -> Result<T, DeltaError> {
+        self.parsed(key, T::from_name)
     }
 }
 

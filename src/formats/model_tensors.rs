@@ -17,7 +17,7 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The safetensors files of one checkpoint, mapped into memory.
-pub struct Weights {
+pub struct ModelTensors {
     shards: Vec<Shard>,
     /// Full name → shard.
     owner: HashMap<String, usize>,
@@ -38,7 +38,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-impl Weights {
+impl ModelTensors {
     /// The files that hold a folder's weights, sorted by name.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl Weights {
 /// Reads named f32 tensors of any safetensors file: task heads given by the user.
 ///
 /// # Errors
-/// As [`Weights::get`].
+/// As [`ModelTensors::get`].
 pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
     let shard = Shard::open(path.to_owned())?;
     match shard.metadata.info(name) {

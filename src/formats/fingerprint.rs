@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::train::config::TrainConfig;
+use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
@@ -96,7 +96,7 @@ impl Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::config::{DevSource, Length};
+    use crate::settings::train::{DevSource, Length};
 
     fn config() -> TrainConfig {
         TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into())

@@ -1,0 +1,60 @@
+//! The options that several commands have alike: where texts stand in a file, and how a model is run.
+
+use super::choice::choice;
+use crate::settings::choice::{FormatChoice, Precision, WeightStorage};
+use crate::settings::device::DeviceChoice;
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+/// Where texts and labels stand in a data file.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub struct ColumnArgs {
+    /// Format of the data; `auto` goes by the extension, and takes standard input for tsv
+    #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
+    pub format: FormatChoice,
+    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
+    #[arg(long, value_name = "NAME")]
+    pub text_column: Option<String>,
+    /// Column with the second text of a pair [default: the first of the usual names, if there is one]
+    #[arg(long, value_name = "NAME")]
+    pub text_pair_column: Option<String>,
+    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+}
+
+/// How a model without training is run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Running")]
+pub struct ComputeArgs {
+    /// How frozen weights are stored [default: as in training]
+    #[arg(long, value_parser = choice::<WeightStorage>())]
+    pub weights: Option<WeightStorage>,
+    /// Texts a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one())]
+    pub batch_size: usize,
+    /// Most tokens a batch [default: no limit but --batch-size]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub batch_tokens: Option<usize>,
+    /// Cut texts after this many tokens [default: as in training]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..))]
+    pub max_length: Option<usize>,
+    /// What runs the encoder
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
+    pub device: DeviceChoice,
+    /// The 16-bit type on a GPU
+    #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
+    pub precision: Precision,
+    /// Threads [default: one a processor core]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub threads: Option<usize>,
+    /// Print nothing but results and errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Of what a batch or a pool holds: none of it would be nothing to run.
+pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}

@@ -1,0 +1,301 @@
+//! The options of `train` as clap reads them, whether their text comes from the command line, a configuration file or a
+//! run of `compare`. Making settings of them is in `train`.
+
+use super::choice::choice;
+use crate::settings::biases::BiasSelection;
+use crate::settings::bytes::ByteSize;
+use crate::settings::choice::{
+    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
+};
+use crate::settings::device::DeviceChoice;
+use crate::settings::metric::Metric;
+use crate::settings::saving::SavingChoice;
+use crate::settings::schedule::{ScheduleKind, Warmup};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Help that follows the options of `train`.
+pub const EXAMPLES: &str = "\
+Examples:
+  bitfit train --model ./minilm --train reviews.tsv --dev-fraction 0.1 --output runs/reviews
+  bitfit train --model org/name@main --train a.jsonl --dev b.jsonl --biases query,intermediate@4..6 --output runs/b
+  bitfit train --config runs/b/settings.toml --seed 2 --output runs/b2
+  bitfit train --resume --output runs/b2";
+
+/// The options as given: `None` where nothing is said, so that a file and then the defaults can fill in.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct TrainArgs {
+    /// A folder with config.json, model.safetensors and a tokenizer, or a name on the hub, org/name or org/name@revision
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
+    pub model: Option<String>,
+    /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]
+    #[arg(long, value_parser = choice::<WeightStorage>(), value_name = "TYPE", help_heading = "Model")]
+    pub weights: Option<WeightStorage>,
+    /// How token vectors become one vector a text [default: auto]
+    #[arg(long, value_parser = choice::<Pooling>(), value_name = "HOW", help_heading = "Model")]
+    pub pooling: Option<Pooling>,
+    /// Where the pooler's weights come from [default: keep]
+    #[arg(long, value_parser = choice::<PoolerInit>(), value_name = "FROM", help_heading = "Model")]
+    pub pooler: Option<PoolerInit>,
+    /// Start from this head: safetensors, weights by their Hugging Face names [default: random, from --seed]
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub init_head: Option<PathBuf>,
+
+    /// Labelled texts to train on: tsv, csv or jsonl, columns by name
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub train: Option<PathBuf>,
+    /// Labelled texts to evaluate on
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "dev_fraction",
+        help_heading = "Data"
+    )]
+    pub dev: Option<PathBuf>,
+    /// Evaluate on this share of the training file, drawn with --seed, instead of training on it
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub dev_fraction: Option<f64>,
+    /// Format of the data files [default: auto]
+    #[arg(long, value_parser = choice::<FormatChoice>(), help_heading = "Data")]
+    pub format: Option<FormatChoice>,
+    /// What the labels are [default: classification]
+    #[arg(long, value_parser = choice::<Task>(), help_heading = "Data")]
+    pub task: Option<Task>,
+    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub text_column: Option<String>,
+    /// Column with the second text of a pair [default: the first of the usual names, if there is one]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub text_pair_column: Option<String>,
+    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub label_column: Option<String>,
+    /// Cut texts after this many tokens, special ones included [default: the model's positions]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub max_length: Option<usize>,
+    /// Take the rows in the order of the file, every epoch
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Data")]
+    pub no_shuffle: Option<bool>,
+
+    /// What trains [default: bitfit]
+    #[arg(long, value_parser = choice::<Method>(), help_heading = "What trains")]
+    pub method: Option<Method>,
+    /// Which biases train, names joined by commas [default: all]
+    ///
+    /// Names: query, key, value, attention-output, attention-layernorm, intermediate, output, output-layernorm (one
+    /// in every layer), embeddings-layernorm and pooler (one in the model). Each selects exactly one kind of bias.
+    /// The first eight take a range of layers, counted from 0, both ends included: `intermediate@4..6`, `query@3`,
+    /// `value@4..`, `key@..2`.
+    #[arg(long, value_name = "NAMES", help_heading = "What trains")]
+    pub biases: Option<BiasSelection>,
+
+    /// Passes over the training data [default: 3]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "steps",
+        help_heading = "Optimizer"
+    )]
+    pub epochs: Option<u64>,
+    /// Optimizer steps, instead of --epochs
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub steps: Option<u64>,
+    /// Texts a batch [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub batch_size: Option<usize>,
+    /// Most tokens a batch [default: no limit but --batch-size]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub batch_tokens: Option<usize>,
+    /// Batches whose gradients make one step [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub grad_accumulation: Option<usize>,
+    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning, for which it is 0.00005 where
+    /// none is given [default: 0.001]
+    #[arg(
+        long,
+        value_name = "RATE",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub lr: Option<f64>,
+    /// AdamW's decay rates of the two moments [default: 0.9,0.999]
+    #[arg(long, value_name = "B1,B2", value_parser = parse_betas, allow_hyphen_values = true, help_heading = "Optimizer")]
+    pub betas: Option<[f64; 2]>,
+    /// AdamW's epsilon [default: 1e-6]
+    #[arg(
+        long,
+        value_name = "EPS",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub eps: Option<f64>,
+    /// AdamW's decoupled weight decay, on everything that trains, biases and LayerNorms too [default: 0]
+    #[arg(
+        long,
+        value_name = "RATE",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub weight_decay: Option<f64>,
+    /// What the learning rate does after the warm-up [default: linear]
+    #[arg(long, value_parser = choice::<ScheduleKind>(), help_heading = "Optimizer")]
+    pub schedule: Option<ScheduleKind>,
+    /// Steps in which the learning rate rises from 0: a number (100) or a share of all (0.06, 6%) [default: 0]
+    #[arg(
+        long,
+        value_name = "STEPS|SHARE",
+        allow_hyphen_values = true,
+        help_heading = "Optimizer"
+    )]
+    pub warmup: Option<Warmup>,
+    /// Scale gradients down to this norm; 0 never does [default: 1]
+    #[arg(
+        long,
+        value_name = "NORM",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub clip_norm: Option<f64>,
+    /// Of hidden states, attention and head alike [default: what the model's config says]
+    #[arg(
+        long,
+        value_name = "P",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub dropout: Option<f64>,
+    /// Decides all that is random: head, order, dropout, split [default: 42]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub seed: Option<u64>,
+
+    /// Evaluate every so many steps [default: once an epoch]
+    #[arg(long, value_name = "N", help_heading = "Evaluation")]
+    pub eval_steps: Option<u64>,
+    /// What chooses the best state: accuracy, macro-f1, matthews; pearson, spearman; or loss
+    /// [default: accuracy, or pearson with --task regression]
+    #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
+    pub metric: Option<Metric>,
+    /// Stop after this many evaluations without a better one [default: never]
+    #[arg(long, value_name = "N", help_heading = "Evaluation")]
+    pub patience: Option<u64>,
+
+    /// What is kept of the forward pass for backward [default: auto]
+    ///
+    /// auto: the fastest exact way that fits --memory (keep, where no limit is given).
+    /// Exact, fastest first: keep: all that backward needs. recompute-qkv: make q, k, v and attention's output again
+    /// from the normalised states. recompute-ffn: make the activation's derivative again. recompute: both.
+    /// checkpoint: keep each layer's input alone and run the layer again.
+    /// Lossy, only where asked for: gelu8, gelu4: keep the activation's derivative in 8 or 4 bits; may be joined with
+    /// recompute-qkv by a comma. xhat8: keep the normalised states in 8 bits; may be joined with gelu8 or gelu4.
+    #[arg(long, value_name = "HOW", help_heading = "Memory")]
+    pub saving: Option<SavingChoice>,
+    /// Most memory the run may take on the device, as 4GiB, 512MiB or bytes: cuts batches into micro-batches and
+    /// chooses --saving [default: no limit]
+    #[arg(long, value_name = "SIZE", help_heading = "Memory")]
+    pub memory: Option<ByteSize>,
+
+    /// Folder for the delta (with --method full the model), metrics, settings and checkpoints; must not hold another run
+    #[arg(long, value_name = "FOLDER", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Save a checkpoint every so many steps [default: at every evaluation and end of epoch]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub save_steps: Option<u64>,
+    /// Go on with the run in --output from its last checkpoint; its settings need not be given again
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Output")]
+    pub resume: Option<bool>,
+
+    /// Take options from this TOML file; keys are option names; options given here win
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub config: Option<PathBuf>,
+    /// What runs the encoder [default: auto]
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
+    pub device: Option<DeviceChoice>,
+    /// The 16-bit type of matrices and activations on a GPU [default: bf16]
+    #[arg(long, value_parser = choice::<Precision>(), help_heading = "Running")]
+    pub precision: Option<Precision>,
+    /// Threads [default: one a processor core]
+    #[arg(long, value_name = "N", help_heading = "Running")]
+    pub threads: Option<usize>,
+    /// Print nothing but the result and errors
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Running")]
+    pub quiet: Option<bool>,
+}
+
+fn parse_betas(text: &str) -> Result<[f64; 2], String> {
+    let wrong = "write two numbers joined by a comma: 0.9,0.999";
+    let (first, second) = text.split_once(',').ok_or(wrong)?;
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|_| wrong.to_string());
+    Ok([number(first)?, number(second)?])
+}
+
+/// A bare clap command with just the options of `train`.
+pub(super) fn options_command() -> clap::Command {
+    TrainArgs::augment_args(clap::Command::new("train"))
+}
+
+impl TrainArgs {
+    /// Pairs of options of which only one can be given.
+    pub(super) const EXCLUSIVE: [(&'static str, &'static str); 2] =
+        [("dev", "dev-fraction"), ("epochs", "steps")];
+
+    /// These options, and `under` where these say nothing.
+    pub(super) fn over(self, mut under: Self) -> Self {
+        // Saying --steps here takes back an --epochs there.
+        if self.epochs.is_some() || self.steps.is_some() {
+            (under.epochs, under.steps) = (None, None);
+        }
+        if self.dev.is_some() || self.dev_fraction.is_some() {
+            (under.dev, under.dev_fraction) = (None, None);
+        }
+        // A struct literal without `..`: a new option cannot be forgotten here.
+        Self {
+            model: self.model.or(under.model),
+            weights: self.weights.or(under.weights),
+            pooling: self.pooling.or(under.pooling),
+            pooler: self.pooler.or(under.pooler),
+            init_head: self.init_head.or(under.init_head),
+            train: self.train.or(under.train),
+            dev: self.dev.or(under.dev),
+            dev_fraction: self.dev_fraction.or(under.dev_fraction),
+            format: self.format.or(under.format),
+            task: self.task.or(under.task),
+            text_column: self.text_column.or(under.text_column),
+            text_pair_column: self.text_pair_column.or(under.text_pair_column),
+            label_column: self.label_column.or(under.label_column),
+            max_length: self.max_length.or(under.max_length),
+            no_shuffle: self.no_shuffle.or(under.no_shuffle),
+            method: self.method.or(under.method),
+            biases: self.biases.or(under.biases),
+            epochs: self.epochs.or(under.epochs),
+            steps: self.steps.or(under.steps),
+            batch_size: self.batch_size.or(under.batch_size),
+            batch_tokens: self.batch_tokens.or(under.batch_tokens),
+            grad_accumulation: self.grad_accumulation.or(under.grad_accumulation),
+            lr: self.lr.or(under.lr),
+            betas: self.betas.or(under.betas),
+            eps: self.eps.or(under.eps),
+            weight_decay: self.weight_decay.or(under.weight_decay),
+            schedule: self.schedule.or(under.schedule),
+            warmup: self.warmup.or(under.warmup),
+            clip_norm: self.clip_norm.or(under.clip_norm),
+            dropout: self.dropout.or(under.dropout),
+            seed: self.seed.or(under.seed),
+            eval_steps: self.eval_steps.or(under.eval_steps),
+            metric: self.metric.or(under.metric),
+            patience: self.patience.or(under.patience),
+            saving: self.saving.or(under.saving),
+            memory: self.memory.or(under.memory),
+            output: self.output.or(under.output),
+            save_steps: self.save_steps.or(under.save_steps),
+            resume: self.resume.or(under.resume),
+            config: self.config.or(under.config),
+            device: self.device.or(under.device),
+            precision: self.precision.or(under.precision),
+            threads: self.threads.or(under.threads),
+            quiet: self.quiet.or(under.quiet),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Files that hold what was trained, and those that it is read from: what is in them, and that it is whole.
+
+pub mod container;
+pub mod delta;
+pub mod fingerprint;
+pub mod model_tensors;
+pub mod run_state;

@@ -1,0 +1,210 @@
+//! An option that takes one of a few names. Each name and its line of help stand once, in the enum itself; the command
+//! line makes a parser of them (`cli::choice`), so that settings need not know how a command line is read.
+
+use crate::backend::WeightType;
+use crate::backend::cuda::HalfType;
+use crate::program::PoolKind;
+
+/// One of a few names.
+pub trait Choice: Copy + Send + Sync + 'static {
+    const ALL: &'static [Self];
+
+    /// As it is written on the command line and in files.
+    fn name(self) -> &'static str;
+
+    /// For `--help`.
+    fn help(self) -> &'static str;
+
+    /// # Errors
+    /// None of the names.
+    fn from_name(name: &str) -> Result<Self, String> {
+        let named = Self::ALL.iter().find(|choice| choice.name() == name);
+        named
+            .copied()
+            .ok_or_else(|| format!("invalid variant: {name}"))
+    }
+}
+
+/// Makes an enum whose variants are written, read and explained by the name and the help beside each.
+macro_rules! choices {
+    ($(#[$meta:meta])* pub enum $type:ident {
+        $($(#[$attribute:meta])* $variant:ident = $name:tt, $help:tt;)+
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+        pub enum $type {
+            $(#[doc = $help] $(#[$attribute])* #[serde(rename = $name)] $variant,)+
+        }
+
+        impl $crate::settings::choice::Choice for $type {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            fn help(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $help,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad($crate::settings::choice::Choice::name(*self))
+            }
+        }
+    };
+}
+
+pub(super) use choices;
+
+choices! {
+    /// What the labels are.
+    pub enum Task {
+        #[default]
+        Classification = "classification",
+            "Labels are classes, words or integers; cross-entropy loss";
+        Regression = "regression",
+            "Labels are numbers; mean squared error";
+    }
+}
+
+choices! {
+    /// What trains.
+    pub enum Method {
+        #[default]
+        Bitfit = "bitfit",
+            "The biases that --biases selects, and the head";
+        Head = "head",
+            "The head alone; the whole encoder stays as it is";
+        Full = "full",
+            "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
+    }
+}
+
+impl Method {
+    /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
+    pub fn default_lr(self) -> f64 {
+        match self {
+            Self::Bitfit | Self::Head => 1e-3,
+            Self::Full => 5e-5,
+        }
+    }
+
+    /// How weights are stored where nothing is said: those that train are f32.
+    pub fn default_weights(self) -> WeightStorage {
+        match self {
+            Self::Bitfit | Self::Head => WeightStorage::default(),
+            Self::Full => WeightStorage::F32,
+        }
+    }
+}
+
+choices! {
+    /// How the token vectors become one vector a text.
+    pub enum Pooling {
+        #[default]
+        Auto = "auto",
+            "What the checkpoint was made for";
+        Cls = "cls",
+            "The first token, through the model's pooler";
+        Mean = "mean",
+            "The mean over all tokens";
+    }
+}
+
+impl Pooling {
+    /// `None` where the checkpoint decides.
+    pub fn kind(self) -> Option<PoolKind> {
+        match self {
+            Self::Auto => None,
+            Self::Cls => Some(PoolKind::Cls),
+            Self::Mean => Some(PoolKind::Mean),
+        }
+    }
+}
+
+impl From<PoolKind> for Pooling {
+    fn from(kind: PoolKind) -> Self {
+        match kind {
+            PoolKind::Cls => Self::Cls,
+            PoolKind::Mean => Self::Mean,
+        }
+    }
+}
+
+choices! {
+    /// Where the pooler's weights come from.
+    pub enum PoolerInit {
+        #[default]
+        Keep = "keep",
+            "The checkpoint's own pooler";
+        Reinit = "reinit",
+            "Fresh random weights, from --seed";
+    }
+}
+
+choices! {
+    /// How the frozen weights are stored. Arithmetic is f32 either way.
+    pub enum WeightStorage {
+        #[default]
+        F16 = "f16",
+            "16 bits: half the memory, weights rounded to 11 significant bits";
+        F32 = "f32",
+            "32 bits: the checkpoint's values to the last bit";
+        Int8 = "int8",
+            "8 bits, a scale a row";
+        Nf4 = "nf4",
+            "4 bits, NF4 as in QLoRA; embeddings in 8";
+    }
+}
+
+impl From<WeightStorage> for WeightType {
+    fn from(storage: WeightStorage) -> Self {
+        match storage {
+            WeightStorage::F16 => Self::F16,
+            WeightStorage::F32 => Self::F32,
+            WeightStorage::Int8 => Self::Int8,
+            WeightStorage::Nf4 => Self::Nf4,
+        }
+    }
+}
+
+choices! {
+    /// The 16-bit type of matrices and activations on a GPU; sums are f32 either way.
+    pub enum Precision {
+        #[default]
+        Bf16 = "bf16",
+            "The range of f32, 8 significant bits";
+        F16 = "f16",
+            "11 significant bits; gradients are scaled to fit its range";
+    }
+}
+
+impl From<Precision> for HalfType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+        }
+    }
+}
+
+choices! {
+    /// The format of a data file.
+    pub enum FormatChoice {
+        #[default]
+        Auto = "auto",
+            "By the file's extension: .tsv or .txt, .csv, .jsonl or .json";
+        Tsv = "tsv",
+            "Tab separated, with a header line";
+        Csv = "csv",
+            "Comma separated, with a header line";
+        Jsonl = "jsonl",
+            "One JSON object a line";
+    }
+}

@@ -1,0 +1,209 @@
+//! The settings of a training run, checked once; everything behind the command line takes them from here.
+//!
+//! The serialised form uses the names of the command line's options as keys, so the file that a run leaves beside
+//! its results can be given back with `--config`.
+
+use crate::methods::Trains;
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+use super::biases::BiasSelection;
+use super::bytes::ByteSize;
+use super::choice::{FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage};
+use super::device::DeviceChoice;
+use super::metric::Metric;
+use super::saving::SavingChoice;
+use super::schedule::{ScheduleKind, Warmup};
+
+/// How long to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Length {
+    /// Passes over the training data.
+    Epochs(u64),
+    /// Optimizer steps.
+    Steps(u64),
+}
+
+/// Where the rows for evaluation come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum DevSource {
+    /// A file of its own.
+    #[serde(rename = "dev")]
+    File(PathBuf),
+    /// This share of the training file's rows, drawn with the run's seed and not trained on.
+    #[serde(rename = "dev-fraction")]
+    Fraction(f64),
+}
+
+/// Everything that decides what a training run does. Made by the command line, complete and checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainConfig {
+    /// A folder, or a name on the hub, `org/name` or `org/name@revision`.
+    pub model: String,
+    pub weights: WeightStorage,
+    pub pooling: Pooling,
+    pub pooler: PoolerInit,
+    /// A safetensors file with the head's first weights under their Hugging Face names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_head: Option<PathBuf>,
+
+    pub method: Method,
+    pub biases: BiasSelection,
+
+    pub train: PathBuf,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<DevSource>,
+    pub format: FormatChoice,
+    pub task: Task,
+    /// Column names; `None` means the first of the usual names that the file has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_pair_column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// Tokens to keep of a text; `None` is as many as the model has positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+    /// Take the rows in the order of the file, every epoch.
+    pub no_shuffle: bool,
+
+    #[serde(flatten)]
+    pub length: Length,
+    /// Sequences a batch.
+    pub batch_size: usize,
+    /// A batch also ends before it would hold more tokens than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<usize>,
+    /// Batches whose gradients make one optimizer step.
+    pub grad_accumulation: usize,
+    pub lr: f64,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub schedule: ScheduleKind,
+    pub warmup: Warmup,
+    /// Highest norm of the gradient; 0 turns clipping off.
+    pub clip_norm: f64,
+    /// Of hidden states, attention probabilities and the head's input alike; `None` is what the model's config says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Below 2^63, the largest integer of the configuration file's format.
+    pub seed: u64,
+
+    /// Optimizer steps between evaluations; `None` is once an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<u64>,
+    pub metric: Metric,
+    /// Evaluations without a better value before training stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+
+    pub saving: SavingChoice,
+    /// Bytes that the run may take on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+
+    pub output: PathBuf,
+    /// Optimizer steps between checkpoints; `None` is at every evaluation and end of epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_steps: Option<u64>,
+
+    pub device: DeviceChoice,
+    pub precision: Precision,
+    /// `None` is one a processor core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+}
+
+impl TrainConfig {
+    /// Settings with every default, for the three things that have none.
+    pub fn with_defaults(model: String, train: PathBuf, output: PathBuf) -> Self {
+        Self {
+            model,
+            weights: WeightStorage::default(),
+            pooling: Pooling::default(),
+            pooler: PoolerInit::default(),
+            init_head: None,
+            method: Method::default(),
+            biases: BiasSelection::all(),
+            train,
+            dev: None,
+            format: FormatChoice::default(),
+            task: Task::default(),
+            text_column: None,
+            text_pair_column: None,
+            label_column: None,
+            max_length: None,
+            no_shuffle: false,
+            length: Length::Epochs(3),
+            batch_size: 16,
+            batch_tokens: None,
+            grad_accumulation: 1,
+            lr: 1e-3,
+            betas: [0.9, 0.999],
+            eps: 1e-6,
+            weight_decay: 0.0,
+            schedule: ScheduleKind::default(),
+            warmup: Warmup::default(),
+            clip_norm: 1.0,
+            dropout: None,
+            seed: 42,
+            eval_steps: None,
+            metric: Metric::Accuracy,
+            patience: None,
+            saving: SavingChoice::default(),
+            memory: None,
+            output,
+            save_steps: None,
+            device: DeviceChoice::default(),
+            precision: Precision::default(),
+            threads: None,
+        }
+    }
+
+    /// The biases that train: the selection for `bitfit`, none for `head`, all for `full`.
+    pub fn trained_biases(&self) -> BiasSelection {
+        match self.method {
+            Method::Bitfit | Method::Full => self.biases.clone(),
+            Method::Head => BiasSelection::none(),
+        }
+    }
+
+    /// What trains of the encoder.
+    pub fn trains(&self) -> Trains {
+        match self.method {
+            Method::Full => Trains::Everything,
+            Method::Bitfit | Method::Head => Trains::Biases(self.trained_biases()),
+        }
+    }
+
+    /// The settings as a configuration file, without comments.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8 has no form there.
+    pub fn to_toml(&self) -> anyhow::Result<String> {
+        toml::to_string(self).context("cannot write the settings down (is a path not UTF-8?)")
+    }
+
+    /// Reads back what [`to_toml`](Self::to_toml) wrote, as found in a delta file. A configuration file by a user
+    /// goes through the command line instead, which fills in defaults.
+    ///
+    /// # Errors
+    /// A missing key, a value of the wrong kind or out of range.
+    pub fn from_toml(text: &str) -> anyhow::Result<Self> {
+        let config: Self =
+            toml::from_str(text).context("the recorded training settings do not parse")?;
+        config
+            .validate()
+            .context("the recorded training settings are not valid")?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+#[path = "train_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+//! What settings can be: the range of each value, and what the values say about each other.
+
+use super::biases::BiasSelection;
+use super::choice::{Method, PoolerInit, Pooling, WeightStorage};
+use super::metric::Metric;
+use super::schedule::Warmup;
+use super::train::{DevSource, Length, TrainConfig};
+use crate::error::UsageError;
+use std::fmt;
+
+/// A setting that cannot be: the option's name without dashes, and what is wrong with its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--{option} {problem}")]
+pub struct InvalidSetting {
+    pub option: &'static str,
+    pub problem: String,
+}
+
+impl From<InvalidSetting> for UsageError {
+    fn from(invalid: InvalidSetting) -> Self {
+        UsageError::new(invalid.to_string())
+    }
+}
+
+/// `Ok` if `holds`, else "--option must …, got …".
+fn require(
+    holds: bool,
+    option: &'static str,
+    must: &str,
+    value: &dyn fmt::Display,
+) -> Result<(), InvalidSetting> {
+    if holds {
+        return Ok(());
+    }
+    Err(InvalidSetting {
+        option,
+        problem: format!("must {must}, got {value}"),
+    })
+}
+
+impl TrainConfig {
+    /// Checks every value's range and what values say about each other.
+    ///
+    /// # Errors
+    /// The first setting that cannot be, with what is allowed.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        self.validate_numbers()?;
+        let problem = |option, problem: &str| {
+            Err(InvalidSetting {
+                option,
+                problem: problem.to_string(),
+            })
+        };
+        if self.model.trim().is_empty() {
+            return problem(
+                "model",
+                "must name a folder or a model on the hub, got nothing",
+            );
+        }
+        if self.method == Method::Head && self.biases != BiasSelection::all() {
+            return problem(
+                "biases",
+                "chooses what --method bitfit trains, and --method head trains no bias: leave one of them out",
+            );
+        }
+        if self.method == Method::Full && self.biases != BiasSelection::all() {
+            return problem(
+                "biases",
+                "chooses what --method bitfit trains, and --method full trains everything: leave one of them out",
+            );
+        }
+        if self.method == Method::Full && self.weights != WeightStorage::F32 {
+            return problem(
+                "weights",
+                &format!(
+                    "{} says how frozen weights are stored, and --method full freezes none: leave it out",
+                    self.weights
+                ),
+            );
+        }
+        if self.method == Method::Bitfit && self.biases.is_none() {
+            return problem(
+                "biases",
+                "selects nothing to train; to train the head alone use --method head",
+            );
+        }
+        if self.pooling == Pooling::Mean && self.pooler == PoolerInit::Reinit {
+            return problem(
+                "pooler",
+                "reinit has no use with --pooling mean, which has no pooler",
+            );
+        }
+        if !self.metric.fits(self.task) {
+            let fitting = Metric::of_task(self.task)
+                .iter()
+                .map(|metric| metric.name());
+            let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
+            let metric = self.metric;
+            return problem(
+                "metric",
+                &format!("{metric} does not fit --task {}; use {fitting}", self.task),
+            );
+        }
+        if self.dev.is_none() {
+            let without = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";
+            if self.eval_steps.is_some() {
+                return problem("eval-steps", without);
+            }
+            if self.patience.is_some() {
+                return problem("patience", without);
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<(), InvalidSetting> {
+        let finite =
+            |option, value: f64| require(value.is_finite(), option, "be a finite number", &value);
+        let above_zero = |option, value: f64| {
+            finite(option, value)?;
+            require(value > 0.0, option, "be above 0", &value)
+        };
+        let zero_or_more = |option, value: f64| {
+            finite(option, value)?;
+            require(value >= 0.0, option, "be 0 or more", &value)
+        };
+        let at_least_one = |option, value: Option<u64>| match value {
+            Some(value) => require(value >= 1, option, "be 1 or more", &value),
+            None => Ok(()),
+        };
+        above_zero("lr", self.lr)?;
+        for beta in self.betas {
+            require(
+                (0.0..1.0).contains(&beta),
+                "betas",
+                "be two numbers from 0 to below 1",
+                &beta,
+            )?;
+        }
+        above_zero("eps", self.eps)?;
+        zero_or_more("weight-decay", self.weight_decay)?;
+        zero_or_more("clip-norm", self.clip_norm)?;
+        if let Warmup::Fraction(fraction) = self.warmup {
+            let fits = (0.0..=1.0).contains(&fraction);
+            require(
+                fits,
+                "warmup",
+                "be steps or a fraction between 0 and 1",
+                &fraction,
+            )?;
+        }
+        if let Some(dropout) = self.dropout {
+            require(
+                (0.0..1.0).contains(&dropout),
+                "dropout",
+                "be from 0 to below 1",
+                &dropout,
+            )?;
+        }
+        if let Some(DevSource::Fraction(fraction)) = self.dev {
+            let fits = fraction > 0.0 && fraction < 1.0;
+            require(fits, "dev-fraction", "lie between 0 and 1", &fraction)?;
+        }
+        match self.length {
+            Length::Epochs(epochs) => at_least_one("epochs", Some(epochs))?,
+            Length::Steps(steps) => at_least_one("steps", Some(steps))?,
+        }
+        at_least_one("batch-size", Some(self.batch_size as u64))?;
+        at_least_one(
+            "batch-tokens",
+            self.batch_tokens.map(|tokens| tokens as u64),
+        )?;
+        at_least_one("grad-accumulation", Some(self.grad_accumulation as u64))?;
+        at_least_one("eval-steps", self.eval_steps)?;
+        at_least_one("patience", self.patience)?;
+        at_least_one("save-steps", self.save_steps)?;
+        at_least_one("threads", self.threads.map(|threads| threads as u64))?;
+        if let Some(length) = self.max_length {
+            // One token of text between the two special ones.
+            require(length >= 3, "max-length", "be 3 or more", &length)?;
+        }
+        let seed_fits = i64::try_from(self.seed).is_ok();
+        require(seed_fits, "seed", "be below 2^63", &self.seed)
+    }
+}
