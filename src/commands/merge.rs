@@ -10,10 +10,11 @@ use crate::cli::MergeArgs;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
+use crate::formats::model_files::{WEIGHTS, holds_model};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::Family;
 use crate::model::load::load;
-use crate::train::output::delta_path;
+use crate::train::output::{HEAD_FILE, delta_path};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +31,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     )
     .with_context(|| format!("the base model of {}", path.display()))?;
     ensure!(
-        !args.output.join("config.json").exists(),
+        !holds_model(&args.output),
         "--output {}: the folder holds a model already; name another",
         args.output.display()
     );
@@ -73,7 +74,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
                 .into_iter()
                 .map(|(name, array)| (name.trim_start_matches(prefix).to_owned(), array))
                 .collect();
-            write_tensors(&args.output.join("head.safetensors"), &head)?;
+            write_tensors(&args.output.join(HEAD_FILE), &head)?;
             say(
                 args.quiet,
                 "transformers has no class for a classifier on mean pooling: the encoder is written as a bare model \
@@ -82,7 +83,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
             );
         }
     }
-    write_tensors(&args.output.join("model.safetensors"), &tensors)?;
+    write_tensors(&args.output.join(WEIGHTS), &tensors)?;
     write_config(&base, &delta.info, spec.pooling, &args.output)?;
     if weights != WeightType::F32 {
         let stored = delta.info.settings.weights;

@@ -5,6 +5,7 @@ use crate::backend::{Backend, ParamRange, PoolKind, Slot};
 use crate::files::{write_atomic, write_bytes_atomic};
 use crate::formats::container;
 use crate::formats::delta::DeltaInfo;
+use crate::formats::model_files::{CONFIG, OF_TOKENIZER, holds_model};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
 use crate::model::params::ParamKind;
@@ -16,21 +17,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Files of a model folder that a task model needs as they are.
-const COPIED: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-];
-
 /// Copies the base's tokenizer.
 pub fn copy_tokenizer(base: &Base, folder: &Path) -> Result<()> {
-    for name in COPIED {
+    for name in OF_TOKENIZER {
         let from = base.folder.join(name);
         if from.exists() {
             let bytes =
@@ -44,15 +33,12 @@ pub fn copy_tokenizer(base: &Base, folder: &Path) -> Result<()> {
 /// Writes `config.json`. To be done last: a folder without one is not taken for a model.
 pub fn write_config(base: &Base, info: &DeltaInfo, pooling: PoolKind, folder: &Path) -> Result<()> {
     let config = config_json(base, info, pooling)?;
-    write_bytes_atomic(
-        &folder.join("config.json"),
-        format!("{config:#}\n").as_bytes(),
-    )
+    write_bytes_atomic(&folder.join(CONFIG), format!("{config:#}\n").as_bytes())
 }
 
 /// The base's configuration with the task's class and labels.
 fn config_json(base: &Base, info: &DeltaInfo, pooling: PoolKind) -> Result<Value> {
-    let path = base.folder.join("config.json");
+    let path = base.folder.join(CONFIG);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let mut config: Map<String, Value> =
@@ -166,7 +152,7 @@ pub fn write_full<B: Backend>(
         &file,
         backend,
     )?;
-    if !output.path().join("config.json").exists() {
+    if !holds_model(output.path()) {
         copy_tokenizer(base, output.path())?;
         write_config(base, info, pooling, output.path())?;
     }

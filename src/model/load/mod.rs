@@ -11,6 +11,7 @@ use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
 use crate::backend::{Backend, MatrixShape, ParamRange, PoolKind, WeightId};
+use crate::formats::model_files::POOLING;
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::settings::biases::BiasSelection;
 use anyhow::{Context, Result, bail};
@@ -44,7 +45,7 @@ pub struct TaskSpec {
 /// # Errors
 /// When that file is there and broken.
 pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
-    let path = folder.join("1_Pooling/config.json");
+    let path = folder.join(POOLING);
     if !path.exists() {
         return Ok(PoolKind::Cls);
     }
