@@ -19,7 +19,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use crate::error::UsageError;
 use crate::files::sha256_file;
 use crate::formats::model_files::{
-    CONFIG, OF_SENTENCE_ENCODER, OF_TOKENIZER, TokenizerSource, WEIGHTS, WEIGHTS_INDEX,
+    CONFIG, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, TokenizerSource, WEIGHTS, WEIGHTS_INDEX,
 };
 
 /// The folder of the model that `--model` names: an existing one, or one fetched from the hub.
@@ -255,7 +255,7 @@ impl Hub {
             );
         }
         self.take_file(api, name, commit, CONFIG)?;
-        let optional = OF_TOKENIZER.into_iter().chain(OF_SENTENCE_ENCODER);
+        let optional = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES);
         for file in optional.filter(|file| has(file)) {
             self.take_file(api, name, commit, file)?;
         }

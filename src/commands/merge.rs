@@ -1,7 +1,7 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
-use super::model_folder::{copy_tokenizer, write_config};
+use super::model_folder::{copy_from_base, write_config};
 use super::say;
 use super::trained::task_spec;
 use crate::backend::cpu::{CpuBackend, rounded};
@@ -65,7 +65,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
-    copy_tokenizer(&base, &args.output)?;
+    copy_from_base(&base, spec.pooling, &args.output)?;
     match spec.pooling {
         PoolKind::Cls => tensors.append(&mut head),
         PoolKind::Mean => {

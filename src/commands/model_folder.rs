@@ -5,9 +5,10 @@ use crate::backend::{Backend, ParamRange, PoolKind, Slot};
 use crate::files::{write_atomic, write_bytes_atomic};
 use crate::formats::container;
 use crate::formats::delta::DeltaInfo;
-use crate::formats::model_files::{CONFIG, OF_TOKENIZER, holds_model};
+use crate::formats::model_files::{CONFIG, POOLING, TOKENIZER_FILES, holds_model};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
+use crate::model::load::checkpoint_pooling;
 use crate::model::params::ParamKind;
 use crate::settings::choice::Task;
 use crate::train::output::{HEAD_FILE, MODEL_FILE, OutputFolder};
@@ -17,17 +18,29 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Copies the base's tokenizer.
-pub fn copy_tokenizer(base: &Base, folder: &Path) -> Result<()> {
-    for name in OF_TOKENIZER {
-        let from = base.folder.join(name);
-        if from.exists() {
-            let bytes =
-                std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-            write_bytes_atomic(&folder.join(name), &bytes)?;
+/// Copies the files that the model shares with its base: the tokenizer, and a sentence encoder's pooling file if the task
+/// model pools the same way.
+pub fn copy_from_base(base: &Base, pooling: PoolKind, folder: &Path) -> Result<()> {
+    for name in TOKENIZER_FILES {
+        copy(base, name, folder)?;
+    }
+    if base.folder.join(POOLING).exists() && checkpoint_pooling(&base.folder)? == pooling {
+        if let Some(parent) = folder.join(POOLING).parent() {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
         }
+        copy(base, POOLING, folder)?;
     }
     Ok(())
+}
+
+fn copy(base: &Base, name: &str, folder: &Path) -> Result<()> {
+    let from = base.folder.join(name);
+    if !from.exists() {
+        return Ok(());
+    }
+    let bytes = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+    write_bytes_atomic(&folder.join(name), &bytes)
 }
 
 /// Writes `config.json`. To be done last: a folder without one is not taken for a model.
@@ -153,7 +166,7 @@ pub fn write_full<B: Backend>(
         backend,
     )?;
     if !holds_model(output.path()) {
-        copy_tokenizer(base, output.path())?;
+        copy_from_base(base, pooling, output.path())?;
         write_config(base, info, pooling, output.path())?;
     }
     Ok(())

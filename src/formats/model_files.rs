@@ -32,7 +32,7 @@ pub const ADDED_TOKENS: &str = "added_tokens.json";
 pub const POOLING: &str = "1_Pooling/config.json";
 
 /// All that a tokenizer may consist of. Not all is read here: what `transformers` reads goes wherever the model goes.
-pub const OF_TOKENIZER: [&str; 8] = [
+pub const TOKENIZER_FILES: [&str; 8] = [
     TOKENIZER,
     TOKENIZER_CONFIG,
     "special_tokens_map.json",
@@ -44,7 +44,7 @@ pub const OF_TOKENIZER: [&str; 8] = [
 ];
 
 /// What says that a model is a sentence encoder, and of which kind.
-pub const OF_SENTENCE_ENCODER: [&str; 2] = ["modules.json", POOLING];
+pub const SENTENCE_ENCODER_FILES: [&str; 2] = ["modules.json", POOLING];
 
 /// What a tokenizer is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
