@@ -18,23 +18,9 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use crate::error::UsageError;
 use crate::files::sha256_file;
-
-/// Weights in one file.
-const WEIGHTS: &str = "model.safetensors";
-/// Weights in several files: the list of them.
-const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-const CONFIG: &str = "config.json";
-/// Taken where a repository has them, besides configuration and weights.
-const OPTIONAL: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "modules.json",
-    "1_Pooling/config.json",
-];
+use crate::formats::model_files::{
+    CONFIG, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, TokenizerSource, WEIGHTS, WEIGHTS_INDEX,
+};
 
 /// The folder of the model that `--model` names: an existing one, or one fetched from the hub.
 ///
@@ -262,14 +248,15 @@ impl Hub {
                 self.endpoint
             );
         }
-        if !has_tokenizer(has) {
+        if TokenizerSource::find(has).is_none() {
             bail!(
                 "model {name} has no tokenizer on {} (tokenizer.json, vocab.txt, or vocab.json with merges.txt)",
                 self.endpoint
             );
         }
         self.take_file(api, name, commit, CONFIG)?;
-        for file in OPTIONAL.into_iter().filter(|file| has(file)) {
+        let optional = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES);
+        for file in optional.filter(|file| has(file)) {
             self.take_file(api, name, commit, file)?;
         }
         if has(WEIGHTS) {
@@ -331,7 +318,7 @@ impl Hub {
         let weights = folder.join(WEIGHTS).exists()
             || shards(&index)
                 .is_ok_and(|shards| shards.iter().all(|shard| folder.join(shard).exists()));
-        let tokenizer = has_tokenizer(|file| folder.join(file).exists());
+        let tokenizer = TokenizerSource::find(|file| folder.join(file).exists()).is_some();
         (folder.join(CONFIG).exists() && weights && tokenizer).then_some(folder)
     }
 
@@ -408,11 +395,6 @@ impl Hub {
             eprintln!("{text}");
         }
     }
-}
-
-/// True if the files of a whole tokenizer are there.
-fn has_tokenizer(has: impl Fn(&str) -> bool) -> bool {
-    has("tokenizer.json") || has("vocab.txt") || (has("vocab.json") && has("merges.txt"))
 }
 
 /// File names of the weights that an index lists.

@@ -329,6 +329,31 @@ fn shards_are_fetched_by_their_index() {
     assert!(failure(&offline).contains("not in the cache"));
 }
 
+/// What another tool reads of the folder, or what `merge` copies from it, must be there too.
+#[test]
+fn a_tokenizer_is_fetched_with_all_of_its_files() {
+    let old = [
+        "vocab.txt",
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "merges.txt",
+        "sentencepiece.bpe.model",
+    ];
+    let files: Vec<(&str, &[u8])> = old.iter().map(|&name| (name, name.as_bytes())).collect();
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(&[&files[..], &[TINY[0], TINY[2]]].concat());
+    let folder = server.hub(cache.path()).fetch(&tiny()).unwrap();
+    for name in old {
+        assert_eq!(
+            fs::read(folder.join(name)).ok().as_deref(),
+            Some(name.as_bytes()),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn large_files_come_by_redirect_and_are_checked_against_their_hash() {
     let cache = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use bitfit::backend::{Backend, DropoutKey, Slot};
 use bitfit::batch::Batch;
 use bitfit::model::params::ParamKind;
 use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Span};
+use bitfit::settings::biases::Component;
 use fixture::{Case, Fixture, Setup, close, each_batch, fixtures};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};

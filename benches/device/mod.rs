@@ -1,8 +1,9 @@
 //! Which device the benches run on, and how a call is timed on one that works on its own.
 
 use bitfit::backend::cuda::HalfType;
-use bitfit::backend::{Backend, OpenOptions, WeightType};
+use bitfit::backend::{Backend, WeightType};
 use bitfit::program::Region;
+use bitfit::session::OpenOptions;
 use bitfit::settings::device::DeviceChoice;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;

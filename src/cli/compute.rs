@@ -54,7 +54,7 @@ pub struct ComputeArgs {
     pub quiet: bool,
 }
 
-/// Of what a batch or a pool holds: none of it would be nothing to run.
+/// A batch of no texts, or a pool of no threads, could run nothing.
 pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }

@@ -1,7 +1,7 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
-use super::model_folder::{copy_tokenizer, write_config};
+use super::model_folder::{copy_from_base, write_config};
 use super::say;
 use super::trained::task_spec;
 use crate::backend::cpu::{CpuBackend, rounded};
@@ -10,11 +10,12 @@ use crate::cli::MergeArgs;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
+use crate::formats::model_files::{WEIGHTS, holds_model};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::Family;
 use crate::model::load::load;
 use crate::program::PoolKind;
-use crate::train::output::delta_path;
+use crate::train::output::{HEAD_FILE, delta_path};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +32,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     )
     .with_context(|| format!("the base model of {}", path.display()))?;
     ensure!(
-        !args.output.join("config.json").exists(),
+        !holds_model(&args.output),
         "--output {}: the folder holds a model already; name another",
         args.output.display()
     );
@@ -65,7 +66,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
-    copy_tokenizer(&base, &args.output)?;
+    copy_from_base(&base, spec.pooling, &args.output)?;
     match spec.pooling {
         PoolKind::Cls => tensors.append(&mut head),
         PoolKind::Mean => {
@@ -74,7 +75,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
                 .into_iter()
                 .map(|(name, array)| (name.trim_start_matches(prefix).to_owned(), array))
                 .collect();
-            write_tensors(&args.output.join("head.safetensors"), &head)?;
+            write_tensors(&args.output.join(HEAD_FILE), &head)?;
             say(
                 args.quiet,
                 "transformers has no class for a classifier on mean pooling: the encoder is written as a bare model \
@@ -83,7 +84,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
             );
         }
     }
-    write_tensors(&args.output.join("model.safetensors"), &tensors)?;
+    write_tensors(&args.output.join(WEIGHTS), &tensors)?;
     write_config(&base, &delta.info, spec.pooling, &args.output)?;
     if weights != WeightType::F32 {
         let stored = delta.info.settings.weights;

@@ -5,7 +5,9 @@ use crate::backend::Slot;
 use crate::files::{write_atomic, write_bytes_atomic};
 use crate::formats::container;
 use crate::formats::delta::DeltaInfo;
+use crate::formats::model_files::{CONFIG, POOLING, TOKENIZER_FILES, holds_model};
 use crate::formats::model_tensors::ModelTensors;
+use crate::model::load::checkpoint_pooling;
 use crate::model::params::ParamKind;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
@@ -17,43 +19,40 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Files of a model folder that a task model needs as they are.
-const COPIED: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-];
-
-/// Copies the base's tokenizer.
-pub fn copy_tokenizer(base: &Base, folder: &Path) -> Result<()> {
-    for name in COPIED {
-        let from = base.folder.join(name);
-        if from.exists() {
-            let bytes =
-                std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-            write_bytes_atomic(&folder.join(name), &bytes)?;
+/// Copies the files that the model shares with its base: the tokenizer, and a sentence encoder's pooling file if the task
+/// model pools the same way.
+pub fn copy_from_base(base: &Base, pooling: PoolKind, folder: &Path) -> Result<()> {
+    for name in TOKENIZER_FILES {
+        copy(base, name, folder)?;
+    }
+    if base.folder.join(POOLING).exists() && checkpoint_pooling(&base.folder)? == pooling {
+        if let Some(parent) = folder.join(POOLING).parent() {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
         }
+        copy(base, POOLING, folder)?;
     }
     Ok(())
+}
+
+fn copy(base: &Base, name: &str, folder: &Path) -> Result<()> {
+    let from = base.folder.join(name);
+    if !from.exists() {
+        return Ok(());
+    }
+    let bytes = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+    write_bytes_atomic(&folder.join(name), &bytes)
 }
 
 /// Writes `config.json`. To be done last: a folder without one is not taken for a model.
 pub fn write_config(base: &Base, info: &DeltaInfo, pooling: PoolKind, folder: &Path) -> Result<()> {
     let config = config_json(base, info, pooling)?;
-    write_bytes_atomic(
-        &folder.join("config.json"),
-        format!("{config:#}\n").as_bytes(),
-    )
+    write_bytes_atomic(&folder.join(CONFIG), format!("{config:#}\n").as_bytes())
 }
 
 /// The base's configuration with the task's class and labels.
 fn config_json(base: &Base, info: &DeltaInfo, pooling: PoolKind) -> Result<Value> {
-    let path = base.folder.join("config.json");
+    let path = base.folder.join(CONFIG);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let mut config: Map<String, Value> =
@@ -167,8 +166,8 @@ pub fn write_full(
         &file,
         session,
     )?;
-    if !output.path().join("config.json").exists() {
-        copy_tokenizer(base, output.path())?;
+    if !holds_model(output.path()) {
+        copy_from_base(base, pooling, output.path())?;
         write_config(base, info, pooling, output.path())?;
     }
     Ok(())

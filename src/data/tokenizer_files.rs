@@ -14,6 +14,10 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
+use crate::formats::model_files::{
+    ADDED_TOKENS, MERGES, TOKENIZER, TOKENIZER_CONFIG, TokenizerSource, VOCAB_JSON, VOCAB_TXT,
+};
+
 /// Which end of a long text is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CutSide {
@@ -34,25 +38,28 @@ impl CutSide {
 pub(super) fn load(folder: &Path) -> Result<(Tokenizer, CutSide)> {
     let config = Config::read(folder)?;
     let has = |name: &str| folder.join(name).is_file();
-    let tokenizer = if has("tokenizer.json") {
-        let path = folder.join("tokenizer.json");
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Tokenizer::from_bytes(bytes)
-            .map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", path.display()))?
-    } else if has("vocab.txt") {
-        let mut tokenizer = word_piece(&folder.join("vocab.txt"), &config)?;
-        add_tokens(folder, &mut tokenizer)?;
-        tokenizer
-    } else if has("vocab.json") && has("merges.txt") {
-        let mut tokenizer = byte_level_bpe(folder, &config)?;
-        add_tokens(folder, &mut tokenizer)?;
-        tokenizer
-    } else {
-        bail!(
+    let tokenizer = match TokenizerSource::find(has) {
+        Some(TokenizerSource::Ready) => {
+            let path = folder.join(TOKENIZER);
+            let bytes =
+                std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Tokenizer::from_bytes(bytes)
+                .map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", path.display()))?
+        }
+        Some(TokenizerSource::WordPiece) => {
+            let mut tokenizer = word_piece(&folder.join(VOCAB_TXT), &config)?;
+            add_tokens(folder, &mut tokenizer)?;
+            tokenizer
+        }
+        Some(TokenizerSource::ByteLevelBpe) => {
+            let mut tokenizer = byte_level_bpe(folder, &config)?;
+            add_tokens(folder, &mut tokenizer)?;
+            tokenizer
+        }
+        None => bail!(
             "{}: no tokenizer; tokenizer.json, vocab.txt, or vocab.json with merges.txt is needed",
             folder.display()
-        );
+        ),
     };
     let cut = match config.text("truncation_side") {
         Some("left") => CutSide::Left,
@@ -66,7 +73,7 @@ struct Config(Value);
 
 impl Config {
     fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("tokenizer_config.json");
+        let path = folder.join(TOKENIZER_CONFIG);
         match std::fs::read(&path) {
             Ok(bytes) => {
                 let value =
@@ -147,9 +154,9 @@ fn word_piece(path: &Path, config: &Config) -> Result<Tokenizer> {
 /// `RobertaTokenizer`: byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`, all of type 0.
 fn byte_level_bpe(folder: &Path, config: &Config) -> Result<Tokenizer> {
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let name = folder.join("vocab.json");
+    let name = folder.join(VOCAB_JSON);
     let name = name.display();
-    let (vocab, merges) = BPE::read_file(&path("vocab.json"), &path("merges.txt"))
+    let (vocab, merges) = BPE::read_file(&path(VOCAB_JSON), &path(MERGES))
         .map_err(|e| anyhow!("{name} with merges.txt: {e}"))?;
     let [unk, sep, pad, cls, mask] = [
         config.token("unk_token", "<unk>"),
@@ -194,7 +201,7 @@ fn add_specials(tokenizer: &mut Tokenizer, tokens: [AddedToken; 5]) -> Result<()
 
 /// `added_tokens.json` (token to id) of older checkpoints.
 fn add_tokens(folder: &Path, tokenizer: &mut Tokenizer) -> Result<()> {
-    let path = folder.join("added_tokens.json");
+    let path = folder.join(ADDED_TOKENS);
     if !path.is_file() {
         return Ok(());
     }

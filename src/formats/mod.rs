@@ -3,5 +3,6 @@
 pub mod container;
 pub mod delta;
 pub mod fingerprint;
+pub mod model_files;
 pub mod model_tensors;
 pub mod run_state;

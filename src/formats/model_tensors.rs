@@ -3,6 +3,7 @@
 //! Tensors are addressed by their name inside the encoder (`encoder.layer.0.output.dense.weight`), whether or
 //! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
 
+use super::model_files::{WEIGHTS, WEIGHTS_INDEX};
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -12,9 +13,6 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// The safetensors files of one checkpoint, mapped into memory.
 pub struct ModelTensors {
@@ -44,14 +42,14 @@ impl ModelTensors {
     /// # Errors
     /// When there are none, or the index is broken or points outside the folder.
     pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-        let single = folder.join(SINGLE);
+        let single = folder.join(WEIGHTS);
         if single.exists() {
             return Ok(vec![single]);
         }
-        let index = folder.join(INDEX);
+        let index = folder.join(WEIGHTS_INDEX);
         if !index.exists() {
             bail!(
-                "{} has neither {SINGLE} nor {INDEX}; convert other formats with `save_pretrained(…, \
+                "{} has neither {WEIGHTS} nor {WEIGHTS_INDEX}; convert other formats with `save_pretrained(…, \
                  safe_serialization=True)` of transformers",
                 folder.display()
             );

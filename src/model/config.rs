@@ -2,6 +2,7 @@
 //!
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
+use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
@@ -54,7 +55,7 @@ impl ModelConfig {
     /// # Errors
     /// Names the file and the key that is missing, of the wrong type, out of range or not supported.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
+        let path = folder.join(CONFIG);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::files::remove_leftovers;
+use crate::formats::model_files;
 
 /// The effective settings, as a file for `--config`.
 pub const SETTINGS_FILE: &str = "settings.toml";
 /// The trained delta.
 pub const DELTA_FILE: &str = "bias.safetensors";
 /// The encoder that full fine-tuning leaves, with the head where `transformers` has a class for it.
-pub const MODEL_FILE: &str = "model.safetensors";
+pub const MODEL_FILE: &str = model_files::WEIGHTS;
 /// The head, where `transformers` has no class for it.
 pub const HEAD_FILE: &str = "head.safetensors";
 /// One JSON object a line, for every step and every evaluation.

@@ -3,6 +3,7 @@
 
 use crate::common::*;
 use serde_json::json as value;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 fn trained(folder: &Folder, model: &Path, options: &str) -> PathBuf {
@@ -134,6 +135,23 @@ fn mean_pooling_has_no_class_so_encoder_and_head_are_written_apart() {
         seen += 1;
     }
     assert_eq!(seen, delta.len());
+}
+
+/// Otherwise `--pooling auto` would pool the merged model differently from its base.
+#[test]
+fn a_merged_sentence_encoder_keeps_its_pooling_file_if_the_run_pooled_the_same_way() {
+    for (options, goes_with_it) in [("", true), ("--pooling cls", false)] {
+        let folder = Folder::new();
+        let model = folder.copy_of("bert-mean");
+        let pooling = "1_Pooling/config.json";
+        fs::create_dir(model.join("1_Pooling")).unwrap();
+        fs::write(model.join(pooling), r#"{"pooling_mode_mean_tokens": true}"#).unwrap();
+        let run = trained(&folder, &model, options);
+        let (merged, _) = merge(&folder, &run);
+        let merged = fs::read(merged.join(pooling)).ok();
+        let expected = goes_with_it.then(|| fs::read(model.join(pooling)).unwrap());
+        assert_eq!(merged, expected, "{options}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
 use crate::backend::{Backend, MatrixShape};
+use crate::formats::model_files::POOLING;
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
 use crate::program::{LossKind, ParamRange, PoolKind, WeightId};
@@ -43,7 +44,7 @@ pub struct TaskSpec {
 /// # Errors
 /// When that file is there and broken.
 pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
-    let path = folder.join("1_Pooling/config.json");
+    let path = folder.join(POOLING);
     if !path.exists() {
         return Ok(PoolKind::Cls);
     }
