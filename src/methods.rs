@@ -1,6 +1,8 @@
 //! What trains. What a method adds to a step follows from the list, which names every gradient.
 
 use crate::settings::biases::{BiasSelection, Component};
+use crate::settings::choice::Method;
+use crate::settings::train::TrainConfig;
 
 /// The parameters of the encoder that train; the head always does.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +14,14 @@ pub enum Trains {
 }
 
 impl Trains {
+    /// What a run's settings ask for.
+    pub fn of(config: &TrainConfig) -> Self {
+        match config.method {
+            Method::Full => Self::Everything,
+            Method::Bitfit | Method::Head => Self::Biases(config.trained_biases()),
+        }
+    }
+
     /// All biases and nothing else.
     pub fn all_biases() -> Self {
         Self::Biases(BiasSelection::all())

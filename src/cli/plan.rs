@@ -51,6 +51,28 @@ pub struct PlanArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
+    /// Print the step instead, a line per operation: shapes, bytes kept, FLOPs, and which gradient it makes
+    #[arg(long, help_heading = "Listing")]
+    pub list: bool,
+    /// With --list: the device's matrix products per second, in TFLOP/s; with --bandwidth gives a least time per step
+    #[arg(
+        long,
+        value_name = "TFLOP/s",
+        requires = "list",
+        requires = "bandwidth",
+        help_heading = "Listing"
+    )]
+    pub rate: Option<f64>,
+    /// With --list: the bandwidth of the device's memory, in GB/s
+    #[arg(
+        long,
+        value_name = "GB/s",
+        requires = "list",
+        requires = "rate",
+        help_heading = "Listing"
+    )]
+    pub bandwidth: Option<f64>,
+
     /// Take the planned memory on the device as well, without a checkpoint, and say what it came to
     #[arg(long, help_heading = "Memory")]
     pub allocate: bool,

@@ -6,11 +6,13 @@ mod counter;
 mod doctor;
 mod eval;
 mod inspect;
+mod listing;
 mod merge;
 mod model_folder;
 mod plan;
 mod predict;
 mod programs;
+mod progress;
 mod train;
 mod trained;
 

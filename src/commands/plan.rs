@@ -1,5 +1,6 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
+use super::listing::{Listing, Rates};
 use super::{max_len, show};
 use crate::backend::cuda::HalfType;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
@@ -54,6 +55,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         bitfit: outline(&config, &spec)?,
     };
     let saving = plan.saving(args.saving)?;
+    if args.list {
+        return plan.show_list(args, &config, &spec, saving);
+    }
     let (device, weights) = match plan.device {
         DeviceKind::Cpu { .. } => ("CPU, f32 activations", args.weights.to_string()),
         DeviceKind::Cuda { weights } => {
@@ -177,6 +181,39 @@ impl Planning {
                 })
             }
         }
+    }
+
+    /// The step operation by operation: of all biases, or of those that are named.
+    fn show_list(
+        &self,
+        args: &PlanArgs,
+        config: &ModelConfig,
+        spec: &TaskSpec,
+        saving: Saving,
+    ) -> Result<()> {
+        let per_second = |option: &str, given: Option<f64>, unit: f64| match given {
+            Some(rate) if !(rate.is_finite() && rate > 0.0) => Err(UsageError::new(format!(
+                "--{option} must be above 0, got {rate}"
+            ))),
+            _ => Ok(given.map(|rate| rate * unit)),
+        };
+        let rates = Rates {
+            flops: per_second("rate", args.rate, 1e12)?,
+            bytes: per_second("bandwidth", args.bandwidth, 1e9)?,
+        };
+        let biases = args.biases.clone().unwrap_or_else(BiasSelection::all);
+        let spec = TaskSpec {
+            trains: Trains::Biases(biases),
+            ..spec.clone()
+        };
+        let model = outline(config, &spec)?;
+        let program = self.budget(&model).program(self.limits, Some(saving));
+        show(Listing {
+            model: &model,
+            program: &program,
+            device: self.device,
+            rates,
+        })
     }
 
     /// The parts of each method, and the largest batch that fits.

@@ -4,6 +4,7 @@ use super::base::{Base, say_counts};
 use super::counter::Counter;
 use super::model_folder::write_full;
 use super::programs::Programs;
+use super::progress::Progress;
 use super::{format, say, set_threads, show};
 use crate::cli::TrainCommand;
 use crate::data::{
@@ -15,6 +16,7 @@ use crate::formats::container::Tensor;
 use crate::formats::delta::{Delta, DeltaInfo};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
+use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
@@ -109,7 +111,6 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         fingerprint: &fingerprint,
         keep: &keep,
         stop: &stop,
-        quiet,
     };
 
     let checkpoint = output.checkpoint();
@@ -129,7 +130,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         Checkpoint::default()
     };
     write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
-    let outcome = run.train(&mut steps, from)?;
+    let mut progress = Progress::new(steps.total, from.step, quiet);
+    let outcome = run.train(&mut steps, from, &mut progress)?;
+    progress.finish();
 
     if outcome.end == End::Interrupted {
         bail!(
@@ -233,7 +236,7 @@ fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<Tas
         pooling: base.pooling(config.pooling)?,
         reinit_pooler: config.pooler == PoolerInit::Reinit,
         loss: config.task.loss(),
-        trains: config.trains(),
+        trains: Trains::of(config),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
     })

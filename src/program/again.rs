@@ -71,6 +71,15 @@ impl Saving {
         self.checkpoint || whole
     }
 
+    /// Without the fields that say nothing.
+    pub(super) fn settled(self) -> Self {
+        if self.checkpoint {
+            Self::CHECKPOINT
+        } else {
+            self
+        }
+    }
+
     /// Whether what is of this kind is made again where that can be.
     fn makes_again(self, what: What) -> bool {
         match what {
@@ -92,6 +101,7 @@ impl List {
     /// Has backward make again what `saving` does not keep. After [`List::freeze`]; drops the operations of backward that
     /// nothing needs.
     pub fn again(&mut self, saving: Saving) {
+        let saving = saving.settled();
         let needed = self.needed();
         let backward = self.parts.backward..self.parts.end;
         let mut maker = HashMap::new();

@@ -68,7 +68,7 @@ impl Builder {
     pub fn new(train: Option<Saving>) -> Self {
         let mut builder = Self {
             list: List::default(),
-            train,
+            train: train.map(Saving::settled),
             block: None,
         };
         if train.is_some() {

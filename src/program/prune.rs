@@ -76,11 +76,12 @@ fn beta_alone(norm: &NormBack, read: &HashSet<Value>) -> Option<ColumnSum> {
             .branch
             .is_some_and(|Out(branch)| read.contains(&branch))
         || norm.dbias.0.is_some();
-    (!goes_on && norm.dbeta.0.is_some()).then(|| ColumnSum {
+    let alone = ColumnSum {
         dy: In(norm.dx.was),
         dropout: Dropout::NONE,
         grad: norm.dbeta,
-    })
+    };
+    (!goes_on && norm.dbeta.0.is_some()).then_some(alone)
 }
 
 #[cfg(test)]

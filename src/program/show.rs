@@ -16,6 +16,16 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Of two operations together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            flops: self.flops + other.flops,
+            tensor_bytes: self.tensor_bytes + other.tensor_bytes,
+            matrix_elements: self.matrix_elements + other.matrix_elements,
+        }
+    }
+
     /// Seconds that a device needs at least, by its rate of products and its memory's bandwidth, per second; matrices
     /// have `matrix_bits` per element.
     pub fn least_seconds(self, flops: f64, bytes: f64, matrix_bits: f64) -> f64 {

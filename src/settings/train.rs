@@ -3,7 +3,6 @@
 //! The serialised form uses the names of the command line's options as keys, so the file that a run leaves beside
 //! its results can be given back with `--config`.
 
-use crate::methods::Trains;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -170,14 +169,6 @@ impl TrainConfig {
         match self.method {
             Method::Bitfit | Method::Full => self.biases.clone(),
             Method::Head => BiasSelection::none(),
-        }
-    }
-
-    /// What trains of the encoder.
-    pub fn trains(&self) -> Trains {
-        match self.method {
-            Method::Full => Trains::Everything,
-            Method::Bitfit | Method::Head => Trains::Biases(self.trained_biases()),
         }
     }
 

@@ -4,7 +4,6 @@ pub mod evaluate;
 pub mod metrics;
 pub mod micro;
 pub mod output;
-pub mod progress;
 pub mod run;
 pub mod schedule;
 pub mod steps;

@@ -12,7 +12,6 @@ use crate::settings::train::TrainConfig;
 use crate::train::evaluate::{logits, score};
 use crate::train::metrics::Scores;
 use crate::train::output::OutputFolder;
-use crate::train::progress::Progress;
 use crate::train::schedule::Schedule;
 use crate::train::steps::{Position, Step, Steps};
 use anyhow::{Context, Result, bail};
@@ -34,8 +33,21 @@ pub struct Run<'a> {
     pub keep: &'a dyn Fn(&Session) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
-    /// Show no progress.
-    pub quiet: bool,
+}
+
+/// Whoever wants to see how a run goes. `()` does not.
+pub trait Watch {
+    /// Step `step`, counted from 1, is done.
+    fn step(&mut self, step: u64, loss: f64, tokens_per_s: f64);
+
+    /// A line for people: an evaluation.
+    fn note(&mut self, text: &str);
+}
+
+impl Watch for () {
+    fn step(&mut self, _: u64, _: f64, _: f64) {}
+
+    fn note(&mut self, _: &str) {}
 }
 
 /// The rows a run evaluates on.
@@ -96,7 +108,6 @@ struct Ledger {
     state: Checkpoint,
     log: JsonLines,
     outcome: Outcome,
-    progress: Progress,
     /// When the step before was done, or what stands between two steps (an evaluation, a save).
     since: Instant,
 }
@@ -111,7 +122,12 @@ impl Run<'_> {
     ///
     /// # Errors
     /// A loss or gradient that is not finite; a file that cannot be written. The last good checkpoint stays.
-    pub fn train(&mut self, steps: &mut Steps<'_>, from: Checkpoint) -> Result<Outcome> {
+    pub fn train(
+        &mut self,
+        steps: &mut Steps<'_>,
+        from: Checkpoint,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome> {
         let total = steps.total;
         let schedule = Schedule::new(
             self.config.schedule,
@@ -129,7 +145,6 @@ impl Run<'_> {
                 tokens: 0,
                 time: Duration::ZERO,
             },
-            progress: Progress::new(total, from.step, self.quiet),
             state: from,
             since: Instant::now(),
         };
@@ -145,7 +160,7 @@ impl Run<'_> {
             let step = &issued.step;
             next = step.after;
             if let Some(before) = before.take() {
-                self.settle(&mut ledger, &before)?;
+                self.settle(&mut ledger, &before, watch)?;
             }
             let done = next.step == total;
             let due = |every: Option<u64>| match every {
@@ -162,9 +177,9 @@ impl Run<'_> {
                 before = Some(issued);
                 continue;
             }
-            self.settle(&mut ledger, &issued)?;
+            self.settle(&mut ledger, &issued, watch)?;
             if evaluate {
-                self.evaluate(&mut ledger)?;
+                self.evaluate(&mut ledger, watch)?;
             }
             let stopped = self.stopped();
             if save || stopped || self.out_of_patience(&ledger.state) {
@@ -182,10 +197,7 @@ impl Run<'_> {
     /// What remains to be done after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
         let Ledger {
-            state,
-            mut outcome,
-            progress,
-            ..
+            state, mut outcome, ..
         } = ledger;
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
@@ -195,7 +207,6 @@ impl Run<'_> {
         if outcome.end != End::Interrupted && state.best.is_none() {
             (self.keep)(self.session)?;
         }
-        progress.finish();
         Ok(outcome)
     }
 
@@ -229,7 +240,12 @@ impl Run<'_> {
     }
 
     /// Waits for an issued step and enters it.
-    fn settle(&mut self, ledger: &mut Ledger, issued: &Issued) -> Result<()> {
+    fn settle(
+        &mut self,
+        ledger: &mut Ledger,
+        issued: &Issued,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
         let Issued {
             step, lr, tokens, ..
         } = issued;
@@ -257,9 +273,7 @@ impl Run<'_> {
             tokens: state.tokens,
             tokens_per_s,
         })?;
-        ledger
-            .progress
-            .step(state.step, f64::from(report.loss), tokens_per_s);
+        watch.step(state.step, f64::from(report.loss), tokens_per_s);
         Ok(())
     }
 
@@ -268,7 +282,7 @@ impl Run<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn evaluate(&mut self, ledger: &mut Ledger) -> Result<()> {
+    fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
         let scores = self.measure()?;
         let record: Map<String, Value> = scores
             .iter()
@@ -288,7 +302,7 @@ impl Run<'_> {
             .map(|(m, value)| format!("{m} {value:.4}"))
             .collect();
         let mark = if improved { "  (best so far)" } else { "" };
-        ledger.progress.note(&format!(
+        watch.note(&format!(
             "step {}: dev {}{mark}",
             state.step,
             figures.join("  ")

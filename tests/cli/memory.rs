@@ -47,7 +47,7 @@ fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
     for column in ["bitfit", "head", "full"] {
         assert!(run.stdout.contains(column), "{}", run.stdout);
     }
-    for kept in ["qkv", "derivative", "output_norm.x_hat"] {
+    for kept in ["qkv", "slope", "x_hat"] {
         assert!(run.stdout.contains(kept), "{}", run.stdout);
     }
     // Each way keeps less than the one before, from everything to the inputs alone.
@@ -224,4 +224,46 @@ fn matrices_in_few_bits_learn_the_task_and_follow_the_delta() {
             "{weights}: eval ignored how the run stored its matrices"
         );
     }
+}
+
+/// A line per operation: what it reads, writes and makes, and a least time where the device's rates are given.
+#[test]
+fn a_plan_lists_the_step_operation_by_operation() {
+    let folder = Folder::new();
+    let config = std::fs::read_to_string(fixture("bert").join("config.json"));
+    folder.write("config.json", config.unwrap());
+    let model = folder.path("");
+    let model = model.to_str().unwrap();
+    let sizes = ["--batch-size", "4", "--max-length", "16"];
+    let list = |more: &[&str]| {
+        let args = ["--model", model, "--list", "--device", "cpu"];
+        plan(&[&args, &sizes[..], more].concat())
+    };
+    let whole = list(&["--rate", "1", "--bandwidth", "30"]).success().stdout;
+    let line = |text: &str, name: &str| -> String {
+        let found = text.lines().find(|line| line.contains(name));
+        found
+            .unwrap_or_else(|| panic!("no {name} in {text}"))
+            .to_owned()
+    };
+    let product = line(&whole, "slope %9");
+    for part in [
+        "Linear",
+        "hidden %8 [64, 64]",
+        "inner %10 [64, 128]",
+        "32,768",
+    ] {
+        assert!(product.contains(part), "{product}");
+    }
+    assert!(line(&whole, "query@0").contains("AttentionBack"), "{whole}");
+    assert!(whole.contains("tokens/s"), "{whole}");
+    // Of one bias there is less: no gradient of another, nothing below it.
+    let part = list(&["--biases", "output@1"]).success().stdout;
+    assert!(
+        part.contains("output@1") && !part.contains("query@"),
+        "{part}"
+    );
+    assert!(!part.contains("AttentionBack"), "{part}");
+    list(&["--rate", "1"]).fails(2, &["--bandwidth"]);
+    list(&["--rate", "0", "--bandwidth", "1"]).fails(2, &["above 0"]);
 }

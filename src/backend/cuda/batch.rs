@@ -95,8 +95,7 @@ impl DeviceBatch {
     pub fn enter(&mut self, limits: Limits, bucket: impl Fn(Shape) -> Shape) -> Result<Shape> {
         let shape = self.shape;
         ensure!(
-            shape.tokens > 0
-                && shape.tokens <= limits.tokens.min(self.limits.tokens)
+            shape.tokens <= limits.tokens.min(self.limits.tokens)
                 && shape.sequences <= limits.sequences.min(self.limits.sequences)
                 && shape.max_len <= limits.max_len.min(self.limits.max_len),
             "a batch of {shape:?} for a program of {limits:?}"

@@ -27,7 +27,10 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     let (record, device) = (cuda.options.graphs, cuda.device.clone());
     let memory = cuda.memory_mut()?;
     needs.map_or(Ok(()), |need| need.check(memory.batch.labels))?;
-    let mut words = memory.numbers.current().with_weight(numbers.weight);
+    let mut words = memory.numbers.current();
+    if needs.is_some() {
+        words = words.with_weight(numbers.weight);
+    }
     if updates {
         let update = numbers
             .update
@@ -37,6 +40,10 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     }
     memory.numbers.send(words)?;
     let limits = program.limits();
+    ensure!(
+        memory.batch.grid.tokens > 0 || program.list().values.is_empty(),
+        "there is no batch"
+    );
     let grid = memory.batch.enter(limits, |shape| bucket(shape, limits))?;
     if !record {
         let done = issue(cuda, program, ops);

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::train::run::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Time between two lines in a log.
@@ -52,8 +53,16 @@ impl Progress {
         }
     }
 
-    /// Shows that step `step`, counted from 1, is done, with its loss and speed.
-    pub fn step(&mut self, step: u64, loss: f64, tokens_per_s: f64) {
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Form::Bar(bar) = &self.form {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Progress {
+    fn step(&mut self, step: u64, loss: f64, tokens_per_s: f64) {
         self.state.update(step, loss, tokens_per_s);
         match &mut self.form {
             Form::Bar(bar) => {
@@ -72,18 +81,11 @@ impl Progress {
     }
 
     /// Shows a line above the bar: an evaluation, a warning, a saved checkpoint. Nothing when quiet.
-    pub fn note(&self, text: &str) {
+    fn note(&mut self, text: &str) {
         match &self.form {
             Form::Bar(bar) => bar.suspend(|| say(text)),
             Form::Lines { .. } => say(text),
             Form::Quiet => {}
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Form::Bar(bar) = &self.form {
-            bar.finish_and_clear();
         }
     }
 }
