@@ -1,10 +1,11 @@
 //! Scalar and SIMD video instructions (PTX ISA, video instructions).
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
 use crate::numeric::video::{Part, Second, Simd, Video, VideoOp};
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::Type;
 
 fn operation(name: &str) -> Option<VideoOp> {

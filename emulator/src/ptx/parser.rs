@@ -1,11 +1,9 @@
 //! Tokens to syntax tree, by recursive descent. Rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
-use super::lexer::{Spanned, Token, error, tokens};
+use super::error::{Result, error};
+use super::lexer::{Spanned, Token, tokens};
 use super::types::{Space, Type};
-use crate::module::LoadError;
-
-pub(super) type Result<T> = std::result::Result<T, LoadError>;
 
 /// Braces may nest this deep; deeper text is refused rather than overflowing the stack.
 const MAX_DEPTH: u32 = 64;
