@@ -239,7 +239,7 @@ const FUNCTIONS: u64 = 0x3c00_0000_0000;
 /// A number for each function whose address an initialiser or a `mov` takes. No two modules share one, so that a pointer
 /// into another module calls nothing by accident.
 fn function_addresses<'a>(
-    tree: &ast::Module<'a>,
+    tree: &ast::SyntaxTree<'a>,
     variables: &[&Variable<'a>],
     symbols: &Symbols<'a>,
 ) -> Vec<(&'a str, u64)> {

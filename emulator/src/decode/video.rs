@@ -3,7 +3,7 @@
 use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use crate::numeric::video::{Part, Second, Simd, Video, VideoOp};
+use crate::numeric::video::{BitField, Second, Simd, Video, VideoOp};
 use crate::ptx::ast::Operand;
 use crate::ptx::error::Result;
 use crate::ptx::types::Type;
@@ -111,7 +111,7 @@ impl<'a> Decoder<'_, 'a> {
             let (shift, bits) = part.unwrap_or((0, 32));
             parts.push((
                 register,
-                Part {
+                BitField {
                     shift,
                     bits,
                     signed,

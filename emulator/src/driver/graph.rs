@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::copy::CopyOp;
 use super::entry::api;
-use super::error::{Error, R};
-use super::launch::{self, Shape};
+use super::error::{CudaResult, Error};
+use super::launch::{self, LaunchShape};
 use super::memory::release;
 use super::memset::FillOp;
-use super::queue::{Op, submit, synchronize_context};
+use super::queue::{StreamOp, submit, synchronize_context};
 use super::report;
-use super::state::{Allocation, Kind, State, driver};
+use super::state::{DriverAllocation, Kind, State, driver};
 use super::types::{
     DevicePtr, ExecUpdateInfo, Handle, HostNodeParams, In, KernelNodeParams, Memcpy3D,
     MemsetNodeParams, Out,
@@ -21,7 +21,7 @@ use super::types::{
 /// A node: an operation and the nodes that must come before it.
 #[derive(Clone)]
 pub struct Node {
-    pub op: Op,
+    pub op: StreamOp,
     pub dependencies: Vec<usize>,
     /// Destroyed by `cuGraphDestroyNode`; its place stays so that the others keep theirs.
     pub removed: bool,
@@ -91,9 +91,9 @@ pub fn new_graph(state: &mut State) -> Handle {
 pub fn add_node(
     state: &mut State,
     graph: Handle,
-    op: Op,
+    op: StreamOp,
     dependencies: Vec<usize>,
-) -> R<(usize, Handle)> {
+) -> CudaResult<(usize, Handle)> {
     let node = state.handle();
     let found = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
     let index = found.nodes.len();
@@ -108,7 +108,7 @@ pub fn add_node(
 }
 
 /// Takes a graph out of the tables. Gives the memory that nothing can use any more.
-pub fn remove_graph(state: &mut State, graph: Handle) -> Vec<(DevicePtr, Allocation)> {
+pub fn remove_graph(state: &mut State, graph: Handle) -> Vec<(DevicePtr, DriverAllocation)> {
     if let Some(removed) = state.graphs.remove(&graph) {
         for node in removed.handles {
             state.nodes.remove(&node);
@@ -118,7 +118,7 @@ pub fn remove_graph(state: &mut State, graph: Handle) -> Vec<(DevicePtr, Allocat
 }
 
 /// The allocations of a graph's nodes, once neither the graph nor an executable of it is left.
-fn unused_memory(state: &mut State, graph: Handle) -> Vec<(DevicePtr, Allocation)> {
+fn unused_memory(state: &mut State, graph: Handle) -> Vec<(DevicePtr, DriverAllocation)> {
     if state.graphs.contains_key(&graph) || state.execs.values().any(|exec| exec.graph == graph) {
         return vec![];
     }
@@ -136,7 +136,7 @@ fn unused_memory(state: &mut State, graph: Handle) -> Vec<(DevicePtr, Allocation
 }
 
 /// Frees memory taken out of the tables, after the work that may use it.
-pub fn release_all(freed: Vec<(DevicePtr, Allocation)>) -> R {
+pub fn release_all(freed: Vec<(DevicePtr, DriverAllocation)>) -> CudaResult {
     let driver = driver()?;
     if let Some((_, first)) = freed.first() {
         let _ = synchronize_context(driver, first.context);
@@ -147,7 +147,12 @@ pub fn release_all(freed: Vec<(DevicePtr, Allocation)>) -> R {
 }
 
 /// The places of nodes given by handle, all of this graph.
-fn places(state: &State, graph: Handle, nodes: &In<Handle>, count: usize) -> R<Vec<usize>> {
+fn places(
+    state: &State,
+    graph: Handle,
+    nodes: &In<Handle>,
+    count: usize,
+) -> CudaResult<Vec<usize>> {
     if count == 0 {
         return Ok(vec![]);
     }
@@ -158,14 +163,20 @@ fn places(state: &State, graph: Handle, nodes: &In<Handle>, count: usize) -> R<V
         .collect()
 }
 
-fn place(state: &State, graph: Handle, node: Handle) -> R<usize> {
+fn place(state: &State, graph: Handle, node: Handle) -> CudaResult<usize> {
     match state.nodes.get(&node) {
         Some((of, index)) if *of == graph => Ok(*index),
         _ => Err(Error::INVALID_VALUE),
     }
 }
 
-fn add(out: &Out<Handle>, graph: Handle, dependencies: &In<Handle>, count: usize, op: Op) -> R {
+fn add(
+    out: &Out<Handle>,
+    graph: Handle,
+    dependencies: &In<Handle>,
+    count: usize,
+    op: StreamOp,
+) -> CudaResult {
     if out.is_null() {
         return Err(Error::INVALID_VALUE);
     }
@@ -175,8 +186,8 @@ fn add(out: &Out<Handle>, graph: Handle, dependencies: &In<Handle>, count: usize
     out.set(node)
 }
 
-fn kernel_op(params: &KernelNodeParams) -> R<Op> {
-    let shape = Shape {
+fn kernel_op(params: &KernelNodeParams) -> CudaResult<StreamOp> {
+    let shape = LaunchShape {
         grid: params.grid,
         block: params.block,
         shared: params.shared,
@@ -186,7 +197,7 @@ fn kernel_op(params: &KernelNodeParams) -> R<Op> {
     } else {
         params.function
     };
-    Ok(Op::Kernel(Arc::new(launch::prepare(
+    Ok(StreamOp::Kernel(Arc::new(launch::prepare(
         function,
         shape,
         params.params,
@@ -195,7 +206,7 @@ fn kernel_op(params: &KernelNodeParams) -> R<Op> {
 }
 
 /// Version 1 of the node parameters has no kernel and context.
-fn first_version(params: &In<[u64; 7]>) -> R<KernelNodeParams> {
+fn first_version(params: &In<[u64; 7]>) -> CudaResult<KernelNodeParams> {
     let words = params.get()?;
     let half = |index: usize| (words[1 + index / 2] >> (32 * (index % 2))) as u32;
     Ok(KernelNodeParams {
@@ -210,7 +221,7 @@ fn first_version(params: &In<[u64; 7]>) -> R<KernelNodeParams> {
     })
 }
 
-fn set_node(node: Handle, op: Op) -> R {
+fn set_node(node: Handle, op: StreamOp) -> CudaResult {
     let mut state = driver()?.state();
     let (graph, index) = *state.nodes.get(&node).ok_or(Error::INVALID_VALUE)?;
     let graph = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
@@ -222,7 +233,7 @@ fn set_node(node: Handle, op: Op) -> R {
     Ok(())
 }
 
-fn set_exec_node(exec: Handle, node: Handle, op: Op) -> R {
+fn set_exec_node(exec: Handle, node: Handle, op: StreamOp) -> CudaResult {
     let mut state = driver()?.state();
     let exec = state.execs.get_mut(&exec).ok_or(Error::INVALID_VALUE)?;
     let index = exec
@@ -238,11 +249,11 @@ fn set_exec_node(exec: Handle, node: Handle, op: Op) -> R {
     Ok(())
 }
 
-fn kernel_params(node: Handle) -> R<KernelNodeParams> {
+fn kernel_params(node: Handle) -> CudaResult<KernelNodeParams> {
     let mut state = driver()?.state();
     let (graph, index) = *state.nodes.get(&node).ok_or(Error::INVALID_VALUE)?;
     let graph = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
-    let Op::Kernel(op) = &graph.nodes[index].op else {
+    let StreamOp::Kernel(op) = &graph.nodes[index].op else {
         return Err(Error::INVALID_VALUE);
     };
     let base = op.launch.params.as_ptr() as usize;
@@ -266,7 +277,7 @@ fn kernel_params(node: Handle) -> R<KernelNodeParams> {
     })
 }
 
-fn instantiate(out: &Out<Handle>, graph: Handle, flags: u64) -> R {
+fn instantiate(out: &Out<Handle>, graph: Handle, flags: u64) -> CudaResult {
     // Launch from the device (4) is not there; upload (2), free on launch (1) and priorities (8) need nothing.
     if out.is_null() || flags & !15 != 0 || (flags & 4 != 0 && flags & !4 != 0) {
         return Err(Error::INVALID_VALUE);
@@ -312,7 +323,7 @@ fn difference(exec: &Exec, graph: &Graph) -> c_int {
     0
 }
 
-fn update(exec: Handle, graph: Handle) -> R<c_int> {
+fn update(exec: Handle, graph: Handle) -> CudaResult<c_int> {
     let mut state = driver()?.state();
     let state = &mut *state;
     let exec = state.execs.get_mut(&exec).ok_or(Error::INVALID_VALUE)?;
@@ -325,7 +336,7 @@ fn update(exec: Handle, graph: Handle) -> R<c_int> {
 }
 
 /// Fills a caller's list the way the graph queries do: with a null list only the count.
-fn list(out: &Out<Handle>, count: &Out<usize>, nodes: &[Handle]) -> R {
+fn list(out: &Out<Handle>, count: &Out<usize>, nodes: &[Handle]) -> CudaResult {
     if out.is_null() {
         return count.set(nodes.len());
     }
@@ -337,7 +348,7 @@ fn list(out: &Out<Handle>, count: &Out<usize>, nodes: &[Handle]) -> R {
 }
 
 /// Handles of the nodes that a test accepts.
-fn select(graph: Handle, accept: impl Fn(&Graph, usize) -> bool) -> R<Vec<Handle>> {
+fn select(graph: Handle, accept: impl Fn(&Graph, usize) -> bool) -> CudaResult<Vec<Handle>> {
     let state = driver()?.state();
     let graph = state.graphs.get(&graph).ok_or(Error::INVALID_VALUE)?;
     let chosen = (0..graph.nodes.len())
@@ -345,7 +356,7 @@ fn select(graph: Handle, accept: impl Fn(&Graph, usize) -> bool) -> R<Vec<Handle
     Ok(chosen.map(|index| graph.handles[index]).collect())
 }
 
-fn neighbours(node: Handle, after: bool) -> R<Vec<Handle>> {
+fn neighbours(node: Handle, after: bool) -> CudaResult<Vec<Handle>> {
     let (graph, index) = *driver()?
         .state()
         .nodes
@@ -358,26 +369,26 @@ fn neighbours(node: Handle, after: bool) -> R<Vec<Handle>> {
 }
 
 /// `CUgraphNodeType`.
-fn node_type(op: &Op) -> c_int {
+fn node_type(op: &StreamOp) -> c_int {
     match op {
-        Op::Kernel(_) => 0,
-        Op::Copy(_) => 1,
-        Op::Fill(_) | Op::Write { .. } => 2,
-        Op::Host { .. } | Op::Callback { .. } => 3,
-        Op::Graph(_) => 4,
-        Op::Wait { .. } | Op::Nothing => 5,
-        Op::Record(_) => 7,
-        Op::Refresh(_) => 10,
-        Op::Free(_) => 11,
+        StreamOp::Kernel(_) => 0,
+        StreamOp::Copy(_) => 1,
+        StreamOp::Fill(_) | StreamOp::Write { .. } => 2,
+        StreamOp::Host { .. } | StreamOp::Callback { .. } => 3,
+        StreamOp::Graph(_) => 4,
+        StreamOp::Wait { .. } | StreamOp::Nothing => 5,
+        StreamOp::Record(_) => 7,
+        StreamOp::Refresh(_) => 10,
+        StreamOp::Free(_) => 11,
     }
 }
 
-fn copy_node(params: &In<Memcpy3D>) -> R<Op> {
+fn copy_node(params: &In<Memcpy3D>) -> CudaResult<StreamOp> {
     let op: CopyOp = params.get()?.op()?;
-    Ok(Op::Copy(op))
+    Ok(StreamOp::Copy(op))
 }
 
-fn edges(graph: Handle, from: &Out<Handle>, to: &Out<Handle>, count: &Out<usize>) -> R {
+fn edges(graph: Handle, from: &Out<Handle>, to: &Out<Handle>, count: &Out<usize>) -> CudaResult {
     let (sources, targets): (Vec<_>, Vec<_>) = {
         let state = driver()?.state();
         let graph = state.graphs.get(&graph).ok_or(Error::INVALID_VALUE)?;
@@ -403,14 +414,20 @@ fn edges(graph: Handle, from: &Out<Handle>, to: &Out<Handle>, count: &Out<usize>
 }
 
 /// `CUgraphEdgeData` of edges without special meaning: eight zero bytes each.
-fn plain_edges(data: &Out<u64>, count: &Out<usize>) -> R {
+fn plain_edges(data: &Out<u64>, count: &Out<usize>) -> CudaResult {
     if data.is_null() {
         return Ok(());
     }
     (0..count.get()?).try_for_each(|index| data.set_at(index, 0))
 }
 
-fn change_edges(graph: Handle, from: &In<Handle>, to: &In<Handle>, count: usize, add: bool) -> R {
+fn change_edges(
+    graph: Handle,
+    from: &In<Handle>,
+    to: &In<Handle>,
+    count: usize,
+    add: bool,
+) -> CudaResult {
     let mut state = driver()?.state();
     let (from, to) = (
         places(&state, graph, from, count)?,
@@ -483,32 +500,32 @@ api! {
         out: Out<Handle>, graph: Handle, dependencies: In<Handle>, count: usize, params: In<MemsetNodeParams>,
         _context: Handle,
     ) {
-        add(&out, graph, &dependencies, count, Op::Fill(FillOp::from_node(&params.get()?)?))
+        add(&out, graph, &dependencies, count, StreamOp::Fill(FillOp::from_node(&params.get()?)?))
     }
 
     fn cuGraphAddHostNode(
         out: Out<Handle>, graph: Handle, dependencies: In<Handle>, count: usize, params: In<HostNodeParams>,
     ) {
         let params = params.get()?;
-        add(&out, graph, &dependencies, count, Op::Host { function: params.function, data: params.data })
+        add(&out, graph, &dependencies, count, StreamOp::Host { function: params.function, data: params.data })
     }
 
     fn cuGraphAddEmptyNode(out: Out<Handle>, graph: Handle, dependencies: In<Handle>, count: usize) {
-        add(&out, graph, &dependencies, count, Op::Nothing)
+        add(&out, graph, &dependencies, count, StreamOp::Nothing)
     }
 
     fn cuGraphAddChildGraphNode(
         out: Out<Handle>, graph: Handle, dependencies: In<Handle>, count: usize, child: Handle,
     ) {
         let nodes = driver()?.state().graphs.get(&child).ok_or(Error::INVALID_VALUE)?.nodes.clone();
-        add(&out, graph, &dependencies, count, Op::Graph(Arc::new(nodes)))
+        add(&out, graph, &dependencies, count, StreamOp::Graph(Arc::new(nodes)))
     }
 
     fn cuGraphDestroyNode(node: Handle) {
         let mut state = driver()?.state();
         let (graph, index) = state.nodes.remove(&node).ok_or(Error::INVALID_VALUE)?;
         let graph = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
-        graph.nodes[index] = Node { op: Op::Nothing, dependencies: vec![], removed: true };
+        graph.nodes[index] = Node { op: StreamOp::Nothing, dependencies: vec![], removed: true };
         for other in &mut graph.nodes {
             other.dependencies.retain(|dependency| *dependency != index);
         }
@@ -576,7 +593,7 @@ api! {
     }
 
     fn cuGraphMemsetNodeSetParams(node: Handle, params: In<MemsetNodeParams>) {
-        set_node(node, Op::Fill(FillOp::from_node(&params.get()?)?))
+        set_node(node, StreamOp::Fill(FillOp::from_node(&params.get()?)?))
     }
 
     fn cuGraphMemcpyNodeSetParams(node: Handle, params: In<Memcpy3D>) {
@@ -596,7 +613,7 @@ api! {
     }
 
     fn cuGraphExecMemsetNodeSetParams(exec: Handle, node: Handle, params: In<MemsetNodeParams>, _context: Handle) {
-        set_exec_node(exec, node, Op::Fill(FillOp::from_node(&params.get()?)?))
+        set_exec_node(exec, node, StreamOp::Fill(FillOp::from_node(&params.get()?)?))
     }
 
     fn cuGraphInstantiate(out: Out<Handle>, graph: Handle, _error: Out<Handle>, _log: Out<c_char>, _size: usize) {
@@ -646,7 +663,7 @@ api! {
 
     fn cuGraphLaunch | cuGraphLaunch_ptsz(exec: Handle, stream: Handle) {
         let nodes = driver()?.state().execs.get(&exec).ok_or(Error::INVALID_VALUE)?.nodes.clone();
-        submit(stream, Op::Graph(nodes))
+        submit(stream, StreamOp::Graph(nodes))
     }
 
     fn cuGraphExecDestroy(exec: Handle) {
