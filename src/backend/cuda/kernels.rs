@@ -2,10 +2,10 @@
 //! one is an error at start and not in the middle of a run.
 
 use super::HalfType;
+use super::args::Format;
 use super::device::Device;
 use super::images::{self, Image};
 use super::launch::{AttentionKind, HEAD_DIMS};
-use super::weights::Format;
 use crate::backend::WeightType;
 use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

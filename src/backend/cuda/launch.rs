@@ -3,7 +3,6 @@
 use super::args::*;
 use super::kernels::Kernels;
 use super::to_u32;
-use super::weights::Format;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
