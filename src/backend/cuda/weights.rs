@@ -227,7 +227,7 @@ impl Weights {
             data[at],
             self.half,
             if self.half == HalfType::F16 && data[at].is_finite() {
-                ": use --precision bf16"
+                ": choose bf16, which can"
             } else {
                 ""
             }
