@@ -19,6 +19,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::{env, fs, thread};
 
+#[path = "kernels/layouts.rs"]
+mod layouts;
+
 /// PTX is made for the oldest architecture that has everything the kernels use.
 const PTX_ARCH: &str = "80";
 /// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
@@ -40,6 +43,7 @@ const HALVES: &[(&str, &str, &str)] = &[
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=kernels");
+    println!("cargo:rerun-if-changed=src/backend/cuda/structs.rs");
     for name in VARIABLES {
         println!("cargo:rerun-if-env-changed={name}");
     }
@@ -82,26 +86,31 @@ fn build() -> Result<(), String> {
     let cache = cache_folder(&out);
     fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
 
+    let structures = layouts::structures();
+    let mut unheld: Vec<&str> = structures.iter().map(|s| s.name).collect();
     let mut base = DefaultHasher::new();
     version.stdout.hash(&mut base);
     for header in &headers {
-        read(header)?.hash(&mut base);
+        layouts::hash_source(header, &structures, &mut unheld, &mut base)?;
     }
+    let layouts = layouts::write_header(&structures, &cache)?;
     let mut jobs = Vec::new();
     for unit in &units {
+        let mut hash = base.clone();
+        layouts::hash_source(unit, &structures, &mut unheld, &mut hash)?;
         for half in HALVES {
-            jobs.push(Job::new(&nvcc, unit, half, Target::Ptx, &base, &cache)?);
-            for arch in &archs {
-                jobs.push(Job::new(
-                    &nvcc,
-                    unit,
-                    half,
-                    Target::Cubin(arch.clone()),
-                    &base,
-                    &cache,
-                )?);
+            let targets = archs.iter().cloned().map(Target::Cubin);
+            for target in [Target::Ptx].into_iter().chain(targets) {
+                jobs.push(Job::new(&nvcc, unit, half, target, &layouts, &hash, &cache));
             }
         }
+    }
+    if !unheld.is_empty() {
+        return Err(format!(
+            "nothing in kernels/ says MIRRORED({}): write it after the structure that src/backend/cuda/structs.rs \
+             declares, too",
+            unheld.join("), MIRRORED(")
+        ));
     }
     compile(&jobs)?;
     write_table(
@@ -204,9 +213,10 @@ impl Job {
         unit: &Path,
         half: &(&str, &'static str, &str),
         target: Target,
-        base: &DefaultHasher,
+        layouts: &Path,
+        content: &DefaultHasher,
         cache: &Path,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let stem = unit
             .file_stem()
             .unwrap_or_default()
@@ -228,15 +238,15 @@ impl Job {
                 (format!("sm_{arch}"), "cubin", Some(arch))
             }
         };
-        let mut hash = base.clone();
+        let mut hash = content.clone();
         arguments.hash(&mut hash);
-        read(unit)?.hash(&mut hash);
         let output = cache.join(format!(
             "{stem}-{suffix}-{label}-{:016x}.{extension}",
             hash.finish()
         ));
+        arguments.extend(["-include".into(), layouts.display().to_string()]);
         arguments.push(unit.display().to_string());
-        Ok(Self {
+        Self {
             nvcc: nvcc.to_owned(),
             arguments,
             output,
@@ -244,7 +254,7 @@ impl Job {
             unit: stem,
             half,
             arch,
-        })
+        }
     }
 
     fn run(&self) -> Result<(), String> {

@@ -20,13 +20,12 @@ __device__ __forceinline__ double block_sum(double x) {
     return x;
 }
 
-// Mirrored by `NormPartialArgs` in src/backend/cuda/args.rs.
 struct NormPartialArgs {
     const float* gradient;
     double* partial;
     uint64_t count;
 };
-static_assert(sizeof(NormPartialArgs) == 24, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(NormPartialArgs);
 
 // Grid: chunks of 4096 elements.
 extern "C" __global__ void __launch_bounds__(kThreads)
@@ -44,7 +43,6 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     if (threadIdx.x == 0) args.partial[blockIdx.x] = sum;
 }
 
-// Mirrored by `StepDecisionArgs` in src/backend/cuda/args.rs.
 struct StepDecisionArgs {
     const double* partial;
     StepState* state;
@@ -52,7 +50,7 @@ struct StepDecisionArgs {
     uint32_t count;
     uint32_t padding;
 };
-static_assert(sizeof(StepDecisionArgs) == 32, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(StepDecisionArgs);
 
 // One block. Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale
 // follows the usual rule: halve it when a gradient is not finite, double it after enough steps that were.
@@ -84,7 +82,6 @@ extern "C" __global__ void __launch_bounds__(kThreads) step_decision(const __gri
     *args.state = state;
 }
 
-// Mirrored by `AdamWArgs` in src/backend/cuda/args.rs.
 struct AdamWArgs {
     float* value;
     const float* gradient;
@@ -94,7 +91,7 @@ struct AdamWArgs {
     const StepNumbers* numbers;
     uint64_t count;
 };
-static_assert(sizeof(AdamWArgs) == 56, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(AdamWArgs);
 
 extern "C" __global__ void __launch_bounds__(kThreads) adamw(const __grid_constant__ AdamWArgs args) {
     const uint64_t i = uint64_t(blockIdx.x) * kThreads + threadIdx.x;

@@ -14,7 +14,7 @@ constexpr int kAttentionRows = 64;
 constexpr int kAttentionWarps = 4;
 constexpr int kAttentionThreads = kAttentionWarps * kWarp;
 
-// Mirrored by `AttentionArgs` in src/backend/cuda/args.rs; backward alone uses the second half.
+// Backward alone uses the second half.
 struct AttentionArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -38,7 +38,7 @@ struct AttentionArgs {
     float scale;
     uint32_t padding;
 };
-static_assert(sizeof(AttentionArgs) == 112, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(AttentionArgs);
 
 // Which rows of which head this block works on.
 struct Work {

@@ -3,7 +3,6 @@
 #include "columns.cuh"
 #include "philox.cuh"
 
-// Mirrored by `ColumnPartialArgs` in src/backend/cuda/args.rs.
 struct ColumnPartialArgs {
     const BatchHeader* batch;
     // [rows, width]
@@ -17,7 +16,7 @@ struct ColumnPartialArgs {
     // RowKind of dy.
     uint32_t rows;
 };
-static_assert(sizeof(ColumnPartialArgs) == 56, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(ColumnPartialArgs);
 
 constexpr int kWarps = 4;
 constexpr int kTileRows = 32;
@@ -51,7 +50,6 @@ extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
     ColumnSums<1, kWarps>::add(sums, shared, args.partial + size_t(blockIdx.y) * width + first, here);
 }
 
-// Mirrored by `ColumnFinishArgs` in src/backend/cuda/args.rs.
 struct ColumnFinishArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -67,7 +65,7 @@ struct ColumnFinishArgs {
     // 1 where tiles do not cross sequences (tile_slot).
     uint32_t by_sequence;
 };
-static_assert(sizeof(ColumnFinishArgs) == 72, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(ColumnFinishArgs);
 
 constexpr int kFinishColumns = 32, kFinishGroups = 8;
 

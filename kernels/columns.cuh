@@ -4,7 +4,7 @@
 
 #include "planes.cuh"
 
-// The device's part of an optimizer step; mirrored by `StepState` in src/backend/cuda/args.rs.
+// The device's part of an optimizer step.
 struct StepState {
     float loss;
     float grad_norm;
@@ -22,10 +22,9 @@ struct StepState {
     uint32_t growth_interval;
 };
 constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
-static_assert(sizeof(StepState) == 32, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(StepState);
 
-// What a step needs to know from the host, in device memory, so that a recorded step finds the numbers of today; mirrored
-// by `StepNumbers` in src/backend/cuda/args.rs.
+// What a step needs to know from the host, in device memory, so that a recorded step finds the numbers of today.
 struct StepNumbers {
     // Of one sequence's loss in the step's.
     float weight;
@@ -44,7 +43,7 @@ struct StepNumbers {
     float eps;
     uint32_t padding[2];
 };
-static_assert(sizeof(StepNumbers) == 48, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(StepNumbers);
 
 // Adds up, over the `Warps` warps of a block, sums that each warp has for the same columns, in its own row of `shared`
 // (kFloats of them). Writes columns below `width` (a multiple of 8) to `out`.

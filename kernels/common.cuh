@@ -3,6 +3,8 @@
 // Each .cu file is compiled twice, with -DBITFIT_F16 and -DBITFIT_BF16. Storage is 16 bits, arithmetic f32.
 #pragma once
 
+#include "mirrored.cuh"
+
 #include <stdint.h>
 
 #if !defined(BITFIT_F16) && !defined(BITFIT_BF16)

@@ -4,16 +4,15 @@
 #include "norm.cuh"
 #include "quantised.cuh"
 
-// Mirrored by `EmbedArgs` in src/backend/cuda/args.rs.
 struct EmbedArgs {
     const BatchHeader* batch;
     const uint32_t* ids;
     const uint32_t* positions;
     const uint32_t* type_ids;
     // Tables, whose rows are all in 16 bits or all in 8.
-    Matrix word;
-    Matrix position;
-    Matrix token_type;
+    MatrixArgs word;
+    MatrixArgs position;
+    MatrixArgs token_type;
     const float* gamma;
     const float* beta;
     Half* out;
@@ -24,7 +23,7 @@ struct EmbedArgs {
     uint32_t types;
     uint32_t padding;
 };
-static_assert(sizeof(EmbedArgs) == 208, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(EmbedArgs);
 
 // Tokens of a block, a warp each. They share γ and β.
 constexpr int kRows = 8;

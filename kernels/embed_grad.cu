@@ -5,7 +5,6 @@
 #include "columns.cuh"
 #include "norm.cuh"
 
-// Mirrored by `EmbedBackwardArgs` in src/backend/cuda/args.rs.
 struct EmbedBackwardArgs {
     const BatchHeader* batch;
     const uint32_t* ids;
@@ -27,7 +26,7 @@ struct EmbedBackwardArgs {
     uint32_t types;
     uint32_t padding;
 };
-static_assert(sizeof(EmbedBackwardArgs) == 120, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(EmbedBackwardArgs);
 
 constexpr int kWarps = 4;
 constexpr int kTileRows = 32;
@@ -86,7 +85,6 @@ EMBED_BACKWARD(2)
 EMBED_BACKWARD(3)
 EMBED_BACKWARD(4)
 
-// Mirrored by `TableGradArgs` in src/backend/cuda/args.rs.
 struct TableGradArgs {
     const BatchHeader* batch;
     const StepState* state;
@@ -99,7 +97,7 @@ struct TableGradArgs {
     uint32_t width;
     uint32_t padding;
 };
-static_assert(sizeof(TableGradArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(TableGradArgs);
 
 // A warp for each token and each 256-column part of the width: that of an id's first token adds all of them.
 extern "C" __global__ void __launch_bounds__(kWarps * kWarp)

@@ -6,7 +6,6 @@
 #include "mma.cuh"
 #include "philox.cuh"
 
-// Mirrored by `FirstTokenArgs` in src/backend/cuda/args.rs.
 struct FirstTokenArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -17,7 +16,7 @@ struct FirstTokenArgs {
     uint32_t width;
     uint32_t padding;
 };
-static_assert(sizeof(FirstTokenArgs) == 40, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(FirstTokenArgs);
 
 constexpr int kRowWarps = 4;
 
@@ -58,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(kRowWarps * kWarp)
 
 // --- attention -------------------------------------------------------------------------------------------
 
-// Mirrored by `FirstAttentionArgs` in src/backend/cuda/args.rs; backward alone uses the second half.
+// Backward alone uses the second half.
 struct FirstAttentionArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -83,7 +82,7 @@ struct FirstAttentionArgs {
     float scale;
     uint32_t padding;
 };
-static_assert(sizeof(FirstAttentionArgs) == 120, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(FirstAttentionArgs);
 
 constexpr int kFirstWarps = 4;
 constexpr int kFirstThreads = kFirstWarps * kWarp;

@@ -16,11 +16,10 @@
 #include "varlen.cuh"
 #include "weights.cuh"
 
-// Mirrored by `GemmArgs` in src/backend/cuda/args.rs.
 struct GemmArgs {
     const BatchHeader* batch;
     const Half* x;
-    Matrix w;
+    MatrixArgs w;
     Half* out;
     // Forward: parts of equal length that make up the bias.
     const float* bias[3];
@@ -37,7 +36,7 @@ struct GemmArgs {
     // DerivativeKind of `derivative`.
     uint32_t derivative_kind;
 };
-static_assert(sizeof(GemmArgs) == 128, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(GemmArgs);
 
 enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 

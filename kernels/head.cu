@@ -8,7 +8,6 @@
 
 // --- pooling ---------------------------------------------------------------------------------------------
 
-// Mirrored by `PoolArgs` in src/backend/cuda/args.rs.
 struct PoolArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -24,7 +23,7 @@ struct PoolArgs {
     uint32_t rows;
     uint32_t padding;
 };
-static_assert(sizeof(PoolArgs) == 56, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(PoolArgs);
 
 constexpr int kPoolWarps = 8;
 
@@ -80,14 +79,13 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(c
 
 // --- dense layers ----------------------------------------------------------------------------------------
 
-// Mirrored by `DenseArgs` in src/backend/cuda/args.rs.
 struct DenseArgs {
     const BatchHeader* batch;
     // f32 [sequences, inputs]
     const float* x;
     // [outputs, inputs]. It trains, or it is null and the matrix is frozen.
     const float* weight;
-    Matrix frozen;
+    MatrixArgs frozen;
     const float* bias;
     // f32 [sequences, outputs]
     float* y;
@@ -102,7 +100,7 @@ struct DenseArgs {
     uint32_t tanh;
     uint32_t padding;
 };
-static_assert(sizeof(DenseArgs) == 144, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(DenseArgs);
 
 // `Quantised`: the matrix is frozen in 8 or 4 bits.
 template <bool Quantised>
@@ -223,7 +221,6 @@ DENSE_KERNELS(_quantised, true)
 
 // --- losses ----------------------------------------------------------------------------------------------
 
-// Mirrored by `LossArgs` in src/backend/cuda/args.rs.
 struct LossArgs {
     const BatchHeader* batch;
     // f32 [sequences, outputs]
@@ -238,7 +235,7 @@ struct LossArgs {
     // 1: squared error; 0: softmax cross-entropy.
     uint32_t squared;
 };
-static_assert(sizeof(LossArgs) == 56, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(LossArgs);
 
 constexpr int kLossWarps = 8;
 

@@ -7,7 +7,6 @@
 #include "norm.cuh"
 #include "x_hat.cuh"
 
-// Mirrored by `NormForwardArgs` in src/backend/cuda/args.rs.
 struct NormForwardArgs {
     const BatchHeader* batch;
     Half* x;
@@ -27,7 +26,7 @@ struct NormForwardArgs {
     // XHatKind
     uint32_t x_hat_kind;
 };
-static_assert(sizeof(NormForwardArgs) == 96, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(NormForwardArgs);
 
 // Rows of a block, forward: a warp each. They share γ and β.
 constexpr int kRows = 8;
@@ -68,7 +67,6 @@ __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     }
 }
 
-// Mirrored by `NormBackwardArgs` in src/backend/cuda/args.rs.
 struct NormBackwardArgs {
     const BatchHeader* batch;
     // In: gradient of the output. Out: gradient of the residual.
@@ -91,7 +89,7 @@ struct NormBackwardArgs {
     uint32_t x_hat_kind;
     uint32_t padding;
 };
-static_assert(sizeof(NormBackwardArgs) == 104, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(NormBackwardArgs);
 
 // Backward, a block's warps take turns at its rows: few enough rows to fill the device, many enough that the partial
 // sums are a small part of the traffic.
@@ -147,7 +145,6 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     if (args.partial_bias != nullptr) Sums::finish(sums_bias, args.partial_bias + at, width);
 }
 
-// Mirrored by `NormRestoreArgs` in src/backend/cuda/args.rs.
 struct NormRestoreArgs {
     const BatchHeader* batch;
     const Half* x_hat;
@@ -158,7 +155,7 @@ struct NormRestoreArgs {
     // RowKind of every tensor here.
     uint32_t rows;
 };
-static_assert(sizeof(NormRestoreArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(NormRestoreArgs);
 
 // out = γ·x̂ + β
 template <int C>

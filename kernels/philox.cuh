@@ -25,7 +25,7 @@ __device__ __forceinline__ Words philox(uint32_t c0, uint32_t c1, uint32_t c2, u
     return {{c0, c1, c2, c3}};
 }
 
-// Part of a kernel's arguments; mirrors `DropoutArgs` in src/backend/cuda/args.rs.
+// Part of a kernel's arguments.
 struct DropoutArgs {
     float p;
     // 1 / (1 - p), or 0 where everything is dropped.
@@ -33,6 +33,7 @@ struct DropoutArgs {
     uint32_t site;
     uint32_t padding;
 };
+MIRRORED(DropoutArgs);
 
 struct Dropout {
     float p;

@@ -17,7 +17,7 @@ __device__ __forceinline__ uint32_t permute(uint32_t low, uint32_t high, uint32_
 
 // The codes' bytes in the matrix; `Format` has kPlanes.
 template <class Format>
-__device__ __forceinline__ const uint8_t* code_at(const Matrix& matrix, size_t row, int column) {
+__device__ __forceinline__ const uint8_t* code_at(const MatrixArgs& matrix, size_t row, int column) {
     const int byte = column % kStretch * (16 * Format::kPlanes) / kStretch;
     const size_t plane = size_t(column / kStretch) * Format::kPlanes + byte / 16;
     return static_cast<const uint8_t*>(matrix.codes) + (plane * matrix.stored_rows + row) * 16 + byte % 16;
@@ -31,9 +31,9 @@ struct Int8 {
     struct Scale {
         float value;
 
-        __device__ __forceinline__ Scale(const Matrix& matrix, int, int row, int) : value(matrix.scales[row]) {}
+        __device__ __forceinline__ Scale(const MatrixArgs& matrix, int, int row, int) : value(matrix.scales[row]) {}
         __device__ __forceinline__ Scale() : value(0.0f) {}
-        __device__ __forceinline__ float get(const Matrix&) const { return value; }
+        __device__ __forceinline__ float get(const MatrixArgs&) const { return value; }
     };
 
     struct Decoder {
@@ -75,14 +75,14 @@ struct Nf4 {
         int code;
         float step;
 
-        __device__ __forceinline__ Scale(const Matrix& matrix, int columns, int row, int column) {
+        __device__ __forceinline__ Scale(const MatrixArgs& matrix, int columns, int row, int column) {
             const int blocks = (columns + kBlock - 1) / kBlock, block = column / kBlock;
             code = matrix.block_scales[size_t(block) * matrix.stored_rows + row];
             step = matrix.scales[((row + int(matrix.first)) * blocks + block) / kGroup];
         }
         __device__ __forceinline__ Scale() : code(0), step(0.0f) {}
         // Rounded twice, as the CPU does it.
-        __device__ __forceinline__ float get(const Matrix& matrix) const {
+        __device__ __forceinline__ float get(const MatrixArgs& matrix) const {
             return __fadd_rn(matrix.mean_scale, __fmul_rn(float(code), step));
         }
     };
@@ -136,7 +136,7 @@ struct Quantised {
         static constexpr int kChunks = kElements / 8, kWords = kBytes / 4;
         static_assert(kParts * kElements == kStretch && kCopyBytes >= 8, "whole parts, and copies of 8 or 16 bytes");
 
-        const Matrix& matrix;
+        const MatrixArgs& matrix;
         const int columns;
         const uint8_t* from;
         uint32_t to;
@@ -148,7 +148,7 @@ struct Quantised {
         typename Format::Scale scale;
 
         // Eight threads have eight rows, the next eight the other part of the stretch: no bank twice, whole lines.
-        __device__ __forceinline__ Copier(const Matrix& matrix, int n, int k)
+        __device__ __forceinline__ Copier(const MatrixArgs& matrix, int n, int k)
             : matrix(matrix), columns(Transposed ? n : k) {
             const int octet = int(threadIdx.x) / 8, part = octet % kParts;
             const int tile_row = octet / kParts % kOctets * 8 + int(threadIdx.x) % 8;
@@ -212,7 +212,7 @@ struct Quantised {
 // --- single elements -------------------------------------------------------------------------------------
 
 // An element of a matrix that is multiplied with, in f32.
-__device__ __forceinline__ float element(const Matrix& matrix, int columns, int row, int column) {
+__device__ __forceinline__ float element(const MatrixArgs& matrix, int columns, int row, int column) {
     if (matrix.format == kFormatInt8) {
         const Int8::Scale scale(matrix, columns, row, column);
         return float(*reinterpret_cast<const int8_t*>(code_at<Int8>(matrix, row, column))) * scale.get(matrix);
@@ -237,14 +237,14 @@ __device__ __forceinline__ Eight load8(const Int8Row& from) {
 
 // A row of an embedding table of `width` columns.
 template <class TableRow>
-__device__ __forceinline__ TableRow table_row(const Matrix& table, size_t row, int width);
+__device__ __forceinline__ TableRow table_row(const MatrixArgs& table, size_t row, int width);
 
 template <>
-__device__ __forceinline__ const Half* table_row(const Matrix& table, size_t row, int width) {
+__device__ __forceinline__ const Half* table_row(const MatrixArgs& table, size_t row, int width) {
     return static_cast<const Half*>(table.codes) + row * width;
 }
 
 template <>
-__device__ __forceinline__ Int8Row table_row(const Matrix& table, size_t row, int width) {
+__device__ __forceinline__ Int8Row table_row(const MatrixArgs& table, size_t row, int width) {
     return {static_cast<const int8_t*>(table.codes) + row * width, table.scales[row]};
 }

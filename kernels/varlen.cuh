@@ -5,6 +5,8 @@
 // its grid: a block that finds no work of its own returns.
 #pragma once
 
+#include "mirrored.cuh"
+
 #include <stdint.h>
 
 struct BatchHeader {
@@ -17,7 +19,7 @@ struct BatchHeader {
     uint32_t seed_high;
     uint32_t padding[2];
 };
-static_assert(sizeof(BatchHeader) == 32, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(BatchHeader);
 
 // How many rows an operation has; mirrors `Rows`.
 enum RowKind : uint32_t { kRowsTokens = 0, kRowsSequences = 1 };

@@ -16,14 +16,13 @@ extern "C" __global__ void __launch_bounds__(Small::kThreads)
     Small::run(args);
 }
 
-// Mirrored by `RefreshArgs` in src/backend/cuda/args.rs.
 struct RefreshArgs {
     // A matrix in the parameter vector, and its working copy: a multiple of 8 elements.
     const float* value;
     Half* copy;
     uint64_t count;
 };
-static_assert(sizeof(RefreshArgs) == 24, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(RefreshArgs);
 
 constexpr int kRefreshThreads = 256;
 

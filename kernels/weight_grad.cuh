@@ -11,7 +11,6 @@
 #include "mma.cuh"
 #include "varlen.cuh"
 
-// Mirrored by `WeightGradArgs` in src/backend/cuda/args.rs.
 struct WeightGradArgs {
     const BatchHeader* batch;
     const StepState* state;
@@ -21,7 +20,7 @@ struct WeightGradArgs {
     uint32_t m;
     uint32_t n;
 };
-static_assert(sizeof(WeightGradArgs) == 48, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(WeightGradArgs);
 
 template <int Block, int Warp>
 struct WeightGrad {

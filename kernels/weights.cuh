@@ -9,8 +9,8 @@
 // How the codes of a Matrix are stored.
 enum MatrixFormat : uint32_t { kFormatHalf = 0, kFormatInt8 = 1, kFormatNf4 = 2 };
 
-// A frozen [rows, columns] matrix. Mirrored by `MatrixArgs` in src/backend/cuda/args.rs.
-struct Matrix {
+// A frozen [rows, columns] matrix.
+struct MatrixArgs {
     // 16-bit elements row by row, or codes as in quantised.cuh.
     const void* codes;
     // Int8: a row's scale. NF4: the step of 256 scales.
@@ -25,7 +25,7 @@ struct Matrix {
     uint32_t stored_rows;
     uint32_t first;
 };
-static_assert(sizeof(Matrix) == 40, "mirrored by src/backend/cuda/args.rs");
+MIRRORED(MatrixArgs);
 
 struct Half16 {
     // What one thread copies of each tile: one 16-byte chunk in every kRows-th row. Only the pointer and the distance
@@ -46,7 +46,7 @@ struct Half16 {
         // Elements of k from this thread's first on.
         int left;
 
-        __device__ __forceinline__ Copier(const Matrix& matrix, int n, int k) {
+        __device__ __forceinline__ Copier(const MatrixArgs& matrix, int n, int k) {
             const int row = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks;
             const Half* w = static_cast<const Half*>(matrix.codes);
             to = Layout::offset(row, chunk);

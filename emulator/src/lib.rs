@@ -8,6 +8,7 @@
     reason = "lane loops index several arrays"
 )]
 
+mod buffer;
 pub mod check;
 pub mod config;
 pub mod counters;
@@ -26,4 +27,5 @@ pub use config::{Checks, DeviceConfig};
 pub use counters::KernelCounters;
 pub use exec::{Launch, launch};
 pub use memory::{AllocationInfo, AllocationKind, DeviceMemory, MemoryError, MemoryUsage};
-pub use module::{Kernel, LoadError, Module, ParamDecl};
+pub use module::{Kernel, Module, ParamDecl};
+pub use ptx::error::LoadError;

@@ -1,45 +1,18 @@
 //! Loaded modules and their kernels: what the driver's `cuModule*` and `cuFunc*` calls see.
 
+use crate::buffer::Buffer;
 use crate::config::DeviceConfig;
 use crate::decode::ir::Program;
 use crate::decode::{self, Symbols};
-use crate::exec::regs::Buffer;
 use crate::heap::{HEAP_BYTES, Heap};
 use crate::memory::{AllocationKind, DeviceMemory};
 use crate::ptx;
 use crate::ptx::ast::{self, Immediate, Init, Param, Statement, Variable};
-use crate::ptx::lexer::error;
+use crate::ptx::error::{LoadError, error};
 use crate::ptx::types::{Space, Type};
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// PTX that cannot be loaded: the first thing not understood, with its line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadError {
-    /// 1-based; 0 where the module as a whole is concerned.
-    pub line: u32,
-    pub text: String,
-    pub message: String,
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 {
-            return write!(f, "{}", self.message);
-        }
-        write!(
-            f,
-            "PTX line {}: {}\n    {}",
-            self.line,
-            self.message,
-            self.text.trim()
-        )
-    }
-}
-
-impl std::error::Error for LoadError {}
 
 /// A kernel parameter as declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,7 +239,7 @@ const FUNCTIONS: u64 = 0x3c00_0000_0000;
 /// A number for each function whose address an initialiser or a `mov` takes. No two modules share one, so that a pointer
 /// into another module calls nothing by accident.
 fn function_addresses<'a>(
-    tree: &ast::Module<'a>,
+    tree: &ast::SyntaxTree<'a>,
     variables: &[&Variable<'a>],
     symbols: &Symbols<'a>,
 ) -> Vec<(&'a str, u64)> {

@@ -42,7 +42,7 @@ fn no_driver() {
         command.env("LD_LIBRARY_PATH", &nothing);
         Finished::of(&mut command)
     };
-    on("cuda").fails(1, &["no NVIDIA driver", "libcuda.so.1", "--device cpu"]);
+    on("cuda").fails(1, &["no NVIDIA driver", "libcuda.so.1", "use the CPU"]);
     on("auto").success();
 }
 
@@ -69,7 +69,7 @@ fn a_device_that_is_too_old() {
     fails_on(
         &[("CUDA_EMULATOR_CAPABILITY", "7.5")],
         "--device cuda",
-        &["compute capability 7.5", "8.0", "--device cpu"],
+        &["compute capability 7.5", "8.0", "use the CPU"],
     );
 }
 

@@ -259,9 +259,10 @@ fn too_little_memory_is_refused_with_a_size_that_fits() {
         Finished::of(on_emulator(&mut command))
     };
     let refused = run("refused", "");
-    let said = refused.fails(1, &["out of memory", "needs", "are free", "--batch-tokens"]);
-    let tokens = said.split("--batch-tokens ").nth(1).unwrap();
-    let tokens = tokens.split(' ').next().unwrap();
+    let advice = " tokens a batch would fit";
+    let said = refused.fails(1, &["out of memory", "needs", "are free", advice]);
+    let tokens = said.split(advice).next().unwrap();
+    let tokens = tokens.rsplit(' ').next().unwrap();
     run("fits", &format!("--batch-tokens {tokens}")).success();
 }
 

@@ -1,13 +1,14 @@
 //! Logic, comparison, selection, bit fields and moves, and the way to arithmetic.
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use super::names::Sym;
-use super::{Decoder, Result};
 use crate::numeric::cmp::Cmp;
 use crate::numeric::f32ops::TestP;
 use crate::numeric::logic::PrmtMode;
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::Type;
 
 pub fn int_ty(ty: Type) -> Option<IntTy> {

@@ -1,13 +1,14 @@
 //! Arithmetic: integers, floats, halves, extended precision.
 
+use super::Decoder;
 use super::alu::{half_ty, int_ty, wider};
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
 use crate::numeric::Round;
 use crate::numeric::f32ops::MinMax;
 use crate::numeric::half::HalfMode;
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {

@@ -8,8 +8,9 @@
 use super::ir::{Instr, Mem, Op, P, R};
 use super::mods::Mods;
 use super::names::{Scope, Sym};
-use super::{Decoder, MAX_CALLS, MAX_COPIES, Result};
+use super::{Decoder, MAX_CALLS, MAX_COPIES};
 use crate::ptx::ast::{self, Operand, Param};
+use crate::ptx::error::Result;
 use crate::ptx::types::{Space, Type};
 
 /// Local memory a thread gets for the frames of recursive calls.

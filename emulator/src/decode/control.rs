@@ -1,10 +1,11 @@
 //! Control flow and instructions without effect here (PTX ISA, control flow, stack manipulation and miscellaneous instructions).
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use super::names::Sym;
-use super::{Decoder, Result};
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::Type;
 
 /// Local memory a thread gets for what it allocates itself.

@@ -1,12 +1,13 @@
 //! Conversions: cvt, cvt.pack, cvta, isspacep.
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
 use crate::numeric::Round;
 use crate::numeric::cvt::{IntRound, IntType};
 use crate::numeric::fp8::Fp8;
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::{Space, Type};
 
 fn int_type(ty: Type) -> Option<IntType> {

@@ -1,9 +1,10 @@
 //! Loads, stores, atomics and copies.
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
 use crate::ptx::ast::{Immediate, Operand};
+use crate::ptx::error::Result;
 use crate::ptx::types::{Space, Type};
 
 /// Cache operators, eviction priorities and prefetch sizes: they change time, not results.

@@ -21,16 +21,13 @@ mod sync;
 mod video;
 mod wmma;
 
-use crate::module::LoadError;
 use crate::ptx::ast::{self, Param, Statement, Variable};
-use crate::ptx::lexer;
+use crate::ptx::error::{self, LoadError, Result};
 use crate::ptx::types::Space;
 use ir::{Const, Instr, Op, P, Program, R};
 use mods::Mods;
 use names::{Scope, Sym};
 use std::collections::HashMap;
-
-pub type Result<T> = std::result::Result<T, LoadError>;
 
 /// Calls may nest this deep.
 const MAX_CALLS: usize = 24;
@@ -134,7 +131,7 @@ pub fn place(v: &Variable, offset: u32) -> Option<(u32, u32)> {
 
 impl<'a> Decoder<'_, 'a> {
     fn error(&self, message: impl Into<String>) -> LoadError {
-        lexer::error(self.m.source, self.line, message)
+        error::error(self.m.source, self.line, message)
     }
 
     fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
@@ -423,7 +420,7 @@ impl<'a> Decoder<'_, 'a> {
             match self.labels.get(*entry as usize).copied().flatten() {
                 Some(pc) => *entry = pc,
                 None => {
-                    return Err(lexer::error(
+                    return Err(error::error(
                         self.m.source,
                         self.line,
                         "a branch target stands nowhere",

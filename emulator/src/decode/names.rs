@@ -1,8 +1,9 @@
 //! Scopes and operands: from names to slots.
 
+use super::Decoder;
 use super::ir::{Alu, Const, Instr, LaneMask, Op, P, R, RESERVED_SHARED, Special};
-use super::{Decoder, Result};
 use crate::ptx::ast::{Immediate, Operand, Prototype};
+use crate::ptx::error::Result;
 use crate::ptx::types::Type;
 use std::collections::HashMap;
 

@@ -1,10 +1,11 @@
 //! Barriers, fences, warp-wide exchange and matrix instructions.
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
 use crate::numeric::mma::{Mma, MmaType};
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::{Space, Type};
 
 impl<'a> Decoder<'_, 'a> {

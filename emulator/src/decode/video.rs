@@ -1,10 +1,11 @@
 //! Scalar and SIMD video instructions (PTX ISA, video instructions).
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
-use crate::numeric::video::{Part, Second, Simd, Video, VideoOp};
+use crate::numeric::video::{BitField, Second, Simd, Video, VideoOp};
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::Type;
 
 fn operation(name: &str) -> Option<VideoOp> {
@@ -110,7 +111,7 @@ impl<'a> Decoder<'_, 'a> {
             let (shift, bits) = part.unwrap_or((0, 32));
             parts.push((
                 register,
-                Part {
+                BitField {
                     shift,
                     bits,
                     signed,

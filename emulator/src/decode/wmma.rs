@@ -1,10 +1,11 @@
 //! wmma.load, wmma.store and wmma.mma (PTX ISA, warp-level matrix instructions: wmma).
 
+use super::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::{Decoder, Result};
 use crate::numeric::wmma::{Element, Part, Shape, Tile, Wmma};
 use crate::ptx::ast::Operand;
+use crate::ptx::error::Result;
 use crate::ptx::types::{Space, Type};
 
 fn element(part: &str) -> Option<Element> {

@@ -10,9 +10,9 @@ use std::ffi::{c_int, c_uint};
 use std::thread::ThreadId;
 
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::graph::{add_node, new_graph, remove_graph};
-use super::queue::Op;
+use super::queue::StreamOp;
 use super::report;
 use super::state::{State, driver};
 use super::types::{Handle, In, Out};
@@ -38,7 +38,7 @@ thread_local! {
 }
 
 /// The capture that a stream takes part in.
-pub fn capture_of(state: &State, stream: Handle) -> R<Option<Handle>> {
+pub fn capture_of(state: &State, stream: Handle) -> CudaResult<Option<Handle>> {
     let Some(capture) = state.streams.get(&stream).and_then(|stream| stream.capture) else {
         return Ok(None);
     };
@@ -50,7 +50,7 @@ pub fn capture_of(state: &State, stream: Handle) -> R<Option<Handle>> {
 }
 
 /// Adds an operation of a capturing stream to the graph.
-pub fn add_captured(state: &mut State, stream: Handle, op: Op) -> R {
+pub fn add_captured(state: &mut State, stream: Handle, op: StreamOp) -> CudaResult {
     let capture = capture_of(state, stream)?.ok_or(Error::ILLEGAL_STATE)?;
     let (graph, dependencies) = {
         let capture = &state.captures[&capture];
@@ -76,7 +76,7 @@ pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
 }
 
 /// A stream waits for an event of a capture: it joins, or its next operation gets more dependencies.
-pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize]) -> R {
+pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize]) -> CudaResult {
     let mine = capture_of(state, stream)?;
     if state
         .captures
@@ -124,7 +124,7 @@ pub fn invalidate_capture(state: &mut State, capture: Handle) {
 }
 
 /// Refuses work in the legacy default stream while a blocking stream captures: it would tie them.
-pub fn refuse_implicit(state: &mut State, stream: Handle) -> R {
+pub fn refuse_implicit(state: &mut State, stream: Handle) -> CudaResult {
     let found = &state.streams[&stream];
     if !found.is_legacy {
         return Ok(());
@@ -148,7 +148,7 @@ pub fn refuse_implicit(state: &mut State, stream: Handle) -> R {
 }
 
 /// Refuses to wait for, or ask about, a capturing stream.
-pub fn refuse_captured(state: &mut State, stream: Handle) -> R {
+pub fn refuse_captured(state: &mut State, stream: Handle) -> CudaResult {
     if capture_of(state, stream)?.is_none() {
         return Ok(());
     }
@@ -160,7 +160,7 @@ pub fn refuse_captured(state: &mut State, stream: Handle) -> R {
 }
 
 /// Refuses to synchronise a context in which a stream captures.
-pub fn refuse_synchronize(state: &mut State, context: Handle) -> R {
+pub fn refuse_synchronize(state: &mut State, context: Handle) -> CudaResult {
     let capturing: Vec<_> = state
         .streams
         .iter()
@@ -181,7 +181,7 @@ pub fn refuse_synchronize(state: &mut State, context: Handle) -> R {
 
 /// Refuses calls that may wait for the device (`cuMemAlloc`, `cuMemFree` …) during a capture, as the capture's and
 /// the thread's modes say.
-pub fn refuse_unsafe(state: &mut State) -> R {
+pub fn refuse_unsafe(state: &mut State) -> CudaResult {
     let (mode, here) = (THREAD_MODE.get(), std::thread::current().id());
     let mut refused = false;
     for capture in state
@@ -203,7 +203,7 @@ pub fn refuse_unsafe(state: &mut State) -> R {
     Ok(())
 }
 
-fn begin(stream: Handle, mode: c_int) -> R {
+fn begin(stream: Handle, mode: c_int) -> CudaResult {
     let mut state = driver()?.state();
     let stream = state.stream(stream)?;
     if !(GLOBAL..=RELAXED).contains(&mode) {
@@ -239,7 +239,7 @@ fn begin(stream: Handle, mode: c_int) -> R {
 }
 
 /// Ends the capture: takes it out of the tables and out of its streams.
-fn finish(state: &mut State, handle: Handle) -> R<Capture> {
+fn finish(state: &mut State, handle: Handle) -> CudaResult<Capture> {
     let capture = state.captures.remove(&handle).ok_or(Error::ILLEGAL_STATE)?;
     for stream in state
         .streams
@@ -274,7 +274,7 @@ fn has_unjoined(state: &State, capture: &Capture) -> bool {
         .any(|node| !joined.contains(node))
 }
 
-fn end(stream: Handle, out: &Out<Handle>) -> R {
+fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
     if out.is_null() {
         return Err(Error::INVALID_VALUE);
     }
@@ -320,7 +320,7 @@ fn info(
     id: &Out<u64>,
     graph: &Out<Handle>,
     count: &Out<usize>,
-) -> R {
+) -> CudaResult {
     let mut state = driver()?.state();
     let stream = state.stream(stream)?;
     let (status, capture) = status(&state, stream);

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint};
 
 use super::capture;
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::memory::release;
 use super::queue::synchronize_context;
 use super::report;
@@ -12,7 +12,7 @@ use super::state::{Driver, check_device, driver, with_stack};
 use super::types::{Handle, In, Out};
 
 /// Ends a context: its queued work runs, leaks are reported, everything in it goes.
-fn destroy(driver: &Driver, context: Handle) -> R {
+fn destroy(driver: &Driver, context: Handle) -> CudaResult {
     // What nothing waited for still runs, so that its checks are made. A failure has been reported.
     let _ = synchronize_context(driver, context);
     let mut state = driver.state();
@@ -53,7 +53,7 @@ fn destroy(driver: &Driver, context: Handle) -> R {
     Ok(())
 }
 
-fn create(out: &Out<Handle>, flags: c_uint, device: c_int) -> R {
+fn create(out: &Out<Handle>, flags: c_uint, device: c_int) -> CudaResult {
     check_device(device)?;
     if out.is_null() {
         return Err(Error::INVALID_VALUE);
@@ -63,7 +63,7 @@ fn create(out: &Out<Handle>, flags: c_uint, device: c_int) -> R {
     out.set(context)
 }
 
-fn synchronize(context: Handle) -> R {
+fn synchronize(context: Handle) -> CudaResult {
     let driver = driver()?;
     capture::refuse_synchronize(&mut driver.state(), context)?;
     synchronize_context(driver, context)
@@ -294,7 +294,7 @@ api! {
     }
 }
 
-fn destroy_checked(context: Handle) -> R {
+fn destroy_checked(context: Handle) -> CudaResult {
     let driver = driver()?;
     {
         let state = driver.state();
@@ -310,7 +310,7 @@ fn destroy_checked(context: Handle) -> R {
     destroy(driver, context)
 }
 
-fn push(context: Handle) -> R {
+fn push(context: Handle) -> CudaResult {
     if !driver()?.state().contexts.contains_key(&context) {
         return Err(Error::INVALID_CONTEXT);
     }
@@ -318,7 +318,7 @@ fn push(context: Handle) -> R {
     Ok(())
 }
 
-fn pop(out: &Out<Handle>) -> R {
+fn pop(out: &Out<Handle>) -> CudaResult {
     driver()?;
     let context = with_stack(Vec::pop).ok_or(Error::INVALID_CONTEXT)?;
     out.set_optional(context);

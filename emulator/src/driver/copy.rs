@@ -12,15 +12,15 @@ use crate::MemoryError;
 
 use super::capture;
 use super::entry::api;
-use super::error::{Error, R};
-use super::queue::{Op, submit, submit_and_wait, synchronize_stream};
+use super::error::{CudaResult, Error};
+use super::queue::{StreamOp, submit, submit_and_wait, synchronize_stream};
 use super::report;
 use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, HostAddress, In, Memcpy2D, Memcpy3D};
 
 /// One end of a copy.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum CopyEnd {
     Device(DevicePtr),
     Host(HostAddress),
     /// Host bytes taken at the call, rows packed.
@@ -30,8 +30,8 @@ pub enum Place {
 /// A copy of `depth` slices of `height` rows of `width` bytes.
 #[derive(Clone, Debug)]
 pub struct CopyOp {
-    pub from: Place,
-    pub to: Place,
+    pub from: CopyEnd,
+    pub to: CopyEnd,
     /// Bytes from a row to the next, and from a slice to the next.
     pub from_pitch: [usize; 2],
     pub to_pitch: [usize; 2],
@@ -42,9 +42,9 @@ pub struct CopyOp {
 
 impl std::fmt::Display for CopyOp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let side = |place: &Place| match place {
-            Place::Device(_) => "device",
-            Place::Host(_) | Place::Staged(_) => "host",
+        let side = |place: &CopyEnd| match place {
+            CopyEnd::Device(_) => "device",
+            CopyEnd::Host(_) | CopyEnd::Staged(_) => "host",
         };
         let bytes = self.width * self.height * self.depth;
         write!(
@@ -57,7 +57,7 @@ impl std::fmt::Display for CopyOp {
 }
 
 impl CopyOp {
-    pub fn flat(to: Place, from: Place, bytes: usize) -> Self {
+    pub fn flat(to: CopyEnd, from: CopyEnd, bytes: usize) -> Self {
         CopyOp {
             from,
             to,
@@ -74,7 +74,7 @@ impl CopyOp {
     }
 
     /// Runs the copy, row by row (contiguous rows together).
-    pub fn run(&self, driver: &Driver) -> R {
+    pub fn run(&self, driver: &Driver) -> CudaResult {
         if self.is_empty() {
             return Ok(());
         }
@@ -93,39 +93,39 @@ impl CopyOp {
         let memory = &driver.memory;
         let width = self.width;
         match (&self.to, &self.from) {
-            (Place::Device(d), Place::Device(s)) => {
+            (CopyEnd::Device(d), CopyEnd::Device(s)) => {
                 memory.copy(d + to as u64, s + from as u64, width as u64)
             }
-            (Place::Device(d), Place::Staged(bytes)) => {
+            (CopyEnd::Device(d), CopyEnd::Staged(bytes)) => {
                 memory.copy_from_host(d + to as u64, &bytes[from..from + width])
             }
-            (Place::Device(d), Place::Host(s)) => {
+            (CopyEnd::Device(d), CopyEnd::Host(s)) => {
                 // SAFETY: the caller of the copy promised `width` readable bytes a row until it has run.
                 let bytes = unsafe { HostAddress(s.0 + from).bytes(width) };
                 memory.copy_from_host(d + to as u64, bytes)
             }
-            (Place::Host(d), Place::Device(s)) => {
+            (CopyEnd::Host(d), CopyEnd::Device(s)) => {
                 // SAFETY: the caller of the copy promised `width` writable bytes a row until it has run.
                 let bytes = unsafe { HostAddress(d.0 + to).bytes_mut(width) };
                 memory.copy_to_host(bytes, s + from as u64)
             }
-            (Place::Host(d), Place::Host(s)) => {
+            (CopyEnd::Host(d), CopyEnd::Host(s)) => {
                 // SAFETY: both promises above; `copy` because the program may have given overlapping buffers.
                 unsafe { std::ptr::copy((s.0 + from) as *const u8, (d.0 + to) as *mut u8, width) };
                 Ok(())
             }
-            (Place::Host(d), Place::Staged(bytes)) => {
+            (CopyEnd::Host(d), CopyEnd::Staged(bytes)) => {
                 // SAFETY: as for a copy from the device.
                 unsafe { HostAddress(d.0 + to).bytes_mut(width) }
                     .copy_from_slice(&bytes[from..from + width]);
                 Ok(())
             }
-            (Place::Staged(_), _) => Ok(()),
+            (CopyEnd::Staged(_), _) => Ok(()),
         }
     }
 
     /// Checks device ends against their allocations: leaving one is an error of the call.
-    fn check(&self, driver: &Driver, name: &str) -> R {
+    fn check(&self, driver: &Driver, name: &str) -> CudaResult {
         for (place, pitch) in [(&self.from, self.from_pitch), (&self.to, self.to_pitch)] {
             if self.height > 1 && pitch[0] < self.width {
                 return Err(report::refuse(
@@ -135,8 +135,8 @@ impl CopyOp {
             }
             let extent = (self.depth - 1) * pitch[1] + (self.height - 1) * pitch[0] + self.width;
             match place {
-                Place::Device(address) => check_range(driver, name, *address, extent)?,
-                Place::Host(address) if address.0 == 0 => return Err(Error::INVALID_VALUE),
+                CopyEnd::Device(address) => check_range(driver, name, *address, extent)?,
+                CopyEnd::Host(address) if address.0 == 0 => return Err(Error::INVALID_VALUE),
                 _ => {}
             }
         }
@@ -145,7 +145,7 @@ impl CopyOp {
 
     /// Takes pageable host bytes now.
     fn stage(&mut self) {
-        let Place::Host(address) = self.from else {
+        let CopyEnd::Host(address) = self.from else {
             return;
         };
         let mut bytes = Vec::with_capacity(self.width * self.height * self.depth);
@@ -156,13 +156,13 @@ impl CopyOp {
                 bytes.extend_from_slice(unsafe { HostAddress(address.0 + from).bytes(self.width) });
             }
         }
-        self.from = Place::Staged(bytes.into());
+        self.from = CopyEnd::Staged(bytes.into());
         self.from_pitch = [self.width, self.width * self.height];
     }
 }
 
 /// Refuses a range that does not lie in one live allocation.
-pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize) -> R {
+pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize) -> CudaResult {
     let holds = driver.memory.find(address).is_some_and(|found| {
         address - found.base <= found.size && bytes as u64 <= found.size - (address - found.base)
     });
@@ -182,23 +182,23 @@ pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize
 }
 
 /// A unified address: memory that the device knows, else pageable host memory.
-fn unified(driver: &Driver, address: DevicePtr) -> Place {
+fn unified(driver: &Driver, address: DevicePtr) -> CopyEnd {
     match driver.memory.find(address) {
-        Some(_) => Place::Device(address),
+        Some(_) => CopyEnd::Device(address),
         // Device addresses lie where no host memory is, so a dangling one is recognised by its neighbours.
         None if driver
             .memory
             .nearest(address)
             .is_some_and(|n| address.abs_diff(n.base) < 1 << 32 && n.base >> 44 == 1) =>
         {
-            Place::Device(address)
+            CopyEnd::Device(address)
         }
-        None => Place::Host(HostAddress(address as usize)),
+        None => CopyEnd::Host(HostAddress(address as usize)),
     }
 }
 
 /// The blocking form: in the legacy default stream, done at return.
-fn copy_now(name: &str, op: CopyOp) -> R {
+fn copy_now(name: &str, op: CopyOp) -> CudaResult {
     let driver = driver()?;
     driver.state().current()?;
     if op.is_empty() {
@@ -207,13 +207,13 @@ fn copy_now(name: &str, op: CopyOp) -> R {
     op.check(driver, name)?;
     match (&op.from, &op.to) {
         // Between device buffers even the blocking form does not wait (API synchronization behavior).
-        (Place::Device(_), Place::Device(_)) => submit(Handle::NULL, Op::Copy(op)),
-        _ => submit_and_wait(Handle::NULL, Op::Copy(op)),
+        (CopyEnd::Device(_), CopyEnd::Device(_)) => submit(Handle::NULL, StreamOp::Copy(op)),
+        _ => submit_and_wait(Handle::NULL, StreamOp::Copy(op)),
     }
 }
 
 /// The form in stream order.
-fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> R {
+fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> CudaResult {
     let driver = driver()?;
     let (handle, capturing) = {
         let mut state = driver.state();
@@ -224,8 +224,8 @@ fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> R {
         return Ok(());
     }
     op.check(driver, name)?;
-    let pageable = |place: &Place| match place {
-        Place::Host(address) => !driver
+    let pageable = |place: &CopyEnd| match place {
+        CopyEnd::Host(address) => !driver
             .state()
             .allocation(address.0 as u64)
             .is_some_and(|(_, a)| a.is_host()),
@@ -235,7 +235,7 @@ fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> R {
         op.stage();
     }
     let wait = !capturing && !driver.options.defer_pageable && pageable(&op.to);
-    submit(stream, Op::Copy(op))?;
+    submit(stream, StreamOp::Copy(op))?;
     if wait {
         synchronize_stream(driver, handle)
     } else {
@@ -243,8 +243,8 @@ fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> R {
     }
 }
 
-fn host(address: usize) -> Place {
-    Place::Host(HostAddress(address))
+fn host(address: usize) -> CopyEnd {
+    CopyEnd::Host(HostAddress(address))
 }
 
 /// `CU_MEMORYTYPE_HOST`, `_DEVICE`, `_UNIFIED`; arrays are not there.
@@ -254,10 +254,10 @@ fn place(
     on_host: usize,
     on_device: DevicePtr,
     offset: usize,
-) -> R<Place> {
+) -> CudaResult<CopyEnd> {
     match kind {
         1 => Ok(host(on_host.wrapping_add(offset))),
-        2 => Ok(Place::Device(on_device.wrapping_add(offset as u64))),
+        2 => Ok(CopyEnd::Device(on_device.wrapping_add(offset as u64))),
         4 => Ok(unified(driver, on_device.wrapping_add(offset as u64))),
         _ => Err(report::refuse(
             Error::NOT_SUPPORTED,
@@ -267,7 +267,7 @@ fn place(
 }
 
 impl Memcpy3D {
-    pub fn op(&self) -> R<CopyOp> {
+    pub fn op(&self) -> CudaResult<CopyOp> {
         let driver = driver()?;
         let pitch = |given: usize, height: usize| {
             let row = if given == 0 { self.width } else { given };
@@ -304,7 +304,7 @@ impl Memcpy3D {
 }
 
 impl Memcpy2D {
-    fn op(&self) -> R<CopyOp> {
+    fn op(&self) -> CudaResult<CopyOp> {
         Memcpy3D {
             src_x: self.src_x,
             src_y: self.src_y,
@@ -329,15 +329,15 @@ impl Memcpy2D {
 
 api! {
     fn cuMemcpyHtoD_v2 | cuMemcpyHtoD_v2_ptds(to: DevicePtr, from: usize, bytes: usize) {
-        copy_now("cuMemcpyHtoD", CopyOp::flat(Place::Device(to), host(from), bytes))
+        copy_now("cuMemcpyHtoD", CopyOp::flat(CopyEnd::Device(to), host(from), bytes))
     }
 
     fn cuMemcpyDtoH_v2 | cuMemcpyDtoH_v2_ptds(to: usize, from: DevicePtr, bytes: usize) {
-        copy_now("cuMemcpyDtoH", CopyOp::flat(host(to), Place::Device(from), bytes))
+        copy_now("cuMemcpyDtoH", CopyOp::flat(host(to), CopyEnd::Device(from), bytes))
     }
 
     fn cuMemcpyDtoD_v2 | cuMemcpyDtoD_v2_ptds(to: DevicePtr, from: DevicePtr, bytes: usize) {
-        copy_now("cuMemcpyDtoD", CopyOp::flat(Place::Device(to), Place::Device(from), bytes))
+        copy_now("cuMemcpyDtoD", CopyOp::flat(CopyEnd::Device(to), CopyEnd::Device(from), bytes))
     }
 
     fn cuMemcpy | cuMemcpy_ptds(to: DevicePtr, from: DevicePtr, bytes: usize) {
@@ -346,19 +346,19 @@ api! {
     }
 
     fn cuMemcpyPeer | cuMemcpyPeer_ptds(to: DevicePtr, _to_context: Handle, from: DevicePtr, _from_context: Handle, bytes: usize) {
-        copy_now("cuMemcpyPeer", CopyOp::flat(Place::Device(to), Place::Device(from), bytes))
+        copy_now("cuMemcpyPeer", CopyOp::flat(CopyEnd::Device(to), CopyEnd::Device(from), bytes))
     }
 
     fn cuMemcpyHtoDAsync_v2 | cuMemcpyHtoDAsync_v2_ptsz(to: DevicePtr, from: usize, bytes: usize, stream: Handle) {
-        copy_later("cuMemcpyHtoDAsync", CopyOp::flat(Place::Device(to), host(from), bytes), stream)
+        copy_later("cuMemcpyHtoDAsync", CopyOp::flat(CopyEnd::Device(to), host(from), bytes), stream)
     }
 
     fn cuMemcpyDtoHAsync_v2 | cuMemcpyDtoHAsync_v2_ptsz(to: usize, from: DevicePtr, bytes: usize, stream: Handle) {
-        copy_later("cuMemcpyDtoHAsync", CopyOp::flat(host(to), Place::Device(from), bytes), stream)
+        copy_later("cuMemcpyDtoHAsync", CopyOp::flat(host(to), CopyEnd::Device(from), bytes), stream)
     }
 
     fn cuMemcpyDtoDAsync_v2 | cuMemcpyDtoDAsync_v2_ptsz(to: DevicePtr, from: DevicePtr, bytes: usize, stream: Handle) {
-        copy_later("cuMemcpyDtoDAsync", CopyOp::flat(Place::Device(to), Place::Device(from), bytes), stream)
+        copy_later("cuMemcpyDtoDAsync", CopyOp::flat(CopyEnd::Device(to), CopyEnd::Device(from), bytes), stream)
     }
 
     fn cuMemcpyAsync | cuMemcpyAsync_ptsz(to: DevicePtr, from: DevicePtr, bytes: usize, stream: Handle) {
@@ -369,7 +369,7 @@ api! {
     fn cuMemcpyPeerAsync | cuMemcpyPeerAsync_ptsz(
         to: DevicePtr, _to_context: Handle, from: DevicePtr, _from_context: Handle, bytes: usize, stream: Handle,
     ) {
-        copy_later("cuMemcpyPeerAsync", CopyOp::flat(Place::Device(to), Place::Device(from), bytes), stream)
+        copy_later("cuMemcpyPeerAsync", CopyOp::flat(CopyEnd::Device(to), CopyEnd::Device(from), bytes), stream)
     }
 
     fn cuMemcpy2D_v2 | cuMemcpy2D_v2_ptds(copy: In<Memcpy2D>) {

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_uint};
 use crate::DeviceConfig;
 
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::options::Options;
 use super::state::{check_device, driver, initialise};
 use super::types::{DeviceProperties, Handle, Out, Text, TextOut, Uuid};
@@ -53,7 +53,7 @@ const FIXED: &[(c_int, c_int)] = &[
     (129, 0),
 ];
 
-fn attribute(config: &DeviceConfig, memory_pools: bool, attribute: c_int) -> R<c_int> {
+fn attribute(config: &DeviceConfig, memory_pools: bool, attribute: c_int) -> CudaResult<c_int> {
     let int = |value: u32| value as c_int;
     let [grid_x, grid_y, grid_z] = config.max_grid.map(int);
     let [block_x, block_y, block_z] = config.max_block.map(int);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::report;
 
 thread_local! {
@@ -28,7 +28,7 @@ pub fn per_thread(body: impl FnOnce() -> c_int) -> c_int {
 
 /// Runs the body of one exported function: a host callback is refused, a panic (a bug of ours) becomes an
 /// error value instead of unwinding into C.
-pub fn call(name: &'static str, body: impl FnOnce() -> R) -> c_int {
+pub fn call(name: &'static str, body: impl FnOnce() -> CudaResult) -> c_int {
     if IN_CALLBACK.get() && !name.starts_with("cuGetError") {
         report::warn(&format!(
             "{name} called from a host function, which must not call the driver"
@@ -54,7 +54,7 @@ pub fn callback(body: impl FnOnce()) {
     IN_CALLBACK.set(false);
 }
 
-/// Declares exported functions of the C ABI. Bodies are ordinary Rust that returns [`R`]. A second
+/// Declares exported functions of the C ABI. Bodies are ordinary Rust that returns [`CudaResult`]. A second
 /// name after `|` is the form for a per-thread default stream.
 ///
 /// # Safety
@@ -66,7 +66,7 @@ macro_rules! api {
         #[unsafe(no_mangle)]
         #[allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
         pub unsafe extern "C" fn $name($($arg: $type),*) -> std::ffi::c_int {
-            $crate::driver::entry::call(stringify!($name), || -> $crate::driver::error::R { $body })
+            $crate::driver::entry::call(stringify!($name), || -> $crate::driver::error::CudaResult { $body })
         }
         $crate::driver::entry::per_thread_alias!($name $(| $per_thread)? ($($arg: $type),*));
     )*};

@@ -9,7 +9,7 @@ use super::types::Out;
 pub struct Error(pub c_int);
 
 /// What the driver's functions return inside; the exported form turns it into a `CUresult`.
-pub type R<T = ()> = Result<T, Error>;
+pub type CudaResult<T = ()> = Result<T, Error>;
 
 macro_rules! results {
     ($($number:literal $name:ident $text:literal;)*) => {

@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock};
 
 use super::capture;
 use super::entry::api;
-use super::error::{Error, R};
-use super::queue::{Op, enqueue, run_one, run_until};
+use super::error::{CudaResult, Error};
+use super::queue::{StreamOp, enqueue, run_one, run_until};
 use super::report;
 use super::state::{Event, Record, driver};
 use super::types::{Handle, Out};
 
 const DISABLE_TIMING: c_uint = 2;
 
-fn record(event: Handle, stream: Handle, flags: c_uint) -> R {
+fn record(event: Handle, stream: Handle, flags: c_uint) -> CudaResult {
     let mut state = driver()?.state();
     let stream = state.stream(stream)?;
     let context = state.streams[&stream].context;
@@ -43,7 +43,7 @@ fn record(event: Handle, stream: Handle, flags: c_uint) -> R {
         sequence,
         time: OnceLock::new(),
     });
-    let queued = enqueue(&mut state, stream, Op::Record(record.clone()))?;
+    let queued = enqueue(&mut state, stream, StreamOp::Record(record.clone()))?;
     debug_assert_eq!(queued, Some(sequence));
     let event = state.event(event)?;
     event.last = Some(record);
@@ -52,7 +52,7 @@ fn record(event: Handle, stream: Handle, flags: c_uint) -> R {
 }
 
 /// The last record of an event that must not be part of a capture.
-fn last_record(event: Handle) -> R<Option<Arc<Record>>> {
+fn last_record(event: Handle) -> CudaResult<Option<Arc<Record>>> {
     let mut state = driver()?.state();
     let context = state.event(event)?.context;
     state.check(context)?;
@@ -64,7 +64,7 @@ fn last_record(event: Handle) -> R<Option<Arc<Record>>> {
     Ok(event.last.clone())
 }
 
-fn elapsed(milliseconds: &Out<f32>, start: Handle, end: Handle) -> R {
+fn elapsed(milliseconds: &Out<f32>, start: Handle, end: Handle) -> CudaResult {
     let driver = driver()?;
     {
         let mut state = driver.state();
@@ -88,7 +88,7 @@ fn elapsed(milliseconds: &Out<f32>, start: Handle, end: Handle) -> R {
     milliseconds.set((seconds * 1e3) as f32)
 }
 
-fn destroy(event: Handle) -> R {
+fn destroy(event: Handle) -> CudaResult {
     let mut state = driver()?.state();
     state
         .events

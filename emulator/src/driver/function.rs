@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use crate::{DeviceConfig, Kernel};
 
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::report;
 use super::state::{driver, state};
 use super::types::{Handle, Out};
@@ -22,7 +22,7 @@ pub fn max_threads(kernel: &Kernel, config: &DeviceConfig) -> u32 {
     })
 }
 
-fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> R {
+fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> CudaResult {
     let driver = driver()?;
     let mut state = driver.state();
     state.current()?;
@@ -44,7 +44,7 @@ fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> R {
     })
 }
 
-fn set(function: Handle, attribute: c_int, value: c_int) -> R {
+fn set(function: Handle, attribute: c_int, value: c_int) -> CudaResult {
     let driver = driver()?;
     let mut state = driver.state();
     state.current()?;
@@ -74,12 +74,12 @@ fn set(function: Handle, attribute: c_int, value: c_int) -> R {
     }
 }
 
-fn name(out: &Out<*const c_char>, function: Handle) -> R {
+fn name(out: &Out<*const c_char>, function: Handle) -> CudaResult {
     let mut state = state()?;
     out.set(state.function(function)?.name.as_ptr())
 }
 
-fn param(function: Handle, index: usize, offset: &Out<usize>, size: &Out<usize>) -> R {
+fn param(function: Handle, index: usize, offset: &Out<usize>, size: &Out<usize>) -> CudaResult {
     let mut state = state()?;
     let param = state
         .function(function)?

@@ -10,23 +10,28 @@ use std::sync::Arc;
 use crate::{Kernel, Launch};
 
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::host;
-use super::queue::{KernelOp, Op, submit};
+use super::queue::{KernelOp, StreamOp, submit};
 use super::report;
 use super::state::{Driver, driver};
 use super::types::{Handle, In, LaunchAttribute, LaunchConfig};
 
 /// Grid, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy)]
-pub struct Shape {
+pub struct LaunchShape {
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,
 }
 
 /// Everything that a launch needs, checked.
-pub fn prepare(function: Handle, shape: Shape, params: usize, extra: usize) -> R<KernelOp> {
+pub fn prepare(
+    function: Handle,
+    shape: LaunchShape,
+    params: usize,
+    extra: usize,
+) -> CudaResult<KernelOp> {
     let driver = driver()?;
     let (kernel, max_dynamic) = {
         let mut state = driver.state();
@@ -67,7 +72,12 @@ fn refuse(kernel: &Kernel, text: &str) -> Error {
     )
 }
 
-fn check_shape(driver: &Driver, kernel: &Kernel, shape: Shape, max_dynamic: u32) -> R {
+fn check_shape(
+    driver: &Driver,
+    kernel: &Kernel,
+    shape: LaunchShape,
+    max_dynamic: u32,
+) -> CudaResult {
     let config = &driver.config;
     let (grid, block) = (shape.grid, shape.block);
     if grid.contains(&0) || block.contains(&0) {
@@ -137,7 +147,7 @@ fn check_shape(driver: &Driver, kernel: &Kernel, shape: Shape, max_dynamic: u32)
 }
 
 /// The parameter block from `kernelParams`.
-fn from_list(kernel: &Kernel, list: usize) -> R<Vec<u8>> {
+fn from_list(kernel: &Kernel, list: usize) -> CudaResult<Vec<u8>> {
     let count = kernel.params.len();
     let mut pointers = vec![0u8; count * 8];
     if !host::read(list, &mut pointers) {
@@ -172,8 +182,8 @@ fn from_list(kernel: &Kernel, list: usize) -> R<Vec<u8>> {
 }
 
 /// The parameter block from `extra`: `CU_LAUNCH_PARAM_BUFFER_POINTER` (1), `…_SIZE` (2), `…_END` (0).
-fn from_extra(kernel: &Kernel, extra: usize) -> R<Vec<u8>> {
-    let word = |index: usize| -> R<usize> {
+fn from_extra(kernel: &Kernel, extra: usize) -> CudaResult<Vec<u8>> {
+    let word = |index: usize| -> CudaResult<usize> {
         let mut bytes = [0; 8];
         let readable = host::read(extra.wrapping_add(index * 8), &mut bytes);
         if readable {
@@ -217,14 +227,20 @@ fn from_extra(kernel: &Kernel, extra: usize) -> R<Vec<u8>> {
     Ok(block)
 }
 
-fn launch(function: Handle, shape: Shape, stream: Handle, params: usize, extra: usize) -> R {
+fn launch(
+    function: Handle,
+    shape: LaunchShape,
+    stream: Handle,
+    params: usize,
+    extra: usize,
+) -> CudaResult {
     driver()?.state().stream(stream)?;
     let op = prepare(function, shape, params, extra)?;
-    submit(stream, Op::Kernel(Arc::new(op)))
+    submit(stream, StreamOp::Kernel(Arc::new(op)))
 }
 
 /// What a launch attribute asks for, where that changes what a kernel may do.
-fn check_attribute(attribute: &LaunchAttribute) -> R {
+fn check_attribute(attribute: &LaunchAttribute) -> CudaResult {
     let refuse = |text: &str| {
         Err(report::refuse(
             Error::NOT_SUPPORTED,
@@ -252,7 +268,7 @@ api! {
         block_x: c_uint, block_y: c_uint, block_z: c_uint,
         shared: c_uint, stream: Handle, params: usize, extra: usize,
     ) {
-        let shape = Shape { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
+        let shape = LaunchShape { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
         launch(function, shape, stream, params, extra)
     }
 
@@ -262,7 +278,7 @@ api! {
             let address = config.attributes + index * size_of::<LaunchAttribute>();
             check_attribute(&In::<LaunchAttribute>::at_address(address).get()?)?;
         }
-        let shape = Shape { grid: config.grid, block: config.block, shared: config.shared };
+        let shape = LaunchShape { grid: config.grid, block: config.block, shared: config.shared };
         launch(function, shape, config.stream, params, extra)
     }
 
@@ -277,7 +293,7 @@ api! {
     }
 
     fn cuLaunch(function: Handle) {
-        let shape = Shape { grid: [1; 3], block: [1; 3], shared: 0 };
+        let shape = LaunchShape { grid: [1; 3], block: [1; 3], shared: 0 };
         launch(function, shape, Handle::NULL, 0, 0)
     }
 

@@ -7,10 +7,10 @@ use crate::AllocationKind;
 
 use super::capture;
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::queue::synchronize_context;
 use super::report;
-use super::state::{Allocation, Driver, Kind, driver};
+use super::state::{Driver, DriverAllocation, Kind, driver};
 use super::types::{DevicePtr, Handle, In, MemLocation, Out};
 
 /// Page-locked memory starts on a page, as the driver's does.
@@ -19,7 +19,12 @@ const PAGE: usize = 4096;
 const PITCH: usize = 512;
 
 /// Allocates device memory; when it is full, queued frees run first.
-pub fn allocate(driver: &Driver, bytes: usize, context: Handle, kind: Kind) -> R<DevicePtr> {
+pub fn allocate(
+    driver: &Driver,
+    bytes: usize,
+    context: Handle,
+    kind: Kind,
+) -> CudaResult<DevicePtr> {
     if bytes == 0 {
         return Err(Error::INVALID_VALUE);
     }
@@ -45,7 +50,7 @@ fn record(
     let id = state.next_sequence();
     state.allocations.insert(
         base,
-        Allocation {
+        DriverAllocation {
             size,
             kind,
             context,
@@ -56,7 +61,7 @@ fn record(
 }
 
 /// Page-locked host memory, which the device sees at the same address.
-fn allocate_host(bytes: usize, kind: Kind, flags: c_uint) -> R<usize> {
+fn allocate_host(bytes: usize, kind: Kind, flags: c_uint) -> CudaResult<usize> {
     let driver = driver()?;
     let context = {
         let mut state = driver.state();
@@ -84,12 +89,12 @@ fn allocate_host(bytes: usize, kind: Kind, flags: c_uint) -> R<usize> {
     Ok(address)
 }
 
-fn host_layout(bytes: usize) -> R<Layout> {
+fn host_layout(bytes: usize) -> CudaResult<Layout> {
     Layout::from_size_align(bytes, PAGE).map_err(|_| Error::OUT_OF_MEMORY)
 }
 
 /// Takes an allocation out of the tables and gives its memory back.
-pub fn release(driver: &Driver, base: DevicePtr, allocation: Allocation) -> R {
+pub fn release(driver: &Driver, base: DevicePtr, allocation: DriverAllocation) -> CudaResult {
     driver
         .memory
         .free(base)
@@ -102,7 +107,7 @@ pub fn release(driver: &Driver, base: DevicePtr, allocation: Allocation) -> R {
 }
 
 /// Frees what starts at `base` after the context's work has run, as these calls do.
-fn free(name: &str, base: DevicePtr, accept: impl Fn(Kind) -> bool) -> R {
+fn free(name: &str, base: DevicePtr, accept: impl Fn(Kind) -> bool) -> CudaResult {
     let driver = driver()?;
     let (context, found) = {
         let mut state = driver.state();
@@ -301,7 +306,7 @@ api! {
 }
 
 /// One `CU_POINTER_ATTRIBUTE_*` of an address.
-fn pointer_attribute(out: &Out<u8>, attribute: c_int, address: DevicePtr) -> R {
+fn pointer_attribute(out: &Out<u8>, attribute: c_int, address: DevicePtr) -> CudaResult {
     let driver = driver()?;
     let state = driver.state();
     // Module variables are not in the driver's own table.

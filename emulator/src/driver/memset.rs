@@ -2,8 +2,8 @@
 
 use super::copy::check_range;
 use super::entry::api;
-use super::error::{Error, R};
-use super::queue::{Op, submit};
+use super::error::{CudaResult, Error};
+use super::queue::{StreamOp, submit};
 use super::report;
 use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, MemsetNodeParams};
@@ -21,7 +21,7 @@ pub struct FillOp {
 }
 
 impl FillOp {
-    pub fn from_node(params: &MemsetNodeParams) -> R<FillOp> {
+    pub fn from_node(params: &MemsetNodeParams) -> CudaResult<FillOp> {
         let op = FillOp {
             to: params.dst,
             pitch: params.pitch,
@@ -34,7 +34,7 @@ impl FillOp {
         Ok(op)
     }
 
-    fn check(&self, driver: &Driver, name: &str) -> R {
+    fn check(&self, driver: &Driver, name: &str) -> CudaResult {
         if !matches!(self.element, 1 | 2 | 4) {
             return Err(Error::INVALID_VALUE);
         }
@@ -56,7 +56,7 @@ impl FillOp {
         check_range(driver, name, self.to, (self.height - 1) * self.pitch + row)
     }
 
-    pub fn run(&self, driver: &Driver) -> R {
+    pub fn run(&self, driver: &Driver) -> CudaResult {
         let pattern = &self.value.to_le_bytes()[..self.element];
         for row in 0..self.height {
             driver
@@ -72,11 +72,11 @@ impl FillOp {
     }
 }
 
-fn fill(name: &str, op: FillOp, stream: Handle) -> R {
+fn fill(name: &str, op: FillOp, stream: Handle) -> CudaResult {
     let driver = driver()?;
     driver.state().stream(stream)?;
     op.check(driver, name)?;
-    submit(stream, Op::Fill(op))
+    submit(stream, StreamOp::Fill(op))
 }
 
 macro_rules! fills {

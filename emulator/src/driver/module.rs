@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::Module;
 
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::queue::synchronize_context;
 use super::report;
-use super::state::{Driver, Function, LoadedModule, State, driver};
+use super::state::{Driver, LoadedFunction, LoadedModule, State, driver};
 use super::types::{DevicePtr, Handle, In, Out, Text};
 
 /// What an image starts with, when it is not PTX.
@@ -103,7 +103,7 @@ fn load(image: &[u8]) -> Result<Handle, Refusal> {
     Ok(handle)
 }
 
-fn load_and_report(out: &Out<Handle>, image: &[u8]) -> R {
+fn load_and_report(out: &Out<Handle>, image: &[u8]) -> CudaResult {
     if out.is_null() {
         return Err(Error::INVALID_VALUE);
     }
@@ -115,7 +115,7 @@ fn load_and_report(out: &Out<Handle>, image: &[u8]) -> R {
 }
 
 /// The bytes of an image given by address: a magic number tells binaries, text ends in NUL.
-fn image_bytes<'a>(image: *const c_void) -> R<&'a [u8]> {
+fn image_bytes<'a>(image: *const c_void) -> CudaResult<&'a [u8]> {
     if image.is_null() {
         return Err(Error::INVALID_VALUE);
     }
@@ -135,7 +135,7 @@ fn image_bytes<'a>(image: *const c_void) -> R<&'a [u8]> {
     Ok(unsafe { std::ffi::CStr::from_ptr(image.cast()) }.to_bytes())
 }
 
-fn read_file(path: &Text) -> R<Vec<u8>> {
+fn read_file(path: &Text) -> CudaResult<Vec<u8>> {
     let path = path.text()?;
     let mut bytes = std::fs::read(path).map_err(|error| {
         report::refuse(
@@ -149,7 +149,7 @@ fn read_file(path: &Text) -> R<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unload(module: Handle) -> R {
+fn unload(module: Handle) -> CudaResult {
     let driver = driver()?;
     let context = {
         let state = driver.state();
@@ -173,7 +173,12 @@ fn unload(module: Handle) -> R {
 }
 
 /// The handle of a kernel, the same for every call.
-fn function_handle(driver: &Driver, state: &mut State, module: Handle, name: &str) -> R<Handle> {
+fn function_handle(
+    driver: &Driver,
+    state: &mut State,
+    module: Handle,
+    name: &str,
+) -> CudaResult<Handle> {
     let found = state.modules.get(&module).ok_or(Error::INVALID_HANDLE)?;
     if let Some(handle) = found.functions.get(name) {
         return Ok(*handle);
@@ -199,7 +204,7 @@ fn function_handle(driver: &Driver, state: &mut State, module: Handle, name: &st
     let c_name = CString::new(name).map_err(|_| Error::INVALID_VALUE)?;
     state.functions.insert(
         handle,
-        Function {
+        LoadedFunction {
             module,
             kernel,
             name: c_name,
@@ -213,7 +218,7 @@ fn function_handle(driver: &Driver, state: &mut State, module: Handle, name: &st
     Ok(handle)
 }
 
-fn get_function(out: &Out<Handle>, module: Handle, name: &Text) -> R {
+fn get_function(out: &Out<Handle>, module: Handle, name: &Text) -> CudaResult {
     if out.is_null() {
         return Err(Error::INVALID_VALUE);
     }
@@ -224,7 +229,12 @@ fn get_function(out: &Out<Handle>, module: Handle, name: &Text) -> R {
     out.set(handle)
 }
 
-fn get_global(address: &Out<DevicePtr>, bytes: &Out<usize>, module: Handle, name: &Text) -> R {
+fn get_global(
+    address: &Out<DevicePtr>,
+    bytes: &Out<usize>,
+    module: Handle,
+    name: &Text,
+) -> CudaResult {
     let state = driver()?.state();
     state.current()?;
     let name = name.text()?;
@@ -235,7 +245,7 @@ fn get_global(address: &Out<DevicePtr>, bytes: &Out<usize>, module: Handle, name
     Ok(())
 }
 
-fn enumerate(out: &Out<Handle>, count: c_uint, module: Handle) -> R {
+fn enumerate(out: &Out<Handle>, count: c_uint, module: Handle) -> CudaResult {
     let driver = driver()?;
     let mut state = driver.state();
     let found = state.modules.get(&module).ok_or(Error::INVALID_HANDLE)?;
@@ -251,7 +261,7 @@ fn enumerate(out: &Out<Handle>, count: c_uint, module: Handle) -> R {
     Ok(())
 }
 
-fn count(out: &Out<c_uint>, module: Handle) -> R {
+fn count(out: &Out<c_uint>, module: Handle) -> CudaResult {
     let state = driver()?.state();
     out.set(
         state
@@ -265,7 +275,13 @@ fn count(out: &Out<c_uint>, module: Handle) -> R {
 }
 
 /// The buffers for messages among the options of `cuModuleLoadDataEx`: log at `text`, its size at `size`.
-fn write_log(ids: &[c_int], values: &Out<usize>, text: c_int, size: c_int, message: &str) -> R {
+fn write_log(
+    ids: &[c_int],
+    values: &Out<usize>,
+    text: c_int,
+    size: c_int,
+    message: &str,
+) -> CudaResult {
     let index_of = |id: c_int| ids.iter().position(|other| *other == id);
     let (Some(buffer), Some(length)) = (index_of(text), index_of(size)) else {
         return Ok(());
@@ -281,7 +297,7 @@ fn write_log(ids: &[c_int], values: &Out<usize>, text: c_int, size: c_int, messa
     values.set_at(length, kept.len())
 }
 
-fn library(module: Handle) -> R<Handle> {
+fn library(module: Handle) -> CudaResult<Handle> {
     driver()?
         .state()
         .libraries
@@ -290,7 +306,7 @@ fn library(module: Handle) -> R<Handle> {
         .ok_or(Error::INVALID_HANDLE)
 }
 
-fn new_library(out: &Out<Handle>, image: &[u8]) -> R {
+fn new_library(out: &Out<Handle>, image: &[u8]) -> CudaResult {
     let mut module = Handle::NULL;
     load_and_report(&Out::from(&mut module), image)?;
     let mut state = driver()?.state();
@@ -455,7 +471,7 @@ api! {
 /// `CU_JIT_INPUT_PTX`.
 const PTX_INPUT: c_int = 1;
 
-fn add_link_input(link: Handle, kind: c_int, mut bytes: Vec<u8>) -> R {
+fn add_link_input(link: Handle, kind: c_int, mut bytes: Vec<u8>) -> CudaResult {
     if kind != PTX_INPUT {
         return Err(report::refuse(
             Error::INVALID_IMAGE,

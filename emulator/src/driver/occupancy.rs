@@ -6,7 +6,7 @@ use crate::{DeviceConfig, Kernel};
 
 use super::device::RESERVED_SHARED;
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::function::max_threads;
 use super::report;
 use super::state::driver;
@@ -35,11 +35,11 @@ pub fn blocks_per_sm(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynam
         .min(config.shared_per_sm / shared)
 }
 
-fn kernel(function: Handle) -> R<std::sync::Arc<Kernel>> {
+fn kernel(function: Handle) -> CudaResult<std::sync::Arc<Kernel>> {
     Ok(driver()?.state().function(function)?.kernel.clone())
 }
 
-fn active_blocks(out: &Out<c_int>, function: Handle, block: c_int, dynamic: usize) -> R {
+fn active_blocks(out: &Out<c_int>, function: Handle, block: c_int, dynamic: usize) -> CudaResult {
     let block = u32::try_from(block)
         .ok()
         .filter(|block| *block > 0)
@@ -55,7 +55,7 @@ fn best_block(
     shared_of: BlockToShared,
     dynamic: usize,
     limit: c_int,
-) -> R {
+) -> CudaResult {
     let config = &driver()?.config;
     let kernel = kernel(function)?;
     let most = max_threads(&kernel, config);

@@ -5,9 +5,9 @@ use std::ffi::c_int;
 
 use super::capture;
 use super::entry::api;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::memory::allocate;
-use super::queue::{Op, enqueue};
+use super::queue::{StreamOp, enqueue};
 use super::report;
 use super::state::{Kind, Pool, State, check_device, driver};
 use super::types::{DevicePtr, Handle, In, Out};
@@ -41,7 +41,7 @@ fn allocate_in_order(
     bytes: usize,
     pool: Option<Handle>,
     stream: Handle,
-) -> R {
+) -> CudaResult {
     if out.is_null() {
         return Err(Error::INVALID_VALUE);
     }
@@ -67,7 +67,7 @@ fn allocate_in_order(
     let mut state = driver.state();
     if captured {
         let stream = state.stream(stream)?;
-        enqueue(&mut state, stream, Op::Refresh(base))?;
+        enqueue(&mut state, stream, StreamOp::Refresh(base))?;
     } else {
         state.pool_used += bytes as u64;
         state.pool_high = state.pool_high.max(state.pool_used);
@@ -97,7 +97,7 @@ api! {
         };
         match allocation.kind {
             // The graph keeps its memory, at the same address, until it is destroyed.
-            Kind::Graph(_) => enqueue(&mut state, stream, Op::Nothing).map(drop),
+            Kind::Graph(_) => enqueue(&mut state, stream, StreamOp::Nothing).map(drop),
             Kind::Pooled(_) | Kind::Device => {
                 if capture::capture_of(&state, stream)?.is_some() {
                     return Err(report::refuse(
@@ -105,7 +105,7 @@ api! {
                         "cuMemFreeAsync while capturing, of memory that was not allocated in the capture",
                     ));
                 }
-                enqueue(&mut state, stream, Op::Free(base))?;
+                enqueue(&mut state, stream, StreamOp::Free(base))?;
                 state.allocations.remove(&base);
                 if let Kind::Pooled(_) = allocation.kind {
                     state.pool_used -= allocation.size as u64;

@@ -209,7 +209,7 @@ fn get(
     version: c_int,
     flags: u64,
     status: &Out<c_int>,
-) -> error::R {
+) -> error::CudaResult {
     match exact(&meaning(name.text()?, version, flags)) {
         Some(address) => {
             status.set_optional(0);

@@ -23,7 +23,7 @@ use crate::{Kernel, Launch};
 
 use super::capture;
 use super::copy::CopyOp;
-use super::error::R;
+use super::error::CudaResult;
 use super::graph::{self, Node};
 use super::memset::FillOp;
 use super::report;
@@ -32,7 +32,7 @@ use super::types::{DevicePtr, Handle, HostFn, StreamCallback};
 
 /// One queued operation.
 #[derive(Clone)]
-pub enum Op {
+pub enum StreamOp {
     Kernel(Arc<KernelOp>),
     Copy(CopyOp),
     Fill(FillOp),
@@ -64,7 +64,7 @@ pub enum Op {
     Nothing,
 }
 
-impl std::fmt::Display for Op {
+impl std::fmt::Display for StreamOp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Kernel(op) => write!(f, "kernel {}", op.kernel.name),
@@ -91,7 +91,7 @@ pub struct KernelOp {
 
 /// Enqueues an operation, or adds it to the graph that the stream is capturing. Returns its number, or `None`
 /// while capturing.
-pub fn enqueue(state: &mut State, stream: Handle, op: Op) -> R<Option<u64>> {
+pub fn enqueue(state: &mut State, stream: Handle, op: StreamOp) -> CudaResult<Option<u64>> {
     let stream = state.stream(stream)?;
     if capture::capture_of(state, stream)?.is_some() {
         capture::add_captured(state, stream, op)?;
@@ -106,7 +106,7 @@ pub fn enqueue(state: &mut State, stream: Handle, op: Op) -> R<Option<u64>> {
 }
 
 /// Enqueues, then runs the oldest work if the queue has grown past its limit, as a driver does.
-pub fn submit(stream: Handle, op: Op) -> R {
+pub fn submit(stream: Handle, op: StreamOp) -> CudaResult {
     let driver = driver()?;
     let oldest = {
         let mut state = driver.state();
@@ -126,7 +126,7 @@ pub fn submit(stream: Handle, op: Op) -> R {
 }
 
 /// Enqueues on the legacy default stream and waits: the blocking forms of the API.
-pub fn submit_and_wait(stream: Handle, op: Op) -> R {
+pub fn submit_and_wait(stream: Handle, op: StreamOp) -> CudaResult {
     let driver = driver()?;
     let target = {
         let mut state = driver.state();
@@ -138,12 +138,12 @@ pub fn submit_and_wait(stream: Handle, op: Op) -> R {
 }
 
 /// Runs all work of a stream.
-pub fn synchronize_stream(driver: &Driver, stream: Handle) -> R {
+pub fn synchronize_stream(driver: &Driver, stream: Handle) -> CudaResult {
     run_until(driver, &[(stream, u64::MAX)])
 }
 
 /// Runs all work of a context.
-pub fn synchronize_context(driver: &Driver, context: Handle) -> R {
+pub fn synchronize_context(driver: &Driver, context: Handle) -> CudaResult {
     let streams: Vec<_> = {
         let state = driver.state();
         state.check(context)?;
@@ -166,7 +166,7 @@ pub fn is_pending(state: &State, stream: Handle, number: u64) -> bool {
 }
 
 /// Runs the next operation that the target needs: what a query does.
-pub fn run_one(driver: &Driver, stream: Handle, number: u64) -> R {
+pub fn run_one(driver: &Driver, stream: Handle, number: u64) -> CudaResult {
     let first = {
         let state = driver.state();
         state
@@ -184,7 +184,7 @@ pub fn run_one(driver: &Driver, stream: Handle, number: u64) -> R {
 
 /// Runs what the targets (stream, up to number) need. The error is the sticky error of the first target's
 /// context.
-pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> R {
+pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> CudaResult {
     if targets.is_empty() {
         return Ok(());
     }
@@ -238,7 +238,7 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
             .filter(|(at, _)| *at > known)
         {
             newest = Some(*at);
-            if let Op::Wait { stream, sequence } = op {
+            if let StreamOp::Wait { stream, sequence } = op {
                 open.push((*stream, *sequence));
             }
         }
@@ -275,17 +275,17 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
 
 /// Runs one operation and makes its failure the context's sticky error. In a context that has failed only
 /// bookkeeping still happens.
-fn run_in_context(driver: &Driver, context: Handle, op: Op) {
+fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
     let failed = driver.state().check(context).err();
     let result = match (failed, op) {
-        (_, Op::Record(record)) => {
+        (_, StreamOp::Record(record)) => {
             let _ = record.time.set(Instant::now());
             Ok(())
         }
         // A stream callback is called whatever happened, with the status.
         (
             Some(error),
-            Op::Callback {
+            StreamOp::Callback {
                 function,
                 data,
                 stream,
@@ -313,19 +313,19 @@ fn run_callback(function: StreamCallback, data: usize, stream: Handle, status: c
 }
 
 /// Runs one operation now.
-pub fn run(driver: &Driver, op: &Op) -> R {
+pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
     match op {
-        Op::Kernel(kernel) => run_kernel(driver, kernel),
-        Op::Copy(copy) => copy.run(driver),
-        Op::Fill(fill) => fill.run(driver),
-        Op::Host { function, data } => {
+        StreamOp::Kernel(kernel) => run_kernel(driver, kernel),
+        StreamOp::Copy(copy) => copy.run(driver),
+        StreamOp::Fill(fill) => fill.run(driver),
+        StreamOp::Host { function, data } => {
             if let Some(function) = *function {
                 // SAFETY: the program gave this function to be called with this argument.
                 super::entry::callback(|| unsafe { function(*data as *mut _) });
             }
             Ok(())
         }
-        Op::Callback {
+        StreamOp::Callback {
             function,
             data,
             stream,
@@ -333,21 +333,21 @@ pub fn run(driver: &Driver, op: &Op) -> R {
             run_callback(*function, *data, *stream, 0);
             Ok(())
         }
-        Op::Record(record) => {
+        StreamOp::Record(record) => {
             let _ = record.time.set(Instant::now());
             Ok(())
         }
-        Op::Wait { .. } | Op::Nothing => Ok(()),
-        Op::Free(address) => driver
+        StreamOp::Wait { .. } | StreamOp::Nothing => Ok(()),
+        StreamOp::Free(address) => driver
             .memory
             .free(*address)
             .map_err(|error| report::memory_fault("cuMemFreeAsync", &error)),
-        Op::Refresh(_) => Ok(()),
-        Op::Write { to, value, bytes } => driver
+        StreamOp::Refresh(_) => Ok(()),
+        StreamOp::Write { to, value, bytes } => driver
             .memory
             .copy_from_host(*to, &value.to_le_bytes()[..*bytes])
             .map_err(|error| report::memory_fault("cuStreamWriteValue", &error)),
-        Op::Graph(nodes) => {
+        StreamOp::Graph(nodes) => {
             for index in graph::order(nodes, driver.config.warp_order_seed) {
                 run(driver, &nodes[index].op)?;
             }
@@ -356,7 +356,7 @@ pub fn run(driver: &Driver, op: &Op) -> R {
     }
 }
 
-fn run_kernel(driver: &Driver, op: &KernelOp) -> R {
+fn run_kernel(driver: &Driver, op: &KernelOp) -> CudaResult {
     match crate::launch(&op.kernel, &op.launch, &driver.memory, &driver.config) {
         Ok(counters) => {
             report::count(counters);

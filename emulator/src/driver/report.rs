@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::{Fault, FaultKind, KernelCounters, MemoryError};
 
 use super::error::Error;
-use super::queue::Op;
-use super::state::{Allocation, Kind, driver};
+use super::queue::StreamOp;
+use super::state::{DriverAllocation, Kind, driver};
 use super::types::{DevicePtr, Handle};
 
 /// Counters by kernel name, summed over launches.
@@ -98,7 +98,7 @@ pub fn trace(name: &str, code: i32) {
 }
 
 /// An operation whose turn has come.
-pub fn trace_run(stream: Handle, op: &Op) {
+pub fn trace_run(stream: Handle, op: &StreamOp) {
     if driver().is_ok_and(|driver| driver.options.trace) {
         emit(&format!("stream {:#x} runs: {op}", stream.0));
     }
@@ -135,7 +135,7 @@ pub fn count(counters: KernelCounters) {
 }
 
 /// Lists what is still allocated.
-pub fn leaks(when: &str, left: &[(DevicePtr, Allocation)]) {
+pub fn leaks(when: &str, left: &[(DevicePtr, DriverAllocation)]) {
     let Ok(driver) = driver() else { return };
     let left: Vec<_> = left
         .iter()
@@ -195,7 +195,7 @@ pub fn write_counters() {
 }
 
 /// What ends with a context: its leaks are reported and the counters written so far.
-pub fn context_ended(context: Handle, left: &[(DevicePtr, Allocation)]) {
+pub fn context_ended(context: Handle, left: &[(DevicePtr, DriverAllocation)]) {
     leaks(&format!("at the end of context {:#x}", context.0), left);
     write_counters();
 }

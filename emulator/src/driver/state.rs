@@ -13,10 +13,10 @@ use std::time::Instant;
 use crate::{DeviceConfig, DeviceMemory, Kernel, Module};
 
 use super::capture::Capture;
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 use super::graph::{Exec, Graph};
 use super::options::Options;
-use super::queue::Op;
+use super::queue::StreamOp;
 use super::types::{DevicePtr, Handle};
 
 /// Everything the driver knows.
@@ -33,7 +33,7 @@ pub struct Driver {
 static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
 
 /// The driver, once `cuInit` has run.
-pub fn driver() -> R<&'static Driver> {
+pub fn driver() -> CudaResult<&'static Driver> {
     match DRIVER.get() {
         Some(Ok(driver)) => Ok(driver),
         Some(Err(_)) => Err(Error::INVALID_VALUE),
@@ -42,7 +42,7 @@ pub fn driver() -> R<&'static Driver> {
 }
 
 /// `cuInit`: reads the environment once.
-pub fn initialise() -> R {
+pub fn initialise() -> CudaResult {
     let first = DRIVER.get().is_none();
     let made = DRIVER.get_or_init(|| {
         let config = DeviceConfig::from_env()?;
@@ -83,7 +83,7 @@ impl Driver {
 }
 
 /// The state, for functions that need nothing else.
-pub fn state() -> R<MutexGuard<'static, State>> {
+pub fn state() -> CudaResult<MutexGuard<'static, State>> {
     Ok(driver()?.state())
 }
 
@@ -98,7 +98,7 @@ pub struct State {
     pub events: HashMap<Handle, Event>,
     pub modules: HashMap<Handle, LoadedModule>,
     pub libraries: HashMap<Handle, Handle>,
-    pub functions: HashMap<Handle, Function>,
+    pub functions: HashMap<Handle, LoadedFunction>,
     pub links: HashMap<Handle, Vec<u8>>,
     pub graphs: HashMap<Handle, Graph>,
     /// Which graph a node belongs to, and its place there.
@@ -106,10 +106,10 @@ pub struct State {
     pub execs: HashMap<Handle, Exec>,
     pub captures: HashMap<Handle, Capture>,
     pub pools: HashMap<Handle, Pool>,
-    pub allocations: BTreeMap<DevicePtr, Allocation>,
+    pub allocations: BTreeMap<DevicePtr, DriverAllocation>,
     pub default_pool: Option<Handle>,
     pub current_pool: Option<Handle>,
-    /// Bytes that [`Allocation`]s of pools hold, and the most they ever held.
+    /// Bytes that [`DriverAllocation`]s of pools hold, and the most they ever held.
     pub pool_used: u64,
     pub pool_high: u64,
 }
@@ -144,7 +144,7 @@ pub struct Stream {
     pub is_legacy: bool,
     /// Destroyed by the program, but its queued work is still to run.
     pub destroyed: bool,
-    pub queue: VecDeque<(u64, Op)>,
+    pub queue: VecDeque<(u64, StreamOp)>,
     pub capture: Option<Handle>,
 }
 
@@ -181,7 +181,7 @@ pub struct LoadedModule {
     pub functions: HashMap<String, Handle>,
 }
 
-pub struct Function {
+pub struct LoadedFunction {
     pub module: Handle,
     pub kernel: Arc<Kernel>,
     pub name: CString,
@@ -208,7 +208,7 @@ pub enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Allocation {
+pub struct DriverAllocation {
     pub size: usize,
     pub kind: Kind,
     pub context: Handle,
@@ -216,7 +216,7 @@ pub struct Allocation {
     pub id: u64,
 }
 
-impl Allocation {
+impl DriverAllocation {
     pub fn is_host(&self) -> bool {
         matches!(self.kind, Kind::Pinned | Kind::Registered | Kind::Managed)
     }
@@ -244,7 +244,7 @@ impl State {
     }
 
     /// The calling thread's current context, whatever its health.
-    pub fn current_handle(&self) -> R<Handle> {
+    pub fn current_handle(&self) -> CudaResult<Handle> {
         let handle = with_stack(|stack| stack.last().copied()).unwrap_or_default();
         if handle.is_null() {
             return Err(Error::INVALID_CONTEXT);
@@ -256,14 +256,14 @@ impl State {
     }
 
     /// The current context, or its sticky error.
-    pub fn current(&self) -> R<Handle> {
+    pub fn current(&self) -> CudaResult<Handle> {
         let handle = self.current_handle()?;
         self.check(handle)?;
         Ok(handle)
     }
 
     /// The sticky error of a context, if it has one.
-    pub fn check(&self, context: Handle) -> R {
+    pub fn check(&self, context: Handle) -> CudaResult {
         match self
             .contexts
             .get(&context)
@@ -330,7 +330,7 @@ impl State {
 
     /// The stream that a handle of the API means: 0 and `CU_STREAM_LEGACY` are the context's legacy default
     /// stream, `CU_STREAM_PER_THREAD` the calling thread's own.
-    pub fn stream(&mut self, stream: Handle) -> R<Handle> {
+    pub fn stream(&mut self, stream: Handle) -> CudaResult<Handle> {
         let stream = match stream {
             Handle::NULL if super::entry::default_is_per_thread() => Handle::PER_THREAD,
             other => other,
@@ -360,18 +360,18 @@ impl State {
         }
     }
 
-    pub fn event(&mut self, event: Handle) -> R<&mut Event> {
+    pub fn event(&mut self, event: Handle) -> CudaResult<&mut Event> {
         self.events.get_mut(&event).ok_or(Error::INVALID_HANDLE)
     }
 
-    pub fn function(&mut self, function: Handle) -> R<&mut Function> {
+    pub fn function(&mut self, function: Handle) -> CudaResult<&mut LoadedFunction> {
         self.functions
             .get_mut(&function)
             .ok_or(Error::INVALID_HANDLE)
     }
 
     /// The allocation that holds `address`.
-    pub fn allocation(&self, address: DevicePtr) -> Option<(DevicePtr, Allocation)> {
+    pub fn allocation(&self, address: DevicePtr) -> Option<(DevicePtr, DriverAllocation)> {
         let (base, allocation) = self.allocations.range(..=address).next_back()?;
         let inside = address - base < allocation.size.max(1) as u64;
         inside.then_some((*base, *allocation))
@@ -379,7 +379,7 @@ impl State {
 }
 
 /// Refuses a device ordinal other than 0: there is one device.
-pub fn check_device(device: c_int) -> R {
+pub fn check_device(device: c_int) -> CudaResult {
     driver()?;
     if device == 0 {
         Ok(())

@@ -4,13 +4,13 @@ use std::ffi::{c_int, c_uint};
 
 use super::capture;
 use super::entry::api;
-use super::error::{Error, R};
-use super::queue::{Op, enqueue, is_pending, run_one, submit, synchronize_stream};
+use super::error::{CudaResult, Error};
+use super::queue::{StreamOp, enqueue, is_pending, run_one, submit, synchronize_stream};
 use super::report;
 use super::state::{NON_BLOCKING, driver};
 use super::types::{DevicePtr, Handle, HostFn, In, Out, StreamCallback};
 
-fn create(out: &Out<Handle>, flags: c_uint, priority: c_int) -> R {
+fn create(out: &Out<Handle>, flags: c_uint, priority: c_int) -> CudaResult {
     if out.is_null() || flags & !NON_BLOCKING != 0 {
         return Err(Error::INVALID_VALUE);
     }
@@ -21,7 +21,7 @@ fn create(out: &Out<Handle>, flags: c_uint, priority: c_int) -> R {
 }
 
 /// Stream memory operations: a wait that nothing enqueued earlier can satisfy would never end here.
-fn wait_value(name: &str) -> R {
+fn wait_value(name: &str) -> CudaResult {
     driver()?;
     Err(report::refuse(
         Error::NOT_SUPPORTED,
@@ -99,21 +99,21 @@ api! {
         if last.time.get().is_some() {
             return Ok(());
         }
-        enqueue(&mut state, stream, Op::Wait { stream: last.stream, sequence: last.sequence }).map(drop)
+        enqueue(&mut state, stream, StreamOp::Wait { stream: last.stream, sequence: last.sequence }).map(drop)
     }
 
     fn cuStreamAddCallback | cuStreamAddCallback_ptsz(stream: Handle, function: StreamCallback, data: usize, _flags: c_uint) {
         if function.is_none() {
             return Err(Error::INVALID_VALUE);
         }
-        submit(stream, Op::Callback { function, data, stream })
+        submit(stream, StreamOp::Callback { function, data, stream })
     }
 
     fn cuLaunchHostFunc | cuLaunchHostFunc_ptsz(stream: Handle, function: HostFn, data: usize) {
         if function.is_none() {
             return Err(Error::INVALID_VALUE);
         }
-        submit(stream, Op::Host { function, data })
+        submit(stream, StreamOp::Host { function, data })
     }
 
     fn cuStreamGetPriority | cuStreamGetPriority_ptsz(stream: Handle, out: Out<c_int>) {
@@ -173,11 +173,11 @@ api! {
     }
 
     fn cuStreamWriteValue32_v2 | cuStreamWriteValue32_v2_ptsz(stream: Handle, to: DevicePtr, value: u32, _flags: c_uint) {
-        submit(stream, Op::Write { to, value: value.into(), bytes: 4 })
+        submit(stream, StreamOp::Write { to, value: value.into(), bytes: 4 })
     }
 
     fn cuStreamWriteValue64_v2 | cuStreamWriteValue64_v2_ptsz(stream: Handle, to: DevicePtr, value: u64, _flags: c_uint) {
-        submit(stream, Op::Write { to, value, bytes: 8 })
+        submit(stream, StreamOp::Write { to, value, bytes: 8 })
     }
 
     fn cuStreamWaitValue32_v2 | cuStreamWaitValue32_v2_ptsz(_stream: Handle, _at: DevicePtr, _value: u32, _flags: c_uint) {
@@ -190,7 +190,7 @@ api! {
 }
 
 /// The stream's queued work still runs, at the latest when the context is synchronised.
-fn destroy(stream: Handle) -> R {
+fn destroy(stream: Handle) -> CudaResult {
     if stream.0 <= Handle::PER_THREAD.0 {
         return Err(Error::INVALID_HANDLE);
     }

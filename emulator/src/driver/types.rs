@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use super::error::{Error, R};
+use super::error::{CudaResult, Error};
 
 /// An opaque handle (`CUcontext`, `CUstream`, `CUevent`, `CUmodule` …): a number that is looked up, never
 /// followed, so a stale or made-up handle is an error value and not a crash.
@@ -41,7 +41,7 @@ impl<T> Out<T> {
     }
 
     /// Writes the value; a null pointer is `CUDA_ERROR_INVALID_VALUE`.
-    pub fn set(&self, value: T) -> R {
+    pub fn set(&self, value: T) -> CudaResult {
         if self.0.is_null() {
             return Err(Error::INVALID_VALUE);
         }
@@ -57,14 +57,14 @@ impl<T> Out<T> {
     }
 
     /// Writes element `index` of an output array.
-    pub fn set_at(&self, index: usize, value: T) -> R {
+    pub fn set_at(&self, index: usize, value: T) -> CudaResult {
         Out(self.0.wrapping_add(index)).set(value)
     }
 }
 
 impl<T: Copy> Out<T> {
     /// Reads the value of an in-out argument.
-    pub fn get(&self) -> R<T> {
+    pub fn get(&self) -> CudaResult<T> {
         In(self.0.cast_const()).get()
     }
 }
@@ -80,12 +80,12 @@ impl<T> From<&mut T> for Out<T> {
 pub struct In<T>(*const T);
 
 impl<T: Copy> In<T> {
-    pub fn get(&self) -> R<T> {
+    pub fn get(&self) -> CudaResult<T> {
         self.at(0)
     }
 
     /// Element `index` of the array that the pointer starts.
-    pub fn at(&self, index: usize) -> R<T> {
+    pub fn at(&self, index: usize) -> CudaResult<T> {
         if self.0.is_null() {
             return Err(Error::INVALID_VALUE);
         }
@@ -93,7 +93,7 @@ impl<T: Copy> In<T> {
         Ok(unsafe { self.0.add(index).read_unaligned() })
     }
 
-    pub fn list(&self, count: usize) -> R<Vec<T>> {
+    pub fn list(&self, count: usize) -> CudaResult<Vec<T>> {
         (0..count).map(|index| self.at(index)).collect()
     }
 }
@@ -128,7 +128,7 @@ pub struct Text(*const c_char);
 
 impl Text {
     /// The bytes before the NUL.
-    pub fn bytes(&self) -> R<&[u8]> {
+    pub fn bytes(&self) -> CudaResult<&[u8]> {
         if self.0.is_null() {
             return Err(Error::INVALID_VALUE);
         }
@@ -136,7 +136,7 @@ impl Text {
         Ok(unsafe { CStr::from_ptr(self.0) }.to_bytes())
     }
 
-    pub fn text(&self) -> R<&str> {
+    pub fn text(&self) -> CudaResult<&str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Error::INVALID_VALUE)
     }
 }
@@ -152,7 +152,7 @@ impl From<&CStr> for Text {
 pub struct TextOut(*mut c_char);
 
 impl TextOut {
-    pub fn fill(&self, text: &str, length: c_int) -> R {
+    pub fn fill(&self, text: &str, length: c_int) -> CudaResult {
         let Ok(room @ 1..) = usize::try_from(length) else {
             return Err(Error::INVALID_VALUE);
         };
@@ -363,7 +363,7 @@ impl Out<u8> {
         Out(address as *mut u8)
     }
 
-    pub fn set_bytes(&self, bytes: &[u8]) -> R {
+    pub fn set_bytes(&self, bytes: &[u8]) -> CudaResult {
         bytes
             .iter()
             .enumerate()

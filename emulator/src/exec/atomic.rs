@@ -2,7 +2,7 @@
 //! other threads.
 
 use super::block::{Block, Result};
-use super::mem::{Kind, addresses, lanes};
+use super::mem::{AccessKind, addresses, lanes};
 use super::warp::Warp;
 use crate::decode::ir::*;
 use crate::numeric::f32ops::{self, MinMax};
@@ -85,11 +85,11 @@ impl Block<'_> {
         let each = bytes_of(a.ty);
         let bytes = each * u64::from(a.count);
         let t = self.resolve(w, i, a.space, at, bytes, m)?;
-        self.tally_access(&t, bytes, m, Kind::Atomic);
+        self.tally_access(&t, bytes, m, AccessKind::Atomic);
         self.release_at(w, &t, m, a.release);
         if self.shadowed(t.space) {
             for l in lanes(m) {
-                self.shadow_lane(w, i, &t, l, bytes, Kind::Atomic, false)?;
+                self.shadow_lane(w, i, &t, l, bytes, AccessKind::Atomic, false)?;
             }
         }
         let wide = each == 8;

@@ -1,7 +1,7 @@
 //! cp.async. The bytes land at the wait, as late as they may, so that a missing wait shows.
 
 use super::block::{Block, Result};
-use super::mem::{Kind, addresses, lanes};
+use super::mem::{AccessKind, addresses, lanes};
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
@@ -99,8 +99,8 @@ impl Block<'_> {
             let full = lanes(reading).all(|l| length[l] == bytes);
             let source = if full {
                 let source = self.resolve(w, i, Space::Global, from, n, reading)?;
-                self.tally_access(&source, n, reading, Kind::Read);
-                self.check_read(w, i, &source, n, reading, Kind::Read)?;
+                self.tally_access(&source, n, reading, AccessKind::Read);
+                self.check_read(w, i, &source, n, reading, AccessKind::Read)?;
                 source.pointers
             } else {
                 let mut out = [std::ptr::null_mut(); 32];
@@ -122,7 +122,7 @@ impl Block<'_> {
                     for k in 0..u64::from(length[l]) {
                         let source =
                             self.resolve(w, i, Space::Global, [from[l] + k; 32], 1, 1 << l)?;
-                        self.check_read(w, i, &source, 1, 1 << l, Kind::Read)?;
+                        self.check_read(w, i, &source, 1, 1 << l, AccessKind::Read)?;
                         if k == 0 {
                             out[l] = source.pointers[l];
                         }

@@ -87,7 +87,7 @@ impl Ordering {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub struct BlockConflict {
     /// `None`: several blocks.
     pub block: Option<u64>,
     pub other_wrote: bool,
@@ -123,7 +123,13 @@ pub fn note_reads(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
 
 /// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.
 #[inline]
-pub fn note(cell: &AtomicU64, epoch: u64, block: u64, mask: u64, write: bool) -> Option<Conflict> {
+pub fn note(
+    cell: &AtomicU64,
+    epoch: u64,
+    block: u64,
+    mask: u64,
+    write: bool,
+) -> Option<BlockConflict> {
     // Block numbers from 1; beyond the bits that there are, blocks are not told apart.
     let me = block.min(MANY - 3) + 1;
     let old = cell.load(Relaxed);
@@ -144,14 +150,14 @@ pub fn note(cell: &AtomicU64, epoch: u64, block: u64, mask: u64, write: bool) ->
     let (reader, rmask) = (old >> 4 & 0xff_ffff, old & 0xf);
     let mut conflict = None;
     if writer != 0 && writer != me && wmask & mask != 0 {
-        conflict = Some(Conflict {
+        conflict = Some(BlockConflict {
             block: (writer != MANY).then(|| writer - 1),
             other_wrote: true,
         });
     }
     let new = if write {
         if conflict.is_none() && reader != 0 && reader != me && rmask & mask != 0 {
-            conflict = Some(Conflict {
+            conflict = Some(BlockConflict {
                 block: (reader != MANY).then(|| reader - 1),
                 other_wrote: false,
             });

@@ -23,7 +23,7 @@ pub struct Target {
 
 /// What an access is, for the shadow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AccessKind {
     Read,
     Write,
     /// Atomics: initialised memory wanted, exempt from race checks.
@@ -273,7 +273,7 @@ impl Block<'_> {
         self.address_fault(kind, w, i, lane as u32, message, name, address)
     }
 
-    pub(super) fn tally_access(&mut self, t: &Target, bytes: u64, m: u32, kind: Kind) {
+    pub(super) fn tally_access(&mut self, t: &Target, bytes: u64, m: u32, kind: AccessKind) {
         if !self.g.config.counters && self.g.l2.is_none() {
             return;
         }
@@ -288,9 +288,9 @@ impl Block<'_> {
             Space::Param => {}
             _ => {
                 match kind {
-                    Kind::Read | Kind::StrongRead => self.tally.global_loads += 1,
-                    Kind::Write | Kind::StrongWrite => self.tally.global_stores += 1,
-                    Kind::Atomic => self.tally.global_atomics += 1,
+                    AccessKind::Read | AccessKind::StrongRead => self.tally.global_loads += 1,
+                    AccessKind::Write | AccessKind::StrongWrite => self.tally.global_stores += 1,
+                    AccessKind::Atomic => self.tally.global_atomics += 1,
                 }
                 let mut sectors = [0; 64];
                 let n = tally::sectors(&t.offsets, m, bytes, &mut sectors);
@@ -300,10 +300,10 @@ impl Block<'_> {
                 if let Some(l2) = &self.g.l2 {
                     let mut l2 = l2.lock().unwrap_or_else(|e| e.into_inner());
                     for &s in &sectors[..n] {
-                        if kind != Kind::Write && kind != Kind::StrongWrite {
+                        if kind != AccessKind::Write && kind != AccessKind::StrongWrite {
                             l2.access(s, false);
                         }
-                        if !matches!(kind, Kind::Read | Kind::StrongRead) {
+                        if !matches!(kind, AccessKind::Read | AccessKind::StrongRead) {
                             l2.access(s, true);
                         }
                     }
@@ -345,9 +345,9 @@ impl Block<'_> {
         let bytes = u64::from(mem.bytes) * u64::from(mem.count);
         let t = self.resolve(w, i, mem.space, at, bytes, m)?;
         let kind = if mem.strong {
-            Kind::StrongRead
+            AccessKind::StrongRead
         } else {
-            Kind::Read
+            AccessKind::Read
         };
         self.tally_access(&t, bytes, m, kind);
         if self.shadowed(t.space) {
@@ -432,9 +432,9 @@ impl Block<'_> {
         }
         self.progress = self.executed;
         let kind = if mem.strong {
-            Kind::StrongWrite
+            AccessKind::StrongWrite
         } else {
-            Kind::Write
+            AccessKind::Write
         };
         self.tally_access(&t, bytes, m, kind);
         if mem.strong {
@@ -442,7 +442,7 @@ impl Block<'_> {
         }
         let list = &p.lists[i.list as usize..i.list as usize + usize::from(mem.count)];
         let shadowed = self.shadowed(t.space)
-            && !(kind == Kind::Write && self.sweep_shared(w, &t, bytes, m, Sweep::Write));
+            && !(kind == AccessKind::Write && self.sweep_shared(w, &t, bytes, m, Sweep::Write));
         for l in lanes(m) {
             let to = |k: usize| t.pointers[l].wrapping_add(k * size);
             if shadowed {

@@ -2,7 +2,7 @@
 
 use super::block::{Block, Result};
 use super::global_race;
-use super::mem::{Kind, Target, lanes, space_name};
+use super::mem::{AccessKind, Target, lanes, space_name};
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
@@ -20,11 +20,11 @@ impl Block<'_> {
         t: &Target,
         lane: usize,
         bytes: u64,
-        kind: Kind,
+        kind: AccessKind,
         same: bool,
     ) -> Result<()> {
         let checks = self.g.config.checks;
-        let write = matches!(kind, Kind::Write | Kind::StrongWrite);
+        let write = matches!(kind, AccessKind::Write | AccessKind::StrongWrite);
         let at = t.offsets[lane];
         match t.space {
             Space::Shared => {
@@ -52,14 +52,16 @@ impl Block<'_> {
                     {
                         return Err(self.uninit(w, i, lane, "shared", first as u64));
                     }
-                    if kind == Kind::Atomic {
+                    if kind == AccessKind::Atomic {
                         self.shared.mark_init(offset, n);
                     }
                 }
-                if checks.shared_races && matches!(kind, Kind::Read | Kind::Write) {
+                if checks.shared_races && matches!(kind, AccessKind::Read | AccessKind::Write) {
                     let warp = w.place.warp;
                     let conflict = match kind {
-                        Kind::Read => self.shared.read(&self.clocks, warp, lane as u32, offset, n),
+                        AccessKind::Read => {
+                            self.shared.read(&self.clocks, warp, lane as u32, offset, n)
+                        }
                         _ => self
                             .shared
                             .write(&self.clocks, warp, lane as u32, offset, n),
@@ -109,7 +111,7 @@ impl Block<'_> {
                         return Err(self.uninit(w, i, lane, "global", a.base + first));
                     }
                 }
-                if checks.global_races && matches!(kind, Kind::Read | Kind::Write) {
+                if checks.global_races && matches!(kind, AccessKind::Read | AccessKind::Write) {
                     let shadow = a.race_shadow();
                     let end = offset + bytes;
                     for word in offset / 4..end.div_ceil(4) {
@@ -149,7 +151,7 @@ impl Block<'_> {
         lane: usize,
         address: u64,
         write: bool,
-        c: global_race::Conflict,
+        c: global_race::BlockConflict,
     ) -> Box<Fault> {
         let [gx, gy, _] = self.g.launch.grid.map(u64::from);
         let by = match c.block {
@@ -215,7 +217,7 @@ impl Block<'_> {
         t: &Target,
         bytes: u64,
         m: u32,
-        kind: Kind,
+        kind: AccessKind,
     ) -> Result<()> {
         let checks = self.g.config.checks;
         if !matches!(t.space, Space::Shared | Space::Local | Space::Param) {
@@ -230,10 +232,10 @@ impl Block<'_> {
         if uniform && t.space != Space::Local {
             return self.shadow_lane(w, i, t, first, bytes, kind, false);
         }
-        if kind == Kind::Read && self.sweep_shared(w, t, bytes, m, Sweep::Read) {
+        if kind == AccessKind::Read && self.sweep_shared(w, t, bytes, m, Sweep::Read) {
             return Ok(());
         }
-        if kind == Kind::Read && self.sweep_global(t, bytes, m) {
+        if kind == AccessKind::Read && self.sweep_global(t, bytes, m) {
             return Ok(());
         }
         for l in lanes(m) {
@@ -259,7 +261,7 @@ impl Block<'_> {
         let bytes = usize::from(mem.bytes);
         if t.space != Space::Local {
             let all = (bytes * list.len()) as u64;
-            return self.check_read(w, i, t, all, m, Kind::Read);
+            return self.check_read(w, i, t, all, m, AccessKind::Read);
         }
         if !self.g.config.checks.uninitialised {
             return Ok(());

@@ -94,7 +94,7 @@ struct Cell {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub struct LaneConflict {
     pub warp: u32,
     pub lane: u32,
     pub other_wrote: bool,
@@ -233,7 +233,7 @@ impl Shared {
         lane: u32,
         offset: usize,
         bytes: usize,
-    ) -> Option<Conflict> {
+    ) -> Option<LaneConflict> {
         if clocks.exhausted {
             return None;
         }
@@ -271,7 +271,7 @@ impl Shared {
         lane: u32,
         offset: usize,
         bytes: usize,
-    ) -> Option<Conflict> {
+    ) -> Option<LaneConflict> {
         if clocks.exhausted {
             return None;
         }
@@ -421,8 +421,8 @@ fn unordered(e: u32, me: u32, known: &[u32; WARPS]) -> bool {
     clock > known[warp as usize]
 }
 
-fn told(e: u32, other_wrote: bool) -> Conflict {
-    Conflict {
+fn told(e: u32, other_wrote: bool) -> LaneConflict {
+    LaneConflict {
         warp: e >> 9 & 31,
         lane: e >> 4 & 31,
         other_wrote,

@@ -1,7 +1,7 @@
 //! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA, warp-level matrix instructions).
 
 use super::block::{Block, Result};
-use super::mem::{Kind, addresses, lanes};
+use super::mem::{AccessKind, addresses, lanes};
 use super::regs::FULL;
 use super::shared::Sweep;
 use super::warp::Warp;
@@ -106,7 +106,7 @@ impl Block<'_> {
         count: u8,
         generic: bool,
         address64: bool,
-        kind: Kind,
+        kind: AccessKind,
     ) -> Result<[*mut u8; 32]> {
         let mask = if count == 4 {
             FULL
@@ -133,7 +133,7 @@ impl Block<'_> {
             ));
         }
         self.tally_access(&t, 16, mask, kind);
-        let how = if kind == Kind::Read {
+        let how = if kind == AccessKind::Read {
             Sweep::Read
         } else {
             Sweep::Write
@@ -157,7 +157,7 @@ impl Block<'_> {
         generic: bool,
         address64: bool,
     ) -> Result<()> {
-        let pointers = self.rows(w, i, count, generic, address64, Kind::Read)?;
+        let pointers = self.rows(w, i, count, generic, address64, AccessKind::Read)?;
         for (k, &d) in defs.iter().enumerate() {
             let mut rows = [[0u32; 4]; 8];
             for (r, row) in rows.iter_mut().enumerate() {
@@ -185,7 +185,7 @@ impl Block<'_> {
         generic: bool,
         address64: bool,
     ) -> Result<()> {
-        let pointers = self.rows(w, i, count, generic, address64, Kind::Write)?;
+        let pointers = self.rows(w, i, count, generic, address64, AccessKind::Write)?;
         for (k, &r) in uses.iter().enumerate() {
             let reg = w.regs.r32(r);
             let rows = if trans {

@@ -1,7 +1,7 @@
 //! wmma: tiles between memory and registers, and their product. An element is one access, whatever a device makes of it.
 
 use super::block::{Block, Result};
-use super::mem::{Kind, addresses, lanes};
+use super::mem::{AccessKind, addresses, lanes};
 use super::regs::FULL;
 use super::warp::Warp;
 use crate::decode::ir::*;
@@ -64,9 +64,9 @@ impl Block<'_> {
         for n in 0..access.tile.share() {
             let at = Self::places(w, i, access, n);
             let t = self.resolve(w, i, access.space, at, bytes as u64, FULL)?;
-            self.tally_access(&t, bytes as u64, FULL, Kind::Read);
+            self.tally_access(&t, bytes as u64, FULL, AccessKind::Read);
             if self.shadowed(t.space) {
-                self.check_read(w, i, &t, bytes as u64, FULL, Kind::Read)?;
+                self.check_read(w, i, &t, bytes as u64, FULL, AccessKind::Read)?;
             }
             for l in lanes(FULL) {
                 // SAFETY: `resolve` found the bytes of an element of live host memory behind each lane's pointer.
@@ -97,10 +97,10 @@ impl Block<'_> {
         for n in 0..access.tile.share() {
             let at = Self::places(w, i, access, n);
             let t = self.resolve(w, i, access.space, at, bytes as u64, FULL)?;
-            self.tally_access(&t, bytes as u64, FULL, Kind::Write);
+            self.tally_access(&t, bytes as u64, FULL, AccessKind::Write);
             for l in lanes(FULL) {
                 if self.shadowed(t.space) {
-                    self.shadow_lane(w, i, &t, l, bytes as u64, Kind::Write, false)?;
+                    self.shadow_lane(w, i, &t, l, bytes as u64, AccessKind::Write, false)?;
                 }
                 // SAFETY: as above; the register file is other memory.
                 unsafe { super::mem::write(t.pointers[l], bytes, elements[l][n]) };

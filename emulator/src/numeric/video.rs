@@ -18,13 +18,13 @@ pub enum VideoOp {
 
 /// Bits from `shift` on, as a signed or unsigned number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct BitField {
     pub shift: u8,
     pub bits: u8,
     pub signed: bool,
 }
 
-impl Part {
+impl BitField {
     #[inline(always)]
     fn of(self, x: u32) -> i64 {
         let x = u64::from(x) >> self.shift << (64 - self.bits);
@@ -56,10 +56,10 @@ pub enum Second {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Video {
     pub op: VideoOp,
-    pub a: Part,
-    pub b: Part,
+    pub a: BitField,
+    pub b: BitField,
     /// The part of the destination, and its sign.
-    pub d: Part,
+    pub d: BitField,
     pub sat: bool,
     pub second: Second,
     /// Shifts: the count wraps instead of clamping at 32.
@@ -150,7 +150,7 @@ pub fn simd(s: Simd, a: u32, b: u32, c: u32) -> u32 {
         if s.mask >> lane & 1 == 0 {
             continue;
         }
-        let part = |signed| Part {
+        let part = |signed| BitField {
             shift: lane * bits,
             bits,
             signed,

@@ -3,7 +3,7 @@
 use super::types::{Space, Type};
 
 #[derive(Clone, Debug, Default)]
-pub struct Module<'a> {
+pub struct SyntaxTree<'a> {
     pub version: (u32, u32),
     pub target: Vec<&'a str>,
     pub files: Vec<(u32, &'a str)>,

@@ -3,8 +3,8 @@
 //! A word keeps its dots and double colons (`ld.global.v4.f32`, `%tid.x`, `shared::cta`): opcodes, directives and
 //! identifiers are told apart by the parser, which knows what may stand where.
 
+use super::error::{Result, error};
 use super::types::Type;
-use crate::module::LoadError;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
@@ -24,22 +24,6 @@ pub struct Spanned<'a> {
     pub line: u32,
 }
 
-/// The text of a 1-based line.
-pub fn line_text(source: &str, line: u32) -> &str {
-    source
-        .lines()
-        .nth((line as usize).saturating_sub(1))
-        .unwrap_or("")
-}
-
-pub fn error(source: &str, line: u32, message: impl Into<String>) -> LoadError {
-    LoadError {
-        line,
-        text: line_text(source, line).trim().to_string(),
-        message: message.into(),
-    }
-}
-
 fn word_start(c: u8) -> bool {
     c.is_ascii_alphabetic() || matches!(c, b'_' | b'$' | b'%' | b'.')
 }
@@ -48,7 +32,7 @@ fn word_part(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b'$' | b'.')
 }
 
-pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>, LoadError> {
+pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>> {
     let bytes = source.as_bytes();
     let mut out = Vec::with_capacity(bytes.len() / 4);
     let (mut at, mut line) = (0, 1u32);

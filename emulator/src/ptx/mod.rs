@@ -2,6 +2,7 @@
 //! modifiers exist is the decoder's business.
 
 pub mod ast;
+pub mod error;
 pub mod lexer;
 pub mod parser;
 mod statements;

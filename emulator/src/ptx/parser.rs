@@ -1,16 +1,14 @@
 //! Tokens to syntax tree, by recursive descent. Rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
-use super::lexer::{Spanned, Token, error, tokens};
+use super::error::{Result, error};
+use super::lexer::{Spanned, Token, tokens};
 use super::types::{Space, Type};
-use crate::module::LoadError;
-
-pub(super) type Result<T> = std::result::Result<T, LoadError>;
 
 /// Braces may nest this deep; deeper text is refused rather than overflowing the stack.
 const MAX_DEPTH: u32 = 64;
 
-pub fn parse(source: &str) -> Result<Module<'_>> {
+pub fn parse(source: &str) -> Result<SyntaxTree<'_>> {
     let tokens = tokens(source)?;
     Parser {
         source,
@@ -237,8 +235,8 @@ impl<'a> Parser<'a> {
     }
 
     /// Chapters 4 and 11: module-level directives.
-    pub(super) fn module(mut self) -> Result<Module<'a>> {
-        let mut module = Module::default();
+    pub(super) fn module(mut self) -> Result<SyntaxTree<'a>> {
+        let mut module = SyntaxTree::default();
         if !self.eat_word(".version") {
             return self.unexpected("`.version` (is this PTX?)");
         }
@@ -336,7 +334,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A function or variable with its linking directives.
-    pub(super) fn declaration(&mut self, module: &mut Module<'a>) -> Result<()> {
+    pub(super) fn declaration(&mut self, module: &mut SyntaxTree<'a>) -> Result<()> {
         let mut external = false;
         loop {
             match self.peek() {

@@ -1,8 +1,9 @@
 //! What stands inside functions: statements, instructions and their operands.
 
 use super::ast::*;
+use super::error::Result;
 use super::lexer::Token;
-use super::parser::{Parser, Result};
+use super::parser::Parser;
 
 impl<'a> Parser<'a> {
     /// A function's body or an inner scope.

@@ -1,8 +1,9 @@
 //! Variable declarations and their initialisers (PTX ISA 5.4).
 
 use super::ast::*;
+use super::error::Result;
 use super::lexer::Token;
-use super::parser::{Parser, Result};
+use super::parser::Parser;
 use super::types::{Space, Type};
 
 impl<'a> Parser<'a> {

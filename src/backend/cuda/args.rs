@@ -1,357 +1,71 @@
-//! The kernels' argument structures, field for field as in `kernels/`.
+//! The kernels' argument structures, and what else the host and the kernels both read.
 //!
-//! Pointers are [`Address`]es, so each was checked against its allocation. The sizes asserted at the end are the
-//! ones that the kernels assert.
+//! Pointers are [`Address`]es, so each was checked against its allocation.
 
 use super::memory::Address;
-use super::weights::Format;
+use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::program::{AdamW, Dropout};
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
-macro_rules! arguments {
-    ($($(#[$doc:meta])* $name:ident [$bytes:literal] { $($field:ident: $kind:ty,)* })*) => {$(
-        $(#[$doc])*
+macro_rules! structures {
+    ($($(#[$meta:meta])* $name:ident { $($field:ident: $kind:ty,)* })*) => {$(
+        $(#[$meta])*
         #[derive(Clone, Copy, Debug, Zeroable)]
         #[repr(C)]
         pub struct $name {
             $(pub $field: $kind,)*
         }
 
-        // SAFETY: plain `repr(C)` data with the layout that the kernel declares (the size is asserted on both sides).
+        // SAFETY: plain `repr(C)` data with the layout that the kernel declares: build.rs has the CUDA compiler compare
+        // them.
         unsafe impl cudarc::driver::DeviceRepr for $name {}
 
-        const _: () = assert!(size_of::<$name>() == $bytes);
+        // Padding is declared: no field of the kernel's can hide in a hole.
+        const _: () = assert!(size_of::<$name>() == 0 $(+ size_of::<$kind>())*);
     )*};
 }
 
-arguments! {
-    /// Dropout of one call.
-    DropoutArgs [16] {
-        p: f32,
-        keep: f32,
-        site: u32,
-        padding: u32,
-    }
+include!("structs.rs");
 
-    /// A frozen matrix; `weights` says what lies where.
-    MatrixArgs [40] {
-        codes: Address,
-        scales: Address,
-        block_scales: Address,
-        mean_scale: f32,
-        format: Format,
-        stored_rows: u32,
-        first: u32,
-    }
-
-    GemmArgs [128] {
-        batch: Address,
-        x: Address,
-        w: MatrixArgs,
-        out: Address,
-        bias: [Address; 3],
-        derivative: Address,
-        partial: Address,
-        n: u32,
-        k: u32,
-        bias_part: u32,
-        rows: u32,
-        activation: u32,
-        derivative_kind: u32,
-    }
-
-    NormForwardArgs [96] {
-        batch: Address,
-        x: Address,
-        residual: Address,
-        gamma: Address,
-        beta: Address,
-        sum: Address,
-        x_hat: Address,
-        rstd: Address,
-        dropout: DropoutArgs,
-        width: u32,
-        eps: f32,
-        rows: u32,
-        x_hat_kind: u32,
-    }
-
-    NormBackwardArgs [104] {
-        batch: Address,
-        dx: Address,
-        beside: Address,
-        x_hat: Address,
-        rstd: Address,
-        gamma: Address,
-        d_branch: Address,
-        partial_beta: Address,
-        partial_bias: Address,
-        dropout: DropoutArgs,
-        width: u32,
-        rows: u32,
-        x_hat_kind: u32,
-        padding: u32,
-    }
-
-    NormRestoreArgs [48] {
-        batch: Address,
-        x_hat: Address,
-        gamma: Address,
-        beta: Address,
-        out: Address,
-        width: u32,
-        rows: u32,
-    }
-
-    EmbedArgs [208] {
-        batch: Address,
-        ids: Address,
-        positions: Address,
-        type_ids: Address,
-        word: MatrixArgs,
-        position: MatrixArgs,
-        token_type: MatrixArgs,
-        gamma: Address,
-        beta: Address,
-        out: Address,
-        dropout: DropoutArgs,
-        width: u32,
-        eps: f32,
-        types: u32,
-        padding: u32,
-    }
-
-    WeightGradArgs [48] {
-        batch: Address,
-        state: Address,
-        dy: Address,
-        x: Address,
-        grad: Address,
-        m: u32,
-        n: u32,
-    }
-
-    RefreshArgs [24] {
-        value: Address,
-        copy: Address,
-        count: u64,
-    }
-
-    EmbedBackwardArgs [120] {
-        batch: Address,
-        ids: Address,
-        positions: Address,
-        type_ids: Address,
-        word: Address,
-        position: Address,
-        token_type: Address,
-        gamma: Address,
-        dx: Address,
-        partial_gamma: Address,
-        partial_beta: Address,
-        dropout: DropoutArgs,
-        width: u32,
-        eps: f32,
-        types: u32,
-        padding: u32,
-    }
-
-    TableGradArgs [48] {
-        batch: Address,
-        state: Address,
-        ids: Address,
-        dx: Address,
-        grad: Address,
-        width: u32,
-        padding: u32,
-    }
-
-    ColumnPartialArgs [56] {
-        batch: Address,
-        dy: Address,
-        factor: Address,
-        partial: Address,
-        dropout: DropoutArgs,
-        width: u32,
-        rows: u32,
-    }
-
-    ColumnFinishArgs [72] {
-        batch: Address,
-        cu_seqlens: Address,
-        state: Address,
-        partial: [Address; 2],
-        grad: [Address; 2],
-        width: u32,
-        tile_rows: u32,
-        rows: u32,
-        by_sequence: u32,
-    }
-
-    AttentionArgs [112] {
-        batch: Address,
-        cu_seqlens: Address,
-        qkv: Address,
-        out: Address,
-        lse: Address,
-        dout: Address,
-        dqkv: Address,
-        delta: Address,
-        partial_query: Address,
-        partial_value: Address,
-        dropout: DropoutArgs,
-        heads: u32,
-        head_dim: u32,
-        scale: f32,
-        padding: u32,
-    }
-
-    PoolArgs [56] {
-        batch: Address,
-        cu_seqlens: Address,
-        state: Address,
-        x: Address,
-        pooled: Address,
-        width: u32,
-        mean: u32,
-        rows: u32,
-        padding: u32,
-    }
-
-    FirstTokenArgs [40] {
-        batch: Address,
-        cu_seqlens: Address,
-        tokens: Address,
-        first: Address,
-        width: u32,
-        padding: u32,
-    }
-
-    FirstAttentionArgs [120] {
-        batch: Address,
-        cu_seqlens: Address,
-        query: Address,
-        key_value: Address,
-        out: Address,
-        lse: Address,
-        dout: Address,
-        d_query: Address,
-        d_key_value: Address,
-        partial_query: Address,
-        partial_value: Address,
-        dropout: DropoutArgs,
-        heads: u32,
-        head_dim: u32,
-        scale: f32,
-        padding: u32,
-    }
-
-    DenseArgs [144] {
-        batch: Address,
-        x: Address,
-        weight: Address,
-        frozen: MatrixArgs,
-        bias: Address,
-        y: Address,
-        dy: Address,
-        dx: Address,
-        dweight: Address,
-        dbias: Address,
-        dropout: DropoutArgs,
-        inputs: u32,
-        outputs: u32,
-        tanh: u32,
-        padding: u32,
-    }
-
-    LossArgs [56] {
-        batch: Address,
-        logits: Address,
-        labels: Address,
-        dlogits: Address,
-        state: Address,
-        numbers: Address,
-        outputs: u32,
-        squared: u32,
-    }
-
-    NormPartialArgs [24] {
-        gradient: Address,
-        partial: Address,
-        count: u64,
-    }
-
-    StepDecisionArgs [32] {
-        partial: Address,
-        state: Address,
-        numbers: Address,
-        count: u32,
-        padding: u32,
-    }
-
-    AdamWArgs [56] {
-        value: Address,
-        gradient: Address,
-        moment1: Address,
-        moment2: Address,
-        state: Address,
-        numbers: Address,
-        count: u64,
-    }
+/// How a matrix is stored: `MatrixFormat` in `kernels/weights.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u32)]
+pub enum Format {
+    Half = 0,
+    Int8 = 1,
+    Nf4 = 2,
 }
 
-/// The head of the batch in device memory: `BatchHeader` in `kernels/varlen.cuh`.
-#[derive(Clone, Copy, Debug, Default, Zeroable, bytemuck::Pod)]
-#[repr(C)]
-pub struct BatchHeader {
-    pub tokens: u32,
-    pub sequences: u32,
-    pub max_len: u32,
-    pub step: u32,
-    pub seed_low: u32,
-    pub seed_high: u32,
-    pub padding: [u32; 2],
+impl Format {
+    pub fn of(weights: WeightType, shape: MatrixShape) -> Self {
+        match (Self::of_products(weights), shape.kind) {
+            _ if shape.trains => Self::Half,
+            (Self::Nf4, MatrixKind::Table) => Self::Int8,
+            (format, _) => format,
+        }
+    }
+
+    /// That of the matrices that are multiplied with.
+    pub fn of_products(weights: WeightType) -> Self {
+        match weights {
+            WeightType::F16 | WeightType::F32 => Self::Half,
+            WeightType::Int8 => Self::Int8,
+            WeightType::Nf4 => Self::Nf4,
+        }
+    }
+
+    /// The source file that multiplies with it, and the beginning of its kernels' names.
+    pub fn products(self) -> &'static str {
+        match self {
+            Self::Half => "gemm",
+            Self::Int8 => "gemm_int8",
+            Self::Nf4 => "gemm_nf4",
+        }
+    }
 }
 
 /// `StepState::skip` where the loss scale was lowered.
 pub const SKIP_OVERFLOW: u32 = 2;
-
-/// The device's part of an optimizer step: `StepState` in `kernels/columns.cuh`.
-#[derive(Clone, Copy, Debug, Zeroable, bytemuck::Pod)]
-#[repr(C)]
-pub struct StepState {
-    pub loss: f32,
-    pub grad_norm: f32,
-    pub scale: f32,
-    pub inverse_scale: f32,
-    pub good_steps: u32,
-    pub skip: u32,
-    pub clip: f32,
-    pub growth_interval: u32,
-}
-
-/// What a step needs to know from the host: `StepNumbers` in `kernels/columns.cuh`.
-#[derive(Clone, Copy, Debug, Zeroable, bytemuck::Pod)]
-#[repr(C)]
-pub struct StepNumbers {
-    pub weight: f32,
-    pub clip_norm: f32,
-    pub decay: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub one_minus_beta1: f32,
-    pub one_minus_beta2: f32,
-    pub step_size: f32,
-    pub root_correction: f32,
-    pub eps: f32,
-    pub padding: [u32; 2],
-}
-
-const _: () = assert!(
-    size_of::<BatchHeader>() == 32
-        && size_of::<StepState>() == 32
-        && size_of::<StepNumbers>() == 48
-);
 
 impl StepNumbers {
     /// The same step with another weight of a sequence's loss.

@@ -78,7 +78,7 @@ impl Device {
         ensure!(
             images::built_in(),
             "this bitfit was built without CUDA kernels, as no CUDA compiler was found: run scripts/fetch-cuda \
-             (or set CUDA_HOME to CUDA 12.8 or later) and build again, or use --device cpu"
+             (or set CUDA_HOME to CUDA 12.8 or later) and build again, or use the CPU"
         );
         let driver = connect()?;
         ensure!(
@@ -93,7 +93,7 @@ impl Device {
     }
 }
 
-/// Whether `--device auto` should take the GPU: kernels, driver and a usable first device are there.
+/// Whether to take the GPU where nobody chose a device: kernels, driver and a usable first device are there.
 pub fn available() -> bool {
     Device::open(0).is_ok()
 }
@@ -109,7 +109,7 @@ fn connect() -> Result<Driver> {
     let present = unsafe { sys::is_culib_present() };
     ensure!(
         present,
-        "no NVIDIA driver: libcuda.so.1 cannot be loaded; install the NVIDIA driver, or use --device cpu"
+        "no NVIDIA driver: libcuda.so.1 cannot be loaded; install the NVIDIA driver, or use the CPU"
     );
     match cudarc::driver::result::init() {
         Ok(()) => {}
@@ -184,7 +184,7 @@ fn check_usable(info: &DeviceInfo) -> Result<()> {
     ensure!(
         info.capability >= LOWEST_CAPABILITY,
         "CUDA device {} ({}) has compute capability {major}.{minor}, but the kernels need 8.0 (Ampere, 2020) or \
-         later: use --device cpu",
+         later: use the CPU",
         info.index,
         info.name
     );

@@ -2,10 +2,9 @@
 //! one is an error at start and not in the middle of a run.
 
 use super::HalfType;
+use super::args::Format;
 use super::device::Device;
 use super::images::{self, Image};
-use super::launch::{AttentionKind, HEAD_DIMS};
-use super::weights::Format;
 use crate::backend::WeightType;
 use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -72,6 +71,88 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("embed_grad", &["embed_backward"], PARTS),
     ("embed_grad", &["table_grad"], ONE),
 ];
+
+/// Rows of an attention block (`kAttentionRows`).
+pub const ATTENTION_TILE: usize = 64;
+/// Longest sequence whose keys one attention block has all of (`kShortKeys`).
+pub const ATTENTION_SHORT: usize = 128;
+/// Head dimensions with kernels of their own; others use the next larger.
+pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
+
+/// The kernels of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionKind {
+    Forward,
+    /// dq and delta.
+    BackwardQ,
+    /// dk and dv.
+    BackwardKv,
+    /// All three at once, for batches without sequences longer than [`ATTENTION_SHORT`].
+    BackwardShort,
+}
+
+impl AttentionKind {
+    pub const ALL: [Self; 4] = [
+        Self::Forward,
+        Self::BackwardQ,
+        Self::BackwardKv,
+        Self::BackwardShort,
+    ];
+
+    /// Name of the kernel for a padded head dimension.
+    pub fn kernel(self, dim: usize) -> String {
+        let name = match self {
+            Self::Forward => "attention_forward",
+            Self::BackwardQ => "attention_backward_q",
+            Self::BackwardKv => "attention_backward_kv",
+            Self::BackwardShort => "attention_backward_short",
+        };
+        format!("{name}_{dim}")
+    }
+
+    /// Warps of a block for sequences up to `max_len`.
+    pub fn warps(self, max_len: usize) -> usize {
+        match self {
+            Self::Forward | Self::BackwardQ | Self::BackwardKv => ATTENTION_TILE / 16,
+            Self::BackwardShort => max_len.div_ceil(16),
+        }
+    }
+
+    /// Bytes of shared memory of a block with `warps` warps: its own tiles (queries; in backward also the gradient of
+    /// the output, or keys and values) and two stages of two tiles. To k and v come lse and delta of two stages; in
+    /// the short kernel dS, the partial sums of delta, and column sums of dq.
+    pub fn shared(self, dim: usize, warps: usize) -> usize {
+        let (half, float) = (size_of::<u16>(), size_of::<f32>());
+        let (rows, step) = (warps * 16, self.step_rows(dim));
+        let (own, rest) = match self {
+            Self::Forward => (rows, 0),
+            Self::BackwardQ => (2 * rows, 0),
+            Self::BackwardKv => (2 * rows, 4 * step * float),
+            Self::BackwardShort => {
+                let columns = step / 16 * dim;
+                (
+                    2 * rows,
+                    rows * step * half + (warps * step + columns) * float,
+                )
+            }
+        };
+        (own + 4 * step) * dim * half + rest
+    }
+
+    /// The most that [`AttentionKind::shared`] gives.
+    pub fn most_shared(self, dim: usize) -> usize {
+        self.shared(dim, self.warps(ATTENTION_SHORT))
+    }
+
+    /// Rows of the tiles that a block walks over (`kStep`).
+    fn step_rows(self, dim: usize) -> usize {
+        match self {
+            Self::BackwardShort => 2048 / dim,
+            _ if dim == 128 => 32,
+            _ => 64,
+        }
+    }
+}
 
 /// Every kernel of one half type, ready to launch on one device.
 #[derive(Debug)]
@@ -185,4 +266,19 @@ fn load_image(device: &Device, image: &Image) -> Result<Arc<CudaModule>> {
         None => Ptx::from_src(String::from_utf8(code)?),
     };
     Ok(device.stream.context().load_module(code)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_memory_stays_below_what_every_supported_device_has() {
+        for dim in HEAD_DIMS {
+            for kind in AttentionKind::ALL {
+                let bytes = kind.most_shared(dim);
+                assert!(bytes <= 99 * 1024, "{kind:?} {dim}: {bytes}");
+            }
+        }
+    }
 }

@@ -177,9 +177,9 @@ pub fn out_of_memory(device: &Device, what: &str, wanted: usize, fits: Option<us
         .mem_get_info()
         .unwrap_or((device.info.free_memory, device.info.total_memory));
     let advice = match fits {
-        None => "use fewer tokens a batch (--batch-tokens, --batch-size)".to_owned(),
-        Some(0) => "not even one token would fit: use another device, or --device cpu".to_owned(),
-        Some(tokens) => format!("--batch-tokens {tokens} would fit"),
+        None => "use fewer tokens or sequences a batch".to_owned(),
+        Some(0) => "not even one token would fit: use another device, or the CPU".to_owned(),
+        Some(tokens) => format!("{tokens} tokens a batch would fit"),
     };
     format!(
         "out of memory on CUDA device {} ({}): the {what} needs {} MiB, {} of {} MiB are free; {advice}",

@@ -5,7 +5,7 @@
 //! of 16 bytes: those of one place in every row after another, so that a tile of a product is read in whole lines in
 //! both directions. Rows are filled up to whole stretches of 32 columns.
 
-use super::args::MatrixArgs;
+use super::args::{Format, MatrixArgs};
 use super::device::Device;
 use super::memory::{Address, Buffer};
 use super::{HalfType, to_u32};
@@ -14,7 +14,6 @@ use crate::backend::nf4::{BLOCK, GROUP, Nf4};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::program::{ParamRange, WeightId};
 use anyhow::{Context, Result, bail, ensure};
-use bytemuck::Zeroable;
 use half::{bf16, f16};
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,43 +22,6 @@ use std::sync::Arc;
 const PIECE: usize = 16;
 /// Columns that rows are filled up to a multiple of (`kStretch`).
 const STRETCH: usize = 32;
-
-/// How a matrix is stored: `MatrixFormat` in `kernels/weights.cuh`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
-#[repr(u32)]
-pub enum Format {
-    Half = 0,
-    Int8 = 1,
-    Nf4 = 2,
-}
-
-impl Format {
-    fn of(weights: WeightType, shape: MatrixShape) -> Self {
-        match (Self::of_products(weights), shape.kind) {
-            _ if shape.trains => Self::Half,
-            (Self::Nf4, MatrixKind::Table) => Self::Int8,
-            (format, _) => format,
-        }
-    }
-
-    /// That of the matrices that are multiplied with.
-    pub fn of_products(weights: WeightType) -> Self {
-        match weights {
-            WeightType::F16 | WeightType::F32 => Self::Half,
-            WeightType::Int8 => Self::Int8,
-            WeightType::Nf4 => Self::Nf4,
-        }
-    }
-
-    /// The source file that multiplies with it, and the beginning of its kernels' names.
-    pub fn products(self) -> &'static str {
-        match self {
-            Self::Half => "gemm",
-            Self::Int8 => "gemm_int8",
-            Self::Nf4 => "gemm_nf4",
-        }
-    }
-}
 
 /// The parts of a matrix, which lie in its allocation in this order.
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +228,7 @@ impl Weights {
             data[at],
             self.half,
             if self.half == HalfType::F16 && data[at].is_finite() {
-                ": use --precision bf16"
+                ": choose bf16, which can"
             } else {
                 ""
             }

@@ -1,0 +1,319 @@
+// What the host passes to kernels, declared once for both who need it: args.rs makes the structures of it, and build.rs
+// holds those of kernels/ to it, field by field. So this is no module but a macro call that both include.
+
+structures! {
+    /// Dropout of one call.
+    DropoutArgs {
+        p: f32,
+        keep: f32,
+        site: u32,
+        padding: u32,
+    }
+
+    /// A frozen matrix; `weights` says what lies where.
+    MatrixArgs {
+        codes: Address,
+        scales: Address,
+        block_scales: Address,
+        mean_scale: f32,
+        format: Format,
+        stored_rows: u32,
+        first: u32,
+    }
+
+    GemmArgs {
+        batch: Address,
+        x: Address,
+        w: MatrixArgs,
+        out: Address,
+        bias: [Address; 3],
+        derivative: Address,
+        partial: Address,
+        n: u32,
+        k: u32,
+        bias_part: u32,
+        rows: u32,
+        activation: u32,
+        derivative_kind: u32,
+    }
+
+    NormForwardArgs {
+        batch: Address,
+        x: Address,
+        residual: Address,
+        gamma: Address,
+        beta: Address,
+        sum: Address,
+        x_hat: Address,
+        rstd: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        eps: f32,
+        rows: u32,
+        x_hat_kind: u32,
+    }
+
+    NormBackwardArgs {
+        batch: Address,
+        dx: Address,
+        beside: Address,
+        x_hat: Address,
+        rstd: Address,
+        gamma: Address,
+        d_branch: Address,
+        partial_beta: Address,
+        partial_bias: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        rows: u32,
+        x_hat_kind: u32,
+        padding: u32,
+    }
+
+    NormRestoreArgs {
+        batch: Address,
+        x_hat: Address,
+        gamma: Address,
+        beta: Address,
+        out: Address,
+        width: u32,
+        rows: u32,
+    }
+
+    EmbedArgs {
+        batch: Address,
+        ids: Address,
+        positions: Address,
+        type_ids: Address,
+        word: MatrixArgs,
+        position: MatrixArgs,
+        token_type: MatrixArgs,
+        gamma: Address,
+        beta: Address,
+        out: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        eps: f32,
+        types: u32,
+        padding: u32,
+    }
+
+    WeightGradArgs {
+        batch: Address,
+        state: Address,
+        dy: Address,
+        x: Address,
+        grad: Address,
+        m: u32,
+        n: u32,
+    }
+
+    RefreshArgs {
+        value: Address,
+        copy: Address,
+        count: u64,
+    }
+
+    EmbedBackwardArgs {
+        batch: Address,
+        ids: Address,
+        positions: Address,
+        type_ids: Address,
+        word: Address,
+        position: Address,
+        token_type: Address,
+        gamma: Address,
+        dx: Address,
+        partial_gamma: Address,
+        partial_beta: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        eps: f32,
+        types: u32,
+        padding: u32,
+    }
+
+    TableGradArgs {
+        batch: Address,
+        state: Address,
+        ids: Address,
+        dx: Address,
+        grad: Address,
+        width: u32,
+        padding: u32,
+    }
+
+    ColumnPartialArgs {
+        batch: Address,
+        dy: Address,
+        factor: Address,
+        partial: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        rows: u32,
+    }
+
+    ColumnFinishArgs {
+        batch: Address,
+        cu_seqlens: Address,
+        state: Address,
+        partial: [Address; 2],
+        grad: [Address; 2],
+        width: u32,
+        tile_rows: u32,
+        rows: u32,
+        by_sequence: u32,
+    }
+
+    AttentionArgs {
+        batch: Address,
+        cu_seqlens: Address,
+        qkv: Address,
+        out: Address,
+        lse: Address,
+        dout: Address,
+        dqkv: Address,
+        delta: Address,
+        partial_query: Address,
+        partial_value: Address,
+        dropout: DropoutArgs,
+        heads: u32,
+        head_dim: u32,
+        scale: f32,
+        padding: u32,
+    }
+
+    PoolArgs {
+        batch: Address,
+        cu_seqlens: Address,
+        state: Address,
+        x: Address,
+        pooled: Address,
+        width: u32,
+        mean: u32,
+        rows: u32,
+        padding: u32,
+    }
+
+    FirstTokenArgs {
+        batch: Address,
+        cu_seqlens: Address,
+        tokens: Address,
+        first: Address,
+        width: u32,
+        padding: u32,
+    }
+
+    FirstAttentionArgs {
+        batch: Address,
+        cu_seqlens: Address,
+        query: Address,
+        key_value: Address,
+        out: Address,
+        lse: Address,
+        dout: Address,
+        d_query: Address,
+        d_key_value: Address,
+        partial_query: Address,
+        partial_value: Address,
+        dropout: DropoutArgs,
+        heads: u32,
+        head_dim: u32,
+        scale: f32,
+        padding: u32,
+    }
+
+    DenseArgs {
+        batch: Address,
+        x: Address,
+        weight: Address,
+        frozen: MatrixArgs,
+        bias: Address,
+        y: Address,
+        dy: Address,
+        dx: Address,
+        dweight: Address,
+        dbias: Address,
+        dropout: DropoutArgs,
+        inputs: u32,
+        outputs: u32,
+        tanh: u32,
+        padding: u32,
+    }
+
+    LossArgs {
+        batch: Address,
+        logits: Address,
+        labels: Address,
+        dlogits: Address,
+        state: Address,
+        numbers: Address,
+        outputs: u32,
+        squared: u32,
+    }
+
+    NormPartialArgs {
+        gradient: Address,
+        partial: Address,
+        count: u64,
+    }
+
+    StepDecisionArgs {
+        partial: Address,
+        state: Address,
+        numbers: Address,
+        count: u32,
+        padding: u32,
+    }
+
+    AdamWArgs {
+        value: Address,
+        gradient: Address,
+        moment1: Address,
+        moment2: Address,
+        state: Address,
+        numbers: Address,
+        count: u64,
+    }
+
+    /// The head of the batch in device memory.
+    #[derive(Default, Pod)]
+    BatchHeader {
+        tokens: u32,
+        sequences: u32,
+        max_len: u32,
+        step: u32,
+        seed_low: u32,
+        seed_high: u32,
+        padding: [u32; 2],
+    }
+
+    /// The device's part of an optimizer step.
+    #[derive(Pod)]
+    StepState {
+        loss: f32,
+        grad_norm: f32,
+        scale: f32,
+        inverse_scale: f32,
+        good_steps: u32,
+        skip: u32,
+        clip: f32,
+        growth_interval: u32,
+    }
+
+    /// What a step needs to know from the host.
+    #[derive(Pod)]
+    StepNumbers {
+        weight: f32,
+        clip_norm: f32,
+        decay: f32,
+        beta1: f32,
+        beta2: f32,
+        one_minus_beta1: f32,
+        one_minus_beta2: f32,
+        step_size: f32,
+        root_correction: f32,
+        eps: f32,
+        padding: [u32; 2],
+    }
+}
