@@ -100,7 +100,10 @@ fn a_gradient_that_was_dropped() {
         .collect();
     list.verify_gradients(&all, FROZEN).unwrap();
     find(&mut list, |op| match op {
-        Op::LinearBack(op) if op.dbias.0.is_some() => Some(op.dbias = Sum(None)),
+        Op::LinearBack(op) if op.dbias.0.is_some() => {
+            op.dbias = Sum(None);
+            Some(())
+        }
         _ => None,
     });
     let fault = list.verify_gradients(&all, FROZEN).unwrap_err().to_string();
@@ -209,7 +212,10 @@ fn an_x_hat_without_its_rstd() {
     found(
         &with_list(|list| {
             find(list, |op| match op {
-                Op::ResidualNorm(op) => Some(op.rstd = Aside(None)),
+                Op::ResidualNorm(op) => {
+                    op.rstd = Aside(None);
+                    Some(())
+                }
                 _ => None,
             });
         }),
@@ -222,7 +228,10 @@ fn a_bias_of_another_width() {
     found(
         &with_list(|list| {
             find(list, |op| match op {
-                Op::Linear(op) => Some(op.bias[0].len = WIDTH + 1),
+                Op::Linear(op) => {
+                    op.bias[0].len = WIDTH + 1;
+                    Some(())
+                }
                 _ => None,
             });
         }),
@@ -239,7 +248,10 @@ fn a_product_that_both_adds_and_multiplies() {
                 _ => None,
             });
             find(list, |op| match op {
-                Op::LinearBack(op) if op.slope.is_none() => Some(op.slope = Some(slope)),
+                Op::LinearBack(op) if op.slope.is_none() => {
+                    op.slope = Some(slope);
+                    Some(())
+                }
                 _ => None,
             });
         }),

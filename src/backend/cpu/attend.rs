@@ -1,5 +1,5 @@
 //! The operations of attention: of all tokens, and of the first of each sequence. Their arithmetic is in
-//! [`attention`](super::attention) and [`first_attention`](super::first_attention).
+//! [`attention`] and [`first_attention`].
 
 use super::attention::{self, Shape};
 use super::colsum::column_sums;

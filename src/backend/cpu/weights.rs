@@ -178,7 +178,7 @@ impl Weights {
         Ok(WeightId(self.matrices.len() - 1))
     }
 
-    /// See [`trained_matrix`](crate::backend::weight_gradients::WeightGradients::trained_matrix).
+    /// See [`trained_matrix`](crate::backend::Backend::trained_matrix).
     pub fn add_trained(
         &mut self,
         name: &str,
