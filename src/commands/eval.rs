@@ -9,7 +9,8 @@ use crate::data::{BatchLimits, Dataset, LabelUse, Table, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
 use crate::table::TextTable;
-use crate::train::evaluate::{logits, score};
+use crate::tasks::score::score;
+use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 

@@ -12,7 +12,8 @@ use crate::data::{
 };
 use crate::files::write_atomic;
 use crate::program::Limits;
-use crate::train::evaluate::{argmax, log_softmax, logits};
+use crate::tasks::score::{argmax, log_softmax};
+use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::fs::File;

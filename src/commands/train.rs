@@ -8,8 +8,8 @@ use super::progress::Progress;
 use super::{format, say, set_threads, show};
 use crate::cli::TrainCommand;
 use crate::data::{
-    self, BatchLimits, ClassNames, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler,
-    Table, Targets, TextTokenizer,
+    self, BatchLimits, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler, Table,
+    TextTokenizer,
 };
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::container::Tensor;
@@ -26,6 +26,7 @@ use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::table::{TextTable, grouped};
+use crate::tasks::labels::{ClassNames, Targets};
 use crate::train::output::{MODEL_FILE, OutputFolder};
 use crate::train::run::{Dev, End, Outcome, Run};
 use crate::train::steps::Steps;

@@ -3,7 +3,7 @@
 use super::base::Base;
 use super::say;
 use crate::cli::ComputeArgs;
-use crate::data::{ClassNames, Targets, TextTokenizer};
+use crate::data::TextTokenizer;
 use crate::error::UsageError;
 use crate::formats::delta::{Delta, DeltaInfo};
 use crate::methods::Trains;
@@ -12,6 +12,7 @@ use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
+use crate::tasks::labels::{ClassNames, Targets};
 use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
 use std::path::Path;

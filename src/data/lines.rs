@@ -93,7 +93,7 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// "file:line".
-pub(super) fn place(name: &str, line: u64) -> String {
+pub(crate) fn place(name: &str, line: u64) -> String {
     format!("{name}:{line}")
 }
 

@@ -12,9 +12,9 @@
 //!
 //! 1. [`Table::read`] each file ([`ReadOptions`] names the format and columns; errors carry file, line, column).
 //!    Without a dev file, [`split()`] gives the row numbers and [`Table::select`] the two tables.
-//! 2. [`ClassNames::from_table`] on what is known of the classes: the training table, or the whole file *before* it is
-//!    split, so that a rare class is not refused because all its rows went to one side. `eval` and `predict` use
-//!    [`ClassNames::from_names`] with the names of the saved task. Regression has [`Targets::Values`].
+//! 2. The task's labels ([`crate::tasks::labels`]) on what is known of the classes: the training table, or the whole file
+//!    *before* it is split, so that a rare class is not refused because all its rows went to one side. `eval` and
+//!    `predict` use the names of the saved task.
 //! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] says what was truncated or empty.
 //! 4. [`Sampler::new`] over [`Dataset::lengths`]; [`Sampler::largest`] simulates the whole run, so that the number of
 //!    micro-batches and the largest batch are known before memory is planned; [`Sampler::epoch`] gives any epoch,
@@ -30,7 +30,6 @@
 mod columns;
 mod dataset;
 mod formats;
-mod labels;
 mod lines;
 mod records;
 mod sampler;
@@ -42,7 +41,7 @@ mod tokenizer_files;
 pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;
 pub use formats::{FileFormat, Row, RowReader, rows};
-pub use labels::{ClassNames, Targets};
+pub(crate) use lines::place;
 pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};
 pub use split::{Split, split};
 pub use table::{ReadOptions, Table};

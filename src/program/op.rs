@@ -339,44 +339,40 @@ impl Op {
 
     /// The values that it reads.
     pub fn reads(&self) -> Vec<Value> {
-        let mut reads = Vec::new();
-        self.clone().visit(&mut |used| match used {
-            Use::Read(value) | Use::Over(value, _) => reads.push(*value),
-            Use::Write(_) | Use::Aside(_) | Use::Sum(_) => {}
-        });
-        reads
+        self.collect(|used| match used {
+            Use::Read(value) | Use::Over(value, _) => Some(*value),
+            Use::Write(_) | Use::Aside(_) | Use::Sum(_) => None,
+        })
     }
 
     /// The values that it writes.
     pub fn writes(&self) -> Vec<Value> {
-        let mut writes = Vec::new();
-        self.clone().visit(&mut |used| match used {
-            Use::Write(value) | Use::Over(_, value) => writes.push(*value),
-            Use::Aside(value) => writes.extend(*value),
-            Use::Read(_) | Use::Sum(_) => {}
-        });
-        writes
+        self.collect(|used| match used {
+            Use::Write(value) | Use::Over(_, value) => Some(*value),
+            Use::Aside(value) => *value,
+            Use::Read(_) | Use::Sum(_) => None,
+        })
     }
 
     /// The gradients that it adds to.
     pub fn sums(&self) -> Vec<ParamRange> {
-        let mut sums = Vec::new();
-        self.clone().visit(&mut |used| {
-            if let Use::Sum(range) = used {
-                sums.extend(*range);
-            }
-        });
-        sums
+        self.collect(|used| match used {
+            Use::Sum(range) => *range,
+            _ => None,
+        })
     }
 
     /// The pairs of which the second lies where the first lay.
     pub fn overs(&self) -> Vec<(Value, Value)> {
-        let mut overs = Vec::new();
-        self.clone().visit(&mut |used| {
-            if let Use::Over(was, now) = used {
-                overs.push((*was, *now));
-            }
-        });
-        overs
+        self.collect(|used| match used {
+            Use::Over(was, now) => Some((*was, *now)),
+            _ => None,
+        })
+    }
+
+    fn collect<T>(&self, wanted: impl Fn(Use<'_>) -> Option<T>) -> Vec<T> {
+        let mut all = Vec::new();
+        self.clone().visit(&mut |used| all.extend(wanted(used)));
+        all
     }
 }

@@ -74,34 +74,23 @@ pub trait Operand {
     fn visit(&mut self, f: &mut dyn FnMut(Use<'_>));
 }
 
-impl Operand for In {
-    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
-        f(Use::Read(&mut self.0));
-    }
+/// An operand that is one use.
+macro_rules! used {
+    ($($kind:ident as $name:ident($($field:tt),*);)*) => {$(
+        impl Operand for $kind {
+            fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
+                f(Use::$name($(&mut self.$field),*));
+            }
+        }
+    )*};
 }
 
-impl Operand for Out {
-    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
-        f(Use::Write(&mut self.0));
-    }
-}
-
-impl Operand for Over {
-    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
-        f(Use::Over(&mut self.was, &mut self.now));
-    }
-}
-
-impl Operand for Aside {
-    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
-        f(Use::Aside(&mut self.0));
-    }
-}
-
-impl Operand for Sum {
-    fn visit(&mut self, f: &mut dyn FnMut(Use<'_>)) {
-        f(Use::Sum(&mut self.0));
-    }
+used! {
+    In as Read(0);
+    Out as Write(0);
+    Over as Over(was, now);
+    Aside as Aside(0);
+    Sum as Sum(0);
 }
 
 impl Operand for Dest {

@@ -1,4 +1,4 @@
-//! `--metric`: the names of the measures, and which of two values is the better one. `train::metrics` computes them.
+//! `--metric`: the names of the measures, and which of two values is the better one. `tasks::metrics` computes them.
 
 use super::choice::Task;
 use crate::error::{UsageError, suggestion};

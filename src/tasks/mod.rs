@@ -1,3 +1,7 @@
-//! What is asked of an encoder: the head on its hidden states, and the loss.
+//! What is asked of an encoder, from a file's labels to a person's answer: labels and targets, the head on the hidden
+//! states and its loss, measures, and what is made of logits.
 
 pub mod head;
+pub mod labels;
+pub mod metrics;
+pub mod score;

@@ -1,7 +1,6 @@
 //! Training: the loop of a run, its schedule, its measures, and what it leaves on disk.
 
 pub mod evaluate;
-pub mod metrics;
 pub mod micro;
 pub mod output;
 pub mod run;

@@ -4,10 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Result, bail};
 
-use super::formats::Row;
-use super::lines::place;
-use super::table::Table;
 use crate::batch::Labels;
+use crate::data::{Row, Table, place};
 
 /// From this many on, classes that are decimal fractions are taken for regression targets.
 const MANY: usize = 20;
