@@ -7,7 +7,7 @@ use bitfit::methods::Trains;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, outline};
 use bitfit::model::{Model, Show};
-use bitfit::program::{Limits, LossKind, PoolKind, Saving};
+use bitfit::program::{Limits, LossKind, Op, PoolKind, Saving};
 use bitfit::settings::biases::BiasSelection;
 use grid::{LIMITS, SAVINGS, Shape, shapes};
 
@@ -58,6 +58,11 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
             let written = model.write_down(saving, Show::Logits);
             let want = symbolic::values(&written, trainable);
             let list = model.list(saving, Show::Logits);
+            let of_weights =
+                |op: &&Op| matches!(op, Op::WeightGrad(_) | Op::GainGrad(_) | Op::EmbedBack(_));
+            let weights = list.ops.iter().filter(of_weights).count();
+            let full = shape.biases.is_none() && saving.is_some();
+            assert_eq!(weights > 0, full, "gradients of weights: {}", label());
             if saving.is_some() {
                 list.verify_gradients(&model.gradients(), trainable)
                     .unwrap_or_else(|fault| panic!("{fault}: {}", label()));
