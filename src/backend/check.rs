@@ -2,7 +2,7 @@
 //! are pooled.
 
 use crate::batch::Batch;
-use crate::program::{Limits, PoolKind, Rows, Tensor};
+use crate::program::{Limits, Placed, PoolKind, Rows};
 use anyhow::{Result, ensure};
 
 /// # Errors
@@ -50,7 +50,7 @@ pub fn fits(batch: &Batch, limits: Limits) -> Result<()> {
 
 /// # Errors
 /// When the pooled rows are not there.
-pub fn pool(kind: PoolKind, hidden: &Tensor) -> Result<()> {
+pub fn pool(kind: PoolKind, hidden: &Placed) -> Result<()> {
     ensure!(hidden.width > 0, "pooling over no columns");
     ensure!(
         hidden.rows == Rows::Tokens || kind == PoolKind::Cls,

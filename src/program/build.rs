@@ -58,7 +58,7 @@ pub struct Activated {
 
 /// The gradients at a LayerNorm: of the residual, and of the branch beside it.
 #[derive(Clone, Copy, Debug)]
-pub struct Split {
+pub struct Branches {
     pub residual: Value,
     pub branch: Value,
 }
@@ -288,7 +288,7 @@ impl Builder {
         beside: Option<Value>,
         normed: &Normed,
         below: &LinearLayer,
-    ) -> Split {
+    ) -> Branches {
         let NormLayer {
             norm,
             dropout,
@@ -314,7 +314,7 @@ impl Builder {
             dbeta: Sum(Some(norm.beta)),
             dbias: Sum(below.bias.first().copied()),
         });
-        Split {
+        Branches {
             residual: now,
             branch: branch.unwrap_or(now),
         }

@@ -27,10 +27,10 @@ mod toy;
 mod verify;
 
 pub use again::Saving;
-pub use build::{Activated, Builder, LinearLayer, NormLayer, Normed, Split};
+pub use build::{Activated, Branches, Builder, LinearLayer, NormLayer, Normed};
 pub use op::*;
 pub use operand::*;
-pub use place::{ALIGN, Program, Tensor};
+pub use place::{ALIGN, Placed, Program};
 pub use show::{Cost, Line};
 pub use terms::*;
 pub use verify::Fault;

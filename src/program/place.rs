@@ -32,7 +32,7 @@ pub(super) struct Place {
 
 /// A value of a program, as a backend sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tensor {
+pub struct Placed {
     pub region: Region,
     pub rows: Rows,
     pub width: usize,
@@ -90,14 +90,14 @@ impl Program {
         &self.list.ops[self.list.range(span)]
     }
 
-    pub fn tensor(&self, value: Value) -> Tensor {
+    pub fn tensor(&self, value: Value) -> Placed {
         let Info {
             rows,
             width,
             storage,
             ..
         } = *self.list.info(value);
-        Tensor {
+        Placed {
             region: self.region(value),
             rows,
             width,
@@ -110,7 +110,7 @@ impl Program {
     }
 
     /// The first output of this kind.
-    pub fn output(&self, what: What) -> Option<Tensor> {
+    pub fn output(&self, what: What) -> Option<Placed> {
         let mut outputs = self.list.outputs.iter();
         let output = outputs.find(|&&value| self.list.info(value).what == what);
         output.map(|&value| self.tensor(value))

@@ -1,7 +1,7 @@
 //! The operations of attention: of all tokens, and of the first of each sequence. Their arithmetic is in
 //! [`attention`] and [`first_attention`].
 
-use super::attention::{self, Shape};
+use super::attention::{self, Heads};
 use super::colsum::column_sums;
 use super::dropout::Mask;
 use super::operands::Operands;
@@ -21,12 +21,12 @@ fn shape_of(
     heads: usize,
     dropout: Dropout,
     key: DropoutKey,
-) -> Result<Shape<'_>> {
+) -> Result<Heads<'_>> {
     ensure!(
         heads > 0 && hidden.is_multiple_of(heads),
         "{hidden} columns do not make {heads} heads"
     );
-    Ok(Shape {
+    Ok(Heads {
         cu_seqlens: &batch.cu_seqlens,
         heads,
         head_dim: hidden / heads,
@@ -63,7 +63,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
         at.whole(op.dout.0, one)?,
         at.whole(op.dqkv.0, three)?,
     ])?;
-    let saved = attention::Saved { qkv, out, lse };
+    let saved = attention::SavedAttention { qkv, out, lse };
     attention::backward(shape, saved, dout, dqkv, &cpu.scratch);
     for (part, grad) in [(0, query), (2, value)] {
         if let Some(grad) = grad {
@@ -110,7 +110,7 @@ pub fn first_backward(
         at.whole(op.d_query.0, first)?,
         at.whole(op.d_key_value.0, two)?,
     ])?;
-    let saved = first_attention::Saved {
+    let saved = first_attention::SavedFirst {
         query,
         key_value,
         lse,

@@ -16,14 +16,14 @@ const QUERIES: usize = 48;
 
 /// Shape of one attention call.
 #[derive(Clone, Copy)]
-pub struct Shape<'a> {
+pub struct Heads<'a> {
     pub cu_seqlens: &'a [u32],
     pub heads: usize,
     pub head_dim: usize,
     pub mask: Option<Mask>,
 }
 
-impl Shape<'_> {
+impl Heads<'_> {
     pub fn hidden(&self) -> usize {
         self.heads * self.head_dim
     }
@@ -227,7 +227,7 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[heads, tokens]` may be empty.
-pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
+pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
     let (out, lse) = (Shared::new(out), Shared::new(lse));
@@ -304,7 +304,7 @@ pub fn forward(shape: Shape<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
 
 /// What [`backward`] reads.
 #[derive(Clone, Copy)]
-pub struct Saved<'a> {
+pub struct SavedAttention<'a> {
     pub qkv: &'a [f32],
     pub out: &'a [f32],
     pub lse: &'a [f32],
@@ -312,8 +312,8 @@ pub struct Saved<'a> {
 
 /// Backward of [`forward`]: `dqkv` `[tokens, 3·hidden]` is overwritten.
 pub fn backward(
-    shape: Shape<'_>,
-    saved: Saved<'_>,
+    shape: Heads<'_>,
+    saved: SavedAttention<'_>,
     dout: &[f32],
     dqkv: &mut [f32],
     scratch: &Scratch,
@@ -327,9 +327,9 @@ pub fn backward(
 }
 
 fn backward_head<'a>(
-    shape: Shape<'_>,
+    shape: Heads<'_>,
     at: Head,
-    saved: Saved<'a>,
+    saved: SavedAttention<'a>,
     dout: &'a [f32],
     dqkv: &Shared<'_>,
     mut room: Pieces<'a>,

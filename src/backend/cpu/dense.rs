@@ -5,7 +5,7 @@ use super::dropout::Mask;
 use super::operands::Operands;
 use super::params::{gradients, read, wide};
 use super::scratch::Scratch;
-use super::weights::{View, Weights};
+use super::weights::{HostMatrices, View};
 use super::{CpuBackend, gemm, pointwise};
 use crate::program::{Dense, DenseBack, HeadWeight, Program, Rows};
 use anyhow::{Result, ensure};
@@ -100,7 +100,7 @@ fn compute_backward(
 
 /// The matrix of a head layer, checked against the layer's shape.
 fn dense_weight<'a>(
-    weights: &'a Weights,
+    weights: &'a HostMatrices,
     value: &'a [f32],
     weight: HeadWeight,
     (outputs, inputs): (usize, usize),

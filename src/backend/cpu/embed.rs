@@ -6,7 +6,7 @@ use super::dropout::Mask;
 use super::norm::Affine;
 use super::normalise::{affine, normalise};
 use super::operands::Operands;
-use super::weights::{Matrix, Weights};
+use super::weights::{HostMatrices, Matrix};
 use crate::batch::Batch;
 use crate::program::{Embed, Program, Rows, WeightId};
 use anyhow::{Result, ensure};
@@ -36,7 +36,7 @@ pub struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     /// Those of words, positions and token types.
-    pub fn get(weights: &'a Weights, params: &'a [f32], ids: [WeightId; 3]) -> Result<Self> {
+    pub fn get(weights: &'a HostMatrices, params: &'a [f32], ids: [WeightId; 3]) -> Result<Self> {
         let [word, position, token_type] = ids;
         Ok(Self {
             word: weights.get(word, params)?,

@@ -1,6 +1,6 @@
 //! Attention of each sequence's first token over its whole sequence. One task is one head of one sequence.
 
-use super::attention::{Shape, dot, probabilities, softmax, softmax_backward};
+use super::attention::{Heads, dot, probabilities, softmax, softmax_backward};
 use super::pointwise;
 use super::scratch::Scratch;
 use super::share::Shared;
@@ -34,7 +34,7 @@ fn scaled_body<const FMA: bool>(out: &mut [f32], x: &[f32], factor: f32) {
 
 /// `out [sequences, hidden] = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[sequences, heads]` may be empty.
 pub fn forward(
-    shape: Shape<'_>,
+    shape: Heads<'_>,
     query: &[f32],
     key_value: &[f32],
     out: &mut [f32],
@@ -77,7 +77,7 @@ pub fn forward(
 
 /// What [`backward`] reads.
 #[derive(Clone, Copy)]
-pub struct Saved<'a> {
+pub struct SavedFirst<'a> {
     pub query: &'a [f32],
     pub key_value: &'a [f32],
     pub lse: &'a [f32],
@@ -85,8 +85,8 @@ pub struct Saved<'a> {
 
 /// Backward of [`forward`]: `d_query` and `d_key_value` are overwritten.
 pub fn backward(
-    shape: Shape<'_>,
-    saved: Saved<'_>,
+    shape: Heads<'_>,
+    saved: SavedFirst<'_>,
     dout: &[f32],
     d_query: &mut [f32],
     d_key_value: &mut [f32],

@@ -48,12 +48,12 @@ use aligned::Aligned;
 use anyhow::Result;
 use arena::Arena;
 use colsum::Partials;
-use params::{Params, read, wide, write};
+use params::{HostParams, read, wide, write};
 use scratch::Scratch;
-use sizes::Sizes;
+use sizes::HostSizes;
 pub use sizes::footprint;
 use std::ops::Range;
-use weights::Weights;
+use weights::HostMatrices;
 pub use weights::rounded;
 
 /// Activations are f32.
@@ -62,10 +62,10 @@ pub const ACTIVATION_BYTES: usize = 4;
 /// See the module's head.
 pub struct CpuBackend {
     weight_type: WeightType,
-    weights: Weights,
+    weights: HostMatrices,
     memory: Memory,
     arena: Arena,
-    params: Params,
+    params: HostParams,
     batch: Batch,
     key: DropoutKey,
     scratch: Scratch,
@@ -86,10 +86,10 @@ impl CpuBackend {
     pub fn new(weight_type: WeightType) -> Self {
         Self {
             weight_type,
-            weights: Weights::default(),
+            weights: HostMatrices::default(),
             memory: Memory::default(),
             arena: Arena::default(),
-            params: Params::default(),
+            params: HostParams::default(),
             batch: Batch {
                 ids: Vec::new(),
                 type_ids: Vec::new(),
@@ -205,9 +205,9 @@ impl Backend for CpuBackend {
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
         let threads = rayon::current_num_threads();
-        let sizes = Sizes::new(&memory, threads, self.weights.train());
+        let sizes = HostSizes::new(&memory, threads, self.weights.train());
         self.arena = Arena::allocate(sizes.arena)?;
-        self.params = Params::new(sizes.params, sizes.trainable)?;
+        self.params = HostParams::new(sizes.params, sizes.trainable)?;
         self.scratch = Scratch::new(sizes.threads, sizes.scratch)?;
         self.partials = Partials::new(sizes.partials)?;
         self.bias = vec![0.0; sizes.bias];

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 pub type Words = (Option<Region>, usize);
 
 /// `[rows, width]`
-pub type Shape = (Rows, usize);
+pub type TensorShape = (Rows, usize);
 
 /// What a value is to the operations on the current batch.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ impl<'a> Operands<'a> {
     }
 
     /// Its rows and its width, which is not zero.
-    pub fn shape(self, value: Value) -> Result<Shape> {
+    pub fn shape(self, value: Value) -> Result<TensorShape> {
         let tensor = self.program.tensor(value);
         ensure!(tensor.width > 0, "{value:?} has no columns");
         Ok((tensor.rows, tensor.width))
@@ -33,7 +33,7 @@ impl<'a> Operands<'a> {
     ///
     /// # Errors
     /// When it is stored in codes or has another shape.
-    pub fn whole(self, value: Value, shape: Shape) -> Result<Words> {
+    pub fn whole(self, value: Value, shape: TensorShape) -> Result<Words> {
         let storage = self.program.tensor(value).storage;
         ensure!(
             matches!(storage, Storage::Activation | Storage::F32),
@@ -43,7 +43,7 @@ impl<'a> Operands<'a> {
     }
 
     /// The same of a tensor that may be left out.
-    pub fn aside(self, value: Option<Value>, shape: Shape) -> Result<Words> {
+    pub fn aside(self, value: Option<Value>, shape: TensorShape) -> Result<Words> {
         value.map_or(Ok((None, 0)), |value| self.whole(value, shape))
     }
 
@@ -51,7 +51,7 @@ impl<'a> Operands<'a> {
     ///
     /// # Errors
     /// As [`whole`](Self::whole), and when they lie apart.
-    pub fn over(self, over: Over, shape: Shape) -> Result<Words> {
+    pub fn over(self, over: Over, shape: TensorShape) -> Result<Words> {
         ensure!(
             self.program.region(over.was) == self.program.region(over.now),
             "{:?} does not lie over {:?}",
@@ -62,7 +62,7 @@ impl<'a> Operands<'a> {
     }
 
     /// A tensor that may be stored in codes, and how it is stored.
-    pub fn stored(self, value: Value, (rows, width): Shape) -> Result<(Words, Storage)> {
+    pub fn stored(self, value: Value, (rows, width): TensorShape) -> Result<(Words, Storage)> {
         let tensor = self.program.tensor(value);
         ensure!(
             (tensor.rows, tensor.width) == (rows, width),

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use std::ops::Range;
 
 #[derive(Default)]
-pub struct Params {
+pub struct HostParams {
     /// All parameters; the trainable ones first.
     pub value: Vec<f32>,
     pub gradient: Vec<f32>,
@@ -15,7 +15,7 @@ pub struct Params {
     pub moment2: Vec<f32>,
 }
 
-impl Params {
+impl HostParams {
     /// `count` parameters of which the first `trainable` train; all zero.
     pub fn new(count: usize, trainable: usize) -> Result<Self> {
         ensure!(
@@ -120,12 +120,12 @@ mod tests {
 
     #[test]
     fn frozen_parameters_have_no_gradient() {
-        let mut params = Params::new(10, 4).unwrap();
+        let mut params = HostParams::new(10, 4).unwrap();
         let frozen = ParamRange { offset: 3, len: 2 };
         assert!(gradients(&mut params.gradient, [Some(frozen)]).is_err());
         let trained = ParamRange { offset: 2, len: 2 };
         assert!(gradients(&mut params.gradient, [Some(trained), None]).is_ok());
         assert!(gradients(&mut params.gradient, [Some(trained), Some(trained)]).is_err());
-        assert!(Params::new(3, 4).is_err());
+        assert!(HostParams::new(3, 4).is_err());
     }
 }

@@ -6,7 +6,7 @@ use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
 /// Elements, where nothing else is said.
 #[derive(Clone, Copy, Debug)]
-pub struct Sizes {
+pub struct HostSizes {
     /// Bytes.
     pub arena: usize,
     pub params: usize,
@@ -24,7 +24,7 @@ pub struct Sizes {
     pub token_order: usize,
 }
 
-impl Sizes {
+impl HostSizes {
     pub fn new(memory: &Memory, threads: usize, trained_matrices: bool) -> Self {
         let Memory {
             limits,
@@ -81,6 +81,6 @@ pub fn footprint(
         weights: frozen
             .map(|&shape| weights::bytes(weight_type, shape))
             .sum(),
-        ..Sizes::new(memory, threads, trains).footprint()
+        ..HostSizes::new(memory, threads, trains).footprint()
     }
 }

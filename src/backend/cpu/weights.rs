@@ -110,7 +110,7 @@ pub fn rounded(
     shape: MatrixShape,
     values: &[f32],
 ) -> Result<Vec<f32>> {
-    let mut weights = Weights::default();
+    let mut weights = HostMatrices::default();
     let id = weights.add(weight_type, name, shape, values)?;
     let matrix = weights.get(id, &[])?;
     let mut out = vec![0.0; values.len()];
@@ -133,11 +133,11 @@ pub fn bytes(weight_type: WeightType, shape: MatrixShape) -> usize {
 
 /// All matrices, addressed by [`WeightId`].
 #[derive(Default)]
-pub struct Weights {
+pub struct HostMatrices {
     matrices: Vec<Stored>,
 }
 
-impl Weights {
+impl HostMatrices {
     /// See [`Backend::upload`](crate::backend::Backend::upload).
     pub fn add(
         &mut self,
@@ -283,7 +283,7 @@ mod tests {
             WeightType::Int8,
             WeightType::Nf4,
         ] {
-            let mut weights = Weights::default();
+            let mut weights = HostMatrices::default();
             let whole = weights
                 .add(weight_type, "w", linear(rows, cols), &values)
                 .unwrap();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_value_beyond_16_bits_is_refused_with_its_place() {
-        let mut weights = Weights::default();
+        let mut weights = HostMatrices::default();
         let values = [0.0, 1.0, 70_000.0, 0.0];
         let error = weights
             .add(WeightType::F16, "layer.0.weight", linear(2, 2), &values)

@@ -9,7 +9,7 @@ use super::kernels::Kernels;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
-use super::sizes::Sizes;
+use super::sizes::DeviceSizes;
 use super::{LossScale, row_kind, to_u32};
 use crate::backend::{Footprint, Memory};
 use crate::program::{ParamRange, Region, Rows};
@@ -39,7 +39,7 @@ impl Allocated {
     /// # Errors
     /// When the device has too little memory: the message says how many tokens a batch would fit.
     pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
-        let sizes = Sizes::new(&memory);
+        let sizes = DeviceSizes::new(&memory);
         let (free, _) = device.stream.context().mem_get_info()?;
         let total = sizes.footprint().total();
         if total > free {

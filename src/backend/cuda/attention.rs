@@ -2,7 +2,7 @@
 
 use super::args::*;
 use super::launch::{ATTENTION_SHORT, ATTENTION_TILE, AttentionKind};
-use super::run::{Operands, address, head_dim};
+use super::operands::{Operands, address, head_dim};
 use super::to_u32;
 use crate::program::{Attention, AttentionBack, Dropout, Rows, Value};
 use anyhow::{Context, Result};

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 
 /// Sizes of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct BatchShape {
     pub tokens: usize,
     pub sequences: usize,
     pub max_len: usize,
@@ -62,9 +62,9 @@ pub struct DeviceBatch {
     buffer: Buffer,
     uploads: UploadsBeside,
     limits: Limits,
-    shape: Shape,
+    shape: BatchShape,
     /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
-    pub grid: Shape,
+    pub grid: BatchShape,
     pub labels: LabelKind,
 }
 
@@ -85,14 +85,18 @@ impl DeviceBatch {
             buffer: Buffer::new(device, "batch", Self::size(limits))?,
             uploads: UploadsBeside::new(device, Self::words(limits))?,
             limits,
-            shape: Shape::default(),
-            grid: Shape::default(),
+            shape: BatchShape::default(),
+            grid: BatchShape::default(),
             labels: LabelKind::None,
         })
     }
 
     /// Sizes launches for the bucket of the current batch, which must be within a program's `limits`.
-    pub fn enter(&mut self, limits: Limits, bucket: impl Fn(Shape) -> Shape) -> Result<Shape> {
+    pub fn enter(
+        &mut self,
+        limits: Limits,
+        bucket: impl Fn(BatchShape) -> BatchShape,
+    ) -> Result<BatchShape> {
         let shape = self.shape;
         ensure!(
             shape.tokens <= limits.tokens.min(self.limits.tokens)
@@ -151,7 +155,7 @@ impl DeviceBatch {
             }
         })?;
         self.labels = kind;
-        self.shape = Shape {
+        self.shape = BatchShape {
             tokens: batch.tokens(),
             sequences: batch.sequences(),
             max_len: batch.max_len(),

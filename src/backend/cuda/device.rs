@@ -33,7 +33,7 @@ pub struct DeviceInfo {
 
 /// What `bitfit doctor` says about CUDA.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct DeviceReport {
     /// Kernels in this binary: `PTX, sm_80, …` or `none`.
     pub images: String,
     /// CUDA release of the compiler that made them.
@@ -45,7 +45,7 @@ pub struct Report {
 }
 
 /// Looks at everything without failing.
-pub fn report() -> Report {
+pub fn report() -> DeviceReport {
     let (driver, devices) = match connect() {
         Err(error) => (Err(crate::error::one_line(&error)), Vec::new()),
         Ok(Driver { version, devices }) => (
@@ -60,7 +60,7 @@ pub fn report() -> Report {
                 .collect(),
         ),
     };
-    Report {
+    DeviceReport {
         images: images::summary(),
         toolkit: images::TOOLKIT,
         driver,

@@ -1,7 +1,7 @@
 //! The first token of each sequence: its row among all tokens, and its attention.
 
 use super::args::*;
-use super::run::{Operands, address, head_dim};
+use super::operands::{Operands, address, head_dim};
 use super::{check_width, to_u32};
 use crate::program::{AddFirst, Dropout, First, FirstAttention, FirstAttentionBack, Rows, Value};
 use anyhow::Result;

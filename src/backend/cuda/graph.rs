@@ -4,7 +4,7 @@
 //! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
 //! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
 
-use super::batch::Shape;
+use super::batch::BatchShape;
 use super::device::Device;
 use super::launch::ATTENTION_TILE;
 use crate::program::{Limits, Span};
@@ -14,9 +14,9 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use std::collections::HashMap;
 
 /// The shape that stands for all batches up to it: a program's limits are cut into about eight token counts.
-pub fn bucket(shape: Shape, limits: Limits) -> Shape {
+pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
     let unit = limits.tokens.div_ceil(8).next_multiple_of(64);
-    Shape {
+    BatchShape {
         tokens: shape.tokens.next_multiple_of(unit).min(limits.tokens),
         sequences: shape.sequences.next_power_of_two().min(limits.sequences),
         max_len: shape
@@ -27,7 +27,7 @@ pub fn bucket(shape: Shape, limits: Limits) -> Shape {
 }
 
 /// What is recorded: the program, the span of it, and the bucket.
-pub type Key = (u64, Span, Shape);
+pub type Key = (u64, Span, BatchShape);
 
 /// All recordings of a backend's current memory: their addresses are baked in.
 #[derive(Default)]
@@ -106,8 +106,8 @@ mod tests {
         max_len: 100,
     };
 
-    fn shape(tokens: usize, sequences: usize, max_len: usize) -> Shape {
-        Shape {
+    fn shape(tokens: usize, sequences: usize, max_len: usize) -> BatchShape {
+        BatchShape {
             tokens,
             sequences,
             max_len,

@@ -2,7 +2,7 @@
 
 use super::args::*;
 use super::memory::Address;
-use super::run::Operands;
+use super::operands::Operands;
 use super::{check_width, row_kind, to_u32};
 use crate::backend::{MatrixKind, check};
 use crate::program::{

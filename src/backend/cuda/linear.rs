@@ -3,7 +3,7 @@
 use super::args::*;
 use super::launch::{GemmKind, ROW_TILE};
 use super::memory::Address;
-use super::run::Operands;
+use super::operands::Operands;
 use super::{check_width, norm, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{Activation, Dest, Dropout, In, Linear, LinearBack, Storage, Sum};
@@ -81,7 +81,7 @@ pub fn backward(at: &Operands<'_>, op: &LinearBack) -> Result<()> {
         out: dx,
         derivative: at.aside(slope)?,
         derivative_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
-        partial: super::run::address(fused),
+        partial: super::operands::address(fused),
         n: to_u32(n)?,
         k: to_u32(k)?,
         rows: row_kind(at.rows(op.dy.0)),

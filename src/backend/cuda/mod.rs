@@ -25,6 +25,7 @@ pub mod launch;
 mod linear;
 mod memory;
 mod norm;
+mod operands;
 mod optim;
 mod params;
 mod pinned;
@@ -47,7 +48,7 @@ use launch::GemmTile;
 pub use sizes::footprint;
 use std::ops::Range;
 use std::sync::Arc;
-use weights::Weights;
+use weights::DeviceMatrices;
 
 /// Activations have 16 bits.
 pub const ACTIVATION_BYTES: usize = 2;
@@ -122,7 +123,7 @@ pub struct CudaBackend {
     device: Device,
     kernels: Arc<Kernels>,
     options: CudaOptions,
-    weights: Weights,
+    weights: DeviceMatrices,
     allocated: Option<Allocated>,
 }
 
@@ -135,7 +136,7 @@ impl CudaBackend {
         let device = Device::open(options.device)?;
         let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
         Ok(Self {
-            weights: Weights::new(options.half, options.weights),
+            weights: DeviceMatrices::new(options.half, options.weights),
             device,
             kernels,
             options,
@@ -146,7 +147,7 @@ impl CudaBackend {
     /// A second backend on the same device, with the same kernels but no matrices and no memory yet.
     pub fn another(&self, tile: Option<GemmTile>) -> Self {
         Self {
-            weights: Weights::new(self.options.half, self.options.weights),
+            weights: DeviceMatrices::new(self.options.half, self.options.weights),
             device: self.device.clone(),
             kernels: Arc::clone(&self.kernels),
             options: CudaOptions {

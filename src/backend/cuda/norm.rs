@@ -3,7 +3,7 @@
 use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
-use super::run::{Operands, address};
+use super::operands::{Operands, address};
 use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{

@@ -2,7 +2,7 @@
 
 use super::args::*;
 use super::launch::NORM_CHUNK;
-use super::run::Operands;
+use super::operands::Operands;
 use super::{CudaBackend, LossScale, to_u32, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};
 use anyhow::{Result, ensure};

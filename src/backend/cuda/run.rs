@@ -3,15 +3,12 @@
 //! The weight of the losses and the optimizer's numbers go to the device before anything is launched, and what the
 //! labels must be is known from the list. So nothing in a recording can depend on a batch but through device memory.
 
-use super::allocated::Allocated;
 use super::batch::LabelNeed;
 use super::graph::bucket;
-use super::memory::Address;
-use super::{
-    CudaBackend, attention, first_token, head, linear, norm, optim, to_u32, weight_gradients,
-};
+use super::operands::Operands;
+use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
 use crate::backend::name_of;
-use crate::program::{Numbers, Op, ParamRange, Program, Rows, Span, Sum, Tensor, Value};
+use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
 
 pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
@@ -102,89 +99,4 @@ fn launch(cuda: &mut CudaBackend, program: &Program, op: &Op) -> Result<()> {
         Op::Loss(op) => head::loss(&at, op),
         Op::Update(_) => optim::update(&at),
     }
-}
-
-/// What an operation's launch works with: the device, its memory, and where the program's values lie in it.
-#[derive(Clone, Copy)]
-pub struct Operands<'a> {
-    pub cuda: &'a CudaBackend,
-    pub memory: &'a Allocated,
-    program: &'a Program,
-}
-
-/// Partial column sums, and the gradient that they are added to.
-pub type Partial = (Address, ParamRange);
-
-impl Operands<'_> {
-    pub fn tensor(&self, value: Value) -> Tensor {
-        self.program.tensor(value)
-    }
-
-    pub fn width(&self, value: Value) -> usize {
-        self.tensor(value).width
-    }
-
-    pub fn rows(&self, value: Value) -> Rows {
-        self.tensor(value).rows
-    }
-
-    /// Rows that launches and addresses of a value are sized for.
-    pub fn count(&self, value: Value) -> usize {
-        self.memory.rows(self.rows(value))
-    }
-
-    /// The first rows of a value, as it is stored.
-    pub fn at(&self, value: Value) -> Result<Address> {
-        let tensor = self.tensor(value);
-        let row = tensor
-            .storage
-            .row_bytes(tensor.width, super::ACTIVATION_BYTES);
-        self.memory
-            .bytes(tensor.region, self.memory.rows(tensor.rows) * row)
-    }
-
-    /// The same of a value that may be left out.
-    pub fn aside(&self, value: Option<Value>) -> Result<Address> {
-        value.map_or(Ok(Address::NULL), |value| self.at(value))
-    }
-
-    /// Room for partial sums of a gradient, where it is asked for: the first or the second of two.
-    pub fn partial(&self, which: usize, sum: Sum, len: usize) -> Result<Option<Partial>> {
-        sum.0
-            .map(|grad| Ok((self.memory.partial(which, len)?, grad)))
-            .transpose()
-    }
-
-    /// The second stage of one or two column sums of tiles of `tile_rows` rows.
-    pub fn finish(
-        &self,
-        sums: [Option<Partial>; 2],
-        width: usize,
-        tile_rows: usize,
-        rows: Rows,
-        by_sequence: bool,
-    ) -> Result<()> {
-        if sums.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        let kernels = &self.cuda.kernels;
-        self.memory
-            .finish_columns(kernels, sums, width, tile_rows, rows, by_sequence)
-    }
-}
-
-/// Where partial sums are, if anywhere.
-pub fn address(partial: Option<Partial>) -> Address {
-    partial.map_or(Address::NULL, |(address, _)| address)
-}
-
-/// Columns of one of `heads` in `width`.
-pub fn head_dim(width: usize, heads: usize) -> Result<usize> {
-    ensure!(
-        heads > 0 && width.is_multiple_of(heads),
-        "{heads} heads of {width} columns together"
-    );
-    super::check_width(width / heads, "a head dimension")?;
-    to_u32(width)?;
-    Ok(width / heads)
 }

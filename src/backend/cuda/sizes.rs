@@ -10,7 +10,7 @@ use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
 /// Bytes, where nothing else is said.
 #[derive(Clone, Copy, Debug)]
-pub struct Sizes {
+pub struct DeviceSizes {
     pub arena: usize,
     /// Of one of two buffers.
     pub batch: usize,
@@ -24,7 +24,7 @@ pub struct Sizes {
     pub norm: usize,
 }
 
-impl Sizes {
+impl DeviceSizes {
     pub fn new(memory: &Memory) -> Self {
         let Memory { limits, widest, .. } = *memory;
         let tiles = limits.tokens.div_ceil(ROW_TILE) + limits.sequences + 1;
@@ -76,6 +76,6 @@ pub fn footprint(weight_type: WeightType, matrices: &[MatrixShape], memory: &Mem
             .iter()
             .map(|&shape| Buffer::size(weights::bytes(weight_type, shape)))
             .sum(),
-        ..Sizes::new(memory).footprint()
+        ..DeviceSizes::new(memory).footprint()
     }
 }

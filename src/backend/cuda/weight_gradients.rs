@@ -4,7 +4,7 @@ use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::norm::partial_columns;
-use super::run::{Operands, address};
+use super::operands::{Operands, address};
 use super::{CudaBackend, check_width, to_u32};
 use crate::program::{Dropout, EmbedBack, GainGrad, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};

@@ -73,7 +73,7 @@ pub fn bytes(weights: WeightType, shape: MatrixShape) -> usize {
 
 /// All matrices, in the order in which they were given.
 #[derive(Debug)]
-pub struct Weights {
+pub struct DeviceMatrices {
     half: HalfType,
     weights: WeightType,
     list: Vec<Weight>,
@@ -148,7 +148,7 @@ impl Weight {
     }
 }
 
-impl Weights {
+impl DeviceMatrices {
     pub fn new(half: HalfType, weights: WeightType) -> Self {
         Self {
             half,
