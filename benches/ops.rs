@@ -227,6 +227,7 @@ impl Tensors {
     fn program(self, op: impl Into<Op>, limits: Limits) -> Program {
         let list = List {
             ops: vec![op.into()],
+            blocks: vec![None],
             values: self.values,
             parts: Parts {
                 forward: 0,

@@ -103,9 +103,18 @@ impl Session {
     /// forgets these: a second copy of what trains is worth freeing.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When a program is not sound, which is a fault of whoever built it, or the device has no room.
     pub fn allocate(&mut self, train: Option<Program>, predict: Option<Program>) -> Result<()> {
         let programs: Vec<&Program> = train.iter().chain(&predict).collect();
+        for program in &programs {
+            program.verify()?;
+        }
+        if let Some(train) = &train {
+            let params = &self.model.params;
+            train
+                .list()
+                .verify_gradients(&self.model.gradients(), params.trainable())?;
+        }
         self.model.allocate(&mut *self.backend, &programs)?;
         self.model.params.forget_initial();
         (self.train, self.predict) = (train, predict);

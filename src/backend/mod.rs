@@ -21,9 +21,7 @@ mod nf4;
 pub use footprint::{DeviceKind, Footprint};
 
 use crate::batch::Batch;
-use crate::program::{
-    Info, Limits, Numbers, Op, ParamRange, Program, Region, Rows, Span, Value, WeightId,
-};
+use crate::program::{Limits, Numbers, ParamRange, Program, Region, Rows, Span, WeightId};
 use anyhow::Result;
 use std::ops::Range;
 
@@ -268,20 +266,5 @@ pub trait Backend {
     /// Goes on from a state that [`Backend::loss_scaling`] gave. A device without loss scaling ignores it.
     fn set_loss_scaling(&mut self, _scaling: LossScaling) -> Result<()> {
         Ok(())
-    }
-}
-
-/// An operation and its block, for errors.
-fn name_of(op: &Op, program: &Program) -> String {
-    let first = |values: Vec<Value>| values.first().copied();
-    let block = first(op.writes())
-        .or_else(|| first(op.reads()))
-        .and_then(|value| -> Option<u16> {
-            let Info { block, .. } = program.list().info(value);
-            *block
-        });
-    match block {
-        Some(block) => format!("{} of block {block}", op.name()),
-        None => op.name().to_owned(),
     }
 }

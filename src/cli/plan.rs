@@ -52,7 +52,7 @@ pub struct PlanArgs {
     pub memory: Option<ByteSize>,
 
     /// Print the step instead, a line per operation: shapes, bytes kept, FLOPs, and which gradient it makes
-    #[arg(long, help_heading = "Listing")]
+    #[arg(long, conflicts_with = "allocate", help_heading = "Listing")]
     pub list: bool,
     /// With --list: the device's matrix products per second, in TFLOP/s; with --bandwidth gives a least time per step
     #[arg(

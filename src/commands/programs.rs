@@ -68,6 +68,7 @@ impl Programs {
         }
         let train = Limits {
             tokens: largest.tokens.min(tokens.unwrap_or(usize::MAX)),
+            sequences: largest.sequences.min(tokens.unwrap_or(usize::MAX)),
             ..limits(largest)
         };
         let train = budget.program(train, Some(saving));

@@ -108,6 +108,8 @@ impl List {
         for (i, op) in self.ops[..backward.start].iter().enumerate() {
             maker.extend(op.writes().into_iter().map(|value| (value, i)));
         }
+        let forward = self.ops[..backward.start].iter();
+        let gone = forward.flat_map(Op::overs).map(|(was, _)| was).collect();
         let stays = |&i: &usize| needed.ops[i];
         let saved = backward.clone().filter(stays);
         let saved = saved.flat_map(|i| self.ops[i].reads());
@@ -118,6 +120,8 @@ impl List {
             made: HashMap::new(),
             values: self.values.clone(),
             ops: Vec::new(),
+            blocks: Vec::new(),
+            gone,
             list: self,
             saving,
             maker,
@@ -129,10 +133,11 @@ impl List {
         for i in backward.clone().filter(stays) {
             pass.copy(i);
         }
-        let (ops, values) = (pass.ops, pass.values);
+        let (ops, blocks, values) = (pass.ops, pass.blocks, pass.values);
         self.values = values;
         self.parts.end = backward.start + ops.len();
-        self.ops.splice(backward, ops);
+        self.ops.splice(backward.clone(), ops);
+        self.blocks.splice(backward, blocks);
     }
 }
 
@@ -153,8 +158,11 @@ struct Again<'a> {
     made: HashMap<Value, Value>,
     /// All values, new ones last.
     values: Vec<Info>,
+    /// The forward values that another one took the place of.
+    gone: HashSet<Value>,
     /// Backward so far.
     ops: Vec<Op>,
+    blocks: Vec<Option<u16>>,
 }
 
 impl Again<'_> {
@@ -186,15 +194,13 @@ impl Again<'_> {
     /// Adds an operation of backward, behind what it reads and what was not kept.
     fn copy(&mut self, at: usize) {
         let mut op = self.list.ops[at].clone();
-        if let Some(&value) = op.writes().first() {
-            self.block = self.list.info(value).block;
-        }
+        self.block = self.list.blocks[at];
         op.visit(&mut |used| {
             if let Use::Read(value) = used {
                 *value = self.find(*value);
             }
         });
-        self.ops.push(op);
+        self.push(op);
     }
 
     fn reruns(&self, block: Option<u16>) -> bool {
@@ -221,13 +227,15 @@ impl Again<'_> {
         }
         let info = *self.list.info(value);
         // A block that runs again does so from its input, which another one made.
-        if self.saving.checkpoint && info.block != self.block {
+        let gone = self.gone.contains(&value);
+        if self.saving.checkpoint && info.block != self.block && !gone {
             return value;
         }
         if let Some(out) = self.restore(value, maker) {
             return out;
         }
-        let remade = self.reruns(info.block)
+        let remade = gone
+            || self.reruns(info.block)
             || (info.what != What::Hidden && self.saving.makes_again(info.what));
         if !remade {
             return value;
@@ -248,7 +256,7 @@ impl Again<'_> {
             return None;
         }
         let out = self.fresh(value);
-        self.ops.push(Op::Restore(Restore {
+        self.push(Op::Restore(Restore {
             x_hat: In(there),
             norm,
             out: Out(out),
@@ -269,7 +277,12 @@ impl Again<'_> {
             }
             Use::Read(_) | Use::Aside(None) | Use::Sum(_) => {}
         });
+        self.push(op);
+    }
+
+    fn push(&mut self, op: Op) {
         self.ops.push(op);
+        self.blocks.push(self.block);
     }
 
     /// A value that stands for one of forward. A derivative made again is read at once, so it is stored whole.

@@ -83,3 +83,76 @@ fn a_layernorm_whose_x_hat_has_fewer_bits_keeps_its_output_where_that_is_read() 
     assert!(!backward(saving).contains(&"Restore"));
     assert!(kept(saving).contains(&What::Hidden));
 }
+
+/// A product of one block whose place a LayerNorm of the next takes: it cannot be kept for that block's second run.
+#[test]
+fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
+    use crate::program::{
+        Builder, Dropout, LinearLayer, Norm, NormLayer, ParamRange, Rows, WeightId,
+    };
+    const WIDTH: usize = 4;
+    let range = |offset: usize| ParamRange { offset, len: WIDTH };
+    let linear = |weight: usize| LinearLayer {
+        weight: WeightId(weight),
+        trains: None,
+        bias: vec![range(20 * weight)],
+        inputs: WIDTH,
+        outputs: WIDTH,
+    };
+    let norm = |i: usize| NormLayer {
+        norm: Norm {
+            gamma: range(1000 + 10 * i),
+            beta: range(20 * i + 10),
+            eps: 1e-5,
+        },
+        dropout: Dropout::NONE,
+        gain_trains: false,
+    };
+    for saving in [Saving::CHECKPOINT, Saving::RECOMPUTE, Saving::KEEP] {
+        let mut b = Builder::new(Some(saving));
+        let x = b.value(What::Pooled, Rows::Tokens, WIDTH, Storage::Activation);
+        b.push(crate::program::Embed {
+            word: WeightId(50),
+            position: WeightId(51),
+            token_type: WeightId(52),
+            norm: norm(9).norm,
+            dropout: Dropout::NONE,
+            out: crate::program::Out(x),
+        });
+        let mut product = b.linear(What::Product, x, &linear(0));
+        let mut passes = Vec::new();
+        for i in 0..3 {
+            b.enter(Some(i));
+            let y = b.norm(product, x, &norm(i));
+            let inner = b.linear_act(y.out, &linear(i + 1), crate::program::Activation::Relu);
+            let inner_again =
+                b.linear_act(inner.out, &linear(i + 5), crate::program::Activation::Relu);
+            product = b.linear(What::Product, inner_again.out, &linear(i + 9));
+            passes.push((y, inner, inner_again));
+        }
+        b.enter(None);
+        b.output(product);
+        b.turn();
+        let mut dy = b.gradient(product);
+        b.push(crate::program::Embed {
+            word: WeightId(50),
+            position: WeightId(51),
+            token_type: WeightId(52),
+            norm: norm(9).norm,
+            dropout: Dropout::NONE,
+            out: crate::program::Out(dy),
+        });
+        for (i, (y, inner, inner_again)) in passes.iter().enumerate().rev() {
+            b.enter(Some(i));
+            let d = b.linear_back_act(dy, &linear(i + 9), *inner_again, &linear(i + 5));
+            let d = b.linear_back_act(d, &linear(i + 5), *inner, &linear(i + 1));
+            let d = b.linear_back(d, &linear(i + 1), y.out);
+            dy = b.norm_back(d, None, y, &linear(i)).branch;
+        }
+        let mut list = b.finish();
+        list.again(saving);
+        list.prune();
+        // Placing verifies: whatever is read is there.
+        Arc::new(list).place(LIMITS, 4);
+    }
+}

@@ -95,6 +95,10 @@ impl Builder {
 
     /// Ends the list.
     pub fn finish(mut self) -> List {
+        self.block = None;
+        if self.list.parts.backward < self.list.parts.forward {
+            self.turn();
+        }
         self.list.parts.end = self.list.ops.len();
         match self.train {
             Some(_) => self.push(Update {}),
@@ -141,6 +145,7 @@ impl Builder {
 
     pub fn push(&mut self, op: impl Into<Op>) {
         self.list.ops.push(op.into());
+        self.list.blocks.push(self.block);
     }
 
     /// Dropout in training; none in prediction.

@@ -41,6 +41,8 @@ use std::ops::Range;
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct List {
     pub ops: Vec<Op>,
+    /// The block that each operation belongs to.
+    pub blocks: Vec<Option<u16>>,
     /// What is known of each [`Value`].
     pub values: Vec<Info>,
     pub parts: Parts,
@@ -117,7 +119,9 @@ impl List {
         let widths = self.values.iter().map(|value| value.width);
         let head_dims = self.ops.iter().map(|op| match op {
             Op::Attention(op) => self.info(op.out.0).width / op.heads.max(1),
+            Op::AttentionBack(op) => self.info(op.out.0).width / op.heads.max(1),
             Op::FirstAttention(op) => self.info(op.out.0).width / op.heads.max(1),
+            Op::FirstAttentionBack(op) => self.info(op.query.0).width / op.heads.max(1),
             _ => 0,
         });
         (widths.max().unwrap_or(0), head_dims.max().unwrap_or(0))

@@ -1,7 +1,7 @@
 //! The operations: about two dozen fused ones, each with its backward beside it.
 //!
-//! Adding one here makes both backends fail to compile until they run it, and nothing else: what a pass needs to know
-//! stands in the types of its fields ([`operand`](super::operand)).
+//! Adding one here makes the verifier's shapes and both backends fail to compile until they know it, and nothing else: what
+//! a pass needs to know stands in the types of its fields ([`operand`](super::operand)).
 //!
 //! Shapes are `[rows, width]` as [`Info`](super::Info) has them: `tokens` stands for the rows of a value whatever they
 //! are. Activations are of the backend's type; what is F32 says so. A linear layer's matrix is `[outputs, inputs]`, as

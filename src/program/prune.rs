@@ -34,8 +34,9 @@ impl List {
         let backward = forward + kept(self.parts.forward, self.parts.backward);
         let end = backward + kept(self.parts.backward, self.parts.end);
         (self.parts.forward, self.parts.backward, self.parts.end) = (forward, backward, end);
-        let mut keep = needed.ops.iter();
+        let (mut keep, mut keep_too) = (needed.ops.iter(), needed.ops.iter());
         self.ops.retain(|_| keep.next() == Some(&true));
+        self.blocks.retain(|_| keep_too.next() == Some(&true));
         for op in &mut self.ops {
             op.visit(&mut |used| {
                 if let Use::Aside(value) = used

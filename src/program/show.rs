@@ -64,10 +64,9 @@ impl Program {
                 list.trains() && i < turn && turn <= last && i != last
             };
             let kept = writes.iter().filter(crosses);
-            let of = writes.first().or(reads.first());
             Line {
                 op: op.name(),
-                block: of.and_then(|&value| list.info(value).block),
+                block: list.blocks[i],
                 backward: i >= turn,
                 reads: named(&reads),
                 writes: named(&writes),
@@ -77,6 +76,15 @@ impl Program {
             }
         })
         .collect()
+    }
+
+    /// An operation of its list and its block, for errors: `LinearBack of block 3`.
+    pub fn name_of(&self, at: usize) -> String {
+        let name = self.list().ops[at].name();
+        match self.list().blocks[at] {
+            Some(block) => format!("{name} of block {block}"),
+            None => name.to_owned(),
+        }
     }
 
     /// `name [rows, width]`, and how it is stored where that is not as an activation.

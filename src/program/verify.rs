@@ -39,7 +39,16 @@ impl Program {
             };
             shapes(list, op).map_err(fault)?;
             let (reads, writes, overs) = (op.reads(), op.writes(), op.overs());
-            let shared = op.may_share();
+            let shared = op
+                .may_share()
+                .filter(|&(slope, dx)| self.region(slope) == self.region(dx));
+            let twice = |&&(was, _): &&(Value, Value)| {
+                reads.iter().filter(|&&read| read == was).count() > 1
+            };
+            if let Some((was, now)) = overs.iter().find(twice) {
+                let what = format!("writes {now:?} over {was:?}, which it also reads beside it");
+                return Err(fault(what));
+            }
             if let Some(value) = reads.iter().find(|value| !there.contains(value)) {
                 return Err(fault(format!("reads {value:?}, which is not there")));
             }
@@ -55,12 +64,6 @@ impl Program {
                 }
                 let declared =
                     |read: Value| overs.contains(&(read, value)) || shared == Some((read, value));
-                if let Some((slope, dx)) = shared
-                    && overlap(slope, dx)
-                    && list.info(slope).storage != list.info(dx).storage
-                {
-                    return Err(fault(format!("writes {dx:?} over {slope:?} in codes")));
-                }
                 let over_read = |&&read: &&Value| overlap(read, value) && !declared(read);
                 let over_write = |&&other: &&Value| overlap(other, value);
                 if let Some(other) = reads.iter().find(over_read) {

@@ -181,17 +181,54 @@ fn a_value_that_does_not_lie_over_the_one_before() {
 
 #[test]
 fn an_output_that_is_gone_at_the_end() {
+    let program = sound();
+    let (mut list, mut regions) = (program.list().clone(), regions(&program));
+    // The embeddings once more, as the last operation, where the logits lie.
+    let mut embed = list.ops[1].clone();
+    let late = Value(list.values.len() as u32);
+    embed.visit(&mut |used| {
+        if let Use::Write(value) = used {
+            list.values.push(list.values[value.index()]);
+            regions.push(Region {
+                offset: regions[list.outputs[0].index()].offset,
+                len: regions[value.index()].len,
+            });
+            *value = late;
+        }
+    });
+    list.ops.push(embed);
+    let bytes = regions.iter().map(|region| region.offset + region.len);
+    assert!(bytes.max().unwrap() >= program.bytes());
+    found(
+        &Program::laid_by_hand(list, &regions, LIMITS),
+        "is not there at the end",
+    );
+}
+
+#[test]
+fn a_value_that_is_read_beside_being_written_over() {
+    found(
+        &with_list(|list| {
+            find(list, |op| match op {
+                Op::ResidualNorm(op) => {
+                    op.residual = In(op.x.was);
+                    Some(())
+                }
+                _ => None,
+            });
+        }),
+        "also reads beside it",
+    );
+}
+
+#[test]
+fn a_gradient_that_lies_partly_over_its_slope() {
     found(
         &with_places(|list, regions| {
-            let logits = list.outputs[0];
-            let last = list
-                .ops
-                .iter()
-                .rev()
-                .find_map(|op| op.writes().first().copied());
-            regions[logits.index()].offset = regions[last.unwrap().index()].offset;
+            let (_, dx) = list.ops.iter().find_map(Op::may_share).unwrap();
+            regions[dx.index()].offset += ALIGN;
         }),
-        "",
+        "which it reads",
     );
 }
 
@@ -204,7 +241,10 @@ fn a_gradient_over_a_slope_in_codes() {
     let mut list = program.list().clone();
     let (slope, dx) = find(&mut list, |op| op.may_share());
     regions[dx.index()].offset = regions[slope.index()].offset;
-    found(&Program::laid_by_hand(list, &regions, LIMITS), "in codes");
+    found(
+        &Program::laid_by_hand(list, &regions, LIMITS),
+        "which it reads",
+    );
 }
 
 #[test]

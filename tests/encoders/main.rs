@@ -97,10 +97,17 @@ fn their_gradients_agree_with_finite_differences() {
             let (_, gradient) = training.run();
             let whole = training.trained;
             let values = training.backend.read_params(Slot::Value, whole).unwrap();
+            let mut nothing = 0;
             // Along the gradient of a stretch of parameters, so that each kind of them counts.
             for (i, stretch) in gradient.chunks(32).enumerate() {
                 let length = norm(stretch.iter().map(|&x| f64::from(x)));
+                // The key's bias alone has no gradient; with fewer than 32 values a stretch is not all key.
+                assert!(
+                    length > 1e-4 || stretch.iter().all(|&g| g == 0.0),
+                    "{name}: {length:e}"
+                );
                 if length < 1e-3 {
+                    nothing += stretch.len();
                     continue;
                 }
                 let mut at = |sign: f64| {
@@ -122,6 +129,12 @@ fn their_gradients_agree_with_finite_differences() {
                     32 * i
                 );
             }
+            // A key's bias per block, in stretches that begin and end with it.
+            let keys = parts::BLOCKS * parts::HIDDEN;
+            assert!(
+                nothing <= keys,
+                "{name}: {nothing} parameters without a gradient"
+            );
         }
     }
 }

@@ -77,6 +77,9 @@ pub fn program(ops: Vec<Op>, tensors: &[(Info, Region)], limits: Limits) -> Prog
     };
     let (values, regions): (Vec<Info>, Vec<Region>) = tensors.iter().copied().unzip();
     let list = List {
+        blocks: values
+            .first()
+            .map_or(vec![None; ops.len()], |value| vec![value.block; ops.len()]),
         ops,
         values,
         parts,

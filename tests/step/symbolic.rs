@@ -88,7 +88,10 @@ fn run(list: &List, memory: &mut impl Memory, trainable: usize) -> Computed {
         step(list, op, memory, trainable, &mut computed);
     }
     computed.outputs = list.outputs.iter().map(|&v| memory.read(v)).collect();
-    computed.gradients.sort_unstable();
+    // By parameter; what one gets stays in the order in which it is added up.
+    computed
+        .gradients
+        .sort_by_key(|&(offset, len, _)| (offset, len));
     computed
 }
 

@@ -3,15 +3,16 @@
 use super::{
     CpuBackend, attend, colsum, dense, embed, head, linear, norm, optim, weight_gradients,
 };
-use crate::backend::{check, name_of};
+use crate::backend::check;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result};
 
 /// See [`Backend::run`](crate::backend::Backend::run).
 pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
     check::fits(&cpu.batch, program.limits())?;
-    for op in program.ops(span) {
-        one(cpu, program, op, numbers).with_context(|| name_of(op, program))?;
+    for i in program.list().range(span) {
+        let op = &program.list().ops[i];
+        one(cpu, program, op, numbers).with_context(|| program.name_of(i))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 /// The shape that stands for all batches up to it: a program's limits are cut into about eight token counts.
 pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
-    let unit = limits.tokens.div_ceil(8).next_multiple_of(64);
+    let unit = limits.tokens.div_ceil(8).next_multiple_of(64).max(64);
     BatchShape {
         tokens: shape.tokens.next_multiple_of(unit).min(limits.tokens),
         sequences: shape.sequences.next_power_of_two().min(limits.sequences),

@@ -16,6 +16,11 @@ pub fn forward(at: &Operands<'_>, op: &Linear) -> Result<()> {
     let (rows, n, k) = (at.count(op.x.0), weight.rows, weight.cols);
     check_width(n, "a linear layer's output width")?;
     check_width(k, "a linear layer's input width")?;
+    let of = at.rows(op.x.0);
+    at.expect(op.x.0, of, k)?;
+    for output in [op.out.0, op.slope.0].into_iter().flatten() {
+        at.expect(output, of, n)?;
+    }
     ensure!(
         (1..=3).contains(&op.bias.len()) && n % op.bias.len() == 0,
         "a bias of {} parts for {n} outputs",
@@ -61,8 +66,12 @@ pub fn backward(at: &Operands<'_>, op: &LinearBack) -> Result<()> {
     check_width(n, "a linear layer's input width")?;
     check_width(k, "a linear layer's output width")?;
     let tile = at.cuda.tile(rows, n);
+    let of = at.rows(op.dy.0);
+    at.expect(op.dy.0, of, k)?;
+    at.expect(op.dx.now(), of, n)?;
     let dx = at.at(op.dx.now())?;
     let slope = op.slope.map(|In(slope)| slope);
+    slope.map_or(Ok(()), |slope| at.expect(slope, of, n))?;
     let kind = match (op.dx, slope) {
         (Dest::Onto(_), Some(_)) => bail!("a product that both adds and multiplies"),
         (Dest::Onto(_), None) => GemmKind::BackAdd,
@@ -91,7 +100,6 @@ pub fn backward(at: &Operands<'_>, op: &LinearBack) -> Result<()> {
     let Sum(Some(grad)) = op.dbias else {
         return Ok(());
     };
-    let of = at.rows(op.dy.0);
     let (partial, tile_rows) = match fused {
         Some((partial, _)) => (partial, tile.side()),
         None => (

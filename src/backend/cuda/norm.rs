@@ -19,6 +19,7 @@ pub fn embed(at: &Operands<'_>, op: &Embed) -> Result<()> {
     let (word, position, types) = (word?, position?, types?);
     let (tokens, width) = (at.count(op.out.0), word.cols);
     check_width(width, "an embedding width")?;
+    at.expect(op.out.0, Rows::Tokens, width)?;
     ensure!(
         [position, types]
             .iter()
@@ -54,6 +55,10 @@ pub fn embed(at: &Operands<'_>, op: &Embed) -> Result<()> {
 pub fn forward(at: &Operands<'_>, op: &ResidualNorm) -> Result<()> {
     let (rows, width) = (at.count(op.x.now), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
+    let aside = [op.sum.0, op.x_hat.0].into_iter().flatten();
+    for value in aside.chain([op.x.now, op.residual.0]) {
+        at.expect(value, at.rows(op.x.now), width)?;
+    }
     let args = NormForwardArgs {
         batch: at.memory.batch.header()?,
         x: at.at(op.x.now)?,
@@ -83,6 +88,8 @@ pub fn restore(at: &Operands<'_>, op: &Restore) -> Result<()> {
     );
     let (rows, width) = (at.count(op.out.0), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
+    at.expect(op.x_hat.0, at.rows(op.out.0), width)?;
+    at.expect(op.out.0, at.rows(op.out.0), width)?;
     let args = NormRestoreArgs {
         batch: at.memory.batch.header()?,
         x_hat: at.at(op.x_hat.0)?,
@@ -99,6 +106,13 @@ pub fn restore(at: &Operands<'_>, op: &Restore) -> Result<()> {
 pub fn backward(at: &Operands<'_>, op: &NormBack) -> Result<()> {
     let (rows, width) = (at.count(op.dx.now), op.gamma.len);
     check_width(width, "a LayerNorm width")?;
+    let beside = op.beside.map(|In(beside)| beside);
+    let others = [beside, op.branch.map(|Out(branch)| branch)]
+        .into_iter()
+        .flatten();
+    for value in others.chain([op.dx.now, op.x_hat.0]) {
+        at.expect(value, at.rows(op.dx.now), width)?;
+    }
     let length = rows.div_ceil(ROW_TILE) * width;
     let beta = at.partial(0, op.dbeta, length)?;
     let bias = at.partial(1, op.dbias, length)?;

@@ -45,6 +45,19 @@ impl Operands<'_> {
             .bytes(tensor.region, self.memory.rows(tensor.rows) * row)
     }
 
+    /// # Errors
+    /// When a value has another shape: the kernels trust what they are told.
+    pub fn expect(&self, value: Value, rows: Rows, width: usize) -> Result<()> {
+        let tensor = self.tensor(value);
+        ensure!(
+            (tensor.rows, tensor.width) == (rows, width),
+            "{value:?} is [{:?}, {}] where [{rows:?}, {width}] belongs",
+            tensor.rows,
+            tensor.width
+        );
+        Ok(())
+    }
+
     /// The same of a value that may be left out.
     pub fn aside(&self, value: Option<Value>) -> Result<Address> {
         value.map_or(Ok(Address::NULL), |value| self.at(value))

@@ -7,7 +7,6 @@ use super::batch::LabelNeed;
 use super::graph::bucket;
 use super::operands::Operands;
 use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
-use crate::backend::name_of;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
 
@@ -43,14 +42,14 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     );
     let grid = memory.batch.enter(limits, |shape| bucket(shape, limits))?;
     if !record {
-        let done = issue(cuda, program, ops);
+        let done = issue(cuda, program, span);
         cuda.memory_mut()?.batch.leave();
         return done;
     }
     let key = (program.id(), span, grid);
     let done = match memory.graphs.replay(key) {
         Ok(false) => memory.graphs.begin(&device, key).and_then(|()| {
-            let issued = issue(cuda, program, ops);
+            let issued = issue(cuda, program, span);
             let ended = cuda.memory_mut()?.graphs.end(&device, issued.is_ok());
             issued.and(ended)
         }),
@@ -60,9 +59,11 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     done
 }
 
-fn issue(cuda: &mut CudaBackend, program: &Program, ops: &[Op]) -> Result<()> {
-    ops.iter()
-        .try_for_each(|op| launch(cuda, program, op).with_context(|| name_of(op, program)))
+fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {
+    program.list().range(span).try_for_each(|i| {
+        let op = &program.list().ops[i];
+        launch(cuda, program, op).with_context(|| program.name_of(i))
+    })
 }
 
 fn launch(cuda: &mut CudaBackend, program: &Program, op: &Op) -> Result<()> {
