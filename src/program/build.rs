@@ -107,10 +107,6 @@ impl Builder {
         self.list
     }
 
-    pub fn trains(&self) -> bool {
-        self.train.is_some()
-    }
-
     /// A tensor, before the operation that writes it.
     pub fn value(&mut self, what: What, rows: Rows, width: usize, storage: Storage) -> Value {
         self.list.values.push(Info {

@@ -118,22 +118,24 @@ impl Program {
 
     /// The tensors that are kept from forward to backward, each place once.
     pub fn saved(&self) -> impl Iterator<Item = (&Info, Region)> {
-        let turn = self.list.parts.backward;
-        let crosses = move |place: &Place| {
-            place
-                .alive
-                .is_some_and(|(first, last)| first < turn && turn <= last && first != last)
-        };
         let mut homes = HashMap::new();
-        for (value, place) in self.places.iter().enumerate().filter(|(_, p)| crosses(p)) {
-            homes.entry(place.home).or_insert(value);
+        let values = (0..self.places.len()).filter(|&value| self.is_kept(value));
+        for value in values {
+            homes.entry(self.places[value].home).or_insert(value);
         }
         let mut kept: Vec<usize> = homes.into_values().collect();
         kept.sort_unstable();
-        let trains = self.list.trains();
         kept.into_iter()
-            .filter(move |_| trains)
             .map(|value| (&self.list.values[value], self.places[value].region))
+    }
+
+    /// Whether a value is alive from forward to backward.
+    pub(super) fn is_kept(&self, value: usize) -> bool {
+        let turn = self.list.parts.backward;
+        self.list.trains()
+            && self.places[value]
+                .alive
+                .is_some_and(|(first, last)| first < turn && turn <= last && first != last)
     }
 
     /// Bytes of the head's tensors.
@@ -156,10 +158,6 @@ impl Program {
             homes.values().sum()
         };
         (0..self.list.ops.len()).map(at).max().unwrap_or(0)
-    }
-
-    pub(super) fn places(&self) -> &[Place] {
-        &self.places
     }
 }
 

@@ -34,9 +34,8 @@ impl List {
         let backward = forward + kept(self.parts.forward, self.parts.backward);
         let end = backward + kept(self.parts.backward, self.parts.end);
         (self.parts.forward, self.parts.backward, self.parts.end) = (forward, backward, end);
-        let (mut keep, mut keep_too) = (needed.ops.iter(), needed.ops.iter());
-        self.ops.retain(|_| keep.next() == Some(&true));
-        self.blocks.retain(|_| keep_too.next() == Some(&true));
+        retain(&mut self.ops, &needed.ops);
+        retain(&mut self.blocks, &needed.ops);
         for op in &mut self.ops {
             op.visit(&mut |used| {
                 if let Use::Aside(value) = used
@@ -68,6 +67,12 @@ impl List {
         }
         Needed { ops, values }
     }
+}
+
+/// Those of which `keep` says so, place by place.
+fn retain<T>(items: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    items.retain(|_| keep.next() == Some(&true));
 }
 
 /// Where nothing goes on below a LayerNorm, β's gradient is a column sum of what arrives, and forward need not keep x̂.

@@ -57,13 +57,7 @@ impl Program {
             let (reads, writes) = (op.reads(), op.writes());
             let named = |values: &[Value]| values.iter().map(|&value| self.shape(value)).collect();
             let turn = list.parts.backward;
-            let crosses = |&&value: &&Value| {
-                let last = self.places()[value.index()]
-                    .alive
-                    .map_or(0, |(_, last)| last);
-                list.trains() && i < turn && turn <= last && i != last
-            };
-            let kept = writes.iter().filter(crosses);
+            let kept = writes.iter().filter(|value| self.is_kept(value.index()));
             Line {
                 op: op.name(),
                 block: list.blocks[i],

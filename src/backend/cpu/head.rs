@@ -2,6 +2,7 @@
 
 use super::CpuBackend;
 use super::operands::Operands;
+use crate::backend::check;
 use crate::batch::Labels;
 use crate::program::{AddFirst, First, Loss, LossKind, Pool, PoolBack, PoolKind, Program, Rows};
 use anyhow::{Result, bail, ensure};
@@ -50,7 +51,7 @@ pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Resu
 pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
     let at = Operands::new(program, &cpu.batch);
     let shape = at.shape(op.x.0)?;
-    check(op.kind, shape.0)?;
+    check::pool(op.kind, &program.tensor(op.x.0))?;
     let pooled = at.whole(op.out.0, (Rows::Sequences, shape.1))?;
     let [x, pooled] = cpu.arena.regions([at.whole(op.x.0, shape)?, pooled])?;
     match shape.0 {
@@ -64,22 +65,13 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
 pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Result<()> {
     let at = Operands::new(program, &cpu.batch);
     let shape = at.shape(op.dx.0)?;
-    check(op.kind, shape.0)?;
+    check::pool(op.kind, &program.tensor(op.dx.0))?;
     let pooled = at.whole(op.dy.0, (Rows::Sequences, shape.1))?;
     let [dx, dy] = cpu.arena.regions([at.whole(op.dx.0, shape)?, pooled])?;
     match shape.0 {
         Rows::Tokens => pool_backward(op.kind, &cpu.batch.cu_seqlens, shape.1, dx, dy),
         Rows::Sequences => dx.copy_from_slice(dy),
     }
-    Ok(())
-}
-
-/// Whether the pooled rows are there.
-fn check(kind: PoolKind, rows: Rows) -> Result<()> {
-    ensure!(
-        rows == Rows::Tokens || kind == PoolKind::Cls,
-        "the mean over all tokens, of which the first alone are there"
-    );
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 
 use super::args::*;
 use super::launch::{ATTENTION_SHORT, ATTENTION_TILE, AttentionKind};
-use super::operands::{Operands, address, head_dim};
+use super::operands::{LaunchOperands, address, head_dim};
 use super::to_u32;
 use crate::program::{Attention, AttentionBack, Dropout, Rows, Value};
 use anyhow::{Context, Result};
 use bytemuck::Zeroable;
 
 /// See [`Attention`].
-pub fn forward(at: &Operands<'_>, op: &Attention) -> Result<()> {
+pub fn forward(at: &LaunchOperands<'_>, op: &Attention) -> Result<()> {
     let args = AttentionArgs {
         lse: at.aside(op.lse.0)?,
         ..arguments(at, op.qkv.0, op.out.0, op.heads, op.dropout)?
@@ -21,7 +21,7 @@ pub fn forward(at: &Operands<'_>, op: &Attention) -> Result<()> {
 }
 
 /// See [`AttentionBack`].
-pub fn backward(at: &Operands<'_>, op: &AttentionBack) -> Result<()> {
+pub fn backward(at: &LaunchOperands<'_>, op: &AttentionBack) -> Result<()> {
     let shape = at.memory.batch.grid;
     let hidden = at.width(op.out.0);
     // By what a recording's bucket says, too, so that each of its batches takes the same way.
@@ -54,7 +54,7 @@ pub fn backward(at: &Operands<'_>, op: &AttentionBack) -> Result<()> {
 }
 
 fn arguments(
-    at: &Operands<'_>,
+    at: &LaunchOperands<'_>,
     qkv: Value,
     out: Value,
     heads: usize,

@@ -1,14 +1,14 @@
 //! The first token of each sequence: its row among all tokens, and its attention.
 
 use super::args::*;
-use super::operands::{Operands, address, head_dim};
+use super::operands::{LaunchOperands, address, head_dim};
 use super::{check_width, to_u32};
 use crate::program::{AddFirst, Dropout, First, FirstAttention, FirstAttentionBack, Rows, Value};
 use anyhow::Result;
 use bytemuck::Zeroable;
 
 /// See [`First`].
-pub fn gather(at: &Operands<'_>, op: &First) -> Result<()> {
+pub fn gather(at: &LaunchOperands<'_>, op: &First) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
     at.cuda
         .kernels
@@ -16,7 +16,7 @@ pub fn gather(at: &Operands<'_>, op: &First) -> Result<()> {
 }
 
 /// See [`AddFirst`].
-pub fn add(at: &Operands<'_>, op: &AddFirst) -> Result<()> {
+pub fn add(at: &LaunchOperands<'_>, op: &AddFirst) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
     at.cuda
         .kernels
@@ -24,7 +24,7 @@ pub fn add(at: &Operands<'_>, op: &AddFirst) -> Result<()> {
 }
 
 /// See [`FirstAttention`].
-pub fn attend(at: &Operands<'_>, op: &FirstAttention) -> Result<()> {
+pub fn attend(at: &LaunchOperands<'_>, op: &FirstAttention) -> Result<()> {
     let args = FirstAttentionArgs {
         out: at.at(op.out.0)?,
         lse: at.aside(op.lse.0)?,
@@ -37,7 +37,7 @@ pub fn attend(at: &Operands<'_>, op: &FirstAttention) -> Result<()> {
 }
 
 /// See [`FirstAttentionBack`].
-pub fn attend_back(at: &Operands<'_>, op: &FirstAttentionBack) -> Result<()> {
+pub fn attend_back(at: &LaunchOperands<'_>, op: &FirstAttentionBack) -> Result<()> {
     let shape = at.memory.batch.grid;
     let hidden = at.width(op.query.0);
     // A row of partial sums for each sequence.
@@ -58,7 +58,7 @@ pub fn attend_back(at: &Operands<'_>, op: &FirstAttentionBack) -> Result<()> {
     at.finish([query, value], hidden, 1, Rows::Sequences, false)
 }
 
-fn rows(at: &Operands<'_>, tokens: Value, first: Value) -> Result<FirstTokenArgs> {
+fn rows(at: &LaunchOperands<'_>, tokens: Value, first: Value) -> Result<FirstTokenArgs> {
     let width = at.width(tokens);
     check_width(width, "a hidden size")?;
     Ok(FirstTokenArgs {
@@ -72,7 +72,7 @@ fn rows(at: &Operands<'_>, tokens: Value, first: Value) -> Result<FirstTokenArgs
 }
 
 fn arguments(
-    at: &Operands<'_>,
+    at: &LaunchOperands<'_>,
     query: Value,
     key_value: Value,
     heads: usize,

@@ -2,7 +2,7 @@
 
 use super::args::*;
 use super::memory::Address;
-use super::operands::Operands;
+use super::operands::LaunchOperands;
 use super::{check_width, row_kind, to_u32};
 use crate::backend::{MatrixKind, check};
 use crate::program::{
@@ -13,20 +13,20 @@ use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
 
 /// See [`Pool`].
-pub fn pool(at: &Operands<'_>, op: &Pool) -> Result<()> {
+pub fn pool(at: &LaunchOperands<'_>, op: &Pool) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
     let args = pool_arguments(at, op.kind, op.x.0, op.out.0)?;
     at.cuda.kernels.pool_forward(sequences, args)
 }
 
 /// See [`PoolBack`].
-pub fn pool_back(at: &Operands<'_>, op: &PoolBack) -> Result<()> {
+pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
     let args = pool_arguments(at, op.kind, op.dx.0, op.dy.0)?;
     at.cuda.kernels.pool_backward(at.count(op.dx.0), args)
 }
 
 /// See [`Dense`].
-pub fn dense(at: &Operands<'_>, op: &Dense) -> Result<()> {
+pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
     let args = DenseArgs {
         bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
@@ -36,7 +36,7 @@ pub fn dense(at: &Operands<'_>, op: &Dense) -> Result<()> {
 }
 
 /// See [`DenseBack`].
-pub fn dense_back(at: &Operands<'_>, op: &DenseBack) -> Result<()> {
+pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
     let gradient = |range: Option<ParamRange>| match range {
         Some(range) => at.memory.params.gradient(range),
@@ -61,7 +61,7 @@ pub fn dense_back(at: &Operands<'_>, op: &DenseBack) -> Result<()> {
 }
 
 /// See [`Loss`].
-pub fn loss(at: &Operands<'_>, op: &Loss) -> Result<()> {
+pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
     let args = LossArgs {
         numbers: at.memory.numbers.at()?,
         batch: at.memory.batch.header()?,
@@ -75,7 +75,12 @@ pub fn loss(at: &Operands<'_>, op: &Loss) -> Result<()> {
     at.cuda.kernels.loss(args)
 }
 
-fn pool_arguments(at: &Operands<'_>, kind: PoolKind, x: Value, pooled: Value) -> Result<PoolArgs> {
+fn pool_arguments(
+    at: &LaunchOperands<'_>,
+    kind: PoolKind,
+    x: Value,
+    pooled: Value,
+) -> Result<PoolArgs> {
     let tensor = at.tensor(x);
     check::pool(kind, &tensor)?;
     check_width(tensor.width, "a hidden size")?;
@@ -94,7 +99,7 @@ fn pool_arguments(at: &Operands<'_>, kind: PoolKind, x: Value, pooled: Value) ->
 
 /// What both directions need.
 fn dense_arguments(
-    at: &Operands<'_>,
+    at: &LaunchOperands<'_>,
     [x, y]: [Value; 2],
     weight: HeadWeight,
     dropout: Dropout,

@@ -3,7 +3,7 @@
 use super::args::*;
 use super::launch::{GemmKind, ROW_TILE};
 use super::memory::Address;
-use super::operands::Operands;
+use super::operands::LaunchOperands;
 use super::{check_width, norm, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{Activation, Dest, Dropout, In, Linear, LinearBack, Storage, Sum};
@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
 /// See [`Linear`].
-pub fn forward(at: &Operands<'_>, op: &Linear) -> Result<()> {
+pub fn forward(at: &LaunchOperands<'_>, op: &Linear) -> Result<()> {
     let weight = at.cuda.weights.get(op.weight)?;
     let (rows, n, k) = (at.count(op.x.0), weight.rows, weight.cols);
     check_width(n, "a linear layer's output width")?;
@@ -60,7 +60,7 @@ pub fn forward(at: &Operands<'_>, op: &Linear) -> Result<()> {
 }
 
 /// See [`LinearBack`].
-pub fn backward(at: &Operands<'_>, op: &LinearBack) -> Result<()> {
+pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     let weight = at.cuda.weights.get(op.weight)?;
     let (rows, n, k) = (at.count(op.dy.0), weight.cols, weight.rows);
     check_width(n, "a linear layer's input width")?;

@@ -3,7 +3,7 @@
 use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
-use super::operands::{Operands, address};
+use super::operands::{LaunchOperands, address};
 use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
@@ -12,7 +12,7 @@ use crate::program::{
 use anyhow::{Result, ensure};
 
 /// See [`Embed`].
-pub fn embed(at: &Operands<'_>, op: &Embed) -> Result<()> {
+pub fn embed(at: &LaunchOperands<'_>, op: &Embed) -> Result<()> {
     let memory = at.memory;
     let [word, position, types] =
         [op.word, op.position, op.token_type].map(|id| at.cuda.weights.get(id));
@@ -52,7 +52,7 @@ pub fn embed(at: &Operands<'_>, op: &Embed) -> Result<()> {
 }
 
 /// See [`ResidualNorm`].
-pub fn forward(at: &Operands<'_>, op: &ResidualNorm) -> Result<()> {
+pub fn forward(at: &LaunchOperands<'_>, op: &ResidualNorm) -> Result<()> {
     let (rows, width) = (at.count(op.x.now), op.norm.gamma.len);
     check_width(width, "a LayerNorm width")?;
     let aside = [op.sum.0, op.x_hat.0].into_iter().flatten();
@@ -81,7 +81,7 @@ pub fn forward(at: &Operands<'_>, op: &ResidualNorm) -> Result<()> {
 }
 
 /// See [`Restore`].
-pub fn restore(at: &Operands<'_>, op: &Restore) -> Result<()> {
+pub fn restore(at: &LaunchOperands<'_>, op: &Restore) -> Result<()> {
     ensure!(
         at.tensor(op.x_hat.0).storage == Storage::Activation,
         "an x̂ in fewer bits gives another output"
@@ -103,7 +103,7 @@ pub fn restore(at: &Operands<'_>, op: &Restore) -> Result<()> {
 }
 
 /// See [`NormBack`].
-pub fn backward(at: &Operands<'_>, op: &NormBack) -> Result<()> {
+pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     let (rows, width) = (at.count(op.dx.now), op.gamma.len);
     check_width(width, "a LayerNorm width")?;
     let beside = op.beside.map(|In(beside)| beside);
@@ -137,7 +137,7 @@ pub fn backward(at: &Operands<'_>, op: &NormBack) -> Result<()> {
 }
 
 /// See [`ColumnSum`].
-pub fn column_sum(at: &Operands<'_>, op: &ColumnSum) -> Result<()> {
+pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
     let Sum(Some(grad)) = op.grad else {
         return Ok(());
     };
@@ -149,7 +149,7 @@ pub fn column_sum(at: &Operands<'_>, op: &ColumnSum) -> Result<()> {
 
 /// First stage of a column sum on its own: of `dropout'(dy)`, or of its product with `factor`.
 pub fn partial_columns(
-    at: &Operands<'_>,
+    at: &LaunchOperands<'_>,
     dy: Address,
     factor: Option<Address>,
     width: usize,

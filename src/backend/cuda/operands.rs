@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 /// What an operation's launch works with: the device, its memory, and where the program's values lie in it.
 #[derive(Clone, Copy)]
-pub struct Operands<'a> {
+pub struct LaunchOperands<'a> {
     pub cuda: &'a CudaBackend,
     pub memory: &'a Allocated,
     pub program: &'a Program,
@@ -17,7 +17,7 @@ pub struct Operands<'a> {
 /// Partial column sums, and the gradient that they are added to.
 pub type Partial = (Address, ParamRange);
 
-impl Operands<'_> {
+impl LaunchOperands<'_> {
     pub fn tensor(&self, value: Value) -> Placed {
         self.program.tensor(value)
     }

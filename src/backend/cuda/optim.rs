@@ -2,7 +2,7 @@
 
 use super::args::*;
 use super::launch::NORM_CHUNK;
-use super::operands::Operands;
+use super::operands::LaunchOperands;
 use super::{CudaBackend, LossScale, to_u32, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};
 use anyhow::{Result, ensure};
@@ -15,7 +15,7 @@ pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
 }
 
 /// See [`Update`](crate::program::Update).
-pub fn update(at: &Operands<'_>) -> Result<()> {
+pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
     let memory = at.memory;
     let numbers = memory.numbers.at()?;
     let state = memory.state()?;

@@ -5,7 +5,7 @@
 
 use super::batch::LabelNeed;
 use super::graph::bucket;
-use super::operands::Operands;
+use super::operands::LaunchOperands;
 use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
@@ -70,7 +70,7 @@ fn launch(cuda: &mut CudaBackend, program: &Program, op: &Op) -> Result<()> {
     if let Op::Zero(_) = op {
         return optim::zero_gradients(cuda);
     }
-    let at = Operands {
+    let at = LaunchOperands {
         cuda,
         memory: cuda.memory()?,
         program,

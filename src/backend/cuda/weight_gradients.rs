@@ -4,7 +4,7 @@ use super::args::*;
 use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::norm::partial_columns;
-use super::operands::{Operands, address};
+use super::operands::{LaunchOperands, address};
 use super::{CudaBackend, check_width, to_u32};
 use crate::program::{Dropout, EmbedBack, GainGrad, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};
@@ -26,7 +26,7 @@ pub fn refresh(cuda: &CudaBackend) -> Result<()> {
 }
 
 /// See [`WeightGrad`].
-pub fn matrix(at: &Operands<'_>, op: &WeightGrad) -> Result<()> {
+pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
     let Sum(Some(grad)) = op.grad else {
         return Ok(());
     };
@@ -56,7 +56,7 @@ pub fn matrix(at: &Operands<'_>, op: &WeightGrad) -> Result<()> {
 }
 
 /// See [`GainGrad`].
-pub fn gain(at: &Operands<'_>, op: &GainGrad) -> Result<()> {
+pub fn gain(at: &LaunchOperands<'_>, op: &GainGrad) -> Result<()> {
     let Sum(Some(grad)) = op.grad else {
         return Ok(());
     };
@@ -68,7 +68,7 @@ pub fn gain(at: &Operands<'_>, op: &GainGrad) -> Result<()> {
 }
 
 /// See [`EmbedBack`].
-pub fn embed_back(at: &Operands<'_>, op: &EmbedBack) -> Result<()> {
+pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
     let batch = &at.memory.batch;
     let [word, position, types] =
         [op.word, op.position, op.token_type].map(|id| at.cuda.weights.get(id));
