@@ -14,7 +14,7 @@ use bitfit::program::{
     Activation, AdamW, Aside, Attention, AttentionBack, ColumnSum, Dense, DenseBack, Dest, Dropout,
     Embed, HeadWeight, In, Info, Limits, Linear, LinearBack, List, Loss, LossKind, Norm, NormBack,
     Numbers, Op, Out, Over, ParamRange, Parts, Pool, PoolBack, PoolKind, Program, Region,
-    ResidualNorm, Rows, Span, Storage, Sum, Update, Value, WeightId, What, Zero,
+    ResidualNorm, Rows, Span, Storage, Sum, TableIds, Update, Value, WeightId, What, Zero,
 };
 use bitfit::settings::device::DeviceChoice;
 use criterion::measurement::WallTime;
@@ -152,12 +152,12 @@ impl Bench {
     fn fill(&mut self) {
         for region in self.wide.into_iter().chain(self.narrow) {
             self.backend
-                .write_activations(region, &pseudo(region.len / 4, 2.0))
+                .write(region, Storage::Activation, &pseudo(region.len / 4, 2.0))
                 .unwrap();
         }
         for region in self.small.into_iter().chain(self.rows) {
             self.backend
-                .write_f32(region, &pseudo(region.len / 4, 2.0))
+                .write(region, Storage::F32, &pseudo(region.len / 4, 2.0))
                 .unwrap();
         }
     }
@@ -361,9 +361,11 @@ fn rows(c: &mut Criterion) {
             let word = b.weights[TABLE];
             let mut t = Tensors::default();
             let op = Embed {
-                word,
-                position: word,
-                token_type: word,
+                tables: TableIds {
+                    word,
+                    position: word,
+                    token_type: word,
+                },
                 norm,
                 dropout,
                 out: Out(t.tokens(b.narrow[0], h)),

@@ -68,7 +68,11 @@ fn step(c: &mut Criterion) {
             sequences,
             max_len: len,
         };
-        let program = model.program(limits, backend.activation_bytes(), Some(Saving::KEEP));
+        let program = model.program(
+            limits,
+            backend.kind().activation_bytes(),
+            Some(Saving::KEEP),
+        );
         model.allocate(&mut *backend, &[&program]).unwrap();
         let batch = batch(&config, sequences, len);
         let mut done = 0;

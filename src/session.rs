@@ -11,7 +11,7 @@ use crate::backend::{
 };
 use crate::batch::Batch;
 use crate::model::Model;
-use crate::program::{AdamW, Limits, Numbers, ParamRange, Program, Saving, Span, What};
+use crate::program::{AdamW, Limits, Numbers, ParamRange, Placed, Program, Saving, Span, What};
 use crate::settings::device::DeviceChoice;
 use anyhow::{Context, Result, ensure};
 
@@ -95,7 +95,7 @@ impl Session {
 
     /// A program of this model for this device: of training in a way of saving, or, without one, of prediction.
     pub fn program(&self, limits: Limits, train: Option<Saving>) -> Program {
-        let element = self.backend.activation_bytes();
+        let element = self.backend.kind().activation_bytes();
         self.model.program(limits, element, train)
     }
 
@@ -135,7 +135,7 @@ impl Session {
         let program = self.train.as_ref();
         let program = program.context("no memory was allocated for training")?;
         let (count, mut tokens) = (batches.len(), 0);
-        ensure!(count > 0, "a step of no batches");
+        ensure!(count > 0, "a step needs at least one batch");
         for (i, (batch, key)) in batches.enumerate() {
             tokens += batch.tokens();
             self.backend.set_batch(&batch, key)?;
@@ -169,11 +169,10 @@ impl Session {
         let program = program.context("no memory was allocated for prediction")?;
         self.backend.set_batch(batch, DropoutKey::default())?;
         self.backend.run(program, Span::WHOLE, Numbers::NONE)?;
-        let logits = program
-            .output(What::Logits)
-            .context("a list of no logits")?;
+        let logits = program.output(What::Logits);
+        let Placed { region, info } = logits.context("the program has no logits")?;
         self.backend
-            .read_f32(logits.region, batch.sequences() * logits.width)
+            .read(region, info.storage, batch.sequences() * info.width)
     }
 
     /// The values that train, in their order in the parameter vector.

@@ -133,7 +133,7 @@ impl<B: Backend> Run<B> {
             seed: 3,
         };
         let model = load(&folder, &config, &task, &mut backend).unwrap();
-        let program = model.program(LIMITS, backend.activation_bytes(), Some(saving));
+        let program = model.program(LIMITS, backend.kind().activation_bytes(), Some(saving));
         model.allocate(&mut backend, &[&program]).unwrap();
         Self {
             backend,
@@ -554,7 +554,7 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
             tokens: batch.tokens() - 1,
             ..LIMITS
         };
-        let element = run.backend.activation_bytes();
+        let element = run.backend.kind().activation_bytes();
         let small = run.model.program(small, element, Some(Saving::KEEP));
         let beyond = said(run.backend.run(&small, part, ONE));
         assert!(beyond.contains("for a program of"), "{beyond}");

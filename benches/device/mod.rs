@@ -2,7 +2,7 @@
 
 use bitfit::backend::cuda::HalfType;
 use bitfit::backend::{Backend, WeightType};
-use bitfit::program::Region;
+use bitfit::program::{Region, Storage};
 use bitfit::session::OpenOptions;
 use bitfit::settings::device::DeviceChoice;
 use criterion::BenchmarkGroup;
@@ -63,5 +63,5 @@ impl Timed for BenchmarkGroup<'_, WallTime> {
 /// Reading waits for everything before it.
 fn wait(backend: &dyn Backend) {
     let word = Region { offset: 0, len: 4 };
-    backend.read_f32(word, 1).unwrap();
+    backend.read(word, Storage::F32, 1).unwrap();
 }

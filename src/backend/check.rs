@@ -51,9 +51,9 @@ pub fn fits(batch: &Batch, limits: Limits) -> Result<()> {
 /// # Errors
 /// When the pooled rows are not there.
 pub fn pool(kind: PoolKind, hidden: &Placed) -> Result<()> {
-    ensure!(hidden.width > 0, "pooling over no columns");
+    ensure!(hidden.info.width > 0, "pooling over no columns");
     ensure!(
-        hidden.rows == Rows::Tokens || kind == PoolKind::Cls,
+        hidden.info.rows == Rows::Tokens || kind == PoolKind::Cls,
         "the mean over all tokens, of which the first alone are there"
     );
     Ok(())

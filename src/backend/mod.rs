@@ -21,7 +21,7 @@ mod nf4;
 pub use footprint::{DeviceKind, Footprint};
 
 use crate::batch::Batch;
-use crate::program::{Limits, Numbers, ParamRange, Program, Region, Rows, Span, WeightId};
+use crate::program::{Limits, Numbers, ParamRange, Program, Region, Span, Storage, WeightId};
 use anyhow::Result;
 use std::ops::Range;
 
@@ -45,14 +45,6 @@ pub struct MatrixShape {
 }
 
 impl Batch {
-    /// How many rows a tensor has on this batch.
-    pub fn rows(&self, rows: Rows) -> usize {
-        match rows {
-            Rows::Tokens => self.tokens(),
-            Rows::Sequences => self.sequences(),
-        }
-    }
-
     /// The least limits that hold it.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -177,11 +169,6 @@ pub trait Backend {
     /// For people: `CPU`, or the GPU's name, capability and precision.
     fn describe(&self) -> String;
 
-    /// Bytes of one activation element.
-    fn activation_bytes(&self) -> usize {
-        self.kind().activation_bytes()
-    }
-
     /// Copies a frozen matrix to the device in the backend's weight type.
     ///
     /// # Errors
@@ -194,16 +181,15 @@ pub trait Backend {
     /// When there is no such matrix, it has fewer rows, or it trains.
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
 
-    /// Makes a row-major `[rows, cols]` matrix out of `range`, which must train and hold `rows · cols` values. The
-    /// backend may keep a working copy in its compute type; it follows the values.
+    /// Makes a matrix out of `range`, which must train and hold as many values. The backend may keep a working copy in its
+    /// compute type; it follows the values.
     ///
     /// # Errors
     /// When the range holds another number of values, or the device has no room.
     fn trained_matrix(
         &mut self,
         name: &str,
-        rows: usize,
-        cols: usize,
+        shape: MatrixShape,
         range: ParamRange,
     ) -> Result<WeightId>;
 
@@ -232,13 +218,10 @@ pub trait Backend {
 
     fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
-    /// The first `len` elements of a region of activations, converted to f32.
-    fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>>;
-    /// Writes the first elements of a region of activations (tests and tools).
-    fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()>;
-    /// The first `len` elements of an f32 region.
-    fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>>;
-    fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()>;
+    /// The first `len` elements of a region, as f32; of codes, the words in which they lie.
+    fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>>;
+    /// Writes the first elements of a region (tests and tools).
+    fn write(&mut self, region: Region, stored: Storage, values: &[f32]) -> Result<()>;
 
     /// Loss and gradient norm of the step that an [`Update`](crate::program::Update) ended (the loss alone where none
     /// did).

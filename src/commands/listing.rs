@@ -1,9 +1,10 @@
 //! `bitfit plan --list`: a program as a table, a line per operation, and what it costs at least.
 
+use super::cost::{Cost, Line, lines};
 use crate::backend::{DeviceKind, WeightType};
 use crate::model::Model;
 use crate::model::params::ParamKind;
-use crate::program::{Cost, Line, ParamRange, Program};
+use crate::program::{ParamRange, Program};
 use crate::table::{TextTable, grouped};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -151,7 +152,7 @@ impl Listing<'_> {
 
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.program.lines();
+        let lines = lines(self.program);
         write!(f, "{}\n{}", self.operations(&lines), self.kinds(&lines))?;
         if let Some(seconds) = self.least_seconds(&lines) {
             let tokens = self.program.limits().tokens as f64;

@@ -2,6 +2,7 @@
 
 mod base;
 mod compare;
+mod cost;
 mod counter;
 mod doctor;
 mod eval;

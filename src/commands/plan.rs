@@ -12,14 +12,14 @@ use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
-use crate::program::{Limits, LossKind, Program, Saving, What};
+use crate::program::{Limits, LossKind, Program, Saving, Value, What};
 use crate::session::{OpenOptions, gpu_is_there, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::device::DeviceChoice;
-use crate::settings::saving::{SavingChoice, worth_showing};
+use crate::settings::saving::{SavingChoice, WAYS};
 use crate::table::{TextTable, grouped};
 use anyhow::{Result, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
@@ -383,7 +383,7 @@ impl Planning {
             heading.push("largest batch");
         }
         let mut table = TextTable::new(heading);
-        for saving in worth_showing() {
+        for (_, saving) in WAYS {
             let budget = self.budget(&self.bitfit);
             let program = budget.program(self.limits, Some(saving));
             let parts = Parts::new(&program, budget.footprint(&program));
@@ -440,8 +440,15 @@ impl Parts {
     fn new(program: &Program, footprint: Footprint) -> Self {
         let layers = program.saved().filter(|(info, _)| !info.what.of_head());
         let saved: usize = layers.map(|(_, region)| region.len).sum();
+        let list = program.list();
+        let used = list
+            .ops
+            .iter()
+            .flat_map(|op| [op.reads(), op.writes()].concat());
+        let of_head: BTreeSet<Value> = used.filter(|&v| list.info(v).what.of_head()).collect();
+        let head: usize = of_head.iter().map(|&value| program.region(value).len).sum();
         // Tensors of the head share places with others, so that all of them together may not fit beside the rest.
-        let head = program.head_bytes().min(footprint.arena - saved);
+        let head = head.min(footprint.arena - saved);
         Self {
             footprint,
             saved,

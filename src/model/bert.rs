@@ -13,8 +13,8 @@
 
 use crate::program::{
     Activated, Activation, AddFirst, Aside, Attention, AttentionBack, Builder, ColumnSum, Dropout,
-    Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, Norm, NormLayer,
-    Normed, Out, Over, ParamRange, Rows, Storage, Sum, Value, WeightId, What,
+    Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, Norm,
+    NormLayer, Normed, Out, Over, ParamRange, Rows, Storage, Sum, TableIds, Value, What,
 };
 
 /// Embeddings and blocks.
@@ -22,13 +22,9 @@ use crate::program::{
 pub struct Encoder {
     pub embeddings: Embeddings,
     pub blocks: Vec<Block>,
-    /// The last block's query, and key and value, as layers of their own, where the head reads the first token of each
-    /// sequence alone: behind its attention that block then goes on with those rows, for which it needs k and v of all
-    /// tokens and q of the first.
-    pub first: Option<FirstLayers>,
 }
 
-/// See [`Encoder::first`].
+/// See [`Block::first`].
 #[derive(Clone, Debug)]
 pub struct FirstLayers {
     /// `attention.self.query`
@@ -60,25 +56,24 @@ impl Encoder {
     /// `every_token` makes the last hidden states of all tokens also where the head reads the first alone.
     pub fn forward(&self, b: &mut Builder, every_token: bool) -> EncoderPass {
         let embedded = self.embeddings.forward(b);
-        let mut x = embedded;
-        let mut blocks = Vec::with_capacity(self.blocks.len());
+        let mut pass = EncoderPass {
+            embedded,
+            blocks: Vec::with_capacity(self.blocks.len()),
+        };
         for (i, block) in self.blocks.iter().enumerate() {
             b.enter(Some(i));
-            let last = i + 1 == self.blocks.len();
-            let first = self.first.as_ref().filter(|_| last && !every_token);
-            let pass = block.forward(b, x, first);
-            x = pass.y.out;
-            blocks.push(pass);
+            let y = block.forward(b, pass.last(), every_token);
+            pass.blocks.push(y);
         }
         b.enter(None);
-        EncoderPass { embedded, blocks }
+        pass
     }
 
     /// From the gradient of the last hidden states down to the embeddings.
     pub fn backward(&self, b: &mut Builder, pass: &EncoderPass, mut dx: Value) {
         for (i, (block, pass)) in self.blocks.iter().zip(&pass.blocks).enumerate().rev() {
             b.enter(Some(i));
-            dx = block.backward(b, pass, self.first.as_ref(), dx);
+            dx = block.backward(b, pass, dx);
         }
         b.enter(None);
         self.embeddings.backward(b, dx);
@@ -104,6 +99,10 @@ pub struct Block {
     pub heads: usize,
     /// On attention's probabilities.
     pub dropout: Dropout,
+    /// In the last block, its query, and key and value, as layers of their own, where the head reads the first token of
+    /// each sequence alone: behind its attention the block then goes on with those rows, for which it needs k and v of
+    /// all tokens and q of the first.
+    pub first: Option<FirstLayers>,
 }
 
 /// What a block's forward leaves for its backward.
@@ -130,10 +129,10 @@ pub struct Attended {
 }
 
 impl Block {
-    pub fn forward(&self, b: &mut Builder, x: Value, first: Option<&FirstLayers>) -> BlockPass {
-        let attended = match first {
-            Some(first) => self.attend_first(b, x, first),
-            None => self.attend(b, x),
+    pub fn forward(&self, b: &mut Builder, x: Value, every_token: bool) -> BlockPass {
+        let attended = match &self.first {
+            Some(first) if !every_token => self.attend_first(b, x, first),
+            _ => self.attend(b, x),
         };
         let o = b.linear(What::Product, attended.out, &self.attention_output);
         let h = b.norm(o, attended.residual, &self.attention_norm);
@@ -149,13 +148,7 @@ impl Block {
     }
 
     /// From the gradient of the block's output to that of its input.
-    pub fn backward(
-        &self,
-        b: &mut Builder,
-        pass: &BlockPass,
-        first: Option<&FirstLayers>,
-        dy: Value,
-    ) -> Value {
+    pub fn backward(&self, b: &mut Builder, pass: &BlockPass, dy: Value) -> Value {
         let BlockPass {
             attended,
             h,
@@ -163,17 +156,18 @@ impl Block {
             y,
         } = pass;
         let d = b.norm_back(dy, None, y, &self.output);
-        let d_inner = b.linear_back_act(d.branch, &self.output, *inner, &self.intermediate);
-        let dh = b.linear_back_onto(d_inner, &self.intermediate, h.out, d.residual);
+        let through = Dx::Through(inner.slope, &self.intermediate);
+        let d_inner = b.linear_back(d.branch, &self.output, inner.out, through);
+        let dh = b.linear_back(d_inner, &self.intermediate, h.out, Dx::Onto(d.residual));
         let d = b.norm_back(dh, None, h, &self.attention_output);
-        let d_out = b.linear_back(d.branch, &self.attention_output, attended.out);
-        match (first, attended.query) {
+        let d_out = b.linear_back(d.branch, &self.attention_output, attended.out, Dx::New);
+        match (&self.first, attended.query) {
             (Some(first), Some(query)) => {
                 self.attend_first_back(b, attended, first, query, d_out, d.residual)
             }
             _ => {
                 let dqkv = self.attend_back(b, attended, d_out);
-                b.linear_back_onto(dqkv, &self.qkv, attended.x, d.residual)
+                b.linear_back(dqkv, &self.qkv, attended.x, Dx::Onto(d.residual))
             }
         }
     }
@@ -269,8 +263,8 @@ impl Block {
             dquery: Sum(self.qkv.bias.first().copied()),
             dvalue: Sum(self.qkv.bias.get(2).copied()),
         });
-        let of_first = b.linear_back_onto(d_query, &first.query, a.residual, residual);
-        let of_tokens = b.linear_back(d_key_value, &first.key_value, a.x);
+        let of_first = b.linear_back(d_query, &first.query, a.residual, Dx::Onto(residual));
+        let of_tokens = b.linear_back(d_key_value, &first.key_value, a.x, Dx::New);
         let now = b.gradient(of_tokens);
         b.push(AddFirst {
             first: In(of_first),
@@ -283,12 +277,10 @@ impl Block {
     }
 }
 
-/// Tables and LayerNorm of the embeddings.
+/// The embeddings (`embeddings`).
 #[derive(Clone, Debug)]
 pub struct Embeddings {
-    pub word: WeightId,
-    pub position: WeightId,
-    pub token_type: WeightId,
+    pub tables: TableIds,
     pub norm: Norm,
     pub dropout: Dropout,
     /// Where the gradients of word, position and token type go, where the tables train.
@@ -300,9 +292,7 @@ impl Embeddings {
         let hidden = self.norm.gamma.len;
         let out = b.value(What::Embeddings, Rows::Tokens, hidden, Storage::Activation);
         b.push(Embed {
-            word: self.word,
-            position: self.position,
-            token_type: self.token_type,
+            tables: self.tables,
             norm: self.norm,
             dropout: b.dropout(self.dropout),
             out: Out(out),
@@ -322,9 +312,7 @@ impl Embeddings {
         };
         let now = b.gradient(dy);
         b.push(EmbedBack {
-            word: self.word,
-            position: self.position,
-            token_type: self.token_type,
+            tables: self.tables,
             norm: self.norm,
             dropout,
             dx: Over { was: dy, now },

@@ -1,6 +1,6 @@
 //! Which micro-batches and which way of saving fit a device's memory.
 
-use super::{Model, Show};
+use super::Model;
 use crate::backend::{DeviceKind, Footprint};
 use crate::program::{Limits, List, Program, Saving};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Budget<'_> {
     }
 
     fn list(&self, saving: Saving) -> Arc<List> {
-        self.model.list(Some(saving), Show::Logits)
+        self.model.list(Some(saving), false)
     }
 
     fn fit(&self, list: &Arc<List>, limits: Limits, tokens: usize, saving: Saving) -> Fit {

@@ -27,24 +27,17 @@ pub struct Model {
     pub matrices: Vec<MatrixShape>,
 }
 
-/// What can be read after a list has run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// The logits, `[sequences, outputs]`.
-    Logits,
-    /// Besides, the hidden states of all tokens after the embeddings and after each block, `[tokens, hidden]`, and the
-    /// pooled vectors, `[sequences, hidden]`: to look at them.
-    Everything,
-}
-
 impl Model {
-    /// A step of training, or, without a way of saving, a prediction: as the model writes it down, before any pass.
-    pub fn write_down(&self, train: Option<Saving>, show: Show) -> List {
+    /// A step of training, or, without a way of saving, a prediction: as the model writes it down, before any pass. Its
+    /// outputs are the logits, `[sequences, outputs]`; with `everything` also, to look at them, the hidden states of all
+    /// tokens after the embeddings and after each block, `[tokens, hidden]`, and the pooled vectors,
+    /// `[sequences, hidden]`.
+    pub fn write_down(&self, train: Option<Saving>, everything: bool) -> List {
         let mut b = Builder::new(train);
-        let pass = self.encoder.forward(&mut b, show == Show::Everything);
+        let pass = self.encoder.forward(&mut b, everything);
         let head = self.head.forward(&mut b, pass.last());
         b.output(head.logits());
-        if show == Show::Everything {
+        if everything {
             b.output(head.pooled());
             for value in pass.hidden_states() {
                 b.output(value);
@@ -60,8 +53,8 @@ impl Model {
     }
 
     /// The same after the passes: what runs.
-    pub fn list(&self, train: Option<Saving>, show: Show) -> Arc<List> {
-        let mut list = self.write_down(train, show);
+    pub fn list(&self, train: Option<Saving>, everything: bool) -> Arc<List> {
+        let mut list = self.write_down(train, everything);
         list.freeze(self.params.trainable());
         if let Some(saving) = train {
             list.again(saving);
@@ -71,14 +64,14 @@ impl Model {
             && train.is_some()
             && let Err(fault) = list.verify_gradients(&self.gradients(), self.params.trainable())
         {
-            panic!("{fault}");
+            panic!("{fault:#}");
         }
         Arc::new(list)
     }
 
     /// For batches of up to `limits` on a backend with activations of `element` bytes.
     pub fn program(&self, limits: Limits, element: usize, train: Option<Saving>) -> Program {
-        self.list(train, Show::Logits).place(limits, element)
+        self.list(train, false).place(limits, element)
     }
 
     /// The parameters that must have a gradient in a list that trains: all that train but the key's biases, whose

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Saving {
     /// Keep each block's input alone and run its forward pass again; the last block, whose backward comes first,
-    /// keeps what it needs. The other fields then say nothing.
+    /// keeps what it needs. Not together with any other field.
     pub checkpoint: bool,
     /// Make q, k and v again from the x̂ of the block below, and attention's output from those.
     pub attention_again: bool,
@@ -67,17 +67,7 @@ impl Saving {
 
     /// Whether the gradients are those of [`Saving::KEEP`].
     pub fn is_exact(self) -> bool {
-        let whole = self.slope == Storage::Activation && self.x_hat == Storage::Activation;
-        self.checkpoint || whole
-    }
-
-    /// Without the fields that say nothing.
-    pub(super) fn settled(self) -> Self {
-        if self.checkpoint {
-            Self::CHECKPOINT
-        } else {
-            self
-        }
+        (self.slope, self.x_hat) == (Storage::Activation, Storage::Activation)
     }
 
     /// Whether what is of this kind is made again where that can be.
@@ -101,7 +91,6 @@ impl List {
     /// Has backward make again what `saving` does not keep. After [`List::freeze`]; drops the operations of backward that
     /// nothing needs.
     pub fn again(&mut self, saving: Saving) {
-        let saving = saving.settled();
         let needed = self.needed();
         let backward = self.parts.backward..self.parts.end;
         let mut maker = HashMap::new();

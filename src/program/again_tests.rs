@@ -88,7 +88,14 @@ fn a_layernorm_whose_x_hat_has_fewer_bits_keeps_its_output_where_that_is_read() 
 #[test]
 fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
     use crate::program::{
-        Builder, Dropout, LinearLayer, Norm, NormLayer, ParamRange, Rows, WeightId,
+        Activation, Builder, Dropout, Dx, Embed, LinearLayer, Norm, NormLayer, Out, ParamRange,
+        Rows, TableIds, WeightId,
+    };
+    let [word, position, token_type] = [50, 51, 52].map(WeightId);
+    let tables = TableIds {
+        word,
+        position,
+        token_type,
     };
     const WIDTH: usize = 4;
     let range = |offset: usize| ParamRange { offset, len: WIDTH };
@@ -111,22 +118,19 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
     for saving in [Saving::CHECKPOINT, Saving::RECOMPUTE, Saving::KEEP] {
         let mut b = Builder::new(Some(saving));
         let x = b.value(What::Pooled, Rows::Tokens, WIDTH, Storage::Activation);
-        b.push(crate::program::Embed {
-            word: WeightId(50),
-            position: WeightId(51),
-            token_type: WeightId(52),
+        b.push(Embed {
+            tables,
             norm: norm(9).norm,
             dropout: Dropout::NONE,
-            out: crate::program::Out(x),
+            out: Out(x),
         });
         let mut product = b.linear(What::Product, x, &linear(0));
         let mut passes = Vec::new();
         for i in 0..3 {
             b.enter(Some(i));
             let y = b.norm(product, x, &norm(i));
-            let inner = b.linear_act(y.out, &linear(i + 1), crate::program::Activation::Relu);
-            let inner_again =
-                b.linear_act(inner.out, &linear(i + 5), crate::program::Activation::Relu);
+            let inner = b.linear_act(y.out, &linear(i + 1), Activation::Relu);
+            let inner_again = b.linear_act(inner.out, &linear(i + 5), Activation::Relu);
             product = b.linear(What::Product, inner_again.out, &linear(i + 9));
             passes.push((y, inner, inner_again));
         }
@@ -134,19 +138,24 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
         b.output(product);
         b.turn();
         let mut dy = b.gradient(product);
-        b.push(crate::program::Embed {
-            word: WeightId(50),
-            position: WeightId(51),
-            token_type: WeightId(52),
+        b.push(Embed {
+            tables,
             norm: norm(9).norm,
             dropout: Dropout::NONE,
-            out: crate::program::Out(dy),
+            out: Out(dy),
         });
         for (i, (y, inner, inner_again)) in passes.iter().enumerate().rev() {
             b.enter(Some(i));
-            let d = b.linear_back_act(dy, &linear(i + 9), *inner_again, &linear(i + 5));
-            let d = b.linear_back_act(d, &linear(i + 5), *inner, &linear(i + 1));
-            let d = b.linear_back(d, &linear(i + 1), y.out);
+            let (below, again) = (linear(i + 5), inner_again);
+            let d = b.linear_back(
+                dy,
+                &linear(i + 9),
+                again.out,
+                Dx::Through(again.slope, &below),
+            );
+            let through = Dx::Through(inner.slope, &linear(i + 1));
+            let d = b.linear_back(d, &below, inner.out, through);
+            let d = b.linear_back(d, &linear(i + 1), y.out, Dx::New);
             dy = b.norm_back(d, None, y, &linear(i)).branch;
         }
         let mut list = b.finish();

@@ -56,6 +56,16 @@ pub struct Activated {
     pub slope: Value,
 }
 
+/// Where the gradient of a layer's input goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Dx<'a> {
+    New,
+    /// It is added to this.
+    Onto(Value),
+    /// Through the activation that made the input, whose slope this is; its layer gets its bias's gradient.
+    Through(Value, &'a LinearLayer),
+}
+
 /// The gradients at a LayerNorm: of the residual, and of the branch beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct Branches {
@@ -68,7 +78,7 @@ impl Builder {
     pub fn new(train: Option<Saving>) -> Self {
         let mut builder = Self {
             list: List::default(),
-            train: train.map(Saving::settled),
+            train,
             block: None,
         };
         if train.is_some() {
@@ -154,16 +164,8 @@ impl Builder {
 
     /// `x·Wᵀ + bias`
     pub fn linear(&mut self, what: What, x: Value, layer: &LinearLayer) -> Value {
-        let rows = self.info(x).rows;
-        let out = self.value(what, rows, layer.outputs, Storage::Activation);
-        self.push(Linear {
-            x: In(x),
-            weight: layer.weight,
-            bias: layer.bias.clone(),
-            act: None,
-            out: Aside(Some(out)),
-            slope: Aside(None),
-        });
+        let out = self.value(what, self.info(x).rows, layer.outputs, Storage::Activation);
+        self.product(x, layer, None, out, None);
         out
     }
 
@@ -173,64 +175,31 @@ impl Builder {
         let storage = self.train.unwrap_or_default().slope;
         let slope = self.value(What::Slope, rows, layer.outputs, storage);
         let out = self.value(What::Inner, rows, layer.outputs, Storage::Activation);
+        self.product(x, layer, Some(act), out, Some(slope));
+        Activated { out, slope }
+    }
+
+    fn product(
+        &mut self,
+        x: Value,
+        layer: &LinearLayer,
+        act: Option<Activation>,
+        out: Value,
+        slope: Option<Value>,
+    ) {
         self.push(Linear {
             x: In(x),
             weight: layer.weight,
             bias: layer.bias.clone(),
-            act: Some(act),
+            act,
             out: Aside(Some(out)),
-            slope: Aside(Some(slope)),
+            slope: Aside(slope),
         });
-        Activated { out, slope }
     }
 
-    /// The gradient of a layer's input `x`, from that of its output.
-    pub fn linear_back(&mut self, dy: Value, layer: &LinearLayer, x: Value) -> Value {
-        let dx = self.input_gradient(dy, layer);
-        self.back(dy, layer, x, None, Dest::New(Out(dx)), None)
-    }
-
-    /// The same, added to `onto`.
-    pub fn linear_back_onto(
-        &mut self,
-        dy: Value,
-        layer: &LinearLayer,
-        x: Value,
-        onto: Value,
-    ) -> Value {
-        let now = self.input_gradient(dy, layer);
-        let dx = Dest::Onto(Over { was: onto, now });
-        self.back(dy, layer, x, None, dx, None)
-    }
-
-    /// The same, through the activation that made the input; its layer, `below`, gets its bias's gradient.
-    pub fn linear_back_act(
-        &mut self,
-        dy: Value,
-        layer: &LinearLayer,
-        x: Activated,
-        below: &LinearLayer,
-    ) -> Value {
-        let dx = Dest::New(Out(self.input_gradient(dy, layer)));
-        let dbias = below.bias.first().copied();
-        self.back(dy, layer, x.out, Some(x.slope), dx, dbias)
-    }
-
-    fn input_gradient(&mut self, dy: Value, layer: &LinearLayer) -> Value {
-        let rows = self.info(dy).rows;
-        self.value(What::Gradient, rows, layer.inputs, Storage::Activation)
-    }
-
-    /// The matrix's gradient comes first, where it trains: `dx` may take the place of what that reads.
-    fn back(
-        &mut self,
-        dy: Value,
-        layer: &LinearLayer,
-        x: Value,
-        slope: Option<Value>,
-        dx: Dest,
-        dbias: Option<ParamRange>,
-    ) -> Value {
+    /// The gradient of a layer's input `x`, from that of its output. The matrix's gradient comes first, where it trains:
+    /// `dx` may take the place of what that reads.
+    pub fn linear_back(&mut self, dy: Value, layer: &LinearLayer, x: Value, to: Dx<'_>) -> Value {
         if layer.trains.is_some() {
             self.push(WeightGrad {
                 dy: In(dy),
@@ -238,14 +207,22 @@ impl Builder {
                 grad: Sum(layer.trains),
             });
         }
+        let rows = self.info(dy).rows;
+        let now = self.value(What::Gradient, rows, layer.inputs, Storage::Activation);
+        let new = Dest::New(Out(now));
+        let (slope, dx, dbias) = match to {
+            Dx::New => (None, new, None),
+            Dx::Onto(was) => (None, Dest::Onto(Over { was, now }), None),
+            Dx::Through(slope, below) => (Some(In(slope)), new, below.bias.first().copied()),
+        };
         self.push(LinearBack {
             dy: In(dy),
             weight: layer.weight,
-            slope: slope.map(In),
+            slope,
             dx,
             dbias: Sum(dbias),
         });
-        dx.now()
+        now
     }
 
     /// `LN(residual + dropout(branch))`, in the branch's place.

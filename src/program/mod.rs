@@ -20,20 +20,17 @@ mod op;
 mod operand;
 mod place;
 mod prune;
-mod show;
 mod terms;
 #[cfg(test)]
 mod toy;
 mod verify;
 
 pub use again::Saving;
-pub use build::{Activated, Branches, Builder, LinearLayer, NormLayer, Normed};
+pub use build::{Activated, Branches, Builder, Dx, LinearLayer, NormLayer, Normed};
 pub use op::*;
 pub use operand::*;
 pub use place::{ALIGN, Placed, Program};
-pub use show::{Cost, Line};
 pub use terms::*;
-pub use verify::Fault;
 
 use std::ops::Range;
 
@@ -96,6 +93,12 @@ impl List {
     /// When the value is of another list.
     pub fn info(&self, value: Value) -> &Info {
         &self.values[value.index()]
+    }
+
+    /// An operation and its block, for errors: `LinearBack of block 3`.
+    pub fn name_of(&self, at: usize) -> String {
+        let name = self.ops[at].name();
+        self.blocks[at].map_or(name.to_owned(), |block| format!("{name} of block {block}"))
     }
 
     /// Whether backward is part of it.

@@ -1,26 +1,38 @@
 //! The operations: about two dozen fused ones, each with its backward beside it.
 //!
-//! Adding one here makes the verifier's shapes and both backends fail to compile until they know it, and nothing else: what
-//! a pass needs to know stands in the types of its fields ([`operand`](super::operand)).
+//! Adding one here makes both backends fail to compile until they know it, and nothing else: what a pass needs to know
+//! stands in the types of its fields ([`operand`](super::operand)), what the verifier needs behind them.
 //!
-//! Shapes are `[rows, width]` as [`Info`](super::Info) has them: `tokens` stands for the rows of a value whatever they
-//! are. Activations are of the backend's type; what is F32 says so. A linear layer's matrix is `[outputs, inputs]`, as
-//! Hugging Face stores it, and serves both `y = x·Wᵀ` and `dx = dy·W`. A value is written whole unless its operand adds
-//! to it. Gradients of parameters always add up; [`Zero`] clears them.
+//! Shapes are `[rows, width]` as [`Info`](super::Info) has them; `rows` are tokens or sequences. `act` is the backend's
+//! activation type, `slope` and `x_hat` that or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face
+//! stores it, and serves both `y = x·Wᵀ` and `dx = dy·W`. A value is written whole unless its operand adds to it.
+//! Gradients of parameters always add up; [`Zero`] clears them.
 
 use super::operand::{Aside, Dest, In, Operand, Out, Over, Sum, Use, Value};
-use super::{Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, WeightId};
+use super::{
+    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, WeightId,
+};
 
-/// Makes a struct for each operation, and [`Op`] of all of them.
+/// Makes a struct for each operation, and [`Op`] of all of them. What a field must be stands behind it: rows and width
+/// of a tensor and how it may be stored, the length of a parameter, or a name for a number. A name means one number
+/// throughout an operation.
 macro_rules! ops {
     ($(
         $(#[$doc:meta])*
-        $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),* $(,)? }
+        $name:ident {
+            $($(#[$field_doc:meta])* $field:ident: $kind:ty $(= [$($dim:tt)*] $($stored:ident)?)?),* $(,)?
+        }
     )*) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Debug, PartialEq, Hash)]
-            pub struct $name { $($(#[$field_doc])* pub $field: $kind),* }
+            pub struct $name {
+                $(
+                    $(#[doc = concat!("`[", stringify!($($dim)*), "]` ", $(stringify!($stored))?)])?
+                    $(#[$field_doc])*
+                    pub $field: $kind
+                ),*
+            }
 
             impl From<$name> for Op {
                 fn from(op: $name) -> Self {
@@ -44,6 +56,23 @@ macro_rules! ops {
                 }
             }
 
+            /// Calls `f` with each field of which something is said, and what that is.
+            pub(super) fn expect(&mut self, f: &mut dyn FnMut(Expected, &mut dyn Operand)) {
+                match self {
+                    $(Op::$name(op) => {
+                        let _ = (&op, &f);
+                        $($(f(
+                            Expected {
+                                field: stringify!($field),
+                                shape: &[$(stringify!($dim)),*],
+                                stored: concat!($(stringify!($stored))?),
+                            },
+                            &mut op.$field,
+                        );)?)*
+                    })*
+                }
+            }
+
             /// The name of its type.
             pub fn name(&self) -> &'static str {
                 match self { $(Op::$name(_) => stringify!($name)),* }
@@ -52,259 +81,238 @@ macro_rules! ops {
     };
 }
 
+/// What stands behind a field of an operation.
+pub(super) struct Expected {
+    pub field: &'static str,
+    /// Rows, comma and width, or a length alone, which is a product of names and numbers.
+    pub shape: &'static [&'static str],
+    /// Of a tensor.
+    pub stored: &'static str,
+}
+
 ops! {
     /// Begins an optimizer step: all gradients of parameters and the step's loss become zero.
     Zero {}
 
     /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))` of the batch's tokens.
     Embed {
-        /// `[vocabulary, width]`
-        word: WeightId,
-        /// `[positions, width]`
-        position: WeightId,
-        /// `[types, width]`; RoBERTa has one row, used for every token.
-        token_type: WeightId,
-        norm: Norm,
+        tables: TableIds,
+        norm: Norm = [width],
         dropout: Dropout,
-        out: Out,
+        out: Out = [tokens, width] act,
     }
 
     /// Backward of [`Embed`] where the tables train. Nothing was kept for it: x̂ is computed again from the tables, which
     /// no step changes between its forward and its backward.
     EmbedBack {
-        word: WeightId,
-        position: WeightId,
-        token_type: WeightId,
-        norm: Norm,
+        tables: TableIds,
+        norm: Norm = [width],
         dropout: Dropout,
         /// From the gradient of the output to that of the tables' sum.
-        dx: Over,
+        dx: Over = [tokens, width] act,
         /// Its rows get the gradients of the tokens that they stand for, in the order of the tokens.
-        dword: Sum,
-        dposition: Sum,
-        dtype: Sum,
-        dgamma: Sum,
-        dbeta: Sum,
+        dword: Sum = [words * width],
+        dposition: Sum = [positions * width],
+        dtype: Sum = [types * width],
+        dgamma: Sum = [width],
+        dbeta: Sum = [width],
     }
 
     /// `out = act(x·Wᵀ + bias)`, `slope = act′(x·Wᵀ + bias)`.
     Linear {
-        /// `[rows, inputs]`
-        x: In,
+        x: In = [rows, inputs] act,
         weight: WeightId,
-        /// Parts of equal length which together are `[outputs]` (query, key and value of a fused product are three).
-        bias: Vec<ParamRange>,
+        /// Parts of equal length (query, key and value of a fused product are three).
+        bias: Vec<ParamRange> = [outputs],
         act: Option<Activation>,
-        /// `[rows, outputs]`. At least one of both is there.
-        out: Aside,
-        /// `[rows, outputs]`, where there is an activation.
-        slope: Aside,
+        /// At least one of both is there.
+        out: Aside = [rows, outputs] act,
+        /// Where there is an activation.
+        slope: Aside = [rows, outputs] slope,
     }
 
     /// `dx = (dy·W) ⊙ slope`, or `dx += dy·W`. There is no dW here: see [`WeightGrad`].
     LinearBack {
-        /// `[rows, outputs]`
-        dy: In,
+        dy: In = [rows, outputs] act,
         weight: WeightId,
-        /// `[rows, inputs]`: the slope of the activation that made the layer's input, so that `dx` is the gradient
-        /// before that activation. Not together with `+=`.
-        slope: Option<In>,
-        /// `[rows, inputs]`
-        dx: Dest,
+        /// The slope of the activation that made the layer's input, so that `dx` is the gradient before that activation.
+        /// Not together with `+=`.
+        slope: Option<In> = [rows, inputs] slope,
+        dx: Dest = [rows, inputs] act,
         /// Column sums of the final `dx`: the bias gradient of the layer below, fused.
-        dbias: Sum,
+        dbias: Sum = [inputs],
     }
 
-    /// `grad += dyᵀ·x`: the gradient of a linear layer's matrix, `[outputs, inputs]`. In no list that trains biases alone.
+    /// `grad += dyᵀ·x`: the gradient of a linear layer's matrix. In no list that trains biases alone.
     WeightGrad {
-        /// `[tokens, outputs]`
-        dy: In,
-        /// `[tokens, inputs]`
-        x: In,
-        grad: Sum,
+        dy: In = [rows, outputs] act,
+        x: In = [rows, inputs] act,
+        grad: Sum = [outputs * inputs],
     }
 
     /// Multi-head self-attention within each sequence: `out = dropout(softmax(q·kᵀ / √head_dim))·v`.
     Attention {
-        /// `[tokens, 3·width]`: q, k and v side by side.
-        qkv: In,
-        heads: usize,
+        /// q, k and v side by side.
+        qkv: In = [tokens, 3 * width] act,
+        heads: usize = [heads],
         dropout: Dropout,
-        /// `[tokens, width]`
-        out: Out,
-        /// Log of the softmax's denominator, F32 `[heads, tokens]`.
-        lse: Aside,
+        out: Out = [tokens, width] act,
+        /// Log of the softmax's denominator; it lies as `[heads, tokens]`.
+        lse: Aside = [tokens, heads] f32,
     }
 
     /// Backward of [`Attention`]; the probabilities are made again from q, k and lse. There is no gradient of the key's
     /// bias: softmax ignores a shift that all keys share, so it is zero (Namazifar et al., arXiv 2302.08626).
     AttentionBack {
-        qkv: In,
-        out: In,
-        lse: In,
-        /// `[tokens, width]`
-        dout: In,
-        heads: usize,
+        qkv: In = [tokens, 3 * width] act,
+        out: In = [tokens, width] act,
+        lse: In = [tokens, heads] f32,
+        dout: In = [tokens, width] act,
+        heads: usize = [heads],
         dropout: Dropout,
-        /// `[tokens, 3·width]`
-        dqkv: Out,
+        dqkv: Out = [tokens, 3 * width] act,
         /// Column sums of dq, and of dv.
-        dquery: Sum,
-        dvalue: Sum,
+        dquery: Sum = [width],
+        dvalue: Sum = [width],
     }
 
     /// [`Attention`] for the first token of each sequence alone, over the keys and values of all: what the last block
     /// needs where the head reads one token per sequence. Dropout's row is `sequence · heads + head`.
     FirstAttention {
-        /// `[sequences, width]`
-        query: In,
-        /// `[tokens, 2·width]`: k and v side by side.
-        key_value: In,
-        heads: usize,
+        query: In = [sequences, width] act,
+        /// k and v side by side.
+        key_value: In = [tokens, 2 * width] act,
+        heads: usize = [heads],
         dropout: Dropout,
-        /// `[sequences, width]`
-        out: Out,
-        /// F32 `[sequences, heads]`
-        lse: Aside,
+        out: Out = [sequences, width] act,
+        lse: Aside = [sequences, heads] f32,
     }
 
     /// Backward of [`FirstAttention`].
     FirstAttentionBack {
-        query: In,
-        key_value: In,
-        lse: In,
-        /// `[sequences, width]`
-        dout: In,
-        heads: usize,
+        query: In = [sequences, width] act,
+        key_value: In = [tokens, 2 * width] act,
+        lse: In = [sequences, heads] f32,
+        dout: In = [sequences, width] act,
+        heads: usize = [heads],
         dropout: Dropout,
-        /// `[sequences, width]`
-        d_query: Out,
-        /// `[tokens, 2·width]`
-        d_key_value: Out,
-        dquery: Sum,
-        dvalue: Sum,
+        d_query: Out = [sequences, width] act,
+        d_key_value: Out = [tokens, 2 * width] act,
+        dquery: Sum = [width],
+        dvalue: Sum = [width],
     }
 
     /// `out[s] = tokens[first token of s]`
     First {
-        /// `[tokens, width]`
-        tokens: In,
-        /// `[sequences, width]`
-        out: Out,
+        tokens: In = [tokens, width] act,
+        out: Out = [sequences, width] act,
     }
 
     /// `tokens[first token of s] += first[s]`
     AddFirst {
-        /// `[sequences, width]`
-        first: In,
-        /// `[tokens, width]`
-        tokens: Over,
+        first: In = [sequences, width] act,
+        tokens: Over = [tokens, width] act,
     }
 
     /// `x.now = LN(sum)`, `sum = residual + dropout(x.was)`
     ResidualNorm {
-        x: Over,
-        residual: In,
+        x: Over = [rows, width] act,
+        residual: In = [rows, width] act,
         dropout: Dropout,
-        norm: Norm,
+        norm: Norm = [width],
         /// Where the residual stream goes on beside the LayerNorm, as in pre-norm encoders.
-        sum: Aside,
+        sum: Aside = [rows, width] act,
         /// `(sum - mean) · rstd`. Kept in place of the output: inverting `(y - β) / γ` loses precision where γ is small.
-        x_hat: Aside,
-        /// `1 / √(variance + eps)`, F32 `[tokens, 1]`. There with `x_hat`.
-        rstd: Aside,
+        x_hat: Aside = [rows, width] x_hat,
+        /// `1 / √(variance + eps)`. There with `x_hat`.
+        rstd: Aside = [rows, 1] f32,
     }
 
     /// `out = γ·x̂ + β`: what a LayerNorm wrote in forward, from the x̂ that it kept whole.
     Restore {
-        x_hat: In,
-        norm: Norm,
-        out: Out,
+        x_hat: In = [rows, width] act,
+        norm: Norm = [width],
+        out: Out = [rows, width] act,
     }
 
     /// Backward of [`ResidualNorm`]: with `dz` the gradient of the sum, the residual's gradient is `dz` and the branch's
     /// `dropout′(dz)`.
     NormBack {
-        x_hat: In,
-        rstd: In,
-        gamma: ParamRange,
+        x_hat: In = [rows, width] x_hat,
+        rstd: In = [rows, 1] f32,
+        gamma: ParamRange = [width],
         dropout: Dropout,
         /// From the gradient of the output to `dz`.
-        dx: Over,
+        dx: Over = [rows, width] act,
         /// The gradient of the sum from where that went on beside the LayerNorm.
-        beside: Option<In>,
+        beside: Option<In> = [rows, width] act,
         /// The branch's gradient; none without dropout, where it is `dz` itself.
-        branch: Option<Out>,
+        branch: Option<Out> = [rows, width] act,
         /// Column sums of the incoming gradient.
-        dbeta: Sum,
+        dbeta: Sum = [width],
         /// Column sums of the branch's gradient: the bias gradient of the linear layer that made it.
-        dbias: Sum,
+        dbias: Sum = [width],
     }
 
     /// `grad += column sums of dy ⊙ x̂`: the gradient of a LayerNorm's γ.
     GainGrad {
-        dy: In,
-        /// Stored whole.
-        x_hat: In,
-        grad: Sum,
+        dy: In = [rows, width] act,
+        x_hat: In = [rows, width] act,
+        grad: Sum = [width],
     }
 
     /// `grad += column sums of dropout′(dy)`: a bias gradient where nothing below it is needed.
     ColumnSum {
-        dy: In,
+        dy: In = [rows, width] act,
         dropout: Dropout,
-        grad: Sum,
+        grad: Sum = [width],
     }
 
     /// `out[s] = pool(x[tokens of s])`
     Pool {
         kind: PoolKind,
-        /// `[tokens, width]`, or the first tokens alone, `[sequences, width]`, for [`PoolKind::Cls`].
-        x: In,
-        /// F32 `[sequences, width]`
-        out: Out,
+        /// All tokens, or for [`PoolKind::Cls`] the first alone.
+        x: In = [rows, width] act,
+        out: Out = [sequences, width] f32,
     }
 
     /// Backward of [`Pool`]: spreads the gradient of the pooled vectors over that of the hidden states, all of which is
     /// written. An F32 gradient becomes an activation here, so here a loss scale enters.
     PoolBack {
         kind: PoolKind,
-        dy: In,
-        dx: Out,
+        dy: In = [sequences, width] f32,
+        dx: Out = [rows, width] act,
     }
 
     /// One layer of the task head, all in F32: `y = act(dropout(x)·Wᵀ + bias)`, act = tanh or none.
     Dense {
-        /// `[sequences, inputs]`
-        x: In,
-        weight: HeadWeight,
-        bias: ParamRange,
+        x: In = [sequences, inputs] f32,
+        weight: HeadWeight = [outputs * inputs],
+        bias: ParamRange = [outputs],
         dropout: Dropout,
         tanh: bool,
-        /// `[sequences, outputs]`
-        y: Out,
+        y: Out = [sequences, outputs] f32,
     }
 
     /// Backward of [`Dense`].
     DenseBack {
-        x: In,
-        y: In,
-        weight: HeadWeight,
+        x: In = [sequences, inputs] f32,
+        y: In = [sequences, outputs] f32,
+        weight: HeadWeight = [outputs * inputs],
         dropout: Dropout,
         tanh: bool,
         /// From the gradient of `y` to that before the tanh.
-        dy: Over,
-        dx: Aside,
-        dweight: Sum,
-        dbias: Sum,
+        dy: Over = [sequences, outputs] f32,
+        dx: Aside = [sequences, inputs] f32,
+        dweight: Sum = [outputs * inputs],
+        dbias: Sum = [outputs],
     }
 
     /// Adds the weighted losses of the batch's sequences to the step's loss.
     Loss {
         kind: LossKind,
-        /// F32 `[sequences, outputs]`
-        logits: In,
-        dlogits: Aside,
+        logits: In = [sequences, outputs] f32,
+        dlogits: Aside = [sequences, outputs] f32,
     }
 
     /// Ends an optimizer step: one step of AdamW over all that trains.

@@ -5,7 +5,9 @@
 //! later. [`Op::may_share`](super::Op::may_share) is the planner's option: an output takes the place of an input that
 //! dies there. All other operands of one operation lie apart.
 
-use super::{Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, WeightId};
+use super::{
+    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, WeightId,
+};
 
 /// A tensor. It is written once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +74,11 @@ pub enum Use<'a> {
 pub trait Operand {
     /// Calls `f` with what the operation does here.
     fn visit(&mut self, f: &mut dyn FnMut(Use<'_>));
+
+    /// The lengths of the parameters that it names, or a number that is a size.
+    fn lengths(&self) -> Vec<usize> {
+        Vec::new()
+    }
 }
 
 /// An operand that is one use.
@@ -110,25 +117,33 @@ impl<T: Operand> Operand for Option<T> {
     }
 }
 
-/// Settings of an operation, which are no tensors.
+/// Settings of an operation, which are no tensors; of some, lengths are known.
 macro_rules! settings {
-    ($($kind:ty),* $(,)?) => {$(
+    ($($kind:ty $(: |$it:ident| $lengths:expr)?;)*) => {$(
         impl Operand for $kind {
             fn visit(&mut self, _: &mut dyn FnMut(Use<'_>)) {}
+            $(fn lengths(&self) -> Vec<usize> {
+                let $it = self;
+                $lengths
+            })?
         }
     )*};
 }
 
-settings!(
-    Activation,
-    Dropout,
-    HeadWeight,
-    LossKind,
-    Norm,
-    ParamRange,
-    PoolKind,
-    Vec<ParamRange>,
-    WeightId,
-    bool,
-    usize,
-);
+settings! {
+    Activation;
+    Dropout;
+    HeadWeight: |weight| match weight {
+        HeadWeight::Param(range) => vec![range.len],
+        HeadWeight::Frozen(_) => Vec::new(),
+    };
+    LossKind;
+    Norm: |norm| vec![norm.gamma.len, norm.beta.len];
+    ParamRange: |range| vec![range.len];
+    PoolKind;
+    TableIds;
+    Vec<ParamRange>: |parts| vec![parts.iter().map(|part| part.len).sum()];
+    WeightId;
+    bool;
+    usize: |size| vec![*size];
+}

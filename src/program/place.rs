@@ -1,7 +1,7 @@
 //! From a list to a program: each value's lifetime, and from the lifetimes a place for each in one arena, so that the peak
 //! is known before the first step, nothing is allocated during one, and addresses never change.
 
-use super::{Info, Limits, List, Op, Region, Rows, Span, Storage, Value, What};
+use super::{Info, Limits, List, Op, Region, Span, Value, What};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -34,9 +34,7 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
     pub region: Region,
-    pub rows: Rows,
-    pub width: usize,
-    pub storage: Storage,
+    pub info: Info,
 }
 
 impl Program {
@@ -91,17 +89,9 @@ impl Program {
     }
 
     pub fn tensor(&self, value: Value) -> Placed {
-        let Info {
-            rows,
-            width,
-            storage,
-            ..
-        } = *self.list.info(value);
         Placed {
             region: self.region(value),
-            rows,
-            width,
-            storage,
+            info: *self.list.info(value),
         }
     }
 
@@ -130,34 +120,12 @@ impl Program {
     }
 
     /// Whether a value is alive from forward to backward.
-    pub(super) fn is_kept(&self, value: usize) -> bool {
+    pub fn is_kept(&self, value: usize) -> bool {
         let turn = self.list.parts.backward;
         self.list.trains()
             && self.places[value]
                 .alive
                 .is_some_and(|(first, last)| first < turn && turn <= last && first != last)
-    }
-
-    /// Bytes of the head's tensors.
-    pub fn head_bytes(&self) -> usize {
-        let of_head =
-            |(info, place): &(&Info, &Place)| info.what.of_head() && place.alive.is_some();
-        let values = self.list.values.iter().zip(&self.places).filter(of_head);
-        values.map(|(_, place)| place.region.len).sum()
-    }
-
-    /// The most that is alive at once: no arrangement takes less.
-    pub fn least(&self) -> usize {
-        let at = |moment: usize| {
-            let mut homes = HashMap::new();
-            for place in &self.places {
-                if place.alive.is_some_and(|(a, b)| a <= moment && moment <= b) {
-                    homes.insert(place.home, padded(place.region.len));
-                }
-            }
-            homes.values().sum()
-        };
-        (0..self.list.ops.len()).map(at).max().unwrap_or(0)
     }
 }
 
@@ -168,7 +136,7 @@ impl List {
         if cfg!(debug_assertions)
             && let Err(fault) = program.verify()
         {
-            panic!("{fault}\n{program}");
+            panic!("{fault:#}\n{:#?}", program.list);
         }
         program
     }

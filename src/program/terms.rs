@@ -24,9 +24,33 @@ pub struct ParamRange {
     pub len: usize,
 }
 
+impl ParamRange {
+    /// One past its last element.
+    pub fn end(self) -> usize {
+        self.offset + self.len
+    }
+}
+
 /// A matrix held by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WeightId(pub usize);
+
+/// The tables of the embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TableIds {
+    /// `[vocabulary, width]`
+    pub word: WeightId,
+    /// `[positions, width]`
+    pub position: WeightId,
+    /// `[types, width]`; RoBERTa has one row, used for every token.
+    pub token_type: WeightId,
+}
+
+impl TableIds {
+    pub fn ids(self) -> [WeightId; 3] {
+        [self.word, self.position, self.token_type]
+    }
+}
 
 /// How many rows a tensor has, resolved against the current batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,68 +136,59 @@ impl Storage {
     }
 }
 
-/// What a tensor is: its name in a listing, and what [`Saving`](super::Saving) goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
-    /// The output of the embeddings. Never kept for backward where it can be looked up once more.
-    Embeddings,
-    /// The output of a LayerNorm. Never kept for backward where its x̂ is.
-    Hidden,
-    /// Query, key and value side by side, or key and value alone: with what attention makes of it, this can be made
-    /// again from the block's input.
-    Qkv,
-    /// Log of the softmax's denominator.
-    Lse,
-    /// Attention's output.
-    Attended,
-    /// The same of the first tokens alone: too little to make again.
-    FirstQuery,
-    FirstLse,
-    FirstAttended,
-    XHat,
-    Rstd,
-    /// An activation function's derivative.
-    Slope,
-    /// An activation function's value.
-    Inner,
-    /// Of a linear layer, before a LayerNorm takes its place.
-    Product,
-    /// One row per sequence from the encoder's last hidden states.
-    Pooled,
-    /// Inside the task head.
-    Head,
-    Logits,
-    /// Of any of the above.
-    Gradient,
+/// Makes [`What`] and the names of its variants.
+macro_rules! what {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What a tensor is: its name in a listing, and what [`Saving`](super::Saving) goes by.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum What { $($(#[$doc])* $variant),* }
+
+        impl What {
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+    };
 }
 
 impl What {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Embeddings => "embeddings",
-            Self::Hidden => "hidden",
-            Self::Qkv => "qkv",
-            Self::Lse => "lse",
-            Self::Attended => "attended",
-            Self::FirstQuery => "first query",
-            Self::FirstLse => "first lse",
-            Self::FirstAttended => "first attended",
-            Self::XHat => "x_hat",
-            Self::Rstd => "rstd",
-            Self::Slope => "slope",
-            Self::Inner => "inner",
-            Self::Product => "product",
-            Self::Pooled => "pooled",
-            Self::Head => "head",
-            Self::Logits => "logits",
-            Self::Gradient => "gradient",
-        }
-    }
-
     /// Whether it belongs to the task head, whose tensors have one row per sequence.
     pub fn of_head(self) -> bool {
         matches!(self, Self::Pooled | Self::Head | Self::Logits)
     }
+}
+
+what! {
+    /// The output of the embeddings. Never kept for backward where it can be looked up once more.
+    Embeddings = "embeddings",
+    /// The output of a LayerNorm. Never kept for backward where its x̂ is.
+    Hidden = "hidden",
+    /// Query, key and value side by side, or key and value alone: with what attention makes of it, this can be made
+    /// again from the block's input.
+    Qkv = "qkv",
+    /// Log of the softmax's denominator.
+    Lse = "lse",
+    /// Attention's output.
+    Attended = "attended",
+    /// The same of the first tokens alone: too little to make again.
+    FirstQuery = "first query",
+    FirstLse = "first lse",
+    FirstAttended = "first attended",
+    XHat = "x_hat",
+    Rstd = "rstd",
+    /// An activation function's derivative.
+    Slope = "slope",
+    /// An activation function's value.
+    Inner = "inner",
+    /// Of a linear layer, before a LayerNorm takes its place.
+    Product = "product",
+    /// One row per sequence from the encoder's last hidden states.
+    Pooled = "pooled",
+    /// Inside the task head.
+    Head = "head",
+    Logits = "logits",
+    /// Of any of the above.
+    Gradient = "gradient",
 }
 
 /// What is known of a value: a `[rows, width]` tensor.

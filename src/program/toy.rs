@@ -75,9 +75,11 @@ pub fn list(train: Option<Saving>) -> List {
         eps: 1e-5,
     };
     b.push(Embed {
-        word,
-        position,
-        token_type,
+        tables: TableIds {
+            word,
+            position,
+            token_type,
+        },
         norm,
         dropout: Dropout::NONE,
         out: Out(embedded),
@@ -120,8 +122,9 @@ pub fn list(train: Option<Saving>) -> List {
         b.enter(Some(i));
         let (x, inner, y) = &passes[i];
         let d = b.norm_back(dx, None, y, &block.output);
-        let d_inner = b.linear_back_act(d.branch, &block.output, *inner, &block.intermediate);
-        dx = b.linear_back_onto(d_inner, &block.intermediate, *x, d.residual);
+        let through = Dx::Through(inner.slope, &block.intermediate);
+        let d_inner = b.linear_back(d.branch, &block.output, inner.out, through);
+        dx = b.linear_back(d_inner, &block.intermediate, *x, Dx::Onto(d.residual));
     }
     b.enter(None);
     b.push(ColumnSum {

@@ -44,7 +44,7 @@ fn find<T>(list: &mut List, wanted: impl Fn(&mut Op) -> Option<T>) -> T {
 
 fn fault(program: &Program) -> String {
     match program.verify() {
-        Err(fault) => fault.to_string(),
+        Err(fault) => format!("{fault:#}"),
         Ok(()) => panic!("nothing was found"),
     }
 }
@@ -80,7 +80,7 @@ fn a_lifetime_that_is_one_operation_short() {
         if last > first {
             short[value] = Some((first, last - 1));
             if let Err(fault) = list.placed(LIMITS, 4, &short).verify() {
-                let said = fault.to_string();
+                let said = format!("{fault:#}");
                 assert!(
                     said.contains("not there") || said.contains("over"),
                     "{said}"
@@ -275,7 +275,7 @@ fn a_bias_of_another_width() {
                 _ => None,
             });
         }),
-        "a bias of 5 where 8 belong",
+        "where [rows,outputs] act belongs; inputs = 4, outputs = 5",
     );
 }
 
@@ -301,17 +301,30 @@ fn a_product_that_both_adds_and_multiplies() {
 
 #[test]
 fn the_mean_of_tokens_of_which_the_first_alone_are_there() {
+    let mut b = Builder::new(None);
+    let tokens = b.value(What::Hidden, Rows::Tokens, WIDTH, Storage::Activation);
+    let first = b.value(What::Hidden, Rows::Sequences, WIDTH, Storage::Activation);
+    let pooled = b.value(What::Pooled, Rows::Sequences, WIDTH, Storage::F32);
+    let embed = list(None).ops[0].clone();
+    let Op::Embed(embed) = embed else {
+        panic!("{embed:?}")
+    };
+    b.push(Embed {
+        out: Out(tokens),
+        ..embed
+    });
+    b.push(First {
+        tokens: In(tokens),
+        out: Out(first),
+    });
+    b.push(Pool {
+        kind: PoolKind::Mean,
+        x: In(first),
+        out: Out(pooled),
+    });
+    let regions = [0, 1024, 2048].map(|offset| Region { offset, len: 1024 });
     found(
-        &with_list(|list| {
-            let x = find(list, |op| match op {
-                Op::Pool(op) => Some(op.x.0),
-                _ => None,
-            });
-            for value in &mut list.values {
-                value.rows = Rows::Sequences;
-            }
-            assert_eq!(list.info(x).rows, Rows::Sequences);
-        }),
+        &Program::laid_by_hand(b.finish(), &regions, LIMITS),
         "first alone",
     );
 }

@@ -12,7 +12,7 @@ use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType};
 use bitfit::backend::{Backend, DropoutKey, Memory, Slot, WeightType};
 use bitfit::program::{List, Numbers, ParamRange, Program, Saving, Span};
-use bitfit::settings::saving::worth_showing;
+use bitfit::settings::saving::WAYS;
 use emulated::emulated;
 use parts::{Parts, batch};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl<B: Backend> Training<B> {
         let write = encoder(&mut parts);
         let (values, trained) = parts.parameters();
         let list = passes(write(saving), saving, trained.len);
-        let program = list.place(batch().limits(), backend.activation_bytes());
+        let program = list.place(batch().limits(), backend.kind().activation_bytes());
         program.verify().unwrap();
         let memory = Memory::of(&[&program], (values.len(), trained.len));
         backend.allocate(memory).unwrap();
@@ -150,7 +150,7 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_no_more_memory() {
                 (training.run().1, saved)
             };
             let (keep, most) = of(Saving::KEEP);
-            for saving in worth_showing() {
+            for (_, saving) in WAYS {
                 let (gradient, saved) = of(saving);
                 if saving.is_exact() {
                     assert_eq!(gradient, keep, "{name} {saving}, dropout {dropout}");
@@ -174,7 +174,7 @@ fn cuda_has_the_gradients_of_the_cpu_in_every_way_of_saving() {
         for (name, encoder) in ENCODERS {
             let cpu = CpuBackend::new(WeightType::F32);
             let (_, want) = Training::new(cpu, encoder, Saving::KEEP, 0.2).run();
-            for saving in worth_showing() {
+            for (_, saving) in WAYS {
                 let options = CudaOptions::new(0, HalfType::F16);
                 let cuda = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
                 let (_, gradient) = Training::new(cuda, encoder, saving, 0.2).run();

@@ -5,7 +5,7 @@ use bitfit::batch::{Batch, Labels};
 use bitfit::model::bert::{Block, Embeddings};
 use bitfit::program::{
     Activation, Dropout, HeadWeight, LinearLayer, LossKind, Norm, NormLayer, ParamRange, PoolKind,
-    WeightId,
+    TableIds, WeightId,
 };
 use bitfit::rng::{Purpose, Stream};
 use bitfit::tasks::head::{DenseLayer, TaskHead};
@@ -123,14 +123,17 @@ impl<'a> Parts<'a> {
             output_norm: self.norm(),
             heads: HEADS,
             dropout: self.dropout(),
+            first: None,
         }
     }
 
     pub fn embeddings(&mut self) -> Embeddings {
         Embeddings {
-            word: self.matrix(MatrixKind::Table, VOCABULARY, HIDDEN),
-            position: self.matrix(MatrixKind::Table, 16, HIDDEN),
-            token_type: self.matrix(MatrixKind::Table, 1, HIDDEN),
+            tables: TableIds {
+                word: self.matrix(MatrixKind::Table, VOCABULARY, HIDDEN),
+                position: self.matrix(MatrixKind::Table, 16, HIDDEN),
+                token_type: self.matrix(MatrixKind::Table, 1, HIDDEN),
+            },
             norm: self.layer_norm(),
             dropout: self.dropout(),
             trains: None,

@@ -8,7 +8,7 @@
 
 use crate::parts::{BLOCKS, Parts};
 use bitfit::model::bert::{Attended, Block};
-use bitfit::program::{Activated, Builder, List, Normed, Saving, Value, What};
+use bitfit::program::{Activated, Builder, Dx, List, Normed, Saving, Value, What};
 
 /// What a block's forward leaves for its backward.
 struct Pass {
@@ -41,12 +41,13 @@ fn forward(block: &Block, b: &mut Builder, (x, stream): Stream) -> Pass {
 /// The top block's stream goes nowhere beside its LayerNorm, so that has no gradient.
 fn backward(block: &Block, b: &mut Builder, p: &Pass, dy: Value, beside: Option<Value>) -> Stream {
     let d = b.norm_back(dy, beside, &p.y, &block.output);
-    let d_inner = b.linear_back_act(d.branch, &block.output, p.inner, &block.intermediate);
-    let dh = b.linear_back(d_inner, &block.intermediate, p.h.out);
+    let through = Dx::Through(p.inner.slope, &block.intermediate);
+    let d_inner = b.linear_back(d.branch, &block.output, p.inner.out, through);
+    let dh = b.linear_back(d_inner, &block.intermediate, p.h.out, Dx::New);
     let d = b.norm_back(dh, Some(d.residual), &p.h, &block.attention_output);
-    let d_out = b.linear_back(d.branch, &block.attention_output, p.attended.out);
+    let d_out = b.linear_back(d.branch, &block.attention_output, p.attended.out, Dx::New);
     let dqkv = block.attend_back(b, &p.attended, d_out);
-    (b.linear_back(dqkv, &block.qkv, p.x), d.residual)
+    (b.linear_back(dqkv, &block.qkv, p.x, Dx::New), d.residual)
 }
 
 pub fn encoder(parts: &mut Parts<'_>) -> Box<dyn Fn(Saving) -> List> {

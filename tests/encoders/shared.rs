@@ -28,7 +28,7 @@ pub fn encoder(parts: &mut Parts<'_>) -> Box<dyn Fn(Saving) -> List> {
         let mut passes = Vec::new();
         for (i, block) in blocks.iter().enumerate() {
             b.enter(Some(i));
-            let pass = block.forward(&mut b, x, None);
+            let pass = block.forward(&mut b, x, true);
             x = pass.y.out;
             passes.push(pass);
         }
@@ -40,7 +40,7 @@ pub fn encoder(parts: &mut Parts<'_>) -> Box<dyn Fn(Saving) -> List> {
         let mut dx = head.backward(&mut b, &on_top, dlogits);
         for (i, block) in blocks.iter().enumerate().rev() {
             b.enter(Some(i));
-            dx = block.backward(&mut b, &passes[i], None, dx);
+            dx = block.backward(&mut b, &passes[i], dx);
         }
         b.enter(None);
         embeddings.backward(&mut b, dx);

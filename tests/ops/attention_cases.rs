@@ -4,7 +4,7 @@ use crate::cases::{Case, Kind, Outcomes};
 use crate::oracle::{self, Attention};
 use crate::rig::{Rig, sum, wide};
 use bitfit::backend::Backend;
-use bitfit::program::{self, Aside, AttentionBack, Dropout, In, Out, Rows};
+use bitfit::program::{self, Aside, AttentionBack, Dropout, In, Out, Rows, Storage};
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
@@ -69,9 +69,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let (o, l) = reference.forward(&x);
             let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<f32>>();
             rig.backend
-                .write_activations(rig.region(y), &narrow(&o))
+                .write(rig.region(y), Storage::Activation, &narrow(&o))
                 .unwrap();
-            rig.backend.write_f32(rig.region(lse), &narrow(&l)).unwrap();
+            rig.backend
+                .write(rig.region(lse), Storage::F32, &narrow(&l))
+                .unwrap();
             let op = AttentionBack {
                 qkv: In(qkv),
                 out: In(y),

@@ -6,7 +6,7 @@ use crate::rig::{Rig, sum, wide};
 use bitfit::backend::Backend;
 use bitfit::program::{
     self, AddFirst, Aside, ColumnSum, Dropout, FirstAttentionBack, In, Norm, NormBack, Out, Pool,
-    PoolBack, PoolKind, ResidualNorm, Restore, Rows, Sum,
+    PoolBack, PoolKind, ResidualNorm, Restore, Rows, Storage, Sum,
 };
 
 /// Attention of each sequence's first token, by the oracle of all tokens'.
@@ -125,7 +125,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let reference = exact(heads, dim);
             let sums = reference.forward(&q, &kv).1;
             let narrow: Vec<f32> = sums.iter().map(|&l| l as f32).collect();
-            rig.backend.write_f32(rig.region(lse), &narrow).unwrap();
+            rig.backend
+                .write(rig.region(lse), Storage::F32, &narrow)
+                .unwrap();
             let op = FirstAttentionBack {
                 query: In(query),
                 key_value: In(key_value),

@@ -4,7 +4,7 @@ use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle;
 use crate::rig::{Rig, wide};
 use bitfit::backend::Backend;
-use bitfit::program::{Dropout, EmbedBack, GainGrad, In, Norm, Rows, Sum, WeightGrad};
+use bitfit::program::{Dropout, EmbedBack, GainGrad, In, Norm, Rows, Sum, TableIds, WeightGrad};
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
@@ -69,9 +69,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let [word, position, token_type] = tables.map(|(_, (weight, _))| weight);
             let [dword, dposition, dtype] = tables.map(|(_, (_, grad))| Sum(Some(grad)));
             let op = EmbedBack {
-                word,
-                position,
-                token_type,
+                tables: TableIds {
+                    word,
+                    position,
+                    token_type,
+                },
                 norm,
                 dropout,
                 dx: rig.over(dx),

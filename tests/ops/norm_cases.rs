@@ -7,7 +7,7 @@ use crate::rig::{Numbers, Rig, sum, wide};
 use bitfit::backend::Backend;
 use bitfit::program::{
     Aside, ColumnSum, Dropout, Embed, In, Norm, NormBack, Out, ResidualNorm, Restore, Rows,
-    Storage, Sum,
+    Storage, Sum, TableIds,
 };
 
 /// Runs a case of this file's kinds on a fresh rig.
@@ -42,9 +42,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.start(0, hidden);
             let op = Embed {
-                word,
-                position,
-                token_type,
+                tables: TableIds {
+                    word,
+                    position,
+                    token_type,
+                },
                 norm,
                 dropout,
                 out: Out(x),

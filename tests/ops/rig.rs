@@ -148,7 +148,13 @@ impl<B: Backend> Rig<B> {
     /// Makes a trained matrix out of the next parameters.
     pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
         let range = self.param(rows * cols);
-        let id = self.backend.trained_matrix("w", rows, cols, range);
+        let shape = MatrixShape {
+            kind: MatrixKind::Linear,
+            rows,
+            cols,
+            trains: true,
+        };
+        let id = self.backend.trained_matrix("w", shape, range);
         (id.unwrap(), range)
     }
 
@@ -187,10 +193,10 @@ impl<B: Backend> Rig<B> {
     }
 
     fn tensor(&mut self, rows: Rows, width: usize, storage: Storage) -> Value {
-        let bytes = self.backend.activation_bytes();
+        let bytes = self.backend.kind().activation_bytes();
         let region = Region {
             offset: self.arena,
-            len: storage.bytes(self.batch.rows(rows) + 3, width, bytes),
+            len: storage.bytes(self.batch.limits().rows(rows) + 3, width, bytes),
         };
         self.arena = (region.offset + region.len + GUARD).next_multiple_of(GUARD);
         let info = Info {
@@ -223,7 +229,7 @@ impl<B: Backend> Rig<B> {
 
     fn random(&mut self, rows: Rows, width: usize, storage: Storage, scale: f32) -> Value {
         let value = self.tensor(rows, width, storage);
-        let count = self.batch.rows(rows) * width;
+        let count = self.batch.limits().rows(rows) * width;
         self.tensors[value.index()].start = self.numbers.normal(count, scale);
         value
     }
@@ -237,7 +243,7 @@ impl<B: Backend> Rig<B> {
         mut byte: impl FnMut(&mut Numbers) -> u8,
     ) -> Value {
         let value = self.tensor(rows, width, storage);
-        let mut bytes = vec![0u8; storage.bytes(self.batch.rows(rows), width, 4)];
+        let mut bytes = vec![0u8; storage.bytes(self.batch.limits().rows(rows), width, 4)];
         bytes.fill_with(|| byte(&mut self.numbers));
         self.tensors[value.index()].start = words_of(&bytes);
         value
@@ -269,7 +275,7 @@ impl<B: Backend> Rig<B> {
     /// Elements in use by the current batch; of a tensor in codes, words.
     fn used(&self, value: Value) -> usize {
         let info = self.tensors[value.index()].info;
-        let rows = self.batch.rows(info.rows);
+        let rows = self.batch.limits().rows(info.rows);
         match info.storage {
             Storage::Activation | Storage::F32 => rows * info.width,
             coded => coded.bytes(rows, info.width, 4) / 4,
@@ -311,15 +317,16 @@ impl<B: Backend> Rig<B> {
             offset: 0,
             len: self.arena,
         };
-        self.backend
-            .write_f32(whole, &vec![SENTINEL; self.arena / 4])
-            .unwrap();
+        let sentinels = vec![SENTINEL; self.arena / 4];
+        self.backend.write(whole, Storage::F32, &sentinels).unwrap();
         for tensor in &self.tensors {
-            let write = match tensor.info.storage {
-                Storage::Activation => B::write_activations,
-                _ => B::write_f32,
-            };
-            write(&mut self.backend, tensor.region, &tensor.start).unwrap();
+            let Tensor {
+                info,
+                region,
+                start,
+                ..
+            } = tensor;
+            self.backend.write(*region, info.storage, start).unwrap();
         }
         let all = ParamRange {
             offset: 0,
@@ -351,11 +358,9 @@ impl<B: Backend> Rig<B> {
     /// A tensor's elements in use, or the words of its codes.
     pub fn read(&self, value: Value) -> Vec<f32> {
         let Tensor { info, region, .. } = &self.tensors[value.index()];
-        let read = match info.storage {
-            Storage::Activation => B::read_activations,
-            _ => B::read_f32,
-        };
-        read(&self.backend, *region, self.used(value)).unwrap()
+        self.backend
+            .read(*region, info.storage, self.used(value))
+            .unwrap()
     }
 
     pub fn values(&self, range: ParamRange) -> Vec<f64> {
@@ -383,7 +388,10 @@ impl<B: Backend> Rig<B> {
             offset: 0,
             len: self.arena,
         };
-        let before = self.backend.read_f32(whole, self.arena / 4).unwrap();
+        let before = self
+            .backend
+            .read(whole, Storage::F32, self.arena / 4)
+            .unwrap();
         let all = ParamRange {
             offset: 0,
             len: self.params,
@@ -406,14 +414,17 @@ impl<B: Backend> Rig<B> {
         for value in writes {
             let Tensor { info, region, .. } = &self.tensors[value.index()];
             let element = match info.storage {
-                Storage::Activation => self.backend.activation_bytes(),
+                Storage::Activation => self.backend.kind().activation_bytes(),
                 _ => 4,
             };
             // An odd number of halves ends inside a word.
             let words = (self.used(value) * element).div_ceil(4);
             writable[region.offset / 4..region.offset / 4 + words].fill(true);
         }
-        let after = self.backend.read_f32(whole, self.arena / 4).unwrap();
+        let after = self
+            .backend
+            .read(whole, Storage::F32, self.arena / 4)
+            .unwrap();
         for (word, ((a, b), &writable)) in after.iter().zip(&before).zip(&writable).enumerate() {
             assert!(
                 writable || a.to_bits() == b.to_bits(),

@@ -13,21 +13,6 @@ pub struct Shape {
     pub biases: Option<String>,
 }
 
-pub const SAVINGS: [&str; 12] = [
-    "keep",
-    "recompute-qkv",
-    "recompute-ffn",
-    "recompute",
-    "checkpoint",
-    "gelu8",
-    "gelu4",
-    "xhat8",
-    "gelu8,xhat8",
-    "recompute-qkv,gelu8",
-    "recompute-qkv,gelu4",
-    "gelu4,xhat8",
-];
-
 /// Tokens, sequences, longest sequence.
 pub const LIMITS: [(usize, usize, usize); 3] = [(4096, 32, 128), (301, 9, 77), (16384, 32, 512)];
 

@@ -17,7 +17,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()
     let at = Operands::new(program, &cpu.batch);
     let shape = (Rows::Tokens, at.shape(op.out.0)?.1);
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
-    let ids = [op.word, op.position, op.token_type];
+    let ids = op.tables.ids();
     let tables = Tables::get(&cpu.weights, &cpu.params.value, ids)?;
     tables.check(&cpu.batch, shape.1)?;
     let mask = Mask::new(op.dropout, cpu.key);

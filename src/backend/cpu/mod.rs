@@ -43,7 +43,7 @@ use super::{
     Region, Slot, StepReport, WeightId, WeightType, check,
 };
 use crate::batch::{Batch, Labels};
-use crate::program::{Numbers, Program, Span};
+use crate::program::{Numbers, Program, Span, Storage};
 use aligned::Aligned;
 use anyhow::Result;
 use arena::Arena;
@@ -152,11 +152,10 @@ impl Backend for CpuBackend {
     fn trained_matrix(
         &mut self,
         name: &str,
-        rows: usize,
-        cols: usize,
+        shape: MatrixShape,
         range: ParamRange,
     ) -> Result<WeightId> {
-        self.weights.add_trained(name, rows, cols, range)
+        self.weights.add_trained(name, shape, range)
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
@@ -248,19 +247,11 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>> {
-        self.read_f32(region, len)
-    }
-
-    fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()> {
-        self.write_f32(region, values)
-    }
-
-    fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>> {
+    fn read(&self, region: Region, _: Storage, len: usize) -> Result<Vec<f32>> {
         Ok(self.arena.read(region, len)?.to_vec())
     }
 
-    fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()> {
+    fn write(&mut self, region: Region, _: Storage, values: &[f32]) -> Result<()> {
         let [out] = self.arena.regions([(Some(region), values.len())])?;
         out.copy_from_slice(values);
         Ok(())

@@ -24,7 +24,7 @@ impl<'a> Operands<'a> {
 
     /// Its rows and its width, which is not zero.
     pub fn shape(self, value: Value) -> Result<TensorShape> {
-        let tensor = self.program.tensor(value);
+        let tensor = self.program.list().info(value);
         ensure!(tensor.width > 0, "{value:?} has no columns");
         Ok((tensor.rows, tensor.width))
     }
@@ -34,7 +34,7 @@ impl<'a> Operands<'a> {
     /// # Errors
     /// When it is stored in codes or has another shape.
     pub fn whole(self, value: Value, shape: TensorShape) -> Result<Words> {
-        let storage = self.program.tensor(value).storage;
+        let storage = self.program.list().info(value).storage;
         ensure!(
             matches!(storage, Storage::Activation | Storage::F32),
             "{value:?} is stored as {storage:?}"
@@ -63,14 +63,19 @@ impl<'a> Operands<'a> {
 
     /// A tensor that may be stored in codes, and how it is stored.
     pub fn stored(self, value: Value, (rows, width): TensorShape) -> Result<(Words, Storage)> {
-        let tensor = self.program.tensor(value);
+        let tensor = self.program.list().info(value);
         ensure!(
             (tensor.rows, tensor.width) == (rows, width),
             "{value:?} is [{:?}, {}] where [{rows:?}, {width}] belongs",
             tensor.rows,
             tensor.width
         );
-        let bytes = tensor.storage.bytes(self.batch.rows(rows), width, 4);
-        Ok(((Some(tensor.region), bytes / 4), tensor.storage))
+        let bytes = tensor
+            .storage
+            .bytes(self.batch.limits().rows(rows), width, 4);
+        Ok((
+            (Some(self.program.region(value)), bytes / 4),
+            tensor.storage,
+        ))
     }
 }

@@ -12,7 +12,7 @@ pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers
     check::fits(&cpu.batch, program.limits())?;
     for i in program.list().range(span) {
         let op = &program.list().ops[i];
-        one(cpu, program, op, numbers).with_context(|| program.name_of(i))?;
+        one(cpu, program, op, numbers).with_context(|| program.list().name_of(i))?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Resul
         wide(range, dy.1 * x.1, "a matrix's gradient")?;
     }
     let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
-    let rows = cpu.batch.rows(dy.0);
+    let rows = cpu.batch.limits().rows(dy.0);
     let [dy, x] = cpu
         .arena
         .regions([at.whole(op.dy.0, dy)?, at.whole(op.x.0, (dy.0, x.1))?])?;
@@ -53,7 +53,7 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     let at = Operands::new(program, &cpu.batch);
     let hidden = at.shape(op.dx.now)?.1;
     let values = &cpu.params.value;
-    let ids = [op.word, op.position, op.token_type];
+    let ids = op.tables.ids();
     let tables = embed::Tables::get(&cpu.weights, values, ids)?;
     let norm = Affine::read(values, op.norm, hidden)?;
     tables.check(&cpu.batch, hidden)?;

@@ -182,8 +182,7 @@ impl HostMatrices {
     pub fn add_trained(
         &mut self,
         name: &str,
-        rows: usize,
-        cols: usize,
+        MatrixShape { rows, cols, .. }: MatrixShape,
         range: ParamRange,
     ) -> Result<WeightId> {
         ensure!(

@@ -81,18 +81,18 @@ fn pool_arguments(
     x: Value,
     pooled: Value,
 ) -> Result<PoolArgs> {
-    let tensor = at.tensor(x);
-    check::pool(kind, &tensor)?;
-    check_width(tensor.width, "a hidden size")?;
+    let hidden = at.tensor(x);
+    check::pool(kind, &hidden)?;
+    check_width(hidden.info.width, "a hidden size")?;
     Ok(PoolArgs {
         batch: at.memory.batch.header()?,
         cu_seqlens: at.memory.batch.bounds()?,
         state: at.memory.state()?,
         x: at.at(x)?,
         pooled: at.at(pooled)?,
-        width: to_u32(tensor.width)?,
+        width: to_u32(hidden.info.width)?,
         mean: u32::from(kind == PoolKind::Mean),
-        rows: row_kind(tensor.rows),
+        rows: row_kind(hidden.info.rows),
         padding: 0,
     })
 }

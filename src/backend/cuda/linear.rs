@@ -52,7 +52,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Linear) -> Result<()> {
         derivative_kind: op
             .slope
             .0
-            .map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
+            .map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
     };
     at.cuda
         .kernels
@@ -89,7 +89,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         w: weight.matrix(MatrixKind::Linear)?,
         out: dx,
         derivative: at.aside(slope)?,
-        derivative_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
+        derivative_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
         partial: super::operands::address(fused),
         n: to_u32(n)?,
         k: to_u32(k)?,

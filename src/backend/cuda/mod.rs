@@ -39,7 +39,7 @@ use super::{
     Slot, StepReport, WeightType,
 };
 use crate::batch::Batch;
-use crate::program::{Numbers, ParamRange, Program, Region, Rows, Span, WeightId};
+use crate::program::{Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
 use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
 use device::Device;
@@ -233,12 +233,10 @@ impl Backend for CudaBackend {
     fn trained_matrix(
         &mut self,
         name: &str,
-        rows: usize,
-        cols: usize,
+        shape: MatrixShape,
         range: ParamRange,
     ) -> Result<WeightId> {
-        self.weights
-            .add_trained(&self.device, name, rows, cols, range)
+        self.weights.add_trained(&self.device, name, shape, range)
     }
 
     fn allocated(&self) -> Footprint {
@@ -276,44 +274,26 @@ impl Backend for CudaBackend {
         }
     }
 
-    fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>> {
-        ensure!(
-            len * 2 <= region.len,
-            "{len} elements of a region of {} bytes",
-            region.len
-        );
-        let stored: Vec<u16> = self.memory()?.arena.read(region.offset, len)?;
-        Ok(weights::widen(self.options.half, &stored))
+    fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>> {
+        let arena = &self.memory()?.arena;
+        holds(region, stored, len)?;
+        match stored {
+            Storage::Activation => {
+                let halves: Vec<u16> = arena.read(region.offset, len)?;
+                Ok(weights::widen(self.options.half, &halves))
+            }
+            _ => arena.read(region.offset, len),
+        }
     }
 
-    fn write_activations(&mut self, region: Region, values: &[f32]) -> Result<()> {
-        ensure!(
-            values.len() * 2 <= region.len,
-            "{} elements for a region of {} bytes",
-            values.len(),
-            region.len
-        );
-        let stored = weights::narrow(self.options.half, values);
-        self.memory_mut()?.arena.write(region.offset, &stored)
-    }
-
-    fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>> {
-        ensure!(
-            len * 4 <= region.len,
-            "{len} f32 of a region of {} bytes",
-            region.len
-        );
-        self.memory()?.arena.read(region.offset, len)
-    }
-
-    fn write_f32(&mut self, region: Region, values: &[f32]) -> Result<()> {
-        ensure!(
-            values.len() * 4 <= region.len,
-            "{} f32 for a region of {} bytes",
-            values.len(),
-            region.len
-        );
-        self.memory_mut()?.arena.write(region.offset, values)
+    fn write(&mut self, region: Region, stored: Storage, values: &[f32]) -> Result<()> {
+        holds(region, stored, values.len())?;
+        let half = self.options.half;
+        let arena = &mut self.memory_mut()?.arena;
+        match stored {
+            Storage::Activation => arena.write(region.offset, &weights::narrow(half, values)),
+            _ => arena.write(region.offset, values),
+        }
     }
 
     fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
@@ -335,4 +315,17 @@ impl Backend for CudaBackend {
     fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()> {
         optim::set_loss_scaling(self, scaling)
     }
+}
+
+fn holds(region: Region, stored: Storage, len: usize) -> Result<()> {
+    let element = match stored {
+        Storage::Activation => ACTIVATION_BYTES,
+        _ => size_of::<f32>(),
+    };
+    ensure!(
+        len * element <= region.len,
+        "{len} elements of {element} bytes in a region of {} bytes",
+        region.len
+    );
+    Ok(())
 }

@@ -14,8 +14,7 @@ use anyhow::{Result, ensure};
 /// See [`Embed`].
 pub fn embed(at: &LaunchOperands<'_>, op: &Embed) -> Result<()> {
     let memory = at.memory;
-    let [word, position, types] =
-        [op.word, op.position, op.token_type].map(|id| at.cuda.weights.get(id));
+    let [word, position, types] = op.tables.ids().map(|id| at.cuda.weights.get(id));
     let (word, position, types) = (word?, position?, types?);
     let (tokens, width) = (at.count(op.out.0), word.cols);
     check_width(width, "an embedding width")?;
@@ -75,7 +74,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &ResidualNorm) -> Result<()> {
         x_hat_kind: op
             .x_hat
             .0
-            .map_or(0, |x_hat| x_hat_kind(at.tensor(x_hat).storage)),
+            .map_or(0, |x_hat| x_hat_kind(at.tensor(x_hat).info.storage)),
     };
     at.cuda.kernels.norm_forward(rows, args)
 }
@@ -83,7 +82,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &ResidualNorm) -> Result<()> {
 /// See [`Restore`].
 pub fn restore(at: &LaunchOperands<'_>, op: &Restore) -> Result<()> {
     ensure!(
-        at.tensor(op.x_hat.0).storage == Storage::Activation,
+        at.tensor(op.x_hat.0).info.storage == Storage::Activation,
         "an x̂ in fewer bits gives another output"
     );
     let (rows, width) = (at.count(op.out.0), op.norm.gamma.len);
@@ -129,7 +128,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         dropout: op.dropout.into(),
         width: to_u32(width)?,
         rows: row_kind(at.rows(op.dx.now)),
-        x_hat_kind: x_hat_kind(at.tensor(op.x_hat.0).storage),
+        x_hat_kind: x_hat_kind(at.tensor(op.x_hat.0).info.storage),
         padding: 0,
     };
     at.cuda.kernels.norm_backward(rows, args)?;

@@ -23,11 +23,11 @@ impl LaunchOperands<'_> {
     }
 
     pub fn width(&self, value: Value) -> usize {
-        self.tensor(value).width
+        self.tensor(value).info.width
     }
 
     pub fn rows(&self, value: Value) -> Rows {
-        self.tensor(value).rows
+        self.tensor(value).info.rows
     }
 
     /// Rows that launches and addresses of a value are sized for.
@@ -37,18 +37,15 @@ impl LaunchOperands<'_> {
 
     /// The first rows of a value, as it is stored.
     pub fn at(&self, value: Value) -> Result<Address> {
-        let tensor = self.tensor(value);
-        let row = tensor
-            .storage
-            .row_bytes(tensor.width, super::ACTIVATION_BYTES);
-        self.memory
-            .bytes(tensor.region, self.memory.rows(tensor.rows) * row)
+        let Placed { region, info } = self.tensor(value);
+        let row = info.storage.row_bytes(info.width, super::ACTIVATION_BYTES);
+        self.memory.bytes(region, self.memory.rows(info.rows) * row)
     }
 
     /// # Errors
     /// When a value has another shape: the kernels trust what they are told.
     pub fn expect(&self, value: Value, rows: Rows, width: usize) -> Result<()> {
-        let tensor = self.tensor(value);
+        let tensor = self.tensor(value).info;
         ensure!(
             (tensor.rows, tensor.width) == (rows, width),
             "{value:?} is [{:?}, {}] where [{rows:?}, {width}] belongs",

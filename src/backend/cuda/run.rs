@@ -15,7 +15,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     let needs = ops.iter().find_map(|op| match op {
         Op::Loss(op) => Some(LabelNeed {
             kind: op.kind,
-            outputs: program.tensor(op.logits.0).width,
+            outputs: program.list().info(op.logits.0).width,
         }),
         _ => None,
     });
@@ -62,7 +62,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
 fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {
     program.list().range(span).try_for_each(|i| {
         let op = &program.list().ops[i];
-        launch(cuda, program, op).with_context(|| program.name_of(i))
+        launch(cuda, program, op).with_context(|| program.list().name_of(i))
     })
 }
 

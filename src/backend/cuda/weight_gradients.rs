@@ -70,8 +70,7 @@ pub fn gain(at: &LaunchOperands<'_>, op: &GainGrad) -> Result<()> {
 /// See [`EmbedBack`].
 pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
     let batch = &at.memory.batch;
-    let [word, position, types] =
-        [op.word, op.position, op.token_type].map(|id| at.cuda.weights.get(id));
+    let [word, position, types] = op.tables.ids().map(|id| at.cuda.weights.get(id));
     let (word, position, types) = (word?, position?, types?);
     let (tokens, width) = (at.count(op.dx.now), op.norm.gamma.len);
     check_width(width, "an embedding width")?;

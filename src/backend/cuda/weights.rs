@@ -240,8 +240,7 @@ impl DeviceMatrices {
         &mut self,
         device: &Device,
         name: &str,
-        rows: usize,
-        cols: usize,
+        MatrixShape { rows, cols, .. }: MatrixShape,
         range: ParamRange,
     ) -> Result<WeightId> {
         ensure!(

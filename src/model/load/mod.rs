@@ -134,7 +134,7 @@ impl Store for OnDevice<'_> {
     }
 
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId> {
-        self.0.trained_matrix(name, shape.rows, shape.cols, range)
+        self.0.trained_matrix(name, shape, range)
     }
 }
 

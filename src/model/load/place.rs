@@ -11,7 +11,7 @@ use crate::model::bert::{Block, Embeddings, Encoder, FirstLayers};
 use crate::model::config::ModelConfig;
 use crate::model::params::{ParamKind, Params};
 use crate::program::{
-    Dropout, HeadWeight, LinearLayer, Norm, NormLayer, ParamRange, PoolKind, WeightId,
+    Dropout, HeadWeight, LinearLayer, Norm, NormLayer, ParamRange, PoolKind, TableIds, WeightId,
 };
 use crate::tasks::head::{DenseLayer, TaskHead};
 use anyhow::Result;
@@ -76,22 +76,25 @@ pub fn assemble(
     ];
     let tables = || Some([word.1?, position.1?, token_type.1?]);
     let embeddings = Embeddings {
-        word: word.0,
-        position: position.0,
-        token_type: token_type.0,
+        tables: TableIds {
+            word: word.0,
+            position: position.0,
+            token_type: token_type.0,
+        },
         norm: places.norm(&embeddings.norm),
         dropout: places.dropout(config.hidden_dropout, 0),
         trains: tables(),
     };
     let blocks = layers.iter().enumerate();
-    let blocks = blocks
+    let mut blocks = blocks
         .map(|(i, layer)| places.block(i, layer))
         .collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
-    let first = match (task.pooling, &task.trains, blocks.last()) {
-        (PoolKind::Cls, Trains::Biases(_), Some(last)) => Some(places.first(last)?),
-        _ => None,
-    };
+    if let (PoolKind::Cls, Trains::Biases(_), Some(last)) =
+        (task.pooling, &task.trains, blocks.last_mut())
+    {
+        last.first = Some(places.first(last)?);
+    }
     let head = TaskHead {
         pool: task.pooling,
         hidden: config.hidden,
@@ -104,11 +107,7 @@ pub fn assemble(
     };
     let matrices = places.matrices;
     Ok(Model {
-        encoder: Encoder {
-            embeddings,
-            blocks,
-            first,
-        },
+        encoder: Encoder { embeddings, blocks },
         head,
         config: config.clone(),
         matrices,
@@ -185,6 +184,7 @@ impl Places<'_> {
             output_norm: norm(self, &layer.output_norm, 3 * i + 3),
             heads: config.heads,
             dropout: self.dropout(config.attention_dropout, 3 * i + 1),
+            first: None,
         })
     }
 
