@@ -71,13 +71,7 @@ pub fn lines(program: &Program) -> Vec<Line> {
 
 /// `name %value [rows, width]`, and how it is stored where that is not as an activation.
 fn shape(program: &Program, value: Value) -> String {
-    let Info {
-        what,
-        rows,
-        width,
-        storage,
-        ..
-    } = *program.list().info(value);
+    let Info { what, rows, width, storage, .. } = *program.list().info(value);
     let rows = program.limits().rows(rows);
     let stored = match storage {
         Storage::Activation => "",

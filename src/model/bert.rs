@@ -56,10 +56,7 @@ impl Encoder {
     /// `every_token` makes the last hidden states of all tokens also where the head reads the first alone.
     pub fn forward(&self, b: &mut Builder, every_token: bool) -> EncoderPass {
         let embedded = self.embeddings.forward(b);
-        let mut pass = EncoderPass {
-            embedded,
-            blocks: Vec::with_capacity(self.blocks.len()),
-        };
+        let mut pass = EncoderPass { embedded, blocks: Vec::with_capacity(self.blocks.len()) };
         for (i, block) in self.blocks.iter().enumerate() {
             b.enter(Some(i));
             let y = block.forward(b, pass.last(), every_token);
@@ -139,22 +136,12 @@ impl Block {
         let inner = b.linear_act(h.out, &self.intermediate, self.activation);
         let o = b.linear(What::Product, inner.out, &self.output);
         let y = b.norm(o, h.out, &self.output_norm);
-        BlockPass {
-            attended,
-            h,
-            inner,
-            y,
-        }
+        BlockPass { attended, h, inner, y }
     }
 
     /// From the gradient of the block's output to that of its input.
     pub fn backward(&self, b: &mut Builder, pass: &BlockPass, dy: Value) -> Value {
-        let BlockPass {
-            attended,
-            h,
-            inner,
-            y,
-        } = pass;
+        let BlockPass { attended, h, inner, y } = pass;
         let d = b.norm_back(dy, None, y, &self.output);
         let through = Dx::Through(inner.slope, &self.intermediate);
         let d_inner = b.linear_back(d.branch, &self.output, inner.out, through);
@@ -184,14 +171,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended {
-            x,
-            residual: x,
-            query: None,
-            qkv,
-            lse,
-            out,
-        }
+        Attended { x, residual: x, query: None, qkv, lse, out }
     }
 
     /// From the gradient of attention's output to that of q, k and v.
@@ -215,10 +195,7 @@ impl Block {
         let hidden = self.qkv.inputs;
         let qkv = b.linear(What::Qkv, x, &first.key_value);
         let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Activation);
-        b.push(First {
-            tokens: In(x),
-            out: Out(residual),
-        });
+        b.push(First { tokens: In(x), out: Out(residual) });
         let query = b.linear(What::FirstQuery, residual, &first.query);
         let lse = b.value(What::FirstLse, Rows::Sequences, self.heads, Storage::F32);
         let out = b.like(What::FirstAttended, query);
@@ -230,14 +207,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended {
-            x,
-            residual,
-            query: Some(query),
-            qkv,
-            lse,
-            out,
-        }
+        Attended { x, residual, query: Some(query), qkv, lse, out }
     }
 
     fn attend_first_back(
@@ -266,13 +236,7 @@ impl Block {
         let of_first = b.linear_back(d_query, &first.query, a.residual, Dx::Onto(residual));
         let of_tokens = b.linear_back(d_key_value, &first.key_value, a.x, Dx::New);
         let now = b.gradient(of_tokens);
-        b.push(AddFirst {
-            first: In(of_first),
-            tokens: Over {
-                was: of_tokens,
-                now,
-            },
-        });
+        b.push(AddFirst { first: In(of_first), tokens: Over { was: of_tokens, now } });
         now
     }
 }
@@ -303,11 +267,7 @@ impl Embeddings {
     pub fn backward(&self, b: &mut Builder, dy: Value) {
         let dropout = b.dropout(self.dropout);
         let Some([word, position, token_type]) = self.trains else {
-            b.push(ColumnSum {
-                dy: In(dy),
-                dropout,
-                grad: Sum(Some(self.norm.beta)),
-            });
+            b.push(ColumnSum { dy: In(dy), dropout, grad: Sum(Some(self.norm.beta)) });
             return;
         };
         let now = b.gradient(dy);

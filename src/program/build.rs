@@ -76,11 +76,7 @@ pub struct Branches {
 impl Builder {
     /// A list that trains in this way of saving, or one that only predicts, without dropout.
     pub fn new(train: Option<Saving>) -> Self {
-        let mut builder = Self {
-            list: List::default(),
-            train,
-            block: None,
-        };
+        let mut builder = Self { list: List::default(), train, block: None };
         if train.is_some() {
             builder.push(Zero {});
         }
@@ -119,24 +115,13 @@ impl Builder {
 
     /// A tensor, before the operation that writes it.
     pub fn value(&mut self, what: What, rows: Rows, width: usize, storage: Storage) -> Value {
-        self.list.values.push(Info {
-            what,
-            block: self.block,
-            rows,
-            width,
-            storage,
-        });
+        self.list.values.push(Info { what, block: self.block, rows, width, storage });
         Value(self.list.values.len() as u32 - 1)
     }
 
     /// A tensor of another's shape and storage.
     pub fn like(&mut self, what: What, value: Value) -> Value {
-        let Info {
-            rows,
-            width,
-            storage,
-            ..
-        } = *self.list.info(value);
+        let Info { rows, width, storage, .. } = *self.list.info(value);
         self.value(what, rows, width, storage)
     }
 
@@ -201,11 +186,7 @@ impl Builder {
     /// `dx` may take the place of what that reads.
     pub fn linear_back(&mut self, dy: Value, layer: &LinearLayer, x: Value, to: Dx<'_>) -> Value {
         if layer.trains.is_some() {
-            self.push(WeightGrad {
-                dy: In(dy),
-                x: In(x),
-                grad: Sum(layer.trains),
-            });
+            self.push(WeightGrad { dy: In(dy), x: In(x), grad: Sum(layer.trains) });
         }
         let rows = self.info(dy).rows;
         let now = self.value(What::Gradient, rows, layer.inputs, Storage::Activation);
@@ -215,13 +196,7 @@ impl Builder {
             Dx::Onto(was) => (None, Dest::Onto(Over { was, now }), None),
             Dx::Through(slope, below) => (Some(In(slope)), new, below.bias.first().copied()),
         };
-        self.push(LinearBack {
-            dy: In(dy),
-            weight: layer.weight,
-            slope,
-            dx,
-            dbias: Sum(dbias),
-        });
+        self.push(LinearBack { dy: In(dy), weight: layer.weight, slope, dx, dbias: Sum(dbias) });
         now
     }
 
@@ -233,15 +208,9 @@ impl Builder {
         let rstd = self.value(What::Rstd, rows, 1, Storage::F32);
         let sum = self.like(What::Product, branch);
         let out = self.like(What::Hidden, branch);
-        let layer = NormLayer {
-            dropout: self.dropout(layer.dropout),
-            ..*layer
-        };
+        let layer = NormLayer { dropout: self.dropout(layer.dropout), ..*layer };
         self.push(ResidualNorm {
-            x: Over {
-                was: branch,
-                now: out,
-            },
+            x: Over { was: branch, now: out },
             residual: In(residual),
             dropout: layer.dropout,
             norm: layer.norm,
@@ -249,13 +218,7 @@ impl Builder {
             x_hat: Aside(Some(x_hat)),
             rstd: Aside(Some(rstd)),
         });
-        Normed {
-            out,
-            sum,
-            x_hat,
-            rstd,
-            layer,
-        }
+        Normed { out, sum, x_hat, rstd, layer }
     }
 
     /// Through a LayerNorm; the linear layer that made its branch, `below`, gets its bias's gradient.
@@ -267,11 +230,7 @@ impl Builder {
         normed: &Normed,
         below: &LinearLayer,
     ) -> Branches {
-        let NormLayer {
-            norm,
-            dropout,
-            gain_trains,
-        } = normed.layer;
+        let NormLayer { norm, dropout, gain_trains } = normed.layer;
         if gain_trains {
             self.push(GainGrad {
                 dy: In(dy),
@@ -292,9 +251,6 @@ impl Builder {
             dbeta: Sum(Some(norm.beta)),
             dbias: Sum(below.bias.first().copied()),
         });
-        Branches {
-            residual: now,
-            branch: branch.unwrap_or(now),
-        }
+        Branches { residual: now, branch: branch.unwrap_or(now) }
     }
 }

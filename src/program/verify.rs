@@ -21,10 +21,7 @@ impl Program {
             checked.with_context(|| format!("operation {i}, {}", list.name_of(i)))?;
         }
         for value in &list.outputs {
-            ensure!(
-                there.contains(value),
-                "the output {value:?} is not there at the end"
-            );
+            ensure!(there.contains(value), "the output {value:?} is not there at the end");
         }
         Ok(())
     }
@@ -33,15 +30,10 @@ impl Program {
     fn places(&self, op: &Op, there: &mut Vec<Value>, written: &mut HashSet<Value>) -> Result<()> {
         let (reads, writes, overs) = (op.reads(), op.writes(), op.overs());
         let overlap = |a: Value, b: Value| self.region(a).overlaps(self.region(b));
-        let may = op
-            .may_share()
-            .filter(|&(from, to)| self.region(from) == self.region(to));
+        let may = op.may_share().filter(|&(from, to)| self.region(from) == self.region(to));
         for &(was, now) in &overs {
             let beside = reads.iter().filter(|&&read| read == was).count() > 1;
-            ensure!(
-                !beside,
-                "writes {now:?} over {was:?}, which it also reads beside it"
-            );
+            ensure!(!beside, "writes {now:?} over {was:?}, which it also reads beside it");
             let (below, above) = (self.region(was).offset, self.region(now).offset);
             ensure!(below == above, "{now:?} does not lie over {was:?}");
         }
@@ -60,10 +52,7 @@ impl Program {
                 let over = overlap(other, value);
                 ensure!(!over, "writes {value:?} over {other:?}, which it writes");
             }
-            ensure!(
-                written.insert(value),
-                "writes {value:?} for the second time"
-            );
+            ensure!(written.insert(value), "writes {value:?} for the second time");
             there.retain(|&other| !overlap(other, value));
         }
         there.extend(writes);
@@ -96,10 +85,7 @@ impl List {
                 false => covered,
             };
             let covered = sums.iter().fold(range.offset, next);
-            ensure!(
-                covered >= range.end(),
-                "{range:?} trains, but nothing adds to its gradient"
-            );
+            ensure!(covered >= range.end(), "{range:?} trains, but nothing adds to its gradient");
         }
         Ok(())
     }
@@ -119,23 +105,14 @@ fn shapes(list: &List, op: &Op) -> Result<()> {
             Use::Aside(value) => values.extend(*value),
             Use::Sum(range) => lengths.extend(range.map(|range| range.len)),
         });
-        let tensors = values
-            .iter()
-            .map(|value| names.tensor(&expected, list.info(*value)));
+        let tensors = values.iter().map(|value| names.tensor(&expected, list.info(*value)));
         let fits = tensors.collect::<Vec<_>>().into_iter().all(|fits| fits)
-            && lengths
-                .iter()
-                .all(|&len| names.product(expected.shape, len));
+            && lengths.iter().all(|&len| names.product(expected.shape, len));
         if !fits && checked.is_ok() {
             let tensors = values.iter().map(|value| list.info(*value));
             let tensors = tensors.map(|i| format!("[{:?}, {}] {:?}", i.rows, i.width, i.storage));
-            let have: Vec<String> = tensors
-                .chain(lengths.iter().map(usize::to_string))
-                .collect();
-            let known = names
-                .known
-                .iter()
-                .map(|(name, size)| format!("{name} = {size}"));
+            let have: Vec<String> = tensors.chain(lengths.iter().map(usize::to_string)).collect();
+            let known = names.known.iter().map(|(name, size)| format!("{name} = {size}"));
             checked = Err(anyhow!(
                 "{} is {} where [{}] {} belongs; {}",
                 expected.field,
@@ -203,21 +180,19 @@ fn together(list: &List, op: &Op) -> Result<()> {
             op.slope.is_none() || matches!(op.dx, Dest::New(_)),
             "a product that both adds and multiplies"
         ),
-        Op::ResidualNorm(op) => ensure!(
-            op.x_hat.0.is_some() == op.rstd.0.is_some(),
-            "x_hat and rstd are kept together"
-        ),
+        Op::ResidualNorm(op) => {
+            ensure!(op.x_hat.0.is_some() == op.rstd.0.is_some(), "x_hat and rstd are kept together")
+        }
         Op::NormBack(op) => ensure!(
             op.branch.is_some() || op.dropout.p == 0.0,
             "with dropout the branch has a gradient of its own"
         ),
-        Op::Pool(Pool { kind, x: In(x), .. })
-        | Op::PoolBack(PoolBack {
-            kind, dx: Out(x), ..
-        }) => ensure!(
-            *kind == PoolKind::Cls || list.info(*x).rows == Rows::Tokens,
-            "the mean over all tokens, of which the first alone are there"
-        ),
+        Op::Pool(Pool { kind, x: In(x), .. }) | Op::PoolBack(PoolBack { kind, dx: Out(x), .. }) => {
+            ensure!(
+                *kind == PoolKind::Cls || list.info(*x).rows == Rows::Tokens,
+                "the mean over all tokens, of which the first alone are there"
+            )
+        }
         _ => {}
     }
     Ok(())

@@ -7,73 +7,25 @@ use std::fmt;
 use std::str::FromStr;
 
 const KEEP: Saving = Saving::KEEP;
-const GELU8: Saving = Saving {
-    slope: Storage::Slope8,
-    ..KEEP
-};
-const GELU4: Saving = Saving {
-    slope: Storage::Slope4,
-    ..KEEP
-};
+const GELU8: Saving = Saving { slope: Storage::Slope8, ..KEEP };
+const GELU4: Saving = Saving { slope: Storage::Slope4, ..KEEP };
 
 /// Every way there is, with the names that ask for it: the exact ones, fastest first, then those that lose something.
 /// The activation's derivative is either made again or kept in fewer bits; and what is made again from an x̂ of 8 bits
 /// would not be what forward had.
 pub const WAYS: [(&str, Saving); 12] = [
     ("keep", KEEP),
-    (
-        "recompute-qkv",
-        Saving {
-            attention_again: true,
-            ..KEEP
-        },
-    ),
-    (
-        "recompute-ffn",
-        Saving {
-            slope_again: true,
-            ..KEEP
-        },
-    ),
+    ("recompute-qkv", Saving { attention_again: true, ..KEEP }),
+    ("recompute-ffn", Saving { slope_again: true, ..KEEP }),
     ("recompute", Saving::RECOMPUTE),
     ("checkpoint", Saving::CHECKPOINT),
     ("gelu8", GELU8),
     ("gelu4", GELU4),
-    (
-        "xhat8",
-        Saving {
-            x_hat: Storage::XHat8,
-            ..KEEP
-        },
-    ),
-    (
-        "gelu8,xhat8",
-        Saving {
-            x_hat: Storage::XHat8,
-            ..GELU8
-        },
-    ),
-    (
-        "gelu4,xhat8",
-        Saving {
-            x_hat: Storage::XHat8,
-            ..GELU4
-        },
-    ),
-    (
-        "recompute-qkv,gelu8",
-        Saving {
-            attention_again: true,
-            ..GELU8
-        },
-    ),
-    (
-        "recompute-qkv,gelu4",
-        Saving {
-            attention_again: true,
-            ..GELU4
-        },
-    ),
+    ("xhat8", Saving { x_hat: Storage::XHat8, ..KEEP }),
+    ("gelu8,xhat8", Saving { x_hat: Storage::XHat8, ..GELU8 }),
+    ("gelu4,xhat8", Saving { x_hat: Storage::XHat8, ..GELU4 }),
+    ("recompute-qkv,gelu8", Saving { attention_again: true, ..GELU8 }),
+    ("recompute-qkv,gelu4", Saving { attention_again: true, ..GELU4 }),
 ];
 
 /// The names in a text, in any order.
@@ -102,10 +54,7 @@ impl FromStr for Saving {
             Some(name) => format!("unknown way of saving `{name}`"),
             None => format!("`{text}` do not go together"),
         };
-        Err(UsageError::new(format!(
-            "{wrong}; choose one of {}",
-            ways.join("; ")
-        )))
+        Err(UsageError::new(format!("{wrong}; choose one of {}", ways.join("; "))))
     }
 }
 

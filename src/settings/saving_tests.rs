@@ -9,10 +9,7 @@ fn ways_are_read_as_they_are_written_and_the_exact_ones_come_first() {
         assert_eq!(saving.to_string(), text);
     }
     assert_eq!(WAYS.map(|(_, saving)| saving)[..5], Saving::EXACT);
-    assert!(
-        WAYS.iter()
-            .all(|(_, saving)| saving.is_exact() == Saving::EXACT.contains(saving))
-    );
+    assert!(WAYS.iter().all(|(_, saving)| saving.is_exact() == Saving::EXACT.contains(saving)));
     assert_eq!(Saving::default().to_string(), "keep");
 }
 
@@ -31,10 +28,7 @@ fn names_come_in_any_order() {
 #[test]
 fn ways_that_exclude_each_other_and_unknown_ones_are_refused() {
     for (text, said) in [
-        (
-            "",
-            "unknown way of saving ``; choose one of keep; recompute-qkv;",
-        ),
+        ("", "unknown way of saving ``; choose one of keep; recompute-qkv;"),
         ("gelu2", "`gelu2`"),
         ("gelu8,gelu2", "`gelu2`"),
         ("keep,gelu8", "do not go together"),

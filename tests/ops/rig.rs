@@ -70,16 +70,10 @@ pub fn sum(asked: bool, range: ParamRange) -> Sum {
 
 /// Operations that run whole, on tensors that lie where the caller says.
 pub fn program(ops: Vec<Op>, tensors: &[(Info, Region)], limits: Limits) -> Program {
-    let parts = Parts {
-        forward: 0,
-        backward: ops.len(),
-        end: ops.len(),
-    };
+    let parts = Parts { forward: 0, backward: ops.len(), end: ops.len() };
     let (values, regions): (Vec<Info>, Vec<Region>) = tensors.iter().copied().unzip();
     let list = List {
-        blocks: values
-            .first()
-            .map_or(vec![None; ops.len()], |value| vec![value.block; ops.len()]),
+        blocks: values.first().map_or(vec![None; ops.len()], |value| vec![value.block; ops.len()]),
         ops,
         values,
         parts,
@@ -148,12 +142,7 @@ impl<B: Backend> Rig<B> {
     /// Makes a trained matrix out of the next parameters.
     pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
         let range = self.param(rows * cols);
-        let shape = MatrixShape {
-            kind: MatrixKind::Linear,
-            rows,
-            cols,
-            trains: true,
-        };
+        let shape = MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true };
         let id = self.backend.trained_matrix("w", shape, range);
         (id.unwrap(), range)
     }
@@ -165,12 +154,7 @@ impl<B: Backend> Rig<B> {
         cols: usize,
         scale: f32,
     ) -> (WeightId, Vec<f64>) {
-        let shape = MatrixShape {
-            kind,
-            rows,
-            cols,
-            trains: false,
-        };
+        let shape = MatrixShape { kind, rows, cols, trains: false };
         let mut values = self.numbers.normal(rows * cols, scale);
         let id = self.backend.upload("w", shape, &values).unwrap();
         match self.weights {
@@ -186,10 +170,7 @@ impl<B: Backend> Rig<B> {
 
     /// What the backend's copy of a matrix holds of these values.
     pub fn stored(&self, values: &[f64]) -> Vec<f64> {
-        values
-            .iter()
-            .map(|&v| f64::from((self.stored)(v as f32)))
-            .collect()
+        values.iter().map(|&v| f64::from((self.stored)(v as f32))).collect()
     }
 
     fn tensor(&mut self, rows: Rows, width: usize, storage: Storage) -> Value {
@@ -199,22 +180,12 @@ impl<B: Backend> Rig<B> {
             len: storage.bytes(self.batch.limits().rows(rows) + 3, width, bytes),
         };
         self.arena = (region.offset + region.len + GUARD).next_multiple_of(GUARD);
-        let info = Info {
-            what: What::Hidden,
-            block: None,
-            rows,
-            width,
-            storage,
-        };
+        let info = Info { what: What::Hidden, block: None, rows, width, storage };
         self.add(info, region)
     }
 
     fn add(&mut self, info: Info, region: Region) -> Value {
-        self.tensors.push(Tensor {
-            info,
-            region,
-            start: Vec::new(),
-        });
+        self.tensors.push(Tensor { info, region, start: Vec::new() });
         Value(self.tensors.len() as u32 - 1)
     }
 
@@ -293,10 +264,7 @@ impl<B: Backend> Rig<B> {
     /// Makes the next `len` parameters; those asked for before [`start`](Self::start)'s `trainable` train.
     pub fn param(&mut self, len: usize) -> ParamRange {
         // One untouched element before each range guards it.
-        let range = ParamRange {
-            offset: self.params + 1,
-            len,
-        };
+        let range = ParamRange { offset: self.params + 1, len };
         self.params = range.offset + len + 1;
         range
     }
@@ -313,37 +281,19 @@ impl<B: Backend> Rig<B> {
         };
         self.backend.allocate(memory).unwrap();
         self.backend.set_batch(&self.batch, self.key).unwrap();
-        let whole = Region {
-            offset: 0,
-            len: self.arena,
-        };
+        let whole = Region { offset: 0, len: self.arena };
         let sentinels = vec![SENTINEL; self.arena / 4];
         self.backend.write(whole, Storage::F32, &sentinels).unwrap();
         for tensor in &self.tensors {
-            let Tensor {
-                info,
-                region,
-                start,
-                ..
-            } = tensor;
+            let Tensor { info, region, start, .. } = tensor;
             self.backend.write(*region, info.storage, start).unwrap();
         }
-        let all = ParamRange {
-            offset: 0,
-            len: self.params,
-        };
+        let all = ParamRange { offset: 0, len: self.params };
         let values = self.numbers.normal(self.params, 0.5);
-        self.backend
-            .write_params(Slot::Value, all, &values)
-            .unwrap();
+        self.backend.write_params(Slot::Value, all, &values).unwrap();
         self.gradient = self.numbers.normal(trainable, 0.1);
-        let trained = ParamRange {
-            offset: 0,
-            len: trainable,
-        };
-        self.backend
-            .write_params(Slot::Gradient, trained, &self.gradient)
-            .unwrap();
+        let trained = ParamRange { offset: 0, len: trainable };
+        self.backend.write_params(Slot::Gradient, trained, &self.gradient).unwrap();
     }
 
     /// Values as a 16-bit backend stores them.
@@ -358,9 +308,7 @@ impl<B: Backend> Rig<B> {
     /// A tensor's elements in use, or the words of its codes.
     pub fn read(&self, value: Value) -> Vec<f32> {
         let Tensor { info, region, .. } = &self.tensors[value.index()];
-        self.backend
-            .read(*region, info.storage, self.used(value))
-            .unwrap()
+        self.backend.read(*region, info.storage, self.used(value)).unwrap()
     }
 
     pub fn values(&self, range: ParamRange) -> Vec<f64> {
@@ -384,23 +332,11 @@ impl<B: Backend> Rig<B> {
 
     /// The same of several operations.
     pub fn run_all(&mut self, name: &str, ops: Vec<Op>, numbers: program::Numbers) {
-        let whole = Region {
-            offset: 0,
-            len: self.arena,
-        };
-        let before = self
-            .backend
-            .read(whole, Storage::F32, self.arena / 4)
-            .unwrap();
-        let all = ParamRange {
-            offset: 0,
-            len: self.params,
-        };
+        let whole = Region { offset: 0, len: self.arena };
+        let before = self.backend.read(whole, Storage::F32, self.arena / 4).unwrap();
+        let all = ParamRange { offset: 0, len: self.params };
         let values = self.backend.read_params(Slot::Value, all).unwrap();
-        let trainable = ParamRange {
-            offset: 0,
-            len: self.gradient.len(),
-        };
+        let trainable = ParamRange { offset: 0, len: self.gradient.len() };
         let gradient = self.gradient(trainable);
         let writes: Vec<Value> = ops.iter().flat_map(Op::writes).collect();
         let sums: Vec<ParamRange> = ops.iter().flat_map(Op::sums).collect();
@@ -421,10 +357,7 @@ impl<B: Backend> Rig<B> {
             let words = (self.used(value) * element).div_ceil(4);
             writable[region.offset / 4..region.offset / 4 + words].fill(true);
         }
-        let after = self
-            .backend
-            .read(whole, Storage::F32, self.arena / 4)
-            .unwrap();
+        let after = self.backend.read(whole, Storage::F32, self.arena / 4).unwrap();
         for (word, ((a, b), &writable)) in after.iter().zip(&before).zip(&writable).enumerate() {
             assert!(
                 writable || a.to_bits() == b.to_bits(),
@@ -433,20 +366,12 @@ impl<B: Backend> Rig<B> {
             );
         }
         for (i, (a, b)) in self.gradient(trainable).iter().zip(&gradient).enumerate() {
-            let ours = sums
-                .iter()
-                .any(|g| (g.offset..g.offset + g.len).contains(&i));
-            assert!(
-                ours || a.to_bits() == b.to_bits(),
-                "{name}: gradient {i} was overwritten"
-            );
+            let ours = sums.iter().any(|g| (g.offset..g.offset + g.len).contains(&i));
+            assert!(ours || a.to_bits() == b.to_bits(), "{name}: gradient {i} was overwritten");
         }
         let after = self.backend.read_params(Slot::Value, all).unwrap();
         assert!(
-            after
-                .iter()
-                .zip(&values)
-                .all(|(a, b)| a.to_bits() == b.to_bits()),
+            after.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()),
             "{name}: parameters changed"
         );
     }

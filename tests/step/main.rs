@@ -19,11 +19,7 @@ fn model(shape: &Shape) -> Model {
     let task = TaskSpec {
         outputs: 2,
         loss: LossKind::CrossEntropy,
-        pooling: if shape.mean {
-            PoolKind::Mean
-        } else {
-            PoolKind::Cls
-        },
+        pooling: if shape.mean { PoolKind::Mean } else { PoolKind::Cls },
         reinit_pooler: false,
         trains: match &shape.biases {
             Some(biases) => Trains::Biases(BiasSelection::parse(biases).unwrap()),
@@ -43,11 +39,7 @@ fn savings(shape: &Shape) -> Vec<Option<Saving>> {
 }
 
 fn limits() -> impl Iterator<Item = Limits> {
-    LIMITS.iter().map(|&(tokens, sequences, max_len)| Limits {
-        tokens,
-        sequences,
-        max_len,
-    })
+    LIMITS.iter().map(|&(tokens, sequences, max_len)| Limits { tokens, sequences, max_len })
 }
 
 /// Every tensor of a step once with other rows, another width and another storage: found each time.
@@ -60,19 +52,13 @@ fn the_verifier_knows_the_shape_of_every_tensor() {
         biases: biases.map(str::to_owned),
     };
     let limits = limits().next().unwrap();
-    for shape in [
-        of(false, 0.1, Some("all")),
-        of(true, 0.1, None),
-        of(true, 0.0, Some("all")),
-    ] {
+    for shape in [of(false, 0.1, Some("all")), of(true, 0.1, None), of(true, 0.0, Some("all"))] {
         let list = model(&shape).list(Some(Saving::KEEP), false);
         let program = list.place(limits, 4);
         let values = || (0..list.values.len() as u32).map(Value);
         let regions: Vec<_> = values().map(|value| program.region(value)).collect();
         let mut used = values().filter(|&value| {
-            list.ops
-                .iter()
-                .any(|op| op.reads().contains(&value) || op.writes().contains(&value))
+            list.ops.iter().any(|op| op.reads().contains(&value) || op.writes().contains(&value))
         });
         let changes: [fn(&mut Info); 3] = [
             |info| info.width += 1,
@@ -89,10 +75,7 @@ fn the_verifier_knows_the_shape_of_every_tensor() {
                 }
             },
         ];
-        for (value, change) in used
-            .by_ref()
-            .flat_map(|v| changes.map(|change| (v, change)))
-        {
+        for (value, change) in used.by_ref().flat_map(|v| changes.map(|change| (v, change))) {
             let mut list = List::clone(&list);
             change(&mut list.values[value.index()]);
             let info = *list.info(value);
@@ -125,9 +108,7 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
             for element in [4, 2] {
                 for limits in limits() {
                     let program = list.place(limits, element);
-                    program
-                        .verify()
-                        .unwrap_or_else(|fault| panic!("{fault}: {}", label()));
+                    program.verify().unwrap_or_else(|fault| panic!("{fault}: {}", label()));
                     let got = symbolic::in_arena(&program, trainable);
                     assert_eq!(got, want, "{}", label());
                     count += 1;

@@ -70,12 +70,7 @@ impl<'a> Operands<'a> {
             tensor.rows,
             tensor.width
         );
-        let bytes = tensor
-            .storage
-            .bytes(self.batch.limits().rows(rows), width, 4);
-        Ok((
-            (Some(self.program.region(value)), bytes / 4),
-            tensor.storage,
-        ))
+        let bytes = tensor.storage.bytes(self.batch.limits().rows(rows), width, 4);
+        Ok(((Some(self.program.region(value)), bytes / 4), tensor.storage))
     }
 }

@@ -25,28 +25,13 @@ pub fn assemble(
     if let Trains::Biases(biases) = &task.trains {
         biases.validate(config.layers)?;
     }
-    let mut loader = Loader {
-        source,
-        config,
-        task,
-        store,
-        params: Vec::new(),
-        matrices: Vec::new(),
-    };
+    let mut loader =
+        Loader { source, config, task, store, params: Vec::new(), matrices: Vec::new() };
     let embeddings = loader.embeddings()?;
-    let layers = (0..config.layers)
-        .map(|i| loader.layer(i))
-        .collect::<Result<Vec<_>>>()?;
+    let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
     let head = loader.head()?;
-    let Loader {
-        params,
-        store,
-        matrices,
-        ..
-    } = loader;
-    let any = params
-        .iter()
-        .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
+    let Loader { params, store, matrices, .. } = loader;
+    let any = params.iter().any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
     match &task.trains {
         Trains::Biases(biases) if !any && !biases.is_none() => {
             return Err(UsageError::new(format!(
@@ -62,13 +47,7 @@ pub fn assemble(
     }
 
     let params = Params::new(params);
-    let mut places = Places {
-        config,
-        task,
-        params: &params,
-        store,
-        matrices,
-    };
+    let mut places = Places { config, task, params: &params, store, matrices };
     let [word, position, token_type] = [
         places.matrix(&embeddings.word)?,
         places.matrix(&embeddings.position)?,
@@ -76,19 +55,13 @@ pub fn assemble(
     ];
     let tables = || Some([word.1?, position.1?, token_type.1?]);
     let embeddings = Embeddings {
-        tables: TableIds {
-            word: word.0,
-            position: position.0,
-            token_type: token_type.0,
-        },
+        tables: TableIds { word: word.0, position: position.0, token_type: token_type.0 },
         norm: places.norm(&embeddings.norm),
         dropout: places.dropout(config.hidden_dropout, 0),
         trains: tables(),
     };
     let blocks = layers.iter().enumerate();
-    let mut blocks = blocks
-        .map(|(i, layer)| places.block(i, layer))
-        .collect::<Result<Vec<_>>>()?;
+    let mut blocks = blocks.map(|(i, layer)| places.block(i, layer)).collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
     if let (PoolKind::Cls, Trains::Biases(_), Some(last)) =
         (task.pooling, &task.trains, blocks.last_mut())
@@ -98,11 +71,7 @@ pub fn assemble(
     let head = TaskHead {
         pool: task.pooling,
         hidden: config.hidden,
-        layers: head
-            .iter()
-            .enumerate()
-            .map(|(i, layer)| places.dense(i, layer))
-            .collect(),
+        layers: head.iter().enumerate().map(|(i, layer)| places.dense(i, layer)).collect(),
         loss: task.loss,
     };
     let matrices = places.matrices;
@@ -159,10 +128,7 @@ impl Places<'_> {
 
     /// Sites count through the network, so that no two places share a mask.
     fn dropout(&self, p: f32, site: usize) -> Dropout {
-        Dropout {
-            p: self.task.dropout.unwrap_or(p),
-            site: site as u32,
-        }
+        Dropout { p: self.task.dropout.unwrap_or(p), site: site as u32 }
     }
 
     fn block(&mut self, i: usize, layer: &NewLayer) -> Result<Block> {
@@ -192,9 +158,7 @@ impl Places<'_> {
     fn first(&mut self, block: &Block) -> Result<FirstLayers> {
         let hidden = self.config.hidden;
         let mut part = |from: usize, to: usize| {
-            let weight = self
-                .store
-                .view_rows(block.qkv.weight, from * hidden..to * hidden)?;
+            let weight = self.store.view_rows(block.qkv.weight, from * hidden..to * hidden)?;
             anyhow::Ok(LinearLayer {
                 weight,
                 trains: None,
@@ -203,10 +167,7 @@ impl Places<'_> {
                 outputs: (to - from) * hidden,
             })
         };
-        Ok(FirstLayers {
-            query: part(0, 1)?,
-            key_value: part(1, 3)?,
-        })
+        Ok(FirstLayers { query: part(0, 1)?, key_value: part(1, 3)? })
     }
 
     fn dense(&self, i: usize, layer: &NewHeadLayer) -> DenseLayer {
