@@ -96,8 +96,8 @@ fn a_plan_of_what_cannot_be_is_wrong_usage() {
     let model = fixture("bert");
     let model = model.to_str().unwrap();
     for (args, said) in [
-        (vec!["--saving", "half"], "`half` is no way of saving"),
-        (vec!["--saving", "recompute,gelu8"], "made again"),
+        (vec!["--saving", "half"], "unknown way of saving `half`"),
+        (vec!["--saving", "recompute,gelu8"], "do not go together"),
         (vec!["--saving", "recompute-qkv,xhat8"], "x̂ of 8 bits"),
         (vec!["--memory", "4 floppies"], "4GiB"),
         (vec!["--max-length", "100000"], "--max-length"),
