@@ -5,7 +5,7 @@ use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
 use crate::error::UsageError;
 use crate::settings::choice::Choice as _;
-use crate::settings::choice::Method;
+use crate::settings::method::Method;
 use crate::settings::train::TrainConfig;
 use clap::parser::ValueSource;
 use clap::{Args, FromArgMatches};
@@ -151,9 +151,9 @@ impl CompareArgs {
             .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
         let mut specs = self.runs;
         if specs.is_empty() {
-            specs = ["bitfit", "head", "full"]
-                .into_iter()
-                .map(RunSpec::from_str)
+            specs = Method::ALL
+                .iter()
+                .map(|method| RunSpec::from_str(method.name()))
                 .collect::<Result<_, _>>()?;
         }
         let (resume, quiet) = (
@@ -166,7 +166,8 @@ impl CompareArgs {
                 return Err(UsageError::new(format!("two runs are called `{name}`")));
             }
             let mut common = common.clone();
-            if args.method == Some(Method::Full) {
+            let method = args.method.unwrap_or_default();
+            if !method.facts().freezes_weights {
                 (common.lr, common.weights, common.saving) = (None, None, None);
             }
             common.output = Some(output.join(&name));
@@ -252,6 +253,14 @@ mod tests {
         assert!(unknown.starts_with("x: ") && unknown.contains("--learning-rate"));
         assert!(error(&["x: --lr 0"]).contains("x: --lr must be above 0"));
         assert!(error(&["full: --method head"]).contains("name another"));
+    }
+
+    #[test]
+    fn the_help_names_the_methods_that_are_compared() {
+        let help = CompareArgs::augment_args(clap::Command::new("compare")).render_long_help();
+        let methods: Vec<_> = Method::ALL.iter().map(|method| method.name()).collect();
+        let said = format!("[default: {}]", methods.join(", "));
+        assert!(help.to_string().contains(&said), "{said}");
     }
 
     #[test]

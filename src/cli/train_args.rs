@@ -4,10 +4,9 @@
 use super::choice::choice;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
-use crate::settings::choice::{
-    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
-};
+use crate::settings::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
 use crate::settings::device::DeviceChoice;
+use crate::settings::method::Method;
 use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};

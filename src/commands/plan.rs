@@ -15,7 +15,9 @@ use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
 use crate::program::{Limits, LossKind, Program, Saving, What};
 use crate::session::{OpenOptions, gpu_is_there, open};
 use crate::settings::biases::BiasSelection;
+use crate::settings::choice::Choice as _;
 use crate::settings::device::DeviceChoice;
+use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, worth_showing};
 use crate::table::{TextTable, grouped};
 use anyhow::{Result, ensure};
@@ -95,13 +97,21 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             saving,
         })
     };
-    let mut columns = vec![column("bitfit", Trains::all_biases())?];
-    if let Some(biases) = &args.biases {
-        let name = format!("biases {biases}");
-        columns.push(column(&name, Trains::Biases(biases.clone()))?);
+    let mut columns = Vec::new();
+    for &method in Method::ALL {
+        columns.push(column(
+            method.name(),
+            Trains::of(method, &BiasSelection::all()),
+        )?);
+        if let Some(biases) = &args.biases
+            && method == Method::default()
+        {
+            columns.push(column(
+                &format!("biases {biases}"),
+                Trains::of(method, biases),
+            )?);
+        }
     }
-    columns.push(column("head", Trains::Biases(BiasSelection::none()))?);
-    columns.push(column("full", Trains::Everything)?);
     plan.show_parts(&columns)?;
     plan.show_saved(saving)?;
     plan.show_savings()?;

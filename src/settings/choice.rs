@@ -74,37 +74,6 @@ choices! {
 }
 
 choices! {
-    /// What trains.
-    pub enum Method {
-        #[default]
-        Bitfit = "bitfit",
-            "The biases that --biases selects, and the head";
-        Head = "head",
-            "The head alone; the whole encoder stays as it is";
-        Full = "full",
-            "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
-    }
-}
-
-impl Method {
-    /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
-    pub fn default_lr(self) -> f64 {
-        match self {
-            Self::Bitfit | Self::Head => 1e-3,
-            Self::Full => 5e-5,
-        }
-    }
-
-    /// How weights are stored where nothing is said: those that train are f32.
-    pub fn default_weights(self) -> WeightStorage {
-        match self {
-            Self::Bitfit | Self::Head => WeightStorage::default(),
-            Self::Full => WeightStorage::F32,
-        }
-    }
-}
-
-choices! {
     /// How the token vectors become one vector a text.
     pub enum Pooling {
         #[default]

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
-use super::choice::{FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage};
+use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
 use super::device::DeviceChoice;
+use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
@@ -142,7 +143,7 @@ impl TrainConfig {
             batch_size: 16,
             batch_tokens: None,
             grad_accumulation: 1,
-            lr: 1e-3,
+            lr: Method::default().facts().lr,
             betas: [0.9, 0.999],
             eps: 1e-6,
             weight_decay: 0.0,
@@ -161,14 +162,6 @@ impl TrainConfig {
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,
-        }
-    }
-
-    /// The biases that train: the selection for `bitfit`, none for `head`, all for `full`.
-    pub fn trained_biases(&self) -> BiasSelection {
-        match self.method {
-            Method::Bitfit | Method::Full => self.biases.clone(),
-            Method::Head => BiasSelection::none(),
         }
     }
 
