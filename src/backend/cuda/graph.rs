@@ -4,9 +4,9 @@
 //! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
 //! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
 
+use super::args::ATTENTION_ROWS;
 use super::batch::BatchShape;
 use super::device::Device;
-use super::launch::ATTENTION_TILE;
 use crate::program::{Limits, Span};
 use anyhow::{Context, Result};
 use cudarc::driver::CudaGraph;
@@ -21,7 +21,7 @@ pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
         sequences: shape.sequences.next_power_of_two().min(limits.sequences),
         max_len: shape
             .max_len
-            .next_multiple_of(ATTENTION_TILE)
+            .next_multiple_of(ATTENTION_ROWS)
             .min(limits.max_len),
     }
 }
@@ -97,7 +97,7 @@ fn launch(graph: &CudaGraph, key: Key) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::launch::ATTENTION_SHORT;
+    use super::super::args::SHORT_KEYS;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -130,11 +130,7 @@ mod tests {
         };
         for len in 1..=limits.max_len {
             let bucket = bucket(shape(512, 1, len), limits);
-            assert_eq!(
-                bucket.max_len <= ATTENTION_SHORT,
-                len <= ATTENTION_SHORT,
-                "{len}"
-            );
+            assert_eq!(bucket.max_len <= SHORT_KEYS, len <= SHORT_KEYS, "{len}");
         }
     }
 
