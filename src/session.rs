@@ -135,7 +135,7 @@ impl Session {
         let program = self.train.as_ref();
         let program = program.context("no memory was allocated for training")?;
         let (count, mut tokens) = (batches.len(), 0);
-        ensure!(count > 0, "a step of no batches");
+        ensure!(count > 0, "a step needs at least one batch");
         for (i, (batch, key)) in batches.enumerate() {
             tokens += batch.tokens();
             self.backend.set_batch(&batch, key)?;
@@ -171,7 +171,7 @@ impl Session {
         self.backend.run(program, Span::WHOLE, Numbers::NONE)?;
         let logits = program
             .output(What::Logits)
-            .context("a list of no logits")?;
+            .context("the program has no logits")?;
         self.backend
             .read_f32(logits.region, batch.sequences() * logits.width)
     }

@@ -46,12 +46,12 @@ const SHARED: [&str; 20] = [
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; repeat it for each [default: bitfit, head, full]
+    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; give it once per run [default: bitfit, head, full]
     ///
     /// NAME is the run's row, bar and folder. The names bitfit, head and full stand for these methods; any other name
     /// trains biases unless its options say something else. The options are words as on a command line, without
-    /// quotes. What is given beside --run holds for all runs, but what it says of --lr, --weights and --saving not for
-    /// those that train everything: full fine-tuning takes its own.
+    /// quotes. Options given beside --run hold for all runs, except that --lr, --weights and --saving do not hold for
+    /// runs that train everything: full fine-tuning takes its own.
     #[arg(
         long = "run",
         value_name = "NAME[: OPTIONS]",

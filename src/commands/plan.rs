@@ -71,7 +71,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     };
     show(format_args!(
-        "{}: {} layers × {}; up to {} texts and {} tokens a batch, {} a text; {device}; weights {weights}; saving \
+        "{}: {} layers × {}; up to {} texts and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
          {saving}; bytes\n\n",
         args.model,
         config.layers,

@@ -74,7 +74,7 @@ choices! {
 }
 
 choices! {
-    /// How the token vectors become one vector a text.
+    /// How the token vectors become one vector per text.
     pub enum Pooling {
         #[default]
         Auto = "auto",
@@ -124,11 +124,11 @@ choices! {
         F16 = "f16",
             "16 bits: half the memory, weights rounded to 11 significant bits";
         F32 = "f32",
-            "32 bits: the checkpoint's values to the last bit";
+            "32 bits: the checkpoint's values to the last bit; a GPU keeps them in 16";
         Int8 = "int8",
-            "8 bits, a scale a row";
+            "8 bits, with a scale per row";
         Nf4 = "nf4",
-            "4 bits, NF4 as in QLoRA; embeddings in 8";
+            "4 bits: NF4 as in QLoRA; embeddings in 8";
     }
 }
 
@@ -174,6 +174,6 @@ choices! {
         Csv = "csv",
             "Comma separated, with a header line";
         Jsonl = "jsonl",
-            "One JSON object a line";
+            "One JSON object per line";
     }
 }

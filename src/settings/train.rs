@@ -73,7 +73,7 @@ pub struct TrainConfig {
 
     #[serde(flatten)]
     pub length: Length,
-    /// Sequences a batch.
+    /// Sequences per batch.
     pub batch_size: usize,
     /// A batch also ends before it would hold more tokens than this.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +94,7 @@ pub struct TrainConfig {
     /// Below 2^63, the largest integer of the configuration file's format.
     pub seed: u64,
 
-    /// Optimizer steps between evaluations; `None` is once an epoch.
+    /// Optimizer steps between evaluations; `None` is once per epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
     pub metric: Metric,
@@ -114,7 +114,7 @@ pub struct TrainConfig {
 
     pub device: DeviceChoice,
     pub precision: Precision,
-    /// `None` is one a processor core.
+    /// `None` is one per processor core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! What a comparison has found: one row a run, as JSON, Markdown and text.
+//! What a comparison has found: one row per run, as JSON, Markdown and text.
 
 use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
