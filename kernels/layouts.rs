@@ -73,10 +73,9 @@ include!("../src/backend/cuda/numbers.rs");
 
 /// All that is shared.
 pub fn mirrored() -> Vec<Mirrored> {
-    let structures = structures().into_iter().map(|structure| Mirrored {
-        name: structure.name,
-        assertions: structure.assertions(),
-    });
+    let structures = structures()
+        .into_iter()
+        .map(|structure| Mirrored { name: structure.name, assertions: structure.assertions() });
     structures.chain(numbers()).collect()
 }
 
@@ -109,13 +108,7 @@ impl Structure {
         let differs =
             |what: &str| format!("\"{what} is not what src/backend/cuda/structs.rs has\"");
         let mut text = String::new();
-        for Field {
-            name: field,
-            kind,
-            offset,
-            size,
-        } in fields
-        {
+        for Field { name: field, kind, offset, size } in fields {
             text += &format!(
                 "static_assert(offsetof({name}, {field}) == {offset} && sizeof({name}::{field}) == {size}, {}); ",
                 differs(&format!("{name}::{field}"))

@@ -78,12 +78,7 @@ pub struct PlanArgs {
     pub allocate: bool,
 
     /// Device to plan for; cuda needs no GPU here, except with --allocate
-    #[arg(
-        long,
-        value_name = "auto|cpu|cuda",
-        default_value_t,
-        help_heading = "Running"
-    )]
+    #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
     /// CPU threads, each of which takes some memory to work in [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]

@@ -86,16 +86,10 @@ fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
             Task::Classification => info.labels.clone(),
             Task::Regression => vec!["LABEL_0".into()],
         };
-        let id2label: Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (i.to_string(), l.as_str().into()))
-            .collect();
-        let label2id: Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (l.clone(), i.into()))
-            .collect();
+        let id2label: Map<String, Value> =
+            labels.iter().enumerate().map(|(i, l)| (i.to_string(), l.as_str().into())).collect();
+        let label2id: Map<String, Value> =
+            labels.iter().enumerate().map(|(i, l)| (l.clone(), i.into())).collect();
         let problem = match info.task {
             Task::Classification => "single_label_classification",
             Task::Regression => "regression",

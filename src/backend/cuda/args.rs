@@ -118,11 +118,7 @@ impl From<Dropout> for DropoutArgs {
     fn from(dropout: Dropout) -> Self {
         Self {
             p: dropout.p,
-            keep: if dropout.p < 1.0 {
-                1.0 / (1.0 - dropout.p)
-            } else {
-                0.0
-            },
+            keep: if dropout.p < 1.0 { 1.0 / (1.0 - dropout.p) } else { 0.0 },
             site: dropout.site,
             padding: 0,
         }
@@ -164,16 +160,8 @@ mod tests {
         let (compiled, said) = compile(&source);
         assert!(compiled, "{said}");
         for (right, wrong, named) in [
-            (
-                "kRowsSequences = 1",
-                "kRowsSequences = 2",
-                "kRowsSequences is 1 in",
-            ),
-            (
-                "uint32_t max_len;",
-                "float max_len;",
-                "BatchHeader::max_len",
-            ),
+            ("kRowsSequences = 1", "kRowsSequences = 2", "kRowsSequences is 1 in"),
+            ("uint32_t max_len;", "float max_len;", "BatchHeader::max_len"),
         ] {
             let (compiled, said) = compile(&source.replace(right, wrong));
             assert!(!compiled && said.contains(named), "{said}");

@@ -64,11 +64,7 @@ impl GemmTile {
             let blocks = rows.div_ceil(tile.side()) * columns.div_ceil(tile.side());
             blocks.div_ceil(multiprocessors.max(1))
         };
-        if waves(Self::Large) * 4 * 2 <= waves(Self::Small) * 3 {
-            Self::Large
-        } else {
-            Self::Small
-        }
+        if waves(Self::Large) * 4 * 2 <= waves(Self::Small) * 3 { Self::Large } else { Self::Small }
     }
 }
 
@@ -98,14 +94,8 @@ impl Kernels {
         }
         let function = self.function(name)?;
         // SAFETY: the caller's promise; the argument outlives the call, which copies it.
-        unsafe {
-            self.device
-                .stream
-                .launch_builder(function)
-                .arg(args)
-                .launch(config)
-        }
-        .with_context(failed)?;
+        unsafe { self.device.stream.launch_builder(function).arg(args).launch(config) }
+            .with_context(failed)?;
         Ok(())
     }
 
@@ -138,15 +128,7 @@ impl Kernels {
     pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
         // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
-        unsafe {
-            self.launch(
-                &name,
-                [rows.div_ceil(TILE_ROWS), 1, 1],
-                TILE_THREADS,
-                0,
-                &args,
-            )
-        }
+        unsafe { self.launch(&name, [rows.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
@@ -173,11 +155,7 @@ impl Kernels {
             GemmTile::Small => "weight_grad_small",
         };
         let side = tile.side();
-        let grid = [
-            (args.n as usize).div_ceil(side),
-            (args.m as usize).div_ceil(side),
-            1,
-        ];
+        let grid = [(args.n as usize).div_ceil(side), (args.m as usize).div_ceil(side), 1];
         // SAFETY: as for `gemm`, whose stages these are.
         unsafe { self.launch(name, grid, PRODUCT_THREADS, tile.stages(), &args) }
     }
@@ -191,33 +169,17 @@ impl Kernels {
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
         let name = by_parts("embed_backward", args.width)?;
         // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
-        unsafe {
-            self.launch(
-                &name,
-                [tokens.div_ceil(TILE_ROWS), 1, 1],
-                TILE_THREADS,
-                0,
-                &args,
-            )
-        }
+        unsafe { self.launch(&name, [tokens.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn table_grad(&self, tokens: usize, args: TableGradArgs) -> Result<()> {
-        let grid = [
-            tokens.div_ceil(TILE_WARPS),
-            (args.width as usize).div_ceil(PART),
-            1,
-        ];
+        let grid = [tokens.div_ceil(TILE_WARPS), (args.width as usize).div_ceil(PART), 1];
         // SAFETY: as for `gemm`; one warp per token.
         unsafe { self.launch("table_grad", grid, TILE_THREADS, 0, &args) }
     }
 
     pub fn column_partial(&self, tokens: usize, args: ColumnPartialArgs) -> Result<()> {
-        let grid = [
-            (args.width as usize).div_ceil(PART),
-            tokens.div_ceil(TILE_ROWS),
-            1,
-        ];
+        let grid = [(args.width as usize).div_ceil(PART), tokens.div_ceil(TILE_ROWS), 1];
         // SAFETY: as for `gemm`.
         unsafe { self.launch("column_partial", grid, TILE_THREADS, 0, &args) }
     }
@@ -300,11 +262,7 @@ impl Kernels {
     }
 
     pub fn pool_backward(&self, rows: usize, args: PoolArgs) -> Result<()> {
-        let grid = [
-            (args.width as usize).div_ceil(PART),
-            rows.div_ceil(POOL_WARPS),
-            1,
-        ];
+        let grid = [(args.width as usize).div_ceil(PART), rows.div_ceil(POOL_WARPS), 1];
         // SAFETY: as for `gemm`.
         unsafe { self.launch("pool_backward", grid, POOL_WARPS * WARP, 0, &args) }
     }
@@ -330,11 +288,7 @@ impl Kernels {
     }
 
     pub fn dense_backward_weight(&self, args: DenseArgs) -> Result<()> {
-        let grid = [
-            (args.inputs as usize).div_ceil(4 * DENSE_THREADS),
-            args.outputs as usize,
-            1,
-        ];
+        let grid = [(args.inputs as usize).div_ceil(4 * DENSE_THREADS), args.outputs as usize, 1];
         // SAFETY: as for `gemm`; a thread has four weights.
         unsafe { self.launch("dense_backward_weight", grid, DENSE_THREADS, 0, &args) }
     }
@@ -357,15 +311,7 @@ impl Kernels {
     pub fn grad_norm_partial(&self, args: NormPartialArgs) -> Result<()> {
         let chunks = usize::try_from(args.count)?.div_ceil(NORM_CHUNK);
         // SAFETY: as for `gemm`.
-        unsafe {
-            self.launch(
-                "grad_norm_partial",
-                [chunks, 1, 1],
-                UPDATE_THREADS,
-                0,
-                &args,
-            )
-        }
+        unsafe { self.launch("grad_norm_partial", [chunks, 1, 1], UPDATE_THREADS, 0, &args) }
     }
 
     pub fn step_decision(&self, args: StepDecisionArgs) -> Result<()> {
@@ -386,11 +332,7 @@ fn warp_rows(rows: usize) -> [usize; 3] {
 }
 
 fn first_grid(width: u32, sequences: usize) -> [usize; 3] {
-    [
-        (width as usize).div_ceil(PART),
-        sequences.div_ceil(FIRST_ROW_WARPS),
-        1,
-    ]
+    [(width as usize).div_ceil(PART), sequences.div_ceil(FIRST_ROW_WARPS), 1]
 }
 
 /// The kernel whose rows have enough 256-column parts.

@@ -67,12 +67,6 @@ impl Data {
         };
         let train = tokenize(&train)?;
         let dev = dev.as_ref().map(tokenize).transpose()?;
-        Ok(Self {
-            targets,
-            train,
-            dev,
-            train_sha256,
-            dev_sha256,
-        })
+        Ok(Self { targets, train, dev, train_sha256, dev_sha256 })
     }
 }

@@ -66,19 +66,10 @@ fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
         .trained()
         .map(|p| {
             let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
-            (
-                p.name.clone(),
-                Tensor {
-                    shape: p.shape.clone(),
-                    data,
-                },
-            )
+            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
         })
         .collect();
-    Delta {
-        info: info.clone(),
-        tensors,
-    }
+    Delta { info: info.clone(), tensors }
 }
 
 /// A tensor of a model under its final name, and where its values are.
@@ -120,11 +111,7 @@ fn write_model(folder: &Path, base: &Base, info: &DeltaInfo, session: &Session) 
             let name = full.strip_prefix(prefix).unwrap_or(&full).to_owned();
             if inside && name.starts_with("pooler.") {
                 let values = Values::Base(name.clone());
-                encoder.push(Source {
-                    name,
-                    shape,
-                    values,
-                });
+                encoder.push(Source { name, shape, values });
             }
         }
         // First, so that a model in the folder has its head beside it.
@@ -147,10 +134,8 @@ fn write_sources(
     session: &Session,
 ) -> Result<()> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));
-    let shapes: Vec<_> = sources
-        .iter()
-        .map(|source| (source.name.clone(), source.shape.clone()))
-        .collect();
+    let shapes: Vec<_> =
+        sources.iter().map(|source| (source.name.clone(), source.shape.clone())).collect();
     let read = |i: usize, part: Range<usize>| match &sources[i].values {
         Values::Param(range) => {
             let offset = range.offset + part.start;

@@ -35,11 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use summary::Summary;
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand {
-        config,
-        resume,
-        quiet,
-    } = command;
+    let TrainCommand { config, resume, quiet } = command;
     set_threads(config.threads)?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
@@ -75,10 +71,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
     };
-    let limits = BatchLimits {
-        sequences: config.batch_size,
-        tokens: config.batch_tokens,
-    };
+    let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
     let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
@@ -112,10 +105,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         let trainable = run.session.model().params.trainable();
         let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
         run.restore(&from, &vectors)?;
-        say(
-            quiet,
-            format_args!("going on after step {} of {}", from.step, steps.total),
-        );
+        say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
         from
     } else {
         if resume {
@@ -150,10 +140,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             "peak_rss": rss::peak(),
         }),
     };
-    write_bytes_atomic(
-        &output.result(),
-        format!("{:#}\n", summary.json()).as_bytes(),
-    )?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
     show(summary.table())
 }
 

@@ -23,18 +23,9 @@ pub struct Summary<'a> {
 impl Summary<'_> {
     /// The result file of the run.
     pub fn json(&self) -> Value {
-        let Outcome {
-            end,
-            step,
-            last,
-            best,
-            tokens,
-            time,
-        } = self.outcome;
-        let last: Map<String, Value> = last
-            .iter()
-            .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
-            .collect();
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let last: Map<String, Value> =
+            last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
@@ -51,14 +42,7 @@ impl Summary<'_> {
 
     /// For people.
     pub fn table(&self) -> TextTable {
-        let Outcome {
-            end,
-            step,
-            last,
-            best,
-            tokens,
-            time,
-        } = self.outcome;
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
         let config = self.config;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
@@ -77,10 +61,7 @@ impl Summary<'_> {
             },
         );
         if let Some((step, value)) = best {
-            row(
-                &format!("best {}", config.metric),
-                format!("{value:.4} at step {step}"),
-            );
+            row(&format!("best {}", config.metric), format!("{value:.4} at step {step}"));
         }
         for (metric, value) in last {
             row(&format!("last {metric}"), format!("{value:.4}"));
