@@ -36,6 +36,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=src/backend/cuda/structs.rs");
+    println!("cargo:rerun-if-changed=src/backend/cuda/numbers.rs");
     for name in VARIABLES {
         println!("cargo:rerun-if-env-changed={name}");
     }
@@ -75,21 +76,23 @@ fn build() -> Result<(), String> {
         .arg("--version")
         .output()
         .map_err(|e| format!("cannot run {}: {e}", nvcc.display()))?;
+    // For the test that holds the kernels' declarations to the host's.
+    println!("cargo:rustc-env=BITFIT_NVCC={}", nvcc.display());
     let cache = cache_folder(&out);
     fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
 
-    let structures = layouts::structures();
-    let mut unheld: Vec<&str> = structures.iter().map(|s| s.name).collect();
+    let mirrored = layouts::mirrored();
+    let mut unheld: Vec<&str> = mirrored.iter().map(|m| m.name).collect();
     let mut base = DefaultHasher::new();
     version.stdout.hash(&mut base);
     for header in &headers {
-        layouts::hash_source(header, &structures, &mut unheld, &mut base)?;
+        layouts::hash_source(header, &mirrored, &mut unheld, &mut base)?;
     }
-    let layouts = layouts::write_header(&structures, &cache)?;
+    let layouts = layouts::write_header(&mirrored, &cache)?;
     let mut jobs = Vec::new();
     for unit in &units {
         let mut hash = base.clone();
-        layouts::hash_source(unit, &structures, &mut unheld, &mut hash)?;
+        layouts::hash_source(unit, &mirrored, &mut unheld, &mut hash)?;
         for half in HALVES {
             let targets = archs.iter().cloned().map(Target::Cubin);
             for target in [Target::Ptx].into_iter().chain(targets) {
@@ -99,8 +102,8 @@ fn build() -> Result<(), String> {
     }
     if !unheld.is_empty() {
         return Err(format!(
-            "nothing in kernels/ says MIRRORED({}): write it after the structure that src/backend/cuda/structs.rs \
-             declares, too",
+            "nothing in kernels/ says MIRRORED({}): write it after the structure or the numbers that structs.rs or \
+             numbers.rs in src/backend/cuda declares, too",
             unheld.join("), MIRRORED(")
         ));
     }

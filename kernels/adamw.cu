@@ -3,9 +3,10 @@
 
 #include "columns.cuh"
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kUpdateThreads = 256, kWarps = kUpdateThreads / kWarp;
 // Elements of one partial sum of the norm.
-constexpr uint32_t kChunk = 4096;
+constexpr uint32_t kNormChunk = 4096;
+MIRRORED(UpdateBlocks);
 
 // The block's sum in thread 0. f64, so that neither large nor tiny gradients leave the range when squared.
 __device__ __forceinline__ double block_sum(double x) {
@@ -28,12 +29,12 @@ struct NormPartialArgs {
 MIRRORED(NormPartialArgs);
 
 // Grid: chunks of 4096 elements.
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kUpdateThreads)
     grad_norm_partial(const __grid_constant__ NormPartialArgs args) {
-    const uint64_t first = uint64_t(blockIdx.x) * kChunk;
+    const uint64_t first = uint64_t(blockIdx.x) * kNormChunk;
     double sum = 0.0;
 #pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < kChunk; i += kThreads) {
+    for (uint32_t i = threadIdx.x; i < kNormChunk; i += kUpdateThreads) {
         if (first + i < args.count) {
             const double g = args.gradient[first + i];
             sum = fma(g, g, sum);
@@ -54,9 +55,9 @@ MIRRORED(StepDecisionArgs);
 
 // One block. Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale
 // follows the usual rule: halve it when a gradient is not finite, double it after enough steps that were.
-extern "C" __global__ void __launch_bounds__(kThreads) step_decision(const __grid_constant__ StepDecisionArgs args) {
+extern "C" __global__ void __launch_bounds__(kUpdateThreads) step_decision(const __grid_constant__ StepDecisionArgs args) {
     double sum = 0.0;
-    for (uint32_t i = threadIdx.x; i < args.count; i += kThreads) sum += args.partial[i];
+    for (uint32_t i = threadIdx.x; i < args.count; i += kUpdateThreads) sum += args.partial[i];
     sum = block_sum(sum);
     if (threadIdx.x != 0) return;
     StepState state = *args.state;
@@ -93,8 +94,8 @@ struct AdamWArgs {
 };
 MIRRORED(AdamWArgs);
 
-extern "C" __global__ void __launch_bounds__(kThreads) adamw(const __grid_constant__ AdamWArgs args) {
-    const uint64_t i = uint64_t(blockIdx.x) * kThreads + threadIdx.x;
+extern "C" __global__ void __launch_bounds__(kUpdateThreads) adamw(const __grid_constant__ AdamWArgs args) {
+    const uint64_t i = uint64_t(blockIdx.x) * kUpdateThreads + threadIdx.x;
     if (i >= args.count || args.state->skip != 0) return;
     const StepNumbers n = *args.numbers;
     const float g = args.gradient[i] * args.state->clip;

@@ -1,6 +1,6 @@
 // What forward and backward attention share: tiles of one head, their copies, masks and column sums.
 //
-// A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows a warp, and walks over the
+// A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows per warp, and walks over the
 // other side in tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short
 // sequence). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the longest sequence ×
 // heads × sequences.
@@ -11,6 +11,9 @@
 #include "philox.cuh"
 
 constexpr int kAttentionRows = 64;
+// Rows of the tiles that a block walks over; fewer where heads are 128 wide.
+constexpr int kAttentionStep = 64, kAttentionStepWide = 32;
+MIRRORED(AttentionTile);
 constexpr int kAttentionWarps = 4;
 constexpr int kAttentionThreads = kAttentionWarps * kWarp;
 
@@ -133,7 +136,7 @@ __device__ __forceinline__ void mask_transposed(
 template <int D>
 struct Head {
     // Rows of the side that is walked over: 128-wide heads leave fewer registers for scores.
-    static constexpr int kStep = D == 128 ? 32 : 64;
+    static constexpr int kStep = D == 128 ? kAttentionStepWide : kAttentionStep;
     // 16-wide slices of a step, and of the inner dimension.
     static constexpr int kSlices = kStep / 16, kInner = D / 16;
     static constexpr int kRowBytes = D * 2;
@@ -213,7 +216,7 @@ struct Head {
         }
     }
 
-    // Writes 16 × 16 numbers, those of two neighbouring 8-column units, to global memory, 16 bytes a lane: the four
+    // Writes 16 × 16 numbers, those of two neighbouring 8-column units, to global memory, 16 bytes per lane: the four
     // lanes of a row exchange what they have of two rows' chunks. Rows from `valid` and columns from `width` on are
     // left alone.
     static __device__ __forceinline__ void store(

@@ -12,6 +12,9 @@
 #include "attention.cuh"
 
 constexpr int kShortKeys = 128;
+// Elements of the tiles that a block walks over.
+constexpr int kShortElements = 2048;
+MIRRORED(ShortAttention);
 constexpr int kShortThreads = kShortKeys / 16 * kWarp;
 
 // Sums over the eight lanes that differ in g, of four numbers that stand for columns 2t and 2t + 1 of two 8-column units:
@@ -35,12 +38,12 @@ template <int D>
 __device__ __forceinline__ void gradient(const AttentionArgs& args) {
     using H = Head<D>;
     // Queries of a step: there is a 16 × 16 piece of dq for each of eight warps.
-    constexpr int kStep = 2048 / D, kSlices = kStep / 16, kPieces = D / 16;
+    constexpr int kStep = kShortElements / D, kSlices = kStep / 16, kPieces = D / 16;
     constexpr int kStepBytes = kStep * H::kRowBytes;
     // Queries of which a lane holds lse and delta for the others.
     constexpr int kHeld = kStep > kWarp ? 2 : 1;
     using Q = typename H::T;
-    // dS, a row a key.
+    // dS, a row per key.
     using S = Tile<kStep>;
     extern __shared__ __align__(128) unsigned char memory[];
     const Work work(args);

@@ -18,14 +18,11 @@ struct ColumnPartialArgs {
 };
 MIRRORED(ColumnPartialArgs);
 
-constexpr int kWarps = 4;
-constexpr int kTileRows = 32;
-
 // First stage where no other kernel passes over the gradient anyway: sums of dropout'(dy) ⊙ factor over 32 rows.
 // Grid: 256-column parts × row tiles.
-extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
+extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     column_partial(const __grid_constant__ ColumnPartialArgs args) {
-    __shared__ __align__(16) float shared[ColumnSums<1, kWarps>::kFloats];
+    __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.y * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
@@ -34,8 +31,8 @@ extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
 
     Eight sums[1] = {};
     if (column < width) {
-        for (int i = 0; i < kTileRows / kWarps; ++i) {
-            const uint32_t row = blockIdx.y * kTileRows + i * kWarps + threadIdx.x / kWarp;
+        for (int i = 0; i < kTileRows / kTileWarps; ++i) {
+            const uint32_t row = blockIdx.y * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
             if (row >= rows) break;
             const size_t at = size_t(row) * width + column;
             Eight dy = load8(args.dy + at);
@@ -47,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
         }
     }
     const int here = min(width - first, 256);
-    ColumnSums<1, kWarps>::add(sums, shared, args.partial + size_t(blockIdx.y) * width + first, here);
+    ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.y) * width + first, here);
 }
 
 struct ColumnFinishArgs {
@@ -68,6 +65,7 @@ struct ColumnFinishArgs {
 MIRRORED(ColumnFinishArgs);
 
 constexpr int kFinishColumns = 32, kFinishGroups = 8;
+MIRRORED(ColumnFinish);
 
 // grad += the sum of the partial rows, freed of the loss scale. Thread (c, g) adds rows g, g + 8, … of column c;
 // the eight groups are then added in order.

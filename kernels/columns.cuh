@@ -4,6 +4,11 @@
 
 #include "planes.cuh"
 
+// Rows that a block makes one row of partial sums of, and its warps, which take turns at them: few enough rows to fill the
+// device, many enough that the partial sums are a small part of the traffic.
+constexpr int kTileRows = 32, kTileWarps = 4;
+MIRRORED(RowTile);
+
 // The device's part of an optimizer step.
 struct StepState {
     float loss;
@@ -21,8 +26,9 @@ struct StepState {
     // Steps after which the scale is doubled; 0 keeps it.
     uint32_t growth_interval;
 };
-constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
 MIRRORED(StepState);
+constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
+MIRRORED(SkipKind);
 
 // What a step needs to know from the host, in device memory, so that a recorded step finds the numbers of today.
 struct StepNumbers {

@@ -17,6 +17,7 @@ struct Half {
 };
 
 constexpr int kWarp = 32;
+MIRRORED(Warp);
 constexpr uint32_t kFullWarp = 0xffffffffu;
 
 // --- conversions -----------------------------------------------------------------------------------------

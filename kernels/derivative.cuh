@@ -4,8 +4,8 @@
 
 #include "common.cuh"
 
-// Mirrors `DerivativeType`.
 enum DerivativeKind : uint32_t { kDerivativeFull = 0, kDerivativeBits8 = 1, kDerivativeBits4 = 2 };
+MIRRORED(DerivativeKind);
 
 template <int Steps, int Zero, int Bits>
 struct Code {

@@ -1,4 +1,4 @@
-// out = dropout(LN(word[id] + position[pos] + token_type[type])), a warp a token. Its backward is a column sum
+// out = dropout(LN(word[id] + position[pos] + token_type[type])), a warp per token. Its backward is a column sum
 // (bias_grad.cu): only the LayerNorm's β trains.
 
 #include "norm.cuh"
@@ -25,19 +25,16 @@ struct EmbedArgs {
 };
 MIRRORED(EmbedArgs);
 
-// Tokens of a block, a warp each. They share γ and β.
-constexpr int kRows = 8;
-
 template <int C, class TableRow>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
     __shared__ Affine<C> affine;
     const uint32_t tokens = args.batch->tokens;
-    if (blockIdx.x * kRows >= tokens) return;
+    if (blockIdx.x * kBlockRows >= tokens) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
     affine.fill(args.gamma, args.beta, width);
     __syncthreads();
-    const uint32_t token = blockIdx.x * kRows + threadIdx.x / kWarp;
+    const uint32_t token = blockIdx.x * kBlockRows + threadIdx.x / kWarp;
     if (token >= tokens) return;
     const auto word = table_row<TableRow>(args.word, args.ids[token], width);
     const auto position = table_row<TableRow>(args.position, args.positions[token], width);
@@ -56,7 +53,7 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
 }
 
 #define EMBED_KERNEL(name, row, parts)                                                                       \
-    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts < 3 ? 5 : 4)                           \
+    extern "C" __global__ void __launch_bounds__(kBlockRows * kWarp, parts < 3 ? 5 : 4)                           \
         name##_##parts(const __grid_constant__ EmbedArgs args) {                                             \
         embed<parts, row>(args);                                                                             \
     }

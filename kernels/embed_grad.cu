@@ -28,12 +28,9 @@ struct EmbedBackwardArgs {
 };
 MIRRORED(EmbedBackwardArgs);
 
-constexpr int kWarps = 4;
-constexpr int kTileRows = 32;
-
 template <int C>
 __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
-    using Sums = ColumnSums<C, kWarps>;
+    using Sums = ColumnSums<C, kTileWarps>;
     __shared__ __align__(16) float gamma[Planes<C>::kFloats];
     __shared__ __align__(16) float sums_gamma[Sums::kFloats], sums_beta[Sums::kFloats];
     const uint32_t tokens = args.batch->tokens;
@@ -44,8 +41,8 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     float *of_gamma = Sums::start(sums_gamma), *of_beta = Sums::start(sums_beta);
     __syncthreads();
 
-    for (int i = 0; i < kTileRows / kWarps; ++i) {
-        const uint32_t token = blockIdx.x * kTileRows + i * kWarps + threadIdx.x / kWarp;
+    for (int i = 0; i < kTileRows / kTileWarps; ++i) {
+        const uint32_t token = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
         if (token >= tokens) break;
         const Half* word = args.word + size_t(args.ids[token]) * width;
         const Half* position = args.position + size_t(args.positions[token]) * width;
@@ -75,7 +72,7 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
 }
 
 #define EMBED_BACKWARD(parts)                                                                                \
-    extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)                                             \
         embed_backward_##parts(const __grid_constant__ EmbedBackwardArgs args) {                             \
         embed_backward<parts>(args);                                                                         \
     }
@@ -100,10 +97,10 @@ struct TableGradArgs {
 MIRRORED(TableGradArgs);
 
 // A warp for each token and each 256-column part of the width: that of an id's first token adds all of them.
-extern "C" __global__ void __launch_bounds__(kWarps * kWarp)
+extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     table_grad(const __grid_constant__ TableGradArgs args) {
     const uint32_t tokens = args.batch->tokens, lane = threadIdx.x % kWarp;
-    const uint32_t token = blockIdx.x * kWarps + threadIdx.x / kWarp;
+    const uint32_t token = blockIdx.x * kTileWarps + threadIdx.x / kWarp;
     if (token >= tokens) return;
     const uint32_t* ids = args.ids;
     const uint32_t id = ids == nullptr ? 0 : ids[token];

@@ -18,7 +18,7 @@ struct FirstTokenArgs {
 };
 MIRRORED(FirstTokenArgs);
 
-constexpr int kRowWarps = 4;
+constexpr int kFirstRowWarps = 4;
 
 // The places of this thread's eight elements, null where it has none. Grid: 256-column parts × four sequences.
 struct Pair {
@@ -26,7 +26,7 @@ struct Pair {
     Half* first;
 
     __device__ __forceinline__ explicit Pair(const FirstTokenArgs& args) : token(nullptr), first(nullptr) {
-        const uint32_t sequence = blockIdx.y * kRowWarps + threadIdx.x / kWarp;
+        const uint32_t sequence = blockIdx.y * kFirstRowWarps + threadIdx.x / kWarp;
         const uint32_t column = (blockIdx.x * kWarp + threadIdx.x % kWarp) * 8;
         if (sequence >= args.batch->sequences || column >= args.width) return;
         token = args.tokens + size_t(span_of(args.cu_seqlens, sequence).start) * args.width + column;
@@ -35,7 +35,7 @@ struct Pair {
 };
 
 // first[s] = tokens[first token of s]
-extern "C" __global__ void __launch_bounds__(kRowWarps * kWarp)
+extern "C" __global__ void __launch_bounds__(kFirstRowWarps * kWarp)
     gather_first(const __grid_constant__ FirstTokenArgs args) {
     const Pair at(args);
     if (at.token != nullptr) {
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(kRowWarps * kWarp)
 }
 
 // tokens[first token of s] += first[s]
-extern "C" __global__ void __launch_bounds__(kRowWarps * kWarp)
+extern "C" __global__ void __launch_bounds__(kFirstRowWarps * kWarp)
     add_first(const __grid_constant__ FirstTokenArgs args) {
     const Pair at(args);
     if (at.token == nullptr) return;
@@ -85,6 +85,7 @@ struct FirstAttentionArgs {
 MIRRORED(FirstAttentionArgs);
 
 constexpr int kFirstWarps = 4;
+MIRRORED(FirstToken);
 constexpr int kFirstThreads = kFirstWarps * kWarp;
 
 // One head of one sequence. Its keys go round the groups of D / 8 lanes that together hold a row of the head, eight

@@ -43,9 +43,10 @@ enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative }
 // `Weights` is how W is stored: Half16 or Quantised of a format.
 template <class Weights, int BlockM, int BlockN, int WarpM, int WarpN>
 struct Gemm {
-    static constexpr int kBlockM = BlockM, kBlockN = BlockN, kBlockK = 32, kStages = 3;
+    static constexpr int kBlockM = BlockM, kBlockN = BlockN, kBlockK = kTileDepth, kStages = kTileStages;
     static constexpr int kWarpsM = BlockM / WarpM, kWarpsN = BlockN / WarpN;
     static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
+    static_assert(kThreads == kProductThreads, "what the host launches");
     static constexpr int kBytesX = BlockM * kBlockK * 2, kBytesW = BlockN * kBlockK * 2;
     static constexpr int kStageBytes = kBytesX + kBytesW;
     // Rows of the epilogue's staging area are 8 words past a multiple of 32, so that the accumulator layout

@@ -22,9 +22,9 @@
 //   out = x · W
 //   out += x · W
 //   out = (x · W) ⊙ act', and its column sums: the bias gradient of the layer below
-#define GEMM_KERNELS(prefix, weights)                                                                         \
-    using Large = Gemm<weights, 128, 128, 64, 64>;                                                       \
-    using Small = Gemm<weights, 64, 64, 32, 32>;                                                         \
+#define GEMM_KERNELS(prefix, weights)                                                                        \
+    using Large = Gemm<weights, kLargeTile, kLargeTile, 64, 64>;                                             \
+    using Small = Gemm<weights, kSmallTile, kSmallTile, 32, 32>;                                             \
     GEMM_BOTH(prefix##_bias, false, kBias)                                                                   \
     GEMM_BOTH(prefix##_activation, false, kBiasActivation)                                                   \
     GEMM_BOTH(prefix##_back, true, kStore)                                                                   \

@@ -1,5 +1,5 @@
 // The task head: pooling of packed sequences, dense layers on the pooled vectors, losses. All f32 but the hidden
-// states and a frozen pooler matrix; a few thousand numbers a sequence, so plain loops do.
+// states and a frozen pooler matrix; a few thousand numbers per sequence, so plain loops do.
 
 #include "columns.cuh"
 #include "math.cuh"
@@ -238,6 +238,7 @@ struct LossArgs {
 MIRRORED(LossArgs);
 
 constexpr int kLossWarps = 8;
+MIRRORED(HeadBlocks);
 
 // One block: a warp takes every eighth sequence; the warps' sums are added in order.
 extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __grid_constant__ LossArgs args) {

@@ -1,14 +1,22 @@
-//! Holds the kernels' argument structures to the host's: of the declarations in structs.rs the build script makes
-//! assertions for the CUDA compiler, which then refuses a field that is swapped, renamed, missing or of another type.
+//! Holds what the kernels declare to what the host declares: of structs.rs and numbers.rs the build script makes
+//! assertions for the CUDA compiler, which then refuses a field that is swapped, renamed, missing or of another type, and
+//! a number that is another.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 
-/// A structure that host and kernels share, as it lies in Rust.
-pub struct Structure {
+/// A structure or a group of numbers that host and kernels share.
+pub struct Mirrored {
     pub name: &'static str,
+    /// What holds its namesake in CUDA to it: assertions without the last semicolon.
+    assertions: String,
+}
+
+/// A structure as it lies in Rust.
+struct Structure {
+    name: &'static str,
     size: usize,
     fields: Vec<Field>,
 }
@@ -34,7 +42,7 @@ macro_rules! structures {
             }
         )*
 
-        pub fn structures() -> Vec<Structure> {
+        fn structures() -> Vec<Structure> {
             vec![$(Structure {
                 name: stringify!($name),
                 size: size_of::<$name>(),
@@ -49,18 +57,60 @@ macro_rules! structures {
     };
 }
 
+macro_rules! numbers {
+    ($($(#[$_:meta])* $group:ident: $kind:ty { $($name:ident = $value:literal,)* })*) => {
+        fn numbers() -> Vec<Mirrored> {
+            vec![$(Mirrored {
+                name: stringify!($group),
+                assertions: equal(&[$((stringify!($name), $value),)*]),
+            },)*]
+        }
+    };
+}
+
 include!("../src/backend/cuda/structs.rs");
+include!("../src/backend/cuda/numbers.rs");
+
+/// All that is shared.
+pub fn mirrored() -> Vec<Mirrored> {
+    let structures = structures()
+        .into_iter()
+        .map(|structure| Mirrored { name: structure.name, assertions: structure.assertions() });
+    structures.chain(numbers()).collect()
+}
+
+/// Asserts that numbers are what they are in Rust.
+fn equal(numbers: &[(&str, u64)]) -> String {
+    let assertions: Vec<_> = numbers
+        .iter()
+        .map(|(name, value)| {
+            let name = in_cuda(name);
+            format!(
+                "static_assert({name} == {value}, \"{name} is {value} in src/backend/cuda/numbers.rs\")"
+            )
+        })
+        .collect();
+    assertions.join("; ")
+}
+
+/// `TILE_ROWS` is `kTileRows` there.
+fn in_cuda(name: &str) -> String {
+    let words = name.split('_').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_owned() + &rest.to_lowercase()
+    });
+    std::iter::once("k".to_owned()).chain(words).collect()
+}
 
 impl Structure {
-    /// What holds its namesake in CUDA to it, as the definition of a macro.
-    fn layout(&self) -> String {
+    fn assertions(&self) -> String {
         let Self { name, size, fields } = self;
         let differs =
             |what: &str| format!("\"{what} is not what src/backend/cuda/structs.rs has\"");
-        let mut text = format!("#define MIRRORED_{name}");
+        let mut text = String::new();
         for Field { name: field, kind, offset, size } in fields {
             text += &format!(
-                " static_assert(offsetof({name}, {field}) == {offset} && sizeof({name}::{field}) == {size}, {});",
+                "static_assert(offsetof({name}, {field}) == {offset} && sizeof({name}::{field}) == {size}, {}); ",
                 differs(&format!("{name}::{field}"))
             );
             let same = match *kind {
@@ -72,25 +122,33 @@ impl Structure {
                 _ => continue,
             };
             text += &format!(
-                " static_assert({}, {});",
+                "static_assert({}, {}); ",
                 same.replace('@', &format!("{name}::{field}")),
                 differs(&format!("the type of {name}::{field}"))
             );
         }
         text + &format!(
-            " static_assert(sizeof({name}) == {size}, {})\n",
+            "static_assert(sizeof({name}) == {size}, {})",
             differs(&format!("the size of {name}"))
         )
     }
 }
 
-/// Writes the header that defines `MIRRORED`, named after its content, as it is shared like the kernels.
-pub fn write_header(structures: &[Structure], cache: &Path) -> Result<PathBuf, String> {
+/// The header that defines `MIRRORED`.
+pub fn header(mirrored: &[Mirrored]) -> String {
     let mut text = String::from(
         "#pragma once\n#include <stddef.h>\n#include <stdint.h>\n#include <type_traits>\n\
          #define MIRRORED(name) MIRRORED_##name\n",
     );
-    text.extend(structures.iter().map(Structure::layout));
+    for Mirrored { name, assertions } in mirrored {
+        text += &format!("#define MIRRORED_{name} {assertions}\n");
+    }
+    text
+}
+
+/// Writes the header, named after its content, as it is shared like the kernels.
+pub fn write_header(mirrored: &[Mirrored], cache: &Path) -> Result<PathBuf, String> {
+    let text = header(mirrored);
     let mut hash = DefaultHasher::new();
     text.hash(&mut hash);
     let path = cache.join(format!("layouts-{:016x}.h", hash.finish()));
@@ -101,21 +159,21 @@ pub fn write_header(structures: &[Structure], cache: &Path) -> Result<PathBuf, S
     Ok(path)
 }
 
-/// Hashes a source file with the layouts it is held to, and takes these from `unheld`. A layout that changes compiles
-/// again what it concerns, not everything.
+/// Hashes a source file with what it is held to, and takes this from `unheld`. A declaration that changes compiles again
+/// what it concerns, not everything.
 pub fn hash_source(
     path: &Path,
-    structures: &[Structure],
+    mirrored: &[Mirrored],
     unheld: &mut Vec<&str>,
     hash: &mut DefaultHasher,
 ) -> Result<(), String> {
     let source = fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     source.hash(hash);
     let source = String::from_utf8_lossy(&source);
-    for structure in structures {
-        if source.contains(&format!("\nMIRRORED({});", structure.name)) {
-            structure.layout().hash(hash);
-            unheld.retain(|name| *name != structure.name);
+    for Mirrored { name, assertions } in mirrored {
+        if source.contains(&format!("\nMIRRORED({name});")) {
+            assertions.hash(hash);
+            unheld.retain(|unheld| unheld != name);
         }
     }
     Ok(())

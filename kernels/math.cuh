@@ -1,6 +1,8 @@
 // Elementary functions: the hardware's base-2 exponential where its 2 ulp suffice, and the activations.
 #pragma once
 
+#include "mirrored.cuh"
+
 #include <stdint.h>
 
 constexpr float kLog2e = 1.4426950408889634f;
@@ -12,8 +14,8 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
-// Mirrors `Activation`.
 enum ActivationKind : uint32_t { kGeluErf = 0, kGeluTanh = 1, kRelu = 2 };
+MIRRORED(ActivationKind);
 
 // act(x), and act'(x) in `derivative`.
 __device__ __forceinline__ float activate(uint32_t kind, float x, float& derivative) {

@@ -1,10 +1,15 @@
-// Tensor-core products and the shared-memory traffic around them, one instruction a function.
+// Tensor-core products and the shared-memory traffic around them, one instruction per function.
 //
 // Fragment layouts are those of the PTX manual, "Matrix fragments for mma.m16n8k16": with g = lane / 4 and
 // t = lane % 4 an accumulator holds rows g and g + 8, columns 2t and 2t + 1.
 #pragma once
 
 #include "common.cuh"
+
+// Products: rows and columns of a block's tile of the result, how deep its tiles of the operands are and how many are
+// under way, and the threads of a block.
+constexpr int kLargeTile = 128, kSmallTile = 64, kTileDepth = 32, kTileStages = 3, kProductThreads = 128;
+MIRRORED(ProductTile);
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return uint32_t(__cvta_generic_to_shared(pointer));

@@ -1,5 +1,5 @@
-// x = LN(residual + dropout(x)) and its backward, a warp a row. γ is frozen, so no dγ exists; dβ and the bias
-// gradient of the linear layer below fall out of the same pass over the row.
+// x = LN(residual + dropout(x)) and its backward, a warp per row. dβ and the bias gradient of the linear layer below fall
+// out of the same pass over the row. dγ, which only full fine-tuning wants, is a column sum of its own (bias_grad.cu).
 //
 // One kernel for each number of 256-column parts, so that a row stays in registers: widths up to 1024.
 
@@ -28,19 +28,16 @@ struct NormForwardArgs {
 };
 MIRRORED(NormForwardArgs);
 
-// Rows of a block, forward: a warp each. They share γ and β.
-constexpr int kRows = 8;
-
 template <int C>
 __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     __shared__ Affine<C> affine;
     const uint32_t rows = row_count(args.batch, args.rows);
-    if (blockIdx.x * kRows >= rows) return;
+    if (blockIdx.x * kBlockRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
     const int width = int(args.width);
     affine.fill(args.gamma, args.beta, width);
     __syncthreads();
-    const uint32_t row = blockIdx.x * kRows + threadIdx.x / kWarp;
+    const uint32_t row = blockIdx.x * kBlockRows + threadIdx.x / kWarp;
     if (row >= rows) return;
     const size_t base = size_t(row) * width;
 
@@ -91,14 +88,9 @@ struct NormBackwardArgs {
 };
 MIRRORED(NormBackwardArgs);
 
-// Backward, a block's warps take turns at its rows: few enough rows to fill the device, many enough that the partial
-// sums are a small part of the traffic.
-constexpr int kWarps = 4;
-constexpr int kTileRows = 32;
-
 template <int C>
 __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
-    using Sums = ColumnSums<C, kWarps>;
+    using Sums = ColumnSums<C, kTileWarps>;
     __shared__ __align__(16) float gamma[Planes<C>::kFloats];
     __shared__ __align__(16) float sums_beta[Sums::kFloats], sums_bias[Sums::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
@@ -110,8 +102,8 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     float *beta = Sums::start(sums_beta), *bias = Sums::start(sums_bias);
     __syncthreads();
 
-    for (int i = 0; i < kTileRows / kWarps; ++i) {
-        const uint32_t row = blockIdx.x * kTileRows + i * kWarps + threadIdx.x / kWarp;
+    for (int i = 0; i < kTileRows / kTileWarps; ++i) {
+        const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
         if (row >= rows) break;
         const size_t base = size_t(row) * width;
         Row<C> dy = {}, x_hat = {};
@@ -162,11 +154,11 @@ template <int C>
 __device__ __forceinline__ void restore(const NormRestoreArgs& args) {
     __shared__ Affine<C> affine;
     const uint32_t rows = row_count(args.batch, args.rows);
-    if (blockIdx.x * kRows >= rows) return;
+    if (blockIdx.x * kBlockRows >= rows) return;
     const int width = int(args.width);
     affine.fill(args.gamma, args.beta, width);
     __syncthreads();
-    const uint32_t row = blockIdx.x * kRows + threadIdx.x / kWarp;
+    const uint32_t row = blockIdx.x * kBlockRows + threadIdx.x / kWarp;
     if (row >= rows) return;
     const size_t base = size_t(row) * width;
 #pragma unroll
@@ -185,15 +177,15 @@ constexpr int kFiveBlocks = 3;
 #endif
 
 #define NORM_KERNELS(parts)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kRows * kWarp, parts <= kFiveBlocks ? 5 : 4)                \
+    extern "C" __global__ void __launch_bounds__(kBlockRows * kWarp, parts <= kFiveBlocks ? 5 : 4)                \
         norm_forward_##parts(const __grid_constant__ NormForwardArgs args) {                                 \
         forward<parts>(args);                                                                                \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)                                             \
         norm_backward_##parts(const __grid_constant__ NormBackwardArgs args) {                               \
         backward<parts>(args);                                                                               \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kRows * kWarp)                                              \
+    extern "C" __global__ void __launch_bounds__(kBlockRows * kWarp)                                              \
         norm_restore_##parts(const __grid_constant__ NormRestoreArgs args) {                                 \
         restore<parts>(args);                                                                                \
     }

@@ -4,6 +4,10 @@
 #include "philox.cuh"
 #include "planes.cuh"
 
+// Rows of a block, forward: a warp each. They share γ and β.
+constexpr int kBlockRows = 8;
+MIRRORED(RowBlock);
+
 // A row held by a warp: lane l has columns 256 * c + 8 * l .. + 7 in part[c]. Columns from the row's width on are zero
 // where it is loaded or summed and are not kept so.
 template <int C>

@@ -1,13 +1,14 @@
 // Matrices in 8 and 4 bits: what a code means, and how a product's tile is made of codes.
 //
 // A matrix that is multiplied with is cut into stretches of 32 columns, the last filled up with zeros. A stretch has one
-// plane (NF4) or two (int8) of 16 bytes a row, and the rows of a plane lie one after another: a tile of either direction
+// plane (NF4) or two (int8) of 16 bytes per row, and the rows of a plane lie one after another: a tile of either direction
 // is then read in whole lines. A table of int8 has its rows one after another. src/backend/cuda/weights.rs lays both out.
 #pragma once
 
 #include "weights.cuh"
 
 constexpr int kStretch = 32;
+MIRRORED(Stretch);
 
 __device__ __forceinline__ uint32_t permute(uint32_t low, uint32_t high, uint32_t selector) {
     uint32_t word;
@@ -65,10 +66,12 @@ __constant__ float kNf4Levels[16] = {
 };
 
 // NF4 with double-quantised scales: src/backend/nf4.rs.
+constexpr int kNf4Block = 64, kNf4Group = 256;
+MIRRORED(Nf4Blocks);
+
 struct Nf4 {
     static constexpr int kPlanes = 1;
     static constexpr bool kScaleOfRow = false;
-    static constexpr int kBlock = 64, kGroup = 256;
 
     // Of one block.
     struct Scale {
@@ -76,9 +79,9 @@ struct Nf4 {
         float step;
 
         __device__ __forceinline__ Scale(const MatrixArgs& matrix, int columns, int row, int column) {
-            const int blocks = (columns + kBlock - 1) / kBlock, block = column / kBlock;
+            const int blocks = (columns + kNf4Block - 1) / kNf4Block, block = column / kNf4Block;
             code = matrix.block_scales[size_t(block) * matrix.stored_rows + row];
-            step = matrix.scales[((row + int(matrix.first)) * blocks + block) / kGroup];
+            step = matrix.scales[((row + int(matrix.first)) * blocks + block) / kNf4Group];
         }
         __device__ __forceinline__ Scale() : code(0), step(0.0f) {}
         // Rounded twice, as the CPU does it.

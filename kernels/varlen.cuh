@@ -21,8 +21,9 @@ struct BatchHeader {
 };
 MIRRORED(BatchHeader);
 
-// How many rows an operation has; mirrors `Rows`.
+// How many rows an operation has.
 enum RowKind : uint32_t { kRowsTokens = 0, kRowsSequences = 1 };
+MIRRORED(RowKind);
 
 __device__ __forceinline__ uint32_t row_count(const BatchHeader* batch, uint32_t kind) {
     return kind == kRowsTokens ? batch->tokens : batch->sequences;

@@ -3,8 +3,8 @@
 
 #include "weight_grad.cuh"
 
-using Large = WeightGrad<128, 64>;
-using Small = WeightGrad<64, 32>;
+using Large = WeightGrad<kLargeTile, 64>;
+using Small = WeightGrad<kSmallTile, 32>;
 
 extern "C" __global__ void __launch_bounds__(Large::kThreads)
     weight_grad_large(const __grid_constant__ WeightGradArgs args) {
@@ -25,6 +25,7 @@ struct RefreshArgs {
 MIRRORED(RefreshArgs);
 
 constexpr int kRefreshThreads = 256;
+MIRRORED(RefreshBlock);
 
 extern "C" __global__ void __launch_bounds__(kRefreshThreads)
     refresh(const __grid_constant__ RefreshArgs args) {

@@ -24,9 +24,10 @@ MIRRORED(WeightGradArgs);
 
 template <int Block, int Warp>
 struct WeightGrad {
-    static constexpr int kBlockK = 32, kStages = 3;
+    static constexpr int kBlockK = kTileDepth, kStages = kTileStages;
     static constexpr int kWarps = Block / Warp;
     static constexpr int kThreads = kWarps * kWarps * kWarp;
+    static_assert(kThreads == kProductThreads, "what the host launches");
     static constexpr int kTileBytes = kBlockK * Block * 2;
     static constexpr int kStageBytes = 2 * kTileBytes;
     static constexpr int kRepeat = Warp / 16;

@@ -8,6 +8,7 @@
 
 // How the codes of a Matrix are stored.
 enum MatrixFormat : uint32_t { kFormatHalf = 0, kFormatInt8 = 1, kFormatNf4 = 2 };
+MIRRORED(MatrixFormat);
 
 // A frozen [rows, columns] matrix.
 struct MatrixArgs {

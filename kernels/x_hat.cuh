@@ -3,8 +3,8 @@
 
 #include "common.cuh"
 
-// Mirrors `XHatType`.
 enum XHatKind : uint32_t { kXHatFull = 0, kXHatBits8 = 1 };
+MIRRORED(XHatKind);
 
 // To a unit in the last place, in one instruction.
 __device__ __forceinline__ float root(float x) {

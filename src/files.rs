@@ -71,7 +71,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A file of one JSON object a line, written as a run goes and cut back when the run resumes.
+/// A file of one JSON object per line, written as a run goes and cut back when the run resumes.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,

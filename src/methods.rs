@@ -1,8 +1,8 @@
-//! What trains. What a method adds to a step follows from the list, which names every gradient.
+//! What trains in the model, of a method's facts. What it adds to a step follows from the list, which names every
+//! gradient.
 
 use crate::settings::biases::{BiasSelection, Component};
-use crate::settings::choice::Method;
-use crate::settings::train::TrainConfig;
+use crate::settings::method::Method;
 
 /// The parameters of the encoder that train; the head always does.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,11 +14,11 @@ pub enum Trains {
 }
 
 impl Trains {
-    /// What a run's settings ask for.
-    pub fn of(config: &TrainConfig) -> Self {
-        match config.method {
-            Method::Full => Self::Everything,
-            Method::Bitfit | Method::Head => Self::Biases(config.trained_biases()),
+    /// What a method trains with this `--biases`.
+    pub fn of(method: Method, biases: &BiasSelection) -> Self {
+        match method.facts().freezes_weights {
+            true => Self::Biases(method.trained_biases(biases)),
+            false => Self::Everything,
         }
     }
 

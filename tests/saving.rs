@@ -76,7 +76,7 @@ fn saved(s: &Setup) -> usize {
 }
 
 /// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements a token and block; of
-/// the last block under a head on the first tokens 2h a token, and of the rest a row a sequence. Where q, k and v are
+/// the last block under a head on the first tokens 2h per token, and of the rest a row per sequence. Where q, k and v are
 /// made again, so is attention's output.
 #[test]
 fn each_mode_keeps_what_it_says_and_no_more() {

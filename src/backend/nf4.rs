@@ -1,9 +1,9 @@
 //! Matrices in 4 bits: NF4 with double-quantised scales, after QLoRA (Dettmers et al., 2023, arXiv 2305.14314, §3).
 //!
 //! Each row is cut into blocks of 64 (the last may be shorter), and each element of a block is one of sixteen levels,
-//! the quantiles of a normal distribution, times the block's scale. The scales, one a block, are stored in a byte
+//! the quantiles of a normal distribution, times the block's scale. The scales, one per block, are stored in a byte
 //! each: their distance from the matrix's mean scale, in 127ths of the largest such distance in their group of 256.
-//! (The paper stores that second level as 8-bit floats; bytes are as small and need no table.) Together 4.13 bits a
+//! (The paper stores that second level as 8-bit floats; bytes are as small and need no table.) Together 4.13 bits per
 //! weight. Every backend has these codes and scales; how it lays them out and multiplies with them is its own.
 
 /// Elements that share a scale.
@@ -36,15 +36,15 @@ pub struct Nf4 {
     pub cols: usize,
     /// Two to a byte, the even column in its low half; rows on whole bytes.
     pub codes: Vec<u8>,
-    /// One a block, row by row.
+    /// One per block, row by row.
     pub scales: Vec<i8>,
-    /// One a group of `scales`.
+    /// One per group of `scales`.
     pub group_scales: Vec<f32>,
     pub mean_scale: f32,
 }
 
 impl Nf4 {
-    /// Rounds each of `values`, `cols` a row, to the nearest level of its block.
+    /// Rounds each of `values`, `cols` per row, to the nearest level of its block.
     pub fn new(values: &[f32], cols: usize) -> Self {
         let rows = values.len() / cols.max(1);
         let blocks = || values.chunks_exact(cols.max(1)).flat_map(|row| row.chunks(BLOCK));

@@ -11,7 +11,7 @@ pub struct EvalArgs {
     /// What was trained: the output folder of a run, or the file of its delta or model
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub delta: PathBuf,
-    /// The base model of a delta, a folder or a name on the hub [default: the one that it was trained on]
+    /// The base model of a delta: a folder or a hub name [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// Labelled texts
@@ -32,7 +32,7 @@ pub enum OutputFormat {
     /// Tab separated, with a header line
     #[default]
     Tsv,
-    /// One JSON object a line
+    /// One JSON object per line
     Jsonl,
 }
 
@@ -42,7 +42,7 @@ pub struct PredictArgs {
     /// What was trained: the output folder of a run, or the file of its delta or model
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub delta: PathBuf,
-    /// The base model of a delta, a folder or a name on the hub [default: the one that it was trained on]
+    /// The base model of a delta: a folder or a hub name [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
     /// Texts to label, `-` for standard input
@@ -73,13 +73,13 @@ impl PredictArgs {
 /// Arguments of `merge`.
 #[derive(Debug, Clone, Args)]
 pub struct MergeArgs {
-    /// The trained delta: its file or the output folder of its run
+    /// The trained delta: its file, or the output folder of its run
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub delta: PathBuf,
-    /// The base model, a folder or a name on the hub [default: the one that the delta was trained on]
+    /// The base model: a folder or a hub name [default: the one that the delta was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// Folder to write the merged model to; must not exist or be empty
+    /// Folder to write the merged model to; must not hold a model yet
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: PathBuf,
     /// Print nothing but errors
@@ -92,10 +92,10 @@ pub struct MergeArgs {
 // Either is enough, but one is needed.
 #[command(group = clap::ArgGroup::new("subject").required(true).multiple(true).args(["model", "delta"]))]
 pub struct InspectArgs {
-    /// The model, a folder or a name on the hub [default with --delta: the one that the delta was trained on]
+    /// The model: a folder or a hub name [default with --delta: the one that the delta was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// A delta, its file or the output folder of its run: shows how far each bias moved
+    /// A delta: its file, or the output folder of its run; shows how far each bias moved
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub delta: Option<PathBuf>,
     /// Count this selection as trained (see `bitfit help train`)

@@ -5,7 +5,7 @@ use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
 use crate::error::UsageError;
 use crate::settings::choice::Choice as _;
-use crate::settings::choice::Method;
+use crate::settings::method::Method;
 use crate::settings::train::TrainConfig;
 use clap::parser::ValueSource;
 use clap::{Args, FromArgMatches};
@@ -46,12 +46,12 @@ const SHARED: [&str; 20] = [
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; repeat it for each [default: bitfit, head, full]
+    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; give it once per run [default: bitfit, head, full]
     ///
     /// NAME is the run's row, bar and folder. The names bitfit, head and full stand for these methods; any other name
     /// trains biases unless its options say something else. The options are words as on a command line, without
-    /// quotes. What is given beside --run holds for all runs, but what it says of --lr, --weights and --saving not for
-    /// those that train everything: full fine-tuning takes its own.
+    /// quotes. Options given beside --run hold for all runs, except that --lr, --weights and --saving do not hold for
+    /// runs that train everything: full fine-tuning takes its own.
     #[arg(long = "run", value_name = "NAME[: OPTIONS]", help_heading = "What is compared")]
     pub runs: Vec<RunSpec>,
     #[command(flatten)]
@@ -141,9 +141,9 @@ impl CompareArgs {
             .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
         let mut specs = self.runs;
         if specs.is_empty() {
-            specs = ["bitfit", "head", "full"]
-                .into_iter()
-                .map(RunSpec::from_str)
+            specs = Method::ALL
+                .iter()
+                .map(|method| RunSpec::from_str(method.name()))
                 .collect::<Result<_, _>>()?;
         }
         let (resume, quiet) = (common.resume.unwrap_or(false), common.quiet.unwrap_or(false));
@@ -153,7 +153,8 @@ impl CompareArgs {
                 return Err(UsageError::new(format!("two runs are called `{name}`")));
             }
             let mut common = common.clone();
-            if args.method == Some(Method::Full) {
+            let method = args.method.unwrap_or_default();
+            if !method.facts().freezes_weights {
                 (common.lr, common.weights, common.saving) = (None, None, None);
             }
             common.output = Some(output.join(&name));
@@ -231,6 +232,14 @@ mod tests {
         assert!(unknown.starts_with("x: ") && unknown.contains("--learning-rate"));
         assert!(error(&["x: --lr 0"]).contains("x: --lr must be above 0"));
         assert!(error(&["full: --method head"]).contains("name another"));
+    }
+
+    #[test]
+    fn the_help_names_the_methods_that_are_compared() {
+        let help = CompareArgs::augment_args(clap::Command::new("compare")).render_long_help();
+        let methods: Vec<_> = Method::ALL.iter().map(|method| method.name()).collect();
+        let said = format!("[default: {}]", methods.join(", "));
+        assert!(help.to_string().contains(&said), "{said}");
     }
 
     #[test]

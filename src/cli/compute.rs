@@ -10,7 +10,7 @@ use clap::builder::RangedU64ValueParser;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Format of the data; `auto` goes by the extension, and takes standard input for tsv
+    /// Format of the data; auto goes by the file's extension, and reads standard input as tsv
     #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
     pub format: FormatChoice,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
@@ -31,22 +31,22 @@ pub struct ComputeArgs {
     /// How frozen weights are stored [default: as in training]
     #[arg(long, value_parser = choice::<WeightStorage>())]
     pub weights: Option<WeightStorage>,
-    /// Texts a batch
+    /// Texts per batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one())]
     pub batch_size: usize,
-    /// Most tokens a batch [default: no limit but --batch-size]
+    /// Most tokens per batch [default: no limit but --batch-size]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub batch_tokens: Option<usize>,
-    /// Cut texts after this many tokens [default: as in training]
+    /// Cut texts after this many tokens, special ones included [default: as in training]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..))]
     pub max_length: Option<usize>,
-    /// What runs the encoder
+    /// Device to compute on; auto is the first GPU that can be used, else the CPU
     #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
     pub device: DeviceChoice,
-    /// The 16-bit type on a GPU
+    /// The 16-bit type of weights and activations on a GPU
     #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
     pub precision: Precision,
-    /// Threads [default: one a processor core]
+    /// CPU threads [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub threads: Option<usize>,
     /// Print nothing but results and errors

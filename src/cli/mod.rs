@@ -29,7 +29,7 @@ use usage::usage_error;
 ///
 /// BitFit (Ben Zaken, Ravfogel and Goldberg, ACL 2022) leaves every weight matrix of the encoder as it was
 /// pre-trained and trains only the bias vectors, about 0.1 % of the parameters, and a small head. What a task
-/// learns is a file of some hundred KB, and many tasks share one frozen model.
+/// learns is a file of a few hundred KB, and many tasks share one frozen model.
 #[derive(Debug, Parser)]
 #[command(name = "bitfit", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
@@ -50,26 +50,26 @@ Examples:
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-// Parsed once a process: the size of the largest variant costs nothing.
+// Parsed once per process: the size of the largest variant costs nothing.
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
-    /// Train the biases of a model (and a head) on labelled texts
+    /// Train a model's biases and a head on labelled texts
     #[command(after_help = train_args::EXAMPLES)]
     Train(TrainArgs),
-    /// Train in several ways on the same data, and put memory, time and quality side by side
+    /// Train in several ways on the same data, and show memory, time and quality side by side
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArgs),
-    /// Measure what was trained on labelled texts
+    /// Evaluate a trained delta or model on labelled texts
     Eval(EvalArgs),
-    /// Label texts from a file or standard input, one at a time
+    /// Label the texts of a file or of standard input
     Predict(PredictArgs),
-    /// Write base model and delta as one model that `transformers` loads
+    /// Merge a delta into its base model, as a folder that `transformers` loads
     Merge(MergeArgs),
     /// Show a model's parameters by component, or how far a delta moved each bias
     Inspect(InspectArgs),
-    /// Show what training would take of memory, part by part, before it is run
+    /// Show how much memory training would take, part by part, without running it
     Plan(PlanArgs),
-    /// Say what this program can run on here: driver, GPUs, kernels built in
+    /// Show what this program can run on here: driver, GPUs, built-in kernels
     Doctor,
 }
 

@@ -14,47 +14,47 @@ use crate::settings::saving::SavingChoice;
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
-    /// A folder with config.json (nothing else is needed), or a name on the hub
+    /// A folder with config.json (nothing else is needed), or a model on the Hugging Face hub
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: String,
     /// How frozen weights are stored
     #[arg(long, value_parser = choice::<WeightStorage>(), default_value_t, help_heading = "Model")]
     pub weights: WeightStorage,
-    /// How token vectors become one vector a text
+    /// How token vectors become one vector per text
     #[arg(long, value_parser = choice::<Pooling>(), default_value_t, help_heading = "Model")]
     pub pooling: Pooling,
-    /// Classes of the head
+    /// Outputs of the head: the number of classes, or 1 for regression
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one(), help_heading = "Model")]
     pub outputs: usize,
 
-    /// Add a column for these biases alone (see `bitfit help train`)
+    /// Add a column for these biases alone, or list their step with --list (see `bitfit help train`)
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
-    /// Of hidden states, attention and head alike [default: what the model's config says]
+    /// Dropout of hidden states, attention and head alike [default: what the model's config says]
     #[arg(long, value_name = "P", help_heading = "What trains")]
     pub dropout: Option<f64>,
 
-    /// Texts a batch
+    /// Texts per batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one(), help_heading = "Batch")]
     pub batch_size: usize,
-    /// Most tokens a batch [default: all texts of --max-length]
+    /// Most tokens per batch [default: --batch-size texts of --max-length]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Batch")]
     pub batch_tokens: Option<usize>,
-    /// Tokens of the longest text [default: the model's positions]
+    /// Tokens of the longest text [default: as many as the model has positions]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..), help_heading = "Batch")]
     pub max_length: Option<usize>,
 
-    /// What is kept for backward (see `bitfit help train`); `auto` is what --memory leaves room for
+    /// What is kept for backward (see `bitfit help train`); auto is the fastest exact way that fits --memory
     #[arg(long, value_name = "HOW", default_value_t, help_heading = "Memory")]
     pub saving: SavingChoice,
-    /// Show what fits this much memory: 4GiB, 512MiB
+    /// Show what fits into this much memory: 4GiB, 512MiB, or bytes
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
-    /// Print the step instead, a line per operation: shapes, bytes kept, FLOPs, and which gradient it makes
+    /// Print the step instead, one line per operation: shapes, bytes kept, FLOPs, and which gradient it makes
     #[arg(long, conflicts_with = "allocate", help_heading = "Listing")]
     pub list: bool,
-    /// With --list: the device's matrix products per second, in TFLOP/s; with --bandwidth gives a least time per step
+    /// With --list: the device's speed in matrix products, in TFLOP/s; with --bandwidth, shows the least time a step can take
     #[arg(
         long,
         value_name = "TFLOP/s",
@@ -73,14 +73,14 @@ pub struct PlanArgs {
     )]
     pub bandwidth: Option<f64>,
 
-    /// Take the planned memory on the device as well, without a checkpoint, and say what it came to
+    /// Also allocate the planned memory on the device, without a checkpoint, and show what it came to
     #[arg(long, help_heading = "Memory")]
     pub allocate: bool,
 
-    /// What would run the encoder; `cuda` needs no GPU here, unless with --allocate
+    /// Device to plan for; cuda needs no GPU here, except with --allocate
     #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
-    /// Threads on the CPU, each with room to work in [default: one a processor core]
+    /// CPU threads, each of which takes some memory to work in [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]
     pub threads: Option<usize>,
 }

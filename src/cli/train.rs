@@ -81,7 +81,7 @@ impl TrainArgs {
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             batch_tokens: self.batch_tokens,
             grad_accumulation: self.grad_accumulation.unwrap_or(default.grad_accumulation),
-            lr: self.lr.unwrap_or(method.default_lr()),
+            lr: self.lr.unwrap_or(method.facts().lr),
             betas: self.betas.unwrap_or(default.betas),
             eps: self.eps.unwrap_or(default.eps),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),

@@ -4,10 +4,9 @@
 use super::choice::choice;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
-use crate::settings::choice::{
-    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
-};
+use crate::settings::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
 use crate::settings::device::DeviceChoice;
+use crate::settings::method::Method;
 use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
@@ -25,29 +24,30 @@ Examples:
 /// The options as given: `None` where nothing is said, so that a file and then the defaults can fill in.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct TrainArgs {
-    /// A folder with config.json, model.safetensors and a tokenizer, or a name on the hub, org/name or org/name@revision
+    /// A folder with config.json, model.safetensors and a tokenizer, or a model on the Hugging Face hub: org/name or
+    /// org/name@revision
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// How frozen weights are stored; arithmetic, and all that --method full trains, is f32 [default: f16]
+    /// How frozen weights are stored; what --method full trains is f32 [default: f16]
     #[arg(long, value_parser = choice::<WeightStorage>(), value_name = "TYPE", help_heading = "Model")]
     pub weights: Option<WeightStorage>,
-    /// How token vectors become one vector a text [default: auto]
+    /// How token vectors become one vector per text [default: auto]
     #[arg(long, value_parser = choice::<Pooling>(), value_name = "HOW", help_heading = "Model")]
     pub pooling: Option<Pooling>,
     /// Where the pooler's weights come from [default: keep]
     #[arg(long, value_parser = choice::<PoolerInit>(), value_name = "FROM", help_heading = "Model")]
     pub pooler: Option<PoolerInit>,
-    /// Start from this head: safetensors, weights by their Hugging Face names [default: random, from --seed]
+    /// Start from the head in this safetensors file, by its Hugging Face names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
 
-    /// Labelled texts to train on: tsv, csv or jsonl, columns by name
+    /// Labelled texts to train on: tsv, csv or jsonl with named columns
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
     #[arg(long, value_name = "FILE", conflicts_with = "dev_fraction", help_heading = "Data")]
     pub dev: Option<PathBuf>,
-    /// Evaluate on this share of the training file, drawn with --seed, instead of training on it
+    /// Hold this share of the training rows back, drawn with --seed, to evaluate on
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub dev_fraction: Option<f64>,
     /// Format of the data files [default: auto]
@@ -65,10 +65,10 @@ pub struct TrainArgs {
     /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Cut texts after this many tokens, special ones included [default: the model's positions]
+    /// Cut texts after this many tokens, special ones included [default: as many as the model has positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
-    /// Take the rows in the order of the file, every epoch
+    /// Take the rows in the order of the file in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
     pub no_shuffle: Option<bool>,
@@ -78,9 +78,9 @@ pub struct TrainArgs {
     pub method: Option<Method>,
     /// Which biases train, names joined by commas [default: all]
     ///
-    /// Names: query, key, value, attention-output, attention-layernorm, intermediate, output, output-layernorm (one
-    /// in every layer), embeddings-layernorm and pooler (one in the model). Each selects exactly one kind of bias.
-    /// The first eight take a range of layers, counted from 0, both ends included: `intermediate@4..6`, `query@3`,
+    /// Names: query, key, value, attention-output, attention-layernorm, intermediate, output, output-layernorm (one per
+    /// layer), embeddings-layernorm and pooler (one per model). Each selects exactly one kind of bias. The first eight
+    /// take a range of layers, counted from 0, both ends included: `intermediate@4..6`, `query@3`,
     /// `value@4..`, `key@..2`.
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
@@ -91,32 +91,32 @@ pub struct TrainArgs {
     /// Optimizer steps, instead of --epochs
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub steps: Option<u64>,
-    /// Texts a batch [default: 16]
+    /// Texts per batch [default: 16]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub batch_size: Option<usize>,
-    /// Most tokens a batch [default: no limit but --batch-size]
+    /// Most tokens per batch [default: no limit but --batch-size]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub batch_tokens: Option<usize>,
     /// Batches whose gradients make one step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
-    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning, for which it is 0.00005 where
-    /// none is given [default: 0.001]
+    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning
+    /// [default: 0.001, or 0.00005 with --method full]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub lr: Option<f64>,
-    /// AdamW's decay rates of the two moments [default: 0.9,0.999]
+    /// AdamW's decay rates for the two moments [default: 0.9,0.999]
     #[arg(long, value_name = "B1,B2", value_parser = parse_betas, allow_hyphen_values = true, help_heading = "Optimizer")]
     pub betas: Option<[f64; 2]>,
     /// AdamW's epsilon [default: 1e-6]
     #[arg(long, value_name = "EPS", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub eps: Option<f64>,
-    /// AdamW's decoupled weight decay, on everything that trains, biases and LayerNorms too [default: 0]
+    /// AdamW's decoupled weight decay, on everything that trains, biases and LayerNorms included [default: 0]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub weight_decay: Option<f64>,
     /// What the learning rate does after the warm-up [default: linear]
     #[arg(long, value_parser = choice::<ScheduleKind>(), help_heading = "Optimizer")]
     pub schedule: Option<ScheduleKind>,
-    /// Steps in which the learning rate rises from 0: a number (100) or a share of all (0.06, 6%) [default: 0]
+    /// Steps over which the learning rate rises from 0: a number (100) or a share of all steps (0.06, 6%) [default: 0]
     #[arg(
         long,
         value_name = "STEPS|SHARE",
@@ -124,46 +124,54 @@ pub struct TrainArgs {
         help_heading = "Optimizer"
     )]
     pub warmup: Option<Warmup>,
-    /// Scale gradients down to this norm; 0 never does [default: 1]
+    /// Scale the gradient down to at most this norm; 0 leaves it as it is [default: 1]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub clip_norm: Option<f64>,
-    /// Of hidden states, attention and head alike [default: what the model's config says]
+    /// Dropout of hidden states, attention and head alike [default: what the model's config says]
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub dropout: Option<f64>,
-    /// Decides all that is random: head, order, dropout, split [default: 42]
+    /// Decides everything random: head, order, dropout, split [default: 42]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub seed: Option<u64>,
 
-    /// Evaluate every so many steps [default: once an epoch]
+    /// Evaluate every N steps [default: once per epoch]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub eval_steps: Option<u64>,
-    /// What chooses the best state: accuracy, macro-f1, matthews; pearson, spearman; or loss
+    /// What chooses the best state: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
+    /// or loss
     /// [default: accuracy, or pearson with --task regression]
     #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
     pub metric: Option<Metric>,
-    /// Stop after this many evaluations without a better one [default: never]
+    /// Stop after this many evaluations without a better value [default: never]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub patience: Option<u64>,
 
     /// What is kept of the forward pass for backward [default: auto]
     ///
-    /// auto: the fastest exact way that fits --memory (keep, where no limit is given).
-    /// Exact, fastest first: keep: all that backward needs. recompute-qkv: make q, k, v and attention's output again
-    /// from the normalised states. recompute-ffn: make the activation's derivative again. recompute: both.
-    /// checkpoint: keep each layer's input alone and run the layer again.
-    /// Lossy, only where asked for: gelu8, gelu4: keep the activation's derivative in 8 or 4 bits; may be joined with
-    /// recompute-qkv by a comma. xhat8: keep the normalised states in 8 bits; may be joined with gelu8 or gelu4.
-    #[arg(long, value_name = "HOW", help_heading = "Memory")]
+    /// auto:          the fastest exact way that fits --memory (keep, where no limit is given)
+    ///
+    /// Exact, fastest first:
+    /// keep:          keep all that backward needs
+    /// recompute-qkv: make q, k, v and attention's output again from the normalised states
+    /// recompute-ffn: make the activation's derivative again
+    /// recompute:     both
+    /// checkpoint:    keep each layer's input alone and run the layer again
+    ///
+    /// Lossy, only where asked for:
+    /// gelu8, gelu4:  keep the activation's derivative in 8 or 4 bits; joins recompute-qkv by a comma
+    /// xhat8:         keep the normalised states in 8 bits; joins gelu8 or gelu4 by a comma
+    #[arg(long, value_name = "HOW", verbatim_doc_comment, help_heading = "Memory")]
     pub saving: Option<SavingChoice>,
-    /// Most memory the run may take on the device, as 4GiB, 512MiB or bytes: cuts batches into micro-batches and
-    /// chooses --saving [default: no limit]
+    /// Most memory the run may take on the device (4GiB, 512MiB, or bytes); to keep within it, batches are cut into
+    /// micro-batches and --saving is chosen [default: no limit]
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
-    /// Folder for the delta (with --method full the model), metrics, settings and checkpoints; must not hold another run
+    /// Folder for the delta (or the model, with --method full), metrics, settings and checkpoints; must not hold another
+    /// run
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// Save a checkpoint every so many steps [default: at every evaluation and end of epoch]
+    /// Save a checkpoint every N steps [default: at every evaluation and at the end of each epoch]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub save_steps: Option<u64>,
     /// Go on with the run in --output from its last checkpoint; its settings need not be given again
@@ -171,16 +179,16 @@ pub struct TrainArgs {
           hide_possible_values = true, help_heading = "Output")]
     pub resume: Option<bool>,
 
-    /// Take options from this TOML file; keys are option names; options given here win
+    /// Take options from this TOML file, by their names; those on the command line win
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub config: Option<PathBuf>,
-    /// What runs the encoder [default: auto]
+    /// Device to compute on; auto is the first GPU that can be used, else the CPU [default: auto]
     #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
     pub device: Option<DeviceChoice>,
-    /// The 16-bit type of matrices and activations on a GPU [default: bf16]
+    /// The 16-bit type of weights and activations on a GPU [default: bf16]
     #[arg(long, value_parser = choice::<Precision>(), help_heading = "Running")]
     pub precision: Option<Precision>,
-    /// Threads [default: one a processor core]
+    /// CPU threads [default: one per processor core]
     #[arg(long, value_name = "N", help_heading = "Running")]
     pub threads: Option<usize>,
     /// Print nothing but the result and errors

@@ -149,11 +149,10 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
 
     let info = &delta.info;
     show(format_args!(
-        "{}: {} by {}, biases {}, trained on {}\n",
+        "{}: {} by {}, trained on {}\n",
         path.display(),
         info.task,
-        info.method,
-        info.biases,
+        info.method.with_biases(&info.biases),
         info.settings.model
     ))?;
     if !info.labels.is_empty() {

@@ -1,7 +1,6 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
-use super::model_folder::{copy_from_base, write_config};
 use super::say;
 use super::trained::task_spec;
 use crate::backend::cpu::{CpuBackend, rounded};
@@ -10,12 +9,13 @@ use crate::cli::MergeArgs;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
-use crate::formats::model_files::{WEIGHTS, holds_model};
+use crate::formats::model_files::{HEAD, holds_model};
+use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::Family;
-use crate::model::load::load;
+use crate::model::load::{checkpoint_pooling, load};
 use crate::program::PoolKind;
-use crate::train::output::{HEAD_FILE, delta_path};
+use crate::train::output::delta_path;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,38 +43,32 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
     let prefix = base.config.family.prefix();
     let mut tensors = encoder(&base, weights, spec.pooling)?;
-    let mut head = Tensors::new();
-    for (name, tensor) in &delta.tensors {
-        let array = Tensor { shape: tensor.shape.clone(), data: tensor.data.clone() };
-        if name.starts_with(prefix) {
-            tensors.insert(name.clone(), array);
-        } else {
-            head.insert(name.clone(), array);
-        }
+    tensors.extend(delta.tensors);
+    let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let (file, name) = place(delta.info.pooling, prefix, &name);
+        let tensors = files.entry(file).or_default();
+        tensors.insert(name.to_owned(), tensor);
     }
 
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
-    copy_from_base(&base, spec.pooling, &args.output)?;
-    match spec.pooling {
-        PoolKind::Cls => tensors.append(&mut head),
-        PoolKind::Mean => {
-            // A bare encoder has no prefix, so that `AutoModel` finds it.
-            tensors = tensors
-                .into_iter()
-                .map(|(name, array)| (name.trim_start_matches(prefix).to_owned(), array))
-                .collect();
-            write_tensors(&args.output.join(HEAD_FILE), &head)?;
-            say(
-                args.quiet,
-                "transformers has no class for a classifier on mean pooling: the encoder is written as a bare model \
-                 and the head apart, as head.safetensors (logits = classifier.weight · mean of the last hidden \
-                 states over the tokens + classifier.bias)",
-            );
-        }
+    let pools_alike = checkpoint_pooling(&base.folder)? == spec.pooling;
+    copy_from_base(&base.folder, pools_alike, &args.output)?;
+    for (file, tensors) in &files {
+        write_tensors(&args.output.join(file), tensors)?;
     }
-    write_tensors(&args.output.join(WEIGHTS), &tensors)?;
-    write_config(&base, &delta.info, spec.pooling, &args.output)?;
+    write_config(&base.folder, &delta.info, &args.output)?;
+    if files.contains_key(HEAD) {
+        say(
+            args.quiet,
+            format_args!(
+                "transformers has no class for a classifier on mean pooling: the encoder is written as a bare model \
+                 and the head beside it, as {HEAD} (logits = classifier.weight · mean of the last hidden states over \
+                 the tokens + classifier.bias)"
+            ),
+        );
+    }
     if weights != WeightType::F32 {
         let stored = delta.info.settings.weights;
         say(

@@ -9,7 +9,6 @@ mod eval;
 mod inspect;
 mod listing;
 mod merge;
-mod model_folder;
 mod plan;
 mod predict;
 mod programs;

@@ -15,7 +15,9 @@ use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
 use crate::program::{Limits, LossKind, Program, Saving, Value, What};
 use crate::session::{OpenOptions, gpu_is_there, open};
 use crate::settings::biases::BiasSelection;
+use crate::settings::choice::Choice as _;
 use crate::settings::device::DeviceChoice;
+use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::table::{TextTable, grouped};
 use anyhow::{Result, ensure};
@@ -65,7 +67,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     };
     show(format_args!(
-        "{}: {} layers × {}; up to {} texts and {} tokens a batch, {} a text; {device}; weights {weights}; saving \
+        "{}: {} layers × {}; up to {} texts and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
          {saving}; bytes\n\n",
         args.model,
         config.layers,
@@ -83,13 +85,15 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         let spec = TaskSpec { trains, ..spec.clone() };
         anyhow::Ok(Column { name: name.to_owned(), model: outline(&config, &spec)?, spec, saving })
     };
-    let mut columns = vec![column("bitfit", Trains::all_biases())?];
-    if let Some(biases) = &args.biases {
-        let name = format!("biases {biases}");
-        columns.push(column(&name, Trains::Biases(biases.clone()))?);
+    let mut columns = Vec::new();
+    for &method in Method::ALL {
+        columns.push(column(method.name(), Trains::of(method, &BiasSelection::all()))?);
+        if let Some(biases) = &args.biases
+            && method == Method::default()
+        {
+            columns.push(column(&format!("biases {biases}"), Trains::of(method, biases))?);
+        }
     }
-    columns.push(column("head", Trains::Biases(BiasSelection::none()))?);
-    columns.push(column("full", Trains::Everything)?);
     plan.show_parts(&columns)?;
     plan.show_saved(saving)?;
     plan.show_savings()?;

@@ -6,14 +6,16 @@ use crate::cli::ComputeArgs;
 use crate::data::TextTokenizer;
 use crate::error::UsageError;
 use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::model_files::{HEAD, WEIGHTS};
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
+use crate::settings::choice::{PoolerInit, Pooling, Task};
+use crate::settings::method::Leaves;
 use crate::tasks::labels::{ClassNames, Targets};
-use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
+use crate::train::output::left_at;
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -33,12 +35,12 @@ impl Trained {
     /// A broken delta, another base, a missing model.
     pub fn open(path: &Path, model: Option<&str>, compute: &ComputeArgs) -> Result<Self> {
         let (delta, info, path) = match left_at(path) {
-            Left::Delta(path) => {
+            (Leaves::Delta, path) => {
                 let delta = Delta::read(&path)?;
                 let info = delta.info.clone();
                 (Some(delta), info, path)
             }
-            Left::Model(folder) => {
+            (Leaves::Model, folder) => {
                 if let Some(model) = model {
                     return Err(UsageError::new(format!(
                         "--model {model}: {} is a whole model, which is put on no other; leave it out",
@@ -46,7 +48,7 @@ impl Trained {
                     ))
                     .into());
                 }
-                (None, DeltaInfo::of_model(&folder.join(MODEL_FILE))?, folder)
+                (None, DeltaInfo::of_model(&folder.join(WEIGHTS))?, folder)
             }
         };
         let base = match &delta {
@@ -69,8 +71,8 @@ impl Trained {
             }
             None => {
                 let file = match info.pooling {
-                    Pooling::Mean => HEAD_FILE,
-                    _ => MODEL_FILE,
+                    Pooling::Mean => HEAD,
+                    _ => WEIGHTS,
                 };
                 init_head(&mut model, &path.join(file))?;
                 say(compute.quiet, format_args!("model {}", path.display()));
@@ -102,7 +104,8 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
             Pooling::Cls | Pooling::Auto => PoolKind::Cls,
         },
         // A whole model has its pooler, wherever it came from.
-        reinit_pooler: settings.pooler == PoolerInit::Reinit && info.method != Method::Full,
+        reinit_pooler: settings.pooler == PoolerInit::Reinit
+            && info.method.facts().leaves != Leaves::Model,
         loss: info.task.loss(),
         trains: Trains::Biases(info.biases.clone()),
         dropout: None,

@@ -4,5 +4,6 @@ pub mod container;
 pub mod delta;
 pub mod fingerprint;
 pub mod model_files;
+pub mod model_folder;
 pub mod model_tensors;
 pub mod run_state;

@@ -11,6 +11,9 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// Weights in several files: the list of them.
 pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 
+/// The task's head, where `transformers` has no class for it and it lies beside a bare encoder.
+pub const HEAD: &str = "head.safetensors";
+
 /// The tokenizer as one file, ready to use.
 pub const TOKENIZER: &str = "tokenizer.json";
 

@@ -25,7 +25,7 @@ pub struct Budget<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooSmall(pub Fit);
 
-/// Tokens from which on a larger micro-batch is hardly faster a token, so that splitting a batch costs less than any
+/// Tokens from which on a larger micro-batch is hardly faster per token, so that splitting a batch costs less than any
 /// recomputation.
 fn efficient_tokens(device: DeviceKind) -> usize {
     match device {

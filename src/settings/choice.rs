@@ -72,38 +72,7 @@ choices! {
 }
 
 choices! {
-    /// What trains.
-    pub enum Method {
-        #[default]
-        Bitfit = "bitfit",
-            "The biases that --biases selects, and the head";
-        Head = "head",
-            "The head alone; the whole encoder stays as it is";
-        Full = "full",
-            "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
-    }
-}
-
-impl Method {
-    /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
-    pub fn default_lr(self) -> f64 {
-        match self {
-            Self::Bitfit | Self::Head => 1e-3,
-            Self::Full => 5e-5,
-        }
-    }
-
-    /// How weights are stored where nothing is said: those that train are f32.
-    pub fn default_weights(self) -> WeightStorage {
-        match self {
-            Self::Bitfit | Self::Head => WeightStorage::default(),
-            Self::Full => WeightStorage::F32,
-        }
-    }
-}
-
-choices! {
-    /// How the token vectors become one vector a text.
+    /// How the token vectors become one vector per text.
     pub enum Pooling {
         #[default]
         Auto = "auto",
@@ -153,11 +122,11 @@ choices! {
         F16 = "f16",
             "16 bits: half the memory, weights rounded to 11 significant bits";
         F32 = "f32",
-            "32 bits: the checkpoint's values to the last bit";
+            "32 bits: the checkpoint's values to the last bit; a GPU keeps them in 16";
         Int8 = "int8",
-            "8 bits, a scale a row";
+            "8 bits, with a scale per row";
         Nf4 = "nf4",
-            "4 bits, NF4 as in QLoRA; embeddings in 8";
+            "4 bits: NF4 as in QLoRA; embeddings in 8";
     }
 }
 
@@ -203,6 +172,6 @@ choices! {
         Csv = "csv",
             "Comma separated, with a header line";
         Jsonl = "jsonl",
-            "One JSON object a line";
+            "One JSON object per line";
     }
 }

@@ -4,6 +4,7 @@ pub mod biases;
 pub mod bytes;
 pub mod choice;
 pub mod device;
+pub mod method;
 pub mod metric;
 pub mod saving;
 pub mod schedule;

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
-use super::choice::{FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage};
+use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
 use super::device::DeviceChoice;
+use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
@@ -72,7 +73,7 @@ pub struct TrainConfig {
 
     #[serde(flatten)]
     pub length: Length,
-    /// Sequences a batch.
+    /// Sequences per batch.
     pub batch_size: usize,
     /// A batch also ends before it would hold more tokens than this.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +94,7 @@ pub struct TrainConfig {
     /// Below 2^63, the largest integer of the configuration file's format.
     pub seed: u64,
 
-    /// Optimizer steps between evaluations; `None` is once an epoch.
+    /// Optimizer steps between evaluations; `None` is once per epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
     pub metric: Metric,
@@ -113,7 +114,7 @@ pub struct TrainConfig {
 
     pub device: DeviceChoice,
     pub precision: Precision,
-    /// `None` is one a processor core.
+    /// `None` is one per processor core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
 }
@@ -142,7 +143,7 @@ impl TrainConfig {
             batch_size: 16,
             batch_tokens: None,
             grad_accumulation: 1,
-            lr: 1e-3,
+            lr: Method::default().facts().lr,
             betas: [0.9, 0.999],
             eps: 1e-6,
             weight_decay: 0.0,
@@ -161,14 +162,6 @@ impl TrainConfig {
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,
-        }
-    }
-
-    /// The biases that train: the selection for `bitfit`, none for `head`, all for `full`.
-    pub fn trained_biases(&self) -> BiasSelection {
-        match self.method {
-            Method::Bitfit | Method::Full => self.biases.clone(),
-            Method::Head => BiasSelection::none(),
         }
     }
 

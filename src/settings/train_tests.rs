@@ -90,11 +90,3 @@ fn a_recorded_setting_out_of_range_is_refused() {
     let error = TrainConfig::from_toml(&text).unwrap_err();
     assert!(crate::error::one_line(&error).contains("--lr must be above 0"));
 }
-
-#[test]
-fn the_head_method_trains_no_bias() {
-    let mut config = valid();
-    assert_eq!(config.trained_biases(), BiasSelection::all());
-    config.method = Method::Head;
-    assert!(config.trained_biases().is_none());
-}

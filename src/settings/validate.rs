@@ -1,7 +1,8 @@
 //! What settings can be: the range of each value, and what the values say about each other.
 
 use super::biases::BiasSelection;
-use super::choice::{Method, PoolerInit, Pooling, WeightStorage};
+use super::choice::{PoolerInit, Pooling, WeightStorage};
+use super::method::{Method, TrainedBiases};
 use super::metric::Metric;
 use super::schedule::Warmup;
 use super::train::{DevSource, Length, TrainConfig};
@@ -42,37 +43,11 @@ impl TrainConfig {
     /// The first setting that cannot be, with what is allowed.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         self.validate_numbers()?;
+        self.validate_method()?;
         let problem =
             |option, problem: &str| Err(InvalidSetting { option, problem: problem.to_string() });
         if self.model.trim().is_empty() {
             return problem("model", "must name a folder or a model on the hub, got nothing");
-        }
-        if self.method == Method::Head && self.biases != BiasSelection::all() {
-            return problem(
-                "biases",
-                "chooses what --method bitfit trains, and --method head trains no bias: leave one of them out",
-            );
-        }
-        if self.method == Method::Full && self.biases != BiasSelection::all() {
-            return problem(
-                "biases",
-                "chooses what --method bitfit trains, and --method full trains everything: leave one of them out",
-            );
-        }
-        if self.method == Method::Full && self.weights != WeightStorage::F32 {
-            return problem(
-                "weights",
-                &format!(
-                    "{} says how frozen weights are stored, and --method full freezes none: leave it out",
-                    self.weights
-                ),
-            );
-        }
-        if self.method == Method::Bitfit && self.biases.is_none() {
-            return problem(
-                "biases",
-                "selects nothing to train; to train the head alone use --method head",
-            );
         }
         if self.pooling == Pooling::Mean && self.pooler == PoolerInit::Reinit {
             return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
@@ -94,6 +69,42 @@ impl TrainConfig {
             if self.patience.is_some() {
                 return problem("patience", without);
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what the method takes.
+    fn validate_method(&self) -> Result<(), InvalidSetting> {
+        let invalid = |option, problem| Err(InvalidSetting { option, problem });
+        let (method, facts) = (self.method, self.method.facts());
+        let instead = match facts.biases {
+            TrainedBiases::Selected if self.biases.is_none() => {
+                return invalid(
+                    "biases",
+                    "selects nothing to train; to train the head alone use --method head".into(),
+                );
+            }
+            TrainedBiases::Selected => None,
+            TrainedBiases::None => Some("trains no bias"),
+            TrainedBiases::All => Some("trains everything"),
+        };
+        if let Some(instead) = instead
+            && self.biases != BiasSelection::all()
+        {
+            let takes = Method::which(|facts| facts.biases == TrainedBiases::Selected);
+            let takes: Vec<_> = takes.map(|method| method.to_string()).collect();
+            let takes = takes.join(" or ");
+            let problem = format!(
+                "chooses what --method {takes} trains, and --method {method} {instead}: leave one of them out"
+            );
+            return invalid("biases", problem);
+        }
+        if !facts.freezes_weights && self.weights != WeightStorage::F32 {
+            let problem = format!(
+                "{} says how frozen weights are stored, and --method {method} freezes none: leave it out",
+                self.weights
+            );
+            return invalid("weights", problem);
         }
         Ok(())
     }

@@ -6,17 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::files::remove_leftovers;
-use crate::formats::model_files;
+use crate::formats::model_files::{HEAD, WEIGHTS};
+use crate::settings::method::Leaves;
 
 /// The effective settings, as a file for `--config`.
 pub const SETTINGS_FILE: &str = "settings.toml";
 /// The trained delta.
 pub const DELTA_FILE: &str = "bias.safetensors";
-/// The encoder that full fine-tuning leaves, with the head where `transformers` has a class for it.
-pub const MODEL_FILE: &str = model_files::WEIGHTS;
-/// The head, where `transformers` has no class for it.
-pub const HEAD_FILE: &str = "head.safetensors";
-/// One JSON object a line, for every step and every evaluation.
+/// One JSON object per line, for every step and every evaluation.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// What a killed run resumes from.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
@@ -26,7 +23,7 @@ pub const RESULT_FILE: &str = "result.json";
 
 /// The files whose presence means that a run has used a folder.
 const OF_A_RUN: [&str; 7] =
-    [SETTINGS_FILE, DELTA_FILE, MODEL_FILE, HEAD_FILE, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
+    [SETTINGS_FILE, DELTA_FILE, WEIGHTS, HEAD, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
 
 /// A run's output folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +90,8 @@ impl OutputFolder {
         self.path.join(SETTINGS_FILE)
     }
 
-    pub fn delta(&self) -> PathBuf {
-        self.path.join(DELTA_FILE)
+    pub fn result_file(&self, leaves: Leaves) -> PathBuf {
+        self.path.join(result_file(leaves))
     }
 
     pub fn metrics(&self) -> PathBuf {
@@ -110,30 +107,30 @@ impl OutputFolder {
     }
 }
 
-/// What a run has left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
-    /// A delta, to be put on its base model: the file.
-    Delta(PathBuf),
-    /// A whole model, by full fine-tuning: the folder.
-    Model(PathBuf),
+/// The file of a run's folder that holds what the run is for.
+pub fn result_file(leaves: Leaves) -> &'static str {
+    match leaves {
+        Leaves::Delta => DELTA_FILE,
+        Leaves::Model => WEIGHTS,
+    }
 }
 
-/// What `path` means: a delta or the file of a model, or the output folder of a run, which has one of them.
-pub fn left_at(path: &Path) -> Left {
+/// What `path` means: the file of a delta or of a model, or the output folder of a run, which has one of them. With it
+/// where that is: a delta's file, a model's folder.
+pub fn left_at(path: &Path) -> (Leaves, PathBuf) {
     if path.is_dir() {
         let delta = path.join(DELTA_FILE);
-        return if !delta.exists() && path.join(MODEL_FILE).exists() {
-            Left::Model(path.to_path_buf())
+        return if !delta.exists() && path.join(WEIGHTS).exists() {
+            (Leaves::Model, path.to_path_buf())
         } else {
-            Left::Delta(delta)
+            (Leaves::Delta, delta)
         };
     }
     match path.parent() {
-        Some(folder) if path.file_name().is_some_and(|name| name == MODEL_FILE) => {
-            Left::Model(folder.to_path_buf())
+        Some(folder) if path.file_name().is_some_and(|name| name == WEIGHTS) => {
+            (Leaves::Model, folder.to_path_buf())
         }
-        _ => Left::Delta(path.to_path_buf()),
+        _ => (Leaves::Delta, path.to_path_buf()),
     }
 }
 
@@ -143,8 +140,8 @@ pub fn left_at(path: &Path) -> Left {
 /// When it means a whole model.
 pub fn delta_path(path: &Path) -> Result<PathBuf> {
     match left_at(path) {
-        Left::Delta(path) => Ok(path),
-        Left::Model(folder) => bail!(
+        (Leaves::Delta, path) => Ok(path),
+        (Leaves::Model, folder) => bail!(
             "{} holds a whole model, as --method full leaves it, and no delta: `bitfit eval` and `predict` take it, \
              and so does `transformers`",
             folder.display()
@@ -164,23 +161,27 @@ mod tests {
         assert!(path.is_dir());
         fs::write(path.join("notes.txt"), "x").unwrap();
         assert_eq!(OutputFolder::for_new_run(&path).unwrap().path(), output.path());
-        assert_eq!(delta_path(&path).unwrap(), output.delta());
-        assert_eq!(delta_path(&output.delta()).unwrap(), output.delta());
+        assert_eq!(delta_path(&path).unwrap(), output.result_file(Leaves::Delta));
+        assert_eq!(
+            delta_path(&output.result_file(Leaves::Delta)).unwrap(),
+            output.result_file(Leaves::Delta)
+        );
     }
 
     #[test]
     fn the_folder_of_a_full_run_is_a_model_and_no_delta() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        fs::write(path.join(MODEL_FILE), "").unwrap();
-        for path in [path.to_path_buf(), path.join(MODEL_FILE)] {
-            assert_eq!(left_at(&path), Left::Model(folder.path().to_path_buf()));
+        fs::write(path.join(WEIGHTS), "").unwrap();
+        for path in [path.to_path_buf(), path.join(WEIGHTS)] {
+            let found = (Leaves::Model, folder.path().to_path_buf());
+            assert_eq!(left_at(&path), found);
             let error = delta_path(&path).unwrap_err().to_string();
             assert!(error.contains("--method full"), "{error}");
         }
         assert!(OutputFolder::for_new_run(path).is_err());
         fs::write(path.join(DELTA_FILE), "").unwrap();
-        assert_eq!(left_at(path), Left::Delta(path.join(DELTA_FILE)));
+        assert_eq!(left_at(path), (Leaves::Delta, path.join(DELTA_FILE)));
     }
 
     #[test]

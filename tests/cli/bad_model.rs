@@ -112,7 +112,7 @@ fn a_value_too_large_for_sixteen_bits_does_not_become_infinite_in_silence() {
         Finished::of(&mut bitfit(train_args(&model, &data, &output, options)))
     };
     run("f16", "--steps 1 --weights f16")
-        .fails(1, &["encoder.layer.1.attention.self", "--weights f32"]);
+        .fails(1, &["encoder.layer.1.attention.self", "weights as f32"]);
     run("f32", "--steps 1 --weights f32").success();
 }
 

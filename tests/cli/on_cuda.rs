@@ -231,7 +231,7 @@ fn too_little_memory_is_refused_with_a_size_that_fits() {
         Finished::of(on_emulator(&mut command))
     };
     let refused = run("refused", "");
-    let advice = " tokens a batch would fit";
+    let advice = " tokens per batch would fit";
     let said = refused.fails(1, &["out of memory", "needs", "are free", advice]);
     let tokens = said.split(advice).next().unwrap();
     let tokens = tokens.rsplit(' ').next().unwrap();

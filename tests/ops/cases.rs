@@ -112,7 +112,7 @@ pub enum Kind {
     FirstTokens {
         hidden: usize,
     },
-    /// LayerNorm, restored and backward, and a bias gradient, with a row a sequence.
+    /// LayerNorm, restored and backward, and a bias gradient, with a row per sequence.
     SequenceNorm {
         hidden: usize,
     },

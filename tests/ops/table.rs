@@ -59,7 +59,7 @@ pub fn table() -> Vec<Case> {
                 if first {
                     // Heads that are not whole vectors, and odd widths.
                     for (heads, dim) in [(1, 1), (3, 5), (2, 16), (2, 20), (1, 64), (2, 128)] {
-                        // One number a sequence may cancel to nearly nothing.
+                        // One number per sequence may cancel to nearly nothing.
                         let of_first = if dim == 1 { 9 } else { heads };
                         add(Kind::FirstAttention { heads: of_first, dim, lse: dim != 16 });
                         add(Kind::FirstAttentionBackward {

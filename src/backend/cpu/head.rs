@@ -164,7 +164,7 @@ fn cross_entropy(
     for (s, (logits, &class)) in logits.chunks_exact(outputs).zip(classes).enumerate() {
         let class = class as usize;
         ensure!(class < outputs, "label {class} of sequence {s}: the head has {outputs} outputs");
-        // A few numbers a sequence: f64 costs nothing here and keeps small losses exact.
+        // A few numbers per sequence: f64 costs nothing here and keeps small losses exact.
         let most = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         let exps = |x: f32| f64::from(x - most).exp();
         let sum: f64 = logits.iter().map(|&x| exps(x)).sum();

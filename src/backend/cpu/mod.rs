@@ -1,6 +1,6 @@
 //! The native CPU backend: the reference for every other one, and a product in its own right.
 //!
-//! f32 arithmetic and f32 activations; frozen matrices in 16 or 32 bits. Work is cut into tasks whose number and
+//! f32 arithmetic and f32 activations; frozen matrices in 32, 16, 8 or 4 bits. Work is cut into tasks whose number and
 //! bounds depend on shapes alone and every sum has a fixed order, so results are the same bit for bit from run
 //! to run and for any number of threads. The rayon pool that is current at a call does its work: install a pool
 //! around the calls to choose their number.

@@ -160,7 +160,7 @@ impl HostMatrices {
                 let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
                 if let Some(at) = halves.iter().position(|h| !h.is_finite()) {
                     anyhow::bail!(
-                        "{name}[{}, {}] = {} does not fit 16 bits (at most 65504); use --weights f32",
+                        "{name}[{}, {}] = {} does not fit into 16 bits (at most 65504); store the weights as f32",
                         at / cols,
                         at % cols,
                         values[at]

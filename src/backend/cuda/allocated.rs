@@ -37,7 +37,7 @@ pub struct Allocated {
 
 impl Allocated {
     /// # Errors
-    /// When the device has too little memory: the message says how many tokens a batch would fit.
+    /// When the device has too little memory: the message says how many tokens per batch would fit.
     pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
         let sizes = DeviceSizes::new(&memory);
         let (free, _) = device.stream.context().mem_get_info()?;

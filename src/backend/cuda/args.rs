@@ -1,9 +1,9 @@
-//! The kernels' argument structures, and what else the host and the kernels both read.
+//! The kernels' argument structures, and the numbers that the host and the kernels both have.
 //!
 //! Pointers are [`Address`]es, so each was checked against its allocation.
 
 use super::memory::Address;
-use crate::backend::{MatrixKind, MatrixShape, WeightType};
+use crate::backend::{MatrixKind, MatrixShape, WeightType, nf4};
 use crate::program::{AdamW, Dropout};
 use bytemuck::{Pod, Zeroable};
 
@@ -25,9 +25,18 @@ macro_rules! structures {
     )*};
 }
 
-include!("structs.rs");
+macro_rules! numbers {
+    ($($(#[$meta:meta])* $group:ident: $kind:ty { $($name:ident = $value:literal,)* })*) => {
+        $($(#[doc = concat!("Of `", stringify!($group), "` in kernels/.")] pub const $name: $kind = $value;)*)*
+    };
+}
 
-/// How a matrix is stored: `MatrixFormat` in `kernels/weights.cuh`.
+include!("structs.rs");
+include!("numbers.rs");
+
+const _: () = assert!(NF4_BLOCK == nf4::BLOCK && NF4_GROUP == nf4::GROUP);
+
+/// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 #[repr(u32)]
 pub enum Format {
@@ -35,6 +44,13 @@ pub enum Format {
     Int8 = 1,
     Nf4 = 2,
 }
+
+// The derive wants literals.
+const _: () = assert!(
+    Format::Half as u32 == FORMAT_HALF
+        && Format::Int8 as u32 == FORMAT_INT8
+        && Format::Nf4 as u32 == FORMAT_NF4
+);
 
 impl Format {
     pub fn of(weights: WeightType, shape: MatrixShape) -> Self {
@@ -63,9 +79,6 @@ impl Format {
         }
     }
 }
-
-/// `StepState::skip` where the loss scale was lowered.
-pub const SKIP_OVERFLOW: u32 = 2;
 
 impl StepNumbers {
     /// The same step with another weight of a sequence's loss.
@@ -108,6 +121,50 @@ impl From<Dropout> for DropoutArgs {
             keep: if dropout.p < 1.0 { 1.0 / (1.0 - dropout.p) } else { 0.0 },
             site: dropout.site,
             padding: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(dead_code, reason = "the build script uses the rest")]
+#[path = "../../../kernels/layouts.rs"]
+mod layouts;
+
+#[cfg(test)]
+mod tests {
+    use super::layouts;
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    #[test]
+    fn a_kernel_whose_numbers_or_fields_are_not_the_hosts_does_not_compile() {
+        let Some(nvcc) = option_env!("BITFIT_NVCC") else {
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        fs::write(at("held.h"), layouts::header(&layouts::mirrored())).unwrap();
+        let source = fs::read_to_string(kernels.join("varlen.cuh")).unwrap();
+        let compile = |source: &str| {
+            fs::write(at("it.cu"), source).unwrap();
+            let mut command = Command::new(nvcc);
+            command.args(["-std=c++17", "-ptx", "-arch=compute_80", "-include"]);
+            command.arg(at("held.h")).arg("-I").arg(&kernels);
+            command.arg(at("it.cu")).arg("-o").arg(at("it.ptx"));
+            let done = command.output().unwrap();
+            let said = String::from_utf8_lossy(&done.stderr).into_owned();
+            (done.status.success(), said)
+        };
+        let (compiled, said) = compile(&source);
+        assert!(compiled, "{said}");
+        for (right, wrong, named) in [
+            ("kRowsSequences = 1", "kRowsSequences = 2", "kRowsSequences is 1 in"),
+            ("uint32_t max_len;", "float max_len;", "BatchHeader::max_len"),
+        ] {
+            let (compiled, said) = compile(&source.replace(right, wrong));
+            assert!(!compiled && said.contains(named), "{said}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Self-attention within each sequence.
 
 use super::args::*;
-use super::launch::{ATTENTION_SHORT, ATTENTION_TILE, AttentionKind};
+use super::launch::AttentionKind;
 use super::operands::{LaunchOperands, address, head_dim};
 use super::to_u32;
 use crate::program::{Attention, AttentionBack, Dropout, Rows, Value};
@@ -23,11 +23,11 @@ pub fn backward(at: &LaunchOperands<'_>, op: &AttentionBack) -> Result<()> {
     let shape = at.memory.batch.grid;
     let hidden = at.width(op.out.0);
     // By what a recording's bucket says, too, so that each of its batches takes the same way.
-    let (kinds, tile): (&[AttentionKind], _) = if shape.max_len <= ATTENTION_SHORT {
-        (&[AttentionKind::BackwardShort], ATTENTION_SHORT)
+    let (kinds, tile): (&[AttentionKind], _) = if shape.max_len <= SHORT_KEYS {
+        (&[AttentionKind::BackwardShort], SHORT_KEYS)
     } else {
         let both = &[AttentionKind::BackwardQ, AttentionKind::BackwardKv];
-        (both, ATTENTION_TILE)
+        (both, ATTENTION_ROWS)
     };
     // One row of partial sums for each tile; tiles do not cross sequences.
     let slots = shape.tokens / tile + shape.sequences + 1;

@@ -4,9 +4,9 @@
 //! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
 //! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
 
+use super::args::ATTENTION_ROWS;
 use super::batch::BatchShape;
 use super::device::Device;
-use super::launch::ATTENTION_TILE;
 use crate::program::{Limits, Span};
 use anyhow::{Context, Result};
 use cudarc::driver::CudaGraph;
@@ -19,7 +19,7 @@ pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
     BatchShape {
         tokens: shape.tokens.next_multiple_of(unit).min(limits.tokens),
         sequences: shape.sequences.next_power_of_two().min(limits.sequences),
-        max_len: shape.max_len.next_multiple_of(ATTENTION_TILE).min(limits.max_len),
+        max_len: shape.max_len.next_multiple_of(ATTENTION_ROWS).min(limits.max_len),
     }
 }
 
@@ -90,7 +90,7 @@ fn launch(graph: &CudaGraph, key: Key) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::launch::ATTENTION_SHORT;
+    use super::super::args::SHORT_KEYS;
     use super::*;
 
     const LIMITS: Limits = Limits { tokens: 4000, sequences: 24, max_len: 100 };
@@ -112,7 +112,7 @@ mod tests {
         let limits = Limits { max_len: 512, ..LIMITS };
         for len in 1..=limits.max_len {
             let bucket = bucket(shape(512, 1, len), limits);
-            assert_eq!(bucket.max_len <= ATTENTION_SHORT, len <= ATTENTION_SHORT, "{len}");
+            assert_eq!(bucket.max_len <= SHORT_KEYS, len <= SHORT_KEYS, "{len}");
         }
     }
 

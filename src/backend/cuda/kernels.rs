@@ -2,7 +2,9 @@
 //! one is an error at start and not in the middle of a run.
 
 use super::HalfType;
-use super::args::Format;
+use super::args::{
+    ATTENTION_ROWS, ATTENTION_STEP, ATTENTION_STEP_WIDE, Format, SHORT_ELEMENTS, SHORT_KEYS,
+};
 use super::device::Device;
 use super::images::{self, Image};
 use crate::backend::WeightType;
@@ -56,10 +58,6 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("embed_grad", &["table_grad"], ONE),
 ];
 
-/// Rows of an attention block (`kAttentionRows`).
-pub const ATTENTION_TILE: usize = 64;
-/// Longest sequence whose keys one attention block has all of (`kShortKeys`).
-pub const ATTENTION_SHORT: usize = 128;
 /// Head dimensions with kernels of their own; others use the next larger.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
 
@@ -71,7 +69,7 @@ pub enum AttentionKind {
     BackwardQ,
     /// dk and dv.
     BackwardKv,
-    /// All three at once, for batches without sequences longer than [`ATTENTION_SHORT`].
+    /// All three at once, for batches without sequences longer than [`SHORT_KEYS`].
     BackwardShort,
 }
 
@@ -93,7 +91,7 @@ impl AttentionKind {
     /// Warps of a block for sequences up to `max_len`.
     pub fn warps(self, max_len: usize) -> usize {
         match self {
-            Self::Forward | Self::BackwardQ | Self::BackwardKv => ATTENTION_TILE / 16,
+            Self::Forward | Self::BackwardQ | Self::BackwardKv => ATTENTION_ROWS / 16,
             Self::BackwardShort => max_len.div_ceil(16),
         }
     }
@@ -118,15 +116,15 @@ impl AttentionKind {
 
     /// The most that [`AttentionKind::shared`] gives.
     pub fn most_shared(self, dim: usize) -> usize {
-        self.shared(dim, self.warps(ATTENTION_SHORT))
+        self.shared(dim, self.warps(SHORT_KEYS))
     }
 
     /// Rows of the tiles that a block walks over (`kStep`).
     fn step_rows(self, dim: usize) -> usize {
         match self {
-            Self::BackwardShort => 2048 / dim,
-            _ if dim == 128 => 32,
-            _ => 64,
+            Self::BackwardShort => SHORT_ELEMENTS / dim,
+            _ if dim == 128 => ATTENTION_STEP_WIDE,
+            _ => ATTENTION_STEP,
         }
     }
 }
@@ -188,7 +186,7 @@ impl Kernels {
                     )
                     .with_context(|| {
                         format!(
-                            "kernel {kernel} needs {bytes} bytes of shared memory a block, the device has {}",
+                            "kernel {kernel} needs {bytes} bytes of shared memory per block, the device has {}",
                             self.device.info.shared_memory
                         )
                     })?;

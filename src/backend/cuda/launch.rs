@@ -1,22 +1,21 @@
-//! All launches, one typed function a kernel: grid, block and shared memory are decided here and nowhere else.
+//! All launches, one typed function per kernel: grid, block and shared memory are decided here and nowhere else.
 
 use super::args::*;
-pub use super::kernels::{ATTENTION_SHORT, ATTENTION_TILE, AttentionKind};
+pub use super::kernels::AttentionKind;
 use super::kernels::{HEAD_DIMS, Kernels};
-use super::to_u32;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
-/// Threads of a block whose warps have a row each (`kRows`).
-const ROW_THREADS: u32 = 256;
-/// Rows of a LayerNorm or column-sum block's partial sums (`kTileRows`).
-pub const ROW_TILE: usize = 32;
-/// Elements of one partial sum of the gradient norm (`kChunk`).
-pub const NORM_CHUNK: usize = 4096;
+/// Threads of a block whose warps have a row each.
+const ROW_THREADS: usize = BLOCK_ROWS * WARP;
+/// Threads of a block that makes a row of partial sums.
+const TILE_THREADS: usize = TILE_WARPS * WARP;
 /// Bytes of shared memory for the scores of a first token: what a block has beside its sums without asking for more.
 const FIRST_SCORES: usize = 44 * 1024;
+/// Elements that a thread reads and writes at once.
+const EIGHT: usize = 8;
 /// Columns that one warp of a row-wise kernel covers.
-const PART: usize = 256;
+const PART: usize = EIGHT * WARP;
 /// Widest row that stays in a warp's registers.
 pub const WIDEST_NORM: usize = 4 * PART;
 
@@ -48,9 +47,14 @@ impl GemmTile {
     /// Rows and columns.
     pub fn side(self) -> usize {
         match self {
-            Self::Large => 128,
-            Self::Small => 64,
+            Self::Large => LARGE_TILE,
+            Self::Small => SMALL_TILE,
         }
+    }
+
+    /// Bytes of shared memory for the stages of both operands' tiles, in 16 bits.
+    fn stages(self) -> usize {
+        TILE_STAGES * 2 * self.side() * TILE_DEPTH * size_of::<u16>()
     }
 
     /// The tile that should finish first on a device with `multiprocessors`, by counting waves: a large tile is
@@ -74,7 +78,7 @@ impl Kernels {
         &self,
         name: &str,
         grid: [usize; 3],
-        threads: u32,
+        threads: usize,
         shared: usize,
         args: &A,
     ) -> Result<()> {
@@ -82,7 +86,7 @@ impl Kernels {
         let side = |i: usize| u32::try_from(grid[i]).with_context(failed);
         let config = LaunchConfig {
             grid_dim: (side(0)?, side(1)?, side(2)?),
-            block_dim: (threads, 1, 1),
+            block_dim: (u32::try_from(threads)?, 1, 1),
             shared_mem_bytes: u32::try_from(shared)?,
         };
         if grid.contains(&0) {
@@ -110,28 +114,26 @@ impl Kernels {
         let name = format!("{}_{kind}_{size}", args.w.format.products());
         let side = tile.side();
         let grid = [(args.n as usize).div_ceil(side), rows.div_ceil(side), 1];
-        // Three stages of a 32-wide tile of both operands.
-        let shared = 3 * 2 * side * 32 * 2;
         // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
         // names. Of the other kernels' arguments the same holds, each built in the file of its operation.
-        unsafe { self.launch(&name, grid, 128, shared, &args) }
+        unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
     }
 
     pub fn norm_forward(&self, rows: usize, args: NormForwardArgs) -> Result<()> {
         let name = by_parts("norm_forward", args.width)?;
-        // SAFETY: as for `gemm`; one warp a row.
+        // SAFETY: as for `gemm`; one warp per row.
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
     pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
-        // SAFETY: as for `gemm`; a block has ROW_TILE rows.
-        unsafe { self.launch(&name, [rows.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
+        unsafe { self.launch(&name, [rows.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
         let name = by_parts("norm_restore", args.width)?;
-        // SAFETY: as for `gemm`; one warp a row.
+        // SAFETY: as for `gemm`; one warp per row.
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
@@ -143,7 +145,7 @@ impl Kernels {
             Format::Nf4 => bail!("an embedding table in 4 bits: tables have 8 at least"),
         };
         let name = by_parts(kernel, args.width)?;
-        // SAFETY: as for `gemm`; one warp a token.
+        // SAFETY: as for `gemm`; one warp per token.
         unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
 
@@ -155,38 +157,39 @@ impl Kernels {
         let side = tile.side();
         let grid = [(args.n as usize).div_ceil(side), (args.m as usize).div_ceil(side), 1];
         // SAFETY: as for `gemm`, whose stages these are.
-        unsafe { self.launch(name, grid, 128, 3 * 2 * side * 32 * 2, &args) }
+        unsafe { self.launch(name, grid, PRODUCT_THREADS, tile.stages(), &args) }
     }
 
     pub fn refresh(&self, args: RefreshArgs) -> Result<()> {
-        let blocks = (args.count as usize).div_ceil(256 * 8);
+        let blocks = (args.count as usize).div_ceil(REFRESH_THREADS * EIGHT);
         // SAFETY: as for `gemm`; a thread has eight elements.
-        unsafe { self.launch("refresh", [blocks, 1, 1], 256, 0, &args) }
+        unsafe { self.launch("refresh", [blocks, 1, 1], REFRESH_THREADS, 0, &args) }
     }
 
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
         let name = by_parts("embed_backward", args.width)?;
-        // SAFETY: as for `gemm`; a block has ROW_TILE rows.
-        unsafe { self.launch(&name, [tokens.div_ceil(ROW_TILE), 1, 1], 128, 0, &args) }
+        // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
+        unsafe { self.launch(&name, [tokens.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn table_grad(&self, tokens: usize, args: TableGradArgs) -> Result<()> {
-        let grid = [tokens.div_ceil(4), (args.width as usize).div_ceil(PART), 1];
-        // SAFETY: as for `gemm`; one warp a token, four a block.
-        unsafe { self.launch("table_grad", grid, 128, 0, &args) }
+        let grid = [tokens.div_ceil(TILE_WARPS), (args.width as usize).div_ceil(PART), 1];
+        // SAFETY: as for `gemm`; one warp per token.
+        unsafe { self.launch("table_grad", grid, TILE_THREADS, 0, &args) }
     }
 
     pub fn column_partial(&self, tokens: usize, args: ColumnPartialArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(PART), tokens.div_ceil(ROW_TILE), 1];
+        let grid = [(args.width as usize).div_ceil(PART), tokens.div_ceil(TILE_ROWS), 1];
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("column_partial", grid, 128, 0, &args) }
+        unsafe { self.launch("column_partial", grid, TILE_THREADS, 0, &args) }
     }
 
     /// Finishes the first `sums` column sums of `args`.
     pub fn column_finish(&self, sums: usize, args: ColumnFinishArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(32), sums, 1];
-        // SAFETY: as for `gemm`; 32 columns × 8 groups of rows a block.
-        unsafe { self.launch("column_finish", grid, 256, 0, &args) }
+        let grid = [(args.width as usize).div_ceil(FINISH_COLUMNS), sums, 1];
+        let threads = FINISH_COLUMNS * FINISH_GROUPS;
+        // SAFETY: as for `gemm`; a block has columns × groups of rows.
+        unsafe { self.launch("column_finish", grid, threads, 0, &args) }
     }
 
     /// [`AttentionKind::BackwardQ`] goes before [`AttentionKind::BackwardKv`]: it makes delta.
@@ -199,16 +202,16 @@ impl Kernels {
     ) -> Result<()> {
         let dim = padded_head(args.head_dim)?;
         let warps = kind.warps(max_len);
-        let (threads, shared) = (to_u32(warps * 32)?, kind.shared(dim, warps));
+        let (threads, shared) = (warps * WARP, kind.shared(dim, warps));
         let tiles = match kind {
             AttentionKind::BackwardShort => {
                 ensure!(
-                    max_len <= ATTENTION_SHORT,
-                    "sequences of {max_len} tokens in a kernel for {ATTENTION_SHORT}"
+                    max_len <= SHORT_KEYS,
+                    "sequences of {max_len} tokens in a kernel for {SHORT_KEYS}"
                 );
                 1
             }
-            _ => max_len.div_ceil(ATTENTION_TILE),
+            _ => max_len.div_ceil(ATTENTION_ROWS),
         };
         let grid = [tiles, args.heads as usize, sequences];
         // SAFETY: as for `gemm`; the shared memory is that of the kernel's tiles.
@@ -217,17 +220,17 @@ impl Kernels {
 
     pub fn gather_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
         let grid = first_grid(args.width, sequences);
-        // SAFETY: as for `gemm`; a warp has 256 columns of a row, a block four rows.
-        unsafe { self.launch("gather_first", grid, 128, 0, &args) }
+        // SAFETY: as for `gemm`; a warp has 256 columns of a row.
+        unsafe { self.launch("gather_first", grid, FIRST_ROW_WARPS * WARP, 0, &args) }
     }
 
     pub fn add_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
         let grid = first_grid(args.width, sequences);
         // SAFETY: as for `gather_first`.
-        unsafe { self.launch("add_first", grid, 128, 0, &args) }
+        unsafe { self.launch("add_first", grid, FIRST_ROW_WARPS * WARP, 0, &args) }
     }
 
-    /// Forward keeps a score a key in shared memory, backward its gradient, too.
+    /// Forward keeps a score per key in shared memory, backward its gradient, too.
     pub fn first_attention(
         &self,
         backward: bool,
@@ -249,83 +252,87 @@ impl Kernels {
         let name = format!("{name}_{}", padded_head(args.head_dim)?);
         let grid = [sequences, args.heads as usize, 1];
         // SAFETY: as for `gemm`; a block has a head of a sequence, and room for the scores of the longest.
-        unsafe { self.launch(&name, grid, 128, shared, &args) }
+        unsafe { self.launch(&name, grid, FIRST_WARPS * WARP, shared, &args) }
     }
 
     pub fn pool_forward(&self, sequences: usize, args: PoolArgs) -> Result<()> {
         let grid = [(args.width as usize).div_ceil(PART), sequences, 1];
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("pool_forward", grid, 256, 0, &args) }
+        unsafe { self.launch("pool_forward", grid, POOL_WARPS * WARP, 0, &args) }
     }
 
     pub fn pool_backward(&self, rows: usize, args: PoolArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(PART), rows.div_ceil(8), 1];
+        let grid = [(args.width as usize).div_ceil(PART), rows.div_ceil(POOL_WARPS), 1];
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("pool_backward", grid, 256, 0, &args) }
+        unsafe { self.launch("pool_backward", grid, POOL_WARPS * WARP, 0, &args) }
     }
 
     pub fn dense_forward(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = [(args.outputs as usize).div_ceil(4), sequences.div_ceil(8), 1];
+        let grid = [
+            (args.outputs as usize).div_ceil(DENSE_THREADS / WARP),
+            sequences.div_ceil(DENSE_SEQUENCES),
+            1,
+        ];
         let name = match args.frozen.format {
             Format::Half => "dense_forward",
             Format::Int8 | Format::Nf4 => "dense_forward_quantised",
         };
         // SAFETY: as for `gemm`.
-        unsafe { self.launch(name, grid, 128, 0, &args) }
+        unsafe { self.launch(name, grid, DENSE_THREADS, 0, &args) }
     }
 
     pub fn dense_backward_bias(&self, args: DenseArgs) -> Result<()> {
-        let grid = [(args.outputs as usize).div_ceil(128), 1, 1];
+        let grid = [(args.outputs as usize).div_ceil(DENSE_THREADS), 1, 1];
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("dense_backward_bias", grid, 128, 0, &args) }
+        unsafe { self.launch("dense_backward_bias", grid, DENSE_THREADS, 0, &args) }
     }
 
     pub fn dense_backward_weight(&self, args: DenseArgs) -> Result<()> {
-        let grid = [(args.inputs as usize).div_ceil(512), args.outputs as usize, 1];
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("dense_backward_weight", grid, 128, 0, &args) }
+        let grid = [(args.inputs as usize).div_ceil(4 * DENSE_THREADS), args.outputs as usize, 1];
+        // SAFETY: as for `gemm`; a thread has four weights.
+        unsafe { self.launch("dense_backward_weight", grid, DENSE_THREADS, 0, &args) }
     }
 
     pub fn dense_backward_input(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = [(args.inputs as usize).div_ceil(128), sequences, 1];
+        let grid = [(args.inputs as usize).div_ceil(DENSE_THREADS), sequences, 1];
         let name = match args.frozen.format {
             Format::Half => "dense_backward_input",
             Format::Int8 | Format::Nf4 => "dense_backward_input_quantised",
         };
         // SAFETY: as for `gemm`.
-        unsafe { self.launch(name, grid, 128, 0, &args) }
+        unsafe { self.launch(name, grid, DENSE_THREADS, 0, &args) }
     }
 
     pub fn loss(&self, args: LossArgs) -> Result<()> {
         // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("loss", [1, 1, 1], 256, 0, &args) }
+        unsafe { self.launch("loss", [1, 1, 1], LOSS_WARPS * WARP, 0, &args) }
     }
 
     pub fn grad_norm_partial(&self, args: NormPartialArgs) -> Result<()> {
         let chunks = usize::try_from(args.count)?.div_ceil(NORM_CHUNK);
         // SAFETY: as for `gemm`.
-        unsafe { self.launch("grad_norm_partial", [chunks, 1, 1], 256, 0, &args) }
+        unsafe { self.launch("grad_norm_partial", [chunks, 1, 1], UPDATE_THREADS, 0, &args) }
     }
 
     pub fn step_decision(&self, args: StepDecisionArgs) -> Result<()> {
         // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("step_decision", [1, 1, 1], 256, 0, &args) }
+        unsafe { self.launch("step_decision", [1, 1, 1], UPDATE_THREADS, 0, &args) }
     }
 
     pub fn adamw(&self, args: AdamWArgs) -> Result<()> {
-        let blocks = usize::try_from(args.count)?.div_ceil(256);
-        // SAFETY: as for `gemm`; a thread an element.
-        unsafe { self.launch("adamw", [blocks, 1, 1], 256, 0, &args) }
+        let blocks = usize::try_from(args.count)?.div_ceil(UPDATE_THREADS);
+        // SAFETY: as for `gemm`; a thread per element.
+        unsafe { self.launch("adamw", [blocks, 1, 1], UPDATE_THREADS, 0, &args) }
     }
 }
 
 /// Blocks of [`ROW_THREADS`] that have a warp for each row.
 fn warp_rows(rows: usize) -> [usize; 3] {
-    [rows.div_ceil(ROW_THREADS as usize / 32), 1, 1]
+    [rows.div_ceil(BLOCK_ROWS), 1, 1]
 }
 
 fn first_grid(width: u32, sequences: usize) -> [usize; 3] {
-    [(width as usize).div_ceil(PART), sequences.div_ceil(4), 1]
+    [(width as usize).div_ceil(PART), sequences.div_ceil(FIRST_ROW_WARPS), 1]
 }
 
 /// The kernel whose rows have enough 256-column parts.

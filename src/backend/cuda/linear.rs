@@ -1,7 +1,7 @@
 //! Linear layers: which product, which tile, and the column sums of a gradient.
 
 use super::args::*;
-use super::launch::{GemmKind, ROW_TILE};
+use super::launch::GemmKind;
 use super::memory::Address;
 use super::operands::LaunchOperands;
 use super::{check_width, norm, row_kind, to_u32};
@@ -97,23 +97,23 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     };
     let (partial, tile_rows) = match fused {
         Some((partial, _)) => (partial, tile.side()),
-        None => (norm::partial_columns(at, dx, None, n, Dropout::NONE, of)?, ROW_TILE),
+        None => (norm::partial_columns(at, dx, None, n, Dropout::NONE, of)?, TILE_ROWS),
     };
     at.finish([Some((partial, grad)), None], n, tile_rows, of, false)
 }
 
 fn activation_kind(kind: Activation) -> u32 {
     match kind {
-        Activation::GeluErf => 0,
-        Activation::GeluTanh => 1,
-        Activation::Relu => 2,
+        Activation::GeluErf => GELU_ERF,
+        Activation::GeluTanh => GELU_TANH,
+        Activation::Relu => RELU,
     }
 }
 
 fn slope_kind(stored: Storage) -> u32 {
     match stored {
-        Storage::Slope8 => 1,
-        Storage::Slope4 => 2,
-        _ => 0,
+        Storage::Slope8 => DERIVATIVE_BITS8,
+        Storage::Slope4 => DERIVATIVE_BITS4,
+        _ => DERIVATIVE_FULL,
     }
 }

@@ -163,7 +163,7 @@ impl Buffer {
     }
 }
 
-/// What to say where `wanted` bytes for `what` are not there; `fits` tokens a batch would be.
+/// What to say where `wanted` bytes for `what` are not there; `fits` tokens per batch would.
 pub fn out_of_memory(device: &Device, what: &str, wanted: usize, fits: Option<usize>) -> String {
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
     let (free, total) = device
@@ -172,9 +172,9 @@ pub fn out_of_memory(device: &Device, what: &str, wanted: usize, fits: Option<us
         .mem_get_info()
         .unwrap_or((device.info.free_memory, device.info.total_memory));
     let advice = match fits {
-        None => "use fewer tokens or sequences a batch".to_owned(),
+        None => "use fewer tokens or sequences per batch".to_owned(),
         Some(0) => "not even one token would fit: use another device, or the CPU".to_owned(),
-        Some(tokens) => format!("{tokens} tokens a batch would fit"),
+        Some(tokens) => format!("{tokens} tokens per batch would fit"),
     };
     format!(
         "out of memory on CUDA device {} ({}): the {what} needs {} MiB, {} of {} MiB are free; {advice}",

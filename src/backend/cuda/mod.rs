@@ -183,8 +183,8 @@ fn to_u32(value: usize) -> Result<u32> {
 
 fn row_kind(rows: Rows) -> u32 {
     match rows {
-        Rows::Tokens => 0,
-        Rows::Sequences => 1,
+        Rows::Tokens => args::ROWS_TOKENS,
+        Rows::Sequences => args::ROWS_SEQUENCES,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Embeddings, LayerNorm, and the bias gradients that are column sums of what passes there.
 
 use super::args::*;
-use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::operands::{LaunchOperands, address};
 use super::{check_width, row_kind, to_u32};
@@ -105,7 +104,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     for value in others.chain([op.dx.now, op.x_hat.0]) {
         at.expect(value, at.rows(op.dx.now), width)?;
     }
-    let length = rows.div_ceil(ROW_TILE) * width;
+    let length = rows.div_ceil(TILE_ROWS) * width;
     let beta = at.partial(0, op.dbeta, length)?;
     let bias = at.partial(1, op.dbias, length)?;
     let args = NormBackwardArgs {
@@ -125,7 +124,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.norm_backward(rows, args)?;
-    at.finish([beta, bias], width, ROW_TILE, at.rows(op.dx.now), false)
+    at.finish([beta, bias], width, TILE_ROWS, at.rows(op.dx.now), false)
 }
 
 /// See [`ColumnSum`].
@@ -136,7 +135,7 @@ pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
     let (width, rows) = (grad.len, at.rows(op.dy.0));
     check_width(width, "a bias gradient")?;
     let partial = partial_columns(at, at.at(op.dy.0)?, None, width, op.dropout, rows)?;
-    at.finish([Some((partial, grad)), None], width, ROW_TILE, rows, false)
+    at.finish([Some((partial, grad)), None], width, TILE_ROWS, rows, false)
 }
 
 /// First stage of a column sum on its own: of `dropout'(dy)`, or of its product with `factor`.
@@ -149,7 +148,7 @@ pub fn partial_columns(
     rows: Rows,
 ) -> Result<Address> {
     let count = at.memory.rows(rows);
-    let partial = at.memory.partial(0, count.div_ceil(ROW_TILE) * width)?;
+    let partial = at.memory.partial(0, count.div_ceil(TILE_ROWS) * width)?;
     at.cuda.kernels.column_partial(
         count,
         ColumnPartialArgs {
@@ -167,7 +166,7 @@ pub fn partial_columns(
 
 fn x_hat_kind(stored: Storage) -> u32 {
     match stored {
-        Storage::XHat8 => 1,
-        _ => 0,
+        Storage::XHat8 => X_HAT_BITS8,
+        _ => X_HAT_FULL,
     }
 }

@@ -1,7 +1,6 @@
 //! The optimizer step and its report.
 
 use super::args::*;
-use super::launch::NORM_CHUNK;
 use super::operands::LaunchOperands;
 use super::{CudaBackend, LossScale, to_u32, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};

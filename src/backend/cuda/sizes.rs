@@ -1,8 +1,7 @@
 //! The size of every buffer of a run, from which they are allocated and [`Footprint`] is counted.
 
-use super::args::{StepNumbers, StepState};
+use super::args::{NORM_CHUNK, StepNumbers, StepState, TILE_ROWS};
 use super::batch::DeviceBatch;
-use super::launch::{NORM_CHUNK, ROW_TILE};
 use super::memory::Buffer;
 use super::params::DeviceParams;
 use super::weights;
@@ -27,7 +26,7 @@ pub struct DeviceSizes {
 impl DeviceSizes {
     pub fn new(memory: &Memory) -> Self {
         let Memory { limits, widest, .. } = *memory;
-        let tiles = limits.tokens.div_ceil(ROW_TILE) + limits.sequences + 1;
+        let tiles = limits.tokens.div_ceil(TILE_ROWS) + limits.sequences + 1;
         Self {
             arena: memory.arena,
             batch: DeviceBatch::size(limits),

@@ -1,7 +1,6 @@
 //! Full fine-tuning: the gradients of matrices, gains and tables, and the 16-bit copies of the matrices that train.
 
 use super::args::*;
-use super::launch::ROW_TILE;
 use super::memory::Address;
 use super::norm::partial_columns;
 use super::operands::{LaunchOperands, address};
@@ -59,7 +58,7 @@ pub fn gain(at: &LaunchOperands<'_>, op: &GainGrad) -> Result<()> {
     check_width(width, "a LayerNorm width")?;
     let (dy, x_hat) = (at.at(op.dy.0)?, at.at(op.x_hat.0)?);
     let partial = partial_columns(at, dy, Some(x_hat), width, Dropout::NONE, rows)?;
-    at.finish([Some((partial, grad)), None], width, ROW_TILE, rows, false)
+    at.finish([Some((partial, grad)), None], width, TILE_ROWS, rows, false)
 }
 
 /// See [`EmbedBack`].
@@ -78,7 +77,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             table.cols
         );
     }
-    let length = tokens.div_ceil(ROW_TILE) * width;
+    let length = tokens.div_ceil(TILE_ROWS) * width;
     let gamma = at.partial(0, op.dgamma, length)?;
     let beta = at.partial(1, op.dbeta, length)?;
     ensure!(
@@ -105,7 +104,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.embed_backward(tokens, args)?;
-    at.finish([gamma, beta], width, ROW_TILE, Rows::Tokens, false)?;
+    at.finish([gamma, beta], width, TILE_ROWS, Rows::Tokens, false)?;
     // A table of one row (RoBERTa) serves every token.
     let type_ids = match types.rows {
         1 => Address::NULL,

@@ -5,7 +5,7 @@
 //! of 16 bytes: those of one place in every row after another, so that a tile of a product is read in whole lines in
 //! both directions. Rows are filled up to whole stretches of 32 columns.
 
-use super::args::{Format, MatrixArgs};
+use super::args::{Format, MatrixArgs, STRETCH};
 use super::device::Device;
 use super::memory::{Address, Buffer};
 use super::{HalfType, to_u32};
@@ -20,8 +20,6 @@ use std::sync::Arc;
 
 /// Bytes of a piece.
 const PIECE: usize = 16;
-/// Columns that rows are filled up to a multiple of (`kStretch`).
-const STRETCH: usize = 32;
 
 /// The parts of a matrix, which lie in its allocation in this order.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,10 @@
-//! What a comparison has found: one row a run, as JSON, Markdown and text.
+//! What a comparison has found: one row per run, as JSON, Markdown and text.
 
-use crate::settings::choice::Method;
+use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
 use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
-use crate::train::output::{DELTA_FILE, METRICS_FILE, MODEL_FILE, RESULT_FILE};
+use crate::train::output::{METRICS_FILE, RESULT_FILE, result_file};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 pub struct RunRow {
     pub run: String,
     pub method: String,
-    /// The biases that train, under `bitfit`.
+    /// What `--biases` selects, under a method that takes it.
     pub biases: Option<String>,
     pub lr: f64,
     pub trained_parameters: u64,
@@ -45,17 +45,15 @@ impl RunRow {
         let result: Value =
             serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
         let memory = &result["memory"];
-        let kept = config.output.join(match config.method {
-            Method::Full => MODEL_FILE,
-            Method::Bitfit | Method::Head => DELTA_FILE,
-        });
+        let facts = config.method.facts();
+        let kept = config.output.join(result_file(facts.leaves));
         let size = std::fs::metadata(&kept)
             .with_context(|| format!("cannot find {}", kept.display()))?
             .len();
         Ok(Self {
             run: name.to_owned(),
             method: config.method.to_string(),
-            biases: (config.method == Method::Bitfit).then(|| config.biases.to_string()),
+            biases: (facts.biases == TrainedBiases::Selected).then(|| config.biases.to_string()),
             lr: config.lr,
             trained_parameters: result["trained_parameters"]
                 .as_u64()

@@ -1,0 +1,121 @@
+// Numbers that host and kernels both have: the codes of kinds, and the sizes that a launch and its kernel agree on. Like
+// structs.rs a macro call that args.rs makes constants of, and build.rs holds those of kernels/ to: TILE_ROWS is kTileRows.
+
+numbers! {
+    /// How the codes of a matrix are stored.
+    MatrixFormat: u32 {
+        FORMAT_HALF = 0,
+        FORMAT_INT8 = 1,
+        FORMAT_NF4 = 2,
+    }
+
+    /// How many rows an operation has.
+    RowKind: u32 {
+        ROWS_TOKENS = 0,
+        ROWS_SEQUENCES = 1,
+    }
+
+    ActivationKind: u32 {
+        GELU_ERF = 0,
+        GELU_TANH = 1,
+        RELU = 2,
+    }
+
+    /// How the derivative of an activation is stored.
+    DerivativeKind: u32 {
+        DERIVATIVE_FULL = 0,
+        DERIVATIVE_BITS8 = 1,
+        DERIVATIVE_BITS4 = 2,
+    }
+
+    /// How a LayerNorm's x̂ is stored.
+    XHatKind: u32 {
+        X_HAT_FULL = 0,
+        X_HAT_BITS8 = 1,
+    }
+
+    /// `StepState::skip` where the loss scale was lowered.
+    SkipKind: u32 {
+        SKIP_OVERFLOW = 2,
+    }
+
+    /// Threads of a warp.
+    Warp: usize {
+        WARP = 32,
+    }
+
+    /// Products: rows and columns of a block's tile of the result, how deep its tiles of the operands are and how many
+    /// are under way, and the threads of a block.
+    ProductTile: usize {
+        LARGE_TILE = 128,
+        SMALL_TILE = 64,
+        TILE_DEPTH = 32,
+        TILE_STAGES = 3,
+        PRODUCT_THREADS = 128,
+    }
+
+    /// Columns that the codes of a matrix are cut into.
+    Stretch: usize {
+        STRETCH = 32,
+    }
+
+    /// NF4: elements that share a scale, and scales that share one.
+    Nf4Blocks: usize {
+        NF4_BLOCK = 64,
+        NF4_GROUP = 256,
+    }
+
+    /// Rows of a block whose warps have a row each.
+    RowBlock: usize {
+        BLOCK_ROWS = 8,
+    }
+
+    /// Rows that a block makes one row of partial sums of, and its warps.
+    RowTile: usize {
+        TILE_ROWS = 32,
+        TILE_WARPS = 4,
+    }
+
+    /// The second stage of column sums: columns of a block, and groups of rows.
+    ColumnFinish: usize {
+        FINISH_COLUMNS = 32,
+        FINISH_GROUPS = 8,
+    }
+
+    /// Attention: rows of a block, and of the tiles that it walks over; fewer where heads are 128 wide.
+    AttentionTile: usize {
+        ATTENTION_ROWS = 64,
+        ATTENTION_STEP = 64,
+        ATTENTION_STEP_WIDE = 32,
+    }
+
+    /// The longest sequence whose keys one attention block has all of, and the elements of the tiles that it walks over.
+    ShortAttention: usize {
+        SHORT_KEYS = 128,
+        SHORT_ELEMENTS = 2048,
+    }
+
+    /// First tokens: warps of a block that moves rows, and of one that attends.
+    FirstToken: usize {
+        FIRST_ROW_WARPS = 4,
+        FIRST_WARPS = 4,
+    }
+
+    HeadBlocks: usize {
+        POOL_WARPS = 8,
+        DENSE_THREADS = 128,
+        DENSE_SEQUENCES = 8,
+        LOSS_WARPS = 8,
+    }
+
+    /// The optimizer: threads of a block, and elements of one partial sum of the gradient norm.
+    UpdateBlocks: usize {
+        UPDATE_THREADS = 256,
+        NORM_CHUNK = 4096,
+    }
+
+    /// Working copies of matrices that train.
+    RefreshBlock: usize {
+        REFRESH_THREADS = 256,
+    }
+}

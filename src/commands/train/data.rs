@@ -1,0 +1,72 @@
+//! The texts of a run: its files read, split and tokenized.
+
+use crate::commands::base::say_counts;
+use crate::commands::counter::Counter;
+use crate::commands::format;
+use crate::data::{self, ColumnNames, Dataset, LabelUse, ReadOptions, Table, TextTokenizer};
+use crate::settings::choice::Task;
+use crate::settings::train::{DevSource, TrainConfig};
+use crate::tasks::labels::{ClassNames, Targets};
+use anyhow::{Context, Result};
+
+/// Tokenized training and dev rows.
+pub struct Data {
+    pub targets: Targets,
+    pub train: Dataset,
+    pub dev: Option<Dataset>,
+    /// Of the rows as read, before a split.
+    pub train_sha256: String,
+    /// Where the dev rows are a file of their own.
+    pub dev_sha256: Option<String>,
+}
+
+impl Data {
+    /// Reads the files, splits off the dev rows where they are a share, and tokenizes.
+    ///
+    /// # Errors
+    /// A file that cannot be read or has no such column, a label that does not fit, too few rows for a split.
+    pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
+        let options = ReadOptions {
+            format: format(config.format),
+            columns: ColumnNames {
+                text: config.text_column.clone(),
+                text_pair: config.text_pair_column.clone(),
+                label: config.label_column.clone(),
+            },
+            label_use: LabelUse::Required,
+        };
+        let whole = Table::read(&config.train, &options)?;
+        // From the whole file, so that a rare class is known whichever side of a split it is on.
+        let targets = match config.task {
+            Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
+            Task::Regression => Targets::Values,
+        };
+        let train_sha256 = whole.sha256();
+        let mut dev_sha256 = None;
+        let (train, dev) = match &config.dev {
+            None => (whole, None),
+            Some(DevSource::File(path)) => {
+                let dev = Table::read(path, &options)?;
+                dev_sha256 = Some(dev.sha256());
+                (whole, Some(dev))
+            }
+            Some(DevSource::Fraction(fraction)) => {
+                let split = data::split(whole.rows.len(), *fraction, config.seed)?;
+                (whole.select(&split.train), Some(whole.select(&split.dev)))
+            }
+        };
+        let tokenize = |table: &Table| {
+            let labels = targets.read(table)?;
+            let counter = Counter::new("tokenizing", Some(table.rows.len() as u64), quiet);
+            let (dataset, counts) =
+                Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))
+                    .with_context(|| table.name.clone())?;
+            drop(counter);
+            say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
+            anyhow::Ok(dataset)
+        };
+        let train = tokenize(&train)?;
+        let dev = dev.as_ref().map(tokenize).transpose()?;
+        Ok(Self { targets, train, dev, train_sha256, dev_sha256 })
+    }
+}

@@ -1,0 +1,149 @@
+//! What a run keeps of its session as its result: a delta, or a whole model.
+
+use crate::backend::Slot;
+use crate::commands::base::Base;
+use crate::files::write_atomic;
+use crate::formats::container::{self, Tensor};
+use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
+use crate::formats::model_folder::{copy_from_base, place, write_config};
+use crate::formats::model_tensors::ModelTensors;
+use crate::model::Model;
+use crate::model::load::checkpoint_pooling;
+use crate::program::{ParamRange, PoolKind};
+use crate::session::Session;
+use crate::settings::method::Leaves;
+use crate::settings::train::TrainConfig;
+use crate::tasks::labels::Targets;
+use crate::train::output::OutputFolder;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// Writes what has been learned so far.
+///
+/// # Errors
+/// A file that cannot be written; a file of the base that can no longer be read.
+pub fn keep(output: &OutputFolder, base: &Base, info: &DeltaInfo, session: &Session) -> Result<()> {
+    let leaves = info.method.facts().leaves;
+    match leaves {
+        Leaves::Model => write_model(output.path(), base, info, session),
+        Leaves::Delta => {
+            let values = session.trained_values()?;
+            delta(info, session.model(), &values).write(&output.result_file(leaves))
+        }
+    }
+}
+
+/// What a result says beside its tensors.
+pub fn delta_info(
+    config: &TrainConfig,
+    base: &Base,
+    pooling: PoolKind,
+    targets: &Targets,
+) -> DeltaInfo {
+    DeltaInfo {
+        base_sha256: base.sha256.clone(),
+        model_type: base.config.model_type.clone(),
+        task: config.task,
+        labels: match targets {
+            Targets::Classes(classes) => classes.names().to_vec(),
+            Targets::Values | Targets::None => Vec::new(),
+        },
+        pooling: pooling.into(),
+        method: config.method,
+        biases: config.method.trained_biases(&config.biases),
+        settings: config.clone(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The trained values by their Hugging Face names.
+fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
+    let tensors = model
+        .params
+        .trained()
+        .map(|p| {
+            let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
+            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
+        })
+        .collect();
+    Delta { info: info.clone(), tensors }
+}
+
+/// A tensor of a model under its final name, and where its values are.
+struct Source {
+    name: String,
+    shape: Vec<usize>,
+    values: Values,
+}
+
+enum Values {
+    Param(ParamRange),
+    /// Of the base, where the logits do not depend on it (BERT's pooler under mean pooling).
+    Base(String),
+}
+
+/// Writes the whole model: weights and head, then, the first time, the rest of the folder. The tensors go from the backend
+/// to the file piece by piece.
+fn write_model(folder: &Path, base: &Base, info: &DeltaInfo, session: &Session) -> Result<()> {
+    let model = session.model();
+    let prefix = base.config.family.prefix();
+    let pooling = model.head.pool;
+    let file = ModelTensors::open(&base.folder, prefix)?;
+    let (mut encoder, mut head) = (Vec::new(), Vec::new());
+    for param in model.params.list() {
+        let (file, name) = place(info.pooling, prefix, &param.name);
+        let sources = match file {
+            HEAD => &mut head,
+            _ => &mut encoder,
+        };
+        sources.push(Source {
+            name: name.to_owned(),
+            shape: param.shape.clone(),
+            values: Values::Param(param.range),
+        });
+    }
+    if pooling == PoolKind::Mean {
+        // `AutoModel` may want a pooler.
+        for (full, shape, inside) in file.list() {
+            let name = full.strip_prefix(prefix).unwrap_or(&full).to_owned();
+            if inside && name.starts_with("pooler.") {
+                let values = Values::Base(name.clone());
+                encoder.push(Source { name, shape, values });
+            }
+        }
+        // First, so that a model in the folder has its head beside it.
+        write_sources(&folder.join(HEAD), info, head, &file, session)?;
+    }
+    write_sources(&folder.join(WEIGHTS), info, encoder, &file, session)?;
+    if !holds_model(folder) {
+        let pools_alike = checkpoint_pooling(&base.folder)? == pooling;
+        copy_from_base(&base.folder, pools_alike, folder)?;
+        write_config(&base.folder, info, folder)?;
+    }
+    Ok(())
+}
+
+fn write_sources(
+    path: &Path,
+    info: &DeltaInfo,
+    mut sources: Vec<Source>,
+    base: &ModelTensors,
+    session: &Session,
+) -> Result<()> {
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    let shapes: Vec<_> =
+        sources.iter().map(|source| (source.name.clone(), source.shape.clone())).collect();
+    let read = |i: usize, part: Range<usize>| match &sources[i].values {
+        Values::Param(range) => {
+            let offset = range.offset + part.start;
+            let len = part.len();
+            session.read(Slot::Value, ParamRange { offset, len })
+        }
+        Values::Base(name) => Ok(base.get(name, &sources[i].shape)?[part].to_vec()),
+    };
+    let metadata: BTreeMap<_, _> = info.model_metadata()?;
+    write_atomic(path, |out| container::write(out, &metadata, &shapes, read))
+}

@@ -1,0 +1,120 @@
+//! A folder with a whole task model that `transformers` loads: what merging and full fine-tuning write beside the
+//! weights, and where each tensor goes.
+
+use super::delta::DeltaInfo;
+use super::model_files::{CONFIG, HEAD, POOLING, TOKENIZER_FILES, WEIGHTS};
+use crate::files::write_bytes_atomic;
+use crate::settings::choice::{Pooling, Task};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// The file of a task model that a tensor goes to, and its name there. `name` is the tensor's in a task model, where the
+/// encoder's begin with `prefix`.
+pub fn place<'n>(pooling: Pooling, prefix: &str, name: &'n str) -> (&'static str, &'n str) {
+    match (pooling, name.strip_prefix(prefix)) {
+        // `transformers` has no class for a classifier on the mean: a bare encoder, without a prefix so that `AutoModel`
+        // finds it, and the head beside it.
+        (Pooling::Mean, Some(bare)) => (WEIGHTS, bare),
+        (Pooling::Mean, None) => (HEAD, name),
+        (Pooling::Cls | Pooling::Auto, _) => (WEIGHTS, name),
+    }
+}
+
+/// Copies the files that the model shares with its base: the tokenizer, and a sentence encoder's pooling file if the task
+/// model `pools_alike`.
+///
+/// # Errors
+/// A file that cannot be read or written, by name.
+pub fn copy_from_base(base: &Path, pools_alike: bool, folder: &Path) -> Result<()> {
+    for name in TOKENIZER_FILES {
+        copy(base, name, folder)?;
+    }
+    if pools_alike {
+        copy(base, POOLING, folder)?;
+    }
+    Ok(())
+}
+
+fn copy(base: &Path, name: &str, folder: &Path) -> Result<()> {
+    let (from, to) = (base.join(name), folder.join(name));
+    if !from.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    let bytes = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+    write_bytes_atomic(&to, &bytes)
+}
+
+/// Writes `config.json`. To be done last: a folder without one is not taken for a model.
+///
+/// # Errors
+/// The base's cannot be read, or is of a model that no class is known for.
+pub fn write_config(base: &Path, info: &DeltaInfo, folder: &Path) -> Result<()> {
+    let config = config_json(base, info)?;
+    write_bytes_atomic(&folder.join(CONFIG), format!("{config:#}\n").as_bytes())
+}
+
+/// The base's configuration with the task's class and labels.
+fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
+    let path = base.join(CONFIG);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let mut config: Map<String, Value> =
+        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+    // What the files of this folder hold, whatever the base's held.
+    config.insert("torch_dtype".into(), "float32".into());
+    config.remove("dtype");
+    let model_type = config.get("model_type").and_then(Value::as_str);
+    let class = match (model_type.unwrap_or_default(), info.pooling) {
+        ("bert", Pooling::Cls) => "BertForSequenceClassification",
+        ("bert", Pooling::Mean) => "BertModel",
+        ("roberta", Pooling::Cls) => "RobertaForSequenceClassification",
+        ("roberta", Pooling::Mean) => "RobertaModel",
+        ("xlm-roberta", Pooling::Cls) => "XLMRobertaForSequenceClassification",
+        ("xlm-roberta", Pooling::Mean) => "XLMRobertaModel",
+        ("camembert", Pooling::Cls) => "CamembertForSequenceClassification",
+        ("camembert", Pooling::Mean) => "CamembertModel",
+        (other, _) => bail!("no transformers class is known for model_type `{other}`"),
+    };
+    config.insert("architectures".into(), json!([class]));
+    if info.pooling == Pooling::Cls {
+        let labels: Vec<String> = match info.task {
+            Task::Classification => info.labels.clone(),
+            Task::Regression => vec!["LABEL_0".into()],
+        };
+        let id2label: Map<String, Value> =
+            labels.iter().enumerate().map(|(i, l)| (i.to_string(), l.as_str().into())).collect();
+        let label2id: Map<String, Value> =
+            labels.iter().enumerate().map(|(i, l)| (l.clone(), i.into())).collect();
+        let problem = match info.task {
+            Task::Classification => "single_label_classification",
+            Task::Regression => "regression",
+        };
+        config.insert("id2label".into(), id2label.into());
+        config.insert("label2id".into(), label2id.into());
+        config.insert("problem_type".into(), problem.into());
+        config.remove("num_labels");
+    }
+    Ok(config.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_mean_pooling_the_head_lies_beside_a_bare_encoder() {
+        let place = |pooling, name| place(pooling, "bert.", name);
+        let query = "encoder.layer.0.attention.self.query.weight";
+        let full = format!("bert.{query}");
+        assert_eq!(place(Pooling::Mean, &full), (WEIGHTS, query));
+        assert_eq!(place(Pooling::Cls, &full), (WEIGHTS, full.as_str()));
+        let head = "classifier.weight";
+        assert_eq!(place(Pooling::Mean, head), (HEAD, head));
+        assert_eq!(place(Pooling::Cls, head), (WEIGHTS, head));
+    }
+}

@@ -1,0 +1,138 @@
+//! The methods of fine-tuning. Each says once what it trains, which settings it takes and what its run leaves; whatever
+//! depends on the method asks for these facts and does not know the methods. A new method is a name and its facts.
+
+use super::biases::BiasSelection;
+use super::choice::{Choice, WeightStorage, choices};
+
+choices! {
+    /// What trains.
+    pub enum Method {
+        #[default]
+        Bitfit = "bitfit",
+            "The biases that --biases selects, and the head";
+        Head = "head",
+            "The head alone; the whole encoder stays as it is";
+        Full = "full",
+            "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
+    }
+}
+
+/// The encoder's biases that a method trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainedBiases {
+    /// Those of `--biases`.
+    Selected,
+    None,
+    All,
+}
+
+/// What a run is for: the result that it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// What trained, to be put on its base model.
+    Delta,
+    /// A model of its own, a folder.
+    Model,
+}
+
+impl Leaves {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// What a method is, beside its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Facts {
+    pub biases: TrainedBiases,
+    /// Whether matrices, embedding tables and LayerNorm gains stay as they are. Those that train are f32, and want a
+    /// learning rate and ways of saving of their own.
+    pub freezes_weights: bool,
+    pub leaves: Leaves,
+    /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
+    pub lr: f64,
+}
+
+impl Method {
+    pub const fn facts(self) -> Facts {
+        match self {
+            Self::Bitfit => Facts {
+                biases: TrainedBiases::Selected,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 1e-3,
+            },
+            Self::Head => Facts {
+                biases: TrainedBiases::None,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 1e-3,
+            },
+            Self::Full => Facts {
+                biases: TrainedBiases::All,
+                freezes_weights: false,
+                leaves: Leaves::Model,
+                lr: 5e-5,
+            },
+        }
+    }
+
+    /// The methods of which something is true.
+    pub fn which(holds: impl Fn(Facts) -> bool) -> impl Iterator<Item = Self> {
+        let all = Self::ALL.iter().copied();
+        all.filter(move |method| holds(method.facts()))
+    }
+
+    /// The biases that train with this `--biases`.
+    pub fn trained_biases(self, selected: &BiasSelection) -> BiasSelection {
+        match self.facts().biases {
+            TrainedBiases::Selected => selected.clone(),
+            TrainedBiases::None => BiasSelection::none(),
+            TrainedBiases::All => BiasSelection::all(),
+        }
+    }
+
+    /// How weights are stored where nothing is said.
+    pub fn default_weights(self) -> WeightStorage {
+        match self.facts().freezes_weights {
+            true => WeightStorage::default(),
+            false => WeightStorage::F32,
+        }
+    }
+
+    /// What a run with this `--biases` trains, for people: `bitfit, biases query`.
+    pub fn with_biases(self, biases: &BiasSelection) -> String {
+        match self.facts().biases {
+            TrainedBiases::Selected => format!("{self}, biases {biases}"),
+            TrainedBiases::None | TrainedBiases::All => self.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn biases_train_as_the_method_says() {
+        let query = BiasSelection::parse("query").unwrap();
+        assert_eq!(Method::Bitfit.trained_biases(&query), query);
+        assert!(Method::Head.trained_biases(&BiasSelection::all()).is_none());
+        let all = Method::Full.trained_biases(&BiasSelection::all());
+        assert_eq!(all, BiasSelection::all());
+        assert_eq!(Method::Bitfit.with_biases(&query), "bitfit, biases query");
+        assert_eq!(Method::Head.with_biases(&BiasSelection::all()), "head");
+    }
+
+    #[test]
+    fn weights_that_train_are_f32_and_no_part_of_a_delta() {
+        for method in Method::which(|facts| !facts.freezes_weights) {
+            assert_eq!(method.default_weights(), WeightStorage::F32);
+            assert_eq!(method.facts().leaves, Leaves::Model);
+        }
+    }
+}
