@@ -98,7 +98,7 @@ fn a_plan_of_what_cannot_be_is_wrong_usage() {
     for (args, said) in [
         (vec!["--saving", "half"], "unknown way of saving `half`"),
         (vec!["--saving", "recompute,gelu8"], "do not go together"),
-        (vec!["--saving", "recompute-qkv,xhat8"], "x̂ of 8 bits"),
+        (vec!["--saving", "recompute-qkv,xhat8"], "do not go together"),
         (vec!["--memory", "4 floppies"], "4GiB"),
         (vec!["--max-length", "100000"], "--max-length"),
         (vec!["--biases", "qurey"], "query"),
