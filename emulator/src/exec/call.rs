@@ -1,20 +1,10 @@
 //! Calls of subroutines, by recursion or through pointers: a stack of saved registers for each warp, whose entries say which lanes they belong to.
 
 use super::block::{Block, Result};
-use super::mem::lanes;
-use super::warp::{Split, Warp};
+use super::regs::lanes;
+use super::warp::{Frame, Split, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::*;
-
-/// What one call saved for the lanes that made it.
-#[derive(Debug)]
-pub struct Frame {
-    /// Lanes that have not returned.
-    mask: u32,
-    back: u32,
-    registers: Vec<u64>,
-    predicates: Vec<u32>,
-}
 
 /// Calls a lane may have open.
 const MAX_DEPTH: usize = 4096;
@@ -123,23 +113,6 @@ impl Block<'_> {
                 rest.trailing_zeros(),
                 message,
             ));
-        }
-        Ok(())
-    }
-
-    /// malloc and free.
-    pub(super) fn heap(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
-        let Some(heap) = &self.g.kernel.heap else {
-            return Ok(());
-        };
-        let values = *w.regs.r64(i.a);
-        if i.op == Op::Malloc {
-            let mut out = [0; 32];
-            lanes(m).for_each(|l| out[l] = heap.malloc(values[l]));
-            w.regs.put(i.d, &out, m);
-        } else if let Some(l) = lanes(m).find(|&l| !heap.free(values[l])) {
-            let message = format!("free of {:#x}, which malloc did not give", values[l]);
-            return Err(self.fault(FaultKind::UseAfterFree, w, i, l as u32, message));
         }
         Ok(())
     }

@@ -1,67 +1,15 @@
 //! cp.async. The bytes land at the wait, as late as they may, so that a missing wait shows.
 
+use super::access::AccessKind;
 use super::block::{Block, Result};
-use super::mem::{AccessKind, addresses, lanes};
+use super::pending::{PendingArrival, PendingCopy};
+use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
 use crate::config::Checks;
 use crate::decode::ir::*;
 use crate::ptx::types::Space;
-
-/// Copies of one instruction that have not landed.
-#[derive(Debug)]
-struct Copy {
-    /// Lanes still owed.
-    mask: u32,
-    /// How many groups those lanes had committed when they issued it.
-    group: u32,
-    /// Its place among the warp's copies.
-    number: u32,
-    bytes: u8,
-    to: [u32; 32],
-    from: [*const u8; 32],
-    /// Bytes read; the rest is zeros.
-    length: [u8; 32],
-}
-
-// SAFETY: the pointers lead into allocations that the launch keeps alive.
-unsafe impl Send for Copy {}
-
-/// A cp.async.mbarrier.arrive that has not arrived: it does when the earlier copies of its lane have landed.
-#[derive(Debug)]
-struct Arrival {
-    /// Lanes still owed.
-    mask: u32,
-    /// Copies below this number are earlier.
-    after: u32,
-    at: [u64; 32],
-}
-
-#[derive(Debug, Default)]
-pub struct Copies {
-    pending: Vec<Copy>,
-    arrivals: Vec<Arrival>,
-    committed: [u32; 32],
-    issued: u32,
-}
-
-impl Copies {
-    pub fn clear(&mut self) {
-        self.pending.clear();
-        self.arrivals.clear();
-        self.committed = [0; 32];
-        self.issued = 0;
-    }
-
-    pub fn commit(&mut self, m: u32) {
-        lanes(m).for_each(|l| self.committed[l] += 1);
-    }
-
-    pub fn owes_arrivals(&self) -> bool {
-        !self.arrivals.is_empty()
-    }
-}
 
 impl Block<'_> {
     pub(super) fn cp_async(
@@ -72,7 +20,7 @@ impl Block<'_> {
         shared64: bool,
         m: u32,
     ) -> Result<()> {
-        let to = addresses(w, i.a, i.imm, shared64);
+        let to = w.regs.addresses(i.a, i.imm, shared64);
         let from = *w.regs.r64(i.b);
         let n = u64::from(bytes);
         let ignore = if i.ps.is_none() { 0 } else { w.regs.pred(i.ps) };
@@ -153,7 +101,7 @@ impl Block<'_> {
                 .fold(0u32, |s, l| s | 1 << l);
             rest &= !mask;
             let to = target.offsets.map(|a| a as u32);
-            w.copies.pending.push(Copy {
+            w.copies.pending.push(PendingCopy {
                 mask,
                 group,
                 number: w.copies.issued,
@@ -181,7 +129,7 @@ impl Block<'_> {
         w: &mut Warp,
         i: &Instr,
         m: u32,
-        due: impl Fn(u32, &Copy) -> bool,
+        due: impl Fn(u32, &PendingCopy) -> bool,
     ) -> Result<()> {
         let mut pending = std::mem::take(&mut w.copies.pending);
         let checks = self.g.config.checks;
@@ -267,13 +215,16 @@ impl Block<'_> {
         address64: bool,
         m: u32,
     ) -> Result<()> {
-        let at = addresses(w, i.a, i.imm, address64).map(|a| a & (WINDOW - 1));
+        let at = w
+            .regs
+            .addresses(i.a, i.imm, address64)
+            .map(|a| a & (WINDOW - 1));
         if !noinc {
             for l in lanes(m) {
                 self.mbar_raise(w, i, l, at[l])?;
             }
         }
-        w.copies.arrivals.push(Arrival {
+        w.copies.arrivals.push(PendingArrival {
             mask: m,
             after: w.copies.issued,
             at,

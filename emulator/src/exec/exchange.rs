@@ -2,13 +2,10 @@
 //! their member mask.
 
 use super::block::{Block, Result};
+use super::regs::lanes;
 use super::warp::{Next, Split, Wait, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::*;
-
-fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..32).filter(move |l| mask >> l & 1 != 0)
-}
 
 impl Block<'_> {
     /// Runs a warp-wide instruction for the groups of lanes that are complete; the others wait.

@@ -1,8 +1,9 @@
 //! What each access does to the shadow of the memory it touches, and the checks that read it.
 
+use super::access::{AccessKind, Target, space_name};
 use super::block::{Block, Result};
 use super::global_race;
-use super::mem::{AccessKind, Target, lanes, space_name};
+use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};

@@ -1,8 +1,9 @@
 //! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA, warp-level matrix instructions).
 
+use super::access::AccessKind;
 use super::block::{Block, Result};
-use super::mem::{AccessKind, addresses, lanes};
 use super::regs::FULL;
+use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
@@ -113,7 +114,7 @@ impl Block<'_> {
         } else {
             (1 << (8 * u32::from(count))) - 1
         };
-        let at = addresses(w, i.a, i.imm, address64);
+        let at = w.regs.addresses(i.a, i.imm, address64);
         let space = if generic {
             Space::Generic
         } else {
