@@ -1,9 +1,9 @@
 //! Arithmetic: integers, floats, halves, extended precision.
 
-use super::Decoder;
-use super::alu::{half_ty, int_ty, wider};
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
+use super::types::{half_ty, int_ty, wider};
 use crate::numeric::Round;
 use crate::numeric::f32ops::MinMax;
 use crate::numeric::half::HalfMode;

@@ -1,9 +1,9 @@
 //! Control flow and instructions without effect here (PTX ISA, control flow, stack manipulation and miscellaneous instructions).
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::names::Sym;
+use super::scope::Sym;
 use crate::ptx::ast::Operand;
 use crate::ptx::error::Result;
 use crate::ptx::types::Type;

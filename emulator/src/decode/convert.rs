@@ -1,6 +1,6 @@
 //! Conversions: cvt, cvt.pack, cvta, isspacep.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::Round;

@@ -1,6 +1,6 @@
 //! Loads, stores, atomics and copies.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::ptx::ast::{Immediate, Operand};

@@ -1,6 +1,6 @@
 //! Scalar and SIMD video instructions (PTX ISA, video instructions).
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::video::{BitField, Second, Simd, Video, VideoOp};

@@ -1,6 +1,6 @@
 //! wmma.load, wmma.store and wmma.mma (PTX ISA, warp-level matrix instructions: wmma).
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::wmma::{Element, Part, Shape, Tile, Wmma};

@@ -5,7 +5,7 @@
 
 use super::by_type::{by_int, by_width};
 use super::carry::{add_carry, mad_carry};
-use super::compare::{bits, set, setp};
+use super::compare::{bool_op, set, setp};
 use super::convert::convert;
 use super::float::{f32_min_max, f32_op, f64_op, half_min_max, half_op};
 use super::pack::{pack, unpack};
@@ -16,7 +16,7 @@ use crate::numeric::cmp;
 use crate::numeric::f32ops as f32n;
 use crate::numeric::half::{Bf16, F16};
 use crate::numeric::int::{self, Int};
-use crate::numeric::{f64ops, logic, simd2, video};
+use crate::numeric::{bits, f64ops, logic, simd2, video};
 use crate::ptx::types::Space;
 
 pub type AluFn = unsafe fn(&mut Regs, &Place, &[R], &Instr, Alu, u32);
@@ -105,42 +105,42 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             (true, true, false) => w.map3(d, [a, b, c], mask, int::mad24_hi_s32),
             (true, true, true) => w.map3(d, [a, b, c], mask, int::mad24_hi_sat_s32),
         },
-        Alu::Popc { wide: false } => w.map1(d, a, mask, |a: u32| int::popc(a)),
-        Alu::Popc { wide: true } => w.map1(d, a, mask, |a: u64| int::popc(a)),
-        Alu::Clz { wide: false } => w.map1(d, a, mask, |a: u32| int::clz(a)),
-        Alu::Clz { wide: true } => w.map1(d, a, mask, |a: u64| int::clz(a)),
+        Alu::Popc { wide: false } => w.map1(d, a, mask, |a: u32| bits::popc(a)),
+        Alu::Popc { wide: true } => w.map1(d, a, mask, |a: u64| bits::popc(a)),
+        Alu::Clz { wide: false } => w.map1(d, a, mask, |a: u32| bits::clz(a)),
+        Alu::Clz { wide: true } => w.map1(d, a, mask, |a: u64| bits::clz(a)),
         Alu::Bfind { ty, shift } => by_int!(ty, T => if shift {
-            w.map1(d, a, mask, |a: T| int::bfind_shiftamt(a));
+            w.map1(d, a, mask, |a: T| bits::bfind_shiftamt(a));
         } else {
-            w.map1(d, a, mask, |a: T| int::bfind(a));
+            w.map1(d, a, mask, |a: T| bits::bfind(a));
         }),
-        Alu::Brev { wide: false } => w.map1(d, a, mask, |a: u32| int::brev(a)),
-        Alu::Brev { wide: true } => w.map1(d, a, mask, |a: u64| int::brev(a)),
+        Alu::Brev { wide: false } => w.map1(d, a, mask, |a: u32| bits::brev(a)),
+        Alu::Brev { wide: true } => w.map1(d, a, mask, |a: u64| bits::brev(a)),
         Alu::Bfe(ty) => {
-            by_int!(ty, T => w.map3(d, [a, b, c], mask, |a: T, p: u32, n: u32| int::bfe(a, p, n)))
+            by_int!(ty, T => w.map3(d, [a, b, c], mask, |a: T, p: u32, n: u32| bits::bfe(a, p, n)))
         }
         Alu::Bfi { wide } => {
             let (pos, len) = (*w.r32(uses()[0]), *w.r32(uses()[1]));
             if wide {
                 let (x, y) = (w.r64(a), w.r64(b));
-                let out: [u64; 32] = std::array::from_fn(|l| int::bfi(x[l], y[l], pos[l], len[l]));
+                let out: [u64; 32] = std::array::from_fn(|l| bits::bfi(x[l], y[l], pos[l], len[l]));
                 w.put(d, &out, mask);
             } else {
                 let (x, y) = (w.r32(a), w.r32(b));
-                let out: [u32; 32] = std::array::from_fn(|l| int::bfi(x[l], y[l], pos[l], len[l]));
+                let out: [u32; 32] = std::array::from_fn(|l| bits::bfi(x[l], y[l], pos[l], len[l]));
                 w.put(d, &out, mask);
             }
         }
         Alu::Szext { signed: true, wrap } => {
-            w.map2(d, a, b, mask, |a: i32, n: u32| int::szext(a, n, wrap))
+            w.map2(d, a, b, mask, |a: i32, n: u32| bits::szext(a, n, wrap))
         }
         Alu::Szext {
             signed: false,
             wrap,
-        } => w.map2(d, a, b, mask, |a: u32, n: u32| int::szext(a, n, wrap)),
-        Alu::Bmsk { wrap } => w.map2(d, a, b, mask, |a: u32, b: u32| int::bmsk(a, b, wrap)),
+        } => w.map2(d, a, b, mask, |a: u32, n: u32| bits::szext(a, n, wrap)),
+        Alu::Bmsk { wrap } => w.map2(d, a, b, mask, |a: u32, b: u32| bits::bmsk(a, b, wrap)),
         Alu::Fns => w.map3(d, [a, b, c], mask, |m: u32, base: u32, n: i32| {
-            int::fns(m, base, n)
+            bits::fns(m, base, n)
         }),
         Alu::Dp4a { a: sa, b: sb } => {
             w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
@@ -201,7 +201,7 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             });
             if let Some(f) = combine {
                 let nonzero = w.test1(d, |d: u32| d != 0);
-                let value = bits(f, nonzero, w.pred(i.ps));
+                let value = bool_op(f, nonzero, w.pred(i.ps));
                 w.set_pred(i.pd, value, mask);
             }
         }

@@ -8,7 +8,7 @@ use crate::numeric::half::{Bf16, F16};
 use crate::numeric::int::Int;
 
 #[inline(always)]
-pub(super) fn bits(f: BoolOp, a: u32, b: u32) -> u32 {
+pub(super) fn bool_op(f: BoolOp, a: u32, b: u32) -> u32 {
     match f {
         BoolOp::And => a & b,
         BoolOp::Or => a | b,
@@ -87,7 +87,7 @@ pub(super) fn setp(
     let (p, q) = match combine {
         Some(f) => {
             let c = w.pred(i.ps);
-            (bits(f, p, c), bits(f, q, c))
+            (bool_op(f, p, c), bool_op(f, q, c))
         }
         None => (p, q),
     };
@@ -106,7 +106,7 @@ pub(super) fn set(
 ) {
     let (p, q) = compare(w, op, ty, i.a, i.b);
     let (p, q) = match combine {
-        Some(f) => (bits(f, p, w.pred(i.ps)), bits(f, q, w.pred(i.ps))),
+        Some(f) => (bool_op(f, p, w.pred(i.ps)), bool_op(f, q, w.pred(i.ps))),
         None => (p, q),
     };
     let (yes, x2) = match to {

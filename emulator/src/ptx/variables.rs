@@ -1,4 +1,4 @@
-//! Variable declarations and their initialisers (PTX ISA 5.4).
+//! Declarations of variables and formal parameters, and initialisers (PTX ISA 5.4 and chapter 7).
 
 use super::ast::*;
 use super::error::Result;
@@ -231,5 +231,49 @@ impl<'a> Parser<'a> {
         let name = self.name("a variable")?;
         self.expect(')')?;
         Ok((name, self.addend()?))
+    }
+
+    pub(super) fn attribute(&mut self) -> Result<()> {
+        self.expect('(')?;
+        loop {
+            match self.word("an attribute")? {
+                ".managed" => {}
+                ".unified" => {
+                    self.expect('(')?;
+                    self.int()?;
+                    self.expect(',')?;
+                    self.int()?;
+                    self.expect(')')?;
+                }
+                other => return self.fail(format!("attribute `{other}` is not known")),
+            }
+            if !self.eat(',') {
+                break;
+            }
+        }
+        self.expect(')')
+    }
+
+    /// Chapter 7: formal parameters.
+    pub(super) fn params(&mut self) -> Result<Vec<Param<'a>>> {
+        self.expect('(')?;
+        let mut params = Vec::new();
+        while !self.eat(')') {
+            if !params.is_empty() {
+                self.expect(',')?;
+            }
+            let line = self.line();
+            if self.eat_word(".reg") {
+                let ty = self.ty()?;
+                let name = self.name("a parameter name")?;
+                params.push(Param::Register { line, ty, name });
+            } else if self.peek() == Token::Word(".param") {
+                self.next();
+                params.push(Param::Memory(self.variable(Space::Param, false)?.0));
+            } else {
+                return self.unexpected("a parameter");
+            }
+        }
+        Ok(params)
     }
 }

@@ -4,12 +4,12 @@
 //! Addresses are never used twice, so that a dangling pointer is always recognised, and allocations keep a
 //! red zone between them, so that running off the end of one never lands in another.
 
-use serde::Serialize;
-use std::alloc::Layout;
+use super::allocation::{Allocation, AllocationInfo, AllocationKind};
+use super::error::MemoryError;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
 
 const ALIGNMENT: u64 = 256;
 /// The least distance between two allocations.
@@ -18,290 +18,11 @@ const RED_ZONE: u64 = 4096;
 /// device pointer, nor the other way round.
 const FIRST_ADDRESS: u64 = 0x1000_0000_0000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AllocationKind {
-    Device,
-    /// A module-scope variable.
-    Module,
-    /// Host memory that the device may touch at its host address.
-    Host,
-    Shared,
-    Local,
-    Param,
-}
-
-impl fmt::Display for AllocationKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Device => "device",
-            Self::Module => "module",
-            Self::Host => "host",
-            Self::Shared => "shared",
-            Self::Local => "local",
-            Self::Param => "parameter",
-        })
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllocationInfo {
-    pub base: u64,
-    pub size: u64,
-    pub kind: AllocationKind,
-    pub freed: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUsage {
     pub used: u64,
     pub total: u64,
     pub allocations: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MemoryError {
-    OutOfMemory {
-        requested: u64,
-        free: u64,
-    },
-    /// Not the base of a live allocation.
-    NotAnAllocation {
-        address: u64,
-        nearest: Option<AllocationInfo>,
-    },
-    /// A host operation that leaves its allocation, or touches none.
-    OutOfBounds {
-        address: u64,
-        bytes: u64,
-        nearest: Option<AllocationInfo>,
-    },
-}
-
-impl fmt::Display for MemoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let near = |f: &mut fmt::Formatter<'_>, nearest: &Option<AllocationInfo>| match nearest {
-            Some(a) => {
-                let state = if a.freed { "freed " } else { "" };
-                write!(
-                    f,
-                    "; nearest {state}{} allocation: base {:#x}, {} bytes",
-                    a.kind, a.base, a.size
-                )
-            }
-            None => Ok(()),
-        };
-        match self {
-            Self::OutOfMemory { requested, free } => {
-                write!(
-                    f,
-                    "out of device memory: {requested} bytes requested, {free} free"
-                )
-            }
-            Self::NotAnAllocation { address, nearest } => {
-                write!(f, "{address:#x} is not the start of a live allocation")?;
-                near(f, nearest)
-            }
-            Self::OutOfBounds {
-                address,
-                bytes,
-                nearest,
-            } => {
-                write!(
-                    f,
-                    "{bytes} bytes at {address:#x} are not inside a live allocation"
-                )?;
-                near(f, nearest)
-            }
-        }
-    }
-}
-
-impl std::error::Error for MemoryError {}
-
-/// One allocation: its bytes and their shadow.
-pub struct Allocation {
-    pub base: u64,
-    pub size: u64,
-    pub kind: AllocationKind,
-    data: *mut u8,
-    /// `None` where the bytes belong to the host program.
-    layout: Option<Layout>,
-    /// A bit for each byte: has it been written?
-    init: Box<[AtomicU64]>,
-    /// Every byte has been written; lets reads skip the bits.
-    all_init: AtomicBool,
-    /// Who read and wrote each word in the current launch; made at the first launch that checks for races.
-    race: OnceLock<Box<[AtomicU64]>>,
-}
-
-// SAFETY: `data` points to memory that lives as long as the allocation; concurrent access to the bytes is the
-// emulated program's own concurrency, as on a device. The shadow is atomic.
-unsafe impl Send for Allocation {}
-// SAFETY: as above.
-unsafe impl Sync for Allocation {}
-
-fn zeroed_atomics(n: usize) -> Box<[AtomicU64]> {
-    let plain = vec![0u64; n].into_boxed_slice();
-    // SAFETY: AtomicU64 has the size, alignment and bit validity of u64.
-    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
-}
-
-impl Allocation {
-    fn new(base: u64, size: u64, kind: AllocationKind) -> Option<Self> {
-        // Calloc's alignment: larger ones would make the allocator touch every page.
-        let layout =
-            Layout::from_size_align(size.max(16).next_multiple_of(16) as usize, 16).ok()?;
-        // SAFETY: the layout's size is not zero.
-        let data = unsafe { std::alloc::alloc_zeroed(layout) };
-        if data.is_null() {
-            return None;
-        }
-        Some(Self {
-            base,
-            size,
-            kind,
-            data,
-            layout: Some(layout),
-            init: zeroed_atomics(size.div_ceil(64) as usize),
-            all_init: AtomicBool::new(false),
-            race: OnceLock::new(),
-        })
-    }
-
-    fn host(address: u64, size: u64) -> Self {
-        Self {
-            base: address,
-            size,
-            kind: AllocationKind::Host,
-            data: address as *mut u8,
-            layout: None,
-            init: Box::new([]),
-            all_init: AtomicBool::new(true),
-            race: OnceLock::new(),
-        }
-    }
-
-    #[inline(always)]
-    pub fn pointer(&self) -> *mut u8 {
-        self.data
-    }
-
-    #[inline(always)]
-    pub fn contains(&self, address: u64, bytes: u64) -> bool {
-        let offset = address.wrapping_sub(self.base);
-        offset <= self.size && bytes <= self.size - offset
-    }
-
-    /// Whether every byte is known to have been written.
-    #[inline]
-    pub fn is_all_init(&self) -> bool {
-        self.all_init.load(Relaxed)
-    }
-
-    /// Whether all of `bytes` bytes at `offset` have been written.
-    #[inline]
-    pub fn is_init(&self, offset: u64, bytes: u64) -> bool {
-        if self.all_init.load(Relaxed) {
-            return true;
-        }
-        self.first_uninit(offset, bytes).is_none()
-    }
-
-    /// The offset of the first byte that nothing has written.
-    pub fn first_uninit(&self, offset: u64, bytes: u64) -> Option<u64> {
-        if self.all_init.load(Relaxed) {
-            return None;
-        }
-        let end = offset + bytes;
-        let mut at = offset;
-        while at < end {
-            let (word, bit) = (at / 64, at % 64);
-            let n = (64 - bit).min(end - at);
-            let mask = ones(n) << bit;
-            let missing = !self.init[word as usize].load(Relaxed) & mask;
-            if missing != 0 {
-                return Some(word * 64 + u64::from(missing.trailing_zeros()));
-            }
-            at += n;
-        }
-        None
-    }
-
-    #[inline]
-    pub fn mark_init(&self, offset: u64, bytes: u64) {
-        if self.all_init.load(Relaxed) {
-            return;
-        }
-        if bytes == self.size {
-            self.all_init.store(true, Relaxed);
-            return;
-        }
-        let end = offset + bytes;
-        let mut at = offset;
-        while at < end {
-            let (word, bit) = (at / 64, at % 64);
-            let n = (64 - bit).min(end - at);
-            let mask = ones(n) << bit;
-            let cell = &self.init[word as usize];
-            if cell.load(Relaxed) & mask != mask {
-                cell.fetch_or(mask, Relaxed);
-            }
-            at += n;
-        }
-    }
-
-    fn mark_uninit(&self, offset: u64, bytes: u64) {
-        if self.layout.is_none() {
-            return;
-        }
-        if self.all_init.swap(false, Relaxed) {
-            for cell in &self.init {
-                cell.store(u64::MAX, Relaxed);
-            }
-        }
-        for at in offset..offset + bytes {
-            self.init[(at / 64) as usize].fetch_and(!(1 << (at % 64)), Relaxed);
-        }
-    }
-
-    /// The race shadow, one word for each four bytes.
-    #[inline(always)]
-    pub fn race_shadow(&self) -> &[AtomicU64] {
-        self.race
-            .get_or_init(|| zeroed_atomics(self.size.div_ceil(4) as usize))
-    }
-
-    /// Forgets who touched what; for when launch numbers wrap.
-    pub fn clear_race_shadow(&self) {
-        if let Some(shadow) = self.race.get() {
-            for cell in shadow {
-                cell.store(0, Relaxed);
-            }
-        }
-    }
-
-    pub fn info(&self) -> AllocationInfo {
-        AllocationInfo {
-            base: self.base,
-            size: self.size,
-            kind: self.kind,
-            freed: false,
-        }
-    }
-}
-
-fn ones(n: u64) -> u64 {
-    if n >= 64 { u64::MAX } else { (1 << n) - 1 }
-}
-
-impl Drop for Allocation {
-    fn drop(&mut self) {
-        if let Some(layout) = self.layout {
-            // SAFETY: `data` came from the global allocator with this layout.
-            unsafe { std::alloc::dealloc(self.data, layout) };
-        }
-    }
 }
 
 struct Inner {
@@ -460,7 +181,13 @@ impl DeviceMemory {
         let a = self.range(address, bytes.len() as u64)?;
         let offset = address - a.base;
         // SAFETY: `range` checked that the destination lies inside the allocation.
-        unsafe { std::ptr::copy(bytes.as_ptr(), a.data.add(offset as usize), bytes.len()) };
+        unsafe {
+            std::ptr::copy(
+                bytes.as_ptr(),
+                a.pointer().add(offset as usize),
+                bytes.len(),
+            )
+        };
         a.mark_init(offset, bytes.len() as u64);
         Ok(())
     }
@@ -473,7 +200,7 @@ impl DeviceMemory {
         // SAFETY: `range` checked that the source lies inside the allocation.
         unsafe {
             std::ptr::copy(
-                a.data.add((address - a.base) as usize),
+                a.pointer().add((address - a.base) as usize),
                 bytes.as_mut_ptr(),
                 bytes.len(),
             )
@@ -491,8 +218,8 @@ impl DeviceMemory {
         // SAFETY: `range` checked both sides; `copy` allows overlap.
         unsafe {
             std::ptr::copy(
-                s.data.add(from as usize),
-                d.data.add(to as usize),
+                s.pointer().add(from as usize),
+                d.pointer().add(to as usize),
                 bytes as usize,
             )
         };
@@ -527,8 +254,9 @@ impl DeviceMemory {
         let a = self.range(address, bytes)?;
         let offset = address - a.base;
         // SAFETY: `range` checked that the destination lies inside the allocation.
-        let to =
-            unsafe { std::slice::from_raw_parts_mut(a.data.add(offset as usize), bytes as usize) };
+        let to = unsafe {
+            std::slice::from_raw_parts_mut(a.pointer().add(offset as usize), bytes as usize)
+        };
         for chunk in to.chunks_exact_mut(pattern.len()) {
             chunk.copy_from_slice(pattern);
         }
