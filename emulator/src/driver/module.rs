@@ -8,9 +8,10 @@ use crate::Module;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
+use super::objects::{LoadedFunction, LoadedModule};
 use super::queue::synchronize_context;
 use super::report;
-use super::state::{Driver, LoadedFunction, LoadedModule, State, driver};
+use super::state::{Driver, State, driver};
 use super::types::{DevicePtr, Handle, In, Out, Text};
 
 /// What an image starts with, when it is not PTX.

@@ -21,7 +21,6 @@ fn carried<T: Copy + Default>(
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments)]
 pub(super) fn add_carry(
     w: &mut Regs,
     i: &Instr,
