@@ -7,11 +7,16 @@ use super::types::{int_ty, width};
 use crate::numeric::f32ops::TestP;
 use crate::numeric::logic::PrmtMode;
 use crate::ptx::ast::{Immediate, Operand};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
-    pub fn alu(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub fn alu(
+        &mut self,
+        base: &str,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         match base {
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "abs"
             | "neg" | "sad" => self.arithmetic(base, m, ops),
@@ -271,7 +276,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn logic(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn logic(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let f = match base {
             "and" => Bit2::And,
             "or" => Bit2::Or,
@@ -293,7 +298,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn lop3(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn lop3(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let combine = m.bool_op();
         let ty = self.need_ty(m)?;
         if ty != Type::B32 {

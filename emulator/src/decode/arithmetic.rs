@@ -8,7 +8,7 @@ use crate::numeric::Round;
 use crate::numeric::f32ops::MinMax;
 use crate::numeric::half::HalfMode;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
@@ -17,7 +17,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let hi = m.flag("hi");
         let lo = m.flag("lo");
         let wide = m.flag("wide");
@@ -226,7 +226,7 @@ impl<'a> Decoder<'_, 'a> {
         hi: bool,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         self.carry_form(base, hi, false, true, m, ops)
     }
 
@@ -235,7 +235,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let cc = m.flag("cc");
         let hi = m.flag("hi");
         m.flag("lo");
@@ -250,7 +250,7 @@ impl<'a> Decoder<'_, 'a> {
         carry_out: bool,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let ty = self.need_ty(m)?;
         let wide = match ty {
             Type::U32 | Type::S32 | Type::B32 => false,
@@ -297,7 +297,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let round = m.round();
         let approx = m.flag("approx");
         let ftz = m.flag("ftz");

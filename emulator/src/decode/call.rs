@@ -12,7 +12,7 @@ use super::mods::Mods;
 use super::scope::{Scope, Sym};
 use super::subroutine::{FrameFixup, Subroutine};
 use crate::ptx::ast::{self, Operand, Param};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
 /// Local memory a thread gets for the frames of recursive calls.
@@ -29,7 +29,11 @@ const LARGE: usize = 1 << 15;
 
 impl<'a> Decoder<'_, 'a> {
     /// A call becomes a copy of the callee's body with the parameters' memory shared, or a call of a subroutine.
-    pub(super) fn call(&mut self, mods: &mut Mods<'a>, ops: &'a [ast::Operand<'a>]) -> Result<()> {
+    pub(super) fn call(
+        &mut self,
+        mods: &mut Mods<'a>,
+        ops: &'a [ast::Operand<'a>],
+    ) -> LoadResult<()> {
         mods.flag("uni");
         if let Some(left) = mods.left() {
             return self.fail(format!("modifier `.{left}` of `call` is not supported"));
@@ -153,7 +157,7 @@ impl<'a> Decoder<'_, 'a> {
         malloc: bool,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let access = |op: &Operand<'a>| match op {
             Operand::Name(name) => Operand::Address {
                 base: Some(name),
@@ -207,7 +211,7 @@ impl<'a> Decoder<'_, 'a> {
         f: &'a ast::Function<'a>,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let which = self.subroutine(f);
         let mut i = Instr::new(Op::Call);
         i.imm = self.subroutines.all[which].label as i64;
@@ -221,7 +225,7 @@ impl<'a> Decoder<'_, 'a> {
         signature: &'a str,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let taken: Vec<_> = (self.m.addresses.iter())
             .map(|&(name, address)| (name, address, self.m.functions[name]))
             .filter(|(_, _, f)| f.body.is_some())
@@ -277,7 +281,7 @@ impl<'a> Decoder<'_, 'a> {
         (params, results): (&[Param], &[Param]),
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let Some((offsets, _)) = layout(params, results) else {
             return self
                 .fail("a recursive or indirect call with register parameters is not supported");
@@ -327,7 +331,7 @@ impl<'a> Decoder<'_, 'a> {
         formal: &Param,
         caller: Option<usize>,
         shift: u32,
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let Param::Memory(v) = formal else {
             return Ok(());
         };
@@ -345,7 +349,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// Compiles the subroutines that calls asked for, and settles the sizes of frames.
-    pub(super) fn compile_subroutines(&mut self) -> Result<()> {
+    pub(super) fn compile_subroutines(&mut self) -> LoadResult<()> {
         if self.subroutines.all.is_empty() {
             return Ok(());
         }

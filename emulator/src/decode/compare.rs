@@ -6,7 +6,7 @@ use super::mods::Mods;
 use super::types::{half_ty, int_ty};
 use crate::numeric::cmp::Cmp;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
@@ -16,7 +16,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let Some(cmp) = m.pick(Cmp::from_name) else {
             return self.fail("a comparison is missing");
         };

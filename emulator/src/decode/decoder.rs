@@ -4,7 +4,7 @@ use super::ir::{Const, Instr, Op, P, Program, R};
 use super::scope::{Scope, Sym};
 use super::subroutine::Subroutines;
 use crate::ptx::ast::{self, Variable};
-use crate::ptx::error::{self, LoadError, Result};
+use crate::ptx::error::{self, LoadError, LoadResult};
 use std::collections::HashMap;
 
 /// A kernel with its calls copied in may have this many instructions.
@@ -84,11 +84,11 @@ impl Decoder<'_, '_> {
         error::error(self.m.source, self.line, message)
     }
 
-    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> LoadResult<T> {
         Err(self.error(message))
     }
 
-    pub(super) fn emit(&mut self, mut i: Instr) -> Result<()> {
+    pub(super) fn emit(&mut self, mut i: Instr) -> LoadResult<()> {
         if self.p.code.len() >= MAX_CODE {
             return self.fail("the kernel is too large once its calls are copied in");
         }
@@ -139,7 +139,7 @@ impl Decoder<'_, '_> {
         r
     }
 
-    pub(super) fn predicate(&mut self) -> Result<P> {
+    pub(super) fn predicate(&mut self) -> LoadResult<P> {
         if self.p.predicates >= 0x7ff0 {
             return self.fail("too many predicate registers");
         }
@@ -156,7 +156,7 @@ impl Decoder<'_, '_> {
         self.labels[label] = Some(self.p.code.len() as u32);
     }
 
-    pub(super) fn branch(&mut self, label: usize, guard: P) -> Result<()> {
+    pub(super) fn branch(&mut self, label: usize, guard: P) -> LoadResult<()> {
         let mut i = Instr::new(Op::Bra);
         i.imm = label as i64;
         i.guard = guard;

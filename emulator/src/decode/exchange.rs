@@ -4,7 +4,7 @@ use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
@@ -13,7 +13,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         match base {
             "shfl" => {
                 self.need_sync(base, m)?;
@@ -127,7 +127,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn need_b32(&self, m: &mut Mods) -> Result<()> {
+    fn need_b32(&self, m: &mut Mods) -> LoadResult<()> {
         if self.need_ty(m)? != Type::B32 {
             return self.fail("the type must be .b32");
         }

@@ -7,11 +7,11 @@ use super::mods::Mods;
 use super::scope::{Scope, Sym};
 use super::{alloc, copied, flow};
 use crate::ptx::ast::{self, Param, Statement, Variable};
-use crate::ptx::error::{self, Result};
+use crate::ptx::error::{self, LoadResult};
 use crate::ptx::types::Space;
 
 /// Decodes one kernel.
-pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> {
+pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> LoadResult<Program> {
     let mut d = Decoder::new(m, f);
     let mut offset = 0;
     for param in &f.params {
@@ -36,7 +36,7 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> 
 
 impl<'a> Decoder<'_, 'a> {
     /// The statements of a block, in a scope of their own.
-    pub(super) fn scope(&mut self, body: &'a [Statement<'a>]) -> Result<()> {
+    pub(super) fn scope(&mut self, body: &'a [Statement<'a>]) -> LoadResult<()> {
         self.scopes.push(Scope::default());
         for s in body {
             // Labels and branch tables may be used before they stand.
@@ -72,7 +72,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    fn statement(&mut self, s: &'a Statement<'a>) -> Result<()> {
+    fn statement(&mut self, s: &'a Statement<'a>) -> LoadResult<()> {
         match s {
             Statement::Label { name, .. } => {
                 if let Some(Sym::Label(label)) = self.lookup(name)? {
@@ -107,7 +107,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    fn variable(&mut self, v: &'a Variable<'a>) -> Result<()> {
+    fn variable(&mut self, v: &'a Variable<'a>) -> LoadResult<()> {
         self.line = v.line;
         match v.space {
             Space::Local | Space::Param => {
@@ -126,7 +126,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn instruction(&mut self, inst: &'a ast::Instruction<'a>) -> Result<()> {
+    fn instruction(&mut self, inst: &'a ast::Instruction<'a>) -> LoadResult<()> {
         self.line = inst.line;
         let mut parts = inst.opcode.split('.');
         let base = parts.next().unwrap_or("");
@@ -163,7 +163,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         mods: &mut Mods<'a>,
         ops: &'a [ast::Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         // A family answers false for opcodes that are not its own.
         if self.alu(base, mods, ops)?
             || self.convert(base, mods, ops)?
@@ -177,7 +177,7 @@ impl<'a> Decoder<'_, 'a> {
         self.fail(format!("instruction `{base}` is not supported"))
     }
 
-    fn finish(mut self) -> Result<Program> {
+    fn finish(mut self) -> LoadResult<Program> {
         let static_shared = self.shared_bytes;
         self.p.static_shared = static_shared;
         self.p.dynamic_offset = static_shared.next_multiple_of(self.dynamic_align);

@@ -3,7 +3,7 @@
 use super::decoder::Decoder;
 use super::scope::Sym;
 use crate::ptx::ast::{Param, Variable};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 
 /// Offset and end of a parameter that follows `offset` bytes of others.
 pub fn place(v: &Variable, offset: u32) -> Option<(u32, u32)> {
@@ -26,7 +26,7 @@ pub(super) fn layout(params: &[Param], returns: &[Param]) -> Option<(Vec<u32>, u
 
 impl<'a> Decoder<'_, 'a> {
     /// Room in the thread's local memory.
-    pub(super) fn local(&mut self, v: &Variable) -> Result<u32> {
+    pub(super) fn local(&mut self, v: &Variable) -> LoadResult<u32> {
         let at = self.p.local_bytes.checked_next_multiple_of(v.align.max(1));
         let size = v.size.and_then(|n| u32::try_from(n).ok());
         let end = at.zip(size).and_then(|(at, n)| at.checked_add(n));
@@ -39,7 +39,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    pub(super) fn place_shared(&mut self, v: &Variable<'a>) -> Result<Sym<'a>> {
+    pub(super) fn place_shared(&mut self, v: &Variable<'a>) -> LoadResult<Sym<'a>> {
         let Some(size) = v.size.filter(|&n| n > 0 || !v.external) else {
             self.p.uses_dynamic = true;
             self.dynamic_align = self.dynamic_align.max(v.align);

@@ -4,11 +4,15 @@ use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
-    pub(super) fn mbarrier(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub(super) fn mbarrier(
+        &mut self,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         let what = m.any(&[
             "init",
             "inval",

@@ -5,11 +5,11 @@ use super::ir::*;
 use super::mods::Mods;
 use super::scope::Sym;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
-    pub(super) fn predicate_move(&mut self, ops: &[Operand<'a>], negate: bool) -> Result<bool> {
+    pub(super) fn predicate_move(&mut self, ops: &[Operand<'a>], negate: bool) -> LoadResult<bool> {
         self.count(ops, 2)?;
         let mut i = Instr::new(Op::Alu(Alu::PredMov));
         let p = self.predicate_source(&ops[1])?;
@@ -20,7 +20,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// mov
-    pub(super) fn move_(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub(super) fn move_(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let ty = self.need_ty(m)?;
         self.count(ops, 2)?;
         if ty == Type::Pred {
@@ -92,7 +92,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    fn pack_shape(&self, ty: Type, parts: usize) -> Result<()> {
+    fn pack_shape(&self, ty: Type, parts: usize) -> LoadResult<()> {
         match (ty.bits(), parts) {
             (16, 2) | (32, 2 | 4) | (64, 2 | 4) => Ok(()),
             _ => self.fail("a vector of this size does not fit the type"),

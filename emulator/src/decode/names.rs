@@ -3,12 +3,12 @@
 use super::decoder::Decoder;
 use super::ir::P;
 use super::scope::{Family, Sym};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 use std::collections::HashMap;
 
 impl<'a> Decoder<'_, 'a> {
-    pub fn declare(&mut self, name: &'a str, sym: Sym<'a>) -> Result<()> {
+    pub fn declare(&mut self, name: &'a str, sym: Sym<'a>) -> LoadResult<()> {
         let Some(scope) = self.scopes.last_mut() else {
             return Ok(());
         };
@@ -18,7 +18,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    fn new_register(&mut self, ty: Type, vector: u32) -> Result<Sym<'a>> {
+    fn new_register(&mut self, ty: Type, vector: u32) -> LoadResult<Sym<'a>> {
         if ty.bits() == 128 {
             return self.fail("128-bit registers are not supported");
         }
@@ -38,7 +38,7 @@ impl<'a> Decoder<'_, 'a> {
         count: Option<u32>,
         ty: Type,
         vector: u32,
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         match count {
             None => {
                 let sym = self.new_register(ty, vector)?;
@@ -59,7 +59,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    pub fn lookup(&mut self, name: &'a str) -> Result<Option<Sym<'a>>> {
+    pub fn lookup(&mut self, name: &'a str) -> LoadResult<Option<Sym<'a>>> {
         let digits = name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count();
         let number: Option<u32> = name[digits..].parse().ok();
         let prefix = &name[..digits];
@@ -106,14 +106,14 @@ impl<'a> Decoder<'_, 'a> {
         Ok(None)
     }
 
-    pub fn known(&mut self, name: &'a str) -> Result<Sym<'a>> {
+    pub fn known(&mut self, name: &'a str) -> LoadResult<Sym<'a>> {
         match self.lookup(name)? {
             Some(sym) => Ok(sym),
             None => self.fail(format!("`{name}` is not declared")),
         }
     }
 
-    pub fn predicate_named(&mut self, name: &'a str) -> Result<P> {
+    pub fn predicate_named(&mut self, name: &'a str) -> LoadResult<P> {
         match self.known(name)? {
             Sym::Pred(p) => Ok(p),
             _ => self.fail(format!("`{name}` is not a predicate")),

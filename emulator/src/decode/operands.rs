@@ -7,7 +7,7 @@ use super::scope::Sym;
 use super::special::special;
 use crate::numeric::cvt::IntType;
 use crate::ptx::ast::{Immediate, Operand};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 /// A resolved `[address]`.
@@ -21,21 +21,21 @@ pub struct Address {
 }
 
 impl<'a> Decoder<'_, 'a> {
-    pub fn count(&self, ops: &[Operand], n: usize) -> Result<()> {
+    pub fn count(&self, ops: &[Operand], n: usize) -> LoadResult<()> {
         if ops.len() != n {
             return self.fail(format!("expected {n} operands, found {}", ops.len()));
         }
         Ok(())
     }
 
-    pub fn need_ty(&self, mods: &mut Mods) -> Result<Type> {
+    pub fn need_ty(&self, mods: &mut Mods) -> LoadResult<Type> {
         match mods.ty() {
             Some(ty) => Ok(ty),
             None => self.fail("this instruction needs a type"),
         }
     }
 
-    pub(super) fn need_sync(&self, base: &str, m: &mut Mods) -> Result<()> {
+    pub(super) fn need_sync(&self, base: &str, m: &mut Mods) -> LoadResult<()> {
         if !m.flag("sync") {
             return self.fail(format!(
                 "`{base}` without `.sync` does not exist from sm_70 on"
@@ -44,7 +44,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    pub fn bad_ty<T>(&self, base: &str, ty: Type) -> Result<T> {
+    pub fn bad_ty<T>(&self, base: &str, ty: Type) -> LoadResult<T> {
         self.fail(format!("`{base}` is not supported for type {ty:?}"))
     }
 
@@ -55,7 +55,7 @@ impl<'a> Decoder<'_, 'a> {
         ops: &[Operand<'a>],
         to: Type,
         from: &[Type],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         self.count(ops, 1 + from.len())?;
         let mut i = Instr::new(Op::Alu(alu));
         let mut sources = [R::NONE; 3];
@@ -69,7 +69,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// `d|p` or `d`.
-    pub(super) fn pair(&mut self, i: &mut Instr, op: &Operand<'a>, ty: Type) -> Result<()> {
+    pub(super) fn pair(&mut self, i: &mut Instr, op: &Operand<'a>, ty: Type) -> LoadResult<()> {
         let d = match op {
             Operand::Pair(d, p) => {
                 i.pd = self.predicate_destination(p)?;
@@ -82,7 +82,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// A predicate as a source: `p`, `!p` or a constant.
-    pub fn predicate_source(&mut self, op: &Operand<'a>) -> Result<P> {
+    pub fn predicate_source(&mut self, op: &Operand<'a>) -> LoadResult<P> {
         match op {
             Operand::Name("%is_explicit_cluster") => Ok(P::FALSE),
             Operand::Name(n) => self.predicate_named(n),
@@ -93,7 +93,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// A predicate as a destination; `_` gives none.
-    pub fn predicate_destination(&mut self, op: &Operand<'a>) -> Result<P> {
+    pub fn predicate_destination(&mut self, op: &Operand<'a>) -> LoadResult<P> {
         match op {
             Operand::Name("_") => Ok(P::NONE),
             Operand::Name(n) => self.predicate_named(n),
@@ -101,7 +101,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    pub fn is_predicate(&mut self, op: &Operand<'a>) -> Result<bool> {
+    pub fn is_predicate(&mut self, op: &Operand<'a>) -> LoadResult<bool> {
         Ok(match op {
             Operand::Not(_) => true,
             Operand::Name(n) => matches!(self.lookup(n)?, Some(Sym::Pred(_))),
@@ -109,7 +109,7 @@ impl<'a> Decoder<'_, 'a> {
         })
     }
 
-    fn component(&mut self, name: &'a str) -> Result<Option<R>> {
+    fn component(&mut self, name: &'a str) -> LoadResult<Option<R>> {
         let Some((base, part)) = name.rsplit_once('.') else {
             return Ok(None);
         };
@@ -127,7 +127,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// A source of any width: what it is decides.
-    pub fn source_any(&mut self, op: &Operand<'a>, ty: Type) -> Result<R> {
+    pub fn source_any(&mut self, op: &Operand<'a>, ty: Type) -> LoadResult<R> {
         let wide = ty.bits() == 64;
         match op {
             Operand::Immediate(value) => {
@@ -166,7 +166,13 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn symbol_address(&mut self, sym: &Sym<'a>, name: &str, offset: i64, wide: bool) -> Result<R> {
+    fn symbol_address(
+        &mut self,
+        sym: &Sym<'a>,
+        name: &str,
+        offset: i64,
+        wide: bool,
+    ) -> LoadResult<R> {
         if let (Sym::Local(at), true) = (sym, self.subroutines.current.is_some()) {
             let mut i = Instr::new(Op::Alu(Alu::Int2(Int2::Add, IntTy::U32)));
             i.a = self.frame_base();
@@ -192,7 +198,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// A source whose register must have the type's width.
-    pub fn source(&mut self, op: &Operand<'a>, ty: Type) -> Result<R> {
+    pub fn source(&mut self, op: &Operand<'a>, ty: Type) -> LoadResult<R> {
         let r = self.source_any(op, ty)?;
         if self.is_wide(r) != (ty.bits() == 64) {
             return self.fail(format!("operand {op} is not {} bits wide", ty.bits()));
@@ -201,7 +207,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// A destination register of any width; `_` gives none.
-    pub fn destination_any(&mut self, op: &Operand<'a>) -> Result<R> {
+    pub fn destination_any(&mut self, op: &Operand<'a>) -> LoadResult<R> {
         match op {
             Operand::Name("_") => Ok(R::NONE),
             Operand::Name(name) => {
@@ -219,7 +225,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    pub fn destination(&mut self, op: &Operand<'a>, ty: Type) -> Result<R> {
+    pub fn destination(&mut self, op: &Operand<'a>, ty: Type) -> LoadResult<R> {
         let r = self.destination_any(op)?;
         if r.is_none() {
             return Ok(self.temp(ty.bits() == 64));
@@ -231,14 +237,14 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// The registers of a `{…}` list, or of a vector register, or one scalar.
-    pub fn vector(&mut self, op: &'a Operand<'a>) -> Result<Vec<Operand<'a>>> {
+    pub fn vector(&mut self, op: &'a Operand<'a>) -> LoadResult<Vec<Operand<'a>>> {
         match op {
             Operand::Vector(parts) => Ok(parts.clone()),
             other => Ok(vec![other.clone()]),
         }
     }
 
-    pub fn vector_register(&mut self, op: &Operand<'a>) -> Result<Option<Vec<R>>> {
+    pub fn vector_register(&mut self, op: &Operand<'a>) -> LoadResult<Option<Vec<R>>> {
         if let Operand::Name(n) = op
             && let Some(Sym::Vector(parts)) = self.lookup(n)?
         {
@@ -248,7 +254,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// The low 32 bits of a wide value, or a narrow value extended.
-    pub fn resize(&mut self, r: R, wide: bool, signed: bool) -> Result<R> {
+    pub fn resize(&mut self, r: R, wide: bool, signed: bool) -> LoadResult<R> {
         if self.is_wide(r) == wide {
             return Ok(r);
         }
@@ -257,7 +263,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(d)
     }
 
-    pub fn resize_to(&mut self, d: R, r: R, signed: bool) -> Result<()> {
+    pub fn resize_to(&mut self, d: R, r: R, signed: bool) -> LoadResult<()> {
         let (from, to) = match (self.is_wide(r), signed) {
             (true, _) => (IntType::U64, IntType::U32),
             (false, false) => (IntType::U32, IntType::U64),
@@ -273,7 +279,7 @@ impl<'a> Decoder<'_, 'a> {
         self.emit(i)
     }
 
-    pub fn mov(&mut self, d: R, a: R) -> Result<()> {
+    pub fn mov(&mut self, d: R, a: R) -> LoadResult<()> {
         let mut i = Instr::new(Op::Alu(Alu::Mov {
             wide: self.is_wide(d),
         }));
@@ -282,7 +288,7 @@ impl<'a> Decoder<'_, 'a> {
         self.emit(i)
     }
 
-    fn immediate(&self, value: Immediate, ty: Type) -> Result<u64> {
+    fn immediate(&self, value: Immediate, ty: Type) -> LoadResult<u64> {
         let float = match value {
             Immediate::Float(bits, Type::F32) => f64::from(f32::from_bits(bits as u32)),
             Immediate::Float(bits, _) => f64::from_bits(bits),
@@ -304,7 +310,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// `[register+n]`, `[variable+n]`, `[n]`.
-    pub fn address(&mut self, op: &Operand<'a>) -> Result<Address> {
+    pub fn address(&mut self, op: &Operand<'a>) -> LoadResult<Address> {
         let Operand::Address {
             base,
             offset,
@@ -358,7 +364,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// An address as a register, for instructions that need `imm` for something else.
-    pub fn address_register(&mut self, op: &Operand<'a>) -> Result<R> {
+    pub fn address_register(&mut self, op: &Operand<'a>) -> LoadResult<R> {
         let address = self.address(op)?;
         if address.base.is_none() {
             return Ok(self.constant_entry(Const {

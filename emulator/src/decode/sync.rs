@@ -4,11 +4,16 @@ use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
-    pub fn sync(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub fn sync(
+        &mut self,
+        base: &str,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         match base {
             "bar" | "barrier" => self.barrier(base, m, ops),
             "membar" | "fence" => {
@@ -54,7 +59,12 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// bar and barrier, bar.warp.sync, barrier.cluster
-    fn barrier(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn barrier(
+        &mut self,
+        base: &str,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         if m.flag("warp") {
             self.need_sync(base, m)?;
             self.count(ops, 1)?;

@@ -5,7 +5,7 @@ use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::mma::{Mma, MmaType};
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
 impl<'a> Decoder<'_, 'a> {
@@ -15,7 +15,7 @@ impl<'a> Decoder<'_, 'a> {
         load: bool,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         self.need_sync("ldmatrix", m)?;
         if !(m.flag("aligned") && m.flag("m8n8")) {
             return self.fail("expected `.sync.aligned.m8n8`");
@@ -79,7 +79,11 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    pub(super) fn movmatrix(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub(super) fn movmatrix(
+        &mut self,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         self.need_sync("movmatrix", m)?;
         if !(m.flag("aligned") && m.flag("m8n8") && m.flag("trans") && m.flag("b16")) {
             return self.fail("expected `movmatrix.sync.aligned.m8n8.trans.b16`");
@@ -93,7 +97,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// mma.sync
-    pub(super) fn mma(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub(super) fn mma(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         self.need_sync("mma", m)?;
         m.flag("aligned");
         let shape = m.any(&[
@@ -183,7 +187,7 @@ impl<'a> Decoder<'_, 'a> {
         ops: &'a [Operand<'a>],
         ty: Type,
         counts: [usize; 4],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let mut lists: [Vec<R>; 4] = Default::default();
         for (which, (op, n)) in ops.iter().zip(counts).enumerate() {
             let parts = self.vector(op)?;

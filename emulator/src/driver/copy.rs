@@ -7,7 +7,7 @@
 
 use std::ffi::c_uint;
 
-use crate::MemoryError;
+use crate::memory::MemoryError;
 
 use super::capture;
 use super::copy_op::{CopyEnd, CopyOp};

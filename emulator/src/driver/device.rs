@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use crate::DeviceConfig;
+use crate::config::DeviceConfig;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};

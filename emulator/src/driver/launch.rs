@@ -7,7 +7,8 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
-use crate::{Kernel, Launch};
+use crate::exec::Launch;
+use crate::module::Kernel;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};

@@ -3,7 +3,7 @@
 use std::alloc::Layout;
 use std::ffi::{c_int, c_uint};
 
-use crate::AllocationKind;
+use crate::memory::AllocationKind;
 
 use super::capture;
 use super::entry::api;

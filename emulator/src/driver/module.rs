@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
-use crate::Module;
+use crate::module::Module;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};

@@ -1,7 +1,7 @@
 //! The driver's state: one device, and the tables of everything that a handle can name.
 //!
 //! One mutex guards the tables. It is never held while a kernel, a copy or a host function runs, so other
-//! threads can allocate and enqueue meanwhile; see `queue`.
+//! threads can allocate and enqueue meanwhile; see [`super::queue`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -1,4 +1,4 @@
-//! Streams: `cuStream*` less capture, which is in [`super::capture`].
+//! Streams: `cuStream*` less capture, which is in [`super::capture_calls`].
 
 use std::ffi::{c_int, c_uint};
 

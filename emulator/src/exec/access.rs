@@ -1,6 +1,6 @@
 //! Where an access goes: addresses to host pointers, with the checks of bounds and alignment on the way.
 
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::regs::{FULL, lanes};
 use super::tally;
 use super::warp::Warp;
@@ -64,7 +64,7 @@ impl Block<'_> {
         mut at: [u64; 32],
         bytes: u64,
         m: u32,
-    ) -> Result<Target> {
+    ) -> Checked<Target> {
         let mut space = space;
         if space == Space::Generic {
             let first = m.trailing_zeros() as usize;
@@ -130,7 +130,7 @@ impl Block<'_> {
         t: &mut Target,
         bytes: u64,
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let (low, high) = at_once(m, &mut t.offsets, |at| {
             at.iter()
                 .fold((u64::MAX, 0), |(low, high), &a| (low.min(a), high.max(a)))

@@ -2,7 +2,7 @@
 //! other threads.
 
 use super::access::AccessKind;
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::regs::lanes;
 use super::warp::Warp;
 use crate::decode::ir::*;
@@ -80,7 +80,7 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
 
 impl Block<'_> {
     /// Says whether it changed anything: a lock that is taken does not, which is how a spinning path is told.
-    pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Result<bool> {
+    pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Checked<bool> {
         let p = self.g.program;
         let at = w.regs.addresses(i.a, i.imm, a.address64);
         let each = bytes_of(a.ty);

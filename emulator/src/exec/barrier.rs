@@ -1,6 +1,6 @@
 //! Block barriers: bar and barrier, sync, arrive and red.
 
-use super::block::{BARRIERS, Block, Result};
+use super::block::{BARRIERS, Block, Checked};
 use super::clocks::{Clocks, WARPS};
 use super::warp::{Next, Wait, Warp};
 use crate::check::FaultKind;
@@ -14,7 +14,7 @@ impl Block<'_> {
         i: &Instr,
         kind: Barrier,
         m: u32,
-    ) -> Result<Next> {
+    ) -> Checked<Next> {
         let first = m.trailing_zeros();
         if let Wait::BarDone(result) = w.splits[k].wait {
             w.splits[k].wait = Wait::Run;
@@ -82,7 +82,7 @@ impl Block<'_> {
         &mut self,
         id: usize,
         current: Option<(&mut Warp, &Instr)>,
-    ) -> Result<bool> {
+    ) -> Checked<bool> {
         let state = &self.barriers[id];
         let warps = self.warps.len();
         // Threads that arrived without waiting may have left since; those that left without arriving are the defect.

@@ -10,7 +10,8 @@ use crate::decode::ir::Instr;
 use crate::memory::{AllocationInfo, AllocationKind};
 use std::collections::HashMap;
 
-pub type Result<T> = std::result::Result<T, Box<Fault>>;
+/// What is there unless a check has failed.
+pub type Checked<T> = Result<T, Box<Fault>>;
 
 /// Barriers 0 to 15, and one for `barrier.cluster`.
 pub const BARRIERS: usize = 17;

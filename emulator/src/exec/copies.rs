@@ -1,7 +1,7 @@
 //! cp.async. The bytes land at the wait, as late as they may, so that a missing wait shows.
 
 use super::access::AccessKind;
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::pending::{PendingArrival, PendingCopy};
 use super::regs::lanes;
 use super::shared::Sweep;
@@ -19,7 +19,7 @@ impl Block<'_> {
         bytes: u8,
         shared64: bool,
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let to = w.regs.addresses(i.a, i.imm, shared64);
         let from = *w.regs.r64(i.b);
         let n = u64::from(bytes);
@@ -115,7 +115,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    pub(super) fn cp_async_wait(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn cp_async_wait(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Checked<()> {
         let keep = i.imm;
         self.land(w, i, m, |committed, copy| {
             keep < 0 || i64::from(copy.group) < i64::from(committed) - keep
@@ -130,7 +130,7 @@ impl Block<'_> {
         i: &Instr,
         m: u32,
         due: impl Fn(u32, &PendingCopy) -> bool,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let mut pending = std::mem::take(&mut w.copies.pending);
         let checks = self.g.config.checks;
         let shadowed = self.shadowed(Space::Shared);
@@ -214,7 +214,7 @@ impl Block<'_> {
         noinc: bool,
         address64: bool,
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let at = w
             .regs
             .addresses(i.a, i.imm, address64)
@@ -233,7 +233,7 @@ impl Block<'_> {
     }
 
     /// The arrivals of lanes whose earlier copies have all landed.
-    fn arrive_where_landed(&mut self, w: &mut Warp, i: &Instr) -> Result<()> {
+    fn arrive_where_landed(&mut self, w: &mut Warp, i: &Instr) -> Checked<()> {
         let mut arrivals = std::mem::take(&mut w.copies.arrivals);
         for arrival in &mut arrivals {
             let earlier = w.copies.pending.iter().filter(|c| c.number < arrival.after);
@@ -250,7 +250,7 @@ impl Block<'_> {
     }
 
     /// Somebody waits for the mbarrier at `at`: copies land whose arrival it waits for, of whichever warp.
-    pub(super) fn land_for(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Result<()> {
+    pub(super) fn land_for(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Checked<()> {
         self.land_of(w, i, at)?;
         for n in 0..self.warps.len() {
             if self.warps[n].copies.owes_arrivals() {
@@ -263,7 +263,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    fn land_of(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Result<()> {
+    fn land_of(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Checked<()> {
         // The oldest alone: a later one may belong to the next phase.
         let oldest = w.copies.arrivals.iter().find_map(|a| {
             let here = lanes(a.mask).filter(|&l| a.at[l] == at);

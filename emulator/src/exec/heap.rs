@@ -1,13 +1,13 @@
 //! malloc and free in a kernel.
 
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::regs::lanes;
 use super::warp::Warp;
 use crate::check::FaultKind;
 use crate::decode::ir::*;
 
 impl Block<'_> {
-    pub(super) fn heap(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn heap(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Checked<()> {
         let Some(heap) = &self.g.kernel.heap else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! The loop that runs one warp, instruction by instruction, along the path of lanes whose turn it is.
 
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::warp::{CREDIT, Next, Split, Wait, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::*;
@@ -14,7 +14,7 @@ pub enum Status {
 }
 
 impl Block<'_> {
-    pub(super) fn run_warp(&mut self, w: &mut Warp, quantum: u64) -> Result<Status> {
+    pub(super) fn run_warp(&mut self, w: &mut Warp, quantum: u64) -> Checked<Status> {
         let g = self.g;
         let p = g.program;
         let code = &p.code[..];
@@ -243,7 +243,7 @@ impl Block<'_> {
         self.tally.mma_flops += 2 * products as u64;
     }
 
-    fn branch_table(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+    fn branch_table(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<()> {
         let index = *w.regs.r32(i.a);
         let table = &self.g.program.tables[i.imm as usize];
         let old = w.splits.swap_remove(k);

@@ -1,7 +1,7 @@
 //! ld and st (PTX ISA, data movement and conversion).
 
 use super::access::{AccessKind, window};
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::regs::{FULL, lanes};
 use super::shared::Sweep;
 use super::warp::Warp;
@@ -21,7 +21,7 @@ impl Block<'_> {
             .fold(0, |s, l| s | 1 << l)
     }
 
-    pub(super) fn load(&mut self, w: &mut Warp, i: &Instr, mem: Mem, mut m: u32) -> Result<()> {
+    pub(super) fn load(&mut self, w: &mut Warp, i: &Instr, mem: Mem, mut m: u32) -> Checked<()> {
         let at = w.regs.addresses(i.a, i.imm, mem.address64);
         while m != 0 {
             let part = Self::same_space(mem.space, &at, m);
@@ -38,7 +38,7 @@ impl Block<'_> {
         mem: Mem,
         at: [u64; 32],
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let p = self.g.program;
         let bytes = u64::from(mem.bytes) * u64::from(mem.count);
         let t = self.resolve(w, i, mem.space, at, bytes, m)?;
@@ -93,7 +93,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    pub(super) fn store(&mut self, w: &mut Warp, i: &Instr, mem: Mem, mut m: u32) -> Result<()> {
+    pub(super) fn store(&mut self, w: &mut Warp, i: &Instr, mem: Mem, mut m: u32) -> Checked<()> {
         let at = w.regs.addresses(i.a, i.imm, mem.address64);
         while m != 0 {
             let part = Self::same_space(mem.space, &at, m);
@@ -110,7 +110,7 @@ impl Block<'_> {
         mem: Mem,
         at: [u64; 32],
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let p = self.g.program;
         let size = usize::from(mem.bytes);
         let bytes = u64::from(mem.bytes) * u64::from(mem.count);

@@ -1,6 +1,6 @@
 //! The mbarrier instructions: init, arrive, expect, complete, test and wait.
 
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::mbar_object::{COUNT, MbarState};
 use super::regs::lanes;
 use super::warp::{Next, Warp};
@@ -15,7 +15,7 @@ impl Block<'_> {
         op: Mbar,
         address64: bool,
         m: u32,
-    ) -> Result<Next> {
+    ) -> Checked<Next> {
         let at = w
             .regs
             .addresses(i.a, i.imm, address64)

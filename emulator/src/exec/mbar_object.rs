@@ -1,9 +1,9 @@
-//! mbarrier objects: eight bytes of shared memory that only these instructions look into.
+//! mbarrier objects: eight bytes of shared memory that only the instructions of `mbar` look into.
 //!
 //! The word holds, from the lowest bit: pending arrivals (20), expected arrivals (20), pending transaction bytes
 //! (22, signed), a mark that the object is live (1), and the phase (1).
 
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::warp::Warp;
 use crate::check::FaultKind;
 use crate::decode::ir::*;
@@ -50,7 +50,7 @@ impl MbarState {
 }
 
 impl Block<'_> {
-    fn mbar_pointer(&mut self, w: &mut Warp, i: &Instr, lane: usize, at: u64) -> Result<*mut u64> {
+    fn mbar_pointer(&mut self, w: &mut Warp, i: &Instr, lane: usize, at: u64) -> Checked<*mut u64> {
         let t = self.resolve(w, i, Space::Shared, [at; 32], 8, 1 << lane)?;
         Ok(t.pointers[lane].cast())
     }
@@ -61,7 +61,7 @@ impl Block<'_> {
         i: &Instr,
         lane: usize,
         at: u64,
-    ) -> Result<MbarState> {
+    ) -> Checked<MbarState> {
         let pointer = self.mbar_pointer(w, i, lane, at)?;
         // SAFETY: resolved and aligned just now.
         let state = MbarState(unsafe { pointer.read() });
@@ -89,7 +89,7 @@ impl Block<'_> {
         lane: usize,
         at: u64,
         state: MbarState,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let pointer = self.mbar_pointer(w, i, lane, at)?;
         // SAFETY: resolved and aligned just now.
         unsafe { pointer.write(state.0) };
@@ -107,7 +107,7 @@ impl Block<'_> {
         count: u32,
         expect: i64,
         drop: bool,
-    ) -> Result<u64> {
+    ) -> Checked<u64> {
         let state = self.mbar_state(w, i, lane, at)?;
         let count = u64::from(count);
         if count == 0 || count > state.pending() {
@@ -149,7 +149,7 @@ impl Block<'_> {
         i: &Instr,
         lane: usize,
         at: u64,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let state = self.mbar_state(w, i, lane, at)?;
         let raised = state.with(state.pending() + 1, state.expected(), state.tx());
         self.mbar_put(w, i, lane, at, raised)

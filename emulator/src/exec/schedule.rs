@@ -1,6 +1,6 @@
 //! Which warp of a block runs next, and what it means when none can.
 
-use super::block::{BARRIERS, Block, Result};
+use super::block::{BARRIERS, Block, Checked};
 use super::interpret::Status;
 use super::tally::Tally;
 use super::warp::{Wait, Warp};
@@ -19,7 +19,7 @@ impl Block<'_> {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
-    pub(super) fn run(&mut self, n: u64, tally: &mut Tally) -> Result<()> {
+    pub(super) fn run(&mut self, n: u64, tally: &mut Tally) -> Checked<()> {
         self.reset(n);
         self.tally = std::mem::take(tally);
         let result = self.schedule();
@@ -27,7 +27,7 @@ impl Block<'_> {
         result
     }
 
-    fn schedule(&mut self) -> Result<()> {
+    fn schedule(&mut self) -> Checked<()> {
         let seeded = self.g.config.warp_order_seed.is_some();
         loop {
             let (mut ran, mut left) = (false, false);
@@ -104,7 +104,7 @@ impl Block<'_> {
     }
 
     /// No warp can run and some have not left: complete what exits made complete, or report.
-    fn resolve_stuck(&mut self) -> Result<()> {
+    fn resolve_stuck(&mut self) -> Checked<()> {
         for id in 0..BARRIERS {
             if self.barriers[id].any() && self.try_complete(id, None)? {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA, warp-level matrix instructions).
 
 use super::access::AccessKind;
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::regs::FULL;
 use super::regs::lanes;
 use super::shared::Sweep;
@@ -12,7 +12,7 @@ use crate::numeric::mma;
 use crate::ptx::types::Space;
 
 impl Block<'_> {
-    pub(super) fn tensor(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn tensor(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Checked<()> {
         if m != FULL {
             let message =
                 format!("a matrix instruction needs all 32 lanes; only {m:#010x} are here");
@@ -108,7 +108,7 @@ impl Block<'_> {
         generic: bool,
         address64: bool,
         kind: AccessKind,
-    ) -> Result<[*mut u8; 32]> {
+    ) -> Checked<[*mut u8; 32]> {
         let mask = if count == 4 {
             FULL
         } else {
@@ -157,7 +157,7 @@ impl Block<'_> {
         trans: bool,
         generic: bool,
         address64: bool,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let pointers = self.rows(w, i, count, generic, address64, AccessKind::Read)?;
         for (k, &d) in defs.iter().enumerate() {
             let mut rows = [[0u32; 4]; 8];
@@ -185,7 +185,7 @@ impl Block<'_> {
         trans: bool,
         generic: bool,
         address64: bool,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let pointers = self.rows(w, i, count, generic, address64, AccessKind::Write)?;
         for (k, &r) in uses.iter().enumerate() {
             let reg = w.regs.r32(r);

@@ -1,7 +1,7 @@
 //! wmma: tiles between memory and registers, and their product. An element is one access, whatever a device makes of it.
 
 use super::access::AccessKind;
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
 use super::regs::FULL;
 use super::regs::lanes;
 use super::warp::Warp;
@@ -59,7 +59,7 @@ impl Block<'_> {
         i: &Instr,
         access: TileAccess,
         defs: &[R],
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let bytes = access.tile.element.bytes();
         let mut elements = vec![vec![0; access.tile.share()]; 32];
         for n in 0..access.tile.share() {
@@ -90,7 +90,7 @@ impl Block<'_> {
         i: &Instr,
         access: TileAccess,
         uses: &[R],
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let bytes = access.tile.element.bytes();
         let values = registers(w, uses, access.tile.element);
         let elements: Vec<Vec<u64>> = (0..32).map(|l| access.tile.unpack(&values, l)).collect();

@@ -25,7 +25,7 @@ pub struct MemoryUsage {
     pub allocations: usize,
 }
 
-struct Inner {
+struct Allocations {
     live: BTreeMap<u64, Arc<Allocation>>,
     /// Size and kind of what was freed, for reports.
     freed: BTreeMap<u64, (u64, AllocationKind)>,
@@ -35,7 +35,7 @@ struct Inner {
 
 /// The device's global memory.
 pub struct DeviceMemory {
-    inner: RwLock<Inner>,
+    inner: RwLock<Allocations>,
     total: u64,
     launches: AtomicU64,
 }
@@ -50,7 +50,7 @@ impl fmt::Debug for DeviceMemory {
 
 impl DeviceMemory {
     pub fn new(total: u64) -> Self {
-        let inner = Inner {
+        let inner = Allocations {
             live: BTreeMap::new(),
             freed: BTreeMap::new(),
             next: FIRST_ADDRESS,
@@ -68,11 +68,11 @@ impl DeviceMemory {
         self.launches.fetch_add(1, Relaxed) % 255 + 1
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Allocations> {
         self.inner.read().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Inner> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Allocations> {
         self.inner.write().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -157,7 +157,7 @@ impl DeviceMemory {
         self.read().live.values().cloned().collect()
     }
 
-    fn lookup(&self, inner: &Inner, address: u64, bytes: u64) -> Option<Arc<Allocation>> {
+    fn lookup(&self, inner: &Allocations, address: u64, bytes: u64) -> Option<Arc<Allocation>> {
         let (_, allocation) = inner.live.range(..=address).next_back()?;
         let inside =
             allocation.contains(address, bytes) && address < allocation.base + allocation.size;
@@ -285,7 +285,7 @@ impl DeviceMemory {
     }
 }
 
-fn nearest(inner: &Inner, address: u64) -> Option<AllocationInfo> {
+fn nearest(inner: &Allocations, address: u64) -> Option<AllocationInfo> {
     let distance = |base: u64, size: u64| {
         if address < base {
             base - address

@@ -1,18 +1,18 @@
 //! A module's text to its syntax tree: module-level directives and functions.
 
 use super::ast::*;
-use super::error::Result;
+use super::error::LoadResult;
 use super::lexer::{Token, tokens};
 use super::parser::Parser;
 
-pub fn parse(source: &str) -> Result<SyntaxTree<'_>> {
+pub fn parse(source: &str) -> LoadResult<SyntaxTree<'_>> {
     let tokens = tokens(source)?;
     Parser::new(source, tokens).module()
 }
 
 impl<'a> Parser<'a> {
     /// Chapters 4 and 11: module-level directives.
-    pub(super) fn module(mut self) -> Result<SyntaxTree<'a>> {
+    pub(super) fn module(mut self) -> LoadResult<SyntaxTree<'a>> {
         let mut module = SyntaxTree::default();
         if !self.eat_word(".version") {
             return self.unexpected("`.version` (is this PTX?)");
@@ -71,7 +71,7 @@ impl<'a> Parser<'a> {
     }
 
     /// .file
-    pub(super) fn file(&mut self) -> Result<(u32, &'a str)> {
+    pub(super) fn file(&mut self) -> LoadResult<(u32, &'a str)> {
         self.next();
         let index = self.int32()?;
         let name = self.text()?;
@@ -82,7 +82,7 @@ impl<'a> Parser<'a> {
     }
 
     /// .section: DWARF data, skipped.
-    pub(super) fn section(&mut self) -> Result<()> {
+    pub(super) fn section(&mut self) -> LoadResult<()> {
         self.next();
         self.word("a section name")?;
         self.expect('{')?;
@@ -99,7 +99,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A function or variable with its linking directives.
-    pub(super) fn declaration(&mut self, module: &mut SyntaxTree<'a>) -> Result<()> {
+    pub(super) fn declaration(&mut self, module: &mut SyntaxTree<'a>) -> LoadResult<()> {
         let mut external = false;
         loop {
             match self.peek() {
@@ -122,7 +122,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `.entry` and `.func` with their performance directives.
-    pub(super) fn function(&mut self) -> Result<Function<'a>> {
+    pub(super) fn function(&mut self) -> LoadResult<Function<'a>> {
         let mut function = Function {
             line: self.line(),
             entry: self.peek() == Token::Word(".entry"),

@@ -2,7 +2,7 @@
 //! recursive descent; rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
-use super::error::{Result, error};
+use super::error::{LoadResult, error};
 use super::lexer::{Spanned, Token};
 use super::types::Type;
 
@@ -46,11 +46,11 @@ impl<'a> Parser<'a> {
         token
     }
 
-    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> LoadResult<T> {
         Err(error(self.source, self.line(), message))
     }
 
-    pub(super) fn unexpected<T>(&self, wanted: &str) -> Result<T> {
+    pub(super) fn unexpected<T>(&self, wanted: &str) -> LoadResult<T> {
         let found = match self.peek() {
             Token::Word(w) => format!("`{w}`"),
             Token::Int(n) => format!("`{n}`"),
@@ -74,7 +74,7 @@ impl<'a> Parser<'a> {
         yes
     }
 
-    pub(super) fn expect(&mut self, c: char) -> Result<()> {
+    pub(super) fn expect(&mut self, c: char) -> LoadResult<()> {
         if self.eat(c) {
             Ok(())
         } else {
@@ -90,7 +90,7 @@ impl<'a> Parser<'a> {
         yes
     }
 
-    pub(super) fn word(&mut self, wanted: &str) -> Result<&'a str> {
+    pub(super) fn word(&mut self, wanted: &str) -> LoadResult<&'a str> {
         match self.peek() {
             Token::Word(w) => {
                 self.next();
@@ -100,14 +100,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn name(&mut self, wanted: &str) -> Result<&'a str> {
+    pub(super) fn name(&mut self, wanted: &str) -> LoadResult<&'a str> {
         match self.peek() {
             Token::Word(w) if !w.starts_with('.') => self.word(wanted),
             _ => self.unexpected(wanted),
         }
     }
 
-    pub(super) fn int(&mut self) -> Result<u64> {
+    pub(super) fn int(&mut self) -> LoadResult<u64> {
         match self.peek() {
             Token::Int(n) => {
                 self.next();
@@ -117,12 +117,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn int32(&mut self) -> Result<u32> {
+    pub(super) fn int32(&mut self) -> LoadResult<u32> {
         let n = self.int()?;
         u32::try_from(n).or_else(|_| self.fail(format!("{n} is too large")))
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str> {
+    pub(super) fn text(&mut self) -> LoadResult<&'a str> {
         match self.peek() {
             Token::Text(t) => {
                 self.next();
@@ -132,7 +132,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn nested<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Self) -> LoadResult<T>,
+    ) -> LoadResult<T> {
         if self.depth >= MAX_DEPTH {
             return self.fail("nested too deeply");
         }
@@ -143,11 +146,11 @@ impl<'a> Parser<'a> {
     }
 
     /// 4.5, constant expressions, by precedence climbing.
-    pub(super) fn constant(&mut self, min: u8) -> Result<Immediate> {
+    pub(super) fn constant(&mut self, min: u8) -> LoadResult<Immediate> {
         self.nested(|p| p.constant_inner(min))
     }
 
-    pub(super) fn constant_inner(&mut self, min: u8) -> Result<Immediate> {
+    pub(super) fn constant_inner(&mut self, min: u8) -> LoadResult<Immediate> {
         let mut left = match self.peek() {
             Token::Int(n) => {
                 self.next();
@@ -226,7 +229,7 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
-    pub(super) fn constant_int(&mut self) -> Result<u64> {
+    pub(super) fn constant_int(&mut self) -> LoadResult<u64> {
         match self.constant(0)? {
             Immediate::Int(n) => Ok(n),
             Immediate::Float(..) => self.fail("expected an integer constant"),
@@ -234,7 +237,7 @@ impl<'a> Parser<'a> {
     }
 
     /// .pragma: hints for ptxas.
-    pub(super) fn pragma(&mut self) -> Result<()> {
+    pub(super) fn pragma(&mut self) -> LoadResult<()> {
         self.next();
         loop {
             self.text()?;
@@ -245,7 +248,7 @@ impl<'a> Parser<'a> {
         self.expect(';')
     }
 
-    pub(super) fn dimensions(&mut self) -> Result<[u32; 3]> {
+    pub(super) fn dimensions(&mut self) -> LoadResult<[u32; 3]> {
         self.next();
         let mut n = [self.int32()?, 1, 1];
         for slot in &mut n[1..] {
@@ -257,7 +260,7 @@ impl<'a> Parser<'a> {
         Ok(n)
     }
 
-    pub(super) fn ty(&mut self) -> Result<Type> {
+    pub(super) fn ty(&mut self) -> LoadResult<Type> {
         if let Token::Word(w) = self.peek()
             && let Some(ty) = w.strip_prefix('.').and_then(Type::parse)
         {
@@ -268,7 +271,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `+ n` or `- n` after a name.
-    pub(super) fn addend(&mut self) -> Result<i64> {
+    pub(super) fn addend(&mut self) -> LoadResult<i64> {
         let mut sum = 0i64;
         loop {
             if self.eat('+') {

@@ -83,7 +83,7 @@ fn c_place(lane: usize, i: usize) -> (usize, usize) {
     )
 }
 
-struct Case {
+struct ProductCase {
     text: &'static str,
     k: usize,
     a: &'static str,
@@ -99,8 +99,8 @@ const fn case(
     b: &'static str,
     c: &'static str,
     d: &'static str,
-) -> Case {
-    Case {
+) -> ProductCase {
+    ProductCase {
         text,
         k,
         a,
