@@ -12,9 +12,7 @@ struct AlignedLine([u8; 64]);
 
 impl Buffer {
     pub fn new(bytes: usize) -> Self {
-        Self {
-            lines: vec![AlignedLine([0; 64]); bytes.div_ceil(64)],
-        }
+        Self { lines: vec![AlignedLine([0; 64]); bytes.div_ceil(64)] }
     }
 
     pub fn pointer(&self) -> *mut u8 {

@@ -43,10 +43,7 @@ impl L2 {
                     .min_by_key(|&i| if set[i].valid == 0 { 0 } else { set[i].used })
                     .unwrap_or(0);
                 self.write_bytes += 32 * u64::from(set[at].dirty.count_ones());
-                set[at] = CacheLine {
-                    tag: line,
-                    ..CacheLine::default()
-                };
+                set[at] = CacheLine { tag: line, ..CacheLine::default() };
                 at
             }
         };

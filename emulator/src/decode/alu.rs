@@ -74,15 +74,10 @@ impl<'a> Decoder<'_, 'a> {
                     return self.bad_ty(base, ty);
                 }
                 self.count(ops, 5)?;
-                let mut i = Instr::new(Op::Alu(Alu::Bfi {
-                    wide: ty == Type::B64,
-                }));
+                let mut i = Instr::new(Op::Alu(Alu::Bfi { wide: ty == Type::B64 }));
                 i.a = self.source(&ops[1], ty)?;
                 i.b = self.source(&ops[2], ty)?;
-                let uses = [
-                    self.source(&ops[3], Type::U32)?,
-                    self.source(&ops[4], Type::U32)?,
-                ];
+                let uses = [self.source(&ops[3], Type::U32)?, self.source(&ops[4], Type::U32)?];
                 i.d = self.destination(&ops[0], ty)?;
                 self.list(&mut i, &[], &uses);
                 self.emit(i)?;
@@ -96,10 +91,7 @@ impl<'a> Decoder<'_, 'a> {
                     return self.bad_ty(base, ty);
                 }
                 self.regular(
-                    Alu::Szext {
-                        signed: ty == Type::S32,
-                        wrap,
-                    },
+                    Alu::Szext { signed: ty == Type::S32, wrap },
                     ops,
                     ty,
                     &[ty, Type::U32],
@@ -208,9 +200,7 @@ impl<'a> Decoder<'_, 'a> {
             "selp" => {
                 let ty = self.need_ty(m)?;
                 self.count(ops, 4)?;
-                let mut i = Instr::new(Op::Alu(Alu::Selp {
-                    wide: ty.bits() == 64,
-                }));
+                let mut i = Instr::new(Op::Alu(Alu::Selp { wide: ty.bits() == 64 }));
                 i.a = self.source(&ops[1], ty)?;
                 i.b = self.source(&ops[2], ty)?;
                 i.ps = self.predicate_source(&ops[3])?;
@@ -227,11 +217,7 @@ impl<'a> Decoder<'_, 'a> {
                     _ => return self.bad_ty(base, by),
                 };
                 self.regular(
-                    Alu::Slct {
-                        wide: ty.bits() == 64,
-                        float,
-                        ftz,
-                    },
+                    Alu::Slct { wide: ty.bits() == 64, float, ftz },
                     ops,
                     ty,
                     &[ty, ty, by],
@@ -263,10 +249,7 @@ impl<'a> Decoder<'_, 'a> {
                     return self.bad_ty(base, ty);
                 }
                 self.count(ops, 2)?;
-                let mut i = Instr::new(Op::Alu(Alu::TestP {
-                    what,
-                    wide: ty == Type::F64,
-                }));
+                let mut i = Instr::new(Op::Alu(Alu::TestP { what, wide: ty == Type::F64 }));
                 i.a = self.source(&ops[1], ty)?;
                 i.pd = self.predicate_destination(&ops[0])?;
                 self.emit(i)?;
@@ -308,10 +291,7 @@ impl<'a> Decoder<'_, 'a> {
         let Operand::Immediate(Immediate::Int(lut)) = &ops[4] else {
             return self.fail("the table of `lop3` must be a constant");
         };
-        let mut i = Instr::new(Op::Alu(Alu::Lop3 {
-            lut: *lut as u8,
-            combine,
-        }));
+        let mut i = Instr::new(Op::Alu(Alu::Lop3 { lut: *lut as u8, combine }));
         i.a = self.source(&ops[1], ty)?;
         i.b = self.source(&ops[2], ty)?;
         i.c = self.source(&ops[3], ty)?;

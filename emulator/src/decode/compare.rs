@@ -23,11 +23,7 @@ impl<'a> Decoder<'_, 'a> {
         let combine = m.bool_op();
         let ftz = m.flag("ftz");
         let first = self.need_ty(m)?;
-        let from = if base == "set" {
-            self.need_ty(m)?
-        } else {
-            first
-        };
+        let from = if base == "set" { self.need_ty(m)? } else { first };
         let unsigned_only = matches!(cmp, Cmp::Lo | Cmp::Ls | Cmp::Hi | Cmp::Hs);
         let float_only = matches!(
             cmp,
@@ -66,12 +62,7 @@ impl<'a> Decoder<'_, 'a> {
                     None => return self.bad_ty(base, first),
                 },
             };
-            Alu::Set {
-                cmp,
-                ty,
-                combine,
-                to,
-            }
+            Alu::Set { cmp, ty, combine, to }
         };
         self.count(ops, if combine.is_some() { 4 } else { 3 })?;
         let mut i = Instr::new(Op::Alu(op));

@@ -54,11 +54,7 @@ impl<'m, 'a> Decoder<'m, 'a> {
     pub(super) fn new(m: &'m Symbols<'a>, f: &'a ast::Function<'a>) -> Self {
         Self {
             m,
-            p: Program {
-                predicates: 1,
-                files: m.files.clone(),
-                ..Program::default()
-            },
+            p: Program { predicates: 1, files: m.files.clone(), ..Program::default() },
             scopes: vec![Scope::default()],
             base: 0,
             wide: Vec::new(),

@@ -69,10 +69,7 @@ impl<'a> Decoder<'_, 'a> {
                     return self.fail("`match` takes .b32 or .b64");
                 }
                 self.count(ops, 3)?;
-                let mut i = Instr::new(Op::Match {
-                    all,
-                    wide: ty == Type::B64,
-                });
+                let mut i = Instr::new(Op::Match { all, wide: ty == Type::B64 });
                 i.a = self.source(&ops[1], ty)?;
                 i.b = self.source(&ops[2], Type::B32)?;
                 self.pair(&mut i, &ops[0], Type::B32)?;

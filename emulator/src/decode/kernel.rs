@@ -54,11 +54,7 @@ impl<'a> Decoder<'_, 'a> {
                     self.line = prototype.line;
                     self.declare(prototype.name, Sym::Prototype(prototype))?;
                 }
-                Statement::CallTargets {
-                    line,
-                    name,
-                    functions,
-                } => {
+                Statement::CallTargets { line, name, functions } => {
                     self.line = *line;
                     self.declare(name, Sym::CallTargets(functions))?;
                 }
@@ -80,12 +76,7 @@ impl<'a> Decoder<'_, 'a> {
                 }
             }
             Statement::Instruction(i) => self.instruction(i)?,
-            Statement::Registers {
-                line,
-                ty,
-                vector,
-                names,
-            } => {
+            Statement::Registers { line, ty, vector, names } => {
                 self.line = *line;
                 for (name, count) in names {
                     self.declare_registers(name, *count, *ty, *vector)?;

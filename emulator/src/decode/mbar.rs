@@ -38,10 +38,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         if what == "pending_count" {
             self.count(ops, 2)?;
-            let mut i = Instr::new(Op::Mbar {
-                op: Mbar::PendingCount,
-                address64: false,
-            });
+            let mut i = Instr::new(Op::Mbar { op: Mbar::PendingCount, address64: false });
             i.b = self.source(&ops[1], Type::B64)?;
             i.d = self.destination(&ops[0], Type::U32)?;
             self.emit(i)?;
@@ -55,15 +52,10 @@ impl<'a> Decoder<'_, 'a> {
             "arrive" | "arrive_drop" => Mbar::Arrive { drop, no_complete },
             "expect_tx" => Mbar::ExpectTx,
             "complete_tx" => Mbar::CompleteTx,
-            _ => Mbar::Test {
-                parity,
-                wait: what == "try_wait",
-            },
+            _ => Mbar::Test { parity, wait: what == "try_wait" },
         };
-        let result = matches!(
-            op,
-            Mbar::Arrive { .. } | Mbar::ArriveExpect { .. } | Mbar::Test { .. }
-        );
+        let result =
+            matches!(op, Mbar::Arrive { .. } | Mbar::ArriveExpect { .. } | Mbar::Test { .. });
         // The state may be left out for remote barriers only; `_` is always allowed.
         let skip = usize::from(
             result && !matches!(ops.first(), Some(Operand::Address { brackets: true, .. })),
@@ -75,12 +67,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         match (op, rest.len()) {
             (Mbar::Inval, 1) => {}
-            (
-                Mbar::Arrive {
-                    no_complete: false, ..
-                },
-                1,
-            ) => i.b = self.constant(1, false),
+            (Mbar::Arrive { no_complete: false, .. }, 1) => i.b = self.constant(1, false),
             (
                 Mbar::Init
                 | Mbar::Arrive { .. }
@@ -107,10 +94,7 @@ impl<'a> Decoder<'_, 'a> {
             }
         }
         let address = self.address(address)?;
-        i.op = Op::Mbar {
-            op,
-            address64: address.wide,
-        };
+        i.op = Op::Mbar { op, address64: address.wide };
         i.class = i.op.class();
         self.set_address(&mut i, &address);
         self.emit(i)?;

@@ -61,10 +61,9 @@ impl<'a> Decoder<'_, 'a> {
             self.emit(i)?;
             return Ok(true);
         }
-        if let (Some(to), Some(from)) = (
-            self.vector_register(&ops[0])?,
-            self.vector_register(&ops[1])?,
-        ) && to.len() == from.len()
+        if let (Some(to), Some(from)) =
+            (self.vector_register(&ops[0])?, self.vector_register(&ops[1])?)
+            && to.len() == from.len()
         {
             for (d, a) in to.into_iter().zip(from) {
                 self.mov(d, a)?;

@@ -72,19 +72,15 @@ impl<'a> Decoder<'_, 'a> {
             if name.len() - digits > 1 && name.as_bytes()[digits] == b'0' {
                 continue;
             }
-            let found = self.scopes[at]
-                .families
-                .iter()
-                .position(|f| f.prefix == prefix && n < f.count);
+            let found =
+                self.scopes[at].families.iter().position(|f| f.prefix == prefix && n < f.count);
             if let Some(which) = found {
                 let family = &self.scopes[at].families[which];
                 if let Some(sym) = family.members.get(&n) {
                     return Ok(Some(sym.clone()));
                 }
                 let sym = self.new_register(family.ty, family.vector)?;
-                self.scopes[at].families[which]
-                    .members
-                    .insert(n, sym.clone());
+                self.scopes[at].families[which].members.insert(n, sym.clone());
                 return Ok(Some(sym));
             }
         }

@@ -37,9 +37,7 @@ impl<'a> Decoder<'_, 'a> {
 
     pub(super) fn need_sync(&self, base: &str, m: &mut Mods) -> LoadResult<()> {
         if !m.flag("sync") {
-            return self.fail(format!(
-                "`{base}` without `.sync` does not exist from sm_70 on"
-            ));
+            return self.fail(format!("`{base}` without `.sync` does not exist from sm_70 on"));
         }
         Ok(())
     }
@@ -154,11 +152,7 @@ impl<'a> Decoder<'_, 'a> {
                     sym => self.symbol_address(&sym, name, 0, wide),
                 }
             }
-            Operand::Address {
-                base: Some(name),
-                offset,
-                brackets: false,
-            } => {
+            Operand::Address { base: Some(name), offset, brackets: false } => {
                 let sym = self.known(name)?;
                 self.symbol_address(&sym, name, *offset, wide)
             }
@@ -190,11 +184,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         let value = value.wrapping_add_signed(offset);
         let value = if wide { value } else { value & 0xffff_ffff };
-        Ok(self.constant_entry(Const {
-            value,
-            wide,
-            dynamic_shared,
-        }))
+        Ok(self.constant_entry(Const { value, wide, dynamic_shared }))
     }
 
     /// A source whose register must have the type's width.
@@ -216,9 +206,7 @@ impl<'a> Decoder<'_, 'a> {
                 }
                 match self.known(name)? {
                     Sym::Reg(r) => Ok(r),
-                    _ => self.fail(format!(
-                        "`{name}` is not a register that can be written here"
-                    )),
+                    _ => self.fail(format!("`{name}` is not a register that can be written here")),
                 }
             }
             _ => self.fail("expected a register"),
@@ -269,20 +257,14 @@ impl<'a> Decoder<'_, 'a> {
             (false, false) => (IntType::U32, IntType::U64),
             (false, true) => (IntType::S32, IntType::S64),
         };
-        let mut i = Instr::new(Op::Alu(Alu::Cvt(Cvt::IntToInt {
-            from,
-            to,
-            sat: false,
-        })));
+        let mut i = Instr::new(Op::Alu(Alu::Cvt(Cvt::IntToInt { from, to, sat: false })));
         i.d = d;
         i.a = r;
         self.emit(i)
     }
 
     pub fn mov(&mut self, d: R, a: R) -> LoadResult<()> {
-        let mut i = Instr::new(Op::Alu(Alu::Mov {
-            wide: self.is_wide(d),
-        }));
+        let mut i = Instr::new(Op::Alu(Alu::Mov { wide: self.is_wide(d) }));
         i.d = d;
         i.a = a;
         self.emit(i)
@@ -293,11 +275,7 @@ impl<'a> Decoder<'_, 'a> {
             Immediate::Float(bits, Type::F32) => f64::from(f32::from_bits(bits as u32)),
             Immediate::Float(bits, _) => f64::from_bits(bits),
             Immediate::Int(n) => {
-                return Ok(if ty.bits() < 64 {
-                    n & ((1 << ty.bits().max(8)) - 1)
-                } else {
-                    n
-                });
+                return Ok(if ty.bits() < 64 { n & ((1 << ty.bits().max(8)) - 1) } else { n });
             }
         };
         match (ty, value) {
@@ -311,21 +289,11 @@ impl<'a> Decoder<'_, 'a> {
 
     /// `[register+n]`, `[variable+n]`, `[n]`.
     pub fn address(&mut self, op: &Operand<'a>) -> LoadResult<Address> {
-        let Operand::Address {
-            base,
-            offset,
-            brackets: true,
-        } = op
-        else {
+        let Operand::Address { base, offset, brackets: true } = op else {
             return self.fail("expected an address in brackets");
         };
-        let mut address = Address {
-            base: R::NONE,
-            offset: *offset,
-            wide: true,
-            dynamic: false,
-            local: false,
-        };
+        let mut address =
+            Address { base: R::NONE, offset: *offset, wide: true, dynamic: false, local: false };
         let Some(name) = base else { return Ok(address) };
         let sym = match self.component(name)? {
             Some(r) => Sym::Reg(r),

@@ -82,11 +82,7 @@ impl<'a> Decoder<'_, 'a> {
             m.any(&["release", "relaxed", "acquire"]);
             m.flag("aligned");
             self.count(ops, 0)?;
-            let mut i = Instr::new(if wait {
-                Op::Bar(Barrier::Sync)
-            } else {
-                Op::Nop
-            });
+            let mut i = Instr::new(if wait { Op::Bar(Barrier::Sync) } else { Op::Nop });
             i.a = self.constant(16, false);
             self.emit(i)?;
             return Ok(true);

@@ -35,11 +35,7 @@ impl<'a> Decoder<'_, 'a> {
             return self.fail("only .b16 matrices are supported");
         }
         self.count(ops, 2)?;
-        let (registers, address) = if load {
-            (&ops[0], &ops[1])
-        } else {
-            (&ops[1], &ops[0])
-        };
+        let (registers, address) = if load { (&ops[0], &ops[1]) } else { (&ops[1], &ops[0]) };
         let parts = self.vector(registers)?;
         if parts.len() != count {
             return self.fail(format!("expected {count} registers, found {}", parts.len()));
@@ -55,19 +51,9 @@ impl<'a> Decoder<'_, 'a> {
         let address = self.address(address)?;
         let (count, generic, address64) = (count as u8, space.is_none(), address.wide);
         let mut i = Instr::new(if load {
-            Op::LdMatrix {
-                count,
-                trans,
-                generic,
-                address64,
-            }
+            Op::LdMatrix { count, trans, generic, address64 }
         } else {
-            Op::StMatrix {
-                count,
-                trans,
-                generic,
-                address64,
-            }
+            Op::StMatrix { count, trans, generic, address64 }
         });
         if load {
             self.list(&mut i, &list, &[]);
@@ -162,15 +148,8 @@ impl<'a> Decoder<'_, 'a> {
         } else {
             [c, d].iter().all(|t| matches!(t, Type::F32 | Type::F16))
         };
-        let mma = Mma {
-            k,
-            a: at,
-            b: bt,
-            c_half: c == Type::F16,
-            d_half: d == Type::F16,
-            satfinite,
-            m8,
-        };
+        let mma =
+            Mma { k, a: at, b: bt, c_half: c == Type::F16, d_half: d == Type::F16, satfinite, m8 };
         if !accumulators || !mma.is_valid() {
             return self.fail("this `mma` is not supported for these types");
         }
@@ -195,11 +174,8 @@ impl<'a> Decoder<'_, 'a> {
                 return self.fail(format!("expected {n} registers, found {}", parts.len()));
             }
             for part in &parts {
-                let r = if which == 0 {
-                    self.destination(part, ty)?
-                } else {
-                    self.source(part, ty)?
-                };
+                let r =
+                    if which == 0 { self.destination(part, ty)? } else { self.source(part, ty)? };
                 lists[which].push(r);
             }
         }

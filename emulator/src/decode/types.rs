@@ -26,18 +26,9 @@ pub fn width(ty: Type) -> Option<Width> {
 
 pub fn half_ty(ty: Type) -> Option<HalfTy> {
     Some(match ty {
-        Type::F16 => HalfTy {
-            bf: false,
-            x2: false,
-        },
-        Type::F16x2 => HalfTy {
-            bf: false,
-            x2: true,
-        },
-        Type::Bf16 => HalfTy {
-            bf: true,
-            x2: false,
-        },
+        Type::F16 => HalfTy { bf: false, x2: false },
+        Type::F16x2 => HalfTy { bf: false, x2: true },
+        Type::Bf16 => HalfTy { bf: true, x2: false },
         Type::Bf16x2 => HalfTy { bf: true, x2: true },
         _ => return None,
     })

@@ -39,10 +39,7 @@ pub fn add_captured(state: &mut State, stream: Handle, op: StreamOp) -> CudaResu
     let capture = capture_of(state, stream)?.ok_or(Error::ILLEGAL_STATE)?;
     let (graph, dependencies) = {
         let capture = &state.captures[&capture];
-        (
-            capture.graph,
-            capture.heads.get(&stream).cloned().unwrap_or_default(),
-        )
+        (capture.graph, capture.heads.get(&stream).cloned().unwrap_or_default())
     };
     let (index, _) = add_node(state, graph, op, dependencies)?;
     if let Some(capture) = state.captures.get_mut(&capture) {
@@ -63,11 +60,7 @@ pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
 /// A stream waits for an event of a capture: it joins, or its next operation gets more dependencies.
 pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize]) -> CudaResult {
     let mine = capture_of(state, stream)?;
-    if state
-        .captures
-        .get(&capture)
-        .is_none_or(|capture| capture.invalid)
-    {
+    if state.captures.get(&capture).is_none_or(|capture| capture.invalid) {
         return Err(report::refuse(
             Error::CAPTURED_EVENT,
             "waiting for an event of a capture that has ended",
@@ -124,8 +117,7 @@ pub fn refuse_implicit(state: &mut State, stream: Handle) -> CudaResult {
     if tied.is_empty() {
         return Ok(());
     }
-    tied.into_iter()
-        .for_each(|capture| invalidate_capture(state, capture));
+    tied.into_iter().for_each(|capture| invalidate_capture(state, capture));
     Err(report::refuse(
         Error::STREAM_CAPTURE_IMPLICIT,
         "the legacy default stream was used while a blocking stream captures",
@@ -155,9 +147,7 @@ pub fn refuse_synchronize(state: &mut State, context: Handle) -> CudaResult {
     if capturing.is_empty() {
         return Ok(());
     }
-    capturing
-        .into_iter()
-        .for_each(|stream| invalidate(state, stream));
+    capturing.into_iter().for_each(|stream| invalidate(state, stream));
     Err(report::refuse(
         Error::STREAM_CAPTURE_UNSUPPORTED,
         "the context was synchronised while a stream captures",
@@ -169,11 +159,7 @@ pub fn refuse_synchronize(state: &mut State, context: Handle) -> CudaResult {
 pub fn refuse_unsafe(state: &mut State) -> CudaResult {
     let (mode, here) = (THREAD_MODE.get(), std::thread::current().id());
     let mut refused = false;
-    for capture in state
-        .captures
-        .values_mut()
-        .filter(|capture| !capture.invalid)
-    {
+    for capture in state.captures.values_mut().filter(|capture| !capture.invalid) {
         let own = capture.thread == here && capture.mode != RELAXED;
         let anyone = capture.thread != here && capture.mode == GLOBAL && mode == GLOBAL;
         if mode != RELAXED && (own || anyone) {

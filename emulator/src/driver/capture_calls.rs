@@ -51,11 +51,7 @@ fn begin(stream: Handle, mode: c_int) -> CudaResult {
 /// Ends the capture: takes it out of the tables and out of its streams.
 fn finish(state: &mut State, handle: Handle) -> CudaResult<Capture> {
     let capture = state.captures.remove(&handle).ok_or(Error::ILLEGAL_STATE)?;
-    for stream in state
-        .streams
-        .values_mut()
-        .filter(|stream| stream.capture == Some(handle))
-    {
+    for stream in state.streams.values_mut().filter(|stream| stream.capture == Some(handle)) {
         stream.capture = None;
     }
     Ok(capture)
@@ -66,22 +62,14 @@ fn has_unjoined(state: &State, capture: &Capture) -> bool {
     let Some(graph) = state.graphs.get(&capture.graph) else {
         return false;
     };
-    let mut open: Vec<usize> = capture
-        .heads
-        .get(&capture.origin)
-        .cloned()
-        .unwrap_or_default();
+    let mut open: Vec<usize> = capture.heads.get(&capture.origin).cloned().unwrap_or_default();
     let mut joined: HashSet<usize> = HashSet::new();
     while let Some(node) = open.pop() {
         if joined.insert(node) {
             open.extend(&graph.nodes[node].dependencies);
         }
     }
-    capture
-        .heads
-        .values()
-        .flatten()
-        .any(|node| !joined.contains(node))
+    capture.heads.values().flatten().any(|node| !joined.contains(node))
 }
 
 fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
@@ -107,17 +95,11 @@ fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
     drop(state);
     release_all(freed)?;
     out.set(Handle::NULL)?;
-    Err(report::refuse(
-        error,
-        "the capture did not end well; there is no graph",
-    ))
+    Err(report::refuse(error, "the capture did not end well; there is no graph"))
 }
 
 fn status(state: &State, stream: Handle) -> (c_int, Option<&Capture>) {
-    match state.streams[&stream]
-        .capture
-        .and_then(|capture| state.captures.get(&capture))
-    {
+    match state.streams[&stream].capture.and_then(|capture| state.captures.get(&capture)) {
         None => (0, None),
         Some(capture) if capture.invalid => (2, None),
         Some(capture) => (1, Some(capture)),

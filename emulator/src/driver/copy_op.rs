@@ -35,26 +35,13 @@ impl std::fmt::Display for CopyOp {
             CopyEnd::Host(_) | CopyEnd::Staged(_) => "host",
         };
         let bytes = self.width * self.height * self.depth;
-        write!(
-            f,
-            "copy of {bytes} bytes, {} to {}",
-            side(&self.from),
-            side(&self.to)
-        )
+        write!(f, "copy of {bytes} bytes, {} to {}", side(&self.from), side(&self.to))
     }
 }
 
 impl CopyOp {
     pub fn flat(to: CopyEnd, from: CopyEnd, bytes: usize) -> Self {
-        CopyOp {
-            from,
-            to,
-            from_pitch: [0; 2],
-            to_pitch: [0; 2],
-            width: bytes,
-            height: 1,
-            depth: 1,
-        }
+        CopyOp { from, to, from_pitch: [0; 2], to_pitch: [0; 2], width: bytes, height: 1, depth: 1 }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -20,11 +20,7 @@ impl FillOp {
     pub fn run(&self, memory: &DeviceMemory) -> Result<(), MemoryError> {
         let pattern = &self.value.to_le_bytes()[..self.element];
         for row in 0..self.height {
-            memory.fill(
-                self.to + (row * self.pitch) as u64,
-                pattern,
-                self.width as u64,
-            )?;
+            memory.fill(self.to + (row * self.pitch) as u64, pattern, self.width as u64)?;
         }
         Ok(())
     }

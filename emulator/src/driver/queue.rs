@@ -148,9 +148,7 @@ pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> CudaResult {
         run_in_context(driver, context, op);
     }
     let mut state = driver.state();
-    state
-        .streams
-        .retain(|_, stream| !(stream.destroyed && stream.queue.is_empty()));
+    state.streams.retain(|_, stream| !(stream.destroyed && stream.queue.is_empty()));
     let context = targets
         .iter()
         .find_map(|(stream, _)| state.streams.get(stream))
@@ -172,11 +170,8 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
         }
         wanted.insert(handle, number);
         let mut newest = None;
-        for (at, op) in stream
-            .queue
-            .iter()
-            .take_while(|(at, _)| *at <= number)
-            .filter(|(at, _)| *at > known)
+        for (at, op) in
+            stream.queue.iter().take_while(|(at, _)| *at <= number).filter(|(at, _)| *at > known)
         {
             newest = Some(*at);
             if let StreamOp::Wait { stream, sequence } = op {
@@ -224,14 +219,7 @@ fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
             Ok(())
         }
         // A stream callback is called whatever happened, with the status.
-        (
-            Some(error),
-            StreamOp::Callback {
-                function,
-                data,
-                stream,
-            },
-        ) => {
+        (Some(error), StreamOp::Callback { function, data, stream }) => {
             run_callback(function, data, stream, error.0);
             Ok(())
         }
@@ -257,12 +245,12 @@ fn run_callback(function: StreamCallback, data: usize, stream: Handle, status: c
 pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
     match op {
         StreamOp::Kernel(kernel) => run_kernel(driver, kernel),
-        StreamOp::Copy(copy) => copy
-            .run(&driver.memory)
-            .map_err(|error| report::memory_fault("a queued copy", &error)),
-        StreamOp::Fill(fill) => fill
-            .run(&driver.memory)
-            .map_err(|error| report::memory_fault("a queued fill", &error)),
+        StreamOp::Copy(copy) => {
+            copy.run(&driver.memory).map_err(|error| report::memory_fault("a queued copy", &error))
+        }
+        StreamOp::Fill(fill) => {
+            fill.run(&driver.memory).map_err(|error| report::memory_fault("a queued fill", &error))
+        }
         StreamOp::Host { function, data } => {
             if let Some(function) = *function {
                 // SAFETY: the program gave this function to be called with this argument.
@@ -270,11 +258,7 @@ pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
             }
             Ok(())
         }
-        StreamOp::Callback {
-            function,
-            data,
-            stream,
-        } => {
+        StreamOp::Callback { function, data, stream } => {
             run_callback(*function, *data, *stream, 0);
             Ok(())
         }

@@ -28,10 +28,7 @@ pub fn emit(text: &str) {
         && let Some(path) = &driver.options.report
     {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        if file
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .is_ok()
-        {
+        if file.and_then(|mut file| file.write_all(text.as_bytes())).is_ok() {
             return;
         }
     }
@@ -95,18 +92,14 @@ pub fn count(counters: KernelCounters) {
 /// Lists what is still allocated.
 pub fn leaks(when: &str, left: &[(DevicePtr, DriverAllocation)]) {
     let Ok(driver) = driver() else { return };
-    let left: Vec<_> = left
-        .iter()
-        .filter(|(_, a)| !matches!(a.kind, Kind::Registered | Kind::Graph(_)))
-        .collect();
+    let left: Vec<_> =
+        left.iter().filter(|(_, a)| !matches!(a.kind, Kind::Registered | Kind::Graph(_))).collect();
     if left.is_empty() || !driver.options.leaks {
         return;
     }
     let bytes: usize = left.iter().map(|(_, a)| a.size).sum();
-    let mut text = format!(
-        "leak {when}: {} allocations, {bytes} bytes were never freed",
-        left.len()
-    );
+    let mut text =
+        format!("leak {when}: {} allocations, {bytes} bytes were never freed", left.len());
     for (base, allocation) in left.iter().take(16) {
         let kind = match allocation.kind {
             Kind::Device => "device",
@@ -145,10 +138,7 @@ pub fn write_counters() {
     });
     let text = serde_json::to_string_pretty(&report).unwrap_or_default();
     if let Err(error) = std::fs::write(path, text + "\n") {
-        emit(&format!(
-            "cannot write the counters to {}: {error}",
-            path.display()
-        ));
+        emit(&format!("cannot write the counters to {}: {error}", path.display()));
     }
 }
 

@@ -60,11 +60,7 @@ extern "C" fn at_exit() {
                 "never run: {waiting} operations were enqueued and nothing ever waited for them"
             ));
         }
-        let left: Vec<_> = state
-            .allocations
-            .iter()
-            .map(|(base, a)| (*base, *a))
-            .collect();
+        let left: Vec<_> = state.allocations.iter().map(|(base, a)| (*base, *a)).collect();
         drop(state);
         leaks("at exit", &left);
         write_counters();

@@ -90,9 +90,8 @@ impl Block<'_> {
                 let base = self.shared.pointer();
                 let highest = at_once(m, &mut at, |at| at.iter().fold(0, |high, &a| high.max(a)));
                 if highest > size || bytes > size - highest {
-                    let lane = lanes(m)
-                        .find(|&l| at[l] > size || bytes > size - at[l])
-                        .unwrap_or(0);
+                    let lane =
+                        lanes(m).find(|&l| at[l] > size || bytes > size - at[l]).unwrap_or(0);
                     return Err(self.outside(w, i, space, lane, at[lane], bytes));
                 }
                 t.pointers = at.map(|a| base.wrapping_add(a as usize));
@@ -132,8 +131,7 @@ impl Block<'_> {
         m: u32,
     ) -> Checked<()> {
         let (low, high) = at_once(m, &mut t.offsets, |at| {
-            at.iter()
-                .fold((u64::MAX, 0), |(low, high), &a| (low.min(a), high.max(a)))
+            at.iter().fold((u64::MAX, 0), |(low, high), &a| (low.min(a), high.max(a)))
         });
         let g = self.g;
         let fits = |a: &Arc<Allocation>| {
@@ -142,27 +140,19 @@ impl Block<'_> {
         let hit = match g.allocations.get(self.hint) {
             Some(a) if fits(a) => true,
             _ => {
-                self.hint = g
-                    .allocations
-                    .partition_point(|a| a.base <= low)
-                    .wrapping_sub(1);
+                self.hint = g.allocations.partition_point(|a| a.base <= low).wrapping_sub(1);
                 g.allocations.get(self.hint).is_some_and(fits)
             }
         };
         if hit {
             let a = &g.allocations[self.hint];
-            t.pointers = t
-                .offsets
-                .map(|at| a.pointer().wrapping_add((at - a.base) as usize));
+            t.pointers = t.offsets.map(|at| a.pointer().wrapping_add((at - a.base) as usize));
             t.allocations = [self.hint as u32; 32];
             return Ok(());
         }
         for l in lanes(m) {
             let address = t.offsets[l];
-            let at = g
-                .allocations
-                .partition_point(|a| a.base <= address)
-                .wrapping_sub(1);
+            let at = g.allocations.partition_point(|a| a.base <= address).wrapping_sub(1);
             match g.allocations.get(at) {
                 Some(a) if a.contains(address, bytes) => {
                     t.pointers[l] = a.pointer().wrapping_add((address - a.base) as usize);
@@ -213,23 +203,15 @@ impl Block<'_> {
         let mut message = format!("an access of {bytes} bytes outside any allocation");
         if matches!(space, Space::Shared | Space::Local | Space::Param) {
             message = format!("an access of {bytes} bytes outside {name} memory");
-        } else if let Some(AllocationInfo {
-            freed: true,
-            base,
-            size,
-            ..
-        }) = self.g.memory.nearest(address)
+        } else if let Some(AllocationInfo { freed: true, base, size, .. }) =
+            self.g.memory.nearest(address)
             && address >= base
             && address < base + size
         {
             kind = FaultKind::UseAfterFree;
             message = format!("an access of {bytes} bytes in an allocation that has been freed");
-        } else if let Some(AllocationInfo {
-            freed: false,
-            base,
-            size,
-            ..
-        }) = self.g.memory.nearest(address)
+        } else if let Some(AllocationInfo { freed: false, base, size, .. }) =
+            self.g.memory.nearest(address)
             && address >= base
             && address < base + size
             && address + bytes <= base + size

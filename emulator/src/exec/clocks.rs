@@ -22,11 +22,7 @@ impl Clocks {
         for (w, row) in vc.iter_mut().enumerate() {
             row[w] = 1;
         }
-        Self {
-            vc,
-            exhausted: false,
-            warps,
-        }
+        Self { vc, exhausted: false, warps }
     }
 }
 
@@ -64,19 +60,13 @@ impl Clocks {
             return 0;
         }
         let known = &self.vc[warp];
-        let others = known
-            .iter()
-            .enumerate()
-            .filter(|(w, _)| *w != warp && *w < self.warps);
+        let others = known.iter().enumerate().filter(|(w, _)| *w != warp && *w < self.warps);
         let least = others.map(|(_, &c)| c).fold(known[warp] - 1, u32::min);
         (least + 1) << 14
     }
 
     pub fn nearly_exhausted(&self) -> bool {
-        self.vc
-            .iter()
-            .enumerate()
-            .any(|(w, row)| row[w] > CLOCK_LIMIT - 1024)
+        self.vc.iter().enumerate().any(|(w, row)| row[w] > CLOCK_LIMIT - 1024)
     }
 }
 

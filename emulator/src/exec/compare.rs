@@ -38,9 +38,7 @@ fn compare(w: &Regs, op: Cmp, ty: CmpTy, a: R, b: R) -> (u32, u32) {
             if ty.x2 {
                 return (
                     low,
-                    w.test2(a, b, |a: u32, b: u32| {
-                        one((a >> 16) as u16, (b >> 16) as u16)
-                    }),
+                    w.test2(a, b, |a: u32, b: u32| one((a >> 16) as u16, (b >> 16) as u16)),
                 );
             }
             low
@@ -73,17 +71,7 @@ pub(super) fn setp(
 ) {
     let (p, q) = compare(w, op, ty, i.a, i.b);
     // For packed halves the pair is the two comparisons; else the second is the complement.
-    let q = if matches!(
-        ty,
-        CmpTy::Half {
-            ty: HalfTy { x2: true, .. },
-            ..
-        }
-    ) {
-        q
-    } else {
-        !p
-    };
+    let q = if matches!(ty, CmpTy::Half { ty: HalfTy { x2: true, .. }, .. }) { q } else { !p };
     let (p, q) = match combine {
         Some(f) => {
             let c = w.pred(i.ps);

@@ -30,9 +30,7 @@ impl Block<'_> {
                 }
                 return Ok(Status::Blocked);
             };
-            let Split {
-                mut pc, mut mask, ..
-            } = w.splits[k];
+            let Split { mut pc, mut mask, .. } = w.splits[k];
             let alone = w.splits.len() == 1;
             let mut first = true;
             loop {
@@ -47,11 +45,7 @@ impl Block<'_> {
                 }
                 first = false;
                 w.place.clock += 1;
-                let m = if i.guard.is_none() {
-                    mask
-                } else {
-                    mask & w.regs.pred(i.guard)
-                };
+                let m = if i.guard.is_none() { mask } else { mask & w.regs.pred(i.guard) };
                 if counting {
                     self.count(i, m);
                 }
@@ -81,16 +75,8 @@ impl Block<'_> {
                             Next::Step
                         } else {
                             let credit = w.splits[k].credit;
-                            w.splits[k] = Split {
-                                pc: target,
-                                mask: m,
-                                wait: Wait::Run,
-                                credit,
-                            };
-                            w.splits.push(Split {
-                                credit,
-                                ..Split::new(pc + 1, mask & !m)
-                            });
+                            w.splits[k] = Split { pc: target, mask: m, wait: Wait::Run, credit };
+                            w.splits.push(Split { credit, ..Split::new(pc + 1, mask & !m) });
                             continue 'select;
                         }
                     }
@@ -255,10 +241,8 @@ impl Block<'_> {
             let lane = rest.trailing_zeros();
             let entry = index[lane as usize];
             let Some(&target) = table.get(entry as usize) else {
-                let message = format!(
-                    "index {entry} is outside the branch table of {} entries",
-                    table.len()
-                );
+                let message =
+                    format!("index {entry} is outside the branch table of {} entries", table.len());
                 return Err(self.fault(FaultKind::IllegalInstruction, w, i, lane, message));
             };
             let same = (0..32)

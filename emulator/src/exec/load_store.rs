@@ -16,9 +16,7 @@ impl Block<'_> {
             return m;
         }
         let first = window(at[m.trailing_zeros() as usize]);
-        lanes(m)
-            .filter(|&l| window(at[l]) == first)
-            .fold(0, |s, l| s | 1 << l)
+        lanes(m).filter(|&l| window(at[l]) == first).fold(0, |s, l| s | 1 << l)
     }
 
     pub(super) fn load(&mut self, w: &mut Warp, i: &Instr, mem: Mem, mut m: u32) -> Checked<()> {
@@ -42,11 +40,7 @@ impl Block<'_> {
         let p = self.g.program;
         let bytes = u64::from(mem.bytes) * u64::from(mem.count);
         let t = self.resolve(w, i, mem.space, at, bytes, m)?;
-        let kind = if mem.strong {
-            AccessKind::StrongRead
-        } else {
-            AccessKind::Read
-        };
+        let kind = if mem.strong { AccessKind::StrongRead } else { AccessKind::Read };
         self.tally_access(&t, bytes, m, kind);
         if self.shadowed(t.space) {
             match mem.copied {
@@ -65,9 +59,7 @@ impl Block<'_> {
                 if size == 4 && !mem.wide {
                     let mut out = [0u32; 32];
                     if m == FULL {
-                        out = t
-                            .pointers
-                            .map(|p| p.add(k * 4).cast::<u32>().read_unaligned());
+                        out = t.pointers.map(|p| p.add(k * 4).cast::<u32>().read_unaligned());
                     } else {
                         for l in lanes(m) {
                             out[l] = t.pointers[l].add(k * 4).cast::<u32>().read_unaligned();
@@ -129,11 +121,7 @@ impl Block<'_> {
             ));
         }
         self.progress = self.executed;
-        let kind = if mem.strong {
-            AccessKind::StrongWrite
-        } else {
-            AccessKind::Write
-        };
+        let kind = if mem.strong { AccessKind::StrongWrite } else { AccessKind::Write };
         self.tally_access(&t, bytes, m, kind);
         if mem.strong {
             self.release_at(w, &t, m, mem.release);
@@ -166,11 +154,7 @@ impl Block<'_> {
 /// One lane of a register.
 #[inline(always)]
 fn element(w: &Warp, r: R, wide: bool, lane: usize) -> u64 {
-    if wide {
-        w.regs.r64(r)[lane]
-    } else {
-        u64::from(w.regs.r32(r)[lane])
-    }
+    if wide { w.regs.r64(r)[lane] } else { u64::from(w.regs.r32(r)[lane]) }
 }
 
 /// Stores the low `size` bytes of a value.

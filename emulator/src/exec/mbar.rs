@@ -16,10 +16,7 @@ impl Block<'_> {
         address64: bool,
         m: u32,
     ) -> Checked<Next> {
-        let at = w
-            .regs
-            .addresses(i.a, i.imm, address64)
-            .map(|a| a & (WINDOW - 1));
+        let at = w.regs.addresses(i.a, i.imm, address64).map(|a| a & (WINDOW - 1));
         let operand = |w: &Warp, l: usize| if i.b.is_none() { 0 } else { w.regs.r32(i.b)[l] };
         let mut states = [0u64; 32];
         match op {
@@ -70,11 +67,8 @@ impl Block<'_> {
                     let tx = if op == Mbar::ExpectTx { tx } else { -tx };
                     let state = self.mbar_state(w, i, l, at[l])?;
                     let next = state.with(state.pending(), state.expected(), state.tx() + tx);
-                    let (next, complete) = if op == Mbar::CompleteTx {
-                        next.settle()
-                    } else {
-                        (next, false)
-                    };
+                    let (next, complete) =
+                        if op == Mbar::CompleteTx { next.settle() } else { (next, false) };
                     self.mbar_put(w, i, l, at[l], next)?;
                     if complete && let Some(clocks) = self.mbar_clocks.get_mut(&(at[l] as u32)) {
                         clocks.complete = clocks.open;

@@ -39,10 +39,7 @@ impl MbarState {
     /// Opens the next phase if this one is complete.
     pub fn settle(self) -> (Self, bool) {
         if self.pending() == 0 && self.tx() == 0 {
-            (
-                MbarState(self.with(self.expected(), self.expected(), 0).0 ^ 1 << 63),
-                true,
-            )
+            (MbarState(self.with(self.expected(), self.expected(), 0).0 ^ 1 << 63), true)
         } else {
             (self, false)
         }
@@ -111,10 +108,8 @@ impl Block<'_> {
         let state = self.mbar_state(w, i, lane, at)?;
         let count = u64::from(count);
         if count == 0 || count > state.pending() {
-            let message = format!(
-                "{count} arrivals at an mbarrier that waits for {}",
-                state.pending()
-            );
+            let message =
+                format!("{count} arrivals at an mbarrier that waits for {}", state.pending());
             return Err(self.address_fault(
                 FaultKind::BarrierDivergence,
                 w,
@@ -125,11 +120,7 @@ impl Block<'_> {
                 at,
             ));
         }
-        let expected = if drop {
-            state.expected() - 1
-        } else {
-            state.expected()
-        };
+        let expected = if drop { state.expected() - 1 } else { state.expected() };
         let next = state.with(state.pending() - count, expected, state.tx() + expect);
         let (next, complete) = next.settle();
         self.mbar_put(w, i, lane, at, next)?;

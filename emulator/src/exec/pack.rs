@@ -26,11 +26,7 @@ pub(super) fn pack(w: &mut Regs, d: R, parts: &[R], n: u8, mask: u32) {
 pub(super) fn unpack(w: &mut Regs, parts: &[R], a: R, n: u8, mask: u32) {
     let wide = u32::from(n) * parts.len() as u32 == 64;
     let part_mask = u64::MAX >> (64 - u32::from(n));
-    let x: [u64; 32] = if wide {
-        *w.r64(a)
-    } else {
-        w.r32(a).map(u64::from)
-    };
+    let x: [u64; 32] = if wide { *w.r64(a) } else { w.r32(a).map(u64::from) };
     for (k, &part) in parts.iter().enumerate() {
         if part.is_none() {
             continue;

@@ -94,13 +94,7 @@ impl Block<'_> {
             "{} warp instructions without progress: a loop that never ends?",
             self.executed - self.progress
         );
-        self.fault(
-            FaultKind::Deadlock,
-            warp,
-            &self.g.program.code[pc as usize],
-            lane,
-            message,
-        )
+        self.fault(FaultKind::Deadlock, warp, &self.g.program.code[pc as usize], lane, message)
     }
 
     /// No warp can run and some have not left: complete what exits made complete, or report.
@@ -169,10 +163,9 @@ impl Block<'_> {
             let lane = missing.trailing_zeros();
             let [x, y, z] = self.thread(at as u32, lane);
             let place = match warp.splits.iter().find(|s| s.mask >> lane & 1 != 0) {
-                Some(split) => format!(
-                    "waits at PTX line {}",
-                    self.g.program.code[split.pc as usize].line
-                ),
+                Some(split) => {
+                    format!("waits at PTX line {}", self.g.program.code[split.pc as usize].line)
+                }
                 None => "has left the kernel".into(),
             };
             return format!("; thread ({x},{y},{z}) {place}");

@@ -36,12 +36,7 @@ pub struct Split {
 
 impl Split {
     pub fn new(pc: u32, mask: u32) -> Self {
-        Self {
-            pc,
-            mask,
-            wait: Wait::Run,
-            credit: CREDIT,
-        }
+        Self { pc, mask, wait: Wait::Run, credit: CREDIT }
     }
 }
 
@@ -111,9 +106,7 @@ impl Warp {
     }
 
     pub fn runnable(&self) -> bool {
-        self.splits
-            .iter()
-            .any(|s| matches!(s.wait, Wait::Run | Wait::Gathered | Wait::BarDone(_)))
+        self.splits.iter().any(|s| matches!(s.wait, Wait::Run | Wait::Gathered | Wait::BarDone(_)))
     }
 
     /// Joins paths that stand at the same instruction, and picks the next to run.

@@ -189,8 +189,7 @@ impl Allocation {
     /// The race shadow, one word for each four bytes.
     #[inline(always)]
     pub fn race_shadow(&self) -> &[AtomicU64] {
-        self.race
-            .get_or_init(|| zeroed_atomics(self.size.div_ceil(4) as usize))
+        self.race.get_or_init(|| zeroed_atomics(self.size.div_ceil(4) as usize))
     }
 
     /// Forgets who touched what; for when launch numbers wrap.
@@ -203,12 +202,7 @@ impl Allocation {
     }
 
     pub fn info(&self) -> AllocationInfo {
-        AllocationInfo {
-            base: self.base,
-            size: self.size,
-            kind: self.kind,
-            freed: false,
-        }
+        AllocationInfo { base: self.base, size: self.size, kind: self.kind, freed: false }
     }
 }
 

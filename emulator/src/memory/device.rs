@@ -42,9 +42,7 @@ pub struct DeviceMemory {
 
 impl fmt::Debug for DeviceMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceMemory")
-            .field("usage", &self.usage())
-            .finish()
+        f.debug_struct("DeviceMemory").field("usage", &self.usage()).finish()
     }
 }
 
@@ -56,11 +54,7 @@ impl DeviceMemory {
             next: FIRST_ADDRESS,
             used: 0,
         };
-        Self {
-            inner: RwLock::new(inner),
-            total,
-            launches: AtomicU64::new(0),
-        }
+        Self { inner: RwLock::new(inner), total, launches: AtomicU64::new(0) }
     }
 
     /// A number from 1 to 255 for the next launch; at 1 the race shadow must be cleared.
@@ -80,10 +74,7 @@ impl DeviceMemory {
     pub fn alloc(&self, bytes: u64, kind: AllocationKind) -> Result<u64, MemoryError> {
         let mut inner = self.write();
         let free = self.total.saturating_sub(inner.used);
-        let out_of_memory = MemoryError::OutOfMemory {
-            requested: bytes,
-            free,
-        };
+        let out_of_memory = MemoryError::OutOfMemory { requested: bytes, free };
         if bytes == 0 || bytes > free {
             return Err(out_of_memory);
         }
@@ -113,9 +104,7 @@ impl DeviceMemory {
             });
         }
         inner.freed.remove(&address);
-        inner
-            .live
-            .insert(address, Arc::new(Allocation::host(address, bytes)));
+        inner.live.insert(address, Arc::new(Allocation::host(address, bytes)));
         Ok(())
     }
 
@@ -131,9 +120,7 @@ impl DeviceMemory {
         if allocation.kind != AllocationKind::Host {
             inner.used -= allocation.size;
         }
-        inner
-            .freed
-            .insert(address, (allocation.size, allocation.kind));
+        inner.freed.insert(address, (allocation.size, allocation.kind));
         Ok(())
     }
 
@@ -166,12 +153,11 @@ impl DeviceMemory {
 
     fn range(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>, MemoryError> {
         let inner = self.read();
-        self.lookup(&inner, address, bytes)
-            .ok_or_else(|| MemoryError::OutOfBounds {
-                address,
-                bytes,
-                nearest: nearest(&inner, address),
-            })
+        self.lookup(&inner, address, bytes).ok_or_else(|| MemoryError::OutOfBounds {
+            address,
+            bytes,
+            nearest: nearest(&inner, address),
+        })
     }
 
     pub fn copy_from_host(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
@@ -181,13 +167,7 @@ impl DeviceMemory {
         let a = self.range(address, bytes.len() as u64)?;
         let offset = address - a.base;
         // SAFETY: `range` checked that the destination lies inside the allocation.
-        unsafe {
-            std::ptr::copy(
-                bytes.as_ptr(),
-                a.pointer().add(offset as usize),
-                bytes.len(),
-            )
-        };
+        unsafe { std::ptr::copy(bytes.as_ptr(), a.pointer().add(offset as usize), bytes.len()) };
         a.mark_init(offset, bytes.len() as u64);
         Ok(())
     }
@@ -228,11 +208,7 @@ impl DeviceMemory {
         } else {
             let written: Vec<bool> = (0..bytes).map(|i| s.is_init(from + i, 1)).collect();
             for (i, written) in (0..).zip(written) {
-                if written {
-                    d.mark_init(to + i, 1)
-                } else {
-                    d.mark_uninit(to + i, 1)
-                }
+                if written { d.mark_init(to + i, 1) } else { d.mark_uninit(to + i, 1) }
             }
         }
         Ok(())
@@ -271,39 +247,22 @@ impl DeviceMemory {
         bytes: u64,
     ) -> Result<Option<u64>, MemoryError> {
         let a = self.range(address, bytes)?;
-        Ok(a.first_uninit(address - a.base, bytes)
-            .map(|at| at + a.base - address))
+        Ok(a.first_uninit(address - a.base, bytes).map(|at| at + a.base - address))
     }
 
     pub fn usage(&self) -> MemoryUsage {
         let inner = self.read();
-        MemoryUsage {
-            used: inner.used,
-            total: self.total,
-            allocations: inner.live.len(),
-        }
+        MemoryUsage { used: inner.used, total: self.total, allocations: inner.live.len() }
     }
 }
 
 fn nearest(inner: &Allocations, address: u64) -> Option<AllocationInfo> {
     let distance = |base: u64, size: u64| {
-        if address < base {
-            base - address
-        } else {
-            (address + 1).saturating_sub(base + size)
-        }
+        if address < base { base - address } else { (address + 1).saturating_sub(base + size) }
     };
     let live = |(&base, a): (&u64, &Arc<Allocation>)| (distance(base, a.size), a.info());
     let freed = |(&base, &(size, kind)): (&u64, &(u64, AllocationKind))| {
-        (
-            distance(base, size),
-            AllocationInfo {
-                base,
-                size,
-                kind,
-                freed: true,
-            },
-        )
+        (distance(base, size), AllocationInfo { base, size, kind, freed: true })
     };
     let candidates = [
         inner.live.range(..=address).next_back().map(live),
@@ -312,9 +271,5 @@ fn nearest(inner: &Allocations, address: u64) -> Option<AllocationInfo> {
         inner.freed.range(address..).next().map(freed),
     ];
     // On a tie the live one, which comes first, wins.
-    candidates
-        .into_iter()
-        .flatten()
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, info)| info)
+    candidates.into_iter().flatten().min_by_key(|(d, _)| *d).map(|(_, info)| info)
 }

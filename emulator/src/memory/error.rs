@@ -37,24 +37,14 @@ impl fmt::Display for MemoryError {
         };
         match self {
             Self::OutOfMemory { requested, free } => {
-                write!(
-                    f,
-                    "out of device memory: {requested} bytes requested, {free} free"
-                )
+                write!(f, "out of device memory: {requested} bytes requested, {free} free")
             }
             Self::NotAnAllocation { address, nearest } => {
                 write!(f, "{address:#x} is not the start of a live allocation")?;
                 near(f, nearest)
             }
-            Self::OutOfBounds {
-                address,
-                bytes,
-                nearest,
-            } => {
-                write!(
-                    f,
-                    "{bytes} bytes at {address:#x} are not inside a live allocation"
-                )?;
+            Self::OutOfBounds { address, bytes, nearest } => {
+                write!(f, "{bytes} bytes at {address:#x} are not inside a live allocation")?;
                 near(f, nearest)
             }
         }

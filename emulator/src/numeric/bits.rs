@@ -17,17 +17,9 @@ pub fn clz<T: Int>(a: T) -> u32 {
 /// bfind: bit position of the most significant bit that differs from the sign, or 0xffffffff
 #[inline(always)]
 pub fn bfind<T: Int>(a: T) -> u32 {
-    let x = if T::SIGNED && a < T::ZERO {
-        !a.to_u64()
-    } else {
-        a.to_u64()
-    };
+    let x = if T::SIGNED && a < T::ZERO { !a.to_u64() } else { a.to_u64() };
     let x = x & width_mask(T::BITS);
-    if x == 0 {
-        u32::MAX
-    } else {
-        63 - x.leading_zeros()
-    }
+    if x == 0 { u32::MAX } else { 63 - x.leading_zeros() }
 }
 
 /// bfind.shiftamt: the left shift that brings that bit to the top, or 0xffffffff
@@ -39,11 +31,7 @@ pub fn bfind_shiftamt<T: Int>(a: T) -> u32 {
 
 #[inline(always)]
 fn width_mask(bits: u32) -> u64 {
-    if bits == 64 {
-        u64::MAX
-    } else {
-        (1u64 << bits) - 1
-    }
+    if bits == 64 { u64::MAX } else { (1u64 << bits) - 1 }
 }
 
 /// fns.b32: position of the n-th set bit, counting from `base` up (n > 0) or down (n < 0)
@@ -53,11 +41,7 @@ pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
         return u32::MAX;
     }
     if offset == 0 {
-        return if mask >> base & 1 == 1 {
-            base
-        } else {
-            u32::MAX
-        };
+        return if mask >> base & 1 == 1 { base } else { u32::MAX };
     }
     let (mut pos, step) = (i64::from(base), if offset > 0 { 1 } else { -1 });
     let mut left = offset.unsigned_abs();
@@ -86,11 +70,7 @@ pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
     let (pos, len) = (pos & 0xff, len & 0xff);
     let msb = T::BITS - 1;
     let bits = a.to_u64();
-    let field = if pos > 63 {
-        0
-    } else {
-        (bits & width_mask(T::BITS)) >> pos
-    };
+    let field = if pos > 63 { 0 } else { (bits & width_mask(T::BITS)) >> pos };
     if len == 0 {
         return T::ZERO;
     }
@@ -99,11 +79,7 @@ pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
     // How many bits of the field lie inside the register.
     let inside = if pos > msb { 0 } else { top - pos + 1 };
     let keep = width_mask(inside);
-    let value = if sign {
-        (field & keep) | !keep
-    } else {
-        field & keep
-    };
+    let value = if sign { (field & keep) | !keep } else { field & keep };
     T::from_u64(value)
 }
 
@@ -139,11 +115,7 @@ pub fn szext<T: Int>(a: T, n: u32, wrap: bool) -> T {
 /// bmsk.clamp / .wrap: a run of `b` ones from bit `a`
 #[inline(always)]
 pub fn bmsk(a: u32, b: u32, wrap: bool) -> u32 {
-    let (a, b) = if wrap {
-        (a & 31, b & 31)
-    } else {
-        (Ord::min(a, 32), Ord::min(b, 32))
-    };
+    let (a, b) = if wrap { (a & 31, b & 31) } else { (Ord::min(a, 32), Ord::min(b, 32)) };
     ((width_mask(b)) << a) as u32
 }
 

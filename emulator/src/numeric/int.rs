@@ -295,11 +295,7 @@ pub fn relu<T: Int>(a: T) -> T {
 #[inline(always)]
 fn byte(x: u32, i: u32, signed: bool) -> i32 {
     let b = (x >> (8 * i)) as u8;
-    if signed {
-        i32::from(b as i8)
-    } else {
-        i32::from(b)
-    }
+    if signed { i32::from(b as i8) } else { i32::from(b) }
 }
 /// dp4a
 #[inline(always)]
@@ -315,11 +311,7 @@ pub fn dp4a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32) -> u32 {
 pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, hi: bool, c: u32) -> u32 {
     let half = |i: u32| {
         let h = (a >> (16 * i)) as u16;
-        if a_signed {
-            i32::from(h as i16)
-        } else {
-            i32::from(h)
-        }
+        if a_signed { i32::from(h as i16) } else { i32::from(h) }
     };
     let at = if hi { 2 } else { 0 };
     let mut d = c;
@@ -388,10 +380,7 @@ mod tests {
     #[test]
     fn dot_products_and_carries() {
         assert_eq!(dp4a(0x0102_0304, false, 0x0101_0101, false, 5), 15);
-        assert_eq!(
-            dp4a(0xffff_ffff, true, 0xff00_0000, false, 0),
-            (-255i32) as u32
-        );
+        assert_eq!(dp4a(0xffff_ffff, true, 0xff00_0000, false, 0), (-255i32) as u32);
         assert_eq!(dp2a(0xffff_0002, true, 0x0000_0503, false, false, 0), 1);
         assert_eq!(dp2a(0x0001_0002, false, 0x0403_0000, false, true, 1), 11);
         assert_eq!(add_carry_u32(u32::MAX, 0, true), (0, true));

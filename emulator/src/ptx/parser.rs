@@ -18,12 +18,7 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub(super) fn new(source: &'a str, tokens: Vec<Spanned<'a>>) -> Self {
-        Self {
-            source,
-            tokens,
-            at: 0,
-            depth: 0,
-        }
+        Self { source, tokens, at: 0, depth: 0 }
     }
 
     pub(super) fn peek(&self) -> Token<'a> {
@@ -75,11 +70,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn expect(&mut self, c: char) -> LoadResult<()> {
-        if self.eat(c) {
-            Ok(())
-        } else {
-            self.unexpected(&format!("`{c}`"))
-        }
+        if self.eat(c) { Ok(()) } else { self.unexpected(&format!("`{c}`")) }
     }
 
     pub(super) fn eat_word(&mut self, word: &str) -> bool {

@@ -21,16 +21,8 @@ fn launch_limits() {
             );
             let x = upload(&[0; 1024]);
             let args = [arg(&x)];
-            assert_eq!(
-                launch(staged, 1, 1025, 4100, Handle::NULL, &args),
-                1,
-                "threads"
-            );
-            assert_eq!(
-                launch(staged, 0, 32, 128, Handle::NULL, &args),
-                1,
-                "an empty grid"
-            );
+            assert_eq!(launch(staged, 1, 1025, 4100, Handle::NULL, &args), 1, "threads");
+            assert_eq!(launch(staged, 0, 32, 128, Handle::NULL, &args), 1, "an empty grid");
             assert_eq!(
                 launch(staged, 1, 32, 49 << 10, Handle::NULL, &args),
                 1,
@@ -45,25 +37,9 @@ fn launch_limits() {
             assert_eq!(launch(staged, 1, 32, 100 << 10, Handle::NULL, &args), 0);
             assert_eq!(launch(staged, 1, 32, 101 << 10, Handle::NULL, &args), 1);
             assert_eq!(launch(fixed, 1, 64, 0, Handle::NULL, &[]), 1, ".reqntid");
-            ok!(cuLaunchKernel(
-                fixed,
-                1,
-                1,
-                1,
-                32,
-                2,
-                1,
-                0,
-                Handle::NULL,
-                0,
-                0
-            ));
+            ok!(cuLaunchKernel(fixed, 1, 1, 1, 32, 2, 1, 0, Handle::NULL, 0, 0));
 
-            assert_eq!(
-                launch(scale, 1, 32, 0, Handle::NULL, &[]),
-                1,
-                "no parameters"
-            );
+            assert_eq!(launch(scale, 1, 32, 0, Handle::NULL, &[]), 1, "no parameters");
             assert_eq!(
                 launch(scale, 1, 32, 0, Handle::NULL, &[arg(&x), 0, 0]),
                 1,
@@ -72,19 +48,7 @@ fn launch_limits() {
             let (block, size) = ([0u8; 12], 12usize);
             let extra = [1usize, arg(&block), 2, arg(&size), 0];
             assert_eq!(
-                cu!(cuLaunchKernel(
-                    scale,
-                    1,
-                    1,
-                    1,
-                    32,
-                    1,
-                    1,
-                    0,
-                    Handle::NULL,
-                    0,
-                    arg(&extra)
-                )),
+                cu!(cuLaunchKernel(scale, 1, 1, 1, 32, 1, 1, 0, Handle::NULL, 0, arg(&extra))),
                 1,
                 "too few bytes"
             );
@@ -114,10 +78,7 @@ fn launch_limits() {
                 "wrong parameter size",
                 "cooperative",
             ] {
-                assert!(
-                    text.contains(part) || part == "opted in",
-                    "no `{part}` in:\n{text}"
-                );
+                assert!(text.contains(part) || part == "opted in", "no `{part}` in:\n{text}");
             }
         },
     );
@@ -132,15 +93,11 @@ fn occupancy_and_attributes() {
             context();
             let module = module();
             let (staged, fixed) = (function(module, c"staged"), function(module, c"fixed"));
-            let blocks: c_int = get!(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-                fixed, 64, 0, 0
-            ));
+            let blocks: c_int =
+                get!(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(fixed, 64, 0, 0));
             assert_eq!(blocks, 32, "2048 threads by blocks of 64");
-            let blocks: c_int = get!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
-                staged,
-                128,
-                80 << 10
-            ));
+            let blocks: c_int =
+                get!(cuOccupancyMaxActiveBlocksPerMultiprocessor(staged, 128, 80 << 10));
             assert_eq!(blocks, 2, "two times 81 KiB of 164");
             let (mut grid, mut block) = (0, 0);
             ok!(cuOccupancyMaxPotentialBlockSize(
@@ -151,10 +108,7 @@ fn occupancy_and_attributes() {
                 0,
                 0
             ));
-            assert!(
-                block >= 512 && block % 32 == 0 && grid > 0,
-                "{grid} {block}"
-            );
+            assert!(block >= 512 && block % 32 == 0 && grid > 0, "{grid} {block}");
             let threads: c_int = get!(cuFuncGetAttribute(0, fixed));
             assert_eq!(threads, 64);
             let dynamic: c_int = get!(cuFuncGetAttribute(8, staged));
@@ -173,34 +127,16 @@ fn images_that_are_not_ptx_are_refused() {
             context();
             let mut module = Handle::NULL;
             assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    b"\x7fELF\x02\x01".as_ptr().cast()
-                )),
+                cu!(cuModuleLoadData(Out::from(&mut module), b"\x7fELF\x02\x01".as_ptr().cast())),
                 209
             );
             assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    c"\x50\xed\x55\xba".as_ptr().cast()
-                )),
+                cu!(cuModuleLoadData(Out::from(&mut module), c"\x50\xed\x55\xba".as_ptr().cast())),
                 209
             );
-            assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    c"".as_ptr().cast()
-                )),
-                218
-            );
+            assert_eq!(cu!(cuModuleLoadData(Out::from(&mut module), c"".as_ptr().cast())), 218);
             let newer = c".version 8.0\n.target sm_90\n.address_size 64\n";
-            assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    newer.as_ptr().cast()
-                )),
-                209
-            );
+            assert_eq!(cu!(cuModuleLoadData(Out::from(&mut module), newer.as_ptr().cast())), 209);
             let unknown = c".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\nfrobnicate.u32 1;\n}\n";
             let mut log = [0u8; 256];
             let (ids, mut values) = ([5, 6], [log.as_mut_ptr() as usize, 256]);
@@ -212,14 +148,8 @@ fn images_that_are_not_ptx_are_refused() {
                 Out::from(&mut values[0]),
             ));
             assert_eq!(loaded, 218);
-            let log = CStr::from_bytes_until_nul(&log)
-                .expect("a text")
-                .to_str()
-                .expect("UTF-8");
-            assert!(
-                log.contains("line 6") && log.contains("frobnicate"),
-                "{log}"
-            );
+            let log = CStr::from_bytes_until_nul(&log).expect("a text").to_str().expect("UTF-8");
+            assert!(log.contains("line 6") && log.contains("frobnicate"), "{log}");
         },
         |text| assert!(text.contains("ELF"), "{text}"),
     );

@@ -9,12 +9,7 @@ fn encode(kind: &str, values: &[f32]) -> Vec<u8> {
     match kind {
         "fp32" => f32::bytes(values),
         "fp16" => f16::bytes(&values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>()),
-        "bf16" => bf16::bytes(
-            &values
-                .iter()
-                .map(|v| bf16::from_f32(*v))
-                .collect::<Vec<_>>(),
-        ),
+        "bf16" => bf16::bytes(&values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>()),
         "i32" => i32::bytes(&values.iter().map(|v| *v as i32).collect::<Vec<_>>()),
         other => panic!("type {other}"),
     }
@@ -30,17 +25,11 @@ fn decode(kind: &str, bytes: &[u8]) -> Vec<f64> {
 }
 
 fn width(kind: &str) -> usize {
-    if matches!(kind, "fp16" | "bf16") {
-        2
-    } else {
-        4
-    }
+    if matches!(kind, "fp16" | "bf16") { 2 } else { 4 }
 }
 
 fn number(value: &Value, key: &str) -> f64 {
-    value[key]
-        .as_f64()
-        .unwrap_or_else(|| panic!("{key} in {value}"))
+    value[key].as_f64().unwrap_or_else(|| panic!("{key} in {value}"))
 }
 
 fn triton_case(case: &Value, seed: Option<u64>) {
@@ -52,11 +41,7 @@ fn triton_case(case: &Value, seed: Option<u64>) {
         let kind = arg["type"].as_str().expect("a type");
         if arg.get("value").is_some() {
             let value = number(arg, "value");
-            args.push(if kind == "i32" {
-                Arg::I32(value as i32)
-            } else {
-                Arg::F32(value as f32)
-            });
+            args.push(if kind == "i32" { Arg::I32(value as i32) } else { Arg::F32(value as f32) });
             continue;
         }
         let count = number(arg, "count") as usize;
@@ -64,12 +49,7 @@ fn triton_case(case: &Value, seed: Option<u64>) {
         let contents = match (arg["seed"].as_u64(), arg["fill"].as_f64()) {
             (Some(seed), _) => {
                 let (scale, offset) = (number(arg, "scale") as f32, number(arg, "offset") as f32);
-                Some(
-                    value(seed as u32, count)
-                        .iter()
-                        .map(|v| v * scale + offset)
-                        .collect(),
-                )
+                Some(value(seed as u32, count).iter().map(|v| v * scale + offset).collect())
             }
             (None, Some(fill)) => Some(vec![fill as f32; count]),
             (None, None) => None,
@@ -121,10 +101,7 @@ fn triton(prefix: &str) {
     let cases: Value = serde_json::from_str(&text("triton/cases.json")).expect("JSON");
     let mut ran = 0;
     for case in cases["cases"].as_array().expect("cases") {
-        if case["name"]
-            .as_str()
-            .is_some_and(|name| name.starts_with(prefix))
-        {
+        if case["name"].as_str().is_some_and(|name| name.starts_with(prefix)) {
             seeds().for_each(|seed| triton_case(case, seed));
             ran += 1;
         }

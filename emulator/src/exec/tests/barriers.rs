@@ -22,30 +22,19 @@ $done: ret;";
 fn shared_reduction() {
     let mut d = Device::new();
     let out = d.empty(64);
-    let good = kernel(
-        1,
-        ".shared .align 4 .b8 buffer[512];",
-        &REDUCE.replace("BARRIER", "bar.sync 0;"),
-    );
+    let good =
+        kernel(1, ".shared .align 4 .b8 buffer[512];", &REDUCE.replace("BARRIER", "bar.sync 0;"));
     for seed in 0..8 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
-        d.run(&good, 16, 128, &[out])
-            .unwrap_or_else(|f| panic!("seed {seed}: {f}"));
+        d.run(&good, 16, 128, &[out]).unwrap_or_else(|f| panic!("seed {seed}: {f}"));
         assert_eq!(d.words(out, 16), vec![128 * 129 / 2; 16]);
     }
-    let bad = kernel(
-        1,
-        ".shared .align 4 .b8 buffer[512];",
-        &REDUCE.replace("BARRIER", ""),
-    );
+    let bad = kernel(1, ".shared .align 4 .b8 buffer[512];", &REDUCE.replace("BARRIER", ""));
     for seed in 0..4 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
         let fault = d.run(&bad, 16, 128, &[out]).unwrap_err();
         assert!(
-            matches!(
-                fault.kind,
-                FaultKind::SharedRace | FaultKind::UninitialisedRead
-            ),
+            matches!(fault.kind, FaultKind::SharedRace | FaultKind::UninitialisedRead),
             "{fault}"
         );
     }
@@ -57,9 +46,7 @@ fn barrier_that_some_never_reach() {
     let body =
         "mov.u32 %r1, %tid.x; setp.ge.u32 %p1, %r1, LIMIT; @%p1 bra $out; bar.sync 0; $out: ret;";
     for limit in ["16", "32", "48"] {
-        let fault = d
-            .run(&kernel(0, "", &body.replace("LIMIT", limit)), 1, 64, &[])
-            .unwrap_err();
+        let fault = d.run(&kernel(0, "", &body.replace("LIMIT", limit)), 1, 64, &[]).unwrap_err();
         assert_eq!(fault.kind, FaultKind::BarrierDivergence, "{fault}");
         assert!(fault.instruction.contains("bar.sync"), "{fault}");
     }
@@ -84,13 +71,7 @@ $consumer: bar.sync 1, 64; ld.shared.u32 %r5, [%r4]; cvt.u64.u32 %d1, %r3; add.u
 $done: bar.sync 0; ret;";
     for seed in 0..6 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
-        d.run(
-            &kernel(1, ".shared .align 4 .b8 buffer[128];", body),
-            1,
-            64,
-            &[out],
-        )
-        .unwrap();
+        d.run(&kernel(1, ".shared .align 4 .b8 buffer[128];", body), 1, 64, &[out]).unwrap();
         assert_eq!(d.words(out, 32), (0..32).collect::<Vec<u32>>());
     }
 }
@@ -123,20 +104,11 @@ $done: ret;";
     let shared = ".shared .align 8 .b8 bar[8]; .shared .align 4 .b8 buffer[128];";
     for seed in 0..6 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
-        d.run(&kernel(1, shared, body), 1, 64, &[out])
-            .unwrap_or_else(|f| panic!("{f}"));
-        assert_eq!(
-            d.words(out, 32),
-            (0..32).map(|l| l ^ 1).collect::<Vec<u32>>()
-        );
+        d.run(&kernel(1, shared, body), 1, 64, &[out]).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!(d.words(out, 32), (0..32).map(|l| l ^ 1).collect::<Vec<u32>>());
     }
     let fault = d
-        .run(
-            &kernel(1, shared, &body.replace("[bar], 32", "[bar], 33")),
-            1,
-            64,
-            &[out],
-        )
+        .run(&kernel(1, shared, &body.replace("[bar], 32", "[bar], 33")), 1, 64, &[out])
         .unwrap_err();
     assert_eq!(fault.kind, FaultKind::Deadlock, "{fault}");
 }
@@ -147,15 +119,7 @@ fn lanes_without_a_warp_barrier() {
     let body = "mov.u32 %r1, %tid.x; shl.b32 %r2, %r1, 2; mov.u32 %r3, buffer; add.u32 %r4, %r3, %r2; st.shared.u32 [%r4], %r1;
 SYNC xor.b32 %r4, %r4, 4; ld.shared.u32 %r5, [%r4]; ret;";
     let shared = ".shared .align 4 .b8 buffer[128];";
-    d.run(
-        &kernel(0, shared, &body.replace("SYNC", "bar.warp.sync -1;")),
-        1,
-        32,
-        &[],
-    )
-    .unwrap();
-    let fault = d
-        .run(&kernel(0, shared, &body.replace("SYNC", "")), 1, 32, &[])
-        .unwrap_err();
+    d.run(&kernel(0, shared, &body.replace("SYNC", "bar.warp.sync -1;")), 1, 32, &[]).unwrap();
+    let fault = d.run(&kernel(0, shared, &body.replace("SYNC", "")), 1, 32, &[]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::SharedRace);
 }

@@ -14,23 +14,13 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Self {
-        let config = DeviceConfig {
-            workers: 2,
-            spin_limit: 1 << 18,
-            ..DeviceConfig::default()
-        };
-        Self {
-            memory: Arc::new(DeviceMemory::new(1 << 30)),
-            config,
-        }
+        let config = DeviceConfig { workers: 2, spin_limit: 1 << 18, ..DeviceConfig::default() };
+        Self { memory: Arc::new(DeviceMemory::new(1 << 30)), config }
     }
 
     pub fn upload<T: Copy>(&self, data: &[T]) -> u64 {
         let bytes = std::mem::size_of_val(data);
-        let address = self
-            .memory
-            .alloc(bytes as u64, AllocationKind::Device)
-            .unwrap();
+        let address = self.memory.alloc(bytes as u64, AllocationKind::Device).unwrap();
         // SAFETY: plain numbers seen as bytes.
         let raw = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), bytes) };
         self.memory.copy_from_host(address, raw).unwrap();
@@ -44,16 +34,11 @@ impl Device {
     pub fn words(&self, address: u64, n: usize) -> Vec<u32> {
         let mut raw = vec![0; n * 4];
         self.memory.copy_to_host(&mut raw, address).unwrap();
-        raw.chunks(4)
-            .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]))
-            .collect()
+        raw.chunks(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
     }
 
     pub fn floats(&self, address: u64, n: usize) -> Vec<f32> {
-        self.words(address, n)
-            .into_iter()
-            .map(f32::from_bits)
-            .collect()
+        self.words(address, n).into_iter().map(f32::from_bits).collect()
     }
 
     /// Runs the module's only kernel with 64-bit parameters.
@@ -80,12 +65,7 @@ impl Device {
             Module::load(&text, &self.memory, &self.config).unwrap_or_else(|e| panic!("{e}"));
         let kernel = module.kernels().next().unwrap().clone();
         let params = params.iter().flat_map(|p| p.to_le_bytes()).collect();
-        let launch_ = Launch {
-            grid: [grid, 1, 1],
-            block: [block, 1, 1],
-            dynamic_shared,
-            params,
-        };
+        let launch_ = Launch { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared, params };
         launch(&kernel, &launch_, &self.memory, &self.config)
     }
 }
@@ -93,9 +73,7 @@ impl Device {
 /// A kernel of `n` 64-bit parameters, loaded into %a0, %a1, …, with some registers declared.
 pub fn kernel(n: usize, shared: &str, body: &str) -> String {
     let params: Vec<String> = (0..n).map(|i| format!(".param .u64 p{i}")).collect();
-    let loads: String = (0..n)
-        .map(|i| format!("ld.param.u64 %a{i}, [p{i}];\n"))
-        .collect();
+    let loads: String = (0..n).map(|i| format!("ld.param.u64 %a{i}, [p{i}];\n")).collect();
     format!(
         "{shared}\n.visible .entry k({})\n{{\n.reg .pred %p<20>; .reg .b16 %h<20>; .reg .b32 %r<60>; .reg .f32 %f<60>;\n\
          .reg .b64 %a<10>; .reg .b64 %d<60>;\n{loads}{body}\n}}\n",

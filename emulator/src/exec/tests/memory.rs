@@ -21,10 +21,7 @@ fn out_of_bounds_and_use_after_free() {
     assert_eq!(fault.kind, FaultKind::UninitialisedRead);
     let fault = d.run(&text, 1, 128, &[pa + 2, pc, pc, 100]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Misaligned);
-    assert_eq!(
-        d.run(&text, 1, 128, &[pa, pc, pc]).unwrap_err().kind,
-        FaultKind::InvalidLaunch
-    );
+    assert_eq!(d.run(&text, 1, 128, &[pa, pc, pc]).unwrap_err().kind, FaultKind::InvalidLaunch);
 }
 
 /// What a block did behind a lock is ordered before the next that takes it, however closely it follows.
@@ -70,9 +67,7 @@ ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3]; st.global.v4.u32 [%d3], {%r4, %r5,
     let fault = d.run_shared(&bad, 1, 64, 1024, &[src, out]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::PendingAsyncCopy);
     assert_eq!(
-        d.run_shared(&good, 1, 64, 512, &[src, out])
-            .unwrap_err()
-            .kind,
+        d.run_shared(&good, 1, 64, 512, &[src, out]).unwrap_err().kind,
         FaultKind::OutOfBounds
     );
     // Without the check the bytes are simply not there yet.
@@ -86,10 +81,7 @@ fn blocks_that_race() {
     let d = Device::new();
     let out = d.upload(&[0u32; 64]);
     let body = "mov.u32 %r1, %ctaid.x; st.global.u32 [%a0], %r1; ret;";
-    assert_eq!(
-        d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap_err().kind,
-        FaultKind::GlobalRace
-    );
+    assert_eq!(d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap_err().kind, FaultKind::GlobalRace);
     // Neighbouring halves of one word are no conflict.
     let body = "mov.u32 %r1, %ctaid.x; cvt.u16.u32 %h1, %r1; mul.wide.u32 %d1, %r1, 2; add.u64 %d1, %a0, %d1; st.global.u16 [%d1], %h1; ret;";
     d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap();
@@ -104,17 +96,11 @@ add.u32 %r4, %r4, 1; setp.lt.u32 %p3, %r4, 8; @%p3 bra $loop; st.global.u32 [%a1
 $done: ret;";
     let counter = d.upload(&[0u32, 0]);
     for _ in 0..5 {
-        d.run(&kernel(2, "", body), 8, 32, &[out, counter])
-            .unwrap_or_else(|f| panic!("{f}"));
+        d.run(&kernel(2, "", body), 8, 32, &[out, counter]).unwrap_or_else(|f| panic!("{f}"));
         assert_eq!(d.words(counter, 2), vec![0, 28]);
     }
     let fault = d
-        .run(
-            &kernel(2, "", &body.replace("membar.gl; atom", "atom")),
-            8,
-            32,
-            &[out, counter],
-        )
+        .run(&kernel(2, "", &body.replace("membar.gl; atom", "atom")), 8, 32, &[out, counter])
         .unwrap_err();
     assert_eq!(fault.kind, FaultKind::GlobalRace);
 }

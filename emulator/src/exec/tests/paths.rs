@@ -23,11 +23,7 @@ setp.ne.u32 %p3, %r5, -1; @%p3 trap;
 mul.wide.u32 %d1, %r1, 4; add.u64 %d2, %a0, %d1; st.global.u32 [%d2], %r7;
 ret;";
     d.run(&kernel(1, "", body), 1, 32, &[out]).unwrap();
-    let one = |n: u32| {
-        (0..n)
-            .map(|i| if i % 2 == 0 { 1 } else { 100 })
-            .sum::<u32>()
-    };
+    let one = |n: u32| (0..n).map(|i| if i % 2 == 0 { 1 } else { 100 }).sum::<u32>();
     let got = d.words(out, 32);
     for l in 0..32u32 {
         assert_eq!(got[l as usize], one(l) + one(l ^ 1), "lane {l}");
@@ -71,19 +67,9 @@ mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
         )
     );
     d.run(&text, 1, 32, &[out]).unwrap();
-    assert_eq!(
-        d.words(out, 32),
-        (0..32).map(|x| x * x).collect::<Vec<u32>>()
-    );
-    let bad = kernel(
-        1,
-        "",
-        ".local .align 4 .b8 s[16]; ld.local.u32 %r1, [s+4]; ret;",
-    );
-    assert_eq!(
-        d.run(&bad, 1, 32, &[out]).unwrap_err().kind,
-        FaultKind::UninitialisedRead
-    );
+    assert_eq!(d.words(out, 32), (0..32).map(|x| x * x).collect::<Vec<u32>>());
+    let bad = kernel(1, "", ".local .align 4 .b8 s[16]; ld.local.u32 %r1, [s+4]; ret;");
+    assert_eq!(d.run(&bad, 1, 32, &[out]).unwrap_err().kind, FaultKind::UninitialisedRead);
 }
 
 /// Each lane computes the Fibonacci number of its own index, so that the lanes' stacks differ all the time.
@@ -111,28 +97,16 @@ $L_done: st.param.b32 [r], %r7; ret; }}
 bar.warp.sync -1; mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
         )
     );
-    d.run(&text, 1, 32, &[out])
-        .unwrap_or_else(|f| panic!("{f}"));
+    d.run(&text, 1, 32, &[out]).unwrap_or_else(|f| panic!("{f}"));
     let fib = [0, 1, 1, 2, 3, 5, 8, 13];
-    assert_eq!(
-        d.words(out, 32),
-        (0..32).map(|l| fib[l % 8]).collect::<Vec<u32>>()
-    );
-    let endless = format!(
-        ".func f() {{ call f; ret; }}\n{}",
-        kernel(0, "", "call f; ret;")
-    );
-    assert_eq!(
-        d.run(&endless, 1, 32, &[]).unwrap_err().kind,
-        FaultKind::OutOfBounds
-    );
+    assert_eq!(d.words(out, 32), (0..32).map(|l| fib[l % 8]).collect::<Vec<u32>>());
+    let endless = format!(".func f() {{ call f; ret; }}\n{}", kernel(0, "", "call f; ret;"));
+    assert_eq!(d.run(&endless, 1, 32, &[]).unwrap_err().kind, FaultKind::OutOfBounds);
 }
 
 #[test]
 fn a_loop_that_never_ends() {
     let d = Device::new();
-    let fault = d
-        .run(&kernel(0, "", "$a: bra.uni $a;"), 1, 32, &[])
-        .unwrap_err();
+    let fault = d.run(&kernel(0, "", "$a: bra.uni $a;"), 1, 32, &[]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Deadlock);
 }

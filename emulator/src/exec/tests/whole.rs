@@ -10,9 +10,7 @@ fn vector_add() {
     let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let b: Vec<f32> = (0..n).map(|i| 0.5 * i as f32).collect();
     let (pa, pb, pc) = (d.upload(&a), d.upload(&b), d.empty(n as u64 * 4));
-    let counters = d
-        .run(&kernel(4, "", VECTOR_ADD), 8, 128, &[pa, pb, pc, n as u64])
-        .unwrap();
+    let counters = d.run(&kernel(4, "", VECTOR_ADD), 8, 128, &[pa, pb, pc, n as u64]).unwrap();
     let c = d.floats(pc, n);
     assert!((0..n).all(|i| c[i] == a[i] + b[i]));
     assert_eq!(counters.blocks, 8);
@@ -47,11 +45,7 @@ shr.u32 %r30, %r1, 2; and.b32 %r31, %r1, 3; shl.b32 %r30, %r30, 5; shl.b32 %r31,
 cvt.u64.u32 %d3, %r30; add.u64 %d3, %a2, %d3; st.global.v2.f32 [%d3], {%f2,%f3}; st.global.v2.f32 [%d3+256], {%f4,%f5}; ret;";
     let counters = d
         .run(
-            &kernel(
-                3,
-                ".shared .align 16 .b8 sa[512]; .shared .align 16 .b8 sb[256];",
-                body,
-            ),
+            &kernel(3, ".shared .align 16 .b8 sa[512]; .shared .align 16 .b8 sb[256];", body),
             1,
             32,
             &[pa, pb, pc],
@@ -78,25 +72,9 @@ fn refusals_name_the_line() {
         e.line > 3 && e.text.contains("frobnicate") && e.message.contains("not supported"),
         "{e}"
     );
-    assert!(
-        load(&kernel(0, "", "add.u32.banana %r1, %r2, %r3;"))
-            .message
-            .contains("banana")
-    );
-    assert!(
-        load(&kernel(0, "", "add.u32 %r1, %r2, %nope;"))
-            .message
-            .contains("%nope")
-    );
-    assert!(
-        load(&kernel(0, "", "add.u64 %r1, %d2, %d3;"))
-            .message
-            .contains("wide")
-    );
-    assert!(
-        load(&kernel(0, "", "bra $nowhere;"))
-            .message
-            .contains("$nowhere")
-    );
+    assert!(load(&kernel(0, "", "add.u32.banana %r1, %r2, %r3;")).message.contains("banana"));
+    assert!(load(&kernel(0, "", "add.u32 %r1, %r2, %nope;")).message.contains("%nope"));
+    assert!(load(&kernel(0, "", "add.u64 %r1, %d2, %d3;")).message.contains("wide"));
+    assert!(load(&kernel(0, "", "bra $nowhere;")).message.contains("$nowhere"));
     assert!(load(".visible .entry k() { ").line > 0);
 }

@@ -82,10 +82,7 @@ mod tests {
         assert_eq!(trans[5], 0x0031_0021);
         for (lane, &x) in trans.iter().enumerate() {
             let (col, row) = (lane / 4, 2 * (lane % 4));
-            assert_eq!(
-                x,
-                (16 * row + col) as u32 | ((16 * (row + 1) + col) as u32) << 16
-            );
+            assert_eq!(x, (16 * row + col) as u32 | ((16 * (row + 1) + col) as u32) << 16);
         }
         assert_eq!(stmatrix(&plain), rows);
         assert_eq!(stmatrix_trans(&trans), rows);

@@ -90,11 +90,8 @@ pub fn int_product(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4])
         for (col, &x) in acc.iter().enumerate() {
             let (reg, lane) = c_place(row, col);
             let start = c[reg][lane] as i32;
-            d[reg][lane] = if m.satfinite {
-                start.saturating_add(x)
-            } else {
-                start.wrapping_add(x)
-            } as u32;
+            d[reg][lane] =
+                if m.satfinite { start.saturating_add(x) } else { start.wrapping_add(x) } as u32;
         }
     }
 }
