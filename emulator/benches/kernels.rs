@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A loaded kernel with its buffers and arguments.
-struct Program {
+struct Workload {
     memory: Arc<DeviceMemory>,
     kernel: Arc<Kernel>,
     launch: Launch,
@@ -24,7 +24,7 @@ struct Program {
 }
 
 #[derive(Clone, Copy)]
-enum Arg {
+enum BenchArg {
     Pointer(u64),
     Int(i32),
     Float(f32),
@@ -35,11 +35,11 @@ fn config(checks: Checks, counters: bool, workers: usize) -> DeviceConfig {
 }
 
 /// Device memory and a way to fill it.
-struct Device(Arc<DeviceMemory>);
+struct BenchDevice(Arc<DeviceMemory>);
 
-impl Device {
+impl BenchDevice {
     fn new() -> Self {
-        Device(Arc::new(DeviceMemory::new(1 << 30)))
+        BenchDevice(Arc::new(DeviceMemory::new(1 << 30)))
     }
     fn upload(&self, bytes: &[u8]) -> u64 {
         let at = self.empty(bytes.len());
@@ -49,32 +49,32 @@ impl Device {
     fn empty(&self, bytes: usize) -> u64 {
         self.0.alloc(bytes as u64, AllocationKind::Device).expect("allocation")
     }
-    fn program(
+    fn workload(
         &self,
         ptx: &str,
         name: &str,
         grid: [u32; 3],
         threads: u32,
-        args: &[Arg],
-    ) -> Program {
+        args: &[BenchArg],
+    ) -> Workload {
         let module =
             Module::load(ptx, &self.0, &DeviceConfig::default()).unwrap_or_else(|e| panic!("{e}"));
         let kernel = module.kernel(name).expect("kernel");
         let mut params = vec![0; kernel.param_bytes as usize];
         for (arg, decl) in args.iter().zip(&kernel.params) {
             let bytes = match arg {
-                Arg::Pointer(x) => x.to_le_bytes().to_vec(),
-                Arg::Int(x) => x.to_le_bytes().to_vec(),
-                Arg::Float(x) => x.to_le_bytes().to_vec(),
+                BenchArg::Pointer(x) => x.to_le_bytes().to_vec(),
+                BenchArg::Int(x) => x.to_le_bytes().to_vec(),
+                BenchArg::Float(x) => x.to_le_bytes().to_vec(),
             };
             params[decl.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
         }
         let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared: 0, params };
-        Program { memory: self.0.clone(), kernel, launch, _module: module }
+        Workload { memory: self.0.clone(), kernel, launch, _module: module }
     }
 }
 
-impl Program {
+impl Workload {
     fn run(&self, config: &DeviceConfig) {
         launch(&self.kernel, &self.launch, &self.memory, config).unwrap_or_else(|e| panic!("{e}"));
     }
@@ -112,7 +112,7 @@ fn close(got: f32, want: f64, tolerance: f64, what: &str) {
 }
 
 /// Times a program with checks and counters on and off, on one thread and on all.
-fn variants(group: &mut BenchmarkGroup<'_, WallTime>, program: &Program) {
+fn variants(group: &mut BenchmarkGroup<'_, WallTime>, program: &Workload) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (checks, counters, name) in [
         (Checks::ALL, true, "checked"),
@@ -130,18 +130,18 @@ fn variants(group: &mut BenchmarkGroup<'_, WallTime>, program: &Program) {
 
 fn gemm(c: &mut Criterion) {
     let (m, n, k) = (256usize, 512usize, 512usize);
-    let device = Device::new();
+    let device = BenchDevice::new();
     let (a, b) = (to_halves(&values(m * k, 1)), to_halves(&values(k * n, 2)));
     let out = device.empty(4 * m * n);
     let args = [
-        Arg::Pointer(device.upload(&half_bytes(&a))),
-        Arg::Pointer(device.upload(&half_bytes(&b))),
-        Arg::Pointer(out),
-        Arg::Int(m as i32),
-        Arg::Int(n as i32),
-        Arg::Int(k as i32),
+        BenchArg::Pointer(device.upload(&half_bytes(&a))),
+        BenchArg::Pointer(device.upload(&half_bytes(&b))),
+        BenchArg::Pointer(out),
+        BenchArg::Int(m as i32),
+        BenchArg::Int(n as i32),
+        BenchArg::Int(k as i32),
     ];
-    let program = device.program(
+    let program = device.workload(
         include_str!("kernels/gemm.ptx"),
         "gemm",
         [n as u32 / 128, m as u32 / 128, 1],
@@ -165,20 +165,20 @@ fn gemm(c: &mut Criterion) {
 
 fn attention(c: &mut Criterion) {
     let (heads, length, d) = (2usize, 256usize, 64usize);
-    let device = Device::new();
+    let device = BenchDevice::new();
     let [q, k, v] = [3, 4, 5].map(|seed| to_halves(&values(heads * length * d, seed)));
     let out = device.empty(2 * heads * length * d);
     let scale = 1.0 / (d as f32).sqrt();
-    let mut args: Vec<Arg> =
-        [&q, &k, &v].map(|x| Arg::Pointer(device.upload(&half_bytes(x)))).to_vec();
+    let mut args: Vec<BenchArg> =
+        [&q, &k, &v].map(|x| BenchArg::Pointer(device.upload(&half_bytes(x)))).to_vec();
     args.extend([
-        Arg::Pointer(out),
-        Arg::Int(length as i32),
-        Arg::Float(scale * std::f32::consts::LOG2_E),
+        BenchArg::Pointer(out),
+        BenchArg::Int(length as i32),
+        BenchArg::Float(scale * std::f32::consts::LOG2_E),
     ]);
     let grid = [length as u32 / 64, heads as u32, 1];
     let program =
-        device.program(include_str!("kernels/attention.ptx"), "attention", grid, 128, &args);
+        device.workload(include_str!("kernels/attention.ptx"), "attention", grid, 128, &args);
     program.run(&config(Checks::ALL, true, 0));
     let result = program.bytes(out, 2 * heads * length * d);
     let wide = |x: &[u16], row: usize, col: usize| f64::from(f16_to_f32(x[row * d + col]));
@@ -208,12 +208,15 @@ fn attention(c: &mut Criterion) {
 
 fn softmax(c: &mut Criterion) {
     let (rows, cols) = (64usize, 1024usize);
-    let device = Device::new();
+    let device = BenchDevice::new();
     let x = values(rows * cols, 6);
     let out = device.empty(4 * rows * cols);
-    let args =
-        [Arg::Pointer(device.upload(&float_bytes(&x))), Arg::Pointer(out), Arg::Int(cols as i32)];
-    let program = device.program(
+    let args = [
+        BenchArg::Pointer(device.upload(&float_bytes(&x))),
+        BenchArg::Pointer(out),
+        BenchArg::Int(cols as i32),
+    ];
+    let program = device.workload(
         include_str!("kernels/elementwise.ptx"),
         "softmax",
         [rows as u32, 1, 1],
@@ -235,16 +238,16 @@ fn softmax(c: &mut Criterion) {
 
 fn vector_add(c: &mut Criterion) {
     let count = 1usize << 18;
-    let device = Device::new();
+    let device = BenchDevice::new();
     let (a, b) = (values(count, 7), values(count, 8));
     let out = device.empty(4 * count);
     let args = [
-        Arg::Pointer(device.upload(&float_bytes(&a))),
-        Arg::Pointer(device.upload(&float_bytes(&b))),
-        Arg::Pointer(out),
-        Arg::Int(count as i32),
+        BenchArg::Pointer(device.upload(&float_bytes(&a))),
+        BenchArg::Pointer(device.upload(&float_bytes(&b))),
+        BenchArg::Pointer(out),
+        BenchArg::Int(count as i32),
     ];
-    let program = device.program(
+    let program = device.workload(
         include_str!("kernels/elementwise.ptx"),
         "vector_add",
         [count as u32 / 256, 1, 1],

@@ -3,16 +3,16 @@
 /// Zeroed memory aligned for vector loads.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    lines: Vec<AlignedLine>,
 }
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct AlignedLine([u8; 64]);
 
 impl Buffer {
     pub fn new(bytes: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); bytes.div_ceil(64)] }
+        Self { lines: vec![AlignedLine([0; 64]); bytes.div_ceil(64)] }
     }
 
     pub fn pointer(&self) -> *mut u8 {

@@ -4,7 +4,7 @@
 const WAYS: usize = 16;
 
 #[derive(Clone, Copy, Default)]
-struct Line {
+struct CacheLine {
     tag: u64,
     valid: u8,
     dirty: u8,
@@ -12,7 +12,7 @@ struct Line {
 }
 
 pub struct L2 {
-    sets: Vec<[Line; WAYS]>,
+    sets: Vec<[CacheLine; WAYS]>,
     now: u64,
     pub read_bytes: u64,
     pub write_bytes: u64,
@@ -21,7 +21,12 @@ pub struct L2 {
 impl L2 {
     pub fn new(bytes: u64) -> Self {
         let sets = (bytes / (128 * WAYS as u64)).max(1) as usize;
-        Self { sets: vec![[Line::default(); WAYS]; sets], now: 0, read_bytes: 0, write_bytes: 0 }
+        Self {
+            sets: vec![[CacheLine::default(); WAYS]; sets],
+            now: 0,
+            read_bytes: 0,
+            write_bytes: 0,
+        }
     }
 
     /// One 32-byte sector (its address divided by 32).
@@ -38,7 +43,7 @@ impl L2 {
                     .min_by_key(|&i| if set[i].valid == 0 { 0 } else { set[i].used })
                     .unwrap_or(0);
                 self.write_bytes += 32 * u64::from(set[at].dirty.count_ones());
-                set[at] = Line { tag: line, ..Line::default() };
+                set[at] = CacheLine { tag: line, ..CacheLine::default() };
                 at
             }
         };

@@ -6,7 +6,7 @@
 mod rig;
 
 use emulator::{Fault, FaultKind};
-use rig::{Rig, Shape, line, seeds, text, value};
+use rig::{LaunchExtent, Rig, line, seeds, text, value};
 
 /// The lines marked BUG between a kernel's name and the next kernel.
 fn planted(file: &str, kernel: &str) -> Vec<u32> {
@@ -45,7 +45,7 @@ fn run(
     if freed {
         rig.memory.free(input).expect("a live allocation");
     }
-    let shape: Shape = line(grid, BLOCK);
+    let shape: LaunchExtent = line(grid, BLOCK);
     rig.run(kernel, shape, &[input.into(), out.into(), n.into()]).map(drop)
 }
 

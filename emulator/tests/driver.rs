@@ -11,6 +11,8 @@ mod everyday;
 mod faults;
 #[path = "driver/graphs.rs"]
 mod graphs;
+#[path = "driver/launches.rs"]
+mod launches;
 #[path = "driver/python.rs"]
 mod python;
 #[path = "driver/streams.rs"]

@@ -1,97 +1,22 @@
-//! Logic, comparison, selection, bit fields and moves, and the way to arithmetic.
+//! Register-to-register instructions: logic, shifts, selection and bit fields here, and the way to those that have a file of their own.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::names::Sym;
-use crate::numeric::cmp::Cmp;
+use super::types::{int_ty, width};
 use crate::numeric::f32ops::TestP;
 use crate::numeric::logic::PrmtMode;
-use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::ast::{Immediate, Operand};
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
-pub fn int_ty(ty: Type) -> Option<IntTy> {
-    Some(match ty {
-        Type::U16 => IntTy::U16,
-        Type::S16 => IntTy::S16,
-        Type::U32 => IntTy::U32,
-        Type::S32 => IntTy::S32,
-        Type::U64 => IntTy::U64,
-        Type::S64 => IntTy::S64,
-        _ => return None,
-    })
-}
-
-fn width(ty: Type) -> Option<Width> {
-    Some(match ty {
-        Type::B16 => Width::W16,
-        Type::B32 => Width::W32,
-        Type::B64 => Width::W64,
-        _ => return None,
-    })
-}
-
-pub fn half_ty(ty: Type) -> Option<HalfTy> {
-    Some(match ty {
-        Type::F16 => HalfTy { bf: false, x2: false },
-        Type::F16x2 => HalfTy { bf: false, x2: true },
-        Type::Bf16 => HalfTy { bf: true, x2: false },
-        Type::Bf16x2 => HalfTy { bf: true, x2: true },
-        _ => return None,
-    })
-}
-
-/// The type one size up, for `.wide`.
-pub fn wider(ty: Type) -> Type {
-    match ty {
-        Type::U16 => Type::U32,
-        Type::S16 => Type::S32,
-        Type::U32 => Type::U64,
-        _ => Type::S64,
-    }
-}
-
 impl<'a> Decoder<'_, 'a> {
-    pub fn count(&self, ops: &[Operand], n: usize) -> Result<()> {
-        if ops.len() != n {
-            return self.fail(format!("expected {n} operands, found {}", ops.len()));
-        }
-        Ok(())
-    }
-
-    pub fn need_ty(&self, mods: &mut Mods) -> Result<Type> {
-        match mods.ty() {
-            Some(ty) => Ok(ty),
-            None => self.fail("this instruction needs a type"),
-        }
-    }
-
-    pub fn bad_ty<T>(&self, base: &str, ty: Type) -> Result<T> {
-        self.fail(format!("`{base}` is not supported for type {ty:?}"))
-    }
-
-    /// d, then sources, all with their own types.
-    pub fn regular(
+    pub fn alu(
         &mut self,
-        alu: Alu,
-        ops: &[Operand<'a>],
-        to: Type,
-        from: &[Type],
-    ) -> Result<bool> {
-        self.count(ops, 1 + from.len())?;
-        let mut i = Instr::new(Op::Alu(alu));
-        let mut sources = [R::NONE; 3];
-        for (slot, (op, ty)) in sources.iter_mut().zip(ops[1..].iter().zip(from)) {
-            *slot = self.source(op, *ty)?;
-        }
-        [i.a, i.b, i.c] = sources;
-        i.d = self.destination(&ops[0], to)?;
-        self.emit(i)?;
-        Ok(true)
-    }
-
-    pub fn alu(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+        base: &str,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         match base {
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "abs"
             | "neg" | "sad" => self.arithmetic(base, m, ops),
@@ -334,17 +259,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn predicate_move(&mut self, ops: &[Operand<'a>], negate: bool) -> Result<bool> {
-        self.count(ops, 2)?;
-        let mut i = Instr::new(Op::Alu(Alu::PredMov));
-        let p = self.predicate_source(&ops[1])?;
-        i.ps = if negate { p.negated() } else { p };
-        i.pd = self.predicate_destination(&ops[0])?;
-        self.emit(i)?;
-        Ok(true)
-    }
-
-    fn logic(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn logic(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let f = match base {
             "and" => Bit2::And,
             "or" => Bit2::Or,
@@ -366,14 +281,14 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn lop3(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn lop3(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let combine = m.bool_op();
         let ty = self.need_ty(m)?;
         if ty != Type::B32 {
             return self.bad_ty("lop3", ty);
         }
         self.count(ops, if combine.is_some() { 6 } else { 5 })?;
-        let Operand::Immediate(crate::ptx::ast::Immediate::Int(lut)) = &ops[4] else {
+        let Operand::Immediate(Immediate::Int(lut)) = &ops[4] else {
             return self.fail("the table of `lop3` must be a constant");
         };
         let mut i = Instr::new(Op::Alu(Alu::Lop3 { lut: *lut as u8, combine }));
@@ -390,164 +305,6 @@ impl<'a> Decoder<'_, 'a> {
             i.pd = self.predicate_destination(p)?;
         }
         i.d = self.destination(d, ty)?;
-        self.emit(i)?;
-        Ok(true)
-    }
-
-    /// mov
-    fn move_(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
-        let ty = self.need_ty(m)?;
-        self.count(ops, 2)?;
-        if ty == Type::Pred {
-            return self.predicate_move(ops, false);
-        }
-        if ty.bits() == 128 {
-            return self.bad_ty("mov", ty);
-        }
-        if let Operand::Vector(parts) = &ops[1] {
-            let bits = ty.bits() / (parts.len() as u32).max(1);
-            self.pack_shape(ty, parts.len())?;
-            let part = self.part_type(bits);
-            let mut uses = Vec::new();
-            for p in parts {
-                uses.push(self.source(p, part)?);
-            }
-            let mut i = Instr::new(Op::Alu(Alu::Pack { bits: bits as u8 }));
-            i.d = self.destination(&ops[0], ty)?;
-            self.list(&mut i, &[], &uses);
-            self.emit(i)?;
-            return Ok(true);
-        }
-        if let Operand::Vector(parts) = &ops[0] {
-            let bits = ty.bits() / (parts.len() as u32).max(1);
-            self.pack_shape(ty, parts.len())?;
-            let part = self.part_type(bits);
-            let mut i = Instr::new(Op::Alu(Alu::Unpack { bits: bits as u8 }));
-            i.a = self.source(&ops[1], ty)?;
-            let mut defs = Vec::new();
-            for p in parts {
-                let r = self.destination_any(p)?;
-                if !r.is_none() && self.is_wide(r) != (part.bits() == 64) {
-                    return self.fail("a part of this vector has the wrong width");
-                }
-                defs.push(r);
-            }
-            self.list(&mut i, &defs, &[]);
-            self.emit(i)?;
-            return Ok(true);
-        }
-        if let (Some(to), Some(from)) =
-            (self.vector_register(&ops[0])?, self.vector_register(&ops[1])?)
-            && to.len() == from.len()
-        {
-            for (d, a) in to.into_iter().zip(from) {
-                self.mov(d, a)?;
-            }
-            return Ok(true);
-        }
-        // A label's address is of use only to an indirect branch, which takes tables.
-        if let Operand::Name(n) = &ops[1]
-            && let Some(Sym::Label(_)) = self.lookup(n)?
-        {
-            return self.fail("addresses of labels are not supported");
-        }
-        if let Operand::Name(n) = &ops[1]
-            && self.m.functions.contains_key(n)
-            && self.lookup(n)?.is_none()
-        {
-            return self.fail("addresses of functions are not supported");
-        }
-        let a = self.source_any(&ops[1], ty)?;
-        let d = self.destination(&ops[0], ty)?;
-        if self.is_wide(a) != self.is_wide(d) {
-            return self.fail(format!("operand {} is not {} bits wide", ops[1], ty.bits()));
-        }
-        self.mov(d, a)?;
-        Ok(true)
-    }
-
-    fn pack_shape(&self, ty: Type, parts: usize) -> Result<()> {
-        match (ty.bits(), parts) {
-            (16, 2) | (32, 2 | 4) | (64, 2 | 4) => Ok(()),
-            _ => self.fail("a vector of this size does not fit the type"),
-        }
-    }
-
-    fn part_type(&self, bits: u32) -> Type {
-        match bits {
-            8 => Type::B8,
-            16 => Type::B16,
-            _ => Type::B32,
-        }
-    }
-
-    /// set and setp, and their half forms.
-    fn compare(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
-        let Some(cmp) = m.pick(Cmp::from_name) else {
-            return self.fail("a comparison is missing");
-        };
-        let combine = m.bool_op();
-        let ftz = m.flag("ftz");
-        let first = self.need_ty(m)?;
-        let from = if base == "set" { self.need_ty(m)? } else { first };
-        let unsigned_only = matches!(cmp, Cmp::Lo | Cmp::Ls | Cmp::Hi | Cmp::Hs);
-        let float_only = matches!(
-            cmp,
-            Cmp::Equ | Cmp::Neu | Cmp::Ltu | Cmp::Leu | Cmp::Gtu | Cmp::Geu | Cmp::Num | Cmp::Nan
-        );
-        let ty = match from {
-            Type::B16 => CmpTy::Int(IntTy::U16),
-            Type::B32 => CmpTy::Int(IntTy::U32),
-            Type::B64 => CmpTy::Int(IntTy::U64),
-            Type::F32 => CmpTy::F32 { ftz },
-            Type::F64 => CmpTy::F64,
-            _ => match (int_ty(from), half_ty(from)) {
-                (Some(t), _) => CmpTy::Int(t),
-                (_, Some(ty)) => CmpTy::Half { ty, ftz },
-                _ => return self.bad_ty(base, from),
-            },
-        };
-        let is_int = matches!(ty, CmpTy::Int(_));
-        if is_int && float_only || !is_int && unsigned_only || unsigned_only && from.is_signed() {
-            return self.fail("this comparison does not fit the type");
-        }
-        if from.is_bits() && !matches!(cmp, Cmp::Eq | Cmp::Ne) {
-            return self.fail("bit types compare only for equality");
-        }
-        let op = if base == "setp" {
-            Alu::Setp { cmp, ty, combine }
-        } else {
-            let x2 = matches!(from, Type::F16x2 | Type::Bf16x2);
-            let to = match first {
-                Type::U32 | Type::S32 if x2 => SetTo::Mask16 { x2: true },
-                Type::U16 | Type::S16 => SetTo::Mask16 { x2: false },
-                Type::U32 | Type::S32 => SetTo::Mask,
-                Type::F32 => SetTo::F32,
-                _ => match half_ty(first) {
-                    Some(h) => SetTo::Half(h),
-                    None => return self.bad_ty(base, first),
-                },
-            };
-            Alu::Set { cmp, ty, combine, to }
-        };
-        self.count(ops, if combine.is_some() { 4 } else { 3 })?;
-        let mut i = Instr::new(Op::Alu(op));
-        i.a = self.source(&ops[1], from)?;
-        i.b = self.source(&ops[2], from)?;
-        if combine.is_some() {
-            i.ps = self.predicate_source(&ops[3])?;
-        }
-        if base == "setp" {
-            match &ops[0] {
-                Operand::Pair(p, q) => {
-                    i.pd = self.predicate_destination(p)?;
-                    i.pq = self.predicate_destination(q)?;
-                }
-                p => i.pd = self.predicate_destination(p)?,
-            }
-        } else {
-            i.d = self.destination(&ops[0], first)?;
-        }
         self.emit(i)?;
         Ok(true)
     }

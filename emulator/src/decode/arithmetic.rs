@@ -1,14 +1,14 @@
 //! Arithmetic: integers, floats, halves, extended precision.
 
-use super::Decoder;
-use super::alu::{half_ty, int_ty, wider};
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
+use super::types::{half_ty, int_ty, wider};
 use crate::numeric::Round;
 use crate::numeric::f32ops::MinMax;
 use crate::numeric::half::HalfMode;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
@@ -17,7 +17,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let hi = m.flag("hi");
         let lo = m.flag("lo");
         let wide = m.flag("wide");
@@ -205,7 +205,7 @@ impl<'a> Decoder<'_, 'a> {
         hi: bool,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         self.carry_form(base, hi, false, true, m, ops)
     }
 
@@ -214,7 +214,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let cc = m.flag("cc");
         let hi = m.flag("hi");
         m.flag("lo");
@@ -229,7 +229,7 @@ impl<'a> Decoder<'_, 'a> {
         carry_out: bool,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let ty = self.need_ty(m)?;
         let wide = match ty {
             Type::U32 | Type::S32 | Type::B32 => false,
@@ -265,7 +265,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let round = m.round();
         let approx = m.flag("approx");
         let ftz = m.flag("ftz");

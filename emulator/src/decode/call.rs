@@ -5,60 +5,35 @@
 //! subroutine: compiled once, with registers of its own that a call saves and a return restores, and with its local
 //! memory relative to a frame pointer.
 
+use super::decoder::Decoder;
 use super::ir::{Instr, Mem, Op, P, R};
+use super::layout::layout;
 use super::mods::Mods;
-use super::names::{Scope, Sym};
-use super::{Decoder, MAX_CALLS, MAX_COPIES};
+use super::scope::{Scope, Sym};
+use super::subroutine::{FrameFixup, Subroutine};
 use crate::ptx::ast::{self, Operand, Param};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
 /// Local memory a thread gets for the frames of recursive calls.
 const STACK_BYTES: u32 = 16 << 10;
 
-pub struct Subroutine<'a> {
-    f: &'a ast::Function<'a>,
-    label: usize,
-    /// Its frame: parameters, results, then local variables.
-    bytes: u32,
-}
+/// Calls may nest this deep.
+const MAX_CALLS: usize = 24;
 
-/// A field of an instruction that holds the size of a frame known only at the end.
-pub struct FrameFixup {
-    at: usize,
-    /// Whose frame; `None` is the kernel's.
-    frame: Option<usize>,
-    shift: u32,
-}
-
-#[derive(Default)]
-pub struct Subroutines<'a> {
-    all: Vec<Subroutine<'a>>,
-    fixups: Vec<FrameFixup>,
-    /// The one being compiled.
-    pub current: Option<usize>,
-    /// The frame pointer, once there is one.
-    pub frame: Option<R>,
-}
+/// A kernel may have this many calls copied in.
+const MAX_COPIES: u32 = 1 << 16;
 
 /// A kernel of this many instructions takes in no more copies of what it calls.
 const LARGE: usize = 1 << 15;
 
-/// Where each parameter and then each result lies in a subroutine's frame, and their end.
-fn layout(params: &[Param], returns: &[Param]) -> Option<(Vec<u32>, u32)> {
-    let (mut offsets, mut end) = (Vec::new(), 0);
-    for p in params.iter().chain(returns) {
-        let Param::Memory(v) = p else { return None };
-        let (at, next) = super::place(v, end)?;
-        offsets.push(at);
-        end = next;
-    }
-    Some((offsets, end))
-}
-
 impl<'a> Decoder<'_, 'a> {
     /// A call becomes a copy of the callee's body with the parameters' memory shared, or a call of a subroutine.
-    pub(super) fn call(&mut self, mods: &mut Mods<'a>, ops: &'a [ast::Operand<'a>]) -> Result<()> {
+    pub(super) fn call(
+        &mut self,
+        mods: &mut Mods<'a>,
+        ops: &'a [ast::Operand<'a>],
+    ) -> LoadResult<()> {
         mods.flag("uni");
         if let Some(left) = mods.left() {
             return self.fail(format!("modifier `.{left}` of `call` is not supported"));
@@ -128,7 +103,7 @@ impl<'a> Decoder<'_, 'a> {
                     let source = self.source(actual, *ty)?;
                     let r = self.temp(ty.bits() == 64);
                     self.mov(r, source)?;
-                    scope.names.insert(name, Sym::Reg(r, *ty));
+                    scope.names.insert(name, Sym::Reg(r));
                 }
             }
         }
@@ -150,7 +125,7 @@ impl<'a> Decoder<'_, 'a> {
                 Param::Register { ty, name, .. } => {
                     let to = self.destination(actual, *ty)?;
                     let r = self.temp(ty.bits() == 64);
-                    scope.names.insert(name, Sym::Reg(r, *ty));
+                    scope.names.insert(name, Sym::Reg(r));
                     results.push((to, r));
                 }
             }
@@ -180,7 +155,7 @@ impl<'a> Decoder<'_, 'a> {
         malloc: bool,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let access = |op: &Operand<'a>| match op {
             Operand::Name(name) => Operand::Address { base: Some(name), offset: 0, brackets: true },
             other => other.clone(),
@@ -225,20 +200,12 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    /// The frame pointer as a register; the kernel's own frame is at 0.
-    pub(super) fn frame_base(&mut self) -> R {
-        match (self.subroutines.current, self.subroutines.frame) {
-            (Some(_), Some(r)) => r,
-            _ => self.constant(0, false),
-        }
-    }
-
     fn real_call(
         &mut self,
         f: &'a ast::Function<'a>,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let which = self.subroutine(f);
         let mut i = Instr::new(Op::Call);
         i.imm = self.subroutines.all[which].label as i64;
@@ -252,7 +219,7 @@ impl<'a> Decoder<'_, 'a> {
         signature: &'a str,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let taken: Vec<_> = (self.m.addresses.iter())
             .map(|&(name, address)| (name, address, self.m.functions[name]))
             .filter(|(_, _, f)| f.body.is_some())
@@ -308,7 +275,7 @@ impl<'a> Decoder<'_, 'a> {
         (params, results): (&[Param], &[Param]),
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let Some((offsets, _)) = layout(params, results) else {
             return self
                 .fail("a recursive or indirect call with register parameters is not supported");
@@ -358,7 +325,7 @@ impl<'a> Decoder<'_, 'a> {
         formal: &Param,
         caller: Option<usize>,
         shift: u32,
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let Param::Memory(v) = formal else {
             return Ok(());
         };
@@ -370,7 +337,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// Compiles the subroutines that calls asked for, and settles the sizes of frames.
-    pub(super) fn compile_subroutines(&mut self) -> Result<()> {
+    pub(super) fn compile_subroutines(&mut self) -> LoadResult<()> {
         if self.subroutines.all.is_empty() {
             return Ok(());
         }

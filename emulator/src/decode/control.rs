@@ -1,11 +1,11 @@
 //! Control flow and instructions without effect here (PTX ISA, control flow, stack manipulation and miscellaneous instructions).
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
-use super::names::Sym;
+use super::scope::Sym;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 /// Local memory a thread gets for what it allocates itself.
@@ -17,7 +17,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let simple = match base {
             "bra" => {
                 m.flag("uni");
@@ -127,7 +127,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// Makes the register that says where the next `alloca` begins; its value is known at the end.
-    pub(super) fn open_stack(&mut self) -> Result<()> {
+    pub(super) fn open_stack(&mut self) -> LoadResult<()> {
         if self.m.allocates {
             let stack = self.temp(false);
             let start = self.constant(0, false);
@@ -150,7 +150,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// alloca: the size rounded up to 16 bytes, and aligned further where that is asked for.
-    fn alloca(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn alloca(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let wide = self.need_ty(m)?.bits() == 64;
         let ty = if wide { Type::U64 } else { Type::U32 };
         let align = match ops.get(2) {
@@ -176,7 +176,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    fn rounded_up(&mut self, r: R, to: u64) -> Result<R> {
+    fn rounded_up(&mut self, r: R, to: u64) -> LoadResult<R> {
         let mut i = Instr::new(Op::Alu(Alu::Int2(Int2::Add, IntTy::U32)));
         i.a = r;
         i.b = self.constant(to - 1, false);

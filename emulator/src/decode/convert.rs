@@ -1,13 +1,13 @@
 //! Conversions: cvt, cvt.pack, cvta, isspacep.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::Round;
 use crate::numeric::cvt::{IntRound, IntType};
 use crate::numeric::fp8::Fp8;
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
 fn int_type(ty: Type) -> Option<IntType> {
@@ -48,7 +48,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         match base {
             "cvt" => {
                 if m.flag("pack") {
@@ -102,7 +102,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// The source brought to its type's width, for registers wider than the type.
-    fn cvt_source(&mut self, op: &Operand<'a>, ty: Type) -> Result<R> {
+    fn cvt_source(&mut self, op: &Operand<'a>, ty: Type) -> LoadResult<R> {
         let r = self.source_any(op, ty)?;
         match (self.is_wide(r), ty.bits() == 64) {
             (true, false) => self.resize(r, false, false),
@@ -111,7 +111,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn cvt_emit(&mut self, cvt: Cvt, to: Type, d: &Operand<'a>, sources: &[R]) -> Result<bool> {
+    fn cvt_emit(&mut self, cvt: Cvt, to: Type, d: &Operand<'a>, sources: &[R]) -> LoadResult<bool> {
         let mut i = Instr::new(Op::Alu(Alu::Cvt(cvt)));
         for (slot, r) in [&mut i.a, &mut i.b, &mut i.c].into_iter().zip(sources) {
             *slot = *r;
@@ -132,7 +132,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    fn cvt(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn cvt(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let integral = m.pick(|p| {
             Some(match p {
                 "rni" => IntRound::Rni,
@@ -236,7 +236,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// cvt.pack
-    fn cvt_pack(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn cvt_pack(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         if !m.flag("sat") {
             return self.fail("`cvt.pack` needs `.sat`");
         }

@@ -1,10 +1,10 @@
 //! Loads, stores, atomics and copies.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::ptx::ast::{Immediate, Operand};
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
 /// Cache operators, eviction priorities and prefetch sizes: they change time, not results.
@@ -67,7 +67,7 @@ impl<'a> Decoder<'_, 'a> {
         &mut self,
         hint: bool,
         ops: &'o [Operand<'a>],
-    ) -> Result<&'o [Operand<'a>]> {
+    ) -> LoadResult<&'o [Operand<'a>]> {
         if !hint {
             return Ok(ops);
         }
@@ -89,7 +89,12 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    pub fn memory(&mut self, base: &str, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub fn memory(
+        &mut self,
+        base: &str,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         match base {
             "ld" | "ldu" => self.load(m, ops),
             "st" => self.store(m, ops),
@@ -122,7 +127,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn mem(&mut self, m: &mut Mods<'a>) -> Result<(Mem, Type, bool)> {
+    fn mem(&mut self, m: &mut Mods<'a>) -> LoadResult<(Mem, Type, bool)> {
         let s = self.semantics(m);
         let space = m.space().unwrap_or(Space::Generic);
         let hint = self.cache(m);
@@ -152,7 +157,7 @@ impl<'a> Decoder<'_, 'a> {
         op: &Operand<'a>,
         mem: &mut Mem,
         i: &mut Instr,
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         let address = self.address(op)?;
         mem.address64 = address.wide;
         // Parameters of called functions live in local memory.
@@ -166,7 +171,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    fn load(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn load(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let (mut mem, ty, hint) = self.mem(m)?;
         let ops = self.without_policy(hint, ops)?;
         self.count(ops, 2)?;
@@ -202,7 +207,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    fn store(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn store(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let (mut mem, ty, hint) = self.mem(m)?;
         let ops = self.without_policy(hint, ops)?;
         self.count(ops, 2)?;
@@ -248,7 +253,7 @@ impl<'a> Decoder<'_, 'a> {
         reduction: bool,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let s = self.semantics(m);
         let space = m.space().unwrap_or(Space::Generic);
         let hint = self.cache(m);
@@ -361,7 +366,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// cp.async and its groups.
-    fn copy(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    fn copy(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         if !m.flag("async") {
             return self.fail("only `cp.async` is known");
         }

@@ -1,11 +1,11 @@
 //! Scalar and SIMD video instructions (PTX ISA, video instructions).
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::video::{BitField, Second, Simd, Video, VideoOp};
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 fn operation(name: &str) -> Option<VideoOp> {
@@ -50,7 +50,7 @@ impl<'a> Decoder<'_, 'a> {
         base: &str,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let lanes = match base.as_bytes().last() {
             Some(b'2') => 2,
             Some(b'4') => 4,
@@ -69,7 +69,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn video_types(&self, m: &mut Mods<'a>) -> Result<[bool; 3]> {
+    fn video_types(&self, m: &mut Mods<'a>) -> LoadResult<[bool; 3]> {
         let mut signed = [false; 3];
         for slot in &mut signed {
             *slot = match self.need_ty(m)? {
@@ -86,7 +86,7 @@ impl<'a> Decoder<'_, 'a> {
         op: VideoOp,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let types = self.video_types(m)?;
         let sat = m.flag("sat");
         let wrap = m.flag("wrap");
@@ -143,7 +143,7 @@ impl<'a> Decoder<'_, 'a> {
         lanes: u8,
         m: &mut Mods<'a>,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let [signed_d, signed_a, signed_b] = self.video_types(m)?;
         let sat = m.flag("sat");
         let sum = m.flag("add");

@@ -1,11 +1,11 @@
 //! wmma.load, wmma.store and wmma.mma (PTX ISA, warp-level matrix instructions: wmma).
 
-use super::Decoder;
+use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
 use crate::numeric::wmma::{Element, Part, Shape, Tile, Wmma};
 use crate::ptx::ast::Operand;
-use crate::ptx::error::Result;
+use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
 fn element(part: &str) -> Option<Element> {
@@ -23,7 +23,7 @@ fn element(part: &str) -> Option<Element> {
 }
 
 impl<'a> Decoder<'_, 'a> {
-    pub(super) fn wmma(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> Result<bool> {
+    pub(super) fn wmma(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let what = m.any(&["load", "store", "mma"]);
         let part = match what {
             Some("load") => m.any(&["a", "b", "c"]),
@@ -62,14 +62,14 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    fn tile(&self, shape: Shape, part: Part, element: Option<Element>) -> Result<Tile> {
+    fn tile(&self, shape: Shape, part: Part, element: Option<Element>) -> LoadResult<Tile> {
         match element.and_then(|element| Tile::new(shape, part, element)) {
             Some(tile) => Ok(tile),
             None => self.fail("`wmma` is not supported for this shape and type"),
         }
     }
 
-    fn fragment(&mut self, op: &'a Operand<'a>, tile: Tile, to: bool) -> Result<Vec<R>> {
+    fn fragment(&mut self, op: &'a Operand<'a>, tile: Tile, to: bool) -> LoadResult<Vec<R>> {
         let parts = self.vector(op)?;
         let ty = match tile.element {
             Element::F64 => Type::F64,
@@ -96,7 +96,7 @@ impl<'a> Decoder<'_, 'a> {
         part: Part,
         by_rows: bool,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         let space = m.space().unwrap_or(Space::Generic);
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
             return self.fail("`wmma` goes to global or shared memory");
@@ -134,7 +134,7 @@ impl<'a> Decoder<'_, 'a> {
         m: &mut Mods<'a>,
         shape: Shape,
         ops: &'a [Operand<'a>],
-    ) -> Result<bool> {
+    ) -> LoadResult<bool> {
         m.flag("rn");
         let satfinite = m.flag("satfinite");
         let mut types = Vec::new();

@@ -5,32 +5,17 @@
 //! for, or tie, uncaptured work are refused and spoil the capture.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
-use std::ffi::{c_int, c_uint};
-use std::thread::ThreadId;
+use std::ffi::c_int;
 
-use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::graph::{add_node, new_graph, remove_graph};
-use super::queue::StreamOp;
+use super::graph::add_node;
+use super::op::StreamOp;
 use super::report;
-use super::state::{State, driver};
-use super::types::{Handle, In, Out};
+use super::state::State;
+use super::types::Handle;
 
-const GLOBAL: c_int = 0;
-const RELAXED: c_int = 2;
-
-/// A capture under way.
-pub struct Capture {
-    pub graph: Handle,
-    origin: Handle,
-    mode: c_int,
-    thread: ThreadId,
-    invalid: bool,
-    /// For each stream in it, the nodes that its next operation depends on.
-    heads: HashMap<Handle, Vec<usize>>,
-    id: u64,
-}
+pub const GLOBAL: c_int = 0;
+pub const RELAXED: c_int = 2;
 
 thread_local! {
     /// Which calls this thread may make during captures (`cuThreadExchangeStreamCaptureMode`).
@@ -189,159 +174,7 @@ pub fn refuse_unsafe(state: &mut State) -> CudaResult {
     Ok(())
 }
 
-fn begin(stream: Handle, mode: c_int) -> CudaResult {
-    let mut state = driver()?.state();
-    let stream = state.stream(stream)?;
-    if !(GLOBAL..=RELAXED).contains(&mode) {
-        return Err(Error::INVALID_VALUE);
-    }
-    let found = &state.streams[&stream];
-    if found.is_legacy {
-        return Err(report::refuse(
-            Error::STREAM_CAPTURE_UNSUPPORTED,
-            "the legacy default stream cannot capture",
-        ));
-    }
-    if found.capture.is_some() {
-        return Err(Error::ILLEGAL_STATE);
-    }
-    let (graph, handle) = (new_graph(&mut state), state.handle());
-    state.captures.insert(
-        handle,
-        Capture {
-            graph,
-            origin: stream,
-            mode,
-            thread: std::thread::current().id(),
-            invalid: false,
-            heads: HashMap::from([(stream, vec![])]),
-            id: handle.0 as u64,
-        },
-    );
-    if let Some(stream) = state.streams.get_mut(&stream) {
-        stream.capture = Some(handle);
-    }
-    Ok(())
-}
-
-/// Ends the capture: takes it out of the tables and out of its streams.
-fn finish(state: &mut State, handle: Handle) -> CudaResult<Capture> {
-    let capture = state.captures.remove(&handle).ok_or(Error::ILLEGAL_STATE)?;
-    for stream in state.streams.values_mut().filter(|stream| stream.capture == Some(handle)) {
-        stream.capture = None;
-    }
-    Ok(capture)
-}
-
-/// Whether some stream's captured work is not behind the origin's.
-fn has_unjoined(state: &State, capture: &Capture) -> bool {
-    let Some(graph) = state.graphs.get(&capture.graph) else {
-        return false;
-    };
-    let mut open: Vec<usize> = capture.heads.get(&capture.origin).cloned().unwrap_or_default();
-    let mut joined: HashSet<usize> = HashSet::new();
-    while let Some(node) = open.pop() {
-        if joined.insert(node) {
-            open.extend(&graph.nodes[node].dependencies);
-        }
-    }
-    capture.heads.values().flatten().any(|node| !joined.contains(node))
-}
-
-fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
-    if out.is_null() {
-        return Err(Error::INVALID_VALUE);
-    }
-    let mut state = driver()?.state();
-    let stream = state.stream(stream)?;
-    let handle = state.streams[&stream].capture.ok_or(Error::ILLEGAL_STATE)?;
-    let found = &state.captures[&handle];
-    if found.mode != RELAXED && found.thread != std::thread::current().id() {
-        return Err(Error::STREAM_CAPTURE_WRONG_THREAD);
-    }
-    let (matched, unjoined) = (found.origin == stream, has_unjoined(&state, found));
-    let capture = finish(&mut state, handle)?;
-    let error = match () {
-        () if capture.invalid => Error::STREAM_CAPTURE_INVALIDATED,
-        () if !matched => Error::STREAM_CAPTURE_UNMATCHED,
-        () if unjoined => Error::STREAM_CAPTURE_UNJOINED,
-        () => return out.set(capture.graph),
-    };
-    let freed = remove_graph(&mut state, capture.graph);
-    drop(state);
-    super::graph::release_all(freed)?;
-    out.set(Handle::NULL)?;
-    Err(report::refuse(error, "the capture did not end well; there is no graph"))
-}
-
-fn status(state: &State, stream: Handle) -> (c_int, Option<&Capture>) {
-    match state.streams[&stream].capture.and_then(|capture| state.captures.get(&capture)) {
-        None => (0, None),
-        Some(capture) if capture.invalid => (2, None),
-        Some(capture) => (1, Some(capture)),
-    }
-}
-
-fn info(
-    stream: Handle,
-    out: &Out<c_int>,
-    id: &Out<u64>,
-    graph: &Out<Handle>,
-    count: &Out<usize>,
-) -> CudaResult {
-    let mut state = driver()?.state();
-    let stream = state.stream(stream)?;
-    let (status, capture) = status(&state, stream);
-    out.set(status)?;
-    if let Some(capture) = capture {
-        id.set_optional(capture.id);
-        graph.set_optional(capture.graph);
-        count.set_optional(capture.heads.get(&stream).map_or(0, Vec::len));
-    }
-    Ok(())
-}
-
-api! {
-    fn cuStreamBeginCapture_v2 | cuStreamBeginCapture_v2_ptsz(stream: Handle, mode: c_int) {
-        begin(stream, mode)
-    }
-
-    fn cuStreamEndCapture | cuStreamEndCapture_ptsz(stream: Handle, graph: Out<Handle>) {
-        end(stream, &graph)
-    }
-
-    fn cuStreamIsCapturing | cuStreamIsCapturing_ptsz(stream: Handle, out: Out<c_int>) {
-        let mut state = driver()?.state();
-        let stream = state.stream(stream)?;
-        out.set(status(&state, stream).0)
-    }
-
-    fn cuStreamGetCaptureInfo(stream: Handle, out: Out<c_int>, id: Out<u64>) {
-        info(stream, &out, &id, &Out::NULL, &Out::NULL)
-    }
-
-    fn cuStreamGetCaptureInfo_v2(
-        stream: Handle, out: Out<c_int>, id: Out<u64>, graph: Out<Handle>, nodes: Out<In<Handle>>, count: Out<usize>,
-    ) {
-        if !nodes.is_null() {
-            return Err(report::refuse(Error::NOT_SUPPORTED, "cuStreamGetCaptureInfo: the list of dependencies"));
-        }
-        info(stream, &out, &id, &graph, &count)
-    }
-
-    fn cuThreadExchangeStreamCaptureMode(mode: Out<c_int>) {
-        driver()?;
-        let new = mode.get()?;
-        if !(GLOBAL..=RELAXED).contains(&new) {
-            return Err(Error::INVALID_VALUE);
-        }
-        mode.set(THREAD_MODE.replace(new))
-    }
-
-    fn cuStreamUpdateCaptureDependencies(
-        _stream: Handle, _nodes: In<Handle>, _count: usize, _flags: c_uint,
-    ) {
-        driver()?;
-        Err(report::refuse(Error::NOT_SUPPORTED, "cuStreamUpdateCaptureDependencies"))
-    }
+/// The calling thread's mode gives way to another; says what it was.
+pub fn exchange_mode(mode: c_int) -> c_int {
+    THREAD_MODE.replace(mode)
 }

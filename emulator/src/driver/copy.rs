@@ -6,111 +6,20 @@
 //! `CUDA_EMULATOR_DEFER_PAGEABLE=1` such a copy, too, arrives only when something waits for the stream.
 
 use std::ffi::c_uint;
-use std::sync::Arc;
 
-use crate::MemoryError;
+use crate::memory::MemoryError;
 
 use super::capture;
+use super::copy_op::{CopyEnd, CopyOp};
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::queue::{StreamOp, submit, submit_and_wait, synchronize_stream};
+use super::op::StreamOp;
+use super::queue::{submit, submit_and_wait, synchronize_stream};
 use super::report;
 use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, HostAddress, In, Memcpy2D, Memcpy3D};
 
-/// One end of a copy.
-#[derive(Clone, Debug)]
-pub enum CopyEnd {
-    Device(DevicePtr),
-    Host(HostAddress),
-    /// Host bytes taken at the call, rows packed.
-    Staged(Arc<[u8]>),
-}
-
-/// A copy of `depth` slices of `height` rows of `width` bytes.
-#[derive(Clone, Debug)]
-pub struct CopyOp {
-    pub from: CopyEnd,
-    pub to: CopyEnd,
-    /// Bytes from a row to the next, and from a slice to the next.
-    pub from_pitch: [usize; 2],
-    pub to_pitch: [usize; 2],
-    pub width: usize,
-    pub height: usize,
-    pub depth: usize,
-}
-
-impl std::fmt::Display for CopyOp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let side = |place: &CopyEnd| match place {
-            CopyEnd::Device(_) => "device",
-            CopyEnd::Host(_) | CopyEnd::Staged(_) => "host",
-        };
-        let bytes = self.width * self.height * self.depth;
-        write!(f, "copy of {bytes} bytes, {} to {}", side(&self.from), side(&self.to))
-    }
-}
-
 impl CopyOp {
-    pub fn flat(to: CopyEnd, from: CopyEnd, bytes: usize) -> Self {
-        CopyOp { from, to, from_pitch: [0; 2], to_pitch: [0; 2], width: bytes, height: 1, depth: 1 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.width == 0 || self.height == 0 || self.depth == 0
-    }
-
-    /// Runs the copy, row by row (contiguous rows together).
-    pub fn run(&self, driver: &Driver) -> CudaResult {
-        if self.is_empty() {
-            return Ok(());
-        }
-        for slice in 0..self.depth {
-            for row in 0..self.height {
-                let from = slice * self.from_pitch[1] + row * self.from_pitch[0];
-                let to = slice * self.to_pitch[1] + row * self.to_pitch[0];
-                self.row(driver, to, from)
-                    .map_err(|error| report::memory_fault("a queued copy", &error))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn row(&self, driver: &Driver, to: usize, from: usize) -> Result<(), MemoryError> {
-        let memory = &driver.memory;
-        let width = self.width;
-        match (&self.to, &self.from) {
-            (CopyEnd::Device(d), CopyEnd::Device(s)) => {
-                memory.copy(d + to as u64, s + from as u64, width as u64)
-            }
-            (CopyEnd::Device(d), CopyEnd::Staged(bytes)) => {
-                memory.copy_from_host(d + to as u64, &bytes[from..from + width])
-            }
-            (CopyEnd::Device(d), CopyEnd::Host(s)) => {
-                // SAFETY: the caller of the copy promised `width` readable bytes a row until it has run.
-                let bytes = unsafe { HostAddress(s.0 + from).bytes(width) };
-                memory.copy_from_host(d + to as u64, bytes)
-            }
-            (CopyEnd::Host(d), CopyEnd::Device(s)) => {
-                // SAFETY: the caller of the copy promised `width` writable bytes a row until it has run.
-                let bytes = unsafe { HostAddress(d.0 + to).bytes_mut(width) };
-                memory.copy_to_host(bytes, s + from as u64)
-            }
-            (CopyEnd::Host(d), CopyEnd::Host(s)) => {
-                // SAFETY: both promises above; `copy` because the program may have given overlapping buffers.
-                unsafe { std::ptr::copy((s.0 + from) as *const u8, (d.0 + to) as *mut u8, width) };
-                Ok(())
-            }
-            (CopyEnd::Host(d), CopyEnd::Staged(bytes)) => {
-                // SAFETY: as for a copy from the device.
-                unsafe { HostAddress(d.0 + to).bytes_mut(width) }
-                    .copy_from_slice(&bytes[from..from + width]);
-                Ok(())
-            }
-            (CopyEnd::Staged(_), _) => Ok(()),
-        }
-    }
-
     /// Checks device ends against their allocations: leaving one is an error of the call.
     fn check(&self, driver: &Driver, name: &str) -> CudaResult {
         for (place, pitch) in [(&self.from, self.from_pitch), (&self.to, self.to_pitch)] {
@@ -128,23 +37,6 @@ impl CopyOp {
             }
         }
         Ok(())
-    }
-
-    /// Takes pageable host bytes now.
-    fn stage(&mut self) {
-        let CopyEnd::Host(address) = self.from else {
-            return;
-        };
-        let mut bytes = Vec::with_capacity(self.width * self.height * self.depth);
-        for slice in 0..self.depth {
-            for row in 0..self.height {
-                let from = slice * self.from_pitch[1] + row * self.from_pitch[0];
-                // SAFETY: the caller of the copy promised `width` readable bytes a row.
-                bytes.extend_from_slice(unsafe { HostAddress(address.0 + from).bytes(self.width) });
-            }
-        }
-        self.from = CopyEnd::Staged(bytes.into());
-        self.from_pitch = [self.width, self.width * self.height];
     }
 }
 

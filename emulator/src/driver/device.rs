@@ -2,12 +2,13 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use crate::DeviceConfig;
+use crate::config::DeviceConfig;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::options::Options;
-use super::state::{check_device, driver, initialise};
+use super::start::initialise;
+use super::state::{check_device, driver};
 use super::types::{DeviceProperties, Handle, Out, Text, TextOut, Uuid};
 /// Shared memory that the system takes from each block on capability 8.0 and later.
 pub const RESERVED_SHARED: u32 = 1024;

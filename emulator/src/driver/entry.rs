@@ -10,20 +10,6 @@ use super::report;
 thread_local! {
     /// Set while a host function runs on this thread, because it must not call the driver.
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
-    static PER_THREAD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether stream 0 means the calling thread's own default stream in the current call.
-pub fn default_is_per_thread() -> bool {
-    PER_THREAD.get()
-}
-
-/// Runs a call of a program that was built with a per-thread default stream.
-pub fn per_thread(body: impl FnOnce() -> c_int) -> c_int {
-    PER_THREAD.set(true);
-    let code = body();
-    PER_THREAD.set(false);
-    code
 }
 
 /// Runs the body of one exported function: a host callback is refused, a panic (a bug of ours) becomes an
@@ -81,7 +67,7 @@ macro_rules! per_thread_alias {
         #[allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
         pub unsafe extern "C" fn $per_thread($($arg: $type),*) -> std::ffi::c_int {
             // SAFETY: the caller's promises are those of the function that this one stands for.
-            $crate::driver::entry::per_thread(|| unsafe { $name($($arg),*) })
+            $crate::driver::per_thread::per_thread(|| unsafe { $name($($arg),*) })
         }
     };
 }

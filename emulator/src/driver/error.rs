@@ -1,8 +1,6 @@
-//! Result codes: one table of number, name and text, and the two functions that look them up.
+//! Result codes: one table of number, name and text.
 
-use std::ffi::{CStr, c_char, c_int};
-
-use super::types::Out;
+use std::ffi::{CStr, c_int};
 
 /// A `CUresult` that is not success.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,28 +142,20 @@ impl Error {
             None => "an unknown error",
         }
     }
+
+    /// The same as C sees it; `None` for a number that is no result.
+    pub fn c_name(self) -> Option<&'static CStr> {
+        let name = NAMES[find(self.0)?].as_bytes();
+        CStr::from_bytes_with_nul(name).ok()
+    }
+
+    pub fn text(self) -> Option<&'static CStr> {
+        find(self.0).map(|index| RESULTS[index].2)
+    }
 }
 
 fn find(number: c_int) -> Option<usize> {
     RESULTS.binary_search_by_key(&number, |row| row.0).ok()
-}
-
-super::entry::api! {
-    fn cuGetErrorName(error: c_int, text: Out<*const c_char>) {
-        let Some(index) = find(error) else {
-            text.set_optional(std::ptr::null());
-            return Err(Error::INVALID_VALUE);
-        };
-        text.set(if error == 0 { c"CUDA_SUCCESS".as_ptr() } else { NAMES[index].as_ptr().cast() })
-    }
-
-    fn cuGetErrorString(error: c_int, text: Out<*const c_char>) {
-        let Some(index) = find(error) else {
-            text.set_optional(std::ptr::null());
-            return Err(Error::INVALID_VALUE);
-        };
-        text.set(RESULTS[index].2.as_ptr())
-    }
 }
 
 #[cfg(test)]

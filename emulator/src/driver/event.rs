@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 use super::capture;
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::queue::{StreamOp, enqueue, run_one, run_until};
+use super::objects::Event;
+use super::op::{Record, StreamOp};
+use super::queue::{enqueue, run_one, run_until};
 use super::report;
-use super::state::{Event, Record, driver};
+use super::state::driver;
 use super::types::{Handle, Out};
 
 const DISABLE_TIMING: c_uint = 2;

@@ -2,7 +2,8 @@
 
 use std::ffi::{c_char, c_int};
 
-use crate::{DeviceConfig, Kernel};
+use crate::config::DeviceConfig;
+use crate::module::Kernel;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};

@@ -1,38 +1,10 @@
-//! What a graph is: nodes that capture or the calls of `graph_nodes` add, the order in which they run, and the memory that
-//! ends with it.
-
-use std::collections::HashMap;
-use std::sync::Arc;
+//! Graphs in the driver's tables: their nodes, the order in which these run, and the memory that ends with a graph.
 
 use super::error::{CudaResult, Error};
-use super::memory::release;
-use super::queue::{StreamOp, synchronize_context};
-use super::state::{DriverAllocation, Kind, State, driver};
+use super::objects::{DriverAllocation, Graph, Kind};
+use super::op::{Node, StreamOp};
+use super::state::State;
 use super::types::{DevicePtr, Handle};
-
-/// A node: an operation and the nodes that must come before it.
-#[derive(Clone)]
-pub struct Node {
-    pub op: StreamOp,
-    pub dependencies: Vec<usize>,
-    /// Destroyed by `cuGraphDestroyNode`; its place stays so that the others keep theirs.
-    pub removed: bool,
-}
-
-#[derive(Default)]
-pub struct Graph {
-    pub nodes: Vec<Node>,
-    pub handles: Vec<Handle>,
-    /// Pointers into the nodes' parameters, for `cuGraphKernelNodeGetParams`.
-    pub pointers: HashMap<usize, Vec<usize>>,
-}
-
-/// An executable graph.
-pub struct Exec {
-    pub nodes: Arc<Vec<Node>>,
-    pub handles: Vec<Handle>,
-    pub graph: Handle,
-}
 
 /// An order of the nodes that keeps every dependency: the lowest index first, or, with a seed, any.
 pub fn order(nodes: &[Node], seed: Option<u64>) -> Vec<usize> {
@@ -111,13 +83,4 @@ pub fn unused_memory(state: &mut State, graph: Handle) -> Vec<(DevicePtr, Driver
         state.allocations.remove(base);
     }
     owned
-}
-
-/// Frees memory taken out of the tables, after the work that may use it.
-pub fn release_all(freed: Vec<(DevicePtr, DriverAllocation)>) -> CudaResult {
-    let driver = driver()?;
-    if let Some((_, first)) = freed.first() {
-        let _ = synchronize_context(driver, first.context);
-    }
-    freed.into_iter().try_for_each(|(base, allocation)| release(driver, base, allocation))
 }

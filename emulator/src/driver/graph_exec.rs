@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::graph::{Exec, Graph, order, release_all, unused_memory};
+use super::fill_op::FillOp;
+use super::graph::{order, unused_memory};
 use super::graph_nodes::{copy_node, first_version, kernel_op};
-use super::memset::FillOp;
-use super::queue::{StreamOp, submit};
+use super::memory::release_all;
+use super::objects::{Exec, Graph};
+use super::op::StreamOp;
+use super::queue::submit;
 use super::report;
 use super::state::driver;
 use super::types::{ExecUpdateInfo, Handle, In, KernelNodeParams, Memcpy3D, MemsetNodeParams, Out};

@@ -3,13 +3,15 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
-use super::copy::CopyOp;
+use super::copy_op::CopyOp;
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::graph::{Graph, Node, add_node, new_graph, release_all, remove_graph};
+use super::fill_op::FillOp;
+use super::graph::{add_node, new_graph, remove_graph};
 use super::launch::{self, LaunchShape};
-use super::memset::FillOp;
-use super::queue::StreamOp;
+use super::memory::release_all;
+use super::objects::Graph;
+use super::op::{Node, StreamOp};
 use super::state::{State, driver};
 use super::types::{Handle, HostNodeParams, In, KernelNodeParams, Memcpy3D, MemsetNodeParams, Out};
 

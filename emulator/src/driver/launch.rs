@@ -7,12 +7,14 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
-use crate::{Kernel, Launch};
+use crate::exec::Launch;
+use crate::module::Kernel;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::host;
-use super::queue::{KernelOp, StreamOp, submit};
+use super::op::{KernelOp, StreamOp};
+use super::queue::submit;
 use super::report;
 use super::state::{Driver, driver};
 use super::types::{Handle, In, LaunchAttribute, LaunchConfig};

@@ -3,14 +3,15 @@
 use std::alloc::Layout;
 use std::ffi::{c_int, c_uint};
 
-use crate::AllocationKind;
+use crate::memory::AllocationKind;
 
 use super::capture;
 use super::entry::api;
 use super::error::{CudaResult, Error};
+use super::objects::{DriverAllocation, Kind};
 use super::queue::synchronize_context;
 use super::report;
-use super::state::{Driver, DriverAllocation, Kind, driver};
+use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, In, MemLocation, Out};
 
 /// Page-locked memory starts on a page, as the driver's does.
@@ -92,6 +93,15 @@ pub fn release(driver: &Driver, base: DevicePtr, allocation: DriverAllocation) -
         unsafe { std::alloc::dealloc(base as *mut u8, host_layout(allocation.size)?) };
     }
     Ok(())
+}
+
+/// Frees memory taken out of the tables, after the work that may use it.
+pub fn release_all(freed: Vec<(DevicePtr, DriverAllocation)>) -> CudaResult {
+    let driver = driver()?;
+    if let Some((_, first)) = freed.first() {
+        let _ = synchronize_context(driver, first.context);
+    }
+    freed.into_iter().try_for_each(|(base, allocation)| release(driver, base, allocation))
 }
 
 /// Frees what starts at `base` after the context's work has run, as these calls do.

@@ -3,22 +3,12 @@
 use super::copy::check_range;
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::queue::{StreamOp, submit};
+use super::fill_op::FillOp;
+use super::op::StreamOp;
+use super::queue::submit;
 use super::report;
 use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, MemsetNodeParams};
-
-/// A fill of `height` rows of `width` elements.
-#[derive(Clone, Debug)]
-pub struct FillOp {
-    pub to: DevicePtr,
-    pub pitch: usize,
-    pub value: u32,
-    /// Bytes of an element: 1, 2 or 4.
-    pub element: usize,
-    pub width: usize,
-    pub height: usize,
-}
 
 impl FillOp {
     pub fn from_node(params: &MemsetNodeParams) -> CudaResult<FillOp> {
@@ -51,17 +41,6 @@ impl FillOp {
             ));
         }
         check_range(driver, name, self.to, (self.height - 1) * self.pitch + row)
-    }
-
-    pub fn run(&self, driver: &Driver) -> CudaResult {
-        let pattern = &self.value.to_le_bytes()[..self.element];
-        for row in 0..self.height {
-            driver
-                .memory
-                .fill(self.to + (row * self.pitch) as u64, pattern, self.width as u64)
-                .map_err(|error| report::memory_fault("a queued fill", &error))?;
-        }
-        Ok(())
     }
 }
 

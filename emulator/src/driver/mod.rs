@@ -2,18 +2,22 @@
 //!
 //! Semantics in short; the details are where the code is.
 //! - Handles are numbers that are looked up ([`types::Handle`]), so a wrong one is an error value.
-//! - Streams are queues; nothing runs before something waits for it ([`queue`]).
+//! - Streams are queues; nothing runs before something waits for it (`queue`).
 //! - A failed check of a kernel becomes its context's sticky error: from then on every call in the context
-//!   returns it, until the context ends ([`state::Context::sticky`]). The report says what happened ([`report`]).
+//!   returns it, until the context ends (`objects::Context::sticky`). The report says what happened (`report`).
 //! - An error that concerns one call only, such as a launch that asks for too much, is returned and remarked on.
 
 mod capture;
+mod capture_calls;
 mod context;
 mod copy;
+mod copy_op;
 mod device;
 mod entry;
 mod error;
+mod error_text;
 mod event;
+mod fill_op;
 mod function;
 mod graph;
 mod graph_exec;
@@ -23,22 +27,27 @@ mod launch;
 mod memory;
 mod memset;
 mod module;
+mod objects;
 mod occupancy;
+mod op;
 mod options;
+mod per_thread;
 mod pool;
 mod procs;
 mod queue;
 mod refused;
 mod report;
+mod start;
 mod state;
 mod stream;
 mod types;
 
-pub use capture::*;
+pub use capture_calls::*;
 pub use context::*;
 pub use copy::*;
 pub use device::*;
 pub use error::*;
+pub use error_text::*;
 pub use event::*;
 pub use function::*;
 pub use graph_exec::*;

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
-use crate::Module;
+use crate::module::Module;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
+use super::objects::{LoadedFunction, LoadedModule};
 use super::queue::synchronize_context;
 use super::report;
-use super::state::{Driver, LoadedFunction, LoadedModule, State, driver};
+use super::state::{Driver, State, driver};
 use super::types::{DevicePtr, Handle, In, Out, Text};
 
 /// What an image starts with, when it is not PTX.

@@ -2,7 +2,8 @@
 
 use std::ffi::{c_int, c_uint};
 
-use crate::{DeviceConfig, Kernel};
+use crate::config::DeviceConfig;
+use crate::module::Kernel;
 
 use super::device::RESERVED_SHARED;
 use super::entry::api;

@@ -7,9 +7,11 @@ use super::capture;
 use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::memory::allocate;
-use super::queue::{StreamOp, enqueue};
+use super::objects::{Kind, Pool};
+use super::op::StreamOp;
+use super::queue::enqueue;
 use super::report;
-use super::state::{Kind, Pool, State, check_device, driver};
+use super::state::{State, check_device, driver};
 use super::types::{DevicePtr, Handle, In, Out};
 
 fn new_pool(state: &mut State) -> Handle {

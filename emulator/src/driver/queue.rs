@@ -16,78 +16,19 @@
 
 use std::collections::HashMap;
 use std::ffi::c_int;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
-use crate::{Kernel, Launch};
+use crate::exec::launch;
 
 use super::capture;
-use super::copy::CopyOp;
+use super::entry;
 use super::error::CudaResult;
-use super::graph::{self, Node};
-use super::memset::FillOp;
+use super::graph;
+use super::op::{KernelOp, StreamOp};
 use super::report;
-use super::state::{Driver, Record, State, driver};
-use super::types::{DevicePtr, Handle, HostFn, StreamCallback};
-
-/// One queued operation.
-#[derive(Clone)]
-pub enum StreamOp {
-    Kernel(Arc<KernelOp>),
-    Copy(CopyOp),
-    Fill(FillOp),
-    Host {
-        function: HostFn,
-        data: usize,
-    },
-    Callback {
-        function: StreamCallback,
-        data: usize,
-        stream: Handle,
-    },
-    Record(Arc<Record>),
-    /// Wait for another stream's work up to and with a number.
-    Wait {
-        stream: Handle,
-        sequence: u64,
-    },
-    Free(DevicePtr),
-    /// Memory of a graph's allocation node: fresh, so nothing in it is written.
-    Refresh(DevicePtr),
-    /// Write a 32- or 64-bit value (`cuStreamWriteValue`).
-    Write {
-        to: DevicePtr,
-        value: u64,
-        bytes: usize,
-    },
-    Graph(Arc<Vec<Node>>),
-    Nothing,
-}
-
-impl std::fmt::Display for StreamOp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Kernel(op) => write!(f, "kernel {}", op.kernel.name),
-            Self::Copy(op) => write!(f, "{op}"),
-            Self::Fill(_) => f.write_str("fill"),
-            Self::Host { .. } | Self::Callback { .. } => f.write_str("host function"),
-            Self::Record(_) => f.write_str("event"),
-            Self::Wait { .. } => f.write_str("wait"),
-            Self::Free(_) => f.write_str("free"),
-            Self::Refresh(_) => f.write_str("allocation"),
-            Self::Write { .. } => f.write_str("write of a value"),
-            Self::Graph(nodes) => write!(f, "graph of {} nodes", nodes.len()),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
-}
-
-/// A kernel launch, its parameters already copied.
-pub struct KernelOp {
-    pub function: Handle,
-    pub kernel: Arc<Kernel>,
-    pub launch: Launch,
-}
+use super::state::{Driver, State, driver};
+use super::types::{Handle, StreamCallback};
 
 /// Enqueues an operation, or adds it to the graph that the stream is capturing. Returns its number, or `None`
 /// while capturing.
@@ -296,7 +237,7 @@ fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
 fn run_callback(function: StreamCallback, data: usize, stream: Handle, status: c_int) {
     if let Some(function) = function {
         // SAFETY: the program gave this function to be called with this argument.
-        super::entry::callback(|| unsafe { function(stream, status, data as *mut _) });
+        entry::callback(|| unsafe { function(stream, status, data as *mut _) });
     }
 }
 
@@ -304,12 +245,16 @@ fn run_callback(function: StreamCallback, data: usize, stream: Handle, status: c
 pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
     match op {
         StreamOp::Kernel(kernel) => run_kernel(driver, kernel),
-        StreamOp::Copy(copy) => copy.run(driver),
-        StreamOp::Fill(fill) => fill.run(driver),
+        StreamOp::Copy(copy) => {
+            copy.run(&driver.memory).map_err(|error| report::memory_fault("a queued copy", &error))
+        }
+        StreamOp::Fill(fill) => {
+            fill.run(&driver.memory).map_err(|error| report::memory_fault("a queued fill", &error))
+        }
         StreamOp::Host { function, data } => {
             if let Some(function) = *function {
                 // SAFETY: the program gave this function to be called with this argument.
-                super::entry::callback(|| unsafe { function(*data as *mut _) });
+                entry::callback(|| unsafe { function(*data as *mut _) });
             }
             Ok(())
         }
@@ -341,7 +286,7 @@ pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
 }
 
 fn run_kernel(driver: &Driver, op: &KernelOp) -> CudaResult {
-    match crate::launch(&op.kernel, &op.launch, &driver.memory, &driver.config) {
+    match launch(&op.kernel, &op.launch, &driver.memory, &driver.config) {
         Ok(counters) => {
             report::count(counters);
             Ok(())

@@ -5,58 +5,20 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Fault, FaultKind, KernelCounters, MemoryError};
+use crate::check::{Fault, FaultKind};
+use crate::counters::KernelCounters;
+use crate::memory::MemoryError;
 
 use super::error::Error;
-use super::queue::StreamOp;
-use super::state::{DriverAllocation, Kind, driver};
+use super::objects::{DriverAllocation, Kind};
+use super::op::StreamOp;
+use super::state::driver;
 use super::types::{DevicePtr, Handle};
 
 /// Counters by kernel name, summed over launches.
 static COUNTERS: Mutex<BTreeMap<String, KernelCounters>> = Mutex::new(BTreeMap::new());
 /// Keeps the lines of two reports from mixing.
 static OUTPUT: Mutex<()> = Mutex::new(());
-
-unsafe extern "C" {
-    fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
-}
-
-/// Runs once, at the first `cuInit`.
-pub fn at_start() {
-    let Ok(driver) = driver() else { return };
-    if !driver.options.quiet {
-        let (major, minor) = driver.config.capability;
-        eprintln!(
-            "CUDA emulator: this process runs on {}, capability {major}.{minor}",
-            driver.config.name
-        );
-    }
-    // SAFETY: C's atexit with a function that lives as long as this library.
-    unsafe { atexit(at_exit) };
-}
-
-extern "C" fn at_exit() {
-    let _ = std::panic::catch_unwind(|| {
-        let Ok(driver) = driver() else { return };
-        let state = driver.state();
-        // A context that has failed drops its work; that has been reported.
-        let waiting: usize = state
-            .streams
-            .values()
-            .filter(|stream| state.check(stream.context).is_ok())
-            .map(|stream| stream.queue.len())
-            .sum();
-        if waiting > 0 {
-            emit(&format!(
-                "never run: {waiting} operations were enqueued and nothing ever waited for them"
-            ));
-        }
-        let left: Vec<_> = state.allocations.iter().map(|(base, a)| (*base, *a)).collect();
-        drop(state);
-        leaks("at exit", &left);
-        write_counters();
-    });
-}
 
 /// Writes a report to the chosen place.
 pub fn emit(text: &str) {

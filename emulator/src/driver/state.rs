@@ -1,22 +1,24 @@
-//! The driver's state: one device, its contexts and everything that a handle can name.
+//! The driver's state: one device, and the tables of everything that a handle can name.
 //!
 //! One mutex guards the tables. It is never held while a kernel, a copy or a host function runs, so other
 //! threads can allocate and enqueue meanwhile; see [`super::queue`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ffi::{CString, c_int, c_uint};
+use std::ffi::{c_int, c_uint};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ThreadId;
 use std::time::Instant;
 
-use crate::{DeviceConfig, DeviceMemory, Kernel, Module};
+use crate::config::DeviceConfig;
+use crate::memory::DeviceMemory;
 
-use super::capture::Capture;
 use super::error::{CudaResult, Error};
-use super::graph::{Exec, Graph};
+use super::objects::{
+    Capture, Context, DriverAllocation, Event, Exec, Graph, LoadedFunction, LoadedModule, Pool,
+    Primary, Stream,
+};
 use super::options::Options;
-use super::queue::StreamOp;
+use super::per_thread::default_is_per_thread;
 use super::types::{DevicePtr, Handle};
 
 /// Everything the driver knows.
@@ -41,8 +43,8 @@ pub fn driver() -> CudaResult<&'static Driver> {
     }
 }
 
-/// `cuInit`: reads the environment once.
-pub fn initialise() -> CudaResult {
+/// Makes the driver from the environment, the first time. Says whether this was it.
+pub fn make() -> (bool, &'static Result<Driver, String>) {
     let first = DRIVER.get().is_none();
     let made = DRIVER.get_or_init(|| {
         let config = DeviceConfig::from_env()?;
@@ -57,23 +59,7 @@ pub fn initialise() -> CudaResult {
             engine: Mutex::default(),
         })
     });
-    match made {
-        Ok(made) => {
-            if first {
-                super::report::at_start();
-            }
-            match made.options.devices {
-                0 => Err(Error::NO_DEVICE),
-                _ => Ok(()),
-            }
-        }
-        Err(message) => {
-            if first {
-                eprintln!("CUDA emulator: {message}");
-            }
-            Err(Error::INVALID_VALUE)
-        }
-    }
+    (first, made)
 }
 
 impl Driver {
@@ -112,114 +98,6 @@ pub struct State {
     /// Bytes that [`DriverAllocation`]s of pools hold, and the most they ever held.
     pub pool_used: u64,
     pub pool_high: u64,
-}
-
-/// The device's primary context.
-#[derive(Default)]
-pub struct Primary {
-    pub context: Option<Handle>,
-    pub retained: usize,
-    pub flags: c_uint,
-}
-
-pub struct Context {
-    pub flags: c_uint,
-    pub id: u64,
-    /// The first failed check: from then on every call in this context returns it.
-    pub sticky: Option<Error>,
-    pub limits: BTreeMap<c_int, usize>,
-    pub cache_config: c_int,
-    pub shared_config: c_int,
-    /// The legacy default stream.
-    pub legacy: Handle,
-    pub per_thread: HashMap<ThreadId, Handle>,
-    pub peers: HashSet<Handle>,
-}
-
-pub struct Stream {
-    pub context: Handle,
-    pub id: u64,
-    pub flags: c_uint,
-    pub priority: c_int,
-    pub is_legacy: bool,
-    /// Destroyed by the program, but its queued work is still to run.
-    pub destroyed: bool,
-    pub queue: VecDeque<(u64, StreamOp)>,
-    pub capture: Option<Handle>,
-}
-
-/// `CU_STREAM_NON_BLOCKING`.
-pub const NON_BLOCKING: c_uint = 1;
-
-impl Stream {
-    /// Whether the stream waits for the legacy default stream, and that for it.
-    pub fn is_blocking(&self) -> bool {
-        !self.is_legacy && self.flags & NON_BLOCKING == 0
-    }
-}
-
-/// One `cuEventRecord`: done when the time is set.
-#[derive(Debug)]
-pub struct Record {
-    pub stream: Handle,
-    pub sequence: u64,
-    pub time: OnceLock<Instant>,
-}
-
-pub struct Event {
-    pub context: Handle,
-    pub flags: c_uint,
-    pub last: Option<Arc<Record>>,
-    /// Last recorded in a stream that was capturing: the capture, and the nodes it stands for.
-    pub captured: Option<(Handle, Vec<usize>)>,
-}
-
-pub struct LoadedModule {
-    pub context: Handle,
-    pub module: Arc<Module>,
-    /// Handles given out for its kernels, so that one kernel has one handle.
-    pub functions: HashMap<String, Handle>,
-}
-
-pub struct LoadedFunction {
-    pub module: Handle,
-    pub kernel: Arc<Kernel>,
-    pub name: CString,
-    pub max_dynamic_shared: u32,
-    pub carveout: c_int,
-}
-
-pub struct Pool {
-    pub release_threshold: u64,
-    pub flags: [c_int; 3],
-    pub destroyed: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    Device,
-    /// Stream-ordered, from a pool.
-    Pooled(Handle),
-    Pinned,
-    Registered,
-    Managed,
-    /// Owned by a graph.
-    Graph(Handle),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct DriverAllocation {
-    pub size: usize,
-    pub kind: Kind,
-    pub context: Handle,
-    pub flags: c_uint,
-    pub id: u64,
-}
-
-impl DriverAllocation {
-    pub fn is_host(&self) -> bool {
-        matches!(self.kind, Kind::Pinned | Kind::Registered | Kind::Managed)
-    }
 }
 
 thread_local! {
@@ -327,7 +205,7 @@ impl State {
     /// stream, `CU_STREAM_PER_THREAD` the calling thread's own.
     pub fn stream(&mut self, stream: Handle) -> CudaResult<Handle> {
         let stream = match stream {
-            Handle::NULL if super::entry::default_is_per_thread() => Handle::PER_THREAD,
+            Handle::NULL if default_is_per_thread() => Handle::PER_THREAD,
             other => other,
         };
         if let Handle::NULL | Handle::LEGACY = stream {

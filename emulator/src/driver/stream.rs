@@ -1,13 +1,15 @@
-//! Streams: `cuStream*` less capture, which is in [`super::capture`].
+//! Streams: `cuStream*` less capture, which is in [`super::capture_calls`].
 
 use std::ffi::{c_int, c_uint};
 
 use super::capture;
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::queue::{StreamOp, enqueue, is_pending, run_one, submit, synchronize_stream};
+use super::objects::NON_BLOCKING;
+use super::op::StreamOp;
+use super::queue::{enqueue, is_pending, run_one, submit, synchronize_stream};
 use super::report;
-use super::state::{NON_BLOCKING, driver};
+use super::state::driver;
 use super::types::{DevicePtr, Handle, HostFn, In, Out, StreamCallback};
 
 fn create(out: &Out<Handle>, flags: c_uint, priority: c_int) -> CudaResult {

@@ -1,8 +1,9 @@
 //! atom and red (PTX ISA, parallel synchronization and communication). Global atomics are atomic on the host too: other blocks run on
 //! other threads.
 
-use super::block::{Block, Result};
-use super::mem::{AccessKind, addresses, lanes};
+use super::access::AccessKind;
+use super::block::{Block, Checked};
+use super::regs::lanes;
 use super::warp::Warp;
 use crate::decode::ir::*;
 use crate::numeric::f32ops::{self, MinMax};
@@ -69,9 +70,9 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
 
 impl Block<'_> {
     /// Says whether it changed anything: a lock that is taken does not, which is how a spinning path is told.
-    pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Result<bool> {
+    pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Checked<bool> {
         let p = self.g.program;
-        let at = addresses(w, i.a, i.imm, a.address64);
+        let at = w.regs.addresses(i.a, i.imm, a.address64);
         let each = bytes_of(a.ty);
         let bytes = each * u64::from(a.count);
         let t = self.resolve(w, i, a.space, at, bytes, m)?;

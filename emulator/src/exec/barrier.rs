@@ -1,28 +1,10 @@
 //! Block barriers: bar and barrier, sync, arrive and red.
 
-use super::block::{BARRIERS, Block, Result};
-use super::shared::{Clocks, WARPS};
+use super::block::{BARRIERS, Block, Checked};
+use super::clocks::{Clocks, WARPS};
 use super::warp::{Next, Wait, Warp};
 use crate::check::FaultKind;
-use crate::decode::ir::{Barrier, Instr};
-
-#[derive(Clone, Debug, Default)]
-pub struct BarrierState {
-    /// Lanes of each warp that have arrived in this phase.
-    pub arrived: [u32; WARPS],
-    /// Threads it waits for; `None` means all of the block.
-    pub expected: Option<u32>,
-    counted: u32,
-    and: bool,
-    or: bool,
-    clocks: [u32; WARPS],
-}
-
-impl BarrierState {
-    pub fn any(&self) -> bool {
-        self.arrived.iter().any(|&m| m != 0)
-    }
-}
+use crate::decode::ir::{Barrier, Instr, Op};
 
 impl Block<'_> {
     pub(super) fn barrier(
@@ -32,7 +14,7 @@ impl Block<'_> {
         i: &Instr,
         kind: Barrier,
         m: u32,
-    ) -> Result<Next> {
+    ) -> Checked<Next> {
         let first = m.trailing_zeros();
         if let Wait::BarDone(result) = w.splits[k].wait {
             w.splits[k].wait = Wait::Run;
@@ -99,7 +81,7 @@ impl Block<'_> {
         &mut self,
         id: usize,
         current: Option<(&mut Warp, &Instr)>,
-    ) -> Result<bool> {
+    ) -> Checked<bool> {
         let state = &self.barriers[id];
         let warps = self.warps.len();
         // Threads that arrived without waiting may have left since; those that left without arriving are the defect.
@@ -151,8 +133,8 @@ impl Block<'_> {
             let mut any = false;
             for s in w.splits.iter_mut().filter(|s| s.wait == Wait::Bar(id as u8)) {
                 let result = match code[s.pc as usize].op {
-                    crate::decode::ir::Op::Bar(Barrier::RedPopc) => state.counted,
-                    crate::decode::ir::Op::Bar(Barrier::RedAnd) => u32::from(state.and),
+                    Op::Bar(Barrier::RedPopc) => state.counted,
+                    Op::Bar(Barrier::RedAnd) => u32::from(state.and),
                     _ => u32::from(state.or),
                 };
                 s.wait = Wait::BarDone(result);

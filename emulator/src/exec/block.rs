@@ -1,24 +1,39 @@
-//! One thread block: its warps, their schedule, and what they share.
+//! One thread block: its warps, what they share, and reports about one of its threads.
 
-use super::Grid;
-use super::barrier::BarrierState;
-use super::mbar::MbarClocks;
-use super::shared::{Clocks, Shared};
+use super::clocks::{Clocks, MbarClocks, WARPS};
+use super::grid::Grid;
+use super::shared::Shared;
 use super::tally::Tally;
-use super::warp::{Status, Wait, Warp};
+use super::warp::Warp;
 use crate::check::{Fault, FaultKind, NearestAllocation};
-use crate::decode::ir::{Instr, Op};
+use crate::decode::ir::Instr;
 use crate::memory::{AllocationInfo, AllocationKind};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
 
-pub type Result<T> = std::result::Result<T, Box<Fault>>;
-
-/// Warp instructions a warp runs before the next gets its turn, unless a seed decides.
-const QUANTUM: u64 = 1 << 16;
+/// What is there unless a check has failed.
+pub type Checked<T> = Result<T, Box<Fault>>;
 
 /// Barriers 0 to 15, and one for `barrier.cluster`.
 pub const BARRIERS: usize = 17;
+
+/// One of a block's barriers.
+#[derive(Clone, Debug, Default)]
+pub struct BarrierState {
+    /// Lanes of each warp that have arrived in this phase.
+    pub arrived: [u32; WARPS],
+    /// Threads it waits for; `None` means all of the block.
+    pub expected: Option<u32>,
+    pub counted: u32,
+    pub and: bool,
+    pub or: bool,
+    pub clocks: [u32; WARPS],
+}
+
+impl BarrierState {
+    pub fn any(&self) -> bool {
+        self.arrived.iter().any(|&m| m != 0)
+    }
+}
 
 pub struct Block<'g> {
     pub(super) g: &'g Grid<'g>,
@@ -43,7 +58,7 @@ pub struct Block<'g> {
     pub(super) acquired: Vec<(u64, u64)>,
     pub(super) executed: u64,
     pub(super) progress: u64,
-    random: u64,
+    pub(super) random: u64,
     worker: u32,
 }
 
@@ -73,7 +88,7 @@ impl<'g> Block<'g> {
         }
     }
 
-    fn reset(&mut self, n: u64) {
+    pub(super) fn reset(&mut self, n: u64) {
         let [gx, gy, _] = self.g.launch.grid.map(u64::from);
         self.index = n;
         self.coordinates = [(n % gx) as u32, (n / gx % gy) as u32, (n / gx / gy) as u32];
@@ -106,168 +121,6 @@ impl<'g> Block<'g> {
             let lanes = self.exists[w];
             self.warps[w].reset(lanes, self.coordinates);
         }
-    }
-
-    fn draw(&mut self) -> u64 {
-        // xorshift64*
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    pub(super) fn run(&mut self, n: u64, tally: &mut Tally) -> Result<()> {
-        self.reset(n);
-        self.tally = std::mem::take(tally);
-        let result = self.schedule();
-        *tally = std::mem::take(&mut self.tally);
-        result
-    }
-
-    fn schedule(&mut self) -> Result<()> {
-        let seeded = self.g.config.warp_order_seed.is_some();
-        loop {
-            let (mut ran, mut left) = (false, false);
-            let count = self.warps.len();
-            for turn in 0..count {
-                let (at, quantum) = if seeded {
-                    let at = self.draw() as usize % count;
-                    let quantum = match self.draw() % 4 {
-                        0 => 1,
-                        1 => 1 + self.draw() % 16,
-                        2 => 1 + self.draw() % 256,
-                        _ => QUANTUM,
-                    };
-                    (at, quantum)
-                } else {
-                    (turn, QUANTUM)
-                };
-                if self.live[at] == 0 {
-                    continue;
-                }
-                left = true;
-                if !self.warps[at].runnable() {
-                    continue;
-                }
-                ran = true;
-                let mut warp = std::mem::take(&mut self.warps[at]);
-                let before = warp.place.clock;
-                let status = self.run_warp(&mut warp, quantum);
-                self.executed += warp.place.clock - before;
-                self.warps[at] = warp;
-                match status? {
-                    Status::Done => self.progress = self.executed,
-                    Status::Blocked => self.progress = self.executed,
-                    Status::Preempted => {
-                        if self.executed - self.progress > self.g.config.spin_limit {
-                            return Err(self.livelock(at));
-                        }
-                        if self.g.stop.load(Relaxed) {
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-            if ran {
-                continue;
-            }
-            // With a seed the draw may have missed the warps that can run.
-            left |= self.live.iter().any(|&l| l != 0);
-            if !left {
-                return Ok(());
-            }
-            if self.warps.iter().any(Warp::runnable) {
-                continue;
-            }
-            self.resolve_stuck()?;
-        }
-    }
-
-    fn livelock(&self, at: usize) -> Box<Fault> {
-        let warp = &self.warps[at];
-        let pc = warp.splits.first().map_or(0, |s| s.pc);
-        let lane = warp.splits.first().map_or(0, |s| s.mask.trailing_zeros());
-        let message = format!(
-            "{} warp instructions without progress: a loop that never ends?",
-            self.executed - self.progress
-        );
-        self.fault(FaultKind::Deadlock, warp, &self.g.program.code[pc as usize], lane, message)
-    }
-
-    /// No warp can run and some have not left: complete what exits made complete, or report.
-    fn resolve_stuck(&mut self) -> Result<()> {
-        for id in 0..BARRIERS {
-            if self.barriers[id].any() && self.try_complete(id, None)? {
-                return Ok(());
-            }
-        }
-        // Report the first warp that waits at a barrier; failing that, any that waits.
-        let mut chosen: Option<(usize, usize)> = None;
-        for (at, warp) in self.warps.iter().enumerate() {
-            for (k, split) in warp.splits.iter().enumerate() {
-                let at_barrier = matches!(split.wait, Wait::Bar(_));
-                if chosen.is_none()
-                    || at_barrier
-                        && !matches!(
-                            self.warps[chosen.unwrap_or((0, 0)).0].splits
-                                [chosen.unwrap_or((0, 0)).1]
-                                .wait,
-                            Wait::Bar(_)
-                        )
-                {
-                    chosen = Some((at, k));
-                }
-            }
-        }
-        let Some((at, k)) = chosen else { return Ok(()) };
-        let warp = &self.warps[at];
-        let split = &warp.splits[k];
-        let i = &self.g.program.code[split.pc as usize];
-        let lane = split.mask.trailing_zeros();
-        let (kind, message) = match split.wait {
-            Wait::Bar(id) => {
-                let b = &self.barriers[usize::from(id)];
-                let arrived: u32 = b.arrived.iter().map(|m| m.count_ones()).sum();
-                let threads: u32 = self.exists.iter().map(|m| m.count_ones()).sum();
-                let wanted = b.expected.unwrap_or(threads);
-                let gone = threads - self.live.iter().map(|m| m.count_ones()).sum::<u32>();
-                let missing = self.missing_from(usize::from(id));
-                (
-                    FaultKind::BarrierDivergence,
-                    format!(
-                        "barrier {id} is reached by {arrived} of {wanted} threads and no other can come ({gone} have left){missing}"
-                    ),
-                )
-            }
-            _ => (
-                FaultKind::BadMemberMask,
-                format!(
-                    "lanes {:#010x} wait here for lanes of their member mask that never come",
-                    split.mask
-                ),
-            ),
-        };
-        Err(self.fault(kind, warp, i, lane, message))
-    }
-
-    /// Where the first thread that has not arrived stands.
-    fn missing_from(&self, id: usize) -> String {
-        for (at, warp) in self.warps.iter().enumerate() {
-            let missing = self.exists[at] & !self.barriers[id].arrived[at];
-            if missing == 0 {
-                continue;
-            }
-            let lane = missing.trailing_zeros();
-            let [x, y, z] = self.thread(at as u32, lane);
-            let place = match warp.splits.iter().find(|s| s.mask >> lane & 1 != 0) {
-                Some(split) => {
-                    format!("waits at PTX line {}", self.g.program.code[split.pc as usize].line)
-                }
-                None => "has left the kernel".into(),
-            };
-            return format!("; thread ({x},{y},{z}) {place}");
-        }
-        String::new()
     }
 
     pub(super) fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
@@ -336,20 +189,5 @@ impl<'g> Block<'g> {
             }
         };
         fault
-    }
-
-    pub(super) fn count(&mut self, i: &Instr, mask: u32) {
-        self.tally.classes[i.class as usize] += 1;
-        self.tally.active_lanes += u64::from(mask.count_ones());
-        let products = match i.op {
-            Op::Mma(m) => m.rows() * 8 * usize::from(m.k),
-            Op::MmaF64 { rows16, k } => (if rows16 { 16 } else { 8 }) * 8 * usize::from(k),
-            Op::Wmma(w) => {
-                usize::from(w.d.rows) * usize::from(w.d.columns) * usize::from(w.a.columns)
-            }
-            _ => return,
-        };
-        self.tally.mma += 1;
-        self.tally.mma_flops += 2 * products as u64;
     }
 }

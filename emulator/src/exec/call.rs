@@ -1,26 +1,16 @@
 //! Calls of subroutines, by recursion or through pointers: a stack of saved registers for each warp, whose entries say which lanes they belong to.
 
-use super::block::{Block, Result};
-use super::mem::lanes;
-use super::warp::{Split, Warp};
+use super::block::{Block, Checked};
+use super::regs::lanes;
+use super::warp::{Frame, Split, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::*;
-
-/// What one call saved for the lanes that made it.
-#[derive(Debug)]
-pub struct Frame {
-    /// Lanes that have not returned.
-    mask: u32,
-    back: u32,
-    registers: Vec<u64>,
-    predicates: Vec<u32>,
-}
 
 /// Calls a lane may have open.
 const MAX_DEPTH: usize = 4096;
 
 impl Block<'_> {
-    pub(super) fn call(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn call(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<()> {
         w.keep(k, m);
         let back = w.splits[k].pc + 1;
         self.open_frame(w, i, m, back)?;
@@ -29,7 +19,13 @@ impl Block<'_> {
     }
 
     /// A call through a pointer: the lanes part by where theirs leads.
-    pub(super) fn call_pointer(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn call_pointer(
+        &mut self,
+        w: &mut Warp,
+        k: usize,
+        i: &Instr,
+        m: u32,
+    ) -> Checked<()> {
         let table = &self.g.program.call_tables[i.imm as u32 as usize];
         let targets = *w.regs.r64(i.b);
         w.keep(k, m);
@@ -53,7 +49,7 @@ impl Block<'_> {
     }
 
     /// Saves what a call must find again at `back`, and moves the frame pointer behind the caller's frame.
-    fn open_frame(&mut self, w: &mut Warp, i: &Instr, m: u32, back: u32) -> Result<()> {
+    fn open_frame(&mut self, w: &mut Warp, i: &Instr, m: u32, back: u32) -> Checked<()> {
         let p = self.g.program;
         if w.frames.len() >= MAX_DEPTH {
             let message = format!("{MAX_DEPTH} calls are open: recursion without end?");
@@ -75,7 +71,7 @@ impl Block<'_> {
     }
 
     /// Lanes return to where each was called from.
-    pub(super) fn ret(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn ret(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<()> {
         let p = self.g.program;
         w.keep(k, m);
         let credit = w.splits.swap_remove(k).credit;
@@ -114,24 +110,13 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// malloc and free.
-    pub(super) fn heap(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
-        let Some(heap) = &self.g.kernel.heap else {
-            return Ok(());
-        };
-        let values = *w.regs.r64(i.a);
-        if i.op == Op::Malloc {
-            let mut out = [0; 32];
-            lanes(m).for_each(|l| out[l] = heap.malloc(values[l]));
-            w.regs.put(i.d, &out, m);
-        } else if let Some(l) = lanes(m).find(|&l| !heap.free(values[l])) {
-            let message = format!("free of {:#x}, which malloc did not give", values[l]);
-            return Err(self.fault(FaultKind::UseAfterFree, w, i, l as u32, message));
-        }
-        Ok(())
-    }
-
-    pub(super) fn frame_copy(&mut self, w: &mut Warp, i: &Instr, bytes: u32, m: u32) -> Result<()> {
+    pub(super) fn frame_copy(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        bytes: u32,
+        m: u32,
+    ) -> Checked<()> {
         let (from, to) = (i.imm as u32 as usize, (i.imm >> 32) as usize);
         let size = self.g.program.local_bytes as usize;
         let n = bytes as usize;

@@ -1,67 +1,15 @@
 //! cp.async. The bytes land at the wait, as late as they may, so that a missing wait shows.
 
-use super::block::{Block, Result};
-use super::mem::{AccessKind, addresses, lanes};
+use super::access::AccessKind;
+use super::block::{Block, Checked};
+use super::pending::{PendingArrival, PendingCopy};
+use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
 use crate::config::Checks;
 use crate::decode::ir::*;
 use crate::ptx::types::Space;
-
-/// Copies of one instruction that have not landed.
-#[derive(Debug)]
-struct Copy {
-    /// Lanes still owed.
-    mask: u32,
-    /// How many groups those lanes had committed when they issued it.
-    group: u32,
-    /// Its place among the warp's copies.
-    number: u32,
-    bytes: u8,
-    to: [u32; 32],
-    from: [*const u8; 32],
-    /// Bytes read; the rest is zeros.
-    length: [u8; 32],
-}
-
-// SAFETY: the pointers lead into allocations that the launch keeps alive.
-unsafe impl Send for Copy {}
-
-/// A cp.async.mbarrier.arrive that has not arrived: it does when the earlier copies of its lane have landed.
-#[derive(Debug)]
-struct Arrival {
-    /// Lanes still owed.
-    mask: u32,
-    /// Copies below this number are earlier.
-    after: u32,
-    at: [u64; 32],
-}
-
-#[derive(Debug, Default)]
-pub struct Copies {
-    pending: Vec<Copy>,
-    arrivals: Vec<Arrival>,
-    committed: [u32; 32],
-    issued: u32,
-}
-
-impl Copies {
-    pub fn clear(&mut self) {
-        self.pending.clear();
-        self.arrivals.clear();
-        self.committed = [0; 32];
-        self.issued = 0;
-    }
-
-    pub fn commit(&mut self, m: u32) {
-        lanes(m).for_each(|l| self.committed[l] += 1);
-    }
-
-    pub fn owes_arrivals(&self) -> bool {
-        !self.arrivals.is_empty()
-    }
-}
 
 impl Block<'_> {
     pub(super) fn cp_async(
@@ -71,8 +19,8 @@ impl Block<'_> {
         bytes: u8,
         shared64: bool,
         m: u32,
-    ) -> Result<()> {
-        let to = addresses(w, i.a, i.imm, shared64);
+    ) -> Checked<()> {
+        let to = w.regs.addresses(i.a, i.imm, shared64);
         let from = *w.regs.r64(i.b);
         let n = u64::from(bytes);
         let ignore = if i.ps.is_none() { 0 } else { w.regs.pred(i.ps) };
@@ -150,7 +98,7 @@ impl Block<'_> {
                 .fold(0u32, |s, l| s | 1 << l);
             rest &= !mask;
             let to = target.offsets.map(|a| a as u32);
-            w.copies.pending.push(Copy {
+            w.copies.pending.push(PendingCopy {
                 mask,
                 group,
                 number: w.copies.issued,
@@ -164,7 +112,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    pub(super) fn cp_async_wait(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn cp_async_wait(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Checked<()> {
         let keep = i.imm;
         self.land(w, i, m, |committed, copy| {
             keep < 0 || i64::from(copy.group) < i64::from(committed) - keep
@@ -178,8 +126,8 @@ impl Block<'_> {
         w: &mut Warp,
         i: &Instr,
         m: u32,
-        due: impl Fn(u32, &Copy) -> bool,
-    ) -> Result<()> {
+        due: impl Fn(u32, &PendingCopy) -> bool,
+    ) -> Checked<()> {
         let mut pending = std::mem::take(&mut w.copies.pending);
         let checks = self.g.config.checks;
         let shadowed = self.shadowed(Space::Shared);
@@ -258,19 +206,19 @@ impl Block<'_> {
         noinc: bool,
         address64: bool,
         m: u32,
-    ) -> Result<()> {
-        let at = addresses(w, i.a, i.imm, address64).map(|a| a & (WINDOW - 1));
+    ) -> Checked<()> {
+        let at = w.regs.addresses(i.a, i.imm, address64).map(|a| a & (WINDOW - 1));
         if !noinc {
             for l in lanes(m) {
                 self.mbar_raise(w, i, l, at[l])?;
             }
         }
-        w.copies.arrivals.push(Arrival { mask: m, after: w.copies.issued, at });
+        w.copies.arrivals.push(PendingArrival { mask: m, after: w.copies.issued, at });
         self.arrive_where_landed(w, i)
     }
 
     /// The arrivals of lanes whose earlier copies have all landed.
-    fn arrive_where_landed(&mut self, w: &mut Warp, i: &Instr) -> Result<()> {
+    fn arrive_where_landed(&mut self, w: &mut Warp, i: &Instr) -> Checked<()> {
         let mut arrivals = std::mem::take(&mut w.copies.arrivals);
         for arrival in &mut arrivals {
             let earlier = w.copies.pending.iter().filter(|c| c.number < arrival.after);
@@ -287,7 +235,7 @@ impl Block<'_> {
     }
 
     /// Somebody waits for the mbarrier at `at`: copies land whose arrival it waits for, of whichever warp.
-    pub(super) fn land_for(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Result<()> {
+    pub(super) fn land_for(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Checked<()> {
         self.land_of(w, i, at)?;
         for n in 0..self.warps.len() {
             if self.warps[n].copies.owes_arrivals() {
@@ -300,7 +248,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    fn land_of(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Result<()> {
+    fn land_of(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Checked<()> {
         // The oldest alone: a later one may belong to the next phase.
         let oldest = w.copies.arrivals.iter().find_map(|a| {
             let here = lanes(a.mask).filter(|&l| a.at[l] == at);

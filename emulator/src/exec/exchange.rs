@@ -1,18 +1,15 @@
 //! Warp-wide exchange: shfl, vote, match, redux, elect, bar.warp.sync; and the waiting of lanes for the others of
 //! their member mask.
 
-use super::block::{Block, Result};
+use super::block::{Block, Checked};
+use super::regs::lanes;
 use super::warp::{Next, Split, Wait, Warp};
-use crate::check::FaultKind;
+use crate::check::{Fault, FaultKind};
 use crate::decode::ir::*;
-
-fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..32).filter(move |l| mask >> l & 1 != 0)
-}
 
 impl Block<'_> {
     /// Runs a warp-wide instruction for the groups of lanes that are complete; the others wait.
-    pub(super) fn gather(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Result<Next> {
+    pub(super) fn gather(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<Next> {
         let matrix = matches!(
             i.op,
             Op::Mma(_)
@@ -79,14 +76,14 @@ impl Block<'_> {
         Ok(Next::Select)
     }
 
-    fn outsider(&self, w: &Warp, i: &Instr, lanes: u32, members: u32) -> Box<crate::Fault> {
+    fn outsider(&self, w: &Warp, i: &Instr, lanes: u32, members: u32) -> Box<Fault> {
         let lane = lanes.trailing_zeros();
         let message =
             format!("lane {lane} is not in the member mask {members:#010x} that it names");
         self.fault(FaultKind::BadMemberMask, w, i, lane, message)
     }
 
-    fn exchange(&mut self, w: &mut Warp, i: &Instr, m: u32, members: &[u32; 32]) -> Result<()> {
+    fn exchange(&mut self, w: &mut Warp, i: &Instr, m: u32, members: &[u32; 32]) -> Checked<()> {
         match i.op {
             Op::BarWarp => self.clocks.bump(w.place.warp as usize),
             Op::Shfl(mode) => shuffle(w, i, mode, m),

@@ -15,11 +15,11 @@ const MANY: u64 = 0xff_ffff;
 #[derive(Default)]
 pub struct Ordering {
     any: AtomicBool,
-    inner: Mutex<Inner>,
+    inner: Mutex<Releases>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Releases {
     sequence: u64,
     /// For each address, when each block first released it.
     released: HashMap<u64, HashMap<u64, u64>>,

@@ -5,6 +5,19 @@ use crate::decode::ir::{P, R};
 
 pub const FULL: u32 = u32::MAX;
 
+/// The lanes of a mask.
+#[inline(always)]
+pub fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let lane = mask.trailing_zeros();
+        mask &= mask - 1;
+        Some(lane as usize)
+    })
+}
+
 /// A value of one lane and the slot that holds it.
 pub trait Lane: Copy {
     type Store: Copy + Default;
@@ -95,6 +108,27 @@ impl Regs {
     #[inline(always)]
     pub fn r64(&self, r: R) -> &[u64; 32] {
         self.all(r)
+    }
+
+    /// The lanes' addresses, from a register and a constant.
+    #[inline(always)]
+    pub fn addresses(&self, base: R, offset: i64, wide: bool) -> [u64; 32] {
+        if base.is_none() {
+            return [offset as u64; 32];
+        }
+        let mut out = [0; 32];
+        if wide {
+            let x = self.r64(base);
+            for l in 0..32 {
+                out[l] = x[l].wrapping_add_signed(offset);
+            }
+        } else {
+            let x = self.r32(base);
+            for l in 0..32 {
+                out[l] = u64::from(x[l].wrapping_add(offset as u32));
+            }
+        }
+        out
     }
 
     /// Writes the lanes of `mask`.

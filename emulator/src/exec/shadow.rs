@@ -1,8 +1,9 @@
 //! What each access does to the shadow of the memory it touches, and the checks that read it.
 
-use super::block::{Block, Result};
+use super::access::{AccessKind, Target, space_name};
+use super::block::{Block, Checked};
 use super::global_race;
-use super::mem::{AccessKind, Target, lanes, space_name};
+use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
@@ -22,7 +23,7 @@ impl Block<'_> {
         bytes: u64,
         kind: AccessKind,
         same: bool,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let checks = self.g.config.checks;
         let write = matches!(kind, AccessKind::Write | AccessKind::StrongWrite);
         let at = t.offsets[lane];
@@ -195,7 +196,7 @@ impl Block<'_> {
         bytes: u64,
         m: u32,
         kind: AccessKind,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let checks = self.g.config.checks;
         if !matches!(t.space, Space::Shared | Space::Local | Space::Param) {
             // Nothing to look at where all of an allocation is written and races are not checked.
@@ -228,7 +229,7 @@ impl Block<'_> {
         i: &Instr,
         t: &Target,
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let Op::Ld(mem) = i.op else { return Ok(()) };
         let list = &self.g.program.lists[i.list as usize..][..usize::from(mem.count)];
         for (_, undefined) in w.undefined.iter_mut().filter(|(r, _)| list.contains(r)) {
@@ -265,7 +266,7 @@ impl Block<'_> {
         i: &Instr,
         t: &Target,
         m: u32,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let Op::St(mem) = i.op else { return Ok(()) };
         let list = &self.g.program.lists[i.list as usize..][..usize::from(mem.count)];
         let bytes = usize::from(mem.bytes);

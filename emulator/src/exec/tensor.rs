@@ -1,8 +1,9 @@
 //! Matrix instructions: ldmatrix, stmatrix, movmatrix and mma.sync (PTX ISA, warp-level matrix instructions).
 
-use super::block::{Block, Result};
-use super::mem::{AccessKind, addresses, lanes};
+use super::access::AccessKind;
+use super::block::{Block, Checked};
 use super::regs::FULL;
+use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::FaultKind;
@@ -11,7 +12,7 @@ use crate::numeric::mma;
 use crate::ptx::types::Space;
 
 impl Block<'_> {
-    pub(super) fn tensor(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Result<()> {
+    pub(super) fn tensor(&mut self, w: &mut Warp, i: &Instr, m: u32) -> Checked<()> {
         if m != FULL {
             let message =
                 format!("a matrix instruction needs all 32 lanes; only {m:#010x} are here");
@@ -95,9 +96,9 @@ impl Block<'_> {
         generic: bool,
         address64: bool,
         kind: AccessKind,
-    ) -> Result<[*mut u8; 32]> {
+    ) -> Checked<[*mut u8; 32]> {
         let mask = if count == 4 { FULL } else { (1 << (8 * u32::from(count))) - 1 };
-        let at = addresses(w, i.a, i.imm, address64);
+        let at = w.regs.addresses(i.a, i.imm, address64);
         let space = if generic { Space::Generic } else { Space::Shared };
         let t = self.resolve(w, i, space, at, 16, mask)?;
         if t.space != Space::Shared {
@@ -132,7 +133,7 @@ impl Block<'_> {
         trans: bool,
         generic: bool,
         address64: bool,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let pointers = self.rows(w, i, count, generic, address64, AccessKind::Read)?;
         for (k, &d) in defs.iter().enumerate() {
             let mut rows = [[0u32; 4]; 8];
@@ -156,7 +157,7 @@ impl Block<'_> {
         trans: bool,
         generic: bool,
         address64: bool,
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let pointers = self.rows(w, i, count, generic, address64, AccessKind::Write)?;
         for (k, &r) in uses.iter().enumerate() {
             let reg = w.regs.r32(r);

@@ -1,8 +1,9 @@
 //! wmma: tiles between memory and registers, and their product. An element is one access, whatever a device makes of it.
 
-use super::block::{Block, Result};
-use super::mem::{AccessKind, addresses, lanes};
+use super::access::AccessKind;
+use super::block::{Block, Checked};
 use super::regs::FULL;
+use super::regs::lanes;
 use super::warp::Warp;
 use crate::decode::ir::*;
 use crate::numeric::wmma::{self, Element, Wmma};
@@ -38,7 +39,7 @@ impl Block<'_> {
 
     /// Where the lanes' n-th elements are.
     fn places(w: &Warp, i: &Instr, access: TileAccess, n: usize) -> [u64; 32] {
-        let mut at = addresses(w, i.a, i.imm, access.address64);
+        let mut at = w.regs.addresses(i.a, i.imm, access.address64);
         let stride = w.regs.r32(i.b);
         for (lane, at) in at.iter_mut().enumerate() {
             let (row, column) = access.tile.place(lane, n);
@@ -58,7 +59,7 @@ impl Block<'_> {
         i: &Instr,
         access: TileAccess,
         defs: &[R],
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let bytes = access.tile.element.bytes();
         let mut elements = vec![vec![0; access.tile.share()]; 32];
         for n in 0..access.tile.share() {
@@ -70,7 +71,7 @@ impl Block<'_> {
             }
             for l in lanes(FULL) {
                 // SAFETY: `resolve` found the bytes of an element of live host memory behind each lane's pointer.
-                elements[l][n] = unsafe { super::mem::read(t.pointers[l], bytes, false) };
+                elements[l][n] = unsafe { super::load_store::read(t.pointers[l], bytes, false) };
             }
         }
         let mut values = vec![[0; 32]; defs.len()];
@@ -89,7 +90,7 @@ impl Block<'_> {
         i: &Instr,
         access: TileAccess,
         uses: &[R],
-    ) -> Result<()> {
+    ) -> Checked<()> {
         let bytes = access.tile.element.bytes();
         let values = registers(w, uses, access.tile.element);
         let elements: Vec<Vec<u64>> = (0..32).map(|l| access.tile.unpack(&values, l)).collect();
@@ -103,7 +104,7 @@ impl Block<'_> {
                     self.shadow_lane(w, i, &t, l, bytes as u64, AccessKind::Write, false)?;
                 }
                 // SAFETY: as above; the register file is other memory.
-                unsafe { super::mem::write(t.pointers[l], bytes, elements[l][n]) };
+                unsafe { super::load_store::write(t.pointers[l], bytes, elements[l][n]) };
             }
         }
         Ok(())

@@ -15,6 +15,7 @@
 )]
 
 pub mod approx;
+pub mod bits;
 pub mod cmp;
 pub mod cvt;
 pub mod f32ops;

@@ -6,7 +6,7 @@ use super::{Round, f32ops, half};
 
 /// An exact value n·2^e.
 #[derive(Clone, Copy, Debug)]
-struct Exact {
+struct Scaled {
     n: i128,
     e: i32,
 }
@@ -22,30 +22,30 @@ const F32: Format = Format { precision: 24, least: -149, largest: f32::MAX as f6
 const BINARY16: Format = Format { precision: 11, least: -24, largest: 65504.0 };
 const BFLOAT16: Format = Format { precision: 8, least: -133, largest: 3.3895313892515355e38 };
 
-impl Exact {
-    fn from_f32(x: f32) -> Exact {
+impl Scaled {
+    fn from_f32(x: f32) -> Scaled {
         let bits = x.to_bits();
         let field = (bits >> 23 & 255) as i32;
         let frac = i128::from(bits & 0x7f_ffff);
         let (n, e) = if field == 0 { (frac, -149) } else { (frac | 1 << 23, field - 150) };
         // Odd numbers only, so that alignments stay short.
         let zeros = if n == 0 { 0 } else { n.trailing_zeros() as i32 };
-        Exact { n: if bits >> 31 == 1 { -(n >> zeros) } else { n >> zeros }, e: e + zeros }
+        Scaled { n: if bits >> 31 == 1 { -(n >> zeros) } else { n >> zeros }, e: e + zeros }
     }
-    fn times(self, o: Exact) -> Exact {
-        Exact { n: self.n * o.n, e: self.e + o.e }
+    fn times(self, o: Scaled) -> Scaled {
+        Scaled { n: self.n * o.n, e: self.e + o.e }
     }
     /// None when the terms lie too far apart for i128.
-    fn plus(self, o: Exact) -> Option<Exact> {
+    fn plus(self, o: Scaled) -> Option<Scaled> {
         if self.n == 0 || o.n == 0 {
             return Some(if self.n == 0 { o } else { self });
         }
         let e = self.e.min(o.e);
-        let up = |x: Exact| {
+        let up = |x: Scaled| {
             let shift = (x.e - e) as u32;
             (shift + 128 - x.n.unsigned_abs().leading_zeros() < 126).then(|| x.n << shift)
         };
-        Some(Exact { n: up(self)? + up(o)?, e })
+        Some(Scaled { n: up(self)? + up(o)?, e })
     }
     /// Rounded to a format, as f64.
     fn round(self, f: Format, mode: Round) -> f64 {
@@ -123,7 +123,7 @@ fn f32_sums_products_and_fused() {
             if !c.is_finite() {
                 continue;
             }
-            let (ea, eb, ec) = (Exact::from_f32(a), Exact::from_f32(b), Exact::from_f32(c));
+            let (ea, eb, ec) = (Scaled::from_f32(a), Scaled::from_f32(b), Scaled::from_f32(c));
             for mode in MODES {
                 let product = ea.times(eb);
                 let got = f32ops::mul(a, b, mode, false, false);
@@ -153,7 +153,7 @@ fn f32_quotients_and_roots() {
     let mut random = Random(2);
     // Is x·y < z, exactly? All are finite and positive.
     let less = |x: f32, y: f32, z: f32| {
-        let (p, z) = (Exact::from_f32(x).times(Exact::from_f32(y)), Exact::from_f32(z));
+        let (p, z) = (Scaled::from_f32(x).times(Scaled::from_f32(y)), Scaled::from_f32(z));
         let e = p.e.min(z.e);
         (p.n << (p.e - e)) < (z.n << (z.e - e))
     };
@@ -200,7 +200,7 @@ fn half_arithmetic<H: Half>(format: Format, seed: u64, exponents: Option<(u16, u
         if !H::to_f32(c).is_finite() {
             continue;
         }
-        let exact = |h| Exact::from_f32(H::to_f32(h));
+        let exact = |h| Scaled::from_f32(H::to_f32(h));
         let same = |got: u16, want: f64, what: &str| {
             assert_eq!(f64::from(H::to_f32(got)), want, "{what} {a:#06x} {b:#06x} {c:#06x}");
         };
@@ -271,18 +271,18 @@ fn f32_to_halves_in_every_mode() {
         let wide = random.float(0, 255);
         for mode in MODES {
             let got = half::f16_to_f32(half::f32_to_f16(x, mode));
-            assert_eq!(f64::from(got), Exact::from_f32(x).round(BINARY16, mode), "{x:e} {mode:?}");
+            assert_eq!(f64::from(got), Scaled::from_f32(x).round(BINARY16, mode), "{x:e} {mode:?}");
             let got = half::bf16_to_f32(half::f32_to_bf16(wide, mode));
             assert_eq!(
                 f64::from(got),
-                Exact::from_f32(wide).round(BFLOAT16, mode),
+                Scaled::from_f32(wide).round(BFLOAT16, mode),
                 "{wide:e} {mode:?}"
             );
             // From f64, a hair beside an f32 value.
             let beside = f64::from(x) * (1.0 + f64::EPSILON);
-            let n = Exact::from_f32(x).n;
-            let e = Exact::from_f32(x).e;
-            let beside_exact = Exact { n: (n << 60) + n.signum(), e: e - 60 };
+            let n = Scaled::from_f32(x).n;
+            let e = Scaled::from_f32(x).e;
+            let beside_exact = Scaled { n: (n << 60) + n.signum(), e: e - 60 };
             let got = half::f16_to_f32(half::f64_to_f16(beside, mode));
             assert_eq!(f64::from(got), beside_exact.round(BINARY16, mode), "{beside:e} {mode:?}");
             let got = f32ops::narrow(beside, mode);

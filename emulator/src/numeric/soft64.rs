@@ -5,23 +5,23 @@ use super::Round;
 
 /// A finite non-zero value ±mant·2^exp; `mant` has no particular width.
 #[derive(Clone, Copy)]
-struct Exact {
+struct Unpacked {
     negative: bool,
     mant: u128,
     exp: i32,
 }
 
-fn unpack(x: f64) -> Exact {
+fn unpack(x: f64) -> Unpacked {
     let bits = x.to_bits();
     let field = (bits >> 52 & 0x7ff) as i32;
     let frac = u128::from(bits & ((1 << 52) - 1));
     let (mant, exp) = if field == 0 { (frac, -1074) } else { (frac | 1 << 52, field - 1075) };
-    Exact { negative: bits >> 63 == 1, mant, exp }
+    Unpacked { negative: bits >> 63 == 1, mant, exp }
 }
 
 /// Rounds to f64. The lowest bit of `mant` may be sticky (stand for anything non-zero below), if `mant` is at least
 /// 56 bits long.
-fn round(x: Exact, mode: Round) -> f64 {
+fn round(x: Unpacked, mode: Round) -> f64 {
     let sign = if x.negative { 1u64 << 63 } else { 0 };
     if x.mant == 0 {
         return f64::from_bits(sign);
@@ -73,7 +73,7 @@ pub fn mul(a: f64, b: f64, mode: Round) -> f64 {
     }
     let (a, b) = (unpack(a), unpack(b));
     round(
-        Exact { negative: a.negative != b.negative, mant: a.mant * b.mant, exp: a.exp + b.exp },
+        Unpacked { negative: a.negative != b.negative, mant: a.mant * b.mant, exp: a.exp + b.exp },
         mode,
     )
 }
@@ -97,12 +97,12 @@ pub fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
     }
     let (ua, ub, uc) = (unpack(a), unpack(b), unpack(c));
     // Both terms with the top bit at 125: room for a carry, and a distance of 2^-125 for what falls off.
-    let top = |x: Exact| {
+    let top = |x: Unpacked| {
         let up = x.mant.leading_zeros() as i32 - 2;
-        Exact { mant: x.mant << up, exp: x.exp - up, ..x }
+        Unpacked { mant: x.mant << up, exp: x.exp - up, ..x }
     };
     let p =
-        top(Exact { negative: product_negative, mant: ua.mant * ub.mant, exp: ua.exp + ub.exp });
+        top(Unpacked { negative: product_negative, mant: ua.mant * ub.mant, exp: ua.exp + ub.exp });
     let c = top(uc);
     let (big, small) = if (p.exp, p.mant) >= (c.exp, c.mant) { (p, c) } else { (c, p) };
     let distance = (big.exp - small.exp) as u32;
@@ -117,7 +117,7 @@ pub fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
     if mant == 0 {
         return if matches!(mode, Round::Rm) { -0.0 } else { 0.0 };
     }
-    round(Exact { negative: big.negative, mant, exp: big.exp }, mode)
+    round(Unpacked { negative: big.negative, mant, exp: big.exp }, mode)
 }
 
 /// a / b
@@ -131,7 +131,7 @@ pub fn div(a: f64, b: f64, mode: Round) -> f64 {
     let dividend = ua.mant << up;
     let quotient = (dividend / ub.mant) << 1 | u128::from(dividend % ub.mant != 0);
     let exp = ua.exp - up as i32 - ub.exp - 1;
-    round(Exact { negative: ua.negative != ub.negative, mant: quotient, exp }, mode)
+    round(Unpacked { negative: ua.negative != ub.negative, mant: quotient, exp }, mode)
 }
 
 /// √a
@@ -148,7 +148,7 @@ pub fn sqrt(a: f64, mode: Round) -> f64 {
     let radicand = u.mant << up;
     let root = radicand.isqrt();
     let mant = root << 1 | u128::from(root * root != radicand);
-    round(Exact { negative: false, mant, exp: (u.exp - up) / 2 - 1 }, mode)
+    round(Unpacked { negative: false, mant, exp: (u.exp - up) / 2 - 1 }, mode)
 }
 
 #[cfg(test)]

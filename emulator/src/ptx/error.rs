@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub type Result<T> = std::result::Result<T, LoadError>;
+pub type LoadResult<T> = Result<T, LoadError>;
 
 /// PTX that cannot be loaded: the first thing not understood, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]

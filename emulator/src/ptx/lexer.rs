@@ -3,7 +3,7 @@
 //! A word keeps its dots and double colons (`ld.global.v4.f32`, `%tid.x`, `shared::cta`): opcodes, directives and
 //! identifiers are told apart by the parser, which knows what may stand where.
 
-use super::error::{Result, error};
+use super::error::{LoadResult, error};
 use super::types::Type;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +32,7 @@ fn word_part(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b'$' | b'.')
 }
 
-pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>> {
+pub fn tokens(source: &str) -> LoadResult<Vec<Spanned<'_>>> {
     let bytes = source.as_bytes();
     let mut out = Vec::with_capacity(bytes.len() / 4);
     let (mut at, mut line) = (0, 1u32);

@@ -4,9 +4,10 @@
 pub mod ast;
 pub mod error;
 pub mod lexer;
+mod module;
 pub mod parser;
 mod statements;
 pub mod types;
 mod variables;
 
-pub use parser::parse;
+pub use module::parse;

@@ -1,17 +1,13 @@
-//! Tokens to syntax tree, by recursive descent. Rules name the chapter or directive of the PTX ISA manual.
+//! The parser's hold on the tokens, and the rules that all parts of a module share. Tokens become a syntax tree by
+//! recursive descent; rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
-use super::error::{Result, error};
-use super::lexer::{Spanned, Token, tokens};
-use super::types::{Space, Type};
+use super::error::{LoadResult, error};
+use super::lexer::{Spanned, Token};
+use super::types::Type;
 
 /// Braces may nest this deep; deeper text is refused rather than overflowing the stack.
 const MAX_DEPTH: u32 = 64;
-
-pub fn parse(source: &str) -> Result<SyntaxTree<'_>> {
-    let tokens = tokens(source)?;
-    Parser { source, tokens, at: 0, depth: 0 }.module()
-}
 
 pub(super) struct Parser<'a> {
     source: &'a str,
@@ -21,6 +17,10 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    pub(super) fn new(source: &'a str, tokens: Vec<Spanned<'a>>) -> Self {
+        Self { source, tokens, at: 0, depth: 0 }
+    }
+
     pub(super) fn peek(&self) -> Token<'a> {
         self.tokens[self.at].token
     }
@@ -41,11 +41,11 @@ impl<'a> Parser<'a> {
         token
     }
 
-    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> LoadResult<T> {
         Err(error(self.source, self.line(), message))
     }
 
-    pub(super) fn unexpected<T>(&self, wanted: &str) -> Result<T> {
+    pub(super) fn unexpected<T>(&self, wanted: &str) -> LoadResult<T> {
         let found = match self.peek() {
             Token::Word(w) => format!("`{w}`"),
             Token::Int(n) => format!("`{n}`"),
@@ -69,7 +69,7 @@ impl<'a> Parser<'a> {
         yes
     }
 
-    pub(super) fn expect(&mut self, c: char) -> Result<()> {
+    pub(super) fn expect(&mut self, c: char) -> LoadResult<()> {
         if self.eat(c) { Ok(()) } else { self.unexpected(&format!("`{c}`")) }
     }
 
@@ -81,7 +81,7 @@ impl<'a> Parser<'a> {
         yes
     }
 
-    pub(super) fn word(&mut self, wanted: &str) -> Result<&'a str> {
+    pub(super) fn word(&mut self, wanted: &str) -> LoadResult<&'a str> {
         match self.peek() {
             Token::Word(w) => {
                 self.next();
@@ -91,14 +91,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn name(&mut self, wanted: &str) -> Result<&'a str> {
+    pub(super) fn name(&mut self, wanted: &str) -> LoadResult<&'a str> {
         match self.peek() {
             Token::Word(w) if !w.starts_with('.') => self.word(wanted),
             _ => self.unexpected(wanted),
         }
     }
 
-    pub(super) fn int(&mut self) -> Result<u64> {
+    pub(super) fn int(&mut self) -> LoadResult<u64> {
         match self.peek() {
             Token::Int(n) => {
                 self.next();
@@ -108,12 +108,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn int32(&mut self) -> Result<u32> {
+    pub(super) fn int32(&mut self) -> LoadResult<u32> {
         let n = self.int()?;
         u32::try_from(n).or_else(|_| self.fail(format!("{n} is too large")))
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str> {
+    pub(super) fn text(&mut self) -> LoadResult<&'a str> {
         match self.peek() {
             Token::Text(t) => {
                 self.next();
@@ -123,7 +123,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn nested<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Self) -> LoadResult<T>,
+    ) -> LoadResult<T> {
         if self.depth >= MAX_DEPTH {
             return self.fail("nested too deeply");
         }
@@ -134,11 +137,11 @@ impl<'a> Parser<'a> {
     }
 
     /// 4.5, constant expressions, by precedence climbing.
-    pub(super) fn constant(&mut self, min: u8) -> Result<Immediate> {
+    pub(super) fn constant(&mut self, min: u8) -> LoadResult<Immediate> {
         self.nested(|p| p.constant_inner(min))
     }
 
-    pub(super) fn constant_inner(&mut self, min: u8) -> Result<Immediate> {
+    pub(super) fn constant_inner(&mut self, min: u8) -> LoadResult<Immediate> {
         let mut left = match self.peek() {
             Token::Int(n) => {
                 self.next();
@@ -217,102 +220,15 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
-    pub(super) fn constant_int(&mut self) -> Result<u64> {
+    pub(super) fn constant_int(&mut self) -> LoadResult<u64> {
         match self.constant(0)? {
             Immediate::Int(n) => Ok(n),
             Immediate::Float(..) => self.fail("expected an integer constant"),
         }
     }
 
-    /// Chapters 4 and 11: module-level directives.
-    pub(super) fn module(mut self) -> Result<SyntaxTree<'a>> {
-        let mut module = SyntaxTree::default();
-        if !self.eat_word(".version") {
-            return self.unexpected("`.version` (is this PTX?)");
-        }
-        // The lexer reads `8.7` as a floating-point number.
-        module.version = match self.next() {
-            Token::Float(bits, _) => {
-                let tenths = (f64::from_bits(bits) * 10.0).round() as u32;
-                (tenths / 10, tenths % 10)
-            }
-            _ => return self.fail("expected a version such as 8.7"),
-        };
-        if module.version.0 > 9 {
-            return self.fail(format!(
-                "PTX version {}.{} is not known",
-                module.version.0, module.version.1
-            ));
-        }
-        loop {
-            match self.peek() {
-                Token::End => break,
-                Token::Word(".target") => {
-                    self.next();
-                    loop {
-                        let target = self.name("a target")?;
-                        module.target.push(target);
-                        if !self.eat(',') {
-                            break;
-                        }
-                    }
-                }
-                Token::Word(".address_size") => {
-                    self.next();
-                    if self.int()? != 64 {
-                        return self.fail("only 64-bit addresses are supported");
-                    }
-                }
-                Token::Word(".file") => module.files.push(self.file()?),
-                Token::Word(".section") => self.section()?,
-                Token::Word(".pragma") => self.pragma()?,
-                Token::Word(".alias") => {
-                    self.next();
-                    let alias = self.name("a function name")?;
-                    self.expect(',')?;
-                    module.aliases.push((alias, self.name("a function name")?));
-                    self.expect(';')?;
-                }
-                Token::Punct(';') => {
-                    self.next();
-                }
-                Token::Word(_) => self.declaration(&mut module)?,
-                _ => return self.unexpected("a directive"),
-            }
-        }
-        Ok(module)
-    }
-
-    /// .file
-    pub(super) fn file(&mut self) -> Result<(u32, &'a str)> {
-        self.next();
-        let index = self.int32()?;
-        let name = self.text()?;
-        while self.eat(',') {
-            self.int()?;
-        }
-        Ok((index, name))
-    }
-
-    /// .section: DWARF data, skipped.
-    pub(super) fn section(&mut self) -> Result<()> {
-        self.next();
-        self.word("a section name")?;
-        self.expect('{')?;
-        let mut depth = 1;
-        while depth > 0 {
-            match self.next() {
-                Token::Punct('{') => depth += 1,
-                Token::Punct('}') => depth -= 1,
-                Token::End => return self.unexpected("the end of this section"),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// .pragma: hints for ptxas.
-    pub(super) fn pragma(&mut self) -> Result<()> {
+    pub(super) fn pragma(&mut self) -> LoadResult<()> {
         self.next();
         loop {
             self.text()?;
@@ -323,88 +239,7 @@ impl<'a> Parser<'a> {
         self.expect(';')
     }
 
-    /// A function or variable with its linking directives.
-    pub(super) fn declaration(&mut self, module: &mut SyntaxTree<'a>) -> Result<()> {
-        let mut external = false;
-        loop {
-            match self.peek() {
-                Token::Word(".extern") => external = true,
-                Token::Word(".visible" | ".weak" | ".common") => {}
-                Token::Word(".entry" | ".func") => {
-                    let function = self.function()?;
-                    module.functions.push(function);
-                    return Ok(());
-                }
-                Token::Word(".global" | ".const" | ".shared") => {
-                    let variables = self.variables(external)?;
-                    module.variables.extend(variables);
-                    return Ok(());
-                }
-                _ => return self.unexpected("a module-level directive"),
-            }
-            self.next();
-        }
-    }
-
-    /// `.entry` and `.func` with their performance directives.
-    pub(super) fn function(&mut self) -> Result<Function<'a>> {
-        let mut function = Function {
-            line: self.line(),
-            entry: self.peek() == Token::Word(".entry"),
-            ..Default::default()
-        };
-        self.next();
-        if self.eat_word(".attribute") {
-            self.attribute()?;
-        }
-        if self.is('(') {
-            function.returns = self.params()?;
-        }
-        function.name = self.name("a function name")?;
-        if self.is('(') {
-            function.params = self.params()?;
-        }
-        loop {
-            match self.peek() {
-                Token::Word(".maxntid") => function.max_threads = Some(self.dimensions()?),
-                Token::Word(".reqntid") => function.required_block = Some(self.dimensions()?),
-                Token::Word(".minnctapersm") => {
-                    function.min_blocks_per_sm = Some(self.dimensions()?[0])
-                }
-                Token::Word(
-                    ".maxnreg"
-                    | ".maxnctapersm"
-                    | ".maxclusterrank"
-                    | ".abi_preserve"
-                    | ".abi_preserve_control",
-                ) => {
-                    self.dimensions()?;
-                }
-                Token::Word(".reqnctapercluster") => {
-                    if self.dimensions()?.iter().any(|&n| n > 1) {
-                        return self.fail("clusters of more than one block are not supported");
-                    }
-                }
-                Token::Word(
-                    ".noreturn" | ".explicitcluster" | ".blocksareclusters" | ".unified",
-                ) => {
-                    self.next();
-                }
-                Token::Word(".pragma") => self.pragma()?,
-                Token::Punct(';') => {
-                    self.next();
-                    return Ok(function);
-                }
-                Token::Punct('{') => {
-                    function.body = Some(self.block()?);
-                    return Ok(function);
-                }
-                _ => return self.unexpected("a function body"),
-            }
-        }
-    }
-
-    pub(super) fn dimensions(&mut self) -> Result<[u32; 3]> {
+    pub(super) fn dimensions(&mut self) -> LoadResult<[u32; 3]> {
         self.next();
         let mut n = [self.int32()?, 1, 1];
         for slot in &mut n[1..] {
@@ -416,51 +251,7 @@ impl<'a> Parser<'a> {
         Ok(n)
     }
 
-    pub(super) fn attribute(&mut self) -> Result<()> {
-        self.expect('(')?;
-        loop {
-            match self.word("an attribute")? {
-                ".managed" => {}
-                ".unified" => {
-                    self.expect('(')?;
-                    self.int()?;
-                    self.expect(',')?;
-                    self.int()?;
-                    self.expect(')')?;
-                }
-                other => return self.fail(format!("attribute `{other}` is not known")),
-            }
-            if !self.eat(',') {
-                break;
-            }
-        }
-        self.expect(')')
-    }
-
-    /// Chapter 7: formal parameters.
-    pub(super) fn params(&mut self) -> Result<Vec<Param<'a>>> {
-        self.expect('(')?;
-        let mut params = Vec::new();
-        while !self.eat(')') {
-            if !params.is_empty() {
-                self.expect(',')?;
-            }
-            let line = self.line();
-            if self.eat_word(".reg") {
-                let ty = self.ty()?;
-                let name = self.name("a parameter name")?;
-                params.push(Param::Register { line, ty, name });
-            } else if self.peek() == Token::Word(".param") {
-                self.next();
-                params.push(Param::Memory(self.variable(Space::Param, false)?.0));
-            } else {
-                return self.unexpected("a parameter");
-            }
-        }
-        Ok(params)
-    }
-
-    pub(super) fn ty(&mut self) -> Result<Type> {
+    pub(super) fn ty(&mut self) -> LoadResult<Type> {
         if let Token::Word(w) = self.peek()
             && let Some(ty) = w.strip_prefix('.').and_then(Type::parse)
         {
@@ -471,7 +262,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `+ n` or `- n` after a name.
-    pub(super) fn addend(&mut self) -> Result<i64> {
+    pub(super) fn addend(&mut self) -> LoadResult<i64> {
         let mut sum = 0i64;
         loop {
             if self.eat('+') {

@@ -1,13 +1,13 @@
 //! What stands inside functions: statements, instructions and their operands.
 
 use super::ast::*;
-use super::error::Result;
+use super::error::LoadResult;
 use super::lexer::Token;
 use super::parser::Parser;
 
 impl<'a> Parser<'a> {
     /// A function's body or an inner scope.
-    pub(super) fn block(&mut self) -> Result<Vec<Statement<'a>>> {
+    pub(super) fn block(&mut self) -> LoadResult<Vec<Statement<'a>>> {
         self.nested(|p| {
             p.expect('{')?;
             let mut body = Vec::new();
@@ -18,7 +18,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    pub(super) fn statement(&mut self, body: &mut Vec<Statement<'a>>) -> Result<()> {
+    pub(super) fn statement(&mut self, body: &mut Vec<Statement<'a>>) -> LoadResult<()> {
         let line = self.line();
         match self.peek() {
             Token::Punct('{') => {
@@ -74,7 +74,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The names that follow a control-flow directive, up to the semicolon.
-    fn names(&mut self, wanted: &str) -> Result<Vec<&'a str>> {
+    fn names(&mut self, wanted: &str) -> LoadResult<Vec<&'a str>> {
         self.next();
         let mut names = vec![self.name(wanted)?];
         while self.eat(',') {
@@ -85,7 +85,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `label: .callprototype (results) _ (parameters);`
-    fn prototype(&mut self, line: u32, name: &'a str) -> Result<Prototype<'a>> {
+    fn prototype(&mut self, line: u32, name: &'a str) -> LoadResult<Prototype<'a>> {
         self.next();
         let returns = if self.is('(') { self.params()? } else { Vec::new() };
         self.name("`_`")?;
@@ -99,7 +99,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `.reg .b32 %r<100>, %x;`
-    pub(super) fn registers(&mut self) -> Result<Statement<'a>> {
+    pub(super) fn registers(&mut self) -> LoadResult<Statement<'a>> {
         let line = self.line();
         self.next();
         let vector = if self.eat_word(".v2") {
@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
     }
 
     /// .loc: the innermost position counts; where it was inlined is skipped.
-    pub(super) fn loc(&mut self) -> Result<Loc> {
+    pub(super) fn loc(&mut self) -> LoadResult<Loc> {
         self.next();
         let file = self.int32()?;
         let line = self.int32()?;
@@ -154,7 +154,7 @@ impl<'a> Parser<'a> {
     }
 
     /// 9.3: an instruction with its guard.
-    pub(super) fn instruction(&mut self) -> Result<Instruction<'a>> {
+    pub(super) fn instruction(&mut self) -> LoadResult<Instruction<'a>> {
         let line = self.line();
         let guard = if self.eat('@') {
             let negated = self.eat('!');
@@ -177,11 +177,11 @@ impl<'a> Parser<'a> {
     }
 
     /// Chapter 6: operands.
-    pub(super) fn operand(&mut self) -> Result<Operand<'a>> {
+    pub(super) fn operand(&mut self) -> LoadResult<Operand<'a>> {
         self.nested(Self::operand_inner)
     }
 
-    pub(super) fn operand_inner(&mut self) -> Result<Operand<'a>> {
+    pub(super) fn operand_inner(&mut self) -> LoadResult<Operand<'a>> {
         let first = match self.peek() {
             Token::Punct('!') if matches!(self.peek_at(1), Token::Word(_)) => {
                 self.next();
@@ -215,7 +215,7 @@ impl<'a> Parser<'a> {
         Ok(first)
     }
 
-    pub(super) fn operands(&mut self, close: char) -> Result<Vec<Operand<'a>>> {
+    pub(super) fn operands(&mut self, close: char) -> LoadResult<Vec<Operand<'a>>> {
         let mut out = Vec::new();
         while !self.eat(close) {
             if !out.is_empty() {
@@ -227,7 +227,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Chapter 6: addresses as operands.
-    pub(super) fn address(&mut self) -> Result<Operand<'a>> {
+    pub(super) fn address(&mut self) -> LoadResult<Operand<'a>> {
         self.next();
         let (base, offset) = match self.peek() {
             Token::Word(_) => (Some(self.name("an address")?), self.addend()?),

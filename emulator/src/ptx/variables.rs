@@ -1,14 +1,14 @@
-//! Variable declarations and their initialisers (PTX ISA 5.4).
+//! Declarations of variables and formal parameters, and initialisers (PTX ISA 5.4 and chapter 7).
 
 use super::ast::*;
-use super::error::Result;
+use super::error::LoadResult;
 use super::lexer::Token;
 use super::parser::Parser;
 use super::types::{Space, Type};
 
 impl<'a> Parser<'a> {
     /// A list of variables up to its semicolon (5.4).
-    pub(super) fn variables(&mut self, external: bool) -> Result<Vec<Variable<'a>>> {
+    pub(super) fn variables(&mut self, external: bool) -> LoadResult<Vec<Variable<'a>>> {
         let space = match self.word("a state space")? {
             ".global" => Space::Global,
             ".const" => Space::Const,
@@ -28,7 +28,11 @@ impl<'a> Parser<'a> {
         Ok(out)
     }
 
-    pub(super) fn variable(&mut self, space: Space, external: bool) -> Result<(Variable<'a>, u32)> {
+    pub(super) fn variable(
+        &mut self,
+        space: Space,
+        external: bool,
+    ) -> LoadResult<(Variable<'a>, u32)> {
         let line = self.line();
         let (mut align, mut vector, mut ty) = (0, 1, None);
         loop {
@@ -91,7 +95,7 @@ impl<'a> Parser<'a> {
         vector: u32,
         align: u32,
         external: bool,
-    ) -> Result<Variable<'a>> {
+    ) -> LoadResult<Variable<'a>> {
         let name = self.name("a variable name")?;
         let element = u64::from(ty.bytes() * vector);
         let mut dims = Vec::new();
@@ -140,7 +144,7 @@ impl<'a> Parser<'a> {
         bytes: &mut u64,
         element: u64,
         spans: &[u64],
-    ) -> Result<()> {
+    ) -> LoadResult<()> {
         if !self.is('{') {
             out.push(self.initial_value()?);
             *bytes += element;
@@ -162,7 +166,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    pub(super) fn initial_value(&mut self) -> Result<Init<'a>> {
+    pub(super) fn initial_value(&mut self) -> LoadResult<Init<'a>> {
         // `mask(name+offset)`
         if let (Token::Int(mask), Token::Punct('('), Token::Word(name)) =
             (self.peek(), self.peek_at(1), self.peek_at(2))
@@ -193,11 +197,55 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn generic_address(&mut self) -> Result<(&'a str, i64)> {
+    pub(super) fn generic_address(&mut self) -> LoadResult<(&'a str, i64)> {
         self.next();
         self.expect('(')?;
         let name = self.name("a variable")?;
         self.expect(')')?;
         Ok((name, self.addend()?))
+    }
+
+    pub(super) fn attribute(&mut self) -> LoadResult<()> {
+        self.expect('(')?;
+        loop {
+            match self.word("an attribute")? {
+                ".managed" => {}
+                ".unified" => {
+                    self.expect('(')?;
+                    self.int()?;
+                    self.expect(',')?;
+                    self.int()?;
+                    self.expect(')')?;
+                }
+                other => return self.fail(format!("attribute `{other}` is not known")),
+            }
+            if !self.eat(',') {
+                break;
+            }
+        }
+        self.expect(')')
+    }
+
+    /// Chapter 7: formal parameters.
+    pub(super) fn params(&mut self) -> LoadResult<Vec<Param<'a>>> {
+        self.expect('(')?;
+        let mut params = Vec::new();
+        while !self.eat(')') {
+            if !params.is_empty() {
+                self.expect(',')?;
+            }
+            let line = self.line();
+            if self.eat_word(".reg") {
+                let ty = self.ty()?;
+                let name = self.name("a parameter name")?;
+                params.push(Param::Register { line, ty, name });
+            } else if self.peek() == Token::Word(".param") {
+                self.next();
+                params.push(Param::Memory(self.variable(Space::Param, false)?.0));
+            } else {
+                return self.unexpected("a parameter");
+            }
+        }
+        Ok(params)
     }
 }

@@ -123,8 +123,8 @@ fn single_precision() {
 /// Functions with an error bound, over a sweep of arguments: bound from the manual, reference in f64.
 #[test]
 fn approximations_keep_the_stated_error() {
-    type Case = (&'static str, fn(f64) -> f64, f32, f32, f64, bool);
-    let cases: [Case; 10] = [
+    type BoundedCase = (&'static str, fn(f64) -> f64, f32, f32, f64, bool);
+    let cases: [BoundedCase; 10] = [
         // absolute 2^-20.5 in [−π, π]
         ("sin.approx.f32 %d0, %a0;", f64::sin, -3.1, 3.1, 6.7e-7, false),
         ("cos.approx.ftz.f32 %d0, %a0;", f64::cos, -3.1, 3.1, 6.7e-7, false),

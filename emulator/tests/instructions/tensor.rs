@@ -69,7 +69,7 @@ fn c_place(lane: usize, i: usize) -> (usize, usize) {
     ((lane >> 2) + if i < 2 { 0 } else { 8 }, lane % 4 * 2 + (i & 1))
 }
 
-struct Case {
+struct ProductCase {
     text: &'static str,
     k: usize,
     a: &'static str,
@@ -85,8 +85,8 @@ const fn case(
     b: &'static str,
     c: &'static str,
     d: &'static str,
-) -> Case {
-    Case { text, k, a, b, c, d }
+) -> ProductCase {
+    ProductCase { text, k, a, b, c, d }
 }
 
 #[test]

@@ -89,9 +89,9 @@ impl Arg {
 }
 
 /// Grid, block and dynamic shared memory.
-pub type Shape = ([u32; 3], [u32; 3], u32);
+pub type LaunchExtent = ([u32; 3], [u32; 3], u32);
 
-pub fn line(grid: u32, block: u32) -> Shape {
+pub fn line(grid: u32, block: u32) -> LaunchExtent {
     ([grid, 1, 1], [block, 1, 1], 0)
 }
 
@@ -126,7 +126,7 @@ impl Rig {
     pub fn run(
         &self,
         kernel: &str,
-        (grid, block, dynamic_shared): Shape,
+        (grid, block, dynamic_shared): LaunchExtent,
         args: &[Arg],
     ) -> Result<KernelCounters, Box<Fault>> {
         let kernel = self.module.kernel(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
@@ -141,7 +141,7 @@ impl Rig {
     }
 
     /// Runs a kernel that must pass every check.
-    pub fn pass(&self, kernel: &str, shape: Shape, args: &[Arg]) -> KernelCounters {
+    pub fn pass(&self, kernel: &str, shape: LaunchExtent, args: &[Arg]) -> KernelCounters {
         let seed = self.config.warp_order_seed;
         self.run(kernel, shape, args)
             .unwrap_or_else(|fault| panic!("{kernel} with seed {seed:?}: {fault}"))

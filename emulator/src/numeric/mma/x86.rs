@@ -1,6 +1,7 @@
 //! The same products with AVX2, FMA and F16C: rows of A broadcast against rows of B, eight rows of C in registers.
 
-use super::{Mma, MmaType, NAN_F32, Reg};
+use super::shape::{Mma, MmaType, Reg};
+use crate::numeric::NAN_F32;
 use std::arch::x86_64::*;
 
 pub fn available() -> bool {

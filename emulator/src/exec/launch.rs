@@ -1,0 +1,166 @@
+//! A launch from its refusal to its counters: blocks are handed to the host's cores, and the first failed check stops all.
+
+use super::alu;
+use super::block::Block;
+use super::global_race::Ordering;
+use super::grid::{Grid, Launch};
+use super::tally::Tally;
+use crate::check::{Fault, FaultKind};
+use crate::config::DeviceConfig;
+use crate::counters::KernelCounters;
+use crate::l2::L2;
+use crate::memory::DeviceMemory;
+use crate::module::Kernel;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Runs a kernel to its end, or to the first failed check.
+pub fn launch(
+    kernel: &Kernel,
+    launch: &Launch,
+    memory: &DeviceMemory,
+    config: &DeviceConfig,
+) -> Result<KernelCounters, Box<Fault>> {
+    refuse(kernel, launch, config)?;
+    let allocations = memory.snapshot();
+    let epoch = memory.next_epoch();
+    if epoch == 1 {
+        allocations.iter().for_each(|a| a.clear_race_shadow());
+    }
+    let grid = Grid {
+        kernel,
+        program: &kernel.program,
+        launch,
+        memory,
+        config,
+        allocations,
+        alu: alu::select(),
+        epoch,
+        ordering: Ordering::default(),
+        l2: config.l2_model.then(|| Mutex::new(L2::new(config.l2_bytes))),
+        stop: AtomicBool::new(false),
+    };
+    let blocks = launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
+    let workers = (config.worker_count() as u64).min(blocks).max(1);
+    let next = AtomicU64::new(0);
+    let failure: Mutex<Option<(u64, Box<Fault>)>> = Mutex::new(None);
+    let work = |worker: u32| {
+        let mut tally = Tally::default();
+        let mut block = Block::new(&grid, worker);
+        loop {
+            let n = next.fetch_add(1, Relaxed);
+            if n >= blocks || grid.stop.load(Relaxed) {
+                break;
+            }
+            if let Err(fault) = block.run(n, &mut tally) {
+                grid.stop.store(true, Relaxed);
+                let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
+                // The report must not depend on which block's thread came first, as far as that goes.
+                if failure.as_ref().is_none_or(|(at, _)| n < *at) {
+                    *failure = Some((n, fault));
+                }
+                break;
+            }
+        }
+        tally
+    };
+    let tallies: Vec<Tally> = if workers == 1 {
+        vec![work(0)]
+    } else {
+        std::thread::scope(|s| {
+            let work = &work;
+            let handles: Vec<_> = (0..workers as u32).map(|n| s.spawn(move || work(n))).collect();
+            handles.into_iter().filter_map(|h| h.join().ok()).collect()
+        })
+    };
+    if tallies.len() as u64 != workers {
+        return Err(invalid(
+            kernel,
+            FaultKind::IllegalInstruction,
+            "the emulator itself failed in this kernel".into(),
+        ));
+    }
+    if let Some((_, fault)) = failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        return Err(fault);
+    }
+    let mut counters = KernelCounters {
+        kernel: kernel.name.clone(),
+        launches: 1,
+        blocks,
+        block_threads: launch.block.iter().map(|&n| u64::from(n)).product(),
+        block_shared_bytes: kernel.program.shared_bytes(launch.dynamic_shared).into(),
+        ..Default::default()
+    };
+    for tally in &tallies {
+        tally.add_to(&mut counters);
+    }
+    if let Some(l2) = grid.l2 {
+        let mut l2 = l2.into_inner().unwrap_or_else(|e| e.into_inner());
+        l2.flush();
+        counters.dram_read_bytes = Some(l2.read_bytes);
+        counters.dram_write_bytes = Some(l2.write_bytes);
+    }
+    Ok(counters)
+}
+
+fn invalid(kernel: &Kernel, kind: FaultKind, message: String) -> Box<Fault> {
+    Box::new(Fault {
+        kind,
+        kernel: kernel.name.clone(),
+        message,
+        source: None,
+        ptx_line: 0,
+        instruction: String::new(),
+        block: [0; 3],
+        thread: [0; 3],
+        address: None,
+        space: None,
+        allocation: None,
+    })
+}
+
+/// What the device or the kernel's own declarations rule out.
+fn refuse(kernel: &Kernel, launch: &Launch, config: &DeviceConfig) -> Result<(), Box<Fault>> {
+    let fail = |message: String| Err(invalid(kernel, FaultKind::InvalidLaunch, message));
+    for axis in 0..3 {
+        let (n, most) = (launch.block[axis], config.max_block[axis]);
+        if n == 0 || n > most {
+            return fail(format!("block dimension {axis} is {n}; it must be 1 to {most}"));
+        }
+        let (n, most) = (launch.grid[axis], config.max_grid[axis]);
+        if n == 0 || n > most {
+            return fail(format!("grid dimension {axis} is {n}; it must be 1 to {most}"));
+        }
+    }
+    let threads: u32 = launch.block.iter().product();
+    let most = kernel
+        .max_threads
+        .unwrap_or(config.max_threads_per_block)
+        .min(config.max_threads_per_block)
+        .min(1024);
+    if threads > most {
+        return fail(format!("{threads} threads in a block; this kernel takes at most {most}"));
+    }
+    if let Some(required) = kernel.required_block
+        && required != launch.block
+    {
+        return fail(format!("the block is {:?}; this kernel requires {required:?}", launch.block));
+    }
+    if launch.params.len() != kernel.param_bytes as usize {
+        return fail(format!(
+            "{} bytes of parameters given; this kernel takes {} ({} parameters)",
+            launch.params.len(),
+            kernel.param_bytes,
+            kernel.params.len()
+        ));
+    }
+    let shared = u64::from(kernel.program.dynamic_offset).max(u64::from(kernel.static_shared))
+        + u64::from(launch.dynamic_shared);
+    if shared > u64::from(config.shared_per_block_optin.max(config.shared_per_block)) {
+        return fail(format!(
+            "{shared} bytes of shared memory ({} static, {} dynamic); the device has {} for a block",
+            kernel.static_shared, launch.dynamic_shared, config.shared_per_block_optin
+        ));
+    }
+    Ok(())
+}

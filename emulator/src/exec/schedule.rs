@@ -1,0 +1,175 @@
+//! Which warp of a block runs next, and what it means when none can.
+
+use super::block::{BARRIERS, Block, Checked};
+use super::interpret::Status;
+use super::tally::Tally;
+use super::warp::{Wait, Warp};
+use crate::check::{Fault, FaultKind};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Warp instructions a warp runs before the next gets its turn, unless a seed decides.
+const QUANTUM: u64 = 1 << 16;
+
+impl Block<'_> {
+    fn draw(&mut self) -> u64 {
+        // xorshift64*
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    pub(super) fn run(&mut self, n: u64, tally: &mut Tally) -> Checked<()> {
+        self.reset(n);
+        self.tally = std::mem::take(tally);
+        let result = self.schedule();
+        *tally = std::mem::take(&mut self.tally);
+        result
+    }
+
+    fn schedule(&mut self) -> Checked<()> {
+        let seeded = self.g.config.warp_order_seed.is_some();
+        loop {
+            let (mut ran, mut left) = (false, false);
+            let count = self.warps.len();
+            for turn in 0..count {
+                let (at, quantum) = if seeded {
+                    let at = self.draw() as usize % count;
+                    let quantum = match self.draw() % 4 {
+                        0 => 1,
+                        1 => 1 + self.draw() % 16,
+                        2 => 1 + self.draw() % 256,
+                        _ => QUANTUM,
+                    };
+                    (at, quantum)
+                } else {
+                    (turn, QUANTUM)
+                };
+                if self.live[at] == 0 {
+                    continue;
+                }
+                left = true;
+                if !self.warps[at].runnable() {
+                    continue;
+                }
+                ran = true;
+                let mut warp = std::mem::take(&mut self.warps[at]);
+                let before = warp.place.clock;
+                let status = self.run_warp(&mut warp, quantum);
+                self.executed += warp.place.clock - before;
+                self.warps[at] = warp;
+                match status? {
+                    Status::Done => self.progress = self.executed,
+                    Status::Blocked => self.progress = self.executed,
+                    Status::Preempted => {
+                        if self.executed - self.progress > self.g.config.spin_limit {
+                            return Err(self.livelock(at));
+                        }
+                        if self.g.stop.load(Relaxed) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            if ran {
+                continue;
+            }
+            // With a seed the draw may have missed the warps that can run.
+            left |= self.live.iter().any(|&l| l != 0);
+            if !left {
+                return Ok(());
+            }
+            if self.warps.iter().any(Warp::runnable) {
+                continue;
+            }
+            self.resolve_stuck()?;
+        }
+    }
+
+    fn livelock(&self, at: usize) -> Box<Fault> {
+        let warp = &self.warps[at];
+        let pc = warp.splits.first().map_or(0, |s| s.pc);
+        let lane = warp.splits.first().map_or(0, |s| s.mask.trailing_zeros());
+        let message = format!(
+            "{} warp instructions without progress: a loop that never ends?",
+            self.executed - self.progress
+        );
+        self.fault(FaultKind::Deadlock, warp, &self.g.program.code[pc as usize], lane, message)
+    }
+
+    /// No warp can run and some have not left: complete what exits made complete, or report.
+    fn resolve_stuck(&mut self) -> Checked<()> {
+        for id in 0..BARRIERS {
+            if self.barriers[id].any() && self.try_complete(id, None)? {
+                return Ok(());
+            }
+        }
+        // Report the first warp that waits at a barrier; failing that, any that waits.
+        let mut chosen: Option<(usize, usize)> = None;
+        for (at, warp) in self.warps.iter().enumerate() {
+            for (k, split) in warp.splits.iter().enumerate() {
+                let at_barrier = matches!(split.wait, Wait::Bar(_));
+                if chosen.is_none()
+                    || at_barrier
+                        && !matches!(
+                            self.warps[chosen.unwrap_or((0, 0)).0].splits
+                                [chosen.unwrap_or((0, 0)).1]
+                                .wait,
+                            Wait::Bar(_)
+                        )
+                {
+                    chosen = Some((at, k));
+                }
+            }
+        }
+        let Some((at, k)) = chosen else { return Ok(()) };
+        let warp = &self.warps[at];
+        let split = &warp.splits[k];
+        let i = &self.g.program.code[split.pc as usize];
+        let lane = split.mask.trailing_zeros();
+        let (kind, message) = match split.wait {
+            Wait::Bar(id) => {
+                let b = &self.barriers[usize::from(id)];
+                let arrived: u32 = b.arrived.iter().map(|m| m.count_ones()).sum();
+                let threads: u32 = self.exists.iter().map(|m| m.count_ones()).sum();
+                let wanted = b.expected.unwrap_or(threads);
+                let gone = threads - self.live.iter().map(|m| m.count_ones()).sum::<u32>();
+                let missing = self.missing_from(usize::from(id));
+                (
+                    FaultKind::BarrierDivergence,
+                    format!(
+                        "barrier {id} is reached by {arrived} of {wanted} threads and no other can come ({gone} have left){missing}"
+                    ),
+                )
+            }
+            _ => (
+                FaultKind::BadMemberMask,
+                format!(
+                    "lanes {:#010x} wait here for lanes of their member mask that never come",
+                    split.mask
+                ),
+            ),
+        };
+        Err(self.fault(kind, warp, i, lane, message))
+    }
+
+    /// Where the first thread that has not arrived stands.
+    fn missing_from(&self, id: usize) -> String {
+        for (at, warp) in self.warps.iter().enumerate() {
+            let missing = self.exists[at] & !self.barriers[id].arrived[at];
+            if missing == 0 {
+                continue;
+            }
+            let lane = missing.trailing_zeros();
+            let [x, y, z] = self.thread(at as u32, lane);
+            let place = match warp.splits.iter().find(|s| s.mask >> lane & 1 != 0) {
+                Some(split) => {
+                    format!("waits at PTX line {}", self.g.program.code[split.pc as usize].line)
+                }
+                None => "has left the kernel".into(),
+            };
+            return format!("; thread ({x},{y},{z}) {place}");
+        }
+        String::new()
+    }
+}

@@ -1,0 +1,7 @@
+//! Small kernels, one a feature of the executor. Instructions have their own table in `tests/`.
+
+mod barriers;
+mod device;
+mod memory;
+mod paths;
+mod whole;
