@@ -1,9 +1,6 @@
-//! What a backend allocates, known before it does and without a device: plans and memory limits work from this.
-//!
-//! Each backend computes the sizes of its buffers in one place, from which it also allocates them; a test holds
-//! the two to each other, to the byte.
+//! Bytes on a device, and what they depend on.
 
-use super::{MatrixShape, Memory, WeightType, cpu, cuda};
+use super::WeightType;
 use std::ops::Add;
 
 /// Bytes on the device, by what they are for.
@@ -53,23 +50,4 @@ pub enum DeviceKind {
     Cuda {
         weights: WeightType,
     },
-}
-
-impl DeviceKind {
-    /// [`Backend::activation_bytes`](super::Backend::activation_bytes)
-    pub fn activation_bytes(self) -> usize {
-        match self {
-            Self::Cpu { .. } => cpu::ACTIVATION_BYTES,
-            Self::Cuda { .. } => cuda::ACTIVATION_BYTES,
-        }
-    }
-
-    /// What [`Backend::allocated`](super::Backend::allocated) says after these matrices and an
-    /// [`allocate`](super::Backend::allocate).
-    pub fn footprint(self, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
-        match self {
-            Self::Cpu { weights, threads } => cpu::footprint(weights, threads, matrices, memory),
-            Self::Cuda { weights } => cuda::footprint(weights, matrices, memory),
-        }
-    }
 }

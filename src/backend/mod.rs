@@ -17,6 +17,7 @@ pub mod cuda;
 mod footprint;
 mod int8;
 mod nf4;
+mod planned;
 
 pub use footprint::{DeviceKind, Footprint};
 

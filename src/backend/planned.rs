@@ -1,0 +1,25 @@
+//! What a backend allocates, known before it does and without a device: plans and memory limits work from this.
+//!
+//! Each backend computes the sizes of its buffers in one place, from which it also allocates them; a test holds
+//! the two to each other, to the byte.
+
+use super::{DeviceKind, Footprint, MatrixShape, Memory, cpu, cuda};
+
+impl DeviceKind {
+    /// Bytes of one activation element.
+    pub fn activation_bytes(self) -> usize {
+        match self {
+            Self::Cpu { .. } => cpu::ACTIVATION_BYTES,
+            Self::Cuda { .. } => cuda::ACTIVATION_BYTES,
+        }
+    }
+
+    /// What [`Backend::allocated`](super::Backend::allocated) says after these matrices and an
+    /// [`allocate`](super::Backend::allocate).
+    pub fn footprint(self, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
+        match self {
+            Self::Cpu { weights, threads } => cpu::footprint(weights, threads, matrices, memory),
+            Self::Cuda { weights } => cuda::footprint(weights, matrices, memory),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Whole models on the CUDA backend, executed by the emulator, beside the CPU backend: loss curves, final logits,
+//! repetition and resumption to the bit.
+
+#[path = "../ops/emulated.rs"]
+mod emulated;
+mod follows;
+mod memory;
+mod recorded;
+mod repeats;
+
+use bitfit::backend::cpu::CpuBackend;
+use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
+use bitfit::backend::{
+    Backend, DeviceKind, DropoutKey, PendingReport, Slot, StepReport, WeightType,
+};
+use bitfit::batch::{Batch, Labels};
+use bitfit::methods::Trains;
+use bitfit::model::Model;
+use bitfit::model::config::ModelConfig;
+use bitfit::model::load::{TaskSpec, load};
+use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Program, Saving, Span};
+use bitfit::rng::{Purpose, Stream};
+use emulated::emulated;
+use std::path::{Path, PathBuf};
+
+type Family = (&'static str, LossKind, PoolKind, usize);
+
+/// The families and poolings of the parity fixtures.
+const MODELS: [Family; 4] = [
+    ("bert", LossKind::CrossEntropy, PoolKind::Cls, 3),
+    ("bert-mean", LossKind::MeanSquared, PoolKind::Mean, 1),
+    ("bert-mlm", LossKind::CrossEntropy, PoolKind::Cls, 2),
+    ("roberta", LossKind::CrossEntropy, PoolKind::Cls, 2),
+];
+
+fn folder(name: &str) -> PathBuf {
+    // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).
+    let fixtures = std::env::var_os("BITFIT_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
+        PathBuf::from,
+    );
+    fixtures.join(name)
+}
+
+const LIMITS: Limits = Limits { tokens: 96, sequences: 8, max_len: 24 };
+
+/// Learnable batches: the label is the class of the sequence's third token.
+fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Batch {
+    let mut numbers = Stream::new(17, Purpose::Shuffle, index);
+    let mut batch = Batch {
+        ids: vec![],
+        type_ids: vec![],
+        positions: vec![],
+        cu_seqlens: vec![0],
+        labels: Labels::None,
+    };
+    let mut classes = Vec::new();
+    for _ in 0..6 {
+        let len = 3 + numbers.below(12) as u32;
+        for position in 0..len {
+            let id = 5 + numbers.below(config.vocab as u64 - 5) as u32;
+            if position == 2 {
+                classes.push(id % outputs.max(2) as u32);
+            }
+            batch.ids.push(id);
+            batch.type_ids.push(u32::from(position > len / 2) % config.type_vocab.max(1) as u32);
+            batch.positions.push(position + config.position_offset() as u32);
+        }
+        batch.cu_seqlens.push(batch.ids.len() as u32);
+    }
+    batch.labels = match kind {
+        LossKind::CrossEntropy => Labels::Classes(classes),
+        LossKind::MeanSquared => Labels::Values(classes.iter().map(|&c| c as f32).collect()),
+    };
+    batch
+}
+
+/// A model in training.
+struct Run<B> {
+    backend: B,
+    model: Model,
+    program: Program,
+    kind: LossKind,
+    outputs: usize,
+    step: u64,
+    lr: f32,
+}
+
+/// What trains, and what is kept for it.
+#[derive(Clone, Copy)]
+enum Training {
+    Biases(Saving),
+    Everything,
+}
+
+impl<B: Backend> Run<B> {
+    /// All biases train.
+    fn new(name: &str, kind: LossKind, pooling: PoolKind, outputs: usize, backend: B) -> Self {
+        let training = Training::Biases(Saving::KEEP);
+        Self::with(name, kind, pooling, outputs, backend, training)
+    }
+
+    /// Everything trains.
+    fn full(name: &str, kind: LossKind, pooling: PoolKind, outputs: usize, backend: B) -> Self {
+        Self::with(name, kind, pooling, outputs, backend, Training::Everything)
+    }
+
+    fn with(
+        name: &str,
+        kind: LossKind,
+        pooling: PoolKind,
+        outputs: usize,
+        mut backend: B,
+        training: Training,
+    ) -> Self {
+        let folder = folder(name);
+        let config = ModelConfig::read(&folder).unwrap();
+        let (trains, saving, lr) = match training {
+            Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
+            Training::Everything => (Trains::Everything, Saving::KEEP, 5e-4),
+        };
+        let task = TaskSpec {
+            outputs,
+            loss: kind,
+            pooling,
+            reinit_pooler: false,
+            trains,
+            dropout: Some(0.1),
+            seed: 3,
+        };
+        let model = load(&folder, &config, &task, &mut backend).unwrap();
+        let program = model.program(LIMITS, backend.kind().activation_bytes(), Some(saving));
+        model.allocate(&mut backend, &[&program]).unwrap();
+        Self { backend, model, program, kind, outputs, step: 0, lr }
+    }
+
+    fn step(&mut self) -> StepReport {
+        let pending = self.issue();
+        self.backend.wait_report(pending).unwrap()
+    }
+
+    /// One step of two batches, or of one, as the training loop makes it.
+    fn issue(&mut self) -> PendingReport {
+        let parts = 1 + self.step % 2;
+        let update = AdamW {
+            lr: self.lr / (1.0 + self.step as f32),
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-6,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+            step: self.step + 1,
+        };
+        for part in 0..parts {
+            let index = 2 * self.step + part;
+            let batch = batch(&self.model.config, self.kind, self.outputs, index % 8);
+            let key = DropoutKey { seed: 5, step: index };
+            self.backend.set_batch(&batch, key).unwrap();
+            let span = Span { first: part == 0, last: part + 1 == parts };
+            let numbers = Numbers {
+                weight: 1.0 / (parts as usize * batch.sequences()) as f32,
+                update: span.last.then_some(update),
+            };
+            self.backend.run(&self.program, span, numbers).unwrap();
+        }
+        self.step += 1;
+        self.backend.report_later().unwrap()
+    }
+
+    /// The optimizer's whole state.
+    fn state(&self) -> [Vec<f32>; 3] {
+        let range = self.model.params.trained_range();
+        [Slot::Value, Slot::Moment1, Slot::Moment2]
+            .map(|slot| self.backend.read_params(slot, range).unwrap())
+    }
+}
+
+fn cuda(half: HalfType) -> CudaBackend {
+    cuda_with(half, WeightType::F16)
+}
+
+fn cuda_with(half: HalfType, weights: WeightType) -> CudaBackend {
+    let options = CudaOptions { weights, ..CudaOptions::new(0, half) };
+    CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}

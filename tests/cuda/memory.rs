@@ -1,0 +1,66 @@
+//! What the device holds, as it was planned.
+
+use super::*;
+
+#[test]
+fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
+    let name = "memory::matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16";
+    emulated(name, &[], || {
+        for (model, kind, pooling, outputs) in MODELS {
+            let of = |weights| {
+                let backend = cuda_with(HalfType::Bf16, weights);
+                let run = Run::new(model, kind, pooling, outputs, backend);
+                let memory = run.model.memory(&[&run.program]);
+                let planned = DeviceKind::Cuda { weights }.footprint(&run.model.matrices, &memory);
+                assert_eq!(planned, run.backend.allocated(), "{model} {weights:?}");
+                planned.weights
+            };
+            let bytes =
+                [WeightType::F32, WeightType::F16, WeightType::Int8, WeightType::Nf4].map(of);
+            assert_eq!(bytes[0], bytes[1], "{model}: 32 bits are kept in 16");
+            assert!(bytes[1..].is_sorted_by(|a, b| a > b), "{model}: {bytes:?}");
+        }
+    });
+}
+
+/// What is made again from an x̂ of 16 bits differs by its rounding, what is kept in codes by theirs; and the device
+/// holds to the byte what was planned without one.
+#[test]
+fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
+    let name = "memory::every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned";
+    emulated(name, &[], || {
+        for (model, kind, pooling, outputs) in [MODELS[0], MODELS[3]] {
+            let gradients = |saving: Saving| -> Vec<f32> {
+                let backend = cuda(HalfType::F16);
+                let mut run =
+                    Run::with(model, kind, pooling, outputs, backend, Training::Biases(saving));
+                run.step();
+                let memory = run.model.memory(&[&run.program]);
+                let weights = WeightType::F16;
+                let planned = DeviceKind::Cuda { weights }.footprint(&run.model.matrices, &memory);
+                assert_eq!(planned, run.backend.allocated(), "{model} {saving}");
+                let range = run.model.params.trained_range();
+                run.backend.read_params(Slot::Gradient, range).unwrap()
+            };
+            let keep = gradients(Saving::KEEP);
+            let norm = |g: &mut dyn Iterator<Item = f32>| g.map(|x| x * x).sum::<f32>().sqrt();
+            let length = norm(&mut keep.iter().copied());
+            for (saving, bound) in [
+                ("recompute-qkv", 5e-3),
+                ("recompute-ffn", 5e-3),
+                ("recompute", 5e-3),
+                ("checkpoint", 0.0),
+                ("gelu8", 1e-2),
+                ("gelu4", 8e-2),
+                ("recompute-qkv,gelu8", 1e-2),
+                ("xhat8", 2e-3),
+                ("gelu8,xhat8", 2e-3),
+            ] {
+                let other = gradients(saving.parse().unwrap());
+                let error = norm(&mut other.iter().zip(&keep).map(|(a, b)| a - b)) / length;
+                println!("{model} {saving}: {error:.1e}");
+                assert!(error <= bound, "{model} {saving}: relative error {error:.2e}");
+            }
+        }
+    });
+}

@@ -1,0 +1,117 @@
+//! Recorded steps, and batches that go up beside them.
+
+use super::*;
+
+/// Batches of several sizes and kinds of step, recorded and not; the reports read at once and one step late.
+#[test]
+fn recorded_steps_give_the_bits_of_issued_ones() {
+    emulated("recorded::recorded_steps_give_the_bits_of_issued_ones", &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let new = |graphs| {
+            let options = CudaOptions { graphs, ..CudaOptions::new(0, HalfType::Bf16) };
+            let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+            Run::new(model, kind, pooling, outputs, backend)
+        };
+        let (mut issued, mut recorded) = (new(false), new(true));
+        let expected: Vec<StepReport> = (0..STEPS).map(|_| issued.step()).collect();
+        let mut reports = Vec::new();
+        let mut before = None;
+        for _ in 0..STEPS {
+            let pending = recorded.issue();
+            reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
+            before = Some(pending);
+        }
+        reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
+        assert_eq!(reports, expected);
+        for (a, b) in issued.state().iter().zip(&recorded.state()) {
+            assert_eq!(bits(a), bits(b));
+        }
+        assert_eq!(issued.backend.recordings(), 0);
+        let recordings = recorded.backend.recordings();
+        assert!((3..STEPS).contains(&recordings), "{recordings} recordings for {STEPS} steps");
+    });
+}
+
+/// Steps of the test above: one batch and two in turn.
+const STEPS: usize = 16;
+
+/// The gradient of six batches, each announced while the steps before it are queued, or after they are done.
+#[test]
+fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
+    let name = "recorded::a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it";
+    let said = emulated(name, &[("CUDA_EMULATOR_TRACE", "1")], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let gradient = |wait: bool| {
+            let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+            let whole = run.model.params.trained_range();
+            for index in 0..6 {
+                let batch = batch(&run.model.config, kind, outputs, index);
+                let key = DropoutKey { seed: 5, step: index };
+                run.backend.set_batch(&batch, key).unwrap();
+                let span = Span { first: index == 0, last: false };
+                run.backend.run(&run.program, span, ONE).unwrap();
+                if wait {
+                    run.backend.read_params(Slot::Gradient, whole).unwrap();
+                }
+            }
+            if !wait {
+                eprintln!("all is queued");
+            }
+            run.backend.read_params(Slot::Gradient, whole).unwrap()
+        };
+        let ahead = gradient(false);
+        assert!(ahead.iter().any(|&x| x != 0.0));
+        assert_eq!(bits(&ahead), bits(&gradient(true)));
+    });
+    let Some(said) = said else { return };
+    // While the host queued six steps it had to wait for page-locked memory, so uploads had to run: on a stream of
+    // their own, the later ones before the steps ahead of them.
+    let (queued, _) = said.split_once("all is queued").unwrap();
+    let runs: Vec<(&str, &str)> = queued
+        .lines()
+        .filter_map(|line| line.split_once("stream ")?.1.split_once(" runs: "))
+        .collect();
+    let first_step = runs.iter().position(|(_, what)| what.starts_with("graph"));
+    let before = &runs[..first_step.unwrap_or(runs.len())];
+    let taken = before
+        .iter()
+        .rposition(|(_, what)| what.ends_with("device to device"))
+        .expect("the first batch was taken");
+    let upload = before[taken..]
+        .iter()
+        .find(|(_, what)| what.ends_with("host to device"))
+        .expect("the second batch went up before the first step");
+    assert_ne!(upload.0, before[taken].0, "uploads have a stream of their own");
+}
+
+/// A loss that is not averaged, and no optimizer step.
+const ONE: Numbers = Numbers { weight: 1.0, update: None };
+
+#[test]
+fn a_replay_refuses_what_an_issued_step_refuses() {
+    emulated("recorded::a_replay_refuses_what_an_issued_step_refuses", &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+        let mut batch = batch(&run.model.config, kind, outputs, 0);
+        run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
+        let part = Span { first: true, last: false };
+        let said = |failed: anyhow::Result<()>| format!("{:#}", failed.unwrap_err());
+        let small = Limits { tokens: batch.tokens() - 1, ..LIMITS };
+        let element = run.backend.kind().activation_bytes();
+        let small = run.model.program(small, element, Some(Saving::KEEP));
+        let beyond = said(run.backend.run(&small, part, ONE));
+        assert!(beyond.contains("for a program of"), "{beyond}");
+        // The errors leave the backend as it was.
+        run.backend.run(&run.program, part, ONE).unwrap();
+        run.backend.run(&run.program, part, ONE).unwrap();
+        assert_eq!(run.backend.recordings(), 1);
+        let unsaid = said(run.backend.run(&run.program, Span::WHOLE, ONE));
+        assert!(unsaid.contains("Update"), "{unsaid}");
+        if let Labels::Classes(classes) = &mut batch.labels {
+            classes[0] = 99;
+        }
+        run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
+        let wrong = said(run.backend.run(&run.program, part, ONE));
+        assert!(wrong.contains("label 99"), "{wrong}");
+    });
+}
