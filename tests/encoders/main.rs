@@ -2,6 +2,7 @@
 //! of BERT. In every way of saving their gradients are those of keeping everything, on both backends, and agree with
 //! finite differences.
 
+mod alone;
 #[path = "../ops/emulated.rs"]
 mod emulated;
 mod parts;
@@ -115,6 +116,34 @@ fn their_gradients_agree_with_finite_differences() {
             assert!(nothing <= keys, "{name}: {nothing} parameters without a gradient");
         }
     }
+}
+
+#[test]
+fn an_operation_writes_what_it_says_and_reads_nothing_that_is_dead() {
+    for (name, encoder) in ENCODERS {
+        for (_, saving) in WAYS {
+            let cpu = CpuBackend::new(WeightType::F32);
+            let mut training = Training::new(cpu, encoder, saving, 0.2);
+            let want = training.run().1;
+            assert_eq!(alone::gradient(&mut training), want, "{name} {saving}");
+        }
+    }
+}
+
+#[test]
+fn a_cuda_operation_writes_what_it_says_and_reads_nothing_that_is_dead() {
+    let name = "a_cuda_operation_writes_what_it_says_and_reads_nothing_that_is_dead";
+    emulated(name, &[], || {
+        for (name, encoder) in ENCODERS {
+            for saving in [Saving::KEEP, Saving::RECOMPUTE, Saving::CHECKPOINT] {
+                let options = CudaOptions::new(0, HalfType::F16);
+                let cuda = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+                let mut training = Training::new(cuda, encoder, saving, 0.2);
+                let want = training.run().1;
+                assert_eq!(alone::gradient(&mut training), want, "{name} {saving}");
+            }
+        }
+    });
 }
 
 #[test]
