@@ -27,9 +27,33 @@ const COMPONENTS: [&str; 8] = [
     "output-layernorm",
 ];
 
-/// Hidden size, layers, heads, intermediate size.
-const SIZES: [(usize, usize, usize, usize); 3] =
-    [(384, 4, 12, 1536), (768, 3, 12, 3072), (64, 2, 4, 256)];
+/// How large a model is.
+pub struct Size {
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    intermediate: usize,
+}
+
+pub const SMALL: Size = Size { hidden: 64, layers: 2, heads: 4, intermediate: 256 };
+const SIZES: [Size; 3] = [
+    Size { hidden: 384, layers: 4, heads: 12, intermediate: 1536 },
+    Size { hidden: 768, layers: 3, heads: 12, intermediate: 3072 },
+    SMALL,
+];
+
+impl Size {
+    /// Text of a `config.json`.
+    pub fn config(&self, family: &str) -> String {
+        let Self { hidden, layers, heads, intermediate } = self;
+        format!(
+            r#"{{"model_type": "{family}", "hidden_size": {hidden}, "num_hidden_layers": {layers},
+            "num_attention_heads": {heads}, "intermediate_size": {intermediate}, "hidden_act": "gelu",
+            "vocab_size": 100, "max_position_embeddings": 514, "type_vocab_size": 2, "pad_token_id": 0,
+            "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}"#
+        )
+    }
+}
 
 /// Every kind alone, from every layer on; the lowest two of a block together; and drawn subsets: a wrong rule for one
 /// bias shows only beside certain others.
@@ -62,22 +86,16 @@ fn selections(layers: usize) -> Vec<String> {
 /// Every model of the grid.
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
-    for (hidden, layers, heads, intermediate) in SIZES {
+    for size in SIZES {
         for (family, mean) in [("bert", false), ("roberta", false), ("bert", true)] {
-            let config = format!(
-                r#"{{"model_type": "{family}", "hidden_size": {hidden}, "num_hidden_layers": {layers},
-                "num_attention_heads": {heads}, "intermediate_size": {intermediate}, "hidden_act": "gelu",
-                "vocab_size": 100, "max_position_embeddings": 514, "type_vocab_size": 2, "pad_token_id": 0,
-                "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}"#
-            );
             for dropout in [0.0, 0.1] {
                 let of = |biases: Option<String>| Shape {
-                    config: config.clone(),
+                    config: size.config(family),
                     mean,
                     dropout,
                     biases,
                 };
-                shapes.extend(selections(layers).into_iter().map(|s| of(Some(s))));
+                shapes.extend(selections(size.layers).into_iter().map(|s| of(Some(s))));
                 shapes.push(of(None));
             }
         }

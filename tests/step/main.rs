@@ -1,6 +1,7 @@
 //! The programs of a grid of models, without a device: what each computes, keeps and takes.
 
 mod grid;
+mod listing;
 mod symbolic;
 
 use bitfit::methods::Trains;
@@ -12,7 +13,7 @@ use bitfit::program::{
 };
 use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::saving::WAYS;
-use grid::{LIMITS, Shape, shapes};
+use grid::{LIMITS, SMALL, Shape, shapes};
 
 fn model(shape: &Shape) -> Model {
     let config = ModelConfig::parse(&shape.config).unwrap();
@@ -42,11 +43,29 @@ fn limits() -> impl Iterator<Item = Limits> {
     LIMITS.iter().map(|&(tokens, sequences, max_len)| Limits { tokens, sequences, max_len })
 }
 
+#[test]
+fn what_runs_is_what_was_reviewed() {
+    let shape = |mean, biases: Option<&str>| Shape {
+        config: SMALL.config(if mean { "bert" } else { "roberta" }),
+        mean,
+        dropout: 0.1,
+        biases: biases.map(str::to_owned),
+    };
+    let biases = model(&shape(false, Some("all")));
+    for name in ["keep", "recompute", "checkpoint"] {
+        listing::check(name, &biases, Some(name.parse().unwrap()));
+    }
+    listing::check("predict", &biases, None);
+    listing::check("query", &model(&shape(false, Some("query"))), Some(Saving::KEEP));
+    listing::check("mean", &model(&shape(true, Some("all"))), Some(Saving::KEEP));
+    listing::check("full", &model(&shape(true, None)), Some(Saving::KEEP));
+}
+
 /// Every tensor of a step once with other rows, another width and another storage: found each time.
 #[test]
 fn the_verifier_knows_the_shape_of_every_tensor() {
     let of = |mean: bool, dropout: f32, biases: Option<&str>| Shape {
-        config: shapes()[0].config.clone(),
+        config: SMALL.config("bert"),
         mean,
         dropout,
         biases: biases.map(str::to_owned),
