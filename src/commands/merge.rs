@@ -2,8 +2,8 @@
 
 use super::base::Base;
 use super::model_folder::{copy_from_base, write_config};
-use super::say;
 use super::trained::task_spec;
+use super::{say, say_gone};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
@@ -12,8 +12,7 @@ use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
 use crate::formats::model_files::{WEIGHTS, holds_model};
 use crate::formats::model_tensors::ModelTensors;
-use crate::model::config::Family;
-use crate::model::load::load;
+use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::program::PoolKind;
 use crate::train::output::{HEAD_FILE, delta_path};
 use anyhow::{Context, Result, ensure};
@@ -50,7 +49,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         .with_context(|| format!("delta {}", path.display()))?;
 
     let prefix = base.config.family.prefix();
-    let mut tensors = encoder(&base, weights, spec.pooling)?;
+    let mut tensors = encoder(&base, weights, &spec)?;
     let mut head = Tensors::new();
     for (name, tensor) in &delta.tensors {
         let array = Tensor {
@@ -66,7 +65,14 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
-    copy_from_base(&base, spec.pooling, &args.output)?;
+    let mut gone = copy_from_base(&base, spec.pooling, &args.output)?;
+    let other_head = args.output.join(HEAD_FILE);
+    if other_head.exists() && spec.pooling == PoolKind::Cls {
+        std::fs::remove_file(&other_head)
+            .with_context(|| format!("cannot remove {}", other_head.display()))?;
+        gone.push(HEAD_FILE.to_owned());
+    }
+    say_gone(args.quiet, &gone, &args.output);
     match spec.pooling {
         PoolKind::Cls => tensors.append(&mut head),
         PoolKind::Mean => {
@@ -103,24 +109,21 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 }
 
 /// The base encoder's tensors under the names of a task model, without other heads.
-fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensors> {
+fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors> {
     let prefix = base.config.family.prefix();
     let file = ModelTensors::open(&base.folder, prefix)?;
+    let of_model = tensors_of(&base.config, spec)?;
     let mut tensors = Tensors::new();
     for (full, shape, inside) in file.list() {
-        if !inside || full.ends_with("position_ids") {
-            continue;
-        }
-        let name = full.strip_prefix(prefix).unwrap_or(&full);
-        // RoBERTa's task model has no pooler; mean pooling ignores BERT's, but `AutoModel` wants one.
-        let pooler = name.starts_with("pooler.");
-        if pooler && base.config.family == Family::Roberta && pooling == PoolKind::Cls {
-            continue;
-        }
-        let data = file.get(name, &shape)?;
-        let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
+        let stored = full.strip_prefix(prefix).unwrap_or(&full);
+        let name = stored.replace("LayerNorm.gamma", "LayerNorm.weight");
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
-        tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
+        // Mean pooling ignores the pooler, but `AutoModel` wants one.
+        let pooler = name.starts_with("pooler.dense.") && spec.pooling == PoolKind::Mean;
+        if inside && (pooler || of_model.contains(&name)) {
+            let data = file.get(stored, &shape)?;
+            tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
+        }
     }
     round(&mut tensors, weights)?;
     Ok(tensors)

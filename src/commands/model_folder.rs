@@ -5,9 +5,11 @@ use crate::backend::Slot;
 use crate::files::{write_atomic, write_bytes_atomic};
 use crate::formats::container;
 use crate::formats::delta::DeltaInfo;
-use crate::formats::model_files::{CONFIG, POOLING, TOKENIZER_FILES, holds_model};
+use crate::formats::model_files::{
+    CONFIG, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, holds_model,
+};
 use crate::formats::model_tensors::ModelTensors;
-use crate::model::load::checkpoint_pooling;
+use crate::formats::sentence;
 use crate::model::params::ParamKind;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
@@ -16,32 +18,48 @@ use crate::train::output::{HEAD_FILE, MODEL_FILE, OutputFolder};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
-/// Copies the files that the model shares with its base: the tokenizer, and a sentence encoder's pooling file if the task
-/// model pools the same way.
-pub fn copy_from_base(base: &Base, pooling: PoolKind, folder: &Path) -> Result<()> {
+/// Copies the files that the model shares with its base: the tokenizer, and what a sentence encoder has besides. Files of
+/// another model, which would be read with this one, are removed; returns their names.
+pub fn copy_from_base(base: &Base, pooling: PoolKind, folder: &Path) -> Result<Vec<String>> {
+    let mut gone = clear(folder)?;
     for name in TOKENIZER_FILES {
-        copy(base, name, folder)?;
-    }
-    if base.folder.join(POOLING).exists() && checkpoint_pooling(&base.folder)? == pooling {
-        if let Some(parent) = folder.join(POOLING).parent() {
-            std::fs::create_dir_all(parent)
-                .with_context(|| format!("cannot make {}", parent.display()))?;
+        if copy(base, name, folder)? {
+            gone.retain(|other| other != name);
         }
-        copy(base, POOLING, folder)?;
     }
-    Ok(())
+    let written = sentence::carry(&base.folder, folder, pooling, base.config.hidden)?;
+    gone.retain(|name| !written.contains(name));
+    Ok(gone)
 }
 
-fn copy(base: &Base, name: &str, folder: &Path) -> Result<()> {
+/// Removes what an earlier model left in a folder.
+fn clear(folder: &Path) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    let names = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES);
+    for name in names.chain(READ_BESIDES) {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => gone.push(name.to_owned()),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot remove {}", path.display())),
+        }
+    }
+    Ok(gone)
+}
+
+/// Copies a file that the base may have, and says whether it has it.
+fn copy(base: &Base, name: &str, folder: &Path) -> Result<bool> {
     let from = base.folder.join(name);
     if !from.exists() {
-        return Ok(());
+        return Ok(false);
     }
     let bytes = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-    write_bytes_atomic(&folder.join(name), &bytes)
+    write_bytes_atomic(&folder.join(name), &bytes)?;
+    Ok(true)
 }
 
 /// Writes `config.json`. To be done last: a folder without one is not taken for a model.
@@ -113,7 +131,8 @@ enum Values {
 }
 
 /// Writes the model that full fine-tuning has made so far: weights and head, then, the first time, the rest of the
-/// folder. The tensors go from the backend to the file piece by piece.
+/// folder. The tensors go from the backend to the file piece by piece. Returns the names of another model's files, which
+/// were removed.
 ///
 /// # Errors
 /// A file that cannot be written; a file of the base that can no longer be read.
@@ -122,7 +141,7 @@ pub fn write_full(
     base: &Base,
     info: &DeltaInfo,
     session: &Session,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let model = session.model();
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
@@ -166,11 +185,12 @@ pub fn write_full(
         &file,
         session,
     )?;
+    let mut gone = Vec::new();
     if !holds_model(output.path()) {
-        copy_from_base(base, pooling, output.path())?;
+        gone = copy_from_base(base, pooling, output.path())?;
         write_config(base, info, pooling, output.path())?;
     }
-    Ok(())
+    Ok(gone)
 }
 
 fn write_sources(
