@@ -59,7 +59,7 @@ impl Base {
             );
         }
         let asked = asked.or(makers.map(|said| said.tokens));
-        TextTokenizer::load(
+        let tokenizer = TextTokenizer::load(
             &self.folder,
             TokenizerOptions {
                 vocab_size: self.config.vocab,
@@ -69,7 +69,9 @@ impl Base {
                     offset: self.config.position_offset() as u32,
                 },
             },
-        )
+        )?;
+        tokenizer.notes().iter().for_each(|note| say(quiet, note));
+        Ok(tokenizer)
     }
 
     /// What `--pooling` means for this checkpoint.
