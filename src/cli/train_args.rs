@@ -70,7 +70,7 @@ pub struct TrainArgs {
     /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Cut texts after this many tokens, special ones included [default: the model's positions]
+    /// Cut texts after this many tokens, special ones included [default: what the checkpoint says, else its positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
     /// Take the rows in the order of the file, every epoch

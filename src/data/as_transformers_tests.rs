@@ -187,3 +187,55 @@ fn the_configurations_differ() {
         assert_eq!(of(a), of(b), "{a} and {b}");
     }
 }
+
+/// A reading that another file of the folder, or another version of transformers, would not share is said; no other is.
+#[test]
+fn what_was_decided_between_files_is_said() {
+    let entries = read(&root().join("configurations.json"));
+    let said = |name: &str| {
+        let entry = entries.as_array().unwrap().iter();
+        let entry = entry.clone().find(|entry| entry["name"] == name).unwrap();
+        tokenizer(entry).notes().join("\n")
+    };
+    for name in [
+        "bert-uncased",
+        "bert-splits-specials",
+        "bert-vocab-txt-cased",
+        "bert-added-token",
+        "roberta",
+        "roberta-vocab-json",
+        "xlm-roberta",
+        "xlm-roberta-converted",
+        "bert-with-xlm-roberta",
+        "camembert",
+    ] {
+        assert_eq!(said(name), "", "{name}");
+    }
+    for (name, part) in [
+        (
+            "bert-cased-by-config",
+            "another normalizer than BertTokenizer",
+        ),
+        (
+            "bert-uncased-by-default",
+            "another normalizer than BertTokenizer",
+        ),
+        (
+            "bert-own-normalizer",
+            "another normalizer than BertTokenizer",
+        ),
+        ("bert-without-types", "no token types"),
+        ("bert-as-written", "no token types"),
+        (
+            "roberta-prefix-space",
+            "another pre-tokenizer than RobertaTokenizer",
+        ),
+        ("roberta-as-written", "version 4 took that of"),
+        (
+            "xlm-roberta-no-space",
+            "another pre-tokenizer than XLMRobertaTokenizer",
+        ),
+    ] {
+        assert!(said(name).contains(part), "{name}: {}", said(name));
+    }
+}

@@ -333,7 +333,8 @@ fn precompiled(normalizer: &Value) -> Value {
 }
 
 /// Whether a normalizer is the table with what version 4 put behind it when it converted a SentencePiece model: spaces
-/// at the end and double ones go, as they do in the class's pre-tokenizer.
+/// at the end and double ones go, as they do in the class's pre-tokenizer. (Only kinds of space that the table does not
+/// know make a difference.)
 fn converted(normalizer: &Value, table: &Value) -> bool {
     let behind = |one: &&Value| one["type"] != "Precompiled";
     let Some(sequence) = normalizer["normalizers"].as_array() else {

@@ -81,6 +81,19 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         .as_ref()
         .map_or(Class::Written, |chosen| chosen.class);
 
+    let space = written
+        .get("pre_tokenizer")
+        .and_then(|part| part.get("add_prefix_space")?.as_bool());
+    if let (Class::Written, Some(space), Some(_)) = (class, space, &chosen)
+        && space != config.flag("add_prefix_space", false)?
+    {
+        notes.push(format!(
+            "add_prefix_space is {space}, as {} and transformers 5 have it; version 4 took that of {TOKENIZER_CONFIG}, \
+             or false",
+            place()
+        ));
+    }
+
     let form = written.get("post_processor").cloned().unwrap_or_default();
     let from_json = source.ends_with(TOKENIZER);
     let mut other = Vec::new();
