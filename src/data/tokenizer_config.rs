@@ -2,7 +2,7 @@
 //! as `transformers` puts them together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
@@ -13,6 +13,8 @@ use crate::formats::model_files::{ADDED_TOKENS, SPECIAL_TOKENS, TOKENIZER_CONFIG
 
 /// The settings, empty where there are none.
 pub(super) struct Config {
+    /// `tokenizer_config.json`, to be named in errors.
+    path: PathBuf,
     settings: Map<String, Value>,
     /// Tokens that are not taken apart, by id, and the file that lists each.
     added: BTreeMap<u32, (AddedToken, &'static str)>,
@@ -34,6 +36,7 @@ impl Config {
         };
         let place = |name: &str| folder.join(name).display().to_string();
         let mut settings = object(TOKENIZER_CONFIG)?;
+        let path = folder.join(TOKENIZER_CONFIG);
         let mut added = BTreeMap::new();
         if let Some(list) = settings.get("added_tokens_decoder") {
             let list = list
@@ -48,7 +51,11 @@ impl Config {
                 let token = described(token, false).with_context(|| place(TOKENIZER_CONFIG))?;
                 added.insert(id, (token, TOKENIZER_CONFIG));
             }
-            return Ok(Self { settings, added });
+            return Ok(Self {
+                path,
+                settings,
+                added,
+            });
         }
         // Files that this list replaced count where it is not there.
         for (key, mut token) in object(SPECIAL_TOKENS)? {
@@ -57,7 +64,11 @@ impl Config {
             }
             settings.insert(key, token);
         }
-        let mut config = Self { settings, added };
+        let mut config = Self {
+            path,
+            settings,
+            added,
+        };
         for (content, id) in object(ADDED_TOKENS)? {
             let id = id
                 .as_u64()
@@ -103,7 +114,10 @@ impl Config {
         match self.settings.get(key) {
             None => Ok(default),
             Some(Value::Bool(on)) => Ok(*on),
-            Some(value) => bail!("{TOKENIZER_CONFIG}: `{key}` is {value}, not true or false"),
+            Some(value) => bail!(
+                "{}: `{key}` is {value}, not true or false",
+                self.path.display()
+            ),
         }
     }
 

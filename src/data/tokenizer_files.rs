@@ -98,9 +98,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     let from_json = source.ends_with(TOKENIZER);
     let mut other = Vec::new();
     if class != Class::Written {
-        other = class
-            .dress(&mut written, &config)
-            .with_context(|| folder.display().to_string())?;
+        other = class.dress(&mut written, &config)?;
         written.insert("added_tokens".into(), json!([]));
         written.insert("post_processor".into(), Value::Null);
     }
