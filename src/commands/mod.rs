@@ -61,19 +61,14 @@ fn say(quiet: bool, text: impl std::fmt::Display) {
 fn say_gone(quiet: bool, names: &[String], folder: &Path) {
     if !names.is_empty() {
         let (names, folder) = (names.join(", "), folder.display());
-        say(
-            quiet,
-            format_args!("{folder}: removed {names}, which belonged to another model"),
-        );
+        say(quiet, format_args!("{folder}: removed {names}, which belonged to another model"));
     }
 }
 
 /// Results for the user on standard output. Unlike `print!` it does not panic where nothing can be written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    write!(out, "{text}")
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 /// `None` lets the extension decide.

@@ -56,10 +56,7 @@ fn lay_out(entry: &Value) -> tempfile::TempDir {
     if !entry["tokenizer_config"].is_null() {
         write(&at(TOKENIZER_CONFIG), &entry["tokenizer_config"]);
     }
-    write(
-        &at("config.json"),
-        &json!({"model_type": entry["model_type"]}),
-    );
+    write(&at("config.json"), &json!({"model_type": entry["model_type"]}));
     folder
 }
 
@@ -79,9 +76,7 @@ fn fnv(numbers: impl IntoIterator<Item = u32>) -> u32 {
     numbers
         .into_iter()
         .flat_map(u32::to_le_bytes)
-        .fold(0x811c_9dc5, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        })
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn digests(file: &SafeTensors<'_>, name: &str) -> Vec<u32> {
@@ -91,12 +86,8 @@ fn digests(file: &SafeTensors<'_>, name: &str) -> Vec<u32> {
 }
 
 fn encode_row(tokenizer: &TextTokenizer, text: &str, pair: Option<&str>) -> Encoded {
-    let row = Row {
-        line: 1,
-        text: text.to_owned(),
-        text_pair: pair.map(str::to_owned),
-        label: None,
-    };
+    let row =
+        Row { line: 1, text: text.to_owned(), text_pair: pair.map(str::to_owned), label: None };
     tokenizer.encode(&[row], &|_| ()).unwrap()
 }
 
@@ -104,10 +95,8 @@ fn encode_row(tokenizer: &TextTokenizer, text: &str, pair: Option<&str>) -> Enco
 fn every_configuration_gives_the_ids_offsets_and_types_of_transformers() {
     let texts = fs::read_to_string(root().join("texts.jsonl")).unwrap();
     // No `lines()`: a text may hold what else ends a line.
-    let texts: Vec<String> = texts
-        .split_terminator('\n')
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let texts: Vec<String> =
+        texts.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(texts.len(), 2000);
     let bytes = fs::read(root().join("digests.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -119,15 +108,10 @@ fn every_configuration_gives_the_ids_offsets_and_types_of_transformers() {
         let name = entry["name"].as_str().unwrap();
         let tokenizer = tokenizer(entry);
         let mut lines = Vec::new();
-        for (i, (text, theirs)) in texts
-            .iter()
-            .zip(digests(&file, &format!("{name}.texts")))
-            .enumerate()
+        for (i, (text, theirs)) in
+            texts.iter().zip(digests(&file, &format!("{name}.texts"))).enumerate()
         {
-            let ours = tokenizer
-                .inner
-                .encode_char_offsets(text.as_str(), true)
-                .unwrap();
+            let ours = tokenizer.inner.encode_char_offsets(text.as_str(), true).unwrap();
             let spans = ours.get_ids().iter().zip(ours.get_offsets());
             let numbers = spans.flat_map(|(&id, &(start, end))| [id, start as u32, end as u32]);
             if let Some(whole) = entry["ids"].get(i.to_string()) {
@@ -140,10 +124,7 @@ fn every_configuration_gives_the_ids_offsets_and_types_of_transformers() {
                 lines.push(json!([i, text]));
             }
         }
-        for (i, theirs) in digests(&file, &format!("{name}.pairs"))
-            .into_iter()
-            .enumerate()
-        {
+        for (i, theirs) in digests(&file, &format!("{name}.pairs")).into_iter().enumerate() {
             let ours = encode_row(&tokenizer, &texts[i], Some(&texts[i + 1]));
             let type_of = |at: usize| u32::from(at >= ours.type_zero[0] as usize);
             let ids = ours.ids.iter().enumerate();
@@ -212,29 +193,14 @@ fn what_was_decided_between_files_is_said() {
         assert_eq!(said(name), "", "{name}");
     }
     for (name, part) in [
-        (
-            "bert-cased-by-config",
-            "another normalizer than BertTokenizer",
-        ),
-        (
-            "bert-uncased-by-default",
-            "another normalizer than BertTokenizer",
-        ),
-        (
-            "bert-own-normalizer",
-            "another normalizer than BertTokenizer",
-        ),
+        ("bert-cased-by-config", "another normalizer than BertTokenizer"),
+        ("bert-uncased-by-default", "another normalizer than BertTokenizer"),
+        ("bert-own-normalizer", "another normalizer than BertTokenizer"),
         ("bert-without-types", "no token types"),
         ("bert-as-written", "no token types"),
-        (
-            "roberta-prefix-space",
-            "another pre-tokenizer than RobertaTokenizer",
-        ),
+        ("roberta-prefix-space", "another pre-tokenizer than RobertaTokenizer"),
         ("roberta-as-written", "version 4 took that of"),
-        (
-            "xlm-roberta-no-space",
-            "another pre-tokenizer than XLMRobertaTokenizer",
-        ),
+        ("xlm-roberta-no-space", "another pre-tokenizer than XLMRobertaTokenizer"),
     ] {
         assert!(said(name).contains(part), "{name}: {}", said(name));
     }

@@ -43,11 +43,7 @@ const NAMES: [(&str, Class); 15] = [
 ];
 
 /// Classes that split words by code of their own.
-const OTHER_CODE: [&str; 3] = [
-    "BertJapaneseTokenizer",
-    "BertweetTokenizer",
-    "PhobertTokenizer",
-];
+const OTHER_CODE: [&str; 3] = ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer"];
 
 /// A class, and what it is called.
 #[derive(Clone, Debug)]

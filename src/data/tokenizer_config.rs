@@ -51,11 +51,7 @@ impl Config {
                 let token = described(token, false).with_context(|| place(TOKENIZER_CONFIG))?;
                 added.insert(id, (token, TOKENIZER_CONFIG));
             }
-            return Ok(Self {
-                path,
-                settings,
-                added,
-            });
+            return Ok(Self { path, settings, added });
         }
         // Files that this list replaced count where it is not there.
         for (key, mut token) in object(SPECIAL_TOKENS)? {
@@ -64,11 +60,7 @@ impl Config {
             }
             settings.insert(key, token);
         }
-        let mut config = Self {
-            path,
-            settings,
-            added,
-        };
+        let mut config = Self { path, settings, added };
         for (content, id) in object(ADDED_TOKENS)? {
             let id = id
                 .as_u64()
@@ -88,14 +80,8 @@ impl Config {
     }
 
     fn is_special(&self, content: &str) -> bool {
-        Class::Written
-            .specials()
-            .iter()
-            .any(|(key, _)| self.token(key, "") == content)
-            || self
-                .more_specials()
-                .iter()
-                .any(|token| token.content == content)
+        Class::Written.specials().iter().any(|(key, _)| self.token(key, "") == content)
+            || self.more_specials().iter().any(|token| token.content == content)
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
@@ -114,10 +100,7 @@ impl Config {
         match self.settings.get(key) {
             None => Ok(default),
             Some(Value::Bool(on)) => Ok(*on),
-            Some(value) => bail!(
-                "{}: `{key}` is {value}, not true or false",
-                self.path.display()
-            ),
+            Some(value) => bail!("{}: `{key}` is {value}, not true or false", self.path.display()),
         }
     }
 

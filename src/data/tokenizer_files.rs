@@ -77,13 +77,10 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
             place()
         ));
     }
-    let class = chosen
-        .as_ref()
-        .map_or(Class::Written, |chosen| chosen.class);
+    let class = chosen.as_ref().map_or(Class::Written, |chosen| chosen.class);
 
-    let space = written
-        .get("pre_tokenizer")
-        .and_then(|part| part.get("add_prefix_space")?.as_bool());
+    let space =
+        written.get("pre_tokenizer").and_then(|part| part.get("add_prefix_space")?.as_bool());
     if let (Class::Written, Some(space), Some(_)) = (class, space, &chosen)
         && space != config.flag("add_prefix_space", false)?
     {
@@ -104,9 +101,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     }
     let mut tokenizer: Tokenizer = serde_json::from_value(written.into())
         .map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", place()))?;
-    config
-        .add_tokens(&mut tokenizer, class)
-        .with_context(|| folder.display().to_string())?;
+    config.add_tokens(&mut tokenizer, class).with_context(|| folder.display().to_string())?;
     if class != Class::Written && from_json && !encloses_as(&mut tokenizer, form, class, &config) {
         other.push("form of texts and pairs");
     }
@@ -132,21 +127,15 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         Some(names) => names.iter().any(|name| name == "token_type_ids"),
         None => chosen.is_none_or(|chosen| chosen.gives_types),
     };
-    Ok(Loaded {
-        tokenizer,
-        cut,
-        gives_types,
-        notes,
-    })
+    Ok(Loaded { tokenizer, cut, gives_types, notes })
 }
 
 /// The class that a folder's tokenizer is meant for.
 fn class_of(folder: &Path) -> Result<Option<Chosen>> {
     let settings = read_json(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
     let model = read_json(&folder.join(model_files::CONFIG))?.unwrap_or_default();
-    let named = [&settings, &model]
-        .into_iter()
-        .find_map(|file| file.get("tokenizer_class")?.as_str());
+    let named =
+        [&settings, &model].into_iter().find_map(|file| file.get("tokenizer_class")?.as_str());
     let model_type = model.get("model_type").and_then(Value::as_str);
     choose(model_type, named).with_context(|| folder.display().to_string())
 }
@@ -224,9 +213,7 @@ fn lower_case(tokenizer: &mut Tokenizer) -> Result<()> {
     let lowers = |part: &NormalizerWrapper| matches!(part, NormalizerWrapper::Lowercase(_));
     if !parts.iter().any(lowers) {
         let all = std::iter::once(NormalizerWrapper::from(Lowercase)).chain(parts);
-        tokenizer
-            .with_normalizer(Some(Sequence::new(all.collect())))
-            .map_err(|e| anyhow!(e))?;
+        tokenizer.with_normalizer(Some(Sequence::new(all.collect()))).map_err(|e| anyhow!(e))?;
     }
     Ok(())
 }

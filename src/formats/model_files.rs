@@ -71,15 +71,7 @@ pub const TOKENIZER_FILES: [&str; 8] = [
 
 /// What says that a model is a sentence encoder, and of which kind.
 pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
-    let [
-        bert,
-        roberta,
-        distilbert,
-        camembert,
-        albert,
-        xlm_roberta,
-        xlnet,
-    ] = SENTENCE_CONFIGS;
+    let [bert, roberta, distilbert, camembert, albert, xlm_roberta, xlnet] = SENTENCE_CONFIGS;
     [
         MODULES,
         POOLING,
@@ -96,11 +88,8 @@ pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
 
 /// Files that are never written here, and that `transformers` and Sentence Transformers read wherever they are: an adapter
 /// to put on the model, and other ways to prepare inputs.
-pub const READ_BESIDES: [&str; 3] = [
-    "adapter_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-];
+pub const READ_BESIDES: [&str; 3] =
+    ["adapter_config.json", "preprocessor_config.json", "processor_config.json"];
 
 /// What a tokenizer is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,9 +40,7 @@ impl Makers {
                     Chain::Unsupported(what) => {
                         return Ok(Self::Otherwise(format!("{} {what}", place())));
                     }
-                    Chain::Pools {
-                        path, normalizes, ..
-                    } => {
+                    Chain::Pools { path, normalizes, .. } => {
                         if normalizes {
                             besides.push(
                                 "modules.json also normalizes what was pooled to length 1: this is left out, the head \
@@ -162,11 +160,7 @@ fn chain(modules: &Value) -> Result<Chain> {
         }
     }
     Ok(match pooling {
-        Some(path) => Chain::Pools {
-            path,
-            normalizes,
-            folders,
-        },
+        Some(path) => Chain::Pools { path, normalizes, folders },
         None => Chain::Plain,
     })
 }
@@ -355,10 +349,7 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
             json!({"idx": i, "name": i.to_string(), "path": path,
                    "type": format!("sentence_transformers.models.{name}")})
         };
-        let modules = json!([
-            module(0, "Transformer", ""),
-            module(1, "Pooling", POOLING_FOLDER)
-        ]);
+        let modules = json!([module(0, "Transformer", ""), module(1, "Pooling", POOLING_FOLDER)]);
         write(MODULES, format!("{modules:#}\n").as_bytes())?;
     }
     if pooling == PoolKind::Mean && !same {

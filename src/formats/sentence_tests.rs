@@ -23,9 +23,7 @@ const TRANSFORMER: &str = r#"{"path": "", "type": "sentence_transformers.models.
 fn modules(behind: &[(&str, &str)]) -> String {
     let mut all = vec![TRANSFORMER.to_owned()];
     all.extend(
-        behind
-            .iter()
-            .map(|(path, class)| format!(r#"{{"path": "{path}", "type": "{class}"}}"#)),
+        behind.iter().map(|(path, class)| format!(r#"{{"path": "{path}", "type": "{class}"}}"#)),
     );
     format!("[{}]", all.join(","))
 }
@@ -38,19 +36,13 @@ const NEW_POOL: &str = "sentence_transformers.sentence_transformer.modules.pooli
 fn both_forms_of_the_pooling_file_are_read() {
     for (config, kind) in [
         (r#"{"pooling_mode_mean_tokens": true}"#, PoolKind::Mean),
-        (
-            r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#,
-            PoolKind::Cls,
-        ),
+        (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#, PoolKind::Cls),
         (r#"{"pooling_mode": "mean"}"#, PoolKind::Mean),
         (r#"{"pooling_mode": "cls"}"#, PoolKind::Cls),
         (r#"{"pooling_mode": ["mean"]}"#, PoolKind::Mean),
         (r#"{"pooling_mode": ["cls"]}"#, PoolKind::Cls),
         // The name counts before the booleans.
-        (
-            r#"{"pooling_mode": "cls", "pooling_mode_mean_tokens": true}"#,
-            PoolKind::Cls,
-        ),
+        (r#"{"pooling_mode": "cls", "pooling_mode_mean_tokens": true}"#, PoolKind::Cls),
         // Where nothing is said, or everything is switched off, it is the mean.
         (r#"{"word_embedding_dimension": 64}"#, PoolKind::Mean),
         (r#"{"pooling_mode_mean_tokens": false}"#, PoolKind::Mean),
@@ -64,54 +56,37 @@ fn both_forms_of_the_pooling_file_are_read() {
 #[test]
 fn other_ways_to_pool_are_named_and_never_taken_for_the_makers() {
     for (config, named) in [
-        (
-            r#"{"pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": false}"#,
-            "max",
-        ),
+        (r#"{"pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": false}"#, "max"),
         (
             r#"{"pooling_mode_mean_sqrt_len_tokens": true, "pooling_mode_mean_tokens": false}"#,
             "mean_sqrt_len_tokens",
         ),
-        (
-            r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#,
-            "cls + mean",
-        ),
+        (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "cls + mean"),
         (r#"{"pooling_mode": "weightedmean"}"#, "weightedmean"),
         (r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
         (r#"{"pooling_mode": ["mean", "max"]}"#, "mean + max"),
     ] {
         let makers = of_pooling(config).unwrap();
         let error = makers.kind().unwrap_err().to_string();
-        assert!(
-            error.contains(named) && error.contains("--pooling"),
-            "{config}: {error}"
-        );
+        assert!(error.contains(named) && error.contains("--pooling"), "{config}: {error}");
     }
     for (config, named) in [
         (r#"{"pooling_mode": "median"}"#, "median"),
         (r#"{"pooling_mode": []}"#, "empty"),
         (r#"{"pooling_mode": 1}"#, "1"),
-        (
-            r#"{"pooling_mode_mean_tokens": "yes"}"#,
-            "pooling_mode_mean_tokens",
-        ),
+        (r#"{"pooling_mode_mean_tokens": "yes"}"#, "pooling_mode_mean_tokens"),
         ("[1]", "object"),
         ("{", "JSON"),
     ] {
         let error = format!("{:#}", of_pooling(config).unwrap_err());
-        assert!(
-            error.contains(named) && error.contains("config.json"),
-            "{config}: {error}"
-        );
+        assert!(error.contains(named) && error.contains("config.json"), "{config}: {error}");
     }
 }
 
 #[test]
 fn a_pooling_file_that_leaves_out_the_mean_is_read_as_today_and_that_is_said() {
     let makers = of_pooling(r#"{"pooling_mode_cls_token": true}"#).unwrap();
-    let Makers::Pool { kind, besides } = makers else {
-        panic!("{makers:?}")
-    };
+    let Makers::Pool { kind, besides } = makers else { panic!("{makers:?}") };
     assert_eq!(kind, PoolKind::Cls);
     assert!(besides[0].contains("pooling_mode_mean_tokens"));
 }
@@ -122,11 +97,7 @@ fn modules_json_says_where_the_pooling_is() {
     let cls = r#"{"pooling_mode": "cls"}"#;
     for class in [POOL, NEW_POOL] {
         let list = modules(&[("7_Pool", class)]);
-        let folder = folder(&[
-            (MODULES, &list),
-            ("7_Pool/config.json", mean),
-            (POOLING, cls),
-        ]);
+        let folder = folder(&[(MODULES, &list), ("7_Pool/config.json", mean), (POOLING, cls)]);
         let makers = Makers::of(folder.path()).unwrap();
         assert_eq!(makers.kind().unwrap(), PoolKind::Mean);
     }
@@ -138,25 +109,13 @@ fn modules_json_says_where_the_pooling_is() {
 #[test]
 fn modules_that_change_what_is_pooled_are_refused_by_name() {
     for (behind, named) in [
+        (vec![("1_Pooling", POOL), ("2_Dense", "sentence_transformers.models.Dense")], "Dense"),
         (
-            vec![
-                ("1_Pooling", POOL),
-                ("2_Dense", "sentence_transformers.models.Dense"),
-            ],
-            "Dense",
-        ),
-        (
-            vec![
-                ("1_Pooling", POOL),
-                ("2_LayerNorm", "sentence_transformers.models.LayerNorm"),
-            ],
+            vec![("1_Pooling", POOL), ("2_LayerNorm", "sentence_transformers.models.LayerNorm")],
             "LayerNorm",
         ),
         (
-            vec![(
-                "1_WeightedLayerPooling",
-                "sentence_transformers.models.WeightedLayerPooling",
-            )],
+            vec![("1_WeightedLayerPooling", "sentence_transformers.models.WeightedLayerPooling")],
             "WeightedLayerPooling",
         ),
         (vec![("1_Pooling", "own_code.Pooling")], "Pooling"),
@@ -166,20 +125,11 @@ fn modules_that_change_what_is_pooled_are_refused_by_name() {
         let folder = folder(&[(MODULES, &modules(&behind))]);
         let makers = Makers::of(folder.path()).unwrap();
         let error = makers.kind().unwrap_err().to_string();
-        assert!(
-            error.contains(named) && error.contains(MODULES),
-            "{named}: {error}"
-        );
+        assert!(error.contains(named) && error.contains(MODULES), "{named}: {error}");
     }
     let list = r#"[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]"#;
     let makers = Makers::of(folder(&[(MODULES, list)]).path()).unwrap();
-    assert!(
-        makers
-            .kind()
-            .unwrap_err()
-            .to_string()
-            .contains("0_Transformer")
-    );
+    assert!(makers.kind().unwrap_err().to_string().contains("0_Transformer"));
     let list = modules(&[("../1_Pooling", POOL)]);
     let error = Makers::of(folder(&[(MODULES, &list)]).path()).unwrap_err();
     assert!(format!("{error:#}").contains("out of the folder"));
@@ -187,21 +137,14 @@ fn modules_that_change_what_is_pooled_are_refused_by_name() {
 
 #[test]
 fn what_the_makers_do_besides_is_said() {
-    let list = modules(&[
-        ("1_Pooling", POOL),
-        ("2_Normalize", "sentence_transformers.models.Normalize"),
-    ]);
+    let list =
+        modules(&[("1_Pooling", POOL), ("2_Normalize", "sentence_transformers.models.Normalize")]);
     let folder = folder(&[
         (MODULES, &list),
         (POOLING, r#"{"pooling_mode": "mean"}"#),
-        (
-            SENTENCE_PROMPTS,
-            r#"{"prompts": {"query": "query: "}, "default_prompt_name": "query"}"#,
-        ),
+        (SENTENCE_PROMPTS, r#"{"prompts": {"query": "query: "}, "default_prompt_name": "query"}"#),
     ]);
-    let Makers::Pool { besides, .. } = Makers::of(folder.path()).unwrap() else {
-        panic!()
-    };
+    let Makers::Pool { besides, .. } = Makers::of(folder.path()).unwrap() else { panic!() };
     assert!(besides[0].contains("normalizes") && besides[1].contains(r#""query: ""#));
 }
 

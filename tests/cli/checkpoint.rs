@@ -35,10 +35,7 @@ fn said(folder: &Folder, model: &Path, more: &str) -> String {
 fn the_pooling_is_the_makers_in_either_form_of_its_file() {
     for (config, expected) in [
         (MEAN, "the mean over all tokens"),
-        (
-            r#"{"pooling_mode_mean_tokens": true}"#,
-            "the mean over all tokens",
-        ),
+        (r#"{"pooling_mode_mean_tokens": true}"#, "the mean over all tokens"),
         (r#"{"pooling_mode": "cls"}"#, "the first token"),
     ] {
         let folder = Folder::new();
@@ -52,12 +49,7 @@ fn the_pooling_is_the_makers_in_either_form_of_its_file() {
 #[test]
 fn a_way_to_pool_that_is_not_done_is_refused_until_one_is_chosen() {
     let folder = Folder::new();
-    let model = with(
-        &folder,
-        "bert-mean",
-        "1_Pooling/config.json",
-        r#"{"pooling_mode": "max"}"#,
-    );
+    let model = with(&folder, "bert-mean", "1_Pooling/config.json", r#"{"pooling_mode": "max"}"#);
     let data = folder.write("a.tsv", TWO);
     let output = folder.path("run");
     let args = train_args(&model, &data, &output, "--steps 1");
@@ -65,10 +57,7 @@ fn a_way_to_pool_that_is_not_done_is_refused_until_one_is_chosen() {
     failed.fails(1, &["1_Pooling", "max", "--pooling mean"]);
     assert!(!output.exists());
     let said = said(&folder, &model, "--pooling mean");
-    assert!(
-        said.contains("pooling: the mean over all tokens\n"),
-        "{said}"
-    );
+    assert!(said.contains("pooling: the mean over all tokens\n"), "{said}");
 }
 
 /// Otherwise the next training would take the first token of a mean-pooled model, and call it the makers' way.
@@ -92,11 +81,7 @@ fn what_is_made_from_a_mean_pooled_base_is_mean_pooled() {
         let model = folder.copy_of("bert-mean");
         prepare(&model);
         let data = folder.write("a.tsv", TWO);
-        let (run, merged, full) = (
-            folder.path("run"),
-            folder.path("merged"),
-            folder.path("full"),
-        );
+        let (run, merged, full) = (folder.path("run"), folder.path("merged"), folder.path("full"));
         train(&model, &data, &run, &format!("--steps 1 {options}"));
         merge(&run, &merged).success();
         let options = format!("--steps 1 --method full {options}");
@@ -129,17 +114,9 @@ fn files_that_another_model_left_in_the_output_do_not_count() {
         // The base has a vocab.txt alone: this one would be read before it.
         put(&merged, "tokenizer.json", "{}");
         put(&merged, "notes.txt", "mine");
-        put(
-            &merged,
-            "sentence_bert_config.json",
-            r#"{"max_seq_length": 7}"#,
-        );
+        put(&merged, "sentence_bert_config.json", r#"{"max_seq_length": 7}"#);
         let done = merge(&run, &merged).success();
-        assert!(
-            done.stderr.contains("removed tokenizer.json"),
-            "{}",
-            done.stderr
-        );
+        assert!(done.stderr.contains("removed tokenizer.json"), "{}", done.stderr);
         assert_eq!(fs::read(merged.join("notes.txt")).unwrap(), b"mine");
         assert!(!merged.join("tokenizer.json").exists());
         assert!(!merged.join("sentence_bert_config.json").exists());
@@ -157,10 +134,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
     let folder = Folder::new();
     let config = r#"{"max_seq_length": 5, "do_lower_case": false}"#;
     let model = with(&folder, "bert", "sentence_bert_config.json", config);
-    let data = folder.write(
-        "long.tsv",
-        "text\tlabel\nthe film is good and long\ta\nno\tb\n",
-    );
+    let data = folder.write("long.tsv", "text\tlabel\nthe film is good and long\ta\nno\tb\n");
     let run = folder.path("run");
     let done = train(&model, &data, &run, "--steps 1");
     assert!(
@@ -169,11 +143,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
         "{}",
         done.stderr
     );
-    assert!(
-        done.stderr.contains("1 texts cut to 5 tokens"),
-        "{}",
-        done.stderr
-    );
+    assert!(done.stderr.contains("1 texts cut to 5 tokens"), "{}", done.stderr);
     // What is made of it keeps to it as well.
     let merged = folder.path("merged");
     merge(&run, &merged).success();
@@ -189,10 +159,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
         r#"{"tokenizer_class": "BertTokenizer", "model_max_length": 6}"#,
     );
     let said = self::said(&folder, &model, "");
-    assert!(
-        said.contains("as model_max_length in tokenizer_config.json"),
-        "{said}"
-    );
+    assert!(said.contains("as model_max_length in tokenizer_config.json"), "{said}");
 }
 
 #[test]
@@ -207,9 +174,7 @@ fn a_sentence_encoder_that_lower_cases_its_texts_does_so_here() {
         train(&model, &data, &run, "--steps 1 --pooling mean");
         let input = folder.write("two.tsv", "text\ngood film\nGOOD FILM\n");
         let mut command = bitfit(["predict", "--quiet", "--threads", "1", "--delta"]);
-        let predicted = Finished::of(command.arg(&run).arg("--input").arg(&input))
-            .success()
-            .stdout;
+        let predicted = Finished::of(command.arg(&run).arg("--input").arg(&input)).success().stdout;
         let lines: Vec<&str> = predicted.lines().skip(1).collect();
         let results = lines.iter().map(|line| line.split_once('\t').unwrap().1);
         let results: Vec<&str> = results.collect();
@@ -225,24 +190,13 @@ fn tensors_that_the_model_does_not_have_stop_nothing_and_stay_out_of_a_merge() {
         for (name, dtype, bytes) in [
             ("bert.embeddings.position_ids", Dtype::I64, 64 * 8),
             ("bert.embeddings.token_type_ids", Dtype::I64, 64 * 8),
-            (
-                "bert.encoder.layer.0.attention.self.steps",
-                Dtype::I32,
-                64 * 4,
-            ),
+            ("bert.encoder.layer.0.attention.self.steps", Dtype::I32, 64 * 4),
             ("bert.encoder.layer.1.mask", Dtype::BOOL, 64),
             ("bert.encoder.layer.9.output.dense.bias", Dtype::F32, 64 * 4),
         ] {
             let shape = vec![64];
             let bytes = vec![0; bytes];
-            tensors.insert(
-                name.into(),
-                RawTensor {
-                    dtype,
-                    shape,
-                    bytes,
-                },
-            );
+            tensors.insert(name.into(), RawTensor { dtype, shape, bytes });
         }
     });
     let data = folder.write("a.tsv", TWO);
@@ -254,11 +208,7 @@ fn tensors_that_the_model_does_not_have_stop_nothing_and_stay_out_of_a_merge() {
     assert!(made.keys().eq(base.keys()));
     let full = folder.path("full");
     train(&model, &data, &full, "--steps 1 --method full");
-    assert!(
-        tensors(&full.join("model.safetensors"))
-            .keys()
-            .eq(base.keys())
-    );
+    assert!(tensors(&full.join("model.safetensors")).keys().eq(base.keys()));
     assert_eq!(
         json(&full.join("config.json"))["architectures"],
         value!(["BertForSequenceClassification"])

@@ -117,9 +117,7 @@ struct OnDevice<'a>(&'a mut dyn Backend, &'a Path);
 
 impl Store for OnDevice<'_> {
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
-        self.0
-            .upload(name, shape, data)
-            .with_context(|| self.1.display().to_string())
+        self.0.upload(name, shape, data).with_context(|| self.1.display().to_string())
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
@@ -217,10 +215,7 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
         .collect();
     for (name, shape, range) in head {
         let values = read_tensor(path, &name, &shape)?.with_context(|| {
-            format!(
-                "{}: the tensor `{name}` is missing; the head needs it",
-                path.display()
-            )
+            format!("{}: the tensor `{name}` is missing; the head needs it", path.display())
         })?;
         model.params.set_initial(range, &values);
     }
