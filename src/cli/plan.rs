@@ -40,7 +40,7 @@ pub struct PlanArgs {
     /// Most tokens per batch [default: --batch-size texts of --max-length]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Batch")]
     pub batch_tokens: Option<usize>,
-    /// Tokens of the longest text [default: as many as the model has positions]
+    /// Tokens of the longest text [default: what the checkpoint says, else its positions]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..), help_heading = "Batch")]
     pub max_length: Option<usize>,
 

@@ -65,7 +65,7 @@ pub struct TrainArgs {
     /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Cut texts after this many tokens, special ones included [default: as many as the model has positions]
+    /// Cut texts after this many tokens, special ones included [default: what the checkpoint says, else its positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
     /// Take the rows in the order of the file in every epoch

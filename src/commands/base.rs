@@ -4,9 +4,9 @@ use super::{max_len, say};
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
 use crate::formats::model_tensors::ModelTensors;
+use crate::formats::sentence::{LongestText, Makers};
 use crate::hub;
 use crate::model::config::ModelConfig;
-use crate::model::load::checkpoint_pooling;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
 use anyhow::Result;
@@ -39,30 +39,43 @@ impl Base {
         Ok(Self { folder, config, sha256 })
     }
 
-    /// The model's tokenizer, cutting at `asked` tokens or where the model's positions end.
+    /// The model's tokenizer, cutting at `asked` tokens, or where the model's makers cut, or where its positions end.
     ///
     /// # Errors
     /// A broken tokenizer, one that does not fit the model, or an `asked` beyond the model.
-    pub fn tokenizer(&self, asked: Option<usize>) -> Result<TextTokenizer> {
-        TextTokenizer::load(
+    pub fn tokenizer(&self, asked: Option<usize>, quiet: bool) -> Result<TextTokenizer> {
+        let positions = self.config.max_len();
+        let makers = LongestText::of(&self.folder)?.filter(|said| said.tokens < positions);
+        if let (None, Some(LongestText { tokens, said_by })) = (asked, &makers) {
+            say(
+                quiet,
+                format_args!(
+                    "texts are cut to {tokens} tokens, as {said_by} says; --max-length takes up to {positions}"
+                ),
+            );
+        }
+        let asked = asked.or(makers.map(|said| said.tokens));
+        let tokenizer = TextTokenizer::load(
             &self.folder,
             TokenizerOptions {
                 vocab_size: self.config.vocab,
                 type_rows: self.config.type_vocab,
-                max_len: max_len(asked, self.config.max_len())?,
+                max_len: max_len(asked, positions)?,
                 positions: Positions { offset: self.config.position_offset() as u32 },
             },
-        )
+        )?;
+        tokenizer.notes().iter().for_each(|note| say(quiet, note));
+        Ok(tokenizer)
     }
 
     /// What `--pooling` means for this checkpoint.
     ///
     /// # Errors
-    /// As [`checkpoint_pooling`].
+    /// As [`Makers::kind`].
     pub fn pooling(&self, asked: Pooling) -> Result<PoolKind> {
         match asked.kind() {
             Some(kind) => Ok(kind),
-            None => checkpoint_pooling(&self.folder),
+            None => Makers::of(&self.folder)?.kind(),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::error::UsageError;
 use crate::settings::choice::FormatChoice;
 use anyhow::{Context, Result};
 use std::io::Write;
+use std::path::Path;
 
 /// Runs a command.
 ///
@@ -53,6 +54,14 @@ fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet {
         // Nothing can be said where standard error is gone, and a note is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+/// Says which files of another model had to go from a folder.
+fn say_gone(quiet: bool, names: &[String], folder: &Path) {
+    if !names.is_empty() {
+        let (names, folder) = (names.join(", "), folder.display());
+        say(quiet, format_args!("{folder}: removed {names}, which belonged to another model"));
     }
 }
 

@@ -79,7 +79,7 @@ impl Trained {
             }
         }
         let asked = compute.max_length.or(info.settings.max_length);
-        let tokenizer = base.tokenizer(asked)?;
+        let tokenizer = base.tokenizer(asked, compute.quiet)?;
         let targets = match info.task {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
             Task::Regression => Targets::Values,

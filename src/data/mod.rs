@@ -36,6 +36,8 @@ mod sampler;
 mod split;
 mod table;
 mod tokenize;
+mod tokenizer_class;
+mod tokenizer_config;
 mod tokenizer_files;
 
 pub use columns::{ColumnNames, LabelUse};

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
 use super::formats::Row;
-use super::tokenizer_files::{self, CutSide};
+use super::tokenizer_files::{self, CutSide, Loaded};
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ pub struct TextTokenizer {
     options: TokenizerOptions,
     /// Which end of a text is cut.
     cut: CutSide,
+    notes: Vec<String>,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -90,14 +91,15 @@ pub(super) struct Encoded {
 }
 
 impl TextTokenizer {
-    /// Reads the tokenizer of a model folder: `tokenizer.json`, else `vocab.txt` (WordPiece), else `vocab.json`
-    /// with `merges.txt` (byte-level BPE); `tokenizer_config.json` is honoured. Padding and truncation that
-    /// `tokenizer.json` asks for are not.
+    /// Reads the tokenizer of a model folder as `AutoTokenizer` of transformers does: the class that the folder names takes
+    /// its vocabulary from `tokenizer.json`, else from `vocab.txt` (WordPiece) or `vocab.json` with `merges.txt` (byte-level
+    /// BPE), and the rest from `tokenizer_config.json`. Padding and truncation that `tokenizer.json` asks for are not honoured.
     ///
     /// # Errors
     /// No or broken tokenizer files; ids beyond the model's embedding table; a `max_len` without room for text.
     pub fn load(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        let (mut inner, cut) = tokenizer_files::load(folder)?;
+        let Loaded { tokenizer: mut inner, cut, gives_types, mut notes } =
+            tokenizer_files::load(folder)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| anyhow!(e))?;
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
@@ -114,7 +116,15 @@ impl TextTokenizer {
         let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
         // A form for pairs is needed only by pairs; encode() says when it is missing.
         let mut pair = Template::probe(&inner, true).ok();
-        if options.type_rows <= 1 {
+        let flat = pair.as_ref().is_none_or(Template::is_flat);
+        if options.type_rows > 1 && !gives_types && !flat {
+            notes.push(
+                "the tokenizer gives the model no token types (model_input_names): both texts of a pair have type 0, as \
+                 in transformers 5"
+                    .to_owned(),
+            );
+        }
+        if options.type_rows <= 1 || !gives_types {
             single.flatten_types();
             pair.iter_mut().for_each(Template::flatten_types);
         }
@@ -125,7 +135,12 @@ impl TextTokenizer {
                 single.specials()
             );
         }
-        Ok(Self { inner, single, pair, options, cut })
+        Ok(Self { inner, single, pair, options, cut, notes })
+    }
+
+    /// What a user should know of how the files were read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub fn options(&self) -> TokenizerOptions {
@@ -281,6 +296,10 @@ impl Template {
         self.parts.iter().filter(|part| matches!(part.piece, Piece::Special(_))).count()
     }
 
+    fn is_flat(&self) -> bool {
+        self.parts.iter().all(|part| part.type_id == 0)
+    }
+
     fn flatten_types(&mut self) {
         self.parts.iter_mut().for_each(|part| part.type_id = 0);
     }
@@ -307,3 +326,7 @@ impl Template {
 #[cfg(test)]
 #[path = "tokenize_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "as_transformers_tests.rs"]
+mod as_transformers_tests;

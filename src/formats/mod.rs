@@ -7,3 +7,4 @@ pub mod model_files;
 pub mod model_folder;
 pub mod model_tensors;
 pub mod run_state;
+pub mod sentence;

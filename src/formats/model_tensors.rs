@@ -123,12 +123,14 @@ impl ModelTensors {
         self.owner.contains_key(&format!("{}{name}", self.prefix))
     }
 
-    /// All tensors of the files: full name, shape, whether it belongs to the encoder.
+    /// All parameters in the files: full name, shape, whether it belongs to the encoder. Tensors of integers are buffers
+    /// (positions, say), which a model makes itself.
     pub fn list(&self) -> Vec<(String, Vec<usize>, bool)> {
         let mut all: Vec<_> = self
             .shards
             .iter()
             .flat_map(|shard| shard.metadata.tensors())
+            .filter(|(_, info)| !is_buffer(info.dtype))
             .map(|(name, info)| {
                 let inside = name.strip_prefix(&self.prefix).is_some_and(|rest| {
                     ["embeddings.", "encoder.", "pooler."].iter().any(|part| rest.starts_with(part))
@@ -226,6 +228,11 @@ impl Shard {
         #[cfg(not(unix))]
         let _ = (offset, len);
     }
+}
+
+fn is_buffer(dtype: Dtype) -> bool {
+    use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
 }
 
 fn from_le<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {

@@ -5,7 +5,7 @@
 use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Which family's conventions (names, positions, head) a checkpoint follows.
@@ -63,10 +63,13 @@ impl ModelConfig {
 
     /// Parses the text of a `config.json`.
     pub fn parse(text: &str) -> Result<Self> {
-        let json: Map<String, Value> = serde_json::from_str(text).context("not a JSON object")?;
+        let written: Map<String, Value> =
+            serde_json::from_str(text).context("not a JSON object")?;
+        let model_type = Keys(&written).string("model_type")?.to_owned();
+        let mut json = defaults(&model_type);
+        json.extend(written);
         let keys = Keys(&json);
 
-        let model_type = keys.string("model_type")?.to_owned();
         let family = match model_type.as_str() {
             "bert" => Family::Bert,
             "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
@@ -74,11 +77,11 @@ impl ModelConfig {
                 "model_type `{other}` is not supported; supported are bert, roberta, camembert and xlm-roberta"
             ),
         };
-        if let Some(kind) = keys.optional_string("position_embedding_type")?
-            && kind != "absolute"
-        {
-            bail!("position_embedding_type `{kind}` is not supported; only `absolute` is");
-        }
+        let kind = keys.string("position_embedding_type")?;
+        ensure!(
+            kind == "absolute",
+            "position_embedding_type `{kind}` is not supported; only `absolute` is"
+        );
         for key in ["is_decoder", "add_cross_attention"] {
             ensure!(
                 json.get(key).and_then(Value::as_bool) != Some(true),
@@ -92,7 +95,7 @@ impl ModelConfig {
             hidden.is_multiple_of(heads),
             "hidden_size {hidden} is not a multiple of num_attention_heads {heads}"
         );
-        let hidden_dropout = keys.fraction("hidden_dropout_prob", 0.1)?;
+        let hidden_dropout = keys.fraction("hidden_dropout_prob")?;
         let config = Self {
             family,
             model_type,
@@ -103,14 +106,18 @@ impl ModelConfig {
             vocab: keys.count("vocab_size")?,
             position_rows: keys.count("max_position_embeddings")?,
             type_vocab: keys.count("type_vocab_size")?,
-            norm_eps: keys.number("layer_norm_eps", Some(1e-12))? as f32,
+            norm_eps: keys.number("layer_norm_eps")? as f32,
             activation: activation(keys.string("hidden_act")?)?,
             hidden_dropout,
-            attention_dropout: keys.fraction("attention_probs_dropout_prob", 0.1)?,
-            classifier_dropout: keys.fraction("classifier_dropout", hidden_dropout)?,
-            pad_token_id: match json.get("pad_token_id") {
-                None | Some(Value::Null) => 0,
-                Some(_) => keys.index("pad_token_id")?,
+            attention_dropout: keys.fraction("attention_probs_dropout_prob")?,
+            classifier_dropout: match json.get("classifier_dropout") {
+                Some(Value::Null) => hidden_dropout,
+                _ => keys.fraction("classifier_dropout")?,
+            },
+            pad_token_id: match (family, json.get("pad_token_id")) {
+                // Its positions do not count from there.
+                (Family::Bert, Some(Value::Null)) => 0,
+                _ => keys.index("pad_token_id")?,
             },
         };
         ensure!(
@@ -141,6 +148,34 @@ impl ModelConfig {
     }
 }
 
+/// What the configuration classes of `transformers` take for the keys that are read here where a file leaves them out.
+fn defaults(model_type: &str) -> Map<String, Value> {
+    let bert = model_type == "bert";
+    let defaults = json!({
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": if model_type == "roberta" { 50265 } else { 30522 },
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        // As hidden_dropout_prob.
+        "classifier_dropout": null,
+        "pad_token_id": if bert { 0 } else { 1 },
+        "position_embedding_type": "absolute",
+        "is_decoder": false,
+        "add_cross_attention": false,
+    });
+    match defaults {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
 fn activation(name: &str) -> Result<Activation> {
     Ok(match name {
         "gelu" => Activation::GeluErf,
@@ -166,13 +201,6 @@ impl Keys<'_> {
         self.get(key)?.as_str().with_context(|| format!("`{key}` is not a string"))
     }
 
-    fn optional_string(&self, key: &str) -> Result<Option<&str>> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.string(key).map(Some),
-        }
-    }
-
     fn index(&self, key: &str) -> Result<usize> {
         let value = self.get(key)?;
         value.as_u64().filter(|&n| n <= u64::from(u32::MAX)).map(|n| n as usize).with_context(
@@ -187,21 +215,16 @@ impl Keys<'_> {
         Ok(n)
     }
 
-    fn number(&self, key: &str, default: Option<f64>) -> Result<f64> {
-        match (self.0.get(key), default) {
-            (None | Some(Value::Null), Some(default)) => Ok(default),
-            _ => {
-                let value = self.get(key)?;
-                value
-                    .as_f64()
-                    .filter(|x| x.is_finite() && *x >= 0.0)
-                    .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
-            }
-        }
+    fn number(&self, key: &str) -> Result<f64> {
+        let value = self.get(key)?;
+        value
+            .as_f64()
+            .filter(|x| x.is_finite() && *x >= 0.0)
+            .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
     }
 
-    fn fraction(&self, key: &str, default: f32) -> Result<f32> {
-        let p = self.number(key, Some(f64::from(default)))? as f32;
+    fn fraction(&self, key: &str) -> Result<f32> {
+        let p = self.number(key)? as f32;
         ensure!(p < 1.0, "`{key}` is {p}; a dropout probability lies in [0, 1)");
         Ok(p)
     }
@@ -227,9 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn missing_optional_keys_take_the_transformers_defaults() {
+    fn the_classifiers_dropout_is_that_of_the_hidden_states_where_it_is_not_said() {
         let c = with("hidden_dropout_prob", 0.2.into()).unwrap();
-        assert_eq!(c.norm_eps, 1e-12);
         assert_eq!((c.hidden_dropout, c.attention_dropout), (0.2, 0.1));
         assert_eq!(c.classifier_dropout, 0.2, "falls back to hidden_dropout_prob");
         assert_eq!((c.max_len(), c.head_dim()), (512, 32));
@@ -245,14 +267,40 @@ mod tests {
         assert_eq!((c.position_offset(), c.max_len()), (2, 512));
     }
 
+    /// `config_defaults.json` holds what the configuration classes of `transformers` have (`scripts/checkpoints.py`).
     #[test]
-    fn each_needed_key_is_named_when_it_is_missing() {
-        for key in minimal().keys() {
-            let mut json = minimal();
-            json.remove(key);
-            let error = ModelConfig::parse(&serde_json::to_string(&json).unwrap()).unwrap_err();
-            assert!(error.to_string().contains(&format!("`{key}`")), "{error:#}");
+    fn keys_that_a_file_leaves_out_are_those_of_transformers() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/checkpoints/config_defaults.json");
+        let classes: Map<String, Value> =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(classes.len(), 4);
+        for (model_type, theirs) in &classes {
+            assert_eq!(&Value::from(defaults(model_type)), theirs, "{model_type}");
+            let bare = json!({ "model_type": model_type }).to_string();
+            let mut whole = theirs.as_object().unwrap().clone();
+            whole.insert("model_type".into(), model_type.as_str().into());
+            let whole = Value::from(whole).to_string();
+            assert_eq!(ModelConfig::parse(&bare).unwrap(), ModelConfig::parse(&whole).unwrap());
         }
+    }
+
+    #[test]
+    fn a_key_that_is_null_is_refused_by_name_where_transformers_needs_a_value() {
+        for key in defaults("roberta").keys() {
+            let json = json!({"model_type": "roberta", key: null}).to_string();
+            match ModelConfig::parse(&json) {
+                Ok(_) => assert!(
+                    ["classifier_dropout", "is_decoder", "add_cross_attention"]
+                        .contains(&key.as_str()),
+                    "{key}"
+                ),
+                Err(error) => assert!(error.to_string().contains(&format!("`{key}`")), "{error:#}"),
+            }
+        }
+        let error = ModelConfig::parse("{}").unwrap_err();
+        assert!(error.to_string().contains("`model_type`"), "{error:#}");
+        assert_eq!(with("pad_token_id", Value::Null).unwrap().pad_token_id, 0);
     }
 
     #[test]

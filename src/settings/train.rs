@@ -65,7 +65,7 @@ pub struct TrainConfig {
     pub text_pair_column: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// Tokens to keep of a text; `None` is as many as the model has positions.
+    /// Tokens to keep of a text; `None` is as many as the checkpoint says, else as it has positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Take the rows in the order of the file, every epoch.

@@ -3,6 +3,7 @@
 
 mod bad_data;
 mod bad_model;
+mod checkpoint;
 mod common;
 mod compare;
 mod cuda_errors;

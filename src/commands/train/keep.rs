@@ -2,6 +2,7 @@
 
 use crate::backend::Slot;
 use crate::commands::base::Base;
+use crate::commands::say_gone;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::{Delta, DeltaInfo};
@@ -9,7 +10,6 @@ use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
-use crate::model::load::checkpoint_pooling;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
 use crate::settings::method::Leaves;
@@ -25,10 +25,16 @@ use std::path::Path;
 ///
 /// # Errors
 /// A file that cannot be written; a file of the base that can no longer be read.
-pub fn keep(output: &OutputFolder, base: &Base, info: &DeltaInfo, session: &Session) -> Result<()> {
+pub fn keep(
+    output: &OutputFolder,
+    base: &Base,
+    info: &DeltaInfo,
+    session: &Session,
+    quiet: bool,
+) -> Result<()> {
     let leaves = info.method.facts().leaves;
     match leaves {
-        Leaves::Model => write_model(output.path(), base, info, session),
+        Leaves::Model => write_model(output.path(), base, info, session, quiet),
         Leaves::Delta => {
             let values = session.trained_values()?;
             delta(info, session.model(), &values).write(&output.result_file(leaves))
@@ -87,7 +93,13 @@ enum Values {
 
 /// Writes the whole model: weights and head, then, the first time, the rest of the folder. The tensors go from the backend
 /// to the file piece by piece.
-fn write_model(folder: &Path, base: &Base, info: &DeltaInfo, session: &Session) -> Result<()> {
+fn write_model(
+    folder: &Path,
+    base: &Base,
+    info: &DeltaInfo,
+    session: &Session,
+    quiet: bool,
+) -> Result<()> {
     let model = session.model();
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
@@ -119,8 +131,8 @@ fn write_model(folder: &Path, base: &Base, info: &DeltaInfo, session: &Session) 
     }
     write_sources(&folder.join(WEIGHTS), info, encoder, &file, session)?;
     if !holds_model(folder) {
-        let pools_alike = checkpoint_pooling(&base.folder)? == pooling;
-        copy_from_base(&base.folder, pools_alike, folder)?;
+        let gone = copy_from_base(&base.folder, pooling, base.config.hidden, folder)?;
+        say_gone(quiet, &gone, folder);
         write_config(&base.folder, info, folder)?;
     }
     Ok(())

@@ -13,8 +13,10 @@ use crate::data::{BatchLimits, Dataset, Order, Sampler};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
+use crate::formats::sentence::Makers;
 use crate::methods::Trains;
 use crate::model::Model;
+use crate::model::config::Family;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
 use crate::program::PoolKind;
@@ -51,7 +53,7 @@ pub fn run(command: TrainCommand) -> Result<()> {
 
 fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool) -> Result<()> {
     let base = Base::open(&config.model, quiet)?;
-    let tokenizer = base.tokenizer(config.max_length)?;
+    let tokenizer = base.tokenizer(config.max_length, quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
 
     let spec = task_spec(config, &base, &data.targets)?;
@@ -62,7 +64,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     })?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
-    say_head(config, spec.pooling, &model, quiet);
+    say_head(config, &base, &model, quiet)?;
     if let Some(path) = &config.init_head {
         init_head(&mut model, path).context("--init-head")?;
     }
@@ -84,7 +86,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
 
     let fingerprint = fingerprint(config, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data.targets);
-    let keep = |session: &Session| keep(output, &base, &info, session);
+    let keep = |session: &Session| keep(output, &base, &info, session, quiet);
     let stop = stop_on_ctrl_c()?;
     let mut run = Run {
         session: &mut session,
@@ -160,24 +162,41 @@ fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<Tas
 }
 
 /// Says which head is put on the encoder, and why.
-fn say_head(config: &TrainConfig, pooling: PoolKind, model: &Model, quiet: bool) {
-    let why = match config.pooling {
-        Pooling::Auto => ", as the checkpoint's makers do",
-        _ => "",
+fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Result<()> {
+    let makers = match config.pooling {
+        Pooling::Auto => Some(Makers::of(&base.folder)?),
+        _ => None,
     };
+    let why = match makers {
+        Some(_) => ", as the checkpoint's makers do",
+        None => "",
+    };
+    let pooling = model.head.pool;
     let vector = match pooling {
         PoolKind::Mean => "the mean over all tokens",
         PoolKind::Cls => "the first token",
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
     let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;
-    if model.params.list().iter().any(new) {
+    let new_pooler = model.params.list().iter().any(new);
+    if let Some(Makers::Pool { besides, .. }) = makers {
+        if pooling == PoolKind::Cls && base.config.family == Family::Bert && !new_pooler {
+            say(
+                quiet,
+                "the makers take the first token as it is; here it goes through the checkpoint's pooler, which they may \
+                 never have trained (--pooler reinit draws a new one)",
+            );
+        }
+        besides.iter().for_each(|note| say(quiet, note));
+    }
+    if new_pooler {
         let drawn = match config.pooler {
             PoolerInit::Reinit => "the pooler is drawn anew, as asked",
             _ => "the checkpoint has no pooler: a new one is drawn",
         };
         say(quiet, format_args!("{drawn}, and trains with the head"));
     }
+    Ok(())
 }
 
 fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerprint> {

@@ -10,12 +10,13 @@ use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
 use crate::backend::{Backend, MatrixShape};
-use crate::formats::model_files::POOLING;
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
 use crate::program::{LossKind, ParamRange, PoolKind, WeightId};
 use anyhow::{Context, Result};
 use place::assemble;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -37,23 +38,6 @@ pub struct TaskSpec {
     pub dropout: Option<f32>,
     /// Draws the new head.
     pub seed: u64,
-}
-
-/// How a checkpoint's makers pool: sentence encoders carry `1_Pooling/config.json`.
-///
-/// # Errors
-/// When that file is there and broken.
-pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
-    let path = folder.join(POOLING);
-    if !path.exists() {
-        return Ok(PoolKind::Cls);
-    }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let json: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
-    let mean = json.get("pooling_mode_mean_tokens").and_then(serde_json::Value::as_bool);
-    Ok(if mean == Some(true) { PoolKind::Mean } else { PoolKind::Cls })
 }
 
 /// Where the checkpoint's values come from.
@@ -98,6 +82,21 @@ impl Source for Zeros {
 
     fn get(&self, _: &str, shape: &[usize]) -> Result<Vec<f32>> {
         Ok(vec![0.0; shape.iter().product()])
+    }
+}
+
+/// The same as [`Shapes`]; notes what was asked for.
+#[derive(Default)]
+struct Noted(RefCell<BTreeSet<String>>);
+
+impl Source for Noted {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, name: &str, _: &[usize]) -> Result<Vec<f32>> {
+        self.0.borrow_mut().insert(name.to_owned());
+        Ok(Vec::new())
     }
 }
 
@@ -175,6 +174,17 @@ pub fn load(
 /// A bias selection that the model has nothing for.
 pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
     assemble(config, task, &Shapes, &mut Counted(0))
+}
+
+/// The encoder's tensors that a model of this configuration has, by their names inside the encoder. A checkpoint may hold
+/// others: buffers, layers beyond the last.
+///
+/// # Errors
+/// A bias selection that the model has nothing for.
+pub fn tensors_of(config: &ModelConfig, task: &TaskSpec) -> Result<BTreeSet<String>> {
+    let noted = Noted::default();
+    assemble(config, task, &noted, &mut Counted(0))?;
+    Ok(noted.0.into_inner())
 }
 
 /// A model of this configuration with zeros for values, on a device: to see what it takes. `folder` is named in errors.
