@@ -5,7 +5,7 @@ use super::choice::choice;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
-    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, WeightStorage,
+    FormatChoice, Method, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
 use crate::settings::metric::Metric;
@@ -70,6 +70,9 @@ pub struct TrainArgs {
     /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
+    /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
+    #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
+    pub unlabelled: Option<Unlabelled>,
     /// Cut texts after this many tokens, special ones included [default: the model's positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
@@ -265,6 +268,7 @@ impl TrainArgs {
             text_column: self.text_column.or(under.text_column),
             text_pair_column: self.text_pair_column.or(under.text_pair_column),
             label_column: self.label_column.or(under.label_column),
+            unlabelled: self.unlabelled.or(under.unlabelled),
             max_length: self.max_length.or(under.max_length),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),

@@ -1,16 +1,18 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
 use super::{max_len, say};
+use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
+use crate::formats::model_files::{CONFIG, TOKENIZER_FILES, WEIGHTS_INDEX};
 use crate::formats::model_tensors::ModelTensors;
 use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
-use anyhow::Result;
-use std::path::PathBuf;
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
@@ -34,6 +36,7 @@ impl Base {
     /// # Errors
     /// A broken or unsupported configuration, no weights.
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
+        not_mistaken(&folder)?;
         let config = ModelConfig::read(&folder)?;
         let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
         Ok(Self {
@@ -70,6 +73,35 @@ impl Base {
             Some(kind) => Ok(kind),
             None => checkpoint_pooling(&self.folder),
         }
+    }
+}
+
+/// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.
+fn not_mistaken(folder: &Path) -> Result<()> {
+    for name in [CONFIG, WEIGHTS_INDEX].iter().chain(&TOKENIZER_FILES) {
+        let path = folder.join(name);
+        if let Some(what) = mistaken_file(&path) {
+            bail!("{}: {what}", path.display());
+        }
+    }
+    if folder.join(CONFIG).exists() {
+        return Ok(());
+    }
+    // Sentence Transformers puts the encoder into a folder of its own: in its first years always.
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut inside: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join(CONFIG).exists() && ModelTensors::files(path).is_ok())
+        .collect();
+    inside.sort();
+    match inside.first() {
+        Some(inner) => bail!(
+            "{} has no {CONFIG}: the encoder lies in a folder of its own; say --model {}, and --pooling mean if the \
+             whole is a sentence encoder that takes the mean",
+            folder.display(),
+            inner.display()
+        ),
+        None => Ok(()),
     }
 }
 

@@ -2,13 +2,15 @@
 
 use super::base::{Base, say_counts};
 use super::counter::Counter;
+use super::heads::{rows_of_head, say_unused_head};
+use super::labelled::{self, LabelRules, warn_of_labels};
 use super::model_folder::write_full;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::{format, say, set_threads, show};
 use crate::cli::TrainCommand;
 use crate::data::{
-    self, BatchLimits, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler, Table,
+    self, BatchLimits, ColumnNames, Columns, Dataset, LabelUse, Order, ReadOptions, Sampler, Table,
     TextTokenizer,
 };
 use crate::files::{sha256_file, write_bytes_atomic};
@@ -70,7 +72,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     say_head(config, spec.pooling, &model, quiet);
     if let Some(path) = &config.init_head {
-        init_head(&mut model, path).context("--init-head")?;
+        let rows = rows_of_head(path, &base, &data.targets, quiet);
+        init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
+    } else {
+        say_unused_head(&base, quiet);
     }
 
     let order = match config.no_shuffle {
@@ -92,7 +97,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     say(quiet, programs.summary(session.allocated()));
 
     let fingerprint = fingerprint(config, &base, &data)?;
-    let info = delta_info(config, &base, spec.pooling, &data.targets);
+    let info = delta_info(config, &base, spec.pooling, &data);
     let keep = |session: &Session| match config.method {
         Method::Full => write_full(output, &base, &info, session),
         Method::Bitfit | Method::Head => {
@@ -167,6 +172,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
 /// Tokenized training and dev rows.
 struct Data {
     targets: Targets,
+    columns: Columns,
     train: Dataset,
     dev: Option<Dataset>,
     /// Of the rows as read, before a split.
@@ -177,7 +183,7 @@ struct Data {
 
 impl Data {
     fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
-        let options = ReadOptions {
+        let mut options = ReadOptions {
             format: format(config.format),
             columns: ColumnNames {
                 text: config.text_column.clone(),
@@ -185,19 +191,29 @@ impl Data {
                 label: config.label_column.clone(),
             },
             label_use: LabelUse::Required,
+            trained: None,
         };
-        let whole = Table::read(&config.train, &options)?;
+        let mut rules = LabelRules {
+            task: config.task,
+            unlabelled: config.unlabelled,
+            known: None,
+        };
+        let whole = labelled::read(&config.train, &options, &rules, quiet)?;
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match config.task {
             Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
             Task::Regression => Targets::Values,
         };
+        let columns = whole.columns.clone();
+        // The dev rows are read as those of the task are.
+        options.trained = Some(columns.clone());
+        rules.known = targets.classes();
         let train_sha256 = whole.sha256();
         let mut dev_sha256 = None;
         let (train, dev) = match &config.dev {
             None => (whole, None),
             Some(DevSource::File(path)) => {
-                let dev = Table::read(path, &options)?;
+                let dev = labelled::read(path, &options, &rules, quiet)?;
                 dev_sha256 = Some(dev.sha256());
                 (whole, Some(dev))
             }
@@ -206,8 +222,9 @@ impl Data {
                 (whole.select(&split.train), Some(whole.select(&split.dev)))
             }
         };
-        let tokenize = |table: &Table| {
+        let tokenize = |table: &Table, part: &str| {
             let labels = targets.read(table)?;
+            labelled::say_labels(quiet, table, part, &targets, &labels);
             let counter = Counter::new("tokenizing", Some(table.rows.len() as u64), quiet);
             let (dataset, counts) =
                 Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))
@@ -216,10 +233,16 @@ impl Data {
             say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
             anyhow::Ok(dataset)
         };
-        let train = tokenize(&train)?;
-        let dev = dev.as_ref().map(tokenize).transpose()?;
+        let parts = match config.dev {
+            Some(DevSource::Fraction(_)) => [" (to train on)", " (to evaluate on)"],
+            _ => [""; 2],
+        };
+        let train = tokenize(&train, parts[0])?;
+        let dev = dev.map(|dev| tokenize(&dev, parts[1])).transpose()?;
+        warn_of_labels(&targets, train.labels(), dev.as_ref().map(Dataset::labels));
         Ok(Self {
             targets,
+            columns,
             train,
             dev,
             train_sha256,
@@ -277,17 +300,12 @@ fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerp
     Ok(fingerprint)
 }
 
-fn delta_info(
-    config: &TrainConfig,
-    base: &Base,
-    pooling: PoolKind,
-    targets: &Targets,
-) -> DeltaInfo {
+fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &Data) -> DeltaInfo {
     DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
         task: config.task,
-        labels: match targets {
+        labels: match &data.targets {
             Targets::Classes(classes) => classes.names().to_vec(),
             Targets::Values | Targets::None => Vec::new(),
         },
@@ -295,6 +313,7 @@ fn delta_info(
         method: config.method,
         biases: config.trained_biases(),
         settings: config.clone(),
+        columns: Some(data.columns.clone()),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

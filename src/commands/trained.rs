@@ -75,7 +75,7 @@ impl Trained {
                     Pooling::Mean => HEAD_FILE,
                     _ => MODEL_FILE,
                 };
-                init_head(&mut model, &path.join(file))?;
+                init_head(&mut model, &path.join(file), None)?;
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }

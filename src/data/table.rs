@@ -1,13 +1,12 @@
 //! A whole data file in memory, as rows of text.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::columns::{ColumnNames, LabelUse};
+use super::columns::{ColumnNames, Columns, LabelUse};
 use super::formats::{FileFormat, Row, rows};
 use crate::files::hex;
 
@@ -18,6 +17,8 @@ pub struct ReadOptions {
     pub format: Option<FileFormat>,
     pub columns: ColumnNames,
     pub label_use: LabelUse,
+    /// The columns of the task, where it is trained already: pairs stay pairs, and the same names come first.
+    pub trained: Option<Columns>,
 }
 
 /// The rows of one file, at least one, in file order.
@@ -25,6 +26,7 @@ pub struct ReadOptions {
 pub struct Table {
     /// The path as given: starts the messages about its rows.
     pub name: String,
+    pub columns: Columns,
     pub rows: Vec<Row>,
 }
 
@@ -43,10 +45,26 @@ impl Table {
             None => FileFormat::from_path(path)?,
         };
         let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let reader = BufReader::with_capacity(1 << 16, file);
-        let rows = rows(reader, &name, format, &options.columns, options.label_use)?
-            .collect::<Result<_>>()?;
-        Ok(Self { name, rows })
+        let mut reader = rows(file, &name, format, options)?;
+        let rows = reader.by_ref().collect::<Result<_>>()?;
+        reader.complete()?;
+        let columns = reader
+            .columns()
+            .with_context(|| format!("{name}: the file has no examples"))?;
+        Ok(Self {
+            name,
+            columns,
+            rows,
+        })
+    }
+
+    /// Rows of a task on pairs that have no second text.
+    pub fn without_pair(&self) -> usize {
+        let none = |row: &&Row| row.text_pair.as_deref().is_none_or(str::is_empty);
+        match self.columns.text_pair {
+            Some(_) => self.rows.iter().filter(none).count(),
+            None => 0,
+        }
     }
 
     /// What the rows hold, as a sha256 in hexadecimal: the same for a pipe as for the file that went through it.
@@ -73,6 +91,7 @@ impl Table {
     pub fn select(&self, rows: &[usize]) -> Self {
         Self {
             name: self.name.clone(),
+            columns: self.columns.clone(),
             rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
         }
     }
@@ -91,6 +110,11 @@ mod tests {
         };
         Table {
             name: "t".to_owned(),
+            columns: Columns {
+                text: "text".to_owned(),
+                text_pair: None,
+                label: None,
+            },
             rows: rows.iter().map(row).collect(),
         }
     }

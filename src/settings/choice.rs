@@ -74,6 +74,26 @@ choices! {
 }
 
 choices! {
+    /// What becomes of rows whose label says that there is none: empty, "-", "nan", "null", -1 beside 0 and 1.
+    pub enum Unlabelled {
+        #[default]
+        Refuse = "refuse",
+            "Stop, and say how many there are";
+        Drop = "drop",
+            "Leave them out";
+        Keep = "keep",
+            "What stands there is a class like others";
+    }
+}
+
+impl Unlabelled {
+    /// Whether nothing was asked for, so that settings need not say it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+choices! {
     /// What trains.
     pub enum Method {
         #[default]

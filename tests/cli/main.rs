@@ -13,5 +13,6 @@ mod merge;
 mod on_cuda;
 mod predict;
 mod resume;
+mod told;
 mod train;
 mod trained_as_pytorch;
