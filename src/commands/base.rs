@@ -4,6 +4,7 @@ use super::{max_len, say};
 use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
+use crate::formats::delta::DeltaInfo;
 use crate::formats::model_files::{CONFIG, TOKENIZER_FILES, WEIGHTS_INDEX};
 use crate::formats::model_tensors::ModelTensors;
 use crate::hub;
@@ -11,7 +12,7 @@ use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// A checkpoint folder, its configuration read and its weights hashed.
@@ -29,6 +30,31 @@ impl Base {
     /// No such model, no network, a broken or unsupported configuration, no weights.
     pub fn open(model: &str, quiet: bool) -> Result<Self> {
         Self::of_folder(hub::resolve(model, quiet)?)
+    }
+
+    /// The model that a delta was trained on, or the one that the user names for it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), with what to do where the model's name in training leads nowhere from here.
+    pub fn of_delta(
+        delta: &Path,
+        info: &DeltaInfo,
+        asked: Option<&str>,
+        quiet: bool,
+    ) -> Result<Self> {
+        let trained_on = &info.settings.model;
+        match asked {
+            Some(model) => Self::open(model, quiet)
+                .with_context(|| format!("the base model of {}", delta.display())),
+            None => hub::resolve(trained_on, quiet)
+                .with_context(|| {
+                    format!(
+                        "the base model of {} was {trained_on} in training, which is not found from here: give --model",
+                        delta.display()
+                    )
+                })
+                .and_then(Self::of_folder),
+        }
     }
 
     /// The model of a folder.

@@ -4,7 +4,7 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::labelled::{self, LabelRules};
 use super::trained::Trained;
-use super::{read_options, set_threads, show};
+use super::{outputs, read_options, set_threads, show};
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, Dataset, LabelUse, evaluation_batches};
 use crate::files::write_bytes_atomic;
@@ -14,11 +14,16 @@ use crate::tasks::score::score;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+use std::path::Path;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let compute = &args.compute;
     set_threads(compute.threads)?;
+    let written = args.output.as_deref().unwrap_or(Path::new(outputs::STDOUT));
+    let inputs = [args.data.as_path(), &args.delta];
+    outputs::no_input("--output", written, &inputs)?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute)?;
+    outputs::no_input("--output", written, &[&trained.base])?;
     let options = read_options(&args.columns, LabelUse::Required, &trained.info);
     let targets = &trained.targets;
     let rules = LabelRules {

@@ -154,8 +154,7 @@ fn counts(
 /// Mean |Δb| by layer and component.
 fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let delta = Delta::read(path)?;
-    let base = Base::open(base.unwrap_or(&delta.info.settings.model), true)
-        .with_context(|| format!("the base model of {}", path.display()))?;
+    let base = Base::of_delta(path, &delta.info, base, true)?;
     let prefix = base.config.family.prefix();
     let mut backend = CpuBackend::new(delta.info.settings.weights.into());
     let spec = task_spec(&delta.info);

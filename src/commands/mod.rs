@@ -11,10 +11,12 @@ mod labelled;
 mod listing;
 mod merge;
 mod model_folder;
+mod outputs;
 mod plan;
 mod predict;
 mod programs;
 mod progress;
+mod stop;
 mod train;
 mod trained;
 
@@ -36,7 +38,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Compare(args) => compare::run(&args.resolve()?),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
-        Command::Merge(args) => merge::run(&args),
+        Command::Merge(args) => {
+            outputs::of_merge(&args)?;
+            merge::run(&args)
+        }
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Doctor => doctor::run(),

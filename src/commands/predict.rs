@@ -3,7 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::trained::Trained;
-use super::{read_options, say, set_threads};
+use super::{outputs, read_options, say, set_threads};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
@@ -27,7 +27,17 @@ const TOKENS: usize = 8192;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     set_threads(args.compute.threads)?;
+    let path = match args.reads_stdin() {
+        true => Path::new(outputs::STDIN),
+        false => &args.input,
+    };
+    let written = match args.writes_stdout() {
+        true => Path::new(outputs::STDOUT),
+        false => &args.output,
+    };
+    outputs::no_input("--output", written, &[path, &args.delta])?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
+    outputs::no_input("--output", written, &[&trained.base])?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
         sequences: args.compute.batch_size,
@@ -46,14 +56,13 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     };
 
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
-    let (input, name, path, default): (Box<dyn Read>, _, _, _) = if args.reads_stdin() {
+    let (input, name, default): (Box<dyn Read>, _, _) = if args.reads_stdin() {
         let name = "standard input".to_owned();
-        let path = Path::new("/dev/stdin");
-        (Box::new(stdin().lock()), name, path, Some(FileFormat::Tsv))
+        (Box::new(stdin().lock()), name, Some(FileFormat::Tsv))
     } else {
         let name = args.input.display().to_string();
         let file = File::open(&args.input).with_context(|| format!("cannot open {name}"))?;
-        (Box::new(file), name, args.input.as_path(), None)
+        (Box::new(file), name, None)
     };
     let format = match options.format.or(default) {
         Some(format) => format,

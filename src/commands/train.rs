@@ -7,7 +7,7 @@ use super::labelled::{self, LabelRules, warn_of_labels};
 use super::model_folder::write_full;
 use super::programs::Programs;
 use super::progress::Progress;
-use super::{format, say, set_threads, show};
+use super::{format, outputs, say, set_threads, show, stop, warn};
 use crate::cli::TrainCommand;
 use crate::data::{
     self, BatchLimits, ColumnNames, Columns, Dataset, LabelUse, Order, ReadOptions, Sampler, Table,
@@ -31,12 +31,11 @@ use crate::table::{TextTable, grouped};
 use crate::tasks::labels::{ClassNames, Targets};
 use crate::train::output::{MODEL_FILE, OutputFolder};
 use crate::train::run::{Dev, End, Outcome, Run};
+use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub fn run(command: TrainCommand) -> Result<()> {
     let TrainCommand {
@@ -45,6 +44,7 @@ pub fn run(command: TrainCommand) -> Result<()> {
         quiet,
     } = command;
     set_threads(config.threads)?;
+    outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
     } else {
@@ -104,7 +104,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             delta(&info, session.model(), &session.trained_values()?).write(&output.delta())
         }
     };
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop::when_asked()?;
     let mut run = Run {
         session: &mut session,
         config,
@@ -135,6 +135,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         }
         Checkpoint::default()
     };
+    if let Some(text) = Schedule::of(config, steps.total).never_reached() {
+        warn(text);
+    }
     write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
@@ -338,20 +341,6 @@ fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
         info: info.clone(),
         tensors,
     }
-}
-
-/// The first Ctrl-C asks the run to stop after its step; the second ends the process at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
 }
 
 /// What a finished run has to show.

@@ -15,11 +15,13 @@ use crate::settings::choice::{Method, PoolerInit, Pooling, Task};
 use crate::tasks::labels::{ClassNames, Targets};
 use crate::train::output::{HEAD_FILE, Left, MODEL_FILE, left_at};
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Model and tokenizer, before the device has any memory for batches.
 pub struct Trained {
     pub info: DeltaInfo,
+    /// The folder of the base, or of the whole model.
+    pub base: PathBuf,
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
     pub session: Session,
@@ -50,8 +52,7 @@ impl Trained {
             }
         };
         let base = match &delta {
-            Some(_) => Base::open(model.unwrap_or(&info.settings.model), compute.quiet)
-                .with_context(|| format!("the base model of {}", path.display()))?,
+            Some(_) => Base::of_delta(&path, &info, model, compute.quiet)?,
             None => Base::of_folder(path.clone())?,
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
@@ -87,6 +88,7 @@ impl Trained {
         };
         Ok(Self {
             info,
+            base: base.folder,
             targets,
             tokenizer,
             session: Session::new(model, backend),

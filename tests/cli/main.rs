@@ -12,6 +12,7 @@ mod memory;
 mod merge;
 mod on_cuda;
 mod predict;
+mod processes;
 mod resume;
 mod told;
 mod train;
