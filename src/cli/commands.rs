@@ -50,7 +50,7 @@ pub struct PredictArgs {
     /// The base model of a delta, a folder or a name on the hub [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// Texts to label, `-` for standard input
+    /// Texts to label, `-` for standard input; what comes through a pipe is answered as it comes
     #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Data")]
     pub input: PathBuf,
     /// Where predictions go, `-` for standard output

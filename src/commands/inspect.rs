@@ -186,6 +186,9 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     if !info.labels.is_empty() {
         show(format_args!("labels: {}\n", info.labels.join(", ")))?;
     }
+    if let Some(columns) = &info.columns {
+        show(format_args!("trained on {columns}\n"))?;
+    }
     show(format_args!("mean |Δb|:\n"))?;
     let kinds: Vec<Component> = Component::ALL
         .into_iter()

@@ -2,12 +2,12 @@
 
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{ReadOptions, Table};
+use crate::data::{ReadOptions, Row, Table, place};
 use crate::settings::choice::{Task, Unlabelled};
 use crate::tasks::labels::{ClassNames, Targets};
-use crate::tasks::remarks::{doubts, respelled, summary, without_rows};
+use crate::tasks::remarks::{self, doubts, respelled, summary, without_rows};
 use crate::tasks::unlabelled::settle;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::Path;
 
 /// What rows without a label are, and what the classes are where a task has them already.
@@ -35,8 +35,10 @@ pub fn read(
         say(
             quiet,
             format_args!(
-                "{}: {dropped} rows without a label are left out, {rows} stay",
-                table.name
+                "{}: {} without a label {} left out, {rows} stay",
+                table.name,
+                remarks::rows(dropped),
+                if dropped == 1 { "is" } else { "are" }
             ),
         );
     }
@@ -51,15 +53,33 @@ pub fn read(
             format_args!("{}: {some} of {rows} rows have no second text", table.name),
         ),
     }
+    refuse_quotes(&table)?;
+    Ok(table)
+}
+
+/// A tsv is read without quoting, and some programs write it with.
+fn refuse_quotes(table: &Table) -> Result<()> {
     let quoted = |text: &str| text.len() > 1 && text.starts_with('"') && text.ends_with('"');
-    if rows > 1 && table.rows.iter().all(|row| quoted(&row.text)) {
+    let label = |row: &&Row| quoted(row.label.as_deref().unwrap_or_default().trim());
+    let labels: Vec<_> = table.rows.iter().filter(label).collect();
+    if let Some(first) = labels.first() {
+        bail!(
+            "{}: the label {} stands in quotes, which are ordinary characters in a tsv, as in {} of {} rows; save the \
+             file without quotes, or as csv",
+            place(&table.name, first.line),
+            first.label.as_deref().unwrap_or_default(),
+            labels.len(),
+            table.rows.len()
+        );
+    }
+    if table.rows.len() > 1 && table.rows.iter().all(|row| quoted(&row.text)) {
         warn(format_args!(
             "{}: every text begins and ends with a quote, which is part of the text: a tsv is read without quoting; \
              as csv it is read with",
             table.name
         ));
     }
-    Ok(table)
+    Ok(())
 }
 
 /// Says which classes or numbers a table has, and which labels are taken for a class spelled otherwise. `part` tells

@@ -111,6 +111,9 @@ impl Predictor {
         let mut total = TextCounts::default();
         let mut columns = None;
         self.header(out)?;
+        if !whole {
+            out.flush()?;
+        }
         loop {
             // A bad row ends the run, but not before the rows ahead of it are done.
             let mut chunk = Vec::with_capacity(CHUNK);

@@ -219,7 +219,7 @@ choices! {
     pub enum FormatChoice {
         #[default]
         Auto = "auto",
-            "By the file's extension: .tsv or .txt, .csv, .jsonl or .json";
+            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json";
         Tsv = "tsv",
             "Tab separated, with a header line";
         Csv = "csv",

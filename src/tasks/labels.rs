@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Result, bail};
 
-use super::remarks::{MANY, list};
+use super::remarks::{MANY, list, rows};
 use super::spelling::Key;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
@@ -119,7 +119,7 @@ fn one_spelling_each(
     // With escapes, where what is shown would be the same.
     let shown: Vec<String> = first
         .iter()
-        .map(|&name| format!("\"{}\" ({} rows)", name.escape_default(), counts[name]))
+        .map(|&name| format!("\"{}\" ({})", name.escape_default(), rows(counts[name])))
         .collect();
     let more = match several.len() - 1 {
         0 => String::new(),

@@ -63,11 +63,11 @@ fn one_label_in_several_spellings_is_refused_with_their_rows() {
             .unwrap_err()
             .to_string();
         assert!(message.contains("written in several ways"), "{message}");
-        assert!(message.contains(" rows)"), "{message}");
+        assert!(message.contains(" row"), "{message}");
     }
     let message = ClassNames::from_table(&table(&["cafe\u{301}", "café"])).unwrap_err();
     assert!(
-        message.to_string().contains("\"cafe\\u{301}\" (1 rows)"),
+        message.to_string().contains("\"cafe\\u{301}\" (1 row)"),
         "{message}"
     );
 }
@@ -81,7 +81,7 @@ fn another_spelling_of_a_class_is_that_class_and_is_said() {
     let said = respelled(&targets, &dev).unwrap();
     assert_eq!(
         said,
-        "\"1\" (1 rows) is the class \"1.0\", \"10\" (1 rows) is the class \"10.0\""
+        "\"1\" (1 row) is the class \"1.0\", \"10\" (1 row) is the class \"10.0\""
     );
     assert_eq!(respelled(&targets, &table(&["1.0"])), None);
     assert!(error(&targets, &["3"]).contains("the label \"3\" is unknown"));

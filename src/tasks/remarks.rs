@@ -29,11 +29,25 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
 pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     match (targets, labels) {
         (Targets::Classes(classes), Labels::Classes(ids)) => class_doubts(classes, ids),
-        (_, Labels::Values(values)) if values.windows(2).all(|pair| pair[0] == pair[1]) => {
-            vec!["every row has the same number for its label".to_owned()]
-        }
+        (_, Labels::Values(values)) => value_doubts(values),
         _ => Vec::new(),
     }
+}
+
+fn value_doubts(values: &[f32]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        doubts.push("every row has the same number for its label".to_owned());
+    }
+    let size = values
+        .iter()
+        .fold(0.0, |most: f32, value| most.max(value.abs()));
+    if size > 1e3 {
+        doubts.push(format!(
+            "labels as large as {size} are learned slowly or not at all, since a model starts from answers near 0: divide them"
+        ));
+    }
+    doubts
 }
 
 /// Says which labels of a table were taken for a class that is spelled otherwise.
@@ -54,10 +68,11 @@ pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
     let shown: Vec<_> = others
         .iter()
         .take(MANY)
-        .map(|(label, (name, rows))| {
+        .map(|(label, (name, count))| {
             format!(
-                "\"{}\" ({rows} rows) is the class \"{}\"",
+                "\"{}\" ({}) is the class \"{}\"",
                 label.escape_default(),
+                rows(*count),
                 name.escape_default()
             )
         })
@@ -149,6 +164,14 @@ fn class_doubts(classes: &ClassNames, ids: &[u32]) -> Vec<String> {
         ));
     }
     doubts
+}
+
+/// "1 row", "2 rows".
+pub fn rows(count: usize) -> String {
+    match count {
+        1 => "1 row".to_owned(),
+        _ => format!("{count} rows"),
+    }
 }
 
 /// Names for a message, shortened where there are many.

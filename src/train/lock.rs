@@ -73,9 +73,9 @@ fn sign(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();
-    write!(file, "pid {}\nstarted {now}\n", std::process::id())?;
+    writeln!(file, "pid {}\nstarted {now}", std::process::id())?;
     if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
-        write!(file, "host {}\n", host.trim())?;
+        writeln!(file, "host {}", host.trim())?;
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ fn one_label_in_several_spellings_is_refused_with_counts() {
     ] {
         let data = folder.write(name, content);
         let run = try_train(&folder, &data, "");
-        run.fails(1, &[name, "written in several ways", "(1 rows)"]);
+        run.fails(1, &[name, "written in several ways", "(1 row)"]);
     }
     let data = folder.write("d.csv", "text,label\na,00\nb,+1\n");
     try_train(&folder, &data, "").success();
@@ -158,7 +158,7 @@ fn rows_without_a_label_are_asked_for() {
     let run = try_train(&folder, &data, "--unlabelled drop").success();
     assert!(
         run.stderr
-            .contains("1 rows without a label are left out, 3 stay"),
+            .contains("1 row without a label is left out, 3 stay"),
         "{}",
         run.stderr
     );
@@ -319,7 +319,7 @@ fn a_trained_head_of_the_checkpoint_that_is_not_used_is_said() {
 fn files_of_another_kind_are_named_as_what_they_are() {
     let folder = Folder::new();
     let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
-    let cases: [(&str, &[u8], &str, &[&str]); 8] = [
+    let cases: [(&str, &[u8], &str, &[&str]); 9] = [
         ("a.tsv.gz", b"\x1f\x8b\x08\0", "", &["gzip", "gunzip"]),
         (
             "b.tsv.gz",
@@ -333,6 +333,12 @@ fn files_of_another_kind_are_named_as_what_they_are() {
             b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n\"b\"\t\"0\"\n",
             "",
             &["quotes"],
+        ),
+        (
+            "d2.tsv",
+            b"text\tlabel\na\t\"1\"\nb\tNA\n",
+            "",
+            &["d2.tsv:2:", "quotes", "1 of 2 rows"],
         ),
         ("e.tsv", lfs.as_bytes(), "", &["Git LFS", "git lfs pull"]),
         (
