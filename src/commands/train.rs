@@ -10,10 +10,11 @@ use super::progress::Progress;
 use super::{format, outputs, say, set_threads, show, stop, warn};
 use crate::cli::TrainCommand;
 use crate::data::{
-    self, BatchLimits, ColumnNames, Columns, Dataset, LabelUse, Order, ReadOptions, Sampler, Table,
+    self, BatchLimits, ColumnNames, Dataset, LabelUse, Order, ReadOptions, Sampler, Table,
     TextTokenizer,
 };
 use crate::files::{sha256_file, write_bytes_atomic};
+use crate::formats::columns::Columns;
 use crate::formats::container::Tensor;
 use crate::formats::delta::{Delta, DeltaInfo};
 use crate::formats::fingerprint::Fingerprint;

@@ -1,7 +1,8 @@
 //! Which columns hold the text, its partner and the label: named by the user, or recognised.
 
 use anyhow::{Result, bail};
-use serde::{Deserialize, Serialize};
+
+use crate::formats::columns::Columns;
 
 /// Column names asked for; `None` means: find it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,33 +10,6 @@ pub struct ColumnNames {
     pub text: Option<String>,
     pub text_pair: Option<String>,
     pub label: Option<String>,
-}
-
-/// The columns that a file was read by. What a task was trained on is kept with it, in this form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Columns {
-    pub text: String,
-    /// The task is one on pairs.
-    pub text_pair: Option<String>,
-    pub label: Option<String>,
-}
-
-impl std::fmt::Display for Columns {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.text_pair {
-            None => write!(f, "text from column {:?}", self.text)?,
-            Some(pair) => write!(
-                f,
-                "pairs of texts from columns {:?} and {pair:?}",
-                self.text
-            )?,
-        }
-        match &self.label {
-            None => Ok(()),
-            Some(label) => write!(f, ", label from {label:?}"),
-        }
-    }
 }
 
 /// Whether rows must carry a label.

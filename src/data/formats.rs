@@ -8,12 +8,13 @@ use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::columns::{Chosen, Columns, choose, hold_pairs};
+use super::columns::{Chosen, choose, hold_pairs};
 use super::jsonl::Keys;
 use super::lines::{Lines, place};
 use super::records::{Record, Splitter};
 use super::table::ReadOptions;
 use crate::content::mistaken_extension;
+use crate::formats::columns::Columns;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Behaviour of the row readers, good input and bad.
 
 use super::*;
-use crate::data::{ColumnNames, Columns, LabelUse, Table};
+use crate::data::{ColumnNames, LabelUse, Table};
 
 fn options(label_use: LabelUse) -> ReadOptions {
     ReadOptions {

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::columns::{Chosen, Columns, choose, hold_pairs};
+use super::columns::{Chosen, choose, hold_pairs};
 use super::formats::Row;
 use super::lines::place;
 use super::table::ReadOptions;
+use crate::formats::columns::Columns;
 
 /// The keys of the rows so far.
 #[derive(Default)]

@@ -39,7 +39,7 @@ mod table;
 mod tokenize;
 mod tokenizer_files;
 
-pub use columns::{ColumnNames, Columns, LabelUse};
+pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;
 pub use formats::{FileFormat, Row, RowReader, rows};
 pub(crate) use lines::place;

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::columns::{ColumnNames, Columns, LabelUse};
+use super::columns::{ColumnNames, LabelUse};
 use super::formats::{FileFormat, Row, rows};
 use crate::files::hex;
+use crate::formats::columns::Columns;
 
 /// What to read of a file.
 #[derive(Clone, Debug)]

@@ -27,9 +27,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::data::Columns;
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
+use crate::formats::columns::Columns;
 use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Method, Pooling, Task};

@@ -13,7 +13,7 @@ pub(crate) fn table(labels: &[&str]) -> Table {
     };
     Table {
         name: "f.tsv".to_owned(),
-        columns: crate::data::Columns {
+        columns: crate::formats::columns::Columns {
             text: "text".to_owned(),
             text_pair: None,
             label: Some("label".to_owned()),
