@@ -12,34 +12,16 @@ pub fn mistaken(start: &[u8]) -> Option<&'static str> {
             b"version https://git-lfs.github.com/spec/",
             "it is a Git LFS pointer and not the file itself: fetch that with `git lfs pull`",
         ),
-        (
-            b"\x1f\x8b",
-            "it is compressed with gzip: unpack it with `gunzip` first",
-        ),
-        (
-            b"\x28\xb5\x2f\xfd",
-            "it is compressed with zstd: unpack it with `unzstd` first",
-        ),
-        (
-            b"BZh",
-            "it is compressed with bzip2: unpack it with `bunzip2` first",
-        ),
-        (
-            b"\xfd7zXZ\0",
-            "it is compressed with xz: unpack it with `unxz` first",
-        ),
+        (b"\x1f\x8b", "it is compressed with gzip: unpack it with `gunzip` first"),
+        (b"\x28\xb5\x2f\xfd", "it is compressed with zstd: unpack it with `unzstd` first"),
+        (b"BZh", "it is compressed with bzip2: unpack it with `bunzip2` first"),
+        (b"\xfd7zXZ\0", "it is compressed with xz: unpack it with `unxz` first"),
         (
             b"PK\x03\x04",
             "it is a zip archive, as Excel workbooks and PyTorch's files are too: unpack or convert it first",
         ),
-        (
-            b"PAR1",
-            "it is a Parquet file: convert it to csv or jsonl first",
-        ),
-        (
-            b"ARROW1",
-            "it is an Arrow file: convert it to csv or jsonl first",
-        ),
+        (b"PAR1", "it is a Parquet file: convert it to csv or jsonl first"),
+        (b"ARROW1", "it is an Arrow file: convert it to csv or jsonl first"),
         (b"%PDF-", "it is a PDF document"),
     ];
     let kind = KINDS.iter().find(|(magic, _)| start.starts_with(magic));
@@ -49,11 +31,7 @@ pub fn mistaken(start: &[u8]) -> Option<&'static str> {
 /// The same for a file, as far as it can be read.
 pub fn mistaken_file(path: &Path) -> Option<&'static str> {
     let mut start = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(64)
-        .read_to_end(&mut start)
-        .ok()?;
+    File::open(path).ok()?.take(64).read_to_end(&mut start).ok()?;
     mistaken(&start)
 }
 

@@ -73,28 +73,19 @@ impl FromStr for HubName {
         };
         let parts: Vec<&str> = repository.split('/').collect();
         if parts.len() > 2 || !parts.iter().all(|part| safe(part)) {
-            return Err(wrong(
-                "there is no such folder, and this is no name of a model",
-            ));
+            return Err(wrong("there is no such folder, and this is no name of a model"));
         }
         if !revision.split('/').all(safe) {
             return Err(wrong("what follows the @ is no branch, tag or commit"));
         }
-        Ok(Self {
-            repository: repository.to_string(),
-            revision: revision.to_string(),
-        })
+        Ok(Self { repository: repository.to_string(), revision: revision.to_string() })
     }
 }
 
 impl std::fmt::Display for HubName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.repository)?;
-        if self.revision != "main" {
-            write!(f, "@{}", self.revision)
-        } else {
-            Ok(())
-        }
+        if self.revision != "main" { write!(f, "@{}", self.revision) } else { Ok(()) }
     }
 }
 
@@ -131,11 +122,8 @@ impl Hub {
         home: Option<PathBuf>,
         quiet: bool,
     ) -> Result<Self> {
-        let variable = |name: &str| {
-            variable(name)
-                .map(|v| v.trim().to_string())
-                .filter(|v| !v.is_empty())
-        };
+        let variable =
+            |name: &str| variable(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
         let folder = |name: &str| variable(name).map(PathBuf::from);
         let hf_home = folder("HF_HOME")
             .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
@@ -145,17 +133,13 @@ impl Hub {
             .ok_or_else(|| anyhow!("no home folder to keep models in; set HF_HOME"))?;
         let token_file = folder("HF_TOKEN_PATH").or_else(|| hf_home.map(|home| home.join("token")));
         let saved = || Some(fs::read_to_string(token_file?).ok()?.trim().to_string());
-        let offline = variable("HF_HUB_OFFLINE")
-            .unwrap_or_default()
-            .to_ascii_uppercase();
+        let offline = variable("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_uppercase();
         let endpoint =
             variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string());
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_string(),
             cache,
-            token: variable("HF_TOKEN")
-                .or_else(saved)
-                .filter(|token| !token.is_empty()),
+            token: variable("HF_TOKEN").or_else(saved).filter(|token| !token.is_empty()),
             offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
             quiet,
         })
@@ -183,11 +167,8 @@ impl Hub {
             .with_progress(!self.quiet && stderr().is_terminal())
             .build()
             .map_err(|error| self.explain(name, error).0)?;
-        let repo = Repo::with_revision(
-            name.repository.clone(),
-            RepoType::Model,
-            name.revision.clone(),
-        );
+        let repo =
+            Repo::with_revision(name.repository.clone(), RepoType::Model, name.revision.clone());
         let info = match api.repo(repo.clone()).info() {
             Ok(info) => info,
             Err(error) => {
@@ -212,11 +193,8 @@ impl Hub {
                 info.sha
             );
         }
-        let files: BTreeSet<String> = info
-            .siblings
-            .into_iter()
-            .map(|file| file.rfilename)
-            .collect();
+        let files: BTreeSet<String> =
+            info.siblings.into_iter().map(|file| file.rfilename).collect();
         let folder = self.take(&api, name, &info.sha, &files)?;
         // So that the branch's name finds this commit when offline.
         Cache::new(self.cache.clone())
@@ -281,24 +259,19 @@ impl Hub {
         }
         let repo =
             Repo::with_revision(name.repository.clone(), RepoType::Model, commit.to_string());
-        let got = api.repo(repo).download(file).map_err(|error| {
-            self.explain(name, error)
-                .0
-                .context(format!("cannot fetch {file}"))
-        })?;
+        let got = api
+            .repo(repo)
+            .download(file)
+            .map_err(|error| self.explain(name, error).0.context(format!("cannot fetch {file}")))?;
         if got != path {
-            bail!(
-                "model {name}: {} sent {file} of another commit; try again",
-                self.endpoint
-            );
+            bail!("model {name}: {} sent {file} of another commit; try again", self.endpoint);
         }
         verify(&path).with_context(|| format!("model {name}"))?;
         Ok(path)
     }
 
     fn repository_folder(&self, name: &HubName) -> PathBuf {
-        self.cache
-            .join(Repo::model(name.repository.clone()).folder_name())
+        self.cache.join(Repo::model(name.repository.clone()).folder_name())
     }
 
     fn snapshot(&self, name: &HubName, commit: &str) -> PathBuf {
@@ -307,10 +280,7 @@ impl Hub {
 
     /// The cached model, if it is complete.
     fn cached(&self, name: &HubName) -> Option<PathBuf> {
-        let reference = self
-            .repository_folder(name)
-            .join("refs")
-            .join(&name.revision);
+        let reference = self.repository_folder(name).join("refs").join(&name.revision);
         // A commit needs no reference: it names its own folder.
         let commit = fs::read_to_string(reference).unwrap_or_else(|_| name.revision.clone());
         let folder = self.snapshot(name, commit.trim());
@@ -339,10 +309,7 @@ impl Hub {
                                 "if it is private or gated set HF_TOKEN; a wrong name is answered like this too"
                             }
                         };
-                        (
-                            anyhow!("model {name}: {endpoint} refuses access: {with}"),
-                            false,
-                        )
+                        (anyhow!("model {name}: {endpoint} refuses access: {with}"), false)
                     }
                     Some(404) => {
                         let message = format!(
@@ -383,10 +350,7 @@ impl Hub {
                     false,
                 )
             }
-            other => (
-                anyhow!("model {name}: {endpoint} answers unlike a hub: {other}"),
-                false,
-            ),
+            other => (anyhow!("model {name}: {endpoint} answers unlike a hub: {other}"), false),
         }
     }
 
@@ -407,10 +371,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let text = fs::read_to_string(index).with_context(place)?;
     let index: Index = serde_json::from_str(&text).with_context(place)?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    match names
-        .iter()
-        .find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
-    {
+    match names.iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
         // Such a name could point out of the cache.
         Some(name) => {
             Err(anyhow!("it lists {name:?}, which is no plain file name").context(place()))
@@ -424,11 +385,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
 /// is removed.
 fn verify(path: &Path) -> Result<()> {
     let blob = fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let expected = blob
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let expected = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let is_sha256 = expected.len() == 64 && expected.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_sha256 {
         return Ok(());
@@ -440,10 +397,7 @@ fn verify(path: &Path) -> Result<()> {
     // The next attempt must not find them; if they cannot be removed, it will fail here again.
     let _ = fs::remove_file(path);
     let _ = fs::remove_file(&blob);
-    bail!(
-        "{} arrived damaged (sha256 {found}, announced {expected}); try again",
-        path.display()
-    )
+    bail!("{} arrived damaged (sha256 {found}, announced {expected}); try again", path.display())
 }
 
 #[cfg(test)]

@@ -33,14 +33,8 @@ impl Server {
     fn start(files: &[(&str, &[u8])]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let files = files
-            .iter()
-            .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
-            .collect();
-        let state = Arc::new(Mutex::new(State {
-            files,
-            ..State::default()
-        }));
+        let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
+        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
         let shared = Arc::clone(&state);
         // Ends with the test's process.
         thread::spawn(move || {
@@ -75,11 +69,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     }
     let path = first.split(' ').nth(1).unwrap_or("").to_string();
     let mut headers = BTreeMap::new();
-    for line in reader
-        .lines()
-        .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-    {
+    for line in reader.lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
         if let Some((name, value)) = line.split_once(": ") {
             headers.insert(name.to_ascii_lowercase(), value.to_string());
         }
@@ -100,9 +90,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{extra}\r\n"
     );
-    let _ = stream
-        .write_all(head.as_bytes())
-        .and_then(|()| stream.write_all(&body));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }
 
 /// Status line, more header lines, body.
@@ -121,11 +109,8 @@ fn respond(
         return none("401 Unauthorized");
     }
     if path == "/api/models/org/tiny/revision/main" {
-        let siblings: Vec<_> = state
-            .files
-            .keys()
-            .map(|name| serde_json::json!({"rfilename": name}))
-            .collect();
+        let siblings: Vec<_> =
+            state.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
         let body = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
         return ("200 OK", String::new(), body.into_bytes());
     }
@@ -144,45 +129,24 @@ fn respond(
             );
             ("302 Found", extra, Vec::new())
         }
-        None => part(
-            bytes,
-            range,
-            format!("{commit}ETag: \"{}\"\r\n", &sha256_bytes(bytes)[..40]),
-        ),
+        None => part(bytes, range, format!("{commit}ETag: \"{}\"\r\n", &sha256_bytes(bytes)[..40])),
     }
 }
 
 fn part(bytes: &[u8], range: Option<&str>, extra: String) -> (&'static str, String, Vec<u8>) {
-    let (from, to) = range
-        .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
-        .unwrap_or(("0", ""));
+    let (from, to) =
+        range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')).unwrap_or(("0", ""));
     let from: usize = from.parse().unwrap();
-    let to = to
-        .parse()
-        .map_or(bytes.len(), |to: usize| (to + 1).min(bytes.len()));
-    let range = format!(
-        "Content-Range: bytes {from}-{}/{}\r\n",
-        to.saturating_sub(1),
-        bytes.len()
-    );
-    (
-        "206 Partial Content",
-        extra + &range,
-        bytes[from..to].to_vec(),
-    )
+    let to = to.parse().map_or(bytes.len(), |to: usize| (to + 1).min(bytes.len()));
+    let range = format!("Content-Range: bytes {from}-{}/{}\r\n", to.saturating_sub(1), bytes.len());
+    ("206 Partial Content", extra + &range, bytes[from..to].to_vec())
 }
 
 const TINY: [(&str, &[u8]); 6] = [
     ("config.json", b"{\"model_type\": \"bert\"}"),
     ("tokenizer.json", b"{}"),
-    (
-        "model.safetensors",
-        b"weights that are long enough for two ranges",
-    ),
-    (
-        "1_Pooling/config.json",
-        b"{\"pooling_mode_mean_tokens\": true}",
-    ),
+    ("model.safetensors", b"weights that are long enough for two ranges"),
+    ("1_Pooling/config.json", b"{\"pooling_mode_mean_tokens\": true}"),
     ("README.md", b"not needed"),
     ("pytorch_model.bin", b"not needed"),
 ];
@@ -201,14 +165,8 @@ fn a_model_is_fetched_once_and_only_what_is_needed() {
     let server = Server::start(&TINY);
     let folder = server.hub(cache.path()).fetch(&tiny()).unwrap();
     assert_eq!(fs::read(folder.join("config.json")).unwrap(), TINY[0].1);
-    assert_eq!(
-        fs::read(folder.join("model.safetensors")).unwrap(),
-        TINY[2].1
-    );
-    assert_eq!(
-        fs::read(folder.join("1_Pooling/config.json")).unwrap(),
-        TINY[3].1
-    );
+    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), TINY[2].1);
+    assert_eq!(fs::read(folder.join("1_Pooling/config.json")).unwrap(), TINY[3].1);
     assert!(!folder.join("pytorch_model.bin").exists() && !folder.join("README.md").exists());
     server.requests();
 
@@ -220,10 +178,7 @@ fn a_model_is_fetched_once_and_only_what_is_needed() {
 fn what_is_cached_serves_offline_and_without_a_network() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::start(&TINY);
-    let offline = Hub {
-        offline: true,
-        ..server.hub(cache.path())
-    };
+    let offline = Hub { offline: true, ..server.hub(cache.path()) };
     let message = failure(&offline);
     assert!(
         message.contains("not in the cache") && message.contains("HF_HUB_OFFLINE"),
@@ -238,24 +193,12 @@ fn what_is_cached_serves_offline_and_without_a_network() {
     assert!(server.requests().is_empty());
 
     // A port that was free a moment ago: nobody listens.
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let unreachable = Hub {
-        endpoint: format!("http://{closed}"),
-        ..server.hub(cache.path())
-    };
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable = Hub { endpoint: format!("http://{closed}"), ..server.hub(cache.path()) };
     assert_eq!(unreachable.fetch(&tiny()).unwrap(), folder);
     let empty = tempfile::tempdir().unwrap();
-    let message = failure(&Hub {
-        cache: empty.path().into(),
-        ..unreachable
-    });
-    assert!(
-        message.contains("cannot reach") && message.contains("check the network"),
-        "{message}"
-    );
+    let message = failure(&Hub { cache: empty.path().into(), ..unreachable });
+    assert!(message.contains("cannot reach") && message.contains("check the network"), "{message}");
 }
 
 #[test]
@@ -264,27 +207,13 @@ fn the_token_is_sent_and_its_absence_explained() {
     let server = Server::start(&TINY);
     server.state.lock().unwrap().needs_token = true;
     let message = failure(&server.hub(cache.path()));
-    assert!(
-        message.contains("refuses access") && message.contains("HF_TOKEN"),
-        "{message}"
-    );
-    assert_eq!(
-        std::mem::take(&mut server.state.lock().unwrap().tokens),
-        [None]
-    );
+    assert!(message.contains("refuses access") && message.contains("HF_TOKEN"), "{message}");
+    assert_eq!(std::mem::take(&mut server.state.lock().unwrap().tokens), [None]);
 
-    let with = Hub {
-        token: Some("secret".into()),
-        ..server.hub(cache.path())
-    };
+    let with = Hub { token: Some("secret".into()), ..server.hub(cache.path()) };
     with.fetch(&tiny()).unwrap();
     let tokens = &server.state.lock().unwrap().tokens;
-    assert!(
-        tokens
-            .iter()
-            .all(|token| token.as_deref() == Some("Bearer secret")),
-        "{tokens:?}"
-    );
+    assert!(tokens.iter().all(|token| token.as_deref() == Some("Bearer secret")), "{tokens:?}");
 }
 
 #[test]
@@ -292,15 +221,9 @@ fn an_unknown_model_or_revision_is_explained() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::start(&TINY);
     for name in ["org/other", "org/tiny@v9"] {
-        let error = server
-            .hub(cache.path())
-            .fetch(&name.parse().unwrap())
-            .unwrap_err();
+        let error = server.hub(cache.path()).fetch(&name.parse().unwrap()).unwrap_err();
         let line = bitfit::error::one_line(&error);
-        assert!(
-            line.contains(name) && line.contains("check the name"),
-            "{line}"
-        );
+        assert!(line.contains(name) && line.contains("check the name"), "{line}");
     }
 }
 
@@ -316,14 +239,8 @@ fn shards_are_fetched_by_their_index() {
         ("model-2.safetensors", b"two"),
     ]);
     let folder = server.hub(cache.path()).fetch(&tiny()).unwrap();
-    assert_eq!(
-        fs::read(folder.join("model-2.safetensors")).unwrap(),
-        b"two"
-    );
-    let offline = Hub {
-        offline: true,
-        ..server.hub(cache.path())
-    };
+    assert_eq!(fs::read(folder.join("model-2.safetensors")).unwrap(), b"two");
+    let offline = Hub { offline: true, ..server.hub(cache.path()) };
     assert_eq!(offline.fetch(&tiny()).unwrap(), folder);
     fs::remove_file(folder.join("model-1.safetensors")).unwrap();
     assert!(failure(&offline).contains("not in the cache"));
@@ -346,11 +263,7 @@ fn a_tokenizer_is_fetched_with_all_of_its_files() {
     let server = Server::start(&[&files[..], &[TINY[0], TINY[2]]].concat());
     let folder = server.hub(cache.path()).fetch(&tiny()).unwrap();
     for name in old {
-        assert_eq!(
-            fs::read(folder.join(name)).ok().as_deref(),
-            Some(name.as_bytes()),
-            "{name}"
-        );
+        assert_eq!(fs::read(folder.join(name)).ok().as_deref(), Some(name.as_bytes()), "{name}");
     }
 }
 
@@ -360,25 +273,14 @@ fn large_files_come_by_redirect_and_are_checked_against_their_hash() {
     let server = Server::start(&TINY);
     let right = sha256_bytes(TINY[2].1);
     let announce = |sha256: String| {
-        server
-            .state
-            .lock()
-            .unwrap()
-            .large
-            .insert("model.safetensors".into(), sha256)
+        server.state.lock().unwrap().large.insert("model.safetensors".into(), sha256)
     };
     announce("0".repeat(64));
     let message = failure(&server.hub(cache.path()));
-    assert!(
-        message.contains("damaged") && message.contains(&right),
-        "{message}"
-    );
+    assert!(message.contains("damaged") && message.contains(&right), "{message}");
     announce(right);
     let folder = server.hub(cache.path()).fetch(&tiny()).unwrap();
-    assert_eq!(
-        fs::read(folder.join("model.safetensors")).unwrap(),
-        TINY[2].1
-    );
+    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), TINY[2].1);
 }
 
 #[test]
@@ -389,10 +291,7 @@ fn a_repository_without_what_is_needed_is_refused_before_any_download() {
         ("tokenizer.json", "no tokenizer"),
     ] {
         let cache = tempfile::tempdir().unwrap();
-        let files: Vec<_> = TINY
-            .into_iter()
-            .filter(|(name, _)| *name != left_out)
-            .collect();
+        let files: Vec<_> = TINY.into_iter().filter(|(name, _)| *name != left_out).collect();
         let server = Server::start(&files);
         let message = failure(&server.hub(cache.path()));
         assert!(message.contains(said), "{message}");

@@ -36,18 +36,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     labelled::say_labels(compute.quiet, &table, "", targets, &labels);
     let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})
         .with_context(|| table.name.clone())?;
-    say_counts(
-        compute.quiet,
-        &table.name,
-        counts,
-        trained.tokenizer.options().max_len,
-    );
+    say_counts(compute.quiet, &table.name, counts, trained.tokenizer.options().max_len);
 
     let lengths = dataset.lengths();
-    let limits = BatchLimits {
-        sequences: compute.batch_size,
-        tokens: compute.batch_tokens,
-    };
+    let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
     let batches = evaluation_batches(&lengths, limits)?;
     let largest = batches.largest(&lengths);
     trained.prepare(Limits {
@@ -61,11 +53,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     })?;
     drop(counter);
 
-    let scores = score(
-        &logits,
-        trained.session.model().head.outputs(),
-        dataset.labels(),
-    );
+    let scores = score(&logits, trained.session.model().head.outputs(), dataset.labels());
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), dataset.len().to_string()]);
     let mut json = Map::new();

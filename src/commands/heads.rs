@@ -27,9 +27,7 @@ pub fn rows_of_head(
         (id2label(&of_base), of_base.display().to_string()),
     ];
     // The nearest that says anything decides: what is farther away is of another head.
-    let named = sources
-        .into_iter()
-        .find_map(|(names, source)| Some((names?, source)));
+    let named = sources.into_iter().find_map(|(names, source)| Some((names?, source)));
     let order = format!("the classes {}, in this order", wanted.join(", "));
     let Some((names, source)) = named else {
         warn(format_args!(
@@ -59,10 +57,8 @@ pub fn rows_of_head(
 /// The place among `names` of each of the wanted ones, if they are the same.
 fn matched(names: &[String], wanted: &[String]) -> Option<Vec<usize>> {
     let classes = ClassNames::from_names(names.to_vec()).ok()?;
-    let rows: Option<Vec<usize>> = wanted
-        .iter()
-        .map(|name| Some(classes.id(name)? as usize))
-        .collect();
+    let rows: Option<Vec<usize>> =
+        wanted.iter().map(|name| Some(classes.id(name)? as usize)).collect();
     rows.filter(|rows| {
         let mut each = rows.clone();
         each.sort_unstable();
@@ -96,9 +92,7 @@ pub fn say_unused_head(base: &Base, quiet: bool) {
     };
     let tensors = weights.list();
     let last = ["classifier.weight", "classifier.out_proj.weight"];
-    let Some((_, shape, _)) = tensors
-        .iter()
-        .find(|(name, ..)| last.contains(&name.as_str()))
+    let Some((_, shape, _)) = tensors.iter().find(|(name, ..)| last.contains(&name.as_str()))
     else {
         return;
     };
@@ -135,10 +129,7 @@ mod tests {
         assert_eq!(matched(&head, &wanted), Some(vec![2, 0, 1]));
         assert_eq!(matched(&head, &words(&["0", "1", "2"])), None);
         assert_eq!(matched(&head, &wanted[..2]), None);
-        assert_eq!(
-            matched(&words(&["1.0", "0.0"]), &words(&["0", "1"])),
-            Some(vec![1, 0])
-        );
+        assert_eq!(matched(&words(&["1.0", "0.0"]), &words(&["0", "1"])), Some(vec![1, 0]));
     }
 
     #[test]
@@ -149,15 +140,9 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             id2label(&path)
         };
-        assert_eq!(
-            names(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#),
-            None
-        );
+        assert_eq!(names(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
         assert_eq!(names(r#"{"id2label": {"1": "b", "2": "c"}}"#), None);
         assert_eq!(names("{}"), None);
-        assert_eq!(
-            names(r#"{"id2label": {"1": "b", "0": "a"}}"#),
-            Some(words(&["a", "b"]))
-        );
+        assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(words(&["a", "b"])));
     }
 }

@@ -48,10 +48,9 @@ pub fn read(
             "{}: no row has a second text, though there is a column for it",
             table.name
         )),
-        some => say(
-            quiet,
-            format_args!("{}: {some} of {rows} rows have no second text", table.name),
-        ),
+        some => {
+            say(quiet, format_args!("{}: {some} of {rows} rows have no second text", table.name))
+        }
     }
     refuse_quotes(&table)?;
     Ok(table)
@@ -86,10 +85,7 @@ fn refuse_quotes(table: &Table) -> Result<()> {
 /// the rows of one file apart that are used differently.
 pub fn say_labels(quiet: bool, table: &Table, part: &str, targets: &Targets, labels: &Labels) {
     let name = &table.name;
-    say(
-        quiet,
-        format_args!("{name}{part}: {}", summary(targets, labels)),
-    );
+    say(quiet, format_args!("{name}{part}: {}", summary(targets, labels)));
     if let Some(text) = respelled(targets, table) {
         say(quiet, format_args!("{name}{part}: the label {text}"));
     }
@@ -104,9 +100,7 @@ pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
         return;
     };
     if let Some(names) = without_rows(classes, train) {
-        warn(format_args!(
-            "no row to train on has the label {names}: that cannot be learned"
-        ));
+        warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
     }
     if let Some(names) = dev.and_then(|dev| without_rows(classes, dev)) {
         warn(format_args!(

@@ -119,13 +119,9 @@ mod tests {
         let (a, model) = (path("a.tsv"), path("model"));
         let inputs = [a.as_path(), model.as_path()];
         let refused = |name: &str| no_input("--output", &path(name), &inputs).is_err();
-        for name in [
-            "a.tsv",
-            "model/../a.tsv",
-            "hard",
-            "model/config.json",
-            "model/1_Pooling/config.json",
-        ] {
+        for name in
+            ["a.tsv", "model/../a.tsv", "hard", "model/config.json", "model/1_Pooling/config.json"]
+        {
             assert!(refused(name), "{name}");
         }
         #[cfg(unix)]

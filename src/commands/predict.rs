@@ -48,12 +48,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: limits.sequences,
         max_len,
     })?;
-    let mut predictor = Predictor {
-        trained,
-        limits,
-        format: args.output_format,
-        quiet: args.compute.quiet,
-    };
+    let mut predictor =
+        Predictor { trained, limits, format: args.output_format, quiet: args.compute.quiet };
 
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
     let (input, name, default): (Box<dyn Read>, _, _) = if args.reads_stdin() {
@@ -154,9 +150,7 @@ impl Predictor {
     }
 
     fn chunk(&mut self, name: &str, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
-        let Trained {
-            tokenizer, session, ..
-        } = &mut self.trained;
+        let Trained { tokenizer, session, .. } = &mut self.trained;
         let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})
             .with_context(|| name.to_owned())?;
         let batches = evaluation_batches(&dataset.lengths(), self.limits)?;

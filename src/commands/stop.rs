@@ -14,10 +14,9 @@ pub fn when_asked() -> Result<Arc<AtomicBool>> {
         let again = flag.swap(true, Ordering::Relaxed);
         match signal {
             Signal::Interrupt if again => std::process::exit(130),
-            Signal::Interrupt => super::say(
-                false,
-                "\nstopping after this step; press Ctrl-C again to stop at once",
-            ),
+            Signal::Interrupt => {
+                super::say(false, "\nstopping after this step; press Ctrl-C again to stop at once")
+            }
             Signal::End if !again => super::say(false, "asked to end: stopping after this step"),
             Signal::End => {}
         }
@@ -28,10 +27,7 @@ pub fn when_asked() -> Result<Arc<AtomicBool>> {
 /// For a process that waits for another, whose id is in the second value (0: none). Ctrl-C goes to both by itself; the
 /// other signals may not, and are passed on.
 pub fn of_a_parent() -> Result<(Arc<AtomicBool>, Arc<AtomicU32>)> {
-    let (stop, child) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU32::new(0)),
-    );
+    let (stop, child) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let (flag, id) = (Arc::clone(&stop), Arc::clone(&child));
     listen(move |signal| {
         flag.store(true, Ordering::Relaxed);

@@ -39,11 +39,7 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand {
-        config,
-        resume,
-        quiet,
-    } = command;
+    let TrainCommand { config, resume, quiet } = command;
     set_threads(config.threads)?;
     outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
     let output = if resume {
@@ -83,10 +79,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
     };
-    let limits = BatchLimits {
-        sequences: config.batch_size,
-        tokens: config.batch_tokens,
-    };
+    let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
     let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
@@ -125,10 +118,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         let trainable = run.session.model().params.trainable();
         let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
         run.restore(&from, &vectors)?;
-        say(
-            quiet,
-            format_args!("going on after step {} of {}", from.step, steps.total),
-        );
+        say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
         from
     } else {
         if resume {
@@ -166,10 +156,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             "peak_rss": rss::peak(),
         }),
     };
-    write_bytes_atomic(
-        &output.result(),
-        format!("{:#}\n", summary.json()).as_bytes(),
-    )?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
     show(summary.table())
 }
 
@@ -197,11 +184,8 @@ impl Data {
             label_use: LabelUse::Required,
             trained: None,
         };
-        let mut rules = LabelRules {
-            task: config.task,
-            unlabelled: config.unlabelled,
-            known: None,
-        };
+        let mut rules =
+            LabelRules { task: config.task, unlabelled: config.unlabelled, known: None };
         let whole = labelled::read(&config.train, &options, &rules, quiet)?;
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match config.task {
@@ -244,14 +228,7 @@ impl Data {
         let train = tokenize(&train, parts[0])?;
         let dev = dev.map(|dev| tokenize(&dev, parts[1])).transpose()?;
         warn_of_labels(&targets, train.labels(), dev.as_ref().map(Dataset::labels));
-        Ok(Self {
-            targets,
-            columns,
-            train,
-            dev,
-            train_sha256,
-            dev_sha256,
-        })
+        Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }
 
@@ -329,19 +306,10 @@ fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
         .trained()
         .map(|p| {
             let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
-            (
-                p.name.clone(),
-                Tensor {
-                    shape: p.shape.clone(),
-                    data,
-                },
-            )
+            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
         })
         .collect();
-    Delta {
-        info: info.clone(),
-        tensors,
-    }
+    Delta { info: info.clone(), tensors }
 }
 
 /// What a finished run has to show.
@@ -365,18 +333,9 @@ impl Summary<'_> {
     }
 
     fn json(&self) -> Value {
-        let Outcome {
-            end,
-            step,
-            last,
-            best,
-            tokens,
-            time,
-        } = self.outcome;
-        let last: Map<String, Value> = last
-            .iter()
-            .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
-            .collect();
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let last: Map<String, Value> =
+            last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
@@ -392,14 +351,7 @@ impl Summary<'_> {
     }
 
     fn table(&self) -> TextTable {
-        let Outcome {
-            end,
-            step,
-            last,
-            best,
-            tokens,
-            time,
-        } = self.outcome;
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
             table.row([name.to_owned(), value]);
@@ -423,10 +375,7 @@ impl Summary<'_> {
             },
         );
         if let Some((step, value)) = best {
-            row(
-                &format!("best {}", self.config.metric),
-                format!("{value:.4} at step {step}"),
-            );
+            row(&format!("best {}", self.config.metric), format!("{value:.4} at step {step}"));
         }
         for (metric, value) in last {
             row(&format!("last {metric}"), format!("{value:.4}"));

@@ -68,14 +68,7 @@ const LABELS: [&str; 8] = [
     "similarity",
     "relatedness_score",
 ];
-const OTHER_LABELS: [&str; 6] = [
-    "target",
-    "class",
-    "category",
-    "sentiment",
-    "rating",
-    "stars",
-];
+const OTHER_LABELS: [&str; 6] = ["target", "class", "category", "sentiment", "rating", "stars"];
 
 /// Finds the columns of `header`.
 ///
@@ -93,15 +86,9 @@ pub(super) fn choose<S: AsRef<str>>(
     held: Option<&Columns>,
     place: &str,
 ) -> Result<Chosen> {
-    let header = Header {
-        columns: header.iter().map(AsRef::as_ref).collect(),
-        place,
-    };
-    let pair_named = names
-        .text_pair
-        .as_deref()
-        .map(|n| header.named(n, "text pair"))
-        .transpose()?;
+    let header = Header { columns: header.iter().map(AsRef::as_ref).collect(), place };
+    let pair_named =
+        names.text_pair.as_deref().map(|n| header.named(n, "text pair")).transpose()?;
     let single = held.is_some_and(|held| held.text_pair.is_none());
     let (text, text_pair) = match &names.text {
         Some(name) => {
@@ -141,11 +128,7 @@ pub(super) fn choose<S: AsRef<str>>(
             header.list()
         );
     }
-    Ok(Chosen {
-        text,
-        text_pair,
-        label,
-    })
+    Ok(Chosen { text, text_pair, label })
 }
 
 /// Holds a task that was trained on pairs to its pairs.
@@ -154,11 +137,7 @@ pub(super) fn choose<S: AsRef<str>>(
 /// There are no second texts.
 pub(super) fn hold_pairs(held: Option<&Columns>, found: bool, place: &str) -> Result<()> {
     match held {
-        Some(Columns {
-            text,
-            text_pair: Some(pair),
-            ..
-        }) if !found => bail!(
+        Some(Columns { text, text_pair: Some(pair), .. }) if !found => bail!(
             "{place}: the task was trained on pairs of texts, from the columns {text:?} and {pair:?}, and there is no \
              second text here; name its column with --text-pair-column"
         ),
@@ -243,9 +222,8 @@ impl Header<'_> {
             singles.retain(|&(text, _)| text != pair);
             singles.iter_mut().for_each(|single| single.1 = Some(pair));
         }
-        let default = singles
-            .first()
-            .filter(|&&(text, _)| self.columns[text].eq_ignore_ascii_case("text"));
+        let default =
+            singles.first().filter(|&&(text, _)| self.columns[text].eq_ignore_ascii_case("text"));
         let found = match (default, pairs.as_slice()) {
             // `text` is the documented default: it wins over any other name, with its own partner if there is one.
             (Some(&(text, pair)), _) => {

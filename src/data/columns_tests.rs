@@ -3,14 +3,7 @@
 use super::*;
 
 fn found(header: &[&str]) -> (usize, Option<usize>, Option<usize>) {
-    let chosen = choose(
-        header,
-        &ColumnNames::default(),
-        LabelUse::Required,
-        None,
-        "f:1",
-    )
-    .unwrap();
+    let chosen = choose(header, &ColumnNames::default(), LabelUse::Required, None, "f:1").unwrap();
     (chosen.text, chosen.text_pair, chosen.label)
 }
 
@@ -23,9 +16,7 @@ fn named(text: Option<&str>, pair: Option<&str>, label: Option<&str>) -> ColumnN
 }
 
 fn refused(header: &[&str], names: &ColumnNames) -> String {
-    choose(header, names, LabelUse::Required, None, "f:1")
-        .unwrap_err()
-        .to_string()
+    choose(header, names, LabelUse::Required, None, "f:1").unwrap_err().to_string()
 }
 
 #[test]
@@ -36,62 +27,26 @@ fn headers_of_every_glue_task_are_recognised() {
         (3, Some(4), Some(0))
     ); // MRPC
     assert_eq!(
-        found(&[
-            "id",
-            "qid1",
-            "qid2",
-            "question1",
-            "question2",
-            "is_duplicate"
-        ]),
+        found(&["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]),
         (3, Some(4), Some(5))
     );
     assert_eq!(
-        found(&[
-            "index",
-            "genre",
-            "source1",
-            "sentence1",
-            "sentence2",
-            "score"
-        ]),
+        found(&["index", "genre", "source1", "sentence1", "sentence2", "score"]),
         (3, Some(4), Some(5))
     );
     assert_eq!(
-        found(&[
-            "index",
-            "sentence1_parse",
-            "sentence1",
-            "sentence2",
-            "label1",
-            "gold_label"
-        ]),
+        found(&["index", "sentence1_parse", "sentence1", "sentence2", "label1", "gold_label"]),
         (2, Some(3), Some(5))
     ); // MNLI
-    assert_eq!(
-        found(&["index", "question", "sentence", "label"]),
-        (1, Some(2), Some(3))
-    ); // QNLI
-    assert_eq!(
-        found(&["premise", "hypothesis", "label"]),
-        (0, Some(1), Some(2))
-    );
-    assert_eq!(
-        found(&["question", "passage", "label"]),
-        (0, Some(1), Some(2))
-    ); // BoolQ
+    assert_eq!(found(&["index", "question", "sentence", "label"]), (1, Some(2), Some(3))); // QNLI
+    assert_eq!(found(&["premise", "hypothesis", "label"]), (0, Some(1), Some(2)));
+    assert_eq!(found(&["question", "passage", "label"]), (0, Some(1), Some(2))); // BoolQ
 }
 
 #[test]
 fn default_names_win_over_recognised_ones() {
-    assert_eq!(
-        found(&["sentence1", "sentence2", "text", "label", "score"]),
-        (2, None, Some(3))
-    );
-    assert_eq!(
-        found(&["text_pair", "text", "label"]),
-        (1, Some(0), Some(2))
-    );
+    assert_eq!(found(&["sentence1", "sentence2", "text", "label", "score"]), (2, None, Some(3)));
+    assert_eq!(found(&["text_pair", "text", "label"]), (1, Some(0), Some(2)));
 }
 
 #[test]
@@ -99,14 +54,7 @@ fn names_asked_for_are_taken_exactly() {
     let header = ["body", "title", "stars", "sentence"];
     let names = named(Some("body"), Some("title"), Some("stars"));
     let chosen = choose(&header, &names, LabelUse::Required, None, "f:1").unwrap();
-    assert_eq!(
-        chosen,
-        Chosen {
-            text: 0,
-            text_pair: Some(1),
-            label: Some(2)
-        }
-    );
+    assert_eq!(chosen, Chosen { text: 0, text_pair: Some(1), label: Some(2) });
     assert!(
         refused(&header, &named(Some("Body"), None, Some("stars")))
             .contains("did you mean \"body\"?")
@@ -117,9 +65,7 @@ fn names_asked_for_are_taken_exactly() {
 fn a_named_text_column_is_single_unless_a_partner_is_named_or_has_the_default_name() {
     let names = named(Some("sentence1"), None, None);
     let chosen = |header: &[&str]| {
-        choose(header, &names, LabelUse::Required, None, "f:1")
-            .unwrap()
-            .text_pair
+        choose(header, &names, LabelUse::Required, None, "f:1").unwrap().text_pair
     };
     assert_eq!(chosen(&["sentence1", "sentence2", "label"]), None);
     assert_eq!(chosen(&["sentence1", "text_pair", "label"]), Some(1));
@@ -132,14 +78,8 @@ fn a_named_partner_finds_its_first_half() {
     let chosen = choose(&header, &names, LabelUse::Required, None, "f:1").unwrap();
     assert_eq!((chosen.text, chosen.text_pair), (0, Some(1)));
     let names = named(None, Some("notes"), None);
-    let chosen = choose(
-        &["sentence", "notes", "label"],
-        &names,
-        LabelUse::Required,
-        None,
-        "f:1",
-    )
-    .unwrap();
+    let chosen =
+        choose(&["sentence", "notes", "label"], &names, LabelUse::Required, None, "f:1").unwrap();
     assert_eq!((chosen.text, chosen.text_pair), (0, Some(1)));
 }
 
@@ -151,20 +91,14 @@ fn a_missing_column_lists_what_is_there_and_the_nearest() {
             "f:1: no text column is recognised; the columns are \"sentense\", \"label\""
         )
     );
-    assert!(
-        message.ends_with("(did you mean \"sentense\"?)"),
-        "{message}"
-    );
+    assert!(message.ends_with("(did you mean \"sentense\"?)"), "{message}");
     let message = refused(&["text", "lable"], &ColumnNames::default());
     assert!(
         message.contains("--label-column") && message.contains("did you mean \"lable\"?"),
         "{message}"
     );
     let message = refused(&["text", "x"], &named(None, None, Some("polarity")));
-    assert_eq!(
-        message,
-        "f:1: no label column \"polarity\"; the columns are \"text\", \"x\""
-    );
+    assert_eq!(message, "f:1: no label column \"polarity\"; the columns are \"text\", \"x\"");
 }
 
 #[test]
@@ -191,14 +125,8 @@ fn one_column_cannot_play_two_parts() {
 
 #[test]
 fn prediction_does_not_need_a_label() {
-    let chosen = choose(
-        &["text"],
-        &ColumnNames::default(),
-        LabelUse::Ignored,
-        None,
-        "f:1",
-    )
-    .unwrap();
+    let chosen =
+        choose(&["text"], &ColumnNames::default(), LabelUse::Ignored, None, "f:1").unwrap();
     assert_eq!(chosen.label, None);
 }
 
@@ -218,10 +146,7 @@ fn held(header: &[&str], names: &ColumnNames, trained: &Columns) -> Result<(usiz
 
 #[test]
 fn a_task_on_pairs_is_held_to_pairs() {
-    let (any, pairs) = (
-        ColumnNames::default(),
-        trained("premise", Some("hypothesis")),
-    );
+    let (any, pairs) = (ColumnNames::default(), trained("premise", Some("hypothesis")));
     let found = |header: &[&str]| held(header, &any, &pairs);
     // The same names win over those that would be recognised, in any order.
     let header = ["text", "hypothesis", "premise", "label"];
@@ -244,19 +169,14 @@ fn a_task_on_single_texts_is_held_to_those() {
     let found = |header: &[&str]| held(header, &any, &single);
     assert_eq!(found(&["text", "sentence"]).unwrap(), (1, None));
     assert_eq!(found(&["text"]).unwrap(), (0, None));
-    for header in [
-        &["question", "sentence"][..],
-        &["text", "text_pair"],
-        &["sentence1", "sentence2"],
-    ] {
+    for header in
+        [&["question", "sentence"][..], &["text", "text_pair"], &["sentence1", "sentence2"]]
+    {
         let message = found(header).unwrap_err().to_string();
         assert!(message.contains("trained on single texts"), "{message}");
     }
     let by_name = named(Some("text"), None, None);
-    assert_eq!(
-        held(&["text", "text_pair"], &by_name, &single).unwrap(),
-        (0, None)
-    );
+    assert_eq!(held(&["text", "text_pair"], &by_name, &single).unwrap(), (0, None));
     let by_name = named(None, Some("text_pair"), None);
     assert!(held(&["text", "text_pair"], &by_name, &single).is_err());
 }
@@ -274,8 +194,5 @@ fn half_a_pair_is_named_as_what_it_is_and_nothing_is_suggested_that_was_given() 
 fn usual_names_of_texts_and_labels_are_found_after_the_documented_ones() {
     assert_eq!(found(&["text", "labels"]), (0, None, Some(1)));
     assert_eq!(found(&["review", "sentiment"]), (0, None, Some(1)));
-    assert_eq!(
-        found(&["review", "text", "score", "rating"]),
-        (1, None, Some(2))
-    );
+    assert_eq!(found(&["review", "text", "score", "rating"]), (1, None, Some(2)));
 }

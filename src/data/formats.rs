@@ -83,13 +83,7 @@ pub struct RowReader<R> {
 }
 
 enum Kind {
-    Delimited {
-        splitter: Splitter,
-        record: Record,
-        width: usize,
-        chosen: Chosen,
-        columns: Columns,
-    },
+    Delimited { splitter: Splitter, record: Record, width: usize, chosen: Chosen, columns: Columns },
     Jsonl(Keys),
 }
 
@@ -185,10 +179,7 @@ impl<R: Read> Iterator for RowReader<R> {
             _ => self.done = true,
         }
         if row.is_none() && !self.any {
-            return Some(Err(anyhow!(
-                "{}: the file has no examples",
-                self.lines.name()
-            )));
+            return Some(Err(anyhow!("{}: the file has no examples", self.lines.name())));
         }
         row
     }
@@ -238,22 +229,12 @@ impl<R: Read> RowReader<R> {
             };
             if line.is_empty() {
                 let number = self.lines.number();
-                let first = if self.blanks.is_empty() {
-                    number
-                } else {
-                    self.blanks.start
-                };
+                let first = if self.blanks.is_empty() { number } else { self.blanks.start };
                 self.blanks = first..number + 1;
                 continue;
             }
             let row = match &mut self.kind {
-                Kind::Delimited {
-                    splitter,
-                    record,
-                    width,
-                    chosen,
-                    ..
-                } => {
+                Kind::Delimited { splitter, record, width, chosen, .. } => {
                     let line = line.to_owned();
                     let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
@@ -279,17 +260,9 @@ impl<R: Read> RowReader<R> {
         match self.kind {
             Kind::Delimited { width: 1, .. } => {
                 self.blanks.start += 1;
-                Ok(Some(Row {
-                    line,
-                    text: String::new(),
-                    text_pair: None,
-                    label: None,
-                }))
+                Ok(Some(Row { line, text: String::new(), text_pair: None, label: None }))
             }
-            _ => bail!(
-                "{}: a blank line between the examples",
-                place(self.lines.name(), line)
-            ),
+            _ => bail!("{}: a blank line between the examples", place(self.lines.name(), line)),
         }
     }
 }
@@ -302,11 +275,7 @@ fn delimited_row(
     name: &str,
 ) -> Result<Row> {
     if record.len() != width {
-        bail!(
-            "{}: {} field(s) where the header has {width}",
-            place(name, line),
-            record.len()
-        );
+        bail!("{}: {} field(s) where the header has {width}", place(name, line), record.len());
     }
     let owned = |field: usize| record.get(field).to_owned();
     Ok(Row {

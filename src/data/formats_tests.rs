@@ -4,12 +4,7 @@ use super::*;
 use crate::data::{ColumnNames, LabelUse, Table};
 
 fn options(label_use: LabelUse) -> ReadOptions {
-    ReadOptions {
-        format: None,
-        columns: ColumnNames::default(),
-        label_use,
-        trained: None,
-    }
+    ReadOptions { format: None, columns: ColumnNames::default(), label_use, trained: None }
 }
 
 fn read(format: FileFormat, input: impl AsRef<[u8]>, label_use: LabelUse) -> Result<Vec<Row>> {
@@ -19,15 +14,11 @@ fn read(format: FileFormat, input: impl AsRef<[u8]>, label_use: LabelUse) -> Res
 /// (line, text, label) of each row.
 fn labelled(format: FileFormat, input: impl AsRef<[u8]>) -> Vec<(u64, String, String)> {
     let rows = read(format, input, LabelUse::Required).unwrap();
-    rows.into_iter()
-        .map(|row| (row.line, row.text, row.label.unwrap()))
-        .collect()
+    rows.into_iter().map(|row| (row.line, row.text, row.label.unwrap())).collect()
 }
 
 fn refused(format: FileFormat, input: impl AsRef<[u8]>) -> String {
-    read(format, input, LabelUse::Required)
-        .unwrap_err()
-        .to_string()
+    read(format, input, LabelUse::Required).unwrap_err().to_string()
 }
 
 fn row(line: u64, text: &str, label: &str) -> (u64, String, String) {
@@ -37,17 +28,8 @@ fn row(line: u64, text: &str, label: &str) -> (u64, String, String) {
 #[test]
 fn the_three_formats_give_the_same_rows() {
     let expected = [row(2, "a \"b\"", "1"), row(3, "c, d", "0")];
-    assert_eq!(
-        labelled(FileFormat::Tsv, "text\tlabel\na \"b\"\t1\nc, d\t0\n"),
-        expected
-    );
-    assert_eq!(
-        labelled(
-            FileFormat::Csv,
-            "label,text\n1,\"a \"\"b\"\"\"\n0,\"c, d\"\n"
-        ),
-        expected
-    );
+    assert_eq!(labelled(FileFormat::Tsv, "text\tlabel\na \"b\"\t1\nc, d\t0\n"), expected);
+    assert_eq!(labelled(FileFormat::Csv, "label,text\n1,\"a \"\"b\"\"\"\n0,\"c, d\"\n"), expected);
     let jsonl = "{\"text\": \"a \\\"b\\\"\", \"label\": 1}\n{\"label\": 0, \"text\": \"c, d\"}";
     let expected = [row(1, "a \"b\"", "1"), row(2, "c, d", "0")];
     assert_eq!(labelled(FileFormat::Jsonl, jsonl), expected);
@@ -56,14 +38,8 @@ fn the_three_formats_give_the_same_rows() {
 #[test]
 fn byte_order_mark_crlf_and_blank_lines_at_the_end_are_accepted() {
     let expected = [row(2, "a", "x")];
-    assert_eq!(
-        labelled(FileFormat::Tsv, "\u{feff}text\tlabel\r\na\tx\r\n\r\n\r\n"),
-        expected
-    );
-    assert_eq!(
-        labelled(FileFormat::Csv, "\u{feff}text,label\r\na,x\r\n\n"),
-        expected
-    );
+    assert_eq!(labelled(FileFormat::Tsv, "\u{feff}text\tlabel\r\na\tx\r\n\r\n\r\n"), expected);
+    assert_eq!(labelled(FileFormat::Csv, "\u{feff}text,label\r\na,x\r\n\n"), expected);
     let jsonl = "\u{feff}{\"text\": \"a\", \"label\": true}\r\n\r\n";
     assert_eq!(labelled(FileFormat::Jsonl, jsonl), [row(1, "a", "true")]);
 }
@@ -104,10 +80,7 @@ fn a_blank_line_between_rows_is_an_error_unless_it_can_be_an_empty_text() {
     let message = refused(FileFormat::Tsv, "text\tlabel\na\tx\n\n\nb\ty\n");
     assert_eq!(message, "f:3: a blank line between the examples");
     let rows = read(FileFormat::Tsv, "text\na\n\n\nb\n\n", LabelUse::Ignored).unwrap();
-    let texts: Vec<_> = rows
-        .iter()
-        .map(|row| (row.line, row.text.as_str()))
-        .collect();
+    let texts: Vec<_> = rows.iter().map(|row| (row.line, row.text.as_str())).collect();
     assert_eq!(texts, [(2, "a"), (3, ""), (4, ""), (5, "b")]);
 }
 
@@ -119,57 +92,33 @@ fn invalid_utf8_is_refused_in_every_format() {
         (FileFormat::Jsonl, "{\"text\": \"\", \"label\": 0}\n"),
     ] {
         let message = refused(format, [start.as_bytes(), b"a\xC3(\n"].concat());
-        assert!(
-            message.starts_with("f:2:2: invalid UTF-8 (byte 0xC3)"),
-            "{message}"
-        );
+        assert!(message.starts_with("f:2:2: invalid UTF-8 (byte 0xC3)"), "{message}");
     }
 }
 
 #[test]
 fn inputs_without_examples_are_refused() {
     assert!(refused(FileFormat::Tsv, "").contains("the file is empty"));
-    assert_eq!(
-        refused(FileFormat::Tsv, "text\tlabel\n"),
-        "f: the file has no examples"
-    );
-    assert_eq!(
-        refused(FileFormat::Csv, "text,label\n\n"),
-        "f: the file has no examples"
-    );
-    assert_eq!(
-        refused(FileFormat::Jsonl, ""),
-        "f: the file has no examples"
-    );
+    assert_eq!(refused(FileFormat::Tsv, "text\tlabel\n"), "f: the file has no examples");
+    assert_eq!(refused(FileFormat::Csv, "text,label\n\n"), "f: the file has no examples");
+    assert_eq!(refused(FileFormat::Jsonl, ""), "f: the file has no examples");
 }
 
 #[test]
 fn broken_json_is_reported_with_line_and_column() {
     let good = "{\"text\": \"a\", \"label\": 0}\n";
-    let message = refused(
-        FileFormat::Jsonl,
-        format!("{good}{{\"text\": \"a\" \"label\": 0}}\n"),
-    );
-    assert!(
-        message.starts_with("f:2:14: not a JSON object on one line: expected"),
-        "{message}"
-    );
+    let message = refused(FileFormat::Jsonl, format!("{good}{{\"text\": \"a\" \"label\": 0}}\n"));
+    assert!(message.starts_with("f:2:14: not a JSON object on one line: expected"), "{message}");
     assert!(!message.contains("at line"), "{message}");
     assert!(refused(FileFormat::Jsonl, "[{\"text\": \"a\"}]\n").contains("an array"));
-    assert_eq!(
-        refused(FileFormat::Jsonl, format!("{good}3\n")),
-        "f:2: not a JSON object"
-    );
+    assert_eq!(refused(FileFormat::Jsonl, format!("{good}3\n")), "f:2: not a JSON object");
 }
 
 #[test]
 fn missing_keys_and_wrong_kinds_are_reported_with_their_line() {
     let good = "{\"text\": \"a\", \"label\": 0}\n";
     let after = |line: &str| refused(FileFormat::Jsonl, format!("{good}{line}\n"));
-    assert_eq!(
-        after("{\"text\": \"a\"}"),
-        "f:2: the key \"label\" is missing"
-    );
+    assert_eq!(after("{\"text\": \"a\"}"), "f:2: the key \"label\" is missing");
     assert_eq!(
         after("{\"text\": null, \"label\": 0}"),
         "f:2: the value of \"text\" is null, not a string"
@@ -192,13 +141,8 @@ fn a_missing_column_is_reported_at_the_header() {
 #[test]
 fn an_error_ends_the_iterator() {
     let input = "text\na\nb\tc\nd\n";
-    let mut rows = rows(
-        input.as_bytes(),
-        "f",
-        FileFormat::Tsv,
-        &options(LabelUse::Ignored),
-    )
-    .unwrap();
+    let mut rows =
+        rows(input.as_bytes(), "f", FileFormat::Tsv, &options(LabelUse::Ignored)).unwrap();
     assert!(rows.next().unwrap().is_ok());
     assert!(rows.next().unwrap().is_err());
     assert!(rows.next().is_none() && rows.next().is_none());
@@ -228,25 +172,11 @@ fn rows_arrive_before_the_input_has_ended() {
 
 #[test]
 fn the_format_follows_the_extension_or_is_given() {
-    assert_eq!(
-        FileFormat::from_path(Path::new("a/b.TSV")).unwrap(),
-        FileFormat::Tsv
-    );
-    assert_eq!(
-        FileFormat::from_path(Path::new("b.txt")).unwrap(),
-        FileFormat::Tsv
-    );
-    assert_eq!(
-        FileFormat::from_path(Path::new("b.ndjson")).unwrap(),
-        FileFormat::Jsonl
-    );
-    let message = FileFormat::from_path(Path::new("b.data"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.starts_with("b.data: cannot tell the format"),
-        "{message}"
-    );
+    assert_eq!(FileFormat::from_path(Path::new("a/b.TSV")).unwrap(), FileFormat::Tsv);
+    assert_eq!(FileFormat::from_path(Path::new("b.txt")).unwrap(), FileFormat::Tsv);
+    assert_eq!(FileFormat::from_path(Path::new("b.ndjson")).unwrap(), FileFormat::Jsonl);
+    let message = FileFormat::from_path(Path::new("b.data")).unwrap_err().to_string();
+    assert!(message.starts_with("b.data: cannot tell the format"), "{message}");
     assert!("xml".parse::<FileFormat>().is_err());
 }
 
@@ -261,13 +191,8 @@ fn a_table_is_a_whole_file_and_names_it_in_errors() {
     assert_eq!(table.select(&[1]).rows[0].text, "b");
     std::fs::write(&path, "text,label\na\n").unwrap();
     let message = Table::read(&path, &options).unwrap_err().to_string();
-    assert_eq!(
-        message,
-        format!("{}:2: 1 field(s) where the header has 2", path.display())
-    );
-    let message = Table::read(&folder.path().join("no.csv"), &options)
-        .unwrap_err()
-        .to_string();
+    assert_eq!(message, format!("{}:2: 1 field(s) where the header has 2", path.display()));
+    let message = Table::read(&folder.path().join("no.csv"), &options).unwrap_err().to_string();
     assert!(message.starts_with("cannot open "), "{message}");
 }
 
@@ -293,15 +218,9 @@ fn a_key_that_first_comes_later_counts_from_there() {
     let by_name = |options: &mut ReadOptions| {
         options.columns.text_pair = Some("text_pair".to_owned());
     };
-    assert_eq!(
-        pairs(jsonl(&[SINGLE, PAIR], by_name).unwrap()),
-        [false, true]
-    );
+    assert_eq!(pairs(jsonl(&[SINGLE, PAIR], by_name).unwrap()), [false, true]);
     let message = jsonl(&[SINGLE], by_name).unwrap_err().to_string();
-    assert!(
-        message.contains("no row has the key \"text_pair\""),
-        "{message}"
-    );
+    assert!(message.contains("no row has the key \"text_pair\""), "{message}");
 }
 
 #[test]
@@ -311,10 +230,7 @@ fn a_late_key_that_would_change_what_was_read_is_refused() {
         r#"{"sentence": "a", "text": "b", "label": 0}"#,
     ] {
         let message = jsonl(&[r#"{"sentence": "a", "label": 0}"#, late], |_| ()).unwrap_err();
-        assert!(
-            message.to_string().starts_with("f:2: the key "),
-            "{message}"
-        );
+        assert!(message.to_string().starts_with("f:2: the key "), "{message}");
     }
     assert!(jsonl(&[r#"{"text": "a", "score": 0}"#, SINGLE], |_| ()).is_err());
 }
@@ -324,38 +240,20 @@ fn a_trained_task_is_held_by_the_keys_of_all_rows() {
     let trained = |pair: Option<&str>| {
         let pair = pair.map(str::to_owned);
         move |options: &mut ReadOptions| {
-            options.trained = Some(Columns {
-                text: "text".to_owned(),
-                text_pair: pair,
-                label: None,
-            });
+            options.trained =
+                Some(Columns { text: "text".to_owned(), text_pair: pair, label: None });
         }
     };
     assert!(jsonl(&[SINGLE, PAIR], trained(Some("text_pair"))).is_ok());
     let message = jsonl(&[SINGLE], trained(Some("text_pair"))).unwrap_err();
-    assert!(
-        message.to_string().contains("trained on pairs"),
-        "{message}"
-    );
+    assert!(message.to_string().contains("trained on pairs"), "{message}");
     let message = jsonl(&[SINGLE, PAIR], trained(None)).unwrap_err();
-    assert!(
-        message
-            .to_string()
-            .starts_with("f:2: the task was trained on single")
-    );
+    assert!(message.to_string().starts_with("f:2: the task was trained on single"));
 }
 
 #[test]
 fn json_labels_stay_as_they_are_written_and_null_is_none() {
-    let labels = [
-        "1",
-        "1.0",
-        "1e2",
-        "true",
-        "12345678901234567890123",
-        "null",
-        "\"x\"",
-    ];
+    let labels = ["1", "1.0", "1e2", "true", "12345678901234567890123", "null", "\"x\""];
     let rows = labels.map(|label| format!("{{\"text\": \"a\", \"label\": {label}}}"));
     let rows = jsonl(&rows.each_ref().map(String::as_str), |_| ()).unwrap();
     let read: Vec<_> = rows.into_iter().filter_map(|row| row.label).collect();
@@ -375,11 +273,7 @@ fn a_file_of_another_kind_is_named_as_what_it_is() {
     says(FileFormat::Csv, b"text;label\na;1\n", "semicolons");
     says(FileFormat::Csv, b"text\tlabel\na\t1\n", "--format tsv");
     says(FileFormat::Tsv, b"text,label\na,1\n", "--format csv");
-    says(
-        FileFormat::Tsv,
-        b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n",
-        "quotes",
-    );
+    says(FileFormat::Tsv, b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n", "quotes");
     says(FileFormat::Tsv, b"{\"text\": \"a\"}\n", "--format jsonl");
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
     says(FileFormat::Tsv, pointer, "Git LFS");

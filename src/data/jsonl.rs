@@ -54,12 +54,8 @@ impl Keys {
     ) -> Result<Row> {
         let here = place(name, number);
         let object = Object::parse(line, &here)?;
-        let fresh: Vec<&String> = object
-            .0
-            .iter()
-            .map(|(key, _)| key)
-            .filter(|key| !self.seen.contains(key))
-            .collect();
+        let fresh: Vec<&String> =
+            object.0.iter().map(|(key, _)| key).filter(|key| !self.seen.contains(key)).collect();
         if self.chosen.is_none() || !fresh.is_empty() {
             let fresh: Vec<String> = fresh.into_iter().cloned().collect();
             self.choose(fresh, options, &here)?;
@@ -78,10 +74,7 @@ impl Keys {
         self.seen.extend(fresh);
         let mut names = options.columns.clone();
         // It may come in a later row.
-        let waits = names
-            .text_pair
-            .take_if(|name| !self.seen.contains(name))
-            .is_some();
+        let waits = names.text_pair.take_if(|name| !self.seen.contains(name)).is_some();
         let (label_use, trained) = (options.label_use, options.trained.as_ref());
         let mut chosen = choose(&self.seen, &names, label_use, trained, here)?;
         if waits {
@@ -134,8 +127,7 @@ impl<'a> Object<'a> {
 
     fn row(&self, columns: &Columns, line: u64, here: &str) -> Result<Row> {
         let needed = |key: &str| {
-            self.get(key)
-                .with_context(|| format!("{here}: the key {key:?} is missing"))
+            self.get(key).with_context(|| format!("{here}: the key {key:?} is missing"))
         };
         let label = |key: &String| label(key, needed(key)?, here);
         let pair = columns.text_pair.as_deref().and_then(|key| {
@@ -153,10 +145,7 @@ impl<'a> Object<'a> {
 
 fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
     if !value.get().starts_with('"') {
-        bail!(
-            "{here}: the value of {key:?} is {}, not a string",
-            kind_of(value)
-        );
+        bail!("{here}: the value of {key:?} is {}, not a string", kind_of(value));
     }
     serde_json::from_str(value.get())
         .with_context(|| format!("{here}: the value of {key:?} is no text"))

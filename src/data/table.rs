@@ -49,14 +49,9 @@ impl Table {
         let mut reader = rows(file, &name, format, options)?;
         let rows = reader.by_ref().collect::<Result<_>>()?;
         reader.complete()?;
-        let columns = reader
-            .columns()
-            .with_context(|| format!("{name}: the file has no examples"))?;
-        Ok(Self {
-            name,
-            columns,
-            rows,
-        })
+        let columns =
+            reader.columns().with_context(|| format!("{name}: the file has no examples"))?;
+        Ok(Self { name, columns, rows })
     }
 
     /// Rows of a task on pairs that have no second text.
@@ -111,11 +106,7 @@ mod tests {
         };
         Table {
             name: "t".to_owned(),
-            columns: Columns {
-                text: "text".to_owned(),
-                text_pair: None,
-                label: None,
-            },
+            columns: Columns { text: "text".to_owned(), text_pair: None, label: None },
             rows: rows.iter().map(row).collect(),
         }
     }

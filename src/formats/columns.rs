@@ -16,11 +16,7 @@ impl std::fmt::Display for Columns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.text_pair {
             None => write!(f, "text from column {:?}", self.text)?,
-            Some(pair) => write!(
-                f,
-                "pairs of texts from columns {:?} and {pair:?}",
-                self.text
-            )?,
+            Some(pair) => write!(f, "pairs of texts from columns {:?} and {pair:?}", self.text)?,
         }
         match &self.label {
             None => Ok(()),

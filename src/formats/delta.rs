@@ -101,21 +101,13 @@ pub enum DeltaError {
         "it was trained on another base model: its base's weights have sha256 {delta}, this model's have {model}; \
          give the model it was trained on ({trained_on})"
     )]
-    OtherBase {
-        delta: String,
-        model: String,
-        trained_on: String,
-    },
+    OtherBase { delta: String, model: String, trained_on: String },
     #[error("tensor `{0}` is missing")]
     MissingTensor(String),
     #[error("tensor `{0}` has no place in this model")]
     UnexpectedTensor(String),
     #[error("tensor `{tensor}` has shape {found:?}, and the model needs {expected:?}")]
-    WrongShape {
-        tensor: String,
-        found: Vec<usize>,
-        expected: Vec<usize>,
-    },
+    WrongShape { tensor: String, found: Vec<usize>, expected: Vec<usize> },
 }
 
 impl Delta {
@@ -159,10 +151,8 @@ impl Delta {
             });
         }
         for (name, shape) in expected {
-            let found = self
-                .tensors
-                .get(name)
-                .ok_or_else(|| DeltaError::MissingTensor(name.clone()))?;
+            let found =
+                self.tensors.get(name).ok_or_else(|| DeltaError::MissingTensor(name.clone()))?;
             if found.shape != *shape {
                 return Err(DeltaError::WrongShape {
                     tensor: name.clone(),
@@ -171,21 +161,14 @@ impl Delta {
                 });
             }
         }
-        match self
-            .tensors
-            .keys()
-            .find(|name| !expected.iter().any(|(known, _)| known == *name))
-        {
+        match self.tensors.keys().find(|name| !expected.iter().any(|(known, _)| known == *name)) {
             Some(name) => Err(DeltaError::UnexpectedTensor(name.clone())),
             None => Ok(()),
         }
     }
 
     fn to_container(&self) -> Result<Container> {
-        Ok(Container {
-            metadata: self.info.to_metadata(FORMAT)?,
-            tensors: self.tensors.clone(),
-        })
+        Ok(Container { metadata: self.info.to_metadata(FORMAT)?, tensors: self.tensors.clone() })
     }
 
     fn from_container(container: Container) -> Result<Self, DeltaError> {
@@ -197,10 +180,7 @@ impl Delta {
         if info.method == Method::Full {
             return Err(wrong("method", "a delta is `bitfit` or `head`"));
         }
-        Ok(Self {
-            info,
-            tensors: container.tensors,
-        })
+        Ok(Self { info, tensors: container.tensors })
     }
 }
 
@@ -285,21 +265,14 @@ impl DeltaInfo {
     /// What the values must be by themselves and say about each other.
     fn check(&self) -> Result<(), DeltaError> {
         let hash = &self.base_sha256;
-        if hash.len() != 64
-            || !hash
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        {
+        if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong("base_sha256", "64 hexadecimal digits are expected"));
         }
         if self.pooling == Pooling::Auto {
             return Err(wrong("pooling", "cls or mean is expected"));
         }
         if (self.method == Method::Head) != self.biases.is_none() {
-            return Err(wrong(
-                "biases",
-                "`none` goes with the method `head`, and only with it",
-            ));
+            return Err(wrong("biases", "`none` goes with the method `head`, and only with it"));
         }
         match self.task {
             Task::Classification if self.labels.len() < 2 => {
@@ -314,10 +287,7 @@ impl DeltaInfo {
 }
 
 fn wrong(key: &'static str, problem: impl fmt::Display) -> DeltaError {
-    DeltaError::WrongMetadata {
-        key,
-        problem: problem.to_string(),
-    }
+    DeltaError::WrongMetadata { key, problem: problem.to_string() }
 }
 
 /// The metadata of a file, asked for key by key.
@@ -325,10 +295,7 @@ struct Metadata<'a>(&'a BTreeMap<String, String>);
 
 impl Metadata<'_> {
     fn get(&self, key: &'static str) -> Result<&str, DeltaError> {
-        self.0
-            .get(key)
-            .map(String::as_str)
-            .ok_or(DeltaError::MissingMetadata(key))
+        self.0.get(key).map(String::as_str).ok_or(DeltaError::MissingMetadata(key))
     }
 
     fn parsed<T, E: fmt::Display>(

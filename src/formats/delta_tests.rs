@@ -28,23 +28,14 @@ fn example() -> Delta {
             tool_version: "0.1.0".into(),
         },
         tensors: BTreeMap::from([
-            (
-                "classifier.weight".into(),
-                Tensor {
-                    shape: vec![2, 3],
-                    data: vec![0.5; 6],
-                },
-            ),
+            ("classifier.weight".into(), Tensor { shape: vec![2, 3], data: vec![0.5; 6] }),
             ("classifier.bias".into(), Tensor::vector(vec![1.0, -0.0])),
         ]),
     }
 }
 
 fn shapes() -> Vec<(String, Vec<usize>)> {
-    vec![
-        ("classifier.bias".into(), vec![2]),
-        ("classifier.weight".into(), vec![2, 3]),
-    ]
+    vec![("classifier.bias".into(), vec![2]), ("classifier.weight".into(), vec![2, 3])]
 }
 
 /// Reads the example after a change to its metadata.
@@ -95,20 +86,12 @@ fn every_tensor_must_be_expected_present_and_of_its_shape() {
     let mut other = shapes();
     other[1].1 = vec![3, 2];
     let error = check(&other).to_string();
-    assert!(
-        error.contains("[2, 3]") && error.contains("[3, 2]"),
-        "{error}"
-    );
+    assert!(error.contains("[2, 3]") && error.contains("[3, 2]"), "{error}");
 }
 
 #[test]
 fn every_key_of_the_metadata_is_needed() {
-    let keys: Vec<String> = example()
-        .to_container()
-        .unwrap()
-        .metadata
-        .into_keys()
-        .collect();
+    let keys: Vec<String> = example().to_container().unwrap().metadata.into_keys().collect();
     for key in keys.into_iter().filter(|key| key != COLUMNS) {
         let error = with_metadata(|metadata| {
             metadata.remove(&key);
@@ -148,10 +131,7 @@ fn wrong_metadata_is_named() {
     assert!(with("method", "head").contains("`none`"));
     assert!(with("method", "full").contains("`bitfit` or `head`"));
     let settings = with("settings", "model = 3");
-    assert!(
-        settings.contains("wrong `settings`") && !settings.contains('\n'),
-        "{settings}"
-    );
+    assert!(settings.contains("wrong `settings`") && !settings.contains('\n'), "{settings}");
 }
 
 #[test]
@@ -159,16 +139,10 @@ fn a_models_weights_are_not_taken_for_a_delta() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let tensors = BTreeMap::from([("w".to_string(), Tensor::vector(vec![1.0]))]);
-    let weights = Container {
-        metadata: BTreeMap::new(),
-        tensors,
-    };
+    let weights = Container { metadata: BTreeMap::new(), tensors };
     std::fs::write(&path, weights.to_bytes().unwrap()).unwrap();
     let line = one_line(&Delta::read(&path).unwrap_err());
-    assert!(
-        line.contains("model.safetensors") && line.contains("a model's weights"),
-        "{line}"
-    );
+    assert!(line.contains("model.safetensors") && line.contains("a model's weights"), "{line}");
 }
 
 #[test]
@@ -176,10 +150,7 @@ fn a_whole_model_says_what_it_was_trained_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let write = |metadata| {
-        let container = Container {
-            metadata,
-            tensors: BTreeMap::new(),
-        };
+        let container = Container { metadata, tensors: BTreeMap::new() };
         std::fs::write(&path, container.to_bytes().unwrap()).unwrap();
         DeltaInfo::of_model(&path).map_err(|error| one_line(&error))
     };
@@ -190,10 +161,7 @@ fn a_whole_model_says_what_it_was_trained_for() {
     info.biases = BiasSelection::all();
     assert_eq!(write(info.model_metadata().unwrap()).unwrap(), info);
     let other = write(BTreeMap::new()).unwrap_err();
-    assert!(
-        other.contains("model.safetensors") && other.contains("no model that"),
-        "{other}"
-    );
+    assert!(other.contains("model.safetensors") && other.contains("no model that"), "{other}");
 }
 
 #[test]
@@ -203,15 +171,9 @@ fn a_cut_file_is_one_clear_line() {
     let bytes = example().to_container().unwrap().to_bytes().unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
     let line = one_line(&Delta::read(&path).unwrap_err());
-    assert!(
-        line.contains("bias.safetensors") && line.contains("cut off"),
-        "{line}"
-    );
+    assert!(line.contains("bias.safetensors") && line.contains("cut off"), "{line}");
     let missing = one_line(&Delta::read(&folder.path().join("none")).unwrap_err());
-    assert!(
-        missing.contains("none") && missing.contains("No such file"),
-        "{missing}"
-    );
+    assert!(missing.contains("none") && missing.contains("No such file"), "{missing}");
 }
 
 #[test]

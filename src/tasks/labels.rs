@@ -66,10 +66,7 @@ impl ClassNames {
     /// Fewer than two names, or two that are equal.
     pub fn from_names(names: Vec<String>) -> Result<Self> {
         if names.len() < 2 {
-            bail!(
-                "{} class name(s); classification needs at least two",
-                names.len()
-            );
+            bail!("{} class name(s); classification needs at least two", names.len());
         }
         let (mut ids, mut by_key) = (HashMap::new(), HashMap::new());
         for (id, name) in names.iter().enumerate() {
@@ -77,10 +74,7 @@ impl ClassNames {
             if ids.insert(name.clone(), id).is_some() {
                 bail!("two classes are called {name:?}");
             }
-            by_key
-                .entry(Key::of(name))
-                .and_modify(|id| *id = None)
-                .or_insert(Some(id));
+            by_key.entry(Key::of(name)).and_modify(|id| *id = None).or_insert(Some(id));
         }
         Ok(Self { names, ids, by_key })
     }
@@ -161,17 +155,13 @@ impl Targets {
             Targets::Classes(classes) => {
                 let id = |row| {
                     let label = label_of(name, row)?;
-                    classes
-                        .id(label)
-                        .ok_or_else(|| unknown(classes, table, row, label))
+                    classes.id(label).ok_or_else(|| unknown(classes, table, row, label))
                 };
                 Ok(Labels::Classes(rows.iter().map(id).collect::<Result<_>>()?))
             }
             Targets::Values => {
                 let value = |row| value_of(name, row);
-                Ok(Labels::Values(
-                    rows.iter().map(value).collect::<Result<_>>()?,
-                ))
+                Ok(Labels::Values(rows.iter().map(value).collect::<Result<_>>()?))
             }
         }
     }
@@ -183,10 +173,7 @@ fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyho
     let count = labels.filter(|label| classes.id(label).is_none()).count();
     let many = match count {
         0 | 1 => String::new(),
-        count => format!(
-            " ({count} of {} rows have unknown labels)",
-            table.rows.len()
-        ),
+        count => format!(" ({count} of {} rows have unknown labels)", table.rows.len()),
     };
     let is_number = |name: &str| matches!(Key::of(name), Key::Number(_));
     let hint = if is_number(label) && !classes.names.iter().any(|name| is_number(name)) {
@@ -194,10 +181,7 @@ fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyho
     } else {
         ""
     };
-    let near = classes
-        .names
-        .iter()
-        .find(|name| name.to_lowercase() == label.to_lowercase());
+    let near = classes.names.iter().find(|name| name.to_lowercase() == label.to_lowercase());
     let near = near.map_or(String::new(), |name| format!(" (did you mean {name:?}?)"));
     anyhow::anyhow!(
         "{}: the label {label:?} is unknown{near}{many}; the task's labels are {}{hint}",

@@ -23,10 +23,7 @@ pub(crate) fn table(labels: &[&str]) -> Table {
 }
 
 fn names(labels: &[&str]) -> Vec<String> {
-    ClassNames::from_table(&table(labels))
-        .unwrap()
-        .names()
-        .to_vec()
+    ClassNames::from_table(&table(labels)).unwrap().names().to_vec()
 }
 
 fn error(targets: &Targets, labels: &[&str]) -> String {
@@ -59,17 +56,12 @@ fn one_label_in_several_spellings_is_refused_with_their_rows() {
         &["true", "True", "false"],
         &["not ok", "not\u{a0}ok"],
     ] {
-        let message = ClassNames::from_table(&table(labels))
-            .unwrap_err()
-            .to_string();
+        let message = ClassNames::from_table(&table(labels)).unwrap_err().to_string();
         assert!(message.contains("written in several ways"), "{message}");
         assert!(message.contains(" row"), "{message}");
     }
     let message = ClassNames::from_table(&table(&["cafe\u{301}", "café"])).unwrap_err();
-    assert!(
-        message.to_string().contains("\"cafe\\u{301}\" (1 row)"),
-        "{message}"
-    );
+    assert!(message.to_string().contains("\"cafe\\u{301}\" (1 row)"), "{message}");
 }
 
 #[test]
@@ -79,10 +71,7 @@ fn another_spelling_of_a_class_is_that_class_and_is_said() {
     let dev = table(&["1", "2.0", "10"]);
     assert_eq!(targets.read(&dev).unwrap(), Labels::Classes(vec![0, 1, 2]));
     let said = respelled(&targets, &dev).unwrap();
-    assert_eq!(
-        said,
-        "\"1\" (1 row) is the class \"1.0\", \"10\" (1 row) is the class \"10.0\""
-    );
+    assert_eq!(said, "\"1\" (1 row) is the class \"1.0\", \"10\" (1 row) is the class \"10.0\"");
     assert_eq!(respelled(&targets, &table(&["1.0"])), None);
     assert!(error(&targets, &["3"]).contains("the label \"3\" is unknown"));
 }
@@ -92,10 +81,7 @@ fn what_an_earlier_program_took_for_several_classes_still_loads() {
     let names = ["1", "1.0", "2"].map(str::to_owned).to_vec();
     let classes = ClassNames::from_names(names).unwrap();
     let id = |label| classes.id(label);
-    assert_eq!(
-        (id("1"), id("1.0"), id("2.0"), id("01")),
-        (Some(0), Some(1), Some(2), None)
-    );
+    assert_eq!((id("1"), id("1.0"), id("2.0"), id("01")), (Some(0), Some(1), Some(2), None));
 }
 
 #[test]
@@ -104,32 +90,19 @@ fn classes_are_listed_with_their_rows_and_what_is_odd_about_them() {
         let table = table(labels);
         let targets = Targets::Classes(ClassNames::from_table(&table).unwrap());
         let labels = targets.read(&table).unwrap();
-        (
-            summary(&targets, &labels),
-            doubts(&targets, &labels).join("; "),
-        )
+        (summary(&targets, &labels), doubts(&targets, &labels).join("; "))
     };
     let (line, doubts) = said(&["b", "a", "b"]);
     assert_eq!(line, "2 classes and their rows: \"a\" (1), \"b\" (2)");
     assert_eq!(doubts, "");
     assert!(said(&["Yes", "yes"]).1.contains("nothing but case"));
     assert!(said(&["1", "2", "x"]).1.contains("some are not (\"x\")"));
-    assert!(
-        said(&["pro", "None"])
-            .1
-            .contains("\"None\" is taken for a class")
-    );
+    assert!(said(&["pro", "None"]).1.contains("\"None\" is taken for a class"));
     let many: Vec<String> = (0..3000).map(|i| i.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let (line, doubts) = said(&many);
-    assert!(
-        line.starts_with("3000 classes") && line.ends_with("and 2980 more"),
-        "{line}"
-    );
-    assert!(
-        doubts.contains("3000 of 3000 classes have a single row"),
-        "{doubts}"
-    );
+    assert!(line.starts_with("3000 classes") && line.ends_with("and 2980 more"), "{line}");
+    assert!(doubts.contains("3000 of 3000 classes have a single row"), "{doubts}");
 }
 
 #[test]
@@ -144,25 +117,16 @@ fn a_class_without_rows_is_found() {
 fn labels_become_the_ids_of_their_names() {
     let labels = ["neutral", "entailment", "neutral", "contradiction"];
     let targets = Targets::Classes(ClassNames::from_table(&table(&labels)).unwrap());
-    assert_eq!(
-        targets.read(&table(&labels)).unwrap(),
-        Labels::Classes(vec![2, 1, 2, 0])
-    );
+    assert_eq!(targets.read(&table(&labels)).unwrap(), Labels::Classes(vec![2, 1, 2, 0]));
 }
 
 #[test]
 fn names_of_a_config_keep_their_order_and_a_number_is_no_place_in_it() {
     let classes = ClassNames::from_names(vec!["POSITIVE".into(), "NEGATIVE".into()]).unwrap();
     assert_eq!(classes.names(), ["POSITIVE", "NEGATIVE"]);
-    assert_eq!(
-        (classes.id("NEGATIVE"), classes.id("1"), classes.id("2")),
-        (Some(1), None, None)
-    );
+    assert_eq!((classes.id("NEGATIVE"), classes.id("1"), classes.id("2")), (Some(1), None, None));
     let numbered = ClassNames::from_names(vec!["1".into(), "2".into()]).unwrap();
-    assert_eq!(
-        (numbered.id("1"), numbered.id("02"), numbered.id("0")),
-        (Some(0), Some(1), None)
-    );
+    assert_eq!((numbered.id("1"), numbered.id("02"), numbered.id("0")), (Some(0), Some(1), None));
     assert!(ClassNames::from_names(vec!["a".into(), "a".into()]).is_err());
     assert!(ClassNames::from_names(vec!["a".into()]).is_err());
 }
@@ -197,16 +161,9 @@ fn many_known_labels_are_listed_in_part() {
 
 #[test]
 fn one_class_only_and_empty_labels_are_refused() {
-    let message = ClassNames::from_table(&table(&["a", "a"]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("every row has the label \"a\""),
-        "{message}"
-    );
-    let message = ClassNames::from_table(&table(&["a", " "]))
-        .unwrap_err()
-        .to_string();
+    let message = ClassNames::from_table(&table(&["a", "a"])).unwrap_err().to_string();
+    assert!(message.contains("every row has the label \"a\""), "{message}");
+    let message = ClassNames::from_table(&table(&["a", " "])).unwrap_err().to_string();
     assert_eq!(message, "f.tsv:3: the label is empty");
 }
 
@@ -214,9 +171,7 @@ fn one_class_only_and_empty_labels_are_refused() {
 fn scores_taken_for_classes_are_refused() {
     let labels: Vec<String> = (0..40).map(|i| format!("{}.5", i % 21)).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    let message = ClassNames::from_table(&table(&labels))
-        .unwrap_err()
-        .to_string();
+    let message = ClassNames::from_table(&table(&labels)).unwrap_err().to_string();
     assert!(message.ends_with("use --task regression"), "{message}");
     assert_eq!(names(&labels[..3]), ["0.5", "1.5", "2.5"]);
 }
@@ -224,9 +179,7 @@ fn scores_taken_for_classes_are_refused() {
 #[test]
 fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
     assert_eq!(
-        Targets::Values
-            .read(&table(&["1", "-2.5", "3e-1 "]))
-            .unwrap(),
+        Targets::Values.read(&table(&["1", "-2.5", "3e-1 "])).unwrap(),
         Labels::Values(vec![1.0, -2.5, 0.3])
     );
     for infinite in ["nan", "inf", "-Infinity", "1e60"] {

@@ -39,9 +39,7 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
     if values.windows(2).all(|pair| pair[0] == pair[1]) {
         doubts.push("every row has the same number for its label".to_owned());
     }
-    let size = values
-        .iter()
-        .fold(0.0, |most: f32, value| most.max(value.abs()));
+    let size = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
     if size > 1e3 {
         doubts.push(format!(
             "labels as large as {size} are learned slowly or not at all, since a model starts from answers near 0: divide them"
@@ -88,20 +86,14 @@ pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
     let mut seen = vec![false; classes.names().len()];
     ids.iter().for_each(|&id| seen[id as usize] = true);
     let names = classes.names().iter().zip(seen);
-    let absent: Vec<_> = names
-        .filter(|(_, seen)| !seen)
-        .map(|(name, _)| name)
-        .collect();
+    let absent: Vec<_> = names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect();
     (!absent.is_empty()).then(|| list(&absent))
 }
 
 /// Names and the number of rows of each, as a line for people. The largest come first where not all are shown.
 fn counted(classes: &ClassNames, ids: &[u32]) -> String {
-    let mut counts: Vec<(&str, usize)> = classes
-        .names()
-        .iter()
-        .map(|name| (name.as_str(), 0))
-        .collect();
+    let mut counts: Vec<(&str, usize)> =
+        classes.names().iter().map(|name| (name.as_str(), 0)).collect();
     for &id in ids {
         counts[id as usize].1 += 1;
     }
@@ -109,18 +101,12 @@ fn counted(classes: &ClassNames, ids: &[u32]) -> String {
         counts.sort_by_key(|&(_, count)| Reverse(count));
     }
     let shown = counts.iter().take(MANY);
-    let shown: Vec<_> = shown
-        .map(|(name, count)| format!("{name:?} ({count})"))
-        .collect();
+    let shown: Vec<_> = shown.map(|(name, count)| format!("{name:?} ({count})")).collect();
     let more = match counts.len().saturating_sub(MANY) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!(
-        "{} classes and their rows: {}{more}",
-        counts.len(),
-        shown.join(", ")
-    )
+    format!("{} classes and their rows: {}{more}", counts.len(), shown.join(", "))
 }
 
 /// What looks wrong about the classes of a task and may be right.
@@ -131,10 +117,7 @@ fn class_doubts(classes: &ClassNames, ids: &[u32]) -> Vec<String> {
         by_case.entry(name.to_lowercase()).or_default().push(name);
     }
     for names in by_case.values().filter(|names| names.len() > 1) {
-        doubts.push(format!(
-            "the classes {} differ in nothing but case",
-            list(names)
-        ));
+        doubts.push(format!("the classes {} differ in nothing but case", list(names)));
     }
     let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
     let names = classes.names().iter().map(String::as_str);

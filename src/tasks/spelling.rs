@@ -63,11 +63,7 @@ impl Decimal {
         let leading = (digits.len() - significant.len()) as i64;
         let significant = significant.trim_end_matches('0');
         if significant.is_empty() {
-            return Some(Self {
-                negative: false,
-                digits: String::new(),
-                exponent: 0,
-            });
+            return Some(Self { negative: false, digits: String::new(), exponent: 0 });
         }
         Some(Self {
             negative,
@@ -89,9 +85,7 @@ impl Ord for Decimal {
     fn cmp(&self, other: &Self) -> Ordering {
         // Digits behind 0. compare as text does.
         fn size(number: &Decimal) -> (bool, i64, &str) {
-            let Decimal {
-                digits, exponent, ..
-            } = number;
+            let Decimal { digits, exponent, .. } = number;
             (!digits.is_empty(), *exponent, digits)
         }
         match (self.negative, other.negative) {
@@ -132,9 +126,9 @@ mod tests {
             Key::of("9007199254740993"),
             "f64 holds them for one"
         );
-        for text in [
-            "nan", "inf", "1 0", "1,5", "0x1", "1e", "e1", ".", "-", "", "1.2.3", "--1", "+-1",
-        ] {
+        for text in
+            ["nan", "inf", "1 0", "1,5", "0x1", "1e", "e1", ".", "-", "", "1.2.3", "--1", "+-1"]
+        {
             assert!(matches!(Key::of(text), Key::Text(_)), "{text}");
         }
     }
@@ -160,9 +154,7 @@ mod tests {
 
     #[test]
     fn integers_and_zero_are_in_order_too() {
-        let sorted = [
-            "-10", "-9", "-0.5", "0", "0.05", "0.5", "1", "9", "10", "1e3",
-        ];
+        let sorted = ["-10", "-9", "-0.5", "0", "0.05", "0.5", "1", "9", "10", "1e3"];
         let parsed: Vec<_> = sorted.map(|n| Decimal::parse(n).unwrap()).into();
         assert!(parsed.is_sorted());
         assert!(parsed[7].is_integer() && parsed[9].is_integer() && !parsed[5].is_integer());

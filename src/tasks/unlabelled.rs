@@ -41,11 +41,7 @@ pub fn settle(
                 && unknown())
     };
     let rows = table.rows.len();
-    let without: Vec<_> = table
-        .rows
-        .iter()
-        .filter(|row| is_none(row.label.as_deref()))
-        .collect();
+    let without: Vec<_> = table.rows.iter().filter(|row| is_none(row.label.as_deref())).collect();
     let (count, Some(first)) = (without.len(), without.first()) else {
         return Ok(0);
     };
@@ -65,11 +61,7 @@ pub fn settle(
             ", or take it for a class with --unlabelled keep",
         )
     };
-    let keep = if task == Task::Classification && how != Unlabelled::Keep {
-        keep
-    } else {
-        ""
-    };
+    let keep = if task == Task::Classification && how != Unlabelled::Keep { keep } else { "" };
     bail!(
         "{}: {what}; rows without a label: {count} of {rows}; correct them, or leave them out with --unlabelled drop{keep}",
         place(&table.name, first.line)
@@ -86,10 +78,8 @@ fn minus_one_is_none(table: &Table, known: Option<&ClassNames>) -> bool {
         return true;
     }
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-    let keys: std::collections::HashSet<Key> = labels
-        .filter(|label| !is_minus_one(label))
-        .map(Key::of)
-        .collect();
+    let keys: std::collections::HashSet<Key> =
+        labels.filter(|label| !is_minus_one(label)).map(Key::of).collect();
     let not_negative = |key: &Key| matches!(key, Key::Number(number) if !number.is_negative());
     keys.len() >= 2 && keys.iter().all(not_negative)
 }
@@ -139,12 +129,9 @@ mod tests {
             assert!(refused(&labels).contains("1 of 3;"));
             assert_eq!(settled(&labels, Unlabelled::Drop).unwrap().0, 1);
         }
-        for labels in [
-            &["1", "-1"][..],
-            &["-2", "-1", "0", "1"],
-            &["a", "b", "-1"],
-            &["none", "na", "?"],
-        ] {
+        for labels in
+            [&["1", "-1"][..], &["-2", "-1", "0", "1"], &["a", "b", "-1"], &["none", "na", "?"]]
+        {
             assert_eq!(settled(labels, Unlabelled::Refuse).unwrap().0, 0);
         }
     }
@@ -154,12 +141,7 @@ mod tests {
         let classes = ["-1", "0", "nan"].map(str::to_owned).to_vec();
         let classes = ClassNames::from_names(classes).unwrap();
         let settle = |labels: &[&str], how| {
-            settle(
-                &mut table(labels),
-                how,
-                Task::Classification,
-                Some(&classes),
-            )
+            settle(&mut table(labels), how, Task::Classification, Some(&classes))
         };
         assert_eq!(settle(&["-1", "nan"], Unlabelled::Refuse).unwrap(), 0);
         assert_eq!(settle(&["-1", "-"], Unlabelled::Drop).unwrap(), 1);
@@ -168,10 +150,7 @@ mod tests {
     #[test]
     fn minus_one_is_a_value_and_nan_is_none() {
         let settle = |labels: &[&str], how| settle(&mut table(labels), how, Task::Regression, None);
-        assert_eq!(
-            settle(&["0", "1", "-1", "2.5"], Unlabelled::Refuse).unwrap(),
-            0
-        );
+        assert_eq!(settle(&["0", "1", "-1", "2.5"], Unlabelled::Refuse).unwrap(), 0);
         assert_eq!(settle(&["0", "nan", ""], Unlabelled::Drop).unwrap(), 2);
         let message = settle(&["0", "nan"], Unlabelled::Refuse).unwrap_err();
         assert!(!message.to_string().contains("keep"), "{message}");

@@ -30,12 +30,8 @@ impl FolderLock {
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(LOCK_FILE);
         loop {
-            let open = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path);
+            let open =
+                File::options().read(true).write(true).create(true).truncate(false).open(&path);
             let mut file = open.with_context(|| format!("cannot make {}", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -98,9 +94,7 @@ fn holder(file: &mut File) -> String {
             let start = UNIX_EPOCH + Duration::from_secs(seconds);
             SystemTime::now().duration_since(start).ok()
         })
-        .map_or(String::new(), |time| {
-            format!(", started {} ago", HumanDuration(time))
-        });
+        .map_or(String::new(), |time| format!(", started {} ago", HumanDuration(time)));
     format!(" (process {pid}{host}{since})")
 }
 

@@ -26,15 +26,8 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 pub const RESULT_FILE: &str = "result.json";
 
 /// The files whose presence means that a run has used a folder.
-pub const OF_A_RUN: [&str; 7] = [
-    SETTINGS_FILE,
-    DELTA_FILE,
-    MODEL_FILE,
-    HEAD_FILE,
-    METRICS_FILE,
-    CHECKPOINT_FILE,
-    RESULT_FILE,
-];
+pub const OF_A_RUN: [&str; 7] =
+    [SETTINGS_FILE, DELTA_FILE, MODEL_FILE, HEAD_FILE, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
 
 /// A run's output folder, locked while this lives.
 #[derive(Debug)]
@@ -68,11 +61,7 @@ impl OutputFolder {
                 path.display()
             );
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            lock,
-            made,
-        })
+        Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
     /// Takes the folder of a run that is to go on. A run that was killed before its first checkpoint has none, and
@@ -88,11 +77,7 @@ impl OutputFolder {
         match lock {
             Some(lock) if OF_A_RUN.iter().any(|name| path.join(name).exists()) => {
                 remove_leftovers(path, &OF_A_RUN)?;
-                Ok(Self {
-                    path: path.to_path_buf(),
-                    lock,
-                    made: Vec::new(),
-                })
+                Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
             }
             _ => bail!(
                 "--resume: {} holds no run; leave out --resume to start one there",
@@ -234,10 +219,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = OutputFolder::for_new_run(folder.path()).unwrap();
         fs::write(run.settings(), "").unwrap();
-        for taken in [
-            OutputFolder::for_new_run(folder.path()),
-            OutputFolder::for_resumed_run(folder.path()),
-        ] {
+        for taken in
+            [OutputFolder::for_new_run(folder.path()), OutputFolder::for_resumed_run(folder.path())]
+        {
             let error = crate::error::one_line(&taken.unwrap_err());
             assert!(error.contains("another run is writing"), "{error}");
             assert!(error.contains(&std::process::id().to_string()), "{error}");
@@ -250,13 +234,8 @@ mod tests {
     fn the_folder_of_another_run_is_refused_with_two_ways_out() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(METRICS_FILE), "").unwrap();
-        let error = OutputFolder::for_new_run(folder.path())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("metrics.jsonl") && error.contains("--resume"),
-            "{error}"
-        );
+        let error = OutputFolder::for_new_run(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl") && error.contains("--resume"), "{error}");
         assert!(OutputFolder::for_resumed_run(folder.path()).is_ok());
     }
 
@@ -266,14 +245,9 @@ mod tests {
         let file = folder.path().join("x");
         fs::write(&file, "").unwrap();
         assert!(
-            OutputFolder::for_new_run(&file)
-                .unwrap_err()
-                .to_string()
-                .contains("this is a file")
+            OutputFolder::for_new_run(&file).unwrap_err().to_string().contains("this is a file")
         );
-        let error = OutputFolder::for_resumed_run(folder.path())
-            .unwrap_err()
-            .to_string();
+        let error = OutputFolder::for_resumed_run(folder.path()).unwrap_err().to_string();
         assert!(error.contains("holds no run"), "{error}");
     }
 }

@@ -18,12 +18,7 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule over `total` optimizer steps whose highest rate is `base`.
     pub fn new(kind: ScheduleKind, base: f64, warmup: Warmup, total: u64) -> Self {
-        Self {
-            kind,
-            base,
-            warmup: warmup.steps(total),
-            total,
-        }
+        Self { kind, base, warmup: warmup.steps(total), total }
     }
 
     /// The schedule of a run of `total` steps.
@@ -81,11 +76,7 @@ mod tests {
         let said = |warmup| {
             Schedule::new(ScheduleKind::Linear, 0.1, Warmup::Steps(warmup), 4).never_reached()
         };
-        assert!(
-            said(10).unwrap().contains("rises to 3e-2"),
-            "{:?}",
-            said(10)
-        );
+        assert!(said(10).unwrap().contains("rises to 3e-2"), "{:?}", said(10));
         assert!(said(4).is_some());
         assert_eq!((said(3), said(0)), (None, None));
     }

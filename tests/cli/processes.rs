@@ -14,12 +14,8 @@ fn long_run(folder: &Folder, output: &Path) -> Child {
     let data = folder.write("long.tsv", toy_tsv(24, 2));
     let options = "--steps 2000000 --save-steps 1000000 --batch-size 4";
     let mut command = bitfit(train_args(&fixture("bert"), &data, output, options));
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     assert!(reaches(&mut child, output, 2));
     child
 }
@@ -31,12 +27,7 @@ fn a_folder_is_one_runs_until_it_ends() {
     let mut child = long_run(&folder, &output);
     let holder = format!("process {}", child.id());
     let data = folder.write("a.tsv", toy_tsv(6, 2));
-    let second = Finished::of(&mut bitfit(train_args(
-        &fixture("bert"),
-        &data,
-        &output,
-        "",
-    )));
+    let second = Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &output, "")));
     second.fails(1, &["another run is writing", &holder]);
     let resumed = Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
     resumed.fails(1, &["--resume", "another run is writing", &holder]);
@@ -44,16 +35,9 @@ fn a_folder_is_one_runs_until_it_ends() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(output.join("run.lock").exists());
-    let resumed = Finished::of(
-        bitfit(["train", "--resume", "--output"])
-            .arg(&output)
-            .args(["--steps", "3"]),
-    );
-    assert!(
-        !resumed.stderr.contains("another run is writing"),
-        "{}",
-        resumed.stderr
-    );
+    let resumed =
+        Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output).args(["--steps", "3"]));
+    assert!(!resumed.stderr.contains("another run is writing"), "{}", resumed.stderr);
 }
 
 #[test]
@@ -88,12 +72,7 @@ fn a_run_that_was_told_to_end_goes_on_to_the_same_bits() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(24, 2));
     let args = |output: &Path| {
-        train_args(
-            &fixture("bert"),
-            &data,
-            output,
-            "--epochs 60 --batch-size 4 --dev-fraction 0.2",
-        )
+        train_args(&fixture("bert"), &data, output, "--epochs 60 --batch-size 4 --dev-fraction 0.2")
     };
     let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path(name));
     Finished::of(&mut bitfit(args(&whole))).success();
@@ -119,12 +98,7 @@ fn under_nohup_a_closing_terminal_is_outlived() {
     let output = folder.path("run");
     let args = train_args(&fixture("bert"), &data, &output, "--steps 2000000 --quiet");
     let mut child = std::process::Command::new("sh")
-        .args([
-            "-c",
-            "trap '' HUP; exec \"$@\"",
-            "sh",
-            env!("CARGO_BIN_EXE_bitfit"),
-        ])
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_bitfit")])
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -174,13 +148,7 @@ fn a_line_in_a_pipe_is_answered_before_the_next_is_there() {
     for (format, rows) in [
         ("tsv", ["text\ngood film\n", "the train\n\"quoted\n"]),
         ("csv", ["text\n\"good, film\"\n", "the train\nharbour\n"]),
-        (
-            "jsonl",
-            [
-                "{\"text\": \"a\"}\n",
-                "{\"text\": \"b\"}\n{\"text\": \"c\"}\n",
-            ],
-        ),
+        ("jsonl", ["{\"text\": \"a\"}\n", "{\"text\": \"b\"}\n{\"text\": \"c\"}\n"]),
     ] {
         let mut child = bitfit(["predict", "--quiet", "--format", format, "--delta"])
             .arg(&run)
@@ -225,14 +193,7 @@ fn an_output_that_is_an_input_is_wrong_usage() {
     let soft = folder.path("soft.tsv");
     std::os::unix::fs::symlink(&data, &soft).unwrap();
     let again = folder.path("run/../t.tsv");
-    for output in [
-        &data,
-        &hard,
-        &soft,
-        &again,
-        &delta,
-        &run.join("metrics.jsonl"),
-    ] {
+    for output in [&data, &hard, &soft, &again, &delta, &run.join("metrics.jsonl")] {
         for (command, option) in [("predict", "--input"), ("eval", "--data")] {
             let mut command = bitfit([command, "--threads", "1", "--delta"]);
             command.arg(&run).arg(option).arg(&data);
@@ -244,14 +205,8 @@ fn an_output_that_is_an_input_is_wrong_usage() {
     let program = env!("CARGO_BIN_EXE_bitfit");
     let paths = [&run, &data].map(|path| path.display().to_string());
     for line in [
-        format!(
-            "{program} predict --delta {} < {} --output {}",
-            paths[0], paths[1], paths[1]
-        ),
-        format!(
-            "{program} predict --delta {} --input {} >> {}",
-            paths[0], paths[1], paths[1]
-        ),
+        format!("{program} predict --delta {} < {} --output {}", paths[0], paths[1], paths[1]),
+        format!("{program} predict --delta {} --input {} >> {}", paths[0], paths[1], paths[1]),
     ] {
         let finished = Finished::of(std::process::Command::new("sh").args(["-c", &line]));
         finished.fails(2, &["which the command reads"]);
@@ -274,12 +229,7 @@ fn an_output_that_is_an_input_is_wrong_usage() {
     merge.arg(&run).arg("--output").arg(&run);
     Finished::of(&mut merge).fails(2, &["--output", "which the command reads"]);
     let mut merge = bitfit(["merge", "--delta"]);
-    merge
-        .arg(&run)
-        .arg("--model")
-        .arg(&model)
-        .arg("--output")
-        .arg(&model);
+    merge.arg(&run).arg("--model").arg(&model).arg("--output").arg(&model);
     Finished::of(&mut merge).fails(2, &["--output", "which the command reads"]);
     assert!(fs::read(model.join("model.safetensors")).unwrap() == weights);
     assert!(!model.join("run.lock").exists());
@@ -290,12 +240,7 @@ fn a_rate_that_the_warm_up_never_reaches_is_said() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(6, 2));
     let output = folder.path("run");
-    let run = train(
-        &fixture("bert"),
-        &data,
-        &output,
-        "--steps 3 --warmup 100 --quiet",
-    );
+    let run = train(&fixture("bert"), &data, &output, "--steps 3 --warmup 100 --quiet");
     let says = "warning: the warm-up takes 100 steps and the run has 3";
     assert!(run.stderr.contains(says), "{}", run.stderr);
 }
@@ -310,11 +255,7 @@ fn a_delta_whose_base_is_elsewhere_asks_for_the_model() {
     let moved = folder.path("moved");
     fs::rename(&model, &moved).unwrap();
     let started = Instant::now();
-    for command in [
-        &["predict", "--input"][..],
-        &["eval", "--data"],
-        &["inspect"],
-    ] {
+    for command in [&["predict", "--input"][..], &["eval", "--data"], &["inspect"]] {
         let run = |more: &[&Path]| {
             let mut run = bitfit([command[0], "--delta"]);
             run.arg(&output);

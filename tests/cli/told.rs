@@ -10,12 +10,7 @@ fn try_train(folder: &Folder, data: &Path, more: &str) -> Finished {
     let output = folder.path("run");
     let _ = fs::remove_dir_all(&output);
     let options = format!("--steps 1 {more}");
-    Finished::of(&mut bitfit(train_args(
-        &fixture("bert"),
-        data,
-        &output,
-        &options,
-    )))
+    Finished::of(&mut bitfit(train_args(&fixture("bert"), data, &output, &options)))
 }
 
 fn run_with(command: &str, delta: &Path, option: &str, data: &Path, more: &str) -> Finished {
@@ -43,11 +38,7 @@ fn classes_and_their_rows_are_said_before_training() {
     }
     let values = folder.write("v.tsv", "text\tlabel\na\t1.5\nb\t-2\n");
     let run = try_train(&folder, &values, "--task regression").success();
-    assert!(
-        run.stderr.contains("labels are 2 numbers from -2 to 1.5"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("labels are 2 numbers from -2 to 1.5"), "{}", run.stderr);
 }
 
 #[test]
@@ -57,20 +48,14 @@ fn a_class_that_only_one_part_of_the_rows_has_is_said_even_when_quiet() {
     let dev = folder.write("dev.tsv", "text\tlabel\nfilm\tsea\n");
     let run = try_train(&folder, &data, &format!("--quiet --dev {}", dev.display())).success();
     assert!(
-        run.stderr
-            .contains("warning: no row to evaluate on has the label \"land\", \"people\""),
+        run.stderr.contains("warning: no row to evaluate on has the label \"land\", \"people\""),
         "{}",
         run.stderr
     );
     // Three rows of one class each: whatever is held back is missing from the rest.
     let few = folder.write("few.tsv", toy_tsv(3, 3));
     let run = try_train(&folder, &few, "--quiet --dev-fraction 0.4").success();
-    assert!(
-        run.stderr
-            .contains("warning: no row to train on has the label"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("warning: no row to train on has the label"), "{}", run.stderr);
 }
 
 #[test]
@@ -93,24 +78,12 @@ fn a_number_is_the_class_of_that_number_and_never_a_place_in_the_list() {
         (number(&json(&to), "accuracy"), run.stderr)
     });
     assert_eq!(same.0, other.0);
-    assert!(
-        other.1.contains("\"1\" (8 rows) is the class \"1.0\""),
-        "{}",
-        other.1
-    );
+    assert!(other.1.contains("\"1\" (8 rows) is the class \"1.0\""), "{}", other.1);
 
     let words = folder.write("words.tsv", toy_tsv(9, 3));
     try_train(&folder, &words, "").success();
     let run = run_with("eval", &folder.path("run"), "--data", &dev, "");
-    run.fails(
-        1,
-        &[
-            "the label \"1\" is unknown",
-            "24 of 24 rows",
-            "no",
-            "place in this list",
-        ],
-    );
+    run.fails(1, &["the label \"1\" is unknown", "24 of 24 rows", "no", "place in this list"]);
 }
 
 #[test]
@@ -134,11 +107,7 @@ fn one_label_in_several_spellings_is_refused_with_counts() {
     let data = folder.write("e.csv", "text,label\na,Yes\nb,yes\nc,None\n");
     let run = try_train(&folder, &data, "--quiet").success();
     assert!(run.stderr.contains("nothing but case"), "{}", run.stderr);
-    assert!(
-        run.stderr.contains("\"None\" is taken for a class"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("\"None\" is taken for a class"), "{}", run.stderr);
 }
 
 #[test]
@@ -146,37 +115,14 @@ fn rows_without_a_label_are_asked_for() {
     let folder = Folder::new();
     let data = folder.write("a.csv", "text,label\na,1\nb,-1\nc,0\nd,1\n");
     let run = try_train(&folder, &data, "");
-    run.fails(
-        1,
-        &[
-            "a.csv:3: the label \"-1\"",
-            "1 of 4;",
-            "--unlabelled drop",
-            "keep",
-        ],
-    );
+    run.fails(1, &["a.csv:3: the label \"-1\"", "1 of 4;", "--unlabelled drop", "keep"]);
     let run = try_train(&folder, &data, "--unlabelled drop").success();
-    assert!(
-        run.stderr
-            .contains("1 row without a label is left out, 3 stay"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("1 row without a label is left out, 3 stay"), "{}", run.stderr);
     // What was said in training holds for eval.
     let nan = folder.write("b.csv", "text,label\na,1\nb,\nc,nan\n");
     let run = run_with("eval", &folder.path("run"), "--data", &nan, "").success();
-    assert!(
-        run.stderr.contains("2 rows without a label"),
-        "{}",
-        run.stderr
-    );
-    let run = run_with(
-        "eval",
-        &folder.path("run"),
-        "--data",
-        &nan,
-        "--unlabelled refuse",
-    );
+    assert!(run.stderr.contains("2 rows without a label"), "{}", run.stderr);
+    let run = run_with("eval", &folder.path("run"), "--data", &nan, "--unlabelled refuse");
     run.fails(1, &["b.csv:3: the label is empty", "2 of 3;"]);
     try_train(&folder, &data, "--unlabelled keep").success();
     assert_eq!(labels_in(&folder.path("run")), r#"["-1","0","1"]"#);
@@ -200,27 +146,12 @@ fn a_task_is_held_to_pairs_or_single_texts() {
             let run = run_with(command, &on_single, option, &pairs, quiet);
             run.fails(1, &["trained on single texts", "--text-column"]);
         }
-        let run = try_train(
-            &folder,
-            &pairs,
-            &format!("{quiet} --dev {}", single.display()),
-        );
+        let run = try_train(&folder, &pairs, &format!("{quiet} --dev {}", single.display()));
         run.fails(1, &["s.tsv:1: the task was trained on pairs"]);
-        let run = try_train(
-            &folder,
-            &single,
-            &format!("{quiet} --dev {}", pairs.display()),
-        );
+        let run = try_train(&folder, &single, &format!("{quiet} --dev {}", pairs.display()));
         run.fails(1, &["p.tsv:1: the task was trained on single texts"]);
     }
-    run_with(
-        "predict",
-        &on_single,
-        "--input",
-        &pairs,
-        "--text-column text",
-    )
-    .success();
+    run_with("predict", &on_single, "--input", &pairs, "--text-column text").success();
     let jsonl = folder.write("s.jsonl", "{\"text\": \"a\"}\n");
     run_with("predict", &on_pairs, "--input", &jsonl, "").fails(1, &["trained on pairs"]);
 
@@ -242,18 +173,12 @@ fn a_key_that_the_first_row_lacks_counts() {
         try_train(&folder, &folder.write(name, content), "--dropout 0").success();
         number(&steps(&folder.path("run"))[0], "tokens")
     };
-    assert_eq!(
-        tokens("missing.jsonl", ""),
-        tokens("null.jsonl", ", \"text_pair\": null")
-    );
+    assert_eq!(tokens("missing.jsonl", ""), tokens("null.jsonl", ", \"text_pair\": null"));
 }
 
 fn head_run(folder: &Folder, head: &Path, labels: [&str; 3]) -> (Finished, PathBuf) {
     let rows = labels.iter().map(|label| format!("good film\t{label}\n"));
-    let data = folder.write(
-        "h.tsv",
-        "text\tlabel\n".to_owned() + &rows.collect::<String>(),
-    );
+    let data = folder.write("h.tsv", "text\tlabel\n".to_owned() + &rows.collect::<String>());
     let more = format!("--lr 1e-12 --init-head {}", head.display());
     let run = try_train(folder, &data, &more).success();
     (run, folder.path("run/bias.safetensors"))
@@ -270,11 +195,7 @@ fn the_rows_of_a_given_head_are_matched_to_the_classes_or_the_order_is_said() {
 
     let (run, delta) = head_run(&folder, &source, names);
     assert!(near(&given, bias(&delta).try_into().unwrap()));
-    assert!(
-        run.stderr.contains("matched to the classes by"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("matched to the classes by"), "{}", run.stderr);
 
     // The same head, its rows in another order, and a config beside it that says so.
     let other = folder.path("other");
@@ -288,19 +209,12 @@ fn the_rows_of_a_given_head_are_matched_to_the_classes_or_the_order_is_said() {
 
     for (config, says) in [
         (config, "these are not the task's classes"),
-        (
-            r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}"#,
-            "by ",
-        ),
+        (r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}"#, "by "),
     ] {
         fs::write(other.join("config.json"), config).unwrap();
         let (run, delta) = head_run(&folder, &head, ["0", "1", "2"]);
         assert!(near(&given, bias(&delta).try_into().unwrap()));
-        assert!(
-            run.stderr.contains("warning: --init-head: "),
-            "{}",
-            run.stderr
-        );
+        assert!(run.stderr.contains("warning: --init-head: "), "{}", run.stderr);
         assert!(run.stderr.contains(says), "{}", run.stderr);
     }
 }
@@ -321,38 +235,13 @@ fn files_of_another_kind_are_named_as_what_they_are() {
     let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
     let cases: [(&str, &[u8], &str, &[&str]); 9] = [
         ("a.tsv.gz", b"\x1f\x8b\x08\0", "", &["gzip", "gunzip"]),
-        (
-            "b.tsv.gz",
-            b"\x1f\x8b\x08\0",
-            "--format tsv",
-            &["gzip", "gunzip"],
-        ),
+        ("b.tsv.gz", b"\x1f\x8b\x08\0", "--format tsv", &["gzip", "gunzip"]),
         ("c.csv", b"text;label\na;1\nb;0\n", "", &["semicolons"]),
-        (
-            "d.tsv",
-            b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n\"b\"\t\"0\"\n",
-            "",
-            &["quotes"],
-        ),
-        (
-            "d2.tsv",
-            b"text\tlabel\na\t\"1\"\nb\tNA\n",
-            "",
-            &["d2.tsv:2:", "quotes", "1 of 2 rows"],
-        ),
+        ("d.tsv", b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n\"b\"\t\"0\"\n", "", &["quotes"]),
+        ("d2.tsv", b"text\tlabel\na\t\"1\"\nb\tNA\n", "", &["d2.tsv:2:", "quotes", "1 of 2 rows"]),
         ("e.tsv", lfs.as_bytes(), "", &["Git LFS", "git lfs pull"]),
-        (
-            "f.tsv",
-            b"sentence1\tlabel\na\t1\nb\t0\n",
-            "",
-            &["\"sentence2\" is not there"],
-        ),
-        (
-            "g.tsv",
-            b"text\tlabel\na\t1e38\nb\t1\n",
-            "--task regression",
-            &["g.tsv:2:", "divide"],
-        ),
+        ("f.tsv", b"sentence1\tlabel\na\t1\nb\t0\n", "", &["\"sentence2\" is not there"]),
+        ("g.tsv", b"text\tlabel\na\t1e38\nb\t1\n", "--task regression", &["g.tsv:2:", "divide"]),
         ("h.parquet", b"PAR1", "", &["Parquet"]),
     ];
     for (name, content, options, says) in cases {

@@ -23,11 +23,7 @@ const REPORT: &str = "compare";
 
 pub fn run(command: &CompareCommand) -> Result<()> {
     let output = &command.output;
-    let models: Vec<&Path> = command
-        .runs
-        .iter()
-        .map(|(_, c)| Path::new(&c.model))
-        .collect();
+    let models: Vec<&Path> = command.runs.iter().map(|(_, c)| Path::new(&c.model)).collect();
     outputs::no_input_folder(output, &models)?;
     if !command.resume {
         let used = std::fs::read_dir(output).is_ok_and(|mut entries| {
@@ -62,10 +58,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     write_bytes_atomic(&file("svg"), picture.svg()?.as_bytes())?;
     write_bytes_atomic(&file("png"), &picture.png()?)?;
     show(report.table())?;
-    show(format_args!(
-        "written: {}, and as .md, .svg and .png\n",
-        file("json").display()
-    ))
+    show(format_args!("written: {}, and as .md, .svg and .png\n", file("json").display()))
 }
 
 /// Trains one run in a process of its own, unless it is done.
