@@ -49,7 +49,7 @@ pub struct ComputeArgs {
     /// CPU threads [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub threads: Option<usize>,
-    /// Print nothing but results and errors
+    /// Print nothing but results, warnings and errors
     #[arg(long)]
     pub quiet: bool,
 }

@@ -1,16 +1,19 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
 use super::{max_len, say};
+use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
+use crate::formats::delta::DeltaInfo;
+use crate::formats::model_files::{CONFIG, TOKENIZER_FILES, WEIGHTS_INDEX};
 use crate::formats::model_tensors::ModelTensors;
 use crate::formats::sentence::{LongestText, Makers};
 use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
-use anyhow::Result;
-use std::path::PathBuf;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
@@ -29,11 +32,37 @@ impl Base {
         Self::of_folder(hub::resolve(model, quiet)?)
     }
 
+    /// The model that a delta was trained on, or the one that the user names for it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), with what to do where the model's name in training leads nowhere from here.
+    pub fn of_delta(
+        delta: &Path,
+        info: &DeltaInfo,
+        asked: Option<&str>,
+        quiet: bool,
+    ) -> Result<Self> {
+        let trained_on = &info.settings.model;
+        match asked {
+            Some(model) => Self::open(model, quiet)
+                .with_context(|| format!("the base model of {}", delta.display())),
+            None => hub::resolve(trained_on, quiet)
+                .with_context(|| {
+                    format!(
+                        "the base model of {} was {trained_on} in training, which is not found from here: give --model",
+                        delta.display()
+                    )
+                })
+                .and_then(Self::of_folder),
+        }
+    }
+
     /// The model of a folder.
     ///
     /// # Errors
     /// A broken or unsupported configuration, no weights.
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
+        not_mistaken(&folder)?;
         let config = ModelConfig::read(&folder)?;
         let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
         Ok(Self { folder, config, sha256 })
@@ -77,6 +106,35 @@ impl Base {
             Some(kind) => Ok(kind),
             None => Makers::of(&self.folder)?.kind(),
         }
+    }
+}
+
+/// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.
+fn not_mistaken(folder: &Path) -> Result<()> {
+    for name in [CONFIG, WEIGHTS_INDEX].iter().chain(&TOKENIZER_FILES) {
+        let path = folder.join(name);
+        if let Some(what) = mistaken_file(&path) {
+            bail!("{}: {what}", path.display());
+        }
+    }
+    if folder.join(CONFIG).exists() {
+        return Ok(());
+    }
+    // Sentence Transformers puts the encoder into a folder of its own: in its first years always.
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut inside: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join(CONFIG).exists() && ModelTensors::files(path).is_ok())
+        .collect();
+    inside.sort();
+    match inside.first() {
+        Some(inner) => bail!(
+            "{} has no {CONFIG}: the encoder lies in a folder of its own; say --model {}, and --pooling mean if the \
+             whole is a sentence encoder that takes the mean",
+            folder.display(),
+            inner.display()
+        ),
+        None => Ok(()),
     }
 }
 

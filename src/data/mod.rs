@@ -30,6 +30,7 @@
 mod columns;
 mod dataset;
 mod formats;
+mod jsonl;
 mod lines;
 mod records;
 mod sampler;

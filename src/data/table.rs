@@ -1,7 +1,6 @@
 //! A whole data file in memory, as rows of text.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::columns::{ColumnNames, LabelUse};
 use super::formats::{FileFormat, Row, rows};
 use crate::files::hex;
+use crate::formats::columns::Columns;
 
 /// What to read of a file.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct ReadOptions {
     pub format: Option<FileFormat>,
     pub columns: ColumnNames,
     pub label_use: LabelUse,
+    /// The columns of the task, where it is trained already: pairs stay pairs, and the same names come first.
+    pub trained: Option<Columns>,
 }
 
 /// The rows of one file, at least one, in file order.
@@ -25,6 +27,7 @@ pub struct ReadOptions {
 pub struct Table {
     /// The path as given: starts the messages about its rows.
     pub name: String,
+    pub columns: Columns,
     pub rows: Vec<Row>,
 }
 
@@ -43,10 +46,21 @@ impl Table {
             None => FileFormat::from_path(path)?,
         };
         let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let reader = BufReader::with_capacity(1 << 16, file);
-        let rows = rows(reader, &name, format, &options.columns, options.label_use)?
-            .collect::<Result<_>>()?;
-        Ok(Self { name, rows })
+        let mut reader = rows(file, &name, format, options)?;
+        let rows = reader.by_ref().collect::<Result<_>>()?;
+        reader.complete()?;
+        let columns =
+            reader.columns().with_context(|| format!("{name}: the file has no examples"))?;
+        Ok(Self { name, columns, rows })
+    }
+
+    /// Rows of a task on pairs that have no second text.
+    pub fn without_pair(&self) -> usize {
+        let none = |row: &&Row| row.text_pair.as_deref().is_none_or(str::is_empty);
+        match self.columns.text_pair {
+            Some(_) => self.rows.iter().filter(none).count(),
+            None => 0,
+        }
     }
 
     /// What the rows hold, as a sha256 in hexadecimal: the same for a pipe as for the file that went through it.
@@ -71,7 +85,11 @@ impl Table {
     /// # Panics
     /// When a row is out of range.
     pub fn select(&self, rows: &[usize]) -> Self {
-        Self { name: self.name.clone(), rows: rows.iter().map(|&r| self.rows[r].clone()).collect() }
+        Self {
+            name: self.name.clone(),
+            columns: self.columns.clone(),
+            rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
+        }
     }
 }
 
@@ -86,7 +104,11 @@ mod tests {
             text_pair: pair.map(str::to_owned),
             label: label.map(str::to_owned),
         };
-        Table { name: "t".to_owned(), rows: rows.iter().map(row).collect() }
+        Table {
+            name: "t".to_owned(),
+            columns: Columns { text: "text".to_owned(), text_pair: None, label: None },
+            rows: rows.iter().map(row).collect(),
+        }
     }
 
     #[test]

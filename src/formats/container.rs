@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use crate::content::{mistaken, mistaken_file};
 use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -23,6 +24,8 @@ pub const MAX_HEADER: u64 = 16 << 20;
 /// What can be wrong with a file of tensors. The messages do not name the file; callers add it.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
+    #[error("{0}")]
+    Mistaken(&'static str),
     #[error("cannot read it")]
     Io(#[from] io::Error),
     #[error("it is {0} bytes long, more than such a file can be; is it another kind of file?")]
@@ -138,7 +141,8 @@ impl Container {
     /// # Errors
     /// See [`ContainerError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ContainerError> {
-        let (header, _) = split(bytes)?;
+        let (header, _) = split(bytes)
+            .map_err(|error| mistaken(bytes).map_or(error, ContainerError::Mistaken))?;
         let header: Header = serde_json::from_str(header)
             .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
         header.check()?;
@@ -230,6 +234,11 @@ fn header<'a>(
 /// # Errors
 /// See [`ContainerError`].
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
+    // A sound file can begin as others do.
+    metadata_of(path).map_err(|error| mistaken_file(path).map_or(error, ContainerError::Mistaken))
+}
+
+fn metadata_of(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
     let mut file = File::open(path)?;
     let present = file.metadata()?.len();
     let mut length = [0; 8];

@@ -4,6 +4,7 @@
 //! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
 
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX};
+use crate::content::mistaken;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -185,7 +186,11 @@ impl Shard {
         let map = unsafe { Mmap::map(&file) }
             .with_context(|| format!("cannot map {} into memory", path.display()))?;
         let (header, metadata) = SafeTensors::read_metadata(&map).with_context(|| {
-            format!("{} is truncated or is not a safetensors file", path.display())
+            let shown = path.display();
+            match mistaken(&map) {
+                Some(what) => format!("{shown}: {what}"),
+                None => format!("{shown} is truncated or is not a safetensors file"),
+            }
         })?;
         Ok(Self { path, map, metadata, data: header + 8 })
     }

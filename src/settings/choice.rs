@@ -72,6 +72,26 @@ choices! {
 }
 
 choices! {
+    /// What becomes of rows whose label says that there is none: empty, "-", "nan", "null", -1 beside 0 and 1.
+    pub enum Unlabelled {
+        #[default]
+        Refuse = "refuse",
+            "Stop, and say how many there are";
+        Drop = "drop",
+            "Leave them out";
+        Keep = "keep",
+            "What stands there is a class like others";
+    }
+}
+
+impl Unlabelled {
+    /// Whether nothing was asked for, so that settings need not say it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+choices! {
     /// How the token vectors become one vector per text.
     pub enum Pooling {
         #[default]
@@ -166,7 +186,7 @@ choices! {
     pub enum FormatChoice {
         #[default]
         Auto = "auto",
-            "By the file's extension: .tsv or .txt, .csv, .jsonl or .json";
+            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json";
         Tsv = "tsv",
             "Tab separated, with a header line";
         Csv = "csv",

@@ -130,8 +130,7 @@ impl Run<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Outcome> {
         let total = steps.total;
-        let schedule =
-            Schedule::new(self.config.schedule, self.config.lr, self.config.warmup, total);
+        let schedule = Schedule::of(self.config, total);
         let mut ledger = Ledger {
             log: JsonLines::resume(&self.output.metrics(), from.metrics_len)?,
             outcome: Outcome {

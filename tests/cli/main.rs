@@ -13,6 +13,8 @@ mod memory;
 mod merge;
 mod on_cuda;
 mod predict;
+mod processes;
 mod resume;
+mod told;
 mod train;
 mod trained_as_pytorch;

@@ -1,5 +1,6 @@
 //! What a run keeps of its session as its result: a delta, or a whole model.
 
+use super::data::Data;
 use crate::backend::Slot;
 use crate::commands::base::Base;
 use crate::commands::say_gone;
@@ -43,17 +44,12 @@ pub fn keep(
 }
 
 /// What a result says beside its tensors.
-pub fn delta_info(
-    config: &TrainConfig,
-    base: &Base,
-    pooling: PoolKind,
-    targets: &Targets,
-) -> DeltaInfo {
+pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &Data) -> DeltaInfo {
     DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
         task: config.task,
-        labels: match targets {
+        labels: match &data.targets {
             Targets::Classes(classes) => classes.names().to_vec(),
             Targets::Values | Targets::None => Vec::new(),
         },
@@ -61,6 +57,7 @@ pub fn delta_info(
         method: config.method,
         biases: config.method.trained_biases(&config.biases),
         settings: config.clone(),
+        columns: Some(data.columns.clone()),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -5,9 +5,10 @@ mod keep;
 mod summary;
 
 use super::base::Base;
+use super::heads::{rows_of_head, say_unused_head};
 use super::programs::Programs;
 use super::progress::Progress;
-use super::{say, set_threads, show};
+use super::{outputs, say, set_threads, show, stop, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Dataset, Order, Sampler};
 use crate::files::{sha256_file, write_bytes_atomic};
@@ -27,18 +28,19 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::labels::Targets;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run};
+use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use anyhow::{Context, Result, bail};
 use data::Data;
 use keep::{delta_info, keep};
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use summary::Summary;
 
 pub fn run(command: TrainCommand) -> Result<()> {
     let TrainCommand { config, resume, quiet } = command;
     set_threads(config.threads)?;
+    outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
     } else {
@@ -66,7 +68,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     say_head(config, &base, &model, quiet)?;
     if let Some(path) = &config.init_head {
-        init_head(&mut model, path).context("--init-head")?;
+        let rows = rows_of_head(path, &base, &data.targets, quiet);
+        init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
+    } else {
+        say_unused_head(&base, quiet);
     }
 
     let order = match config.no_shuffle {
@@ -85,9 +90,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     say(quiet, programs.summary(session.allocated()));
 
     let fingerprint = fingerprint(config, &base, &data)?;
-    let info = delta_info(config, &base, spec.pooling, &data.targets);
+    let info = delta_info(config, &base, spec.pooling, &data);
     let keep = |session: &Session| keep(output, &base, &info, session, quiet);
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop::when_asked()?;
     let mut run = Run {
         session: &mut session,
         config,
@@ -115,6 +120,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         }
         Checkpoint::default()
     };
+    if let Some(text) = Schedule::of(config, steps.total).never_reached() {
+        warn(text);
+    }
     write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
@@ -210,18 +218,4 @@ fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerp
         fingerprint = fingerprint.with("initial head", &sha256_file(path)?);
     }
     Ok(fingerprint)
-}
-
-/// The first Ctrl-C asks the run to stop after its step; the second ends the process at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
 }

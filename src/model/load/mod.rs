@@ -12,7 +12,8 @@ use super::params::ParamKind;
 use crate::backend::{Backend, MatrixShape};
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
-use crate::program::{LossKind, ParamRange, PoolKind, WeightId};
+use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::tasks::head::DenseLayer;
 use anyhow::{Context, Result};
 use place::assemble;
 use std::cell::RefCell;
@@ -201,11 +202,11 @@ pub fn blank(
 }
 
 /// Replaces the head's initial values by those of a safetensors file that holds them by their Hugging Face
-/// names.
+/// names. `rows` has the file's row for each output, where the file's order is another.
 ///
 /// # Errors
 /// When a tensor is missing, misshapen or not finite.
-pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
+pub fn init_head(model: &mut Model, path: &Path, rows: Option<&[usize]>) -> Result<()> {
     let head: Vec<_> = model
         .params
         .list()
@@ -214,9 +215,17 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
         .map(|p| (p.name.clone(), p.shape.clone(), p.range))
         .collect();
     for (name, shape, range) in head {
-        let values = read_tensor(path, &name, &shape)?.with_context(|| {
+        let mut values = read_tensor(path, &name, &shape)?.with_context(|| {
             format!("{}: the tensor `{name}` is missing; the head needs it", path.display())
         })?;
+        let last = model.head.layers.last();
+        let of_last =
+            |layer: &DenseLayer| layer.bias == range || layer.weight == HeadWeight::Param(range);
+        if let (Some(rows), true) = (rows, last.is_some_and(of_last)) {
+            let width = values.len() / rows.len();
+            let row = |&row: &usize| values[row * width..][..width].to_vec();
+            values = rows.iter().flat_map(row).collect();
+        }
         model.params.set_initial(range, &values);
     }
     Ok(())
