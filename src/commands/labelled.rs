@@ -5,8 +5,9 @@ use crate::batch::Labels;
 use crate::data::{ReadOptions, Row, Table, place};
 use crate::settings::choice::{Task, Unlabelled};
 use crate::tasks::labels::{ClassNames, Targets};
-use crate::tasks::remarks::{self, doubts, respelled, summary, without_rows};
+use crate::tasks::remarks::{doubts, respelled, summary, without_rows};
 use crate::tasks::unlabelled::settle;
+use crate::tasks::words;
 use anyhow::{Result, bail};
 use std::path::Path;
 
@@ -37,7 +38,7 @@ pub fn read(
             format_args!(
                 "{}: {} without a label {} left out, {rows} stay",
                 table.name,
-                remarks::rows(dropped),
+                words::rows(dropped),
                 if dropped == 1 { "is" } else { "are" }
             ),
         );

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::data::{ColumnNames, LabelUse, Table};
+use std::path::Path;
 
 fn options(label_use: LabelUse) -> ReadOptions {
     ReadOptions { format: None, columns: ColumnNames::default(), label_use, trained: None }

@@ -8,9 +8,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::columns::{Chosen, choose, hold_pairs};
-use super::formats::Row;
+use super::input::{ReadOptions, Row};
 use super::lines::place;
-use super::table::ReadOptions;
 use crate::formats::columns::Columns;
 
 /// The keys of the rows so far.

@@ -6,21 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::columns::{ColumnNames, LabelUse};
-use super::formats::{FileFormat, Row, rows};
+use super::formats::rows;
+use super::input::{FileFormat, ReadOptions, Row};
 use crate::files::hex;
 use crate::formats::columns::Columns;
-
-/// What to read of a file.
-#[derive(Clone, Debug)]
-pub struct ReadOptions {
-    /// `None`: by the extension.
-    pub format: Option<FileFormat>,
-    pub columns: ColumnNames,
-    pub label_use: LabelUse,
-    /// The columns of the task, where it is trained already: pairs stay pairs, and the same names come first.
-    pub trained: Option<Columns>,
-}
 
 /// The rows of one file, at least one, in file order.
 #[derive(Clone, Debug, PartialEq, Eq)]

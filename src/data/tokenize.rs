@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
-use super::formats::Row;
+use super::input::Row;
 use super::tokenizer_files::{self, CutSide, Loaded};
 
 /// Where a sequence begins in the position table.

@@ -8,20 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
+use super::special_tokens::Class;
 use super::tokenizer_config::Config;
-
-/// The rules by which a tokenizer is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    Bert,
-    Roberta,
-    XlmRoberta,
-    Camembert,
-    /// As `tokenizer.json` is written.
-    Written,
-}
 
 /// Classes by the names that a checkpoint may give them, without `Fast` behind.
 const NAMES: [(&str, Class); 15] = [
@@ -104,45 +94,6 @@ impl Class {
     /// Whether a tokenizer with this model can be one of the class.
     pub fn fits(self, model: &Value) -> bool {
         self == Self::Written || model_type(model) == self.model()
-    }
-
-    /// The special tokens that a file may name, with what they are where none does.
-    pub fn specials(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Bert => &[
-                ("unk_token", "[UNK]"),
-                ("sep_token", "[SEP]"),
-                ("pad_token", "[PAD]"),
-                ("cls_token", "[CLS]"),
-                ("mask_token", "[MASK]"),
-                ("bos_token", ""),
-                ("eos_token", ""),
-            ],
-            Self::Roberta | Self::XlmRoberta | Self::Camembert => &[
-                ("bos_token", "<s>"),
-                ("eos_token", "</s>"),
-                ("sep_token", "</s>"),
-                ("cls_token", "<s>"),
-                ("unk_token", "<unk>"),
-                ("pad_token", "<pad>"),
-                ("mask_token", "<mask>"),
-            ],
-            Self::Written => &[
-                ("bos_token", ""),
-                ("eos_token", ""),
-                ("unk_token", ""),
-                ("sep_token", ""),
-                ("pad_token", ""),
-                ("cls_token", ""),
-                ("mask_token", ""),
-            ],
-        }
-    }
-
-    /// A special token of the class that no file describes further.
-    pub fn special(self, key: &str, content: &str) -> AddedToken {
-        let swallows = self == Self::Camembert && key == "mask_token";
-        AddedToken::from(content, true).lstrip(swallows)
     }
 
     /// Rules of the class in the place of what `tokenizer.json` has; returns the names of parts that were otherwise there.

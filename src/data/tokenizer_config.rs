@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::tokenizer_class::Class;
+use super::special_tokens::Class;
 use crate::formats::model_files::{ADDED_TOKENS, SPECIAL_TOKENS, TOKENIZER_CONFIG, read_json};
 
 /// The settings, empty where there are none.

@@ -11,7 +11,8 @@ use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
-use super::tokenizer_class::{Chosen, Class, choose, model_type};
+use super::special_tokens::Class;
+use super::tokenizer_class::{Chosen, choose, model_type};
 use super::tokenizer_config::Config;
 use crate::formats::model_files::{
     self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_json,

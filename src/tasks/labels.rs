@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Result, bail};
 
-use super::remarks::{MANY, list, rows};
 use super::spelling::Key;
+use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
 

@@ -8,3 +8,4 @@ pub mod remarks;
 pub mod score;
 pub mod spelling;
 pub mod unlabelled;
+pub mod words;

@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use super::labels::{ClassNames, Targets};
 use super::spelling::Key;
 use super::unlabelled::doubtful;
+use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::Table;
-
-/// More classes than this are not all named, and look like something else than classes.
-pub const MANY: usize = 20;
 
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
@@ -147,22 +145,4 @@ fn class_doubts(classes: &ClassNames, ids: &[u32]) -> Vec<String> {
         ));
     }
     doubts
-}
-
-/// "1 row", "2 rows".
-pub fn rows(count: usize) -> String {
-    match count {
-        1 => "1 row".to_owned(),
-        _ => format!("{count} rows"),
-    }
-}
-
-/// Names for a message, shortened where there are many.
-pub fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let shown = names.iter().take(MANY);
-    let shown: Vec<_> = shown.map(|name| format!("{:?}", name.as_ref())).collect();
-    match names.len().saturating_sub(MANY) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
