@@ -181,6 +181,27 @@ fn whole_lines(file: &mut File, limit: u64) -> io::Result<u64> {
     }
 }
 
+/// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
+/// says of its length.
+///
+/// # Errors
+/// The file cannot be read or is larger; the error names it.
+pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().with_context(|| format!("cannot read {}", path.display()))?;
+    if bytes.len() as u64 > most {
+        return Err(anyhow!(
+            "{} has more than {most} bytes, too many for what it should be",
+            path.display()
+        ));
+    }
+    Ok(bytes)
+}
+
 /// The sha256 of a file's content, in hexadecimal. Reads it in pieces, so its size does not matter.
 ///
 /// # Errors
@@ -373,6 +394,17 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
         let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
         assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn a_file_longer_than_it_should_be_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
+        assert!(read_bounded(&path, 4).is_err());
+        #[cfg(unix)]
+        assert!(read_bounded(Path::new("/dev/zero"), 1000).is_err());
     }
 
     #[test]

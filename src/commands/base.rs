@@ -1,10 +1,9 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
-use super::{max_len, say};
+use super::{fetching, max_len, say};
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
 use crate::formats::model_tensors::ModelTensors;
-use crate::hub;
 use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
 use crate::program::PoolKind;
@@ -26,7 +25,7 @@ impl Base {
     /// # Errors
     /// No such model, no network, a broken or unsupported configuration, no weights.
     pub fn open(model: &str, quiet: bool) -> Result<Self> {
-        Self::of_folder(hub::resolve(model, quiet)?)
+        Self::of_folder(fetching::model_folder(model, quiet)?)
     }
 
     /// The model of a folder.

@@ -5,6 +5,7 @@ mod compare;
 mod counter;
 mod doctor;
 mod eval;
+mod fetching;
 mod inspect;
 mod listing;
 mod merge;

@@ -1,0 +1,6 @@
+//! A model fetched from a hub: one that behaves, one that breaks off, and one that is hostile.
+
+mod broken;
+mod fetching;
+mod hostile;
+mod server;
