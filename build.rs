@@ -26,19 +26,11 @@ mod layouts;
 const PTX_ARCH: &str = "80";
 /// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
 const RELEASE_ARCHS: &[&str] = &["80", "86", "89", "90", "100", "120"];
-const VARIABLES: &[&str] = &[
-    "NVCC",
-    "CUDA_HOME",
-    "CUDA_PATH",
-    "PATH",
-    "BITFIT_CUDA_ARCHS",
-    "BITFIT_REQUIRE_CUDA",
-];
+const VARIABLES: &[&str] =
+    &["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "BITFIT_CUDA_ARCHS", "BITFIT_REQUIRE_CUDA"];
 /// Half types: the name in file names and in the generated table, and the macro that selects it.
-const HALVES: &[(&str, &str, &str)] = &[
-    ("f16", "HalfType::F16", "-DBITFIT_F16"),
-    ("bf16", "HalfType::Bf16", "-DBITFIT_BF16"),
-];
+const HALVES: &[(&str, &str, &str)] =
+    &[("f16", "HalfType::F16", "-DBITFIT_F16"), ("bf16", "HalfType::Bf16", "-DBITFIT_BF16")];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -113,11 +105,7 @@ fn build() -> Result<(), String> {
         ));
     }
     compile(&jobs)?;
-    write_table(
-        &out,
-        &jobs,
-        release(&String::from_utf8_lossy(&version.stdout)),
-    )
+    write_table(&out, &jobs, release(&String::from_utf8_lossy(&version.stdout)))
 }
 
 /// `13.0` out of what `nvcc --version` says.
@@ -133,11 +121,7 @@ fn sources(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.sort();
     let with = |extension: &str| {
-        paths
-            .iter()
-            .filter(|p| p.extension().is_some_and(|e| e == extension))
-            .cloned()
-            .collect()
+        paths.iter().filter(|p| p.extension().is_some_and(|e| e == extension)).cloned().collect()
     };
     Ok((with("cu"), with("cuh")))
 }
@@ -161,11 +145,7 @@ fn architectures() -> Option<Vec<String>> {
 
 fn find_nvcc(root: &Path) -> Option<PathBuf> {
     let executable = if cfg!(windows) { "nvcc.exe" } else { "nvcc" };
-    let variable = |name| {
-        env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let mut candidates: Vec<PathBuf> = Vec::new();
     candidates.extend(variable("NVCC"));
     for name in ["CUDA_HOME", "CUDA_PATH"] {
@@ -217,15 +197,10 @@ impl Job {
         content: &DefaultHasher,
         cache: &Path,
     ) -> Self {
-        let stem = unit
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let stem = unit.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let (suffix, half, define) = *half;
-        let mut arguments: Vec<String> = ["-std=c++17", "-O3", "-lineinfo", "--threads=1", define]
-            .map(String::from)
-            .into();
+        let mut arguments: Vec<String> =
+            ["-std=c++17", "-O3", "-lineinfo", "--threads=1", define].map(String::from).into();
         let (label, extension, arch) = match target {
             Target::Ptx => {
                 arguments.extend(["-ptx".into(), format!("-arch=compute_{PTX_ARCH}")]);
@@ -240,10 +215,8 @@ impl Job {
         };
         let mut hash = content.clone();
         arguments.hash(&mut hash);
-        let output = cache.join(format!(
-            "{stem}-{suffix}-{label}-{:016x}.{extension}",
-            hash.finish()
-        ));
+        let output =
+            cache.join(format!("{stem}-{suffix}-{label}-{:016x}.{extension}", hash.finish()));
         arguments.extend(["-include".into(), layouts.display().to_string()]);
         arguments.push(unit.display().to_string());
         Self {
@@ -261,9 +234,7 @@ impl Job {
         let log = self.output.with_extension("log");
         if !(self.output.is_file() && log.is_file()) {
             // Another build may be writing the same file: each writes its own and renames it into place.
-            let fresh = self
-                .output
-                .with_extension(format!("{}.tmp", std::process::id()));
+            let fresh = self.output.with_extension(format!("{}.tmp", std::process::id()));
             let run = Command::new(&self.nvcc)
                 .args(&self.arguments)
                 .arg("-o")
@@ -333,9 +304,7 @@ fn compile(jobs: &[Job]) -> Result<(), String> {
             })
             .collect();
         workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .unwrap_or_else(|_| Err("a compiler thread panicked".into()))
+            worker.join().unwrap_or_else(|_| Err("a compiler thread panicked".into()))
         })
     })
 }

@@ -20,9 +20,7 @@ const WORDS: u64 = 5_000;
 
 /// Letters and word stems of one to three syllables, as in a small WordPiece vocabulary.
 fn vocabulary(random: &mut Stream) -> Vec<String> {
-    let mut words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).to_vec();
     for letter in 'a'..='z' {
         words.push(letter.to_string());
         words.push(format!("##{letter}"));
@@ -30,11 +28,7 @@ fn vocabulary(random: &mut Stream) -> Vec<String> {
     while (words.len() as u64) < WORDS {
         let syllables = 1 + random.below(3);
         let stem: String = (0..syllables).map(|_| syllable(random)).collect();
-        words.push(if random.below(4) == 0 {
-            format!("##{stem}")
-        } else {
-            stem
-        });
+        words.push(if random.below(4) == 0 { format!("##{stem}") } else { stem });
     }
     words
 }
@@ -42,12 +36,7 @@ fn vocabulary(random: &mut Stream) -> Vec<String> {
 fn syllable(random: &mut Stream) -> String {
     let letter =
         |random: &mut Stream, of: &[u8]| of[random.below(of.len() as u64) as usize] as char;
-    [
-        letter(random, b"bcdfghklmnprstvw"),
-        letter(random, b"aeiou"),
-    ]
-    .iter()
-    .collect()
+    [letter(random, b"bcdfghklmnprstvw"), letter(random, b"aeiou")].iter().collect()
 }
 
 fn rows(random: &mut Stream) -> Vec<Row> {
@@ -62,12 +51,7 @@ fn rows(random: &mut Stream) -> Vec<Row> {
         text
     };
     (0..ROWS)
-        .map(|i| Row {
-            line: i as u64 + 2,
-            text: text(random),
-            text_pair: None,
-            label: None,
-        })
+        .map(|i| Row { line: i as u64 + 2, text: text(random), text_pair: None, label: None })
         .collect()
 }
 
@@ -85,40 +69,27 @@ fn data(c: &mut Criterion) {
     let mut random = Stream::new(1, Purpose::Shuffle, 0);
     let made_up = tempfile::tempdir().expect("a temporary folder");
     let mut vocab = String::new();
-    vocabulary(&mut random)
-        .iter()
-        .for_each(|word| writeln!(vocab, "{word}").expect("a string"));
+    vocabulary(&mut random).iter().for_each(|word| writeln!(vocab, "{word}").expect("a string"));
     std::fs::write(made_up.path().join("vocab.txt"), vocab).expect("a temporary file");
     let tokenizer = match std::env::var_os("BITFIT_BENCH_MODEL") {
         Some(folder) => load(Path::new(&folder)),
         None => load(made_up.path()),
     };
     let rows = rows(&mut random);
-    let build = || {
-        Dataset::build(&rows, Labels::None, &tokenizer, &|_| ())
-            .expect("good rows")
-            .0
-    };
+    let build = || Dataset::build(&rows, Labels::None, &tokenizer, &|_| ()).expect("good rows").0;
     let dataset = build();
 
     let mut group = c.benchmark_group("data");
     group.throughput(Throughput::Elements(dataset.tokens() as u64));
     group.sample_size(20);
     group.bench_function("tokenize (tokens)", |b| b.iter(&build));
-    let limits = BatchLimits {
-        sequences: 32,
-        tokens: None,
-    };
+    let limits = BatchLimits { sequences: 32, tokens: None };
     let sampler =
         Sampler::new(dataset.lengths(), limits, Order::Shuffled { seed: 1 }).expect("rows");
     group.bench_function("pack an epoch (tokens)", |b| {
         b.iter_batched(
             || sampler.epoch(0),
-            |epoch| {
-                epoch
-                    .iter()
-                    .for_each(|rows| drop(black_box(dataset.batch(rows))))
-            },
+            |epoch| epoch.iter().for_each(|rows| drop(black_box(dataset.batch(rows)))),
             BatchSize::SmallInput,
         )
     });

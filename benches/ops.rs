@@ -30,16 +30,8 @@ struct Model {
 }
 
 const MODELS: [Model; 2] = [
-    Model {
-        name: "minilm",
-        hidden: 384,
-        heads: 12,
-    },
-    Model {
-        name: "bert-base",
-        hidden: 768,
-        heads: 12,
-    },
+    Model { name: "minilm", hidden: 384, heads: 12 },
+    Model { name: "bert-base", hidden: 768, heads: 12 },
 ];
 const SHORT: [usize; 32] = [25; 32];
 const LONG: [usize; 2] = [400; 2];
@@ -86,20 +78,12 @@ impl Bench {
             (1000, hidden),
         ];
         let weights = shapes.map(|(r, c)| {
-            let shape = MatrixShape {
-                kind: MatrixKind::Linear,
-                rows: r,
-                cols: c,
-                trains: false,
-            };
+            let shape = MatrixShape { kind: MatrixKind::Linear, rows: r, cols: c, trains: false };
             backend.upload("w", shape, &pseudo(r * c, 0.1)).unwrap()
         });
         let mut at = 0;
         let mut region = |floats: usize| {
-            let region = Region {
-                offset: at,
-                len: floats * 4,
-            };
+            let region = Region { offset: at, len: floats * 4 };
             at = (at + region.len).next_multiple_of(256);
             region
         };
@@ -107,11 +91,7 @@ impl Bench {
         let narrow = [(); 3].map(|()| region(tokens * hidden));
         let small = [(); 3].map(|()| region(lens.len() * hidden));
         let rows = [(); 2].map(|()| region(tokens * model.heads));
-        let limits = Limits {
-            tokens,
-            sequences: lens.len(),
-            max_len: *lens.iter().max().unwrap(),
-        };
+        let limits = Limits { tokens, sequences: lens.len(), max_len: *lens.iter().max().unwrap() };
         let params = 32 * hidden + hidden * hidden;
         backend
             .allocate(Memory {
@@ -135,30 +115,17 @@ impl Bench {
             labels: Labels::Classes(vec![1; lens.len()]),
         };
         backend.set_batch(&batch, DropoutKey::default()).unwrap();
-        let mut bench = Self {
-            backend,
-            limits,
-            tokens,
-            wide,
-            narrow,
-            small,
-            rows,
-            weights,
-        };
+        let mut bench = Self { backend, limits, tokens, wide, narrow, small, rows, weights };
         bench.fill();
         bench
     }
 
     fn fill(&mut self) {
         for region in self.wide.into_iter().chain(self.narrow) {
-            self.backend
-                .write_activations(region, &pseudo(region.len / 4, 2.0))
-                .unwrap();
+            self.backend.write_activations(region, &pseudo(region.len / 4, 2.0)).unwrap();
         }
         for region in self.small.into_iter().chain(self.rows) {
-            self.backend
-                .write_f32(region, &pseudo(region.len / 4, 2.0))
-                .unwrap();
+            self.backend.write_f32(region, &pseudo(region.len / 4, 2.0)).unwrap();
         }
     }
     /// Times one operation on these tensors.
@@ -171,9 +138,8 @@ impl Bench {
         numbers: Numbers,
     ) {
         let program = tensors.program(op, self.limits);
-        group.timed(name, &mut *self.backend, |backend| {
-            backend.run(&program, Span::WHOLE, numbers)
-        });
+        group
+            .timed(name, &mut *self.backend, |backend| backend.run(&program, Span::WHOLE, numbers));
     }
 }
 
@@ -186,13 +152,7 @@ struct Tensors {
 
 impl Tensors {
     fn add(&mut self, region: Region, rows: Rows, width: usize, storage: Storage) -> Value {
-        self.values.push(Info {
-            what: What::Hidden,
-            block: None,
-            rows,
-            width,
-            storage,
-        });
+        self.values.push(Info { what: What::Hidden, block: None, rows, width, storage });
         self.regions.push(region);
         Value(self.values.len() as u32 - 1)
     }
@@ -214,12 +174,7 @@ impl Tensors {
 
     /// Another value in the place of one.
     fn over(&mut self, was: Value) -> Over {
-        let Info {
-            rows,
-            width,
-            storage,
-            ..
-        } = self.values[was.index()];
+        let Info { rows, width, storage, .. } = self.values[was.index()];
         let now = self.add(self.regions[was.index()], rows, width, storage);
         Over { was, now }
     }
@@ -229,11 +184,7 @@ impl Tensors {
             ops: vec![op.into()],
             blocks: vec![None],
             values: self.values,
-            parts: Parts {
-                forward: 0,
-                backward: 1,
-                end: 1,
-            },
+            parts: Parts { forward: 0, backward: 1, end: 1 },
             outputs: Vec::new(),
         };
         Program::laid_by_hand(list, &self.regions, limits)
@@ -266,9 +217,7 @@ fn products(c: &mut Criterion) {
                 ("down", DOWN, h, 4 * h),
             ];
             for (name, weight, outputs, inputs) in shapes {
-                group.throughput(Throughput::Elements(
-                    (2 * b.tokens * outputs * inputs) as u64,
-                ));
+                group.throughput(Throughput::Elements((2 * b.tokens * outputs * inputs) as u64));
                 let mut t = Tensors::default();
                 let up = name == "up";
                 let op = Linear {
@@ -287,11 +236,7 @@ fn products(c: &mut Criterion) {
                     dy: In(t.tokens(b.wide[0], outputs)),
                     weight: b.weights[weight],
                     slope: down.then(|| In(t.tokens(b.wide[2], inputs))),
-                    dx: if name == "qkv" {
-                        Dest::Onto(t.over(dx))
-                    } else {
-                        Dest::New(Out(dx))
-                    },
+                    dx: if name == "qkv" { Dest::Onto(t.over(dx)) } else { Dest::New(Out(dx)) },
                     dbias: if down { sum(0, inputs) } else { Sum(None) },
                 };
                 let name = format!("linear_backward/{name}");
@@ -349,14 +294,8 @@ fn rows(c: &mut Criterion) {
             let mut group = c.benchmark_group(format!("{}{suffix}", model.name));
             let tensor = (b.tokens * h * 4) as u64;
             let dropout = Dropout { p, site: 1 };
-            let norm = Norm {
-                gamma: param(0, h),
-                beta: param(h, h),
-                eps: 1e-12,
-            };
-            b.backend
-                .write_params(Slot::Value, norm.gamma, &vec![1.0; h])
-                .unwrap();
+            let norm = Norm { gamma: param(0, h), beta: param(h, h), eps: 1e-12 };
+            b.backend.write_params(Slot::Value, norm.gamma, &vec![1.0; h]).unwrap();
             group.throughput(Throughput::Bytes(tensor));
             let word = b.weights[TABLE];
             let mut t = Tensors::default();
@@ -399,11 +338,7 @@ fn rows(c: &mut Criterion) {
             b.time(&mut group, "residual_norm_backward", t, op, Numbers::NONE);
             group.throughput(Throughput::Bytes(tensor));
             let mut t = Tensors::default();
-            let op = ColumnSum {
-                dy: In(t.tokens(b.narrow[2], h)),
-                dropout,
-                grad: sum(0, h),
-            };
+            let op = ColumnSum { dy: In(t.tokens(b.narrow[2], h)), dropout, grad: sum(0, h) };
             b.time(&mut group, "bias_grad", t, op, Numbers::NONE);
         }
     }
@@ -417,11 +352,8 @@ fn head(c: &mut Criterion) {
         let kind = PoolKind::Mean;
         group.throughput(Throughput::Bytes((b.tokens * h * 4) as u64));
         let mut t = Tensors::default();
-        let op = Pool {
-            kind,
-            x: In(t.tokens(b.narrow[0], h)),
-            out: Out(t.sequences(b.small[0], h)),
-        };
+        let op =
+            Pool { kind, x: In(t.tokens(b.narrow[0], h)), out: Out(t.sequences(b.small[0], h)) };
         b.time(&mut group, "pool", t, op, Numbers::NONE);
         let mut t = Tensors::default();
         let op = PoolBack {
@@ -465,10 +397,7 @@ fn head(c: &mut Criterion) {
             dlogits: Aside(Some(t.sequences(b.small[1], 2))),
         };
         group.throughput(Throughput::Elements(SHORT.len() as u64));
-        let numbers = Numbers {
-            weight: 1.0,
-            update: None,
-        };
+        let numbers = Numbers { weight: 1.0, update: None };
         b.time(&mut group, "loss", t, op, numbers);
         let step = AdamW {
             lr: 1e-3,
@@ -482,10 +411,7 @@ fn head(c: &mut Criterion) {
         let zero = Tensors::default().program(Zero {}, b.limits);
         b.backend.run(&zero, Span::WHOLE, Numbers::NONE).unwrap();
         group.throughput(Throughput::Bytes(((32 * h + h * h) * 4 * 4) as u64));
-        let numbers = Numbers {
-            weight: 1.0,
-            update: Some(step),
-        };
+        let numbers = Numbers { weight: 1.0, update: Some(step) };
         b.time(&mut group, "adamw", Tensors::default(), Update {}, numbers);
     }
 }

@@ -29,13 +29,9 @@ fn folder() -> PathBuf {
 fn batch(config: &ModelConfig, sequences: usize, len: usize) -> Batch {
     let tokens = (sequences * len) as u32;
     Batch {
-        ids: (0..tokens)
-            .map(|i| i * 7919 % config.vocab as u32)
-            .collect(),
+        ids: (0..tokens).map(|i| i * 7919 % config.vocab as u32).collect(),
         type_ids: vec![0; tokens as usize],
-        positions: (0..tokens)
-            .map(|i| i % len as u32 + config.position_offset() as u32)
-            .collect(),
+        positions: (0..tokens).map(|i| i % len as u32 + config.position_offset() as u32).collect(),
         cu_seqlens: (0..=sequences).map(|s| (s * len) as u32).collect(),
         labels: Labels::Classes((0..sequences as u32).map(|s| s % 2).collect()),
     }
@@ -44,10 +40,8 @@ fn batch(config: &ModelConfig, sequences: usize, len: usize) -> Batch {
 fn step(c: &mut Criterion) {
     let folder = folder();
     let config = ModelConfig::read(&folder).unwrap();
-    let mut group = c.benchmark_group(format!(
-        "step/{}",
-        folder.file_name().unwrap().to_string_lossy()
-    ));
+    let mut group =
+        c.benchmark_group(format!("step/{}", folder.file_name().unwrap().to_string_lossy()));
     for (sequences, len) in [(16, 25), (32, 128)] {
         if len > config.max_len() {
             continue;
@@ -63,11 +57,7 @@ fn step(c: &mut Criterion) {
             seed: 1,
         };
         let model = load(&folder, &config, &task, &mut *backend).unwrap();
-        let limits = Limits {
-            tokens: sequences * len,
-            sequences,
-            max_len: len,
-        };
+        let limits = Limits { tokens: sequences * len, sequences, max_len: len };
         let program = model.program(limits, backend.activation_bytes(), Some(Saving::KEEP));
         model.allocate(&mut *backend, &[&program]).unwrap();
         let batch = batch(&config, sequences, len);
@@ -83,18 +73,9 @@ fn step(c: &mut Criterion) {
                 clip_norm: 1.0,
                 step: done + 1,
             };
-            backend.set_batch(
-                &batch,
-                DropoutKey {
-                    seed: 1,
-                    step: done,
-                },
-            )?;
+            backend.set_batch(&batch, DropoutKey { seed: 1, step: done })?;
             done += 1;
-            let numbers = Numbers {
-                weight: 1.0 / sequences as f32,
-                update: Some(update),
-            };
+            let numbers = Numbers { weight: 1.0 / sequences as f32, update: Some(update) };
             backend.run(&program, Span::WHOLE, numbers)
         });
     }

@@ -58,13 +58,7 @@ impl Structure {
         let differs =
             |what: &str| format!("\"{what} is not what src/backend/cuda/structs.rs has\"");
         let mut text = format!("#define MIRRORED_{name}");
-        for Field {
-            name: field,
-            kind,
-            offset,
-            size,
-        } in fields
-        {
+        for Field { name: field, kind, offset, size } in fields {
             text += &format!(
                 " static_assert(offsetof({name}, {field}) == {offset} && sizeof({name}::{field}) == {size}, {});",
                 differs(&format!("{name}::{field}"))

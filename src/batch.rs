@@ -69,11 +69,7 @@ impl Batch {
 
     /// Length of the longest sequence in tokens; 0 for an empty batch.
     pub fn max_len(&self) -> usize {
-        self.cu_seqlens
-            .windows(2)
-            .map(|w| (w[1] - w[0]) as usize)
-            .max()
-            .unwrap_or(0)
+        self.cu_seqlens.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0)
     }
 }
 
@@ -94,10 +90,7 @@ mod tests {
     #[test]
     fn sizes_follow_from_cu_seqlens() {
         let batch = three_sequences();
-        assert_eq!(
-            (batch.tokens(), batch.sequences(), batch.max_len()),
-            (9, 3, 5)
-        );
+        assert_eq!((batch.tokens(), batch.sequences(), batch.max_len()), (9, 3, 5));
     }
 
     #[test]
@@ -109,10 +102,7 @@ mod tests {
             cu_seqlens: vec![0],
             labels: Labels::None,
         };
-        assert_eq!(
-            (batch.tokens(), batch.sequences(), batch.max_len()),
-            (0, 0, 0)
-        );
+        assert_eq!((batch.tokens(), batch.sequences(), batch.max_len()), (0, 0, 0));
         assert!(batch.labels.is_empty());
     }
 

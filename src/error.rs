@@ -38,9 +38,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io_kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json_kind = cause
-            .downcast_ref::<serde_json::Error>()
-            .and_then(serde_json::Error::io_error_kind);
+        let json_kind =
+            cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
         [io_kind, json_kind].contains(&Some(io::ErrorKind::BrokenPipe))
     })
 }
@@ -69,9 +68,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
 ///
 /// "Near" is a Jaro-Winkler similarity of 0.75 or more: a typing mistake or a missing part, not another word.
 pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, known)
-        .map(|name| format!(" (did you mean `{name}`?)"))
-        .unwrap_or_default()
+    nearest(word, known).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
 /// The member of `known` that resembles `word` most, if any resembles it at all.
@@ -101,18 +98,11 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_not_a_failure() {
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let plain = Err::<(), _>(broken())
-            .context("writing predictions")
-            .unwrap_err();
+        let plain = Err::<(), _>(broken()).context("writing predictions").unwrap_err();
         assert_eq!(exit_code(&plain), 0);
         let json = anyhow::Error::new(serde_json::Error::io(broken()));
         assert_eq!(exit_code(&json), 0);
-        assert_eq!(
-            exit_code(&anyhow::Error::new(io::Error::from(
-                io::ErrorKind::NotFound
-            ))),
-            1
-        );
+        assert_eq!(exit_code(&anyhow::Error::new(io::Error::from(io::ErrorKind::NotFound))), 1);
     }
 
     #[test]

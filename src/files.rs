@@ -36,9 +36,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
         write(&mut file)?;
         return Ok(file.flush()?);
     }
-    let name = path
-        .file_name()
-        .ok_or_else(|| anyhow!("the path names no file"))?;
+    let name = path.file_name().ok_or_else(|| anyhow!("the path names no file"))?;
     let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     let prefix = format!(".{}.", name.to_string_lossy());
@@ -50,9 +48,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     let mut temporary = builder.tempfile_in(folder)?;
     let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
     write(&mut buffered)?;
-    buffered
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
+    buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
@@ -91,11 +87,7 @@ impl JsonLines {
     /// The file cannot be made; the error names it.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            len: 0,
-        })
+        Ok(Self { path: path.to_path_buf(), file, len: 0 })
     }
 
     /// Opens the file of a run that resumes from a checkpoint, which recorded that the file was `checkpointed` bytes
@@ -121,11 +113,7 @@ impl JsonLines {
             Ok((file, len))
         };
         let (file, len) = open().with_context(|| format!("cannot resume {}", path.display()))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            len,
-        })
+        Ok(Self { path: path.to_path_buf(), file, len })
     }
 
     /// Appends one record as a line. Numbers that are not finite become `null`.
@@ -150,9 +138,7 @@ impl JsonLines {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&mut self) -> Result<u64> {
-        self.file
-            .sync_data()
-            .with_context(|| format!("cannot sync {}", self.path.display()))?;
+        self.file.sync_data().with_context(|| format!("cannot sync {}", self.path.display()))?;
         Ok(self.len)
     }
 
@@ -237,18 +223,12 @@ pub fn weights_sha256(files: &[PathBuf]) -> Result<String> {
         several => {
             let mut lines = Vec::with_capacity(several.len());
             for file in several {
-                let name = file
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
+                let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 lines.push((name, sha256_file(file)?));
             }
             lines.sort();
-            let listing: String = lines
-                .iter()
-                .map(|(name, hash)| format!("{hash}  {name}\n"))
-                .collect();
+            let listing: String =
+                lines.iter().map(|(name, hash)| format!("{hash}  {name}\n")).collect();
             Ok(sha256_bytes(listing.as_bytes()))
         }
     }
@@ -321,10 +301,7 @@ mod tests {
         })
         .unwrap_err();
         let line = crate::error::one_line(&error);
-        assert!(
-            line.contains("a.bin") && line.contains("no storage space"),
-            "{line}"
-        );
+        assert!(line.contains("a.bin") && line.contains("no storage space"), "{line}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["a.bin"]);
     }
@@ -357,10 +334,7 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(remove_leftovers(folder.path(), &["a.bin"]).unwrap(), 1);
-        assert_eq!(
-            names(folder.path()),
-            [".b.bin.x1y2.tmp", ".hidden", "a.bin"]
-        );
+        assert_eq!(names(folder.path()), [".b.bin.x1y2.tmp", ".hidden", "a.bin"]);
     }
 
     #[test]
@@ -411,10 +385,7 @@ mod tests {
     fn numbers_that_json_does_not_have_are_null() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        JsonLines::create(&path)
-            .unwrap()
-            .append(&json!({"loss": f64::NAN}))
-            .unwrap();
+        JsonLines::create(&path).unwrap().append(&json!({"loss": f64::NAN})).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"loss\":null}\n");
     }
 
@@ -428,12 +399,7 @@ mod tests {
         assert_eq!(weights_sha256(std::slice::from_ref(&path)).unwrap(), abc);
         assert_eq!(sha256_file(&path).unwrap(), abc);
         assert!(weights_sha256(&[]).is_err());
-        assert!(
-            sha256_file(&folder.path().join("none"))
-                .unwrap_err()
-                .to_string()
-                .contains("none")
-        );
+        assert!(sha256_file(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
     }
 
     #[test]

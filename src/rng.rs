@@ -23,9 +23,7 @@ pub struct Philox {
 impl Philox {
     /// The key is the seed: low 32 bits first.
     pub fn from_seed(seed: u64) -> Self {
-        Self {
-            key: [seed as u32, (seed >> 32) as u32],
-        }
+        Self { key: [seed as u32, (seed >> 32) as u32] }
     }
 
     /// Four random words for one 128-bit counter (low word first).
@@ -36,12 +34,8 @@ impl Philox {
         for _ in 0..10 {
             let p0 = u64::from(M0) * u64::from(c0);
             let p1 = u64::from(M1) * u64::from(c2);
-            (c0, c1, c2, c3) = (
-                (p1 >> 32) as u32 ^ c1 ^ k0,
-                p1 as u32,
-                (p0 >> 32) as u32 ^ c3 ^ k1,
-                p0 as u32,
-            );
+            (c0, c1, c2, c3) =
+                ((p1 >> 32) as u32 ^ c1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c3 ^ k1, p0 as u32);
             k0 = k0.wrapping_add(W0);
             k1 = k1.wrapping_add(W1);
         }
@@ -86,15 +80,7 @@ pub struct Stream {
 impl Stream {
     pub fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
         let philox = Philox::from_seed(seed);
-        Self {
-            philox,
-            purpose,
-            index,
-            next: 0,
-            buffer: [0; 4],
-            used: 4,
-            spare: None,
-        }
+        Self { philox, purpose, index, next: 0, buffer: [0; 4], used: 4, spare: None }
     }
 
     /// The counter of block `block` (below 2^56): what a kernel computes to find the same words.
@@ -102,12 +88,7 @@ impl Stream {
         debug_assert!(block < 1 << 56);
         let high = (block >> 32) as u32 & 0x00FF_FFFF;
         let tag = u32::from(self.purpose as u8) << 24;
-        [
-            block as u32,
-            tag | high,
-            self.index as u32,
-            (self.index >> 32) as u32,
-        ]
+        [block as u32, tag | high, self.index as u32, (self.index >> 32) as u32]
     }
 
     /// The words of block `block`; does not move the stream.
@@ -246,16 +227,8 @@ mod tests {
     fn philox_gives_the_published_known_answers() {
         // The three philox4x32-10 lines of kat_vectors, distributed with Random123.
         let cases: [([u32; 4], [u32; 2], [u32; 4]); 3] = [
-            (
-                [0; 4],
-                [0; 2],
-                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
-            ),
-            (
-                [u32::MAX; 4],
-                [u32::MAX; 2],
-                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
-            ),
+            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
             (
                 [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
                 [0xa409_3822, 0x299f_31d0],
@@ -307,10 +280,7 @@ mod tests {
         for _ in 0..20_000 {
             let word = stream.next_u32();
             let x = (f64::from(word) + 1.0) / 4_294_967_296.0;
-            assert!(
-                (ln_unit(x) - x.ln()).abs() <= 4e-15 * x.ln().abs() + 1e-18,
-                "ln {x}"
-            );
+            assert!((ln_unit(x) - x.ln()).abs() <= 4e-15 * x.ln().abs() + 1e-18, "ln {x}");
             let angle = f64::from(word) / 4_294_967_296.0 * std::f64::consts::TAU;
             let (sin, cos) = sin_cos_turn(word);
             assert!((sin - angle.sin()).abs() < 2e-15, "sin {angle}");
@@ -341,19 +311,13 @@ mod tests {
         for _ in 0..70_000 {
             counts[stream.below(7) as usize] += 1;
         }
-        assert!(
-            counts.iter().all(|&c| (9_600..10_400).contains(&c)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&c| (9_600..10_400).contains(&c)), "{counts:?}");
         assert_eq!(stream.below(1), 0);
         let wide = 3u64 << 40;
         let draws: Vec<u64> = (0..3_000).map(|_| stream.below(wide)).collect();
         assert!(draws.iter().all(|&d| d < wide));
         let upper = draws.iter().filter(|&&d| d >= 1 << 41).count();
-        assert!(
-            (850..1150).contains(&upper),
-            "upper third drawn {upper} times of 3000"
-        );
+        assert!((850..1150).contains(&upper), "upper third drawn {upper} times of 3000");
     }
 
     #[test]
@@ -366,9 +330,6 @@ mod tests {
             *counts.entry(items).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 6);
-        assert!(
-            counts.values().all(|&c| (1_800..2_200).contains(&c)),
-            "{counts:?}"
-        );
+        assert!(counts.values().all(|&c| (1_800..2_200).contains(&c)), "{counts:?}");
     }
 }

@@ -59,12 +59,7 @@ pub struct Session {
 impl Session {
     /// A model whose matrices are on `backend`. It has no memory for batches yet: see [`Session::allocate`].
     pub fn new(model: Model, backend: Box<dyn Backend>) -> Self {
-        Self {
-            model,
-            backend,
-            train: None,
-            predict: None,
-        }
+        Self { model, backend, train: None, predict: None }
     }
 
     pub fn model(&self) -> &Model {
@@ -111,9 +106,7 @@ impl Session {
         }
         if let Some(train) = &train {
             let params = &self.model.params;
-            train
-                .list()
-                .verify_gradients(&self.model.gradients(), params.trainable())?;
+            train.list().verify_gradients(&self.model.gradients(), params.trainable())?;
         }
         self.model.allocate(&mut *self.backend, &programs)?;
         self.model.params.forget_initial();
@@ -139,14 +132,9 @@ impl Session {
         for (i, (batch, key)) in batches.enumerate() {
             tokens += batch.tokens();
             self.backend.set_batch(&batch, key)?;
-            let span = Span {
-                first: i == 0,
-                last: i + 1 == count,
-            };
-            let numbers = Numbers {
-                weight: 1.0 / sequences as f32,
-                update: span.last.then_some(update),
-            };
+            let span = Span { first: i == 0, last: i + 1 == count };
+            let numbers =
+                Numbers { weight: 1.0 / sequences as f32, update: span.last.then_some(update) };
             self.backend.run(program, span, numbers)?;
         }
         Ok((self.backend.report_later()?, tokens))
@@ -169,11 +157,8 @@ impl Session {
         let program = program.context("no memory was allocated for prediction")?;
         self.backend.set_batch(batch, DropoutKey::default())?;
         self.backend.run(program, Span::WHOLE, Numbers::NONE)?;
-        let logits = program
-            .output(What::Logits)
-            .context("a list of no logits")?;
-        self.backend
-            .read_f32(logits.region, batch.sequences() * logits.width)
+        let logits = program.output(What::Logits).context("a list of no logits")?;
+        self.backend.read_f32(logits.region, batch.sequences() * logits.width)
     }
 
     /// The values that train, in their order in the parameter vector.

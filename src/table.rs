@@ -19,16 +19,12 @@ enum Row {
 impl TextTable {
     /// A table with these column headings.
     pub fn new<T: Into<String>>(heading: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            heading: heading.into_iter().map(Into::into).collect(),
-            rows: Vec::new(),
-        }
+        Self { heading: heading.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; cells that are not given are empty, cells beyond the heading get a column without one.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
-        self.rows
-            .push(Row::Cells(cells.into_iter().map(Into::into).collect()));
+        self.rows.push(Row::Cells(cells.into_iter().map(Into::into).collect()));
         self
     }
 
@@ -85,12 +81,8 @@ fn numeric(cell: &str) -> bool {
 
 impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self
-            .cells()
-            .map(<[String]>::len)
-            .chain([self.heading.len()])
-            .max()
-            .unwrap_or(0);
+        let count =
+            self.cells().map(<[String]>::len).chain([self.heading.len()]).max().unwrap_or(0);
         let columns: Vec<Column> = (0..count)
             .map(|place| {
                 let cells = || self.cells().filter_map(|cells| cells.get(place));
@@ -101,11 +93,7 @@ impl fmt::Display for TextTable {
                 }
             })
             .collect();
-        let across = columns
-            .iter()
-            .map(|column| column.width + 2)
-            .sum::<usize>()
-            .saturating_sub(2);
+        let across = columns.iter().map(|column| column.width + 2).sum::<usize>().saturating_sub(2);
         let rule = "─".repeat(across);
         Self::write_row(f, &self.heading, &columns)?;
         writeln!(f, "{rule}")?;
@@ -156,10 +144,7 @@ all                1,243
     #[test]
     fn letters_beyond_ascii_count_as_one_and_odd_rows_do_not_panic() {
         let mut table = TextTable::new(["Δb", "x"]);
-        table
-            .row(["ä"])
-            .row(["b", "-1.5e-3", "extra"])
-            .row(Vec::<String>::new());
+        table.row(["ä"]).row(["b", "-1.5e-3", "extra"]).row(Vec::<String>::new());
         let text = table.to_string();
         assert_eq!(text.lines().next(), Some("Δb        x"));
         assert_eq!(text.lines().nth(3), Some("b   -1.5e-3  extra"));
@@ -168,12 +153,7 @@ all                1,243
 
     #[test]
     fn thousands_are_grouped() {
-        let numbers = [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (109_482_240, "109,482,240"),
-        ];
+        let numbers = [(0, "0"), (999, "999"), (1000, "1,000"), (109_482_240, "109,482,240")];
         for (number, text) in numbers {
             assert_eq!(grouped(number), text);
         }

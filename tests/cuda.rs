@@ -38,11 +38,7 @@ fn folder(name: &str) -> PathBuf {
     fixtures.join(name)
 }
 
-const LIMITS: Limits = Limits {
-    tokens: 96,
-    sequences: 8,
-    max_len: 24,
-};
+const LIMITS: Limits = Limits { tokens: 96, sequences: 8, max_len: 24 };
 
 /// Learnable batches: the label is the class of the sequence's third token.
 fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Batch {
@@ -63,12 +59,8 @@ fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Ba
                 classes.push(id % outputs.max(2) as u32);
             }
             batch.ids.push(id);
-            batch
-                .type_ids
-                .push(u32::from(position > len / 2) % config.type_vocab.max(1) as u32);
-            batch
-                .positions
-                .push(position + config.position_offset() as u32);
+            batch.type_ids.push(u32::from(position > len / 2) % config.type_vocab.max(1) as u32);
+            batch.positions.push(position + config.position_offset() as u32);
         }
         batch.cu_seqlens.push(batch.ids.len() as u32);
     }
@@ -135,15 +127,7 @@ impl<B: Backend> Run<B> {
         let model = load(&folder, &config, &task, &mut backend).unwrap();
         let program = model.program(LIMITS, backend.activation_bytes(), Some(saving));
         model.allocate(&mut backend, &[&program]).unwrap();
-        Self {
-            backend,
-            model,
-            program,
-            kind,
-            outputs,
-            step: 0,
-            lr,
-        }
+        Self { backend, model, program, kind, outputs, step: 0, lr }
     }
 
     fn step(&mut self) -> StepReport {
@@ -166,15 +150,9 @@ impl<B: Backend> Run<B> {
         for part in 0..parts {
             let index = 2 * self.step + part;
             let batch = batch(&self.model.config, self.kind, self.outputs, index % 8);
-            let key = DropoutKey {
-                seed: 5,
-                step: index,
-            };
+            let key = DropoutKey { seed: 5, step: index };
             self.backend.set_batch(&batch, key).unwrap();
-            let span = Span {
-                first: part == 0,
-                last: part + 1 == parts,
-            };
+            let span = Span { first: part == 0, last: part + 1 == parts };
             let numbers = Numbers {
                 weight: 1.0 / (parts as usize * batch.sequences()) as f32,
                 update: span.last.then_some(update),
@@ -198,10 +176,7 @@ fn cuda(half: HalfType) -> CudaBackend {
 }
 
 fn cuda_with(half: HalfType, weights: WeightType) -> CudaBackend {
-    let options = CudaOptions {
-        weights,
-        ..CudaOptions::new(0, half)
-    };
+    let options = CudaOptions { weights, ..CudaOptions::new(0, half) };
     CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
@@ -277,10 +252,7 @@ fn full_follows_the_cpu(half: HalfType, tolerance: f64) {
             }
             let read = |range| {
                 let ours = on_cuda.backend.read_params(Slot::Gradient, range).unwrap();
-                (
-                    ours,
-                    on_cpu.backend.read_params(Slot::Gradient, range).unwrap(),
-                )
+                (ours, on_cpu.backend.read_params(Slot::Gradient, range).unwrap())
             };
             let norm = |v: &[f32]| v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             let whole = norm(&read(on_cpu.model.params.trained_range()).1);
@@ -337,10 +309,7 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
         let (model, kind, pooling, outputs) = MODELS[0];
         // A scale that changes within the test: it belongs to the state.
         let options = CudaOptions {
-            loss_scale: LossScale::Dynamic {
-                initial: 1024.0,
-                growth_interval: 2,
-            },
+            loss_scale: LossScale::Dynamic { initial: 1024.0, growth_interval: 2 },
             ..CudaOptions::new(0, HalfType::F16)
         };
         let new = || {
@@ -353,9 +322,8 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
             whole.step();
             if step == 2 {
                 let range = whole.model.params.trained_range();
-                for (slot, values) in [Slot::Value, Slot::Moment1, Slot::Moment2]
-                    .into_iter()
-                    .zip(whole.state())
+                for (slot, values) in
+                    [Slot::Value, Slot::Moment1, Slot::Moment2].into_iter().zip(whole.state())
                 {
                     resumed.backend.write_params(slot, range, &values).unwrap();
                 }
@@ -372,13 +340,11 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
         for (a, b) in state.iter().zip(&resumed.state()) {
             assert_eq!(bits(a), bits(b), "resumed and uninterrupted differ");
         }
-        assert_eq!(
-            whole.backend.loss_scaling().unwrap(),
-            resumed.backend.loss_scaling().unwrap()
-        );
-        let digest = state.iter().flatten().fold(0u64, |h, v| {
-            (h ^ u64::from(v.to_bits())).wrapping_mul(0x100_0000_01B3)
-        });
+        assert_eq!(whole.backend.loss_scaling().unwrap(), resumed.backend.loss_scaling().unwrap());
+        let digest = state
+            .iter()
+            .flatten()
+            .fold(0u64, |h, v| (h ^ u64::from(v.to_bits())).wrapping_mul(0x100_0000_01B3));
         println!("state {digest:016x}");
     };
     // The same number must come out of every schedule.
@@ -388,49 +354,34 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
         let Some(said) = emulated(name, &[("CUDA_EMULATOR_SEED", seed)], run) else {
             return;
         };
-        let digest = said
-            .split_once("state ")
-            .map(|(_, rest)| rest.lines().next());
+        let digest = said.split_once("state ").map(|(_, rest)| rest.lines().next());
         digests.push(digest.flatten().map(str::to_owned));
     }
-    assert!(
-        digests.windows(2).all(|pair| pair[0] == pair[1]),
-        "{digests:?}"
-    );
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
 }
 
 /// f16 with a scale that overflows: steps are skipped until the scale fits, and nothing changes meanwhile.
 #[test]
 fn an_overflowing_loss_scale_comes_down_by_itself() {
-    emulated(
-        "an_overflowing_loss_scale_comes_down_by_itself",
-        &[],
-        || {
-            let (model, kind, pooling, outputs) = MODELS[0];
-            let options = CudaOptions {
-                loss_scale: LossScale::Dynamic {
-                    initial: 16_777_216.0,
-                    growth_interval: 2_000,
-                },
-                ..CudaOptions::new(0, HalfType::F16)
-            };
-            let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
-            let mut run = Run::new(model, kind, pooling, outputs, backend);
-            let before = run.state();
-            let first = run.step();
-            assert!(first.overflow && !first.is_finite(), "{first:?}");
-            let scaling = run.backend.loss_scaling().unwrap().unwrap();
-            assert_eq!(scaling.scale, 8_388_608.0);
-            for (a, b) in before.iter().zip(&run.state()) {
-                assert_eq!(bits(a), bits(b), "a skipped step changes nothing");
-            }
-            let steps = (1..25).find(|_| run.step().is_finite());
-            assert!(
-                steps.is_some(),
-                "the scale never came down to where it fits"
-            );
-        },
-    );
+    emulated("an_overflowing_loss_scale_comes_down_by_itself", &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let options = CudaOptions {
+            loss_scale: LossScale::Dynamic { initial: 16_777_216.0, growth_interval: 2_000 },
+            ..CudaOptions::new(0, HalfType::F16)
+        };
+        let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+        let mut run = Run::new(model, kind, pooling, outputs, backend);
+        let before = run.state();
+        let first = run.step();
+        assert!(first.overflow && !first.is_finite(), "{first:?}");
+        let scaling = run.backend.loss_scaling().unwrap().unwrap();
+        assert_eq!(scaling.scale, 8_388_608.0);
+        for (a, b) in before.iter().zip(&run.state()) {
+            assert_eq!(bits(a), bits(b), "a skipped step changes nothing");
+        }
+        let steps = (1..25).find(|_| run.step().is_finite());
+        assert!(steps.is_some(), "the scale never came down to where it fits");
+    });
 }
 
 /// Batches of several sizes and kinds of step, recorded and not; the reports read at once and one step late.
@@ -439,10 +390,7 @@ fn recorded_steps_give_the_bits_of_issued_ones() {
     emulated("recorded_steps_give_the_bits_of_issued_ones", &[], || {
         let (model, kind, pooling, outputs) = MODELS[0];
         let new = |graphs| {
-            let options = CudaOptions {
-                graphs,
-                ..CudaOptions::new(0, HalfType::Bf16)
-            };
+            let options = CudaOptions { graphs, ..CudaOptions::new(0, HalfType::Bf16) };
             let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
             Run::new(model, kind, pooling, outputs, backend)
         };
@@ -462,10 +410,7 @@ fn recorded_steps_give_the_bits_of_issued_ones() {
         }
         assert_eq!(issued.backend.recordings(), 0);
         let recordings = recorded.backend.recordings();
-        assert!(
-            (3..STEPS).contains(&recordings),
-            "{recordings} recordings for {STEPS} steps"
-        );
+        assert!((3..STEPS).contains(&recordings), "{recordings} recordings for {STEPS} steps");
     });
 }
 
@@ -483,15 +428,9 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
             let whole = run.model.params.trained_range();
             for index in 0..6 {
                 let batch = batch(&run.model.config, kind, outputs, index);
-                let key = DropoutKey {
-                    seed: 5,
-                    step: index,
-                };
+                let key = DropoutKey { seed: 5, step: index };
                 run.backend.set_batch(&batch, key).unwrap();
-                let span = Span {
-                    first: index == 0,
-                    last: false,
-                };
+                let span = Span { first: index == 0, last: false };
                 run.backend.run(&run.program, span, ONE).unwrap();
                 if wait {
                     run.backend.read_params(Slot::Gradient, whole).unwrap();
@@ -524,17 +463,11 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
         .iter()
         .find(|(_, what)| what.ends_with("host to device"))
         .expect("the second batch went up before the first step");
-    assert_ne!(
-        upload.0, before[taken].0,
-        "uploads have a stream of their own"
-    );
+    assert_ne!(upload.0, before[taken].0, "uploads have a stream of their own");
 }
 
 /// A loss that is not averaged, and no optimizer step.
-const ONE: Numbers = Numbers {
-    weight: 1.0,
-    update: None,
-};
+const ONE: Numbers = Numbers { weight: 1.0, update: None };
 
 #[test]
 fn a_replay_refuses_what_an_issued_step_refuses() {
@@ -542,18 +475,10 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
         let (model, kind, pooling, outputs) = MODELS[0];
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
         let mut batch = batch(&run.model.config, kind, outputs, 0);
-        run.backend
-            .set_batch(&batch, DropoutKey::default())
-            .unwrap();
-        let part = Span {
-            first: true,
-            last: false,
-        };
+        run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
+        let part = Span { first: true, last: false };
         let said = |failed: anyhow::Result<()>| format!("{:#}", failed.unwrap_err());
-        let small = Limits {
-            tokens: batch.tokens() - 1,
-            ..LIMITS
-        };
+        let small = Limits { tokens: batch.tokens() - 1, ..LIMITS };
         let element = run.backend.activation_bytes();
         let small = run.model.program(small, element, Some(Saving::KEEP));
         let beyond = said(run.backend.run(&small, part, ONE));
@@ -567,9 +492,7 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
         if let Labels::Classes(classes) = &mut batch.labels {
             classes[0] = 99;
         }
-        run.backend
-            .set_batch(&batch, DropoutKey::default())
-            .unwrap();
+        run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
         let wrong = said(run.backend.run(&run.program, part, ONE));
         assert!(wrong.contains("label 99"), "{wrong}");
     });
@@ -588,13 +511,8 @@ fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
                 assert_eq!(planned, run.backend.allocated(), "{model} {weights:?}");
                 planned.weights
             };
-            let bytes = [
-                WeightType::F32,
-                WeightType::F16,
-                WeightType::Int8,
-                WeightType::Nf4,
-            ]
-            .map(of);
+            let bytes =
+                [WeightType::F32, WeightType::F16, WeightType::Int8, WeightType::Nf4].map(of);
             assert_eq!(bytes[0], bytes[1], "{model}: 32 bits are kept in 16");
             assert!(bytes[1..].is_sorted_by(|a, b| a > b), "{model}: {bytes:?}");
         }
@@ -638,14 +556,8 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
         for (model, kind, pooling, outputs) in [MODELS[0], MODELS[3]] {
             let gradients = |saving: Saving| -> Vec<f32> {
                 let backend = cuda(HalfType::F16);
-                let mut run = Run::with(
-                    model,
-                    kind,
-                    pooling,
-                    outputs,
-                    backend,
-                    Training::Biases(saving),
-                );
+                let mut run =
+                    Run::with(model, kind, pooling, outputs, backend, Training::Biases(saving));
                 run.step();
                 let memory = run.model.memory(&[&run.program]);
                 let weights = WeightType::F16;
@@ -671,10 +583,7 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
                 let other = gradients(saving.parse().unwrap());
                 let error = norm(&mut other.iter().zip(&keep).map(|(a, b)| a - b)) / length;
                 println!("{model} {saving}: {error:.1e}");
-                assert!(
-                    error <= bound,
-                    "{model} {saving}: relative error {error:.2e}"
-                );
+                assert!(error <= bound, "{model} {saving}: relative error {error:.2e}");
             }
         }
     });

@@ -33,18 +33,11 @@ fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
     assert!(output.status.success(), "{said}");
     let json = std::fs::read_to_string(report.path().join("gpu-check.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let ran: Vec<&str> = json["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|r| r["part"].as_str().unwrap())
-        .collect();
+    let ran: Vec<&str> =
+        json["results"].as_array().unwrap().iter().map(|r| r["part"].as_str().unwrap()).collect();
     for part in ["doctor", "training", "throughput"] {
         assert!(ran.contains(&part), "{part} did not run: {said}");
     }
     let markdown = std::fs::read_to_string(report.path().join("gpu-check.md")).unwrap();
-    assert!(
-        markdown.contains("| throughput | tiny bf16 | passed |"),
-        "{markdown}"
-    );
+    assert!(markdown.contains("| throughput | tiny bf16 | passed |"), "{markdown}");
 }

@@ -14,11 +14,8 @@ use std::path::Path;
 /// The loss of one forward pass with `delta` added to the values of `range`.
 fn loss_at(s: &mut Setup, batch: &Batch, range: ParamRange, delta: &[f64]) -> f64 {
     let before = s.backend.read_params(Slot::Value, range).unwrap();
-    let moved: Vec<f32> = before
-        .iter()
-        .zip(delta)
-        .map(|(&b, &d)| (f64::from(b) + d) as f32)
-        .collect();
+    let moved: Vec<f32> =
+        before.iter().zip(delta).map(|(&b, &d)| (f64::from(b) + d) as f32).collect();
     s.backend.write_params(Slot::Value, range, &moved).unwrap();
     s.gradients(batch);
     let loss = s.backend.step_report().unwrap().loss;
@@ -33,12 +30,8 @@ fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) 
         each_batch(|name, case, folder, _, _, batch| {
             let mut s = setup(folder, case, batch, dropout);
             s.gradients(batch);
-            let tensors: Vec<_> = s
-                .model
-                .params
-                .trained()
-                .map(|p| (p.name.clone(), p.kind, p.range))
-                .collect();
+            let tensors: Vec<_> =
+                s.model.params.trained().map(|p| (p.name.clone(), p.kind, p.range)).collect();
             let gradients: Vec<_> = tensors
                 .iter()
                 .map(|&(_, _, range)| s.backend.read_params(Slot::Gradient, range).unwrap())
@@ -135,19 +128,13 @@ fn a_selection_has_the_same_gradients_as_all_biases_and_keeps_less() {
             ] {
                 let part = setup(biases);
                 for param in part.model.params.trained() {
-                    let ours = part
-                        .backend
-                        .read_params(Slot::Gradient, param.range)
-                        .unwrap();
+                    let ours = part.backend.read_params(Slot::Gradient, param.range).unwrap();
                     let range = all.model.params.range(&param.name);
                     let theirs = all.backend.read_params(Slot::Gradient, range).unwrap();
                     assert_eq!(ours, theirs, "{name} --biases {biases:?}: {}", param.name);
                 }
                 let size = part.program.bytes();
-                assert!(
-                    size >= bytes,
-                    "{name} --biases {biases:?}: {size} after {bytes}"
-                );
+                assert!(size >= bytes, "{name} --biases {biases:?}: {size} after {bytes}");
                 assert!(size <= all.program.bytes());
                 bytes = size;
             }

@@ -15,9 +15,8 @@ use std::path::{Path, PathBuf};
 /// Holds every trainable's gradient to the fixture's; the key's against the largest of all.
 fn check_gradients(s: &Setup, name: &str, fixture: &Fixture) {
     let gradient = |range: ParamRange| s.backend.read_params(Slot::Gradient, range).unwrap();
-    let largest = gradient(s.model.params.trained_range())
-        .iter()
-        .fold(0f32, |a, &b| a.max(b.abs()));
+    let largest =
+        gradient(s.model.params.trained_range()).iter().fold(0f32, |a, &b| a.max(b.abs()));
     let mut compared = 0;
     for param in s.model.params.trained() {
         let ours = gradient(param.range);
@@ -26,20 +25,12 @@ fn check_gradients(s: &Setup, name: &str, fixture: &Fixture) {
             let top = ours.iter().fold(0f32, |a, &b| a.max(b.abs()));
             assert!(top < 1e-6 * largest, "{what}: {top:e} beside {largest:e}");
         } else {
-            close(
-                &what,
-                &ours,
-                fixture.get(&format!("grad.{}", param.name)),
-                1e-4,
-            );
+            close(&what, &ours, fixture.get(&format!("grad.{}", param.name)), 1e-4);
         }
         compared += 1;
     }
     let expected = fixture.0.keys().filter(|k| k.starts_with("grad.")).count();
-    assert_eq!(
-        compared, expected,
-        "{name}: every gradient of the fixture is compared"
-    );
+    assert_eq!(compared, expected, "{name}: every gradient of the fixture is compared");
 }
 
 #[test]
@@ -55,12 +46,7 @@ fn hidden_states_logits_and_loss_match_pytorch() {
             close(&format!("{name} {what}"), states, fixture.get(&what), 1e-5);
         }
         let logits = s.logits(batch.sequences());
-        close(
-            &format!("{name} logits"),
-            &logits,
-            fixture.get("logits"),
-            1e-5,
-        );
+        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
         let loss = s.backend.step_report().unwrap().loss;
         close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
     });
@@ -95,12 +81,7 @@ fn the_first_tokens_alone_give_what_all_tokens_give() {
         let (logits, gradient) = numbers(&mut first);
         let (all_logits, all_gradient) = numbers(&mut all);
         close(&format!("{name} logits"), &logits, &f64s(all_logits), 1e-6);
-        close(
-            &format!("{name} gradient"),
-            &gradient,
-            &f64s(all_gradient),
-            1e-5,
-        );
+        close(&format!("{name} gradient"), &gradient, &f64s(all_gradient), 1e-5);
         let [first, all] = [first, all].map(|s| s.program.bytes());
         assert!(first < all, "{name}: {first} and {all} bytes");
     });
@@ -136,19 +117,10 @@ fn ten_optimizer_steps_match_pytorch() {
         ten_steps(&mut s, name, batch, i, fixture);
         for param in s.model.params.trained() {
             // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
-            let tolerance = if param.kind == ParamKind::Bias(Component::Key) {
-                5e-2
-            } else {
-                1e-4
-            };
+            let tolerance = if param.kind == ParamKind::Bias(Component::Key) { 5e-2 } else { 1e-4 };
             let ours = s.backend.read_params(Slot::Value, param.range).unwrap();
             let expected = fixture.get(&format!("after10.{}", param.name));
-            close(
-                &format!("{name} after10.{}", param.name),
-                &ours,
-                expected,
-                tolerance,
-            );
+            close(&format!("{name} after10.{}", param.name), &ours, expected, tolerance);
         }
     });
 }
@@ -197,12 +169,7 @@ fn ten_steps_of_full_fine_tuning_match_pytorch() {
             };
             let ours = sampled(s.backend.read_params(Slot::Value, param.range).unwrap());
             let expected = fixture.get(&format!("after10.{}", param.name));
-            close(
-                &format!("{name} {}", param.name),
-                &ours,
-                expected,
-                tolerance,
-            );
+            close(&format!("{name} {}", param.name), &ours, expected, tolerance);
         }
     });
 }
@@ -227,14 +194,8 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
                 cu_seqlens: vec![0, tokens.len() as u32],
                 labels: batch.labels.select(&[b]),
             };
-            let span = Span {
-                first: b == 0,
-                last: false,
-            };
-            let numbers = Numbers {
-                weight: 1.0 / batch.sequences() as f32,
-                update: None,
-            };
+            let span = Span { first: b == 0, last: false };
+            let numbers = Numbers { weight: 1.0 / batch.sequences() as f32, update: None };
             s.run(&one, DropoutKey::default(), span, numbers);
             logits.extend(s.logits(1));
         }
@@ -258,27 +219,15 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
                 .unwrap();
         for layer in 0..config.layers {
             let gradient = |module: &str| {
-                let name = format!(
-                    "{}encoder.layer.{layer}.{module}.bias",
-                    config.family.prefix()
-                );
-                s.backend
-                    .read_params(Slot::Gradient, s.model.params.range(&name))
-                    .unwrap()
+                let name = format!("{}encoder.layer.{layer}.{module}.bias", config.family.prefix());
+                s.backend.read_params(Slot::Gradient, s.model.params.range(&name)).unwrap()
             };
             let w = weights
-                .get(
-                    &format!("encoder.layer.{layer}.attention.output.dense.weight"),
-                    &[h, h],
-                )
+                .get(&format!("encoder.layer.{layer}.attention.output.dense.weight"), &[h, h])
                 .unwrap();
             let db_o = gradient("attention.output.dense");
             let expected: Vec<f64> = (0..h)
-                .map(|j| {
-                    (0..h)
-                        .map(|i| f64::from(w[i * h + j]) * f64::from(db_o[i]))
-                        .sum()
-                })
+                .map(|j| (0..h).map(|i| f64::from(w[i * h + j]) * f64::from(db_o[i])).sum())
                 .collect();
             close(
                 &format!("{name} layer {layer} db_V"),
@@ -302,20 +251,13 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm"),
     };
     if !folder.join("config.json").exists() {
-        eprintln!(
-            "skipped: {} is not there; scripts/fetch.py fetches it",
-            folder.display()
-        );
+        eprintln!("skipped: {} is not there; scripts/fetch.py fetches it", folder.display());
         return;
     }
     let path = fixtures().join("minilm_expected.safetensors");
     let fixture = Fixture::read(&path);
-    let case = Case {
-        folder: "minilm",
-        task: LossKind::CrossEntropy,
-        pooling: PoolKind::Cls,
-        outputs: 2,
-    };
+    let case =
+        Case { folder: "minilm", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 };
     let batch = fixture.batch(case.task);
 
     // The head lies in the same file under a prefix of its own.

@@ -144,12 +144,9 @@ fn what_is_kept_in_fewer_bits_changes_the_gradients_by_a_bounded_share() {
             let keep = of(Saving::KEEP);
             let norm = |g: &mut dyn Iterator<Item = f64>| g.map(|x| x * x).sum::<f64>().sqrt();
             let length = norm(&mut keep.iter().map(|&x| f64::from(x)));
-            for (saving, bound) in [
-                ("gelu8", 4e-3),
-                ("gelu4", 8e-2),
-                ("xhat8", 1.2e-2),
-                ("gelu8,xhat8", 1.2e-2),
-            ] {
+            for (saving, bound) in
+                [("gelu8", 4e-3), ("gelu4", 8e-2), ("xhat8", 1.2e-2), ("gelu8,xhat8", 1.2e-2)]
+            {
                 let saving: Saving = saving.parse().unwrap();
                 assert!(!saving.is_exact());
                 let pairs = of(saving).into_iter().zip(&keep);
@@ -168,15 +165,8 @@ fn what_is_kept_in_fewer_bits_changes_the_gradients_by_a_bounded_share() {
 #[test]
 fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
     each_batch(|name, case, folder, _, _, batch| {
-        for saving in [
-            "keep",
-            "recompute",
-            "checkpoint",
-            "gelu8",
-            "gelu4",
-            "xhat8",
-            "gelu4,xhat8",
-        ] {
+        for saving in ["keep", "recompute", "checkpoint", "gelu8", "gelu4", "xhat8", "gelu4,xhat8"]
+        {
             let saving: Saving = saving.parse().unwrap();
             let mut s = set_up((folder, case, batch), "all", 0.1, saving);
             s.step(batch, OPTIMIZER);
@@ -185,10 +175,8 @@ fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
             let config = ModelConfig::read(folder).unwrap();
             let task = fixture::task(case, Trains::all_biases(), 0.1);
             let outline = outline(&config, &task).unwrap();
-            let kind = DeviceKind::Cpu {
-                weights: WeightType::F32,
-                threads: rayon::current_num_threads(),
-            };
+            let kind =
+                DeviceKind::Cpu { weights: WeightType::F32, threads: rayon::current_num_threads() };
             let limits = s.program.limits();
             let program = outline.program(limits, kind.activation_bytes(), Some(saving));
             let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program]));

@@ -10,18 +10,11 @@ use bitfit::data::{
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/parity")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
 }
 
 /// The fixture folders; positions of RoBERTa start at 2.
-const FOLDERS: [(&str, u32); 4] = [
-    ("bert", 0),
-    ("bert-mean", 0),
-    ("bert-mlm", 0),
-    ("roberta", 2),
-];
+const FOLDERS: [(&str, u32); 4] = [("bert", 0), ("bert-mean", 0), ("bert-mlm", 0), ("roberta", 2)];
 
 fn tokenizer(folder: &Path, offset: u32, max_len: usize) -> TextTokenizer {
     let config: Value =
@@ -29,16 +22,8 @@ fn tokenizer(folder: &Path, offset: u32, max_len: usize) -> TextTokenizer {
     let number = |key: &str| config[key].as_u64().unwrap() as usize;
     let positions = Positions { offset };
     let (vocab_size, type_rows) = (number("vocab_size"), number("type_vocab_size"));
-    TextTokenizer::load(
-        folder,
-        TokenizerOptions {
-            vocab_size,
-            type_rows,
-            max_len,
-            positions,
-        },
-    )
-    .unwrap()
+    TextTokenizer::load(folder, TokenizerOptions { vocab_size, type_rows, max_len, positions })
+        .unwrap()
 }
 
 fn numbers(case: &Value, key: &str) -> Vec<u32> {
@@ -70,11 +55,7 @@ fn ids_and_types_are_those_of_transformers() {
             for (row, case) in cases.iter().enumerate() {
                 let batch = data.batch(&[row]);
                 assert_eq!(batch.ids, numbers(case, ids), "{name} {max_len}: {case}");
-                assert_eq!(
-                    batch.type_ids,
-                    numbers(case, types),
-                    "{name} {max_len}: {case}"
-                );
+                assert_eq!(batch.type_ids, numbers(case, types), "{name} {max_len}: {case}");
                 assert_eq!(batch.positions[0], offset);
                 cut += usize::from(numbers(case, "ids").len() > max_len);
             }

@@ -12,20 +12,14 @@ use std::time::Instant;
 /// What `BITFIT_BENCH_DEVICE` says.
 pub fn choice() -> DeviceChoice {
     match std::env::var("BITFIT_BENCH_DEVICE") {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|e| panic!("BITFIT_BENCH_DEVICE: {e}")),
+        Ok(text) => text.parse().unwrap_or_else(|e| panic!("BITFIT_BENCH_DEVICE: {e}")),
         Err(_) => DeviceChoice::Cpu,
     }
 }
 
 /// That device, with matrices in 16 bits or as asked.
 pub fn open(weights: WeightType) -> Box<dyn Backend> {
-    let options = OpenOptions {
-        device: choice(),
-        half: HalfType::F16,
-        weights,
-    };
+    let options = OpenOptions { device: choice(), half: HalfType::F16, weights };
     bitfit::session::open(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 

@@ -31,12 +31,7 @@ enum Arg {
 }
 
 fn config(checks: Checks, counters: bool, workers: usize) -> DeviceConfig {
-    DeviceConfig {
-        checks,
-        counters,
-        workers,
-        ..DeviceConfig::default()
-    }
+    DeviceConfig { checks, counters, workers, ..DeviceConfig::default() }
 }
 
 /// Device memory and a way to fill it.
@@ -52,9 +47,7 @@ impl Device {
         at
     }
     fn empty(&self, bytes: usize) -> u64 {
-        self.0
-            .alloc(bytes as u64, AllocationKind::Device)
-            .expect("allocation")
+        self.0.alloc(bytes as u64, AllocationKind::Device).expect("allocation")
     }
     fn program(
         &self,
@@ -76,18 +69,8 @@ impl Device {
             };
             params[decl.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
         }
-        let launch = Launch {
-            grid,
-            block: [threads, 1, 1],
-            dynamic_shared: 0,
-            params,
-        };
-        Program {
-            memory: self.0.clone(),
-            kernel,
-            launch,
-            _module: module,
-        }
+        let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared: 0, params };
+        Program { memory: self.0.clone(), kernel, launch, _module: module }
     }
 }
 
@@ -106,9 +89,7 @@ impl Program {
 fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = move || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..count).map(|_| next()).collect()
@@ -123,10 +104,7 @@ fn float_bytes(x: &[f32]) -> Vec<u8> {
     x.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")))
-        .collect()
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect()
 }
 fn close(got: f32, want: f64, tolerance: f64, what: &str) {
     let error = (f64::from(got) - want).abs();
@@ -143,14 +121,9 @@ fn variants(group: &mut BenchmarkGroup<'_, WallTime>, program: &Program) {
     ] {
         for workers in if cores > 1 { vec![1, cores] } else { vec![1] } {
             let config = config(checks, counters, workers);
-            let threads = if workers == 1 {
-                "1 thread".into()
-            } else {
-                format!("{workers} threads")
-            };
-            group.bench_function(format!("{name}, {threads}"), |b| {
-                b.iter(|| program.run(&config))
-            });
+            let threads =
+                if workers == 1 { "1 thread".into() } else { format!("{workers} threads") };
+            group.bench_function(format!("{name}, {threads}"), |b| b.iter(|| program.run(&config)));
         }
     }
 }
@@ -196,42 +169,29 @@ fn attention(c: &mut Criterion) {
     let [q, k, v] = [3, 4, 5].map(|seed| to_halves(&values(heads * length * d, seed)));
     let out = device.empty(2 * heads * length * d);
     let scale = 1.0 / (d as f32).sqrt();
-    let mut args: Vec<Arg> = [&q, &k, &v]
-        .map(|x| Arg::Pointer(device.upload(&half_bytes(x))))
-        .to_vec();
+    let mut args: Vec<Arg> =
+        [&q, &k, &v].map(|x| Arg::Pointer(device.upload(&half_bytes(x)))).to_vec();
     args.extend([
         Arg::Pointer(out),
         Arg::Int(length as i32),
         Arg::Float(scale * std::f32::consts::LOG2_E),
     ]);
     let grid = [length as u32 / 64, heads as u32, 1];
-    let program = device.program(
-        include_str!("kernels/attention.ptx"),
-        "attention",
-        grid,
-        128,
-        &args,
-    );
+    let program =
+        device.program(include_str!("kernels/attention.ptx"), "attention", grid, 128, &args);
     program.run(&config(Checks::ALL, true, 0));
     let result = program.bytes(out, 2 * heads * length * d);
     let wide = |x: &[u16], row: usize, col: usize| f64::from(f16_to_f32(x[row * d + col]));
     for query in (0..heads * length).step_by(61) {
         let first = query / length * length;
         let score = |key: usize| {
-            f64::from(scale)
-                * (0..d)
-                    .map(|i| wide(&q, query, i) * wide(&k, key, i))
-                    .sum::<f64>()
+            f64::from(scale) * (0..d).map(|i| wide(&q, query, i) * wide(&k, key, i)).sum::<f64>()
         };
-        let weights: Vec<f64> = (first..first + length)
-            .map(|key| score(key).exp())
-            .collect();
+        let weights: Vec<f64> = (first..first + length).map(|key| score(key).exp()).collect();
         let total: f64 = weights.iter().sum();
         for col in (0..d).step_by(7) {
-            let want = (0..length)
-                .map(|i| weights[i] * wide(&v, first + i, col))
-                .sum::<f64>()
-                / total;
+            let want =
+                (0..length).map(|i| weights[i] * wide(&v, first + i, col)).sum::<f64>() / total;
             let at = 2 * (query * d + col);
             close(
                 f16_to_f32(u16::from_le_bytes([result[at], result[at + 1]])),
@@ -242,9 +202,7 @@ fn attention(c: &mut Criterion) {
         }
     }
     let mut group = c.benchmark_group("attention 2 heads, length 256, head size 64");
-    group.throughput(Throughput::Elements(
-        (4 * heads * length * length * d) as u64,
-    ));
+    group.throughput(Throughput::Elements((4 * heads * length * length * d) as u64));
     variants(&mut group, &program);
 }
 
@@ -253,11 +211,8 @@ fn softmax(c: &mut Criterion) {
     let device = Device::new();
     let x = values(rows * cols, 6);
     let out = device.empty(4 * rows * cols);
-    let args = [
-        Arg::Pointer(device.upload(&float_bytes(&x))),
-        Arg::Pointer(out),
-        Arg::Int(cols as i32),
-    ];
+    let args =
+        [Arg::Pointer(device.upload(&float_bytes(&x))), Arg::Pointer(out), Arg::Int(cols as i32)];
     let program = device.program(
         include_str!("kernels/elementwise.ptx"),
         "softmax",
@@ -298,12 +253,7 @@ fn vector_add(c: &mut Criterion) {
     );
     program.run(&config(Checks::ALL, true, 0));
     let result = floats(&program.bytes(out, 4 * count));
-    assert!(
-        result
-            .iter()
-            .zip(a.iter().zip(&b))
-            .all(|(&got, (&a, &b))| got == a + b)
-    );
+    assert!(result.iter().zip(a.iter().zip(&b)).all(|(&got, (&a, &b))| got == a + b));
     let mut group = c.benchmark_group("vector add 262144");
     group.throughput(Throughput::Elements(count as u64));
     variants(&mut group, &program);
@@ -315,11 +265,7 @@ fn mma(c: &mut Criterion) {
     let reg = |seed: u64| -> Reg {
         std::array::from_fn(|i| (values(64, seed)[i] * 1e3) as i32 as u32 & 0x3bff_3bff)
     };
-    let (a, b, c_in) = (
-        [reg(1), reg(2), reg(3), reg(4)],
-        [reg(5), reg(6)],
-        [[0; 32]; 4],
-    );
+    let (a, b, c_in) = ([reg(1), reg(2), reg(3), reg(4)], [reg(5), reg(6)], [[0; 32]; 4]);
     let mut d = [[0; 32]; 4];
     let mut group = c.benchmark_group("mma m16n8k16");
     group.throughput(Throughput::Elements(4096));

@@ -12,9 +12,7 @@ struct Line([u8; 64]);
 
 impl Buffer {
     pub fn new(bytes: usize) -> Self {
-        Self {
-            lines: vec![Line([0; 64]); bytes.div_ceil(64)],
-        }
+        Self { lines: vec![Line([0; 64]); bytes.div_ceil(64)] }
     }
 
     pub fn pointer(&self) -> *mut u8 {

@@ -70,10 +70,7 @@ impl fmt::Display for Fault {
             writeln!(f, "  ptx     line {}: {}", self.ptx_line, self.instruction)?;
         }
         let ([bx, by, bz], [tx, ty, tz]) = (self.block, self.thread);
-        write!(
-            f,
-            "  thread  block ({bx},{by},{bz}) thread ({tx},{ty},{tz})"
-        )?;
+        write!(f, "  thread  block ({bx},{by},{bz}) thread ({tx},{ty},{tz})")?;
         if let Some(address) = self.address {
             write!(f, "\n  address {address:#x}")?;
             if let Some(space) = self.space {
@@ -91,11 +88,7 @@ impl fmt::Display for Fault {
                 if address < a.base {
                     write!(f, " (address is {} bytes before it)", a.base - address)?;
                 } else if address >= a.base + a.size {
-                    write!(
-                        f,
-                        " (address is {} bytes past its end)",
-                        address - a.base - a.size
-                    )?;
+                    write!(f, " (address is {} bytes past its end)", address - a.base - a.size)?;
                 } else {
                     write!(f, " (address is at offset {})", address - a.base)?;
                 }

@@ -37,11 +37,8 @@ impl Checks {
 
     /// `all`, `none`, or a comma-separated list of names; a name with a leading `-` is taken out of `all`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut checks = if text.split(',').any(|w| w.trim().starts_with('-')) {
-            Self::ALL
-        } else {
-            Self::NONE
-        };
+        let mut checks =
+            if text.split(',').any(|w| w.trim().starts_with('-')) { Self::ALL } else { Self::NONE };
         for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
             let (on, name) = match word.strip_prefix('-') {
                 Some(name) => (false, name),
@@ -137,19 +134,14 @@ impl DeviceConfig {
     pub fn from_env() -> Result<Self, String> {
         let mut c = Self::default();
         if let Some(text) = var("CUDA_EMULATOR_CAPABILITY") {
-            let (major, minor) = text
-                .split_once('.')
-                .ok_or("CUDA_EMULATOR_CAPABILITY must look like 8.0")?;
+            let (major, minor) =
+                text.split_once('.').ok_or("CUDA_EMULATOR_CAPABILITY must look like 8.0")?;
             c.capability = (
                 number("CUDA_EMULATOR_CAPABILITY", major)?,
                 number("CUDA_EMULATOR_CAPABILITY", minor)?,
             );
             // The shared-memory sizes of each generation (CUDA C++ Programming Guide, table of compute capabilities).
-            (
-                c.shared_per_block_optin,
-                c.shared_per_sm,
-                c.max_threads_per_sm,
-            ) = match c.capability {
+            (c.shared_per_block_optin, c.shared_per_sm, c.max_threads_per_sm) = match c.capability {
                 (8, 6) | (8, 9) => (99 << 10, 100 << 10, 1536),
                 (9, _) | (10, _) => (227 << 10, 228 << 10, 2048),
                 (12, _) => (99 << 10, 100 << 10, 1536),

@@ -90,10 +90,7 @@ impl KernelCounters {
     pub fn to_json(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(map) = value.as_object_mut() {
-            map.insert(
-                "average_active_lanes".into(),
-                self.average_active_lanes().into(),
-            );
+            map.insert("average_active_lanes".into(), self.average_active_lanes().into());
         }
         value
     }

@@ -24,10 +24,7 @@ struct Pieces {
 
 impl Heap {
     pub fn new(base: u64) -> Self {
-        Self {
-            base,
-            pieces: Mutex::default(),
-        }
+        Self { base, pieces: Mutex::default() }
     }
 
     /// The address of a new piece; 0 where none is left, or none is asked for.
@@ -47,11 +44,7 @@ impl Heap {
     /// Whether there was such a piece; null is always one.
     pub fn free(&self, address: u64) -> bool {
         let mut pieces = self.pieces.lock().unwrap_or_else(|e| e.into_inner());
-        address == 0
-            || pieces
-                .used
-                .remove(&address.wrapping_sub(self.base))
-                .is_some()
+        address == 0 || pieces.used.remove(&address.wrapping_sub(self.base)).is_some()
     }
 }
 

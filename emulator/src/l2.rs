@@ -21,12 +21,7 @@ pub struct L2 {
 impl L2 {
     pub fn new(bytes: u64) -> Self {
         let sets = (bytes / (128 * WAYS as u64)).max(1) as usize;
-        Self {
-            sets: vec![[Line::default(); WAYS]; sets],
-            now: 0,
-            read_bytes: 0,
-            write_bytes: 0,
-        }
+        Self { sets: vec![[Line::default(); WAYS]; sets], now: 0, read_bytes: 0, write_bytes: 0 }
     }
 
     /// One 32-byte sector (its address divided by 32).
@@ -43,10 +38,7 @@ impl L2 {
                     .min_by_key(|&i| if set[i].valid == 0 { 0 } else { set[i].used })
                     .unwrap_or(0);
                 self.write_bytes += 32 * u64::from(set[at].dirty.count_ones());
-                set[at] = Line {
-                    tag: line,
-                    ..Line::default()
-                };
+                set[at] = Line { tag: line, ..Line::default() };
                 at
             }
         };

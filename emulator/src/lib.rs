@@ -3,10 +3,7 @@
 //! `ptx` reads the text, `decode` turns it into flat typed instructions, `exec` runs them over [`DeviceMemory`],
 //! and [`launch`] ties them together. A failed check is a [`Fault`].
 
-#![allow(
-    clippy::needless_range_loop,
-    reason = "lane loops index several arrays"
-)]
+#![allow(clippy::needless_range_loop, reason = "lane loops index several arrays")]
 
 mod buffer;
 pub mod check;

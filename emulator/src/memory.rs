@@ -93,24 +93,14 @@ impl fmt::Display for MemoryError {
         };
         match self {
             Self::OutOfMemory { requested, free } => {
-                write!(
-                    f,
-                    "out of device memory: {requested} bytes requested, {free} free"
-                )
+                write!(f, "out of device memory: {requested} bytes requested, {free} free")
             }
             Self::NotAnAllocation { address, nearest } => {
                 write!(f, "{address:#x} is not the start of a live allocation")?;
                 near(f, nearest)
             }
-            Self::OutOfBounds {
-                address,
-                bytes,
-                nearest,
-            } => {
-                write!(
-                    f,
-                    "{bytes} bytes at {address:#x} are not inside a live allocation"
-                )?;
+            Self::OutOfBounds { address, bytes, nearest } => {
+                write!(f, "{bytes} bytes at {address:#x} are not inside a live allocation")?;
                 near(f, nearest)
             }
         }
@@ -268,8 +258,7 @@ impl Allocation {
     /// The race shadow, one word for each four bytes.
     #[inline(always)]
     pub fn race_shadow(&self) -> &[AtomicU64] {
-        self.race
-            .get_or_init(|| zeroed_atomics(self.size.div_ceil(4) as usize))
+        self.race.get_or_init(|| zeroed_atomics(self.size.div_ceil(4) as usize))
     }
 
     /// Forgets who touched what; for when launch numbers wrap.
@@ -282,12 +271,7 @@ impl Allocation {
     }
 
     pub fn info(&self) -> AllocationInfo {
-        AllocationInfo {
-            base: self.base,
-            size: self.size,
-            kind: self.kind,
-            freed: false,
-        }
+        AllocationInfo { base: self.base, size: self.size, kind: self.kind, freed: false }
     }
 }
 
@@ -321,25 +305,15 @@ pub struct DeviceMemory {
 
 impl fmt::Debug for DeviceMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceMemory")
-            .field("usage", &self.usage())
-            .finish()
+        f.debug_struct("DeviceMemory").field("usage", &self.usage()).finish()
     }
 }
 
 impl DeviceMemory {
     pub fn new(total: u64) -> Self {
-        let inner = Inner {
-            live: BTreeMap::new(),
-            freed: BTreeMap::new(),
-            next: FIRST_ADDRESS,
-            used: 0,
-        };
-        Self {
-            inner: RwLock::new(inner),
-            total,
-            launches: AtomicU64::new(0),
-        }
+        let inner =
+            Inner { live: BTreeMap::new(), freed: BTreeMap::new(), next: FIRST_ADDRESS, used: 0 };
+        Self { inner: RwLock::new(inner), total, launches: AtomicU64::new(0) }
     }
 
     /// A number from 1 to 255 for the next launch; at 1 the race shadow must be cleared.
@@ -359,10 +333,7 @@ impl DeviceMemory {
     pub fn alloc(&self, bytes: u64, kind: AllocationKind) -> Result<u64, MemoryError> {
         let mut inner = self.write();
         let free = self.total.saturating_sub(inner.used);
-        let out_of_memory = MemoryError::OutOfMemory {
-            requested: bytes,
-            free,
-        };
+        let out_of_memory = MemoryError::OutOfMemory { requested: bytes, free };
         if bytes == 0 || bytes > free {
             return Err(out_of_memory);
         }
@@ -392,9 +363,7 @@ impl DeviceMemory {
             });
         }
         inner.freed.remove(&address);
-        inner
-            .live
-            .insert(address, Arc::new(Allocation::host(address, bytes)));
+        inner.live.insert(address, Arc::new(Allocation::host(address, bytes)));
         Ok(())
     }
 
@@ -410,9 +379,7 @@ impl DeviceMemory {
         if allocation.kind != AllocationKind::Host {
             inner.used -= allocation.size;
         }
-        inner
-            .freed
-            .insert(address, (allocation.size, allocation.kind));
+        inner.freed.insert(address, (allocation.size, allocation.kind));
         Ok(())
     }
 
@@ -445,12 +412,11 @@ impl DeviceMemory {
 
     fn range(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>, MemoryError> {
         let inner = self.read();
-        self.lookup(&inner, address, bytes)
-            .ok_or_else(|| MemoryError::OutOfBounds {
-                address,
-                bytes,
-                nearest: nearest(&inner, address),
-            })
+        self.lookup(&inner, address, bytes).ok_or_else(|| MemoryError::OutOfBounds {
+            address,
+            bytes,
+            nearest: nearest(&inner, address),
+        })
     }
 
     pub fn copy_from_host(&self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
@@ -472,11 +438,7 @@ impl DeviceMemory {
         let a = self.range(address, bytes.len() as u64)?;
         // SAFETY: `range` checked that the source lies inside the allocation.
         unsafe {
-            std::ptr::copy(
-                a.data.add((address - a.base) as usize),
-                bytes.as_mut_ptr(),
-                bytes.len(),
-            )
+            std::ptr::copy(a.data.add((address - a.base) as usize), bytes.as_mut_ptr(), bytes.len())
         };
         Ok(())
     }
@@ -490,22 +452,14 @@ impl DeviceMemory {
         let (to, from) = (to - d.base, from - s.base);
         // SAFETY: `range` checked both sides; `copy` allows overlap.
         unsafe {
-            std::ptr::copy(
-                s.data.add(from as usize),
-                d.data.add(to as usize),
-                bytes as usize,
-            )
+            std::ptr::copy(s.data.add(from as usize), d.data.add(to as usize), bytes as usize)
         };
         if s.is_init(from, bytes) {
             d.mark_init(to, bytes);
         } else {
             let written: Vec<bool> = (0..bytes).map(|i| s.is_init(from + i, 1)).collect();
             for (i, written) in (0..).zip(written) {
-                if written {
-                    d.mark_init(to + i, 1)
-                } else {
-                    d.mark_uninit(to + i, 1)
-                }
+                if written { d.mark_init(to + i, 1) } else { d.mark_uninit(to + i, 1) }
             }
         }
         Ok(())
@@ -543,39 +497,22 @@ impl DeviceMemory {
         bytes: u64,
     ) -> Result<Option<u64>, MemoryError> {
         let a = self.range(address, bytes)?;
-        Ok(a.first_uninit(address - a.base, bytes)
-            .map(|at| at + a.base - address))
+        Ok(a.first_uninit(address - a.base, bytes).map(|at| at + a.base - address))
     }
 
     pub fn usage(&self) -> MemoryUsage {
         let inner = self.read();
-        MemoryUsage {
-            used: inner.used,
-            total: self.total,
-            allocations: inner.live.len(),
-        }
+        MemoryUsage { used: inner.used, total: self.total, allocations: inner.live.len() }
     }
 }
 
 fn nearest(inner: &Inner, address: u64) -> Option<AllocationInfo> {
     let distance = |base: u64, size: u64| {
-        if address < base {
-            base - address
-        } else {
-            (address + 1).saturating_sub(base + size)
-        }
+        if address < base { base - address } else { (address + 1).saturating_sub(base + size) }
     };
     let live = |(&base, a): (&u64, &Arc<Allocation>)| (distance(base, a.size), a.info());
     let freed = |(&base, &(size, kind)): (&u64, &(u64, AllocationKind))| {
-        (
-            distance(base, size),
-            AllocationInfo {
-                base,
-                size,
-                kind,
-                freed: true,
-            },
-        )
+        (distance(base, size), AllocationInfo { base, size, kind, freed: true })
     };
     let candidates = [
         inner.live.range(..=address).next_back().map(live),
@@ -584,9 +521,5 @@ fn nearest(inner: &Inner, address: u64) -> Option<AllocationInfo> {
         inner.freed.range(address..).next().map(freed),
     ];
     // On a tie the live one, which comes first, wins.
-    candidates
-        .into_iter()
-        .flatten()
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, info)| info)
+    candidates.into_iter().flatten().min_by_key(|(d, _)| *d).map(|(_, info)| info)
 }

@@ -82,17 +82,11 @@ impl Module {
             functions: HashMap::new(),
             addresses: Vec::new(),
             allocates: text.contains("alloca"),
-            files: tree
-                .files
-                .iter()
-                .map(|(n, name)| (*n, (*name).to_string()))
-                .collect(),
+            files: tree.files.iter().map(|(n, name)| (*n, (*name).to_string())).collect(),
         };
         let mut variables: Vec<&Variable> = tree.variables.iter().collect();
         for f in &tree.functions {
-            f.body
-                .iter()
-                .for_each(|body| static_variables(body, &mut variables));
+            f.body.iter().for_each(|body| static_variables(body, &mut variables));
             // A declaration may come before or after its definition.
             if !f.entry && (f.body.is_some() || !symbols.functions.contains_key(f.name)) {
                 symbols.functions.insert(f.name, f);
@@ -100,11 +94,7 @@ impl Module {
         }
         for &(alias, name) in &tree.aliases {
             let Some(&f) = symbols.functions.get(name) else {
-                return Err(error(
-                    text,
-                    0,
-                    format!("`{name}` of an alias is not defined"),
-                ));
+                return Err(error(text, 0, format!("`{name}` of an alias is not defined")));
             };
             symbols.functions.insert(alias, f);
         }
@@ -122,13 +112,10 @@ impl Module {
                 .size
                 .filter(|&n| n > 0)
                 .ok_or_else(|| fail(format!("`{}` has no size", v.name)))?;
-            let address = memory
-                .alloc(size, AllocationKind::Module)
-                .map_err(|e| fail(e.to_string()))?;
+            let address =
+                memory.alloc(size, AllocationKind::Module).map_err(|e| fail(e.to_string()))?;
             module.placed.push(address);
-            module
-                .globals
-                .insert(v.name.to_string(), (address, size as usize));
+            module.globals.insert(v.name.to_string(), (address, size as usize));
             if symbols.globals.insert(v.name, address).is_some() {
                 return Err(fail(format!("`{}` is declared twice", v.name)));
             }
@@ -152,11 +139,7 @@ impl Module {
             }
             _ => None,
         };
-        for f in tree
-            .functions
-            .iter()
-            .filter(|f| f.entry && f.body.is_some())
-        {
+        for f in tree.functions.iter().filter(|f| f.entry && f.body.is_some()) {
             let kernel = kernel(&symbols, f, heap.clone())?;
             module.kernels.insert(f.name.to_string(), Arc::new(kernel));
         }
@@ -209,9 +192,7 @@ fn kernel<'a>(
         static_shared: program.static_shared,
         local_bytes: program.local_bytes,
         registers: (program.pressure + 8).min(255),
-        max_threads: f
-            .max_threads
-            .map(|[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
+        max_threads: f.max_threads.map(|[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
         required_block: f.required_block,
         min_blocks_per_sm: f.min_blocks_per_sm,
         program,
@@ -342,10 +323,7 @@ fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> 
         };
         bytes.extend_from_slice(&value.to_le_bytes()[..element.min(8)]);
         if bytes.len() > size {
-            return Err(fail(format!(
-                "`{}` has more initial values than room",
-                v.name
-            )));
+            return Err(fail(format!("`{}` has more initial values than room", v.name)));
         }
     }
     // What is not named is zero, as fresh memory is.

@@ -11,9 +11,8 @@ use rig::{Rig, Shape, line, seeds, text, value};
 /// The lines marked BUG between a kernel's name and the next kernel.
 fn planted(file: &str, kernel: &str) -> Vec<u32> {
     let source = text(&format!("defects/{file}.cu"));
-    let start = source
-        .find(&format!(" {kernel}("))
-        .unwrap_or_else(|| panic!("no {kernel} in {file}"));
+    let start =
+        source.find(&format!(" {kernel}(")).unwrap_or_else(|| panic!("no {kernel} in {file}"));
     let first = source[..start].lines().count() as u32;
     source[start..]
         .lines()
@@ -42,17 +41,12 @@ fn run(
     let rig = Rig::new(&text(&format!("defects/{file}.ptx")), seed);
     let input = rig.upload(&value(1, N));
     // A racing read that comes first must find something, or the report would be of that.
-    let out = if kernel.contains("race") {
-        rig.upload(&value(3, N))
-    } else {
-        rig.alloc(N * 4)
-    };
+    let out = if kernel.contains("race") { rig.upload(&value(3, N)) } else { rig.alloc(N * 4) };
     if freed {
         rig.memory.free(input).expect("a live allocation");
     }
     let shape: Shape = line(grid, BLOCK);
-    rig.run(kernel, shape, &[input.into(), out.into(), n.into()])
-        .map(drop)
+    rig.run(kernel, shape, &[input.into(), out.into(), n.into()]).map(drop)
 }
 
 /// The defect is found at its line under every order, its twin never reported.
@@ -63,14 +57,9 @@ fn defect(file: &str, kernel: &str, kind: FaultKind, grid: u32, n: i32) {
     for seed in seeds() {
         let fault = run(file, kernel, grid, n, freed, seed).expect_err(kernel);
         assert_eq!(fault.kind, kind, "{kernel}, seed {seed:?}: {fault}");
-        let (source, at) = fault
-            .source
-            .clone()
-            .unwrap_or_else(|| panic!("{kernel} has no source line: {fault}"));
-        assert!(
-            source.ends_with(&format!("defects/{file}.cu")),
-            "{kernel}: {source}"
-        );
+        let (source, at) =
+            fault.source.clone().unwrap_or_else(|| panic!("{kernel} has no source line: {fault}"));
+        assert!(source.ends_with(&format!("defects/{file}.cu")), "{kernel}: {source}");
         assert!(
             lines.contains(&at),
             "{kernel}, seed {seed:?}: line {at}, expected {lines:?}: {fault}"

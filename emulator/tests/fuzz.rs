@@ -81,10 +81,7 @@ fn samples() -> Vec<String> {
         .map(|d| d.flatten().map(|e| e.path()).collect())
         .unwrap_or_default();
     files.sort();
-    for path in files
-        .iter()
-        .filter(|p| p.extension().is_some_and(|e| e == "ptx"))
-    {
+    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "ptx")) {
         out.extend(std::fs::read_to_string(path));
     }
     out
@@ -96,11 +93,7 @@ fn the_sample_itself_loads() {
     if let Err(e) = Module::load(SMALL, &memory, &DeviceConfig::default()) {
         panic!("{e}");
     }
-    assert_eq!(
-        memory.usage().used,
-        0,
-        "the module's globals are freed with it"
-    );
+    assert_eq!(memory.usage().used, 0, "the module's globals are freed with it");
 }
 
 #[test]
@@ -186,11 +179,7 @@ fn mutations() {
 fn bombs_are_refused() {
     let memory = Arc::new(DeviceMemory::new(1 << 20));
     let head = ".version 8.0\n.target sm_80\n.address_size 64\n";
-    let deep = format!(
-        "{head}.visible .entry k() {} {}",
-        "{".repeat(100_000),
-        "}".repeat(100_000)
-    );
+    let deep = format!("{head}.visible .entry k() {} {}", "{".repeat(100_000), "}".repeat(100_000));
     assert!(!load(&deep, &memory));
     let wide = format!(
         "{head}.visible .entry k() {{ .reg .b32 %r<4294967295>; mov.u32 %r4294967294, 1; ret; }}"
@@ -198,11 +187,7 @@ fn bombs_are_refused() {
     assert!(load(&wide, &memory));
     let big = format!("{head}.global .b8 x[1000000000000];");
     assert!(!load(&big, &memory));
-    let parens = format!(
-        "{head}.global .b32 x = {}1{};",
-        "(".repeat(100_000),
-        ")".repeat(100_000)
-    );
+    let parens = format!("{head}.global .b32 x = {}1{};", "(".repeat(100_000), ")".repeat(100_000));
     assert!(!load(&parens, &memory));
 }
 
@@ -213,11 +198,7 @@ fn calls_that_would_multiply_stay_small() {
     let head = ".version 8.0\n.target sm_80\n.address_size 64\n";
     let mut chain = head.to_string();
     for n in (0..22).rev() {
-        let body = if n == 21 {
-            String::new()
-        } else {
-            format!("call f{0}; call f{0};", n + 1)
-        };
+        let body = if n == 21 { String::new() } else { format!("call f{0}; call f{0};", n + 1) };
         chain += &format!(".func f{n} {{ {body} ret; }}\n");
     }
     chain += ".visible .entry k() { call f0; ret; }";

@@ -15,12 +15,7 @@ fn encode(kind: &str, values: &[f32]) -> Vec<u8> {
     match kind {
         "fp32" => f32::bytes(values),
         "fp16" => f16::bytes(&values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>()),
-        "bf16" => bf16::bytes(
-            &values
-                .iter()
-                .map(|v| bf16::from_f32(*v))
-                .collect::<Vec<_>>(),
-        ),
+        "bf16" => bf16::bytes(&values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>()),
         "i32" => i32::bytes(&values.iter().map(|v| *v as i32).collect::<Vec<_>>()),
         other => panic!("type {other}"),
     }
@@ -36,17 +31,11 @@ fn decode(kind: &str, bytes: &[u8]) -> Vec<f64> {
 }
 
 fn width(kind: &str) -> usize {
-    if matches!(kind, "fp16" | "bf16") {
-        2
-    } else {
-        4
-    }
+    if matches!(kind, "fp16" | "bf16") { 2 } else { 4 }
 }
 
 fn number(value: &Value, key: &str) -> f64 {
-    value[key]
-        .as_f64()
-        .unwrap_or_else(|| panic!("{key} in {value}"))
+    value[key].as_f64().unwrap_or_else(|| panic!("{key} in {value}"))
 }
 
 fn triton_case(case: &Value, seed: Option<u64>) {
@@ -58,11 +47,7 @@ fn triton_case(case: &Value, seed: Option<u64>) {
         let kind = arg["type"].as_str().expect("a type");
         if arg.get("value").is_some() {
             let value = number(arg, "value");
-            args.push(if kind == "i32" {
-                Arg::I32(value as i32)
-            } else {
-                Arg::F32(value as f32)
-            });
+            args.push(if kind == "i32" { Arg::I32(value as i32) } else { Arg::F32(value as f32) });
             continue;
         }
         let count = number(arg, "count") as usize;
@@ -70,12 +55,7 @@ fn triton_case(case: &Value, seed: Option<u64>) {
         let contents = match (arg["seed"].as_u64(), arg["fill"].as_f64()) {
             (Some(seed), _) => {
                 let (scale, offset) = (number(arg, "scale") as f32, number(arg, "offset") as f32);
-                Some(
-                    value(seed as u32, count)
-                        .iter()
-                        .map(|v| v * scale + offset)
-                        .collect(),
-                )
+                Some(value(seed as u32, count).iter().map(|v| v * scale + offset).collect())
             }
             (None, Some(fill)) => Some(vec![fill as f32; count]),
             (None, None) => None,
@@ -127,10 +107,7 @@ fn triton(prefix: &str) {
     let cases: Value = serde_json::from_str(&text("triton/cases.json")).expect("JSON");
     let mut ran = 0;
     for case in cases["cases"].as_array().expect("cases") {
-        if case["name"]
-            .as_str()
-            .is_some_and(|name| name.starts_with(prefix))
-        {
+        if case["name"].as_str().is_some_and(|name| name.starts_with(prefix)) {
             seeds().for_each(|seed| triton_case(case, seed));
             ran += 1;
         }
@@ -180,10 +157,7 @@ fn triton_dropout() {
 
 /// Whole numbers from the same hash.
 fn integers(seed: u32, count: usize) -> Vec<i32> {
-    value(seed, count)
-        .iter()
-        .map(|v| (v * 64.0) as i32)
-        .collect()
+    value(seed, count).iter().map(|v| (v * 64.0) as i32).collect()
 }
 
 #[test]
@@ -191,34 +165,18 @@ fn cooperative_groups() {
     let ptx = text("cuda/reductions.ptx.gz");
     let (floats, ints) = (value(1, 512), integers(2, 512));
     let sums = |chunk: usize| {
-        floats
-            .chunks(chunk)
-            .map(|c| c.iter().map(|v| f64::from(*v)).sum())
-            .collect::<Vec<f64>>()
+        floats.chunks(chunk).map(|c| c.iter().map(|v| f64::from(*v)).sum()).collect::<Vec<f64>>()
     };
     for seed in seeds() {
         let rig = Rig::new(&ptx, seed);
         let (f, i) = (rig.upload(&floats), rig.upload(&ints));
 
         let out = rig.alloc(16 * 4);
-        rig.pass(
-            "warp_sum_f32",
-            line(4, 128),
-            &[f.into(), out.into(), 512.into()],
-        );
-        close(
-            "warp sums",
-            &wide(&rig.download::<f32>(out, 16)),
-            &sums(32),
-            1e-6,
-        );
+        rig.pass("warp_sum_f32", line(4, 128), &[f.into(), out.into(), 512.into()]);
+        close("warp sums", &wide(&rig.download::<f32>(out, 16)), &sums(32), 1e-6);
 
         let out = rig.alloc(3 * 64 * 4);
-        rig.pass(
-            "tile_int",
-            line(4, 128),
-            &[i.into(), out.into(), 512.into()],
-        );
+        rig.pass("tile_int", line(4, 128), &[i.into(), out.into(), 512.into()]);
         let tiles = || ints.chunks(8);
         let expected: Vec<i32> = tiles()
             .map(|t| *t.iter().min().expect("eight"))
@@ -229,11 +187,7 @@ fn cooperative_groups() {
 
         let unsigned: Vec<u32> = ints[..64].iter().map(|v| v.unsigned_abs()).collect();
         let (input, out) = (rig.upload(&unsigned), rig.upload(&[0u32; 66]));
-        rig.pass(
-            "coalesced_odd",
-            line(1, 64),
-            &[input.into(), out.into(), 64.into()],
-        );
+        rig.pass("coalesced_odd", line(1, 64), &[input.into(), out.into(), 64.into()]);
         let odd = unsigned.iter().filter(|v| *v % 2 == 1);
         let mut expected = vec![odd.clone().sum::<u32>(), odd.count() as u32];
         for warp in unsigned.chunks(32) {
@@ -246,11 +200,7 @@ fn cooperative_groups() {
         assert_eq!(rig.download::<u32>(out, 66), expected, "coalesced groups");
 
         let out = rig.alloc(512 * 4);
-        rig.pass(
-            "warp_scan",
-            line(4, 128),
-            &[i.into(), out.into(), 512.into()],
-        );
+        rig.pass("warp_scan", line(4, 128), &[i.into(), out.into(), 512.into()]);
         let expected: Vec<i32> = ints
             .chunks(32)
             .flat_map(|warp| {
@@ -263,30 +213,12 @@ fn cooperative_groups() {
         assert_eq!(rig.download::<i32>(out, 512), expected, "scans");
 
         let out = rig.alloc(4 * 4);
-        rig.pass(
-            "block_sum",
-            ([4, 1, 1], [128, 1, 1], 512),
-            &[f.into(), out.into(), 512.into()],
-        );
-        close(
-            "block sums",
-            &wide(&rig.download::<f32>(out, 4)),
-            &sums(128),
-            1e-5,
-        );
+        rig.pass("block_sum", ([4, 1, 1], [128, 1, 1], 512), &[f.into(), out.into(), 512.into()]);
+        close("block sums", &wide(&rig.download::<f32>(out, 4)), &sums(128), 1e-5);
 
         let (partial, out) = (rig.alloc(3 * 4), rig.alloc(4));
-        rig.pass(
-            "grid_sum",
-            line(3, 64),
-            &[f.into(), partial.into(), out.into(), 512.into()],
-        );
-        close(
-            "grid sum",
-            &wide(&rig.download::<f32>(out, 1)),
-            &sums(512),
-            1e-5,
-        );
+        rig.pass("grid_sum", line(3, 64), &[f.into(), partial.into(), out.into(), 512.into()]);
+        close("grid sum", &wide(&rig.download::<f32>(out, 1)), &sums(512), 1e-5);
     }
 }
 
@@ -295,32 +227,18 @@ fn cub_block_primitives() {
     let ptx = text("cuda/cub_block.ptx.gz");
     let floats = value(3, 256);
     let ints = integers(4, 1024);
-    let keys: Vec<u32> = ints
-        .iter()
-        .map(|v| (*v as u32).wrapping_mul(2_654_435_761))
-        .collect();
+    let keys: Vec<u32> = ints.iter().map(|v| (*v as u32).wrapping_mul(2_654_435_761)).collect();
     for seed in seeds() {
         let rig = Rig::new(&ptx, seed);
 
         let (input, out) = (rig.upload(&floats), rig.alloc(8));
         rig.pass("cub_reduce", line(2, 128), &[input.into(), out.into()]);
-        let expected: Vec<f64> = floats
-            .chunks(128)
-            .map(|c| c.iter().map(|v| f64::from(*v)).sum())
-            .collect();
-        close(
-            "cub_reduce",
-            &wide(&rig.download::<f32>(out, 2)),
-            &expected,
-            1e-5,
-        );
+        let expected: Vec<f64> =
+            floats.chunks(128).map(|c| c.iter().map(|v| f64::from(*v)).sum()).collect();
+        close("cub_reduce", &wide(&rig.download::<f32>(out, 2)), &expected, 1e-5);
 
         let (input, out, total) = (rig.upload(&ints), rig.alloc(4096), rig.alloc(8));
-        rig.pass(
-            "cub_scan",
-            line(2, 128),
-            &[input.into(), out.into(), total.into()],
-        );
+        rig.pass("cub_scan", line(2, 128), &[input.into(), out.into(), total.into()]);
         let mut expected = vec![];
         let mut totals = vec![];
         for block in ints.chunks(512) {
@@ -334,10 +252,7 @@ fn cub_block_primitives() {
         assert_eq!(rig.download::<i32>(out, 1024), expected, "cub_scan");
         assert_eq!(rig.download::<i32>(total, 2), totals, "cub_scan totals");
 
-        let (k, v) = (
-            rig.upload(&keys),
-            rig.upload(&(0..1024).collect::<Vec<i32>>()),
-        );
+        let (k, v) = (rig.upload(&keys), rig.upload(&(0..1024).collect::<Vec<i32>>()));
         rig.pass("cub_sort", line(2, 128), &[k.into(), v.into()]);
         let (sorted, order) = (rig.download::<u32>(k, 1024), rig.download::<i32>(v, 1024));
         for block in 0..2 {
@@ -362,34 +277,14 @@ fn ordinary_cuda() {
         affine.extend((-3i16).to_le_bytes());
         affine.extend([0; 2]);
         affine.extend(0.125f64.to_le_bytes());
-        rig.pass(
-            "affine",
-            line(3, 32),
-            &[a.into(), out.into(), Arg::Bytes(affine), 96.into()],
-        );
-        let expected: Vec<f64> = input
-            .iter()
-            .map(|v| f64::from(v * 1.5 - 3.0) + 0.125)
-            .collect();
-        close(
-            "affine",
-            &wide(&rig.download::<f32>(out, 96)),
-            &expected,
-            1e-7,
-        );
+        rig.pass("affine", line(3, 32), &[a.into(), out.into(), Arg::Bytes(affine), 96.into()]);
+        let expected: Vec<f64> = input.iter().map(|v| f64::from(v * 1.5 - 3.0) + 0.125).collect();
+        close("affine", &wide(&rig.download::<f32>(out, 96)), &expected, 1e-7);
 
         let starts: Vec<i32> = (0..32).map(|i| i * 7 + 1).collect();
-        let (a, steps, fib, through) = (
-            rig.upload(&starts),
-            rig.alloc(256),
-            rig.alloc(128),
-            rig.alloc(128),
-        );
-        rig.pass(
-            "calls",
-            line(1, 32),
-            &[a.into(), steps.into(), fib.into(), through.into()],
-        );
+        let (a, steps, fib, through) =
+            (rig.upload(&starts), rig.alloc(256), rig.alloc(128), rig.alloc(128));
+        rig.pass("calls", line(1, 32), &[a.into(), steps.into(), fib.into(), through.into()]);
         let collatz = |mut n: i64| {
             let mut steps = 0i64;
             while n != 1 {
@@ -401,10 +296,7 @@ fn ordinary_cuda() {
         let fibonacci = |n: i32| (0..n).fold((0, 1), |(a, b), _| (b, a + b)).0;
         assert_eq!(
             rig.download::<i64>(steps, 32),
-            starts
-                .iter()
-                .map(|n| collatz(i64::from(*n)))
-                .collect::<Vec<_>>()
+            starts.iter().map(|n| collatz(i64::from(*n))).collect::<Vec<_>>()
         );
         assert_eq!(
             rig.download::<i32>(fib, 32),
@@ -439,9 +331,7 @@ fn ordinary_cuda() {
         let positive: Vec<f64> = (0..32).map(|i| 0.07 + 0.31 * f64::from(i)).collect();
         let (a, out) = (rig.upload(&positive), rig.alloc(512));
         rig.pass("doubles", line(1, 32), &[a.into(), out.into(), 32.into()]);
-        let first = positive
-            .iter()
-            .map(|x| x.sqrt() + (-x).exp() + x.ln_1p() / (1.0 + x));
+        let first = positive.iter().map(|x| x.sqrt() + (-x).exp() + x.ln_1p() / (1.0 + x));
         let second = positive.iter().map(|x| x.sin() * x.cos() + x.powf(1.5));
         close(
             "doubles",
@@ -454,12 +344,9 @@ fn ordinary_cuda() {
         let (a, out) = (rig.upload(&single), rig.alloc(256));
         rig.pass("floats", line(1, 32), &[a.into(), out.into(), 32.into()]);
         let wide_single = wide(&single);
-        let first = wide_single
-            .iter()
-            .map(|x| x.sqrt() + (-x).exp() + erf(*x) / (1.0 + x));
-        let second = wide_single
-            .iter()
-            .map(|x| x.sin() * x.cos() + x.tanh() + 1.0 / (x + 1.0).sqrt());
+        let first = wide_single.iter().map(|x| x.sqrt() + (-x).exp() + erf(*x) / (1.0 + x));
+        let second =
+            wide_single.iter().map(|x| x.sin() * x.cos() + x.tanh() + 1.0 / (x + 1.0).sqrt());
         close(
             "floats",
             &wide(&rig.download::<f32>(out, 64)),
@@ -472,17 +359,8 @@ fn ordinary_cuda() {
             .zip(value(7, 64))
             .map(|(x, y)| (f16::from_f32(*x), f16::from_f32(y)))
             .unzip();
-        let (a, b, out, rounded) = (
-            rig.upload(&x),
-            rig.upload(&y),
-            rig.alloc(128),
-            rig.alloc(64),
-        );
-        rig.pass(
-            "halves",
-            line(1, 32),
-            &[a.into(), b.into(), out.into(), rounded.into()],
-        );
+        let (a, b, out, rounded) = (rig.upload(&x), rig.upload(&y), rig.alloc(128), rig.alloc(64));
+        rig.pass("halves", line(1, 32), &[a.into(), b.into(), out.into(), rounded.into()]);
         let expected: Vec<f16> = x
             .iter()
             .zip(&y)
@@ -492,24 +370,15 @@ fn ordinary_cuda() {
             })
             .collect();
         assert_eq!(rig.download::<f16>(out, 64), expected);
-        let expected: Vec<bf16> = x
-            .iter()
-            .step_by(2)
-            .map(|x| bf16::from_f32(x.to_f32() * 1.01))
-            .collect();
+        let expected: Vec<bf16> =
+            x.iter().step_by(2).map(|x| bf16::from_f32(x.to_f32() * 1.01)).collect();
         assert_eq!(rig.download::<bf16>(rounded, 32), expected);
 
         let bytes: Vec<u8> = integers(8, 1000).iter().map(|v| *v as u8).collect();
         let (a, bins) = (rig.upload(&bytes), rig.upload(&[0u32; 16]));
-        rig.pass(
-            "histogram",
-            line(3, 96),
-            &[a.into(), bins.into(), 1000.into()],
-        );
+        rig.pass("histogram", line(3, 96), &[a.into(), bins.into(), 1000.into()]);
         let mut expected = [0u32; 16];
-        bytes
-            .iter()
-            .for_each(|byte| expected[usize::from(byte & 15)] += 1);
+        bytes.iter().for_each(|byte| expected[usize::from(byte & 15)] += 1);
         assert_eq!(rig.download::<u32>(bins, 16), expected);
 
         let matrix = value(9, 40 * 70);
@@ -549,27 +418,15 @@ fn votes_and_shuffles() {
         let (a, out) = (rig.upload(&input), rig.alloc(128));
         rig.pass("votes", line(1, 32), &[a.into(), out.into()]);
         let mask = |test: &dyn Fn(i32) -> bool| {
-            (0..32)
-                .filter(|i| test(input[*i]))
-                .fold(0u32, |m, i| m | 1 << i)
+            (0..32).filter(|i| test(input[*i])).fold(0u32, |m, i| m | 1 << i)
         };
         let expected: Vec<u32> = (0..32usize)
             .map(|lane| {
-                let up = if lane < 2 {
-                    input[lane]
-                } else {
-                    input[lane - 2]
-                };
-                let down = if lane > 28 {
-                    input[lane]
-                } else {
-                    input[lane + 3]
-                };
+                let up = if lane < 2 { input[lane] } else { input[lane - 2] };
+                let down = if lane > 28 { input[lane] } else { input[lane + 3] };
                 let neighbour = input[lane ^ 5] + up - down;
-                let (any, all) = (
-                    u32::from(input.contains(&7)),
-                    u32::from(input.iter().all(|v| *v > -100)),
-                );
+                let (any, all) =
+                    (u32::from(input.contains(&7)), u32::from(input.iter().all(|v| *v > -100)));
                 mask(&|v| v > 0)
                     ^ mask(&|v| v % 3 == input[lane] % 3)
                     ^ (any << 1)

@@ -16,9 +16,8 @@ fn all_right(fixture: &str) {
         assert!(!names.is_empty());
         for name in names {
             // The results, and behind them numbers to read.
-            let start: Vec<u32> = (0..4 * THREADS as u32)
-                .map(|n| n.saturating_sub(THREADS as u32))
-                .collect();
+            let start: Vec<u32> =
+                (0..4 * THREADS as u32).map(|n| n.saturating_sub(THREADS as u32)).collect();
             let out = rig.upload(&start);
             let mut shape = line(2, 128);
             shape.2 = 1024;

@@ -40,10 +40,7 @@ pub fn fits(batch: &Batch, limits: Limits) -> Result<()> {
         ("sequences", batch.sequences(), limits.sequences),
         ("tokens in one sequence", batch.max_len(), limits.max_len),
     ] {
-        ensure!(
-            have <= limit,
-            "a batch of {have} {what} exceeds the {limit} allocated for"
-        );
+        ensure!(have <= limit, "a batch of {have} {what} exceeds the {limit} allocated for");
     }
     Ok(())
 }

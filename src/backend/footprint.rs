@@ -23,13 +23,7 @@ pub struct Footprint {
 
 impl Footprint {
     pub fn total(&self) -> usize {
-        let Self {
-            weights,
-            params,
-            arena,
-            batch,
-            workspace,
-        } = *self;
+        let Self { weights, params, arena, batch, workspace } = *self;
         weights + params + arena + batch + workspace
     }
 }

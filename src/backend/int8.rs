@@ -20,10 +20,6 @@ impl Int8 {
         });
         let mut all = Vec::with_capacity(values.len());
         all.extend(codes);
-        Self {
-            cols,
-            codes: all,
-            scales,
-        }
+        Self { cols, codes: all, scales }
     }
 }

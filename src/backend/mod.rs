@@ -55,11 +55,7 @@ impl Batch {
 
     /// The least limits that hold it.
     pub fn limits(&self) -> Limits {
-        Limits {
-            tokens: self.tokens(),
-            sequences: self.sequences(),
-            max_len: self.max_len(),
-        }
+        Limits { tokens: self.tokens(), sequences: self.sequences(), max_len: self.max_len() }
     }
 }
 
@@ -95,11 +91,7 @@ pub struct Memory {
 impl Memory {
     /// What programs that share one arena need, beside a parameter vector of so many elements, of which so many train.
     pub fn of(programs: &[&Program], (params, trainable): (usize, usize)) -> Self {
-        let none = Self {
-            params,
-            trainable,
-            ..Self::default()
-        };
+        let none = Self { params, trainable, ..Self::default() };
         programs.iter().fold(none, |memory, program| {
             let (widest, head_dim) = program.list().widest();
             Self {

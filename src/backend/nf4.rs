@@ -47,21 +47,14 @@ impl Nf4 {
     /// Rounds each of `values`, `cols` a row, to the nearest level of its block.
     pub fn new(values: &[f32], cols: usize) -> Self {
         let rows = values.len() / cols.max(1);
-        let blocks = || {
-            values
-                .chunks_exact(cols.max(1))
-                .flat_map(|row| row.chunks(BLOCK))
-        };
-        let exact: Vec<f32> = blocks()
-            .map(|block| block.iter().fold(0.0, |most, x| x.abs().max(most)))
-            .collect();
+        let blocks = || values.chunks_exact(cols.max(1)).flat_map(|row| row.chunks(BLOCK));
+        let exact: Vec<f32> =
+            blocks().map(|block| block.iter().fold(0.0, |most, x| x.abs().max(most))).collect();
         let mean_scale = exact.iter().sum::<f32>() / exact.len().max(1) as f32;
         let mut scales = Vec::with_capacity(exact.len());
         let mut group_scales = Vec::with_capacity(exact.len().div_ceil(GROUP));
         for group in exact.chunks(GROUP) {
-            let most = group
-                .iter()
-                .fold(0.0, |most: f32, s| (s - mean_scale).abs().max(most));
+            let most = group.iter().fold(0.0, |most: f32, s| (s - mean_scale).abs().max(most));
             let step = most / 127.0;
             group_scales.push(step);
             scales.extend(group.iter().map(|s| match step > 0.0 {
@@ -98,8 +91,6 @@ impl Nf4 {
 
 /// The code of the level nearest to `x`: how many of the midpoints between levels lie below it.
 fn nearest(x: f32) -> u8 {
-    let below = LEVELS
-        .windows(2)
-        .filter(|pair| x > 0.5 * (pair[0] + pair[1]));
+    let below = LEVELS.windows(2).filter(|pair| x > 0.5 * (pair[0] + pair[1]));
     below.count() as u8
 }

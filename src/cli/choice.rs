@@ -4,8 +4,6 @@ use crate::settings::choice::Choice;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 pub(super) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
-    let names = T::ALL
-        .iter()
-        .map(|choice| PossibleValue::new(choice.name()).help(choice.help()));
+    let names = T::ALL.iter().map(|choice| PossibleValue::new(choice.name()).help(choice.help()));
     PossibleValuesParser::new(names).try_map(|name| T::from_name(&name))
 }

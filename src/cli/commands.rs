@@ -49,12 +49,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Data")]
     pub input: PathBuf,
     /// Where predictions go, `-` for standard output
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "-",
-        help_heading = "Output"
-    )]
+    #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Output")]
     pub output: PathBuf,
     /// Format of the predictions
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]

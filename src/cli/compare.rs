@@ -52,11 +52,7 @@ pub struct CompareArgs {
     /// trains biases unless its options say something else. The options are words as on a command line, without
     /// quotes. What is given beside --run holds for all runs, but what it says of --lr, --weights and --saving not for
     /// those that train everything: full fine-tuning takes its own.
-    #[arg(
-        long = "run",
-        value_name = "NAME[: OPTIONS]",
-        help_heading = "What is compared"
-    )]
+    #[arg(long = "run", value_name = "NAME[: OPTIONS]", help_heading = "What is compared")]
     pub runs: Vec<RunSpec>,
     #[command(flatten)]
     pub common: TrainArgs,
@@ -85,11 +81,8 @@ impl FromStr for RunSpec {
         let matches = options_command()
             .try_get_matches_from(words)
             .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
-        let given = |id: &&&str| {
-            matches
-                .value_source(id)
-                .is_some_and(|s| s == ValueSource::CommandLine)
-        };
+        let given =
+            |id: &&&str| matches.value_source(id).is_some_and(|s| s == ValueSource::CommandLine);
         if let Some(id) = SHARED.iter().find(given) {
             return Err(UsageError::new(format!(
                 "{name}: --{} must be the same for all runs: give it outside of --run",
@@ -105,10 +98,7 @@ impl FromStr for RunSpec {
                 "{name}: the name is that of a method, and the options name another"
             )));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            args,
-        })
+        Ok(Self { name: name.to_owned(), args })
     }
 }
 
@@ -156,10 +146,7 @@ impl CompareArgs {
                 .map(RunSpec::from_str)
                 .collect::<Result<_, _>>()?;
         }
-        let (resume, quiet) = (
-            common.resume.unwrap_or(false),
-            common.quiet.unwrap_or(false),
-        );
+        let (resume, quiet) = (common.resume.unwrap_or(false), common.quiet.unwrap_or(false));
         let mut runs: Vec<(String, TrainConfig)> = Vec::new();
         for RunSpec { name, args } in specs {
             if runs.iter().any(|(other, _)| *other == name) {
@@ -176,12 +163,7 @@ impl CompareArgs {
                 .map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
             runs.push((name, config));
         }
-        Ok(CompareCommand {
-            runs,
-            output,
-            resume,
-            quiet,
-        })
+        Ok(CompareCommand { runs, output, resume, quiet })
     }
 }
 
@@ -229,10 +211,7 @@ mod tests {
 
     #[test]
     fn a_run_has_options_of_its_own() {
-        let command = args(&[
-            "qi: --biases query,intermediate --lr 2e-3",
-            "full:--lr 1e-4",
-        ]);
+        let command = args(&["qi: --biases query,intermediate --lr 2e-3", "full:--lr 1e-4"]);
         let runs = command.unwrap().runs;
         assert_eq!(runs[0].1.biases.to_string(), "query,intermediate");
         assert_eq!((runs[0].1.lr, runs[1].1.lr), (2e-3, 1e-4));

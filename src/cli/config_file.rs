@@ -48,10 +48,7 @@ impl FileOptions {
         // Some editors put a byte order mark first.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let line_at = |byte: usize| {
-            1 + text.as_bytes()[..byte.min(text.len())]
-                .iter()
-                .filter(|&&b| b == b'\n')
-                .count()
+            1 + text.as_bytes()[..byte.min(text.len())].iter().filter(|&&b| b == b'\n').count()
         };
         let table = DeTable::parse(text).map_err(|error| {
             let line = line_at(error.span().map_or(0, |span| span.start));
@@ -69,10 +66,7 @@ impl FileOptions {
             let line = line_at(key.span().start);
             let name = key.get_ref().replace('_', "-");
             if name == "config" {
-                return Err((
-                    line,
-                    "a configuration file cannot name another one".to_string(),
-                ));
+                return Err((line, "a configuration file cannot name another one".to_string()));
             }
             if let DeValue::Table(_) = value.get_ref() {
                 return Err((
@@ -100,10 +94,7 @@ impl FileOptions {
                 ));
             }
             let text = as_argument(value.get_ref()).ok_or_else(|| {
-                (
-                    line,
-                    format!("`{name}` cannot be a {}", value.get_ref().type_str()),
-                )
+                (line, format!("`{name}` cannot be a {}", value.get_ref().type_str()))
             })?;
             let argument = format!("--{name}={text}");
             let parsed = command
@@ -139,10 +130,8 @@ fn as_argument(value: &DeValue<'_>) -> Option<String> {
         DeValue::Float(float) => Some(float.as_str().to_string()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
         DeValue::Array(values) => {
-            let values: Option<Vec<String>> = values
-                .iter()
-                .map(|value| as_argument(value.get_ref()))
-                .collect();
+            let values: Option<Vec<String>> =
+                values.iter().map(|value| as_argument(value.get_ref())).collect();
             Some(values?.join(","))
         }
         DeValue::Datetime(_) | DeValue::Table(_) => None,
@@ -197,10 +186,7 @@ mod tests {
 
     #[test]
     fn a_value_that_begins_with_a_dash_stays_a_value() {
-        assert_eq!(
-            parse("text-column = \"--odd\"").text_column.as_deref(),
-            Some("--odd")
-        );
+        assert_eq!(parse("text-column = \"--odd\"").text_column.as_deref(), Some("--odd"));
     }
 
     #[test]
@@ -211,10 +197,7 @@ mod tests {
             "{unknown}"
         );
         let value = error("# first\ntask = \"ranking\"");
-        assert!(
-            value.starts_with("2: ") && value.contains("possible values"),
-            "{value}"
-        );
+        assert!(value.starts_with("2: ") && value.contains("possible values"), "{value}");
         assert!(error("lr = \"fast\"").starts_with("1: "));
         assert!(
             error("lr = 0.1\nlr = ").starts_with("2: not valid TOML"),

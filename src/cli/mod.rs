@@ -119,9 +119,7 @@ mod tests {
     }
 
     fn error(args: &[&str]) -> String {
-        Cli::from_args([&["bitfit"], args].concat())
-            .unwrap_err()
-            .to_string()
+        Cli::from_args([&["bitfit"], args].concat()).unwrap_err().to_string()
     }
 
     #[test]
@@ -134,12 +132,7 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for arg in command.get_arguments() {
-                assert!(
-                    arg.get_help().is_some(),
-                    "{} {}",
-                    command.get_name(),
-                    arg.get_id()
-                );
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
             }
         }
     }
@@ -152,15 +145,9 @@ mod tests {
         let Ok(Parsed::Print(text)) = Cli::from_args(["bitfit", "train", "--help"]) else {
             panic!("no help")
         };
-        for heading in [
-            "Model",
-            "Data",
-            "What trains",
-            "Optimizer",
-            "Evaluation",
-            "Output",
-            "Running",
-        ] {
+        for heading in
+            ["Model", "Data", "What trains", "Optimizer", "Evaluation", "Output", "Running"]
+        {
             assert!(text.contains(heading), "{heading} is missing in {text}");
         }
     }
@@ -168,10 +155,7 @@ mod tests {
     #[test]
     fn mistakes_are_one_line() {
         let wrong_value = error(&["train", "--task", "ranking"]);
-        assert!(
-            wrong_value.contains("'ranking' for '--task"),
-            "{wrong_value}"
-        );
+        assert!(wrong_value.contains("'ranking' for '--task"), "{wrong_value}");
         assert!(
             wrong_value.contains("[possible values: classification, regression]"),
             "{wrong_value}"
@@ -181,10 +165,7 @@ mod tests {
         let missing = error(&["merge", "--delta", "d"]);
         assert!(missing.contains("--output"), "{missing}");
         for message in [wrong_value, wrong_name, missing, error(&[])] {
-            assert!(
-                !message.contains('\n') && !message.contains("Usage"),
-                "{message}"
-            );
+            assert!(!message.contains('\n') && !message.contains("Usage"), "{message}");
         }
     }
 
@@ -198,15 +179,9 @@ mod tests {
         assert!(predict.reads_stdin() && predict.writes_stdout());
         assert_eq!(predict.output_format, OutputFormat::Jsonl);
         assert_eq!(predict.compute.batch_size, 32);
-        let Command::Eval(eval) = run(&[
-            "eval",
-            "--delta",
-            "d",
-            "--data",
-            "x.csv",
-            "--batch-size",
-            "8",
-        ]) else {
+        let Command::Eval(eval) =
+            run(&["eval", "--delta", "d", "--data", "x.csv", "--batch-size", "8"])
+        else {
             panic!("not eval")
         };
         assert_eq!(eval.compute.batch_size, 8);
@@ -215,9 +190,6 @@ mod tests {
                 .contains("--batch-size")
         );
         assert!(error(&["inspect"]).contains("--model"));
-        assert!(matches!(
-            run(&["inspect", "--delta", "d"]),
-            Command::Inspect(_)
-        ));
+        assert!(matches!(run(&["inspect", "--delta", "d"]), Command::Inspect(_)));
     }
 }

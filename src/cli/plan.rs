@@ -78,12 +78,7 @@ pub struct PlanArgs {
     pub allocate: bool,
 
     /// What would run the encoder; `cuda` needs no GPU here, unless with --allocate
-    #[arg(
-        long,
-        value_name = "auto|cpu|cuda",
-        default_value_t,
-        help_heading = "Running"
-    )]
+    #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
     /// Threads on the CPU, each with room to work in [default: one a processor core]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]

@@ -27,10 +27,7 @@ impl TrainArgs {
     /// # Errors
     /// A missing or contradictory option, a value out of range; the line, if the value is from a file.
     pub fn resolve(self) -> Result<TrainCommand, UsageError> {
-        let path = self
-            .config
-            .clone()
-            .or_else(|| self.settings_of_resumed_run());
+        let path = self.config.clone().or_else(|| self.settings_of_resumed_run());
         let file = match &path {
             Some(path) => FileOptions::read(path)?,
             None => FileOptions::default(),
@@ -39,11 +36,7 @@ impl TrainArgs {
         let resume = merged.resume.unwrap_or(false);
         let quiet = merged.quiet.unwrap_or(false);
         match (merged.complete(), path) {
-            (Ok(config), _) => Ok(TrainCommand {
-                config,
-                resume,
-                quiet,
-            }),
+            (Ok(config), _) => Ok(TrainCommand { config, resume, quiet }),
             (Err(invalid), Some(path)) => Err(match file.line_used(invalid.option, &self) {
                 Some(line) => UsageError::new(format!("{}:{line}: {invalid}", path.display())),
                 None => invalid.into(),
@@ -72,10 +65,7 @@ impl TrainArgs {
             init_head: self.init_head,
             method,
             biases: self.biases.unwrap_or(default.biases),
-            dev: self
-                .dev
-                .map(DevSource::File)
-                .or(self.dev_fraction.map(DevSource::Fraction)),
+            dev: self.dev.map(DevSource::File).or(self.dev_fraction.map(DevSource::Fraction)),
             format: self.format.unwrap_or(default.format),
             task,
             text_column: self.text_column,

@@ -45,12 +45,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "dev_fraction",
-        help_heading = "Data"
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with = "dev_fraction", help_heading = "Data")]
     pub dev: Option<PathBuf>,
     /// Evaluate on this share of the training file, drawn with --seed, instead of training on it
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
@@ -91,12 +86,7 @@ pub struct TrainArgs {
     pub biases: Option<BiasSelection>,
 
     /// Passes over the training data [default: 3]
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "steps",
-        help_heading = "Optimizer"
-    )]
+    #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Optimizer")]
     pub epochs: Option<u64>,
     /// Optimizer steps, instead of --epochs
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
@@ -112,31 +102,16 @@ pub struct TrainArgs {
     pub grad_accumulation: Option<usize>,
     /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning, for which it is 0.00005 where
     /// none is given [default: 0.001]
-    #[arg(
-        long,
-        value_name = "RATE",
-        allow_negative_numbers = true,
-        help_heading = "Optimizer"
-    )]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub lr: Option<f64>,
     /// AdamW's decay rates of the two moments [default: 0.9,0.999]
     #[arg(long, value_name = "B1,B2", value_parser = parse_betas, allow_hyphen_values = true, help_heading = "Optimizer")]
     pub betas: Option<[f64; 2]>,
     /// AdamW's epsilon [default: 1e-6]
-    #[arg(
-        long,
-        value_name = "EPS",
-        allow_negative_numbers = true,
-        help_heading = "Optimizer"
-    )]
+    #[arg(long, value_name = "EPS", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub eps: Option<f64>,
     /// AdamW's decoupled weight decay, on everything that trains, biases and LayerNorms too [default: 0]
-    #[arg(
-        long,
-        value_name = "RATE",
-        allow_negative_numbers = true,
-        help_heading = "Optimizer"
-    )]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub weight_decay: Option<f64>,
     /// What the learning rate does after the warm-up [default: linear]
     #[arg(long, value_parser = choice::<ScheduleKind>(), help_heading = "Optimizer")]
@@ -150,20 +125,10 @@ pub struct TrainArgs {
     )]
     pub warmup: Option<Warmup>,
     /// Scale gradients down to this norm; 0 never does [default: 1]
-    #[arg(
-        long,
-        value_name = "NORM",
-        allow_negative_numbers = true,
-        help_heading = "Optimizer"
-    )]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub clip_norm: Option<f64>,
     /// Of hidden states, attention and head alike [default: what the model's config says]
-    #[arg(
-        long,
-        value_name = "P",
-        allow_negative_numbers = true,
-        help_heading = "Optimizer"
-    )]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub dropout: Option<f64>,
     /// Decides all that is random: head, order, dropout, split [default: 42]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]

@@ -14,9 +14,7 @@ use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {
     match Cli::from_args([&["bitfit", "train"], args].concat()).unwrap() {
-        Parsed::Run(Cli {
-            command: Command::Train(args),
-        }) => args,
+        Parsed::Run(Cli { command: Command::Train(args) }) => args,
         other => panic!("not train: {other:?}"),
     }
 }
@@ -28,10 +26,7 @@ fn resolve(more: &[&str]) -> TrainConfig {
 }
 
 fn error(more: &[&str]) -> String {
-    args(&[&NEEDED, more].concat())
-        .resolve()
-        .unwrap_err()
-        .to_string()
+    args(&[&NEEDED, more].concat()).resolve().unwrap_err().to_string()
 }
 
 /// A folder with `settings.toml`, and that file's path.
@@ -65,18 +60,12 @@ fn the_defaults_in_the_help_are_the_defaults() {
             continue;
         };
         let shown = shown.trim_end_matches(']');
-        let parsed = command
-            .clone()
-            .try_get_matches_from(["train", &format!("--{key}={shown}")])
-            .unwrap();
+        let parsed =
+            command.clone().try_get_matches_from(["train", &format!("--{key}={shown}")]).unwrap();
         let from_help = <TrainArgs as clap::FromArgMatches>::from_arg_matches(&parsed).unwrap();
         let mut with_help = from_help.over(args(&NEEDED));
         with_help.config = None;
-        assert_eq!(
-            with_help.resolve().unwrap().config,
-            resolve(&[]),
-            "{key}: {shown} {value}"
-        );
+        assert_eq!(with_help.resolve().unwrap().config, resolve(&[]), "{key}: {shown} {value}");
         compared += 1;
     }
     assert!(compared >= 18, "only {compared} options show their default");
@@ -172,10 +161,7 @@ fn every_option_arrives_in_the_settings() {
     assert_eq!(config, expected);
     // What a run writes down, given back, is the same run.
     let (_folder, path) = file(&config.to_toml().unwrap());
-    assert_eq!(
-        args(&["--config", &path]).resolve().unwrap().config,
-        expected
-    );
+    assert_eq!(args(&["--config", &path]).resolve().unwrap().config, expected);
 }
 
 #[test]
@@ -190,10 +176,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     let (_folder, path) =
         file("lr = 0.5\nseed = 3\nepochs = 9\ndev = \"d.tsv\"\nno-shuffle = true\nquiet = true\n");
     let from_file = resolve(&["--config", &path]);
-    assert_eq!(
-        (from_file.lr, from_file.seed, from_file.no_shuffle),
-        (0.5, 3, true)
-    );
+    assert_eq!((from_file.lr, from_file.seed, from_file.no_shuffle), (0.5, 3, true));
     assert_eq!(from_file.length, Length::Epochs(9));
     assert_eq!(from_file.batch_size, 16);
     let both = resolve(&[
@@ -210,25 +193,14 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     assert_eq!((both.lr, both.seed, both.no_shuffle), (0.1, 3, false));
     assert_eq!(both.length, Length::Steps(5));
     assert_eq!(both.dev, Some(DevSource::Fraction(0.2)));
-    assert!(
-        args(&[&NEEDED[..], &["--config", &path]].concat())
-            .resolve()
-            .unwrap()
-            .quiet
-    );
+    assert!(args(&[&NEEDED[..], &["--config", &path]].concat()).resolve().unwrap().quiet);
 }
 
 #[test]
 fn a_value_out_of_range_is_blamed_on_where_it_stands() {
     let (_folder, path) = file("seed = 1\nlr = -1.0\n");
-    assert_eq!(
-        error(&["--config", &path]),
-        format!("{path}:2: --lr must be above 0, got -1")
-    );
-    assert_eq!(
-        error(&["--config", &path, "--lr=-2"]),
-        "--lr must be above 0, got -2"
-    );
+    assert_eq!(error(&["--config", &path]), format!("{path}:2: --lr must be above 0, got -1"));
+    assert_eq!(error(&["--config", &path, "--lr=-2"]), "--lr must be above 0, got -2");
     assert_eq!(error(&["--lr", "-3"]), "--lr must be above 0, got -3");
 }
 
@@ -239,10 +211,7 @@ fn what_is_missing_or_exclusive_is_said() {
     let both = Cli::from_args(["bitfit", "train", "--epochs", "1", "--steps", "2"])
         .unwrap_err()
         .to_string();
-    assert!(
-        both.contains("--epochs") && both.contains("--steps"),
-        "{both}"
-    );
+    assert!(both.contains("--epochs") && both.contains("--steps"), "{both}");
     assert!(Cli::from_args(["bitfit", "train", "--dev", "a", "--dev-fraction", "0.1"]).is_err());
     assert!(
         Cli::from_args(["bitfit", "train", "--betas", "0.9"])

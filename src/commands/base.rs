@@ -35,11 +35,7 @@ impl Base {
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
         let config = ModelConfig::read(&folder)?;
         let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
-        Ok(Self {
-            folder,
-            config,
-            sha256,
-        })
+        Ok(Self { folder, config, sha256 })
     }
 
     /// The model's tokenizer, cutting at `asked` tokens or where the model's positions end.
@@ -53,9 +49,7 @@ impl Base {
                 vocab_size: self.config.vocab,
                 type_rows: self.config.type_vocab,
                 max_len: max_len(asked, self.config.max_len())?,
-                positions: Positions {
-                    offset: self.config.position_offset() as u32,
-                },
+                positions: Positions { offset: self.config.position_offset() as u32 },
             },
         )
     }
@@ -75,15 +69,9 @@ impl Base {
 /// Says what became of texts that are not taken as they are.
 pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     if counts.truncated > 0 {
-        say(
-            quiet,
-            format_args!("{file}: {} texts cut to {max_len} tokens", counts.truncated),
-        );
+        say(quiet, format_args!("{file}: {} texts cut to {max_len} tokens", counts.truncated));
     }
     if counts.empty > 0 {
-        say(
-            quiet,
-            format_args!("{file}: {} texts are empty", counts.empty),
-        );
+        say(quiet, format_args!("{file}: {} texts are empty", counts.empty));
     }
 }

@@ -49,10 +49,7 @@ pub fn run() -> Result<()> {
     }
     if report.driver.is_ok() && report.devices.is_empty() {
         let (major, minor) = LOWEST_CAPABILITY;
-        line(
-            "devices",
-            format!("none; compute capability {major}.{minor} or higher is needed"),
-        );
+        line("devices", format!("none; compute capability {major}.{minor} or higher is needed"));
     }
     show(text)
 }

@@ -23,31 +23,17 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     // Where the user names no column, the names of the training run come before the usual ones.
     let columns = &mut options.columns;
     columns.text = columns.text.take().or_else(|| settings.text_column.clone());
-    columns.text_pair = columns
-        .text_pair
-        .take()
-        .or_else(|| settings.text_pair_column.clone());
-    columns.label = columns
-        .label
-        .take()
-        .or_else(|| settings.label_column.clone());
+    columns.text_pair = columns.text_pair.take().or_else(|| settings.text_pair_column.clone());
+    columns.label = columns.label.take().or_else(|| settings.label_column.clone());
 
     let table = Table::read(&args.data, &options)?;
     let labels = trained.targets.read(&table)?;
     let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})
         .with_context(|| table.name.clone())?;
-    say_counts(
-        compute.quiet,
-        &table.name,
-        counts,
-        trained.tokenizer.options().max_len,
-    );
+    say_counts(compute.quiet, &table.name, counts, trained.tokenizer.options().max_len);
 
     let lengths = dataset.lengths();
-    let limits = BatchLimits {
-        sequences: compute.batch_size,
-        tokens: compute.batch_tokens,
-    };
+    let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
     let batches = evaluation_batches(&lengths, limits)?;
     let largest = batches.largest(&lengths);
     trained.prepare(Limits {
@@ -61,11 +47,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     })?;
     drop(counter);
 
-    let scores = score(
-        &logits,
-        trained.session.model().head.outputs(),
-        dataset.labels(),
-    );
+    let scores = score(&logits, trained.session.model().head.outputs(), dataset.labels());
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), dataset.len().to_string()]);
     let mut json = Map::new();

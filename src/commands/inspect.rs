@@ -31,15 +31,10 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
     let list = weights.list();
     let size = |shape: &[usize]| shape.iter().product::<usize>();
     // Position ids are numbers, not parameters.
-    let list: Vec<_> = list
-        .into_iter()
-        .filter(|(name, ..)| !name.ends_with("position_ids"))
-        .collect();
-    let total: usize = list
-        .iter()
-        .filter(|(_, _, inside)| *inside)
-        .map(|(_, shape, _)| size(shape))
-        .sum();
+    let list: Vec<_> =
+        list.into_iter().filter(|(name, ..)| !name.ends_with("position_ids")).collect();
+    let total: usize =
+        list.iter().filter(|(_, _, inside)| *inside).map(|(_, shape, _)| size(shape)).sum();
 
     let mut table = TextTable::new(["component", "symbol", "parameters", "share", "trains"]);
     let percent = |n: usize| format!("{:.4} %", 100.0 * n as f64 / total as f64);
@@ -49,11 +44,7 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
             symbol.to_owned(),
             grouped(n),
             percent(n),
-            if trains == 0 {
-                "-".to_owned()
-            } else {
-                grouped(trains)
-            },
+            if trains == 0 { "-".to_owned() } else { grouped(trains) },
         ]);
     };
     let mut trained = 0;
@@ -91,11 +82,8 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         grouped(total),
         percent(trained)
     ))?;
-    let other: usize = list
-        .iter()
-        .filter(|(_, _, inside)| !inside)
-        .map(|(_, shape, _)| size(shape))
-        .sum();
+    let other: usize =
+        list.iter().filter(|(_, _, inside)| !inside).map(|(_, shape, _)| size(shape)).sum();
     if other > 0 {
         show(format_args!(
             "the file also holds {other} parameters of other heads, which are not used\n"
@@ -108,12 +96,8 @@ type Group = (&'static str, fn(&str) -> bool);
 
 /// The parameters that are not biases.
 const GROUPS: [Group; 4] = [
-    ("embedding tables", |n| {
-        n.contains("embeddings.") && n.ends_with("embeddings.weight")
-    }),
-    ("LayerNorm gains", |n| {
-        n.ends_with("LayerNorm.weight") || n.ends_with("LayerNorm.gamma")
-    }),
+    ("embedding tables", |n| n.contains("embeddings.") && n.ends_with("embeddings.weight")),
+    ("LayerNorm gains", |n| n.ends_with("LayerNorm.weight") || n.ends_with("LayerNorm.gamma")),
     ("weight matrices of the layers", |n| {
         n.contains("encoder.layer.") && n.ends_with(".weight") && !n.contains("LayerNorm")
     }),
@@ -129,9 +113,7 @@ fn counts(
 ) -> (usize, usize) {
     let width = component.width(config.hidden, config.intermediate);
     if component.per_layer() {
-        let layers = (0..config.layers)
-            .filter(|&i| biases.selects(component, Some(i)))
-            .count();
+        let layers = (0..config.layers).filter(|&i| biases.selects(component, Some(i))).count();
         return (config.layers * width, layers * width);
     }
     if !weights.has(&format!("{}.bias", component.module()))
@@ -141,14 +123,7 @@ fn counts(
     }
     // RoBERTa's head takes the place of a pooler that the file may hold.
     let used = component != Component::Pooler || config.family == Family::Bert;
-    (
-        width,
-        if used && biases.selects(component, None) {
-            width
-        } else {
-            0
-        },
-    )
+    (width, if used && biases.selects(component, None) { width } else { 0 })
 }
 
 /// Mean |Δb| by layer and component.
@@ -167,10 +142,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let moved = |name: &str| -> Option<f64> {
         let param = model.params.trained().find(|p| p.name == name)?;
         let range = param.range.offset..param.range.offset + param.range.len;
-        let sum: f64 = range
-            .clone()
-            .map(|i| f64::from(after[i] - before[i]).abs())
-            .sum();
+        let sum: f64 = range.clone().map(|i| f64::from(after[i] - before[i]).abs()).sum();
         Some(sum / param.range.len as f64)
     };
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
@@ -188,18 +160,12 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         show(format_args!("labels: {}\n", info.labels.join(", ")))?;
     }
     show(format_args!("mean |Δb|:\n"))?;
-    let kinds: Vec<Component> = Component::ALL
-        .into_iter()
-        .filter(|c| c.per_layer())
-        .collect();
+    let kinds: Vec<Component> = Component::ALL.into_iter().filter(|c| c.per_layer()).collect();
     let mut table = TextTable::new(std::iter::once("layer").chain(kinds.iter().map(|c| c.name())));
     for layer in 0..base.config.layers {
         let row = std::iter::once(layer.to_string())
             .chain(kinds.iter().map(|c| {
-                cell(moved(&format!(
-                    "{prefix}encoder.layer.{layer}.{}.bias",
-                    c.module()
-                )))
+                cell(moved(&format!("{prefix}encoder.layer.{layer}.{}.bias", c.module())))
             }))
             .collect::<Vec<_>>();
         table.row(row);

@@ -120,12 +120,7 @@ impl Listing<'_> {
         let mut table = TextTable::new(["operation", "times", "GFLOP", "bytes"]);
         let mut row = |name: &str, count: usize, cost: Cost| {
             let flops = format!("{:.3}", cost.flops as f64 / 1e9);
-            table.row([
-                name.to_owned(),
-                count.to_string(),
-                flops,
-                grouped(self.moved(cost)),
-            ]);
+            table.row([name.to_owned(), count.to_string(), flops, grouped(self.moved(cost))]);
         };
         for (name, (count, cost)) in kinds {
             row(name, count, cost);
@@ -136,11 +131,7 @@ impl Listing<'_> {
 
     /// Each operation waits for the slower of the device's two limits.
     fn least_seconds(&self, lines: &[Line]) -> Option<f64> {
-        let Rates {
-            flops: Some(flops),
-            bytes: Some(bytes),
-        } = self.rates
-        else {
+        let Rates { flops: Some(flops), bytes: Some(bytes) } = self.rates else {
             return None;
         };
         let bits = self.matrix_bits();

@@ -26,11 +26,8 @@ type Tensors = BTreeMap<String, Tensor>;
 pub fn run(args: &MergeArgs) -> Result<()> {
     let path = delta_path(&args.delta)?;
     let delta = Delta::read(&path)?;
-    let base = Base::open(
-        args.model.as_deref().unwrap_or(&delta.info.settings.model),
-        args.quiet,
-    )
-    .with_context(|| format!("the base model of {}", path.display()))?;
+    let base = Base::open(args.model.as_deref().unwrap_or(&delta.info.settings.model), args.quiet)
+        .with_context(|| format!("the base model of {}", path.display()))?;
     ensure!(
         !holds_model(&args.output),
         "--output {}: the folder holds a model already; name another",
@@ -40,12 +37,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
     let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
-    let mut model = load(
-        &base.folder,
-        &base.config,
-        &spec,
-        &mut CpuBackend::new(weights),
-    )?;
+    let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
     super::trained::apply(&delta, &base.sha256, &mut model)
         .with_context(|| format!("delta {}", path.display()))?;
 
@@ -53,10 +45,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let mut tensors = encoder(&base, weights, spec.pooling)?;
     let mut head = Tensors::new();
     for (name, tensor) in &delta.tensors {
-        let array = Tensor {
-            shape: tensor.shape.clone(),
-            data: tensor.data.clone(),
-        };
+        let array = Tensor { shape: tensor.shape.clone(), data: tensor.data.clone() };
         if name.starts_with(prefix) {
             tensors.insert(name.clone(), array);
         } else {
@@ -95,10 +84,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
             ),
         );
     }
-    say(
-        args.quiet,
-        format_args!("merged model: {}", args.output.display()),
-    );
+    say(args.quiet, format_args!("merged model: {}", args.output.display()));
     Ok(())
 }
 
@@ -167,16 +153,12 @@ fn round(tensors: &mut Tensors, weights: WeightType) -> Result<()> {
 }
 
 fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
-    let shapes: Vec<_> = tensors
-        .iter()
-        .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
-        .collect();
+    let shapes: Vec<_> =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
     let values: Vec<_> = tensors.values().map(|tensor| &tensor.data).collect();
     // `transformers` refuses a file that does not say which framework wrote it.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     write_atomic(path, |out| {
-        container::write(out, &metadata, &shapes, |i, range| {
-            Ok(values[i][range].to_vec())
-        })
+        container::write(out, &metadata, &shapes, |i, range| Ok(values[i][range].to_vec()))
     })
 }

@@ -60,9 +60,7 @@ fn say(quiet: bool, text: impl std::fmt::Display) {
 /// Results for the user on standard output. Unlike `print!` it does not panic where nothing can be written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    write!(out, "{text}")
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 /// `None` lets the extension decide.

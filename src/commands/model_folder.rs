@@ -77,16 +77,10 @@ fn config_json(base: &Base, info: &DeltaInfo, pooling: PoolKind) -> Result<Value
             Task::Classification => info.labels.clone(),
             Task::Regression => vec!["LABEL_0".into()],
         };
-        let id2label: Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (i.to_string(), l.as_str().into()))
-            .collect();
-        let label2id: Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (l.clone(), i.into()))
-            .collect();
+        let id2label: Map<String, Value> =
+            labels.iter().enumerate().map(|(i, l)| (i.to_string(), l.as_str().into())).collect();
+        let label2id: Map<String, Value> =
+            labels.iter().enumerate().map(|(i, l)| (l.clone(), i.into())).collect();
         let problem = match info.task {
             Task::Classification => "single_label_classification",
             Task::Regression => "regression",
@@ -149,23 +143,13 @@ pub fn write_full(
             let name = full.strip_prefix(prefix).unwrap_or(&full).to_owned();
             if inside && name.starts_with("pooler.") {
                 let values = Values::Base(name.clone());
-                encoder.push(Source {
-                    name,
-                    shape,
-                    values,
-                });
+                encoder.push(Source { name, shape, values });
             }
         }
         // First, so that a model in the folder has its head beside it.
         write_sources(&output.path().join(HEAD_FILE), info, head, &file, session)?;
     }
-    write_sources(
-        &output.path().join(MODEL_FILE),
-        info,
-        encoder,
-        &file,
-        session,
-    )?;
+    write_sources(&output.path().join(MODEL_FILE), info, encoder, &file, session)?;
     if !holds_model(output.path()) {
         copy_from_base(base, pooling, output.path())?;
         write_config(base, info, pooling, output.path())?;
@@ -181,10 +165,8 @@ fn write_sources(
     session: &Session,
 ) -> Result<()> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));
-    let shapes: Vec<_> = sources
-        .iter()
-        .map(|source| (source.name.clone(), source.shape.clone()))
-        .collect();
+    let shapes: Vec<_> =
+        sources.iter().map(|source| (source.name.clone(), source.shape.clone())).collect();
     let read = |i: usize, part: Range<usize>| match &sources[i].values {
         Values::Param(range) => {
             let offset = range.offset + part.start;

@@ -30,11 +30,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         .unwrap_or(usize::MAX)
         .min(args.batch_size.saturating_mul(longest))
         .max(longest);
-    let limits = Limits {
-        tokens,
-        sequences: args.batch_size,
-        max_len: longest,
-    };
+    let limits = Limits { tokens, sequences: args.batch_size, max_len: longest };
     let spec = TaskSpec {
         outputs: args.outputs,
         pooling: match args.pooling.kind() {
@@ -83,16 +79,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             Trains::Biases(_) => saving,
             Trains::Everything => Saving::KEEP,
         };
-        let spec = TaskSpec {
-            trains,
-            ..spec.clone()
-        };
-        anyhow::Ok(Column {
-            name: name.to_owned(),
-            model: outline(&config, &spec)?,
-            spec,
-            saving,
-        })
+        let spec = TaskSpec { trains, ..spec.clone() };
+        anyhow::Ok(Column { name: name.to_owned(), model: outline(&config, &spec)?, spec, saving })
     };
     let mut columns = vec![column("bitfit", Trains::all_biases())?];
     if let Some(biases) = &args.biases {
@@ -106,11 +94,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     plan.show_savings()?;
     if args.allocate {
         // Both 16-bit types take the same room.
-        let options = OpenOptions {
-            device: args.device,
-            half: HalfType::Bf16,
-            weights: args.weights.into(),
-        };
+        let options =
+            OpenOptions { device: args.device, half: HalfType::Bf16, weights: args.weights.into() };
         plan.allocate(&folder, &columns, || open(options))?;
     }
     Ok(())
@@ -126,9 +111,9 @@ struct Column {
 
 fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
     match p {
-        Some(p) if !(0.0..1.0).contains(&p) => Err(UsageError::new(format!(
-            "--dropout must be from 0 to below 1, got {p}"
-        ))),
+        Some(p) if !(0.0..1.0).contains(&p) => {
+            Err(UsageError::new(format!("--dropout must be from 0 to below 1, got {p}")))
+        }
         _ => Ok(p.map(|p| p as f32)),
     }
 }
@@ -144,10 +129,7 @@ fn device(args: &PlanArgs) -> DeviceKind {
         return DeviceKind::Cuda { weights };
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    DeviceKind::Cpu {
-        weights,
-        threads: args.threads.unwrap_or_else(cores),
-    }
+    DeviceKind::Cpu { weights, threads: args.threads.unwrap_or_else(cores) }
 }
 
 /// What is planned.
@@ -161,10 +143,7 @@ struct Planning {
 
 impl Planning {
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
-        Budget {
-            model,
-            device: self.device,
-        }
+        Budget { model, device: self.device }
     }
 
     /// The way of saving that the tables show.
@@ -191,9 +170,9 @@ impl Planning {
         saving: Saving,
     ) -> Result<()> {
         let per_second = |option: &str, given: Option<f64>, unit: f64| match given {
-            Some(rate) if !(rate.is_finite() && rate > 0.0) => Err(UsageError::new(format!(
-                "--{option} must be above 0, got {rate}"
-            ))),
+            Some(rate) if !(rate.is_finite() && rate > 0.0) => {
+                Err(UsageError::new(format!("--{option} must be above 0, got {rate}")))
+            }
             _ => Ok(given.map(|rate| rate * unit)),
         };
         let rates = Rates {
@@ -201,18 +180,10 @@ impl Planning {
             bytes: per_second("bandwidth", args.bandwidth, 1e9)?,
         };
         let biases = args.biases.clone().unwrap_or_else(BiasSelection::all);
-        let spec = TaskSpec {
-            trains: Trains::Biases(biases),
-            ..spec.clone()
-        };
+        let spec = TaskSpec { trains: Trains::Biases(biases), ..spec.clone() };
         let model = outline(config, &spec)?;
         let program = self.budget(&model).program(self.limits, Some(saving));
-        show(Listing {
-            model: &model,
-            program: &program,
-            device: self.device,
-            rates,
-        })
+        show(Listing { model: &model, program: &program, device: self.device, rates })
     }
 
     /// The parts of each method, and the largest batch that fits.
@@ -241,14 +212,11 @@ impl Planning {
         table.rule();
         let total = parts.iter().map(|p| grouped(p.footprint.total()));
         table.row(std::iter::once("peak".to_owned()).chain(total));
-        let trained = columns
-            .iter()
-            .map(|column| grouped(column.model.params.trainable()));
+        let trained = columns.iter().map(|column| grouped(column.model.params.trainable()));
         table.row(std::iter::once("trained values".to_owned()).chain(trained));
         if let Some(memory) = self.memory {
-            let cells = columns
-                .iter()
-                .map(|column| self.largest(&column.model, memory, column.saving));
+            let cells =
+                columns.iter().map(|column| self.largest(&column.model, memory, column.saving));
             let name = format!("largest batch in {}, texts", grouped(memory));
             table.row(std::iter::once(name).chain(cells));
         }
@@ -300,10 +268,7 @@ impl Planning {
         }
         let mut table = TextTable::new(["kept by bitfit", "layers", "each", "together"]);
         for (place, what) in order.iter().enumerate() {
-            let layers: Vec<_> = tensors[&place]
-                .iter()
-                .map(|(&l, &bytes)| (l, bytes))
-                .collect();
+            let layers: Vec<_> = tensors[&place].iter().map(|(&l, &bytes)| (l, bytes)).collect();
             for run in layers.chunk_by(|a, b| a.0 + 1 == b.0 && a.1 == b.1) {
                 let (first, bytes) = run[0];
                 let last = run[run.len() - 1].0;
@@ -338,9 +303,7 @@ impl Planning {
             DeviceKind::Cpu { threads, .. } => threads,
             DeviceKind::Cuda { .. } => 1,
         };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let mut device = String::new();
         for column in columns {
             let config = &column.model.config;
@@ -402,9 +365,7 @@ impl Planning {
         let Some(memory) = self.memory else {
             return Ok(());
         };
-        let choice = self
-            .budget(&self.bitfit)
-            .choose(self.limits, memory, &Saving::EXACT);
+        let choice = self.budget(&self.bitfit).choose(self.limits, memory, &Saving::EXACT);
         let said = |fit: Fit| {
             format!(
                 "--saving {} and micro-batches of up to {} tokens: {} bytes",
@@ -414,10 +375,7 @@ impl Planning {
             )
         };
         match choice {
-            Ok(fit) => show(format_args!(
-                "\n`train --memory` would take {}\n",
-                said(fit)
-            )),
+            Ok(fit) => show(format_args!("\n`train --memory` would take {}\n", said(fit))),
             Err(TooSmall(fit)) => show(format_args!(
                 "\nnothing fits {}; the smallest that runs is {}\n",
                 grouped(memory),
@@ -441,11 +399,6 @@ impl Parts {
         let saved: usize = layers.map(|(_, region)| region.len).sum();
         // Tensors of the head share places with others, so that all of them together may not fit beside the rest.
         let head = program.head_bytes().min(footprint.arena - saved);
-        Self {
-            footprint,
-            saved,
-            transient: footprint.arena - saved - head,
-            head,
-        }
+        Self { footprint, saved, transient: footprint.arena - saved - head, head }
     }
 }

@@ -37,27 +37,15 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: limits.sequences,
         max_len,
     })?;
-    let mut predictor = Predictor {
-        trained,
-        limits,
-        format: args.output_format,
-    };
+    let mut predictor = Predictor { trained, limits, format: args.output_format };
 
     let options = read_options(&args.columns, LabelUse::Ignored);
     let (reader, name, default): (Box<dyn BufRead>, _, _) = if args.reads_stdin() {
-        (
-            Box::new(stdin().lock()),
-            "standard input".to_owned(),
-            Some(FileFormat::Tsv),
-        )
+        (Box::new(stdin().lock()), "standard input".to_owned(), Some(FileFormat::Tsv))
     } else {
         let name = args.input.display().to_string();
         let file = File::open(&args.input).with_context(|| format!("cannot open {name}"))?;
-        (
-            Box::new(BufReader::with_capacity(1 << 16, file)),
-            name,
-            None,
-        )
+        (Box::new(BufReader::with_capacity(1 << 16, file)), name, None)
     };
     let format = match options.format.or(default) {
         Some(format) => format,
@@ -66,9 +54,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let mut columns = options.columns;
     let settings = &predictor.trained.info.settings;
     columns.text = columns.text.or_else(|| settings.text_column.clone());
-    columns.text_pair = columns
-        .text_pair
-        .or_else(|| settings.text_pair_column.clone());
+    columns.text_pair = columns.text_pair.or_else(|| settings.text_pair_column.clone());
     let rows = rows(reader, &name, format, &columns, options.label_use)?;
 
     // Only where the predictions go elsewhere is there room for a bar.
@@ -133,9 +119,7 @@ impl Predictor {
     }
 
     fn chunk(&mut self, name: &str, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
-        let Trained {
-            tokenizer, session, ..
-        } = &mut self.trained;
+        let Trained { tokenizer, session, .. } = &mut self.trained;
         let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})
             .with_context(|| name.to_owned())?;
         let batches = evaluation_batches(&dataset.lengths(), self.limits)?;

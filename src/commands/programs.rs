@@ -36,16 +36,11 @@ impl Programs {
     ) -> Result<Self> {
         let budget = Budget { model, device };
         let savings = savings(config.saving, model)?;
-        let batch = BatchLimits {
-            sequences: config.batch_size,
-            tokens: config.batch_tokens,
-        };
+        let batch = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
         let largest = steps.largest(config.length);
         let dev_batches = |tokens| {
             let limits = BatchLimits { tokens, ..batch };
-            dev_lengths
-                .map(|lengths| evaluation_batches(lengths, limits))
-                .transpose()
+            dev_lengths.map(|lengths| evaluation_batches(lengths, limits)).transpose()
         };
         let (saving, tokens) = match config.memory {
             None => (savings[0], None),
@@ -76,21 +71,12 @@ impl Programs {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let dev = dev_batches(dev_tokens)?
-            .zip(dev_lengths)
-            .map(|(batches, lengths)| {
-                let program = budget.program(limits(batches.largest(lengths)), None);
-                (batches, program)
-            });
-        let mut programs = Self {
-            train,
-            dev,
-            saving,
-            planned: Footprint::default(),
-        };
-        programs.planned = budget
-            .device
-            .footprint(&model.matrices, &model.memory(&programs.all()));
+        let dev = dev_batches(dev_tokens)?.zip(dev_lengths).map(|(batches, lengths)| {
+            let program = budget.program(limits(batches.largest(lengths)), None);
+            (batches, program)
+        });
+        let mut programs = Self { train, dev, saving, planned: Footprint::default() };
+        programs.planned = budget.device.footprint(&model.matrices, &model.memory(&programs.all()));
         Ok(programs)
     }
 
@@ -108,13 +94,7 @@ impl Programs {
     /// A line on the memory that the run takes.
     pub fn summary(&self, allocated: Footprint) -> String {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let Footprint {
-            weights,
-            params,
-            arena,
-            batch,
-            workspace,
-        } = allocated;
+        let Footprint { weights, params, arena, batch, workspace } = allocated;
         format!(
             "memory: {:.2} MiB: frozen weights {:.2}, parameters with optimizer {:.2}, activations {:.2}, workspace {:.2}; \
              saving {}, up to {} tokens at a time",
@@ -130,11 +110,7 @@ impl Programs {
 }
 
 fn limits(largest: Largest) -> Limits {
-    Limits {
-        tokens: largest.tokens,
-        sequences: largest.sequences,
-        max_len: largest.len,
-    }
+    Limits { tokens: largest.tokens, sequences: largest.sequences, max_len: largest.len }
 }
 
 /// What `--saving` leaves to choose from, fastest first.

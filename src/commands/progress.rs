@@ -43,14 +43,9 @@ impl Progress {
         } else if io::stderr().is_terminal() {
             Form::Bar(bar(total, first))
         } else {
-            Form::Lines {
-                next: Instant::now() + LINE_EVERY,
-            }
+            Form::Lines { next: Instant::now() + LINE_EVERY }
         };
-        Self {
-            form,
-            state: State::new(total, first),
-        }
+        Self { form, state: State::new(total, first) }
     }
 
     /// Takes the bar away.
@@ -110,14 +105,7 @@ fn bar(total: u64, first: u64) -> ProgressBar {
 
 impl State {
     fn new(total: u64, first: u64) -> Self {
-        Self {
-            total,
-            step: first,
-            first,
-            loss: None,
-            tokens_per_s: None,
-            started: Instant::now(),
-        }
+        Self { total, step: first, first, loss: None, tokens_per_s: None, started: Instant::now() }
     }
 
     fn update(&mut self, step: u64, loss: f64, tokens_per_s: f64) {
@@ -182,10 +170,7 @@ mod tests {
         let mut state = State::new(10, 4);
         assert_eq!(state.remaining(state.started), None);
         state.update(10, 0.1, 1.0);
-        assert_eq!(
-            state.remaining(state.started + Duration::from_secs(5)),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(state.remaining(state.started + Duration::from_secs(5)), Some(Duration::ZERO));
     }
 
     #[test]

@@ -37,11 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand {
-        config,
-        resume,
-        quiet,
-    } = command;
+    let TrainCommand { config, resume, quiet } = command;
     set_threads(config.threads)?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
@@ -77,10 +73,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
     };
-    let limits = BatchLimits {
-        sequences: config.batch_size,
-        tokens: config.batch_tokens,
-    };
+    let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
     let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
@@ -119,10 +112,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         let trainable = run.session.model().params.trainable();
         let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
         run.restore(&from, &vectors)?;
-        say(
-            quiet,
-            format_args!("going on after step {} of {}", from.step, steps.total),
-        );
+        say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
         from
     } else {
         if resume {
@@ -157,10 +147,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             "peak_rss": rss::peak(),
         }),
     };
-    write_bytes_atomic(
-        &output.result(),
-        format!("{:#}\n", summary.json()).as_bytes(),
-    )?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
     show(summary.table())
 }
 
@@ -218,13 +205,7 @@ impl Data {
         };
         let train = tokenize(&train)?;
         let dev = dev.as_ref().map(tokenize).transpose()?;
-        Ok(Self {
-            targets,
-            train,
-            dev,
-            train_sha256,
-            dev_sha256,
-        })
+        Ok(Self { targets, train, dev, train_sha256, dev_sha256 })
     }
 }
 
@@ -306,19 +287,10 @@ fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
         .trained()
         .map(|p| {
             let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
-            (
-                p.name.clone(),
-                Tensor {
-                    shape: p.shape.clone(),
-                    data,
-                },
-            )
+            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
         })
         .collect();
-    Delta {
-        info: info.clone(),
-        tensors,
-    }
+    Delta { info: info.clone(), tensors }
 }
 
 /// The first Ctrl-C asks the run to stop after its step; the second ends the process at once.
@@ -356,18 +328,9 @@ impl Summary<'_> {
     }
 
     fn json(&self) -> Value {
-        let Outcome {
-            end,
-            step,
-            last,
-            best,
-            tokens,
-            time,
-        } = self.outcome;
-        let last: Map<String, Value> = last
-            .iter()
-            .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
-            .collect();
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let last: Map<String, Value> =
+            last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
@@ -383,14 +346,7 @@ impl Summary<'_> {
     }
 
     fn table(&self) -> TextTable {
-        let Outcome {
-            end,
-            step,
-            last,
-            best,
-            tokens,
-            time,
-        } = self.outcome;
+        let Outcome { end, step, last, best, tokens, time } = self.outcome;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
             table.row([name.to_owned(), value]);
@@ -414,10 +370,7 @@ impl Summary<'_> {
             },
         );
         if let Some((step, value)) = best {
-            row(
-                &format!("best {}", self.config.metric),
-                format!("{value:.4} at step {step}"),
-            );
+            row(&format!("best {}", self.config.metric), format!("{value:.4} at step {step}"));
         }
         for (metric, value) in last {
             row(&format!("last {metric}"), format!("{value:.4}"));

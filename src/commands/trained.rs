@@ -55,11 +55,8 @@ impl Trained {
             None => Base::of_folder(path.clone())?,
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
-        let mut backend = open(OpenOptions {
-            device: compute.device,
-            half: compute.precision.into(),
-            weights,
-        })?;
+        let mut backend =
+            open(OpenOptions { device: compute.device, half: compute.precision.into(), weights })?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
         match &delta {
             Some(delta) => {
@@ -85,12 +82,7 @@ impl Trained {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
             Task::Regression => Targets::Values,
         };
-        Ok(Self {
-            info,
-            targets,
-            tokenizer,
-            session: Session::new(model, backend),
-        })
+        Ok(Self { info, targets, tokenizer, session: Session::new(model, backend) })
     }
 
     /// Plans and allocates for batches of up to `limits`.
@@ -123,15 +115,10 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
 /// # Errors
 /// When the delta belongs to another base, or holds other tensors than the model trains.
 pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> {
-    let trained: Vec<_> = model
-        .params
-        .trained()
-        .map(|p| (p.name.clone(), p.shape.clone(), p.range))
-        .collect();
-    let expected: Vec<_> = trained
-        .iter()
-        .map(|(name, shape, _)| (name.clone(), shape.clone()))
-        .collect();
+    let trained: Vec<_> =
+        model.params.trained().map(|p| (p.name.clone(), p.shape.clone(), p.range)).collect();
+    let expected: Vec<_> =
+        trained.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
     delta.check(base_sha256, &expected)?;
     for (name, _, range) in trained {
         // `check` has just found each name with its shape.

@@ -39,15 +39,8 @@ const PAIRS: [(&str, &str); 8] = [
     ("#1 string", "#2 string"),
 ];
 const SINGLES: [&str; 2] = ["text", "sentence"];
-const LABELS: [&str; 7] = [
-    "label",
-    "gold_label",
-    "is_duplicate",
-    "quality",
-    "score",
-    "similarity",
-    "relatedness_score",
-];
+const LABELS: [&str; 7] =
+    ["label", "gold_label", "is_duplicate", "quality", "score", "similarity", "relatedness_score"];
 
 /// Finds the columns of `header`.
 ///
@@ -60,15 +53,9 @@ pub(super) fn choose<S: AsRef<str>>(
     label_use: LabelUse,
     place: &str,
 ) -> Result<Chosen> {
-    let header = Header {
-        columns: header.iter().map(AsRef::as_ref).collect(),
-        place,
-    };
-    let pair_named = names
-        .text_pair
-        .as_deref()
-        .map(|n| header.named(n, "text pair"))
-        .transpose()?;
+    let header = Header { columns: header.iter().map(AsRef::as_ref).collect(), place };
+    let pair_named =
+        names.text_pair.as_deref().map(|n| header.named(n, "text pair")).transpose()?;
     let (text, text_pair) = match &names.text {
         Some(name) => {
             let text = header.named(name, "text")?;
@@ -91,11 +78,7 @@ pub(super) fn choose<S: AsRef<str>>(
             header.list()
         );
     }
-    Ok(Chosen {
-        text,
-        text_pair,
-        label,
-    })
+    Ok(Chosen { text, text_pair, label })
 }
 
 struct Header<'a> {
@@ -147,9 +130,8 @@ impl Header<'_> {
             singles.retain(|&(text, _)| text != pair);
             singles.iter_mut().for_each(|single| single.1 = Some(pair));
         }
-        let default = singles
-            .first()
-            .filter(|&&(text, _)| self.columns[text].eq_ignore_ascii_case("text"));
+        let default =
+            singles.first().filter(|&&(text, _)| self.columns[text].eq_ignore_ascii_case("text"));
         let found = match (default, pairs.as_slice()) {
             // `text` is the documented default: it wins over any other name, with its own partner if there is one.
             (Some(&(text, pair)), _) => {
@@ -212,11 +194,8 @@ impl Header<'_> {
                 .map(|w| strsim::jaro_winkler(&column, &w.to_lowercase()))
                 .fold(0.0, f64::max)
         };
-        let best = self
-            .columns
-            .iter()
-            .map(|c| (closeness(c), c))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let best =
+            self.columns.iter().map(|c| (closeness(c), c)).max_by(|a, b| a.0.total_cmp(&b.0));
         match best {
             Some((score, column)) if score > 0.8 => format!(" (did you mean {column:?}?)"),
             _ => String::new(),
@@ -242,9 +221,7 @@ mod tests {
     }
 
     fn refused(header: &[&str], names: &ColumnNames) -> String {
-        choose(header, names, LabelUse::Required, "f:1")
-            .unwrap_err()
-            .to_string()
+        choose(header, names, LabelUse::Required, "f:1").unwrap_err().to_string()
     }
 
     #[test]
@@ -255,50 +232,20 @@ mod tests {
             (3, Some(4), Some(0))
         ); // MRPC
         assert_eq!(
-            found(&[
-                "id",
-                "qid1",
-                "qid2",
-                "question1",
-                "question2",
-                "is_duplicate"
-            ]),
+            found(&["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]),
             (3, Some(4), Some(5))
         );
         assert_eq!(
-            found(&[
-                "index",
-                "genre",
-                "source1",
-                "sentence1",
-                "sentence2",
-                "score"
-            ]),
+            found(&["index", "genre", "source1", "sentence1", "sentence2", "score"]),
             (3, Some(4), Some(5))
         );
         assert_eq!(
-            found(&[
-                "index",
-                "sentence1_parse",
-                "sentence1",
-                "sentence2",
-                "label1",
-                "gold_label"
-            ]),
+            found(&["index", "sentence1_parse", "sentence1", "sentence2", "label1", "gold_label"]),
             (2, Some(3), Some(5))
         ); // MNLI
-        assert_eq!(
-            found(&["index", "question", "sentence", "label"]),
-            (1, Some(2), Some(3))
-        ); // QNLI
-        assert_eq!(
-            found(&["premise", "hypothesis", "label"]),
-            (0, Some(1), Some(2))
-        );
-        assert_eq!(
-            found(&["question", "passage", "label"]),
-            (0, Some(1), Some(2))
-        ); // BoolQ
+        assert_eq!(found(&["index", "question", "sentence", "label"]), (1, Some(2), Some(3))); // QNLI
+        assert_eq!(found(&["premise", "hypothesis", "label"]), (0, Some(1), Some(2)));
+        assert_eq!(found(&["question", "passage", "label"]), (0, Some(1), Some(2))); // BoolQ
     }
 
     #[test]
@@ -307,10 +254,7 @@ mod tests {
             found(&["sentence1", "sentence2", "text", "label", "score"]),
             (2, None, Some(3))
         );
-        assert_eq!(
-            found(&["text_pair", "text", "label"]),
-            (1, Some(0), Some(2))
-        );
+        assert_eq!(found(&["text_pair", "text", "label"]), (1, Some(0), Some(2)));
     }
 
     #[test]
@@ -318,14 +262,7 @@ mod tests {
         let header = ["body", "title", "stars", "sentence"];
         let names = named(Some("body"), Some("title"), Some("stars"));
         let chosen = choose(&header, &names, LabelUse::Required, "f:1").unwrap();
-        assert_eq!(
-            chosen,
-            Chosen {
-                text: 0,
-                text_pair: Some(1),
-                label: Some(2)
-            }
-        );
+        assert_eq!(chosen, Chosen { text: 0, text_pair: Some(1), label: Some(2) });
         assert!(
             refused(&header, &named(Some("Body"), None, Some("stars")))
                 .contains("did you mean \"body\"?")
@@ -335,11 +272,8 @@ mod tests {
     #[test]
     fn a_named_text_column_is_single_unless_a_partner_is_named_or_has_the_default_name() {
         let names = named(Some("sentence1"), None, None);
-        let chosen = |header: &[&str]| {
-            choose(header, &names, LabelUse::Required, "f:1")
-                .unwrap()
-                .text_pair
-        };
+        let chosen =
+            |header: &[&str]| choose(header, &names, LabelUse::Required, "f:1").unwrap().text_pair;
         assert_eq!(chosen(&["sentence1", "sentence2", "label"]), None);
         assert_eq!(chosen(&["sentence1", "text_pair", "label"]), Some(1));
     }
@@ -351,13 +285,8 @@ mod tests {
         let chosen = choose(&header, &names, LabelUse::Required, "f:1").unwrap();
         assert_eq!((chosen.text, chosen.text_pair), (0, Some(1)));
         let names = named(None, Some("notes"), None);
-        let chosen = choose(
-            &["sentence", "notes", "label"],
-            &names,
-            LabelUse::Required,
-            "f:1",
-        )
-        .unwrap();
+        let chosen =
+            choose(&["sentence", "notes", "label"], &names, LabelUse::Required, "f:1").unwrap();
         assert_eq!((chosen.text, chosen.text_pair), (0, Some(1)));
     }
 
@@ -367,20 +296,14 @@ mod tests {
         assert!(message.starts_with(
             "f:1: no text column is recognised; the columns are \"sentense\", \"label\""
         ));
-        assert!(
-            message.ends_with("(did you mean \"sentense\"?)"),
-            "{message}"
-        );
+        assert!(message.ends_with("(did you mean \"sentense\"?)"), "{message}");
         let message = refused(&["text", "lable"], &ColumnNames::default());
         assert!(
             message.contains("--label-column") && message.contains("did you mean \"lable\"?"),
             "{message}"
         );
         let message = refused(&["text", "x"], &named(None, None, Some("polarity")));
-        assert_eq!(
-            message,
-            "f:1: no label column \"polarity\"; the columns are \"text\", \"x\""
-        );
+        assert_eq!(message, "f:1: no label column \"polarity\"; the columns are \"text\", \"x\"");
     }
 
     #[test]

@@ -35,24 +35,10 @@ impl Dataset {
         if let Some(count) = labels.len().filter(|&count| count != rows.len()) {
             bail!("{count} labels for {} examples", rows.len());
         }
-        let Encoded {
-            ids,
-            ends,
-            type_zero,
-            counts,
-        } = tokenizer.encode(rows, progress)?;
+        let Encoded { ids, ends, type_zero, counts } = tokenizer.encode(rows, progress)?;
         let offsets = std::iter::once(0).chain(ends).collect();
         let positions = tokenizer.options().positions;
-        Ok((
-            Self {
-                ids,
-                offsets,
-                type_zero,
-                labels,
-                positions,
-            },
-            counts,
-        ))
+        Ok((Self { ids, offsets, type_zero, labels, positions }, counts))
     }
 
     /// N, the number of rows.
@@ -72,10 +58,7 @@ impl Dataset {
 
     /// Length of each row in tokens, `[N]`.
     pub fn lengths(&self) -> Vec<u32> {
-        self.offsets
-            .windows(2)
-            .map(|w| (w[1] - w[0]) as u32)
-            .collect()
+        self.offsets.windows(2).map(|w| (w[1] - w[0]) as u32).collect()
     }
 
     pub fn labels(&self) -> &Labels {
@@ -105,9 +88,7 @@ impl Dataset {
             let ids = self.ids(row);
             let (length, zeros) = (ids.len() as u32, self.type_zero[row]);
             batch.ids.extend_from_slice(ids);
-            batch
-                .type_ids
-                .extend((0..length).map(|token| u32::from(token >= zeros)));
+            batch.type_ids.extend((0..length).map(|token| u32::from(token >= zeros)));
             batch.positions.extend(self.positions.of(ids));
             batch.cu_seqlens.push(batch.ids.len() as u32);
         }
@@ -127,22 +108,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("vocab.txt"), VOCAB).unwrap();
         let positions = Positions { offset };
-        let options = TokenizerOptions {
-            vocab_size: 8,
-            type_rows: 2,
-            max_len: 9,
-            positions,
-        };
+        let options = TokenizerOptions { vocab_size: 8, type_rows: 2, max_len: 9, positions };
         TextTokenizer::load(folder.path(), options).unwrap()
     }
 
     fn row(text: &str, pair: Option<&str>) -> Row {
-        Row {
-            line: 1,
-            text: text.to_owned(),
-            text_pair: pair.map(str::to_owned),
-            label: None,
-        }
+        Row { line: 1, text: text.to_owned(), text_pair: pair.map(str::to_owned), label: None }
     }
 
     #[test]
@@ -150,10 +121,7 @@ mod tests {
         let rows = [row("a b", None), row("c", Some("a b")), row("", None)];
         let labels = Labels::Classes(vec![0, 1, 2]);
         let (data, _) = Dataset::build(&rows, labels, &tokenizer(2), &|_| ()).unwrap();
-        assert_eq!(
-            (data.len(), data.tokens(), data.lengths()),
-            (3, 12, vec![4, 6, 2])
-        );
+        assert_eq!((data.len(), data.tokens(), data.lengths()), (3, 12, vec![4, 6, 2]));
         let expected = Batch {
             ids: vec![2, 7, 3, 5, 6, 3, 2, 3, 2, 5, 6, 3],
             type_ids: vec![0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0],
@@ -177,9 +145,7 @@ mod tests {
     #[test]
     fn wrong_counts_are_refused() {
         let build = |rows: &[Row], labels| {
-            Dataset::build(rows, labels, &tokenizer(0), &|_| ())
-                .err()
-                .unwrap()
+            Dataset::build(rows, labels, &tokenizer(0), &|_| ()).err().unwrap()
         };
         assert!(build(&[], Labels::None).to_string().contains("no examples"));
         let message = build(&[row("a", None)], Labels::Values(vec![0.0, 1.0])).to_string();

@@ -85,7 +85,9 @@ enum Kind {
         chosen: Chosen,
     },
     /// The keys are chosen by the first object.
-    Jsonl { keys: Option<Keys> },
+    Jsonl {
+        keys: Option<Keys>,
+    },
 }
 
 struct Keys {
@@ -115,12 +117,7 @@ pub fn rows<R: BufRead>(
         splitter.split(&header, &mut lines, &mut record)?;
         let header: Vec<&str> = record.fields().map(str::trim).collect();
         let chosen = choose(&header, columns, label_use, &place(name, 1))?;
-        Ok(Kind::Delimited {
-            width: header.len(),
-            chosen,
-            splitter,
-            record,
-        })
+        Ok(Kind::Delimited { width: header.len(), chosen, splitter, record })
     };
     let kind = match format {
         FileFormat::Tsv => delimited(Splitter::Tsv)?,
@@ -152,10 +149,7 @@ impl<R: BufRead> Iterator for RowReader<R> {
             _ => self.done = true,
         }
         if row.is_none() && !self.any {
-            return Some(Err(anyhow!(
-                "{}: the file has no examples",
-                self.lines.name()
-            )));
+            return Some(Err(anyhow!("{}: the file has no examples", self.lines.name())));
         }
         row
     }
@@ -180,21 +174,12 @@ impl<R: BufRead> RowReader<R> {
             };
             if line.is_empty() {
                 let number = self.lines.number();
-                let first = if self.blanks.is_empty() {
-                    number
-                } else {
-                    self.blanks.start
-                };
+                let first = if self.blanks.is_empty() { number } else { self.blanks.start };
                 self.blanks = first..number + 1;
                 continue;
             }
             let row = match &mut self.kind {
-                Kind::Delimited {
-                    splitter,
-                    record,
-                    width,
-                    chosen,
-                } => {
+                Kind::Delimited { splitter, record, width, chosen } => {
                     let line = line.to_owned();
                     let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
@@ -203,12 +188,9 @@ impl<R: BufRead> RowReader<R> {
                 Kind::Jsonl { keys } => {
                     let object: Value = match serde_json::from_str(line) {
                         Ok(object) => object,
-                        Err(e) => bail!(
-                            "{}:{}: {}",
-                            self.lines.place(),
-                            e.column(),
-                            json_problem(&e)
-                        ),
+                        Err(e) => {
+                            bail!("{}:{}: {}", self.lines.place(), e.column(), json_problem(&e))
+                        }
                     };
                     let here = self.lines.place();
                     let keys = match keys {
@@ -234,17 +216,9 @@ impl<R: BufRead> RowReader<R> {
         match self.kind {
             Kind::Delimited { width: 1, .. } => {
                 self.blanks.start += 1;
-                Ok(Some(Row {
-                    line,
-                    text: String::new(),
-                    text_pair: None,
-                    label: None,
-                }))
+                Ok(Some(Row { line, text: String::new(), text_pair: None, label: None }))
             }
-            _ => bail!(
-                "{}: a blank line between the examples",
-                place(self.lines.name(), line)
-            ),
+            _ => bail!("{}: a blank line between the examples", place(self.lines.name(), line)),
         }
     }
 }
@@ -257,11 +231,7 @@ fn delimited_row(
     name: &str,
 ) -> Result<Row> {
     if record.len() != width {
-        bail!(
-            "{}: {} field(s) where the header has {width}",
-            place(name, line),
-            record.len()
-        );
+        bail!("{}: {} field(s) where the header has {width}", place(name, line), record.len());
     }
     let owned = |field: usize| record.get(field).to_owned();
     Ok(Row {
@@ -295,14 +265,9 @@ fn choose_keys(
 }
 
 fn as_object<'a>(value: &'a Value, here: &str) -> Result<&'a serde_json::Map<String, Value>> {
-    let hint = if value.is_array() {
-        " (an array; write each element on a line of its own)"
-    } else {
-        ""
-    };
-    value
-        .as_object()
-        .with_context(|| format!("{here}: not a JSON object{hint}"))
+    let hint =
+        if value.is_array() { " (an array; write each element on a line of its own)" } else { "" };
+    value.as_object().with_context(|| format!("{here}: not a JSON object{hint}"))
 }
 
 fn jsonl_row(mut object: Value, keys: &Keys, line: u64, here: &str) -> Result<Row> {
@@ -313,10 +278,7 @@ fn jsonl_row(mut object: Value, keys: &Keys, line: u64, here: &str) -> Result<Ro
     };
     let text = |key: &str, value: Value| match value {
         Value::String(text) => Ok(text),
-        other => bail!(
-            "{here}: the value of {key:?} is {}, not a string",
-            kind_of(&other)
-        ),
+        other => bail!("{here}: the value of {key:?} is {}, not a string", kind_of(&other)),
     };
     Ok(Row {
         line,

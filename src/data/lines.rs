@@ -20,12 +20,7 @@ pub(super) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     pub fn new(reader: R, name: &str) -> Self {
-        Self {
-            reader,
-            name: name.to_owned(),
-            number: 0,
-            buffer: Vec::new(),
-        }
+        Self { reader, name: name.to_owned(), number: 0, buffer: Vec::new() }
     }
 
     pub fn name(&self) -> &str {
@@ -120,29 +115,18 @@ mod tests {
     #[test]
     fn invalid_utf8_is_reported_with_file_line_and_byte() {
         let message = all(b"good\nab\xFFc\n").unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "t.tsv:2:3: invalid UTF-8 (byte 0xFF); save the file as UTF-8"
-        );
+        assert_eq!(message, "t.tsv:2:3: invalid UTF-8 (byte 0xFF); save the file as UTF-8");
     }
 
     #[test]
     fn utf16_is_named_as_such() {
-        assert!(
-            all(b"\xFF\xFEa\0")
-                .unwrap_err()
-                .to_string()
-                .contains("UTF-16")
-        );
+        assert!(all(b"\xFF\xFEa\0").unwrap_err().to_string().contains("UTF-16"));
     }
 
     #[test]
     fn a_line_without_end_is_refused_before_memory_runs_out() {
         let endless = std::io::BufReader::new(std::io::repeat(b'x'));
         let message = Lines::new(endless, "t").next().unwrap_err().to_string();
-        assert!(
-            message.contains("t:1: the line is longer than 64 MiB"),
-            "{message}"
-        );
+        assert!(message.contains("t:1: the line is longer than 64 MiB"), "{message}");
     }
 }

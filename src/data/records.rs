@@ -42,9 +42,8 @@ pub(super) enum Splitter {
 impl Splitter {
     pub fn csv() -> Self {
         // Lines come without their ending; only the LF given back below ends a record, so a stray CR is text.
-        let reader = csv_core::ReaderBuilder::new()
-            .terminator(csv_core::Terminator::Any(b'\n'))
-            .build();
+        let reader =
+            csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
         Self::Csv(Box::new(reader))
     }
 
@@ -106,18 +105,11 @@ fn feed(
     let (bytes, fields) = progress;
     for mut input in [line, b"\n".as_slice()] {
         // Each byte of input makes at most one byte of output and one end of a field.
-        record
-            .text
-            .resize((*bytes + input.len() + 1).max(record.text.len()), 0);
-        record
-            .ends
-            .resize((*fields + input.len() + 1).max(record.ends.len()), 0);
+        record.text.resize((*bytes + input.len() + 1).max(record.text.len()), 0);
+        record.ends.resize((*fields + input.len() + 1).max(record.ends.len()), 0);
         while !input.is_empty() {
-            let (result, read, wrote, ended) = reader.read_record(
-                input,
-                &mut record.text[*bytes..],
-                &mut record.ends[*fields..],
-            );
+            let (result, read, wrote, ended) =
+                reader.read_record(input, &mut record.text[*bytes..], &mut record.ends[*fields..]);
             input = &input[read..];
             *bytes += wrote;
             *fields += ended;
@@ -151,13 +143,7 @@ mod tests {
     #[test]
     fn tabs_separate_and_quotes_stay_as_they_are() {
         let out = records(Splitter::Tsv, "a\t\"b\t c\"\t\n").unwrap();
-        assert_eq!(
-            out,
-            [(
-                1,
-                vec!["a".into(), "\"b".into(), " c\"".into(), String::new()]
-            )]
-        );
+        assert_eq!(out, [(1, vec!["a".into(), "\"b".into(), " c\"".into(), String::new()])]);
     }
 
     #[test]
@@ -175,13 +161,8 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_is_reported_where_it_opens() {
-        let message = records(Splitter::csv(), "a,b\nc,\"d\ne,f\n")
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            message,
-            "t:2: a quoted field is opened here and never closed"
-        );
+        let message = records(Splitter::csv(), "a,b\nc,\"d\ne,f\n").unwrap_err().to_string();
+        assert_eq!(message, "t:2: a quoted field is opened here and never closed");
     }
 
     proptest! {

@@ -71,11 +71,7 @@ impl Sampler {
         if lengths.is_empty() {
             bail!("there are no examples to draw batches from");
         }
-        Ok(Self {
-            lengths,
-            limits,
-            order,
-        })
+        Ok(Self { lengths, limits, order })
     }
 
     /// The micro-batches of an epoch (from 0); each row occurs exactly once.
@@ -140,10 +136,7 @@ impl Sampler {
         let together = lengths.iter().map(|&length| length as usize).sum();
         Largest {
             // A sequence longer than the limit is a batch by itself.
-            tokens: self
-                .limits
-                .tokens
-                .map_or(together, |most| together.min(most.max(len))),
+            tokens: self.limits.tokens.map_or(together, |most| together.min(most.max(len))),
             sequences: lengths.len(),
             len,
         }
@@ -153,11 +146,7 @@ impl Sampler {
 impl Largest {
     fn of(rows: &[usize], lengths: &[u32]) -> Self {
         let lengths = || rows.iter().map(|&row| lengths[row] as usize);
-        Self {
-            tokens: lengths().sum(),
-            sequences: rows.len(),
-            len: lengths().max().unwrap_or(0),
-        }
+        Self { tokens: lengths().sum(), sequences: rows.len(), len: lengths().max().unwrap_or(0) }
     }
 
     fn join(self, other: Self) -> Self {
@@ -218,9 +207,7 @@ impl Batches {
 
     /// What these batches need at most.
     pub fn largest(&self, lengths: &[u32]) -> Largest {
-        self.iter()
-            .map(|rows| Largest::of(rows, lengths))
-            .fold(Largest::default(), Largest::join)
+        self.iter().map(|rows| Largest::of(rows, lengths)).fold(Largest::default(), Largest::join)
     }
 
     /// Puts results that were collected batch after batch back in row order; `width` values for each row.
@@ -229,22 +216,14 @@ impl Batches {
     /// When there are not `width` results for each row.
     pub fn restore<T: Clone>(&self, results: &[T], width: usize) -> Result<Vec<T>> {
         if width == 0 || results.len() != self.order.len() * width {
-            bail!(
-                "{} results for {} rows of {width}",
-                results.len(),
-                self.order.len()
-            );
+            bail!("{} results for {} rows of {width}", results.len(), self.order.len());
         }
         // place[row] is where the results of that row are.
         let mut place = vec![0; self.order.len()];
         for (at, &row) in self.order.iter().enumerate() {
             place[row] = at;
         }
-        Ok(place
-            .iter()
-            .flat_map(|at| &results[at * width..(at + 1) * width])
-            .cloned()
-            .collect())
+        Ok(place.iter().flat_map(|at| &results[at * width..(at + 1) * width]).cloned().collect())
     }
 }
 

@@ -16,10 +16,7 @@ fn collected(batches: &Batches) -> Vec<Vec<usize>> {
 #[test]
 fn file_order_fills_batches_and_keeps_the_rest() {
     let sampler = sampler(&[1; 5], 2, None, Order::File);
-    assert_eq!(
-        collected(&sampler.epoch(0)),
-        [vec![0, 1], vec![2, 3], vec![4]]
-    );
+    assert_eq!(collected(&sampler.epoch(0)), [vec![0, 1], vec![2, 3], vec![4]]);
     assert_eq!(sampler.epoch(0), sampler.epoch(3));
 }
 
@@ -38,10 +35,7 @@ fn shuffled_epochs_differ_and_repeat_exactly() {
     let first = sampler(&[3; 100], 8, None, SHUFFLED);
     let resumed = sampler(&[3; 100], 8, None, SHUFFLED);
     assert_ne!(first.epoch(0), first.epoch(1));
-    assert_ne!(
-        first.epoch(0),
-        sampler(&[3; 100], 8, None, Order::Shuffled { seed: 8 }).epoch(0)
-    );
+    assert_ne!(first.epoch(0), sampler(&[3; 100], 8, None, Order::Shuffled { seed: 8 }).epoch(0));
     assert_eq!(first.epoch(5).get(9), resumed.epoch(5).get(9));
     assert_eq!(first.epoch(0).get(13), None);
 }
@@ -61,11 +55,7 @@ fn a_run_by_batches_stops_inside_an_epoch() {
     assert_eq!(largest(RunLength::Batches(3)).tokens, 5);
     assert_eq!(
         largest(RunLength::Batches(2)),
-        Largest {
-            tokens: 4,
-            sequences: 2,
-            len: 2
-        },
+        Largest { tokens: 4, sequences: 2, len: 2 },
         "the long row is not reached"
     );
     assert_eq!(largest(RunLength::Epochs(0)), Largest::default());
@@ -76,11 +66,7 @@ fn a_run_too_long_to_simulate_has_room_for_its_longest_rows() {
     let lengths = [2, 9, 2, 3, 7];
     let endless =
         |tokens| sampler(&lengths, 3, tokens, SHUFFLED).largest(RunLength::Batches(u64::MAX));
-    let of = |tokens| Largest {
-        tokens,
-        sequences: 3,
-        len: 9,
-    };
+    let of = |tokens| Largest { tokens, sequences: 3, len: 9 };
     assert_eq!(endless(None), of(19));
     assert_eq!(endless(Some(12)), of(12));
     assert_eq!(endless(Some(4)), of(9));
@@ -89,19 +75,9 @@ fn a_run_too_long_to_simulate_has_room_for_its_longest_rows() {
 #[test]
 fn evaluation_goes_from_long_to_short_and_back_to_file_order() {
     let lengths = [3, 9, 3, 5];
-    let batches = evaluation_batches(
-        &lengths,
-        BatchLimits {
-            sequences: 2,
-            tokens: None,
-        },
-    )
-    .unwrap();
+    let batches = evaluation_batches(&lengths, BatchLimits { sequences: 2, tokens: None }).unwrap();
     assert_eq!(collected(&batches), [vec![1, 3], vec![0, 2]]);
-    assert_eq!(
-        batches.restore(&["b", "d", "a", "c"], 1).unwrap(),
-        ["a", "b", "c", "d"]
-    );
+    assert_eq!(batches.restore(&["b", "d", "a", "c"], 1).unwrap(), ["a", "b", "c", "d"]);
     assert_eq!(
         batches.restore(&[10, 11, 30, 31, 0, 1, 20, 21], 2).unwrap(),
         [0, 1, 10, 11, 20, 21, 30, 31]
@@ -111,22 +87,12 @@ fn evaluation_goes_from_long_to_short_and_back_to_file_order() {
 
 #[test]
 fn nothing_to_batch_and_limits_of_zero_are_refused() {
-    let limits = BatchLimits {
-        sequences: 1,
-        tokens: None,
-    };
+    let limits = BatchLimits { sequences: 1, tokens: None };
     assert!(Sampler::new(vec![], limits, Order::File).is_err());
     assert!(evaluation_batches(&[], limits).is_err());
-    for limits in [
-        BatchLimits {
-            sequences: 0,
-            tokens: None,
-        },
-        BatchLimits {
-            sequences: 1,
-            tokens: Some(0),
-        },
-    ] {
+    for limits in
+        [BatchLimits { sequences: 0, tokens: None }, BatchLimits { sequences: 1, tokens: Some(0) }]
+    {
         assert!(Sampler::new(vec![1], limits, Order::File).is_err());
     }
 }

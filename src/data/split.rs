@@ -65,11 +65,6 @@ mod tests {
         for fraction in [0.0, 1.0, -0.1, 1.5, f64::NAN] {
             assert!(split(10, fraction, 0).is_err(), "{fraction}");
         }
-        assert!(
-            split(1, 0.5, 0)
-                .unwrap_err()
-                .to_string()
-                .contains("at least two")
-        );
+        assert!(split(1, 0.5, 0).unwrap_err().to_string().contains("at least two"));
     }
 }

@@ -71,10 +71,7 @@ impl Table {
     /// # Panics
     /// When a row is out of range.
     pub fn select(&self, rows: &[usize]) -> Self {
-        Self {
-            name: self.name.clone(),
-            rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
-        }
+        Self { name: self.name.clone(), rows: rows.iter().map(|&r| self.rows[r].clone()).collect() }
     }
 }
 
@@ -89,10 +86,7 @@ mod tests {
             text_pair: pair.map(str::to_owned),
             label: label.map(str::to_owned),
         };
-        Table {
-            name: "t".to_owned(),
-            rows: rows.iter().map(row).collect(),
-        }
+        Table { name: "t".to_owned(), rows: rows.iter().map(row).collect() }
     }
 
     #[test]

@@ -100,11 +100,7 @@ impl TextTokenizer {
         let (mut inner, cut) = tokenizer_files::load(folder)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| anyhow!(e))?;
-        let tokens = inner
-            .get_vocab(true)
-            .into_values()
-            .max()
-            .map_or(0, |id| id as usize + 1);
+        let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if tokens > options.vocab_size {
             bail!(
                 "{}: the tokenizer has {tokens} tokens (added ones included), the model's embedding table only \
@@ -129,13 +125,7 @@ impl TextTokenizer {
                 single.specials()
             );
         }
-        Ok(Self {
-            inner,
-            single,
-            pair,
-            options,
-            cut,
-        })
+        Ok(Self { inner, single, pair, options, cut })
     }
 
     pub fn options(&self) -> TokenizerOptions {
@@ -157,8 +147,7 @@ impl TextTokenizer {
             })
             .collect::<Result<_>>()?;
         let mut all = Encoded::default();
-        all.ids
-            .reserve_exact(parts.iter().map(|p| p.ids.len()).sum());
+        all.ids.reserve_exact(parts.iter().map(|p| p.ids.len()).sum());
         for part in parts {
             let base = all.ids.len();
             all.ids.extend_from_slice(&part.ids);
@@ -214,17 +203,9 @@ fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
         return (a, b);
     }
     let shorter = a.min(b);
-    let keep_shorter = if 2 * shorter <= room {
-        shorter
-    } else {
-        room / 2
-    };
+    let keep_shorter = if 2 * shorter <= room { shorter } else { room / 2 };
     let keep_longer = room - keep_shorter;
-    if a > b {
-        (keep_longer, keep_shorter)
-    } else {
-        (keep_shorter, keep_longer)
-    }
+    if a > b { (keep_longer, keep_shorter) } else { (keep_shorter, keep_longer) }
 }
 
 /// The special tokens around the texts, and the types of all: what the post-processor makes of one input.
@@ -266,9 +247,7 @@ impl Template {
             )
         };
         let second = pair.then(|| made_up(B, 1));
-        let out = tokenizer
-            .post_process(made_up(A, 0), second, true)
-            .map_err(|e| anyhow!(e))?;
+        let out = tokenizer.post_process(made_up(A, 0), second, true).map_err(|e| anyhow!(e))?;
         let parts: Vec<Part> = out
             .get_ids()
             .iter()
@@ -292,20 +271,14 @@ impl Template {
         }
         let types = || template.parts.iter().map(|part| part.type_id);
         if !types().is_sorted() || types().next() != Some(0) || types().any(|t| t > 1) {
-            bail!(
-                "token types must be 0, then 1; these are {:?}",
-                types().collect::<Vec<_>>()
-            );
+            bail!("token types must be 0, then 1; these are {:?}", types().collect::<Vec<_>>());
         }
         Ok(template)
     }
 
     /// Number of special tokens.
     fn specials(&self) -> usize {
-        self.parts
-            .iter()
-            .filter(|part| matches!(part.piece, Piece::Special(_)))
-            .count()
+        self.parts.iter().filter(|part| matches!(part.piece, Piece::Special(_))).count()
     }
 
     fn flatten_types(&mut self) {

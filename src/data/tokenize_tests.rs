@@ -16,12 +16,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 }
 
 fn options(max_len: usize) -> TokenizerOptions {
-    TokenizerOptions {
-        vocab_size: 300,
-        type_rows: 2,
-        max_len,
-        positions: Positions { offset: 0 },
-    }
+    TokenizerOptions { vocab_size: 300, type_rows: 2, max_len, positions: Positions { offset: 0 } }
 }
 
 fn bert(config: &str, max_len: usize) -> TextTokenizer {
@@ -30,12 +25,9 @@ fn bert(config: &str, max_len: usize) -> TextTokenizer {
 }
 
 fn roberta(config: &str) -> TextTokenizer {
-    let merged = [
-        "Ġf", "il", "ilm", "Ġfilm", "th", "the", "Ġthe", "gr", "gre", "Ġgre",
-    ];
-    let mut letters: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
-        .into_iter()
-        .collect();
+    let merged = ["Ġf", "il", "ilm", "Ġfilm", "th", "the", "Ġthe", "gr", "gre", "Ġgre"];
+    let mut letters: Vec<char> =
+        tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
     letters.sort_unstable();
     let tokens = ["<s>", "<pad>", "</s>", "<unk>"]
         .map(str::to_owned)
@@ -54,20 +46,13 @@ fn roberta(config: &str) -> TextTokenizer {
         ),
         ("tokenizer_config.json", config.to_owned()),
     ];
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(name, text)| (*name, text.as_str()))
-        .collect();
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     TextTokenizer::load(folder(&files).path(), options(512)).unwrap()
 }
 
 fn row(text: &str, pair: Option<&str>) -> Row {
-    Row {
-        line: 1,
-        text: text.to_owned(),
-        text_pair: pair.map(str::to_owned),
-        label: None,
-    }
+    Row { line: 1, text: text.to_owned(), text_pair: pair.map(str::to_owned), label: None }
 }
 
 fn encode(tokenizer: &TextTokenizer, text: &str, pair: Option<&str>) -> Encoded {
@@ -79,42 +64,28 @@ fn ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
 }
 
 fn error(files: &[(&str, &str)], options: TokenizerOptions) -> String {
-    TextTokenizer::load(folder(files).path(), options)
-        .err()
-        .expect("must be refused")
-        .to_string()
+    TextTokenizer::load(folder(files).path(), options).err().expect("must be refused").to_string()
 }
 
 #[test]
 fn a_bert_vocabulary_gives_the_ids_of_transformers() {
     let tokenizer = bert("{}", 512);
-    assert_eq!(
-        ids(&tokenizer, "The film was unbelievable!"),
-        [2, 5, 6, 7, 9, 10, 11, 17, 3]
-    );
+    assert_eq!(ids(&tokenizer, "The film was unbelievable!"), [2, 5, 6, 7, 9, 10, 11, 17, 3]);
     assert_eq!(ids(&tokenizer, "Café été"), [2, 15, 12, 13, 14, 3]);
     assert_eq!(ids(&tokenizer, "映画 great"), [2, 19, 20, 8, 3]);
     assert_eq!(ids(&tokenizer, "a [SEP] b [MASK]"), [2, 1, 3, 1, 4, 3]);
-    assert_eq!(
-        ids(&tokenizer, "the\u{a0}film,\tbad\u{200b}"),
-        [2, 5, 6, 18, 22, 3]
-    );
+    assert_eq!(ids(&tokenizer, "the\u{a0}film,\tbad\u{200b}"), [2, 5, 6, 18, 22, 3]);
 }
 
 #[test]
 fn the_bert_settings_of_tokenizer_config_are_honoured() {
     let cased = bert(r#"{"do_lower_case": false}"#, 512);
-    assert_eq!(
-        ids(&cased, "The film was unbelievable!"),
-        [2, 21, 6, 7, 9, 10, 11, 17, 3]
-    );
+    assert_eq!(ids(&cased, "The film was unbelievable!"), [2, 21, 6, 7, 9, 10, 11, 17, 3]);
     assert_eq!(ids(&cased, "Café été"), [2, 1, 1, 3]);
     let accents = bert(r#"{"do_lower_case": true, "strip_accents": false}"#, 512);
     assert_eq!(ids(&accents, "Café été"), [2, 16, 1, 3]);
-    let joined = bert(
-        r#"{"tokenize_chinese_chars": false, "unk_token": {"content": "[UNK]"}}"#,
-        512,
-    );
+    let joined =
+        bert(r#"{"tokenize_chinese_chars": false, "unk_token": {"content": "[UNK]"}}"#, 512);
     assert_eq!(ids(&joined, "映画 great"), [2, 1, 8, 3]);
 }
 
@@ -125,10 +96,7 @@ fn a_roberta_vocabulary_gives_the_ids_of_transformers() {
     assert_eq!(ids(&plain, "film é"), [0, 73, 262, 224, 131, 106, 2]);
     assert_eq!(ids(&plain, "a <mask> </s>"), [0, 68, 270, 224, 2, 2]);
     let spaced = roberta(r#"{"add_prefix_space": true}"#);
-    assert_eq!(
-        ids(&spaced, "the film great"),
-        [0, 266, 263, 269, 68, 87, 2]
-    );
+    assert_eq!(ids(&spaced, "the film great"), [0, 266, 263, 269, 68, 87, 2]);
     assert_eq!(ids(&spaced, "a <mask> </s>"), [0, 224, 68, 270, 224, 2, 2]);
 }
 
@@ -147,15 +115,9 @@ fn a_model_with_one_token_type_gets_type_zero_only() {
     let files = [("vocab.txt", BERT)];
     let tokenizer = TextTokenizer::load(
         folder(&files).path(),
-        TokenizerOptions {
-            type_rows: 1,
-            ..options(64)
-        },
+        TokenizerOptions { type_rows: 1, ..options(64) },
     );
-    assert_eq!(
-        encode(&tokenizer.unwrap(), "the film", Some("bad")).type_zero,
-        [6]
-    );
+    assert_eq!(encode(&tokenizer.unwrap(), "the film", Some("bad")).type_zero, [6]);
 }
 
 #[test]
@@ -173,11 +135,8 @@ fn pairs_are_cut_longest_first_as_transformers_does() {
         (12, 4, 5),
         (13, 4, 6),
     ] {
-        let out = encode(
-            &bert("{}", max_len),
-            "the film was great",
-            Some("bad bad bad bad bad bad"),
-        );
+        let out =
+            encode(&bert("{}", max_len), "the film was great", Some("bad bad bad bad bad bad"));
         let expected = [&[2], &[5, 6, 7, 8][..a], &[3], &vec![22; b][..], &[3]].concat();
         assert_eq!(out.ids, expected, "max_len {max_len}");
         assert_eq!(out.counts.truncated, usize::from(max_len < 13));
@@ -192,10 +151,7 @@ fn own_truncation_agrees_with_the_tokenizers_crate() {
     for room in 1..12 {
         for a in 0..10 {
             for b in 0..10 {
-                let params = TruncationParams {
-                    max_length: room,
-                    ..Default::default()
-                };
+                let params = TruncationParams { max_length: room, ..Default::default() };
                 let (cut_a, cut_b) = truncate_encodings(text(a), Some(text(b)), &params).unwrap();
                 let theirs = (cut_a.len(), cut_b.unwrap().len());
                 assert_eq!(longest_first(a, b, room), theirs, "{a} and {b} in {room}");
@@ -207,13 +163,7 @@ fn own_truncation_agrees_with_the_tokenizers_crate() {
 #[test]
 fn texts_are_cut_at_the_side_that_the_config_names() {
     assert_eq!(ids(&bert("{}", 4), "the film was great"), [2, 5, 6, 3]);
-    assert_eq!(
-        ids(
-            &bert(r#"{"truncation_side": "left"}"#, 4),
-            "the film was great"
-        ),
-        [2, 7, 8, 3]
-    );
+    assert_eq!(ids(&bert(r#"{"truncation_side": "left"}"#, 4), "the film was great"), [2, 7, 8, 3]);
 }
 
 #[test]
@@ -227,13 +177,7 @@ fn empty_texts_are_counted_and_keep_their_special_tokens() {
         row("", Some("film")),
     ];
     let out = tokenizer.encode(&rows, &|_| ()).unwrap();
-    assert_eq!(
-        out.counts,
-        TextCounts {
-            truncated: 0,
-            empty: 4
-        }
-    );
+    assert_eq!(out.counts, TextCounts { truncated: 0, empty: 4 });
     assert_eq!(out.ends, [2, 4, 7, 11, 15]);
     assert_eq!(out.ids[..4], [2, 3, 2, 3]);
 }
@@ -253,12 +197,7 @@ fn padding_and_truncation_of_tokenizer_json_are_turned_off() {
         strategy: PaddingStrategy::Fixed(16),
         ..Default::default()
     }));
-    inner
-        .with_truncation(Some(TruncationParams {
-            max_length: 3,
-            ..Default::default()
-        }))
-        .unwrap();
+    inner.with_truncation(Some(TruncationParams { max_length: 3, ..Default::default() })).unwrap();
     let json = inner.to_string(false).unwrap();
     // The vocabulary beside it must not be looked at.
     let files = [("tokenizer.json", json.as_str()), ("vocab.txt", "broken")];
@@ -270,9 +209,8 @@ fn padding_and_truncation_of_tokenizer_json_are_turned_off() {
 fn many_rows_in_parallel_equal_one_at_a_time_and_progress_counts_them_all() {
     let tokenizer = bert("{}", 6);
     let words = ["the film", "", "was great great great great", "bad!"];
-    let rows: Vec<Row> = (0..1000)
-        .map(|i| row(words[i % 4], (i % 3 == 0).then_some("bad film")))
-        .collect();
+    let rows: Vec<Row> =
+        (0..1000).map(|i| row(words[i % 4], (i % 3 == 0).then_some("bad film"))).collect();
     let done = std::sync::atomic::AtomicUsize::new(0);
     let count = |n| {
         done.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
@@ -280,50 +218,22 @@ fn many_rows_in_parallel_equal_one_at_a_time_and_progress_counts_them_all() {
     let together = tokenizer.encode(&rows, &count).unwrap();
     assert_eq!(done.into_inner(), 1000);
     let mut apart = Encoded::default();
-    rows.iter()
-        .for_each(|row| tokenizer.encode_row(row, &mut apart).unwrap());
+    rows.iter().for_each(|row| tokenizer.encode_row(row, &mut apart).unwrap());
     assert_eq!((together.ids, together.ends), (apart.ids, apart.ends));
-    assert_eq!(
-        (together.type_zero, together.counts),
-        (apart.type_zero, apart.counts)
-    );
+    assert_eq!((together.type_zero, together.counts), (apart.type_zero, apart.counts));
 }
 
 #[test]
 fn a_vocabulary_larger_than_the_model_is_refused_with_both_sizes() {
-    let message = error(
-        &[("vocab.txt", BERT)],
-        TokenizerOptions {
-            vocab_size: 22,
-            ..options(64)
-        },
-    );
-    assert!(
-        message.contains("has 23 tokens") && message.contains("only 22"),
-        "{message}"
-    );
-    let files = [
-        ("vocab.txt", BERT),
-        ("added_tokens.json", r#"{"<new>": 23}"#),
-    ];
-    let message = error(
-        &files,
-        TokenizerOptions {
-            vocab_size: 23,
-            ..options(64)
-        },
-    );
-    assert!(
-        message.contains("has 24 tokens") && message.contains("only 23"),
-        "{message}"
-    );
+    let message = error(&[("vocab.txt", BERT)], TokenizerOptions { vocab_size: 22, ..options(64) });
+    assert!(message.contains("has 23 tokens") && message.contains("only 22"), "{message}");
+    let files = [("vocab.txt", BERT), ("added_tokens.json", r#"{"<new>": 23}"#)];
+    let message = error(&files, TokenizerOptions { vocab_size: 23, ..options(64) });
+    assert!(message.contains("has 24 tokens") && message.contains("only 23"), "{message}");
     assert!(
         TextTokenizer::load(
             folder(&files).path(),
-            TokenizerOptions {
-                vocab_size: 24,
-                ..options(64)
-            }
+            TokenizerOptions { vocab_size: 24, ..options(64) }
         )
         .is_ok()
     );
@@ -331,16 +241,10 @@ fn a_vocabulary_larger_than_the_model_is_refused_with_both_sizes() {
 
 #[test]
 fn added_tokens_keep_their_id_or_are_refused() {
-    let files = [
-        ("vocab.txt", BERT),
-        ("added_tokens.json", r#"{"<new>": 23}"#),
-    ];
+    let files = [("vocab.txt", BERT), ("added_tokens.json", r#"{"<new>": 23}"#)];
     let tokenizer = TextTokenizer::load(folder(&files).path(), options(64)).unwrap();
     assert_eq!(ids(&tokenizer, "the <new> film"), [2, 5, 23, 6, 3]);
-    let files = [
-        ("vocab.txt", BERT),
-        ("added_tokens.json", r#"{"<new>": 40}"#),
-    ];
+    let files = [("vocab.txt", BERT), ("added_tokens.json", r#"{"<new>": 40}"#)];
     assert!(error(&files, options(64)).contains("does not follow the vocabulary"));
 }
 
@@ -358,14 +262,8 @@ fn unusable_folders_are_refused_with_what_is_needed() {
     let files = [("vocab.txt", BERT), ("tokenizer_config.json", "{")];
     assert!(error(&files, options(64)).contains("tokenizer_config.json"));
     let vocab = r#"{"<s>": 0, "</s>": 1, "a": 2}"#;
-    let message = error(
-        &[("vocab.json", vocab), ("merges.txt", "a b\n")],
-        options(64),
-    );
-    assert!(
-        message.contains("vocab.json with merges.txt: "),
-        "{message}"
-    );
+    let message = error(&[("vocab.json", vocab), ("merges.txt", "a b\n")], options(64));
+    assert!(message.contains("vocab.json with merges.txt: "), "{message}");
 }
 
 #[test]

@@ -121,10 +121,7 @@ fn word_piece(path: &Path, config: &Config) -> Result<Tokenizer> {
     };
     let (cls_id, sep_id) = (id(&cls)?, id(&sep)?);
     id(&unk)?;
-    let model = WordPiece::builder()
-        .vocab(vocab)
-        .unk_token(unk.clone())
-        .build();
+    let model = WordPiece::builder().vocab(vocab).unk_token(unk.clone()).build();
     let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("{name}: {e}"))?);
     let normalizer = BertNormalizer::new(
         true,
@@ -132,9 +129,7 @@ fn word_piece(path: &Path, config: &Config) -> Result<Tokenizer> {
         config.flag("strip_accents"),
         config.flag("do_lower_case").unwrap_or(true),
     );
-    tokenizer
-        .with_normalizer(Some(normalizer))
-        .map_err(|e| anyhow!(e))?;
+    tokenizer.with_normalizer(Some(normalizer)).map_err(|e| anyhow!(e))?;
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     let template = TemplateProcessing::builder()
         .try_single(format!("{cls}:0 $A:0 {sep}:0"))
@@ -144,10 +139,7 @@ fn word_piece(path: &Path, config: &Config) -> Result<Tokenizer> {
         .build()
         .map_err(|e| anyhow!("{name}: {e}"))?;
     tokenizer.with_post_processor(Some(template));
-    add_specials(
-        &mut tokenizer,
-        [unk, sep, pad, cls, mask].map(|t| AddedToken::from(t, true)),
-    )?;
+    add_specials(&mut tokenizer, [unk, sep, pad, cls, mask].map(|t| AddedToken::from(t, true)))?;
     Ok(tokenizer)
 }
 
@@ -193,9 +185,7 @@ fn add_specials(tokenizer: &mut Tokenizer, tokens: [AddedToken; 5]) -> Result<()
         .into_iter()
         .filter(|token| tokenizer.get_model().token_to_id(&token.content).is_some())
         .collect();
-    tokenizer
-        .add_special_tokens(known)
-        .map_err(|e| anyhow!(e))?;
+    tokenizer.add_special_tokens(known).map_err(|e| anyhow!(e))?;
     Ok(())
 }
 
@@ -212,9 +202,7 @@ fn add_tokens(folder: &Path, tokenizer: &mut Tokenizer) -> Result<()> {
     let mut tokens: Vec<(String, u32)> = ids.into_iter().collect();
     tokens.sort_by_key(|(_, id)| *id);
     for (token, id) in tokens {
-        tokenizer
-            .add_tokens([AddedToken::from(token.clone(), false)])
-            .map_err(|e| anyhow!(e))?;
+        tokenizer.add_tokens([AddedToken::from(token.clone(), false)]).map_err(|e| anyhow!(e))?;
         if tokenizer.token_to_id(&token) != Some(id) {
             bail!(
                 "{name}: the token {token:?} has the id {id}, which does not follow the vocabulary; convert the \

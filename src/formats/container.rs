@@ -62,11 +62,7 @@ pub enum ContainerError {
     #[error("it does not read as safetensors: {0}")]
     Unreadable(SafeTensorError),
     #[error("tensor `{tensor}` has {value} at place {place}: only finite values are accepted")]
-    NotFinite {
-        tensor: String,
-        place: usize,
-        value: f32,
-    },
+    NotFinite { tensor: String, place: usize, value: f32 },
 }
 
 impl From<SafeTensorError> for ContainerError {
@@ -92,10 +88,7 @@ pub struct Tensor {
 impl Tensor {
     /// A tensor of one dimension.
     pub fn vector(data: Vec<f32>) -> Self {
-        Self {
-            shape: vec![data.len()],
-            data,
-        }
+        Self { shape: vec![data.len()], data }
     }
 }
 
@@ -113,10 +106,7 @@ impl Container {
     /// A tensor whose shape does not fit its data.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ContainerError> {
         let tensors = self.tensors.iter();
-        if tensors
-            .clone()
-            .any(|(_, t)| count(&t.shape) != t.data.len())
-        {
+        if tensors.clone().any(|(_, t)| count(&t.shape) != t.data.len()) {
             return Err(ContainerError::BadSize);
         }
         let shapes = tensors.map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
@@ -162,19 +152,9 @@ impl Container {
                 .collect();
             if let Some(place) = data.iter().position(|value| !value.is_finite()) {
                 let (tensor, value) = (name.to_string(), data[place]);
-                return Err(ContainerError::NotFinite {
-                    tensor,
-                    place,
-                    value,
-                });
+                return Err(ContainerError::NotFinite { tensor, place, value });
             }
-            tensors.insert(
-                name.to_string(),
-                Tensor {
-                    shape: view.shape().to_vec(),
-                    data,
-                },
-            );
+            tensors.insert(name.to_string(), Tensor { shape: view.shape().to_vec(), data });
         }
         let metadata = header.metadata.into_iter().flatten().collect();
         Ok(Self { metadata, tensors })
@@ -224,10 +204,7 @@ fn header<'a>(
     let json = |value: serde_json::Result<String>| {
         value.map_err(|error| ContainerError::HeaderNotJson(error.to_string()))
     };
-    let mut text = format!(
-        "{{\"__metadata__\":{}",
-        json(serde_json::to_string(metadata))?
-    );
+    let mut text = format!("{{\"__metadata__\":{}", json(serde_json::to_string(metadata))?);
     let mut start = 0;
     for (name, shape) in tensors {
         let end = start + count(shape) * size_of::<f32>();
@@ -256,8 +233,7 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerE
     let mut file = File::open(path)?;
     let present = file.metadata()?.len();
     let mut length = [0; 8];
-    file.read_exact(&mut length)
-        .map_err(|_| ContainerError::TooShort(present))?;
+    file.read_exact(&mut length).map_err(|_| ContainerError::TooShort(present))?;
     let claimed = u64::from_le_bytes(length);
     if claimed > MAX_HEADER {
         return Err(ContainerError::HeaderTooLarge(claimed));
@@ -304,17 +280,10 @@ struct Header {
 impl Header {
     fn check(&self) -> Result<(), ContainerError> {
         if self.metadata.len() > 1 {
-            return Err(ContainerError::DuplicateMetadata(
-                "__metadata__".to_string(),
-            ));
+            return Err(ContainerError::DuplicateMetadata("__metadata__".to_string()));
         }
         let mut seen = BTreeSet::new();
-        if let Some((key, _)) = self
-            .metadata
-            .iter()
-            .flatten()
-            .find(|(key, _)| !seen.insert(key))
-        {
+        if let Some((key, _)) = self.metadata.iter().flatten().find(|(key, _)| !seen.insert(key)) {
             return Err(ContainerError::DuplicateMetadata(key.clone()));
         }
         let mut seen = BTreeSet::new();
@@ -323,10 +292,7 @@ impl Header {
                 return Err(ContainerError::DuplicateTensor(name.clone()));
             }
             if info.dtype != Dtype::F32 {
-                return Err(ContainerError::WrongDtype {
-                    tensor: name.clone(),
-                    dtype: info.dtype,
-                });
+                return Err(ContainerError::WrongDtype { tensor: name.clone(), dtype: info.dtype });
             }
         }
         Ok(())
@@ -344,10 +310,7 @@ impl<'de> Deserialize<'de> for Header {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut header = Header {
-                    metadata: Vec::new(),
-                    tensors: Vec::new(),
-                };
+                let mut header = Header { metadata: Vec::new(), tensors: Vec::new() };
                 while let Some(key) = map.next_key::<String>()? {
                     if key == "__metadata__" {
                         header.metadata.push(map.next_value::<Pairs>()?.0);

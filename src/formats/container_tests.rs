@@ -4,9 +4,7 @@ use proptest::prelude::*;
 fn example() -> Container {
     let metadata = [("b", "2"), ("a", "\"quoted\"\nline")];
     Container {
-        metadata: metadata
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .into(),
+        metadata: metadata.map(|(key, value)| (key.to_string(), value.to_string())).into(),
         tensors: BTreeMap::from([
             (
                 "w".to_string(),
@@ -40,10 +38,7 @@ fn content_round_trips_bit_for_bit() {
     // `==` takes -0.0 for 0.0.
     assert!(read.tensors["w"].data[1].is_sign_negative());
     let bare = Container::default();
-    assert_eq!(
-        Container::from_bytes(&bare.to_bytes().unwrap()).unwrap(),
-        bare
-    );
+    assert_eq!(Container::from_bytes(&bare.to_bytes().unwrap()).unwrap(), bare);
 }
 
 #[test]
@@ -60,56 +55,33 @@ fn equal_content_is_equal_bytes_and_aligned() {
 fn the_crate_reads_what_is_written() {
     let bytes = example().to_bytes().unwrap();
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-    assert_eq!(
-        metadata.metadata().as_ref().unwrap()["a"],
-        "\"quoted\"\nline"
-    );
-    assert_eq!(
-        SafeTensors::deserialize(&bytes)
-            .unwrap()
-            .tensor("w")
-            .unwrap()
-            .shape(),
-        [2, 3]
-    );
+    assert_eq!(metadata.metadata().as_ref().unwrap()["a"], "\"quoted\"\nline");
+    assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("w").unwrap().shape(), [2, 3]);
 }
 
 #[test]
 fn writing_piece_by_piece_gives_the_same_bytes() {
     let long = PIECE + 3;
     let mut container = example();
-    container.tensors.insert(
-        "long".into(),
-        Tensor::vector((0..long).map(|i| i as f32).collect()),
-    );
+    container.tensors.insert("long".into(), Tensor::vector((0..long).map(|i| i as f32).collect()));
     let tensors: Vec<_> = container.tensors.iter().collect();
-    let shapes: Vec<_> = tensors
-        .iter()
-        .map(|(name, t)| ((*name).clone(), t.shape.clone()))
-        .collect();
+    let shapes: Vec<_> =
+        tensors.iter().map(|(name, t)| ((*name).clone(), t.shape.clone())).collect();
     let mut out = Vec::new();
-    write(&mut out, &container.metadata, &shapes, |i, range| {
-        Ok(tensors[i].1.data[range].to_vec())
-    })
-    .unwrap();
+    write(&mut out, &container.metadata, &shapes, |i, range| Ok(tensors[i].1.data[range].to_vec()))
+        .unwrap();
     assert!(out == container.to_bytes().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     std::fs::write(&path, &out).unwrap();
     assert_eq!(read_metadata(&path).unwrap(), container.metadata);
     std::fs::write(&path, &out[..20]).unwrap();
-    assert!(matches!(
-        read_metadata(&path),
-        Err(ContainerError::HeaderPastEnd { .. })
-    ));
+    assert!(matches!(read_metadata(&path), Err(ContainerError::HeaderPastEnd { .. })));
 }
 
 #[test]
 fn a_file_without_metadata_is_read() {
-    let bytes = file(
-        r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
-        8,
-    );
+    let bytes = file(r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8);
     let read = Container::from_bytes(&bytes).unwrap();
     assert_eq!(read.tensors["x"].data, [0.0, 0.0]);
     assert!(read.metadata.is_empty());
@@ -119,26 +91,14 @@ fn a_file_without_metadata_is_read() {
 fn hostile_headers_each_get_their_own_error() {
     use ContainerError as E;
     assert!(matches!(error(b"abc"), E::TooShort(3)));
-    assert!(matches!(
-        error(&u64::MAX.to_le_bytes()),
-        E::HeaderTooLarge(u64::MAX)
-    ));
-    assert!(matches!(
-        error(&file("{}", 0)[..9]),
-        E::HeaderPastEnd {
-            claimed: 2,
-            present: 1
-        }
-    ));
+    assert!(matches!(error(&u64::MAX.to_le_bytes()), E::HeaderTooLarge(u64::MAX)));
+    assert!(matches!(error(&file("{}", 0)[..9]), E::HeaderPastEnd { claimed: 2, present: 1 }));
     let mut not_utf8 = file("{}", 0);
     not_utf8[8] = 0xff;
     assert!(matches!(error(&not_utf8), E::HeaderNotUtf8));
     assert!(matches!(error(&file("[]", 0)), E::HeaderNotJson(_)));
     assert!(matches!(error(&file(r#"{"x":1}"#, 0)), E::HeaderNotJson(_)));
-    assert!(matches!(
-        error(&file(&"[".repeat(100_000), 0)),
-        E::HeaderNotJson(_)
-    ));
+    assert!(matches!(error(&file(&"[".repeat(100_000), 0)), E::HeaderNotJson(_)));
     let wrong_type = r#"{"__metadata__":{"a":1}}"#;
     assert!(matches!(error(&file(wrong_type, 0)), E::HeaderNotJson(_)));
 }
@@ -168,26 +128,11 @@ fn tensors_that_do_not_fit_are_refused() {
     assert!(
         matches!(error(&file(&two("[0,8]", "[4,12]"), 12)), E::BadOffsets(name) if name == "y")
     );
-    assert!(matches!(
-        error(&file(&two("[0,8]", "[12,20]"), 20)),
-        E::BadOffsets(_)
-    ));
-    assert!(matches!(
-        error(&file(&two("[0,8]", "[8,4]"), 16)),
-        E::BadOffsets(_)
-    ));
-    assert!(matches!(
-        error(&file(&two("[0,8]", "[8,12]"), 12)),
-        E::BadSize
-    ));
-    assert!(matches!(
-        error(&file(&two("[0,8]", "[8,16]"), 15)),
-        E::BadEnd
-    ));
-    assert!(matches!(
-        error(&file(&two("[0,8]", "[8,16]"), 17)),
-        E::BadEnd
-    ));
+    assert!(matches!(error(&file(&two("[0,8]", "[12,20]"), 20)), E::BadOffsets(_)));
+    assert!(matches!(error(&file(&two("[0,8]", "[8,4]"), 16)), E::BadOffsets(_)));
+    assert!(matches!(error(&file(&two("[0,8]", "[8,12]"), 12)), E::BadSize));
+    assert!(matches!(error(&file(&two("[0,8]", "[8,16]"), 15)), E::BadEnd));
+    assert!(matches!(error(&file(&two("[0,8]", "[8,16]"), 17)), E::BadEnd));
     let huge = r#"{"x":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,8]}}"#;
     assert!(matches!(error(&file(huge, 8)), E::SizeOverflow));
     let half = r#"{"x":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}"#;
@@ -202,24 +147,15 @@ fn values_that_are_not_finite_are_named_with_their_place() {
         let mut container = example();
         container.tensors.get_mut("w").unwrap().data[4] = bad;
         let message = error(&container.to_bytes().unwrap()).to_string();
-        assert!(
-            message.contains("`w`") && message.contains("at place 4"),
-            "{message}"
-        );
+        assert!(message.contains("`w`") && message.contains("at place 4"), "{message}");
     }
 }
 
 #[test]
 fn a_file_that_is_missing_or_a_folder_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        Container::read(folder.path()),
-        Err(ContainerError::Io(_))
-    ));
-    assert!(matches!(
-        Container::read(&folder.path().join("none")),
-        Err(ContainerError::Io(_))
-    ));
+    assert!(matches!(Container::read(folder.path()), Err(ContainerError::Io(_))));
+    assert!(matches!(Container::read(&folder.path().join("none")), Err(ContainerError::Io(_))));
 }
 
 proptest! {

@@ -95,21 +95,13 @@ pub enum DeltaError {
         "it was trained on another base model: its base's weights have sha256 {delta}, this model's have {model}; \
          give the model it was trained on ({trained_on})"
     )]
-    OtherBase {
-        delta: String,
-        model: String,
-        trained_on: String,
-    },
+    OtherBase { delta: String, model: String, trained_on: String },
     #[error("tensor `{0}` is missing")]
     MissingTensor(String),
     #[error("tensor `{0}` has no place in this model")]
     UnexpectedTensor(String),
     #[error("tensor `{tensor}` has shape {found:?}, and the model needs {expected:?}")]
-    WrongShape {
-        tensor: String,
-        found: Vec<usize>,
-        expected: Vec<usize>,
-    },
+    WrongShape { tensor: String, found: Vec<usize>, expected: Vec<usize> },
 }
 
 impl Delta {
@@ -153,10 +145,8 @@ impl Delta {
             });
         }
         for (name, shape) in expected {
-            let found = self
-                .tensors
-                .get(name)
-                .ok_or_else(|| DeltaError::MissingTensor(name.clone()))?;
+            let found =
+                self.tensors.get(name).ok_or_else(|| DeltaError::MissingTensor(name.clone()))?;
             if found.shape != *shape {
                 return Err(DeltaError::WrongShape {
                     tensor: name.clone(),
@@ -165,21 +155,14 @@ impl Delta {
                 });
             }
         }
-        match self
-            .tensors
-            .keys()
-            .find(|name| !expected.iter().any(|(known, _)| known == *name))
-        {
+        match self.tensors.keys().find(|name| !expected.iter().any(|(known, _)| known == *name)) {
             Some(name) => Err(DeltaError::UnexpectedTensor(name.clone())),
             None => Ok(()),
         }
     }
 
     fn to_container(&self) -> Result<Container> {
-        Ok(Container {
-            metadata: self.info.to_metadata(FORMAT)?,
-            tensors: self.tensors.clone(),
-        })
+        Ok(Container { metadata: self.info.to_metadata(FORMAT)?, tensors: self.tensors.clone() })
     }
 
     fn from_container(container: Container) -> Result<Self, DeltaError> {
@@ -191,10 +174,7 @@ impl Delta {
         if info.method == Method::Full {
             return Err(wrong("method", "a delta is `bitfit` or `head`"));
         }
-        Ok(Self {
-            info,
-            tensors: container.tensors,
-        })
+        Ok(Self { info, tensors: container.tensors })
     }
 }
 
@@ -270,21 +250,14 @@ impl DeltaInfo {
     /// What the values must be by themselves and say about each other.
     fn check(&self) -> Result<(), DeltaError> {
         let hash = &self.base_sha256;
-        if hash.len() != 64
-            || !hash
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        {
+        if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong("base_sha256", "64 hexadecimal digits are expected"));
         }
         if self.pooling == Pooling::Auto {
             return Err(wrong("pooling", "cls or mean is expected"));
         }
         if (self.method == Method::Head) != self.biases.is_none() {
-            return Err(wrong(
-                "biases",
-                "`none` goes with the method `head`, and only with it",
-            ));
+            return Err(wrong("biases", "`none` goes with the method `head`, and only with it"));
         }
         match self.task {
             Task::Classification if self.labels.len() < 2 => {
@@ -299,10 +272,7 @@ impl DeltaInfo {
 }
 
 fn wrong(key: &'static str, problem: impl fmt::Display) -> DeltaError {
-    DeltaError::WrongMetadata {
-        key,
-        problem: problem.to_string(),
-    }
+    DeltaError::WrongMetadata { key, problem: problem.to_string() }
 }
 
 /// The metadata of a file, asked for key by key.
@@ -310,10 +280,7 @@ struct Metadata<'a>(&'a BTreeMap<String, String>);
 
 impl Metadata<'_> {
     fn get(&self, key: &'static str) -> Result<&str, DeltaError> {
-        self.0
-            .get(key)
-            .map(String::as_str)
-            .ok_or(DeltaError::MissingMetadata(key))
+        self.0.get(key).map(String::as_str).ok_or(DeltaError::MissingMetadata(key))
     }
 
     fn parsed<T, E: fmt::Display>(
@@ -354,23 +321,14 @@ mod tests {
                 tool_version: "0.1.0".into(),
             },
             tensors: BTreeMap::from([
-                (
-                    "classifier.weight".into(),
-                    Tensor {
-                        shape: vec![2, 3],
-                        data: vec![0.5; 6],
-                    },
-                ),
+                ("classifier.weight".into(), Tensor { shape: vec![2, 3], data: vec![0.5; 6] }),
                 ("classifier.bias".into(), Tensor::vector(vec![1.0, -0.0])),
             ]),
         }
     }
 
     fn shapes() -> Vec<(String, Vec<usize>)> {
-        vec![
-            ("classifier.bias".into(), vec![2]),
-            ("classifier.weight".into(), vec![2, 3]),
-        ]
+        vec![("classifier.bias".into(), vec![2]), ("classifier.weight".into(), vec![2, 3])]
     }
 
     /// Reads the example after a change to its metadata.
@@ -423,20 +381,12 @@ mod tests {
         let mut other = shapes();
         other[1].1 = vec![3, 2];
         let error = check(&other).to_string();
-        assert!(
-            error.contains("[2, 3]") && error.contains("[3, 2]"),
-            "{error}"
-        );
+        assert!(error.contains("[2, 3]") && error.contains("[3, 2]"), "{error}");
     }
 
     #[test]
     fn every_key_of_the_metadata_is_needed() {
-        let keys: Vec<String> = example()
-            .to_container()
-            .unwrap()
-            .metadata
-            .into_keys()
-            .collect();
+        let keys: Vec<String> = example().to_container().unwrap().metadata.into_keys().collect();
         for key in keys {
             let error = with_metadata(|metadata| {
                 metadata.remove(&key);
@@ -467,10 +417,7 @@ mod tests {
         assert!(with("method", "head").contains("`none`"));
         assert!(with("method", "full").contains("`bitfit` or `head`"));
         let settings = with("settings", "model = 3");
-        assert!(
-            settings.contains("wrong `settings`") && !settings.contains('\n'),
-            "{settings}"
-        );
+        assert!(settings.contains("wrong `settings`") && !settings.contains('\n'), "{settings}");
     }
 
     #[test]
@@ -478,16 +425,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let tensors = BTreeMap::from([("w".to_string(), Tensor::vector(vec![1.0]))]);
-        let weights = Container {
-            metadata: BTreeMap::new(),
-            tensors,
-        };
+        let weights = Container { metadata: BTreeMap::new(), tensors };
         std::fs::write(&path, weights.to_bytes().unwrap()).unwrap();
         let line = one_line(&Delta::read(&path).unwrap_err());
-        assert!(
-            line.contains("model.safetensors") && line.contains("a model's weights"),
-            "{line}"
-        );
+        assert!(line.contains("model.safetensors") && line.contains("a model's weights"), "{line}");
     }
 
     #[test]
@@ -495,10 +436,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let write = |metadata| {
-            let container = Container {
-                metadata,
-                tensors: BTreeMap::new(),
-            };
+            let container = Container { metadata, tensors: BTreeMap::new() };
             std::fs::write(&path, container.to_bytes().unwrap()).unwrap();
             DeltaInfo::of_model(&path).map_err(|error| one_line(&error))
         };
@@ -509,10 +447,7 @@ mod tests {
         info.biases = BiasSelection::all();
         assert_eq!(write(info.model_metadata().unwrap()).unwrap(), info);
         let other = write(BTreeMap::new()).unwrap_err();
-        assert!(
-            other.contains("model.safetensors") && other.contains("no model that"),
-            "{other}"
-        );
+        assert!(other.contains("model.safetensors") && other.contains("no model that"), "{other}");
     }
 
     #[test]
@@ -522,15 +457,9 @@ mod tests {
         let bytes = example().to_container().unwrap().to_bytes().unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let line = one_line(&Delta::read(&path).unwrap_err());
-        assert!(
-            line.contains("bias.safetensors") && line.contains("cut off"),
-            "{line}"
-        );
+        assert!(line.contains("bias.safetensors") && line.contains("cut off"), "{line}");
         let missing = one_line(&Delta::read(&folder.path().join("none")).unwrap_err());
-        assert!(
-            missing.contains("none") && missing.contains("No such file"),
-            "{missing}"
-        );
+        assert!(missing.contains("none") && missing.contains("No such file"), "{missing}");
     }
 
     #[test]

@@ -9,17 +9,8 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 9] = [
-    "model",
-    "train",
-    "dev",
-    "init-head",
-    "output",
-    "save-steps",
-    "device",
-    "threads",
-    "format",
-];
+const FREE: [&str; 9] =
+    ["model", "train", "dev", "init-head", "output", "save-steps", "device", "threads", "format"];
 
 /// Named values, all of which must agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,15 +50,11 @@ impl Fingerprint {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(super) fn from_entries(entries: impl Iterator<Item = (String, String)>) -> Self {
-        Self {
-            entries: entries.collect(),
-        }
+        Self { entries: entries.collect() }
     }
 
     /// Compares this run with the `recorded` one.
@@ -87,9 +74,7 @@ impl Fingerprint {
         if differences.is_empty() {
             return Ok(());
         }
-        Err(Changed {
-            differences: differences.join(", "),
-        })
+        Err(Changed { differences: differences.join(", ") })
     }
 }
 
@@ -117,10 +102,7 @@ mod tests {
         let message = difference(|c| c.lr = 0.002);
         assert!(message.contains("lr was 0.001 and is 0.002"), "{message}");
         let message = difference(|c| c.dropout = Some(0.5));
-        assert!(
-            message.contains("dropout was not given and is 0.5"),
-            "{message}"
-        );
+        assert!(message.contains("dropout was not given and is 0.5"), "{message}");
         let message = difference(|c| c.length = Length::Steps(9));
         assert!(
             message.contains("epochs was 3 and is not given, steps was not given and is 9"),
@@ -148,12 +130,7 @@ mod tests {
             .with("train sha256", "aa")
             .check(&print().with("train sha256", "bb"))
             .unwrap_err();
-        assert!(
-            message
-                .to_string()
-                .contains("train sha256 was bb and is aa"),
-            "{message}"
-        );
+        assert!(message.to_string().contains("train sha256 was bb and is aa"), "{message}");
     }
 
     #[test]

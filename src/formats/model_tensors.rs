@@ -66,9 +66,7 @@ impl ModelTensors {
             .into_iter()
             .map(|name| {
                 ensure!(
-                    Path::new(&name)
-                        .file_name()
-                        .is_some_and(|file| file == name.as_str()),
+                    Path::new(&name).file_name().is_some_and(|file| file == name.as_str()),
                     "{}: the shard name `{name}` is not a plain file name",
                     index.display()
                 );
@@ -117,11 +115,7 @@ impl ModelTensors {
                 )
             })?
             .to_owned();
-        Ok(Self {
-            shards,
-            owner,
-            prefix,
-        })
+        Ok(Self { shards, owner, prefix })
     }
 
     /// Whether the encoder has a tensor of this name.
@@ -137,9 +131,7 @@ impl ModelTensors {
             .flat_map(|shard| shard.metadata.tensors())
             .map(|(name, info)| {
                 let inside = name.strip_prefix(&self.prefix).is_some_and(|rest| {
-                    ["embeddings.", "encoder.", "pooler."]
-                        .iter()
-                        .any(|part| rest.starts_with(part))
+                    ["embeddings.", "encoder.", "pooler."].iter().any(|part| rest.starts_with(part))
                 });
                 (name, info.shape.clone(), inside)
             })
@@ -165,10 +157,7 @@ impl ModelTensors {
             }
         }
         let &shard = self.owner.get(&full).with_context(|| {
-            format!(
-                "{}: the tensor `{full}` is missing",
-                self.shards[0].path.display()
-            )
+            format!("{}: the tensor `{full}` is missing", self.shards[0].path.display())
         })?;
         self.shards[shard].get(&full, shape)
     }
@@ -194,25 +183,14 @@ impl Shard {
         let map = unsafe { Mmap::map(&file) }
             .with_context(|| format!("cannot map {} into memory", path.display()))?;
         let (header, metadata) = SafeTensors::read_metadata(&map).with_context(|| {
-            format!(
-                "{} is truncated or is not a safetensors file",
-                path.display()
-            )
+            format!("{} is truncated or is not a safetensors file", path.display())
         })?;
-        Ok(Self {
-            path,
-            map,
-            metadata,
-            data: header + 8,
-        })
+        Ok(Self { path, map, metadata, data: header + 8 })
     }
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let place = || format!("{}: tensor `{name}`", self.path.display());
-        let info = self
-            .metadata
-            .info(name)
-            .with_context(|| format!("{} is missing", place()))?;
+        let info = self.metadata.info(name).with_context(|| format!("{} is missing", place()))?;
         ensure!(
             info.shape == shape,
             "{} has shape {:?}, but config.json asks for {shape:?}",
@@ -225,10 +203,7 @@ impl Shard {
             Dtype::F32 => from_le(bytes, f32::from_le_bytes),
             Dtype::F16 => from_le(bytes, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => from_le(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            other => bail!(
-                "{} has type {other:?}; f32, f16 and bf16 are supported",
-                place()
-            ),
+            other => bail!("{} has type {other:?}; f32, f16 and bf16 are supported", place()),
         };
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
             bail!(
@@ -246,8 +221,7 @@ impl Shard {
         #[cfg(unix)]
         // SAFETY: the map is of a file and only read, so a page that is dropped is read from the file again.
         let _ = unsafe {
-            self.map
-                .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
+            self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
         };
         #[cfg(not(unix))]
         let _ = (offset, len);

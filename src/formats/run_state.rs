@@ -85,11 +85,7 @@ pub enum CheckpointError {
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
     #[error("tensor `{tensor}` has {found} values, and this run trains {expected}")]
-    WrongLength {
-        tensor: &'static str,
-        found: usize,
-        expected: usize,
-    },
+    WrongLength { tensor: &'static str, found: usize, expected: usize },
     #[error(transparent)]
     Changed(#[from] Changed),
 }
@@ -177,16 +173,12 @@ impl Checkpoint {
         fingerprint.check(&Fingerprint::from_entries(recorded))?;
 
         let mut vector = |name: &'static str| {
-            let tensor = container
-                .tensors
-                .remove(name)
-                .ok_or(CheckpointError::MissingTensor(name))?;
+            let tensor =
+                container.tensors.remove(name).ok_or(CheckpointError::MissingTensor(name))?;
             match tensor.data.len() {
-                found if found != trainables => Err(CheckpointError::WrongLength {
-                    tensor: name,
-                    found,
-                    expected: trainables,
-                }),
+                found if found != trainables => {
+                    Err(CheckpointError::WrongLength { tensor: name, found, expected: trainables })
+                }
                 _ => Ok(tensor.data),
             }
         };
@@ -229,13 +221,8 @@ fn number<T: FromStr>(
     metadata: &BTreeMap<String, String>,
     key: &'static str,
 ) -> Result<T, CheckpointError> {
-    let value = metadata
-        .get(key)
-        .ok_or(CheckpointError::MissingMetadata(key))?;
-    value.parse().map_err(|_| CheckpointError::WrongMetadata {
-        key,
-        value: value.clone(),
-    })
+    let value = metadata.get(key).ok_or(CheckpointError::MissingMetadata(key))?;
+    value.parse().map_err(|_| CheckpointError::WrongMetadata { key, value: value.clone() })
 }
 
 #[cfg(test)]
@@ -247,9 +234,7 @@ mod tests {
 
     fn fingerprint() -> Fingerprint {
         let config = TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into());
-        Fingerprint::of(&config)
-            .unwrap()
-            .with("base weights", "abc")
+        Fingerprint::of(&config).unwrap().with("base weights", "abc")
     }
 
     fn example() -> Checkpoint {
@@ -260,14 +245,8 @@ mod tests {
             tokens: u64::MAX,
             evaluations_without_gain: 2,
             metrics_len: 1234,
-            loss_scaling: Some(LossScaling {
-                scale: 65_536.0,
-                good_steps: 1_999,
-            }),
-            best: Some(Best {
-                value: 0.1 + 0.2,
-                step: 5,
-            }),
+            loss_scaling: Some(LossScaling { scale: 65_536.0, good_steps: 1_999 }),
+            best: Some(Best { value: 0.1 + 0.2, step: 5 }),
         }
     }
 
@@ -280,30 +259,21 @@ mod tests {
     }
 
     fn bits(vectors: &Vectors) -> Vec<u32> {
-        let Vectors {
-            trainables,
-            first_moment,
-            second_moment,
-        } = vectors;
+        let Vectors { trainables, first_moment, second_moment } = vectors;
         let all = trainables.iter().chain(first_moment).chain(second_moment);
         all.map(|value| value.to_bits()).collect()
     }
 
     fn save(checkpoint: &Checkpoint, vectors: &Vectors, path: &Path) -> Result<()> {
-        checkpoint.save(
-            path,
-            &fingerprint(),
-            vectors.trainables.len(),
-            |slot, range| {
-                let vector = match slot {
-                    Slot::Value => &vectors.trainables,
-                    Slot::Moment1 => &vectors.first_moment,
-                    Slot::Moment2 => &vectors.second_moment,
-                    Slot::Gradient => panic!("gradients are not kept"),
-                };
-                Ok(vector[range].to_vec())
-            },
-        )
+        checkpoint.save(path, &fingerprint(), vectors.trainables.len(), |slot, range| {
+            let vector = match slot {
+                Slot::Value => &vectors.trainables,
+                Slot::Moment1 => &vectors.first_moment,
+                Slot::Moment2 => &vectors.second_moment,
+                Slot::Gradient => panic!("gradients are not kept"),
+            };
+            Ok(vector[range].to_vec())
+        })
     }
 
     fn container() -> Container {
@@ -319,23 +289,14 @@ mod tests {
             Some(value) => container.metadata.insert(key.into(), value.into()),
             None => container.metadata.remove(key),
         };
-        Checkpoint::from_container(container, &fingerprint(), 3)
-            .unwrap_err()
-            .to_string()
+        Checkpoint::from_container(container, &fingerprint(), 3).unwrap_err().to_string()
     }
 
     #[test]
     fn a_checkpoint_round_trips_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
-        for checkpoint in [
-            example(),
-            Checkpoint {
-                loss_scaling: None,
-                best: None,
-                ..example()
-            },
-        ] {
+        for checkpoint in [example(), Checkpoint { loss_scaling: None, best: None, ..example() }] {
             save(&checkpoint, &vectors(), &path).unwrap();
             let (loaded, read) = Checkpoint::load(&path, &fingerprint(), 3).unwrap();
             assert_eq!(loaded, checkpoint);
@@ -359,21 +320,11 @@ mod tests {
     #[test]
     fn a_checkpoint_of_another_size_is_refused() {
         let error = Checkpoint::from_container(container(), &fingerprint(), 4).unwrap_err();
-        assert!(matches!(
-            error,
-            CheckpointError::WrongLength {
-                found: 3,
-                expected: 4,
-                ..
-            }
-        ));
+        assert!(matches!(error, CheckpointError::WrongLength { found: 3, expected: 4, .. }));
         let mut container = container();
         container.tensors.remove("second_moment");
         let error = Checkpoint::from_container(container, &fingerprint(), 3).unwrap_err();
-        assert!(matches!(
-            error,
-            CheckpointError::MissingTensor("second_moment")
-        ));
+        assert!(matches!(error, CheckpointError::MissingTensor("second_moment")));
     }
 
     #[test]

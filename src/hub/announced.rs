@@ -47,20 +47,11 @@ pub(super) fn sent(answer: &Answer) -> Result<Option<Sent>, Failure> {
     match (answer.status, answer.text("content-range")?) {
         (206, Some(range)) => match content_range(range) {
             Some(sent) => Ok(Some(sent)),
-            None => Err(Failure::Unlike(format!(
-                "a Content-Range {} that is none",
-                quoted(range)
-            ))),
+            None => Err(Failure::Unlike(format!("a Content-Range {} that is none", quoted(range)))),
         },
         // No range where one was asked for: which bytes these are is not said.
-        (206, None) => Ok(Some(Sent {
-            start: 0,
-            total: None,
-        })),
-        (200, _) => Ok(Some(Sent {
-            start: 0,
-            total: length,
-        })),
+        (206, None) => Ok(Some(Sent { start: 0, total: None })),
+        (200, _) => Ok(Some(Sent { start: 0, total: length })),
         _ => Ok(None),
     }
 }
@@ -68,9 +59,9 @@ pub(super) fn sent(answer: &Answer) -> Result<Option<Sent>, Failure> {
 /// The one size, of two that may be given.
 pub(super) fn agreed(a: Option<u64>, b: Option<u64>) -> Result<Option<u64>, Failure> {
     match (a, b) {
-        (Some(a), Some(b)) if a != b => Err(Failure::Unlike(format!(
-            "two sizes for one file, {a} and {b} bytes"
-        ))),
+        (Some(a), Some(b)) if a != b => {
+            Err(Failure::Unlike(format!("two sizes for one file, {a} and {b} bytes")))
+        }
         (a, b) => Ok(a.or(b)),
     }
 }
@@ -82,10 +73,7 @@ pub(super) fn number(answer: &Answer, name: &str) -> Result<Option<u64>, Failure
     };
     match digits(text) {
         Some(number) => Ok(Some(number)),
-        None => Err(Failure::Unlike(format!(
-            "a header {name} that is no size: {}",
-            quoted(text)
-        ))),
+        None => Err(Failure::Unlike(format!("a header {name} that is no size: {}", quoted(text)))),
     }
 }
 

@@ -17,10 +17,7 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(cache: &Path, name: &HubName) -> Self {
         let folder = format!("models--{}", joined(&name.repository, "--"));
-        Self {
-            locks: cache.join(".locks").join(&folder),
-            folder: cache.join(folder),
-        }
+        Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
     pub(super) fn snapshot(&self, commit: &Component) -> PathBuf {

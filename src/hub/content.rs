@@ -43,9 +43,7 @@ pub(super) fn differs(path: &Path, blob: &Component) -> io::Result<Option<String
             hashes.iter().map(|hash| hex(hash)).collect()
         }
     };
-    let right = found
-        .iter()
-        .any(|hash| hash.eq_ignore_ascii_case(blob.as_str()));
+    let right = found.iter().any(|hash| hash.eq_ignore_ascii_case(blob.as_str()));
     Ok((!right).then(|| found.into_iter().next().unwrap_or_default()))
 }
 
@@ -57,17 +55,12 @@ fn read_into<D: Digest, const N: usize>(
     loop {
         match file.read(&mut buffer) {
             Ok(0) => break,
-            Ok(read) => hashers
-                .iter_mut()
-                .for_each(|hasher| hasher.update(&buffer[..read])),
+            Ok(read) => hashers.iter_mut().for_each(|hasher| hasher.update(&buffer[..read])),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(hashers
-        .into_iter()
-        .map(|hasher| hasher.finalize().to_vec())
-        .collect())
+    Ok(hashers.into_iter().map(|hasher| hasher.finalize().to_vec()).collect())
 }
 
 #[cfg(test)]

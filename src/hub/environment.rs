@@ -51,11 +51,8 @@ impl Hub {
         variable: impl Fn(&str) -> Option<String>,
         home: Option<PathBuf>,
     ) -> Result<Self> {
-        let variable = |name: &str| {
-            variable(name)
-                .map(|v| v.trim().to_string())
-                .filter(|v| !v.is_empty())
-        };
+        let variable =
+            |name: &str| variable(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
         let folder = |name: &str| variable(name).map(PathBuf::from);
         let hf_home = folder("HF_HOME")
             .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
@@ -64,9 +61,7 @@ impl Hub {
             .or_else(|| hf_home.as_ref().map(|home| home.join("hub")))
             .ok_or_else(|| anyhow!("no home folder to keep models in; set HF_HOME"))?;
         let token_file = folder("HF_TOKEN_PATH").or_else(|| hf_home.map(|home| home.join("token")));
-        let offline = variable("HF_HUB_OFFLINE")
-            .unwrap_or_default()
-            .to_ascii_uppercase();
+        let offline = variable("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_uppercase();
         let endpoint =
             variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string());
         let seconds = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok());
@@ -96,10 +91,7 @@ mod tests {
 
     fn hub(variables: &[(&str, &str)]) -> Hub {
         let get = |name: &str| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_string())
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
         };
         Hub::from_variables(get, Some("/home/x".into())).unwrap()
     }
@@ -108,22 +100,10 @@ mod tests {
     fn the_environment_decides_the_cache_in_the_known_order() {
         let cache = |variables: &[(&str, &str)]| hub(variables).cache;
         assert_eq!(cache(&[]), Path::new("/home/x/.cache/huggingface/hub"));
-        assert_eq!(
-            cache(&[("XDG_CACHE_HOME", "/c")]),
-            Path::new("/c/huggingface/hub")
-        );
-        assert_eq!(
-            cache(&[("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h")]),
-            Path::new("/h/hub")
-        );
-        assert_eq!(
-            cache(&[("HF_HUB_CACHE", "/k"), ("HF_HOME", "/h")]),
-            Path::new("/k")
-        );
-        assert_eq!(
-            cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/h")]),
-            Path::new("/h/hub")
-        );
+        assert_eq!(cache(&[("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));
+        assert_eq!(cache(&[("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h")]), Path::new("/h/hub"));
+        assert_eq!(cache(&[("HF_HUB_CACHE", "/k"), ("HF_HOME", "/h")]), Path::new("/k"));
+        assert_eq!(cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/h")]), Path::new("/h/hub"));
         assert!(Hub::from_variables(|_| None, None).is_err());
     }
 
@@ -149,12 +129,7 @@ mod tests {
         fs::write(folder.path().join("token"), "saved\n").unwrap();
         let home = folder.path().to_str().unwrap();
         assert_eq!(hub(&[("HF_HOME", home)]).token.as_deref(), Some("saved"));
-        assert_eq!(
-            hub(&[("HF_HOME", home), ("HF_TOKEN", "t")])
-                .token
-                .as_deref(),
-            Some("t")
-        );
+        assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "t")]).token.as_deref(), Some("t"));
         assert_eq!(hub(&[("HF_TOKEN_PATH", "/dev/zero")]).token, None);
     }
 

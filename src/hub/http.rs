@@ -217,11 +217,7 @@ struct Pace {
 
 impl Pace {
     fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            since: Instant::now(),
-            bytes: 0,
-        }
+        Self { patience, since: Instant::now(), bytes: 0 }
     }
 
     fn went_on(&mut self, read: u64) -> Result<(), Failure> {
@@ -232,9 +228,7 @@ impl Pace {
         }
         if self.bytes < SLOWEST {
             let (bytes, seconds) = (self.bytes, passed.as_secs());
-            return Err(Failure::Broken(format!(
-                "only {bytes} bytes in {seconds} s"
-            )));
+            return Err(Failure::Broken(format!("only {bytes} bytes in {seconds} s")));
         }
         (self.since, self.bytes) = (Instant::now(), 0);
         Ok(())
@@ -290,10 +284,7 @@ fn same_origin(a: &Uri, b: &Uri) -> bool {
 
 /// A library's sentence without control characters, which may hold pieces of an answer.
 fn tame(text: &str) -> String {
-    text.chars()
-        .take(200)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -40,23 +40,17 @@ impl Listing {
             name.revision().replace('/', "%2F")
         );
         let mut bytes = Vec::new();
-        client
-            .get(&url, Asked::Whole, Follow::Everywhere)?
-            .read(MOST_LISTING, |piece| {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            })?;
+        client.get(&url, Asked::Whole, Follow::Everywhere)?.read(MOST_LISTING, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
         let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
             let what = quoted(&error.to_string());
             Failure::Unlike(format!("a list of files that is none: {what}"))
         })?;
         Ok(Self {
             commit: component(Kind::Commit, &info.sha).map_err(Failure::Unlike)?,
-            files: info
-                .siblings
-                .into_iter()
-                .map(|file| file.rfilename)
-                .collect(),
+            files: info.siblings.into_iter().map(|file| file.rfilename).collect(),
         })
     }
 }
@@ -89,20 +83,12 @@ mod tests {
     fn an_index_cannot_name_a_file_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("model.safetensors.index.json");
-        fs::write(
-            &index,
-            r#"{"weight_map": {"a": "b.safetensors", "c": "b.safetensors"}}"#,
-        )
-        .unwrap();
+        fs::write(&index, r#"{"weight_map": {"a": "b.safetensors", "c": "b.safetensors"}}"#)
+            .unwrap();
         let found = shards(&index).unwrap();
         let found: Vec<&str> = found.iter().map(Component::as_str).collect();
         assert_eq!(found, ["b.safetensors"]);
-        for hostile in [
-            r#"{"weight_map": {"a": "../x"}}"#,
-            r#"{"weight_map": {}}"#,
-            "{}",
-            "no",
-        ] {
+        for hostile in [r#"{"weight_map": {"a": "../x"}}"#, r#"{"weight_map": {}}"#, "{}", "no"] {
             fs::write(&index, hostile).unwrap();
             assert!(shards(&index).is_err(), "{hostile}");
         }

@@ -36,11 +36,7 @@ pub enum Event<'a> {
     /// A sentence for a person.
     Note(&'a str),
     /// A file begins to arrive; `done` bytes of it were here before.
-    Begin {
-        file: &'a str,
-        done: u64,
-        size: Option<u64>,
-    },
+    Begin { file: &'a str, done: u64, size: Option<u64> },
     /// So many bytes more.
     Received(u64),
     /// The file has arrived, or broke off.
@@ -112,13 +108,7 @@ impl Hub {
             }
         };
         let commit = &listing.commit;
-        let mut transfer = Transfer {
-            hub: self,
-            name,
-            client: &client,
-            cache: &cache,
-            listener,
-        };
+        let mut transfer = Transfer { hub: self, name, client: &client, cache: &cache, listener };
         take(&mut transfer, &listing)?;
         // So that the branch's name finds this commit when offline.
         cache
@@ -147,10 +137,8 @@ fn take(transfer: &mut Transfer<'_>, listing: &Listing) -> Result<()> {
         );
     }
     let mut take = |file: &str| -> Result<PathBuf> {
-        let parts: Result<Vec<Component>, String> = file
-            .split('/')
-            .map(|part| component(Kind::File, part))
-            .collect();
+        let parts: Result<Vec<Component>, String> =
+            file.split('/').map(|part| component(Kind::File, part)).collect();
         let parts = parts.map_err(|why| anyhow!("model {name}: {why}"))?;
         transfer.take(&listing.commit, &parts)
     };

@@ -93,9 +93,7 @@ impl FromStr for HubName {
         };
         let (repository, revision) = text.split_once('@').unwrap_or((text, "main"));
         let parts = |text: &str| -> Result<Vec<Component>, String> {
-            text.split('/')
-                .map(|part| component(Kind::File, part))
-                .collect()
+            text.split('/').map(|part| component(Kind::File, part)).collect()
         };
         let repository = parts(repository)
             .ok()
@@ -103,10 +101,7 @@ impl FromStr for HubName {
             .ok_or_else(|| wrong("there is no such folder, and this is no name of a model"))?;
         let revision =
             parts(revision).map_err(|_| wrong("what follows the @ is no branch, tag or commit"))?;
-        Ok(Self {
-            repository,
-            revision,
-        })
+        Ok(Self { repository, revision })
     }
 }
 

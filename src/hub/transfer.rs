@@ -40,10 +40,7 @@ struct Ended {
 
 impl Ended {
     fn useless(failure: Failure) -> Self {
-        Self {
-            failure,
-            keep: false,
-        }
+        Self { failure, keep: false }
     }
 }
 
@@ -58,14 +55,9 @@ impl Transfer<'_> {
         let fail = |hub: &Hub, failure| {
             super::explain(hub, self.name, failure).context(format!("cannot fetch {shown}"))
         };
-        let url = format!(
-            "{}/{}/resolve/{commit}/{shown}",
-            self.hub.endpoint,
-            self.name.repository()
-        );
-        let about = self
-            .look(&url, commit)
-            .map_err(|failure| fail(self.hub, failure))?;
+        let url =
+            format!("{}/{}/resolve/{commit}/{shown}", self.hub.endpoint, self.name.repository());
+        let about = self.look(&url, commit).map_err(|failure| fail(self.hub, failure))?;
         let blob = self.cache.blob(&about.blob);
         let _lock = self.lock(&about.blob, &shown)?;
         let whole = match fs::metadata(&blob) {
@@ -182,11 +174,7 @@ impl Transfer<'_> {
             if kept > 0 && about.size == Some(kept) {
                 break;
             }
-            let asked = if kept == 0 {
-                Asked::Whole
-            } else {
-                Asked::From(kept)
-            };
+            let asked = if kept == 0 { Asked::Whole } else { Asked::From(kept) };
             let answer = match self.client.get(url, asked, Follow::Everywhere) {
                 Ok(answer) => answer,
                 Err(Failure::Status(416)) if kept > 0 => {
@@ -195,10 +183,7 @@ impl Transfer<'_> {
                     continue;
                 }
                 Err(failure) => {
-                    return Err(Ended {
-                        failure,
-                        keep: resumable && kept > 0,
-                    });
+                    return Err(Ended { failure, keep: resumable && kept > 0 });
                 }
             };
             let body = body(&answer, about, kept, resumable).map_err(Ended::useless)?;
@@ -214,11 +199,7 @@ impl Transfer<'_> {
             file.set_len(kept).map_err(local)?;
             file.seek(SeekFrom::Start(kept)).map_err(local)?;
             let before = kept;
-            (self.listener)(Event::Begin {
-                file: shown,
-                done: kept,
-                size: body.total,
-            });
+            (self.listener)(Event::Begin { file: shown, done: kept, size: body.total });
             let most = body.total.unwrap_or(MOST_UNKNOWN).saturating_sub(kept);
             let listener = &mut *self.listener;
             let read = answer.read(most, |bytes| {
@@ -235,14 +216,9 @@ impl Transfer<'_> {
                 Err(failure) => return Err(Ended::useless(failure)),
             };
             if !(resumable && kept - before >= WORTH_ANOTHER) {
-                let of = body
-                    .total
-                    .map_or(String::new(), |total| format!(" of {total}"));
+                let of = body.total.map_or(String::new(), |total| format!(" of {total}"));
                 let failure = Failure::Broken(format!("{broken}, after {kept}{of} bytes"));
-                return Err(Ended {
-                    failure,
-                    keep: resumable && kept > 0,
-                });
+                return Err(Ended { failure, keep: resumable && kept > 0 });
             }
             self.note(format!("{shown} broke off ({broken}): it goes on"));
         }
@@ -297,9 +273,7 @@ fn body(
     if let Some(encoding) = answer.text("content-encoding")?
         && !encoding.eq_ignore_ascii_case("identity")
     {
-        return Err(Failure::Unlike(
-            "a body that is encoded, unasked".to_string(),
-        ));
+        return Err(Failure::Unlike("a body that is encoded, unasked".to_string()));
     }
     let part = sent(answer)?.ok_or_else(|| Failure::Unlike("no body".to_string()))?;
     let start = match (answer.status, kept) {
@@ -339,9 +313,7 @@ fn set_aside(part: &Path, keep: bool) -> Option<String> {
         return None;
     }
     if keep {
-        return Some(format!(
-            "{length} bytes are kept, and the next attempt goes on from there"
-        ));
+        return Some(format!("{length} bytes are kept, and the next attempt goes on from there"));
     }
     match fs::remove_file(part) {
         Ok(()) => Some("what had arrived is removed".to_string()),

@@ -140,12 +140,7 @@ impl Block {
         let inner = b.linear_act(h.out, &self.intermediate, self.activation);
         let o = b.linear(What::Product, inner.out, &self.output);
         let y = b.norm(o, h.out, &self.output_norm);
-        BlockPass {
-            attended,
-            h,
-            inner,
-            y,
-        }
+        BlockPass { attended, h, inner, y }
     }
 
     /// From the gradient of the block's output to that of its input.
@@ -156,12 +151,7 @@ impl Block {
         first: Option<&FirstLayers>,
         dy: Value,
     ) -> Value {
-        let BlockPass {
-            attended,
-            h,
-            inner,
-            y,
-        } = pass;
+        let BlockPass { attended, h, inner, y } = pass;
         let d = b.norm_back(dy, None, y, &self.output);
         let d_inner = b.linear_back_act(d.branch, &self.output, *inner, &self.intermediate);
         let dh = b.linear_back_onto(d_inner, &self.intermediate, h.out, d.residual);
@@ -190,14 +180,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended {
-            x,
-            residual: x,
-            query: None,
-            qkv,
-            lse,
-            out,
-        }
+        Attended { x, residual: x, query: None, qkv, lse, out }
     }
 
     /// From the gradient of attention's output to that of q, k and v.
@@ -221,10 +204,7 @@ impl Block {
         let hidden = self.qkv.inputs;
         let qkv = b.linear(What::Qkv, x, &first.key_value);
         let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Activation);
-        b.push(First {
-            tokens: In(x),
-            out: Out(residual),
-        });
+        b.push(First { tokens: In(x), out: Out(residual) });
         let query = b.linear(What::FirstQuery, residual, &first.query);
         let lse = b.value(What::FirstLse, Rows::Sequences, self.heads, Storage::F32);
         let out = b.like(What::FirstAttended, query);
@@ -236,14 +216,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended {
-            x,
-            residual,
-            query: Some(query),
-            qkv,
-            lse,
-            out,
-        }
+        Attended { x, residual, query: Some(query), qkv, lse, out }
     }
 
     fn attend_first_back(
@@ -272,13 +245,7 @@ impl Block {
         let of_first = b.linear_back_onto(d_query, &first.query, a.residual, residual);
         let of_tokens = b.linear_back(d_key_value, &first.key_value, a.x);
         let now = b.gradient(of_tokens);
-        b.push(AddFirst {
-            first: In(of_first),
-            tokens: Over {
-                was: of_tokens,
-                now,
-            },
-        });
+        b.push(AddFirst { first: In(of_first), tokens: Over { was: of_tokens, now } });
         now
     }
 }
@@ -313,11 +280,7 @@ impl Embeddings {
     pub fn backward(&self, b: &mut Builder, dy: Value) {
         let dropout = b.dropout(self.dropout);
         let Some([word, position, token_type]) = self.trains else {
-            b.push(ColumnSum {
-                dy: In(dy),
-                dropout,
-                grad: Sum(Some(self.norm.beta)),
-            });
+            b.push(ColumnSum { dy: In(dy), dropout, grad: Sum(Some(self.norm.beta)) });
             return;
         };
         let now = b.gradient(dy);

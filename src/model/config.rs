@@ -163,9 +163,7 @@ impl Keys<'_> {
     }
 
     fn string(&self, key: &str) -> Result<&str> {
-        self.get(key)?
-            .as_str()
-            .with_context(|| format!("`{key}` is not a string"))
+        self.get(key)?.as_str().with_context(|| format!("`{key}` is not a string"))
     }
 
     fn optional_string(&self, key: &str) -> Result<Option<&str>> {
@@ -177,25 +175,15 @@ impl Keys<'_> {
 
     fn index(&self, key: &str) -> Result<usize> {
         let value = self.get(key)?;
-        value
-            .as_u64()
-            .filter(|&n| n <= u64::from(u32::MAX))
-            .map(|n| n as usize)
-            .with_context(|| {
-                format!(
-                    "`{key}` is {value}, not a whole number from 0 to {}",
-                    u32::MAX
-                )
-            })
+        value.as_u64().filter(|&n| n <= u64::from(u32::MAX)).map(|n| n as usize).with_context(
+            || format!("`{key}` is {value}, not a whole number from 0 to {}", u32::MAX),
+        )
     }
 
     /// A size: from 1 to a million, so that products of a few sizes cannot overflow.
     fn count(&self, key: &str) -> Result<usize> {
         let n = self.index(key)?;
-        ensure!(
-            (1..=10_000_000).contains(&n),
-            "`{key}` is {n}; it must be between 1 and 10000000"
-        );
+        ensure!((1..=10_000_000).contains(&n), "`{key}` is {n}; it must be between 1 and 10000000");
         Ok(n)
     }
 
@@ -214,10 +202,7 @@ impl Keys<'_> {
 
     fn fraction(&self, key: &str, default: f32) -> Result<f32> {
         let p = self.number(key, Some(f64::from(default)))? as f32;
-        ensure!(
-            p < 1.0,
-            "`{key}` is {p}; a dropout probability lies in [0, 1)"
-        );
+        ensure!(p < 1.0, "`{key}` is {p}; a dropout probability lies in [0, 1)");
         Ok(p)
     }
 }
@@ -246,10 +231,7 @@ mod tests {
         let c = with("hidden_dropout_prob", 0.2.into()).unwrap();
         assert_eq!(c.norm_eps, 1e-12);
         assert_eq!((c.hidden_dropout, c.attention_dropout), (0.2, 0.1));
-        assert_eq!(
-            c.classifier_dropout, 0.2,
-            "falls back to hidden_dropout_prob"
-        );
+        assert_eq!(c.classifier_dropout, 0.2, "falls back to hidden_dropout_prob");
         assert_eq!((c.max_len(), c.head_dim()), (512, 32));
     }
 
@@ -278,22 +260,14 @@ mod tests {
         for (key, value, named) in [
             ("model_type", Value::from("deberta-v2"), "deberta-v2"),
             ("hidden_act", "silu".into(), "silu"),
-            (
-                "position_embedding_type",
-                "relative_key".into(),
-                "relative_key",
-            ),
+            ("position_embedding_type", "relative_key".into(), "relative_key"),
             ("is_decoder", true.into(), "is_decoder"),
             ("num_attention_heads", 7.into(), "multiple"),
             ("hidden_size", 0.into(), "hidden_size"),
             ("hidden_size", Value::from(-3), "hidden_size"),
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
-            (
-                "max_position_embeddings",
-                1.into(),
-                "max_position_embeddings",
-            ),
+            ("max_position_embeddings", 1.into(), "max_position_embeddings"),
         ] {
             let error = format!("{:#}", with(key, value).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -37,13 +37,11 @@ fn efficient_tokens(device: DeviceKind) -> usize {
 impl Budget<'_> {
     /// Training on batches of up to `limits`; `None` is prediction.
     pub fn program(&self, limits: Limits, saving: Option<Saving>) -> Program {
-        self.model
-            .program(limits, self.device.activation_bytes(), saving)
+        self.model.program(limits, self.device.activation_bytes(), saving)
     }
 
     pub fn footprint(&self, program: &Program) -> Footprint {
-        self.device
-            .footprint(&self.model.matrices, &self.model.memory(&[program]))
+        self.device.footprint(&self.model.matrices, &self.model.memory(&[program]))
     }
 
     fn list(&self, saving: Saving) -> Arc<List> {
@@ -51,17 +49,9 @@ impl Budget<'_> {
     }
 
     fn fit(&self, list: &Arc<List>, limits: Limits, tokens: usize, saving: Saving) -> Fit {
-        let limits = Limits {
-            tokens,
-            sequences: limits.sequences.min(tokens),
-            ..limits
-        };
+        let limits = Limits { tokens, sequences: limits.sequences.min(tokens), ..limits };
         let program = list.place(limits, self.device.activation_bytes());
-        Fit {
-            saving,
-            tokens,
-            footprint: self.footprint(&program),
-        }
+        Fit { saving, tokens, footprint: self.footprint(&program) }
     }
 
     /// The largest micro-batches of batches of up to `limits` that fit `memory` bytes, in whole tokens and never less

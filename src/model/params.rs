@@ -68,11 +68,7 @@ impl Params {
             .map(|p| {
                 let len = len(&p);
                 debug_assert!(p.values.is_empty() || p.values.len() == len, "{}", p.name);
-                let next = if p.trains {
-                    &mut next_trained
-                } else {
-                    &mut next_frozen
-                };
+                let next = if p.trains { &mut next_trained } else { &mut next_frozen };
                 let range = ParamRange { offset: *next, len };
                 *next += range.len;
                 values[range.offset..range.offset + p.values.len()].copy_from_slice(&p.values);
@@ -86,12 +82,7 @@ impl Params {
                 }
             })
             .collect();
-        Self {
-            list,
-            values,
-            count: total,
-            trainable,
-        }
+        Self { list, values, count: total, trainable }
     }
 
     /// All parameters, in the order of the forward pass.
@@ -126,18 +117,12 @@ impl Params {
 
     /// The range of the whole vector.
     pub fn whole(&self) -> ParamRange {
-        ParamRange {
-            offset: 0,
-            len: self.count,
-        }
+        ParamRange { offset: 0, len: self.count }
     }
 
     /// The range of all that trains.
     pub fn trained_range(&self) -> ParamRange {
-        ParamRange {
-            offset: 0,
-            len: self.trainable,
-        }
+        ParamRange { offset: 0, len: self.trainable }
     }
 
     /// Overwrites initial values (a task head given by the user).
@@ -185,16 +170,10 @@ mod tests {
         assert_eq!(params.initial(), [2.0, 3.0, 6.0, 0.0, 1.0, 4.0, 5.0]);
         assert_eq!(params.trainable(), 3);
         let d = params.range("trained d");
-        assert_eq!(
-            (d, params.if_trained(d)),
-            (ParamRange { offset: 2, len: 1 }, Some(d))
-        );
+        assert_eq!((d, params.if_trained(d)), (ParamRange { offset: 2, len: 1 }, Some(d)));
         assert_eq!(params.if_trained(params.range("frozen a")), None);
         assert_eq!(
-            params
-                .trained()
-                .map(|p| p.name.as_str())
-                .collect::<Vec<_>>(),
+            params.trained().map(|p| p.name.as_str()).collect::<Vec<_>>(),
             ["trained b", "trained d"]
         );
     }

@@ -37,30 +37,17 @@ impl Saving {
     };
 
     /// The least that is exact without running whole blocks again.
-    pub const RECOMPUTE: Self = Self {
-        attention_again: true,
-        slope_again: true,
-        ..Self::KEEP
-    };
+    pub const RECOMPUTE: Self = Self { attention_again: true, slope_again: true, ..Self::KEEP };
 
-    pub const CHECKPOINT: Self = Self {
-        checkpoint: true,
-        ..Self::KEEP
-    };
+    pub const CHECKPOINT: Self = Self { checkpoint: true, ..Self::KEEP };
 
     /// The exact modes, fastest first: the work that each adds to a step's products (a forward pass is 24h² operations
     /// per token and block, a backward pass the same) is 0, 1/8, 1/6, 7/24 and nearly 1/2, and in the second and fourth
     /// attention's, which grows with the sequences: another 1/24 where they have h/2 tokens.
     pub const EXACT: [Self; 5] = [
         Self::KEEP,
-        Self {
-            attention_again: true,
-            ..Self::KEEP
-        },
-        Self {
-            slope_again: true,
-            ..Self::KEEP
-        },
+        Self { attention_again: true, ..Self::KEEP },
+        Self { slope_again: true, ..Self::KEEP },
         Self::RECOMPUTE,
         Self::CHECKPOINT,
     ];
@@ -73,11 +60,7 @@ impl Saving {
 
     /// Without the fields that say nothing.
     pub(super) fn settled(self) -> Self {
-        if self.checkpoint {
-            Self::CHECKPOINT
-        } else {
-            self
-        }
+        if self.checkpoint { Self::CHECKPOINT } else { self }
     }
 
     /// Whether what is of this kind is made again where that can be.
@@ -172,10 +155,7 @@ impl Again<'_> {
         let last = self.list.values.iter().filter_map(|info| info.block).max();
         let blocks: HashSet<u16> = self.saved.iter().filter_map(block_of).collect();
         let width = |values: HashSet<Value>| -> usize {
-            values
-                .iter()
-                .map(|&value| self.list.info(value).width)
-                .sum()
+            values.iter().map(|&value| self.list.info(value).width).sum()
         };
         let forward = &self.list.ops[..self.list.parts.backward];
         let keeps_much = |block: u16| {
@@ -185,10 +165,7 @@ impl Again<'_> {
             let kept = self.saved.iter().copied().filter(of_block);
             width(kept.collect()) > 2 * width(inputs.collect())
         };
-        blocks
-            .into_iter()
-            .filter(|&block| Some(block) != last && keeps_much(block))
-            .collect()
+        blocks.into_iter().filter(|&block| Some(block) != last && keeps_much(block)).collect()
     }
 
     /// Adds an operation of backward, behind what it reads and what was not kept.
@@ -256,11 +233,7 @@ impl Again<'_> {
             return None;
         }
         let out = self.fresh(value);
-        self.push(Op::Restore(Restore {
-            x_hat: In(there),
-            norm,
-            out: Out(out),
-        }));
+        self.push(Op::Restore(Restore { x_hat: In(there), norm, out: Out(out) }));
         Some(out)
     }
 

@@ -22,18 +22,12 @@ fn kept(saving: Saving) -> Vec<What> {
 #[test]
 fn nothing_is_made_again_where_everything_is_kept() {
     let of = backward(Saving::KEEP);
-    assert!(
-        !of.contains(&"Linear") && !of.contains(&"Restore"),
-        "{of:?}"
-    );
+    assert!(!of.contains(&"Linear") && !of.contains(&"Restore"), "{of:?}");
 }
 
 #[test]
 fn a_slope_is_made_again_from_the_x_hat_below_and_stands_before_its_reader() {
-    let saving = Saving {
-        slope_again: true,
-        ..Saving::KEEP
-    };
+    let saving = Saving { slope_again: true, ..Saving::KEEP };
     let of = backward(saving);
     let first = of.iter().position(|&name| name == "Restore").unwrap();
     assert_eq!(&of[first..first + 3], ["Restore", "Linear", "LinearBack"]);
@@ -45,20 +39,14 @@ fn a_slope_is_made_again_from_the_x_hat_below_and_stands_before_its_reader() {
 
 #[test]
 fn a_slope_that_is_made_again_is_alone_and_whole() {
-    let saving = Saving {
-        slope_again: true,
-        slope: Storage::Slope8,
-        ..Saving::KEEP
-    };
+    let saving = Saving { slope_again: true, slope: Storage::Slope8, ..Saving::KEEP };
     let mut list = list(Some(saving));
     list.again(saving);
     list.prune();
-    let again = list.ops[list.parts.backward..]
-        .iter()
-        .find_map(|op| match op {
-            Op::Linear(op) => Some((op.out.0, op.slope.0)),
-            _ => None,
-        });
+    let again = list.ops[list.parts.backward..].iter().find_map(|op| match op {
+        Op::Linear(op) => Some((op.out.0, op.slope.0)),
+        _ => None,
+    });
     let (out, slope) = again.unwrap();
     assert_eq!(out, None);
     assert_eq!(list.info(slope.unwrap()).storage, Storage::Activation);
@@ -75,11 +63,7 @@ fn a_block_runs_again_from_its_input_and_the_last_one_does_not() {
 
 #[test]
 fn a_layernorm_whose_x_hat_has_fewer_bits_keeps_its_output_where_that_is_read() {
-    let saving = Saving {
-        slope_again: true,
-        x_hat: Storage::XHat8,
-        ..Saving::KEEP
-    };
+    let saving = Saving { slope_again: true, x_hat: Storage::XHat8, ..Saving::KEEP };
     assert!(!backward(saving).contains(&"Restore"));
     assert!(kept(saving).contains(&What::Hidden));
 }
@@ -100,11 +84,7 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
         outputs: WIDTH,
     };
     let norm = |i: usize| NormLayer {
-        norm: Norm {
-            gamma: range(1000 + 10 * i),
-            beta: range(20 * i + 10),
-            eps: 1e-5,
-        },
+        norm: Norm { gamma: range(1000 + 10 * i), beta: range(20 * i + 10), eps: 1e-5 },
         dropout: Dropout::NONE,
         gain_trains: false,
     };

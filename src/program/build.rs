@@ -66,11 +66,8 @@ pub struct Branches {
 impl Builder {
     /// A list that trains in this way of saving, or one that only predicts, without dropout.
     pub fn new(train: Option<Saving>) -> Self {
-        let mut builder = Self {
-            list: List::default(),
-            train: train.map(Saving::settled),
-            block: None,
-        };
+        let mut builder =
+            Self { list: List::default(), train: train.map(Saving::settled), block: None };
         if train.is_some() {
             builder.push(Zero {});
         }
@@ -109,24 +106,13 @@ impl Builder {
 
     /// A tensor, before the operation that writes it.
     pub fn value(&mut self, what: What, rows: Rows, width: usize, storage: Storage) -> Value {
-        self.list.values.push(Info {
-            what,
-            block: self.block,
-            rows,
-            width,
-            storage,
-        });
+        self.list.values.push(Info { what, block: self.block, rows, width, storage });
         Value(self.list.values.len() as u32 - 1)
     }
 
     /// A tensor of another's shape and storage.
     pub fn like(&mut self, what: What, value: Value) -> Value {
-        let Info {
-            rows,
-            width,
-            storage,
-            ..
-        } = *self.list.info(value);
+        let Info { rows, width, storage, .. } = *self.list.info(value);
         self.value(what, rows, width, storage)
     }
 
@@ -232,11 +218,7 @@ impl Builder {
         dbias: Option<ParamRange>,
     ) -> Value {
         if layer.trains.is_some() {
-            self.push(WeightGrad {
-                dy: In(dy),
-                x: In(x),
-                grad: Sum(layer.trains),
-            });
+            self.push(WeightGrad { dy: In(dy), x: In(x), grad: Sum(layer.trains) });
         }
         self.push(LinearBack {
             dy: In(dy),
@@ -256,15 +238,9 @@ impl Builder {
         let rstd = self.value(What::Rstd, rows, 1, Storage::F32);
         let sum = self.like(What::Product, branch);
         let out = self.like(What::Hidden, branch);
-        let layer = NormLayer {
-            dropout: self.dropout(layer.dropout),
-            ..*layer
-        };
+        let layer = NormLayer { dropout: self.dropout(layer.dropout), ..*layer };
         self.push(ResidualNorm {
-            x: Over {
-                was: branch,
-                now: out,
-            },
+            x: Over { was: branch, now: out },
             residual: In(residual),
             dropout: layer.dropout,
             norm: layer.norm,
@@ -272,13 +248,7 @@ impl Builder {
             x_hat: Aside(Some(x_hat)),
             rstd: Aside(Some(rstd)),
         });
-        Normed {
-            out,
-            sum,
-            x_hat,
-            rstd,
-            layer,
-        }
+        Normed { out, sum, x_hat, rstd, layer }
     }
 
     /// Through a LayerNorm; the linear layer that made its branch, `below`, gets its bias's gradient.
@@ -290,11 +260,7 @@ impl Builder {
         normed: &Normed,
         below: &LinearLayer,
     ) -> Branches {
-        let NormLayer {
-            norm,
-            dropout,
-            gain_trains,
-        } = normed.layer;
+        let NormLayer { norm, dropout, gain_trains } = normed.layer;
         if gain_trains {
             self.push(GainGrad {
                 dy: In(dy),
@@ -315,9 +281,6 @@ impl Builder {
             dbeta: Sum(Some(norm.beta)),
             dbias: Sum(below.bias.first().copied()),
         });
-        Branches {
-            residual: now,
-            branch: branch.unwrap_or(now),
-        }
+        Branches { residual: now, branch: branch.unwrap_or(now) }
     }
 }

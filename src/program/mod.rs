@@ -68,10 +68,7 @@ pub struct Span {
 
 impl Span {
     /// The only batch of its step.
-    pub const WHOLE: Self = Self {
-        first: true,
-        last: true,
-    };
+    pub const WHOLE: Self = Self { first: true, last: true };
 }
 
 /// The numbers that change from step to step, which therefore stand in no operation.
@@ -85,10 +82,7 @@ pub struct Numbers {
 
 impl Numbers {
     /// For a list without a loss.
-    pub const NONE: Self = Self {
-        weight: 0.0,
-        update: None,
-    };
+    pub const NONE: Self = Self { weight: 0.0, update: None };
 }
 
 impl List {
@@ -106,11 +100,7 @@ impl List {
     /// The operations of a span: one stretch, as what begins a step comes first and what ends it last.
     pub fn range(&self, span: Span) -> Range<usize> {
         let first = if span.first { 0 } else { self.parts.forward };
-        let last = if span.last {
-            self.ops.len()
-        } else {
-            self.parts.end
-        };
+        let last = if span.last { self.ops.len() } else { self.parts.end };
         first..last
     }
 

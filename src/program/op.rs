@@ -321,9 +321,7 @@ impl Op {
     pub fn may_share(&self) -> Option<(Value, Value)> {
         match self {
             Self::LinearBack(LinearBack {
-                slope: Some(In(slope)),
-                dx: Dest::New(Out(dx)),
-                ..
+                slope: Some(In(slope)), dx: Dest::New(Out(dx)), ..
             }) => Some((*slope, *dx)),
             _ => None,
         }

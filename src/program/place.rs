@@ -43,24 +43,14 @@ impl Program {
     fn new(list: Arc<List>, places: Vec<Place>, bytes: usize, limits: Limits) -> Self {
         let mut id = DefaultHasher::new();
         (&*list, &places).hash(&mut id);
-        Self {
-            list,
-            places,
-            bytes,
-            limits,
-            id: id.finish(),
-        }
+        Self { list, places, bytes, limits, id: id.finish() }
     }
 
     /// A list whose values lie where the caller says, for tests of single operations: `regions` has one for each value.
     pub fn laid_by_hand(list: List, regions: &[Region], limits: Limits) -> Self {
         let last = list.ops.len();
         let places = regions.iter().enumerate();
-        let places = places.map(|(home, &region)| Place {
-            region,
-            alive: Some((0, last)),
-            home,
-        });
+        let places = places.map(|(home, &region)| Place { region, alive: Some((0, last)), home });
         let bytes = regions.iter().map(|region| region.offset + region.len);
         let bytes = bytes.max().unwrap_or(0);
         Self::new(Arc::new(list), places.collect(), bytes, limits)
@@ -91,18 +81,8 @@ impl Program {
     }
 
     pub fn tensor(&self, value: Value) -> Placed {
-        let Info {
-            rows,
-            width,
-            storage,
-            ..
-        } = *self.list.info(value);
-        Placed {
-            region: self.region(value),
-            rows,
-            width,
-            storage,
-        }
+        let Info { rows, width, storage, .. } = *self.list.info(value);
+        Placed { region: self.region(value), rows, width, storage }
     }
 
     pub fn region(&self, value: Value) -> Region {
@@ -125,8 +105,7 @@ impl Program {
         }
         let mut kept: Vec<usize> = homes.into_values().collect();
         kept.sort_unstable();
-        kept.into_iter()
-            .map(|value| (&self.list.values[value], self.places[value].region))
+        kept.into_iter().map(|value| (&self.list.values[value], self.places[value].region))
     }
 
     /// Whether a value is alive from forward to backward.
@@ -197,10 +176,7 @@ impl List {
         let (offsets, total) = pack(&bytes, &span);
         let places: Vec<Place> = (0..bytes.len())
             .map(|value| Place {
-                region: Region {
-                    offset: offsets[home[value]],
-                    len: bytes[value],
-                },
+                region: Region { offset: offsets[home[value]], len: bytes[value] },
                 alive: alive[value],
                 home: home[value],
             })
@@ -248,11 +224,8 @@ impl List {
 /// The offset of each value with a span, and the bytes of all: largest first, each at the lowest offset that nothing
 /// alive at the same time occupies.
 fn pack(bytes: &[usize], span: &[Option<(usize, usize)>]) -> (Vec<usize>, usize) {
-    let mut order: Vec<(usize, (usize, usize))> = span
-        .iter()
-        .enumerate()
-        .filter_map(|(value, span)| Some((value, (*span)?)))
-        .collect();
+    let mut order: Vec<(usize, (usize, usize))> =
+        span.iter().enumerate().filter_map(|(value, span)| Some((value, (*span)?))).collect();
     order.sort_by_key(|&(value, (first, _))| (Reverse(bytes[value]), first, value));
     let mut offsets = vec![0; bytes.len()];
     let mut placed: Vec<(usize, (usize, usize))> = Vec::with_capacity(order.len());

@@ -45,11 +45,7 @@ fn a_slope_gives_its_place_to_the_gradient_where_it_is_stored_whole() {
     list.again(Saving::KEEP);
     list.prune();
     let program = Arc::new(list).place(LIMITS, 2);
-    let shared = program
-        .list()
-        .ops
-        .iter()
-        .filter_map(crate::program::Op::may_share);
+    let shared = program.list().ops.iter().filter_map(crate::program::Op::may_share);
     let shared: Vec<_> = shared.collect();
     assert_eq!(shared.len(), 2);
     for (slope, dx) in shared {

@@ -78,15 +78,9 @@ fn retain<T>(items: &mut Vec<T>, keep: &[bool]) {
 /// Where nothing goes on below a LayerNorm, β's gradient is a column sum of what arrives, and forward need not keep x̂.
 fn beta_alone(norm: &NormBack, read: &HashSet<Value>) -> Option<ColumnSum> {
     let goes_on = read.contains(&norm.dx.now)
-        || norm
-            .branch
-            .is_some_and(|Out(branch)| read.contains(&branch))
+        || norm.branch.is_some_and(|Out(branch)| read.contains(&branch))
         || norm.dbias.0.is_some();
-    let alone = ColumnSum {
-        dy: In(norm.dx.was),
-        dropout: Dropout::NONE,
-        grad: norm.dbeta,
-    };
+    let alone = ColumnSum { dy: In(norm.dx.was), dropout: Dropout::NONE, grad: norm.dbeta };
     (!goes_on && norm.dbeta.0.is_some()).then_some(alone)
 }
 

@@ -12,10 +12,7 @@ fn a_list_that_predicts_keeps_nothing_for_backward() {
     let written = list.ops.iter().flat_map(Op::writes);
     for value in written {
         let what = list.info(value).what;
-        assert!(
-            !matches!(what, What::XHat | What::Rstd | What::Slope),
-            "{what:?}"
-        );
+        assert!(!matches!(what, What::XHat | What::Rstd | What::Slope), "{what:?}");
     }
 }
 
@@ -49,10 +46,7 @@ fn where_only_a_beta_trains_its_gradient_is_a_column_sum_and_no_x_hat_is_kept() 
     let backward = &names(&list)[list.parts.backward..];
     assert_eq!(backward, ["PoolBack", "ColumnSum", "Update"]);
     let kept = Arc::new(list).place(LIMITS, 4);
-    assert!(
-        kept.saved().all(|(info, _)| info.what.of_head()),
-        "no x_hat"
-    );
+    assert!(kept.saved().all(|(info, _)| info.what.of_head()), "no x_hat");
 }
 
 #[test]

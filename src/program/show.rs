@@ -83,13 +83,7 @@ impl Program {
 
     /// `name [rows, width]`, and how it is stored where that is not as an activation.
     fn shape(&self, value: Value) -> String {
-        let Info {
-            what,
-            rows,
-            width,
-            storage,
-            ..
-        } = *self.list().info(value);
+        let Info { what, rows, width, storage, .. } = *self.list().info(value);
         let rows = self.limits().rows(rows);
         let stored = match storage {
             Storage::Activation => "",

@@ -7,29 +7,16 @@ const INNER: usize = 8;
 /// The parameters that can train come first.
 pub const FROZEN: usize = 1000;
 
-pub const LIMITS: Limits = Limits {
-    tokens: 64,
-    sequences: 4,
-    max_len: 16,
-};
+pub const LIMITS: Limits = Limits { tokens: 64, sequences: 4, max_len: 16 };
 
 /// The range of a bias or β of a block: 0 of `output`, 1 of `intermediate`, 2 of the LayerNorm behind them.
 pub fn bias(block: usize, which: usize) -> ParamRange {
     let len = [WIDTH, INNER, WIDTH][which];
-    ParamRange {
-        offset: 100 * block + 20 * which,
-        len,
-    }
+    ParamRange { offset: 100 * block + 20 * which, len }
 }
 
 fn linear(weight: usize, bias: ParamRange, inputs: usize, outputs: usize) -> LinearLayer {
-    LinearLayer {
-        weight: WeightId(weight),
-        trains: None,
-        bias: vec![bias],
-        inputs,
-        outputs,
-    }
+    LinearLayer { weight: WeightId(weight), trains: None, bias: vec![bias], inputs, outputs }
 }
 
 struct Block {
@@ -39,19 +26,12 @@ struct Block {
 }
 
 fn block(i: usize) -> Block {
-    let gamma = ParamRange {
-        offset: FROZEN + 10 * i,
-        len: WIDTH,
-    };
+    let gamma = ParamRange { offset: FROZEN + 10 * i, len: WIDTH };
     Block {
         intermediate: linear(2 * i, bias(i, 1), WIDTH, INNER),
         output: linear(2 * i + 1, bias(i, 0), INNER, WIDTH),
         norm: NormLayer {
-            norm: Norm {
-                gamma,
-                beta: bias(i, 2),
-                eps: 1e-5,
-            },
+            norm: Norm { gamma, beta: bias(i, 2), eps: 1e-5 },
             dropout: Dropout { p: 0.1, site: 1 },
             gain_trains: false,
         },
@@ -64,24 +44,11 @@ pub fn list(train: Option<Saving>) -> List {
     let embedded = b.value(What::Embeddings, Rows::Tokens, WIDTH, Storage::Activation);
     let [word, position, token_type] = [90, 91, 92].map(WeightId);
     let norm = Norm {
-        gamma: ParamRange {
-            offset: FROZEN + 500,
-            len: WIDTH,
-        },
-        beta: ParamRange {
-            offset: 900,
-            len: WIDTH,
-        },
+        gamma: ParamRange { offset: FROZEN + 500, len: WIDTH },
+        beta: ParamRange { offset: 900, len: WIDTH },
         eps: 1e-5,
     };
-    b.push(Embed {
-        word,
-        position,
-        token_type,
-        norm,
-        dropout: Dropout::NONE,
-        out: Out(embedded),
-    });
+    b.push(Embed { word, position, token_type, norm, dropout: Dropout::NONE, out: Out(embedded) });
     let blocks: Vec<Block> = (0..2).map(block).collect();
     let (mut x, mut passes) = (embedded, Vec::new());
     for (i, block) in blocks.iter().enumerate() {
@@ -94,11 +61,7 @@ pub fn list(train: Option<Saving>) -> List {
     }
     b.enter(None);
     let logits = b.value(What::Logits, Rows::Sequences, WIDTH, Storage::F32);
-    b.push(Pool {
-        kind: PoolKind::Mean,
-        x: In(x),
-        out: Out(logits),
-    });
+    b.push(Pool { kind: PoolKind::Mean, x: In(x), out: Out(logits) });
     b.output(logits);
     if train.is_none() {
         return b.finish();
@@ -111,11 +74,7 @@ pub fn list(train: Option<Saving>) -> List {
     });
     b.turn();
     let mut dx = b.gradient(x);
-    b.push(PoolBack {
-        kind: PoolKind::Mean,
-        dy: In(dlogits),
-        dx: Out(dx),
-    });
+    b.push(PoolBack { kind: PoolKind::Mean, dy: In(dlogits), dx: Out(dx) });
     for (i, block) in blocks.iter().enumerate().rev() {
         b.enter(Some(i));
         let (x, inner, y) = &passes[i];
@@ -124,11 +83,7 @@ pub fn list(train: Option<Saving>) -> List {
         dx = b.linear_back_onto(d_inner, &block.intermediate, *x, d.residual);
     }
     b.enter(None);
-    b.push(ColumnSum {
-        dy: In(dx),
-        dropout: Dropout::NONE,
-        grad: Sum(Some(norm.beta)),
-    });
+    b.push(ColumnSum { dy: In(dx), dropout: Dropout::NONE, grad: Sum(Some(norm.beta)) });
     b.finish()
 }
 

@@ -33,15 +33,11 @@ impl Program {
         let mut there: Vec<Value> = Vec::new();
         let mut written = HashSet::new();
         for (i, op) in list.ops.iter().enumerate() {
-            let fault = |what: String| Fault {
-                at: Some((i, op.name())),
-                what,
-            };
+            let fault = |what: String| Fault { at: Some((i, op.name())), what };
             shapes(list, op).map_err(fault)?;
             let (reads, writes, overs) = (op.reads(), op.writes(), op.overs());
-            let shared = op
-                .may_share()
-                .filter(|&(slope, dx)| self.region(slope) == self.region(dx));
+            let shared =
+                op.may_share().filter(|&(slope, dx)| self.region(slope) == self.region(dx));
             let twice = |&&(was, _): &&(Value, Value)| {
                 reads.iter().filter(|&&read| read == was).count() > 1
             };
@@ -67,14 +63,10 @@ impl Program {
                 let over_read = |&&read: &&Value| overlap(read, value) && !declared(read);
                 let over_write = |&&other: &&Value| overlap(other, value);
                 if let Some(other) = reads.iter().find(over_read) {
-                    return Err(fault(format!(
-                        "writes {value:?} over {other:?}, which it reads"
-                    )));
+                    return Err(fault(format!("writes {value:?} over {other:?}, which it reads")));
                 }
                 if let Some(other) = writes[..n].iter().find(over_write) {
-                    return Err(fault(format!(
-                        "writes {value:?} over {other:?}, which it writes"
-                    )));
+                    return Err(fault(format!("writes {value:?} over {other:?}, which it writes")));
                 }
                 if !written.insert(value) {
                     return Err(fault(format!("writes {value:?} for the second time")));
@@ -136,9 +128,7 @@ fn shapes(list: &List, op: &Op) -> Result<(), String> {
     let width = |value: Value| info(value).width;
     let shape = |value: Value| (info(value).rows, info(value).width);
     let same = |what: &str, values: &[Value]| {
-        let differ = values
-            .windows(2)
-            .any(|pair| shape(pair[0]) != shape(pair[1]));
+        let differ = values.windows(2).any(|pair| shape(pair[0]) != shape(pair[1]));
         match differ {
             true => Err(format!("{what} have different shapes: {values:?}")),
             false => Ok(()),
@@ -175,9 +165,7 @@ fn shapes(list: &List, op: &Op) -> Result<(), String> {
             let bias = op.bias.iter().map(|range| range.len).sum();
             columns("a bias", bias, width(outputs[0]))
         }
-        Op::LinearBack(LinearBack {
-            slope, dx, dbias, ..
-        }) => {
+        Op::LinearBack(LinearBack { slope, dx, dbias, .. }) => {
             if let Some(slope) = slope {
                 if matches!(dx, Dest::Onto(_)) {
                     return Err("a product that both adds and multiplies".into());
@@ -191,11 +179,9 @@ fn shapes(list: &List, op: &Op) -> Result<(), String> {
             }
         }
         Op::WeightGrad(op) => match op.grad.0 {
-            Some(range) => columns(
-                "a matrix's gradient",
-                range.len,
-                width(op.dy.0) * width(op.x.0),
-            ),
+            Some(range) => {
+                columns("a matrix's gradient", range.len, width(op.dy.0) * width(op.x.0))
+            }
             None => Ok(()),
         },
         Op::Attention(op) => columns("q, k and v", width(op.qkv.0), 3 * width(op.out.0)),
@@ -209,14 +195,8 @@ fn shapes(list: &List, op: &Op) -> Result<(), String> {
             columns("k and v", width(op.key_value.0), 2 * width(op.query.0))
         }
         Op::FirstAttentionBack(op) => {
-            same(
-                "query and gradients",
-                &[op.query.0, op.d_query.0, op.dout.0],
-            )?;
-            same(
-                "k, v and their gradient",
-                &[op.key_value.0, op.d_key_value.0],
-            )
+            same("query and gradients", &[op.query.0, op.d_query.0, op.dout.0])?;
+            same("k, v and their gradient", &[op.key_value.0, op.d_key_value.0])
         }
         Op::First(op) => columns("first tokens", width(op.out.0), width(op.tokens.0)),
         Op::AddFirst(op) => columns("first tokens", width(op.first.0), width(op.tokens.now)),

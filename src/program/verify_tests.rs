@@ -81,10 +81,7 @@ fn a_lifetime_that_is_one_operation_short() {
             short[value] = Some((first, last - 1));
             if let Err(fault) = list.placed(LIMITS, 4, &short).verify() {
                 let said = fault.to_string();
-                assert!(
-                    said.contains("not there") || said.contains("over"),
-                    "{said}"
-                );
+                assert!(said.contains("not there") || said.contains("over"), "{said}");
                 caught += 1;
             }
         }
@@ -95,9 +92,8 @@ fn a_lifetime_that_is_one_operation_short() {
 #[test]
 fn a_gradient_that_was_dropped() {
     let mut list = passed(Saving::KEEP);
-    let all: Vec<ParamRange> = (0..2)
-        .flat_map(|block| (0..3).map(move |which| bias(block, which)))
-        .collect();
+    let all: Vec<ParamRange> =
+        (0..2).flat_map(|block| (0..3).map(move |which| bias(block, which))).collect();
     list.verify_gradients(&all, FROZEN).unwrap();
     find(&mut list, |op| match op {
         Op::LinearBack(op) if op.dbias.0.is_some() => {
@@ -199,10 +195,7 @@ fn an_output_that_is_gone_at_the_end() {
     list.ops.push(embed);
     let bytes = regions.iter().map(|region| region.offset + region.len);
     assert!(bytes.max().unwrap() >= program.bytes());
-    found(
-        &Program::laid_by_hand(list, &regions, LIMITS),
-        "is not there at the end",
-    );
+    found(&Program::laid_by_hand(list, &regions, LIMITS), "is not there at the end");
 }
 
 #[test]
@@ -241,10 +234,7 @@ fn a_gradient_over_a_slope_in_codes() {
     let mut list = program.list().clone();
     let (slope, dx) = find(&mut list, |op| op.may_share());
     regions[dx.index()].offset = regions[slope.index()].offset;
-    found(
-        &Program::laid_by_hand(list, &regions, LIMITS),
-        "which it reads",
-    );
+    found(&Program::laid_by_hand(list, &regions, LIMITS), "which it reads");
 }
 
 #[test]

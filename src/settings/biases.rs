@@ -41,13 +41,7 @@ const fn row(
     module: &'static str,
     per_layer: bool,
 ) -> Row {
-    Row {
-        component,
-        name,
-        symbol,
-        module,
-        per_layer,
-    }
+    Row { component, name, symbol, module, per_layer }
 }
 
 /// Our name, the symbol of Ben Zaken et al. (2022, section 3), the Hugging Face module, one in every layer?
@@ -150,10 +144,7 @@ struct LayerRange {
 }
 
 impl LayerRange {
-    const WHOLE: LayerRange = LayerRange {
-        first: 0,
-        last: None,
-    };
+    const WHOLE: LayerRange = LayerRange { first: 0, last: None };
 
     fn contains(self, layer: usize) -> bool {
         layer >= self.first && self.last.is_none_or(|last| layer <= last)
@@ -173,20 +164,13 @@ impl LayerRange {
         };
         let Some((first, last)) = text.split_once("..") else {
             let layer = number(text)?;
-            return Ok(Self {
-                first: layer,
-                last: Some(layer),
-            });
+            return Ok(Self { first: layer, last: Some(layer) });
         };
         if first.is_empty() && last.is_empty() {
             return Err(wrong("neither end is given"));
         }
         let first = if first.is_empty() { 0 } else { number(first)? };
-        let last = if last.is_empty() {
-            None
-        } else {
-            Some(number(last)?)
-        };
+        let last = if last.is_empty() { None } else { Some(number(last)?) };
         if last.is_some_and(|last| last < first) {
             return Err(wrong("it ends before it begins"));
         }
@@ -199,14 +183,8 @@ impl fmt::Display for LayerRange {
         match *self {
             Self::WHOLE => Ok(()),
             Self { first, last: None } => write!(f, "@{first}.."),
-            Self {
-                first,
-                last: Some(last),
-            } if first == last => write!(f, "@{first}"),
-            Self {
-                first,
-                last: Some(last),
-            } => write!(f, "@{first}..{last}"),
+            Self { first, last: Some(last) } if first == last => write!(f, "@{first}"),
+            Self { first, last: Some(last) } => write!(f, "@{first}..{last}"),
         }
     }
 }
@@ -233,9 +211,7 @@ impl BiasSelection {
 
     /// No bias: the head alone trains. Written `none`.
     pub fn none() -> Self {
-        Self {
-            chosen: BTreeMap::new(),
-        }
+        Self { chosen: BTreeMap::new() }
     }
 
     /// True if no bias is selected.
@@ -328,9 +304,7 @@ impl BiasSelection {
     /// The lowest layer in which a per-layer bias trains, or `None` if there is no such layer below `layers`.
     pub fn lowest_layer(&self, layers: usize) -> Option<usize> {
         (0..layers).find(|&layer| {
-            Component::ALL
-                .into_iter()
-                .any(|component| self.selects(component, Some(layer)))
+            Component::ALL.into_iter().any(|component| self.selects(component, Some(layer)))
         })
     }
 }
@@ -343,9 +317,7 @@ fn merge(ranges: &mut Vec<LayerRange>) {
         match merged.last_mut() {
             // `last` of None reaches every later layer; `+ 1` joins 0..2 and 3..5.
             Some(before)
-                if before
-                    .last
-                    .is_none_or(|last| range.first <= last.saturating_add(1)) =>
+                if before.last.is_none_or(|last| range.first <= last.saturating_add(1)) =>
             {
                 before.last = match (before.last, range.last) {
                     (Some(a), Some(b)) => Some(a.max(b)),

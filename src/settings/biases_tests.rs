@@ -23,11 +23,7 @@ fn a_name_selects_exactly_one_kind_of_bias() {
         let selection = parse(chosen.name());
         for other in Component::ALL {
             let layer = other.per_layer().then_some(3);
-            assert_eq!(
-                selection.selects(other, layer),
-                other == chosen,
-                "{chosen} {other}"
-            );
+            assert_eq!(selection.selects(other, layer), other == chosen, "{chosen} {other}");
         }
     }
 }
@@ -36,9 +32,7 @@ fn a_name_selects_exactly_one_kind_of_bias() {
 fn ranges_are_inclusive_and_counted_from_zero() {
     let layers = |text: &str| -> Vec<usize> {
         let selection = parse(text);
-        (0..8)
-            .filter(|&layer| selection.selects(Component::Intermediate, Some(layer)))
-            .collect()
+        (0..8).filter(|&layer| selection.selects(Component::Intermediate, Some(layer))).collect()
     };
     assert_eq!(layers("intermediate@4..6"), [4, 5, 6]);
     assert_eq!(layers("intermediate@4"), [4]);
@@ -50,14 +44,8 @@ fn ranges_are_inclusive_and_counted_from_zero() {
 
 #[test]
 fn equal_choices_are_equal_and_print_in_one_form() {
-    assert_eq!(
-        parse("value, query@0..2,query@3..5"),
-        parse("query@..5,value")
-    );
-    assert_eq!(
-        parse("value,query@0..2,query@3").to_string(),
-        "query@0..3,value"
-    );
+    assert_eq!(parse("value, query@0..2,query@3..5"), parse("query@..5,value"));
+    assert_eq!(parse("value,query@0..2,query@3").to_string(), "query@0..3,value");
     assert_eq!(parse("key@3..,key@4").to_string(), "key@3..");
     let every = Component::ALL.map(Component::name).join(",");
     assert_eq!(parse(&every).to_string(), "all");
@@ -67,11 +55,7 @@ fn equal_choices_are_equal_and_print_in_one_form() {
 
 #[test]
 fn mistakes_are_named_with_a_way_out() {
-    assert!(
-        error("qurey").contains("did you mean `query`?"),
-        "{}",
-        error("qurey")
-    );
+    assert!(error("qurey").contains("did you mean `query`?"), "{}", error("qurey"));
     assert!(error("output-layernrom").contains("did you mean `output-layernorm`?"));
     assert!(error("intermediate@6..4").contains("ends before it begins"));
     assert!(error("intermediate@x").contains("`x` is not a layer number"));
@@ -103,10 +87,8 @@ fn the_lowest_trained_layer_is_where_backward_may_stop() {
 #[test]
 fn bert_base_has_the_papers_number_of_biases() {
     // 12 layers, hidden 768, intermediate 3072.
-    let count: usize = Component::ALL
-        .into_iter()
-        .map(|component| component.count(768, 3072, 12))
-        .sum();
+    let count: usize =
+        Component::ALL.into_iter().map(|component| component.count(768, 3072, 12)).sum();
     assert_eq!(count, 12 * (7 * 768 + 3072) + 2 * 768);
     assert_eq!(Component::Intermediate.count(768, 3072, 12), 36_864);
     assert_eq!(Component::Pooler.count(768, 3072, 12), 768);

@@ -30,9 +30,8 @@ impl FromStr for ByteSize {
             ))
         };
         let trimmed = text.trim();
-        let digits = trimmed
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(trimmed.len());
+        let digits =
+            trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(digits);
         let unit = unit.trim();
         if unit.is_empty() || unit == "B" {
@@ -93,16 +92,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ByteSize>().unwrap(), ByteSize(bytes), "{text}");
         }
-        for wrong in [
-            "",
-            "GiB",
-            "4 TB",
-            "-1GiB",
-            "1e9",
-            "1.5",
-            "9999999999GiB",
-            "four",
-        ] {
+        for wrong in ["", "GiB", "4 TB", "-1GiB", "1e9", "1.5", "9999999999GiB", "four"] {
             let message = wrong.parse::<ByteSize>().unwrap_err().to_string();
             assert!(message.contains("4GiB"), "{wrong}: {message}");
         }

@@ -19,9 +19,7 @@ pub trait Choice: Copy + Send + Sync + 'static {
     /// None of the names.
     fn from_name(name: &str) -> Result<Self, String> {
         let named = Self::ALL.iter().find(|choice| choice.name() == name);
-        named
-            .copied()
-            .ok_or_else(|| format!("invalid variant: {name}"))
+        named.copied().ok_or_else(|| format!("invalid variant: {name}"))
     }
 }
 

@@ -29,9 +29,7 @@ impl FromStr for DeviceChoice {
         };
         match index {
             Some(Ok(index)) => Ok(Self::Cuda(index)),
-            _ => Err(UsageError::new(format!(
-                "`{text}` is no device: auto, cpu, cuda or cuda:N"
-            ))),
+            _ => Err(UsageError::new(format!("`{text}` is no device: auto, cpu, cuda or cuda:N"))),
         }
     }
 }
@@ -75,10 +73,7 @@ mod tests {
             assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
             assert_eq!(choice.to_string(), text);
         }
-        assert_eq!(
-            "cuda".parse::<DeviceChoice>().unwrap(),
-            DeviceChoice::Cuda(0)
-        );
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
         for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
             let message = wrong.parse::<DeviceChoice>().unwrap_err().to_string();
             assert!(message.contains("cuda:N"), "{message}");

@@ -93,17 +93,14 @@ impl FromStr for Metric {
 
     fn from_str(text: &str) -> Result<Self, UsageError> {
         let text = text.replace('_', "-");
-        Self::ALL
-            .into_iter()
-            .find(|metric| metric.name() == text)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Metric::name);
-                UsageError::new(format!(
-                    "unknown metric `{text}`{}; known: {}",
-                    suggestion(&text, names),
-                    names.join(", ")
-                ))
-            })
+        Self::ALL.into_iter().find(|metric| metric.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Metric::name);
+            UsageError::new(format!(
+                "unknown metric `{text}`{}; known: {}",
+                suggestion(&text, names),
+                names.join(", ")
+            ))
+        })
     }
 }
 

@@ -64,9 +64,7 @@ impl FromStr for Saving {
         }
         let alone = saving.checkpoint || names.contains(&"keep");
         if alone && names.len() > 1 {
-            return Err(UsageError::new(format!(
-                "`{text}`: keep and checkpoint stand alone"
-            )));
+            return Err(UsageError::new(format!("`{text}`: keep and checkpoint stand alone")));
         }
         let gelu = names.iter().filter(|name| name.starts_with("gelu")).count();
         if gelu > 1 || (gelu == 1 && saving.slope_again) {
@@ -169,10 +167,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Saving>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "recompute-ffn, recompute-qkv".parse::<Saving>().unwrap(),
-            Saving::RECOMPUTE
-        );
+        assert_eq!("recompute-ffn, recompute-qkv".parse::<Saving>().unwrap(), Saving::RECOMPUTE);
         assert_eq!(Saving::default().to_string(), "keep");
     }
 

@@ -96,11 +96,7 @@ mod tests {
         for wrong in ["1.5", "-1", "nan", "ten", "", "120%"] {
             assert!(wrong.parse::<Warmup>().is_err(), "{wrong}");
         }
-        for warmup in [
-            Warmup::Steps(1),
-            Warmup::Fraction(1.0),
-            Warmup::Fraction(0.06),
-        ] {
+        for warmup in [Warmup::Steps(1), Warmup::Fraction(1.0), Warmup::Fraction(0.06)] {
             assert_eq!(warmup.to_string().parse(), Ok(warmup));
         }
     }

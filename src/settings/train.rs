@@ -188,9 +188,7 @@ impl TrainConfig {
     pub fn from_toml(text: &str) -> anyhow::Result<Self> {
         let config: Self =
             toml::from_str(text).context("the recorded training settings do not parse")?;
-        config
-            .validate()
-            .context("the recorded training settings are not valid")?;
+        config.validate().context("the recorded training settings are not valid")?;
         Ok(config)
     }
 }

@@ -24,10 +24,7 @@ fn defaults_are_valid_with_and_without_rows_to_evaluate_on() {
 #[test]
 fn numbers_out_of_range_are_named_with_what_is_allowed() {
     assert_eq!(problem(|c| c.lr = 0.0), "--lr must be above 0, got 0");
-    assert_eq!(
-        problem(|c| c.lr = f64::NAN),
-        "--lr must be a finite number, got NaN"
-    );
+    assert_eq!(problem(|c| c.lr = f64::NAN), "--lr must be a finite number, got NaN");
     assert!(
         problem(|c| c.betas[1] = 1.0).starts_with("--betas must be two numbers from 0 to below 1")
     );
@@ -35,15 +32,9 @@ fn numbers_out_of_range_are_named_with_what_is_allowed() {
     assert!(problem(|c| c.weight_decay = -0.1).starts_with("--weight-decay "));
     assert!(problem(|c| c.clip_norm = f64::INFINITY).starts_with("--clip-norm "));
     assert!(problem(|c| c.warmup = Warmup::Fraction(1.5)).starts_with("--warmup "));
-    assert_eq!(
-        problem(|c| c.dropout = Some(1.0)),
-        "--dropout must be from 0 to below 1, got 1"
-    );
+    assert_eq!(problem(|c| c.dropout = Some(1.0)), "--dropout must be from 0 to below 1, got 1");
     assert!(problem(|c| c.dev = Some(DevSource::Fraction(1.0))).starts_with("--dev-fraction "));
-    assert_eq!(
-        problem(|c| c.length = Length::Epochs(0)),
-        "--epochs must be 1 or more, got 0"
-    );
+    assert_eq!(problem(|c| c.length = Length::Epochs(0)), "--epochs must be 1 or more, got 0");
     assert!(problem(|c| c.length = Length::Steps(0)).starts_with("--steps "));
     assert!(problem(|c| c.batch_size = 0).starts_with("--batch-size "));
     assert!(problem(|c| c.max_length = Some(2)).starts_with("--max-length must be 3 or more"));
@@ -58,10 +49,7 @@ fn settings_that_contradict_each_other_are_refused() {
         c.method = Method::Head;
         c.biases = BiasSelection::parse("query").unwrap();
     });
-    assert!(
-        head_with_biases.contains("leave one of them out"),
-        "{head_with_biases}"
-    );
+    assert!(head_with_biases.contains("leave one of them out"), "{head_with_biases}");
     let no_pooler = problem(|c| {
         c.pooling = Pooling::Mean;
         c.pooler = PoolerInit::Reinit;
@@ -71,10 +59,7 @@ fn settings_that_contradict_each_other_are_refused() {
         c.dev = None;
         c.patience = Some(2);
     });
-    assert!(
-        nothing_to_evaluate.contains("--dev FILE"),
-        "{nothing_to_evaluate}"
-    );
+    assert!(nothing_to_evaluate.contains("--dev FILE"), "{nothing_to_evaluate}");
 }
 
 #[test]
@@ -101,10 +86,7 @@ fn the_written_form_reads_back_equal() {
 
 #[test]
 fn a_recorded_setting_out_of_range_is_refused() {
-    let text = valid()
-        .to_toml()
-        .unwrap()
-        .replace("lr = 0.001", "lr = -1.0");
+    let text = valid().to_toml().unwrap().replace("lr = 0.001", "lr = -1.0");
     let error = TrainConfig::from_toml(&text).unwrap_err();
     assert!(crate::error::one_line(&error).contains("--lr must be above 0"));
 }

@@ -32,10 +32,7 @@ fn require(
     if holds {
         return Ok(());
     }
-    Err(InvalidSetting {
-        option,
-        problem: format!("must {must}, got {value}"),
-    })
+    Err(InvalidSetting { option, problem: format!("must {must}, got {value}") })
 }
 
 impl TrainConfig {
@@ -45,17 +42,10 @@ impl TrainConfig {
     /// The first setting that cannot be, with what is allowed.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         self.validate_numbers()?;
-        let problem = |option, problem: &str| {
-            Err(InvalidSetting {
-                option,
-                problem: problem.to_string(),
-            })
-        };
+        let problem =
+            |option, problem: &str| Err(InvalidSetting { option, problem: problem.to_string() });
         if self.model.trim().is_empty() {
-            return problem(
-                "model",
-                "must name a folder or a model on the hub, got nothing",
-            );
+            return problem("model", "must name a folder or a model on the hub, got nothing");
         }
         if self.method == Method::Head && self.biases != BiasSelection::all() {
             return problem(
@@ -85,15 +75,10 @@ impl TrainConfig {
             );
         }
         if self.pooling == Pooling::Mean && self.pooler == PoolerInit::Reinit {
-            return problem(
-                "pooler",
-                "reinit has no use with --pooling mean, which has no pooler",
-            );
+            return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
         }
         if !self.metric.fits(self.task) {
-            let fitting = Metric::of_task(self.task)
-                .iter()
-                .map(|metric| metric.name());
+            let fitting = Metric::of_task(self.task).iter().map(|metric| metric.name());
             let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
             let metric = self.metric;
             return problem(
@@ -142,20 +127,10 @@ impl TrainConfig {
         zero_or_more("clip-norm", self.clip_norm)?;
         if let Warmup::Fraction(fraction) = self.warmup {
             let fits = (0.0..=1.0).contains(&fraction);
-            require(
-                fits,
-                "warmup",
-                "be steps or a fraction between 0 and 1",
-                &fraction,
-            )?;
+            require(fits, "warmup", "be steps or a fraction between 0 and 1", &fraction)?;
         }
         if let Some(dropout) = self.dropout {
-            require(
-                (0.0..1.0).contains(&dropout),
-                "dropout",
-                "be from 0 to below 1",
-                &dropout,
-            )?;
+            require((0.0..1.0).contains(&dropout), "dropout", "be from 0 to below 1", &dropout)?;
         }
         if let Some(DevSource::Fraction(fraction)) = self.dev {
             let fits = fraction > 0.0 && fraction < 1.0;
@@ -166,10 +141,7 @@ impl TrainConfig {
             Length::Steps(steps) => at_least_one("steps", Some(steps))?,
         }
         at_least_one("batch-size", Some(self.batch_size as u64))?;
-        at_least_one(
-            "batch-tokens",
-            self.batch_tokens.map(|tokens| tokens as u64),
-        )?;
+        at_least_one("batch-tokens", self.batch_tokens.map(|tokens| tokens as u64))?;
         at_least_one("grad-accumulation", Some(self.grad_accumulation as u64))?;
         at_least_one("eval-steps", self.eval_steps)?;
         at_least_one("patience", self.patience)?;

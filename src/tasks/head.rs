@@ -56,9 +56,7 @@ impl HeadPass {
 impl TaskHead {
     /// Number of logits.
     pub fn outputs(&self) -> usize {
-        self.layers
-            .last()
-            .map_or(self.hidden, |layer| layer.outputs)
+        self.layers.last().map_or(self.hidden, |layer| layer.outputs)
     }
 
     /// From the last hidden states to logits.
@@ -66,11 +64,7 @@ impl TaskHead {
         let f32 =
             |b: &mut Builder, what, width| b.value(what, Rows::Sequences, width, Storage::F32);
         let pooled = f32(b, What::Pooled, self.hidden);
-        b.push(Pool {
-            kind: self.pool,
-            x: In(x),
-            out: Out(pooled),
-        });
+        b.push(Pool { kind: self.pool, x: In(x), out: Out(pooled) });
         let mut values = vec![pooled];
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
@@ -93,11 +87,7 @@ impl TaskHead {
     pub fn loss(&self, b: &mut Builder, pass: &HeadPass) -> Value {
         let logits = pass.logits();
         let dlogits = b.like(What::Head, logits);
-        b.push(Loss {
-            kind: self.loss,
-            logits: In(logits),
-            dlogits: Aside(Some(dlogits)),
-        });
+        b.push(Loss { kind: self.loss, logits: In(logits), dlogits: Aside(Some(dlogits)) });
         dlogits
     }
 
@@ -125,11 +115,7 @@ impl TaskHead {
             dy = dx;
         }
         let dx = b.gradient(pass.x);
-        b.push(PoolBack {
-            kind: self.pool,
-            dy: In(dy),
-            dx: Out(dx),
-        });
+        b.push(PoolBack { kind: self.pool, dy: In(dy), dx: Out(dx) });
         dx
     }
 }

@@ -62,10 +62,7 @@ impl ClassNames {
     /// Fewer than two names, or two that are equal.
     pub fn from_names(names: Vec<String>) -> Result<Self> {
         if names.len() < 2 {
-            bail!(
-                "{} class name(s); classification needs at least two",
-                names.len()
-            );
+            bail!("{} class name(s); classification needs at least two", names.len());
         }
         let mut ids = HashMap::new();
         for (id, name) in names.iter().enumerate() {
@@ -100,13 +97,8 @@ impl ClassNames {
     /// The names for a message, shortened where there are many.
     fn list(&self) -> String {
         const SHOWN: usize = 20;
-        let shown = self
-            .names
-            .iter()
-            .take(SHOWN)
-            .map(|n| format!("{n:?}"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let shown =
+            self.names.iter().take(SHOWN).map(|n| format!("{n:?}")).collect::<Vec<_>>().join(", ");
         match self.names.len().checked_sub(SHOWN) {
             Some(more) if more > 0 => format!("{shown} and {more} more"),
             _ => shown,
@@ -149,9 +141,7 @@ impl Targets {
             }
             Targets::Values => {
                 let value = |row| value_of(name, row);
-                Ok(Labels::Values(
-                    rows.iter().map(value).collect::<Result<_>>()?,
-                ))
+                Ok(Labels::Values(rows.iter().map(value).collect::<Result<_>>()?))
             }
         }
     }
@@ -191,17 +181,11 @@ mod tests {
             text_pair: None,
             label: Some((*label).to_owned()),
         };
-        Table {
-            name: "f.tsv".to_owned(),
-            rows: labels.iter().enumerate().map(row).collect(),
-        }
+        Table { name: "f.tsv".to_owned(), rows: labels.iter().enumerate().map(row).collect() }
     }
 
     fn names(labels: &[&str]) -> Vec<String> {
-        ClassNames::from_table(&table(labels))
-            .unwrap()
-            .names()
-            .to_vec()
+        ClassNames::from_table(&table(labels)).unwrap().names().to_vec()
     }
 
     fn error(targets: &Targets, labels: &[&str]) -> String {
@@ -220,10 +204,7 @@ mod tests {
     fn labels_become_the_ids_of_their_names() {
         let labels = ["neutral", "entailment", "neutral", "contradiction"];
         let targets = Targets::Classes(ClassNames::from_table(&table(&labels)).unwrap());
-        assert_eq!(
-            targets.read(&table(&labels)).unwrap(),
-            Labels::Classes(vec![2, 1, 2, 0])
-        );
+        assert_eq!(targets.read(&table(&labels)).unwrap(), Labels::Classes(vec![2, 1, 2, 0]));
     }
 
     #[test]
@@ -262,16 +243,9 @@ mod tests {
 
     #[test]
     fn one_class_only_and_empty_labels_are_refused() {
-        let message = ClassNames::from_table(&table(&["a", "a"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("every row has the label \"a\""),
-            "{message}"
-        );
-        let message = ClassNames::from_table(&table(&["a", " "]))
-            .unwrap_err()
-            .to_string();
+        let message = ClassNames::from_table(&table(&["a", "a"])).unwrap_err().to_string();
+        assert!(message.contains("every row has the label \"a\""), "{message}");
+        let message = ClassNames::from_table(&table(&["a", " "])).unwrap_err().to_string();
         assert_eq!(message, "f.tsv:3: the label is empty");
     }
 
@@ -279,9 +253,7 @@ mod tests {
     fn scores_taken_for_classes_are_refused() {
         let labels: Vec<String> = (0..40).map(|i| format!("{}.5", i % 21)).collect();
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        let message = ClassNames::from_table(&table(&labels))
-            .unwrap_err()
-            .to_string();
+        let message = ClassNames::from_table(&table(&labels)).unwrap_err().to_string();
         assert!(message.ends_with("use --task regression"), "{message}");
         assert_eq!(names(&labels[..3]), ["0.5", "1.5", "2.5"]);
     }
@@ -289,9 +261,7 @@ mod tests {
     #[test]
     fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
         assert_eq!(
-            Targets::Values
-                .read(&table(&["1", "-2.5", "3e-1 "]))
-                .unwrap(),
+            Targets::Values.read(&table(&["1", "-2.5", "3e-1 "])).unwrap(),
             Labels::Values(vec![1.0, -2.5, 0.3])
         );
         for infinite in ["nan", "inf", "-Infinity", "1e60"] {

@@ -66,12 +66,7 @@ pub fn macro_f1(predicted: &[u32], gold: &[u32]) -> f64 {
     let classes = count_classes(predicted, gold);
     let sum: f64 = classes
         .values()
-        .map(|class| {
-            ratio(
-                2.0 * class.right as f64,
-                (class.predicted + class.gold) as f64,
-            )
-        })
+        .map(|class| ratio(2.0 * class.right as f64, (class.predicted + class.gold) as f64))
         .sum();
     ratio(sum, classes.len() as f64)
 }
@@ -98,12 +93,7 @@ pub fn matthews(predicted: &[u32], gold: &[u32]) -> f64 {
 /// 0 when either is constant, has fewer than two values, or holds a number that is not finite: no correlation is
 /// defined there (SciPy gives NaN), and a 0 never wins a comparison with a model that does predict something.
 pub fn pearson(a: &[f32], b: &[f32]) -> f64 {
-    let wide = |values: &[f32]| {
-        values
-            .iter()
-            .map(|&value| f64::from(value))
-            .collect::<Vec<_>>()
-    };
+    let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
     correlation(&wide(a), &wide(b))
 }
 
@@ -162,10 +152,7 @@ mod tests {
     use super::*;
 
     fn close(value: f64, expected: f64) {
-        assert!(
-            (value - expected).abs() < 1e-12,
-            "{value} is not {expected}"
-        );
+        assert!((value - expected).abs() < 1e-12, "{value} is not {expected}");
     }
 
     #[test]
@@ -230,16 +217,10 @@ mod tests {
 
     #[test]
     fn spearman_averages_tied_ranks() {
-        assert_eq!(
-            ranks(&[10.0, 20.0, 20.0, 5.0, 20.0]),
-            [2.0, 4.0, 4.0, 1.0, 4.0]
-        );
+        assert_eq!(ranks(&[10.0, 20.0, 20.0, 5.0, 20.0]), [2.0, 4.0, 4.0, 1.0, 4.0]);
         assert_eq!(ranks(&[0.0, -0.0]), [1.5, 1.5]);
         // Ranks 1 2.5 2.5 4 against 1 2 3 4: 4.5 / sqrt(4.5 · 5).
-        close(
-            spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]),
-            4.5 / (4.5_f64 * 5.0).sqrt(),
-        );
+        close(spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]), 4.5 / (4.5_f64 * 5.0).sqrt());
         // Any rising map leaves ranks alone.
         close(spearman(&[1.0, 2.0, 3.0], &[1.0, 100.0, 1e30]), 1.0);
         close(spearman(&[1.0, 2.0, 3.0, 4.0], &[4.0, 3.0, 2.0, 1.0]), -1.0);

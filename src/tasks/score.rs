@@ -21,18 +21,12 @@ pub fn score(logits: &[f32], outputs: usize, labels: &Labels) -> Scores {
         Labels::Classes(gold) => {
             let rows = || logits.chunks_exact(outputs);
             let predicted: Vec<u32> = rows().map(argmax).collect();
-            let loss: f64 = rows()
-                .zip(gold)
-                .map(|(row, &class)| -log_softmax(row)[class as usize])
-                .sum();
+            let loss: f64 =
+                rows().zip(gold).map(|(row, &class)| -log_softmax(row)[class as usize]).sum();
             metrics::classification(&predicted, gold, loss / gold.len() as f64)
         }
         Labels::Values(gold) => {
-            let loss: f64 = logits
-                .iter()
-                .zip(gold)
-                .map(|(&x, &y)| f64::from(x - y).powi(2))
-                .sum();
+            let loss: f64 = logits.iter().zip(gold).map(|(&x, &y)| f64::from(x - y).powi(2)).sum();
             metrics::regression(logits, gold, loss / gold.len() as f64)
         }
         Labels::None => Scores::new(),
@@ -73,15 +67,8 @@ mod tests {
     fn classification_scores_come_from_the_largest_logit() {
         let logits = [2.0, 1.0, 0.0, 1.0, 5.0, 5.0];
         let scores = score(&logits, 2, &Labels::Classes(vec![0, 1, 1]));
-        let accuracy = scores
-            .iter()
-            .find(|(m, _)| *m == Metric::Accuracy)
-            .unwrap()
-            .1;
-        assert!(
-            (accuracy - 2.0 / 3.0).abs() < 1e-12,
-            "a tie goes to the first class"
-        );
+        let accuracy = scores.iter().find(|(m, _)| *m == Metric::Accuracy).unwrap().1;
+        assert!((accuracy - 2.0 / 3.0).abs() < 1e-12, "a tie goes to the first class");
     }
 
     #[test]

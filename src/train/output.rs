@@ -25,15 +25,8 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 pub const RESULT_FILE: &str = "result.json";
 
 /// The files whose presence means that a run has used a folder.
-const OF_A_RUN: [&str; 7] = [
-    SETTINGS_FILE,
-    DELTA_FILE,
-    MODEL_FILE,
-    HEAD_FILE,
-    METRICS_FILE,
-    CHECKPOINT_FILE,
-    RESULT_FILE,
-];
+const OF_A_RUN: [&str; 7] =
+    [SETTINGS_FILE, DELTA_FILE, MODEL_FILE, HEAD_FILE, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
 
 /// A run's output folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +57,7 @@ impl OutputFolder {
         let made = made.collect();
         fs::create_dir_all(path)
             .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            made,
-        })
+        Ok(Self { path: path.to_path_buf(), made })
     }
 
     /// Takes the folder of a run that is to go on. A run that was killed before its first checkpoint has none, and
@@ -83,10 +73,7 @@ impl OutputFolder {
             );
         }
         remove_leftovers(path, &OF_A_RUN)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            made: Vec::new(),
-        })
+        Ok(Self { path: path.to_path_buf(), made: Vec::new() })
     }
 
     /// Takes back what [`for_new_run`](Self::for_new_run) made, as far as nothing is in it: a run that failed before
@@ -176,10 +163,7 @@ mod tests {
         let output = OutputFolder::for_new_run(&path).unwrap();
         assert!(path.is_dir());
         fs::write(path.join("notes.txt"), "x").unwrap();
-        assert_eq!(
-            OutputFolder::for_new_run(&path).unwrap().path(),
-            output.path()
-        );
+        assert_eq!(OutputFolder::for_new_run(&path).unwrap().path(), output.path());
         assert_eq!(delta_path(&path).unwrap(), output.delta());
         assert_eq!(delta_path(&output.delta()).unwrap(), output.delta());
     }
@@ -221,13 +205,8 @@ mod tests {
     fn the_folder_of_another_run_is_refused_with_two_ways_out() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(METRICS_FILE), "").unwrap();
-        let error = OutputFolder::for_new_run(folder.path())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("metrics.jsonl") && error.contains("--resume"),
-            "{error}"
-        );
+        let error = OutputFolder::for_new_run(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl") && error.contains("--resume"), "{error}");
         assert!(OutputFolder::for_resumed_run(folder.path()).is_ok());
     }
 
@@ -237,14 +216,9 @@ mod tests {
         let file = folder.path().join("x");
         fs::write(&file, "").unwrap();
         assert!(
-            OutputFolder::for_new_run(&file)
-                .unwrap_err()
-                .to_string()
-                .contains("this is a file")
+            OutputFolder::for_new_run(&file).unwrap_err().to_string().contains("this is a file")
         );
-        let error = OutputFolder::for_resumed_run(folder.path())
-            .unwrap_err()
-            .to_string();
+        let error = OutputFolder::for_resumed_run(folder.path()).unwrap_err().to_string();
         assert!(error.contains("holds no run"), "{error}");
     }
 }

@@ -130,12 +130,8 @@ impl Run<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Outcome> {
         let total = steps.total;
-        let schedule = Schedule::new(
-            self.config.schedule,
-            self.config.lr,
-            self.config.warmup,
-            total,
-        );
+        let schedule =
+            Schedule::new(self.config.schedule, self.config.lr, self.config.warmup, total);
         let mut ledger = Ledger {
             log: JsonLines::resume(&self.output.metrics(), from.metrics_len)?,
             outcome: Outcome {
@@ -197,9 +193,7 @@ impl Run<'_> {
 
     /// What remains to be done after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
-        let Ledger {
-            state, mut outcome, ..
-        } = ledger;
+        let Ledger { state, mut outcome, .. } = ledger;
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
@@ -225,19 +219,11 @@ impl Run<'_> {
         };
         let (train, seed) = (self.train, self.config.seed);
         let batches = step.batches.iter().enumerate().map(|(i, rows)| {
-            let key = DropoutKey {
-                seed,
-                step: step.first_batch + i as u64,
-            };
+            let key = DropoutKey { seed, step: step.first_batch + i as u64 };
             (train.batch(rows), key)
         });
         let (report, tokens) = self.session.step(batches, sequences, update)?;
-        Ok(Issued {
-            step,
-            lr,
-            tokens,
-            report,
-        })
+        Ok(Issued { step, lr, tokens, report })
     }
 
     /// Waits for an issued step and enters it.
@@ -247,9 +233,7 @@ impl Run<'_> {
         issued: &Issued,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        let Issued {
-            step, lr, tokens, ..
-        } = issued;
+        let Issued { step, lr, tokens, .. } = issued;
         let report = self.session.wait(issued.report)?;
         // An overflow of 16-bit gradients is expected while the loss scale settles.
         if !report.is_finite() && !report.overflow {
@@ -285,35 +269,21 @@ impl Run<'_> {
 
     fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
         let scores = self.measure()?;
-        let record: Map<String, Value> = scores
-            .iter()
-            .map(|&(metric, value)| (metric.key().to_owned(), value.into()))
-            .collect();
+        let record: Map<String, Value> =
+            scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         let state = &mut ledger.state;
-        ledger
-            .log
-            .append(&json!({ "step": state.step, "eval": record }))?;
+        ledger.log.append(&json!({ "step": state.step, "eval": record }))?;
 
         let metric = self.config.metric;
         let value =
             value_of(&scores, metric).with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
-        let figures: Vec<_> = scores
-            .iter()
-            .map(|(m, value)| format!("{m} {value:.4}"))
-            .collect();
+        let figures: Vec<_> = scores.iter().map(|(m, value)| format!("{m} {value:.4}")).collect();
         let mark = if improved { "  (best so far)" } else { "" };
-        watch.note(&format!(
-            "step {}: dev {}{mark}",
-            state.step,
-            figures.join("  ")
-        ));
+        watch.note(&format!("step {}: dev {}{mark}", state.step, figures.join("  ")));
         if improved {
             (self.keep)(self.session)?;
-            state.best = Some(Best {
-                value,
-                step: state.step,
-            });
+            state.best = Some(Best { value, step: state.step });
             state.evaluations_without_gain = 0;
         } else {
             state.evaluations_without_gain += 1;
@@ -333,9 +303,7 @@ impl Run<'_> {
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {
-        self.config
-            .patience
-            .is_some_and(|patience| state.evaluations_without_gain >= patience)
+        self.config.patience.is_some_and(|patience| state.evaluations_without_gain >= patience)
     }
 
     fn save(&self, ledger: &mut Ledger) -> Result<()> {
@@ -346,10 +314,7 @@ impl Run<'_> {
         let trainables = self.session.model().params.trainable();
         let path = self.output.checkpoint();
         state.save(&path, self.fingerprint, trainables, |slot, range| {
-            let range = ParamRange {
-                offset: range.start,
-                len: range.len(),
-            };
+            let range = ParamRange { offset: range.start, len: range.len() };
             self.session.read(slot, range)
         })
     }
@@ -364,22 +329,13 @@ impl Run<'_> {
         ] {
             self.session.write(slot, range, values)?;
         }
-        state
-            .loss_scaling
-            .map_or(Ok(()), |scaling| self.session.set_loss_scaling(scaling))
+        state.loss_scaling.map_or(Ok(()), |scaling| self.session.set_loss_scaling(scaling))
     }
 
     fn diverged(&self, step: &Step, report: &StepReport) -> String {
-        let what = if report.loss.is_finite() {
-            "gradient"
-        } else {
-            "loss"
-        };
+        let what = if report.loss.is_finite() { "gradient" } else { "loss" };
         let kept = if self.output.checkpoint().exists() {
-            format!(
-                "the last good checkpoint is kept in {}",
-                self.output.path().display()
-            )
+            format!("the last good checkpoint is kept in {}", self.output.path().display())
         } else {
             "no checkpoint had been saved yet".to_owned()
         };
@@ -396,17 +352,10 @@ impl Run<'_> {
 }
 
 fn position(state: &Checkpoint) -> Position {
-    Position {
-        step: state.step,
-        epoch: state.epoch,
-        batch: state.batches_in_epoch,
-    }
+    Position { step: state.step, epoch: state.epoch, batch: state.batches_in_epoch }
 }
 
 /// A measure among scores.
 pub fn value_of(scores: &Scores, metric: Metric) -> Option<f64> {
-    scores
-        .iter()
-        .find(|(m, _)| *m == metric)
-        .map(|&(_, value)| value)
+    scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
 }

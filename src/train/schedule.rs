@@ -17,12 +17,7 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule over `total` optimizer steps whose highest rate is `base`.
     pub fn new(kind: ScheduleKind, base: f64, warmup: Warmup, total: u64) -> Self {
-        Self {
-            kind,
-            base,
-            warmup: warmup.steps(total),
-            total,
-        }
+        Self { kind, base, warmup: warmup.steps(total), total }
     }
 
     /// The rate of optimizer step `step`, counted from 0.

@@ -54,13 +54,7 @@ impl<'a> Steps<'a> {
                     .sum(),
             },
         };
-        Self {
-            sampler,
-            accumulation,
-            parts: None,
-            total,
-            current: None,
-        }
+        Self { sampler, accumulation, parts: None, total, current: None }
     }
 
     /// Cuts every batch into micro-batches of up to `tokens` tokens. What a step learns from stays the same, up to
@@ -119,10 +113,7 @@ mod tests {
     use crate::data::{BatchLimits, Order};
 
     fn sampler() -> Sampler {
-        let limits = BatchLimits {
-            sequences: 2,
-            tokens: None,
-        };
+        let limits = BatchLimits { sequences: 2, tokens: None };
         Sampler::new(vec![3; 11], limits, Order::Shuffled { seed: 5 }).unwrap()
     }
 
@@ -142,15 +133,10 @@ mod tests {
     fn every_row_is_seen_once_an_epoch_and_no_step_spans_two() {
         // 11 rows in pairs: 6 micro-batches; four at a time: 2 steps an epoch.
         let steps = run(Length::Epochs(2), 4);
-        assert_eq!(
-            steps.iter().map(|s| s.batches.len()).collect::<Vec<_>>(),
-            [4, 2, 4, 2]
-        );
+        assert_eq!(steps.iter().map(|s| s.batches.len()).collect::<Vec<_>>(), [4, 2, 4, 2]);
         for epoch in steps.chunks(2) {
-            let mut rows: Vec<usize> = epoch
-                .iter()
-                .flat_map(|s| s.batches.iter().flatten().copied())
-                .collect();
+            let mut rows: Vec<usize> =
+                epoch.iter().flat_map(|s| s.batches.iter().flatten().copied()).collect();
             rows.sort_unstable();
             assert_eq!(rows, (0..11).collect::<Vec<_>>());
         }
@@ -158,14 +144,7 @@ mod tests {
             steps.iter().map(|s| s.ends_epoch).collect::<Vec<_>>(),
             [false, true, false, true]
         );
-        assert_eq!(
-            steps[3].after,
-            Position {
-                step: 4,
-                epoch: 2,
-                batch: 0
-            }
-        );
+        assert_eq!(steps[3].after, Position { step: 4, epoch: 2, batch: 0 });
         assert_eq!(steps[2].epochs, 1.0 + 4.0 / 6.0);
     }
 
@@ -204,14 +183,7 @@ mod tests {
     fn a_run_of_steps_ends_inside_an_epoch() {
         let steps = run(Length::Steps(8), 1);
         assert_eq!(steps.len(), 8);
-        assert_eq!(
-            steps[7].after,
-            Position {
-                step: 8,
-                epoch: 1,
-                batch: 2
-            }
-        );
+        assert_eq!(steps[7].after, Position { step: 8, epoch: 1, batch: 2 });
     }
 
     #[test]

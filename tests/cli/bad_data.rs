@@ -65,11 +65,7 @@ const CASES: &[Case] = &[
         data: ("a.tsv", b"text\tlable\nx\t1\n"),
         options: "",
         code: 1,
-        says: &[
-            "{}:1: no label column",
-            "--label-column",
-            "did you mean \"lable\"?",
-        ],
+        says: &["{}:1: no label column", "--label-column", "did you mean \"lable\"?"],
     },
     Case {
         name: "column named by an option is not there",
@@ -80,20 +76,14 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "missing key",
-        data: (
-            "a.jsonl",
-            b"{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}\n",
-        ),
+        data: ("a.jsonl", b"{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}\n"),
         options: "",
         code: 1,
         says: &["{}:2: the key \"label\" is missing"],
     },
     Case {
         name: "broken JSON",
-        data: (
-            "a.jsonl",
-            b"{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\",\n",
-        ),
+        data: ("a.jsonl", b"{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\",\n"),
         options: "",
         code: 1,
         says: &["{}:2:", "not a JSON object"],
@@ -131,10 +121,7 @@ const CASES: &[Case] = &[
         data: ("a.tsv", b"text\tlabel\na\t1\ncaf\xe9\t2\n"),
         options: "",
         code: 1,
-        says: &[
-            "{}:3:4: invalid UTF-8 (byte 0xE9)",
-            "save the file as UTF-8",
-        ],
+        says: &["{}:3:4: invalid UTF-8 (byte 0xE9)", "save the file as UTF-8"],
     },
     Case {
         name: "UTF-16",
@@ -148,10 +135,7 @@ const CASES: &[Case] = &[
         data: ("a.tsv", b"text\tlabel\na\tsea\nb\tsea\n"),
         options: "",
         code: 1,
-        says: &[
-            "{}: every row has the label \"sea\"",
-            "at least two classes",
-        ],
+        says: &["{}: every row has the label \"sea\"", "at least two classes"],
     },
     Case {
         name: "empty label",
@@ -165,10 +149,7 @@ const CASES: &[Case] = &[
         data: GOOD,
         options: "--task regression",
         code: 1,
-        says: &[
-            "{}:2: the label \"sea\" is not a number",
-            "--task classification",
-        ],
+        says: &["{}:2: the label \"sea\" is not a number", "--task classification"],
     },
     Case {
         name: "a number that is none",
@@ -266,16 +247,10 @@ fn refused(case: &Case) {
         args.drain(3..5);
     }
     let run = Finished::of(&mut bitfit(args));
-    let says: Vec<String> = case
-        .says
-        .iter()
-        .map(|part| part.replace("{}", &data.display().to_string()))
-        .collect();
+    let says: Vec<String> =
+        case.says.iter().map(|part| part.replace("{}", &data.display().to_string())).collect();
     eprintln!("case: {}", case.name);
-    run.fails(
-        case.code,
-        &says.iter().map(String::as_str).collect::<Vec<_>>(),
-    );
+    run.fails(case.code, &says.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(run.stdout, "");
     assert!(!output.exists(), "{}: the output was begun", case.name);
 }
@@ -293,12 +268,7 @@ fn the_dev_file_is_checked_like_the_training_file() {
     let data = folder.write("a.tsv", toy_tsv(8, 2));
     let output = folder.path("run");
     let dev = folder.write("dev.tsv", "text\tlabel\nthe film\tsea\nthe boat\tspace\n");
-    let args = train_args(
-        &fixture("bert"),
-        &data,
-        &output,
-        &format!("--dev {}", dev.display()),
-    );
+    let args = train_args(&fixture("bert"), &data, &output, &format!("--dev {}", dev.display()));
     let place = format!("{}:3: the label \"space\" is unknown", dev.display());
     Finished::of(&mut bitfit(args)).fails(1, &[&place, "\"land\", \"sea\""]);
     assert!(!output.exists());
@@ -310,12 +280,8 @@ fn config_refused(content: &str, says: &[&str]) {
     let data = folder.write("a.tsv", toy_tsv(8, 2));
     let output = folder.path("run");
     let config = folder.write("run.toml", content);
-    let args = train_args(
-        &fixture("bert"),
-        &data,
-        &output,
-        &format!("--config {}", config.display()),
-    );
+    let args =
+        train_args(&fixture("bert"), &data, &output, &format!("--config {}", config.display()));
     let run = Finished::of(&mut bitfit(args));
     let error = run.fails(2, says);
     assert!(error.contains(&format!("{}:", config.display())), "{error}");
@@ -324,20 +290,11 @@ fn config_refused(content: &str, says: &[&str]) {
 
 #[test]
 fn a_configuration_file_is_refused_with_the_line() {
-    config_refused(
-        "seed = 1\n\nlearning-rate = 1\n",
-        &[".toml:3: unknown option `learning-rate`"],
-    );
-    config_refused(
-        "batch_sise = 8\n",
-        &[".toml:1: ", "did you mean `batch-size`?"],
-    );
+    config_refused("seed = 1\n\nlearning-rate = 1\n", &[".toml:3: unknown option `learning-rate`"]);
+    config_refused("batch_sise = 8\n", &[".toml:1: ", "did you mean `batch-size`?"]);
     config_refused("seed = 1\nlr = -2.0\n", &[".toml:2: --lr must be above 0"]);
     config_refused("seed = 1\nlr = \n", &[".toml:2: not valid TOML"]);
-    config_refused(
-        "biases = [\"querry\"]\n",
-        &[".toml:1: ", "did you mean `query`?"],
-    );
+    config_refused("biases = [\"querry\"]\n", &[".toml:1: ", "did you mean `query`?"]);
 }
 
 #[test]
@@ -366,32 +323,18 @@ fn predict_and_eval_name_the_line_and_leave_no_file() {
     assert!(!to.exists());
     let shown = command("predict", &[("--input", &bad)]);
     shown.fails(1, &[&place]);
-    assert_eq!(
-        shown.stdout.lines().count(),
-        1501,
-        "what came before the bad line is out"
-    );
+    assert_eq!(shown.stdout.lines().count(), 1501, "what came before the bad line is out");
 
-    let unseen = folder.write(
-        "unseen.tsv",
-        "text\tlabel\nthe film\tsea\nthe boat\tspace\n",
-    );
+    let unseen = folder.write("unseen.tsv", "text\tlabel\nthe film\tsea\nthe boat\tspace\n");
     let place = format!("{}:3: the label \"space\" is unknown", unseen.display());
     command("eval", &[("--data", &unseen), ("--output", &to)])
         .fails(1, &[&place, "\"land\", \"sea\""]);
     let unlabelled = folder.write("unlabelled.tsv", "text\nthe film\n");
     command("eval", &[("--data", &unlabelled), ("--output", &to)]).fails(1, &["no label column"]);
-    command(
-        "predict",
-        &[("--input", &folder.path("none.tsv")), ("--output", &to)],
-    )
-    .fails(1, &["none.tsv", "No such file"]);
+    command("predict", &[("--input", &folder.path("none.tsv")), ("--output", &to)])
+        .fails(1, &["none.tsv", "No such file"]);
     assert!(!to.exists());
-    assert!(
-        names(&folder.path(""))
-            .iter()
-            .all(|name| !name.ends_with(".tmp"))
-    );
+    assert!(names(&folder.path("")).iter().all(|name| !name.ends_with(".tmp")));
 }
 
 #[test]

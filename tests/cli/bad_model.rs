@@ -19,10 +19,7 @@ fn refused(model: &str, damage: impl FnOnce(&Path), says: &[&str]) {
     damage(&model);
     let run = Finished::of(&mut bitfit(train_args(&model, &data, &output, "")));
     let error = run.fails(1, says);
-    assert!(
-        error.contains(model.to_str().unwrap()),
-        "the folder is named: {error}"
-    );
+    assert!(error.contains(model.to_str().unwrap()), "the folder is named: {error}");
     assert_eq!(run.stdout, "");
     assert!(!output.exists(), "the output was begun");
 }
@@ -35,11 +32,7 @@ fn edit_json(path: &Path, edit: impl FnOnce(&mut serde_json::Map<String, Value>)
 
 #[test]
 fn missing_and_truncated_weights_are_refused() {
-    refused(
-        "bert",
-        |m| fs::remove_file(m.join(WEIGHTS)).unwrap(),
-        &[WEIGHTS],
-    );
+    refused("bert", |m| fs::remove_file(m.join(WEIGHTS)).unwrap(), &[WEIGHTS]);
     for keep in [0, 5, 100, 10_000] {
         let cut = |m: &Path| {
             let bytes = fs::read(m.join(WEIGHTS)).unwrap();
@@ -48,11 +41,7 @@ fn missing_and_truncated_weights_are_refused() {
         refused("bert", cut, &[WEIGHTS]);
     }
     let shard = "model-00002-of-00002.safetensors";
-    refused(
-        "bert-mlm",
-        |m| fs::remove_file(m.join(shard)).unwrap(),
-        &[shard, "not there"],
-    );
+    refused("bert-mlm", |m| fs::remove_file(m.join(shard)).unwrap(), &[shard, "not there"]);
     let cut = |m: &Path| {
         let bytes = fs::read(m.join(shard)).unwrap();
         fs::write(m.join(shard), &bytes[..bytes.len() - 1]).unwrap();
@@ -93,11 +82,7 @@ fn a_missing_tensor_and_a_wrong_shape_are_named() {
 
 #[test]
 fn values_that_are_not_finite_are_named_with_their_place() {
-    for (value, shown) in [
-        (f32::NAN, "NaN"),
-        (f32::INFINITY, "inf"),
-        (f32::NEG_INFINITY, "-inf"),
-    ] {
+    for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
         for name in [
             QUERY,
             "bert.encoder.layer.1.output.LayerNorm.bias",
@@ -136,11 +121,7 @@ fn other_architectures_and_arithmetic_are_refused_by_name() {
     for (key, value, says) in [
         ("model_type", "deberta-v2".into(), "deberta-v2"),
         ("hidden_act", "silu".into(), "silu"),
-        (
-            "position_embedding_type",
-            "relative_key".into(),
-            "relative_key",
-        ),
+        ("position_embedding_type", "relative_key".into(), "relative_key"),
         ("is_decoder", true.into(), "is_decoder"),
         ("hidden_size", Value::from(0), "hidden_size"),
         ("num_attention_heads", Value::from(5), "num_attention_heads"),
@@ -176,22 +157,10 @@ fn a_configuration_without_a_needed_key_is_refused_by_the_key() {
                 config.remove(key).unwrap();
             })
         };
-        refused(
-            "bert",
-            remove,
-            &["config.json", &format!("`{key}` is missing")],
-        );
+        refused("bert", remove, &["config.json", &format!("`{key}` is missing")]);
     }
-    refused(
-        "bert",
-        |m| fs::remove_file(m.join("config.json")).unwrap(),
-        &["config.json"],
-    );
-    refused(
-        "bert",
-        |m| fs::write(m.join("config.json"), "{").unwrap(),
-        &["config.json"],
-    );
+    refused("bert", |m| fs::remove_file(m.join("config.json")).unwrap(), &["config.json"]);
+    refused("bert", |m| fs::write(m.join("config.json"), "{").unwrap(), &["config.json"]);
 }
 
 #[test]
@@ -202,11 +171,7 @@ fn a_missing_broken_or_foreign_tokenizer_is_refused() {
         |m| fs::remove_file(m.join(tokenizer)).unwrap(),
         &["no tokenizer", "vocab.txt"],
     );
-    refused(
-        "bert",
-        |m| fs::write(m.join(tokenizer), "{}").unwrap(),
-        &[tokenizer],
-    );
+    refused("bert", |m| fs::write(m.join(tokenizer), "{}").unwrap(), &[tokenizer]);
     let longer = |m: &Path| {
         let vocab = fs::read_to_string(m.join("vocab.txt")).unwrap();
         fs::write(m.join("vocab.txt"), vocab + "one\ntwo\n").unwrap();
@@ -233,30 +198,11 @@ fn an_initial_head_of_another_shape_is_refused() {
     let output = folder.path("run");
     let head = fixture("bert").join("head.safetensors");
     let options = format!("--init-head {}", head.display());
-    let run = Finished::of(&mut bitfit(train_args(
-        &fixture("bert"),
-        &data,
-        &output,
-        &options,
-    )));
-    run.fails(
-        1,
-        &[
-            "--init-head",
-            "head.safetensors",
-            "classifier.weight",
-            "[3, 64]",
-            "[2, 64]",
-        ],
-    );
+    let run = Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &output, &options)));
+    run.fails(1, &["--init-head", "head.safetensors", "classifier.weight", "[3, 64]", "[2, 64]"]);
     let head = fixture("roberta").join("head.safetensors");
     let options = format!("--init-head {}", head.display());
-    let run = Finished::of(&mut bitfit(train_args(
-        &fixture("bert"),
-        &data,
-        &output,
-        &options,
-    )));
+    let run = Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &output, &options)));
     run.fails(1, &["--init-head", "classifier.weight", "missing"]);
     assert!(!output.exists());
 }
@@ -293,10 +239,7 @@ impl Delta {
             let mut command = bitfit(command);
             let run = Finished::of(command.arg("--delta").arg(&self.file).args(more));
             let error = run.fails(1, says);
-            assert!(
-                error.contains("delta.safetensors"),
-                "the file is named: {error}"
-            );
+            assert!(error.contains("delta.safetensors"), "the file is named: {error}");
             assert_eq!(run.stdout, "");
             assert!(!to.exists(), "{command:?} wrote something");
         }
@@ -345,11 +288,8 @@ fn a_delta_that_does_not_fit_its_base_is_refused_by_the_tensor() {
     );
     delta.damaged(
         |tensors, _| {
-            let tensor = RawTensor {
-                dtype: safetensors::Dtype::F32,
-                shape: vec![1],
-                bytes: vec![0; 4],
-            };
+            let tensor =
+                RawTensor { dtype: safetensors::Dtype::F32, shape: vec![1], bytes: vec![0; 4] };
             tensors.insert("extra.bias".into(), tensor);
         },
         &["extra.bias", "no place"],
@@ -378,20 +318,9 @@ fn a_delta_with_false_metadata_is_refused_by_the_key() {
         ("settings", "lr = 1", "`settings`"),
         ("task", "ranking", "`task`"),
     ] {
-        delta.damaged(
-            |_, metadata| drop(metadata.insert(key.into(), value.into())),
-            &[says],
-        );
+        delta.damaged(|_, metadata| drop(metadata.insert(key.into(), value.into())), &[says]);
     }
-    for key in [
-        "format",
-        "base_sha256",
-        "labels",
-        "settings",
-        "biases",
-        "pooling",
-        "task",
-    ] {
+    for key in ["format", "base_sha256", "labels", "settings", "biases", "pooling", "task"] {
         let says = if key == "format" { "no delta" } else { key };
         delta.damaged(|_, metadata| drop(metadata.remove(key)), &[says]);
     }
@@ -420,14 +349,8 @@ fn hostile_headers_are_refused_without_harm() {
         file("\u{0}", 0),
         file("{}", 0),
         file("{\"__metadata__\":{\"format\":1}}", 0),
-        file(
-            "{\"__metadata__\":{\"format\":\"bitfit-delta\",\"format\":\"x\"}}",
-            0,
-        ),
-        file(
-            &tensor("[1099511627776,1099511627776,1099511627776]", 0, 8),
-            8,
-        ),
+        file("{\"__metadata__\":{\"format\":\"bitfit-delta\",\"format\":\"x\"}}", 0),
+        file(&tensor("[1099511627776,1099511627776,1099511627776]", 0, 8), 8),
         file(&tensor("[2]", 0, 1 << 60), 8),
         file(&tensor("[2]", 8, 0), 8),
         file(&tensor("[-2]", 0, 8), 8),

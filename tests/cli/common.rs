@@ -10,9 +10,7 @@ use std::process::{Command, Stdio};
 
 /// A checkpoint folder of the parity fixtures.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/parity")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
 }
 
 /// A temporary folder with the files of one test.
@@ -96,11 +94,8 @@ impl Finished {
     #[track_caller]
     pub fn fails(&self, code: i32, parts: &[&str]) -> &str {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
-        let errors: Vec<&str> = self
-            .stderr
-            .lines()
-            .filter(|line| line.starts_with("error: "))
-            .collect();
+        let errors: Vec<&str> =
+            self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         let &[error] = errors.as_slice() else {
             panic!("one line of error is wanted: {}", self.stderr)
         };
@@ -146,11 +141,7 @@ pub fn train(model: &Path, data: &Path, output: &Path, more: &str) -> Finished {
 /// Words of the fixtures' vocabularies that tell nothing.
 const FILLER: [&str; 6] = ["the", "is in", "and", "again", "they", "that"];
 /// Words that decide the class.
-const TELLING: [[&str; 2]; 3] = [
-    ["harbour", "morning"],
-    ["tickets", "train"],
-    ["friends", "film"],
-];
+const TELLING: [[&str; 2]; 3] = [["harbour", "morning"], ["tickets", "train"], ["friends", "film"]];
 pub const CLASSES: [&str; 3] = ["sea", "land", "people"];
 
 /// A text of a class: fillers around a telling word, of several lengths and orders.
@@ -210,11 +201,8 @@ pub fn edit_tensors(
         shape: t.shape().to_vec(),
         bytes: t.data().to_vec(),
     };
-    let mut all: BTreeMap<String, RawTensor> = file
-        .tensors()
-        .into_iter()
-        .map(|(name, tensor)| (name, raw(tensor)))
-        .collect();
+    let mut all: BTreeMap<String, RawTensor> =
+        file.tensors().into_iter().map(|(name, tensor)| (name, raw(tensor))).collect();
     edit(&mut all, &mut metadata);
     let views = all.iter().map(|(name, t)| {
         let view = safetensors::tensor::TensorView::new(t.dtype, t.shape.clone(), &t.bytes);
@@ -233,9 +221,7 @@ pub fn metadata(path: &Path) -> HashMap<String, String> {
 /// The lines of `metrics.jsonl` in a run's folder.
 pub fn metrics(output: &Path) -> Vec<Value> {
     let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The steps' lines among those of a run.
@@ -259,9 +245,7 @@ pub fn json(path: &Path) -> Value {
 }
 
 pub fn number(value: &Value, key: &str) -> f64 {
-    value[key]
-        .as_f64()
-        .unwrap_or_else(|| panic!("no number `{key}` in {value}"))
+    value[key].as_f64().unwrap_or_else(|| panic!("no number `{key}` in {value}"))
 }
 
 /// Asserts that two deltas hold the same tensors within `tolerance` of the largest value of each.
@@ -281,9 +265,8 @@ pub fn nearly_equal(a: &Path, b: &Path, tolerance: f32) {
 /// Names in a folder, hidden ones included, sorted.
 pub fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }

@@ -9,18 +9,12 @@ use std::process::Command;
 fn compare(data: &Path, output: &Path, more: &[&str]) -> Command {
     let args = train_args(&fixture("bert"), data, output, "--epochs 2 --batch-size 8");
     let mut command = bitfit(["compare"]);
-    command
-        .args(&args[1..])
-        .args(["--dev-fraction", "0.25"])
-        .args(more);
+    command.args(&args[1..]).args(["--dev-fraction", "0.25"]).args(more);
     command
 }
 
 fn rows(output: &Path) -> Vec<Value> {
-    json(&output.join("compare.json"))["rows"]
-        .as_array()
-        .unwrap()
-        .clone()
+    json(&output.join("compare.json"))["rows"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -31,18 +25,10 @@ fn three_methods_stand_side_by_side() {
     // Under a head on the first tokens bias-only training keeps less of the last block.
     let run = Finished::of(&mut compare(&data, &output, &["--pooling", "mean"])).success();
     let rows = rows(&output);
-    let names: Vec<_> = rows
-        .iter()
-        .map(|row| row["run"].as_str().unwrap())
-        .collect();
+    let names: Vec<_> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
     assert_eq!(names, ["bitfit", "head", "full"]);
     let [bitfit, head, full] = [0, 1, 2].map(|i| &rows[i]);
-    for key in [
-        "trained_parameters",
-        "allocated_bytes",
-        "saved_bytes_per_token",
-        "result_bytes",
-    ] {
+    for key in ["trained_parameters", "allocated_bytes", "saved_bytes_per_token", "result_bytes"] {
         assert!(
             number(full, key) > number(bitfit, key) && number(bitfit, key) > number(head, key),
             "{key}: {rows:?}"
@@ -67,16 +53,8 @@ fn three_methods_stand_side_by_side() {
     assert_eq!(more, 2.0 * 128.0 * 4.0);
     let markdown = fs::read_to_string(output.join("compare.md")).unwrap();
     assert_eq!(markdown.lines().count(), 5, "{markdown}");
-    assert!(
-        fs::read_to_string(output.join("compare.svg"))
-            .unwrap()
-            .contains("full")
-    );
-    assert!(
-        fs::read(output.join("compare.png"))
-            .unwrap()
-            .starts_with(b"\x89PNG")
-    );
+    assert!(fs::read_to_string(output.join("compare.svg")).unwrap().contains("full"));
+    assert!(fs::read(output.join("compare.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
 #[test]
@@ -84,26 +62,14 @@ fn runs_have_options_of_their_own_and_are_not_repeated() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(24, 2));
     let output = folder.path("compare");
-    let runs = [
-        "--run",
-        "head",
-        "--run",
-        "qi: --biases query,intermediate --lr 2e-3",
-        "--quiet",
-    ];
+    let runs = ["--run", "head", "--run", "qi: --biases query,intermediate --lr 2e-3", "--quiet"];
     let first = Finished::of(&mut compare(&data, &output, &runs)).success();
     assert_eq!(first.stderr, "");
     let before = fs::read(output.join("compare.json")).unwrap();
     let qi = &rows(&output)[1];
-    assert_eq!(
-        (qi["biases"].as_str(), number(qi, "lr")),
-        (Some("query,intermediate"), 2e-3)
-    );
+    assert_eq!((qi["biases"].as_str(), number(qi, "lr")), (Some("query,intermediate"), 2e-3));
     // Two layers of 64 + 128, and a head of two outputs.
-    assert_eq!(
-        number(qi, "trained_parameters"),
-        2.0 * (64.0 + 128.0) + 2.0 * 64.0 + 2.0
-    );
+    assert_eq!(number(qi, "trained_parameters"), 2.0 * (64.0 + 128.0) + 2.0 * 64.0 + 2.0);
     assert!(output.join("qi.toml").exists());
 
     let again = |more: &[&str]| {
@@ -123,22 +89,9 @@ fn a_run_that_fails_is_named() {
     let output = folder.path("compare");
     let run = Finished::of(&mut compare(&data, &output, &["--run", "head"]));
     assert_eq!(run.code, Some(1), "{}", run.stderr);
-    let errors: Vec<_> = run
-        .stderr
-        .lines()
-        .filter(|l| l.starts_with("error: "))
-        .collect();
-    assert_eq!(
-        errors.len(),
-        2,
-        "the run's own, and what it means: {}",
-        run.stderr
-    );
-    assert!(
-        errors[1].contains("the run head ended with"),
-        "{}",
-        run.stderr
-    );
+    let errors: Vec<_> = run.stderr.lines().filter(|l| l.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 2, "the run's own, and what it means: {}", run.stderr);
+    assert!(errors[1].contains("the run head ended with"), "{}", run.stderr);
 }
 
 #[test]

@@ -20,9 +20,7 @@ fn fails_on(settings: &[(&str, &str)], options: &str, parts: &[&str]) {
     }
     let folder = Folder::new();
     let mut command = train(&folder, options);
-    command
-        .env("LD_LIBRARY_PATH", driver::folder())
-        .envs(settings.iter().copied());
+    command.env("LD_LIBRARY_PATH", driver::folder()).envs(settings.iter().copied());
     Finished::of(&mut command).fails(1, parts);
 }
 
@@ -75,18 +73,10 @@ fn a_device_that_is_too_old() {
 
 #[test]
 fn a_device_that_is_not_there() {
-    fails_on(
-        &[],
-        "--device cuda:3",
-        &["no CUDA device 3", "the driver sees 1"],
-    );
+    fails_on(&[], "--device cuda:3", &["no CUDA device 3", "the driver sees 1"]);
 }
 
 #[test]
 fn kernels_that_the_driver_cannot_load() {
-    fails_on(
-        &[("CUDA_EMULATOR_PTX", "7.0")],
-        "--device cuda",
-        &["cannot load", ".cu", "PTX"],
-    );
+    fails_on(&[("CUDA_EMULATOR_PTX", "7.0")], "--device cuda", &["cannot load", ".cu", "PTX"]);
 }

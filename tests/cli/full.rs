@@ -18,12 +18,8 @@ fn a_full_run_leaves_a_whole_model_that_eval_and_predict_take() {
         let folder = Folder::new();
         let data = folder.write("a.tsv", toy_tsv(48, 2));
         let output = folder.path("run");
-        let run = train(
-            &fixture(model),
-            &data,
-            &output,
-            &format!("{LEARNS} --dev {}", data.display()),
-        );
+        let run =
+            train(&fixture(model), &data, &output, &format!("{LEARNS} --dev {}", data.display()));
         assert!(run.stdout.contains("model.safetensors"), "{}", run.stdout);
         let result = json(&output.join("result.json"));
         assert!(number(&result["best"], "value") > 0.95, "{model}: {result}");
@@ -55,10 +51,7 @@ fn a_full_run_leaves_a_whole_model_that_eval_and_predict_take() {
         let best = number(&result["best"], "value");
         assert_eq!(number(&json(&measured), "accuracy"), best, "{model}");
         let mut predict = bitfit(["predict", "--input"]);
-        predict
-            .arg(&data)
-            .arg("--delta")
-            .arg(output.join("model.safetensors"));
+        predict.arg(&data).arg("--delta").arg(output.join("model.safetensors"));
         let predicted = Finished::of(&mut predict).success().stdout;
         assert_eq!(predicted.lines().count(), 49, "{predicted}");
         assert!(predicted.contains("land") && predicted.contains("sea"));
@@ -74,15 +67,10 @@ fn under_mean_pooling_the_head_lies_beside_a_bare_encoder() {
     }
     let data = folder.write("a.tsv", data);
     let output = folder.path("run");
-    let more = format!(
-        "{LEARNS} --task regression --pooling mean --dev {}",
-        data.display()
-    );
+    let more = format!("{LEARNS} --task regression --pooling mean --dev {}", data.display());
     train(&fixture("bert-mean"), &data, &output, &more);
-    let (encoder, head) = (
-        tensors(&output.join("model.safetensors")),
-        tensors(&output.join("head.safetensors")),
-    );
+    let (encoder, head) =
+        (tensors(&output.join("model.safetensors")), tensors(&output.join("head.safetensors")));
     let base = tensors(&fixture("bert-mean").join("model.safetensors"));
     assert!(encoder.keys().eq(base.keys()));
     assert_eq!(encoder["pooler.dense.weight"], base["pooler.dense.weight"]);
@@ -95,10 +83,7 @@ fn under_mean_pooling_the_head_lies_beside_a_bare_encoder() {
     eval(&output, &data, &measured);
     let best = json(&output.join("result.json"))["best"].clone();
     let found = number(&json(&measured), "pearson");
-    assert!(
-        (found - number(&best, "value")).abs() < 1e-9,
-        "{found} {best}"
-    );
+    assert!((found - number(&best, "value")).abs() < 1e-9, "{found} {best}");
 }
 
 #[cfg(unix)]
@@ -114,10 +99,7 @@ fn a_killed_full_run_resumes_to_the_same_bits() {
     let mut command = bitfit(train_args(&fixture("bert"), &data, &killed, options));
     let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = quiet.spawn().unwrap();
-    while std::fs::read_to_string(killed.join("metrics.jsonl"))
-        .unwrap_or_default()
-        .lines()
-        .count()
+    while std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap_or_default().lines().count()
         < 14
     {
         std::thread::sleep(std::time::Duration::from_micros(200));
@@ -140,12 +122,7 @@ fn what_makes_no_sense_with_full_is_refused() {
     let output = folder.path("run");
     let wrong = |more: &str| {
         let more = format!("--method full {more}");
-        Finished::of(&mut bitfit(train_args(
-            &fixture("bert"),
-            &data,
-            &output,
-            &more,
-        )))
+        Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &output, &more)))
     };
     wrong("--biases query").fails(2, &["--biases", "--method full trains everything"]);
     wrong("--weights f16").fails(2, &["--weights", "freezes none"]);

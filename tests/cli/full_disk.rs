@@ -12,9 +12,7 @@ fn limited(blocks: u32, args: &[String]) -> Finished {
     // Without the trap the limit would kill the process; so it is an error of the write, as a full disk is.
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
-    command
-        .args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")])
-        .args(args);
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")]).args(args);
     Finished::of(&mut command)
 }
 
@@ -37,18 +35,12 @@ fn a_run_that_cannot_save_names_the_file_and_goes_on_once_there_is_room() {
     let output = folder.path("run");
     let args = train_args(&fixture("bert"), &data, &output, options);
     let run = limited(16, &args);
-    run.fails(
-        1,
-        &["cannot write", "checkpoint.safetensors", "File too large"],
-    );
+    run.fails(1, &["cannot write", "checkpoint.safetensors", "File too large"]);
     assert!(!output.join("checkpoint.safetensors").exists());
     no_pieces(&output);
     Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output)).success();
     assert_eq!(timeless(&output), timeless(&whole));
-    assert_eq!(
-        tensors(&output.join("bias.safetensors")),
-        tensors(&whole.join("bias.safetensors"))
-    );
+    assert_eq!(tensors(&output.join("bias.safetensors")), tensors(&whole.join("bias.safetensors")));
 }
 
 #[test]
@@ -71,13 +63,7 @@ fn merge_and_predict_leave_no_piece_of_a_file() {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
 
     let merged = folder.path("merged");
-    let args = [
-        "merge".into(),
-        "--delta".into(),
-        text(&run),
-        "--output".into(),
-        text(&merged),
-    ];
+    let args = ["merge".into(), "--delta".into(), text(&run), "--output".into(), text(&merged)];
     limited(64, &args).fails(1, &["cannot write", "model.safetensors", "File too large"]);
     // Without its configuration the folder is no model, and can be written again.
     no_pieces(&merged);
@@ -87,15 +73,8 @@ fn merge_and_predict_leave_no_piece_of_a_file() {
     let many: String = (0..3000).map(|i| text_of(i % 2, i) + "\n").collect();
     let input = folder.write("many.tsv", format!("text\n{many}"));
     let to = folder.write("predictions.tsv", "from before\n");
-    let args = [
-        "predict",
-        "--delta",
-        &text(&run),
-        "--input",
-        &text(&input),
-        "--output",
-        &text(&to),
-    ];
+    let args =
+        ["predict", "--delta", &text(&run), "--input", &text(&input), "--output", &text(&to)];
     limited(64, &args.map(str::to_owned))
         .fails(1, &["cannot write", "predictions.tsv", "File too large"]);
     assert_eq!(fs::read_to_string(&to).unwrap(), "from before\n");
@@ -135,24 +114,13 @@ fn a_device_as_output_is_written_to_and_stays_a_device() {
     train(&fixture("bert"), &data, &output, "--steps 1");
     // A device of the test's own cannot be made without rights; a pipe is as little a file.
     let pipe = folder.path("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let reader = {
         let pipe = pipe.clone();
         std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
     };
     let mut command = bitfit(["predict", "--delta"]);
-    command
-        .arg(&output)
-        .arg("--input")
-        .arg(&data)
-        .arg("--output")
-        .arg(&pipe);
+    command.arg(&output).arg("--input").arg(&data).arg("--output").arg(&pipe);
     Finished::of(&mut command).success();
     assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     assert_eq!(reader.join().unwrap().lines().count(), 25);
@@ -161,12 +129,7 @@ fn a_device_as_output_is_written_to_and_stays_a_device() {
     fs::write(&file, "old").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let mut command = bitfit(["predict", "--delta"]);
-    command
-        .arg(&output)
-        .arg("--input")
-        .arg(&data)
-        .arg("--output")
-        .arg(&link);
+    command.arg(&output).arg("--input").arg(&data).arg("--output").arg(&link);
     Finished::of(&mut command).success();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 25);

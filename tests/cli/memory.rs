@@ -39,10 +39,7 @@ fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
         "batch",
         "workspace",
     ];
-    let sum: usize = parts
-        .iter()
-        .map(|part| last_number(&run.stdout, part))
-        .sum();
+    let sum: usize = parts.iter().map(|part| last_number(&run.stdout, part)).sum();
     assert_eq!(sum, last_number(&run.stdout, "peak"), "{}", run.stdout);
     for column in ["bitfit", "head", "full"] {
         assert!(run.stdout.contains(column), "{}", run.stdout);
@@ -72,13 +69,7 @@ fn a_plan_that_is_allocated_takes_its_peak_without_a_checkpoint() {
     let config = std::fs::read_to_string(fixture("bert").join("config.json"));
     folder.write("config.json", config.unwrap());
     let model = folder.path("");
-    let args = [
-        "--model",
-        model.to_str().unwrap(),
-        "--batch-size",
-        "4",
-        "--allocate",
-    ];
+    let args = ["--model", model.to_str().unwrap(), "--batch-size", "4", "--allocate"];
     for weights in ["f32", "f16", "int8", "nf4"] {
         let run = plan(&[&args[..], &["--weights", weights, "--threads", "2"]].concat());
         let text = run.success().stdout;
@@ -93,11 +84,7 @@ fn a_plan_names_the_largest_batch_that_fits_and_the_smallest_memory_that_runs() 
     let model = fixture("bert");
     let model = model.to_str().unwrap();
     let args = ["--model", model, "--batch-size", "8", "--max-length", "32"];
-    let of = |memory| {
-        plan(&[&args[..], &["--memory", memory]].concat())
-            .success()
-            .stdout
-    };
+    let of = |memory| plan(&[&args[..], &["--memory", memory]].concat()).success().stdout;
     let (small, large) = (of("24MiB"), of("48MB"));
     let most = |text: &str| last_number(text, "recompute ");
     assert!(0 < most(&small) && most(&small) < most(&large), "{small}");
@@ -172,12 +159,7 @@ fn a_limit_cuts_batches_and_chooses_what_is_kept_and_training_stays_the_same() {
     nearly_equal(&delta(&output), &delta(&whole), 1e-3);
 
     let nothing = folder.path("nothing");
-    let args = train_args(
-        &fixture("bert"),
-        &data,
-        &nothing,
-        &format!("{options} --memory 100KB"),
-    );
+    let args = train_args(&fixture("bert"), &data, &nothing, &format!("{options} --memory 100KB"));
     Finished::of(&mut bitfit(args)).fails(1, &["100,000", "the smallest that runs is"]);
     assert!(!nothing.exists());
 }
@@ -200,29 +182,21 @@ fn matrices_in_few_bits_learn_the_task_and_follow_the_delta() {
         let measured = |name: &str, more: &[&str]| {
             let file = folder.path(name);
             let paths = [output.to_str(), data.to_str(), file.to_str()].map(Option::unwrap);
-            let args = [
-                "eval", "--delta", paths[0], "--data", paths[1], "--output", paths[2],
-            ];
+            let args = ["eval", "--delta", paths[0], "--data", paths[1], "--output", paths[2]];
             Finished::of(&mut bitfit([&args[..], more].concat())).success();
             number(&json(&file), "loss")
         };
         let own = measured("own.json", &["--device", "cpu"]);
         let merged = folder.path(&format!("merged-{weights}"));
         let args = ["merge", "--delta", output.to_str().unwrap(), "--output"];
-        Finished::of(&mut bitfit(
-            [&args[..], &[merged.to_str().unwrap()]].concat(),
-        ))
-        .success();
+        Finished::of(&mut bitfit([&args[..], &[merged.to_str().unwrap()]].concat())).success();
         let base = tensors(&fixture("bert").join("model.safetensors"));
         let rounded = tensors(&merged.join("model.safetensors"));
         let name = "bert.encoder.layer.0.intermediate.dense.weight";
         let plain = base.get(name).or_else(|| base.get(&name["bert.".len()..]));
         assert_ne!(plain.unwrap().1, rounded[name].1, "{weights}");
         let exact = measured("exact.json", &["--device", "cpu", "--weights", "f32"]);
-        assert_ne!(
-            own, exact,
-            "{weights}: eval ignored how the run stored its matrices"
-        );
+        assert_ne!(own, exact, "{weights}: eval ignored how the run stored its matrices");
     }
 }
 
@@ -242,27 +216,17 @@ fn a_plan_lists_the_step_operation_by_operation() {
     let whole = list(&["--rate", "1", "--bandwidth", "30"]).success().stdout;
     let line = |text: &str, name: &str| -> String {
         let found = text.lines().find(|line| line.contains(name));
-        found
-            .unwrap_or_else(|| panic!("no {name} in {text}"))
-            .to_owned()
+        found.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
     };
     let product = line(&whole, "slope %9");
-    for part in [
-        "Linear",
-        "hidden %8 [64, 64]",
-        "inner %10 [64, 128]",
-        "32,768",
-    ] {
+    for part in ["Linear", "hidden %8 [64, 64]", "inner %10 [64, 128]", "32,768"] {
         assert!(product.contains(part), "{product}");
     }
     assert!(line(&whole, "query@0").contains("AttentionBack"), "{whole}");
     assert!(whole.contains("tokens/s"), "{whole}");
     // Of one bias there is less: no gradient of another, nothing below it.
     let part = list(&["--biases", "output@1"]).success().stdout;
-    assert!(
-        part.contains("output@1") && !part.contains("query@"),
-        "{part}"
-    );
+    assert!(part.contains("output@1") && !part.contains("query@"), "{part}");
     assert!(!part.contains("AttentionBack"), "{part}");
     list(&["--rate", "1"]).fails(2, &["--bandwidth"]);
     list(&["--rate", "0", "--bandwidth", "1"]).fails(2, &["above 0"]);

@@ -9,12 +9,7 @@ use std::path::{Path, PathBuf};
 fn trained(folder: &Folder, model: &Path, options: &str) -> PathBuf {
     let data = folder.write("a.tsv", toy_tsv(24, 3));
     let output = folder.path("run");
-    train(
-        model,
-        &data,
-        &output,
-        &format!("--steps 4 --lr 1e-2 --weights f32 {options}"),
-    );
+    train(model, &data, &output, &format!("--steps 4 --lr 1e-2 --weights f32 {options}"));
     output
 }
 
@@ -27,10 +22,9 @@ fn merge(folder: &Folder, run: &Path) -> (PathBuf, Finished) {
 
 #[test]
 fn a_merged_classifier_is_the_base_with_the_delta_in_place() {
-    for (name, class) in [
-        ("bert", "BertForSequenceClassification"),
-        ("roberta", "RobertaForSequenceClassification"),
-    ] {
+    for (name, class) in
+        [("bert", "BertForSequenceClassification"), ("roberta", "RobertaForSequenceClassification")]
+    {
         let folder = Folder::new();
         let run = trained(&folder, &fixture(name), "");
         let (merged, _) = merge(&folder, &run);
@@ -49,19 +43,10 @@ fn a_merged_classifier_is_the_base_with_the_delta_in_place() {
         assert_eq!(metadata(&merged.join("model.safetensors"))["format"], "pt");
         let config = json(&merged.join("config.json"));
         assert_eq!(config["architectures"], value!([class]));
-        assert_eq!(
-            config["id2label"],
-            value!({"0": "land", "1": "people", "2": "sea"})
-        );
-        assert_eq!(
-            config["label2id"],
-            value!({"land": 0, "people": 1, "sea": 2})
-        );
+        assert_eq!(config["id2label"], value!({"0": "land", "1": "people", "2": "sea"}));
+        assert_eq!(config["label2id"], value!({"land": 0, "people": 1, "sea": 2}));
         assert_eq!(config["problem_type"], "single_label_classification");
-        assert_eq!(
-            config["hidden_size"],
-            json(&fixture(name).join("config.json"))["hidden_size"]
-        );
+        assert_eq!(config["hidden_size"], json(&fixture(name).join("config.json"))["hidden_size"]);
     }
 }
 
@@ -72,16 +57,9 @@ fn old_names_and_shards_and_other_heads_do_not_survive_a_merge() {
     let (merged, _) = merge(&folder, &run);
     let made = tensors(&merged.join("model.safetensors"));
     assert!(made.keys().all(|name| !name.starts_with("cls.")));
-    assert!(
-        made.keys()
-            .all(|name| !name.contains("gamma") && !name.contains("beta"))
-    );
+    assert!(made.keys().all(|name| !name.contains("gamma") && !name.contains("beta")));
     assert!(made.contains_key("bert.embeddings.LayerNorm.weight"));
-    assert!(
-        !names(&merged)
-            .iter()
-            .any(|name| name.contains("index") || name.contains("-of-"))
-    );
+    assert!(!names(&merged).iter().any(|name| name.contains("index") || name.contains("-of-")));
 }
 
 #[test]
@@ -93,16 +71,12 @@ fn a_merged_model_is_a_base_that_predicts_as_the_run_did() {
     let data = folder.path("a.tsv");
     let again = folder.path("again");
     let head = merged.join("model.safetensors");
-    let options = format!(
-        "--steps 1 --lr 1e-30 --method head --weights f32 --init-head {}",
-        head.display()
-    );
+    let options =
+        format!("--steps 1 --lr 1e-30 --method head --weights f32 --init-head {}", head.display());
     train(&merged, &data, &again, &options);
     let predict = |run: &Path| {
         let mut command = bitfit(["predict", "--output-format", "jsonl", "--delta"]);
-        Finished::of(command.arg(run).arg("--input").arg(&data))
-            .success()
-            .stdout
+        Finished::of(command.arg(run).arg("--input").arg(&data)).success().stdout
     };
     assert_eq!(predict(&run), predict(&again));
 }
@@ -113,24 +87,17 @@ fn mean_pooling_has_no_class_so_encoder_and_head_are_written_apart() {
     let run = trained(&folder, &fixture("bert-mean"), "--pooling mean");
     let (merged, done) = merge(&folder, &run);
     assert!(done.stderr.contains("head.safetensors"), "{}", done.stderr);
-    assert_eq!(
-        json(&merged.join("config.json"))["architectures"],
-        value!(["BertModel"])
-    );
+    assert_eq!(json(&merged.join("config.json"))["architectures"], value!(["BertModel"]));
     let delta = tensors(&run.join("bias.safetensors"));
     let encoder = tensors(&merged.join("model.safetensors"));
     let head = tensors(&merged.join("head.safetensors"));
     assert!(head.keys().eq(["classifier.bias", "classifier.weight"]));
     assert!(
-        encoder
-            .keys()
-            .all(|name| !name.starts_with("bert.") && !name.starts_with("classifier"))
+        encoder.keys().all(|name| !name.starts_with("bert.") && !name.starts_with("classifier"))
     );
     let mut seen = 0;
     for (name, content) in &delta {
-        let place = head
-            .get(name)
-            .or_else(|| encoder.get(name.strip_prefix("bert.")?));
+        let place = head.get(name).or_else(|| encoder.get(name.strip_prefix("bert.")?));
         assert_eq!(place, Some(content), "{name}");
         seen += 1;
     }

@@ -37,9 +37,7 @@ fn licence(rows: usize) -> String {
     let lines = text.lines().map(str::trim).filter(|line| line.len() > 40);
     let mut table = "text\tlabel\n".to_owned();
     for line in lines.take(rows) {
-        let names = ["icens", "Work", "Contribut"]
-            .iter()
-            .any(|word| line.contains(word));
+        let names = ["icens", "Work", "Contribut"].iter().any(|word| line.contains(word));
         writeln!(table, "{line}\t{}", if names { "legal" } else { "other" }).unwrap();
     }
     table
@@ -98,35 +96,23 @@ fn few_bits_stand_beside_16_and_full_fine_tuning_in_one_table() {
     }
     let column = |key| rows.iter().map(|row| number(row, key)).collect::<Vec<_>>();
     let allocated = column("allocated_bytes");
-    assert!(
-        allocated[1] < allocated[0] && allocated[2] < allocated[0],
-        "{allocated:?}"
-    );
+    assert!(allocated[1] < allocated[0] && allocated[2] < allocated[0], "{allocated:?}");
     assert!(allocated[0] < allocated[3], "{allocated:?}");
     let saved = column("saved_bytes_per_token");
-    assert!(
-        saved[1] < saved[2] && saved[2] < saved[0] && saved[0] < saved[3],
-        "{saved:?}"
-    );
+    assert!(saved[1] < saved[2] && saved[2] < saved[0] && saved[0] < saved[3], "{saved:?}");
 }
 
 /// Mean losses of ten steps each.
 fn loss_curve(output: &Path) -> Vec<f64> {
     let losses: Vec<f64> = steps(output).iter().map(|s| number(s, "loss")).collect();
-    losses
-        .chunks(10)
-        .map(|ten| ten.iter().sum::<f64>() / ten.len() as f64)
-        .collect()
+    losses.chunks(10).map(|ten| ten.iter().sum::<f64>() / ten.len() as f64).collect()
 }
 
 #[track_caller]
 fn close(name: &str, cpu: &[f64], cuda: &[f64], tolerance: f64) {
     assert_eq!(cpu.len(), cuda.len());
     for (a, b) in cpu.iter().zip(cuda) {
-        assert!(
-            (a - b).abs() <= tolerance * a.max(0.1),
-            "{name}: cpu {cpu:?}, cuda {cuda:?}"
-        );
+        assert!((a - b).abs() <= tolerance * a.max(0.1), "{name}: cpu {cpu:?}, cuda {cuda:?}");
     }
 }
 
@@ -174,9 +160,7 @@ fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
                    --dropout 0.1 --save-steps 5 --dev-fraction 0.2 --eval-steps 9";
     let command = |output: &Path| {
         let mut command = bitfit(train_args(&fixture("bert"), &data, output, options));
-        on_emulator(&mut command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        on_emulator(&mut command).stdin(Stdio::null()).stdout(Stdio::null());
         command
     };
     let whole = folder.path("whole");
@@ -184,10 +168,7 @@ fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
     for (name, lines) in [("INT", 3), ("KILL", 13)] {
         let output = folder.path(name);
         let mut child = command(&output).stderr(Stdio::null()).spawn().unwrap();
-        assert!(
-            reaches(&mut child, &output, lines),
-            "the run ended before it was stopped"
-        );
+        assert!(reaches(&mut child, &output, lines), "the run ended before it was stopped");
         signal(&child, name);
         child.wait().unwrap();
         assert!(!output.join("result.json").exists() || steps(&output).len() < 24);
@@ -228,18 +209,9 @@ fn a_task_trained_on_cuda_with_few_bits_is_evaluated_predicted_and_merged() {
             let args = ["predict", "--delta", delta, "--input", data];
             run(&[&args[..], &["--device", device]].concat()).stdout
         };
-        assert_eq!(
-            labels("cuda").lines().count(),
-            labels("cpu").lines().count()
-        );
+        assert_eq!(labels("cuda").lines().count(), labels("cpu").lines().count());
         let merged = folder.path(&format!("merged-{weights}"));
-        run(&[
-            "merge",
-            "--delta",
-            delta,
-            "--output",
-            merged.to_str().unwrap(),
-        ]);
+        run(&["merge", "--delta", delta, "--output", merged.to_str().unwrap()]);
         assert!(merged.join("model.safetensors").exists());
     }
 }
@@ -272,14 +244,7 @@ fn a_plan_that_is_allocated_takes_its_peak_on_the_device_or_says_what_does_not_f
         return;
     }
     let plan = |memory: &str, weights: &str| {
-        let mut command = bitfit([
-            "plan",
-            "--allocate",
-            "--device",
-            "cuda",
-            "--batch-size",
-            "4",
-        ]);
+        let mut command = bitfit(["plan", "--allocate", "--device", "cuda", "--batch-size", "4"]);
         command.arg("--model").arg(fixture("bert"));
         command.args(["--weights", weights]);
         command.env("CUDA_EMULATOR_MEMORY", memory);
@@ -287,10 +252,7 @@ fn a_plan_that_is_allocated_takes_its_peak_on_the_device_or_says_what_does_not_f
     };
     for weights in ["f16", "int8", "nf4"] {
         let text = plan("1G", weights).success().stdout;
-        assert!(
-            allocated(&text, "bitfit") < allocated(&text, "full"),
-            "{text}"
-        );
+        assert!(allocated(&text, "bitfit") < allocated(&text, "full"), "{text}");
     }
     plan("1M", "f16").fails(1, &["full: ", "out of memory"]);
 }
@@ -299,10 +261,7 @@ fn a_plan_that_is_allocated_takes_its_peak_on_the_device_or_says_what_does_not_f
 fn minilm_trains_on_cuda_as_on_the_cpu_where_the_model_is_present() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm");
     if !model.join("config.json").exists() {
-        eprintln!(
-            "skipped: {} is not there; scripts/test.sh fetches it",
-            model.display()
-        );
+        eprintln!("skipped: {} is not there; scripts/test.sh fetches it", model.display());
         return;
     }
     if !kernels() {
@@ -318,10 +277,5 @@ fn minilm_trains_on_cuda_as_on_the_cpu_where_the_model_is_present() {
         steps(&output).iter().map(|s| number(s, "loss")).collect()
     };
     let cpu = run("cpu", "--device cpu");
-    close(
-        "minilm",
-        &cpu,
-        &run("cuda", "--device cuda --precision f16"),
-        0.01,
-    );
+    close("minilm", &cpu, &run("cuda", "--device cuda --precision f16"), 0.01);
 }

@@ -18,16 +18,9 @@ impl Trained {
         let folder = Folder::new();
         let data = folder.write("a.tsv", toy_tsv(48, 3));
         let output = folder.path("run");
-        let dev = format!(
-            "--lr 1e-2 --epochs 8 --batch-size 8 --dev {}",
-            data.display()
-        );
+        let dev = format!("--lr 1e-2 --epochs 8 --batch-size 8 --dev {}", data.display());
         train(&fixture(model), &data, &output, &dev);
-        Self {
-            folder,
-            data,
-            output,
-        }
+        Self { folder, data, output }
     }
 
     fn command(&self, name: &str, more: &[&str]) -> Command {
@@ -44,9 +37,7 @@ impl Trained {
     #[track_caller]
     fn piped(&self, input: &str, more: &[&str]) -> String {
         let mut command = self.command("predict", more);
-        Finished::fed(&mut command, input.to_owned())
-            .success()
-            .stdout
+        Finished::fed(&mut command, input.to_owned()).success().stdout
     }
 }
 
@@ -59,15 +50,8 @@ fn eval_measures_what_training_measured_at_its_best() {
     for model in ["bert", "roberta"] {
         let trained = Trained::new(model);
         let json_file = trained.folder.path("eval.json");
-        let run = trained.run(
-            "eval",
-            &[
-                "--data",
-                str_of(&trained.data),
-                "--output",
-                str_of(&json_file),
-            ],
-        );
+        let run =
+            trained.run("eval", &["--data", str_of(&trained.data), "--output", str_of(&json_file)]);
         let best = json(&trained.output.join("result.json"))["best"].clone();
         let at_best = metrics(&trained.output)
             .into_iter()
@@ -88,19 +72,11 @@ fn eval_measures_what_training_measured_at_its_best() {
 fn predictions_agree_over_formats_and_sources() {
     let trained = Trained::new("bert");
     let input = fs::read_to_string(&trained.data).unwrap();
-    let file = trained
-        .run("predict", &["--input", str_of(&trained.data)])
-        .stdout;
+    let file = trained.run("predict", &["--input", str_of(&trained.data)]).stdout;
     assert_eq!(trained.piped(&input, &[]), file, "file and standard input");
     let to = trained.folder.path("out.tsv");
-    let run = trained.run(
-        "predict",
-        &["--input", str_of(&trained.data), "--output", str_of(&to)],
-    );
-    assert_eq!(
-        (run.stdout.as_str(), fs::read_to_string(&to).unwrap()),
-        ("", file.clone())
-    );
+    let run = trained.run("predict", &["--input", str_of(&trained.data), "--output", str_of(&to)]);
+    assert_eq!((run.stdout.as_str(), fs::read_to_string(&to).unwrap()), ("", file.clone()));
 
     let mut lines = file.lines();
     assert_eq!(lines.next(), Some("label\tp(land)\tp(people)\tp(sea)"));
@@ -112,9 +88,7 @@ fn predictions_agree_over_formats_and_sources() {
         let record: Value = serde_json::from_str(record).unwrap();
         let fields: Vec<&str> = line.split('\t').collect();
         assert_eq!(record["label"], fields[0]);
-        let logits: Vec<f64> = (0..3)
-            .map(|i| record["logits"][i].as_f64().unwrap())
-            .collect();
+        let logits: Vec<f64> = (0..3).map(|i| record["logits"][i].as_f64().unwrap()).collect();
         let total: f64 = logits.iter().map(|x| x.exp()).sum();
         let mut sum = 0.0;
         for (i, name) in names.iter().enumerate() {
@@ -124,9 +98,7 @@ fn predictions_agree_over_formats_and_sources() {
             sum += p;
         }
         assert!((sum - 1.0).abs() < 1e-9, "{record}");
-        let top = (0..3)
-            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-            .unwrap();
+        let top = (0..3).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
         assert_eq!(fields[0], names[top]);
         right += usize::from(gold.ends_with(fields[0]));
     }
@@ -144,20 +116,12 @@ fn order_is_kept_over_more_rows_than_are_held_at_once() {
             format!("{words}{}", text_of(i % 3, i))
         })
         .collect();
-    let many = trained.piped(
-        &format!("text\n{}\n", texts.join("\n")),
-        &["--output-format", "jsonl"],
-    );
-    let many: Vec<Value> = many
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect();
+    let many =
+        trained.piped(&format!("text\n{}\n", texts.join("\n")), &["--output-format", "jsonl"]);
+    let many: Vec<Value> = many.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(many.len(), 2100);
     for i in [0, 1, 500, 1023, 1024, 1025, 2047, 2048, 2099] {
-        let one = trained.piped(
-            &format!("text\n{}\n", texts[i]),
-            &["--output-format", "jsonl"],
-        );
+        let one = trained.piped(&format!("text\n{}\n", texts[i]), &["--output-format", "jsonl"]);
         let one: Value = serde_json::from_str(one.trim()).unwrap();
         for class in 0..3 {
             let (a, b) = (&one["logits"][class], &many[i]["logits"][class]);
@@ -177,36 +141,19 @@ fn pairs_and_jsonl_are_predicted_too() {
     assert_eq!(from_tsv, trained.piped(jsonl, &["--format", "jsonl"]));
     let single = trained.piped("text\nharbour\nthe train\n", &[]);
     let line = |text: &str, i: usize| text.lines().nth(i).unwrap().to_owned();
-    assert_ne!(
-        line(&from_tsv, 1),
-        line(&single, 1),
-        "the second text counts"
-    );
-    assert_eq!(
-        line(&from_tsv, 2),
-        line(&single, 2),
-        "an empty one does not"
-    );
+    assert_ne!(line(&from_tsv, 1), line(&single, 1), "the second text counts");
+    assert_eq!(line(&from_tsv, 2), line(&single, 2), "an empty one does not");
 }
 
 #[test]
 fn a_regression_predicts_values() {
     let folder = Folder::new();
     let rows = (0..24).map(|i| format!("{}\t{}\n", text_of(i % 2, i), i % 2));
-    let data = folder.write(
-        "a.tsv",
-        format!("text\tlabel\n{}", rows.collect::<String>()),
-    );
+    let data = folder.write("a.tsv", format!("text\tlabel\n{}", rows.collect::<String>()));
     let output = folder.path("run");
     let options = "--task regression --pooling mean --lr 1e-2 --epochs 3";
     train(&fixture("bert-mean"), &data, &output, options);
-    let args = [
-        "predict",
-        "--delta",
-        str_of(&output),
-        "--input",
-        str_of(&data),
-    ];
+    let args = ["predict", "--delta", str_of(&output), "--input", str_of(&data)];
     let tsv = Finished::of(&mut bitfit(args)).success().stdout;
     let mut lines = tsv.lines();
     assert_eq!(lines.next(), Some("value"));
@@ -227,15 +174,9 @@ fn a_reader_that_goes_away_is_no_error() {
     let delta = str_of(&trained.output);
     let bitfit = env!("CARGO_BIN_EXE_bitfit");
     for command in [
-        format!(
-            "{bitfit} predict --quiet --delta {delta} --input {} | head -1",
-            str_of(&input)
-        ),
+        format!("{bitfit} predict --quiet --delta {delta} --input {} | head -1", str_of(&input)),
         format!("{bitfit} inspect --delta {delta} | true"),
-        format!(
-            "{bitfit} eval --quiet --delta {delta} --data {} | true",
-            str_of(&trained.data)
-        ),
+        format!("{bitfit} eval --quiet --delta {delta} --data {} | true", str_of(&trained.data)),
     ] {
         let run = Finished::of(Command::new("sh").args(["-c", &command]));
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{command}");
@@ -245,29 +186,17 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn inspect_counts_parameters_and_shows_what_moved() {
     let model = fixture("bert");
-    let args = [
-        "inspect",
-        "--model",
-        str_of(&model),
-        "--biases",
-        "query,output@1",
-    ];
+    let args = ["inspect", "--model", str_of(&model), "--biases", "query,output@1"];
     let shown = Finished::of(&mut bitfit(args)).success().stdout;
     // Of 2 layers of width 64: two query biases and one output bias.
-    assert!(
-        shown.contains("--biases query,output@1 trains 192 of "),
-        "{shown}"
-    );
+    assert!(shown.contains("--biases query,output@1 trains 192 of "), "{shown}");
     let all: usize = tensors(&model.join("model.safetensors"))
         .iter()
         .filter(|(name, _)| name.starts_with("bert."))
         .map(|(_, (_, values))| values.len())
         .sum();
     let plain = shown.replace(['\u{202f}', '\u{2009}', ',', '_', ' '], "");
-    assert!(
-        plain.contains(&format!("of{all}encoderparameters")),
-        "{all}: {shown}"
-    );
+    assert!(plain.contains(&format!("of{all}encoderparameters")), "{all}: {shown}");
 
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(16, 2));
@@ -276,18 +205,12 @@ fn inspect_counts_parameters_and_shows_what_moved() {
     let args = ["inspect", "--delta", str_of(&output)];
     let shown = Finished::of(&mut bitfit(args)).success().stdout;
     assert!(shown.contains("labels: land, sea"), "{shown}");
-    let rows: Vec<Vec<&str>> = shown
-        .lines()
-        .map(|l| l.split_whitespace().collect())
-        .collect();
+    let rows: Vec<Vec<&str>> = shown.lines().map(|l| l.split_whitespace().collect()).collect();
     let row = |first: &str| rows.iter().find(|row| row.first() == Some(&first)).unwrap();
     let header = row("layer");
     let query = header.iter().position(|&name| name == "query").unwrap();
     assert_eq!(row("0")[query], "-");
     assert!(row("1")[query].parse::<f64>().unwrap() > 0.0);
-    assert!(
-        row("1").iter().skip(1).filter(|cell| **cell != "-").count() == 1,
-        "{shown}"
-    );
+    assert!(row("1").iter().skip(1).filter(|cell| **cell != "-").count() == 1, "{shown}");
     assert!(row("pooler:")[1].parse::<f64>().unwrap() > 0.0);
 }

@@ -52,20 +52,14 @@ pub fn reaches(child: &mut Child, output: &Path, lines: usize) -> bool {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        assert!(
-            Instant::now() < deadline,
-            "the run does not get to {lines} lines"
-        );
+        assert!(Instant::now() < deadline, "the run does not get to {lines} lines");
         std::thread::sleep(Duration::from_micros(200));
     }
 }
 
 pub fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
-    let sent = Command::new("kill")
-        .args(["-s", name, &pid])
-        .status()
-        .unwrap();
+    let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
     assert!(sent.success());
 }
 
@@ -129,10 +123,7 @@ fn a_run_killed_again_and_again_still_comes_to_the_same_bits() {
         child.kill().unwrap();
         child.wait().unwrap();
         let mut again = bitfit(["train", "--resume", "--output"]);
-        again
-            .arg(&output)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        again.arg(&output).stdout(Stdio::null()).stderr(Stdio::null());
         child = again.spawn().unwrap();
     }
     assert!(child.wait().unwrap().success());
@@ -168,9 +159,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     let way_on = format!("bitfit train --resume --output {}", output.display());
     run.fails(1, &["stopped after step", &way_on]);
     // Saved at the very step where it stopped: nothing is lost.
-    let saved: usize = metadata(&output.join("checkpoint.safetensors"))["step"]
-        .parse()
-        .unwrap();
+    let saved: usize = metadata(&output.join("checkpoint.safetensors"))["step"].parse().unwrap();
     assert_eq!(steps(&output).len(), saved);
     runs.resume(&output);
     same_end(&whole, &output);

@@ -29,23 +29,14 @@ fn three_classes_are_learned_and_named_in_the_delta() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(48, 3));
     let output = folder.path("run");
-    let dev = format!(
-        "--lr 2e-2 --epochs 20 --batch-size 8 --dev {}",
-        data.display()
-    );
+    let dev = format!("--lr 2e-2 --epochs 20 --batch-size 8 --dev {}", data.display());
     train(&fixture("bert"), &data, &output, &dev);
     let result = json(&output.join("result.json"));
     assert!(number(&result["best"], "value") > 0.95, "{result}");
     let about = metadata(&output.join("bias.safetensors"));
     assert_eq!(about["labels"], r#"["land","people","sea"]"#);
-    assert_eq!(
-        (about["task"].as_str(), about["pooling"].as_str()),
-        ("classification", "cls")
-    );
-    assert_eq!(
-        tensors(&output.join("bias.safetensors"))["classifier.weight"].0,
-        [3, 64]
-    );
+    assert_eq!((about["task"].as_str(), about["pooling"].as_str()), ("classification", "cls"));
+    assert_eq!(tensors(&output.join("bias.safetensors"))["classifier.weight"].0, [3, 64]);
 }
 
 #[test]
@@ -58,10 +49,7 @@ fn numbers_are_learned_with_mean_pooling() {
     }
     let data = folder.write("a.tsv", data);
     let output = folder.path("run");
-    let dev = format!(
-        "{LEARNS} --task regression --pooling mean --dev {}",
-        data.display()
-    );
+    let dev = format!("{LEARNS} --task regression --pooling mean --dev {}", data.display());
     train(&fixture("bert-mean"), &data, &output, &dev);
     let last = metrics(&output).pop().unwrap();
     assert!(number(&last["eval"], "pearson") > 0.95, "{last}");
@@ -75,11 +63,7 @@ fn the_second_text_of_a_pair_is_read() {
     let folder = Folder::new();
     let mut data = "sentence1\tsentence2\tlabel\n".to_owned();
     for i in 0..48 {
-        data += &format!(
-            "the second film\t{}\t{}\n",
-            text_of(i % 2, i),
-            CLASSES[i % 2]
-        );
+        data += &format!("the second film\t{}\t{}\n", text_of(i % 2, i), CLASSES[i % 2]);
     }
     let data = folder.write("a.tsv", data);
     let output = folder.path("run");
@@ -121,10 +105,7 @@ fn every_line_of_the_metrics_has_its_fields() {
         }
     }
     let result = json(&output.join("result.json"));
-    assert_eq!(
-        (result["end"].as_str(), number(&result, "steps")),
-        (Some("finished"), 6.0)
-    );
+    assert_eq!((result["end"].as_str(), number(&result, "steps")), (Some("finished"), 6.0));
     assert_eq!(number(&result, "tokens"), tokens);
 }
 
@@ -143,10 +124,7 @@ fn the_settings_left_behind_give_the_same_run_again() {
     let again = bitfit(args).arg(&second).output().unwrap();
     assert!(again.status.success(), "{again:?}");
     assert_eq!(timeless(&first), timeless(&second));
-    assert_eq!(
-        tensors(&first.join("bias.safetensors")),
-        tensors(&second.join("bias.safetensors"))
-    );
+    assert_eq!(tensors(&first.join("bias.safetensors")), tensors(&second.join("bias.safetensors")));
     let text = |folder: &std::path::Path| {
         let text = fs::read_to_string(folder.join("settings.toml")).unwrap();
         text.lines()
@@ -163,25 +141,16 @@ fn trained(model: &str, options: &str) -> BTreeSet<String> {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(16, 2));
     let output = folder.path("run");
-    train(
-        &fixture(model),
-        &data,
-        &output,
-        &format!("{SHORT} {options}"),
-    );
+    train(&fixture(model), &data, &output, &format!("{SHORT} {options}"));
     let mut names = BTreeSet::new();
     let before = tensors(&fixture(model).join("model.safetensors"));
     for (name, (shape, values)) in tensors(&output.join("bias.safetensors")) {
-        if let Some((old_shape, old)) = before
-            .get(&name)
-            .filter(|_| !name.starts_with("classifier"))
+        if let Some((old_shape, old)) =
+            before.get(&name).filter(|_| !name.starts_with("classifier"))
         {
             assert_eq!(&shape, old_shape, "{name}");
             // A key bias has no gradient but rounding noise.
-            assert!(
-                &values != old || name.contains(".key."),
-                "{name} did not move"
-            );
+            assert!(&values != old || name.contains(".key."), "{name} did not move");
         }
         names.insert(name);
     }
@@ -207,10 +176,7 @@ fn a_selection_trains_exactly_the_biases_it_names() {
         "`output` is not attention-output"
     );
     assert_eq!(
-        trained(
-            "bert",
-            "--biases output-layernorm@1,intermediate@..0,pooler"
-        ),
+        trained("bert", "--biases output-layernorm@1,intermediate@..0,pooler"),
         set(&[
             "bert.encoder.layer.1.output.LayerNorm.bias",
             "bert.encoder.layer.0.intermediate.dense.bias",
@@ -220,10 +186,7 @@ fn a_selection_trains_exactly_the_biases_it_names() {
         ])
     );
     assert_eq!(
-        trained(
-            "roberta",
-            "--biases attention-output@2,embeddings-layernorm"
-        ),
+        trained("roberta", "--biases attention-output@2,embeddings-layernorm"),
         set(&[
             "roberta.encoder.layer.2.attention.output.dense.bias",
             "roberta.embeddings.LayerNorm.bias",
@@ -249,12 +212,7 @@ fn a_new_pooler_trains_whole_and_is_said_aloud() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(16, 2));
     let output = folder.path("run");
-    let run = train(
-        &fixture("bert"),
-        &data,
-        &output,
-        "--steps 2 --biases query --pooler reinit",
-    );
+    let run = train(&fixture("bert"), &data, &output, "--steps 2 --biases query --pooler reinit");
     let delta = tensors(&output.join("bias.safetensors"));
     assert!(delta.contains_key("bert.pooler.dense.weight"));
     assert!(run.stderr.contains("pooler"), "{}", run.stderr);
@@ -304,12 +262,7 @@ fn accumulated_gradients_equal_those_of_the_larger_batch() {
         let output = folder.path(name);
         let same =
             "--no-shuffle --epochs 2 --lr 1e-2 --biases query,value,output,intermediate,pooler";
-        train(
-            &fixture("bert"),
-            &data,
-            &output,
-            &format!("{same} {options}"),
-        );
+        train(&fixture("bert"), &data, &output, &format!("{same} {options}"));
         output
     };
     let whole = run("whole", "--batch-size 8");
@@ -317,31 +270,18 @@ fn accumulated_gradients_equal_those_of_the_larger_batch() {
     let (a, b) = (steps(&whole), steps(&halves));
     assert_eq!((a.len(), b.len()), (8, 8));
     for (a, b) in a.iter().zip(&b) {
-        assert!(
-            (number(a, "loss") - number(b, "loss")).abs() < 1e-4,
-            "{a} {b}"
-        );
+        assert!((number(a, "loss") - number(b, "loss")).abs() < 1e-4, "{a} {b}");
         assert_eq!(a["tokens"], b["tokens"]);
     }
-    nearly_equal(
-        &whole.join("bias.safetensors"),
-        &halves.join("bias.safetensors"),
-        2e-3,
-    );
+    nearly_equal(&whole.join("bias.safetensors"), &halves.join("bias.safetensors"), 2e-3);
 }
 
 #[test]
 fn formats_byte_order_marks_and_line_ends_do_not_matter() {
     let folder = Folder::new();
     let tsv = toy_tsv(24, 2);
-    let rows = || {
-        tsv.lines()
-            .skip(1)
-            .map(|line| line.split_once('\t').unwrap())
-    };
-    let csv: String = rows()
-        .map(|(text, label)| format!("\"{text}\",{label}\n"))
-        .collect();
+    let rows = || tsv.lines().skip(1).map(|line| line.split_once('\t').unwrap());
+    let csv: String = rows().map(|(text, label)| format!("\"{text}\",{label}\n")).collect();
     let jsonl: String = rows()
         .map(|(text, label)| format!("{}\n", serde_json::json!({ "text": text, "label": label })))
         .collect();
@@ -349,15 +289,9 @@ fn formats_byte_order_marks_and_line_ends_do_not_matter() {
         folder.write("plain.tsv", &tsv),
         folder.write("dos.tsv", format!("\u{feff}{}", tsv.replace('\n', "\r\n"))),
         folder.write("a.csv", format!("text,label\n{csv}")),
-        folder.write(
-            "dos.csv",
-            format!("\u{feff}text,label\r\n{}", csv.replace('\n', "\r\n")),
-        ),
+        folder.write("dos.csv", format!("\u{feff}text,label\r\n{}", csv.replace('\n', "\r\n"))),
         folder.write("a.jsonl", &jsonl),
-        folder.write(
-            "dos.jsonl",
-            format!("\u{feff}{}", jsonl.replace('\n', "\r\n")),
-        ),
+        folder.write("dos.jsonl", format!("\u{feff}{}", jsonl.replace('\n', "\r\n"))),
     ];
     let mut losses = BTreeSet::new();
     for file in &files {
@@ -380,55 +314,22 @@ fn texts_that_are_too_long_or_empty_are_counted_and_said() {
     let data = folder.write("a.tsv", data);
     let run = train(&fixture("bert"), &data, &folder.path("whole"), "--steps 2");
     let file = data.display();
-    assert!(
-        run.stderr
-            .contains(&format!("{file}: 3 texts cut to 64 tokens")),
-        "{}",
-        run.stderr
-    );
-    assert!(
-        run.stderr.contains(&format!("{file}: 1 texts are empty")),
-        "{}",
-        run.stderr
-    );
-    let run = train(
-        &fixture("bert"),
-        &data,
-        &folder.path("short"),
-        "--steps 2 --max-length 20",
-    );
+    assert!(run.stderr.contains(&format!("{file}: 3 texts cut to 64 tokens")), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("{file}: 1 texts are empty")), "{}", run.stderr);
+    let run = train(&fixture("bert"), &data, &folder.path("short"), "--steps 2 --max-length 20");
     assert!(run.stderr.contains("cut to 20 tokens"), "{}", run.stderr);
-    let run = train(
-        &fixture("bert"),
-        &data,
-        &folder.path("quiet"),
-        "--steps 2 --quiet",
-    );
+    let run = train(&fixture("bert"), &data, &folder.path("quiet"), "--steps 2 --quiet");
     assert_eq!(run.stderr, "");
     // RoBERTa's first two positions are not for tokens.
-    let run = train(
-        &fixture("roberta"),
-        &data,
-        &folder.path("roberta"),
-        "--steps 2",
-    );
-    assert!(
-        run.stderr.contains("3 texts cut to 64 tokens"),
-        "{}",
-        run.stderr
-    );
+    let run = train(&fixture("roberta"), &data, &folder.path("roberta"), "--steps 2");
+    assert!(run.stderr.contains("3 texts cut to 64 tokens"), "{}", run.stderr);
 }
 
 #[test]
 fn a_length_with_room_for_one_token_serves_single_texts_and_no_pairs() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(8, 2));
-    train(
-        &fixture("bert"),
-        &data,
-        &folder.path("one"),
-        "--steps 1 --max-length 3",
-    );
+    train(&fixture("bert"), &data, &folder.path("one"), "--steps 1 --max-length 3");
     let pairs = folder.write("p.tsv", "text\ttext_pair\tlabel\na\tb\t0\na\tb\t1\n");
     let output = folder.path("none");
     let args = train_args(&fixture("bert"), &pairs, &output, "--max-length 3");
@@ -441,21 +342,12 @@ fn patience_ends_a_run_that_no_longer_gains() {
     let data = folder.write("a.tsv", toy_tsv(48, 2));
     let output = folder.path("run");
     let dev = format!("{LEARNS} --epochs 60 --patience 3 --dev {}", data.display());
-    train(
-        &fixture("bert"),
-        &data,
-        &output,
-        &dev.replace("--epochs 20", ""),
-    );
+    train(&fixture("bert"), &data, &output, &dev.replace("--epochs 20", ""));
     let result = json(&output.join("result.json"));
     assert_eq!(result["end"], "patience");
     let last = metrics(&output).pop().unwrap();
     let gap = number(&last, "step") - number(&result["best"], "step");
-    assert_eq!(
-        gap,
-        3.0 * 6.0,
-        "three evaluations of six steps without a better one"
-    );
+    assert_eq!(gap, 3.0 * 6.0, "three evaluations of six steps without a better one");
 }
 
 #[test]
@@ -465,30 +357,15 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before() {
     let output = folder.path("run");
     // Step 1 ends with the rate's first value, 0; later ones throw the biases out of all bounds.
     let options = "--lr 1e30 --warmup 20 --clip-norm 0 --epochs 30 --batch-size 16 --save-steps 1";
-    let run = Finished::of(&mut bitfit(train_args(
-        &fixture("bert"),
-        &data,
-        &output,
-        options,
-    )));
-    let error = run.fails(
-        1,
-        &["not finite at step", "--lr", "last good checkpoint is kept"],
-    );
+    let run = Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &output, options)));
+    let error = run.fails(1, &["not finite at step", "--lr", "last good checkpoint is kept"]);
     let step: f64 = error
         .split("at step ")
         .nth(1)
         .and_then(|rest| rest.split(' ').next()?.parse().ok())
         .unwrap();
-    assert_eq!(
-        steps(&output).len() as f64,
-        step - 1.0,
-        "only good steps are logged"
-    );
+    assert_eq!(steps(&output).len() as f64, step - 1.0, "only good steps are logged");
     let kept = tensors(&output.join("checkpoint.safetensors"));
-    assert!(
-        kept.values()
-            .all(|(_, values)| values.iter().all(|x| x.is_finite()))
-    );
+    assert!(kept.values().all(|(_, values)| values.iter().all(|x| x.is_finite())));
     assert!(!output.join("result.json").exists());
 }

@@ -58,11 +58,7 @@ fn check(name: &str) {
         }
         let after = tensors(&output.join("bias.safetensors"));
         let theirs = expected.keys().filter(|n| n.starts_with("after10."));
-        assert_eq!(
-            after.len(),
-            theirs.count(),
-            "{name}: the same tensors train"
-        );
+        assert_eq!(after.len(), theirs.count(), "{name}: the same tensors train");
         for (tensor, (shape, ours)) in &after {
             let (their_shape, theirs) = &expected[&format!("after10.{tensor}")];
             assert_eq!(shape, their_shape);

@@ -40,30 +40,17 @@ impl<B: Backend> Training<B> {
         program.verify().unwrap();
         let memory = Memory::of(&[&program], (values.len(), trained.len));
         backend.allocate(memory).unwrap();
-        let whole = ParamRange {
-            offset: 0,
-            len: values.len(),
-        };
+        let whole = ParamRange { offset: 0, len: values.len() };
         backend.write_params(Slot::Value, whole, &values).unwrap();
-        Self {
-            backend,
-            program,
-            trained,
-        }
+        Self { backend, program, trained }
     }
 
     /// The loss and the gradient of everything that trains.
     fn run(&mut self) -> (f64, Vec<f32>) {
         let key = DropoutKey { seed: 3, step: 4 };
         self.backend.set_batch(&batch(), key).unwrap();
-        let span = Span {
-            first: true,
-            last: false,
-        };
-        let numbers = Numbers {
-            weight: 1.0 / batch().sequences() as f32,
-            update: None,
-        };
+        let span = Span { first: true, last: false };
+        let numbers = Numbers { weight: 1.0 / batch().sequences() as f32, update: None };
         self.backend.run(&self.program, span, numbers).unwrap();
         let loss = f64::from(self.backend.step_report().unwrap().loss);
         let gradient = self.backend.read_params(Slot::Gradient, self.trained);
@@ -102,10 +89,7 @@ fn their_gradients_agree_with_finite_differences() {
             for (i, stretch) in gradient.chunks(32).enumerate() {
                 let length = norm(stretch.iter().map(|&x| f64::from(x)));
                 // The key's bias alone has no gradient; with fewer than 32 values a stretch is not all key.
-                assert!(
-                    length > 1e-4 || stretch.iter().all(|&g| g == 0.0),
-                    "{name}: {length:e}"
-                );
+                assert!(length > 1e-4 || stretch.iter().all(|&g| g == 0.0), "{name}: {length:e}");
                 if length < 1e-3 {
                     nothing += stretch.len();
                     continue;
@@ -115,10 +99,7 @@ fn their_gradients_agree_with_finite_differences() {
                     for (x, g) in moved[i * 32..].iter_mut().zip(stretch) {
                         *x = (f64::from(*x) + sign * 4e-3 * f64::from(*g) / length) as f32;
                     }
-                    training
-                        .backend
-                        .write_params(Slot::Value, whole, &moved)
-                        .unwrap();
+                    training.backend.write_params(Slot::Value, whole, &moved).unwrap();
                     training.run().0
                 };
                 let slope = (at(1.0) - at(-1.0)) / 8e-3;
@@ -131,10 +112,7 @@ fn their_gradients_agree_with_finite_differences() {
             }
             // A key's bias per block, in stretches that begin and end with it.
             let keys = parts::BLOCKS * parts::HIDDEN;
-            assert!(
-                nothing <= keys,
-                "{name}: {nothing} parameters without a gradient"
-            );
+            assert!(nothing <= keys, "{name}: {nothing} parameters without a gradient");
         }
     }
 }

@@ -56,12 +56,7 @@ impl<'a> Parts<'a> {
 
     fn matrix(&mut self, kind: MatrixKind, rows: usize, cols: usize) -> WeightId {
         let data = self.draw(rows * cols, 1.0 / (cols as f32).sqrt());
-        let shape = MatrixShape {
-            kind,
-            rows,
-            cols,
-            trains: false,
-        };
+        let shape = MatrixShape { kind, rows, cols, trains: false };
         self.backend.upload("w", shape, &data).unwrap()
     }
 
@@ -74,32 +69,18 @@ impl<'a> Parts<'a> {
 
     pub fn dropout(&mut self) -> Dropout {
         self.sites += 1;
-        Dropout {
-            p: self.dropout,
-            site: self.sites,
-        }
+        Dropout { p: self.dropout, site: self.sites }
     }
 
     fn layer_norm(&mut self) -> Norm {
         let offset = FROZEN + self.frozen.len();
         let gains = self.draw(HIDDEN, 0.2);
         self.frozen.extend(gains.iter().map(|x| 1.0 + x));
-        Norm {
-            gamma: ParamRange {
-                offset,
-                len: HIDDEN,
-            },
-            beta: self.trained(HIDDEN),
-            eps: 1e-5,
-        }
+        Norm { gamma: ParamRange { offset, len: HIDDEN }, beta: self.trained(HIDDEN), eps: 1e-5 }
     }
 
     fn norm(&mut self) -> NormLayer {
-        NormLayer {
-            norm: self.layer_norm(),
-            dropout: self.dropout(),
-            gain_trains: false,
-        }
+        NormLayer { norm: self.layer_norm(), dropout: self.dropout(), gain_trains: false }
     }
 
     fn linear(&mut self, inputs: usize, outputs: usize, parts: usize) -> LinearLayer {

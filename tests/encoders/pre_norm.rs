@@ -29,13 +29,7 @@ fn forward(block: &Block, b: &mut Builder, (x, stream): Stream) -> Pass {
     let inner = b.linear_act(h.out, &block.intermediate, block.activation);
     let o = b.linear(What::Product, inner.out, &block.output);
     let y = b.norm(o, h.sum, &block.output_norm);
-    Pass {
-        x,
-        attended,
-        h,
-        inner,
-        y,
-    }
+    Pass { x, attended, h, inner, y }
 }
 
 /// The top block's stream goes nowhere beside its LayerNorm, so that has no gradient.

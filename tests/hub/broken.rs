@@ -13,12 +13,7 @@ fn large(cache: &Path) -> (Server, PathBuf, PathBuf) {
     let server = Server::start(&TINY);
     let sha256 = sha256_bytes(WEIGHTS);
     let announced = sha256.clone();
-    server
-        .state
-        .lock()
-        .unwrap()
-        .large
-        .insert("model.safetensors".into(), announced);
+    server.state.lock().unwrap().large.insert("model.safetensors".into(), announced);
     let blobs = cache.join("models--org--tiny/blobs");
     fs::create_dir_all(&blobs).unwrap();
     let part = blobs.join(format!("{sha256}.incomplete"));
@@ -57,11 +52,7 @@ fn all_of_a_file_that_only_lacks_its_name_is_not_fetched_again() {
     fs::write(&part, WEIGHTS).unwrap();
     notes(&server, cache.path());
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
-    assert!(
-        !server
-            .requests()
-            .contains(&"/cdn/model.safetensors".to_string())
-    );
+    assert!(!server.requests().contains(&"/cdn/model.safetensors".to_string()));
 }
 
 #[test]
@@ -88,10 +79,7 @@ fn what_cannot_be_finished_is_removed_and_said() {
     let (server, blob, part) = large(cache.path());
     fs::write(&part, "something else      ").unwrap();
     let message = failure(&server.hub(cache.path()));
-    assert!(
-        message.contains("arrived damaged") && message.contains("removed"),
-        "{message}"
-    );
+    assert!(message.contains("arrived damaged") && message.contains("removed"), "{message}");
     assert!(!part.exists() && !blob.exists());
     notes(&server, cache.path());
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
@@ -114,15 +102,8 @@ fn a_content_that_another_tool_fetched_is_linked_and_not_fetched() {
     let (server, blob, _) = large(cache.path());
     fs::write(&blob, WEIGHTS).unwrap();
     notes(&server, cache.path());
-    assert!(
-        !server
-            .requests()
-            .contains(&"/cdn/model.safetensors".to_string())
-    );
-    let snapshot = cache
-        .path()
-        .join("models--org--tiny/snapshots")
-        .join(COMMIT);
+    assert!(!server.requests().contains(&"/cdn/model.safetensors".to_string()));
+    let snapshot = cache.path().join("models--org--tiny/snapshots").join(COMMIT);
     assert_eq!(
         fs::read_link(snapshot.join("model.safetensors")).unwrap(),
         Path::new("../../blobs").join(blob.file_name().unwrap())
@@ -153,11 +134,7 @@ fn two_that_fetch_the_same_file_wait_for_each_other() {
     let said = notes(&server, cache.path()).join("\n");
     other.join().unwrap();
     assert!(said.contains("waiting for another process"), "{said}");
-    assert!(
-        !server
-            .requests()
-            .contains(&"/cdn/model.safetensors".to_string())
-    );
+    assert!(!server.requests().contains(&"/cdn/model.safetensors".to_string()));
 }
 
 #[test]
@@ -167,10 +144,7 @@ fn eight_at_once_end_with_the_same_whole_files() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let folder = server
-                    .hub(cache.path())
-                    .fetch(&tiny(), &mut |_| ())
-                    .unwrap();
+                let folder = server.hub(cache.path()).fetch(&tiny(), &mut |_| ()).unwrap();
                 assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), WEIGHTS);
                 assert_eq!(fs::read(folder.join("config.json")).unwrap(), TINY[0].1);
             });

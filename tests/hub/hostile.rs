@@ -120,13 +120,7 @@ impl Attempt {
                 }
             })
             .map_err(|error| bitfit::error::one_line(&error));
-        Self {
-            folder,
-            cache,
-            result,
-            took: begun.elapsed(),
-            notes,
-        }
+        Self { folder, cache, result, took: begun.elapsed(), notes }
     }
 
     /// It failed with these words, soon, and neither a file nor a piece of one is anywhere.
@@ -139,11 +133,7 @@ impl Attempt {
         assert!(error.len() < 1000, "{case}: {error}");
         assert!(!error.chars().any(char::is_control), "{case}: {error:?}");
         assert!(!error.contains("SECRET"), "{case}: {error}");
-        assert!(
-            self.took < Duration::from_secs(6),
-            "{case}: {:?}",
-            self.took
-        );
+        assert!(self.took < Duration::from_secs(6), "{case}: {:?}", self.took);
         let left: Vec<PathBuf> = files(self.folder.path())
             .into_iter()
             .filter(|path| path.extension().is_none_or(|end| end != "lock"))
@@ -232,12 +222,8 @@ fn nothing_from_a_list_or_an_index_becomes_a_path() {
     for shard in [outside.as_str(), "../../evil.safetensors", ".hidden", "a/b"] {
         let index = serde_json::json!({"weight_map": {"a": shard}}).to_string();
         let attempt = Attempt::at(move |request| {
-            let names = [
-                "config.json",
-                "tokenizer.json",
-                "model.safetensors.index.json",
-                "a/../../b",
-            ];
+            let names =
+                ["config.json", "tokenizer.json", "model.safetensors.index.json", "a/../../b"];
             let siblings = names.map(|name| serde_json::json!({"rfilename": name}));
             let list = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
             let etag = super::server::git_sha1(index.as_bytes());
@@ -281,11 +267,7 @@ fn the_token_stays_with_the_endpoint_s_own_host() {
         attempt.result.unwrap();
     }
     let seen = seen.lock().unwrap();
-    assert_eq!(
-        *seen,
-        vec![None; 2],
-        "three files of one content, on two hosts"
-    );
+    assert_eq!(*seen, vec![None; 2], "three files of one content, on two hosts");
 }
 
 #[test]
@@ -368,9 +350,7 @@ fn an_answer_that_is_no_http_is_an_error() {
         let case: String = head.chars().take(60).collect();
         let raw = head.clone().into_bytes();
         Attempt::at(move |_| raw.clone()).is_refused(&case, &[]);
-        let raw = head
-            .replacen("\r\n", &format!("\r\n{etag}"), 1)
-            .into_bytes();
+        let raw = head.replacen("\r\n", &format!("\r\n{etag}"), 1).into_bytes();
         Attempt::at(move |request| match request.is_listing() {
             true => listing(),
             false => raw.clone(),
@@ -383,15 +363,7 @@ fn an_answer_that_is_no_http_is_an_error() {
 fn a_list_that_is_none_is_refused() {
     let deep = "[".repeat(1_000_000);
     let long = format!(r#"{{"sha": "{}"}}"#, "\u{1b}".repeat(100));
-    for body in [
-        "<html>",
-        r#"{"sha": null, "siblings": null}"#,
-        "",
-        "{}",
-        "[]",
-        &deep,
-        &long,
-    ] {
+    for body in ["<html>", r#"{"sha": null, "siblings": null}"#, "", "{}", "[]", &deep, &long] {
         let body = body.as_bytes().to_vec();
         Attempt::at(move |_| message("200 OK", "", &body)).is_refused("list", &["unlike a hub"]);
     }
@@ -443,10 +415,9 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
     .is_refused("file", &["cannot fetch config.json", "no answer"]);
 
     // Headers or a body that drip: written here, not in one piece.
-    for (head, least) in [
-        ("HTTP/1.1 200 OK\r\nX: ", ""),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n", "\r\n"),
-    ] {
+    for (head, least) in
+        [("HTTP/1.1 200 OK\r\nX: ", ""), ("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n", "\r\n")]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let head = format!("{head}{least}");
@@ -463,17 +434,11 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
         Attempt::of(folder, cache, port).is_refused(&format!("drip {least:?}"), &[]);
     }
     // A file's body that stops: nothing of it can be gone on with under this ETag.
-    Attempt::at(
-        move |request| match (request.is_listing(), &request.range) {
-            (true, _) => listing(),
-            (_, Some(_)) => message(
-                "206 x",
-                "ETag: \"name\"\r\nContent-Range: bytes 0-0/22\r\n",
-                b"x",
-            ),
-            _ => format!("HTTP/1.1 200 OK\r\n{etag}Content-Length: 22\r\n\r\nabc").into_bytes(),
-        },
-    )
+    Attempt::at(move |request| match (request.is_listing(), &request.range) {
+        (true, _) => listing(),
+        (_, Some(_)) => message("206 x", "ETag: \"name\"\r\nContent-Range: bytes 0-0/22\r\n", b"x"),
+        _ => format!("HTTP/1.1 200 OK\r\n{etag}Content-Length: 22\r\n\r\nabc").into_bytes(),
+    })
     .is_refused("cut", &["arrived damaged", "what had arrived is removed"]);
 }
 
@@ -484,26 +449,21 @@ fn a_small_file_cut_short_is_not_kept() {
         (super::server::git_sha1(CONFIG), "bytes are kept"),
         ("no-hash".to_string(), "arrived damaged"),
     ] {
-        let attempt = Attempt::at(
-            move |request| match (request.is_listing(), &request.range) {
-                (true, _) => listing(),
-                (_, Some(_)) => {
-                    let headers = format!("ETag: \"{etag}\"\r\nContent-Range: bytes 0-0/22\r\n");
-                    message("206 x", &headers, &CONFIG[..1])
-                }
-                _ => [
-                    format!("HTTP/1.1 200 OK\r\nETag: \"{etag}\"\r\nConnection: close\r\n\r\n")
-                        .as_bytes(),
-                    &CONFIG[..11],
-                ]
-                .concat(),
-            },
-        );
+        let attempt = Attempt::at(move |request| match (request.is_listing(), &request.range) {
+            (true, _) => listing(),
+            (_, Some(_)) => {
+                let headers = format!("ETag: \"{etag}\"\r\nContent-Range: bytes 0-0/22\r\n");
+                message("206 x", &headers, &CONFIG[..1])
+            }
+            _ => [
+                format!("HTTP/1.1 200 OK\r\nETag: \"{etag}\"\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+                &CONFIG[..11],
+            ]
+            .concat(),
+        });
         let error = attempt.result.unwrap_err();
-        assert!(
-            error.contains(words) && error.contains("11 of 22 bytes"),
-            "{error}"
-        );
+        assert!(error.contains(words) && error.contains("11 of 22 bytes"), "{error}");
         assert!(!attempt.cache.join("models--org--name/snapshots").exists());
     }
     // Neither a size nor a hash anywhere.
@@ -518,11 +478,7 @@ fn a_small_file_cut_short_is_not_kept() {
 fn a_body_without_end_is_cut_at_what_was_announced() {
     let attempt = Attempt::at(|request| match (request.is_listing(), &request.range) {
         (true, _) => listing(),
-        (_, Some(_)) => message(
-            "206 x",
-            "ETag: \"x\"\r\nContent-Range: bytes 0-0/22\r\n",
-            b"x",
-        ),
+        (_, Some(_)) => message("206 x", "ETag: \"x\"\r\nContent-Range: bytes 0-0/22\r\n", b"x"),
         _ => {
             let mut body = b"HTTP/1.1 200 OK\r\nETag: \"x\"\r\nConnection: close\r\n\r\n".to_vec();
             body.resize(10 << 20, b'x');

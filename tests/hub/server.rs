@@ -36,14 +36,8 @@ impl Server {
     pub fn start(files: &[(&str, &[u8])]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let files = files
-            .iter()
-            .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
-            .collect();
-        let state = Arc::new(Mutex::new(State {
-            files,
-            ..State::default()
-        }));
+        let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
+        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
         let shared = Arc::clone(&state);
         // Ends with the test's process.
         thread::spawn(move || {
@@ -78,11 +72,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     }
     let path = first.split(' ').nth(1).unwrap_or("").to_string();
     let mut headers = BTreeMap::new();
-    for line in reader
-        .lines()
-        .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-    {
+    for line in reader.lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
         if let Some((name, value)) = line.split_once(": ") {
             headers.insert(name.to_ascii_lowercase(), value.to_string());
         }
@@ -104,9 +94,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{extra}\r\n"
     );
-    let _ = stream
-        .write_all(head.as_bytes())
-        .and_then(|()| stream.write_all(&body));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }
 
 /// Status line, more header lines, body.
@@ -129,11 +117,8 @@ fn respond(
         return none("401 Unauthorized");
     }
     if path == "/api/models/org/tiny/revision/main" {
-        let siblings: Vec<_> = state
-            .files
-            .keys()
-            .map(|name| serde_json::json!({"rfilename": name}))
-            .collect();
+        let siblings: Vec<_> =
+            state.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
         let body = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
         return ("200 OK", String::new(), body.into_bytes());
     }
@@ -153,35 +138,20 @@ fn respond(
             );
             ("302 Found", extra, Vec::new())
         }
-        None => part(
-            bytes,
-            range,
-            format!("{commit}ETag: \"{}\"\r\n", git_sha1(bytes)),
-        ),
+        None => part(bytes, range, format!("{commit}ETag: \"{}\"\r\n", git_sha1(bytes))),
     }
 }
 
 fn part(bytes: &[u8], range: Option<&str>, extra: String) -> (&'static str, String, Vec<u8>) {
-    let (from, to) = range
-        .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
-        .unwrap_or(("0", ""));
+    let (from, to) =
+        range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')).unwrap_or(("0", ""));
     let from: usize = from.parse().unwrap();
-    let to = to
-        .parse()
-        .map_or(bytes.len(), |to: usize| (to + 1).min(bytes.len()));
+    let to = to.parse().map_or(bytes.len(), |to: usize| (to + 1).min(bytes.len()));
     if from >= bytes.len() {
         return ("416 Range Not Satisfiable", String::new(), Vec::new());
     }
-    let range = format!(
-        "Content-Range: bytes {from}-{}/{}\r\n",
-        to.saturating_sub(1),
-        bytes.len()
-    );
-    (
-        "206 Partial Content",
-        extra + &range,
-        bytes[from..to].to_vec(),
-    )
+    let range = format!("Content-Range: bytes {from}-{}/{}\r\n", to.saturating_sub(1), bytes.len());
+    ("206 Partial Content", extra + &range, bytes[from..to].to_vec())
 }
 
 /// The name that git has for a content.
@@ -194,14 +164,8 @@ pub fn git_sha1(bytes: &[u8]) -> String {
 pub const TINY: [(&str, &[u8]); 6] = [
     ("config.json", b"{\"model_type\": \"bert\"}"),
     ("tokenizer.json", b"{}"),
-    (
-        "model.safetensors",
-        b"weights that are long enough for two ranges",
-    ),
-    (
-        "1_Pooling/config.json",
-        b"{\"pooling_mode_mean_tokens\": true}",
-    ),
+    ("model.safetensors", b"weights that are long enough for two ranges"),
+    ("1_Pooling/config.json", b"{\"pooling_mode_mean_tokens\": true}"),
     ("README.md", b"not needed"),
     ("pytorch_model.bin", b"not needed"),
 ];

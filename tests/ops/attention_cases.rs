@@ -17,13 +17,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let y = rig.output(Rows::Tokens, hidden);
             let sums = lse.then(|| rig.output_f32(Rows::Tokens, heads));
             rig.start(0, 3 * hidden);
-            let op = program::Attention {
-                qkv: In(qkv),
-                heads,
-                dropout,
-                out: Out(y),
-                lse: Aside(sums),
-            };
+            let op =
+                program::Attention { qkv: In(qkv), heads, dropout, out: Out(y), lse: Aside(sums) };
             rig.run(name, op);
             let reference = Attention {
                 lens: &case.lens,
@@ -37,10 +32,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let x = wide(&rig.read(qkv));
             let (want, want_lse) = reference.forward(&x);
             let round = |x| rig.round(x);
-            let in_16_bits = Attention {
-                stored: &round,
-                ..reference
-            };
+            let in_16_bits = Attention { stored: &round, ..reference };
             let straight = in_16_bits.forward(&x).0;
             out.add("out", rig.read(y), want, straight, false);
             if let Some(sums) = sums {
@@ -68,9 +60,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let x = wide(&rig.read(qkv));
             let (o, l) = reference.forward(&x);
             let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-            rig.backend
-                .write_activations(rig.region(y), &narrow(&o))
-                .unwrap();
+            rig.backend.write_activations(rig.region(y), &narrow(&o)).unwrap();
             rig.backend.write_f32(rig.region(lse), &narrow(&l)).unwrap();
             let op = AttentionBack {
                 qkv: In(qkv),
@@ -87,10 +77,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let dout = wide(&rig.read(dout));
             let want = reference.backward(&x, &dout);
             let round = |x| rig.round(x);
-            let in_16_bits = Attention {
-                stored: &round,
-                ..reference
-            };
+            let in_16_bits = Attention { stored: &round, ..reference };
             let straight = in_16_bits.backward(&x, &dout);
             if dbias {
                 let sums = oracle::column_sums(&want, 3 * hidden);

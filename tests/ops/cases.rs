@@ -204,13 +204,7 @@ impl Outcomes {
     ) {
         let before = rig.gradient_before(range);
         let after = |sums: Vec<f64>| before.iter().zip(&sums).map(|(a, b)| a + b).collect();
-        self.add(
-            name,
-            rig.gradient(range),
-            after(sums),
-            after(straight),
-            true,
-        );
+        self.add(name, rig.gradient(range), after(sums), after(straight), true);
     }
 
     pub fn add(
@@ -221,13 +215,7 @@ impl Outcomes {
         straight: Vec<f64>,
         f32: bool,
     ) {
-        self.0.push(Outcome {
-            name,
-            got,
-            want,
-            straight,
-            f32,
-        });
+        self.0.push(Outcome { name, got, want, straight, f32 });
     }
 }
 

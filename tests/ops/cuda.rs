@@ -43,15 +43,12 @@ fn cases_for_cuda() -> Vec<Case> {
             Kind::Dense { trained, .. } | Kind::DenseBackward { trained, .. } => {
                 trained == (case.weights == WeightType::F32)
             }
-            Kind::Linear {
-                inputs,
-                outputs,
-                parts,
-                ..
-            } => case.weights == WeightType::F16 && inputs % 8 == 0 && outputs / parts % 8 == 0,
-            Kind::LinearBackward {
-                inputs, outputs, ..
-            } => case.weights == WeightType::F16 && inputs % 8 == 0 && outputs % 8 == 0,
+            Kind::Linear { inputs, outputs, parts, .. } => {
+                case.weights == WeightType::F16 && inputs % 8 == 0 && outputs / parts % 8 == 0
+            }
+            Kind::LinearBackward { inputs, outputs, .. } => {
+                case.weights == WeightType::F16 && inputs % 8 == 0 && outputs % 8 == 0
+            }
             Kind::Attention { dim, .. }
             | Kind::AttentionBackward { dim, .. }
             | Kind::FirstAttention { dim, .. }
@@ -79,12 +76,7 @@ fn cases_for_cuda() -> Vec<Case> {
 fn edges() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |lens: &[usize], p: f32, kind: Kind| {
-        cases.push(Case {
-            lens: lens.to_vec(),
-            weights: WeightType::F16,
-            p,
-            kind,
-        });
+        cases.push(Case { lens: lens.to_vec(), weights: WeightType::F16, p, kind });
     };
     // Row counts around the edges of both tile sizes; widths around those of the operand tiles.
     for rows in [1, 63, 64, 65, 127, 128, 129] {
@@ -112,13 +104,7 @@ fn edges() -> Vec<Case> {
                 add(
                     &[rows],
                     0.0,
-                    Kind::LinearBackward {
-                        inputs,
-                        outputs,
-                        rows: Rows::Tokens,
-                        mode,
-                        dbias: true,
-                    },
+                    Kind::LinearBackward { inputs, outputs, rows: Rows::Tokens, mode, dbias: true },
                 );
             }
         }
@@ -127,9 +113,7 @@ fn edges() -> Vec<Case> {
         let codes = [Keep::Beside, Keep::Alone]
             .into_iter()
             .flat_map(|keep| [Storage::Slope8, Storage::Slope4].map(keep));
-        for keep in [Keep::Nothing, Keep::Alone(Storage::Activation), FULL]
-            .into_iter()
-            .chain(codes)
+        for keep in [Keep::Nothing, Keep::Alone(Storage::Activation), FULL].into_iter().chain(codes)
         {
             add(
                 &[3, 30],
@@ -148,30 +132,9 @@ fn edges() -> Vec<Case> {
     for p in [0.0, 0.1] {
         for dim in [8, 24, 40, 48, 80, 96, 128] {
             let heads = 2;
-            for lens in [
-                &[64, 1, 65][..],
-                &[33, 128, 2],
-                &[15, 16, 17, 112],
-                &[64, 129, 65],
-            ] {
-                add(
-                    lens,
-                    p,
-                    Kind::Attention {
-                        heads,
-                        dim,
-                        lse: true,
-                    },
-                );
-                add(
-                    lens,
-                    p,
-                    Kind::AttentionBackward {
-                        heads,
-                        dim,
-                        dbias: true,
-                    },
-                );
+            for lens in [&[64, 1, 65][..], &[33, 128, 2], &[15, 16, 17, 112], &[64, 129, 65]] {
+                add(lens, p, Kind::Attention { heads, dim, lse: true });
+                add(lens, p, Kind::AttentionBackward { heads, dim, dbias: true });
                 let (lse, dbias) = (true, true);
                 add(lens, p, Kind::FirstAttention { heads, dim, lse });
                 add(lens, p, Kind::FirstAttentionBackward { heads, dim, dbias });
@@ -179,34 +142,14 @@ fn edges() -> Vec<Case> {
         }
         for hidden in [8, 312, 1024] {
             for stored in [Storage::Activation, Storage::XHat8] {
+                add(&[5, 29], p, Kind::ResidualNorm { hidden, saved: Some(stored) });
                 add(
                     &[5, 29],
                     p,
-                    Kind::ResidualNorm {
-                        hidden,
-                        saved: Some(stored),
-                    },
-                );
-                add(
-                    &[5, 29],
-                    p,
-                    Kind::ResidualNormBackward {
-                        hidden,
-                        stored,
-                        sums: true,
-                        branch: p > 0.0,
-                    },
+                    Kind::ResidualNormBackward { hidden, stored, sums: true, branch: p > 0.0 },
                 );
             }
-            add(
-                &[5, 29],
-                p,
-                Kind::Embed {
-                    hidden,
-                    vocab: 17,
-                    types: 2,
-                },
-            );
+            add(&[5, 29], p, Kind::Embed { hidden, vocab: 17, types: 2 });
         }
     }
     for kind in [PoolKind::Cls, PoolKind::Mean] {
@@ -224,23 +167,15 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
         .into_iter()
         .filter(|case| case.weights == weights)
         .filter(|case| match case.kind {
-            Kind::Linear {
-                inputs, outputs, ..
+            Kind::Linear { inputs, outputs, .. } | Kind::LinearBackward { inputs, outputs, .. } => {
+                inputs % 8 == 0 && outputs % 8 == 0
             }
-            | Kind::LinearBackward {
-                inputs, outputs, ..
-            } => inputs % 8 == 0 && outputs % 8 == 0,
             Kind::Embed { hidden, .. } => hidden % 8 == 0,
             _ => true,
         })
         .collect();
     let mut add = |rows: usize, kind: Kind| {
-        cases.push(Case {
-            lens: vec![rows],
-            weights,
-            p: 0.0,
-            kind,
-        });
+        cases.push(Case { lens: vec![rows], weights, p: 0.0, kind });
     };
     // Around the edges of both tile sizes, of stretches (32 columns) and of blocks (64), and of the scales' groups.
     for rows in [1, 63, 64, 65, 129] {
@@ -253,37 +188,12 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
     }
     for hidden in [8, 312, 1024] {
         let (vocab, types) = (17, 2);
-        add(
-            34,
-            Kind::Embed {
-                hidden,
-                vocab,
-                types,
-            },
-        );
+        add(34, Kind::Embed { hidden, vocab, types });
     }
     for (inputs, outputs) in [(8, 8), (72, 24), (384, 384)] {
         let (tanh, trained, bias, dx) = (true, false, true, true);
-        add(
-            3,
-            Kind::Dense {
-                inputs,
-                outputs,
-                tanh,
-                trained,
-            },
-        );
-        add(
-            3,
-            Kind::DenseBackward {
-                inputs,
-                outputs,
-                tanh,
-                trained,
-                bias,
-                dx,
-            },
-        );
+        add(3, Kind::Dense { inputs, outputs, tanh, trained });
+        add(3, Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx });
     }
     cases
 }
@@ -314,16 +224,7 @@ fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
         Mode::Multiply(Storage::Slope4),
         Mode::InPlace,
     ] {
-        add(
-            rows,
-            Kind::LinearBackward {
-                inputs,
-                outputs,
-                rows: Rows::Tokens,
-                mode,
-                dbias: true,
-            },
-        );
+        add(rows, Kind::LinearBackward { inputs, outputs, rows: Rows::Tokens, mode, dbias: true });
     }
 }
 
@@ -348,9 +249,8 @@ fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[C
             let operation = format!("{:?}", case.kind);
             let operation = operation.split([' ', '{']).next().unwrap_or_default();
             let bound = bound(&outcome);
-            let (most, share) = worst
-                .entry(format!("{operation}.{}", outcome.name))
-                .or_insert((0.0, 0.0));
+            let (most, share) =
+                worst.entry(format!("{operation}.{}", outcome.name)).or_insert((0.0, 0.0));
             *most = f64::max(*most, error);
             *share = f64::max(*share, error / bound);
             if error.is_nan() || error >= bound {
@@ -368,12 +268,7 @@ fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[C
     for (name, (error, share)) in worst {
         println!("  {name:<32} {error:.2e} {share:.2}");
     }
-    assert!(
-        wrong.is_empty(),
-        "{} tensors:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} tensors:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 fn products(cases: Vec<Case>) -> Vec<Case> {
@@ -390,69 +285,48 @@ fn products(cases: Vec<Case>) -> Vec<Case> {
 
 #[test]
 fn f16_agrees_with_the_oracle_in_every_case() {
-    emulated(
-        "cuda::f16_agrees_with_the_oracle_in_every_case",
-        &[],
-        || {
-            agree(HalfType::F16, WeightType::F16, None, &cases_for_cuda());
-        },
-    );
+    emulated("cuda::f16_agrees_with_the_oracle_in_every_case", &[], || {
+        agree(HalfType::F16, WeightType::F16, None, &cases_for_cuda());
+    });
 }
 
 #[test]
 fn bf16_agrees_with_the_oracle_in_every_case() {
-    emulated(
-        "cuda::bf16_agrees_with_the_oracle_in_every_case",
-        &[],
-        || {
-            agree(HalfType::Bf16, WeightType::F16, None, &cases_for_cuda());
-        },
-    );
+    emulated("cuda::bf16_agrees_with_the_oracle_in_every_case", &[], || {
+        agree(HalfType::Bf16, WeightType::F16, None, &cases_for_cuda());
+    });
 }
 
 #[test]
 fn large_tiles_agree_with_the_oracle_in_every_product() {
-    emulated(
-        "cuda::large_tiles_agree_with_the_oracle_in_every_product",
-        &[],
-        || {
-            let cases = products(cases_for_cuda());
-            for half in [HalfType::F16, HalfType::Bf16] {
-                agree(half, WeightType::F16, Some(GemmTile::Large), &cases);
-            }
-        },
-    );
+    emulated("cuda::large_tiles_agree_with_the_oracle_in_every_product", &[], || {
+        let cases = products(cases_for_cuda());
+        for half in [HalfType::F16, HalfType::Bf16] {
+            agree(half, WeightType::F16, Some(GemmTile::Large), &cases);
+        }
+    });
 }
 
 fn few_bits_agree(weights: WeightType) {
     let cases = cases_of_few_bits(weights);
     for half in [HalfType::F16, HalfType::Bf16] {
         agree(half, weights, Some(GemmTile::Small), &cases);
-        agree(
-            half,
-            weights,
-            Some(GemmTile::Large),
-            &products(cases.clone()),
-        );
+        agree(half, weights, Some(GemmTile::Large), &products(cases.clone()));
     }
 }
 
 #[test]
 fn matrices_in_8_bits_agree_with_the_oracle_in_every_case() {
-    emulated(
-        "cuda::matrices_in_8_bits_agree_with_the_oracle_in_every_case",
-        &[],
-        || few_bits_agree(WeightType::Int8),
-    );
+    emulated("cuda::matrices_in_8_bits_agree_with_the_oracle_in_every_case", &[], || {
+        few_bits_agree(WeightType::Int8)
+    });
 }
 
 #[test]
 fn matrices_in_4_bits_agree_with_the_oracle_in_every_case() {
-    emulated(
-        "cuda::matrices_in_4_bits_agree_with_the_oracle_in_every_case",
-        &[],
-        || few_bits_agree(WeightType::Nf4),
-    );
+    emulated("cuda::matrices_in_4_bits_agree_with_the_oracle_in_every_case", &[], || {
+        few_bits_agree(WeightType::Nf4)
+    });
 }
 
 /// Each operation once or twice, at the shapes with the most edges: what is run under many schedules.
@@ -461,60 +335,27 @@ fn oddest() -> Vec<Case> {
     // Sequences that are too long for one block of attention.
     for dim in [8, 40, 128] {
         let (heads, lse, dbias) = (2, true, true);
-        for kind in [
-            Kind::Attention { heads, dim, lse },
-            Kind::AttentionBackward { heads, dim, dbias },
-        ] {
-            cases.push(Case {
-                lens: vec![64, 1, 129],
-                weights: WeightType::F16,
-                p: 0.1,
-                kind,
-            });
+        for kind in
+            [Kind::Attention { heads, dim, lse }, Kind::AttentionBackward { heads, dim, dbias }]
+        {
+            cases.push(Case { lens: vec![64, 1, 129], weights: WeightType::F16, p: 0.1, kind });
         }
     }
     for lens in [&[1][..], &[64, 1, 65]] {
         let mut add = |p: f32, kind: Kind| {
-            cases.push(Case {
-                lens: lens.to_vec(),
-                weights: WeightType::F16,
-                p,
-                kind,
-            });
+            cases.push(Case { lens: lens.to_vec(), weights: WeightType::F16, p, kind });
         };
         let (inputs, outputs, rows) = (136, 72, Rows::Tokens);
         let multiply = Mode::Multiply(Storage::Activation);
         for mode in [Mode::Overwrite, Mode::Accumulate, multiply, Mode::InPlace] {
             let dbias = true;
-            add(
-                0.0,
-                Kind::LinearBackward {
-                    inputs,
-                    outputs,
-                    rows,
-                    mode,
-                    dbias,
-                },
-            );
+            add(0.0, Kind::LinearBackward { inputs, outputs, rows, mode, dbias });
         }
         let beside = Keep::Beside(Storage::Activation);
         let activated = |keep| Some((Activation::GeluErf, keep));
-        for act in [
-            None,
-            activated(beside),
-            activated(Keep::Alone(Storage::Activation)),
-        ] {
+        for act in [None, activated(beside), activated(Keep::Alone(Storage::Activation))] {
             let parts = 3;
-            add(
-                0.0,
-                Kind::Linear {
-                    inputs,
-                    outputs,
-                    rows,
-                    parts,
-                    act,
-                },
-            );
+            add(0.0, Kind::Linear { inputs, outputs, rows, parts, act });
         }
         for dim in [8, 40, 128] {
             let (heads, lse, dbias) = (2, true, true);
@@ -526,26 +367,11 @@ fn oddest() -> Vec<Case> {
         let (hidden, vocab, types) = (312, 17, 2);
         add(0.0, Kind::NormRestore { hidden });
         let (sums, branch) = (true, true);
-        add(
-            0.1,
-            Kind::Embed {
-                hidden,
-                vocab,
-                types,
-            },
-        );
+        add(0.1, Kind::Embed { hidden, vocab, types });
         for stored in [Storage::Activation, Storage::XHat8] {
             let saved = Some(stored);
             add(0.1, Kind::ResidualNorm { hidden, saved });
-            add(
-                0.1,
-                Kind::ResidualNormBackward {
-                    hidden,
-                    stored,
-                    sums,
-                    branch,
-                },
-            );
+            add(0.1, Kind::ResidualNormBackward { hidden, stored, sums, branch });
         }
         add(0.1, Kind::StreamNorm { hidden });
         add(0.1, Kind::StreamNormBackward { hidden });
@@ -558,37 +384,12 @@ fn oddest() -> Vec<Case> {
         }
         let (inputs, outputs, tanh, bias, dx) = (33, 5, true, true, true);
         for trained in [false, true] {
-            add(
-                0.1,
-                Kind::Dense {
-                    inputs,
-                    outputs,
-                    tanh,
-                    trained,
-                },
-            );
-            add(
-                0.1,
-                Kind::DenseBackward {
-                    inputs,
-                    outputs,
-                    tanh,
-                    trained,
-                    bias,
-                    dx,
-                },
-            );
+            add(0.1, Kind::Dense { inputs, outputs, tanh, trained });
+            add(0.1, Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx });
         }
         for (kind, outputs) in [(LossKind::CrossEntropy, 3), (LossKind::MeanSquared, 1)] {
             let gradient = true;
-            add(
-                0.0,
-                Kind::Loss {
-                    kind,
-                    outputs,
-                    gradient,
-                },
-            );
+            add(0.0, Kind::Loss { kind, outputs, gradient });
         }
     }
     cases
@@ -605,15 +406,8 @@ fn oddest_products(weights: WeightType) -> Vec<Case> {
 fn twenty_orders_of_the_warps_agree_with_the_oracle() {
     let name = "cuda::twenty_orders_of_the_warps_agree_with_the_oracle";
     for seed in 1..=20 {
-        let half = if seed % 2 == 0 {
-            HalfType::F16
-        } else {
-            HalfType::Bf16
-        };
-        let environment = [
-            ("CUDA_EMULATOR_SEED", seed.to_string()),
-            (HALF, half.to_string()),
-        ];
+        let half = if seed % 2 == 0 { HalfType::F16 } else { HalfType::Bf16 };
+        let environment = [("CUDA_EMULATOR_SEED", seed.to_string()), (HALF, half.to_string())];
         let environment = environment.each_ref().map(|(k, v)| (*k, v.as_str()));
         let ran = emulated(name, &environment, || {
             let half = match std::env::var(HALF).as_deref() {

@@ -28,11 +28,7 @@ fn check(
         moved[i] = x[i] - 1e-5;
         let numeric = (up - objective(&moved)) / 2e-5;
         let off = (numeric - analytic[i]).abs() / scale;
-        assert!(
-            off < 1e-7,
-            "{name}[{i}]: {numeric} by differences, {} by formula",
-            analytic[i]
-        );
+        assert!(off < 1e-7, "{name}[{i}]: {numeric} by differences, {} by formula", analytic[i]);
     }
 }
 
@@ -44,28 +40,12 @@ fn normal(numbers: &mut Numbers, count: usize) -> Vec<f64> {
 fn linear_input_weight_and_bias_gradients() {
     let n = &mut Numbers::new("linear");
     let (rows, inputs, outputs) = (4, 5, 3);
-    let (x, w, b) = (
-        normal(n, rows * inputs),
-        normal(n, outputs * inputs),
-        normal(n, outputs),
-    );
+    let (x, w, b) = (normal(n, rows * inputs), normal(n, outputs * inputs), normal(n, outputs));
     let dy = normal(n, rows * outputs);
-    check(
-        "dx",
-        &x,
-        &dy,
-        |x| oracle::linear(x, &w, &b),
-        &oracle::linear_backward(&dy, &w, outputs),
-    );
+    check("dx", &x, &dy, |x| oracle::linear(x, &w, &b), &oracle::linear_backward(&dy, &w, outputs));
     let dw = oracle::weight_gradient(&dy, &x, outputs, inputs);
     check("dw", &w, &dy, |w| oracle::linear(&x, w, &b), &dw);
-    check(
-        "db",
-        &b,
-        &dy,
-        |b| oracle::linear(&x, &w, b),
-        &oracle::column_sums(&dy, outputs),
-    );
+    check("db", &b, &dy, |b| oracle::linear(&x, &w, b), &oracle::column_sums(&dy, outputs));
 }
 
 #[test]
@@ -74,10 +54,7 @@ fn activation_derivatives() {
     let x: Vec<f64> = normal(n, 60).iter().map(|x| x * 2.0).collect();
     let dy = vec![1.0; x.len()];
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
-        let slope: Vec<f64> = x
-            .iter()
-            .map(|&x| oracle::activation_derivative(kind, x))
-            .collect();
+        let slope: Vec<f64> = x.iter().map(|&x| oracle::activation_derivative(kind, x)).collect();
         let f = |x: &[f64]| x.iter().map(|&x| oracle::activation(kind, x)).collect();
         check(&format!("{kind:?}"), &x, &dy, f, &slope);
     }
@@ -92,24 +69,15 @@ fn product_times_derivative_and_its_column_sums() {
     let (w, dy) = (normal(n, outputs * inner), normal(n, rows * outputs));
     let kind = Activation::GeluErf;
     let forward = |b: &[f64]| {
-        let h: Vec<f64> = z
-            .iter()
-            .enumerate()
-            .map(|(i, z)| oracle::activation(kind, z + b[i % inner]))
-            .collect();
+        let h: Vec<f64> =
+            z.iter().enumerate().map(|(i, z)| oracle::activation(kind, z + b[i % inner])).collect();
         oracle::linear(&h, &w, &[0.0, 0.0])
     };
     let mut dz = oracle::linear_backward(&dy, &w, outputs);
     for (i, d) in dz.iter_mut().enumerate() {
         *d *= oracle::activation_derivative(kind, z[i] + b[i % inner]);
     }
-    check(
-        "bias below",
-        &b,
-        &dy,
-        forward,
-        &oracle::column_sums(&dz, inner),
-    );
+    check("bias below", &b, &dy, forward, &oracle::column_sums(&dz, inner));
 }
 
 #[test]
@@ -146,11 +114,7 @@ fn residual_norm_gradients_of_branch_residual_and_shift() {
         let (gamma, beta) = (normal(n, width), normal(n, width));
         let dy = normal(n, rows * width);
         let sum = |x: &[f64], r: &[f64]| -> Vec<f64> {
-            oracle::masked(x, width, dropout, KEY)
-                .iter()
-                .zip(r)
-                .map(|(x, r)| x + r)
-                .collect()
+            oracle::masked(x, width, dropout, KEY).iter().zip(r).map(|(x, r)| x + r).collect()
         };
         let f = |x: &[f64], r: &[f64], beta: &[f64]| {
             oracle::affine(&oracle::normalise(&sum(x, r), width, 1e-5).0, &gamma, beta)
@@ -158,26 +122,10 @@ fn residual_norm_gradients_of_branch_residual_and_shift() {
         let (x_hat, rstd) = oracle::normalise(&sum(&x, &r), width, 1e-5);
         let dz = oracle::norm_backward(&dy, &x_hat, &rstd, &gamma);
         check("residual", &r, &dy, |r| f(&x, r, &beta), &dz);
-        check(
-            "branch",
-            &x,
-            &dy,
-            |x| f(x, &r, &beta),
-            &oracle::masked(&dz, width, dropout, KEY),
-        );
-        check(
-            "shift",
-            &beta,
-            &dy,
-            |b| f(&x, &r, b),
-            &oracle::column_sums(&dy, width),
-        );
+        check("branch", &x, &dy, |x| f(x, &r, &beta), &oracle::masked(&dz, width, dropout, KEY));
+        check("shift", &beta, &dy, |b| f(&x, &r, b), &oracle::column_sums(&dy, width));
         let gained = |gamma: &[f64]| {
-            oracle::affine(
-                &oracle::normalise(&sum(&x, &r), width, 1e-5).0,
-                gamma,
-                &beta,
-            )
+            oracle::affine(&oracle::normalise(&sum(&x, &r), width, 1e-5).0, gamma, &beta)
         };
         let dgamma = oracle::product_sums(&dy, &x_hat, width);
         check("gain", &gamma, &dy, gained, &dgamma);
@@ -194,9 +142,7 @@ fn table_gradients_through_norm_and_dropout() {
         let (gamma, beta) = (normal(n, width), normal(n, width));
         let dy = normal(n, ids.len() * width);
         let sum = |word: &[f64]| -> Vec<f64> {
-            let rows = ids
-                .iter()
-                .flat_map(|id| &word[id * width..(id + 1) * width]);
+            let rows = ids.iter().flat_map(|id| &word[id * width..(id + 1) * width]);
             rows.zip(&rest).map(|(w, r)| w + r).collect()
         };
         let f = |word: &[f64]| {
@@ -206,13 +152,7 @@ fn table_gradients_through_norm_and_dropout() {
         let (x_hat, rstd) = oracle::normalise(&sum(&word), width, 1e-5);
         let masked = oracle::masked(&dy, width, dropout, KEY);
         let dz = oracle::norm_backward(&masked, &x_hat, &rstd, &gamma);
-        check(
-            "table",
-            &word,
-            &dy,
-            f,
-            &oracle::scatter(&dz, &ids, 5, width),
-        );
+        check("table", &word, &dy, f, &oracle::scatter(&dz, &ids, 5, width));
     }
 }
 
@@ -238,13 +178,7 @@ fn pooling_gradients() {
     let (x, d) = (normal(n, 6 * 2), normal(n, 3 * 2));
     for mean in [false, true] {
         let analytic = oracle::pool_backward(mean, &lens, 2, &d);
-        check(
-            "pool",
-            &x,
-            &d,
-            |x| oracle::pool(mean, &lens, 2, x),
-            &analytic,
-        );
+        check("pool", &x, &d, |x| oracle::pool(mean, &lens, 2, x), &analytic);
     }
 }
 
@@ -253,11 +187,7 @@ fn dense_gradients_through_dropout_and_tanh() {
     for dropout in DROPOUTS {
         let n = &mut Numbers::new("dense");
         let (rows, inputs, outputs) = (3, 4, 2);
-        let (x, w, b) = (
-            normal(n, rows * inputs),
-            normal(n, outputs * inputs),
-            normal(n, outputs),
-        );
+        let (x, w, b) = (normal(n, rows * inputs), normal(n, outputs * inputs), normal(n, outputs));
         let dy = normal(n, rows * outputs);
         let f = |x: &[f64], w: &[f64]| -> Vec<f64> {
             let x = oracle::masked(x, inputs, dropout, KEY);
@@ -265,12 +195,7 @@ fn dense_gradients_through_dropout_and_tanh() {
         };
         let y = f(&x, &w);
         let dz: Vec<f64> = dy.iter().zip(&y).map(|(d, y)| d * (1.0 - y * y)).collect();
-        let dx = oracle::masked(
-            &oracle::linear_backward(&dz, &w, outputs),
-            inputs,
-            dropout,
-            KEY,
-        );
+        let dx = oracle::masked(&oracle::linear_backward(&dz, &w, outputs), inputs, dropout, KEY);
         check("dx", &x, &dy, |x| f(x, &w), &dx);
         let input = oracle::masked(&x, inputs, dropout, KEY);
         let dw = oracle::weight_gradient(&dz, &input, outputs, inputs);
@@ -284,20 +209,8 @@ fn loss_gradients() {
     let logits = normal(n, 12);
     let classes = [0, 2, 1, 2];
     let (_, d) = oracle::cross_entropy(&logits, 3, &classes);
-    check(
-        "cross-entropy",
-        &logits,
-        &[1.0],
-        |x| vec![oracle::cross_entropy(x, 3, &classes).0],
-        &d,
-    );
+    check("cross-entropy", &logits, &[1.0], |x| vec![oracle::cross_entropy(x, 3, &classes).0], &d);
     let values = n.normal(12, 1.0);
     let (_, d) = oracle::mean_squared(&logits, &values);
-    check(
-        "squared",
-        &logits,
-        &[1.0],
-        |x| vec![oracle::mean_squared(x, &values).0],
-        &d,
-    );
+    check("squared", &logits, &[1.0], |x| vec![oracle::mean_squared(x, &values).0], &d);
 }

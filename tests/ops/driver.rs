@@ -6,11 +6,7 @@ use std::path::PathBuf;
 pub fn folder() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let library = own.with_file_name("libemulator.so");
-    assert!(
-        library.exists(),
-        "{} is built with the tests",
-        library.display()
-    );
+    assert!(library.exists(), "{} is built with the tests", library.display());
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda-driver");
     std::fs::create_dir_all(&folder).expect("a folder for the tests");
     for name in ["libcuda.so", "libcuda.so.1"] {

@@ -36,14 +36,8 @@ pub fn emulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) -
         .output()
         .expect("this program starts");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{name} failed in its process:\n{text}"
-    );
-    assert!(
-        text.contains("1 passed"),
-        "there is no test {name}:\n{text}"
-    );
+    assert!(output.status.success(), "{name} failed in its process:\n{text}");
+    assert!(text.contains("1 passed"), "there is no test {name}:\n{text}");
     println!("{text}");
     Some(text.into_owned())
 }

@@ -32,11 +32,7 @@ impl FirstAttention<'_> {
                 qkv.extend(q.iter().map(|q| if token == 0 { *q } else { 0.0 }));
                 qkv.extend(rows.next().unwrap());
             }
-            let one = Attention {
-                lens: &self.lens[s..=s],
-                first_row: s,
-                ..self.all
-            };
+            let one = Attention { lens: &self.lens[s..=s], first_row: s, ..self.all };
             work(one, s, qkv);
         }
     }
@@ -62,8 +58,7 @@ impl FirstAttention<'_> {
             all[..hidden].copy_from_slice(&dout[s * hidden..(s + 1) * hidden]);
             let d = one.backward(&qkv, &all);
             dq.extend_from_slice(&d[..hidden]);
-            d.chunks(3 * hidden)
-                .for_each(|row| dkv.extend_from_slice(&row[hidden..]));
+            d.chunks(3 * hidden).for_each(|row| dkv.extend_from_slice(&row[hidden..]));
         });
         (dq, dkv)
     }
@@ -157,32 +152,18 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let spread = rig.output(sequences, hidden);
             rig.start(0, hidden);
             let before = wide(&rig.read(all));
-            let op = program::First {
-                tokens: In(all),
-                out: Out(first),
-            };
+            let op = program::First { tokens: In(all), out: Out(first) };
             rig.run(name, op);
             let rows = oracle::pool(false, &case.lens, hidden, &before);
             out.activation("first", rig, first, rows.clone());
             let kind = PoolKind::Cls;
-            let op = Pool {
-                kind,
-                x: In(first),
-                out: Out(pooled),
-            };
+            let op = Pool { kind, x: In(first), out: Out(pooled) };
             rig.run(name, op);
             out.f32("pooled", rig.read(pooled), wide(&rig.read(first)));
-            let op = PoolBack {
-                kind,
-                dy: In(pooled),
-                dx: Out(spread),
-            };
+            let op = PoolBack { kind, dy: In(pooled), dx: Out(spread) };
             rig.run(name, op);
             out.activation("spread", rig, spread, wide(&rig.read(pooled)));
-            let op = AddFirst {
-                first: In(first),
-                tokens: rig.over(all),
-            };
+            let op = AddFirst { first: In(first), tokens: rig.over(all) };
             rig.run(name, op);
             let twice = oracle::pool_backward(false, &case.lens, hidden, &rows);
             let want = before.iter().zip(&twice).map(|(a, b)| a + b).collect();
@@ -196,11 +177,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let dx = rig.input(sequences, hidden, 1.0);
             let d_branch = rig.output(sequences, hidden);
             let grads = [(); 3].map(|()| rig.param(hidden));
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
+            let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(3 * (hidden + 2), hidden);
             let (branch, dy) = (wide(&rig.read(x)), wide(&rig.read(dx)));
             let op = ResidualNorm {
@@ -214,9 +191,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.run(name, op);
             let mut sum = oracle::masked(&branch, hidden, dropout, key);
-            sum.iter_mut()
-                .zip(wide(&rig.read(residual)))
-                .for_each(|(s, r)| *s += r);
+            sum.iter_mut().zip(wide(&rig.read(residual))).for_each(|(s, r)| *s += r);
             let (want_x, want_rstd) = oracle::normalise(&sum, hidden, f64::from(EPS));
             let (gamma, beta) = (rig.values(norm.gamma), rig.values(norm.beta));
             let want = oracle::affine(&want_x, &gamma, &beta);
@@ -224,25 +199,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("x_hat", rig, x_hat, want_x);
             out.f32("rstd", rig.read(rstd), want_rstd);
 
-            let op = Restore {
-                x_hat: In(x_hat),
-                norm,
-                out: Out(restored),
-            };
+            let op = Restore { x_hat: In(x_hat), norm, out: Out(restored) };
             rig.run(name, op);
             let kept = wide(&rig.read(x_hat));
-            out.activation(
-                "restored",
-                rig,
-                restored,
-                oracle::affine(&kept, &gamma, &beta),
-            );
+            out.activation("restored", rig, restored, oracle::affine(&kept, &gamma, &beta));
 
-            let op = ColumnSum {
-                dy: In(dx),
-                dropout,
-                grad: Sum(Some(grads[0])),
-            };
+            let op = ColumnSum { dy: In(dx), dropout, grad: Sum(Some(grads[0])) };
             rig.run(name, op);
             let masked = oracle::masked(&dy, hidden, dropout, key);
             let sums = oracle::column_sums(&masked, hidden);

@@ -16,11 +16,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let x = rig.input(Rows::Tokens, inputs, 1.0);
             let grad = rig.param(outputs * inputs);
             rig.start(outputs * inputs + 2, inputs.max(outputs));
-            let op = WeightGrad {
-                dy: In(dy),
-                x: In(x),
-                grad: Sum(Some(grad)),
-            };
+            let op = WeightGrad { dy: In(dy), x: In(x), grad: Sum(Some(grad)) };
             rig.run(name, op);
             let (dy, x) = (wide(&rig.read(dy)), wide(&rig.read(x)));
             let dw = oracle::weight_gradient(&dy, &x, outputs, inputs);
@@ -31,20 +27,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let x_hat = rig.input(Rows::Tokens, width, 1.0);
             let grad = rig.param(width);
             rig.start(width + 2, width);
-            let op = GainGrad {
-                dy: In(dy),
-                x_hat: In(x_hat),
-                grad: Sum(Some(grad)),
-            };
+            let op = GainGrad { dy: In(dy), x_hat: In(x_hat), grad: Sum(Some(grad)) };
             rig.run(name, op);
             let sums = oracle::product_sums(&wide(&rig.read(dy)), &wide(&rig.read(x_hat)), width);
             out.gradient("dgamma", rig, grad, sums);
         }
-        Kind::EmbedBackward {
-            hidden,
-            vocab,
-            types,
-        } => {
+        Kind::EmbedBackward { hidden, vocab, types } => {
             for token in 0..tokens {
                 // Ids that come once, often and never; the table's first and last row.
                 rig.batch.ids[token] = match token {
@@ -58,11 +46,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let longest = *case.lens.iter().max().unwrap();
             let dx = rig.input(Rows::Tokens, hidden, 1.0);
             let tables = [vocab, longest, types].map(|rows| (rows, rig.trained(rows, hidden)));
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
+            let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             let trainable = (vocab + longest + types + 2) * hidden + 10;
             rig.start(trainable, hidden);
             let dy = wide(&rig.read(dx));
@@ -88,11 +72,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 batch.ids.iter().map(|&id| id as usize).collect::<Vec<_>>(),
                 batch.positions.iter().map(|&id| id as usize).collect(),
                 // With one row in the table any type means that row.
-                batch
-                    .type_ids
-                    .iter()
-                    .map(|&id| id as usize % types)
-                    .collect(),
+                batch.type_ids.iter().map(|&id| id as usize % types).collect(),
             ];
             let mut sum = vec![0.0; tokens * hidden];
             for ((_, (_, range)), ids) in tables.iter().zip(&ids) {

@@ -20,11 +20,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let x = rig.input(Rows::Tokens, hidden, 1.0);
             let pooled = rig.output_f32(Rows::Sequences, hidden);
             rig.start(0, hidden);
-            let op = Pool {
-                kind,
-                x: In(x),
-                out: Out(pooled),
-            };
+            let op = Pool { kind, x: In(x), out: Out(pooled) };
             rig.run(name, op);
             let mean = kind == PoolKind::Mean;
             let want = oracle::pool(mean, &case.lens, hidden, &wide(&rig.read(x)));
@@ -34,38 +30,21 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let dx = rig.output(Rows::Tokens, hidden);
             let pooled = rig.input_f32(Rows::Sequences, hidden, 1.0);
             rig.start(0, hidden);
-            let op = PoolBack {
-                kind,
-                dy: In(pooled),
-                dx: Out(dx),
-            };
+            let op = PoolBack { kind, dy: In(pooled), dx: Out(dx) };
             rig.run(name, op);
             let mean = kind == PoolKind::Mean;
             let want = oracle::pool_backward(mean, &case.lens, hidden, &wide(&rig.read(pooled)));
             out.activation("dx", rig, dx, want);
         }
-        Kind::Dense {
-            inputs,
-            outputs,
-            tanh,
-            trained,
-        } => {
+        Kind::Dense { inputs, outputs, tanh, trained } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
             let x = rig.input_f32(Rows::Sequences, inputs, 1.0);
             let y = rig.output_f32(Rows::Sequences, outputs);
             let (matrix, bias) = (rig.param(outputs * inputs), rig.param(outputs));
             rig.start(0, inputs.max(outputs));
-            let weight = frozen
-                .as_ref()
-                .map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
-            let op = Dense {
-                x: In(x),
-                weight,
-                bias,
-                dropout,
-                tanh,
-                y: Out(y),
-            };
+            let weight =
+                frozen.as_ref().map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
+            let op = Dense { x: In(x), weight, bias, dropout, tanh, y: Out(y) };
             rig.run(name, op);
             let w = frozen.map_or_else(|| rig.values(matrix), |f| f.1);
             let input = oracle::masked(&wide(&rig.read(x)), inputs, dropout, key);
@@ -73,14 +52,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let want = z.iter().map(|&z| if tanh { z.tanh() } else { z }).collect();
             out.f32("y", rig.read(y), want);
         }
-        Kind::DenseBackward {
-            inputs,
-            outputs,
-            tanh,
-            trained,
-            bias,
-            dx,
-        } => {
+        Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
             let x = rig.input_f32(Rows::Sequences, inputs, 1.0);
             let y = rig.input_f32(Rows::Sequences, outputs, 0.4);
@@ -93,9 +65,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 inputs.max(outputs),
             );
             let before = wide(&rig.read(dy));
-            let weight = frozen
-                .as_ref()
-                .map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
+            let weight =
+                frozen.as_ref().map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
             let op = DenseBack {
                 x: In(x),
                 y: In(y),
@@ -111,11 +82,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let w = frozen.map_or_else(|| rig.values(matrix), |f| f.1);
             let input = oracle::masked(&wide(&rig.read(x)), inputs, dropout, key);
             let slope = |y: f64| if tanh { 1.0 - y * y } else { 1.0 };
-            let dz: Vec<f64> = before
-                .iter()
-                .zip(wide(&rig.read(y)))
-                .map(|(d, y)| d * slope(y))
-                .collect();
+            let dz: Vec<f64> =
+                before.iter().zip(wide(&rig.read(y))).map(|(d, y)| d * slope(y)).collect();
             if trained {
                 let dw = oracle::weight_gradient(&dz, &input, outputs, inputs);
                 out.gradient("dweight", rig, matrix, dw);
@@ -125,19 +93,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             }
             if let Some(dx) = dx {
                 let through = oracle::linear_backward(&dz, &w, outputs);
-                out.f32(
-                    "dx",
-                    rig.read(dx),
-                    oracle::masked(&through, inputs, dropout, key),
-                );
+                out.f32("dx", rig.read(dx), oracle::masked(&through, inputs, dropout, key));
             }
             out.f32("dy", rig.read(dy), dz);
         }
-        Kind::Loss {
-            kind,
-            outputs,
-            gradient,
-        } => {
+        Kind::Loss { kind, outputs, gradient } => {
             let logits = rig.input_f32(Rows::Sequences, outputs, 3.0);
             let d = gradient.then(|| rig.output_f32(Rows::Sequences, outputs));
             let classes: Vec<u32> = (0..sequences).map(|s| (s % outputs) as u32).collect();
@@ -148,17 +108,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.start(0, outputs);
             let weight = 0.125;
-            let loss = Loss {
-                kind,
-                logits: In(logits),
-                dlogits: Aside(d),
-            };
+            let loss = Loss { kind, logits: In(logits), dlogits: Aside(d) };
             // Twice: the step's loss accumulates over micro-batches.
             let ops = vec![Op::from(Zero {}), loss.clone().into(), loss.into()];
-            let numbers = Numbers {
-                weight,
-                update: None,
-            };
+            let numbers = Numbers { weight, update: None };
             rig.run_all(name, ops, numbers);
             let x = wide(&rig.read(logits));
             let (total, dx) = match kind {
@@ -166,11 +119,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 LossKind::MeanSquared => oracle::mean_squared(&x, &values),
             };
             let report = rig.backend.step_report().unwrap();
-            out.f32(
-                "loss",
-                vec![report.loss],
-                vec![2.0 * f64::from(weight) * total],
-            );
+            out.f32("loss", vec![report.loss], vec![2.0 * f64::from(weight) * total]);
             if let Some(d) = d {
                 let want = dx.iter().map(|d| d * f64::from(weight)).collect();
                 out.f32("dlogits", rig.read(d), want);

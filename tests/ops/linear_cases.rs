@@ -10,13 +10,7 @@ use bitfit::program::{Aside, Dest, In, Linear, LinearBack, Out, Storage};
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
     match case.kind {
-        Kind::Linear {
-            inputs,
-            outputs,
-            rows,
-            parts,
-            act,
-        } => {
+        Kind::Linear { inputs, outputs, rows, parts, act } => {
             let (weight, w) = rig.weight(outputs, inputs, 1.0 / (inputs as f32).sqrt());
             let x = rig.input(rows, inputs, 1.0);
             let keep = act.map_or(Keep::Nothing, |a| a.1);
@@ -41,10 +35,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let b: Vec<f64> = bias.iter().flat_map(|&p| rig.values(p)).collect();
             let z = oracle::linear(&wide(&rig.read(x)), &w, &b);
             if let (Some((slope, storage)), Some((kind, _))) = (slope, act) {
-                let want: Vec<f64> = z
-                    .iter()
-                    .map(|&z| oracle::activation_derivative(kind, z))
-                    .collect();
+                let want: Vec<f64> =
+                    z.iter().map(|&z| oracle::activation_derivative(kind, z)).collect();
                 if storage == Storage::Activation {
                     out.activation("derivative", rig, slope, want);
                 } else {
@@ -61,13 +53,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 out.activation("out", rig, y, z.iter().map(value).collect());
             }
         }
-        Kind::LinearBackward {
-            inputs,
-            outputs,
-            rows,
-            mode,
-            dbias,
-        } => {
+        Kind::LinearBackward { inputs, outputs, rows, mode, dbias } => {
             let (weight, w) = rig.weight(outputs, inputs, 1.0 / (outputs as f32).sqrt());
             let dy = rig.input(rows, outputs, 1.0);
             // What lies at the gradient's place before, which some modes read.

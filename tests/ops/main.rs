@@ -32,18 +32,9 @@ struct Tolerance {
 fn error(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let square = |sum: f64, x: f64| sum + x * x;
-    let difference = got
-        .iter()
-        .zip(want)
-        .map(|(g, w)| f64::from(*g) - w)
-        .fold(0.0, square);
+    let difference = got.iter().zip(want).map(|(g, w)| f64::from(*g) - w).fold(0.0, square);
     let norm = want.iter().copied().fold(0.0, square);
-    (if norm > 0.0 {
-        difference / norm
-    } else {
-        difference
-    })
-    .sqrt()
+    (if norm > 0.0 { difference / norm } else { difference }).sqrt()
 }
 
 /// Runs the table on a backend and collects every tensor that is too far off.
@@ -51,19 +42,8 @@ fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: T
     let mut wrong = Vec::new();
     let mut worst: f64 = 0.0;
     for case in cases {
-        for Outcome {
-            name,
-            got,
-            want,
-            f32,
-            ..
-        } in cases::run(case, new(case.weights))
-        {
-            let bound = if f32 {
-                tolerance.f32
-            } else {
-                tolerance.activation
-            };
+        for Outcome { name, got, want, f32, .. } in cases::run(case, new(case.weights)) {
+            let bound = if f32 { tolerance.f32 } else { tolerance.activation };
             let error = error(&got, &want);
             worst = worst.max(error);
             if error.is_nan() || error >= bound {
@@ -72,18 +52,10 @@ fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: T
         }
     }
     println!("largest relative error: {worst:.2e}");
-    assert!(
-        wrong.is_empty(),
-        "{} tensors:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} tensors:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-const CPU: Tolerance = Tolerance {
-    activation: 1e-5,
-    f32: 1e-5,
-};
+const CPU: Tolerance = Tolerance { activation: 1e-5, f32: 1e-5 };
 
 #[test]
 fn cpu_agrees_with_the_oracle_in_every_case() {
@@ -95,9 +67,7 @@ fn sample(step: usize) -> Vec<Case> {
     let mut counts = std::collections::HashMap::new();
     let mut cases = table::table();
     cases.retain(|case| {
-        let count: &mut usize = counts
-            .entry(std::mem::discriminant(&case.kind))
-            .or_default();
+        let count: &mut usize = counts.entry(std::mem::discriminant(&case.kind)).or_default();
         *count += 1;
         (*count - 1).is_multiple_of(step)
     });
@@ -119,23 +89,14 @@ fn cpu_agrees_with_the_oracle_on_lesser_instruction_sets() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&run.stdout);
-        assert!(
-            run.status.success() && said.contains("1 passed"),
-            "{level}: {said}"
-        );
+        assert!(run.status.success() && said.contains("1 passed"), "{level}: {said}");
     }
 }
 
 fn bits(case: &Case, threads: usize) -> Vec<u32> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let outcomes = pool.install(|| cases::run(case, CpuBackend::new(case.weights)));
-    outcomes
-        .iter()
-        .flat_map(|o| o.got.iter().map(|x| x.to_bits()))
-        .collect()
+    outcomes.iter().flat_map(|o| o.got.iter().map(|x| x.to_bits())).collect()
 }
 
 #[test]

@@ -16,11 +16,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
     let dropout = Dropout { p: case.p, site: 7 };
     let key = rig.key;
     match case.kind {
-        Kind::Embed {
-            hidden,
-            vocab,
-            types,
-        } => {
+        Kind::Embed { hidden, vocab, types } => {
             for token in 0..tokens {
                 rig.batch.ids[token] = match token {
                     0 => vocab as u32 - 1,
@@ -35,20 +31,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let (position, positions) = rig.table(longest, hidden, 0.5);
             let (token_type, type_rows) = rig.table(types, hidden, 0.3);
             let x = rig.output(Rows::Tokens, hidden);
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
+            let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
-            let op = Embed {
-                word,
-                position,
-                token_type,
-                norm,
-                dropout,
-                out: Out(x),
-            };
+            let op = Embed { word, position, token_type, norm, dropout, out: Out(x) };
             rig.run(name, op);
             let mut sum = Vec::new();
             for token in 0..tokens {
@@ -72,11 +57,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 let x_hat = rig.output_as(Rows::Tokens, hidden, stored);
                 (stored, x_hat, rig.output_f32(Rows::Tokens, 1))
             });
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
+            let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
             let branch = wide(&rig.read(x));
             let op = ResidualNorm {
@@ -90,9 +71,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             };
             rig.run(name, op);
             let mut sum = oracle::masked(&branch, hidden, dropout, key);
-            sum.iter_mut()
-                .zip(wide(&rig.read(residual)))
-                .for_each(|(s, r)| *s += r);
+            sum.iter_mut().zip(wide(&rig.read(residual))).for_each(|(s, r)| *s += r);
             let (x_hat, rstd) = oracle::normalise(&sum, hidden, f64::from(EPS));
             let want = oracle::affine(&x_hat, &rig.values(norm.gamma), &rig.values(norm.beta));
             out.activation("out", rig, x, want);
@@ -118,17 +97,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
         Kind::NormRestore { hidden } => {
             let x_hat = rig.input(Rows::Tokens, hidden, 1.0);
             let y = rig.output(Rows::Tokens, hidden);
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
+            let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
-            let op = Restore {
-                x_hat: In(x_hat),
-                norm,
-                out: Out(y),
-            };
+            let op = Restore { x_hat: In(x_hat), norm, out: Out(y) };
             rig.run(name, op);
             let want = oracle::affine(
                 &wide(&rig.read(x_hat)),
@@ -137,12 +108,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             );
             out.activation("out", rig, y, want);
         }
-        Kind::ResidualNormBackward {
-            hidden,
-            stored,
-            sums,
-            branch,
-        } => {
+        Kind::ResidualNormBackward { hidden, stored, sums, branch } => {
             let dx = rig.input(Rows::Tokens, hidden, 1.0);
             let x_hat = match stored {
                 Storage::Activation => rig.input(Rows::Tokens, hidden, 1.0),
@@ -188,11 +154,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let x = rig.input(Rows::Tokens, hidden, 1.0);
             let residual = rig.input(Rows::Tokens, hidden, 1.0);
             let stream = rig.output(Rows::Tokens, hidden);
-            let norm = Norm {
-                gamma: rig.param(hidden),
-                beta: rig.param(hidden),
-                eps: EPS,
-            };
+            let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
             let mut sum = oracle::masked(&wide(&rig.read(x)), hidden, dropout, key);
             let op = ResidualNorm {
@@ -205,9 +167,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 rstd: Aside(None),
             };
             rig.run(name, op);
-            sum.iter_mut()
-                .zip(wide(&rig.read(residual)))
-                .for_each(|(s, r)| *s += r);
+            sum.iter_mut().zip(wide(&rig.read(residual))).for_each(|(s, r)| *s += r);
             let (x_hat, _) = oracle::normalise(&sum, hidden, f64::from(EPS));
             let want = oracle::affine(&x_hat, &rig.values(norm.gamma), &rig.values(norm.beta));
             out.activation("out", rig, x, want);
@@ -237,9 +197,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             rig.run(name, op);
             let (x_hat, rstd) = (wide(&rig.read(x_hat)), wide(&rig.read(rstd)));
             let mut dz = oracle::norm_backward(&dy, &x_hat, &rstd, &rig.values(gamma));
-            dz.iter_mut()
-                .zip(wide(&rig.read(beside)))
-                .for_each(|(dz, beside)| *dz += beside);
+            dz.iter_mut().zip(wide(&rig.read(beside))).for_each(|(dz, beside)| *dz += beside);
             let branch = oracle::masked(&dz, hidden, dropout, key);
             out.gradient("dbeta", rig, dbeta, oracle::column_sums(&dy, hidden));
             out.gradient("dbias", rig, dbias, oracle::column_sums(&branch, hidden));
@@ -250,11 +208,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let dy = rig.input(Rows::Tokens, width, 1.0);
             let grad = rig.param(width);
             rig.start(width + 2, width);
-            let op = ColumnSum {
-                dy: In(dy),
-                dropout,
-                grad: Sum(Some(grad)),
-            };
+            let op = ColumnSum { dy: In(dy), dropout, grad: Sum(Some(grad)) };
             rig.run(name, op);
             let under = oracle::masked(&wide(&rig.read(dy)), width, dropout, key);
             out.gradient("grad", rig, grad, oracle::column_sums(&under, width));

@@ -13,19 +13,12 @@ pub fn mask(dropout: Dropout, key: DropoutKey, row: usize, col: usize) -> f64 {
     }
     let counter = [col as u32 / 4, row as u32, dropout.site, key.step as u32];
     let word = Philox::from_seed(key.seed).block(counter)[col % 4];
-    if unit_f32(word) >= dropout.p {
-        1.0 / (1.0 - f64::from(dropout.p))
-    } else {
-        0.0
-    }
+    if unit_f32(word) >= dropout.p { 1.0 / (1.0 - f64::from(dropout.p)) } else { 0.0 }
 }
 
 /// `x` `[rows, width]` under dropout.
 pub fn masked(x: &[f64], width: usize, dropout: Dropout, key: DropoutKey) -> Vec<f64> {
-    x.iter()
-        .enumerate()
-        .map(|(i, x)| x * mask(dropout, key, i / width, i % width))
-        .collect()
+    x.iter().enumerate().map(|(i, x)| x * mask(dropout, key, i / width, i % width)).collect()
 }
 
 /// Standard normal distribution function: a series near zero, a continued fraction in the tail.
@@ -152,11 +145,7 @@ pub fn normalise(x: &[f64], width: usize, eps: f64) -> (Vec<f64>, Vec<f64>) {
 
 pub fn affine(x_hat: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
     let width = gamma.len();
-    x_hat
-        .iter()
-        .enumerate()
-        .map(|(i, x)| x * gamma[i % width] + beta[i % width])
-        .collect()
+    x_hat.iter().enumerate().map(|(i, x)| x * gamma[i % width] + beta[i % width]).collect()
 }
 
 /// Gradient of LayerNorm's input.
@@ -165,11 +154,7 @@ pub fn norm_backward(dy: &[f64], x_hat: &[f64], rstd: &[f64], gamma: &[f64]) -> 
     let mut dz = Vec::new();
     for (row, rstd) in rstd.iter().enumerate() {
         let range = row * width..(row + 1) * width;
-        let g: Vec<f64> = dy[range.clone()]
-            .iter()
-            .zip(gamma)
-            .map(|(d, g)| d * g)
-            .collect();
+        let g: Vec<f64> = dy[range.clone()].iter().zip(gamma).map(|(d, g)| d * g).collect();
         let x = &x_hat[range];
         let mean = g.iter().sum::<f64>() / width as f64;
         let along = g.iter().zip(x).map(|(g, x)| g * x).sum::<f64>() / width as f64;
@@ -350,13 +335,6 @@ pub fn cross_entropy(logits: &[f64], outputs: usize, classes: &[u32]) -> (f64, V
 }
 
 pub fn mean_squared(logits: &[f64], values: &[f32]) -> (f64, Vec<f64>) {
-    let difference: Vec<f64> = logits
-        .iter()
-        .zip(values)
-        .map(|(x, &y)| x - f64::from(y))
-        .collect();
-    (
-        difference.iter().map(|d| d * d).sum(),
-        difference.iter().map(|d| 2.0 * d).collect(),
-    )
+    let difference: Vec<f64> = logits.iter().zip(values).map(|(x, &y)| x - f64::from(y)).collect();
+    (difference.iter().map(|d| d * d).sum(), difference.iter().map(|d| 2.0 * d).collect())
 }

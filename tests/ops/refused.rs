@@ -13,10 +13,7 @@ fn rig() -> Rig<CpuBackend> {
 
 /// What `run` says of operations on tensors of these widths.
 fn refusal(rig: &mut Rig<CpuBackend>, op: impl Into<Op>, widths: &[usize]) -> String {
-    let values: Vec<Value> = widths
-        .iter()
-        .map(|&width| rig.output(Rows::Tokens, width))
-        .collect();
+    let values: Vec<Value> = widths.iter().map(|&width| rig.output(Rows::Tokens, width)).collect();
     rig.start(0, 64);
     let info = |value: Value| Info {
         what: What::Inner,
@@ -26,11 +23,7 @@ fn refusal(rig: &mut Rig<CpuBackend>, op: impl Into<Op>, widths: &[usize]) -> St
         storage: Storage::Activation,
     };
     let tensors: Vec<_> = values.iter().map(|&v| (info(v), rig.region(v))).collect();
-    let limits = Limits {
-        tokens: 7,
-        sequences: 2,
-        max_len: 4,
-    };
+    let limits = Limits { tokens: 7, sequences: 2, max_len: 4 };
     let program = program(vec![op.into()], &tensors, limits);
     let error = rig.backend.run(&program, Span::WHOLE, Numbers::NONE);
     format!("{:#}", error.expect_err("it was run"))
@@ -50,10 +43,7 @@ fn cpu_names_the_operation_and_its_block() {
         slope: Aside(None),
     };
     let said = refusal(&mut rig, op, &[24, 8]);
-    assert!(
-        said.starts_with("Linear of block 3: ") && said.contains("24 inputs"),
-        "{said}"
-    );
+    assert!(said.starts_with("Linear of block 3: ") && said.contains("24 inputs"), "{said}");
 }
 
 #[test]
@@ -66,11 +56,7 @@ fn cpu_does_not_end_a_step_without_the_numbers_of_its_update() {
 fn cpu_does_not_run_a_batch_that_a_program_has_no_room_for() {
     let mut rig = rig();
     rig.start(0, 64);
-    let limits = Limits {
-        tokens: 6,
-        sequences: 2,
-        max_len: 4,
-    };
+    let limits = Limits { tokens: 6, sequences: 2, max_len: 4 };
     let program = program(Vec::new(), &[], limits);
     let error = rig.backend.run(&program, Span::WHOLE, Numbers::NONE);
     let said = format!("{:#}", error.expect_err("it was run"));

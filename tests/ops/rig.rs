@@ -70,16 +70,10 @@ pub fn sum(asked: bool, range: ParamRange) -> Sum {
 
 /// Operations that run whole, on tensors that lie where the caller says.
 pub fn program(ops: Vec<Op>, tensors: &[(Info, Region)], limits: Limits) -> Program {
-    let parts = Parts {
-        forward: 0,
-        backward: ops.len(),
-        end: ops.len(),
-    };
+    let parts = Parts { forward: 0, backward: ops.len(), end: ops.len() };
     let (values, regions): (Vec<Info>, Vec<Region>) = tensors.iter().copied().unzip();
     let list = List {
-        blocks: values
-            .first()
-            .map_or(vec![None; ops.len()], |value| vec![value.block; ops.len()]),
+        blocks: values.first().map_or(vec![None; ops.len()], |value| vec![value.block; ops.len()]),
         ops,
         values,
         parts,
@@ -159,12 +153,7 @@ impl<B: Backend> Rig<B> {
         cols: usize,
         scale: f32,
     ) -> (WeightId, Vec<f64>) {
-        let shape = MatrixShape {
-            kind,
-            rows,
-            cols,
-            trains: false,
-        };
+        let shape = MatrixShape { kind, rows, cols, trains: false };
         let mut values = self.numbers.normal(rows * cols, scale);
         let id = self.backend.upload("w", shape, &values).unwrap();
         match self.weights {
@@ -180,10 +169,7 @@ impl<B: Backend> Rig<B> {
 
     /// What the backend's copy of a matrix holds of these values.
     pub fn stored(&self, values: &[f64]) -> Vec<f64> {
-        values
-            .iter()
-            .map(|&v| f64::from((self.stored)(v as f32)))
-            .collect()
+        values.iter().map(|&v| f64::from((self.stored)(v as f32))).collect()
     }
 
     fn tensor(&mut self, rows: Rows, width: usize, storage: Storage) -> Value {
@@ -193,22 +179,12 @@ impl<B: Backend> Rig<B> {
             len: storage.bytes(self.batch.rows(rows) + 3, width, bytes),
         };
         self.arena = (region.offset + region.len + GUARD).next_multiple_of(GUARD);
-        let info = Info {
-            what: What::Hidden,
-            block: None,
-            rows,
-            width,
-            storage,
-        };
+        let info = Info { what: What::Hidden, block: None, rows, width, storage };
         self.add(info, region)
     }
 
     fn add(&mut self, info: Info, region: Region) -> Value {
-        self.tensors.push(Tensor {
-            info,
-            region,
-            start: Vec::new(),
-        });
+        self.tensors.push(Tensor { info, region, start: Vec::new() });
         Value(self.tensors.len() as u32 - 1)
     }
 
@@ -287,10 +263,7 @@ impl<B: Backend> Rig<B> {
     /// Makes the next `len` parameters; those asked for before [`start`](Self::start)'s `trainable` train.
     pub fn param(&mut self, len: usize) -> ParamRange {
         // One untouched element before each range guards it.
-        let range = ParamRange {
-            offset: self.params + 1,
-            len,
-        };
+        let range = ParamRange { offset: self.params + 1, len };
         self.params = range.offset + len + 1;
         range
     }
@@ -307,13 +280,8 @@ impl<B: Backend> Rig<B> {
         };
         self.backend.allocate(memory).unwrap();
         self.backend.set_batch(&self.batch, self.key).unwrap();
-        let whole = Region {
-            offset: 0,
-            len: self.arena,
-        };
-        self.backend
-            .write_f32(whole, &vec![SENTINEL; self.arena / 4])
-            .unwrap();
+        let whole = Region { offset: 0, len: self.arena };
+        self.backend.write_f32(whole, &vec![SENTINEL; self.arena / 4]).unwrap();
         for tensor in &self.tensors {
             let write = match tensor.info.storage {
                 Storage::Activation => B::write_activations,
@@ -321,22 +289,12 @@ impl<B: Backend> Rig<B> {
             };
             write(&mut self.backend, tensor.region, &tensor.start).unwrap();
         }
-        let all = ParamRange {
-            offset: 0,
-            len: self.params,
-        };
+        let all = ParamRange { offset: 0, len: self.params };
         let values = self.numbers.normal(self.params, 0.5);
-        self.backend
-            .write_params(Slot::Value, all, &values)
-            .unwrap();
+        self.backend.write_params(Slot::Value, all, &values).unwrap();
         self.gradient = self.numbers.normal(trainable, 0.1);
-        let trained = ParamRange {
-            offset: 0,
-            len: trainable,
-        };
-        self.backend
-            .write_params(Slot::Gradient, trained, &self.gradient)
-            .unwrap();
+        let trained = ParamRange { offset: 0, len: trainable };
+        self.backend.write_params(Slot::Gradient, trained, &self.gradient).unwrap();
     }
 
     /// Values as a 16-bit backend stores them.
@@ -379,20 +337,11 @@ impl<B: Backend> Rig<B> {
 
     /// The same of several operations.
     pub fn run_all(&mut self, name: &str, ops: Vec<Op>, numbers: program::Numbers) {
-        let whole = Region {
-            offset: 0,
-            len: self.arena,
-        };
+        let whole = Region { offset: 0, len: self.arena };
         let before = self.backend.read_f32(whole, self.arena / 4).unwrap();
-        let all = ParamRange {
-            offset: 0,
-            len: self.params,
-        };
+        let all = ParamRange { offset: 0, len: self.params };
         let values = self.backend.read_params(Slot::Value, all).unwrap();
-        let trainable = ParamRange {
-            offset: 0,
-            len: self.gradient.len(),
-        };
+        let trainable = ParamRange { offset: 0, len: self.gradient.len() };
         let gradient = self.gradient(trainable);
         let writes: Vec<Value> = ops.iter().flat_map(Op::writes).collect();
         let sums: Vec<ParamRange> = ops.iter().flat_map(Op::sums).collect();
@@ -422,20 +371,12 @@ impl<B: Backend> Rig<B> {
             );
         }
         for (i, (a, b)) in self.gradient(trainable).iter().zip(&gradient).enumerate() {
-            let ours = sums
-                .iter()
-                .any(|g| (g.offset..g.offset + g.len).contains(&i));
-            assert!(
-                ours || a.to_bits() == b.to_bits(),
-                "{name}: gradient {i} was overwritten"
-            );
+            let ours = sums.iter().any(|g| (g.offset..g.offset + g.len).contains(&i));
+            assert!(ours || a.to_bits() == b.to_bits(), "{name}: gradient {i} was overwritten");
         }
         let after = self.backend.read_params(Slot::Value, all).unwrap();
         assert!(
-            after
-                .iter()
-                .zip(&values)
-                .all(|(a, b)| a.to_bits() == b.to_bits()),
+            after.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()),
             "{name}: parameters changed"
         );
     }

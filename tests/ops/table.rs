@@ -9,13 +9,7 @@ const HIDDEN: [usize; 4] = [32, 128, 384, 768];
 
 /// Batches: one token, one sequence, many short ones, and the longest beside the shortest.
 fn batches() -> [Vec<usize>; 5] {
-    [
-        vec![1],
-        vec![25],
-        vec![3, 17, 1, 16, 31, 33],
-        vec![1, 100, 1, 49, 48],
-        vec![1, 512, 1],
-    ]
+    [vec![1], vec![25], vec![3, 17, 1, 16, 31, 33], vec![1, 100, 1, 49, 48], vec![1, 512, 1]]
 }
 
 pub fn table() -> Vec<Case> {
@@ -25,23 +19,14 @@ pub fn table() -> Vec<Case> {
             for p in [0.0, 0.1] {
                 let first = weights == WeightType::F32;
                 let mut add = |kind: Kind| {
-                    cases.push(Case {
-                        lens: lens.clone(),
-                        weights,
-                        p,
-                        kind,
-                    });
+                    cases.push(Case { lens: lens.clone(), weights, p, kind });
                 };
                 for hidden in HIDDEN {
                     // The whole product of sizes would say little more and take minutes.
                     if lens.iter().sum::<usize>() > 200 && hidden > 128 {
                         continue;
                     }
-                    add(Kind::Embed {
-                        hidden,
-                        vocab: 50,
-                        types: 1 + b % 2,
-                    });
+                    add(Kind::Embed { hidden, vocab: 50, types: 1 + b % 2 });
                     if !first {
                         continue;
                     }
@@ -49,15 +34,8 @@ pub fn table() -> Vec<Case> {
                         hidden,
                         saved: (b % 2 == 0).then_some(Storage::Activation),
                     });
-                    add(Kind::ResidualNorm {
-                        hidden,
-                        saved: Some(Storage::XHat8),
-                    });
-                    add(Kind::EmbedBackward {
-                        hidden,
-                        vocab: 50,
-                        types: 1 + b % 2,
-                    });
+                    add(Kind::ResidualNorm { hidden, saved: Some(Storage::XHat8) });
+                    add(Kind::EmbedBackward { hidden, vocab: 50, types: 1 + b % 2 });
                     for sums in [false, true] {
                         for stored in [Storage::Activation, Storage::XHat8] {
                             add(Kind::ResidualNormBackward {
@@ -75,52 +53,26 @@ pub fn table() -> Vec<Case> {
                         add(Kind::NormRestore { hidden });
                     }
                     let heads = hidden / 32;
-                    add(Kind::Attention {
-                        heads,
-                        dim: 32,
-                        lse: true,
-                    });
-                    add(Kind::AttentionBackward {
-                        heads,
-                        dim: 32,
-                        dbias: true,
-                    });
+                    add(Kind::Attention { heads, dim: 32, lse: true });
+                    add(Kind::AttentionBackward { heads, dim: 32, dbias: true });
                 }
                 if first {
                     // Heads that are not whole vectors, and odd widths.
                     for (heads, dim) in [(1, 1), (3, 5), (2, 16), (2, 20), (1, 64), (2, 128)] {
                         // One number a sequence may cancel to nearly nothing.
                         let of_first = if dim == 1 { 9 } else { heads };
-                        add(Kind::FirstAttention {
-                            heads: of_first,
-                            dim,
-                            lse: dim != 16,
-                        });
+                        add(Kind::FirstAttention { heads: of_first, dim, lse: dim != 16 });
                         add(Kind::FirstAttentionBackward {
                             heads: of_first,
                             dim,
                             dbias: dim != 16,
                         });
-                        add(Kind::Attention {
-                            heads,
-                            dim,
-                            lse: dim != 16,
-                        });
-                        add(Kind::AttentionBackward {
-                            heads,
-                            dim,
-                            dbias: dim != 16,
-                        });
+                        add(Kind::Attention { heads, dim, lse: dim != 16 });
+                        add(Kind::AttentionBackward { heads, dim, dbias: dim != 16 });
                     }
                     for width in [1, 7, 33] {
-                        add(Kind::ResidualNorm {
-                            hidden: width,
-                            saved: Some(Storage::Activation),
-                        });
-                        add(Kind::ResidualNorm {
-                            hidden: width,
-                            saved: Some(Storage::XHat8),
-                        });
+                        add(Kind::ResidualNorm { hidden: width, saved: Some(Storage::Activation) });
+                        add(Kind::ResidualNorm { hidden: width, saved: Some(Storage::XHat8) });
                         add(Kind::BiasGrad { width });
                     }
                     for hidden in [1, 33, 384] {
@@ -128,29 +80,14 @@ pub fn table() -> Vec<Case> {
                         add(Kind::FirstTokens { hidden });
                     }
                 }
-                for (inputs, outputs, tanh) in [
-                    (384, 384, true),
-                    (32, 2, false),
-                    (33, 5, true),
-                    (1, 1, false),
-                ] {
+                for (inputs, outputs, tanh) in
+                    [(384, 384, true), (32, 2, false), (33, 5, true), (1, 1, false)]
+                {
                     for trained in [false, true] {
-                        add(Kind::Dense {
-                            inputs,
-                            outputs,
-                            tanh,
-                            trained,
-                        });
+                        add(Kind::Dense { inputs, outputs, tanh, trained });
                         let bias = trained || b % 2 == 0;
                         let dx = b % 2 == 0 || !trained;
-                        add(Kind::DenseBackward {
-                            inputs,
-                            outputs,
-                            tanh,
-                            trained,
-                            bias,
-                            dx,
-                        });
+                        add(Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx });
                     }
                 }
                 if p > 0.0 {
@@ -166,21 +103,9 @@ pub fn table() -> Vec<Case> {
                     add(Kind::Pool { hidden: 384, kind });
                 }
                 for gradient in [false, true] {
-                    add(Kind::Loss {
-                        kind: LossKind::CrossEntropy,
-                        outputs: 1,
-                        gradient,
-                    });
-                    add(Kind::Loss {
-                        kind: LossKind::CrossEntropy,
-                        outputs: 3,
-                        gradient,
-                    });
-                    add(Kind::Loss {
-                        kind: LossKind::MeanSquared,
-                        outputs: 1,
-                        gradient,
-                    });
+                    add(Kind::Loss { kind: LossKind::CrossEntropy, outputs: 1, gradient });
+                    add(Kind::Loss { kind: LossKind::CrossEntropy, outputs: 3, gradient });
+                    add(Kind::Loss { kind: LossKind::MeanSquared, outputs: 1, gradient });
                 }
             }
         }
@@ -188,42 +113,17 @@ pub fn table() -> Vec<Case> {
     quantised(&mut cases);
     // Real layers at a few rows.
     for weights in [WeightType::F16, WeightType::F32] {
-        let mut add = |kind| {
-            cases.push(Case {
-                lens: vec![20, 17],
-                weights,
-                p: 0.0,
-                kind,
-            })
-        };
-        for (inputs, outputs) in [
-            (384, 1152),
-            (384, 1536),
-            (1536, 384),
-            (768, 3072),
-            (3072, 768),
-        ] {
+        let mut add = |kind| cases.push(Case { lens: vec![20, 17], weights, p: 0.0, kind });
+        for (inputs, outputs) in [(384, 1152), (384, 1536), (1536, 384), (768, 3072), (3072, 768)] {
             let act = (outputs > inputs)
                 .then_some((Activation::GeluErf, Keep::Beside(Storage::Activation)));
-            add(Kind::Linear {
-                inputs,
-                outputs,
-                rows: Rows::Tokens,
-                parts: 1,
-                act,
-            });
+            add(Kind::Linear { inputs, outputs, rows: Rows::Tokens, parts: 1, act });
             let mode = if outputs > inputs {
                 Mode::Accumulate
             } else {
                 Mode::Multiply(Storage::Activation)
             };
-            add(Kind::LinearBackward {
-                inputs,
-                outputs,
-                rows: Rows::Tokens,
-                mode,
-                dbias: true,
-            });
+            add(Kind::LinearBackward { inputs, outputs, rows: Rows::Tokens, mode, dbias: true });
         }
     }
     // Slopes in codes that are made again, with no value beside them.
@@ -264,23 +164,13 @@ fn full(add: &mut impl FnMut(Kind), lens: &[usize]) {
 /// Products: sizes around the vector, panel and row-chunk edges, every activation, every mode.
 fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
     let rows = Rows::Tokens;
-    for (inputs, outputs, parts) in [
-        (1, 3, 3),
-        (15, 17, 1),
-        (33, 48, 3),
-        (64, 193, 1),
-        (200, 576, 3),
-    ] {
+    for (inputs, outputs, parts) in
+        [(1, 3, 3), (15, 17, 1), (33, 48, 3), (64, 193, 1), (200, 576, 3)]
+    {
         if lens.len() == 3 && inputs == 200 {
             continue;
         }
-        add(Kind::Linear {
-            inputs,
-            outputs,
-            rows,
-            parts,
-            act: None,
-        });
+        add(Kind::Linear { inputs, outputs, rows, parts, act: None });
         for mode in [
             Mode::Overwrite,
             Mode::Accumulate,
@@ -290,13 +180,7 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
             Mode::InPlace,
         ] {
             for dbias in [false, true] {
-                add(Kind::LinearBackward {
-                    inputs: outputs,
-                    outputs: inputs,
-                    rows,
-                    mode,
-                    dbias,
-                });
+                add(Kind::LinearBackward { inputs: outputs, outputs: inputs, rows, mode, dbias });
             }
         }
     }
@@ -309,65 +193,26 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
             Keep::Beside(Storage::Slope4),
         ] {
             let act = Some((kind, keep));
-            add(Kind::Linear {
-                inputs: 24,
-                outputs: 97,
-                rows,
-                parts: 1,
-                act,
-            });
+            add(Kind::Linear { inputs: 24, outputs: 97, rows, parts: 1, act });
         }
     }
     let rows = Rows::Sequences;
-    add(Kind::Linear {
-        inputs: 24,
-        outputs: 40,
-        rows,
-        parts: 2,
-        act: None,
-    });
+    add(Kind::Linear { inputs: 24, outputs: 40, rows, parts: 2, act: None });
     let mode = Mode::Overwrite;
-    add(Kind::LinearBackward {
-        inputs: 24,
-        outputs: 40,
-        rows,
-        mode,
-        dbias: true,
-    });
+    add(Kind::LinearBackward { inputs: 24, outputs: 40, rows, mode, dbias: true });
 }
 
 /// Matrices in 8 and 4 bits: rows of whole blocks and of pieces, both products, tables, a frozen pooler.
 fn quantised(cases: &mut Vec<Case>) {
     for weights in [WeightType::Int8, WeightType::Nf4] {
         let mut add = |lens: &[usize], kind| {
-            cases.push(Case {
-                lens: lens.to_vec(),
-                weights,
-                p: 0.0,
-                kind,
-            });
+            cases.push(Case { lens: lens.to_vec(), weights, p: 0.0, kind });
         };
         let rows = Rows::Tokens;
-        for (inputs, outputs) in [
-            (1, 3),
-            (63, 17),
-            (64, 64),
-            (65, 130),
-            (200, 576),
-            (384, 1536),
-        ] {
+        for (inputs, outputs) in [(1, 3), (63, 17), (64, 64), (65, 130), (200, 576), (384, 1536)] {
             let act = (outputs == 130)
                 .then_some((Activation::GeluErf, Keep::Beside(Storage::Activation)));
-            add(
-                &[3, 17, 5],
-                Kind::Linear {
-                    inputs,
-                    outputs,
-                    rows,
-                    parts: 1,
-                    act,
-                },
-            );
+            add(&[3, 17, 5], Kind::Linear { inputs, outputs, rows, parts: 1, act });
             for mode in [Mode::Overwrite, Mode::Accumulate, Mode::InPlace] {
                 add(
                     &[3, 17, 5],
@@ -383,25 +228,10 @@ fn quantised(cases: &mut Vec<Case>) {
         }
         for hidden in [33, 384] {
             let (vocab, types) = (50, 2);
-            add(
-                &[9, 1],
-                Kind::Embed {
-                    hidden,
-                    vocab,
-                    types,
-                },
-            );
+            add(&[9, 1], Kind::Embed { hidden, vocab, types });
         }
         let (inputs, outputs) = (100, 100);
-        add(
-            &[2, 3, 4],
-            Kind::Dense {
-                inputs,
-                outputs,
-                tanh: true,
-                trained: false,
-            },
-        );
+        add(&[2, 3, 4], Kind::Dense { inputs, outputs, tanh: true, trained: false });
         add(
             &[2, 3, 4],
             Kind::DenseBackward {

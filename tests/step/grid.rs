@@ -49,11 +49,8 @@ const SIZES: [(usize, usize, usize, usize); 3] =
 /// Every kind alone, from every layer on; the lowest two of a block together; and drawn subsets: a wrong rule for one
 /// bias shows only beside certain others.
 fn selections(layers: usize) -> Vec<String> {
-    let mut selections = vec![
-        "all".to_owned(),
-        "none".to_owned(),
-        "embeddings-layernorm".to_owned(),
-    ];
+    let mut selections =
+        vec!["all".to_owned(), "none".to_owned(), "embeddings-layernorm".to_owned()];
     for component in COMPONENTS {
         selections.push(component.to_owned());
         for layer in 1..layers {

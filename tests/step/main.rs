@@ -16,11 +16,7 @@ fn model(shape: &Shape) -> Model {
     let task = TaskSpec {
         outputs: 2,
         loss: LossKind::CrossEntropy,
-        pooling: if shape.mean {
-            PoolKind::Mean
-        } else {
-            PoolKind::Cls
-        },
+        pooling: if shape.mean { PoolKind::Mean } else { PoolKind::Cls },
         reinit_pooler: false,
         trains: match &shape.biases {
             Some(biases) => Trains::Biases(BiasSelection::parse(biases).unwrap()),
@@ -40,11 +36,7 @@ fn savings(shape: &Shape) -> Vec<Option<Saving>> {
 }
 
 fn limits() -> impl Iterator<Item = Limits> {
-    LIMITS.iter().map(|&(tokens, sequences, max_len)| Limits {
-        tokens,
-        sequences,
-        max_len,
-    })
+    LIMITS.iter().map(|&(tokens, sequences, max_len)| Limits { tokens, sequences, max_len })
 }
 
 #[test]
@@ -70,9 +62,7 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
             for element in [4, 2] {
                 for limits in limits() {
                     let program = list.place(limits, element);
-                    program
-                        .verify()
-                        .unwrap_or_else(|fault| panic!("{fault}: {}", label()));
+                    program.verify().unwrap_or_else(|fault| panic!("{fault}: {}", label()));
                     assert!(program.bytes() >= program.least());
                     let got = symbolic::in_arena(&program, trainable);
                     assert_eq!(got, want, "{}", label());

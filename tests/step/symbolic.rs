@@ -71,27 +71,18 @@ pub fn values(list: &List, trainable: usize) -> Computed {
 
 /// A program in its arena.
 pub fn in_arena(program: &Program, trainable: usize) -> Computed {
-    let mut arena = Arena {
-        program,
-        there: Vec::new(),
-    };
+    let mut arena = Arena { program, there: Vec::new() };
     run(program.list(), &mut arena, trainable)
 }
 
 fn run(list: &List, memory: &mut impl Memory, trainable: usize) -> Computed {
-    let mut computed = Computed {
-        gradients: Vec::new(),
-        losses: Vec::new(),
-        outputs: Vec::new(),
-    };
+    let mut computed = Computed { gradients: Vec::new(), losses: Vec::new(), outputs: Vec::new() };
     for op in &list.ops[list.range(Span::WHOLE)] {
         step(list, op, memory, trainable, &mut computed);
     }
     computed.outputs = list.outputs.iter().map(|&v| memory.read(v)).collect();
     // By parameter; what one gets stays in the order in which it is added up.
-    computed
-        .gradients
-        .sort_by_key(|&(offset, len, _)| (offset, len));
+    computed.gradients.sort_by_key(|&(offset, len, _)| (offset, len));
     computed
 }
 
@@ -102,18 +93,14 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
     };
     let mut add = |range: Option<bitfit::program::ParamRange>, expression: u64| {
         if let Some(range) = range.filter(|range| range.offset < trainable) {
-            computed
-                .gradients
-                .push((range.offset, range.len, expression));
+            computed.gradients.push((range.offset, range.len, expression));
         }
     };
     match op {
         // A LayerNorm's output is γ·x̂ + β, however it came to be.
         Op::ResidualNorm(op) => {
-            let sum = hash((
-                dropped(memory.read(op.x.was), op.dropout),
-                memory.read(op.residual.0),
-            ));
+            let sum =
+                hash((dropped(memory.read(op.x.was), op.dropout), memory.read(op.residual.0)));
             let x_hat = hash(("x_hat", sum, Storage::Activation));
             memory.write(op.x.now, hash(("affine", x_hat, op.norm)));
             if let Some(value) = op.sum.0 {
@@ -162,10 +149,9 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
             add(dbeta.0, hash(("columns", dy)));
             add(dbias.0, hash(("columns", d_branch)));
         }
-        Op::ColumnSum(op) => add(
-            op.grad.0,
-            hash(("columns", dropped(memory.read(op.dy.0), op.dropout))),
-        ),
+        Op::ColumnSum(op) => {
+            add(op.grad.0, hash(("columns", dropped(memory.read(op.dy.0), op.dropout))))
+        }
         Op::Loss(op) => {
             let logits = memory.read(op.logits.0);
             computed.losses.push(hash((op.kind, logits)));

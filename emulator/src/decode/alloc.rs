@@ -45,9 +45,8 @@ pub fn registers(p: &mut Program, wide: &[bool]) {
         intervals[r.0 as usize] = (0, u32::MAX - 1);
     }
     let mut offset = vec![0u32; wide.len()];
-    let mut by_start: Vec<u32> = (0..wide.len() as u32)
-        .filter(|&v| intervals[v as usize].0 != u32::MAX)
-        .collect();
+    let mut by_start: Vec<u32> =
+        (0..wide.len() as u32).filter(|&v| intervals[v as usize].0 != u32::MAX).collect();
     by_start.sort_by_key(|&v| intervals[v as usize].0);
     let mut active = BinaryHeap::new();
     let mut free: [Vec<u32>; 2] = Default::default();

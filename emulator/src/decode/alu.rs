@@ -34,18 +34,9 @@ fn width(ty: Type) -> Option<Width> {
 
 pub fn half_ty(ty: Type) -> Option<HalfTy> {
     Some(match ty {
-        Type::F16 => HalfTy {
-            bf: false,
-            x2: false,
-        },
-        Type::F16x2 => HalfTy {
-            bf: false,
-            x2: true,
-        },
-        Type::Bf16 => HalfTy {
-            bf: true,
-            x2: false,
-        },
+        Type::F16 => HalfTy { bf: false, x2: false },
+        Type::F16x2 => HalfTy { bf: false, x2: true },
+        Type::Bf16 => HalfTy { bf: true, x2: false },
         Type::Bf16x2 => HalfTy { bf: true, x2: true },
         _ => return None,
     })
@@ -158,15 +149,10 @@ impl<'a> Decoder<'_, 'a> {
                     return self.bad_ty(base, ty);
                 }
                 self.count(ops, 5)?;
-                let mut i = Instr::new(Op::Alu(Alu::Bfi {
-                    wide: ty == Type::B64,
-                }));
+                let mut i = Instr::new(Op::Alu(Alu::Bfi { wide: ty == Type::B64 }));
                 i.a = self.source(&ops[1], ty)?;
                 i.b = self.source(&ops[2], ty)?;
-                let uses = [
-                    self.source(&ops[3], Type::U32)?,
-                    self.source(&ops[4], Type::U32)?,
-                ];
+                let uses = [self.source(&ops[3], Type::U32)?, self.source(&ops[4], Type::U32)?];
                 i.d = self.destination(&ops[0], ty)?;
                 self.list(&mut i, &[], &uses);
                 self.emit(i)?;
@@ -180,10 +166,7 @@ impl<'a> Decoder<'_, 'a> {
                     return self.bad_ty(base, ty);
                 }
                 self.regular(
-                    Alu::Szext {
-                        signed: ty == Type::S32,
-                        wrap,
-                    },
+                    Alu::Szext { signed: ty == Type::S32, wrap },
                     ops,
                     ty,
                     &[ty, Type::U32],
@@ -292,9 +275,7 @@ impl<'a> Decoder<'_, 'a> {
             "selp" => {
                 let ty = self.need_ty(m)?;
                 self.count(ops, 4)?;
-                let mut i = Instr::new(Op::Alu(Alu::Selp {
-                    wide: ty.bits() == 64,
-                }));
+                let mut i = Instr::new(Op::Alu(Alu::Selp { wide: ty.bits() == 64 }));
                 i.a = self.source(&ops[1], ty)?;
                 i.b = self.source(&ops[2], ty)?;
                 i.ps = self.predicate_source(&ops[3])?;
@@ -311,11 +292,7 @@ impl<'a> Decoder<'_, 'a> {
                     _ => return self.bad_ty(base, by),
                 };
                 self.regular(
-                    Alu::Slct {
-                        wide: ty.bits() == 64,
-                        float,
-                        ftz,
-                    },
+                    Alu::Slct { wide: ty.bits() == 64, float, ftz },
                     ops,
                     ty,
                     &[ty, ty, by],
@@ -347,10 +324,7 @@ impl<'a> Decoder<'_, 'a> {
                     return self.bad_ty(base, ty);
                 }
                 self.count(ops, 2)?;
-                let mut i = Instr::new(Op::Alu(Alu::TestP {
-                    what,
-                    wide: ty == Type::F64,
-                }));
+                let mut i = Instr::new(Op::Alu(Alu::TestP { what, wide: ty == Type::F64 }));
                 i.a = self.source(&ops[1], ty)?;
                 i.pd = self.predicate_destination(&ops[0])?;
                 self.emit(i)?;
@@ -402,10 +376,7 @@ impl<'a> Decoder<'_, 'a> {
         let Operand::Immediate(crate::ptx::ast::Immediate::Int(lut)) = &ops[4] else {
             return self.fail("the table of `lop3` must be a constant");
         };
-        let mut i = Instr::new(Op::Alu(Alu::Lop3 {
-            lut: *lut as u8,
-            combine,
-        }));
+        let mut i = Instr::new(Op::Alu(Alu::Lop3 { lut: *lut as u8, combine }));
         i.a = self.source(&ops[1], ty)?;
         i.b = self.source(&ops[2], ty)?;
         i.c = self.source(&ops[3], ty)?;
@@ -465,10 +436,9 @@ impl<'a> Decoder<'_, 'a> {
             self.emit(i)?;
             return Ok(true);
         }
-        if let (Some(to), Some(from)) = (
-            self.vector_register(&ops[0])?,
-            self.vector_register(&ops[1])?,
-        ) && to.len() == from.len()
+        if let (Some(to), Some(from)) =
+            (self.vector_register(&ops[0])?, self.vector_register(&ops[1])?)
+            && to.len() == from.len()
         {
             for (d, a) in to.into_iter().zip(from) {
                 self.mov(d, a)?;
@@ -519,11 +489,7 @@ impl<'a> Decoder<'_, 'a> {
         let combine = m.bool_op();
         let ftz = m.flag("ftz");
         let first = self.need_ty(m)?;
-        let from = if base == "set" {
-            self.need_ty(m)?
-        } else {
-            first
-        };
+        let from = if base == "set" { self.need_ty(m)? } else { first };
         let unsigned_only = matches!(cmp, Cmp::Lo | Cmp::Ls | Cmp::Hi | Cmp::Hs);
         let float_only = matches!(
             cmp,
@@ -562,12 +528,7 @@ impl<'a> Decoder<'_, 'a> {
                     None => return self.bad_ty(base, first),
                 },
             };
-            Alu::Set {
-                cmp,
-                ty,
-                combine,
-                to,
-            }
+            Alu::Set { cmp, ty, combine, to }
         };
         self.count(ops, if combine.is_some() { 4 } else { 3 })?;
         let mut i = Instr::new(Op::Alu(op));

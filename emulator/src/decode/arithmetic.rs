@@ -48,9 +48,7 @@ impl<'a> Decoder<'_, 'a> {
                 || approx.is_some()
                 || lo && base != "mul" && base != "mad"
             {
-                return self.fail(format!(
-                    "a modifier of `{base}` does not fit an integer type"
-                ));
+                return self.fail(format!("a modifier of `{base}` does not fit an integer type"));
             }
             if sat
                 && !matches!(
@@ -113,17 +111,9 @@ impl<'a> Decoder<'_, 'a> {
                 if sat || relu {
                     return bad(self);
                 }
-                let mode = MinMax {
-                    ftz,
-                    nan,
-                    xorsign_abs,
-                };
+                let mode = MinMax { ftz, nan, xorsign_abs };
                 return self.regular(
-                    Alu::HalfMinMax {
-                        max: base == "max",
-                        ty: h,
-                        mode,
-                    },
+                    Alu::HalfMinMax { max: base == "max", ty: h, mode },
                     ops,
                     ty,
                     &two,
@@ -160,23 +150,12 @@ impl<'a> Decoder<'_, 'a> {
         match ty {
             Type::F32 => {
                 if matches!(base, "min" | "max") {
-                    let mode = MinMax {
-                        ftz,
-                        nan,
-                        xorsign_abs,
-                    };
-                    let alu = Alu::F32MinMax {
-                        max: base == "max",
-                        mode,
-                    };
+                    let mode = MinMax { ftz, nan, xorsign_abs };
+                    let alu = Alu::F32MinMax { max: base == "max", mode };
                     let n = if ops.len() == 4 { 3 } else { 2 };
                     return self.regular(alu, ops, ty, &three[..n]);
                 }
-                let mode = FloatMode {
-                    round: round_or,
-                    ftz,
-                    sat,
-                };
+                let mode = FloatMode { round: round_or, ftz, sat };
                 let (f, n) = match base {
                     "add" => (F32Op::Add, 2),
                     "sub" => (F32Op::Sub, 2),
@@ -261,12 +240,7 @@ impl<'a> Decoder<'_, 'a> {
             "add" | "addc" | "sub" | "subc" => {
                 let subtract = base.starts_with("sub");
                 self.regular(
-                    Alu::AddCarry {
-                        wide,
-                        subtract,
-                        carry_in,
-                        carry_out,
-                    },
+                    Alu::AddCarry { wide, subtract, carry_in, carry_out },
                     ops,
                     ty,
                     &[ty, ty],
@@ -275,13 +249,7 @@ impl<'a> Decoder<'_, 'a> {
             "mad" | "madc" => {
                 let signed = ty.is_signed();
                 self.regular(
-                    Alu::MadCarry {
-                        wide,
-                        signed,
-                        hi,
-                        carry_in,
-                        carry_out,
-                    },
+                    Alu::MadCarry { wide, signed, hi, carry_in, carry_out },
                     ops,
                     ty,
                     &[ty, ty, ty],
@@ -302,11 +270,7 @@ impl<'a> Decoder<'_, 'a> {
         let approx = m.flag("approx");
         let ftz = m.flag("ftz");
         let ty = self.need_ty(m)?;
-        let mode = FloatMode {
-            round: round.unwrap_or(Round::Rn),
-            ftz,
-            sat: false,
-        };
+        let mode = FloatMode { round: round.unwrap_or(Round::Rn), ftz, sat: false };
         let approximate = !matches!(base, "copysign" | "rcp" | "sqrt");
         if mode.round == Round::Rna || approximate && round.is_some() {
             return self.bad_ty(base, ty);
@@ -321,15 +285,7 @@ impl<'a> Decoder<'_, 'a> {
                 _ => return self.bad_ty(base, ty),
             };
             return self.regular(
-                Alu::Half(
-                    f,
-                    h,
-                    HalfMode {
-                        ftz,
-                        sat: false,
-                        relu: false,
-                    },
-                ),
+                Alu::Half(f, h, HalfMode { ftz, sat: false, relu: false }),
                 ops,
                 ty,
                 &[ty],

@@ -93,9 +93,7 @@ impl<'a> Decoder<'_, 'a> {
             };
         };
         if returns.len() != f.returns.len() || args.len() != f.params.len() {
-            return self.fail(format!(
-                "`{name}` takes other parameters than this call gives"
-            ));
+            return self.fail(format!("`{name}` takes other parameters than this call gives"));
         }
         let large = self.calls.len() >= MAX_CALLS || self.p.code.len() >= LARGE;
         if self.calls.contains(&f.name) || large && layout(&f.params, &f.returns).is_some() {
@@ -184,11 +182,7 @@ impl<'a> Decoder<'_, 'a> {
         args: &[Operand<'a>],
     ) -> Result<()> {
         let access = |op: &Operand<'a>| match op {
-            Operand::Name(name) => Operand::Address {
-                base: Some(name),
-                offset: 0,
-                brackets: true,
-            },
+            Operand::Name(name) => Operand::Address { base: Some(name), offset: 0, brackets: true },
             other => other.clone(),
         };
         let (Some(arg), result) = (args.first(), returns.first()) else {
@@ -368,16 +362,10 @@ impl<'a> Decoder<'_, 'a> {
         let Param::Memory(v) = formal else {
             return Ok(());
         };
-        let mut i = Instr::new(Op::FrameCopy {
-            bytes: v.size.unwrap_or(0) as u32,
-        });
+        let mut i = Instr::new(Op::FrameCopy { bytes: v.size.unwrap_or(0) as u32 });
         i.a = base;
         i.imm = i64::from(from) | i64::from(to) << 32;
-        self.subroutines.fixups.push(FrameFixup {
-            at: self.p.code.len(),
-            frame: caller,
-            shift,
-        });
+        self.subroutines.fixups.push(FrameFixup { at: self.p.code.len(), frame: caller, shift });
         self.emit(i)
     }
 
@@ -418,9 +406,7 @@ impl<'a> Decoder<'_, 'a> {
         // Frames start at multiples of 16 so that every alignment inside them holds.
         let size = |bytes: u32| i64::from(bytes.next_multiple_of(16));
         for fix in &self.subroutines.fixups {
-            let bytes = fix
-                .frame
-                .map_or(kernel_bytes, |n| self.subroutines.all[n].bytes);
+            let bytes = fix.frame.map_or(kernel_bytes, |n| self.subroutines.all[n].bytes);
             self.p.code[fix.at].imm += size(bytes) << fix.shift;
         }
         self.p.local_bytes = kernel_bytes.next_multiple_of(16) + STACK_BYTES;

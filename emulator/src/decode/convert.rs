@@ -119,11 +119,7 @@ impl<'a> Decoder<'_, 'a> {
         let register = self.destination_any(d)?;
         let wide = to.bits() == 64;
         if register.is_none() || self.is_wide(register) == wide {
-            i.d = if register.is_none() {
-                self.temp(wide)
-            } else {
-                register
-            };
+            i.d = if register.is_none() { self.temp(wide) } else { register };
             self.emit(i)?;
             return Ok(true);
         }
@@ -153,9 +149,7 @@ impl<'a> Decoder<'_, 'a> {
         let satfinite = m.flag("satfinite");
         let (to, from) = (self.need_ty(m)?, self.need_ty(m)?);
         let bad = |d: &Self| {
-            d.fail(format!(
-                "cvt from {from:?} to {to:?} with these modifiers is not supported"
-            ))
+            d.fail(format!("cvt from {from:?} to {to:?} with these modifiers is not supported"))
         };
         if ops.len() < 2 {
             return self.fail("expected 2 operands");
@@ -172,12 +166,7 @@ impl<'a> Decoder<'_, 'a> {
             let cvt = match fp8(to) {
                 Some(to) if satfinite && round == Round::Rn => Cvt::PackFp8 { to, relu },
                 Some(_) => return bad(self),
-                None => Cvt::PackHalf {
-                    bf: to == Type::Bf16x2,
-                    round,
-                    relu,
-                    satfinite,
-                },
+                None => Cvt::PackHalf { bf: to == Type::Bf16x2, round, relu, satfinite },
             };
             if ftz || sat || integral.is_some() {
                 return bad(self);
@@ -207,24 +196,10 @@ impl<'a> Decoder<'_, 'a> {
                 return bad(self);
             }
             let a = self.source(&ops[1], from)?;
-            return self.cvt_emit(
-                Cvt::Tf32 {
-                    round,
-                    relu,
-                    satfinite,
-                },
-                to,
-                &ops[0],
-                &[a],
-            );
+            return self.cvt_emit(Cvt::Tf32 { round, relu, satfinite }, to, &ops[0], &[a]);
         }
         let a = self.cvt_source(&ops[1], from)?;
-        let cvt = match (
-            int_type(from),
-            float_type(from),
-            int_type(to),
-            float_type(to),
-        ) {
+        let cvt = match (int_type(from), float_type(from), int_type(to), float_type(to)) {
             (Some(from), _, Some(to), _) if !relu && !satfinite => {
                 // Rounding modifiers mean nothing between integers; ptxas refuses them too.
                 if round.is_some() || integral.is_some() || ftz {
@@ -236,23 +211,13 @@ impl<'a> Decoder<'_, 'a> {
                 let Some(round) = round.filter(|r| *r != Round::Rna) else {
                     return bad(self);
                 };
-                Cvt::IntToFloat {
-                    from,
-                    to,
-                    round,
-                    sat,
-                }
+                Cvt::IntToFloat { from, to, round, sat }
             }
             (_, Some(from), Some(to), _) if !relu && round.is_none() => {
                 let Some(round) = integral else {
                     return bad(self);
                 };
-                Cvt::FloatToInt {
-                    from,
-                    to,
-                    round,
-                    ftz,
-                }
+                Cvt::FloatToInt { from, to, round, ftz }
             }
             (_, Some(f), _, Some(t)) => {
                 if round == Some(Round::Rna) {
@@ -262,19 +227,8 @@ impl<'a> Decoder<'_, 'a> {
                 if narrowing && round.is_none() {
                     return bad(self);
                 }
-                let mode = FloatMode {
-                    round: round.unwrap_or(Round::Rn),
-                    ftz,
-                    sat,
-                };
-                Cvt::FloatToFloat {
-                    from: f,
-                    to: t,
-                    mode,
-                    integral,
-                    relu,
-                    satfinite,
-                }
+                let mode = FloatMode { round: round.unwrap_or(Round::Rn), ftz, sat };
+                Cvt::FloatToFloat { from: f, to: t, mode, integral, relu, satfinite }
             }
             _ => return bad(self),
         };
@@ -303,11 +257,7 @@ impl<'a> Decoder<'_, 'a> {
         if with_c {
             sources.push(self.source(&ops[3], Type::B32)?);
         }
-        let cvt = Cvt::PackInt {
-            to,
-            from_signed: from == Type::S32,
-            with_c,
-        };
+        let cvt = Cvt::PackInt { to, from_signed: from == Type::S32, with_c };
         self.cvt_emit(cvt, Type::B32, &ops[0], &sources)
     }
 }

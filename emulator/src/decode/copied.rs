@@ -48,12 +48,9 @@ pub fn mark(p: &mut Program, registers: usize) {
     let mut stored = vec![false; registers];
     for i in code.iter().filter(|i| matches!(i.op, Op::St(_))) {
         let from = lists[i.list as usize..][..usize::from(i.uses)].iter();
-        from.filter(|r| r.is_reg())
-            .for_each(|r| stored[r.0 as usize] = true);
+        from.filter(|r| r.is_reg()).for_each(|r| stored[r.0 as usize] = true);
     }
-    passed
-        .iter()
-        .for_each(|(from, _)| stored[from.0 as usize] = true);
+    passed.iter().for_each(|(from, _)| stored[from.0 as usize] = true);
     let mut carries = vec![false; registers];
     for i in code.iter_mut() {
         if let Op::Ld(m) = &mut i.op

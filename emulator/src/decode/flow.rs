@@ -31,11 +31,7 @@ pub fn successors(p: &Program, pc: usize, out: &mut Vec<u32>) {
             out.push(next);
         }
         Op::CallPointer => {
-            out.extend(
-                p.call_tables[i.imm as u32 as usize]
-                    .iter()
-                    .map(|&(_, at)| at),
-            );
+            out.extend(p.call_tables[i.imm as u32 as usize].iter().map(|&(_, at)| at));
             out.push(next);
         }
         _ => out.push(next),
@@ -50,9 +46,7 @@ pub fn blocks(p: &Program) -> Vec<u32> {
     for (pc, i) in p.code.iter().enumerate() {
         match i.op {
             Op::Bra | Op::Call => start[i.imm as u32 as usize] = true,
-            Op::BrxIdx => p.tables[i.imm as usize]
-                .iter()
-                .for_each(|&t| start[t as usize] = true),
+            Op::BrxIdx => p.tables[i.imm as usize].iter().for_each(|&t| start[t as usize] = true),
             Op::CallPointer => p.call_tables[i.imm as u32 as usize]
                 .iter()
                 .for_each(|&(_, t)| start[t as usize] = true),
@@ -61,10 +55,7 @@ pub fn blocks(p: &Program) -> Vec<u32> {
         }
         start[pc + 1] = true;
     }
-    (0..p.code.len())
-        .filter(|&pc| start[pc])
-        .map(|pc| pc as u32)
-        .collect()
+    (0..p.code.len()).filter(|&pc| start[pc]).map(|pc| pc as u32).collect()
 }
 
 /// Whether lanes may wait at this instruction for others of their warp.
@@ -120,9 +111,7 @@ pub fn finish(p: &mut Program) {
     p.rank = vec![0; p.code.len()];
     let mut n = 0;
     for b in order {
-        let end = starts
-            .get(b as usize + 1)
-            .map_or(p.code.len(), |&n| n as usize);
+        let end = starts.get(b as usize + 1).map_or(p.code.len(), |&n| n as usize);
         for pc in starts[b as usize] as usize..end {
             p.rank[pc] = n;
             n += 1;

@@ -185,16 +185,10 @@ impl<'a> Decoder<'_, 'a> {
             }
         };
         if defs.len() != usize::from(mem.count) {
-            return self.fail(format!(
-                "expected {} destinations, found {}",
-                mem.count,
-                defs.len()
-            ));
+            return self.fail(format!("expected {} destinations, found {}", mem.count, defs.len()));
         }
         mem.wide = defs.iter().any(|&r| self.is_wide(r));
-        if defs
-            .iter()
-            .any(|&r| !r.is_none() && self.is_wide(r) != mem.wide)
+        if defs.iter().any(|&r| !r.is_none() && self.is_wide(r) != mem.wide)
             || ty.bits() == 64 && !mem.wide
         {
             return self.fail("the destinations have the wrong width");
@@ -227,11 +221,7 @@ impl<'a> Decoder<'_, 'a> {
             }
         };
         if uses.len() != usize::from(mem.count) {
-            return self.fail(format!(
-                "expected {} sources, found {}",
-                mem.count,
-                uses.len()
-            ));
+            return self.fail(format!("expected {} sources, found {}", mem.count, uses.len()));
         }
         mem.wide = uses.iter().any(|&r| self.is_wide(r));
         if uses.iter().any(|&r| self.is_wide(r) != mem.wide) || ty.bits() == 64 && !mem.wide {
@@ -264,9 +254,8 @@ impl<'a> Decoder<'_, 'a> {
         let hint = self.cache(m);
         let noftz = m.flag("noftz");
         let count = self.vector_count(m);
-        let f = match m.any(&[
-            "and", "or", "xor", "exch", "cas", "add", "inc", "dec", "min", "max",
-        ]) {
+        let f = match m.any(&["and", "or", "xor", "exch", "cas", "add", "inc", "dec", "min", "max"])
+        {
             Some("and") => AtomFn::And,
             Some("or") => AtomFn::Or,
             Some("xor") => AtomFn::Xor,
@@ -284,17 +273,11 @@ impl<'a> Decoder<'_, 'a> {
             Type::B16 => (AtomTy::B16, matches!(f, AtomFn::Cas | AtomFn::Exch)),
             Type::B32 => (
                 AtomTy::B32,
-                matches!(
-                    f,
-                    AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch
-                ),
+                matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch),
             ),
             Type::B64 => (
                 AtomTy::B64,
-                matches!(
-                    f,
-                    AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch
-                ),
+                matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch),
             ),
             Type::U32 => (
                 AtomTy::U32,
@@ -308,51 +291,28 @@ impl<'a> Decoder<'_, 'a> {
                         | AtomFn::Exch
                 ),
             ),
-            Type::S32 => (
-                AtomTy::S32,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch),
-            ),
-            Type::U64 => (
-                AtomTy::U64,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch),
-            ),
-            Type::S64 => (
-                AtomTy::S64,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max),
-            ),
+            Type::S32 => {
+                (AtomTy::S32, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch))
+            }
+            Type::U64 => {
+                (AtomTy::U64, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch))
+            }
+            Type::S64 => (AtomTy::S64, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
             Type::F32 => (AtomTy::F32, matches!(f, AtomFn::Add | AtomFn::Exch)),
             Type::F64 => (AtomTy::F64, f == AtomFn::Add),
-            Type::F16 => (
-                AtomTy::F16,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max),
-            ),
-            Type::F16x2 => (
-                AtomTy::F16x2,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max),
-            ),
-            Type::Bf16 => (
-                AtomTy::Bf16,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max),
-            ),
-            Type::Bf16x2 => (
-                AtomTy::Bf16x2,
-                matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max),
-            ),
+            Type::F16 => (AtomTy::F16, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+            Type::F16x2 => (AtomTy::F16x2, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+            Type::Bf16 => (AtomTy::Bf16, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+            Type::Bf16x2 => (AtomTy::Bf16x2, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
             _ => (AtomTy::B32, false),
         };
         if !ok || reduction && matches!(f, AtomFn::Cas | AtomFn::Exch) {
-            return self.fail(format!(
-                "this atomic operation is not supported for type {ty:?}"
-            ));
+            return self.fail(format!("this atomic operation is not supported for type {ty:?}"));
         }
         let ops = self.without_policy(hint, ops)?;
         let cas = f == AtomFn::Cas;
         self.count(ops, usize::from(!reduction) + 2 + usize::from(cas))?;
-        let (d, rest) = if reduction {
-            (None, ops)
-        } else {
-            (Some(&ops[0]), &ops[1..])
-        };
+        let (d, rest) = if reduction { (None, ops) } else { (Some(&ops[0]), &ops[1..]) };
         let mut i = Instr::new(Op::Nop);
         let parts = |op: &Operand<'a>| match op {
             Operand::Vector(parts) => parts.clone(),
@@ -439,10 +399,7 @@ impl<'a> Decoder<'_, 'a> {
             self.need_ty(m)?;
             self.count(ops, 1)?;
             let address = self.address(&ops[0])?;
-            let mut i = Instr::new(Op::CpAsyncMbarArrive {
-                noinc,
-                address64: address.wide,
-            });
+            let mut i = Instr::new(Op::CpAsyncMbarArrive { noinc, address64: address.wide });
             self.set_address(&mut i, &address);
             self.emit(i)?;
             return Ok(true);
@@ -477,10 +434,7 @@ impl<'a> Decoder<'_, 'a> {
             }
         }
         let address = self.address(&ops[0])?;
-        i.op = Op::CpAsync {
-            bytes,
-            shared64: address.wide,
-        };
+        i.op = Op::CpAsync { bytes, shared64: address.wide };
         i.class = i.op.class();
         self.set_address(&mut i, &address);
         self.emit(i)?;

@@ -79,11 +79,7 @@ pub struct Decoder<'m, 'a> {
 pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> Result<Program> {
     let mut d = Decoder {
         m,
-        p: Program {
-            predicates: 1,
-            files: m.files.clone(),
-            ..Program::default()
-        },
+        p: Program { predicates: 1, files: m.files.clone(), ..Program::default() },
         scopes: vec![Scope::default()],
         base: 0,
         wide: Vec::new(),
@@ -232,11 +228,7 @@ impl<'a> Decoder<'_, 'a> {
                     self.line = prototype.line;
                     self.declare(prototype.name, Sym::Prototype(prototype))?;
                 }
-                Statement::CallTargets {
-                    line,
-                    name,
-                    functions,
-                } => {
+                Statement::CallTargets { line, name, functions } => {
                     self.line = *line;
                     self.declare(name, Sym::CallTargets(functions))?;
                 }
@@ -258,12 +250,7 @@ impl<'a> Decoder<'_, 'a> {
                 }
             }
             Statement::Instruction(i) => self.instruction(i)?,
-            Statement::Registers {
-                line,
-                ty,
-                vector,
-                names,
-            } => {
+            Statement::Registers { line, ty, vector, names } => {
                 self.line = *line;
                 for (name, count) in names {
                     self.declare_registers(name, *count, *ty, *vector)?;

@@ -34,11 +34,8 @@ impl<'a> Mods<'a> {
     }
 
     pub fn pick<T>(&mut self, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
-        let (at, value) = self
-            .parts
-            .iter()
-            .enumerate()
-            .find_map(|(i, p)| read(p).map(|v| (i, v)))?;
+        let (at, value) =
+            self.parts.iter().enumerate().find_map(|(i, p)| read(p).map(|v| (i, v)))?;
         self.parts.remove(at);
         Some(value)
     }

@@ -114,19 +114,15 @@ impl<'a> Decoder<'_, 'a> {
             if name.len() - digits > 1 && name.as_bytes()[digits] == b'0' {
                 continue;
             }
-            let found = self.scopes[at]
-                .families
-                .iter()
-                .position(|f| f.prefix == prefix && n < f.count);
+            let found =
+                self.scopes[at].families.iter().position(|f| f.prefix == prefix && n < f.count);
             if let Some(which) = found {
                 let family = &self.scopes[at].families[which];
                 if let Some(sym) = family.members.get(&n) {
                     return Ok(Some(sym.clone()));
                 }
                 let sym = self.new_register(family.ty, family.vector)?;
-                self.scopes[at].families[which]
-                    .members
-                    .insert(n, sym.clone());
+                self.scopes[at].families[which].members.insert(n, sym.clone());
                 return Ok(Some(sym));
             }
         }
@@ -240,11 +236,7 @@ impl<'a> Decoder<'_, 'a> {
                     sym => self.symbol_address(&sym, name, 0, wide),
                 }
             }
-            Operand::Address {
-                base: Some(name),
-                offset,
-                brackets: false,
-            } => {
+            Operand::Address { base: Some(name), offset, brackets: false } => {
                 let sym = self.known(name)?;
                 self.symbol_address(&sym, name, *offset, wide)
             }
@@ -254,10 +246,7 @@ impl<'a> Decoder<'_, 'a> {
 
     fn symbol_address(&mut self, sym: &Sym<'a>, name: &str, offset: i64, wide: bool) -> Result<R> {
         if let (Sym::Local(at), true) = (sym, self.subroutines.current.is_some()) {
-            let mut i = Instr::new(Op::Alu(Alu::Int2(
-                super::ir::Int2::Add,
-                super::ir::IntTy::U32,
-            )));
+            let mut i = Instr::new(Op::Alu(Alu::Int2(super::ir::Int2::Add, super::ir::IntTy::U32)));
             i.a = self.frame_base();
             i.b = self.constant(u64::from(*at).wrapping_add_signed(offset), false);
             i.d = self.temp(false);
@@ -273,11 +262,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         let value = value.wrapping_add_signed(offset);
         let value = if wide { value } else { value & 0xffff_ffff };
-        Ok(self.constant_entry(Const {
-            value,
-            wide,
-            dynamic_shared,
-        }))
+        Ok(self.constant_entry(Const { value, wide, dynamic_shared }))
     }
 
     /// A source whose register must have the type's width.
@@ -299,9 +284,7 @@ impl<'a> Decoder<'_, 'a> {
                 }
                 match self.known(name)? {
                     Sym::Reg(r, _) => Ok(r),
-                    _ => self.fail(format!(
-                        "`{name}` is not a register that can be written here"
-                    )),
+                    _ => self.fail(format!("`{name}` is not a register that can be written here")),
                 }
             }
             _ => self.fail("expected a register"),
@@ -353,20 +336,15 @@ impl<'a> Decoder<'_, 'a> {
             (false, false) => (IntType::U32, IntType::U64),
             (false, true) => (IntType::S32, IntType::S64),
         };
-        let mut i = Instr::new(Op::Alu(Alu::Cvt(super::ir::Cvt::IntToInt {
-            from,
-            to,
-            sat: false,
-        })));
+        let mut i =
+            Instr::new(Op::Alu(Alu::Cvt(super::ir::Cvt::IntToInt { from, to, sat: false })));
         i.d = d;
         i.a = r;
         self.emit(i)
     }
 
     pub fn mov(&mut self, d: R, a: R) -> Result<()> {
-        let mut i = Instr::new(Op::Alu(Alu::Mov {
-            wide: self.is_wide(d),
-        }));
+        let mut i = Instr::new(Op::Alu(Alu::Mov { wide: self.is_wide(d) }));
         i.d = d;
         i.a = a;
         self.emit(i)
@@ -377,11 +355,7 @@ impl<'a> Decoder<'_, 'a> {
             Immediate::Float(bits, Type::F32) => f64::from(f32::from_bits(bits as u32)),
             Immediate::Float(bits, _) => f64::from_bits(bits),
             Immediate::Int(n) => {
-                return Ok(if ty.bits() < 64 {
-                    n & ((1 << ty.bits().max(8)) - 1)
-                } else {
-                    n
-                });
+                return Ok(if ty.bits() < 64 { n & ((1 << ty.bits().max(8)) - 1) } else { n });
             }
         };
         match (ty, value) {
@@ -395,21 +369,11 @@ impl<'a> Decoder<'_, 'a> {
 
     /// `[register+n]`, `[variable+n]`, `[n]`.
     pub fn address(&mut self, op: &Operand<'a>) -> Result<Address> {
-        let Operand::Address {
-            base,
-            offset,
-            brackets: true,
-        } = op
-        else {
+        let Operand::Address { base, offset, brackets: true } = op else {
             return self.fail("expected an address in brackets");
         };
-        let mut address = Address {
-            base: R::NONE,
-            offset: *offset,
-            wide: true,
-            dynamic: false,
-            local: false,
-        };
+        let mut address =
+            Address { base: R::NONE, offset: *offset, wide: true, dynamic: false, local: false };
         let Some(name) = base else { return Ok(address) };
         let sym = match self.component(name)? {
             Some(r) => Sym::Reg(r, Type::B32),
@@ -460,11 +424,7 @@ impl<'a> Decoder<'_, 'a> {
         if address.offset == 0 {
             return Ok(address.base);
         }
-        let ty = if address.wide {
-            super::ir::IntTy::U64
-        } else {
-            super::ir::IntTy::U32
-        };
+        let ty = if address.wide { super::ir::IntTy::U64 } else { super::ir::IntTy::U32 };
         let mut i = Instr::new(Op::Alu(Alu::Int2(super::ir::Int2::Add, ty)));
         i.a = address.base;
         i.b = self.constant(address.offset as u64, address.wide);

@@ -95,10 +95,7 @@ impl<'a> Decoder<'_, 'a> {
                     return self.fail("`match` takes .b32 or .b64");
                 }
                 self.count(ops, 3)?;
-                let mut i = Instr::new(Op::Match {
-                    all,
-                    wide: ty == Type::B64,
-                });
+                let mut i = Instr::new(Op::Match { all, wide: ty == Type::B64 });
                 i.a = self.source(&ops[1], ty)?;
                 i.b = self.source(&ops[2], Type::B32)?;
                 self.pair(&mut i, &ops[0], Type::B32)?;
@@ -172,9 +169,7 @@ impl<'a> Decoder<'_, 'a> {
 
     fn need_sync(&self, base: &str, m: &mut Mods) -> Result<()> {
         if !m.flag("sync") {
-            return self.fail(format!(
-                "`{base}` without `.sync` does not exist from sm_70 on"
-            ));
+            return self.fail(format!("`{base}` without `.sync` does not exist from sm_70 on"));
         }
         Ok(())
     }
@@ -218,11 +213,7 @@ impl<'a> Decoder<'_, 'a> {
             m.any(&["release", "relaxed", "acquire"]);
             m.flag("aligned");
             self.count(ops, 0)?;
-            let mut i = Instr::new(if wait {
-                Op::Bar(Barrier::Sync)
-            } else {
-                Op::Nop
-            });
+            let mut i = Instr::new(if wait { Op::Bar(Barrier::Sync) } else { Op::Nop });
             i.a = self.constant(16, false);
             self.emit(i)?;
             return Ok(true);
@@ -293,11 +284,7 @@ impl<'a> Decoder<'_, 'a> {
             return self.fail("only .b16 matrices are supported");
         }
         self.count(ops, 2)?;
-        let (registers, address) = if load {
-            (&ops[0], &ops[1])
-        } else {
-            (&ops[1], &ops[0])
-        };
+        let (registers, address) = if load { (&ops[0], &ops[1]) } else { (&ops[1], &ops[0]) };
         let parts = self.vector(registers)?;
         if parts.len() != count {
             return self.fail(format!("expected {count} registers, found {}", parts.len()));
@@ -313,19 +300,9 @@ impl<'a> Decoder<'_, 'a> {
         let address = self.address(address)?;
         let (count, generic, address64) = (count as u8, space.is_none(), address.wide);
         let mut i = Instr::new(if load {
-            Op::LdMatrix {
-                count,
-                trans,
-                generic,
-                address64,
-            }
+            Op::LdMatrix { count, trans, generic, address64 }
         } else {
-            Op::StMatrix {
-                count,
-                trans,
-                generic,
-                address64,
-            }
+            Op::StMatrix { count, trans, generic, address64 }
         });
         if load {
             self.list(&mut i, &list, &[]);
@@ -403,15 +380,8 @@ impl<'a> Decoder<'_, 'a> {
         } else {
             [c, d].iter().all(|t| matches!(t, Type::F32 | Type::F16))
         };
-        let mma = Mma {
-            k,
-            a: at,
-            b: bt,
-            c_half: c == Type::F16,
-            d_half: d == Type::F16,
-            satfinite,
-            m8,
-        };
+        let mma =
+            Mma { k, a: at, b: bt, c_half: c == Type::F16, d_half: d == Type::F16, satfinite, m8 };
         if !accumulators || !mma.is_valid() {
             return self.fail("this `mma` is not supported for these types");
         }
@@ -436,11 +406,8 @@ impl<'a> Decoder<'_, 'a> {
                 return self.fail(format!("expected {n} registers, found {}", parts.len()));
             }
             for part in &parts {
-                let r = if which == 0 {
-                    self.destination(part, ty)?
-                } else {
-                    self.source(part, ty)?
-                };
+                let r =
+                    if which == 0 { self.destination(part, ty)? } else { self.source(part, ty)? };
                 lists[which].push(r);
             }
         }
@@ -479,10 +446,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         if what == "pending_count" {
             self.count(ops, 2)?;
-            let mut i = Instr::new(Op::Mbar {
-                op: Mbar::PendingCount,
-                address64: false,
-            });
+            let mut i = Instr::new(Op::Mbar { op: Mbar::PendingCount, address64: false });
             i.b = self.source(&ops[1], Type::B64)?;
             i.d = self.destination(&ops[0], Type::U32)?;
             self.emit(i)?;
@@ -496,15 +460,10 @@ impl<'a> Decoder<'_, 'a> {
             "arrive" | "arrive_drop" => Mbar::Arrive { drop, no_complete },
             "expect_tx" => Mbar::ExpectTx,
             "complete_tx" => Mbar::CompleteTx,
-            _ => Mbar::Test {
-                parity,
-                wait: what == "try_wait",
-            },
+            _ => Mbar::Test { parity, wait: what == "try_wait" },
         };
-        let result = matches!(
-            op,
-            Mbar::Arrive { .. } | Mbar::ArriveExpect { .. } | Mbar::Test { .. }
-        );
+        let result =
+            matches!(op, Mbar::Arrive { .. } | Mbar::ArriveExpect { .. } | Mbar::Test { .. });
         // The state may be left out for remote barriers only; `_` is always allowed.
         let skip = usize::from(
             result && !matches!(ops.first(), Some(Operand::Address { brackets: true, .. })),
@@ -516,12 +475,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         match (op, rest.len()) {
             (Mbar::Inval, 1) => {}
-            (
-                Mbar::Arrive {
-                    no_complete: false, ..
-                },
-                1,
-            ) => i.b = self.constant(1, false),
+            (Mbar::Arrive { no_complete: false, .. }, 1) => i.b = self.constant(1, false),
             (
                 Mbar::Init
                 | Mbar::Arrive { .. }
@@ -548,10 +502,7 @@ impl<'a> Decoder<'_, 'a> {
             }
         }
         let address = self.address(address)?;
-        i.op = Op::Mbar {
-            op,
-            address64: address.wide,
-        };
+        i.op = Op::Mbar { op, address64: address.wide };
         i.class = i.op.class();
         self.set_address(&mut i, &address);
         self.emit(i)?;

@@ -109,15 +109,7 @@ impl<'a> Decoder<'_, 'a> {
         for (op, signed) in ops.iter().zip(types) {
             let (register, part) = selected(op);
             let (shift, bits) = part.unwrap_or((0, 32));
-            parts.push((
-                register,
-                BitField {
-                    shift,
-                    bits,
-                    signed,
-                },
-                part.is_some(),
-            ));
+            parts.push((register, BitField { shift, bits, signed }, part.is_some()));
         }
         let merge = parts[0].2;
         let second = if merge { Second::Merge } else { second };

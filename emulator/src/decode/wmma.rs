@@ -77,10 +77,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         if parts.len() != usize::from(tile.registers) {
             let wanted = tile.registers;
-            return self.fail(format!(
-                "expected {wanted} registers, found {}",
-                parts.len()
-            ));
+            return self.fail(format!("expected {wanted} registers, found {}", parts.len()));
         }
         parts
             .iter()
@@ -112,20 +109,12 @@ impl<'a> Decoder<'_, 'a> {
         };
         let list = self.fragment(fragment, tile, load)?;
         let stride = match stride {
-            [] => self.constant(
-                (if by_rows { tile.columns } else { tile.rows }).into(),
-                false,
-            ),
+            [] => self.constant((if by_rows { tile.columns } else { tile.rows }).into(), false),
             [stride] => self.source(stride, Type::U32)?,
             _ => return self.fail("the operands of this `wmma` do not fit"),
         };
         let address = self.address(address)?;
-        let access = TileAccess {
-            tile,
-            by_rows,
-            space,
-            address64: address.wide,
-        };
+        let access = TileAccess { tile, by_rows, space, address64: address.wide };
         let mut i = Instr::new(match load {
             true => Op::WmmaLoad(access),
             false => Op::WmmaStore(access),

@@ -54,10 +54,7 @@ pub fn add_captured(state: &mut State, stream: Handle, op: StreamOp) -> CudaResu
     let capture = capture_of(state, stream)?.ok_or(Error::ILLEGAL_STATE)?;
     let (graph, dependencies) = {
         let capture = &state.captures[&capture];
-        (
-            capture.graph,
-            capture.heads.get(&stream).cloned().unwrap_or_default(),
-        )
+        (capture.graph, capture.heads.get(&stream).cloned().unwrap_or_default())
     };
     let (index, _) = add_node(state, graph, op, dependencies)?;
     if let Some(capture) = state.captures.get_mut(&capture) {
@@ -78,11 +75,7 @@ pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
 /// A stream waits for an event of a capture: it joins, or its next operation gets more dependencies.
 pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize]) -> CudaResult {
     let mine = capture_of(state, stream)?;
-    if state
-        .captures
-        .get(&capture)
-        .is_none_or(|capture| capture.invalid)
-    {
+    if state.captures.get(&capture).is_none_or(|capture| capture.invalid) {
         return Err(report::refuse(
             Error::CAPTURED_EVENT,
             "waiting for an event of a capture that has ended",
@@ -139,8 +132,7 @@ pub fn refuse_implicit(state: &mut State, stream: Handle) -> CudaResult {
     if tied.is_empty() {
         return Ok(());
     }
-    tied.into_iter()
-        .for_each(|capture| invalidate_capture(state, capture));
+    tied.into_iter().for_each(|capture| invalidate_capture(state, capture));
     Err(report::refuse(
         Error::STREAM_CAPTURE_IMPLICIT,
         "the legacy default stream was used while a blocking stream captures",
@@ -170,9 +162,7 @@ pub fn refuse_synchronize(state: &mut State, context: Handle) -> CudaResult {
     if capturing.is_empty() {
         return Ok(());
     }
-    capturing
-        .into_iter()
-        .for_each(|stream| invalidate(state, stream));
+    capturing.into_iter().for_each(|stream| invalidate(state, stream));
     Err(report::refuse(
         Error::STREAM_CAPTURE_UNSUPPORTED,
         "the context was synchronised while a stream captures",
@@ -184,11 +174,7 @@ pub fn refuse_synchronize(state: &mut State, context: Handle) -> CudaResult {
 pub fn refuse_unsafe(state: &mut State) -> CudaResult {
     let (mode, here) = (THREAD_MODE.get(), std::thread::current().id());
     let mut refused = false;
-    for capture in state
-        .captures
-        .values_mut()
-        .filter(|capture| !capture.invalid)
-    {
+    for capture in state.captures.values_mut().filter(|capture| !capture.invalid) {
         let own = capture.thread == here && capture.mode != RELAXED;
         let anyone = capture.thread != here && capture.mode == GLOBAL && mode == GLOBAL;
         if mode != RELAXED && (own || anyone) {
@@ -241,11 +227,7 @@ fn begin(stream: Handle, mode: c_int) -> CudaResult {
 /// Ends the capture: takes it out of the tables and out of its streams.
 fn finish(state: &mut State, handle: Handle) -> CudaResult<Capture> {
     let capture = state.captures.remove(&handle).ok_or(Error::ILLEGAL_STATE)?;
-    for stream in state
-        .streams
-        .values_mut()
-        .filter(|stream| stream.capture == Some(handle))
-    {
+    for stream in state.streams.values_mut().filter(|stream| stream.capture == Some(handle)) {
         stream.capture = None;
     }
     Ok(capture)
@@ -256,22 +238,14 @@ fn has_unjoined(state: &State, capture: &Capture) -> bool {
     let Some(graph) = state.graphs.get(&capture.graph) else {
         return false;
     };
-    let mut open: Vec<usize> = capture
-        .heads
-        .get(&capture.origin)
-        .cloned()
-        .unwrap_or_default();
+    let mut open: Vec<usize> = capture.heads.get(&capture.origin).cloned().unwrap_or_default();
     let mut joined: HashSet<usize> = HashSet::new();
     while let Some(node) = open.pop() {
         if joined.insert(node) {
             open.extend(&graph.nodes[node].dependencies);
         }
     }
-    capture
-        .heads
-        .values()
-        .flatten()
-        .any(|node| !joined.contains(node))
+    capture.heads.values().flatten().any(|node| !joined.contains(node))
 }
 
 fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
@@ -297,17 +271,11 @@ fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
     drop(state);
     super::graph::release_all(freed)?;
     out.set(Handle::NULL)?;
-    Err(report::refuse(
-        error,
-        "the capture did not end well; there is no graph",
-    ))
+    Err(report::refuse(error, "the capture did not end well; there is no graph"))
 }
 
 fn status(state: &State, stream: Handle) -> (c_int, Option<&Capture>) {
-    match state.streams[&stream]
-        .capture
-        .and_then(|capture| state.captures.get(&capture))
-    {
+    match state.streams[&stream].capture.and_then(|capture| state.captures.get(&capture)) {
         None => (0, None),
         Some(capture) if capture.invalid => (2, None),
         Some(capture) => (1, Some(capture)),

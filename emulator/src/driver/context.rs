@@ -25,17 +25,11 @@ fn destroy(driver: &Driver, context: Handle) -> CudaResult {
     for (base, _) in &allocations {
         state.allocations.remove(base);
     }
-    let modules: Vec<_> = state
-        .modules
-        .iter()
-        .filter(|(_, m)| m.context == context)
-        .map(|(h, _)| *h)
-        .collect();
+    let modules: Vec<_> =
+        state.modules.iter().filter(|(_, m)| m.context == context).map(|(h, _)| *h).collect();
     for module in modules {
         state.modules.remove(&module);
-        state
-            .functions
-            .retain(|_, function| function.module != module);
+        state.functions.retain(|_, function| function.module != module);
         state.libraries.retain(|_, of| *of != module);
     }
     state.events.retain(|_, event| event.context != context);

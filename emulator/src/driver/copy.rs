@@ -47,26 +47,13 @@ impl std::fmt::Display for CopyOp {
             CopyEnd::Host(_) | CopyEnd::Staged(_) => "host",
         };
         let bytes = self.width * self.height * self.depth;
-        write!(
-            f,
-            "copy of {bytes} bytes, {} to {}",
-            side(&self.from),
-            side(&self.to)
-        )
+        write!(f, "copy of {bytes} bytes, {} to {}", side(&self.from), side(&self.to))
     }
 }
 
 impl CopyOp {
     pub fn flat(to: CopyEnd, from: CopyEnd, bytes: usize) -> Self {
-        CopyOp {
-            from,
-            to,
-            from_pitch: [0; 2],
-            to_pitch: [0; 2],
-            width: bytes,
-            height: 1,
-            depth: 1,
-        }
+        CopyOp { from, to, from_pitch: [0; 2], to_pitch: [0; 2], width: bytes, height: 1, depth: 1 }
     }
 
     fn is_empty(&self) -> bool {
@@ -170,15 +157,8 @@ pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize
         return Ok(());
     }
     let nearest = driver.memory.nearest(address);
-    let error = MemoryError::OutOfBounds {
-        address,
-        bytes: bytes as u64,
-        nearest,
-    };
-    Err(report::refuse(
-        Error::INVALID_VALUE,
-        &format!("{name}: {error}"),
-    ))
+    let error = MemoryError::OutOfBounds { address, bytes: bytes as u64, nearest };
+    Err(report::refuse(Error::INVALID_VALUE, &format!("{name}: {error}")))
 }
 
 /// A unified address: memory that the device knows, else pageable host memory.
@@ -225,10 +205,9 @@ fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> CudaResult {
     }
     op.check(driver, name)?;
     let pageable = |place: &CopyEnd| match place {
-        CopyEnd::Host(address) => !driver
-            .state()
-            .allocation(address.0 as u64)
-            .is_some_and(|(_, a)| a.is_host()),
+        CopyEnd::Host(address) => {
+            !driver.state().allocation(address.0 as u64).is_some_and(|(_, a)| a.is_host())
+        }
         _ => false,
     };
     if !capturing && pageable(&op.from) {
@@ -236,11 +215,7 @@ fn copy_later(name: &str, mut op: CopyOp, stream: Handle) -> CudaResult {
     }
     let wait = !capturing && !driver.options.defer_pageable && pageable(&op.to);
     submit(stream, StreamOp::Copy(op))?;
-    if wait {
-        synchronize_stream(driver, handle)
-    } else {
-        Ok(())
-    }
+    if wait { synchronize_stream(driver, handle) } else { Ok(()) }
 }
 
 fn host(address: usize) -> CopyEnd {
@@ -259,10 +234,7 @@ fn place(
         1 => Ok(host(on_host.wrapping_add(offset))),
         2 => Ok(CopyEnd::Device(on_device.wrapping_add(offset as u64))),
         4 => Ok(unified(driver, on_device.wrapping_add(offset as u64))),
-        _ => Err(report::refuse(
-            Error::NOT_SUPPORTED,
-            "copies to and from CUDA arrays",
-        )),
+        _ => Err(report::refuse(Error::NOT_SUPPORTED, "copies to and from CUDA arrays")),
     }
 }
 
@@ -273,27 +245,13 @@ impl Memcpy3D {
             let row = if given == 0 { self.width } else { given };
             [row, row * if height == 0 { self.height } else { height }]
         };
-        let (from_pitch, to_pitch) = (
-            pitch(self.src_pitch, self.src_height),
-            pitch(self.dst_pitch, self.dst_height),
-        );
+        let (from_pitch, to_pitch) =
+            (pitch(self.src_pitch, self.src_height), pitch(self.dst_pitch, self.dst_height));
         let from_offset = self.src_z * from_pitch[1] + self.src_y * from_pitch[0] + self.src_x;
         let to_offset = self.dst_z * to_pitch[1] + self.dst_y * to_pitch[0] + self.dst_x;
         Ok(CopyOp {
-            from: place(
-                driver,
-                self.src_type,
-                self.src_host,
-                self.src_device,
-                from_offset,
-            )?,
-            to: place(
-                driver,
-                self.dst_type,
-                self.dst_host,
-                self.dst_device,
-                to_offset,
-            )?,
+            from: place(driver, self.src_type, self.src_host, self.src_device, from_offset)?,
+            to: place(driver, self.dst_type, self.dst_host, self.dst_device, to_offset)?,
             from_pitch,
             to_pitch,
             width: self.width,

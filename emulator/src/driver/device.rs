@@ -78,10 +78,9 @@ fn attribute(config: &DeviceConfig, memory_pools: bool, attribute: c_int) -> Cud
         106 => int(config.max_blocks_per_sm),
         111 => int(RESERVED_SHARED),
         115 => memory_pools.into(),
-        _ if (1..=147).contains(&attribute) => FIXED
-            .iter()
-            .find(|(number, _)| *number == attribute)
-            .map_or(0, |(_, value)| *value),
+        _ if (1..=147).contains(&attribute) => {
+            FIXED.iter().find(|(number, _)| *number == attribute).map_or(0, |(_, value)| *value)
+        }
         _ => return Err(Error::INVALID_VALUE),
     })
 }

@@ -38,11 +38,7 @@ fn record(event: Handle, stream: Handle, flags: c_uint) -> CudaResult {
     }
     // The record's own number is only known once it is queued.
     let sequence = state.sequence + 1;
-    let record = Arc::new(Record {
-        stream,
-        sequence,
-        time: OnceLock::new(),
-    });
+    let record = Arc::new(Record { stream, sequence, time: OnceLock::new() });
     let queued = enqueue(&mut state, stream, StreamOp::Record(record.clone()))?;
     debug_assert_eq!(queued, Some(sequence));
     let event = state.event(event)?;
@@ -80,21 +76,14 @@ fn elapsed(milliseconds: &Out<f32>, start: Handle, end: Handle) -> CudaResult {
     let (Some(from), Some(to)) = (start.time.get(), end.time.get()) else {
         return Err(Error::NOT_READY);
     };
-    let seconds = if to >= from {
-        (*to - *from).as_secs_f64()
-    } else {
-        -(*from - *to).as_secs_f64()
-    };
+    let seconds =
+        if to >= from { (*to - *from).as_secs_f64() } else { -(*from - *to).as_secs_f64() };
     milliseconds.set((seconds * 1e3) as f32)
 }
 
 fn destroy(event: Handle) -> CudaResult {
     let mut state = driver()?.state();
-    state
-        .events
-        .remove(&event)
-        .map(drop)
-        .ok_or(Error::INVALID_HANDLE)
+    state.events.remove(&event).map(drop).ok_or(Error::INVALID_HANDLE)
 }
 
 api! {

@@ -17,9 +17,7 @@ const PTX_VERSION: c_int = 90;
 pub fn max_threads(kernel: &Kernel, config: &DeviceConfig) -> u32 {
     let required = kernel.required_block.map(|block| block.iter().product());
     let declared = required.or(kernel.max_threads);
-    declared.map_or(config.max_threads_per_block, |most| {
-        most.min(config.max_threads_per_block)
-    })
+    declared.map_or(config.max_threads_per_block, |most| most.min(config.max_threads_per_block))
 }
 
 fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> CudaResult {
@@ -51,10 +49,8 @@ fn set(function: Handle, attribute: c_int, value: c_int) -> CudaResult {
     let function = state.function(function)?;
     match attribute {
         8 => {
-            let most = driver
-                .config
-                .shared_per_block_optin
-                .saturating_sub(function.kernel.static_shared);
+            let most =
+                driver.config.shared_per_block_optin.saturating_sub(function.kernel.static_shared);
             let Some(bytes) = u32::try_from(value).ok().filter(|bytes| *bytes <= most) else {
                 let text = format!(
                     "cuFuncSetAttribute: {value} bytes of dynamic shared memory for {}, at most {most} are possible",
@@ -81,13 +77,8 @@ fn name(out: &Out<*const c_char>, function: Handle) -> CudaResult {
 
 fn param(function: Handle, index: usize, offset: &Out<usize>, size: &Out<usize>) -> CudaResult {
     let mut state = state()?;
-    let param = state
-        .function(function)?
-        .kernel
-        .params
-        .get(index)
-        .ok_or(Error::INVALID_VALUE)?
-        .clone();
+    let param =
+        state.function(function)?.kernel.params.get(index).ok_or(Error::INVALID_VALUE)?.clone();
     offset.set(param.offset as usize)?;
     size.set_optional(param.size as usize);
     Ok(())

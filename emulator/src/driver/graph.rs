@@ -37,9 +37,7 @@ pub struct Exec {
 /// An order of the nodes that keeps every dependency: the lowest index first, or, with a seed, any.
 pub fn order(nodes: &[Node], seed: Option<u64>) -> Vec<usize> {
     let mut waiting: Vec<usize> = nodes.iter().map(|node| node.dependencies.len()).collect();
-    let mut ready: Vec<usize> = (0..nodes.len())
-        .filter(|node| waiting[*node] == 0)
-        .collect();
+    let mut ready: Vec<usize> = (0..nodes.len()).filter(|node| waiting[*node] == 0).collect();
     let mut order = Vec::with_capacity(nodes.len());
     let mut random = seed.unwrap_or(0) | 1;
     while !ready.is_empty() {
@@ -56,11 +54,7 @@ pub fn order(nodes: &[Node], seed: Option<u64>) -> Vec<usize> {
         let node = ready.swap_remove(pick);
         order.push(node);
         for (other, found) in nodes.iter().enumerate() {
-            let edges = found
-                .dependencies
-                .iter()
-                .filter(|dependency| **dependency == node)
-                .count();
+            let edges = found.dependencies.iter().filter(|dependency| **dependency == node).count();
             if edges > 0 {
                 waiting[other] -= edges;
                 if waiting[other] == 0 {
@@ -89,11 +83,7 @@ pub fn add_node(
     let node = state.handle();
     let found = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
     let index = found.nodes.len();
-    found.nodes.push(Node {
-        op,
-        dependencies,
-        removed: false,
-    });
+    found.nodes.push(Node { op, dependencies, removed: false });
     found.handles.push(node);
     state.nodes.insert(node, (graph, index));
     Ok((index, node))
@@ -115,12 +105,8 @@ pub fn unused_memory(state: &mut State, graph: Handle) -> Vec<(DevicePtr, Driver
         return vec![];
     }
     let kind = Kind::Graph(graph);
-    let owned: Vec<_> = state
-        .allocations
-        .iter()
-        .filter(|(_, a)| a.kind == kind)
-        .map(|(b, a)| (*b, *a))
-        .collect();
+    let owned: Vec<_> =
+        state.allocations.iter().filter(|(_, a)| a.kind == kind).map(|(b, a)| (*b, *a)).collect();
     for (base, _) in &owned {
         state.allocations.remove(base);
     }
@@ -133,7 +119,5 @@ pub fn release_all(freed: Vec<(DevicePtr, DriverAllocation)>) -> CudaResult {
     if let Some((_, first)) = freed.first() {
         let _ = synchronize_context(driver, first.context);
     }
-    freed
-        .into_iter()
-        .try_for_each(|(base, allocation)| release(driver, base, allocation))
+    freed.into_iter().try_for_each(|(base, allocation)| release(driver, base, allocation))
 }

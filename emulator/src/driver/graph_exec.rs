@@ -16,11 +16,8 @@ use super::types::{ExecUpdateInfo, Handle, In, KernelNodeParams, Memcpy3D, Memse
 fn set_exec_node(exec: Handle, node: Handle, op: StreamOp) -> CudaResult {
     let mut state = driver()?.state();
     let exec = state.execs.get_mut(&exec).ok_or(Error::INVALID_VALUE)?;
-    let index = exec
-        .handles
-        .iter()
-        .position(|handle| *handle == node)
-        .ok_or(Error::INVALID_VALUE)?;
+    let index =
+        exec.handles.iter().position(|handle| *handle == node).ok_or(Error::INVALID_VALUE)?;
     if std::mem::discriminant(&exec.nodes[index].op) != std::mem::discriminant(&op) {
         return Err(Error::INVALID_VALUE);
     }
@@ -44,16 +41,9 @@ fn instantiate(out: &Out<Handle>, graph: Handle, flags: u64) -> CudaResult {
     let found = state.graphs.get(&graph).ok_or(Error::INVALID_VALUE)?;
     let left = found.nodes.iter().filter(|node| !node.removed).count();
     if order(&found.nodes, None).len() != left {
-        return Err(report::refuse(
-            Error::INVALID_VALUE,
-            "the graph has a cycle",
-        ));
+        return Err(report::refuse(Error::INVALID_VALUE, "the graph has a cycle"));
     }
-    let exec = Exec {
-        nodes: Arc::new(found.nodes.clone()),
-        handles: found.handles.clone(),
-        graph,
-    };
+    let exec = Exec { nodes: Arc::new(found.nodes.clone()), handles: found.handles.clone(), graph };
     let handle = state.handle();
     state.execs.insert(handle, exec);
     out.set(handle)

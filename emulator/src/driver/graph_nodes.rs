@@ -23,11 +23,7 @@ fn places(
     if count == 0 {
         return Ok(vec![]);
     }
-    nodes
-        .list(count)?
-        .into_iter()
-        .map(|node| place(state, graph, node))
-        .collect()
+    nodes.list(count)?.into_iter().map(|node| place(state, graph, node)).collect()
 }
 
 fn place(state: &State, graph: Handle, node: Handle) -> CudaResult<usize> {
@@ -54,22 +50,9 @@ fn add(
 }
 
 pub fn kernel_op(params: &KernelNodeParams) -> CudaResult<StreamOp> {
-    let shape = LaunchShape {
-        grid: params.grid,
-        block: params.block,
-        shared: params.shared,
-    };
-    let function = if params.function.is_null() {
-        params.kernel
-    } else {
-        params.function
-    };
-    Ok(StreamOp::Kernel(Arc::new(launch::prepare(
-        function,
-        shape,
-        params.params,
-        params.extra,
-    )?)))
+    let shape = LaunchShape { grid: params.grid, block: params.block, shared: params.shared };
+    let function = if params.function.is_null() { params.kernel } else { params.function };
+    Ok(StreamOp::Kernel(Arc::new(launch::prepare(function, shape, params.params, params.extra)?)))
 }
 
 /// Version 1 of the node parameters has no kernel and context.
@@ -108,12 +91,8 @@ fn kernel_params(node: Handle) -> CudaResult<KernelNodeParams> {
         return Err(Error::INVALID_VALUE);
     };
     let base = op.launch.params.as_ptr() as usize;
-    let pointers: Vec<usize> = op
-        .kernel
-        .params
-        .iter()
-        .map(|param| base + param.offset as usize)
-        .collect();
+    let pointers: Vec<usize> =
+        op.kernel.params.iter().map(|param| base + param.offset as usize).collect();
     let (function, launch) = (op.function, op.launch.clone());
     let kept = graph.pointers.entry(index).or_insert(pointers);
     Ok(KernelNodeParams {
@@ -150,11 +129,7 @@ fn select(graph: Handle, accept: impl Fn(&Graph, usize) -> bool) -> CudaResult<V
 }
 
 fn neighbours(node: Handle, after: bool) -> CudaResult<Vec<Handle>> {
-    let (graph, index) = *driver()?
-        .state()
-        .nodes
-        .get(&node)
-        .ok_or(Error::INVALID_VALUE)?;
+    let (graph, index) = *driver()?.state().nodes.get(&node).ok_or(Error::INVALID_VALUE)?;
     select(graph, |graph, other| match after {
         true => graph.nodes[other].dependencies.contains(&index),
         false => graph.nodes[index].dependencies.contains(&other),
@@ -185,16 +160,10 @@ fn edges(graph: Handle, from: &Out<Handle>, to: &Out<Handle>, count: &Out<usize>
     let (sources, targets): (Vec<_>, Vec<_>) = {
         let state = driver()?.state();
         let graph = state.graphs.get(&graph).ok_or(Error::INVALID_VALUE)?;
-        let nodes = graph
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| !node.removed);
+        let nodes = graph.nodes.iter().enumerate().filter(|(_, node)| !node.removed);
         nodes
             .flat_map(|(index, node)| {
-                node.dependencies
-                    .iter()
-                    .map(move |d| (graph.handles[*d], graph.handles[index]))
+                node.dependencies.iter().map(move |d| (graph.handles[*d], graph.handles[index]))
             })
             .unzip()
     };
@@ -222,10 +191,7 @@ fn change_edges(
     add: bool,
 ) -> CudaResult {
     let mut state = driver()?.state();
-    let (from, to) = (
-        places(&state, graph, from, count)?,
-        places(&state, graph, to, count)?,
-    );
+    let (from, to) = (places(&state, graph, from, count)?, places(&state, graph, to, count)?);
     let graph = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
     for (from, to) in from.into_iter().zip(to) {
         let dependencies = &mut graph.nodes[to].dependencies;

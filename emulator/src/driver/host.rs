@@ -33,14 +33,8 @@ pub fn read(address: usize, into: &mut [u8]) -> bool {
     {
         const EPERM: i32 = 1;
         const ENOSYS: i32 = 38;
-        let local = IoVec {
-            base: into.as_mut_ptr().cast(),
-            length: into.len(),
-        };
-        let remote = IoVec {
-            base: address as *mut c_void,
-            length: into.len(),
-        };
+        let local = IoVec { base: into.as_mut_ptr().cast(), length: into.len() };
+        let remote = IoVec { base: address as *mut c_void, length: into.len() };
         // SAFETY: `local` describes `into`; the system call checks the remote range itself.
         let copied =
             unsafe { process_vm_readv(std::process::id() as c_int, &local, 1, &remote, 1, 0) };

@@ -52,24 +52,13 @@ pub fn prepare(
         (0, extra) => from_extra(&kernel, extra)?,
         _ => return Err(refuse(&kernel, "kernelParams and extra are both given")),
     };
-    let launch = Launch {
-        grid: shape.grid,
-        block: shape.block,
-        dynamic_shared: shape.shared,
-        params,
-    };
-    Ok(KernelOp {
-        function,
-        kernel,
-        launch,
-    })
+    let launch =
+        Launch { grid: shape.grid, block: shape.block, dynamic_shared: shape.shared, params };
+    Ok(KernelOp { function, kernel, launch })
 }
 
 fn refuse(kernel: &Kernel, text: &str) -> Error {
-    report::refuse(
-        Error::INVALID_VALUE,
-        &format!("launch of {}: {text}", kernel.name),
-    )
+    report::refuse(Error::INVALID_VALUE, &format!("launch of {}: {text}", kernel.name))
 }
 
 fn check_shape(
@@ -81,35 +70,19 @@ fn check_shape(
     let config = &driver.config;
     let (grid, block) = (shape.grid, shape.block);
     if grid.contains(&0) || block.contains(&0) {
-        return Err(refuse(
-            kernel,
-            &format!("grid {grid:?} or block {block:?} has a zero"),
-        ));
+        return Err(refuse(kernel, &format!("grid {grid:?} or block {block:?} has a zero")));
     }
-    if grid
-        .iter()
-        .zip(config.max_grid)
-        .any(|(given, most)| *given > most)
-    {
-        return Err(refuse(
-            kernel,
-            &format!("grid {grid:?} is larger than {:?}", config.max_grid),
-        ));
+    if grid.iter().zip(config.max_grid).any(|(given, most)| *given > most) {
+        return Err(refuse(kernel, &format!("grid {grid:?} is larger than {:?}", config.max_grid)));
     }
     let threads: u64 = block.iter().map(|n| u64::from(*n)).product();
-    if block
-        .iter()
-        .zip(config.max_block)
-        .any(|(given, most)| *given > most)
+    if block.iter().zip(config.max_block).any(|(given, most)| *given > most)
         || threads > u64::from(config.max_threads_per_block)
     {
         let most = (config.max_block, config.max_threads_per_block);
         return Err(refuse(
             kernel,
-            &format!(
-                "block {block:?} is larger than {:?} or {} threads",
-                most.0, most.1
-            ),
+            &format!("block {block:?} is larger than {:?} or {} threads", most.0, most.1),
         ));
     }
     if let Some(required) = kernel.required_block.filter(|required| *required != block) {
@@ -130,9 +103,7 @@ fn check_shape(
              ({} static bytes; raise it with CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, at most {})",
             shape.shared,
             kernel.static_shared,
-            config
-                .shared_per_block_optin
-                .saturating_sub(kernel.static_shared),
+            config.shared_per_block_optin.saturating_sub(kernel.static_shared),
         );
         return Err(refuse(kernel, &text));
     }
@@ -157,16 +128,9 @@ fn from_list(kernel: &Kernel, list: usize) -> CudaResult<Vec<u8>> {
         ));
     }
     let mut block = vec![0; kernel.param_bytes as usize];
-    for (index, (param, pointer)) in kernel
-        .params
-        .iter()
-        .zip(pointers.chunks_exact(8))
-        .enumerate()
+    for (index, (param, pointer)) in kernel.params.iter().zip(pointers.chunks_exact(8)).enumerate()
     {
-        let address = pointer
-            .iter()
-            .rev()
-            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
+        let address = pointer.iter().rev().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
         let range = param.offset as usize..(param.offset + param.size) as usize;
         let place = block.get_mut(range).ok_or(Error::INVALID_VALUE)?;
         if address == 0 || !host::read(address, place) {
@@ -242,10 +206,7 @@ fn launch(
 /// What a launch attribute asks for, where that changes what a kernel may do.
 fn check_attribute(attribute: &LaunchAttribute) -> CudaResult {
     let refuse = |text: &str| {
-        Err(report::refuse(
-            Error::NOT_SUPPORTED,
-            &format!("cuLaunchKernelEx: {text}"),
-        ))
+        Err(report::refuse(Error::NOT_SUPPORTED, &format!("cuLaunchKernelEx: {text}")))
     };
     match attribute.id {
         // Cache windows, synchronisation policy, cluster preference, priority, memory domains, carve-out, and

@@ -48,16 +48,7 @@ fn record(
 ) {
     let mut state = driver.state();
     let id = state.next_sequence();
-    state.allocations.insert(
-        base,
-        DriverAllocation {
-            size,
-            kind,
-            context,
-            flags,
-            id,
-        },
-    );
+    state.allocations.insert(base, DriverAllocation { size, kind, context, flags, id });
 }
 
 /// Page-locked host memory, which the device sees at the same address.
@@ -95,10 +86,7 @@ fn host_layout(bytes: usize) -> CudaResult<Layout> {
 
 /// Takes an allocation out of the tables and gives its memory back.
 pub fn release(driver: &Driver, base: DevicePtr, allocation: DriverAllocation) -> CudaResult {
-    driver
-        .memory
-        .free(base)
-        .map_err(|error| report::memory_fault("freeing", &error))?;
+    driver.memory.free(base).map_err(|error| report::memory_fault("freeing", &error))?;
     if matches!(allocation.kind, Kind::Pinned | Kind::Managed) {
         // SAFETY: `allocate_host` made it with this layout, and it has just left the tables.
         unsafe { std::alloc::dealloc(base as *mut u8, host_layout(allocation.size)?) };
@@ -317,10 +305,7 @@ fn pointer_attribute(out: &Out<u8>, attribute: c_int, address: DevicePtr) -> Cud
     };
     let on_host = found.is_some_and(|a| matches!(a.kind, Kind::Pinned | Kind::Registered));
     let managed = found.is_some_and(|a| a.kind == Kind::Managed);
-    let context = found
-        .map(|a| a.context)
-        .or(state.primary.context)
-        .unwrap_or_default();
+    let context = found.map(|a| a.context).or(state.primary.context).unwrap_or_default();
     let wide = |value: u64| out.set_bytes(&value.to_ne_bytes());
     let int = |value: i32| out.set_bytes(&value.to_ne_bytes());
     match attribute {

@@ -41,10 +41,7 @@ impl FillOp {
         if self.width == 0 || self.height == 0 {
             return Ok(());
         }
-        let row = self
-            .width
-            .checked_mul(self.element)
-            .ok_or(Error::INVALID_VALUE)?;
+        let row = self.width.checked_mul(self.element).ok_or(Error::INVALID_VALUE)?;
         if !self.to.is_multiple_of(self.element as u64) || (self.height > 1 && self.pitch < row) {
             return Err(report::refuse(
                 Error::INVALID_VALUE,
@@ -61,11 +58,7 @@ impl FillOp {
         for row in 0..self.height {
             driver
                 .memory
-                .fill(
-                    self.to + (row * self.pitch) as u64,
-                    pattern,
-                    self.width as u64,
-                )
+                .fill(self.to + (row * self.pitch) as u64, pattern, self.width as u64)
                 .map_err(|error| report::memory_fault("a queued fill", &error))?;
         }
         Ok(())

@@ -42,19 +42,14 @@ fn text_of(bytes: &[u8]) -> Result<&str, Refusal> {
 /// What `.version` says.
 fn version(ptx: &str) -> Option<(u32, u32)> {
     let lines = ptx.lines().map(str::trim);
-    let text = lines
-        .filter_map(|line| line.strip_prefix(".version"))
-        .next()?;
+    let text = lines.filter_map(|line| line.strip_prefix(".version")).next()?;
     let (major, minor) = text.trim().split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// The architecture that `.target` names: number, and whether it is that architecture only (a letter after).
 fn target(ptx: &str) -> Option<(u32, bool)> {
-    let line = ptx
-        .lines()
-        .map(str::trim_start)
-        .find(|line| line.starts_with(".target"))?;
+    let line = ptx.lines().map(str::trim_start).find(|line| line.starts_with(".target"))?;
     let name = line.split("sm_").nth(1)?;
     let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
     Some((
@@ -94,11 +89,7 @@ fn load(image: &[u8]) -> Result<Handle, Refusal> {
     let handle = state.handle();
     state.modules.insert(
         handle,
-        LoadedModule {
-            context,
-            module: Arc::new(module),
-            functions: HashMap::new(),
-        },
+        LoadedModule { context, module: Arc::new(module), functions: HashMap::new() },
     );
     Ok(handle)
 }
@@ -125,10 +116,7 @@ fn image_bytes<'a>(image: *const c_void) -> CudaResult<&'a [u8]> {
         unsafe { *image.cast::<u8>().add(index) }
     };
     let starts = |magic: &[u8]| (0..magic.len()).all(|index| byte(index) == magic[index]);
-    if let Some(magic) = [ELF, FATBIN, FATBIN_WRAPPER]
-        .into_iter()
-        .find(|magic| starts(magic))
-    {
+    if let Some(magic) = [ELF, FATBIN, FATBIN_WRAPPER].into_iter().find(|magic| starts(magic)) {
         return Ok(magic);
     }
     // SAFETY: the caller promises NUL-terminated text that outlives the call.
@@ -138,10 +126,7 @@ fn image_bytes<'a>(image: *const c_void) -> CudaResult<&'a [u8]> {
 fn read_file(path: &Text) -> CudaResult<Vec<u8>> {
     let path = path.text()?;
     let mut bytes = std::fs::read(path).map_err(|error| {
-        report::refuse(
-            Error::FILE_NOT_FOUND,
-            &format!("loading a module: {path}: {error}"),
-        )
+        report::refuse(Error::FILE_NOT_FOUND, &format!("loading a module: {path}: {error}"))
     })?;
     if bytes.last() == Some(&0) {
         bytes.pop();
@@ -154,18 +139,12 @@ fn unload(module: Handle) -> CudaResult {
     let context = {
         let state = driver.state();
         state.current()?;
-        state
-            .modules
-            .get(&module)
-            .ok_or(Error::INVALID_HANDLE)?
-            .context
+        state.modules.get(&module).ok_or(Error::INVALID_HANDLE)?.context
     };
     synchronize_context(driver, context)?;
     let mut state = driver.state();
     let removed = state.modules.remove(&module);
-    state
-        .functions
-        .retain(|_, function| function.module != module);
+    state.functions.retain(|_, function| function.module != module);
     state.libraries.retain(|_, of| *of != module);
     drop(state);
     drop(removed);
@@ -184,33 +163,17 @@ fn function_handle(
         return Ok(*handle);
     }
     let Some(kernel) = found.module.kernel(name) else {
-        let names: Vec<_> = found
-            .module
-            .kernels()
-            .map(|kernel| kernel.name.clone())
-            .take(8)
-            .collect();
-        let text = format!(
-            "no kernel `{name}` in the module, which has {}",
-            names.join(", ")
-        );
+        let names: Vec<_> =
+            found.module.kernels().map(|kernel| kernel.name.clone()).take(8).collect();
+        let text = format!("no kernel `{name}` in the module, which has {}", names.join(", "));
         return Err(report::refuse(Error::NOT_FOUND, &text));
     };
     let handle = state.handle();
-    let max_dynamic_shared = driver
-        .config
-        .shared_per_block
-        .saturating_sub(kernel.static_shared);
+    let max_dynamic_shared = driver.config.shared_per_block.saturating_sub(kernel.static_shared);
     let c_name = CString::new(name).map_err(|_| Error::INVALID_VALUE)?;
     state.functions.insert(
         handle,
-        LoadedFunction {
-            module,
-            kernel,
-            name: c_name,
-            max_dynamic_shared,
-            carveout: -1,
-        },
+        LoadedFunction { module, kernel, name: c_name, max_dynamic_shared, carveout: -1 },
     );
     if let Some(found) = state.modules.get_mut(&module) {
         found.functions.insert(name.to_owned(), handle);
@@ -249,11 +212,7 @@ fn enumerate(out: &Out<Handle>, count: c_uint, module: Handle) -> CudaResult {
     let driver = driver()?;
     let mut state = driver.state();
     let found = state.modules.get(&module).ok_or(Error::INVALID_HANDLE)?;
-    let mut names: Vec<_> = found
-        .module
-        .kernels()
-        .map(|kernel| kernel.name.clone())
-        .collect();
+    let mut names: Vec<_> = found.module.kernels().map(|kernel| kernel.name.clone()).collect();
     names.sort();
     for (index, name) in names.iter().take(count as usize).enumerate() {
         out.set_at(index, function_handle(driver, &mut state, module, name)?)?;
@@ -264,13 +223,7 @@ fn enumerate(out: &Out<Handle>, count: c_uint, module: Handle) -> CudaResult {
 fn count(out: &Out<c_uint>, module: Handle) -> CudaResult {
     let state = driver()?.state();
     out.set(
-        state
-            .modules
-            .get(&module)
-            .ok_or(Error::INVALID_HANDLE)?
-            .module
-            .kernels()
-            .count() as c_uint,
+        state.modules.get(&module).ok_or(Error::INVALID_HANDLE)?.module.kernels().count() as c_uint
     )
 }
 
@@ -298,12 +251,7 @@ fn write_log(
 }
 
 fn library(module: Handle) -> CudaResult<Handle> {
-    driver()?
-        .state()
-        .libraries
-        .get(&module)
-        .copied()
-        .ok_or(Error::INVALID_HANDLE)
+    driver()?.state().libraries.get(&module).copied().ok_or(Error::INVALID_HANDLE)
 }
 
 fn new_library(out: &Out<Handle>, image: &[u8]) -> CudaResult {
@@ -473,18 +421,12 @@ const PTX_INPUT: c_int = 1;
 
 fn add_link_input(link: Handle, kind: c_int, mut bytes: Vec<u8>) -> CudaResult {
     if kind != PTX_INPUT {
-        return Err(report::refuse(
-            Error::INVALID_IMAGE,
-            "the linker takes PTX only",
-        ));
+        return Err(report::refuse(Error::INVALID_IMAGE, "the linker takes PTX only"));
     }
     let mut state = driver()?.state();
     let text = state.links.get_mut(&link).ok_or(Error::INVALID_HANDLE)?;
     if !text.is_empty() {
-        return Err(report::refuse(
-            Error::NOT_SUPPORTED,
-            "linking more than one PTX input",
-        ));
+        return Err(report::refuse(Error::NOT_SUPPORTED, "linking more than one PTX input"));
     }
     if bytes.last() != Some(&0) {
         bytes.push(0);

@@ -40,10 +40,7 @@ fn kernel(function: Handle) -> CudaResult<std::sync::Arc<Kernel>> {
 }
 
 fn active_blocks(out: &Out<c_int>, function: Handle, block: c_int, dynamic: usize) -> CudaResult {
-    let block = u32::try_from(block)
-        .ok()
-        .filter(|block| *block > 0)
-        .ok_or(Error::INVALID_VALUE)?;
+    let block = u32::try_from(block).ok().filter(|block| *block > 0).ok_or(Error::INVALID_VALUE)?;
     let dynamic = u32::try_from(dynamic).unwrap_or(u32::MAX);
     out.set(blocks_per_sm(&driver()?.config, &*kernel(function)?, block, dynamic) as c_int)
 }
@@ -59,27 +56,16 @@ fn best_block(
     let config = &driver()?.config;
     let kernel = kernel(function)?;
     let most = max_threads(&kernel, config);
-    let most = if limit > 0 {
-        most.min(limit as u32)
-    } else {
-        most
-    };
+    let most = if limit > 0 { most.min(limit as u32) } else { most };
     let mut best = (0, 0, 0);
-    for threads in (1..=most.div_ceil(32))
-        .rev()
-        .map(|warps| (warps * 32).min(most))
-    {
+    for threads in (1..=most.div_ceil(32)).rev().map(|warps| (warps * 32).min(most)) {
         let shared = match shared_of {
             // SAFETY: the program gave this function to be called with a block size.
             Some(function) => unsafe { function(threads as c_int) },
             None => dynamic,
         };
-        let blocks = blocks_per_sm(
-            config,
-            &kernel,
-            threads,
-            u32::try_from(shared).unwrap_or(u32::MAX),
-        );
+        let blocks =
+            blocks_per_sm(config, &kernel, threads, u32::try_from(shared).unwrap_or(u32::MAX));
         // The largest block wins a tie.
         if blocks * threads > best.0 {
             best = (blocks * threads, blocks, threads);

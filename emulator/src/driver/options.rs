@@ -32,11 +32,8 @@ pub struct Options {
 
 impl Options {
     pub fn from_env() -> Result<Self, String> {
-        let path = |name| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let path =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Ok(Options {
             report: path("CUDA_EMULATOR_REPORT"),
             counters: path("CUDA_EMULATOR_COUNTERS"),
@@ -45,9 +42,8 @@ impl Options {
             defer_pageable: switch("CUDA_EMULATOR_DEFER_PAGEABLE", false)?,
             leaks: switch("CUDA_EMULATOR_LEAKS", true)?,
             memory_pools: switch("CUDA_EMULATOR_MEMORY_POOLS", true)?,
-            version: version_of("CUDA_EMULATOR_DRIVER")?.map_or(VERSION, |(major, minor)| {
-                (1000 * major + 10 * minor) as c_int
-            }),
+            version: version_of("CUDA_EMULATOR_DRIVER")?
+                .map_or(VERSION, |(major, minor)| (1000 * major + 10 * minor) as c_int),
             ptx: version_of("CUDA_EMULATOR_PTX")?,
             devices: c_int::from(switch("CUDA_EMULATOR_DEVICES", true)?),
             queue_limit: 1024,

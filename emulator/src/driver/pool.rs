@@ -14,14 +14,7 @@ use super::types::{DevicePtr, Handle, In, Out};
 
 fn new_pool(state: &mut State) -> Handle {
     let pool = state.handle();
-    state.pools.insert(
-        pool,
-        Pool {
-            release_threshold: 0,
-            flags: [1; 3],
-            destroyed: false,
-        },
-    );
+    state.pools.insert(pool, Pool { release_threshold: 0, flags: [1; 3], destroyed: false });
     pool
 }
 
@@ -55,11 +48,9 @@ fn allocate_in_order(
             return Err(Error::INVALID_HANDLE);
         }
         match capture::capture_of(&state, stream)? {
-            Some(capture) => (
-                state.streams[&stream].context,
-                Kind::Graph(state.captures[&capture].graph),
-                true,
-            ),
+            Some(capture) => {
+                (state.streams[&stream].context, Kind::Graph(state.captures[&capture].graph), true)
+            }
             None => (state.streams[&stream].context, Kind::Pooled(pool), false),
         }
     };

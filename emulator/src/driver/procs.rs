@@ -101,70 +101,26 @@ const VERSIONS: &[(&str, &str, c_int)] = &[
     ("cuDeviceGetUuid", "cuDeviceGetUuid", 0),
     ("cuGraphAddDependencies", "cuGraphAddDependencies_v2", 12030),
     ("cuGraphAddDependencies", "cuGraphAddDependencies", 0),
-    (
-        "cuGraphRemoveDependencies",
-        "cuGraphRemoveDependencies_v2",
-        12030,
-    ),
+    ("cuGraphRemoveDependencies", "cuGraphRemoveDependencies_v2", 12030),
     ("cuGraphRemoveDependencies", "cuGraphRemoveDependencies", 0),
     ("cuGraphGetEdges", "cuGraphGetEdges_v2", 12030),
     ("cuGraphGetEdges", "cuGraphGetEdges", 0),
-    (
-        "cuGraphNodeGetDependencies",
-        "cuGraphNodeGetDependencies_v2",
-        12030,
-    ),
-    (
-        "cuGraphNodeGetDependencies",
-        "cuGraphNodeGetDependencies",
-        0,
-    ),
-    (
-        "cuGraphNodeGetDependentNodes",
-        "cuGraphNodeGetDependentNodes_v2",
-        12030,
-    ),
-    (
-        "cuGraphNodeGetDependentNodes",
-        "cuGraphNodeGetDependentNodes",
-        0,
-    ),
+    ("cuGraphNodeGetDependencies", "cuGraphNodeGetDependencies_v2", 12030),
+    ("cuGraphNodeGetDependencies", "cuGraphNodeGetDependencies", 0),
+    ("cuGraphNodeGetDependentNodes", "cuGraphNodeGetDependentNodes_v2", 12030),
+    ("cuGraphNodeGetDependentNodes", "cuGraphNodeGetDependentNodes", 0),
     ("cuGraphAddKernelNode", "cuGraphAddKernelNode_v2", 12000),
     ("cuGraphAddKernelNode", "cuGraphAddKernelNode", 0),
-    (
-        "cuGraphExecKernelNodeSetParams",
-        "cuGraphExecKernelNodeSetParams_v2",
-        12000,
-    ),
-    (
-        "cuGraphExecKernelNodeSetParams",
-        "cuGraphExecKernelNodeSetParams",
-        0,
-    ),
+    ("cuGraphExecKernelNodeSetParams", "cuGraphExecKernelNodeSetParams_v2", 12000),
+    ("cuGraphExecKernelNodeSetParams", "cuGraphExecKernelNodeSetParams", 0),
     ("cuGraphExecUpdate", "cuGraphExecUpdate_v2", 12000),
     ("cuGraphExecUpdate", "cuGraphExecUpdate", 0),
     ("cuGraphInstantiate", "cuGraphInstantiateWithFlags", 12000),
     ("cuGraphInstantiate", "cuGraphInstantiate_v2", 0),
-    (
-        "cuGraphKernelNodeGetParams",
-        "cuGraphKernelNodeGetParams_v2",
-        12000,
-    ),
-    (
-        "cuGraphKernelNodeGetParams",
-        "cuGraphKernelNodeGetParams",
-        0,
-    ),
-    (
-        "cuGraphKernelNodeSetParams",
-        "cuGraphKernelNodeSetParams_v2",
-        12000,
-    ),
-    (
-        "cuGraphKernelNodeSetParams",
-        "cuGraphKernelNodeSetParams",
-        0,
-    ),
+    ("cuGraphKernelNodeGetParams", "cuGraphKernelNodeGetParams_v2", 12000),
+    ("cuGraphKernelNodeGetParams", "cuGraphKernelNodeGetParams", 0),
+    ("cuGraphKernelNodeSetParams", "cuGraphKernelNodeSetParams_v2", 12000),
+    ("cuGraphKernelNodeSetParams", "cuGraphKernelNodeSetParams", 0),
     ("cuMemAdvise", "cuMemAdvise_v2", 13000),
     ("cuMemAdvise", "cuMemAdvise", 0),
     ("cuMemPrefetchAsync", "cuMemPrefetchAsync_v2", 13000),
@@ -179,10 +135,7 @@ const VERSIONS: &[(&str, &str, c_int)] = &[
 const PER_THREAD: u64 = 2;
 
 fn exact(name: &str) -> Option<*const c_void> {
-    PROCS
-        .binary_search_by_key(&name, |row| row.0)
-        .ok()
-        .map(|index| PROCS[index].1.0)
+    PROCS.binary_search_by_key(&name, |row| row.0).ok().map(|index| PROCS[index].1.0)
 }
 
 /// The name of the function that a name means for a program of a CUDA version.
@@ -252,10 +205,7 @@ mod tests {
         assert_eq!(meaning("cuMemAlloc", 12000, 0), "cuMemAlloc_v2");
         assert_eq!(meaning("cuCtxCreate", 12000, 0), "cuCtxCreate_v3");
         assert_eq!(meaning("cuCtxCreate", 8000, 0), "cuCtxCreate_v2");
-        assert_eq!(
-            meaning("cuMemcpyAsync", 12000, PER_THREAD),
-            "cuMemcpyAsync_ptsz"
-        );
+        assert_eq!(meaning("cuMemcpyAsync", 12000, PER_THREAD), "cuMemcpyAsync_ptsz");
         assert_eq!(meaning("cuInit", 12000, PER_THREAD), "cuInit");
         assert!(exact(&meaning("cuNothing", 12000, 0)).is_none());
     }

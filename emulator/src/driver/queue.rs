@@ -207,9 +207,7 @@ pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> CudaResult {
         run_in_context(driver, context, op);
     }
     let mut state = driver.state();
-    state
-        .streams
-        .retain(|_, stream| !(stream.destroyed && stream.queue.is_empty()));
+    state.streams.retain(|_, stream| !(stream.destroyed && stream.queue.is_empty()));
     let context = targets
         .iter()
         .find_map(|(stream, _)| state.streams.get(stream))
@@ -231,11 +229,8 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
         }
         wanted.insert(handle, number);
         let mut newest = None;
-        for (at, op) in stream
-            .queue
-            .iter()
-            .take_while(|(at, _)| *at <= number)
-            .filter(|(at, _)| *at > known)
+        for (at, op) in
+            stream.queue.iter().take_while(|(at, _)| *at <= number).filter(|(at, _)| *at > known)
         {
             newest = Some(*at);
             if let StreamOp::Wait { stream, sequence } = op {
@@ -283,14 +278,7 @@ fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
             Ok(())
         }
         // A stream callback is called whatever happened, with the status.
-        (
-            Some(error),
-            StreamOp::Callback {
-                function,
-                data,
-                stream,
-            },
-        ) => {
+        (Some(error), StreamOp::Callback { function, data, stream }) => {
             run_callback(function, data, stream, error.0);
             Ok(())
         }
@@ -325,11 +313,7 @@ pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
             }
             Ok(())
         }
-        StreamOp::Callback {
-            function,
-            data,
-            stream,
-        } => {
+        StreamOp::Callback { function, data, stream } => {
             run_callback(*function, *data, *stream, 0);
             Ok(())
         }

@@ -51,11 +51,7 @@ extern "C" fn at_exit() {
                 "never run: {waiting} operations were enqueued and nothing ever waited for them"
             ));
         }
-        let left: Vec<_> = state
-            .allocations
-            .iter()
-            .map(|(base, a)| (*base, *a))
-            .collect();
+        let left: Vec<_> = state.allocations.iter().map(|(base, a)| (*base, *a)).collect();
         drop(state);
         leaks("at exit", &left);
         write_counters();
@@ -70,10 +66,7 @@ pub fn emit(text: &str) {
         && let Some(path) = &driver.options.report
     {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        if file
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .is_ok()
-        {
+        if file.and_then(|mut file| file.write_all(text.as_bytes())).is_ok() {
             return;
         }
     }
@@ -137,18 +130,14 @@ pub fn count(counters: KernelCounters) {
 /// Lists what is still allocated.
 pub fn leaks(when: &str, left: &[(DevicePtr, DriverAllocation)]) {
     let Ok(driver) = driver() else { return };
-    let left: Vec<_> = left
-        .iter()
-        .filter(|(_, a)| !matches!(a.kind, Kind::Registered | Kind::Graph(_)))
-        .collect();
+    let left: Vec<_> =
+        left.iter().filter(|(_, a)| !matches!(a.kind, Kind::Registered | Kind::Graph(_))).collect();
     if left.is_empty() || !driver.options.leaks {
         return;
     }
     let bytes: usize = left.iter().map(|(_, a)| a.size).sum();
-    let mut text = format!(
-        "leak {when}: {} allocations, {bytes} bytes were never freed",
-        left.len()
-    );
+    let mut text =
+        format!("leak {when}: {} allocations, {bytes} bytes were never freed", left.len());
     for (base, allocation) in left.iter().take(16) {
         let kind = match allocation.kind {
             Kind::Device => "device",
@@ -187,10 +176,7 @@ pub fn write_counters() {
     });
     let text = serde_json::to_string_pretty(&report).unwrap_or_default();
     if let Err(error) = std::fs::write(path, text + "\n") {
-        emit(&format!(
-            "cannot write the counters to {}: {error}",
-            path.display()
-        ));
+        emit(&format!("cannot write the counters to {}: {error}", path.display()));
     }
 }
 

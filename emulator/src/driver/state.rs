@@ -264,12 +264,7 @@ impl State {
 
     /// The sticky error of a context, if it has one.
     pub fn check(&self, context: Handle) -> CudaResult {
-        match self
-            .contexts
-            .get(&context)
-            .ok_or(Error::INVALID_CONTEXT)?
-            .sticky
-        {
+        match self.contexts.get(&context).ok_or(Error::INVALID_CONTEXT)?.sticky {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -365,9 +360,7 @@ impl State {
     }
 
     pub fn function(&mut self, function: Handle) -> CudaResult<&mut LoadedFunction> {
-        self.functions
-            .get_mut(&function)
-            .ok_or(Error::INVALID_HANDLE)
+        self.functions.get_mut(&function).ok_or(Error::INVALID_HANDLE)
     }
 
     /// The allocation that holds `address`.
@@ -381,9 +374,5 @@ impl State {
 /// Refuses a device ordinal other than 0: there is one device.
 pub fn check_device(device: c_int) -> CudaResult {
     driver()?;
-    if device == 0 {
-        Ok(())
-    } else {
-        Err(Error::INVALID_DEVICE)
-    }
+    if device == 0 { Ok(()) } else { Err(Error::INVALID_DEVICE) }
 }

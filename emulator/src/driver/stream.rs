@@ -23,10 +23,7 @@ fn create(out: &Out<Handle>, flags: c_uint, priority: c_int) -> CudaResult {
 /// Stream memory operations: a wait that nothing enqueued earlier can satisfy would never end here.
 fn wait_value(name: &str) -> CudaResult {
     driver()?;
-    Err(report::refuse(
-        Error::NOT_SUPPORTED,
-        &format!("{name}: waiting on a memory value"),
-    ))
+    Err(report::refuse(Error::NOT_SUPPORTED, &format!("{name}: waiting on a memory value")))
 }
 
 api! {
@@ -197,11 +194,7 @@ fn destroy(stream: Handle) -> CudaResult {
     let mut state = driver()?.state();
     let stream = state.stream(stream)?;
     capture::invalidate(&mut state, stream);
-    let Some(found) = state
-        .streams
-        .get_mut(&stream)
-        .filter(|stream| !stream.is_legacy)
-    else {
+    let Some(found) = state.streams.get_mut(&stream).filter(|stream| !stream.is_legacy) else {
         return Err(Error::INVALID_HANDLE);
     };
     found.destroyed = true;

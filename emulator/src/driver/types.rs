@@ -364,10 +364,7 @@ impl Out<u8> {
     }
 
     pub fn set_bytes(&self, bytes: &[u8]) -> CudaResult {
-        bytes
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, byte)| self.set_at(index, *byte))
+        bytes.iter().enumerate().try_for_each(|(index, byte)| self.set_at(index, *byte))
     }
 }
 

@@ -197,40 +197,24 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
         Alu::Szext { signed: true, wrap } => {
             w.map2(d, a, b, mask, |a: i32, n: u32| int::szext(a, n, wrap))
         }
-        Alu::Szext {
-            signed: false,
-            wrap,
-        } => w.map2(d, a, b, mask, |a: u32, n: u32| int::szext(a, n, wrap)),
+        Alu::Szext { signed: false, wrap } => {
+            w.map2(d, a, b, mask, |a: u32, n: u32| int::szext(a, n, wrap))
+        }
         Alu::Bmsk { wrap } => w.map2(d, a, b, mask, |a: u32, b: u32| int::bmsk(a, b, wrap)),
-        Alu::Fns => w.map3(d, [a, b, c], mask, |m: u32, base: u32, n: i32| {
-            int::fns(m, base, n)
-        }),
+        Alu::Fns => w.map3(d, [a, b, c], mask, |m: u32, base: u32, n: i32| int::fns(m, base, n)),
         Alu::Dp4a { a: sa, b: sb } => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                int::dp4a(a, sa, b, sb, c)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| int::dp4a(a, sa, b, sb, c));
         }
         Alu::Video(v) => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                video::video(v, a, b, c)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| video::video(v, a, b, c));
         }
         Alu::VideoSimd(s) => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                video::simd(s, a, b, c)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| video::simd(s, a, b, c));
         }
         Alu::Dp2a { a: sa, b: sb, hi } => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                int::dp2a(a, sa, b, sb, hi, c)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| int::dp2a(a, sa, b, sb, hi, c));
         }
-        Alu::AddCarry {
-            wide,
-            subtract,
-            carry_in,
-            carry_out,
-        } => {
+        Alu::AddCarry { wide, subtract, carry_in, carry_out } => {
             // The flag is a carry for subtractions too: set where nothing was borrowed. Compilers mix both in one chain.
             let carry = match (carry_in, subtract) {
                 (false, _) => 0,
@@ -259,13 +243,7 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
                 w.carry = w.carry & !mask | out & mask;
             }
         }
-        Alu::MadCarry {
-            wide,
-            signed,
-            hi,
-            carry_in,
-            carry_out,
-        } => {
+        Alu::MadCarry { wide, signed, hi, carry_in, carry_out } => {
             mad_carry(w, i, mask, wide, signed, hi, carry_in, carry_out);
         }
         Alu::Simd2(f) => match f {
@@ -287,9 +265,7 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
         Alu::Not(width) => by_width!(width, T => w.map1(d, a, mask, |a: T| !a)),
         Alu::Cnot(width) => by_width!(width, T => w.map1(d, a, mask, |a: T| T::from(a == 0))),
         Alu::Lop3 { lut, combine } => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                logic::lop3(a, b, c, lut)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| logic::lop3(a, b, c, lut));
             if let Some(f) = combine {
                 let nonzero = w.test1(d, |d: u32| d != 0);
                 let value = bits(f, nonzero, w.pred(i.ps));
@@ -310,18 +286,14 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             IntTy::S64 => w.map2(d, a, b, mask, logic::shr_s64),
         },
         Alu::Shf { left: true, wrap } => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                logic::shf_l(a, b, c, wrap)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| logic::shf_l(a, b, c, wrap));
         }
         Alu::Shf { left: false, wrap } => {
-            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                logic::shf_r(a, b, c, wrap)
-            });
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| logic::shf_r(a, b, c, wrap));
         }
-        Alu::Prmt(mode) => w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-            logic::prmt(a, b, c, mode)
-        }),
+        Alu::Prmt(mode) => {
+            w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| logic::prmt(a, b, c, mode))
+        }
         Alu::Mov { wide: false } => {
             let x = *w.r32(a);
             w.put(d, &x, mask);
@@ -331,13 +303,9 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             w.put(d, &x, mask);
         }
         Alu::Pack { bits: n } => pack(w, d, uses(), n, mask),
-        Alu::Unpack { bits: n } => unpack(
-            w,
-            &lists[i.list as usize..][..usize::from(i.defs)],
-            a,
-            n,
-            mask,
-        ),
+        Alu::Unpack { bits: n } => {
+            unpack(w, &lists[i.list as usize..][..usize::from(i.defs)], a, n, mask)
+        }
         Alu::Special(s) => special(w, place, d, s, mask),
         Alu::Selp { wide: false } => {
             let p = w.pred(i.ps);
@@ -358,33 +326,24 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             w.put(d, &out, mask);
         }
         Alu::Slct { wide, float, ftz } => match (wide, float) {
-            (false, false) => w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: i32| {
-                cmp::slct_s32(a, b, c)
-            }),
-            (true, false) => w.map3(d, [a, b, c], mask, |a: u64, b: u64, c: i32| {
-                cmp::slct_s32(a, b, c)
-            }),
-            (false, true) => w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: f32| {
-                cmp::slct_f32(a, b, c, ftz)
-            }),
-            (true, true) => w.map3(d, [a, b, c], mask, |a: u64, b: u64, c: f32| {
-                cmp::slct_f32(a, b, c, ftz)
-            }),
+            (false, false) => {
+                w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: i32| cmp::slct_s32(a, b, c))
+            }
+            (true, false) => {
+                w.map3(d, [a, b, c], mask, |a: u64, b: u64, c: i32| cmp::slct_s32(a, b, c))
+            }
+            (false, true) => {
+                w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: f32| cmp::slct_f32(a, b, c, ftz))
+            }
+            (true, true) => {
+                w.map3(d, [a, b, c], mask, |a: u64, b: u64, c: f32| cmp::slct_f32(a, b, c, ftz))
+            }
         },
         Alu::Setp { cmp, ty, combine } => {
             let (p, q) = compare(w, cmp, ty, a, b);
             // For packed halves the pair is the two comparisons; else the second is the complement.
-            let q = if matches!(
-                ty,
-                CmpTy::Half {
-                    ty: HalfTy { x2: true, .. },
-                    ..
-                }
-            ) {
-                q
-            } else {
-                !p
-            };
+            let q =
+                if matches!(ty, CmpTy::Half { ty: HalfTy { x2: true, .. }, .. }) { q } else { !p };
             let (p, q) = match combine {
                 Some(f) => {
                     let c = w.pred(i.ps);
@@ -395,12 +354,7 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
             w.set_pred(i.pd, p, mask);
             w.set_pred(i.pq, q, mask);
         }
-        Alu::Set {
-            cmp,
-            ty,
-            combine,
-            to,
-        } => set(w, i, cmp, ty, combine, to, mask),
+        Alu::Set { cmp, ty, combine, to } => set(w, i, cmp, ty, combine, to, mask),
         Alu::F32(f, mode) => f32_op::<FMA>(w, f, mode, i, mask),
         Alu::F32MinMax { max, mode } => f32_min_max(w, max, mode, i, mask),
         Alu::F64(f, round) => f64_op(w, f, round, i, mask),
@@ -446,9 +400,9 @@ fn alu<const FMA: bool>(w: &mut Regs, place: &Place, lists: &[R], i: &Instr, op:
                 Space::Local => inside(x, LOCAL_WINDOW),
                 Space::Param => inside(x, PARAM_WINDOW),
                 Space::Const => false,
-                _ => ![SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW]
-                    .iter()
-                    .any(|&base| inside(x, base)),
+                _ => {
+                    ![SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].iter().any(|&base| inside(x, base))
+                }
             });
             w.set_pred(i.pd, p, mask);
         }
@@ -561,11 +515,7 @@ fn pack(w: &mut Regs, d: R, parts: &[R], n: u8, mask: u32) {
 fn unpack(w: &mut Regs, parts: &[R], a: R, n: u8, mask: u32) {
     let wide = u32::from(n) * parts.len() as u32 == 64;
     let part_mask = u64::MAX >> (64 - u32::from(n));
-    let x: [u64; 32] = if wide {
-        *w.r64(a)
-    } else {
-        w.r32(a).map(u64::from)
-    };
+    let x: [u64; 32] = if wide { *w.r64(a) } else { w.r32(a).map(u64::from) };
     for (k, &part) in parts.iter().enumerate() {
         if part.is_none() {
             continue;
@@ -633,9 +583,7 @@ fn compare(w: &Regs, op: Cmp, ty: CmpTy, a: R, b: R) -> (u32, u32) {
             if ty.x2 {
                 return (
                     low,
-                    w.test2(a, b, |a: u32, b: u32| {
-                        one((a >> 16) as u16, (b >> 16) as u16)
-                    }),
+                    w.test2(a, b, |a: u32, b: u32| one((a >> 16) as u16, (b >> 16) as u16)),
                 );
             }
             low

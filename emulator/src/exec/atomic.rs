@@ -21,11 +21,7 @@ fn bytes_of(ty: AtomTy) -> u64 {
 
 /// The new value from the old one and the operands.
 fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
-    const MINMAX: MinMax = MinMax {
-        ftz: false,
-        nan: false,
-        xorsign_abs: false,
-    };
+    const MINMAX: MinMax = MinMax { ftz: false, nan: false, xorsign_abs: false };
     let (o32, b32) = (old as u32, b as u32);
     fn half_op<H: Half>(f: AtomFn, a: u16, b: u16) -> u16 {
         match f {
@@ -50,15 +46,9 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
         (AtomFn::Dec, _) => u64::from(if o32 == 0 || o32 > b32 { b32 } else { o32 - 1 }),
         (AtomFn::Add, AtomTy::F32) => {
             // in global memory subnormals are kept unless the hardware flushes; it rounds to nearest.
-            f32ops::add(
-                f32::from_bits(o32),
-                f32::from_bits(b32),
-                Round::Rn,
-                false,
-                false,
-            )
-            .to_bits()
-            .into()
+            f32ops::add(f32::from_bits(o32), f32::from_bits(b32), Round::Rn, false, false)
+                .to_bits()
+                .into()
         }
         (AtomFn::Add, AtomTy::F64) => {
             f64ops::add(f64::from_bits(old), f64::from_bits(b), Round::Rn).to_bits()

@@ -44,8 +44,7 @@ impl Block<'_> {
             if !i.d.is_none() {
                 w.regs.put(i.d, &[result; 32], m);
             }
-            w.regs
-                .set_pred(i.pd, if result != 0 { u32::MAX } else { 0 }, m);
+            w.regs.set_pred(i.pd, if result != 0 { u32::MAX } else { 0 }, m);
             return Ok(Next::Step);
         }
         let ids = w.regs.r32(i.a);
@@ -108,9 +107,7 @@ impl Block<'_> {
         let complete = match state.expected {
             None => (0..warps).all(here),
             Some(n) => {
-                let whole = (0..warps)
-                    .filter(|&w| state.arrived[w] != 0 && here(w))
-                    .count();
+                let whole = (0..warps).filter(|&w| state.arrived[w] != 0 && here(w)).count();
                 whole as u32 * 32 >= n
             }
         };
@@ -132,12 +129,7 @@ impl Block<'_> {
                 "barrier {id} is not reached by {left} threads of the block, which have left the kernel, thread ({x},{y},{z}) first"
             );
             if let Some((w, i)) = current {
-                let lane = w
-                    .splits
-                    .iter()
-                    .map(|s| s.mask.trailing_zeros())
-                    .min()
-                    .unwrap_or(0);
+                let lane = w.splits.iter().map(|s| s.mask.trailing_zeros()).min().unwrap_or(0);
                 return Err(self.fault(FaultKind::BarrierDivergence, w, i, lane, message));
             }
             for w in &self.warps {
@@ -157,11 +149,7 @@ impl Block<'_> {
         let code = &self.g.program.code;
         let mut release = |w: &mut Warp| {
             let mut any = false;
-            for s in w
-                .splits
-                .iter_mut()
-                .filter(|s| s.wait == Wait::Bar(id as u8))
-            {
+            for s in w.splits.iter_mut().filter(|s| s.wait == Wait::Bar(id as u8)) {
                 let result = match code[s.pc as usize].op {
                     crate::decode::ir::Op::Bar(Barrier::RedPopc) => state.counted,
                     crate::decode::ir::Op::Bar(Barrier::RedAnd) => u32::from(state.and),

@@ -81,15 +81,12 @@ impl<'g> Block<'g> {
         self.shared.reset();
         if self.g.program.uses_reserved {
             let at = self.g.program.reserved_offset(self.g.launch.dynamic_shared);
-            self.shared
-                .clear(at as usize, crate::decode::ir::RESERVED_SHARED as usize);
+            self.shared.clear(at as usize, crate::decode::ir::RESERVED_SHARED as usize);
         }
         self.clocks = Clocks::new(threads.div_ceil(32) as usize);
         self.mbar_clocks.clear();
         self.atomic_clocks.clear();
-        self.barriers
-            .iter_mut()
-            .for_each(|b| *b = BarrierState::default());
+        self.barriers.iter_mut().for_each(|b| *b = BarrierState::default());
         self.fenced = false;
         self.acquired.clear();
         (self.executed, self.progress) = (0, 0);
@@ -103,9 +100,7 @@ impl<'g> Block<'g> {
         }
         self.live = self.exists;
         if self.warps.len() != count as usize {
-            self.warps = (0..count)
-                .map(|w| Warp::new(self.g, w, self.worker))
-                .collect();
+            self.warps = (0..count).map(|w| Warp::new(self.g, w, self.worker)).collect();
         }
         for w in 0..count as usize {
             let lanes = self.exists[w];
@@ -196,13 +191,7 @@ impl<'g> Block<'g> {
             "{} warp instructions without progress: a loop that never ends?",
             self.executed - self.progress
         );
-        self.fault(
-            FaultKind::Deadlock,
-            warp,
-            &self.g.program.code[pc as usize],
-            lane,
-            message,
-        )
+        self.fault(FaultKind::Deadlock, warp, &self.g.program.code[pc as usize], lane, message)
     }
 
     /// No warp can run and some have not left: complete what exits made complete, or report.
@@ -271,10 +260,9 @@ impl<'g> Block<'g> {
             let lane = missing.trailing_zeros();
             let [x, y, z] = self.thread(at as u32, lane);
             let place = match warp.splits.iter().find(|s| s.mask >> lane & 1 != 0) {
-                Some(split) => format!(
-                    "waits at PTX line {}",
-                    self.g.program.code[split.pc as usize].line
-                ),
+                Some(split) => {
+                    format!("waits at PTX line {}", self.g.program.code[split.pc as usize].line)
+                }
                 None => "has left the kernel".into(),
             };
             return format!("; thread ({x},{y},{z}) {place}");
@@ -300,13 +288,7 @@ impl<'g> Block<'g> {
     ) -> Box<Fault> {
         let p = self.g.program;
         let source = p.locs.get(i.loc as usize).map(|&(file, line)| {
-            (
-                p.files
-                    .get(&file)
-                    .cloned()
-                    .unwrap_or_else(|| format!("file {file}")),
-                line,
-            )
+            (p.files.get(&file).cloned().unwrap_or_else(|| format!("file {file}")), line)
         });
         Box::new(Fault {
             kind,
@@ -341,36 +323,17 @@ impl<'g> Block<'g> {
         fault.space = Some(space);
         let near = match space {
             "shared" => Some((0, self.shared.bytes() as u64, AllocationKind::Shared)),
-            "local" => Some((
-                0,
-                u64::from(self.g.program.local_bytes),
-                AllocationKind::Local,
-            )),
+            "local" => Some((0, u64::from(self.g.program.local_bytes), AllocationKind::Local)),
             "param" => Some((0, self.g.launch.params.len() as u64, AllocationKind::Param)),
             _ => None,
         };
         fault.allocation = match near {
-            Some((base, size, kind)) => Some(NearestAllocation {
-                base,
-                size,
-                kind,
-                freed: false,
-            }),
-            None => self.g.memory.nearest(address).map(
-                |AllocationInfo {
-                     base,
-                     size,
-                     kind,
-                     freed,
-                 }| {
-                    NearestAllocation {
-                        base,
-                        size,
-                        kind,
-                        freed,
-                    }
-                },
-            ),
+            Some((base, size, kind)) => Some(NearestAllocation { base, size, kind, freed: false }),
+            None => {
+                self.g.memory.nearest(address).map(|AllocationInfo { base, size, kind, freed }| {
+                    NearestAllocation { base, size, kind, freed }
+                })
+            }
         };
         fault
     }

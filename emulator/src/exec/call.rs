@@ -38,9 +38,7 @@ impl Block<'_> {
         while rest != 0 {
             let lane = rest.trailing_zeros();
             let address = targets[lane as usize];
-            let here = lanes(rest)
-                .filter(|&l| targets[l] == address)
-                .fold(0u32, |s, l| s | 1 << l);
+            let here = lanes(rest).filter(|&l| targets[l] == address).fold(0u32, |s, l| s | 1 << l);
             let Some(&(_, target)) = table.iter().find(|(at, _)| *at == address) else {
                 let message = format!(
                     "a call through the pointer {address:#x}, where no function of this signature is"
@@ -48,10 +46,7 @@ impl Block<'_> {
                 return Err(self.fault(FaultKind::IllegalInstruction, w, i, lane, message));
             };
             self.open_frame(w, i, here, pc + 1)?;
-            w.splits.push(Split {
-                credit,
-                ..Split::new(target, here)
-            });
+            w.splits.push(Split { credit, ..Split::new(target, here) });
             rest &= !here;
         }
         Ok(())
@@ -72,12 +67,7 @@ impl Block<'_> {
             }
         }
         let predicates = p.saved_predicates.iter().map(|&q| w.regs.pred(q)).collect();
-        w.frames.push(Frame {
-            mask: m,
-            back,
-            registers,
-            predicates,
-        });
+        w.frames.push(Frame { mask: m, back, registers, predicates });
         let size = (i.imm >> 32) as u32;
         let frame = w.regs.r32(i.a).map(|at| at.wrapping_add(size));
         w.regs.put(p.frame, &frame, m);
@@ -107,10 +97,7 @@ impl Block<'_> {
             for (&q, &value) in p.saved_predicates.iter().zip(&frame.predicates) {
                 w.regs.set_pred(q, value, here);
             }
-            w.splits.push(Split {
-                credit,
-                ..Split::new(frame.back, here)
-            });
+            w.splits.push(Split { credit, ..Split::new(frame.back, here) });
             rest &= !here;
         }
         w.frames.retain(|f| f.mask != 0);
@@ -168,8 +155,7 @@ impl Block<'_> {
             }
             let lane = l * size;
             w.local.copy_within(lane + from..lane + from + n, lane + to);
-            w.local_init
-                .copy_within(lane + from..lane + from + n, lane + to);
+            w.local_init.copy_within(lane + from..lane + from + n, lane + to);
         }
         Ok(())
     }

@@ -90,9 +90,7 @@ impl Block<'_> {
             }
         }
         let target = self.resolve(w, i, Space::Shared, to.map(|a| a & (WINDOW - 1)), n, m)?;
-        let reading = lanes(m)
-            .filter(|&l| length[l] > 0)
-            .fold(0u32, |s, l| s | 1 << l);
+        let reading = lanes(m).filter(|&l| length[l] > 0).fold(0u32, |s, l| s | 1 << l);
         let mut pointers = [std::ptr::null(); 32];
         if reading != 0 {
             // A short copy reads only its first bytes: those must exist, and the whole be aligned.
@@ -140,8 +138,7 @@ impl Block<'_> {
         }
         if self.g.config.checks.async_copies {
             for l in lanes(m) {
-                self.shared
-                    .set_pending(target.offsets[l] as usize, bytes.into(), true);
+                self.shared.set_pending(target.offsets[l] as usize, bytes.into(), true);
             }
         }
         // Lanes that have committed different numbers of groups get entries of their own.
@@ -194,11 +191,7 @@ impl Block<'_> {
             copy.mask &= !now;
             let bytes = usize::from(copy.bytes);
             let offsets = copy.to.map(u64::from);
-            let quick = checks
-                == Checks {
-                    global_races: checks.global_races,
-                    ..Checks::ALL
-                }
+            let quick = checks == Checks { global_races: checks.global_races, ..Checks::ALL }
                 && self.shared.sweep(
                     &self.clocks,
                     w.place.warp,
@@ -232,8 +225,7 @@ impl Block<'_> {
                 self.shared.mark_init(offset, bytes);
                 if checks.shared_races
                     && let Some(c) =
-                        self.shared
-                            .write(&self.clocks, w.place.warp, l as u32, offset, bytes)
+                        self.shared.write(&self.clocks, w.place.warp, l as u32, offset, bytes)
                     && !(c.other_wrote && c.warp == w.place.warp)
                 {
                     let [x, y, z] = self.thread(c.warp, c.lane);
@@ -273,11 +265,7 @@ impl Block<'_> {
                 self.mbar_raise(w, i, l, at[l])?;
             }
         }
-        w.copies.arrivals.push(Arrival {
-            mask: m,
-            after: w.copies.issued,
-            at,
-        });
+        w.copies.arrivals.push(Arrival { mask: m, after: w.copies.issued, at });
         self.arrive_where_landed(w, i)
     }
 

@@ -47,11 +47,7 @@ impl Block<'_> {
             if m & !members[first] != 0 {
                 return Err(self.outsider(w, i, m & !members[first], members[first]));
             }
-            if members[first] & live & !m == 0 {
-                m
-            } else {
-                0
-            }
+            if members[first] & live & !m == 0 { m } else { 0 }
         } else {
             let mut ready = 0;
             for l in lanes(m) {
@@ -76,10 +72,7 @@ impl Block<'_> {
             return Ok(Next::Select);
         }
         let pc = w.splits[k].pc;
-        w.splits.push(Split {
-            wait: Wait::Gather,
-            ..Split::new(pc, m & !ready)
-        });
+        w.splits.push(Split { wait: Wait::Gather, ..Split::new(pc, m & !ready) });
         w.splits[k].mask = ready;
         self.exchange(w, i, ready, &members)?;
         w.splits[k].pc = pc + 1;
@@ -120,17 +113,12 @@ impl Block<'_> {
                 }
             }
             Op::Match { all, wide } => {
-                let x: [u64; 32] = if wide {
-                    *w.regs.r64(i.a)
-                } else {
-                    w.regs.r32(i.a).map(u64::from)
-                };
+                let x: [u64; 32] =
+                    if wide { *w.regs.r64(i.a) } else { w.regs.r32(i.a).map(u64::from) };
                 let (mut out, mut p) = ([0; 32], 0u32);
                 for l in lanes(m) {
                     let group = members[l] & m;
-                    let same = lanes(group)
-                        .filter(|&o| x[o] == x[l])
-                        .fold(0u32, |s, o| s | 1 << o);
+                    let same = lanes(group).filter(|&o| x[o] == x[l]).fold(0u32, |s, o| s | 1 << o);
                     out[l] = if all && same != group { 0 } else { same };
                     p |= u32::from(same == group) << l;
                 }
@@ -146,10 +134,8 @@ impl Block<'_> {
                         continue;
                     }
                     let group = members[l] & m;
-                    let value = lanes(group)
-                        .map(|o| x[o])
-                        .reduce(|a, b| redux(f, a, b))
-                        .unwrap_or(0);
+                    let value =
+                        lanes(group).map(|o| x[o]).reduce(|a, b| redux(f, a, b)).unwrap_or(0);
                     let value = redux_one(f, value);
                     lanes(group).for_each(|o| out[o] = value);
                     done |= group;
@@ -206,11 +192,7 @@ fn redux_one(f: Redux, a: u32) -> u32 {
 fn redux(f: Redux, a: u32, b: u32) -> u32 {
     use crate::numeric::f32ops::{MinMax, max, min};
     let float = |abs: bool, x: u32| f32::from_bits(if abs { x & 0x7fff_ffff } else { x });
-    let mode = |nan| MinMax {
-        ftz: false,
-        nan,
-        xorsign_abs: false,
-    };
+    let mode = |nan| MinMax { ftz: false, nan, xorsign_abs: false };
     match f {
         Redux::AddU => a.wrapping_add(b),
         Redux::MinU => a.min(b),

@@ -21,12 +21,12 @@ pub(super) fn f32_op<const FMA: bool>(
     macro_rules! two {
         ($f:path) => {
             match (round, ftz, sat) {
-                (Round::Rn, false, false) => w.map2(d, a, b, mask, |a: f32, b: f32| {
-                    $f(a, b, Round::Rn, false, false)
-                }),
-                (Round::Rn, true, false) => w.map2(d, a, b, mask, |a: f32, b: f32| {
-                    $f(a, b, Round::Rn, true, false)
-                }),
+                (Round::Rn, false, false) => {
+                    w.map2(d, a, b, mask, |a: f32, b: f32| $f(a, b, Round::Rn, false, false))
+                }
+                (Round::Rn, true, false) => {
+                    w.map2(d, a, b, mask, |a: f32, b: f32| $f(a, b, Round::Rn, true, false))
+                }
                 _ => w.map2(d, a, b, mask, |a: f32, b: f32| $f(a, b, round, ftz, sat)),
             }
         };
@@ -63,9 +63,9 @@ pub(super) fn f32_op<const FMA: bool>(
             }),
         },
         F32Op::Div => match (round, ftz) {
-            (Round::Rn, false) => w.map2(d, a, b, mask, |a: f32, b: f32| {
-                f32n::div(a, b, Round::Rn, false)
-            }),
+            (Round::Rn, false) => {
+                w.map2(d, a, b, mask, |a: f32, b: f32| f32n::div(a, b, Round::Rn, false))
+            }
             _ => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::div(a, b, round, ftz)),
         },
         F32Op::DivFull => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::div_full(a, b, ftz)),
@@ -87,23 +87,19 @@ pub(super) fn f32_op<const FMA: bool>(
 
 #[inline(always)]
 pub(super) fn f32_min_max(w: &mut Regs, max: bool, mode: MinMax, i: &Instr, mask: u32) {
-    const PLAIN: MinMax = MinMax {
-        ftz: false,
-        nan: false,
-        xorsign_abs: false,
-    };
+    const PLAIN: MinMax = MinMax { ftz: false, nan: false, xorsign_abs: false };
     let (d, a, b, c) = (i.d, i.a, i.b, i.c);
     match (max, mode, c.is_none()) {
         (false, PLAIN, true) => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::min(a, b, PLAIN)),
         (true, PLAIN, true) => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::max(a, b, PLAIN)),
         (false, _, true) => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::min(a, b, mode)),
         (true, _, true) => w.map2(d, a, b, mask, |a: f32, b: f32| f32n::max(a, b, mode)),
-        (false, _, false) => w.map3(d, [a, b, c], mask, |a: f32, b: f32, c: f32| {
-            f32n::min3(a, b, c, mode)
-        }),
-        (true, _, false) => w.map3(d, [a, b, c], mask, |a: f32, b: f32, c: f32| {
-            f32n::max3(a, b, c, mode)
-        }),
+        (false, _, false) => {
+            w.map3(d, [a, b, c], mask, |a: f32, b: f32, c: f32| f32n::min3(a, b, c, mode))
+        }
+        (true, _, false) => {
+            w.map3(d, [a, b, c], mask, |a: f32, b: f32, c: f32| f32n::max3(a, b, c, mode))
+        }
     }
 }
 
@@ -113,9 +109,9 @@ pub(super) fn f64_op(w: &mut Regs, f: F64Op, round: Round, i: &Instr, mask: u32)
         F64Op::Add => w.map2(d, a, b, mask, |a: f64, b: f64| f64ops::add(a, b, round)),
         F64Op::Sub => w.map2(d, a, b, mask, |a: f64, b: f64| f64ops::sub(a, b, round)),
         F64Op::Mul => w.map2(d, a, b, mask, |a: f64, b: f64| f64ops::mul(a, b, round)),
-        F64Op::Fma => w.map3(d, [a, b, c], mask, |a: f64, b: f64, c: f64| {
-            f64ops::fma(a, b, c, round)
-        }),
+        F64Op::Fma => {
+            w.map3(d, [a, b, c], mask, |a: f64, b: f64, c: f64| f64ops::fma(a, b, c, round))
+        }
         F64Op::Div => w.map2(d, a, b, mask, |a: f64, b: f64| f64ops::div(a, b, round)),
         F64Op::Rcp => w.map1(d, a, mask, |a: f64| f64ops::rcp(a, round)),
         F64Op::Sqrt => w.map1(d, a, mask, |a: f64| f64ops::sqrt(a, round)),
@@ -161,9 +157,7 @@ pub(super) fn half_op<H: Half>(
     macro_rules! three {
         ($f:expr) => {
             if x2 {
-                w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| {
-                    simd2::map3(a, b, c, $f)
-                });
+                w.map3(d, [a, b, c], mask, |a: u32, b: u32, c: u32| simd2::map3(a, b, c, $f));
             } else {
                 w.map3(d, [a, b, c], mask, $f);
             }
@@ -193,11 +187,7 @@ pub(super) fn half_min_max<H: Half>(
 ) {
     let (d, a, b) = (i.d, i.a, i.b);
     let f = |a: u16, b: u16| {
-        if max {
-            half::max::<H>(a, b, m)
-        } else {
-            half::min::<H>(a, b, m)
-        }
+        if max { half::max::<H>(a, b, m) } else { half::min::<H>(a, b, m) }
     };
     if x2 {
         w.map2(d, a, b, mask, |a: u32, b: u32| simd2::map2(a, b, f));

@@ -33,12 +33,7 @@ impl Ordering {
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
         inner.sequence += 1;
         let now = inner.sequence;
-        inner
-            .released
-            .entry(address)
-            .or_default()
-            .entry(block)
-            .or_insert(now);
+        inner.released.entry(address).or_default().entry(block).or_insert(now);
     }
 
     pub fn acquire(&self, address: u64, block: u64) {
@@ -134,11 +129,7 @@ pub fn note(
     let me = block.min(MANY - 3) + 1;
     let old = cell.load(Relaxed);
     if old >> 56 != epoch {
-        let new = if write {
-            entry(epoch, me, mask, 0, 0)
-        } else {
-            entry(epoch, 0, 0, me, mask)
-        };
+        let new = if write { entry(epoch, me, mask, 0, 0) } else { entry(epoch, 0, 0, me, mask) };
         // Losing a race for a fresh cell only forgets the older of two simultaneous accesses.
         if cell.compare_exchange(old, new, Relaxed, Relaxed).is_ok() {
             return None;
@@ -150,10 +141,8 @@ pub fn note(
     let (reader, rmask) = (old >> 4 & 0xff_ffff, old & 0xf);
     let mut conflict = None;
     if writer != 0 && writer != me && wmask & mask != 0 {
-        conflict = Some(BlockConflict {
-            block: (writer != MANY).then(|| writer - 1),
-            other_wrote: true,
-        });
+        conflict =
+            Some(BlockConflict { block: (writer != MANY).then(|| writer - 1), other_wrote: true });
     }
     let new = if write {
         if conflict.is_none() && reader != 0 && reader != me && rmask & mask != 0 {
@@ -163,11 +152,7 @@ pub fn note(
             });
         }
         let wmask = if writer == me { wmask | mask } else { mask };
-        let (reader, rmask) = if rmask & !mask == 0 {
-            (0, 0)
-        } else {
-            (reader, rmask)
-        };
+        let (reader, rmask) = if rmask & !mask == 0 { (0, 0) } else { (reader, rmask) };
         entry(epoch, me, wmask, reader, rmask)
     } else {
         let (reader, rmask) = match reader {

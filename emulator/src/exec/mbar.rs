@@ -47,10 +47,7 @@ impl State {
     /// Opens the next phase if this one is complete.
     fn settle(self) -> (Self, bool) {
         if self.pending() == 0 && self.tx() == 0 {
-            (
-                State(self.with(self.expected(), self.expected(), 0).0 ^ 1 << 63),
-                true,
-            )
+            (State(self.with(self.expected(), self.expected(), 0).0 ^ 1 << 63), true)
         } else {
             (self, false)
         }
@@ -113,10 +110,8 @@ impl Block<'_> {
         let state = self.mbar_state(w, i, lane, at)?;
         let count = u64::from(count);
         if count == 0 || count > state.pending() {
-            let message = format!(
-                "{count} arrivals at an mbarrier that waits for {}",
-                state.pending()
-            );
+            let message =
+                format!("{count} arrivals at an mbarrier that waits for {}", state.pending());
             return Err(self.address_fault(
                 FaultKind::BarrierDivergence,
                 w,
@@ -127,11 +122,7 @@ impl Block<'_> {
                 at,
             ));
         }
-        let expected = if drop {
-            state.expected() - 1
-        } else {
-            state.expected()
-        };
+        let expected = if drop { state.expected() - 1 } else { state.expected() };
         let next = state.with(state.pending() - count, expected, state.tx() + expect);
         let (next, complete) = next.settle();
         self.mbar_put(w, i, lane, at, next)?;
@@ -216,11 +207,8 @@ impl Block<'_> {
                     let tx = if op == Mbar::ExpectTx { tx } else { -tx };
                     let state = self.mbar_state(w, i, l, at[l])?;
                     let next = state.with(state.pending(), state.expected(), state.tx() + tx);
-                    let (next, complete) = if op == Mbar::CompleteTx {
-                        next.settle()
-                    } else {
-                        (next, false)
-                    };
+                    let (next, complete) =
+                        if op == Mbar::CompleteTx { next.settle() } else { (next, false) };
                     self.mbar_put(w, i, l, at[l], next)?;
                     if complete && let Some(clocks) = self.mbar_clocks.get_mut(&(at[l] as u32)) {
                         clocks.complete = clocks.open;

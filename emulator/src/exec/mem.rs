@@ -124,9 +124,8 @@ impl Block<'_> {
                 let base = self.shared.pointer();
                 let highest = at_once(m, &mut at, |at| at.iter().fold(0, |high, &a| high.max(a)));
                 if highest > size || bytes > size - highest {
-                    let lane = lanes(m)
-                        .find(|&l| at[l] > size || bytes > size - at[l])
-                        .unwrap_or(0);
+                    let lane =
+                        lanes(m).find(|&l| at[l] > size || bytes > size - at[l]).unwrap_or(0);
                     return Err(self.outside(w, i, space, lane, at[lane], bytes));
                 }
                 t.pointers = at.map(|a| base.wrapping_add(a as usize));
@@ -166,8 +165,7 @@ impl Block<'_> {
         m: u32,
     ) -> Result<()> {
         let (low, high) = at_once(m, &mut t.offsets, |at| {
-            at.iter()
-                .fold((u64::MAX, 0), |(low, high), &a| (low.min(a), high.max(a)))
+            at.iter().fold((u64::MAX, 0), |(low, high), &a| (low.min(a), high.max(a)))
         });
         let g = self.g;
         let fits = |a: &Arc<Allocation>| {
@@ -176,27 +174,19 @@ impl Block<'_> {
         let hit = match g.allocations.get(self.hint) {
             Some(a) if fits(a) => true,
             _ => {
-                self.hint = g
-                    .allocations
-                    .partition_point(|a| a.base <= low)
-                    .wrapping_sub(1);
+                self.hint = g.allocations.partition_point(|a| a.base <= low).wrapping_sub(1);
                 g.allocations.get(self.hint).is_some_and(fits)
             }
         };
         if hit {
             let a = &g.allocations[self.hint];
-            t.pointers = t
-                .offsets
-                .map(|at| a.pointer().wrapping_add((at - a.base) as usize));
+            t.pointers = t.offsets.map(|at| a.pointer().wrapping_add((at - a.base) as usize));
             t.allocations = [self.hint as u32; 32];
             return Ok(());
         }
         for l in lanes(m) {
             let address = t.offsets[l];
-            let at = g
-                .allocations
-                .partition_point(|a| a.base <= address)
-                .wrapping_sub(1);
+            let at = g.allocations.partition_point(|a| a.base <= address).wrapping_sub(1);
             match g.allocations.get(at) {
                 Some(a) if a.contains(address, bytes) => {
                     t.pointers[l] = a.pointer().wrapping_add((address - a.base) as usize);
@@ -247,23 +237,15 @@ impl Block<'_> {
         let mut message = format!("an access of {bytes} bytes outside any allocation");
         if matches!(space, Space::Shared | Space::Local | Space::Param) {
             message = format!("an access of {bytes} bytes outside {name} memory");
-        } else if let Some(AllocationInfo {
-            freed: true,
-            base,
-            size,
-            ..
-        }) = self.g.memory.nearest(address)
+        } else if let Some(AllocationInfo { freed: true, base, size, .. }) =
+            self.g.memory.nearest(address)
             && address >= base
             && address < base + size
         {
             kind = FaultKind::UseAfterFree;
             message = format!("an access of {bytes} bytes in an allocation that has been freed");
-        } else if let Some(AllocationInfo {
-            freed: false,
-            base,
-            size,
-            ..
-        }) = self.g.memory.nearest(address)
+        } else if let Some(AllocationInfo { freed: false, base, size, .. }) =
+            self.g.memory.nearest(address)
             && address >= base
             && address < base + size
             && address + bytes <= base + size
@@ -318,9 +300,7 @@ impl Block<'_> {
             return m;
         }
         let first = window(at[m.trailing_zeros() as usize]);
-        lanes(m)
-            .filter(|&l| window(at[l]) == first)
-            .fold(0, |s, l| s | 1 << l)
+        lanes(m).filter(|&l| window(at[l]) == first).fold(0, |s, l| s | 1 << l)
     }
 
     pub(super) fn load(&mut self, w: &mut Warp, i: &Instr, mem: Mem, mut m: u32) -> Result<()> {
@@ -344,11 +324,7 @@ impl Block<'_> {
         let p = self.g.program;
         let bytes = u64::from(mem.bytes) * u64::from(mem.count);
         let t = self.resolve(w, i, mem.space, at, bytes, m)?;
-        let kind = if mem.strong {
-            AccessKind::StrongRead
-        } else {
-            AccessKind::Read
-        };
+        let kind = if mem.strong { AccessKind::StrongRead } else { AccessKind::Read };
         self.tally_access(&t, bytes, m, kind);
         if self.shadowed(t.space) {
             match mem.copied {
@@ -367,9 +343,7 @@ impl Block<'_> {
                 if size == 4 && !mem.wide {
                     let mut out = [0u32; 32];
                     if m == FULL {
-                        out = t
-                            .pointers
-                            .map(|p| p.add(k * 4).cast::<u32>().read_unaligned());
+                        out = t.pointers.map(|p| p.add(k * 4).cast::<u32>().read_unaligned());
                     } else {
                         for l in lanes(m) {
                             out[l] = t.pointers[l].add(k * 4).cast::<u32>().read_unaligned();
@@ -431,11 +405,7 @@ impl Block<'_> {
             ));
         }
         self.progress = self.executed;
-        let kind = if mem.strong {
-            AccessKind::StrongWrite
-        } else {
-            AccessKind::Write
-        };
+        let kind = if mem.strong { AccessKind::StrongWrite } else { AccessKind::Write };
         self.tally_access(&t, bytes, m, kind);
         if mem.strong {
             self.release_at(w, &t, m, mem.release);
@@ -508,11 +478,7 @@ impl Block<'_> {
 /// One lane of a register.
 #[inline(always)]
 fn element(w: &Warp, r: R, wide: bool, lane: usize) -> u64 {
-    if wide {
-        w.regs.r64(r)[lane]
-    } else {
-        u64::from(w.regs.r32(r)[lane])
-    }
+    if wide { w.regs.r64(r)[lane] } else { u64::from(w.regs.r32(r)[lane]) }
 }
 
 /// Folds over the addresses of the active lanes. Inactive ones are first set to that of an active lane, so that the

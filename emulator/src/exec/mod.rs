@@ -84,9 +84,7 @@ pub fn launch(
         alu: alu::select(),
         epoch,
         ordering: Ordering::default(),
-        l2: config
-            .l2_model
-            .then(|| Mutex::new(L2::new(config.l2_bytes))),
+        l2: config.l2_model.then(|| Mutex::new(L2::new(config.l2_bytes))),
         stop: AtomicBool::new(false),
     };
     let blocks = launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
@@ -118,9 +116,7 @@ pub fn launch(
     } else {
         std::thread::scope(|s| {
             let work = &work;
-            let handles: Vec<_> = (0..workers as u32)
-                .map(|n| s.spawn(move || work(n)))
-                .collect();
+            let handles: Vec<_> = (0..workers as u32).map(|n| s.spawn(move || work(n))).collect();
             handles.into_iter().filter_map(|h| h.join().ok()).collect()
         })
     };
@@ -176,15 +172,11 @@ fn refuse(kernel: &Kernel, launch: &Launch, config: &DeviceConfig) -> Result<(),
     for axis in 0..3 {
         let (n, most) = (launch.block[axis], config.max_block[axis]);
         if n == 0 || n > most {
-            return fail(format!(
-                "block dimension {axis} is {n}; it must be 1 to {most}"
-            ));
+            return fail(format!("block dimension {axis} is {n}; it must be 1 to {most}"));
         }
         let (n, most) = (launch.grid[axis], config.max_grid[axis]);
         if n == 0 || n > most {
-            return fail(format!(
-                "grid dimension {axis} is {n}; it must be 1 to {most}"
-            ));
+            return fail(format!("grid dimension {axis} is {n}; it must be 1 to {most}"));
         }
     }
     let threads: u32 = launch.block.iter().product();
@@ -194,17 +186,12 @@ fn refuse(kernel: &Kernel, launch: &Launch, config: &DeviceConfig) -> Result<(),
         .min(config.max_threads_per_block)
         .min(1024);
     if threads > most {
-        return fail(format!(
-            "{threads} threads in a block; this kernel takes at most {most}"
-        ));
+        return fail(format!("{threads} threads in a block; this kernel takes at most {most}"));
     }
     if let Some(required) = kernel.required_block
         && required != launch.block
     {
-        return fail(format!(
-            "the block is {:?}; this kernel requires {required:?}",
-            launch.block
-        ));
+        return fail(format!("the block is {:?}; this kernel requires {required:?}", launch.block));
     }
     if launch.params.len() != kernel.param_bytes as usize {
         return fail(format!(

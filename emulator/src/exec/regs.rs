@@ -71,12 +71,7 @@ impl Regs {
         let file = Buffer::new(bytes);
         let mut preds = vec![0; predicates];
         preds[0] = FULL;
-        Self {
-            bases: [file.pointer(), constants.pointer()],
-            _file: file,
-            preds,
-            carry: 0,
-        }
+        Self { bases: [file.pointer(), constants.pointer()], _file: file, preds, carry: 0 }
     }
 
     #[inline(always)]
@@ -168,11 +163,7 @@ impl Regs {
         mask: u32,
         f: impl Fn(A, B, C) -> D,
     ) {
-        let (a, b, c) = (
-            self.all::<A::Store>(a),
-            self.all::<B::Store>(b),
-            self.all::<C::Store>(c),
-        );
+        let (a, b, c) = (self.all::<A::Store>(a), self.all::<B::Store>(b), self.all::<C::Store>(c));
         let mut out = [D::Store::default(); 32];
         for l in 0..32 {
             out[l] = f(A::get(a[l]), B::get(b[l]), C::get(c[l])).put();

@@ -62,9 +62,7 @@ impl Block<'_> {
                         AccessKind::Read => {
                             self.shared.read(&self.clocks, warp, lane as u32, offset, n)
                         }
-                        _ => self
-                            .shared
-                            .write(&self.clocks, warp, lane as u32, offset, n),
+                        _ => self.shared.write(&self.clocks, warp, lane as u32, offset, n),
                     };
                     if let Some(c) = conflict
                         && !(same && c.other_wrote)
@@ -115,10 +113,8 @@ impl Block<'_> {
                     let shadow = a.race_shadow();
                     let end = offset + bytes;
                     for word in offset / 4..end.div_ceil(4) {
-                        let (from, to) = (
-                            offset.max(word * 4) - word * 4,
-                            end.min(word * 4 + 4) - word * 4,
-                        );
+                        let (from, to) =
+                            (offset.max(word * 4) - word * 4, end.min(word * 4 + 4) - word * 4);
                         let mask = (0xf << from) & (0xf >> (4 - to));
                         let conflict = global_race::note(
                             &shadow[word as usize],
@@ -129,10 +125,7 @@ impl Block<'_> {
                         );
                         if let Some(c) = conflict
                             && !(same && c.other_wrote)
-                            && !self
-                                .g
-                                .ordering
-                                .ordered(c.block.unwrap_or(0xff_fffe), self.index)
+                            && !self.g.ordering.ordered(c.block.unwrap_or(0xff_fffe), self.index)
                         {
                             return Err(self.global_conflict(w, i, lane, at, write, c));
                         }
@@ -163,15 +156,7 @@ impl Block<'_> {
             if write { "write" } else { "read" },
             if c.other_wrote { "write" } else { "read" },
         );
-        self.address_fault(
-            FaultKind::GlobalRace,
-            w,
-            i,
-            lane as u32,
-            message,
-            "global",
-            address,
-        )
+        self.address_fault(FaultKind::GlobalRace, w, i, lane as u32, message, "global", address)
     }
 
     #[cold]
@@ -184,15 +169,7 @@ impl Block<'_> {
         address: u64,
     ) -> Box<Fault> {
         let message = "a read of memory that nothing has written";
-        self.address_fault(
-            FaultKind::UninitialisedRead,
-            w,
-            i,
-            lane as u32,
-            message,
-            space,
-            address,
-        )
+        self.address_fault(FaultKind::UninitialisedRead, w, i, lane as u32, message, space, address)
     }
 
     /// Whether accesses of this space need the shadow at all.
@@ -332,13 +309,8 @@ impl Block<'_> {
     ) -> bool {
         t.space == Space::Shared
             && self.g.config.checks
-                == Checks {
-                    global_races: self.g.config.checks.global_races,
-                    ..Checks::ALL
-                }
-            && self
-                .shared
-                .sweep(&self.clocks, w.place.warp, &t.offsets, m, bytes, how)
+                == Checks { global_races: self.g.config.checks.global_races, ..Checks::ALL }
+            && self.shared.sweep(&self.clocks, w.place.warp, &t.offsets, m, bytes, how)
     }
 
     /// Whether a plain read of whole words is found clean, and noted, the quick way: all of the allocation is written,

@@ -25,11 +25,7 @@ impl Clocks {
         for (w, row) in vc.iter_mut().enumerate() {
             row[w] = 1;
         }
-        Self {
-            vc,
-            exhausted: false,
-            warps,
-        }
+        Self { vc, exhausted: false, warps }
     }
 }
 
@@ -67,19 +63,13 @@ impl Clocks {
             return 0;
         }
         let known = &self.vc[warp];
-        let others = known
-            .iter()
-            .enumerate()
-            .filter(|(w, _)| *w != warp && *w < self.warps);
+        let others = known.iter().enumerate().filter(|(w, _)| *w != warp && *w < self.warps);
         let least = others.map(|(_, &c)| c).fold(known[warp] - 1, u32::min);
         (least + 1) << 14
     }
 
     pub fn nearly_exhausted(&self) -> bool {
-        self.vc
-            .iter()
-            .enumerate()
-            .any(|(w, row)| row[w] > CLOCK_LIMIT - 1024)
+        self.vc.iter().enumerate().any(|(w, row)| row[w] > CLOCK_LIMIT - 1024)
     }
 }
 
@@ -116,10 +106,7 @@ fn pack(clock: u32, warp: u32, lane: u32, mask: u32) -> u32 {
 fn words(offset: usize, bytes: usize) -> impl Iterator<Item = (usize, u32)> {
     let end = offset + bytes;
     (offset / 4..end.div_ceil(4)).map(move |word| {
-        let (from, to) = (
-            offset.max(word * 4) - word * 4,
-            end.min(word * 4 + 4) - word * 4,
-        );
+        let (from, to) = (offset.max(word * 4) - word * 4, end.min(word * 4 + 4) - word * 4);
         (word, (0xfu32 << from) & (0xf >> (4 - to)))
     })
 }
@@ -179,18 +166,12 @@ impl Shared {
 
     pub fn set_pending(&mut self, offset: usize, bytes: usize, pending: bool) {
         if pending && offset.is_multiple_of(4) && bytes.is_multiple_of(4) {
-            self.cells[offset / 4..(offset + bytes) / 4]
-                .iter_mut()
-                .for_each(|c| c.flags |= 0xf0);
+            self.cells[offset / 4..(offset + bytes) / 4].iter_mut().for_each(|c| c.flags |= 0xf0);
             return;
         }
         for (word, mask) in words(offset, bytes) {
             let flags = &mut self.cells[word].flags;
-            *flags = if pending {
-                *flags | mask << 4
-            } else {
-                *flags & !(mask << 4)
-            };
+            *flags = if pending { *flags | mask << 4 } else { *flags & !(mask << 4) };
         }
     }
 
@@ -211,11 +192,7 @@ impl Shared {
             return false;
         }
         let me = pack(clocks.vc[warp as usize][warp as usize], warp, 0, 0xf);
-        let offsets = Offsets {
-            at: offsets,
-            mask,
-            words: bytes as usize / 4,
-        };
+        let offsets = Offsets { at: offsets, mask, words: bytes as usize / 4 };
         #[cfg(target_arch = "x86_64")]
         if bytes == 16 && is_x86_feature_detected!("avx512f") {
             // SAFETY: the feature was just found.
@@ -338,11 +315,7 @@ fn sweep(cells: &mut [Cell], o: Offsets, settled: u32, me: u32, how: Sweep) -> b
                 if cell.writer.max(a).max(b) >= settled || how == Sweep::Write && cell.flags > 0xf {
                     return false;
                 }
-                *cell = Cell {
-                    writer: me,
-                    readers: [0; 2],
-                    flags: 0xf,
-                };
+                *cell = Cell { writer: me, readers: [0; 2], flags: 0xf };
             }
         }
     }
@@ -422,11 +395,7 @@ fn unordered(e: u32, me: u32, known: &[u32; WARPS]) -> bool {
 }
 
 fn told(e: u32, other_wrote: bool) -> LaneConflict {
-    LaneConflict {
-        warp: e >> 9 & 31,
-        lane: e >> 4 & 31,
-        other_wrote,
-    }
+    LaneConflict { warp: e >> 9 & 31, lane: e >> 4 & 31, other_wrote }
 }
 
 #[cfg(test)]
@@ -438,9 +407,7 @@ mod tests {
     fn sweeps_find_what_single_accesses_find() {
         let mut state = 5u64;
         let mut next = move |n: u64| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) % n
         };
         let (mut quick, mut clean) = (0, 0);
@@ -458,11 +425,7 @@ mod tests {
                 let warp = next(4) as u32;
                 let base = next(1024) / bytes * bytes;
                 let offsets: [u64; 32] = std::array::from_fn(|l| (base + l as u64 * bytes) % 2048);
-                let mask = if next(2) == 0 {
-                    u32::MAX
-                } else {
-                    next(1 << 32) as u32
-                };
+                let mask = if next(2) == 0 { u32::MAX } else { next(1 << 32) as u32 };
                 let write = next(2) == 0;
                 let how = if write { Sweep::Write } else { Sweep::Read };
                 let ok = a.sweep(&clocks, warp, &offsets, mask, bytes, how);

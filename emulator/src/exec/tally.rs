@@ -98,10 +98,8 @@ pub fn conflicts(offsets: &[u64; 32], mask: u32, bytes: u64) -> u64 {
 #[cold]
 fn deepest(offsets: &[u64], mask: u32, shift: u32) -> u64 {
     let banks = offsets.len() as u64;
-    let mut units: Vec<u64> = (0..offsets.len())
-        .filter(|l| mask >> l & 1 != 0)
-        .map(|l| offsets[l] >> shift)
-        .collect();
+    let mut units: Vec<u64> =
+        (0..offsets.len()).filter(|l| mask >> l & 1 != 0).map(|l| offsets[l] >> shift).collect();
     units.sort_unstable();
     units.dedup();
     let mut depth = [0u64; 32];
@@ -173,12 +171,7 @@ mod tests {
     fn distinct_sectors() {
         let mut out = [0; 64];
         let mut count = |bytes, at: &dyn Fn(u64) -> u64| {
-            sectors(
-                &std::array::from_fn(|l| at(l as u64)),
-                u32::MAX,
-                bytes,
-                &mut out,
-            )
+            sectors(&std::array::from_fn(|l| at(l as u64)), u32::MAX, bytes, &mut out)
         };
         assert_eq!(count(4, &|l| 4 * l), 4);
         assert_eq!(count(16, &|l| 16 * l), 16);

@@ -22,18 +22,12 @@ impl Block<'_> {
             &p.lists[i.list as usize..i.list as usize + usize::from(i.defs) + usize::from(i.uses)];
         let (defs, uses) = list.split_at(usize::from(i.defs));
         match i.op {
-            Op::LdMatrix {
-                count,
-                trans,
-                generic,
-                address64,
-            } => self.ldmatrix(w, i, defs, count, trans, generic, address64),
-            Op::StMatrix {
-                count,
-                trans,
-                generic,
-                address64,
-            } => self.stmatrix(w, i, uses, count, trans, generic, address64),
+            Op::LdMatrix { count, trans, generic, address64 } => {
+                self.ldmatrix(w, i, defs, count, trans, generic, address64)
+            }
+            Op::StMatrix { count, trans, generic, address64 } => {
+                self.stmatrix(w, i, uses, count, trans, generic, address64)
+            }
             Op::MovMatrix => {
                 let out = mma::movmatrix_trans(w.regs.r32(i.a));
                 w.regs.put(i.d, &out, FULL);
@@ -62,13 +56,7 @@ impl Block<'_> {
                 for (slot, &r) in refs.iter_mut().zip(uses) {
                     *slot = w.regs.r32(r);
                 }
-                mma::mma(
-                    op,
-                    &refs[..na],
-                    &refs[na..na + nb],
-                    &refs[na + nb..uses.len()],
-                    &mut out,
-                );
+                mma::mma(op, &refs[..na], &refs[na..na + nb], &refs[na + nb..uses.len()], &mut out);
                 for (&d, out) in defs.iter().zip(&out) {
                     w.regs.put(d, out, FULL);
                 }
@@ -108,17 +96,9 @@ impl Block<'_> {
         address64: bool,
         kind: AccessKind,
     ) -> Result<[*mut u8; 32]> {
-        let mask = if count == 4 {
-            FULL
-        } else {
-            (1 << (8 * u32::from(count))) - 1
-        };
+        let mask = if count == 4 { FULL } else { (1 << (8 * u32::from(count))) - 1 };
         let at = addresses(w, i.a, i.imm, address64);
-        let space = if generic {
-            Space::Generic
-        } else {
-            Space::Shared
-        };
+        let space = if generic { Space::Generic } else { Space::Shared };
         let t = self.resolve(w, i, space, at, 16, mask)?;
         if t.space != Space::Shared {
             let message = "a matrix row outside shared memory";
@@ -133,11 +113,7 @@ impl Block<'_> {
             ));
         }
         self.tally_access(&t, 16, mask, kind);
-        let how = if kind == AccessKind::Read {
-            Sweep::Read
-        } else {
-            Sweep::Write
-        };
+        let how = if kind == AccessKind::Read { Sweep::Read } else { Sweep::Write };
         if self.shadowed(Space::Shared) && !self.sweep_shared(w, &t, 16, mask, how) {
             for l in lanes(mask) {
                 self.shadow_lane(w, i, &t, l, 16, kind, false)?;
@@ -164,11 +140,7 @@ impl Block<'_> {
                 // SAFETY: `rows` found 16 live bytes behind the pointer.
                 *row = unsafe { pointers[k * 8 + r].cast::<[u32; 4]>().read_unaligned() };
             }
-            let out = if trans {
-                mma::ldmatrix_trans(&rows)
-            } else {
-                mma::ldmatrix(&rows)
-            };
+            let out = if trans { mma::ldmatrix_trans(&rows) } else { mma::ldmatrix(&rows) };
             w.regs.put(d, &out, FULL);
         }
         Ok(())
@@ -188,11 +160,7 @@ impl Block<'_> {
         let pointers = self.rows(w, i, count, generic, address64, AccessKind::Write)?;
         for (k, &r) in uses.iter().enumerate() {
             let reg = w.regs.r32(r);
-            let rows = if trans {
-                mma::stmatrix_trans(reg)
-            } else {
-                mma::stmatrix(reg)
-            };
+            let rows = if trans { mma::stmatrix_trans(reg) } else { mma::stmatrix(reg) };
             for (r, row) in rows.iter().enumerate() {
                 // SAFETY: `rows` found 16 live bytes behind the pointer.
                 unsafe { pointers[k * 8 + r].cast::<[u32; 4]>().write_unaligned(*row) };

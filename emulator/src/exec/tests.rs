@@ -15,23 +15,13 @@ struct Device {
 
 impl Device {
     fn new() -> Self {
-        let config = DeviceConfig {
-            workers: 2,
-            spin_limit: 1 << 18,
-            ..DeviceConfig::default()
-        };
-        Self {
-            memory: Arc::new(DeviceMemory::new(1 << 30)),
-            config,
-        }
+        let config = DeviceConfig { workers: 2, spin_limit: 1 << 18, ..DeviceConfig::default() };
+        Self { memory: Arc::new(DeviceMemory::new(1 << 30)), config }
     }
 
     fn upload<T: Copy>(&self, data: &[T]) -> u64 {
         let bytes = std::mem::size_of_val(data);
-        let address = self
-            .memory
-            .alloc(bytes as u64, AllocationKind::Device)
-            .unwrap();
+        let address = self.memory.alloc(bytes as u64, AllocationKind::Device).unwrap();
         // SAFETY: plain numbers seen as bytes.
         let raw = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), bytes) };
         self.memory.copy_from_host(address, raw).unwrap();
@@ -45,16 +35,11 @@ impl Device {
     fn words(&self, address: u64, n: usize) -> Vec<u32> {
         let mut raw = vec![0; n * 4];
         self.memory.copy_to_host(&mut raw, address).unwrap();
-        raw.chunks(4)
-            .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]))
-            .collect()
+        raw.chunks(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
     }
 
     fn floats(&self, address: u64, n: usize) -> Vec<f32> {
-        self.words(address, n)
-            .into_iter()
-            .map(f32::from_bits)
-            .collect()
+        self.words(address, n).into_iter().map(f32::from_bits).collect()
     }
 
     /// Runs the module's only kernel with 64-bit parameters.
@@ -81,12 +66,7 @@ impl Device {
             Module::load(&text, &self.memory, &self.config).unwrap_or_else(|e| panic!("{e}"));
         let kernel = module.kernels().next().unwrap().clone();
         let params = params.iter().flat_map(|p| p.to_le_bytes()).collect();
-        let launch_ = Launch {
-            grid: [grid, 1, 1],
-            block: [block, 1, 1],
-            dynamic_shared,
-            params,
-        };
+        let launch_ = Launch { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared, params };
         launch(&kernel, &launch_, &self.memory, &self.config)
     }
 }
@@ -94,9 +74,7 @@ impl Device {
 /// A kernel of `n` 64-bit parameters, loaded into %a0, %a1, …, with some registers declared.
 fn kernel(n: usize, shared: &str, body: &str) -> String {
     let params: Vec<String> = (0..n).map(|i| format!(".param .u64 p{i}")).collect();
-    let loads: String = (0..n)
-        .map(|i| format!("ld.param.u64 %a{i}, [p{i}];\n"))
-        .collect();
+    let loads: String = (0..n).map(|i| format!("ld.param.u64 %a{i}, [p{i}];\n")).collect();
     format!(
         "{shared}\n.visible .entry k({})\n{{\n.reg .pred %p<20>; .reg .b16 %h<20>; .reg .b32 %r<60>; .reg .f32 %f<60>;\n\
          .reg .b64 %a<10>; .reg .b64 %d<60>;\n{loads}{body}\n}}\n",
@@ -125,9 +103,7 @@ fn vector_add() {
     let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let b: Vec<f32> = (0..n).map(|i| 0.5 * i as f32).collect();
     let (pa, pb, pc) = (d.upload(&a), d.upload(&b), d.empty(n as u64 * 4));
-    let counters = d
-        .run(&kernel(4, "", VECTOR_ADD), 8, 128, &[pa, pb, pc, n as u64])
-        .unwrap();
+    let counters = d.run(&kernel(4, "", VECTOR_ADD), 8, 128, &[pa, pb, pc, n as u64]).unwrap();
     let c = d.floats(pc, n);
     assert!((0..n).all(|i| c[i] == a[i] + b[i]));
     assert_eq!(counters.blocks, 8);
@@ -154,10 +130,7 @@ fn out_of_bounds_and_use_after_free() {
     assert_eq!(fault.kind, FaultKind::UninitialisedRead);
     let fault = d.run(&text, 1, 128, &[pa + 2, pc, pc, 100]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Misaligned);
-    assert_eq!(
-        d.run(&text, 1, 128, &[pa, pc, pc]).unwrap_err().kind,
-        FaultKind::InvalidLaunch
-    );
+    assert_eq!(d.run(&text, 1, 128, &[pa, pc, pc]).unwrap_err().kind, FaultKind::InvalidLaunch);
 }
 
 /// Every lane loops as often as its number says, then adds up across the warp.
@@ -180,11 +153,7 @@ setp.ne.u32 %p3, %r5, -1; @%p3 trap;
 mul.wide.u32 %d1, %r1, 4; add.u64 %d2, %a0, %d1; st.global.u32 [%d2], %r7;
 ret;";
     d.run(&kernel(1, "", body), 1, 32, &[out]).unwrap();
-    let one = |n: u32| {
-        (0..n)
-            .map(|i| if i % 2 == 0 { 1 } else { 100 })
-            .sum::<u32>()
-    };
+    let one = |n: u32| (0..n).map(|i| if i % 2 == 0 { 1 } else { 100 }).sum::<u32>();
     let got = d.words(out, 32);
     for l in 0..32u32 {
         assert_eq!(got[l as usize], one(l) + one(l ^ 1), "lane {l}");
@@ -252,30 +221,19 @@ $done: ret;";
 fn shared_reduction() {
     let mut d = Device::new();
     let out = d.empty(64);
-    let good = kernel(
-        1,
-        ".shared .align 4 .b8 buffer[512];",
-        &REDUCE.replace("BARRIER", "bar.sync 0;"),
-    );
+    let good =
+        kernel(1, ".shared .align 4 .b8 buffer[512];", &REDUCE.replace("BARRIER", "bar.sync 0;"));
     for seed in 0..8 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
-        d.run(&good, 16, 128, &[out])
-            .unwrap_or_else(|f| panic!("seed {seed}: {f}"));
+        d.run(&good, 16, 128, &[out]).unwrap_or_else(|f| panic!("seed {seed}: {f}"));
         assert_eq!(d.words(out, 16), vec![128 * 129 / 2; 16]);
     }
-    let bad = kernel(
-        1,
-        ".shared .align 4 .b8 buffer[512];",
-        &REDUCE.replace("BARRIER", ""),
-    );
+    let bad = kernel(1, ".shared .align 4 .b8 buffer[512];", &REDUCE.replace("BARRIER", ""));
     for seed in 0..4 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
         let fault = d.run(&bad, 16, 128, &[out]).unwrap_err();
         assert!(
-            matches!(
-                fault.kind,
-                FaultKind::SharedRace | FaultKind::UninitialisedRead
-            ),
+            matches!(fault.kind, FaultKind::SharedRace | FaultKind::UninitialisedRead),
             "{fault}"
         );
     }
@@ -287,9 +245,7 @@ fn barrier_that_some_never_reach() {
     let body =
         "mov.u32 %r1, %tid.x; setp.ge.u32 %p1, %r1, LIMIT; @%p1 bra $out; bar.sync 0; $out: ret;";
     for limit in ["16", "32", "48"] {
-        let fault = d
-            .run(&kernel(0, "", &body.replace("LIMIT", limit)), 1, 64, &[])
-            .unwrap_err();
+        let fault = d.run(&kernel(0, "", &body.replace("LIMIT", limit)), 1, 64, &[]).unwrap_err();
         assert_eq!(fault.kind, FaultKind::BarrierDivergence, "{fault}");
         assert!(fault.instruction.contains("bar.sync"), "{fault}");
     }
@@ -314,13 +270,7 @@ $consumer: bar.sync 1, 64; ld.shared.u32 %r5, [%r4]; cvt.u64.u32 %d1, %r3; add.u
 $done: bar.sync 0; ret;";
     for seed in 0..6 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
-        d.run(
-            &kernel(1, ".shared .align 4 .b8 buffer[128];", body),
-            1,
-            64,
-            &[out],
-        )
-        .unwrap();
+        d.run(&kernel(1, ".shared .align 4 .b8 buffer[128];", body), 1, 64, &[out]).unwrap();
         assert_eq!(d.words(out, 32), (0..32).collect::<Vec<u32>>());
     }
 }
@@ -357,19 +307,9 @@ mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
         )
     );
     d.run(&text, 1, 32, &[out]).unwrap();
-    assert_eq!(
-        d.words(out, 32),
-        (0..32).map(|x| x * x).collect::<Vec<u32>>()
-    );
-    let bad = kernel(
-        1,
-        "",
-        ".local .align 4 .b8 s[16]; ld.local.u32 %r1, [s+4]; ret;",
-    );
-    assert_eq!(
-        d.run(&bad, 1, 32, &[out]).unwrap_err().kind,
-        FaultKind::UninitialisedRead
-    );
+    assert_eq!(d.words(out, 32), (0..32).map(|x| x * x).collect::<Vec<u32>>());
+    let bad = kernel(1, "", ".local .align 4 .b8 s[16]; ld.local.u32 %r1, [s+4]; ret;");
+    assert_eq!(d.run(&bad, 1, 32, &[out]).unwrap_err().kind, FaultKind::UninitialisedRead);
 }
 
 /// Each lane computes the Fibonacci number of its own index, so that the lanes' stacks differ all the time.
@@ -397,21 +337,11 @@ $L_done: st.param.b32 [r], %r7; ret; }}
 bar.warp.sync -1; mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
         )
     );
-    d.run(&text, 1, 32, &[out])
-        .unwrap_or_else(|f| panic!("{f}"));
+    d.run(&text, 1, 32, &[out]).unwrap_or_else(|f| panic!("{f}"));
     let fib = [0, 1, 1, 2, 3, 5, 8, 13];
-    assert_eq!(
-        d.words(out, 32),
-        (0..32).map(|l| fib[l % 8]).collect::<Vec<u32>>()
-    );
-    let endless = format!(
-        ".func f() {{ call f; ret; }}\n{}",
-        kernel(0, "", "call f; ret;")
-    );
-    assert_eq!(
-        d.run(&endless, 1, 32, &[]).unwrap_err().kind,
-        FaultKind::OutOfBounds
-    );
+    assert_eq!(d.words(out, 32), (0..32).map(|l| fib[l % 8]).collect::<Vec<u32>>());
+    let endless = format!(".func f() {{ call f; ret; }}\n{}", kernel(0, "", "call f; ret;"));
+    assert_eq!(d.run(&endless, 1, 32, &[]).unwrap_err().kind, FaultKind::OutOfBounds);
 }
 
 #[test]
@@ -433,9 +363,7 @@ ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3]; st.global.v4.u32 [%d3], {%r4, %r5,
     let fault = d.run_shared(&bad, 1, 64, 1024, &[src, out]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::PendingAsyncCopy);
     assert_eq!(
-        d.run_shared(&good, 1, 64, 512, &[src, out])
-            .unwrap_err()
-            .kind,
+        d.run_shared(&good, 1, 64, 512, &[src, out]).unwrap_err().kind,
         FaultKind::OutOfBounds
     );
     // Without the check the bytes are simply not there yet.
@@ -470,11 +398,7 @@ shr.u32 %r30, %r1, 2; and.b32 %r31, %r1, 3; shl.b32 %r30, %r30, 5; shl.b32 %r31,
 cvt.u64.u32 %d3, %r30; add.u64 %d3, %a2, %d3; st.global.v2.f32 [%d3], {%f2,%f3}; st.global.v2.f32 [%d3+256], {%f4,%f5}; ret;";
     let counters = d
         .run(
-            &kernel(
-                3,
-                ".shared .align 16 .b8 sa[512]; .shared .align 16 .b8 sb[256];",
-                body,
-            ),
+            &kernel(3, ".shared .align 16 .b8 sa[512]; .shared .align 16 .b8 sb[256];", body),
             1,
             32,
             &[pa, pb, pc],
@@ -496,10 +420,7 @@ fn blocks_that_race() {
     let d = Device::new();
     let out = d.upload(&[0u32; 64]);
     let body = "mov.u32 %r1, %ctaid.x; st.global.u32 [%a0], %r1; ret;";
-    assert_eq!(
-        d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap_err().kind,
-        FaultKind::GlobalRace
-    );
+    assert_eq!(d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap_err().kind, FaultKind::GlobalRace);
     // Neighbouring halves of one word are no conflict.
     let body = "mov.u32 %r1, %ctaid.x; cvt.u16.u32 %h1, %r1; mul.wide.u32 %d1, %r1, 2; add.u64 %d1, %a0, %d1; st.global.u16 [%d1], %h1; ret;";
     d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap();
@@ -514,17 +435,11 @@ add.u32 %r4, %r4, 1; setp.lt.u32 %p3, %r4, 8; @%p3 bra $loop; st.global.u32 [%a1
 $done: ret;";
     let counter = d.upload(&[0u32, 0]);
     for _ in 0..5 {
-        d.run(&kernel(2, "", body), 8, 32, &[out, counter])
-            .unwrap_or_else(|f| panic!("{f}"));
+        d.run(&kernel(2, "", body), 8, 32, &[out, counter]).unwrap_or_else(|f| panic!("{f}"));
         assert_eq!(d.words(counter, 2), vec![0, 28]);
     }
     let fault = d
-        .run(
-            &kernel(2, "", &body.replace("membar.gl; atom", "atom")),
-            8,
-            32,
-            &[out, counter],
-        )
+        .run(&kernel(2, "", &body.replace("membar.gl; atom", "atom")), 8, 32, &[out, counter])
         .unwrap_err();
     assert_eq!(fault.kind, FaultKind::GlobalRace);
 }
@@ -544,20 +459,11 @@ $done: ret;";
     let shared = ".shared .align 8 .b8 bar[8]; .shared .align 4 .b8 buffer[128];";
     for seed in 0..6 {
         d.config.warp_order_seed = (seed > 0).then_some(seed);
-        d.run(&kernel(1, shared, body), 1, 64, &[out])
-            .unwrap_or_else(|f| panic!("{f}"));
-        assert_eq!(
-            d.words(out, 32),
-            (0..32).map(|l| l ^ 1).collect::<Vec<u32>>()
-        );
+        d.run(&kernel(1, shared, body), 1, 64, &[out]).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!(d.words(out, 32), (0..32).map(|l| l ^ 1).collect::<Vec<u32>>());
     }
     let fault = d
-        .run(
-            &kernel(1, shared, &body.replace("[bar], 32", "[bar], 33")),
-            1,
-            64,
-            &[out],
-        )
+        .run(&kernel(1, shared, &body.replace("[bar], 32", "[bar], 33")), 1, 64, &[out])
         .unwrap_err();
     assert_eq!(fault.kind, FaultKind::Deadlock, "{fault}");
 }
@@ -568,16 +474,8 @@ fn lanes_without_a_warp_barrier() {
     let body = "mov.u32 %r1, %tid.x; shl.b32 %r2, %r1, 2; mov.u32 %r3, buffer; add.u32 %r4, %r3, %r2; st.shared.u32 [%r4], %r1;
 SYNC xor.b32 %r4, %r4, 4; ld.shared.u32 %r5, [%r4]; ret;";
     let shared = ".shared .align 4 .b8 buffer[128];";
-    d.run(
-        &kernel(0, shared, &body.replace("SYNC", "bar.warp.sync -1;")),
-        1,
-        32,
-        &[],
-    )
-    .unwrap();
-    let fault = d
-        .run(&kernel(0, shared, &body.replace("SYNC", "")), 1, 32, &[])
-        .unwrap_err();
+    d.run(&kernel(0, shared, &body.replace("SYNC", "bar.warp.sync -1;")), 1, 32, &[]).unwrap();
+    let fault = d.run(&kernel(0, shared, &body.replace("SYNC", "")), 1, 32, &[]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::SharedRace);
 }
 
@@ -607,34 +505,16 @@ fn refusals_name_the_line() {
         e.line > 3 && e.text.contains("frobnicate") && e.message.contains("not supported"),
         "{e}"
     );
-    assert!(
-        load(&kernel(0, "", "add.u32.banana %r1, %r2, %r3;"))
-            .message
-            .contains("banana")
-    );
-    assert!(
-        load(&kernel(0, "", "add.u32 %r1, %r2, %nope;"))
-            .message
-            .contains("%nope")
-    );
-    assert!(
-        load(&kernel(0, "", "add.u64 %r1, %d2, %d3;"))
-            .message
-            .contains("wide")
-    );
-    assert!(
-        load(&kernel(0, "", "bra $nowhere;"))
-            .message
-            .contains("$nowhere")
-    );
+    assert!(load(&kernel(0, "", "add.u32.banana %r1, %r2, %r3;")).message.contains("banana"));
+    assert!(load(&kernel(0, "", "add.u32 %r1, %r2, %nope;")).message.contains("%nope"));
+    assert!(load(&kernel(0, "", "add.u64 %r1, %d2, %d3;")).message.contains("wide"));
+    assert!(load(&kernel(0, "", "bra $nowhere;")).message.contains("$nowhere"));
     assert!(load(".visible .entry k() { ").line > 0);
 }
 
 #[test]
 fn a_loop_that_never_ends() {
     let d = Device::new();
-    let fault = d
-        .run(&kernel(0, "", "$a: bra.uni $a;"), 1, 32, &[])
-        .unwrap_err();
+    let fault = d.run(&kernel(0, "", "$a: bra.uni $a;"), 1, 32, &[]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Deadlock);
 }

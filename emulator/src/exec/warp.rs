@@ -38,12 +38,7 @@ pub struct Split {
 
 impl Split {
     pub fn new(pc: u32, mask: u32) -> Self {
-        Self {
-            pc,
-            mask,
-            wait: Wait::Run,
-            credit: CREDIT,
-        }
+        Self { pc, mask, wait: Wait::Run, credit: CREDIT }
     }
 }
 
@@ -110,9 +105,7 @@ impl Warp {
     }
 
     pub fn runnable(&self) -> bool {
-        self.splits
-            .iter()
-            .any(|s| matches!(s.wait, Wait::Run | Wait::Gathered | Wait::BarDone(_)))
+        self.splits.iter().any(|s| matches!(s.wait, Wait::Run | Wait::Gathered | Wait::BarDone(_)))
     }
 
     /// Joins paths that stand at the same instruction, and picks the next to run.
@@ -225,9 +218,7 @@ impl Block<'_> {
                 }
                 return Ok(Status::Blocked);
             };
-            let Split {
-                mut pc, mut mask, ..
-            } = w.splits[k];
+            let Split { mut pc, mut mask, .. } = w.splits[k];
             let alone = w.splits.len() == 1;
             let mut first = true;
             loop {
@@ -242,11 +233,7 @@ impl Block<'_> {
                 }
                 first = false;
                 w.place.clock += 1;
-                let m = if i.guard.is_none() {
-                    mask
-                } else {
-                    mask & w.regs.pred(i.guard)
-                };
+                let m = if i.guard.is_none() { mask } else { mask & w.regs.pred(i.guard) };
                 if counting {
                     self.count(i, m);
                 }
@@ -276,16 +263,8 @@ impl Block<'_> {
                             Next::Step
                         } else {
                             let credit = w.splits[k].credit;
-                            w.splits[k] = Split {
-                                pc: target,
-                                mask: m,
-                                wait: Wait::Run,
-                                credit,
-                            };
-                            w.splits.push(Split {
-                                credit,
-                                ..Split::new(pc + 1, mask & !m)
-                            });
+                            w.splits[k] = Split { pc: target, mask: m, wait: Wait::Run, credit };
+                            w.splits.push(Split { credit, ..Split::new(pc + 1, mask & !m) });
                             continue 'select;
                         }
                     }
@@ -435,10 +414,8 @@ impl Block<'_> {
             let lane = rest.trailing_zeros();
             let entry = index[lane as usize];
             let Some(&target) = table.get(entry as usize) else {
-                let message = format!(
-                    "index {entry} is outside the branch table of {} entries",
-                    table.len()
-                );
+                let message =
+                    format!("index {entry} is outside the branch table of {} entries", table.len());
                 return Err(self.fault(FaultKind::IllegalInstruction, w, i, lane, message));
             };
             let same = (0..32)

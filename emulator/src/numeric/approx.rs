@@ -80,11 +80,7 @@ pub fn ex2(x: f32, ftz: bool) -> f32 {
 pub fn lg2(x: f32, ftz: bool) -> f32 {
     let x = input(x, ftz);
     let r = output(log2_f64(f64::from(x)), ftz);
-    let special = if x == 0.0 {
-        f32::NEG_INFINITY
-    } else {
-        canonical(f32::NAN)
-    };
+    let special = if x == 0.0 { f32::NEG_INFINITY } else { canonical(f32::NAN) };
     let r = if x > 0.0 { r } else { special };
     if x == f32::INFINITY { x } else { r }
 }
@@ -121,11 +117,7 @@ fn tanh_f64(x: f64) -> f64 {
 /// tanh.approx.f32
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
-    if x.is_nan() {
-        canonical(x)
-    } else {
-        output(tanh_f64(f64::from(x)), false)
-    }
+    if x.is_nan() { canonical(x) } else { output(tanh_f64(f64::from(x)), false) }
 }
 
 /// rcp.approx.ftz.f64: the upper 32 bits of the operand only, the lower half of the result is 0
@@ -147,11 +139,7 @@ pub fn rsqrt_ftz_f64(x: f64) -> f64 {
 fn gross_f64(x: f64, f: impl Fn(f64) -> f64) -> f64 {
     const HIGH: u64 = 0xffff_ffff_0000_0000;
     let flush = |x: f64| {
-        if x.is_subnormal() {
-            0f64.copysign(x)
-        } else {
-            x
-        }
+        if x.is_subnormal() { 0f64.copysign(x) } else { x }
     };
     let r = f(flush(f64::from_bits(x.to_bits() & HIGH)));
     // A NaN whose payload lies in the low word must stay one.
@@ -178,10 +166,7 @@ mod tests {
         for x in floats().filter(|x| x.is_finite()) {
             let wide = f64::from(x);
             if (-126.0..127.9).contains(&x) {
-                assert!(
-                    relative(ex2(x, false), wide.exp2()) < 2f64.powf(-22.5),
-                    "ex2 {x}"
-                );
+                assert!(relative(ex2(x, false), wide.exp2()) < 2f64.powf(-22.5), "ex2 {x}");
             }
             if x > 0.0 {
                 let want = wide.log2();

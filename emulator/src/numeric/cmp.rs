@@ -137,11 +137,7 @@ pub fn f32(op: Cmp, a: f32, b: f32, ftz: bool) -> bool {
 /// `.f16` and `.bf16`
 #[inline(always)]
 pub fn half<H: Half>(op: Cmp, a: u16, b: u16, ftz: bool) -> bool {
-    let (a, b) = if ftz {
-        (H::flush(a), H::flush(b))
-    } else {
-        (a, b)
-    };
+    let (a, b) = if ftz { (H::flush(a), H::flush(b)) } else { (a, b) };
     f32(op, H::to_f32(a), H::to_f32(b), false)
 }
 

@@ -20,10 +20,7 @@ pub enum IntType {
 impl IntType {
     #[inline(always)]
     pub fn signed(self) -> bool {
-        matches!(
-            self,
-            IntType::S8 | IntType::S16 | IntType::S32 | IntType::S64
-        )
+        matches!(self, IntType::S8 | IntType::S16 | IntType::S32 | IntType::S64)
     }
     #[inline(always)]
     pub fn bits(self) -> u32 {
@@ -75,11 +72,7 @@ pub fn int_to_int(bits: u64, from: IntType, to: IntType, sat: bool) -> u64 {
     if !sat {
         return to.extend(x);
     }
-    let value = if from.signed() {
-        i128::from(x as i64)
-    } else {
-        i128::from(x)
-    };
+    let value = if from.signed() { i128::from(x as i64) } else { i128::from(x) };
     let (low, high) = to.range();
     value.clamp(low, high) as u64
 }
@@ -159,16 +152,8 @@ pub fn int_to_f32(bits: u64, from: IntType, round: Round) -> f32 {
 #[inline(always)]
 pub fn int_to_f64(bits: u64, from: IntType, round: Round) -> f64 {
     let x = from.extend(bits);
-    let near = if from.signed() {
-        x as i64 as f64
-    } else {
-        x as f64
-    };
-    let exact = if from.signed() {
-        i128::from(x as i64)
-    } else {
-        i128::from(x)
-    };
+    let near = if from.signed() { x as i64 as f64 } else { x as f64 };
+    let exact = if from.signed() { i128::from(x as i64) } else { i128::from(x) };
     let back = near as i128;
     match round {
         Round::Rm if back > exact => near.next_down(),
@@ -200,20 +185,12 @@ pub fn f64_to_f32(x: f64, round: Round, ftz: bool, sat: bool) -> f32 {
 pub fn f32_to_f64(x: f32, ftz: bool, sat: bool) -> f64 {
     let x = if ftz { flush(x) } else { x };
     let x = if sat { saturate(x) } else { x };
-    if x.is_nan() {
-        f64::from_bits(NAN_F64)
-    } else {
-        f64::from(x)
-    }
+    if x.is_nan() { f64::from_bits(NAN_F64) } else { f64::from(x) }
 }
 /// cvt.f64.f64 with `.sat`
 #[inline(always)]
 pub fn saturate_f64(x: f64) -> f64 {
-    if x > 0.0 {
-        if x < 1.0 { x } else { 1.0 }
-    } else {
-        0.0
-    }
+    if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
 }
 
 /// Modifiers of a narrowing to 16 bits.
@@ -230,13 +207,8 @@ pub struct Narrow {
 
 impl Narrow {
     /// `.rn` and nothing else
-    pub const RN: Narrow = Narrow {
-        round: Round::Rn,
-        ftz: false,
-        sat: false,
-        relu: false,
-        satfinite: false,
-    };
+    pub const RN: Narrow =
+        Narrow { round: Round::Rn, ftz: false, sat: false, relu: false, satfinite: false };
 }
 
 #[inline(always)]
@@ -306,16 +278,8 @@ pub fn f32_to_tf32(x: f32, round: Round, relu: bool, satfinite: bool) -> u32 {
         _ => 0,
     };
     let finite = x.is_finite();
-    let r = if finite {
-        bits.wrapping_add(add) & !0x1fff
-    } else {
-        bits
-    };
-    if satfinite && r & 0x7fff_ffff == 0x7f80_0000 {
-        (r & 0x8000_0000) | 0x7f7f_e000
-    } else {
-        r
-    }
+    let r = if finite { bits.wrapping_add(add) & !0x1fff } else { bits };
+    if satfinite && r & 0x7fff_ffff == 0x7f80_0000 { (r & 0x8000_0000) | 0x7f7f_e000 } else { r }
 }
 
 #[cfg(test)]
@@ -354,22 +318,13 @@ mod tests {
         assert_eq!(int_to_f32(odd, U32, Round::Rn), 16_777_216.0);
         assert_eq!(int_to_f32(odd, U32, Round::Rp), 16_777_218.0);
         assert_eq!(int_to_f32(odd, U32, Round::Rz), 16_777_216.0);
-        assert_eq!(
-            int_to_f32(odd.wrapping_neg(), S64, Round::Rm),
-            -16_777_218.0
-        );
+        assert_eq!(int_to_f32(odd.wrapping_neg(), S64, Round::Rm), -16_777_218.0);
         // Just above a midpoint: rounding twice, through f64, would go down.
         let above = (1u64 << 63) + (1 << 39) + 1;
         assert_eq!(int_to_f32(above, U64, Round::Rn), above as f32);
         assert_eq!(narrow(int_to_f64_odd(above, U64), Round::Rn), above as f32);
-        assert_eq!(
-            int_to_f64(u64::MAX, U64, Round::Rz),
-            18_446_744_073_709_549_568.0
-        );
-        assert_eq!(
-            int_to_f64(u64::MAX, U64, Round::Rn),
-            18_446_744_073_709_551_616.0
-        );
+        assert_eq!(int_to_f64(u64::MAX, U64, Round::Rz), 18_446_744_073_709_549_568.0);
+        assert_eq!(int_to_f64(u64::MAX, U64, Round::Rn), 18_446_744_073_709_551_616.0);
         assert_eq!(int_to_f64(i64::MIN as u64, S64, Round::Rm), i64::MIN as f64);
         assert_eq!(int_to_f16(2049, S32, Round::Rn), 0x6800);
         assert_eq!(int_to_f16(2049, S32, Round::Rp), 0x6801);
@@ -382,56 +337,15 @@ mod tests {
         let m = Narrow::RN;
         assert_eq!(pack_f16x2(1.0, -2.0, m), 0x3c00_c000);
         assert_eq!(pack_bf16x2(1.0, -2.0, m), 0x3f80_c000);
-        assert_eq!(
-            pack_f16x2(
-                -1.0,
-                1e9,
-                Narrow {
-                    relu: true,
-                    satfinite: true,
-                    ..m
-                }
-            ),
-            0x0000_7bff
-        );
+        assert_eq!(pack_f16x2(-1.0, 1e9, Narrow { relu: true, satfinite: true, ..m }), 0x0000_7bff);
         assert_eq!(f32_to_f16_mode(65519.0, m), 0x7bff);
         assert_eq!(f32_to_f16_mode(65520.0, m), 0x7c00);
-        assert_eq!(
-            f32_to_f16_mode(
-                1e9,
-                Narrow {
-                    round: Round::Rz,
-                    ..m
-                }
-            ),
-            0x7bff
-        );
+        assert_eq!(f32_to_f16_mode(1e9, Narrow { round: Round::Rz, ..m }), 0x7bff);
         assert_eq!(f32_to_bf16_mode(f32::MAX, m), 0x7f80);
-        assert_eq!(
-            f32_to_bf16_mode(
-                f32::MAX,
-                Narrow {
-                    round: Round::Rz,
-                    ..m
-                }
-            ),
-            0x7f7f
-        );
-        assert_eq!(
-            f32_to_f16_mode(f32::NAN, Narrow { relu: true, ..m }),
-            0x7fff
-        );
-        assert_eq!(
-            f32_to_tf32(f32::from_bits(0x3f80_1000), Round::Rna, false, false),
-            0x3f80_2000
-        );
-        assert_eq!(
-            f32_to_tf32(f32::from_bits(0x3f80_1000), Round::Rn, false, false),
-            0x3f80_0000
-        );
-        assert_eq!(
-            f32_to_tf32(f32::from_bits(0x3f80_1fff), Round::Rz, false, false),
-            0x3f80_0000
-        );
+        assert_eq!(f32_to_bf16_mode(f32::MAX, Narrow { round: Round::Rz, ..m }), 0x7f7f);
+        assert_eq!(f32_to_f16_mode(f32::NAN, Narrow { relu: true, ..m }), 0x7fff);
+        assert_eq!(f32_to_tf32(f32::from_bits(0x3f80_1000), Round::Rna, false, false), 0x3f80_2000);
+        assert_eq!(f32_to_tf32(f32::from_bits(0x3f80_1000), Round::Rn, false, false), 0x3f80_0000);
+        assert_eq!(f32_to_tf32(f32::from_bits(0x3f80_1fff), Round::Rz, false, false), 0x3f80_0000);
     }
 }

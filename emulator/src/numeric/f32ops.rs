@@ -14,11 +14,7 @@ use super::{NAN_F32, Round};
 #[inline(always)]
 pub fn flush(x: f32) -> f32 {
     let bits = x.to_bits();
-    if bits & 0x7f80_0000 == 0 {
-        f32::from_bits(bits & 0x8000_0000)
-    } else {
-        x
-    }
+    if bits & 0x7f80_0000 == 0 { f32::from_bits(bits & 0x8000_0000) } else { x }
 }
 #[inline(always)]
 fn flush_if(x: f32, ftz: bool) -> f32 {
@@ -27,20 +23,12 @@ fn flush_if(x: f32, ftz: bool) -> f32 {
 /// Any NaN becomes the one that PTX produces.
 #[inline(always)]
 pub fn canonical(x: f32) -> f32 {
-    if x.is_nan() {
-        f32::from_bits(NAN_F32)
-    } else {
-        x
-    }
+    if x.is_nan() { f32::from_bits(NAN_F32) } else { x }
 }
 /// `.sat`: clamps to [0, 1]; NaN and both zeros give +0.
 #[inline(always)]
 pub fn saturate(x: f32) -> f32 {
-    if x > 0.0 {
-        if x < 1.0 { x } else { 1.0 }
-    } else {
-        0.0
-    }
+    if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
 }
 /// What every arithmetic instruction does last.
 #[inline(always)]
@@ -59,11 +47,7 @@ pub fn add_odd(a: f64, b: f64) -> f64 {
     let inexact = err > 0.0 || err < 0.0;
     let even = bits & 1 == 0;
     let away = (err > 0.0) == (s > 0.0);
-    let step = if inexact && even {
-        if away { 1u64 } else { u64::MAX }
-    } else {
-        0
-    };
+    let step = if inexact && even { if away { 1u64 } else { u64::MAX } } else { 0 };
     f64::from_bits(bits.wrapping_add(step))
 }
 
@@ -111,11 +95,7 @@ pub fn narrow(x: f64, round: Round) -> f32 {
 /// An exact zero sum is −0 under `.rm` unless both terms are +0.
 #[inline(always)]
 fn zero_sign(sum: f32, a_negative: bool, b_negative: bool, round: Round) -> f32 {
-    if matches!(round, Round::Rm) && sum == 0.0 && (a_negative || b_negative) {
-        -0.0
-    } else {
-        sum
-    }
+    if matches!(round, Round::Rm) && sum == 0.0 && (a_negative || b_negative) { -0.0 } else { sum }
 }
 
 /// add.f32
@@ -195,11 +175,7 @@ pub fn div_full(a: f32, b: f32, ftz: bool) -> f32 {
 pub fn div_approx(a: f32, b: f32, ftz: bool) -> f32 {
     let (a, b) = (flush_if(a, ftz), flush_if(b, ftz));
     let two_126 = f32::from_bits(0x7e80_0000);
-    let q = if b.abs() > two_126 && b.is_finite() {
-        a * 0f32.copysign(b)
-    } else {
-        a / b
-    };
+    let q = if b.abs() > two_126 && b.is_finite() { a * 0f32.copysign(b) } else { a / b };
     finish(q, ftz, false)
 }
 /// rcp.{rn,rz,rm,rp}.f32; rcp.approx.f32 is `Rn` (within 1 ulp)
@@ -258,11 +234,7 @@ fn min_max(a: f32, b: f32, m: MinMax, greatest: bool) -> f32 {
     if r.is_nan() {
         return f32::from_bits(NAN_F32);
     }
-    if m.xorsign_abs {
-        f32::from_bits(r.to_bits() | sign)
-    } else {
-        r
-    }
+    if m.xorsign_abs { f32::from_bits(r.to_bits() | sign) } else { r }
 }
 /// min.f32
 #[inline(always)]
@@ -279,16 +251,9 @@ pub fn max(a: f32, b: f32, m: MinMax) -> f32 {
 pub fn min3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
     if m.xorsign_abs {
         let sign = (a.to_bits() ^ b.to_bits() ^ c.to_bits()) & 0x8000_0000;
-        let plain = MinMax {
-            xorsign_abs: false,
-            ..m
-        };
+        let plain = MinMax { xorsign_abs: false, ..m };
         let r = min(min(a.abs(), b.abs(), plain), c.abs(), plain);
-        return if r.is_nan() {
-            r
-        } else {
-            f32::from_bits(r.to_bits() | sign)
-        };
+        return if r.is_nan() { r } else { f32::from_bits(r.to_bits() | sign) };
     }
     min(min(a, b, m), c, m)
 }
@@ -297,16 +262,9 @@ pub fn min3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
 pub fn max3(a: f32, b: f32, c: f32, m: MinMax) -> f32 {
     if m.xorsign_abs {
         let sign = (a.to_bits() ^ b.to_bits() ^ c.to_bits()) & 0x8000_0000;
-        let plain = MinMax {
-            xorsign_abs: false,
-            ..m
-        };
+        let plain = MinMax { xorsign_abs: false, ..m };
         let r = max(max(a.abs(), b.abs(), plain), c.abs(), plain);
-        return if r.is_nan() {
-            r
-        } else {
-            f32::from_bits(r.to_bits() | sign)
-        };
+        return if r.is_nan() { r } else { f32::from_bits(r.to_bits() | sign) };
     }
     max(max(a, b, m), c, m)
 }

@@ -7,11 +7,7 @@ use super::{NAN_F64, Round, soft64};
 /// Any NaN becomes the one that PTX produces.
 #[inline(always)]
 pub fn canonical(x: f64) -> f64 {
-    if x.is_nan() {
-        f64::from_bits(NAN_F64)
-    } else {
-        x
-    }
+    if x.is_nan() { f64::from_bits(NAN_F64) } else { x }
 }
 
 /// add.f64

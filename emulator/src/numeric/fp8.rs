@@ -49,21 +49,13 @@ impl Fp8 {
         let body = u32::from(code & 0x7f);
         let fields = (body >> mant, body & ((1 << mant) - 1));
         let magnitude = if body > largest {
-            if self == Fp8::E5m2 && body == 0x7c {
-                f32::INFINITY
-            } else {
-                f32::NAN
-            }
+            if self == Fp8::E5m2 && body == 0x7c { f32::INFINITY } else { f32::NAN }
         } else if fields.0 == 0 {
             fields.1 as f32 * 2f32.powi(emin - mant)
         } else {
             (fields.1 + (1 << mant)) as f32 * 2f32.powi(emin - mant + fields.0 as i32 - 1)
         };
-        if code & 0x80 != 0 {
-            -magnitude
-        } else {
-            magnitude
-        }
+        if code & 0x80 != 0 { -magnitude } else { magnitude }
     }
     /// cvt.rn.satfinite{.relu}.e4m3x2.f32 d, a, b: a in the high byte
     pub fn pack_f32(self, a: f32, b: f32, relu: bool) -> u16 {

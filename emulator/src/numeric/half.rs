@@ -19,11 +19,7 @@ pub fn f16_to_f32(h: u16) -> f32 {
     // Scaling by 2^112 moves the exponent's bias and makes subnormals normal at once.
     let finite = f32::from_bits(body) * f32::from_bits(0x7780_0000);
     let special = f32::from_bits(body | 0x7f80_0000);
-    let magnitude = if h & 0x7c00 == 0x7c00 {
-        special
-    } else {
-        finite
-    };
+    let magnitude = if h & 0x7c00 == 0x7c00 { special } else { finite };
     f32::from_bits(magnitude.to_bits() | sign)
 }
 
@@ -34,17 +30,11 @@ pub fn f32_to_f16_rn(x: f32) -> u16 {
     let sign = (bits >> 16) & 0x8000;
     let a = bits & 0x7fff_ffff;
     // Adding ½ aligns the mantissa of a subnormal result and lets the host round it.
-    let subnormal = (f32::from_bits(a) + 0.5)
-        .to_bits()
-        .wrapping_sub(0x3f00_0000);
+    let subnormal = (f32::from_bits(a) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
     let normal = a.wrapping_add(0xc800_0fff).wrapping_add((a >> 13) & 1) >> 13;
     let r = if a < 0x3880_0000 { subnormal } else { normal };
     let r = if a >= 0x4780_0000 { 0x7c00 } else { r };
-    if a > 0x7f80_0000 {
-        NAN_HALF
-    } else {
-        (r | sign) as u16
-    }
+    if a > 0x7f80_0000 { NAN_HALF } else { (r | sign) as u16 }
 }
 
 /// One step of a finite half's bits away from or towards what a directed rounding wants.
@@ -95,11 +85,7 @@ pub fn bf16_to_f32(h: u16) -> f32 {
 pub fn f32_to_bf16_rn(x: f32) -> u16 {
     let bits = x.to_bits();
     let r = bits.wrapping_add(0x7fff).wrapping_add((bits >> 16) & 1) >> 16;
-    if bits & 0x7fff_ffff > 0x7f80_0000 {
-        NAN_HALF
-    } else {
-        r as u16
-    }
+    if bits & 0x7fff_ffff > 0x7f80_0000 { NAN_HALF } else { r as u16 }
 }
 /// f32 to bf16 in any mode: cvt
 #[inline(always)]
@@ -141,11 +127,7 @@ fn add_odd_f32(a: f32, b: f32) -> f32 {
     let bits = s.to_bits();
     let inexact = err > 0.0 || err < 0.0;
     let away = (err > 0.0) == (s > 0.0);
-    let step = if inexact && bits & 1 == 0 {
-        if away { 1u32 } else { u32::MAX }
-    } else {
-        0
-    };
+    let step = if inexact && bits & 1 == 0 { if away { 1u32 } else { u32::MAX } } else { 0 };
     f32::from_bits(bits.wrapping_add(step))
 }
 
@@ -240,10 +222,7 @@ impl Half for Bf16 {
     }
     #[inline(always)]
     fn product(a: u16, b: u16) -> u16 {
-        f64_to_bf16(
-            f64::from(bf16_to_f32(a)) * f64::from(bf16_to_f32(b)),
-            Round::Rn,
-        )
+        f64_to_bf16(f64::from(bf16_to_f32(a)) * f64::from(bf16_to_f32(b)), Round::Rn)
     }
 }
 
@@ -256,11 +235,7 @@ fn finish<H: Half>(h: u16, m: HalfMode) -> u16 {
     let mut h = if m.ftz { H::flush(h) } else { h };
     if m.sat {
         let clamped = if h < H::ONE { h } else { H::ONE };
-        h = if H::is_nan(h) || h & 0x8000 != 0 {
-            0
-        } else {
-            clamped
-        };
+        h = if H::is_nan(h) || h & 0x8000 != 0 { 0 } else { clamped };
     }
     if m.relu && h & 0x8000 != 0 {
         h = 0;
@@ -288,23 +263,12 @@ pub fn mul<H: Half>(a: u16, b: u16, m: HalfMode) -> u16 {
 /// fma
 #[inline(always)]
 pub fn fma<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
-    finish::<H>(
-        H::fused(
-            input::<H>(a, m.ftz),
-            input::<H>(b, m.ftz),
-            input::<H>(c, m.ftz),
-        ),
-        m,
-    )
+    finish::<H>(H::fused(input::<H>(a, m.ftz), input::<H>(b, m.ftz), input::<H>(c, m.ftz)), m)
 }
 /// fma.oob (with `.relu`): 0 where an input is the out-of-bounds NaN 0xffff
 #[inline(always)]
 pub fn fma_oob<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
-    if a == 0xffff || b == 0xffff {
-        0
-    } else {
-        fma::<H>(a, b, c, m)
-    }
+    if a == 0xffff || b == 0xffff { 0 } else { fma::<H>(a, b, c, m) }
 }
 /// neg
 #[inline(always)]
@@ -320,21 +284,13 @@ pub fn abs<H: Half>(a: u16, ftz: bool) -> u16 {
 #[inline(always)]
 pub fn min<H: Half>(a: u16, b: u16, m: MinMax) -> u16 {
     let (a, b) = (input::<H>(a, m.ftz), input::<H>(b, m.ftz));
-    H::from_f32_rn(f32ops::min(
-        H::to_f32(a),
-        H::to_f32(b),
-        MinMax { ftz: false, ..m },
-    ))
+    H::from_f32_rn(f32ops::min(H::to_f32(a), H::to_f32(b), MinMax { ftz: false, ..m }))
 }
 /// max
 #[inline(always)]
 pub fn max<H: Half>(a: u16, b: u16, m: MinMax) -> u16 {
     let (a, b) = (input::<H>(a, m.ftz), input::<H>(b, m.ftz));
-    H::from_f32_rn(f32ops::max(
-        H::to_f32(a),
-        H::to_f32(b),
-        MinMax { ftz: false, ..m },
-    ))
+    H::from_f32_rn(f32ops::max(H::to_f32(a), H::to_f32(b), MinMax { ftz: false, ..m }))
 }
 /// tanh.approx
 #[inline(always)]

@@ -304,17 +304,9 @@ pub fn clz<T: Int>(a: T) -> u32 {
 /// bfind: bit position of the most significant bit that differs from the sign, or 0xffffffff
 #[inline(always)]
 pub fn bfind<T: Int>(a: T) -> u32 {
-    let x = if T::SIGNED && a < T::ZERO {
-        !a.to_u64()
-    } else {
-        a.to_u64()
-    };
+    let x = if T::SIGNED && a < T::ZERO { !a.to_u64() } else { a.to_u64() };
     let x = x & width_mask(T::BITS);
-    if x == 0 {
-        u32::MAX
-    } else {
-        63 - x.leading_zeros()
-    }
+    if x == 0 { u32::MAX } else { 63 - x.leading_zeros() }
 }
 /// bfind.shiftamt: the left shift that brings that bit to the top, or 0xffffffff
 #[inline(always)]
@@ -324,11 +316,7 @@ pub fn bfind_shiftamt<T: Int>(a: T) -> u32 {
 }
 #[inline(always)]
 fn width_mask(bits: u32) -> u64 {
-    if bits == 64 {
-        u64::MAX
-    } else {
-        (1u64 << bits) - 1
-    }
+    if bits == 64 { u64::MAX } else { (1u64 << bits) - 1 }
 }
 
 /// fns.b32: position of the n-th set bit, counting from `base` up (n > 0) or down (n < 0)
@@ -338,11 +326,7 @@ pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
         return u32::MAX;
     }
     if offset == 0 {
-        return if mask >> base & 1 == 1 {
-            base
-        } else {
-            u32::MAX
-        };
+        return if mask >> base & 1 == 1 { base } else { u32::MAX };
     }
     let (mut pos, step) = (i64::from(base), if offset > 0 { 1 } else { -1 });
     let mut left = offset.unsigned_abs();
@@ -371,11 +355,7 @@ pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
     let (pos, len) = (pos & 0xff, len & 0xff);
     let msb = T::BITS - 1;
     let bits = a.to_u64();
-    let field = if pos > 63 {
-        0
-    } else {
-        (bits & width_mask(T::BITS)) >> pos
-    };
+    let field = if pos > 63 { 0 } else { (bits & width_mask(T::BITS)) >> pos };
     if len == 0 {
         return T::ZERO;
     }
@@ -384,11 +364,7 @@ pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
     // How many bits of the field lie inside the register.
     let inside = if pos > msb { 0 } else { top - pos + 1 };
     let keep = width_mask(inside);
-    let value = if sign {
-        (field & keep) | !keep
-    } else {
-        field & keep
-    };
+    let value = if sign { (field & keep) | !keep } else { field & keep };
     T::from_u64(value)
 }
 
@@ -424,11 +400,7 @@ pub fn szext<T: Int>(a: T, n: u32, wrap: bool) -> T {
 /// bmsk.clamp / .wrap: a run of `b` ones from bit `a`
 #[inline(always)]
 pub fn bmsk(a: u32, b: u32, wrap: bool) -> u32 {
-    let (a, b) = if wrap {
-        (a & 31, b & 31)
-    } else {
-        (Ord::min(a, 32), Ord::min(b, 32))
-    };
+    let (a, b) = if wrap { (a & 31, b & 31) } else { (Ord::min(a, 32), Ord::min(b, 32)) };
     ((width_mask(b)) << a) as u32
 }
 
@@ -436,11 +408,7 @@ pub fn bmsk(a: u32, b: u32, wrap: bool) -> u32 {
 #[inline(always)]
 fn byte(x: u32, i: u32, signed: bool) -> i32 {
     let b = (x >> (8 * i)) as u8;
-    if signed {
-        i32::from(b as i8)
-    } else {
-        i32::from(b)
-    }
+    if signed { i32::from(b as i8) } else { i32::from(b) }
 }
 /// dp4a
 #[inline(always)]
@@ -456,11 +424,7 @@ pub fn dp4a(a: u32, a_signed: bool, b: u32, b_signed: bool, c: u32) -> u32 {
 pub fn dp2a(a: u32, a_signed: bool, b: u32, b_signed: bool, hi: bool, c: u32) -> u32 {
     let half = |i: u32| {
         let h = (a >> (16 * i)) as u16;
-        if a_signed {
-            i32::from(h as i16)
-        } else {
-            i32::from(h)
-        }
+        if a_signed { i32::from(h as i16) } else { i32::from(h) }
     };
     let at = if hi { 2 } else { 0 };
     let mut d = c;
@@ -568,10 +532,7 @@ mod tests {
     #[test]
     fn dot_products_and_carries() {
         assert_eq!(dp4a(0x0102_0304, false, 0x0101_0101, false, 5), 15);
-        assert_eq!(
-            dp4a(0xffff_ffff, true, 0xff00_0000, false, 0),
-            (-255i32) as u32
-        );
+        assert_eq!(dp4a(0xffff_ffff, true, 0xff00_0000, false, 0), (-255i32) as u32);
         assert_eq!(dp2a(0xffff_0002, true, 0x0000_0503, false, false, 0), 1);
         assert_eq!(dp2a(0x0001_0002, false, 0x0403_0000, false, true, 1), 11);
         assert_eq!(add_carry_u32(u32::MAX, 0, true), (0, true));

@@ -116,11 +116,7 @@ pub fn prmt(a: u32, b: u32, c: u32, mode: PrmtMode) -> u32 {
             PrmtMode::Index => {
                 let sel = c >> (4 * i);
                 let byte = pick(sel);
-                if sel & 8 != 0 {
-                    ((byte as i8) >> 7) as u8
-                } else {
-                    byte
-                }
+                if sel & 8 != 0 { ((byte as i8) >> 7) as u8 } else { byte }
             }
             PrmtMode::F4e => pick(n + i),
             PrmtMode::B4e => pick(n.wrapping_sub(i)),

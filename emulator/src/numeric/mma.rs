@@ -139,11 +139,7 @@ pub fn mma(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
         unsafe { x86::product_any(m, a, b, c, d) };
         return;
     }
-    if m.a.is_int() {
-        int_product(m, a, b, c, d)
-    } else {
-        float_product(m, a, b, c, d)
-    }
+    if m.a.is_int() { int_product(m, a, b, c, d) } else { float_product(m, a, b, c, d) }
 }
 
 /// Word `w` of row `row` of A, or of column `row` of B with `regs_down` 1 instead of 2.
@@ -227,11 +223,8 @@ fn int_product(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
         for (col, &x) in acc.iter().enumerate() {
             let (reg, lane) = c_place(row, col);
             let start = c[reg][lane] as i32;
-            d[reg][lane] = if m.satfinite {
-                start.saturating_add(x)
-            } else {
-                start.wrapping_add(x)
-            } as u32;
+            d[reg][lane] =
+                if m.satfinite { start.saturating_add(x) } else { start.wrapping_add(x) } as u32;
         }
     }
 }
@@ -311,10 +304,7 @@ mod tests {
     struct Random(u64);
     impl Random {
         fn next(&mut self) -> u32 {
-            self.0 = self
-                .0
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (self.0 >> 33) as u32
         }
         /// Halves (or bf16) with exponents near zero, so that sums stay finite.
@@ -384,16 +374,10 @@ mod tests {
             assert!(m.is_valid());
             let per = m.a.per_word();
             let mut regs = |n: usize, kind| -> Vec<Reg> {
-                (0..n)
-                    .map(|_| std::array::from_fn(|_| random.word(kind)))
-                    .collect()
+                (0..n).map(|_| std::array::from_fn(|_| random.word(kind))).collect()
             };
             let (a, b) = (regs(m.a_regs(), m.a), regs(m.b_regs(), m.b));
-            let c_kind = if m.c_half {
-                MmaType::F16
-            } else {
-                MmaType::Tf32
-            };
+            let c_kind = if m.c_half { MmaType::F16 } else { MmaType::Tf32 };
             let c = regs(m.c_regs(), c_kind);
             let refs = |v: &[Reg]| -> Vec<Reg> { v.to_vec() };
             let (ac, bc, cc) = (refs(&a), refs(&b), refs(&c));
@@ -462,11 +446,7 @@ mod tests {
         mma(m, &[&ones, &ones], &[&ones], &[&top; 4], &mut d);
         assert_eq!(d, [[i32::MAX as u32; 32]; 4]);
         mma(
-            Mma {
-                satfinite: false,
-                m8: false,
-                ..m
-            },
+            Mma { satfinite: false, m8: false, ..m },
             &[&ones, &ones],
             &[&ones],
             &[&top; 4],
@@ -505,10 +485,7 @@ mod tests {
         assert_eq!(trans[5], 0x0031_0021);
         for (lane, &x) in trans.iter().enumerate() {
             let (col, row) = (lane / 4, 2 * (lane % 4));
-            assert_eq!(
-                x,
-                (16 * row + col) as u32 | ((16 * (row + 1) + col) as u32) << 16
-            );
+            assert_eq!(x, (16 * row + col) as u32 | ((16 * (row + 1) + col) as u32) << 16);
         }
         assert_eq!(stmatrix(&plain), rows);
         assert_eq!(stmatrix_trans(&trans), rows);

@@ -18,48 +18,22 @@ struct Format {
     least: i32,
     largest: f64,
 }
-const F32: Format = Format {
-    precision: 24,
-    least: -149,
-    largest: f32::MAX as f64,
-};
-const BINARY16: Format = Format {
-    precision: 11,
-    least: -24,
-    largest: 65504.0,
-};
-const BFLOAT16: Format = Format {
-    precision: 8,
-    least: -133,
-    largest: 3.3895313892515355e38,
-};
+const F32: Format = Format { precision: 24, least: -149, largest: f32::MAX as f64 };
+const BINARY16: Format = Format { precision: 11, least: -24, largest: 65504.0 };
+const BFLOAT16: Format = Format { precision: 8, least: -133, largest: 3.3895313892515355e38 };
 
 impl Exact {
     fn from_f32(x: f32) -> Exact {
         let bits = x.to_bits();
         let field = (bits >> 23 & 255) as i32;
         let frac = i128::from(bits & 0x7f_ffff);
-        let (n, e) = if field == 0 {
-            (frac, -149)
-        } else {
-            (frac | 1 << 23, field - 150)
-        };
+        let (n, e) = if field == 0 { (frac, -149) } else { (frac | 1 << 23, field - 150) };
         // Odd numbers only, so that alignments stay short.
         let zeros = if n == 0 { 0 } else { n.trailing_zeros() as i32 };
-        Exact {
-            n: if bits >> 31 == 1 {
-                -(n >> zeros)
-            } else {
-                n >> zeros
-            },
-            e: e + zeros,
-        }
+        Exact { n: if bits >> 31 == 1 { -(n >> zeros) } else { n >> zeros }, e: e + zeros }
     }
     fn times(self, o: Exact) -> Exact {
-        Exact {
-            n: self.n * o.n,
-            e: self.e + o.e,
-        }
+        Exact { n: self.n * o.n, e: self.e + o.e }
     }
     /// None when the terms lie too far apart for i128.
     fn plus(self, o: Exact) -> Option<Exact> {
@@ -71,10 +45,7 @@ impl Exact {
             let shift = (x.e - e) as u32;
             (shift + 128 - x.n.unsigned_abs().leading_zeros() < 126).then(|| x.n << shift)
         };
-        Some(Exact {
-            n: up(self)? + up(o)?,
-            e,
-        })
+        Some(Exact { n: up(self)? + up(o)?, e })
     }
     /// Rounded to a format, as f64.
     fn round(self, f: Format, mode: Round) -> f64 {
@@ -92,11 +63,7 @@ impl Exact {
             let (whole, rest, half) = if drop > 127 {
                 (0, 1u128, 2)
             } else {
-                (
-                    magnitude >> drop,
-                    magnitude & ((1 << drop) - 1),
-                    1u128 << (drop - 1),
-                )
+                (magnitude >> drop, magnitude & ((1 << drop) - 1), 1u128 << (drop - 1))
             };
             let up = match mode {
                 Round::Rn => rest > half || rest == half && whole % 2 == 1,
@@ -126,10 +93,7 @@ impl Exact {
 struct Random(u64);
 impl Random {
     fn next(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 32) as u32
     }
     /// Finite, with few or many mantissa bits, exponents within `spread` of `centre`.
@@ -155,11 +119,7 @@ fn f32_sums_products_and_fused() {
                 random.float(centre, spread),
             );
             // A sum near the product, so that it cancels.
-            let c = if random.next().is_multiple_of(3) {
-                -(a * b)
-            } else {
-                c
-            };
+            let c = if random.next().is_multiple_of(3) { -(a * b) } else { c };
             if !c.is_finite() {
                 continue;
             }
@@ -167,11 +127,7 @@ fn f32_sums_products_and_fused() {
             for mode in MODES {
                 let product = ea.times(eb);
                 let got = f32ops::mul(a, b, mode, false, false);
-                assert_eq!(
-                    f64::from(got),
-                    product.round(F32, mode),
-                    "{a:e}·{b:e} {mode:?}"
-                );
+                assert_eq!(f64::from(got), product.round(F32, mode), "{a:e}·{b:e} {mode:?}");
                 if let Some(sum) = ea.plus(eb) {
                     let got = f32ops::add(a, b, mode, false, false);
                     assert_eq!(f64::from(got), sum.round(F32, mode), "{a:e}+{b:e} {mode:?}");
@@ -197,29 +153,20 @@ fn f32_quotients_and_roots() {
     let mut random = Random(2);
     // Is x·y < z, exactly? All are finite and positive.
     let less = |x: f32, y: f32, z: f32| {
-        let (p, z) = (
-            Exact::from_f32(x).times(Exact::from_f32(y)),
-            Exact::from_f32(z),
-        );
+        let (p, z) = (Exact::from_f32(x).times(Exact::from_f32(y)), Exact::from_f32(z));
         let e = p.e.min(z.e);
         (p.n << (p.e - e)) < (z.n << (z.e - e))
     };
     for _ in 0..50_000 {
         let (a, b) = (random.float(110, 30).abs(), random.float(110, 30).abs());
-        let (down, up) = (
-            f32ops::div(a, b, Round::Rm, false),
-            f32ops::div(a, b, Round::Rp, false),
-        );
+        let (down, up) = (f32ops::div(a, b, Round::Rm, false), f32ops::div(a, b, Round::Rp, false));
         let exact = down == up;
         assert!(exact || down.next_up() == up);
         // down·b ≤ a ≤ up·b
         assert!(less(down, b, a) != exact && !less(up, b, a), "{a:e}/{b:e}");
         assert_eq!(f32ops::div(a, b, Round::Rz, false), down);
         assert_eq!(f32ops::div(-a, b, Round::Rm, false), -up);
-        let (down, up) = (
-            f32ops::sqrt(a, Round::Rm, false),
-            f32ops::sqrt(a, Round::Rp, false),
-        );
+        let (down, up) = (f32ops::sqrt(a, Round::Rm, false), f32ops::sqrt(a, Round::Rp, false));
         let exact = down == up;
         assert!(exact || down.next_up() == up);
         assert!(less(down, down, a) != exact && !less(up, up, a), "√{a:e}");
@@ -255,27 +202,15 @@ fn half_arithmetic<H: Half>(format: Format, seed: u64, exponents: Option<(u16, u
         }
         let exact = |h| Exact::from_f32(H::to_f32(h));
         let same = |got: u16, want: f64, what: &str| {
-            assert_eq!(
-                f64::from(H::to_f32(got)),
-                want,
-                "{what} {a:#06x} {b:#06x} {c:#06x}"
-            );
+            assert_eq!(f64::from(H::to_f32(got)), want, "{what} {a:#06x} {b:#06x} {c:#06x}");
         };
         let product = exact(a).times(exact(b));
-        same(
-            half::mul::<H>(a, b, m),
-            product.round(format, Round::Rn),
-            "mul",
-        );
+        same(half::mul::<H>(a, b, m), product.round(format, Round::Rn), "mul");
         if let Some(sum) = exact(a).plus(exact(b)) {
             same(half::add::<H>(a, b, m), sum.round(format, Round::Rn), "add");
         }
         if let Some(sum) = product.plus(exact(c)) {
-            same(
-                half::fma::<H>(a, b, c, m),
-                sum.round(format, Round::Rn),
-                "fma",
-            );
+            same(half::fma::<H>(a, b, c, m), sum.round(format, Round::Rn), "fma");
             checked += 1;
         }
     }
@@ -336,11 +271,7 @@ fn f32_to_halves_in_every_mode() {
         let wide = random.float(0, 255);
         for mode in MODES {
             let got = half::f16_to_f32(half::f32_to_f16(x, mode));
-            assert_eq!(
-                f64::from(got),
-                Exact::from_f32(x).round(BINARY16, mode),
-                "{x:e} {mode:?}"
-            );
+            assert_eq!(f64::from(got), Exact::from_f32(x).round(BINARY16, mode), "{x:e} {mode:?}");
             let got = half::bf16_to_f32(half::f32_to_bf16(wide, mode));
             assert_eq!(
                 f64::from(got),
@@ -351,22 +282,11 @@ fn f32_to_halves_in_every_mode() {
             let beside = f64::from(x) * (1.0 + f64::EPSILON);
             let n = Exact::from_f32(x).n;
             let e = Exact::from_f32(x).e;
-            let beside_exact = Exact {
-                n: (n << 60) + n.signum(),
-                e: e - 60,
-            };
+            let beside_exact = Exact { n: (n << 60) + n.signum(), e: e - 60 };
             let got = half::f16_to_f32(half::f64_to_f16(beside, mode));
-            assert_eq!(
-                f64::from(got),
-                beside_exact.round(BINARY16, mode),
-                "{beside:e} {mode:?}"
-            );
+            assert_eq!(f64::from(got), beside_exact.round(BINARY16, mode), "{beside:e} {mode:?}");
             let got = f32ops::narrow(beside, mode);
-            assert_eq!(
-                f64::from(got),
-                beside_exact.round(F32, mode),
-                "{beside:e} {mode:?}"
-            );
+            assert_eq!(f64::from(got), beside_exact.round(F32, mode), "{beside:e} {mode:?}");
         }
         let away = f32ops::narrow(f64::from(x), Round::Rna);
         assert_eq!(away, x);
@@ -381,44 +301,21 @@ fn flushes_and_saturation() {
     assert_eq!(add(sub1, sub1, rn, true, false).to_bits(), 0);
     assert_eq!(add(-sub1, -sub1, rn, true, false).to_bits(), 0x8000_0000);
     assert_eq!(mul(f32::MIN_POSITIVE, 0.5, rn, true, false), 0.0);
-    assert_eq!(
-        mul(f32::MIN_POSITIVE, 0.5, rn, false, false).to_bits(),
-        0x0040_0000
-    );
+    assert_eq!(mul(f32::MIN_POSITIVE, 0.5, rn, false, false).to_bits(), 0x0040_0000);
     assert_eq!(add(nan, 1.0, rn, false, true), 0.0);
     assert_eq!(add(nan, 1.0, rn, false, false).to_bits(), 0x7fff_ffff);
     assert_eq!(sub(1.0, 3.0, rn, false, true).to_bits(), 0);
     assert_eq!(fma(2.0, 3.0, 1.0, rn, false, true), 1.0);
-    assert_eq!(
-        add(1.0, -1.0, Round::Rm, false, false).to_bits(),
-        0x8000_0000
-    );
+    assert_eq!(add(1.0, -1.0, Round::Rm, false, false).to_bits(), 0x8000_0000);
     assert_eq!(add(0.0, 0.0, Round::Rm, false, false).to_bits(), 0);
-    assert_eq!(
-        fma(1.0, 1.0, -1.0, Round::Rm, false, false).to_bits(),
-        0x8000_0000
-    );
-    let m = HalfMode {
-        ftz: true,
-        ..Default::default()
-    };
+    assert_eq!(fma(1.0, 1.0, -1.0, Round::Rm, false, false).to_bits(), 0x8000_0000);
+    let m = HalfMode { ftz: true, ..Default::default() };
     assert_eq!(half::add::<F16>(0x0001, 0x0001, m), 0);
     assert_eq!(
-        half::fma::<F16>(
-            0xbc00,
-            0x3c00,
-            0,
-            HalfMode {
-                relu: true,
-                ..Default::default()
-            }
-        ),
+        half::fma::<F16>(0xbc00, 0x3c00, 0, HalfMode { relu: true, ..Default::default() }),
         0
     );
-    let sat = HalfMode {
-        sat: true,
-        ..Default::default()
-    };
+    let sat = HalfMode { sat: true, ..Default::default() };
     assert_eq!(half::add::<F16>(0x4000, 0x4000, sat), 0x3c00);
     assert_eq!(half::add::<F16>(0x7e00, 0x4000, sat), 0);
     assert_eq!(half::mul::<F16>(0xc000, 0x4000, sat), 0);

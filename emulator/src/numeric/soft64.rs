@@ -15,16 +15,8 @@ fn unpack(x: f64) -> Exact {
     let bits = x.to_bits();
     let field = (bits >> 52 & 0x7ff) as i32;
     let frac = u128::from(bits & ((1 << 52) - 1));
-    let (mant, exp) = if field == 0 {
-        (frac, -1074)
-    } else {
-        (frac | 1 << 52, field - 1075)
-    };
-    Exact {
-        negative: bits >> 63 == 1,
-        mant,
-        exp,
-    }
+    let (mant, exp) = if field == 0 { (frac, -1074) } else { (frac | 1 << 52, field - 1075) };
+    Exact { negative: bits >> 63 == 1, mant, exp }
 }
 
 /// Rounds to f64. The lowest bit of `mant` may be sticky (stand for anything non-zero below), if `mant` is at least
@@ -44,11 +36,7 @@ fn round(x: Exact, mode: Round) -> f64 {
         // All of it lies below half of the last place.
         (0, 1, 2)
     } else {
-        (
-            x.mant >> shift,
-            x.mant & ((1 << shift) - 1),
-            1u128 << (shift - 1),
-        )
+        (x.mant >> shift, x.mant & ((1 << shift) - 1), 1u128 << (shift - 1))
     };
     let up = lost != 0
         && match mode {
@@ -61,11 +49,7 @@ fn round(x: Exact, mode: Round) -> f64 {
     let kept = kept as u64 + u64::from(up);
     // A carry out of the mantissa runs into the exponent field, which is just right.
     let field = (last + 1074) as u64;
-    let magnitude = if kept >= 1 << 52 {
-        (field << 52) + kept
-    } else {
-        kept
-    };
+    let magnitude = if kept >= 1 << 52 { (field << 52) + kept } else { kept };
     const INFINITE: u64 = 0x7ff << 52;
     let magnitude = if magnitude >= INFINITE {
         let stop = match mode {
@@ -89,11 +73,7 @@ pub fn mul(a: f64, b: f64, mode: Round) -> f64 {
     }
     let (a, b) = (unpack(a), unpack(b));
     round(
-        Exact {
-            negative: a.negative != b.negative,
-            mant: a.mant * b.mant,
-            exp: a.exp + b.exp,
-        },
+        Exact { negative: a.negative != b.negative, mant: a.mant * b.mant, exp: a.exp + b.exp },
         mode,
     )
 }
@@ -119,23 +99,12 @@ pub fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
     // Both terms with the top bit at 125: room for a carry, and a distance of 2^-125 for what falls off.
     let top = |x: Exact| {
         let up = x.mant.leading_zeros() as i32 - 2;
-        Exact {
-            mant: x.mant << up,
-            exp: x.exp - up,
-            ..x
-        }
+        Exact { mant: x.mant << up, exp: x.exp - up, ..x }
     };
-    let p = top(Exact {
-        negative: product_negative,
-        mant: ua.mant * ub.mant,
-        exp: ua.exp + ub.exp,
-    });
+    let p =
+        top(Exact { negative: product_negative, mant: ua.mant * ub.mant, exp: ua.exp + ub.exp });
     let c = top(uc);
-    let (big, small) = if (p.exp, p.mant) >= (c.exp, c.mant) {
-        (p, c)
-    } else {
-        (c, p)
-    };
+    let (big, small) = if (p.exp, p.mant) >= (c.exp, c.mant) { (p, c) } else { (c, p) };
     let distance = (big.exp - small.exp) as u32;
     let aligned = if distance == 0 {
         small.mant
@@ -144,22 +113,11 @@ pub fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
     } else {
         (small.mant >> distance) | u128::from(small.mant & ((1 << distance) - 1) != 0)
     };
-    let mant = if big.negative == small.negative {
-        big.mant + aligned
-    } else {
-        big.mant - aligned
-    };
+    let mant = if big.negative == small.negative { big.mant + aligned } else { big.mant - aligned };
     if mant == 0 {
         return if matches!(mode, Round::Rm) { -0.0 } else { 0.0 };
     }
-    round(
-        Exact {
-            negative: big.negative,
-            mant,
-            exp: big.exp,
-        },
-        mode,
-    )
+    round(Exact { negative: big.negative, mant, exp: big.exp }, mode)
 }
 
 /// a / b
@@ -173,14 +131,7 @@ pub fn div(a: f64, b: f64, mode: Round) -> f64 {
     let dividend = ua.mant << up;
     let quotient = (dividend / ub.mant) << 1 | u128::from(dividend % ub.mant != 0);
     let exp = ua.exp - up as i32 - ub.exp - 1;
-    round(
-        Exact {
-            negative: ua.negative != ub.negative,
-            mant: quotient,
-            exp,
-        },
-        mode,
-    )
+    round(Exact { negative: ua.negative != ub.negative, mant: quotient, exp }, mode)
 }
 
 /// √a
@@ -197,14 +148,7 @@ pub fn sqrt(a: f64, mode: Round) -> f64 {
     let radicand = u.mant << up;
     let root = radicand.isqrt();
     let mant = root << 1 | u128::from(root * root != radicand);
-    round(
-        Exact {
-            negative: false,
-            mant,
-            exp: (u.exp - up) / 2 - 1,
-        },
-        mode,
-    )
+    round(Exact { negative: false, mant, exp: (u.exp - up) / 2 - 1 }, mode)
 }
 
 #[cfg(test)]
@@ -227,9 +171,7 @@ mod tests {
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         for i in 0..400 {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             // Half of them near each other in exponent, so that sums interact.
             let bits = if i % 2 == 0 {
                 state
@@ -260,13 +202,7 @@ mod tests {
                 same(fma(a, 1.0, b, Round::Rn), a + b, "add", a, b);
                 let c = -(a * b) * 1.000_000_1;
                 same(fma(a, b, c, Round::Rn), a.mul_add(b, c), "fma", a, b);
-                same(
-                    fma(a, b, -(a * b), Round::Rn),
-                    a.mul_add(b, -(a * b)),
-                    "fma",
-                    a,
-                    b,
-                );
+                same(fma(a, b, -(a * b), Round::Rn), a.mul_add(b, -(a * b)), "fma", a, b);
             }
         }
     }
@@ -278,19 +214,13 @@ mod tests {
         for &a in v.iter().filter(|x| x.is_finite()) {
             for &b in v.iter().filter(|x| x.is_finite()) {
                 for op in [mul, div, |a, b, m| fma(a, 1.0, b, m)] {
-                    let (near, low, high) = (
-                        op(a, b, Round::Rn),
-                        op(a, b, Round::Rm),
-                        op(a, b, Round::Rp),
-                    );
+                    let (near, low, high) =
+                        (op(a, b, Round::Rn), op(a, b, Round::Rm), op(a, b, Round::Rp));
                     if near.is_nan() || b == 0.0 {
                         continue;
                     }
                     assert!(low <= near && near <= high);
-                    assert!(
-                        low == high || low.next_up() == high,
-                        "{a:e} {b:e} {low:e} {high:e}"
-                    );
+                    assert!(low == high || low.next_up() == high, "{a:e} {b:e} {low:e} {high:e}");
                     let toward_zero = op(a, b, Round::Rz);
                     assert!(toward_zero == if near.is_sign_negative() { high } else { low });
                 }

@@ -92,11 +92,7 @@ pub fn video(v: Video, a: u32, b: u32, c: u32) -> u32 {
         VideoOp::Shl => x << count,
         VideoOp::Shr => x >> count,
         VideoOp::Mad => {
-            let c = if v.d.signed {
-                i64::from(c as i32)
-            } else {
-                i64::from(c)
-            };
+            let c = if v.d.signed { i64::from(c as i32) } else { i64::from(c) };
             (x * y + c) >> v.scale
         }
         op => first(op, x, y),
@@ -109,11 +105,7 @@ pub fn video(v: Video, a: u32, b: u32, c: u32) -> u32 {
         false => value,
     };
     let signed = |x: u32| {
-        if v.d.signed {
-            i64::from(x as i32)
-        } else {
-            i64::from(x)
-        }
+        if v.d.signed { i64::from(x as i32) } else { i64::from(x) }
     };
     match v.second {
         Second::None => value as u32,
@@ -150,11 +142,7 @@ pub fn simd(s: Simd, a: u32, b: u32, c: u32) -> u32 {
         if s.mask >> lane & 1 == 0 {
             continue;
         }
-        let part = |signed| BitField {
-            shift: lane * bits,
-            bits,
-            signed,
-        };
+        let part = |signed| BitField { shift: lane * bits, bits, signed };
         let value = first(s.op, part(s.signed_a).of(a), part(s.signed_b).of(b));
         let d = part(s.signed_d);
         let value = match s.sat {

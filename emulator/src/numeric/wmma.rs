@@ -102,12 +102,7 @@ impl Tile {
             (F16, Part::A | Part::B) => 8,
             _ => size / element.per_register(),
         };
-        fits.then_some(Tile {
-            rows,
-            columns,
-            element,
-            registers: registers as u8,
-        })
+        fits.then_some(Tile { rows, columns, element, registers: registers as u8 })
     }
 
     /// Elements of the matrix in a lane, repetitions aside.
@@ -118,10 +113,7 @@ impl Tile {
     /// Row and column of a lane's n-th element.
     pub fn place(self, lane: usize, n: usize) -> (usize, usize) {
         let at = lane * self.share() + n;
-        (
-            at / usize::from(self.columns),
-            at % usize::from(self.columns),
-        )
+        (at / usize::from(self.columns), at % usize::from(self.columns))
     }
 
     /// The matrix that a fragment holds, by rows.
@@ -132,8 +124,7 @@ impl Tile {
                 let (lane, slot) = (at / self.share(), at % self.share());
                 let per = self.element.per_register();
                 let word = registers[slot / per][lane];
-                self.element
-                    .value(word >> ((slot % per) as u32 * bits % 64))
+                self.element.value(word >> ((slot % per) as u32 * bits % 64))
             })
             .collect()
     }
@@ -193,9 +184,7 @@ pub fn wmma(w: Wmma, a: &[[u64; 32]], b: &[[u64; 32]], c: &[[u64; 32]]) -> Vec<[
                 (if w.satfinite { clamped } else { sum }) as u32 as u64
             }
             element => {
-                let sum = terms.fold(start as f32, |sum, (x, y)| {
-                    (x as f32).mul_add(y as f32, sum)
-                });
+                let sum = terms.fold(start as f32, |sum, (x, y)| (x as f32).mul_add(y as f32, sum));
                 match element {
                     Element::F16 => f32_to_f16_rn(sum).into(),
                     _ if sum.is_nan() => NAN_F32.into(),

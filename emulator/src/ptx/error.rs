@@ -18,13 +18,7 @@ impl fmt::Display for LoadError {
         if self.line == 0 {
             return write!(f, "{}", self.message);
         }
-        write!(
-            f,
-            "PTX line {}: {}\n    {}",
-            self.line,
-            self.message,
-            self.text.trim()
-        )
+        write!(f, "PTX line {}: {}\n    {}", self.line, self.message, self.text.trim())
     }
 }
 
@@ -32,17 +26,10 @@ impl std::error::Error for LoadError {}
 
 /// The text of a 1-based line.
 fn line_text(source: &str, line: u32) -> &str {
-    source
-        .lines()
-        .nth((line as usize).saturating_sub(1))
-        .unwrap_or("")
+    source.lines().nth((line as usize).saturating_sub(1)).unwrap_or("")
 }
 
 /// The error at a line of `source`.
 pub fn error(source: &str, line: u32, message: impl Into<String>) -> LoadError {
-    LoadError {
-        line,
-        text: line_text(source, line).trim().to_string(),
-        message: message.into(),
-    }
+    LoadError { line, text: line_text(source, line).trim().to_string(), message: message.into() }
 }

@@ -93,11 +93,7 @@ pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>> {
                     at += 1;
                 }
                 number(&source[start..at]).ok_or_else(|| {
-                    error(
-                        source,
-                        line,
-                        format!("`{}` is not a number", &source[start..at]),
-                    )
+                    error(source, line, format!("`{}` is not a number", &source[start..at]))
                 })?
             }
             // `%` alone is the remainder operator.
@@ -136,10 +132,7 @@ pub fn tokens(source: &str) -> Result<Vec<Spanned<'_>>> {
         };
         out.push(Spanned { token, line });
     }
-    out.push(Spanned {
-        token: Token::End,
-        line,
-    });
+    out.push(Spanned { token: Token::End, line });
     Ok(out)
 }
 
@@ -151,9 +144,7 @@ fn decimal_float(text: &str) -> bool {
         && !text.starts_with("0d")
         && !text.starts_with("0F")
         && !text.starts_with("0D")
-        && text
-            .bytes()
-            .all(|c| c.is_ascii_digit() || matches!(c, b'.' | b'e' | b'E'))
+        && text.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'.' | b'e' | b'E'))
 }
 
 fn number<'a>(text: &str) -> Option<Token<'a>> {
@@ -185,14 +176,8 @@ fn number<'a>(text: &str) -> Option<Token<'a>> {
     if let Some(n) = integer {
         return Some(Token::Int(n));
     }
-    if text
-        .bytes()
-        .all(|c| c.is_ascii_digit() || matches!(c, b'.' | b'e' | b'E' | b'+' | b'-'))
-    {
-        return text
-            .parse::<f64>()
-            .ok()
-            .map(|f| Token::Float(f.to_bits(), Type::F64));
+    if text.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'.' | b'e' | b'E' | b'+' | b'-')) {
+        return text.parse::<f64>().ok().map(|f| Token::Float(f.to_bits(), Type::F64));
     }
     None
 }

@@ -10,13 +10,7 @@ const MAX_DEPTH: u32 = 64;
 
 pub fn parse(source: &str) -> Result<SyntaxTree<'_>> {
     let tokens = tokens(source)?;
-    Parser {
-        source,
-        tokens,
-        at: 0,
-        depth: 0,
-    }
-    .module()
+    Parser { source, tokens, at: 0, depth: 0 }.module()
 }
 
 pub(super) struct Parser<'a> {
@@ -76,11 +70,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn expect(&mut self, c: char) -> Result<()> {
-        if self.eat(c) {
-            Ok(())
-        } else {
-            self.unexpected(&format!("`{c}`"))
-        }
+        if self.eat(c) { Ok(()) } else { self.unexpected(&format!("`{c}`")) }
     }
 
     pub(super) fn eat_word(&mut self, word: &str) -> bool {

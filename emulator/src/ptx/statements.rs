@@ -57,11 +57,7 @@ impl<'a> Parser<'a> {
                     }
                     Token::Word(".calltargets") => {
                         let functions = self.names("a function")?;
-                        body.push(Statement::CallTargets {
-                            line,
-                            name,
-                            functions,
-                        });
+                        body.push(Statement::CallTargets { line, name, functions });
                     }
                     Token::Word(".callprototype") => {
                         body.push(Statement::CallPrototype(self.prototype(line, name)?));
@@ -91,31 +87,15 @@ impl<'a> Parser<'a> {
     /// `label: .callprototype (results) _ (parameters);`
     fn prototype(&mut self, line: u32, name: &'a str) -> Result<Prototype<'a>> {
         self.next();
-        let returns = if self.is('(') {
-            self.params()?
-        } else {
-            Vec::new()
-        };
+        let returns = if self.is('(') { self.params()? } else { Vec::new() };
         self.name("`_`")?;
-        let params = if self.is('(') {
-            self.params()?
-        } else {
-            Vec::new()
-        };
+        let params = if self.is('(') { self.params()? } else { Vec::new() };
         while self.eat_word(".noreturn") {}
-        if matches!(
-            self.peek(),
-            Token::Word(".abi_preserve" | ".abi_preserve_control")
-        ) {
+        if matches!(self.peek(), Token::Word(".abi_preserve" | ".abi_preserve_control")) {
             self.dimensions()?;
         }
         self.expect(';')?;
-        Ok(Prototype {
-            line,
-            name,
-            params,
-            returns,
-        })
+        Ok(Prototype { line, name, params, returns })
     }
 
     /// `.reg .b32 %r<100>, %x;`
@@ -146,12 +126,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.expect(';')?;
-        Ok(Statement::Registers {
-            line,
-            ty,
-            vector,
-            names,
-        })
+        Ok(Statement::Registers { line, ty, vector, names })
     }
 
     /// .loc: the innermost position counts; where it was inlined is skipped.
@@ -198,12 +173,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.expect(';')?;
-        Ok(Instruction {
-            line,
-            guard,
-            opcode,
-            operands,
-        })
+        Ok(Instruction { line, guard, opcode, operands })
     }
 
     /// Chapter 6: operands.
@@ -231,11 +201,7 @@ impl<'a> Parser<'a> {
                 let name = self.name("an operand")?;
                 if self.is('+') || self.is('-') {
                     let offset = self.addend()?;
-                    Operand::Address {
-                        base: Some(name),
-                        offset,
-                        brackets: false,
-                    }
+                    Operand::Address { base: Some(name), offset, brackets: false }
                 } else {
                     Operand::Name(name)
                 }
@@ -278,10 +244,6 @@ impl<'a> Parser<'a> {
             return Ok(Operand::TensorAddress { base, coordinates });
         }
         self.expect(']')?;
-        Ok(Operand::Address {
-            base,
-            offset,
-            brackets: true,
-        })
+        Ok(Operand::Address { base, offset, brackets: true })
     }
 }

@@ -83,10 +83,7 @@ impl Type {
     }
 
     pub fn is_signed(self) -> bool {
-        matches!(
-            self,
-            Self::S8 | Self::S16 | Self::S32 | Self::S64 | Self::S16x2
-        )
+        matches!(self, Self::S8 | Self::S16 | Self::S32 | Self::S64 | Self::S16x2)
     }
 
     /// `.u` and `.s` types.
@@ -105,10 +102,7 @@ impl Type {
     }
 
     pub fn is_bits(self) -> bool {
-        matches!(
-            self,
-            Self::B8 | Self::B16 | Self::B32 | Self::B64 | Self::B128
-        )
+        matches!(self, Self::B8 | Self::B16 | Self::B32 | Self::B64 | Self::B128)
     }
 
     pub fn is_float(self) -> bool {

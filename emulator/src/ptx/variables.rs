@@ -124,29 +124,13 @@ impl<'a> Parser<'a> {
             }
             None
         } else {
-            match dims
-                .iter()
-                .try_fold(element, |n, d| n.checked_mul(d.unwrap_or(0)))
-            {
+            match dims.iter().try_fold(element, |n, d| n.checked_mul(d.unwrap_or(0))) {
                 Some(n) if n < 1 << 40 => Some(n),
                 _ => return self.fail(format!("`{name}` is too large")),
             }
         };
-        let natural = if vector > 1 {
-            ty.bytes() * vector
-        } else {
-            ty.bytes()
-        };
-        Ok(Variable {
-            line,
-            name,
-            space,
-            ty,
-            align: align.max(natural),
-            size,
-            external,
-            init,
-        })
+        let natural = if vector > 1 { ty.bytes() * vector } else { ty.bytes() };
+        Ok(Variable { line, name, space, ty, align: align.max(natural), size, external, init })
     }
 
     /// Initialisers.
@@ -188,38 +172,22 @@ impl<'a> Parser<'a> {
             if name == "generic" {
                 let (name, addend) = self.generic_address()?;
                 self.expect(')')?;
-                return Ok(Init::Address {
-                    name,
-                    addend,
-                    mask: Some(mask),
-                });
+                return Ok(Init::Address { name, addend, mask: Some(mask) });
             }
             let name = self.name("a variable")?;
             let addend = self.addend()?;
             self.expect(')')?;
-            return Ok(Init::Address {
-                name,
-                addend,
-                mask: Some(mask),
-            });
+            return Ok(Init::Address { name, addend, mask: Some(mask) });
         }
         match self.peek() {
             Token::Word("generic") => {
                 let (name, addend) = self.generic_address()?;
-                Ok(Init::Address {
-                    name,
-                    addend,
-                    mask: None,
-                })
+                Ok(Init::Address { name, addend, mask: None })
             }
             Token::Word(w) if !w.starts_with('.') && w != "WARP_SZ" => {
                 let name = self.name("a variable")?;
                 let addend = self.addend()?;
-                Ok(Init::Address {
-                    name,
-                    addend,
-                    mask: None,
-                })
+                Ok(Init::Address { name, addend, mask: None })
             }
             _ => Ok(Init::Value(self.constant(0)?)),
         }

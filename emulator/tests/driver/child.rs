@@ -21,19 +21,11 @@ pub fn in_child(
         return;
     }
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, name);
+    command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, name);
     command.envs(environment.iter().copied());
     let (output, text) = run(&mut command);
-    assert!(
-        output.status.success(),
-        "{name} failed in its process:\n{text}"
-    );
-    assert!(
-        text.contains("1 passed"),
-        "there is no test {name}:\n{text}"
-    );
+    assert!(output.status.success(), "{name} failed in its process:\n{text}");
+    assert!(text.contains("1 passed"), "there is no test {name}:\n{text}");
     examine(&text);
 }
 
@@ -52,12 +44,7 @@ pub fn library_folder(name: &str) -> PathBuf {
         .ancestors()
         .skip(1)
         .take(2)
-        .flat_map(|folder| {
-            [
-                folder.join("libemulator.so"),
-                folder.join("deps/libemulator.so"),
-            ]
-        })
+        .flat_map(|folder| [folder.join("libemulator.so"), folder.join("deps/libemulator.so")])
         .find(|path| path.exists())
         .expect("cargo builds the shared library with the tests");
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -211,14 +198,8 @@ pub fn launch(
     stream: Handle,
     args: &[usize],
 ) -> c_int {
-    let list = if args.is_empty() {
-        0
-    } else {
-        args.as_ptr() as usize
-    };
-    cu!(cuLaunchKernel(
-        function, grid, 1, 1, block, 1, 1, shared, stream, list, 0
-    ))
+    let list = if args.is_empty() { 0 } else { args.as_ptr() as usize };
+    cu!(cuLaunchKernel(function, grid, 1, 1, block, 1, 1, shared, stream, list, 0))
 }
 
 /// The address of a value, as `kernelParams` wants it.
@@ -241,20 +222,12 @@ pub fn now(place: &u32) -> u32 {
 
 pub fn download(address: u64, count: usize) -> Vec<u32> {
     let mut values = vec![0u32; count];
-    ok!(cuMemcpyDtoH_v2(
-        values.as_mut_ptr() as usize,
-        address,
-        count * 4
-    ));
+    ok!(cuMemcpyDtoH_v2(values.as_mut_ptr() as usize, address, count * 4));
     values
 }
 
 pub fn upload(values: &[u32]) -> u64 {
     let address: u64 = get!(cuMemAlloc_v2(values.len() * 4));
-    ok!(cuMemcpyHtoD_v2(
-        address,
-        values.as_ptr() as usize,
-        values.len() * 4
-    ));
+    ok!(cuMemcpyHtoD_v2(address, values.as_ptr() as usize, values.len() * 4));
     address
 }

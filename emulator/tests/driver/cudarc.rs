@@ -12,16 +12,12 @@ fn program() {
     assert!(context.name().expect("a name").contains("emulator"));
     assert_eq!(context.compute_capability().expect("a capability"), (8, 0));
     let stream = context.new_stream().expect("a stream");
-    let module = context
-        .load_module(Ptx::from_src(PTX.trim_end_matches('\0')))
-        .expect("a module");
+    let module = context.load_module(Ptx::from_src(PTX.trim_end_matches('\0'))).expect("a module");
     let scale = module.load_function("scale").expect("a kernel");
 
     let host: Vec<f32> = (0..1000).map(|i| i as f32).collect();
     let mut x = stream.clone_htod(&host).expect("a copy");
-    let start = stream
-        .record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
-        .expect("an event");
+    let start = stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).expect("an event");
     let (n, f) = (1000u32, 3.0f32);
     // SAFETY: the arguments are those of the kernel.
     unsafe {
@@ -33,9 +29,7 @@ fn program() {
             .launch(LaunchConfig::for_num_elems(n))
     }
     .expect("a launch");
-    let end = stream
-        .record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
-        .expect("an event");
+    let end = stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).expect("an event");
     let back = stream.clone_dtoh(&x).expect("a copy");
     assert_eq!(back, host.iter().map(|v| v * 3.0).collect::<Vec<_>>());
     end.synchronize().expect("an event that happens");
@@ -65,10 +59,8 @@ fn program() {
             .launch(LaunchConfig::for_num_elems(n))
     }
     .expect("a launch");
-    let graph = stream
-        .end_capture(sys::CUgraphInstantiate_flags(0))
-        .expect("a capture")
-        .expect("a graph");
+    let graph =
+        stream.end_capture(sys::CUgraphInstantiate_flags(0)).expect("a capture").expect("a graph");
     for _ in 0..3 {
         graph.launch().expect("a launch");
     }
@@ -80,9 +72,8 @@ fn program() {
     // Without its events cudarc does not wait here by itself.
     stream.synchronize().expect("no fault");
     assert_eq!(pinned.as_slice().expect("an event that happens"), [8.0; 8]);
-    let blocks = scale
-        .occupancy_max_active_blocks_per_multiprocessor(256, 0, None)
-        .expect("an occupancy");
+    let blocks =
+        scale.occupancy_max_active_blocks_per_multiprocessor(256, 0, None).expect("an occupancy");
     assert!(blocks > 0);
     let (free, total) = context.mem_get_info().expect("sizes");
     assert!(free < total);
@@ -93,10 +84,7 @@ fn run(name: &str, pools: &str) {
     let path = folder.to_str().expect("a plain path");
     in_child(
         name,
-        &[
-            ("LD_LIBRARY_PATH", path),
-            ("CUDA_EMULATOR_MEMORY_POOLS", pools),
-        ],
+        &[("LD_LIBRARY_PATH", path), ("CUDA_EMULATOR_MEMORY_POOLS", pools)],
         program,
         |text| assert!(!text.contains("leak"), "{text}"),
     );

@@ -19,20 +19,14 @@ fn the_device() {
         ],
         || {
             let mut count = 0;
-            assert_eq!(
-                cu!(cuDeviceGetCount(Out::from(&mut count))),
-                3,
-                "not initialised"
-            );
+            assert_eq!(cu!(cuDeviceGetCount(Out::from(&mut count))), 3, "not initialised");
             ok!(cuInit(0));
             assert_eq!(get!(cuDeviceGetCount()), 1);
             assert_eq!(cu!(cuDeviceGet(Out::from(&mut count), 1)), 101);
             let mut name = [0 as c_char; 64];
             ok!(cuDeviceGetName(TextOut::from(&mut name[..]), 64, 0));
             // SAFETY: the driver ended it with NUL.
-            let name = unsafe { CStr::from_ptr(name.as_ptr()) }
-                .to_str()
-                .expect("text");
+            let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_str().expect("text");
             assert!(name.contains("emulator"), "{name}");
             let attribute = |which: c_int| -> c_int { get!(cuDeviceGetAttribute(which, 0)) };
             assert_eq!((attribute(75), attribute(76)), (9, 0));
@@ -50,12 +44,7 @@ fn the_device() {
             let mut text: *const c_char = std::ptr::null();
             assert_eq!(cu!(cuGetErrorName(12345, Out::from(&mut text))), 1);
         },
-        |text| {
-            assert!(
-                text.contains("emulator"),
-                "it does not say that it is one: {text}"
-            )
-        },
+        |text| assert!(text.contains("emulator"), "it does not say that it is one: {text}"),
     );
 }
 
@@ -81,10 +70,7 @@ fn a_program() {
             let values: Vec<u32> = (0..100).map(|i| (i as f32).to_bits()).collect();
             let x = upload(&values);
             let (n, f) = (100u32, 0.5f32);
-            assert_eq!(
-                launch(scale, 4, 32, 0, Handle::NULL, &[arg(&x), arg(&n), arg(&f)]),
-                0
-            );
+            assert_eq!(launch(scale, 4, 32, 0, Handle::NULL, &[arg(&x), arg(&n), arg(&f)]), 0);
             let expected: Vec<u32> = (0..100).map(|i| (i as f32 * 0.5).to_bits()).collect();
             // A blocking copy in the default stream comes after the launch.
             assert_eq!(download(x, 100), expected);
@@ -96,19 +82,7 @@ fn a_program() {
             block[12..].copy_from_slice(&2.0f32.to_le_bytes());
             let size = 16usize;
             let extra = [1usize, arg(&block), 2, arg(&size), 0];
-            ok!(cuLaunchKernel(
-                scale,
-                4,
-                1,
-                1,
-                32,
-                1,
-                1,
-                0,
-                Handle::NULL,
-                0,
-                arg(&extra)
-            ));
+            ok!(cuLaunchKernel(scale, 4, 1, 1, 32, 1, 1, 0, Handle::NULL, 0, arg(&extra)));
             assert_eq!(download(x, 100), values);
 
             let (mut address, mut bytes) = (0u64, 0usize);
@@ -161,13 +135,7 @@ fn copies_and_fills() {
             assert_eq!(host, [1, 2, 3, 4, 5, 6, 7, 8]);
 
             let (mut pitched, mut pitch) = (0u64, 0usize);
-            ok!(cuMemAllocPitch_v2(
-                Out::from(&mut pitched),
-                Out::from(&mut pitch),
-                12,
-                2,
-                4
-            ));
+            ok!(cuMemAllocPitch_v2(Out::from(&mut pitched), Out::from(&mut pitch), 12, 2, 4));
             assert!(pitch >= 12);
             let rows = [1u32, 2, 3, 4, 5, 6];
             let copy = Memcpy2D {
@@ -211,34 +179,18 @@ fn memory_and_pointers() {
             let a: u64 = get!(cuMemAlloc_v2(600 << 10));
             assert_eq!(a % 256, 0);
             let mut b = 0u64;
-            assert_eq!(
-                cu!(cuMemAlloc_v2(Out::from(&mut b), 600 << 10)),
-                2,
-                "out of memory"
-            );
+            assert_eq!(cu!(cuMemAlloc_v2(Out::from(&mut b), 600 << 10)), 2, "out of memory");
             assert_eq!(cu!(cuMemAlloc_v2(Out::from(&mut b), 0)), 1);
             let (mut base, mut size) = (0u64, 0usize);
-            ok!(cuMemGetAddressRange_v2(
-                Out::from(&mut base),
-                Out::from(&mut size),
-                a + 1000
-            ));
+            ok!(cuMemGetAddressRange_v2(Out::from(&mut base), Out::from(&mut size), a + 1000));
             assert_eq!((base, size), (a, 600 << 10));
             let mut kind = 0u32;
             let place = || Out::<u8>::at_address(0).address();
             assert_eq!(place(), 0);
-            ok!(cuPointerGetAttribute(
-                Out::cast(&Out::from(&mut kind)),
-                2,
-                a + 8
-            ));
+            ok!(cuPointerGetAttribute(Out::cast(&Out::from(&mut kind)), 2, a + 8));
             assert_eq!(kind, 2, "device memory");
             let page = pinned(16);
-            ok!(cuPointerGetAttribute(
-                Out::cast(&Out::from(&mut kind)),
-                2,
-                page.as_ptr() as u64
-            ));
+            ok!(cuPointerGetAttribute(Out::cast(&Out::from(&mut kind)), 2, page.as_ptr() as u64));
             assert_eq!(kind, 1, "host memory");
             let on_device: u64 = get!(cuMemHostGetDevicePointer_v2(page.as_ptr() as usize, 0));
             ok!(cuMemsetD32_v2(on_device, 5, 16));
@@ -249,10 +201,7 @@ fn memory_and_pointers() {
 
             let mut own = vec![1u32; 1024];
             ok!(cuMemHostRegister_v2(own.as_mut_ptr() as usize, 4096, 0));
-            assert_eq!(
-                cu!(cuMemHostRegister_v2(own.as_mut_ptr() as usize, 4096, 0)),
-                712
-            );
+            assert_eq!(cu!(cuMemHostRegister_v2(own.as_mut_ptr() as usize, 4096, 0)), 712);
             ok!(cuMemHostUnregister(own.as_mut_ptr() as usize));
             assert_eq!(cu!(cuMemHostUnregister(own.as_mut_ptr() as usize)), 713);
 
@@ -290,16 +239,8 @@ fn launch_limits() {
             );
             let x = upload(&[0; 1024]);
             let args = [arg(&x)];
-            assert_eq!(
-                launch(staged, 1, 1025, 4100, Handle::NULL, &args),
-                1,
-                "threads"
-            );
-            assert_eq!(
-                launch(staged, 0, 32, 128, Handle::NULL, &args),
-                1,
-                "an empty grid"
-            );
+            assert_eq!(launch(staged, 1, 1025, 4100, Handle::NULL, &args), 1, "threads");
+            assert_eq!(launch(staged, 0, 32, 128, Handle::NULL, &args), 1, "an empty grid");
             assert_eq!(
                 launch(staged, 1, 32, 49 << 10, Handle::NULL, &args),
                 1,
@@ -314,25 +255,9 @@ fn launch_limits() {
             assert_eq!(launch(staged, 1, 32, 100 << 10, Handle::NULL, &args), 0);
             assert_eq!(launch(staged, 1, 32, 101 << 10, Handle::NULL, &args), 1);
             assert_eq!(launch(fixed, 1, 64, 0, Handle::NULL, &[]), 1, ".reqntid");
-            ok!(cuLaunchKernel(
-                fixed,
-                1,
-                1,
-                1,
-                32,
-                2,
-                1,
-                0,
-                Handle::NULL,
-                0,
-                0
-            ));
+            ok!(cuLaunchKernel(fixed, 1, 1, 1, 32, 2, 1, 0, Handle::NULL, 0, 0));
 
-            assert_eq!(
-                launch(scale, 1, 32, 0, Handle::NULL, &[]),
-                1,
-                "no parameters"
-            );
+            assert_eq!(launch(scale, 1, 32, 0, Handle::NULL, &[]), 1, "no parameters");
             assert_eq!(
                 launch(scale, 1, 32, 0, Handle::NULL, &[arg(&x), 0, 0]),
                 1,
@@ -341,19 +266,7 @@ fn launch_limits() {
             let (block, size) = ([0u8; 12], 12usize);
             let extra = [1usize, arg(&block), 2, arg(&size), 0];
             assert_eq!(
-                cu!(cuLaunchKernel(
-                    scale,
-                    1,
-                    1,
-                    1,
-                    32,
-                    1,
-                    1,
-                    0,
-                    Handle::NULL,
-                    0,
-                    arg(&extra)
-                )),
+                cu!(cuLaunchKernel(scale, 1, 1, 1, 32, 1, 1, 0, Handle::NULL, 0, arg(&extra))),
                 1,
                 "too few bytes"
             );
@@ -383,10 +296,7 @@ fn launch_limits() {
                 "wrong parameter size",
                 "cooperative",
             ] {
-                assert!(
-                    text.contains(part) || part == "opted in",
-                    "no `{part}` in:\n{text}"
-                );
+                assert!(text.contains(part) || part == "opted in", "no `{part}` in:\n{text}");
             }
         },
     );
@@ -401,15 +311,11 @@ fn occupancy_and_attributes() {
             context();
             let module = module();
             let (staged, fixed) = (function(module, c"staged"), function(module, c"fixed"));
-            let blocks: c_int = get!(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-                fixed, 64, 0, 0
-            ));
+            let blocks: c_int =
+                get!(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(fixed, 64, 0, 0));
             assert_eq!(blocks, 32, "2048 threads by blocks of 64");
-            let blocks: c_int = get!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
-                staged,
-                128,
-                80 << 10
-            ));
+            let blocks: c_int =
+                get!(cuOccupancyMaxActiveBlocksPerMultiprocessor(staged, 128, 80 << 10));
             assert_eq!(blocks, 2, "two times 81 KiB of 164");
             let (mut grid, mut block) = (0, 0);
             ok!(cuOccupancyMaxPotentialBlockSize(
@@ -420,10 +326,7 @@ fn occupancy_and_attributes() {
                 0,
                 0
             ));
-            assert!(
-                block >= 512 && block % 32 == 0 && grid > 0,
-                "{grid} {block}"
-            );
+            assert!(block >= 512 && block % 32 == 0 && grid > 0, "{grid} {block}");
             let threads: c_int = get!(cuFuncGetAttribute(0, fixed));
             assert_eq!(threads, 64);
             let dynamic: c_int = get!(cuFuncGetAttribute(8, staged));
@@ -442,34 +345,16 @@ fn images_that_are_not_ptx_are_refused() {
             context();
             let mut module = Handle::NULL;
             assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    b"\x7fELF\x02\x01".as_ptr().cast()
-                )),
+                cu!(cuModuleLoadData(Out::from(&mut module), b"\x7fELF\x02\x01".as_ptr().cast())),
                 209
             );
             assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    c"\x50\xed\x55\xba".as_ptr().cast()
-                )),
+                cu!(cuModuleLoadData(Out::from(&mut module), c"\x50\xed\x55\xba".as_ptr().cast())),
                 209
             );
-            assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    c"".as_ptr().cast()
-                )),
-                218
-            );
+            assert_eq!(cu!(cuModuleLoadData(Out::from(&mut module), c"".as_ptr().cast())), 218);
             let newer = c".version 8.0\n.target sm_90\n.address_size 64\n";
-            assert_eq!(
-                cu!(cuModuleLoadData(
-                    Out::from(&mut module),
-                    newer.as_ptr().cast()
-                )),
-                209
-            );
+            assert_eq!(cu!(cuModuleLoadData(Out::from(&mut module), newer.as_ptr().cast())), 209);
             let unknown = c".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\nfrobnicate.u32 1;\n}\n";
             let mut log = [0u8; 256];
             let (ids, mut values) = ([5, 6], [log.as_mut_ptr() as usize, 256]);
@@ -481,14 +366,8 @@ fn images_that_are_not_ptx_are_refused() {
                 Out::from(&mut values[0]),
             ));
             assert_eq!(loaded, 218);
-            let log = CStr::from_bytes_until_nul(&log)
-                .expect("a text")
-                .to_str()
-                .expect("UTF-8");
-            assert!(
-                log.contains("line 6") && log.contains("frobnicate"),
-                "{log}"
-            );
+            let log = CStr::from_bytes_until_nul(&log).expect("a text").to_str().expect("UTF-8");
+            assert!(log.contains("line 6") && log.contains("frobnicate"), "{log}");
         },
         |text| assert!(text.contains("ELF"), "{text}"),
     );
@@ -513,10 +392,7 @@ fn leaks_and_counters() {
             ok!(cuCtxDestroy_v2(context));
         },
         |text| {
-            assert!(
-                text.contains("leak") && text.contains("1 allocations, 400 bytes"),
-                "{text}"
-            );
+            assert!(text.contains("leak") && text.contains("1 allocations, 400 bytes"), "{text}");
             let report = std::fs::read_to_string(&counters).expect("a counters file");
             let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
             let kernel = &report["kernels"][0];
@@ -540,11 +416,7 @@ fn contexts() {
             ok!(cuCtxGetCurrent(Out::from(&mut current)));
             assert!(current.is_null());
             let mut pointer = 0u64;
-            assert_eq!(
-                cu!(cuMemAlloc_v2(Out::from(&mut pointer), 4)),
-                201,
-                "no context"
-            );
+            assert_eq!(cu!(cuMemAlloc_v2(Out::from(&mut pointer), 4)), 201, "no context");
             let primary: Handle = get!(cuDevicePrimaryCtxRetain(0));
             assert_eq!(primary, get!(cuDevicePrimaryCtxRetain(0)));
             ok!(cuCtxSetCurrent(primary));

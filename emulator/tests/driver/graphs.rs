@@ -81,34 +81,14 @@ fn what_a_capture_forbids() {
             spoil(&|| cu!(cuStreamSynchronize(stream)), GLOBAL, 900, 901);
             spoil(&|| cu!(cuStreamQuery(stream)), RELAXED, 900, 901);
             spoil(&|| cu!(cuCtxSynchronize()), GLOBAL, 900, 901);
-            spoil(
-                &|| cu!(cuMemsetD32Async(x, 2, 1, Handle::NULL)),
-                GLOBAL,
-                906,
-                901,
-            );
+            spoil(&|| cu!(cuMemsetD32Async(x, 2, 1, Handle::NULL)), GLOBAL, 906, 901);
             let mut other = 0u64;
-            spoil(
-                &|| cu!(cuMemAlloc_v2(Out::from(&mut other.clone()), 4)),
-                GLOBAL,
-                900,
-                901,
-            );
-            spoil(
-                &|| cu!(cuMemAlloc_v2(Out::from(&mut other.clone()), 4)),
-                RELAXED,
-                0,
-                0,
-            );
+            spoil(&|| cu!(cuMemAlloc_v2(Out::from(&mut other.clone()), 4)), GLOBAL, 900, 901);
+            spoil(&|| cu!(cuMemAlloc_v2(Out::from(&mut other.clone()), 4)), RELAXED, 0, 0);
             other += 1;
             assert_eq!(other, 1);
             ok!(cuEventRecord(event, side));
-            spoil(
-                &|| cu!(cuStreamWaitEvent(stream, event, 0)),
-                GLOBAL,
-                905,
-                901,
-            );
+            spoil(&|| cu!(cuStreamWaitEvent(stream, event, 0)), GLOBAL, 905, 901);
             let fork = || {
                 ok!(cuEventRecord(event, stream));
                 ok!(cuStreamWaitEvent(side, event, 0));
@@ -124,11 +104,7 @@ fn what_a_capture_forbids() {
                 907,
                 901,
             );
-            assert_eq!(
-                cu!(cuStreamEndCapture(stream, Out::from(&mut graph))),
-                401,
-                "no capture"
-            );
+            assert_eq!(cu!(cuStreamEndCapture(stream, Out::from(&mut graph))), 401, "no capture");
             assert_eq!(cu!(cuStreamBeginCapture_v2(Handle::NULL, GLOBAL)), 900);
             // The streams are as good as before.
             ok!(cuMemsetD32Async(x, 8, 1, stream));
@@ -158,13 +134,8 @@ fn graphs_node_by_node() {
                 width: 1,
                 height: 1,
             };
-            let first: Handle = get!(cuGraphAddMemsetNode(
-                graph,
-                In::NULL,
-                0,
-                (&fill).into(),
-                Handle::NULL
-            ));
+            let first: Handle =
+                get!(cuGraphAddMemsetNode(graph, In::NULL, 0, (&fill).into(), Handle::NULL));
             let kernel = |address: &u64, list: &mut [usize; 1]| {
                 list[0] = arg(address);
                 KernelNodeParams {
@@ -180,12 +151,8 @@ fn graphs_node_by_node() {
             };
             let mut list = [0];
             let params = kernel(&x, &mut list);
-            let after: Handle = get!(cuGraphAddKernelNode_v2(
-                graph,
-                (&first).into(),
-                1,
-                (&params).into()
-            ));
+            let after: Handle =
+                get!(cuGraphAddKernelNode_v2(graph, (&first).into(), 1, (&params).into()));
             assert_eq!(nodes(graph), 2);
             let kind: c_int = {
                 let mut kind = -1;
@@ -199,30 +166,14 @@ fn graphs_node_by_node() {
 
             // The executable takes another parameter.
             let params = kernel(&y, &mut list);
-            ok!(cuGraphExecKernelNodeSetParams_v2(
-                exec,
-                after,
-                (&params).into()
-            ));
+            ok!(cuGraphExecKernelNodeSetParams_v2(exec, after, (&params).into()));
             ok!(cuGraphLaunch(exec, Handle::NULL));
             assert_eq!((download(x, 1), download(y, 1)), (vec![10], vec![101]));
 
             // A cycle is refused.
-            ok!(cuGraphAddDependencies(
-                graph,
-                (&after).into(),
-                (&first).into(),
-                1
-            ));
+            ok!(cuGraphAddDependencies(graph, (&after).into(), (&first).into(), 1));
             let mut broken = Handle::NULL;
-            assert_eq!(
-                cu!(cuGraphInstantiateWithFlags(
-                    Out::from(&mut broken),
-                    graph,
-                    0
-                )),
-                1
-            );
+            assert_eq!(cu!(cuGraphInstantiateWithFlags(Out::from(&mut broken), graph, 0)), 1);
             ok!(cuGraphExecDestroy(exec));
             ok!(cuGraphDestroy(graph));
             assert_eq!(cu!(cuGraphDestroy(graph)), 1);
@@ -252,20 +203,10 @@ fn an_executable_is_updated_from_a_graph_of_its_shape() {
             };
             let exec: Handle = get!(cuGraphInstantiateWithFlags(capture(1, false), 0));
             let mut result = -1;
-            ok!(cuGraphExecUpdate(
-                exec,
-                capture(2, false),
-                Out::NULL,
-                Out::from(&mut result)
-            ));
+            ok!(cuGraphExecUpdate(exec, capture(2, false), Out::NULL, Out::from(&mut result)));
             assert_eq!(result, 0);
             assert_eq!(
-                cu!(cuGraphExecUpdate(
-                    exec,
-                    capture(3, true),
-                    Out::NULL,
-                    Out::from(&mut result)
-                )),
+                cu!(cuGraphExecUpdate(exec, capture(3, true), Out::NULL, Out::from(&mut result))),
                 910
             );
             assert_eq!(result, 2, "another topology");

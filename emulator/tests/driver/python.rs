@@ -37,26 +37,15 @@ print(name.value.decode(), list(data))
 
 #[test]
 fn ctypes() {
-    if Command::new("python3")
-        .arg("-c")
-        .arg("import ctypes")
-        .output()
-        .is_err()
-    {
+    if Command::new("python3").arg("-c").arg("import ctypes").output().is_err() {
         return;
     }
     let folder = library_folder("ctypes");
     let ptx = folder.join("kernels.ptx");
     std::fs::write(&ptx, PTX.trim_end_matches('\0')).expect("a file");
     let mut command = Command::new("python3");
-    let (output, text) = run(command
-        .arg("-c")
-        .arg(PROGRAM)
-        .arg(&ptx)
-        .env("LD_LIBRARY_PATH", &folder));
+    let (output, text) =
+        run(command.arg("-c").arg(PROGRAM).arg(&ptx).env("LD_LIBRARY_PATH", &folder));
     assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains("emulator") && text.contains("[10.0, 20.0, 30.0, 40.0, 50.0]"),
-        "{text}"
-    );
+    assert!(text.contains("emulator") && text.contains("[10.0, 20.0, 30.0, 40.0, 50.0]"), "{text}");
 }

@@ -21,11 +21,7 @@ fn work_waits_until_something_waits_for_it() {
             ok!(cuMemcpyDtoHAsync_v2(page.as_ptr() as usize, x, 8, stream));
             assert_eq!(now(&page[0]), 0, "nothing has waited yet");
             // A blocking copy waits for the default stream only: this stream does not block on it.
-            assert_eq!(
-                download(x, 1),
-                [1],
-                "stale, because nothing waited for the stream"
-            );
+            assert_eq!(download(x, 1), [1], "stale, because nothing waited for the stream");
             ok!(cuStreamSynchronize(stream));
             assert_eq!(now(&page[0]), 7);
 
@@ -34,12 +30,7 @@ fn work_waits_until_something_waits_for_it() {
             let mut pageable = [30u32];
             let y = upload(&[0]);
             ok!(cuMemcpyHtoDAsync_v2(x, page.as_ptr() as usize, 4, stream));
-            ok!(cuMemcpyHtoDAsync_v2(
-                y,
-                pageable.as_ptr() as usize,
-                4,
-                stream
-            ));
+            ok!(cuMemcpyHtoDAsync_v2(y, pageable.as_ptr() as usize, 4, stream));
             page[0] = 21;
             std::hint::black_box(&mut pageable)[0] = 31;
             ok!(cuStreamSynchronize(stream));
@@ -47,12 +38,7 @@ fn work_waits_until_something_waits_for_it() {
 
             // A copy to pageable memory is done at return: drivers do so, and programs rely on it.
             let mut pageable = [0u32];
-            ok!(cuMemcpyDtoHAsync_v2(
-                pageable.as_mut_ptr() as usize,
-                x,
-                4,
-                stream
-            ));
+            ok!(cuMemcpyDtoHAsync_v2(pageable.as_mut_ptr() as usize, x, 4, stream));
             assert_eq!(now(&pageable[0]), 21);
         },
         |_| {},
@@ -104,11 +90,7 @@ fn the_legacy_default_stream_and_blocking_streams_wait_for_each_other() {
             assert_eq!(page, [1, 1, 2, 2]);
             let per_thread = Handle::PER_THREAD;
             ok!(cuMemsetD32Async(x, 9, 1, per_thread));
-            assert_eq!(
-                download(x, 1),
-                [9],
-                "the per-thread stream is a blocking one"
-            );
+            assert_eq!(download(x, 1), [9], "the per-thread stream is a blocking one");
         },
         |_| {},
     );
@@ -142,11 +124,7 @@ fn events_order_streams_and_tell_time() {
             assert_eq!(download(x, 2), [5, 5]);
             ok!(cuEventElapsedTime(Out::from(&mut milliseconds), start, end));
             assert!((0.0..60_000.0).contains(&milliseconds));
-            assert_eq!(
-                cu!(cuStreamQuery(a)),
-                600,
-                "one fill is left, and the query runs it"
-            );
+            assert_eq!(cu!(cuStreamQuery(a)), 600, "one fill is left, and the query runs it");
             ok!(cuStreamQuery(a));
             assert_eq!(download(x, 1), [6]);
 
@@ -159,14 +137,7 @@ fn events_order_streams_and_tell_time() {
             let untimed: Handle = get!(cuEventCreate(2));
             ok!(cuEventRecord(untimed, a));
             ok!(cuEventSynchronize(untimed));
-            assert_eq!(
-                cu!(cuEventElapsedTime(
-                    Out::from(&mut milliseconds),
-                    start,
-                    untimed
-                )),
-                400
-            );
+            assert_eq!(cu!(cuEventElapsedTime(Out::from(&mut milliseconds), start, untimed)), 400);
             ok!(cuEventDestroy_v2(end));
             assert_eq!(cu!(cuEventQuery(end)), 400, "a stale handle");
             ok!(cuStreamDestroy_v2(a));
@@ -257,12 +228,7 @@ fn threads_share_the_device() {
                             let x: u64 = get!(cuMemAllocAsync(64, stream));
                             ok!(cuMemsetD32Async(x, thread * 100 + round, 16, stream));
                             let mut back = [0u32; 16];
-                            ok!(cuMemcpyDtoHAsync_v2(
-                                back.as_mut_ptr() as usize,
-                                x,
-                                64,
-                                stream
-                            ));
+                            ok!(cuMemcpyDtoHAsync_v2(back.as_mut_ptr() as usize, x, 64, stream));
                             ok!(cuStreamSynchronize(stream));
                             assert_eq!(now(&back[15]), thread * 100 + round);
                             ok!(cuMemFreeAsync(x, stream));
@@ -270,9 +236,7 @@ fn threads_share_the_device() {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .for_each(|thread| thread.join().expect("a thread that passes"));
+            threads.into_iter().for_each(|thread| thread.join().expect("a thread that passes"));
         },
         |_| {},
     );

@@ -127,11 +127,7 @@ fn guarded_lanes() {
                 @%p red.shared.add.u32 [box], %a0;\nbar.warp.sync -1;\nld.shared.b32 %d0, [box];";
     let declarations = ".shared .align 4 .b32 box[1];\n.reg .b32 %v;\n.reg .pred %p;\n";
     let inputs: Vec<Vec<u32>> = (0..32).map(|i| vec![i]).collect();
-    assert!(
-        lanes(declarations, body, 1, &inputs)
-            .iter()
-            .all(|d| d[0] == 45)
-    );
+    assert!(lanes(declarations, body, 1, &inputs).iter().all(|d| d[0] == 45));
 }
 
 /// A loop on cas: the way that wider float atomics are built.
@@ -146,9 +142,5 @@ fn compare_and_swap_loop() {
         "setp.eq.u32 %p, %tid0, 0;\nmov.b32 %n, 0;\n@%p st.shared.b32 [box], %n;",
     );
     let inputs = vec![vec![0]; 64];
-    assert!(
-        lanes(declarations, &body, 1, &inputs)
-            .iter()
-            .all(|d| f32::from_bits(d[0]) == 64.0)
-    );
+    assert!(lanes(declarations, &body, 1, &inputs).iter().all(|d| f32::from_bits(d[0]) == 64.0));
 }

@@ -31,9 +31,7 @@ fn block_wide() {
         );
         let out = lanes(BOX, &body, 1, &threads(128));
         assert!(
-            out.iter()
-                .enumerate()
-                .all(|(i, d)| d[0] == (i as u32 ^ 127) + 1),
+            out.iter().enumerate().all(|(i, d)| d[0] == (i as u32 ^ 127) + 1),
             "parallel synchronization and communication: {barrier}"
         );
     }
@@ -79,9 +77,7 @@ fn warp_wide() {
     );
     let out = lanes(BOX, &body, 1, &threads(32));
     assert!(
-        out.iter()
-            .enumerate()
-            .all(|(i, d)| d[0] == (i as u32 ^ 1) + 1),
+        out.iter().enumerate().all(|(i, d)| d[0] == (i as u32 ^ 1) + 1),
         "parallel synchronization and communication: bar.warp.sync"
     );
 }
@@ -101,25 +97,16 @@ fn mbarrier() {
         let body = format!("{init}{STORE}{wait}{read}");
         let out = lanes(declarations, &body, 1, &threads(64));
         assert!(
-            out.iter()
-                .enumerate()
-                .all(|(i, d)| d[0] == (i as u32 ^ 63) + 1),
+            out.iter().enumerate().all(|(i, d)| d[0] == (i as u32 ^ 63) + 1),
             "parallel synchronization and communication: {wait}"
         );
     }
     // Two phases: the parity of the second is 1.
     let phases = "mbarrier.arrive.shared.b64 %w, [bar];\nW0:\nmbarrier.try_wait.parity.shared.b64 %q, [bar], 0;\n@!%q bra W0;\n\
                   mbarrier.arrive.shared.b64 %w, [bar];\nW1:\nmbarrier.try_wait.parity.shared.b64 %q, [bar], 1;\n@!%q bra W1;\n";
-    let out = lanes(
-        declarations,
-        &format!("{init}{STORE}{phases}{read}"),
-        1,
-        &threads(64),
-    );
+    let out = lanes(declarations, &format!("{init}{STORE}{phases}{read}"), 1, &threads(64));
     assert!(
-        out.iter()
-            .enumerate()
-            .all(|(i, d)| d[0] == (i as u32 ^ 63) + 1),
+        out.iter().enumerate().all(|(i, d)| d[0] == (i as u32 ^ 63) + 1),
         "parallel synchronization and communication: two phases"
     );
     // Pending count: 64 expected, before any arrival.

@@ -6,10 +6,7 @@ fn threads(n: u32) -> Vec<Vec<u32>> {
     (0..n).map(|i| vec![i]).collect()
 }
 fn column(declarations: &str, body: &str, n: u32) -> Vec<u32> {
-    lanes(declarations, body, 1, &threads(n))
-        .into_iter()
-        .map(|d| d[0])
-        .collect()
+    lanes(declarations, body, 1, &threads(n)).into_iter().map(|d| d[0]).collect()
 }
 fn expect(what: &str, declarations: &str, body: &str, want: impl Fn(u32) -> u32) {
     for (i, got) in column(declarations, body, 64).into_iter().enumerate() {
@@ -99,12 +96,7 @@ fn early_exit() {
         }
     });
     let body = "mov.u32 %d0, 1;\nst.global.b32 [%ao], %d0;\nsetp.lt.u32 %p, %a0, 20;\n@%p ret;\nmov.u32 %d0, 2;";
-    expect(
-        "control flow: ret",
-        REGS,
-        body,
-        |i| if i < 20 { 1 } else { 2 },
-    );
+    expect("control flow: ret", REGS, body, |i| if i < 20 { 1 } else { 2 });
 }
 
 /// Paths of one warp meet again: after an if, all lanes are active together.
@@ -113,9 +105,7 @@ fn reconvergence() {
     let body = "setp.lt.u32 %p, %a0, 11;\n@%p bra A;\nmov.u32 %v, 1;\nbra J;\nA:\nmov.u32 %v, 2;\nJ:\nbar.warp.sync -1;\nactivemask.b32 %d0;";
     expect("convergence after an if", REGS, body, |_| u32::MAX);
     let body = "mov.u32 %v, 0;\nLOOP:\nadd.u32 %v, %v, 1;\nsetp.lt.u32 %p, %v, %a0;\n@%p bra LOOP;\nshfl.sync.idx.b32 %d0, %v, 31, 31, -1;";
-    expect("a shuffle after a divergent loop", REGS, body, |i| {
-        if i < 32 { 31 } else { 63 }
-    });
+    expect("a shuffle after a divergent loop", REGS, body, |i| if i < 32 { 31 } else { 63 });
 }
 
 /// Lanes of one warp wait for each other: what independent thread scheduling promises.
@@ -142,11 +132,7 @@ fn calls() {
                 {\n.param .b32 arg;\n.param .b32 back;\nst.param.b32 [arg], %v;\ncall.uni (back), twice, (arg);\nld.param.b32 %v, [back];\n}\n\
                 call (%w), inc, (%v);\nst.global.b32 [%p], %w;\nsetp.ge.u32 %c, %tid0, 4;\n\
                 {\n.param .b64 where;\n.param .b32 value;\nst.param.b64 [where], %p;\nst.param.b32 [value], %tid0;\n@%c call early, (where, value);\n}\n";
-    let text = module_text(
-        outside,
-        ".reg .b64 %p;\n.reg .b32 %v, %w;\n.reg .pred %c;",
-        body,
-    );
+    let text = module_text(outside, ".reg .b64 %p;\n.reg .b32 %v, %w;\n.reg .pred %c;", body);
     let out = words(&run(&text, 32, &[], 256).unwrap());
     for (i, pair) in out.chunks(2).enumerate() {
         let i = i as u32;

@@ -126,87 +126,17 @@ fn approximations_keep_the_stated_error() {
     type Case = (&'static str, fn(f64) -> f64, f32, f32, f64, bool);
     let cases: [Case; 10] = [
         // absolute 2^-20.5 in [−π, π]
-        (
-            "sin.approx.f32 %d0, %a0;",
-            f64::sin,
-            -3.1,
-            3.1,
-            6.7e-7,
-            false,
-        ),
-        (
-            "cos.approx.ftz.f32 %d0, %a0;",
-            f64::cos,
-            -3.1,
-            3.1,
-            6.7e-7,
-            false,
-        ),
+        ("sin.approx.f32 %d0, %a0;", f64::sin, -3.1, 3.1, 6.7e-7, false),
+        ("cos.approx.ftz.f32 %d0, %a0;", f64::cos, -3.1, 3.1, 6.7e-7, false),
         // absolute 2^-22 in [0.5, 2], relative elsewhere
-        (
-            "lg2.approx.f32 %d0, %a0;",
-            f64::log2,
-            0.5,
-            2.0,
-            2.4e-7,
-            false,
-        ),
-        (
-            "lg2.approx.f32 %d0, %a0;",
-            f64::log2,
-            3.0,
-            1e30,
-            2.4e-7,
-            true,
-        ),
-        (
-            "ex2.approx.f32 %d0, %a0;",
-            f64::exp2,
-            -100.0,
-            100.0,
-            2.4e-7,
-            true,
-        ),
-        (
-            "ex2.approx.ftz.f32 %d0, %a0;",
-            f64::exp2,
-            -1.0,
-            1.0,
-            2.4e-7,
-            true,
-        ),
-        (
-            "rsqrt.approx.f32 %d0, %a0;",
-            |x| 1.0 / x.sqrt(),
-            1e-20,
-            1e20,
-            1.2e-7,
-            true,
-        ),
-        (
-            "sqrt.approx.f32 %d0, %a0;",
-            f64::sqrt,
-            1e-20,
-            1e20,
-            1.2e-7,
-            true,
-        ),
-        (
-            "rcp.approx.f32 %d0, %a0;",
-            |x| 1.0 / x,
-            1e-20,
-            1e20,
-            1.2e-7,
-            true,
-        ),
-        (
-            "tanh.approx.f32 %d0, %a0;",
-            f64::tanh,
-            -6.0,
-            6.0,
-            4.9e-4,
-            true,
-        ),
+        ("lg2.approx.f32 %d0, %a0;", f64::log2, 0.5, 2.0, 2.4e-7, false),
+        ("lg2.approx.f32 %d0, %a0;", f64::log2, 3.0, 1e30, 2.4e-7, true),
+        ("ex2.approx.f32 %d0, %a0;", f64::exp2, -100.0, 100.0, 2.4e-7, true),
+        ("ex2.approx.ftz.f32 %d0, %a0;", f64::exp2, -1.0, 1.0, 2.4e-7, true),
+        ("rsqrt.approx.f32 %d0, %a0;", |x| 1.0 / x.sqrt(), 1e-20, 1e20, 1.2e-7, true),
+        ("sqrt.approx.f32 %d0, %a0;", f64::sqrt, 1e-20, 1e20, 1.2e-7, true),
+        ("rcp.approx.f32 %d0, %a0;", |x| 1.0 / x, 1e-20, 1e20, 1.2e-7, true),
+        ("tanh.approx.f32 %d0, %a0;", f64::tanh, -6.0, 6.0, 4.9e-4, true),
     ];
     for (text, reference, low, high, bound, relative) in cases {
         let spread = |i: usize| {
@@ -223,10 +153,7 @@ fn approximations_keep_the_stated_error() {
             let x = f64::from(f32::from_bits(input[0]));
             let (got, want) = (f64::from(f32::from_bits(out[0])), reference(x));
             let error = (got - want).abs() / if relative { want.abs() } else { 1.0 };
-            assert!(
-                error <= bound,
-                "{text} of {x:e}: {got:e}, expected {want:e}"
-            );
+            assert!(error <= bound, "{text} of {x:e}: {got:e}, expected {want:e}");
         }
     }
 }

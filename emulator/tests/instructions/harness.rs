@@ -11,12 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 ///
 /// The signature is `outputs=inputs`, a letter a register: `h` 16 bits, `r` 32, `d` 64, `p` predicate. In the text
 /// the outputs are `d q s`, the inputs `a b c e f`. A case lists the inputs, then the expected outputs.
-pub struct Row(
-    pub &'static str,
-    pub &'static str,
-    pub &'static str,
-    pub &'static [&'static [u64]],
-);
+pub struct Row(pub &'static str, pub &'static str, pub &'static str, pub &'static [&'static [u64]]);
 
 pub const fn f(x: f32) -> u64 {
     x.to_bits() as u64
@@ -62,11 +57,7 @@ pub fn module_text(outside: &str, declarations: &str, body: &str) -> String {
 }
 
 pub fn config() -> DeviceConfig {
-    DeviceConfig {
-        capability: (9, 0),
-        workers: 1,
-        ..DeviceConfig::default()
-    }
+    DeviceConfig { capability: (9, 0), workers: 1, ..DeviceConfig::default() }
 }
 
 /// Runs `k` with a block of `threads`, the input bytes, and an output buffer of `out_bytes` filled with 0xcd.
@@ -92,29 +83,16 @@ pub fn run_grid(
     let module = Module::load(text, &memory, &config).map_err(|e| format!("load: {e}"))?;
     let kernel = module.kernel("k").ok_or("no kernel")?;
     let alloc = |bytes: usize| {
-        memory
-            .alloc(bytes.max(16) as u64, AllocationKind::Device)
-            .map_err(|e| e.to_string())
+        memory.alloc(bytes.max(16) as u64, AllocationKind::Device).map_err(|e| e.to_string())
     };
     let (src, dst) = (alloc(input.len())?, alloc(out_bytes)?);
-    memory
-        .copy_from_host(src, input)
-        .map_err(|e| e.to_string())?;
+    memory.copy_from_host(src, input).map_err(|e| e.to_string())?;
     let mut out = vec![0xcd; out_bytes];
-    memory
-        .copy_from_host(dst, &out)
-        .map_err(|e| e.to_string())?;
+    memory.copy_from_host(dst, &out).map_err(|e| e.to_string())?;
     let params = [src.to_le_bytes(), dst.to_le_bytes()].concat();
-    let what = Launch {
-        grid: [blocks, 1, 1],
-        block: [threads, 1, 1],
-        dynamic_shared,
-        params,
-    };
+    let what = Launch { grid: [blocks, 1, 1], block: [threads, 1, 1], dynamic_shared, params };
     launch(&kernel, &what, &memory, &config).map_err(|e| format!("launch: {e}"))?;
-    memory
-        .copy_to_host(&mut out, dst)
-        .map_err(|e| e.to_string())?;
+    memory.copy_to_host(&mut out, dst).map_err(|e| e.to_string())?;
     Ok(out)
 }
 
@@ -122,11 +100,8 @@ pub fn run_grid(
 pub fn lanes(declarations: &str, body: &str, outputs: usize, inputs: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let threads = inputs.len();
     let each = inputs[0].len();
-    let mut text = format!(
-        ".reg .b64 %ai, %ao;\n.reg .b32 %a<{}>, %d<{}>;\n",
-        each + 1,
-        outputs + 1
-    );
+    let mut text =
+        format!(".reg .b64 %ai, %ao;\n.reg .b32 %a<{}>, %d<{}>;\n", each + 1, outputs + 1);
     text += declarations;
     let mut code = format!(
         "mad.wide.u32 %ai, %tid0, {}, %in;\nmad.wide.u32 %ao, %tid0, {}, %out;\n",
@@ -144,28 +119,17 @@ pub fn lanes(declarations: &str, body: &str, outputs: usize, inputs: &[Vec<u32>]
     for i in 0..outputs {
         code += &format!("st.global.b32 [%ao+{}], %d{i};\n", 4 * i);
     }
-    let bytes: Vec<u8> = inputs
-        .iter()
-        .flatten()
-        .flat_map(|x| x.to_le_bytes())
-        .collect();
-    let out = match run(
-        &module_text("", &text, &code),
-        threads as u32,
-        &bytes,
-        4 * outputs * threads,
-    ) {
-        Ok(out) => out,
-        Err(e) => panic!("{body}\n{e}"),
-    };
+    let bytes: Vec<u8> = inputs.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+    let out =
+        match run(&module_text("", &text, &code), threads as u32, &bytes, 4 * outputs * threads) {
+            Ok(out) => out,
+            Err(e) => panic!("{body}\n{e}"),
+        };
     words(&out).chunks(outputs).map(<[u32]>::to_vec).collect()
 }
 
 pub fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
-        .collect()
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 fn register_type(kind: u8) -> &'static str {
@@ -227,11 +191,8 @@ pub fn check(rows: &[Row]) {
             assert_eq!(case.len(), slots, "{text}: a case has the wrong length");
         }
         cases += expected.len();
-        let input: Vec<u8> = expected
-            .iter()
-            .flat_map(|c| c.iter())
-            .flat_map(|x| x.to_le_bytes())
-            .collect();
+        let input: Vec<u8> =
+            expected.iter().flat_map(|c| c.iter()).flat_map(|x| x.to_le_bytes()).collect();
         let out = match run(
             &row_text(row),
             expected.len() as u32,
@@ -250,10 +211,8 @@ pub fn check(rows: &[Row]) {
                 let got = u64::from_le_bytes(out[at..at + 8].try_into().unwrap());
                 let want = case[ins.len() + o];
                 if got != want {
-                    let given: Vec<String> = case[..ins.len()]
-                        .iter()
-                        .map(|x| format!("{x:#x}"))
-                        .collect();
+                    let given: Vec<String> =
+                        case[..ins.len()].iter().map(|x| format!("{x:#x}")).collect();
                     failures.push(format!(
                         "{section}: {text} of ({}): {} is {got:#x}, expected {want:#x}",
                         given.join(", "),

@@ -25,11 +25,7 @@ const WIDTHS: [(&str, &str, u64, u64); 15] = [
 fn widths_in_every_space() {
     for space in ["global", "shared", "local"] {
         for (ty, reg, stored, loaded) in WIDTHS {
-            let outside = if space == "global" {
-                ".global .align 16 .b8 buf[512];"
-            } else {
-                ""
-            };
+            let outside = if space == "global" { ".global .align 16 .b8 buf[512];" } else { "" };
             let inside = if space == "global" {
                 String::new()
             } else {
@@ -80,10 +76,8 @@ fn vectors() {
     ] {
         for space in ["global", "shared"] {
             let names: Vec<String> = (0..count).map(|i| format!("%v{i}")).collect();
-            let (forward, backward) = (
-                names.join(", "),
-                names.iter().rev().cloned().collect::<Vec<_>>().join(", "),
-            );
+            let (forward, backward) =
+                (names.join(", "), names.iter().rev().cloned().collect::<Vec<_>>().join(", "));
             let total = count * bytes;
             let through = if space == "shared" {
                 format!(
@@ -100,13 +94,8 @@ fn vectors() {
             let declarations =
                 format!(".shared .align 16 .b8 buf[1024];\n.reg .b64 %p;\n.reg {reg} %v<{count}>;");
             let input: Vec<u8> = (0..32 * total).map(|i| (i * 7 + 3) as u8).collect();
-            let out = run(
-                &module_text("", &declarations, &body),
-                32,
-                &input,
-                32 * total,
-            )
-            .unwrap_or_else(|e| panic!("v{count}.{ty}: {e}"));
+            let out = run(&module_text("", &declarations, &body), 32, &input, 32 * total)
+                .unwrap_or_else(|e| panic!("v{count}.{ty}: {e}"));
             for (i, (got, given)) in out.chunks(total).zip(input.chunks(total)).enumerate() {
                 let want: Vec<u8> = given.chunks(bytes).rev().flatten().copied().collect();
                 assert_eq!(
@@ -145,11 +134,7 @@ fn load_and_store_modifiers() {
         "ldu.global.b32",
         "ld.b32",
     ] {
-        assert_eq!(
-            one_word("", &format!("{modifier} %d0, [%ai];"), 77),
-            77,
-            "{modifier}"
-        );
+        assert_eq!(one_word("", &format!("{modifier} %d0, [%ai];"), 77), 77, "{modifier}");
     }
     for modifier in [
         "st.volatile.global.b32",
@@ -166,16 +151,8 @@ fn load_and_store_modifiers() {
         let body = format!("{modifier} [%ao], %a0;\nld.global.b32 %d0, [%ao];");
         assert_eq!(one_word("", &body, 77), 77, "{modifier}");
     }
-    for hint in [
-        "prefetch.global.L1 [%ai];",
-        "prefetch.global.L2 [%ai];",
-        "prefetchu.L1 [%ai];",
-    ] {
-        assert_eq!(
-            one_word("", &format!("{hint}\nmov.b32 %d0, %a0;"), 5),
-            5,
-            "{hint}"
-        );
+    for hint in ["prefetch.global.L1 [%ai];", "prefetch.global.L2 [%ai];", "prefetchu.L1 [%ai];"] {
+        assert_eq!(one_word("", &format!("{hint}\nmov.b32 %d0, %a0;"), 5), 5, "{hint}");
     }
 }
 
@@ -184,10 +161,7 @@ fn addresses() {
     let shared =
         ".shared .align 4 .b32 box[4];\n.reg .b64 %p<3>;\n.reg .b32 %q;\n.reg .pred %c<4>;";
     for (what, body) in [
-        (
-            "variable + offset",
-            "st.shared.b32 [box+8], %a0;\nld.shared.b32 %d0, [box+8];",
-        ),
+        ("variable + offset", "st.shared.b32 [box+8], %a0;\nld.shared.b32 %d0, [box+8];"),
         (
             "negative offset",
             "mov.u32 %q, box;\nst.shared.b32 [%q+4], %a0;\nadd.u32 %q, %q, 12;\nld.shared.b32 %d0, [%q+-8];",
@@ -211,11 +185,7 @@ fn addresses() {
                   isspacep.global %c2, %in;\nisspacep.local %c3, %in;\nselp.b32 %d0, 1, 0, %c0;\n\
                   selp.b32 %q, 2, 0, %c1;\nor.b32 %d0, %d0, %q;\nselp.b32 %q, 4, 0, %c2;\nor.b32 %d0, %d0, %q;\n\
                   selp.b32 %q, 8, 0, %c3;\nor.b32 %d0, %d0, %q;";
-    assert_eq!(
-        one_word(shared, spaces, 0),
-        0b101,
-        "data movement and conversion: isspacep"
-    );
+    assert_eq!(one_word(shared, spaces, 0), 0b101, "data movement and conversion: isspacep");
     let local = ".local .align 4 .b32 own[4];\n.reg .b64 %p<3>;";
     let body = "mov.u64 %p0, own;\ncvta.local.u64 %p1, %p0;\nst.b32 [%p1+4], %a0;\nld.local.b32 %d0, [own+4];";
     assert_eq!(one_word(local, body, 99), 99, "generic from local");
@@ -250,41 +220,21 @@ fn cp_async() {
     let input: Vec<u8> = (0..512).map(|i| (i * 5 + 1) as u8).collect();
     // (copies, bytes that arrive, what the rest holds)
     for (copy, bytes, rest) in [
-        (
-            "cp.async.ca.shared.global [%s0], [%p], 16;\ncp.async.wait_all;",
-            16,
-            0xff,
-        ),
+        ("cp.async.ca.shared.global [%s0], [%p], 16;\ncp.async.wait_all;", 16, 0xff),
         (
             "cp.async.cg.shared.global [%s0], [%p], 16;\ncp.async.commit_group;\ncp.async.wait_group 0;",
             16,
             0xff,
         ),
-        (
-            "cp.async.ca.shared.global [%s0], [%p], 8;\ncp.async.wait_all;",
-            8,
-            0xff,
-        ),
-        (
-            "cp.async.ca.shared.global [%s0], [%p], 4;\ncp.async.wait_all;",
-            4,
-            0xff,
-        ),
+        ("cp.async.ca.shared.global [%s0], [%p], 8;\ncp.async.wait_all;", 8, 0xff),
+        ("cp.async.ca.shared.global [%s0], [%p], 4;\ncp.async.wait_all;", 4, 0xff),
         (
             "mov.u32 %n, 8;\ncp.async.cg.shared.global [%s0], [%p], 16, %n;\ncp.async.wait_all;",
             8,
             0,
         ),
-        (
-            "cp.async.ca.shared.global [%s0], [%p], 16, 0;\ncp.async.wait_all;",
-            0,
-            0,
-        ),
-        (
-            "cp.async.cg.shared.global.L2::128B [%s0], [%p], 16;\ncp.async.wait_all;",
-            16,
-            0xff,
-        ),
+        ("cp.async.ca.shared.global [%s0], [%p], 16, 0;\ncp.async.wait_all;", 0, 0),
+        ("cp.async.cg.shared.global.L2::128B [%s0], [%p], 16;\ncp.async.wait_all;", 16, 0xff),
         (
             "cp.async.ca.shared.global [%s0], [%p], 8;\ncp.async.commit_group;\n\
              cp.async.ca.shared.global [%s0+8], [%p+8], 8;\ncp.async.commit_group;\n\

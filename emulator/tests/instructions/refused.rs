@@ -81,11 +81,7 @@ fn damaged_text() {
     let memory = Arc::new(DeviceMemory::new(1 << 24));
     let body = "add.f32 r0, 0f3F800000, r1;\nmov.b64 {r0, r1}, d0;\n@!p0 bra L;\nsetp.lt.and.s32 p0|p1, r0, -5, p1;\nL:\n\
                 ld.global.v2.u32 {r0, r1}, [d0+8];\ncvt.rn.f16x2.f32 r0, r1, r2;\n";
-    let text = module_text(
-        ".global .align 4 .b32 table[3] = {1, 2, 0x3};\n",
-        REGISTERS,
-        body,
-    );
+    let text = module_text(".global .align 4 .b32 table[3] = {1, 2, 0x3};\n", REGISTERS, body);
     for end in 0..text.len() {
         let _ = Module::load(&text[..end], &memory, &config());
     }

@@ -8,15 +8,8 @@ fn each(body: &str, blocks: u32, threads: u32) -> Vec<u32> {
     );
     let text = module_text("", ".reg .b32 %b, %n, %v;\n.reg .b64 %p, %w;", &code);
     words(
-        &run_grid(
-            &text,
-            blocks,
-            threads,
-            256,
-            &[],
-            (4 * blocks * threads) as usize,
-        )
-        .unwrap_or_else(|e| panic!("{body}: {e}")),
+        &run_grid(&text, blocks, threads, 256, &[], (4 * blocks * threads) as usize)
+            .unwrap_or_else(|e| panic!("{body}: {e}")),
     )
 }
 
@@ -41,18 +34,12 @@ fn identity() {
         ("%lanemask_le", |_, t| ((2u64 << (t % 32)) - 1) as u32),
         ("%lanemask_lt", |_, t| (1 << (t % 32)) - 1),
         ("%lanemask_ge", |_, t| u32::MAX << (t % 32)),
-        ("%lanemask_gt", |_, t| {
-            ((u64::from(u32::MAX) << 1) << (t % 32)) as u32
-        }),
+        ("%lanemask_gt", |_, t| ((u64::from(u32::MAX) << 1) << (t % 32)) as u32),
         ("%dynamic_smem_size", |_, _| 256),
     ] {
         let out = each(&format!("mov.u32 %v, {register};"), 3, 48);
         for (i, got) in out.into_iter().enumerate() {
-            assert_eq!(
-                got,
-                want(i as u32 / 48, i as u32 % 48),
-                "{register} of thread {i}"
-            );
+            assert_eq!(got, want(i as u32 / 48, i as u32 % 48), "{register} of thread {i}");
         }
     }
     assert!(each("mov.u32 %v, WARP_SZ;", 1, 1) == [32]);
@@ -66,11 +53,7 @@ fn clocks_move_forward() {
         );
         let text = body;
         let code = format!("mov.u32 %b, %tid0;\n{text}\nst.global.b32 [%p], %v;\n");
-        let module = module_text(
-            "",
-            ".reg .b32 %b, %v;\n.reg .b64 %p, %w;\n.reg .pred %c;",
-            &code,
-        );
+        let module = module_text("", ".reg .b32 %b, %v;\n.reg .b64 %p, %w;\n.reg .pred %c;", &code);
         assert_eq!(words(&run(&module, 1, &[], 4).unwrap()), [1], "{register}");
     }
     each("mov.u32 %v, %clock;", 1, 1);
@@ -89,21 +72,11 @@ fn two_dimensional_lanes() {
     let module = Module::load(&text, &memory, &config).unwrap();
     let out = memory.alloc(4 * 64, AllocationKind::Device).unwrap();
     let params = [out.to_le_bytes(), out.to_le_bytes()].concat();
-    let what = Launch {
-        grid: [1; 3],
-        block: [8, 8, 1],
-        dynamic_shared: 0,
-        params,
-    };
+    let what = Launch { grid: [1; 3], block: [8, 8, 1], dynamic_shared: 0, params };
     launch(&module.kernel("k").unwrap(), &what, &memory, &config).unwrap();
     let mut bytes = vec![0; 256];
     memory.copy_to_host(&mut bytes, out).unwrap();
-    assert!(
-        words(&bytes)
-            .iter()
-            .enumerate()
-            .all(|(i, &lane)| lane == i as u32 % 32)
-    );
+    assert!(words(&bytes).iter().enumerate().all(|(i, &lane)| lane == i as u32 % 32));
 }
 
 #[test]

@@ -7,10 +7,7 @@ use crate::harness::*;
 struct Random(u64);
 impl Random {
     fn next(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) as u32
     }
     /// A small integer, exact in every format; products and sums of them are exact in f32 and f16 too.
@@ -41,11 +38,7 @@ fn encode(ty: &str, x: f64) -> u32 {
 fn decode_f16(h: u32) -> f64 {
     let sign = if h & 0x8000 != 0 { -1.0 } else { 1.0 };
     let (e, m) = ((h >> 10 & 31) as i32, f64::from(h & 0x3ff));
-    sign * if e == 0 {
-        m * 2f64.powi(-24)
-    } else {
-        (1024.0 + m) * 2f64.powi(e - 25)
-    }
+    sign * if e == 0 { m * 2f64.powi(-24) } else { (1024.0 + m) * 2f64.powi(e - 25) }
 }
 fn element_bits(ty: &str) -> usize {
     match ty {
@@ -61,11 +54,7 @@ fn a_place(bits: usize, k: usize, lane: usize, i: usize) -> (usize, usize) {
     let per = 32 / bits;
     let (group, within) = (lane >> 2, lane % 4);
     let register = i / per;
-    let row = if register.is_multiple_of(2) {
-        group
-    } else {
-        group + 8
-    };
+    let row = if register.is_multiple_of(2) { group } else { group + 8 };
     let col = within * per + i % per + (register / 2) * 4 * per;
     assert!(col < k);
     (row, col)
@@ -77,10 +66,7 @@ fn b_place(bits: usize, lane: usize, i: usize) -> (usize, usize) {
 }
 /// Row and column of element `i` of C and D.
 fn c_place(lane: usize, i: usize) -> (usize, usize) {
-    (
-        (lane >> 2) + if i < 2 { 0 } else { 8 },
-        lane % 4 * 2 + (i & 1),
-    )
+    ((lane >> 2) + if i < 2 { 0 } else { 8 }, lane % 4 * 2 + (i & 1))
 }
 
 struct Case {
@@ -100,131 +86,26 @@ const fn case(
     c: &'static str,
     d: &'static str,
 ) -> Case {
-    Case {
-        text,
-        k,
-        a,
-        b,
-        c,
-        d,
-    }
+    Case { text, k, a, b, c, d }
 }
 
 #[test]
 fn mma_sync() {
     let cases = [
-        case(
-            "m16n8k8.row.col.f32.f16.f16.f32",
-            8,
-            "f16",
-            "f16",
-            "f32",
-            "f32",
-        ),
-        case(
-            "m16n8k16.row.col.f32.f16.f16.f32",
-            16,
-            "f16",
-            "f16",
-            "f32",
-            "f32",
-        ),
-        case(
-            "m16n8k8.row.col.f16.f16.f16.f16",
-            8,
-            "f16",
-            "f16",
-            "f16",
-            "f16",
-        ),
-        case(
-            "m16n8k16.row.col.f16.f16.f16.f16",
-            16,
-            "f16",
-            "f16",
-            "f16",
-            "f16",
-        ),
-        case(
-            "m16n8k8.row.col.f32.bf16.bf16.f32",
-            8,
-            "bf16",
-            "bf16",
-            "f32",
-            "f32",
-        ),
-        case(
-            "m16n8k16.row.col.f32.bf16.bf16.f32",
-            16,
-            "bf16",
-            "bf16",
-            "f32",
-            "f32",
-        ),
-        case(
-            "m16n8k4.row.col.f32.tf32.tf32.f32",
-            4,
-            "tf32",
-            "tf32",
-            "f32",
-            "f32",
-        ),
-        case(
-            "m16n8k8.row.col.f32.tf32.tf32.f32",
-            8,
-            "tf32",
-            "tf32",
-            "f32",
-            "f32",
-        ),
-        case(
-            "m16n8k16.row.col.s32.s8.s8.s32",
-            16,
-            "s8",
-            "s8",
-            "s32",
-            "s32",
-        ),
-        case(
-            "m16n8k32.row.col.s32.s8.s8.s32",
-            32,
-            "s8",
-            "s8",
-            "s32",
-            "s32",
-        ),
-        case(
-            "m16n8k32.row.col.s32.u8.s8.s32",
-            32,
-            "u8",
-            "s8",
-            "s32",
-            "s32",
-        ),
-        case(
-            "m16n8k32.row.col.satfinite.s32.u8.u8.s32",
-            32,
-            "u8",
-            "u8",
-            "s32",
-            "s32",
-        ),
-        case(
-            "m16n8k32.row.col.s32.s4.s4.s32",
-            32,
-            "s4",
-            "s4",
-            "s32",
-            "s32",
-        ),
-        case(
-            "m16n8k64.row.col.s32.u4.s4.s32",
-            64,
-            "u4",
-            "s4",
-            "s32",
-            "s32",
-        ),
+        case("m16n8k8.row.col.f32.f16.f16.f32", 8, "f16", "f16", "f32", "f32"),
+        case("m16n8k16.row.col.f32.f16.f16.f32", 16, "f16", "f16", "f32", "f32"),
+        case("m16n8k8.row.col.f16.f16.f16.f16", 8, "f16", "f16", "f16", "f16"),
+        case("m16n8k16.row.col.f16.f16.f16.f16", 16, "f16", "f16", "f16", "f16"),
+        case("m16n8k8.row.col.f32.bf16.bf16.f32", 8, "bf16", "bf16", "f32", "f32"),
+        case("m16n8k16.row.col.f32.bf16.bf16.f32", 16, "bf16", "bf16", "f32", "f32"),
+        case("m16n8k4.row.col.f32.tf32.tf32.f32", 4, "tf32", "tf32", "f32", "f32"),
+        case("m16n8k8.row.col.f32.tf32.tf32.f32", 8, "tf32", "tf32", "f32", "f32"),
+        case("m16n8k16.row.col.s32.s8.s8.s32", 16, "s8", "s8", "s32", "s32"),
+        case("m16n8k32.row.col.s32.s8.s8.s32", 32, "s8", "s8", "s32", "s32"),
+        case("m16n8k32.row.col.s32.u8.s8.s32", 32, "u8", "s8", "s32", "s32"),
+        case("m16n8k32.row.col.satfinite.s32.u8.u8.s32", 32, "u8", "u8", "s32", "s32"),
+        case("m16n8k32.row.col.s32.s4.s4.s32", 32, "s4", "s4", "s32", "s32"),
+        case("m16n8k64.row.col.s32.u4.s4.s32", 64, "u4", "s4", "s32", "s32"),
     ];
     let mut random = Random(11);
     for case in cases {
@@ -235,22 +116,16 @@ fn mma_sync() {
             "s4" => f64::from(random.next() % 16) - 8.0,
             _ => random.small(),
         };
-        let a: Vec<Vec<f64>> = (0..16)
-            .map(|_| (0..case.k).map(|_| value(case.a)).collect())
-            .collect();
-        let b: Vec<Vec<f64>> = (0..case.k)
-            .map(|_| (0..8).map(|_| value(case.b)).collect())
-            .collect();
-        let c: Vec<Vec<f64>> = (0..16)
-            .map(|_| (0..8).map(|_| value("f32")).collect())
-            .collect();
+        let a: Vec<Vec<f64>> =
+            (0..16).map(|_| (0..case.k).map(|_| value(case.a)).collect()).collect();
+        let b: Vec<Vec<f64>> =
+            (0..case.k).map(|_| (0..8).map(|_| value(case.b)).collect()).collect();
+        let c: Vec<Vec<f64>> = (0..16).map(|_| (0..8).map(|_| value("f32")).collect()).collect();
         let pack = |ty: &str, elements: usize, at: &dyn Fn(usize) -> f64| -> Vec<u32> {
             let bits = element_bits(ty);
             let per = 32 / bits;
             let one = |i: usize| encode(ty, at(i)) << (bits * (i % per));
-            (0..elements / per)
-                .map(|r| (0..per).map(|j| one(r * per + j)).sum())
-                .collect()
+            (0..elements / per).map(|r| (0..per).map(|j| one(r * per + j)).sum()).collect()
         };
         let inputs: Vec<Vec<u32>> = (0..32)
             .map(|lane| {
@@ -273,15 +148,10 @@ fn mma_sync() {
             })
             .collect();
         let regs = |from: usize, n: usize, name: &str| {
-            (from..from + n)
-                .map(|i| format!("%{name}{i}"))
-                .collect::<Vec<_>>()
-                .join(", ")
+            (from..from + n).map(|i| format!("%{name}{i}")).collect::<Vec<_>>().join(", ")
         };
-        let (na, nb) = (
-            case.k / 2 * element_bits(case.a) / 32,
-            case.k / 4 * element_bits(case.b) / 32,
-        );
+        let (na, nb) =
+            (case.k / 2 * element_bits(case.a) / 32, case.k / 4 * element_bits(case.b) / 32);
         let (nc, nd) = (4 * element_bits(case.c) / 32, 4 * element_bits(case.d) / 32);
         let body = format!(
             "mma.sync.aligned.{} {{{}}}, {{{}}}, {{{}}}, {{{}}};",
@@ -321,9 +191,7 @@ fn mma_f64() {
                 mov.b64 {%d0, %d1}, %u;\nmov.b64 {%d2, %d3}, %v;";
     let halves = |x: f64| [x.to_bits() as u32, (x.to_bits() >> 32) as u32];
     // A is 8×4 by rows, B is 4×8 with lane = column·4 + row.
-    let inputs: Vec<Vec<u32>> = (0..32)
-        .map(|i| [halves(a[i]), halves(b[i])].concat())
-        .collect();
+    let inputs: Vec<Vec<u32>> = (0..32).map(|i| [halves(a[i]), halves(b[i])].concat()).collect();
     let out = lanes(".reg .f64 %x, %y, %z, %u, %v;\n", body, 4, &inputs);
     for (lane, d) in out.iter().enumerate() {
         for i in 0..2 {
@@ -370,9 +238,7 @@ fn mma_special_values() {
 
 /// Eight rows of 16 bytes a matrix; element value = 1000·matrix + 8·row + column.
 fn matrices(count: usize) -> Vec<u16> {
-    (0..count * 64)
-        .map(|i| (1000 * (i / 64) + i % 64) as u16)
-        .collect()
+    (0..count * 64).map(|i| (1000 * (i / 64) + i % 64) as u16).collect()
 }
 
 #[test]
@@ -380,10 +246,7 @@ fn ldmatrix() {
     let shared: Vec<u8> = matrices(4).iter().flat_map(|x| x.to_le_bytes()).collect();
     for count in [1usize, 2, 4] {
         for trans in [false, true] {
-            let regs = (0..count)
-                .map(|i| format!("%v{i}"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let regs = (0..count).map(|i| format!("%v{i}")).collect::<Vec<_>>().join(", ");
             let modifier = if trans { ".trans" } else { "" };
             let mut body = String::from(
                 "mov.u32 %s, box;\nmad.lo.u32 %s, %tid0, 16, %s;\nmad.wide.u32 %p, %tid0, 16, %in;\nld.global.v4.b32 {%v0, %v1, %v2, %v3}, [%p];\n\
@@ -427,10 +290,7 @@ fn stmatrix() {
     for count in [1usize, 2, 4] {
         for trans in [false, true] {
             let modifier = if trans { ".trans" } else { "" };
-            let regs = (0..count)
-                .map(|i| format!("%v{i}"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let regs = (0..count).map(|i| format!("%v{i}")).collect::<Vec<_>>().join(", ");
             // Register m of a lane holds two distinct numbers: 256·m + 2·lane and the next.
             let mut body = String::from(
                 "mov.u32 %s, box;\nmad.lo.u32 %s, %tid0, 16, %s;\nmov.b32 %v0, 0;\nst.shared.v4.b32 [%s], {%v0, %v0, %v0, %v0};\nbar.sync 0;\n",
@@ -474,15 +334,9 @@ fn stmatrix() {
 
 #[test]
 fn movmatrix() {
-    let inputs: Vec<Vec<u32>> = (0..32)
-        .map(|lane| vec![(2 * lane) | (2 * lane + 1) << 16])
-        .collect();
-    let out = lanes(
-        "",
-        "movmatrix.sync.aligned.m8n8.trans.b16 %d0, %a0;",
-        1,
-        &inputs,
-    );
+    let inputs: Vec<Vec<u32>> =
+        (0..32).map(|lane| vec![(2 * lane) | (2 * lane + 1) << 16]).collect();
+    let out = lanes("", "movmatrix.sync.aligned.m8n8.trans.b16 %d0, %a0;", 1, &inputs);
     for (lane, d) in out.iter().enumerate() {
         let (row, col) = (lane / 4, 2 * (lane % 4));
         let want = (8 * col + row) as u32 | ((8 * (col + 1) + row) as u32) << 16;

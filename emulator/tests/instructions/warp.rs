@@ -8,10 +8,7 @@ fn hundreds() -> Vec<Vec<u32>> {
 }
 
 fn column(declarations: &str, body: &str, inputs: &[Vec<u32>]) -> Vec<u32> {
-    lanes(declarations, body, 1, inputs)
-        .into_iter()
-        .map(|d| d[0])
-        .collect()
+    lanes(declarations, body, 1, inputs).into_iter().map(|d| d[0]).collect()
 }
 
 /// The manual's pseudocode of shfl, per lane: (source lane, predicate).
@@ -20,16 +17,10 @@ fn shuffle(mode: &str, lane: u32, b: u32, c: u32) -> (u32, bool) {
     let max_lane = (lane & mask) | (cval & !mask);
     let min_lane = lane & mask;
     let (j, p) = match mode {
-        "up" => (
-            lane.wrapping_sub(bval),
-            lane as i32 - bval as i32 >= max_lane as i32,
-        ),
+        "up" => (lane.wrapping_sub(bval), lane as i32 - bval as i32 >= max_lane as i32),
         "down" => (lane + bval, lane + bval <= max_lane),
         "bfly" => (lane ^ bval, lane ^ bval <= max_lane),
-        _ => (
-            min_lane | (bval & !mask),
-            min_lane | (bval & !mask) <= max_lane,
-        ),
+        _ => (min_lane | (bval & !mask), min_lane | (bval & !mask) <= max_lane),
     };
     if p { (j, true) } else { (lane, false) }
 }
@@ -60,23 +51,12 @@ fn shfl() {
     let body = "shfl.sync.idx.b32 %d0, %a0, %a1, 31, -1;";
     let inputs: Vec<Vec<u32>> = (0..32).map(|i| vec![i * 3, 31 - i]).collect();
     let out = column("", body, &inputs);
-    assert!(
-        out.iter()
-            .enumerate()
-            .all(|(i, &x)| x == 3 * (31 - i as u32))
-    );
+    assert!(out.iter().enumerate().all(|(i, &x)| x == 3 * (31 - i as u32)));
     // A sub-warp mask: the upper half alone.
     let body = "setp.ge.u32 %p, %tid0, 16;\n@%p shfl.sync.bfly.b32 %d0, %a0, 1, 31, 0xffff0000;";
     let out = column(".reg .pred %p;\n", body, &hundreds());
     for (i, &x) in out.iter().enumerate() {
-        assert_eq!(
-            x,
-            if i < 16 {
-                0xdddd_dddd
-            } else {
-                100 + (i as u32 ^ 1)
-            }
-        );
+        assert_eq!(x, if i < 16 { 0xdddd_dddd } else { 100 + (i as u32 ^ 1) });
     }
 }
 
@@ -101,43 +81,28 @@ fn vote_and_masks() {
         "parallel synchronization and communication: vote.ballot, negated"
     );
     assert_eq!(
-        vote(
-            "vote.sync.any.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;",
-            &marked
-        ),
+        vote("vote.sync.any.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;", &marked),
         all(1),
         "parallel synchronization and communication: vote.any"
     );
     assert_eq!(
-        vote(
-            "vote.sync.all.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;",
-            &marked
-        ),
+        vote("vote.sync.all.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;", &marked),
         all(0),
         "parallel synchronization and communication: vote.all"
     );
     assert_eq!(
-        vote(
-            "vote.sync.uni.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;",
-            &marked
-        ),
+        vote("vote.sync.uni.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;", &marked),
         all(0),
         "parallel synchronization and communication: vote.uni"
     );
     let ones = vec![vec![1]; 32];
     assert_eq!(
-        vote(
-            "vote.sync.all.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;",
-            &ones
-        ),
+        vote("vote.sync.all.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;", &ones),
         all(1),
         "parallel synchronization and communication: vote.all"
     );
     assert_eq!(
-        vote(
-            "vote.sync.uni.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;",
-            &ones
-        ),
+        vote("vote.sync.uni.pred %q, %p, -1;\nselp.b32 %d0, 1, 0, %q;", &ones),
         all(1),
         "parallel synchronization and communication: vote.uni"
     );
@@ -168,13 +133,8 @@ fn match_sync() {
     let groups: Vec<Vec<u32>> = (0..32).map(|i| vec![i % 3]).collect();
     let out = column("", "match.any.sync.b32 %d0, %a0, -1;", &groups);
     for (i, &x) in out.iter().enumerate() {
-        let want = (0..32)
-            .filter(|j| j % 3 == i as u32 % 3)
-            .fold(0, |m, j| m | 1 << j);
-        assert_eq!(
-            x, want,
-            "parallel synchronization and communication: match.any"
-        );
+        let want = (0..32).filter(|j| j % 3 == i as u32 % 3).fold(0, |m, j| m | 1 << j);
+        assert_eq!(x, want, "parallel synchronization and communication: match.any");
     }
     let body = "match.all.sync.b32 %d0|%p, %a0, -1;\nselp.b32 %d1, 1, 0, %p;";
     let out = lanes(".reg .pred %p;\n", body, 2, &groups);
@@ -198,20 +158,13 @@ fn match_sync() {
 
 #[test]
 fn redux() {
-    let values: Vec<u32> = (0..32)
-        .map(|i: u32| i.wrapping_mul(0x9e37_79b9) ^ 0x8000_0001)
-        .collect();
+    let values: Vec<u32> =
+        (0..32).map(|i: u32| i.wrapping_mul(0x9e37_79b9) ^ 0x8000_0001).collect();
     let inputs: Vec<Vec<u32>> = values.iter().map(|&v| vec![v]).collect();
     let signed = || values.iter().map(|&v| v as i32);
     for (op, want) in [
-        (
-            "add.u32",
-            values.iter().fold(0u32, |a, &b| a.wrapping_add(b)),
-        ),
-        (
-            "add.s32",
-            values.iter().fold(0u32, |a, &b| a.wrapping_add(b)),
-        ),
+        ("add.u32", values.iter().fold(0u32, |a, &b| a.wrapping_add(b))),
+        ("add.s32", values.iter().fold(0u32, |a, &b| a.wrapping_add(b))),
         ("min.u32", *values.iter().min().unwrap()),
         ("max.u32", *values.iter().max().unwrap()),
         ("min.s32", signed().min().unwrap() as u32),
@@ -220,11 +173,7 @@ fn redux() {
         ("or.b32", values.iter().fold(0, |a, b| a | b)),
         ("xor.b32", values.iter().fold(0, |a, b| a ^ b)),
     ] {
-        let out = column(
-            "",
-            &format!("redux.sync.{op} %d0, %a0, 0xffffffff;"),
-            &inputs,
-        );
+        let out = column("", &format!("redux.sync.{op} %d0, %a0, 0xffffffff;"), &inputs);
         assert!(
             out.iter().all(|&x| x == want),
             "parallel synchronization and communication: redux.{op}"
@@ -256,9 +205,5 @@ fn tree_reductions() {
             &format!("shfl.sync.up.b32 %v|%p, %d0, {step}, 0, -1;\n@%p add.s32 %d0, %d0, %v;\n");
     }
     let out = column(".reg .b32 %v;\n.reg .pred %p;\n", &body, &hundreds());
-    assert!(
-        out.iter()
-            .enumerate()
-            .all(|(i, &x)| x == (100..=100 + i as u32).sum::<u32>())
-    );
+    assert!(out.iter().enumerate().all(|(i, &x)| x == (100..=100 + i as u32).sum::<u32>()));
 }

@@ -15,9 +15,7 @@ pub fn seeds() -> impl Iterator<Item = Option<u64>> {
 }
 
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// The bytes of a fixture, unpacked where it is packed.
@@ -27,9 +25,7 @@ pub fn read(name: &str) -> Vec<u8> {
         return bytes;
     }
     let mut unpacked = Vec::new();
-    flate2::read::GzDecoder::new(&bytes[..])
-        .read_to_end(&mut unpacked)
-        .expect("a sound gzip file");
+    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).expect("a sound gzip file");
     unpacked
 }
 
@@ -45,9 +41,7 @@ pub fn value(seed: u32, count: usize) -> Vec<f32> {
         h = (h ^ (h >> 13)).wrapping_mul(0xC2B2_AE35);
         h ^ (h >> 16)
     };
-    (0..count as u32)
-        .map(|index| (hash(index) % 129) as f32 / 64.0 - 1.0)
-        .collect()
+    (0..count as u32).map(|index| (hash(index) % 129) as f32 / 64.0 - 1.0).collect()
 }
 
 /// A device with one module.
@@ -104,24 +98,15 @@ pub fn line(grid: u32, block: u32) -> Shape {
 impl Rig {
     pub fn new(ptx: &str, seed: Option<u64>) -> Rig {
         // Small live-lock limit: these kernels are short.
-        let config = DeviceConfig {
-            warp_order_seed: seed,
-            spin_limit: 1 << 20,
-            ..DeviceConfig::default()
-        };
+        let config =
+            DeviceConfig { warp_order_seed: seed, spin_limit: 1 << 20, ..DeviceConfig::default() };
         let memory = Arc::new(DeviceMemory::new(config.total_memory));
         let module = Module::load(ptx, &memory, &config).unwrap_or_else(|error| panic!("{error}"));
-        Rig {
-            memory,
-            config,
-            module,
-        }
+        Rig { memory, config, module }
     }
 
     pub fn alloc(&self, bytes: usize) -> u64 {
-        self.memory
-            .alloc(bytes as u64, AllocationKind::Device)
-            .expect("enough memory")
+        self.memory.alloc(bytes as u64, AllocationKind::Device).expect("enough memory")
     }
 
     pub fn upload<T: Plain>(&self, values: &[T]) -> u64 {
@@ -134,9 +119,7 @@ impl Rig {
 
     pub fn download<T: Plain>(&self, address: u64, count: usize) -> Vec<T> {
         let mut bytes = vec![0; count * size_of::<T>()];
-        self.memory
-            .copy_to_host(&mut bytes, address)
-            .expect("a copy inside its allocation");
+        self.memory.copy_to_host(&mut bytes, address).expect("a copy inside its allocation");
         T::values(&bytes)
     }
 
@@ -146,39 +129,15 @@ impl Rig {
         (grid, block, dynamic_shared): Shape,
         args: &[Arg],
     ) -> Result<KernelCounters, Box<Fault>> {
-        let kernel = self
-            .module
-            .kernel(kernel)
-            .unwrap_or_else(|| panic!("no kernel {kernel}"));
-        assert_eq!(
-            kernel.params.len(),
-            args.len(),
-            "{}: parameters",
-            kernel.name
-        );
+        let kernel = self.module.kernel(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
+        assert_eq!(kernel.params.len(), args.len(), "{}: parameters", kernel.name);
         let mut params = vec![0; kernel.param_bytes as usize];
         for (param, arg) in kernel.params.iter().zip(args) {
             let bytes = arg.bytes();
-            assert_eq!(
-                bytes.len(),
-                param.size as usize,
-                "{}: {}",
-                kernel.name,
-                param.name
-            );
+            assert_eq!(bytes.len(), param.size as usize, "{}: {}", kernel.name, param.name);
             params[param.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
         }
-        launch(
-            &kernel,
-            &Launch {
-                grid,
-                block,
-                dynamic_shared,
-                params,
-            },
-            &self.memory,
-            &self.config,
-        )
+        launch(&kernel, &Launch { grid, block, dynamic_shared, params }, &self.memory, &self.config)
     }
 
     /// Runs a kernel that must pass every check.
@@ -215,9 +174,7 @@ plain!(u8 u16 i32 u32 i64 u64 f32 f64 half::f16 half::bf16);
 /// Compares with a tolerance relative to the largest expected magnitude; NaN never passes.
 pub fn close(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len(), "{what}: length");
-    let scale = expected
-        .iter()
-        .fold(1e-30f64, |most, value| most.max(value.abs()));
+    let scale = expected.iter().fold(1e-30f64, |most, value| most.max(value.abs()));
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         let error = (got - expected).abs();
         assert!(

@@ -19,11 +19,7 @@ impl Arena {
     /// # Errors
     /// When the system has no room.
     pub fn allocate(bytes: usize) -> Result<Self> {
-        let fill = if cfg!(debug_assertions) {
-            f32::NAN
-        } else {
-            0.0
-        };
+        let fill = if cfg!(debug_assertions) { f32::NAN } else { 0.0 };
         let memory = Aligned::new(bytes.div_ceil(4), fill, "activations")?;
         Ok(Self { memory })
     }
@@ -63,10 +59,7 @@ impl Arena {
 }
 
 fn range_of(region: Region, count: usize, arena: usize) -> Result<Range<usize>> {
-    ensure!(
-        region.offset.is_multiple_of(4),
-        "region {region:?} is not aligned to its elements"
-    );
+    ensure!(region.offset.is_multiple_of(4), "region {region:?} is not aligned to its elements");
     ensure!(
         count.saturating_mul(4) <= region.len,
         "region {region:?} is too small for {count} f32 elements"
@@ -91,16 +84,8 @@ mod tests {
     #[test]
     fn overlapping_regions_of_one_call_are_refused() {
         let mut arena = Arena::allocate(1024).unwrap();
-        assert!(
-            arena
-                .regions([(region(0, 64), 16), (region(60, 64), 4)])
-                .is_err()
-        );
-        assert!(
-            arena
-                .regions([(region(0, 64), 16), (region(64, 64), 16)])
-                .is_ok()
-        );
+        assert!(arena.regions([(region(0, 64), 16), (region(60, 64), 4)]).is_err());
+        assert!(arena.regions([(region(0, 64), 16), (region(64, 64), 16)]).is_ok());
         assert!(arena.regions([(region(0, 64), 16), (None, 5)]).is_ok());
     }
 
@@ -110,17 +95,7 @@ mod tests {
         assert!(arena.regions([(region(64, 128), 32)]).is_err());
         assert!(arena.regions([(region(0, 8), 3)]).is_err());
         assert!(arena.regions([(region(2, 8), 1)]).is_err());
-        assert!(
-            arena
-                .read(
-                    Region {
-                        offset: usize::MAX - 3,
-                        len: 4
-                    },
-                    1
-                )
-                .is_err()
-        );
+        assert!(arena.read(Region { offset: usize::MAX - 3, len: 4 }, 1).is_err());
     }
 
     #[test]

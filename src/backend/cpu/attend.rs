@@ -110,11 +110,7 @@ pub fn first_backward(
         at.whole(op.d_query.0, first)?,
         at.whole(op.d_key_value.0, two)?,
     ])?;
-    let saved = first_attention::SavedFirst {
-        query,
-        key_value,
-        lse,
-    };
+    let saved = first_attention::SavedFirst { query, key_value, lse };
     first_attention::backward(shape, saved, dout, d_query, d_key_value, &cpu.scratch);
     if let Some(grad) = query_grad {
         column_sums(d_query, hidden, 0, None, grad, &mut cpu.partials);

@@ -42,19 +42,12 @@ impl Heads<'_> {
     /// Calls `work` for each head of each sequence.
     pub fn tasks(&self, work: impl Fn(Head) + Sync) {
         let sequences = self.cu_seqlens.len() - 1;
-        (0..sequences * self.heads)
-            .into_par_iter()
-            .for_each(|task| {
-                let (sequence, head) = (task / self.heads, task % self.heads);
-                let first = self.cu_seqlens[sequence] as usize;
-                let len = self.cu_seqlens[sequence + 1] as usize - first;
-                work(Head {
-                    sequence,
-                    head,
-                    first,
-                    len,
-                });
-            });
+        (0..sequences * self.heads).into_par_iter().for_each(|task| {
+            let (sequence, head) = (task / self.heads, task % self.heads);
+            let first = self.cu_seqlens[sequence] as usize;
+            let len = self.cu_seqlens[sequence + 1] as usize - first;
+            work(Head { sequence, head, first, len });
+        });
     }
 }
 
@@ -69,10 +62,7 @@ pub struct Head {
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
-    let (wide, dim) = (
-        len.next_multiple_of(LANES),
-        head_dim.next_multiple_of(LANES),
-    );
+    let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
     // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
     // gradient; a block of output rows; a row for the mask.
     2 * head_dim * wide + 6 * len * dim + QUERIES * (2 * wide + dim) + wide
@@ -109,10 +99,7 @@ impl<'a> Rows<'a> {
     ) -> Self {
         let x = &x[start..];
         if dim.is_multiple_of(LANES) {
-            return Self {
-                elements: x,
-                stride,
-            };
+            return Self { elements: x, stride };
         }
         let wide = dim.next_multiple_of(LANES);
         let copy = room.take(len * wide);
@@ -120,18 +107,11 @@ impl<'a> Rows<'a> {
         for (row, out) in copy.chunks_exact_mut(wide).enumerate() {
             out[..dim].copy_from_slice(&x[row * stride..][..dim]);
         }
-        Self {
-            elements: copy,
-            stride: wide,
-        }
+        Self { elements: copy, stride: wide }
     }
 
     fn strided(&self, row: usize) -> Strided<'a> {
-        Strided {
-            elements: &self.elements[row * self.stride..],
-            rows: self.stride,
-            cols: 1,
-        }
+        Strided { elements: &self.elements[row * self.stride..], rows: self.stride, cols: 1 }
     }
 
     fn row(&self, row: usize, dim: usize) -> &'a [f32] {
@@ -149,11 +129,7 @@ fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, ou
         for (col, line) in out.chunks_exact_mut(wide).enumerate().take(dim) {
             let line = &mut line[from..from + LANES];
             for (r, x) in line.iter_mut().enumerate() {
-                *x = if r < count {
-                    block[r][col] * scale
-                } else {
-                    0.0
-                };
+                *x = if r < count { block[r][col] * scale } else { 0.0 };
             }
         }
     }
@@ -185,11 +161,7 @@ fn softmax_body<const FMA: bool>(scores: &mut [f32], wide: usize, len: usize, ls
         let mut width = LANES / 2;
         while width > 0 {
             for l in 0..width {
-                most[l] = if most[l + width] > most[l] {
-                    most[l + width]
-                } else {
-                    most[l]
-                };
+                most[l] = if most[l + width] > most[l] { most[l + width] } else { most[l] };
             }
             width /= 2;
         }
@@ -234,23 +206,14 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
     shape.tasks(|at| {
         scratch.with(scratch_for(at.len, dim), |buffer| {
             let mut room = Pieces(buffer);
-            let (len, wide, wide_dim) = (
-                at.len,
-                at.len.next_multiple_of(LANES),
-                dim.next_multiple_of(LANES),
-            );
+            let (len, wide, wide_dim) =
+                (at.len, at.len.next_multiple_of(LANES), dim.next_multiple_of(LANES));
             let start = at.first * 3 * hidden + at.head * dim;
             let k_transposed = room.take(dim * wide);
             let scores = room.take(QUERIES * wide);
             let output = room.take(QUERIES * wide_dim);
-            let q = Rows {
-                elements: &qkv[start..],
-                stride: 3 * hidden,
-            };
-            let k = Rows {
-                elements: &qkv[start + hidden..],
-                stride: 3 * hidden,
-            };
+            let q = Rows { elements: &qkv[start..], stride: 3 * hidden };
+            let k = Rows { elements: &qkv[start + hidden..], stride: 3 * hidden };
             let v = Rows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
             transpose(k, len, dim, wide, shape.scale(), k_transposed);
             for from in (0..len).step_by(QUERIES) {
@@ -277,20 +240,8 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                         mask.apply(row as u32, &mut scores[i * wide..][..len]);
                     }
                 }
-                let p = Strided {
-                    elements: scores,
-                    rows: wide,
-                    cols: 1,
-                };
-                product(
-                    output,
-                    wide_dim,
-                    p,
-                    v.elements,
-                    v.stride,
-                    (queries, dim, len),
-                    false,
-                );
+                let p = Strided { elements: scores, rows: wide, cols: 1 };
+                product(output, wide_dim, p, v.elements, v.stride, (queries, dim, len), false);
                 for i in 0..queries {
                     let place = (at.first + from + i) * hidden + at.head * dim;
                     // SAFETY: these columns of this row belong to this task alone.
@@ -348,14 +299,8 @@ fn backward_head<'a>(
     let mask_row = room.take(wide);
     let q = Rows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
     let k = Rows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
-    let v = Rows {
-        elements: &saved.qkv[start + 2 * hidden..],
-        stride: 3 * hidden,
-    };
-    let out = Rows {
-        elements: &saved.out[out_start..],
-        stride: hidden,
-    };
+    let v = Rows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
+    let out = Rows { elements: &saved.out[out_start..], stride: hidden };
     let d_out = Rows::new(dout, out_start, hidden, len, dim, &mut room);
     transpose(k, len, dim, wide, shape.scale(), k_transposed);
     transpose(v, len, dim, wide, 1.0, v_transposed);
@@ -368,24 +313,8 @@ fn backward_head<'a>(
 
     for from in (0..len).step_by(QUERIES) {
         let queries = QUERIES.min(len - from);
-        product(
-            p,
-            wide,
-            q.strided(from),
-            k_transposed,
-            wide,
-            (queries, len, dim),
-            false,
-        );
-        product(
-            ds,
-            wide,
-            d_out.strided(from),
-            v_transposed,
-            wide,
-            (queries, len, dim),
-            false,
-        );
+        product(p, wide, q.strided(from), k_transposed, wide, (queries, len, dim), false);
+        product(ds, wide, d_out.strided(from), v_transposed, wide, (queries, len, dim), false);
         for i in 0..queries {
             // Whole vectors: what pads a row is computed and never read.
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
@@ -403,39 +332,15 @@ fn backward_head<'a>(
                 softmax_backward(ds, p, along, shape.scale());
             }
         }
-        let plain = |elements| Strided {
-            elements,
-            rows: wide,
-            cols: 1,
-        };
-        let transposed = |elements| Strided {
-            elements,
-            rows: 1,
-            cols: wide,
-        };
+        let plain = |elements| Strided { elements, rows: wide, cols: 1 };
+        let transposed = |elements| Strided { elements, rows: 1, cols: wide };
         let shape = (queries, dim, len);
         product(dq, wide_dim, plain(ds), k.elements, k.stride, shape, false);
         let shape = (len, dim, queries);
         let later = from > 0;
         let (q, d_out) = (q.strided(from), d_out.strided(from));
-        product(
-            dk,
-            wide_dim,
-            transposed(ds),
-            q.elements,
-            q.rows,
-            shape,
-            later,
-        );
-        product(
-            dv,
-            wide_dim,
-            transposed(p),
-            d_out.elements,
-            d_out.rows,
-            shape,
-            later,
-        );
+        product(dk, wide_dim, transposed(ds), q.elements, q.rows, shape, later);
+        product(dv, wide_dim, transposed(p), d_out.elements, d_out.rows, shape, later);
         for i in 0..queries {
             write(0, from + i, &dq[i * wide_dim..]);
         }

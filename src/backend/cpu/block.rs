@@ -97,17 +97,9 @@ mod tests {
                 let b: Vec<f32> = (0..k * wide).map(|i| value(i + 5)).collect();
                 for transposed in [false, true] {
                     let a = if transposed {
-                        Strided {
-                            elements: &a,
-                            rows: 1,
-                            cols: m,
-                        }
+                        Strided { elements: &a, rows: 1, cols: m }
                     } else {
-                        Strided {
-                            elements: &a,
-                            rows: k,
-                            cols: 1,
-                        }
+                        Strided { elements: &a, rows: k, cols: 1 }
                     };
                     let mut c = vec![1.0; m * wide];
                     product(&mut c, wide, a, &b, wide, (m, n, k), transposed);

@@ -44,9 +44,7 @@ pub struct Partials {
 impl Partials {
     /// See [`partials`] for `count`.
     pub fn new(count: usize) -> Result<Self> {
-        Ok(Self {
-            memory: Aligned::new(count, 0.0, "partial sums")?,
-        })
+        Ok(Self { memory: Aligned::new(count, 0.0, "partial sums")? })
     }
 
     /// Bytes allocated.
@@ -88,11 +86,8 @@ pub fn column_sums(
     let chunks = x.len().div_ceil(CHUNK * stride);
     let (lines, rows) = partials.lines(chunks, width);
     let rows = Shared::new(rows);
-    lines
-        .par_chunks_exact_mut(width)
-        .zip(x.par_chunks(CHUNK * stride))
-        .enumerate()
-        .for_each(|(chunk, (line, x))| {
+    lines.par_chunks_exact_mut(width).zip(x.par_chunks(CHUNK * stride)).enumerate().for_each(
+        |(chunk, (line, x))| {
             for (row, x) in x.chunks_exact(stride).enumerate() {
                 let x = &x[from..from + width];
                 match mask {
@@ -105,7 +100,8 @@ pub fn column_sums(
                     }
                 }
             }
-        });
+        },
+    );
     finish(lines, grad);
 }
 

@@ -14,11 +14,7 @@ use anyhow::{Result, ensure};
 fn masked<'a>(x: &'a [f32], width: usize, mask: Option<Mask>, room: &'a mut [f32]) -> &'a [f32] {
     let Some(mask) = mask else { return x };
     let room = &mut room[..x.len()];
-    for (row, (from, out)) in x
-        .chunks_exact(width)
-        .zip(room.chunks_exact_mut(width))
-        .enumerate()
-    {
+    for (row, (from, out)) in x.chunks_exact(width).zip(room.chunks_exact_mut(width)).enumerate() {
         mask.copy(row as u32, from, out);
     }
     room
@@ -183,11 +179,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
         room: cpu.head_input.as_mut_slice(),
         scratch: &cpu.scratch,
     };
-    let out = Gradients {
-        weight: dw,
-        bias: db,
-        dx: op.dx.0.is_some().then_some(dx),
-    };
+    let out = Gradients { weight: dw, bias: db, dx: op.dx.0.is_some().then_some(dx) };
     compute_backward(layer, x, y, dy, out, &mut cpu.partials);
     Ok(())
 }

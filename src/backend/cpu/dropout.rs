@@ -25,11 +25,7 @@ impl Mask {
     pub fn new(dropout: Dropout, key: DropoutKey) -> Option<Self> {
         (dropout.p > 0.0).then(|| Self {
             p: dropout.p,
-            keep: if dropout.p < 1.0 {
-                1.0 / (1.0 - dropout.p)
-            } else {
-                0.0
-            },
+            keep: if dropout.p < 1.0 { 1.0 / (1.0 - dropout.p) } else { 0.0 },
             key: [key.seed as u32, (key.seed >> 32) as u32],
             site: dropout.site,
             step: key.step as u32,
@@ -38,9 +34,7 @@ impl Mask {
 
     /// Multiplies columns `0..values.len()` of `row` with the mask: 0 or `1 / (1 - p)`.
     pub fn apply(&self, row: u32, values: &mut [f32]) {
-        apply(
-            values, row, self.site, self.step, self.key, self.p, self.keep,
-        );
+        apply(values, row, self.site, self.step, self.key, self.p, self.keep);
     }
 
     /// `out = from` under the mask.
@@ -72,11 +66,7 @@ fn apply_body<const FMA: bool>(
         let words = blocks((span * LANES) as u32, row, site, step, key);
         for (lane, out) in factor.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             for (out, words) in out.iter_mut().zip(&words) {
-                *out = if unit_f32(words[lane]) >= p {
-                    keep
-                } else {
-                    0.0
-                };
+                *out = if unit_f32(words[lane]) >= p { keep } else { 0.0 };
             }
         }
         for (x, f) in values.iter_mut().zip(&factor) {
@@ -115,10 +105,7 @@ mod tests {
 
     #[test]
     fn masks_are_the_words_of_the_shared_generator() {
-        let key = DropoutKey {
-            seed: 0x1234_5678_9ABC_DEF0,
-            step: 77,
-        };
+        let key = DropoutKey { seed: 0x1234_5678_9ABC_DEF0, step: 77 };
         let mask = Mask::new(Dropout { p: 0.3, site: 5 }, key).unwrap();
         let philox = Philox::from_seed(key.seed);
         for len in [1, 3, 4, 63, 64, 65, 200] {
@@ -126,11 +113,7 @@ mod tests {
             mask.apply(9, &mut got);
             for (col, got) in got.iter().enumerate() {
                 let word = philox.block([col as u32 / 4, 9, 5, 77])[col % 4];
-                let want = if unit_f32(word) >= 0.3 {
-                    1.0 / 0.7
-                } else {
-                    0.0
-                };
+                let want = if unit_f32(word) >= 0.3 { 1.0 / 0.7 } else { 0.0 };
                 assert!((got - want).abs() < 1e-6, "column {col} of {len}");
             }
         }

@@ -72,11 +72,7 @@ impl<'a> Tables<'a> {
 
     /// The row of the token types' table for a token: a table of one row (RoBERTa) serves every token.
     pub fn type_of(&self, batch: &Batch, token: usize) -> u32 {
-        if self.token_type.rows == 1 {
-            0
-        } else {
-            batch.type_ids[token]
-        }
+        if self.token_type.rows == 1 { 0 } else { batch.type_ids[token] }
     }
 
     fn largest_type(&self, batch: &Batch) -> usize {
@@ -88,8 +84,7 @@ impl<'a> Tables<'a> {
     pub fn sum(&self, batch: &Batch, token: usize, row: &mut [f32]) {
         self.word.copy_row(batch.ids[token] as usize, row);
         self.position.add_row(batch.positions[token] as usize, row);
-        self.token_type
-            .add_row(self.type_of(batch, token) as usize, row);
+        self.token_type.add_row(self.type_of(batch, token) as usize, row);
     }
 }
 
@@ -102,16 +97,14 @@ fn embeddings(
     out: &mut [f32],
 ) {
     let hidden = norm.gamma.len();
-    out.par_chunks_mut(CHUNK * hidden)
-        .enumerate()
-        .for_each(|(chunk, out)| {
-            for (token, row) in (chunk * CHUNK..).zip(out.chunks_exact_mut(hidden)) {
-                tables.sum(batch, token, row);
-                normalise(row, norm.eps);
-                affine(row, norm.gamma, norm.beta);
-                if let Some(mask) = mask {
-                    mask.apply(token as u32, row);
-                }
+    out.par_chunks_mut(CHUNK * hidden).enumerate().for_each(|(chunk, out)| {
+        for (token, row) in (chunk * CHUNK..).zip(out.chunks_exact_mut(hidden)) {
+            tables.sum(batch, token, row);
+            normalise(row, norm.eps);
+            affine(row, norm.gamma, norm.beta);
+            if let Some(mask) = mask {
+                mask.apply(token as u32, row);
             }
-        });
+        }
+    });
 }

@@ -128,10 +128,7 @@ pub fn backward(
                 add_scaled(dq, &saved.key_value[row(j)..][..dim], ds[j]);
                 // SAFETY: as above; k's and v's columns do not overlap.
                 let (dk, dv) = unsafe {
-                    (
-                        d_key_value.slice(row(j), dim),
-                        d_key_value.slice(row(j) + hidden, dim),
-                    )
+                    (d_key_value.slice(row(j), dim), d_key_value.slice(row(j) + hidden, dim))
                 };
                 scaled(dk, q, ds[j]);
                 scaled(dv, dout, p[j]);

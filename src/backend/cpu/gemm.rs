@@ -90,11 +90,7 @@ pub fn forward(
     epilogue: impl Fn(Tile<'_>) + Sync,
 ) {
     let inputs = x.len() / rows.max(1);
-    let room = Room {
-        scratch,
-        panel: weight.is_narrow(),
-        staged: out.is_empty(),
-    };
+    let room = Room { scratch, panel: weight.is_narrow(), staged: out.is_empty() };
     let shape = (rows, outputs, inputs);
     tiles(out, shape, Some(room), &epilogue, |r, c, tile, panel| {
         let from = &x[r.start * inputs..r.end * inputs];
@@ -109,13 +105,7 @@ pub fn forward(
                 panel
             }
         };
-        product(
-            tile,
-            false,
-            (r.len(), c.len(), inputs),
-            (from, inputs, 1),
-            (panel, 1, inputs),
-        );
+        product(tile, false, (r.len(), c.len(), inputs), (from, inputs, 1), (panel, 1, inputs));
     });
 }
 
@@ -141,11 +131,7 @@ pub fn backward(
     epilogue: impl Fn(Tile<'_>) + Sync,
 ) {
     let (inputs, outputs) = (dx.len() / rows.max(1), dy.len() / rows.max(1));
-    let room = Room {
-        scratch,
-        panel: weight.is_narrow(),
-        staged: output == Output::Staged,
-    };
+    let room = Room { scratch, panel: weight.is_narrow(), staged: output == Output::Staged };
     let shape = (rows, inputs, outputs);
     tiles(dx, shape, Some(room), &epilogue, |r, c, tile, panel| {
         let from = &dy[r.start * outputs..r.end * outputs];
@@ -229,50 +215,30 @@ fn tiles(
         let (down_at, across_at) = (task % down, task / down);
         let rows = down_at * height..((down_at + 1) * height).min(rows);
         let cols_here = across_at * width..((across_at + 1) * width).min(cols);
-        let output = Target {
-            out,
-            start: rows.start * cols + cols_here.start,
-            stride: cols,
-        };
+        let output = Target { out, start: rows.start * cols + cols_here.start, stride: cols };
         let mut run = |target: Target<'_>, output: Option<Target<'_>>| {
             work(rows.clone(), cols_here.clone(), target, panel);
-            epilogue(Tile {
-                rows: rows.clone(),
-                cols: cols_here.clone(),
-                target,
-                output,
-            });
+            epilogue(Tile { rows: rows.clone(), cols: cols_here.clone(), target, output });
         };
         match stage {
             None => run(output, None),
             Some(stage) => {
-                let stage = Target {
-                    out: &Shared::new(stage),
-                    start: 0,
-                    stride: cols_here.len(),
-                };
+                let stage = Target { out: &Shared::new(stage), start: 0, stride: cols_here.len() };
                 run(stage, Some(output));
             }
         }
     };
-    (0..down * across)
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|task| match room {
-            Some(Room {
-                scratch,
-                panel,
-                staged,
-            }) if panel || staged => {
-                let panel = if panel { width * depth } else { 0 };
-                let stage = if staged { height * width } else { 0 };
-                scratch.with(panel + stage, |room| {
-                    let (panel, stage) = room.split_at_mut(panel);
-                    tile(task, panel, staged.then_some(stage));
-                });
-            }
-            _ => tile(task, &mut [], None),
-        });
+    (0..down * across).into_par_iter().with_max_len(1).for_each(|task| match room {
+        Some(Room { scratch, panel, staged }) if panel || staged => {
+            let panel = if panel { width * depth } else { 0 };
+            let stage = if staged { height * width } else { 0 };
+            scratch.with(panel + stage, |room| {
+                let (panel, stage) = room.split_at_mut(panel);
+                tile(task, panel, staged.then_some(stage));
+            });
+        }
+        _ => tile(task, &mut [], None),
+    });
 }
 
 /// `tile = lhs·rhs` or `tile += lhs·rhs` with shape `(m, n, k)`; an operand is `(elements, row stride, column

@@ -15,15 +15,9 @@ pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> 
         at.whole(op.tokens.0, (Rows::Tokens, hidden))?,
         at.whole(op.out.0, (Rows::Sequences, hidden))?,
     ])?;
-    each_first(
-        &cpu.batch.cu_seqlens,
-        hidden,
-        tokens,
-        first,
-        |token, first| {
-            first.copy_from_slice(token);
-        },
-    );
+    each_first(&cpu.batch.cu_seqlens, hidden, tokens, first, |token, first| {
+        first.copy_from_slice(token);
+    });
     Ok(())
 }
 
@@ -35,15 +29,9 @@ pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Resu
         at.over(op.tokens, (Rows::Tokens, hidden))?,
         at.whole(op.first.0, (Rows::Sequences, hidden))?,
     ])?;
-    each_first(
-        &cpu.batch.cu_seqlens,
-        hidden,
-        tokens,
-        first,
-        |token, first| {
-            super::pointwise::add(token, first);
-        },
-    );
+    each_first(&cpu.batch.cu_seqlens, hidden, tokens, first, |token, first| {
+        super::pointwise::add(token, first);
+    });
     Ok(())
 }
 
@@ -84,10 +72,8 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
         "a squared error of {outputs} outputs"
     );
     let shape = (Rows::Sequences, outputs);
-    let [logits, dlogits] = cpu.arena.regions([
-        at.whole(op.logits.0, shape)?,
-        at.aside(op.dlogits.0, shape)?,
-    ])?;
+    let [logits, dlogits] =
+        cpu.arena.regions([at.whole(op.logits.0, shape)?, at.aside(op.dlogits.0, shape)?])?;
     let labels = &cpu.batch.labels;
     let sum = match op.kind {
         LossKind::CrossEntropy => cross_entropy(logits, outputs, labels, weight, dlogits)?,
@@ -177,10 +163,7 @@ fn cross_entropy(
     let mut total = 0.0;
     for (s, (logits, &class)) in logits.chunks_exact(outputs).zip(classes).enumerate() {
         let class = class as usize;
-        ensure!(
-            class < outputs,
-            "label {class} of sequence {s}: the head has {outputs} outputs"
-        );
+        ensure!(class < outputs, "label {class} of sequence {s}: the head has {outputs} outputs");
         // A few numbers a sequence: f64 costs nothing here and keeps small losses exact.
         let most = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         let exps = |x: f32| f64::from(x - most).exp();

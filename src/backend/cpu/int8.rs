@@ -40,9 +40,8 @@ mod tests {
     #[test]
     fn elements_come_back_within_half_a_step_of_their_row_and_zeros_are_exact() {
         let (rows, cols) = (4, 37);
-        let mut values: Vec<f32> = (0..rows * cols)
-            .map(|i| ((i * 7919) % 1000) as f32 / 1000.0 - 0.5)
-            .collect();
+        let mut values: Vec<f32> =
+            (0..rows * cols).map(|i| ((i * 7919) % 1000) as f32 / 1000.0 - 0.5).collect();
         values[2 * cols..3 * cols].fill(0.0);
         values.iter_mut().skip(3 * cols).for_each(|x| *x *= 1e-4);
         let matrix = Int8::new(&values, cols);

@@ -43,10 +43,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
     let Some(output) = op.out.0.or(op.slope.0) else {
         bail!("a product of nothing");
     };
-    ensure!(
-        op.slope.0.is_none() || op.act.is_some(),
-        "a slope without an activation"
-    );
+    ensure!(op.slope.0.is_none() || op.act.is_some(), "a slope without an activation");
     let (x, shape) = (at.shape(op.x.0)?, at.shape(output)?);
     let (inputs, outputs) = (x.1, shape.1);
     let matrix = cpu.weights.get(op.weight, &cpu.params.value)?;
@@ -57,11 +54,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
     let bias = &mut cpu.bias[..outputs];
     gather(&cpu.params.value, &op.bias, bias)?;
     let bias = &*bias;
-    let slope = op
-        .slope
-        .0
-        .map(|slope| at.stored(slope, shape))
-        .transpose()?;
+    let slope = op.slope.0.map(|slope| at.stored(slope, shape)).transpose()?;
     let [x, out, slopes] = cpu.arena.regions([
         at.whole(op.x.0, (shape.0, inputs))?,
         at.aside(op.out.0, shape)?,
@@ -137,39 +130,29 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
     let rows = dy.len() / outputs;
     let sum = grad.is_some();
     let height = gemm::row_chunk(rows);
-    let (lines, _) = cpu
-        .partials
-        .lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
+    let (lines, _) = cpu.partials.lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
     let partial = Shared::new(lines);
-    gemm::backward(
-        dy,
-        matrix.view(),
-        dx,
-        output,
-        rows,
-        &cpu.scratch,
-        |mut tile| {
-            let cols = tile.cols.clone();
-            let line = tile.rows.start / height * inputs + cols.start;
-            for row in tile.rows.clone() {
-                let values = match tile.staged_row(row) {
-                    (product, Some(slope)) => {
-                        pointwise::multiply(slope, product);
-                        slope
-                    }
-                    (product, None) => product,
-                };
-                if let Some(slopes) = &slopes {
-                    // SAFETY: as in forward.
-                    unsafe { slopes.multiply(values, row, cols.start) };
+    gemm::backward(dy, matrix.view(), dx, output, rows, &cpu.scratch, |mut tile| {
+        let cols = tile.cols.clone();
+        let line = tile.rows.start / height * inputs + cols.start;
+        for row in tile.rows.clone() {
+            let values = match tile.staged_row(row) {
+                (product, Some(slope)) => {
+                    pointwise::multiply(slope, product);
+                    slope
                 }
-                if sum {
-                    // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.
-                    pointwise::add(unsafe { partial.slice(line, cols.len()) }, values);
-                }
+                (product, None) => product,
+            };
+            if let Some(slopes) = &slopes {
+                // SAFETY: as in forward.
+                unsafe { slopes.multiply(values, row, cols.start) };
             }
-        },
-    );
+            if sum {
+                // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.
+                pointwise::add(unsafe { partial.slice(line, cols.len()) }, values);
+            }
+        }
+    });
     if let Some(grad) = grad {
         colsum::finish(lines, grad);
     }

@@ -191,16 +191,8 @@ mod tests {
         };
         let mut ok = check("exp", worst_relative(87.0, exp::<FMA>, f64::exp), 2e-7);
         ok &= check("tanh", worst_relative(20.0, tanh::<FMA>, f64::tanh), 4e-7);
-        ok &= check(
-            "cdf",
-            worst_relative(12.5, |x| normal::<FMA>(x).0, phi),
-            5e-7,
-        );
-        ok &= check(
-            "gelu",
-            worst_relative(12.5, |x| gelu_erf::<FMA>(x).0, |x| x * phi(x)),
-            7e-7,
-        );
+        ok &= check("cdf", worst_relative(12.5, |x| normal::<FMA>(x).0, phi), 5e-7);
+        ok &= check("gelu", worst_relative(12.5, |x| gelu_erf::<FMA>(x).0, |x| x * phi(x)), 7e-7);
         ok &= check(
             "gelu'",
             worst_absolute(12.5, |x| gelu_erf::<FMA>(x).1, |x| phi(x) + x * density(x)),
@@ -217,11 +209,7 @@ mod tests {
             1e-6,
         );
         let slope = |x: f64| (gelu_tanh_exact(x + 1e-5) - gelu_tanh_exact(x - 1e-5)) / 2e-5;
-        ok &= check(
-            "gelu_tanh'",
-            worst_absolute(8.0, |x| gelu_tanh::<FMA>(x).1, slope),
-            1e-6,
-        );
+        ok &= check("gelu_tanh'", worst_absolute(8.0, |x| gelu_tanh::<FMA>(x).1, slope), 1e-6);
         assert!(ok, "FMA {FMA}: {worst:#?}");
     }
 
@@ -241,12 +229,9 @@ mod tests {
         assert_eq!(gelu_erf::<false>(30.0), (30.0, 1.0));
         assert_eq!(gelu_erf::<false>(-30.0).1, 0.0);
         assert!(gelu_tanh::<false>(-30.0).0.abs() < 1e-30);
-        for f in [
-            exp::<false>,
-            tanh::<false>,
-            |x| gelu_erf::<false>(x).0,
-            |x| gelu_tanh::<false>(x).0,
-        ] {
+        for f in
+            [exp::<false>, tanh::<false>, |x| gelu_erf::<false>(x).0, |x| gelu_tanh::<false>(x).0]
+        {
             assert!(f(f32::NAN).is_nan());
         }
     }

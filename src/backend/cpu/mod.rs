@@ -134,10 +134,7 @@ impl CpuBackend {
 
 impl Backend for CpuBackend {
     fn kind(&self) -> DeviceKind {
-        DeviceKind::Cpu {
-            weights: self.weight_type,
-            threads: rayon::current_num_threads(),
-        }
+        DeviceKind::Cpu { weights: self.weight_type, threads: rayon::current_num_threads() }
     }
 
     fn describe(&self) -> String {
@@ -167,32 +164,18 @@ impl Backend for CpuBackend {
         let params = &self.params;
         let words = |v: &Vec<u32>| 4 * v.capacity();
         let floats = |v: &Vec<f32>| 4 * v.capacity();
-        let Batch {
-            ids,
-            type_ids,
-            positions,
-            cu_seqlens,
-            labels,
-        } = &self.batch;
+        let Batch { ids, type_ids, positions, cu_seqlens, labels } = &self.batch;
         let labels = match labels {
             Labels::None => 0,
             Labels::Classes(ids) => words(ids),
             Labels::Values(values) => floats(values),
         };
-        let vectors = [
-            &params.value,
-            &params.gradient,
-            &params.moment1,
-            &params.moment2,
-        ];
+        let vectors = [&params.value, &params.gradient, &params.moment1, &params.moment2];
         Footprint {
             weights: self.weights.bytes(),
             params: vectors.into_iter().map(floats).sum(),
             arena: self.arena.bytes(),
-            batch: [ids, type_ids, positions, cu_seqlens]
-                .into_iter()
-                .map(words)
-                .sum::<usize>()
+            batch: [ids, type_ids, positions, cu_seqlens].into_iter().map(words).sum::<usize>()
                 + labels,
             workspace: self.scratch.bytes()
                 + self.partials.bytes()

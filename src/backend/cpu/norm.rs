@@ -18,15 +18,8 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Re
     let at = Operands::new(program, &cpu.batch);
     let shape = at.shape(op.x.now)?;
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
-    ensure!(
-        op.x_hat.0.is_some() == op.rstd.0.is_some(),
-        "x̂ and rstd are kept together"
-    );
-    let x_hat = op
-        .x_hat
-        .0
-        .map(|x_hat| at.stored(x_hat, shape))
-        .transpose()?;
+    ensure!(op.x_hat.0.is_some() == op.rstd.0.is_some(), "x̂ and rstd are kept together");
+    let x_hat = op.x_hat.0.map(|x_hat| at.stored(x_hat, shape)).transpose()?;
     let [x, residual, sum, kept, rstd] = cpu.arena.regions([
         at.over(op.x, shape)?,
         at.whole(op.residual.0, shape)?,
@@ -48,9 +41,8 @@ pub fn restore(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<
     let at = Operands::new(program, &cpu.batch);
     let shape = at.shape(op.out.0)?;
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
-    let [x_hat, out] = cpu
-        .arena
-        .regions([at.whole(op.x_hat.0, shape)?, at.whole(op.out.0, shape)?])?;
+    let [x_hat, out] =
+        cpu.arena.regions([at.whole(op.x_hat.0, shape)?, at.whole(op.out.0, shape)?])?;
     restored(x_hat, norm, out);
     Ok(())
 }
@@ -122,13 +114,9 @@ fn residual_forward(
     let hidden = norm.gamma.len();
     let sum = (!sum.is_empty()).then(|| Shared::new(sum));
     let saved = saved.map(|(x_hat, rstd)| (x_hat, Shared::new(rstd)));
-    x.par_chunks_mut(CHUNK * hidden)
-        .zip(residual.par_chunks(CHUNK * hidden))
-        .enumerate()
-        .for_each(|(chunk, (x, residual))| {
-            let rows = x
-                .chunks_exact_mut(hidden)
-                .zip(residual.chunks_exact(hidden));
+    x.par_chunks_mut(CHUNK * hidden).zip(residual.par_chunks(CHUNK * hidden)).enumerate().for_each(
+        |(chunk, (x, residual))| {
+            let rows = x.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden));
             for (row, (x, residual)) in (chunk * CHUNK..).zip(rows) {
                 if let Some(mask) = mask {
                     mask.apply(row as u32, x);
@@ -148,20 +136,21 @@ fn residual_forward(
                 }
                 affine(x, norm.gamma, norm.beta);
             }
-        });
+        },
+    );
 }
 
 /// `out = γ·x̂ + β`: the bits that [`residual_forward`] wrote.
 fn restored(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
     let hidden = norm.gamma.len();
-    out.par_chunks_mut(CHUNK * hidden)
-        .zip(x_hat.par_chunks(CHUNK * hidden))
-        .for_each(|(out, x_hat)| {
+    out.par_chunks_mut(CHUNK * hidden).zip(x_hat.par_chunks(CHUNK * hidden)).for_each(
+        |(out, x_hat)| {
             out.copy_from_slice(x_hat);
             for row in out.chunks_exact_mut(hidden) {
                 affine(row, norm.gamma, norm.beta);
             }
-        });
+        },
+    );
 }
 
 /// Where [`residual_backward`] leaves its column sums.

@@ -49,10 +49,7 @@ fn norm(gradient: &[f32], partial: &mut [f64]) -> f32 {
         .par_chunks(CHUNK)
         .zip(partial.par_iter_mut())
         .for_each(|(chunk, sum)| *sum = square_sum(chunk));
-    partial[..gradient.len().div_ceil(CHUNK)]
-        .iter()
-        .sum::<f64>()
-        .sqrt() as f32
+    partial[..gradient.len().div_ceil(CHUNK)].iter().sum::<f64>().sqrt() as f32
 }
 
 /// Partial sums that [`norm`] needs for `count` elements.

@@ -18,10 +18,7 @@ pub struct HostParams {
 impl HostParams {
     /// `count` parameters of which the first `trainable` train; all zero.
     pub fn new(count: usize, trainable: usize) -> Result<Self> {
-        ensure!(
-            trainable <= count,
-            "{trainable} trainable parameters are more than all {count}"
-        );
+        ensure!(trainable <= count, "{trainable} trainable parameters are more than all {count}");
         Ok(Self {
             value: vec![0.0; count],
             gradient: vec![0.0; trainable],
@@ -72,11 +69,7 @@ pub fn write(vector: &mut [f32], range: ParamRange) -> Result<&mut [f32]> {
 
 /// `range` after checking that it has `width` elements.
 pub fn wide(range: ParamRange, width: usize, what: &str) -> Result<ParamRange> {
-    ensure!(
-        range.len == width,
-        "{what} has {} elements where {width} are needed",
-        range.len
-    );
+    ensure!(range.len == width, "{what} has {} elements where {width} are needed", range.len);
     Ok(range)
 }
 

@@ -22,9 +22,7 @@ impl Scratch {
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         let of = |slot: &Mutex<Aligned>| {
-            slot.lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .bytes()
+            slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).bytes()
         };
         self.slots.iter().map(of).sum()
     }

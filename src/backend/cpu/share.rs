@@ -20,11 +20,7 @@ unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     pub fn new(slice: &'a mut [T]) -> Self {
-        Self {
-            ptr: slice.as_mut_ptr(),
-            len: slice.len(),
-            life: PhantomData,
-        }
+        Self { ptr: slice.as_mut_ptr(), len: slice.len(), life: PhantomData }
     }
 
     /// Elements `start..start + len`.
@@ -34,10 +30,7 @@ impl<'a, T> Shared<'a, T> {
     // One `&self` gives out several `&mut`: that is the purpose, and what the contract above is for.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
-        assert!(
-            start <= self.len && len <= self.len - start,
-            "tile out of bounds"
-        );
+        assert!(start <= self.len && len <= self.len - start, "tile out of bounds");
         // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
     }
@@ -47,10 +40,7 @@ impl<'a, T> Shared<'a, T> {
     /// # Safety
     /// What is read or written through it follows the contract of [`slice`](Self::slice).
     pub unsafe fn pointer(&self, start: usize, len: usize) -> *mut T {
-        assert!(
-            start <= self.len && len <= self.len - start,
-            "tile out of bounds"
-        );
+        assert!(start <= self.len && len <= self.len - start, "tile out of bounds");
         // SAFETY: in bounds by the assertion.
         unsafe { self.ptr.add(start) }
     }

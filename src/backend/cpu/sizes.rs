@@ -26,12 +26,7 @@ pub struct HostSizes {
 
 impl HostSizes {
     pub fn new(memory: &Memory, threads: usize, trained_matrices: bool) -> Self {
-        let Memory {
-            limits,
-            widest,
-            head_dim,
-            ..
-        } = *memory;
+        let Memory { limits, widest, head_dim, .. } = *memory;
         let rows = limits.tokens.max(limits.sequences);
         Self {
             arena: memory.arena,
@@ -78,9 +73,7 @@ pub fn footprint(
     let frozen = matrices.iter().filter(|shape| !shape.trains);
     let trains = matrices.iter().any(|shape| shape.trains);
     Footprint {
-        weights: frozen
-            .map(|&shape| weights::bytes(weight_type, shape))
-            .sum(),
+        weights: frozen.map(|&shape| weights::bytes(weight_type, shape)).sum(),
         ..HostSizes::new(memory, threads, trains).footprint()
     }
 }

@@ -177,9 +177,7 @@ mod tests {
     fn every_derivative_of_gelu_returns_within_half_a_step_and_odd_rows_are_complete() {
         for (bits, steps) in [(8, 200.0), (4, 11.0)] {
             for count in 1..40 {
-                let d: Vec<f32> = (0..count)
-                    .map(|i| -0.129 + 1.258 * (i as f32) / 39.0)
-                    .collect();
+                let d: Vec<f32> = (0..count).map(|i| -0.129 + 1.258 * (i as f32) / 39.0).collect();
                 for (got, want) in through(&d, bits).iter().zip(&d) {
                     assert!(
                         (got - want).abs() <= 0.5001 / steps,

@@ -25,9 +25,7 @@ pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Resul
     }
     let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
     let rows = cpu.batch.rows(dy.0);
-    let [dy, x] = cpu
-        .arena
-        .regions([at.whole(op.dy.0, dy)?, at.whole(op.x.0, (dy.0, x.1))?])?;
+    let [dy, x] = cpu.arena.regions([at.whole(op.dy.0, dy)?, at.whole(op.x.0, (dy.0, x.1))?])?;
     if let Some(grad) = grad {
         gemm::weight_gradient(dy, x, grad, rows);
     }
@@ -39,9 +37,8 @@ pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()
     let at = Operands::new(program, &cpu.batch);
     let shape = at.shape(op.dy.0)?;
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
-    let [dy, x_hat] = cpu
-        .arena
-        .regions([at.whole(op.dy.0, shape)?, at.whole(op.x_hat.0, shape)?])?;
+    let [dy, x_hat] =
+        cpu.arena.regions([at.whole(op.dy.0, shape)?, at.whole(op.x_hat.0, shape)?])?;
     if let Some(grad) = grad {
         product_sums(dy, x_hat, grad, &mut cpu.partials);
     }
@@ -70,9 +67,7 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     }
     let sums = [op.dgamma, op.dbeta, op.dword, op.dposition, op.dtype].map(|sum| sum.0);
     let [dgamma, dbeta, word, position, token_type] = gradients(&mut cpu.params.gradient, sums)?;
-    let [dx] = cpu
-        .arena
-        .regions([at.over(op.dx, (Rows::Tokens, hidden))?])?;
+    let [dx] = cpu.arena.regions([at.over(op.dx, (Rows::Tokens, hidden))?])?;
     norm_backward(
         tables,
         &cpu.batch,

@@ -198,34 +198,23 @@ impl HostMatrices {
 
     /// See [`Backend::view_rows`](crate::backend::Backend::view_rows).
     pub fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
-        let whole = self
-            .matrices
-            .get(of.0)
-            .with_context(|| format!("there is no matrix {}", of.0))?;
+        let whole =
+            self.matrices.get(of.0).with_context(|| format!("there is no matrix {}", of.0))?;
         ensure!(
             rows.start <= rows.end && rows.end <= whole.rows,
             "rows {rows:?} of a matrix that has {}",
             whole.rows
         );
-        ensure!(
-            !matches!(whole.data, Data::Param(_)),
-            "rows of a matrix that trains"
-        );
+        ensure!(!matches!(whole.data, Data::Param(_)), "rows of a matrix that trains");
         let (cols, first) = (whole.cols, rows.start);
-        self.matrices.push(Stored {
-            rows: rows.len(),
-            cols,
-            data: Data::Rows { of, first },
-        });
+        self.matrices.push(Stored { rows: rows.len(), cols, data: Data::Rows { of, first } });
         Ok(WeightId(self.matrices.len() - 1))
     }
 
     /// A matrix; `params` is the parameter vector, in which the trained ones lie.
     pub fn get<'a>(&'a self, id: WeightId, params: &'a [f32]) -> Result<Matrix<'a>> {
-        let stored = self
-            .matrices
-            .get(id.0)
-            .with_context(|| format!("there is no matrix {}", id.0))?;
+        let stored =
+            self.matrices.get(id.0).with_context(|| format!("there is no matrix {}", id.0))?;
         Ok(Matrix {
             rows: stored.rows,
             cols: stored.cols,
@@ -265,28 +254,16 @@ mod tests {
     use crate::backend::MatrixKind;
 
     fn linear(rows: usize, cols: usize) -> MatrixShape {
-        MatrixShape {
-            kind: MatrixKind::Linear,
-            rows,
-            cols,
-            trains: false,
-        }
+        MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: false }
     }
 
     #[test]
     fn a_view_has_the_values_of_its_rows_in_every_type_and_takes_no_memory() {
         let (rows, cols) = (10, 70);
         let values: Vec<f32> = (0..rows * cols).map(|i| (i as f32 * 0.7).sin()).collect();
-        for weight_type in [
-            WeightType::F32,
-            WeightType::F16,
-            WeightType::Int8,
-            WeightType::Nf4,
-        ] {
+        for weight_type in [WeightType::F32, WeightType::F16, WeightType::Int8, WeightType::Nf4] {
             let mut weights = HostMatrices::default();
-            let whole = weights
-                .add(weight_type, "w", linear(rows, cols), &values)
-                .unwrap();
+            let whole = weights.add(weight_type, "w", linear(rows, cols), &values).unwrap();
             let bytes = weights.bytes();
             let part = weights.view_rows(whole, 3..7).unwrap();
             let inner = weights.view_rows(part, 1..4).unwrap();
@@ -311,10 +288,7 @@ mod tests {
             .add(WeightType::F16, "layer.0.weight", linear(2, 2), &values)
             .unwrap_err()
             .to_string();
-        assert!(
-            error.contains("layer.0.weight[1, 0]") && error.contains("f32"),
-            "{error}"
-        );
+        assert!(error.contains("layer.0.weight[1, 0]") && error.contains("f32"), "{error}");
         let mut add = |shape, values: &[f32]| weights.add(WeightType::F32, "w", shape, values);
         assert!(add(linear(1, 1), &[f32::NAN]).is_err());
         assert!(add(linear(2, 1), &[1.0]).is_err());

@@ -25,10 +25,7 @@ fn widen_avx512(from: &[f16], out: &mut [f32]) {
     for (f, o) in from_whole.iter().zip(out_whole) {
         // SAFETY: both arrays hold 16 elements, and these accesses need no alignment.
         unsafe {
-            _mm512_storeu_ps(
-                o.as_mut_ptr(),
-                _mm512_cvtph_ps(_mm256_loadu_si256(f.as_ptr().cast())),
-            )
+            _mm512_storeu_ps(o.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(f.as_ptr().cast())))
         };
     }
     for (f, o) in from_rest.iter().zip(out_rest) {
@@ -42,10 +39,8 @@ mod tests {
 
     #[test]
     fn every_finite_half_widens_exactly() {
-        let halves: Vec<f16> = (0..=u16::MAX)
-            .map(f16::from_bits)
-            .filter(|h| h.is_finite())
-            .collect();
+        let halves: Vec<f16> =
+            (0..=u16::MAX).map(f16::from_bits).filter(|h| h.is_finite()).collect();
         let mut wide = vec![f32::NAN; halves.len()];
         widen(&halves, &mut wide);
         for (h, w) in halves.iter().zip(&wide) {

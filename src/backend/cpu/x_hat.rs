@@ -56,10 +56,8 @@ impl<'a> XHats<'a> {
                     normalise_backward(dy, memory.slice(row * hidden, hidden), gamma, rstd);
                 }
                 Self::Bits8(memory) => {
-                    let (codes, unit) = (
-                        memory.slice(row * hidden, hidden),
-                        Storage::x_hat_unit(hidden),
-                    );
+                    let (codes, unit) =
+                        (memory.slice(row * hidden, hidden), Storage::x_hat_unit(hidden));
                     normalise_backward8(dy, codes, unit, gamma, rstd);
                 }
             }
@@ -110,9 +108,7 @@ mod tests {
     fn every_x_hat_returns_within_half_a_step_of_its_root() {
         for hidden in [8, 384, 1024] {
             let (unit, most) = (Storage::x_hat_unit(hidden), (hidden as f32).sqrt());
-            let row: Vec<f32> = (0..=1000)
-                .map(|i| most * (i as f32 / 500.0 - 1.0))
-                .collect();
+            let row: Vec<f32> = (0..=1000).map(|i| most * (i as f32 / 500.0 - 1.0)).collect();
             let mut codes = vec![0x55; row.len()];
             pack8(&row, &mut codes, unit);
             for (&x, &code) in row.iter().zip(&codes) {

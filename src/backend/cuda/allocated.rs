@@ -51,10 +51,7 @@ impl Allocated {
         }
         let (scale, growth_interval) = match loss_scale {
             LossScale::Fixed(scale) => (scale, 0),
-            LossScale::Dynamic {
-                initial,
-                growth_interval,
-            } => (initial, growth_interval),
+            LossScale::Dynamic { initial, growth_interval } => (initial, growth_interval),
         };
         let mut state = Buffer::new(device, "step state", sizes.state)?;
         state.write(
@@ -88,26 +85,16 @@ impl Allocated {
             params: self.params.bytes(),
             arena: self.arena.bytes(),
             batch: self.batch.bytes(),
-            workspace: [
-                &self.state,
-                &self.numbers.buffer,
-                &self.partial,
-                &self.delta,
-                &self.norm,
-            ]
-            .map(Buffer::bytes)
-            .iter()
-            .sum(),
+            workspace: [&self.state, &self.numbers.buffer, &self.partial, &self.delta, &self.norm]
+                .map(Buffer::bytes)
+                .iter()
+                .sum(),
         }
     }
 
     /// The first bytes of a region.
     pub fn bytes(&self, region: Region, count: usize) -> Result<Address> {
-        ensure!(
-            count <= region.len,
-            "a region of {} bytes cannot hold {count}",
-            region.len
-        );
+        ensure!(count <= region.len, "a region of {} bytes cannot hold {count}", region.len);
         ensure!(
             region.offset.is_multiple_of(16),
             "a region at byte {} is not aligned to 16",
@@ -187,11 +174,7 @@ impl DeviceNumbers {
         let current: StepNumbers = Zeroable::zeroed();
         let mut buffer = Buffer::new(device, "step numbers", size)?;
         buffer.write(0, &[current])?;
-        Ok(Self {
-            buffer,
-            uploads: Uploads::new(device, size_of::<StepNumbers>() / 4)?,
-            current,
-        })
+        Ok(Self { buffer, uploads: Uploads::new(device, size_of::<StepNumbers>() / 4)?, current })
     }
 
     pub fn current(&self) -> StepNumbers {

@@ -15,9 +15,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Attention) -> Result<()> {
         ..arguments(at, op.qkv.0, op.out.0, op.heads, op.dropout)?
     };
     let shape = at.memory.batch.grid;
-    at.cuda
-        .kernels
-        .attention(AttentionKind::Forward, shape.max_len, shape.sequences, args)
+    at.cuda.kernels.attention(AttentionKind::Forward, shape.max_len, shape.sequences, args)
 }
 
 /// See [`AttentionBack`].

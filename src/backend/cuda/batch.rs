@@ -139,10 +139,7 @@ impl DeviceBatch {
             Labels::Values(values) => (bytemuck::cast_slice(values), LabelKind::Values),
         };
         let parts = [
-            (
-                0,
-                bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header)),
-            ),
+            (0, bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header))),
             (self.ids_at(), &batch.ids),
             (self.positions_at(), &batch.positions),
             (self.types_at(), &batch.type_ids),
@@ -193,8 +190,7 @@ impl DeviceBatch {
     }
 
     pub fn positions(&self) -> Result<Address> {
-        self.buffer
-            .at(self.positions_at() * 4, self.limits.tokens * 4)
+        self.buffer.at(self.positions_at() * 4, self.limits.tokens * 4)
     }
 
     pub fn types(&self) -> Result<Address> {
@@ -202,12 +198,10 @@ impl DeviceBatch {
     }
 
     pub fn bounds(&self) -> Result<Address> {
-        self.buffer
-            .at(self.bounds_at() * 4, (self.limits.sequences + 1) * 4)
+        self.buffer.at(self.bounds_at() * 4, (self.limits.sequences + 1) * 4)
     }
 
     pub fn labels(&self) -> Result<Address> {
-        self.buffer
-            .at(self.labels_at() * 4, self.limits.sequences * 4)
+        self.buffer.at(self.labels_at() * 4, self.limits.sequences * 4)
     }
 }

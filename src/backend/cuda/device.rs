@@ -53,19 +53,12 @@ pub fn report() -> DeviceReport {
             (0..devices)
                 .map(|i| {
                     let usable = |device: Device| check_usable(&device.info).map(|()| device.info);
-                    open_context(i)
-                        .and_then(usable)
-                        .map_err(|e| crate::error::one_line(&e))
+                    open_context(i).and_then(usable).map_err(|e| crate::error::one_line(&e))
                 })
                 .collect(),
         ),
     };
-    DeviceReport {
-        images: images::summary(),
-        toolkit: images::TOOLKIT,
-        driver,
-        devices,
-    }
+    DeviceReport { images: images::summary(), toolkit: images::TOOLKIT, driver, devices }
 }
 
 impl Device {
@@ -133,20 +126,13 @@ fn connect() -> Result<Driver> {
              with CUDA_HOME set to a toolkit the driver knows (12.8 or later)",
             version_name(version),
             version_name(needed),
-            if needed / 1000 == 13 {
-                " to 580 or later"
-            } else {
-                ""
-            }
+            if needed / 1000 == 13 { " to 580 or later" } else { "" }
         );
     }
     let devices =
         CudaContext::device_count().context("the NVIDIA driver does not list its devices")?;
     ensure!(devices > 0, "the NVIDIA driver sees no CUDA device");
-    Ok(Driver {
-        version,
-        devices: usize::try_from(devices).unwrap_or(0),
-    })
+    Ok(Driver { version, devices: usize::try_from(devices).unwrap_or(0) })
 }
 
 fn open_context(index: usize) -> Result<Device> {
@@ -164,19 +150,13 @@ fn open_context(index: usize) -> Result<Device> {
     let info = DeviceInfo {
         index,
         name: context.name().with_context(failed)?,
-        capability: (
-            u32::try_from(major).unwrap_or(0),
-            u32::try_from(minor).unwrap_or(0),
-        ),
+        capability: (u32::try_from(major).unwrap_or(0), u32::try_from(minor).unwrap_or(0)),
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         shared_memory: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         total_memory,
         free_memory,
     };
-    Ok(Device {
-        stream: context.new_stream().with_context(failed)?,
-        info,
-    })
+    Ok(Device { stream: context.new_stream().with_context(failed)?, info })
 }
 
 fn check_usable(info: &DeviceInfo) -> Result<()> {
@@ -225,9 +205,6 @@ mod tests {
             shared_memory: 65_536,
         };
         let message = check_usable(&info).unwrap_err().to_string();
-        assert!(
-            message.contains("Tesla T4") && message.contains("7.5"),
-            "{message}"
-        );
+        assert!(message.contains("Tesla T4") && message.contains("7.5"), "{message}");
     }
 }

@@ -19,10 +19,7 @@ pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
     BatchShape {
         tokens: shape.tokens.next_multiple_of(unit).min(limits.tokens),
         sequences: shape.sequences.next_power_of_two().min(limits.sequences),
-        max_len: shape
-            .max_len
-            .next_multiple_of(ATTENTION_TILE)
-            .min(limits.max_len),
+        max_len: shape.max_len.next_multiple_of(ATTENTION_TILE).min(limits.max_len),
     }
 }
 
@@ -39,9 +36,7 @@ pub struct Graphs {
 
 impl std::fmt::Debug for Graphs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Graphs")
-            .field("recorded", &self.recorded.keys())
-            .finish_non_exhaustive()
+        f.debug_struct("Graphs").field("recorded", &self.recorded.keys()).finish_non_exhaustive()
     }
 }
 
@@ -90,9 +85,7 @@ impl Graphs {
 }
 
 fn launch(graph: &CudaGraph, key: Key) -> Result<()> {
-    graph
-        .launch()
-        .with_context(|| format!("cannot launch the recording of {key:?}"))
+    graph.launch().with_context(|| format!("cannot launch the recording of {key:?}"))
 }
 
 #[cfg(test)]
@@ -100,18 +93,10 @@ mod tests {
     use super::super::launch::ATTENTION_SHORT;
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        tokens: 4000,
-        sequences: 24,
-        max_len: 100,
-    };
+    const LIMITS: Limits = Limits { tokens: 4000, sequences: 24, max_len: 100 };
 
     fn shape(tokens: usize, sequences: usize, max_len: usize) -> BatchShape {
-        BatchShape {
-            tokens,
-            sequences,
-            max_len,
-        }
+        BatchShape { tokens, sequences, max_len }
     }
 
     #[test]
@@ -124,25 +109,17 @@ mod tests {
 
     #[test]
     fn a_bucket_goes_the_way_of_each_of_its_batches_through_attention() {
-        let limits = Limits {
-            max_len: 512,
-            ..LIMITS
-        };
+        let limits = Limits { max_len: 512, ..LIMITS };
         for len in 1..=limits.max_len {
             let bucket = bucket(shape(512, 1, len), limits);
-            assert_eq!(
-                bucket.max_len <= ATTENTION_SHORT,
-                len <= ATTENTION_SHORT,
-                "{len}"
-            );
+            assert_eq!(bucket.max_len <= ATTENTION_SHORT, len <= ATTENTION_SHORT, "{len}");
         }
     }
 
     #[test]
     fn a_run_has_few_buckets() {
-        let token_counts: std::collections::HashSet<usize> = (1..=LIMITS.tokens)
-            .map(|tokens| bucket(shape(tokens, 1, 1), LIMITS).tokens)
-            .collect();
+        let token_counts: std::collections::HashSet<usize> =
+            (1..=LIMITS.tokens).map(|tokens| bucket(shape(tokens, 1, 1), LIMITS).tokens).collect();
         assert_eq!(token_counts.len(), 8);
     }
 }

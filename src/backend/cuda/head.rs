@@ -107,10 +107,9 @@ fn dense_arguments(
 ) -> Result<DenseArgs> {
     let (inputs, outputs) = (at.width(x), at.width(y));
     let (weight, frozen) = match weight {
-        HeadWeight::Param(range) => (
-            at.memory.params.value(range, inputs * outputs)?,
-            Zeroable::zeroed(),
-        ),
+        HeadWeight::Param(range) => {
+            (at.memory.params.value(range, inputs * outputs)?, Zeroable::zeroed())
+        }
         HeadWeight::Frozen(id) => {
             let weight = at.cuda.weights.get(id)?;
             ensure!(

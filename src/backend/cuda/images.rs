@@ -42,11 +42,7 @@ pub fn summary() -> String {
         .keys()
         .map(|arch| arch.map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}")))
         .collect();
-    if names.is_empty() {
-        "none".into()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 /// The images of a unit that a device of the given capability can run, best first.
@@ -76,12 +72,7 @@ mod tests {
     use super::*;
 
     const fn image(arch: Option<u32>, half: HalfType) -> Image {
-        Image {
-            unit: "gemm",
-            half,
-            arch,
-            packed: &[],
-        }
+        Image { unit: "gemm", half, arch, packed: &[] }
     }
 
     static TABLE: [Image; 6] = [
@@ -94,10 +85,7 @@ mod tests {
     ];
 
     fn archs(capability: (u32, u32), half: HalfType) -> Vec<Option<u32>> {
-        candidates(&TABLE, "gemm", half, capability)
-            .iter()
-            .map(|i| i.arch)
-            .collect()
+        candidates(&TABLE, "gemm", half, capability).iter().map(|i| i.arch).collect()
     }
 
     #[test]

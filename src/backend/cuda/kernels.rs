@@ -26,26 +26,14 @@ const PRODUCTS: &[&str] = &["bias", "activation", "back", "back_add", "back_slop
 
 /// The other source files, their kernels, and the endings with each of which every one of these exists.
 const UNITS: &[(&str, &[&str], &[&str])] = &[
-    (
-        "norm",
-        &["norm_forward", "norm_backward", "norm_restore"],
-        PARTS,
-    ),
+    ("norm", &["norm_forward", "norm_backward", "norm_restore"], PARTS),
     ("embed", &["embed_forward", "embed_forward_int8"], PARTS),
     ("bias_grad", &["column_partial", "column_finish"], ONE),
     ("attention_fwd", &["attention_forward"], DIMS),
-    (
-        "attention_bwd",
-        &["attention_backward_q", "attention_backward_kv"],
-        DIMS,
-    ),
+    ("attention_bwd", &["attention_backward_q", "attention_backward_kv"], DIMS),
     ("attention_bwd_short", &["attention_backward_short"], DIMS),
     ("first_token", &["gather_first", "add_first"], ONE),
-    (
-        "first_token",
-        &["first_attention_forward", "first_attention_backward"],
-        DIMS,
-    ),
+    ("first_token", &["first_attention_forward", "first_attention_backward"], DIMS),
     (
         "head",
         &[
@@ -61,11 +49,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         ],
         ONE,
     ),
-    (
-        "adamw",
-        &["grad_norm_partial", "step_decision", "adamw"],
-        ONE,
-    ),
+    ("adamw", &["grad_norm_partial", "step_decision", "adamw"], ONE),
     ("weight_grad", &["weight_grad"], TILES),
     ("weight_grad", &["refresh"], ONE),
     ("embed_grad", &["embed_backward"], PARTS),
@@ -92,12 +76,8 @@ pub enum AttentionKind {
 }
 
 impl AttentionKind {
-    pub const ALL: [Self; 4] = [
-        Self::Forward,
-        Self::BackwardQ,
-        Self::BackwardKv,
-        Self::BackwardShort,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::Forward, Self::BackwardQ, Self::BackwardKv, Self::BackwardShort];
 
     /// Name of the kernel for a padded head dimension.
     pub fn kernel(self, dim: usize) -> String {
@@ -130,10 +110,7 @@ impl AttentionKind {
             Self::BackwardKv => (2 * rows, 4 * step * float),
             Self::BackwardShort => {
                 let columns = step / 16 * dim;
-                (
-                    2 * rows,
-                    rows * step * half + (warps * step + columns) * float,
-                )
+                (2 * rows, rows * step * half + (warps * step + columns) * float)
             }
         };
         (own + 4 * step) * dim * half + rest
@@ -170,10 +147,8 @@ impl Kernels {
         let mut modules = HashMap::new();
         let mut functions = HashMap::new();
         let products = Format::of_products(weights).products();
-        let in_products: Vec<_> = PRODUCTS
-            .iter()
-            .map(|kernel| format!("{products}_{kernel}"))
-            .collect();
+        let in_products: Vec<_> =
+            PRODUCTS.iter().map(|kernel| format!("{products}_{kernel}")).collect();
         let in_products: Vec<_> = in_products.iter().map(String::as_str).collect();
         let units = [(products, &in_products[..], TILES)];
         for (unit, kernels, endings) in units.into_iter().chain(UNITS.iter().copied()) {
@@ -182,9 +157,8 @@ impl Kernels {
                 None => load_unit(device, unit, half)?,
             };
             modules.insert(unit, Arc::clone(&module));
-            for (kernel, ending) in kernels
-                .iter()
-                .flat_map(|kernel| endings.iter().map(move |ending| (kernel, ending)))
+            for (kernel, ending) in
+                kernels.iter().flat_map(|kernel| endings.iter().map(move |ending| (kernel, ending)))
             {
                 let name = format!("{kernel}{ending}");
                 let function = module
@@ -193,10 +167,7 @@ impl Kernels {
                 functions.insert(name, function);
             }
         }
-        let kernels = Self {
-            device: device.clone(),
-            functions,
-        };
+        let kernels = Self { device: device.clone(), functions };
         kernels.allow_shared_memory()?;
         Ok(kernels)
     }
@@ -238,9 +209,7 @@ fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModu
     let candidates = images::candidates(images::IMAGES, unit, half, device.info.capability);
     let mut refused = None;
     for image in candidates {
-        let kind = image
-            .arch
-            .map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}"));
+        let kind = image.arch.map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}"));
         match load_image(device, image) {
             Ok(module) => return Ok(module),
             Err(error) => {

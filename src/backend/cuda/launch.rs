@@ -60,11 +60,7 @@ impl GemmTile {
             let blocks = rows.div_ceil(tile.side()) * columns.div_ceil(tile.side());
             blocks.div_ceil(multiprocessors.max(1))
         };
-        if waves(Self::Large) * 4 * 2 <= waves(Self::Small) * 3 {
-            Self::Large
-        } else {
-            Self::Small
-        }
+        if waves(Self::Large) * 4 * 2 <= waves(Self::Small) * 3 { Self::Large } else { Self::Small }
     }
 }
 
@@ -94,14 +90,8 @@ impl Kernels {
         }
         let function = self.function(name)?;
         // SAFETY: the caller's promise; the argument outlives the call, which copies it.
-        unsafe {
-            self.device
-                .stream
-                .launch_builder(function)
-                .arg(args)
-                .launch(config)
-        }
-        .with_context(failed)?;
+        unsafe { self.device.stream.launch_builder(function).arg(args).launch(config) }
+            .with_context(failed)?;
         Ok(())
     }
 
@@ -163,11 +153,7 @@ impl Kernels {
             GemmTile::Small => "weight_grad_small",
         };
         let side = tile.side();
-        let grid = [
-            (args.n as usize).div_ceil(side),
-            (args.m as usize).div_ceil(side),
-            1,
-        ];
+        let grid = [(args.n as usize).div_ceil(side), (args.m as usize).div_ceil(side), 1];
         // SAFETY: as for `gemm`, whose stages these are.
         unsafe { self.launch(name, grid, 128, 3 * 2 * side * 32 * 2, &args) }
     }
@@ -191,11 +177,7 @@ impl Kernels {
     }
 
     pub fn column_partial(&self, tokens: usize, args: ColumnPartialArgs) -> Result<()> {
-        let grid = [
-            (args.width as usize).div_ceil(PART),
-            tokens.div_ceil(ROW_TILE),
-            1,
-        ];
+        let grid = [(args.width as usize).div_ceil(PART), tokens.div_ceil(ROW_TILE), 1];
         // SAFETY: as for `gemm`.
         unsafe { self.launch("column_partial", grid, 128, 0, &args) }
     }
@@ -283,11 +265,7 @@ impl Kernels {
     }
 
     pub fn dense_forward(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = [
-            (args.outputs as usize).div_ceil(4),
-            sequences.div_ceil(8),
-            1,
-        ];
+        let grid = [(args.outputs as usize).div_ceil(4), sequences.div_ceil(8), 1];
         let name = match args.frozen.format {
             Format::Half => "dense_forward",
             Format::Int8 | Format::Nf4 => "dense_forward_quantised",
@@ -303,11 +281,7 @@ impl Kernels {
     }
 
     pub fn dense_backward_weight(&self, args: DenseArgs) -> Result<()> {
-        let grid = [
-            (args.inputs as usize).div_ceil(512),
-            args.outputs as usize,
-            1,
-        ];
+        let grid = [(args.inputs as usize).div_ceil(512), args.outputs as usize, 1];
         // SAFETY: as for `gemm`.
         unsafe { self.launch("dense_backward_weight", grid, 128, 0, &args) }
     }

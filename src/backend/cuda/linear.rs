@@ -49,14 +49,9 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Linear) -> Result<()> {
         bias_part: to_u32(part)?,
         rows: row_kind(at.rows(op.x.0)),
         activation: op.act.map_or(0, activation_kind),
-        derivative_kind: op
-            .slope
-            .0
-            .map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
+        derivative_kind: op.slope.0.map_or(0, |slope| slope_kind(at.tensor(slope).storage)),
     };
-    at.cuda
-        .kernels
-        .gemm(kind, at.cuda.tile(rows, n), rows, args)
+    at.cuda.kernels.gemm(kind, at.cuda.tile(rows, n), rows, args)
 }
 
 /// See [`LinearBack`].
@@ -102,10 +97,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     };
     let (partial, tile_rows) = match fused {
         Some((partial, _)) => (partial, tile.side()),
-        None => (
-            norm::partial_columns(at, dx, None, n, Dropout::NONE, of)?,
-            ROW_TILE,
-        ),
+        None => (norm::partial_columns(at, dx, None, n, Dropout::NONE, of)?, ROW_TILE),
     };
     at.finish([Some((partial, grad)), None], n, tile_rows, of, false)
 }

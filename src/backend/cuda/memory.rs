@@ -43,12 +43,7 @@ impl Buffer {
         };
         let (start, guard) = slice.device_ptr(&device.stream);
         drop(guard);
-        Ok(Self {
-            device: device.clone(),
-            slice,
-            start,
-            what,
-        })
+        Ok(Self { device: device.clone(), slice, start, what })
     }
 
     /// Bytes that are allocated where `bytes` are wanted.

@@ -105,10 +105,7 @@ impl CudaOptions {
             half,
             weights: WeightType::F16,
             loss_scale: match half {
-                HalfType::F16 => LossScale::Dynamic {
-                    initial: 65_536.0,
-                    growth_interval: 2_000,
-                },
+                HalfType::F16 => LossScale::Dynamic { initial: 65_536.0, growth_interval: 2_000 },
                 HalfType::Bf16 => LossScale::Fixed(1.0),
             },
             tile: None,
@@ -150,10 +147,7 @@ impl CudaBackend {
             weights: DeviceMatrices::new(self.options.half, self.options.weights),
             device: self.device.clone(),
             kernels: Arc::clone(&self.kernels),
-            options: CudaOptions {
-                tile,
-                ..self.options
-            },
+            options: CudaOptions { tile, ..self.options },
             allocated: None,
         }
     }
@@ -169,15 +163,11 @@ impl CudaBackend {
     }
 
     fn memory(&self) -> Result<&Allocated> {
-        self.allocated
-            .as_ref()
-            .context("the CUDA backend is used before its memory is allocated")
+        self.allocated.as_ref().context("the CUDA backend is used before its memory is allocated")
     }
 
     fn memory_mut(&mut self) -> Result<&mut Allocated> {
-        self.allocated
-            .as_mut()
-            .context("the CUDA backend is used before its memory is allocated")
+        self.allocated.as_mut().context("the CUDA backend is used before its memory is allocated")
     }
 
     fn tile(&self, rows: usize, columns: usize) -> GemmTile {
@@ -209,9 +199,7 @@ fn check_width(width: usize, what: &str) -> Result<()> {
 
 impl Backend for CudaBackend {
     fn kind(&self) -> DeviceKind {
-        DeviceKind::Cuda {
-            weights: self.options.weights,
-        }
+        DeviceKind::Cuda { weights: self.options.weights }
     }
 
     fn describe(&self) -> String {
@@ -237,26 +225,18 @@ impl Backend for CudaBackend {
         cols: usize,
         range: ParamRange,
     ) -> Result<WeightId> {
-        self.weights
-            .add_trained(&self.device, name, rows, cols, range)
+        self.weights.add_trained(&self.device, name, rows, cols, range)
     }
 
     fn allocated(&self) -> Footprint {
         let other = self.allocated.as_ref().map(Allocated::footprint);
-        Footprint {
-            weights: self.weights.bytes(),
-            ..other.unwrap_or_default()
-        }
+        Footprint { weights: self.weights.bytes(), ..other.unwrap_or_default() }
     }
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
         // What an earlier program had is freed first.
         self.allocated = None;
-        self.allocated = Some(Allocated::new(
-            &self.device,
-            memory,
-            self.options.loss_scale,
-        )?);
+        self.allocated = Some(Allocated::new(&self.device, memory, self.options.loss_scale)?);
         Ok(())
     }
 
@@ -277,11 +257,7 @@ impl Backend for CudaBackend {
     }
 
     fn read_activations(&self, region: Region, len: usize) -> Result<Vec<f32>> {
-        ensure!(
-            len * 2 <= region.len,
-            "{len} elements of a region of {} bytes",
-            region.len
-        );
+        ensure!(len * 2 <= region.len, "{len} elements of a region of {} bytes", region.len);
         let stored: Vec<u16> = self.memory()?.arena.read(region.offset, len)?;
         Ok(weights::widen(self.options.half, &stored))
     }
@@ -298,11 +274,7 @@ impl Backend for CudaBackend {
     }
 
     fn read_f32(&self, region: Region, len: usize) -> Result<Vec<f32>> {
-        ensure!(
-            len * 4 <= region.len,
-            "{len} f32 of a region of {} bytes",
-            region.len
-        );
+        ensure!(len * 4 <= region.len, "{len} f32 of a region of {} bytes", region.len);
         self.memory()?.arena.read(region.offset, len)
     }
 

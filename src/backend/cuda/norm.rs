@@ -21,9 +21,7 @@ pub fn embed(at: &LaunchOperands<'_>, op: &Embed) -> Result<()> {
     check_width(width, "an embedding width")?;
     at.expect(op.out.0, Rows::Tokens, width)?;
     ensure!(
-        [position, types]
-            .iter()
-            .all(|table| (table.cols, table.format) == (width, word.format)),
+        [position, types].iter().all(|table| (table.cols, table.format) == (width, word.format)),
         "embedding tables of {width}, {} and {} columns, in {:?}, {:?} and {:?}",
         position.cols,
         types.cols,
@@ -72,10 +70,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &ResidualNorm) -> Result<()> {
         width: to_u32(width)?,
         eps: op.norm.eps,
         rows: row_kind(at.rows(op.x.now)),
-        x_hat_kind: op
-            .x_hat
-            .0
-            .map_or(0, |x_hat| x_hat_kind(at.tensor(x_hat).storage)),
+        x_hat_kind: op.x_hat.0.map_or(0, |x_hat| x_hat_kind(at.tensor(x_hat).storage)),
     };
     at.cuda.kernels.norm_forward(rows, args)
 }
@@ -107,9 +102,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     let (rows, width) = (at.count(op.dx.now), op.gamma.len);
     check_width(width, "a LayerNorm width")?;
     let beside = op.beside.map(|In(beside)| beside);
-    let others = [beside, op.branch.map(|Out(branch)| branch)]
-        .into_iter()
-        .flatten();
+    let others = [beside, op.branch.map(|Out(branch)| branch)].into_iter().flatten();
     for value in others.chain([op.dx.now, op.x_hat.0]) {
         at.expect(value, at.rows(op.dx.now), width)?;
     }

@@ -38,11 +38,8 @@ impl LaunchOperands<'_> {
     /// The first rows of a value, as it is stored.
     pub fn at(&self, value: Value) -> Result<Address> {
         let tensor = self.tensor(value);
-        let row = tensor
-            .storage
-            .row_bytes(tensor.width, super::ACTIVATION_BYTES);
-        self.memory
-            .bytes(tensor.region, self.memory.rows(tensor.rows) * row)
+        let row = tensor.storage.row_bytes(tensor.width, super::ACTIVATION_BYTES);
+        self.memory.bytes(tensor.region, self.memory.rows(tensor.rows) * row)
     }
 
     /// # Errors
@@ -65,9 +62,7 @@ impl LaunchOperands<'_> {
 
     /// Room for partial sums of a gradient, where it is asked for: the first or the second of two.
     pub fn partial(&self, which: usize, sum: Sum, len: usize) -> Result<Option<Partial>> {
-        sum.0
-            .map(|grad| Ok((self.memory.partial(which, len)?, grad)))
-            .transpose()
+        sum.0.map(|grad| Ok((self.memory.partial(which, len)?, grad))).transpose()
     }
 
     /// The second stage of one or two column sums of tiles of `tile_rows` rows.
@@ -83,8 +78,7 @@ impl LaunchOperands<'_> {
             return Ok(());
         }
         let kernels = &self.cuda.kernels;
-        self.memory
-            .finish_columns(kernels, sums, width, tile_rows, rows, by_sequence)
+        self.memory.finish_columns(kernels, sums, width, tile_rows, rows, by_sequence)
     }
 }
 
@@ -95,10 +89,7 @@ pub fn address(partial: Option<Partial>) -> Address {
 
 /// Columns of one of `heads` in `width`.
 pub fn head_dim(width: usize, heads: usize) -> Result<usize> {
-    ensure!(
-        heads > 0 && width.is_multiple_of(heads),
-        "{heads} heads of {width} columns together"
-    );
+    ensure!(heads > 0 && width.is_multiple_of(heads), "{heads} heads of {width} columns together");
     super::check_width(width / heads, "a head dimension")?;
     to_u32(width)?;
     Ok(width / heads)

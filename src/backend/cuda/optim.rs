@@ -24,11 +24,7 @@ pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
     let partial = memory.norm.at(0, chunks * 8)?;
     let update = memory.params.adamw_args(state, numbers)?;
     let kernels = &at.cuda.kernels;
-    kernels.grad_norm_partial(NormPartialArgs {
-        gradient,
-        partial,
-        count: count as u64,
-    })?;
+    kernels.grad_norm_partial(NormPartialArgs { gradient, partial, count: count as u64 })?;
     kernels.step_decision(StepDecisionArgs {
         partial,
         state,
@@ -66,18 +62,11 @@ pub fn loss_scaling(cuda: &CudaBackend) -> Result<Option<LossScaling>> {
         return Ok(None);
     }
     let state = step_state(cuda)?;
-    Ok(Some(LossScaling {
-        scale: state.scale,
-        good_steps: state.good_steps,
-    }))
+    Ok(Some(LossScaling { scale: state.scale, good_steps: state.good_steps }))
 }
 
 pub fn set_loss_scaling(cuda: &mut CudaBackend, scaling: LossScaling) -> Result<()> {
-    ensure!(
-        scaling.scale.is_finite() && scaling.scale > 0.0,
-        "a loss scale of {}",
-        scaling.scale
-    );
+    ensure!(scaling.scale.is_finite() && scaling.scale > 0.0, "a loss scale of {}", scaling.scale);
     if matches!(cuda.options.loss_scale, LossScale::Fixed(_)) {
         return Ok(());
     }

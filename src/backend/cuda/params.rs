@@ -46,32 +46,21 @@ impl DeviceParams {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        [&self.value, &self.gradient, &self.moment1, &self.moment2]
-            .map(Buffer::bytes)
-            .iter()
-            .sum()
+        [&self.value, &self.gradient, &self.moment1, &self.moment2].map(Buffer::bytes).iter().sum()
     }
 
     pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
         self.check(slot, range)?;
         let mut values = Vec::with_capacity(range.len);
         for part in self.parts(range) {
-            values.extend(
-                self.slot(slot)
-                    .read::<f32>(self.place(part.offset) * F32, part.len)?,
-            );
+            values.extend(self.slot(slot).read::<f32>(self.place(part.offset) * F32, part.len)?);
         }
         Ok(values)
     }
 
     pub fn write(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
         self.check(slot, range)?;
-        ensure!(
-            values.len() == range.len,
-            "{} values for {} parameters",
-            values.len(),
-            range.len
-        );
+        ensure!(values.len() == range.len, "{} values for {} parameters", values.len(), range.len);
         let mut from = 0;
         for part in self.parts(range) {
             let place = self.place(part.offset) * F32;
@@ -93,18 +82,10 @@ impl DeviceParams {
 
     /// The address of a parameter that must have `len` elements.
     pub fn value(&self, range: ParamRange, len: usize) -> Result<Address> {
-        ensure!(
-            range.len == len,
-            "a parameter of {} elements where {len} are needed",
-            range.len
-        );
+        ensure!(range.len == len, "a parameter of {} elements where {len} are needed", range.len);
         self.check(Slot::Value, range)?;
-        ensure!(
-            self.parts(range).count() <= 1,
-            "a parameter lies on both sides of what trains"
-        );
-        self.value
-            .at(self.place(range.offset) * F32, range.len * F32)
+        ensure!(self.parts(range).count() <= 1, "a parameter lies on both sides of what trains");
+        self.value.at(self.place(range.offset) * F32, range.len * F32)
     }
 
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
@@ -146,10 +127,7 @@ impl DeviceParams {
         [(range.offset, middle), (middle, end)]
             .into_iter()
             .filter(|(start, end)| start < end)
-            .map(|(start, end)| ParamRange {
-                offset: start,
-                len: end - start,
-            })
+            .map(|(start, end)| ParamRange { offset: start, len: end - start })
     }
 
     fn slot(&self, slot: Slot) -> &Buffer {

@@ -28,18 +28,12 @@ impl Pinned {
         words.as_mut_slice()?.fill(0);
         // The host sleeps while it waits: the processor is there for the next batch.
         let done = context.new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))?;
-        Ok(Self {
-            device: device.clone(),
-            words,
-            done,
-        })
+        Ok(Self { device: device.clone(), words, done })
     }
 
     /// Waits until no copy uses the buffer.
     fn wait(&self) -> Result<()> {
-        self.done
-            .synchronize()
-            .context("waiting for a copy between host and device")
+        self.done.synchronize().context("waiting for a copy between host and device")
     }
 
     fn record(&self) -> Result<()> {
@@ -68,10 +62,7 @@ pub struct Uploads {
 impl Uploads {
     pub fn new(device: &Device, words: usize) -> Result<Self> {
         let half = || Pinned::new(device, words, CU_MEMHOSTALLOC_WRITECOMBINED);
-        Ok(Self {
-            halves: [half()?, half()?],
-            next: 0,
-        })
+        Ok(Self { halves: [half()?, half()?], next: 0 })
     }
 
     /// Lets `fill` write all words and starts their copy to the start of `to`, ordered as everything else on the
@@ -131,8 +122,7 @@ impl UploadsBeside {
         let failed = "cannot order an upload";
         let half = self.pinned.filled(fill)?;
         self.stream.wait(&self.taken).context(failed)?;
-        self.staging
-            .write_on(&self.stream, 0, half.words.as_slice()?)?;
+        self.staging.write_on(&self.stream, 0, half.words.as_slice()?)?;
         half.record_on(&self.stream)?;
         let operations = &half.device.stream;
         operations.wait(&half.done).context(failed)?;
@@ -151,10 +141,7 @@ pub struct Downloads {
 impl Downloads {
     pub fn new(device: &Device, words: usize) -> Result<Self> {
         let half = || Pinned::new(device, words, 0);
-        Ok(Self {
-            halves: [half()?, half()?],
-            next: 0,
-        })
+        Ok(Self { halves: [half()?, half()?], next: 0 })
     }
 
     /// Starts a copy of the start of `from`; returns the slot to read it from. A slot is used again two calls later.

@@ -13,10 +13,9 @@ use anyhow::{Context, Result, ensure};
 pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
     let ops = program.ops(span);
     let needs = ops.iter().find_map(|op| match op {
-        Op::Loss(op) => Some(LabelNeed {
-            kind: op.kind,
-            outputs: program.tensor(op.logits.0).width,
-        }),
+        Op::Loss(op) => {
+            Some(LabelNeed { kind: op.kind, outputs: program.tensor(op.logits.0).width })
+        }
         _ => None,
     });
     let updates = ops.iter().any(|op| matches!(op, Op::Update(_)));
@@ -28,18 +27,13 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
         words = words.with_weight(numbers.weight);
     }
     if updates {
-        let update = numbers
-            .update
-            .context("Update: no numbers were given for it")?;
+        let update = numbers.update.context("Update: no numbers were given for it")?;
         ensure!(update.step > 0, "the optimizer's steps count from 1");
         words = words.with_update(update);
     }
     memory.numbers.send(words)?;
     let limits = program.limits();
-    ensure!(
-        memory.batch.grid.tokens > 0 || program.list().values.is_empty(),
-        "there is no batch"
-    );
+    ensure!(memory.batch.grid.tokens > 0 || program.list().values.is_empty(), "there is no batch");
     let grid = memory.batch.enter(limits, |shape| bucket(shape, limits))?;
     if !record {
         let done = issue(cuda, program, span);
@@ -70,11 +64,7 @@ fn launch(cuda: &mut CudaBackend, program: &Program, op: &Op) -> Result<()> {
     if let Op::Zero(_) = op {
         return optim::zero_gradients(cuda);
     }
-    let at = LaunchOperands {
-        cuda,
-        memory: cuda.memory()?,
-        program,
-    };
+    let at = LaunchOperands { cuda, memory: cuda.memory()?, program };
     match op {
         Op::Zero(_) => Ok(()),
         Op::Embed(op) => norm::embed(&at, op),

@@ -57,13 +57,7 @@ impl DeviceSizes {
             params: buffers(&self.params),
             arena: Buffer::size(self.arena),
             batch: 2 * Buffer::size(self.batch),
-            workspace: buffers(&[
-                self.state,
-                self.numbers,
-                self.partial(),
-                self.delta,
-                self.norm,
-            ]),
+            workspace: buffers(&[self.state, self.numbers, self.partial(), self.delta, self.norm]),
             ..Footprint::default()
         }
     }

@@ -18,9 +18,7 @@ pub fn refresh(cuda: &CudaBackend) -> Result<()> {
             copy: weight.halves()?,
             count: range.len as u64,
         };
-        cuda.kernels
-            .refresh(args)
-            .context("copies of trained matrices")?;
+        cuda.kernels.refresh(args).context("copies of trained matrices")?;
     }
     Ok(())
 }
@@ -38,10 +36,7 @@ pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
         "a gradient of {} elements for a {outputs}×{inputs} matrix",
         grad.len,
     );
-    ensure!(
-        at.rows(op.dy.0) == Rows::Tokens,
-        "the gradient of a matrix is taken over all tokens"
-    );
+    ensure!(at.rows(op.dy.0) == Rows::Tokens, "the gradient of a matrix is taken over all tokens");
     let args = WeightGradArgs {
         batch: at.memory.batch.header()?,
         state: at.memory.state()?,
@@ -75,11 +70,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
     let (word, position, types) = (word?, position?, types?);
     let (tokens, width) = (at.count(op.dx.now), op.norm.gamma.len);
     check_width(width, "an embedding width")?;
-    for (table, Sum(grad)) in [
-        (word, op.dword),
-        (position, op.dposition),
-        (types, op.dtype),
-    ] {
+    for (table, Sum(grad)) in [(word, op.dword), (position, op.dposition), (types, op.dtype)] {
         let len = grad.map_or(table.rows * width, |grad| grad.len);
         ensure!(
             table.cols == width && len == table.rows * width,
@@ -121,11 +112,9 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         1 => Address::NULL,
         _ => batch.types()?,
     };
-    for (ids, Sum(grad)) in [
-        (batch.ids()?, op.dword),
-        (batch.positions()?, op.dposition),
-        (type_ids, op.dtype),
-    ] {
+    for (ids, Sum(grad)) in
+        [(batch.ids()?, op.dword), (batch.positions()?, op.dposition), (type_ids, op.dtype)]
+    {
         let Some(grad) = grad else { continue };
         let args = TableGradArgs {
             batch: batch.header()?,

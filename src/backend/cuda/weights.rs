@@ -48,12 +48,7 @@ impl Layout {
                 (codes, blocks.next_multiple_of(4), blocks.div_ceil(GROUP))
             }
         };
-        Self {
-            rows,
-            codes,
-            block_scales,
-            scales,
-        }
+        Self { rows, codes, block_scales, scales }
     }
 
     /// Where the scales begin.
@@ -106,8 +101,7 @@ impl Weight {
             self.format
         );
         let row = self.cols * 2;
-        self.buffer
-            .at(self.view.unwrap_or(0) * row, self.rows * row)
+        self.buffer.at(self.view.unwrap_or(0) * row, self.rows * row)
     }
 
     /// The matrix as kernels take it that use it as a `kind`.
@@ -136,9 +130,7 @@ impl Weight {
         };
         Ok(MatrixArgs {
             codes: from_first(0, layout.codes, row_bytes)?,
-            scales: self
-                .buffer
-                .at(layout.scales_at() + scales.start, scales.len())?,
+            scales: self.buffer.at(layout.scales_at() + scales.start, scales.len())?,
             block_scales: from_first(layout.codes, layout.block_scales, 1)?,
             mean_scale: self.mean_scale,
             format: self.format,
@@ -150,11 +142,7 @@ impl Weight {
 
 impl DeviceMatrices {
     pub fn new(half: HalfType, weights: WeightType) -> Self {
-        Self {
-            half,
-            weights,
-            list: Vec::new(),
-        }
+        Self { half, weights, list: Vec::new() }
     }
 
     pub fn upload(
@@ -250,12 +238,7 @@ impl DeviceMatrices {
             range.len
         );
         // In 16 bits all kinds lie alike.
-        let shape = MatrixShape {
-            kind: MatrixKind::Linear,
-            rows,
-            cols,
-            trains: true,
-        };
+        let shape = MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true };
         let layout = Layout::new(Format::Half, shape);
         let buffer = Buffer::new(device, "copy of a trained matrix", layout.bytes())
             .with_context(|| format!("no room for {name}"))?;
@@ -299,15 +282,11 @@ impl DeviceMatrices {
 
     /// The working copies, and the parameters that each follows.
     pub fn trained(&self) -> impl Iterator<Item = (&Weight, ParamRange)> {
-        self.list
-            .iter()
-            .filter_map(|weight| weight.trained.map(|range| (weight, range)))
+        self.list.iter().filter_map(|weight| weight.trained.map(|range| (weight, range)))
     }
 
     pub fn get(&self, id: WeightId) -> Result<&Weight> {
-        self.list
-            .get(id.0)
-            .with_context(|| format!("there is no matrix {}", id.0))
+        self.list.get(id.0).with_context(|| format!("there is no matrix {}", id.0))
     }
 
     pub fn bytes(&self) -> usize {
@@ -331,20 +310,14 @@ fn in_pieces(codes: &[u8], row_bytes: usize, stretch: usize, filler: u8) -> Vec<
 
 /// Column by column what has `cols` columns.
 fn transposed(values: &[i8], cols: usize) -> Vec<i8> {
-    (0..cols)
-        .flat_map(|c| values.iter().skip(c).step_by(cols))
-        .copied()
-        .collect()
+    (0..cols).flat_map(|c| values.iter().skip(c).step_by(cols)).copied().collect()
 }
 
 /// The bits of each value in the 16-bit type, rounded to nearest even.
 pub fn narrow(half: HalfType, values: &[f32]) -> Vec<u16> {
     match half {
         HalfType::F16 => values.iter().map(|&v| f16::from_f32(v).to_bits()).collect(),
-        HalfType::Bf16 => values
-            .iter()
-            .map(|&v| bf16::from_f32(v).to_bits())
-            .collect(),
+        HalfType::Bf16 => values.iter().map(|&v| bf16::from_f32(v).to_bits()).collect(),
     }
 }
 
@@ -352,10 +325,7 @@ pub fn narrow(half: HalfType, values: &[f32]) -> Vec<u16> {
 pub fn widen(half: HalfType, stored: &[u16]) -> Vec<f32> {
     match half {
         HalfType::F16 => stored.iter().map(|&b| f16::from_bits(b).to_f32()).collect(),
-        HalfType::Bf16 => stored
-            .iter()
-            .map(|&b| bf16::from_bits(b).to_f32())
-            .collect(),
+        HalfType::Bf16 => stored.iter().map(|&b| bf16::from_bits(b).to_f32()).collect(),
     }
 }
 
@@ -383,27 +353,16 @@ mod tests {
 
     #[test]
     fn four_bits_are_four_and_an_eighth_and_eight_bits_eight_and_a_row_scale() {
-        let shape = |kind| MatrixShape {
-            kind,
-            rows: 3072,
-            cols: 768,
-            trains: false,
-        };
+        let shape = |kind| MatrixShape { kind, rows: 3072, cols: 768, trains: false };
         let elements = 3072 * 768;
         let linear = |weights| bytes(weights, shape(MatrixKind::Linear));
-        assert_eq!(
-            linear(WeightType::Nf4),
-            elements / 2 + elements / 64 + elements / 64 / 256 * 4
-        );
+        assert_eq!(linear(WeightType::Nf4), elements / 2 + elements / 64 + elements / 64 / 256 * 4);
         assert_eq!(linear(WeightType::Int8), elements + 3072 * 4);
         assert_eq!(linear(WeightType::F32), elements * 2);
         let table = |weights| bytes(weights, shape(MatrixKind::Table));
         assert_eq!(table(WeightType::Nf4), table(WeightType::Int8));
         // What trains has a working copy in 16 bits.
-        let trained = MatrixShape {
-            trains: true,
-            ..shape(MatrixKind::Linear)
-        };
+        let trained = MatrixShape { trains: true, ..shape(MatrixKind::Linear) };
         assert_eq!(bytes(WeightType::Nf4, trained), elements * 2);
     }
 }

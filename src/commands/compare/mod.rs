@@ -48,10 +48,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     write_bytes_atomic(&file("svg"), picture.svg()?.as_bytes())?;
     write_bytes_atomic(&file("png"), &picture.png()?)?;
     show(report.table())?;
-    show(format_args!(
-        "written: {}, and as .md, .svg and .png\n",
-        file("json").display()
-    ))
+    show(format_args!("written: {}, and as .md, .svg and .png\n", file("json").display()))
 }
 
 /// Trains one run in a process of its own, unless it is done.

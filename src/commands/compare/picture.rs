@@ -57,19 +57,13 @@ impl Picture {
         let mut panels = vec![
             Panel {
                 title: "device memory".to_owned(),
-                bars: report
-                    .rows
-                    .iter()
-                    .map(|r| size(r.allocated_bytes))
-                    .collect(),
+                bars: report.rows.iter().map(|r| size(r.allocated_bytes)).collect(),
             },
             Panel {
                 title: "peak RSS".to_owned(),
                 bars: report.rows.iter().map(|r| size(r.peak_rss_bytes)).collect(),
             },
-            panel("time per step", |r| {
-                Some((r.seconds_per_step, seconds(r.seconds_per_step)))
-            }),
+            panel("time per step", |r| Some((r.seconds_per_step, seconds(r.seconds_per_step)))),
         ];
         if let Some(metric) = &report.metric {
             panels.push(panel(&format!("dev {metric}"), |r| {
@@ -77,10 +71,7 @@ impl Picture {
             }));
         }
         panels.retain(|panel| panel.bars.iter().any(Option::is_some));
-        Self {
-            names: report.rows.iter().map(|row| row.run.clone()).collect(),
-            panels,
-        }
+        Self { names: report.rows.iter().map(|row| row.run.clone()).collect(), panels }
     }
 
     pub fn svg(&self) -> Result<String> {
@@ -103,9 +94,7 @@ impl Picture {
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         let mut writer = encoder.write_header().context("cannot make the picture")?;
-        writer
-            .write_image_data(&dots)
-            .context("cannot make the picture")?;
+        writer.write_image_data(&dots).context("cannot make the picture")?;
         writer.finish().context("cannot make the picture")?;
         Ok(file)
     }
@@ -150,11 +139,8 @@ impl Picture {
                 let long = 1 + (share * f64::from(width - VALUE - GAP)) as i32;
                 let (top, bottom) = (middle(run) - BAR / 2, middle(run) + BAR / 2);
                 let color = COLORS[run % COLORS.len()].filled();
-                area.draw(&Rectangle::new(
-                    [at(left, top), at(left + long, bottom)],
-                    color,
-                ))
-                .map_err(wrong)?;
+                area.draw(&Rectangle::new([at(left, top), at(left + long, bottom)], color))
+                    .map_err(wrong)?;
                 text(written, (left + long + 6, middle(run)), 13, false)?;
             }
         }
@@ -179,14 +165,9 @@ mod tests {
     #[test]
     fn the_svg_has_every_name_title_and_value_as_text() {
         let svg = Picture::of(&example()).svg().unwrap();
-        for text in [
-            "bitfit",
-            "a &lt;b&gt; &amp; ",
-            "device memory",
-            "1.23 MB",
-            "21.4 ms",
-            "0.8420",
-        ] {
+        for text in
+            ["bitfit", "a &lt;b&gt; &amp; ", "device memory", "1.23 MB", "21.4 ms", "0.8420"]
+        {
             assert!(svg.contains(text), "no `{text}` in {svg}");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
@@ -197,9 +178,7 @@ mod tests {
     #[test]
     fn the_png_has_bars_and_letters_on_white() {
         let file = Picture::of(&example()).png().unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(&file))
-            .read_info()
-            .unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().unwrap();
         let mut dots = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut dots).unwrap();
         assert_eq!((info.width, info.height), (2240, 260));

@@ -88,10 +88,7 @@ fn seconds_per_step(config: &TrainConfig) -> Result<f64> {
         }
     }
     times.sort_by(f64::total_cmp);
-    times
-        .get(times.len() / 2)
-        .copied()
-        .with_context(|| format!("{} has no steps", path.display()))
+    times.get(times.len() / 2).copied().with_context(|| format!("{} has no steps", path.display()))
 }
 
 /// All rows.
@@ -105,12 +102,7 @@ pub struct Report {
 impl Report {
     pub fn new(rows: Vec<RunRow>, metric: Option<Metric>) -> Self {
         let measured = rows.iter().any(|row| row.dev.is_some());
-        Self {
-            metric: metric
-                .filter(|_| measured)
-                .map(|metric| metric.name().to_owned()),
-            rows,
-        }
+        Self { metric: metric.filter(|_| measured).map(|metric| metric.name().to_owned()), rows }
     }
 
     pub fn json(&self) -> Result<String> {
@@ -242,10 +234,7 @@ pub mod tests {
         assert_eq!(lines.len(), 4);
         assert!(lines[0].contains("dev accuracy"), "{text}");
         let columns = |line: &str| line.matches('|').count();
-        assert!(
-            lines.iter().all(|l| columns(l) == columns(lines[0])),
-            "{text}"
-        );
+        assert!(lines.iter().all(|l| columns(l) == columns(lines[0])), "{text}");
         assert!(lines[2].contains("| 26,498 | 1.23 MB |"), "{text}");
         assert!(lines[3].contains("| - |"), "{text}");
     }

@@ -52,14 +52,8 @@ pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
         .with_context(|| format!("cannot read {}", path.display()))?;
     let json: serde_json::Value =
         serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
-    let mean = json
-        .get("pooling_mode_mean_tokens")
-        .and_then(serde_json::Value::as_bool);
-    Ok(if mean == Some(true) {
-        PoolKind::Mean
-    } else {
-        PoolKind::Cls
-    })
+    let mean = json.get("pooling_mode_mean_tokens").and_then(serde_json::Value::as_bool);
+    Ok(if mean == Some(true) { PoolKind::Mean } else { PoolKind::Cls })
 }
 
 /// Where the checkpoint's values come from.
@@ -124,9 +118,7 @@ struct OnDevice<'a>(&'a mut dyn Backend, &'a Path);
 
 impl Store for OnDevice<'_> {
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
-        self.0
-            .upload(name, shape, data)
-            .with_context(|| self.1.display().to_string())
+        self.0.upload(name, shape, data).with_context(|| self.1.display().to_string())
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {
@@ -213,10 +205,7 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
         .collect();
     for (name, shape, range) in head {
         let values = read_tensor(path, &name, &shape)?.with_context(|| {
-            format!(
-                "{}: the tensor `{name}` is missing; the head needs it",
-                path.display()
-            )
+            format!("{}: the tensor `{name}` is missing; the head needs it", path.display())
         })?;
         model.params.set_initial(range, &values);
     }

@@ -25,28 +25,13 @@ pub fn assemble(
     if let Trains::Biases(biases) = &task.trains {
         biases.validate(config.layers)?;
     }
-    let mut loader = Loader {
-        source,
-        config,
-        task,
-        store,
-        params: Vec::new(),
-        matrices: Vec::new(),
-    };
+    let mut loader =
+        Loader { source, config, task, store, params: Vec::new(), matrices: Vec::new() };
     let embeddings = loader.embeddings()?;
-    let layers = (0..config.layers)
-        .map(|i| loader.layer(i))
-        .collect::<Result<Vec<_>>>()?;
+    let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
     let head = loader.head()?;
-    let Loader {
-        params,
-        store,
-        matrices,
-        ..
-    } = loader;
-    let any = params
-        .iter()
-        .any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
+    let Loader { params, store, matrices, .. } = loader;
+    let any = params.iter().any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
     match &task.trains {
         Trains::Biases(biases) if !any && !biases.is_none() => {
             return Err(UsageError::new(format!(
@@ -62,13 +47,7 @@ pub fn assemble(
     }
 
     let params = Params::new(params);
-    let mut places = Places {
-        config,
-        task,
-        params: &params,
-        store,
-        matrices,
-    };
+    let mut places = Places { config, task, params: &params, store, matrices };
     let [word, position, token_type] = [
         places.matrix(&embeddings.word)?,
         places.matrix(&embeddings.position)?,
@@ -84,9 +63,7 @@ pub fn assemble(
         trains: tables(),
     };
     let blocks = layers.iter().enumerate();
-    let blocks = blocks
-        .map(|(i, layer)| places.block(i, layer))
-        .collect::<Result<Vec<_>>>()?;
+    let blocks = blocks.map(|(i, layer)| places.block(i, layer)).collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
     let first = match (task.pooling, &task.trains, blocks.last()) {
         (PoolKind::Cls, Trains::Biases(_), Some(last)) => Some(places.first(last)?),
@@ -95,20 +72,12 @@ pub fn assemble(
     let head = TaskHead {
         pool: task.pooling,
         hidden: config.hidden,
-        layers: head
-            .iter()
-            .enumerate()
-            .map(|(i, layer)| places.dense(i, layer))
-            .collect(),
+        layers: head.iter().enumerate().map(|(i, layer)| places.dense(i, layer)).collect(),
         loss: task.loss,
     };
     let matrices = places.matrices;
     Ok(Model {
-        encoder: Encoder {
-            embeddings,
-            blocks,
-            first,
-        },
+        encoder: Encoder { embeddings, blocks, first },
         head,
         config: config.clone(),
         matrices,
@@ -160,10 +129,7 @@ impl Places<'_> {
 
     /// Sites count through the network, so that no two places share a mask.
     fn dropout(&self, p: f32, site: usize) -> Dropout {
-        Dropout {
-            p: self.task.dropout.unwrap_or(p),
-            site: site as u32,
-        }
+        Dropout { p: self.task.dropout.unwrap_or(p), site: site as u32 }
     }
 
     fn block(&mut self, i: usize, layer: &NewLayer) -> Result<Block> {
@@ -192,9 +158,7 @@ impl Places<'_> {
     fn first(&mut self, block: &Block) -> Result<FirstLayers> {
         let hidden = self.config.hidden;
         let mut part = |from: usize, to: usize| {
-            let weight = self
-                .store
-                .view_rows(block.qkv.weight, from * hidden..to * hidden)?;
+            let weight = self.store.view_rows(block.qkv.weight, from * hidden..to * hidden)?;
             anyhow::Ok(LinearLayer {
                 weight,
                 trains: None,
@@ -203,10 +167,7 @@ impl Places<'_> {
                 outputs: (to - from) * hidden,
             })
         };
-        Ok(FirstLayers {
-            query: part(0, 1)?,
-            key_value: part(1, 3)?,
-        })
+        Ok(FirstLayers { query: part(0, 1)?, key_value: part(1, 3)? })
     }
 
     fn dense(&self, i: usize, layer: &NewHeadLayer) -> DenseLayer {

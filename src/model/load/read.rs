@@ -67,11 +67,7 @@ impl NewWeight {
             StoredAs::Frozen(id) => HeadWeight::Frozen(*id),
             StoredAs::Params(names) => {
                 let ranges: Vec<_> = names.iter().map(|name| params.range(name)).collect();
-                debug_assert!(
-                    ranges
-                        .windows(2)
-                        .all(|w| w[0].offset + w[0].len == w[1].offset)
-                );
+                debug_assert!(ranges.windows(2).all(|w| w[0].offset + w[0].len == w[1].offset));
                 HeadWeight::Param(ParamRange {
                     offset: ranges.iter().map(|r| r.offset).min().unwrap_or(0),
                     len: ranges.iter().map(|r| r.len).sum(),
@@ -108,11 +104,7 @@ impl Loader<'_> {
         let qkv = self.stacked(MatrixKind::Linear, &modules, [h, h])?;
         Ok(NewLayer {
             qkv,
-            qkv_bias: [
-                self.bias(Query, i)?,
-                self.bias(Key, i)?,
-                self.bias(Value, i)?,
-            ],
+            qkv_bias: [self.bias(Query, i)?, self.bias(Key, i)?, self.bias(Value, i)?],
             attention_output: self.matrix(&path(AttentionOutput), h, h)?,
             attention_output_bias: self.bias(AttentionOutput, i)?,
             attention_norm: self.norm(AttentionLayerNorm, Some(i))?,
@@ -174,13 +166,7 @@ impl Loader<'_> {
             let name = format!("{}.bias", Component::Pooler.module());
             (matrix, self.component(Component::Pooler, None, &name)?)
         };
-        Ok(NewHeadLayer {
-            weight,
-            bias,
-            outputs: h,
-            dropout: false,
-            tanh: true,
-        })
+        Ok(NewHeadLayer { weight, bias, outputs: h, dropout: false, tanh: true })
     }
 
     /// An embedding table.
@@ -236,11 +222,7 @@ impl Loader<'_> {
             self.matrices.push(shape);
             StoredAs::Frozen(self.store.frozen(&name, shape, &data)?)
         };
-        Ok(NewWeight {
-            name,
-            shape,
-            stored,
-        })
+        Ok(NewWeight { name, shape, stored })
     }
 
     fn bias(&mut self, component: Component, layer: usize) -> Result<String> {
@@ -297,9 +279,7 @@ impl Loader<'_> {
         (purpose, index): (Purpose, u64),
     ) -> NewWeight {
         let mut stream = Stream::new(self.task.seed, purpose, index);
-        let values = (0..rows * cols)
-            .map(|_| HEAD_STD * stream.normal())
-            .collect();
+        let values = (0..rows * cols).map(|_| HEAD_STD * stream.normal()).collect();
         let shape = vec![rows, cols];
         self.params.push(NewParam {
             name: name.to_owned(),
@@ -311,12 +291,7 @@ impl Loader<'_> {
         });
         NewWeight {
             name: name.to_owned(),
-            shape: MatrixShape {
-                kind: MatrixKind::Linear,
-                rows,
-                cols,
-                trains: true,
-            },
+            shape: MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true },
             stored: StoredAs::Params(vec![name.to_owned()]),
         }
     }
@@ -335,14 +310,7 @@ impl Loader<'_> {
         trains: bool,
     ) -> String {
         let shape = vec![len];
-        self.params.push(NewParam {
-            name: name.clone(),
-            kind,
-            layer,
-            shape,
-            trains,
-            values,
-        });
+        self.params.push(NewParam { name: name.clone(), kind, layer, shape, trains, values });
         name
     }
 }

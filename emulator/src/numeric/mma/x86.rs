@@ -25,22 +25,10 @@ pub fn transpose16(rows: &[[u32; 4]; 8]) -> Reg {
     unsafe {
         let r: [__m128i; 8] = std::array::from_fn(|i| _mm_loadu_si128(rows[i].as_ptr().cast()));
         // Pairs of rows, then of pairs, then of fours: 16, 32, 64 bits at a time.
-        let (a0, a1) = (
-            _mm_unpacklo_epi16(r[0], r[1]),
-            _mm_unpackhi_epi16(r[0], r[1]),
-        );
-        let (a2, a3) = (
-            _mm_unpacklo_epi16(r[2], r[3]),
-            _mm_unpackhi_epi16(r[2], r[3]),
-        );
-        let (a4, a5) = (
-            _mm_unpacklo_epi16(r[4], r[5]),
-            _mm_unpackhi_epi16(r[4], r[5]),
-        );
-        let (a6, a7) = (
-            _mm_unpacklo_epi16(r[6], r[7]),
-            _mm_unpackhi_epi16(r[6], r[7]),
-        );
+        let (a0, a1) = (_mm_unpacklo_epi16(r[0], r[1]), _mm_unpackhi_epi16(r[0], r[1]));
+        let (a2, a3) = (_mm_unpacklo_epi16(r[2], r[3]), _mm_unpackhi_epi16(r[2], r[3]));
+        let (a4, a5) = (_mm_unpacklo_epi16(r[4], r[5]), _mm_unpackhi_epi16(r[4], r[5]));
+        let (a6, a7) = (_mm_unpacklo_epi16(r[6], r[7]), _mm_unpackhi_epi16(r[6], r[7]));
         let (b0, b1) = (_mm_unpacklo_epi32(a0, a2), _mm_unpackhi_epi32(a0, a2));
         let (b2, b3) = (_mm_unpacklo_epi32(a1, a3), _mm_unpackhi_epi32(a1, a3));
         let (b4, b5) = (_mm_unpacklo_epi32(a4, a6), _mm_unpackhi_epi32(a4, a6));
@@ -77,11 +65,7 @@ fn eight(kind: MmaType, regs: &[&Reg], regs_down: usize, block: usize, row: usiz
         }
         MmaType::S8 | MmaType::U8 => {
             let bytes = load4(regs[block / 2 * regs_down + down], row);
-            let bytes = if block % 2 == 1 {
-                _mm_srli_si128::<8>(bytes)
-            } else {
-                bytes
-            };
+            let bytes = if block % 2 == 1 { _mm_srli_si128::<8>(bytes) } else { bytes };
             let wide = if kind == MmaType::S8 {
                 _mm256_cvtepi8_epi32(bytes)
             } else {
@@ -94,11 +78,8 @@ fn eight(kind: MmaType, regs: &[&Reg], regs_down: usize, block: usize, row: usiz
             let shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
             let top = _mm256_sllv_epi32(_mm256_set1_epi32(word), shifts);
             let signed = kind == MmaType::S4;
-            let wide = if signed {
-                _mm256_srai_epi32::<28>(top)
-            } else {
-                _mm256_srli_epi32::<28>(top)
-            };
+            let wide =
+                if signed { _mm256_srai_epi32::<28>(top) } else { _mm256_srli_epi32::<28>(top) };
             _mm256_cvtepi32_ps(wide)
         }
         _ => {
@@ -108,10 +89,7 @@ fn eight(kind: MmaType, regs: &[&Reg], regs_down: usize, block: usize, row: usiz
                 None => _mm_setzero_si128(),
             };
             let both = _mm256_set_m128i(high, low);
-            _mm256_castsi256_ps(_mm256_and_si256(
-                both,
-                _mm256_set1_epi32(0xffff_e000u32 as i32),
-            ))
+            _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(0xffff_e000u32 as i32)))
         }
     }
 }
@@ -222,11 +200,7 @@ fn product<const KIND: u8, const BLOCKS: usize>(
                 let sums = _mm256_castsi256_ps(_mm256_cvtps_epi32(acc[g]));
                 let (even, odd) = columns(sums);
                 let (even, odd) = (_mm_castps_si128(even), _mm_castps_si128(odd));
-                store4(
-                    &mut d[half * 2],
-                    g,
-                    accumulate(even, load4(c[half * 2], g), m.satfinite),
-                );
+                store4(&mut d[half * 2], g, accumulate(even, load4(c[half * 2], g), m.satfinite));
                 store4(
                     &mut d[half * 2 + 1],
                     g,
@@ -252,10 +226,7 @@ fn product<const KIND: u8, const BLOCKS: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 fn columns(row: __m256) -> (__m128, __m128) {
     let (low, high) = (_mm256_castps256_ps128(row), _mm256_extractf128_ps::<1>(row));
-    (
-        _mm_shuffle_ps::<0x88>(low, high),
-        _mm_shuffle_ps::<0xdd>(low, high),
-    )
+    (_mm_shuffle_ps::<0x88>(low, high), _mm_shuffle_ps::<0xdd>(low, high))
 }
 
 #[inline]
@@ -278,9 +249,7 @@ fn accumulate(sum: __m128i, c: __m128i, saturate: bool) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn store4(reg: &mut Reg, row: usize, x: __m128i) {
-    let words: &mut [u32; 4] = (&mut reg[row * 4..row * 4 + 4])
-        .try_into()
-        .expect("four words");
+    let words: &mut [u32; 4] = (&mut reg[row * 4..row * 4 + 4]).try_into().expect("four words");
     // SAFETY: `words` is 16 writable bytes; the store needs no alignment.
     unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), x) };
 }
