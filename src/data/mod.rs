@@ -28,6 +28,7 @@
 //! a result.
 
 mod columns;
+mod contained;
 mod dataset;
 mod formats;
 mod lines;
@@ -36,6 +37,7 @@ mod sampler;
 mod split;
 mod table;
 mod tokenize;
+mod tokenizer_bounds;
 mod tokenizer_files;
 
 pub use columns::{ColumnNames, LabelUse};

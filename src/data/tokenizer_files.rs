@@ -14,6 +14,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
+use super::contained::contained;
 use crate::formats::model_files::{
     ADDED_TOKENS, MERGES, TOKENIZER, TOKENIZER_CONFIG, TokenizerSource, VOCAB_JSON, VOCAB_TXT,
 };
@@ -43,8 +44,7 @@ pub(super) fn load(folder: &Path) -> Result<(Tokenizer, CutSide)> {
             let path = folder.join(TOKENIZER);
             let bytes =
                 std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            Tokenizer::from_bytes(bytes)
-                .map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", path.display()))?
+            ready(&bytes).map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", path.display()))?
         }
         Some(TokenizerSource::WordPiece) => {
             let mut tokenizer = word_piece(&folder.join(VOCAB_TXT), &config)?;
@@ -66,6 +66,13 @@ pub(super) fn load(folder: &Path) -> Result<(Tokenizer, CutSide)> {
         _ => CutSide::Right,
     };
     Ok((tokenizer, cut))
+}
+
+/// A `tokenizer.json`. Its syntax is looked at first: the library panics on some of what is wrong with it, without a
+/// place.
+fn ready(bytes: &[u8]) -> Result<Tokenizer, String> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| e.to_string())?;
+    contained(|| Tokenizer::from_bytes(bytes))?.map_err(|e| e.to_string())
 }
 
 /// `tokenizer_config.json`; empty where there is none.
