@@ -1,170 +1,13 @@
-//! A hub that wants to write elsewhere, to read the token, to keep its client for ever, or to bring it down. Each answer
-//! is a line of a table: what it is, and what must come of it.
+//! A hub that wants to write elsewhere, to read the token, to keep its client for ever, or to bring it down.
 
-use bitfit::hub::{Event, Hub, HubName};
+use crate::attempt::{Attempt, COMMIT, CONFIG, Request, file, listing, message, serve};
+use crate::server::git_sha1;
 use proptest::prelude::*;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-const COMMIT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const CONFIG: &[u8] = br#"{"model_type": "bert"}"#;
-
-/// Raw bytes for each request: what the server is asked, and the port that it listens on.
-type Answers = dyn Fn(&Request) -> Vec<u8> + Send + Sync;
-
-struct Request {
-    path: String,
-    range: Option<String>,
-    token: Option<String>,
-    port: u16,
-}
-
-impl Request {
-    fn is_listing(&self) -> bool {
-        self.path.starts_with("/api/")
-    }
-}
-
-/// Serves `answers` and returns the port. Ends with the test's process.
-fn serve(answers: Arc<Answers>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answers = Arc::clone(&answers);
-            std::thread::spawn(move || answer(stream, port, &*answers));
-        }
-    });
-    port
-}
-
-fn answer(mut stream: TcpStream, port: u16, answers: &Answers) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let Some(Ok(first)) = lines.next() else {
-        return;
-    };
-    let mut request = Request {
-        path: first.split(' ').nth(1).unwrap_or("").to_string(),
-        range: None,
-        token: None,
-        port,
-    };
-    for line in lines.map_while(Result::ok).take_while(|l| !l.is_empty()) {
-        let (name, value) = line.split_once(": ").unwrap_or(("", ""));
-        match name.to_ascii_lowercase().as_str() {
-            "range" => request.range = Some(value.to_string()),
-            "authorization" => request.token = Some(value.to_string()),
-            _ => {}
-        }
-    }
-    let _ = stream.write_all(&answers(&request));
-}
-
-fn message(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    [head.as_bytes(), body].concat()
-}
-
-/// An honest list of three files.
-fn listing() -> Vec<u8> {
-    let names = ["config.json", "tokenizer.json", "model.safetensors"];
-    let siblings = names.map(|name| serde_json::json!({"rfilename": name}));
-    let body = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
-    message("200 OK", "", body.as_bytes())
-}
-
-/// An honest file.
-fn file() -> Vec<u8> {
-    let etag = super::server::git_sha1(CONFIG);
-    message("200 OK", &format!("ETag: \"{etag}\"\r\n"), CONFIG)
-}
-
-struct Attempt {
-    folder: tempfile::TempDir,
-    cache: PathBuf,
-    result: Result<PathBuf, String>,
-    took: Duration,
-    notes: Vec<String>,
-}
-
-impl Attempt {
-    /// Fetches from `answers` with a token and a patience of one second.
-    fn at(answers: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = folder.path().join("cache");
-        let port = serve(Arc::new(answers));
-        Self::of(folder, cache, port)
-    }
-
-    fn of(folder: tempfile::TempDir, cache: PathBuf, port: u16) -> Self {
-        let hub = Hub {
-            endpoint: format!("http://127.0.0.1:{port}"),
-            cache: cache.clone(),
-            token: Some("hf_SECRET".to_string()),
-            offline: false,
-            patience: Duration::from_secs(1),
-        };
-        let name: HubName = "org/name".parse().unwrap();
-        let (begun, mut notes) = (Instant::now(), Vec::new());
-        let result = hub
-            .fetch(&name, &mut |event| {
-                if let Event::Note(text) = event {
-                    notes.push(text.to_string());
-                }
-            })
-            .map_err(|error| bitfit::error::one_line(&error));
-        Self { folder, cache, result, took: begun.elapsed(), notes }
-    }
-
-    /// It failed with these words, soon, and neither a file nor a piece of one is anywhere.
-    #[track_caller]
-    fn is_refused(&self, case: &str, words: &[&str]) {
-        let error = self.result.as_ref().expect_err(case);
-        for word in words {
-            assert!(error.contains(word), "{case}: no `{word}` in: {error}");
-        }
-        assert!(error.len() < 1000, "{case}: {error}");
-        assert!(!error.chars().any(char::is_control), "{case}: {error:?}");
-        assert!(!error.contains("SECRET"), "{case}: {error}");
-        assert!(self.took < Duration::from_secs(6), "{case}: {:?}", self.took);
-        let left: Vec<PathBuf> = files(self.folder.path())
-            .into_iter()
-            .filter(|path| path.extension().is_none_or(|end| end != "lock"))
-            // What a hash will tell about is gone on with.
-            .filter(|path| !(path.ends_with(part_name()) && error.contains("bytes are kept")))
-            .collect();
-        assert!(left.is_empty(), "{case}: {left:?}");
-        let inside = fs::read_dir(self.folder.path()).unwrap().flatten();
-        for entry in inside {
-            assert_eq!(entry.path(), self.cache, "{case}");
-        }
-    }
-}
-
-/// What [`CONFIG`] is called while it arrives.
-fn part_name() -> String {
-    format!("{}.incomplete", super::server::git_sha1(CONFIG))
-}
-
-/// All files and links below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(files(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
-}
+use std::time::Duration;
 
 #[test]
 fn nothing_from_a_header_becomes_a_path() {
@@ -192,7 +35,7 @@ fn nothing_from_a_header_becomes_a_path() {
             if header == "X-Repo-Commit" && name.is_empty() {
                 continue;
             }
-            let etag = super::server::git_sha1(CONFIG);
+            let etag = git_sha1(CONFIG);
             let headers = match header {
                 "X-Repo-Commit" => format!("ETag: \"{etag}\"\r\nX-Repo-Commit: {name}\r\n"),
                 // An empty linked ETag leaves the other.
@@ -226,7 +69,7 @@ fn nothing_from_a_list_or_an_index_becomes_a_path() {
                 ["config.json", "tokenizer.json", "model.safetensors.index.json", "a/../../b"];
             let siblings = names.map(|name| serde_json::json!({"rfilename": name}));
             let list = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
-            let etag = super::server::git_sha1(index.as_bytes());
+            let etag = git_sha1(index.as_bytes());
             match request.path.as_str() {
                 path if path.starts_with("/api/") => message("200 OK", "", list.as_bytes()),
                 path if path.ends_with("index.json") => {
@@ -248,7 +91,7 @@ fn the_token_stays_with_the_endpoint_s_own_host() {
     let log = Arc::clone(&seen);
     let other = serve(Arc::new(move |request: &Request| {
         log.lock().unwrap().push(request.token.clone());
-        let whole = super::server::git_sha1(CONFIG);
+        let whole = git_sha1(CONFIG);
         message("200 OK", &format!("ETag: \"{whole}\"\r\n"), CONFIG)
     }));
     for host in ["127.0.0.1", "localhost"] {
@@ -256,7 +99,7 @@ fn the_token_stays_with_the_endpoint_s_own_host() {
             true => listing(),
             false => {
                 assert_eq!(request.token.as_deref(), Some("Bearer hf_SECRET"));
-                let etag = super::server::git_sha1(CONFIG);
+                let etag = git_sha1(CONFIG);
                 let headers = format!(
                     "ETag: \"{etag}\"\r\nLocation: http://{host}:{other}{}\r\n",
                     request.path
@@ -272,7 +115,7 @@ fn the_token_stays_with_the_endpoint_s_own_host() {
 
 #[test]
 fn a_redirect_must_lead_somewhere_and_not_in_circles() {
-    let etag = format!("ETag: \"{}\"\r\n", super::server::git_sha1(CONFIG));
+    let etag = format!("ETag: \"{}\"\r\n", git_sha1(CONFIG));
     for (location, words) in [
         ("", "a redirect to nowhere"),
         ("Location: ?x\r\n", "a redirect to"),
@@ -299,7 +142,7 @@ fn a_redirect_must_lead_somewhere_and_not_in_circles() {
     let attempt = Attempt::at(|request| match request.is_listing() {
         true => listing(),
         false => {
-            let etag = super::server::git_sha1(CONFIG);
+            let etag = git_sha1(CONFIG);
             let to = format!("http://localhost:{}{}", request.port, request.path);
             let headers = format!("ETag: \"{etag}\"\r\nLocation: {to}\r\n");
             message("302 Found", &headers, b"")
@@ -311,7 +154,7 @@ fn a_redirect_must_lead_somewhere_and_not_in_circles() {
 /// Heads that are no HTTP, of every kind that a parser may stumble on: all end in an error, for the list and for a file.
 #[test]
 fn an_answer_that_is_no_http_is_an_error() {
-    let etag = format!("ETag: \"{}\"\r\n", super::server::git_sha1(CONFIG));
+    let etag = format!("ETag: \"{}\"\r\n", git_sha1(CONFIG));
     let endless_header = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(1 << 20));
     let many_headers = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(20_000));
     let many_100 = "HTTP/1.1 100 Continue\r\n\r\n".repeat(20_000);
@@ -375,7 +218,7 @@ fn a_list_that_is_none_is_refused() {
 
 #[test]
 fn sizes_that_contradict_each_other_are_refused() {
-    let etag = format!("ETag: \"{}\"\r\n", super::server::git_sha1(CONFIG));
+    let etag = format!("ETag: \"{}\"\r\n", git_sha1(CONFIG));
     for (status, headers) in [
         ("200 OK", "X-Linked-Size: 23\r\n"),
         ("200 OK", "X-Linked-Size: -1\r\n"),
@@ -391,18 +234,14 @@ fn sizes_that_contradict_each_other_are_refused() {
             true => listing(),
             false => message(status, &headers, CONFIG),
         })
-        .is_refused(&headers_shown(status), &["unlike a hub"]);
+        .is_refused(status, &["unlike a hub"]);
     }
-}
-
-fn headers_shown(status: &str) -> String {
-    format!("sizes with {status}")
 }
 
 /// Silence, and a byte now and then: both end in a bounded time.
 #[test]
 fn a_hub_that_keeps_its_client_waiting_is_given_up() {
-    let etag = format!("ETag: \"{}\"\r\n", super::server::git_sha1(CONFIG));
+    let etag = format!("ETag: \"{}\"\r\n", git_sha1(CONFIG));
     let hang = |_: &Request| {
         std::thread::sleep(Duration::from_secs(60));
         Vec::new()
@@ -445,10 +284,9 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
 /// The size is known from the first look alone; the body ends where the connection does.
 #[test]
 fn a_small_file_cut_short_is_not_kept() {
-    for (etag, words) in [
-        (super::server::git_sha1(CONFIG), "bytes are kept"),
-        ("no-hash".to_string(), "arrived damaged"),
-    ] {
+    for (etag, words) in
+        [(git_sha1(CONFIG), "bytes are kept"), ("no-hash".to_string(), "arrived damaged")]
+    {
         let attempt = Attempt::at(move |request| match (request.is_listing(), &request.range) {
             (true, _) => listing(),
             (_, Some(_)) => {
