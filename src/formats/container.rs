@@ -122,14 +122,19 @@ impl Container {
     /// # Errors
     /// See [`ContainerError`].
     pub fn read(path: &Path) -> Result<Self, ContainerError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        if length > MAX_FILE {
-            return Err(ContainerError::FileTooLarge(length));
+        let mut file = File::open(path)?;
+        let about = file.metadata()?;
+        if about.len() > MAX_FILE {
+            return Err(ContainerError::FileTooLarge(about.len()));
         }
-        let mut bytes = Vec::new();
-        // The limit holds for what is no regular file and tells no length, too.
-        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        let (mut bytes, header) = read_header(&mut file)?;
+        // Known before any of it is read, so that a header of a hundred bytes cannot ask for the rest of a large file.
+        let data = header.data_bytes();
+        if about.is_file() && about.len().saturating_sub(bytes.len() as u64) > data {
+            return Err(ContainerError::BadEnd);
+        }
+        // What is no regular file tells no length.
+        file.take(data.min(MAX_FILE) + 1).read_to_end(&mut bytes)?;
         Self::from_bytes(&bytes)
     }
 
@@ -230,25 +235,33 @@ fn header<'a>(
 /// # Errors
 /// See [`ContainerError`].
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
-    let mut file = File::open(path)?;
+    let (_, header) = read_header(&mut File::open(path)?)?;
+    Ok(header.metadata.into_iter().flatten().collect())
+}
+
+/// What stands before the data, as bytes and as what they say.
+fn read_header(file: &mut File) -> Result<(Vec<u8>, Header), ContainerError> {
     let present = file.metadata()?.len();
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| ContainerError::TooShort(present))?;
-    let claimed = u64::from_le_bytes(length);
+    let mut bytes = vec![0; 8];
+    file.read_exact(&mut bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => ContainerError::TooShort(present),
+        _ => ContainerError::Io(error),
+    })?;
+    let claimed = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
     if claimed > MAX_HEADER {
         return Err(ContainerError::HeaderTooLarge(claimed));
     }
-    let mut text = Vec::new();
-    file.take(claimed).read_to_end(&mut text)?;
+    file.take(claimed).read_to_end(&mut bytes)?;
+    let text = &bytes[8..];
     if (text.len() as u64) < claimed {
         let present = text.len() as u64;
         return Err(ContainerError::HeaderPastEnd { claimed, present });
     }
-    let text = std::str::from_utf8(&text).map_err(|_| ContainerError::HeaderNotUtf8)?;
+    let text = std::str::from_utf8(text).map_err(|_| ContainerError::HeaderNotUtf8)?;
     let header: Header = serde_json::from_str(text)
         .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
     header.check()?;
-    Ok(header.metadata.into_iter().flatten().collect())
+    Ok((bytes, header))
 }
 
 /// Header text and data of a file's bytes.
@@ -278,6 +291,11 @@ struct Header {
 }
 
 impl Header {
+    /// Where the last tensor ends.
+    fn data_bytes(&self) -> u64 {
+        self.tensors.iter().map(|(_, info)| info.data_offsets.1 as u64).max().unwrap_or(0)
+    }
+
     fn check(&self) -> Result<(), ContainerError> {
         if self.metadata.len() > 1 {
             return Err(ContainerError::DuplicateMetadata("__metadata__".to_string()));
