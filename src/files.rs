@@ -40,18 +40,40 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     let prefix = format!(".{}.", name.to_string_lossy());
+    remove_dead(folder, &prefix);
     builder.prefix(&prefix).suffix(".tmp");
     // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // Dropping `temporary` on any early return removes the file.
     let mut temporary = builder.tempfile_in(folder)?;
+    // A lock that no other process asks for but in remove_dead(): it says that this one lives.
+    let _ = temporary.as_file().try_lock();
     let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
+/// cannot be locked or removed is left alone.
+fn remove_dead(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".tmp"));
+        // As `tempfile` draws it: a file of somebody's own would hardly look like it.
+        let ours = random.is_some_and(|random| {
+            random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        if ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The folder that `path` stands in; "." for a bare name.
@@ -287,6 +309,28 @@ mod tests {
         write_bytes_atomic(&path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_write_removes_what_killed_ones_left_and_nothing_of_the_living() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        for name in
+            [".a.bin.x1y2z3.tmp", ".b.bin.x1y2z3.tmp", ".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp"]
+        {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let live = File::open(folder.path().join(".a.bin.x1y2z4.tmp")).unwrap();
+        live.try_lock().unwrap();
+        // Two writers of one file: each ends with a whole one.
+        write_atomic(&path, |file| {
+            write_bytes_atomic(&path, b"inner")?;
+            Ok(file.write_all(b"outer")?)
+        })
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"outer");
+        let left = [".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp", ".b.bin.x1y2z3.tmp", "a.bin"];
+        assert_eq!(names(folder.path()), left);
     }
 
     #[test]

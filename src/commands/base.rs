@@ -4,6 +4,7 @@ use super::{fetching, max_len, say};
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
 use crate::formats::model_tensors::ModelTensors;
+use crate::formats::stamps::Stamps;
 use crate::model::config::ModelConfig;
 use crate::model::load::checkpoint_pooling;
 use crate::program::PoolKind;
@@ -17,6 +18,8 @@ pub struct Base {
     pub config: ModelConfig,
     /// What a delta names its base by.
     pub sha256: String,
+    /// From before the weights were hashed.
+    stamps: Stamps,
 }
 
 impl Base {
@@ -34,8 +37,18 @@ impl Base {
     /// A broken or unsupported configuration, no weights.
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
         let config = ModelConfig::read(&folder)?;
-        let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
-        Ok(Self { folder, config, sha256 })
+        let files = ModelTensors::files(&folder)?;
+        let stamps = Stamps::of(&files)?;
+        let sha256 = weights_sha256(&files)?;
+        Ok(Self { folder, config, sha256, stamps })
+    }
+
+    /// To be asked once the weights are read.
+    ///
+    /// # Errors
+    /// When they are no longer those that were hashed.
+    pub fn unchanged(&self) -> Result<()> {
+        self.stamps.check()
     }
 
     /// The model's tokenizer, cutting at `asked` tokens or where the model's positions end.

@@ -108,6 +108,7 @@ fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensor
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
         tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
     }
+    base.unchanged()?;
     round(&mut tensors, weights)?;
     Ok(tensors)
 }

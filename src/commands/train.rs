@@ -64,6 +64,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     })?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
+    base.unchanged()?;
     say_head(config, spec.pooling, &model, quiet);
     if let Some(path) = &config.init_head {
         init_head(&mut model, path).context("--init-head")?;
@@ -301,7 +302,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        say(false, "\nstopping after this step; press Ctrl-C again to stop at once");
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)
@@ -328,7 +329,7 @@ impl Summary<'_> {
     }
 
     fn json(&self) -> Value {
-        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
         let last: Map<String, Value> =
             last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         json!({
@@ -340,13 +341,13 @@ impl Summary<'_> {
             "last": last,
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
-            "seconds": time.as_secs_f64(),
+            "seconds": seconds,
             "memory": self.memory,
         })
     }
 
     fn table(&self) -> TextTable {
-        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
             table.row([name.to_owned(), value]);
@@ -375,8 +376,7 @@ impl Summary<'_> {
         for (metric, value) in last {
             row(&format!("last {metric}"), format!("{value:.4}"));
         }
-        let seconds = time.as_secs_f64();
-        if seconds > 0.0 {
+        if *seconds > 0.0 {
             row(
                 "training time",
                 format!("{seconds:.1} s, {:.0} tokens/s", *tokens as f64 / seconds),

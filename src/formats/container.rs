@@ -128,6 +128,7 @@ impl Container {
             return Err(ContainerError::FileTooLarge(about.len()));
         }
         let (mut bytes, header) = read_header(&mut file)?;
+        header.check_types()?;
         // Known before any of it is read, so that a header of a hundred bytes cannot ask for the rest of a large file.
         let data = header.data_bytes();
         if about.is_file() && about.len().saturating_sub(bytes.len() as u64) > data {
@@ -147,6 +148,7 @@ impl Container {
         let header: Header = serde_json::from_str(header)
             .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
         header.check()?;
+        header.check_types()?;
         let parsed = SafeTensors::deserialize(bytes)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in parsed.iter() {
@@ -236,11 +238,15 @@ fn header<'a>(
 /// See [`ContainerError`].
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
     let (_, header) = read_header(&mut File::open(path)?)?;
+    header.check_types()?;
     Ok(header.metadata.into_iter().flatten().collect())
 }
 
 /// What stands before the data, as bytes and as what they say.
-fn read_header(file: &mut File) -> Result<(Vec<u8>, Header), ContainerError> {
+///
+/// # Errors
+/// See [`ContainerError`].
+pub fn read_header(file: &mut File) -> Result<(Vec<u8>, Header), ContainerError> {
     let present = file.metadata()?.len();
     let mut bytes = vec![0; 8];
     file.read_exact(&mut bytes).map_err(|error| match error.kind() {
@@ -283,8 +289,8 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), ContainerError> {
     Ok((header, data))
 }
 
-/// A header as it stands in the file, keys in their order, repeated ones included.
-struct Header {
+/// A header as it stands in the file, keys in their order.
+pub struct Header {
     /// The content of every `__metadata__`; a sound file has one or none.
     metadata: Vec<Vec<(String, String)>>,
     tensors: Vec<(String, TensorInfo)>,
@@ -305,15 +311,49 @@ impl Header {
             return Err(ContainerError::DuplicateMetadata(key.clone()));
         }
         let mut seen = BTreeSet::new();
-        for (name, info) in &self.tensors {
+        for (name, _) in &self.tensors {
             if !seen.insert(name) {
                 return Err(ContainerError::DuplicateTensor(name.clone()));
             }
-            if info.dtype != Dtype::F32 {
-                return Err(ContainerError::WrongDtype { tensor: name.clone(), dtype: info.dtype });
-            }
         }
         Ok(())
+    }
+
+    /// Files of this program's own hold one type.
+    fn check_types(&self) -> Result<(), ContainerError> {
+        match self.tensors.iter().find(|(_, info)| info.dtype != Dtype::F32) {
+            Some((name, info)) => {
+                Err(ContainerError::WrongDtype { tensor: name.clone(), dtype: info.dtype })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The tensors by name, each within the data and of its size, and all of the data theirs: for what is read piece by
+    /// piece. `data` is what the file has behind its header.
+    ///
+    /// # Errors
+    /// Tensors that overlap or leave a gap, a size that is not the shape's, data of another length.
+    pub fn laid_out(self, data: u64) -> Result<BTreeMap<String, TensorInfo>, ContainerError> {
+        let mut order: Vec<&(String, TensorInfo)> = self.tensors.iter().collect();
+        order.sort_by_key(|(_, info)| info.data_offsets);
+        let mut next = 0;
+        for (name, info) in order {
+            let (start, end) = info.data_offsets;
+            if start != next || end < start {
+                return Err(ContainerError::BadOffsets(name.clone()));
+            }
+            let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d));
+            let bits = bits.ok_or(ContainerError::SizeOverflow)?;
+            if !bits.is_multiple_of(8) || bits / 8 != end - start {
+                return Err(ContainerError::BadSize);
+            }
+            next = end;
+        }
+        match next as u64 == data {
+            true => Ok(self.tensors.into_iter().collect()),
+            false => Err(ContainerError::BadEnd),
+        }
     }
 }
 

@@ -174,6 +174,21 @@ impl Delta {
         if info.method == Method::Full {
             return Err(wrong("method", "a delta is `bitfit` or `head`"));
         }
+        // Before anything is made for so many classes.
+        let head = ["classifier.bias", "classifier.out_proj.bias"];
+        let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
+        if let Some((name, tensor)) = found
+            && tensor.shape != [info.outputs()]
+        {
+            return Err(DeltaError::WrongShape {
+                tensor: name.to_string(),
+                found: tensor.shape.clone(),
+                expected: vec![info.outputs()],
+            });
+        }
+        if found.is_none() {
+            return Err(DeltaError::MissingTensor("classifier.bias".to_string()));
+        }
         Ok(Self { info, tensors: container.tensors })
     }
 }
@@ -468,6 +483,9 @@ mod tests {
         delta.info.task = Task::Regression;
         delta.info.labels.clear();
         assert_eq!(delta.info.outputs(), 1);
+        let wrong = Delta::from_container(delta.to_container().unwrap());
+        assert!(matches!(wrong, Err(DeltaError::WrongShape { .. })), "a head of two outputs");
+        delta.tensors.insert("classifier.bias".into(), Tensor::vector(vec![1.0]));
         assert!(Delta::from_container(delta.to_container().unwrap()).is_ok());
         assert_eq!(example().info.outputs(), 2);
     }

@@ -6,3 +6,4 @@ pub mod fingerprint;
 pub mod model_files;
 pub mod model_tensors;
 pub mod run_state;
+pub mod stamps;

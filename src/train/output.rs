@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::files::remove_leftovers;
 use crate::formats::model_files;
+use crate::settings::choice::Method;
 
 /// The effective settings, as a file for `--config`.
 pub const SETTINGS_FILE: &str = "settings.toml";
@@ -95,6 +96,14 @@ impl OutputFolder {
 
     pub fn delta(&self) -> PathBuf {
         self.path.join(DELTA_FILE)
+    }
+
+    /// What a run by this method is for: its delta, or the weights of its model.
+    pub fn kept(&self, method: Method) -> PathBuf {
+        match method {
+            Method::Full => self.path.join(MODEL_FILE),
+            Method::Bitfit | Method::Head => self.delta(),
+        }
     }
 
     pub fn metrics(&self) -> PathBuf {

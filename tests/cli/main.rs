@@ -6,6 +6,7 @@ mod bad_model;
 mod common;
 mod compare;
 mod cuda_errors;
+mod faults;
 mod full;
 mod full_disk;
 mod memory;
