@@ -19,8 +19,9 @@ pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         let usual = take_hook();
         set_hook(Box::new(move |info| {
             if WITHIN.with_borrow(|&within| within) {
-                let text = info.payload_as_str().unwrap_or("it gives no reason").to_string();
-                CAUGHT.set(Some(text));
+                let said = info.payload();
+                let text = said.downcast_ref::<&str>().map(|text| (*text).to_string());
+                CAUGHT.set(text.or_else(|| said.downcast_ref::<String>().cloned()));
             } else {
                 usual(info);
             }
@@ -29,7 +30,7 @@ pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = WITHIN.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     WITHIN.set(before);
-    done.map_err(|_| CAUGHT.take().unwrap_or_default())
+    done.map_err(|_| CAUGHT.take().unwrap_or_else(|| "it gives no reason".to_string()))
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ impl Run<'_> {
             let evaluate = self.dev.is_some() && due(self.config.eval_steps);
             let save = match self.config.save_steps {
                 Some(_) => due(self.config.save_steps),
-                None => evaluate || step.ends_epoch || done || saved.elapsed() >= SAVE_AFTER,
+                None => evaluate || step.ends_epoch || done || long_unsaved(saved.elapsed()),
             };
             let ready = matches!(issued.report, PendingReport::Ready(_));
             if !(ready || evaluate || save || self.stopped()) {
@@ -387,6 +387,11 @@ impl Run<'_> {
             step.after.step, report.loss, report.grad_norm, self.config.lr
         )
     }
+}
+
+/// Whether a kill now would cost too much.
+fn long_unsaved(since_saved: Duration) -> bool {
+    since_saved >= SAVE_AFTER
 }
 
 fn position(state: &Checkpoint) -> Position {
