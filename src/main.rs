@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Standard error may be gone, as when the terminal was closed.
+/// The error's one line. Where standard error is gone or full, the exit code is all that can be said.
 fn say(error: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "error: {error}");
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::choice::choice;
-use super::compute::at_least_one;
+use super::compute::{at_least_one, threads};
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{Pooling, WeightStorage};
@@ -81,6 +81,6 @@ pub struct PlanArgs {
     #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
     /// CPU threads, each of which takes some memory to work in [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]
+    #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Running")]
     pub threads: Option<usize>,
 }

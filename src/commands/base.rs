@@ -1,6 +1,6 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
-use super::{max_len, say};
+use super::{fetching, max_len, say};
 use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
@@ -8,7 +8,7 @@ use crate::formats::delta::DeltaInfo;
 use crate::formats::model_files::{CONFIG, TOKENIZER_FILES, WEIGHTS_INDEX};
 use crate::formats::model_tensors::ModelTensors;
 use crate::formats::sentence::{LongestText, Makers};
-use crate::hub;
+use crate::formats::stamps::Stamps;
 use crate::model::config::ModelConfig;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
@@ -21,6 +21,8 @@ pub struct Base {
     pub config: ModelConfig,
     /// What a delta names its base by.
     pub sha256: String,
+    /// From before the weights were hashed.
+    stamps: Stamps,
 }
 
 impl Base {
@@ -29,7 +31,7 @@ impl Base {
     /// # Errors
     /// No such model, no network, a broken or unsupported configuration, no weights.
     pub fn open(model: &str, quiet: bool) -> Result<Self> {
-        Self::of_folder(hub::resolve(model, quiet)?)
+        Self::of_folder(fetching::model_folder(model, quiet)?)
     }
 
     /// The model that a delta was trained on, or the one that the user names for it.
@@ -46,7 +48,7 @@ impl Base {
         match asked {
             Some(model) => Self::open(model, quiet)
                 .with_context(|| format!("the base model of {}", delta.display())),
-            None => hub::resolve(trained_on, quiet)
+            None => fetching::model_folder(trained_on, quiet)
                 .with_context(|| {
                     format!(
                         "the base model of {} was {trained_on} in training, which is not found from here: give --model",
@@ -64,8 +66,18 @@ impl Base {
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
         not_mistaken(&folder)?;
         let config = ModelConfig::read(&folder)?;
-        let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
-        Ok(Self { folder, config, sha256 })
+        let files = ModelTensors::files(&folder)?;
+        let stamps = Stamps::of(&files)?;
+        let sha256 = weights_sha256(&files)?;
+        Ok(Self { folder, config, sha256, stamps })
+    }
+
+    /// To be asked once the weights are read.
+    ///
+    /// # Errors
+    /// When they are no longer those that were hashed.
+    pub fn unchanged(&self) -> Result<()> {
+        self.stamps.check()
     }
 
     /// The model's tokenizer, cutting at `asked` tokens, or where the model's makers cut, or where its positions end.

@@ -98,6 +98,7 @@ fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors>
             tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
         }
     }
+    base.unchanged()?;
     round(&mut tensors, weights)?;
     Ok(tensors)
 }

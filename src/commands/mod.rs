@@ -6,6 +6,7 @@ mod cost;
 mod counter;
 mod doctor;
 mod eval;
+mod fetching;
 mod heads;
 mod inspect;
 mod labelled;

@@ -1,13 +1,12 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
 use super::listing::{Listing, Rates};
-use super::{max_len, show};
+use super::{fetching, max_len, show};
 use crate::backend::cuda::HalfType;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
 use crate::formats::sentence::{LongestText, Makers};
-use crate::hub;
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::config::ModelConfig;
@@ -26,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
-    let folder = hub::resolve(&args.model, true)?;
+    let folder = fetching::model_folder(&args.model, true)?;
     let config = ModelConfig::read(&folder)?;
     let makers = LongestText::of(&folder)?.map(|said| said.tokens.min(config.max_len()));
     let longest = max_len(args.max_length.or(makers), config.max_len())?;

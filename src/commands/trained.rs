@@ -61,6 +61,7 @@ impl Trained {
         let mut backend =
             open(OpenOptions { device: compute.device, half: compute.precision.into(), weights })?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
+        base.unchanged()?;
         match &delta {
             Some(delta) => {
                 apply(delta, &base.sha256, &mut model)

@@ -28,6 +28,7 @@
 //! a result.
 
 mod columns;
+mod contained;
 mod dataset;
 mod formats;
 mod input;
@@ -39,6 +40,7 @@ mod special_tokens;
 mod split;
 mod table;
 mod tokenize;
+mod tokenizer_bounds;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;

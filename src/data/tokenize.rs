@@ -10,7 +10,9 @@ use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
+use super::contained::contained;
 use super::input::Row;
+use super::tokenizer_bounds::{Growth, bounds};
 use super::tokenizer_files::{self, CutSide, Loaded};
 
 /// Where a sequence begins in the position table.
@@ -76,6 +78,7 @@ pub struct TextTokenizer {
     /// Which end of a text is cut.
     cut: CutSide,
     notes: Vec<String>,
+    growth: Growth,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -111,6 +114,8 @@ impl TextTokenizer {
                 options.vocab_size
             );
         }
+        let growth = bounds(&inner)
+            .map_err(|e| anyhow!("{}: the tokenizer asks for too much: {e}", folder.display()))?;
         let context =
             |what: &str, e| anyhow!("{}: the tokenizer's form for {what}: {e}", folder.display());
         let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
@@ -128,6 +133,9 @@ impl TextTokenizer {
             single.flatten_types();
             pair.iter_mut().for_each(Template::flatten_types);
         }
+        for template in [Some(&single), pair.as_ref()].into_iter().flatten() {
+            template.fits(options).map_err(|e| anyhow!("{}: {e}", folder.display()))?;
+        }
         if options.max_len <= single.specials() {
             bail!(
                 "the maximum length of {} leaves no room for text: special tokens take {}",
@@ -135,7 +143,7 @@ impl TextTokenizer {
                 single.specials()
             );
         }
-        Ok(Self { inner, single, pair, options, cut, notes })
+        Ok(Self { inner, single, pair, options, cut, notes, growth })
     }
 
     /// What a user should know of how the files were read.
@@ -174,10 +182,22 @@ impl TextTokenizer {
         Ok(all)
     }
 
+    /// The tokens of one text.
+    fn words(&self, text: &str) -> Result<Encoding, String> {
+        self.growth.check(text)?;
+        let encoding = contained(|| self.inner.encode_fast(text, false))?;
+        let encoding = encoding.map_err(|e| e.to_string())?;
+        let rows = self.options.vocab_size;
+        match encoding.get_ids().iter().find(|&&id| id as usize >= rows) {
+            Some(id) => Err(format!("a token has the id {id}, the model has {rows} rows")),
+            None => Ok(encoding),
+        }
+    }
+
     fn encode_row(&self, row: &Row, out: &mut Encoded) -> Result<()> {
         let words = |text: &str| {
-            let encoding = self.inner.encode_fast(text, false);
-            encoding.map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
+            self.words(text)
+                .map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
         };
         let first = words(&row.text)?;
         // An empty partner is no partner, so that one file can hold pairs and single texts.
@@ -227,6 +247,8 @@ fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Template {
     parts: Vec<Part>,
+    /// The special token with the largest id.
+    largest: Option<(String, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,7 +284,9 @@ impl Template {
             )
         };
         let second = pair.then(|| made_up(B, 1));
-        let out = tokenizer.post_process(made_up(A, 0), second, true).map_err(|e| anyhow!(e))?;
+        let out = contained(|| tokenizer.post_process(made_up(A, 0), second, true))
+            .map_err(|e| anyhow!(e))?
+            .map_err(|e| anyhow!(e))?;
         let parts: Vec<Part> = out
             .get_ids()
             .iter()
@@ -280,7 +304,9 @@ impl Template {
         if count(Piece::A) != 1 || count(Piece::B) != usize::from(pair) {
             bail!("each text must occur once");
         }
-        let template = Self { parts };
+        let named = out.get_tokens().iter().cloned().zip(out.get_ids().iter().copied());
+        let largest = named.filter(|&(_, id)| id < B).max_by_key(|&(_, id)| id);
+        let template = Self { parts, largest };
         if template.specials() == 0 {
             bail!("it adds no special tokens ([CLS], <s>, ...), which these models need");
         }
@@ -289,6 +315,19 @@ impl Template {
             bail!("token types must be 0, then 1; these are {:?}", types().collect::<Vec<_>>());
         }
         Ok(template)
+    }
+
+    /// # Errors
+    /// When a special token has no row in the model.
+    fn fits(&self, options: TokenizerOptions) -> Result<()> {
+        match &self.largest {
+            Some((token, id)) if *id as usize >= options.vocab_size => bail!(
+                "the special token {token:?} has the id {id}, and the model's embedding table only {} rows; are \
+                 tokenizer and model from the same checkpoint?",
+                options.vocab_size
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Number of special tokens.

@@ -2,6 +2,7 @@
 //! and `RobertaTokenizerFast` give for the same files (4.57 and 5.23; where a mask follows a space, 5.23).
 
 use super::*;
+use serde_json::json;
 use tempfile::TempDir;
 
 const BERT: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nfilm\nwas\ngreat\nun\n##believ\n##able\ne\n##t\n##e\n\
@@ -238,6 +239,104 @@ fn a_vocabulary_larger_than_the_model_is_refused_with_both_sizes() {
         )
         .is_ok()
     );
+}
+
+/// The form that puts special tokens around texts has ids of its own, which no vocabulary lists.
+#[test]
+fn a_special_token_beyond_the_model_is_refused_by_name() {
+    let json = |single: u32, pair: u32| {
+        let special = |id: &str, number: u32| json!({"id": id, "ids": [number], "tokens": [id]});
+        json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "decoder": null,
+            "truncation": null, "padding": null,
+            "model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1, "a": 2}, "unk_token": "[UNK]",
+                "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"SpecialToken": {"id": "[P]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                    {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"[CLS]": special("[CLS]", single), "[P]": special("[P]", pair)}},
+        })
+        .to_string()
+    };
+    let options = TokenizerOptions { vocab_size: 3, ..options(8) };
+    let load =
+        |json: String| TextTokenizer::load(folder(&[("tokenizer.json", &json)]).path(), options);
+    assert!(load(json(1, 2)).is_ok());
+    for (single, pair, said) in [
+        (
+            3,
+            1,
+            "the special token \"[CLS]\" has the id 3, and the model's embedding table only 3 rows",
+        ),
+        (99_999, 1, "\"[CLS]\" has the id 99999"),
+        (1, 3, "\"[P]\" has the id 3"),
+    ] {
+        let error = load(json(single, pair)).err().unwrap().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    // The ids that stand for the texts themselves.
+    assert!(load(json(u32::MAX, 1)).is_err() && load(json(u32::MAX - 1, 1)).is_err());
+}
+
+/// The library panics where the value of "decoder" is cut.
+#[test]
+fn a_damaged_tokenizer_json_is_an_error_with_its_place() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/bert/tokenizer.json");
+    let whole = std::fs::read_to_string(path).unwrap();
+    let load = |text: &str| {
+        TextTokenizer::load(folder(&[("tokenizer.json", text)]).path(), options(32)).err()
+    };
+    assert!(load(&whole).is_none());
+    let decoder = whole.find("\"decoder\":").unwrap() + "\"decoder\":".len();
+    for cut in [decoder, decoder + 3, decoder + 30, whole.len() / 2, whole.len() - 1] {
+        let error = load(&whole[..cut]).unwrap().to_string();
+        assert!(
+            error.contains("tokenizer.json: not a usable tokenizer: EOF") && error.contains("line"),
+            "{error}"
+        );
+    }
+    let mut value: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    for wrong in [
+        json!(3),
+        json!({"type": 3}),
+        json!({"type": "Nothing"}),
+        json!([[]]),
+        json!({"type": "WordPiece"}),
+    ] {
+        for key in
+            ["decoder", "normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens"]
+        {
+            let right = std::mem::replace(&mut value[key], wrong.clone());
+            // Some of these a tokenizer can do without; none may bring the program down.
+            let _ = load(&value.to_string());
+            value[key] = right;
+        }
+    }
+}
+
+#[test]
+fn a_text_that_its_tokenizer_would_blow_up_is_refused_with_its_line() {
+    let replace =
+        json!({"type": "Replace", "pattern": {"String": "o"}, "content": "oooooooooooooooo"});
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/bert/tokenizer.json");
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut with = |count: usize| {
+        value["normalizer"] =
+            json!({"type": "Sequence", "normalizers": vec![replace.clone(); count]});
+        let text = value.to_string();
+        TextTokenizer::load(folder(&[("tokenizer.json", &text)]).path(), options(32))
+    };
+    let error = with(10).err().unwrap().to_string();
+    assert!(error.contains("asks for too much") && error.contains("Replace"), "{error}");
+    let tokenizer = with(3).unwrap();
+    assert!(tokenizer.encode(&[row("foo", None)], &|_| ()).is_ok());
+    let error =
+        tokenizer.encode(&[row(&"o".repeat(100_000), None)], &|_| ()).err().unwrap().to_string();
+    assert!(error.contains("line 1") && error.contains("100000 bytes"), "{error}");
 }
 
 #[test]

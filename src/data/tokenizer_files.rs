@@ -11,6 +11,7 @@ use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use super::contained::contained;
 use super::special_tokens::Class;
 use super::tokenizer_class::{Chosen, choose, model_type};
 use super::tokenizer_config::Config;
@@ -100,8 +101,10 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         written.insert("added_tokens".into(), json!([]));
         written.insert("post_processor".into(), Value::Null);
     }
-    let mut tokenizer: Tokenizer = serde_json::from_value(written.into())
-        .map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", place()))?;
+    let unusable = |e: String| anyhow!("{}: not a usable tokenizer: {e}", place());
+    let mut tokenizer: Tokenizer = contained(|| serde_json::from_value(written.into()))
+        .map_err(unusable)?
+        .map_err(|e| unusable(e.to_string()))?;
     config.add_tokens(&mut tokenizer, class).with_context(|| folder.display().to_string())?;
     if class != Class::Written && from_json && !encloses_as(&mut tokenizer, form, class, &config) {
         other.push("form of texts and pairs");

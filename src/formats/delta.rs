@@ -179,6 +179,21 @@ impl Delta {
         }
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
+        // Before anything is made for so many classes.
+        let head = ["classifier.bias", "classifier.out_proj.bias"];
+        let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
+        if let Some((name, tensor)) = found
+            && tensor.shape != [info.outputs()]
+        {
+            return Err(DeltaError::WrongShape {
+                tensor: name.to_string(),
+                found: tensor.shape.clone(),
+                expected: vec![info.outputs()],
+            });
+        }
+        if found.is_none() {
+            return Err(DeltaError::MissingTensor("classifier.bias".to_string()));
+        }
         Ok(Self { info, tensors: container.tensors })
     }
 }

@@ -182,6 +182,9 @@ fn regression_has_one_output_and_no_classes() {
     delta.info.task = Task::Regression;
     delta.info.labels.clear();
     assert_eq!(delta.info.outputs(), 1);
+    let wrong = Delta::from_container(delta.to_container().unwrap());
+    assert!(matches!(wrong, Err(DeltaError::WrongShape { .. })), "a head of two outputs");
+    delta.tensors.insert("classifier.bias".into(), Tensor::vector(vec![1.0]));
     assert!(Delta::from_container(delta.to_container().unwrap()).is_ok());
     assert_eq!(example().info.outputs(), 2);
 }

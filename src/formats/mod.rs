@@ -9,3 +9,4 @@ pub mod model_folder;
 pub mod model_tensors;
 pub mod run_state;
 pub mod sentence;
+pub mod stamps;

@@ -2,11 +2,17 @@
 //!
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
+use crate::files::read_bounded;
 use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use std::path::Path;
+
+/// Layers of a model that is still planned in a moment; the deepest in use have some dozens.
+const MOST_LAYERS: usize = 1000;
+/// No configuration comes near.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Which family's conventions (names, positions, head) a checkpoint follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +62,10 @@ impl ModelConfig {
     /// Names the file and the key that is missing, of the wrong type, out of range or not supported.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        let bytes = read_bounded(&path, MOST_BYTES)?;
+        let text = String::from_utf8(bytes);
+        let parsed = text.context("not text in UTF-8").and_then(|text| Self::parse(&text));
+        parsed.with_context(|| path.display().to_string())
     }
 
     /// Parses the text of a `config.json`.
@@ -100,7 +107,7 @@ impl ModelConfig {
             family,
             model_type,
             hidden,
-            layers: keys.count("num_hidden_layers")?,
+            layers: keys.up_to("num_hidden_layers", MOST_LAYERS)?,
             heads,
             intermediate: keys.count("intermediate_size")?,
             vocab: keys.count("vocab_size")?,
@@ -208,10 +215,14 @@ impl Keys<'_> {
         )
     }
 
-    /// A size: from 1 to a million, so that products of a few sizes cannot overflow.
+    /// A size: from 1 to ten million, so that products of a few sizes cannot overflow.
     fn count(&self, key: &str) -> Result<usize> {
+        self.up_to(key, 10_000_000)
+    }
+
+    fn up_to(&self, key: &str, most: usize) -> Result<usize> {
         let n = self.index(key)?;
-        ensure!((1..=10_000_000).contains(&n), "`{key}` is {n}; it must be between 1 and 10000000");
+        ensure!((1..=most).contains(&n), "`{key}` is {n}; it must be between 1 and {most}");
         Ok(n)
     }
 
@@ -313,6 +324,8 @@ mod tests {
             ("num_attention_heads", 7.into(), "multiple"),
             ("hidden_size", 0.into(), "hidden_size"),
             ("hidden_size", Value::from(-3), "hidden_size"),
+            ("hidden_size", Value::from(10_000_001), "hidden_size"),
+            ("num_hidden_layers", Value::from(1001), "between 1 and 1000"),
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
             ("max_position_embeddings", 1.into(), "max_position_embeddings"),

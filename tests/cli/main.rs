@@ -7,6 +7,7 @@ mod checkpoint;
 mod common;
 mod compare;
 mod cuda_errors;
+mod faults;
 mod full;
 mod full_disk;
 mod memory;

@@ -18,6 +18,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
         }
         _ => None,
     });
+    check_ids(cuda, ops)?;
     let updates = ops.iter().any(|op| matches!(op, Op::Update(_)));
     let (record, device) = (cuda.options.graphs, cuda.device.clone());
     let memory = cuda.memory_mut()?;
@@ -51,6 +52,21 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     };
     cuda.memory_mut()?.batch.leave();
     done
+}
+
+/// Holds the current batch's ids against the tables that `ops` read or write: a recording does not look.
+fn check_ids(cuda: &mut CudaBackend, ops: &[Op]) -> Result<()> {
+    let ids = cuda.memory_mut()?.batch.ids;
+    for op in ops {
+        let [tokens, positions, types] = match op {
+            Op::Embed(op) => op.tables.ids(),
+            Op::EmbedBack(op) => op.tables.ids(),
+            _ => continue,
+        }
+        .map(|table| cuda.weights.get(table).map(|table| table.rows));
+        ids.check([tokens?, positions?, types?])?;
+    }
+    Ok(())
 }
 
 fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {

@@ -81,6 +81,7 @@ fn train(name: &str, config: &TrainConfig, command: &CompareCommand, id: &Atomic
     if command.quiet {
         child.arg("--quiet");
     }
+    ends_with_parent(&mut child);
     // Its results come in the table; its notes and errors are for the user.
     let mut child = child
         .stdin(Stdio::null())
@@ -100,6 +101,28 @@ fn train(name: &str, config: &TrainConfig, command: &CompareCommand, id: &Atomic
     }
     Ok(())
 }
+
+/// Has the system ask the run to stop once this process is gone, however it went: a run that nobody waits for would go on
+/// writing where a resumed comparison writes, too.
+#[cfg(target_os = "linux")]
+fn ends_with_parent(child: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id();
+    let ask = move || {
+        // SAFETY: both calls take numbers alone, touch no memory, and may be made between fork and exec.
+        let gone = unsafe {
+            let failed = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0;
+            // It may have gone before it was asked.
+            failed || libc::getppid() as u32 != parent
+        };
+        if gone { Err(std::io::Error::other("its parent is gone")) } else { Ok(()) }
+    };
+    // SAFETY: `ask` allocates nothing where it succeeds and takes no lock.
+    unsafe { child.pre_exec(ask) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ends_with_parent(_: &mut Command) {}
 
 /// A run that is not repeated must be the one that is asked for.
 fn same_settings(name: &str, config: &TrainConfig) -> Result<()> {

@@ -66,6 +66,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     })?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
+    base.unchanged()?;
     say_head(config, &base, &model, quiet)?;
     if let Some(path) = &config.init_head {
         let rows = rows_of_head(path, &base, &data.targets, quiet);

@@ -46,6 +46,11 @@ trait Source {
     /// Whether the encoder has a tensor of this name.
     fn has(&self, name: &str) -> bool;
 
+    /// Whether there are values at all; else only shapes are known.
+    fn has_values(&self) -> bool {
+        true
+    }
+
     /// An encoder tensor as f32, row-major; empty where only shapes are known.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
 }
@@ -64,6 +69,10 @@ impl Source for ModelTensors {
 struct Shapes;
 
 impl Source for Shapes {
+    fn has_values(&self) -> bool {
+        false
+    }
+
     fn has(&self, _: &str) -> bool {
         true
     }
