@@ -106,8 +106,11 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         .map_err(unusable)?
         .map_err(|e| unusable(e.to_string()))?;
     config.add_tokens(&mut tokenizer, class).with_context(|| folder.display().to_string())?;
-    if class != Class::Written && from_json && !encloses_as(&mut tokenizer, form, class, &config) {
-        other.push("form of texts and pairs");
+    if class != Class::Written && from_json {
+        let same = contained(|| encloses_as(&mut tokenizer, form, class, &config));
+        if !same.map_err(unusable)?.with_context(place)? {
+            other.push("form of texts and pairs");
+        }
     }
     class.enclose(&mut tokenizer, &config).with_context(place)?;
     if let (true, false, Some(Chosen { name, .. })) = (from_json, other.is_empty(), &chosen) {
@@ -193,18 +196,30 @@ fn read_source(folder: &Path, chosen: Option<&Chosen>) -> Result<(PathBuf, Map<S
 }
 
 /// Whether a written form puts the same special tokens around texts and pairs as the class.
-fn encloses_as(tokenizer: &mut Tokenizer, form: Value, class: Class, config: &Config) -> bool {
+///
+/// # Errors
+/// It has an id that stands for no token: damage, though the class does not ask for the form.
+fn encloses_as(
+    tokenizer: &mut Tokenizer,
+    form: Value,
+    class: Class,
+    config: &Config,
+) -> Result<bool> {
     let specials = |tokenizer: &Tokenizer| {
         let single = tokenizer.encode_fast("", true).ok()?;
         let pair = tokenizer.encode_fast(("", ""), true).ok()?;
         Some([single, pair].map(|encoding| encoding.get_ids().to_vec()))
     };
     let Ok(form) = serde_json::from_value::<Option<PostProcessorWrapper>>(form) else {
-        return false;
+        return Ok(false);
     };
     tokenizer.with_post_processor(form);
     let written = specials(tokenizer);
-    class.enclose(tokenizer, config).is_err() || written == specials(tokenizer)
+    let ids = written.iter().flatten().flatten();
+    if let Some(id) = ids.copied().find(|&id| tokenizer.id_to_token(id).is_none()) {
+        bail!("post_processor puts the id {id} around texts, which is no token of the vocabulary");
+    }
+    Ok(class.enclose(tokenizer, config).is_err() || written == specials(tokenizer))
 }
 
 /// Lower-cases before all else, unless the tokenizer does so anyway.

@@ -59,22 +59,19 @@ impl Cache {
         blob: &Component,
     ) -> io::Result<()> {
         let pointer = self.pointer(commit, file);
-        if let Some(parent) = pointer.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        // A link whose blob is gone, or one that another process made a moment ago.
-        match fs::remove_file(&pointer) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let parent = pointer.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(parent)?;
         #[cfg(unix)]
         {
             // From snapshots/COMMIT, and one further up per folder of the file's own.
-            let up = "../".repeat(file.len() + 1);
-            match std::os::unix::fs::symlink(format!("{up}blobs/{blob}"), &pointer) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                done => done,
-            }
+            let target = format!("{}blobs/{blob}", "../".repeat(file.len() + 1));
+            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other.
+            let link = tempfile::Builder::new()
+                .prefix(".")
+                .suffix(".tmp")
+                .make_in(parent, |path| std::os::unix::fs::symlink(&target, path))?;
+            link.into_temp_path().persist(&pointer)?;
+            Ok(())
         }
         #[cfg(not(unix))]
         fs::copy(self.blob(blob), &pointer).map(drop)

@@ -217,8 +217,13 @@ fn an_exit_code_needs_no_standard_error() {
     assert_eq!(code(&["train", "--model", "/no/such/x", "--train", "q", "--output", "w"]), Some(1));
 }
 
-/// A `train` on a BERT whose `tokenizer.json` is changed.
+/// A `train` on a BERT whose `tokenizer.json` is changed, and counts as it is written.
 fn with_tokenizer(text: &str, edit: impl FnOnce(&mut Value)) -> Finished {
+    with_tokenizer_of("PreTrainedTokenizerFast", text, edit)
+}
+
+/// The same with a tokenizer of this class.
+fn with_tokenizer_of(class: &str, text: &str, edit: impl FnOnce(&mut Value)) -> Finished {
     let folder = Folder::new();
     let data = folder.write("a.tsv", format!("text\tlabel\n{text}\ta\nbar\tb\n"));
     let model = folder.copy_of("bert");
@@ -226,6 +231,8 @@ fn with_tokenizer(text: &str, edit: impl FnOnce(&mut Value)) -> Finished {
     let mut value = json(&path);
     edit(&mut value);
     fs::write(&path, value.to_string()).unwrap();
+    let settings = json!({"tokenizer_class": class}).to_string();
+    fs::write(model.join("tokenizer_config.json"), settings).unwrap();
     let output = folder.path("run");
     let args = train_args(&model, &data, &output, "--steps 2 --device cpu --quiet");
     let args: Vec<&str> = args[..].iter().map(String::as_str).collect();
@@ -250,13 +257,13 @@ fn a_tokenizer_that_asks_for_endless_work_is_refused() {
 
 #[test]
 fn a_special_token_without_a_row_is_refused_where_the_tokenizer_is_loaded() {
-    with_tokenizer("foo", |json| {
-        for token in json["post_processor"]["special_tokens"].as_object_mut().unwrap().values_mut()
-        {
-            token["ids"] = json!([99_999]);
-        }
-    })
-    .fails(1, &["special token", "99999", "rows"]);
+    let beyond = |json: &mut Value| {
+        let tokens = json["post_processor"]["special_tokens"].as_object_mut().unwrap();
+        tokens.values_mut().for_each(|token| token["ids"] = json!([99_999]));
+    };
+    with_tokenizer("foo", beyond).fails(1, &["special token", "99999", "rows"]);
+    // Its class would put others there; but the file is damaged.
+    with_tokenizer_of("BertTokenizer", "foo", beyond).fails(1, &["tokenizer.json", "99999"]);
 }
 
 #[test]
