@@ -19,20 +19,20 @@ struct ColumnPartialArgs {
 MIRRORED(ColumnPartialArgs);
 
 // First stage where no other kernel passes over the gradient anyway: sums of dropout'(dy) ⊙ factor over 32 rows.
-// Grid: 256-column parts × row tiles.
+// Grid: row tiles × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     column_partial(const __grid_constant__ ColumnPartialArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
-    if (blockIdx.y * kTileRows >= rows) return;
+    if (blockIdx.x * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
-    const int width = int(args.width), first = blockIdx.x * 256;
+    const int width = int(args.width), first = blockIdx.y * 256;
     const int column = first + int(threadIdx.x) % kWarp * 8;
 
     Eight sums[1] = {};
     if (column < width) {
         for (int i = 0; i < kTileRows / kTileWarps; ++i) {
-            const uint32_t row = blockIdx.y * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
+            const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
             if (row >= rows) break;
             const size_t at = size_t(row) * width + column;
             Eight dy = load8(args.dy + at);
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
         }
     }
     const int here = min(width - first, 256);
-    ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.y) * width + first, here);
+    ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.x) * width + first, here);
 }
 
 struct ColumnFinishArgs {

@@ -71,6 +71,9 @@ struct Gemm {
     template <bool Transposed>
     using CopierW = typename Weights::template Copier<Transposed, BlockN, kBlockK, kThreads>;
 
+    // A grid has 65,535 rows of blocks at most: what a long batch has more lies behind them.
+    static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
+
     // What one thread copies of each tile of x: one 16-byte chunk in every kRows-th row. Only the pointer and the
     // distance to the end of k move from tile to tile.
     struct CopierX {
@@ -88,7 +91,7 @@ struct Gemm {
 
         __device__ __forceinline__ CopierX(const Half* x, uint32_t rows, int k) {
             const int row = int(threadIdx.x) / (kBlockK / 8), chunk = int(threadIdx.x) % (kBlockK / 8);
-            const uint32_t first = blockIdx.y * BlockM + row;
+            const uint32_t first = row_tile() * BlockM + row;
             from = x + size_t(first) * k + chunk * 8;
             step = size_t(kRows) * k;
             left = k - chunk * 8;
@@ -261,7 +264,7 @@ struct Gemm {
                 const float4 second = *reinterpret_cast<const float4*>(from + (swap ? 0 : 4));
                 const float4 low = swap ? second : first, high = swap ? first : second;
                 Eight e = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
-                const uint32_t out_row = blockIdx.y * BlockM + warp_m * WarpM + m * 16 + row;
+                const uint32_t out_row = row_tile() * BlockM + warp_m * WarpM + m * 16 + row;
                 if (inside && out_row < rows) {
                     finish8<E>(args, e, bias, size_t(out_row) * args.n + column);
                     if constexpr (E == Epilogue::kDerivative) {
@@ -296,17 +299,17 @@ struct Gemm {
 #pragma unroll
                 for (int m = 1; m < kWarpsM; ++m) sum += block_sums[m * BlockN + c];
                 const uint32_t to = blockIdx.x * BlockN + c;
-                if (to < args.n) args.partial[size_t(blockIdx.y) * args.n + to] = sum;
+                if (to < args.n) args.partial[size_t(row_tile()) * args.n + to] = sum;
             }
         }
     }
 
-    // The whole kernel. Grid: column tiles × row tiles.
+    // The whole kernel. Grid: column tiles × row tiles (× row tiles).
     template <bool Transposed, Epilogue E>
     static __device__ __forceinline__ void run(const GemmArgs& args) {
         extern __shared__ __align__(128) unsigned char memory[];
         const uint32_t rows = row_count(args.batch, args.rows);
-        if (blockIdx.y * BlockM >= rows) return;
+        if (row_tile() * BlockM >= rows) return;
         const int warp = threadIdx.x / kWarp;
         const int warp_m = warp % kWarpsM, warp_n = warp / kWarpsM;
         Accumulators acc = {};

@@ -35,11 +35,19 @@ pub struct Allocated {
     pub norm: Buffer,
 }
 
+impl Drop for Allocated {
+    fn drop(&mut self) {
+        // Recordings use all of it, and they may still run.
+        self.arena.device().settle();
+    }
+}
+
 impl Allocated {
     /// # Errors
     /// When the device has too little memory: the message says how many tokens per batch would fit.
     pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
         let sizes = DeviceSizes::new(&memory);
+        device.trim()?;
         let (free, _) = device.stream.context().mem_get_info()?;
         let total = sizes.footprint().total();
         if total > free {

@@ -248,6 +248,9 @@ impl Backend for CudaBackend {
     }
 
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
+        if slot == Slot::Value {
+            self.weights.check_trained(range, values)?;
+        }
         self.memory_mut()?.params.write(slot, range, values)?;
         match slot {
             Slot::Value => weight_gradients::refresh(self),

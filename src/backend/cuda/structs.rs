@@ -180,7 +180,7 @@ structures! {
         heads: u32,
         head_dim: u32,
         scale: f32,
-        padding: u32,
+        first_sequence: u32,
     }
 
     PoolArgs {
