@@ -192,9 +192,9 @@ impl Kernels {
         unsafe { self.launch("column_partial", grid, TILE_THREADS, 0, &args) }
     }
 
-    /// Finishes the first `sums` column sums of `args`.
-    pub fn column_finish(&self, sums: usize, args: ColumnFinishArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(FINISH_COLUMNS), sums, 1];
+    /// Finishes the first `sums` column sums of `args`, of up to `widest` columns.
+    pub fn column_finish(&self, widest: usize, sums: usize, args: ColumnFinishArgs) -> Result<()> {
+        let grid = [widest.div_ceil(FINISH_COLUMNS), sums, 1];
         let threads = FINISH_COLUMNS * FINISH_GROUPS;
         // SAFETY: as for `gemm`; a block has columns × groups of rows.
         unsafe { self.launch("column_finish", grid, threads, 0, &args) }

@@ -15,6 +15,7 @@ mod allocated;
 mod args;
 mod attention;
 mod batch;
+mod column_sums;
 pub mod device;
 mod first_token;
 mod graph;

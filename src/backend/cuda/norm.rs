@@ -1,8 +1,9 @@
 //! Embeddings, LayerNorm, and the bias gradients that are column sums of what passes there.
 
 use super::args::*;
+use super::column_sums::{Tiles, address};
 use super::memory::Address;
-use super::operands::{LaunchOperands, address};
+use super::operands::LaunchOperands;
 use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
@@ -104,9 +105,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     for value in others.chain([op.dx.now, op.x_hat.0]) {
         at.expect(value, at.rows(op.dx.now), width)?;
     }
-    let length = rows.div_ceil(TILE_ROWS) * width;
-    let beta = at.partial(0, op.dbeta, length)?;
-    let bias = at.partial(1, op.dbias, length)?;
+    let [beta, bias] = at.room([op.dbeta, op.dbias], rows.div_ceil(TILE_ROWS), width)?;
     let args = NormBackwardArgs {
         batch: at.memory.batch.header()?,
         dx: at.at(op.dx.now)?,
@@ -124,44 +123,43 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.norm_backward(rows, args)?;
-    at.finish([beta, bias], width, TILE_ROWS, at.rows(op.dx.now), false)
+    at.finish([beta, bias], Tiles::of(at.rows(op.dx.now), TILE_ROWS))
 }
 
 /// See [`ColumnSum`].
 pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
-    let Sum(Some(grad)) = op.grad else {
-        return Ok(());
-    };
-    let (width, rows) = (grad.len, at.rows(op.dy.0));
-    check_width(width, "a bias gradient")?;
-    let partial = partial_columns(at, at.at(op.dy.0)?, None, width, op.dropout, rows)?;
-    at.finish([Some((partial, grad)), None], width, TILE_ROWS, rows, false)
+    sum_columns(at, op.grad, at.at(op.dy.0)?, None, op.dropout, at.rows(op.dy.0))
 }
 
-/// First stage of a column sum on its own: of `dropout'(dy)`, or of its product with `factor`.
-pub fn partial_columns(
+/// A column sum on its own: of `dropout'(dy)`, or of its product with `factor`, added to `sum`.
+pub fn sum_columns(
     at: &LaunchOperands<'_>,
+    sum: Sum,
     dy: Address,
     factor: Option<Address>,
-    width: usize,
     dropout: Dropout,
     rows: Rows,
-) -> Result<Address> {
+) -> Result<()> {
+    let Sum(Some(grad)) = sum else {
+        return Ok(());
+    };
+    let width = grad.len;
+    check_width(width, "a gradient of columns")?;
     let count = at.memory.rows(rows);
-    let partial = at.memory.partial(0, count.div_ceil(TILE_ROWS) * width)?;
+    let partial = at.room([sum], count.div_ceil(TILE_ROWS), width)?;
     at.cuda.kernels.column_partial(
         count,
         ColumnPartialArgs {
             batch: at.memory.batch.header()?,
             dy,
             factor: factor.unwrap_or(Address::NULL),
-            partial,
+            partial: address(partial[0]),
             dropout: dropout.into(),
             width: to_u32(width)?,
             rows: row_kind(rows),
         },
     )?;
-    Ok(partial)
+    at.finish(partial, Tiles::of(rows, TILE_ROWS))
 }
 
 fn x_hat_kind(stored: Storage) -> u32 {

@@ -153,16 +153,21 @@ structures! {
         rows: u32,
     }
 
-    ColumnFinishArgs {
-        batch: Address,
-        cu_seqlens: Address,
-        state: Address,
-        partial: [Address; 2],
-        grad: [Address; 2],
+    /// A column sum whose partial sums are there.
+    FinishSum {
+        partial: Address,
+        grad: Address,
         width: u32,
         tile_rows: u32,
         rows: u32,
         by_sequence: u32,
+    }
+
+    ColumnFinishArgs {
+        batch: Address,
+        cu_seqlens: Address,
+        state: Address,
+        sums: [FinishSum; 32],
     }
 
     AttentionArgs {

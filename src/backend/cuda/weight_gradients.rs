@@ -1,9 +1,10 @@
 //! Full fine-tuning: the gradients of matrices, gains and tables, and the 16-bit copies of the matrices that train.
 
 use super::args::*;
+use super::column_sums::{Tiles, address};
 use super::memory::Address;
-use super::norm::partial_columns;
-use super::operands::{LaunchOperands, address};
+use super::norm::sum_columns;
+use super::operands::LaunchOperands;
 use super::{CudaBackend, check_width, to_u32};
 use crate::program::{Dropout, EmbedBack, GainGrad, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};
@@ -51,14 +52,8 @@ pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
 
 /// See [`GainGrad`].
 pub fn gain(at: &LaunchOperands<'_>, op: &GainGrad) -> Result<()> {
-    let Sum(Some(grad)) = op.grad else {
-        return Ok(());
-    };
-    let (width, rows) = (grad.len, at.rows(op.dy.0));
-    check_width(width, "a LayerNorm width")?;
     let (dy, x_hat) = (at.at(op.dy.0)?, at.at(op.x_hat.0)?);
-    let partial = partial_columns(at, dy, Some(x_hat), width, Dropout::NONE, rows)?;
-    at.finish([Some((partial, grad)), None], width, TILE_ROWS, rows, false)
+    sum_columns(at, op.grad, dy, Some(x_hat), Dropout::NONE, at.rows(op.dy.0))
 }
 
 /// See [`EmbedBack`].
@@ -77,9 +72,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             table.cols
         );
     }
-    let length = tokens.div_ceil(TILE_ROWS) * width;
-    let gamma = at.partial(0, op.dgamma, length)?;
-    let beta = at.partial(1, op.dbeta, length)?;
+    let [gamma, beta] = at.room([op.dgamma, op.dbeta], tokens.div_ceil(TILE_ROWS), width)?;
     ensure!(
         gamma.is_some() && beta.is_some(),
         "where the embedding tables train, so does their LayerNorm"
@@ -104,7 +97,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.embed_backward(tokens, args)?;
-    at.finish([gamma, beta], width, TILE_ROWS, Rows::Tokens, false)?;
+    at.finish([gamma, beta], Tiles::of(Rows::Tokens, TILE_ROWS))?;
     // A table of one row (RoBERTa) serves every token.
     let type_ids = match types.rows {
         1 => Address::NULL,
