@@ -9,12 +9,16 @@ struct ColumnPartialArgs {
     const Half* dy;
     // What dy is multiplied with, or null: x̂ for a gain.
     const Half* factor;
+    // A number for each row, or null: rows with another than `only` are left out.
+    const uint32_t* ids;
     // [row tiles, width]
     float* partial;
     DropoutArgs dropout;
     uint32_t width;
     // RowKind of dy.
     uint32_t rows;
+    uint32_t only;
+    uint32_t padding;
 };
 MIRRORED(ColumnPartialArgs);
 
@@ -34,6 +38,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
         for (int i = 0; i < kTileRows / kTileWarps; ++i) {
             const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
             if (row >= rows) break;
+            if (args.ids != nullptr && __ldg(args.ids + row) != args.only) continue;
             const size_t at = size_t(row) * width + column;
             Eight dy = load8(args.dy + at);
             if (dropout.active()) dropout.apply8(dy.v, row, column);
@@ -58,6 +63,9 @@ struct FinishSum {
     uint32_t rows;
     // 1 where tiles do not cross sequences (tile_slot).
     uint32_t by_sequence;
+    // Rows of partial sums where tiles do, at most: the blocks that made them.
+    uint32_t most;
+    uint32_t padding;
 };
 MIRRORED(FinishSum);
 
@@ -89,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(kFinishColumns * kFinishGroups)
         const float* partial = sum_of.partial + column;
         if (sum_of.by_sequence == 0) {
             const uint32_t rows = row_count(args.batch, sum_of.rows);
-            const uint32_t tiles = (rows + tile_rows - 1) / tile_rows;
+            const uint32_t tiles = min((rows + tile_rows - 1) / tile_rows, sum_of.most);
             for (uint32_t t = group; t < tiles; t += kFinishGroups) sum += partial[size_t(t) * width];
         } else {
             for (uint32_t s = group; s < args.batch->sequences; s += kFinishGroups) {

@@ -193,17 +193,40 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     }
 }
 
-// dx = dropout'(dy · W). A thread owns one element. Grid: sequences × inputs / 128.
+constexpr int kDenseInputWarps = 8;
+
+// dx = dropout'(dy · W). A lane has one column of eight sequences, so that a weight is read once for eight; the warps share
+// the outputs, and their sums are added in order. Grid: sequences / 8 × inputs / 32.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args) {
-    const uint32_t column = blockIdx.y * kDenseThreads + threadIdx.x, sequence = blockIdx.x;
-    if (column >= args.inputs || sequence >= args.batch->sequences) return;
+    __shared__ float shared[kDenseInputWarps][kDenseSequences][kWarp];
+    const uint32_t sequences = args.batch->sequences, first = blockIdx.x * kDenseSequences;
+    if (first >= sequences) return;
+    const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, column = blockIdx.y * kWarp + lane;
+    const bool inside = column < args.inputs;
     const Dropout dropout(args.dropout, args.batch);
-    float sum = 0.0f;
-    for (uint32_t o = 0; o < args.outputs; ++o) {
-        sum = fmaf(args.dy[size_t(sequence) * args.outputs + o], weight_at<Quantised>(args, o, column), sum);
+    float sums[kDenseSequences] = {};
+    if (inside) {
+#pragma unroll (Quantised ? 1 : 4)
+        for (uint32_t o = warp; o < args.outputs; o += kDenseInputWarps) {
+            const float w = weight_at<Quantised>(args, o, column);
+#pragma unroll
+            for (int s = 0; s < kDenseSequences; ++s) {
+                if (first + s < sequences) sums[s] = fmaf(args.dy[size_t(first + s) * args.outputs + o], w, sums[s]);
+            }
+        }
     }
-    args.dx[size_t(sequence) * args.inputs + column] = masked(dropout, sequence, column, sum);
+#pragma unroll
+    for (int s = 0; s < kDenseSequences; ++s) shared[warp][s][lane] = sums[s];
+    __syncthreads();
+    for (uint32_t s = warp; s < kDenseSequences; s += kDenseInputWarps) {
+        const uint32_t sequence = first + s;
+        if (!inside || sequence >= sequences) continue;
+        float sum = shared[0][s][lane];
+#pragma unroll
+        for (int w = 1; w < kDenseInputWarps; ++w) sum += shared[w][s][lane];
+        args.dx[size_t(sequence) * args.inputs + column] = masked(dropout, sequence, column, sum);
+    }
 }
 
 #define DENSE_KERNELS(ending, quantised)                                                                     \
@@ -211,7 +234,7 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args) {
         dense_forward##ending(const __grid_constant__ DenseArgs args) {                                      \
         forward<quantised>(args);                                                                            \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kDenseThreads)                                              \
+    extern "C" __global__ void __launch_bounds__(kDenseInputWarps * kWarp)                                   \
         dense_backward_input##ending(const __grid_constant__ DenseArgs args) {                               \
         backward_input<quantised>(args);                                                                     \
     }

@@ -1,11 +1,12 @@
-//! Batches of more blocks than a grid takes in its second and third direction (65,535), on the CUDA backend.
+//! Batches beyond what a grid has blocks for, on the CUDA backend: more than it takes in its second and third direction
+//! (65,535), and more tiles of rows than a device of few multiprocessors has blocks that sum columns.
 
 use crate::cases::{Case, Kind};
 use crate::cuda::agree;
 use crate::emulated::emulated;
 use bitfit::backend::WeightType;
 use bitfit::backend::cuda::HalfType;
-use bitfit::program::PoolKind;
+use bitfit::program::{PoolKind, Storage};
 
 #[test]
 fn more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle() {
@@ -31,5 +32,30 @@ fn more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle() {
                 case(1, Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx }),
             ],
         );
+    });
+}
+
+#[test]
+fn more_tiles_than_summing_blocks_agree_with_the_oracle() {
+    let name = "far::more_tiles_than_summing_blocks_agree_with_the_oracle";
+    emulated(name, &[("CUDA_EMULATOR_SM_COUNT", "1")], || {
+        let mut cases = Vec::new();
+        // Two blocks of 32 rows, and one row beyond them; then several rounds.
+        for lens in [&[64][..], &[60, 5], &[100, 3, 206]] {
+            let mut add = |kind| {
+                cases.push(Case { lens: lens.to_vec(), weights: WeightType::F16, p: 0.1, kind });
+            };
+            let (hidden, sums, branch) = (264, true, true);
+            for stored in [Storage::Activation, Storage::XHat8] {
+                add(Kind::ResidualNormBackward { hidden, stored, sums, branch });
+            }
+            add(Kind::StreamNormBackward { hidden });
+            for types in [1, 2] {
+                add(Kind::EmbedBackward { hidden, vocab: 17, types });
+            }
+        }
+        for half in [HalfType::F16, HalfType::Bf16] {
+            agree(half, WeightType::F16, None, &cases);
+        }
     });
 }

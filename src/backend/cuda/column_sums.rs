@@ -21,11 +21,13 @@ pub struct Tiles {
     pub height: usize,
     /// Tiles do not cross sequences.
     pub by_sequence: bool,
+    /// Rows of partial sums where they do, at most.
+    pub most: usize,
 }
 
 impl Tiles {
     pub fn of(rows: Rows, height: usize) -> Self {
-        Self { rows, height, by_sequence: false }
+        Self { rows, height, by_sequence: false, most: u32::MAX as usize }
     }
 }
 
@@ -89,6 +91,8 @@ impl ColumnSums {
                 tile_rows: to_u32(tiles.height)?,
                 rows: row_kind(tiles.rows),
                 by_sequence: u32::from(tiles.by_sequence),
+                most: to_u32(tiles.most)?,
+                padding: 0,
             };
             self.waiting.push((sum, grad));
         }

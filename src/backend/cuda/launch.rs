@@ -8,6 +8,8 @@ use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
 /// Threads of a block whose warps have a row each.
 const ROW_THREADS: usize = BLOCK_ROWS * WARP;
+/// Blocks per multiprocessor of a kernel that makes a row of partial sums per block.
+const SUMMING_BLOCKS: usize = 2;
 /// Threads of a block that makes a row of partial sums.
 const TILE_THREADS: usize = TILE_WARPS * WARP;
 /// Bytes of shared memory for the scores of a first token: what a block has beside its sums without asking for more.
@@ -133,10 +135,17 @@ impl Kernels {
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
+    /// Blocks of a kernel that sums columns beside what it does to its rows: a tile each, but no more than a few for each
+    /// multiprocessor, so that the rows of partial sums stay few.
+    pub fn summing_blocks(&self, rows: usize) -> usize {
+        let most = SUMMING_BLOCKS * self.device.info.multiprocessors as usize;
+        rows.div_ceil(TILE_ROWS).min(most.max(1))
+    }
+
     pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
-        // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
-        unsafe { self.launch(&name, [rows.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
+        // SAFETY: as for `gemm`; any number of blocks goes through all rows.
+        unsafe { self.launch(&name, [self.summing_blocks(rows), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
@@ -176,8 +185,8 @@ impl Kernels {
 
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
         let name = by_parts("embed_backward", args.width)?;
-        // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
-        unsafe { self.launch(&name, [tokens.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
+        // SAFETY: as for `gemm`; any number of blocks goes through all rows.
+        unsafe { self.launch(&name, [self.summing_blocks(tokens), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn table_grad(&self, tokens: usize, args: TableGradArgs) -> Result<()> {
@@ -302,13 +311,13 @@ impl Kernels {
     }
 
     pub fn dense_backward_input(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = by_rows(sequences, 1, args.inputs, DENSE_THREADS);
+        let grid = by_rows(sequences, DENSE_SEQUENCES, args.inputs, WARP);
         let name = match args.frozen.format {
             Format::Half => "dense_backward_input",
             Format::Int8 | Format::Nf4 => "dense_backward_input_quantised",
         };
         // SAFETY: as for `gemm`.
-        unsafe { self.launch(name, grid, DENSE_THREADS, 0, &args) }
+        unsafe { self.launch(name, grid, DENSE_INPUT_WARPS * WARP, 0, &args) }
     }
 
     pub fn loss(&self, args: LossArgs) -> Result<()> {

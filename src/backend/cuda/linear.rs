@@ -4,10 +4,11 @@ use super::args::*;
 use super::column_sums::{Tiles, address};
 use super::launch::GemmKind;
 use super::memory::Address;
+use super::norm::Summed;
 use super::operands::LaunchOperands;
 use super::{check_width, norm, row_kind, to_u32};
 use crate::backend::MatrixKind;
-use crate::program::{Activation, Dest, Dropout, In, Linear, LinearBack, Storage};
+use crate::program::{Activation, Dest, In, Linear, LinearBack, Storage};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -95,7 +96,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     at.cuda.kernels.gemm(kind, tile, rows, args)?;
     match slope {
         Some(_) => at.finish(fused, Tiles::of(of, tile.side())),
-        None => norm::sum_columns(at, op.dbias, dx, None, Dropout::NONE, of),
+        None => norm::sum_columns(at, op.dbias, Summed::all(dx, of)),
     }
 }
 

@@ -105,7 +105,8 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     for value in others.chain([op.dx.now, op.x_hat.0]) {
         at.expect(value, at.rows(op.dx.now), width)?;
     }
-    let [beta, bias] = at.room([op.dbeta, op.dbias], rows.div_ceil(TILE_ROWS), width)?;
+    let blocks = at.cuda.kernels.summing_blocks(rows);
+    let [beta, bias] = at.room([op.dbeta, op.dbias], blocks, width)?;
     let args = NormBackwardArgs {
         batch: at.memory.batch.header()?,
         dx: at.at(op.dx.now)?,
@@ -123,23 +124,38 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.norm_backward(rows, args)?;
-    at.finish([beta, bias], Tiles::of(at.rows(op.dx.now), TILE_ROWS))
+    let tiles = Tiles { most: blocks, ..Tiles::of(at.rows(op.dx.now), TILE_ROWS) };
+    at.finish([beta, bias], tiles)
 }
 
 /// See [`ColumnSum`].
 pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
-    sum_columns(at, op.grad, at.at(op.dy.0)?, None, op.dropout, at.rows(op.dy.0))
+    let dy = Summed { dropout: op.dropout, ..Summed::all(at.at(op.dy.0)?, at.rows(op.dy.0)) };
+    sum_columns(at, op.grad, dy)
 }
 
-/// A column sum on its own: of `dropout'(dy)`, or of its product with `factor`, added to `sum`.
-pub fn sum_columns(
-    at: &LaunchOperands<'_>,
-    sum: Sum,
-    dy: Address,
-    factor: Option<Address>,
-    dropout: Dropout,
-    rows: Rows,
-) -> Result<()> {
+/// What is summed over its rows where that is a kernel of its own: `dropout'(dy) ⊙ factor`.
+#[derive(Clone, Copy, Debug)]
+pub struct Summed {
+    pub dy: Address,
+    /// Null: nothing.
+    pub factor: Address,
+    /// A number for each row: those with another than the second are left out. Null: none is.
+    pub only: (Address, u32),
+    pub dropout: Dropout,
+    pub rows: Rows,
+}
+
+impl Summed {
+    pub fn all(dy: Address, rows: Rows) -> Self {
+        let (factor, only) = (Address::NULL, (Address::NULL, 0));
+        Self { dy, factor, only, dropout: Dropout::NONE, rows }
+    }
+}
+
+/// A column sum on its own, added to `sum`.
+pub fn sum_columns(at: &LaunchOperands<'_>, sum: Sum, summed: Summed) -> Result<()> {
+    let Summed { dy, factor, only: (ids, only), dropout, rows } = summed;
     let Sum(Some(grad)) = sum else {
         return Ok(());
     };
@@ -152,11 +168,14 @@ pub fn sum_columns(
         ColumnPartialArgs {
             batch: at.memory.batch.header()?,
             dy,
-            factor: factor.unwrap_or(Address::NULL),
+            factor,
+            ids,
             partial: address(partial[0]),
             dropout: dropout.into(),
             width: to_u32(width)?,
             rows: row_kind(rows),
+            only,
+            padding: 0,
         },
     )?;
     at.finish(partial, Tiles::of(rows, TILE_ROWS))

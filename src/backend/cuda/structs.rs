@@ -147,10 +147,13 @@ structures! {
         batch: Address,
         dy: Address,
         factor: Address,
+        ids: Address,
         partial: Address,
         dropout: DropoutArgs,
         width: u32,
         rows: u32,
+        only: u32,
+        padding: u32,
     }
 
     /// A column sum whose partial sums are there.
@@ -161,6 +164,8 @@ structures! {
         tile_rows: u32,
         rows: u32,
         by_sequence: u32,
+        most: u32,
+        padding: u32,
     }
 
     ColumnFinishArgs {
