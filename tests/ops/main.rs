@@ -6,6 +6,7 @@ mod codes;
 mod cuda;
 mod differences;
 mod emulated;
+mod far;
 mod first_cases;
 mod full_cases;
 mod head_cases;
