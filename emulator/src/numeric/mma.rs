@@ -6,7 +6,7 @@
 //! register of A and B is an 8 × 4 block of words in row-major order.
 //!
 //! Products are exact in f32 and summed in f32 in ascending k, starting from C. Tensor cores align and truncate
-//! instead, and the manual leaves the order open, so results agree to rounding, not bit for bit; [`truncated`] is a
+//! instead, and the manual leaves the order open, so results agree to rounding, not bit for bit; [`truncated()`] is a
 //! product that does so.
 
 mod moves;
