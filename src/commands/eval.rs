@@ -34,6 +34,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let table = labelled::read(&args.data, &options, &rules, compute.quiet)?;
     let labels = targets.read(&table)?;
     labelled::say_labels(compute.quiet, &table, "", targets, &labels);
+    labelled::warn_of_evaluated(targets, &labels);
     let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})
         .with_context(|| table.name.clone())?;
     say_counts(compute.quiet, &table.name, counts, trained.tokenizer.options().max_len);

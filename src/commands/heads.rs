@@ -1,4 +1,5 @@
-//! Heads that are trained already: which class each row of one is for, and that one which is not used is there.
+//! What a checkpoint has beyond what a run takes of it: a trained head, by which class each of its rows is for or that it
+//! is not used, and layers that its configuration leaves out.
 
 use super::base::Base;
 use super::{say, warn};
@@ -35,11 +36,13 @@ pub fn rows_of_head(
         ));
         return None;
     };
-    match matched(&names, wanted) {
+    let exact = matched(&names, wanted);
+    let but = if exact.is_some() { "" } else { ", whose names are the same but for case" };
+    match exact.or_else(|| matched(&lower(&names), &lower(wanted))) {
         Some(rows) => {
             say(
                 quiet,
-                format_args!("--init-head: its rows are matched to the classes by {source}"),
+                format_args!("--init-head: its rows are matched to the classes by {source}{but}"),
             );
             Some(rows)
         }
@@ -52,6 +55,10 @@ pub fn rows_of_head(
             None
         }
     }
+}
+
+fn lower(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.to_lowercase()).collect()
 }
 
 /// The place among `names` of each of the wanted ones, if they are the same.
@@ -82,6 +89,20 @@ fn id2label(path: &Path) -> Option<Vec<String>> {
     let names: Vec<String> = (0..map.len()).map(name).collect::<Option<_>>()?;
     let made_up = |(id, name): (usize, &String)| *name == format!("LABEL_{id}");
     (!names.iter().enumerate().all(made_up)).then_some(names)
+}
+
+/// Warns where the configuration has fewer layers than the checkpoint: the model is then another one.
+pub fn warn_of_unused_layers(base: &Base) {
+    let Ok(weights) = ModelTensors::open(&base.folder, base.config.family.prefix()) else {
+        return;
+    };
+    let (there, asked) = (weights.layers(), base.config.layers);
+    if there > asked {
+        warn(format_args!(
+            "the checkpoint has {there} layers and its config.json asks for {asked}: the layers from {asked} on, counted \
+             from 0, are not used"
+        ));
+    }
 }
 
 /// Says that the checkpoint has a trained head which the run does not use.
@@ -129,6 +150,8 @@ mod tests {
         assert_eq!(matched(&head, &wanted), Some(vec![2, 0, 1]));
         assert_eq!(matched(&head, &words(&["0", "1", "2"])), None);
         assert_eq!(matched(&head, &wanted[..2]), None);
+        assert_eq!(matched(&lower(&words(&["A", "a"])), &lower(&words(&["a", "b"]))), None);
+        assert_eq!(matched(&lower(&words(&["a", "b"])), &lower(&words(&["A", "a"]))), None);
         assert_eq!(matched(&words(&["1.0", "0.0"]), &words(&["0", "1"])), Some(vec![1, 0]));
     }
 

@@ -5,7 +5,7 @@ use crate::batch::Labels;
 use crate::data::{ReadOptions, Row, Table, place};
 use crate::settings::choice::{Task, Unlabelled};
 use crate::tasks::labels::{ClassNames, Targets};
-use crate::tasks::remarks::{doubts, respelled, summary, without_rows};
+use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
 use crate::tasks::unlabelled::settle;
 use crate::tasks::words;
 use anyhow::{Result, bail};
@@ -30,6 +30,19 @@ pub fn read(
 ) -> Result<Table> {
     let mut table = Table::read(path, options)?;
     say(quiet, format_args!("{}: {}", table.name, table.columns));
+    // Before rows are left out, which would look like lines in between.
+    if let Some((count, first)) = table.over_lines {
+        let go = if count == 1 { "goes" } else { "go" };
+        say(
+            quiet,
+            format_args!(
+                "{}: {} {go} over several lines, the first from line {first} on; if no text should, look for a stray \
+                 quote there",
+                table.name,
+                words::rows(count)
+            ),
+        );
+    }
     let dropped = settle(&mut table, rules.unlabelled, rules.task, rules.known)?;
     let rows = table.rows.len();
     if dropped > 0 {
@@ -92,20 +105,36 @@ pub fn say_labels(quiet: bool, table: &Table, part: &str, targets: &Targets, lab
     }
 }
 
+/// Warns of what no measure can say of the rows to evaluate on.
+pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
+    if let Targets::Classes(classes) = targets
+        && let Some(names) = without_rows(classes, labels)
+    {
+        warn(format_args!(
+            "no row to evaluate on has the label {names}: the measures say nothing of it"
+        ));
+    }
+    if let Labels::Values(values) = labels
+        && all_equal(values)
+    {
+        warn(
+            "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
+             given as 0",
+        );
+    }
+}
+
 /// Warns of what may be wrong with the labels of a run: `train` are the rows that it learns from.
 pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
     for doubt in doubts(targets, train) {
         warn(doubt);
     }
-    let Targets::Classes(classes) = targets else {
-        return;
-    };
-    if let Some(names) = without_rows(classes, train) {
+    if let Targets::Classes(classes) = targets
+        && let Some(names) = without_rows(classes, train)
+    {
         warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
     }
-    if let Some(names) = dev.and_then(|dev| without_rows(classes, dev)) {
-        warn(format_args!(
-            "no row to evaluate on has the label {names}: the measures say nothing of it"
-        ));
+    if let Some(dev) = dev {
+        warn_of_evaluated(targets, dev);
     }
 }

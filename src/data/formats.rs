@@ -22,6 +22,8 @@ pub struct RowReader<R> {
     blanks: std::ops::Range<u64>,
     /// The first row after blank lines, read while those were still to be given out.
     waiting: Option<Row>,
+    /// The line that the last row ends on.
+    row_end: u64,
     any: bool,
     done: bool,
 }
@@ -51,6 +53,9 @@ pub fn rows<R: Read>(
         splitter.split(&header, &mut lines, &mut record)?;
         let header: Vec<&str> = record.fields().map(str::trim).collect();
         let here = place(name, 1);
+        if header.iter().any(|field| field.contains('\r')) {
+            bail!("{here}: the lines end in carriage returns alone; save the file with line feeds");
+        }
         let (label_use, trained) = (options.label_use, options.trained.as_ref());
         let chosen =
             choose(&header, &options.columns, label_use, trained, &here).map_err(|error| {
@@ -79,6 +84,7 @@ pub fn rows<R: Read>(
         options: options.clone(),
         blanks: 0..0,
         waiting: None,
+        row_end: 0,
         any: false,
         done: false,
     })
@@ -87,27 +93,33 @@ pub fn rows<R: Read>(
 /// What a header that is not understood looks like, and what to do.
 fn other_form(header: &[&str], format: FileFormat) -> Option<String> {
     let quoted = |field: &&str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
-    match header {
-        [only] => {
-            let (separator, advice) = match (format, *only) {
-                (_, line) if line.starts_with('{') => {
-                    return Some("the file looks like JSON lines: say --format jsonl".to_owned());
-                }
-                (FileFormat::Tsv, line) if line.contains(',') => ("commas", "say --format csv"),
-                (FileFormat::Csv, line) if line.contains('\t') => ("tabs", "say --format tsv"),
-                (_, line) if line.contains(';') => ("semicolons", "save it with commas or tabs"),
-                (_, line) if line.contains('|') => ("bars", "save it with commas or tabs"),
-                _ => return None,
-            };
-            Some(format!(
-                "the fields look separated by {separator}: {advice}"
-            ))
+    if let [only] = header {
+        let form = match (format, *only) {
+            (_, line) if line.starts_with('{') => {
+                return Some("the file looks like JSON lines: say --format jsonl".to_owned());
+            }
+            (FileFormat::Tsv, line) if line.contains(',') => Some(("commas", "say --format csv")),
+            (FileFormat::Csv, line) if line.contains('\t') => Some(("tabs", "say --format tsv")),
+            (_, line) if line.contains(';') => Some(("semicolons", "save it with commas or tabs")),
+            (_, line) if line.contains('|') => Some(("bars", "save it with commas or tabs")),
+            _ => None,
+        };
+        if let Some((separator, advice)) = form {
+            return Some(format!("the fields look separated by {separator}: {advice}"));
         }
-        fields => (format == FileFormat::Tsv && fields.iter().any(quoted)).then(|| {
+    } else if format == FileFormat::Tsv && header.iter().any(quoted) {
+        return Some(
             "the fields stand in quotes, which are ordinary characters in a tsv: save it without quotes, or as csv"
-                .to_owned()
-        }),
+                .to_owned(),
+        );
     }
+    // Names of columns are neither numbers nor sentences.
+    let example =
+        |field: &&str| field.parse::<f64>().is_ok() || field.split_whitespace().nth(3).is_some();
+    header.iter().any(example).then(|| {
+        "the first line looks like an example and is read as the names of the columns: put a line with these above it"
+            .to_owned()
+    })
 }
 
 impl<R: Read> Iterator for RowReader<R> {
@@ -155,6 +167,11 @@ impl<R: Read> RowReader<R> {
         }
     }
 
+    /// The line that the row last read ends on, from 1.
+    pub fn row_end(&self) -> u64 {
+        self.row_end
+    }
+
     /// Whether another row is here already, so that asking for it does not wait for the input.
     pub fn ready(&self) -> bool {
         self.waiting.is_some() || self.lines.ready()
@@ -190,6 +207,7 @@ impl<R: Read> RowReader<R> {
                     keys.row(&line, name, number, &self.options)?
                 }
             };
+            self.row_end = self.lines.number();
             if self.blanks.is_empty() {
                 return Ok(Some(row));
             }

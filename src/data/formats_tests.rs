@@ -126,7 +126,7 @@ fn missing_keys_and_wrong_kinds_are_reported_with_their_line() {
     );
     assert!(
         after("{\"text\": \"\", \"label\": []}")
-            .starts_with("f:2: the label \"label\" is an array")
+            .starts_with("f:2: the value of \"label\" is an array")
     );
 }
 

@@ -156,7 +156,7 @@ fn label(key: &str, value: &RawValue, here: &str) -> Result<String> {
         Some(b'"') => text(key, value, here),
         Some(b'n') => Ok(String::new()),
         Some(b'[' | b'{') => bail!(
-            "{here}: the label {key:?} is {}, not a string, number or truth value",
+            "{here}: the value of {key:?} is {}, not a string, number or truth value",
             kind_of(value)
         ),
         _ => Ok(value.get().to_owned()),

@@ -77,7 +77,11 @@ impl<R: Read> Lines<R> {
             if let Some(what) = mistaken(&self.buffer) {
                 bail!("{}: {what}", self.name);
             }
-            if self.buffer.starts_with(&[0xFF, 0xFE]) || self.buffer.starts_with(&[0xFE, 0xFF]) {
+            // With a byte order mark, or by the half of its first letter that is zero.
+            if matches!(
+                self.buffer.as_slice(),
+                [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]
+            ) {
                 bail!("{}: the file is UTF-16; save it as UTF-8", self.place());
             }
             if self.buffer.starts_with(&[0xEF, 0xBB, 0xBF]) {
@@ -138,7 +142,9 @@ mod tests {
 
     #[test]
     fn utf16_is_named_as_such() {
-        assert!(all(b"\xFF\xFEa\0").unwrap_err().to_string().contains("UTF-16"));
+        for start in [b"\xFF\xFEa\0", b"\xFE\xFF\0a", b"a\0b\0", b"\0a\0b"] {
+            assert!(all(start).unwrap_err().to_string().contains("UTF-16"), "{start:?}");
+        }
     }
 
     #[test]

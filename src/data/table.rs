@@ -18,6 +18,9 @@ pub struct Table {
     pub name: String,
     pub columns: Columns,
     pub rows: Vec<Row>,
+    /// How many rows go over several lines, and where the first begins: quoted fields of a csv may, and so does all that
+    /// stands between two stray quotes.
+    pub over_lines: Option<(usize, u64)>,
 }
 
 impl Table {
@@ -36,11 +39,12 @@ impl Table {
         };
         let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
         let mut reader = rows(file, &name, format, options)?;
-        let rows = reader.by_ref().collect::<Result<_>>()?;
+        let rows: Vec<Row> = reader.by_ref().collect::<Result<_>>()?;
         reader.complete()?;
         let columns =
             reader.columns().with_context(|| format!("{name}: the file has no examples"))?;
-        Ok(Self { name, columns, rows })
+        let over_lines = over_lines(&rows, reader.row_end());
+        Ok(Self { name, columns, rows, over_lines })
     }
 
     /// Rows of a task on pairs that have no second text.
@@ -78,8 +82,17 @@ impl Table {
             name: self.name.clone(),
             columns: self.columns.clone(),
             rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
+            over_lines: self.over_lines,
         }
     }
+}
+
+/// `end` is the line that the last row ends on.
+fn over_lines(rows: &[Row], end: u64) -> Option<(usize, u64)> {
+    let next = rows.iter().skip(1).map(|row| row.line).chain([end + 1]);
+    let mut over = rows.iter().zip(next).filter(|(row, next)| *next > row.line + 1);
+    let first = over.next()?.0.line;
+    Some((1 + over.count(), first))
 }
 
 #[cfg(test)]
@@ -97,6 +110,7 @@ mod tests {
             name: "t".to_owned(),
             columns: Columns { text: "text".to_owned(), text_pair: None, label: None },
             rows: rows.iter().map(row).collect(),
+            over_lines: None,
         }
     }
 

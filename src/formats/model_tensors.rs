@@ -116,9 +116,15 @@ impl ModelTensors {
             .into_iter()
             .find(|prefix| owner.contains_key(&format!("{prefix}{probe}")))
             .with_context(|| {
+                let what = match owner.keys().filter(|name| name.ends_with(probe)).min() {
+                    Some(name) => format!(
+                        "but `{name}`: save the model without the module around it (PyTorch's DataParallel: \
+                         `model.module`, peft: what `merge_and_unload()` returns)"
+                    ),
+                    None => "is this the encoder that config.json describes?".to_owned(),
+                };
                 format!(
-                    "{}: no tensor `{probe}` (nor `{family_prefix}{probe}`); is this the encoder that \
-                     config.json describes?",
+                    "{}: no tensor `{probe}` (nor `{family_prefix}{probe}`); {what}",
                     folder.display()
                 )
             })?
@@ -129,6 +135,15 @@ impl ModelTensors {
     /// Whether the encoder has a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.owner.contains_key(&format!("{}{name}", self.prefix))
+    }
+
+    /// How many layers the files hold, whatever the configuration says.
+    pub fn layers(&self) -> usize {
+        let layer = |name: &String| {
+            let rest = name.strip_prefix(&self.prefix)?.strip_prefix("encoder.layer.")?;
+            rest.split('.').next()?.parse::<usize>().ok()
+        };
+        self.owner.keys().filter_map(layer).max().map_or(0, |last| last + 1)
     }
 
     /// All parameters in the files: full name, shape, whether it belongs to the encoder. Tensors of integers are buffers
@@ -169,7 +184,7 @@ impl ModelTensors {
         let &shard = self.owner.get(&full).with_context(|| {
             format!("{}: the tensor `{full}` is missing", self.shards[0].path.display())
         })?;
-        self.shards[shard].get(&full, shape)
+        self.shards[shard].get(&full, shape, "config.json asks for")
     }
 }
 
@@ -181,7 +196,7 @@ pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Ve
     let shard = Shard::open(path.to_owned())?;
     match shard.tensors.get(name) {
         None => Ok(None),
-        Some(_) => shard.get(name, shape).map(Some),
+        Some(_) => shard.get(name, shape, "the task needs").map(Some),
     }
 }
 
@@ -204,12 +219,13 @@ impl Shard {
         Ok(Self { path, file: Mutex::new(file), tensors, data })
     }
 
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// `wants` is who gave the shape, for the message that it is another.
+    fn get(&self, name: &str, shape: &[usize], wants: &str) -> Result<Vec<f32>> {
         let place = || format!("{}: tensor `{name}`", self.path.display());
         let info = self.tensors.get(name).with_context(|| format!("{} is missing", place()))?;
         ensure!(
             info.shape == shape,
-            "{} has shape {:?}, but config.json asks for {shape:?}",
+            "{} has shape {:?}, but {wants} {shape:?}",
             place(),
             info.shape
         );

@@ -13,6 +13,7 @@ pub(crate) fn table(labels: &[&str]) -> Table {
     };
     Table {
         name: "f.tsv".to_owned(),
+        over_lines: None,
         columns: crate::formats::columns::Columns {
             text: "text".to_owned(),
             text_pair: None,

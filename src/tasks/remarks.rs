@@ -32,9 +32,14 @@ pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     }
 }
 
+/// Whether there is nothing to correlate with.
+pub fn all_equal(values: &[f32]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
 fn value_doubts(values: &[f32]) -> Vec<String> {
     let mut doubts = Vec::new();
-    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+    if all_equal(values) {
         doubts.push("every row has the same number for its label".to_owned());
     }
     let size = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));

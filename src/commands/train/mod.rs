@@ -5,7 +5,7 @@ mod keep;
 mod summary;
 
 use super::base::Base;
-use super::heads::{rows_of_head, say_unused_head};
+use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
 use super::{outputs, say, set_threads, show, stop, warn};
@@ -68,6 +68,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     base.unchanged()?;
     say_head(config, &base, &model, quiet)?;
+    warn_of_unused_layers(&base);
     if let Some(path) = &config.init_head {
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
