@@ -23,13 +23,13 @@ pub enum LabelUse {
 
 /// Numbers of the chosen columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub(super) struct ChosenColumns {
     pub text: usize,
     pub text_pair: Option<usize>,
     pub label: Option<usize>,
 }
 
-impl Chosen {
+impl ChosenColumns {
     pub fn names<S: AsRef<str>>(&self, header: &[S]) -> Columns {
         let name = |column: usize| header[column].as_ref().to_owned();
         Columns {
@@ -85,7 +85,7 @@ pub(super) fn choose<S: AsRef<str>>(
     label_use: LabelUse,
     held: Option<&Columns>,
     place: &str,
-) -> Result<Chosen> {
+) -> Result<ChosenColumns> {
     let header = Header { columns: header.iter().map(AsRef::as_ref).collect(), place };
     let pair_named =
         names.text_pair.as_deref().map(|n| header.named(n, "text pair")).transpose()?;
@@ -128,7 +128,7 @@ pub(super) fn choose<S: AsRef<str>>(
             header.list()
         );
     }
-    Ok(Chosen { text, text_pair, label })
+    Ok(ChosenColumns { text, text_pair, label })
 }
 
 /// Holds a task that was trained on pairs to its pairs.

@@ -54,7 +54,7 @@ fn names_asked_for_are_taken_exactly() {
     let header = ["body", "title", "stars", "sentence"];
     let names = named(Some("body"), Some("title"), Some("stars"));
     let chosen = choose(&header, &names, LabelUse::Required, None, "f:1").unwrap();
-    assert_eq!(chosen, Chosen { text: 0, text_pair: Some(1), label: Some(2) });
+    assert_eq!(chosen, ChosenColumns { text: 0, text_pair: Some(1), label: Some(2) });
     assert!(
         refused(&header, &named(Some("Body"), None, Some("stars")))
             .contains("did you mean \"body\"?")

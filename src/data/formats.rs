@@ -6,7 +6,7 @@ use std::io::Read;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::columns::{Chosen, choose, hold_pairs};
+use super::columns::{ChosenColumns, choose, hold_pairs};
 use super::input::{FileFormat, ReadOptions, Row};
 use super::jsonl::Keys;
 use super::lines::{Lines, place};
@@ -29,7 +29,13 @@ pub struct RowReader<R> {
 }
 
 enum Kind {
-    Delimited { splitter: Splitter, record: Record, width: usize, chosen: Chosen, columns: Columns },
+    Delimited {
+        splitter: Splitter,
+        record: Record,
+        width: usize,
+        chosen: ChosenColumns,
+        columns: Columns,
+    },
     Jsonl(Keys),
 }
 
@@ -232,7 +238,7 @@ impl<R: Read> RowReader<R> {
 fn delimited_row(
     record: &Record,
     width: usize,
-    chosen: Chosen,
+    chosen: ChosenColumns,
     line: u64,
     name: &str,
 ) -> Result<Row> {

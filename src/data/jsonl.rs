@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::columns::{Chosen, choose, hold_pairs};
+use super::columns::{ChosenColumns, choose, hold_pairs};
 use super::input::{ReadOptions, Row};
 use super::lines::place;
 use crate::formats::columns::Columns;
@@ -17,7 +17,7 @@ use crate::formats::columns::Columns;
 pub(super) struct Keys {
     /// All of them, in the order in which they came.
     seen: Vec<String>,
-    chosen: Option<Chosen>,
+    chosen: Option<ChosenColumns>,
 }
 
 impl Keys {

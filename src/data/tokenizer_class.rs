@@ -37,7 +37,7 @@ const OTHER_CODE: [&str; 3] = ["BertJapaneseTokenizer", "BertweetTokenizer", "Ph
 
 /// A class, and what it is called.
 #[derive(Clone, Debug)]
-pub(super) struct Chosen {
+pub(super) struct ChosenClass {
     pub class: Class,
     /// The class of `transformers`.
     pub name: String,
@@ -52,7 +52,7 @@ pub(super) struct Chosen {
 ///
 /// # Errors
 /// A class that is no tokenizer of the `tokenizers` library.
-pub(super) fn choose(model_type: Option<&str>, named: Option<&str>) -> Result<Option<Chosen>> {
+pub(super) fn choose(model_type: Option<&str>, named: Option<&str>) -> Result<Option<ChosenClass>> {
     let Some(named) = named else {
         let class = match model_type {
             Some("bert") => "BertTokenizer",
@@ -72,7 +72,7 @@ pub(super) fn choose(model_type: Option<&str>, named: Option<&str>) -> Result<Op
     }
     let found = NAMES.iter().find(|(known, _)| *known == name);
     let class = found.map_or(Class::Written, |(_, class)| *class);
-    Ok(Some(Chosen {
+    Ok(Some(ChosenClass {
         class,
         name: name.to_owned(),
         gives_types: class == Class::Bert && name != "DistilBertTokenizer",

@@ -13,7 +13,7 @@ use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use super::contained::contained;
 use super::special_tokens::Class;
-use super::tokenizer_class::{Chosen, choose, model_type};
+use super::tokenizer_class::{ChosenClass, choose, model_type};
 use super::tokenizer_config::Config;
 use crate::formats::model_files::{
     self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_json,
@@ -63,7 +63,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     }
     let config = Config::read(folder, written.get("added_tokens"))?;
     let mut notes = Vec::new();
-    if let Some(Chosen { class, name, .. }) = &mut chosen
+    if let Some(ChosenClass { class, name, .. }) = &mut chosen
         && !class.fits(&written["model"])
     {
         notes.push(format!(
@@ -73,7 +73,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         ));
         *class = Class::Written;
     }
-    if let Some(Chosen { name, .. }) = chosen.as_ref().filter(|chosen| !chosen.known) {
+    if let Some(ChosenClass { name, .. }) = chosen.as_ref().filter(|chosen| !chosen.known) {
         notes.push(format!(
             "tokenizer_class {name} is not known here: {} is taken as it is written",
             place()
@@ -113,7 +113,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         }
     }
     class.enclose(&mut tokenizer, &config).with_context(place)?;
-    if let (true, false, Some(Chosen { name, .. })) = (from_json, other.is_empty(), &chosen) {
+    if let (true, false, Some(ChosenClass { name, .. })) = (from_json, other.is_empty(), &chosen) {
         notes.push(format!(
             "tokenizer.json has another {} than {name} of transformers with the settings of {TOKENIZER_CONFIG}: the \
              class counts, as it does there",
@@ -138,7 +138,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
 }
 
 /// The class that a folder's tokenizer is meant for.
-fn class_of(folder: &Path) -> Result<Option<Chosen>> {
+fn class_of(folder: &Path) -> Result<Option<ChosenClass>> {
     let settings = read_json(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
     let model = read_json(&folder.join(model_files::CONFIG))?.unwrap_or_default();
     let named =
@@ -148,7 +148,10 @@ fn class_of(folder: &Path) -> Result<Option<Chosen>> {
 }
 
 /// What the class starts from, in the form of a `tokenizer.json`, and the file that it is from.
-fn read_source(folder: &Path, chosen: Option<&Chosen>) -> Result<(PathBuf, Map<String, Value>)> {
+fn read_source(
+    folder: &Path,
+    chosen: Option<&ChosenClass>,
+) -> Result<(PathBuf, Map<String, Value>)> {
     let has = |name: &str| folder.join(name).is_file();
     let path = folder.join(TOKENIZER);
     if has(TOKENIZER) {
@@ -184,7 +187,7 @@ fn read_source(folder: &Path, chosen: Option<&Chosen>) -> Result<(PathBuf, Map<S
         return Ok((path, whole(model)));
     }
     match chosen {
-        Some(Chosen { name, .. }) if has(VOCAB_TXT) || has(VOCAB_JSON) => bail!(
+        Some(ChosenClass { name, .. }) if has(VOCAB_TXT) || has(VOCAB_JSON) => bail!(
             "{}: no tokenizer that {name} is made from; save it as tokenizer.json with transformers",
             folder.display()
         ),

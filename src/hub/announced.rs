@@ -2,17 +2,17 @@
 //! and what the body must then fulfil is written down.
 
 use super::http::{Answer, Failure};
-use super::names::{Component, Kind, component, quoted};
+use super::names::{Kind, PathPart, path_part, quoted};
 
 /// A file as its hub announces it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Announced {
-    pub(super) blob: Component,
+    pub(super) blob: PathPart,
     pub(super) size: Option<u64>,
 }
 
 /// Reads the headers of an answer about a file of `commit`.
-pub(super) fn announced(answer: &Answer, commit: &Component) -> Result<Announced, Failure> {
+pub(super) fn announced(answer: &Answer, commit: &PathPart) -> Result<Announced, Failure> {
     if let Some(other) = answer.text("x-repo-commit")?
         && !other.eq_ignore_ascii_case(commit.as_str())
     {
@@ -27,7 +27,7 @@ pub(super) fn announced(answer: &Answer, commit: &Component) -> Result<Announced
     };
     let etag = etag.ok_or_else(|| Failure::Unlike("a file without an ETag".to_string()))?;
     let etag = etag.strip_prefix("W/").unwrap_or(etag);
-    let blob = component(Kind::Blob, etag.trim_matches('"')).map_err(Failure::Unlike)?;
+    let blob = path_part(Kind::Blob, etag.trim_matches('"')).map_err(Failure::Unlike)?;
     let linked = number(answer, "x-linked-size")?;
     let sent = sent(answer)?.and_then(|sent| sent.total);
     let size = agreed(linked, sent)?;

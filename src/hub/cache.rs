@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::names::{Component, HubName, Kind, component, joined};
+use super::names::{HubName, Kind, PathPart, joined, path_part};
 use crate::files::{read_bounded, write_bytes_atomic};
 
 /// One model's part of the cache.
@@ -20,28 +20,28 @@ impl Cache {
         Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
-    pub(super) fn snapshot(&self, commit: &Component) -> PathBuf {
+    pub(super) fn snapshot(&self, commit: &PathPart) -> PathBuf {
         self.folder.join("snapshots").join(commit.as_str())
     }
 
     /// Where a file of a commit is, or would be.
-    pub(super) fn pointer(&self, commit: &Component, file: &[Component]) -> PathBuf {
+    pub(super) fn pointer(&self, commit: &PathPart, file: &[PathPart]) -> PathBuf {
         let mut path = self.snapshot(commit);
-        path.extend(file.iter().map(Component::as_str));
+        path.extend(file.iter().map(PathPart::as_str));
         path
     }
 
-    pub(super) fn blob(&self, blob: &Component) -> PathBuf {
+    pub(super) fn blob(&self, blob: &PathPart) -> PathBuf {
         self.folder.join("blobs").join(blob.as_str())
     }
 
     /// What has arrived of a blob; `huggingface_hub` goes on with it, too.
-    pub(super) fn part(&self, blob: &Component) -> PathBuf {
+    pub(super) fn part(&self, blob: &PathPart) -> PathBuf {
         self.folder.join("blobs").join(format!("{blob}.incomplete"))
     }
 
     /// The file whose lock the one process has that fetches a blob, as `huggingface_hub` locks it.
-    pub(super) fn lock_file(&self, blob: &Component) -> io::Result<File> {
+    pub(super) fn lock_file(&self, blob: &PathPart) -> io::Result<File> {
         fs::create_dir_all(&self.locks)?;
         fs::create_dir_all(self.folder.join("blobs"))?;
         OpenOptions::new()
@@ -54,9 +54,9 @@ impl Cache {
     /// Puts a blob into a snapshot under the file's name.
     pub(super) fn link(
         &self,
-        commit: &Component,
-        file: &[Component],
-        blob: &Component,
+        commit: &PathPart,
+        file: &[PathPart],
+        blob: &PathPart,
     ) -> io::Result<()> {
         let pointer = self.pointer(commit, file);
         let parent = pointer.parent().unwrap_or(&self.folder);
@@ -79,12 +79,12 @@ impl Cache {
 
     fn reference(&self, name: &HubName) -> PathBuf {
         let mut path = self.folder.join("refs");
-        path.extend(name.revision.iter().map(Component::as_str));
+        path.extend(name.revision.iter().map(PathPart::as_str));
         path
     }
 
     /// Writes down which commit a revision is at, so that it is found offline.
-    pub(super) fn point(&self, name: &HubName, commit: &Component) -> anyhow::Result<()> {
+    pub(super) fn point(&self, name: &HubName, commit: &PathPart) -> anyhow::Result<()> {
         if name.revision() == commit.as_str() {
             return Ok(());
         }
@@ -96,11 +96,11 @@ impl Cache {
     }
 
     /// The commit that a revision was at last, or that it names itself.
-    pub(super) fn commit(&self, name: &HubName) -> Option<Component> {
+    pub(super) fn commit(&self, name: &HubName) -> Option<PathPart> {
         let text = read_bounded(&self.reference(name), 1 << 10)
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .unwrap_or_else(|| name.revision());
-        component(Kind::Commit, text.trim()).ok()
+        path_part(Kind::Commit, text.trim()).ok()
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::names::Component;
+use super::names::PathPart;
 use crate::files::hex;
 
 /// What an ETag says of a content.
@@ -21,7 +21,7 @@ pub(super) enum Hash {
 }
 
 impl Hash {
-    pub(super) fn of(blob: &Component) -> Self {
+    pub(super) fn of(blob: &PathPart) -> Self {
         let hexadecimal = blob.as_str().bytes().all(|byte| byte.is_ascii_hexdigit());
         match blob.as_str().len() {
             64 if hexadecimal => Self::Sha256,
@@ -32,7 +32,7 @@ impl Hash {
 }
 
 /// `None` where the file at `path` is what `blob` says, else the hash that it has.
-pub(super) fn differs(path: &Path, blob: &Component) -> io::Result<Option<String>> {
+pub(super) fn differs(path: &Path, blob: &PathPart) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let found = match Hash::of(blob) {
         Hash::None => return Ok(None),
@@ -66,7 +66,7 @@ fn read_into<D: Digest, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::names::{Kind, component};
+    use crate::hub::names::{Kind, path_part};
 
     #[test]
     fn a_content_is_held_against_the_hash_that_its_name_is() {
@@ -80,11 +80,11 @@ mod tests {
             "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
             "abc-1",
         ] {
-            let blob = component(Kind::Blob, right).unwrap();
+            let blob = path_part(Kind::Blob, right).unwrap();
             assert_eq!(differs(&path, &blob).unwrap(), None, "{right}");
         }
         for wrong in ["0".repeat(40), "0".repeat(64)] {
-            let blob = component(Kind::Blob, &wrong).unwrap();
+            let blob = path_part(Kind::Blob, &wrong).unwrap();
             assert!(differs(&path, &blob).unwrap().is_some(), "{wrong}");
         }
     }

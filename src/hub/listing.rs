@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use super::Hub;
 use super::http::{Asked, Client, Failure, Follow};
-use super::names::{Component, HubName, Kind, component, quoted};
+use super::names::{HubName, Kind, PathPart, path_part, quoted};
 use crate::files::read_bounded;
 
 const MOST_LISTING: u64 = 16 << 20;
 const MOST_INDEX: u64 = 64 << 20;
 
 /// A commit and its files. The names are compared, never joined to a path.
-pub(super) struct Listing {
-    pub(super) commit: Component,
+pub(super) struct RepoFiles {
+    pub(super) commit: PathPart,
     pub(super) files: BTreeSet<String>,
 }
 
@@ -31,7 +31,7 @@ struct Sibling {
     rfilename: String,
 }
 
-impl Listing {
+impl RepoFiles {
     pub(super) fn ask(hub: &Hub, client: &Client, name: &HubName) -> Result<Self, Failure> {
         let url = format!(
             "{}/api/models/{}/revision/{}",
@@ -49,14 +49,14 @@ impl Listing {
             Failure::Unlike(format!("a list of files that is none: {what}"))
         })?;
         Ok(Self {
-            commit: component(Kind::Commit, &info.sha).map_err(Failure::Unlike)?,
+            commit: path_part(Kind::Commit, &info.sha).map_err(Failure::Unlike)?,
             files: info.siblings.into_iter().map(|file| file.rfilename).collect(),
         })
     }
 }
 
 /// File names of the weights that an index lists.
-pub(super) fn shards(index: &Path) -> Result<BTreeSet<Component>> {
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<PathPart>> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -70,7 +70,7 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<Component>> {
     }
     names
         .iter()
-        .map(|name| component(Kind::File, name).map_err(|why| anyhow!(why).context(place())))
+        .map(|name| path_part(Kind::File, name).map_err(|why| anyhow!(why).context(place())))
         .collect()
 }
 
@@ -86,7 +86,7 @@ mod tests {
         fs::write(&index, r#"{"weight_map": {"a": "b.safetensors", "c": "b.safetensors"}}"#)
             .unwrap();
         let found = shards(&index).unwrap();
-        let found: Vec<&str> = found.iter().map(Component::as_str).collect();
+        let found: Vec<&str> = found.iter().map(PathPart::as_str).collect();
         assert_eq!(found, ["b.safetensors"]);
         for hostile in [r#"{"weight_map": {"a": "../x"}}"#, r#"{"weight_map": {}}"#, "{}", "no"] {
             fs::write(&index, hostile).unwrap();

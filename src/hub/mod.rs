@@ -1,7 +1,7 @@
 //! `--model`: a folder on this machine, or a model of a hub, fetched once into the cache that all Hugging Face tools
 //! share.
 //!
-//! A hub is not trusted. What it says becomes a path through [`names::component`] alone, what it sends is bounded in
+//! A hub is not trusted. What it says becomes a path through [`names::path_part`] alone, what it sends is bounded in
 //! `http`, and a file gets its name in the cache after `content` has held it against its hash.
 
 mod announced;
@@ -23,8 +23,8 @@ use crate::formats::model_files::{
 };
 use cache::Cache;
 use http::{Client, Failure};
-use listing::{Listing, shards};
-use names::{Component, Kind, component};
+use listing::{RepoFiles, shards};
+use names::{Kind, PathPart, path_part};
 use transfer::Transfer;
 
 pub use environment::Hub;
@@ -90,7 +90,7 @@ impl Hub {
             });
         }
         let client = Client::new(self)?;
-        let listing = match Listing::ask(self, &client, name) {
+        let listing = match RepoFiles::ask(self, &client, name) {
             Ok(listing) => listing,
             Err(failure) => {
                 // No network, and all is here: the cache serves.
@@ -119,7 +119,7 @@ impl Hub {
 }
 
 /// Downloads what is missing of a commit.
-fn take(transfer: &mut Transfer<'_>, listing: &Listing) -> Result<()> {
+fn take(transfer: &mut Transfer<'_>, listing: &RepoFiles) -> Result<()> {
     let (name, endpoint) = (transfer.name, &transfer.hub.endpoint);
     let has = |file: &str| listing.files.contains(file);
     if !has(CONFIG) {
@@ -137,8 +137,8 @@ fn take(transfer: &mut Transfer<'_>, listing: &Listing) -> Result<()> {
         );
     }
     let mut take = |file: &str| -> Result<PathBuf> {
-        let parts: Result<Vec<Component>, String> =
-            file.split('/').map(|part| component(Kind::File, part)).collect();
+        let parts: Result<Vec<PathPart>, String> =
+            file.split('/').map(|part| path_part(Kind::File, part)).collect();
         let parts = parts.map_err(|why| anyhow!("model {name}: {why}"))?;
         transfer.take(&listing.commit, &parts)
     };

@@ -1,4 +1,4 @@
-//! Names that become parts of paths and addresses. What a user or the network calls something passes [`component`]
+//! Names that become parts of paths and addresses. What a user or the network calls something passes [`path_part`]
 //! before it is joined to a folder: there is no other way to a path.
 
 use std::fmt;
@@ -20,13 +20,13 @@ pub enum Kind {
 /// A name that is safe as one component of a path and of an address: ASCII letters, digits, `-`, `_` and, but for
 /// blobs, dots inside. It cannot climb, begin anew at a root, hide, or name a drive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Component(String);
+pub struct PathPart(String);
 
-/// Takes a name for a [`Component`], or says what is wrong with it.
+/// Takes a name for a [`PathPart`], or says what is wrong with it.
 ///
 /// # Errors
 /// Empty, too long, or with a character that this kind of name does not have.
-pub fn component(kind: Kind, text: &str) -> Result<Component, String> {
+pub fn path_part(kind: Kind, text: &str) -> Result<PathPart, String> {
     let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let safe = match kind {
@@ -40,7 +40,7 @@ pub fn component(kind: Kind, text: &str) -> Result<Component, String> {
         }
     };
     if safe {
-        return Ok(Component(text.to_string()));
+        return Ok(PathPart(text.to_string()));
     }
     let what = match kind {
         Kind::Commit => "no commit",
@@ -50,13 +50,13 @@ pub fn component(kind: Kind, text: &str) -> Result<Component, String> {
     Err(format!("{} is {what}", quoted(text)))
 }
 
-impl Component {
+impl PathPart {
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Component {
+impl fmt::Display for PathPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -76,8 +76,8 @@ pub fn quoted(text: &str) -> String {
 /// The name of a model on the hub: `org/name` or `name`, and a branch, tag or commit after an `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubName {
-    pub(super) repository: Vec<Component>,
-    pub(super) revision: Vec<Component>,
+    pub(super) repository: Vec<PathPart>,
+    pub(super) revision: Vec<PathPart>,
 }
 
 impl FromStr for HubName {
@@ -92,8 +92,8 @@ impl FromStr for HubName {
             ))
         };
         let (repository, revision) = text.split_once('@').unwrap_or((text, "main"));
-        let parts = |text: &str| -> Result<Vec<Component>, String> {
-            text.split('/').map(|part| component(Kind::File, part)).collect()
+        let parts = |text: &str| -> Result<Vec<PathPart>, String> {
+            text.split('/').map(|part| path_part(Kind::File, part)).collect()
         };
         let repository = parts(repository)
             .ok()
@@ -117,8 +117,8 @@ impl HubName {
     }
 }
 
-pub(super) fn joined(parts: &[Component], between: &str) -> String {
-    let parts: Vec<&str> = parts.iter().map(Component::as_str).collect();
+pub(super) fn joined(parts: &[PathPart], between: &str) -> String {
+    let parts: Vec<&str> = parts.iter().map(PathPart::as_str).collect();
     parts.join(between)
 }
 
@@ -159,18 +159,18 @@ mod tests {
         ];
         for kind in [Kind::Commit, Kind::Blob, Kind::File] {
             for text in hostile {
-                assert!(component(kind, text).is_err(), "{kind:?} {text:?}");
+                assert!(path_part(kind, text).is_err(), "{kind:?} {text:?}");
             }
-            assert!(component(kind, &"a".repeat(5000)).is_err(), "{kind:?}");
+            assert!(path_part(kind, &"a".repeat(5000)).is_err(), "{kind:?}");
         }
-        assert!(component(Kind::Blob, "a.lock").is_err());
-        assert!(component(Kind::Commit, "main").is_err());
+        assert!(path_part(Kind::Blob, "a.lock").is_err());
+        assert!(path_part(Kind::Commit, "main").is_err());
         for (kind, text) in [
             (Kind::Commit, "0123456789abcdef0123456789abcdef01234567"),
             (Kind::Blob, "d41d8cd98f00b204e9800998ecf8427e-12"),
             (Kind::File, "model-00001-of-00002.safetensors"),
         ] {
-            assert_eq!(component(kind, text).unwrap().as_str(), text);
+            assert_eq!(path_part(kind, text).unwrap().as_str(), text);
         }
     }
 

@@ -12,7 +12,7 @@ use super::announced::{Announced, agreed, announced, number, sent};
 use super::cache::Cache;
 use super::content::{Hash, differs};
 use super::http::{Answer, Asked, Client, Failure, Follow};
-use super::names::{Component, HubName, joined};
+use super::names::{HubName, PathPart, joined};
 use super::{Event, Hub, Listener};
 
 /// Largest file, and largest one whose size the hub does not say.
@@ -46,7 +46,7 @@ impl Ended {
 
 impl Transfer<'_> {
     /// One file of a commit, from the cache or the hub.
-    pub(super) fn take(&mut self, commit: &Component, file: &[Component]) -> Result<PathBuf> {
+    pub(super) fn take(&mut self, commit: &PathPart, file: &[PathPart]) -> Result<PathBuf> {
         let pointer = self.cache.pointer(commit, file);
         if pointer.exists() {
             return Ok(pointer);
@@ -91,7 +91,7 @@ impl Transfer<'_> {
     }
 
     /// What the hub says of a file.
-    fn look(&self, url: &str, commit: &Component) -> Result<Announced, Failure> {
+    fn look(&self, url: &str, commit: &PathPart) -> Result<Announced, Failure> {
         let answer = match self.client.get(url, Asked::First, Follow::ToMetadata) {
             // An empty file has no first byte.
             Err(Failure::Status(416)) => self.client.get(url, Asked::Whole, Follow::ToMetadata),
@@ -107,7 +107,7 @@ impl Transfer<'_> {
     }
 
     /// Holds a blob's lock against other processes until it is dropped.
-    fn lock(&mut self, blob: &Component, shown: &str) -> Result<File> {
+    fn lock(&mut self, blob: &PathPart, shown: &str) -> Result<File> {
         let failed = |error: std::io::Error| {
             anyhow!(
                 "model {}: cannot lock {shown} in the cache {}: {error}",
@@ -226,7 +226,7 @@ impl Transfer<'_> {
     }
 
     /// Holds a finished download against its hash; one that differs is removed.
-    fn check(&self, part: &Path, blob: &Component, shown: &str) -> Result<()> {
+    fn check(&self, part: &Path, blob: &PathPart, shown: &str) -> Result<()> {
         let found = differs(part, blob)
             .map_err(|error| anyhow!("cannot read {}: {error}", part.display()))?;
         let Some(found) = found else {
