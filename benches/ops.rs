@@ -391,6 +391,7 @@ fn head(c: &mut Criterion) {
         let mut t = Tensors::default();
         let op = Loss {
             kind: LossKind::CrossEntropy,
+            class_weights: None,
             logits: In(t.sequences(b.small[0], 2)),
             dlogits: Aside(Some(t.sequences(b.small[1], 2))),
         };

@@ -52,6 +52,7 @@ fn step(c: &mut Criterion) {
         let task = TaskSpec {
             outputs: 2,
             loss: LossKind::CrossEntropy,
+            class_weights: Vec::new(),
             pooling: PoolKind::Mean,
             reinit_pooler: false,
             trains: Trains::all_biases(),

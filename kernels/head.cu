@@ -1,5 +1,5 @@
-// The task head: pooling of packed sequences, dense layers on the pooled vectors, losses. All f32 but the hidden
-// states and a frozen pooler matrix; a few thousand numbers per sequence, so plain loops do.
+// The task head: pooling of packed sequences, dense layers on the vectors of sequences or tokens, losses. All f32 but the
+// hidden states and a frozen pooler matrix; a few thousand numbers per row, so plain loops do.
 
 #include "columns.cuh"
 #include "math.cuh"
@@ -14,25 +14,27 @@ struct PoolArgs {
     const StepState* state;
     // [rows, width]: hidden states, or their gradient.
     Half* x;
-    // f32 [sequences, width]
+    // f32 [sequences or tokens, width]
     float* pooled;
     uint32_t width;
     // 1: the mean of a sequence's tokens; 0: its first token.
     uint32_t mean;
     // RowKind of x: all tokens, or the first alone.
     uint32_t rows;
-    uint32_t padding;
+    // RowKind of pooled; where it is that of x, each row keeps its own vector.
+    uint32_t pooled_rows;
 };
 MIRRORED(PoolArgs);
 
 constexpr int kPoolWarps = 8;
 
-// Grid: sequences × 256-column parts.
+// Grid: pooled rows × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(const __grid_constant__ PoolArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kPoolWarps>::kFloats];
     const uint32_t sequence = blockIdx.x;
-    if (sequence >= args.batch->sequences) return;
-    const Span span = args.rows == kRowsTokens ? span_of(args.cu_seqlens, sequence) : Span{sequence, 1};
+    if (sequence >= row_count(args.batch, args.pooled_rows)) return;
+    const bool pools = args.rows != args.pooled_rows;
+    const Span span = pools ? span_of(args.cu_seqlens, sequence) : Span{sequence, 1};
     const int width = int(args.width), first = blockIdx.y * 256;
     const int column = first + int(threadIdx.x) % kWarp * 8;
     const uint32_t rows = args.mean ? span.len : 1;
@@ -57,9 +59,9 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
     const uint32_t row = blockIdx.x * kPoolWarps + threadIdx.x / kWarp;
     if (row >= row_count(args.batch, args.rows)) return;
-    const bool tokens = args.rows == kRowsTokens;
-    const uint32_t sequence = tokens ? sequence_of(args.cu_seqlens, args.batch->sequences, row) : row;
-    const Span span = tokens ? span_of(args.cu_seqlens, sequence) : Span{row, 1};
+    const bool pools = args.rows != args.pooled_rows;
+    const uint32_t sequence = pools ? sequence_of(args.cu_seqlens, args.batch->sequences, row) : row;
+    const Span span = pools ? span_of(args.cu_seqlens, sequence) : Span{row, 1};
     const float* from = args.pooled + size_t(sequence) * args.width;
     Half* to = args.x + size_t(row) * args.width;
     const float factor = args.state->scale / (args.mean ? float(span.len) : 1.0f);
@@ -81,13 +83,13 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(c
 
 struct DenseArgs {
     const BatchHeader* batch;
-    // f32 [sequences, inputs]
+    // f32 [rows, inputs]
     const float* x;
     // [outputs, inputs]. It trains, or it is null and the matrix is frozen.
     const float* weight;
     MatrixArgs frozen;
     const float* bias;
-    // f32 [sequences, outputs]
+    // f32 [rows, outputs]
     float* y;
     // Backward. dy becomes the gradient before the tanh; the others may be null.
     float* dy;
@@ -98,7 +100,8 @@ struct DenseArgs {
     uint32_t inputs;
     uint32_t outputs;
     uint32_t tanh;
-    uint32_t padding;
+    // RowKind of all of them.
+    uint32_t rows;
 };
 MIRRORED(DenseArgs);
 
@@ -112,39 +115,38 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
 
 // A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which four
 // share a block of words: each makes it again, which is little here.
-__device__ __forceinline__ float masked(const Dropout& dropout, uint32_t sequence, uint32_t column, float x) {
+__device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, uint32_t column, float x) {
     if (!dropout.active()) return x;
-    const Words w = dropout.words(sequence, column / 4);
+    const Words w = dropout.words(row, column / 4);
     const uint32_t low = column & 1 ? w.w[1] : w.w[0], high = column & 1 ? w.w[3] : w.w[2];
     return x * dropout.factor(column & 2 ? high : low);
 }
 
-constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseSequences = 8;
+constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseRows = 8;
 
-// A warp computes one output of eight sequences, so that a weight is read once for eight. Grid: sequences / 8 ×
-// outputs / 4.
+// A warp computes one output of eight rows, so that a weight is read once for eight. Grid: rows / 8 × outputs / 4.
 template <bool Quantised>
 __device__ __forceinline__ void forward(const DenseArgs& args) {
-    const uint32_t sequences = args.batch->sequences;
+    const uint32_t rows = row_count(args.batch, args.rows);
     const uint32_t output = blockIdx.y * kDenseWarps + threadIdx.x / kWarp;
-    const uint32_t first = blockIdx.x * kDenseSequences, lane = threadIdx.x % kWarp;
-    if (output >= args.outputs || first >= sequences) return;
+    const uint32_t first = blockIdx.x * kDenseRows, lane = threadIdx.x % kWarp;
+    if (output >= args.outputs || first >= rows) return;
     const Dropout dropout(args.dropout, args.batch);
 
-    float sums[kDenseSequences] = {};
+    float sums[kDenseRows] = {};
     for (uint32_t column = lane; column < args.inputs; column += kWarp) {
         const float w = weight_at<Quantised>(args, output, column);
 #pragma unroll
-        for (int s = 0; s < kDenseSequences; ++s) {
-            if (first + s >= sequences) break;
+        for (int s = 0; s < kDenseRows; ++s) {
+            if (first + s >= rows) break;
             const float x = args.x[size_t(first + s) * args.inputs + column];
             sums[s] = fmaf(w, masked(dropout, first + s, column, x), sums[s]);
         }
     }
 #pragma unroll
-    for (int s = 0; s < kDenseSequences; ++s) {
+    for (int s = 0; s < kDenseRows; ++s) {
         const float sum = warp_sum(sums[s]);
-        if (lane == 0 && first + s < sequences) {
+        if (lane == 0 && first + s < rows) {
             const float y = sum + args.bias[output];
             args.y[size_t(first + s) * args.outputs + output] = args.tanh ? tanhf(y) : y;
         }
@@ -156,8 +158,9 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     dense_backward_bias(const __grid_constant__ DenseArgs args) {
     const uint32_t output = blockIdx.x * kDenseThreads + threadIdx.x;
     if (output >= args.outputs) return;
+    const uint32_t rows = row_count(args.batch, args.rows);
     float sum = 0.0f;
-    for (uint32_t s = 0; s < args.batch->sequences; ++s) {
+    for (uint32_t s = 0; s < rows; ++s) {
         const size_t at = size_t(s) * args.outputs + output;
         float d = args.dy[at];
         if (args.tanh) {
@@ -175,8 +178,9 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     dense_backward_weight(const __grid_constant__ DenseArgs args) {
     const uint32_t first = blockIdx.y * kDenseThreads * 4 + threadIdx.x, output = blockIdx.x;
     const Dropout dropout(args.dropout, args.batch);
+    const uint32_t rows = row_count(args.batch, args.rows);
     float sums[4] = {};
-    for (uint32_t s = 0; s < args.batch->sequences; ++s) {
+    for (uint32_t s = 0; s < rows; ++s) {
         const float d = args.dy[size_t(s) * args.outputs + output];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -195,37 +199,37 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
 
 constexpr int kDenseInputWarps = 8;
 
-// dx = dropout'(dy · W). A lane has one column of eight sequences, so that a weight is read once for eight; the warps share
-// the outputs, and their sums are added in order. Grid: sequences / 8 × inputs / 32.
+// dx = dropout'(dy · W). A lane has one column of eight rows, so that a weight is read once for eight; the warps share
+// the outputs, and their sums are added in order. Grid: rows / 8 × inputs / 32.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args) {
-    __shared__ float shared[kDenseInputWarps][kDenseSequences][kWarp];
-    const uint32_t sequences = args.batch->sequences, first = blockIdx.x * kDenseSequences;
-    if (first >= sequences) return;
+    __shared__ float shared[kDenseInputWarps][kDenseRows][kWarp];
+    const uint32_t rows = row_count(args.batch, args.rows), first = blockIdx.x * kDenseRows;
+    if (first >= rows) return;
     const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, column = blockIdx.y * kWarp + lane;
     const bool inside = column < args.inputs;
     const Dropout dropout(args.dropout, args.batch);
-    float sums[kDenseSequences] = {};
+    float sums[kDenseRows] = {};
     if (inside) {
 #pragma unroll (Quantised ? 1 : 4)
         for (uint32_t o = warp; o < args.outputs; o += kDenseInputWarps) {
             const float w = weight_at<Quantised>(args, o, column);
 #pragma unroll
-            for (int s = 0; s < kDenseSequences; ++s) {
-                if (first + s < sequences) sums[s] = fmaf(args.dy[size_t(first + s) * args.outputs + o], w, sums[s]);
+            for (int s = 0; s < kDenseRows; ++s) {
+                if (first + s < rows) sums[s] = fmaf(args.dy[size_t(first + s) * args.outputs + o], w, sums[s]);
             }
         }
     }
 #pragma unroll
-    for (int s = 0; s < kDenseSequences; ++s) shared[warp][s][lane] = sums[s];
+    for (int s = 0; s < kDenseRows; ++s) shared[warp][s][lane] = sums[s];
     __syncthreads();
-    for (uint32_t s = warp; s < kDenseSequences; s += kDenseInputWarps) {
-        const uint32_t sequence = first + s;
-        if (!inside || sequence >= sequences) continue;
+    for (uint32_t s = warp; s < kDenseRows; s += kDenseInputWarps) {
+        const uint32_t row = first + s;
+        if (!inside || row >= rows) continue;
         float sum = shared[0][s][lane];
 #pragma unroll
         for (int w = 1; w < kDenseInputWarps; ++w) sum += shared[w][s][lane];
-        args.dx[size_t(sequence) * args.inputs + column] = masked(dropout, sequence, column, sum);
+        args.dx[size_t(row) * args.inputs + column] = masked(dropout, row, column, sum);
     }
 }
 
@@ -244,58 +248,133 @@ DENSE_KERNELS(_quantised, true)
 
 // --- losses ----------------------------------------------------------------------------------------------
 
+enum LossKind : uint32_t { kLossCrossEntropy = 0, kLossSquared = 1, kLossBinary = 2 };
+MIRRORED(LossKind);
+
 struct LossArgs {
     const BatchHeader* batch;
-    // f32 [sequences, outputs]
+    const uint32_t* cu_seqlens;
+    // f32 [rows, outputs]
     const float* logits;
-    // Class ids, or the bits of f32 targets, [sequences].
+    // Class ids or the bits of f32 targets per row, or the two ends of a span per sequence.
     const uint32_t* labels;
+    // [outputs], or null where all are 1.
+    const float* class_weights;
     // Or null.
     float* dlogits;
     StepState* state;
     const StepNumbers* numbers;
     uint32_t outputs;
-    // 1: squared error; 0: softmax cross-entropy.
-    uint32_t squared;
+    // LossKind
+    uint32_t kind;
 };
 MIRRORED(LossArgs);
 
-constexpr int kLossWarps = 8;
+constexpr int kLossWarps = 8, kTokenLossWarps = 32;
 MIRRORED(HeadBlocks);
 
-// One block: a warp takes every eighth sequence; the warps' sums are added in order.
+// The label of a token that counts nothing.
+constexpr uint32_t kIgnored = 0xffffffffu;
+
+// Softmax cross-entropy of `count` logits that lie `stride` apart, over which `Lanes` lanes go together. `d`, or null, gets
+// `factor` times the gradient.
+template <int Lanes>
+__device__ __forceinline__ float softmax_loss(const float* x, float* d, uint32_t count, uint32_t stride,
+                                              uint32_t label, float factor) {
+    static_assert(Lanes == 1 || Lanes == kWarp);
+    const uint32_t lane = threadIdx.x % Lanes;
+    float most = -INFINITY, sum = 0.0f;
+    for (uint32_t c = lane; c < count; c += Lanes) most = fmaxf(most, x[c * stride]);
+    if constexpr (Lanes > 1) most = warp_max(most);
+    for (uint32_t c = lane; c < count; c += Lanes) sum += expf(x[c * stride] - most);
+    if constexpr (Lanes > 1) sum = warp_sum(sum);
+    if (d != nullptr) {
+        for (uint32_t c = lane; c < count; c += Lanes) {
+            d[c * stride] = factor * (expf(x[c * stride] - most) / sum - (c == label ? 1.0f : 0.0f));
+        }
+    }
+    return logf(sum) - (x[label * stride] - most);
+}
+
+// Adds the warps' sums to the step's loss, in order.
+template <int Warps>
+__device__ __forceinline__ void add_loss(const LossArgs& args, float of_warp) {
+    __shared__ float shared[Warps];
+    if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = of_warp;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    float total = shared[0];
+    for (int w = 1; w < Warps; ++w) total += shared[w];
+    args.state->loss += args.numbers->weight * total;
+}
+
+// Of sequences. One block: a warp takes every eighth, and a lane every 32nd output.
 extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __grid_constant__ LossArgs args) {
-    __shared__ float shared[kLossWarps];
-    const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    const uint32_t lane = threadIdx.x % kWarp;
     const float weight = args.numbers->weight;
-    float total = 0.0f;
-    for (uint32_t s = warp; s < args.batch->sequences; s += kLossWarps) {
+    float of_rows = 0.0f, of_elements = 0.0f;
+    for (uint32_t s = threadIdx.x / kWarp; s < args.batch->sequences; s += kLossWarps) {
         const float* logits = args.logits + size_t(s) * args.outputs;
         float* d = args.dlogits == nullptr ? nullptr : args.dlogits + size_t(s) * args.outputs;
-        const uint32_t label = args.labels[s];
-        if (args.squared) {
-            const float difference = logits[0] - __uint_as_float(label);
-            total = fmaf(difference, difference, total);
-            if (d != nullptr && lane == 0) d[0] = 2.0f * weight * difference;
+        if (args.kind == kLossCrossEntropy) {
+            const uint32_t label = args.labels[s];
+            const float of_class = args.class_weights == nullptr ? 1.0f : args.class_weights[label];
+            const float row = softmax_loss<kWarp>(logits, d, args.outputs, 1, label, weight * of_class);
+            of_rows = fmaf(of_class, row, of_rows);
             continue;
         }
-        float most = -INFINITY;
-        for (uint32_t c = lane; c < args.outputs; c += kWarp) most = fmaxf(most, logits[c]);
-        most = warp_max(most);
-        float sum = 0.0f;
-        for (uint32_t c = lane; c < args.outputs; c += kWarp) sum += expf(logits[c] - most);
-        sum = warp_sum(sum);
-        total += logf(sum) - (logits[label] - most);
-        if (d != nullptr) {
-            for (uint32_t c = lane; c < args.outputs; c += kWarp) {
-                d[c] = weight * (expf(logits[c] - most) / sum - (c == label ? 1.0f : 0.0f));
+        const uint32_t* targets = args.labels + size_t(s) * args.outputs;
+        for (uint32_t c = lane; c < args.outputs; c += kWarp) {
+            const float x = logits[c], y = __uint_as_float(targets[c]);
+            float gradient;
+            if (args.kind == kLossSquared) {
+                const float difference = x - y;
+                of_elements = fmaf(difference, difference, of_elements);
+                gradient = 2.0f * difference;
+            } else {
+                // The form that no logit overflows.
+                const float small = expf(-fabsf(x));
+                of_elements += fmaxf(x, 0.0f) - x * y + log1pf(small);
+                gradient = (x < 0.0f ? small : 1.0f) / (1.0f + small) - y;
             }
+            if (d != nullptr) d[c] = weight * gradient;
         }
     }
-    if (lane == 0) shared[warp] = total;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int w = 1; w < kLossWarps; ++w) total += shared[w];
-        args.state->loss += weight * total;
+    add_loss<kLossWarps>(args, of_rows + warp_sum(of_elements));
+}
+
+// Cross-entropy of tokens, of which there are many with few classes. One block: a thread takes every 1,024th.
+extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
+    loss_tokens(const __grid_constant__ LossArgs args) {
+    const float weight = args.numbers->weight;
+    float total = 0.0f;
+    for (uint32_t t = threadIdx.x; t < args.batch->tokens; t += kTokenLossWarps * kWarp) {
+        const float* logits = args.logits + size_t(t) * args.outputs;
+        float* d = args.dlogits == nullptr ? nullptr : args.dlogits + size_t(t) * args.outputs;
+        const uint32_t label = args.labels[t];
+        if (label == kIgnored) {
+            for (uint32_t c = 0; d != nullptr && c < args.outputs; ++c) d[c] = 0.0f;
+            continue;
+        }
+        const float of_class = args.class_weights == nullptr ? 1.0f : args.class_weights[label];
+        total = fmaf(of_class, softmax_loss<1>(logits, d, args.outputs, 1, label, weight * of_class), total);
     }
+    add_loss<kTokenLossWarps>(args, warp_sum(total));
+}
+
+// Of spans: cross-entropy over the tokens of a sequence, of the start and of the end. One block: a warp takes every 32nd
+// sequence.
+extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
+    loss_spans(const __grid_constant__ LossArgs args) {
+    const float weight = args.numbers->weight;
+    float total = 0.0f;
+    for (uint32_t s = threadIdx.x / kWarp; s < args.batch->sequences; s += kTokenLossWarps) {
+        const Span span = span_of(args.cu_seqlens, s);
+        for (uint32_t end = 0; end < 2; ++end) {
+            const size_t at = size_t(span.start) * 2 + end;
+            float* d = args.dlogits == nullptr ? nullptr : args.dlogits + at;
+            total += softmax_loss<kWarp>(args.logits + at, d, span.len, 2, args.labels[2 * s + end], weight);
+        }
+    }
+    add_loss<kTokenLossWarps>(args, total);
 }

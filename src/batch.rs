@@ -2,41 +2,102 @@
 //!
 //! It lives outside both so that neither depends on the other.
 
-/// Targets of a batch or a dataset, one for each sequence.
+use std::ops::Range;
+
+/// Targets of a batch or a dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     /// Prediction: nothing is known.
     None,
-    /// Classification: class ids in `0..number of classes`, `[sequences]`.
+    /// Class ids in `0..number of classes`, `[sequences]`.
     Classes(Vec<u32>),
-    /// Regression: finite targets in the unit of the data, `[sequences]`.
+    /// Class ids of tokens, or [`Labels::IGNORED`], `[tokens]`.
+    Tokens(Vec<u32>),
+    /// Finite numbers, `[sequences, outputs]`: in the unit of the data, or 1 for each label that a text has and 0 for the
+    /// others.
     Values(Vec<f32>),
+    /// The first and the last token of a span, counted in its sequence, `[sequences]`.
+    Spans(Vec<[u32; 2]>),
 }
 
 impl Labels {
-    /// Number of targets, or `None` where there are none.
-    pub fn len(&self) -> Option<usize> {
-        match self {
-            Labels::None => None,
-            Labels::Classes(ids) => Some(ids.len()),
-            Labels::Values(values) => Some(values.len()),
-        }
-    }
+    /// The label of a token that no loss and no measure counts.
+    pub const IGNORED: u32 = u32::MAX;
 
     /// True where there are no targets at all.
     pub fn is_empty(&self) -> bool {
-        self.len().unwrap_or(0) == 0
+        match self {
+            Labels::None => true,
+            Labels::Classes(ids) | Labels::Tokens(ids) => ids.is_empty(),
+            Labels::Values(values) => values.is_empty(),
+            Labels::Spans(spans) => spans.is_empty(),
+        }
     }
 
-    /// The targets of the given rows, in the order of `rows`.
+    /// The targets of some of the sequences, in the order of `rows`. `tokens` tells where the tokens of each sequence lie,
+    /// and `sequences` how many there are.
     ///
     /// # Panics
     /// When a row is out of range.
-    pub fn select(&self, rows: &[usize]) -> Labels {
+    pub fn select(
+        &self,
+        rows: &[usize],
+        sequences: usize,
+        tokens: impl Fn(usize) -> Range<usize>,
+    ) -> Labels {
         match self {
             Labels::None => Labels::None,
             Labels::Classes(ids) => Labels::Classes(rows.iter().map(|&r| ids[r]).collect()),
-            Labels::Values(values) => Labels::Values(rows.iter().map(|&r| values[r]).collect()),
+            Labels::Tokens(ids) => {
+                let of = |&row: &usize| ids[tokens(row)].iter().copied();
+                Labels::Tokens(rows.iter().flat_map(of).collect())
+            }
+            Labels::Values(values) => {
+                let outputs = values.len() / sequences.max(1);
+                let of = |&row: &usize| values[row * outputs..][..outputs].iter().copied();
+                Labels::Values(rows.iter().flat_map(of).collect())
+            }
+            Labels::Spans(spans) => Labels::Spans(rows.iter().map(|&r| spans[r]).collect()),
+        }
+    }
+
+    /// Whether there are as many as so many sequences of so many tokens have.
+    pub fn fit(&self, sequences: usize, tokens: usize) -> bool {
+        match self {
+            Labels::None => true,
+            Labels::Classes(ids) => ids.len() == sequences,
+            Labels::Tokens(ids) => ids.len() == tokens,
+            Labels::Values(values) => {
+                values.len() >= sequences && values.len().is_multiple_of(sequences.max(1))
+            }
+            Labels::Spans(spans) => spans.len() == sequences,
+        }
+    }
+
+    /// How many there are, for messages: `3 class labels`.
+    pub fn count(&self) -> String {
+        match self {
+            Labels::None => "no labels".to_owned(),
+            Labels::Classes(ids) => format!("{} class labels", ids.len()),
+            Labels::Tokens(ids) => format!("{} token labels", ids.len()),
+            Labels::Values(values) => format!("{} numbers", values.len()),
+            Labels::Spans(spans) => format!("{} spans", spans.len()),
+        }
+    }
+
+    /// What a mean loss over these targets is divided by: how many count, each by the weight of its class where classes
+    /// have weights. An empty `class_weights` stands for ones.
+    pub fn weight(&self, class_weights: &[f32]) -> f64 {
+        let of = |id: &u32| match class_weights.get(*id as usize) {
+            Some(&weight) => f64::from(weight),
+            None => 1.0,
+        };
+        match self {
+            Labels::None => 0.0,
+            Labels::Classes(ids) => ids.iter().map(of).sum(),
+            Labels::Tokens(ids) => ids.iter().filter(|&&id| id != Self::IGNORED).map(of).sum(),
+            Labels::Values(values) => values.len() as f64,
+            Labels::Spans(spans) => 2.0 * spans.len() as f64,
         }
     }
 }
@@ -52,7 +113,7 @@ pub struct Batch {
     pub positions: Vec<u32>,
     /// Cumulative sequence lengths, `[B + 1]`: first 0, last T, strictly increasing.
     pub cu_seqlens: Vec<u32>,
-    /// Targets, `[B]`.
+    /// Targets of the sequences or of their tokens.
     pub labels: Labels,
 }
 
@@ -108,11 +169,25 @@ mod tests {
 
     #[test]
     fn selected_labels_keep_the_order_asked_for() {
-        assert_eq!(
-            Labels::Values(vec![0.5, 1.5, 2.5]).select(&[2, 0]),
-            Labels::Values(vec![2.5, 0.5])
-        );
-        assert_eq!(Labels::None.select(&[4]), Labels::None);
-        assert_eq!(three_sequences().labels.len(), Some(3));
+        let starts = [0, 2, 7, 9];
+        let select = |labels: Labels| labels.select(&[2, 0], 3, |row| starts[row]..starts[row + 1]);
+        assert_eq!(select(Labels::Values(vec![0.5, 1.5, 2.5])), Labels::Values(vec![2.5, 0.5]));
+        let two_each = Labels::Values(vec![0.0, 0.1, 1.0, 1.1, 2.0, 2.1]);
+        assert_eq!(select(two_each), Labels::Values(vec![2.0, 2.1, 0.0, 0.1]));
+        let tokens = Labels::Tokens((0..9).collect());
+        assert_eq!(select(tokens), Labels::Tokens(vec![7, 8, 0, 1]));
+        let spans = Labels::Spans(vec![[0, 1], [2, 4], [1, 1]]);
+        assert_eq!(select(spans), Labels::Spans(vec![[1, 1], [0, 1]]));
+        assert_eq!(select(Labels::None), Labels::None);
+    }
+
+    #[test]
+    fn only_targets_that_count_have_a_weight() {
+        let ignored = Labels::IGNORED;
+        assert_eq!(Labels::Tokens(vec![0, ignored, 1, 1]).weight(&[]), 3.0);
+        assert_eq!(Labels::Tokens(vec![0, ignored, 1, 1]).weight(&[0.5, 2.0]), 4.5);
+        assert_eq!(Labels::Classes(vec![1, 0]).weight(&[0.5, 2.0]), 2.5);
+        assert_eq!(Labels::Spans(vec![[0, 1]]).weight(&[]), 2.0);
+        assert_eq!(Labels::Values(vec![0.0; 6]).weight(&[]), 6.0);
     }
 }

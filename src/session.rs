@@ -114,27 +114,28 @@ impl Session {
         Ok(())
     }
 
-    /// Gives one optimizer step over `batches` to the device and asks for its report. `sequences` is the number of
-    /// sequences in all batches: the loss is their mean. Returns the report, and the tokens of the batches.
+    /// Gives one optimizer step over `batches` to the device and asks for its report. `targets` is the weight of the targets
+    /// of all batches ([`Labels::weight`](crate::batch::Labels::weight)): the loss is their mean. Without any it is 0, and
+    /// so is the gradient. Returns the report, and the tokens of the batches.
     ///
     /// # Errors
     /// When no memory for training was allocated, a batch exceeds it, or the device fails.
     pub fn step(
         &mut self,
         batches: impl ExactSizeIterator<Item = (Batch, DropoutKey)>,
-        sequences: usize,
+        targets: f64,
         update: AdamW,
     ) -> Result<(PendingReport, usize)> {
         let program = self.train.as_ref();
         let program = program.context("no memory was allocated for training")?;
         let (count, mut tokens) = (batches.len(), 0);
+        let weight = if targets > 0.0 { 1.0 / targets as f32 } else { 0.0 };
         ensure!(count > 0, "a step needs at least one batch");
         for (i, (batch, key)) in batches.enumerate() {
             tokens += batch.tokens();
             self.backend.set_batch(&batch, key)?;
             let span = Span { first: i == 0, last: i + 1 == count };
-            let numbers =
-                Numbers { weight: 1.0 / sequences as f32, update: span.last.then_some(update) };
+            let numbers = Numbers { weight, update: span.last.then_some(update) };
             self.backend.run(program, span, numbers)?;
         }
         Ok((self.backend.report_later()?, tokens))
@@ -148,7 +149,7 @@ impl Session {
         self.backend.wait_report(report)
     }
 
-    /// The logits of a batch, `[sequences, outputs]`.
+    /// The logits of a batch, `[sequences, outputs]`, or of a head on tokens `[tokens, outputs]`.
     ///
     /// # Errors
     /// When no memory for prediction was allocated, the batch exceeds it, or the device fails.
@@ -159,7 +160,7 @@ impl Session {
         self.backend.run(program, Span::WHOLE, Numbers::NONE)?;
         let logits = program.output(What::Logits);
         let Placed { region, info } = logits.context("the program has no logits")?;
-        self.backend.read(region, info.storage, batch.sequences() * info.width)
+        self.backend.read(region, info.storage, batch.limits().rows(info.rows) * info.width)
     }
 
     /// The values that train, in their order in the parameter vector.

@@ -31,6 +31,7 @@ fn holds_ids(name: &str, trains: Trains, backend: &mut dyn Backend) {
     let task = TaskSpec {
         outputs: 2,
         loss: LossKind::CrossEntropy,
+        class_weights: Vec::new(),
         pooling: PoolKind::Mean,
         reinit_pooler: false,
         trains,

@@ -192,7 +192,7 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
                 type_ids: batch.type_ids[tokens.clone()].to_vec(),
                 positions: batch.positions[tokens.clone()].to_vec(),
                 cu_seqlens: vec![0, tokens.len() as u32],
-                labels: batch.labels.select(&[b]),
+                labels: batch.labels.select(&[b], batch.sequences(), |_| tokens.clone()),
             };
             let span = Span { first: b == 0, last: false };
             let numbers = Numbers { weight: 1.0 / batch.sequences() as f32, update: None };

@@ -69,6 +69,7 @@ fn the_texts_file_of_a_fixture_reads_as_the_tokenized_rows() {
     for (name, _) in FOLDERS {
         let folder = fixture(name);
         let options = ReadOptions {
+            label_lists: false,
             format: None,
             columns: ColumnNames::default(),
             label_use: LabelUse::Required,

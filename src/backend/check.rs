@@ -1,13 +1,15 @@
-//! What both backends check: whether a batch is well formed and fits the memory that was planned for it, and which rows
-//! are pooled.
+//! What both backends check: whether a batch is well formed and fits the memory that was planned for it.
 
-use crate::batch::Batch;
-use crate::program::{Limits, Placed, PoolKind, Rows};
+use super::labels;
+use crate::batch::{Batch, Labels};
+use crate::program::Limits;
 use anyhow::{Result, ensure};
 
+/// `label_words` is the room for labels.
+///
 /// # Errors
 /// When it is not or does not; the message says by how much.
-pub fn batch(batch: &Batch, limits: Limits) -> Result<()> {
+pub fn batch(batch: &Batch, limits: Limits, label_words: usize) -> Result<()> {
     ensure!(
         batch.cu_seqlens.first() == Some(&0)
             && batch.cu_seqlens.last().map(|&n| n as usize) == Some(batch.tokens())
@@ -22,14 +24,29 @@ pub fn batch(batch: &Batch, limits: Limits) -> Result<()> {
         batch.type_ids.len(),
         batch.positions.len()
     );
-    let labels = batch.labels.len();
     ensure!(
-        labels.is_none_or(|n| n == batch.sequences()),
-        "the batch has {} sequences but {} labels",
+        batch.labels.fit(batch.sequences(), batch.tokens()),
+        "the batch has {} sequences of {} tokens but {}",
         batch.sequences(),
-        labels.unwrap_or(0)
+        batch.tokens(),
+        batch.labels.count()
     );
-    fits(batch, limits)
+    if let Labels::Spans(spans) = &batch.labels {
+        let lengths = batch.cu_seqlens.windows(2).map(|w| w[1] - w[0]);
+        for (s, ([start, end], len)) in spans.iter().zip(lengths).enumerate() {
+            ensure!(
+                *start.max(end) < len,
+                "sequence {s} has {len} tokens and a span from {start} to {end}"
+            );
+        }
+    }
+    fits(batch, limits)?;
+    let words = labels::words(&batch.labels).len();
+    ensure!(
+        words <= label_words,
+        "a batch with labels of {words} words exceeds the {label_words} allocated for"
+    );
+    Ok(())
 }
 
 /// # Errors
@@ -42,16 +59,5 @@ pub fn fits(batch: &Batch, limits: Limits) -> Result<()> {
     ] {
         ensure!(have <= limit, "a batch of {have} {what} exceeds the {limit} allocated for");
     }
-    Ok(())
-}
-
-/// # Errors
-/// When the pooled rows are not there.
-pub fn pool(kind: PoolKind, hidden: &Placed) -> Result<()> {
-    ensure!(hidden.info.width > 0, "pooling over no columns");
-    ensure!(
-        hidden.info.rows == Rows::Tokens || kind == PoolKind::Cls,
-        "the mean over all tokens, of which the first alone are there"
-    );
     Ok(())
 }

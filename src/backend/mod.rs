@@ -17,10 +17,12 @@ pub mod cuda;
 mod footprint;
 mod ids;
 mod int8;
+mod labels;
 mod nf4;
 mod planned;
 
 pub use footprint::{DeviceKind, Footprint};
+use labels::LabelNeed;
 
 use crate::batch::Batch;
 use crate::program::{Limits, Numbers, ParamRange, Program, Region, Span, Storage, WeightId};
@@ -76,6 +78,10 @@ pub struct Memory {
     pub trainable: usize,
     /// The largest batch that will be set.
     pub limits: Limits,
+    /// 32-bit words of its labels.
+    pub labels: usize,
+    /// Rows of the task head's largest layer.
+    pub head_rows: usize,
     /// Columns of the widest tensor: sizes the partial column sums.
     pub widest: usize,
     /// Columns of an attention head.
@@ -87,10 +93,16 @@ impl Memory {
     pub fn of(programs: &[&Program], (params, trainable): (usize, usize)) -> Self {
         let none = Self { params, trainable, ..Self::default() };
         programs.iter().fold(none, |memory, program| {
-            let (widest, head_dim) = program.list().widest();
+            let list = program.list();
+            let (widest, head_dim) = list.widest();
+            let limits = memory.limits.join(program.limits());
+            let needed = LabelNeed::of(list, &list.ops).map_or(0, |need| need.words(limits));
             Self {
                 arena: memory.arena.max(program.bytes()),
-                limits: memory.limits.join(program.limits()),
+                // A label per sequence is little, and batches have one where no list reads it.
+                labels: memory.labels.max(needed).max(limits.sequences),
+                head_rows: memory.head_rows.max(limits.rows(list.head_rows())),
+                limits,
                 widest: memory.widest.max(widest),
                 head_dim: memory.head_dim.max(head_dim),
                 ..memory

@@ -22,6 +22,9 @@ pub struct EvalArgs {
     /// Rows whose label says that there is none: empty, -, nan, null, -1 that is no class [default: as in training]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
+    /// Tokens that the windows on a long text share, in tasks on tokens [default: as in training]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub stride: Option<usize>,
     /// Also write the results to this file, as one JSON object
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,

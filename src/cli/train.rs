@@ -3,7 +3,6 @@
 use super::config_file::FileOptions;
 use super::train_args::TrainArgs;
 use crate::error::UsageError;
-use crate::settings::metric::Metric;
 use crate::settings::train::{DevSource, Length, TrainConfig};
 use crate::settings::validate::InvalidSetting;
 use crate::train::output::SETTINGS_FILE;
@@ -72,7 +71,10 @@ impl TrainArgs {
             text_pair_column: self.text_pair_column,
             label_column: self.label_column,
             unlabelled: self.unlabelled.unwrap_or(default.unlabelled),
+            label_separator: self.label_separator,
+            class_weights: self.class_weights,
             max_length: self.max_length,
+            stride: self.stride,
             no_shuffle: self.no_shuffle.unwrap_or(default.no_shuffle),
             length: match (self.epochs, self.steps) {
                 (Some(epochs), _) => Length::Epochs(epochs),
@@ -92,7 +94,7 @@ impl TrainArgs {
             dropout: self.dropout,
             seed: self.seed.unwrap_or(default.seed),
             eval_steps: self.eval_steps,
-            metric: self.metric.unwrap_or(Metric::default_for(task)),
+            metric: self.metric.unwrap_or(task.facts().measures[0]),
             patience: self.patience,
             saving: self.saving.unwrap_or(default.saving),
             memory: self.memory,

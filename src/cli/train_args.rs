@@ -5,13 +5,15 @@ use super::choice::choice;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
-    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
+    FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
 use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
+use crate::settings::task::Task;
+use crate::settings::weighting::Weighting;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -70,9 +72,20 @@ pub struct TrainArgs {
     /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
+    /// What stands between the labels (--task multi-label) or numbers (--task regression) of one text; JSON lists need
+    /// none [default: a comma between labels; one number]
+    #[arg(long, value_name = "TEXT", help_heading = "Data")]
+    pub label_separator: Option<String>,
+    /// How much the loss of each class counts: balanced (all classes together the same), inverse-sqrt (half way there),
+    /// or a JSON file with a number per class [default: every row the same]
+    #[arg(long, value_name = "balanced|inverse-sqrt|FILE", help_heading = "Data")]
+    pub class_weights: Option<Weighting>,
     /// Cut texts after this many tokens, special ones included [default: what the checkpoint says, else its positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
+    /// Tokens that the windows on a long text share, in tasks on tokens [default: as the task has it]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub stride: Option<usize>,
     /// Take the rows in the order of the file in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
@@ -243,8 +256,11 @@ impl TrainArgs {
             text_column: self.text_column.or(under.text_column),
             text_pair_column: self.text_pair_column.or(under.text_pair_column),
             label_column: self.label_column.or(under.label_column),
+            label_separator: self.label_separator.or(under.label_separator),
             unlabelled: self.unlabelled.or(under.unlabelled),
+            class_weights: self.class_weights.or(under.class_weights),
             max_length: self.max_length.or(under.max_length),
+            stride: self.stride.or(under.stride),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),

@@ -5,12 +5,14 @@ use crate::program::Saving;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
-    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
+    FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
+use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
+use crate::settings::task::Task;
 use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {
@@ -142,6 +144,9 @@ fn every_option_arrives_in_the_settings() {
         dev: Some(DevSource::Fraction(0.1)),
         format: FormatChoice::Jsonl,
         task: Task::Regression,
+        label_separator: None,
+        stride: None,
+        class_weights: None,
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),
         label_column: Some("c".into()),

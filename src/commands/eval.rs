@@ -1,18 +1,16 @@
 //! `bitfit eval`: the measures of a trained delta on labelled texts.
 
-use super::base::say_counts;
 use super::counter::Counter;
 use super::labelled::{self, LabelRules};
 use super::trained::Trained;
 use super::{outputs, read_options, set_threads, show};
 use crate::cli::EvalArgs;
-use crate::data::{BatchLimits, Dataset, LabelUse, evaluation_batches};
+use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
 use crate::table::TextTable;
-use crate::tasks::score::score;
 use crate::train::evaluate::logits;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -29,15 +27,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let rules = LabelRules {
         task: trained.info.task,
         unlabelled: args.unlabelled.unwrap_or(trained.info.settings.unlabelled),
-        known: targets.classes(),
+        known: targets.named(),
     };
-    let table = labelled::read(&args.data, &options, &rules, compute.quiet)?;
-    let labels = targets.read(&table)?;
-    labelled::say_labels(compute.quiet, &table, "", targets, &labels);
-    labelled::warn_of_evaluated(targets, &labels);
-    let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})
-        .with_context(|| table.name.clone())?;
-    say_counts(compute.quiet, &table.name, counts, trained.tokenizer.options().max_len);
+    let examples = labelled::read(&args.data, &options, &rules, compute.quiet)?;
+    let stride = args.stride.or(trained.info.settings.stride);
+    let prepared =
+        labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
+    labelled::warn_of_evaluated(targets, prepared.labels());
+    let dataset = &prepared.dataset;
 
     let lengths = dataset.lengths();
     let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
@@ -49,12 +46,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         max_len: largest.len,
     })?;
     let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
-    let logits = logits(&mut trained.session, &dataset, &batches, |tokens| {
+    let logits = logits(&mut trained.session, dataset, &batches, |tokens| {
         counter.add(tokens);
     })?;
     drop(counter);
 
-    let scores = score(&logits, trained.session.model().head.outputs(), dataset.labels());
+    let scores = prepared.score(&trained.targets, &logits);
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), dataset.len().to_string()]);
     let mut json = Map::new();

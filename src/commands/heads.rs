@@ -6,7 +6,8 @@ use super::{say, warn};
 use crate::formats::container::read_metadata;
 use crate::formats::model_files::CONFIG;
 use crate::formats::model_tensors::ModelTensors;
-use crate::tasks::labels::{ClassNames, Targets};
+use crate::tasks::labels::ClassNames;
+use crate::tasks::targets::Targets;
 use serde_json::Value;
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub fn rows_of_head(
     targets: &Targets,
     quiet: bool,
 ) -> Option<Vec<usize>> {
-    let classes = targets.classes()?;
+    let classes = targets.named()?;
     let wanted = classes.names();
     let beside = path.with_file_name(CONFIG);
     let of_base = base.folder.join(CONFIG);
@@ -63,7 +64,7 @@ fn lower(names: &[String]) -> Vec<String> {
 
 /// The place among `names` of each of the wanted ones, if they are the same.
 fn matched(names: &[String], wanted: &[String]) -> Option<Vec<usize>> {
-    let classes = ClassNames::from_names(names.to_vec()).ok()?;
+    let classes = ClassNames::from_names(names.to_vec(), 1).ok()?;
     let rows: Option<Vec<usize>> =
         wanted.iter().map(|name| Some(classes.id(name)? as usize)).collect();
     rows.filter(|rows| {

@@ -1,14 +1,19 @@
 //! Labelled rows as `train` and `eval` read them, and what the user is told of them before anything is computed.
 
+use super::base::say_counts;
+use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{ReadOptions, Row, Table, place};
-use crate::settings::choice::{Task, Unlabelled};
-use crate::tasks::labels::{ClassNames, Targets};
+use crate::data::{ReadOptions, Row, Table, TextTokenizer, place};
+use crate::settings::choice::Unlabelled;
+use crate::settings::task::Task;
+use crate::tasks::examples::{Examples, Prepared};
+use crate::tasks::labels::ClassNames;
 use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
+use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
 use crate::tasks::words;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 /// What rows without a label are, and what the classes are where a task has them already.
@@ -18,7 +23,7 @@ pub struct LabelRules<'a> {
     pub known: Option<&'a ClassNames>,
 }
 
-/// Reads a file and says by which columns.
+/// Reads a file as its task wants it.
 ///
 /// # Errors
 /// As [`Table::read`]; rows without a label that nobody asked for.
@@ -27,7 +32,44 @@ pub fn read(
     options: &ReadOptions,
     rules: &LabelRules<'_>,
     quiet: bool,
-) -> Result<Table> {
+) -> Result<Examples> {
+    texts(path, options, rules, quiet).map(Examples::Texts)
+}
+
+/// Tokenizes examples with their labels, and says what they are. `part` tells the rows of one file apart that are used
+/// differently; `stride` is how far windows overlap, where the user says so.
+///
+/// # Errors
+/// As [`Prepared::new`].
+pub fn prepare(
+    examples: Examples,
+    part: &str,
+    targets: &Targets,
+    tokenizer: &TextTokenizer,
+    stride: Option<usize>,
+    quiet: bool,
+) -> Result<Prepared> {
+    let name = examples.name().to_owned();
+    let respelled = match &examples {
+        Examples::Texts(table) => respelled(targets, table),
+        Examples::Documents(_) => None,
+    };
+    let counter = Counter::new("tokenizing", Some(examples.len() as u64), quiet);
+    let stride = stride.unwrap_or(targets.stride());
+    let (prepared, counts) =
+        Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))
+            .with_context(|| name.clone())?;
+    drop(counter);
+    say(quiet, format_args!("{name}{part}: {}", summary(targets, prepared.labels())));
+    if let Some(text) = respelled {
+        say(quiet, format_args!("{name}{part}: the label {text}"));
+    }
+    say_counts(quiet, &name, counts, tokenizer.options().max_len);
+    Ok(prepared)
+}
+
+/// Reads a table and says by which columns.
+fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool) -> Result<Table> {
     let mut table = Table::read(path, options)?;
     say(quiet, format_args!("{}: {}", table.name, table.columns));
     // Before rows are left out, which would look like lines in between.
@@ -95,26 +137,16 @@ fn refuse_quotes(table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Says which classes or numbers a table has, and which labels are taken for a class spelled otherwise. `part` tells
-/// the rows of one file apart that are used differently.
-pub fn say_labels(quiet: bool, table: &Table, part: &str, targets: &Targets, labels: &Labels) {
-    let name = &table.name;
-    say(quiet, format_args!("{name}{part}: {}", summary(targets, labels)));
-    if let Some(text) = respelled(targets, table) {
-        say(quiet, format_args!("{name}{part}: the label {text}"));
-    }
-}
-
 /// Warns of what no measure can say of the rows to evaluate on.
 pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
-    if let Targets::Classes(classes) = targets
+    if let Some(classes) = targets.named()
         && let Some(names) = without_rows(classes, labels)
     {
         warn(format_args!(
             "no row to evaluate on has the label {names}: the measures say nothing of it"
         ));
     }
-    if let Labels::Values(values) = labels
+    if let (Targets::Values { outputs: 1, .. }, Labels::Values(values)) = (targets, labels)
         && all_equal(values)
     {
         warn(
@@ -129,7 +161,7 @@ pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
     for doubt in doubts(targets, train) {
         warn(doubt);
     }
-    if let Targets::Classes(classes) = targets
+    if let Some(classes) = targets.named()
         && let Some(names) = without_rows(classes, train)
     {
         warn(format_args!("no row to train on has the label {names}: that cannot be learned"));

@@ -108,6 +108,7 @@ fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> Rea
             label: or(&args.label_column, &settings.label_column),
         },
         label_use,
+        label_lists: info.task.takes_lists(),
         trained: info.columns.clone(),
     }
 }

@@ -43,6 +43,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         },
         reinit_pooler: false,
         loss: LossKind::CrossEntropy,
+        class_weights: Vec::new(),
         trains: Trains::all_biases(),
         dropout: dropout(args.dropout)?,
         seed: 0,

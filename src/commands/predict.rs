@@ -12,10 +12,8 @@ use crate::data::{
 };
 use crate::files::write_atomic;
 use crate::program::Limits;
-use crate::tasks::score::{argmax, log_softmax};
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write, stdin, stdout};
 use std::path::Path;
@@ -163,41 +161,23 @@ impl Predictor {
     }
 
     fn header(&self, out: &mut impl Write) -> Result<()> {
-        let labels = &self.trained.info.labels;
         if self.format == OutputFormat::Tsv {
-            if labels.is_empty() {
-                writeln!(out, "value")?;
-            } else {
-                // A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
-                let names: Vec<_> = labels.iter().map(|l| clean(&format!("p({l})"))).collect();
-                writeln!(out, "label\t{}", names.join("\t"))?;
-            }
+            self.line(&self.trained.targets.columns(), out)?;
         }
         Ok(())
     }
 
     fn row(&self, logits: &[f32], out: &mut impl Write) -> Result<()> {
-        let labels = &self.trained.info.labels;
-        let log_p = log_softmax(logits);
-        let label = labels.get(argmax(logits) as usize);
-        match (self.format, label) {
-            (OutputFormat::Tsv, None) => writeln!(out, "{}", logits[0])?,
-            (OutputFormat::Tsv, Some(label)) => {
-                let p: Vec<_> = log_p.iter().map(|x| format!("{:.7}", x.exp())).collect();
-                writeln!(out, "{}\t{}", clean(label), p.join("\t"))?;
-            }
-            (OutputFormat::Jsonl, None) => writeln!(out, "{}", json!({ "value": logits[0] }))?,
-            (OutputFormat::Jsonl, Some(label)) => {
-                let p: Map<String, Value> = labels
-                    .iter()
-                    .zip(&log_p)
-                    .map(|(name, x)| (name.clone(), x.exp().into()))
-                    .collect();
-                let record = json!({ "label": label, "probabilities": p, "logits": logits });
-                writeln!(out, "{record}")?;
-            }
+        match self.format {
+            OutputFormat::Tsv => self.line(&self.trained.targets.fields(logits), out),
+            OutputFormat::Jsonl => Ok(writeln!(out, "{}", self.trained.targets.record(logits))?),
         }
-        Ok(())
+    }
+
+    /// A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
+    fn line(&self, fields: &[String], out: &mut impl Write) -> Result<()> {
+        let fields: Vec<_> = fields.iter().map(|field| clean(field)).collect();
+        Ok(writeln!(out, "{}", fields.join("\t"))?)
     }
 }
 

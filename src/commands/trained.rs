@@ -12,9 +12,10 @@ use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling, Task};
+use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::method::Leaves;
-use crate::tasks::labels::{ClassNames, Targets};
+use crate::tasks::splitting::Splitting;
+use crate::tasks::targets::Targets;
 use crate::train::output::left_at;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -82,10 +83,9 @@ impl Trained {
         }
         let asked = compute.max_length.or(info.settings.max_length);
         let tokenizer = base.tokenizer(asked, compute.quiet)?;
-        let targets = match info.task {
-            Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
-            Task::Regression => Targets::Values,
-        };
+        let separator = info.settings.label_separator.as_deref();
+        let splitting = Splitting::of(info.task, separator);
+        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;
         Ok(Self {
             info,
             base: base.folder,
@@ -106,15 +106,17 @@ impl Trained {
 pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
     let settings = &info.settings;
     TaskSpec {
-        outputs: info.outputs(),
+        outputs: info.outputs,
         pooling: match info.pooling {
             Pooling::Mean => PoolKind::Mean,
-            Pooling::Cls | Pooling::Auto => PoolKind::Cls,
+            Pooling::Cls => PoolKind::Cls,
+            Pooling::Auto => PoolKind::Each,
         },
         // A whole model has its pooler, wherever it came from.
         reinit_pooler: settings.pooler == PoolerInit::Reinit
             && info.method.facts().leaves != Leaves::Model,
-        loss: info.task.loss(),
+        loss: info.task.facts().loss,
+        class_weights: Vec::new(),
         trains: Trains::Biases(info.biases.clone()),
         dropout: None,
         seed: settings.seed,

@@ -1,9 +1,12 @@
 //! A tokenized table, stored flat, from which any rows are packed into a batch.
 
+use std::ops::Range;
+
 use anyhow::{Result, bail};
 
 use super::input::Row;
 use super::tokenize::{Encoded, OnRows, Positions, TextCounts, TextTokenizer};
+use super::windows::Windows;
 use crate::batch::{Batch, Labels};
 
 /// N tokenized rows with their targets.
@@ -29,16 +32,34 @@ impl Dataset {
         tokenizer: &TextTokenizer,
         progress: OnRows<'_>,
     ) -> Result<(Self, TextCounts)> {
-        if rows.is_empty() {
+        let encoded = tokenizer.encode(rows, progress)?;
+        let counts = encoded.counts;
+        Ok((Self::of(encoded, labels, tokenizer.options().positions)?, counts))
+    }
+
+    /// Rows of windows, of which the tokens are taken.
+    ///
+    /// # Errors
+    /// No windows, or another number of labels than they or their tokens are.
+    pub fn of_windows(
+        windows: &mut Windows,
+        labels: Labels,
+        tokenizer: &TextTokenizer,
+    ) -> Result<Self> {
+        let encoded = std::mem::take(&mut windows.encoded);
+        Self::of(encoded, labels, tokenizer.options().positions)
+    }
+
+    fn of(encoded: Encoded, labels: Labels, positions: Positions) -> Result<Self> {
+        let Encoded { ids, ends, type_zero, counts: _ } = encoded;
+        if ends.is_empty() {
             bail!("there are no examples to tokenize");
         }
-        if let Some(count) = labels.len().filter(|&count| count != rows.len()) {
-            bail!("{count} labels for {} examples", rows.len());
+        if !labels.fit(ends.len(), ids.len()) {
+            bail!("{} for {} examples", labels.count(), ends.len());
         }
-        let Encoded { ids, ends, type_zero, counts } = tokenizer.encode(rows, progress)?;
         let offsets = std::iter::once(0).chain(ends).collect();
-        let positions = tokenizer.options().positions;
-        Ok((Self { ids, offsets, type_zero, labels, positions }, counts))
+        Ok(Self { ids, offsets, type_zero, labels, positions })
     }
 
     /// N, the number of rows.
@@ -67,7 +88,20 @@ impl Dataset {
 
     /// Ids of one row.
     pub fn ids(&self, row: usize) -> &[u32] {
-        &self.ids[self.offsets[row]..self.offsets[row + 1]]
+        &self.ids[self.span(row)]
+    }
+
+    fn span(&self, row: usize) -> Range<usize> {
+        self.offsets[row]..self.offsets[row + 1]
+    }
+
+    fn labels_of(&self, rows: &[usize]) -> Labels {
+        self.labels.select(rows, self.len(), |row| self.span(row))
+    }
+
+    /// What the mean loss over the given rows is divided by: see [`Labels::weight`].
+    pub fn weight(&self, rows: &[usize], class_weights: &[f32]) -> f64 {
+        self.labels_of(rows).weight(class_weights)
     }
 
     /// Packs the given rows in the order given.
@@ -81,7 +115,7 @@ impl Dataset {
             type_ids: Vec::with_capacity(tokens),
             positions: Vec::with_capacity(tokens),
             cu_seqlens: Vec::with_capacity(rows.len() + 1),
-            labels: self.labels.select(rows),
+            labels: self.labels_of(rows),
         };
         batch.cu_seqlens.push(0);
         for &row in rows {
@@ -148,8 +182,8 @@ mod tests {
             Dataset::build(rows, labels, &tokenizer(0), &|_| ()).err().unwrap()
         };
         assert!(build(&[], Labels::None).to_string().contains("no examples"));
-        let message = build(&[row("a", None)], Labels::Values(vec![0.0, 1.0])).to_string();
-        assert_eq!(message, "2 labels for 1 examples");
+        let message = build(&[row("a", None)], Labels::Classes(vec![0, 1])).to_string();
+        assert_eq!(message, "2 class labels for 1 examples");
     }
 
     proptest! {

@@ -5,7 +5,8 @@ use crate::data::{ColumnNames, LabelUse, Table};
 use std::path::Path;
 
 fn options(label_use: LabelUse) -> ReadOptions {
-    ReadOptions { format: None, columns: ColumnNames::default(), label_use, trained: None }
+    let columns = ColumnNames::default();
+    ReadOptions { format: None, columns, label_use, label_lists: false, trained: None }
 }
 
 fn read(format: FileFormat, input: impl AsRef<[u8]>, label_use: LabelUse) -> Result<Vec<Row>> {

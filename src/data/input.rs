@@ -57,9 +57,14 @@ pub struct ReadOptions {
     pub format: Option<FileFormat>,
     pub columns: ColumnNames,
     pub label_use: LabelUse,
+    /// Whether a label may be a JSON list.
+    pub label_lists: bool,
     /// The columns of the task, where it is trained already: pairs stay pairs, and the same names come first.
     pub trained: Option<Columns>,
 }
+
+/// Stands before each element of a label that was written as a JSON list.
+pub const LIST: char = '\u{1f}';
 
 /// One example as written in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +74,6 @@ pub struct Row {
     pub text: String,
     /// `None` or empty: a single text.
     pub text_pair: Option<String>,
-    /// The label as written; `None` where labels were not asked for.
+    /// The label as written, see [`LIST`]; `None` where labels were not asked for.
     pub label: Option<String>,
 }

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::columns::{ChosenColumns, choose, hold_pairs};
-use super::input::{ReadOptions, Row};
+use super::input::{LIST, ReadOptions, Row};
 use super::lines::place;
 use crate::formats::columns::Columns;
 
@@ -61,7 +61,7 @@ impl Keys {
         }
         let columns = self.columns();
         let columns = columns.with_context(|| format!("{here}: an object without keys"))?;
-        object.row(&columns, number, &here)
+        object.row(&columns, options.label_lists, number, &here)
     }
 
     fn choose(&mut self, fresh: Vec<String>, options: &ReadOptions, here: &str) -> Result<()> {
@@ -124,11 +124,11 @@ impl<'a> Object<'a> {
         self.0.iter().find(|(k, _)| k == key).map(|&(_, v)| v)
     }
 
-    fn row(&self, columns: &Columns, line: u64, here: &str) -> Result<Row> {
+    fn row(&self, columns: &Columns, lists: bool, line: u64, here: &str) -> Result<Row> {
         let needed = |key: &str| {
             self.get(key).with_context(|| format!("{here}: the key {key:?} is missing"))
         };
-        let label = |key: &String| label(key, needed(key)?, here);
+        let label = |key: &String| label(key, needed(key)?, lists, here);
         let pair = columns.text_pair.as_deref().and_then(|key| {
             let value = self.get(key).filter(|value| value.get() != "null")?;
             Some(text(key, value, here))
@@ -151,10 +151,20 @@ fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
 }
 
 /// Null is an empty label, as an empty field of a table is.
-fn label(key: &str, value: &RawValue, here: &str) -> Result<String> {
+fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String> {
     match value.get().as_bytes().first() {
         Some(b'"') => text(key, value, here),
         Some(b'n') => Ok(String::new()),
+        Some(b'[') if lists => {
+            let parts: Vec<&RawValue> = serde_json::from_str(value.get())
+                .with_context(|| format!("{here}: the value of {key:?} is no list"))?;
+            let mut list = String::new();
+            for part in parts {
+                list.push(LIST);
+                list += &label(key, part, false, here)?;
+            }
+            Ok(list)
+        }
         Some(b'[' | b'{') => bail!(
             "{here}: the value of {key:?} is {}, not a string, number or truth value",
             kind_of(value)

@@ -30,6 +30,7 @@
 mod columns;
 mod contained;
 mod dataset;
+mod documents;
 mod formats;
 mod input;
 mod jsonl;
@@ -44,13 +45,16 @@ mod tokenizer_bounds;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
+mod windows;
 
 pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;
+pub use documents::{Document, Documents, Gold, Mark, ReadDocuments};
 pub use formats::{RowReader, rows};
-pub use input::{FileFormat, ReadOptions, Row};
+pub use input::{FileFormat, LIST, ReadOptions, Row};
 pub(crate) use lines::place;
 pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};
 pub use split::{Split, split};
 pub use table::Table;
 pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};
+pub use windows::{Window, Windows};

@@ -210,20 +210,26 @@ impl Batches {
         self.iter().map(|rows| Largest::of(rows, lengths)).fold(Largest::default(), Largest::join)
     }
 
-    /// Puts results that were collected batch after batch back in row order; `width` values for each row.
+    /// Puts results that were collected batch after batch back in row order; `count` says how many each row has.
     ///
     /// # Errors
-    /// When there are not `width` results for each row.
-    pub fn restore<T: Clone>(&self, results: &[T], width: usize) -> Result<Vec<T>> {
-        if width == 0 || results.len() != self.order.len() * width {
-            bail!("{} results for {} rows of {width}", results.len(), self.order.len());
+    /// When there are more or fewer results, or none at all.
+    pub fn restore<T: Clone>(
+        &self,
+        results: &[T],
+        count: impl Fn(usize) -> usize,
+    ) -> Result<Vec<T>> {
+        // of[row] is where the results of that row are.
+        let mut of = vec![0..0; self.order.len()];
+        let mut next = 0;
+        for &row in &self.order {
+            of[row] = next..next + count(row);
+            next += count(row);
         }
-        // place[row] is where the results of that row are.
-        let mut place = vec![0; self.order.len()];
-        for (at, &row) in self.order.iter().enumerate() {
-            place[row] = at;
+        if next == 0 || results.len() != next {
+            bail!("{} results where {next} belong to {} rows", results.len(), self.order.len());
         }
-        Ok(place.iter().flat_map(|at| &results[at * width..(at + 1) * width]).cloned().collect())
+        Ok(of.into_iter().flat_map(|range| &results[range]).cloned().collect())
     }
 }
 

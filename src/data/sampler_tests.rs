@@ -77,12 +77,17 @@ fn evaluation_goes_from_long_to_short_and_back_to_file_order() {
     let lengths = [3, 9, 3, 5];
     let batches = evaluation_batches(&lengths, BatchLimits { sequences: 2, tokens: None }).unwrap();
     assert_eq!(collected(&batches), [vec![1, 3], vec![0, 2]]);
-    assert_eq!(batches.restore(&["b", "d", "a", "c"], 1).unwrap(), ["a", "b", "c", "d"]);
+    assert_eq!(batches.restore(&["b", "d", "a", "c"], |_| 1).unwrap(), ["a", "b", "c", "d"]);
     assert_eq!(
-        batches.restore(&[10, 11, 30, 31, 0, 1, 20, 21], 2).unwrap(),
+        batches.restore(&[10, 11, 30, 31, 0, 1, 20, 21], |_| 2).unwrap(),
         [0, 1, 10, 11, 20, 21, 30, 31]
     );
-    assert!(batches.restore(&[1, 2, 3], 1).is_err());
+    let by_row = |row: usize| row;
+    assert_eq!(
+        batches.restore(&[11, 31, 32, 33, 21, 22], by_row).unwrap(),
+        [11, 21, 22, 31, 32, 33]
+    );
+    assert!(batches.restore(&[1, 2, 3], |_| 1).is_err());
 }
 
 #[test]

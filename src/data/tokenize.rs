@@ -4,6 +4,7 @@
 //! of windows), which a long enough pair turns into gigabytes. So a text is encoded without special tokens, cut
 //! here by the same rule, and put into the template that the tokenizer's post-processor was asked for once.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
@@ -93,6 +94,18 @@ pub(super) struct Encoded {
     pub counts: TextCounts,
 }
 
+impl Encoded {
+    /// Puts sequences behind these.
+    pub fn append(&mut self, part: Self) {
+        let base = self.ids.len();
+        self.ids.extend_from_slice(&part.ids);
+        self.ends.extend(part.ends.iter().map(|end| base + end));
+        self.type_zero.extend_from_slice(&part.type_zero);
+        self.counts.truncated += part.counts.truncated;
+        self.counts.empty += part.counts.empty;
+    }
+}
+
 impl TextTokenizer {
     /// Reads the tokenizer of a model folder as `AutoTokenizer` of transformers does: the class that the folder names takes
     /// its vocabulary from `tokenizer.json`, else from `vocab.txt` (WordPiece) or `vocab.json` with `merges.txt` (byte-level
@@ -171,21 +184,43 @@ impl TextTokenizer {
             .collect::<Result<_>>()?;
         let mut all = Encoded::default();
         all.ids.reserve_exact(parts.iter().map(|p| p.ids.len()).sum());
-        for part in parts {
-            let base = all.ids.len();
-            all.ids.extend_from_slice(&part.ids);
-            all.ends.extend(part.ends.iter().map(|end| base + end));
-            all.type_zero.extend_from_slice(&part.type_zero);
-            all.counts.truncated += part.counts.truncated;
-            all.counts.empty += part.counts.empty;
-        }
+        parts.into_iter().for_each(|part| all.append(part));
         Ok(all)
     }
 
     /// The tokens of one text.
     fn words(&self, text: &str) -> Result<Encoding, String> {
         self.growth.check(text)?;
-        let encoding = contained(|| self.inner.encode_fast(text, false))?;
+        self.checked(contained(|| self.inner.encode_fast(text, false))?)
+    }
+
+    /// The tokens of one text, and the bytes that each stands for, without spaces around them.
+    ///
+    /// # Errors
+    /// The text cannot be tokenized.
+    pub(super) fn tokens_with_bytes(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let cannot = |e: String| anyhow!("the text cannot be tokenized: {e}");
+        self.growth.check(text).map_err(cannot)?;
+        let encoded = contained(|| self.inner.encode(text, false)).map_err(cannot)?;
+        let encoding = self.checked(encoded).map_err(cannot)?;
+        let trimmed = |&(start, end): &(usize, usize)| {
+            let part = text.get(start..end).unwrap_or_default();
+            let start = start + (part.len() - part.trim_start().len());
+            start..start + part.trim().len()
+        };
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(trimmed).collect()))
+    }
+
+    pub(super) fn single_template(&self) -> &Template {
+        &self.single
+    }
+
+    /// `None` where the tokenizer has no form for pairs.
+    pub(super) fn pair_template(&self) -> Option<&Template> {
+        self.pair.as_ref()
+    }
+
+    fn checked(&self, encoding: tokenizers::Result<Encoding>) -> Result<Encoding, String> {
         let encoding = encoding.map_err(|e| e.to_string())?;
         let rows = self.options.vocab_size;
         match encoding.get_ids().iter().find(|&&id| id as usize >= rows) {
@@ -245,7 +280,7 @@ fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
 
 /// The special tokens around the texts, and the types of all: what the post-processor makes of one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Template {
+pub(super) struct Template {
     parts: Vec<Part>,
     /// The special token with the largest id.
     largest: Option<(String, u32)>,
@@ -331,7 +366,7 @@ impl Template {
     }
 
     /// Number of special tokens.
-    fn specials(&self) -> usize {
+    pub(super) fn specials(&self) -> usize {
         self.parts.iter().filter(|part| matches!(part.piece, Piece::Special(_))).count()
     }
 
@@ -343,8 +378,15 @@ impl Template {
         self.parts.iter_mut().for_each(|part| part.type_id = 0);
     }
 
+    /// Where the second text begins in a sequence whose first has `a` tokens, or, not `second`, the first.
+    pub(super) fn place_of_text(&self, a: usize, second: bool) -> usize {
+        let text = if second { Piece::B } else { Piece::A };
+        let before = self.parts.iter().take_while(|part| part.piece != text);
+        before.map(|part| if part.piece == Piece::A { a } else { 1 }).sum()
+    }
+
     /// Appends one finished sequence.
-    fn fill(&self, a: &[u32], b: &[u32], out: &mut Encoded) {
+    pub(super) fn fill(&self, a: &[u32], b: &[u32], out: &mut Encoded) {
         let start = out.ids.len();
         let mut type_zero = 0;
         for part in &self.parts {

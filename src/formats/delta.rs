@@ -9,9 +9,10 @@
 //! | `format_version` | `1` |
 //! | `base_sha256` | of the base model's weights, see [`crate::files::weights_sha256`] |
 //! | `model_type` | as in the base model's config.json: `bert`, `roberta`, … |
-//! | `task` | `classification` or `regression` |
-//! | `labels` | JSON list of the classes' names, in the order of the head's outputs; empty for regression |
-//! | `pooling` | `cls` or `mean` |
+//! | `task` | as for `--task` |
+//! | `labels` | JSON list of the names of the classes or labels, in the order of the head's outputs; empty for regression |
+//! | `outputs` | how many outputs the head has, where there are no names and it is not one |
+//! | `pooling` | `cls` or `mean`; `auto` where the head is on each token |
 //! | `method` | `bitfit` or `head` |
 //! | `biases` | the selection that trained, `none` for the head alone |
 //! | `settings` | the run's settings, TOML |
@@ -32,16 +33,18 @@ use crate::files::write_bytes_atomic;
 use crate::formats::columns::Columns;
 use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::settings::biases::BiasSelection;
-use crate::settings::choice::{Choice, Pooling, Task};
+use crate::settings::choice::{Choice, Pooling};
 use crate::settings::method::{Facts, Leaves, Method, TrainedBiases};
+use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
 
 const FORMAT: &str = "bitfit-delta";
 /// What `transformers` wants in the files that it loads.
 const MODEL_FORMAT: &str = "pt";
 const FORMAT_VERSION: u32 = 1;
-/// The key that a file may lack.
+/// Keys that a file may lack.
 const COLUMNS: &str = "columns";
+const OUTPUTS: &str = "outputs";
 
 /// What is said about a delta beside its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,9 +53,11 @@ pub struct DeltaInfo {
     pub base_sha256: String,
     pub model_type: String,
     pub task: Task,
-    /// Names of the classes in the order of the head's outputs; none for regression.
+    /// Names of the classes or labels in the order of the head's outputs; none for regression.
     pub labels: Vec<String>,
-    /// `Cls` or `Mean`, never `Auto`.
+    /// Logits of a text or token.
+    pub outputs: usize,
+    /// `Cls` or `Mean`; `Auto` where the task has a head on each token and nothing is pooled.
     pub pooling: Pooling,
     pub method: Method,
     /// The biases in the file.
@@ -61,16 +66,6 @@ pub struct DeltaInfo {
     /// Those of the training data, where the file says so.
     pub columns: Option<Columns>,
     pub tool_version: String,
-}
-
-impl DeltaInfo {
-    /// Number of values that the head gives a text.
-    pub fn outputs(&self) -> usize {
-        match self.task {
-            Task::Classification => self.labels.len(),
-            Task::Regression => 1,
-        }
-    }
 }
 
 /// Biases and head of a task, and what they belong to.
@@ -183,12 +178,12 @@ impl Delta {
         let head = ["classifier.bias", "classifier.out_proj.bias"];
         let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
         if let Some((name, tensor)) = found
-            && tensor.shape != [info.outputs()]
+            && tensor.shape != [info.outputs]
         {
             return Err(DeltaError::WrongShape {
                 tensor: name.to_string(),
                 found: tensor.shape.clone(),
-                expected: vec![info.outputs()],
+                expected: vec![info.outputs],
             });
         }
         if found.is_none() {
@@ -238,6 +233,9 @@ impl DeltaInfo {
         ];
         let mut metadata: BTreeMap<_, _> =
             metadata.map(|(key, value)| (key.to_string(), value)).into();
+        if !self.task.facts().named && self.outputs != 1 {
+            metadata.insert(OUTPUTS.to_string(), self.outputs.to_string());
+        }
         if let Some(columns) = &self.columns {
             metadata.insert(COLUMNS.to_string(), serde_json::to_string(columns)?);
         }
@@ -253,11 +251,17 @@ impl DeltaInfo {
         if found == 0 {
             return Err(wrong("format_version", "versions begin at 1"));
         }
+        let labels: Vec<String> = metadata.parsed("labels", |text| serde_json::from_str(text))?;
+        let outputs = match metadata.0.get(OUTPUTS) {
+            Some(_) => metadata.parsed(OUTPUTS, str::parse)?,
+            None => labels.len().max(1),
+        };
         let info = Self {
             base_sha256: metadata.get("base_sha256")?.to_string(),
             model_type: metadata.get("model_type")?.to_string(),
             task: metadata.choice("task")?,
-            labels: metadata.parsed("labels", |text| serde_json::from_str(text))?,
+            labels,
+            outputs,
             pooling: metadata.choice("pooling")?,
             method: metadata.choice("method")?,
             biases: metadata.parsed("biases", BiasSelection::parse)?,
@@ -293,8 +297,10 @@ impl DeltaInfo {
         if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong("base_sha256", "64 hexadecimal digits are expected"));
         }
-        if self.pooling == Pooling::Auto {
-            return Err(wrong("pooling", "cls or mean is expected"));
+        let task = self.task.facts();
+        if (self.pooling == Pooling::Auto) != task.each_token {
+            let expected = if task.each_token { "auto" } else { "cls or mean" };
+            return Err(wrong("pooling", format!("{expected} is expected for {}", self.task)));
         }
         let trains_none = |facts: Facts| facts.biases == TrainedBiases::None;
         if trains_none(self.method.facts()) != self.biases.is_none() {
@@ -304,15 +310,17 @@ impl DeltaInfo {
                 format!("`none` goes with the method {methods}, and only with it"),
             ));
         }
-        match self.task {
-            Task::Classification if self.labels.len() < 2 => {
-                Err(wrong("labels", "two or more classes are expected"))
-            }
-            Task::Regression if !self.labels.is_empty() => {
-                Err(wrong("labels", "regression has no classes"))
-            }
-            _ => Ok(()),
+        let (names, least) = (self.labels.len(), task.least_outputs);
+        if task.named && names < least {
+            return Err(wrong("labels", format!("{least} or more names are expected")));
         }
+        if !task.named && names > 0 {
+            return Err(wrong("labels", format!("{} has no names for its outputs", self.task)));
+        }
+        if self.outputs < least || (task.named && self.outputs != names) {
+            return Err(wrong(OUTPUTS, format!("{} outputs do not fit the labels", self.outputs)));
+        }
+        Ok(())
     }
 }
 

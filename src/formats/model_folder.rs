@@ -8,7 +8,7 @@ use super::model_files::{
 use super::sentence;
 use crate::files::write_bytes_atomic;
 use crate::program::PoolKind;
-use crate::settings::choice::{Pooling, Task};
+use crate::settings::choice::Pooling;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
@@ -94,34 +94,34 @@ fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
     config.insert("torch_dtype".into(), "float32".into());
     config.remove("dtype");
     let model_type = config.get("model_type").and_then(Value::as_str);
-    let class = match (model_type.unwrap_or_default(), info.pooling) {
-        ("bert", Pooling::Cls) => "BertForSequenceClassification",
-        ("bert", Pooling::Mean) => "BertModel",
-        ("roberta", Pooling::Cls) => "RobertaForSequenceClassification",
-        ("roberta", Pooling::Mean) => "RobertaModel",
-        ("xlm-roberta", Pooling::Cls) => "XLMRobertaForSequenceClassification",
-        ("xlm-roberta", Pooling::Mean) => "XLMRobertaModel",
-        ("camembert", Pooling::Cls) => "CamembertForSequenceClassification",
-        ("camembert", Pooling::Mean) => "CamembertModel",
-        (other, _) => bail!("no transformers class is known for model_type `{other}`"),
+    let family = match model_type.unwrap_or_default() {
+        "bert" => "Bert",
+        "roberta" => "Roberta",
+        "xlm-roberta" => "XLMRoberta",
+        "camembert" => "Camembert",
+        other => bail!("no transformers class is known for model_type `{other}`"),
     };
-    config.insert("architectures".into(), json!([class]));
-    if info.pooling == Pooling::Cls {
-        let labels: Vec<String> = match info.task {
-            Task::Classification => info.labels.clone(),
-            Task::Regression => vec!["LABEL_0".into()],
+    let facts = info.task.facts();
+    let class = match info.pooling {
+        Pooling::Mean => "Model",
+        Pooling::Cls | Pooling::Auto => facts.class,
+    };
+    config.insert("architectures".into(), json!([format!("{family}{class}")]));
+    if info.pooling != Pooling::Mean {
+        let labels: Vec<String> = match facts.named {
+            true => info.labels.clone(),
+            false => (0..info.outputs).map(|i| format!("LABEL_{i}")).collect(),
         };
         let id2label: Map<String, Value> =
             labels.iter().enumerate().map(|(i, l)| (i.to_string(), l.as_str().into())).collect();
         let label2id: Map<String, Value> =
             labels.iter().enumerate().map(|(i, l)| (l.clone(), i.into())).collect();
-        let problem = match info.task {
-            Task::Classification => "single_label_classification",
-            Task::Regression => "regression",
-        };
         config.insert("id2label".into(), id2label.into());
         config.insert("label2id".into(), label2id.into());
-        config.insert("problem_type".into(), problem.into());
+        match facts.problem_type {
+            Some(problem) => config.insert("problem_type".into(), problem.into()),
+            None => config.remove("problem_type"),
+        };
         config.remove("num_labels");
     }
     Ok(config.into())

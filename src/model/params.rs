@@ -18,6 +18,8 @@ pub enum ParamKind {
     Weight,
     /// Part of the task head; always trains.
     Head,
+    /// A number that the loss works with, and no part of the model.
+    Loss,
 }
 
 /// One named parameter.

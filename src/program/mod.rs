@@ -107,6 +107,15 @@ impl List {
         first..last
     }
 
+    /// The rows of the task head: tokens where one of its layers is on tokens.
+    pub fn head_rows(&self) -> Rows {
+        let of_tokens = |op: &Op| match op {
+            Op::Dense(op) => self.info(op.x.0).rows == Rows::Tokens,
+            _ => false,
+        };
+        if self.ops.iter().any(of_tokens) { Rows::Tokens } else { Rows::Sequences }
+    }
+
     /// The most columns of a tensor, and the most columns of an attention head.
     pub fn widest(&self) -> (usize, usize) {
         let widths = self.values.iter().map(|value| value.width);

@@ -273,46 +273,49 @@ ops! {
         kind: PoolKind,
         /// All tokens, or for [`PoolKind::Cls`] the first alone.
         x: In = [rows, width] act,
-        out: Out = [sequences, width] f32,
+        /// One row per sequence; for [`PoolKind::Each`] one per token.
+        out: Out = [pooled, width] f32,
     }
 
     /// Backward of [`Pool`]: spreads the gradient of the pooled vectors over that of the hidden states, all of which is
     /// written. An F32 gradient becomes an activation here, so here a loss scale enters.
     PoolBack {
         kind: PoolKind,
-        dy: In = [sequences, width] f32,
+        dy: In = [pooled, width] f32,
         dx: Out = [rows, width] act,
     }
 
     /// One layer of the task head, all in F32: `y = act(dropout(x)·Wᵀ + bias)`, act = tanh or none.
     Dense {
-        x: In = [sequences, inputs] f32,
+        x: In = [rows, inputs] f32,
         weight: HeadWeight = [outputs * inputs],
         bias: ParamRange = [outputs],
         dropout: Dropout,
         tanh: bool,
-        y: Out = [sequences, outputs] f32,
+        y: Out = [rows, outputs] f32,
     }
 
     /// Backward of [`Dense`].
     DenseBack {
-        x: In = [sequences, inputs] f32,
-        y: In = [sequences, outputs] f32,
+        x: In = [rows, inputs] f32,
+        y: In = [rows, outputs] f32,
         weight: HeadWeight = [outputs * inputs],
         dropout: Dropout,
         tanh: bool,
         /// From the gradient of `y` to that before the tanh.
-        dy: Over = [sequences, outputs] f32,
-        dx: Aside = [sequences, inputs] f32,
+        dy: Over = [rows, outputs] f32,
+        dx: Aside = [rows, inputs] f32,
         dweight: Sum = [outputs * inputs],
         dbias: Sum = [outputs],
     }
 
-    /// Adds the weighted losses of the batch's sequences to the step's loss.
+    /// Adds the weighted losses of the batch's targets to the step's loss.
     Loss {
         kind: LossKind,
-        logits: In = [sequences, outputs] f32,
-        dlogits: Aside = [sequences, outputs] f32,
+        /// Factors on the losses of the classes.
+        class_weights: Option<ParamRange> = [outputs],
+        logits: In = [rows, outputs] f32,
+        dlogits: Aside = [rows, outputs] f32,
     }
 
     /// Ends an optimizer step: one step of AdamW over all that trains.

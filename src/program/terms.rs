@@ -1,5 +1,6 @@
 //! The words in which operations are described: memory that they name, and the mathematics that they choose.
 
+use anyhow::{Result, ensure};
 use std::hash::{Hash, Hasher};
 
 /// A range of bytes in the arena, sized for the largest batch; a smaller batch uses its first rows.
@@ -257,6 +258,31 @@ pub enum PoolKind {
     Cls,
     /// The mean over all tokens of the sequence.
     Mean,
+    /// It does not: each token keeps its own.
+    Each,
+}
+
+impl PoolKind {
+    /// The rows of what is pooled.
+    pub fn rows(self) -> Rows {
+        match self {
+            Self::Cls | Self::Mean => Rows::Sequences,
+            Self::Each => Rows::Tokens,
+        }
+    }
+
+    /// Holds the rows of hidden states and of what becomes of them against this way of pooling.
+    ///
+    /// # Errors
+    /// When rows are pooled that are not there, or the result has others.
+    pub fn check(self, hidden: Rows, pooled: Rows) -> Result<()> {
+        ensure!(
+            hidden == Rows::Tokens || self == Self::Cls,
+            "{self:?}: all tokens are asked for, and the first alone are there"
+        );
+        ensure!(pooled == self.rows(), "{self:?}: the result has {pooled:?}");
+        Ok(())
+    }
 }
 
 /// The matrix of a layer of the task head: `[out, in]`.
@@ -271,10 +297,34 @@ pub enum HeadWeight {
 /// What the logits are compared with; the labels are the batch's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossKind {
-    /// Softmax cross-entropy over the logits of a row.
+    /// Softmax cross-entropy over the logits of a row, which is a sequence or a token.
     CrossEntropy,
-    /// `(logit - label)²`, one output.
+    /// `(logit - label)²` of each output.
     MeanSquared,
+    /// Sigmoid cross-entropy of each output, whose label is between 0 and 1
+    /// (`torch.nn.BCEWithLogitsLoss`).
+    Binary,
+    /// Two outputs per token: softmax cross-entropy of each over the tokens of a sequence, against the token where a span
+    /// starts and the one where it ends (`BertForQuestionAnswering`).
+    Span,
+}
+
+impl LossKind {
+    /// Holds what a loss is taken of against its kind.
+    ///
+    /// # Errors
+    /// Logits of other rows or another width, or weights of classes where there are none.
+    pub fn check(self, logits: &Info, class_weights: bool) -> Result<()> {
+        let Info { rows, width, .. } = *logits;
+        let fits = match self {
+            Self::CrossEntropy => true,
+            Self::MeanSquared | Self::Binary => rows == Rows::Sequences,
+            Self::Span => rows == Rows::Tokens && width == 2,
+        };
+        ensure!(fits, "{self:?} of [{rows:?}, {width}]");
+        ensure!(!class_weights || self == Self::CrossEntropy, "{self:?} with weights of classes");
+        Ok(())
+    }
 }
 
 /// AdamW (Loshchilov & Hutter, 2019; `torch.optim.AdamW`) over the whole trainable vector, after clipping its

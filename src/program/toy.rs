@@ -74,6 +74,7 @@ pub fn list(train: Option<Saving>) -> List {
     let dlogits = b.like(What::Head, logits);
     b.push(Loss {
         kind: LossKind::CrossEntropy,
+        class_weights: None,
         logits: In(logits),
         dlogits: Aside(Some(dlogits)),
     });

@@ -3,8 +3,7 @@
 
 use super::op::Expected;
 use super::{
-    Dest, In, Info, List, Op, Out, ParamRange, Pool, PoolBack, PoolKind, Program, Rows, Storage,
-    Use, Value,
+    Dest, In, Info, List, Op, Out, ParamRange, Pool, PoolBack, Program, Rows, Storage, Use, Value,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::HashSet;
@@ -138,6 +137,8 @@ impl Names {
         let rows = match expected.shape[0] {
             "tokens" => Rows::Tokens,
             "sequences" => Rows::Sequences,
+            // What these must be depends on the way of pooling: see `together`.
+            "pooled" => info.rows,
             _ => *self.rows.get_or_insert(info.rows),
         };
         let stored = match (expected.stored, info.storage) {
@@ -187,12 +188,11 @@ fn together(list: &List, op: &Op) -> Result<()> {
             op.branch.is_some() || op.dropout.p == 0.0,
             "with dropout the branch has a gradient of its own"
         ),
-        Op::Pool(Pool { kind, x: In(x), .. }) | Op::PoolBack(PoolBack { kind, dx: Out(x), .. }) => {
-            ensure!(
-                *kind == PoolKind::Cls || list.info(*x).rows == Rows::Tokens,
-                "the mean over all tokens, of which the first alone are there"
-            )
+        Op::Pool(Pool { kind, x: In(x), out: Out(pooled) })
+        | Op::PoolBack(PoolBack { kind, dx: Out(x), dy: In(pooled) }) => {
+            kind.check(list.info(*x).rows, list.info(*pooled).rows)?;
         }
+        Op::Loss(op) => op.kind.check(list.info(op.logits.0), op.class_weights.is_some())?,
         _ => {}
     }
     Ok(())

@@ -61,17 +61,6 @@ macro_rules! choices {
 pub(super) use choices;
 
 choices! {
-    /// What the labels are.
-    pub enum Task {
-        #[default]
-        Classification = "classification",
-            "Labels are classes, words or integers; cross-entropy loss";
-        Regression = "regression",
-            "Labels are numbers; mean squared error";
-    }
-}
-
-choices! {
     /// What becomes of rows whose label says that there is none: empty, "-", "nan", "null", -1 beside 0 and 1.
     pub enum Unlabelled {
         #[default]
@@ -120,6 +109,8 @@ impl From<PoolKind> for Pooling {
         match kind {
             PoolKind::Cls => Self::Cls,
             PoolKind::Mean => Self::Mean,
+            // A head on tokens has no pooling to choose.
+            PoolKind::Each => Self::Auto,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `--metric`: the names of the measures, and which of two values is the better one. `tasks::metrics` computes them.
 
-use super::choice::Task;
+use super::task::Task;
 use crate::error::{UsageError, suggestion};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,6 +12,7 @@ use std::str::FromStr;
 pub enum Metric {
     Accuracy,
     MacroF1,
+    MicroF1,
     Matthews,
     Pearson,
     Spearman,
@@ -20,9 +21,10 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Metric; 6] = [
+    pub const ALL: [Metric; 7] = [
         Metric::Accuracy,
         Metric::MacroF1,
+        Metric::MicroF1,
         Metric::Matthews,
         Metric::Pearson,
         Metric::Spearman,
@@ -34,6 +36,7 @@ impl Metric {
         match self {
             Metric::Accuracy => "accuracy",
             Metric::MacroF1 => "macro-f1",
+            Metric::MicroF1 => "micro-f1",
             Metric::Matthews => "matthews",
             Metric::Pearson => "pearson",
             Metric::Spearman => "spearman",
@@ -45,26 +48,14 @@ impl Metric {
     pub fn key(self) -> &'static str {
         match self {
             Metric::MacroF1 => "macro_f1",
+            Metric::MicroF1 => "micro_f1",
             other => other.name(),
         }
     }
 
-    /// The measures that an evaluation of `task` reports besides the loss, the default choice first.
-    pub fn of_task(task: Task) -> &'static [Metric] {
-        match task {
-            Task::Classification => &[Metric::Accuracy, Metric::MacroF1, Metric::Matthews],
-            Task::Regression => &[Metric::Pearson, Metric::Spearman],
-        }
-    }
-
-    /// What chooses the best checkpoint when nothing is said: accuracy, or Pearson's correlation.
-    pub fn default_for(task: Task) -> Metric {
-        Self::of_task(task)[0]
-    }
-
     /// True if an evaluation of `task` has this measure.
     pub fn fits(self, task: Task) -> bool {
-        self == Metric::Loss || Self::of_task(task).contains(&self)
+        self == Metric::Loss || task.facts().measures.contains(&self)
     }
 
     pub fn higher_is_better(self) -> bool {

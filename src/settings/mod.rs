@@ -8,5 +8,7 @@ pub mod method;
 pub mod metric;
 pub mod saving;
 pub mod schedule;
+pub mod task;
 pub mod train;
 pub mod validate;
+pub mod weighting;

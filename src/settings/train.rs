@@ -9,14 +9,14 @@ use std::path::PathBuf;
 
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
-use super::choice::{
-    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
-};
+use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage};
 use super::device::DeviceChoice;
 use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
+use super::task::Task;
+use super::weighting::Weighting;
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +67,19 @@ pub struct TrainConfig {
     pub text_pair_column: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
+    /// What stands between the labels or numbers of a text; JSON lists need none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_separator: Option<String>,
     #[serde(default, skip_serializing_if = "Unlabelled::is_default")]
     pub unlabelled: Unlabelled,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<Weighting>,
     /// Tokens to keep of a text; `None` is as many as the checkpoint says, else as it has positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
+    /// Tokens that the windows on a long text share; `None` is as the task has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
     /// Take the rows in the order of the file, every epoch.
     pub no_shuffle: bool,
 
@@ -141,8 +149,11 @@ impl TrainConfig {
             text_column: None,
             text_pair_column: None,
             label_column: None,
+            label_separator: None,
             unlabelled: Unlabelled::default(),
+            class_weights: None,
             max_length: None,
+            stride: None,
             no_shuffle: false,
             length: Length::Epochs(3),
             batch_size: 16,

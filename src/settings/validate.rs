@@ -3,10 +3,11 @@
 use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
 use super::method::{Method, TrainedBiases};
-use super::metric::Metric;
 use super::schedule::Warmup;
+use super::task::Task;
 use super::train::{DevSource, Length, TrainConfig};
 use crate::error::UsageError;
+use crate::program::LossKind;
 use std::fmt;
 
 /// More threads than this would take longer to start than any run gains by them.
@@ -56,13 +57,30 @@ impl TrainConfig {
             return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
         }
         if !self.metric.fits(self.task) {
-            let fitting = Metric::of_task(self.task).iter().map(|metric| metric.name());
+            let fitting = self.task.facts().measures.iter().map(|metric| metric.name());
             let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
             let metric = self.metric;
             return problem(
                 "metric",
                 &format!("{metric} does not fit --task {}; use {fitting}", self.task),
             );
+        }
+        if self.class_weights.is_some() && self.task.facts().loss != LossKind::CrossEntropy {
+            return problem(
+                "class-weights",
+                &format!("weighs classes, of which --task {} has none", self.task),
+            );
+        }
+        if let Some(separator) = &self.label_separator {
+            if self.task == Task::Classification {
+                return problem(
+                    "label-separator",
+                    "takes a label apart, and --task classification has one per text; several are --task multi-label",
+                );
+            }
+            if separator.is_empty() {
+                return problem("label-separator", "must not be empty");
+            }
         }
         if self.dev.is_none() {
             let without = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";

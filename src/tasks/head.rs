@@ -1,17 +1,19 @@
-//! The task head: pooling, then one or two dense layers on the pooled vectors, all in f32.
+//! The task head: pooling, then one or two dense layers on the pooled vectors, or one on each token's, all in f32.
 //!
 //! | family, pooling | layers | source |
 //! |---|---|---|
 //! | BERT, cls | `pooler.dense` + tanh, then `classifier` | `BertForSequenceClassification` |
 //! | RoBERTa, cls | `classifier.dense` + tanh, then `classifier.out_proj` | `RobertaClassificationHead` |
 //! | any, mean | `classifier` on the mean of the tokens | sentence encoders |
+//! | any, each token | `classifier` | `BertForTokenClassification`, `RobertaForTokenClassification` |
+//! | any, each token | `qa_outputs`, without dropout | `BertForQuestionAnswering`, `RobertaForQuestionAnswering` |
 //!
 //! BERT's pooler belongs to the checkpoint: its matrix is frozen and its bias is one of the biases. Where the
 //! checkpoint has none, or a fresh one is asked for, it is new and trains like the rest of the head.
 
 use crate::program::{
     Aside, Builder, Dense, DenseBack, Dropout, HeadWeight, In, Loss, LossKind, Out, Over,
-    ParamRange, Pool, PoolBack, PoolKind, Rows, Storage, Sum, Value, What,
+    ParamRange, Pool, PoolBack, PoolKind, Storage, Sum, Value, What,
 };
 
 /// The head of a task model.
@@ -21,6 +23,15 @@ pub struct TaskHead {
     pub hidden: usize,
     pub layers: Vec<DenseLayer>,
     pub loss: LossKind,
+    pub class_weights: Option<ClassWeights>,
+}
+
+/// Factors on the losses of the classes, `[outputs]` (`weight` of `torch.nn.CrossEntropyLoss`).
+#[derive(Clone, Debug)]
+pub struct ClassWeights {
+    /// A parameter that stays as it is.
+    pub range: ParamRange,
+    pub values: Vec<f32>,
 }
 
 /// One dense layer of the head.
@@ -54,6 +65,11 @@ impl HeadPass {
 }
 
 impl TaskHead {
+    /// The factors on the classes' losses; none where all count the same.
+    pub fn weights_of_classes(&self) -> &[f32] {
+        self.class_weights.as_ref().map_or(&[], |weights| &weights.values)
+    }
+
     /// Number of logits.
     pub fn outputs(&self) -> usize {
         self.layers.last().map_or(self.hidden, |layer| layer.outputs)
@@ -61,8 +77,8 @@ impl TaskHead {
 
     /// From the last hidden states to logits.
     pub fn forward(&self, b: &mut Builder, x: Value) -> HeadPass {
-        let f32 =
-            |b: &mut Builder, what, width| b.value(what, Rows::Sequences, width, Storage::F32);
+        let rows = self.pool.rows();
+        let f32 = |b: &mut Builder, what, width| b.value(what, rows, width, Storage::F32);
         let pooled = f32(b, What::Pooled, self.hidden);
         b.push(Pool { kind: self.pool, x: In(x), out: Out(pooled) });
         let mut values = vec![pooled];
@@ -87,7 +103,12 @@ impl TaskHead {
     pub fn loss(&self, b: &mut Builder, pass: &HeadPass) -> Value {
         let logits = pass.logits();
         let dlogits = b.like(What::Head, logits);
-        b.push(Loss { kind: self.loss, logits: In(logits), dlogits: Aside(Some(dlogits)) });
+        b.push(Loss {
+            kind: self.loss,
+            class_weights: self.class_weights.as_ref().map(|weights| weights.range),
+            logits: In(logits),
+            dlogits: Aside(Some(dlogits)),
+        });
         dlogits
     }
 

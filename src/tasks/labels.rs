@@ -1,4 +1,4 @@
-//! Labels: words or numbers to class ids, or numbers to regression targets.
+//! The names of classes and labels, and their ids: the places of the outputs that stand for them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,11 +6,7 @@ use anyhow::{Result, bail};
 
 use super::spelling::Key;
 use super::words::{MANY, list, rows};
-use crate::batch::Labels;
 use crate::data::{Row, Table, place};
-
-/// Regression targets above this have squares and gradients that f32 cannot hold.
-const LARGEST_VALUE: f32 = 1e15;
 
 /// The classes of a task: id to name and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +19,32 @@ pub struct ClassNames {
 }
 
 impl ClassNames {
-    /// The distinct labels of a table: in numerical order where all are numbers, else in the order of their
-    /// characters. Spaces around a label are not part of it.
+    /// The distinct labels of a table, one per row.
     ///
     /// # Errors
     /// Fewer than two classes, an empty label, one label in several spellings, or what can only be scores.
     pub fn from_table(table: &Table) -> Result<Self> {
+        let labels = table.rows.iter().map(|row| label_of(&table.name, row));
+        let labels: Vec<&str> = labels.collect::<Result<_>>()?;
+        Self::distinct(&table.name, labels.into_iter(), 2)
+    }
+
+    /// The distinct ones of `labels`: in numerical order where all are numbers, else in the order of their characters.
+    /// Spaces around a label are not part of it.
+    ///
+    /// # Errors
+    /// Fewer than `least` labels, one label in several spellings, or what can only be scores.
+    pub fn distinct<'a>(
+        file: &str,
+        labels: impl Iterator<Item = &'a str>,
+        least: usize,
+    ) -> Result<Self> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for row in &table.rows {
-            *counts.entry(label_of(&table.name, row)?).or_default() += 1;
+        for label in labels {
+            *counts.entry(label).or_default() += 1;
         }
         let mut keyed: Vec<(Key, &str)> = counts.keys().map(|n| (Key::of(n), *n)).collect();
-        one_spelling_each(&table.name, &keyed, &counts)?;
+        one_spelling_each(file, &keyed, &counts)?;
         let number = |key: &Key| match key {
             Key::Number(number) => Some(number.clone()),
             _ => None,
@@ -45,28 +55,28 @@ impl ClassNames {
             // Scores read as classes by mistake would train a head with a class for each value.
             if keyed.len() > MANY && !keyed.iter().all(whole) {
                 bail!(
-                    "{}: {} different labels, all numbers with fractions; use --task regression",
-                    table.name,
+                    "{file}: {} different labels, all numbers with fractions; use --task regression",
                     keyed.len()
                 );
             }
         }
-        if let [(_, only)] = keyed.as_slice() {
-            bail!(
-                "{}: every row has the label {only:?}; classification needs at least two classes",
-                table.name
-            );
+        match keyed.as_slice() {
+            [] => bail!("{file}: no row has a label"),
+            [(_, only)] if least > 1 => bail!(
+                "{file}: every row has the label {only:?}; classification needs at least two classes"
+            ),
+            _ => {}
         }
-        Self::from_names(keyed.into_iter().map(|(_, name)| name.to_owned()).collect())
+        Self::from_names(keyed.into_iter().map(|(_, name)| name.to_owned()).collect(), least)
     }
 
     /// The names by id, as a saved task or the `id2label` of a config holds them.
     ///
     /// # Errors
-    /// Fewer than two names, or two that are equal.
-    pub fn from_names(names: Vec<String>) -> Result<Self> {
-        if names.len() < 2 {
-            bail!("{} class name(s); classification needs at least two", names.len());
+    /// Fewer than `least` names, or two that are equal.
+    pub fn from_names(names: Vec<String>, least: usize) -> Result<Self> {
+        if names.len() < least {
+            bail!("{} class name(s); at least {least} are needed", names.len());
         }
         let (mut ids, mut by_key) = (HashMap::new(), HashMap::new());
         for (id, name) in names.iter().enumerate() {
@@ -79,7 +89,7 @@ impl ClassNames {
         Ok(Self { names, ids, by_key })
     }
 
-    /// Names by id, at least two.
+    /// Names by id.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -125,50 +135,8 @@ fn one_spelling_each(
     )
 }
 
-/// What the labels of a task are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Targets {
-    /// Prediction.
-    None,
-    Classes(ClassNames),
-    /// Regression.
-    Values,
-}
-
-impl Targets {
-    /// The classes, where that is what they are.
-    pub fn classes(&self) -> Option<&ClassNames> {
-        match self {
-            Targets::Classes(classes) => Some(classes),
-            Targets::None | Targets::Values => None,
-        }
-    }
-
-    /// The targets of every row of a table, `[rows]`.
-    ///
-    /// # Errors
-    /// With file and line: a label that is not one of the classes, that is not a finite number, or that is empty.
-    pub fn read(&self, table: &Table) -> Result<Labels> {
-        let Table { name, rows, .. } = table;
-        match self {
-            Targets::None => Ok(Labels::None),
-            Targets::Classes(classes) => {
-                let id = |row| {
-                    let label = label_of(name, row)?;
-                    classes.id(label).ok_or_else(|| unknown(classes, table, row, label))
-                };
-                Ok(Labels::Classes(rows.iter().map(id).collect::<Result<_>>()?))
-            }
-            Targets::Values => {
-                let value = |row| value_of(name, row);
-                Ok(Labels::Values(rows.iter().map(value).collect::<Result<_>>()?))
-            }
-        }
-    }
-}
-
 /// A label that is none of the task's, with what may be meant.
-fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyhow::Error {
+pub fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyhow::Error {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
     let count = labels.filter(|label| classes.id(label).is_none()).count();
     let many = match count {
@@ -190,32 +158,12 @@ fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyho
     )
 }
 
-fn label_of<'a>(name: &str, row: &'a Row) -> Result<&'a str> {
+/// # Errors
+/// The label is empty.
+pub fn label_of<'a>(name: &str, row: &'a Row) -> Result<&'a str> {
     match row.label.as_deref().map(str::trim) {
         Some(label) if !label.is_empty() => Ok(label),
         _ => bail!("{}: the label is empty", place(name, row.line)),
-    }
-}
-
-fn value_of(name: &str, row: &Row) -> Result<f32> {
-    let label = label_of(name, row)?;
-    let here = place(name, row.line);
-    match label.parse::<f32>() {
-        Ok(value) if value.abs() <= LARGEST_VALUE => Ok(value),
-        Ok(value) if value.is_nan() => bail!(
-            "{here}: the label {label:?} is not a finite number; remove the row or correct it"
-        ),
-        Ok(_) => bail!(
-            "{here}: the label {label:?} is not a finite number that training can square; divide all labels by the \
-             same number, or correct the row"
-        ),
-        Err(_) if label.replacen(',', ".", 1).parse::<f32>().is_ok() => {
-            bail!("{here}: the label {label:?} is not a number; write a point for the comma")
-        }
-        Err(_) => bail!(
-            "{here}: the label {label:?} is not a number; for labels that are words use \
-            --task classification"
-        ),
     }
 }
 

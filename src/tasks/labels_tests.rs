@@ -1,7 +1,13 @@
 //! Labels as data files have them, good and bad.
 
 use super::*;
+use crate::batch::Labels;
 use crate::tasks::remarks::{doubts, respelled, summary, without_rows};
+use crate::tasks::splitting::Splitting;
+use crate::tasks::targets::Targets;
+
+/// One number per text.
+const VALUES: Targets = Targets::Values { outputs: 1, splitting: Splitting::LISTS };
 
 /// A table with the given labels on lines 2, 3, ...
 pub(crate) fn table(labels: &[&str]) -> Table {
@@ -80,7 +86,7 @@ fn another_spelling_of_a_class_is_that_class_and_is_said() {
 #[test]
 fn what_an_earlier_program_took_for_several_classes_still_loads() {
     let names = ["1", "1.0", "2"].map(str::to_owned).to_vec();
-    let classes = ClassNames::from_names(names).unwrap();
+    let classes = ClassNames::from_names(names, 2).unwrap();
     let id = |label| classes.id(label);
     assert_eq!((id("1"), id("1.0"), id("2.0"), id("01")), (Some(0), Some(1), Some(2), None));
 }
@@ -123,13 +129,13 @@ fn labels_become_the_ids_of_their_names() {
 
 #[test]
 fn names_of_a_config_keep_their_order_and_a_number_is_no_place_in_it() {
-    let classes = ClassNames::from_names(vec!["POSITIVE".into(), "NEGATIVE".into()]).unwrap();
+    let classes = ClassNames::from_names(vec!["POSITIVE".into(), "NEGATIVE".into()], 2).unwrap();
     assert_eq!(classes.names(), ["POSITIVE", "NEGATIVE"]);
     assert_eq!((classes.id("NEGATIVE"), classes.id("1"), classes.id("2")), (Some(1), None, None));
-    let numbered = ClassNames::from_names(vec!["1".into(), "2".into()]).unwrap();
+    let numbered = ClassNames::from_names(vec!["1".into(), "2".into()], 2).unwrap();
     assert_eq!((numbered.id("1"), numbered.id("02"), numbered.id("0")), (Some(0), Some(1), None));
-    assert!(ClassNames::from_names(vec!["a".into(), "a".into()]).is_err());
-    assert!(ClassNames::from_names(vec!["a".into()]).is_err());
+    assert!(ClassNames::from_names(vec!["a".into(), "a".into()], 2).is_err());
+    assert!(ClassNames::from_names(vec!["a".into()], 2).is_err());
 }
 
 #[test]
@@ -180,22 +186,22 @@ fn scores_taken_for_classes_are_refused() {
 #[test]
 fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
     assert_eq!(
-        Targets::Values.read(&table(&["1", "-2.5", "3e-1 "])).unwrap(),
+        VALUES.read(&table(&["1", "-2.5", "3e-1 "])).unwrap(),
         Labels::Values(vec![1.0, -2.5, 0.3])
     );
     for infinite in ["nan", "inf", "-Infinity", "1e60"] {
-        let message = error(&Targets::Values, &["1", infinite]);
+        let message = error(&VALUES, &["1", infinite]);
         assert!(
             message.starts_with("f.tsv:3: ") && message.contains("not a finite number"),
             "{message}"
         );
     }
     for large in ["1e38", "-2e15"] {
-        let message = error(&Targets::Values, &["1", large]);
+        let message = error(&VALUES, &["1", large]);
         assert!(message.contains("divide all labels"), "{message}");
     }
-    assert!(error(&Targets::Values, &["3,5"]).contains("write a point for the comma"));
-    let message = error(&Targets::Values, &["good"]);
+    assert!(error(&VALUES, &["3,5"]).contains("write a point for the comma"));
+    let message = error(&VALUES, &["good"]);
     assert!(
         message.starts_with("f.tsv:2: ") && message.ends_with("use --task classification"),
         "{message}"

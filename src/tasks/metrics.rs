@@ -21,12 +21,42 @@ pub fn classification(predicted: &[u32], gold: &[u32], loss: f64) -> Scores {
     ]
 }
 
-/// Loss and the measures of regression over `predicted` and `gold` values (equal lengths).
-pub fn regression(predicted: &[f32], gold: &[f32], loss: f64) -> Scores {
+/// Loss and the measures of regression over `predicted` and `gold` values, `[rows, outputs]`: of several outputs the mean
+/// of each one's.
+pub fn regression(predicted: &[f32], gold: &[f32], outputs: usize, loss: f64) -> Scores {
+    let column = |values: &[f32], output: usize| -> Vec<f32> {
+        values.iter().skip(output).step_by(outputs).copied().collect()
+    };
+    let mean = |measure: fn(&[f32], &[f32]) -> f64| {
+        let each = (0..outputs).map(|o| measure(&column(predicted, o), &column(gold, o)));
+        ratio(each.sum(), outputs as f64)
+    };
+    vec![(Metric::Loss, loss), (Metric::Pearson, mean(pearson)), (Metric::Spearman, mean(spearman))]
+}
+
+/// Loss and the measures of several labels per text over `predicted` and `gold`, `[rows, labels]`, as scikit-learn's for
+/// indicator matrices: F1 over all labels together, the mean of each label's F1, and the share of rows of which every
+/// label is right.
+pub fn multi_label(predicted: &[bool], gold: &[bool], labels: usize, loss: f64) -> Scores {
+    let mut counts: Vec<ClassCounts> = (0..labels).map(|_| ClassCounts::default()).collect();
+    let mut exact = 0usize;
+    let rows = predicted.chunks_exact(labels).zip(gold.chunks_exact(labels));
+    let count = rows.len();
+    for (predicted, gold) in rows {
+        exact += usize::from(predicted == gold);
+        for (counts, (&p, &g)) in counts.iter_mut().zip(predicted.iter().zip(gold)) {
+            counts.predicted += u64::from(p);
+            counts.gold += u64::from(g);
+            counts.right += u64::from(p && g);
+        }
+    }
+    let sum = |of: fn(&ClassCounts) -> u64| counts.iter().map(of).sum::<u64>() as f64;
+    let macro_f1: f64 = counts.iter().map(ClassCounts::f1).sum();
     vec![
         (Metric::Loss, loss),
-        (Metric::Pearson, pearson(predicted, gold)),
-        (Metric::Spearman, spearman(predicted, gold)),
+        (Metric::MicroF1, ratio(2.0 * sum(|c| c.right), sum(|c| c.predicted + c.gold))),
+        (Metric::MacroF1, ratio(macro_f1, labels as f64)),
+        (Metric::Accuracy, ratio(exact as f64, count as f64)),
     ]
 }
 
@@ -43,6 +73,12 @@ struct ClassCounts {
     predicted: u64,
     gold: u64,
     right: u64,
+}
+
+impl ClassCounts {
+    fn f1(&self) -> f64 {
+        ratio(2.0 * self.right as f64, (self.predicted + self.gold) as f64)
+    }
 }
 
 /// Counts of the classes that occur among predictions or gold labels, by class id.
@@ -64,10 +100,7 @@ fn count_classes(predicted: &[u32], gold: &[u32]) -> BTreeMap<u32, ClassCounts> 
 /// predictions.
 pub fn macro_f1(predicted: &[u32], gold: &[u32]) -> f64 {
     let classes = count_classes(predicted, gold);
-    let sum: f64 = classes
-        .values()
-        .map(|class| ratio(2.0 * class.right as f64, (class.predicted + class.gold) as f64))
-        .sum();
+    let sum: f64 = classes.values().map(ClassCounts::f1).sum();
     ratio(sum, classes.len() as f64)
 }
 

@@ -1,11 +1,18 @@
 //! What is asked of an encoder, from a file's labels to a person's answer: labels and targets, the head on the hidden
-//! states and its loss, measures, and what is made of logits.
+//! states and its loss, measures, and what is made of logits. A task is a file; [`targets`] tells them apart, and
+//! [`crate::settings::task`] has the facts that others ask for.
 
+pub mod class_weights;
+pub mod classification;
+pub mod examples;
 pub mod head;
 pub mod labels;
 pub mod metrics;
+pub mod multi_label;
+pub mod regression;
 pub mod remarks;
-pub mod score;
 pub mod spelling;
+pub mod splitting;
+pub mod targets;
 pub mod unlabelled;
 pub mod words;

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::labels::{ClassNames, Targets};
+use super::labels::ClassNames;
 use super::spelling::Key;
+use super::targets::Targets;
 use super::unlabelled::doubtful;
 use super::words::{MANY, list, rows};
 use crate::batch::Labels;
@@ -13,7 +14,12 @@ use crate::data::Table;
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
     match (targets, labels) {
-        (Targets::Classes(classes), Labels::Classes(ids)) => counted(classes, ids),
+        (Targets::Classes(classes), Labels::Classes(ids)) => {
+            let mut counts = vec![0; classes.names().len()];
+            ids.iter().for_each(|&id| counts[id as usize] += 1);
+            counted("classes", classes, &counts)
+        }
+        (Targets::Several(names, _), Labels::Values(values)) => several(names, values),
         (_, Labels::Values(values)) => {
             let least = values.iter().copied().fold(f32::INFINITY, f32::min);
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -27,7 +33,7 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
 pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     match (targets, labels) {
         (Targets::Classes(classes), Labels::Classes(ids)) => class_doubts(classes, ids),
-        (_, Labels::Values(values)) => value_doubts(values),
+        (Targets::Values { .. }, Labels::Values(values)) => value_doubts(values),
         _ => Vec::new(),
     }
 }
@@ -53,9 +59,7 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
 
 /// Says which labels of a table were taken for a class that is spelled otherwise.
 pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
-    let Targets::Classes(classes) = targets else {
-        return None;
-    };
+    let classes = targets.classes()?;
     let mut others: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
     for label in table.rows.iter().filter_map(|row| row.label.as_deref()) {
         let label = label.trim();
@@ -83,23 +87,40 @@ pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
 
 /// The classes without a row among `labels`, if there are any.
 pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
-    let Labels::Classes(ids) = labels else {
-        return None;
-    };
     let mut seen = vec![false; classes.names().len()];
-    ids.iter().for_each(|&id| seen[id as usize] = true);
+    match labels {
+        Labels::Classes(ids) => ids.iter().for_each(|&id| seen[id as usize] = true),
+        Labels::Values(values) => {
+            for row in values.chunks_exact(seen.len()) {
+                seen.iter_mut().zip(row).for_each(|(seen, &value)| *seen |= value > 0.0);
+            }
+        }
+        _ => return None,
+    }
     let names = classes.names().iter().zip(seen);
     let absent: Vec<_> = names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect();
     (!absent.is_empty()).then(|| list(&absent))
 }
 
-/// Names and the number of rows of each, as a line for people. The largest come first where not all are shown.
-fn counted(classes: &ClassNames, ids: &[u32]) -> String {
-    let mut counts: Vec<(&str, usize)> =
-        classes.names().iter().map(|name| (name.as_str(), 0)).collect();
-    for &id in ids {
-        counts[id as usize].1 += 1;
+/// How many rows each of several labels has, and how many have none.
+fn several(names: &ClassNames, values: &[f32]) -> String {
+    let mut counts = vec![0; names.names().len()];
+    let mut none = 0;
+    for row in values.chunks_exact(counts.len()) {
+        none += usize::from(row.iter().all(|&value| value == 0.0));
+        counts.iter_mut().zip(row).for_each(|(count, &value)| *count += value as usize);
     }
+    let none = match none {
+        0 => String::new(),
+        none => format!("; {} without any", rows(none)),
+    };
+    format!("{}{none}", counted("labels", names, &counts))
+}
+
+/// Names and the number of rows of each, as a line for people. The largest come first where not all are shown.
+fn counted(what: &str, classes: &ClassNames, counts: &[usize]) -> String {
+    let names = classes.names().iter().map(String::as_str);
+    let mut counts: Vec<(&str, usize)> = names.zip(counts.iter().copied()).collect();
     if counts.len() > MANY {
         counts.sort_by_key(|&(_, count)| Reverse(count));
     }
@@ -109,7 +130,7 @@ fn counted(classes: &ClassNames, ids: &[u32]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} classes and their rows: {}{more}", counts.len(), shown.join(", "))
+    format!("{} {what} and their rows: {}{more}", counts.len(), shown.join(", "))
 }
 
 /// What looks wrong about the classes of a task and may be right.

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use super::labels::ClassNames;
 use super::spelling::{Decimal, Key};
 use crate::data::{Table, place};
-use crate::settings::choice::{Task, Unlabelled};
+use crate::settings::choice::Unlabelled;
+use crate::settings::task::Task;
 
 /// Words that programs write for a missing value, in lower case.
 const MISSING: [&str; 8] = ["-", "--", "nan", "nat", "null", "<na>", "n/a", "#n/a"];
@@ -34,8 +35,8 @@ pub fn settle(
         let label = label.unwrap_or_default().trim();
         let missing = MISSING.contains(&label.to_lowercase().as_str());
         let unknown = || known.is_none_or(|classes| classes.id(label).is_none());
-        // An empty label can be no class, not even on demand.
-        label.is_empty()
+        // An empty label can be no class, not even on demand; and a text may have none of several labels.
+        (label.is_empty() && task != Task::MultiLabel)
             || (how != Unlabelled::Keep
                 && (missing || (minus_one && is_minus_one(label)))
                 && unknown())
@@ -61,7 +62,7 @@ pub fn settle(
             ", or take it for a class with --unlabelled keep",
         )
     };
-    let keep = if task == Task::Classification && how != Unlabelled::Keep { keep } else { "" };
+    let keep = if task.facts().named && how != Unlabelled::Keep { keep } else { "" };
     bail!(
         "{}: {what}; rows without a label: {count} of {rows}; correct them, or leave them out with --unlabelled drop{keep}",
         place(&table.name, first.line)
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn a_class_of_the_task_is_a_label_whatever_it_is_called() {
         let classes = ["-1", "0", "nan"].map(str::to_owned).to_vec();
-        let classes = ClassNames::from_names(classes).unwrap();
+        let classes = ClassNames::from_names(classes, 2).unwrap();
         let settle = |labels: &[&str], how| {
             settle(&mut table(labels), how, Task::Classification, Some(&classes))
         };

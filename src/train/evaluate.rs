@@ -1,11 +1,13 @@
 //! Logits of a whole dataset.
 
+use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
+use crate::program::Rows;
 use crate::session::Session;
 use anyhow::Result;
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
-/// `[rows, outputs]` in row order.
+/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`.
 pub fn logits(
     session: &mut Session,
     dataset: &Dataset,
@@ -15,9 +17,12 @@ pub fn logits(
     let outputs = session.model().head.outputs();
     let mut all = Vec::with_capacity(dataset.len() * outputs);
     for rows in batches.iter() {
-        let batch = dataset.batch(rows);
+        // A model that predicts reads no labels.
+        let batch = Batch { labels: Labels::None, ..dataset.batch(rows) };
         all.extend(session.logits(&batch)?);
         done(batch.tokens());
     }
-    batches.restore(&all, outputs)
+    let lengths = dataset.lengths();
+    let each_token = session.model().head.pool.rows() == Rows::Tokens;
+    batches.restore(&all, |row| if each_token { lengths[row] as usize * outputs } else { outputs })
 }

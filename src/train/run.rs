@@ -9,8 +9,9 @@ use crate::program::{AdamW, ParamRange};
 use crate::session::Session;
 use crate::settings::metric::Metric;
 use crate::settings::train::TrainConfig;
+use crate::tasks::examples::Prepared;
 use crate::tasks::metrics::Scores;
-use crate::tasks::score::score;
+use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
@@ -56,7 +57,8 @@ impl Watch for () {
 
 /// The rows a run evaluates on.
 pub struct Dev<'a> {
-    pub dataset: &'a Dataset,
+    pub targets: &'a Targets,
+    pub prepared: &'a Prepared,
     pub batches: &'a Batches,
 }
 
@@ -245,7 +247,9 @@ impl Run<'_> {
 
     /// Gives one optimizer step to the device.
     fn issue(&mut self, step: Step, lr: f64) -> Result<Issued> {
-        let sequences: usize = step.batches.iter().map(Vec::len).sum();
+        let class_weights = self.session.model().head.weights_of_classes();
+        let weights = step.batches.iter().map(|rows| self.train.weight(rows, class_weights));
+        let targets: f64 = weights.sum();
         let update = AdamW {
             lr: lr as f32,
             beta1: self.config.betas[0] as f32,
@@ -260,7 +264,7 @@ impl Run<'_> {
             let key = DropoutKey { seed, step: step.first_batch + i as u64 };
             (train.batch(rows), key)
         });
-        let (report, tokens) = self.session.step(batches, sequences, update)?;
+        let (report, tokens) = self.session.step(batches, targets, update)?;
         Ok(Issued { step, lr, tokens, report })
     }
 
@@ -334,9 +338,8 @@ impl Run<'_> {
         let Some(dev) = &self.dev else {
             return Ok(Scores::new());
         };
-        let outputs = self.session.model().head.outputs();
-        let logits = logits(self.session, dev.dataset, dev.batches, |_| {})?;
-        Ok(score(&logits, outputs, dev.dataset.labels()))
+        let logits = logits(self.session, &dev.prepared.dataset, dev.batches, |_| {})?;
+        Ok(dev.prepared.score(dev.targets, &logits))
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {

@@ -71,7 +71,10 @@ fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Ba
     }
     batch.labels = match kind {
         LossKind::CrossEntropy => Labels::Classes(classes),
-        LossKind::MeanSquared => Labels::Values(classes.iter().map(|&c| c as f32).collect()),
+        LossKind::MeanSquared | LossKind::Binary => {
+            Labels::Values(classes.iter().map(|&c| c as f32).collect())
+        }
+        LossKind::Span => unreachable!("no family of these tests has a head on tokens"),
     };
     batch
 }
@@ -123,6 +126,7 @@ impl<B: Backend> Run<B> {
         let task = TaskSpec {
             outputs,
             loss: kind,
+            class_weights: Vec::new(),
             pooling,
             reinit_pooler: false,
             trains,

@@ -133,6 +133,7 @@ impl<'a> Parts<'a> {
                 tanh: false,
             }],
             loss: LossKind::CrossEntropy,
+            class_weights: None,
         }
     }
 }

@@ -79,12 +79,14 @@ pub enum Kind {
         kind: PoolKind,
     },
     Dense {
+        rows: Rows,
         inputs: usize,
         outputs: usize,
         tanh: bool,
         trained: bool,
     },
     DenseBackward {
+        rows: Rows,
         inputs: usize,
         outputs: usize,
         tanh: bool,
@@ -94,8 +96,11 @@ pub enum Kind {
     },
     Loss {
         kind: LossKind,
+        rows: Rows,
         outputs: usize,
         gradient: bool,
+        /// Whether classes have weights.
+        weighted: bool,
     },
     /// Of the first tokens alone, as the next three.
     FirstAttention {

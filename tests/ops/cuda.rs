@@ -10,7 +10,7 @@ use bitfit::backend::WeightType;
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
 use bitfit::program::Storage;
-use bitfit::program::{Activation, LossKind, PoolKind, Rows};
+use bitfit::program::{Activation, PoolKind, Rows};
 
 fn backend(half: HalfType, weights: WeightType, tile: Option<GemmTile>) -> CudaBackend {
     CudaBackend::new(CudaOptions {
@@ -152,7 +152,7 @@ fn edges() -> Vec<Case> {
             add(&[5, 29], p, Kind::Embed { hidden, vocab: 17, types: 2 });
         }
     }
-    for kind in [PoolKind::Cls, PoolKind::Mean] {
+    for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
         for hidden in [8, 264] {
             add(&[1, 40, 7], 0.0, Kind::Pool { hidden, kind });
             add(&[1, 40, 7], 0.0, Kind::PoolBackward { hidden, kind });
@@ -192,8 +192,9 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
     }
     for (inputs, outputs) in [(8, 8), (72, 24), (384, 384)] {
         let (tanh, trained, bias, dx) = (true, false, true, true);
-        add(3, Kind::Dense { inputs, outputs, tanh, trained });
-        add(3, Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx });
+        let rows = Rows::Sequences;
+        add(3, Kind::Dense { rows, inputs, outputs, tanh, trained });
+        add(3, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
     }
     cases
 }
@@ -401,18 +402,19 @@ fn oddest() -> Vec<Case> {
         add(0.1, Kind::BiasGrad { width: hidden });
         add(0.0, Kind::FirstTokens { hidden });
         add(0.1, Kind::SequenceNorm { hidden });
-        for kind in [PoolKind::Cls, PoolKind::Mean] {
+        for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
             add(0.0, Kind::Pool { hidden, kind });
             add(0.0, Kind::PoolBackward { hidden, kind });
         }
         let (inputs, outputs, tanh, bias, dx) = (33, 5, true, true, true);
-        for trained in [false, true] {
-            add(0.1, Kind::Dense { inputs, outputs, tanh, trained });
-            add(0.1, Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx });
+        for (rows, trained) in
+            [(Rows::Sequences, false), (Rows::Sequences, true), (Rows::Tokens, true)]
+        {
+            add(0.1, Kind::Dense { rows, inputs, outputs, tanh, trained });
+            add(0.1, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
         }
-        for (kind, outputs) in [(LossKind::CrossEntropy, 3), (LossKind::MeanSquared, 1)] {
-            let gradient = true;
-            add(0.0, Kind::Loss { kind, outputs, gradient });
+        for (kind, rows, outputs, weighted) in table::losses() {
+            add(0.0, Kind::Loss { kind, rows, outputs, gradient: true, weighted });
         }
     }
     cases

@@ -208,8 +208,25 @@ fn loss_gradients() {
     let n = &mut Numbers::new("loss");
     let logits = normal(n, 12);
     let classes = [0, 2, 1, 2];
-    let (_, d) = oracle::cross_entropy(&logits, 3, &classes);
-    check("cross-entropy", &logits, &[1.0], |x| vec![oracle::cross_entropy(x, 3, &classes).0], &d);
+    let (_, d) = oracle::cross_entropy(&logits, 3, &classes, None);
+    check(
+        "cross-entropy",
+        &logits,
+        &[1.0],
+        |x| vec![oracle::cross_entropy(x, 3, &classes, None).0],
+        &d,
+    );
+    let weights = Some(&[0.5, 2.0, 1.5][..]);
+    let (_, d) = oracle::cross_entropy(&logits, 3, &classes, weights);
+    let of = |x: &[f64]| vec![oracle::cross_entropy(x, 3, &classes, weights).0];
+    check("weighted cross-entropy", &logits, &[1.0], of, &d);
+    let targets: Vec<f32> = (0..logits.len()).map(|i| (i % 2) as f32).collect();
+    let (_, d) = oracle::binary(&logits, &targets);
+    check("binary", &logits, &[1.0], |x| vec![oracle::binary(x, &targets).0], &d);
+    let lens = [logits.len() / 2];
+    let (_, d) = oracle::spans(&logits[..2 * lens[0]], &lens, &[[0, 1]]);
+    let of = |x: &[f64]| vec![oracle::spans(x, &lens, &[[0, 1]]).0];
+    check("spans", &logits[..2 * lens[0]], &[1.0], of, &d);
     let values = n.normal(12, 1.0);
     let (_, d) = oracle::mean_squared(&logits, &values);
     check("squared", &logits, &[1.0], |x| vec![oracle::mean_squared(x, &values).0], &d);

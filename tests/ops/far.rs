@@ -6,7 +6,7 @@ use crate::cuda::agree;
 use crate::emulated::emulated;
 use bitfit::backend::WeightType;
 use bitfit::backend::cuda::HalfType;
-use bitfit::program::{PoolKind, Storage};
+use bitfit::program::{PoolKind, Rows, Storage};
 
 #[test]
 fn more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle() {
@@ -29,7 +29,18 @@ fn more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle() {
                 case(8, Kind::PoolBackward { hidden, kind }),
                 case(1, Kind::Pool { hidden, kind }),
                 case(1, Kind::Attention { heads, dim, lse }),
-                case(1, Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx }),
+                case(
+                    1,
+                    Kind::DenseBackward {
+                        rows: Rows::Sequences,
+                        inputs,
+                        outputs,
+                        tanh,
+                        trained,
+                        bias,
+                        dx,
+                    },
+                ),
             ],
         );
     });

@@ -12,34 +12,41 @@ use bitfit::program::{
 
 /// Runs a case of this file's kinds on a fresh rig.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
-    let sequences = rig.batch.sequences();
     let dropout = Dropout { p: case.p, site: 7 };
     let key = rig.key;
     match case.kind {
         Kind::Pool { hidden, kind } => {
             let x = rig.input(Rows::Tokens, hidden, 1.0);
-            let pooled = rig.output_f32(Rows::Sequences, hidden);
+            let pooled = rig.output_f32(kind.rows(), hidden);
             rig.start(0, hidden);
             let op = Pool { kind, x: In(x), out: Out(pooled) };
             rig.run(name, op);
             let mean = kind == PoolKind::Mean;
-            let want = oracle::pool(mean, &case.lens, hidden, &wide(&rig.read(x)));
+            let x = wide(&rig.read(x));
+            let want = match kind {
+                PoolKind::Each => x,
+                _ => oracle::pool(mean, &case.lens, hidden, &x),
+            };
             out.f32("pooled", rig.read(pooled), want);
         }
         Kind::PoolBackward { hidden, kind } => {
             let dx = rig.output(Rows::Tokens, hidden);
-            let pooled = rig.input_f32(Rows::Sequences, hidden, 1.0);
+            let pooled = rig.input_f32(kind.rows(), hidden, 1.0);
             rig.start(0, hidden);
             let op = PoolBack { kind, dy: In(pooled), dx: Out(dx) };
             rig.run(name, op);
             let mean = kind == PoolKind::Mean;
-            let want = oracle::pool_backward(mean, &case.lens, hidden, &wide(&rig.read(pooled)));
+            let dy = wide(&rig.read(pooled));
+            let want = match kind {
+                PoolKind::Each => dy,
+                _ => oracle::pool_backward(mean, &case.lens, hidden, &dy),
+            };
             out.activation("dx", rig, dx, want);
         }
-        Kind::Dense { inputs, outputs, tanh, trained } => {
+        Kind::Dense { rows, inputs, outputs, tanh, trained } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(Rows::Sequences, inputs, 1.0);
-            let y = rig.output_f32(Rows::Sequences, outputs);
+            let x = rig.input_f32(rows, inputs, 1.0);
+            let y = rig.output_f32(rows, outputs);
             let (matrix, bias) = (rig.param(outputs * inputs), rig.param(outputs));
             rig.start(0, inputs.max(outputs));
             let weight =
@@ -52,12 +59,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let want = z.iter().map(|&z| if tanh { z.tanh() } else { z }).collect();
             out.f32("y", rig.read(y), want);
         }
-        Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx } => {
+        Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(Rows::Sequences, inputs, 1.0);
-            let y = rig.input_f32(Rows::Sequences, outputs, 0.4);
-            let dy = rig.input_f32(Rows::Sequences, outputs, 1.0);
-            let dx = dx.then(|| rig.output_f32(Rows::Sequences, inputs));
+            let x = rig.input_f32(rows, inputs, 1.0);
+            let y = rig.input_f32(rows, outputs, 0.4);
+            let dy = rig.input_f32(rows, outputs, 1.0);
+            let dx = dx.then(|| rig.output_f32(rows, inputs));
             let (matrix, shift) = (rig.param(outputs * inputs), rig.param(outputs));
             // Without `bias` the bias lies behind what trains.
             rig.start(
@@ -97,26 +104,43 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             }
             out.f32("dy", rig.read(dy), dz);
         }
-        Kind::Loss { kind, outputs, gradient } => {
-            let logits = rig.input_f32(Rows::Sequences, outputs, 3.0);
-            let d = gradient.then(|| rig.output_f32(Rows::Sequences, outputs));
-            let classes: Vec<u32> = (0..sequences).map(|s| (s % outputs) as u32).collect();
-            let values = rig.numbers.normal(sequences, 2.0);
-            rig.batch.labels = match kind {
-                LossKind::CrossEntropy => Labels::Classes(classes.clone()),
-                LossKind::MeanSquared => Labels::Values(values.clone()),
+        Kind::Loss { kind, rows, outputs, gradient, weighted } => {
+            let count = rig.batch.limits().rows(rows);
+            let logits = rig.input_f32(rows, outputs, 3.0);
+            let d = gradient.then(|| rig.output_f32(rows, outputs));
+            let mut classes: Vec<u32> = (0..count).map(|s| (s % outputs) as u32).collect();
+            if rows == Rows::Tokens {
+                classes.iter_mut().step_by(3).for_each(|class| *class = Labels::IGNORED);
+            }
+            let mut values = rig.numbers.normal(count * outputs, 2.0);
+            if kind == LossKind::Binary {
+                values.iter_mut().for_each(|value| *value = f32::from(*value > 0.0));
+            }
+            let ends = |&len: &usize| [(len / 3) as u32, len as u32 - 1];
+            let spans: Vec<[u32; 2]> = case.lens.iter().map(ends).collect();
+            rig.batch.labels = match (kind, rows) {
+                (LossKind::CrossEntropy, Rows::Sequences) => Labels::Classes(classes.clone()),
+                (LossKind::CrossEntropy, Rows::Tokens) => Labels::Tokens(classes.clone()),
+                (LossKind::MeanSquared | LossKind::Binary, _) => Labels::Values(values.clone()),
+                (LossKind::Span, _) => Labels::Spans(spans.clone()),
             };
+            let class_weights = weighted.then(|| rig.param(outputs));
             rig.start(0, outputs);
             let weight = 0.125;
-            let loss = Loss { kind, logits: In(logits), dlogits: Aside(d) };
+            let loss = Loss { kind, class_weights, logits: In(logits), dlogits: Aside(d) };
             // Twice: the step's loss accumulates over micro-batches.
             let ops = vec![Op::from(Zero {}), loss.clone().into(), loss.into()];
             let numbers = Numbers { weight, update: None };
             rig.run_all(name, ops, numbers);
             let x = wide(&rig.read(logits));
+            let factors = class_weights.map(|range| rig.values(range));
             let (total, dx) = match kind {
-                LossKind::CrossEntropy => oracle::cross_entropy(&x, outputs, &classes),
+                LossKind::CrossEntropy => {
+                    oracle::cross_entropy(&x, outputs, &classes, factors.as_deref())
+                }
                 LossKind::MeanSquared => oracle::mean_squared(&x, &values),
+                LossKind::Binary => oracle::binary(&x, &values),
+                LossKind::Span => oracle::spans(&x, &case.lens, &spans),
             };
             let report = rig.backend.step_report().unwrap();
             out.f32("loss", vec![report.loss], vec![2.0 * f64::from(weight) * total]);

@@ -318,18 +318,52 @@ pub fn pool_backward(mean: bool, lens: &[usize], hidden: usize, d_pooled: &[f64]
     dx
 }
 
-/// Sum of the sequences' cross-entropies and its gradient.
-pub fn cross_entropy(logits: &[f64], outputs: usize, classes: &[u32]) -> (f64, Vec<f64>) {
+/// Sum of the rows' cross-entropies, by the weights of their classes, and its gradient.
+pub fn cross_entropy(
+    logits: &[f64],
+    outputs: usize,
+    classes: &[u32],
+    weights: Option<&[f64]>,
+) -> (f64, Vec<f64>) {
     let (mut total, mut d) = (0.0, Vec::new());
     for (row, &class) in logits.chunks(outputs).zip(classes) {
+        if class == u32::MAX {
+            d.extend(row.iter().map(|_| 0.0));
+            continue;
+        }
+        let class = class as usize;
+        let weight = weights.map_or(1.0, |weights| weights[class]);
         let most = row.iter().copied().fold(f64::MIN, f64::max);
         let sum: f64 = row.iter().map(|x| (x - most).exp()).sum();
-        total += most + sum.ln() - row[class as usize];
-        d.extend(
-            row.iter()
-                .enumerate()
-                .map(|(j, x)| (x - most).exp() / sum - f64::from(u8::from(j == class as usize))),
-        );
+        total += weight * (most + sum.ln() - row[class]);
+        let one = |j: usize| if j == class { 1.0 } else { 0.0 };
+        let softmax = row.iter().map(|x| (x - most).exp() / sum);
+        d.extend(softmax.enumerate().map(|(j, p)| weight * (p - one(j))));
+    }
+    (total, d)
+}
+
+pub fn binary(logits: &[f64], targets: &[f32]) -> (f64, Vec<f64>) {
+    let pairs = || logits.iter().zip(targets).map(|(&x, &y)| (x, f64::from(y)));
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let loss = |(x, y): (f64, f64)| -y * sigmoid(x).ln() - (1.0 - y) * (1.0 - sigmoid(x)).ln();
+    (pairs().map(loss).sum(), pairs().map(|(x, y)| sigmoid(x) - y).collect())
+}
+
+/// Cross-entropy over the tokens of each sequence, of starts and of ends.
+pub fn spans(logits: &[f64], lens: &[usize], spans: &[[u32; 2]]) -> (f64, Vec<f64>) {
+    let (mut total, mut d) = (0.0, vec![0.0; logits.len()]);
+    let mut first = 0;
+    for (&len, ends) in lens.iter().zip(spans) {
+        for (column, &end) in ends.iter().enumerate() {
+            let row: Vec<f64> = (0..len).map(|t| logits[(first + t) * 2 + column]).collect();
+            let (loss, gradient) = cross_entropy(&row, len, &[end], None);
+            total += loss;
+            for (t, gradient) in gradient.into_iter().enumerate() {
+                d[(first + t) * 2 + column] = gradient;
+            }
+        }
+        first += len;
     }
     (total, d)
 }

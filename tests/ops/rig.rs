@@ -276,6 +276,8 @@ impl<B: Backend> Rig<B> {
             params: self.params,
             trainable,
             limits: self.limits(),
+            labels: 64 * self.limits().tokens,
+            head_rows: self.limits().tokens,
             widest,
             head_dim: 128,
         };

@@ -84,10 +84,24 @@ pub fn table() -> Vec<Case> {
                     [(384, 384, true), (32, 2, false), (33, 5, true), (1, 1, false)]
                 {
                     for trained in [false, true] {
-                        add(Kind::Dense { inputs, outputs, tanh, trained });
-                        let bias = trained || b % 2 == 0;
-                        let dx = b % 2 == 0 || !trained;
-                        add(Kind::DenseBackward { inputs, outputs, tanh, trained, bias, dx });
+                        for rows in [Rows::Sequences, Rows::Tokens] {
+                            // Many rows of many columns take the oracle long.
+                            if rows == Rows::Tokens && (inputs > 100 || p == 0.0) {
+                                continue;
+                            }
+                            add(Kind::Dense { rows, inputs, outputs, tanh, trained });
+                            let bias = trained || b % 2 == 0;
+                            let dx = b % 2 == 0 || !trained;
+                            add(Kind::DenseBackward {
+                                rows,
+                                inputs,
+                                outputs,
+                                tanh,
+                                trained,
+                                bias,
+                                dx,
+                            });
+                        }
                     }
                 }
                 if p > 0.0 {
@@ -97,15 +111,15 @@ pub fn table() -> Vec<Case> {
                 if first {
                     full(&mut add, &lens);
                 }
-                for kind in [PoolKind::Cls, PoolKind::Mean] {
+                for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
                     add(Kind::Pool { hidden: 33, kind });
                     add(Kind::PoolBackward { hidden: 33, kind });
                     add(Kind::Pool { hidden: 384, kind });
                 }
                 for gradient in [false, true] {
-                    add(Kind::Loss { kind: LossKind::CrossEntropy, outputs: 1, gradient });
-                    add(Kind::Loss { kind: LossKind::CrossEntropy, outputs: 3, gradient });
-                    add(Kind::Loss { kind: LossKind::MeanSquared, outputs: 1, gradient });
+                    for (kind, rows, outputs, weighted) in losses() {
+                        add(Kind::Loss { kind, rows, outputs, gradient, weighted });
+                    }
                 }
             }
         }
@@ -231,10 +245,11 @@ fn quantised(cases: &mut Vec<Case>) {
             add(&[9, 1], Kind::Embed { hidden, vocab, types });
         }
         let (inputs, outputs) = (100, 100);
-        add(&[2, 3, 4], Kind::Dense { inputs, outputs, tanh: true, trained: false });
+        add(&[2, 3, 4], Kind::Dense { rows, inputs, outputs, tanh: true, trained: false });
         add(
             &[2, 3, 4],
             Kind::DenseBackward {
+                rows,
                 inputs,
                 outputs,
                 tanh: true,
@@ -244,4 +259,19 @@ fn quantised(cases: &mut Vec<Case>) {
             },
         );
     }
+}
+
+/// Each loss over rows that it is for, with outputs around the width of a warp.
+pub fn losses() -> Vec<(LossKind, Rows, usize, bool)> {
+    let (sequences, tokens) = (Rows::Sequences, Rows::Tokens);
+    let mut all = vec![(LossKind::Span, tokens, 2, false)];
+    for outputs in [1, 3, 40] {
+        for weighted in [false, true] {
+            all.push((LossKind::CrossEntropy, sequences, outputs, weighted));
+            all.push((LossKind::CrossEntropy, tokens, outputs, weighted));
+        }
+        all.push((LossKind::MeanSquared, sequences, outputs, false));
+        all.push((LossKind::Binary, sequences, outputs, false));
+    }
+    all
 }

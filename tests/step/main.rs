@@ -20,6 +20,7 @@ fn model(shape: &Shape) -> Model {
     let task = TaskSpec {
         outputs: 2,
         loss: LossKind::CrossEntropy,
+        class_weights: Vec::new(),
         pooling: if shape.mean { PoolKind::Mean } else { PoolKind::Cls },
         reinit_pooler: false,
         trains: match &shape.biases {

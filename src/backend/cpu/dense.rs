@@ -1,4 +1,4 @@
-//! One layer of the task head on pooled vectors, f32 throughout: `y = act(dropout(x)·Wᵀ + b)`.
+//! One layer of the task head on the vectors of sequences or tokens, f32 throughout: `y = act(dropout(x)·Wᵀ + b)`.
 
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
@@ -7,7 +7,7 @@ use super::params::{gradients, read, wide};
 use super::scratch::Scratch;
 use super::weights::{HostMatrices, View};
 use super::{CpuBackend, gemm, pointwise};
-use crate::program::{Dense, DenseBack, HeadWeight, Program, Rows};
+use crate::program::{Dense, DenseBack, HeadWeight, Program};
 use anyhow::{Result, ensure};
 
 /// Copies `x` `[rows, width]` to `room` under the mask; without one, `x` itself is the result.
@@ -122,16 +122,16 @@ fn dense_weight<'a>(
 /// See [`Dense`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()> {
     let at = Operands::new(program, &cpu.batch);
-    let (inputs, outputs) = (at.shape(op.x.0)?.1, at.shape(op.y.0)?.1);
-    let rows = cpu.batch.sequences();
+    let outputs = at.shape(op.y.0)?.1;
+    let (of_rows, inputs) = at.shape(op.x.0)?;
+    let rows = cpu.batch.limits().rows(of_rows);
     let bias = wide(op.bias, outputs, "a dense layer's bias")?;
     let bias = read(&cpu.params.value, bias)?;
     let shape = (outputs, inputs);
     let weight = dense_weight(&cpu.weights, &cpu.params.value, op.weight, shape)?;
-    let [x, y] = cpu.arena.regions([
-        at.whole(op.x.0, (Rows::Sequences, inputs))?,
-        at.whole(op.y.0, (Rows::Sequences, outputs))?,
-    ])?;
+    let [x, y] = cpu
+        .arena
+        .regions([at.whole(op.x.0, (of_rows, inputs))?, at.whole(op.y.0, (of_rows, outputs))?])?;
     cpu.head_input.reserve(rows * inputs);
     let layer = Layer {
         rows,
@@ -150,9 +150,9 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
 /// See [`DenseBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
     let at = Operands::new(program, &cpu.batch);
-    let (inputs, outputs) = (at.shape(op.x.0)?.1, at.shape(op.y.0)?.1);
-    let (of_x, of_y) = ((Rows::Sequences, inputs), (Rows::Sequences, outputs));
-    let rows = cpu.batch.sequences();
+    let (of_x, of_y) = (at.shape(op.x.0)?, at.shape(op.y.0)?);
+    let (inputs, outputs) = (of_x.1, of_y.1);
+    let rows = cpu.batch.limits().rows(of_x.0);
     let shape = (outputs, inputs);
     let weight = dense_weight(&cpu.weights, &cpu.params.value, op.weight, shape)?;
     for (range, width) in [(op.dweight.0, outputs * inputs), (op.dbias.0, outputs)] {

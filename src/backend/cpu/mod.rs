@@ -19,6 +19,7 @@ mod gemm;
 mod head;
 mod int8;
 mod linear;
+mod loss;
 mod math;
 mod nf4;
 mod norm;
@@ -38,6 +39,7 @@ mod weights;
 mod widen;
 mod x_hat;
 
+use super::labels::{self, LabelKind};
 use super::{
     Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
     Region, Slot, StepReport, WeightId, WeightType, check,
@@ -66,7 +68,11 @@ pub struct CpuBackend {
     memory: Memory,
     arena: Arena,
     params: HostParams,
+    /// Its labels are beside it.
     batch: Batch,
+    /// In words.
+    labels: Vec<u32>,
+    label_kind: LabelKind,
     key: DropoutKey,
     scratch: Scratch,
     partials: Partials,
@@ -74,7 +80,7 @@ pub struct CpuBackend {
     bias: Vec<f32>,
     /// Tokens in the order of their ids, for the gradients of embedding tables.
     token_order: Vec<u32>,
-    /// The head's input under dropout: `[sequences, widest]`.
+    /// The head's input under dropout: `[rows of the head, widest]`.
     head_input: Aligned,
     norm_partials: Vec<f64>,
     loss: f64,
@@ -97,6 +103,8 @@ impl CpuBackend {
                 cu_seqlens: vec![0],
                 labels: Labels::None,
             },
+            labels: Vec::new(),
+            label_kind: LabelKind::None,
             key: DropoutKey::default(),
             scratch: Scratch::default(),
             partials: Partials::default(),
@@ -106,28 +114,6 @@ impl CpuBackend {
             norm_partials: Vec::new(),
             loss: 0.0,
             grad_norm: 0.0,
-        }
-    }
-
-    /// Keeps the memory of the labels before, of whichever kind; no labels are none of that kind.
-    fn set_labels(&mut self, labels: &Labels) {
-        let sequences = self.memory.limits.sequences;
-        match (&mut self.batch.labels, labels) {
-            (Labels::Classes(mine), Labels::Classes(ids)) => mine.clone_from(ids),
-            (Labels::Values(mine), Labels::Values(values)) => mine.clone_from(values),
-            (Labels::Classes(mine), Labels::None) => mine.clear(),
-            (Labels::Values(mine), Labels::None) => mine.clear(),
-            (mine, Labels::Classes(ids)) => {
-                let mut room = Vec::with_capacity(sequences);
-                room.extend_from_slice(ids);
-                *mine = Labels::Classes(room);
-            }
-            (mine, Labels::Values(values)) => {
-                let mut room = Vec::with_capacity(sequences);
-                room.extend_from_slice(values);
-                *mine = Labels::Values(room);
-            }
-            (Labels::None, Labels::None) => {}
         }
     }
 }
@@ -163,19 +149,16 @@ impl Backend for CpuBackend {
         let params = &self.params;
         let words = |v: &Vec<u32>| 4 * v.capacity();
         let floats = |v: &Vec<f32>| 4 * v.capacity();
-        let Batch { ids, type_ids, positions, cu_seqlens, labels } = &self.batch;
-        let labels = match labels {
-            Labels::None => 0,
-            Labels::Classes(ids) => words(ids),
-            Labels::Values(values) => floats(values),
-        };
+        let Batch { ids, type_ids, positions, cu_seqlens, labels: _ } = &self.batch;
         let vectors = [&params.value, &params.gradient, &params.moment1, &params.moment2];
         Footprint {
             weights: self.weights.bytes(),
             params: vectors.into_iter().map(floats).sum(),
             arena: self.arena.bytes(),
-            batch: [ids, type_ids, positions, cu_seqlens].into_iter().map(words).sum::<usize>()
-                + labels,
+            batch: [ids, type_ids, positions, cu_seqlens, &self.labels]
+                .into_iter()
+                .map(words)
+                .sum(),
             workspace: self.scratch.bytes()
                 + self.partials.bytes()
                 + floats(&self.bias)
@@ -202,20 +185,23 @@ impl Backend for CpuBackend {
             type_ids: tokens(),
             positions: tokens(),
             cu_seqlens: Vec::with_capacity(sizes.sequences + 1),
-            labels: Labels::Classes(Vec::with_capacity(sizes.sequences)),
+            labels: Labels::None,
         };
         self.batch.cu_seqlens.push(0);
+        self.labels = Vec::with_capacity(sizes.labels);
         self.memory = memory;
         Ok(())
     }
 
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        check::batch(batch, self.memory.limits)?;
+        check::batch(batch, self.memory.limits, self.memory.labels)?;
         self.batch.ids.clone_from(&batch.ids);
         self.batch.type_ids.clone_from(&batch.type_ids);
         self.batch.positions.clone_from(&batch.positions);
         self.batch.cu_seqlens.clone_from(&batch.cu_seqlens);
-        self.set_labels(&batch.labels);
+        self.labels.clear();
+        self.labels.extend_from_slice(labels::words(&batch.labels));
+        self.label_kind = LabelKind::of(batch);
         self.key = key;
         Ok(())
     }

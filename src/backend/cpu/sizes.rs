@@ -13,6 +13,8 @@ pub struct HostSizes {
     pub trainable: usize,
     pub tokens: usize,
     pub sequences: usize,
+    /// 32-bit words.
+    pub labels: usize,
     /// Of each thread.
     pub scratch: usize,
     pub threads: usize,
@@ -26,7 +28,7 @@ pub struct HostSizes {
 
 impl HostSizes {
     pub fn new(memory: &Memory, threads: usize, trained_matrices: bool) -> Self {
-        let Memory { limits, widest, head_dim, .. } = *memory;
+        let Memory { limits, labels, head_rows, widest, head_dim, .. } = *memory;
         let rows = limits.tokens.max(limits.sequences);
         Self {
             arena: memory.arena,
@@ -34,13 +36,14 @@ impl HostSizes {
             trainable: memory.trainable,
             tokens: limits.tokens,
             sequences: limits.sequences,
+            labels,
             scratch: gemm::scratch_for(rows, widest)
                 .max(attention::scratch_for(limits.max_len, head_dim))
                 .max(first_attention::scratch_for(limits.max_len)),
             threads,
             partials: colsum::partials(rows, widest),
             bias: widest,
-            head_input: limits.sequences * widest,
+            head_input: head_rows * widest,
             norm_partials: optim::partials(memory.trainable),
             token_order: if trained_matrices { limits.tokens } else { 0 },
         }
@@ -52,7 +55,7 @@ impl HostSizes {
             weights: 0,
             params: 4 * (self.params + 3 * self.trainable),
             arena: Aligned::bytes_for(self.arena.div_ceil(4)),
-            batch: 4 * (3 * self.tokens + 2 * self.sequences + 1),
+            batch: 4 * (3 * self.tokens + self.sequences + 1 + self.labels),
             workspace: self.threads * Aligned::bytes_for(self.scratch)
                 + Aligned::bytes_for(self.partials)
                 + 4 * self.bias

@@ -70,7 +70,7 @@ impl Allocated {
         )?;
         Ok(Self {
             arena: Buffer::new(device, "activation arena", sizes.arena)?,
-            batch: DeviceBatch::new(device, memory.limits)?,
+            batch: DeviceBatch::new(device, memory.limits, memory.labels)?,
             params: DeviceParams::new(device, memory.params, memory.trainable)?,
             state,
             reports: Downloads::new(device, size_of::<StepState>() / 4)?,

@@ -6,10 +6,11 @@ use super::device::Device;
 use super::memory::{Address, Buffer};
 use super::pinned::UploadsBeside;
 use crate::backend::ids::LargestIds;
+use crate::backend::labels::{self, LabelKind};
 use crate::backend::{DropoutKey, check};
-use crate::batch::{Batch, Labels};
-use crate::program::{Limits, LossKind};
-use anyhow::{Result, bail, ensure};
+use crate::batch::Batch;
+use crate::program::Limits;
+use anyhow::{Result, ensure};
 
 /// Sizes of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,50 +20,13 @@ pub struct BatchShape {
     pub max_len: usize,
 }
 
-/// What the labels of the current batch are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LabelKind {
-    None,
-    /// Class ids, all up to this one.
-    Classes {
-        largest: u32,
-    },
-    Values,
-}
-
-/// What a loss needs of the labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LabelNeed {
-    pub kind: LossKind,
-    pub outputs: usize,
-}
-
-impl LabelNeed {
-    /// # Errors
-    /// When the labels are of another kind, or a class has no output.
-    pub fn check(self, labels: LabelKind) -> Result<()> {
-        let outputs = self.outputs;
-        match (self.kind, labels) {
-            (LossKind::CrossEntropy, LabelKind::Classes { largest }) => ensure!(
-                (largest as usize) < outputs,
-                "label {largest}: the head has {outputs} outputs"
-            ),
-            (LossKind::MeanSquared, LabelKind::Values) => {
-                ensure!(outputs == 1, "a squared error over {outputs} outputs");
-            }
-            (LossKind::CrossEntropy, _) => bail!("cross-entropy needs class labels"),
-            (LossKind::MeanSquared, _) => bail!("the squared error needs numbers for labels"),
-        }
-        Ok(())
-    }
-}
-
 /// Header, ids, positions, token types, sequence bounds and labels, in 32-bit words.
 #[derive(Debug)]
 pub struct DeviceBatch {
     buffer: Buffer,
     uploads: UploadsBeside,
     limits: Limits,
+    label_words: usize,
     shape: BatchShape,
     /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
     pub grid: BatchShape,
@@ -73,20 +37,21 @@ pub struct DeviceBatch {
 const HEADER_WORDS: usize = size_of::<BatchHeader>() / 4;
 
 impl DeviceBatch {
-    fn words(limits: Limits) -> usize {
-        HEADER_WORDS + 3 * limits.tokens + 2 * limits.sequences + 1
+    fn words(limits: Limits, label_words: usize) -> usize {
+        HEADER_WORDS + 3 * limits.tokens + limits.sequences + 1 + label_words
     }
 
-    /// Bytes of each of the two buffers for batches up to `limits`.
-    pub fn size(limits: Limits) -> usize {
-        Self::words(limits) * 4
+    /// Bytes of each of the two buffers for batches up to `limits` with labels of so many words.
+    pub fn size(limits: Limits, label_words: usize) -> usize {
+        Self::words(limits, label_words) * 4
     }
 
-    pub fn new(device: &Device, limits: Limits) -> Result<Self> {
+    pub fn new(device: &Device, limits: Limits, label_words: usize) -> Result<Self> {
         Ok(Self {
-            buffer: Buffer::new(device, "batch", Self::size(limits))?,
-            uploads: UploadsBeside::new(device, Self::words(limits))?,
+            buffer: Buffer::new(device, "batch", Self::size(limits, label_words))?,
+            uploads: UploadsBeside::new(device, Self::words(limits, label_words))?,
             limits,
+            label_words,
             shape: BatchShape::default(),
             grid: BatchShape::default(),
             labels: LabelKind::None,
@@ -123,7 +88,7 @@ impl DeviceBatch {
 
     /// Makes `batch` the current one for everything launched later; it goes up beside what was launched earlier.
     pub fn set(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        check::batch(batch, self.limits)?;
+        check::batch(batch, self.limits, self.label_words)?;
         let header = BatchHeader {
             tokens: u32::try_from(batch.tokens())?,
             sequences: u32::try_from(batch.sequences())?,
@@ -133,28 +98,20 @@ impl DeviceBatch {
             seed_high: (key.seed >> 32) as u32,
             padding: [0; 2],
         };
-        let (labels, kind): (&[u32], _) = match &batch.labels {
-            Labels::None => (&[], LabelKind::None),
-            Labels::Classes(ids) => {
-                let largest = ids.iter().copied().max().unwrap_or(0);
-                (ids, LabelKind::Classes { largest })
-            }
-            Labels::Values(values) => (bytemuck::cast_slice(values), LabelKind::Values),
-        };
         let parts = [
             (0, bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header))),
             (self.ids_at(), &batch.ids),
             (self.positions_at(), &batch.positions),
             (self.types_at(), &batch.type_ids),
             (self.bounds_at(), &batch.cu_seqlens),
-            (self.labels_at(), labels),
+            (self.labels_at(), labels::words(&batch.labels)),
         ];
         self.uploads.send(&mut self.buffer, |staging| {
             for (at, words) in parts {
                 staging[at..at + words.len()].copy_from_slice(words);
             }
         })?;
-        self.labels = kind;
+        self.labels = LabelKind::of(batch);
         self.ids = LargestIds::of(batch);
         self.shape = BatchShape {
             tokens: batch.tokens(),
@@ -206,6 +163,6 @@ impl DeviceBatch {
     }
 
     pub fn labels(&self) -> Result<Address> {
-        self.buffer.at(self.labels_at() * 4, self.limits.sequences * 4)
+        self.buffer.at(self.labels_at() * 4, self.label_words * 4)
     }
 }

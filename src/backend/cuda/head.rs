@@ -4,19 +4,18 @@ use super::args::*;
 use super::memory::Address;
 use super::operands::LaunchOperands;
 use super::{check_width, row_kind, to_u32};
-use crate::backend::{MatrixKind, check};
+use crate::backend::MatrixKind;
 use crate::program::{
     Dense, DenseBack, Dropout, HeadWeight, Loss, LossKind, ParamRange, Pool, PoolBack, PoolKind,
-    Value,
+    Rows, Value,
 };
 use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
 
 /// See [`Pool`].
 pub fn pool(at: &LaunchOperands<'_>, op: &Pool) -> Result<()> {
-    let sequences = at.memory.batch.grid.sequences;
     let args = pool_arguments(at, op.kind, op.x.0, op.out.0)?;
-    at.cuda.kernels.pool_forward(sequences, args)
+    at.cuda.kernels.pool_forward(at.count(op.out.0), args)
 }
 
 /// See [`PoolBack`].
@@ -27,17 +26,15 @@ pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
 
 /// See [`Dense`].
 pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
-    let sequences = at.memory.batch.grid.sequences;
     let args = DenseArgs {
         bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
         ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
-    at.cuda.kernels.dense_forward(sequences, args)
+    at.cuda.kernels.dense_forward(at.count(op.x.0), args)
 }
 
 /// See [`DenseBack`].
 pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
-    let sequences = at.memory.batch.grid.sequences;
     let gradient = |range: Option<ParamRange>| match range {
         Some(range) => at.memory.params.gradient(range),
         None => Ok(Address::NULL),
@@ -55,24 +52,40 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
         kernels.dense_backward_weight(args)?;
     }
     if op.dx.0.is_some() {
-        kernels.dense_backward_input(sequences, args)?;
+        kernels.dense_backward_input(at.count(op.x.0), args)?;
     }
     Ok(())
 }
 
 /// See [`Loss`].
 pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
+    let outputs = at.width(op.logits.0);
+    op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
     let args = LossArgs {
         numbers: at.memory.numbers.at()?,
         batch: at.memory.batch.header()?,
+        cu_seqlens: at.memory.batch.bounds()?,
         logits: at.at(op.logits.0)?,
         labels: at.memory.batch.labels()?,
+        class_weights: match op.class_weights {
+            Some(range) => at.memory.params.value(range, outputs)?,
+            None => Address::NULL,
+        },
         dlogits: at.aside(op.dlogits.0)?,
         state: at.memory.state()?,
-        outputs: to_u32(at.width(op.logits.0))?,
-        squared: u32::from(op.kind == LossKind::MeanSquared),
+        outputs: to_u32(outputs)?,
+        kind: match op.kind {
+            LossKind::CrossEntropy | LossKind::Span => LOSS_CROSS_ENTROPY,
+            LossKind::MeanSquared => LOSS_SQUARED,
+            LossKind::Binary => LOSS_BINARY,
+        },
     };
-    at.cuda.kernels.loss(args)
+    let kernels = &at.cuda.kernels;
+    match (op.kind, at.rows(op.logits.0)) {
+        (LossKind::Span, _) => kernels.loss_spans(args),
+        (_, Rows::Tokens) => kernels.loss_tokens(args),
+        (_, Rows::Sequences) => kernels.loss(args),
+    }
 }
 
 fn pool_arguments(
@@ -82,7 +95,7 @@ fn pool_arguments(
     pooled: Value,
 ) -> Result<PoolArgs> {
     let hidden = at.tensor(x);
-    check::pool(kind, &hidden)?;
+    kind.check(hidden.info.rows, at.rows(pooled))?;
     check_width(hidden.info.width, "a hidden size")?;
     Ok(PoolArgs {
         batch: at.memory.batch.header()?,
@@ -93,7 +106,7 @@ fn pool_arguments(
         width: to_u32(hidden.info.width)?,
         mean: u32::from(kind == PoolKind::Mean),
         rows: row_kind(hidden.info.rows),
-        padding: 0,
+        pooled_rows: row_kind(at.rows(pooled)),
     })
 }
 
@@ -131,6 +144,7 @@ fn dense_arguments(
         inputs: to_u32(inputs)?,
         outputs: to_u32(outputs)?,
         tanh: u32::from(tanh),
+        rows: row_kind(at.rows(x)),
         ..Zeroable::zeroed()
     })
 }

@@ -48,6 +48,8 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
             "dense_backward_input",
             "dense_backward_input_quantised",
             "loss",
+            "loss_tokens",
+            "loss_spans",
         ],
         ONE,
     ),

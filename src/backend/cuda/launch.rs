@@ -276,8 +276,8 @@ impl Kernels {
         unsafe { self.launch(&name, grid, FIRST_WARPS * WARP, shared, &args) }
     }
 
-    pub fn pool_forward(&self, sequences: usize, args: PoolArgs) -> Result<()> {
-        let grid = by_rows(sequences, 1, args.width, PART);
+    pub fn pool_forward(&self, pooled: usize, args: PoolArgs) -> Result<()> {
+        let grid = by_rows(pooled, 1, args.width, PART);
         // SAFETY: as for `gemm`.
         unsafe { self.launch("pool_forward", grid, POOL_WARPS * WARP, 0, &args) }
     }
@@ -288,8 +288,8 @@ impl Kernels {
         unsafe { self.launch("pool_backward", grid, POOL_WARPS * WARP, 0, &args) }
     }
 
-    pub fn dense_forward(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = by_rows(sequences, DENSE_SEQUENCES, args.outputs, DENSE_THREADS / WARP);
+    pub fn dense_forward(&self, rows: usize, args: DenseArgs) -> Result<()> {
+        let grid = by_rows(rows, DENSE_ROWS, args.outputs, DENSE_THREADS / WARP);
         let name = match args.frozen.format {
             Format::Half => "dense_forward",
             Format::Int8 | Format::Nf4 => "dense_forward_quantised",
@@ -310,8 +310,8 @@ impl Kernels {
         unsafe { self.launch("dense_backward_weight", grid, DENSE_THREADS, 0, &args) }
     }
 
-    pub fn dense_backward_input(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = by_rows(sequences, DENSE_SEQUENCES, args.inputs, WARP);
+    pub fn dense_backward_input(&self, rows: usize, args: DenseArgs) -> Result<()> {
+        let grid = by_rows(rows, DENSE_ROWS, args.inputs, WARP);
         let name = match args.frozen.format {
             Format::Half => "dense_backward_input",
             Format::Int8 | Format::Nf4 => "dense_backward_input_quantised",
@@ -320,9 +320,20 @@ impl Kernels {
         unsafe { self.launch(name, grid, DENSE_INPUT_WARPS * WARP, 0, &args) }
     }
 
+    /// Of sequences.
     pub fn loss(&self, args: LossArgs) -> Result<()> {
         // SAFETY: as for `gemm`; one block.
         unsafe { self.launch("loss", [1, 1, 1], LOSS_WARPS * WARP, 0, &args) }
+    }
+
+    pub fn loss_tokens(&self, args: LossArgs) -> Result<()> {
+        // SAFETY: as for `gemm`; one block.
+        unsafe { self.launch("loss_tokens", [1, 1, 1], TOKEN_LOSS_WARPS * WARP, 0, &args) }
+    }
+
+    pub fn loss_spans(&self, args: LossArgs) -> Result<()> {
+        // SAFETY: as for `gemm`; one block.
+        unsafe { self.launch("loss_spans", [1, 1, 1], TOKEN_LOSS_WARPS * WARP, 0, &args) }
     }
 
     pub fn grad_norm_partial(&self, args: NormPartialArgs) -> Result<()> {
@@ -404,7 +415,7 @@ mod tests {
             warp_rows(tokens),
             by_rows(tokens, POOL_WARPS, 1024, PART),
             by_rows(sequences, 1, 1024, PART),
-            by_rows(sequences, DENSE_SEQUENCES, 100_000, DENSE_THREADS / WARP),
+            by_rows(sequences, DENSE_ROWS, 100_000, DENSE_THREADS / WARP),
         ];
         for [x, y, z] in grids {
             assert!(x <= i32::MAX as usize && y.max(z) <= MOST_BLOCKS, "{x} {y} {z}");

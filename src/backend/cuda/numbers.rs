@@ -15,6 +15,12 @@ numbers! {
         ROWS_SEQUENCES = 1,
     }
 
+    LossKind: u32 {
+        LOSS_CROSS_ENTROPY = 0,
+        LOSS_SQUARED = 1,
+        LOSS_BINARY = 2,
+    }
+
     ActivationKind: u32 {
         GELU_ERF = 0,
         GELU_TANH = 1,
@@ -104,9 +110,10 @@ numbers! {
     HeadBlocks: usize {
         POOL_WARPS = 8,
         DENSE_THREADS = 128,
-        DENSE_SEQUENCES = 8,
+        DENSE_ROWS = 8,
         DENSE_INPUT_WARPS = 8,
         LOSS_WARPS = 8,
+        TOKEN_LOSS_WARPS = 32,
     }
 
     /// The optimizer: threads of a block, and elements of one partial sum of the gradient norm.

@@ -3,23 +3,18 @@
 //! The weight of the losses and the optimizer's numbers go to the device before anything is launched, and what the
 //! labels must be is known from the list. So nothing in a recording can depend on a batch but through device memory.
 
-use super::batch::LabelNeed;
 use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
 use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
+use crate::backend::labels::LabelNeed;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
 use std::cell::RefCell;
 
 pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
     let ops = program.ops(span);
-    let needs = ops.iter().find_map(|op| match op {
-        Op::Loss(op) => {
-            Some(LabelNeed { kind: op.kind, outputs: program.list().info(op.logits.0).width })
-        }
-        _ => None,
-    });
+    let needs = LabelNeed::of(program.list(), ops);
     check_ids(cuda, ops)?;
     let updates = ops.iter().any(|op| matches!(op, Op::Update(_)));
     let (record, device) = (cuda.options.graphs, cuda.device.clone());

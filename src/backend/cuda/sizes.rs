@@ -25,11 +25,11 @@ pub struct DeviceSizes {
 
 impl DeviceSizes {
     pub fn new(memory: &Memory) -> Self {
-        let Memory { limits, widest, .. } = *memory;
+        let Memory { limits, labels, widest, .. } = *memory;
         let tiles = limits.tokens.div_ceil(TILE_ROWS) + limits.sequences + 1;
         Self {
             arena: memory.arena,
-            batch: DeviceBatch::size(limits),
+            batch: DeviceBatch::size(limits, labels),
             params: DeviceParams::sizes(memory.params, memory.trainable),
             state: size_of::<StepState>(),
             numbers: size_of::<StepNumbers>(),

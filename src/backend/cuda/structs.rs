@@ -202,7 +202,7 @@ structures! {
         width: u32,
         mean: u32,
         rows: u32,
-        padding: u32,
+        pooled_rows: u32,
     }
 
     FirstTokenArgs {
@@ -248,18 +248,20 @@ structures! {
         inputs: u32,
         outputs: u32,
         tanh: u32,
-        padding: u32,
+        rows: u32,
     }
 
     LossArgs {
         batch: Address,
+        cu_seqlens: Address,
         logits: Address,
         labels: Address,
+        class_weights: Address,
         dlogits: Address,
         state: Address,
         numbers: Address,
         outputs: u32,
-        squared: u32,
+        kind: u32,
     }
 
     NormPartialArgs {

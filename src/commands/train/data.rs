@@ -1,22 +1,22 @@
 //! The texts of a run: its files read, split and tokenized.
 
-use crate::commands::base::say_counts;
-use crate::commands::counter::Counter;
 use crate::commands::format;
 use crate::commands::labelled::{self, LabelRules, warn_of_labels};
-use crate::data::{self, ColumnNames, Dataset, LabelUse, ReadOptions, Table, TextTokenizer};
+use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
-use crate::settings::choice::Task;
 use crate::settings::train::{DevSource, TrainConfig};
-use crate::tasks::labels::{ClassNames, Targets};
-use anyhow::{Context, Result};
+use crate::tasks::examples::Prepared;
+use crate::tasks::splitting::Splitting;
+use crate::tasks::targets::Targets;
+use anyhow::Result;
 
 /// Tokenized training and dev rows.
 pub struct Data {
     pub targets: Targets,
-    pub columns: Columns,
-    pub train: Dataset,
-    pub dev: Option<Dataset>,
+    /// None where the examples are documents.
+    pub columns: Option<Columns>,
+    pub train: Prepared,
+    pub dev: Option<Prepared>,
     /// Of the rows as read, before a split.
     pub train_sha256: String,
     /// Where the dev rows are a file of their own.
@@ -37,20 +37,19 @@ impl Data {
                 label: config.label_column.clone(),
             },
             label_use: LabelUse::Required,
+            label_lists: config.task.takes_lists(),
             trained: None,
         };
         let mut rules =
             LabelRules { task: config.task, unlabelled: config.unlabelled, known: None };
         let whole = labelled::read(&config.train, &options, &rules, quiet)?;
         // From the whole file, so that a rare class is known whichever side of a split it is on.
-        let targets = match config.task {
-            Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
-            Task::Regression => Targets::Values,
-        };
-        let columns = whole.columns.clone();
+        let splitting = Splitting::of(config.task, config.label_separator.as_deref());
+        let targets = Targets::of(config.task, splitting, &whole)?;
+        let columns = whole.columns().cloned();
         // The dev rows are read as those of the task are.
-        options.trained = Some(columns.clone());
-        rules.known = targets.classes();
+        options.trained = columns.clone();
+        rules.known = targets.named();
         let train_sha256 = whole.sha256();
         let mut dev_sha256 = None;
         let (train, dev) = match &config.dev {
@@ -61,28 +60,20 @@ impl Data {
                 (whole, Some(dev))
             }
             Some(DevSource::Fraction(fraction)) => {
-                let split = data::split(whole.rows.len(), *fraction, config.seed)?;
+                let split = data::split(whole.len(), *fraction, config.seed)?;
                 (whole.select(&split.train), Some(whole.select(&split.dev)))
             }
-        };
-        let tokenize = |table: &Table, part: &str| {
-            let labels = targets.read(table)?;
-            labelled::say_labels(quiet, table, part, &targets, &labels);
-            let counter = Counter::new("tokenizing", Some(table.rows.len() as u64), quiet);
-            let (dataset, counts) =
-                Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))
-                    .with_context(|| table.name.clone())?;
-            drop(counter);
-            say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
-            anyhow::Ok(dataset)
         };
         let parts = match config.dev {
             Some(DevSource::Fraction(_)) => [" (to train on)", " (to evaluate on)"],
             _ => [""; 2],
         };
-        let train = tokenize(&train, parts[0])?;
-        let dev = dev.map(|dev| tokenize(&dev, parts[1])).transpose()?;
-        warn_of_labels(&targets, train.labels(), dev.as_ref().map(Dataset::labels));
+        let prepare = |examples, part| {
+            labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
+        };
+        let train = prepare(train, parts[0])?;
+        let dev = dev.map(|dev| prepare(dev, parts[1])).transpose()?;
+        warn_of_labels(&targets, train.labels(), dev.as_ref().map(Prepared::labels));
         Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }

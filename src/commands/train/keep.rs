@@ -11,11 +11,11 @@ use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
+use crate::model::params::ParamKind;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
 use crate::settings::method::Leaves;
 use crate::settings::train::TrainConfig;
-use crate::tasks::labels::Targets;
 use crate::train::output::OutputFolder;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -49,15 +49,13 @@ pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &D
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
         task: config.task,
-        labels: match &data.targets {
-            Targets::Classes(classes) => classes.names().to_vec(),
-            Targets::Values | Targets::None => Vec::new(),
-        },
+        labels: data.targets.names().to_vec(),
+        outputs: data.targets.outputs(),
         pooling: pooling.into(),
         method: config.method,
         biases: config.method.trained_biases(&config.biases),
         settings: config.clone(),
-        columns: Some(data.columns.clone()),
+        columns: data.columns.clone(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -102,7 +100,7 @@ fn write_model(
     let pooling = model.head.pool;
     let file = ModelTensors::open(&base.folder, prefix)?;
     let (mut encoder, mut head) = (Vec::new(), Vec::new());
-    for param in model.params.list() {
+    for param in model.params.list().iter().filter(|param| param.kind != ParamKind::Loss) {
         let (file, name) = place(info.pooling, prefix, &param.name);
         let sources = match file {
             HEAD => &mut head,

@@ -10,7 +10,7 @@ use super::programs::Programs;
 use super::progress::Progress;
 use super::{outputs, say, set_threads, show, stop, warn};
 use crate::cli::TrainCommand;
-use crate::data::{BatchLimits, Dataset, Order, Sampler};
+use crate::data::{BatchLimits, Order, Sampler};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
@@ -25,7 +25,7 @@ use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::train::TrainConfig;
-use crate::tasks::labels::Targets;
+use crate::tasks::class_weights::class_weights;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run};
 use crate::train::schedule::Schedule;
@@ -58,7 +58,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let tokenizer = base.tokenizer(config.max_length, quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
 
-    let spec = task_spec(config, &base, &data.targets)?;
+    let spec = task_spec(config, &base, &data)?;
     let mut backend = open(OpenOptions {
         device: config.device,
         half: config.precision.into(),
@@ -81,9 +81,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         false => Order::Shuffled { seed: config.seed },
     };
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
-    let sampler = Sampler::new(data.train.lengths(), limits, order)?;
+    let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
-    let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
+    let dev_lengths = data.dev.as_ref().map(|dev| dev.dataset.lengths());
     let device = backend.kind();
     let programs = Programs::plan(&model, device, &mut steps, config, dev_lengths.as_deref())?;
     let mut session = Session::new(model, backend);
@@ -98,9 +98,11 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let mut run = Run {
         session: &mut session,
         config,
-        train: &data.train,
+        train: &data.train.dataset,
         dev: match (&data.dev, &programs.dev) {
-            (Some(dataset), Some((batches, _))) => Some(Dev { dataset, batches }),
+            (Some(prepared), Some((batches, _))) => {
+                Some(Dev { targets: &data.targets, prepared, batches })
+            }
             _ => None,
         },
         output,
@@ -156,15 +158,21 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     show(summary.table())
 }
 
-fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<TaskSpec> {
+fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
     Ok(TaskSpec {
-        outputs: match targets {
-            Targets::Classes(classes) => classes.names().len(),
-            Targets::Values | Targets::None => 1,
+        outputs: data.targets.outputs(),
+        class_weights: match (&config.class_weights, data.targets.named()) {
+            (Some(weighting), Some(classes)) => {
+                class_weights(weighting, classes, data.train.labels())?
+            }
+            _ => Vec::new(),
         },
-        pooling: base.pooling(config.pooling)?,
+        pooling: match config.task.facts().each_token {
+            true => PoolKind::Each,
+            false => base.pooling(config.pooling)?,
+        },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
-        loss: config.task.loss(),
+        loss: config.task.facts().loss,
         trains: Trains::of(config.method, &config.biases),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
@@ -185,6 +193,8 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
     let vector = match pooling {
         PoolKind::Mean => "the mean over all tokens",
         PoolKind::Cls => "the first token",
+        // Nothing is pooled.
+        PoolKind::Each => return Ok(()),
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
     let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;

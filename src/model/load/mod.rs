@@ -28,9 +28,11 @@ pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
 /// What the model is to be used for.
 #[derive(Clone, Debug)]
 pub struct TaskSpec {
-    /// Classes, or 1 for regression.
+    /// Classes, or numbers per text in regression.
     pub outputs: usize,
     pub loss: LossKind,
+    /// Of cross-entropy, `[outputs]`; empty where all classes count the same.
+    pub class_weights: Vec<f32>,
     pub pooling: PoolKind,
     /// Replace the checkpoint's pooler by a new one, which trains.
     pub reinit_pooler: bool,

@@ -13,7 +13,7 @@ use crate::model::params::{ParamKind, Params};
 use crate::program::{
     Dropout, HeadWeight, LinearLayer, Norm, NormLayer, ParamRange, PoolKind, TableIds, WeightId,
 };
-use crate::tasks::head::{DenseLayer, TaskHead};
+use crate::tasks::head::{ClassWeights, DenseLayer, TaskHead};
 use anyhow::Result;
 
 pub fn assemble(
@@ -30,6 +30,7 @@ pub fn assemble(
     let embeddings = loader.embeddings()?;
     let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
     let head = loader.head()?;
+    let class_weights = loader.class_weights();
     let Loader { params, store, matrices, .. } = loader;
     let any = params.iter().any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
     match &task.trains {
@@ -38,6 +39,7 @@ pub fn assemble(
                 "--biases {biases} selects nothing in this model: {}",
                 match task.pooling {
                     PoolKind::Mean => "mean pooling has no pooler",
+                    PoolKind::Each => "this task has no pooler",
                     PoolKind::Cls => "its pooler is new and trains with the head",
                 }
             ))
@@ -74,6 +76,10 @@ pub fn assemble(
         hidden: config.hidden,
         layers: head.iter().enumerate().map(|(i, layer)| places.dense(i, layer)).collect(),
         loss: task.loss,
+        class_weights: class_weights.map(|name| ClassWeights {
+            range: params.range(&name),
+            values: task.class_weights.clone(),
+        }),
     };
     let matrices = places.matrices;
     Ok(Model {

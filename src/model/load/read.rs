@@ -4,7 +4,7 @@ use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
-use crate::program::{HeadWeight, ParamRange, PoolKind, WeightId};
+use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
 use crate::settings::biases::Component;
 use anyhow::{Result, ensure};
@@ -137,7 +137,10 @@ impl Loader<'_> {
             tanh: false,
         };
         Ok(match (self.task.pooling, self.config.family) {
-            (PoolKind::Mean, _) => vec![last(self, "classifier")],
+            (PoolKind::Each, _) if self.task.loss == LossKind::Span => {
+                vec![NewHeadLayer { dropout: false, ..last(self, "qa_outputs") }]
+            }
+            (PoolKind::Mean | PoolKind::Each, _) => vec![last(self, "classifier")],
             (PoolKind::Cls, Family::Bert) => {
                 let pooler = self.pooler()?;
                 vec![pooler, last(self, "classifier")]
@@ -157,6 +160,14 @@ impl Loader<'_> {
                 vec![dense, last(self, "classifier.out_proj")]
             }
         })
+    }
+
+    /// The weights of classes, which the loss reads where the parameters are.
+    pub fn class_weights(&mut self) -> Option<String> {
+        let weights = &self.task.class_weights;
+        let values = (weights.len(), weights.clone());
+        (!weights.is_empty())
+            .then(|| self.add(ParamKind::Loss, None, "loss.weight".to_owned(), values, false))
     }
 
     /// BERT's pooler: the checkpoint's, or a new one.

@@ -1,0 +1,147 @@
+//! Texts that are answered token by token, as they are read: each with its words or with the question asked of it.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::files::hex;
+
+/// One text. Ranges are bytes of [`Document::text`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    /// Line where it begins, from 1.
+    pub line: u64,
+    pub id: Option<String>,
+    /// Comes before the text.
+    pub question: Option<String>,
+    pub text: String,
+    /// Where each word lies; none where the text came whole.
+    pub words: Vec<Range<usize>>,
+    pub gold: Gold,
+}
+
+/// What is known of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Gold {
+    #[default]
+    None,
+    /// A tag per word.
+    Tags(Vec<String>),
+    /// Parts of the text that have a label.
+    Spans(Vec<Mark>),
+    /// Answers to the question, each of them right; none where the text does not answer it.
+    Answers(Vec<Mark>),
+}
+
+/// A part of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub span: Range<usize>,
+    /// The label of the part, or an answer as it is written.
+    pub label: String,
+}
+
+/// The documents of one file, at least one, in file order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// The path as given: starts the messages about its documents.
+    pub name: String,
+    pub list: Vec<Document>,
+}
+
+impl Documents {
+    /// What the documents hold, as a sha256 in hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut number = |number: usize| hasher.update((number as u64).to_le_bytes());
+        let mut texts = Vec::new();
+        for document in &self.list {
+            // Lengths keep two fields from being taken for one; no text is as long as the mark of none.
+            let question = document.question.as_deref();
+            number(question.map_or(usize::MAX, str::len));
+            texts.extend(question);
+            number(document.text.len());
+            texts.push(&document.text);
+            number(document.words.len());
+            document.words.iter().for_each(|word| {
+                number(word.start);
+                number(word.end);
+            });
+            match &document.gold {
+                Gold::None => number(0),
+                Gold::Tags(tags) => {
+                    number(1);
+                    number(tags.len());
+                    for tag in tags {
+                        number(tag.len());
+                        texts.push(tag);
+                    }
+                }
+                Gold::Spans(marks) | Gold::Answers(marks) => {
+                    number(2);
+                    number(marks.len());
+                    for mark in marks {
+                        number(mark.span.start);
+                        number(mark.span.end);
+                        number(mark.label.len());
+                        texts.push(&mark.label);
+                    }
+                }
+            }
+        }
+        texts.into_iter().for_each(|text| hasher.update(text));
+        hex(&hasher.finalize())
+    }
+
+    /// The given documents, in the order given.
+    ///
+    /// # Panics
+    /// When one is out of range.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let list = rows.iter().map(|&row| self.list[row].clone()).collect();
+        Self { name: self.name.clone(), list }
+    }
+}
+
+/// Documents one at a time, from a file or a pipe; after an error there are no more.
+pub trait ReadDocuments: Iterator<Item = anyhow::Result<Document>> {
+    /// Whether the next document is there without waiting for who writes a pipe.
+    fn ready(&mut self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_tells_documents_apart_by_all_that_a_task_learns_from() {
+        let document = |text: &str, gold: Gold| Document {
+            line: 1,
+            text: text.to_owned(),
+            words: vec![0..1],
+            gold,
+            ..Document::default()
+        };
+        let mark = |span, label: &str| vec![Mark { span, label: label.to_owned() }];
+        let with_question = Document { question: Some("a".into()), ..document("b", Gold::None) };
+        let each = [
+            document("ab", Gold::None),
+            with_question,
+            document("ab", Gold::Tags(vec!["x".into()])),
+            document("ab", Gold::Tags(vec!["y".into()])),
+            document("ab", Gold::Spans(mark(0..1, "x"))),
+            document("ab", Gold::Spans(mark(0..2, "x"))),
+            document("ab", Gold::Spans(Vec::new())),
+            Document { words: vec![1..2], ..document("ab", Gold::None) },
+        ];
+        let hash = |document: &Document| {
+            Documents { name: "d".into(), list: vec![document.clone()] }.sha256()
+        };
+        let hashes: std::collections::BTreeSet<String> = each.iter().map(hash).collect();
+        assert_eq!(hashes.len(), each.len());
+        assert_eq!(
+            hash(&Document { line: 7, id: Some("i".into()), ..each[0].clone() }),
+            hash(&each[0])
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! Long texts as overlapping windows, each a sequence of its own, and where each token came from.
+
+use std::ops::Range;
+
+use anyhow::{Result, anyhow, bail};
+use rayon::prelude::*;
+
+use super::documents::Document;
+use super::tokenize::{Encoded, OnRows, TextCounts, TextTokenizer};
+
+/// The most tokens of a question; what is longer is cut, as in the authors' code of BERT.
+const QUESTION_TOKENS: usize = 64;
+
+/// One sequence: a part of a document's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Which of the documents.
+    pub document: usize,
+    /// Its tokens among those of its document, each of which stands in at least one window.
+    pub tokens: Range<usize>,
+    /// Where the first of them stands in the sequence: behind special tokens and a question.
+    pub first: usize,
+    /// Of each of its tokens, the bytes of the text that it stands for; empty where it stands for none.
+    pub bytes: Vec<Range<usize>>,
+}
+
+impl Window {
+    /// How many tokens of its document stand on the nearer side of one of them: the more, the better it is seen.
+    pub fn context(&self, token: usize) -> usize {
+        (token - self.tokens.start).min(self.tokens.end - 1 - token)
+    }
+}
+
+/// The windows of documents, in the order of the documents and of their texts.
+#[derive(Default)]
+pub struct Windows {
+    pub(super) encoded: Encoded,
+    pub list: Vec<Window>,
+    /// How many tokens each document has, `[documents]`.
+    pub tokens: Vec<usize>,
+}
+
+impl Windows {
+    pub fn counts(&self) -> TextCounts {
+        self.encoded.counts
+    }
+
+    /// Length of each sequence, `[windows]`.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> {
+        let ends = &self.encoded.ends;
+        let starts = std::iter::once(&0).chain(ends);
+        starts.zip(ends).map(|(start, end)| end - start)
+    }
+}
+
+impl TextTokenizer {
+    /// Tokenizes documents and cuts them into windows of the maximum length, of which each but the first begins `stride`
+    /// tokens before the end of the one before it. A document without a token has one window all the same.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenized, or no room for any of it.
+    pub fn windows(
+        &self,
+        documents: &[Document],
+        stride: usize,
+        progress: OnRows<'_>,
+    ) -> Result<Windows> {
+        const DOCUMENTS_PER_CHUNK: usize = 16;
+        let parts: Vec<Windows> = documents
+            .par_chunks(DOCUMENTS_PER_CHUNK)
+            .enumerate()
+            .map(|(chunk, documents)| {
+                let mut part = Windows::default();
+                for (i, document) in documents.iter().enumerate() {
+                    let index = chunk * DOCUMENTS_PER_CHUNK + i;
+                    self.document(index, document, stride, &mut part)
+                        .map_err(|e| anyhow!("line {}: {e}", document.line))?;
+                }
+                progress(documents.len());
+                Ok(part)
+            })
+            .collect::<Result<_>>()?;
+        let mut all = Windows::default();
+        for part in parts {
+            all.encoded.append(part.encoded);
+            all.list.extend(part.list);
+            all.tokens.extend(part.tokens);
+        }
+        Ok(all)
+    }
+
+    fn document(
+        &self,
+        index: usize,
+        document: &Document,
+        stride: usize,
+        out: &mut Windows,
+    ) -> Result<()> {
+        let text = self.tokens_with_bytes(&document.text)?;
+        let mut question = match &document.question {
+            Some(question) => self.tokens_with_bytes(question)?.0,
+            None => Vec::new(),
+        };
+        let (ids, bytes) = text;
+        let counts = &mut out.encoded.counts;
+        counts.empty += usize::from(ids.is_empty());
+        if question.len() > QUESTION_TOKENS {
+            question.truncate(QUESTION_TOKENS);
+            counts.truncated += 1;
+        }
+        let template = match (&document.question, self.pair_template()) {
+            (None, _) => self.single_template(),
+            (Some(_), Some(pair)) => pair,
+            (Some(_), None) => bail!("the tokenizer has no form for a question and a text"),
+        };
+        let around = template.specials() + question.len();
+        let room = self.options().max_len.saturating_sub(around);
+        // Each window must get further than its overlap.
+        if room <= stride {
+            bail!(
+                "the maximum length of {} leaves {room} tokens for the text beside {around} others, which is no more \
+                 than the --stride of {stride}",
+                self.options().max_len
+            );
+        }
+        out.tokens.push(ids.len());
+        let mut start = 0;
+        loop {
+            let end = ids.len().min(start + room);
+            let (a, b) = match document.question {
+                Some(_) => (&question[..], &ids[start..end]),
+                None => (&ids[start..end], &[][..]),
+            };
+            let first = template.place_of_text(a.len(), document.question.is_some());
+            template.fill(a, b, &mut out.encoded);
+            out.list.push(Window {
+                document: index,
+                tokens: start..end,
+                first,
+                bytes: bytes[start..end].to_vec(),
+            });
+            if end == ids.len() {
+                return Ok(());
+            }
+            start = end - stride;
+        }
+    }
+}

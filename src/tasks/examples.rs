@@ -1,0 +1,149 @@
+//! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
+
+use super::metrics::Scores;
+use super::targets::Targets;
+use crate::batch::Labels;
+use crate::data::{Dataset, Documents, OnRows, Table, TextCounts, TextTokenizer, Window, Windows};
+use crate::formats::columns::Columns;
+use anyhow::Result;
+
+/// The examples of one file.
+pub enum Examples {
+    Texts(Table),
+    Documents(Documents),
+}
+
+impl Examples {
+    /// Starts the messages about its rows.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Texts(table) => &table.name,
+            Self::Documents(documents) => &documents.name,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Texts(table) => table.rows.len(),
+            Self::Documents(documents) => documents.list.len(),
+        }
+    }
+
+    /// Never true of a file that was read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The columns that they were read by, where there are any.
+    pub fn columns(&self) -> Option<&Columns> {
+        match self {
+            Self::Texts(table) => Some(&table.columns),
+            Self::Documents(_) => None,
+        }
+    }
+
+    /// What they hold.
+    pub fn sha256(&self) -> String {
+        match self {
+            Self::Texts(table) => table.sha256(),
+            Self::Documents(documents) => documents.sha256(),
+        }
+    }
+
+    /// The given examples, in the order given.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Texts(table) => Self::Texts(table.select(rows)),
+            Self::Documents(documents) => Self::Documents(documents.select(rows)),
+        }
+    }
+}
+
+/// Examples as sequences with labels.
+pub struct Prepared {
+    pub dataset: Dataset,
+    /// Those whose answers are put together from windows.
+    pub documents: Option<InWindows>,
+}
+
+/// Documents and the windows on them, each a row of the data set.
+pub struct InWindows {
+    pub documents: Documents,
+    pub windows: Windows,
+}
+
+impl Prepared {
+    /// Tokenizes examples with their labels; `stride` is the overlap of windows.
+    ///
+    /// # Errors
+    /// A label that is none of the task's, by file and line; a text that cannot be tokenized.
+    pub fn new(
+        examples: Examples,
+        targets: &Targets,
+        tokenizer: &TextTokenizer,
+        stride: usize,
+        progress: OnRows<'_>,
+    ) -> Result<(Self, TextCounts)> {
+        match examples {
+            Examples::Texts(table) => {
+                let labels = targets.read(&table)?;
+                let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, progress)?;
+                Ok((Self { dataset, documents: None }, counts))
+            }
+            Examples::Documents(documents) => {
+                let mut windows = tokenizer.windows(&documents.list, stride, progress)?;
+                let counts = windows.counts();
+                let labels = targets.of_windows(&documents, &windows)?;
+                let dataset = Dataset::of_windows(&mut windows, labels, tokenizer)?;
+                let documents = Some(InWindows { documents, windows });
+                Ok((Self { dataset, documents }, counts))
+            }
+        }
+    }
+
+    pub fn labels(&self) -> &Labels {
+        self.dataset.labels()
+    }
+
+    /// Mean loss and measures of the logits of every row.
+    pub fn score(&self, targets: &Targets, logits: &[f32]) -> Scores {
+        match &self.documents {
+            None => targets.score(logits, self.labels()),
+            Some(InWindows { documents, windows }) => {
+                let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+                targets.score_windows(documents, windows, &logits, self.labels())
+            }
+        }
+    }
+}
+
+/// The logits of every token of every window, `[tokens, outputs]`.
+pub struct TokenLogits<'a> {
+    logits: &'a [f32],
+    /// The first token of each window.
+    starts: Vec<usize>,
+    outputs: usize,
+}
+
+impl<'a> TokenLogits<'a> {
+    pub fn new(logits: &'a [f32], dataset: &Dataset, outputs: usize) -> Self {
+        let mut next = 0;
+        let start = |length: u32| {
+            next += length as usize;
+            next - length as usize
+        };
+        let starts = dataset.lengths().into_iter().map(start).collect();
+        Self { logits, starts, outputs }
+    }
+
+    /// Those of token `i` of a window's part of the text; `index` is the window's place among all.
+    pub fn of(&self, index: usize, window: &Window, i: usize) -> &'a [f32] {
+        self.at(index, window.first + i)
+    }
+
+    /// Those of a token of the sequence, special ones included.
+    pub fn at(&self, index: usize, token: usize) -> &'a [f32] {
+        &self.logits[(self.starts[index] + token) * self.outputs..][..self.outputs]
+    }
+}

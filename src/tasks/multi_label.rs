@@ -1,0 +1,131 @@
+//! Any number of labels per text: an output with a sigmoid for each (`problem_type` `multi_label_classification` of
+//! transformers). A label is predicted where its probability is above one half.
+
+use super::labels::{ClassNames, unknown};
+use super::metrics::{self, Scores};
+use super::splitting::Splitting;
+use crate::batch::Labels;
+use crate::data::{Table, place};
+use anyhow::{Result, bail};
+use serde_json::{Map, Value, json};
+
+/// The labels of a row, without spaces around them. None is a label, too: it has none of them.
+fn labels_of<'a>(splitting: &'a Splitting, label: &'a str) -> impl Iterator<Item = &'a str> {
+    splitting.parts(label).map(str::trim).filter(|label| !label.is_empty())
+}
+
+/// The distinct labels of a table.
+///
+/// # Errors
+/// No row has one, or one label is written in several ways.
+pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
+    let cells = table.rows.iter().filter_map(|row| row.label.as_deref());
+    let names = cells.flat_map(|label| labels_of(splitting, label));
+    ClassNames::distinct(&table.name, names, 1)
+}
+
+/// 1 for each label that a row has and 0 for the others, `[rows, labels]`.
+///
+/// # Errors
+/// With file and line: a label that is not one of the task's, or that a row has twice.
+pub fn read(names: &ClassNames, splitting: &Splitting, table: &Table) -> Result<Labels> {
+    let count = names.names().len();
+    let mut all = vec![0.0; table.rows.len() * count];
+    for (row, values) in table.rows.iter().zip(all.chunks_exact_mut(count)) {
+        for label in labels_of(splitting, row.label.as_deref().unwrap_or_default()) {
+            let id = names.id(label).ok_or_else(|| unknown(names, table, row, label))?;
+            let value = &mut values[id as usize];
+            if *value == 1.0 {
+                bail!("{}: the label {label:?} stands there twice", place(&table.name, row.line));
+            }
+            *value = 1.0;
+        }
+    }
+    Ok(Labels::Values(all))
+}
+
+pub fn score(logits: &[f32], outputs: usize, gold: &[f32]) -> Scores {
+    let predicted: Vec<bool> = logits.iter().map(|&x| x > 0.0).collect();
+    let right: Vec<bool> = gold.iter().map(|&y| y > 0.5).collect();
+    let loss: f64 = logits.iter().zip(&right).map(|(&x, &y)| loss(f64::from(x), y)).sum();
+    metrics::multi_label(&predicted, &right, outputs, loss / gold.len() as f64)
+}
+
+/// `-ln σ(x)` for a label that is there, `-ln (1 - σ(x))` for one that is not.
+fn loss(logit: f64, there: bool) -> f64 {
+    let wrong = if there { -logit } else { logit };
+    wrong.max(0.0) + (-wrong.abs()).exp().ln_1p()
+}
+
+fn sigmoid(logit: f32) -> f64 {
+    1.0 / (1.0 + f64::from(-logit).exp())
+}
+
+pub fn columns(names: &ClassNames) -> Vec<String> {
+    let probabilities = names.names().iter().map(|name| format!("p({name})"));
+    std::iter::once("labels".to_owned()).chain(probabilities).collect()
+}
+
+fn predicted<'a>(names: &'a ClassNames, logits: &[f32]) -> Vec<&'a str> {
+    let named = names.names().iter().zip(logits);
+    named.filter(|&(_, &x)| x > 0.0).map(|(name, _)| name.as_str()).collect()
+}
+
+pub fn fields(names: &ClassNames, splitting: &Splitting, logits: &[f32]) -> Vec<String> {
+    let labels = predicted(names, logits).join(splitting.separator());
+    let p = logits.iter().map(|&x| format!("{:.7}", sigmoid(x)));
+    std::iter::once(labels).chain(p).collect()
+}
+
+pub fn record(names: &ClassNames, logits: &[f32]) -> Value {
+    let p: Map<String, Value> = (names.names().iter().cloned())
+        .zip(logits)
+        .map(|(name, &x)| (name, sigmoid(x).into()))
+        .collect();
+    json!({ "labels": predicted(names, logits), "probabilities": p, "logits": logits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::metric::Metric;
+    use crate::tasks::labels::tests::table;
+
+    fn by_comma() -> Splitting {
+        Splitting::at(",")
+    }
+
+    #[test]
+    fn a_row_has_any_number_of_labels_none_included() {
+        let table = table(&["b, a", "", "a", "c"]);
+        let names = names(&table, &by_comma()).unwrap();
+        assert_eq!(names.names(), ["a", "b", "c"]);
+        let values = vec![1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+        assert_eq!(read(&names, &by_comma(), &table).unwrap(), Labels::Values(values));
+    }
+
+    #[test]
+    fn a_label_twice_or_of_another_task_is_refused_by_line() {
+        let names = names(&table(&["a,b"]), &by_comma()).unwrap();
+        let error =
+            |labels: &[&str]| read(&names, &by_comma(), &table(labels)).unwrap_err().to_string();
+        assert!(error(&["a", "b,b"]).starts_with("f.tsv:3: the label \"b\" stands there twice"));
+        assert!(error(&["a", "b", "d"]).starts_with("f.tsv:4: the label \"d\" is unknown"));
+        assert!(super::names(&table(&["", ""]), &by_comma()).is_err());
+    }
+
+    #[test]
+    fn losses_of_any_logit_are_finite_and_those_of_torch() {
+        // torch.nn.functional.binary_cross_entropy_with_logits
+        for (x, there, want) in [
+            (0.0, true, 0.693147181),
+            (2.0, true, 0.126928011),
+            (2.0, false, 2.126928011),
+            (-800.0, true, 800.0),
+        ] {
+            assert!((loss(x, there) - want).abs() < 1e-8, "{x} {there}");
+        }
+        let scores = score(&[3.0, -3.0, 1.0, 1.0], 2, &[1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(scores.iter().find(|(m, _)| *m == Metric::Accuracy).unwrap().1, 0.5);
+    }
+}

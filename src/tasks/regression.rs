@@ -1,0 +1,112 @@
+//! Numbers per text: one, or several.
+
+use super::labels::label_of;
+use super::metrics::{self, Scores};
+use super::splitting::Splitting;
+use crate::batch::Labels;
+use crate::data::{Row, Table, place};
+use anyhow::{Result, bail, ensure};
+use serde_json::{Value, json};
+
+/// Targets above this have squares and gradients that f32 cannot hold.
+const LARGEST_VALUE: f32 = 1e15;
+
+/// The numbers of the first row: as many as every row has.
+///
+/// # Errors
+/// The label of the first row is empty.
+pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
+    match table.rows.first() {
+        Some(row) => Ok(splitting.parts(label_of(&table.name, row)?).count().max(1)),
+        None => Ok(1),
+    }
+}
+
+/// The numbers of every row, `[rows, outputs]`.
+///
+/// # Errors
+/// With file and line: what is no finite number, or more or fewer of them.
+pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labels> {
+    let mut values = Vec::with_capacity(table.rows.len() * outputs);
+    for row in &table.rows {
+        let label = label_of(&table.name, row)?;
+        let before = values.len();
+        for part in splitting.parts(label) {
+            values.push(value_of(&table.name, row, part.trim())?);
+        }
+        let count = values.len() - before;
+        ensure!(
+            count == outputs,
+            "{}: {count} numbers for a label, and the first row has {outputs}",
+            place(&table.name, row.line)
+        );
+    }
+    Ok(Labels::Values(values))
+}
+
+fn value_of(name: &str, row: &Row, label: &str) -> Result<f32> {
+    let here = place(name, row.line);
+    match label.parse::<f32>() {
+        Ok(value) if value.abs() <= LARGEST_VALUE => Ok(value),
+        Ok(value) if value.is_nan() => bail!(
+            "{here}: the label {label:?} is not a finite number; remove the row or correct it"
+        ),
+        Ok(_) => bail!(
+            "{here}: the label {label:?} is not a finite number that training can square; divide all labels by the \
+             same number, or correct the row"
+        ),
+        Err(_) if label.replacen(',', ".", 1).parse::<f32>().is_ok() => bail!(
+            "{here}: the label {label:?} is not a number; write a point for the comma, or give --label-separator , \
+             if these are several numbers"
+        ),
+        Err(_) => bail!(
+            "{here}: the label {label:?} is not a number; for labels that are words use \
+            --task classification"
+        ),
+    }
+}
+
+pub fn score(logits: &[f32], outputs: usize, gold: &[f32]) -> Scores {
+    let loss: f64 = logits.iter().zip(gold).map(|(&x, &y)| f64::from(x - y).powi(2)).sum();
+    metrics::regression(logits, gold, outputs, loss / gold.len() as f64)
+}
+
+pub fn columns(outputs: usize) -> Vec<String> {
+    match outputs {
+        1 => vec!["value".to_owned()],
+        _ => (1..=outputs).map(|i| format!("value_{i}")).collect(),
+    }
+}
+
+pub fn record(logits: &[f32]) -> Value {
+    match logits {
+        [value] => json!({ "value": value }),
+        values => json!({ "values": values }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::metric::Metric;
+    use crate::tasks::labels::tests::table;
+
+    #[test]
+    fn every_row_has_as_many_numbers_as_the_first() {
+        let splitting = Splitting::at(";");
+        let three = table(&["1; 2;3", "4;5;6"]);
+        assert_eq!(outputs(&three, &splitting).unwrap(), 3);
+        let want = Labels::Values(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(read(3, &splitting, &three).unwrap(), want);
+        let message = read(3, &splitting, &table(&["1;2;3", "4;5"])).unwrap_err().to_string();
+        assert_eq!(message, "f.tsv:3: 2 numbers for a label, and the first row has 3");
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_of_squares() {
+        let scores = score(&[1.0, 3.0], 1, &[0.0, 1.0]);
+        assert_eq!(scores[0], (Metric::Loss, 2.5));
+        let scores = score(&[1.0, 3.0, 0.0, 0.0], 2, &[0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(scores[0], (Metric::Loss, 1.25));
+    }
+}

@@ -1,0 +1,181 @@
+//! A task that knows its labels: the one place where tasks are told apart. What each makes of labels and logits is in a
+//! file of its own.
+
+use super::classification;
+use super::examples::{Examples, TokenLogits};
+use super::labels::ClassNames;
+use super::metrics::Scores;
+use super::multi_label;
+use super::regression;
+use super::splitting::Splitting;
+use crate::batch::Labels;
+use crate::data::{Documents, Table, Windows};
+use crate::settings::task::Task;
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+/// What the labels of a task are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Prediction.
+    None,
+    /// One class per text.
+    Classes(ClassNames),
+    /// Any number of labels per text.
+    Several(ClassNames, Splitting),
+    /// So many numbers per text.
+    Values { outputs: usize, splitting: Splitting },
+}
+
+impl Targets {
+    /// What examples say of the labels of a task.
+    ///
+    /// # Errors
+    /// Labels that the task cannot have, by file and line.
+    pub fn of(task: Task, splitting: Splitting, examples: &Examples) -> Result<Self> {
+        let Examples::Texts(table) = examples else {
+            bail!("--task {task} takes texts as they are");
+        };
+        Ok(match task {
+            Task::Classification => Self::Classes(ClassNames::from_table(table)?),
+            Task::MultiLabel => Self::Several(multi_label::names(table, &splitting)?, splitting),
+            Task::Regression => {
+                let outputs = regression::outputs(table, &splitting)?;
+                Self::Values { outputs, splitting }
+            }
+        })
+    }
+
+    /// Of a trained task: the names of its outputs, and how many it has.
+    ///
+    /// # Errors
+    /// Names that cannot be told apart.
+    pub fn trained(
+        task: Task,
+        splitting: Splitting,
+        names: Vec<String>,
+        outputs: usize,
+    ) -> Result<Self> {
+        Ok(match task {
+            Task::Classification => Self::Classes(ClassNames::from_names(names, 2)?),
+            Task::MultiLabel => Self::Several(ClassNames::from_names(names, 1)?, splitting),
+            Task::Regression => Self::Values { outputs, splitting },
+        })
+    }
+
+    /// The classes or labels, where outputs have names.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Classes(names) | Self::Several(names, _) => names.names(),
+            Self::None | Self::Values { .. } => &[],
+        }
+    }
+
+    /// The classes, where a text has one.
+    pub fn classes(&self) -> Option<&ClassNames> {
+        match self {
+            Self::Classes(classes) => Some(classes),
+            _ => None,
+        }
+    }
+
+    /// The classes or labels, where outputs have names.
+    pub fn named(&self) -> Option<&ClassNames> {
+        match self {
+            Self::Classes(names) | Self::Several(names, _) => Some(names),
+            _ => None,
+        }
+    }
+
+    /// Logits per text or token.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Classes(names) | Self::Several(names, _) => names.names().len(),
+            Self::Values { outputs, .. } => *outputs,
+        }
+    }
+
+    /// How many tokens the windows on a long text share, where the user does not say.
+    pub fn stride(&self) -> usize {
+        0
+    }
+
+    /// The targets of every row of a table.
+    ///
+    /// # Errors
+    /// With file and line: a label that is not one of the task's, that is no finite number, or that is empty.
+    pub fn read(&self, table: &Table) -> Result<Labels> {
+        match self {
+            Self::None => Ok(Labels::None),
+            Self::Classes(classes) => classification::read(classes, table),
+            Self::Several(names, splitting) => multi_label::read(names, splitting, table),
+            Self::Values { outputs, splitting } => regression::read(*outputs, splitting, table),
+        }
+    }
+
+    /// Mean loss and the task's measures of logits `[rows, outputs]` against labels.
+    pub fn score(&self, logits: &[f32], labels: &Labels) -> Scores {
+        match (self, labels) {
+            (Self::Classes(_), Labels::Classes(gold)) => {
+                classification::score(logits, self.outputs(), gold)
+            }
+            (Self::Several(..), Labels::Values(gold)) => {
+                multi_label::score(logits, self.outputs(), gold)
+            }
+            (Self::Values { outputs, .. }, Labels::Values(gold)) => {
+                regression::score(logits, *outputs, gold)
+            }
+            _ => Scores::new(),
+        }
+    }
+
+    /// The labels of windows on documents, for the loss.
+    ///
+    /// # Errors
+    /// With file and line: a label that is not one of the task's, or that does not fit its text.
+    pub fn of_windows(&self, _documents: &Documents, _windows: &Windows) -> Result<Labels> {
+        Ok(Labels::None)
+    }
+
+    /// Mean loss and the task's measures of the logits of windows on documents.
+    pub fn score_windows(
+        &self,
+        _documents: &Documents,
+        _windows: &Windows,
+        _logits: &TokenLogits<'_>,
+        _labels: &Labels,
+    ) -> Scores {
+        Scores::new()
+    }
+
+    /// The columns of predictions in a table.
+    pub fn columns(&self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Classes(classes) => classification::columns(classes),
+            Self::Several(names, _) => multi_label::columns(names),
+            Self::Values { outputs, .. } => regression::columns(*outputs),
+        }
+    }
+
+    /// The prediction of one text, for [`columns`](Self::columns).
+    pub fn fields(&self, logits: &[f32]) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Classes(classes) => classification::fields(classes, logits),
+            Self::Several(names, splitting) => multi_label::fields(names, splitting, logits),
+            Self::Values { .. } => logits.iter().map(f32::to_string).collect(),
+        }
+    }
+
+    /// The prediction of one text, as JSON.
+    pub fn record(&self, logits: &[f32]) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::Classes(classes) => classification::record(classes, logits),
+            Self::Several(names, _) => multi_label::record(names, logits),
+            Self::Values { .. } => regression::record(logits),
+        }
+    }
+}
