@@ -4,11 +4,12 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{ReadOptions, Row, Table, TextTokenizer, place};
+use crate::data::{ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
 use crate::settings::choice::Unlabelled;
-use crate::settings::task::Task;
-use crate::tasks::examples::{Examples, Prepared};
+use crate::settings::task::{Reads, Task};
+use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::labels::ClassNames;
+use crate::tasks::reading::read_documents;
 use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
@@ -33,7 +34,10 @@ pub fn read(
     rules: &LabelRules<'_>,
     quiet: bool,
 ) -> Result<Examples> {
-    texts(path, options, rules, quiet).map(Examples::Texts)
+    match rules.task.facts().reads {
+        Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
+        Reads::Words => read_documents(rules.task, path, options).map(Examples::Documents),
+    }
 }
 
 /// Tokenizes examples with their labels, and says what they are. `part` tells the rows of one file apart that are used
@@ -55,7 +59,8 @@ pub fn prepare(
         Examples::Documents(_) => None,
     };
     let counter = Counter::new("tokenizing", Some(examples.len() as u64), quiet);
-    let stride = stride.unwrap_or(targets.stride());
+    let max_len = tokenizer.options().max_len;
+    let stride = stride.unwrap_or(targets.stride(max_len));
     let (prepared, counts) =
         Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))
             .with_context(|| name.clone())?;
@@ -64,8 +69,44 @@ pub fn prepare(
     if let Some(text) = respelled {
         say(quiet, format_args!("{name}{part}: the label {text}"));
     }
-    say_counts(quiet, &name, counts, tokenizer.options().max_len);
+    say_counts(quiet, &name, counts, max_len);
+    if let Some(documents) = &prepared.documents {
+        say_windows(quiet, &name, documents, max_len);
+    }
     Ok(prepared)
+}
+
+/// Says which documents are read in parts, and which words cannot be read at all.
+fn say_windows(
+    quiet: bool,
+    name: &str,
+    InWindows { documents, windows }: &InWindows,
+    max_len: usize,
+) {
+    let inside =
+        |pair: &&[Window]| pair[0].document == pair[1].document && pair[0].tokens.start == 0;
+    let long = windows.list.windows(2).filter(inside).count();
+    if long > 0 {
+        say(
+            quiet,
+            format_args!(
+                "{name}: {long} of {} texts are longer than {max_len} tokens and read in overlapping windows, {} in all",
+                documents.list.len(),
+                windows.list.len()
+            ),
+        );
+    }
+    let places = word_places(&documents.list, windows);
+    let lost = places.iter().flatten().filter(|place| place.is_none()).count();
+    if lost > 0 {
+        say(
+            quiet,
+            format_args!(
+                "{name}: {lost} words have no token, as the tokenizer drops their characters: nothing is learned of them, and \
+                 they are answered with O, or where no tag is O with _"
+            ),
+        );
+    }
 }
 
 /// Reads a table and says by which columns.

@@ -28,6 +28,7 @@
 //! a result.
 
 mod columns;
+mod conll;
 mod contained;
 mod dataset;
 mod documents;
@@ -46,8 +47,10 @@ mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
 mod windows;
+mod word_places;
 
 pub use columns::{ColumnNames, LabelUse};
+pub use conll::ConllReader;
 pub use dataset::Dataset;
 pub use documents::{Document, Documents, Gold, Mark, ReadDocuments};
 pub use formats::{RowReader, rows};
@@ -58,3 +61,4 @@ pub use split::{Split, split};
 pub use table::Table;
 pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};
 pub use windows::{Window, Windows};
+pub use word_places::{WordPlace, word_places};

@@ -89,6 +89,16 @@ impl TextTokenizer {
         Ok(all)
     }
 
+    /// The tokens of a text of words, the first of which has a space before it as all others do: transformers gives each
+    /// word the tokens that it has in the midst of a text (`is_split_into_words` with `add_prefix_space`).
+    fn tokens_of_words(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let (ids, mut bytes) = self.tokens_with_bytes(&format!(" {text}"))?;
+        for range in &mut bytes {
+            *range = range.start.saturating_sub(1)..range.end.saturating_sub(1);
+        }
+        Ok((ids, bytes))
+    }
+
     fn document(
         &self,
         index: usize,
@@ -96,7 +106,10 @@ impl TextTokenizer {
         stride: usize,
         out: &mut Windows,
     ) -> Result<()> {
-        let text = self.tokens_with_bytes(&document.text)?;
+        let text = match document.words.is_empty() {
+            true => self.tokens_with_bytes(&document.text)?,
+            false => self.tokens_of_words(&document.text)?,
+        };
         let mut question = match &document.question {
             Some(question) => self.tokens_with_bytes(question)?.0,
             None => Vec::new(),

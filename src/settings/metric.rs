@@ -16,18 +16,25 @@ pub enum Metric {
     Matthews,
     Pearson,
     Spearman,
+    /// Of entities, over all types together; so are precision and recall.
+    EntityF1,
+    Precision,
+    Recall,
     /// The mean loss on the development set: the only one where lower is better.
     Loss,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 7] = [
+    pub const ALL: [Metric; 10] = [
         Metric::Accuracy,
         Metric::MacroF1,
         Metric::MicroF1,
         Metric::Matthews,
         Metric::Pearson,
         Metric::Spearman,
+        Metric::EntityF1,
+        Metric::Precision,
+        Metric::Recall,
         Metric::Loss,
     ];
 
@@ -40,6 +47,9 @@ impl Metric {
             Metric::Matthews => "matthews",
             Metric::Pearson => "pearson",
             Metric::Spearman => "spearman",
+            Metric::EntityF1 => "entity-f1",
+            Metric::Precision => "precision",
+            Metric::Recall => "recall",
             Metric::Loss => "loss",
         }
     }
@@ -49,6 +59,7 @@ impl Metric {
         match self {
             Metric::MacroF1 => "macro_f1",
             Metric::MicroF1 => "micro_f1",
+            Metric::EntityF1 => "entity_f1",
             other => other.name(),
         }
     }

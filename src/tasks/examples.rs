@@ -112,7 +112,7 @@ impl Prepared {
             None => targets.score(logits, self.labels()),
             Some(InWindows { documents, windows }) => {
                 let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
-                targets.score_windows(documents, windows, &logits, self.labels())
+                targets.score_windows(documents, windows, &logits)
             }
         }
     }

@@ -4,15 +4,18 @@
 
 pub mod class_weights;
 pub mod classification;
+pub mod entities;
 pub mod examples;
 pub mod head;
 pub mod labels;
 pub mod metrics;
 pub mod multi_label;
+pub mod reading;
 pub mod regression;
 pub mod remarks;
 pub mod spelling;
 pub mod splitting;
+pub mod tags;
 pub mod targets;
 pub mod unlabelled;
 pub mod words;
