@@ -8,8 +8,7 @@ use bitfit::batch::Batch;
 use bitfit::model::params::ParamKind;
 use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Span};
 use bitfit::settings::biases::Component;
-use fixture::{Case, Fixture, Setup, close, each_batch, fixtures};
-use safetensors::SafeTensors;
+use fixture::{Case, Fixture, Setup, close, each_batch, each_batch_of_tokens, fixtures, head_in};
 use std::path::{Path, PathBuf};
 
 /// Holds every trainable's gradient to the fixture's; the key's against the largest of all.
@@ -115,13 +114,42 @@ fn ten_optimizer_steps_match_pytorch() {
     each_batch(|name, case, folder, i, fixture, batch| {
         let mut s = Setup::new(folder, case, &folder.join("head.safetensors"), batch);
         ten_steps(&mut s, name, batch, i, fixture);
-        for param in s.model.params.trained() {
-            // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
-            let tolerance = if param.kind == ParamKind::Bias(Component::Key) { 5e-2 } else { 1e-4 };
-            let ours = s.backend.read_params(Slot::Value, param.range).unwrap();
-            let expected = fixture.get(&format!("after10.{}", param.name));
-            close(&format!("{name} after10.{}", param.name), &ours, expected, tolerance);
-        }
+        check_after_ten(&s, name, fixture);
+    });
+}
+
+/// Holds what trained to the fixture's values after ten steps.
+fn check_after_ten(s: &Setup, name: &str, fixture: &Fixture) {
+    for param in s.model.params.trained() {
+        // PyTorch turns the rounding noise of the key's gradient into steps; ours is exactly zero.
+        let tolerance = if param.kind == ParamKind::Bias(Component::Key) { 5e-2 } else { 1e-4 };
+        let ours = s.backend.read_params(Slot::Value, param.range).unwrap();
+        let expected = fixture.get(&format!("after10.{}", param.name));
+        close(&format!("{name} after10.{}", param.name), &ours, expected, tolerance);
+    }
+}
+
+/// `BertForTokenClassification` and `RobertaForTokenClassification`: labels on some of the tokens, with and without weights
+/// of classes.
+#[test]
+fn a_head_on_tokens_matches_pytorch_in_logits_loss_and_every_gradient() {
+    each_batch_of_tokens(|name, _, fixture, batch, new| {
+        let mut s = new();
+        s.gradients(batch);
+        let logits = s.logits(batch.tokens());
+        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
+        let loss = s.backend.step_report().unwrap().loss;
+        close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
+        check_gradients(&s, name, fixture);
+    });
+}
+
+#[test]
+fn ten_steps_of_a_head_on_tokens_match_pytorch() {
+    each_batch_of_tokens(|name, i, fixture, batch, new| {
+        let mut s = new();
+        ten_steps(&mut s, name, batch, i, fixture);
+        check_after_ten(&s, name, fixture);
     });
 }
 
@@ -256,21 +284,16 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     }
     let path = fixtures().join("minilm_expected.safetensors");
     let fixture = Fixture::read(&path);
-    let case =
-        Case { folder: "minilm", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 };
+    let case = Case {
+        folder: "minilm",
+        task: LossKind::CrossEntropy,
+        pooling: PoolKind::Cls,
+        outputs: 2,
+        class_weights: &[],
+    };
     let batch = fixture.batch(case.task);
 
-    // The head lies in the same file under a prefix of its own.
-    let head = tempfile::NamedTempFile::new().unwrap();
-    let bytes = std::fs::read(&path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensors: Vec<_> = file
-        .tensors()
-        .into_iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix("head.")?.to_owned(), t)))
-        .collect();
-    std::fs::write(head.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
-
+    let head = head_in(&path);
     let mut s = Setup::new(&folder, &case, head.path(), &batch).of_every_token();
     s.gradients(&batch);
     let last = s.model.config.layers;

@@ -6,8 +6,10 @@ use super::trained::Trained;
 use super::{outputs, read_options, set_threads, show};
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
+use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
+use crate::settings::task::Reads;
 use crate::table::TextTable;
 use crate::train::evaluate::logits;
 use anyhow::Result;
@@ -29,6 +31,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         unlabelled: args.unlabelled.unwrap_or(trained.info.settings.unlabelled),
         known: targets.named(),
     };
+    if args.unlabelled.is_some() && trained.info.task.facts().reads != Reads::Texts {
+        let problem = format!("--unlabelled has no use with --task {}", trained.info.task);
+        return Err(UsageError::new(problem).into());
+    }
     let examples = labelled::read(&args.data, &options, &rules, compute.quiet)?;
     let stride = args.stride.or(trained.info.settings.stride);
     let prepared =
@@ -53,9 +59,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
     let scores = prepared.score(&trained.targets, &logits);
     let mut out = TextTable::new(["measure", "value"]);
-    out.row(["rows".to_owned(), dataset.len().to_string()]);
+    out.row(["rows".to_owned(), prepared.examples().to_string()]);
     let mut json = Map::new();
-    json.insert("rows".into(), dataset.len().into());
+    json.insert("rows".into(), prepared.examples().into());
     for (metric, value) in scores {
         out.row([metric.name().to_owned(), format!("{value:.4}")]);
         json.insert(metric.key().into(), value.into());

@@ -4,7 +4,7 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
+use crate::data::{Documents, ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
 use crate::settings::choice::Unlabelled;
 use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
@@ -36,7 +36,14 @@ pub fn read(
 ) -> Result<Examples> {
     match rules.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
-        Reads::Words => read_documents(rules.task, path, options).map(Examples::Documents),
+        Reads::Words => {
+            let (documents, told) = read_documents(rules.task, path, options)?;
+            if let Some(told) = told {
+                say(quiet, format_args!("{}: {told}", documents.name));
+            }
+            warn_of_one_sentence(&documents);
+            Ok(Examples::Documents(documents))
+        }
     }
 }
 
@@ -74,6 +81,20 @@ pub fn prepare(
         say_windows(quiet, &name, documents, max_len);
     }
     Ok(prepared)
+}
+
+/// Warns of a file that has many words and no end of a sentence.
+fn warn_of_one_sentence(documents: &Documents) {
+    const LONG: usize = 500;
+    if let [only] = documents.list.as_slice()
+        && only.words.len() > LONG
+    {
+        warn(format_args!(
+            "{}: all {} words are one sentence; where it is a file with a word per line, a blank line parts sentences",
+            documents.name,
+            only.words.len()
+        ));
+    }
 }
 
 /// Says which documents are read in parts, and which words cannot be read at all.

@@ -107,7 +107,7 @@ impl Predictor {
         }
         loop {
             let (chunk, failed) = incoming.chunk(CHUNK)?;
-            let now = incoming.columns();
+            let now = incoming.told();
             if now != columns {
                 if let Some(now) = &now {
                     say(self.quiet, format_args!("{}: {now}", incoming.name()));

@@ -130,6 +130,11 @@ impl Documents {
 pub trait ReadDocuments: Iterator<Item = anyhow::Result<Document>> {
     /// Whether the next document is there without waiting for who writes a pipe.
     fn ready(&mut self) -> bool;
+
+    /// What the user is told of how documents are read, as far as it is known.
+    fn told(&self) -> Option<String> {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -96,10 +96,10 @@ impl Keys {
 }
 
 /// Keys and values in the order of the line. Values stay as they are written: 1.0 is not 1, and no digit is lost.
-struct Object<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Object<'a> {
-    fn parse(line: &'a str, here: &str) -> Result<Self> {
+    pub fn parse(line: &'a str, here: &str) -> Result<Self> {
         let problem = |e: serde_json::Error| {
             let text = e.to_string();
             // Without serde_json's own line and column, always "line 1" here.
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn get(&self, key: &str) -> Option<&'a RawValue> {
+    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(k, _)| k == key).map(|&(_, v)| v)
     }
 
@@ -142,7 +142,7 @@ impl<'a> Object<'a> {
     }
 }
 
-fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
+pub(super) fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
     if !value.get().starts_with('"') {
         bail!("{here}: the value of {key:?} is {}, not a string", kind_of(value));
     }
@@ -173,7 +173,7 @@ fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String>
     }
 }
 
-fn kind_of(value: &RawValue) -> &'static str {
+pub(super) fn kind_of(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'"') => "a string",
         Some(b'[') => "an array",

@@ -4,7 +4,7 @@ use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
 use super::method::{Method, TrainedBiases};
 use super::schedule::Warmup;
-use super::task::Task;
+use super::task::Reads;
 use super::train::{DevSource, Length, TrainConfig};
 use crate::error::UsageError;
 use crate::program::LossKind;
@@ -72,16 +72,18 @@ impl TrainConfig {
             );
         }
         if let Some(separator) = &self.label_separator {
-            if self.task == Task::Classification {
-                return problem(
-                    "label-separator",
-                    "takes a label apart, and --task classification has one per text; several are --task multi-label",
+            if !self.task.takes_lists() {
+                let one = format!(
+                    "takes a label apart, and --task {} has one each; several per text are --task multi-label",
+                    self.task
                 );
+                return problem("label-separator", &one);
             }
             if separator.is_empty() {
                 return problem("label-separator", "must not be empty");
             }
         }
+        self.validate_reading()?;
         if self.dev.is_none() {
             let without = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";
             if self.eval_steps.is_some() {
@@ -92,6 +94,25 @@ impl TrainConfig {
             }
         }
         Ok(())
+    }
+
+    /// Checks what has a use for the task's examples.
+    fn validate_reading(&self) -> Result<(), InvalidSetting> {
+        let facts = self.task.facts();
+        let given = [
+            ("pooling", facts.each_token && self.pooling != Pooling::Auto),
+            ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
+            ("text-pair-column", facts.reads != Reads::Texts && self.text_pair_column.is_some()),
+            ("unlabelled", facts.reads != Reads::Texts && !self.unlabelled.is_default()),
+            ("stride", facts.reads == Reads::Texts && self.stride.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((option, _)) => Err(InvalidSetting {
+                option,
+                problem: format!("has no use with --task {}: leave it out", self.task),
+            }),
+        }
     }
 
     /// Checks what the method takes.

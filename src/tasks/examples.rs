@@ -102,6 +102,14 @@ impl Prepared {
         }
     }
 
+    /// How many texts or documents there are.
+    pub fn examples(&self) -> usize {
+        match &self.documents {
+            None => self.dataset.len(),
+            Some(in_windows) => in_windows.documents.list.len(),
+        }
+    }
+
     pub fn labels(&self) -> &Labels {
         self.dataset.labels()
     }

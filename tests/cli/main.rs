@@ -17,6 +17,7 @@ mod predict;
 mod processes;
 mod reports;
 mod resume;
+mod tags;
 mod told;
 mod train;
 mod trained_as_pytorch;

@@ -24,6 +24,7 @@ use crate::program::PoolKind;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
+use crate::settings::metric::Metric;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights::class_weights;
 use crate::train::output::OutputFolder;
@@ -57,6 +58,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let base = Base::open(&config.model, quiet)?;
     let tokenizer = base.tokenizer(config.max_length, quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
+    let config = &TrainConfig { metric: chosen_metric(config, &data, quiet)?, ..config.clone() };
 
     let spec = task_spec(config, &base, &data)?;
     let mut backend = open(OpenOptions {
@@ -156,6 +158,24 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     };
     write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
     show(summary.table())
+}
+
+/// What chooses the best state. Some tasks see only from the labels what can be measured.
+fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metric> {
+    let (asked, task) = (config.metric, config.task);
+    let measures = data.targets.measures(task);
+    if asked == Metric::Loss || measures.contains(&asked) {
+        return Ok(asked);
+    }
+    let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
+    if asked != task.facts().measures[0] {
+        bail!("--metric {asked}: these labels have none; use {}, loss", names.join(", "));
+    }
+    say(
+        quiet,
+        format_args!("these labels have no {asked}: {} chooses the best state", measures[0]),
+    );
+    Ok(measures[0])
 }
 
 fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
