@@ -37,7 +37,7 @@ pub struct EvalArgs {
 /// The format of predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
-    /// Tab separated, with a header line
+    /// Tab separated, with a header line; of words a word and its tag per line, and a blank line behind each text
     #[default]
     Tsv,
     /// One JSON object per line

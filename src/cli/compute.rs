@@ -11,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Format of the data; auto goes by the file's extension, and reads standard input as tsv
+    /// Format of the data; auto goes by the file's extension, and reads standard input as tsv, or as conll in a task on words
     #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
     pub format: FormatChoice,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]

@@ -45,7 +45,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
 
-    /// Labelled texts to train on: tsv, csv or jsonl with named columns
+    /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
+    /// CoNLL-U or jsonl
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -60,13 +61,16 @@ pub struct TrainArgs {
     /// What the labels are [default: classification]
     #[arg(long, value_parser = choice::<Task>(), help_heading = "Data")]
     pub task: Option<Task>,
-    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
+    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]; of tagged words their
+    /// column's number or key [default: 1 or form; tokens, words or text]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_column: Option<String>,
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_pair_column: Option<String>,
-    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
+    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]; of tagged words the
+    /// column's number, from 1, its name in CoNLL-U, or the key of tags or spans [default: the last column or upos; tags,
+    /// spans, entities, or another usual key that is the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
     /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
@@ -156,8 +160,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub eval_steps: Option<u64>,
     /// What chooses the best state: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
-    /// or loss
-    /// [default: accuracy, or pearson with --task regression]
+    /// entity-f1, precision, recall or accuracy for tags that name entities, accuracy or macro-f1 for other tags, or loss
+    /// [default: accuracy, or pearson with --task regression, entity-f1 with tags that name entities]
     #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
     pub metric: Option<Metric>,
     /// Stop after this many evaluations without a better value [default: never]

@@ -3,17 +3,16 @@
 use super::counter::Counter;
 use super::labelled::{self, LabelRules};
 use super::trained::Trained;
-use super::{outputs, read_options, set_threads, show};
+use super::{no_use, outputs, read_options, set_threads, show};
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
-use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
 use crate::settings::task::Reads;
 use crate::table::TextTable;
 use crate::train::evaluate::logits;
 use anyhow::Result;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -31,10 +30,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         unlabelled: args.unlabelled.unwrap_or(trained.info.settings.unlabelled),
         known: targets.named(),
     };
-    if args.unlabelled.is_some() && trained.info.task.facts().reads != Reads::Texts {
-        let problem = format!("--unlabelled has no use with --task {}", trained.info.task);
-        return Err(UsageError::new(problem).into());
-    }
+    let texts = trained.info.task.facts().reads == Reads::Texts;
+    no_use(args.unlabelled.is_some() && !texts, "--unlabelled", trained.info.task)?;
+    no_use(args.stride.is_some() && texts, "--stride", trained.info.task)?;
     let examples = labelled::read(&args.data, &options, &rules, compute.quiet)?;
     let stride = args.stride.or(trained.info.settings.stride);
     let prepared =
@@ -67,6 +65,22 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         json.insert(metric.key().into(), value.into());
     }
     show(out)?;
+    let types = prepared.types(&trained.targets, &logits);
+    if !types.is_empty() {
+        let mut table = TextTable::new(["type", "precision", "recall", "f1", "entities"]);
+        let mut each = Map::new();
+        for (name, found) in types {
+            let [precision, recall, f1] = [found.precision(), found.recall(), found.f1()];
+            let figures = [precision, recall, f1].map(|value| format!("{value:.4}"));
+            table.row([name.clone()].into_iter().chain(figures).chain([found.gold.to_string()]));
+            let values = json!({
+                "precision": precision, "recall": recall, "f1": f1, "entities": found.gold
+            });
+            each.insert(name, values);
+        }
+        json.insert("types".into(), each.into());
+        show(format_args!("\n{table}"))?;
+    }
     if let Some(path) = &args.output {
         write_bytes_atomic(path, format!("{:#}\n", Value::Object(json)).as_bytes())?;
     }

@@ -14,7 +14,7 @@ use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows}
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
 use crate::tasks::words;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::Path;
 
 /// What rows without a label are, and what the classes are where a task has them already.
@@ -69,8 +69,7 @@ pub fn prepare(
     let max_len = tokenizer.options().max_len;
     let stride = stride.unwrap_or(targets.stride(max_len));
     let (prepared, counts) =
-        Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))
-            .with_context(|| name.clone())?;
+        Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))?;
     drop(counter);
     say(quiet, format_args!("{name}{part}: {}", summary(targets, prepared.labels())));
     if let Some(text) = respelled {

@@ -27,6 +27,7 @@ use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::UsageError;
 use crate::formats::delta::DeltaInfo;
 use crate::settings::choice::FormatChoice;
+use crate::settings::task::Task;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
@@ -113,6 +114,17 @@ fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> Rea
         label_use,
         label_lists: info.task.takes_lists(),
         trained: info.columns.clone(),
+    }
+}
+
+/// # Errors
+/// An option was `given` that a trained task has no use for.
+fn no_use(given: bool, option: &str, task: Task) -> Result<(), UsageError> {
+    match given {
+        true => {
+            Err(UsageError::new(format!("{option} has no use with --task {task}: leave it out")))
+        }
+        false => Ok(()),
     }
 }
 

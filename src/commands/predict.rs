@@ -4,12 +4,13 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
 use super::trained::Trained;
-use super::{outputs, read_options, say, set_threads};
+use super::{no_use, outputs, read_options, say, set_threads};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches};
 use crate::files::write_atomic;
 use crate::program::Limits;
+use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
@@ -54,6 +55,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     };
 
     let task = predictor.trained.info.task;
+    let texts = task.facts().reads == Reads::Texts;
+    no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
     let (input, path): (Box<dyn Read>, _) = if args.reads_stdin() {
         (Box::new(stdin().lock()), None)

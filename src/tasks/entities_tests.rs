@@ -15,8 +15,9 @@ fn precision_recall_and_f1_are_those_of_seqeval() {
                 list.as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect()
             };
             let (predicted, gold) = (tags(predicted), tags(gold));
-            let of = |tags: &'_ [String]| tags.iter().map(String::as_str).collect::<Vec<&str>>();
-            found.add(&entities(&of(&predicted)), &entities(&of(&gold)));
+            let [predicted, gold] = [&predicted, &gold]
+                .map(|tags| tags.iter().map(String::as_str).collect::<Vec<&str>>());
+            found.add(&entities(&predicted), &entities(&gold));
         }
         for (key, value) in
             [("precision", found.precision()), ("recall", found.recall()), ("f1", found.f1())]

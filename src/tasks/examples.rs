@@ -1,11 +1,13 @@
 //! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
 
+use super::entities::Found;
 use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
 use crate::data::{Dataset, Documents, OnRows, Table, TextCounts, TextTokenizer, Window, Windows};
 use crate::formats::columns::Columns;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 
 /// The examples of one file.
 pub enum Examples {
@@ -88,11 +90,14 @@ impl Prepared {
         match examples {
             Examples::Texts(table) => {
                 let labels = targets.read(&table)?;
-                let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, progress)?;
+                let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, progress)
+                    .with_context(|| table.name.clone())?;
                 Ok((Self { dataset, documents: None }, counts))
             }
             Examples::Documents(documents) => {
-                let mut windows = tokenizer.windows(&documents.list, stride, progress)?;
+                let mut windows = tokenizer
+                    .windows(&documents.list, stride, progress)
+                    .with_context(|| documents.name.clone())?;
                 let counts = windows.counts();
                 let labels = targets.of_windows(&documents, &windows)?;
                 let dataset = Dataset::of_windows(&mut windows, labels, tokenizer)?;
@@ -112,6 +117,15 @@ impl Prepared {
 
     pub fn labels(&self) -> &Labels {
         self.dataset.labels()
+    }
+
+    /// How well each type of entity is found, where there are types.
+    pub fn types(&self, targets: &Targets, logits: &[f32]) -> BTreeMap<String, Found> {
+        let Some(InWindows { documents, windows }) = &self.documents else {
+            return BTreeMap::new();
+        };
+        let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+        targets.types(&documents.list, windows, &logits)
     }
 
     /// Mean loss and measures of the logits of every row.

@@ -2,6 +2,7 @@
 //! file of its own.
 
 use super::classification;
+use super::entities::Found;
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
 use super::metrics::Scores;
@@ -15,6 +16,7 @@ use crate::settings::metric::Metric;
 use crate::settings::task::Task;
 use anyhow::{Result, bail};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// What the labels of a task are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +186,19 @@ impl Targets {
         match self {
             Self::Tags(names) => tags::score(names, &documents.list, windows, logits),
             _ => Scores::new(),
+        }
+    }
+
+    /// How well each type of entity is found, where there are types.
+    pub fn types(
+        &self,
+        documents: &[Document],
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> BTreeMap<String, Found> {
+        match self {
+            Self::Tags(names) => tags::types(names, documents, windows, logits),
+            _ => BTreeMap::new(),
         }
     }
 

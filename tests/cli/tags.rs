@@ -113,6 +113,8 @@ fn tags_are_learned_measured_and_predicted_alike() {
         assert_eq!(number(&eval, "rows"), 40.0);
         assert!(number(&eval, "precision") > 0.9 && number(&eval, "recall") > 0.9);
         assert!(eval.get("macro_f1").is_none());
+        assert!(number(&eval["types"]["PLACE"], "f1") > 0.9, "{eval}");
+        assert!(eval["types"].as_object().unwrap().keys().eq(["PEOPLE", "PLACE"]));
 
         let columns = trained.run("predict", &["--input", str_of(&trained.data)]).stdout;
         let records = trained.predict_jsonl(&jsonl(0..40), &[]);

@@ -58,7 +58,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let base = Base::open(&config.model, quiet)?;
     let tokenizer = base.tokenizer(config.max_length, quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
-    let config = &TrainConfig { metric: chosen_metric(config, &data, quiet)?, ..config.clone() };
+    // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
+    let asked = config;
+    let config = &TrainConfig { metric: chosen_metric(asked, &data, quiet)?, ..asked.clone() };
 
     let spec = task_spec(config, &base, &data)?;
     let mut backend = open(OpenOptions {
@@ -93,8 +95,8 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     session.allocate(Some(programs.train.clone()), predict)?;
     say(quiet, programs.summary(session.allocated()));
 
-    let fingerprint = fingerprint(config, &base, &data)?;
-    let info = delta_info(config, &base, spec.pooling, &data);
+    let fingerprint = fingerprint(asked, &base, &data)?;
+    let info = delta_info(asked, &base, spec.pooling, &data);
     let keep = |session: &Session| keep(output, &base, &info, session, quiet);
     let stop = stop::when_asked()?;
     let mut run = Run {
@@ -129,7 +131,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     if let Some(text) = Schedule::of(config, steps.total).never_reached() {
         warn(text);
     }
-    write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
+    write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
     progress.finish();
