@@ -11,7 +11,7 @@ use super::columns::LabelUse;
 use super::documents::{Document, Gold, ReadDocuments};
 use super::input::ReadOptions;
 use super::jsonl::{Object, kind_of, text};
-use super::lines::{Lines, place};
+use super::lines::Lines;
 use super::text_words::text_words;
 
 /// Usual keys; the first wins where several are there.
@@ -109,9 +109,9 @@ impl<R: Read> TaggedJsonReader<R> {
             (_, false) => None,
             (Some(name), true) => Some(name.clone()),
             (None, true) => {
-                let others: Vec<_> = others.iter().filter(there).collect();
-                match (usual.iter().find(there), others.as_slice()) {
-                    (Some(name), _) | (None, [name]) => Some((**name).to_owned()),
+                let others: Vec<&str> = others.iter().filter(there).copied().collect();
+                match (usual.iter().find(there).copied(), others.as_slice()) {
+                    (Some(name), _) | (None, &[name]) => Some(name.to_owned()),
                     (None, []) => bail!(
                         "{here}: there are no {what:?} beside {words:?}; name the key with --label-column"
                     ),

@@ -11,7 +11,7 @@ pub fn text_words(text: &str) -> Vec<Range<usize>> {
     let mut split = PreTokenizedString::from(text);
     // It has nothing to fail at; a text that it did not split would be one word.
     if BertPreTokenizer.pre_tokenize(&mut split).is_err() {
-        return vec![0..text.len()];
+        return std::iter::once(0..text.len()).collect();
     }
     let parts = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
     let mut words = Vec::with_capacity(parts.len());

@@ -179,10 +179,10 @@ pub fn types(
         let [predicted, gold] = [entities(&predicted), entities(&gold)];
         let kinds: BTreeSet<&str> = predicted.iter().chain(&gold).map(|e| e.kind).collect();
         for kind in kinds {
-            let of = |all: &[Entity<'_>]| {
-                all.iter().filter(|e| e.kind == kind).cloned().collect::<Vec<_>>()
-            };
-            types.entry(kind.to_owned()).or_default().add(&of(&predicted), &of(&gold));
+            let [predicted, gold] = [&predicted, &gold].map(|all| {
+                all.iter().filter(|e| e.kind == kind).cloned().collect::<Vec<Entity<'_>>>()
+            });
+            types.entry(kind.to_owned()).or_default().add(&predicted, &gold);
         }
     }
     types
