@@ -99,6 +99,8 @@ impl Bench {
                 params,
                 trainable: params,
                 limits,
+                labels: lens.len(),
+                head_rows: lens.len(),
                 widest: 4 * hidden,
                 head_dim: hidden / model.heads,
             })

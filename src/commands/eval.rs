@@ -56,6 +56,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     drop(counter);
 
     let scores = prepared.score(&trained.targets, &logits);
+    labelled::warn_of_scores(&scores);
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), prepared.examples().to_string()]);
     let mut json = Map::new();

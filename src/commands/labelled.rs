@@ -6,9 +6,11 @@ use super::{say, warn};
 use crate::batch::Labels;
 use crate::data::{Documents, ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
 use crate::settings::choice::Unlabelled;
+use crate::settings::metric::Metric;
 use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::labels::ClassNames;
+use crate::tasks::metrics::Scores;
 use crate::tasks::reading::read_documents;
 use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
 use crate::tasks::targets::Targets;
@@ -213,6 +215,16 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
         warn(
             "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
              given as 0",
+        );
+    }
+}
+
+/// Warns of an evaluation that says that nothing was learned.
+pub fn warn_of_scores(scores: &Scores) {
+    if scores.contains(&(Metric::EntityF1, 0.0)) {
+        warn(
+            "no entity was found as it should be; where rare tags are never predicted, longer training, a higher --lr or \
+             --class-weights balanced helps",
         );
     }
 }

@@ -6,6 +6,7 @@ mod summary;
 
 use super::base::Base;
 use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
+use super::labelled::warn_of_scores;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::{outputs, say, set_threads, show, stop, warn};
@@ -145,6 +146,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             output.path().display()
         );
     }
+    warn_of_scores(&outcome.last);
     let summary = Summary {
         config,
         model: session.model(),
