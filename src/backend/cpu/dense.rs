@@ -2,11 +2,12 @@
 
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
+use super::gemm::{self, Output};
 use super::operands::Operands;
 use super::params::{gradients, read, wide};
 use super::scratch::Scratch;
 use super::weights::{HostMatrices, View};
-use super::{CpuBackend, gemm, pointwise};
+use super::{CpuBackend, pointwise};
 use crate::program::{Dense, DenseBack, HeadWeight, Program, Rows};
 use anyhow::{Result, ensure};
 
@@ -36,15 +37,11 @@ struct Layer<'a> {
 /// `y = act(dropout(x)·Wᵀ + bias)`.
 fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let x = masked(x, layer.inputs, layer.mask, layer.room);
-    let shape = (layer.rows, layer.outputs);
-    gemm::forward(x, layer.weight, y, shape, layer.scratch, |mut tile| {
-        for row in tile.rows.clone() {
-            let cols = tile.cols.clone();
-            let values = tile.row(row);
-            pointwise::add(values, &bias[cols]);
-            if layer.tanh {
-                pointwise::tanh(values);
-            }
+    let factors = gemm::forward(x, layer.weight, (layer.rows, layer.outputs));
+    gemm::product(factors, Output::new(y), layer.scratch, |_, cols, values| {
+        pointwise::add(values, &bias[cols]);
+        if layer.tanh {
+            pointwise::tanh(values);
         }
     });
 }
@@ -77,15 +74,8 @@ fn compute_backward(
         gemm::weight_gradient(dy, x, grad, layer.rows);
     }
     if let Some(dx) = gradients.dx {
-        gemm::backward(
-            dy,
-            layer.weight,
-            dx,
-            gemm::Output::Overwrite,
-            layer.rows,
-            layer.scratch,
-            |_| {},
-        );
+        let factors = gemm::backward(dy, layer.weight, (layer.rows, layer.inputs));
+        gemm::product(factors, Output::new(dx), layer.scratch, |_, _, _| {});
         if let Some(mask) = layer.mask {
             for (row, dx) in dx.chunks_exact_mut(layer.inputs).enumerate() {
                 mask.apply(row as u32, dx);

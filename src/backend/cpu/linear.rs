@@ -1,12 +1,13 @@
 //! Linear layers: products whose bias, activation, slope and column sums are applied to each tile of the output while
 //! it is in the cache.
 
+use super::gemm::{self, Output};
 use super::operands::Operands;
 use super::params::{bias_gradients, read};
 use super::share::Shared;
 use super::slopes::Slopes;
 use super::weights::Matrix;
-use super::{CpuBackend, colsum, gemm, pointwise};
+use super::{CpuBackend, colsum, pointwise};
 use crate::program::{Dest, In, Linear, LinearBack, Out, ParamRange, Program, Storage};
 use anyhow::{Result, bail, ensure};
 
@@ -67,21 +68,18 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
         Some((_, storage)) => (out, Some(Slopes::new(storage, slopes, outputs)?), false),
         None => (out, None, false),
     };
-    let shape = (rows, outputs);
-    gemm::forward(x, matrix.view(), out, shape, &cpu.scratch, |mut tile| {
-        for row in tile.rows.clone() {
-            let cols = tile.cols.clone();
-            let bias = &bias[cols.clone()];
-            let values = tile.row(row);
-            match (op.act, &slopes) {
-                (None, _) => pointwise::add(values, bias),
-                (Some(act), _) if alone => pointwise::slope(act, values, bias),
-                // SAFETY: tiles do not overlap and begin on even columns, and this tensor has the output's shape.
-                (Some(act), Some(slopes)) => unsafe {
-                    slopes.activate(act, values, bias, row, cols.start);
-                },
-                (Some(act), None) => pointwise::activate(act, values, bias, None),
-            }
+    let mut output = Output::new(out);
+    output.to = output.to.filter(|_| op.out.0.is_some() || alone);
+    let factors = gemm::forward(x, matrix.view(), (rows, outputs));
+    gemm::product(factors, output, &cpu.scratch, |row, cols, values| {
+        let from = cols.start;
+        let bias = &bias[cols];
+        match (op.act, &slopes) {
+            (None, _) => pointwise::add(values, bias),
+            (Some(act), _) if alone => pointwise::slope(act, values, bias),
+            // SAFETY: tiles do not overlap and begin on even columns, and this tensor has the output's shape.
+            (Some(act), Some(slopes)) => unsafe { slopes.activate(act, values, bias, row, from) },
+            (Some(act), None) => pointwise::activate(act, values, bias, None),
         }
     });
     Ok(())
@@ -103,54 +101,41 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
         Some(In(slope)) => Some(at.stored(slope, shape)?),
         None => None,
     };
-    // In place: tiles are made in scratch, and the gradient takes the place of the slope.
+    // In place: the gradient takes the place of the slope, which the epilogue reads from there.
     let in_place = slope.is_some_and(|(words, _)| words.0 == place.0);
-    let output = match (op.dx, &slope) {
-        (Dest::Onto(_), Some(_)) => bail!("a product that both adds and multiplies"),
-        (Dest::Onto(_), None) => gemm::Output::Accumulate,
-        (Dest::New(_), Some((_, storage))) if in_place => {
-            ensure!(
-                *storage == Storage::Activation,
-                "only a slope that is stored whole can give its place to the gradient"
-            );
-            gemm::Output::Staged
-        }
-        (Dest::New(_), _) => gemm::Output::Overwrite,
-    };
+    ensure!(
+        !in_place || slope.is_some_and(|(_, storage)| storage == Storage::Activation),
+        "only a slope that is stored whole can give its place to the gradient"
+    );
+    let adds = matches!(op.dx, Dest::Onto(_));
+    ensure!(!adds || slope.is_none(), "a product that both adds and multiplies");
     let apart = slope.filter(|_| !in_place);
     let [dy, dx, slopes] = cpu.arena.regions([
         at.whole(op.dy.0, (shape.0, outputs))?,
         place,
         apart.map_or((None, 0), |(words, _)| words),
     ])?;
-    let slopes = match apart {
-        Some((_, storage)) => Some(Slopes::new(storage, slopes, inputs)?),
-        None => None,
-    };
     let rows = dy.len() / outputs;
+    let output = Output { adds, staged: in_place, ..Output::new(dx) };
+    let slopes = match (apart, output.to) {
+        (Some((_, storage)), _) => Some(Slopes::new(storage, slopes, inputs)?),
+        (None, Some(place)) if in_place => Some(Slopes::Full(place, inputs)),
+        _ => None,
+    };
     let sum = grad.is_some();
     let height = gemm::row_chunk(rows);
     let (lines, _) = cpu.partials.lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
     let partial = Shared::new(lines);
-    gemm::backward(dy, matrix.view(), dx, output, rows, &cpu.scratch, |mut tile| {
-        let cols = tile.cols.clone();
-        let line = tile.rows.start / height * inputs + cols.start;
-        for row in tile.rows.clone() {
-            let values = match tile.staged_row(row) {
-                (product, Some(slope)) => {
-                    pointwise::multiply(slope, product);
-                    slope
-                }
-                (product, None) => product,
-            };
-            if let Some(slopes) = &slopes {
-                // SAFETY: as in forward.
-                unsafe { slopes.multiply(values, row, cols.start) };
-            }
-            if sum {
-                // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.
-                pointwise::add(unsafe { partial.slice(line, cols.len()) }, values);
-            }
+    let factors = gemm::backward(dy, matrix.view(), (rows, inputs));
+    gemm::product(factors, output, &cpu.scratch, |row, cols, values| {
+        if let Some(slopes) = &slopes {
+            // SAFETY: as in forward; where the slope lies in the output's place, that is written after this.
+            unsafe { slopes.multiply(values, row, cols.start) };
+        }
+        if sum {
+            let line = row / height * inputs + cols.start;
+            // SAFETY: a line belongs to one chunk of rows and these columns to one of its tiles.
+            pointwise::add(unsafe { partial.slice(line, cols.len()) }, values);
         }
     });
     if let Some(grad) = grad {
