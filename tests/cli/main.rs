@@ -11,6 +11,7 @@ mod full_disk;
 mod memory;
 mod merge;
 mod on_cuda;
+mod precision;
 mod predict;
 mod resume;
 mod train;

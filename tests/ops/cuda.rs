@@ -3,9 +3,10 @@
 //!
 //! With `BITFIT_TEST_CUDA=1` the same tests run on the machine's own driver.
 
-use crate::cases::{self, Case, Keep, Kind, Mode, Outcome};
+use crate::cases::{self, Case, Keep, Kind, Mode};
 use crate::emulated::emulated;
-use crate::{error, optimizer, table};
+use crate::rig::Rounding;
+use crate::{bound, error, optimizer, table};
 use bitfit::backend::WeightType;
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
@@ -228,13 +229,6 @@ fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
     }
 }
 
-/// Largest ‖got - want‖/‖want‖ of a tensor: twice the error of a straightforward implementation in the same 16-bit
-/// type (`Outcome::straight`), and what f32 sums may add to it.
-fn bound(outcome: &Outcome) -> f64 {
-    let straight: Vec<f32> = outcome.straight.iter().map(|&v| v as f32).collect();
-    2.0 * error(&straight, &outcome.want) + 2e-5
-}
-
 /// Runs cases, whose matrices are stored as `weights`, and reports every tensor that is too far off, and the worst of
 /// each operation.
 fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[Case]) {
@@ -243,7 +237,9 @@ fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[C
     // The kernels are loaded once; each case has memory of its own.
     let opened = backend(half, weights, tile);
     for case in cases {
-        let outcomes = cases::run_stored(case, opened.another(tile), stored(half));
+        let (matrix, activation) = (stored(half), stored(half));
+        let rounding = Rounding { matrix, activation };
+        let outcomes = cases::run_rounding(case, opened.another(tile), rounding);
         for outcome in outcomes {
             let error = error(&outcome.got, &outcome.want);
             let operation = format!("{:?}", case.kind);

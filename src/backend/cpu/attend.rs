@@ -1,9 +1,10 @@
 //! The operations of attention: of all tokens, and of the first of each sequence. Their arithmetic is in
 //! [`attention`] and [`first_attention`].
 
-use super::attention::{self, Heads};
-use super::colsum::column_sums;
+use super::attention::{self, Heads, SequenceSums};
+use super::colsum::{self, column_sums};
 use super::dropout::Mask;
+use super::elements::{Arithmetic, Elements, Source};
 use super::operands::Operands;
 use super::params::bias_gradients;
 use super::{CpuBackend, first_attention};
@@ -34,37 +35,58 @@ fn shape_of(
     })
 }
 
+/// `grad += sum of the lines`, where it is asked for.
+fn finish(lines: &mut [f32], grad: Option<&mut [f32]>) {
+    if let Some(grad) = grad {
+        colsum::finish(lines, grad);
+    }
+}
+
 /// See [`Attention`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Attention) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
     let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
-    let [qkv, out, lse] = cpu.arena.regions([
-        at.whole(op.qkv.0, (Rows::Tokens, 3 * hidden))?,
-        at.whole(op.out.0, (Rows::Tokens, hidden))?,
-        at.aside(op.lse.0, (Rows::Tokens, op.heads))?,
-    ])?;
+    let (qkv, stored) = at.stored(op.qkv.0, (Rows::Tokens, 3 * hidden))?;
+    let (out, out_stored) = at.stored(op.out.0, (Rows::Tokens, hidden))?;
+    let lse = at.aside(op.lse.0, (Rows::Tokens, op.heads))?;
+    let [qkv, out, lse] = cpu.arena.regions([qkv, out, lse])?;
+    let (qkv, out) = (Source::new(stored, qkv)?, Elements::new(out_stored, out)?);
     attention::forward(shape, qkv, out, lse, &cpu.scratch);
     Ok(())
 }
 
 /// See [`AttentionBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
     let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
     let sums = [op.dquery, op.dvalue];
     let [query, value] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
     let (one, three) = ((Rows::Tokens, hidden), (Rows::Tokens, 3 * hidden));
-    let [qkv, out, lse, dout, dqkv] = cpu.arena.regions([
-        at.whole(op.qkv.0, three)?,
-        at.whole(op.out.0, one)?,
-        at.whole(op.lse.0, (Rows::Tokens, op.heads))?,
-        at.whole(op.dout.0, one)?,
-        at.whole(op.dqkv.0, three)?,
-    ])?;
+    let (qkv, qkv_stored) = at.stored(op.qkv.0, three)?;
+    let (out, out_stored) = at.stored(op.out.0, one)?;
+    let lse = at.whole(op.lse.0, (Rows::Tokens, op.heads))?;
+    let (dout, dout_stored) = at.stored(op.dout.0, one)?;
+    let (dqkv, dqkv_stored) = at.stored(op.dqkv.0, three)?;
+    let [qkv, out, lse, dout, dqkv] = cpu.arena.regions([qkv, out, lse, dout, dqkv])?;
+    let (qkv, out) = (Source::new(qkv_stored, qkv)?, Source::new(out_stored, out)?);
     let saved = attention::SavedAttention { qkv, out, lse };
-    attention::backward(shape, saved, dout, dqkv, &cpu.scratch);
+    let dout = Source::new(dout_stored, dout)?;
+    let in_bf16 = cpu.arithmetic == Arithmetic::Bf16;
+    let sequences = if in_bf16 { cpu.batch.sequences() } else { 0 };
+    let (query_lines, value_lines) = cpu.partials.lines(sequences, hidden);
+    let gradients = attention::Gradients {
+        dqkv: Elements::new(dqkv_stored, dqkv)?,
+        query: SequenceSums::new(query_lines),
+        value: SequenceSums::new(value_lines),
+    };
+    attention::backward(shape, saved, dout, gradients, &cpu.scratch);
+    if in_bf16 {
+        finish(query_lines, query);
+        finish(value_lines, value);
+        return Ok(());
+    }
     for (part, grad) in [(0, query), (2, value)] {
         if let Some(grad) = grad {
             let (width, first) = (3 * hidden, part * hidden);
@@ -76,16 +98,17 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
 
 /// See [`FirstAttention`].
 pub fn first_forward(cpu: &mut CpuBackend, program: &Program, op: &FirstAttention) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
     let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
     let first = (Rows::Sequences, hidden);
-    let [query, key_value, out, lse] = cpu.arena.regions([
-        at.whole(op.query.0, first)?,
-        at.whole(op.key_value.0, (Rows::Tokens, 2 * hidden))?,
-        at.whole(op.out.0, first)?,
-        at.aside(op.lse.0, (Rows::Sequences, op.heads))?,
-    ])?;
+    let (query, query_stored) = at.stored(op.query.0, first)?;
+    let (key_value, stored) = at.stored(op.key_value.0, (Rows::Tokens, 2 * hidden))?;
+    let (out, out_stored) = at.stored(op.out.0, first)?;
+    let lse = at.aside(op.lse.0, (Rows::Sequences, op.heads))?;
+    let [query, key_value, out, lse] = cpu.arena.regions([query, key_value, out, lse])?;
+    let (query, key_value) = (Source::new(query_stored, query)?, Source::new(stored, key_value)?);
+    let out = Elements::new(out_stored, out)?;
     first_attention::forward(shape, query, key_value, out, lse, &cpu.scratch);
     Ok(())
 }
@@ -96,22 +119,38 @@ pub fn first_backward(
     program: &Program,
     op: &FirstAttentionBack,
 ) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.query.0)?.1;
     let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
     let sums = [op.dquery, op.dvalue];
     let [query_grad, value_grad] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
     let (first, two) = ((Rows::Sequences, hidden), (Rows::Tokens, 2 * hidden));
-    let [query, key_value, lse, dout, d_query, d_key_value] = cpu.arena.regions([
-        at.whole(op.query.0, first)?,
-        at.whole(op.key_value.0, two)?,
-        at.whole(op.lse.0, (Rows::Sequences, op.heads))?,
-        at.whole(op.dout.0, first)?,
-        at.whole(op.d_query.0, first)?,
-        at.whole(op.d_key_value.0, two)?,
-    ])?;
+    let (query, query_stored) = at.stored(op.query.0, first)?;
+    let (key_value, stored) = at.stored(op.key_value.0, two)?;
+    let lse = at.whole(op.lse.0, (Rows::Sequences, op.heads))?;
+    let (dout, dout_stored) = at.stored(op.dout.0, first)?;
+    let (d_query, d_query_stored) = at.stored(op.d_query.0, first)?;
+    let (d_key_value, d_stored) = at.stored(op.d_key_value.0, two)?;
+    let [query, key_value, lse, dout, d_query, d_key_value] =
+        cpu.arena.regions([query, key_value, lse, dout, d_query, d_key_value])?;
+    let (query, key_value) = (Source::new(query_stored, query)?, Source::new(stored, key_value)?);
+    let in_bf16 = cpu.arithmetic == Arithmetic::Bf16;
+    let sequences = if in_bf16 { cpu.batch.sequences() } else { 0 };
+    let (query_lines, value_lines) = cpu.partials.lines(sequences, hidden);
     let saved = first_attention::SavedFirst { query, key_value, lse };
-    first_attention::backward(shape, saved, dout, d_query, d_key_value, &cpu.scratch);
+    let gradients = first_attention::FirstGradients {
+        d_query: Elements::new(d_query_stored, d_query)?,
+        d_key_value: Elements::new(d_stored, d_key_value)?,
+        query: SequenceSums::new(query_lines),
+        value: SequenceSums::new(value_lines),
+    };
+    let dout = Source::new(dout_stored, dout)?;
+    first_attention::backward(shape, saved, dout, gradients, &cpu.scratch);
+    if in_bf16 {
+        finish(query_lines, query_grad);
+        finish(value_lines, value_grad);
+        return Ok(());
+    }
     if let Some(grad) = query_grad {
         column_sums(d_query, hidden, 0, None, grad, &mut cpu.partials);
     }

@@ -5,6 +5,7 @@
 
 use super::block::{Strided, product};
 use super::dropout::Mask;
+use super::elements::{Elements, Source};
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
@@ -63,7 +64,7 @@ pub struct Head {
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
-    // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
+    // kᵀ and vᵀ; copies of q, k, v and dO, where they must be widened or padded; dK and dV; scores and their
     // gradient; a block of output rows; a row for the mask.
     2 * head_dim * wide + 6 * len * dim + QUERIES * (2 * wide + dim) + wide
 }
@@ -79,7 +80,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Rows of one head inside a packed tensor, or a copy of them padded to whole vectors.
+/// Rows of one head inside a packed tensor, or a copy of them in f32, padded to whole vectors.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     elements: &'a [f32],
@@ -87,25 +88,46 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// `len` rows of `dim` columns that begin at `start`; copied into `room` only where `dim` is not a whole
-    /// number of vectors.
+    /// `len` rows of `dim` columns that begin at `start`; copied into `room` where they are not f32.
     fn new(
-        x: &'a [f32],
-        start: usize,
-        stride: usize,
+        x: Source<'a>,
+        (start, stride): (usize, usize),
         len: usize,
         dim: usize,
         room: &mut Pieces<'a>,
     ) -> Self {
-        let x = &x[start..];
-        if dim.is_multiple_of(LANES) {
-            return Self { elements: x, stride };
+        match x {
+            Source::F32(x) => Self { elements: &x[start..], stride },
+            Source::Bf16(_) => Self::copied(x, (start, stride), len, dim, room),
         }
+    }
+
+    /// The same in whole vectors: copied also where `dim` is none.
+    fn whole(
+        x: Source<'a>,
+        place: (usize, usize),
+        len: usize,
+        dim: usize,
+        room: &mut Pieces<'a>,
+    ) -> Self {
+        match dim.is_multiple_of(LANES) {
+            true => Self::new(x, place, len, dim, room),
+            false => Self::copied(x, place, len, dim, room),
+        }
+    }
+
+    fn copied(
+        x: Source<'a>,
+        (start, stride): (usize, usize),
+        len: usize,
+        dim: usize,
+        room: &mut Pieces<'a>,
+    ) -> Self {
         let wide = dim.next_multiple_of(LANES);
         let copy = room.take(len * wide);
-        copy.fill(0.0);
         for (row, out) in copy.chunks_exact_mut(wide).enumerate() {
-            out[..dim].copy_from_slice(&x[row * stride..][..dim]);
+            x.copy(start + row * stride, &mut out[..dim]);
+            out[dim..].fill(0.0);
         }
         Self { elements: copy, stride: wide }
     }
@@ -199,10 +221,16 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[heads, tokens]` may be empty.
-pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
+pub fn forward(
+    shape: Heads<'_>,
+    qkv: Source<'_>,
+    out: Elements<'_>,
+    lse: &mut [f32],
+    scratch: &Scratch,
+) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
-    let (out, lse) = (Shared::new(out), Shared::new(lse));
+    let lse = Shared::new(lse);
     shape.tasks(|at| {
         scratch.with(scratch_for(at.len, dim), |buffer| {
             let mut room = Pieces(buffer);
@@ -212,9 +240,10 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
             let k_transposed = room.take(dim * wide);
             let scores = room.take(QUERIES * wide);
             let output = room.take(QUERIES * wide_dim);
-            let q = Rows { elements: &qkv[start..], stride: 3 * hidden };
-            let k = Rows { elements: &qkv[start + hidden..], stride: 3 * hidden };
-            let v = Rows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
+            let part = |part: usize| (start + part * hidden, 3 * hidden);
+            let q = Rows::new(qkv, part(0), len, dim, &mut room);
+            let k = Rows::new(qkv, part(1), len, dim, &mut room);
+            let v = Rows::whole(qkv, part(2), len, dim, &mut room);
             transpose(k, len, dim, wide, shape.scale(), k_transposed);
             for from in (0..len).step_by(QUERIES) {
                 let queries = QUERIES.min(len - from);
@@ -245,8 +274,7 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                 for i in 0..queries {
                     let place = (at.first + from + i) * hidden + at.head * dim;
                     // SAFETY: these columns of this row belong to this task alone.
-                    unsafe { out.slice(place, dim) }
-                        .copy_from_slice(&output[i * wide_dim..][..dim]);
+                    unsafe { out.write(place, &output[i * wide_dim..][..dim]) };
                 }
             }
         });
@@ -256,23 +284,54 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
 /// What [`backward`] reads.
 #[derive(Clone, Copy)]
 pub struct SavedAttention<'a> {
-    pub qkv: &'a [f32],
-    pub out: &'a [f32],
+    pub qkv: Source<'a>,
+    pub out: Source<'a>,
     pub lse: &'a [f32],
 }
 
-/// Backward of [`forward`]: `dqkv` `[tokens, 3·hidden]` is overwritten.
+/// Lines of `hidden` partial sums, one per sequence, to which the rows of a gradient are added before they are rounded.
+#[derive(Clone, Copy)]
+pub struct SequenceSums<'a>(Option<Shared<'a>>);
+
+impl<'a> SequenceSums<'a> {
+    /// None without lines.
+    pub fn new(lines: &'a mut [f32]) -> Self {
+        Self((!lines.is_empty()).then(|| Shared::new(lines)))
+    }
+
+    /// Adds a row of a head.
+    ///
+    /// # Safety
+    /// No two threads work on one head of one sequence.
+    pub unsafe fn add(self, shape: Heads<'_>, at: Head, row: &[f32]) {
+        if let Some(lines) = self.0 {
+            let place = at.sequence * shape.hidden() + at.head * shape.head_dim;
+            // SAFETY: the caller's promise.
+            pointwise::add(unsafe { lines.slice(place, shape.head_dim) }, row);
+        }
+    }
+}
+
+/// Where [`backward`] leaves the gradients of queries, keys and values.
+#[derive(Clone, Copy)]
+pub struct Gradients<'a> {
+    /// `[tokens, 3·hidden]`, overwritten.
+    pub dqkv: Elements<'a>,
+    pub query: SequenceSums<'a>,
+    pub value: SequenceSums<'a>,
+}
+
+/// Backward of [`forward`].
 pub fn backward(
     shape: Heads<'_>,
     saved: SavedAttention<'_>,
-    dout: &[f32],
-    dqkv: &mut [f32],
+    dout: Source<'_>,
+    gradients: Gradients<'_>,
     scratch: &Scratch,
 ) {
-    let dqkv = Shared::new(dqkv);
     shape.tasks(|at| {
         scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
-            backward_head(shape, at, saved, dout, &dqkv, Pieces(buffer));
+            backward_head(shape, at, saved, dout, gradients, Pieces(buffer));
         });
     });
 }
@@ -281,8 +340,8 @@ fn backward_head<'a>(
     shape: Heads<'_>,
     at: Head,
     saved: SavedAttention<'a>,
-    dout: &'a [f32],
-    dqkv: &Shared<'_>,
+    dout: Source<'a>,
+    gradients: Gradients<'_>,
     mut room: Pieces<'a>,
 ) {
     let (hidden, dim, len) = (shape.hidden(), shape.head_dim, at.len);
@@ -297,18 +356,26 @@ fn backward_head<'a>(
     let dk = room.take(len * wide_dim);
     let dv = room.take(len * wide_dim);
     let mask_row = room.take(wide);
-    let q = Rows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
-    let k = Rows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
-    let v = Rows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
-    let out = Rows { elements: &saved.out[out_start..], stride: hidden };
-    let d_out = Rows::new(dout, out_start, hidden, len, dim, &mut room);
+    let part = |part: usize| (start + part * hidden, 3 * hidden);
+    let q = Rows::whole(saved.qkv, part(0), len, dim, &mut room);
+    let k = Rows::whole(saved.qkv, part(1), len, dim, &mut room);
+    let v = Rows::new(saved.qkv, part(2), len, dim, &mut room);
+    let d_out = Rows::whole(dout, (out_start, hidden), len, dim, &mut room);
     transpose(k, len, dim, wide, shape.scale(), k_transposed);
     transpose(v, len, dim, wide, 1.0, v_transposed);
     // SAFETY (of the three uses): a task alone writes its head's columns of its sequence's rows.
     let write = |part: usize, row: usize, values: &[f32]| {
         let place = (at.first + row) * 3 * hidden + part * hidden + at.head * dim;
+        let values = &values[..dim];
         // SAFETY: as above; `part` is 0, 1 or 2 for q, k and v.
-        unsafe { dqkv.slice(place, dim) }.copy_from_slice(&values[..dim]);
+        unsafe {
+            match part {
+                0 => gradients.query.add(shape, at, values),
+                2 => gradients.value.add(shape, at, values),
+                _ => {}
+            }
+            gradients.dqkv.write(place, values);
+        }
     };
 
     for from in (0..len).step_by(QUERIES) {
@@ -319,17 +386,24 @@ fn backward_head<'a>(
             // Whole vectors: what pads a row is computed and never read.
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
             probabilities(p, saved.lse[shape.statistics(at) + from + i]);
-            // Σ_j p·dp equals dO·O, with dropout too, and costs less.
-            let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
             if let Some(mask) = shape.mask {
                 let row = (at.first + from + i) * shape.heads + at.head;
                 mask_row.fill(1.0);
                 mask.apply(row as u32, mask_row);
                 pointwise::multiply(ds, mask_row);
-                softmax_backward(ds, p, along, shape.scale());
+            }
+            let along = match saved.out {
+                // Σ_j p·dp equals dO·O, with dropout too, and costs less.
+                Source::F32(out) => {
+                    let out = &out[out_start + (from + i) * hidden..][..dim];
+                    dot(d_out.row(from + i, dim), out)
+                }
+                // An O that was rounded is not the sum of these p.
+                Source::Bf16(_) => dot(&p[..len], &ds[..len]) / lane_sum(&p[..len], |p| p),
+            };
+            softmax_backward(ds, p, along, shape.scale());
+            if shape.mask.is_some() {
                 pointwise::multiply(p, mask_row);
-            } else {
-                softmax_backward(ds, p, along, shape.scale());
             }
         }
         let plain = |elements| Strided { elements, rows: wide, cols: 1 };

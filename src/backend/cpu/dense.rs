@@ -4,6 +4,7 @@ use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
 use super::gemm::{self, Output};
 use super::operands::Operands;
+use super::panels::Left;
 use super::params::{gradients, read, wide};
 use super::scratch::Scratch;
 use super::weights::{HostMatrices, View};
@@ -37,7 +38,8 @@ struct Layer<'a> {
 /// `y = act(dropout(x)·Wᵀ + bias)`.
 fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let x = masked(x, layer.inputs, layer.mask, layer.room);
-    let factors = gemm::forward(x, layer.weight, (layer.rows, layer.outputs));
+    let factors =
+        gemm::forward(Left::F32(x), layer.weight, (layer.rows, layer.outputs, layer.inputs));
     gemm::product(factors, Output::new(y), layer.scratch, |_, cols, values| {
         pointwise::add(values, &bias[cols]);
         if layer.tanh {
@@ -74,7 +76,8 @@ fn compute_backward(
         gemm::weight_gradient(dy, x, grad, layer.rows);
     }
     if let Some(dx) = gradients.dx {
-        let factors = gemm::backward(dy, layer.weight, (layer.rows, layer.inputs));
+        let factors =
+            gemm::backward(Left::F32(dy), layer.weight, (layer.rows, layer.outputs, layer.inputs));
         gemm::product(factors, Output::new(dx), layer.scratch, |_, _, _| {});
         if let Some(mask) = layer.mask {
             for (row, dx) in dx.chunks_exact_mut(layer.inputs).enumerate() {
@@ -111,7 +114,7 @@ fn dense_weight<'a>(
 
 /// See [`Dense`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (inputs, outputs) = (at.shape(op.x.0)?.1, at.shape(op.y.0)?.1);
     let rows = cpu.batch.sequences();
     let bias = wide(op.bias, outputs, "a dense layer's bias")?;
@@ -139,7 +142,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
 
 /// See [`DenseBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (inputs, outputs) = (at.shape(op.x.0)?.1, at.shape(op.y.0)?.1);
     let (of_x, of_y) = ((Rows::Sequences, inputs), (Rows::Sequences, outputs));
     let rows = cpu.batch.sequences();

@@ -1,15 +1,16 @@
 //! Matrix products with what is done to each row of the output while it is in the cache, by the best means of this
 //! processor: [`panels`] with a kernel of our own, or a [`library`].
 //!
-//! Measured on a Zen 5 core, whose peak is 274 GFLOP/s, at the shapes of MiniLM and BERT-base with 800 rows and f16
-//! matrices, whose conversion counts: 232 to 264 (219 to 231 with GELU and its derivative), where the library reaches 205
-//! to 264 (216 to 219). Best of many calls, taken in turn.
+//! Measured on a Zen 5 core, whose peak is 274 GFLOP/s in f32 and 512 in bf16, at the shapes of MiniLM and BERT-base with
+//! 800 rows and f16 matrices, whose conversion counts: 232 to 264 in f32 (219 to 231 with GELU and its derivative), where
+//! the library reaches 205 to 264 (216 to 219); 414 to 502 in bf16 (347 to 372). Best of many calls, taken in turn.
 
+use super::elements::Elements;
+use super::kernel_bf16;
 #[cfg(target_arch = "x86_64")]
 use super::kernel_f32;
 use super::library;
-use super::panels::{self, Direction, Factors};
-use super::pointwise::add;
+use super::panels::{self, Direction, Factors, Left};
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{Level, level};
@@ -36,7 +37,7 @@ pub fn scratch_for(rows: usize, widest: usize) -> usize {
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
     /// `[rows, columns]`; `None` where all that remains is what the epilogue makes of it.
-    pub to: Option<Shared<'a>>,
+    pub to: Option<Elements<'a>>,
     /// It is added to what is there.
     pub adds: bool,
     /// The epilogue reads what is there, so the product must be made beside it.
@@ -46,7 +47,7 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// Written to `out`.
     pub fn new(out: &'a mut [f32]) -> Self {
-        Self { to: Some(Shared::new(out)), adds: false, staged: false }
+        Self { to: Some(Elements::F32(Shared::new(out))), adds: false, staged: false }
     }
 
     /// Finishes a part of a row that was made beside the output, where it begins at element `at`.
@@ -56,12 +57,12 @@ impl<'a> Output<'a> {
     pub unsafe fn pass(&self, at: usize, values: &mut [f32], epilogue: impl FnOnce(&mut [f32])) {
         if let Some(to) = self.to.filter(|_| self.adds) {
             // SAFETY: the caller's promise.
-            add(values, unsafe { to.slice(at, values.len()) });
+            unsafe { to.add_to(at, values) };
         }
         epilogue(values);
         if let Some(to) = self.to {
-            // SAFETY: the caller's promise; the slice above is gone.
-            unsafe { to.slice(at, values.len()) }.copy_from_slice(values);
+            // SAFETY: the caller's promise.
+            unsafe { to.write(at, values) };
         }
     }
 }
@@ -73,29 +74,35 @@ pub fn product(
     scratch: &Scratch,
     epilogue: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    if level() >= Level::Avx512 {
-        return panels::product::<kernel_f32::Avx512>(factors, output, scratch, &epilogue);
+    match (factors.left, level()) {
+        #[cfg(target_arch = "x86_64")]
+        (Left::F32(_), Level::Avx512 | Level::Avx512Bf16) => {
+            panels::product::<kernel_f32::Avx512>(factors, output, scratch, &epilogue);
+        }
+        (Left::F32(x), _) => library::product(x, factors, output, scratch, &epilogue),
+        #[cfg(target_arch = "x86_64")]
+        (Left::Rounded(_), Level::Avx512Bf16) => {
+            panels::product::<kernel_bf16::Avx512>(factors, output, scratch, &epilogue);
+        }
+        (Left::Rounded(_), _) => {
+            panels::product::<kernel_bf16::Portable>(factors, output, scratch, &epilogue);
+        }
     }
-    library::product(factors, output, scratch, &epilogue);
 }
 
+/// Rows, outputs and inputs of a linear layer.
+pub type LayerShape = (usize, usize, usize);
+
 /// `x·Wᵀ`: x `[rows, inputs]`, W `[outputs, inputs]`.
-pub fn forward<'a>(x: &'a [f32], weight: View<'a>, (rows, outputs): (usize, usize)) -> Factors<'a> {
-    let inputs = x.len() / rows.max(1);
-    let direction = Direction::Forward;
-    Factors { left: x, weight, direction, rows, cols: outputs, depth: inputs }
+pub fn forward<'a>(left: Left<'a>, weight: View<'a>, shape: LayerShape) -> Factors<'a> {
+    let (rows, cols, depth) = shape;
+    Factors { left, weight, direction: Direction::Forward, rows, cols, depth }
 }
 
 /// `dy·W`: dy `[rows, outputs]`, W `[outputs, inputs]`.
-pub fn backward<'a>(
-    dy: &'a [f32],
-    weight: View<'a>,
-    (rows, inputs): (usize, usize),
-) -> Factors<'a> {
-    let outputs = dy.len() / rows.max(1);
-    let direction = Direction::Backward;
-    Factors { left: dy, weight, direction, rows, cols: inputs, depth: outputs }
+pub fn backward<'a>(left: Left<'a>, weight: View<'a>, shape: LayerShape) -> Factors<'a> {
+    let (rows, depth, cols) = shape;
+    Factors { left, weight, direction: Direction::Backward, rows, cols, depth }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 
 /// See [`First`].
 pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
     let [tokens, first] = cpu.arena.regions([
         at.whole(op.tokens.0, (Rows::Tokens, hidden))?,
@@ -23,7 +23,7 @@ pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> 
 
 /// See [`AddFirst`].
 pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.first.0)?.1;
     let [tokens, first] = cpu.arena.regions([
         at.over(op.tokens, (Rows::Tokens, hidden))?,
@@ -37,7 +37,7 @@ pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Resu
 
 /// See [`Pool`].
 pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.x.0)?;
     check::pool(op.kind, &program.tensor(op.x.0))?;
     let pooled = at.whole(op.out.0, (Rows::Sequences, shape.1))?;
@@ -51,7 +51,7 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
 
 /// See [`PoolBack`].
 pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dx.0)?;
     check::pool(op.kind, &program.tensor(op.dx.0))?;
     let pooled = at.whole(op.dy.0, (Rows::Sequences, shape.1))?;
@@ -65,7 +65,7 @@ pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Resu
 
 /// See [`Loss`].
 pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let outputs = at.shape(op.logits.0)?.1;
     ensure!(
         op.kind == LossKind::CrossEntropy || outputs == 1,

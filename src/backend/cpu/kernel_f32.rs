@@ -1,6 +1,6 @@
 //! The kernel of f32 products on AVX-512: a cell is an element.
 
-use super::panels::{Kernel, Rows};
+use super::panels::{Kernel, Left, Rows};
 use super::weights::View;
 use bytemuck::{cast_slice, cast_slice_mut};
 use std::ops::Range;
@@ -33,8 +33,13 @@ impl Kernel for Avx512 {
         weight.widen(cell, width, cols, cast_slice_mut(out));
     }
 
-    fn left<'a>(left: &'a [f32], depth: usize, rows: Range<usize>, _: &'a mut [u32]) -> Rows<'a> {
-        Rows { cells: cast_slice(&left[rows.start * depth..rows.end * depth]), stride: depth }
+    fn left<'a>(left: Left<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32]) -> Rows<'a> {
+        let of = rows.start * depth..rows.end * depth;
+        let cells = match left {
+            Left::F32(x) => cast_slice(&x[of]),
+            Left::Rounded(x) => cast_slice(x.get(of, cast_slice_mut(room))),
+        };
+        Rows { cells, stride: depth }
     }
 
     fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {

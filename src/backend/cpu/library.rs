@@ -7,6 +7,7 @@
 //! one thread, so results do not depend on the number of threads. The crate allocates its packing buffers itself, a few
 //! for each tile.
 
+use super::elements::Elements;
 use super::gemm::{Output, row_chunk};
 use super::panels::{Direction, Factors};
 use super::scratch::Scratch;
@@ -37,23 +38,24 @@ pub fn scratch_for(rows: usize, widest: usize) -> usize {
     PANEL.max(16 * widest) + row_chunk(rows) * MAX_COLS
 }
 
-/// As [`panels::product`](super::panels::product).
+/// As [`panels::product`](super::panels::product), of the left operand `left`.
 pub fn product(
+    left: &[f32],
     factors: Factors<'_>,
     output: Output<'_>,
     scratch: &Scratch,
     epilogue: &(impl Fn(usize, Range<usize>, &mut [f32]) + Sync),
 ) {
-    let Factors { left, weight, direction, rows, cols, depth } = factors;
+    let Factors { weight, direction, rows, cols, depth, .. } = factors;
     tiles((rows, cols, depth), |r, c, width| {
         let panel_len = if weight.is_narrow() { width * depth } else { 0 };
-        let staged = output.staged || output.to.is_none();
+        let staged = output.staged || !matches!(output.to, Some(Elements::F32(_)));
         let stage_len = if staged { r.len() * c.len() } else { 0 };
         scratch.with(panel_len + stage_len, |room| {
             let (panel, stage) = room.split_at_mut(panel_len);
             let stage = Shared::new(stage);
             let target = match &output.to {
-                Some(out) if !staged => {
+                Some(Elements::F32(out)) if !staged => {
                     Target { out, start: r.start * cols + c.start, stride: cols }
                 }
                 _ => Target { out: &stage, start: 0, stride: c.len() },

@@ -1,14 +1,16 @@
 //! Linear layers: products whose bias, activation, slope and column sums are applied to each tile of the output while
 //! it is in the cache.
 
+use super::elements::{Elements, Source, Stored};
 use super::gemm::{self, Output};
-use super::operands::Operands;
+use super::operands::{Operands, Words};
+use super::panels::Left;
 use super::params::{bias_gradients, read};
 use super::share::Shared;
 use super::slopes::Slopes;
 use super::weights::Matrix;
 use super::{CpuBackend, colsum, pointwise};
-use crate::program::{Dest, In, Linear, LinearBack, Out, ParamRange, Program, Storage};
+use crate::program::{Dest, In, Linear, LinearBack, ParamRange, Program};
 use anyhow::{Result, bail, ensure};
 
 /// Joins the parts of a bias into `out`.
@@ -40,7 +42,7 @@ fn fits(matrix: Matrix<'_>, inputs: usize, outputs: usize) -> Result<()> {
 
 /// See [`Linear`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let Some(output) = op.out.0.or(op.slope.0) else {
         bail!("a product of nothing");
     };
@@ -55,22 +57,28 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
     let bias = &mut cpu.bias[..outputs];
     gather(&cpu.params.value, &op.bias, bias)?;
     let bias = &*bias;
+    let (x, x_stored) = at.stored(op.x.0, (shape.0, inputs))?;
+    let out = op.out.0.map(|out| at.stored(out, shape)).transpose()?;
     let slope = op.slope.0.map(|slope| at.stored(slope, shape)).transpose()?;
-    let [x, out, slopes] = cpu.arena.regions([
-        at.whole(op.x.0, (shape.0, inputs))?,
-        at.aside(op.out.0, shape)?,
-        slope.map_or((None, 0), |(words, _)| words),
-    ])?;
-    let rows = x.len() / inputs;
+    let words = |tensor: Option<(Words, Stored)>| tensor.map_or((None, 0), |(words, _)| words);
+    let [x, to, slopes] = cpu.arena.regions([x, words(out), words(slope)])?;
+    let rows = cpu.batch.limits().rows(shape.0);
     // Of a slope alone that is stored whole, the product lies where the slope will.
-    let (out, slopes, alone) = match slope {
-        Some((_, Storage::Activation)) if op.out.0.is_none() => (slopes, None, true),
-        Some((_, storage)) => (out, Some(Slopes::new(storage, slopes, outputs)?), false),
-        None => (out, None, false),
+    let alone = |stored| out.is_none() && matches!(stored, Stored::F32 | Stored::Bf16);
+    let (to, slopes, alone) = match (out, slope) {
+        (_, Some((_, stored))) if alone(stored) => {
+            (Some(Elements::new(stored, slopes)?), None, true)
+        }
+        (out, slope) => {
+            let to = out.map(|(_, stored)| Elements::new(stored, to)).transpose()?;
+            let slopes =
+                slope.map(|(_, stored)| Slopes::new(stored, slopes, outputs)).transpose()?;
+            (to, slopes, false)
+        }
     };
-    let mut output = Output::new(out);
-    output.to = output.to.filter(|_| op.out.0.is_some() || alone);
-    let factors = gemm::forward(x, matrix.view(), (rows, outputs));
+    let output = Output { to, adds: false, staged: false };
+    let left = Left::new(cpu.arithmetic, Source::new(x_stored, x)?);
+    let factors = gemm::forward(left, matrix.view(), (rows, outputs, inputs));
     gemm::product(factors, output, &cpu.scratch, |row, cols, values| {
         let from = cols.start;
         let bias = &bias[cols];
@@ -87,16 +95,16 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
 
 /// See [`LinearBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (shape, outputs) = (at.shape(op.dx.now())?, at.shape(op.dy.0)?.1);
     let inputs = shape.1;
     let matrix = cpu.weights.get(op.weight, &cpu.params.value)?;
     fits(matrix, inputs, outputs)?;
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.dbias], inputs)?;
-    let place = match op.dx {
-        Dest::New(Out(dx)) => at.whole(dx, shape)?,
-        Dest::Onto(over) => at.over(over, shape)?,
-    };
+    if let Dest::Onto(over) = op.dx {
+        at.together(over)?;
+    }
+    let (place, place_stored) = at.stored(op.dx.now(), shape)?;
     let slope = match op.slope {
         Some(In(slope)) => Some(at.stored(slope, shape)?),
         None => None,
@@ -104,29 +112,28 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
     // In place: the gradient takes the place of the slope, which the epilogue reads from there.
     let in_place = slope.is_some_and(|(words, _)| words.0 == place.0);
     ensure!(
-        !in_place || slope.is_some_and(|(_, storage)| storage == Storage::Activation),
+        !in_place || slope.is_some_and(|(_, stored)| stored == place_stored),
         "only a slope that is stored whole can give its place to the gradient"
     );
     let adds = matches!(op.dx, Dest::Onto(_));
     ensure!(!adds || slope.is_none(), "a product that both adds and multiplies");
     let apart = slope.filter(|_| !in_place);
-    let [dy, dx, slopes] = cpu.arena.regions([
-        at.whole(op.dy.0, (shape.0, outputs))?,
-        place,
-        apart.map_or((None, 0), |(words, _)| words),
-    ])?;
-    let rows = dy.len() / outputs;
-    let output = Output { adds, staged: in_place, ..Output::new(dx) };
-    let slopes = match (apart, output.to) {
-        (Some((_, storage)), _) => Some(Slopes::new(storage, slopes, inputs)?),
-        (None, Some(place)) if in_place => Some(Slopes::Full(place, inputs)),
-        _ => None,
+    let (dy, dy_stored) = at.stored(op.dy.0, (shape.0, outputs))?;
+    let [dy, dx, slopes] =
+        cpu.arena.regions([dy, place, apart.map_or((None, 0), |(words, _)| words)])?;
+    let rows = cpu.batch.limits().rows(shape.0);
+    let to = Elements::new(place_stored, dx)?;
+    let output = Output { to: Some(to), adds, staged: in_place };
+    let slopes = match apart {
+        Some((_, stored)) => Some(Slopes::new(stored, slopes, inputs)?),
+        None => in_place.then_some(Slopes::Whole(to, inputs)),
     };
     let sum = grad.is_some();
     let height = gemm::row_chunk(rows);
     let (lines, _) = cpu.partials.lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
     let partial = Shared::new(lines);
-    let factors = gemm::backward(dy, matrix.view(), (rows, inputs));
+    let left = Left::new(cpu.arithmetic, Source::new(dy_stored, dy)?);
+    let factors = gemm::backward(left, matrix.view(), (rows, outputs, inputs));
     gemm::product(factors, output, &cpu.scratch, |row, cols, values| {
         if let Some(slopes) = &slopes {
             // SAFETY: as in forward; where the slope lies in the output's place, that is written after this.

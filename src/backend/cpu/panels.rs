@@ -6,6 +6,7 @@
 //! so each element is one sum in the order of the depth, whatever the tiling and the number of threads. A block of
 //! finished rows passes through the epilogue while it is in the first-level cache.
 
+use super::elements::{Arithmetic, Source};
 use super::gemm::{Output, row_chunk};
 use super::scratch::Scratch;
 use super::transpose::transpose;
@@ -48,8 +49,7 @@ pub trait Kernel {
 
     /// Rows `rows` of the left operand in cells, and how far apart these rows are; in `room`, where they must be
     /// converted.
-    fn left<'a>(left: &'a [f32], depth: usize, rows: Range<usize>, room: &'a mut [u32])
-    -> Rows<'a>;
+    fn left<'a>(left: Left<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32]) -> Rows<'a>;
 
     /// `out = left·panel` of up to [`ROWS`](Self::ROWS) rows, which in `out` are `stride` apart.
     fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize);
@@ -77,11 +77,29 @@ pub enum Direction {
     Backward,
 }
 
+/// A left operand, and the arithmetic in which it is multiplied.
+#[derive(Clone, Copy)]
+pub enum Left<'a> {
+    /// In f32.
+    F32(&'a [f32]),
+    /// In bf16, to which f32 elements are rounded first.
+    Rounded(Source<'a>),
+}
+
+impl<'a> Left<'a> {
+    pub fn new(arithmetic: Arithmetic, elements: Source<'a>) -> Self {
+        match (arithmetic, elements) {
+            (Arithmetic::F32, Source::F32(x)) => Self::F32(x),
+            (_, elements) => Self::Rounded(elements),
+        }
+    }
+}
+
 /// What is multiplied.
 #[derive(Clone, Copy)]
 pub struct Factors<'a> {
     /// `[rows, depth]`
-    pub left: &'a [f32],
+    pub left: Left<'a>,
     pub weight: View<'a>,
     pub direction: Direction,
     pub rows: usize,

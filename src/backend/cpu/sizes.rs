@@ -36,9 +36,10 @@ impl HostSizes {
             sequences: limits.sequences,
             scratch: gemm::scratch_for(rows, widest)
                 .max(attention::scratch_for(limits.max_len, head_dim))
-                .max(first_attention::scratch_for(limits.max_len)),
+                .max(first_attention::scratch_for(limits.max_len, head_dim)),
             threads,
-            partials: colsum::partials(rows, widest),
+            // Of attention a line per sequence for queries and for values, which are half as wide at most.
+            partials: colsum::partials(rows, widest).max(limits.sequences * widest),
             bias: widest,
             head_input: limits.sequences * widest,
             norm_partials: optim::partials(memory.trainable),

@@ -8,8 +8,11 @@ use super::base::Base;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::{say, set_threads, show};
+use crate::backend::DeviceKind;
+use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Dataset, Order, Sampler};
+use crate::error::UsageError;
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
@@ -57,9 +60,16 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let spec = task_spec(config, &base, &data.targets)?;
     let mut backend = open(OpenOptions {
         device: config.device,
-        half: config.precision.into(),
+        precision: config.precision,
         weights: config.weights.into(),
     })?;
+    let in_bf16 = matches!(backend.kind(), DeviceKind::Cpu { arithmetic: Arithmetic::Bf16, .. });
+    if in_bf16 && !config.method.facts().freezes_weights {
+        let method = config.method;
+        let problem =
+            format!("--precision bf16: on a CPU --method {method} trains in f32; leave it out");
+        return Err(UsageError::new(problem).into());
+    }
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     say_head(config, spec.pooling, &model, quiet);
@@ -82,7 +92,11 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     session.allocate(Some(programs.train.clone()), predict)?;
     say(quiet, programs.summary(session.allocated()));
 
-    let fingerprint = fingerprint(config, &base, &data)?;
+    let mut fingerprint = fingerprint(config, &base, &data)?;
+    if in_bf16 {
+        // Runs from before a CPU had it recorded "bf16", too, and computed in f32.
+        fingerprint = fingerprint.with("arithmetic on the CPU", "bf16");
+    }
     let info = delta_info(config, &base, spec.pooling, &data.targets);
     let keep = |session: &Session| keep(output, &base, &info, session);
     let stop = stop_on_ctrl_c()?;
