@@ -1,7 +1,8 @@
 //! A whole training step: forward, loss, backward and AdamW over all biases.
 //!
 //! `BITFIT_BENCH_DEVICE` chooses the device as for `ops`, `BITFIT_BENCH_MODEL` a model's folder (default: MiniLM where
-//! `scripts/test.sh` has put it, else a small random one). Elements are tokens.
+//! `scripts/test.sh` has put it, else a small random one; on a machine without the sources there is no default). Elements
+//! are tokens.
 
 mod device;
 
@@ -39,7 +40,8 @@ fn batch(config: &ModelConfig, sequences: usize, len: usize) -> Batch {
 
 fn step(c: &mut Criterion) {
     let folder = folder();
-    let config = ModelConfig::read(&folder).unwrap();
+    let config = ModelConfig::read(&folder)
+        .unwrap_or_else(|e| panic!("{e:#}; BITFIT_BENCH_MODEL names another model"));
     let mut group =
         c.benchmark_group(format!("step/{}", folder.file_name().unwrap().to_string_lossy()));
     for (sequences, len) in [(16, 25), (32, 128)] {

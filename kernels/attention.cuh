@@ -3,7 +3,7 @@
 // A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows per warp, and walks over the
 // other side in tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short
 // sequence). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the longest sequence ×
-// heads × sequences.
+// heads × sequences, of which a launch has 65,535 at most.
 #pragma once
 
 #include "math.cuh"
@@ -39,7 +39,8 @@ struct AttentionArgs {
     uint32_t head_dim;
     // 1 / sqrt(head_dim)
     float scale;
-    uint32_t padding;
+    // The first sequence of this launch.
+    uint32_t first_sequence;
 };
 MIRRORED(AttentionArgs);
 
@@ -56,7 +57,7 @@ struct Work {
     bool any;
 
     __device__ __forceinline__ explicit Work(const AttentionArgs& args)
-        : sequence(blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * kAttentionRows), len(0),
+        : sequence(args.first_sequence + blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * kAttentionRows), len(0),
           head_dim(int(args.head_dim)), hidden(size_t(args.heads) * head_dim), stride(3 * hidden),
           column(size_t(head) * head_dim), any(false) {
         if (sequence >= args.batch->sequences) return;

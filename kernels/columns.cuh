@@ -9,6 +9,21 @@
 constexpr int kTileRows = 32, kTileWarps = 4;
 MIRRORED(RowTile);
 
+// The rows that a warp goes through where a grid may have fewer blocks than there are tiles of rows: a tile per block, in
+// which the warps take turns, and else the warps of all blocks take turns. A block that has any rows writes one row of
+// partial sums, so there are as many of these as tiles, or as blocks where those are fewer.
+struct RowWalk {
+    uint32_t first, end, step;
+
+    __device__ __forceinline__ explicit RowWalk(uint32_t rows) {
+        const uint32_t warp = threadIdx.x / kWarp;
+        const bool tiles = gridDim.x * kTileRows >= rows;
+        first = blockIdx.x * (tiles ? kTileRows : kTileWarps) + warp;
+        end = tiles ? min(rows, (blockIdx.x + 1) * kTileRows) : rows;
+        step = tiles ? kTileWarps : gridDim.x * kTileWarps;
+    }
+};
+
 // The device's part of an optimizer step.
 struct StepState {
     float loss;

@@ -1,6 +1,7 @@
 // Gradients of the embedding layer in full fine-tuning. First back through dropout and LayerNorm, whose x̂ is made
-// again from the tables; then each token's gradient to its rows of the tables. No floating-point atomics: the first
-// token of an id collects the gradients of all tokens of that id, in their order.
+// again from the tables; then each token's gradient to its rows of the tables of words and positions (token types are
+// column sums). No floating-point atomics: the first token of an id collects the gradients of all tokens of that id, in
+// their order.
 
 #include "columns.cuh"
 #include "norm.cuh"
@@ -16,7 +17,7 @@ struct EmbedBackwardArgs {
     const float* gamma;
     // In: gradient of the output. Out: gradient of the tables' sum.
     Half* dx;
-    // Column sums of a block's rows, [row tiles, width].
+    // Column sums of a block's rows, [blocks, width].
     float* partial_gamma;
     float* partial_beta;
     DropoutArgs dropout;
@@ -41,9 +42,8 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     float *of_gamma = Sums::start(sums_gamma), *of_beta = Sums::start(sums_beta);
     __syncthreads();
 
-    for (int i = 0; i < kTileRows / kTileWarps; ++i) {
-        const uint32_t token = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
-        if (token >= tokens) break;
+    const RowWalk walk(tokens);
+    for (uint32_t token = walk.first; token < walk.end; token += walk.step) {
         const Half* word = args.word + size_t(args.ids[token]) * width;
         const Half* position = args.position + size_t(args.positions[token]) * width;
         const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
@@ -85,7 +85,7 @@ EMBED_BACKWARD(4)
 struct TableGradArgs {
     const BatchHeader* batch;
     const StepState* state;
-    // The row of the table that each token used; null: all tokens the first.
+    // The row of the table that each token used.
     const uint32_t* ids;
     // [tokens, width]
     const Half* dx;
@@ -103,16 +103,16 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     const uint32_t token = blockIdx.x * kTileWarps + threadIdx.x / kWarp;
     if (token >= tokens) return;
     const uint32_t* ids = args.ids;
-    const uint32_t id = ids == nullptr ? 0 : ids[token];
+    const uint32_t id = ids[token];
     bool earlier = false;
-    for (uint32_t t = lane; t < token; t += kWarp) earlier |= ids == nullptr || ids[t] == id;
+    for (uint32_t t = lane; t < token; t += kWarp) earlier |= ids[t] == id;
     if (__any_sync(kFullWarp, earlier)) return;
     const uint32_t column = blockIdx.y * 256 + lane * 8;
     const bool inside = column < args.width;
     Eight sum = {};
     for (uint32_t first = token; first < tokens; first += kWarp) {
         const uint32_t mine = first + lane;
-        const bool same = mine < tokens && (ids == nullptr || ids[mine] == id);
+        const bool same = mine < tokens && ids[mine] == id;
         uint32_t found = __ballot_sync(kFullWarp, same);
         for (; found != 0; found &= found - 1) {
             if (!inside) continue;

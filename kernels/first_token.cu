@@ -20,14 +20,14 @@ MIRRORED(FirstTokenArgs);
 
 constexpr int kFirstRowWarps = 4;
 
-// The places of this thread's eight elements, null where it has none. Grid: 256-column parts × four sequences.
+// The places of this thread's eight elements, null where it has none. Grid: four sequences × 256-column parts.
 struct Pair {
     Half* token;
     Half* first;
 
     __device__ __forceinline__ explicit Pair(const FirstTokenArgs& args) : token(nullptr), first(nullptr) {
-        const uint32_t sequence = blockIdx.y * kFirstRowWarps + threadIdx.x / kWarp;
-        const uint32_t column = (blockIdx.x * kWarp + threadIdx.x % kWarp) * 8;
+        const uint32_t sequence = blockIdx.x * kFirstRowWarps + threadIdx.x / kWarp;
+        const uint32_t column = (blockIdx.y * kWarp + threadIdx.x % kWarp) * 8;
         if (sequence >= args.batch->sequences || column >= args.width) return;
         token = args.tokens + size_t(span_of(args.cu_seqlens, sequence).start) * args.width + column;
         first = args.first + size_t(sequence) * args.width + column;

@@ -71,6 +71,9 @@ struct Gemm {
     template <bool Transposed>
     using CopierW = typename Weights::template Copier<Transposed, BlockN, kBlockK, kThreads>;
 
+    // A grid has 65,535 rows of blocks at most: what a long batch has more lies behind them.
+    static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
+
     // What one thread copies of each tile of x: one 16-byte chunk in every kRows-th row. Only the pointer and the
     // distance to the end of k move from tile to tile.
     struct CopierX {
@@ -88,7 +91,7 @@ struct Gemm {
 
         __device__ __forceinline__ CopierX(const Half* x, uint32_t rows, int k) {
             const int row = int(threadIdx.x) / (kBlockK / 8), chunk = int(threadIdx.x) % (kBlockK / 8);
-            const uint32_t first = blockIdx.y * BlockM + row;
+            const uint32_t first = row_tile() * BlockM + row;
             from = x + size_t(first) * k + chunk * 8;
             step = size_t(kRows) * k;
             left = k - chunk * 8;
@@ -190,7 +193,8 @@ struct Gemm {
     }
 
     // Turns eight finished sums of one row into stored elements. Returns what was stored, in f32.
-    template <Epilogue E>
+    // `Activation` is its kind, where there is one: asked once per block, not per element.
+    template <Epilogue E, uint32_t Activation>
     static __device__ __forceinline__ void finish8(
         const GemmArgs& args, Eight& e, const Eight& bias, size_t at) {
         if constexpr (E == Epilogue::kBias || E == Epilogue::kBiasActivation) {
@@ -200,7 +204,7 @@ struct Gemm {
         if constexpr (E == Epilogue::kBiasActivation) {
             Eight slope;
 #pragma unroll
-            for (int i = 0; i < 8; ++i) e.v[i] = activate(args.activation, e.v[i], slope.v[i]);
+            for (int i = 0; i < 8; ++i) e.v[i] = activate<Activation>(e.v[i], slope.v[i]);
             if (args.derivative != nullptr) store_derivative(args.derivative, args.derivative_kind, at, slope);
             // Backward makes the derivative again and has no use for the value.
             if (args.out == nullptr) return;
@@ -218,7 +222,7 @@ struct Gemm {
         store8(args.out + at, e);
     }
 
-    template <Epilogue E>
+    template <Epilogue E, uint32_t Activation = kGeluErf>
     static __device__ __forceinline__ void store(
         const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows, int warp_m, int warp_n) {
         const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -229,6 +233,7 @@ struct Gemm {
         // Accumulators leave through shared memory, so that a lane holds eight neighbouring columns (16 bytes).
         constexpr int kLanesPerRow = WarpN / 8, kRowsPerPass = kWarp / kLanesPerRow;
         const int chunk = lane % kLanesPerRow;
+        const uint32_t first_row = row_tile() * BlockM + warp_m * WarpM;
         const uint32_t column = blockIdx.x * BlockN + warp_n * WarpN + chunk * 8;
         const bool inside = column < args.n;
 
@@ -261,9 +266,9 @@ struct Gemm {
                 const float4 second = *reinterpret_cast<const float4*>(from + (swap ? 0 : 4));
                 const float4 low = swap ? second : first, high = swap ? first : second;
                 Eight e = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
-                const uint32_t out_row = blockIdx.y * BlockM + warp_m * WarpM + m * 16 + row;
+                const uint32_t out_row = first_row + m * 16 + row;
                 if (inside && out_row < rows) {
-                    finish8<E>(args, e, bias, size_t(out_row) * args.n + column);
+                    finish8<E, Activation>(args, e, bias, size_t(out_row) * args.n + column);
                     if constexpr (E == Epilogue::kDerivative) {
 #pragma unroll
                         for (int i = 0; i < 8; ++i) sums.v[i] += e.v[i];
@@ -296,21 +301,28 @@ struct Gemm {
 #pragma unroll
                 for (int m = 1; m < kWarpsM; ++m) sum += block_sums[m * BlockN + c];
                 const uint32_t to = blockIdx.x * BlockN + c;
-                if (to < args.n) args.partial[size_t(blockIdx.y) * args.n + to] = sum;
+                if (to < args.n) args.partial[size_t(row_tile()) * args.n + to] = sum;
             }
         }
     }
 
-    // The whole kernel. Grid: column tiles × row tiles.
+    // The whole kernel. Grid: column tiles × row tiles (× row tiles).
     template <bool Transposed, Epilogue E>
     static __device__ __forceinline__ void run(const GemmArgs& args) {
         extern __shared__ __align__(128) unsigned char memory[];
         const uint32_t rows = row_count(args.batch, args.rows);
-        if (blockIdx.y * BlockM >= rows) return;
+        if (row_tile() * BlockM >= rows) return;
         const int warp = threadIdx.x / kWarp;
         const int warp_m = warp % kWarpsM, warp_n = warp / kWarpsM;
         Accumulators acc = {};
         product<Transposed>(acc, args, shared_address(memory), rows, warp_m, warp_n);
-        store<E>(acc, args, reinterpret_cast<float*>(memory), rows, warp_m, warp_n);
+        float* shared = reinterpret_cast<float*>(memory);
+        if (E == Epilogue::kBiasActivation && args.activation == kGeluTanh) {
+            store<E, kGeluTanh>(acc, args, shared, rows, warp_m, warp_n);
+        } else if (E == Epilogue::kBiasActivation && args.activation == kRelu) {
+            store<E, kRelu>(acc, args, shared, rows, warp_m, warp_n);
+        } else {
+            store<E>(acc, args, shared, rows, warp_m, warp_n);
+        }
     }
 };

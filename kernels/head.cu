@@ -27,13 +27,13 @@ MIRRORED(PoolArgs);
 
 constexpr int kPoolWarps = 8;
 
-// Grid: 256-column parts × sequences.
+// Grid: sequences × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(const __grid_constant__ PoolArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kPoolWarps>::kFloats];
-    const uint32_t sequence = blockIdx.y;
+    const uint32_t sequence = blockIdx.x;
     if (sequence >= args.batch->sequences) return;
     const Span span = args.rows == kRowsTokens ? span_of(args.cu_seqlens, sequence) : Span{sequence, 1};
-    const int width = int(args.width), first = blockIdx.x * 256;
+    const int width = int(args.width), first = blockIdx.y * 256;
     const int column = first + int(threadIdx.x) % kWarp * 8;
     const uint32_t rows = args.mean ? span.len : 1;
     const float share = 1.0f / float(rows);
@@ -53,9 +53,9 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 }
 
 // Spreads the gradient of the pooled vectors over every row of x. From here down gradients are 16 bits wide, so
-// this is where the loss scale comes in; column_finish takes it out again. Grid: 256-column parts × 8 rows.
+// this is where the loss scale comes in; column_finish takes it out again. Grid: 8 rows × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
-    const uint32_t row = blockIdx.y * kPoolWarps + threadIdx.x / kWarp;
+    const uint32_t row = blockIdx.x * kPoolWarps + threadIdx.x / kWarp;
     if (row >= row_count(args.batch, args.rows)) return;
     const bool tokens = args.rows == kRowsTokens;
     const uint32_t sequence = tokens ? sequence_of(args.cu_seqlens, args.batch->sequences, row) : row;
@@ -66,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(c
     // Four columns a lane, twice: eight would leave gaps between the lanes' f32.
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
-        const int column = (int(blockIdx.x) * 2 + part) * 4 * kWarp + int(threadIdx.x) % kWarp * 4;
+        const int column = (int(blockIdx.y) * 2 + part) * 4 * kWarp + int(threadIdx.x) % kWarp * 4;
         if (column >= int(args.width)) return;
         uint2 d = {};
         if (args.mean || row == span.start) {
@@ -121,13 +121,13 @@ __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t sequenc
 
 constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseSequences = 8;
 
-// A warp computes one output of eight sequences, so that a weight is read once for eight. Grid: outputs / 4 ×
-// sequences / 8.
+// A warp computes one output of eight sequences, so that a weight is read once for eight. Grid: sequences / 8 ×
+// outputs / 4.
 template <bool Quantised>
 __device__ __forceinline__ void forward(const DenseArgs& args) {
     const uint32_t sequences = args.batch->sequences;
-    const uint32_t output = blockIdx.x * kDenseWarps + threadIdx.x / kWarp;
-    const uint32_t first = blockIdx.y * kDenseSequences, lane = threadIdx.x % kWarp;
+    const uint32_t output = blockIdx.y * kDenseWarps + threadIdx.x / kWarp;
+    const uint32_t first = blockIdx.x * kDenseSequences, lane = threadIdx.x % kWarp;
     if (output >= args.outputs || first >= sequences) return;
     const Dropout dropout(args.dropout, args.batch);
 
@@ -170,10 +170,10 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     if (args.dbias != nullptr) args.dbias[output] += sum;
 }
 
-// dW += dyᵀ · dropout(x). A thread owns four weights of one output, 128 apart. Grid: inputs / 512 × outputs.
+// dW += dyᵀ · dropout(x). A thread owns four weights of one output, 128 apart. Grid: outputs × inputs / 512.
 extern "C" __global__ void __launch_bounds__(kDenseThreads)
     dense_backward_weight(const __grid_constant__ DenseArgs args) {
-    const uint32_t first = blockIdx.x * kDenseThreads * 4 + threadIdx.x, output = blockIdx.y;
+    const uint32_t first = blockIdx.y * kDenseThreads * 4 + threadIdx.x, output = blockIdx.x;
     const Dropout dropout(args.dropout, args.batch);
     float sums[4] = {};
     for (uint32_t s = 0; s < args.batch->sequences; ++s) {
@@ -193,17 +193,40 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     }
 }
 
-// dx = dropout'(dy · W). A thread owns one element. Grid: inputs / 128 × sequences.
+constexpr int kDenseInputWarps = 8;
+
+// dx = dropout'(dy · W). A lane has one column of eight sequences, so that a weight is read once for eight; the warps share
+// the outputs, and their sums are added in order. Grid: sequences / 8 × inputs / 32.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args) {
-    const uint32_t column = blockIdx.x * kDenseThreads + threadIdx.x, sequence = blockIdx.y;
-    if (column >= args.inputs || sequence >= args.batch->sequences) return;
+    __shared__ float shared[kDenseInputWarps][kDenseSequences][kWarp];
+    const uint32_t sequences = args.batch->sequences, first = blockIdx.x * kDenseSequences;
+    if (first >= sequences) return;
+    const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, column = blockIdx.y * kWarp + lane;
+    const bool inside = column < args.inputs;
     const Dropout dropout(args.dropout, args.batch);
-    float sum = 0.0f;
-    for (uint32_t o = 0; o < args.outputs; ++o) {
-        sum = fmaf(args.dy[size_t(sequence) * args.outputs + o], weight_at<Quantised>(args, o, column), sum);
+    float sums[kDenseSequences] = {};
+    if (inside) {
+#pragma unroll (Quantised ? 1 : 4)
+        for (uint32_t o = warp; o < args.outputs; o += kDenseInputWarps) {
+            const float w = weight_at<Quantised>(args, o, column);
+#pragma unroll
+            for (int s = 0; s < kDenseSequences; ++s) {
+                if (first + s < sequences) sums[s] = fmaf(args.dy[size_t(first + s) * args.outputs + o], w, sums[s]);
+            }
+        }
     }
-    args.dx[size_t(sequence) * args.inputs + column] = masked(dropout, sequence, column, sum);
+#pragma unroll
+    for (int s = 0; s < kDenseSequences; ++s) shared[warp][s][lane] = sums[s];
+    __syncthreads();
+    for (uint32_t s = warp; s < kDenseSequences; s += kDenseInputWarps) {
+        const uint32_t sequence = first + s;
+        if (!inside || sequence >= sequences) continue;
+        float sum = shared[0][s][lane];
+#pragma unroll
+        for (int w = 1; w < kDenseInputWarps; ++w) sum += shared[w][s][lane];
+        args.dx[size_t(sequence) * args.inputs + column] = masked(dropout, sequence, column, sum);
+    }
 }
 
 #define DENSE_KERNELS(ending, quantised)                                                                     \
@@ -211,7 +234,7 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args) {
         dense_forward##ending(const __grid_constant__ DenseArgs args) {                                      \
         forward<quantised>(args);                                                                            \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kDenseThreads)                                              \
+    extern "C" __global__ void __launch_bounds__(kDenseInputWarps * kWarp)                                   \
         dense_backward_input##ending(const __grid_constant__ DenseArgs args) {                               \
         backward_input<quantised>(args);                                                                     \
     }

@@ -18,15 +18,17 @@ enum ActivationKind : uint32_t { kGeluErf = 0, kGeluTanh = 1, kRelu = 2 };
 MIRRORED(ActivationKind);
 
 // act(x), and act'(x) in `derivative`.
-__device__ __forceinline__ float activate(uint32_t kind, float x, float& derivative) {
-    if (kind == kGeluErf) {
+template <uint32_t Kind>
+__device__ __forceinline__ float activate(float x, float& derivative) {
+    if constexpr (Kind == kGeluErf) {
         // x · Φ(x); the density is what Φ's derivative adds.
-        const float cdf = 0.5f * (1.0f + erff(x * 0.7071067811865476f));
+        // The same bits as 0.5 · (1 + erf): halving is exact.
+        const float cdf = fmaf(0.5f, erff(x * 0.7071067811865476f), 0.5f);
         const float density = 0.3989422804014327f * exp2_fast(x * x * (-0.5f * kLog2e));
         derivative = fmaf(x, density, cdf);
         return x * cdf;
     }
-    if (kind == kGeluTanh) {
+    if constexpr (Kind == kGeluTanh) {
         // 0.5 · x · (1 + tanh(u)), u = sqrt(2/π) · (x + 0.044715 x³)
         const float c = 0.7978845608028654f;
         const float x2 = x * x;

@@ -75,7 +75,7 @@ struct NormBackwardArgs {
     const float* gamma;
     // Gradient of the branch under dropout, or null.
     Half* d_branch;
-    // Column sums of a block's rows, [row tiles, width], or null.
+    // Column sums of a block's rows, [blocks, width], or null.
     float* partial_beta;
     float* partial_bias;
     DropoutArgs dropout;
@@ -102,9 +102,8 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     float *beta = Sums::start(sums_beta), *bias = Sums::start(sums_bias);
     __syncthreads();
 
-    for (int i = 0; i < kTileRows / kTileWarps; ++i) {
-        const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
-        if (row >= rows) break;
+    const RowWalk walk(rows);
+    for (uint32_t row = walk.first; row < walk.end; row += walk.step) {
         const size_t base = size_t(row) * width;
         Row<C> dy = {}, x_hat = {};
 #pragma unroll
@@ -114,6 +113,12 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
             dy.part[c] = load8(args.dx + base + column);
             x_hat.part[c] = load_x_hat(args.x_hat, args.x_hat_kind, width, base + column);
             Planes<C>::add(beta, c, dy.part[c]);
+        }
+        if (row + walk.step < walk.end) {
+            const size_t next = base + size_t(walk.step) * width;
+            Row<C>::prefetch(args.dx + next, width);
+            if (args.x_hat_kind == kXHatFull) Row<C>::prefetch(static_cast<const Half*>(args.x_hat) + next, width);
+            if (args.beside != nullptr) Row<C>::prefetch(args.beside + next, width);
         }
         dy.back(x_hat, gamma, args.rstd[row], width);
 #pragma unroll
@@ -168,20 +173,15 @@ __device__ __forceinline__ void restore(const NormRestoreArgs& args) {
     }
 }
 
-// The widest rows of which five blocks fit a multiprocessor's registers, in parts; for compute capability 10 ptxas needs
-// a few more.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 10
+// The widest rows of which five blocks fit a multiprocessor's registers without spilling, in parts.
 constexpr int kFiveBlocks = 2;
-#else
-constexpr int kFiveBlocks = 3;
-#endif
 
 #define NORM_KERNELS(parts)                                                                                  \
     extern "C" __global__ void __launch_bounds__(kBlockRows * kWarp, parts <= kFiveBlocks ? 5 : 4)                \
         norm_forward_##parts(const __grid_constant__ NormForwardArgs args) {                                 \
         forward<parts>(args);                                                                                \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp, parts <= 3 ? 4 : 3)                          \
         norm_backward_##parts(const __grid_constant__ NormBackwardArgs args) {                               \
         backward<parts>(args);                                                                               \
     }                                                                                                        \

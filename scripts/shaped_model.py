@@ -5,7 +5,8 @@ import random
 import struct
 
 # Name: hidden, heads, layers.
-SHAPES = {"BERT-base": (768, 12, 12), "MiniLM": (384, 12, 6), "tiny": (64, 2, 2)}
+SHAPES = {"BERT-base": (768, 12, 12), "BERT-large": (1024, 16, 24), "MiniLM": (384, 12, 6),
+          "tiny": (64, 2, 2)}
 WORDS = 90
 
 

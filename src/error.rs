@@ -61,7 +61,22 @@ pub fn one_line(error: &anyhow::Error) -> String {
         }
         line.push_str(&text);
     }
-    line
+    tame(&line)
+}
+
+/// A text without characters that would steer a terminal: those of names and files are anybody's. They are escaped.
+pub fn tame(text: &str) -> String {
+    let steers =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut tame = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            tame.extend(c.escape_default());
+        } else {
+            tame.push(c);
+        }
+    }
+    tame
 }
 
 /// " (did you mean `x`?)" for the nearest of `known`, or nothing when none is near.
@@ -112,6 +127,13 @@ mod tests {
             .context("--train");
         assert_eq!(one_line(&error), "--train: cannot read a.tsv: No such file");
         assert_eq!(one_line(&anyhow!("b").context("a")), "a: b");
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped() {
+        let error = anyhow!("label \u{1b}[2Jx\u{202e}y\u{7}");
+        assert_eq!(one_line(&error), "label \\u{1b}[2Jx\\u{202e}y\\u{7}");
+        assert_eq!(tame("größe – 映画"), "größe – 映画");
     }
 
     #[test]

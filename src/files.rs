@@ -40,18 +40,40 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     let prefix = format!(".{}.", name.to_string_lossy());
+    remove_dead(folder, &prefix);
     builder.prefix(&prefix).suffix(".tmp");
     // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // Dropping `temporary` on any early return removes the file.
     let mut temporary = builder.tempfile_in(folder)?;
+    // A lock that no other process asks for but in remove_dead(): it says that this one lives.
+    let _ = temporary.as_file().try_lock();
     let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
+/// cannot be locked or removed is left alone.
+fn remove_dead(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".tmp"));
+        // As `tempfile` draws it: a file of somebody's own would hardly look like it.
+        let ours = random.is_some_and(|random| {
+            random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        if ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The folder that `path` stands in; "." for a bare name.
@@ -167,6 +189,27 @@ fn whole_lines(file: &mut File, limit: u64) -> io::Result<u64> {
     }
 }
 
+/// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
+/// says of its length.
+///
+/// # Errors
+/// The file cannot be read or is larger; the error names it.
+pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().with_context(|| format!("cannot read {}", path.display()))?;
+    if bytes.len() as u64 > most {
+        return Err(anyhow!(
+            "{} has more than {most} bytes, too many for what it should be",
+            path.display()
+        ));
+    }
+    Ok(bytes)
+}
+
 /// The sha256 of a file's content, in hexadecimal. Reads it in pieces, so its size does not matter.
 ///
 /// # Errors
@@ -269,6 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn a_write_removes_what_killed_ones_left_and_nothing_of_the_living() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        for name in
+            [".a.bin.x1y2z3.tmp", ".b.bin.x1y2z3.tmp", ".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp"]
+        {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let live = File::open(folder.path().join(".a.bin.x1y2z4.tmp")).unwrap();
+        live.try_lock().unwrap();
+        // Two writers of one file: each ends with a whole one.
+        write_atomic(&path, |file| {
+            write_bytes_atomic(&path, b"inner")?;
+            Ok(file.write_all(b"outer")?)
+        })
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"outer");
+        let left = [".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp", ".b.bin.x1y2z3.tmp", "a.bin"];
+        assert_eq!(names(folder.path()), left);
+    }
+
+    #[test]
     fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.bin");
@@ -347,6 +412,17 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
         let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
         assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn a_file_longer_than_it_should_be_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
+        assert!(read_bounded(&path, 4).is_err());
+        #[cfg(unix)]
+        assert!(read_bounded(Path::new("/dev/zero"), 1000).is_err());
     }
 
     #[test]

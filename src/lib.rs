@@ -73,6 +73,7 @@ pub mod backend;
 pub mod batch;
 pub mod cli;
 pub mod commands;
+pub mod content;
 pub mod data;
 pub mod error;
 pub mod files;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&error);
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -23,9 +23,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !is_broken_pipe(&error) {
-                eprintln!("error: {}", one_line(&error));
+                say(&one_line(&error));
             }
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// The error's one line. Where standard error is gone or full, the exit code is all that can be said.
+fn say(error: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
 }

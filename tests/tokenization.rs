@@ -72,6 +72,7 @@ fn the_texts_file_of_a_fixture_reads_as_the_tokenized_rows() {
             format: None,
             columns: ColumnNames::default(),
             label_use: LabelUse::Required,
+            trained: None,
         };
         let table = Table::read(&folder.join("texts.tsv"), &options).unwrap();
         let cases: Vec<Value> =

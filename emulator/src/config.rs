@@ -91,6 +91,8 @@ pub struct DeviceConfig {
     /// `None`: warps run in index order until they wait. `Some`: an adversarial order drawn from the seed.
     pub warp_order_seed: Option<u64>,
     pub checks: Checks,
+    /// Tensor cores cut sums off where hardware may, instead of rounding each.
+    pub truncate_sums: bool,
     /// Collect counters.
     pub counters: bool,
     /// Host threads that run blocks; 0 means one for each core.
@@ -121,6 +123,7 @@ impl Default for DeviceConfig {
             l2_model: false,
             warp_order_seed: None,
             checks: Checks::ALL,
+            truncate_sums: false,
             counters: true,
             workers: 0,
             spin_limit: 1 << 28,
@@ -159,6 +162,13 @@ impl DeviceConfig {
         set(&mut c.spin_limit, "CUDA_EMULATOR_SPIN_LIMIT")?;
         if let Some(seed) = var("CUDA_EMULATOR_SEED") {
             c.warp_order_seed = Some(number("CUDA_EMULATOR_SEED", &seed)?);
+        }
+        if let Some(text) = var("CUDA_EMULATOR_TENSOR_SUMS") {
+            c.truncate_sums = match text.as_str() {
+                "rounded" => false,
+                "truncated" => true,
+                _ => return Err("CUDA_EMULATOR_TENSOR_SUMS must be rounded or truncated".into()),
+            };
         }
         if let Some(text) = var("CUDA_EMULATOR_CHECKS") {
             c.checks = Checks::parse(&text).map_err(|e| format!("CUDA_EMULATOR_CHECKS: {e}"))?;

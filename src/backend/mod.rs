@@ -15,6 +15,7 @@ mod check;
 pub mod cpu;
 pub mod cuda;
 mod footprint;
+mod ids;
 mod int8;
 mod nf4;
 mod planned;
@@ -195,7 +196,7 @@ pub trait Backend {
     /// When the device has no room.
     fn allocate(&mut self, memory: Memory) -> Result<()>;
 
-    /// Makes `batch` the current one. Ids must be below the embedding tables' rows (the data side checks).
+    /// Makes `batch` the current one. [`Backend::run`] holds its ids against the embedding tables.
     ///
     /// # Errors
     /// When the batch is not well formed or exceeds the limits that were allocated for.

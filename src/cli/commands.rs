@@ -1,7 +1,9 @@
 //! The arguments of `eval`, `predict`, `merge` and `inspect`.
 
+use super::choice::choice;
 use super::compute::{ColumnArgs, ComputeArgs};
 use crate::settings::biases::BiasSelection;
+use crate::settings::choice::Unlabelled;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,9 @@ pub struct EvalArgs {
     /// Labelled texts
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: PathBuf,
+    /// Rows whose label says that there is none: empty, -, nan, null, -1 that is no class [default: as in training]
+    #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
+    pub unlabelled: Option<Unlabelled>,
     /// Also write the results to this file, as one JSON object
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
@@ -45,7 +50,7 @@ pub struct PredictArgs {
     /// The base model of a delta: a folder or a hub name [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// Texts to label, `-` for standard input
+    /// Texts to label, `-` for standard input; what comes through a pipe is answered as it comes
     #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Data")]
     pub input: PathBuf,
     /// Where predictions go, `-` for standard output

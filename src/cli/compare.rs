@@ -20,7 +20,7 @@ Examples:
     --run \"full: --method full --lr 3e-5\" --output runs/compare";
 
 /// What every run must have alike, so that the runs can be compared.
-const SHARED: [&str; 20] = [
+const SHARED: [&str; 21] = [
     "model",
     "init_head",
     "train",
@@ -31,6 +31,7 @@ const SHARED: [&str; 20] = [
     "text_column",
     "text_pair_column",
     "label_column",
+    "unlabelled",
     "max_length",
     "no_shuffle",
     "seed",

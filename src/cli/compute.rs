@@ -3,6 +3,7 @@
 use super::choice::choice;
 use crate::settings::choice::{FormatChoice, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
+use crate::settings::validate::MOST_THREADS;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
@@ -47,14 +48,19 @@ pub struct ComputeArgs {
     #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// CPU threads [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, value_name = "N", value_parser = threads())]
     pub threads: Option<usize>,
-    /// Print nothing but results and errors
+    /// Print nothing but results, warnings and errors
     #[arg(long)]
     pub quiet: bool,
 }
 
-/// A batch of no texts, or a pool of no threads, could run nothing.
+/// Threads that are started in a moment.
+pub(super) fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MOST_THREADS as u64)
+}
+
+/// A batch of no texts could run nothing.
 pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }

@@ -4,7 +4,6 @@
 //! options with the same values, and a mistake is reported with its line.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use clap::FromArgMatches;
@@ -12,7 +11,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
-use crate::error::{UsageError, suggestion};
+use crate::error::{UsageError, one_line, suggestion};
+use crate::files::read_bounded;
+
+/// No file of options comes near.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Options from a file.
 #[derive(Debug, Default)]
@@ -31,8 +34,10 @@ impl FileOptions {
     /// that the option does not take, each with its line.
     pub fn read(path: &Path) -> Result<Self, UsageError> {
         let shown = path.display();
-        let text = fs::read_to_string(path)
-            .map_err(|error| UsageError::new(format!("--config: cannot read {shown}: {error}")))?;
+        let failed = |why: String| UsageError::new(format!("--config: {why}"));
+        let bytes = read_bounded(path, MOST_BYTES).map_err(|error| failed(one_line(&error)))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| failed(format!("{shown} is not text in UTF-8: {error}")))?;
         Self::parse(&text)
             .map_err(|(line, problem)| UsageError::new(format!("{shown}:{line}: {problem}")))
     }

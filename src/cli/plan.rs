@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::choice::choice;
-use super::compute::at_least_one;
+use super::compute::{at_least_one, threads};
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{Pooling, Precision, WeightStorage};
@@ -40,7 +40,7 @@ pub struct PlanArgs {
     /// Most tokens per batch [default: --batch-size texts of --max-length]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Batch")]
     pub batch_tokens: Option<usize>,
-    /// Tokens of the longest text [default: as many as the model has positions]
+    /// Tokens of the longest text [default: what the checkpoint says, else its positions]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..), help_heading = "Batch")]
     pub max_length: Option<usize>,
 
@@ -84,6 +84,6 @@ pub struct PlanArgs {
     #[arg(long, value_parser = choice::<Precision>(), default_value_t, help_heading = "Running")]
     pub precision: Precision,
     /// CPU threads, each of which takes some memory to work in [default: one per processor core]
-    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Running")]
+    #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Running")]
     pub threads: Option<usize>,
 }

@@ -71,6 +71,7 @@ impl TrainArgs {
             text_column: self.text_column,
             text_pair_column: self.text_pair_column,
             label_column: self.label_column,
+            unlabelled: self.unlabelled.unwrap_or(default.unlabelled),
             max_length: self.max_length,
             no_shuffle: self.no_shuffle.unwrap_or(default.no_shuffle),
             length: match (self.epochs, self.steps) {

@@ -4,7 +4,9 @@
 use super::choice::choice;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
-use crate::settings::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
+use crate::settings::choice::{
+    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
+};
 use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
 use crate::settings::metric::Metric;
@@ -65,7 +67,10 @@ pub struct TrainArgs {
     /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Cut texts after this many tokens, special ones included [default: as many as the model has positions]
+    /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
+    #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
+    pub unlabelled: Option<Unlabelled>,
+    /// Cut texts after this many tokens, special ones included [default: what the checkpoint says, else its positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
     /// Take the rows in the order of the file in every epoch
@@ -191,7 +196,7 @@ pub struct TrainArgs {
     /// CPU threads [default: one per processor core]
     #[arg(long, value_name = "N", help_heading = "Running")]
     pub threads: Option<usize>,
-    /// Print nothing but the result and errors
+    /// Print nothing but the result, warnings and errors
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Running")]
     pub quiet: Option<bool>,
@@ -238,6 +243,7 @@ impl TrainArgs {
             text_column: self.text_column.or(under.text_column),
             text_pair_column: self.text_pair_column.or(under.text_pair_column),
             label_column: self.label_column.or(under.label_column),
+            unlabelled: self.unlabelled.or(under.unlabelled),
             max_length: self.max_length.or(under.max_length),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),

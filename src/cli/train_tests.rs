@@ -4,7 +4,9 @@ use crate::cli::{Cli, Command, Parsed};
 use crate::program::Saving;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
-use crate::settings::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
+use crate::settings::choice::{
+    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
+};
 use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
 use crate::settings::saving::SavingChoice;
@@ -101,6 +103,7 @@ fn every_option_arrives_in_the_settings() {
         "--text-column=a",
         "--text-pair-column=b",
         "--label-column=c",
+        "--unlabelled=drop",
         "--max-length=64",
         "--no-shuffle",
         "--biases=query@1,pooler",
@@ -142,6 +145,7 @@ fn every_option_arrives_in_the_settings() {
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),
         label_column: Some("c".into()),
+        unlabelled: Unlabelled::Drop,
         max_length: Some(64),
         no_shuffle: true,
         length: Length::Steps(10),

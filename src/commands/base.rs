@@ -1,16 +1,19 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
-use super::{max_len, say};
+use super::{fetching, max_len, say};
+use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
 use crate::files::weights_sha256;
+use crate::formats::delta::DeltaInfo;
+use crate::formats::model_files::{CONFIG, TOKENIZER_FILES, WEIGHTS_INDEX};
 use crate::formats::model_tensors::ModelTensors;
-use crate::hub;
+use crate::formats::sentence::{LongestText, Makers};
+use crate::formats::stamps::Stamps;
 use crate::model::config::ModelConfig;
-use crate::model::load::checkpoint_pooling;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
-use anyhow::Result;
-use std::path::PathBuf;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
@@ -18,6 +21,8 @@ pub struct Base {
     pub config: ModelConfig,
     /// What a delta names its base by.
     pub sha256: String,
+    /// From before the weights were hashed.
+    stamps: Stamps,
 }
 
 impl Base {
@@ -26,7 +31,32 @@ impl Base {
     /// # Errors
     /// No such model, no network, a broken or unsupported configuration, no weights.
     pub fn open(model: &str, quiet: bool) -> Result<Self> {
-        Self::of_folder(hub::resolve(model, quiet)?)
+        Self::of_folder(fetching::model_folder(model, quiet)?)
+    }
+
+    /// The model that a delta was trained on, or the one that the user names for it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), with what to do where the model's name in training leads nowhere from here.
+    pub fn of_delta(
+        delta: &Path,
+        info: &DeltaInfo,
+        asked: Option<&str>,
+        quiet: bool,
+    ) -> Result<Self> {
+        let trained_on = &info.settings.model;
+        match asked {
+            Some(model) => Self::open(model, quiet)
+                .with_context(|| format!("the base model of {}", delta.display())),
+            None => fetching::model_folder(trained_on, quiet)
+                .with_context(|| {
+                    format!(
+                        "the base model of {} was {trained_on} in training, which is not found from here: give --model",
+                        delta.display()
+                    )
+                })
+                .and_then(Self::of_folder),
+        }
     }
 
     /// The model of a folder.
@@ -34,36 +64,89 @@ impl Base {
     /// # Errors
     /// A broken or unsupported configuration, no weights.
     pub fn of_folder(folder: PathBuf) -> Result<Self> {
+        not_mistaken(&folder)?;
         let config = ModelConfig::read(&folder)?;
-        let sha256 = weights_sha256(&ModelTensors::files(&folder)?)?;
-        Ok(Self { folder, config, sha256 })
+        let files = ModelTensors::files(&folder)?;
+        let stamps = Stamps::of(&files)?;
+        let sha256 = weights_sha256(&files)?;
+        Ok(Self { folder, config, sha256, stamps })
     }
 
-    /// The model's tokenizer, cutting at `asked` tokens or where the model's positions end.
+    /// To be asked once the weights are read.
+    ///
+    /// # Errors
+    /// When they are no longer those that were hashed.
+    pub fn unchanged(&self) -> Result<()> {
+        self.stamps.check()
+    }
+
+    /// The model's tokenizer, cutting at `asked` tokens, or where the model's makers cut, or where its positions end.
     ///
     /// # Errors
     /// A broken tokenizer, one that does not fit the model, or an `asked` beyond the model.
-    pub fn tokenizer(&self, asked: Option<usize>) -> Result<TextTokenizer> {
-        TextTokenizer::load(
+    pub fn tokenizer(&self, asked: Option<usize>, quiet: bool) -> Result<TextTokenizer> {
+        let positions = self.config.max_len();
+        let makers = LongestText::of(&self.folder)?.filter(|said| said.tokens < positions);
+        if let (None, Some(LongestText { tokens, said_by })) = (asked, &makers) {
+            say(
+                quiet,
+                format_args!(
+                    "texts are cut to {tokens} tokens, as {said_by} says; --max-length takes up to {positions}"
+                ),
+            );
+        }
+        let asked = asked.or(makers.map(|said| said.tokens));
+        let tokenizer = TextTokenizer::load(
             &self.folder,
             TokenizerOptions {
                 vocab_size: self.config.vocab,
                 type_rows: self.config.type_vocab,
-                max_len: max_len(asked, self.config.max_len())?,
+                max_len: max_len(asked, positions)?,
                 positions: Positions { offset: self.config.position_offset() as u32 },
             },
-        )
+        )?;
+        tokenizer.notes().iter().for_each(|note| say(quiet, note));
+        Ok(tokenizer)
     }
 
     /// What `--pooling` means for this checkpoint.
     ///
     /// # Errors
-    /// As [`checkpoint_pooling`].
+    /// As [`Makers::kind`].
     pub fn pooling(&self, asked: Pooling) -> Result<PoolKind> {
         match asked.kind() {
             Some(kind) => Ok(kind),
-            None => checkpoint_pooling(&self.folder),
+            None => Makers::of(&self.folder)?.kind(),
         }
+    }
+}
+
+/// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.
+fn not_mistaken(folder: &Path) -> Result<()> {
+    for name in [CONFIG, WEIGHTS_INDEX].iter().chain(&TOKENIZER_FILES) {
+        let path = folder.join(name);
+        if let Some(what) = mistaken_file(&path) {
+            bail!("{}: {what}", path.display());
+        }
+    }
+    if folder.join(CONFIG).exists() {
+        return Ok(());
+    }
+    // Sentence Transformers puts the encoder into a folder of its own: in its first years always.
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut inside: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join(CONFIG).exists() && ModelTensors::files(path).is_ok())
+        .collect();
+    inside.sort();
+    match inside.first() {
+        Some(inner) => bail!(
+            "{} has no {CONFIG}: the encoder lies in a folder of its own; say --model {}, and --pooling mean if the \
+             whole is a sentence encoder that takes the mean",
+            folder.display(),
+            inner.display()
+        ),
+        None => Ok(()),
     }
 }
 

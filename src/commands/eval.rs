@@ -2,10 +2,11 @@
 
 use super::base::say_counts;
 use super::counter::Counter;
+use super::labelled::{self, LabelRules};
 use super::trained::Trained;
-use super::{read_options, set_threads, show};
+use super::{outputs, read_options, set_threads, show};
 use crate::cli::EvalArgs;
-use crate::data::{BatchLimits, Dataset, LabelUse, Table, evaluation_batches};
+use crate::data::{BatchLimits, Dataset, LabelUse, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
 use crate::table::TextTable;
@@ -13,21 +14,27 @@ use crate::tasks::score::score;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+use std::path::Path;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let compute = &args.compute;
     set_threads(compute.threads)?;
+    let written = args.output.as_deref().unwrap_or(Path::new(outputs::STDOUT));
+    let inputs = [args.data.as_path(), &args.delta];
+    outputs::no_input("--output", written, &inputs)?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute)?;
-    let mut options = read_options(&args.columns, LabelUse::Required);
-    let settings = &trained.info.settings;
-    // Where the user names no column, the names of the training run come before the usual ones.
-    let columns = &mut options.columns;
-    columns.text = columns.text.take().or_else(|| settings.text_column.clone());
-    columns.text_pair = columns.text_pair.take().or_else(|| settings.text_pair_column.clone());
-    columns.label = columns.label.take().or_else(|| settings.label_column.clone());
-
-    let table = Table::read(&args.data, &options)?;
-    let labels = trained.targets.read(&table)?;
+    outputs::no_input("--output", written, &[&trained.base])?;
+    let options = read_options(&args.columns, LabelUse::Required, &trained.info);
+    let targets = &trained.targets;
+    let rules = LabelRules {
+        task: trained.info.task,
+        unlabelled: args.unlabelled.unwrap_or(trained.info.settings.unlabelled),
+        known: targets.classes(),
+    };
+    let table = labelled::read(&args.data, &options, &rules, compute.quiet)?;
+    let labels = targets.read(&table)?;
+    labelled::say_labels(compute.quiet, &table, "", targets, &labels);
+    labelled::warn_of_evaluated(targets, &labels);
     let (dataset, counts) = Dataset::build(&table.rows, labels, &trained.tokenizer, &|_| {})
         .with_context(|| table.name.clone())?;
     say_counts(compute.quiet, &table.name, counts, trained.tokenizer.options().max_len);

@@ -129,8 +129,7 @@ fn counts(
 /// Mean |Δb| by layer and component.
 fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let delta = Delta::read(path)?;
-    let base = Base::open(base.unwrap_or(&delta.info.settings.model), true)
-        .with_context(|| format!("the base model of {}", path.display()))?;
+    let base = Base::of_delta(path, &delta.info, base, true)?;
     let prefix = base.config.family.prefix();
     let mut backend = CpuBackend::new(delta.info.settings.weights.into());
     let spec = task_spec(&delta.info);
@@ -157,6 +156,9 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     ))?;
     if !info.labels.is_empty() {
         show(format_args!("labels: {}\n", info.labels.join(", ")))?;
+    }
+    if let Some(columns) = &info.columns {
+        show(format_args!("trained on {columns}\n"))?;
     }
     show(format_args!("mean |Δb|:\n"))?;
     let kinds: Vec<Component> = Component::ALL.into_iter().filter(|c| c.per_layer()).collect();

@@ -1,8 +1,8 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
-use super::say;
 use super::trained::task_spec;
+use super::{say, say_gone};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
@@ -12,8 +12,7 @@ use crate::formats::delta::Delta;
 use crate::formats::model_files::{HEAD, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
-use crate::model::config::Family;
-use crate::model::load::{checkpoint_pooling, load};
+use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::program::PoolKind;
 use crate::train::output::delta_path;
 use anyhow::{Context, Result, ensure};
@@ -42,7 +41,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         .with_context(|| format!("delta {}", path.display()))?;
 
     let prefix = base.config.family.prefix();
-    let mut tensors = encoder(&base, weights, spec.pooling)?;
+    let mut tensors = encoder(&base, weights, &spec)?;
     tensors.extend(delta.tensors);
     let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -53,8 +52,8 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
-    let pools_alike = checkpoint_pooling(&base.folder)? == spec.pooling;
-    copy_from_base(&base.folder, pools_alike, &args.output)?;
+    let gone = copy_from_base(&base.folder, spec.pooling, base.config.hidden, &args.output)?;
+    say_gone(args.quiet, &gone, &args.output);
     for (file, tensors) in &files {
         write_tensors(&args.output.join(file), tensors)?;
     }
@@ -83,25 +82,23 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 }
 
 /// The base encoder's tensors under the names of a task model, without other heads.
-fn encoder(base: &Base, weights: WeightType, pooling: PoolKind) -> Result<Tensors> {
+fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors> {
     let prefix = base.config.family.prefix();
     let file = ModelTensors::open(&base.folder, prefix)?;
+    let of_model = tensors_of(&base.config, spec)?;
     let mut tensors = Tensors::new();
     for (full, shape, inside) in file.list() {
-        if !inside || full.ends_with("position_ids") {
-            continue;
-        }
-        let name = full.strip_prefix(prefix).unwrap_or(&full);
-        // RoBERTa's task model has no pooler; mean pooling ignores BERT's, but `AutoModel` wants one.
-        let pooler = name.starts_with("pooler.");
-        if pooler && base.config.family == Family::Roberta && pooling == PoolKind::Cls {
-            continue;
-        }
-        let data = file.get(name, &shape)?;
-        let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
+        let stored = full.strip_prefix(prefix).unwrap_or(&full);
+        let name = stored.replace("LayerNorm.gamma", "LayerNorm.weight");
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
-        tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
+        // Mean pooling ignores the pooler, but `AutoModel` wants one.
+        let pooler = name.starts_with("pooler.dense.") && spec.pooling == PoolKind::Mean;
+        if inside && (pooler || of_model.contains(&name)) {
+            let data = file.get(stored, &shape)?;
+            tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
+        }
     }
+    base.unchanged()?;
     round(&mut tensors, weights)?;
     Ok(tensors)
 }

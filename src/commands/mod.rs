@@ -6,22 +6,29 @@ mod cost;
 mod counter;
 mod doctor;
 mod eval;
+mod fetching;
+mod heads;
 mod inspect;
+mod labelled;
 mod listing;
 mod merge;
+mod outputs;
 mod plan;
 mod predict;
 mod programs;
 mod progress;
+mod stop;
 mod train;
 mod trained;
 
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::UsageError;
+use crate::formats::delta::DeltaInfo;
 use crate::settings::choice::FormatChoice;
 use anyhow::{Context, Result};
 use std::io::Write;
+use std::path::Path;
 
 /// Runs a command.
 ///
@@ -33,7 +40,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Compare(args) => compare::run(&args.resolve()?),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
-        Command::Merge(args) => merge::run(&args),
+        Command::Merge(args) => {
+            outputs::of_merge(&args)?;
+            merge::run(&args)
+        }
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Doctor => doctor::run(),
@@ -56,6 +66,19 @@ fn say(quiet: bool, text: impl std::fmt::Display) {
     }
 }
 
+/// Says which files of another model had to go from a folder.
+fn say_gone(quiet: bool, names: &[String], folder: &Path) {
+    if !names.is_empty() {
+        let (names, folder) = (names.join(", "), folder.display());
+        say(quiet, format_args!("{folder}: removed {names}, which belonged to another model"));
+    }
+}
+
+/// What may be wrong and is no error, on standard error; `--quiet` is no wish to be misled.
+fn warn(text: impl std::fmt::Display) {
+    say(false, format_args!("warning: {text}"));
+}
+
 /// Results for the user on standard output. Unlike `print!` it does not panic where nothing can be written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -72,15 +95,20 @@ fn format(format: FormatChoice) -> Option<FileFormat> {
     }
 }
 
-fn read_options(columns: &ColumnArgs, label_use: LabelUse) -> ReadOptions {
+/// How `eval` and `predict` read: where the user names no column, the names that the training run was given, then the
+/// columns that it found.
+fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> ReadOptions {
+    let settings = &info.settings;
+    let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
     ReadOptions {
-        format: format(columns.format),
+        format: format(args.format),
         columns: ColumnNames {
-            text: columns.text_column.clone(),
-            text_pair: columns.text_pair_column.clone(),
-            label: columns.label_column.clone(),
+            text: or(&args.text_column, &settings.text_column),
+            text_pair: or(&args.text_pair_column, &settings.text_pair_column),
+            label: or(&args.label_column, &settings.label_column),
         },
         label_use,
+        trained: info.columns.clone(),
     }
 }
 

@@ -1,17 +1,17 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
 use super::listing::{Listing, Rates};
-use super::{max_len, show};
+use super::{fetching, max_len, show};
 use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
-use crate::hub;
+use crate::formats::sentence::{LongestText, Makers};
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
-use crate::model::load::{TaskSpec, blank, checkpoint_pooling, outline};
+use crate::model::load::{TaskSpec, blank, outline};
 use crate::program::{Limits, LossKind, Program, Saving, Value, What};
 use crate::session::{OpenOptions, gpu_is_there, open};
 use crate::settings::biases::BiasSelection;
@@ -25,9 +25,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
-    let folder = hub::resolve(&args.model, true)?;
+    let folder = fetching::model_folder(&args.model, true)?;
     let config = ModelConfig::read(&folder)?;
-    let longest = max_len(args.max_length, config.max_len())?;
+    let makers = LongestText::of(&folder)?.map(|said| said.tokens.min(config.max_len()));
+    let longest = max_len(args.max_length.or(makers), config.max_len())?;
     let tokens = args
         .batch_tokens
         .unwrap_or(usize::MAX)
@@ -38,7 +39,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         outputs: args.outputs,
         pooling: match args.pooling.kind() {
             Some(kind) => kind,
-            None => checkpoint_pooling(&folder)?,
+            None => Makers::of(&folder)?.kind()?,
         },
         reinit_pooler: false,
         loss: LossKind::CrossEntropy,

@@ -3,7 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::trained::Trained;
-use super::{read_options, set_threads};
+use super::{outputs, read_options, say, set_threads};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
@@ -17,7 +17,8 @@ use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write, stdin, stdout};
+use std::io::{BufWriter, Read, Write, stdin, stdout};
+use std::path::Path;
 
 /// Texts read and sorted by length at a time.
 const CHUNK: usize = 1024;
@@ -26,7 +27,17 @@ const TOKENS: usize = 8192;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     set_threads(args.compute.threads)?;
+    let path = match args.reads_stdin() {
+        true => Path::new(outputs::STDIN),
+        false => &args.input,
+    };
+    let written = match args.writes_stdout() {
+        true => Path::new(outputs::STDOUT),
+        false => &args.output,
+    };
+    outputs::no_input("--output", written, &[path, &args.delta])?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
+    outputs::no_input("--output", written, &[&trained.base])?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
         sequences: args.compute.batch_size,
@@ -37,36 +48,36 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: limits.sequences,
         max_len,
     })?;
-    let mut predictor = Predictor { trained, limits, format: args.output_format };
+    let mut predictor =
+        Predictor { trained, limits, format: args.output_format, quiet: args.compute.quiet };
 
-    let options = read_options(&args.columns, LabelUse::Ignored);
-    let (reader, name, default): (Box<dyn BufRead>, _, _) = if args.reads_stdin() {
-        (Box::new(stdin().lock()), "standard input".to_owned(), Some(FileFormat::Tsv))
+    let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
+    let (input, name, default): (Box<dyn Read>, _, _) = if args.reads_stdin() {
+        let name = "standard input".to_owned();
+        (Box::new(stdin().lock()), name, Some(FileFormat::Tsv))
     } else {
         let name = args.input.display().to_string();
         let file = File::open(&args.input).with_context(|| format!("cannot open {name}"))?;
-        (Box::new(BufReader::with_capacity(1 << 16, file)), name, None)
+        (Box::new(file), name, None)
     };
     let format = match options.format.or(default) {
         Some(format) => format,
         None => FileFormat::from_path(&args.input)?,
     };
-    let mut columns = options.columns;
-    let settings = &predictor.trained.info.settings;
-    columns.text = columns.text.or_else(|| settings.text_column.clone());
-    columns.text_pair = columns.text_pair.or_else(|| settings.text_pair_column.clone());
-    let rows = rows(reader, &name, format, &columns, options.label_use)?;
+    // Of a file all is there; a pipe may have someone behind it who waits for an answer.
+    let whole = path.is_file();
+    let rows = rows(input, &name, format, &options)?;
 
     // Only where the predictions go elsewhere is there room for a bar.
     let quiet = args.compute.quiet || args.writes_stdout();
     let counter = Counter::new("predicting", None, quiet);
     let counts = if args.writes_stdout() {
         let mut out = BufWriter::new(stdout().lock());
-        predictor.stream(rows, &mut out, &counter)?
+        predictor.stream(rows, whole, &mut out, &counter)?
     } else {
         let mut counts = TextCounts::default();
         write_atomic(&args.output, |out| {
-            counts = predictor.stream(rows, &mut BufWriter::new(out), &counter)?;
+            counts = predictor.stream(rows, whole, &mut BufWriter::new(out), &counter)?;
             Ok(())
         })?;
         counts
@@ -80,27 +91,47 @@ struct Predictor {
     trained: Trained,
     limits: BatchLimits,
     format: OutputFormat,
+    quiet: bool,
 }
 
 impl Predictor {
-    /// Predicts chunk after chunk; what a chunk gave is written before the next is read.
-    fn stream<R: BufRead>(
+    /// Predicts chunk after chunk; what a chunk gave is written before the next is read. A chunk is some rows of a whole
+    /// file, and of a pipe what is there: a row is answered before the next is waited for.
+    fn stream<R: Read>(
         &mut self,
         mut rows: RowReader<R>,
+        whole: bool,
         out: &mut impl Write,
         counter: &Counter,
     ) -> Result<TextCounts> {
         let mut total = TextCounts::default();
+        let mut columns = None;
         self.header(out)?;
+        if !whole {
+            out.flush()?;
+        }
         loop {
             // A bad row ends the run, but not before the rows ahead of it are done.
             let mut chunk = Vec::with_capacity(CHUNK);
             let mut failed = None;
-            for row in rows.by_ref().take(CHUNK) {
+            while let Some(row) = rows.next() {
                 match row {
                     Ok(row) => chunk.push(row),
                     Err(error) => failed = Some(error),
                 }
+                if chunk.len() == CHUNK || !(whole || rows.ready()) {
+                    break;
+                }
+            }
+            if failed.is_none() {
+                rows.complete()?;
+            }
+            let now = rows.columns();
+            if now != columns {
+                if let Some(now) = &now {
+                    say(self.quiet, format_args!("{}: {now}", rows.name()));
+                }
+                columns = now;
             }
             if !chunk.is_empty() {
                 let counts = self.chunk(rows.name(), &chunk, out)?;

@@ -17,11 +17,13 @@ use crate::settings::method::Leaves;
 use crate::tasks::labels::{ClassNames, Targets};
 use crate::train::output::left_at;
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Model and tokenizer, before the device has any memory for batches.
 pub struct Trained {
     pub info: DeltaInfo,
+    /// The folder of the base, or of the whole model.
+    pub base: PathBuf,
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
     pub session: Session,
@@ -52,14 +54,14 @@ impl Trained {
             }
         };
         let base = match &delta {
-            Some(_) => Base::open(model.unwrap_or(&info.settings.model), compute.quiet)
-                .with_context(|| format!("the base model of {}", path.display()))?,
+            Some(_) => Base::of_delta(&path, &info, model, compute.quiet)?,
             None => Base::of_folder(path.clone())?,
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         let mut backend =
             open(OpenOptions { device: compute.device, precision: compute.precision, weights })?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
+        base.unchanged()?;
         match &delta {
             Some(delta) => {
                 apply(delta, &base.sha256, &mut model)
@@ -74,17 +76,23 @@ impl Trained {
                     Pooling::Mean => HEAD,
                     _ => WEIGHTS,
                 };
-                init_head(&mut model, &path.join(file))?;
+                init_head(&mut model, &path.join(file), None)?;
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
         let asked = compute.max_length.or(info.settings.max_length);
-        let tokenizer = base.tokenizer(asked)?;
+        let tokenizer = base.tokenizer(asked, compute.quiet)?;
         let targets = match info.task {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
             Task::Regression => Targets::Values,
         };
-        Ok(Self { info, targets, tokenizer, session: Session::new(model, backend) })
+        Ok(Self {
+            info,
+            base: base.folder,
+            targets,
+            tokenizer,
+            session: Session::new(model, backend),
+        })
     }
 
     /// Plans and allocates for batches of up to `limits`.

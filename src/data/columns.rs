@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::formats::columns::Columns;
+
 /// Column names asked for; `None` means: find it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnNames {
@@ -21,14 +23,25 @@ pub enum LabelUse {
 
 /// Numbers of the chosen columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub(super) struct ChosenColumns {
     pub text: usize,
     pub text_pair: Option<usize>,
     pub label: Option<usize>,
 }
 
+impl ChosenColumns {
+    pub fn names<S: AsRef<str>>(&self, header: &[S]) -> Columns {
+        let name = |column: usize| header[column].as_ref().to_owned();
+        Columns {
+            text: name(self.text),
+            text_pair: self.text_pair.map(name),
+            label: self.label.map(name),
+        }
+    }
+}
+
 /// The default names, then those of GLUE, SuperGLUE's BoolQ, SNLI and SICK.
-const PAIRS: [(&str, &str); 8] = [
+const PAIRS: [(&str, &str); 12] = [
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -37,39 +50,76 @@ const PAIRS: [(&str, &str); 8] = [
     ("question", "passage"),
     ("sentence_a", "sentence_b"),
     ("#1 string", "#2 string"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("sentence_1", "sentence_2"),
+    ("query", "passage"),
 ];
 const SINGLES: [&str; 2] = ["text", "sentence"];
-const LABELS: [&str; 7] =
-    ["label", "gold_label", "is_duplicate", "quality", "score", "similarity", "relatedness_score"];
+/// Where none of those is there.
+const OTHER_SINGLES: [&str; 5] = ["content", "review", "tweet", "comment", "utterance"];
+const LABELS: [&str; 8] = [
+    "label",
+    "labels",
+    "gold_label",
+    "is_duplicate",
+    "quality",
+    "score",
+    "similarity",
+    "relatedness_score",
+];
+const OTHER_LABELS: [&str; 6] = ["target", "class", "category", "sentiment", "rating", "stars"];
 
 /// Finds the columns of `header`.
 ///
-/// Names asked for must be there exactly as written. Otherwise `text`, `text_pair` and `label` are taken, and where
-/// they are not there the usual names of public data sets, in any case; two that fit equally are an error.
+/// Names asked for must be there exactly as written. Then come those that the task was trained on, `held`, then `text`,
+/// `text_pair` and `label`, and where they are not there the usual names of public data sets, in any case; two that fit
+/// equally are an error. Whether a task that wants pairs gets some is left to [`hold_pairs`].
 /// `place` starts each message ("file:line").
+///
+/// # Errors
+/// Also pairs for a task that was trained on single texts.
 pub(super) fn choose<S: AsRef<str>>(
     header: &[S],
     names: &ColumnNames,
     label_use: LabelUse,
+    held: Option<&Columns>,
     place: &str,
-) -> Result<Chosen> {
+) -> Result<ChosenColumns> {
     let header = Header { columns: header.iter().map(AsRef::as_ref).collect(), place };
     let pair_named =
         names.text_pair.as_deref().map(|n| header.named(n, "text pair")).transpose()?;
+    let single = held.is_some_and(|held| held.text_pair.is_none());
     let (text, text_pair) = match &names.text {
         Some(name) => {
             let text = header.named(name, "text")?;
-            // Only the default name goes with a text column of the user's own.
-            let default = header.find("text_pair")?.filter(|&pair| pair != text);
-            (text, pair_named.or(default))
+            // Only the default name goes with a text column of the user's own, and that of the training.
+            let usual = ["text_pair"].into_iter().filter(|_| !single);
+            let held = held.and_then(|held| held.text_pair.as_deref());
+            let mut partner = None;
+            for name in held.into_iter().chain(usual) {
+                partner = partner.or(header.find(name)?.filter(|&pair| pair != text));
+            }
+            (text, pair_named.or(partner))
         }
-        None => header.recognise_text(pair_named)?,
+        None => match held.and_then(|held| header.as_trained(held, pair_named)) {
+            Some(found) => found,
+            None => header.recognise_text(pair_named)?,
+        },
     };
+    if single && let Some(pair) = text_pair {
+        bail!(
+            "{place}: the task was trained on single texts, and here are pairs, from the columns {:?} and {:?}; to \
+             read one column alone name it with --text-column",
+            header.columns[text],
+            header.columns[pair]
+        );
+    }
     let label = match label_use {
         LabelUse::Ignored => None,
         LabelUse::Required => Some(match &names.label {
             Some(name) => header.named(name, "label")?,
-            None => header.recognise_label()?,
+            None => header.recognise_label(held)?,
         }),
     };
     if text_pair == Some(text) || label == Some(text) || (label.is_some() && label == text_pair) {
@@ -78,7 +128,21 @@ pub(super) fn choose<S: AsRef<str>>(
             header.list()
         );
     }
-    Ok(Chosen { text, text_pair, label })
+    Ok(ChosenColumns { text, text_pair, label })
+}
+
+/// Holds a task that was trained on pairs to its pairs.
+///
+/// # Errors
+/// There are no second texts.
+pub(super) fn hold_pairs(held: Option<&Columns>, found: bool, place: &str) -> Result<()> {
+    match held {
+        Some(Columns { text, text_pair: Some(pair), .. }) if !found => bail!(
+            "{place}: the task was trained on pairs of texts, from the columns {text:?} and {pair:?}, and there is no \
+             second text here; name its column with --text-pair-column"
+        ),
+        _ => Ok(()),
+    }
 }
 
 struct Header<'a> {
@@ -112,6 +176,29 @@ impl Header<'_> {
         }
     }
 
+    /// The columns of the training, where the text's is here. For single texts the partner that they would have else
+    /// is found too, so that it is not passed over in silence.
+    fn as_trained(
+        &self,
+        held: &Columns,
+        pair_named: Option<usize>,
+    ) -> Option<(usize, Option<usize>)> {
+        let at = |name: &str| self.columns.iter().position(|column| *column == name);
+        let text = at(&held.text).filter(|&text| Some(text) != pair_named)?;
+        let partner = match &held.text_pair {
+            Some(pair) => at(pair),
+            None => PAIRS.iter().find_map(|&(first, second)| {
+                let pair = [first, second].map(|name| self.find(name).ok().flatten());
+                match pair {
+                    [Some(one), Some(other)] if one == text => Some(other),
+                    [Some(one), Some(other)] if other == text => Some(one),
+                    _ => None,
+                }
+            }),
+        };
+        Some((text, pair_named.or(partner)))
+    }
+
     fn recognise_text(&self, pair_named: Option<usize>) -> Result<(usize, Option<usize>)> {
         let mut pairs = Vec::new();
         for (first, second) in PAIRS {
@@ -123,6 +210,11 @@ impl Header<'_> {
         let mut singles = Vec::new();
         for name in SINGLES {
             singles.extend(self.find(name)?.map(|text| (text, None)));
+        }
+        if pairs.is_empty() && singles.is_empty() {
+            for name in OTHER_SINGLES {
+                singles.extend(self.find(name)?.map(|text| (text, None)));
+            }
         }
         if let Some(pair) = pair_named {
             // The partner is known: its usual first half, or else any usual text column.
@@ -147,7 +239,11 @@ impl Header<'_> {
                 "{}: no text column is recognised; {}; name it with --text-column (and --text-pair-column){}",
                 self.place,
                 self.list(),
-                self.nearest(&["text", "sentence", "sentence1", "premise", "question1"])
+                match self.half_of_a_pair() {
+                    Some(hint) => hint,
+                    None =>
+                        self.nearest(&["text", "sentence", "sentence1", "premise", "question1"]),
+                }
             ),
             _ => bail!(
                 "{}: several columns could be the text; {}; choose with --text-column and --text-pair-column",
@@ -157,10 +253,35 @@ impl Header<'_> {
         }
     }
 
-    fn recognise_label(&self) -> Result<usize> {
+    /// Names the half of a pair that stands alone.
+    fn half_of_a_pair(&self) -> Option<String> {
+        for (first, second) in PAIRS {
+            for (half, other) in [(first, second), (second, first)] {
+                if let Ok(Some(at)) = self.find(half) {
+                    let column = self.columns[at];
+                    return Some(format!(
+                        "; {column:?} is one half of the pair {first:?} and {second:?}, and {other:?} is not there: if \
+                         it is all of the text say --text-column {column:?}"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    fn recognise_label(&self, held: Option<&Columns>) -> Result<usize> {
+        let trained = held.and_then(|held| held.label.as_deref());
+        if let Some(at) = self.columns.iter().position(|c| Some(*c) == trained) {
+            return Ok(at);
+        }
         let mut hits = Vec::new();
         for name in LABELS {
             hits.extend(self.find(name)?);
+        }
+        if hits.is_empty() {
+            for name in OTHER_LABELS {
+                hits.extend(self.find(name)?);
+            }
         }
         match hits.as_slice() {
             [one] => Ok(*one),
@@ -186,16 +307,22 @@ impl Header<'_> {
     }
 
     /// " (did you mean ...?)" for the column nearest to any of the wanted names, if one is near enough to be a slip.
+    /// A column that has a wanted name is no slip.
     fn nearest(&self, wanted: &[&str]) -> String {
         let closeness = |column: &str| {
-            let column = column.to_lowercase();
+            let lower = column.to_lowercase();
             wanted
                 .iter()
-                .map(|w| strsim::jaro_winkler(&column, &w.to_lowercase()))
+                .filter(|w| **w != column)
+                .map(|w| strsim::jaro_winkler(&lower, &w.to_lowercase()))
                 .fold(0.0, f64::max)
         };
-        let best =
-            self.columns.iter().map(|c| (closeness(c), c)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let best = self
+            .columns
+            .iter()
+            .filter(|column| !wanted.contains(column))
+            .map(|c| (closeness(c), c))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
         match best {
             Some((score, column)) if score > 0.8 => format!(" (did you mean {column:?}?)"),
             _ => String::new(),
@@ -204,134 +331,5 @@ impl Header<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(header: &[&str]) -> (usize, Option<usize>, Option<usize>) {
-        let chosen = choose(header, &ColumnNames::default(), LabelUse::Required, "f:1").unwrap();
-        (chosen.text, chosen.text_pair, chosen.label)
-    }
-
-    fn named(text: Option<&str>, pair: Option<&str>, label: Option<&str>) -> ColumnNames {
-        ColumnNames {
-            text: text.map(str::to_owned),
-            text_pair: pair.map(str::to_owned),
-            label: label.map(str::to_owned),
-        }
-    }
-
-    fn refused(header: &[&str], names: &ColumnNames) -> String {
-        choose(header, names, LabelUse::Required, "f:1").unwrap_err().to_string()
-    }
-
-    #[test]
-    fn headers_of_every_glue_task_are_recognised() {
-        assert_eq!(found(&["sentence", "label"]), (0, None, Some(1))); // SST-2
-        assert_eq!(
-            found(&["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"]),
-            (3, Some(4), Some(0))
-        ); // MRPC
-        assert_eq!(
-            found(&["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]),
-            (3, Some(4), Some(5))
-        );
-        assert_eq!(
-            found(&["index", "genre", "source1", "sentence1", "sentence2", "score"]),
-            (3, Some(4), Some(5))
-        );
-        assert_eq!(
-            found(&["index", "sentence1_parse", "sentence1", "sentence2", "label1", "gold_label"]),
-            (2, Some(3), Some(5))
-        ); // MNLI
-        assert_eq!(found(&["index", "question", "sentence", "label"]), (1, Some(2), Some(3))); // QNLI
-        assert_eq!(found(&["premise", "hypothesis", "label"]), (0, Some(1), Some(2)));
-        assert_eq!(found(&["question", "passage", "label"]), (0, Some(1), Some(2))); // BoolQ
-    }
-
-    #[test]
-    fn default_names_win_over_recognised_ones() {
-        assert_eq!(
-            found(&["sentence1", "sentence2", "text", "label", "score"]),
-            (2, None, Some(3))
-        );
-        assert_eq!(found(&["text_pair", "text", "label"]), (1, Some(0), Some(2)));
-    }
-
-    #[test]
-    fn names_asked_for_are_taken_exactly() {
-        let header = ["body", "title", "stars", "sentence"];
-        let names = named(Some("body"), Some("title"), Some("stars"));
-        let chosen = choose(&header, &names, LabelUse::Required, "f:1").unwrap();
-        assert_eq!(chosen, Chosen { text: 0, text_pair: Some(1), label: Some(2) });
-        assert!(
-            refused(&header, &named(Some("Body"), None, Some("stars")))
-                .contains("did you mean \"body\"?")
-        );
-    }
-
-    #[test]
-    fn a_named_text_column_is_single_unless_a_partner_is_named_or_has_the_default_name() {
-        let names = named(Some("sentence1"), None, None);
-        let chosen =
-            |header: &[&str]| choose(header, &names, LabelUse::Required, "f:1").unwrap().text_pair;
-        assert_eq!(chosen(&["sentence1", "sentence2", "label"]), None);
-        assert_eq!(chosen(&["sentence1", "text_pair", "label"]), Some(1));
-    }
-
-    #[test]
-    fn a_named_partner_finds_its_first_half() {
-        let names = named(None, Some("sentence2"), None);
-        let header = ["sentence1", "sentence2", "premise", "hypothesis", "label"];
-        let chosen = choose(&header, &names, LabelUse::Required, "f:1").unwrap();
-        assert_eq!((chosen.text, chosen.text_pair), (0, Some(1)));
-        let names = named(None, Some("notes"), None);
-        let chosen =
-            choose(&["sentence", "notes", "label"], &names, LabelUse::Required, "f:1").unwrap();
-        assert_eq!((chosen.text, chosen.text_pair), (0, Some(1)));
-    }
-
-    #[test]
-    fn a_missing_column_lists_what_is_there_and_the_nearest() {
-        let message = refused(&["sentense", "label"], &ColumnNames::default());
-        assert!(message.starts_with(
-            "f:1: no text column is recognised; the columns are \"sentense\", \"label\""
-        ));
-        assert!(message.ends_with("(did you mean \"sentense\"?)"), "{message}");
-        let message = refused(&["text", "lable"], &ColumnNames::default());
-        assert!(
-            message.contains("--label-column") && message.contains("did you mean \"lable\"?"),
-            "{message}"
-        );
-        let message = refused(&["text", "x"], &named(None, None, Some("polarity")));
-        assert_eq!(message, "f:1: no label column \"polarity\"; the columns are \"text\", \"x\"");
-    }
-
-    #[test]
-    fn two_equal_candidates_are_refused() {
-        let header = ["sentence1", "sentence2", "premise", "hypothesis", "label"];
-        assert!(
-            refused(&header, &ColumnNames::default()).contains("several columns could be the text")
-        );
-        let header = ["text", "gold_label", "score"];
-        assert!(
-            refused(&header, &ColumnNames::default())
-                .contains("several columns could be the label")
-        );
-        assert!(
-            refused(&["text", "text", "label"], &ColumnNames::default())
-                .contains("two columns are called")
-        );
-    }
-
-    #[test]
-    fn one_column_cannot_play_two_parts() {
-        let names = named(Some("a"), None, Some("a"));
-        assert!(refused(&["a", "b"], &names).contains("used twice"));
-    }
-
-    #[test]
-    fn prediction_does_not_need_a_label() {
-        let chosen = choose(&["text"], &ColumnNames::default(), LabelUse::Ignored, "f:1").unwrap();
-        assert_eq!(chosen.label, None);
-    }
-}
+#[path = "columns_tests.rs"]
+mod tests;

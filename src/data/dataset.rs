@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::formats::Row;
+use super::input::Row;
 use super::tokenize::{Encoded, OnRows, Positions, TextCounts, TextTokenizer};
 use crate::batch::{Batch, Labels};
 

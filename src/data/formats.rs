@@ -2,77 +2,28 @@
 //!
 //! The same iterator reads a whole training file and a pipe that `predict` is fed from.
 
-use std::io::BufRead;
-use std::path::Path;
-use std::str::FromStr;
+use std::io::Read;
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde_json::Value;
+use anyhow::{Result, anyhow, bail};
 
-use super::columns::{Chosen, ColumnNames, LabelUse, choose};
+use super::columns::{ChosenColumns, choose, hold_pairs};
+use super::input::{FileFormat, ReadOptions, Row};
+use super::jsonl::Keys;
 use super::lines::{Lines, place};
 use super::records::{Record, Splitter};
-
-/// How rows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileFormat {
-    /// Header row, tabs between fields, quotes are ordinary characters.
-    Tsv,
-    /// Header row, RFC 4180.
-    Csv,
-    /// One JSON object a line.
-    Jsonl,
-}
-
-impl FileFormat {
-    /// By the file's extension.
-    ///
-    /// # Errors
-    /// When the extension is none of tsv, csv, jsonl (also ndjson, json).
-    pub fn from_path(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        extension.parse().map_err(|_| {
-            anyhow!("{}: cannot tell the format by the extension; rename the file to .tsv, .csv or .jsonl, \
-                or name its format", path.display())
-        })
-    }
-}
-
-impl FromStr for FileFormat {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "tsv" => Ok(FileFormat::Tsv),
-            "csv" => Ok(FileFormat::Csv),
-            "jsonl" | "ndjson" | "json" => Ok(FileFormat::Jsonl),
-            _ => bail!("unknown format {name:?}; known are tsv, csv, jsonl"),
-        }
-    }
-}
-
-/// One example as written in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Line where the row begins, from 1.
-    pub line: u64,
-    pub text: String,
-    /// `None` or empty: a single text.
-    pub text_pair: Option<String>,
-    /// The label as written; `None` where labels were not asked for.
-    pub label: Option<String>,
-}
+use crate::formats::columns::Columns;
 
 /// Iterator over the rows of an input; after an error it ends.
 pub struct RowReader<R> {
     lines: Lines<R>,
     kind: Kind,
-    columns: ColumnNames,
-    label_use: LabelUse,
+    options: ReadOptions,
     /// Line numbers of blank lines seen since the last row: an error unless the input ends with them.
     blanks: std::ops::Range<u64>,
     /// The first row after blank lines, read while those were still to be given out.
     waiting: Option<Row>,
+    /// The line that the last row ends on.
+    row_end: u64,
     any: bool,
     done: bool,
 }
@@ -82,31 +33,22 @@ enum Kind {
         splitter: Splitter,
         record: Record,
         width: usize,
-        chosen: Chosen,
+        chosen: ChosenColumns,
+        columns: Columns,
     },
-    /// The keys are chosen by the first object.
-    Jsonl {
-        keys: Option<Keys>,
-    },
-}
-
-struct Keys {
-    text: String,
-    text_pair: Option<String>,
-    label: Option<String>,
+    Jsonl(Keys),
 }
 
 /// Starts reading rows; `name` (the file's name or "standard input") begins every error message.
 ///
 /// # Errors
-/// Here, when a tsv or csv header lacks a needed column. The iterator's own errors carry file, line and column:
+/// Here, when a tsv or csv header lacks a needed column, or does not fit what the task was trained on. The iterator's own errors carry file, line and column:
 /// invalid UTF-8, a row with another number of fields than the header, a missing key, broken JSON, no row at all.
-pub fn rows<R: BufRead>(
+pub fn rows<R: Read>(
     reader: R,
     name: &str,
     format: FileFormat,
-    columns: &ColumnNames,
-    label_use: LabelUse,
+    options: &ReadOptions,
 ) -> Result<RowReader<R>> {
     let mut lines = Lines::new(reader, name);
     let mut delimited = |mut splitter: Splitter| -> Result<Kind> {
@@ -116,27 +58,77 @@ pub fn rows<R: BufRead>(
         let mut record = Record::default();
         splitter.split(&header, &mut lines, &mut record)?;
         let header: Vec<&str> = record.fields().map(str::trim).collect();
-        let chosen = choose(&header, columns, label_use, &place(name, 1))?;
-        Ok(Kind::Delimited { width: header.len(), chosen, splitter, record })
+        let here = place(name, 1);
+        if header.iter().any(|field| field.contains('\r')) {
+            bail!("{here}: the lines end in carriage returns alone; save the file with line feeds");
+        }
+        let (label_use, trained) = (options.label_use, options.trained.as_ref());
+        let chosen =
+            choose(&header, &options.columns, label_use, trained, &here).map_err(|error| {
+                match other_form(&header, format) {
+                    Some(form) => anyhow!("{here}: {form} (the header is {:?})", header.join("\t")),
+                    None => error,
+                }
+            })?;
+        hold_pairs(trained, chosen.text_pair.is_some(), &here)?;
+        Ok(Kind::Delimited {
+            width: header.len(),
+            columns: chosen.names(&header),
+            chosen,
+            splitter,
+            record,
+        })
     };
     let kind = match format {
         FileFormat::Tsv => delimited(Splitter::Tsv)?,
         FileFormat::Csv => delimited(Splitter::csv())?,
-        FileFormat::Jsonl => Kind::Jsonl { keys: None },
+        FileFormat::Jsonl => Kind::Jsonl(Keys::default()),
     };
     Ok(RowReader {
         lines,
         kind,
-        columns: columns.clone(),
-        label_use,
+        options: options.clone(),
         blanks: 0..0,
         waiting: None,
+        row_end: 0,
         any: false,
         done: false,
     })
 }
 
-impl<R: BufRead> Iterator for RowReader<R> {
+/// What a header that is not understood looks like, and what to do.
+fn other_form(header: &[&str], format: FileFormat) -> Option<String> {
+    let quoted = |field: &&str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
+    if let [only] = header {
+        let form = match (format, *only) {
+            (_, line) if line.starts_with('{') => {
+                return Some("the file looks like JSON lines: say --format jsonl".to_owned());
+            }
+            (FileFormat::Tsv, line) if line.contains(',') => Some(("commas", "say --format csv")),
+            (FileFormat::Csv, line) if line.contains('\t') => Some(("tabs", "say --format tsv")),
+            (_, line) if line.contains(';') => Some(("semicolons", "save it with commas or tabs")),
+            (_, line) if line.contains('|') => Some(("bars", "save it with commas or tabs")),
+            _ => None,
+        };
+        if let Some((separator, advice)) = form {
+            return Some(format!("the fields look separated by {separator}: {advice}"));
+        }
+    } else if format == FileFormat::Tsv && header.iter().any(quoted) {
+        return Some(
+            "the fields stand in quotes, which are ordinary characters in a tsv: save it without quotes, or as csv"
+                .to_owned(),
+        );
+    }
+    // Names of columns are neither numbers nor sentences.
+    let example =
+        |field: &&str| field.parse::<f64>().is_ok() || field.split_whitespace().nth(3).is_some();
+    header.iter().any(example).then(|| {
+        "the first line looks like an example and is read as the names of the columns: put a line with these above it"
+            .to_owned()
+    })
+}
+
+impl<R: Read> Iterator for RowReader<R> {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Result<Row>> {
@@ -155,10 +147,40 @@ impl<R: BufRead> Iterator for RowReader<R> {
     }
 }
 
-impl<R: BufRead> RowReader<R> {
+impl<R: Read> RowReader<R> {
     /// What begins every message about these rows: the file's name or "standard input".
     pub fn name(&self) -> &str {
         self.lines.name()
+    }
+
+    /// The columns that are read; of JSON lines those known so far, and none before the first row.
+    pub fn columns(&self) -> Option<Columns> {
+        match &self.kind {
+            Kind::Delimited { columns, .. } => Some(columns.clone()),
+            Kind::Jsonl(keys) => keys.columns(),
+        }
+    }
+
+    /// Whether the rows so far have all that the user named and the task was trained on: the keys of JSON lines may come
+    /// late. To be asked before anything is made of the rows.
+    ///
+    /// # Errors
+    /// A key is in none of them.
+    pub fn complete(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Delimited { .. } => Ok(()),
+            Kind::Jsonl(keys) => keys.complete(&self.options, self.lines.name()),
+        }
+    }
+
+    /// The line that the row last read ends on, from 1.
+    pub fn row_end(&self) -> u64 {
+        self.row_end
+    }
+
+    /// Whether another row is here already, so that asking for it does not wait for the input.
+    pub fn ready(&self) -> bool {
+        self.waiting.is_some() || self.lines.ready()
     }
 
     fn read(&mut self) -> Result<Option<Row>> {
@@ -179,29 +201,19 @@ impl<R: BufRead> RowReader<R> {
                 continue;
             }
             let row = match &mut self.kind {
-                Kind::Delimited { splitter, record, width, chosen } => {
+                Kind::Delimited { splitter, record, width, chosen, .. } => {
                     let line = line.to_owned();
                     let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
                     delimited_row(record, *width, *chosen, number, self.lines.name())?
                 }
-                Kind::Jsonl { keys } => {
-                    let object: Value = match serde_json::from_str(line) {
-                        Ok(object) => object,
-                        Err(e) => {
-                            bail!("{}:{}: {}", self.lines.place(), e.column(), json_problem(&e))
-                        }
-                    };
-                    let here = self.lines.place();
-                    let keys = match keys {
-                        Some(keys) => keys,
-                        None => {
-                            keys.insert(choose_keys(&object, &self.columns, self.label_use, &here)?)
-                        }
-                    };
-                    jsonl_row(object, keys, self.lines.number(), &here)?
+                Kind::Jsonl(keys) => {
+                    let line = line.to_owned();
+                    let (name, number) = (self.lines.name(), self.lines.number());
+                    keys.row(&line, name, number, &self.options)?
                 }
             };
+            self.row_end = self.lines.number();
             if self.blanks.is_empty() {
                 return Ok(Some(row));
             }
@@ -226,7 +238,7 @@ impl<R: BufRead> RowReader<R> {
 fn delimited_row(
     record: &Record,
     width: usize,
-    chosen: Chosen,
+    chosen: ChosenColumns,
     line: u64,
     name: &str,
 ) -> Result<Row> {
@@ -240,80 +252,6 @@ fn delimited_row(
         text_pair: chosen.text_pair.map(owned),
         label: chosen.label.map(owned),
     })
-}
-
-/// What is wrong with the JSON, without serde_json's own line and column (always "line 1" here).
-fn json_problem(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let end = text.rfind(" at line ").unwrap_or(text.len());
-    format!("not a JSON object on one line: {}", &text[..end])
-}
-
-fn choose_keys(
-    object: &Value,
-    columns: &ColumnNames,
-    label_use: LabelUse,
-    here: &str,
-) -> Result<Keys> {
-    let header: Vec<String> = as_object(object, here)?.keys().cloned().collect();
-    let chosen = choose(&header, columns, label_use, here)?;
-    Ok(Keys {
-        text: header[chosen.text].clone(),
-        text_pair: chosen.text_pair.map(|i| header[i].clone()),
-        label: chosen.label.map(|i| header[i].clone()),
-    })
-}
-
-fn as_object<'a>(value: &'a Value, here: &str) -> Result<&'a serde_json::Map<String, Value>> {
-    let hint =
-        if value.is_array() { " (an array; write each element on a line of its own)" } else { "" };
-    value.as_object().with_context(|| format!("{here}: not a JSON object{hint}"))
-}
-
-fn jsonl_row(mut object: Value, keys: &Keys, line: u64, here: &str) -> Result<Row> {
-    as_object(&object, here)?;
-    let mut take = |key: &str| match object.get_mut(key) {
-        Some(value) => Ok(value.take()),
-        None => bail!("{here}: the key {key:?} is missing"),
-    };
-    let text = |key: &str, value: Value| match value {
-        Value::String(text) => Ok(text),
-        other => bail!("{here}: the value of {key:?} is {}, not a string", kind_of(&other)),
-    };
-    Ok(Row {
-        line,
-        text: text(&keys.text, take(&keys.text)?)?,
-        text_pair: match &keys.text_pair {
-            None => None,
-            Some(key) => match take(key)? {
-                Value::Null => None,
-                value => Some(text(key, value)?),
-            },
-        },
-        label: match &keys.label {
-            None => None,
-            Some(key) => Some(match take(key)? {
-                Value::String(word) => word,
-                Value::Number(number) => number.to_string(),
-                Value::Bool(truth) => truth.to_string(),
-                other => bail!(
-                    "{here}: the label {key:?} is {}, not a string, number or truth value",
-                    kind_of(&other)
-                ),
-            }),
-        },
-    })
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

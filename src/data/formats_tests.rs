@@ -1,10 +1,15 @@
 //! Behaviour of the row readers, good input and bad.
 
 use super::*;
-use crate::data::{ReadOptions, Table};
+use crate::data::{ColumnNames, LabelUse, Table};
+use std::path::Path;
+
+fn options(label_use: LabelUse) -> ReadOptions {
+    ReadOptions { format: None, columns: ColumnNames::default(), label_use, trained: None }
+}
 
 fn read(format: FileFormat, input: impl AsRef<[u8]>, label_use: LabelUse) -> Result<Vec<Row>> {
-    rows(input.as_ref(), "f", format, &ColumnNames::default(), label_use)?.collect()
+    rows(input.as_ref(), "f", format, &options(label_use))?.collect()
 }
 
 /// (line, text, label) of each row.
@@ -121,7 +126,7 @@ fn missing_keys_and_wrong_kinds_are_reported_with_their_line() {
     );
     assert!(
         after("{\"text\": \"\", \"label\": []}")
-            .starts_with("f:2: the label \"label\" is an array")
+            .starts_with("f:2: the value of \"label\" is an array")
     );
 }
 
@@ -138,8 +143,7 @@ fn a_missing_column_is_reported_at_the_header() {
 fn an_error_ends_the_iterator() {
     let input = "text\na\nb\tc\nd\n";
     let mut rows =
-        rows(input.as_bytes(), "f", FileFormat::Tsv, &ColumnNames::default(), LabelUse::Ignored)
-            .unwrap();
+        rows(input.as_bytes(), "f", FileFormat::Tsv, &options(LabelUse::Ignored)).unwrap();
     assert!(rows.next().unwrap().is_ok());
     assert!(rows.next().unwrap().is_err());
     assert!(rows.next().is_none() && rows.next().is_none());
@@ -162,8 +166,7 @@ fn rows_arrive_before_the_input_has_ended() {
     }
     let pipe = Pipe(std::cell::Cell::new(0));
     let reader = std::io::BufReader::new(&pipe);
-    let mut rows =
-        rows(reader, "f", FileFormat::Tsv, &ColumnNames::default(), LabelUse::Ignored).unwrap();
+    let mut rows = rows(reader, "f", FileFormat::Tsv, &options(LabelUse::Ignored)).unwrap();
     assert_eq!(rows.next().unwrap().unwrap().text, "first");
     assert_eq!(pipe.0.get(), 2, "the reader looked past the row it gave");
 }
@@ -171,9 +174,10 @@ fn rows_arrive_before_the_input_has_ended() {
 #[test]
 fn the_format_follows_the_extension_or_is_given() {
     assert_eq!(FileFormat::from_path(Path::new("a/b.TSV")).unwrap(), FileFormat::Tsv);
+    assert_eq!(FileFormat::from_path(Path::new("b.txt")).unwrap(), FileFormat::Tsv);
     assert_eq!(FileFormat::from_path(Path::new("b.ndjson")).unwrap(), FileFormat::Jsonl);
-    let message = FileFormat::from_path(Path::new("b.txt")).unwrap_err().to_string();
-    assert!(message.starts_with("b.txt: cannot tell the format"), "{message}");
+    let message = FileFormat::from_path(Path::new("b.data")).unwrap_err().to_string();
+    assert!(message.starts_with("b.data: cannot tell the format"), "{message}");
     assert!("xml".parse::<FileFormat>().is_err());
 }
 
@@ -182,11 +186,7 @@ fn a_table_is_a_whole_file_and_names_it_in_errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.csv");
     std::fs::write(&path, "text,label\na,x\nb,y\n").unwrap();
-    let options = ReadOptions {
-        format: None,
-        columns: ColumnNames::default(),
-        label_use: LabelUse::Required,
-    };
+    let options = options(LabelUse::Required);
     let table = Table::read(&path, &options).unwrap();
     assert_eq!(table.rows.len(), 2);
     assert_eq!(table.select(&[1]).rows[0].text, "b");
@@ -195,4 +195,89 @@ fn a_table_is_a_whole_file_and_names_it_in_errors() {
     assert_eq!(message, format!("{}:2: 1 field(s) where the header has 2", path.display()));
     let message = Table::read(&folder.path().join("no.csv"), &options).unwrap_err().to_string();
     assert!(message.starts_with("cannot open "), "{message}");
+}
+
+fn jsonl(lines: &[&str], change: impl FnOnce(&mut ReadOptions)) -> Result<Vec<Row>> {
+    let mut options = options(LabelUse::Required);
+    change(&mut options);
+    let text = lines.join("\n");
+    let mut reader = rows(text.as_bytes(), "f", FileFormat::Jsonl, &options)?;
+    let rows = reader.by_ref().collect::<Result<Vec<_>>>()?;
+    reader.complete()?;
+    Ok(rows)
+}
+
+const SINGLE: &str = r#"{"text": "a", "label": 0}"#;
+const PAIR: &str = r#"{"text": "a", "text_pair": "b", "label": 0}"#;
+
+#[test]
+fn a_key_that_first_comes_later_counts_from_there() {
+    let pairs =
+        |rows: Vec<Row>| -> Vec<bool> { rows.iter().map(|row| row.text_pair.is_some()).collect() };
+    let found = jsonl(&[SINGLE, PAIR, SINGLE], |_| ()).unwrap();
+    assert_eq!(pairs(found), [false, true, false]);
+    let by_name = |options: &mut ReadOptions| {
+        options.columns.text_pair = Some("text_pair".to_owned());
+    };
+    assert_eq!(pairs(jsonl(&[SINGLE, PAIR], by_name).unwrap()), [false, true]);
+    let message = jsonl(&[SINGLE], by_name).unwrap_err().to_string();
+    assert!(message.contains("no row has the key \"text_pair\""), "{message}");
+}
+
+#[test]
+fn a_late_key_that_would_change_what_was_read_is_refused() {
+    for late in [
+        r#"{"sentence": "a", "question": "b", "label": 0}"#,
+        r#"{"sentence": "a", "text": "b", "label": 0}"#,
+    ] {
+        let message = jsonl(&[r#"{"sentence": "a", "label": 0}"#, late], |_| ()).unwrap_err();
+        assert!(message.to_string().starts_with("f:2: the key "), "{message}");
+    }
+    assert!(jsonl(&[r#"{"text": "a", "score": 0}"#, SINGLE], |_| ()).is_err());
+}
+
+#[test]
+fn a_trained_task_is_held_by_the_keys_of_all_rows() {
+    let trained = |pair: Option<&str>| {
+        let pair = pair.map(str::to_owned);
+        move |options: &mut ReadOptions| {
+            options.trained =
+                Some(Columns { text: "text".to_owned(), text_pair: pair, label: None });
+        }
+    };
+    assert!(jsonl(&[SINGLE, PAIR], trained(Some("text_pair"))).is_ok());
+    let message = jsonl(&[SINGLE], trained(Some("text_pair"))).unwrap_err();
+    assert!(message.to_string().contains("trained on pairs"), "{message}");
+    let message = jsonl(&[SINGLE, PAIR], trained(None)).unwrap_err();
+    assert!(message.to_string().starts_with("f:2: the task was trained on single"));
+}
+
+#[test]
+fn json_labels_stay_as_they_are_written_and_null_is_none() {
+    let labels = ["1", "1.0", "1e2", "true", "12345678901234567890123", "null", "\"x\""];
+    let rows = labels.map(|label| format!("{{\"text\": \"a\", \"label\": {label}}}"));
+    let rows = jsonl(&rows.each_ref().map(String::as_str), |_| ()).unwrap();
+    let read: Vec<_> = rows.into_iter().filter_map(|row| row.label).collect();
+    assert_eq!(read, ["1", "1.0", "1e2", "true", labels[4], "", "x"]);
+    let twice = jsonl(&[r#"{"text": "a", "label": 0, "label": 1}"#], |_| ()).unwrap_err();
+    assert!(twice.to_string().contains("stands there twice"), "{twice}");
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_as_what_it_is() {
+    let says = |format, input: &[u8], part: &str| {
+        let message = refused(format, input);
+        assert!(message.contains(part), "{message}");
+        assert!(!message.contains("did you mean"), "{message}");
+    };
+    says(FileFormat::Tsv, b"\x1f\x8b\x08\0", "gzip");
+    says(FileFormat::Csv, b"text;label\na;1\n", "semicolons");
+    says(FileFormat::Csv, b"text\tlabel\na\t1\n", "--format tsv");
+    says(FileFormat::Tsv, b"text,label\na,1\n", "--format csv");
+    says(FileFormat::Tsv, b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n", "quotes");
+    says(FileFormat::Tsv, b"{\"text\": \"a\"}\n", "--format jsonl");
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
+    says(FileFormat::Tsv, pointer, "Git LFS");
+    let message = FileFormat::from_path(Path::new("a.tsv.gz")).unwrap_err();
+    assert!(message.to_string().contains("gzip"), "{message}");
 }

@@ -1,16 +1,18 @@
 //! Physical lines of a text input, with what every format needs of them: a number for error messages, valid UTF-8,
 //! no byte order mark, no line ending, and a bound on memory.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail};
+
+use crate::content::mistaken;
 
 /// Longest line accepted, in bytes. A file without line breaks must not fill the memory of a streaming run.
 const MAX_LINE: u64 = 64 << 20;
 
 /// Reads lines and remembers where it is.
 pub(super) struct Lines<R> {
-    reader: R,
+    reader: BufReader<R>,
     /// File name, or "standard input", for messages.
     name: String,
     /// Number of the line last read, from 1.
@@ -18,9 +20,14 @@ pub(super) struct Lines<R> {
     buffer: Vec<u8>,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: Read> Lines<R> {
     pub fn new(reader: R, name: &str) -> Self {
-        Self { reader, name: name.to_owned(), number: 0, buffer: Vec::new() }
+        Self {
+            reader: BufReader::with_capacity(1 << 16, reader),
+            name: name.to_owned(),
+            number: 0,
+            buffer: Vec::new(),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -35,6 +42,14 @@ impl<R: BufRead> Lines<R> {
     /// "file:line", the start of every message about the line last read.
     pub fn place(&self) -> String {
         place(&self.name, self.number)
+    }
+
+    /// Whether a whole line with something in it has been read from the input and not yet given out.
+    pub fn ready(&self) -> bool {
+        let lines = self.reader.buffer().split_inclusive(|&b| b == b'\n');
+        lines
+            .filter(|line| line.ends_with(b"\n"))
+            .any(|line| line.iter().any(|b| !b"\r\n".contains(b)))
     }
 
     /// The next line without its ending (LF or CRLF), or `None` at the end of the input.
@@ -59,7 +74,14 @@ impl<R: BufRead> Lines<R> {
             );
         }
         if self.number == 1 {
-            if self.buffer.starts_with(&[0xFF, 0xFE]) || self.buffer.starts_with(&[0xFE, 0xFF]) {
+            if let Some(what) = mistaken(&self.buffer) {
+                bail!("{}: {what}", self.name);
+            }
+            // With a byte order mark, or by the half of its first letter that is zero.
+            if matches!(
+                self.buffer.as_slice(),
+                [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]
+            ) {
                 bail!("{}: the file is UTF-16; save it as UTF-8", self.place());
             }
             if self.buffer.starts_with(&[0xEF, 0xBB, 0xBF]) {
@@ -120,7 +142,9 @@ mod tests {
 
     #[test]
     fn utf16_is_named_as_such() {
-        assert!(all(b"\xFF\xFEa\0").unwrap_err().to_string().contains("UTF-16"));
+        for start in [b"\xFF\xFEa\0", b"\xFE\xFF\0a", b"a\0b\0", b"\0a\0b"] {
+            assert!(all(start).unwrap_err().to_string().contains("UTF-16"), "{start:?}");
+        }
     }
 
     #[test]

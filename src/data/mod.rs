@@ -28,21 +28,29 @@
 //! a result.
 
 mod columns;
+mod contained;
 mod dataset;
 mod formats;
+mod input;
+mod jsonl;
 mod lines;
 mod records;
 mod sampler;
+mod special_tokens;
 mod split;
 mod table;
 mod tokenize;
+mod tokenizer_bounds;
+mod tokenizer_class;
+mod tokenizer_config;
 mod tokenizer_files;
 
 pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;
-pub use formats::{FileFormat, Row, RowReader, rows};
+pub use formats::{RowReader, rows};
+pub use input::{FileFormat, ReadOptions, Row};
 pub(crate) use lines::place;
 pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};
 pub use split::{Split, split};
-pub use table::{ReadOptions, Table};
+pub use table::Table;
 pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};

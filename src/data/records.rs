@@ -1,6 +1,6 @@
 //! One record of a delimited file: tab-separated lines, or comma-separated values after RFC 4180.
 
-use std::io::BufRead;
+use std::io::Read;
 
 use anyhow::{Result, bail};
 use csv_core::ReadRecordResult;
@@ -48,7 +48,7 @@ impl Splitter {
     }
 
     /// Splits the line that `first` holds into `record`, reading on from `lines` while a quoted field is open.
-    pub fn split<R: BufRead>(
+    pub fn split<R: Read>(
         &mut self,
         first: &str,
         lines: &mut Lines<R>,

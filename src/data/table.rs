@@ -1,31 +1,26 @@
 //! A whole data file in memory, as rows of text.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::columns::{ColumnNames, LabelUse};
-use super::formats::{FileFormat, Row, rows};
+use super::formats::rows;
+use super::input::{FileFormat, ReadOptions, Row};
 use crate::files::hex;
-
-/// What to read of a file.
-#[derive(Clone, Debug)]
-pub struct ReadOptions {
-    /// `None`: by the extension.
-    pub format: Option<FileFormat>,
-    pub columns: ColumnNames,
-    pub label_use: LabelUse,
-}
+use crate::formats::columns::Columns;
 
 /// The rows of one file, at least one, in file order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// The path as given: starts the messages about its rows.
     pub name: String,
+    pub columns: Columns,
     pub rows: Vec<Row>,
+    /// How many rows go over several lines, and where the first begins: quoted fields of a csv may, and so does all that
+    /// stands between two stray quotes.
+    pub over_lines: Option<(usize, u64)>,
 }
 
 impl Table {
@@ -43,10 +38,22 @@ impl Table {
             None => FileFormat::from_path(path)?,
         };
         let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let reader = BufReader::with_capacity(1 << 16, file);
-        let rows = rows(reader, &name, format, &options.columns, options.label_use)?
-            .collect::<Result<_>>()?;
-        Ok(Self { name, rows })
+        let mut reader = rows(file, &name, format, options)?;
+        let rows: Vec<Row> = reader.by_ref().collect::<Result<_>>()?;
+        reader.complete()?;
+        let columns =
+            reader.columns().with_context(|| format!("{name}: the file has no examples"))?;
+        let over_lines = over_lines(&rows, reader.row_end());
+        Ok(Self { name, columns, rows, over_lines })
+    }
+
+    /// Rows of a task on pairs that have no second text.
+    pub fn without_pair(&self) -> usize {
+        let none = |row: &&Row| row.text_pair.as_deref().is_none_or(str::is_empty);
+        match self.columns.text_pair {
+            Some(_) => self.rows.iter().filter(none).count(),
+            None => 0,
+        }
     }
 
     /// What the rows hold, as a sha256 in hexadecimal: the same for a pipe as for the file that went through it.
@@ -71,8 +78,21 @@ impl Table {
     /// # Panics
     /// When a row is out of range.
     pub fn select(&self, rows: &[usize]) -> Self {
-        Self { name: self.name.clone(), rows: rows.iter().map(|&r| self.rows[r].clone()).collect() }
+        Self {
+            name: self.name.clone(),
+            columns: self.columns.clone(),
+            rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
+            over_lines: self.over_lines,
+        }
     }
+}
+
+/// `end` is the line that the last row ends on.
+fn over_lines(rows: &[Row], end: u64) -> Option<(usize, u64)> {
+    let next = rows.iter().skip(1).map(|row| row.line).chain([end + 1]);
+    let mut over = rows.iter().zip(next).filter(|(row, next)| *next > row.line + 1);
+    let first = over.next()?.0.line;
+    Some((1 + over.count(), first))
 }
 
 #[cfg(test)]
@@ -86,7 +106,12 @@ mod tests {
             text_pair: pair.map(str::to_owned),
             label: label.map(str::to_owned),
         };
-        Table { name: "t".to_owned(), rows: rows.iter().map(row).collect() }
+        Table {
+            name: "t".to_owned(),
+            columns: Columns { text: "text".to_owned(), text_pair: None, label: None },
+            rows: rows.iter().map(row).collect(),
+            over_lines: None,
+        }
     }
 
     #[test]

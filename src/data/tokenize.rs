@@ -10,8 +10,10 @@ use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
-use super::formats::Row;
-use super::tokenizer_files::{self, CutSide};
+use super::contained::contained;
+use super::input::Row;
+use super::tokenizer_bounds::{Growth, bounds};
+use super::tokenizer_files::{self, CutSide, Loaded};
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct TextTokenizer {
     options: TokenizerOptions,
     /// Which end of a text is cut.
     cut: CutSide,
+    notes: Vec<String>,
+    growth: Growth,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -90,14 +94,15 @@ pub(super) struct Encoded {
 }
 
 impl TextTokenizer {
-    /// Reads the tokenizer of a model folder: `tokenizer.json`, else `vocab.txt` (WordPiece), else `vocab.json`
-    /// with `merges.txt` (byte-level BPE); `tokenizer_config.json` is honoured. Padding and truncation that
-    /// `tokenizer.json` asks for are not.
+    /// Reads the tokenizer of a model folder as `AutoTokenizer` of transformers does: the class that the folder names takes
+    /// its vocabulary from `tokenizer.json`, else from `vocab.txt` (WordPiece) or `vocab.json` with `merges.txt` (byte-level
+    /// BPE), and the rest from `tokenizer_config.json`. Padding and truncation that `tokenizer.json` asks for are not honoured.
     ///
     /// # Errors
     /// No or broken tokenizer files; ids beyond the model's embedding table; a `max_len` without room for text.
     pub fn load(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        let (mut inner, cut) = tokenizer_files::load(folder)?;
+        let Loaded { tokenizer: mut inner, cut, gives_types, mut notes } =
+            tokenizer_files::load(folder)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| anyhow!(e))?;
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
@@ -109,14 +114,27 @@ impl TextTokenizer {
                 options.vocab_size
             );
         }
+        let growth = bounds(&inner)
+            .map_err(|e| anyhow!("{}: the tokenizer asks for too much: {e}", folder.display()))?;
         let context =
             |what: &str, e| anyhow!("{}: the tokenizer's form for {what}: {e}", folder.display());
         let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
         // A form for pairs is needed only by pairs; encode() says when it is missing.
         let mut pair = Template::probe(&inner, true).ok();
-        if options.type_rows <= 1 {
+        let flat = pair.as_ref().is_none_or(Template::is_flat);
+        if options.type_rows > 1 && !gives_types && !flat {
+            notes.push(
+                "the tokenizer gives the model no token types (model_input_names): both texts of a pair have type 0, as \
+                 in transformers 5"
+                    .to_owned(),
+            );
+        }
+        if options.type_rows <= 1 || !gives_types {
             single.flatten_types();
             pair.iter_mut().for_each(Template::flatten_types);
+        }
+        for template in [Some(&single), pair.as_ref()].into_iter().flatten() {
+            template.fits(options).map_err(|e| anyhow!("{}: {e}", folder.display()))?;
         }
         if options.max_len <= single.specials() {
             bail!(
@@ -125,7 +143,12 @@ impl TextTokenizer {
                 single.specials()
             );
         }
-        Ok(Self { inner, single, pair, options, cut })
+        Ok(Self { inner, single, pair, options, cut, notes, growth })
+    }
+
+    /// What a user should know of how the files were read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub fn options(&self) -> TokenizerOptions {
@@ -159,10 +182,22 @@ impl TextTokenizer {
         Ok(all)
     }
 
+    /// The tokens of one text.
+    fn words(&self, text: &str) -> Result<Encoding, String> {
+        self.growth.check(text)?;
+        let encoding = contained(|| self.inner.encode_fast(text, false))?;
+        let encoding = encoding.map_err(|e| e.to_string())?;
+        let rows = self.options.vocab_size;
+        match encoding.get_ids().iter().find(|&&id| id as usize >= rows) {
+            Some(id) => Err(format!("a token has the id {id}, the model has {rows} rows")),
+            None => Ok(encoding),
+        }
+    }
+
     fn encode_row(&self, row: &Row, out: &mut Encoded) -> Result<()> {
         let words = |text: &str| {
-            let encoding = self.inner.encode_fast(text, false);
-            encoding.map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
+            self.words(text)
+                .map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
         };
         let first = words(&row.text)?;
         // An empty partner is no partner, so that one file can hold pairs and single texts.
@@ -212,6 +247,8 @@ fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Template {
     parts: Vec<Part>,
+    /// The special token with the largest id.
+    largest: Option<(String, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +284,9 @@ impl Template {
             )
         };
         let second = pair.then(|| made_up(B, 1));
-        let out = tokenizer.post_process(made_up(A, 0), second, true).map_err(|e| anyhow!(e))?;
+        let out = contained(|| tokenizer.post_process(made_up(A, 0), second, true))
+            .map_err(|e| anyhow!(e))?
+            .map_err(|e| anyhow!(e))?;
         let parts: Vec<Part> = out
             .get_ids()
             .iter()
@@ -265,7 +304,9 @@ impl Template {
         if count(Piece::A) != 1 || count(Piece::B) != usize::from(pair) {
             bail!("each text must occur once");
         }
-        let template = Self { parts };
+        let named = out.get_tokens().iter().cloned().zip(out.get_ids().iter().copied());
+        let largest = named.filter(|&(_, id)| id < B).max_by_key(|&(_, id)| id);
+        let template = Self { parts, largest };
         if template.specials() == 0 {
             bail!("it adds no special tokens ([CLS], <s>, ...), which these models need");
         }
@@ -276,9 +317,26 @@ impl Template {
         Ok(template)
     }
 
+    /// # Errors
+    /// When a special token has no row in the model.
+    fn fits(&self, options: TokenizerOptions) -> Result<()> {
+        match &self.largest {
+            Some((token, id)) if *id as usize >= options.vocab_size => bail!(
+                "the special token {token:?} has the id {id}, and the model's embedding table only {} rows; are \
+                 tokenizer and model from the same checkpoint?",
+                options.vocab_size
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Number of special tokens.
     fn specials(&self) -> usize {
         self.parts.iter().filter(|part| matches!(part.piece, Piece::Special(_))).count()
+    }
+
+    fn is_flat(&self) -> bool {
+        self.parts.iter().all(|part| part.type_id == 0)
     }
 
     fn flatten_types(&mut self) {
@@ -307,3 +365,7 @@ impl Template {
 #[cfg(test)]
 #[path = "tokenize_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "as_transformers_tests.rs"]
+mod as_transformers_tests;

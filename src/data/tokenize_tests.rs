@@ -1,7 +1,8 @@
 //! Behaviour of the tokenizer around tiny vocabularies. The expected ids are what transformers' `BertTokenizerFast`
-//! and `RobertaTokenizerFast` (4.57) give for the same files.
+//! and `RobertaTokenizerFast` give for the same files (4.57 and 5.23; where a mask follows a space, 5.23).
 
 use super::*;
+use serde_json::json;
 use tempfile::TempDir;
 
 const BERT: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nfilm\nwas\ngreat\nun\n##believ\n##able\ne\n##t\n##e\n\
@@ -64,7 +65,8 @@ fn ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
 }
 
 fn error(files: &[(&str, &str)], options: TokenizerOptions) -> String {
-    TextTokenizer::load(folder(files).path(), options).err().expect("must be refused").to_string()
+    let refused = TextTokenizer::load(folder(files).path(), options).err();
+    format!("{:#}", refused.expect("must be refused"))
 }
 
 #[test]
@@ -94,10 +96,10 @@ fn a_roberta_vocabulary_gives_the_ids_of_transformers() {
     let plain = roberta("{}");
     assert_eq!(ids(&plain, "the film great"), [0, 265, 263, 269, 68, 87, 2]);
     assert_eq!(ids(&plain, "film é"), [0, 73, 262, 224, 131, 106, 2]);
-    assert_eq!(ids(&plain, "a <mask> </s>"), [0, 68, 270, 224, 2, 2]);
+    assert_eq!(ids(&plain, "a <mask> </s>"), [0, 68, 224, 270, 224, 2, 2]);
     let spaced = roberta(r#"{"add_prefix_space": true}"#);
     assert_eq!(ids(&spaced, "the film great"), [0, 266, 263, 269, 68, 87, 2]);
-    assert_eq!(ids(&spaced, "a <mask> </s>"), [0, 224, 68, 270, 224, 2, 2]);
+    assert_eq!(ids(&spaced, "a <mask> </s>"), [0, 224, 68, 224, 270, 224, 2, 2]);
 }
 
 #[test]
@@ -239,6 +241,102 @@ fn a_vocabulary_larger_than_the_model_is_refused_with_both_sizes() {
     );
 }
 
+/// The form that puts special tokens around texts has ids of its own, which no vocabulary lists.
+#[test]
+fn a_special_token_beyond_the_model_is_refused_by_name() {
+    let json = |single: u32, pair: u32| {
+        let special = |id: &str, number: u32| json!({"id": id, "ids": [number], "tokens": [id]});
+        json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "decoder": null,
+            "truncation": null, "padding": null,
+            "model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1, "a": 2}, "unk_token": "[UNK]",
+                "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"SpecialToken": {"id": "[P]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                    {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"[CLS]": special("[CLS]", single), "[P]": special("[P]", pair)}},
+        })
+        .to_string()
+    };
+    let options = TokenizerOptions { vocab_size: 3, ..options(8) };
+    let load =
+        |json: String| TextTokenizer::load(folder(&[("tokenizer.json", &json)]).path(), options);
+    assert!(load(json(1, 2)).is_ok());
+    for (single, pair, said) in [
+        (
+            3,
+            1,
+            "the special token \"[CLS]\" has the id 3, and the model's embedding table only 3 rows",
+        ),
+        (99_999, 1, "\"[CLS]\" has the id 99999"),
+        (1, 3, "\"[P]\" has the id 3"),
+    ] {
+        let error = load(json(single, pair)).err().unwrap().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    // The ids that stand for the texts themselves.
+    assert!(load(json(u32::MAX, 1)).is_err() && load(json(u32::MAX - 1, 1)).is_err());
+}
+
+/// The library panics where the value of "decoder" is cut.
+#[test]
+fn a_damaged_tokenizer_json_is_an_error_with_its_place() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/bert/tokenizer.json");
+    let whole = std::fs::read_to_string(path).unwrap();
+    let load = |text: &str| {
+        TextTokenizer::load(folder(&[("tokenizer.json", text)]).path(), options(32)).err()
+    };
+    assert!(load(&whole).is_none());
+    let decoder = whole.find("\"decoder\":").unwrap() + "\"decoder\":".len();
+    for cut in [decoder, decoder + 3, decoder + 30, whole.len() / 2, whole.len() - 1] {
+        let error = format!("{:#}", load(&whole[..cut]).unwrap());
+        let said = ["tokenizer.json: not a usable tokenizer", "EOF", "line"];
+        assert!(said.iter().all(|said| error.contains(said)), "{error}");
+    }
+    let mut value: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    for wrong in [
+        json!(3),
+        json!({"type": 3}),
+        json!({"type": "Nothing"}),
+        json!([[]]),
+        json!({"type": "WordPiece"}),
+    ] {
+        for key in
+            ["decoder", "normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens"]
+        {
+            let right = std::mem::replace(&mut value[key], wrong.clone());
+            // Some of these a tokenizer can do without; none may bring the program down.
+            let _ = load(&value.to_string());
+            value[key] = right;
+        }
+    }
+}
+
+#[test]
+fn a_text_that_its_tokenizer_would_blow_up_is_refused_with_its_line() {
+    let replace =
+        json!({"type": "Replace", "pattern": {"String": "o"}, "content": "oooooooooooooooo"});
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/bert/tokenizer.json");
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut with = |count: usize| {
+        value["normalizer"] =
+            json!({"type": "Sequence", "normalizers": vec![replace.clone(); count]});
+        let text = value.to_string();
+        TextTokenizer::load(folder(&[("tokenizer.json", &text)]).path(), options(32))
+    };
+    let error = with(10).err().unwrap().to_string();
+    assert!(error.contains("asks for too much") && error.contains("Replace"), "{error}");
+    let tokenizer = with(3).unwrap();
+    assert!(tokenizer.encode(&[row("foo", None)], &|_| ()).is_ok());
+    let error =
+        tokenizer.encode(&[row(&"o".repeat(100_000), None)], &|_| ()).err().unwrap().to_string();
+    assert!(error.contains("line 1") && error.contains("100000 bytes"), "{error}");
+}
+
 #[test]
 fn added_tokens_keep_their_id_or_are_refused() {
     let files = [("vocab.txt", BERT), ("added_tokens.json", r#"{"<new>": 23}"#)];
@@ -283,4 +381,71 @@ fn positions_start_at_the_offset_and_take_room() {
     assert_eq!(Positions { offset: 0 }.room(512), 512);
     assert_eq!(Positions { offset: 2 }.room(514), 512);
     assert_eq!(Positions { offset: 2 }.room(1), 0);
+}
+
+fn json_of(normalizer: &str, config: &str) -> TextTokenizer {
+    let vocab: std::collections::BTreeMap<&str, usize> =
+        BERT.lines().enumerate().map(|(id, token)| (token, id)).collect();
+    let json = format!(
+        r###"{{"version":"1.0","added_tokens":[],"normalizer":{normalizer},"pre_tokenizer":{{"type":"BertPreTokenizer"}},
+            "post_processor":{{"type":"BertProcessing","sep":["[SEP]",3],"cls":["[CLS]",2]}},
+            "model":{{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##",
+            "max_input_chars_per_word":100,"vocab":{}}}}}"###,
+        serde_json::to_string(&vocab).unwrap()
+    );
+    let files = [
+        ("tokenizer.json", json.as_str()),
+        ("tokenizer_config.json", config),
+        ("config.json", r#"{"model_type": "bert"}"#),
+    ];
+    TextTokenizer::load(folder(&files).path(), options(64)).unwrap()
+}
+
+const LOWERS: &str = r#"{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,
+    "lowercase":true}"#;
+
+#[test]
+fn the_class_counts_before_tokenizer_json_and_a_difference_is_said() {
+    let agreed = json_of(LOWERS, r#"{"do_lower_case": true}"#);
+    assert_eq!(ids(&agreed, "The film"), [2, 5, 6, 3]);
+    assert_eq!(agreed.notes(), [] as [&str; 0]);
+    let cased = json_of(LOWERS, r#"{"do_lower_case": false}"#);
+    assert_eq!(ids(&cased, "The film"), [2, 21, 6, 3]);
+    assert!(cased.notes()[0].contains("another normalizer than BertTokenizer"));
+    let written = json_of("null", r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#);
+    assert_eq!(ids(&written, "The film"), [2, 21, 6, 3]);
+    let unknown = json_of("null", r#"{"tokenizer_class": "MyTokenizer"}"#);
+    assert_eq!(ids(&unknown, "The film"), [2, 21, 6, 3]);
+    assert!(unknown.notes()[0].contains("MyTokenizer is not known"));
+    let other = json_of(LOWERS, r#"{"tokenizer_class": "RobertaTokenizer"}"#);
+    assert_eq!(ids(&other, "The film"), [2, 5, 6, 3]);
+    assert!(other.notes()[0].contains("WordPiece model, which RobertaTokenizer"));
+}
+
+#[test]
+fn a_class_that_splits_texts_itself_is_refused() {
+    for class in ["BertJapaneseTokenizer", "PhobertTokenizer", "BertweetTokenizer"] {
+        let config = format!(r#"{{"tokenizer_class": "{class}"}}"#);
+        let files = [("vocab.txt", BERT), ("tokenizer_config.json", config.as_str())];
+        assert!(error(&files, options(64)).contains(class));
+    }
+    let files = [
+        ("vocab.txt", BERT),
+        ("tokenizer_config.json", r#"{"tokenizer_class": "XLMRobertaTokenizer"}"#),
+    ];
+    assert!(error(&files, options(64)).contains("XLMRobertaTokenizer"));
+}
+
+#[test]
+fn a_setting_of_the_wrong_type_is_refused_by_name() {
+    for (key, value) in [
+        ("do_lower_case", "\"false\""),
+        ("do_lower_case", "null"),
+        ("strip_accents", "1"),
+        ("tokenize_chinese_chars", "0"),
+    ] {
+        let config = format!(r#"{{"{key}": {value}}}"#);
+        let files = [("vocab.txt", BERT), ("tokenizer_config.json", config.as_str())];
+        assert!(error(&files, options(64)).contains(&format!("`{key}` is {value}")));
+    }
 }

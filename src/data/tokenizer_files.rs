@@ -1,22 +1,24 @@
-//! Builds a tokenizer from what a checkpoint folder holds: the ready `tokenizer.json`, or the older files with the
-//! settings of `tokenizer_config.json` (as `BertTokenizer` and `RobertaTokenizer` of transformers read them).
+//! Builds a tokenizer from what a checkpoint folder holds: the ready `tokenizer.json`, or the vocabulary of older
+//! checkpoints, by the rules of the class that it is meant for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::processors::roberta::RobertaProcessing;
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, Model, Tokenizer};
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
+use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use super::contained::contained;
+use super::special_tokens::Class;
+use super::tokenizer_class::{ChosenClass, choose, model_type};
+use super::tokenizer_config::Config;
 use crate::formats::model_files::{
-    ADDED_TOKENS, MERGES, TOKENIZER, TOKENIZER_CONFIG, TokenizerSource, VOCAB_JSON, VOCAB_TXT,
+    self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_json,
 };
+use crate::formats::sentence::TextSettings;
 
 /// Which end of a long text is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,181 +36,206 @@ impl CutSide {
     }
 }
 
-/// The tokenizer of `folder`, and which end of a long text it cuts.
-pub(super) fn load(folder: &Path) -> Result<(Tokenizer, CutSide)> {
-    let config = Config::read(folder)?;
+/// A tokenizer as `transformers` has it for a folder.
+pub(super) struct Loaded {
+    pub tokenizer: Tokenizer,
+    pub cut: CutSide,
+    /// Whether the model gets token types from it.
+    pub gives_types: bool,
+    /// What a user should know: readings that others may not share.
+    pub notes: Vec<String>,
+}
+
+/// The tokenizer of `folder`.
+pub(super) fn load(folder: &Path) -> Result<Loaded> {
+    let mut chosen = class_of(folder)?;
+    let (source, mut written) = read_source(folder, chosen.as_ref())?;
+    let place = || match source.ends_with(VOCAB_JSON) {
+        true => format!("{} with {MERGES}", source.display()),
+        false => source.display().to_string(),
+    };
+    if chosen.is_none() {
+        // Nothing but the vocabulary tells.
+        let of = [(VOCAB_TXT, "bert"), (VOCAB_JSON, "roberta")]
+            .into_iter()
+            .find(|(name, _)| source.ends_with(name));
+        chosen = choose(of.map(|(_, model_type)| model_type), None)?;
+    }
+    let config = Config::read(folder, written.get("added_tokens"))?;
+    let mut notes = Vec::new();
+    if let Some(ChosenClass { class, name, .. }) = &mut chosen
+        && !class.fits(&written["model"])
+    {
+        notes.push(format!(
+            "{} has a {} model, which {name} of transformers does not: it is taken as it is written",
+            place(),
+            model_type(&written["model"])
+        ));
+        *class = Class::Written;
+    }
+    if let Some(ChosenClass { name, .. }) = chosen.as_ref().filter(|chosen| !chosen.known) {
+        notes.push(format!(
+            "tokenizer_class {name} is not known here: {} is taken as it is written",
+            place()
+        ));
+    }
+    let class = chosen.as_ref().map_or(Class::Written, |chosen| chosen.class);
+
+    let space =
+        written.get("pre_tokenizer").and_then(|part| part.get("add_prefix_space")?.as_bool());
+    if let (Class::Written, Some(space), Some(_)) = (class, space, &chosen)
+        && space != config.flag("add_prefix_space", false)?
+    {
+        notes.push(format!(
+            "add_prefix_space is {space}, as {} and transformers 5 have it; version 4 took that of {TOKENIZER_CONFIG}, \
+             or false",
+            place()
+        ));
+    }
+
+    let form = written.get("post_processor").cloned().unwrap_or_default();
+    let from_json = source.ends_with(TOKENIZER);
+    let mut other = Vec::new();
+    if class != Class::Written {
+        other = class.dress(&mut written, &config)?;
+        written.insert("added_tokens".into(), json!([]));
+        written.insert("post_processor".into(), Value::Null);
+    }
+    let unusable = |e: String| anyhow!("{}: not a usable tokenizer: {e}", place());
+    let mut tokenizer: Tokenizer = contained(|| serde_json::from_value(written.into()))
+        .map_err(unusable)?
+        .map_err(|e| unusable(e.to_string()))?;
+    config.add_tokens(&mut tokenizer, class).with_context(|| folder.display().to_string())?;
+    if class != Class::Written && from_json {
+        let same = contained(|| encloses_as(&mut tokenizer, form, class, &config));
+        if !same.map_err(unusable)?.with_context(place)? {
+            other.push("form of texts and pairs");
+        }
+    }
+    class.enclose(&mut tokenizer, &config).with_context(place)?;
+    if let (true, false, Some(ChosenClass { name, .. })) = (from_json, other.is_empty(), &chosen) {
+        notes.push(format!(
+            "tokenizer.json has another {} than {name} of transformers with the settings of {TOKENIZER_CONFIG}: the \
+             class counts, as it does there",
+            other.join(", ")
+        ));
+    }
+
+    if TextSettings::of(folder)?.lower_case {
+        lower_case(&mut tokenizer)?;
+    }
+    tokenizer.set_encode_special_tokens(config.flag("split_special_tokens", false)?);
+    let baked = tokenizer.get_truncation().map(|baked| baked.direction);
+    let cut = match (config.text("truncation_side"), baked) {
+        (Some("left"), _) | (None, Some(TruncationDirection::Left)) => CutSide::Left,
+        _ => CutSide::Right,
+    };
+    let gives_types = match config.value("model_input_names").and_then(Value::as_array) {
+        Some(names) => names.iter().any(|name| name == "token_type_ids"),
+        None => chosen.is_none_or(|chosen| chosen.gives_types),
+    };
+    Ok(Loaded { tokenizer, cut, gives_types, notes })
+}
+
+/// The class that a folder's tokenizer is meant for.
+fn class_of(folder: &Path) -> Result<Option<ChosenClass>> {
+    let settings = read_json(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
+    let model = read_json(&folder.join(model_files::CONFIG))?.unwrap_or_default();
+    let named =
+        [&settings, &model].into_iter().find_map(|file| file.get("tokenizer_class")?.as_str());
+    let model_type = model.get("model_type").and_then(Value::as_str);
+    choose(model_type, named).with_context(|| folder.display().to_string())
+}
+
+/// What the class starts from, in the form of a `tokenizer.json`, and the file that it is from.
+fn read_source(
+    folder: &Path,
+    chosen: Option<&ChosenClass>,
+) -> Result<(PathBuf, Map<String, Value>)> {
     let has = |name: &str| folder.join(name).is_file();
-    let tokenizer = match TokenizerSource::find(has) {
-        Some(TokenizerSource::Ready) => {
-            let path = folder.join(TOKENIZER);
-            let bytes =
-                std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            Tokenizer::from_bytes(bytes)
-                .map_err(|e| anyhow!("{}: not a usable tokenizer: {e}", path.display()))?
-        }
-        Some(TokenizerSource::WordPiece) => {
-            let mut tokenizer = word_piece(&folder.join(VOCAB_TXT), &config)?;
-            add_tokens(folder, &mut tokenizer)?;
-            tokenizer
-        }
-        Some(TokenizerSource::ByteLevelBpe) => {
-            let mut tokenizer = byte_level_bpe(folder, &config)?;
-            add_tokens(folder, &mut tokenizer)?;
-            tokenizer
-        }
-        None => bail!(
+    let path = folder.join(TOKENIZER);
+    if has(TOKENIZER) {
+        let unusable = || format!("{}: not a usable tokenizer", path.display());
+        return match read_json(&path).with_context(unusable)? {
+            Some(Value::Object(json)) if json.contains_key("model") => Ok((path, json)),
+            _ => bail!("{}: it has no model", unusable()),
+        };
+    }
+    let class = chosen.map(|chosen| chosen.class);
+    let whole = |model: Value| {
+        let mut json = Map::new();
+        json.insert("version".into(), "1.0".into());
+        json.insert("model".into(), model);
+        json
+    };
+    if has(VOCAB_TXT) && class.is_none_or(|class| class == Class::Bert) {
+        let path = folder.join(VOCAB_TXT);
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let vocab =
+            WordPiece::read_bytes(&bytes).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        let vocab: Map<String, Value> = vocab.into_iter().map(|(t, id)| (t, id.into())).collect();
+        return Ok((path, whole(json!({"type": "WordPiece", "vocab": vocab}))));
+    }
+    if has(VOCAB_JSON) && has(MERGES) && class.is_none_or(|class| class == Class::Roberta) {
+        let path = folder.join(VOCAB_JSON);
+        let text = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let (vocab, merges) = BPE::read_file(&text(VOCAB_JSON), &text(MERGES))
+            .map_err(|e| anyhow!("{} with {MERGES}: {e}", path.display()))?;
+        let vocab: Map<String, Value> = vocab.into_iter().map(|(t, id)| (t, id.into())).collect();
+        let model = json!({"type": "BPE", "vocab": vocab, "merges": merges});
+        return Ok((path, whole(model)));
+    }
+    match chosen {
+        Some(ChosenClass { name, .. }) if has(VOCAB_TXT) || has(VOCAB_JSON) => bail!(
+            "{}: no tokenizer that {name} is made from; save it as tokenizer.json with transformers",
+            folder.display()
+        ),
+        _ => bail!(
             "{}: no tokenizer; tokenizer.json, vocab.txt, or vocab.json with merges.txt is needed",
             folder.display()
         ),
+    }
+}
+
+/// Whether a written form puts the same special tokens around texts and pairs as the class.
+///
+/// # Errors
+/// It has an id that stands for no token: damage, though the class does not ask for the form.
+fn encloses_as(
+    tokenizer: &mut Tokenizer,
+    form: Value,
+    class: Class,
+    config: &Config,
+) -> Result<bool> {
+    let specials = |tokenizer: &Tokenizer| {
+        let single = tokenizer.encode_fast("", true).ok()?;
+        let pair = tokenizer.encode_fast(("", ""), true).ok()?;
+        Some([single, pair].map(|encoding| encoding.get_ids().to_vec()))
     };
-    let cut = match config.text("truncation_side") {
-        Some("left") => CutSide::Left,
-        _ => CutSide::Right,
+    let Ok(form) = serde_json::from_value::<Option<PostProcessorWrapper>>(form) else {
+        return Ok(false);
     };
-    Ok((tokenizer, cut))
+    tokenizer.with_post_processor(form);
+    let written = specials(tokenizer);
+    let ids = written.iter().flatten().flatten();
+    if let Some(id) = ids.copied().find(|&id| tokenizer.id_to_token(id).is_none()) {
+        bail!("post_processor puts the id {id} around texts, which is no token of the vocabulary");
+    }
+    Ok(class.enclose(tokenizer, config).is_err() || written == specials(tokenizer))
 }
 
-/// `tokenizer_config.json`; empty where there is none.
-struct Config(Value);
-
-impl Config {
-    fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(TOKENIZER_CONFIG);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                let value =
-                    serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
-                Ok(Self(value))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self(Value::Null)),
-            Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
-        }
-    }
-
-    fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.as_str()
-    }
-
-    fn flag(&self, key: &str) -> Option<bool> {
-        self.0.get(key)?.as_bool()
-    }
-
-    /// A special token: a string, or an object with `content`.
-    fn token(&self, key: &str, default: &str) -> String {
-        let value = self.0.get(key);
-        let content = value.and_then(|v| v.as_str().or_else(|| v.get("content")?.as_str()));
-        content.unwrap_or(default).to_owned()
-    }
-}
-
-/// `BertTokenizer`: lower-casing is on unless the config says otherwise, accents go with it.
-fn word_piece(path: &Path, config: &Config) -> Result<Tokenizer> {
-    let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    let vocab = WordPiece::read_bytes(&bytes).map_err(|e| anyhow!("{name}: {e}"))?;
-    let [unk, sep, pad, cls, mask] = [
-        config.token("unk_token", "[UNK]"),
-        config.token("sep_token", "[SEP]"),
-        config.token("pad_token", "[PAD]"),
-        config.token("cls_token", "[CLS]"),
-        config.token("mask_token", "[MASK]"),
-    ];
-    let id = |token: &String| {
-        vocab
-            .get(token)
-            .copied()
-            .with_context(|| format!("{name}: the special token {token:?} is not in it"))
+/// Lower-cases before all else, unless the tokenizer does so anyway.
+fn lower_case(tokenizer: &mut Tokenizer) -> Result<()> {
+    let parts = match tokenizer.get_normalizer() {
+        None => Vec::new(),
+        Some(NormalizerWrapper::Sequence(sequence)) => sequence.as_ref().to_vec(),
+        Some(one) => vec![one.clone()],
     };
-    let (cls_id, sep_id) = (id(&cls)?, id(&sep)?);
-    id(&unk)?;
-    let model = WordPiece::builder().vocab(vocab).unk_token(unk.clone()).build();
-    let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("{name}: {e}"))?);
-    let normalizer = BertNormalizer::new(
-        true,
-        config.flag("tokenize_chinese_chars").unwrap_or(true),
-        config.flag("strip_accents"),
-        config.flag("do_lower_case").unwrap_or(true),
-    );
-    tokenizer.with_normalizer(Some(normalizer)).map_err(|e| anyhow!(e))?;
-    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-    let template = TemplateProcessing::builder()
-        .try_single(format!("{cls}:0 $A:0 {sep}:0"))
-        .and_then(|builder| builder.try_pair(format!("{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1")))
-        .map_err(|e| anyhow!("{name}: {e}"))?
-        .special_tokens(vec![(cls.clone(), cls_id), (sep.clone(), sep_id)])
-        .build()
-        .map_err(|e| anyhow!("{name}: {e}"))?;
-    tokenizer.with_post_processor(Some(template));
-    add_specials(&mut tokenizer, [unk, sep, pad, cls, mask].map(|t| AddedToken::from(t, true)))?;
-    Ok(tokenizer)
-}
-
-/// `RobertaTokenizer`: byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`, all of type 0.
-fn byte_level_bpe(folder: &Path, config: &Config) -> Result<Tokenizer> {
-    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let name = folder.join(VOCAB_JSON);
-    let name = name.display();
-    let (vocab, merges) = BPE::read_file(&path(VOCAB_JSON), &path(MERGES))
-        .map_err(|e| anyhow!("{name} with merges.txt: {e}"))?;
-    let [unk, sep, pad, cls, mask] = [
-        config.token("unk_token", "<unk>"),
-        config.token("sep_token", "</s>"),
-        config.token("pad_token", "<pad>"),
-        config.token("cls_token", "<s>"),
-        config.token("mask_token", "<mask>"),
-    ];
-    let id = |token: &String| {
-        vocab
-            .get(token)
-            .copied()
-            .with_context(|| format!("{name}: the special token {token:?} is not in it"))
-    };
-    let (cls_id, sep_id) = (id(&cls)?, id(&sep)?);
-    let space = config.flag("add_prefix_space").unwrap_or(false);
-    let model = BPE::builder().vocab_and_merges(vocab, merges).build();
-    let mut tokenizer = Tokenizer::new(model.map_err(|e| anyhow!("{name} with merges.txt: {e}"))?);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(space)));
-    let template = RobertaProcessing::new((sep.clone(), sep_id), (cls.clone(), cls_id))
-        .add_prefix_space(space);
-    tokenizer.with_post_processor(Some(template));
-    // The mask swallows the space before it, so that "a <mask>" is two tokens.
-    let mask = AddedToken::from(mask, true).lstrip(true);
-    let [unk, sep, pad, cls] = [unk, sep, pad, cls].map(|t| AddedToken::from(t, true));
-    add_specials(&mut tokenizer, [unk, sep, pad, cls, mask])?;
-    Ok(tokenizer)
-}
-
-/// Marks special tokens, so that they are not taken apart when a text contains them. One that the vocabulary lacks
-/// (often the mask) is left out: added, it would get an id that the model has no row for.
-fn add_specials(tokenizer: &mut Tokenizer, tokens: [AddedToken; 5]) -> Result<()> {
-    let known: Vec<_> = tokens
-        .into_iter()
-        .filter(|token| tokenizer.get_model().token_to_id(&token.content).is_some())
-        .collect();
-    tokenizer.add_special_tokens(known).map_err(|e| anyhow!(e))?;
-    Ok(())
-}
-
-/// `added_tokens.json` (token to id) of older checkpoints.
-fn add_tokens(folder: &Path, tokenizer: &mut Tokenizer) -> Result<()> {
-    let path = folder.join(ADDED_TOKENS);
-    if !path.is_file() {
-        return Ok(());
-    }
-    let name = path.display();
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {name}"))?;
-    let ids: std::collections::HashMap<String, u32> =
-        serde_json::from_slice(&bytes).with_context(|| name.to_string())?;
-    let mut tokens: Vec<(String, u32)> = ids.into_iter().collect();
-    tokens.sort_by_key(|(_, id)| *id);
-    for (token, id) in tokens {
-        tokenizer.add_tokens([AddedToken::from(token.clone(), false)]).map_err(|e| anyhow!(e))?;
-        if tokenizer.token_to_id(&token) != Some(id) {
-            bail!(
-                "{name}: the token {token:?} has the id {id}, which does not follow the vocabulary; convert the \
-                tokenizer to tokenizer.json"
-            );
-        }
+    let lowers = |part: &NormalizerWrapper| matches!(part, NormalizerWrapper::Lowercase(_));
+    if !parts.iter().any(lowers) {
+        let all = std::iter::once(NormalizerWrapper::from(Lowercase)).chain(parts);
+        tokenizer.with_normalizer(Some(Sequence::new(all.collect()))).map_err(|e| anyhow!(e))?;
     }
     Ok(())
 }

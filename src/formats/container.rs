@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use crate::content::{mistaken, mistaken_file};
 use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -23,6 +24,8 @@ pub const MAX_HEADER: u64 = 16 << 20;
 /// What can be wrong with a file of tensors. The messages do not name the file; callers add it.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
+    #[error("{0}")]
+    Mistaken(&'static str),
     #[error("cannot read it")]
     Io(#[from] io::Error),
     #[error("it is {0} bytes long, more than such a file can be; is it another kind of file?")]
@@ -122,14 +125,20 @@ impl Container {
     /// # Errors
     /// See [`ContainerError`].
     pub fn read(path: &Path) -> Result<Self, ContainerError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        if length > MAX_FILE {
-            return Err(ContainerError::FileTooLarge(length));
+        let mut file = File::open(path)?;
+        let about = file.metadata()?;
+        if about.len() > MAX_FILE {
+            return Err(ContainerError::FileTooLarge(about.len()));
         }
-        let mut bytes = Vec::new();
-        // The limit holds for what is no regular file and tells no length, too.
-        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        let (mut bytes, header) = read_header(&mut file)?;
+        header.check_types()?;
+        // Known before any of it is read, so that a header of a hundred bytes cannot ask for the rest of a large file.
+        let data = header.data_bytes();
+        if about.is_file() && about.len().saturating_sub(bytes.len() as u64) > data {
+            return Err(ContainerError::BadEnd);
+        }
+        // What is no regular file tells no length.
+        file.take(data.min(MAX_FILE) + 1).read_to_end(&mut bytes)?;
         Self::from_bytes(&bytes)
     }
 
@@ -138,10 +147,12 @@ impl Container {
     /// # Errors
     /// See [`ContainerError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ContainerError> {
-        let (header, _) = split(bytes)?;
+        let (header, _) = split(bytes)
+            .map_err(|error| mistaken(bytes).map_or(error, ContainerError::Mistaken))?;
         let header: Header = serde_json::from_str(header)
             .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
         header.check()?;
+        header.check_types()?;
         let parsed = SafeTensors::deserialize(bytes)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in parsed.iter() {
@@ -230,25 +241,42 @@ fn header<'a>(
 /// # Errors
 /// See [`ContainerError`].
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
-    let mut file = File::open(path)?;
+    // A sound file can begin as others do.
+    metadata_of(path).map_err(|error| mistaken_file(path).map_or(error, ContainerError::Mistaken))
+}
+
+fn metadata_of(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
+    let (_, header) = read_header(&mut File::open(path)?)?;
+    header.check_types()?;
+    Ok(header.metadata.into_iter().flatten().collect())
+}
+
+/// What stands before the data, as bytes and as what they say.
+///
+/// # Errors
+/// See [`ContainerError`].
+pub fn read_header(file: &mut File) -> Result<(Vec<u8>, Header), ContainerError> {
     let present = file.metadata()?.len();
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| ContainerError::TooShort(present))?;
-    let claimed = u64::from_le_bytes(length);
+    let mut bytes = vec![0; 8];
+    file.read_exact(&mut bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => ContainerError::TooShort(present),
+        _ => ContainerError::Io(error),
+    })?;
+    let claimed = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
     if claimed > MAX_HEADER {
         return Err(ContainerError::HeaderTooLarge(claimed));
     }
-    let mut text = Vec::new();
-    file.take(claimed).read_to_end(&mut text)?;
+    file.take(claimed).read_to_end(&mut bytes)?;
+    let text = &bytes[8..];
     if (text.len() as u64) < claimed {
         let present = text.len() as u64;
         return Err(ContainerError::HeaderPastEnd { claimed, present });
     }
-    let text = std::str::from_utf8(&text).map_err(|_| ContainerError::HeaderNotUtf8)?;
+    let text = std::str::from_utf8(text).map_err(|_| ContainerError::HeaderNotUtf8)?;
     let header: Header = serde_json::from_str(text)
         .map_err(|error| ContainerError::HeaderNotJson(error.to_string()))?;
     header.check()?;
-    Ok(header.metadata.into_iter().flatten().collect())
+    Ok((bytes, header))
 }
 
 /// Header text and data of a file's bytes.
@@ -270,14 +298,19 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), ContainerError> {
     Ok((header, data))
 }
 
-/// A header as it stands in the file, keys in their order, repeated ones included.
-struct Header {
+/// A header as it stands in the file, keys in their order.
+pub struct Header {
     /// The content of every `__metadata__`; a sound file has one or none.
     metadata: Vec<Vec<(String, String)>>,
     tensors: Vec<(String, TensorInfo)>,
 }
 
 impl Header {
+    /// Where the last tensor ends.
+    fn data_bytes(&self) -> u64 {
+        self.tensors.iter().map(|(_, info)| info.data_offsets.1 as u64).max().unwrap_or(0)
+    }
+
     fn check(&self) -> Result<(), ContainerError> {
         if self.metadata.len() > 1 {
             return Err(ContainerError::DuplicateMetadata("__metadata__".to_string()));
@@ -287,15 +320,49 @@ impl Header {
             return Err(ContainerError::DuplicateMetadata(key.clone()));
         }
         let mut seen = BTreeSet::new();
-        for (name, info) in &self.tensors {
+        for (name, _) in &self.tensors {
             if !seen.insert(name) {
                 return Err(ContainerError::DuplicateTensor(name.clone()));
             }
-            if info.dtype != Dtype::F32 {
-                return Err(ContainerError::WrongDtype { tensor: name.clone(), dtype: info.dtype });
-            }
         }
         Ok(())
+    }
+
+    /// Files of this program's own hold one type.
+    fn check_types(&self) -> Result<(), ContainerError> {
+        match self.tensors.iter().find(|(_, info)| info.dtype != Dtype::F32) {
+            Some((name, info)) => {
+                Err(ContainerError::WrongDtype { tensor: name.clone(), dtype: info.dtype })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The tensors by name, each within the data and of its size, and all of the data theirs: for what is read piece by
+    /// piece. `data` is what the file has behind its header.
+    ///
+    /// # Errors
+    /// Tensors that overlap or leave a gap, a size that is not the shape's, data of another length.
+    pub fn laid_out(self, data: u64) -> Result<BTreeMap<String, TensorInfo>, ContainerError> {
+        let mut order: Vec<&(String, TensorInfo)> = self.tensors.iter().collect();
+        order.sort_by_key(|(_, info)| info.data_offsets);
+        let mut next = 0;
+        for (name, info) in order {
+            let (start, end) = info.data_offsets;
+            if start != next || end < start {
+                return Err(ContainerError::BadOffsets(name.clone()));
+            }
+            let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d));
+            let bits = bits.ok_or(ContainerError::SizeOverflow)?;
+            if !bits.is_multiple_of(8) || bits / 8 != end - start {
+                return Err(ContainerError::BadSize);
+            }
+            next = end;
+        }
+        match next as u64 == data {
+            true => Ok(self.tensors.into_iter().collect()),
+            false => Err(ContainerError::BadEnd),
+        }
     }
 }
 

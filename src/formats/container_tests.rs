@@ -151,6 +151,25 @@ fn values_that_are_not_finite_are_named_with_their_place() {
     }
 }
 
+/// Sparse files of 14 GiB: read, they would take as much memory.
+#[test]
+fn a_file_longer_than_its_header_says_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let honest = example().to_bytes().unwrap();
+    std::fs::write(&path, &honest).unwrap();
+    assert_eq!(Container::read(&path).unwrap(), example());
+    for begin in [&[][..], &honest, &file("{}", 0), &u64::MAX.to_le_bytes()] {
+        std::fs::write(&path, begin).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(14 << 30).unwrap();
+        let begun = std::time::Instant::now();
+        assert!(Container::read(&path).is_err());
+        assert!(begun.elapsed() < std::time::Duration::from_millis(500));
+    }
+    #[cfg(unix)]
+    assert!(Container::read(Path::new("/dev/zero")).is_err());
+}
+
 #[test]
 fn a_file_that_is_missing_or_a_folder_is_an_error() {
     let folder = tempfile::tempdir().unwrap();

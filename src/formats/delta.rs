@@ -15,6 +15,7 @@
 //! | `method` | `bitfit` or `head` |
 //! | `biases` | the selection that trained, `none` for the head alone |
 //! | `settings` | the run's settings, TOML |
+//! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
@@ -28,6 +29,7 @@ use anyhow::{Context, Result};
 
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
+use crate::formats::columns::Columns;
 use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling, Task};
@@ -38,6 +40,8 @@ const FORMAT: &str = "bitfit-delta";
 /// What `transformers` wants in the files that it loads.
 const MODEL_FORMAT: &str = "pt";
 const FORMAT_VERSION: u32 = 1;
+/// The key that a file may lack.
+const COLUMNS: &str = "columns";
 
 /// What is said about a delta beside its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +58,8 @@ pub struct DeltaInfo {
     /// The biases in the file.
     pub biases: BiasSelection,
     pub settings: TrainConfig,
+    /// Those of the training data, where the file says so.
+    pub columns: Option<Columns>,
     pub tool_version: String,
 }
 
@@ -173,6 +179,21 @@ impl Delta {
         }
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
+        // Before anything is made for so many classes.
+        let head = ["classifier.bias", "classifier.out_proj.bias"];
+        let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
+        if let Some((name, tensor)) = found
+            && tensor.shape != [info.outputs()]
+        {
+            return Err(DeltaError::WrongShape {
+                tensor: name.to_string(),
+                found: tensor.shape.clone(),
+                expected: vec![info.outputs()],
+            });
+        }
+        if found.is_none() {
+            return Err(DeltaError::MissingTensor("classifier.bias".to_string()));
+        }
         Ok(Self { info, tensors: container.tensors })
     }
 }
@@ -215,7 +236,12 @@ impl DeltaInfo {
             ("settings", self.settings.to_toml()?),
             ("tool_version", self.tool_version.clone()),
         ];
-        Ok(metadata.map(|(key, value)| (key.to_string(), value)).into())
+        let mut metadata: BTreeMap<_, _> =
+            metadata.map(|(key, value)| (key.to_string(), value)).into();
+        if let Some(columns) = &self.columns {
+            metadata.insert(COLUMNS.to_string(), serde_json::to_string(columns)?);
+        }
+        Ok(metadata)
     }
 
     fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, DeltaError> {
@@ -238,6 +264,10 @@ impl DeltaInfo {
             settings: metadata.parsed("settings", |text| {
                 TrainConfig::from_toml(text).map_err(|error| one_line(&error))
             })?,
+            columns: match metadata.0.get(COLUMNS) {
+                Some(_) => Some(metadata.parsed(COLUMNS, |text| serde_json::from_str(text))?),
+                None => None,
+            },
             tool_version: metadata.get("tool_version")?.to_string(),
         };
         info.check()?;

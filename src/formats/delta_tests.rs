@@ -1,3 +1,5 @@
+//! Deltas read back, and every way in which one can be wrong.
+
 use super::*;
 
 fn hash(digit: char) -> String {
@@ -18,6 +20,11 @@ fn example() -> Delta {
             method: Method::Bitfit,
             biases: BiasSelection::parse("query@1,pooler").unwrap(),
             settings,
+            columns: Some(Columns {
+                text: "text".into(),
+                text_pair: Some("text_pair".into()),
+                label: Some("label".into()),
+            }),
             tool_version: "0.1.0".into(),
         },
         tensors: BTreeMap::from([
@@ -85,7 +92,7 @@ fn every_tensor_must_be_expected_present_and_of_its_shape() {
 #[test]
 fn every_key_of_the_metadata_is_needed() {
     let keys: Vec<String> = example().to_container().unwrap().metadata.into_keys().collect();
-    for key in keys {
+    for key in keys.into_iter().filter(|key| key != COLUMNS) {
         let error = with_metadata(|metadata| {
             metadata.remove(&key);
         })
@@ -99,12 +106,21 @@ fn every_key_of_the_metadata_is_needed() {
 }
 
 #[test]
+fn a_delta_of_an_earlier_program_says_no_columns() {
+    let delta = with_metadata(|metadata| {
+        metadata.remove(COLUMNS);
+    });
+    assert_eq!(delta.unwrap().info.columns, None);
+}
+
+#[test]
 fn wrong_metadata_is_named() {
     assert!(with("format", "pt").contains("no delta"));
     assert!(with("format_version", "2").contains("update the program"));
     assert!(with("format_version", "0").contains("begin at 1"));
     assert!(with("format_version", "x").contains("wrong `format_version`"));
     assert!(with("base_sha256", "abc").contains("64 hexadecimal digits"));
+    assert!(with("columns", "{}").contains("wrong `columns`"));
     assert!(with("task", "ranking").contains("wrong `task`"));
     assert!(with("pooling", "auto").contains("cls or mean"));
     assert!(with("labels", "[\"one\"]").contains("two or more classes"));
@@ -166,6 +182,9 @@ fn regression_has_one_output_and_no_classes() {
     delta.info.task = Task::Regression;
     delta.info.labels.clear();
     assert_eq!(delta.info.outputs(), 1);
+    let wrong = Delta::from_container(delta.to_container().unwrap());
+    assert!(matches!(wrong, Err(DeltaError::WrongShape { .. })), "a head of two outputs");
+    delta.tensors.insert("classifier.bias".into(), Tensor::vector(vec![1.0]));
     assert!(Delta::from_container(delta.to_container().unwrap()).is_ok());
     assert_eq!(example().info.outputs(), 2);
 }

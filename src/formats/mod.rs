@@ -1,5 +1,6 @@
 //! Files that hold what was trained, and those that it is read from: what is in them, and that it is whole.
 
+pub mod columns;
 pub mod container;
 pub mod delta;
 pub mod fingerprint;
@@ -7,3 +8,5 @@ pub mod model_files;
 pub mod model_folder;
 pub mod model_tensors;
 pub mod run_state;
+pub mod sentence;
+pub mod stamps;

@@ -1,6 +1,8 @@
 //! Which files make a model folder, by the names that `transformers` gives them: said once for what fetches a folder,
 //! reads it, and writes one like it.
 
+use anyhow::{Context, Result};
+use serde_json::Value;
 use std::path::Path;
 
 pub const CONFIG: &str = "config.json";
@@ -31,14 +33,38 @@ pub const MERGES: &str = "merges.txt";
 /// Tokens beyond the vocabulary, where there is no [`TOKENIZER`] to list them.
 pub const ADDED_TOKENS: &str = "added_tokens.json";
 
+/// What a sentence encoder consists of.
+pub const MODULES: &str = "modules.json";
+
+/// Where a sentence encoder's pooling module is, unless [`MODULES`] says otherwise.
+pub const POOLING_FOLDER: &str = "1_Pooling";
+
+/// Special tokens by their part, as older checkpoints have them.
+pub const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+
 /// How a sentence encoder pools.
 pub const POOLING: &str = "1_Pooling/config.json";
+
+/// The settings of the transformer within a sentence encoder, by the names that its versions gave the file. The first
+/// counts.
+pub const SENTENCE_CONFIGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+/// What a sentence encoder puts before its texts.
+pub const SENTENCE_PROMPTS: &str = "config_sentence_transformers.json";
 
 /// All that a tokenizer may consist of. Not all is read here: what `transformers` reads goes wherever the model goes.
 pub const TOKENIZER_FILES: [&str; 8] = [
     TOKENIZER,
     TOKENIZER_CONFIG,
-    "special_tokens_map.json",
+    SPECIAL_TOKENS,
     ADDED_TOKENS,
     VOCAB_TXT,
     VOCAB_JSON,
@@ -47,7 +73,26 @@ pub const TOKENIZER_FILES: [&str; 8] = [
 ];
 
 /// What says that a model is a sentence encoder, and of which kind.
-pub const SENTENCE_ENCODER_FILES: [&str; 2] = ["modules.json", POOLING];
+pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
+    let [bert, roberta, distilbert, camembert, albert, xlm_roberta, xlnet] = SENTENCE_CONFIGS;
+    [
+        MODULES,
+        POOLING,
+        SENTENCE_PROMPTS,
+        bert,
+        roberta,
+        distilbert,
+        camembert,
+        albert,
+        xlm_roberta,
+        xlnet,
+    ]
+};
+
+/// Files that are never written here, and that `transformers` and Sentence Transformers read wherever they are: an adapter
+/// to put on the model, and other ways to prepare inputs.
+pub const READ_BESIDES: [&str; 3] =
+    ["adapter_config.json", "preprocessor_config.json", "processor_config.json"];
 
 /// What a tokenizer is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,4 +123,19 @@ impl TokenizerSource {
 /// Whether a folder holds a model: the configuration is written last.
 pub fn holds_model(folder: &Path) -> bool {
     folder.join(CONFIG).exists()
+}
+
+/// A JSON file of a model folder; `None` where it is not there.
+///
+/// # Errors
+/// A file that cannot be read or is not JSON.
+pub fn read_json(path: &Path) -> Result<Option<Value>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let json = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not JSON", path.display()))?;
+    Ok(Some(json))
 }

@@ -2,11 +2,16 @@
 //! weights, and where each tensor goes.
 
 use super::delta::DeltaInfo;
-use super::model_files::{CONFIG, HEAD, POOLING, TOKENIZER_FILES, WEIGHTS};
+use super::model_files::{
+    CONFIG, HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS,
+};
+use super::sentence;
 use crate::files::write_bytes_atomic;
+use crate::program::PoolKind;
 use crate::settings::choice::{Pooling, Task};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The file of a task model that a tensor goes to, and its name there. `name` is the tensor's in a task model, where the
@@ -21,32 +26,52 @@ pub fn place<'n>(pooling: Pooling, prefix: &str, name: &'n str) -> (&'static str
     }
 }
 
-/// Copies the files that the model shares with its base: the tokenizer, and a sentence encoder's pooling file if the task
-/// model `pools_alike`.
+/// Copies the files that the model shares with its base: the tokenizer, and what a sentence encoder has besides. Files of
+/// another model, which would be read with this one, are removed; returns their names.
 ///
 /// # Errors
-/// A file that cannot be read or written, by name.
-pub fn copy_from_base(base: &Path, pools_alike: bool, folder: &Path) -> Result<()> {
+/// A file that cannot be read, written or removed, by name.
+pub fn copy_from_base(
+    base: &Path,
+    pooling: PoolKind,
+    hidden: usize,
+    folder: &Path,
+) -> Result<Vec<String>> {
+    let mut gone = clear(folder, pooling)?;
     for name in TOKENIZER_FILES {
-        copy(base, name, folder)?;
+        if copy(base, name, folder)? {
+            gone.retain(|other| other != name);
+        }
     }
-    if pools_alike {
-        copy(base, POOLING, folder)?;
-    }
-    Ok(())
+    let written = sentence::carry(base, folder, pooling, hidden)?;
+    gone.retain(|name| !written.contains(name));
+    Ok(gone)
 }
 
-fn copy(base: &Path, name: &str, folder: &Path) -> Result<()> {
-    let (from, to) = (base.join(name), folder.join(name));
-    if !from.exists() {
-        return Ok(());
+/// Removes what an earlier model left in a folder.
+fn clear(folder: &Path, pooling: PoolKind) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    let names = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES).chain(READ_BESIDES);
+    for name in names.chain((pooling == PoolKind::Cls).then_some(HEAD)) {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => gone.push(name.to_owned()),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot remove {}", path.display())),
+        }
     }
-    if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("cannot make {}", parent.display()))?;
+    Ok(gone)
+}
+
+/// Copies a file that the base may have, and says whether it has it.
+fn copy(base: &Path, name: &str, folder: &Path) -> Result<bool> {
+    let from = base.join(name);
+    if !from.exists() {
+        return Ok(false);
     }
     let bytes = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-    write_bytes_atomic(&to, &bytes)
+    write_bytes_atomic(&folder.join(name), &bytes)?;
+    Ok(true)
 }
 
 /// Writes `config.json`. To be done last: a folder without one is not taken for a model.

@@ -3,18 +3,22 @@
 //! Tensors are addressed by their name inside the encoder (`encoder.layer.0.output.dense.weight`), whether or
 //! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
 
+use super::container::{ContainerError, read_header};
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX};
+use crate::content::mistaken_file;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
-use memmap2::Mmap;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, SafeTensors};
+use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-/// The safetensors files of one checkpoint, mapped into memory.
+/// The safetensors files of one checkpoint, open to be read. They are not mapped into memory: a file that somebody cuts
+/// meanwhile is then an error, and not the end of the process.
 pub struct ModelTensors {
     shards: Vec<Shard>,
     /// Full name → shard.
@@ -23,12 +27,16 @@ pub struct ModelTensors {
     prefix: String,
 }
 
+/// Bytes that are read at a time.
+const PIECE: usize = 1 << 20;
+
 struct Shard {
     path: PathBuf,
-    map: Mmap,
-    metadata: Metadata,
+    /// Its place is where the last reader left it.
+    file: Mutex<File>,
+    tensors: BTreeMap<String, TensorInfo>,
     /// Where tensor data starts in the file.
-    data: usize,
+    data: u64,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +99,7 @@ impl ModelTensors {
         let mut owner = HashMap::new();
         for path in Self::files(folder)? {
             let shard = Shard::open(path)?;
-            for name in shard.metadata.tensors().keys() {
+            for name in shard.tensors.keys() {
                 if let Some(other) = owner.insert(name.clone(), shards.len()) {
                     let other: &Shard = shards.get(other).unwrap_or(&shard);
                     bail!(
@@ -108,9 +116,15 @@ impl ModelTensors {
             .into_iter()
             .find(|prefix| owner.contains_key(&format!("{prefix}{probe}")))
             .with_context(|| {
+                let what = match owner.keys().filter(|name| name.ends_with(probe)).min() {
+                    Some(name) => format!(
+                        "but `{name}`: save the model without the module around it (PyTorch's DataParallel: \
+                         `model.module`, peft: what `merge_and_unload()` returns)"
+                    ),
+                    None => "is this the encoder that config.json describes?".to_owned(),
+                };
                 format!(
-                    "{}: no tensor `{probe}` (nor `{family_prefix}{probe}`); is this the encoder that \
-                     config.json describes?",
+                    "{}: no tensor `{probe}` (nor `{family_prefix}{probe}`); {what}",
                     folder.display()
                 )
             })?
@@ -123,17 +137,28 @@ impl ModelTensors {
         self.owner.contains_key(&format!("{}{name}", self.prefix))
     }
 
-    /// All tensors of the files: full name, shape, whether it belongs to the encoder.
+    /// How many layers the files hold, whatever the configuration says.
+    pub fn layers(&self) -> usize {
+        let layer = |name: &String| {
+            let rest = name.strip_prefix(&self.prefix)?.strip_prefix("encoder.layer.")?;
+            rest.split('.').next()?.parse::<usize>().ok()
+        };
+        self.owner.keys().filter_map(layer).max().map_or(0, |last| last + 1)
+    }
+
+    /// All parameters in the files: full name, shape, whether it belongs to the encoder. Tensors of integers are buffers
+    /// (positions, say), which a model makes itself.
     pub fn list(&self) -> Vec<(String, Vec<usize>, bool)> {
         let mut all: Vec<_> = self
             .shards
             .iter()
-            .flat_map(|shard| shard.metadata.tensors())
+            .flat_map(|shard| &shard.tensors)
+            .filter(|(_, info)| !is_buffer(info.dtype))
             .map(|(name, info)| {
                 let inside = name.strip_prefix(&self.prefix).is_some_and(|rest| {
                     ["embeddings.", "encoder.", "pooler."].iter().any(|part| rest.starts_with(part))
                 });
-                (name, info.shape.clone(), inside)
+                (name.clone(), info.shape.clone(), inside)
             })
             .collect();
         all.sort();
@@ -159,7 +184,7 @@ impl ModelTensors {
         let &shard = self.owner.get(&full).with_context(|| {
             format!("{}: the tensor `{full}` is missing", self.shards[0].path.display())
         })?;
-        self.shards[shard].get(&full, shape)
+        self.shards[shard].get(&full, shape, "config.json asks for")
     }
 }
 
@@ -169,42 +194,48 @@ impl ModelTensors {
 /// As [`ModelTensors::get`].
 pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
     let shard = Shard::open(path.to_owned())?;
-    match shard.metadata.info(name) {
+    match shard.tensors.get(name) {
         None => Ok(None),
-        Some(_) => shard.get(name, shape).map(Some),
+        Some(_) => shard.get(name, shape, "the task needs").map(Some),
     }
 }
 
 impl Shard {
     fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        // SAFETY: the map is only read. A file that another process shortens meanwhile would raise SIGBUS, as
-        // for every program that maps its model; a checkpoint is not written while it is in use.
-        let map = unsafe { Mmap::map(&file) }
-            .with_context(|| format!("cannot map {} into memory", path.display()))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).with_context(|| {
-            format!("{} is truncated or is not a safetensors file", path.display())
+        let mut file =
+            File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let open = |file: &mut File| -> Result<_, ContainerError> {
+            let (header, parsed) = read_header(file)?;
+            let data = header.len() as u64;
+            Ok((data, parsed.laid_out(file.metadata()?.len().saturating_sub(data))?))
+        };
+        let (data, tensors) = open(&mut file).with_context(|| {
+            let shown = path.display();
+            match mistaken_file(&path) {
+                Some(what) => format!("{shown}: {what}"),
+                None => format!("{shown} is truncated or is not a safetensors file"),
+            }
         })?;
-        Ok(Self { path, map, metadata, data: header + 8 })
+        Ok(Self { path, file: Mutex::new(file), tensors, data })
     }
 
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// `wants` is who gave the shape, for the message that it is another.
+    fn get(&self, name: &str, shape: &[usize], wants: &str) -> Result<Vec<f32>> {
         let place = || format!("{}: tensor `{name}`", self.path.display());
-        let info = self.metadata.info(name).with_context(|| format!("{} is missing", place()))?;
+        let info = self.tensors.get(name).with_context(|| format!("{} is missing", place()))?;
         ensure!(
             info.shape == shape,
-            "{} has shape {:?}, but config.json asks for {shape:?}",
+            "{} has shape {:?}, but {wants} {shape:?}",
             place(),
             info.shape
         );
-        let (start, end) = info.data_offsets;
-        let bytes = &self.map[self.data + start..self.data + end];
         let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => from_le(bytes, f32::from_le_bytes),
-            Dtype::F16 => from_le(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => from_le(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F32 => self.values(info, f32::from_le_bytes),
+            Dtype::F16 => self.values(info, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => self.values(info, |b| bf16::from_le_bytes(b).to_f32()),
             other => bail!("{} has type {other:?}; f32, f16 and bf16 are supported", place()),
-        };
+        }
+        .with_context(|| format!("cannot read {}; was the file changed meanwhile?", place()))?;
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
             bail!(
                 "{} holds {} at element {at}; the checkpoint is damaged, fetch or export it again",
@@ -212,23 +243,53 @@ impl Shard {
                 values[at]
             );
         }
-        self.forget(self.data + start, end - start);
         Ok(values)
     }
 
-    /// Gives pages of the map back, which would else count as this process's memory until the whole file does.
-    fn forget(&self, offset: usize, len: usize) {
-        #[cfg(unix)]
-        // SAFETY: the map is of a file and only read, so a page that is dropped is read from the file again.
-        let _ = unsafe {
-            self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
-        };
-        #[cfg(not(unix))]
-        let _ = (offset, len);
+    /// A tensor's values, read in pieces: no second copy of a large one is in memory.
+    fn values<const N: usize>(
+        &self,
+        info: &TensorInfo,
+        convert: impl Fn([u8; N]) -> f32,
+    ) -> Result<Vec<f32>> {
+        let (start, end) = info.data_offsets;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.data + start as u64))?;
+        let mut values = Vec::with_capacity((end - start) / N);
+        let mut left = end - start;
+        let mut piece = vec![0; left.min(PIECE)];
+        while left > 0 {
+            let bytes = &mut piece[..left.min(PIECE)];
+            file.read_exact(bytes)?;
+            values.extend(bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)));
+            left -= bytes.len();
+        }
+        Ok(values)
     }
 }
 
-fn from_le<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    let (chunks, _) = bytes.as_chunks::<N>();
-    chunks.iter().map(|&chunk| convert(chunk)).collect()
+fn is_buffer(dtype: Dtype) -> bool {
+    use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mapped, the file would raise SIGBUS.
+    #[test]
+    fn a_file_cut_while_it_is_open_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/bert");
+        std::fs::copy(fixture.join(WEIGHTS), &path).unwrap();
+        let tensors = ModelTensors::open(folder.path(), "bert.").unwrap();
+        let (name, shape, _) = tensors.list().into_iter().find(|(.., inside)| *inside).unwrap();
+        let name = name.strip_prefix("bert.").unwrap_or(&name);
+        assert!(tensors.get(name, &shape).is_ok());
+        File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
+        let error = crate::error::one_line(&tensors.get(name, &shape).unwrap_err());
+        assert!(error.contains(name) && error.contains("changed meanwhile"), "{error}");
+    }
 }

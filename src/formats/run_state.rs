@@ -11,16 +11,20 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::backend::{LossScaling, Slot};
-use crate::files::write_atomic;
+use crate::files::{hex, write_atomic};
 use crate::formats::container::{self, Container, ContainerError};
 use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
-const FORMAT_VERSION: u32 = 1;
+/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32.
+const FORMAT_VERSION: u32 = 3;
 /// Metadata keys that belong to the fingerprint begin with this.
 const FINGERPRINT: &str = "run.";
+/// Metadata key of the sha256 over all that the file says besides.
+const CHECKSUM: &str = "checksum";
 
 /// The best evaluation so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +46,8 @@ pub struct Checkpoint {
     pub batches_in_epoch: u64,
     /// Tokens seen in training.
     pub tokens: u64,
+    /// Time they took, in seconds; evaluation and saving left out.
+    pub seconds: f64,
     /// Evaluations since the best one.
     pub evaluations_without_gain: u64,
     /// Length of `metrics.jsonl` with exactly the lines up to here, in bytes.
@@ -82,6 +88,8 @@ pub enum CheckpointError {
     MissingMetadata(&'static str),
     #[error("its metadata have a wrong `{key}`: `{value}`")]
     WrongMetadata { key: &'static str, value: String },
+    #[error("its values do not give the checksum that was written with them; the file is damaged")]
+    Damaged,
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
     #[error("tensor `{tensor}` has {found} values, and this run trains {expected}")]
@@ -103,10 +111,16 @@ impl Checkpoint {
         read: impl Fn(Slot, Range<usize>) -> Result<Vec<f32>>,
     ) -> Result<()> {
         let tensors = VECTORS.map(|(name, _)| (name.to_owned(), vec![trainables]));
+        let mut metadata = self.metadata(fingerprint);
+        let mut checksum = Checksum::of(&metadata);
+        for (_, slot) in VECTORS {
+            for start in (0..trainables).step_by(PIECE) {
+                checksum.add(&read(slot, start..trainables.min(start + PIECE))?);
+            }
+        }
+        metadata.insert(CHECKSUM.to_string(), checksum.end());
         write_atomic(path, |out| {
-            container::write(out, &self.metadata(fingerprint), &tensors, |i, range| {
-                read(VECTORS[i].1, range)
-            })
+            container::write(out, &metadata, &tensors, |i, range| read(VECTORS[i].1, range))
         })
     }
 
@@ -135,6 +149,7 @@ impl Checkpoint {
         put("epoch", &self.epoch);
         put("batches_in_epoch", &self.batches_in_epoch);
         put("tokens", &self.tokens);
+        put("seconds", &self.seconds);
         put("evaluations_without_gain", &self.evaluations_without_gain);
         put("metrics_len", &self.metrics_len);
         if let Some(LossScaling { scale, good_steps }) = &self.loss_scaling {
@@ -158,7 +173,7 @@ impl Checkpoint {
         fingerprint: &Fingerprint,
         trainables: usize,
     ) -> Result<(Self, Vectors), CheckpointError> {
-        let metadata = std::mem::take(&mut container.metadata);
+        let mut metadata = std::mem::take(&mut container.metadata);
         if metadata.get("format").is_none_or(|format| format != FORMAT) {
             return Err(CheckpointError::NotACheckpoint);
         }
@@ -171,6 +186,14 @@ impl Checkpoint {
             Some((key.strip_prefix(FINGERPRINT)?.to_string(), value.clone()))
         });
         fingerprint.check(&Fingerprint::from_entries(recorded))?;
+
+        let written =
+            metadata.remove(CHECKSUM).ok_or(CheckpointError::MissingMetadata(CHECKSUM))?;
+        let mut checksum = Checksum::of(&metadata);
+        for (name, _) in VECTORS {
+            let tensor = container.tensors.get(name).ok_or(CheckpointError::MissingTensor(name))?;
+            checksum.add(&tensor.data);
+        }
 
         let mut vector = |name: &'static str| {
             let tensor =
@@ -208,12 +231,52 @@ impl Checkpoint {
             epoch: number(&metadata, "epoch")?,
             batches_in_epoch: number(&metadata, "batches_in_epoch")?,
             tokens: number(&metadata, "tokens")?,
+            seconds: number(&metadata, "seconds")?,
             evaluations_without_gain: number(&metadata, "evaluations_without_gain")?,
             metrics_len: number(&metadata, "metrics_len")?,
             loss_scaling,
             best,
         };
+        if !(state.seconds.is_finite() && state.seconds >= 0.0) {
+            let value = state.seconds.to_string();
+            return Err(CheckpointError::WrongMetadata { key: "seconds", value });
+        }
+        // Last: whatever else is wrong says more.
+        if checksum.end() != written {
+            return Err(CheckpointError::Damaged);
+        }
         Ok((state, vectors))
+    }
+}
+
+/// Values that are read from a device at a time.
+const PIECE: usize = 1 << 18;
+
+/// The sha256 over a file's metadata and vectors, so that no changed bit is gone on with.
+struct Checksum(Sha256);
+
+impl Checksum {
+    fn of(metadata: &BTreeMap<String, String>) -> Self {
+        let mut hasher = Sha256::new();
+        for text in metadata.iter().flat_map(|(key, value)| [key, value]) {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+        Self(hasher)
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        let mut bytes = [0; 4096];
+        for some in values.chunks(bytes.len() / 4) {
+            for (four, value) in bytes.chunks_exact_mut(4).zip(some) {
+                four.copy_from_slice(&value.to_le_bytes());
+            }
+            self.0.update(&bytes[..4 * some.len()]);
+        }
+    }
+
+    fn end(self) -> String {
+        hex(&self.0.finalize())
     }
 }
 
@@ -243,6 +306,7 @@ mod tests {
             epoch: 1,
             batches_in_epoch: 3,
             tokens: u64::MAX,
+            seconds: 0.1 + 0.2,
             evaluations_without_gain: 2,
             metrics_len: 1234,
             loss_scaling: Some(LossScaling { scale: 65_536.0, good_steps: 1_999 }),
@@ -329,13 +393,34 @@ mod tests {
 
     #[test]
     fn damaged_metadata_is_named() {
-        assert!(with_metadata("format", None).contains("no checkpoint"));
-        assert!(with_metadata("format_version", Some("2")).contains("version 2"));
+        for version in ["1", "2"] {
+            let said = with_metadata("format_version", Some(version));
+            assert!(said.contains(&format!("version {version} of the format")), "{said}");
+        }
+        assert!(with_metadata("format_version", Some("1")).contains("version 1"));
+        assert!(with_metadata("checksum", None).contains("`checksum`"));
+        assert!(with_metadata("seconds", Some("inf")).contains("wrong `seconds`: `inf`"));
         assert!(with_metadata("step", None).contains("`step`"));
         assert!(with_metadata("epoch", Some("-1")).contains("wrong `epoch`: `-1`"));
         assert!(with_metadata("loss_scale", Some("x")).contains("wrong `loss_scale`: `x`"));
         assert!(with_metadata("loss_scale_good_steps", None).contains("`loss_scale_good_steps`"));
         assert!(with_metadata("best_bits", None).contains("`best_bits`"));
+    }
+
+    #[test]
+    fn a_changed_number_or_bit_is_noticed() {
+        for (key, value) in [("step", "8"), ("best_step", "6"), ("tokens", "1"), ("new", "x")] {
+            assert!(with_metadata(key, Some(value)).contains("checksum"), "{key}");
+        }
+        for (name, _) in VECTORS {
+            for place in 0..3 {
+                let mut damaged = container();
+                let value = &mut damaged.tensors.get_mut(name).unwrap().data[place];
+                *value = f32::from_bits(value.to_bits() ^ 1);
+                let read = Checkpoint::from_container(damaged, &fingerprint(), 3);
+                assert!(matches!(read, Err(CheckpointError::Damaged)), "{name} {place}");
+            }
+        }
     }
 
     #[test]

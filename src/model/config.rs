@@ -2,11 +2,17 @@
 //!
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
+use crate::files::read_bounded;
 use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::Path;
+
+/// Layers of a model that is still planned in a moment; the deepest in use have some dozens.
+const MOST_LAYERS: usize = 1000;
+/// No configuration comes near.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Which family's conventions (names, positions, head) a checkpoint follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +62,21 @@ impl ModelConfig {
     /// Names the file and the key that is missing, of the wrong type, out of range or not supported.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        let bytes = read_bounded(&path, MOST_BYTES)?;
+        let text = String::from_utf8(bytes);
+        let parsed = text.context("not text in UTF-8").and_then(|text| Self::parse(&text));
+        parsed.with_context(|| path.display().to_string())
     }
 
     /// Parses the text of a `config.json`.
     pub fn parse(text: &str) -> Result<Self> {
-        let json: Map<String, Value> = serde_json::from_str(text).context("not a JSON object")?;
+        let written: Map<String, Value> =
+            serde_json::from_str(text).context("not a JSON object")?;
+        let model_type = Keys(&written).string("model_type")?.to_owned();
+        let mut json = defaults(&model_type);
+        json.extend(written);
         let keys = Keys(&json);
 
-        let model_type = keys.string("model_type")?.to_owned();
         let family = match model_type.as_str() {
             "bert" => Family::Bert,
             "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
@@ -74,11 +84,11 @@ impl ModelConfig {
                 "model_type `{other}` is not supported; supported are bert, roberta, camembert and xlm-roberta"
             ),
         };
-        if let Some(kind) = keys.optional_string("position_embedding_type")?
-            && kind != "absolute"
-        {
-            bail!("position_embedding_type `{kind}` is not supported; only `absolute` is");
-        }
+        let kind = keys.string("position_embedding_type")?;
+        ensure!(
+            kind == "absolute",
+            "position_embedding_type `{kind}` is not supported; only `absolute` is"
+        );
         for key in ["is_decoder", "add_cross_attention"] {
             ensure!(
                 json.get(key).and_then(Value::as_bool) != Some(true),
@@ -92,25 +102,29 @@ impl ModelConfig {
             hidden.is_multiple_of(heads),
             "hidden_size {hidden} is not a multiple of num_attention_heads {heads}"
         );
-        let hidden_dropout = keys.fraction("hidden_dropout_prob", 0.1)?;
+        let hidden_dropout = keys.fraction("hidden_dropout_prob")?;
         let config = Self {
             family,
             model_type,
             hidden,
-            layers: keys.count("num_hidden_layers")?,
+            layers: keys.up_to("num_hidden_layers", MOST_LAYERS)?,
             heads,
             intermediate: keys.count("intermediate_size")?,
             vocab: keys.count("vocab_size")?,
             position_rows: keys.count("max_position_embeddings")?,
             type_vocab: keys.count("type_vocab_size")?,
-            norm_eps: keys.number("layer_norm_eps", Some(1e-12))? as f32,
+            norm_eps: keys.number("layer_norm_eps")? as f32,
             activation: activation(keys.string("hidden_act")?)?,
             hidden_dropout,
-            attention_dropout: keys.fraction("attention_probs_dropout_prob", 0.1)?,
-            classifier_dropout: keys.fraction("classifier_dropout", hidden_dropout)?,
-            pad_token_id: match json.get("pad_token_id") {
-                None | Some(Value::Null) => 0,
-                Some(_) => keys.index("pad_token_id")?,
+            attention_dropout: keys.fraction("attention_probs_dropout_prob")?,
+            classifier_dropout: match json.get("classifier_dropout") {
+                Some(Value::Null) => hidden_dropout,
+                _ => keys.fraction("classifier_dropout")?,
+            },
+            pad_token_id: match (family, json.get("pad_token_id")) {
+                // Its positions do not count from there.
+                (Family::Bert, Some(Value::Null)) => 0,
+                _ => keys.index("pad_token_id")?,
             },
         };
         ensure!(
@@ -141,6 +155,34 @@ impl ModelConfig {
     }
 }
 
+/// What the configuration classes of `transformers` take for the keys that are read here where a file leaves them out.
+fn defaults(model_type: &str) -> Map<String, Value> {
+    let bert = model_type == "bert";
+    let defaults = json!({
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": if model_type == "roberta" { 50265 } else { 30522 },
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        // As hidden_dropout_prob.
+        "classifier_dropout": null,
+        "pad_token_id": if bert { 0 } else { 1 },
+        "position_embedding_type": "absolute",
+        "is_decoder": false,
+        "add_cross_attention": false,
+    });
+    match defaults {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
 fn activation(name: &str) -> Result<Activation> {
     Ok(match name {
         "gelu" => Activation::GeluErf,
@@ -166,13 +208,6 @@ impl Keys<'_> {
         self.get(key)?.as_str().with_context(|| format!("`{key}` is not a string"))
     }
 
-    fn optional_string(&self, key: &str) -> Result<Option<&str>> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.string(key).map(Some),
-        }
-    }
-
     fn index(&self, key: &str) -> Result<usize> {
         let value = self.get(key)?;
         value.as_u64().filter(|&n| n <= u64::from(u32::MAX)).map(|n| n as usize).with_context(
@@ -180,28 +215,27 @@ impl Keys<'_> {
         )
     }
 
-    /// A size: from 1 to a million, so that products of a few sizes cannot overflow.
+    /// A size: from 1 to ten million, so that products of a few sizes cannot overflow.
     fn count(&self, key: &str) -> Result<usize> {
+        self.up_to(key, 10_000_000)
+    }
+
+    fn up_to(&self, key: &str, most: usize) -> Result<usize> {
         let n = self.index(key)?;
-        ensure!((1..=10_000_000).contains(&n), "`{key}` is {n}; it must be between 1 and 10000000");
+        ensure!((1..=most).contains(&n), "`{key}` is {n}; it must be between 1 and {most}");
         Ok(n)
     }
 
-    fn number(&self, key: &str, default: Option<f64>) -> Result<f64> {
-        match (self.0.get(key), default) {
-            (None | Some(Value::Null), Some(default)) => Ok(default),
-            _ => {
-                let value = self.get(key)?;
-                value
-                    .as_f64()
-                    .filter(|x| x.is_finite() && *x >= 0.0)
-                    .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
-            }
-        }
+    fn number(&self, key: &str) -> Result<f64> {
+        let value = self.get(key)?;
+        value
+            .as_f64()
+            .filter(|x| x.is_finite() && *x >= 0.0)
+            .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
     }
 
-    fn fraction(&self, key: &str, default: f32) -> Result<f32> {
-        let p = self.number(key, Some(f64::from(default)))? as f32;
+    fn fraction(&self, key: &str) -> Result<f32> {
+        let p = self.number(key)? as f32;
         ensure!(p < 1.0, "`{key}` is {p}; a dropout probability lies in [0, 1)");
         Ok(p)
     }
@@ -227,9 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn missing_optional_keys_take_the_transformers_defaults() {
+    fn the_classifiers_dropout_is_that_of_the_hidden_states_where_it_is_not_said() {
         let c = with("hidden_dropout_prob", 0.2.into()).unwrap();
-        assert_eq!(c.norm_eps, 1e-12);
         assert_eq!((c.hidden_dropout, c.attention_dropout), (0.2, 0.1));
         assert_eq!(c.classifier_dropout, 0.2, "falls back to hidden_dropout_prob");
         assert_eq!((c.max_len(), c.head_dim()), (512, 32));
@@ -245,14 +278,40 @@ mod tests {
         assert_eq!((c.position_offset(), c.max_len()), (2, 512));
     }
 
+    /// `config_defaults.json` holds what the configuration classes of `transformers` have (`scripts/checkpoints.py`).
     #[test]
-    fn each_needed_key_is_named_when_it_is_missing() {
-        for key in minimal().keys() {
-            let mut json = minimal();
-            json.remove(key);
-            let error = ModelConfig::parse(&serde_json::to_string(&json).unwrap()).unwrap_err();
-            assert!(error.to_string().contains(&format!("`{key}`")), "{error:#}");
+    fn keys_that_a_file_leaves_out_are_those_of_transformers() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/checkpoints/config_defaults.json");
+        let classes: Map<String, Value> =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(classes.len(), 4);
+        for (model_type, theirs) in &classes {
+            assert_eq!(&Value::from(defaults(model_type)), theirs, "{model_type}");
+            let bare = json!({ "model_type": model_type }).to_string();
+            let mut whole = theirs.as_object().unwrap().clone();
+            whole.insert("model_type".into(), model_type.as_str().into());
+            let whole = Value::from(whole).to_string();
+            assert_eq!(ModelConfig::parse(&bare).unwrap(), ModelConfig::parse(&whole).unwrap());
         }
+    }
+
+    #[test]
+    fn a_key_that_is_null_is_refused_by_name_where_transformers_needs_a_value() {
+        for key in defaults("roberta").keys() {
+            let json = json!({"model_type": "roberta", key: null}).to_string();
+            match ModelConfig::parse(&json) {
+                Ok(_) => assert!(
+                    ["classifier_dropout", "is_decoder", "add_cross_attention"]
+                        .contains(&key.as_str()),
+                    "{key}"
+                ),
+                Err(error) => assert!(error.to_string().contains(&format!("`{key}`")), "{error:#}"),
+            }
+        }
+        let error = ModelConfig::parse("{}").unwrap_err();
+        assert!(error.to_string().contains("`model_type`"), "{error:#}");
+        assert_eq!(with("pad_token_id", Value::Null).unwrap().pad_token_id, 0);
     }
 
     #[test]
@@ -265,6 +324,8 @@ mod tests {
             ("num_attention_heads", 7.into(), "multiple"),
             ("hidden_size", 0.into(), "hidden_size"),
             ("hidden_size", Value::from(-3), "hidden_size"),
+            ("hidden_size", Value::from(10_000_001), "hidden_size"),
+            ("num_hidden_layers", Value::from(1001), "between 1 and 1000"),
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
             ("max_position_embeddings", 1.into(), "max_position_embeddings"),

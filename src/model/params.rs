@@ -55,34 +55,45 @@ pub struct Params {
 impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
     pub fn new(items: Vec<NewParam>) -> Self {
+        let mut params = Self::without_values(&items);
+        let mut values = vec![0.0; params.count];
+        // Each is freed as soon as it is copied.
+        for (param, item) in params.list.iter().zip(items) {
+            let ParamRange { offset, len } = param.range;
+            debug_assert!(item.values.is_empty() || item.values.len() == len, "{}", item.name);
+            values[offset..offset + item.values.len()].copy_from_slice(&item.values);
+        }
+        params.values = values;
+        params
+    }
+
+    /// The same without a place for values: a plan asks for sizes, which may be beyond what any machine holds.
+    pub fn without_values(items: &[NewParam]) -> Self {
         let len = |p: &NewParam| p.shape.iter().product::<usize>();
         let of = |trains: bool| items.iter().filter(|p| p.trains == trains).map(len).sum();
         let (trainable, frozen): (usize, usize) = (of(true), of(false));
         // A head of an odd size comes last of what trains: behind it devices read 16 bytes at a time again.
         let first_frozen = trainable.next_multiple_of(4);
         let total = first_frozen + frozen;
-        let mut values = vec![0.0; total];
         let (mut next_trained, mut next_frozen) = (0, first_frozen);
         let list = items
-            .into_iter()
+            .iter()
             .map(|p| {
-                let len = len(&p);
-                debug_assert!(p.values.is_empty() || p.values.len() == len, "{}", p.name);
+                let len = len(p);
                 let next = if p.trains { &mut next_trained } else { &mut next_frozen };
                 let range = ParamRange { offset: *next, len };
                 *next += range.len;
-                values[range.offset..range.offset + p.values.len()].copy_from_slice(&p.values);
                 Param {
-                    name: p.name,
+                    name: p.name.clone(),
                     kind: p.kind,
                     layer: p.layer,
-                    shape: p.shape,
+                    shape: p.shape.clone(),
                     range,
                     trains: p.trains,
                 }
             })
             .collect();
-        Self { list, values, count: total, trainable }
+        Self { list, values: Vec::new(), count: total, trainable }
     }
 
     /// All parameters, in the order of the forward pass.
@@ -105,7 +116,8 @@ impl Params {
         self.count
     }
 
-    /// The whole vector before training; empty after [`forget_initial`](Self::forget_initial).
+    /// The whole vector before training; empty after [`forget_initial`](Self::forget_initial), and in a model without
+    /// values.
     pub fn initial(&self) -> &[f32] {
         &self.values
     }

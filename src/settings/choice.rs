@@ -1,9 +1,9 @@
 //! An option that takes one of a few names. Each name and its line of help stand once, in the enum itself; the command
 //! line makes a parser of them (`cli::choice`), so that settings need not know how a command line is read.
 
-use crate::backend::WeightType;
 use crate::backend::cpu::Arithmetic;
 use crate::backend::cuda::HalfType;
+use crate::backend::{DeviceKind, WeightType};
 use crate::error::UsageError;
 use crate::program::PoolKind;
 
@@ -70,6 +70,26 @@ choices! {
             "Labels are classes, words or integers; cross-entropy loss";
         Regression = "regression",
             "Labels are numbers; mean squared error";
+    }
+}
+
+choices! {
+    /// What becomes of rows whose label says that there is none: empty, "-", "nan", "null", -1 beside 0 and 1.
+    pub enum Unlabelled {
+        #[default]
+        Refuse = "refuse",
+            "Stop, and say how many there are";
+        Drop = "drop",
+            "Leave them out";
+        Keep = "keep",
+            "What stands there is a class like others";
+    }
+}
+
+impl Unlabelled {
+    /// Whether nothing was asked for, so that settings need not say it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -173,6 +193,23 @@ impl Precision {
         }
     }
 
+    /// Which of the types it is on a device: never `Auto`.
+    ///
+    /// # Errors
+    /// The device lacks it.
+    pub fn on(self, device: DeviceKind) -> Result<Self, UsageError> {
+        Ok(match device {
+            DeviceKind::Cpu { .. } => match self.on_cpu()? {
+                Arithmetic::F32 => Self::F32,
+                Arithmetic::Bf16 => Self::Bf16,
+            },
+            DeviceKind::Cuda { .. } => match self.on_gpu()? {
+                HalfType::Bf16 => Self::Bf16,
+                HalfType::F16 => Self::F16,
+            },
+        })
+    }
+
     /// What it is on a GPU.
     ///
     /// # Errors
@@ -193,7 +230,7 @@ choices! {
     pub enum FormatChoice {
         #[default]
         Auto = "auto",
-            "By the file's extension: .tsv or .txt, .csv, .jsonl or .json";
+            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json";
         Tsv = "tsv",
             "Tab separated, with a header line";
         Csv = "csv",

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
-use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Task, WeightStorage};
+use super::choice::{
+    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
+};
 use super::device::DeviceChoice;
 use super::method::Method;
 use super::metric::Metric;
@@ -65,7 +67,9 @@ pub struct TrainConfig {
     pub text_pair_column: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// Tokens to keep of a text; `None` is as many as the model has positions.
+    #[serde(default, skip_serializing_if = "Unlabelled::is_default")]
+    pub unlabelled: Unlabelled,
+    /// Tokens to keep of a text; `None` is as many as the checkpoint says, else as it has positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Take the rows in the order of the file, every epoch.
@@ -137,6 +141,7 @@ impl TrainConfig {
             text_column: None,
             text_pair_column: None,
             label_column: None,
+            unlabelled: Unlabelled::default(),
             max_length: None,
             no_shuffle: false,
             length: Length::Epochs(3),

@@ -41,6 +41,38 @@ fn numbers_out_of_range_are_named_with_what_is_allowed() {
     assert!(problem(|c| c.seed = u64::MAX).starts_with("--seed "));
 }
 
+/// The optimizer computes in f32, and a settings file has 63 bits for a count.
+#[test]
+fn numbers_are_checked_in_the_type_in_which_they_are_used() {
+    let single = "be a number that single precision has, got ";
+    assert!(problem(|c| c.eps = 1e-320).contains(&format!("--eps must {single}")));
+    for lr in [1e-46, 1e-320, 1e39] {
+        assert!(problem(|c| c.lr = lr).contains(&format!("--lr must {single}")), "{lr}");
+    }
+    assert!(problem(|c| c.weight_decay = 1e-60).contains("--weight-decay must"));
+    assert!(problem(|c| c.clip_norm = 1e60).contains("--clip-norm must"));
+    assert!(problem(|c| c.betas[0] = 1e-50).contains("--betas must"));
+    let below = "must be below 1 in single precision, got 0.999999999";
+    assert!(problem(|c| c.betas[1] = 0.999_999_999).contains(below));
+    assert!(problem(|c| c.dropout = Some(0.999_999_999)).contains(below));
+    assert!(problem(|c| c.dropout = Some(1e-50)).contains("--dropout must"));
+    for huge in [1 << 63, u64::MAX] {
+        let said = format!("must be below 2^63, got {huge}");
+        assert!(problem(|c| c.length = Length::Epochs(huge)).contains(&said));
+        assert!(problem(|c| c.length = Length::Steps(huge)).contains(&said));
+        assert!(problem(|c| c.batch_size = huge as usize).contains(&said));
+        assert!(problem(|c| c.batch_tokens = Some(huge as usize)).contains(&said));
+        assert!(problem(|c| c.grad_accumulation = huge as usize).contains(&said));
+        assert!(problem(|c| c.save_steps = Some(huge)).contains(&said));
+        assert!(problem(|c| c.max_length = Some(huge as usize)).contains(&said));
+        assert!(problem(|c| c.warmup = Warmup::Steps(huge)).contains(&said));
+        assert!(
+            problem(|c| c.threads = Some(huge as usize))
+                .contains("--threads must be from 1 to 1024")
+        );
+    }
+}
+
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     assert!(problem(|c| c.metric = Metric::Pearson).contains("does not fit --task classification"));

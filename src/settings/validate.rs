@@ -9,6 +9,9 @@ use super::train::{DevSource, Length, TrainConfig};
 use crate::error::UsageError;
 use std::fmt;
 
+/// More threads than this would take longer to start than any run gains by them.
+pub const MOST_THREADS: usize = 1024;
+
 /// A setting that cannot be: the option's name without dashes, and what is wrong with its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("--{option} {problem}")]
@@ -120,11 +123,27 @@ impl TrainConfig {
             finite(option, value)?;
             require(value >= 0.0, option, "be 0 or more", &value)
         };
+        // Counts are kept as TOML has them, in 63 bits.
+        let countable =
+            |option, value: u64| require(value < 1 << 63, option, "be below 2^63", &value);
         let at_least_one = |option, value: Option<u64>| match value {
-            Some(value) => require(value >= 1, option, "be 1 or more", &value),
+            Some(value) => {
+                countable(option, value)?;
+                require(value >= 1, option, "be 1 or more", &value)
+            }
             None => Ok(()),
         };
+        // What the optimizer computes with is f32: a value must be one there, too, and neither nothing nor all.
+        let single = |option, value: f64| {
+            let near = value as f32;
+            let kept = near.is_finite() && (value == 0.0 || near.abs() >= f32::MIN_POSITIVE);
+            require(kept, option, "be a number that single precision has", &value)
+        };
+        let below_one = |option, value: f64| {
+            require((value as f32) < 1.0, option, "be below 1 in single precision", &value)
+        };
         above_zero("lr", self.lr)?;
+        single("lr", self.lr)?;
         for beta in self.betas {
             require(
                 (0.0..1.0).contains(&beta),
@@ -132,16 +151,26 @@ impl TrainConfig {
                 "be two numbers from 0 to below 1",
                 &beta,
             )?;
+            single("betas", beta)?;
+            below_one("betas", beta)?;
         }
         above_zero("eps", self.eps)?;
+        single("eps", self.eps)?;
         zero_or_more("weight-decay", self.weight_decay)?;
+        single("weight-decay", self.weight_decay)?;
         zero_or_more("clip-norm", self.clip_norm)?;
+        single("clip-norm", self.clip_norm)?;
+        if let Warmup::Steps(steps) = self.warmup {
+            countable("warmup", steps)?;
+        }
         if let Warmup::Fraction(fraction) = self.warmup {
             let fits = (0.0..=1.0).contains(&fraction);
             require(fits, "warmup", "be steps or a fraction between 0 and 1", &fraction)?;
         }
         if let Some(dropout) = self.dropout {
             require((0.0..1.0).contains(&dropout), "dropout", "be from 0 to below 1", &dropout)?;
+            single("dropout", dropout)?;
+            below_one("dropout", dropout)?;
         }
         if let Some(DevSource::Fraction(fraction)) = self.dev {
             let fits = fraction > 0.0 && fraction < 1.0;
@@ -157,10 +186,14 @@ impl TrainConfig {
         at_least_one("eval-steps", self.eval_steps)?;
         at_least_one("patience", self.patience)?;
         at_least_one("save-steps", self.save_steps)?;
-        at_least_one("threads", self.threads.map(|threads| threads as u64))?;
+        if let Some(threads) = self.threads {
+            let fits = (1..=MOST_THREADS).contains(&threads);
+            require(fits, "threads", &format!("be from 1 to {MOST_THREADS}"), &threads)?;
+        }
         if let Some(length) = self.max_length {
             // One token of text between the two special ones.
             require(length >= 3, "max-length", "be 3 or more", &length)?;
+            countable("max-length", length as u64)?;
         }
         let seed_fits = i64::try_from(self.seed).is_ok();
         require(seed_fits, "seed", "be below 2^63", &self.seed)

@@ -4,4 +4,8 @@
 pub mod head;
 pub mod labels;
 pub mod metrics;
+pub mod remarks;
 pub mod score;
+pub mod spelling;
+pub mod unlabelled;
+pub mod words;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::files::remove_leftovers;
 use crate::formats::model_files::{HEAD, WEIGHTS};
 use crate::settings::method::Leaves;
+use crate::train::lock::FolderLock;
 
 /// The effective settings, as a file for `--config`.
 pub const SETTINGS_FILE: &str = "settings.toml";
@@ -22,26 +23,34 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 pub const RESULT_FILE: &str = "result.json";
 
 /// The files whose presence means that a run has used a folder.
-const OF_A_RUN: [&str; 7] =
+pub const OF_A_RUN: [&str; 7] =
     [SETTINGS_FILE, DELTA_FILE, WEIGHTS, HEAD, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
 
-/// A run's output folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A run's output folder, locked while this lives.
+#[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
+    lock: FolderLock,
     /// The folders that were not there before, innermost first.
     made: Vec<PathBuf>,
 }
 
 impl OutputFolder {
-    /// Makes the folder for a new run, or takes one that holds no other. Nothing is written into it.
+    /// Makes the folder for a new run, or takes one that holds no other. Nothing but the lock is written into it.
     ///
     /// # Errors
-    /// A path that is a file, a folder that cannot be made, a folder with files of another run.
+    /// A path that is a file, a folder that cannot be made, one that another run is writing or has written.
     pub fn for_new_run(path: &Path) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             bail!("--output {}: this is a file; name a folder", path.display());
         }
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(missing).map(Path::to_owned);
+        let made = made.collect();
+        fs::create_dir_all(path)
+            .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
+        // Before anything is looked at: a run that lives is another matter than one that has ended.
+        let lock = FolderLock::take(path).context("--output")?;
         if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
             bail!(
                 "--output {}: the folder holds another run (it has {found}); name a new folder, or go on with that \
@@ -49,34 +58,37 @@ impl OutputFolder {
                 path.display()
             );
         }
-        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let made = path.ancestors().take_while(missing).map(Path::to_owned);
-        let made = made.collect();
-        fs::create_dir_all(path)
-            .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
-        Ok(Self { path: path.to_path_buf(), made })
+        Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
     /// Takes the folder of a run that is to go on. A run that was killed before its first checkpoint has none, and
     /// starts from its beginning: see [`checkpoint`](Self::checkpoint). Half-written files that the kill left are removed.
     ///
     /// # Errors
-    /// No such folder, or one without a run.
+    /// No such folder, or one without a run, or with one that is still alive.
     pub fn for_resumed_run(path: &Path) -> Result<Self> {
-        if !OF_A_RUN.iter().any(|name| path.join(name).exists()) {
-            bail!(
+        let lock = match path.is_dir() {
+            true => Some(FolderLock::take(path).context("--resume")?),
+            false => None,
+        };
+        match lock {
+            Some(lock) if OF_A_RUN.iter().any(|name| path.join(name).exists()) => {
+                remove_leftovers(path, &OF_A_RUN)?;
+                Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
+            }
+            _ => bail!(
                 "--resume: {} holds no run; leave out --resume to start one there",
                 path.display()
-            );
+            ),
         }
-        remove_leftovers(path, &OF_A_RUN)?;
-        Ok(Self { path: path.to_path_buf(), made: Vec::new() })
     }
 
     /// Takes back what [`for_new_run`](Self::for_new_run) made, as far as nothing is in it: a run that failed before
     /// it wrote anything leaves no trace.
-    pub fn remove_if_unused(&self) {
-        for folder in &self.made {
+    pub fn remove_if_unused(self) {
+        let Self { made, lock, .. } = self;
+        drop(lock);
+        for folder in &made {
             // Refused by the system where the folder holds something; so are then those around it.
             let _ = fs::remove_dir(folder);
         }
@@ -157,15 +169,13 @@ mod tests {
     fn a_new_run_makes_its_folder_and_takes_one_with_other_things() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
-        let output = OutputFolder::for_new_run(&path).unwrap();
+        drop(OutputFolder::for_new_run(&path).unwrap());
         assert!(path.is_dir());
         fs::write(path.join("notes.txt"), "x").unwrap();
-        assert_eq!(OutputFolder::for_new_run(&path).unwrap().path(), output.path());
-        assert_eq!(delta_path(&path).unwrap(), output.result_file(Leaves::Delta));
-        assert_eq!(
-            delta_path(&output.result_file(Leaves::Delta)).unwrap(),
-            output.result_file(Leaves::Delta)
-        );
+        let output = OutputFolder::for_new_run(&path).unwrap();
+        let delta = output.result_file(Leaves::Delta);
+        assert_eq!(delta_path(&path).unwrap(), delta);
+        assert_eq!(delta_path(&delta).unwrap(), delta);
     }
 
     #[test]
@@ -198,8 +208,25 @@ mod tests {
         let inner = path.join("c");
         let output = OutputFolder::for_new_run(&inner).unwrap();
         fs::write(output.metrics(), "").unwrap();
+        let metrics = output.metrics();
         output.remove_if_unused();
-        assert!(output.metrics().exists());
+        assert!(metrics.exists());
+    }
+
+    #[test]
+    fn the_folder_of_a_living_run_is_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = OutputFolder::for_new_run(folder.path()).unwrap();
+        fs::write(run.settings(), "").unwrap();
+        for taken in
+            [OutputFolder::for_new_run(folder.path()), OutputFolder::for_resumed_run(folder.path())]
+        {
+            let error = crate::error::one_line(&taken.unwrap_err());
+            assert!(error.contains("another run is writing"), "{error}");
+            assert!(error.contains(&std::process::id().to_string()), "{error}");
+        }
+        drop(run);
+        assert!(OutputFolder::for_resumed_run(folder.path()).is_ok());
     }
 
     #[test]

@@ -21,6 +21,9 @@ use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// Without --save-steps, an epoch that takes longer is saved in its midst: what a kill costs is minutes.
+const SAVE_AFTER: Duration = Duration::from_secs(300);
+
 /// Everything a run works with; made by the `train` command.
 pub struct Run<'a> {
     /// With memory for training and, where there are dev rows, for prediction.
@@ -66,9 +69,9 @@ pub struct Outcome {
     pub last: Scores,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
-    /// Training tokens of this process, and the time they took (evaluation and saving left out).
+    /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
     pub tokens: u64,
-    pub time: Duration,
+    pub seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,9 +132,9 @@ impl Run<'_> {
         from: Checkpoint,
         watch: &mut dyn Watch,
     ) -> Result<Outcome> {
+        self.comes_by(steps, &from)?;
         let total = steps.total;
-        let schedule =
-            Schedule::new(self.config.schedule, self.config.lr, self.config.warmup, total);
+        let schedule = Schedule::of(self.config, total);
         let mut ledger = Ledger {
             log: JsonLines::resume(&self.output.metrics(), from.metrics_len)?,
             outcome: Outcome {
@@ -140,7 +143,7 @@ impl Run<'_> {
                 last: Scores::new(),
                 best: None,
                 tokens: 0,
-                time: Duration::ZERO,
+                seconds: 0.0,
             },
             state: from,
             since: Instant::now(),
@@ -148,6 +151,7 @@ impl Run<'_> {
 
         let mut next = position(&ledger.state);
         let mut before: Option<Issued> = None;
+        let mut saved = Instant::now();
         while let Some(step) = steps.at(next) {
             if self.out_of_patience(&ledger.state) {
                 ledger.outcome.end = End::OutOfPatience;
@@ -167,7 +171,7 @@ impl Run<'_> {
             let evaluate = self.dev.is_some() && due(self.config.eval_steps);
             let save = match self.config.save_steps {
                 Some(_) => due(self.config.save_steps),
-                None => evaluate || step.ends_epoch || done,
+                None => evaluate || step.ends_epoch || done || long_unsaved(saved.elapsed()),
             };
             let ready = matches!(issued.report, PendingReport::Ready(_));
             if !(ready || evaluate || save || self.stopped()) {
@@ -181,6 +185,7 @@ impl Run<'_> {
             let stopped = self.stopped();
             if save || stopped || self.out_of_patience(&ledger.state) {
                 self.save(&mut ledger)?;
+                saved = Instant::now();
             }
             if stopped && !done {
                 ledger.outcome.end = End::Interrupted;
@@ -191,9 +196,42 @@ impl Run<'_> {
         self.finish(ledger)
     }
 
+    /// Holds the state of a checkpoint against the run.
+    ///
+    /// # Errors
+    /// A place where the run never is, a best evaluation of later, or one whose values are gone.
+    fn comes_by(&self, steps: &Steps<'_>, from: &Checkpoint) -> Result<()> {
+        let checkpoint = self.output.checkpoint();
+        let best = from.best.as_ref().map_or(0, |best| best.step);
+        if !steps.passes(position(from))
+            || best > from.step
+            || from.evaluations_without_gain > from.step
+        {
+            bail!(
+                "checkpoint {}: it stands at step {} in epoch {}, batch {}, with its best at step {best}, and this run \
+                 of {} steps never does; it is damaged or of another run",
+                checkpoint.display(),
+                from.step,
+                from.epoch,
+                from.batches_in_epoch,
+                steps.total
+            );
+        }
+        let kept = self.output.result_file(self.config.method.facts().leaves);
+        if from.best.is_some() && !kept.exists() {
+            bail!(
+                "--resume: the best values of this run, those of step {best}, should be in {}, which is not there; put \
+                 the file back, or start anew in another folder",
+                kept.display()
+            );
+        }
+        Ok(())
+    }
+
     /// What remains to be done after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
         let Ledger { state, mut outcome, .. } = ledger;
+        (outcome.tokens, outcome.seconds) = (state.tokens, state.seconds);
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
@@ -241,11 +279,10 @@ impl Run<'_> {
         }
         let took = ledger.since.elapsed();
         ledger.since = Instant::now();
-        ledger.outcome.time += took;
-        ledger.outcome.tokens += *tokens as u64;
         ledger.outcome.step = step.after.step;
         let state = &mut ledger.state;
-        state.tokens += *tokens as u64;
+        state.tokens = state.tokens.saturating_add(*tokens as u64);
+        state.seconds += took.as_secs_f64();
         (state.step, state.epoch, state.batches_in_epoch) =
             (step.after.step, step.after.epoch, step.after.batch);
         let tokens_per_s = *tokens as f64 / took.as_secs_f64().max(1e-9);
@@ -349,6 +386,11 @@ impl Run<'_> {
             step.after.step, report.loss, report.grad_norm, self.config.lr
         )
     }
+}
+
+/// Whether a kill now would cost too much.
+fn long_unsaved(since_saved: Duration) -> bool {
+    since_saved >= SAVE_AFTER
 }
 
 fn position(state: &Checkpoint) -> Position {

@@ -4,6 +4,7 @@
 //! Hugging Face `transformers`, so that runs compare step by step.
 
 use crate::settings::schedule::{ScheduleKind, Warmup};
+use crate::settings::train::TrainConfig;
 
 /// The learning rate as a function of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +19,25 @@ impl Schedule {
     /// A schedule over `total` optimizer steps whose highest rate is `base`.
     pub fn new(kind: ScheduleKind, base: f64, warmup: Warmup, total: u64) -> Self {
         Self { kind, base, warmup: warmup.steps(total), total }
+    }
+
+    /// The schedule of a run of `total` steps.
+    pub fn of(config: &TrainConfig, total: u64) -> Self {
+        Self::new(config.schedule, config.lr, config.warmup, total)
+    }
+
+    /// Says that the warm-up outlasts the run, so that the rate asked for is in no step of it.
+    pub fn never_reached(&self) -> Option<String> {
+        let last = self.total.checked_sub(1)?;
+        (self.warmup > last).then(|| {
+            format!(
+                "the warm-up takes {} steps and the run has {}: its rate rises to {:e} and never reaches --lr {:e}",
+                self.warmup,
+                self.total,
+                self.lr(last),
+                self.base
+            )
+        })
     }
 
     /// The rate of optimizer step `step`, counted from 0.
@@ -49,6 +69,16 @@ mod tests {
 
     fn rates(schedule: &Schedule, steps: u64) -> Vec<f64> {
         (0..steps).map(|step| schedule.lr(step)).collect()
+    }
+
+    #[test]
+    fn a_warm_up_that_outlasts_the_run_is_said() {
+        let said = |warmup| {
+            Schedule::new(ScheduleKind::Linear, 0.1, Warmup::Steps(warmup), 4).never_reached()
+        };
+        assert!(said(10).unwrap().contains("rises to 3e-2"), "{:?}", said(10));
+        assert!(said(4).is_some());
+        assert_eq!((said(3), said(0)), (None, None));
     }
 
     #[test]

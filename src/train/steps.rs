@@ -72,6 +72,25 @@ impl<'a> Steps<'a> {
         })
     }
 
+    /// Whether the run comes by `position`.
+    pub fn passes(&self, position: Position) -> bool {
+        let Position { step, epoch, batch } = position;
+        // Each epoch has a step, so no more epochs are looked at than the run has.
+        if step > self.total || epoch > step {
+            return false;
+        }
+        let (before, batches) = match self.sampler.batches_an_epoch() {
+            Some(batches) => (batches.div_ceil(self.accumulation).checked_mul(epoch), batches),
+            None => {
+                let len = |epoch| self.sampler.epoch(epoch).len() as u64;
+                (Some((0..epoch).map(|e| len(e).div_ceil(self.accumulation)).sum()), len(epoch))
+            }
+        };
+        let within = batch < batches && batch.is_multiple_of(self.accumulation);
+        within
+            && before.and_then(|before| before.checked_add(batch / self.accumulation)) == Some(step)
+    }
+
     /// The step at `position`, or `None` when the run is over.
     pub fn at(&mut self, position: Position) -> Option<Step> {
         if position.step >= self.total {
@@ -127,6 +146,40 @@ mod tests {
             Some(step)
         })
         .collect()
+    }
+
+    #[test]
+    fn a_run_comes_by_the_places_after_its_steps_and_by_no_others() {
+        let whole = sampler();
+        let limits = BatchLimits { sequences: 4, tokens: Some(7) };
+        let varying = Sampler::new(
+            (1..=11).map(|n| n % 4 + 1).collect(),
+            limits,
+            Order::Shuffled { seed: 5 },
+        )
+        .unwrap();
+        for sampler in [whole, varying] {
+            let mut steps = Steps::new(&sampler, Length::Epochs(3), 2);
+            let mut places = vec![Position::default()];
+            while let Some(step) = steps.at(places[places.len() - 1]) {
+                places.push(step.after);
+            }
+            for step in 0..=steps.total + 2 {
+                for (epoch, batch) in
+                    (0..5).flat_map(|epoch| (0..13).map(move |batch| (epoch, batch)))
+                {
+                    let place = Position { step, epoch, batch };
+                    assert_eq!(steps.passes(place), places.contains(&place), "{place:?}");
+                }
+            }
+            for far in [u64::MAX, 1 << 63, 1_000_000] {
+                let zero = Position::default();
+                assert!(!steps.passes(Position { step: far, ..zero }));
+                assert!(!steps.passes(Position { epoch: far, ..zero }));
+                assert!(!steps.passes(Position { batch: far, ..zero }));
+                assert!(!steps.passes(Position { step: far, epoch: far, batch: far }));
+            }
+        }
     }
 
     #[test]

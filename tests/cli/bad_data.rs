@@ -156,7 +156,14 @@ const CASES: &[Case] = &[
         data: ("a.tsv", b"text\tlabel\na\t1.5\nb\tNaN\n"),
         options: "--task regression",
         code: 1,
-        says: &["{}:3: the label \"NaN\" is not a finite number"],
+        says: &["{}:3: the label \"NaN\" usually means", "--unlabelled drop"],
+    },
+    Case {
+        name: "a number that is too large",
+        data: ("a.tsv", b"text\tlabel\na\t1.5\nb\tinf\n"),
+        options: "--task regression",
+        code: 1,
+        says: &["{}:3: the label \"inf\" is not a finite number"],
     },
     Case {
         name: "unknown bias name",

@@ -3,9 +3,11 @@
 
 mod bad_data;
 mod bad_model;
+mod checkpoint;
 mod common;
 mod compare;
 mod cuda_errors;
+mod faults;
 mod full;
 mod full_disk;
 mod memory;
@@ -13,6 +15,9 @@ mod merge;
 mod on_cuda;
 mod precision;
 mod predict;
+mod processes;
+mod reports;
 mod resume;
+mod told;
 mod train;
 mod trained_as_pytorch;

@@ -133,13 +133,19 @@ fn order_is_kept_over_more_rows_than_are_held_at_once() {
 
 #[test]
 fn pairs_and_jsonl_are_predicted_too() {
-    let trained = Trained::new("bert");
+    let folder = Folder::new();
+    let rows = (0..24).map(|i| format!("{}\tthe film\t{}\n", text_of(i % 3, i), CLASSES[i % 3]));
+    let header = "text\ttext_pair\tlabel\n".to_owned();
+    let data = folder.write("p.tsv", header + &rows.collect::<String>());
+    let output = folder.path("run");
+    train(&fixture("bert"), &data, &output, "--lr 1e-2 --steps 20");
+    let trained = Trained { folder, data, output };
     let tsv = "text\ttext_pair\nharbour\tfilm\nthe train\t\n";
     let jsonl = "{\"text\": \"harbour\", \"text_pair\": \"film\"}\n{\"text\": \"the train\", \"text_pair\": null}\n";
     let from_tsv = trained.piped(tsv, &[]);
     assert_eq!(from_tsv.lines().count(), 3);
     assert_eq!(from_tsv, trained.piped(jsonl, &["--format", "jsonl"]));
-    let single = trained.piped("text\nharbour\nthe train\n", &[]);
+    let single = trained.piped("text\ttext_pair\nharbour\t\nthe train\t\n", &[]);
     let line = |text: &str, i: usize| text.lines().nth(i).unwrap().to_owned();
     assert_ne!(line(&from_tsv, 1), line(&single, 1), "the second text counts");
     assert_eq!(line(&from_tsv, 2), line(&single, 2), "an empty one does not");

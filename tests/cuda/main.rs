@@ -6,6 +6,7 @@ mod emulated;
 mod follows;
 mod memory;
 mod recorded;
+mod refused;
 mod repeats;
 
 use bitfit::backend::cpu::CpuBackend;

@@ -64,3 +64,22 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
         }
     });
 }
+
+/// What was freed is freed when the device gets there, and may stay with the driver: neither counts as in use when the next
+/// program looks for room.
+#[test]
+fn what_a_program_had_is_there_for_the_next() {
+    let name = "memory::what_a_program_had_is_there_for_the_next";
+    emulated(name, &[("CUDA_EMULATOR_MEMORY", "64M")], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+        let planned = run.model.memory(&[&run.program]);
+        let most_of_it = bitfit::backend::Memory { arena: 40 << 20, ..planned };
+        for _ in 0..3 {
+            run.backend.allocate(most_of_it).unwrap();
+        }
+        let beyond = bitfit::backend::Memory { arena: 80 << 20, ..planned };
+        let said = format!("{:#}", run.backend.allocate(beyond).unwrap_err());
+        assert!(said.contains("out of memory") && said.contains("of 64 MiB are free"), "{said}");
+    });
+}

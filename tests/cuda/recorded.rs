@@ -84,6 +84,34 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
     assert_ne!(upload.0, before[taken].0, "uploads have a stream of their own");
 }
 
+/// What a recording uses must be there until it has run: code, page-locked memory and the recording itself.
+#[test]
+fn nothing_is_taken_away_from_a_step_that_still_runs() {
+    let name = "recorded::nothing_is_taken_away_from_a_step_that_still_runs";
+    let said = emulated(name, &[("CUDA_EMULATOR_TRACE", "1")], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+        run.issue();
+        eprintln!("all is queued");
+        drop(run);
+        eprintln!("all is gone");
+    });
+    let Some(said) = said else { return };
+    let (before, queued) = said.split_once("all is queued").unwrap();
+    let (queued, _) = queued.split_once("all is gone").unwrap();
+    let at = |what: &str| queued.find(what).unwrap_or_else(|| panic!("no {what} in:\n{queued}"));
+    let waits = at("cuCtxSynchronize");
+    assert!(queued.contains("runs: graph"), "the step was done before its backend went");
+    for taken in ["cuGraphExecDestroy", "cuMemFreeHost", "cuModuleUnload", "cuMemFree"] {
+        assert!(waits < at(taken), "{taken} before the step was waited for");
+    }
+    // And code is there before a recording begins: a driver may load it only when it is asked about or launched.
+    let (loading, recording) = before.split_once("cuStreamBeginCapture").unwrap();
+    let count = |text: &str, what: &str| text.matches(what).count();
+    assert!(count(loading, "cuFuncGetAttribute") >= count(loading, "cuModuleGetFunction"));
+    assert!(!recording.contains("cuModuleGetFunction") && !recording.contains("cuModuleLoad"));
+}
+
 /// A loss that is not averaged, and no optimizer step.
 const ONE: Numbers = Numbers { weight: 1.0, update: None };
 

@@ -231,7 +231,7 @@ fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
 
 /// Runs cases, whose matrices are stored as `weights`, and reports every tensor that is too far off, and the worst of
 /// each operation.
-fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[Case]) {
+pub fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[Case]) {
     let mut wrong = Vec::new();
     let mut worst = std::collections::BTreeMap::new();
     // The kernels are loaded once; each case has memory of its own.
@@ -299,6 +299,24 @@ fn large_tiles_agree_with_the_oracle_in_every_product() {
         let cases = products(cases_for_cuda());
         for half in [HalfType::F16, HalfType::Bf16] {
             agree(half, WeightType::F16, Some(GemmTile::Large), &cases);
+        }
+    });
+}
+
+/// Hardware does not round each sum.
+#[test]
+fn tensor_cores_that_truncate_stay_within_the_bounds() {
+    let name = "cuda::tensor_cores_that_truncate_stay_within_the_bounds";
+    emulated(name, &[("CUDA_EMULATOR_TENSOR_SUMS", "truncated")], || {
+        let mut cases = cases_for_cuda();
+        cases.retain(|case| {
+            let kind = &case.kind;
+            matches!(kind, Kind::Attention { .. } | Kind::AttentionBackward { .. })
+        });
+        cases.extend(products(cases_for_cuda()));
+        let cases: Vec<_> = cases.into_iter().step_by(3).collect();
+        for half in [HalfType::F16, HalfType::Bf16] {
+            agree(half, WeightType::F16, None, &cases);
         }
     });
 }

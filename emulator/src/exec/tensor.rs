@@ -41,12 +41,13 @@ impl Block<'_> {
             Op::WmmaLoad(access) => self.wmma_load(w, i, access, defs),
             Op::WmmaStore(access) => self.wmma_store(w, i, access, uses),
             Op::Mma(op) => {
+                let product = if self.g.config.truncate_sums { mma::truncated } else { mma::mma };
                 let mut out = [[0; 32]; 4];
                 if op.m8 {
                     // The lower eight rows are nothing, and nobody takes their result.
                     let [a, b, c0, c1] = [0, 1, 2, 3].map(|n| w.regs.r32(uses[n]));
                     let none = &[0; 32];
-                    mma::mma(op, &[a, none], &[b], &[c0, c1, none, none], &mut out);
+                    product(op, &[a, none], &[b], &[c0, c1, none, none], &mut out);
                     for (&d, out) in defs.iter().zip(&out) {
                         w.regs.put(d, out, FULL);
                     }
@@ -57,7 +58,7 @@ impl Block<'_> {
                 for (slot, &r) in refs.iter_mut().zip(uses) {
                     *slot = w.regs.r32(r);
                 }
-                mma::mma(op, &refs[..na], &refs[na..na + nb], &refs[na + nb..uses.len()], &mut out);
+                product(op, &refs[..na], &refs[na..na + nb], &refs[na + nb..uses.len()], &mut out);
                 for (&d, out) in defs.iter().zip(&out) {
                     w.regs.put(d, out, FULL);
                 }

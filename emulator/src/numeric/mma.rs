@@ -6,15 +6,18 @@
 //! register of A and B is an 8 × 4 block of words in row-major order.
 //!
 //! Products are exact in f32 and summed in f32 in ascending k, starting from C. Tensor cores align and truncate
-//! instead, and the manual leaves the order open, so results agree to rounding, not bit for bit.
+//! instead, and the manual leaves the order open, so results agree to rounding, not bit for bit; [`truncated()`] is a
+//! product that does so.
 
 mod moves;
 mod portable;
 mod product;
 mod shape;
+mod truncated;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use moves::{ldmatrix, ldmatrix_trans, movmatrix_trans, stmatrix, stmatrix_trans};
 pub use product::{mma, mma_m8n8k4_f64};
 pub use shape::{Mma, MmaType, Reg};
+pub use truncated::truncated;

@@ -7,6 +7,7 @@ use super::norm::Affine;
 use super::normalise::{affine, normalise};
 use super::operands::Operands;
 use super::weights::{HostMatrices, Matrix};
+use crate::backend::ids::LargestIds;
 use crate::batch::Batch;
 use crate::program::{Embed, Program, Rows, WeightId};
 use anyhow::{Result, ensure};
@@ -55,29 +56,12 @@ impl<'a> Tables<'a> {
                 table.cols
             );
         }
-        let largest = |ids: &[u32]| ids.iter().max().map_or(0, |&id| id as usize);
-        for (what, most, table) in [
-            ("token id", largest(&batch.ids), self.word),
-            ("position id", largest(&batch.positions), self.position),
-            ("token type", self.largest_type(batch), self.token_type),
-        ] {
-            ensure!(
-                most < table.rows,
-                "{what} {most} is outside its embedding table of {} rows",
-                table.rows
-            );
-        }
-        Ok(())
+        LargestIds::of(batch).check([self.word.rows, self.position.rows, self.token_type.rows])
     }
 
     /// The row of the token types' table for a token: a table of one row (RoBERTa) serves every token.
     pub fn type_of(&self, batch: &Batch, token: usize) -> u32 {
         if self.token_type.rows == 1 { 0 } else { batch.type_ids[token] }
-    }
-
-    fn largest_type(&self, batch: &Batch) -> usize {
-        let types = (0..batch.tokens()).map(|token| self.type_of(batch, token));
-        types.max().map_or(0, |id| id as usize)
     }
 
     /// `row = word[id] + position[pos] + token_type[type]` of a token.

@@ -1,18 +1,17 @@
 //! What [`Backend::allocate`](crate::backend::Backend::allocate) makes: all memory but the frozen matrices, and the
 //! addresses of what an operation names in it.
 
+use super::LossScale;
 use super::args::*;
 use super::batch::DeviceBatch;
 use super::device::Device;
 use super::graph::Graphs;
-use super::kernels::Kernels;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
 use super::pinned::{Downloads, Uploads};
 use super::sizes::DeviceSizes;
-use super::{LossScale, row_kind, to_u32};
 use crate::backend::{Footprint, Memory};
-use crate::program::{ParamRange, Region, Rows};
+use crate::program::{Region, Rows};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -25,14 +24,19 @@ pub struct Allocated {
     pub reports: Downloads,
     pub numbers: DeviceNumbers,
     pub graphs: Graphs,
-    /// f32: partial column sums, two at a time.
+    /// f32: partial column sums.
     partial: Buffer,
-    /// f32 elements of one of the two.
-    partial_len: usize,
     /// f32: attention's row sums of P ∘ dP.
     pub delta: Buffer,
     /// f64: partial sums of the gradient norm.
     pub norm: Buffer,
+}
+
+impl Drop for Allocated {
+    fn drop(&mut self) {
+        // Recordings use all of it, and they may still run.
+        self.arena.device().settle();
+    }
 }
 
 impl Allocated {
@@ -40,6 +44,7 @@ impl Allocated {
     /// When the device has too little memory: the message says how many tokens per batch would fit.
     pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
         let sizes = DeviceSizes::new(&memory);
+        device.trim()?;
         let (free, _) = device.stream.context().mem_get_info()?;
         let total = sizes.footprint().total();
         if total > free {
@@ -71,8 +76,7 @@ impl Allocated {
             reports: Downloads::new(device, size_of::<StepState>() / 4)?,
             numbers: DeviceNumbers::new(device, sizes.numbers)?,
             graphs: Graphs::default(),
-            partial: Buffer::new(device, "partial column sums", sizes.partial())?,
-            partial_len: sizes.partial_len,
+            partial: Buffer::new(device, "partial column sums", sizes.partial)?,
             delta: Buffer::new(device, "attention statistics", sizes.delta)?,
             norm: Buffer::new(device, "gradient norm", sizes.norm)?,
         })
@@ -115,48 +119,19 @@ impl Allocated {
         self.state.at(0, size_of::<StepState>())
     }
 
-    /// Room for `len` f32 partial sums: the first or the second of two.
-    pub fn partial(&self, which: usize, len: usize) -> Result<Address> {
-        ensure!(
-            len <= self.partial_len,
-            "{len} partial sums exceed the {} allocated for: a tensor is wider than `Memory::widest`",
-            self.partial_len
-        );
-        self.partial.at(which * self.partial_len * 4, len * 4)
+    /// f32 elements that there are for partial sums.
+    pub fn partial_len(&self) -> usize {
+        self.partial.bytes() / size_of::<f32>()
     }
 
-    /// The second stage of one or two column sums of the same shape.
-    pub fn finish_columns(
-        &self,
-        kernels: &Kernels,
-        sums: [Option<(Address, ParamRange)>; 2],
-        width: usize,
-        tile_rows: usize,
-        rows: Rows,
-        by_sequence: bool,
-    ) -> Result<()> {
-        let mut args = ColumnFinishArgs {
-            batch: self.batch.header()?,
-            cu_seqlens: self.batch.bounds()?,
-            state: self.state()?,
-            width: to_u32(width)?,
-            tile_rows: to_u32(tile_rows)?,
-            rows: row_kind(rows),
-            by_sequence: u32::from(by_sequence),
-            ..Zeroable::zeroed()
-        };
-        let mut count = 0;
-        for (partial, grad) in sums.into_iter().flatten() {
-            ensure!(
-                grad.len == width,
-                "a bias gradient of {} elements for {width} columns",
-                grad.len
-            );
-            args.partial[count] = partial;
-            args.grad[count] = self.params.gradient(grad)?;
-            count += 1;
-        }
-        kernels.column_finish(count, args)
+    /// Room for `len` partial sums, `from` elements further on.
+    pub fn partial(&self, from: usize, len: usize) -> Result<Address> {
+        ensure!(
+            from + len <= self.partial_len(),
+            "{len} partial sums exceed the {} allocated for: a tensor is wider than `Memory::widest`",
+            self.partial_len()
+        );
+        self.partial.at(from * size_of::<f32>(), len * size_of::<f32>())
     }
 }
 

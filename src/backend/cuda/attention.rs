@@ -1,8 +1,9 @@
 //! Self-attention within each sequence.
 
 use super::args::*;
+use super::column_sums::{Tiles, address};
 use super::launch::AttentionKind;
-use super::operands::{LaunchOperands, address, head_dim};
+use super::operands::{LaunchOperands, head_dim};
 use super::to_u32;
 use crate::program::{Attention, AttentionBack, Dropout, Rows, Value};
 use anyhow::{Context, Result};
@@ -31,8 +32,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &AttentionBack) -> Result<()> {
     };
     // One row of partial sums for each tile; tiles do not cross sequences.
     let slots = shape.tokens / tile + shape.sequences + 1;
-    let query = at.partial(0, op.dquery, slots * hidden)?;
-    let value = at.partial(1, op.dvalue, slots * hidden)?;
+    let [query, value] = at.room([op.dquery, op.dvalue], slots, hidden)?;
     let args = AttentionArgs {
         lse: at.at(op.lse.0)?,
         dout: at.at(op.dout.0)?,
@@ -48,7 +48,8 @@ pub fn backward(at: &LaunchOperands<'_>, op: &AttentionBack) -> Result<()> {
             .attention(kind, shape.max_len, shape.sequences, args)
             .with_context(|| format!("{kind:?}"))?;
     }
-    at.finish([query, value], hidden, tile, Rows::Tokens, true)
+    let tiles = Tiles { by_sequence: true, ..Tiles::of(Rows::Tokens, tile) };
+    at.finish([query, value], tiles)
 }
 
 fn arguments(

@@ -5,6 +5,7 @@ use super::args::BatchHeader;
 use super::device::Device;
 use super::memory::{Address, Buffer};
 use super::pinned::UploadsBeside;
+use crate::backend::ids::LargestIds;
 use crate::backend::{DropoutKey, check};
 use crate::batch::{Batch, Labels};
 use crate::program::{Limits, LossKind};
@@ -66,6 +67,7 @@ pub struct DeviceBatch {
     /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
     pub grid: BatchShape,
     pub labels: LabelKind,
+    pub ids: LargestIds,
 }
 
 const HEADER_WORDS: usize = size_of::<BatchHeader>() / 4;
@@ -88,6 +90,7 @@ impl DeviceBatch {
             shape: BatchShape::default(),
             grid: BatchShape::default(),
             labels: LabelKind::None,
+            ids: LargestIds::default(),
         })
     }
 
@@ -152,6 +155,7 @@ impl DeviceBatch {
             }
         })?;
         self.labels = kind;
+        self.ids = LargestIds::of(batch);
         self.shape = BatchShape {
             tokens: batch.tokens(),
             sequences: batch.sequences(),

@@ -2,6 +2,7 @@
 
 use super::images;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use cudarc::driver::result;
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 use std::sync::Arc;
@@ -62,6 +63,31 @@ pub fn report() -> DeviceReport {
 }
 
 impl Device {
+    /// Waits until the device has done all that was asked of it, on every stream. For destructors, which can tell nobody
+    /// of a failure: what it would be about is gone with the context.
+    pub fn settle(&self) {
+        let _ = self.stream.context().synchronize();
+    }
+
+    /// Gives memory that was freed back to the device, so that what it says to be free is.
+    pub fn trim(&self) -> Result<()> {
+        let failed = "cannot return freed memory to the device";
+        let context = self.stream.context();
+        // Memory is freed in the order of its stream.
+        context.synchronize().context(failed)?;
+        if context.has_async_alloc() {
+            // SAFETY: the context's device is valid, and so is its pool, which the driver owns.
+            unsafe {
+                result::mem_pool::trim_to(
+                    result::device::get_default_mem_pool(context.cu_device())?,
+                    0,
+                )
+            }
+            .context(failed)?;
+        }
+        Ok(())
+    }
+
     /// Opens GPU `index`.
     ///
     /// # Errors
@@ -104,7 +130,7 @@ fn connect() -> Result<Driver> {
         present,
         "no NVIDIA driver: libcuda.so.1 cannot be loaded; install the NVIDIA driver, or use the CPU"
     );
-    match cudarc::driver::result::init() {
+    match result::init() {
         Ok(()) => {}
         Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => bail!(
             "the NVIDIA driver sees no CUDA device (is one fitted, and is CUDA_VISIBLE_DEVICES right?)"
@@ -113,15 +139,10 @@ fn connect() -> Result<Driver> {
             return Err(anyhow!(error)).context("the NVIDIA driver does not start");
         }
     }
-    let mut version = 0;
-    // SAFETY: the driver is initialised and writes one int to a live variable.
-    unsafe { sys::cuDriverGetVersion(&mut version) }
-        .result()
-        .context("the NVIDIA driver does not tell its version")?;
-    let version = u32::try_from(version).unwrap_or(0);
+    let version = driver_version()?;
     if let Some(needed) = images::TOOLKIT.and_then(parse_version) {
         ensure!(
-            version >= needed,
+            worth_trying(version, needed),
             "the NVIDIA driver speaks CUDA {}, but the kernels were built with {}: update the driver{}, or build \
              with CUDA_HOME set to a toolkit the driver knows (12.8 or later)",
             version_name(version),
@@ -133,6 +154,38 @@ fn connect() -> Result<Driver> {
         CudaContext::device_count().context("the NVIDIA driver does not list its devices")?;
     ensure!(devices > 0, "the NVIDIA driver sees no CUDA device");
     Ok(Driver { version, devices: usize::try_from(devices).unwrap_or(0) })
+}
+
+/// Whether a driver may take kernels of that version: an older one of the same major version takes machine code. PTX it
+/// may refuse, and then the loading of the kernels says so.
+fn worth_trying(version: u32, needed: u32) -> bool {
+    version / 1000 >= needed / 1000
+}
+
+/// What to do where the driver refuses a kernel and is older than the compiler that made it.
+pub fn older_than_kernels() -> Option<String> {
+    older(driver_version().ok()?, images::TOOLKIT.and_then(parse_version)?)
+}
+
+fn older(version: u32, needed: u32) -> Option<String> {
+    (version < needed).then(|| {
+        format!(
+            "the NVIDIA driver speaks CUDA {}, the kernels were built with {}: update the driver, or build with \
+             BITFIT_CUDA_ARCHS set to this device's architecture",
+            version_name(version),
+            version_name(needed)
+        )
+    })
+}
+
+/// As `cuDriverGetVersion` gives it: 1000 · major + 10 · minor.
+fn driver_version() -> Result<u32> {
+    let mut version = 0;
+    // SAFETY: the driver is there, and writes one int to a live variable.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .context("the NVIDIA driver does not tell its version")?;
+    Ok(u32::try_from(version).unwrap_or(0))
 }
 
 fn open_context(index: usize) -> Result<Device> {
@@ -191,6 +244,15 @@ mod tests {
         assert_eq!(parse_version("12.8"), Some(12_080));
         assert_eq!(parse_version("x"), None);
         assert_eq!(version_name(12_080), "12.8");
+    }
+
+    #[test]
+    fn a_driver_a_little_older_than_the_kernels_is_tried_and_named_where_it_refuses() {
+        assert!(worth_trying(13_000, 13_010) && worth_trying(13_020, 13_000));
+        assert!(worth_trying(14_000, 13_010) && !worth_trying(12_090, 13_000));
+        let said = older(13_000, 13_010).unwrap();
+        assert!(said.contains("speaks CUDA 13.0") && said.contains("with 13.1"), "{said}");
+        assert_eq!(older(13_010, 13_010), None);
     }
 
     #[test]

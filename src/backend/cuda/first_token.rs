@@ -1,7 +1,8 @@
 //! The first token of each sequence: its row among all tokens, and its attention.
 
 use super::args::*;
-use super::operands::{LaunchOperands, address, head_dim};
+use super::column_sums::{Tiles, address};
+use super::operands::{LaunchOperands, head_dim};
 use super::{check_width, to_u32};
 use crate::program::{AddFirst, Dropout, First, FirstAttention, FirstAttentionBack, Rows, Value};
 use anyhow::Result;
@@ -35,8 +36,7 @@ pub fn attend_back(at: &LaunchOperands<'_>, op: &FirstAttentionBack) -> Result<(
     let shape = at.memory.batch.grid;
     let hidden = at.width(op.query.0);
     // A row of partial sums for each sequence.
-    let query = at.partial(0, op.dquery, shape.sequences * hidden)?;
-    let value = at.partial(1, op.dvalue, shape.sequences * hidden)?;
+    let [query, value] = at.room([op.dquery, op.dvalue], shape.sequences, hidden)?;
     let args = FirstAttentionArgs {
         lse: at.at(op.lse.0)?,
         dout: at.at(op.dout.0)?,
@@ -47,7 +47,7 @@ pub fn attend_back(at: &LaunchOperands<'_>, op: &FirstAttentionBack) -> Result<(
         ..arguments(at, op.query.0, op.key_value.0, op.heads, op.dropout)?
     };
     at.cuda.kernels.first_attention(true, shape.max_len, shape.sequences, args)?;
-    at.finish([query, value], hidden, 1, Rows::Sequences, false)
+    at.finish([query, value], Tiles::of(Rows::Sequences, 1))
 }
 
 fn rows(at: &LaunchOperands<'_>, tokens: Value, first: Value) -> Result<FirstTokenArgs> {

@@ -24,14 +24,14 @@ pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
 }
 
 /// What is recorded: the program, the span of it, and the bucket.
-pub type Key = (u64, Span, BatchShape);
+pub type RecordingKey = (u64, Span, BatchShape);
 
 /// All recordings of a backend's current memory: their addresses are baked in.
 #[derive(Default)]
 pub struct Graphs {
-    recorded: HashMap<Key, CudaGraph>,
+    recorded: HashMap<RecordingKey, CudaGraph>,
     /// The recording under way.
-    open: Option<Key>,
+    open: Option<RecordingKey>,
 }
 
 impl std::fmt::Debug for Graphs {
@@ -47,7 +47,7 @@ impl Graphs {
     }
 
     /// Launches the recording of `key` and returns true, if there is one.
-    pub fn replay(&self, key: Key) -> Result<bool> {
+    pub fn replay(&self, key: RecordingKey) -> Result<bool> {
         let Some(graph) = self.recorded.get(&key) else {
             return Ok(false);
         };
@@ -56,7 +56,7 @@ impl Graphs {
     }
 
     /// From here on launches are recorded instead of done.
-    pub fn begin(&mut self, device: &Device, key: Key) -> Result<()> {
+    pub fn begin(&mut self, device: &Device, key: RecordingKey) -> Result<()> {
         device
             .stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
@@ -84,7 +84,7 @@ impl Graphs {
     }
 }
 
-fn launch(graph: &CudaGraph, key: Key) -> Result<()> {
+fn launch(graph: &CudaGraph, key: RecordingKey) -> Result<()> {
     graph.launch().with_context(|| format!("cannot launch the recording of {key:?}"))
 }
 

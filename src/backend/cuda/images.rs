@@ -1,6 +1,7 @@
 //! The compiled kernels that `build.rs` embedded, and which of them a device gets.
 
 use super::HalfType;
+use anyhow::{Result, bail};
 use flate2::read::ZlibDecoder;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -43,6 +44,18 @@ pub fn summary() -> String {
         .map(|arch| arch.map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}")))
         .collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// What `BITFIT_CUDA_CODE` says: `ptx` leaves the machine code aside, so that tests reach what the driver compiles.
+///
+/// # Errors
+/// When it says something else.
+pub fn ptx_alone() -> Result<bool> {
+    match std::env::var("BITFIT_CUDA_CODE") {
+        Ok(code) if code == "ptx" => Ok(true),
+        Ok(code) if !code.is_empty() => bail!("BITFIT_CUDA_CODE is {code:?}: it may be `ptx`"),
+        _ => Ok(false),
+    }
 }
 
 /// The images of a unit that a device of the given capability can run, best first.

@@ -5,7 +5,7 @@ use super::HalfType;
 use super::args::{
     ATTENTION_ROWS, ATTENTION_STEP, ATTENTION_STEP_WIDE, Format, SHORT_ELEMENTS, SHORT_KEYS,
 };
-use super::device::Device;
+use super::device::{Device, older_than_kernels};
 use super::images::{self, Image};
 use crate::backend::WeightType;
 use anyhow::{Context, Result, anyhow, bail};
@@ -136,6 +136,13 @@ pub struct Kernels {
     functions: HashMap<String, CudaFunction>,
 }
 
+impl Drop for Kernels {
+    fn drop(&mut self) {
+        // Their code must not be unloaded under a kernel that still runs.
+        self.device.settle();
+    }
+}
+
 impl Kernels {
     /// Loads the images that matrices of this type need and finds every kernel in them.
     ///
@@ -162,6 +169,11 @@ impl Kernels {
                 let function = module
                     .load_function(&name)
                     .with_context(|| format!("kernel {name} is missing from {unit}.cu ({half})"))?;
+                // A driver loads code when it is first needed. Asking about it is a need, and comes before any recording,
+                // in which loading may be refused.
+                function
+                    .num_regs()
+                    .with_context(|| format!("cannot load kernel {name} of {unit}.cu ({half})"))?;
                 functions.insert(name, function);
             }
         }
@@ -204,7 +216,10 @@ impl Kernels {
 
 /// Loads the best image of a unit that the driver takes.
 fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModule>> {
-    let candidates = images::candidates(images::IMAGES, unit, half, device.info.capability);
+    let mut candidates = images::candidates(images::IMAGES, unit, half, device.info.capability);
+    if images::ptx_alone()? {
+        candidates.retain(|image| image.arch.is_none());
+    }
     let mut refused = None;
     for image in candidates {
         let kind = image.arch.map_or_else(|| "PTX".into(), |arch| format!("sm_{arch}"));
@@ -216,7 +231,10 @@ fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModu
         }
     }
     match refused {
-        Some(error) => Err(error),
+        Some(error) => Err(match older_than_kernels() {
+            Some(advice) => error.context(advice),
+            None => error,
+        }),
         None => bail!(
             "no image of {unit}.cu ({half}) for compute capability {}.{} is built in (there are: {})",
             device.info.capability.0,

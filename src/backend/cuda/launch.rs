@@ -8,6 +8,8 @@ use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
 /// Threads of a block whose warps have a row each.
 const ROW_THREADS: usize = BLOCK_ROWS * WARP;
+/// Blocks per multiprocessor of a kernel that makes a row of partial sums per block.
+const SUMMING_BLOCKS: usize = 2;
 /// Threads of a block that makes a row of partial sums.
 const TILE_THREADS: usize = TILE_WARPS * WARP;
 /// Bytes of shared memory for the scores of a first token: what a block has beside its sums without asking for more.
@@ -16,6 +18,9 @@ const FIRST_SCORES: usize = 44 * 1024;
 const EIGHT: usize = 8;
 /// Columns that one warp of a row-wise kernel covers.
 const PART: usize = EIGHT * WARP;
+/// Blocks that a grid can have in its second and third direction, of any device; in its first it can have 2³¹ - 1. So
+/// what grows with the batch goes in the first, but where the order of blocks matters to the caches.
+const MOST_BLOCKS: usize = 65_535;
 /// Widest row that stays in a warp's registers.
 pub const WIDEST_NORM: usize = 4 * PART;
 
@@ -83,6 +88,11 @@ impl Kernels {
         args: &A,
     ) -> Result<()> {
         let failed = || format!("kernel {name}, grid {grid:?}, {threads} threads");
+        ensure!(
+            grid[0] <= i32::MAX as usize && grid[1].max(grid[2]) <= MOST_BLOCKS,
+            "{}: more blocks than a device takes; use fewer tokens or sequences per batch",
+            failed()
+        );
         let side = |i: usize| u32::try_from(grid[i]).with_context(failed);
         let config = LaunchConfig {
             grid_dim: (side(0)?, side(1)?, side(2)?),
@@ -113,7 +123,7 @@ impl Kernels {
         };
         let name = format!("{}_{kind}_{size}", args.w.format.products());
         let side = tile.side();
-        let grid = [(args.n as usize).div_ceil(side), rows.div_ceil(side), 1];
+        let grid = product_grid(rows, args.n as usize, side);
         // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
         // names. Of the other kernels' arguments the same holds, each built in the file of its operation.
         unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
@@ -125,10 +135,17 @@ impl Kernels {
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
+    /// Blocks of a kernel that sums columns beside what it does to its rows: a tile each, but no more than a few for each
+    /// multiprocessor, so that the rows of partial sums stay few.
+    pub fn summing_blocks(&self, rows: usize) -> usize {
+        let most = SUMMING_BLOCKS * self.device.info.multiprocessors as usize;
+        rows.div_ceil(TILE_ROWS).min(most.max(1))
+    }
+
     pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
-        // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
-        unsafe { self.launch(&name, [rows.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
+        // SAFETY: as for `gemm`; any number of blocks goes through all rows.
+        unsafe { self.launch(&name, [self.summing_blocks(rows), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
@@ -168,25 +185,25 @@ impl Kernels {
 
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
         let name = by_parts("embed_backward", args.width)?;
-        // SAFETY: as for `gemm`; a block has TILE_ROWS rows.
-        unsafe { self.launch(&name, [tokens.div_ceil(TILE_ROWS), 1, 1], TILE_THREADS, 0, &args) }
+        // SAFETY: as for `gemm`; any number of blocks goes through all rows.
+        unsafe { self.launch(&name, [self.summing_blocks(tokens), 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn table_grad(&self, tokens: usize, args: TableGradArgs) -> Result<()> {
-        let grid = [tokens.div_ceil(TILE_WARPS), (args.width as usize).div_ceil(PART), 1];
+        let grid = by_rows(tokens, TILE_WARPS, args.width, PART);
         // SAFETY: as for `gemm`; one warp per token.
         unsafe { self.launch("table_grad", grid, TILE_THREADS, 0, &args) }
     }
 
     pub fn column_partial(&self, tokens: usize, args: ColumnPartialArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(PART), tokens.div_ceil(TILE_ROWS), 1];
+        let grid = by_rows(tokens, TILE_ROWS, args.width, PART);
         // SAFETY: as for `gemm`.
         unsafe { self.launch("column_partial", grid, TILE_THREADS, 0, &args) }
     }
 
-    /// Finishes the first `sums` column sums of `args`.
-    pub fn column_finish(&self, sums: usize, args: ColumnFinishArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(FINISH_COLUMNS), sums, 1];
+    /// Finishes the first `sums` column sums of `args`, of up to `widest` columns.
+    pub fn column_finish(&self, widest: usize, sums: usize, args: ColumnFinishArgs) -> Result<()> {
+        let grid = [widest.div_ceil(FINISH_COLUMNS), sums, 1];
         let threads = FINISH_COLUMNS * FINISH_GROUPS;
         // SAFETY: as for `gemm`; a block has columns × groups of rows.
         unsafe { self.launch("column_finish", grid, threads, 0, &args) }
@@ -213,19 +230,23 @@ impl Kernels {
             }
             _ => max_len.div_ceil(ATTENTION_ROWS),
         };
-        let grid = [tiles, args.heads as usize, sequences];
-        // SAFETY: as for `gemm`; the shared memory is that of the kernel's tiles.
-        unsafe { self.launch(&kind.kernel(dim), grid, threads, shared, &args) }
+        for (first, count) in by_sequences(sequences) {
+            let grid = [tiles, args.heads as usize, count];
+            let args = AttentionArgs { first_sequence: u32::try_from(first)?, ..args };
+            // SAFETY: as for `gemm`; the shared memory is that of the kernel's tiles.
+            unsafe { self.launch(&kind.kernel(dim), grid, threads, shared, &args)? };
+        }
+        Ok(())
     }
 
     pub fn gather_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
-        let grid = first_grid(args.width, sequences);
+        let grid = by_rows(sequences, FIRST_ROW_WARPS, args.width, PART);
         // SAFETY: as for `gemm`; a warp has 256 columns of a row.
         unsafe { self.launch("gather_first", grid, FIRST_ROW_WARPS * WARP, 0, &args) }
     }
 
     pub fn add_first(&self, sequences: usize, args: FirstTokenArgs) -> Result<()> {
-        let grid = first_grid(args.width, sequences);
+        let grid = by_rows(sequences, FIRST_ROW_WARPS, args.width, PART);
         // SAFETY: as for `gather_first`.
         unsafe { self.launch("add_first", grid, FIRST_ROW_WARPS * WARP, 0, &args) }
     }
@@ -256,23 +277,19 @@ impl Kernels {
     }
 
     pub fn pool_forward(&self, sequences: usize, args: PoolArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(PART), sequences, 1];
+        let grid = by_rows(sequences, 1, args.width, PART);
         // SAFETY: as for `gemm`.
         unsafe { self.launch("pool_forward", grid, POOL_WARPS * WARP, 0, &args) }
     }
 
     pub fn pool_backward(&self, rows: usize, args: PoolArgs) -> Result<()> {
-        let grid = [(args.width as usize).div_ceil(PART), rows.div_ceil(POOL_WARPS), 1];
+        let grid = by_rows(rows, POOL_WARPS, args.width, PART);
         // SAFETY: as for `gemm`.
         unsafe { self.launch("pool_backward", grid, POOL_WARPS * WARP, 0, &args) }
     }
 
     pub fn dense_forward(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = [
-            (args.outputs as usize).div_ceil(DENSE_THREADS / WARP),
-            sequences.div_ceil(DENSE_SEQUENCES),
-            1,
-        ];
+        let grid = by_rows(sequences, DENSE_SEQUENCES, args.outputs, DENSE_THREADS / WARP);
         let name = match args.frozen.format {
             Format::Half => "dense_forward",
             Format::Int8 | Format::Nf4 => "dense_forward_quantised",
@@ -288,19 +305,19 @@ impl Kernels {
     }
 
     pub fn dense_backward_weight(&self, args: DenseArgs) -> Result<()> {
-        let grid = [(args.inputs as usize).div_ceil(4 * DENSE_THREADS), args.outputs as usize, 1];
+        let grid = by_rows(args.outputs as usize, 1, args.inputs, 4 * DENSE_THREADS);
         // SAFETY: as for `gemm`; a thread has four weights.
         unsafe { self.launch("dense_backward_weight", grid, DENSE_THREADS, 0, &args) }
     }
 
     pub fn dense_backward_input(&self, sequences: usize, args: DenseArgs) -> Result<()> {
-        let grid = [(args.inputs as usize).div_ceil(DENSE_THREADS), sequences, 1];
+        let grid = by_rows(sequences, DENSE_SEQUENCES, args.inputs, WARP);
         let name = match args.frozen.format {
             Format::Half => "dense_backward_input",
             Format::Int8 | Format::Nf4 => "dense_backward_input_quantised",
         };
         // SAFETY: as for `gemm`.
-        unsafe { self.launch(name, grid, DENSE_THREADS, 0, &args) }
+        unsafe { self.launch(name, grid, DENSE_INPUT_WARPS * WARP, 0, &args) }
     }
 
     pub fn loss(&self, args: LossArgs) -> Result<()> {
@@ -331,8 +348,23 @@ fn warp_rows(rows: usize) -> [usize; 3] {
     [rows.div_ceil(BLOCK_ROWS), 1, 1]
 }
 
-fn first_grid(width: u32, sequences: usize) -> [usize; 3] {
-    [(width as usize).div_ceil(PART), sequences.div_ceil(FIRST_ROW_WARPS), 1]
+/// Blocks of so many rows and columns of each.
+fn by_rows(rows: usize, block_rows: usize, columns: u32, block_columns: usize) -> [usize; 3] {
+    [rows.div_ceil(block_rows), (columns as usize).div_ceil(block_columns), 1]
+}
+
+/// Tiles of a product: all of a row before the next, so that x is read once. Rows beyond what the second direction takes
+/// go on in the third.
+fn product_grid(rows: usize, columns: usize, side: usize) -> [usize; 3] {
+    let tiles = rows.div_ceil(side);
+    [columns.div_ceil(side), tiles.min(MOST_BLOCKS), tiles.div_ceil(MOST_BLOCKS)]
+}
+
+/// The first sequence of each launch, and how many it has: the tiles of a sequence stay together, which share its keys.
+fn by_sequences(sequences: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..sequences)
+        .step_by(MOST_BLOCKS)
+        .map(move |first| (first, MOST_BLOCKS.min(sequences - first)))
 }
 
 /// The kernel whose rows have enough 256-column parts.
@@ -361,6 +393,31 @@ mod tests {
         assert_eq!(GemmTile::choose(4096, 3072, 108), GemmTile::Large);
         // One short sequence.
         assert_eq!(GemmTile::choose(16, 384, 108), GemmTile::Small);
+    }
+
+    /// Planned, not allocated: 2²⁷ tokens of a MiniLM would take a terabyte.
+    #[test]
+    fn no_batch_has_more_blocks_than_a_grid_takes() {
+        let (tokens, sequences) = (1 << 27, 1 << 24);
+        let grids = [
+            product_grid(tokens, 4096, SMALL_TILE),
+            warp_rows(tokens),
+            by_rows(tokens, POOL_WARPS, 1024, PART),
+            by_rows(sequences, 1, 1024, PART),
+            by_rows(sequences, DENSE_SEQUENCES, 100_000, DENSE_THREADS / WARP),
+        ];
+        for [x, y, z] in grids {
+            assert!(x <= i32::MAX as usize && y.max(z) <= MOST_BLOCKS, "{x} {y} {z}");
+        }
+        // Every tile of a product has its place.
+        let [_, y, z] = product_grid(tokens, 768, SMALL_TILE);
+        assert!(y * z >= tokens / SMALL_TILE && y * z < tokens / SMALL_TILE + MOST_BLOCKS);
+        assert_eq!(product_grid(128 * MOST_BLOCKS, 768, 128), [6, MOST_BLOCKS, 1]);
+        assert_eq!(product_grid(128 * MOST_BLOCKS + 1, 768, 128), [6, MOST_BLOCKS, 2]);
+        // And every sequence of attention its launch.
+        assert_eq!(by_sequences(MOST_BLOCKS).collect::<Vec<_>>(), [(0, MOST_BLOCKS)]);
+        let two: Vec<_> = by_sequences(MOST_BLOCKS + 3).collect();
+        assert_eq!(two, [(0, MOST_BLOCKS), (MOST_BLOCKS, 3)]);
     }
 
     #[test]

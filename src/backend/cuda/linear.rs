@@ -1,12 +1,14 @@
 //! Linear layers: which product, which tile, and the column sums of a gradient.
 
 use super::args::*;
+use super::column_sums::{Tiles, address};
 use super::launch::GemmKind;
 use super::memory::Address;
+use super::norm::Summed;
 use super::operands::LaunchOperands;
 use super::{check_width, norm, row_kind, to_u32};
 use crate::backend::MatrixKind;
-use crate::program::{Activation, Dest, Dropout, In, Linear, LinearBack, Storage, Sum};
+use crate::program::{Activation, Dest, In, Linear, LinearBack, Storage};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
@@ -75,8 +77,8 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     };
     // Only the product with the activation's slope has fused column sums: no other layer needs them.
     let fused = match slope {
-        Some(_) => at.partial(0, op.dbias, rows.div_ceil(tile.side()) * n)?,
-        None => None,
+        Some(_) => at.room([op.dbias], rows.div_ceil(tile.side()), n)?,
+        None => [None],
     };
     let args = GemmArgs {
         batch: at.memory.batch.header()?,
@@ -85,21 +87,17 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         out: dx,
         derivative: at.aside(slope)?,
         derivative_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
-        partial: super::operands::address(fused),
+        partial: address(fused[0]),
         n: to_u32(n)?,
         k: to_u32(k)?,
         rows: row_kind(at.rows(op.dy.0)),
         ..Zeroable::zeroed()
     };
     at.cuda.kernels.gemm(kind, tile, rows, args)?;
-    let Sum(Some(grad)) = op.dbias else {
-        return Ok(());
-    };
-    let (partial, tile_rows) = match fused {
-        Some((partial, _)) => (partial, tile.side()),
-        None => (norm::partial_columns(at, dx, None, n, Dropout::NONE, of)?, TILE_ROWS),
-    };
-    at.finish([Some((partial, grad)), None], n, tile_rows, of, false)
+    match slope {
+        Some(_) => at.finish(fused, Tiles::of(of, tile.side())),
+        None => norm::sum_columns(at, op.dbias, Summed::all(dx, of)),
+    }
 }
 
 fn activation_kind(kind: Activation) -> u32 {

@@ -52,6 +52,10 @@ impl Buffer {
         if bytes > 16 { bytes } else { 16 }
     }
 
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         self.slice.len()
@@ -70,14 +74,16 @@ impl Buffer {
         Ok(Address(self.start + offset as u64))
     }
 
-    /// Copies to the device. The values may be reused at once, unless they lie in pinned memory (`pinned`).
+    /// Copies to the device and waits: the values may be reused at once, whatever memory they lie in.
     pub fn write<T: Pod>(&mut self, offset: usize, values: &[T]) -> Result<()> {
         let stream = Arc::clone(&self.device.stream);
-        self.write_on(&stream, offset, values)
+        self.start_write_on(&stream, offset, values)?;
+        stream.synchronize().with_context(|| format!("cannot write the {}", self.what))
     }
 
-    /// The same on another stream: the caller orders it among what uses the buffer.
-    pub fn write_on<T: Pod>(
+    /// Starts a copy to the device, after which the values must stay until an event says that it is done (`pinned`). On
+    /// another stream than the device's the caller orders it among what uses the buffer.
+    pub fn start_write_on<T: Pod>(
         &mut self,
         stream: &Arc<CudaStream>,
         offset: usize,

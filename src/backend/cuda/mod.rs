@@ -15,6 +15,7 @@ mod allocated;
 mod args;
 mod attention;
 mod batch;
+mod column_sums;
 pub mod device;
 mod first_token;
 mod graph;
@@ -248,6 +249,9 @@ impl Backend for CudaBackend {
     }
 
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
+        if slot == Slot::Value {
+            self.weights.check_trained(range, values)?;
+        }
         self.memory_mut()?.params.write(slot, range, values)?;
         match slot {
             Slot::Value => weight_gradients::refresh(self),

@@ -1,8 +1,9 @@
 //! Embeddings, LayerNorm, and the bias gradients that are column sums of what passes there.
 
 use super::args::*;
+use super::column_sums::{Tiles, address};
 use super::memory::Address;
-use super::operands::{LaunchOperands, address};
+use super::operands::LaunchOperands;
 use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
@@ -104,9 +105,8 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     for value in others.chain([op.dx.now, op.x_hat.0]) {
         at.expect(value, at.rows(op.dx.now), width)?;
     }
-    let length = rows.div_ceil(TILE_ROWS) * width;
-    let beta = at.partial(0, op.dbeta, length)?;
-    let bias = at.partial(1, op.dbias, length)?;
+    let blocks = at.cuda.kernels.summing_blocks(rows);
+    let [beta, bias] = at.room([op.dbeta, op.dbias], blocks, width)?;
     let args = NormBackwardArgs {
         batch: at.memory.batch.header()?,
         dx: at.at(op.dx.now)?,
@@ -124,44 +124,61 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.norm_backward(rows, args)?;
-    at.finish([beta, bias], width, TILE_ROWS, at.rows(op.dx.now), false)
+    let tiles = Tiles { most: blocks, ..Tiles::of(at.rows(op.dx.now), TILE_ROWS) };
+    at.finish([beta, bias], tiles)
 }
 
 /// See [`ColumnSum`].
 pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
-    let Sum(Some(grad)) = op.grad else {
-        return Ok(());
-    };
-    let (width, rows) = (grad.len, at.rows(op.dy.0));
-    check_width(width, "a bias gradient")?;
-    let partial = partial_columns(at, at.at(op.dy.0)?, None, width, op.dropout, rows)?;
-    at.finish([Some((partial, grad)), None], width, TILE_ROWS, rows, false)
+    let dy = Summed { dropout: op.dropout, ..Summed::all(at.at(op.dy.0)?, at.rows(op.dy.0)) };
+    sum_columns(at, op.grad, dy)
 }
 
-/// First stage of a column sum on its own: of `dropout'(dy)`, or of its product with `factor`.
-pub fn partial_columns(
-    at: &LaunchOperands<'_>,
-    dy: Address,
-    factor: Option<Address>,
-    width: usize,
-    dropout: Dropout,
-    rows: Rows,
-) -> Result<Address> {
+/// What is summed over its rows where that is a kernel of its own: `dropout'(dy) ⊙ factor`.
+#[derive(Clone, Copy, Debug)]
+pub struct Summed {
+    pub dy: Address,
+    /// Null: nothing.
+    pub factor: Address,
+    /// A number for each row: those with another than the second are left out. Null: none is.
+    pub only: (Address, u32),
+    pub dropout: Dropout,
+    pub rows: Rows,
+}
+
+impl Summed {
+    pub fn all(dy: Address, rows: Rows) -> Self {
+        let (factor, only) = (Address::NULL, (Address::NULL, 0));
+        Self { dy, factor, only, dropout: Dropout::NONE, rows }
+    }
+}
+
+/// A column sum on its own, added to `sum`.
+pub fn sum_columns(at: &LaunchOperands<'_>, sum: Sum, summed: Summed) -> Result<()> {
+    let Summed { dy, factor, only: (ids, only), dropout, rows } = summed;
+    let Sum(Some(grad)) = sum else {
+        return Ok(());
+    };
+    let width = grad.len;
+    check_width(width, "a gradient of columns")?;
     let count = at.memory.rows(rows);
-    let partial = at.memory.partial(0, count.div_ceil(TILE_ROWS) * width)?;
+    let partial = at.room([sum], count.div_ceil(TILE_ROWS), width)?;
     at.cuda.kernels.column_partial(
         count,
         ColumnPartialArgs {
             batch: at.memory.batch.header()?,
             dy,
-            factor: factor.unwrap_or(Address::NULL),
-            partial,
+            factor,
+            ids,
+            partial: address(partial[0]),
             dropout: dropout.into(),
             width: to_u32(width)?,
             rows: row_kind(rows),
+            only,
+            padding: 0,
         },
     )?;
-    Ok(partial)
+    at.finish(partial, Tiles::of(rows, TILE_ROWS))
 }
 
 fn x_hat_kind(stored: Storage) -> u32 {

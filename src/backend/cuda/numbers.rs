@@ -105,6 +105,7 @@ numbers! {
         POOL_WARPS = 8,
         DENSE_THREADS = 128,
         DENSE_SEQUENCES = 8,
+        DENSE_INPUT_WARPS = 8,
         LOSS_WARPS = 8,
     }
 

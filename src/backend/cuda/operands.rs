@@ -1,10 +1,12 @@
 //! What the operations' launches share: where a program's values lie on the device, and room for column sums.
 
 use super::allocated::Allocated;
+use super::column_sums::{ColumnSums, Partial, Tiles};
 use super::memory::Address;
 use super::{CudaBackend, to_u32};
-use crate::program::{ElementBytes, ParamRange, Placed, Program, Rows, Sum, Value};
+use crate::program::{ElementBytes, Placed, Program, Rows, Sum, Value};
 use anyhow::{Result, ensure};
+use std::cell::RefCell;
 
 /// What an operation's launch works with: the device, its memory, and where the program's values lie in it.
 #[derive(Clone, Copy)]
@@ -12,10 +14,9 @@ pub struct LaunchOperands<'a> {
     pub cuda: &'a CudaBackend,
     pub memory: &'a Allocated,
     pub program: &'a Program,
+    /// Those of the span that is run.
+    pub sums: &'a RefCell<ColumnSums>,
 }
-
-/// Partial column sums, and the gradient that they are added to.
-pub type Partial = (Address, ParamRange);
 
 impl LaunchOperands<'_> {
     pub fn tensor(&self, value: Value) -> Placed {
@@ -60,31 +61,30 @@ impl LaunchOperands<'_> {
         value.map_or(Ok(Address::NULL), |value| self.at(value))
     }
 
-    /// Room for partial sums of a gradient, where it is asked for: the first or the second of two.
-    pub fn partial(&self, which: usize, sum: Sum, len: usize) -> Result<Option<Partial>> {
-        sum.0.map(|grad| Ok((self.memory.partial(which, len)?, grad))).transpose()
-    }
-
-    /// The second stage of one or two column sums of tiles of `tile_rows` rows.
-    pub fn finish(
+    /// Room for an operation's partial sums: a row for each of `tiles`. See [`ColumnSums`].
+    pub fn room<const N: usize>(
         &self,
-        sums: [Option<Partial>; 2],
+        sums: [Sum; N],
+        tiles: usize,
         width: usize,
-        tile_rows: usize,
-        rows: Rows,
-        by_sequence: bool,
-    ) -> Result<()> {
-        if sums.iter().all(Option::is_none) {
-            return Ok(());
-        }
+    ) -> Result<[Option<Partial>; N]> {
         let kernels = &self.cuda.kernels;
-        self.memory.finish_columns(kernels, sums, width, tile_rows, rows, by_sequence)
+        self.sums.borrow_mut().room(self.memory, kernels, sums, tiles, width)
     }
-}
 
-/// Where partial sums are, if anywhere.
-pub fn address(partial: Option<Partial>) -> Address {
-    partial.map_or(Address::NULL, |(address, _)| address)
+    /// Has partial sums finished, later.
+    pub fn finish<const N: usize>(
+        &self,
+        partials: [Option<Partial>; N],
+        tiles: Tiles,
+    ) -> Result<()> {
+        self.sums.borrow_mut().add(self.memory, partials, tiles)
+    }
+
+    /// Has all partial sums finished now, before their gradients are read.
+    pub fn finish_all(&self) -> Result<()> {
+        self.sums.borrow_mut().finish(self.memory, &self.cuda.kernels)
+    }
 }
 
 /// Columns of one of `heads` in `width`.

@@ -15,6 +15,7 @@ pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
 
 /// See [`Update`](crate::program::Update).
 pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
+    at.finish_all()?;
     let memory = at.memory;
     let numbers = memory.numbers.at()?;
     let state = memory.state()?;

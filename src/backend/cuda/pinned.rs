@@ -47,8 +47,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The memory must outlive a copy under way; there is nobody to tell of a failure.
-        let _ = self.done.synchronize();
+        // The memory must outlive a copy under way, on whichever stream, also one after which no event could be recorded.
+        self.device.settle();
     }
 }
 
@@ -69,7 +69,7 @@ impl Uploads {
     /// stream is. Waits only where both buffers are under way.
     pub fn send(&mut self, to: &mut Buffer, fill: impl FnOnce(&mut [u32])) -> Result<()> {
         let half = self.filled(fill)?;
-        to.write(0, half.words.as_slice()?)?;
+        to.start_write_on(&half.device.stream, 0, half.words.as_slice()?)?;
         half.record()
     }
 
@@ -122,7 +122,7 @@ impl UploadsBeside {
         let failed = "cannot order an upload";
         let half = self.pinned.filled(fill)?;
         self.stream.wait(&self.taken).context(failed)?;
-        self.staging.write_on(&self.stream, 0, half.words.as_slice()?)?;
+        self.staging.start_write_on(&self.stream, 0, half.words.as_slice()?)?;
         half.record_on(&self.stream)?;
         let operations = &half.device.stream;
         operations.wait(&half.done).context(failed)?;

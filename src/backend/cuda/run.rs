@@ -4,11 +4,13 @@
 //! labels must be is known from the list. So nothing in a recording can depend on a batch but through device memory.
 
 use super::batch::LabelNeed;
+use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
 use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
+use std::cell::RefCell;
 
 pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
     let ops = program.ops(span);
@@ -18,6 +20,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
         }
         _ => None,
     });
+    check_ids(cuda, ops)?;
     let updates = ops.iter().any(|op| matches!(op, Op::Update(_)));
     let (record, device) = (cuda.options.graphs, cuda.device.clone());
     let memory = cuda.memory_mut()?;
@@ -53,18 +56,40 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     done
 }
 
-fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {
-    program.list().range(span).try_for_each(|i| {
-        let op = &program.list().ops[i];
-        launch(cuda, program, op).with_context(|| program.list().name_of(i))
-    })
+/// Holds the current batch's ids against the tables that `ops` read or write: a recording does not look.
+fn check_ids(cuda: &mut CudaBackend, ops: &[Op]) -> Result<()> {
+    let ids = cuda.memory_mut()?.batch.ids;
+    for op in ops {
+        let [tokens, positions, types] = match op {
+            Op::Embed(op) => op.tables.ids(),
+            Op::EmbedBack(op) => op.tables.ids(),
+            _ => continue,
+        }
+        .map(|table| cuda.weights.get(table).map(|table| table.rows));
+        ids.check([tokens?, positions?, types?])?;
+    }
+    Ok(())
 }
 
-fn launch(cuda: &mut CudaBackend, program: &Program, op: &Op) -> Result<()> {
+fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {
+    let sums = RefCell::default();
+    program.list().range(span).try_for_each(|i| {
+        let op = &program.list().ops[i];
+        launch(cuda, program, &sums, op).with_context(|| program.list().name_of(i))
+    })?;
+    sums.into_inner().finish(cuda.memory()?, &cuda.kernels)
+}
+
+fn launch(
+    cuda: &mut CudaBackend,
+    program: &Program,
+    sums: &RefCell<ColumnSums>,
+    op: &Op,
+) -> Result<()> {
     if let Op::Zero(_) = op {
         return optim::zero_gradients(cuda);
     }
-    let at = LaunchOperands { cuda, memory: cuda.memory()?, program };
+    let at = LaunchOperands { cuda, memory: cuda.memory()?, program, sums };
     match op {
         Op::Zero(_) => Ok(()),
         Op::Embed(op) => norm::embed(&at, op),

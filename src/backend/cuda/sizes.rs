@@ -17,8 +17,8 @@ pub struct DeviceSizes {
     pub params: [usize; 4],
     pub state: usize,
     pub numbers: usize,
-    /// f32 elements of one of two groups of partial column sums.
-    pub partial_len: usize,
+    /// Partial column sums: two of the widest tensor's, or those of several operations together.
+    pub partial: usize,
     pub delta: usize,
     pub norm: usize,
 }
@@ -33,20 +33,16 @@ impl DeviceSizes {
             params: DeviceParams::sizes(memory.params, memory.trainable),
             state: size_of::<StepState>(),
             numbers: size_of::<StepNumbers>(),
-            partial_len: (tiles * widest).next_multiple_of(4),
+            partial: 2 * (tiles * widest).next_multiple_of(4) * 4,
             // A head has at least 8 columns in each of q, k and v.
             delta: limits.tokens * widest.div_ceil(24) * 4,
             norm: memory.trainable.div_ceil(NORM_CHUNK) * 8,
         }
     }
 
-    pub fn partial(&self) -> usize {
-        2 * self.partial_len * 4
-    }
-
     /// What grows with the tokens of a batch.
     pub fn by_tokens(&self) -> usize {
-        self.arena + self.delta + 2 * self.batch + self.partial()
+        self.arena + self.delta + 2 * self.batch + self.partial
     }
 
     /// What is allocated with nothing but these.
@@ -56,7 +52,7 @@ impl DeviceSizes {
             params: buffers(&self.params),
             arena: Buffer::size(self.arena),
             batch: 2 * Buffer::size(self.batch),
-            workspace: buffers(&[self.state, self.numbers, self.partial(), self.delta, self.norm]),
+            workspace: buffers(&[self.state, self.numbers, self.partial, self.delta, self.norm]),
             ..Footprint::default()
         }
     }

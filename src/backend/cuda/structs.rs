@@ -147,22 +147,32 @@ structures! {
         batch: Address,
         dy: Address,
         factor: Address,
+        ids: Address,
         partial: Address,
         dropout: DropoutArgs,
         width: u32,
         rows: u32,
+        only: u32,
+        padding: u32,
+    }
+
+    /// A column sum whose partial sums are there.
+    FinishSum {
+        partial: Address,
+        grad: Address,
+        width: u32,
+        tile_rows: u32,
+        rows: u32,
+        by_sequence: u32,
+        most: u32,
+        padding: u32,
     }
 
     ColumnFinishArgs {
         batch: Address,
         cu_seqlens: Address,
         state: Address,
-        partial: [Address; 2],
-        grad: [Address; 2],
-        width: u32,
-        tile_rows: u32,
-        rows: u32,
-        by_sequence: u32,
+        sums: [FinishSum; 32],
     }
 
     AttentionArgs {
@@ -180,7 +190,7 @@ structures! {
         heads: u32,
         head_dim: u32,
         scale: f32,
-        padding: u32,
+        first_sequence: u32,
     }
 
     PoolArgs {

@@ -1,11 +1,12 @@
 //! Full fine-tuning: the gradients of matrices, gains and tables, and the 16-bit copies of the matrices that train.
 
 use super::args::*;
+use super::column_sums::{Tiles, address};
 use super::memory::Address;
-use super::norm::partial_columns;
-use super::operands::{LaunchOperands, address};
+use super::norm::{Summed, sum_columns};
+use super::operands::LaunchOperands;
 use super::{CudaBackend, check_width, to_u32};
-use crate::program::{Dropout, EmbedBack, GainGrad, Rows, Sum, WeightGrad};
+use crate::program::{EmbedBack, GainGrad, ParamRange, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};
 
 /// Rounds every trained matrix to its working copy, after its values have changed.
@@ -51,14 +52,8 @@ pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
 
 /// See [`GainGrad`].
 pub fn gain(at: &LaunchOperands<'_>, op: &GainGrad) -> Result<()> {
-    let Sum(Some(grad)) = op.grad else {
-        return Ok(());
-    };
-    let (width, rows) = (grad.len, at.rows(op.dy.0));
-    check_width(width, "a LayerNorm width")?;
     let (dy, x_hat) = (at.at(op.dy.0)?, at.at(op.x_hat.0)?);
-    let partial = partial_columns(at, dy, Some(x_hat), width, Dropout::NONE, rows)?;
-    at.finish([Some((partial, grad)), None], width, TILE_ROWS, rows, false)
+    sum_columns(at, op.grad, Summed { factor: x_hat, ..Summed::all(dy, at.rows(op.dy.0)) })
 }
 
 /// See [`EmbedBack`].
@@ -77,9 +72,8 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             table.cols
         );
     }
-    let length = tokens.div_ceil(TILE_ROWS) * width;
-    let gamma = at.partial(0, op.dgamma, length)?;
-    let beta = at.partial(1, op.dbeta, length)?;
+    let blocks = at.cuda.kernels.summing_blocks(tokens);
+    let [gamma, beta] = at.room([op.dgamma, op.dbeta], blocks, width)?;
     ensure!(
         gamma.is_some() && beta.is_some(),
         "where the embedding tables train, so does their LayerNorm"
@@ -104,15 +98,9 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         padding: 0,
     };
     at.cuda.kernels.embed_backward(tokens, args)?;
-    at.finish([gamma, beta], width, TILE_ROWS, Rows::Tokens, false)?;
-    // A table of one row (RoBERTa) serves every token.
-    let type_ids = match types.rows {
-        1 => Address::NULL,
-        _ => batch.types()?,
-    };
-    for (ids, Sum(grad)) in
-        [(batch.ids()?, op.dword), (batch.positions()?, op.dposition), (type_ids, op.dtype)]
-    {
+    at.finish([gamma, beta], Tiles { most: blocks, ..Tiles::of(Rows::Tokens, TILE_ROWS) })?;
+    types_back(at, op.dtype, types.rows, dx)?;
+    for (ids, Sum(grad)) in [(batch.ids()?, op.dword), (batch.positions()?, op.dposition)] {
         let Some(grad) = grad else { continue };
         let args = TableGradArgs {
             batch: batch.header()?,
@@ -124,6 +112,23 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             padding: 0,
         };
         at.cuda.kernels.table_grad(tokens, args)?;
+    }
+    Ok(())
+}
+
+/// Every row of the table of token types has a good part of all tokens: a column sum for each.
+fn types_back(at: &LaunchOperands<'_>, grad: Sum, types: usize, dx: Address) -> Result<()> {
+    let Sum(Some(grad)) = grad else {
+        return Ok(());
+    };
+    let width = grad.len / types;
+    for row in 0..types {
+        let of_row = ParamRange { offset: grad.offset + row * width, len: width };
+        // A table of one row (RoBERTa) serves every token.
+        let ids = if types == 1 { Address::NULL } else { at.memory.batch.types()? };
+        let only = (ids, to_u32(row)?);
+        let tokens = Summed { only, ..Summed::all(dx, Rows::Tokens) };
+        sum_columns(at, Sum(Some(of_row)), tokens)?;
     }
     Ok(())
 }

@@ -86,8 +86,15 @@ pub struct Weight {
     mean_scale: f32,
     pub rows: usize,
     pub cols: usize,
-    /// It is a copy of these parameters, which train.
-    trained: Option<ParamRange>,
+    /// What it is a copy of.
+    trained: Option<Trained>,
+}
+
+/// Parameters that train, and whose.
+#[derive(Clone, Debug)]
+struct Trained {
+    name: String,
+    range: ParamRange,
 }
 
 impl Weight {
@@ -201,16 +208,17 @@ impl DeviceMatrices {
 
     /// Values are rounded to the 16-bit type when they are stored or when they are multiplied with.
     fn check_range(&self, name: &str, data: &[f32]) -> Result<()> {
-        // Both types: an exponent of ones is an infinity or a NaN.
-        let overflown = |&value: &f32| match self.half {
-            HalfType::F16 => !f16::from_f32(value).is_finite(),
-            HalfType::Bf16 => !bf16::from_f32(value).is_finite(),
+        let largest = match self.half {
+            HalfType::F16 => f16::MAX.to_f32(),
+            HalfType::Bf16 => bf16::MAX.to_f32(),
         };
-        let Some(at) = data.iter().position(overflown) else {
+        // So that NaN is not inside, either.
+        let inside = |value: &f32| value.abs() <= largest;
+        let Some(at) = data.iter().position(|value| !inside(value)) else {
             return Ok(());
         };
         bail!(
-            "{name}: element {at} is {}, which {} cannot hold{}",
+            "{name}: element {at} is {}, which {} cannot hold (at most {largest}){}",
             data[at],
             self.half,
             if self.half == HalfType::F16 && data[at].is_finite() {
@@ -219,6 +227,19 @@ impl DeviceMatrices {
                 ""
             }
         );
+    }
+
+    /// Refuses new values of trained matrices that their working copies cannot hold. `values` are the parameters from
+    /// `range` on.
+    pub fn check_trained(&self, range: ParamRange, values: &[f32]) -> Result<()> {
+        for Trained { name, range: matrix } in self.list.iter().filter_map(|w| w.trained.as_ref()) {
+            let start = matrix.offset.max(range.offset);
+            let end = (matrix.offset + matrix.len).min(range.offset + values.len());
+            if start < end {
+                self.check_range(name, &values[start - range.offset..end - range.offset])?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes room for the working copy of a matrix that trains.
@@ -248,7 +269,7 @@ impl DeviceMatrices {
             mean_scale: 0.0,
             rows,
             cols,
-            trained: Some(range),
+            trained: Some(Trained { name: name.to_owned(), range }),
         });
         Ok(WeightId(self.list.len() - 1))
     }
@@ -279,7 +300,7 @@ impl DeviceMatrices {
 
     /// The working copies, and the parameters that each follows.
     pub fn trained(&self) -> impl Iterator<Item = (&Weight, ParamRange)> {
-        self.list.iter().filter_map(|weight| weight.trained.map(|range| (weight, range)))
+        self.list.iter().filter_map(|weight| Some((weight, weight.trained.as_ref()?.range)))
     }
 
     pub fn get(&self, id: WeightId) -> Result<&Weight> {

@@ -6,24 +6,29 @@
 mod picture;
 mod report;
 
-use super::{say, show};
+use super::{outputs, say, show, stop};
 use crate::cli::CompareCommand;
 use crate::files::write_bytes_atomic;
 use crate::settings::train::TrainConfig;
+use crate::train::lock::{FolderLock, LOCK_FILE};
 use crate::train::output::{RESULT_FILE, SETTINGS_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use report::{Report, RunRow};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The files that a comparison writes beside the folders of its runs.
 const REPORT: &str = "compare";
 
 pub fn run(command: &CompareCommand) -> Result<()> {
     let output = &command.output;
+    let models: Vec<&Path> = command.runs.iter().map(|(_, c)| Path::new(&c.model)).collect();
+    outputs::no_input_folder(output, &models)?;
     if !command.resume {
-        let used =
-            output.exists() && std::fs::read_dir(output).is_ok_and(|mut d| d.next().is_some());
+        let used = std::fs::read_dir(output).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != LOCK_FILE))
+        });
         ensure!(
             !used,
             "--output {}: the folder holds something already; name a new one, or go on with a comparison with --resume",
@@ -32,11 +37,16 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     }
     std::fs::create_dir_all(output)
         .with_context(|| format!("--output {}: cannot make the folder", output.display()))?;
-    // A Ctrl-C is for the run that is on: it saves and ends, and so does the comparison.
-    ctrlc::set_handler(|| {}).context("cannot listen for Ctrl-C")?;
+    let _lock = FolderLock::take(output).context("--output")?;
+    // A signal is for the run that is on: it saves and ends, and so does the comparison.
+    let (stop, child) = stop::of_a_parent()?;
     let mut rows = Vec::new();
     for (name, config) in &command.runs {
-        train(name, config, command)?;
+        ensure!(
+            !stop.load(Ordering::Relaxed),
+            "stopped before the run {name}, as asked; go on with --resume"
+        );
+        train(name, config, command, &child)?;
         rows.push(RunRow::read(name, config)?);
     }
     let metric = command.runs.first().map(|(_, config)| config.metric);
@@ -52,7 +62,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
 }
 
 /// Trains one run in a process of its own, unless it is done.
-fn train(name: &str, config: &TrainConfig, command: &CompareCommand) -> Result<()> {
+fn train(name: &str, config: &TrainConfig, command: &CompareCommand, id: &AtomicU32) -> Result<()> {
     if command.resume && config.output.join(RESULT_FILE).exists() {
         same_settings(name, config)?;
         say(command.quiet, format_args!("{name}: is done"));
@@ -71,12 +81,17 @@ fn train(name: &str, config: &TrainConfig, command: &CompareCommand) -> Result<(
     if command.quiet {
         child.arg("--quiet");
     }
+    ends_with_parent(&mut child);
     // Its results come in the table; its notes and errors are for the user.
-    let status = child
+    let mut child = child
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .status()
+        .spawn()
         .context("cannot start a process for the run")?;
+    id.store(child.id(), Ordering::Relaxed);
+    let status = child.wait();
+    id.store(0, Ordering::Relaxed);
+    let status = status.context("cannot wait for the run")?;
     if !status.success() {
         bail!(
             "the run {name} ended with {status}; what it said stands above; go on with --resume, or repeat the run \
@@ -86,6 +101,28 @@ fn train(name: &str, config: &TrainConfig, command: &CompareCommand) -> Result<(
     }
     Ok(())
 }
+
+/// Has the system ask the run to stop once this process is gone, however it went: a run that nobody waits for would go on
+/// writing where a resumed comparison writes, too.
+#[cfg(target_os = "linux")]
+fn ends_with_parent(child: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id();
+    let ask = move || {
+        // SAFETY: both calls take numbers alone, touch no memory, and may be made between fork and exec.
+        let gone = unsafe {
+            let failed = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0;
+            // It may have gone before it was asked.
+            failed || libc::getppid() as u32 != parent
+        };
+        if gone { Err(std::io::Error::other("its parent is gone")) } else { Ok(()) }
+    };
+    // SAFETY: `ask` allocates nothing where it succeeds and takes no lock.
+    unsafe { child.pre_exec(ask) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ends_with_parent(_: &mut Command) {}
 
 /// A run that is not repeated must be the one that is asked for.
 fn same_settings(name: &str, config: &TrainConfig) -> Result<()> {

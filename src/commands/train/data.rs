@@ -3,7 +3,9 @@
 use crate::commands::base::say_counts;
 use crate::commands::counter::Counter;
 use crate::commands::format;
+use crate::commands::labelled::{self, LabelRules, warn_of_labels};
 use crate::data::{self, ColumnNames, Dataset, LabelUse, ReadOptions, Table, TextTokenizer};
+use crate::formats::columns::Columns;
 use crate::settings::choice::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::labels::{ClassNames, Targets};
@@ -12,6 +14,7 @@ use anyhow::{Context, Result};
 /// Tokenized training and dev rows.
 pub struct Data {
     pub targets: Targets,
+    pub columns: Columns,
     pub train: Dataset,
     pub dev: Option<Dataset>,
     /// Of the rows as read, before a split.
@@ -26,7 +29,7 @@ impl Data {
     /// # Errors
     /// A file that cannot be read or has no such column, a label that does not fit, too few rows for a split.
     pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
-        let options = ReadOptions {
+        let mut options = ReadOptions {
             format: format(config.format),
             columns: ColumnNames {
                 text: config.text_column.clone(),
@@ -34,19 +37,26 @@ impl Data {
                 label: config.label_column.clone(),
             },
             label_use: LabelUse::Required,
+            trained: None,
         };
-        let whole = Table::read(&config.train, &options)?;
+        let mut rules =
+            LabelRules { task: config.task, unlabelled: config.unlabelled, known: None };
+        let whole = labelled::read(&config.train, &options, &rules, quiet)?;
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match config.task {
             Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
             Task::Regression => Targets::Values,
         };
+        let columns = whole.columns.clone();
+        // The dev rows are read as those of the task are.
+        options.trained = Some(columns.clone());
+        rules.known = targets.classes();
         let train_sha256 = whole.sha256();
         let mut dev_sha256 = None;
         let (train, dev) = match &config.dev {
             None => (whole, None),
             Some(DevSource::File(path)) => {
-                let dev = Table::read(path, &options)?;
+                let dev = labelled::read(path, &options, &rules, quiet)?;
                 dev_sha256 = Some(dev.sha256());
                 (whole, Some(dev))
             }
@@ -55,8 +65,9 @@ impl Data {
                 (whole.select(&split.train), Some(whole.select(&split.dev)))
             }
         };
-        let tokenize = |table: &Table| {
+        let tokenize = |table: &Table, part: &str| {
             let labels = targets.read(table)?;
+            labelled::say_labels(quiet, table, part, &targets, &labels);
             let counter = Counter::new("tokenizing", Some(table.rows.len() as u64), quiet);
             let (dataset, counts) =
                 Dataset::build(&table.rows, labels, tokenizer, &|rows| counter.add(rows))
@@ -65,8 +76,13 @@ impl Data {
             say_counts(quiet, &table.name, counts, tokenizer.options().max_len);
             anyhow::Ok(dataset)
         };
-        let train = tokenize(&train)?;
-        let dev = dev.as_ref().map(tokenize).transpose()?;
-        Ok(Self { targets, train, dev, train_sha256, dev_sha256 })
+        let parts = match config.dev {
+            Some(DevSource::Fraction(_)) => [" (to train on)", " (to evaluate on)"],
+            _ => [""; 2],
+        };
+        let train = tokenize(&train, parts[0])?;
+        let dev = dev.map(|dev| tokenize(&dev, parts[1])).transpose()?;
+        warn_of_labels(&targets, train.labels(), dev.as_ref().map(Dataset::labels));
+        Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }

@@ -1,7 +1,9 @@
 //! What a run keeps of its session as its result: a delta, or a whole model.
 
+use super::data::Data;
 use crate::backend::Slot;
 use crate::commands::base::Base;
+use crate::commands::say_gone;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::{Delta, DeltaInfo};
@@ -9,7 +11,6 @@ use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
-use crate::model::load::checkpoint_pooling;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
 use crate::settings::method::Leaves;
@@ -25,10 +26,16 @@ use std::path::Path;
 ///
 /// # Errors
 /// A file that cannot be written; a file of the base that can no longer be read.
-pub fn keep(output: &OutputFolder, base: &Base, info: &DeltaInfo, session: &Session) -> Result<()> {
+pub fn keep(
+    output: &OutputFolder,
+    base: &Base,
+    info: &DeltaInfo,
+    session: &Session,
+    quiet: bool,
+) -> Result<()> {
     let leaves = info.method.facts().leaves;
     match leaves {
-        Leaves::Model => write_model(output.path(), base, info, session),
+        Leaves::Model => write_model(output.path(), base, info, session, quiet),
         Leaves::Delta => {
             let values = session.trained_values()?;
             delta(info, session.model(), &values).write(&output.result_file(leaves))
@@ -37,17 +44,12 @@ pub fn keep(output: &OutputFolder, base: &Base, info: &DeltaInfo, session: &Sess
 }
 
 /// What a result says beside its tensors.
-pub fn delta_info(
-    config: &TrainConfig,
-    base: &Base,
-    pooling: PoolKind,
-    targets: &Targets,
-) -> DeltaInfo {
+pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &Data) -> DeltaInfo {
     DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
         task: config.task,
-        labels: match targets {
+        labels: match &data.targets {
             Targets::Classes(classes) => classes.names().to_vec(),
             Targets::Values | Targets::None => Vec::new(),
         },
@@ -55,6 +57,7 @@ pub fn delta_info(
         method: config.method,
         biases: config.method.trained_biases(&config.biases),
         settings: config.clone(),
+        columns: Some(data.columns.clone()),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -87,7 +90,13 @@ enum Values {
 
 /// Writes the whole model: weights and head, then, the first time, the rest of the folder. The tensors go from the backend
 /// to the file piece by piece.
-fn write_model(folder: &Path, base: &Base, info: &DeltaInfo, session: &Session) -> Result<()> {
+fn write_model(
+    folder: &Path,
+    base: &Base,
+    info: &DeltaInfo,
+    session: &Session,
+    quiet: bool,
+) -> Result<()> {
     let model = session.model();
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
@@ -119,8 +128,8 @@ fn write_model(folder: &Path, base: &Base, info: &DeltaInfo, session: &Session) 
     }
     write_sources(&folder.join(WEIGHTS), info, encoder, &file, session)?;
     if !holds_model(folder) {
-        let pools_alike = checkpoint_pooling(&base.folder)? == pooling;
-        copy_from_base(&base.folder, pools_alike, folder)?;
+        let gone = copy_from_base(&base.folder, pooling, base.config.hidden, folder)?;
+        say_gone(quiet, &gone, folder);
         write_config(&base.folder, info, folder)?;
     }
     Ok(())

@@ -5,9 +5,10 @@ mod keep;
 mod summary;
 
 use super::base::Base;
+use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
-use super::{say, set_threads, show};
+use super::{outputs, say, set_threads, show, stop, warn};
 use crate::backend::DeviceKind;
 use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
@@ -16,30 +17,33 @@ use crate::error::UsageError;
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
+use crate::formats::sentence::Makers;
 use crate::methods::Trains;
 use crate::model::Model;
+use crate::model::config::Family;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
 use crate::program::PoolKind;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling};
+use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::train::TrainConfig;
 use crate::tasks::labels::Targets;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run};
+use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use anyhow::{Context, Result, bail};
 use data::Data;
 use keep::{delta_info, keep};
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use summary::Summary;
 
 pub fn run(command: TrainCommand) -> Result<()> {
     let TrainCommand { config, resume, quiet } = command;
     set_threads(config.threads)?;
+    outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
     } else {
@@ -54,7 +58,7 @@ pub fn run(command: TrainCommand) -> Result<()> {
 
 fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool) -> Result<()> {
     let base = Base::open(&config.model, quiet)?;
-    let tokenizer = base.tokenizer(config.max_length)?;
+    let tokenizer = base.tokenizer(config.max_length, quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
 
     let spec = task_spec(config, &base, &data.targets)?;
@@ -72,9 +76,14 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     }
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
-    say_head(config, spec.pooling, &model, quiet);
+    base.unchanged()?;
+    say_head(config, &base, &model, quiet)?;
+    warn_of_unused_layers(&base);
     if let Some(path) = &config.init_head {
-        init_head(&mut model, path).context("--init-head")?;
+        let rows = rows_of_head(path, &base, &data.targets, quiet);
+        init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
+    } else {
+        say_unused_head(&base, quiet);
     }
 
     let order = match config.no_shuffle {
@@ -92,14 +101,11 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     session.allocate(Some(programs.train.clone()), predict)?;
     say(quiet, programs.summary(session.allocated()));
 
-    let mut fingerprint = fingerprint(config, &base, &data)?;
-    if in_bf16 {
-        // Runs from before a CPU had it recorded "bf16", too, and computed in f32.
-        fingerprint = fingerprint.with("arithmetic on the CPU", "bf16");
-    }
-    let info = delta_info(config, &base, spec.pooling, &data.targets);
-    let keep = |session: &Session| keep(output, &base, &info, session);
-    let stop = stop_on_ctrl_c()?;
+    let precision = config.precision.on(device)?;
+    let fingerprint = fingerprint(config, precision, &base, &data)?;
+    let info = delta_info(config, &base, spec.pooling, &data);
+    let keep = |session: &Session| keep(output, &base, &info, session, quiet);
+    let stop = stop::when_asked()?;
     let mut run = Run {
         session: &mut session,
         config,
@@ -127,6 +133,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         }
         Checkpoint::default()
     };
+    if let Some(text) = Schedule::of(config, steps.total).never_reached() {
+        warn(text);
+    }
     write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
@@ -174,28 +183,52 @@ fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<Tas
 }
 
 /// Says which head is put on the encoder, and why.
-fn say_head(config: &TrainConfig, pooling: PoolKind, model: &Model, quiet: bool) {
-    let why = match config.pooling {
-        Pooling::Auto => ", as the checkpoint's makers do",
-        _ => "",
+fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Result<()> {
+    let makers = match config.pooling {
+        Pooling::Auto => Some(Makers::of(&base.folder)?),
+        _ => None,
     };
+    let why = match makers {
+        Some(_) => ", as the checkpoint's makers do",
+        None => "",
+    };
+    let pooling = model.head.pool;
     let vector = match pooling {
         PoolKind::Mean => "the mean over all tokens",
         PoolKind::Cls => "the first token",
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
     let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;
-    if model.params.list().iter().any(new) {
+    let new_pooler = model.params.list().iter().any(new);
+    if let Some(Makers::Pool { besides, .. }) = makers {
+        if pooling == PoolKind::Cls && base.config.family == Family::Bert && !new_pooler {
+            say(
+                quiet,
+                "the makers take the first token as it is; here it goes through the checkpoint's pooler, which they may \
+                 never have trained (--pooler reinit draws a new one)",
+            );
+        }
+        besides.iter().for_each(|note| say(quiet, note));
+    }
+    if new_pooler {
         let drawn = match config.pooler {
             PoolerInit::Reinit => "the pooler is drawn anew, as asked",
             _ => "the checkpoint has no pooler: a new one is drawn",
         };
         say(quiet, format_args!("{drawn}, and trains with the head"));
     }
+    Ok(())
 }
 
-fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerprint> {
+fn fingerprint(
+    config: &TrainConfig,
+    precision: Precision,
+    base: &Base,
+    data: &Data,
+) -> Result<Fingerprint> {
     let mut fingerprint = Fingerprint::of(config)?
+        // What `auto` is may differ where the run is resumed.
+        .with("precision", &format!("\"{precision}\""))
         .with("base weights", &base.sha256)
         .with("training data", &data.train_sha256);
     if let Some(sha256) = &data.dev_sha256 {
@@ -205,18 +238,4 @@ fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerp
         fingerprint = fingerprint.with("initial head", &sha256_file(path)?);
     }
     Ok(fingerprint)
-}
-
-/// The first Ctrl-C asks the run to stop after its step; the second ends the process at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
 }

@@ -23,7 +23,7 @@ pub struct Summary<'a> {
 impl Summary<'_> {
     /// The result file of the run.
     pub fn json(&self) -> Value {
-        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
         let last: Map<String, Value> =
             last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         json!({
@@ -35,14 +35,14 @@ impl Summary<'_> {
             "last": last,
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
-            "seconds": time.as_secs_f64(),
+            "seconds": seconds,
             "memory": self.memory,
         })
     }
 
     /// For people.
     pub fn table(&self) -> TextTable {
-        let Outcome { end, step, last, best, tokens, time } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
         let config = self.config;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
@@ -66,8 +66,7 @@ impl Summary<'_> {
         for (metric, value) in last {
             row(&format!("last {metric}"), format!("{value:.4}"));
         }
-        let seconds = time.as_secs_f64();
-        if seconds > 0.0 {
+        if *seconds > 0.0 {
             row(
                 "training time",
                 format!("{seconds:.1} s, {:.0} tokens/s", *tokens as f64 / seconds),

@@ -10,12 +10,14 @@ use super::Model;
 use super::config::ModelConfig;
 use super::params::ParamKind;
 use crate::backend::{Backend, MatrixShape};
-use crate::formats::model_files::POOLING;
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
-use crate::program::{LossKind, ParamRange, PoolKind, WeightId};
+use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::tasks::head::DenseLayer;
 use anyhow::{Context, Result};
 use place::assemble;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,27 +41,15 @@ pub struct TaskSpec {
     pub seed: u64,
 }
 
-/// How a checkpoint's makers pool: sentence encoders carry `1_Pooling/config.json`.
-///
-/// # Errors
-/// When that file is there and broken.
-pub fn checkpoint_pooling(folder: &Path) -> Result<PoolKind> {
-    let path = folder.join(POOLING);
-    if !path.exists() {
-        return Ok(PoolKind::Cls);
-    }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let json: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
-    let mean = json.get("pooling_mode_mean_tokens").and_then(serde_json::Value::as_bool);
-    Ok(if mean == Some(true) { PoolKind::Mean } else { PoolKind::Cls })
-}
-
 /// Where the checkpoint's values come from.
 trait Source {
     /// Whether the encoder has a tensor of this name.
     fn has(&self, name: &str) -> bool;
+
+    /// Whether there are values at all; else only shapes are known.
+    fn has_values(&self) -> bool {
+        true
+    }
 
     /// An encoder tensor as f32, row-major; empty where only shapes are known.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
@@ -79,6 +69,10 @@ impl Source for ModelTensors {
 struct Shapes;
 
 impl Source for Shapes {
+    fn has_values(&self) -> bool {
+        false
+    }
+
     fn has(&self, _: &str) -> bool {
         true
     }
@@ -98,6 +92,21 @@ impl Source for Zeros {
 
     fn get(&self, _: &str, shape: &[usize]) -> Result<Vec<f32>> {
         Ok(vec![0.0; shape.iter().product()])
+    }
+}
+
+/// The same as [`Shapes`]; notes what was asked for.
+#[derive(Default)]
+struct Noted(RefCell<BTreeSet<String>>);
+
+impl Source for Noted {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, name: &str, _: &[usize]) -> Result<Vec<f32>> {
+        self.0.borrow_mut().insert(name.to_owned());
+        Ok(Vec::new())
     }
 }
 
@@ -177,6 +186,17 @@ pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
     assemble(config, task, &Shapes, &mut Counted(0))
 }
 
+/// The encoder's tensors that a model of this configuration has, by their names inside the encoder. A checkpoint may hold
+/// others: buffers, layers beyond the last.
+///
+/// # Errors
+/// A bias selection that the model has nothing for.
+pub fn tensors_of(config: &ModelConfig, task: &TaskSpec) -> Result<BTreeSet<String>> {
+    let noted = Noted::default();
+    assemble(config, task, &noted, &mut Counted(0))?;
+    Ok(noted.0.into_inner())
+}
+
 /// A model of this configuration with zeros for values, on a device: to see what it takes. `folder` is named in errors.
 ///
 /// # Errors
@@ -191,11 +211,11 @@ pub fn blank(
 }
 
 /// Replaces the head's initial values by those of a safetensors file that holds them by their Hugging Face
-/// names.
+/// names. `rows` has the file's row for each output, where the file's order is another.
 ///
 /// # Errors
 /// When a tensor is missing, misshapen or not finite.
-pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
+pub fn init_head(model: &mut Model, path: &Path, rows: Option<&[usize]>) -> Result<()> {
     let head: Vec<_> = model
         .params
         .list()
@@ -204,9 +224,17 @@ pub fn init_head(model: &mut Model, path: &Path) -> Result<()> {
         .map(|p| (p.name.clone(), p.shape.clone(), p.range))
         .collect();
     for (name, shape, range) in head {
-        let values = read_tensor(path, &name, &shape)?.with_context(|| {
+        let mut values = read_tensor(path, &name, &shape)?.with_context(|| {
             format!("{}: the tensor `{name}` is missing; the head needs it", path.display())
         })?;
+        let last = model.head.layers.last();
+        let of_last =
+            |layer: &DenseLayer| layer.bias == range || layer.weight == HeadWeight::Param(range);
+        if let (Some(rows), true) = (rows, last.is_some_and(of_last)) {
+            let width = values.len() / rows.len();
+            let row = |&row: &usize| values[row * width..][..width].to_vec();
+            values = rows.iter().flat_map(row).collect();
+        }
         model.params.set_initial(range, &values);
     }
     Ok(())

@@ -46,7 +46,8 @@ pub fn assemble(
         _ => {}
     }
 
-    let params = Params::new(params);
+    let params =
+        if source.has_values() { Params::new(params) } else { Params::without_values(&params) };
     let mut places = Places { config, task, params: &params, store, matrices };
     let [word, position, token_type] = [
         places.matrix(&embeddings.word)?,

@@ -7,10 +7,13 @@ use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{HeadWeight, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
 use crate::settings::biases::Component;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
+
+/// Outputs of a head: classes are numbered in 32 bits, and products of a few sizes must not overflow.
+const MOST_OUTPUTS: usize = 1 << 31;
 
 /// Collects matrices and parameters in the order of the forward pass; places are known only at its end.
 pub struct Loader<'a> {
@@ -118,6 +121,10 @@ impl Loader<'_> {
 
     pub fn head(&mut self) -> Result<Vec<NewHeadLayer>> {
         let (h, outputs) = (self.config.hidden, self.task.outputs);
+        ensure!(
+            outputs <= MOST_OUTPUTS,
+            "a head of {outputs} outputs; up to {MOST_OUTPUTS} can be served"
+        );
         let last = |loader: &mut Self, name: &str| NewHeadLayer {
             weight: loader.new_matrix(
                 &format!("{name}.weight"),
@@ -279,7 +286,8 @@ impl Loader<'_> {
         (purpose, index): (Purpose, u64),
     ) -> NewWeight {
         let mut stream = Stream::new(self.task.seed, purpose, index);
-        let values = (0..rows * cols).map(|_| HEAD_STD * stream.normal()).collect();
+        let count = if self.source.has_values() { rows * cols } else { 0 };
+        let values = (0..count).map(|_| HEAD_STD * stream.normal()).collect();
         let shape = vec![rows, cols];
         self.params.push(NewParam {
             name: name.to_owned(),
@@ -297,7 +305,8 @@ impl Loader<'_> {
     }
 
     fn new_bias(&mut self, name: &str, len: usize) -> String {
-        let values = (len, vec![0.0; len]);
+        // No values stand for zeros.
+        let values = (len, Vec::new());
         self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }
 

@@ -1,0 +1,129 @@
+//! Column sums in two stages. An operation's kernel leaves a row of partial sums for each tile of its rows; what adds these
+//! up waits until the room for them is full, the step is about to read a gradient, or a span ends, and is then one
+//! launch for the sums of many operations.
+
+use super::args::{ColumnFinishArgs, FinishSum};
+use super::kernels::Kernels;
+use super::memory::Address;
+use super::{Allocated, row_kind, to_u32};
+use crate::program::{ParamRange, Rows, Sum};
+use anyhow::{Result, ensure};
+use bytemuck::Zeroable;
+
+/// Partial column sums, and the gradient that they are added to.
+pub type Partial = (Address, ParamRange);
+
+/// How a tensor was cut into the tiles whose sums there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiles {
+    pub rows: Rows,
+    /// Rows of one.
+    pub height: usize,
+    /// Tiles do not cross sequences.
+    pub by_sequence: bool,
+    /// Rows of partial sums where they do, at most.
+    pub most: usize,
+}
+
+impl Tiles {
+    pub fn of(rows: Rows, height: usize) -> Self {
+        Self { rows, height, by_sequence: false, most: u32::MAX as usize }
+    }
+}
+
+/// The sums of a span that are not finished yet.
+#[derive(Debug, Default)]
+pub struct ColumnSums {
+    waiting: Vec<(FinishSum, ParamRange)>,
+    /// f32 elements of the room that are in use.
+    used: usize,
+}
+
+impl ColumnSums {
+    /// Room for the partial sums of one operation, `tiles` rows of `width`, where it is asked for: for all of its sums at
+    /// once, as finishing frees what others have.
+    pub fn room<const N: usize>(
+        &mut self,
+        memory: &Allocated,
+        kernels: &Kernels,
+        sums: [Sum; N],
+        tiles: usize,
+        width: usize,
+    ) -> Result<[Option<Partial>; N]> {
+        let len = (tiles * width).next_multiple_of(4);
+        let wanted = sums.iter().flat_map(|sum| sum.0);
+        let count = wanted.clone().count();
+        let twice = |grad: ParamRange| self.waiting.iter().any(|(_, other)| overlap(grad, *other));
+        let table = ColumnFinishArgs::zeroed().sums.len();
+        // Two sums of one gradient are added one after the other.
+        if self.used + count * len > memory.partial_len()
+            || self.waiting.len() + count > table
+            || wanted.clone().any(twice)
+        {
+            self.finish(memory, kernels)?;
+        }
+        let mut room = [None; N];
+        for (room, sum) in room.iter_mut().zip(sums) {
+            let Some(grad) = sum.0 else { continue };
+            ensure!(
+                grad.len == width,
+                "a bias gradient of {} elements for {width} columns",
+                grad.len
+            );
+            *room = Some((memory.partial(self.used, len)?, grad));
+            self.used += len;
+        }
+        Ok(room)
+    }
+
+    /// Notes sums whose partial sums have been made.
+    pub fn add(
+        &mut self,
+        memory: &Allocated,
+        partials: impl IntoIterator<Item = Option<Partial>>,
+        tiles: Tiles,
+    ) -> Result<()> {
+        for (partial, grad) in partials.into_iter().flatten() {
+            let sum = FinishSum {
+                partial,
+                grad: memory.params.gradient(grad)?,
+                width: to_u32(grad.len)?,
+                tile_rows: to_u32(tiles.height)?,
+                rows: row_kind(tiles.rows),
+                by_sequence: u32::from(tiles.by_sequence),
+                most: to_u32(tiles.most)?,
+                padding: 0,
+            };
+            self.waiting.push((sum, grad));
+        }
+        Ok(())
+    }
+
+    /// Adds up all that wait.
+    pub fn finish(&mut self, memory: &Allocated, kernels: &Kernels) -> Result<()> {
+        if !self.waiting.is_empty() {
+            let mut args = ColumnFinishArgs {
+                batch: memory.batch.header()?,
+                cu_seqlens: memory.batch.bounds()?,
+                state: memory.state()?,
+                ..Zeroable::zeroed()
+            };
+            for (to, (sum, _)) in args.sums.iter_mut().zip(&self.waiting) {
+                *to = *sum;
+            }
+            let widest = self.waiting.iter().map(|(_, grad)| grad.len).max().unwrap_or(0);
+            kernels.column_finish(widest, self.waiting.len(), args)?;
+        }
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+fn overlap(a: ParamRange, b: ParamRange) -> bool {
+    a.offset < b.offset + b.len && b.offset < a.offset + a.len
+}
+
+/// Where partial sums are, if anywhere.
+pub fn address(partial: Option<Partial>) -> Address {
+    partial.map_or(Address::NULL, |(address, _)| address)
+}

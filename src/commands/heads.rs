@@ -1,0 +1,171 @@
+//! What a checkpoint has beyond what a run takes of it: a trained head, by which class each of its rows is for or that it
+//! is not used, and layers that its configuration leaves out.
+
+use super::base::Base;
+use super::{say, warn};
+use crate::formats::container::read_metadata;
+use crate::formats::model_files::CONFIG;
+use crate::formats::model_tensors::ModelTensors;
+use crate::tasks::labels::{ClassNames, Targets};
+use serde_json::Value;
+use std::path::Path;
+
+/// The row of `--init-head`'s file for each class of the task; `None` takes them in the order of the file. Says which
+/// it is, as a head in the wrong order is a wrong head.
+pub fn rows_of_head(
+    path: &Path,
+    base: &Base,
+    targets: &Targets,
+    quiet: bool,
+) -> Option<Vec<usize>> {
+    let classes = targets.classes()?;
+    let wanted = classes.names();
+    let beside = path.with_file_name(CONFIG);
+    let of_base = base.folder.join(CONFIG);
+    let sources = [
+        (labels_of_file(path), path.display().to_string()),
+        (id2label(&beside), beside.display().to_string()),
+        (id2label(&of_base), of_base.display().to_string()),
+    ];
+    // The nearest that says anything decides: what is farther away is of another head.
+    let named = sources.into_iter().find_map(|(names, source)| Some((names?, source)));
+    let order = format!("the classes {}, in this order", wanted.join(", "));
+    let Some((names, source)) = named else {
+        warn(format_args!(
+            "--init-head: nothing says which class each of its rows is for; they are taken for {order}"
+        ));
+        return None;
+    };
+    let exact = matched(&names, wanted);
+    let but = if exact.is_some() { "" } else { ", whose names are the same but for case" };
+    match exact.or_else(|| matched(&lower(&names), &lower(wanted))) {
+        Some(rows) => {
+            say(
+                quiet,
+                format_args!("--init-head: its rows are matched to the classes by {source}{but}"),
+            );
+            Some(rows)
+        }
+        None => {
+            warn(format_args!(
+                "--init-head: by {source} its rows are for {}; these are not the task's classes, so that they are taken \
+                 for {order}",
+                names.join(", ")
+            ));
+            None
+        }
+    }
+}
+
+fn lower(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.to_lowercase()).collect()
+}
+
+/// The place among `names` of each of the wanted ones, if they are the same.
+fn matched(names: &[String], wanted: &[String]) -> Option<Vec<usize>> {
+    let classes = ClassNames::from_names(names.to_vec()).ok()?;
+    let rows: Option<Vec<usize>> =
+        wanted.iter().map(|name| Some(classes.id(name)? as usize)).collect();
+    rows.filter(|rows| {
+        let mut each = rows.clone();
+        each.sort_unstable();
+        each.dedup();
+        each.len() == names.len()
+    })
+}
+
+/// The classes that a file of this program names.
+fn labels_of_file(path: &Path) -> Option<Vec<String>> {
+    let labels: Vec<String> =
+        serde_json::from_str(read_metadata(path).ok()?.get("labels")?).ok()?;
+    (!labels.is_empty()).then_some(labels)
+}
+
+/// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did.
+fn id2label(path: &Path) -> Option<Vec<String>> {
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let map = config.get("id2label")?.as_object()?;
+    let name = |id: usize| Some(map.get(&id.to_string())?.as_str()?.to_owned());
+    let names: Vec<String> = (0..map.len()).map(name).collect::<Option<_>>()?;
+    let made_up = |(id, name): (usize, &String)| *name == format!("LABEL_{id}");
+    (!names.iter().enumerate().all(made_up)).then_some(names)
+}
+
+/// Warns where the configuration has fewer layers than the checkpoint: the model is then another one.
+pub fn warn_of_unused_layers(base: &Base) {
+    let Ok(weights) = ModelTensors::open(&base.folder, base.config.family.prefix()) else {
+        return;
+    };
+    let (there, asked) = (weights.layers(), base.config.layers);
+    if there > asked {
+        warn(format_args!(
+            "the checkpoint has {there} layers and its config.json asks for {asked}: the layers from {asked} on, counted \
+             from 0, are not used"
+        ));
+    }
+}
+
+/// Says that the checkpoint has a trained head which the run does not use.
+pub fn say_unused_head(base: &Base, quiet: bool) {
+    let prefix = base.config.family.prefix();
+    let Ok(weights) = ModelTensors::open(&base.folder, prefix) else {
+        return;
+    };
+    let tensors = weights.list();
+    let last = ["classifier.weight", "classifier.out_proj.weight"];
+    let Some((_, shape, _)) = tensors.iter().find(|(name, ..)| last.contains(&name.as_str()))
+    else {
+        return;
+    };
+    let outputs = shape.first().copied().unwrap_or(0);
+    let names = match id2label(&base.folder.join(CONFIG)) {
+        Some(names) if names.len() == outputs => format!(" for {}", names.join(", ")),
+        _ => format!(" with {outputs} outputs"),
+    };
+    let file = ModelTensors::files(&base.folder).unwrap_or_default();
+    let how = match file.as_slice() {
+        [one] => format!("; --init-head {} starts from it", one.display()),
+        _ => String::new(),
+    };
+    say(
+        quiet,
+        format_args!(
+            "the checkpoint has a trained head{names}, which is not used: a new one is drawn{how}"
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn rows_are_matched_by_name_or_not_at_all() {
+        let head = words(&["neutral", "positive", "negative"]);
+        let wanted = words(&["negative", "neutral", "positive"]);
+        assert_eq!(matched(&head, &wanted), Some(vec![2, 0, 1]));
+        assert_eq!(matched(&head, &words(&["0", "1", "2"])), None);
+        assert_eq!(matched(&head, &wanted[..2]), None);
+        assert_eq!(matched(&lower(&words(&["A", "a"])), &lower(&words(&["a", "b"]))), None);
+        assert_eq!(matched(&lower(&words(&["a", "b"])), &lower(&words(&["A", "a"]))), None);
+        assert_eq!(matched(&words(&["1.0", "0.0"]), &words(&["0", "1"])), Some(vec![1, 0]));
+    }
+
+    #[test]
+    fn names_that_nobody_gave_name_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CONFIG);
+        let names = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            id2label(&path)
+        };
+        assert_eq!(names(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
+        assert_eq!(names(r#"{"id2label": {"1": "b", "2": "c"}}"#), None);
+        assert_eq!(names("{}"), None);
+        assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(words(&["a", "b"])));
+    }
+}

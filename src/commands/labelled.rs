@@ -1,0 +1,140 @@
+//! Labelled rows as `train` and `eval` read them, and what the user is told of them before anything is computed.
+
+use super::{say, warn};
+use crate::batch::Labels;
+use crate::data::{ReadOptions, Row, Table, place};
+use crate::settings::choice::{Task, Unlabelled};
+use crate::tasks::labels::{ClassNames, Targets};
+use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
+use crate::tasks::unlabelled::settle;
+use crate::tasks::words;
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// What rows without a label are, and what the classes are where a task has them already.
+pub struct LabelRules<'a> {
+    pub task: Task,
+    pub unlabelled: Unlabelled,
+    pub known: Option<&'a ClassNames>,
+}
+
+/// Reads a file and says by which columns.
+///
+/// # Errors
+/// As [`Table::read`]; rows without a label that nobody asked for.
+pub fn read(
+    path: &Path,
+    options: &ReadOptions,
+    rules: &LabelRules<'_>,
+    quiet: bool,
+) -> Result<Table> {
+    let mut table = Table::read(path, options)?;
+    say(quiet, format_args!("{}: {}", table.name, table.columns));
+    // Before rows are left out, which would look like lines in between.
+    if let Some((count, first)) = table.over_lines {
+        let go = if count == 1 { "goes" } else { "go" };
+        say(
+            quiet,
+            format_args!(
+                "{}: {} {go} over several lines, the first from line {first} on; if no text should, look for a stray \
+                 quote there",
+                table.name,
+                words::rows(count)
+            ),
+        );
+    }
+    let dropped = settle(&mut table, rules.unlabelled, rules.task, rules.known)?;
+    let rows = table.rows.len();
+    if dropped > 0 {
+        say(
+            quiet,
+            format_args!(
+                "{}: {} without a label {} left out, {rows} stay",
+                table.name,
+                words::rows(dropped),
+                if dropped == 1 { "is" } else { "are" }
+            ),
+        );
+    }
+    match table.without_pair() {
+        0 => {}
+        all if all == rows => warn(format_args!(
+            "{}: no row has a second text, though there is a column for it",
+            table.name
+        )),
+        some => {
+            say(quiet, format_args!("{}: {some} of {rows} rows have no second text", table.name))
+        }
+    }
+    refuse_quotes(&table)?;
+    Ok(table)
+}
+
+/// A tsv is read without quoting, and some programs write it with.
+fn refuse_quotes(table: &Table) -> Result<()> {
+    let quoted = |text: &str| text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+    let label = |row: &&Row| quoted(row.label.as_deref().unwrap_or_default().trim());
+    let labels: Vec<_> = table.rows.iter().filter(label).collect();
+    if let Some(first) = labels.first() {
+        bail!(
+            "{}: the label {} stands in quotes, which are ordinary characters in a tsv, as in {} of {} rows; save the \
+             file without quotes, or as csv",
+            place(&table.name, first.line),
+            first.label.as_deref().unwrap_or_default(),
+            labels.len(),
+            table.rows.len()
+        );
+    }
+    if table.rows.len() > 1 && table.rows.iter().all(|row| quoted(&row.text)) {
+        warn(format_args!(
+            "{}: every text begins and ends with a quote, which is part of the text: a tsv is read without quoting; \
+             as csv it is read with",
+            table.name
+        ));
+    }
+    Ok(())
+}
+
+/// Says which classes or numbers a table has, and which labels are taken for a class spelled otherwise. `part` tells
+/// the rows of one file apart that are used differently.
+pub fn say_labels(quiet: bool, table: &Table, part: &str, targets: &Targets, labels: &Labels) {
+    let name = &table.name;
+    say(quiet, format_args!("{name}{part}: {}", summary(targets, labels)));
+    if let Some(text) = respelled(targets, table) {
+        say(quiet, format_args!("{name}{part}: the label {text}"));
+    }
+}
+
+/// Warns of what no measure can say of the rows to evaluate on.
+pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
+    if let Targets::Classes(classes) = targets
+        && let Some(names) = without_rows(classes, labels)
+    {
+        warn(format_args!(
+            "no row to evaluate on has the label {names}: the measures say nothing of it"
+        ));
+    }
+    if let Labels::Values(values) = labels
+        && all_equal(values)
+    {
+        warn(
+            "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
+             given as 0",
+        );
+    }
+}
+
+/// Warns of what may be wrong with the labels of a run: `train` are the rows that it learns from.
+pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
+    for doubt in doubts(targets, train) {
+        warn(doubt);
+    }
+    if let Targets::Classes(classes) = targets
+        && let Some(names) = without_rows(classes, train)
+    {
+        warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
+    }
+    if let Some(dev) = dev {
+        warn_of_evaluated(targets, dev);
+    }
+}

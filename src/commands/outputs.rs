@@ -1,0 +1,139 @@
+//! No command writes over what it reads, whatever name, link or redirection leads there.
+
+use crate::cli::MergeArgs;
+use crate::error::UsageError;
+use crate::formats::delta::Delta;
+use crate::formats::model_files::{
+    CONFIG, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, WEIGHTS_INDEX,
+};
+use crate::formats::model_tensors::ModelTensors;
+use crate::train::output::{OF_A_RUN, delta_path};
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+/// Standard input and output as paths, where the system has them.
+pub const STDIN: &str = "/dev/stdin";
+pub const STDOUT: &str = "/dev/stdout";
+
+/// Refuses a file to write that is one of the inputs, or a file that is read of a folder of a run or model. What is not
+/// there or no file (a pipe, a terminal) can be written.
+///
+/// # Errors
+/// Wrong usage, with the input's name.
+pub fn no_input(option: &str, output: &Path, inputs: &[&Path]) -> Result<(), UsageError> {
+    let Ok(written) = fs::metadata(output) else {
+        return Ok(());
+    };
+    let over =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| same(&meta, &written, path, output));
+    let hit = inputs.iter().flat_map(|input| files_of(input)).find(over);
+    match hit {
+        Some(file) if written.is_file() => Err(UsageError::new(format!(
+            "{option} {}: this is {}, which the command reads; name another file",
+            output.display(),
+            file.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The files that a command may read of a path: itself, or those of a run and of a model.
+fn files_of(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_path_buf()];
+    }
+    let names = OF_A_RUN.iter().chain(&[CONFIG, WEIGHTS, WEIGHTS_INDEX]);
+    let names = names.chain(&TOKENIZER_FILES).chain(&SENTENCE_ENCODER_FILES);
+    let mut files: Vec<PathBuf> = names.map(|name| path.join(name)).collect();
+    files.extend(ModelTensors::files(path).unwrap_or_default());
+    files
+}
+
+/// Refuses to merge into the folder of the delta or of its base.
+///
+/// # Errors
+/// Wrong usage. A delta that cannot be read is left to the command itself.
+pub fn of_merge(args: &MergeArgs) -> Result<(), UsageError> {
+    let delta = delta_path(&args.delta).and_then(|path| Delta::read(&path));
+    let trained_on = delta.map(|delta| delta.info.settings.model).ok();
+    let base = args.model.clone().or(trained_on).unwrap_or_default();
+    no_input_folder(&args.output, &[&args.delta, Path::new(&base)])
+}
+
+/// Refuses a folder to write into that is one of the folders read, or the folder of a file read.
+///
+/// # Errors
+/// Wrong usage, with the input's name.
+pub fn no_input_folder(output: &Path, inputs: &[&Path]) -> Result<(), UsageError> {
+    let Ok(written) = fs::metadata(output) else {
+        return Ok(());
+    };
+    for &input in inputs {
+        let folder = match (input.is_dir(), input.parent()) {
+            (true, _) => input,
+            (false, Some(parent)) if input.is_file() && parent != Path::new("") => parent,
+            (false, _) if input.is_file() => Path::new("."),
+            _ => continue,
+        };
+        if fs::metadata(folder).is_ok_and(|meta| same(&meta, &written, folder, output)) {
+            return Err(UsageError::new(format!(
+                "--output {}: this is the folder of {}, which the command reads; name another one",
+                output.display(),
+                input.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn same(one: &Metadata, other: &Metadata, _: &Path, _: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(not(unix))]
+fn same(_: &Metadata, _: &Metadata, one: &Path, other: &Path) -> bool {
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_known_under_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("model/1_Pooling")).unwrap();
+        for name in [
+            "a.tsv",
+            "other",
+            "model/config.json",
+            "model/1_Pooling/config.json",
+            "model/labels.tsv",
+        ] {
+            fs::write(path(name), name).unwrap();
+        }
+        fs::hard_link(path("a.tsv"), path("hard")).unwrap();
+        let (a, model) = (path("a.tsv"), path("model"));
+        let inputs = [a.as_path(), model.as_path()];
+        let refused = |name: &str| no_input("--output", &path(name), &inputs).is_err();
+        for name in
+            ["a.tsv", "model/../a.tsv", "hard", "model/config.json", "model/1_Pooling/config.json"]
+        {
+            assert!(refused(name), "{name}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&a, path("soft")).unwrap();
+            assert!(refused("soft"));
+        }
+        for name in ["other", "none", "model/new", "model/labels.tsv"] {
+            assert!(!refused(name), "{name}");
+        }
+        let into = |name: &str| no_input_folder(&path(name), &[&model, &path("model/config.json")]);
+        assert!(into("model").is_err() && into("model/.").is_err());
+        assert!(into("elsewhere").is_ok() && into("").is_ok());
+    }
+}

@@ -1,0 +1,202 @@
+//! Rows from JSON lines. The keys that are read are chosen as columns are; a key may first come in a later row, and a
+//! row without a second text is a single one.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::columns::{ChosenColumns, choose, hold_pairs};
+use super::input::{ReadOptions, Row};
+use super::lines::place;
+use crate::formats::columns::Columns;
+
+/// The keys of the rows so far.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// All of them, in the order in which they came.
+    seen: Vec<String>,
+    chosen: Option<ChosenColumns>,
+}
+
+impl Keys {
+    /// The keys that are read; `None` before the first row.
+    pub fn columns(&self) -> Option<Columns> {
+        self.chosen.map(|chosen| chosen.names(&self.seen))
+    }
+
+    /// Whether all is there that the user named or the task was trained on. Asked once enough rows are read to say so.
+    ///
+    /// # Errors
+    /// The text pair's key is in no row.
+    pub fn complete(&self, options: &ReadOptions, here: &str) -> Result<()> {
+        let found = self.chosen.is_none_or(|chosen| chosen.text_pair.is_some());
+        match &options.columns.text_pair {
+            Some(name) if !found => {
+                bail!("{here}: no row has the key {name:?} of --text-pair-column")
+            }
+            _ => hold_pairs(options.trained.as_ref(), found, here),
+        }
+    }
+
+    /// One row from its line.
+    ///
+    /// # Errors
+    /// What is no JSON object, lacks a key, or has a value of another kind, with its place.
+    pub fn row(
+        &mut self,
+        line: &str,
+        name: &str,
+        number: u64,
+        options: &ReadOptions,
+    ) -> Result<Row> {
+        let here = place(name, number);
+        let object = Object::parse(line, &here)?;
+        let fresh: Vec<&String> =
+            object.0.iter().map(|(key, _)| key).filter(|key| !self.seen.contains(key)).collect();
+        if self.chosen.is_none() || !fresh.is_empty() {
+            let fresh: Vec<String> = fresh.into_iter().cloned().collect();
+            self.choose(fresh, options, &here)?;
+        }
+        let columns = self.columns();
+        let columns = columns.with_context(|| format!("{here}: an object without keys"))?;
+        object.row(&columns, number, &here)
+    }
+
+    fn choose(&mut self, fresh: Vec<String>, options: &ReadOptions, here: &str) -> Result<()> {
+        let before = self.columns();
+        let what = match fresh.first() {
+            Some(key) => format!("the key {key:?}"),
+            None => "nothing".to_owned(),
+        };
+        self.seen.extend(fresh);
+        let mut names = options.columns.clone();
+        // It may come in a later row.
+        let waits = names.text_pair.take_if(|name| !self.seen.contains(name)).is_some();
+        let (label_use, trained) = (options.label_use, options.trained.as_ref());
+        let mut chosen = choose(&self.seen, &names, label_use, trained, here)?;
+        if waits {
+            chosen.text_pair = None;
+        }
+        let now = chosen.names(&self.seen);
+        if let Some(before) = before {
+            // Rows without the key have no second text; anything else would make the rows above wrong.
+            let only_pair = before.text_pair.is_none() || before.text_pair == now.text_pair;
+            if !(only_pair && before.text == now.text && before.label == now.label) {
+                bail!(
+                    "{here}: {what} is in no row above and changes what is read ({before}; now {now}); name the keys \
+                     with --text-column, --text-pair-column and --label-column"
+                );
+            }
+        }
+        self.chosen = Some(chosen);
+        Ok(())
+    }
+}
+
+/// Keys and values in the order of the line. Values stay as they are written: 1.0 is not 1, and no digit is lost.
+struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    fn parse(line: &'a str, here: &str) -> Result<Self> {
+        let problem = |e: serde_json::Error| {
+            let text = e.to_string();
+            // Without serde_json's own line and column, always "line 1" here.
+            let end = text.rfind(" at line ").unwrap_or(text.len());
+            anyhow::anyhow!(
+                "{here}:{}: not a JSON object on one line: {}",
+                e.column(),
+                &text[..end]
+            )
+        };
+        let value: &RawValue = serde_json::from_str(line).map_err(problem)?;
+        match value.get().bytes().next() {
+            Some(b'{') => serde_json::from_str(line).map_err(problem),
+            Some(b'[') => bail!(
+                "{here}: not a JSON object (an array; write each element on a line of its own)"
+            ),
+            _ => bail!("{here}: not a JSON object"),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(k, _)| k == key).map(|&(_, v)| v)
+    }
+
+    fn row(&self, columns: &Columns, line: u64, here: &str) -> Result<Row> {
+        let needed = |key: &str| {
+            self.get(key).with_context(|| format!("{here}: the key {key:?} is missing"))
+        };
+        let label = |key: &String| label(key, needed(key)?, here);
+        let pair = columns.text_pair.as_deref().and_then(|key| {
+            let value = self.get(key).filter(|value| value.get() != "null")?;
+            Some(text(key, value, here))
+        });
+        Ok(Row {
+            line,
+            text: text(&columns.text, needed(&columns.text)?, here)?,
+            text_pair: pair.transpose()?,
+            label: columns.label.as_ref().map(label).transpose()?,
+        })
+    }
+}
+
+fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
+    if !value.get().starts_with('"') {
+        bail!("{here}: the value of {key:?} is {}, not a string", kind_of(value));
+    }
+    serde_json::from_str(value.get())
+        .with_context(|| format!("{here}: the value of {key:?} is no text"))
+}
+
+/// Null is an empty label, as an empty field of a table is.
+fn label(key: &str, value: &RawValue, here: &str) -> Result<String> {
+    match value.get().as_bytes().first() {
+        Some(b'"') => text(key, value, here),
+        Some(b'n') => Ok(String::new()),
+        Some(b'[' | b'{') => bail!(
+            "{here}: the value of {key:?} is {}, not a string, number or truth value",
+            kind_of(value)
+        ),
+        _ => Ok(value.get().to_owned()),
+    }
+}
+
+fn kind_of(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'[') => "an array",
+        Some(b'{') => "an object",
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a truth value",
+        _ => "a number",
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut entries: Vec<(String, &RawValue)> = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
+                    if entries.iter().any(|(other, _)| *other == key) {
+                        return Err(A::Error::custom(format_args!(
+                            "the key {key:?} stands there twice"
+                        )));
+                    }
+                    entries.push((key, value));
+                }
+                Ok(Object(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}

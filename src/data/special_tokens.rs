@@ -1,0 +1,55 @@
+//! The kinds of tokenizer classes, and the special tokens that each has where no file says otherwise.
+
+use tokenizers::AddedToken;
+
+/// The rules by which a tokenizer is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Bert,
+    Roberta,
+    XlmRoberta,
+    Camembert,
+    /// As `tokenizer.json` is written.
+    Written,
+}
+
+impl Class {
+    /// The special tokens that a file may name, with what they are where none does.
+    pub fn specials(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Bert => &[
+                ("unk_token", "[UNK]"),
+                ("sep_token", "[SEP]"),
+                ("pad_token", "[PAD]"),
+                ("cls_token", "[CLS]"),
+                ("mask_token", "[MASK]"),
+                ("bos_token", ""),
+                ("eos_token", ""),
+            ],
+            Self::Roberta | Self::XlmRoberta | Self::Camembert => &[
+                ("bos_token", "<s>"),
+                ("eos_token", "</s>"),
+                ("sep_token", "</s>"),
+                ("cls_token", "<s>"),
+                ("unk_token", "<unk>"),
+                ("pad_token", "<pad>"),
+                ("mask_token", "<mask>"),
+            ],
+            Self::Written => &[
+                ("bos_token", ""),
+                ("eos_token", ""),
+                ("unk_token", ""),
+                ("sep_token", ""),
+                ("pad_token", ""),
+                ("cls_token", ""),
+                ("mask_token", ""),
+            ],
+        }
+    }
+
+    /// A special token of the class that no file describes further.
+    pub fn special(self, key: &str, content: &str) -> AddedToken {
+        let swallows = self == Self::Camembert && key == "mask_token";
+        AddedToken::from(content, true).lstrip(swallows)
+    }
+}

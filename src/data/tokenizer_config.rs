@@ -1,0 +1,213 @@
+//! The settings of a checkpoint's tokenizer: `tokenizer_config.json`, with what older checkpoints keep in files beside it,
+//! as `transformers` puts them together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Map, Value};
+use tokenizers::{AddedToken, Tokenizer};
+
+use super::special_tokens::Class;
+use crate::formats::model_files::{ADDED_TOKENS, SPECIAL_TOKENS, TOKENIZER_CONFIG, read_json};
+
+/// The settings, empty where there are none.
+pub(super) struct Config {
+    /// `tokenizer_config.json`, to be named in errors.
+    path: PathBuf,
+    settings: Map<String, Value>,
+    /// Tokens that are not taken apart, by id, and the file that lists each.
+    added: BTreeMap<u32, (AddedToken, &'static str)>,
+}
+
+impl Config {
+    /// Reads the files of a folder; `listed` are the tokens that its `tokenizer.json` lists.
+    ///
+    /// # Errors
+    /// A file that is broken.
+    pub fn read(folder: &Path, listed: Option<&Value>) -> Result<Self> {
+        let object = |name: &str| -> Result<Map<String, Value>> {
+            let path = folder.join(name);
+            match read_json(&path)? {
+                None => Ok(Map::new()),
+                Some(Value::Object(map)) => Ok(map),
+                Some(_) => bail!("{}: not a JSON object", path.display()),
+            }
+        };
+        let place = |name: &str| folder.join(name).display().to_string();
+        let mut settings = object(TOKENIZER_CONFIG)?;
+        let path = folder.join(TOKENIZER_CONFIG);
+        let mut added = BTreeMap::new();
+        if let Some(list) = settings.get("added_tokens_decoder") {
+            let list = list
+                .as_object()
+                .context("`added_tokens_decoder` is not an object")
+                .with_context(|| place(TOKENIZER_CONFIG))?;
+            for (id, token) in list {
+                let id = id
+                    .parse()
+                    .with_context(|| format!("`added_tokens_decoder` has the id {id:?}"))
+                    .with_context(|| place(TOKENIZER_CONFIG))?;
+                let token = described(token, false).with_context(|| place(TOKENIZER_CONFIG))?;
+                added.insert(id, (token, TOKENIZER_CONFIG));
+            }
+            return Ok(Self { path, settings, added });
+        }
+        // Files that this list replaced count where it is not there.
+        for (key, mut token) in object(SPECIAL_TOKENS)? {
+            if let Some(token) = token.as_object_mut() {
+                token.insert("special".into(), true.into());
+            }
+            settings.insert(key, token);
+        }
+        let mut config = Self { path, settings, added };
+        for (content, id) in object(ADDED_TOKENS)? {
+            let id = id
+                .as_u64()
+                .and_then(|id| u32::try_from(id).ok())
+                .with_context(|| format!("{}: {content:?} has no id", place(ADDED_TOKENS)))?;
+            let special = config.is_special(&content);
+            let token = AddedToken::from(content, special);
+            config.added.insert(id, (token, ADDED_TOKENS));
+        }
+        for token in listed.and_then(Value::as_array).into_iter().flatten() {
+            let id = token["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+            let id = id.context("tokenizer.json: an added token has no id")?;
+            let token = described(token, false).context("tokenizer.json")?;
+            config.added.insert(id, (token, "tokenizer.json"));
+        }
+        Ok(config)
+    }
+
+    fn is_special(&self, content: &str) -> bool {
+        Class::Written.specials().iter().any(|(key, _)| self.token(key, "") == content)
+            || self.more_specials().iter().any(|token| token.content == content)
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.settings.get(key)?.as_str()
+    }
+
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.settings.get(key)
+    }
+
+    /// A switch.
+    ///
+    /// # Errors
+    /// Anything but true and false, as in transformers.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.settings.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(on)) => Ok(*on),
+            Some(value) => bail!("{}: `{key}` is {value}, not true or false", self.path.display()),
+        }
+    }
+
+    /// A switch that may be left to others, as null.
+    ///
+    /// # Errors
+    /// Anything but true, false and null.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.settings.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.flag(key, false).map(Some),
+        }
+    }
+
+    /// A special token: a string, or an object with `content`.
+    pub fn token(&self, key: &str, default: &str) -> String {
+        let value = self.settings.get(key);
+        let content = value.and_then(|v| v.as_str().or_else(|| v.get("content")?.as_str()));
+        content.unwrap_or(default).to_owned()
+    }
+
+    /// Tokens that files call special besides the named ones.
+    fn more_specials(&self) -> Vec<AddedToken> {
+        let special = |value: &Value| match value {
+            Value::String(content) => Some(AddedToken::from(content.clone(), true)),
+            value => described(value, true).ok(),
+        };
+        let list = ["extra_special_tokens", "additional_special_tokens"]
+            .iter()
+            .filter_map(|key| self.settings.get(*key))
+            .find(|list| match list {
+                Value::Array(list) => !list.is_empty(),
+                Value::Object(map) => !map.is_empty(),
+                _ => false,
+            });
+        match list {
+            Some(Value::Array(list)) => list.iter().filter_map(special).collect(),
+            Some(Value::Object(map)) => map.values().filter_map(special).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives a tokenizer the tokens that are not taken apart. A special one that the vocabulary lacks (often the mask) is
+    /// left out: added, it would get an id that the model has no row for.
+    ///
+    /// # Errors
+    /// A token whose id does not follow the vocabulary.
+    pub fn add_tokens(&self, tokenizer: &mut Tokenizer, class: Class) -> Result<()> {
+        let mut tokens: Vec<AddedToken> = Vec::new();
+        tokens.extend(self.added.values().map(|(token, _)| token.clone()));
+        let named = class.specials().iter().filter_map(|(key, default)| {
+            let content = self.token(key, default);
+            let described = self.settings.get(*key).filter(|value| value.is_object());
+            match described.map(described_special) {
+                Some(Ok(token)) => Some(token),
+                _ if content.is_empty() => None,
+                _ => Some(class.special(key, &content)),
+            }
+        });
+        let mut specials: Vec<AddedToken> = named.collect();
+        specials.extend(self.more_specials());
+        let has_list = ["extra_special_tokens", "additional_special_tokens"];
+        if class == Class::Camembert && !has_list.iter().any(|key| self.value(key).is_some()) {
+            let unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
+            specials.extend(unused.map(|token| AddedToken::from(token, true)));
+        }
+        for token in &mut tokens {
+            // What is named as special is special, whatever the list says.
+            token.special |= specials.iter().any(|named| named.content == token.content);
+        }
+        for token in specials {
+            let listed = tokens.iter().any(|other| other.content == token.content);
+            if !listed && tokenizer.token_to_id(&token.content).is_some() {
+                tokens.push(token);
+            }
+        }
+        tokenizer.add_tokens(tokens).map_err(|e| anyhow!(e))?;
+        for (id, (token, file)) in &self.added {
+            if tokenizer.token_to_id(&token.content) != Some(*id) {
+                bail!(
+                    "{file}: the token {:?} has the id {id}, which does not follow the vocabulary; convert the \
+                     tokenizer to tokenizer.json",
+                    token.content
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A token as an object describes it.
+fn described(value: &Value, special: bool) -> Result<AddedToken> {
+    let content = value
+        .get("content")
+        .and_then(Value::as_str)
+        .with_context(|| format!("{value} is no token: it has no `content`"))?;
+    let flag = |key: &str, default: bool| value[key].as_bool().unwrap_or(default);
+    let special = special || flag("special", false);
+    Ok(AddedToken::from(content, special)
+        .single_word(flag("single_word", false))
+        .lstrip(flag("lstrip", false))
+        .rstrip(flag("rstrip", false))
+        .normalized(flag("normalized", !special)))
+}
+
+fn described_special(value: &Value) -> Result<AddedToken> {
+    let mut token = described(value, false)?;
+    token.special = true;
+    Ok(token)
+}

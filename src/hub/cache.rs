@@ -1,0 +1,106 @@
+//! The cache that all Hugging Face tools share: `models--org--name/{blobs,refs,snapshots}`. A blob is a content under
+//! its ETag, a snapshot a folder of links into the blobs, a ref the commit that a branch was at.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::names::{HubName, Kind, PathPart, joined, path_part};
+use crate::files::{read_bounded, write_bytes_atomic};
+
+/// One model's part of the cache.
+pub(super) struct Cache {
+    folder: PathBuf,
+    locks: PathBuf,
+}
+
+impl Cache {
+    pub(super) fn new(cache: &Path, name: &HubName) -> Self {
+        let folder = format!("models--{}", joined(&name.repository, "--"));
+        Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
+    }
+
+    pub(super) fn snapshot(&self, commit: &PathPart) -> PathBuf {
+        self.folder.join("snapshots").join(commit.as_str())
+    }
+
+    /// Where a file of a commit is, or would be.
+    pub(super) fn pointer(&self, commit: &PathPart, file: &[PathPart]) -> PathBuf {
+        let mut path = self.snapshot(commit);
+        path.extend(file.iter().map(PathPart::as_str));
+        path
+    }
+
+    pub(super) fn blob(&self, blob: &PathPart) -> PathBuf {
+        self.folder.join("blobs").join(blob.as_str())
+    }
+
+    /// What has arrived of a blob; `huggingface_hub` goes on with it, too.
+    pub(super) fn part(&self, blob: &PathPart) -> PathBuf {
+        self.folder.join("blobs").join(format!("{blob}.incomplete"))
+    }
+
+    /// The file whose lock the one process has that fetches a blob, as `huggingface_hub` locks it.
+    pub(super) fn lock_file(&self, blob: &PathPart) -> io::Result<File> {
+        fs::create_dir_all(&self.locks)?;
+        fs::create_dir_all(self.folder.join("blobs"))?;
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.locks.join(format!("{blob}.lock")))
+    }
+
+    /// Puts a blob into a snapshot under the file's name.
+    pub(super) fn link(
+        &self,
+        commit: &PathPart,
+        file: &[PathPart],
+        blob: &PathPart,
+    ) -> io::Result<()> {
+        let pointer = self.pointer(commit, file);
+        let parent = pointer.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(parent)?;
+        #[cfg(unix)]
+        {
+            // From snapshots/COMMIT, and one further up per folder of the file's own.
+            let target = format!("{}blobs/{blob}", "../".repeat(file.len() + 1));
+            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other.
+            let link = tempfile::Builder::new()
+                .prefix(".")
+                .suffix(".tmp")
+                .make_in(parent, |path| std::os::unix::fs::symlink(&target, path))?;
+            link.into_temp_path().persist(&pointer)?;
+            Ok(())
+        }
+        #[cfg(not(unix))]
+        fs::copy(self.blob(blob), &pointer).map(drop)
+    }
+
+    fn reference(&self, name: &HubName) -> PathBuf {
+        let mut path = self.folder.join("refs");
+        path.extend(name.revision.iter().map(PathPart::as_str));
+        path
+    }
+
+    /// Writes down which commit a revision is at, so that it is found offline.
+    pub(super) fn point(&self, name: &HubName, commit: &PathPart) -> anyhow::Result<()> {
+        if name.revision() == commit.as_str() {
+            return Ok(());
+        }
+        let reference = self.reference(name);
+        if let Some(parent) = reference.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        write_bytes_atomic(&reference, commit.as_str().as_bytes())
+    }
+
+    /// The commit that a revision was at last, or that it names itself.
+    pub(super) fn commit(&self, name: &HubName) -> Option<PathPart> {
+        let text = read_bounded(&self.reference(name), 1 << 10)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .unwrap_or_else(|| name.revision());
+        path_part(Kind::Commit, text.trim()).ok()
+    }
+}

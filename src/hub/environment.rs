@@ -1,0 +1,141 @@
+//! Where models come from and go to, by the environment variables that all Hugging Face tools read.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use crate::files::read_bounded;
+
+/// Longest wait for an answer or for more of one, as `huggingface_hub` has it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where models come from and go to.
+#[derive(Clone)]
+pub struct Hub {
+    /// Without a slash at the end.
+    pub endpoint: String,
+    /// The folder with `models--org--name` folders.
+    pub cache: PathBuf,
+    pub token: Option<String>,
+    /// Use the cache only.
+    pub offline: bool,
+    /// How long the hub may keep silent.
+    pub patience: Duration,
+}
+
+impl std::fmt::Debug for Hub {
+    /// Without the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} into {}", self.endpoint, self.cache.display())
+    }
+}
+
+impl Hub {
+    /// The hub that the environment names.
+    ///
+    /// # Errors
+    /// No cache folder is named and there is no home folder.
+    pub fn from_env() -> Result<Self> {
+        Self::from_variables(|name| env::var(name).ok(), env::home_dir())
+    }
+
+    /// Reads HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and
+    /// HF_HUB_DOWNLOAD_TIMEOUT, with the meaning that `huggingface_hub` gives them. An empty variable is one that is
+    /// not set.
+    ///
+    /// # Errors
+    /// No cache folder is named and there is no home folder.
+    pub fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+        home: Option<PathBuf>,
+    ) -> Result<Self> {
+        let variable =
+            |name: &str| variable(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
+        let folder = |name: &str| variable(name).map(PathBuf::from);
+        let hf_home = folder("HF_HOME")
+            .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+            .or_else(|| home.map(|home| home.join(".cache/huggingface")));
+        let cache = folder("HF_HUB_CACHE")
+            .or_else(|| hf_home.as_ref().map(|home| home.join("hub")))
+            .ok_or_else(|| anyhow!("no home folder to keep models in; set HF_HOME"))?;
+        let token_file = folder("HF_TOKEN_PATH").or_else(|| hf_home.map(|home| home.join("token")));
+        let offline = variable("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_uppercase();
+        let endpoint =
+            variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string());
+        let seconds = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok());
+        Ok(Self {
+            endpoint: endpoint.trim_end_matches('/').to_string(),
+            cache,
+            token: variable("HF_TOKEN").or_else(|| saved_token(&token_file?)),
+            offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
+            patience: seconds
+                .filter(|seconds| (1..=3600).contains(seconds))
+                .map_or(PATIENCE, Duration::from_secs),
+        })
+    }
+}
+
+/// The token that `huggingface-cli login` left.
+fn saved_token(file: &Path) -> Option<String> {
+    let bytes = read_bounded(file, 1 << 16).ok()?;
+    let token = String::from_utf8(bytes).ok()?.trim().to_string();
+    Some(token).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn hub(variables: &[(&str, &str)]) -> Hub {
+        let get = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+        };
+        Hub::from_variables(get, Some("/home/x".into())).unwrap()
+    }
+
+    #[test]
+    fn the_environment_decides_the_cache_in_the_known_order() {
+        let cache = |variables: &[(&str, &str)]| hub(variables).cache;
+        assert_eq!(cache(&[]), Path::new("/home/x/.cache/huggingface/hub"));
+        assert_eq!(cache(&[("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));
+        assert_eq!(cache(&[("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h")]), Path::new("/h/hub"));
+        assert_eq!(cache(&[("HF_HUB_CACHE", "/k"), ("HF_HOME", "/h")]), Path::new("/k"));
+        assert_eq!(cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/h")]), Path::new("/h/hub"));
+        assert!(Hub::from_variables(|_| None, None).is_err());
+    }
+
+    #[test]
+    fn token_endpoint_and_offline_are_read() {
+        let plain = hub(&[]);
+        assert_eq!(
+            (plain.endpoint.as_str(), plain.offline, plain.token),
+            ("https://huggingface.co", false, None)
+        );
+        let set = hub(&[
+            ("HF_ENDPOINT", "http://localhost:1/"),
+            ("HF_TOKEN", " t "),
+            ("HF_HUB_OFFLINE", "true"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "25"),
+        ]);
+        assert_eq!(
+            (set.endpoint.as_str(), set.offline, set.token.as_deref()),
+            ("http://localhost:1", true, Some("t"))
+        );
+        assert_eq!(set.patience, Duration::from_secs(25));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "saved\n").unwrap();
+        let home = folder.path().to_str().unwrap();
+        assert_eq!(hub(&[("HF_HOME", home)]).token.as_deref(), Some("saved"));
+        assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "t")]).token.as_deref(), Some("t"));
+        assert_eq!(hub(&[("HF_TOKEN_PATH", "/dev/zero")]).token, None);
+    }
+
+    #[test]
+    fn a_hub_is_shown_without_its_token() {
+        let shown = format!("{:?}", hub(&[("HF_TOKEN", "hf_SECRET")]));
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
+}

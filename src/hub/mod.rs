@@ -1,0 +1,221 @@
+//! `--model`: a folder on this machine, or a model of a hub, fetched once into the cache that all Hugging Face tools
+//! share.
+//!
+//! A hub is not trusted. What it says becomes a path through [`names::path_part`] alone, what it sends is bounded in
+//! `http`, and a file gets its name in the cache after `content` has held it against its hash.
+
+mod announced;
+mod cache;
+mod content;
+mod environment;
+mod http;
+mod listing;
+pub mod names;
+mod transfer;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::error::UsageError;
+use crate::formats::model_files::{
+    CONFIG, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, TokenizerSource, WEIGHTS, WEIGHTS_INDEX,
+};
+use cache::Cache;
+use http::{Client, Failure};
+use listing::{RepoFiles, shards};
+use names::{Kind, PathPart, path_part};
+use transfer::Transfer;
+
+pub use environment::Hub;
+pub use names::HubName;
+
+/// What a fetch tells whoever waits for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A sentence for a person.
+    Note(&'a str),
+    /// A file begins to arrive; `done` bytes of it were here before.
+    Begin { file: &'a str, done: u64, size: Option<u64> },
+    /// So many bytes more.
+    Received(u64),
+    /// The file has arrived, or broke off.
+    End,
+}
+
+pub type Listener<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// The folder of the model that `--model` names: an existing one, or one fetched from the hub.
+///
+/// # Errors
+/// Neither a folder nor a model's name; see [`Hub::fetch`] for what can go wrong with the hub.
+pub fn resolve(model: &str, listener: Listener<'_>) -> Result<PathBuf> {
+    let path = Path::new(model);
+    if path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    if path.exists() {
+        return Err(UsageError::new(format!(
+            "--model {model}: this is a file; name the folder it is in"
+        ))
+        .into());
+    }
+    let (place, _revision) = model.split_once('@').unwrap_or((model, ""));
+    if model.starts_with(['.', '/', '~']) || place.split('/').count() > 2 {
+        bail!(
+            "--model {model}: there is no such folder; give a folder with config.json and model.safetensors, or a \
+             model on the hub as org/name"
+        );
+    }
+    let name: HubName = model.parse()?;
+    Hub::from_env()?.fetch(&name, listener)
+}
+
+impl Hub {
+    /// The folder with the model's configuration, tokenizer and weights, all of one commit. Downloads what the cache
+    /// does not have.
+    ///
+    /// # Errors
+    /// No such model or revision, no access, no network and not in the cache, no safetensors weights, a hub that
+    /// answers unlike one, a damaged download.
+    pub fn fetch(&self, name: &HubName, listener: Listener<'_>) -> Result<PathBuf> {
+        let cache = Cache::new(&self.cache, name);
+        if self.offline {
+            return cached(&cache, name).ok_or_else(|| {
+                anyhow!(
+                    "model {name} is not in the cache {} and HF_HUB_OFFLINE is set; unset it once to fetch the model, \
+                     or give a folder",
+                    self.cache.display()
+                )
+            });
+        }
+        let client = Client::new(self)?;
+        let listing = match RepoFiles::ask(self, &client, name) {
+            Ok(listing) => listing,
+            Err(failure) => {
+                // No network, and all is here: the cache serves.
+                let away = matches!(failure, Failure::Silent(_) | Failure::Status(500..));
+                return match cached(&cache, name).filter(|_| away) {
+                    Some(folder) => {
+                        listener(Event::Note(&format!(
+                            "cannot reach {}: model {name} is taken from the cache",
+                            self.endpoint
+                        )));
+                        Ok(folder)
+                    }
+                    None => Err(explain(self, name, failure)),
+                };
+            }
+        };
+        let commit = &listing.commit;
+        let mut transfer = Transfer { hub: self, name, client: &client, cache: &cache, listener };
+        take(&mut transfer, &listing)?;
+        // So that the branch's name finds this commit when offline.
+        cache
+            .point(name, commit)
+            .with_context(|| format!("cannot write to the cache {}", self.cache.display()))?;
+        Ok(cache.snapshot(commit))
+    }
+}
+
+/// Downloads what is missing of a commit.
+fn take(transfer: &mut Transfer<'_>, listing: &RepoFiles) -> Result<()> {
+    let (name, endpoint) = (transfer.name, &transfer.hub.endpoint);
+    let has = |file: &str| listing.files.contains(file);
+    if !has(CONFIG) {
+        bail!("model {name} has no {CONFIG} on {endpoint}: it is no model for transformers");
+    }
+    if !has(WEIGHTS) && !has(WEIGHTS_INDEX) {
+        bail!(
+            "model {name} has no safetensors weights on {endpoint} ({WEIGHTS} or {WEIGHTS_INDEX}); convert it with \
+             transformers' save_pretrained and give the folder"
+        );
+    }
+    if TokenizerSource::find(has).is_none() {
+        bail!(
+            "model {name} has no tokenizer on {endpoint} (tokenizer.json, vocab.txt, or vocab.json with merges.txt)"
+        );
+    }
+    let mut take = |file: &str| -> Result<PathBuf> {
+        let parts: Result<Vec<PathPart>, String> =
+            file.split('/').map(|part| path_part(Kind::File, part)).collect();
+        let parts = parts.map_err(|why| anyhow!("model {name}: {why}"))?;
+        transfer.take(&listing.commit, &parts)
+    };
+    take(CONFIG)?;
+    let optional = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES);
+    for file in optional.filter(|file| has(file)) {
+        take(file)?;
+    }
+    if has(WEIGHTS) {
+        take(WEIGHTS)?;
+    } else {
+        let index = take(WEIGHTS_INDEX)?;
+        for shard in shards(&index)? {
+            take(shard.as_str())?;
+        }
+    }
+    Ok(())
+}
+
+/// The cached model, if it is complete.
+fn cached(cache: &Cache, name: &HubName) -> Option<PathBuf> {
+    let folder = cache.snapshot(&cache.commit(name)?);
+    let has = |file: &str| folder.join(file).exists();
+    let weights = has(WEIGHTS)
+        || shards(&folder.join(WEIGHTS_INDEX))
+            .is_ok_and(|shards| shards.iter().all(|shard| has(shard.as_str())));
+    let tokenizer = TokenizerSource::find(has).is_some();
+    (has(CONFIG) && weights && tokenizer).then_some(folder)
+}
+
+/// What a failure means and what to do.
+fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
+    let endpoint = &hub.endpoint;
+    match failure {
+        Failure::Silent(why) => anyhow!(
+            "model {name}: cannot reach {endpoint} ({why}) and the model is not in the cache {}; check the network, \
+             or give a folder",
+            hub.cache.display()
+        ),
+        Failure::Status(401 | 403) => {
+            let with = match hub.token {
+                Some(_) => "the token that is set has no access; check HF_TOKEN",
+                None => {
+                    "if it is private or gated set HF_TOKEN; a wrong name is answered like this too"
+                }
+            };
+            anyhow!("model {name}: {endpoint} refuses access: {with}")
+        }
+        Failure::Status(404) => anyhow!(
+            "model {name}: neither a folder here, nor a model, revision or file on {endpoint}; check the name"
+        ),
+        Failure::Status(status) => {
+            anyhow!("model {name}: {endpoint} answers with status {status}; try again later")
+        }
+        Failure::Unlike(how) => anyhow!("model {name}: {endpoint} answers unlike a hub: {how}"),
+        Failure::Broken(how) => {
+            anyhow!("model {name}: a file of {endpoint} arrived damaged: {how}")
+        }
+        Failure::Local(why) => anyhow!("model {name}: cannot keep what arrives: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_folder_is_taken_and_a_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let mut nobody = |_: Event<'_>| {};
+        assert_eq!(resolve(path, &mut nobody).unwrap(), folder.path());
+        let file = folder.path().join("model.safetensors");
+        fs::write(&file, "").unwrap();
+        let error = resolve(file.to_str().unwrap(), &mut nobody).unwrap_err();
+        assert_eq!(crate::error::exit_code(&error), 2);
+        assert!(error.to_string().contains("this is a file"));
+    }
+}

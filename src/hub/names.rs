@@ -1,0 +1,211 @@
+//! Names that become parts of paths and addresses. What a user or the network calls something passes [`path_part`]
+//! before it is joined to a folder: there is no other way to a path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::UsageError;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A commit: 40 or 64 hexadecimal digits.
+    Commit,
+    /// The content of a file, as an ETag names it.
+    Blob,
+    /// A file of a model, an owner, a model, or a part of a branch's name.
+    File,
+}
+
+/// A name that is safe as one component of a path and of an address: ASCII letters, digits, `-`, `_` and, but for
+/// blobs, dots inside. It cannot climb, begin anew at a root, hide, or name a drive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathPart(String);
+
+/// Takes a name for a [`PathPart`], or says what is wrong with it.
+///
+/// # Errors
+/// Empty, too long, or with a character that this kind of name does not have.
+pub fn path_part(kind: Kind, text: &str) -> Result<PathPart, String> {
+    let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let safe = match kind {
+        Kind::Commit => hexadecimal && [40, 64].contains(&text.len()),
+        Kind::Blob => (1..=128).contains(&text.len()) && text.bytes().all(word),
+        Kind::File => {
+            (1..=200).contains(&text.len())
+                && text.bytes().all(|byte| word(byte) || byte == b'.')
+                && !text.starts_with('.')
+                && !text.ends_with('.')
+        }
+    };
+    if safe {
+        return Ok(PathPart(text.to_string()));
+    }
+    let what = match kind {
+        Kind::Commit => "no commit",
+        Kind::Blob => "no ETag of a hub",
+        Kind::File => "no plain file name",
+    };
+    Err(format!("{} is {what}", quoted(text)))
+}
+
+impl PathPart {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PathPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text of the network for a message: short, and without characters that would steer a terminal.
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        format!("{text:?}")
+    } else {
+        let start: String = text.chars().take(LONGEST).collect();
+        format!("{start:?}… ({} bytes)", text.len())
+    }
+}
+
+/// The name of a model on the hub: `org/name` or `name`, and a branch, tag or commit after an `@`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubName {
+    pub(super) repository: Vec<PathPart>,
+    pub(super) revision: Vec<PathPart>,
+}
+
+impl FromStr for HubName {
+    type Err = UsageError;
+
+    /// Accepts only what is safe as part of an address and of a path in the cache.
+    fn from_str(text: &str) -> Result<Self, UsageError> {
+        let wrong = |why: &str| {
+            UsageError::new(format!(
+                "--model {text}: {why}; give an existing folder, or a model on the hub as org/name or \
+                 org/name@revision"
+            ))
+        };
+        let (repository, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let parts = |text: &str| -> Result<Vec<PathPart>, String> {
+            text.split('/').map(|part| path_part(Kind::File, part)).collect()
+        };
+        let repository = parts(repository)
+            .ok()
+            .filter(|parts| parts.len() <= 2)
+            .ok_or_else(|| wrong("there is no such folder, and this is no name of a model"))?;
+        let revision =
+            parts(revision).map_err(|_| wrong("what follows the @ is no branch, tag or commit"))?;
+        Ok(Self { repository, revision })
+    }
+}
+
+impl HubName {
+    /// `org/name`.
+    pub(super) fn repository(&self) -> String {
+        joined(&self.repository, "/")
+    }
+
+    /// The branch, tag or commit.
+    pub(super) fn revision(&self) -> String {
+        joined(&self.revision, "/")
+    }
+}
+
+pub(super) fn joined(parts: &[PathPart], between: &str) -> String {
+    let parts: Vec<&str> = parts.iter().map(PathPart::as_str).collect();
+    parts.join(between)
+}
+
+impl fmt::Display for HubName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.repository())?;
+        match self.revision().as_str() {
+            "main" => Ok(()),
+            revision => write!(f, "@{revision}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_climbs_hides_or_steers_is_a_component() {
+        let hostile = [
+            "",
+            ".",
+            "..",
+            ".x",
+            "x.",
+            "a/b",
+            "a\\b",
+            "/abs",
+            "C:x",
+            "a b",
+            "a\0b",
+            "a%00b",
+            "a\nb",
+            "é",
+            "~",
+            "a\u{202e}b",
+            "../../etc/passwd",
+        ];
+        for kind in [Kind::Commit, Kind::Blob, Kind::File] {
+            for text in hostile {
+                assert!(path_part(kind, text).is_err(), "{kind:?} {text:?}");
+            }
+            assert!(path_part(kind, &"a".repeat(5000)).is_err(), "{kind:?}");
+        }
+        assert!(path_part(Kind::Blob, "a.lock").is_err());
+        assert!(path_part(Kind::Commit, "main").is_err());
+        for (kind, text) in [
+            (Kind::Commit, "0123456789abcdef0123456789abcdef01234567"),
+            (Kind::Blob, "d41d8cd98f00b204e9800998ecf8427e-12"),
+            (Kind::File, "model-00001-of-00002.safetensors"),
+        ] {
+            assert_eq!(path_part(kind, text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn names_have_an_owner_and_a_revision_at_most() {
+        let name: HubName = "org/name@refs/pr/1".parse().unwrap();
+        assert_eq!(
+            (name.repository().as_str(), name.revision().as_str()),
+            ("org/name", "refs/pr/1")
+        );
+        let plain: HubName = "bert-base-uncased".parse().unwrap();
+        assert_eq!(plain.revision(), "main");
+        assert_eq!(name.to_string(), "org/name@refs/pr/1");
+        for wrong in [
+            "./x",
+            "../x",
+            "/abs/x",
+            "a/b/c",
+            "a//b",
+            "",
+            "a/b@",
+            "a/b@../../x",
+            "a b",
+            "~/x",
+            "a\\b",
+            "é/x",
+        ] {
+            let error = wrong.parse::<HubName>().expect_err(wrong).to_string();
+            assert!(error.contains("existing folder"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_text_is_quoted_short_and_tame() {
+        assert_eq!(quoted("a\u{1b}[2J"), r#""a\u{1b}[2J""#);
+        assert!(quoted(&"x".repeat(100_000)).len() < 100);
+    }
+}

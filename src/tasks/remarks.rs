@@ -1,0 +1,153 @@
+//! What a user is told of the labels that were read, so that a wrong reading is seen before it is trained on.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::labels::{ClassNames, Targets};
+use super::spelling::Key;
+use super::unlabelled::doubtful;
+use super::words::{MANY, list, rows};
+use crate::batch::Labels;
+use crate::data::Table;
+
+/// A line that says what `labels`, those of one table, are.
+pub fn summary(targets: &Targets, labels: &Labels) -> String {
+    match (targets, labels) {
+        (Targets::Classes(classes), Labels::Classes(ids)) => counted(classes, ids),
+        (_, Labels::Values(values)) => {
+            let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+            let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            format!("labels are {} numbers from {least} to {most}", values.len())
+        }
+        _ => "no labels".to_owned(),
+    }
+}
+
+/// What looks wrong about the labels that a task is to be trained on and may be right, a sentence each.
+pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
+    match (targets, labels) {
+        (Targets::Classes(classes), Labels::Classes(ids)) => class_doubts(classes, ids),
+        (_, Labels::Values(values)) => value_doubts(values),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether there is nothing to correlate with.
+pub fn all_equal(values: &[f32]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+fn value_doubts(values: &[f32]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if all_equal(values) {
+        doubts.push("every row has the same number for its label".to_owned());
+    }
+    let size = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+    if size > 1e3 {
+        doubts.push(format!(
+            "labels as large as {size} are learned slowly or not at all, since a model starts from answers near 0: divide them"
+        ));
+    }
+    doubts
+}
+
+/// Says which labels of a table were taken for a class that is spelled otherwise.
+pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
+    let Targets::Classes(classes) = targets else {
+        return None;
+    };
+    let mut others: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
+    for label in table.rows.iter().filter_map(|row| row.label.as_deref()) {
+        let label = label.trim();
+        if let Some(id) = classes.id(label) {
+            let name = classes.names()[id as usize].as_str();
+            if name != label {
+                others.entry(label).or_insert((name, 0)).1 += 1;
+            }
+        }
+    }
+    let shown: Vec<_> = others
+        .iter()
+        .take(MANY)
+        .map(|(label, (name, count))| {
+            format!(
+                "\"{}\" ({}) is the class \"{}\"",
+                label.escape_default(),
+                rows(*count),
+                name.escape_default()
+            )
+        })
+        .collect();
+    (!shown.is_empty()).then(|| shown.join(", "))
+}
+
+/// The classes without a row among `labels`, if there are any.
+pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
+    let Labels::Classes(ids) = labels else {
+        return None;
+    };
+    let mut seen = vec![false; classes.names().len()];
+    ids.iter().for_each(|&id| seen[id as usize] = true);
+    let names = classes.names().iter().zip(seen);
+    let absent: Vec<_> = names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect();
+    (!absent.is_empty()).then(|| list(&absent))
+}
+
+/// Names and the number of rows of each, as a line for people. The largest come first where not all are shown.
+fn counted(classes: &ClassNames, ids: &[u32]) -> String {
+    let mut counts: Vec<(&str, usize)> =
+        classes.names().iter().map(|name| (name.as_str(), 0)).collect();
+    for &id in ids {
+        counts[id as usize].1 += 1;
+    }
+    if counts.len() > MANY {
+        counts.sort_by_key(|&(_, count)| Reverse(count));
+    }
+    let shown = counts.iter().take(MANY);
+    let shown: Vec<_> = shown.map(|(name, count)| format!("{name:?} ({count})")).collect();
+    let more = match counts.len().saturating_sub(MANY) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} classes and their rows: {}{more}", counts.len(), shown.join(", "))
+}
+
+/// What looks wrong about the classes of a task and may be right.
+fn class_doubts(classes: &ClassNames, ids: &[u32]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let mut by_case: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in classes.names() {
+        by_case.entry(name.to_lowercase()).or_default().push(name);
+    }
+    for names in by_case.values().filter(|names| names.len() > 1) {
+        doubts.push(format!("the classes {} differ in nothing but case", list(names)));
+    }
+    let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
+    let names = classes.names().iter().map(String::as_str);
+    let (numbers, words): (Vec<_>, Vec<_>) = names.partition(is_number);
+    if !numbers.is_empty() && !words.is_empty() {
+        doubts.push(format!(
+            "some classes are numbers ({}) and some are not ({})",
+            list(&numbers),
+            list(&words)
+        ));
+    }
+    let doubtful: Vec<_> = words.into_iter().filter(|name| doubtful(name)).collect();
+    if !doubtful.is_empty() {
+        doubts.push(format!(
+            "{} is taken for a class; if it says that a row has no label, remove such rows",
+            list(&doubtful)
+        ));
+    }
+    let mut counts = vec![0; classes.names().len()];
+    ids.iter().for_each(|&id| counts[id as usize] += 1);
+    let single = counts.iter().filter(|&&count| count <= 1).count();
+    if counts.len() > MANY && 2 * single > counts.len() {
+        doubts.push(format!(
+            "{single} of {} classes have a single row; is this the column of the labels, and are these no numbers \
+             for --task regression?",
+            counts.len()
+        ));
+    }
+    doubts
+}

@@ -1,0 +1,282 @@
+//! Input that asks for more than a machine has, files that say what cannot be, and what killed processes leave: each ends
+//! in an error that says so, soon, and nothing stays behind.
+#![cfg(target_os = "linux")]
+
+use crate::common::*;
+use crate::resume::{reaches, signal};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The program with 4 GB of address space.
+fn confined(args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bitfit")]);
+    command.args(args);
+    command
+}
+
+/// A copy of a fixture's `config.json` with other numbers, in a folder of its own.
+fn shaped(folder: &Folder, name: &str, model: &str, sizes: &[(&str, u64)]) -> String {
+    let mut config = json(&fixture(model).join("config.json"));
+    for (key, value) in sizes {
+        config[*key] = (*value).into();
+    }
+    let path = folder.path(name);
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("config.json"), config.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_plan_needs_no_memory_for_values() {
+    let folder = Folder::new();
+    let bert = fixture("bert").to_str().unwrap().to_owned();
+    let wide =
+        shaped(&folder, "wide", "roberta", &[("hidden_size", 100_000), ("num_attention_heads", 1)]);
+    for (model, outputs) in [(&bert, "1000000000"), (&wide, "2")] {
+        let begun = Instant::now();
+        let plan =
+            ["plan", "--device", "cpu", "--threads", "1", "--model", model, "--outputs", outputs];
+        Finished::of(&mut confined(&plan)).success();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+    let plan = ["plan", "--device", "cpu", "--model", &bert, "--outputs", "18446744073709551615"];
+    Finished::of(&mut confined(&plan)).fails(1, &["a head of 18446744073709551615 outputs"]);
+    let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 100_000)]);
+    let plan = Finished::of(&mut confined(&["plan", "--device", "cpu", "--model", &deep]));
+    plan.fails(1, &["num_hidden_layers", "between 1 and 1000"]);
+}
+
+#[test]
+fn files_that_never_end_are_not_read() {
+    let folder = Folder::new();
+    let begun = Instant::now();
+    Finished::of(&mut confined(&["train", "--config", "/dev/zero"]))
+        .fails(2, &["--config", "/dev/zero"]);
+    let sparse = folder.path("s.safetensors");
+    File::create(&sparse).unwrap().set_len(14 << 30).unwrap();
+    let sparse = sparse.to_str().unwrap();
+    Finished::of(&mut confined(&["inspect", "--delta", sparse])).fails(1, &["s.safetensors"]);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_delta_with_more_classes_than_its_head_is_refused_before_a_head_is_made() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let output = folder.path("run");
+    train(&fixture("bert"), &data, &output, "--steps 1");
+    let delta = output.join("bias.safetensors");
+    edit_tensors(&delta, |_, metadata| {
+        let labels: Vec<String> = (0..1_000_000).map(|i| format!("{i:x}")).collect();
+        metadata.insert("labels".into(), json!(labels).to_string());
+    });
+    let begun = Instant::now();
+    Finished::of(&mut confined(&["inspect", "--delta", delta.to_str().unwrap()]))
+        .fails(1, &["classifier.bias", "[2]", "[1000000]"]);
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn more_threads_than_are_of_use_are_refused() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let (model, data) = (fixture("bert"), data.to_str().unwrap().to_owned());
+    let model = model.to_str().unwrap();
+    let output = folder.path("run").to_str().unwrap().to_owned();
+    for threads in ["65535", "1025", "18446744073709551615"] {
+        let train = [
+            "train",
+            "--model",
+            model,
+            "--train",
+            &data,
+            "--output",
+            &output,
+            "--threads",
+            threads,
+        ];
+        Finished::of(&mut bitfit(train)).fails(2, &["--threads", threads]);
+        let plan = ["plan", "--model", model, "--threads", threads];
+        Finished::of(&mut bitfit(plan)).fails(2, &["--threads", threads]);
+    }
+}
+
+/// A run that stops at its sixth step or later, with two evaluations behind it.
+fn stopped(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
+    let data = folder.write("a.tsv", toy_tsv(60, 3));
+    let output = folder.path("run");
+    let options = "--lr 5e-3 --epochs 60 --batch-size 4 --eval-steps 3 --save-steps 3 --dev-fraction 0.2 --metric loss";
+    let args = train_args(&fixture("bert"), &data, &output, options);
+    let mut child = bitfit(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(reaches(&mut child, &output, 8), "the run ended");
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    (args, output)
+}
+
+#[test]
+fn a_checkpoint_with_other_numbers_is_not_gone_on_with() {
+    let folder = Folder::new();
+    let (mut args, output) = stopped(&folder);
+    args.push("--resume".into());
+    let path = output.join("checkpoint.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for (key, value) in
+        [("step", "1000000"), ("epoch", "1000"), ("best_step", "18446744073709551615")]
+    {
+        edit_tensors(&path, |_, metadata| {
+            metadata.insert(key.into(), value.into());
+        });
+        let run = Finished::of(&mut bitfit(&args));
+        run.fails(1, &["checkpoint.safetensors", "checksum"]);
+        fs::write(&path, &whole).unwrap();
+    }
+    edit_tensors(&path, |tensors, _| tensors.get_mut("trainables").unwrap().bytes[100] ^= 1);
+    Finished::of(&mut bitfit(&args)).fails(1, &["checkpoint.safetensors", "checksum"]);
+    // As it was, the run goes on, and counts what all of its processes did.
+    fs::write(&path, &whole).unwrap();
+    Finished::of(&mut bitfit(&args)).success();
+    let result = json(&output.join("result.json"));
+    let last = steps(&output).pop().unwrap();
+    assert_eq!(result["tokens"], last["tokens"]);
+}
+
+#[test]
+fn a_run_whose_best_values_are_gone_does_not_go_on() {
+    let folder = Folder::new();
+    let (mut args, output) = stopped(&folder);
+    args.push("--resume".into());
+    fs::remove_file(output.join("bias.safetensors")).unwrap();
+    let run = Finished::of(&mut bitfit(&args));
+    run.fails(1, &["--resume", "bias.safetensors", "not there"]);
+}
+
+#[test]
+fn a_comparison_that_is_killed_takes_its_run_along() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(60, 3));
+    let output = folder.path("compare");
+    let args = train_args(&fixture("bert"), &data, &output, "--epochs 100000 --quiet");
+    let mut compare = bitfit(["compare"]);
+    compare.args(&args[1..]).args(["--dev-fraction", "0.25"]);
+    let mut compare = compare.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(reaches(&mut compare, &output.join("bitfit"), 3));
+    let children = format!("/proc/{0}/task/{0}/children", compare.id());
+    let child = fs::read_to_string(children).unwrap().trim().to_owned();
+    assert!(!child.is_empty() && !child.contains(' '), "{child}");
+    compare.kill().unwrap();
+    compare.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Gone, or dead and not yet waited for by whoever took it over.
+    let alive = || {
+        let state = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        !state.is_empty() && !state.contains(") Z ")
+    };
+    while alive() {
+        assert!(Instant::now() < deadline, "the run {child} goes on without its parent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_a_killed_command_left_is_removed_by_the_next() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, "--steps 1");
+    let out = folder.path("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join(".p.tsv.a1B2c3.tmp"), "half").unwrap();
+    let mut predict = bitfit(["predict", "--quiet", "--delta"]);
+    predict.arg(&run).arg("--input").arg(&data).arg("--output").arg(out.join("p.tsv"));
+    Finished::of(&mut predict).success();
+    assert_eq!(names(&out), ["p.tsv"]);
+
+    let merged = folder.path("merged");
+    let merge = || {
+        let mut merge = bitfit(["merge", "--quiet", "--delta"]);
+        merge.arg(&run).arg("--output").arg(&merged);
+        merge
+    };
+    fs::create_dir(&merged).unwrap();
+    fs::write(merged.join(".model.safetensors.a1B2c3.tmp"), "half").unwrap();
+    Finished::of(&mut merge()).success();
+    let left = names(&merged);
+    assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
+}
+
+#[test]
+fn an_exit_code_needs_no_standard_error() {
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let code = |args: &[&str]| bitfit(args).stderr(full()).stdout(full()).status().unwrap().code();
+    assert_eq!(code(&["frobnicate"]), Some(2));
+    assert_eq!(code(&["train", "--model", "/no/such/x", "--train", "q", "--output", "w"]), Some(1));
+}
+
+/// A `train` on a BERT whose `tokenizer.json` is changed, and counts as it is written.
+fn with_tokenizer(text: &str, edit: impl FnOnce(&mut Value)) -> Finished {
+    with_tokenizer_of("PreTrainedTokenizerFast", text, edit)
+}
+
+/// The same with a tokenizer of this class.
+fn with_tokenizer_of(class: &str, text: &str, edit: impl FnOnce(&mut Value)) -> Finished {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", format!("text\tlabel\n{text}\ta\nbar\tb\n"));
+    let model = folder.copy_of("bert");
+    let path = model.join("tokenizer.json");
+    let mut value = json(&path);
+    edit(&mut value);
+    fs::write(&path, value.to_string()).unwrap();
+    let settings = json!({"tokenizer_class": class}).to_string();
+    fs::write(model.join("tokenizer_config.json"), settings).unwrap();
+    let output = folder.path("run");
+    let args = train_args(&model, &data, &output, "--steps 2 --device cpu --quiet");
+    let args: Vec<&str> = args[..].iter().map(String::as_str).collect();
+    let begun = Instant::now();
+    let finished = Finished::of(&mut confined(&args));
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    finished
+}
+
+#[test]
+fn a_tokenizer_that_asks_for_endless_work_is_refused() {
+    let doubling = json!({"type": "Replace", "pattern": {"String": "o"}, "content": "oo"});
+    with_tokenizer("foo", |json| {
+        json["normalizer"] = json!({"type": "Sequence", "normalizers": vec![doubling; 40]});
+    })
+    .fails(1, &["the tokenizer asks for too much", "Replace by \"oo\""]);
+    let long = "x".repeat(200_000);
+    with_tokenizer(&long, |json| json["model"]["max_input_chars_per_word"] = u64::MAX.into())
+        .fails(1, &["max_input_chars_per_word"]);
+    with_tokenizer(&long, |json| json["model"]["max_input_chars_per_word"] = 1000.into()).success();
+}
+
+#[test]
+fn a_special_token_without_a_row_is_refused_where_the_tokenizer_is_loaded() {
+    let beyond = |json: &mut Value| {
+        let tokens = json["post_processor"]["special_tokens"].as_object_mut().unwrap();
+        tokens.values_mut().for_each(|token| token["ids"] = json!([99_999]));
+    };
+    with_tokenizer("foo", beyond).fails(1, &["special token", "99999", "rows"]);
+    // Its class would put others there; but the file is damaged.
+    with_tokenizer_of("BertTokenizer", "foo", beyond).fails(1, &["tokenizer.json", "99999"]);
+}
+
+#[test]
+fn a_tokenizer_json_cut_anywhere_is_an_error() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let model = folder.copy_of("bert");
+    let path: &Path = &model.join("tokenizer.json");
+    let whole = fs::read_to_string(path).unwrap();
+    let decoder = whole.find("\"decoder\":").unwrap() + 10;
+    for cut in [decoder + 3, decoder + 20, whole.len() / 3] {
+        fs::write(path, &whole[..cut]).unwrap();
+        let run = Finished::of(&mut bitfit(train_args(&model, &data, &folder.path("run"), "")));
+        run.fails(1, &["tokenizer.json", "not a usable tokenizer", "EOF", "line"]);
+    }
+}

@@ -1,0 +1,139 @@
+//! What public reports of other programs say went wrong in silence, tried on this one: each is a wrong reading that a
+//! user would see nowhere.
+
+use crate::common::*;
+use std::fs;
+use std::path::Path;
+
+/// A step of training on a small file, on the fixture `bert` or a changed copy of it.
+fn step(folder: &Folder, model: &Path, file: &str, content: &str, more: &str) -> Finished {
+    let data = folder.write(file, content);
+    let output = folder.path("run");
+    let _ = fs::remove_dir_all(&output);
+    Finished::of(&mut bitfit(train_args(model, &data, &output, &format!("--steps 1 {more}"))))
+}
+
+fn edit_config(model: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
+    let path = model.join("config.json");
+    let mut config = json(&path);
+    edit(&mut config);
+    fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn layers_that_the_configuration_leaves_out_are_said_even_when_quiet() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "--quiet").success();
+    assert!(!run.stderr.contains("layers"), "{}", run.stderr);
+    edit_config(&model, |config| config["num_hidden_layers"] = 1.into());
+    let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "--quiet").success();
+    let said = "warning: the checkpoint has 2 layers and its config.json asks for 1";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+#[test]
+fn a_checkpoint_inside_another_module_is_refused_with_the_name_that_it_has() {
+    for outer in ["module.", "base_model.model."] {
+        let folder = Folder::new();
+        let model = folder.copy_of("bert");
+        edit_tensors(&model.join("model.safetensors"), |tensors, _| {
+            let old = std::mem::take(tensors);
+            tensors
+                .extend(old.into_iter().map(|(name, tensor)| (format!("{outer}{name}"), tensor)));
+        });
+        let has = format!("`{outer}bert.embeddings.word_embeddings.weight`");
+        let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "");
+        run.fails(1, &["no tensor `embeddings.word_embeddings.weight`", &has, "around it"]);
+    }
+}
+
+#[test]
+fn correlations_with_equal_labels_are_said_to_be_undefined_even_when_quiet() {
+    let folder = Folder::new();
+    let numbers = "text\tlabel\nthe film\t1\nthe train\t2\nthe sea\t0.5\n";
+    let equal = folder.write("equal.tsv", "text\tlabel\nfilm\t1\nsea\t1\n");
+    let said = "warning: every row to evaluate on has the same number for its label: pearson and spearman are not \
+                defined";
+    let options = format!("--quiet --task regression --dev {}", equal.display());
+    let run = step(&folder, &fixture("bert"), "a.tsv", numbers, &options).success();
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+    let mut eval = bitfit(["eval", "--quiet", "--delta"]);
+    eval.arg(folder.path("run")).arg("--data").arg(&equal);
+    let run = Finished::of(&mut eval).success();
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+#[test]
+fn a_class_without_a_row_to_evaluate_on_is_said_by_eval_too() {
+    let folder = Folder::new();
+    step(&folder, &fixture("bert"), "a.tsv", &toy_tsv(8, 2), "").success();
+    let one = folder.write("one.tsv", "text\tlabel\nfilm\tsea\n");
+    let mut eval = bitfit(["eval", "--quiet", "--delta"]);
+    eval.arg(folder.path("run")).arg("--data").arg(&one);
+    let run = Finished::of(&mut eval).success();
+    let said = "warning: no row to evaluate on has the label \"land\"";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+#[test]
+fn rows_of_a_head_are_matched_to_classes_that_differ_in_case_alone() {
+    let folder = Folder::new();
+    let head = fixture("bert").join("model.safetensors");
+    let data = "text\tlabel\na\tPositive\nb\tNEUTRAL\nc\tnegative\n";
+    let options = format!("--init-head {}", head.display());
+    let run = step(&folder, &fixture("bert"), "a.tsv", data, &options).success();
+    assert!(run.stderr.contains("but for case"), "{}", run.stderr);
+    assert!(!run.stderr.contains("in this order"), "{}", run.stderr);
+}
+
+#[test]
+fn a_head_of_another_size_is_laid_to_the_task_and_not_to_the_configuration() {
+    let folder = Folder::new();
+    let head = fixture("bert").join("model.safetensors");
+    let options = format!("--init-head {}", head.display());
+    let run = step(&folder, &fixture("bert"), "a.tsv", &toy_tsv(8, 2), &options);
+    let error = run.fails(1, &["`classifier.weight` has shape [3, 64]", "the task needs [2, 64]"]);
+    assert!(!error.contains("config.json"), "{error}");
+}
+
+#[test]
+fn csv_rows_over_several_lines_are_counted_where_a_quote_may_have_swallowed_them() {
+    let folder = Folder::new();
+    let model = fixture("bert");
+    let said = "1 row goes over several lines, the first from line 2 on";
+    let swallowed = "text,label\n\"open,a\nsecond,b\nthird,a\nclose\",b\nfifth,a\n";
+    let run = step(&folder, &model, "a.csv", swallowed, "").success();
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+    // The last row has none after it to be counted from.
+    let run =
+        step(&folder, &model, "a.csv", "text,label\n\"a\nb\",x\nc,y\n\"d\ne\",x\n", "").success();
+    assert!(run.stderr.contains("2 rows go over several lines"), "{}", run.stderr);
+    let run = step(&folder, &model, "a.csv", "text,label\na,x\nb,y\n", "").success();
+    assert!(!run.stderr.contains("several lines"), "{}", run.stderr);
+    let escaped = "{\"text\":\"a\\nb\",\"label\":1}\n{\"text\":\"c\",\"label\":2}\n";
+    let run = step(&folder, &model, "a.jsonl", escaped, "").success();
+    assert!(!run.stderr.contains("several lines"), "{}", run.stderr);
+}
+
+#[test]
+fn files_of_another_kind_of_text_are_named_as_such() {
+    let folder = Folder::new();
+    let utf16 = |text: &str| -> String { text.chars().flat_map(|c| [c, '\0']).collect() };
+    let cases: [(&str, String, &str); 6] = [
+        ("a.csv", utf16("text,label\na,x\n"), ":1: the file is UTF-16"),
+        ("a.jsonl", utf16("{\"text\":1}\n"), ":1: the file is UTF-16"),
+        ("a.csv", "text,label\ra,x\rb,y\r".into(), ":1: the lines end in carriage returns alone"),
+        ("a.tsv", "text\tlabel\tid\ra\tx\t1\rb\ty\t2\r".into(), "carriage returns alone"),
+        ("a.csv", "a nice film,1\nbad,0\n".into(), "looks like an example"),
+        ("a.tsv", "I have seen this film\tsea\nbad\tland\n".into(), "looks like an example"),
+    ];
+    for (file, content, says) in cases {
+        let run = step(&folder, &fixture("bert"), file, &content, "");
+        let error = run.fails(1, &[says]);
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+    let run =
+        step(&folder, &fixture("bert"), "a.jsonl", "{\"text\":\"a\",\"label\":[\"x\"]}\n", "");
+    run.fails(1, &[":1: the value of \"label\" is an array"]);
+}
