@@ -1,19 +1,22 @@
 //! The operations of attention: of all tokens, and of the first of each sequence. Their arithmetic is in
 //! [`attention`] and [`first_attention`].
 
-use super::attention::{self, Heads, SequenceSums};
+use super::attention_bf16::{Forward, Saved};
 use super::colsum::{self, column_sums};
 use super::dropout::Mask;
-use super::elements::{Arithmetic, Elements, Source};
+use super::elements::{Arithmetic, Elements, Source, Stored};
+use super::heads::{Heads, SequenceSums};
 use super::operands::Operands;
 use super::params::bias_gradients;
-use super::{CpuBackend, first_attention};
+use super::share::Shared;
+use super::{CpuBackend, attention, attention_bf16, first_attention};
 use crate::backend::DropoutKey;
 use crate::batch::Batch;
 use crate::program::{
     Attention, AttentionBack, Dropout, FirstAttention, FirstAttentionBack, Program, Rows,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use bytemuck::{cast_slice, cast_slice_mut};
 
 /// Of heads which together are `hidden` columns.
 fn shape_of(
@@ -51,8 +54,16 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Attention) -> Resul
     let (out, out_stored) = at.stored(op.out.0, (Rows::Tokens, hidden))?;
     let lse = at.aside(op.lse.0, (Rows::Tokens, op.heads))?;
     let [qkv, out, lse] = cpu.arena.regions([qkv, out, lse])?;
-    let (qkv, out) = (Source::new(stored, qkv)?, Elements::new(out_stored, out)?);
-    attention::forward(shape, qkv, out, lse, &cpu.scratch);
+    match (Source::new(stored, qkv)?, Elements::new(out_stored, out)?) {
+        (Source::F32(qkv), Elements::F32(_)) => {
+            attention::forward(shape, qkv, out, lse, &cpu.scratch);
+        }
+        (Source::Bf16(qkv), Elements::Bf16(out)) => {
+            let lse = (!lse.is_empty()).then(|| Shared::new(lse));
+            attention_bf16::forward(shape, Forward { qkv, out, lse }, &cpu.scratch);
+        }
+        _ => bail!("q, k and v are stored as {stored:?}, and attention's output as {out_stored:?}"),
+    }
     Ok(())
 }
 
@@ -70,28 +81,31 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
     let (dout, dout_stored) = at.stored(op.dout.0, one)?;
     let (dqkv, dqkv_stored) = at.stored(op.dqkv.0, three)?;
     let [qkv, out, lse, dout, dqkv] = cpu.arena.regions([qkv, out, lse, dout, dqkv])?;
-    let (qkv, out) = (Source::new(qkv_stored, qkv)?, Source::new(out_stored, out)?);
-    let saved = attention::SavedAttention { qkv, out, lse };
-    let dout = Source::new(dout_stored, dout)?;
-    let in_bf16 = cpu.arithmetic == Arithmetic::Bf16;
-    let sequences = if in_bf16 { cpu.batch.sequences() } else { 0 };
-    let (query_lines, value_lines) = cpu.partials.lines(sequences, hidden);
-    let gradients = attention::Gradients {
-        dqkv: Elements::new(dqkv_stored, dqkv)?,
-        query: SequenceSums::new(query_lines),
-        value: SequenceSums::new(value_lines),
-    };
-    attention::backward(shape, saved, dout, gradients, &cpu.scratch);
-    if in_bf16 {
-        finish(query_lines, query);
-        finish(value_lines, value);
-        return Ok(());
-    }
-    for (part, grad) in [(0, query), (2, value)] {
-        if let Some(grad) = grad {
-            let (width, first) = (3 * hidden, part * hidden);
-            column_sums(dqkv, width, first, None, grad, &mut cpu.partials);
+    let stored = [qkv_stored, out_stored, dout_stored, dqkv_stored];
+    match stored {
+        [Stored::F32, Stored::F32, Stored::F32, Stored::F32] => {
+            let saved = attention::SavedAttention { qkv, out, lse };
+            attention::backward(shape, saved, dout, dqkv, &cpu.scratch);
+            for (part, grad) in [(0, query), (2, value)] {
+                if let Some(grad) = grad {
+                    let (width, first) = (3 * hidden, part * hidden);
+                    column_sums(dqkv, width, first, None, grad, &mut cpu.partials);
+                }
+            }
         }
+        [Stored::Bf16, _, Stored::Bf16, Stored::Bf16] => {
+            let (query_lines, value_lines) = cpu.partials.lines(cpu.batch.sequences(), hidden);
+            let gradients = attention_bf16::Gradients {
+                dqkv: Shared::new(cast_slice_mut(dqkv)),
+                query: SequenceSums::new(query_lines),
+                value: SequenceSums::new(value_lines),
+            };
+            let saved = Saved { qkv: cast_slice(qkv), lse, dout: cast_slice(dout) };
+            attention_bf16::backward(shape, saved, gradients, &cpu.scratch);
+            finish(query_lines, query);
+            finish(value_lines, value);
+        }
+        _ => bail!("q, k, v, attention's output and their gradients are stored as {stored:?}"),
     }
     Ok(())
 }

@@ -4,67 +4,19 @@
 //! backward pass recomputes the probabilities from q, k and the saved log-sum-exp.
 
 use super::block::{Strided, product};
-use super::dropout::Mask;
-use super::elements::{Elements, Source};
+use super::heads::{Head, Heads};
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
 use super::{math, pointwise};
-use rayon::prelude::*;
 
 /// Queries whose scores are held at once: a multiple of the block product's six rows.
 const QUERIES: usize = 48;
 
-/// Shape of one attention call.
-#[derive(Clone, Copy)]
-pub struct Heads<'a> {
-    pub cu_seqlens: &'a [u32],
-    pub heads: usize,
-    pub head_dim: usize,
-    pub mask: Option<Mask>,
-}
-
-impl Heads<'_> {
-    pub fn hidden(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// The place of a head's first token in a `[heads, tokens]` tensor.
-    fn statistics(&self, at: Head) -> usize {
-        let tokens = self.cu_seqlens[self.cu_seqlens.len() - 1] as usize;
-        at.head * tokens + at.first
-    }
-
-    /// Softmax is taken of `q·kᵀ` times this.
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
-    /// Calls `work` for each head of each sequence.
-    pub fn tasks(&self, work: impl Fn(Head) + Sync) {
-        let sequences = self.cu_seqlens.len() - 1;
-        (0..sequences * self.heads).into_par_iter().for_each(|task| {
-            let (sequence, head) = (task / self.heads, task % self.heads);
-            let first = self.cu_seqlens[sequence] as usize;
-            let len = self.cu_seqlens[sequence + 1] as usize - first;
-            work(Head { sequence, head, first, len });
-        });
-    }
-}
-
-/// One head of one sequence: tokens `first..first + len`.
-#[derive(Clone, Copy)]
-pub struct Head {
-    pub sequence: usize,
-    pub head: usize,
-    pub first: usize,
-    pub len: usize,
-}
-
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
-    // kᵀ and vᵀ; copies of q, k, v and dO, where they must be widened or padded; dK and dV; scores and their
+    // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
     // gradient; a block of output rows; a row for the mask.
     2 * head_dim * wide + 6 * len * dim + QUERIES * (2 * wide + dim) + wide
 }
@@ -80,7 +32,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Rows of one head inside a packed tensor, or a copy of them in f32, padded to whole vectors.
+/// Rows of one head inside a packed tensor, or a copy of them padded to whole vectors.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     elements: &'a [f32],
@@ -88,46 +40,25 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// `len` rows of `dim` columns that begin at `start`; copied into `room` where they are not f32.
+    /// `len` rows of `dim` columns that begin at `start`; copied into `room` only where `dim` is not a whole
+    /// number of vectors.
     fn new(
-        x: Source<'a>,
-        (start, stride): (usize, usize),
+        x: &'a [f32],
+        start: usize,
+        stride: usize,
         len: usize,
         dim: usize,
         room: &mut Pieces<'a>,
     ) -> Self {
-        match x {
-            Source::F32(x) => Self { elements: &x[start..], stride },
-            Source::Bf16(_) => Self::copied(x, (start, stride), len, dim, room),
+        let x = &x[start..];
+        if dim.is_multiple_of(LANES) {
+            return Self { elements: x, stride };
         }
-    }
-
-    /// The same in whole vectors: copied also where `dim` is none.
-    fn whole(
-        x: Source<'a>,
-        place: (usize, usize),
-        len: usize,
-        dim: usize,
-        room: &mut Pieces<'a>,
-    ) -> Self {
-        match dim.is_multiple_of(LANES) {
-            true => Self::new(x, place, len, dim, room),
-            false => Self::copied(x, place, len, dim, room),
-        }
-    }
-
-    fn copied(
-        x: Source<'a>,
-        (start, stride): (usize, usize),
-        len: usize,
-        dim: usize,
-        room: &mut Pieces<'a>,
-    ) -> Self {
         let wide = dim.next_multiple_of(LANES);
         let copy = room.take(len * wide);
+        copy.fill(0.0);
         for (row, out) in copy.chunks_exact_mut(wide).enumerate() {
-            x.copy(start + row * stride, &mut out[..dim]);
-            out[dim..].fill(0.0);
+            out[..dim].copy_from_slice(&x[row * stride..][..dim]);
         }
         Self { elements: copy, stride: wide }
     }
@@ -221,16 +152,10 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[heads, tokens]` may be empty.
-pub fn forward(
-    shape: Heads<'_>,
-    qkv: Source<'_>,
-    out: Elements<'_>,
-    lse: &mut [f32],
-    scratch: &Scratch,
-) {
+pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
-    let lse = Shared::new(lse);
+    let (out, lse) = (Shared::new(out), Shared::new(lse));
     shape.tasks(|at| {
         scratch.with(scratch_for(at.len, dim), |buffer| {
             let mut room = Pieces(buffer);
@@ -240,10 +165,9 @@ pub fn forward(
             let k_transposed = room.take(dim * wide);
             let scores = room.take(QUERIES * wide);
             let output = room.take(QUERIES * wide_dim);
-            let part = |part: usize| (start + part * hidden, 3 * hidden);
-            let q = Rows::new(qkv, part(0), len, dim, &mut room);
-            let k = Rows::new(qkv, part(1), len, dim, &mut room);
-            let v = Rows::whole(qkv, part(2), len, dim, &mut room);
+            let q = Rows { elements: &qkv[start..], stride: 3 * hidden };
+            let k = Rows { elements: &qkv[start + hidden..], stride: 3 * hidden };
+            let v = Rows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
             transpose(k, len, dim, wide, shape.scale(), k_transposed);
             for from in (0..len).step_by(QUERIES) {
                 let queries = QUERIES.min(len - from);
@@ -274,7 +198,8 @@ pub fn forward(
                 for i in 0..queries {
                     let place = (at.first + from + i) * hidden + at.head * dim;
                     // SAFETY: these columns of this row belong to this task alone.
-                    unsafe { out.write(place, &output[i * wide_dim..][..dim]) };
+                    unsafe { out.slice(place, dim) }
+                        .copy_from_slice(&output[i * wide_dim..][..dim]);
                 }
             }
         });
@@ -284,54 +209,23 @@ pub fn forward(
 /// What [`backward`] reads.
 #[derive(Clone, Copy)]
 pub struct SavedAttention<'a> {
-    pub qkv: Source<'a>,
-    pub out: Source<'a>,
+    pub qkv: &'a [f32],
+    pub out: &'a [f32],
     pub lse: &'a [f32],
 }
 
-/// Lines of `hidden` partial sums, one per sequence, to which the rows of a gradient are added before they are rounded.
-#[derive(Clone, Copy)]
-pub struct SequenceSums<'a>(Option<Shared<'a>>);
-
-impl<'a> SequenceSums<'a> {
-    /// None without lines.
-    pub fn new(lines: &'a mut [f32]) -> Self {
-        Self((!lines.is_empty()).then(|| Shared::new(lines)))
-    }
-
-    /// Adds a row of a head.
-    ///
-    /// # Safety
-    /// No two threads work on one head of one sequence.
-    pub unsafe fn add(self, shape: Heads<'_>, at: Head, row: &[f32]) {
-        if let Some(lines) = self.0 {
-            let place = at.sequence * shape.hidden() + at.head * shape.head_dim;
-            // SAFETY: the caller's promise.
-            pointwise::add(unsafe { lines.slice(place, shape.head_dim) }, row);
-        }
-    }
-}
-
-/// Where [`backward`] leaves the gradients of queries, keys and values.
-#[derive(Clone, Copy)]
-pub struct Gradients<'a> {
-    /// `[tokens, 3·hidden]`, overwritten.
-    pub dqkv: Elements<'a>,
-    pub query: SequenceSums<'a>,
-    pub value: SequenceSums<'a>,
-}
-
-/// Backward of [`forward`].
+/// Backward of [`forward`]: `dqkv` `[tokens, 3·hidden]` is overwritten.
 pub fn backward(
     shape: Heads<'_>,
     saved: SavedAttention<'_>,
-    dout: Source<'_>,
-    gradients: Gradients<'_>,
+    dout: &[f32],
+    dqkv: &mut [f32],
     scratch: &Scratch,
 ) {
+    let dqkv = Shared::new(dqkv);
     shape.tasks(|at| {
         scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
-            backward_head(shape, at, saved, dout, gradients, Pieces(buffer));
+            backward_head(shape, at, saved, dout, &dqkv, Pieces(buffer));
         });
     });
 }
@@ -340,8 +234,8 @@ fn backward_head<'a>(
     shape: Heads<'_>,
     at: Head,
     saved: SavedAttention<'a>,
-    dout: Source<'a>,
-    gradients: Gradients<'_>,
+    dout: &'a [f32],
+    dqkv: &Shared<'_>,
     mut room: Pieces<'a>,
 ) {
     let (hidden, dim, len) = (shape.hidden(), shape.head_dim, at.len);
@@ -356,26 +250,18 @@ fn backward_head<'a>(
     let dk = room.take(len * wide_dim);
     let dv = room.take(len * wide_dim);
     let mask_row = room.take(wide);
-    let part = |part: usize| (start + part * hidden, 3 * hidden);
-    let q = Rows::whole(saved.qkv, part(0), len, dim, &mut room);
-    let k = Rows::whole(saved.qkv, part(1), len, dim, &mut room);
-    let v = Rows::new(saved.qkv, part(2), len, dim, &mut room);
-    let d_out = Rows::whole(dout, (out_start, hidden), len, dim, &mut room);
+    let q = Rows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
+    let k = Rows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
+    let v = Rows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
+    let out = Rows { elements: &saved.out[out_start..], stride: hidden };
+    let d_out = Rows::new(dout, out_start, hidden, len, dim, &mut room);
     transpose(k, len, dim, wide, shape.scale(), k_transposed);
     transpose(v, len, dim, wide, 1.0, v_transposed);
     // SAFETY (of the three uses): a task alone writes its head's columns of its sequence's rows.
     let write = |part: usize, row: usize, values: &[f32]| {
         let place = (at.first + row) * 3 * hidden + part * hidden + at.head * dim;
-        let values = &values[..dim];
         // SAFETY: as above; `part` is 0, 1 or 2 for q, k and v.
-        unsafe {
-            match part {
-                0 => gradients.query.add(shape, at, values),
-                2 => gradients.value.add(shape, at, values),
-                _ => {}
-            }
-            gradients.dqkv.write(place, values);
-        }
+        unsafe { dqkv.slice(place, dim) }.copy_from_slice(&values[..dim]);
     };
 
     for from in (0..len).step_by(QUERIES) {
@@ -386,24 +272,17 @@ fn backward_head<'a>(
             // Whole vectors: what pads a row is computed and never read.
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
             probabilities(p, saved.lse[shape.statistics(at) + from + i]);
+            // Σ_j p·dp equals dO·O, with dropout too, and costs less.
+            let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
             if let Some(mask) = shape.mask {
                 let row = (at.first + from + i) * shape.heads + at.head;
                 mask_row.fill(1.0);
                 mask.apply(row as u32, mask_row);
                 pointwise::multiply(ds, mask_row);
-            }
-            let along = match saved.out {
-                // Σ_j p·dp equals dO·O, with dropout too, and costs less.
-                Source::F32(out) => {
-                    let out = &out[out_start + (from + i) * hidden..][..dim];
-                    dot(d_out.row(from + i, dim), out)
-                }
-                // An O that was rounded is not the sum of these p.
-                Source::Bf16(_) => dot(&p[..len], &ds[..len]) / lane_sum(&p[..len], |p| p),
-            };
-            softmax_backward(ds, p, along, shape.scale());
-            if shape.mask.is_some() {
+                softmax_backward(ds, p, along, shape.scale());
                 pointwise::multiply(p, mask_row);
+            } else {
+                softmax_backward(ds, p, along, shape.scale());
             }
         }
         let plain = |elements| Strided { elements, rows: wide, cols: 1 };

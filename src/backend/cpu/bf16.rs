@@ -33,7 +33,7 @@ fn round_body<const FMA: bool>(from: &[f32], out: &mut [bf16]) {
 }
 
 #[inline(always)]
-fn rounded(x: f32) -> bf16 {
+pub fn rounded(x: f32) -> bf16 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
     let normal = if x.abs() < f32::MIN_POSITIVE { bits & 0x8000_0000 } else { nearest };

@@ -1,7 +1,8 @@
 //! Attention of each sequence's first token over its whole sequence. One task is one head of one sequence.
 
-use super::attention::{Heads, SequenceSums, dot, probabilities, softmax, softmax_backward};
+use super::attention::{dot, probabilities, softmax, softmax_backward};
 use super::elements::{Elements, Source};
+use super::heads::{Heads, SequenceSums};
 use super::pointwise;
 use super::scratch::Scratch;
 use super::share::Shared;

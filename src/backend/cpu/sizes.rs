@@ -1,7 +1,7 @@
 //! The size of every buffer, from which they are allocated and [`Footprint`] is counted.
 
 use super::aligned::Aligned;
-use super::{attention, colsum, first_attention, gemm, optim, weights};
+use super::{attention, attention_bf16, colsum, first_attention, gemm, optim, weights};
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
 /// Elements, where nothing else is said.
@@ -36,6 +36,7 @@ impl HostSizes {
             sequences: limits.sequences,
             scratch: gemm::scratch_for(rows, widest)
                 .max(attention::scratch_for(limits.max_len, head_dim))
+                .max(attention_bf16::scratch_for(limits.max_len, head_dim))
                 .max(first_attention::scratch_for(limits.max_len, head_dim)),
             threads,
             // Of attention a line per sequence for queries and for values, which are half as wide at most.

@@ -18,8 +18,6 @@ pub fn transpose(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize, 
     }
 }
 
-/// In four rounds, each of which exchanges pairs of rows twice as far apart.
-///
 /// # Safety
 /// `from` and `to` hold what [`transpose`] asserts.
 #[cfg(target_arch = "x86_64")]
@@ -31,13 +29,25 @@ unsafe fn transpose_avx512(
     to_stride: usize,
     rows: usize,
 ) {
-    use std::arch::x86_64::{
-        __m512i, _mm512_loadu_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-        _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-    };
+    use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_storeu_si512};
     // SAFETY: the caller's promise; these loads need no alignment.
     let row = |r: usize| unsafe { _mm512_loadu_si512(from.as_ptr().add(r * stride).cast()) };
-    let a: [__m512i; 16] = std::array::from_fn(row);
+    let rows_in: [__m512i; 16] = std::array::from_fn(row);
+    for (i, row) in turned(rows_in).iter().enumerate().take(rows) {
+        // SAFETY: the caller's promise; these stores need no alignment.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(i * to_stride).cast(), *row) };
+    }
+}
+
+/// Sixteen rows of sixteen cells, turned over in four rounds, each of which exchanges pairs of rows twice as far apart.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64::__m512i; 16] {
+    use std::arch::x86_64::{
+        __m512i, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    };
     // Cells of rows 2n and 2n + 1 alternate; then pairs of them, so that a lane has four rows of one column.
     let b: [__m512i; 16] = std::array::from_fn(|i| match i % 2 {
         0 => _mm512_unpacklo_epi32(a[i], a[i + 1]),
@@ -60,14 +70,10 @@ unsafe fn transpose_avx512(
             _ => _mm512_shuffle_i32x4::<0xDD>(low, high),
         }
     });
-    let e: [__m512i; 16] = std::array::from_fn(|i| match i / 8 {
+    std::array::from_fn(|i| match i / 8 {
         0 => _mm512_shuffle_i32x4::<0x88>(d[i], d[i + 8]),
         _ => _mm512_shuffle_i32x4::<0xDD>(d[i - 8], d[i]),
-    });
-    for (i, row) in e.iter().enumerate().take(rows) {
-        // SAFETY: the caller's promise; these stores need no alignment.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(i * to_stride).cast(), *row) };
-    }
+    })
 }
 
 #[cfg(test)]
