@@ -11,6 +11,7 @@
 //! use bitfit::model::load::{TaskSpec, load};
 //! use bitfit::program::{AdamW, LossKind, PoolKind, Saving};
 //! use bitfit::session::{OpenOptions, Session, open};
+//! use bitfit::settings::choice::Precision;
 //! use bitfit::settings::device::DeviceChoice;
 //!
 //! # fn main() -> anyhow::Result<()> {
@@ -28,7 +29,7 @@
 //! };
 //! let mut backend = open(OpenOptions {
 //!     device: DeviceChoice::Cpu,
-//!     half: bitfit::backend::cuda::HalfType::Bf16,
+//!     precision: Precision::Auto,
 //!     weights: WeightType::F16,
 //! })?;
 //! let model = load(&folder, &config, &task, &mut *backend)?;

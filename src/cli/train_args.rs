@@ -203,7 +203,7 @@ pub struct TrainArgs {
     /// Device to compute on; auto is the first GPU that can be used, else the CPU [default: auto]
     #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
     pub device: Option<DeviceChoice>,
-    /// The 16-bit type of weights and activations on a GPU [default: bf16]
+    /// The type of activations, and on a GPU of matrices [default: auto]
     #[arg(long, value_parser = choice::<Precision>(), help_heading = "Running")]
     pub precision: Option<Precision>,
     /// CPU threads [default: one per processor core]

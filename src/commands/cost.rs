@@ -74,7 +74,7 @@ fn shape(program: &Program, value: Value) -> String {
     let Info { what, rows, width, storage, .. } = *program.list().info(value);
     let rows = program.limits().rows(rows);
     let stored = match storage {
-        Storage::Activation => "",
+        Storage::Activation | Storage::Stream => "",
         Storage::F32 => " f32",
         Storage::XHat8 | Storage::Slope8 => " in 8 bits",
         Storage::Slope4 => " in 4 bits",

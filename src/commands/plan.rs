@@ -2,7 +2,7 @@
 
 use super::listing::{Listing, Rates};
 use super::{fetching, max_len, show};
-use crate::backend::cuda::HalfType;
+use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
@@ -49,7 +49,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         seed: 0,
     };
     let plan = Planning {
-        device: device(args),
+        device: device(args)?,
         limits,
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec)?,
@@ -59,7 +59,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         return plan.show_list(args, &config, &spec, saving);
     }
     let (device, weights) = match plan.device {
-        DeviceKind::Cpu { .. } => ("CPU, f32 activations", args.weights.to_string()),
+        DeviceKind::Cpu { arithmetic, .. } => {
+            let device = match arithmetic {
+                Arithmetic::F32 => "CPU, f32 activations",
+                Arithmetic::Bf16 => "CPU, bf16 activations",
+            };
+            (device, args.weights.to_string())
+        }
         DeviceKind::Cuda { weights } => {
             let stored = match weights {
                 WeightType::F16 | WeightType::F32 => "16 bits".to_owned(),
@@ -88,7 +94,12 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         anyhow::Ok(Column { name: name.to_owned(), model: outline(&config, &spec)?, spec, saving })
     };
     let mut columns = Vec::new();
+    let in_bf16 = matches!(plan.device, DeviceKind::Cpu { arithmetic: Arithmetic::Bf16, .. });
     for &method in Method::ALL {
+        // On a CPU matrices train in f32 alone.
+        if in_bf16 && !method.facts().freezes_weights {
+            continue;
+        }
         columns.push(column(method.name(), Trains::of(method, &BiasSelection::all()))?);
         if let Some(biases) = &args.biases
             && method == Method::default()
@@ -100,9 +111,11 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     plan.show_saved(saving)?;
     plan.show_savings()?;
     if args.allocate {
-        // Both 16-bit types take the same room.
-        let options =
-            OpenOptions { device: args.device, half: HalfType::Bf16, weights: args.weights.into() };
+        let options = OpenOptions {
+            device: args.device,
+            precision: args.precision,
+            weights: args.weights.into(),
+        };
         plan.allocate(&folder, &columns, || open(options))?;
     }
     Ok(())
@@ -125,7 +138,7 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
     }
 }
 
-fn device(args: &PlanArgs) -> DeviceKind {
+fn device(args: &PlanArgs) -> Result<DeviceKind, UsageError> {
     let weights = args.weights.into();
     let cuda = match args.device {
         DeviceChoice::Cuda(_) => true,
@@ -133,10 +146,12 @@ fn device(args: &PlanArgs) -> DeviceKind {
         DeviceChoice::Auto => gpu_is_there(),
     };
     if cuda {
-        return DeviceKind::Cuda { weights };
+        args.precision.on_gpu()?;
+        return Ok(DeviceKind::Cuda { weights });
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    DeviceKind::Cpu { weights, threads: args.threads.unwrap_or_else(cores) }
+    let arithmetic = args.precision.on_cpu()?;
+    Ok(DeviceKind::Cpu { weights, threads: args.threads.unwrap_or_else(cores), arithmetic })
 }
 
 /// What is planned.

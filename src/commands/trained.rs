@@ -60,7 +60,7 @@ impl Trained {
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         let mut backend =
-            open(OpenOptions { device: compute.device, half: compute.precision.into(), weights })?;
+            open(OpenOptions { device: compute.device, precision: compute.precision, weights })?;
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
         base.unchanged()?;
         match &delta {

@@ -13,6 +13,7 @@ mod full_disk;
 mod memory;
 mod merge;
 mod on_cuda;
+mod precision;
 mod predict;
 mod processes;
 mod reports;

@@ -4,61 +4,14 @@
 //! backward pass recomputes the probabilities from q, k and the saved log-sum-exp.
 
 use super::block::{Strided, product};
-use super::dropout::Mask;
+use super::heads::{Head, Heads};
 use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
 use super::{math, pointwise};
-use rayon::prelude::*;
 
 /// Queries whose scores are held at once: a multiple of the block product's six rows.
 const QUERIES: usize = 48;
-
-/// Shape of one attention call.
-#[derive(Clone, Copy)]
-pub struct Heads<'a> {
-    pub cu_seqlens: &'a [u32],
-    pub heads: usize,
-    pub head_dim: usize,
-    pub mask: Option<Mask>,
-}
-
-impl Heads<'_> {
-    pub fn hidden(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// The place of a head's first token in a `[heads, tokens]` tensor.
-    fn statistics(&self, at: Head) -> usize {
-        let tokens = self.cu_seqlens[self.cu_seqlens.len() - 1] as usize;
-        at.head * tokens + at.first
-    }
-
-    /// Softmax is taken of `q·kᵀ` times this.
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
-    /// Calls `work` for each head of each sequence.
-    pub fn tasks(&self, work: impl Fn(Head) + Sync) {
-        let sequences = self.cu_seqlens.len() - 1;
-        (0..sequences * self.heads).into_par_iter().for_each(|task| {
-            let (sequence, head) = (task / self.heads, task % self.heads);
-            let first = self.cu_seqlens[sequence] as usize;
-            let len = self.cu_seqlens[sequence + 1] as usize - first;
-            work(Head { sequence, head, first, len });
-        });
-    }
-}
-
-/// One head of one sequence: tokens `first..first + len`.
-#[derive(Clone, Copy)]
-pub struct Head {
-    pub sequence: usize,
-    pub head: usize,
-    pub first: usize,
-    pub len: usize,
-}
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {

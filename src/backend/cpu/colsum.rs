@@ -19,7 +19,7 @@ pub const CHUNK: usize = 32;
 
 /// See [`ColumnSum`].
 pub fn run(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dy.0)?;
     let mask = Mask::new(op.dropout, cpu.key);
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;

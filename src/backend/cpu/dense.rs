@@ -2,11 +2,13 @@
 
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
+use super::gemm::{self, Output};
 use super::operands::Operands;
+use super::panels::Left;
 use super::params::{gradients, read, wide};
 use super::scratch::Scratch;
 use super::weights::{HostMatrices, View};
-use super::{CpuBackend, gemm, pointwise};
+use super::{CpuBackend, pointwise};
 use crate::program::{Dense, DenseBack, HeadWeight, Program};
 use anyhow::{Result, ensure};
 
@@ -36,15 +38,12 @@ struct Layer<'a> {
 /// `y = act(dropout(x)·Wᵀ + bias)`.
 fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let x = masked(x, layer.inputs, layer.mask, layer.room);
-    let shape = (layer.rows, layer.outputs);
-    gemm::forward(x, layer.weight, y, shape, layer.scratch, |mut tile| {
-        for row in tile.rows.clone() {
-            let cols = tile.cols.clone();
-            let values = tile.row(row);
-            pointwise::add(values, &bias[cols]);
-            if layer.tanh {
-                pointwise::tanh(values);
-            }
+    let factors =
+        gemm::forward(Left::F32(x), layer.weight, (layer.rows, layer.outputs, layer.inputs));
+    gemm::product(factors, Output::new(y), layer.scratch, |_, cols, values| {
+        pointwise::add(values, &bias[cols]);
+        if layer.tanh {
+            pointwise::tanh(values);
         }
     });
 }
@@ -77,15 +76,9 @@ fn compute_backward(
         gemm::weight_gradient(dy, x, grad, layer.rows);
     }
     if let Some(dx) = gradients.dx {
-        gemm::backward(
-            dy,
-            layer.weight,
-            dx,
-            gemm::Output::Overwrite,
-            layer.rows,
-            layer.scratch,
-            |_| {},
-        );
+        let factors =
+            gemm::backward(Left::F32(dy), layer.weight, (layer.rows, layer.outputs, layer.inputs));
+        gemm::product(factors, Output::new(dx), layer.scratch, |_, _, _| {});
         if let Some(mask) = layer.mask {
             for (row, dx) in dx.chunks_exact_mut(layer.inputs).enumerate() {
                 mask.apply(row as u32, dx);
@@ -121,7 +114,7 @@ fn dense_weight<'a>(
 
 /// See [`Dense`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let outputs = at.shape(op.y.0)?.1;
     let (of_rows, inputs) = at.shape(op.x.0)?;
     let rows = cpu.batch.limits().rows(of_rows);
@@ -149,7 +142,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
 
 /// See [`DenseBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (of_x, of_y) = (at.shape(op.x.0)?, at.shape(op.y.0)?);
     let (inputs, outputs) = (of_x.1, of_y.1);
     let rows = cpu.batch.limits().rows(of_x.0);

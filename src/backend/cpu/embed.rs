@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 /// See [`Embed`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = (Rows::Tokens, at.shape(op.out.0)?.1);
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
     let ids = op.tables.ids();

@@ -1,6 +1,6 @@
 //! The native CPU backend: the reference for every other one, and a product in its own right.
 //!
-//! f32 arithmetic and f32 activations; frozen matrices in 32, 16, 8 or 4 bits. Work is cut into tasks whose number and
+//! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. Work is cut into tasks whose number and
 //! bounds depend on shapes alone and every sum has a fixed order, so results are the same bit for bit from run
 //! to run and for any number of threads. The rayon pool that is current at a call does its work: install a pool
 //! around the calls to choose their number.
@@ -9,15 +9,26 @@ mod aligned;
 mod arena;
 mod attend;
 mod attention;
+mod attention_bf16;
+mod bf16;
 mod block;
 mod colsum;
 mod dense;
 mod dropout;
+mod elements;
 mod embed;
 mod first_attention;
 mod gemm;
 mod head;
+mod heads;
 mod int8;
+mod kernel_bf16;
+#[cfg(target_arch = "x86_64")]
+mod kernel_f32;
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx512;
+mod library;
 mod linear;
 mod loss;
 mod math;
@@ -26,6 +37,8 @@ mod norm;
 mod normalise;
 mod operands;
 mod optim;
+mod pairs;
+mod panels;
 mod params;
 mod pointwise;
 mod run;
@@ -34,6 +47,7 @@ mod share;
 mod simd;
 mod sizes;
 mod slopes;
+mod transpose;
 mod weight_gradients;
 mod weights;
 mod widen;
@@ -50,6 +64,8 @@ use aligned::Aligned;
 use anyhow::Result;
 use arena::Arena;
 use colsum::Partials;
+pub use elements::Arithmetic;
+use elements::{Elements, Source, Stored};
 use params::{HostParams, read, wide, write};
 use scratch::Scratch;
 use sizes::HostSizes;
@@ -58,12 +74,10 @@ use std::ops::Range;
 use weights::HostMatrices;
 pub use weights::rounded;
 
-/// Activations are f32.
-pub const ACTIVATION_BYTES: usize = 4;
-
 /// See the module's head.
 pub struct CpuBackend {
     weight_type: WeightType,
+    arithmetic: Arithmetic,
     weights: HostMatrices,
     memory: Memory,
     arena: Arena,
@@ -88,10 +102,16 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A backend that stores the frozen matrices as `weight_type`.
+    /// A backend that computes in f32 and stores the frozen matrices as `weight_type`.
     pub fn new(weight_type: WeightType) -> Self {
+        Self::computing(Arithmetic::F32, weight_type)
+    }
+
+    /// The same in another arithmetic.
+    pub fn computing(arithmetic: Arithmetic, weight_type: WeightType) -> Self {
         Self {
             weight_type,
+            arithmetic,
             weights: HostMatrices::default(),
             memory: Memory::default(),
             arena: Arena::default(),
@@ -120,11 +140,22 @@ impl CpuBackend {
 
 impl Backend for CpuBackend {
     fn kind(&self) -> DeviceKind {
-        DeviceKind::Cpu { weights: self.weight_type, threads: rayon::current_num_threads() }
+        DeviceKind::Cpu {
+            weights: self.weight_type,
+            threads: rayon::current_num_threads(),
+            arithmetic: self.arithmetic,
+        }
     }
 
     fn describe(&self) -> String {
-        "CPU".into()
+        match (self.arithmetic, simd::level()) {
+            (Arithmetic::F32, _) => "CPU, f32".into(),
+            (Arithmetic::Bf16, simd::Level::Avx512Bf16) => "CPU, bf16".into(),
+            (Arithmetic::Bf16, _) => {
+                "CPU, bf16, for which this processor has no instructions: f32 is faster on it"
+                    .into()
+            }
+        }
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
@@ -216,13 +247,26 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn read(&self, region: Region, _: Storage, len: usize) -> Result<Vec<f32>> {
-        Ok(self.arena.read(region, len)?.to_vec())
+    fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>> {
+        match self.arithmetic.stored(stored) {
+            Stored::Bf16 => {
+                let mut out = vec![0.0; len];
+                let halves = Source::new(Stored::Bf16, self.arena.read(region, len.div_ceil(2))?)?;
+                halves.copy(0, &mut out);
+                Ok(out)
+            }
+            _ => Ok(self.arena.read(region, len)?.to_vec()),
+        }
     }
 
-    fn write(&mut self, region: Region, _: Storage, values: &[f32]) -> Result<()> {
-        let [out] = self.arena.regions([(Some(region), values.len())])?;
-        out.copy_from_slice(values);
+    fn write(&mut self, region: Region, stored: Storage, values: &[f32]) -> Result<()> {
+        let (stored, words) = match self.arithmetic.stored(stored) {
+            Stored::Bf16 => (Stored::Bf16, values.len().div_ceil(2)),
+            _ => (Stored::F32, values.len()),
+        };
+        let [out] = self.arena.regions([(Some(region), words)])?;
+        // SAFETY: nobody else works.
+        unsafe { Elements::new(stored, out)?.write(0, values) };
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::CpuBackend;
 use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
+use super::elements::Source;
 use super::normalise::{affine, normalise};
 use super::operands::Operands;
 use super::params::{bias_gradients, read, wide};
@@ -15,7 +16,7 @@ use rayon::prelude::*;
 
 /// See [`ResidualNorm`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.x.now)?;
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
     ensure!(op.x_hat.0.is_some() == op.rstd.0.is_some(), "x̂ and rstd are kept together");
@@ -38,18 +39,18 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Re
 
 /// See [`Restore`].
 pub fn restore(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.out.0)?;
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
-    let [x_hat, out] =
-        cpu.arena.regions([at.whole(op.x_hat.0, shape)?, at.whole(op.out.0, shape)?])?;
-    restored(x_hat, norm, out);
+    let (x_hat, stored) = at.stored(op.x_hat.0, shape)?;
+    let [x_hat, out] = cpu.arena.regions([x_hat, at.whole(op.out.0, shape)?])?;
+    restored(Source::new(stored, x_hat)?, norm, out);
     Ok(())
 }
 
 /// See [`NormBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dx.now)?;
     let mask = Mask::new(op.dropout, cpu.key);
     ensure!(
@@ -140,17 +141,15 @@ fn residual_forward(
     );
 }
 
-/// `out = γ·x̂ + β`: the bits that [`residual_forward`] wrote.
-fn restored(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
+/// `out = γ·x̂ + β`: of f32, the bits that [`residual_forward`] wrote.
+fn restored(x_hat: Source<'_>, norm: Affine<'_>, out: &mut [f32]) {
     let hidden = norm.gamma.len();
-    out.par_chunks_mut(CHUNK * hidden).zip(x_hat.par_chunks(CHUNK * hidden)).for_each(
-        |(out, x_hat)| {
-            out.copy_from_slice(x_hat);
-            for row in out.chunks_exact_mut(hidden) {
-                affine(row, norm.gamma, norm.beta);
-            }
-        },
-    );
+    out.par_chunks_mut(CHUNK * hidden).enumerate().for_each(|(chunk, out)| {
+        x_hat.copy(chunk * CHUNK * hidden, out);
+        for row in out.chunks_exact_mut(hidden) {
+            affine(row, norm.gamma, norm.beta);
+        }
+    });
 }
 
 /// Where [`residual_backward`] leaves its column sums.

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 /// See [`WeightGrad`].
 pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (dy, x) = (at.shape(op.dy.0)?, at.shape(op.x.0)?);
     if let Some(range) = op.grad.0 {
         wide(range, dy.1 * x.1, "a matrix's gradient")?;
@@ -34,7 +34,7 @@ pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Resul
 
 /// See [`GainGrad`].
 pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dy.0)?;
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
     let [dy, x_hat] =
@@ -47,7 +47,7 @@ pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()
 
 /// See [`EmbedBack`].
 pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.dx.now)?.1;
     let values = &cpu.params.value;
     let ids = op.tables.ids();

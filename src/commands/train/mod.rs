@@ -9,8 +9,11 @@ use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
 use super::{outputs, say, set_threads, show, stop, warn};
+use crate::backend::DeviceKind;
+use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
+use crate::error::UsageError;
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
@@ -23,7 +26,7 @@ use crate::model::params::{Param, ParamKind};
 use crate::program::PoolKind;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling};
+use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights::class_weights;
 use crate::train::output::OutputFolder;
@@ -61,9 +64,16 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let spec = task_spec(config, &base, &data)?;
     let mut backend = open(OpenOptions {
         device: config.device,
-        half: config.precision.into(),
+        precision: config.precision,
         weights: config.weights.into(),
     })?;
+    let in_bf16 = matches!(backend.kind(), DeviceKind::Cpu { arithmetic: Arithmetic::Bf16, .. });
+    if in_bf16 && !config.method.facts().freezes_weights {
+        let method = config.method;
+        let problem =
+            format!("--precision bf16: on a CPU --method {method} trains in f32; leave it out");
+        return Err(UsageError::new(problem).into());
+    }
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     base.unchanged()?;
@@ -91,7 +101,8 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     session.allocate(Some(programs.train.clone()), predict)?;
     say(quiet, programs.summary(session.allocated()));
 
-    let fingerprint = fingerprint(config, &base, &data)?;
+    let precision = config.precision.on(device)?;
+    let fingerprint = fingerprint(config, precision, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data);
     let keep = |session: &Session| keep(output, &base, &info, session, quiet);
     let stop = stop::when_asked()?;
@@ -219,8 +230,15 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
     Ok(())
 }
 
-fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerprint> {
+fn fingerprint(
+    config: &TrainConfig,
+    precision: Precision,
+    base: &Base,
+    data: &Data,
+) -> Result<Fingerprint> {
     let mut fingerprint = Fingerprint::of(config)?
+        // What `auto` is may differ where the run is resumed.
+        .with("precision", &format!("\"{precision}\""))
         .with("base weights", &base.sha256)
         .with("training data", &data.train_sha256);
     if let Some(sha256) = &data.dev_sha256 {

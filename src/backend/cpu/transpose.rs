@@ -1,0 +1,97 @@
+//! Blocks of sixteen by sixteen 32-bit cells, turned over: how rows of a matrix become columns of a panel.
+
+use super::simd::{Level, level};
+
+/// Sixteen rows, `stride` apart, become columns: `to[i·to_stride + r] = from[r·stride + i]` for `i` below `rows`.
+pub fn transpose(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize, rows: usize) {
+    assert!(rows <= 16 && from.len() >= 15 * stride + 16);
+    assert!(rows == 0 || to.len() >= (rows - 1) * to_stride + 16);
+    #[cfg(target_arch = "x86_64")]
+    if level() >= Level::Avx512 {
+        // SAFETY: `level` found AVX-512 on this processor, and both sides were checked to hold the block.
+        return unsafe { transpose_avx512(from, stride, to, to_stride, rows) };
+    }
+    for i in 0..rows {
+        for (r, x) in to[i * to_stride..][..16].iter_mut().enumerate() {
+            *x = from[r * stride + i];
+        }
+    }
+}
+
+/// # Safety
+/// `from` and `to` hold what [`transpose`] asserts.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_avx512(
+    from: &[u32],
+    stride: usize,
+    to: &mut [u32],
+    to_stride: usize,
+    rows: usize,
+) {
+    use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_storeu_si512};
+    // SAFETY: the caller's promise; these loads need no alignment.
+    let row = |r: usize| unsafe { _mm512_loadu_si512(from.as_ptr().add(r * stride).cast()) };
+    let rows_in: [__m512i; 16] = std::array::from_fn(row);
+    for (i, row) in turned(rows_in).iter().enumerate().take(rows) {
+        // SAFETY: the caller's promise; these stores need no alignment.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(i * to_stride).cast(), *row) };
+    }
+}
+
+/// Sixteen rows of sixteen cells, turned over in four rounds, each of which exchanges pairs of rows twice as far apart.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64::__m512i; 16] {
+    use std::arch::x86_64::{
+        __m512i, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    };
+    // Cells of rows 2n and 2n + 1 alternate; then pairs of them, so that a lane has four rows of one column.
+    let b: [__m512i; 16] = std::array::from_fn(|i| match i % 2 {
+        0 => _mm512_unpacklo_epi32(a[i], a[i + 1]),
+        _ => _mm512_unpackhi_epi32(a[i - 1], a[i]),
+    });
+    let c: [__m512i; 16] = std::array::from_fn(|i| {
+        let (four, column) = (i / 4 * 4, i % 4);
+        let (low, high) = (b[four + column / 2], b[four + column / 2 + 2]);
+        match column % 2 {
+            0 => _mm512_unpacklo_epi64(low, high),
+            _ => _mm512_unpackhi_epi64(low, high),
+        }
+    });
+    // Lanes of four rows come together by columns: first those of rows 8n and 8n + 4, then of 0 and 8.
+    let d: [__m512i; 16] = std::array::from_fn(|i| {
+        let (eight, column) = (i / 8 * 8, i % 4);
+        let (low, high) = (c[eight + column], c[eight + 4 + column]);
+        match i % 8 / 4 {
+            0 => _mm512_shuffle_i32x4::<0x88>(low, high),
+            _ => _mm512_shuffle_i32x4::<0xDD>(low, high),
+        }
+    });
+    std::array::from_fn(|i| match i / 8 {
+        0 => _mm512_shuffle_i32x4::<0x88>(d[i], d[i + 8]),
+        _ => _mm512_shuffle_i32x4::<0xDD>(d[i - 8], d[i]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cell_goes_to_its_place_and_no_row_beyond_is_touched() {
+        let (stride, to_stride) = (21, 48);
+        let from: Vec<u32> = (0..16 * stride as u32).collect();
+        for rows in 0..=16 {
+            let mut to = vec![u32::MAX; 16 * to_stride];
+            transpose(&from, stride, &mut to, to_stride, rows);
+            for (at, &got) in to.iter().enumerate() {
+                let (i, r) = (at / to_stride, at % to_stride);
+                let want = if i < rows && r < 16 { (r * stride + i) as u32 } else { u32::MAX };
+                assert_eq!(got, want, "{rows} rows, row {i}, column {r}");
+            }
+        }
+    }
+}
