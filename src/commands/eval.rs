@@ -4,13 +4,14 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::labelled::{self, LabelRules};
 use super::trained::Trained;
-use super::{outputs, read_options, set_threads, show};
+use super::{outputs, read_options, set_threads, show, warn};
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, Dataset, LabelUse, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
 use crate::table::TextTable;
-use crate::tasks::score::score;
+use crate::tasks::remarks::same_answer;
+use crate::tasks::score::{one_answer, score};
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -54,7 +55,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     })?;
     drop(counter);
 
-    let scores = score(&logits, trained.session.model().head.outputs(), dataset.labels());
+    let outputs = trained.session.model().head.outputs();
+    if one_answer(&logits, outputs, dataset.labels()) {
+        warn(same_answer(trained.info.task));
+    }
+    let scores = score(&logits, outputs, dataset.labels());
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), dataset.len().to_string()]);
     let mut json = Map::new();

@@ -7,6 +7,7 @@ use crate::formats::container::read_metadata;
 use crate::formats::model_files::CONFIG;
 use crate::formats::model_tensors::ModelTensors;
 use crate::tasks::labels::{ClassNames, Targets};
+use crate::words::count;
 use serde_json::Value;
 use std::path::Path;
 
@@ -31,9 +32,11 @@ pub fn rows_of_head(
     let named = sources.into_iter().find_map(|(names, source)| Some((names?, source)));
     let order = format!("the classes {}, in this order", wanted.join(", "));
     let Some((names, source)) = named else {
-        warn(format_args!(
-            "--init-head: nothing says which class each of its rows is for; they are taken for {order}"
-        ));
+        let why = match [&beside, &of_base].into_iter().find_map(|path| other_ids(path)) {
+            Some(ids) => ids,
+            None => "nothing says which class each of its rows is for".to_owned(),
+        };
+        warn(format_args!("--init-head: {why}; they are taken for {order}"));
         return None;
     };
     let exact = matched(&names, wanted);
@@ -91,6 +94,24 @@ fn id2label(path: &Path) -> Option<Vec<String>> {
     (!names.iter().enumerate().all(made_up)).then_some(names)
 }
 
+/// Says that a configuration names classes under other ids than those of a head's rows.
+fn other_ids(path: &Path) -> Option<String> {
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let map = config.get("id2label")?.as_object()?;
+    let mut ids: Vec<u64> = map.keys().map(|id| id.parse().ok()).collect::<Option<_>>()?;
+    ids.sort_unstable();
+    let (first, last) = (*ids.first()?, *ids.last()?);
+    let gaps = ids.iter().zip(0..).any(|(&id, row)| id != row);
+    gaps.then(|| {
+        format!(
+            "the ids of id2label in {} are from {first} to {last}, {} in all, and rows are counted from 0, so that it does \
+             not say which class each row is for",
+            path.display(),
+            ids.len()
+        )
+    })
+}
+
 /// Warns where the configuration has fewer layers than the checkpoint: the model is then another one.
 pub fn warn_of_unused_layers(base: &Base) {
     let Ok(weights) = ModelTensors::open(&base.folder, base.config.family.prefix()) else {
@@ -120,7 +141,11 @@ pub fn say_unused_head(base: &Base, quiet: bool) {
     let outputs = shape.first().copied().unwrap_or(0);
     let names = match id2label(&base.folder.join(CONFIG)) {
         Some(names) if names.len() == outputs => format!(" for {}", names.join(", ")),
-        _ => format!(" with {outputs} outputs"),
+        _ => {
+            let why = other_ids(&base.folder.join(CONFIG));
+            let why = why.map_or(String::new(), |why| format!(" ({why})"));
+            format!(" with {}{why}", count(outputs, "output"))
+        }
     };
     let file = ModelTensors::files(&base.folder).unwrap_or_default();
     let how = match file.as_slice() {
@@ -165,7 +190,9 @@ mod tests {
         };
         assert_eq!(names(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
         assert_eq!(names(r#"{"id2label": {"1": "b", "2": "c"}}"#), None);
+        assert!(other_ids(&path).unwrap().contains("from 1 to 2, 2 in all"));
         assert_eq!(names("{}"), None);
+        assert_eq!(other_ids(&path), None);
         assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(words(&["a", "b"])));
     }
 }

@@ -7,7 +7,7 @@ use crate::settings::choice::{Task, Unlabelled};
 use crate::tasks::labels::{ClassNames, Targets};
 use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
 use crate::tasks::unlabelled::settle;
-use crate::tasks::words;
+use crate::words;
 use anyhow::{Result, bail};
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub fn read(
                 "{}: {} {go} over several lines, the first from line {first} on; if no text should, look for a stray \
                  quote there",
                 table.name,
-                words::rows(count)
+                words::count(count, "row")
             ),
         );
     }
@@ -49,10 +49,11 @@ pub fn read(
         say(
             quiet,
             format_args!(
-                "{}: {} without a label {} left out, {rows} stay",
+                "{}: {} without a label {} left out, {rows} {}",
                 table.name,
-                words::rows(dropped),
-                if dropped == 1 { "is" } else { "are" }
+                words::count(dropped, "row"),
+                words::are(dropped),
+                if rows == 1 { "stays" } else { "stay" }
             ),
         );
     }
@@ -63,7 +64,7 @@ pub fn read(
             table.name
         )),
         some => {
-            say(quiet, format_args!("{}: {some} of {rows} rows have no second text", table.name))
+            say(quiet, format_args!("{}: no second text for {some} of {rows} rows", table.name))
         }
     }
     refuse_quotes(&table)?;

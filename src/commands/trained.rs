@@ -80,8 +80,9 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let asked = compute.max_length.or(info.settings.max_length);
-        let tokenizer = base.tokenizer(asked, compute.quiet)?;
+        let tokenizer = base
+            .tokenizer_of(&info, compute.max_length, compute.quiet)
+            .with_context(|| path.display().to_string())?;
         let targets = match info.task {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
             Task::Regression => Targets::Values,

@@ -44,6 +44,7 @@ mod tokenizer_bounds;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
+mod tokenizer_fingerprint;
 
 pub use columns::{ColumnNames, LabelUse};
 pub use dataset::Dataset;

@@ -19,7 +19,7 @@ use crate::formats::container::{self, Container, ContainerError};
 use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 /// Metadata keys that belong to the fingerprint begin with this.
 const FINGERPRINT: &str = "run.";
 /// Metadata key of the sha256 over all that the file says besides.
@@ -91,7 +91,7 @@ pub enum CheckpointError {
     Damaged,
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
-    #[error("tensor `{tensor}` has {found} values, and this run trains {expected}")]
+    #[error("tensor `{tensor}` has length {found}, and this run trains {expected} values")]
     WrongLength { tensor: &'static str, found: usize, expected: usize },
     #[error(transparent)]
     Changed(#[from] Changed),

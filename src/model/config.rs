@@ -3,6 +3,7 @@
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
 use crate::files::read_bounded;
+use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
@@ -148,6 +149,32 @@ impl ModelConfig {
     /// The longest sequence the position table serves.
     pub fn max_len(&self) -> usize {
         self.position_rows.saturating_sub(self.position_offset())
+    }
+
+    /// What the file decides and no tensor shows: with other values here the same weights answer otherwise.
+    pub fn arithmetic(&self) -> Fingerprint {
+        Fingerprint::default().with_json(
+            CONFIG,
+            &json!({
+                "num_hidden_layers": self.layers,
+                "num_attention_heads": self.heads,
+                "layer_norm_eps": self.norm_eps,
+                "hidden_act": format!("{:?}", self.activation),
+                "position_offset": self.position_offset(),
+            }),
+        )
+    }
+
+    /// What the file decides of training alone.
+    pub fn dropout(&self) -> Fingerprint {
+        Fingerprint::default().with_json(
+            CONFIG,
+            &json!({
+                "hidden_dropout_prob": self.hidden_dropout,
+                "attention_probs_dropout_prob": self.attention_dropout,
+                "classifier_dropout": self.classifier_dropout,
+            }),
+        )
     }
 
     pub fn head_dim(&self) -> usize {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Result, bail};
 
 use super::spelling::Key;
-use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
+use crate::words::{MANY, count, list};
 
 /// Regression targets above this have squares and gradients that f32 cannot hold.
 const LARGEST_VALUE: f32 = 1e15;
@@ -66,7 +66,7 @@ impl ClassNames {
     /// Fewer than two names, or two that are equal.
     pub fn from_names(names: Vec<String>) -> Result<Self> {
         if names.len() < 2 {
-            bail!("{} class name(s); classification needs at least two", names.len());
+            bail!("{}; classification needs at least two", count(names.len(), "class name"));
         }
         let (mut ids, mut by_key) = (HashMap::new(), HashMap::new());
         for (id, name) in names.iter().enumerate() {
@@ -113,7 +113,7 @@ fn one_spelling_each(
     // With escapes, where what is shown would be the same.
     let shown: Vec<String> = first
         .iter()
-        .map(|&name| format!("\"{}\" ({})", name.escape_default(), rows(counts[name])))
+        .map(|&name| format!("\"{}\" ({})", name.escape_default(), count(counts[name], "row")))
         .collect();
     let more = match several.len() - 1 {
         0 => String::new(),
@@ -170,10 +170,10 @@ impl Targets {
 /// A label that is none of the task's, with what may be meant.
 fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyhow::Error {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-    let count = labels.filter(|label| classes.id(label).is_none()).count();
-    let many = match count {
+    let unknown = labels.filter(|label| classes.id(label).is_none()).count();
+    let many = match unknown {
         0 | 1 => String::new(),
-        count => format!(" ({count} of {} rows have unknown labels)", table.rows.len()),
+        many => format!(" ({many} of {} rows have unknown labels)", table.rows.len()),
     };
     let is_number = |name: &str| matches!(Key::of(name), Key::Number(_));
     let hint = if is_number(label) && !classes.names.iter().any(|name| is_number(name)) {

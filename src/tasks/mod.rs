@@ -8,4 +8,3 @@ pub mod remarks;
 pub mod score;
 pub mod spelling;
 pub mod unlabelled;
-pub mod words;

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use super::labels::{ClassNames, Targets};
 use super::spelling::Key;
 use super::unlabelled::doubtful;
-use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::Table;
+use crate::settings::choice::Task;
+use crate::words::{MANY, count, list};
 
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
@@ -17,7 +18,10 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
         (_, Labels::Values(values)) => {
             let least = values.iter().copied().fold(f32::INFINITY, f32::min);
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            format!("labels are {} numbers from {least} to {most}", values.len())
+            match values.len() {
+                1 => format!("the label is {least}"),
+                many => format!("labels are {many} numbers from {least} to {most}"),
+            }
         }
         _ => "no labels".to_owned(),
     }
@@ -35,6 +39,18 @@ pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
 /// Whether there is nothing to correlate with.
 pub fn all_equal(values: &[f32]) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// What no measure can say where all texts got the same answer.
+pub fn same_answer(task: Task) -> &'static str {
+    match task {
+        Task::Classification => {
+            "every row gets the same answer: matthews is not defined and given as 0"
+        }
+        Task::Regression => {
+            "every row gets the same answer: pearson and spearman are not defined and given as 0"
+        }
+    }
 }
 
 fn value_doubts(values: &[f32]) -> Vec<String> {
@@ -69,11 +85,11 @@ pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
     let shown: Vec<_> = others
         .iter()
         .take(MANY)
-        .map(|(label, (name, count))| {
+        .map(|(label, (name, of))| {
             format!(
                 "\"{}\" ({}) is the class \"{}\"",
                 label.escape_default(),
-                rows(*count),
+                count(*of, "row"),
                 name.escape_default()
             )
         })

@@ -1,6 +1,7 @@
 //! What a task makes of logits: its loss, its measures, and the answer for one text.
 
 use super::metrics::{self, Scores};
+use super::remarks::all_equal;
 use crate::batch::Labels;
 use crate::program::LossKind;
 use crate::settings::choice::Task;
@@ -30,6 +31,18 @@ pub fn score(logits: &[f32], outputs: usize, labels: &Labels) -> Scores {
             metrics::regression(logits, gold, loss / gold.len() as f64)
         }
         Labels::None => Scores::new(),
+    }
+}
+
+/// Whether all of two or more texts got the same answer, which no correlation is defined for.
+pub fn one_answer(logits: &[f32], outputs: usize, labels: &Labels) -> bool {
+    match labels {
+        Labels::Classes(_) => {
+            let answers: Vec<u32> = logits.chunks_exact(outputs).map(argmax).collect();
+            answers.len() > 1 && answers.windows(2).all(|pair| pair[0] == pair[1])
+        }
+        Labels::Values(_) => logits.len() > 1 && all_equal(logits),
+        Labels::None => false,
     }
 }
 
@@ -69,6 +82,16 @@ mod tests {
         let scores = score(&logits, 2, &Labels::Classes(vec![0, 1, 1]));
         let accuracy = scores.iter().find(|(m, _)| *m == Metric::Accuracy).unwrap().1;
         assert!((accuracy - 2.0 / 3.0).abs() < 1e-12, "a tie goes to the first class");
+    }
+
+    #[test]
+    fn one_answer_for_all_is_seen_by_the_answers_and_not_by_the_logits() {
+        let classes = Labels::Classes(vec![0, 1]);
+        assert!(one_answer(&[2.0, 1.0, 5.0, 0.0], 2, &classes));
+        assert!(!one_answer(&[2.0, 1.0, 0.0, 5.0], 2, &classes));
+        let values = Labels::Values(vec![0.0, 1.0]);
+        assert!(one_answer(&[0.5, 0.5], 1, &values) && !one_answer(&[0.5, 0.6], 1, &values));
+        assert!(!one_answer(&[0.5], 1, &Labels::Values(vec![0.0])), "one row is one answer");
     }
 
     #[test]
