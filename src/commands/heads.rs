@@ -24,20 +24,25 @@ pub fn rows_of_head(
     let beside = path.with_file_name(CONFIG);
     let of_base = base.folder.join(CONFIG);
     let sources = [
-        (labels_of_file(path), path.display().to_string()),
+        (labels_of_file(path).map(Ok), path.display().to_string()),
         (id2label(&beside), beside.display().to_string()),
         (id2label(&of_base), of_base.display().to_string()),
     ];
     // The nearest that says anything decides: what is farther away is of another head.
     let named = sources.into_iter().find_map(|(names, source)| Some((names?, source)));
     let order = format!("the classes {}, in this order", wanted.join(", "));
-    let Some((names, source)) = named else {
-        let why = match [&beside, &of_base].into_iter().find_map(|path| other_ids(path)) {
-            Some(ids) => ids,
-            None => "nothing says which class each of its rows is for".to_owned(),
-        };
-        warn(format_args!("--init-head: {why}; they are taken for {order}"));
-        return None;
+    let (names, source) = match named {
+        Some((Ok(names), source)) => (names, source),
+        other => {
+            let why = match other {
+                Some((Err(why), source)) => {
+                    format!("{source} does not say which class each of its rows is for: {why}")
+                }
+                _ => "nothing says which class each of its rows is for".to_owned(),
+            };
+            warn(format_args!("--init-head: {why}; they are taken for {order}"));
+            return None;
+        }
     };
     let exact = matched(&names, wanted);
     let but = if exact.is_some() { "" } else { ", whose names are the same but for case" };
@@ -84,32 +89,28 @@ fn labels_of_file(path: &Path) -> Option<Vec<String>> {
     (!labels.is_empty()).then_some(labels)
 }
 
-/// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did.
-fn id2label(path: &Path) -> Option<Vec<String>> {
+/// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did; or
+/// why they name no rows.
+fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
     let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     let map = config.get("id2label")?.as_object()?;
-    let name = |id: usize| Some(map.get(&id.to_string())?.as_str()?.to_owned());
-    let names: Vec<String> = (0..map.len()).map(name).collect::<Option<_>>()?;
-    let made_up = |(id, name): (usize, &String)| *name == format!("LABEL_{id}");
-    (!names.iter().enumerate().all(made_up)).then_some(names)
-}
-
-/// Says that a configuration names classes under other ids than those of a head's rows.
-fn other_ids(path: &Path) -> Option<String> {
-    let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    let map = config.get("id2label")?.as_object()?;
-    let mut ids: Vec<u64> = map.keys().map(|id| id.parse().ok()).collect::<Option<_>>()?;
-    ids.sort_unstable();
-    let (first, last) = (*ids.first()?, *ids.last()?);
-    let gaps = ids.iter().zip(0..).any(|(&id, row)| id != row);
-    gaps.then(|| {
-        format!(
-            "the ids of id2label in {} are from {first} to {last}, {} in all, and rows are counted from 0, so that it does \
-             not say which class each row is for",
-            path.display(),
-            ids.len()
-        )
-    })
+    let mut classes: Vec<(u64, &str)> = map
+        .iter()
+        .map(|(id, name)| Some((id.parse().ok()?, name.as_str()?)))
+        .collect::<Option<_>>()?;
+    classes.sort_unstable();
+    let made_up = |(id, name): &(u64, &str)| *name == format!("LABEL_{id}");
+    if classes.iter().all(made_up) {
+        return None;
+    }
+    if !classes.iter().map(|(id, _)| *id).eq(0..classes.len() as u64) {
+        let ids: Vec<String> = classes.iter().map(|(id, _)| id.to_string()).collect();
+        return Some(Err(format!(
+            "the ids in its id2label are {}, and rows are counted from 0",
+            ids.join(", ")
+        )));
+    }
+    Some(Ok(classes.into_iter().map(|(_, name)| name.to_owned()).collect()))
 }
 
 /// Warns where the configuration has fewer layers than the checkpoint: the model is then another one.
@@ -139,13 +140,11 @@ pub fn say_unused_head(base: &Base, quiet: bool) {
         return;
     };
     let outputs = shape.first().copied().unwrap_or(0);
+    let outputs_of = count(outputs, "output");
     let names = match id2label(&base.folder.join(CONFIG)) {
-        Some(names) if names.len() == outputs => format!(" for {}", names.join(", ")),
-        _ => {
-            let why = other_ids(&base.folder.join(CONFIG));
-            let why = why.map_or(String::new(), |why| format!(" ({why})"));
-            format!(" with {}{why}", count(outputs, "output"))
-        }
+        Some(Ok(names)) if names.len() == outputs => format!(" for {}", names.join(", ")),
+        Some(Err(why)) => format!(" with {outputs_of} ({why})"),
+        _ => format!(" with {outputs_of}"),
     };
     let file = ModelTensors::files(&base.folder).unwrap_or_default();
     let how = match file.as_slice() {
@@ -189,10 +188,13 @@ mod tests {
             id2label(&path)
         };
         assert_eq!(names(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
-        assert_eq!(names(r#"{"id2label": {"1": "b", "2": "c"}}"#), None);
-        assert!(other_ids(&path).unwrap().contains("from 1 to 2, 2 in all"));
+        for ids in [["1", "2"], ["0", "2"]] {
+            let [a, b] = ids;
+            let why = names(&format!(r#"{{"id2label": {{"{a}": "b", "{b}": "c"}}}}"#));
+            let says = format!("are {a}, {b}, and rows are counted from 0");
+            assert!(why.unwrap().unwrap_err().contains(&says));
+        }
         assert_eq!(names("{}"), None);
-        assert_eq!(other_ids(&path), None);
-        assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(words(&["a", "b"])));
+        assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(Ok(words(&["a", "b"]))));
     }
 }
