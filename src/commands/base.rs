@@ -13,6 +13,7 @@ use crate::formats::stamps::Stamps;
 use crate::model::config::ModelConfig;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
+use crate::train::output::DELTA_FILE;
 use crate::words;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -176,6 +177,14 @@ pub fn not_mistaken(folder: &Path) -> Result<()> {
     }
     if folder.join(CONFIG).exists() {
         return Ok(());
+    }
+    if folder.join(DELTA_FILE).exists() {
+        bail!(
+            "{} holds what a run has learned and no model: make one with `bitfit merge --delta {}`, or name the model that \
+             the run began with",
+            folder.display(),
+            folder.display()
+        );
     }
     // Sentence Transformers puts the encoder into a folder of its own: in its first years always.
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

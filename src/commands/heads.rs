@@ -1,10 +1,10 @@
 //! What a checkpoint has beyond what a run takes of it: a trained head, by which class each of its rows is for or that it
-//! is not used, and layers that its configuration leaves out.
+//! is not used, layers that its configuration leaves out, and an adapter beside it.
 
 use super::base::Base;
 use super::{say, warn};
 use crate::formats::container::read_metadata;
-use crate::formats::model_files::CONFIG;
+use crate::formats::model_files::{ADAPTER, CONFIG};
 use crate::formats::model_tensors::ModelTensors;
 use crate::tasks::labels::{ClassNames, Targets};
 use crate::words::count;
@@ -123,6 +123,17 @@ pub fn warn_of_unused_layers(base: &Base) {
         warn(format_args!(
             "the checkpoint has {there} layers and its config.json asks for {asked}: the layers from {asked} on, counted \
              from 0, are not used"
+        ));
+    }
+}
+
+/// Warns of an adapter in the checkpoint's folder, which `transformers` puts on the model where peft is there.
+pub fn warn_of_adapter(base: &Base) {
+    if base.folder.join(ADAPTER).exists() {
+        warn(format_args!(
+            "there is an {ADAPTER} in {}: transformers with peft puts that adapter on the model, here it is not used; if \
+             it belongs to the model, merge it into the weights first (`merge_and_unload()`)",
+            base.folder.display()
         ));
     }
 }

@@ -9,6 +9,7 @@ use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows}
 use crate::tasks::unlabelled::settle;
 use crate::words;
 use anyhow::{Result, bail};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// What rows without a label are, and what the classes are where a task has them already.
@@ -122,6 +123,30 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
             "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
              given as 0",
         );
+    }
+}
+
+/// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.
+pub fn say_shared(quiet: bool, train: &Table, dev: &Table) {
+    fn texts(row: &Row) -> (&str, Option<&str>) {
+        (&row.text, row.text_pair.as_deref())
+    }
+    let trained: HashSet<_> = train.rows.iter().map(texts).collect();
+    let rows = dev.rows.len();
+    match dev.rows.iter().filter(|row| trained.contains(&texts(row))).count() {
+        0 => {}
+        all if all == rows => warn(format_args!(
+            "{}: every row to evaluate on has a text that is trained on: the measures do not say how good the model is on \
+             other texts",
+            dev.name
+        )),
+        some => say(
+            quiet,
+            format_args!(
+                "{}: {some} of {rows} rows to evaluate on have a text that is trained on",
+                dev.name
+            ),
+        ),
     }
 }
 

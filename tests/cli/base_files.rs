@@ -222,7 +222,8 @@ fn the_record_of_a_tokenizer_stays_what_it_is() {
     let recorded = metadata(&task.run.join("bias.safetensors"))["base_files"].clone();
     let recorded: Value = serde_json::from_str(&recorded).unwrap();
     for (name, expected) in [
-        ("config.json.hidden_act", "\"GeluErf\""),
+        ("config.json.hidden_act", "GeluErf"),
+        ("config.json.layer_norm_eps", "1e-12"),
         ("config.json.position_offset", "0"),
         ("tokenizer.normalizer.type", "\"BertNormalizer\""),
         ("tokenizer.normalizer.clean_text", "true"),

@@ -184,3 +184,64 @@ fn one_of_a_thing_is_not_several() {
     let said = train(&fixture("bert"), &data, &folder.path("b"), options).stderr;
     assert!(said.contains("the label is 3") && said.contains("the label is 4"), "{said}");
 }
+
+#[test]
+fn rows_to_evaluate_on_that_are_trained_on_are_counted() {
+    let folder = Folder::new();
+    let same = folder.write("same.tsv", "text\tlabel\nthe film\ta\nthe sea\tb\n");
+    let some = folder.write("some.tsv", "text\tlabel\nthe film\ta\nthe train\tb\n");
+    let run = |dev: &Path, more: &str| {
+        let options = format!("--dev {} {more}", dev.display());
+        step(&folder, &fixture("bert"), "same.tsv", &fs::read_to_string(&same).unwrap(), &options)
+            .success()
+            .stderr
+    };
+    let said = run(&same, "--quiet");
+    assert!(
+        said.contains("warning: ")
+            && said.contains("every row to evaluate on has a text that is trained on"),
+        "{said}"
+    );
+    let said = run(&some, "");
+    assert!(said.contains("1 of 2 rows to evaluate on have a text that is trained on"), "{said}");
+}
+
+#[test]
+fn an_adapter_beside_the_weights_and_weights_of_another_type_are_named() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    fs::write(model.join("adapter_config.json"), r#"{"peft_type": "LORA"}"#).unwrap();
+    let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "--quiet").success();
+    assert!(run.stderr.contains("warning: there is an adapter_config.json in "), "{}", run.stderr);
+    edit_config(&model, |config| config["model_type"] = "roberta".into());
+    let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "");
+    let error = run.fails(1, &["models of another type", "`model_type`"]);
+    assert!(!error.contains("DataParallel"), "{error}");
+}
+
+#[test]
+fn advice_for_a_label_fits_what_is_wrong_with_it() {
+    let folder = Folder::new();
+    for (label, says, not) in [
+        ("1,500", "none for one of thousands", "--task classification"),
+        ("inf", "remove the row or correct it", "divide"),
+        ("-Infinity", "remove the row or correct it", "divide"),
+        ("1e38", "divide all labels", "remove the row"),
+    ] {
+        let content = format!("text\tlabel\nfilm\t{label}\nsea\t1\n");
+        let run = step(&folder, &fixture("bert"), "a.tsv", &content, "--task regression");
+        let error = run.fails(1, &["a.tsv:2:", says]);
+        assert!(!error.contains(not), "{error}");
+    }
+}
+
+#[test]
+fn the_folder_of_a_run_is_no_model_and_what_makes_one_is_said() {
+    let folder = Folder::new();
+    step(&folder, &fixture("bert"), "a.tsv", &toy_tsv(8, 2), "").success();
+    let run = folder.path("run");
+    let data = folder.path("a.tsv");
+    let args = train_args(&run, &data, &folder.path("again"), "--steps 1");
+    Finished::of(&mut bitfit(args))
+        .fails(1, &["holds what a run has learned", "bitfit merge --delta"]);
+}

@@ -65,6 +65,9 @@ impl Data {
                 (whole.select(&split.train), Some(whole.select(&split.dev)))
             }
         };
+        if let Some(dev) = &dev {
+            labelled::say_shared(quiet, &train, dev);
+        }
         let tokenize = |table: &Table, part: &str| {
             let labels = targets.read(table)?;
             labelled::say_labels(quiet, table, part, &targets, &labels);

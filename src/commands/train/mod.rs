@@ -5,7 +5,7 @@ mod keep;
 mod summary;
 
 use super::base::Base;
-use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
+use super::heads::{rows_of_head, say_unused_head, warn_of_adapter, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
 use super::stop::{self, Stop};
@@ -80,6 +80,7 @@ fn train(
     base.unchanged()?;
     say_head(config, &base, &model, quiet)?;
     warn_of_unused_layers(&base);
+    warn_of_adapter(&base);
     if let Some(path) = &config.init_head {
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
