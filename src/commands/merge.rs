@@ -26,8 +26,6 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let path = delta_path(&args.delta)?;
     let delta = Delta::read(&path)?;
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
-    // The folder gets these files, and is to answer as the task does.
-    base.tokenizer_of(&delta.info, None, args.quiet).with_context(|| path.display().to_string())?;
     let output = OutputFolder::for_merge(&args.output)?;
     let result = merge(args, &path, delta, &base);
     if result.is_err() {
@@ -44,6 +42,8 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
     super::trained::apply(&delta, &base.sha256, &mut model)
         .with_context(|| format!("delta {}", path.display()))?;
+    // The folder gets these files, and is to answer as the task does.
+    base.tokenizer_of(&delta.info, None, args.quiet)?;
 
     let prefix = base.config.family.prefix();
     let mut tensors = encoder(base, weights, &spec)?;

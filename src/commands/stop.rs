@@ -4,6 +4,7 @@
 
 use crate::error::EXIT_FAILURE;
 use anyhow::Result;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,9 +43,11 @@ pub fn when_asked() -> Result<Stop> {
         let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(undo) = before.take() {
             undo();
-            super::say(
-                false,
-                "error: stopped before a step was done, as asked; nothing was trained",
+            // Locked to the end: the last line is the error, whatever else the run would say.
+            let mut last = std::io::stderr().lock();
+            let _ = writeln!(
+                last,
+                "error: stopped before a step was done, as asked; nothing was trained"
             );
             std::process::exit(EXIT_FAILURE.into());
         }

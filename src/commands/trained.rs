@@ -80,9 +80,7 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let tokenizer = base
-            .tokenizer_of(&info, compute.max_length, compute.quiet)
-            .with_context(|| path.display().to_string())?;
+        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let targets = match info.task {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),
             Task::Regression => Targets::Values,
