@@ -89,3 +89,4 @@ pub mod settings;
 pub mod table;
 pub mod tasks;
 pub mod train;
+mod words;

@@ -3,12 +3,13 @@
 use super::counter::Counter;
 use super::labelled::{self, LabelRules};
 use super::trained::Trained;
-use super::{outputs, read_options, set_threads, show};
+use super::{outputs, read_options, set_threads, show, warn};
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
 use crate::table::TextTable;
+use crate::tasks::remarks::same_answer;
 use crate::train::evaluate::logits;
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -51,6 +52,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     })?;
     drop(counter);
 
+    if prepared.one_answer(&trained.targets, &logits) {
+        warn(same_answer(trained.info.task));
+    }
     let scores = prepared.score(&trained.targets, &logits);
     let mut out = TextTable::new(["measure", "value"]);
     out.row(["rows".to_owned(), dataset.len().to_string()]);

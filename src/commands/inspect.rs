@@ -12,6 +12,7 @@ use crate::model::load::load;
 use crate::settings::biases::{BiasSelection, Component};
 use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
+use crate::words::count;
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -67,12 +68,12 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
     }
     row("all of the encoder", "", total, trained);
     show(format_args!(
-        "{}: {}, {} layers of {} ({} heads), sha256 {}\n",
+        "{}: {}, {} of {} ({}), sha256 {}\n",
         base.folder.display(),
         config.model_type,
-        config.layers,
+        count(config.layers, "layer"),
         config.hidden,
-        config.heads,
+        count(config.heads, "head"),
         base.sha256
     ))?;
     show(&table)?;
@@ -86,7 +87,8 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         list.iter().filter(|(_, _, inside)| !inside).map(|(_, shape, _)| size(shape)).sum();
     if other > 0 {
         show(format_args!(
-            "the file also holds {other} parameters of other heads, which are not used\n"
+            "the file also holds {} of other heads, not used here\n",
+            count(other, "parameter")
         ))?;
     }
     Ok(())

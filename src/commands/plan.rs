@@ -1,5 +1,6 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
+use super::base::not_mistaken;
 use super::listing::{Listing, Rates};
 use super::{fetching, max_len, show};
 use crate::backend::cpu::Arithmetic;
@@ -20,12 +21,14 @@ use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::table::{TextTable, grouped};
+use crate::words::{count, named};
 use anyhow::{Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
     let folder = fetching::model_folder(&args.model, true)?;
+    not_mistaken(&folder)?;
     let config = ModelConfig::read(&folder)?;
     let makers = LongestText::of(&folder)?.map(|said| said.tokens.min(config.max_len()));
     let longest = max_len(args.max_length.or(makers), config.max_len())?;
@@ -75,12 +78,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     };
     show(format_args!(
-        "{}: {} layers × {}; up to {} texts and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
+        "{}: {} × {}; up to {} {} and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
          {saving}; bytes\n\n",
         args.model,
-        config.layers,
+        count(config.layers, "layer"),
         config.hidden,
         grouped(limits.sequences),
+        named(limits.sequences, "text"),
         grouped(limits.tokens),
         grouped(longest),
     ))?;

@@ -81,8 +81,7 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let asked = compute.max_length.or(info.settings.max_length);
-        let tokenizer = base.tokenizer(asked, compute.quiet)?;
+        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
         let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;

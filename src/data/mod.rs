@@ -45,6 +45,7 @@ mod tokenizer_bounds;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
+mod tokenizer_fingerprint;
 mod windows;
 
 pub use columns::{ColumnNames, LabelUse};

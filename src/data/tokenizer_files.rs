@@ -93,6 +93,15 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         ));
     }
 
+    let dropout = written["model"].get_mut("dropout").map(Value::take);
+    if class == Class::Written && dropout.as_ref().and_then(Value::as_f64).is_some_and(|p| p > 0.0)
+    {
+        notes.push(format!(
+            "{} asks for BPE dropout, with which a text is cut into other tokens each time: it is switched off",
+            place()
+        ));
+    }
+
     let form = written.get("post_processor").cloned().unwrap_or_default();
     let from_json = source.ends_with(TOKENIZER);
     let mut other = Vec::new();

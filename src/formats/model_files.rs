@@ -91,8 +91,10 @@ pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
 
 /// Files that are never written here, and that `transformers` and Sentence Transformers read wherever they are: an adapter
 /// to put on the model, and other ways to prepare inputs.
-pub const READ_BESIDES: [&str; 3] =
-    ["adapter_config.json", "preprocessor_config.json", "processor_config.json"];
+pub const READ_BESIDES: [&str; 3] = [ADAPTER, "preprocessor_config.json", "processor_config.json"];
+
+/// Says that the folder holds an adapter.
+pub const ADAPTER: &str = "adapter_config.json";
 
 /// What a tokenizer is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,7 +92,7 @@ pub enum CheckpointError {
     Damaged,
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
-    #[error("tensor `{tensor}` has {found} values, and this run trains {expected}")]
+    #[error("tensor `{tensor}` has length {found}, and this run trains {expected} values")]
     WrongLength { tensor: &'static str, found: usize, expected: usize },
     #[error(transparent)]
     Changed(#[from] Changed),

@@ -3,6 +3,7 @@
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
 use crate::files::read_bounded;
+use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
@@ -150,9 +151,35 @@ impl ModelConfig {
         self.position_rows.saturating_sub(self.position_offset())
     }
 
+    /// What the file decides and no tensor shows: with other values here the same weights answer otherwise.
+    pub fn arithmetic(&self) -> Fingerprint {
+        named([
+            ("num_hidden_layers", self.layers.to_string()),
+            ("num_attention_heads", self.heads.to_string()),
+            ("layer_norm_eps", format!("{:e}", self.norm_eps)),
+            ("hidden_act", format!("{:?}", self.activation)),
+            ("position_offset", self.position_offset().to_string()),
+        ])
+    }
+
+    /// What the file decides of training alone.
+    pub fn dropout(&self) -> Fingerprint {
+        named([
+            ("hidden_dropout_prob", self.hidden_dropout.to_string()),
+            ("attention_probs_dropout_prob", self.attention_dropout.to_string()),
+            ("classifier_dropout", self.classifier_dropout.to_string()),
+        ])
+    }
+
     pub fn head_dim(&self) -> usize {
         self.hidden / self.heads
     }
+}
+
+fn named<const N: usize>(values: [(&str, String); N]) -> Fingerprint {
+    values.iter().fold(Fingerprint::default(), |all, (key, value)| {
+        all.with(&format!("{CONFIG}.{key}"), value)
+    })
 }
 
 /// What the configuration classes of `transformers` take for the keys that are read here where a file leaves them out.

@@ -34,12 +34,17 @@ impl Examples {
         self.len() == 0
     }
 
-    /// The columns that they were read by, where there are any.
-    pub fn columns(&self) -> Option<&Columns> {
+    /// The table, where they are rows of one.
+    pub fn table(&self) -> Option<&Table> {
         match self {
-            Self::Texts(table) => Some(&table.columns),
+            Self::Texts(table) => Some(table),
             Self::Documents(_) => None,
         }
+    }
+
+    /// The columns that they were read by, where there are any.
+    pub fn columns(&self) -> Option<&Columns> {
+        self.table().map(|table| &table.columns)
     }
 
     /// What they hold.
@@ -104,6 +109,11 @@ impl Prepared {
 
     pub fn labels(&self) -> &Labels {
         self.dataset.labels()
+    }
+
+    /// Whether all of two or more texts got the same answer.
+    pub fn one_answer(&self, targets: &Targets, logits: &[f32]) -> bool {
+        self.documents.is_none() && targets.one_answer(logits)
     }
 
     /// Mean loss and measures of the logits of every row.

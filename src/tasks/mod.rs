@@ -15,4 +15,3 @@ pub mod spelling;
 pub mod splitting;
 pub mod targets;
 pub mod unlabelled;
-pub mod words;

@@ -1,7 +1,7 @@
 //! A task that knows its labels: the one place where tasks are told apart. What each makes of labels and logits is in a
 //! file of its own.
 
-use super::classification;
+use super::classification::{self, argmax};
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
 use super::metrics::Scores;
@@ -130,6 +130,20 @@ impl Targets {
         }
     }
 
+    /// Whether all of two or more texts got the same answer, which no correlation is defined for.
+    pub fn one_answer(&self, logits: &[f32]) -> bool {
+        let rows: Vec<&[f32]> = logits.chunks_exact(self.outputs().max(1)).collect();
+        rows.len() > 1
+            && rows.windows(2).all(|pair| match self {
+                Self::Classes(_) => argmax(pair[0]) == argmax(pair[1]),
+                Self::Several(..) => {
+                    pair[0].iter().zip(pair[1]).all(|(&a, &b)| (a > 0.0) == (b > 0.0))
+                }
+                Self::Values { .. } => pair[0] == pair[1],
+                Self::None => false,
+            })
+    }
+
     /// The labels of windows on documents, for the loss.
     ///
     /// # Errors
@@ -177,5 +191,24 @@ impl Targets {
             Self::Several(names, _) => multi_label::record(names, logits),
             Self::Values { .. } => regression::record(logits),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_for_all_is_seen_by_the_answers_and_not_by_the_logits() {
+        let names = || ClassNames::from_names(vec!["a".into(), "b".into()], 2).unwrap();
+        let classes = Targets::Classes(names());
+        assert!(classes.one_answer(&[2.0, 1.0, 5.0, 0.0]));
+        assert!(!classes.one_answer(&[2.0, 1.0, 0.0, 5.0]));
+        let several = Targets::Several(names(), Splitting::LISTS);
+        assert!(several.one_answer(&[2.0, -1.0, 5.0, -3.0]));
+        assert!(!several.one_answer(&[2.0, 1.0, 5.0, -3.0]));
+        let values = Targets::Values { outputs: 1, splitting: Splitting::LISTS };
+        assert!(values.one_answer(&[0.5, 0.5]) && !values.one_answer(&[0.5, 0.6]));
+        assert!(!values.one_answer(&[0.5]), "one row is one answer");
     }
 }

@@ -56,6 +56,13 @@ impl FolderLock {
     }
 }
 
+impl FolderLock {
+    /// The file that is locked.
+    pub fn file(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for FolderLock {
     fn drop(&mut self) {
         // Still locked, so that nobody has signed it since. Where it cannot be removed it harms nobody.

@@ -11,6 +11,7 @@ use crate::settings::metric::Metric;
 use crate::settings::train::TrainConfig;
 use crate::tasks::examples::Prepared;
 use crate::tasks::metrics::Scores;
+use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::train::output::OutputFolder;
@@ -69,6 +70,8 @@ pub struct Outcome {
     pub step: u64,
     /// Last evaluation; empty without dev rows.
     pub last: Scores,
+    /// Whether all rows got the same answer in it.
+    pub one_answer: bool,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
     /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
@@ -143,6 +146,7 @@ impl Run<'_> {
                 end: End::Finished,
                 step: from.step,
                 last: Scores::new(),
+                one_answer: false,
                 best: None,
                 tokens: 0,
                 seconds: 0.0,
@@ -237,7 +241,7 @@ impl Run<'_> {
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
-            outcome.last = self.measure()?;
+            (outcome.last, outcome.one_answer) = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
             (self.keep)(self.session)?;
@@ -309,7 +313,7 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
-        let scores = self.measure()?;
+        let (scores, one_answer) = self.measure()?;
         let record: Map<String, Value> =
             scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         let state = &mut ledger.state;
@@ -321,7 +325,11 @@ impl Run<'_> {
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
         let figures: Vec<_> = scores.iter().map(|(m, value)| format!("{m} {value:.4}")).collect();
         let mark = if improved { "  (best so far)" } else { "" };
-        watch.note(&format!("step {}: dev {}{mark}", state.step, figures.join("  ")));
+        let doubt = match one_answer {
+            true => format!("  ({})", same_answer(self.config.task)),
+            false => String::new(),
+        };
+        watch.note(&format!("step {}: dev {}{mark}{doubt}", state.step, figures.join("  ")));
         if improved {
             (self.keep)(self.session)?;
             state.best = Some(Best { value, step: state.step });
@@ -329,17 +337,18 @@ impl Run<'_> {
         } else {
             state.evaluations_without_gain += 1;
         }
-        ledger.outcome.last = scores;
+        (ledger.outcome.last, ledger.outcome.one_answer) = (scores, one_answer);
         Ok(())
     }
 
-    /// The dev rows under the values of now; empty without dev rows.
-    fn measure(&mut self) -> Result<Scores> {
+    /// The dev rows under the values of now, and whether all got the same answer; empty without dev rows.
+    fn measure(&mut self) -> Result<(Scores, bool)> {
         let Some(dev) = &self.dev else {
-            return Ok(Scores::new());
+            return Ok((Scores::new(), false));
         };
         let logits = logits(self.session, &dev.prepared.dataset, dev.batches, |_| {})?;
-        Ok(dev.prepared.score(dev.targets, &logits))
+        let one_answer = dev.prepared.one_answer(dev.targets, &logits);
+        Ok((dev.prepared.score(dev.targets, &logits), one_answer))
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {

@@ -3,6 +3,7 @@
 
 mod bad_data;
 mod bad_model;
+mod base_files;
 mod checkpoint;
 mod common;
 mod compare;

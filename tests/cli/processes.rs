@@ -67,6 +67,75 @@ fn sigterm_and_sighup_save_like_ctrl_c_and_may_come_twice() {
     }
 }
 
+/// Before the first step there is nothing to save: the run ends at once, while it reads its texts, and leaves nothing.
+#[test]
+fn a_signal_before_the_first_step_ends_a_run_cleanly() {
+    let folder = Folder::new();
+    let data = folder.write("long.tsv", toy_tsv(400_000, 2));
+    let start = |output: &Path, more: &[&str]| {
+        let mut command = bitfit(train_args(&fixture("bert"), &data, output, "--steps 1"));
+        let command = command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lock = output.join("run.lock");
+        while !fs::read_to_string(&lock).is_ok_and(|text| text.contains("started")) {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        child
+    };
+    let ends = |child: Child, name: &str| {
+        let sent = Instant::now();
+        signal(&child, name);
+        let left = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(left.stderr).unwrap();
+        let finished = Finished { code: left.status.code(), stdout: String::new(), stderr };
+        finished.fails(1, &["stopped before a step was done, as asked"]);
+        assert!(sent.elapsed() < Duration::from_secs(10), "{name}");
+    };
+    for name in ["TERM", "HUP", "INT"] {
+        ends(start(&folder.path("new/run"), &[]), name);
+        assert!(!folder.path("new").exists(), "{name}");
+    }
+    // What is there already stays as it is.
+    let output = folder.path("run");
+    fs::create_dir(&output).unwrap();
+    fs::write(output.join("settings.toml"), "").unwrap();
+    ends(start(&output, &["--resume"]), "TERM");
+    assert_eq!(names(&output), ["settings.toml"]);
+}
+
+#[test]
+fn a_folder_is_one_merges_until_it_ends() {
+    let folder = Folder::new();
+    let (_, run) = trained(&folder);
+    let output = folder.path("merged");
+    fs::create_dir(&output).unwrap();
+    let merge = || {
+        let mut command = bitfit(["merge", "--delta"]);
+        Finished::of(command.arg(&run).arg("--output").arg(&output))
+    };
+    let lock = fs::File::create(output.join("run.lock")).unwrap();
+    lock.lock().unwrap();
+    merge().fails(1, &["--output", "another run is writing"]);
+    drop(lock);
+    merge().success();
+    assert!(!output.join("run.lock").exists());
+    merge().fails(1, &["holds a model already"]);
+    // Several at once: one makes it, and it is whole.
+    let output = folder.path("many/merged");
+    let start = || {
+        let mut command = bitfit(["merge", "--quiet", "--delta"]);
+        let command = command.arg(&run).arg("--output").arg(&output);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let all: Vec<Child> = (0..4).map(|_| start()).collect();
+    let ended = all.into_iter().map(|child| child.wait_with_output().unwrap());
+    let good = ended.filter(|left| left.status.success()).count();
+    assert_eq!(good, 1);
+    assert!(output.join("config.json").exists() && output.join("model.safetensors").exists());
+}
+
 #[test]
 fn a_run_that_was_told_to_end_goes_on_to_the_same_bits() {
     let folder = Folder::new();

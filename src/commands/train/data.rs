@@ -64,6 +64,9 @@ impl Data {
                 (whole.select(&split.train), Some(whole.select(&split.dev)))
             }
         };
+        if let Some(dev) = &dev {
+            labelled::say_shared(quiet, &train, dev);
+        }
         let parts = match config.dev {
             Some(DevSource::Fraction(_)) => [" (to train on)", " (to evaluate on)"],
             _ => [""; 2],

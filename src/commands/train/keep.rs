@@ -4,6 +4,7 @@ use super::data::Data;
 use crate::backend::Slot;
 use crate::commands::base::Base;
 use crate::commands::say_gone;
+use crate::data::TextTokenizer;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::{Delta, DeltaInfo};
@@ -44,8 +45,14 @@ pub fn keep(
 }
 
 /// What a result says beside its tensors.
-pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &Data) -> DeltaInfo {
-    DeltaInfo {
+pub fn delta_info(
+    config: &TrainConfig,
+    base: &Base,
+    tokenizer: &TextTokenizer,
+    pooling: PoolKind,
+    data: &Data,
+) -> Result<DeltaInfo> {
+    Ok(DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
         task: config.task,
@@ -56,8 +63,10 @@ pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &D
         biases: config.method.trained_biases(&config.biases),
         settings: config.clone(),
         columns: data.columns.clone(),
+        base_files: Some(base.files(tokenizer)?),
+        max_length: Some(tokenizer.options().max_len),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+    })
 }
 
 /// The trained values by their Hugging Face names.

@@ -5,16 +5,18 @@ mod keep;
 mod summary;
 
 use super::base::Base;
-use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
+use super::heads::{rows_of_head, say_unused_head, warn_of_adapter, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
-use super::{outputs, say, set_threads, show, stop, warn};
+use super::stop::{self, Stop};
+use super::{outputs, say, set_threads, show, warn};
 use crate::backend::DeviceKind;
 use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::error::UsageError;
 use crate::files::{sha256_file, write_bytes_atomic};
+use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
 use crate::formats::sentence::Makers;
@@ -29,6 +31,7 @@ use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights::class_weights;
+use crate::tasks::remarks::same_answer;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run};
 use crate::train::schedule::Schedule;
@@ -44,19 +47,27 @@ pub fn run(command: TrainCommand) -> Result<()> {
     let TrainCommand { config, resume, quiet } = command;
     set_threads(config.threads)?;
     outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
+    let stop = stop::when_asked()?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
     } else {
         OutputFolder::for_new_run(&config.output)?
     };
-    let result = train(&config, &output, resume, quiet);
+    stop.undo_before_steps(output.undo());
+    let result = train(&config, &output, &stop, resume, quiet);
     if result.is_err() {
         output.remove_if_unused();
     }
     result
 }
 
-fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool) -> Result<()> {
+fn train(
+    config: &TrainConfig,
+    output: &OutputFolder,
+    stop: &Stop,
+    resume: bool,
+    quiet: bool,
+) -> Result<()> {
     let base = Base::open(&config.model, quiet)?;
     let tokenizer = base.tokenizer(config.max_length, quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
@@ -79,6 +90,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     base.unchanged()?;
     say_head(config, &base, &model, quiet)?;
     warn_of_unused_layers(&base);
+    warn_of_adapter(&base);
     if let Some(path) = &config.init_head {
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
@@ -102,10 +114,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     say(quiet, programs.summary(session.allocated()));
 
     let precision = config.precision.on(device)?;
-    let fingerprint = fingerprint(config, precision, &base, &data)?;
-    let info = delta_info(config, &base, spec.pooling, &data);
+    let info = delta_info(config, &base, &tokenizer, spec.pooling, &data)?;
+    let fingerprint = fingerprint(config, precision, &base, &info, &data)?;
     let keep = |session: &Session| keep(output, &base, &info, session, quiet);
-    let stop = stop::when_asked()?;
     let mut run = Run {
         session: &mut session,
         config,
@@ -119,7 +130,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         output,
         fingerprint: &fingerprint,
         keep: &keep,
-        stop: &stop,
+        stop: stop.after_the_step(),
     };
 
     let checkpoint = output.checkpoint();
@@ -151,6 +162,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             steps.total,
             output.path().display()
         );
+    }
+    if outcome.one_answer {
+        warn(format_args!("in the last evaluation {}", same_answer(config.task)));
     }
     let summary = Summary {
         config,
@@ -230,19 +244,28 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
     Ok(())
 }
 
+/// What decides what this run computes.
 fn fingerprint(
     config: &TrainConfig,
     precision: Precision,
     base: &Base,
+    info: &DeltaInfo,
     data: &Data,
 ) -> Result<Fingerprint> {
     let mut fingerprint = Fingerprint::of(config)?
         // What `auto` is may differ where the run is resumed.
         .with("precision", &format!("\"{precision}\""))
         .with("base weights", &base.sha256)
+        // What the settings may leave to the makers' files, too.
+        .with("pooling in use", &info.pooling.to_string())
+        .with("longest text", &info.max_length.unwrap_or_default().to_string())
+        .with_all(&base.config.dropout())
         .with("training data", &data.train_sha256);
     if let Some(sha256) = &data.dev_sha256 {
         fingerprint = fingerprint.with("dev data", sha256);
+    }
+    if let Some(files) = &info.base_files {
+        fingerprint = fingerprint.with_all(files);
     }
     if let Some(path) = &config.init_head {
         fingerprint = fingerprint.with("initial head", &sha256_file(path)?);

@@ -23,7 +23,7 @@ pub struct Summary<'a> {
 impl Summary<'_> {
     /// The result file of the run.
     pub fn json(&self) -> Value {
-        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds, .. } = self.outcome;
         let last: Map<String, Value> =
             last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
         json!({
@@ -42,7 +42,7 @@ impl Summary<'_> {
 
     /// For people.
     pub fn table(&self) -> TextTable {
-        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds, .. } = self.outcome;
         let config = self.config;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
