@@ -108,7 +108,7 @@ impl fmt::Display for TextTable {
 }
 
 /// `1234567` as `1,234,567`.
-pub fn grouped(number: usize) -> String {
+pub fn grouped(number: impl ToString) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

@@ -1,6 +1,6 @@
 //! `bitfit inspect`: a model's parameters by component, or how far a delta moved each bias.
 
-use super::base::Base;
+use super::base::{Base, trained_on};
 use super::show;
 use super::trained::{apply, task_spec};
 use crate::backend::cpu::CpuBackend;
@@ -152,7 +152,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         path.display(),
         info.task,
         info.method.with_biases(&info.biases),
-        info.settings.model
+        trained_on(&path, info)
     ))?;
     if !info.labels.is_empty() {
         show(format_args!("labels: {}\n", info.labels.join(", ")))?;

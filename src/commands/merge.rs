@@ -25,8 +25,7 @@ type Tensors = BTreeMap<String, Tensor>;
 pub fn run(args: &MergeArgs) -> Result<()> {
     let path = delta_path(&args.delta)?;
     let delta = Delta::read(&path)?;
-    let base = Base::open(args.model.as_deref().unwrap_or(&delta.info.settings.model), args.quiet)
-        .with_context(|| format!("the base model of {}", path.display()))?;
+    let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     ensure!(
         !holds_model(&args.output),
         "--output {}: the folder holds a model already; name another",

@@ -20,7 +20,7 @@ use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::table::{TextTable, grouped};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -53,6 +53,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec)?,
     };
+    plan.bitfit.addressable(limits, plan.device)?;
     let saving = plan.saving(args.saving)?;
     if args.list {
         return plan.show_list(args, &config, &spec, saving);
@@ -84,7 +85,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             Trains::Everything => Saving::KEEP,
         };
         let spec = TaskSpec { trains, ..spec.clone() };
-        anyhow::Ok(Column { name: name.to_owned(), model: outline(&config, &spec)?, spec, saving })
+        let model = outline(&config, &spec)?;
+        model.addressable(limits, plan.device).with_context(|| name.to_owned())?;
+        anyhow::Ok(Column { name: name.to_owned(), model, spec, saving })
     };
     let mut columns = Vec::new();
     for &method in Method::ALL {
@@ -238,8 +241,8 @@ impl Planning {
                 sequences: texts,
                 max_len: self.limits.max_len,
             };
-            let program = budget.program(limits, Some(saving));
-            budget.footprint(&program).total() <= memory
+            model.addressable(limits, self.device).is_ok()
+                && budget.footprint(&budget.program(limits, Some(saving))).total() <= memory
         };
         if !fits(1) {
             return "none".to_owned();

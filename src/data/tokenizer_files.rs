@@ -95,13 +95,14 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
 
     let form = written.get("post_processor").cloned().unwrap_or_default();
     let from_json = source.ends_with(TOKENIZER);
+    let unusable = |e: String| anyhow!("{}: not a usable tokenizer: {e}", place());
     let mut other = Vec::new();
     if class != Class::Written {
-        other = class.dress(&mut written, &config)?;
+        let dressed = contained(|| class.dress(&mut written, &config));
+        other = dressed.map_err(unusable)??;
         written.insert("added_tokens".into(), json!([]));
         written.insert("post_processor".into(), Value::Null);
     }
-    let unusable = |e: String| anyhow!("{}: not a usable tokenizer: {e}", place());
     let mut tokenizer: Tokenizer = contained(|| serde_json::from_value(written.into()))
         .map_err(unusable)?
         .map_err(|e| unusable(e.to_string()))?;

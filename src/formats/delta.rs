@@ -14,8 +14,9 @@
 //! | `pooling` | `cls` or `mean` |
 //! | `method` | `bitfit` or `head` |
 //! | `biases` | the selection that trained, `none` for the head alone |
-//! | `settings` | the run's settings, TOML |
+//! | `settings` | the run's settings, TOML; files by their names, see [`TrainConfig::without_places`] |
 //! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
+//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` where that is a file; files of earlier programs lack it |
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
@@ -26,6 +27,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
@@ -42,6 +44,17 @@ const MODEL_FORMAT: &str = "pt";
 const FORMAT_VERSION: u32 = 1;
 /// The key that a file may lack.
 const COLUMNS: &str = "columns";
+/// Another one.
+const DATA: &str = "data_sha256";
+
+/// The data of a run, by the sha256 of its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataHashes {
+    pub train: String,
+    /// Where the dev rows are a file of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+}
 
 /// What is said about a delta beside its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +73,8 @@ pub struct DeltaInfo {
     pub settings: TrainConfig,
     /// Those of the training data, where the file says so.
     pub columns: Option<Columns>,
+    /// Where the file says so.
+    pub data: Option<DataHashes>,
     pub tool_version: String,
 }
 
@@ -241,6 +256,9 @@ impl DeltaInfo {
         if let Some(columns) = &self.columns {
             metadata.insert(COLUMNS.to_string(), serde_json::to_string(columns)?);
         }
+        if let Some(data) = &self.data {
+            metadata.insert(DATA.to_string(), serde_json::to_string(data)?);
+        }
         Ok(metadata)
     }
 
@@ -266,6 +284,10 @@ impl DeltaInfo {
             })?,
             columns: match metadata.0.get(COLUMNS) {
                 Some(_) => Some(metadata.parsed(COLUMNS, |text| serde_json::from_str(text))?),
+                None => None,
+            },
+            data: match metadata.0.get(DATA) {
+                Some(_) => Some(metadata.parsed(DATA, |text| serde_json::from_str(text))?),
                 None => None,
             },
             tool_version: metadata.get("tool_version")?.to_string(),

@@ -45,6 +45,19 @@ fn a_plan_needs_no_memory_for_values() {
     }
     let plan = ["plan", "--device", "cpu", "--model", &bert, "--outputs", "18446744073709551615"];
     Finished::of(&mut confined(&plan)).fails(1, &["a head of 18446744073709551615 outputs"]);
+    // Sizes that no machine addresses are refused by part, and do not wrap.
+    let most = u64::MAX.to_string();
+    for more in [
+        ["--batch-size", &most],
+        ["--batch-tokens", &most],
+        ["--batch-size", "9000000000000000000"],
+    ] {
+        let plan = ["plan", "--device", "cpu", "--threads", "1", "--model", &bert];
+        for last in [&[][..], &["--list"], &["--memory", "1GiB"]] {
+            let plan = [&plan[..], &more, last].concat();
+            Finished::of(&mut confined(&plan)).fails(1, &["the tensor `", "no machine addresses"]);
+        }
+    }
     let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 100_000)]);
     let plan = Finished::of(&mut confined(&["plan", "--device", "cpu", "--model", &deep]));
     plan.fails(1, &["num_hidden_layers", "between 1 and 1000"]);

@@ -6,7 +6,7 @@ use crate::commands::base::Base;
 use crate::commands::say_gone;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
-use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::delta::{DataHashes, Delta, DeltaInfo};
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
@@ -56,8 +56,9 @@ pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &D
         pooling: pooling.into(),
         method: config.method,
         biases: config.method.trained_biases(&config.biases),
-        settings: config.clone(),
+        settings: config.without_places(),
         columns: Some(data.columns.clone()),
+        data: Some(DataHashes { train: data.train_sha256.clone(), dev: data.dev_sha256.clone() }),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
