@@ -5,6 +5,7 @@ use super::show;
 use super::trained::{apply, task_spec};
 use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
+use crate::error::tame;
 use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
@@ -155,7 +156,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         trained_on(&path, info)
     ))?;
     if !info.labels.is_empty() {
-        show(format_args!("labels: {}\n", info.labels.join(", ")))?;
+        show(format_args!("labels: {}\n", tame(&info.labels.join(", "))))?;
     }
     if let Some(columns) = &info.columns {
         show(format_args!("trained on {columns}\n"))?;

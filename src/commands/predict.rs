@@ -10,6 +10,7 @@ use crate::data::{
     BatchLimits, Dataset, FileFormat, LabelUse, Row, RowReader, TextCounts, evaluation_batches,
     rows,
 };
+use crate::error::tame;
 use crate::files::write_atomic;
 use crate::program::Limits;
 use crate::tasks::score::{argmax, log_softmax};
@@ -17,7 +18,7 @@ use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
 
 /// Texts read and sorted by length at a time.
@@ -48,8 +49,13 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: limits.sequences,
         max_len,
     })?;
-    let mut predictor =
-        Predictor { trained, limits, format: args.output_format, quiet: args.compute.quiet };
+    let mut predictor = Predictor {
+        trained,
+        limits,
+        format: args.output_format,
+        terminal: args.writes_stdout() && stdout().is_terminal(),
+        quiet: args.compute.quiet,
+    };
 
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
     let (input, name, default): (Box<dyn Read>, _, _) = if args.reads_stdin() {
@@ -91,6 +97,8 @@ struct Predictor {
     trained: Trained,
     limits: BatchLimits,
     format: OutputFormat,
+    /// That the predictions go to.
+    terminal: bool,
     quiet: bool,
 }
 
@@ -169,7 +177,8 @@ impl Predictor {
                 writeln!(out, "value")?;
             } else {
                 // A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
-                let names: Vec<_> = labels.iter().map(|l| clean(&format!("p({l})"))).collect();
+                let names: Vec<_> =
+                    labels.iter().map(|l| clean(&format!("p({l})"), self.terminal)).collect();
                 writeln!(out, "label\t{}", names.join("\t"))?;
             }
         }
@@ -184,7 +193,7 @@ impl Predictor {
             (OutputFormat::Tsv, None) => writeln!(out, "{}", logits[0])?,
             (OutputFormat::Tsv, Some(label)) => {
                 let p: Vec<_> = log_p.iter().map(|x| format!("{:.7}", x.exp())).collect();
-                writeln!(out, "{}\t{}", clean(label), p.join("\t"))?;
+                writeln!(out, "{}\t{}", clean(label, self.terminal), p.join("\t"))?;
             }
             (OutputFormat::Jsonl, None) => writeln!(out, "{}", json!({ "value": logits[0] }))?,
             (OutputFormat::Jsonl, Some(label)) => {
@@ -201,7 +210,19 @@ impl Predictor {
     }
 }
 
-/// A tsv field: no tabs, no line breaks.
-fn clean(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
+/// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
+fn clean(text: &str, terminal: bool) -> String {
+    let text = text.replace(['\t', '\n', '\r'], " ");
+    if terminal { tame(&text) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_one_and_is_escaped_for_a_terminal_alone() {
+        assert_eq!(clean("a\tb\r\n\u{1b}[2J", false), "a b  \u{1b}[2J");
+        assert_eq!(clean("a\tb\u{1b}[2J", true), "a b\\u{1b}[2J");
+    }
 }
