@@ -4,7 +4,7 @@
 use super::base::Base;
 use super::{say, warn};
 use crate::formats::container::read_metadata;
-use crate::formats::model_files::CONFIG;
+use crate::formats::model_files::{CONFIG, read_file};
 use crate::formats::model_tensors::ModelTensors;
 use crate::tasks::labels::{ClassNames, Targets};
 use serde_json::Value;
@@ -83,7 +83,7 @@ fn labels_of_file(path: &Path) -> Option<Vec<String>> {
 
 /// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did.
 fn id2label(path: &Path) -> Option<Vec<String>> {
-    let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let config: Value = serde_json::from_slice(&read_file(path).ok()?).ok()?;
     let map = config.get("id2label")?.as_object()?;
     let name = |id: usize| Some(map.get(&id.to_string())?.as_str()?.to_owned());
     let names: Vec<String> = (0..map.len()).map(name).collect::<Option<_>>()?;

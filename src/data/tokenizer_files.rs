@@ -16,7 +16,7 @@ use super::special_tokens::Class;
 use super::tokenizer_class::{ChosenClass, choose, model_type};
 use super::tokenizer_config::Config;
 use crate::formats::model_files::{
-    self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_json,
+    self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_file, read_json,
 };
 use crate::formats::sentence::TextSettings;
 
@@ -171,8 +171,7 @@ fn read_source(
     };
     if has(VOCAB_TXT) && class.is_none_or(|class| class == Class::Bert) {
         let path = folder.join(VOCAB_TXT);
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = read_file(&path)?;
         let vocab =
             WordPiece::read_bytes(&bytes).map_err(|e| anyhow!("{}: {e}", path.display()))?;
         let vocab: Map<String, Value> = vocab.into_iter().map(|(t, id)| (t, id.into())).collect();

@@ -69,6 +69,23 @@ fn files_that_never_end_are_not_read() {
     let begun = Instant::now();
     Finished::of(&mut confined(&["train", "--config", "/dev/zero"]))
         .fails(2, &["--config", "/dev/zero"]);
+    let model = folder.copy_of("bert");
+    for name in ["model.safetensors.index.json", "sentence_bert_config.json", "config.json"] {
+        let weights = model.join("model.safetensors");
+        if name.ends_with("index.json") {
+            fs::rename(&weights, model.join("aside")).unwrap();
+        }
+        let _ = fs::remove_file(model.join(name));
+        std::os::unix::fs::symlink("/dev/zero", model.join(name)).unwrap();
+        let plan = ["inspect", "--model", model.to_str().unwrap()];
+        let train = ["train", "--train", "a.tsv", "--output", "o", "--model", plan[2]];
+        let refused = |args: &[&str]| Finished::of(&mut confined(args)).code == Some(1);
+        assert!(refused(&plan) || refused(&train), "{name}");
+        fs::remove_file(model.join(name)).unwrap();
+        if name.ends_with("index.json") {
+            fs::rename(model.join("aside"), &weights).unwrap();
+        }
+    }
     let sparse = folder.path("s.safetensors");
     File::create(&sparse).unwrap().set_len(14 << 30).unwrap();
     let sparse = sparse.to_str().unwrap();
