@@ -20,12 +20,14 @@ impl Model {
     /// Whether sizes can be computed for batches of up to `limits`.
     ///
     /// # Errors
-    /// When they cannot; the error names the part that needs the most.
+    /// When they cannot; the error names a part.
     pub fn addressable(&self, limits: Limits, device: DeviceKind) -> Result<()> {
         let parts = self.parts(limits, device);
         let all: u128 = parts.iter().map(|(_, bytes)| bytes).sum();
-        let largest = parts.iter().max_by_key(|(_, bytes)| bytes);
-        let (part, bytes) = largest.map_or(("nothing", 0), |(part, bytes)| (part.as_str(), *bytes));
+        // In the order of a step: the first that is too large by itself, else the largest.
+        let named = parts.iter().find(|(_, bytes)| *bytes > MOST);
+        let named = named.or_else(|| parts.iter().max_by_key(|(_, bytes)| bytes));
+        let (part, bytes) = named.map_or(("nothing", 0), |(part, bytes)| (part.as_str(), *bytes));
         ensure!(
             all <= MOST,
             "{part} would need {bytes} bytes, which no machine addresses: give smaller batches, or look at config.json"
