@@ -287,6 +287,12 @@ impl Program<'_> {
                     driver::cuEventQuery(event)
                 }
                 53 => self.keep(|out| driver::cuModuleLoadData(out, KERNELS.as_ptr().cast())),
+                54 => {
+                    let (width, height) = (self.size(), self.size());
+                    self.keep_address(|out| {
+                        driver::cuMemAllocPitch_v2(out, first, width, height, 4)
+                    })
+                }
                 _ => driver::cuCtxSynchronize(),
             }
         }

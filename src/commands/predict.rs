@@ -44,11 +44,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: args.compute.batch_size,
         tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
     };
-    trained.prepare(Limits {
-        tokens: limits.tokens.unwrap_or(TOKENS).max(max_len),
-        sequences: limits.sequences,
-        max_len,
-    })?;
+    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No text is without a token.
+    trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
         trained,
         limits,
