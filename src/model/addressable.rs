@@ -30,7 +30,8 @@ impl Model {
         let (part, bytes) = named.map_or(("nothing", 0), |(part, bytes)| (part.as_str(), *bytes));
         ensure!(
             all <= MOST,
-            "{part} would need {bytes} bytes, which no machine addresses: give smaller batches, or look at config.json"
+            "{part} alone would need {bytes} bytes, and a plan as a whole more than any machine addresses: give smaller \
+             batches, or look at config.json"
         );
         Ok(())
     }
@@ -109,7 +110,7 @@ mod tests {
             (Limits { tokens: 1 << 52, ..usual }, "of layer"),
         ] {
             let said = refusal("", 2, limits, all()).unwrap();
-            assert!(said.contains(part) && said.contains("no machine addresses"), "{said}");
+            assert!(said.contains(part) && said.contains("any machine addresses"), "{said}");
         }
         let huge = r#", "hidden_size": 10000000, "num_attention_heads": 1, "intermediate_size": 10000000,
                       "vocab_size": 10000000"#;
