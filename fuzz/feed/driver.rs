@@ -299,25 +299,14 @@ impl Program<'_> {
     }
 }
 
+/// Runs the calls in a context of their own, which must leave nothing behind. Graphs belong to no context.
 pub fn calls(data: &[u8]) -> Option<()> {
     let host = HOST.lock().unwrap().as_mut_ptr() as usize;
     let mut program = Program { bytes: data, handles: Vec::new(), addresses: Vec::new(), host };
-    let free = || {
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: two places for two values.
-        assert_eq!(
-            unsafe { driver::cuMemGetInfo_v2(Out::from(&mut free), Out::from(&mut total)) },
-            0
-        );
-        (free, total)
-    };
     // SAFETY: these take no pointers but to places that are there.
     unsafe {
         driver::cuInit(0);
-        // Nothing of the program before may be left.
         program.keep(|out| driver::cuCtxCreate_v2(out, 0, 0));
-        let (free, total) = free();
-        assert_eq!(free, total, "an earlier context has left memory");
         program.keep(|out| driver::cuModuleLoadData(out, KERNELS.as_ptr().cast()));
         let mut good = true;
         for _ in 0..64 {
@@ -326,11 +315,22 @@ pub fn calls(data: &[u8]) -> Option<()> {
             }
             good &= program.step() == 0;
         }
-        for handle in program.handles {
+        for &handle in &program.handles {
+            driver::cuGraphExecDestroy(handle);
+            driver::cuGraphDestroy(handle);
+        }
+        for &handle in &program.handles {
             driver::cuCtxDestroy_v2(handle);
         }
         let mut top = Handle::NULL;
         while driver::cuCtxPopCurrent_v2(Out::from(&mut top)) == 0 {}
+
+        let (mut free, mut total) = (0, 0);
+        assert_eq!(driver::cuCtxCreate_v2(Out::from(&mut top), 0, 0), 0);
+        assert_eq!(driver::cuMemGetInfo_v2(Out::from(&mut free), Out::from(&mut total)), 0);
+        assert_eq!(driver::cuCtxDestroy_v2(top), 0);
+        while driver::cuCtxPopCurrent_v2(Out::from(&mut top)) == 0 {}
+        assert_eq!(free, total, "the calls have left memory");
         good.then_some(())
     }
 }

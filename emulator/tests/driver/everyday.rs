@@ -324,6 +324,7 @@ fn what_leaves_every_address_space_is_refused_and_no_overflow() {
                 assert_eq!(cu!(cuMemcpy3D_v2((&copy).into())), 1, "{huge}");
                 copy.depth = 1;
                 assert_eq!(cu!(cuMemsetD2D8_v2(device, huge, 0, 4, huge)), 1, "{huge}");
+                ok!(cuMemsetD2D8_v2(device, huge, 0, 0, huge));
                 let (mut out, mut pitch) = (0u64, 0usize);
                 let (out, pitch) = (Out::from(&mut out), Out::from(&mut pitch));
                 assert_ne!(cu!(cuMemAllocPitch_v2(out, pitch, huge, 2, 4)), 0, "{huge}");
