@@ -99,6 +99,7 @@ impl TrainArgs {
             saving: self.saving.unwrap_or(default.saving),
             memory: self.memory,
             save_steps: self.save_steps,
+            save_minutes: self.save_minutes,
             device: self.device.unwrap_or(default.device),
             precision: self.precision.unwrap_or(default.precision),
             threads: self.threads,

@@ -192,6 +192,10 @@ pub struct TrainArgs {
     /// Save a checkpoint every N steps [default: at every evaluation and at the end of each epoch]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub save_steps: Option<u64>,
+    /// Save a checkpoint also when this many minutes have passed since the last; 0: never [default: 5, or 0 with
+    /// --save-steps]
+    #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, help_heading = "Output")]
+    pub save_minutes: Option<f64>,
     /// Go on with the run in --output from its last checkpoint; its settings need not be given again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Output")]
@@ -285,6 +289,7 @@ impl TrainArgs {
             memory: self.memory.or(under.memory),
             output: self.output.or(under.output),
             save_steps: self.save_steps.or(under.save_steps),
+            save_minutes: self.save_minutes.or(under.save_minutes),
             resume: self.resume.or(under.resume),
             config: self.config.or(under.config),
             device: self.device.or(under.device),

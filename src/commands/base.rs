@@ -3,7 +3,7 @@
 use super::{fetching, max_len, say};
 use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
-use crate::files::weights_sha256;
+use crate::files::{read_bounded, weights_sha256};
 use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::{CONFIG, SENTENCE_CONFIGS, TOKENIZER_FILES, WEIGHTS_INDEX};
@@ -13,10 +13,14 @@ use crate::formats::stamps::Stamps;
 use crate::model::config::ModelConfig;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
-use crate::train::output::DELTA_FILE;
+use crate::settings::train::TrainConfig;
+use crate::train::output::{DELTA_FILE, SETTINGS_FILE};
 use crate::words;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+
+/// No file of settings comes near.
+const MOST_SETTINGS: u64 = 1 << 20;
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
@@ -47,7 +51,7 @@ impl Base {
         asked: Option<&str>,
         quiet: bool,
     ) -> Result<Self> {
-        let trained_on = &info.settings.model;
+        let trained_on = &trained_on(delta, info);
         match asked {
             Some(model) => Self::open(model, quiet)
                 .with_context(|| format!("the base model of {}", delta.display())),
@@ -165,6 +169,15 @@ impl Base {
             None => Makers::of(&self.folder)?.kind(),
         }
     }
+}
+
+/// The model that a delta was trained on, as its run's settings name it where they lie beside it, else as it says itself:
+/// by its name, for the file may be anywhere. Whether it is the right one, its sha256 decides.
+pub fn trained_on(delta: &Path, info: &DeltaInfo) -> String {
+    let beside = read_bounded(&delta.with_file_name(SETTINGS_FILE), MOST_SETTINGS).ok();
+    let settings =
+        beside.and_then(|bytes| TrainConfig::from_toml(&String::from_utf8(bytes).ok()?).ok());
+    settings.map_or_else(|| info.settings.model.clone(), |settings| settings.model)
 }
 
 /// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.

@@ -4,7 +4,7 @@
 use super::base::Base;
 use super::{say, warn};
 use crate::formats::container::read_metadata;
-use crate::formats::model_files::{ADAPTER, CONFIG};
+use crate::formats::model_files::{ADAPTER, CONFIG, read_file};
 use crate::formats::model_tensors::ModelTensors;
 use crate::tasks::labels::ClassNames;
 use crate::tasks::targets::Targets;
@@ -93,7 +93,7 @@ fn labels_of_file(path: &Path) -> Option<Vec<String>> {
 /// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did; or
 /// why they name no rows.
 fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
-    let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let config: Value = serde_json::from_slice(&read_file(path).ok()?).ok()?;
     let map = config.get("id2label")?.as_object()?;
     let mut classes: Vec<(u64, &str)> = map
         .iter()

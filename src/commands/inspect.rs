@@ -1,10 +1,11 @@
 //! `bitfit inspect`: a model's parameters by component, or how far a delta moved each bias.
 
-use super::base::Base;
+use super::base::{Base, trained_on};
 use super::show;
 use super::trained::{apply, task_spec};
 use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
+use crate::error::tame;
 use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
@@ -154,10 +155,10 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         path.display(),
         info.task,
         info.method.with_biases(&info.biases),
-        info.settings.model
+        trained_on(&path, info)
     ))?;
     if !info.labels.is_empty() {
-        show(format_args!("labels: {}\n", info.labels.join(", ")))?;
+        show(format_args!("labels: {}\n", tame(&info.labels.join(", "))))?;
     }
     if let Some(columns) = &info.columns {
         show(format_args!("trained on {columns}\n"))?;

@@ -23,7 +23,7 @@ mod trained;
 
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
-use crate::error::UsageError;
+use crate::error::{UsageError, tame_lines};
 use crate::formats::delta::DeltaInfo;
 use crate::settings::choice::FormatChoice;
 use anyhow::{Context, Result};
@@ -58,9 +58,11 @@ fn set_threads(threads: Option<usize>) -> Result<()> {
         .context("cannot start the threads; try a smaller --threads")
 }
 
-/// A note for the user on standard error, unless `--quiet`.
+/// A note for the user on standard error, unless `--quiet`. What names of files, columns and classes hold steers no
+/// terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet {
+        let text = tame_lines(&text.to_string());
         // Nothing can be said where standard error is gone, and a note is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{text}");
     }
@@ -79,8 +81,10 @@ fn warn(text: impl std::fmt::Display) {
     say(false, format_args!("warning: {text}"));
 }
 
-/// Results for the user on standard output. Unlike `print!` it does not panic where nothing can be written.
+/// Results for the user on standard output, as tame as notes. Unlike `print!` it does not panic where nothing can be
+/// written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
+    let text = tame_lines(&text.to_string());
     let mut out = std::io::stdout().lock();
     write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }

@@ -22,7 +22,7 @@ use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::table::{TextTable, grouped};
 use crate::words::{count, named};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -57,6 +57,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec)?,
     };
+    plan.bitfit.addressable(limits, plan.device)?;
     let saving = plan.saving(args.saving)?;
     if args.list {
         return plan.show_list(args, &config, &spec, saving);
@@ -95,7 +96,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             Trains::Everything => Saving::KEEP,
         };
         let spec = TaskSpec { trains, ..spec.clone() };
-        anyhow::Ok(Column { name: name.to_owned(), model: outline(&config, &spec)?, spec, saving })
+        let model = outline(&config, &spec)?;
+        model.addressable(limits, plan.device).with_context(|| name.to_owned())?;
+        anyhow::Ok(Column { name: name.to_owned(), model, spec, saving })
     };
     let mut columns = Vec::new();
     let in_bf16 = matches!(plan.device, DeviceKind::Cpu { arithmetic: Arithmetic::Bf16, .. });
@@ -258,8 +261,8 @@ impl Planning {
                 sequences: texts,
                 max_len: self.limits.max_len,
             };
-            let program = budget.program(limits, Some(saving));
-            budget.footprint(&program).total() <= memory
+            model.addressable(limits, self.device).is_ok()
+                && budget.footprint(&budget.program(limits, Some(saving))).total() <= memory
         };
         if !fits(1) {
             return "none".to_owned();

@@ -10,12 +10,13 @@ use crate::data::{
     BatchLimits, Dataset, FileFormat, LabelUse, Row, RowReader, TextCounts, evaluation_batches,
     rows,
 };
+use crate::error::tame;
 use crate::files::write_atomic;
 use crate::program::Limits;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
 
 /// Texts read and sorted by length at a time.
@@ -41,13 +42,16 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: args.compute.batch_size,
         tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
     };
-    trained.prepare(Limits {
-        tokens: limits.tokens.unwrap_or(TOKENS).max(max_len),
-        sequences: limits.sequences,
-        max_len,
-    })?;
-    let mut predictor =
-        Predictor { trained, limits, format: args.output_format, quiet: args.compute.quiet };
+    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No text is without a token.
+    trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
+    let mut predictor = Predictor {
+        trained,
+        limits,
+        format: args.output_format,
+        terminal: args.writes_stdout() && stdout().is_terminal(),
+        quiet: args.compute.quiet,
+    };
 
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
     let (input, name, default): (Box<dyn Read>, _, _) = if args.reads_stdin() {
@@ -89,6 +93,8 @@ struct Predictor {
     trained: Trained,
     limits: BatchLimits,
     format: OutputFormat,
+    /// That the predictions go to.
+    terminal: bool,
     quiet: bool,
 }
 
@@ -176,12 +182,24 @@ impl Predictor {
 
     /// A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
     fn line(&self, fields: &[String], out: &mut impl Write) -> Result<()> {
-        let fields: Vec<_> = fields.iter().map(|field| clean(field)).collect();
+        let fields: Vec<_> = fields.iter().map(|field| clean(field, self.terminal)).collect();
         Ok(writeln!(out, "{}", fields.join("\t"))?)
     }
 }
 
-/// A tsv field: no tabs, no line breaks.
-fn clean(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
+/// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
+fn clean(text: &str, terminal: bool) -> String {
+    let text = text.replace(['\t', '\n', '\r'], " ");
+    if terminal { tame(&text) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_one_and_is_escaped_for_a_terminal_alone() {
+        assert_eq!(clean("a\tb\r\n\u{1b}[2J", false), "a b  \u{1b}[2J");
+        assert_eq!(clean("a\tb\u{1b}[2J", true), "a b\\u{1b}[2J");
+    }
 }

@@ -42,6 +42,7 @@ impl Programs {
             let limits = BatchLimits { tokens, ..batch };
             dev_lengths.map(|lengths| evaluation_batches(lengths, limits)).transpose()
         };
+        model.addressable(limits(largest), device)?;
         let (saving, tokens) = match config.memory {
             None => (savings[0], None),
             Some(memory) => {

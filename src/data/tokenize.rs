@@ -117,6 +117,12 @@ impl TextTokenizer {
     /// # Errors
     /// No or broken tokenizer files; ids beyond the model's embedding table; a `max_len` without room for text.
     pub fn load(folder: &Path, options: TokenizerOptions) -> Result<Self> {
+        // Where the crate is expected to panic, the error names the file; it may do so anywhere.
+        contained(|| Self::of_folder(folder, options))
+            .map_err(|said| anyhow!("{}: not a usable tokenizer: {said}", folder.display()))?
+    }
+
+    fn of_folder(folder: &Path, options: TokenizerOptions) -> Result<Self> {
         let Loaded { tokenizer: mut inner, cut, gives_types, mut notes } =
             tokenizer_files::load(folder)?;
         inner.with_padding(None);

@@ -15,10 +15,11 @@
 //! | `pooling` | `cls` or `mean`; `auto` where the head is on each token |
 //! | `method` | `bitfit` or `head` |
 //! | `biases` | the selection that trained, `none` for the head alone |
-//! | `settings` | the run's settings, TOML |
+//! | `settings` | the run's settings, TOML; files by their names, see [`TrainConfig::without_places`] |
 //! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
 //! | `base_files` | JSON: what the base model's files say beside the weights, see [`Fingerprint`]: how texts become ids, and the arithmetic in config.json; files of earlier programs lack it |
 //! | `max_length` | the tokens that texts were cut to; files of earlier programs lack it |
+//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` where that is a file; files of earlier programs lack it |
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
@@ -30,6 +31,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
@@ -51,6 +53,16 @@ const COLUMNS: &str = "columns";
 const OUTPUTS: &str = "outputs";
 const BASE_FILES: &str = "base_files";
 const MAX_LENGTH: &str = "max_length";
+const DATA: &str = "data_sha256";
+
+/// The data of a run, by the sha256 of its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataHashes {
+    pub train: String,
+    /// Where the dev rows are a file of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+}
 
 /// What is said about a delta beside its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +87,8 @@ pub struct DeltaInfo {
     pub base_files: Option<Fingerprint>,
     /// What texts were cut to in training, in tokens, where the file says so.
     pub max_length: Option<usize>,
+    /// Where the file says so.
+    pub data: Option<DataHashes>,
     pub tool_version: String,
 }
 
@@ -255,6 +269,9 @@ impl DeltaInfo {
         if let Some(tokens) = self.max_length {
             metadata.insert(MAX_LENGTH.to_string(), tokens.to_string());
         }
+        if let Some(data) = &self.data {
+            metadata.insert(DATA.to_string(), serde_json::to_string(data)?);
+        }
         Ok(metadata)
     }
 
@@ -289,6 +306,7 @@ impl DeltaInfo {
             max_length: metadata
                 .maybe(MAX_LENGTH, |text| text.parse::<NonZeroUsize>())?
                 .map(NonZeroUsize::get),
+            data: metadata.maybe(DATA, |text| serde_json::from_str(text))?,
             tool_version: metadata.get("tool_version")?.to_string(),
         };
         info.check()?;

@@ -28,6 +28,7 @@ fn example() -> Delta {
                 text_pair: Some("text_pair".into()),
                 label: Some("label".into()),
             }),
+            data: Some(DataHashes { train: hash('c'), dev: None }),
             tool_version: "0.1.0".into(),
         },
         tensors: BTreeMap::from([

@@ -13,8 +13,18 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 9] =
-    ["model", "train", "dev", "init-head", "output", "save-steps", "device", "threads", "format"];
+const FREE: [&str; 10] = [
+    "model",
+    "train",
+    "dev",
+    "init-head",
+    "output",
+    "save-steps",
+    "save-minutes",
+    "device",
+    "threads",
+    "format",
+];
 
 /// Lists with more entries than this, and texts with more bytes, are there by their sha256.
 const SHOWN_ENTRIES: usize = 32;
@@ -176,6 +186,7 @@ mod tests {
             c.train = "/moved/a.tsv".into();
             c.threads = Some(3);
             c.save_steps = Some(1);
+            c.save_minutes = Some(0.0);
         });
         assert_eq!(message, "");
     }
@@ -227,6 +238,7 @@ mod tests {
         full.init_head = Some("h".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);
+        full.save_minutes = Some(1.0);
         full.threads = Some(1);
         let table: toml::Table = full.to_toml().unwrap().parse().unwrap();
         for name in FREE {

@@ -4,7 +4,7 @@
 //! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
 
 use super::container::{ContainerError, read_header};
-use super::model_files::{WEIGHTS, WEIGHTS_INDEX};
+use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
 use crate::content::mistaken_file;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
@@ -66,9 +66,7 @@ impl ModelTensors {
                 folder.display()
             );
         }
-        let text = std::fs::read_to_string(&index)
-            .with_context(|| format!("cannot read {}", index.display()))?;
-        let index_json: Index = serde_json::from_str(&text)
+        let index_json: Index = serde_json::from_slice(&read_file(&index)?)
             .with_context(|| format!("{} is broken", index.display()))?;
         let mut names: Vec<_> = index_json.weight_map.into_values().collect();
         names.sort();

@@ -65,13 +65,15 @@ impl Cache {
         {
             // From snapshots/COMMIT, and one further up per folder of the file's own.
             let target = format!("{}blobs/{blob}", "../".repeat(file.len() + 1));
-            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other.
-            let link = tempfile::Builder::new()
-                .prefix(".")
-                .suffix(".tmp")
-                .make_in(parent, |path| std::os::unix::fs::symlink(&target, path))?;
-            link.into_temp_path().persist(&pointer)?;
-            Ok(())
+            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other. Whoever
+            // has the blob's lock makes the only link of this name: one that is there was left by a kill.
+            let link = parent.join(format!(".{blob}.tmp"));
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::os::unix::fs::symlink(&target, &link)?;
+            fs::rename(&link, &pointer)
         }
         #[cfg(not(unix))]
         fs::copy(self.blob(blob), &pointer).map(drop)

@@ -114,7 +114,7 @@ impl ModelConfig {
             vocab: keys.count("vocab_size")?,
             position_rows: keys.count("max_position_embeddings")?,
             type_vocab: keys.count("type_vocab_size")?,
-            norm_eps: keys.number("layer_norm_eps")? as f32,
+            norm_eps: keys.single("layer_norm_eps")?,
             activation: activation(keys.string("hidden_act")?)?,
             hidden_dropout,
             attention_dropout: keys.fraction("attention_probs_dropout_prob")?,
@@ -261,6 +261,17 @@ impl Keys<'_> {
             .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
     }
 
+    /// A number that is used in single precision, where it must be what is written: neither beyond it nor rounded to 0.
+    fn single(&self, key: &str) -> Result<f32> {
+        let written = self.number(key)?;
+        let used = written as f32;
+        ensure!(
+            used.is_finite() && (used > 0.0 || written == 0.0),
+            "`{key}` is {written:e}, which single precision does not have"
+        );
+        Ok(used)
+    }
+
     fn fraction(&self, key: &str) -> Result<f32> {
         let p = self.number(key)? as f32;
         ensure!(p < 1.0, "`{key}` is {p}; a dropout probability lies in [0, 1)");
@@ -355,6 +366,8 @@ mod tests {
             ("num_hidden_layers", Value::from(1001), "between 1 and 1000"),
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
+            ("layer_norm_eps", 1e300.into(), "single precision"),
+            ("layer_norm_eps", 1e-300.into(), "single precision"),
             ("max_position_embeddings", 1.into(), "max_position_embeddings"),
         ] {
             let error = format!("{:#}", with(key, value).unwrap_err());

@@ -1,5 +1,6 @@
 //! The encoder with its task head, whose matrices are on a device, and the lists that train it and predict with it.
 
+mod addressable;
 pub mod bert;
 pub mod config;
 pub mod fit;

@@ -5,7 +5,7 @@
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
@@ -119,10 +119,15 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
 
+    /// Empty in a result, which may be anywhere.
+    #[serde(default, skip_serializing_if = "is_nowhere")]
     pub output: PathBuf,
     /// Optimizer steps between checkpoints; `None` is at every evaluation and end of epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
+    /// Minutes after which a checkpoint is saved between those, 0 for never; `None` is five, or never with `save_steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_minutes: Option<f64>,
 
     pub device: DeviceChoice,
     pub precision: Precision,
@@ -131,7 +136,43 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
 }
 
+fn is_nowhere(path: &Path) -> bool {
+    path == Path::new("")
+}
+
 impl TrainConfig {
+    /// The settings as a result carries them, without what is known on this machine alone: files by their names, and a
+    /// model that is a folder as `./NAME`, which no hub has. The same run in another folder has the same.
+    #[must_use]
+    pub fn without_places(&self) -> Self {
+        let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
+        let folder = Path::new(&self.model);
+        let model = match folder.is_dir() {
+            true => {
+                // Of `.`, the folder's own.
+                let whole = folder.canonicalize().unwrap_or_default();
+                let last = folder.file_name().or(whole.file_name()).unwrap_or_default();
+                format!("./{}", last.to_string_lossy())
+            }
+            false => self.model.clone(),
+        };
+        Self {
+            model,
+            init_head: self.init_head.as_deref().map(name),
+            train: name(&self.train),
+            dev: self.dev.clone().map(|dev| match dev {
+                DevSource::File(path) => DevSource::File(name(&path)),
+                DevSource::Fraction(share) => DevSource::Fraction(share),
+            }),
+            class_weights: self.class_weights.clone().map(|weighting| match weighting {
+                Weighting::File(path) => Weighting::File(name(&path)),
+                other => other,
+            }),
+            output: PathBuf::new(),
+            ..self.clone()
+        }
+    }
+
     /// Settings with every default, for the three things that have none.
     pub fn with_defaults(model: String, train: PathBuf, output: PathBuf) -> Self {
         Self {
@@ -175,6 +216,7 @@ impl TrainConfig {
             memory: None,
             output,
             save_steps: None,
+            save_minutes: None,
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,

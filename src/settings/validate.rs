@@ -204,6 +204,14 @@ impl TrainConfig {
         at_least_one("eval-steps", self.eval_steps)?;
         at_least_one("patience", self.patience)?;
         at_least_one("save-steps", self.save_steps)?;
+        if let Some(minutes) = self.save_minutes {
+            require(
+                minutes.is_finite() && minutes >= 0.0,
+                "save-minutes",
+                "be 0 or more",
+                &minutes,
+            )?;
+        }
         if let Some(threads) = self.threads {
             let fits = (1..=MOST_THREADS).contains(&threads);
             require(fits, "threads", &format!("be from 1 to {MOST_THREADS}"), &threads)?;

@@ -23,8 +23,8 @@ use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Without --save-steps, an epoch that takes longer is saved in its midst: what a kill costs is minutes.
-const SAVE_AFTER: Duration = Duration::from_secs(300);
+/// Without --save-steps or --save-minutes, an epoch that takes longer is saved in its midst: what a kill costs is minutes.
+const SAVE_AFTER_MINUTES: f64 = 5.0;
 
 /// Everything a run works with; made by the `train` command.
 pub struct Run<'a> {
@@ -175,10 +175,11 @@ impl Run<'_> {
                 None => step.ends_epoch || done,
             };
             let evaluate = self.dev.is_some() && due(self.config.eval_steps);
-            let save = match self.config.save_steps {
+            let regular = match self.config.save_steps {
                 Some(_) => due(self.config.save_steps),
-                None => evaluate || step.ends_epoch || done || long_unsaved(saved.elapsed()),
+                None => evaluate || step.ends_epoch || done,
             };
+            let save = regular || long_unsaved(self.config, saved.elapsed());
             let ready = matches!(issued.report, PendingReport::Ready(_));
             if !(ready || evaluate || save || self.stopped()) {
                 before = Some(issued);
@@ -400,9 +401,11 @@ impl Run<'_> {
     }
 }
 
-/// Whether a kill now would cost too much.
-fn long_unsaved(since_saved: Duration) -> bool {
-    since_saved >= SAVE_AFTER
+/// Whether it is time for a checkpoint between the regular ones.
+fn long_unsaved(config: &TrainConfig, since_saved: Duration) -> bool {
+    let usual = if config.save_steps.is_some() { 0.0 } else { SAVE_AFTER_MINUTES };
+    let minutes = config.save_minutes.unwrap_or(usual);
+    minutes > 0.0 && since_saved.as_secs_f64() >= 60.0 * minutes
 }
 
 fn position(state: &Checkpoint) -> Position {

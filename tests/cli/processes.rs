@@ -315,6 +315,42 @@ fn a_rate_that_the_warm_up_never_reaches_is_said() {
 }
 
 #[test]
+fn deltas_of_one_run_in_two_folders_are_one_file_and_name_no_place() {
+    let folder = Folder::new();
+    let (mut files, mut moved) = (Vec::new(), Vec::new());
+    for place in ["one", "another"] {
+        // Everything lies elsewhere: model, data and output.
+        let here = folder.path(place);
+        fs::create_dir(&here).unwrap();
+        let model = folder.copy_of("bert");
+        fs::rename(&model, here.join("bert")).unwrap();
+        fs::write(here.join("a.tsv"), toy_tsv(8, 2)).unwrap();
+        fs::write(here.join("dev.tsv"), toy_tsv(4, 2)).unwrap();
+        let options = format!("--steps 2 --dev {}", here.join("dev.tsv").display());
+        train(&here.join("bert"), &here.join("a.tsv"), &here.join("run"), &options);
+        let delta = here.join("run/bias.safetensors");
+        files.push(fs::read(&delta).unwrap());
+        moved.push(folder.path(&format!("{place}.safetensors")));
+        fs::copy(&delta, moved.last().unwrap()).unwrap();
+        // The run's folder still knows where its base is.
+        let mut eval = bitfit(["eval", "--quiet", "--delta"]);
+        eval.arg(here.join("run")).arg("--data").arg(here.join("a.tsv"));
+        Finished::of(&mut eval).success();
+    }
+    assert!(files[0] == files[1], "the files differ");
+    let text = String::from_utf8_lossy(&files[0]).into_owned();
+    let root = folder.path("");
+    assert!(!text.contains(root.to_str().unwrap().trim_end_matches('/')), "{text}");
+    assert!(text.contains("./bert") && text.contains("data_sha256") && text.contains("dev.tsv"));
+    // The file alone does not, and looks for nothing on a hub.
+    let mut inspect = bitfit(["inspect", "--delta"]);
+    inspect.arg(&moved[0]).env("HF_ENDPOINT", "http://127.0.0.1:9");
+    Finished::of(&mut inspect).fails(1, &["./bert", "give --model"]);
+    inspect.arg("--model").arg(folder.path("one/bert"));
+    Finished::of(&mut inspect).success();
+}
+
+#[test]
 fn a_delta_whose_base_is_elsewhere_asks_for_the_model() {
     let folder = Folder::new();
     let model = folder.copy_of("bert");

@@ -277,3 +277,26 @@ fn files_of_another_kind_are_named_as_what_they_are() {
         Finished::of(command.arg(folder.path("old"))).fails(1, &says);
     }
 }
+
+#[test]
+fn names_of_classes_and_columns_steer_no_terminal() {
+    let folder = Folder::new();
+    let rows = (0..8).map(|i| {
+        let label = if i % 2 == 0 { "good\u{1b}[31m" } else { "bad\nnews\u{202e}" };
+        serde_json::json!({"text": format!("a {i}"), "la\u{1b}]0;bel": label}).to_string() + "\n"
+    });
+    let data = folder.write("a.jsonl", rows.collect::<String>());
+    let run = folder.path("run");
+    let mut args = train_args(&fixture("bert"), &data, &run, "--steps 2 --dev-fraction 0.5");
+    args.extend(["--label-column".into(), "la\u{1b}]0;bel".into()]);
+    let trained = Finished::of(&mut bitfit(args)).success();
+    let mut eval = bitfit(["eval", "--delta"]);
+    eval.arg(&run).arg("--data").arg(&data);
+    let evaluated = Finished::of(&mut eval).success();
+    let inspected = Finished::of(bitfit(["inspect", "--delta"]).arg(&run)).success();
+    for out in [trained, evaluated, inspected] {
+        for text in [out.stdout, out.stderr] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+        }
+    }
+}

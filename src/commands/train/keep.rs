@@ -7,7 +7,7 @@ use crate::commands::say_gone;
 use crate::data::TextTokenizer;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
-use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::delta::{DataHashes, Delta, DeltaInfo};
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
@@ -61,10 +61,11 @@ pub fn delta_info(
         pooling: pooling.into(),
         method: config.method,
         biases: config.method.trained_biases(&config.biases),
-        settings: config.clone(),
+        settings: config.without_places(),
         columns: data.columns.clone(),
         base_files: Some(base.files(tokenizer)?),
         max_length: Some(tokenizer.options().max_len),
+        data: Some(DataHashes { train: data.train_sha256.clone(), dev: data.dev_sha256.clone() }),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
