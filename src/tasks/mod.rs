@@ -1,6 +1,8 @@
 //! What is asked of an encoder, from a file's labels to a person's answer: labels and targets, the head on the hidden
 //! states and its loss, measures, and what is made of logits.
 
+pub mod collapse;
+pub mod confusion;
 pub mod head;
 pub mod labels;
 pub mod metrics;
