@@ -69,9 +69,10 @@ fn correlations_are_those_of_scipy_and_0_where_it_has_none() {
             numbers(&case[key]).into_iter().map(|number| number as f32).collect()
         };
         let (gold, predicted) = (single("gold"), single("predicted"));
-        for (key, measure) in
-            [("pearson", metrics::pearson as fn(&[f32], &[f32]) -> f64), ("spearman", metrics::spearman)]
-        {
+        for (key, measure) in [
+            ("pearson", metrics::pearson as fn(&[f32], &[f32]) -> f64),
+            ("spearman", metrics::spearman),
+        ] {
             close(case, key, measure(&predicted, &gold), case[key].as_f64().unwrap_or(0.0));
         }
     }

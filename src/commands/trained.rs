@@ -80,7 +80,7 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let asked = compute.max_length.or(info.settings.max_length);
+        let asked = compute.max_length.or(info.settings.max_length(base.config.max_len()));
         let tokenizer = base.tokenizer(asked, compute.quiet)?;
         let targets = match info.task {
             Task::Classification => Targets::Classes(ClassNames::from_names(info.labels.clone())?),

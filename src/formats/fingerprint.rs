@@ -9,8 +9,18 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 9] =
-    ["model", "train", "dev", "init-head", "output", "save-steps", "device", "threads", "format"];
+const FREE: [&str; 10] = [
+    "model",
+    "train",
+    "data",
+    "dev",
+    "init-head",
+    "output",
+    "save-steps",
+    "device",
+    "threads",
+    "format",
+];
 
 /// Named values, all of which must agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +94,7 @@ mod tests {
     use crate::settings::train::{DevSource, Length};
 
     fn config() -> TrainConfig {
-        TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into())
+        TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into())
     }
 
     fn difference(change: impl FnOnce(&mut TrainConfig)) -> String {
@@ -116,7 +126,7 @@ mod tests {
         let message = difference(|c| {
             c.output = "elsewhere".into();
             c.model = "/moved/m".into();
-            c.train = "/moved/a.tsv".into();
+            c.train = Some("/moved/a.tsv".into());
             c.threads = Some(3);
             c.save_steps = Some(1);
         });
@@ -137,6 +147,7 @@ mod tests {
     fn the_free_settings_are_settings() {
         let mut full = config();
         full.init_head = Some("h".into());
+        full.data = Some("d".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);
         full.threads = Some(1);

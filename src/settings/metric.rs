@@ -1,6 +1,7 @@
 //! `--metric`: the names of the measures, and which of two values is the better one. `tasks::metrics` computes them.
 
 use super::choice::Task;
+use super::task_choice::TaskChoice;
 use crate::error::{UsageError, suggestion};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,6 +12,8 @@ use std::str::FromStr;
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     Accuracy,
+    /// Of the positive class, where a named task has one.
+    F1,
     MacroF1,
     Matthews,
     Pearson,
@@ -20,8 +23,9 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Metric; 6] = [
+    pub const ALL: [Metric; 7] = [
         Metric::Accuracy,
+        Metric::F1,
         Metric::MacroF1,
         Metric::Matthews,
         Metric::Pearson,
@@ -33,6 +37,7 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Accuracy => "accuracy",
+            Metric::F1 => "f1",
             Metric::MacroF1 => "macro-f1",
             Metric::Matthews => "matthews",
             Metric::Pearson => "pearson",
@@ -57,14 +62,15 @@ impl Metric {
         }
     }
 
-    /// What chooses the best checkpoint when nothing is said: accuracy, or Pearson's correlation.
-    pub fn default_for(task: Task) -> Metric {
-        Self::of_task(task)[0]
+    /// What chooses the best checkpoint when nothing is said: accuracy, or Pearson's correlation, or what a named task's
+    /// benchmark has first.
+    pub fn default_for(task: TaskChoice) -> Metric {
+        task.measures()[0]
     }
 
     /// True if an evaluation of `task` has this measure.
-    pub fn fits(self, task: Task) -> bool {
-        self == Metric::Loss || Self::of_task(task).contains(&self)
+    pub fn fits(self, task: TaskChoice) -> bool {
+        self == Metric::Loss || task.measures().contains(&self)
     }
 
     pub fn higher_is_better(self) -> bool {
@@ -127,7 +133,11 @@ mod tests {
         }
         let error = "acuracy".parse::<Metric>().unwrap_err().to_string();
         assert!(error.contains("did you mean `accuracy`?"), "{error}");
-        assert!(!Metric::Pearson.fits(Task::Classification));
-        assert!(Metric::Loss.fits(Task::Regression));
+        let kind = TaskChoice::Kind;
+        assert!(!Metric::Pearson.fits(kind(Task::Classification)));
+        assert!(Metric::Loss.fits(kind(Task::Regression)));
+        let mrpc: TaskChoice = "mrpc".parse().unwrap();
+        assert!(Metric::F1.fits(mrpc) && !Metric::F1.fits(kind(Task::Classification)));
+        assert_eq!(Metric::default_for(mrpc), Metric::F1);
     }
 }

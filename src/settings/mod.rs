@@ -1,5 +1,6 @@
 //! What a user can ask for, checked once, whether it comes from the command line or from a file.
 
+pub mod benchmarks;
 pub mod biases;
 pub mod bytes;
 pub mod choice;
@@ -8,5 +9,6 @@ pub mod method;
 pub mod metric;
 pub mod saving;
 pub mod schedule;
+pub mod task_choice;
 pub mod train;
 pub mod validate;

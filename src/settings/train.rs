@@ -7,16 +7,16 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::benchmarks::NamedTask;
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
-use super::choice::{
-    FormatChoice, PoolerInit, Pooling, Precision, Task, Unlabelled, WeightStorage,
-};
+use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage};
 use super::device::DeviceChoice;
 use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
+use super::task_choice::TaskChoice;
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,11 +55,16 @@ pub struct TrainConfig {
     pub method: Method,
     pub biases: BiasSelection,
 
-    pub train: PathBuf,
+    /// `None` where a named task has its rows from `data`, or from the hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// The folder with a named task's files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
     pub format: FormatChoice,
-    pub task: Task,
+    pub task: TaskChoice,
     /// Column names; `None` means the first of the usual names that the file has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
@@ -125,7 +130,7 @@ pub struct TrainConfig {
 
 impl TrainConfig {
     /// Settings with every default, for the three things that have none.
-    pub fn with_defaults(model: String, train: PathBuf, output: PathBuf) -> Self {
+    pub fn with_defaults(model: String, train: Option<PathBuf>, output: PathBuf) -> Self {
         Self {
             model,
             weights: WeightStorage::default(),
@@ -135,9 +140,10 @@ impl TrainConfig {
             method: Method::default(),
             biases: BiasSelection::all(),
             train,
+            data: None,
             dev: None,
             format: FormatChoice::default(),
-            task: Task::default(),
+            task: TaskChoice::default(),
             text_column: None,
             text_pair_column: None,
             label_column: None,
@@ -168,6 +174,17 @@ impl TrainConfig {
             precision: Precision::default(),
             threads: None,
         }
+    }
+
+    /// Whether there are rows to evaluate on: asked for, or a named task's own.
+    pub fn has_dev(&self) -> bool {
+        self.dev.is_some() || self.train.is_none()
+    }
+
+    /// Tokens to keep of a text: what is asked for, else what a named task's recipe has, within a model's `positions`.
+    pub fn max_length(&self, positions: usize) -> Option<usize> {
+        let of_recipe = |task: &NamedTask| task.recipe.max_length.min(positions);
+        self.max_length.or(self.task.named().map(of_recipe))
     }
 
     /// The settings as a configuration file, without comments.

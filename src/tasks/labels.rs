@@ -8,6 +8,7 @@ use super::spelling::Key;
 use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
+use crate::settings::benchmarks::{Answers, NamedTask};
 
 /// Regression targets above this have squares and gradients that f32 cannot hold.
 const LARGEST_VALUE: f32 = 1e15;
@@ -141,6 +142,20 @@ impl Targets {
         match self {
             Targets::Classes(classes) => Some(classes),
             Targets::None | Targets::Values => None,
+        }
+    }
+
+    /// Those of a named task, whose classes have their order.
+    ///
+    /// # Errors
+    /// None of the tasks that there are gives one.
+    pub fn of_named(task: &NamedTask) -> Result<Self> {
+        match task.answers {
+            Answers::Classes(classes) => {
+                let names = classes.iter().map(|class| class.name.to_owned()).collect();
+                Ok(Targets::Classes(ClassNames::from_names(names)?))
+            }
+            Answers::Scores(..) => Ok(Targets::Values),
         }
     }
 

@@ -3,11 +3,14 @@
 
 pub mod collapse;
 pub mod confusion;
+pub mod evaluation;
 pub mod head;
 pub mod labels;
 pub mod metrics;
+pub mod named;
 pub mod remarks;
 pub mod score;
 pub mod spelling;
+pub mod submission;
 pub mod unlabelled;
 pub mod words;

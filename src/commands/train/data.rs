@@ -2,13 +2,14 @@
 
 use crate::commands::base::say_counts;
 use crate::commands::counter::Counter;
-use crate::commands::format;
 use crate::commands::labelled::{self, LabelRules, warn_of_labels};
+use crate::commands::{format, named, say};
 use crate::data::{self, ColumnNames, Dataset, LabelUse, ReadOptions, Table, TextTokenizer};
 use crate::formats::columns::Columns;
 use crate::settings::choice::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::labels::{ClassNames, Targets};
+use crate::tasks::named::in_words;
 use anyhow::{Context, Result};
 
 /// Tokenized training and dev rows.
@@ -16,10 +17,11 @@ pub struct Data {
     pub targets: Targets,
     pub columns: Columns,
     pub train: Dataset,
-    pub dev: Option<Dataset>,
+    /// By the name that tells several apart; the first chooses the best state.
+    pub dev: Vec<(&'static str, Dataset)>,
     /// Of the rows as read, before a split.
     pub train_sha256: String,
-    /// Where the dev rows are a file of their own.
+    /// Where the dev rows are in files of their own.
     pub dev_sha256: Option<String>,
 }
 
@@ -39,30 +41,50 @@ impl Data {
             label_use: LabelUse::Required,
             trained: None,
         };
-        let mut rules =
-            LabelRules { task: config.task, unlabelled: config.unlabelled, known: None };
-        let whole = labelled::read(&config.train, &options, &rules, quiet)?;
+        let named_task = config.task.named();
+        let mut targets = named_task.map(Targets::of_named).transpose()?;
+        let read = |path, options: &ReadOptions, known: Option<&ClassNames>| {
+            let task = config.task.kind();
+            let rules = LabelRules { task, unlabelled: config.unlabelled, known };
+            let mut table = labelled::read(path, options, &rules, quiet)?;
+            if let Some(task) = named_task {
+                in_words(&mut table, task)?.iter().for_each(|note| say(quiet, note));
+            }
+            anyhow::Ok(table)
+        };
+        let (whole, own_dev) = match (&config.train, named_task) {
+            (None, Some(task)) => named::training_rows(config, task, quiet)?,
+            (None, None) => anyhow::bail!("--train is missing"),
+            (Some(path), _) => {
+                let known = targets.as_ref().and_then(Targets::classes);
+                (read(path, &options, known)?, Vec::new())
+            }
+        };
         // From the whole file, so that a rare class is known whichever side of a split it is on.
-        let targets = match config.task {
-            Task::Classification => Targets::Classes(ClassNames::from_table(&whole)?),
-            Task::Regression => Targets::Values,
+        let targets = match (targets.take(), config.task.kind()) {
+            (Some(targets), _) => targets,
+            (None, Task::Classification) => Targets::Classes(ClassNames::from_table(&whole)?),
+            (None, Task::Regression) => Targets::Values,
         };
         let columns = whole.columns.clone();
         // The dev rows are read as those of the task are.
         options.trained = Some(columns.clone());
-        rules.known = targets.classes();
         let train_sha256 = whole.sha256();
         let mut dev_sha256 = None;
         let (train, dev) = match &config.dev {
-            None => (whole, None),
+            None => {
+                let hashes: Vec<_> = own_dev.iter().map(|(_, table)| table.sha256()).collect();
+                dev_sha256 = (!hashes.is_empty()).then(|| hashes.join(" "));
+                (whole, own_dev)
+            }
             Some(DevSource::File(path)) => {
-                let dev = labelled::read(path, &options, &rules, quiet)?;
+                let dev = read(path, &options, targets.classes())?;
                 dev_sha256 = Some(dev.sha256());
-                (whole, Some(dev))
+                (whole, vec![("", dev)])
             }
             Some(DevSource::Fraction(fraction)) => {
                 let split = data::split(whole.rows.len(), *fraction, config.seed)?;
-                (whole.select(&split.train), Some(whole.select(&split.dev)))
+                (whole.select(&split.train), vec![("", whole.select(&split.dev))])
             }
         };
         let tokenize = |table: &Table, part: &str| {
@@ -81,8 +103,10 @@ impl Data {
             _ => [""; 2],
         };
         let train = tokenize(&train, parts[0])?;
-        let dev = dev.map(|dev| tokenize(&dev, parts[1])).transpose()?;
-        warn_of_labels(&targets, train.labels(), dev.as_ref().map(Dataset::labels));
+        let dev = dev.into_iter().map(|(part, table)| Ok((part, tokenize(&table, parts[1])?)));
+        let dev = dev.collect::<Result<Vec<_>>>()?;
+        let first = dev.first().map(|(_, rows)| rows.labels());
+        warn_of_labels(&targets, train.labels(), first);
         Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }

@@ -48,7 +48,7 @@ pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &D
     DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
-        task: config.task,
+        task: config.task.kind(),
         labels: match &data.targets {
             Targets::Classes(classes) => classes.names().to_vec(),
             Targets::Values | Targets::None => Vec::new(),

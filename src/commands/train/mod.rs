@@ -8,9 +8,9 @@ use super::base::Base;
 use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
-use super::{outputs, say, set_threads, show, stop, warn};
+use super::{named, outputs, say, set_threads, show, stop, submission, warn};
 use crate::cli::TrainCommand;
-use crate::data::{BatchLimits, Dataset, Order, Sampler};
+use crate::data::{BatchLimits, Order, Sampler};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
@@ -38,9 +38,12 @@ use std::path::Path;
 use summary::Summary;
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand { config, resume, quiet } = command;
+    let TrainCommand { config, resume, predict_test, quiet } = command;
     set_threads(config.threads)?;
     outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
+    if let Some(folder) = &predict_test {
+        submission::possible(&config, folder)?;
+    }
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
     } else {
@@ -49,13 +52,19 @@ pub fn run(command: TrainCommand) -> Result<()> {
     let result = train(&config, &output, resume, quiet);
     if result.is_err() {
         output.remove_if_unused();
+        return result;
     }
-    result
+    drop(output);
+    match predict_test {
+        Some(folder) => submission::after_training(&config, &folder, quiet),
+        None => Ok(()),
+    }
 }
 
 fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool) -> Result<()> {
+    named::say_recipe(config, quiet);
     let base = Base::open(&config.model, quiet)?;
-    let tokenizer = base.tokenizer(config.max_length, quiet)?;
+    let tokenizer = base.tokenizer(config.max_length(base.config.max_len()), quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
 
     let spec = task_spec(config, &base, &data.targets)?;
@@ -83,9 +92,9 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
-    let dev_lengths = data.dev.as_ref().map(Dataset::lengths);
+    let dev_lengths: Vec<_> = data.dev.iter().map(|(_, rows)| rows.lengths()).collect();
     let device = backend.kind();
-    let programs = Programs::plan(&model, device, &mut steps, config, dev_lengths.as_deref())?;
+    let programs = Programs::plan(&model, device, &mut steps, config, &dev_lengths)?;
     let mut session = Session::new(model, backend);
     let predict = programs.dev.as_ref().map(|(_, program)| program.clone());
     session.allocate(Some(programs.train.clone()), predict)?;
@@ -99,10 +108,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         session: &mut session,
         config,
         train: &data.train,
-        dev: match (&data.dev, &programs.dev) {
-            (Some(dataset), Some((batches, _))) => Some(Dev { dataset, batches }),
-            _ => None,
-        },
+        dev: (programs.dev.iter().flat_map(|(batches, _)| batches))
+            .zip(&data.dev)
+            .map(|(batches, (part, dataset))| Dev { part, dataset, batches })
+            .collect(),
         output,
         fingerprint: &fingerprint,
         keep: &keep,
@@ -141,6 +150,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     }
     let summary = Summary {
         config,
+        targets: &data.targets,
         model: session.model(),
         base: &base,
         output,
@@ -152,8 +162,10 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             "peak_rss": rss::peak(),
         }),
     };
-    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
-    show(summary.table())
+    let best = summary.best()?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
+    show(summary.table(&best))?;
+    summary.details(&best)
 }
 
 fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<TaskSpec> {
@@ -164,7 +176,7 @@ fn task_spec(config: &TrainConfig, base: &Base, targets: &Targets) -> Result<Tas
         },
         pooling: base.pooling(config.pooling)?,
         reinit_pooler: config.pooler == PoolerInit::Reinit,
-        loss: config.task.loss(),
+        loss: config.task.kind().loss(),
         trains: Trains::of(config.method, &config.biases),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,

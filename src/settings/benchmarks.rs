@@ -1,0 +1,505 @@
+//! The tasks that have a name: GLUE's, and those of SuperGLUE that are single texts or pairs. A task is one row of
+//! [`TASKS`]; whatever depends on it asks the row and knows no task by name.
+
+use super::choice::Task;
+use super::metric::Metric;
+use super::schedule::ScheduleKind;
+
+/// A benchmark: where its tasks are fetched from and how answers are handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    Glue,
+    SuperGlue,
+}
+
+impl Suite {
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Glue => "GLUE",
+            Self::SuperGlue => "SuperGLUE",
+        }
+    }
+
+    /// The data set on the hub.
+    pub fn repository(self) -> &'static str {
+        match self {
+            Self::Glue => "nyu-mll/glue",
+            Self::SuperGlue => "aps/super_glue",
+        }
+    }
+}
+
+/// A class as the task has it. In the hub's files it stands as its place in the task's list.
+#[derive(Debug)]
+pub struct Class {
+    pub name: &'static str,
+    /// The benchmark's own word for it, in its files and in what is handed in.
+    pub word: &'static str,
+}
+
+/// What the labels are.
+#[derive(Debug)]
+pub enum Answers {
+    Classes(&'static [Class]),
+    /// Numbers from one to the other.
+    Scores(f32, f32),
+}
+
+/// The columns that a row is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Joined by `: ` where there are several.
+    pub text: &'static [&'static str],
+    pub pair: Option<&'static str>,
+    pub label: &'static str,
+    /// The number of a test row.
+    pub index: &'static str,
+}
+
+impl Wanted {
+    /// What the text's column is called in a delta and in messages.
+    pub fn text_name(&self) -> String {
+        self.text.join(": ")
+    }
+}
+
+/// Rows that lie in files of their own.
+#[derive(Debug)]
+pub struct Part {
+    /// Tells several of a kind apart; empty where there is one.
+    pub name: &'static str,
+    /// What the hub calls it.
+    pub split: &'static str,
+    /// Its file in the benchmark's own archive: the first of these that is there.
+    pub files: &'static [&'static str],
+    /// The file to hand in.
+    pub submission: &'static str,
+}
+
+/// What the benchmark's own archive is like.
+#[derive(Debug)]
+pub struct Archive {
+    pub folder: &'static str,
+    pub columns: Wanted,
+    /// The columns of training files that have no header.
+    pub bare: Option<&'static [&'static str]>,
+    /// Rows with fewer fields than the header has are known, and left out.
+    pub has_broken_rows: bool,
+    /// A file that names the training rows that are development rows, by two columns of ids.
+    pub dev_ids: Option<(&'static str, [&'static str; 2])>,
+}
+
+/// How a task is trained where nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recipe {
+    /// Of methods that freeze the matrices.
+    pub lr: f64,
+    pub epochs: u64,
+    pub batch_size: usize,
+    pub max_length: usize,
+    pub schedule: ScheduleKind,
+    /// Whose it is.
+    pub source: &'static str,
+}
+
+/// A named task.
+#[derive(Debug)]
+pub struct NamedTask {
+    /// On the command line and on the hub.
+    pub name: &'static str,
+    pub title: &'static str,
+    pub help: &'static str,
+    pub suite: Suite,
+    pub answers: Answers,
+    /// Those of the benchmark; the first chooses the best evaluation.
+    pub measures: &'static [Metric],
+    /// The columns on the hub.
+    pub columns: Wanted,
+    pub archive: Archive,
+    pub train: Option<Part>,
+    /// The first chooses the best evaluation.
+    pub dev: &'static [Part],
+    pub test: &'static [Part],
+    /// A task without training rows is answered by a model of this one.
+    pub trained_as: Option<&'static str>,
+    pub recipe: Recipe,
+}
+
+impl PartialEq for NamedTask {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl NamedTask {
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TASKS.iter().find(|task| task.name == name)
+    }
+
+    pub fn kind(&self) -> Task {
+        match self.answers {
+            Answers::Classes(_) => Task::Classification,
+            Answers::Scores(..) => Task::Regression,
+        }
+    }
+
+    pub fn classes(&self) -> &'static [Class] {
+        match self.answers {
+            Answers::Classes(classes) => classes,
+            Answers::Scores(..) => &[],
+        }
+    }
+
+    /// The class whose F1 is one of the measures: the last, as benchmarks with an F1 have it.
+    pub fn positive(&self) -> Option<u32> {
+        self.measures.contains(&Metric::F1).then(|| self.classes().len() as u32 - 1)
+    }
+
+    /// Everything that an evaluation of this task has besides the loss.
+    pub fn reported(&self) -> Vec<Metric> {
+        let others = Metric::of_task(self.kind()).iter().filter(|m| !self.measures.contains(m));
+        self.measures.iter().chain(others).copied().collect()
+    }
+
+    /// Tasks without training rows that a model of this one answers.
+    pub fn answered_besides(&self) -> impl Iterator<Item = &'static Self> {
+        TASKS.iter().filter(|task| task.trained_as == Some(self.name))
+    }
+}
+
+/// Tasks of the suites that are no single texts or pairs, and why they are refused.
+pub const REFUSED: [(&str, &str); 4] = [
+    (
+        "copa",
+        "each row asks which of two sentences follows better, so two pairs have to be scored against each other; a class \
+         per text or pair cannot say that",
+    ),
+    ("multirc", "each question has several answers that are judged together over one passage"),
+    ("record", "each answer is one of the names in its passage, and no class"),
+    ("wsc", "each row asks about two marked words within one text"),
+];
+
+/// The authors' code; a rate of its own is an author's advice for MNLI.
+const AUTHORS: Recipe = Recipe {
+    lr: 1e-3,
+    epochs: 16,
+    batch_size: 8,
+    max_length: 128,
+    schedule: ScheduleKind::Constant,
+    source: "the recipe of the paper's authors",
+};
+const MNLI: Recipe =
+    Recipe { lr: 1e-4, epochs: 32, source: "an author's advice for MNLI", ..AUTHORS };
+const OTHERS: Recipe = Recipe { source: "the paper has no recipe for it: GLUE's", ..AUTHORS };
+/// Passages of several sentences.
+const PASSAGES: Recipe = Recipe {
+    max_length: 256,
+    source: "the paper has no recipe for it: GLUE's, with longer texts",
+    ..AUTHORS
+};
+
+const fn class(name: &'static str, word: &'static str) -> Class {
+    Class { name, word }
+}
+
+const fn wanted(
+    text: &'static [&'static str],
+    pair: Option<&'static str>,
+    label: &'static str,
+    index: &'static str,
+) -> Wanted {
+    Wanted { text, pair, label, index }
+}
+
+const fn part(
+    name: &'static str,
+    split: &'static str,
+    files: &'static [&'static str],
+    submission: &'static str,
+) -> Part {
+    Part { name, split, files, submission }
+}
+
+const fn archive(folder: &'static str, columns: Wanted) -> Archive {
+    Archive { folder, columns, bare: None, has_broken_rows: false, dev_ids: None }
+}
+
+const GLUE_TRAIN: Option<Part> = Some(part("", "train", &["train.tsv"], ""));
+const GLUE_DEV: &[Part] = &[part("", "validation", &["dev.tsv"], "")];
+const SUPER_TRAIN: Option<Part> = Some(part("", "train", &["train.jsonl"], ""));
+const SUPER_DEV: &[Part] = &[part("", "validation", &["val.jsonl"], "")];
+
+const SENTENCES: Wanted = wanted(&["sentence1"], Some("sentence2"), "label", "idx");
+const INFERENCE: Wanted = wanted(&["premise"], Some("hypothesis"), "label", "idx");
+const NLI: &[Class] = &[
+    class("entailment", "entailment"),
+    class("neutral", "neutral"),
+    class("contradiction", "contradiction"),
+];
+const ENTAILMENT: &[Class] =
+    &[class("entailment", "entailment"), class("not_entailment", "not_entailment")];
+const TRUTH: &[Class] = &[class("False", "false"), class("True", "true")];
+const ACCURACY: &[Metric] = &[Metric::Accuracy];
+
+/// Every named task.
+pub static TASKS: [NamedTask; 13] = [
+    NamedTask {
+        name: "cola",
+        title: "CoLA",
+        help: "GLUE: is a sentence acceptable; Matthews' correlation",
+        suite: Suite::Glue,
+        answers: Answers::Classes(&[class("unacceptable", "0"), class("acceptable", "1")]),
+        measures: &[Metric::Matthews],
+        columns: wanted(&["sentence"], None, "label", "idx"),
+        archive: Archive {
+            bare: Some(&["source", "label", "star", "sentence"]),
+            ..archive("CoLA", wanted(&["sentence"], None, "label", "index"))
+        },
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "CoLA.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "sst2",
+        title: "SST-2",
+        help: "GLUE: sentiment of movie reviews; accuracy",
+        suite: Suite::Glue,
+        answers: Answers::Classes(&[class("negative", "0"), class("positive", "1")]),
+        measures: ACCURACY,
+        columns: wanted(&["sentence"], None, "label", "idx"),
+        archive: archive("SST-2", wanted(&["sentence"], None, "label", "index")),
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "SST-2.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "mrpc",
+        title: "MRPC",
+        help: "GLUE: do two sentences say the same; F1 and accuracy",
+        suite: Suite::Glue,
+        answers: Answers::Classes(&[class("not_equivalent", "0"), class("equivalent", "1")]),
+        measures: &[Metric::F1, Metric::Accuracy],
+        columns: SENTENCES,
+        archive: Archive {
+            dev_ids: Some(("dev_ids.tsv", ["#1 ID", "#2 ID"])),
+            ..archive("MRPC", wanted(&["#1 String"], Some("#2 String"), "Quality", "index"))
+        },
+        train: Some(part("", "train", &["train.tsv", "msr_paraphrase_train.txt"], "")),
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv", "msr_paraphrase_test.txt"], "MRPC.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "stsb",
+        title: "STS-B",
+        help: "GLUE: how alike are two sentences, from 0 to 5; Pearson's and Spearman's correlations",
+        suite: Suite::Glue,
+        answers: Answers::Scores(0.0, 5.0),
+        measures: &[Metric::Pearson, Metric::Spearman],
+        columns: SENTENCES,
+        archive: archive("STS-B", wanted(&["sentence1"], Some("sentence2"), "score", "index")),
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "STS-B.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "qqp",
+        title: "QQP",
+        help: "GLUE: do two questions ask the same; F1 and accuracy",
+        suite: Suite::Glue,
+        answers: Answers::Classes(&[class("not_duplicate", "0"), class("duplicate", "1")]),
+        measures: &[Metric::F1, Metric::Accuracy],
+        columns: wanted(&["question1"], Some("question2"), "label", "idx"),
+        archive: Archive {
+            has_broken_rows: true,
+            ..archive("QQP", wanted(&["question1"], Some("question2"), "is_duplicate", "id"))
+        },
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "QQP.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "mnli",
+        title: "MNLI",
+        help: "GLUE: does one sentence follow from another; accuracy on the matched and the mismatched rows",
+        suite: Suite::Glue,
+        answers: Answers::Classes(NLI),
+        measures: ACCURACY,
+        columns: INFERENCE,
+        archive: archive("MNLI", wanted(&["sentence1"], Some("sentence2"), "gold_label", "index")),
+        train: GLUE_TRAIN,
+        dev: &[
+            part("matched", "validation_matched", &["dev_matched.tsv"], ""),
+            part("mismatched", "validation_mismatched", &["dev_mismatched.tsv"], ""),
+        ],
+        test: &[
+            part("matched", "test_matched", &["test_matched.tsv"], "MNLI-m.tsv"),
+            part("mismatched", "test_mismatched", &["test_mismatched.tsv"], "MNLI-mm.tsv"),
+        ],
+        trained_as: None,
+        recipe: MNLI,
+    },
+    NamedTask {
+        name: "qnli",
+        title: "QNLI",
+        help: "GLUE: does a sentence answer a question; accuracy",
+        suite: Suite::Glue,
+        answers: Answers::Classes(ENTAILMENT),
+        measures: ACCURACY,
+        columns: wanted(&["question"], Some("sentence"), "label", "idx"),
+        archive: archive("QNLI", wanted(&["question"], Some("sentence"), "label", "index")),
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "QNLI.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "rte",
+        title: "RTE",
+        help: "GLUE: does one sentence follow from another; accuracy",
+        suite: Suite::Glue,
+        answers: Answers::Classes(ENTAILMENT),
+        measures: ACCURACY,
+        columns: SENTENCES,
+        archive: archive("RTE", wanted(&["sentence1"], Some("sentence2"), "label", "index")),
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "RTE.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "wnli",
+        title: "WNLI",
+        help: "GLUE: what a pronoun stands for, as entailment; accuracy",
+        suite: Suite::Glue,
+        answers: Answers::Classes(&[class("not_entailment", "0"), class("entailment", "1")]),
+        measures: ACCURACY,
+        columns: SENTENCES,
+        archive: archive("WNLI", wanted(&["sentence1"], Some("sentence2"), "label", "index")),
+        train: GLUE_TRAIN,
+        dev: GLUE_DEV,
+        test: &[part("", "test", &["test.tsv"], "WNLI.tsv")],
+        trained_as: None,
+        recipe: AUTHORS,
+    },
+    NamedTask {
+        name: "ax",
+        title: "AX",
+        help: "GLUE's diagnostic pairs, to be answered by a model of mnli (`bitfit predict --task ax`)",
+        suite: Suite::Glue,
+        answers: Answers::Classes(NLI),
+        measures: ACCURACY,
+        columns: INFERENCE,
+        archive: archive(
+            "diagnostic",
+            wanted(&["sentence1"], Some("sentence2"), "gold_label", "index"),
+        ),
+        train: None,
+        dev: &[],
+        test: &[part("", "test", &["diagnostic.tsv", "AX.tsv"], "AX.tsv")],
+        trained_as: Some("mnli"),
+        recipe: MNLI,
+    },
+    NamedTask {
+        name: "boolq",
+        title: "BoolQ",
+        help: "SuperGLUE: yes or no to a question about a passage; accuracy",
+        suite: Suite::SuperGlue,
+        answers: Answers::Classes(TRUTH),
+        measures: ACCURACY,
+        columns: wanted(&["question"], Some("passage"), "label", "idx"),
+        archive: archive("BoolQ", wanted(&["question"], Some("passage"), "label", "idx")),
+        train: SUPER_TRAIN,
+        dev: SUPER_DEV,
+        test: &[part("", "test", &["test.jsonl"], "BoolQ.jsonl")],
+        trained_as: None,
+        recipe: PASSAGES,
+    },
+    NamedTask {
+        name: "cb",
+        title: "CB",
+        help: "SuperGLUE: what a speaker is committed to, as entailment; macro F1 and accuracy",
+        suite: Suite::SuperGlue,
+        answers: Answers::Classes(&[
+            class("entailment", "entailment"),
+            class("contradiction", "contradiction"),
+            class("neutral", "neutral"),
+        ]),
+        measures: &[Metric::MacroF1, Metric::Accuracy],
+        columns: INFERENCE,
+        archive: archive("CB", INFERENCE),
+        train: SUPER_TRAIN,
+        dev: SUPER_DEV,
+        test: &[part("", "test", &["test.jsonl"], "CB.jsonl")],
+        trained_as: None,
+        recipe: PASSAGES,
+    },
+    NamedTask {
+        name: "wic",
+        title: "WiC",
+        help: "SuperGLUE: has a word one meaning in two sentences; accuracy. The text is the word, a colon and the first \
+               sentence",
+        suite: Suite::SuperGlue,
+        answers: Answers::Classes(TRUTH),
+        measures: ACCURACY,
+        columns: wanted(&["word", "sentence1"], Some("sentence2"), "label", "idx"),
+        archive: archive("WiC", wanted(&["word", "sentence1"], Some("sentence2"), "label", "idx")),
+        train: SUPER_TRAIN,
+        dev: SUPER_DEV,
+        test: &[part("", "test", &["test.jsonl"], "WiC.jsonl")],
+        trained_as: None,
+        recipe: OTHERS,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::choice::Choice;
+
+    #[test]
+    fn every_task_is_named_once_and_complete() {
+        let mut submissions = std::collections::BTreeSet::new();
+        for task in &TASKS {
+            assert!(std::ptr::eq(NamedTask::named(task.name).unwrap(), task));
+            assert!(Task::from_name(task.name).is_err());
+            assert!(REFUSED.iter().all(|(name, _)| *name != task.name));
+            assert!(!task.test.is_empty() && !task.measures.is_empty());
+            assert_eq!(task.train.is_none(), task.trained_as.is_some(), "{}", task.name);
+            assert_eq!(task.train.is_none(), task.dev.is_empty(), "{}", task.name);
+            for part in task.test {
+                assert!(submissions.insert(part.submission), "{}", part.submission);
+            }
+            if let Some(other) = task.trained_as {
+                let other = NamedTask::named(other).unwrap();
+                let names = |task: &NamedTask| -> Vec<_> {
+                    task.classes().iter().map(|class| class.name).collect()
+                };
+                assert_eq!(names(task), names(other));
+            }
+        }
+        let besides: Vec<_> =
+            NamedTask::named("mnli").unwrap().answered_besides().map(|t| t.name).collect();
+        assert_eq!(besides, ["ax"]);
+    }
+
+    #[test]
+    fn a_positive_class_is_there_where_f1_is() {
+        let with: Vec<_> =
+            TASKS.iter().filter(|task| task.positive() == Some(1)).map(|task| task.name).collect();
+        assert_eq!(with, ["mrpc", "qqp"]);
+        let mrpc = NamedTask::named("mrpc").unwrap().reported();
+        assert_eq!(mrpc, [Metric::F1, Metric::Accuracy, Metric::MacroF1, Metric::Matthews]);
+    }
+}

@@ -1,0 +1,61 @@
+//! What one evaluation found: the measures, and for classes which was taken for which.
+
+use serde_json::{Map, Value};
+
+use super::confusion::Confusion;
+use super::metrics::{Scores, f1_of};
+use super::score::{argmax, score};
+use crate::batch::Labels;
+use crate::settings::metric::Metric;
+
+/// The evaluation of one set of rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Tells several sets of rows apart; empty for the only one.
+    pub part: &'static str,
+    pub scores: Scores,
+    /// `None` where the labels are no classes.
+    pub confusion: Option<Confusion>,
+}
+
+impl Evaluation {
+    /// Of logits `[rows, outputs]`; `positive` is the class whose F1 counts, where a task has one.
+    pub fn of(
+        part: &'static str,
+        logits: &[f32],
+        outputs: usize,
+        labels: &Labels,
+        positive: Option<u32>,
+    ) -> Self {
+        let mut scores = score(logits, outputs, labels);
+        if let (Some(positive), Labels::Classes(gold)) = (positive, labels) {
+            let predicted: Vec<u32> = logits.chunks_exact(outputs).map(argmax).collect();
+            scores.push((Metric::F1, f1_of(positive, &predicted, gold)));
+        }
+        Self { part, scores, confusion: Confusion::of_logits(logits, outputs, labels) }
+    }
+
+    /// A measure of it.
+    pub fn value(&self, metric: Metric) -> Option<f64> {
+        self.scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
+    }
+
+    /// The measures by their keys.
+    pub fn scores_json(&self) -> Map<String, Value> {
+        self.scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect()
+    }
+
+    /// As a line of the log has it: with the cells of the confusion.
+    pub fn record(&self) -> Value {
+        let mut record = self.scores_json();
+        if let Some(confusion) = &self.confusion {
+            record.insert("confusion".to_owned(), confusion.cells_json());
+        }
+        Value::Object(record)
+    }
+}
+
+/// `eval` for the first of several evaluations, `eval_mismatched` for a further one.
+pub fn key_of(key: &str, place: usize, part: &str) -> String {
+    if place == 0 { key.to_owned() } else { format!("{key}_{part}") }
+}
