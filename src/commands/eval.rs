@@ -9,7 +9,7 @@ use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, Dataset, LabelUse, evaluation_batches};
 use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
-use crate::settings::benchmarks::NamedTask;
+use crate::settings::benchmark::NamedTask;
 use crate::table::TextTable;
 use crate::tasks::collapse::collapsed;
 use crate::tasks::evaluation::Evaluation;

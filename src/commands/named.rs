@@ -3,7 +3,7 @@
 use super::{fetching, say};
 use crate::data::Table;
 use crate::data::benchmark::layout::{self, Listed, Local};
-use crate::settings::benchmarks::{NamedTask, Part};
+use crate::settings::benchmark::{NamedTask, Part};
 use crate::settings::choice::Unlabelled;
 use crate::settings::train::{Length, TrainConfig};
 use crate::tasks::named::{PartRows, Use, read};

@@ -9,7 +9,7 @@ use crate::data::{BatchLimits, Dataset, evaluation_batches};
 use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
-use crate::settings::benchmarks::{Answers, NamedTask, Part, Suite};
+use crate::settings::benchmark::{Answers, NamedTask, Part, Suite};
 use crate::settings::train::TrainConfig;
 use crate::tasks::named::PartRows;
 use crate::tasks::score::argmax;

@@ -1,5 +1,6 @@
 //! What a user can ask for, checked once, whether it comes from the command line or from a file.
 
+pub mod benchmark;
 pub mod benchmarks;
 pub mod biases;
 pub mod bytes;

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::benchmarks::{NamedTask, REFUSED, TASKS};
+use super::benchmark::NamedTask;
+use super::benchmarks::{REFUSED, TASKS};
 use super::choice::{Choice, Task};
 use super::metric::Metric;
 

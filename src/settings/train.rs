@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-use super::benchmarks::NamedTask;
+use super::benchmark::NamedTask;
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
 use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage};

@@ -8,7 +8,7 @@ use super::spelling::Key;
 use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
-use crate::settings::benchmarks::{Answers, NamedTask};
+use crate::settings::benchmark::{Answers, NamedTask};
 
 /// Regression targets above this have squares and gradients that f32 cannot hold.
 const LARGEST_VALUE: f32 = 1e15;

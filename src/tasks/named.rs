@@ -13,7 +13,7 @@ use crate::data::benchmark::{
 };
 use crate::data::{Row, Table, place};
 use crate::formats::columns::Columns;
-use crate::settings::benchmarks::{Answers, Class, NamedTask, Part, Wanted};
+use crate::settings::benchmark::{Answers, Class, NamedTask, Part, Wanted};
 
 /// What a part is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The files that a benchmark's site takes: which words, which header.
 
 use super::spelling::Key;
-use crate::settings::benchmarks::NamedTask;
+use crate::settings::benchmark::NamedTask;
 use anyhow::{Context, Result};
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
 use crate::session::Session;
-use crate::settings::benchmarks::NamedTask;
+use crate::settings::benchmark::NamedTask;
 use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
 use crate::train::evaluate::logits;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::settings::benchmarks::{NamedTask, Part, TASKS};
+use crate::settings::benchmark::{NamedTask, Part};
+use crate::settings::benchmarks::TASKS;
 
 /// Names of files, by folder.
 pub trait Tree {

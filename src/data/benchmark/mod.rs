@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::settings::benchmarks::Archive;
+use crate::settings::benchmark::Archive;
 pub use raw::{Fields, RawFile, RawRow, RawRows};
 pub use tsv::list;
 

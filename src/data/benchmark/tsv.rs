@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::raw::{Fields, RawFile, RawRow, RawRows};
 use crate::data::lines::Lines;
-use crate::settings::benchmarks::{Archive, TASKS};
+use crate::settings::benchmark::Archive;
+use crate::settings::benchmarks::TASKS;
 
 /// Reads the wanted fields of every row.
 ///
