@@ -12,6 +12,7 @@ mod full;
 mod full_disk;
 mod memory;
 mod merge;
+mod named;
 mod on_cuda;
 mod predict;
 mod processes;

@@ -133,10 +133,10 @@ pub fn looked_for(task: &NamedTask, part: &Part) -> String {
 /// The other tasks whose files are in folders of theirs.
 pub fn others(tree: &dyn Tree, task: &NamedTask) -> Vec<&'static str> {
     let has = |other: &&NamedTask| {
-        let parts = other.train.iter().chain(other.test);
+        let mut parts = other.train.iter().chain(other.test);
         let folders = [other.name, other.archive.folder];
-        let mut there = folders.iter().flat_map(|folder| tree.files(folder));
-        parts.clone().any(|part| there.any(|name| of_part(&name, part)))
+        let there: Vec<_> = folders.iter().flat_map(|folder| tree.files(folder)).collect();
+        parts.any(|part| there.iter().any(|name| of_part(name, part)))
     };
     TASKS.iter().filter(|other| *other != task).filter(has).map(|other| other.title).collect()
 }
