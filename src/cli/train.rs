@@ -62,9 +62,12 @@ impl TrainArgs {
     /// Fills in defaults and checks the whole.
     pub(super) fn complete(self) -> Result<TrainConfig, InvalidSetting> {
         let model = needed(self.model, "model", "a folder, or a name on the hub")?;
+        let task = self.task.unwrap_or_default();
+        if task.named().is_none() && self.train.is_none() && self.data.is_none() {
+            needed(None::<()>, "train", "the file with labelled texts")?;
+        }
         let output = needed(self.output, "output", "the folder for what the run makes")?;
         let default = TrainConfig::with_defaults(model, self.train, output);
-        let task = self.task.unwrap_or(default.task);
         let method = self.method.unwrap_or(default.method);
         let recipe = task.named().map(|task| task.recipe);
         let lr = match recipe {

@@ -303,7 +303,7 @@ pub static TASKS: [NamedTask; 13] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::choice::Choice;
+    use crate::settings::choice::{Choice, Task};
 
     #[test]
     fn every_task_is_named_once_and_complete() {

@@ -84,13 +84,14 @@ impl TrainConfig {
             return match (&self.train, &self.data) {
                 (_, Some(_)) => invalid(
                     "data",
-                    format!("names the folder of a named task's files, and --task is {}", self.task),
+                    format!(
+                        "names the folder of a named task's files, and --task is {}",
+                        self.task
+                    ),
                 ),
-                (None, None) => invalid(
-                    "train",
-                    "is missing: it names the file with labelled texts; give it here or in the file of --config"
-                        .to_owned(),
-                ),
+                (None, None) => {
+                    invalid("train", "is missing: it names the file with labelled texts".to_owned())
+                }
                 (Some(_), None) => Ok(()),
             };
         };

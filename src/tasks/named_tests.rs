@@ -63,7 +63,9 @@ fn the_hubs_parquet_files_are_read_with_their_classes() {
     );
     let labels: HashSet<_> = train.table.rows.iter().filter_map(|r| r.label.as_deref()).collect();
     assert_eq!(labels, HashSet::from(["acceptable", "unacceptable"]));
-    assert!(train.notes[0].contains("0 is unacceptable, 1 is acceptable"), "{:?}", train.notes);
+    assert!(train.notes.is_empty(), "0 and 1 are CoLA's own words: {:?}", train.notes);
+    let mnli = try_read(Path::new(GLUE), "mnli", Use::Train).unwrap().unwrap();
+    assert!(mnli.notes[0].contains("0 is entailment, 1 is neutral"), "{:?}", mnli.notes);
     let test = try_read(Path::new(GLUE), "cola", Use::Test).unwrap().unwrap();
     assert_eq!(test.index, ["0", "1", "2", "3", "4", "5", "6"]);
     assert!(test.table.rows.iter().all(|row| row.label.is_none()) && test.notes.is_empty());
@@ -312,7 +314,7 @@ fn what_is_no_parquet_file_is_named_and_nothing_panics() {
     let good = fs::read(Path::new(GLUE).join(name)).unwrap();
     let here = tempfile::tempdir().unwrap();
     fs::create_dir(here.path().join("cola")).unwrap();
-    let mut refused = |bytes: &[u8]| {
+    let refused = |bytes: &[u8]| {
         fs::write(here.path().join(name), bytes).unwrap();
         try_read(here.path(), "cola", Use::Train).map(drop)
     };
