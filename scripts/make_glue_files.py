@@ -10,7 +10,8 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-OUT = pathlib.Path(__file__).parent.parent / "tests/fixtures/glue"
+FIXTURES = pathlib.Path(__file__).parent.parent / "tests/fixtures"
+OUT = FIXTURES / "glue"
 # Words of the fixtures' vocabularies that tell a class, and those that tell nothing.
 TELLING = [["harbour", "morning"], ["tickets", "train"], ["friends", "film"]]
 FILLER = ["the", "is in", "and", "again", "they", "that"]
@@ -88,6 +89,39 @@ def main():
         },
         ["not_duplicate", "duplicate"],
     )
+
+
+    odd()
+
+
+def odd():
+    """Files that are parquet and cannot be CoLA's."""
+    folder = FIXTURES / "parquet"
+    folder.mkdir(exist_ok=True)
+    texts = pa.array(["a", "b", "c"])
+    labels = pa.array([0, 1, 0])
+    good = pa.table({"sentence": texts, "label": labels})
+    pq.write_table(good, folder / "zstd.parquet", compression="zstd")
+    # Several row groups and pages, without compression or dictionaries.
+    pq.write_table(
+        pa.table({"sentence": pa.array(["x"] * 2500), "label": pa.array([i % 2 for i in range(2500)])}),
+        folder / "groups.parquet",
+        compression="none",
+        row_group_size=1000,
+        data_page_size=256,
+        use_dictionary=False,
+    )
+    for name, column, values in (
+        ("nested", "sentence", pa.array([["a"], ["b"], ["c"]])),
+        ("numbers", "sentence", pa.array([1.5, 2.5, 3.5])),
+        ("dates", "sentence", pa.array([1, 2, 3], pa.date32())),
+        ("words", "label", pa.array(["acceptable", "unacceptable", "maybe"])),
+        ("halves", "label", pa.array([0.0, 0.5, 1.0])),
+        ("null", "label", pa.array([0, None, 1])),
+        ("bytes", "sentence", pa.array([b"a", b"\xff", b"c"])),
+    ):
+        table = good.set_column(good.schema.get_field_index(column), column, values)
+        pq.write_table(table, folder / f"{name}.parquet")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! Which class was taken for which, as tables for people and as JSON.
 
 use crate::table::TextTable;
-use crate::tasks::confusion::{Confusion, Found};
+use crate::tasks::confusion::{Confusion, Hits};
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::labels::ClassNames;
 use crate::tasks::words::MANY;
@@ -38,7 +38,7 @@ fn matrix(confusion: &Confusion, classes: &ClassNames) -> Value {
 /// The measures of each class, for a file.
 pub fn per_class_json(confusion: &Confusion, classes: &ClassNames) -> Value {
     let class = |(id, name): (usize, &String)| {
-        let Found { precision, recall, f1 } = confusion.class(id);
+        let Hits { precision, recall, f1 } = confusion.class(id);
         json!({
             "label": name, "precision": precision, "recall": recall, "f1": f1,
             "rows": confusion.gold()[id], "predicted": confusion.predicted()[id],
@@ -52,13 +52,13 @@ pub fn per_class(confusion: &Confusion, classes: &ClassNames) -> TextTable {
     let mut table = TextTable::new(["class", "precision", "recall", "F1", "rows", "predicted"]);
     for (id, name) in classes.names().iter().enumerate() {
         let [gold, predicted] = [confusion.gold()[id], confusion.predicted()[id]];
-        table.row(found_row(name, confusion.class(id), [gold, predicted]));
+        table.row(hits_row(name, confusion.class(id), [gold, predicted]));
     }
     table
 }
 
-fn found_row(name: &str, found: Found, rows: [u64; 2]) -> Vec<String> {
-    let Found { precision, recall, f1 } = found;
+fn hits_row(name: &str, hits: Hits, rows: [u64; 2]) -> Vec<String> {
+    let Hits { precision, recall, f1 } = hits;
     let shares = [precision, recall, f1].map(|share| format!("{share:.4}"));
     let rows = rows.map(|rows| rows.to_string());
     std::iter::once(name.to_owned()).chain(shares).chain(rows).collect()
@@ -67,10 +67,9 @@ fn found_row(name: &str, found: Found, rows: [u64; 2]) -> Vec<String> {
 /// The averages, and the confusion: all of it where there are few classes, else the commonest mistakes.
 pub fn tables(confusion: &Confusion, classes: &ClassNames) -> Vec<TextTable> {
     let mut averages = TextTable::new(["average", "precision", "recall", "F1"]);
-    for (name, found) in
-        [("macro", confusion.macro_average()), ("micro", confusion.micro_average())]
+    for (name, hits) in [("macro", confusion.macro_average()), ("micro", confusion.micro_average())]
     {
-        let Found { precision, recall, f1 } = found;
+        let Hits { precision, recall, f1 } = hits;
         let shares = [precision, recall, f1].map(|share| format!("{share:.4}"));
         averages.row(std::iter::once(name.to_owned()).chain(shares));
     }

@@ -73,7 +73,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 }
 
 /// The rows to evaluate on, by part: of a file, or those of a named task.
-fn tables(args: &EvalArgs, trained: &Trained) -> Result<named::Parts> {
+fn tables(args: &EvalArgs, trained: &Trained) -> Result<named::PartTables> {
     let (quiet, info) = (args.compute.quiet, &trained.info);
     let unlabelled = args.unlabelled.unwrap_or(info.settings.unlabelled);
     let task = info.settings.task.named();

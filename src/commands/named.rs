@@ -3,16 +3,16 @@
 use super::{fetching, say};
 use crate::data::Table;
 use crate::data::benchmark::layout::{self, Listed, Local};
-use crate::settings::benchmark::{NamedTask, Part};
+use crate::settings::benchmark::{NamedTask, TaskPart};
 use crate::settings::choice::Unlabelled;
 use crate::settings::train::{Length, TrainConfig};
-use crate::tasks::named::{PartRows, Use, read};
+use crate::tasks::named::{PartRows, ReadFor, read};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rows by the name of their part.
-pub type Parts = Vec<(&'static str, Table)>;
+pub type PartTables = Vec<(&'static str, Table)>;
 
 /// Says what a named task's recipe decides, and what the user decides otherwise.
 pub fn say_recipe(config: &TrainConfig, quiet: bool) {
@@ -46,14 +46,14 @@ pub fn training_rows(
     config: &TrainConfig,
     task: &'static NamedTask,
     quiet: bool,
-) -> Result<(Table, Parts)> {
-    let dev: &[Part] = if config.dev.is_some() { &[] } else { task.dev };
-    let parts: Vec<&Part> = task.train.iter().chain(dev).collect();
+) -> Result<(Table, PartTables)> {
+    let dev: &[TaskPart] = if config.dev.is_some() { &[] } else { task.dev };
+    let parts: Vec<&TaskPart> = task.train.iter().chain(dev).collect();
     let folder = folder(task, config.data.as_deref(), &parts, quiet)?;
     let drop = config.unlabelled == Unlabelled::Drop;
     let mut tables = Vec::new();
     for (i, part) in parts.into_iter().enumerate() {
-        let purpose = if i == 0 { Use::Train } else { Use::Dev };
+        let purpose = if i == 0 { ReadFor::Train } else { ReadFor::Dev };
         let rows = needed(&folder, task, part, purpose, drop, quiet)?;
         tables.push((part.name, rows.table));
     }
@@ -70,11 +70,11 @@ pub fn dev_rows(
     task: &'static NamedTask,
     unlabelled: Unlabelled,
     quiet: bool,
-) -> Result<Parts> {
+) -> Result<PartTables> {
     let folder = folder(task, data, &task.dev.iter().collect::<Vec<_>>(), quiet)?;
     let drop = unlabelled == Unlabelled::Drop;
-    let rows = |part: &'static Part| {
-        Ok((part.name, needed(&folder, task, part, Use::Dev, drop, quiet)?.table))
+    let rows = |part: &'static TaskPart| {
+        Ok((part.name, needed(&folder, task, part, ReadFor::Dev, drop, quiet)?.table))
     };
     task.dev.iter().map(rows).collect()
 }
@@ -89,16 +89,16 @@ pub fn test_rows(
     task: &'static NamedTask,
     besides: bool,
     quiet: bool,
-) -> Result<Vec<(&'static Part, PartRows)>> {
+) -> Result<Vec<(&'static TaskPart, PartRows)>> {
     let folder = folder(task, data, &task.test.iter().collect::<Vec<_>>(), quiet)?;
     let mut parts = Vec::new();
     for part in task.test {
         if besides {
-            let Some(rows) = read(&folder, task, part, Use::Test, false)? else { continue };
+            let Some(rows) = read(&folder, task, part, ReadFor::Test, false)? else { continue };
             say_rows(&rows, quiet);
             parts.push((part, rows));
         } else {
-            parts.push((part, needed(&folder, task, part, Use::Test, false, quiet)?));
+            parts.push((part, needed(&folder, task, part, ReadFor::Test, false, quiet)?));
         }
     }
     Ok(parts)
@@ -107,8 +107,8 @@ pub fn test_rows(
 fn needed(
     folder: &Path,
     task: &'static NamedTask,
-    part: &Part,
-    purpose: Use,
+    part: &TaskPart,
+    purpose: ReadFor,
     drop: bool,
     quiet: bool,
 ) -> Result<PartRows> {
@@ -119,8 +119,8 @@ fn needed(
             others => format!("; there are files of {}", others.join(", ")),
         };
         let instead = match purpose {
-            Use::Dev => "; or say what to evaluate on with --dev FILE or --dev-fraction",
-            Use::Train | Use::Test => "",
+            ReadFor::Dev => "; or say what to evaluate on with --dev FILE or --dev-fraction",
+            ReadFor::Train | ReadFor::Test => "",
         };
         bail!(
             "{}: no {} rows of {}: looked for {}{others}{instead}",
@@ -141,7 +141,12 @@ fn say_rows(rows: &PartRows, quiet: bool) {
 }
 
 /// The folder that is named, or that of the cache, with all of the parts that the hub has.
-fn folder(task: &NamedTask, data: Option<&Path>, parts: &[&Part], quiet: bool) -> Result<PathBuf> {
+fn folder(
+    task: &NamedTask,
+    data: Option<&Path>,
+    parts: &[&TaskPart],
+    quiet: bool,
+) -> Result<PathBuf> {
     if let Some(folder) = data {
         if !folder.is_dir() {
             bail!(

@@ -9,7 +9,7 @@ use crate::data::{BatchLimits, Dataset, evaluation_batches};
 use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
-use crate::settings::benchmark::{Answers, NamedTask, Part, Suite};
+use crate::settings::benchmark::{Answers, NamedTask, Suite, TaskPart};
 use crate::settings::train::TrainConfig;
 use crate::tasks::named::PartRows;
 use crate::tasks::score::argmax;
@@ -21,7 +21,7 @@ use std::path::Path;
 /// Tokens a batch: more brings no speed.
 const TOKENS: usize = 8192;
 
-type TestRows = Vec<(&'static NamedTask, &'static Part, PartRows)>;
+type TestRows = Vec<(&'static NamedTask, &'static TaskPart, PartRows)>;
 
 /// Whether a run can be followed by its test rows: asked before it begins.
 ///
@@ -30,7 +30,7 @@ type TestRows = Vec<(&'static NamedTask, &'static Part, PartRows)>;
 pub fn possible(config: &TrainConfig, folder: &Path) -> Result<()> {
     is_folder(folder)?;
     let task = config.task.named().context("--predict-test is for a named task")?;
-    test_rows(config.data.as_deref(), task, true).map(drop)
+    named::test_rows(config.data.as_deref(), task, false, true).map(drop)
 }
 
 /// Answers the test rows with what a run has kept.

@@ -18,7 +18,7 @@ const CONVERTED: [&str; 3] = ["refs", "convert", "parquet"];
 ///
 /// # Errors
 /// The ones that are needed are not among them.
-type Wanted<'a> = &'a dyn Fn(&BTreeSet<String>) -> Result<Vec<String>>;
+type Choose<'a> = &'a dyn Fn(&BTreeSet<String>) -> Result<Vec<String>>;
 
 impl Hub {
     /// The folder with the files that `wanted` chooses, all of one commit: of the data set's main branch, or where that
@@ -30,7 +30,7 @@ impl Hub {
     pub fn fetch_dataset(
         &self,
         name: &HubName,
-        wanted: Wanted<'_>,
+        wanted: Choose<'_>,
         listener: Listener<'_>,
     ) -> Result<PathBuf> {
         let parts = CONVERTED.map(|part| path_part(Kind::File, part));
@@ -51,7 +51,7 @@ impl Hub {
     fn fetch_from(
         &self,
         name: &HubName,
-        wanted: Wanted<'_>,
+        wanted: Choose<'_>,
         listener: Listener<'_>,
         lacking: &std::cell::Cell<bool>,
     ) -> Result<PathBuf> {
@@ -67,7 +67,7 @@ impl Hub {
 }
 
 /// The cached commit, if it has all that is wanted.
-fn cached(cache: &Cache, name: &HubName, wanted: Wanted<'_>) -> Option<PathBuf> {
+fn cached(cache: &Cache, name: &HubName, wanted: Choose<'_>) -> Option<PathBuf> {
     let folder = cache.snapshot(&cache.commit(name)?);
     let mut files = BTreeSet::new();
     list(&folder, "", 2, &mut files);

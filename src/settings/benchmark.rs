@@ -32,7 +32,7 @@ impl Suite {
 
 /// A class as the task has it. In the hub's files it stands as its place in the task's list.
 #[derive(Debug)]
-pub struct Class {
+pub struct NamedClass {
     pub name: &'static str,
     /// The benchmark's own word for it, in its files and in what is handed in.
     pub word: &'static str,
@@ -41,7 +41,7 @@ pub struct Class {
 /// What the labels are.
 #[derive(Debug)]
 pub enum Answers {
-    Classes(&'static [Class]),
+    Classes(&'static [NamedClass]),
     /// Numbers from one to the other.
     Scores(f32, f32),
 }
@@ -66,7 +66,7 @@ impl Wanted {
 
 /// Rows that lie in files of their own.
 #[derive(Debug)]
-pub struct Part {
+pub struct TaskPart {
     /// Tells several of a kind apart; empty where there is one.
     pub name: &'static str,
     /// What the hub calls it.
@@ -117,10 +117,10 @@ pub struct NamedTask {
     /// The columns on the hub.
     pub columns: Wanted,
     pub archive: Archive,
-    pub train: Option<Part>,
+    pub train: Option<TaskPart>,
     /// The first chooses the best evaluation.
-    pub dev: &'static [Part],
-    pub test: &'static [Part],
+    pub dev: &'static [TaskPart],
+    pub test: &'static [TaskPart],
     /// A task without training rows is answered by a model of this one.
     pub trained_as: Option<&'static str>,
     pub recipe: Recipe,
@@ -144,7 +144,7 @@ impl NamedTask {
         }
     }
 
-    pub fn classes(&self) -> &'static [Class] {
+    pub fn classes(&self) -> &'static [NamedClass] {
         match self.answers {
             Answers::Classes(classes) => classes,
             Answers::Scores(..) => &[],

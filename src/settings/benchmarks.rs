@@ -1,6 +1,6 @@
 //! The tasks that have a name, each one row of [`TASKS`]: GLUE's, and those of SuperGLUE that are single texts or pairs.
 
-use super::benchmark::{Answers, Archive, Class, NamedTask, Part, Recipe, Suite, Wanted};
+use super::benchmark::{Answers, Archive, NamedClass, NamedTask, Recipe, Suite, TaskPart, Wanted};
 use super::metric::Metric;
 use super::schedule::ScheduleKind;
 
@@ -35,8 +35,8 @@ const PASSAGES: Recipe = Recipe {
     ..AUTHORS
 };
 
-const fn class(name: &'static str, word: &'static str) -> Class {
-    Class { name, word }
+const fn class(name: &'static str, word: &'static str) -> NamedClass {
+    NamedClass { name, word }
 }
 
 const fn wanted(
@@ -53,29 +53,29 @@ const fn part(
     split: &'static str,
     files: &'static [&'static str],
     submission: &'static str,
-) -> Part {
-    Part { name, split, files, submission }
+) -> TaskPart {
+    TaskPart { name, split, files, submission }
 }
 
 const fn archive(folder: &'static str, columns: Wanted) -> Archive {
     Archive { folder, columns, bare: None, has_broken_rows: false, dev_ids: None }
 }
 
-const GLUE_TRAIN: Option<Part> = Some(part("", "train", &["train.tsv"], ""));
-const GLUE_DEV: &[Part] = &[part("", "validation", &["dev.tsv"], "")];
-const SUPER_TRAIN: Option<Part> = Some(part("", "train", &["train.jsonl"], ""));
-const SUPER_DEV: &[Part] = &[part("", "validation", &["val.jsonl"], "")];
+const GLUE_TRAIN: Option<TaskPart> = Some(part("", "train", &["train.tsv"], ""));
+const GLUE_DEV: &[TaskPart] = &[part("", "validation", &["dev.tsv"], "")];
+const SUPER_TRAIN: Option<TaskPart> = Some(part("", "train", &["train.jsonl"], ""));
+const SUPER_DEV: &[TaskPart] = &[part("", "validation", &["val.jsonl"], "")];
 
 const SENTENCES: Wanted = wanted(&["sentence1"], Some("sentence2"), "label", "idx");
 const INFERENCE: Wanted = wanted(&["premise"], Some("hypothesis"), "label", "idx");
-const NLI: &[Class] = &[
+const NLI: &[NamedClass] = &[
     class("entailment", "entailment"),
     class("neutral", "neutral"),
     class("contradiction", "contradiction"),
 ];
-const ENTAILMENT: &[Class] =
+const ENTAILMENT: &[NamedClass] =
     &[class("entailment", "entailment"), class("not_entailment", "not_entailment")];
-const TRUTH: &[Class] = &[class("False", "false"), class("True", "true")];
+const TRUTH: &[NamedClass] = &[class("False", "false"), class("True", "true")];
 const ACCURACY: &[Metric] = &[Metric::Accuracy];
 
 /// Every named task.

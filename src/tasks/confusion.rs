@@ -20,13 +20,13 @@ pub struct Confusion {
 
 /// How well one class, or the mean over several, is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct Hits {
     pub precision: f64,
     pub recall: f64,
     pub f1: f64,
 }
 
-impl Found {
+impl Hits {
     pub fn json(&self) -> Value {
         json!({ "precision": self.precision, "recall": self.recall, "f1": self.f1 })
     }
@@ -107,10 +107,10 @@ impl Confusion {
     }
 
     /// A quotient without a divisor is 0, as scikit-learn has it: a class that is never predicted has a precision of 0.
-    pub fn class(&self, class: usize) -> Found {
+    pub fn class(&self, class: usize) -> Hits {
         let right = self.cell(class, class);
         let (gold, predicted) = (self.gold[class], self.predicted[class]);
-        Found {
+        Hits {
             precision: share(right, predicted),
             recall: share(right, gold),
             f1: share(2 * right, gold + predicted),
@@ -118,21 +118,21 @@ impl Confusion {
     }
 
     /// The mean over the classes that have a row or were predicted, each with the same weight.
-    pub fn macro_average(&self) -> Found {
+    pub fn macro_average(&self) -> Hits {
         let there = |&class: &usize| self.gold[class] + self.predicted[class] > 0;
-        let found: Vec<Found> =
+        let each: Vec<Hits> =
             (0..self.classes()).filter(there).map(|class| self.class(class)).collect();
-        let mean = |of: fn(&Found) -> f64| match found.len() {
+        let mean = |of: fn(&Hits) -> f64| match each.len() {
             0 => 0.0,
-            count => found.iter().map(of).sum::<f64>() / count as f64,
+            count => each.iter().map(of).sum::<f64>() / count as f64,
         };
-        Found { precision: mean(|f| f.precision), recall: mean(|f| f.recall), f1: mean(|f| f.f1) }
+        Hits { precision: mean(|f| f.precision), recall: mean(|f| f.recall), f1: mean(|f| f.f1) }
     }
 
     /// Over all rows. Where each row has one class, all three are the accuracy.
-    pub fn micro_average(&self) -> Found {
+    pub fn micro_average(&self) -> Hits {
         let accuracy = share(self.right(), self.rows());
-        Found { precision: accuracy, recall: accuracy, f1: accuracy }
+        Hits { precision: accuracy, recall: accuracy, f1: accuracy }
     }
 }
 

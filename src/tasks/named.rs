@@ -13,11 +13,11 @@ use crate::data::benchmark::{
 };
 use crate::data::{Row, Table, place};
 use crate::formats::columns::Columns;
-use crate::settings::benchmark::{Answers, Class, NamedTask, Part, Wanted};
+use crate::settings::benchmark::{Answers, NamedClass, NamedTask, TaskPart, Wanted};
 
 /// What a part is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum ReadFor {
     Train,
     Dev,
     /// Without labels, and no row may be left out.
@@ -42,8 +42,8 @@ pub struct PartRows {
 pub fn read(
     folder: &Path,
     task: &NamedTask,
-    part: &Part,
-    purpose: Use,
+    part: &TaskPart,
+    purpose: ReadFor,
     drop_unlabelled: bool,
 ) -> Result<Option<PartRows>> {
     let tree = Local(folder.to_path_buf());
@@ -90,8 +90,8 @@ fn find(
     tree: &Local,
     folder: &Path,
     task: &NamedTask,
-    part: &Part,
-    purpose: Use,
+    part: &TaskPart,
+    purpose: ReadFor,
 ) -> Result<Option<(Found, Option<Ids>)>> {
     let found = layout::find(tree, task, part)?;
     let Some((file, columns)) = task.archive.dev_ids else {
@@ -106,7 +106,8 @@ fn find(
         Some(train) => layout::find(tree, task, train)?,
         None => None,
     };
-    let (None, Some(Found::Own(train)), Use::Train | Use::Dev) = (dev, train, purpose) else {
+    let (None, Some(Found::Own(train)), ReadFor::Train | ReadFor::Dev) = (dev, train, purpose)
+    else {
         return Ok(found.map(|found| (found, None)));
     };
     let beside = train.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -114,7 +115,7 @@ fn find(
         return Ok(found.map(|found| (found, None)));
     }
     let path = folder.join(beside).join(file);
-    let ids = Ids { pairs: read_pairs(&path)?, columns, wanted: purpose == Use::Dev };
+    let ids = Ids { pairs: read_pairs(&path)?, columns, wanted: purpose == ReadFor::Dev };
     Ok(Some((Found::Own(train), Some(ids))))
 }
 
@@ -130,7 +131,7 @@ struct Ids {
 struct Taken<'a> {
     task: &'a NamedTask,
     columns: &'a Wanted,
-    purpose: Use,
+    purpose: ReadFor,
     drop_unlabelled: bool,
     ids: Option<Ids>,
     name: String,
@@ -146,13 +147,14 @@ impl<'a> Taken<'a> {
         let columns = self.columns;
         let mut needed: Vec<&str> = columns.text.to_vec();
         needed.extend(columns.pair);
+        let texts = needed.len();
         let mut optional = Vec::new();
         match self.purpose {
-            Use::Train | Use::Dev => needed.push(columns.label),
-            Use::Test => optional.push(columns.index),
+            ReadFor::Train | ReadFor::Dev => needed.push(columns.label),
+            ReadFor::Test => optional.push(columns.index),
         }
         needed.extend(self.ids.iter().flat_map(|ids| ids.columns));
-        Fields { needed, optional }
+        Fields { needed, texts, optional }
     }
 
     fn take(&mut self, raw: RawRows) -> Result<()> {
@@ -161,7 +163,7 @@ impl<'a> Taken<'a> {
             self.name.clone_from(&file.name);
         }
         self.hold_classes(&file, classes)?;
-        let test = self.purpose == Use::Test;
+        let test = self.purpose == ReadFor::Test;
         match cut {
             Some(at) if test => bail!(
                 "{}: the last line ends before its last field; the file is not whole, and each of its rows needs an answer",
@@ -229,7 +231,7 @@ impl<'a> Taken<'a> {
 
     /// Takes one row; false where it is left out for want of a label.
     fn row(&mut self, row: RawRow, file: &RawFile, label: usize) -> Result<bool> {
-        let test = self.purpose == Use::Test;
+        let test = self.purpose == ReadFor::Test;
         let RawRow { at, mut fields } = row;
         if let Some(ids) = &self.ids {
             let pair = fields.split_off(label + 1);
@@ -250,7 +252,7 @@ impl<'a> Taken<'a> {
         }
         let text_pair = self.columns.pair.and_then(|_| texts.pop());
         let label = match (self.purpose, fields.pop().flatten()) {
-            (Use::Test, index) => {
+            (ReadFor::Test, index) => {
                 self.index.push(index.unwrap_or_else(|| self.index.len().to_string()));
                 None
             }
@@ -314,7 +316,7 @@ impl<'a> Taken<'a> {
         if self.numbered {
             self.notes.push(format!("{}: {}", self.name, numbers(self.task)));
         }
-        let label = (self.purpose != Use::Test).then(|| self.columns.label.to_owned());
+        let label = (self.purpose != ReadFor::Test).then(|| self.columns.label.to_owned());
         let columns = Columns {
             text: self.columns.text_name(),
             text_pair: self.columns.pair.map(str::to_owned),
@@ -375,7 +377,8 @@ fn in_word(task: &NamedTask, text: &str, here: impl Fn() -> String) -> Result<(S
 /// it, whether it was the number.
 fn class_of(task: &NamedTask, text: &str) -> Option<(&'static str, bool)> {
     let key = Key::of(text);
-    let by_word = |class: &&Class| [class.name, class.word].iter().any(|word| Key::of(word) == key);
+    let by_word =
+        |class: &&NamedClass| [class.name, class.word].iter().any(|word| Key::of(word) == key);
     let classes = task.classes();
     if let Some(class) = classes.iter().find(by_word) {
         return Some((class.name, false));

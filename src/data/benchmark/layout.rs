@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::settings::benchmark::{NamedTask, Part};
+use crate::settings::benchmark::{NamedTask, TaskPart};
 use crate::settings::benchmarks::TASKS;
 
 /// Names of files, by folder.
@@ -56,7 +56,7 @@ pub enum Found {
 ///
 /// # Errors
 /// Some shards of it are missing.
-pub fn find(tree: &dyn Tree, task: &NamedTask, part: &Part) -> Result<Option<Found>> {
+pub fn find(tree: &dyn Tree, task: &NamedTask, part: &TaskPart) -> Result<Option<Found>> {
     if let Some(shards) = parquet(tree, task, part)? {
         return Ok(Some(Found::Parquet(shards)));
     }
@@ -75,7 +75,7 @@ pub fn find(tree: &dyn Tree, task: &NamedTask, part: &Part) -> Result<Option<Fou
 ///
 /// # Errors
 /// Some shards of it are missing.
-pub fn parquet(tree: &dyn Tree, task: &NamedTask, part: &Part) -> Result<Option<Vec<String>>> {
+pub fn parquet(tree: &dyn Tree, task: &NamedTask, part: &TaskPart) -> Result<Option<Vec<String>>> {
     for folder in [task.name, "data", ""] {
         let mut shards = Vec::new();
         let mut of = 0;
@@ -120,7 +120,7 @@ fn joined(folder: &str, name: &str) -> String {
 }
 
 /// What was looked for, for a message.
-pub fn looked_for(task: &NamedTask, part: &Part) -> String {
+pub fn looked_for(task: &NamedTask, part: &TaskPart) -> String {
     format!(
         "{}/{}-00000-of-00001.parquet, {}/{}",
         task.name,
@@ -141,7 +141,7 @@ pub fn others(tree: &dyn Tree, task: &NamedTask) -> Vec<&'static str> {
     TASKS.iter().filter(|other| *other != task).filter(has).map(|other| other.title).collect()
 }
 
-fn of_part(name: &str, part: &Part) -> bool {
+fn of_part(name: &str, part: &TaskPart) -> bool {
     part.files.contains(&name) || (name.starts_with(part.split) && name.ends_with(".parquet"))
 }
 

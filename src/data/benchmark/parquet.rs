@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
@@ -69,6 +70,21 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
         columns.iter().filter(|c| fields.all().any(|field| field == c.name())).cloned().collect();
     if let Some(nested) = wanted.iter().find(|column| column.is_group()) {
         bail!("{name}: the column {:?} has a structure; text or a number is needed", nested.name());
+    }
+    let text = &fields.needed[..fields.texts];
+    let number = |column: &&Arc<Type>| {
+        text.contains(&column.name()) && column.get_physical_type() != PhysicalType::BYTE_ARRAY
+    };
+    if let Some(column) = wanted.iter().find(number) {
+        bail!("{name}: the column {:?} holds numbers, and text is needed", column.name());
+    }
+    let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let unread =
+        |codec: &Compression| !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY);
+    if let Some(codec) = chunks.map(|chunk| chunk.compression()).find(unread) {
+        bail!(
+            "{name}: it is compressed as {codec}, and this program reads snappy and plain parquet; write it anew with one of these"
+        );
     }
     let classes = classes(metadata.key_value_metadata().into_iter().flatten(), fields);
     let projection = Type::group_type_builder(metadata.schema().name())

@@ -7,6 +7,8 @@ use crate::data::lines::place;
 /// The fields to read. Those at the end may be missing.
 pub struct Fields<'a> {
     pub needed: Vec<&'a str>,
+    /// So many of those, the first, are text.
+    pub texts: usize,
     pub optional: Vec<&'a str>,
 }
 
