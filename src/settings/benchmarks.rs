@@ -27,11 +27,11 @@ const AUTHORS: Recipe = Recipe {
 };
 const MNLI: Recipe =
     Recipe { lr: 1e-4, epochs: 32, source: "an author's advice for MNLI", ..AUTHORS };
-const OTHERS: Recipe = Recipe { source: "the paper has no recipe for it: GLUE's", ..AUTHORS };
+const OTHERS: Recipe = Recipe { source: "GLUE's recipe, as the paper has none for it", ..AUTHORS };
 /// Passages of several sentences.
 const PASSAGES: Recipe = Recipe {
     max_length: 256,
-    source: "the paper has no recipe for it: GLUE's, with longer texts",
+    source: "GLUE's recipe with longer texts, as the paper has none for it",
     ..AUTHORS
 };
 
