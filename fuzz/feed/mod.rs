@@ -108,7 +108,7 @@ fn checkpoint(data: &[u8], folder: &Path) -> Option<()> {
     let path = folder.join("checkpoint.safetensors");
     fs::write(&path, with_length(data)).unwrap();
     static RUN: LazyLock<Fingerprint> = LazyLock::new(|| {
-        let config = TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into());
+        let config = TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into());
         Fingerprint::of(&config).unwrap()
     });
     let (state, vectors) = tame(Checkpoint::load(&path, &RUN, 3))?;

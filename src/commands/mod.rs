@@ -2,6 +2,7 @@
 
 mod base;
 mod compare;
+mod confusions;
 mod cost;
 mod counter;
 mod doctor;
@@ -12,12 +13,14 @@ mod inspect;
 mod labelled;
 mod listing;
 mod merge;
+mod named;
 mod outputs;
 mod plan;
 mod predict;
 mod programs;
 mod progress;
 mod stop;
+mod submission;
 mod train;
 mod trained;
 
@@ -104,10 +107,13 @@ fn format(format: FormatChoice) -> Option<FileFormat> {
 fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> ReadOptions {
     let settings = &info.settings;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
+    // A text that is made of several columns is no usual column, and another one would not be the same text.
+    let made = settings.task.named().filter(|task| task.columns.text.len() > 1);
+    let made = made.map(|task| task.columns.text_name());
     ReadOptions {
         format: format(args.format),
         columns: ColumnNames {
-            text: or(&args.text_column, &settings.text_column),
+            text: or(&args.text_column, &settings.text_column).or(made),
             text_pair: or(&args.text_pair_column, &settings.text_pair_column),
             label: or(&args.label_column, &settings.label_column),
         },

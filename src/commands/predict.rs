@@ -3,7 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::trained::Trained;
-use super::{outputs, read_options, say, set_threads};
+use super::{outputs, read_options, say, set_threads, submission};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
@@ -26,6 +26,9 @@ const TOKENS: usize = 8192;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     set_threads(args.compute.threads)?;
+    if let Some(folder) = &args.predict_test {
+        return submission::run(args, folder);
+    }
     let path = match args.reads_stdin() {
         true => Path::new(outputs::STDIN),
         false => &args.input,

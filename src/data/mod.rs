@@ -27,6 +27,7 @@
 //! Everything here is a pure function of the files, the options and the seed: the number of threads never changes
 //! a result.
 
+pub mod benchmark;
 mod columns;
 mod contained;
 mod dataset;

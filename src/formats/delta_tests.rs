@@ -8,7 +8,7 @@ fn hash(digit: char) -> String {
 
 fn example() -> Delta {
     let mut settings =
-        TrainConfig::with_defaults("some/model".into(), "a.tsv".into(), "out".into());
+        TrainConfig::with_defaults("some/model".into(), Some("a.tsv".into()), "out".into());
     settings.text_column = Some("a \"b\"".into());
     Delta {
         info: DeltaInfo {

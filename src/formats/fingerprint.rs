@@ -13,9 +13,10 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 10] = [
+const FREE: [&str; 11] = [
     "model",
     "train",
+    "data",
     "dev",
     "init-head",
     "output",
@@ -151,7 +152,7 @@ mod tests {
     use serde_json::json;
 
     fn config() -> TrainConfig {
-        TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into())
+        TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into())
     }
 
     fn difference(change: impl FnOnce(&mut TrainConfig)) -> String {
@@ -183,7 +184,7 @@ mod tests {
         let message = difference(|c| {
             c.output = "elsewhere".into();
             c.model = "/moved/m".into();
-            c.train = "/moved/a.tsv".into();
+            c.train = Some("/moved/a.tsv".into());
             c.threads = Some(3);
             c.save_steps = Some(1);
             c.save_minutes = Some(0.0);
@@ -236,6 +237,7 @@ mod tests {
     fn the_free_settings_are_settings() {
         let mut full = config();
         full.init_head = Some("h".into());
+        full.data = Some("d".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);
         full.save_minutes = Some(1.0);

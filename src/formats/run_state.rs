@@ -296,7 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn fingerprint() -> Fingerprint {
-        let config = TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into());
+        let config = TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into());
         Fingerprint::of(&config).unwrap().with("base weights", "abc")
     }
 

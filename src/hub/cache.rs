@@ -1,4 +1,4 @@
-//! The cache that all Hugging Face tools share: `models--org--name/{blobs,refs,snapshots}`. A blob is a content under
+//! The cache that all Hugging Face tools share: `models--org--name/{blobs,refs,snapshots}`, and `datasets--…`. A blob is a content under
 //! its ETag, a snapshot a folder of links into the blobs, a ref the commit that a branch was at.
 
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::names::{HubName, Kind, PathPart, joined, path_part};
 use crate::files::{read_bounded, write_bytes_atomic};
 
-/// One model's part of the cache.
+/// One model's or data set's part of the cache.
 pub(super) struct Cache {
     folder: PathBuf,
     locks: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new(cache: &Path, name: &HubName) -> Self {
-        let folder = format!("models--{}", joined(&name.repository, "--"));
+        let folder = format!("{}--{}", name.holding.plural(), joined(&name.repository, "--"));
         Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 

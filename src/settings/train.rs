@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+use super::benchmark::NamedTask;
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
 use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage};
@@ -15,7 +16,7 @@ use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
-use super::task::Task;
+use super::task_choice::TaskChoice;
 use super::weighting::Weighting;
 
 /// How long to train.
@@ -55,11 +56,16 @@ pub struct TrainConfig {
     pub method: Method,
     pub biases: BiasSelection,
 
-    pub train: PathBuf,
+    /// `None` where a named task has its rows from `data`, or from the hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// The folder with a named task's files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
     pub format: FormatChoice,
-    pub task: Task,
+    pub task: TaskChoice,
     /// Column names; `None` means the first of the usual names that the file has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
@@ -159,7 +165,8 @@ impl TrainConfig {
         Self {
             model,
             init_head: self.init_head.as_deref().map(name),
-            train: name(&self.train),
+            train: self.train.as_deref().map(name),
+            data: self.data.as_deref().map(name),
             dev: self.dev.clone().map(|dev| match dev {
                 DevSource::File(path) => DevSource::File(name(&path)),
                 DevSource::Fraction(share) => DevSource::Fraction(share),
@@ -174,7 +181,7 @@ impl TrainConfig {
     }
 
     /// Settings with every default, for the three things that have none.
-    pub fn with_defaults(model: String, train: PathBuf, output: PathBuf) -> Self {
+    pub fn with_defaults(model: String, train: Option<PathBuf>, output: PathBuf) -> Self {
         Self {
             model,
             weights: WeightStorage::default(),
@@ -184,9 +191,10 @@ impl TrainConfig {
             method: Method::default(),
             biases: BiasSelection::all(),
             train,
+            data: None,
             dev: None,
             format: FormatChoice::default(),
-            task: Task::default(),
+            task: TaskChoice::default(),
             text_column: None,
             text_pair_column: None,
             label_column: None,
@@ -221,6 +229,17 @@ impl TrainConfig {
             precision: Precision::default(),
             threads: None,
         }
+    }
+
+    /// Whether there are rows to evaluate on: asked for, or a named task's own.
+    pub fn has_dev(&self) -> bool {
+        self.dev.is_some() || self.train.is_none()
+    }
+
+    /// Tokens to keep of a text: what is asked for, else what a named task's recipe has, within a model's `positions`.
+    pub fn max_length(&self, positions: usize) -> Option<usize> {
+        let of_recipe = |task: &NamedTask| task.recipe.max_length.min(positions);
+        self.max_length.or(self.task.named().map(of_recipe))
     }
 
     /// The settings as a configuration file, without comments.

@@ -1,7 +1,7 @@
 use super::*;
 
 fn valid() -> TrainConfig {
-    let mut config = TrainConfig::with_defaults("model".into(), "a.tsv".into(), "out".into());
+    let mut config = TrainConfig::with_defaults("model".into(), Some("a.tsv".into()), "out".into());
     config.dev = Some(DevSource::Fraction(0.1));
     config
 }

@@ -65,6 +65,12 @@ impl Examples {
     }
 }
 
+impl From<Table> for Examples {
+    fn from(table: Table) -> Self {
+        Self::Texts(table)
+    }
+}
+
 /// Examples as sequences with labels.
 pub struct Prepared {
     pub dataset: Dataset,
@@ -104,6 +110,14 @@ impl Prepared {
                 let documents = Some(InWindows { documents, windows });
                 Ok((Self { dataset, documents }, counts))
             }
+        }
+    }
+
+    /// How many examples there are.
+    pub fn examples(&self) -> usize {
+        match &self.documents {
+            None => self.dataset.len(),
+            Some(InWindows { documents, .. }) => documents.list.len(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::regression;
 use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Documents, Table, Windows};
+use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::task::Task;
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -44,6 +45,20 @@ impl Targets {
                 Self::Values { outputs, splitting }
             }
         })
+    }
+
+    /// Those of a named task, whose classes have their order.
+    ///
+    /// # Errors
+    /// None of the tasks that there are gives one.
+    pub fn of_named(task: &NamedTask) -> Result<Self> {
+        match task.answers {
+            Answers::Classes(classes) => {
+                let names = classes.iter().map(|class| class.name.to_owned()).collect();
+                Ok(Self::Classes(ClassNames::from_names(names, 2)?))
+            }
+            Answers::Scores(..) => Ok(Self::Values { outputs: 1, splitting: Splitting::LISTS }),
+        }
     }
 
     /// Of a trained task: the names of its outputs, and how many it has.

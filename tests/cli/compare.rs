@@ -64,7 +64,7 @@ fn runs_have_options_of_their_own_and_are_not_repeated() {
     let output = folder.path("compare");
     let runs = ["--run", "head", "--run", "qi: --biases query,intermediate --lr 2e-3", "--quiet"];
     let first = Finished::of(&mut compare(&data, &output, &runs)).success();
-    // Quiet but for warnings, as of a run that answers every row alike.
+    // So short a run may tell no classes apart, and that is said.
     assert!(first.stderr.lines().all(|line| line.starts_with("warning: ")), "{}", first.stderr);
     let before = fs::read(output.join("compare.json")).unwrap();
     let qi = &rows(&output)[1];

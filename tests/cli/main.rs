@@ -13,6 +13,7 @@ mod full;
 mod full_disk;
 mod memory;
 mod merge;
+mod named;
 mod on_cuda;
 mod precision;
 mod predict;

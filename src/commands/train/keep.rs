@@ -55,7 +55,7 @@ pub fn delta_info(
     Ok(DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
-        task: config.task,
+        task: config.task.kind(),
         labels: data.targets.names().to_vec(),
         outputs: data.targets.outputs(),
         pooling: pooling.into(),

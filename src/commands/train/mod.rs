@@ -9,7 +9,7 @@ use super::heads::{rows_of_head, say_unused_head, warn_of_adapter, warn_of_unuse
 use super::programs::Programs;
 use super::progress::Progress;
 use super::stop::{self, Stop};
-use super::{outputs, say, set_threads, show, warn};
+use super::{named, outputs, say, set_threads, show, submission, warn};
 use crate::backend::DeviceKind;
 use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
@@ -44,9 +44,12 @@ use std::path::Path;
 use summary::Summary;
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand { config, resume, quiet } = command;
+    let TrainCommand { config, resume, predict_test, quiet } = command;
     set_threads(config.threads)?;
     outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
+    if let Some(folder) = &predict_test {
+        submission::possible(&config, folder)?;
+    }
     let stop = stop::when_asked()?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
@@ -57,8 +60,13 @@ pub fn run(command: TrainCommand) -> Result<()> {
     let result = train(&config, &output, &stop, resume, quiet);
     if result.is_err() {
         output.remove_if_unused();
+        return result;
     }
-    result
+    drop(output);
+    match predict_test {
+        Some(folder) => submission::after_training(&config, &folder, quiet),
+        None => Ok(()),
+    }
 }
 
 fn train(
@@ -68,8 +76,9 @@ fn train(
     resume: bool,
     quiet: bool,
 ) -> Result<()> {
+    named::say_recipe(config, quiet);
     let base = Base::open(&config.model, quiet)?;
-    let tokenizer = base.tokenizer(config.max_length, quiet)?;
+    let tokenizer = base.tokenizer(config.max_length(base.config.max_len()), quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
 
     let spec = task_spec(config, &base, &data)?;
@@ -105,9 +114,9 @@ fn train(
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
-    let dev_lengths = data.dev.as_ref().map(|dev| dev.dataset.lengths());
+    let dev_lengths: Vec<_> = data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect();
     let device = backend.kind();
-    let programs = Programs::plan(&model, device, &mut steps, config, dev_lengths.as_deref())?;
+    let programs = Programs::plan(&model, device, &mut steps, config, &dev_lengths)?;
     let mut session = Session::new(model, backend);
     let predict = programs.dev.as_ref().map(|(_, program)| program.clone());
     session.allocate(Some(programs.train.clone()), predict)?;
@@ -121,12 +130,11 @@ fn train(
         session: &mut session,
         config,
         train: &data.train.dataset,
-        dev: match (&data.dev, &programs.dev) {
-            (Some(prepared), Some((batches, _))) => {
-                Some(Dev { targets: &data.targets, prepared, batches })
-            }
-            _ => None,
-        },
+        targets: &data.targets,
+        dev: (programs.dev.iter().flat_map(|(batches, _)| batches))
+            .zip(&data.dev)
+            .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
+            .collect(),
         output,
         fingerprint: &fingerprint,
         keep: &keep,
@@ -163,11 +171,12 @@ fn train(
             output.path().display()
         );
     }
-    if outcome.one_answer {
-        warn(format_args!("in the last evaluation {}", same_answer(config.task)));
+    if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
+        warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
     }
     let summary = Summary {
         config,
+        targets: &data.targets,
         model: session.model(),
         base: &base,
         output,
@@ -179,8 +188,10 @@ fn train(
             "peak_rss": rss::peak(),
         }),
     };
-    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
-    show(summary.table())
+    let best = summary.best()?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
+    show(summary.table(&best))?;
+    summary.details(&best)
 }
 
 fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
@@ -192,12 +203,12 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
             }
             _ => Vec::new(),
         },
-        pooling: match config.task.facts().each_token {
+        pooling: match config.task.kind().facts().each_token {
             true => PoolKind::Each,
             false => base.pooling(config.pooling)?,
         },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
-        loss: config.task.facts().loss,
+        loss: config.task.kind().facts().loss,
         trains: Trains::of(config.method, &config.biases),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
