@@ -56,11 +56,11 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Attention) -> Resul
     let [qkv, out, lse] = cpu.arena.regions([qkv, out, lse])?;
     match (Source::new(stored, qkv)?, Elements::new(out_stored, out)?) {
         (Source::F32(qkv), Elements::F32(_)) => {
-            attention::forward(shape, qkv, out, lse, &cpu.scratch);
+            attention::forward(shape, qkv, out, lse, &cpu.workers);
         }
         (Source::Bf16(qkv), Elements::Bf16(out)) => {
             let lse = (!lse.is_empty()).then(|| Shared::new(lse));
-            attention_bf16::forward(shape, Forward { qkv, out, lse }, &cpu.scratch);
+            attention_bf16::forward(shape, Forward { qkv, out, lse }, &cpu.workers);
         }
         _ => bail!("q, k and v are stored as {stored:?}, and attention's output as {out_stored:?}"),
     }
@@ -85,11 +85,11 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
     match stored {
         [Stored::F32, Stored::F32, Stored::F32, Stored::F32] => {
             let saved = attention::SavedAttention { qkv, out, lse };
-            attention::backward(shape, saved, dout, dqkv, &cpu.scratch);
+            attention::backward(shape, saved, dout, dqkv, &cpu.workers);
             for (part, grad) in [(0, query), (2, value)] {
                 if let Some(grad) = grad {
                     let (width, first) = (3 * hidden, part * hidden);
-                    column_sums(dqkv, width, first, None, grad, &mut cpu.partials);
+                    column_sums(dqkv, width, first, None, grad, &mut cpu.partials, &cpu.workers);
                 }
             }
         }
@@ -101,7 +101,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
                 value: SequenceSums::new(value_lines),
             };
             let saved = Saved { qkv: cast_slice(qkv), lse, dout: cast_slice(dout) };
-            attention_bf16::backward(shape, saved, gradients, &cpu.scratch);
+            attention_bf16::backward(shape, saved, gradients, &cpu.workers);
             finish(query_lines, query);
             finish(value_lines, value);
         }
@@ -123,7 +123,7 @@ pub fn first_forward(cpu: &mut CpuBackend, program: &Program, op: &FirstAttentio
     let [query, key_value, out, lse] = cpu.arena.regions([query, key_value, out, lse])?;
     let (query, key_value) = (Source::new(query_stored, query)?, Source::new(stored, key_value)?);
     let out = Elements::new(out_stored, out)?;
-    first_attention::forward(shape, query, key_value, out, lse, &cpu.scratch);
+    first_attention::forward(shape, query, key_value, out, lse, &cpu.workers);
     Ok(())
 }
 
@@ -159,18 +159,18 @@ pub fn first_backward(
         value: SequenceSums::new(value_lines),
     };
     let dout = Source::new(dout_stored, dout)?;
-    first_attention::backward(shape, saved, dout, gradients, &cpu.scratch);
+    first_attention::backward(shape, saved, dout, gradients, &cpu.workers);
     if in_bf16 {
         finish(query_lines, query_grad);
         finish(value_lines, value_grad);
         return Ok(());
     }
     if let Some(grad) = query_grad {
-        column_sums(d_query, hidden, 0, None, grad, &mut cpu.partials);
+        column_sums(d_query, hidden, 0, None, grad, &mut cpu.partials, &cpu.workers);
     }
     if let Some(grad) = value_grad {
         let (width, first) = (2 * hidden, hidden);
-        column_sums(d_key_value, width, first, None, grad, &mut cpu.partials);
+        column_sums(d_key_value, width, first, None, grad, &mut cpu.partials, &cpu.workers);
     }
     Ok(())
 }

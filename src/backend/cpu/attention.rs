@@ -5,9 +5,9 @@
 
 use super::block::{Strided, product};
 use super::heads::{Head, Heads};
-use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
+use super::workers::Workers;
 use super::{math, pointwise};
 
 /// Queries whose scores are held at once: a multiple of the block product's six rows.
@@ -152,12 +152,14 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[heads, tokens]` may be empty.
-pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
+pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], workers: &Workers) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
     let (out, lse) = (Shared::new(out), Shared::new(lse));
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, dim), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, dim),
+        |at, buffer| {
             let mut room = Pieces(buffer);
             let (len, wide, wide_dim) =
                 (at.len, at.len.next_multiple_of(LANES), dim.next_multiple_of(LANES));
@@ -202,8 +204,8 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                         .copy_from_slice(&output[i * wide_dim..][..dim]);
                 }
             }
-        });
-    });
+        },
+    );
 }
 
 /// What [`backward`] reads.
@@ -220,14 +222,16 @@ pub fn backward(
     saved: SavedAttention<'_>,
     dout: &[f32],
     dqkv: &mut [f32],
-    scratch: &Scratch,
+    workers: &Workers,
 ) {
     let dqkv = Shared::new(dqkv);
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, shape.head_dim),
+        |at, buffer| {
             backward_head(shape, at, saved, dout, &dqkv, Pieces(buffer));
-        });
-    });
+        },
+    );
 }
 
 fn backward_head<'a>(

@@ -8,8 +8,8 @@
 use super::heads::{Head, Heads, SequenceSums};
 use super::lanes::{LANES, Lanes, on_lanes};
 use super::pairs::{Left, pack_pairs, pack_turned, product};
-use super::scratch::Scratch;
 use super::share::Shared;
+use super::workers::Workers;
 use bytemuck::cast_slice_mut;
 use half::bf16;
 use std::f32::consts::{LN_2, LOG2_E};
@@ -109,12 +109,14 @@ on_lanes! {
 }
 
 /// `out = dropout(softmax(q·kᵀ·scale))·v`
-pub fn forward(shape: Heads<'_>, tensors: Forward<'_>, scratch: &Scratch) {
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
+pub fn forward(shape: Heads<'_>, tensors: Forward<'_>, workers: &Workers) {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, shape.head_dim),
+        |at, buffer| {
             forward_head(shape, at, tensors, buffer);
-        });
-    });
+        },
+    );
 }
 
 /// The part of the scores' factor that makes an exponential one of 2.
@@ -156,20 +158,14 @@ fn forward_body<L: Lanes>(
             let row = &mut scores[i * wide..][..wide];
             let most = most(lanes, row, len) * factor;
             let rounded: &mut [bf16] = cast_slice_mut(&mut p[i * wide / 2..][..wide / 2]);
-            let sum = match shape.mask {
-                None => exponentials(lanes, row, (factor, most), |lanes, col, e| {
-                    lanes.store_halves(e, &mut rounded[col..][..LANES]);
-                }),
-                Some(mask) => {
-                    let sum = exponentials_here(lanes, row, (factor, most));
-                    let place = (at.first + from + i) * shape.heads + at.head;
-                    mask.apply(place as u32, &mut row[..len]);
-                    for (x, out) in row.chunks_exact(LANES).zip(rounded.chunks_exact_mut(LANES)) {
-                        lanes.store_halves(lanes.load(x), out);
-                    }
-                    sum
+            let sum = exponentials(lanes, row, (factor, most), rounded);
+            if let Some(mask) = shape.mask {
+                let place = (at.first + from + i) * shape.heads + at.head;
+                mask.apply(place as u32, &mut row[..len]);
+                for (x, out) in row.chunks_exact(LANES).zip(rounded.chunks_exact_mut(LANES)) {
+                    lanes.store_halves(lanes.load(x), out);
                 }
-            };
+            }
             inverse[i] = 1.0 / sum;
             if let Some(lse) = tensors.lse {
                 // SAFETY: this element belongs to this head of this token alone.
@@ -205,33 +201,21 @@ fn most<L: Lanes>(lanes: L, row: &mut [f32], len: usize) -> f32 {
     lanes.most(most)
 }
 
-/// The sum of `2^(x·factor - most)`, each of which goes to `keep`.
+/// `row = 2^(row·factor - most)`, also rounded; returns its sum.
 #[inline(always)]
 fn exponentials<L: Lanes>(
     lanes: L,
-    row: &[f32],
+    row: &mut [f32],
     (factor, most): (f32, f32),
-    mut keep: impl FnMut(L, usize, L::Floats),
+    rounded: &mut [bf16],
 ) -> f32 {
     let (factor, below) = (lanes.splat(factor), lanes.splat(-most));
     let mut sum = lanes.splat(0.0);
-    for (i, x) in row.chunks_exact(LANES).enumerate() {
-        let e = lanes.exp2(lanes.fma(lanes.load(x), factor, below));
-        sum = lanes.add(sum, e);
-        keep(lanes, i * LANES, e);
-    }
-    lanes.sum(sum)
-}
-
-/// [`exponentials`] in the row's own place.
-#[inline(always)]
-fn exponentials_here<L: Lanes>(lanes: L, row: &mut [f32], (factor, most): (f32, f32)) -> f32 {
-    let (factor, below) = (lanes.splat(factor), lanes.splat(-most));
-    let mut sum = lanes.splat(0.0);
-    for x in row.chunks_exact_mut(LANES) {
+    for (x, out) in row.chunks_exact_mut(LANES).zip(rounded.chunks_exact_mut(LANES)) {
         let e = lanes.exp2(lanes.fma(lanes.load(x), factor, below));
         sum = lanes.add(sum, e);
         lanes.store(e, x);
+        lanes.store_halves(e, out);
     }
     lanes.sum(sum)
 }
@@ -254,12 +238,14 @@ pub struct Gradients<'a> {
 }
 
 /// Backward of [`forward`].
-pub fn backward(shape: Heads<'_>, saved: Saved<'_>, gradients: Gradients<'_>, scratch: &Scratch) {
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
+pub fn backward(shape: Heads<'_>, saved: Saved<'_>, gradients: Gradients<'_>, workers: &Workers) {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, shape.head_dim),
+        |at, buffer| {
             backward_head(shape, at, saved, gradients, buffer);
-        });
-    });
+        },
+    );
 }
 
 #[inline(always)]

@@ -19,8 +19,6 @@ dispatch! {
     fn round(from: &[f32], out: &mut [bf16]) = round_body;
     /// `out = from`, widened.
     pub fn widen(from: &[bf16], out: &mut [f32]) = widen_body;
-    /// `values += terms`.
-    pub fn add(values: &mut [f32], terms: &[bf16]) = add_body;
     /// `values *= factor`.
     pub fn multiply(values: &mut [f32], factor: &[bf16]) = multiply_body;
 }
@@ -51,13 +49,6 @@ pub fn wide(x: bf16) -> f32 {
 fn widen_body<const FMA: bool>(from: &[bf16], out: &mut [f32]) {
     for (x, out) in from.iter().zip(out) {
         *out = wide(*x);
-    }
-}
-
-#[inline(always)]
-fn add_body<const FMA: bool>(values: &mut [f32], terms: &[bf16]) {
-    for (x, term) in values.iter_mut().zip(terms) {
-        *x += wide(*term);
     }
 }
 
@@ -128,8 +119,7 @@ mod tests {
             widen(&narrowed, &mut back);
             assert_eq!(back, values);
             multiply(&mut back, &narrowed);
-            add(&mut back, &narrowed);
-            assert!(back.iter().zip(&values).all(|(got, x)| *got == x * x + x));
+            assert!(back.iter().zip(&values).all(|(got, x)| *got == x * x));
         }
     }
 }

@@ -4,10 +4,9 @@ use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
 use super::gemm::{self, Output};
 use super::operands::Operands;
-use super::panels::Left;
 use super::params::{gradients, read, wide};
-use super::scratch::Scratch;
 use super::weights::{HostMatrices, View};
+use super::workers::Workers;
 use super::{CpuBackend, pointwise};
 use crate::program::{Dense, DenseBack, HeadWeight, Program};
 use anyhow::{Result, ensure};
@@ -32,15 +31,14 @@ struct Layer<'a> {
     tanh: bool,
     /// At least `rows · inputs` elements where there is a mask.
     room: &'a mut [f32],
-    scratch: &'a Scratch,
+    workers: &'a Workers,
 }
 
 /// `y = act(dropout(x)·Wᵀ + bias)`.
 fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let x = masked(x, layer.inputs, layer.mask, layer.room);
-    let factors =
-        gemm::forward(Left::F32(x), layer.weight, (layer.rows, layer.outputs, layer.inputs));
-    gemm::product(factors, Output::new(y), layer.scratch, |_, cols, values| {
+    let factors = gemm::forward(layer.weight, (layer.rows, layer.outputs, layer.inputs));
+    gemm::product(x, factors, Output::new(y), layer.workers, |_, cols, values| {
         pointwise::add(values, &bias[cols]);
         if layer.tanh {
             pointwise::tanh(values);
@@ -69,16 +67,15 @@ fn compute_backward(
         pointwise::tanh_backward(dy, y);
     }
     if let Some(grad) = gradients.bias {
-        column_sums(dy, layer.outputs, 0, None, grad, partials);
+        column_sums(dy, layer.outputs, 0, None, grad, partials, layer.workers);
     }
     if let Some(grad) = gradients.weight {
         let x = masked(x, layer.inputs, layer.mask, layer.room);
-        gemm::weight_gradient(dy, x, grad, layer.rows);
+        gemm::weight_gradient(dy, x, grad, layer.rows, layer.workers);
     }
     if let Some(dx) = gradients.dx {
-        let factors =
-            gemm::backward(Left::F32(dy), layer.weight, (layer.rows, layer.outputs, layer.inputs));
-        gemm::product(factors, Output::new(dx), layer.scratch, |_, _, _| {});
+        let factors = gemm::backward(layer.weight, (layer.rows, layer.outputs, layer.inputs));
+        gemm::product(dy, factors, Output::new(dx), layer.workers, |_, _, _| {});
         if let Some(mask) = layer.mask {
             for (row, dx) in dx.chunks_exact_mut(layer.inputs).enumerate() {
                 mask.apply(row as u32, dx);
@@ -134,7 +131,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
         mask: Mask::new(op.dropout, cpu.key),
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
-        scratch: &cpu.scratch,
+        workers: &cpu.workers,
     };
     compute_forward(layer, x, bias, y);
     Ok(())
@@ -170,7 +167,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
         mask: Mask::new(op.dropout, cpu.key),
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
-        scratch: &cpu.scratch,
+        workers: &cpu.workers,
     };
     let out = Gradients { weight: dw, bias: db, dx: op.dx.0.is_some().then_some(dx) };
     compute_backward(layer, x, y, dy, out, &mut cpu.partials);

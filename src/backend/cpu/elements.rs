@@ -1,8 +1,9 @@
 //! Elements of tensors: f32 or bf16 where they lie, f32 where they are computed with.
 
 use super::bf16::{narrow, widen};
-use super::pointwise::add;
+use super::lanes::Lanes;
 use super::share::Shared;
+use super::simd::{Level, level};
 use crate::program::{ElementBytes, Storage};
 use anyhow::{Result, bail};
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -19,6 +20,11 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
+    /// What this processor computes fastest in: bf16 where it has dot products of it.
+    pub fn fastest() -> Self {
+        if level() >= Level::Avx512Bf16 { Self::Bf16 } else { Self::F32 }
+    }
+
     pub fn element_bytes(self) -> ElementBytes {
         match self {
             Self::F32 => ElementBytes::all(4),
@@ -124,16 +130,32 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// `values += ` the elements from `at` on.
+    /// The `count` elements from `at` on become the first of `x`.
     ///
     /// # Safety
     /// As [`write`](Self::write).
-    pub unsafe fn add_to(self, at: usize, values: &mut [f32]) {
+    #[inline(always)]
+    pub unsafe fn put<L: Lanes>(self, lanes: L, x: L::Floats, at: usize, count: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Self::F32(x) => add(values, x.slice(at, values.len())),
-                Self::Bf16(x) => super::bf16::add(values, x.slice(at, values.len())),
+                Self::F32(out) => lanes.store(x, out.slice(at, count)),
+                Self::Bf16(out) => lanes.store_halves(x, out.slice(at, count)),
+            }
+        }
+    }
+
+    /// The `count` elements from `at` on.
+    ///
+    /// # Safety
+    /// As [`write`](Self::write).
+    #[inline(always)]
+    pub unsafe fn take<L: Lanes>(self, lanes: L, at: usize, count: usize) -> L::Floats {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(x) => lanes.load(x.slice(at, count)),
+                Self::Bf16(x) => lanes.load_halves(x.slice(at, count)),
             }
         }
     }

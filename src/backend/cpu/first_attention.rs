@@ -4,9 +4,9 @@ use super::attention::{dot, probabilities, softmax, softmax_backward};
 use super::elements::{Elements, Source};
 use super::heads::{Heads, SequenceSums};
 use super::pointwise;
-use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum};
+use super::workers::Workers;
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
@@ -41,13 +41,15 @@ pub fn forward(
     key_value: Source<'_>,
     out: Elements<'_>,
     lse: &mut [f32],
-    scratch: &Scratch,
+    workers: &Workers,
 ) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
     let lse = Shared::new(lse);
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, dim), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, dim),
+        |at, buffer| {
             let wide = at.len.next_multiple_of(LANES);
             let place = at.sequence * hidden + at.head * dim;
             let line = at.sequence * shape.heads + at.head;
@@ -77,8 +79,8 @@ pub fn forward(
             }
             // SAFETY: these columns of this row belong to this task alone.
             unsafe { out.write(place, sum) };
-        });
-    });
+        },
+    );
 }
 
 /// What [`backward`] reads.
@@ -106,11 +108,13 @@ pub fn backward(
     saved: SavedFirst<'_>,
     dout: Source<'_>,
     gradients: FirstGradients<'_>,
-    scratch: &Scratch,
+    workers: &Workers,
 ) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, dim), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, dim),
+        |at, buffer| {
             let wide = at.len.next_multiple_of(LANES);
             let place = at.sequence * hidden + at.head * dim;
             let line = at.sequence * shape.heads + at.head;
@@ -159,6 +163,6 @@ pub fn backward(
                 gradients.query.add(shape, at, dq);
                 gradients.d_query.write(place, dq);
             }
-        });
-    });
+        },
+    );
 }

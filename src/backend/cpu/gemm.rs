@@ -5,16 +5,18 @@
 //! 800 rows and f16 matrices, whose conversion counts: 232 to 264 in f32 (219 to 231 with GELU and its derivative), where
 //! the library reaches 205 to 264 (216 to 219); 414 to 502 in bf16 (347 to 372). Best of many calls, taken in turn.
 
-use super::elements::Elements;
+use super::elements::Source;
+use super::finish_bf16::{Finish, finish};
 use super::kernel_bf16;
-#[cfg(target_arch = "x86_64")]
-use super::kernel_f32;
 use super::library;
-use super::panels::{self, Direction, Factors, Left};
-use super::scratch::Scratch;
+use super::panels::{self, Direction, Factors};
+use super::pointwise::add;
 use super::share::Shared;
 use super::simd::{Level, level};
 use super::weights::View;
+use super::workers::Workers;
+#[cfg(target_arch = "x86_64")]
+use super::{kernel_f32_avx2, kernel_f32_avx512};
 use std::ops::Range;
 
 pub use library::weight_gradient;
@@ -33,11 +35,11 @@ pub fn scratch_for(rows: usize, widest: usize) -> usize {
     library::scratch_for(rows, widest).max(panels::scratch_for(widest))
 }
 
-/// Where a product goes.
+/// Where a product in f32 goes.
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
     /// `[rows, columns]`; `None` where all that remains is what the epilogue makes of it.
-    pub to: Option<Elements<'a>>,
+    pub to: Option<Shared<'a>>,
     /// It is added to what is there.
     pub adds: bool,
     /// The epilogue reads what is there, so the product must be made beside it.
@@ -47,7 +49,7 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// Written to `out`.
     pub fn new(out: &'a mut [f32]) -> Self {
-        Self { to: Some(Elements::F32(Shared::new(out))), adds: false, staged: false }
+        Self { to: Some(Shared::new(out)), adds: false, staged: false }
     }
 
     /// Finishes a part of a row that was made beside the output, where it begins at element `at`.
@@ -57,52 +59,67 @@ impl<'a> Output<'a> {
     pub unsafe fn pass(&self, at: usize, values: &mut [f32], epilogue: impl FnOnce(&mut [f32])) {
         if let Some(to) = self.to.filter(|_| self.adds) {
             // SAFETY: the caller's promise.
-            unsafe { to.add_to(at, values) };
+            add(values, unsafe { to.slice(at, values.len()) });
         }
         epilogue(values);
         if let Some(to) = self.to {
-            // SAFETY: the caller's promise.
-            unsafe { to.write(at, values) };
+            // SAFETY: the caller's promise; the slice above is gone.
+            unsafe { to.slice(at, values.len()) }.copy_from_slice(values);
         }
     }
 }
 
-/// The product of `factors`, with `epilogue` (row, columns, values) run on each row of a tile before it is written.
+/// The product of `left` and `factors` in f32, with `epilogue` (row, columns, values) run on each row of a tile before it is written.
 pub fn product(
+    left: &[f32],
     factors: Factors<'_>,
     output: Output<'_>,
-    scratch: &Scratch,
+    workers: &Workers,
     epilogue: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
 ) {
-    match (factors.left, level()) {
-        #[cfg(target_arch = "x86_64")]
-        (Left::F32(_), Level::Avx512 | Level::Avx512Bf16) => {
-            panels::product::<kernel_f32::Avx512>(factors, output, scratch, &epilogue);
-        }
-        (Left::F32(x), _) => library::product(x, factors, output, scratch, &epilogue),
-        #[cfg(target_arch = "x86_64")]
-        (Left::Rounded(_), Level::Avx512Bf16) => {
-            panels::product::<kernel_bf16::Avx512>(factors, output, scratch, &epilogue);
-        }
-        (Left::Rounded(_), _) => {
-            panels::product::<kernel_bf16::Portable>(factors, output, scratch, &epilogue);
-        }
+    #[cfg(target_arch = "x86_64")]
+    if level() >= Level::Avx2 {
+        let finish = |rows: Range<usize>, cols: Range<usize>, block: &mut [f32], stride: usize| {
+            for (row, values) in rows.zip(block.chunks_mut(stride)) {
+                let epilogue = |values: &mut [f32]| epilogue(row, cols.clone(), values);
+                let at = row * factors.cols + cols.start;
+                // SAFETY: these columns of this row belong to this task alone.
+                unsafe { output.pass(at, &mut values[..cols.len()], epilogue) };
+            }
+        };
+        return match level() {
+            Level::Avx2 => {
+                panels::product::<kernel_f32_avx2::Avx2>(left, factors, workers, &finish)
+            }
+            _ => panels::product::<kernel_f32_avx512::Avx512>(left, factors, workers, &finish),
+        };
     }
+    library::product(left, factors, output, workers, &epilogue);
+}
+
+/// The product of `left` and `factors` in bf16 with f32 sums.
+pub fn product_bf16(left: Source<'_>, factors: Factors<'_>, what: &Finish<'_>, workers: &Workers) {
+    let finish = |rows: Range<usize>, cols: Range<usize>, block: &mut [f32], stride: usize| {
+        finish(what, rows, cols, block, stride);
+    };
+    #[cfg(target_arch = "x86_64")]
+    if level() >= Level::Avx512Bf16 {
+        return panels::product::<kernel_bf16::Avx512>(left, factors, workers, &finish);
+    }
+    panels::product::<kernel_bf16::Portable>(left, factors, workers, &finish);
 }
 
 /// Rows, outputs and inputs of a linear layer.
 pub type LayerShape = (usize, usize, usize);
 
-/// `x·Wᵀ`: x `[rows, inputs]`, W `[outputs, inputs]`.
-pub fn forward<'a>(left: Left<'a>, weight: View<'a>, shape: LayerShape) -> Factors<'a> {
-    let (rows, cols, depth) = shape;
-    Factors { left, weight, direction: Direction::Forward, rows, cols, depth }
+/// For `x·Wᵀ`: x `[rows, inputs]`, W `[outputs, inputs]`.
+pub fn forward(weight: View<'_>, (rows, cols, depth): LayerShape) -> Factors<'_> {
+    Factors { weight, direction: Direction::Forward, rows, cols, depth }
 }
 
-/// `dy·W`: dy `[rows, outputs]`, W `[outputs, inputs]`.
-pub fn backward<'a>(left: Left<'a>, weight: View<'a>, shape: LayerShape) -> Factors<'a> {
-    let (rows, depth, cols) = shape;
-    Factors { left, weight, direction: Direction::Backward, rows, cols, depth }
+/// For `dy·W`: dy `[rows, outputs]`, W `[outputs, inputs]`.
+pub fn backward(weight: View<'_>, (rows, depth, cols): LayerShape) -> Factors<'_> {
+    Factors { weight, direction: Direction::Backward, rows, cols, depth }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::dropout::Mask;
 use super::lanes::{LANES, Lanes};
 use super::pointwise;
 use super::share::Shared;
-use rayon::prelude::*;
+use super::workers::Workers;
 
 /// Shape of one attention call.
 #[derive(Clone, Copy)]
@@ -31,14 +31,22 @@ impl Heads<'_> {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// Calls `work` for each head of each sequence.
-    pub fn tasks(&self, work: impl Fn(Head) + Sync) {
+    /// Calls `work` for each head of each sequence, with as much temporary memory as `room` says that a sequence of some
+    /// length wants.
+    pub fn tasks(
+        &self,
+        workers: &Workers,
+        room: impl Fn(usize) -> usize,
+        work: impl Fn(Head, &mut [f32]) + Sync,
+    ) {
+        let len =
+            |sequence: usize| (self.cu_seqlens[sequence + 1] - self.cu_seqlens[sequence]) as usize;
         let sequences = self.cu_seqlens.len() - 1;
-        (0..sequences * self.heads).into_par_iter().for_each(|task| {
+        let longest = (0..sequences).map(len).max().unwrap_or(0);
+        workers.run_with(sequences * self.heads, room(longest), |task, room| {
             let (sequence, head) = (task / self.heads, task % self.heads);
             let first = self.cu_seqlens[sequence] as usize;
-            let len = self.cu_seqlens[sequence + 1] as usize - first;
-            work(Head { sequence, head, first, len });
+            work(Head { sequence, head, first, len: len(sequence) }, room);
         });
     }
 }

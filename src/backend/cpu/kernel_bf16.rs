@@ -3,9 +3,9 @@
 
 use super::bf16::narrow;
 use super::elements::Source;
-use super::panels::{Kernel, Left, Rows};
+use super::pack_bf16::pack;
+use super::panels::{Factors, Kernel, Rows};
 use super::simd::{dispatch, fma};
-use super::weights::View;
 use bytemuck::{cast_slice, cast_slice_mut, try_cast_slice};
 use half::bf16;
 use std::ops::Range;
@@ -26,50 +26,15 @@ fn cells(depth: usize) -> usize {
     depth.div_ceil(2)
 }
 
-fn along(weight: View<'_>, row: usize, width: usize, cells: Range<usize>, out: &mut [u32]) {
-    let mut wide = [0.0; 512];
-    let elements = 2 * cells.start..width.min(2 * cells.end);
-    weight.widen(row, width, elements.clone(), &mut wide[..elements.len()]);
-    narrow(&wide[..2 * out.len()], cast_slice_mut(out));
-}
-
-fn across(
-    weight: View<'_>,
-    cell: usize,
-    (depth, width): (usize, usize),
-    cols: Range<usize>,
-    out: &mut [u32],
-) {
-    let mut rows = [[bf16::ZERO; 192]; 2];
-    for (i, narrowed) in rows.iter_mut().enumerate() {
-        let row = 2 * cell + i;
-        if row < depth {
-            let mut wide = [0.0; 192];
-            weight.widen(row, width, cols.clone(), &mut wide[..cols.len()]);
-            narrow(&wide[..cols.len()], &mut narrowed[..cols.len()]);
-        }
-    }
-    let pairs: &mut [[bf16; 2]] = cast_slice_mut(out);
-    interleave(&rows[0], &rows[1], pairs);
-}
-
 dispatch! {
-    fn interleave(first: &[bf16], second: &[bf16], pairs: &mut [[bf16; 2]]) = interleave_body;
     fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) = multiply_body;
 }
 
-#[inline(always)]
-fn interleave_body<const FMA: bool>(first: &[bf16], second: &[bf16], pairs: &mut [[bf16; 2]]) {
-    for ((pair, first), second) in pairs.iter_mut().zip(first).zip(second) {
-        *pair = [*first, *second];
-    }
-}
-
 /// Rows that are bf16 and whole pairs are read as they lie.
-fn left<'a>(left: Left<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32]) -> Rows<'a> {
+fn left<'a>(left: Source<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32]) -> Rows<'a> {
     let cells = cells(depth);
     let of = rows.start * depth..rows.end * depth;
-    if let Left::Rounded(Source::Bf16(x)) = left
+    if let Source::Bf16(x) = left
         && depth.is_multiple_of(2)
         && let Ok(cells) = try_cast_slice(&x[of.clone()])
     {
@@ -79,8 +44,8 @@ fn left<'a>(left: Left<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32
     for (row, line) in rows.clone().zip(lines.chunks_exact_mut(2 * cells.max(1))) {
         let of = row * depth..(row + 1) * depth;
         match left {
-            Left::Rounded(Source::Bf16(x)) => line[..depth].copy_from_slice(&x[of]),
-            Left::F32(x) | Left::Rounded(Source::F32(x)) => narrow(&x[of], &mut line[..depth]),
+            Source::Bf16(x) => line[..depth].copy_from_slice(&x[of]),
+            Source::F32(x) => narrow(&x[of], &mut line[..depth]),
         }
         line[depth..].fill(bf16::ZERO);
     }
@@ -114,6 +79,7 @@ fn multiply_body<const FMA: bool>(
 macro_rules! kernel {
     ($name:ident, $multiply:path) => {
         impl Kernel for $name {
+            type Left<'a> = Source<'a>;
             const ROWS: usize = ROWS;
             const COLS: usize = COLS;
 
@@ -121,28 +87,12 @@ macro_rules! kernel {
                 cells(depth)
             }
 
-            fn along(
-                weight: View<'_>,
-                row: usize,
-                width: usize,
-                cells: Range<usize>,
-                out: &mut [u32],
-            ) {
-                along(weight, row, width, cells, out);
+            fn pack(factors: Factors<'_>, cols: Range<usize>, panels: &mut [u32]) {
+                pack(factors, cols, COLS, cast_slice_mut(panels));
             }
 
-            fn across(
-                weight: View<'_>,
-                cell: usize,
-                shape: (usize, usize),
-                cols: Range<usize>,
-                out: &mut [u32],
-            ) {
-                across(weight, cell, shape, cols, out);
-            }
-
-            fn left<'a>(
-                x: Left<'a>,
+            fn left<'a, 'b: 'a>(
+                x: Source<'b>,
                 depth: usize,
                 rows: Range<usize>,
                 room: &'a mut [u32],

@@ -3,7 +3,7 @@
 //! in both; where the compiler's target multiplies and adds in one instruction the bits are the same.
 
 use super::simd::fma;
-use half::bf16;
+use half::{bf16, f16};
 
 /// Numbers in one vector.
 pub const LANES: usize = 16;
@@ -22,6 +22,7 @@ pub trait Lanes: Copy {
     fn load(self, from: &[f32]) -> Self::Floats;
     fn store(self, x: Self::Floats, to: &mut [f32]);
     fn load_halves(self, from: &[bf16]) -> Self::Floats;
+    fn load_f16(self, from: &[f16]) -> Self::Floats;
     /// Rounds to the nearest, halves to even, subnormal numbers to zero.
     fn store_halves(self, x: Self::Floats, to: &mut [bf16]);
 
@@ -60,6 +61,8 @@ pub trait Lanes: Copy {
     fn interleave(self, first: &[bf16], second: &[bf16]) -> Self::Pairs;
     /// Both rounded as in [`store_halves`](Self::store_halves), side by side.
     fn round_together(self, first: Self::Floats, second: Self::Floats) -> Self::Pairs;
+    /// All rounded, neighbours together: those of `first`, then those of `second`.
+    fn round_in_order(self, first: Self::Floats, second: Self::Floats) -> Self::Pairs;
     /// Pair `r` of vector `c` becomes pair `c` of vector `r`.
     fn turn(self, rows: [Self::Pairs; LANES]) -> [Self::Pairs; LANES];
 
@@ -71,8 +74,6 @@ pub trait Lanes: Copy {
     /// # Safety
     /// `at` is the first of sixteen pairs.
     unsafe fn pairs_at(self, at: *const [bf16; 2]) -> Self::Pairs;
-    /// Asks for the memory there; the address may be any.
-    fn prefetch(self, at: *const [bf16; 2]);
     /// `sum + a₁·b₁ + a₀·b₀` of each pair, each of both additions rounded.
     fn dot(self, sum: Self::Floats, a: Self::Pairs, b: Self::Pairs) -> Self::Floats;
 
@@ -143,6 +144,11 @@ impl<const FMA: bool> Lanes for Plain<FMA> {
     #[inline(always)]
     fn load_halves(self, from: &[bf16]) -> Self::Floats {
         std::array::from_fn(|l| from.get(l).map_or(0.0, |x| wide(x.to_bits())))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[f16]) -> Self::Floats {
+        std::array::from_fn(|l| from.get(l).map_or(0.0, |x| x.to_f32()))
     }
 
     #[inline(always)]
@@ -257,6 +263,13 @@ impl<const FMA: bool> Lanes for Plain<FMA> {
     }
 
     #[inline(always)]
+    fn round_in_order(self, first: Self::Floats, second: Self::Floats) -> Self::Pairs {
+        let at = |i: usize| if i < LANES { first[i] } else { second[i - LANES] };
+        let rounded = super::bf16::rounded;
+        std::array::from_fn(|l| [rounded(at(2 * l)), rounded(at(2 * l + 1))])
+    }
+
+    #[inline(always)]
     fn turn(self, rows: [Self::Pairs; LANES]) -> [Self::Pairs; LANES] {
         std::array::from_fn(|r| std::array::from_fn(|c| rows[c][r]))
     }
@@ -272,9 +285,6 @@ impl<const FMA: bool> Lanes for Plain<FMA> {
         // SAFETY: the caller's promise.
         unsafe { at.cast::<Self::Pairs>().read_unaligned() }
     }
-
-    #[inline(always)]
-    fn prefetch(self, _at: *const [bf16; 2]) {}
 
     #[inline(always)]
     fn dot(self, sum: Self::Floats, a: Self::Pairs, b: Self::Pairs) -> Self::Floats {
@@ -330,3 +340,80 @@ macro_rules! on_lanes {
     )+};
 }
 pub(crate) use on_lanes;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::simd::{Level, level};
+
+    /// What every operation makes of two vectors, in bits.
+    #[inline(always)]
+    fn all<L: Lanes>(lanes: L, a: &[f32], b: &[f32], out: &mut Vec<u32>) {
+        let (x, y) = (lanes.load(a), lanes.load(b));
+        let small = lanes.mul(x, lanes.splat(1e-3));
+        let floats = [
+            lanes.add(x, y),
+            lanes.sub(x, y),
+            lanes.mul(x, y),
+            lanes.div(x, y),
+            lanes.fma(x, y, x),
+            lanes.max(x, y),
+            lanes.abs(x),
+            lanes.round(small),
+            lanes.times_power(y, lanes.round(small)),
+            lanes.where_least(x, y, x, lanes.splat(7.0)),
+            lanes.first(5, x, y),
+            lanes.exp2(small),
+        ];
+        let mut wide = [0.0; LANES];
+        for x in floats {
+            lanes.store(x, &mut wide);
+            out.extend(wide.map(f32::to_bits));
+        }
+        out.extend([lanes.sum(x), lanes.most(x)].map(f32::to_bits));
+        let mut halves = [bf16::ZERO; 2 * LANES];
+        lanes.store_halves(x, &mut halves[..LANES]);
+        lanes.store_halves(y, &mut halves[LANES..]);
+        lanes.store(lanes.load_halves(&halves[..9]), &mut wide);
+        out.extend(wide.map(f32::to_bits));
+        let pairs = [
+            lanes.load_pairs(&halves),
+            lanes.load_pairs(&halves[..11]),
+            lanes.interleave(&halves[..13], &halves[LANES..]),
+            lanes.round_together(x, y),
+            lanes.round_in_order(x, y),
+            // SAFETY: a pair is there.
+            unsafe { lanes.splat_pair(&halves[3]) },
+        ];
+        let mut stored = [[bf16::ZERO; 2]; LANES];
+        for x in pairs {
+            lanes.store_pairs(x, &mut stored);
+            out.extend(stored.map(|[a, b]| u32::from(a.to_bits()) << 16 | u32::from(b.to_bits())));
+        }
+        let turned = lanes.turn(std::array::from_fn(|i| pairs[i % pairs.len()]));
+        for x in turned {
+            lanes.store_pairs(x, &mut stored);
+            out.extend(stored.map(|[a, b]| u32::from(a.to_bits()) << 16 | u32::from(b.to_bits())));
+        }
+        lanes.store(lanes.dot(y, pairs[0], pairs[3]), &mut wide);
+        out.extend(wide.map(f32::to_bits));
+        let f16s: [f16; LANES] = std::array::from_fn(|l| f16::from_f32(a[l]));
+        lanes.store(lanes.load_f16(&f16s[..14]), &mut wide);
+        out.extend(wide.map(f32::to_bits));
+    }
+
+    #[test]
+    fn the_processors_vectors_and_arrays_agree_in_every_operation_to_the_bit() {
+        if level() < Level::Avx512Bf16 {
+            eprintln!("skipped: this processor has no bf16 dot products");
+            return;
+        }
+        let a: [f32; LANES] = std::array::from_fn(|l| (l as f32 - 7.3) * 1234.567);
+        let b: [f32; LANES] = std::array::from_fn(|l| 0.37 * (l as f32 + 1.0) - 3.1);
+        let (mut got, mut want) = (Vec::new(), Vec::new());
+        // SAFETY: `level` found the features.
+        all(unsafe { Avx512::new() }, &a, &b, &mut got);
+        all(Plain::<true>, &a, &b, &mut want);
+        assert_eq!(got, want);
+    }
+}

@@ -1,7 +1,7 @@
 //! [`Lanes`] of a processor with AVX-512 and bf16 dot products.
 
 use super::lanes::{LANES, Lanes};
-use half::bf16;
+use half::{bf16, f16};
 use std::arch::x86_64::*;
 
 /// That there are AVX-512 F, BW, DQ and VL, AVX512-BF16, AVX2, FMA and F16C.
@@ -101,6 +101,16 @@ impl Lanes for Avx512 {
     fn load_halves(self, from: &[bf16]) -> __m512 {
         let halves = self.halves(from);
         intrinsic!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[f16]) -> __m512 {
+        let at = from.as_ptr().cast();
+        let halves = match from.len() >= LANES {
+            true => intrinsic!(_mm256_loadu_si256(at)),
+            false => intrinsic!(_mm256_maskz_loadu_epi16(lanes(from.len()), at.cast())),
+        };
+        intrinsic!(_mm512_cvtph_ps(halves))
     }
 
     #[inline(always)]
@@ -222,6 +232,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn round_in_order(self, first: __m512, second: __m512) -> __m512bh {
+        intrinsic!(_mm512_cvtne2ps_pbh(second, first))
+    }
+
+    #[inline(always)]
     fn turn(self, rows: [__m512bh; LANES]) -> [__m512bh; LANES] {
         // SAFETY: the value of this type says that the processor has AVX-512.
         unsafe { super::transpose::turned(rows.map(cells)) }.map(pairs)
@@ -235,11 +250,6 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn pairs_at(self, at: *const [bf16; 2]) -> __m512bh {
         pairs(intrinsic!(_mm512_loadu_si512(at.cast())))
-    }
-
-    #[inline(always)]
-    fn prefetch(self, at: *const [bf16; 2]) {
-        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
     }
 
     #[inline(always)]

@@ -7,13 +7,11 @@
 //! one thread, so results do not depend on the number of threads. The crate allocates its packing buffers itself, a few
 //! for each tile.
 
-use super::elements::Elements;
 use super::gemm::{Output, row_chunk};
 use super::panels::{Direction, Factors};
-use super::scratch::Scratch;
 use super::share::Shared;
 use super::weights::View;
-use rayon::prelude::*;
+use super::workers::Workers;
 use std::ops::Range;
 
 /// Columns of one tile at most.
@@ -43,43 +41,40 @@ pub fn product(
     left: &[f32],
     factors: Factors<'_>,
     output: Output<'_>,
-    scratch: &Scratch,
+    workers: &Workers,
     epilogue: &(impl Fn(usize, Range<usize>, &mut [f32]) + Sync),
 ) {
     let Factors { weight, direction, rows, cols, depth, .. } = factors;
-    tiles((rows, cols, depth), |r, c, width| {
-        let panel_len = if weight.is_narrow() { width * depth } else { 0 };
-        let staged = output.staged || !matches!(output.to, Some(Elements::F32(_)));
-        let stage_len = if staged { r.len() * c.len() } else { 0 };
-        scratch.with(panel_len + stage_len, |room| {
-            let (panel, stage) = room.split_at_mut(panel_len);
-            let stage = Shared::new(stage);
-            let target = match &output.to {
-                Some(Elements::F32(out)) if !staged => {
-                    Target { out, start: r.start * cols + c.start, stride: cols }
-                }
-                _ => Target { out: &stage, start: 0, stride: c.len() },
-            };
-            let (panel, strides) = columns(weight, direction, (cols, depth), c.clone(), panel);
-            multiply(
-                target,
-                output.adds && !staged,
-                (r.len(), c.len(), depth),
-                (&left[r.start * depth..r.end * depth], depth, 1),
-                (panel, strides.0, strides.1),
-            );
-            for (i, row) in r.enumerate() {
-                let epilogue = |values: &mut [f32]| epilogue(row, c.clone(), values);
-                // SAFETY: a tile is the only holder of its elements, and each row is passed on alone.
-                unsafe {
-                    let values = target.out.slice(target.start + i * target.stride, c.len());
-                    match staged {
-                        true => output.pass(row * cols + c.start, values, epilogue),
-                        false => epilogue(values),
-                    }
+    let width = panel_cols(rows, cols, depth);
+    let panel_len = if weight.is_narrow() { width * depth } else { 0 };
+    let staged = output.staged || output.to.is_none();
+    let stage_len = if staged { row_chunk(rows) * width } else { 0 };
+    tiles((rows, cols, depth), panel_len + stage_len, workers, |r, c, room| {
+        let (panel, stage) = room.split_at_mut(panel_len);
+        let stage = Shared::new(stage);
+        let target = match &output.to {
+            Some(out) if !staged => Target { out, start: r.start * cols + c.start, stride: cols },
+            _ => Target { out: &stage, start: 0, stride: c.len() },
+        };
+        let (panel, strides) = columns(weight, direction, (cols, depth), c.clone(), panel);
+        multiply(
+            target,
+            output.adds && !staged,
+            (r.len(), c.len(), depth),
+            (&left[r.start * depth..r.end * depth], depth, 1),
+            (panel, strides.0, strides.1),
+        );
+        for (i, row) in r.enumerate() {
+            let epilogue = |values: &mut [f32]| epilogue(row, c.clone(), values);
+            // SAFETY: a tile is the only holder of its elements, and each row is passed on alone.
+            unsafe {
+                let values = target.out.slice(target.start + i * target.stride, c.len());
+                match staged {
+                    true => output.pass(row * cols + c.start, values, epilogue),
+                    false => epilogue(values),
                 }
             }
-        });
+        }
     });
 }
 
@@ -114,12 +109,12 @@ fn columns<'a>(
 }
 
 /// `dw += dyᵀ·x`: the gradient of a trained matrix, `[outputs, inputs]`.
-pub fn weight_gradient(dy: &[f32], x: &[f32], dw: &mut [f32], rows: usize) {
+pub fn weight_gradient(dy: &[f32], x: &[f32], dw: &mut [f32], rows: usize, workers: &Workers) {
     let (inputs, outputs) = (x.len() / rows.max(1), dy.len() / rows.max(1));
     // No panel is widened here, so a tile need not become narrower the more rows there are.
     let depth = rows.min(PANEL / MAX_COLS);
     let dw = Shared::new(dw);
-    tiles((outputs, inputs, depth), |r, c, _| {
+    tiles((outputs, inputs, depth), 0, workers, |r, c, _| {
         let target = Target { out: &dw, start: r.start * inputs + c.start, stride: inputs };
         multiply(
             target,
@@ -139,22 +134,24 @@ struct Target<'a> {
     stride: usize,
 }
 
-/// Runs `work` (rows, columns, the width of a whole tile) for each tile of an output of shape `(rows, cols)` whose inner
+/// Runs `work` (rows, columns, `count` elements of temporary memory) for each tile of an output of shape `(rows, cols)` whose inner
 /// dimension is `depth`.
 fn tiles(
     (rows, cols, depth): (usize, usize, usize),
-    work: impl Fn(Range<usize>, Range<usize>, usize) + Sync,
+    count: usize,
+    workers: &Workers,
+    work: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
 ) {
     if rows == 0 || cols == 0 {
         return;
     }
     let (height, width) = (row_chunk(rows), panel_cols(rows, cols, depth));
     let (down, across) = (rows.div_ceil(height), cols.div_ceil(width));
-    (0..down * across).into_par_iter().with_max_len(1).for_each(|task| {
+    workers.run_with(down * across, count, |task, room| {
         // Neighbouring tasks share a panel of the weights.
         let (down_at, across_at) = (task % down, task / down);
         let rows = down_at * height..((down_at + 1) * height).min(rows);
-        work(rows, across_at * width..((across_at + 1) * width).min(cols), width);
+        work(rows, across_at * width..((across_at + 1) * width).min(cols), room);
     });
 }
 

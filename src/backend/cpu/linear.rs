@@ -1,10 +1,10 @@
 //! Linear layers: products whose bias, activation, slope and column sums are applied to each tile of the output while
 //! it is in the cache.
 
-use super::elements::{Elements, Source, Stored};
+use super::elements::{Arithmetic, Elements, Source, Stored};
+use super::finish_bf16::{Finish, With};
 use super::gemm::{self, Output};
 use super::operands::{Operands, Words};
-use super::panels::Left;
 use super::params::{bias_gradients, read};
 use super::share::Shared;
 use super::slopes::Slopes;
@@ -38,6 +38,23 @@ fn fits(matrix: Matrix<'_>, inputs: usize, outputs: usize) -> Result<()> {
         matrix.cols
     );
     Ok(())
+}
+
+/// What f32 arithmetic reads.
+fn f32s(stored: Stored, memory: &[f32]) -> Result<&[f32]> {
+    match Source::new(stored, memory)? {
+        Source::F32(x) => Ok(x),
+        Source::Bf16(_) => bail!("a product in f32 of elements that are stored as {stored:?}"),
+    }
+}
+
+/// What f32 arithmetic writes.
+fn whole(to: Option<Elements<'_>>) -> Result<Option<Shared<'_>>> {
+    match to {
+        Some(Elements::F32(to)) => Ok(Some(to)),
+        None => Ok(None),
+        Some(Elements::Bf16(_)) => bail!("a product in f32 to elements of bf16"),
+    }
 }
 
 /// See [`Linear`].
@@ -76,10 +93,15 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
             (to, slopes, false)
         }
     };
-    let output = Output { to, adds: false, staged: false };
-    let left = Left::new(cpu.arithmetic, Source::new(x_stored, x)?);
-    let factors = gemm::forward(left, matrix.view(), (rows, outputs, inputs));
-    gemm::product(factors, output, &cpu.scratch, |row, cols, values| {
+    let factors = gemm::forward(matrix.view(), (rows, outputs, inputs));
+    if cpu.arithmetic == Arithmetic::Bf16 {
+        let with = With::Forward { bias, act: op.act, slopes, derivative: alone };
+        let finish = Finish { to, width: outputs, with };
+        gemm::product_bf16(Source::new(x_stored, x)?, factors, &finish, &cpu.workers);
+        return Ok(());
+    }
+    let output = Output { to: whole(to)?, adds: false, staged: false };
+    gemm::product(f32s(x_stored, x)?, factors, output, &cpu.workers, |row, cols, values| {
         let from = cols.start;
         let bias = &bias[cols];
         match (op.act, &slopes) {
@@ -123,7 +145,6 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
         cpu.arena.regions([dy, place, apart.map_or((None, 0), |(words, _)| words)])?;
     let rows = cpu.batch.limits().rows(shape.0);
     let to = Elements::new(place_stored, dx)?;
-    let output = Output { to: Some(to), adds, staged: in_place };
     let slopes = match apart {
         Some((_, stored)) => Some(Slopes::new(stored, slopes, inputs)?),
         None => in_place.then_some(Slopes::Whole(to, inputs)),
@@ -132,9 +153,18 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
     let height = gemm::row_chunk(rows);
     let (lines, _) = cpu.partials.lines(if sum { rows.div_ceil(height) } else { 0 }, inputs);
     let partial = Shared::new(lines);
-    let left = Left::new(cpu.arithmetic, Source::new(dy_stored, dy)?);
-    let factors = gemm::backward(left, matrix.view(), (rows, outputs, inputs));
-    gemm::product(factors, output, &cpu.scratch, |row, cols, values| {
+    let factors = gemm::backward(matrix.view(), (rows, outputs, inputs));
+    if cpu.arithmetic == Arithmetic::Bf16 {
+        let with = With::Backward { slopes, adds, sums: sum.then_some((partial, height)) };
+        let finish = Finish { to: Some(to), width: inputs, with };
+        gemm::product_bf16(Source::new(dy_stored, dy)?, factors, &finish, &cpu.workers);
+        if let Some(grad) = grad {
+            colsum::finish(lines, grad);
+        }
+        return Ok(());
+    }
+    let output = Output { to: whole(Some(to))?, adds, staged: in_place };
+    gemm::product(f32s(dy_stored, dy)?, factors, output, &cpu.workers, |row, cols, values| {
         if let Some(slopes) = &slopes {
             // SAFETY: as in forward; where the slope lies in the output's place, that is written after this.
             unsafe { slopes.multiply(values, row, cols.start) };

@@ -1,9 +1,8 @@
 //! The native CPU backend: the reference for every other one, and a product in its own right.
 //!
-//! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. Work is cut into tasks whose number and
-//! bounds depend on shapes alone and every sum has a fixed order, so results are the same bit for bit from run
-//! to run and for any number of threads. The rayon pool that is current at a call does its work: install a pool
-//! around the calls to choose their number.
+//! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. Every sum has an
+//! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
+//! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
 
 mod aligned;
 mod arena;
@@ -17,6 +16,7 @@ mod dense;
 mod dropout;
 mod elements;
 mod embed;
+mod finish_bf16;
 mod first_attention;
 mod gemm;
 mod head;
@@ -24,10 +24,13 @@ mod heads;
 mod int8;
 mod kernel_bf16;
 #[cfg(target_arch = "x86_64")]
-mod kernel_f32;
+mod kernel_f32_avx2;
+#[cfg(target_arch = "x86_64")]
+mod kernel_f32_avx512;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod lanes_avx512;
+mod lanes_math;
 mod library;
 mod linear;
 mod loss;
@@ -37,20 +40,23 @@ mod norm;
 mod normalise;
 mod operands;
 mod optim;
+mod pack_bf16;
+mod pack_f32;
 mod pairs;
 mod panels;
 mod params;
 mod pointwise;
 mod run;
-mod scratch;
 mod share;
 mod simd;
 mod sizes;
 mod slopes;
+mod team;
 mod transpose;
 mod weight_gradients;
 mod weights;
 mod widen;
+mod workers;
 mod x_hat;
 
 use super::labels::{self, LabelKind};
@@ -67,12 +73,12 @@ use colsum::Partials;
 pub use elements::Arithmetic;
 use elements::{Elements, Source, Stored};
 use params::{HostParams, read, wide, write};
-use scratch::Scratch;
 use sizes::HostSizes;
 pub use sizes::footprint;
 use std::ops::Range;
 use weights::HostMatrices;
 pub use weights::rounded;
+use workers::Workers;
 
 /// See the module's head.
 pub struct CpuBackend {
@@ -88,7 +94,7 @@ pub struct CpuBackend {
     labels: Vec<u32>,
     label_kind: LabelKind,
     key: DropoutKey,
-    scratch: Scratch,
+    workers: Workers,
     partials: Partials,
     /// The bias of a linear layer in one piece: `[widest]`.
     bias: Vec<f32>,
@@ -126,7 +132,7 @@ impl CpuBackend {
             labels: Vec::new(),
             label_kind: LabelKind::None,
             key: DropoutKey::default(),
-            scratch: Scratch::default(),
+            workers: Workers::default(),
             partials: Partials::default(),
             bias: Vec::new(),
             token_order: Vec::new(),
@@ -148,10 +154,12 @@ impl Backend for CpuBackend {
     }
 
     fn describe(&self) -> String {
-        match (self.arithmetic, simd::level()) {
+        match (self.arithmetic, Arithmetic::fastest()) {
             (Arithmetic::F32, _) => "CPU, f32".into(),
-            (Arithmetic::Bf16, simd::Level::Avx512Bf16) => "CPU, bf16".into(),
-            (Arithmetic::Bf16, _) => {
+            (Arithmetic::Bf16, Arithmetic::Bf16) => {
+                "CPU, bf16 with sums in f32 (--precision f32 is more exact and slower)".into()
+            }
+            (Arithmetic::Bf16, Arithmetic::F32) => {
                 "CPU, bf16, for which this processor has no instructions: f32 is faster on it"
                     .into()
             }
@@ -190,7 +198,7 @@ impl Backend for CpuBackend {
                 .into_iter()
                 .map(words)
                 .sum(),
-            workspace: self.scratch.bytes()
+            workspace: self.workers.bytes()
                 + self.partials.bytes()
                 + floats(&self.bias)
                 + self.head_input.bytes()
@@ -204,7 +212,7 @@ impl Backend for CpuBackend {
         let sizes = HostSizes::new(&memory, threads, self.weights.train());
         self.arena = Arena::allocate(sizes.arena)?;
         self.params = HostParams::new(sizes.params, sizes.trainable)?;
-        self.scratch = Scratch::new(sizes.threads, sizes.scratch)?;
+        self.workers = Workers::new(sizes.threads, sizes.scratch)?;
         self.partials = Partials::new(sizes.partials)?;
         self.bias = vec![0.0; sizes.bias];
         self.token_order = Vec::with_capacity(sizes.token_order);

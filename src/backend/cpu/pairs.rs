@@ -117,10 +117,13 @@ impl Part<'_> {
         }
         for p in 0..self.pairs {
             // SAFETY: the assertions above.
-            let right: [L::Pairs; V] = std::array::from_fn(|v| unsafe {
-                let at = p * self.cols + self.col + LANES * v;
-                lanes.pairs_at(self.right.as_ptr().add(at))
-            });
+            let first = unsafe { self.right.as_ptr().add(p * self.cols + self.col) };
+            // SAFETY: as above.
+            let mut right = [unsafe { lanes.pairs_at(first) }; V];
+            for (v, pairs) in right.iter_mut().enumerate().skip(1) {
+                // SAFETY: as above.
+                *pairs = unsafe { lanes.pairs_at(first.add(LANES * v)) };
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let at = (row + r) * by_row + p * pair;
                 // SAFETY: the assertions above.
@@ -152,10 +155,10 @@ pub fn pack_turned<L: Lanes>(
         for pair in (0..pairs).step_by(LANES) {
             let from = 2 * pair;
             let count = (width - from).min(2 * LANES);
-            let block: [L::Pairs; LANES] = std::array::from_fn(|r| match first + r < len {
-                true => lanes.load_pairs(&rows[(first + r) * stride + from..][..count]),
-                false => lanes.load_pairs(&[]),
-            });
+            let mut block = [lanes.load_pairs(&[]); LANES];
+            for (row, pairs) in (first..len).zip(&mut block) {
+                *pairs = lanes.load_pairs(&rows[row * stride + from..][..count]);
+            }
             for (p, turned) in (pair..pairs).zip(lanes.turn(block)) {
                 lanes.store_pairs(turned, &mut out[p * wide + first..][..LANES]);
             }
@@ -182,6 +185,90 @@ pub fn pack_pairs<L: Lanes>(
             };
             let both = lanes.interleave(row(2 * pair), row(2 * pair + 1));
             lanes.store_pairs(both, &mut out[col..][..LANES]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::bf16::{narrow, wide};
+    use crate::backend::cpu::lanes::Plain;
+    use crate::backend::cpu::simd::{Level, level};
+
+    fn halves(count: usize, salt: usize) -> Vec<bf16> {
+        let values: Vec<f32> =
+            (0..count).map(|i| ((i * 37 + salt) % 101) as f32 / 50.0 - 1.0).collect();
+        let mut out = vec![bf16::ZERO; count];
+        narrow(&values, &mut out);
+        out
+    }
+
+    #[test]
+    fn products_of_every_size_and_both_orientations_are_the_sums_they_should_be_in_both_kinds_of_vectors()
+     {
+        for rows in [1, 2, 7, 8, 9, 13, 25] {
+            for (vectors, pairs) in [(1, 3), (2, 16), (3, 1), (4, 5), (5, 8), (9, 2)] {
+                let cols = vectors * LANES;
+                let right = halves(2 * pairs * cols, 5);
+                let right: &[[bf16; 2]] = bytemuck::cast_slice(&right);
+                let elements = halves(2 * rows * pairs, 11);
+                for left in [
+                    Left { elements: &elements, row: 2 * pairs, pair: 2 },
+                    Left { elements: &elements, row: 2, pair: 2 * rows },
+                ] {
+                    let mut got = vec![0.5; rows * cols];
+                    let mut plain = got.clone();
+                    product(left, right, &mut got, cols, (rows, cols, pairs), true);
+                    let shape = (rows, cols, pairs);
+                    product_body(Plain::<true>, left, right, &mut plain, cols, shape, true);
+                    for i in 0..rows {
+                        for j in 0..cols {
+                            let term = |p: usize| {
+                                let at = i * left.row + p * left.pair;
+                                (0..2)
+                                    .map(|e| {
+                                        f64::from(wide(elements[at + e]))
+                                            * f64::from(wide(right[p * cols + j][e]))
+                                    })
+                                    .sum::<f64>()
+                            };
+                            let want = 0.5 + (0..pairs).map(term).sum::<f64>();
+                            let got = f64::from(got[i * cols + j]);
+                            assert!((got - want).abs() < 1e-5, "{rows} {cols} {pairs} at {i} {j}");
+                        }
+                    }
+                    if level() > Level::Portable {
+                        assert_eq!(got, plain, "{rows} {cols} {pairs}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packed_rows_are_turned_over_or_joined_and_zero_beyond() {
+        let (stride, cols) = (41, 48);
+        for (len, width) in [(1, 2), (17, 32), (37, 33), (16, 40)] {
+            let rows = halves(len * stride, 3);
+            let at = |row: usize, col: usize| match row < len && col < width {
+                true => rows[row * stride + col],
+                false => bf16::ZERO,
+            };
+            let pairs = width.div_ceil(2);
+            let mut turned = vec![[bf16::NAN; 2]; pairs * cols];
+            pack_turned(Plain::<true>, (&rows, stride), (len, width), cols, &mut turned);
+            for (i, pair) in turned.iter().enumerate() {
+                let (p, c) = (i / cols, i % cols);
+                assert_eq!(*pair, [at(c, 2 * p), at(c, 2 * p + 1)], "{len} {width}: {p} {c}");
+            }
+            let wide = width.next_multiple_of(LANES);
+            let mut joined = vec![[bf16::NAN; 2]; len.div_ceil(2) * wide];
+            pack_pairs(Plain::<true>, (&rows, stride), (len, width), wide, &mut joined);
+            for (i, pair) in joined.iter().enumerate() {
+                let (p, c) = (i / wide, i % wide);
+                assert_eq!(*pair, [at(2 * p, c), at(2 * p + 1, c)], "{len} {width}: {p} {c}");
+            }
         }
     }
 }

@@ -3,12 +3,14 @@
 
 use super::bf16;
 use super::elements::{Elements, Stored};
+use super::lanes::{LANES, Lanes};
 use super::pointwise;
 use super::share::Shared;
 use super::simd::dispatch;
 use crate::program::Activation;
 use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
+use std::ops::Range;
 
 /// A `[rows, width]` tensor of derivatives that tiles write and read.
 pub enum Slopes<'a> {
@@ -97,6 +99,64 @@ impl<'a> Slopes<'a> {
                     multiply4(values, codes);
                 }
             }
+        }
+    }
+
+    /// Keeps `slope` as these columns of `row`, of which there are up to sixteen.
+    ///
+    /// # Safety
+    /// As [`activate`](Self::activate).
+    #[inline(always)]
+    pub unsafe fn keep<L: Lanes>(
+        &self,
+        lanes: L,
+        slope: L::Floats,
+        row: usize,
+        cols: Range<usize>,
+    ) {
+        let mut wide = [0.0; LANES];
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Whole(to, width) => {
+                    to.put(lanes, slope, row * width + cols.start, cols.len())
+                }
+                Self::Bits8(memory, width) => {
+                    lanes.store(slope, &mut wide);
+                    let codes = memory.slice(row * width + cols.start, cols.len());
+                    pack8(&wide[..cols.len()], codes);
+                }
+                Self::Bits4(memory, bytes) => {
+                    lanes.store(slope, &mut wide);
+                    let count = cols.len().div_ceil(2);
+                    let codes = memory.slice(row * bytes + cols.start / 2, count);
+                    pack4(&wide[..cols.len()], codes);
+                }
+            }
+        }
+    }
+
+    /// `x` times these columns of `row`.
+    ///
+    /// # Safety
+    /// As [`activate`](Self::activate).
+    #[inline(always)]
+    pub unsafe fn times<L: Lanes>(
+        &self,
+        lanes: L,
+        x: L::Floats,
+        row: usize,
+        cols: Range<usize>,
+    ) -> L::Floats {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Self::Whole(from, width) = self {
+                return lanes.mul(x, from.take(lanes, row * width + cols.start, cols.len()));
+            }
+            let mut wide = [0.0; LANES];
+            lanes.store(x, &mut wide);
+            self.multiply(&mut wide[..cols.len()], row, cols.start);
+            lanes.load(&wide)
         }
     }
 }

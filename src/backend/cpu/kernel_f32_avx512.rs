@@ -1,8 +1,8 @@
 //! The kernel of f32 products on AVX-512: a cell is an element.
 
-use super::panels::{Kernel, Left, Rows};
-use super::weights::View;
-use bytemuck::{cast_slice, cast_slice_mut};
+use super::pack_f32::pack;
+use super::panels::{Factors, Kernel, Rows};
+use bytemuck::cast_slice;
 use std::ops::Range;
 
 /// Eight rows of three vectors: 24 sums in flight, three vectors of the panel and nothing else fill the registers.
@@ -12,6 +12,7 @@ const ROWS: usize = 8;
 const VECTORS: usize = 3;
 
 impl Kernel for Avx512 {
+    type Left<'a> = &'a [f32];
     const ROWS: usize = ROWS;
     const COLS: usize = 16 * VECTORS;
 
@@ -19,27 +20,17 @@ impl Kernel for Avx512 {
         depth
     }
 
-    fn along(weight: View<'_>, row: usize, width: usize, cells: Range<usize>, out: &mut [u32]) {
-        weight.widen(row, width, cells, cast_slice_mut(out));
+    fn pack(factors: Factors<'_>, cols: Range<usize>, panels: &mut [u32]) {
+        pack(factors, cols, Self::COLS, panels);
     }
 
-    fn across(
-        weight: View<'_>,
-        cell: usize,
-        (_, width): (usize, usize),
-        cols: Range<usize>,
-        out: &mut [u32],
-    ) {
-        weight.widen(cell, width, cols, cast_slice_mut(out));
-    }
-
-    fn left<'a>(left: Left<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32]) -> Rows<'a> {
-        let of = rows.start * depth..rows.end * depth;
-        let cells = match left {
-            Left::F32(x) => cast_slice(&x[of]),
-            Left::Rounded(x) => cast_slice(x.get(of, cast_slice_mut(room))),
-        };
-        Rows { cells, stride: depth }
+    fn left<'a, 'b: 'a>(
+        left: &'b [f32],
+        depth: usize,
+        rows: Range<usize>,
+        _: &'a mut [u32],
+    ) -> Rows<'a> {
+        Rows { cells: cast_slice(&left[rows.start * depth..rows.end * depth]), stride: depth }
     }
 
     fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
