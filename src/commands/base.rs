@@ -148,7 +148,7 @@ impl Base {
         if let Some(differences) = self.files(&tokenizer)?.differences(recorded) {
             let there = |name: &&str| self.folder.join(name).exists();
             let files = std::iter::once(&CONFIG).chain(&TOKENIZER_FILES).chain(&SENTENCE_CONFIGS);
-            let files: Vec<&str> = files.copied().filter(|name| there(&name)).collect();
+            let files: Vec<&str> = files.copied().filter(|name| there(name)).collect();
             bail!(
                 "{}: the files beside the weights ({}) are not what they were in training: {differences}; put them back \
                  as they were, or train again with these",

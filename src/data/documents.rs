@@ -118,7 +118,7 @@ mod tests {
         let document = |text: &str, gold: Gold| Document {
             line: 1,
             text: text.to_owned(),
-            words: vec![0..1],
+            words: std::iter::once(0..1).collect(),
             gold,
             ..Document::default()
         };
@@ -132,7 +132,7 @@ mod tests {
             document("ab", Gold::Spans(mark(0..1, "x"))),
             document("ab", Gold::Spans(mark(0..2, "x"))),
             document("ab", Gold::Spans(Vec::new())),
-            Document { words: vec![1..2], ..document("ab", Gold::None) },
+            Document { words: std::iter::once(1..2).collect(), ..document("ab", Gold::None) },
         ];
         let hash = |document: &Document| {
             Documents { name: "d".into(), list: vec![document.clone()] }.sha256()
