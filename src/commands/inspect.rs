@@ -153,7 +153,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         path.display(),
         info.task,
         info.method.with_biases(&info.biases),
-        trained_on(&path, info)
+        trained_on(path, info)
     ))?;
     if !info.labels.is_empty() {
         show(format_args!("labels: {}\n", tame(&info.labels.join(", "))))?;
