@@ -9,11 +9,8 @@ use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
 use super::programs::Programs;
 use super::progress::Progress;
 use super::{outputs, say, set_threads, show, stop, warn};
-use crate::backend::DeviceKind;
-use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Dataset, Order, Sampler};
-use crate::error::UsageError;
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
@@ -66,14 +63,8 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         device: config.device,
         precision: config.precision,
         weights: config.weights.into(),
+        matrices_train: !config.method.facts().freezes_weights,
     })?;
-    let in_bf16 = matches!(backend.kind(), DeviceKind::Cpu { arithmetic: Arithmetic::Bf16, .. });
-    if in_bf16 && !config.method.facts().freezes_weights {
-        let method = config.method;
-        let problem =
-            format!("--precision bf16: on a CPU --method {method} trains in f32; leave it out");
-        return Err(UsageError::new(problem).into());
-    }
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     base.unchanged()?;
