@@ -31,6 +31,7 @@
 //!     device: DeviceChoice::Cpu,
 //!     precision: Precision::Auto,
 //!     weights: WeightType::F16,
+//!     matrices_train: false,
 //! })?;
 //! let model = load(&folder, &config, &task, &mut *backend)?;
 //!

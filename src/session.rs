@@ -23,6 +23,8 @@ pub struct OpenOptions {
     pub precision: Precision,
     /// How it keeps frozen matrices.
     pub weights: WeightType,
+    /// Whether matrices train.
+    pub matrices_train: bool,
 }
 
 /// Opens the chosen device.
@@ -30,22 +32,28 @@ pub struct OpenOptions {
 /// # Errors
 /// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
-    let OpenOptions { device, precision, weights } = options;
+    let OpenOptions { device, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
         let options = CudaOptions::new(index, precision.on_gpu()?);
         Ok(Box::new(CudaBackend::new(CudaOptions { weights, ..options })?))
     };
+    match gpu(device) {
+        Some(index) => cuda(index),
+        None => Ok(Box::new(CpuBackend::computing(precision.on_cpu(matrices_train)?, weights))),
+    }
+}
+
+/// The GPU that is meant, if any.
+pub fn gpu(device: DeviceChoice) -> Option<usize> {
     match device {
-        DeviceChoice::Cuda(index) => cuda(index),
-        DeviceChoice::Auto if gpu_is_there() => cuda(0),
-        DeviceChoice::Auto | DeviceChoice::Cpu => {
-            Ok(Box::new(CpuBackend::computing(precision.on_cpu()?, weights)))
-        }
+        DeviceChoice::Cuda(index) => Some(index),
+        DeviceChoice::Auto => gpu_is_there().then_some(0),
+        DeviceChoice::Cpu => None,
     }
 }
 
 /// Whether `auto` would choose a GPU.
-pub fn gpu_is_there() -> bool {
+fn gpu_is_there() -> bool {
     Device::open(0).is_ok()
 }
 

@@ -30,7 +30,8 @@ fn precision() -> Precision {
 
 /// That device, with matrices in 16 bits or as asked.
 pub fn open(weights: WeightType) -> Box<dyn Backend> {
-    let options = OpenOptions { device: choice(), precision: precision(), weights };
+    let options =
+        OpenOptions { device: choice(), precision: precision(), weights, matrices_train: false };
     bitfit::session::open(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 

@@ -11,8 +11,8 @@ use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
-use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling};
+use crate::session::{OpenOptions, Session, gpu, open};
+use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
@@ -59,8 +59,19 @@ impl Trained {
             None => Base::of_folder(path.clone())?,
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
-        let mut backend =
-            open(OpenOptions { device: compute.device, precision: compute.precision, weights })?;
+        // On a CPU, what was trained in f32 is read in f32.
+        let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
+        let precision = match compute.precision {
+            Precision::Auto if in_f32 && gpu(compute.device).is_none() => Precision::F32,
+            asked => asked,
+        };
+        let mut backend = open(OpenOptions {
+            device: compute.device,
+            precision,
+            weights,
+            matrices_train: false,
+        })?;
+        say(compute.quiet, format_args!("device: {}", backend.describe()));
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
         base.unchanged()?;
         match &delta {

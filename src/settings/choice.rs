@@ -159,7 +159,7 @@ choices! {
     pub enum Precision {
         #[default]
         Auto = "auto",
-            "f32 on a CPU, bf16 on a GPU";
+            "bf16 on a GPU, and on a CPU that has bf16 dot products unless matrices train; else f32";
         F32 = "f32",
             "32 bits; a CPU alone has it";
         Bf16 = "bf16",
@@ -170,13 +170,18 @@ choices! {
 }
 
 impl Precision {
-    /// What it is on a CPU.
+    /// What it is on a CPU, where matrices train in f32 alone.
     ///
     /// # Errors
-    /// A GPU's.
-    pub fn on_cpu(self) -> Result<Arithmetic, UsageError> {
+    /// A GPU's, and bf16 for matrices that train.
+    pub fn on_cpu(self, matrices_train: bool) -> Result<Arithmetic, UsageError> {
         match self {
-            Self::Auto | Self::F32 => Ok(Arithmetic::F32),
+            Self::Auto if matrices_train => Ok(Arithmetic::F32),
+            Self::Auto => Ok(Arithmetic::fastest()),
+            Self::F32 => Ok(Arithmetic::F32),
+            Self::Bf16 if matrices_train => Err(UsageError::new(
+                "--precision bf16: on a CPU --method full trains in f32; leave it out".to_owned(),
+            )),
             Self::Bf16 => Ok(Arithmetic::Bf16),
             Self::F16 => Err(UsageError::new(
                 "--precision f16 is for a GPU, and this runs on a CPU: use f32 or bf16".to_owned(),
@@ -190,7 +195,7 @@ impl Precision {
     /// The device lacks it.
     pub fn on(self, device: DeviceKind) -> Result<Self, UsageError> {
         Ok(match device {
-            DeviceKind::Cpu { .. } => match self.on_cpu()? {
+            DeviceKind::Cpu { arithmetic, .. } => match arithmetic {
                 Arithmetic::F32 => Self::F32,
                 Arithmetic::Bf16 => Self::Bf16,
             },
@@ -236,11 +241,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_precision_that_a_device_lacks_is_refused_and_auto_is_what_each_device_had() {
-        assert_eq!(Precision::default().on_cpu().unwrap(), Arithmetic::F32);
+    fn a_precision_that_a_device_lacks_is_refused_and_auto_is_what_is_fastest() {
+        assert_eq!(Precision::default().on_cpu(true).unwrap(), Arithmetic::F32);
+        assert_eq!(Precision::default().on_cpu(false).unwrap(), Arithmetic::fastest());
         assert_eq!(Precision::default().on_gpu().unwrap(), HalfType::Bf16);
-        assert_eq!(Precision::Bf16.on_cpu().unwrap(), Arithmetic::Bf16);
-        let refused = Precision::F16.on_cpu().unwrap_err().to_string();
+        assert_eq!(Precision::Bf16.on_cpu(false).unwrap(), Arithmetic::Bf16);
+        let refused = Precision::Bf16.on_cpu(true).unwrap_err().to_string();
+        assert!(refused.contains("--method full") && refused.contains("f32"), "{refused}");
+        let refused = Precision::F16.on_cpu(false).unwrap_err().to_string();
         assert!(refused.contains("f16") && refused.contains("f32 or bf16"), "{refused}");
         let refused = Precision::F32.on_gpu().unwrap_err().to_string();
         assert!(refused.contains("f32") && refused.contains("bf16 or f16"), "{refused}");

@@ -23,7 +23,9 @@ fn three_methods_stand_side_by_side() {
     let data = folder.write("a.tsv", toy_tsv(48, 2));
     let output = folder.path("compare");
     // Under a head on the first tokens bias-only training keeps less of the last block.
-    let run = Finished::of(&mut compare(&data, &output, &["--pooling", "mean"])).success();
+    let run =
+        Finished::of(&mut compare(&data, &output, &["--pooling", "mean", "--precision", "f32"]))
+            .success();
     let rows = rows(&output);
     let names: Vec<_> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
     assert_eq!(names, ["bitfit", "head", "full"]);

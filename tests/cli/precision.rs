@@ -34,6 +34,35 @@ fn a_run_does_not_resume_in_another_precision() {
 }
 
 #[test]
+fn auto_is_recorded_as_what_it_is_on_this_machine() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(16, 2));
+    let output = folder.path("run");
+    let run = train(&fixture("bert"), &data, &output, RUN);
+    let (is, other) = match run.stderr.contains("device: CPU, bf16") {
+        true => ("bf16", "f32"),
+        false => ("f32", "bf16"),
+    };
+    let resume = |precision: &str| {
+        let mut again = bitfit(["train", "--resume", "--precision", precision, "--output"]);
+        Finished::of(again.arg(&output))
+    };
+    let named = format!("precision was \"{is}\" and is \"{other}\"");
+    resume(other).fails(1, &[&named]);
+    resume(is).success();
+    resume("auto").success();
+}
+
+#[test]
+fn matrices_train_in_f32_whatever_a_cpu_is_fastest_in() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(16, 2));
+    let options = format!("{RUN} --method full");
+    let run = train(&fixture("bert"), &data, &folder.path("run"), &options);
+    assert!(run.stderr.contains("device: CPU, f32\n"), "{}", run.stderr);
+}
+
+#[test]
 fn what_a_cpu_does_not_compute_in_is_refused() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(16, 2));

@@ -238,8 +238,11 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn turn(self, rows: [__m512bh; LANES]) -> [__m512bh; LANES] {
-        // SAFETY: the value of this type says that the processor has AVX-512.
-        unsafe { super::transpose::turned(rows.map(cells)) }.map(pairs)
+        // SAFETY: the value of this type says that the processor has AVX-512; both kinds of vectors are plain bits.
+        unsafe {
+            let rows = std::mem::transmute::<[__m512bh; LANES], [__m512i; LANES]>(rows);
+            std::mem::transmute(super::transpose::turned(rows))
+        }
     }
 
     #[inline(always)]
@@ -250,6 +253,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn pairs_at(self, at: *const [bf16; 2]) -> __m512bh {
         pairs(intrinsic!(_mm512_loadu_si512(at.cast())))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
     }
 
     #[inline(always)]

@@ -103,7 +103,8 @@ mod tests {
             [math::gelu_erf::<true>, math::gelu_tanh::<true>, |x| {
                 if x <= 0.0 { (0.0, 0.0) } else { (x, 1.0) }
             }];
-        let x = samples();
+        // Beyond, f32's own derivative is infinite where it should be zero.
+        let x: Vec<f32> = samples().into_iter().filter(|x| x.abs() < 100.0).collect();
         for (kind, exact) in KINDS.into_iter().zip(exact) {
             let (mut y, mut slope) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
             both(kind, &x, &mut y, &mut slope);

@@ -49,6 +49,20 @@ fn load<L: Lanes>(
     }
 }
 
+/// Rows that are asked for before they are read: matrices come from far away, and in pieces too short for the processor to
+/// see what will be wanted.
+const AHEAD: usize = 32;
+
+/// Asks for an element of a matrix of `width` columns; it need not be there.
+#[inline(always)]
+fn ask<L: Lanes>(lanes: L, weight: View<'_>, row: usize, width: usize, col: usize) {
+    match weight {
+        View::F16(w) => lanes.prefetch(w.as_ptr().wrapping_add(row * width + col).cast()),
+        View::F32(w) => lanes.prefetch(w.as_ptr().wrapping_add(row * width + col).cast()),
+        _ => {}
+    }
+}
+
 /// From rows of a matrix `[outputs, inputs]`: panels for `x·Wᵀ`.
 #[inline(always)]
 fn turned<L: Lanes>(
@@ -69,6 +83,7 @@ fn turned<L: Lanes>(
                 // A loop, as a closure would not have the vectors' instructions.
                 let mut rows = [lanes.load_pairs(&[]); LANES];
                 for (row, pairs) in (first..cols.end).zip(&mut rows) {
+                    ask(lanes, weight, row + AHEAD, depth, from);
                     let low = load(lanes, weight, row, depth, from..middle);
                     let high = load(lanes, weight, row, depth, middle..end);
                     *pairs = lanes.round_in_order(low, high);
@@ -99,6 +114,7 @@ fn straight<L: Lanes>(
             let mut both = [lanes.splat(0.0); 2];
             if !here.is_empty() {
                 for (row, x) in (2 * cell..depth).zip(&mut both) {
+                    ask(lanes, weight, row + AHEAD, all, here.start);
                     *x = load(lanes, weight, row, all, here.clone());
                 }
             }

@@ -101,7 +101,7 @@ fn tile_cols<K: Kernel>(threads: usize, rows: usize, cols: usize, cells: usize) 
     width((1..=most).rev().min_by_key(|&panels| cost(panels)).unwrap_or(1))
 }
 
-/// The product of `left` and `factors`. `finish` takes each block of finished sums (its rows and columns, its values, and how far
+/// The product of `left` and `factors`. `finish` takes each block of finished sums (rows, columns, values, and how far
 /// apart their rows are) while it is in the first-level cache. All rows of a block lie in one [`row_chunk`].
 pub fn product<K: Kernel>(
     left: K::Left<'_>,

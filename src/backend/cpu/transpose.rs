@@ -32,48 +32,52 @@ unsafe fn transpose_avx512(
     use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_storeu_si512};
     // SAFETY: the caller's promise; these loads need no alignment.
     let row = |r: usize| unsafe { _mm512_loadu_si512(from.as_ptr().add(r * stride).cast()) };
-    let rows_in: [__m512i; 16] = std::array::from_fn(row);
-    for (i, row) in turned(rows_in).iter().enumerate().take(rows) {
+    let block: [__m512i; 16] = std::array::from_fn(row);
+    // SAFETY: this function has AVX-512.
+    for (i, row) in unsafe { turned(block) }.iter().enumerate().take(rows) {
         // SAFETY: the caller's promise; these stores need no alignment.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(i * to_stride).cast(), *row) };
     }
 }
 
 /// Sixteen rows of sixteen cells, turned over in four rounds, each of which exchanges pairs of rows twice as far apart.
+///
+/// # Safety
+/// The processor has AVX-512, and the function into which this is inlined is compiled for it.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64::__m512i; 16] {
+#[inline(always)]
+pub unsafe fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64::__m512i; 16] {
     use std::arch::x86_64::{
-        __m512i, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+        _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+        _mm512_unpacklo_epi64,
     };
-    // Cells of rows 2n and 2n + 1 alternate; then pairs of them, so that a lane has four rows of one column.
-    let b: [__m512i; 16] = std::array::from_fn(|i| match i % 2 {
-        0 => _mm512_unpacklo_epi32(a[i], a[i + 1]),
-        _ => _mm512_unpackhi_epi32(a[i - 1], a[i]),
-    });
-    let c: [__m512i; 16] = std::array::from_fn(|i| {
-        let (four, column) = (i / 4 * 4, i % 4);
-        let (low, high) = (b[four + column / 2], b[four + column / 2 + 2]);
-        match column % 2 {
-            0 => _mm512_unpacklo_epi64(low, high),
-            _ => _mm512_unpackhi_epi64(low, high),
+    let (mut b, mut c, mut d, mut e) = (a, a, a, a);
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Cells of rows 2n and 2n + 1 alternate; then pairs of them, so that a lane has four rows of one column.
+        for i in (0..16).step_by(2) {
+            b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+            b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
         }
-    });
-    // Lanes of four rows come together by columns: first those of rows 8n and 8n + 4, then of 0 and 8.
-    let d: [__m512i; 16] = std::array::from_fn(|i| {
-        let (eight, column) = (i / 8 * 8, i % 4);
-        let (low, high) = (c[eight + column], c[eight + 4 + column]);
-        match i % 8 / 4 {
-            0 => _mm512_shuffle_i32x4::<0x88>(low, high),
-            _ => _mm512_shuffle_i32x4::<0xDD>(low, high),
+        for four in (0..16).step_by(4) {
+            for i in 0..2 {
+                c[four + 2 * i] = _mm512_unpacklo_epi64(b[four + i], b[four + i + 2]);
+                c[four + 2 * i + 1] = _mm512_unpackhi_epi64(b[four + i], b[four + i + 2]);
+            }
         }
-    });
-    std::array::from_fn(|i| match i / 8 {
-        0 => _mm512_shuffle_i32x4::<0x88>(d[i], d[i + 8]),
-        _ => _mm512_shuffle_i32x4::<0xDD>(d[i - 8], d[i]),
-    })
+        // Lanes of four rows come together by columns: first those of rows 8n and 8n + 4, then of 0 and 8.
+        for eight in [0, 8] {
+            for i in eight..eight + 4 {
+                d[i] = _mm512_shuffle_i32x4::<0x88>(c[i], c[i + 4]);
+                d[i + 4] = _mm512_shuffle_i32x4::<0xDD>(c[i], c[i + 4]);
+            }
+        }
+        for i in 0..8 {
+            e[i] = _mm512_shuffle_i32x4::<0x88>(d[i], d[i + 8]);
+            e[i + 8] = _mm512_shuffle_i32x4::<0xDD>(d[i], d[i + 8]);
+        }
+    }
+    e
 }
 
 #[cfg(test)]

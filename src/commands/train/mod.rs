@@ -10,11 +10,8 @@ use super::programs::Programs;
 use super::progress::Progress;
 use super::stop::{self, Stop};
 use super::{named, outputs, say, set_threads, show, submission, warn};
-use crate::backend::DeviceKind;
-use crate::backend::cpu::Arithmetic;
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
-use crate::error::UsageError;
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
@@ -86,14 +83,8 @@ fn train(
         device: config.device,
         precision: config.precision,
         weights: config.weights.into(),
+        matrices_train: !config.method.facts().freezes_weights,
     })?;
-    let in_bf16 = matches!(backend.kind(), DeviceKind::Cpu { arithmetic: Arithmetic::Bf16, .. });
-    if in_bf16 && !config.method.facts().freezes_weights {
-        let method = config.method;
-        let problem =
-            format!("--precision bf16: on a CPU --method {method} trains in f32; leave it out");
-        return Err(UsageError::new(problem).into());
-    }
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     base.unchanged()?;
