@@ -11,6 +11,7 @@
 //! use bitfit::model::load::{TaskSpec, load};
 //! use bitfit::program::{AdamW, LossKind, PoolKind, Saving};
 //! use bitfit::session::{OpenOptions, Session, open};
+//! use bitfit::settings::choice::Precision;
 //! use bitfit::settings::device::DeviceChoice;
 //!
 //! # fn main() -> anyhow::Result<()> {
@@ -28,8 +29,9 @@
 //! };
 //! let mut backend = open(OpenOptions {
 //!     device: DeviceChoice::Cpu,
-//!     half: bitfit::backend::cuda::HalfType::Bf16,
+//!     precision: Precision::Auto,
 //!     weights: WeightType::F16,
+//!     matrices_train: false,
 //! })?;
 //! let model = load(&folder, &config, &task, &mut *backend)?;
 //!
@@ -88,3 +90,4 @@ pub mod settings;
 pub mod table;
 pub mod tasks;
 pub mod train;
+mod words;

@@ -271,16 +271,23 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
     });
 }
 
-/// Real MiniLM, where it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its folder.
-#[test]
-fn minilm_matches_pytorch_where_the_model_is_present() {
+/// Real MiniLM with a head and a batch, where it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its folder.
+struct MiniLm {
+    folder: PathBuf,
+    fixture: Fixture,
+    case: Case,
+    head: tempfile::NamedTempFile,
+    batch: Batch,
+}
+
+fn minilm() -> Option<MiniLm> {
     let folder = match std::env::var_os("BITFIT_MINILM") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm"),
     };
     if !folder.join("config.json").exists() {
         eprintln!("skipped: {} is not there; scripts/fetch.py fetches it", folder.display());
-        return;
+        return None;
     }
     let path = fixtures().join("minilm_expected.safetensors");
     let fixture = Fixture::read(&path);
@@ -294,6 +301,14 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     let batch = fixture.batch(case.task);
 
     let head = head_in(&path);
+    Some(MiniLm { folder, fixture, case, head, batch })
+}
+
+#[test]
+fn minilm_matches_pytorch_where_the_model_is_present() {
+    let Some(MiniLm { folder, fixture, case, head, batch }) = minilm() else {
+        return;
+    };
     let mut s = Setup::new(&folder, &case, head.path(), &batch).of_every_token();
     s.gradients(&batch);
     let last = s.model.config.layers;
@@ -306,4 +321,31 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     let logits = s.logits(batch.sequences());
     close("minilm logits", &logits, fixture.get("logits"), 1e-5);
     check_gradients(&s, "minilm", &fixture);
+}
+
+/// ‖in bf16 − in f32‖ / ‖in f32‖ of all gradients together.
+fn bf16_beside_f32(folder: &Path, case: &Case, head: &Path, batch: &Batch) -> f64 {
+    let gradients = |mut s: Setup| {
+        s.gradients(batch);
+        let range = s.model.params.trained_range();
+        s.backend.read_params(Slot::Gradient, range).unwrap()
+    };
+    let f32 = gradients(Setup::new(folder, case, head, batch));
+    let f32: Vec<f64> = f32.iter().map(|&x| f64::from(x)).collect();
+    fixture::relative(&gradients(Setup::in_bf16(folder, case, head, batch)), &f32)
+}
+
+#[test]
+fn gradients_in_bf16_are_within_rounding_of_those_in_f32() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let error = bf16_beside_f32(folder, case, &folder.join("head.safetensors"), batch);
+        println!("{name}: {error:.2e}");
+        // Random matrices this narrow average little away.
+        assert!(error < 5e-2, "{name}: {error:.2e}");
+    });
+    if let Some(MiniLm { folder, case, head, batch, .. }) = minilm() {
+        let error = bf16_beside_f32(&folder, &case, head.path(), &batch);
+        println!("minilm: {error:.2e}");
+        assert!(error < 5e-3, "minilm: {error:.2e}");
+    }
 }

@@ -44,7 +44,7 @@ pub struct ComputeArgs {
     /// Device to compute on; auto is the first GPU that can be used, else the CPU
     #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
     pub device: DeviceChoice,
-    /// The 16-bit type of weights and activations on a GPU
+    /// The type of activations, and on a GPU of matrices
     #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// CPU threads [default: one per processor core]

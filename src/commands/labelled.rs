@@ -15,8 +15,9 @@ use crate::tasks::reading::read_documents;
 use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
-use crate::tasks::words;
+use crate::words;
 use anyhow::{Result, bail};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// What rows without a label are, and what the classes are where a task has them already.
@@ -144,7 +145,7 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
                 "{}: {} {go} over several lines, the first from line {first} on; if no text should, look for a stray \
                  quote there",
                 table.name,
-                words::rows(count)
+                words::count(count, "row")
             ),
         );
     }
@@ -154,10 +155,11 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
         say(
             quiet,
             format_args!(
-                "{}: {} without a label {} left out, {rows} stay",
+                "{}: {} without a label {} left out, {rows} {}",
                 table.name,
-                words::rows(dropped),
-                if dropped == 1 { "is" } else { "are" }
+                words::count(dropped, "row"),
+                words::are(dropped),
+                if rows == 1 { "stays" } else { "stay" }
             ),
         );
     }
@@ -168,7 +170,7 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
             table.name
         )),
         some => {
-            say(quiet, format_args!("{}: {some} of {rows} rows have no second text", table.name))
+            say(quiet, format_args!("{}: no second text for {some} of {rows} rows", table.name))
         }
     }
     refuse_quotes(&table)?;
@@ -226,6 +228,33 @@ pub fn warn_of_scores(scores: &Scores) {
             "no entity was found as it should be; where rare tags are never predicted, longer training, a higher --lr or \
              --class-weights balanced helps",
         );
+    }
+}
+
+/// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.
+pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
+    let (Some(train), Some(dev)) = (train.table(), dev.table()) else {
+        return;
+    };
+    fn texts(row: &Row) -> (&str, Option<&str>) {
+        (&row.text, row.text_pair.as_deref())
+    }
+    let trained: HashSet<_> = train.rows.iter().map(texts).collect();
+    let rows = dev.rows.len();
+    match dev.rows.iter().filter(|row| trained.contains(&texts(row))).count() {
+        0 => {}
+        all if all == rows => warn(format_args!(
+            "{}: every row to evaluate on has a text that is trained on: the measures do not say how good the model is on \
+             other texts",
+            dev.name
+        )),
+        some => say(
+            quiet,
+            format_args!(
+                "{}: {some} of {rows} rows to evaluate on have a text that is trained on",
+                dev.name
+            ),
+        ),
     }
 }
 

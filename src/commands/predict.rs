@@ -4,10 +4,11 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
 use super::trained::Trained;
-use super::{no_use, outputs, read_options, say, set_threads};
+use super::{no_use, outputs, read_options, say, set_threads, submission};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches};
+use crate::error::tame;
 use crate::files::write_atomic;
 use crate::program::Limits;
 use crate::settings::task::Reads;
@@ -15,7 +16,7 @@ use crate::tasks::examples::TokenLogits;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
 
 /// Texts read and sorted by length at a time.
@@ -25,6 +26,9 @@ const TOKENS: usize = 8192;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     set_threads(args.compute.threads)?;
+    if let Some(folder) = &args.predict_test {
+        return submission::run(args, folder);
+    }
     let path = match args.reads_stdin() {
         true => Path::new(outputs::STDIN),
         false => &args.input,
@@ -41,16 +45,15 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: args.compute.batch_size,
         tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
     };
-    trained.prepare(Limits {
-        tokens: limits.tokens.unwrap_or(TOKENS).max(max_len),
-        sequences: limits.sequences,
-        max_len,
-    })?;
+    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No text is without a token.
+    trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
         stride: args.stride.or(trained.info.settings.stride),
         trained,
         limits,
         format: args.output_format,
+        terminal: args.writes_stdout() && stdout().is_terminal(),
         quiet: args.compute.quiet,
     };
 
@@ -91,6 +94,8 @@ struct Predictor {
     /// Of windows on documents, where it is not the task's own.
     stride: Option<usize>,
     format: OutputFormat,
+    /// That the predictions go to.
+    terminal: bool,
     quiet: bool,
 }
 
@@ -202,12 +207,24 @@ impl Predictor {
 
     /// A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
     fn line(&self, fields: &[String], out: &mut impl Write) -> Result<()> {
-        let fields: Vec<_> = fields.iter().map(|field| clean(field)).collect();
+        let fields: Vec<_> = fields.iter().map(|field| clean(field, self.terminal)).collect();
         Ok(writeln!(out, "{}", fields.join("\t"))?)
     }
 }
 
-/// A tsv field: no tabs, no line breaks.
-fn clean(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
+/// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
+fn clean(text: &str, terminal: bool) -> String {
+    let text = text.replace(['\t', '\n', '\r'], " ");
+    if terminal { tame(&text) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_one_and_is_escaped_for_a_terminal_alone() {
+        assert_eq!(clean("a\tb\r\n\u{1b}[2J", false), "a b  \u{1b}[2J");
+        assert_eq!(clean("a\tb\u{1b}[2J", true), "a b\\u{1b}[2J");
+    }
 }

@@ -11,8 +11,8 @@ use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
-use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling};
+use crate::session::{OpenOptions, Session, gpu, open};
+use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
@@ -59,8 +59,19 @@ impl Trained {
             None => Base::of_folder(path.clone())?,
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
-        let mut backend =
-            open(OpenOptions { device: compute.device, half: compute.precision.into(), weights })?;
+        // On a CPU, what was trained in f32 is read in f32.
+        let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
+        let precision = match compute.precision {
+            Precision::Auto if in_f32 && gpu(compute.device).is_none() => Precision::F32,
+            asked => asked,
+        };
+        let mut backend = open(OpenOptions {
+            device: compute.device,
+            precision,
+            weights,
+            matrices_train: false,
+        })?;
+        say(compute.quiet, format_args!("device: {}", backend.describe()));
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
         base.unchanged()?;
         match &delta {
@@ -81,8 +92,7 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let asked = compute.max_length.or(info.settings.max_length);
-        let tokenizer = base.tokenizer(asked, compute.quiet)?;
+        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
         let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;
@@ -96,7 +106,11 @@ impl Trained {
     }
 
     /// Plans and allocates for batches of up to `limits`.
+    ///
+    /// # Errors
+    /// More than the device has room for, or than any machine addresses.
     pub fn prepare(&mut self, limits: Limits) -> Result<()> {
+        self.session.model().addressable(limits, self.session.device())?;
         let program = self.session.program(limits, None);
         self.session.allocate(None, Some(program))
     }

@@ -27,6 +27,7 @@
 //! Everything here is a pure function of the files, the options and the seed: the number of threads never changes
 //! a result.
 
+pub mod benchmark;
 mod columns;
 mod conll;
 mod contained;
@@ -48,6 +49,7 @@ mod tokenizer_bounds;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
+mod tokenizer_fingerprint;
 mod windows;
 mod word_places;
 

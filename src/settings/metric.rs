@@ -1,6 +1,6 @@
 //! `--metric`: the names of the measures, and which of two values is the better one. `tasks::metrics` computes them.
 
-use super::task::Task;
+use super::task_choice::TaskChoice;
 use crate::error::{UsageError, suggestion};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,6 +11,8 @@ use std::str::FromStr;
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     Accuracy,
+    /// Of the positive class, where a named task has one.
+    F1,
     MacroF1,
     MicroF1,
     Matthews,
@@ -25,8 +27,9 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Metric; 10] = [
+    pub const ALL: [Metric; 11] = [
         Metric::Accuracy,
+        Metric::F1,
         Metric::MacroF1,
         Metric::MicroF1,
         Metric::Matthews,
@@ -42,6 +45,7 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Accuracy => "accuracy",
+            Metric::F1 => "f1",
             Metric::MacroF1 => "macro-f1",
             Metric::MicroF1 => "micro-f1",
             Metric::Matthews => "matthews",
@@ -65,8 +69,8 @@ impl Metric {
     }
 
     /// True if an evaluation of `task` has this measure.
-    pub fn fits(self, task: Task) -> bool {
-        self == Metric::Loss || task.facts().measures.contains(&self)
+    pub fn fits(self, task: TaskChoice) -> bool {
+        self == Metric::Loss || task.measures().contains(&self)
     }
 
     pub fn higher_is_better(self) -> bool {
@@ -109,6 +113,7 @@ impl FromStr for Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::task::Task;
 
     #[test]
     fn the_best_is_the_first_of_equals_and_never_nan() {
@@ -129,7 +134,11 @@ mod tests {
         }
         let error = "acuracy".parse::<Metric>().unwrap_err().to_string();
         assert!(error.contains("did you mean `accuracy`?"), "{error}");
-        assert!(!Metric::Pearson.fits(Task::Classification));
-        assert!(Metric::Loss.fits(Task::Regression));
+        let kind = TaskChoice::Kind;
+        assert!(!Metric::Pearson.fits(kind(Task::Classification)));
+        assert!(Metric::Loss.fits(kind(Task::Regression)));
+        let mrpc: TaskChoice = "mrpc".parse().unwrap();
+        assert!(Metric::F1.fits(mrpc) && !Metric::F1.fits(kind(Task::Classification)));
+        assert_eq!(mrpc.measures()[0], Metric::F1);
     }
 }

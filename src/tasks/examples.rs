@@ -36,12 +36,17 @@ impl Examples {
         self.len() == 0
     }
 
-    /// The columns that they were read by, where there are any.
-    pub fn columns(&self) -> Option<&Columns> {
+    /// The table, where they are rows of one.
+    pub fn table(&self) -> Option<&Table> {
         match self {
-            Self::Texts(table) => Some(&table.columns),
+            Self::Texts(table) => Some(table),
             Self::Documents(_) => None,
         }
+    }
+
+    /// The columns that they were read by, where there are any.
+    pub fn columns(&self) -> Option<&Columns> {
+        self.table().map(|table| &table.columns)
     }
 
     /// What they hold.
@@ -59,6 +64,12 @@ impl Examples {
             Self::Texts(table) => Self::Texts(table.select(rows)),
             Self::Documents(documents) => Self::Documents(documents.select(rows)),
         }
+    }
+}
+
+impl From<Table> for Examples {
+    fn from(table: Table) -> Self {
+        Self::Texts(table)
     }
 }
 
@@ -126,6 +137,11 @@ impl Prepared {
         };
         let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
         targets.types(&documents.list, windows, &logits)
+    }
+
+    /// Whether all of two or more texts got the same answer.
+    pub fn one_answer(&self, targets: &Targets, logits: &[f32]) -> bool {
+        self.documents.is_none() && targets.one_answer(logits)
     }
 
     /// Mean loss and measures of the logits of every row.

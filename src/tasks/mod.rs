@@ -4,18 +4,22 @@
 
 pub mod class_weights;
 pub mod classification;
+pub mod collapse;
+pub mod confusion;
 pub mod entities;
+pub mod evaluation;
 pub mod examples;
 pub mod head;
 pub mod labels;
 pub mod metrics;
 pub mod multi_label;
+pub mod named;
 pub mod reading;
 pub mod regression;
 pub mod remarks;
 pub mod spelling;
 pub mod splitting;
+pub mod submission;
 pub mod tags;
 pub mod targets;
 pub mod unlabelled;
-pub mod words;

@@ -48,7 +48,8 @@ fn value_of(name: &str, row: &Row, label: &str) -> Result<f32> {
     let here = place(name, row.line);
     match label.parse::<f32>() {
         Ok(value) if value.abs() <= LARGEST_VALUE => Ok(value),
-        Ok(value) if value.is_nan() => bail!(
+        // NaN, and infinity as a word.
+        Ok(_) if !label.contains(|c: char| c.is_ascii_digit()) => bail!(
             "{here}: the label {label:?} is not a finite number; remove the row or correct it"
         ),
         Ok(_) => bail!(
@@ -56,8 +57,8 @@ fn value_of(name: &str, row: &Row, label: &str) -> Result<f32> {
              same number, or correct the row"
         ),
         Err(_) if label.replacen(',', ".", 1).parse::<f32>().is_ok() => bail!(
-            "{here}: the label {label:?} is not a number; write a point for the comma, or give --label-separator , \
-             if these are several numbers"
+            "{here}: the label {label:?} is not a number; write a point for a comma of decimals, and none for one of \
+             thousands; if these are several numbers give --label-separator ,"
         ),
         Err(_) => bail!(
             "{here}: the label {label:?} is not a number; for labels that are words use \

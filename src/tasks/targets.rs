@@ -1,7 +1,7 @@
 //! A task that knows its labels: the one place where tasks are told apart. What each makes of labels and logits is in a
 //! file of its own.
 
-use super::classification;
+use super::classification::{self, argmax};
 use super::entities::Found;
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
@@ -12,6 +12,7 @@ use super::splitting::Splitting;
 use super::tags;
 use crate::batch::Labels;
 use crate::data::{Document, Documents, Table, Windows};
+use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::metric::Metric;
 use crate::settings::task::Task;
 use anyhow::{Result, bail};
@@ -63,6 +64,20 @@ impl Targets {
             }
             (_, examples) => bail!("{}: --task {task} reads no such examples", examples.name()),
         })
+    }
+
+    /// Those of a named task, whose classes have their order.
+    ///
+    /// # Errors
+    /// None of the tasks that there are gives one.
+    pub fn of_named(task: &NamedTask) -> Result<Self> {
+        match task.answers {
+            Answers::Classes(classes) => {
+                let names = classes.iter().map(|class| class.name.to_owned()).collect();
+                Ok(Self::Classes(ClassNames::from_names(names, 2)?))
+            }
+            Answers::Scores(..) => Ok(Self::Values { outputs: 1, splitting: Splitting::LISTS }),
+        }
     }
 
     /// Of a trained task: the names of its outputs, and how many it has.
@@ -165,6 +180,20 @@ impl Targets {
         }
     }
 
+    /// Whether all of two or more texts got the same answer, which no correlation is defined for.
+    pub fn one_answer(&self, logits: &[f32]) -> bool {
+        let rows: Vec<&[f32]> = logits.chunks_exact(self.outputs().max(1)).collect();
+        rows.len() > 1
+            && rows.windows(2).all(|pair| match self {
+                Self::Classes(_) => argmax(pair[0]) == argmax(pair[1]),
+                Self::Several(..) => {
+                    pair[0].iter().zip(pair[1]).all(|(&a, &b)| (a > 0.0) == (b > 0.0))
+                }
+                Self::Values { .. } => pair[0] == pair[1],
+                Self::None | Self::Tags(_) => false,
+            })
+    }
+
     /// The labels of windows on documents, for the loss.
     ///
     /// # Errors
@@ -243,5 +272,24 @@ impl Targets {
             Self::Several(names, _) => multi_label::record(names, logits),
             Self::Values { .. } => regression::record(logits),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_for_all_is_seen_by_the_answers_and_not_by_the_logits() {
+        let names = || ClassNames::from_names(vec!["a".into(), "b".into()], 2).unwrap();
+        let classes = Targets::Classes(names());
+        assert!(classes.one_answer(&[2.0, 1.0, 5.0, 0.0]));
+        assert!(!classes.one_answer(&[2.0, 1.0, 0.0, 5.0]));
+        let several = Targets::Several(names(), Splitting::LISTS);
+        assert!(several.one_answer(&[2.0, -1.0, 5.0, -3.0]));
+        assert!(!several.one_answer(&[2.0, 1.0, 5.0, -3.0]));
+        let values = Targets::Values { outputs: 1, splitting: Splitting::LISTS };
+        assert!(values.one_answer(&[0.5, 0.5]) && !values.one_answer(&[0.5, 0.6]));
+        assert!(!values.one_answer(&[0.5]), "one row is one answer");
     }
 }

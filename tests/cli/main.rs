@@ -3,6 +3,7 @@
 
 mod bad_data;
 mod bad_model;
+mod base_files;
 mod checkpoint;
 mod common;
 mod compare;
@@ -12,7 +13,9 @@ mod full;
 mod full_disk;
 mod memory;
 mod merge;
+mod named;
 mod on_cuda;
+mod precision;
 mod predict;
 mod processes;
 mod reports;
