@@ -5,6 +5,7 @@ use super::metrics::{self, Scores};
 use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
+use crate::words;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
@@ -37,8 +38,9 @@ pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labe
         let count = values.len() - before;
         ensure!(
             count == outputs,
-            "{}: {count} numbers for a label, and the first row has {outputs}",
-            place(&table.name, row.line)
+            "{}: {} for a label, and the first row has {outputs}",
+            place(&table.name, row.line),
+            words::count(count, "number")
         );
     }
     Ok(Labels::Values(values))

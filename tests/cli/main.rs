@@ -20,6 +20,7 @@ mod predict;
 mod processes;
 mod reports;
 mod resume;
+mod several;
 mod tags;
 mod told;
 mod train;
