@@ -23,6 +23,7 @@
 //!     loss: LossKind::CrossEntropy,
 //!     pooling: PoolKind::Mean,
 //!     reinit_pooler: false,
+//!     class_weights: vec![],
 //!     trains: Trains::all_biases(),
 //!     dropout: Some(0.0),
 //!     seed: 1,
@@ -60,7 +61,7 @@
 //!         step: step + 1,
 //!     };
 //!     let key = DropoutKey { seed: 1, step };
-//!     let (report, _tokens) = session.step([(batch.clone(), key)].into_iter(), 2, update)?;
+//!     let (report, _tokens) = session.step([(batch.clone(), key)].into_iter(), 2.0, update)?;
 //!     losses.push(session.wait(report)?.loss);
 //! }
 //! assert!(losses[9] < losses[0] / 2.0, "{losses:?}");

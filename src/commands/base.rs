@@ -174,10 +174,13 @@ impl Base {
 /// The model that a delta was trained on, as its run's settings name it where they lie beside it, else as it says itself:
 /// by its name, for the file may be anywhere. Whether it is the right one, its sha256 decides.
 pub fn trained_on(delta: &Path, info: &DeltaInfo) -> String {
-    let beside = read_bounded(&delta.with_file_name(SETTINGS_FILE), MOST_SETTINGS).ok();
-    let settings =
-        beside.and_then(|bytes| TrainConfig::from_toml(&String::from_utf8(bytes).ok()?).ok());
-    settings.map_or_else(|| info.settings.model.clone(), |settings| settings.model)
+    settings_beside(delta).map_or_else(|| info.settings.model.clone(), |settings| settings.model)
+}
+
+/// The settings of the run that left a file, with the places on its machine, where they lie beside it.
+pub fn settings_beside(left: &Path) -> Option<TrainConfig> {
+    let bytes = read_bounded(&left.with_file_name(SETTINGS_FILE), MOST_SETTINGS).ok()?;
+    TrainConfig::from_toml(&String::from_utf8(bytes).ok()?).ok()
 }
 
 /// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.

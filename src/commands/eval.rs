@@ -111,7 +111,7 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
     let path = match (&args.data, task) {
         (Some(path), Some(_)) if !path.is_dir() => path,
         (data, Some(task)) => {
-            let data = data.as_deref().or(info.settings.data.as_deref());
+            let data = data.as_deref().or(trained.data.as_deref());
             let parts = named::dev_rows(data, task, unlabelled, quiet)?;
             return Ok(parts.into_iter().map(|(part, table)| (part, table.into())).collect());
         }

@@ -68,7 +68,7 @@ pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
         )
     })?;
     fits(info, task)?;
-    let data = args.data.as_deref().or(info.settings.data.as_deref());
+    let data = args.data.as_deref().or(trained.data.as_deref());
     let rows = test_rows(data, task, args.compute.quiet)?;
     answer(trained, rows, &args.compute, folder)
 }

@@ -1,6 +1,6 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
-use super::base::Base;
+use super::base::{Base, settings_beside};
 use super::say;
 use crate::cli::ComputeArgs;
 use crate::data::TextTokenizer;
@@ -25,6 +25,8 @@ pub struct Trained {
     pub info: DeltaInfo,
     /// The folder of the base, or of the whole model.
     pub base: PathBuf,
+    /// Where the files of its named task were in training, as far as that is known.
+    pub data: Option<PathBuf>,
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
     pub session: Session,
@@ -96,9 +98,12 @@ impl Trained {
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
         let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;
+        let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
+        let data = settings_beside(&left).and_then(|settings| settings.data);
         Ok(Self {
             info,
             base: base.folder,
+            data,
             targets,
             tokenizer,
             session: Session::new(model, backend),
