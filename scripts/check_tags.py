@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds a tagger that `bitfit merge` wrote to `bitfit` itself: the tags of JSON lines with tokens and tags, and the mean loss.
+"""Holds a tagger that `bitfit merge` wrote to `bitfit` itself: the tags of JSON lines with tokens and tags, and the mean loss,
+of a run with `--precision f32`.
 
     bitfit merge --delta RUN --output MERGED
     bitfit predict --delta RUN --input rows.jsonl --output-format jsonl > predicted.jsonl
