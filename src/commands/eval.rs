@@ -70,6 +70,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
         print(&found, prepared.examples(), args.per_class, classes)?;
         labelled::warn_of_scores(&found.scores);
+        if args.per_class && found.confusion.is_none() {
+            warn(format_args!("--per-class: --task {} has no class per row", trained.info.task));
+        }
         let mut record = record(&found, prepared.examples(), args.per_class, classes);
         let types = prepared.types(&trained.targets, &logits);
         if !types.is_empty() {

@@ -219,6 +219,27 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
              given as 0",
         );
     }
+    if let (&Targets::Values { outputs, .. }, Labels::Values(values)) = (targets, labels)
+        && outputs > 1
+    {
+        match constant_numbers(outputs, values).as_slice() {
+            [] => {}
+            same => warn(format_args!(
+                "every row to evaluate on has the same for number {}: its correlations are not defined and count as 0 in \
+                 the mean over all numbers",
+                same.join(", ")
+            )),
+        }
+    }
+}
+
+/// The numbers, counted from 1, that are the same in all of several rows.
+fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
+    let same = |&output: &usize| {
+        let column: Vec<f32> = values.iter().skip(output).step_by(outputs).copied().collect();
+        column.len() > 1 && all_equal(&column)
+    };
+    (0..outputs).filter(same).map(|output| (output + 1).to_string()).collect()
 }
 
 /// Warns of an evaluation that says that nothing was learned.

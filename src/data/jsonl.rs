@@ -154,12 +154,18 @@ pub(super) fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
 fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String> {
     match value.get().as_bytes().first() {
         Some(b'"') => text(key, value, here),
+        // Not a list without labels: nobody has said that there are none.
+        Some(b'n') if lists => Ok("null".to_owned()),
         Some(b'n') => Ok(String::new()),
         Some(b'[') if lists => {
             let parts: Vec<&RawValue> = serde_json::from_str(value.get())
                 .with_context(|| format!("{here}: the value of {key:?} is no list"))?;
-            let mut list = String::new();
+            // Of a list without elements the mark alone is left.
+            let mut list = String::from(if parts.is_empty() { "\u{1f}" } else { "" });
             for part in parts {
+                if part.get() == "null" {
+                    bail!("{here}: the list {key:?} has a null, which is no label");
+                }
                 list.push(LIST);
                 list += &label(key, part, false, here)?;
             }

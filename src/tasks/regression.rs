@@ -6,7 +6,7 @@ use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
 use crate::words;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// Targets above this have squares and gradients that f32 cannot hold.
@@ -18,9 +18,13 @@ const LARGEST_VALUE: f32 = 1e15;
 /// The label of the first row is empty.
 pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
     match table.rows.first() {
-        Some(row) => Ok(splitting.parts(label_of(&table.name, row)?).count().max(1)),
+        Some(row) => Ok(parts(splitting, &table.name, row)?.len().max(1)),
         None => Ok(1),
     }
+}
+
+fn parts(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
+    splitting.parts(label_of(name, row)?).with_context(|| place(name, row.line))
 }
 
 /// The numbers of every row, `[rows, outputs]`.
@@ -30,9 +34,8 @@ pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
 pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labels> {
     let mut values = Vec::with_capacity(table.rows.len() * outputs);
     for row in &table.rows {
-        let label = label_of(&table.name, row)?;
         let before = values.len();
-        for part in splitting.parts(label) {
+        for part in parts(splitting, &table.name, row)? {
             values.push(value_of(&table.name, row, part.trim())?);
         }
         let count = values.len() - before;

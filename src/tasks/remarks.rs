@@ -49,6 +49,15 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
 pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     match (targets, labels) {
         (Targets::Classes(classes), Labels::Classes(ids)) => class_doubts(classes, ids),
+        (Targets::Several(..), Labels::Values(values))
+            if values.iter().all(|&value| value == 1.0) =>
+        {
+            vec![
+                "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not \
+                 a 0 or 1 for each label in turn"
+                    .to_owned(),
+            ]
+        }
         (Targets::Values { .. }, Labels::Values(values)) => value_doubts(values),
         _ => Vec::new(),
     }

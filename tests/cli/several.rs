@@ -171,5 +171,25 @@ fn what_a_task_has_no_use_for_is_wrong_usage_and_bad_labels_are_named() {
     let fewer = folder.write("d.tsv", "text\tlabel\nthe sea\t1;2\nagain\t3\n");
     run(&fewer, &["--task", "regression", "--label-separator", ";"])
         .fails(1, &["d.tsv:3", "1 number for a label, and the first row has 2"]);
+    let null = folder.write(
+        "e.jsonl",
+        "{\"text\": \"a\", \"labels\": [\"x\"]}\n{\"text\": \"b\", \"labels\": null}\n",
+    );
+    run(&null, &["--task", "multi-label"]).fails(1, &["e.jsonl:2", "there is none"]);
+    let python = folder.write("f.tsv", "text\tlabel\nthe sea\t['a', 'b']\n");
+    run(&python, &["--task", "multi-label"]).fails(1, &["f.tsv:2", "looks like a list"]);
     assert!(!output.exists());
+}
+
+#[test]
+fn what_a_list_in_a_table_or_a_0_and_1_for_each_label_means_is_not_guessed() {
+    let folder = Folder::new();
+    let rows = "the sea\t[\"a\", \"b, c\"]\nagain\t[]\nthey\t[\"a\"]\n";
+    let data = folder.write("a.tsv", format!("text\tlabel\n{rows}"));
+    let run = train(&fixture("bert"), &data, &folder.path("run"), "--task multi-label --steps 1");
+    let said = "2 labels and their rows: \"a\" (2), \"b, c\" (1); 1 row without any";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+    let hot = folder.write("b.tsv", "text\tlabel\nthe sea\t1,0\nagain\t0,1\n");
+    let run = train(&fixture("bert"), &hot, &folder.path("hot"), "--task multi-label --steps 1");
+    assert!(run.stderr.contains("warning: every row has every label"), "{}", run.stderr);
 }
