@@ -14,7 +14,7 @@ use crate::settings::benchmark::NamedTask;
 use crate::settings::task::Reads;
 use crate::table::TextTable;
 use crate::tasks::collapse::collapsed;
-use crate::tasks::entities::Found;
+use crate::tasks::entities::EntityTally;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Examples;
 use crate::tasks::labels::ClassNames;
@@ -90,7 +90,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 }
 
 /// Shows how well each type of entity is found; returns the same for a file.
-fn show_types(types: BTreeMap<String, Found>) -> Result<Map<String, Value>> {
+fn show_types(types: BTreeMap<String, EntityTally>) -> Result<Map<String, Value>> {
     let mut table = TextTable::new(["type", "precision", "recall", "f1", "entities"]);
     let mut each = Map::new();
     for (name, found) in types {

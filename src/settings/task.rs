@@ -32,7 +32,7 @@ pub enum Reads {
 
 /// What a task is, beside its name.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts {
+pub struct TaskFacts {
     pub reads: Reads,
     pub loss: LossKind,
     /// Whether the head answers for each token, and not for the text.
@@ -55,9 +55,9 @@ impl Task {
         matches!(self.facts().loss, LossKind::Binary | LossKind::MeanSquared)
     }
 
-    pub const fn facts(self) -> Facts {
+    pub const fn facts(self) -> TaskFacts {
         match self {
-            Self::Classification => Facts {
+            Self::Classification => TaskFacts {
                 reads: Reads::Texts,
                 loss: LossKind::CrossEntropy,
                 each_token: false,
@@ -67,7 +67,7 @@ impl Task {
                 class: "ForSequenceClassification",
                 problem_type: Some("single_label_classification"),
             },
-            Self::MultiLabel => Facts {
+            Self::MultiLabel => TaskFacts {
                 reads: Reads::Texts,
                 loss: LossKind::Binary,
                 each_token: false,
@@ -77,7 +77,7 @@ impl Task {
                 class: "ForSequenceClassification",
                 problem_type: Some("multi_label_classification"),
             },
-            Self::Regression => Facts {
+            Self::Regression => TaskFacts {
                 reads: Reads::Texts,
                 loss: LossKind::MeanSquared,
                 each_token: false,
@@ -87,7 +87,7 @@ impl Task {
                 class: "ForSequenceClassification",
                 problem_type: Some("regression"),
             },
-            Self::TokenClassification => Facts {
+            Self::TokenClassification => TaskFacts {
                 reads: Reads::Words,
                 loss: LossKind::CrossEntropy,
                 each_token: true,

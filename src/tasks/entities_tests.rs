@@ -8,7 +8,7 @@ fn precision_recall_and_f1_are_those_of_seqeval() {
         serde_json::from_str(include_str!("../../tests/fixtures/tag_measures.json")).unwrap();
     assert!(cases.len() > 70);
     for case in &cases {
-        let mut found = Found::default();
+        let mut found = EntityTally::default();
         let sentences = |key: &str| case[key].as_array().unwrap().clone();
         for (predicted, gold) in sentences("predicted").iter().zip(&sentences("gold")) {
             let tags = |list: &'_ Value| -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
 
-use super::entities::Found;
+use super::entities::EntityTally;
 use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
@@ -131,7 +131,7 @@ impl Prepared {
     }
 
     /// How well each type of entity is found, where there are types.
-    pub fn types(&self, targets: &Targets, logits: &[f32]) -> BTreeMap<String, Found> {
+    pub fn types(&self, targets: &Targets, logits: &[f32]) -> BTreeMap<String, EntityTally> {
         let Some(InWindows { documents, windows }) = &self.documents else {
             return BTreeMap::new();
         };

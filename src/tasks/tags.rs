@@ -2,11 +2,11 @@
 //! ignored, and where windows overlap the one that sees the token best decides. A word counts once in loss and measures.
 
 use super::classification::{argmax, log_softmax};
-use super::entities::{Entity, Found, are_tagged, continued, entities};
+use super::entities::{Entity, EntityTally, are_tagged, continued, entities};
 use super::examples::TokenLogits;
 use super::labels::{ClassNames, unknown_at};
 use super::metrics::{self, NO_CLASS, Scores};
-use super::targets::Answer;
+use super::targets::Prediction;
 use crate::batch::Labels;
 use crate::data::{Document, Documents, Gold, Windows, WordPlace, place, word_places};
 use crate::settings::metric::Metric;
@@ -143,7 +143,7 @@ pub fn score(
         }
     }
     let predicted = predicted(names, documents, windows, logits);
-    let mut found = Found::default();
+    let mut found = EntityTally::default();
     for (predicted, gold) in predicted.iter().zip(&gold) {
         let (predicted, gold) = (named(names, predicted), named(names, gold));
         found.add(&entities(&predicted), &entities(&gold));
@@ -167,8 +167,8 @@ pub fn types(
     documents: &[Document],
     windows: &Windows,
     logits: &TokenLogits<'_>,
-) -> BTreeMap<String, Found> {
-    let mut types: BTreeMap<String, Found> = BTreeMap::new();
+) -> BTreeMap<String, EntityTally> {
+    let mut types: BTreeMap<String, EntityTally> = BTreeMap::new();
     if !are_tagged(names.names()) {
         return types;
     }
@@ -194,7 +194,7 @@ pub fn answers(
     documents: &[Document],
     windows: &Windows,
     logits: &TokenLogits<'_>,
-) -> Vec<Answer> {
+) -> Vec<Prediction> {
     let with_entities = are_tagged(names.names());
     let predicted = predicted(names, documents, windows, logits);
     let of = |(document, ids): (&Document, Vec<u32>)| {
@@ -229,7 +229,7 @@ pub fn answers(
             vec![word.to_owned(), (*tag).to_owned()]
         };
         let lines = words.iter().zip(&tags).map(line).chain([Vec::new()]).collect();
-        Answer { record: record.into(), lines }
+        Prediction { record: record.into(), lines }
     };
     documents.iter().zip(predicted).map(of).collect()
 }

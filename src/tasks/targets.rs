@@ -2,7 +2,7 @@
 //! file of its own.
 
 use super::classification::{self, argmax};
-use super::entities::Found;
+use super::entities::EntityTally;
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
 use super::metrics::Scores;
@@ -35,7 +35,7 @@ pub enum Targets {
 }
 
 /// What is said of one document.
-pub struct Answer {
+pub struct Prediction {
     /// For JSON lines.
     pub record: Value,
     /// For a table: lines of fields.
@@ -224,7 +224,7 @@ impl Targets {
         documents: &[Document],
         windows: &Windows,
         logits: &TokenLogits<'_>,
-    ) -> BTreeMap<String, Found> {
+    ) -> BTreeMap<String, EntityTally> {
         match self {
             Self::Tags(names) => tags::types(names, documents, windows, logits),
             _ => BTreeMap::new(),
@@ -237,7 +237,7 @@ impl Targets {
         documents: &[Document],
         windows: &Windows,
         logits: &TokenLogits<'_>,
-    ) -> Vec<Answer> {
+    ) -> Vec<Prediction> {
         match self {
             Self::Tags(names) => tags::answers(names, documents, windows, logits),
             _ => Vec::new(),

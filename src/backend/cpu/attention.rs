@@ -34,12 +34,12 @@ impl<'a> Pieces<'a> {
 
 /// Rows of one head inside a packed tensor, or a copy of them padded to whole vectors.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct HeadRows<'a> {
     elements: &'a [f32],
     stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> HeadRows<'a> {
     /// `len` rows of `dim` columns that begin at `start`; copied into `room` only where `dim` is not a whole
     /// number of vectors.
     fn new(
@@ -73,7 +73,7 @@ impl<'a> Rows<'a> {
 }
 
 /// `out [dim, wide] = (scale · rows)ᵀ`, padded with zeros.
-fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
+fn transpose(rows: HeadRows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
     // Sixteen rows at a time: the strided side is the reading one, and these rows' cache lines stay.
     for from in (0..len).step_by(LANES) {
         let count = LANES.min(len - from);
@@ -167,9 +167,9 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
             let k_transposed = room.take(dim * wide);
             let scores = room.take(QUERIES * wide);
             let output = room.take(QUERIES * wide_dim);
-            let q = Rows { elements: &qkv[start..], stride: 3 * hidden };
-            let k = Rows { elements: &qkv[start + hidden..], stride: 3 * hidden };
-            let v = Rows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
+            let q = HeadRows { elements: &qkv[start..], stride: 3 * hidden };
+            let k = HeadRows { elements: &qkv[start + hidden..], stride: 3 * hidden };
+            let v = HeadRows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
             transpose(k, len, dim, wide, shape.scale(), k_transposed);
             for from in (0..len).step_by(QUERIES) {
                 let queries = QUERIES.min(len - from);
@@ -254,11 +254,11 @@ fn backward_head<'a>(
     let dk = room.take(len * wide_dim);
     let dv = room.take(len * wide_dim);
     let mask_row = room.take(wide);
-    let q = Rows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
-    let k = Rows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
-    let v = Rows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
-    let out = Rows { elements: &saved.out[out_start..], stride: hidden };
-    let d_out = Rows::new(dout, out_start, hidden, len, dim, &mut room);
+    let q = HeadRows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
+    let k = HeadRows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
+    let v = HeadRows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
+    let out = HeadRows { elements: &saved.out[out_start..], stride: hidden };
+    let d_out = HeadRows::new(dout, out_start, hidden, len, dim, &mut room);
     transpose(k, len, dim, wide, shape.scale(), k_transposed);
     transpose(v, len, dim, wide, 1.0, v_transposed);
     // SAFETY (of the three uses): a task alone writes its head's columns of its sequence's rows.

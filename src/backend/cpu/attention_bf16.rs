@@ -51,12 +51,12 @@ impl<'a> Pieces<'a> {
 
 /// Rows of one head.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct Bf16Rows<'a> {
     elements: &'a [bf16],
     stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Bf16Rows<'a> {
     /// `len` rows of `dim` columns in a packed tensor; a copy with a zero more in each, where `dim` is odd.
     fn new(
         x: &'a [bf16],
@@ -138,7 +138,7 @@ fn forward_body<L: Lanes>(
     let mut room = Pieces(buffer);
     let start = at.first * 3 * hidden + at.head * dim;
     let mut part = |part: usize| {
-        Rows::new(tensors.qkv, (start + part * hidden, 3 * hidden), (len, dim), &mut room)
+        Bf16Rows::new(tensors.qkv, (start + part * hidden, 3 * hidden), (len, dim), &mut room)
     };
     let (q, k, v) = (part(0), part(1), part(2));
     let k_turned = room.pairs(pairs * wide);
@@ -263,11 +263,11 @@ fn backward_body<L: Lanes>(
     let mut room = Pieces(buffer);
     let start = at.first * 3 * hidden + at.head * dim;
     let mut part = |part: usize| {
-        Rows::new(saved.qkv, (start + part * hidden, 3 * hidden), (len, dim), &mut room)
+        Bf16Rows::new(saved.qkv, (start + part * hidden, 3 * hidden), (len, dim), &mut room)
     };
     let (q, k, v) = (part(0), part(1), part(2));
     let out_place = (at.first * hidden + at.head * dim, hidden);
-    let d_out = Rows::new(saved.dout, out_place, (len, dim), &mut room);
+    let d_out = Bf16Rows::new(saved.dout, out_place, (len, dim), &mut room);
     let k_turned = room.pairs(pairs * wide);
     let v_turned = room.pairs(pairs * wide);
     let k_pairs = room.pairs(wide / 2 * wide_dim);

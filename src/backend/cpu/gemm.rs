@@ -87,7 +87,7 @@ pub fn product(
             Level::Avx2 => {
                 panels::product::<kernel_f32_avx2::Avx2>(left, factors, workers, &finish)
             }
-            _ => panels::product::<kernel_f32_avx512::Avx512>(left, factors, workers, &finish),
+            _ => panels::product::<kernel_f32_avx512::F32Avx512>(left, factors, workers, &finish),
         };
     }
     library::product(left, factors, output, workers, &epilogue);
@@ -100,7 +100,7 @@ pub fn product_bf16(left: Source<'_>, factors: Factors<'_>, what: &Finish<'_>, w
     };
     #[cfg(target_arch = "x86_64")]
     if level() >= Level::Avx512Bf16 {
-        return panels::product::<kernel_bf16::Avx512>(left, factors, workers, &finish);
+        return panels::product::<kernel_bf16::Bf16Avx512>(left, factors, workers, &finish);
     }
     panels::product::<kernel_bf16::Portable>(left, factors, workers, &finish);
 }

@@ -4,7 +4,7 @@
 use super::bf16::narrow;
 use super::elements::Source;
 use super::pack_bf16::pack;
-use super::panels::{Factors, Kernel, Rows};
+use super::panels::{CellRows, Factors, Kernel};
 use super::simd::{dispatch, fma};
 use bytemuck::{cast_slice, cast_slice_mut, try_cast_slice};
 use half::bf16;
@@ -16,9 +16,9 @@ const COLS: usize = 16 * VECTORS;
 
 /// With AVX512-BF16: six rows of four vectors are 24 sums in flight.
 #[cfg(target_arch = "x86_64")]
-pub struct Avx512;
+pub struct Bf16Avx512;
 
-/// In f32 arithmetic, for every other processor. The bits are those of [`Avx512`], but for sums below the least normal
+/// In f32 arithmetic, for every other processor. The bits are those of [`Bf16Avx512`], but for sums below the least normal
 /// number, which that makes zero.
 pub struct Portable;
 
@@ -27,18 +27,23 @@ fn cells(depth: usize) -> usize {
 }
 
 dispatch! {
-    fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) = multiply_body;
+    fn multiply(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) = multiply_body;
 }
 
 /// Rows that are bf16 and whole pairs are read as they lie.
-fn left<'a>(left: Source<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u32]) -> Rows<'a> {
+fn left<'a>(
+    left: Source<'a>,
+    depth: usize,
+    rows: Range<usize>,
+    room: &'a mut [u32],
+) -> CellRows<'a> {
     let cells = cells(depth);
     let of = rows.start * depth..rows.end * depth;
     if let Source::Bf16(x) = left
         && depth.is_multiple_of(2)
         && let Ok(cells) = try_cast_slice(&x[of.clone()])
     {
-        return Rows { cells, stride: depth / 2 };
+        return CellRows { cells, stride: depth / 2 };
     }
     let lines: &mut [bf16] = cast_slice_mut(room);
     for (row, line) in rows.clone().zip(lines.chunks_exact_mut(2 * cells.max(1))) {
@@ -49,12 +54,12 @@ fn left<'a>(left: Source<'a>, depth: usize, rows: Range<usize>, room: &'a mut [u
         }
         line[depth..].fill(bf16::ZERO);
     }
-    Rows { cells: cast_slice(lines), stride: cells }
+    CellRows { cells: cast_slice(lines), stride: cells }
 }
 
 #[inline(always)]
 fn multiply_body<const FMA: bool>(
-    left: Rows<'_>,
+    left: CellRows<'_>,
     rows: usize,
     panel: &[u32],
     out: &mut [f32],
@@ -96,12 +101,12 @@ macro_rules! kernel {
                 depth: usize,
                 rows: Range<usize>,
                 room: &'a mut [u32],
-            ) -> Rows<'a> {
+            ) -> CellRows<'a> {
                 left(x, depth, rows, room)
             }
 
             fn multiply(
-                left: Rows<'_>,
+                left: CellRows<'_>,
                 rows: usize,
                 panel: &[u32],
                 out: &mut [f32],
@@ -115,10 +120,10 @@ macro_rules! kernel {
 
 kernel!(Portable, multiply);
 #[cfg(target_arch = "x86_64")]
-kernel!(Avx512, avx512);
+kernel!(Bf16Avx512, avx512);
 
 #[cfg(target_arch = "x86_64")]
-fn avx512(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
+fn avx512(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
     let cells = panel.len() / COLS;
     assert!((1..=ROWS).contains(&rows) && left.cells.len() >= (rows - 1) * left.stride + cells);
     assert!(out.len() >= (rows - 1) * stride + COLS);
@@ -207,10 +212,10 @@ mod tests {
         };
         for depth in [1, 2, 37, 192] {
             let (left, panel) = (pairs(ROWS * depth), pairs(COLS * depth));
-            let left = Rows { cells: &left, stride: depth };
+            let left = CellRows { cells: &left, stride: depth };
             for rows in 1..=ROWS {
                 let (mut got, mut want) = (vec![7.0; ROWS * COLS], vec![7.0; ROWS * COLS]);
-                Avx512::multiply(left, rows, &panel, &mut got, COLS);
+                Bf16Avx512::multiply(left, rows, &panel, &mut got, COLS);
                 Portable::multiply(left, rows, &panel, &mut want, COLS);
                 let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert!(bits(&got) == bits(&want), "{rows} rows, {depth} pairs deep");

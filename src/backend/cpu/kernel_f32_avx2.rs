@@ -1,7 +1,7 @@
 //! The kernel of f32 products on AVX2 with FMA: a cell is an element.
 
 use super::pack_f32::pack;
-use super::panels::{Factors, Kernel, Rows};
+use super::panels::{CellRows, Factors, Kernel};
 use bytemuck::cast_slice;
 use std::ops::Range;
 
@@ -30,11 +30,11 @@ impl Kernel for Avx2 {
         depth: usize,
         rows: Range<usize>,
         _: &'a mut [u32],
-    ) -> Rows<'a> {
-        Rows { cells: cast_slice(&left[rows.start * depth..rows.end * depth]), stride: depth }
+    ) -> CellRows<'a> {
+        CellRows { cells: cast_slice(&left[rows.start * depth..rows.end * depth]), stride: depth }
     }
 
-    fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
+    fn multiply(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
         let depth = panel.len() / Self::COLS;
         assert!((1..=ROWS).contains(&rows) && left.cells.len() >= (rows - 1) * left.stride + depth);
         assert!(out.len() >= (rows - 1) * stride + Self::COLS);

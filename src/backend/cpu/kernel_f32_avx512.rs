@@ -1,17 +1,17 @@
 //! The kernel of f32 products on AVX-512: a cell is an element.
 
 use super::pack_f32::pack;
-use super::panels::{Factors, Kernel, Rows};
+use super::panels::{CellRows, Factors, Kernel};
 use bytemuck::cast_slice;
 use std::ops::Range;
 
 /// Eight rows of three vectors: 24 sums in flight, three vectors of the panel and nothing else fill the registers.
-pub struct Avx512;
+pub struct F32Avx512;
 
 const ROWS: usize = 8;
 const VECTORS: usize = 3;
 
-impl Kernel for Avx512 {
+impl Kernel for F32Avx512 {
     type Left<'a> = &'a [f32];
     const ROWS: usize = ROWS;
     const COLS: usize = 16 * VECTORS;
@@ -29,11 +29,11 @@ impl Kernel for Avx512 {
         depth: usize,
         rows: Range<usize>,
         _: &'a mut [u32],
-    ) -> Rows<'a> {
-        Rows { cells: cast_slice(&left[rows.start * depth..rows.end * depth]), stride: depth }
+    ) -> CellRows<'a> {
+        CellRows { cells: cast_slice(&left[rows.start * depth..rows.end * depth]), stride: depth }
     }
 
-    fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
+    fn multiply(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) {
         let depth = panel.len() / Self::COLS;
         assert!((1..=ROWS).contains(&rows) && left.cells.len() >= (rows - 1) * left.stride + depth);
         assert!(out.len() >= (rows - 1) * stride + Self::COLS);

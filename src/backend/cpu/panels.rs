@@ -44,20 +44,20 @@ pub trait Kernel {
         depth: usize,
         rows: Range<usize>,
         room: &'a mut [u32],
-    ) -> Rows<'a>;
+    ) -> CellRows<'a>;
 
     /// `out = left·panel` of up to [`ROWS`](Self::ROWS) rows, which in `out` are `stride` apart.
-    fn multiply(left: Rows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize);
+    fn multiply(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize);
 }
 
 /// Rows of cells.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
+pub struct CellRows<'a> {
     pub cells: &'a [u32],
     pub stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> CellRows<'a> {
     fn from(self, row: usize) -> Self {
         Self { cells: &self.cells[row * self.stride..], stride: self.stride }
     }
