@@ -22,10 +22,10 @@ pub fn scratch_for(len: usize, head_dim: usize) -> usize {
 }
 
 /// Cuts pieces off a scratch buffer.
-struct Pieces<'a>(&'a mut [f32]);
+pub(super) struct Pieces<'a>(pub(super) &'a mut [f32]);
 
 impl<'a> Pieces<'a> {
-    fn take(&mut self, count: usize) -> &'a mut [f32] {
+    pub(super) fn take(&mut self, count: usize) -> &'a mut [f32] {
         let (piece, rest) = std::mem::take(&mut self.0).split_at_mut(count);
         self.0 = rest;
         piece

@@ -5,6 +5,7 @@
 //! and v turned over, those over queries read pairs of neighbouring rows; probabilities and their gradients are therefore
 //! stored as pairs of rows, too, as soon as they are known.
 
+use super::attention::Pieces;
 use super::heads::{Head, Heads, SequenceSums};
 use super::lanes::{LANES, Lanes, on_lanes};
 use super::pairs::{Left, pack_pairs, pack_turned, product};
@@ -34,16 +35,7 @@ pub fn scratch_for(len: usize, head_dim: usize) -> usize {
         + wide
 }
 
-/// Cuts pieces off a scratch buffer.
-struct Pieces<'a>(&'a mut [f32]);
-
 impl<'a> Pieces<'a> {
-    fn take(&mut self, count: usize) -> &'a mut [f32] {
-        let (piece, rest) = std::mem::take(&mut self.0).split_at_mut(count);
-        self.0 = rest;
-        piece
-    }
-
     fn pairs(&mut self, count: usize) -> &'a mut [[bf16; 2]] {
         cast_slice_mut(self.take(count))
     }
@@ -73,6 +65,14 @@ impl<'a> Bf16Rows<'a> {
             out[dim] = bf16::ZERO;
         }
         Self { elements: copy, stride: dim + 1 }
+    }
+
+    /// Those of q, k and v of a head.
+    fn of_qkv(qkv: &'a [bf16], shape: Heads<'_>, at: Head, room: &mut Pieces<'a>) -> [Self; 3] {
+        let (hidden, dim) = (shape.hidden(), shape.head_dim);
+        let start = at.first * 3 * hidden + at.head * dim;
+        [0, 1, 2]
+            .map(|part| Self::new(qkv, (start + part * hidden, 3 * hidden), (at.len, dim), room))
     }
 
     fn from(&self, row: usize) -> (&'a [bf16], usize) {
@@ -136,11 +136,7 @@ fn forward_body<L: Lanes>(
     let (wide, wide_dim) = (len.next_multiple_of(LANES), dim.next_multiple_of(LANES));
     let pairs = dim.div_ceil(2);
     let mut room = Pieces(buffer);
-    let start = at.first * 3 * hidden + at.head * dim;
-    let mut part = |part: usize| {
-        Bf16Rows::new(tensors.qkv, (start + part * hidden, 3 * hidden), (len, dim), &mut room)
-    };
-    let (q, k, v) = (part(0), part(1), part(2));
+    let [q, k, v] = Bf16Rows::of_qkv(tensors.qkv, shape, at, &mut room);
     let k_turned = room.pairs(pairs * wide);
     let v_pairs = room.pairs(wide / 2 * wide_dim);
     let scores = room.take(QUERIES * wide);
@@ -261,11 +257,7 @@ fn backward_body<L: Lanes>(
     let (wide, wide_dim) = (len.next_multiple_of(LANES), dim.next_multiple_of(LANES));
     let pairs = dim.div_ceil(2);
     let mut room = Pieces(buffer);
-    let start = at.first * 3 * hidden + at.head * dim;
-    let mut part = |part: usize| {
-        Bf16Rows::new(saved.qkv, (start + part * hidden, 3 * hidden), (len, dim), &mut room)
-    };
-    let (q, k, v) = (part(0), part(1), part(2));
+    let [q, k, v] = Bf16Rows::of_qkv(saved.qkv, shape, at, &mut room);
     let out_place = (at.first * hidden + at.head * dim, hidden);
     let d_out = Bf16Rows::new(saved.dout, out_place, (len, dim), &mut room);
     let k_turned = room.pairs(pairs * wide);
