@@ -100,7 +100,7 @@ fn data(c: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(3 * 400_000));
     group.bench_function("largest batch of three epochs of 400,000 rows", |b| {
-        b.iter(|| large.largest(RunLength::Epochs(3)))
+        b.iter(|| large.largest(RunLength::Epochs(3), 1))
     });
     group.finish();
 }

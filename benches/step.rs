@@ -62,7 +62,7 @@ fn step(c: &mut Criterion) {
         let model = load(&folder, &config, &task, &mut *backend).unwrap();
         let limits = Limits { tokens: sequences * len, sequences, max_len: len };
         let program = model.program(limits, backend.kind().element_bytes(), Some(Saving::KEEP));
-        model.allocate(&mut *backend, &[&program]).unwrap();
+        model.allocate(&mut *backend, &[&program], 1).unwrap();
         let batch = batch(&config, sequences, len);
         let mut done = 0;
         group.throughput(Throughput::Elements(limits.tokens as u64));
@@ -76,7 +76,7 @@ fn step(c: &mut Criterion) {
                 clip_norm: 1.0,
                 step: done + 1,
             };
-            backend.set_batch(&batch, DropoutKey { seed: 1, step: done })?;
+            backend.set_batch(&batch, DropoutKey::new(1, done))?;
             done += 1;
             let numbers = Numbers { weight: 1.0 / sequences as f32, update: Some(update) };
             backend.run(&program, Span::WHOLE, numbers)

@@ -74,9 +74,9 @@ struct Work {
     __device__ __forceinline__ size_t statistic(const AttentionArgs& args, int row) const {
         return size_t(head) * args.batch->tokens + span.start + row;
     }
-    // Its row in the dropout mask [tokens · heads, keys].
-    __device__ __forceinline__ uint32_t mask_row(int row, uint32_t heads) const {
-        return (span.start + row) * heads + head;
+    // Its row in the dropout mask [tokens · heads, keys], of the whole batch.
+    __device__ __forceinline__ uint32_t mask_row(const AttentionArgs& args, int row) const {
+        return (args.batch->first_token + span.start + row) * args.heads + head;
     }
     // This block's row of partial column sums, where tiles have `rows` rows.
     __device__ __forceinline__ size_t partial(uint32_t rows) const {

@@ -78,9 +78,9 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
     // Everyone is done with the output before the second stage is filled.
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, 0);
     const float scale = args.scale * kLog2e;
-    const uint32_t mask_row = work.mask_row(first + warp * 16 + g, args.heads);
+    const uint32_t mask_row = work.mask_row(args, first + warp * 16 + g);
     float acc[D / 8][4] = {}, mean_key[D / 8][4] = {};
     // Row sums of P ⊙ (dP - estimate), and of the same as the product takes it, in 16 bits.
     float rest[2] = {0.0f, 0.0f}, stored_rest[2] = {0.0f, 0.0f};
@@ -183,7 +183,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
     copy_step(0);
     commit_copies();
 
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, 0);
     const float scale = args.scale * kLog2e;
     const int g = lane / 4, t = lane % 4;
     const int key = first + warp * 16 + g;
@@ -215,7 +215,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
                 const float2 d = *reinterpret_cast<const float2*>(delta + query);
                 float mask[4] = {1.0f, 1.0f, 1.0f, 1.0f};
                 if (dropout.active()) {
-                    const uint32_t row = work.mask_row(step * H::kStep + query, args.heads);
+                    const uint32_t row = work.mask_row(args, step * H::kStep + query);
                     const uint32_t group = (first + warp * 16) / 4 + g / 4;
                     mask_transposed(dropout, row, args.heads, group, mask);
                 }

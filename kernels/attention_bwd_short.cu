@@ -85,7 +85,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
     wait_copies<0>();
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, 0);
     const float scale = args.scale * kLog2e;
     const int key = warp * 16 + g;
     typename H::template Left<(D <= 64)> keys, values;
@@ -126,7 +126,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
                     const float2 l = of_unit(lse, slice * 2 + n);
                     float mask[4] = {1.0f, 1.0f, 1.0f, 1.0f};
                     if (dropout.active()) {
-                        const uint32_t row = work.mask_row(at + slice * 16 + n * 8 + t * 2, args.heads);
+                        const uint32_t row = work.mask_row(args, at + slice * 16 + n * 8 + t * 2);
                         mask_transposed(dropout, row, args.heads, warp * 4 + g / 4, mask);
                     }
 #pragma unroll

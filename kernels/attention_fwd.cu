@@ -28,7 +28,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
     copy_step(0);
     commit_copies();
 
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, 0);
     const float scale = args.scale * kLog2e;
     // Rows g and g + 8 of the warp: running maximum of the raw scores, denominator, output.
     const int g = lane / 4, t = lane % 4;
@@ -91,7 +91,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
 
         if (dropout.active()) {
-            const uint32_t row = work.mask_row(first + warp * 16 + g, args.heads);
+            const uint32_t row = work.mask_row(args, first + warp * 16 + g);
 #pragma unroll
             for (int n = 0; n < kUnits; ++n) {
                 mask_scores(dropout, row, row + 8 * args.heads, key0 + n * 8, s[n / 2][n % 2]);

@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     const int width = int(args.width), first = blockIdx.y * 256;
     const int column = first + int(threadIdx.x) % kWarp * 8;
 

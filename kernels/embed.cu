@@ -30,7 +30,7 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
     __shared__ Affine<C> affine;
     const uint32_t tokens = args.batch->tokens;
     if (blockIdx.x * kBlockRows >= tokens) return;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, args.batch->first_token);
     const int width = int(args.width);
     affine.fill(args.gamma, args.beta, width);
     __syncthreads();

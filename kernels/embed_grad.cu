@@ -36,7 +36,7 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     __shared__ __align__(16) float sums_gamma[Sums::kFloats], sums_beta[Sums::kFloats];
     const uint32_t tokens = args.batch->tokens;
     if (blockIdx.x * kTileRows >= tokens) return;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, args.batch->first_token);
     const int width = int(args.width);
     Planes<C>::fill(gamma, args.gamma, width);
     float *of_gamma = Sums::start(sums_gamma), *of_beta = Sums::start(sums_beta);

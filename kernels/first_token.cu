@@ -211,7 +211,7 @@ __device__ __forceinline__ void first_forward(const FirstAttentionArgs& args) {
     }
     most = block_reduce<true>(most, shared);
 
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, args.batch->first_sequence * args.heads);
     float sum = 0.0f;
     for (uint32_t four = threadIdx.x; four < fours; four += kFirstThreads) {
         const float4 s = four_at(p, four);
@@ -271,7 +271,7 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
     }
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, args.batch->first_sequence * args.heads);
     const float lse = args.lse[size_t(at.sequence) * args.heads + at.head];
     float along = 0.0f, whole = 0.0f, kept = 0.0f;
     for (uint32_t four = threadIdx.x; four < fours; four += kFirstThreads) {

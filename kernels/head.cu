@@ -131,7 +131,7 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
     const uint32_t output = blockIdx.y * kDenseWarps + threadIdx.x / kWarp;
     const uint32_t first = blockIdx.x * kDenseRows, lane = threadIdx.x % kWarp;
     if (output >= args.outputs || first >= rows) return;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
 
     float sums[kDenseRows] = {};
     for (uint32_t column = lane; column < args.inputs; column += kWarp) {
@@ -177,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
 extern "C" __global__ void __launch_bounds__(kDenseThreads)
     dense_backward_weight(const __grid_constant__ DenseArgs args) {
     const uint32_t first = blockIdx.y * kDenseThreads * 4 + threadIdx.x, output = blockIdx.x;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     const uint32_t rows = row_count(args.batch, args.rows);
     float sums[4] = {};
     for (uint32_t s = 0; s < rows; ++s) {
@@ -208,7 +208,7 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args) {
     if (first >= rows) return;
     const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, column = blockIdx.y * kWarp + lane;
     const bool inside = column < args.inputs;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     float sums[kDenseRows] = {};
     if (inside) {
 #pragma unroll (Quantised ? 1 : 4)

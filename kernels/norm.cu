@@ -33,7 +33,7 @@ __device__ __forceinline__ void forward(const NormForwardArgs& args) {
     __shared__ Affine<C> affine;
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kBlockRows >= rows) return;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     const int width = int(args.width);
     affine.fill(args.gamma, args.beta, width);
     __syncthreads();
@@ -95,7 +95,7 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     __shared__ __align__(16) float sums_beta[Sums::kFloats], sums_bias[Sums::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
-    const Dropout dropout(args.dropout, args.batch);
+    const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     const int width = int(args.width);
     Planes<C>::fill(gamma, args.gamma, width);
     // Not in registers, of which a row takes enough.

@@ -1,7 +1,8 @@
 // Dropout masks by Philox4x32-10 (Salmon et al., SC 2011), the same words as src/rng.rs.
 //
 // Element (row, col) is kept where word col % 4 of the block with counter [col / 4, row, site, step], as a
-// number in [0, 1), is at least p. Nothing is stored: backward computes the same words again.
+// number in [0, 1), is at least p. Nothing is stored: backward computes the same words again. Rows are those of the whole
+// batch where a launch has a part of it.
 #pragma once
 
 #include "varlen.cuh"
@@ -38,16 +39,18 @@ MIRRORED(DropoutArgs);
 struct Dropout {
     float p;
     float keep;
-    uint32_t site, step, k0, k1;
+    uint32_t site, step, k0, k1, first_row;
 
-    __device__ __forceinline__ Dropout(const DropoutArgs& args, const BatchHeader* batch)
-        : p(args.p), keep(args.keep), site(args.site), step(batch->step), k0(batch->seed_low), k1(batch->seed_high) {}
+    // `first_row` is added to the rows that the masks are asked for.
+    __device__ __forceinline__ Dropout(const DropoutArgs& args, const BatchHeader* batch, uint32_t first_row)
+        : p(args.p), keep(args.keep), site(args.site), step(batch->step), k0(batch->seed_low), k1(batch->seed_high),
+          first_row(first_row) {}
 
     __device__ __forceinline__ bool active() const { return p > 0.0f; }
 
     // The block of words for columns 4 * group .. 4 * group + 3 of a row.
     __device__ __forceinline__ Words words(uint32_t row, uint32_t group) const {
-        return philox(group, row, site, step, k0, k1);
+        return philox(group, first_row + row, site, step, k0, k1);
     }
 
     // 0 or 1 / (1 - p). The top 24 bits are exact in f32, as on the host.

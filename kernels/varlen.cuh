@@ -17,7 +17,9 @@ struct BatchHeader {
     uint32_t step;
     uint32_t seed_low;
     uint32_t seed_high;
-    uint32_t padding[2];
+    // Tokens and sequences of the whole batch that come before this part of it, for dropout.
+    uint32_t first_token;
+    uint32_t first_sequence;
 };
 MIRRORED(BatchHeader);
 
@@ -27,6 +29,11 @@ MIRRORED(RowKind);
 
 __device__ __forceinline__ uint32_t row_count(const BatchHeader* batch, uint32_t kind) {
     return kind == kRowsTokens ? batch->tokens : batch->sequences;
+}
+
+// The row of the whole batch that is row 0 here.
+__device__ __forceinline__ uint32_t first_row(const BatchHeader* batch, uint32_t kind) {
+    return kind == kRowsTokens ? batch->first_token : batch->first_sequence;
 }
 
 struct Span {

@@ -23,6 +23,23 @@ impl UsageError {
     }
 }
 
+/// What ends all ranks of a run alike: the first says it, and none need be ended by another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OfAllRanks(String);
+
+impl OfAllRanks {
+    /// Makes one from the whole message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Whether every rank of a run ends with this error.
+pub fn is_of_all_ranks(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<OfAllRanks>())
+}
+
 /// The exit code that `error` deserves: 0 for a closed pipe, 2 if a [`UsageError`] is anywhere in the chain, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if is_broken_pipe(error) {

@@ -10,6 +10,7 @@
 //! use bitfit::model::config::ModelConfig;
 //! use bitfit::model::load::{TaskSpec, load};
 //! use bitfit::program::{AdamW, LossKind, PoolKind, Saving};
+//! use bitfit::ranks::Share;
 //! use bitfit::session::{OpenOptions, Session, open};
 //! use bitfit::settings::choice::Precision;
 //! use bitfit::settings::device::DeviceChoice;
@@ -30,6 +31,7 @@
 //! };
 //! let mut backend = open(OpenOptions {
 //!     device: DeviceChoice::Cpu,
+//!     here: Share::WHOLE,
 //!     precision: Precision::Auto,
 //!     weights: WeightType::F16,
 //!     matrices_train: false,
@@ -60,9 +62,9 @@
 //!         clip_norm: 1.0,
 //!         step: step + 1,
 //!     };
-//!     let key = DropoutKey { seed: 1, step };
-//!     let (report, _tokens) = session.step([(batch.clone(), key)].into_iter(), 2.0, update)?;
-//!     losses.push(session.wait(report)?.loss);
+//!     let key = DropoutKey::new(1, step);
+//!     let given = session.step([(batch.clone(), key)].into_iter(), 2.0, update, false)?;
+//!     losses.push(session.wait(given.report)?.loss);
 //! }
 //! assert!(losses[9] < losses[0] / 2.0, "{losses:?}");
 //! let logits = session.logits(&batch)?;
@@ -84,6 +86,7 @@ pub mod hub;
 pub mod methods;
 pub mod model;
 pub mod program;
+pub mod ranks;
 pub mod rng;
 pub mod rss;
 pub mod session;

@@ -2,32 +2,58 @@
 
 use bitfit::cli::{Cli, Parsed};
 use bitfit::commands;
-use bitfit::error::{EXIT_USAGE, exit_code, is_broken_pipe, one_line};
+use bitfit::error::{EXIT_USAGE, exit_code, is_broken_pipe, is_of_all_ranks, one_line};
+use bitfit::ranks::{Alone, Ranks, join};
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
+    let ranks = match join() {
+        Ok(ranks) => ranks,
+        Err(error) => return failed(&error, &Alone),
+    };
     let cli = match Cli::from_args(std::env::args_os()) {
         Ok(Parsed::Run(cli)) => cli,
         Ok(Parsed::Print(text)) => {
-            // A reader that goes away has read enough of the help.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            if ranks.first() {
+                // A reader that goes away has read enough of the help.
+                let _ = std::io::stdout().write_all(text.as_bytes());
+            }
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            say(&error);
+            // All ranks have the same arguments.
+            if ranks.first() {
+                say(&error);
+            }
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match commands::run(cli) {
+    match commands::run(cli, &ranks) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if !is_broken_pipe(&error) {
-                say(&one_line(&error));
-            }
-            ExitCode::from(exit_code(&error))
-        }
+        Err(error) => failed(&error, &*ranks),
     }
+}
+
+/// How long another rank waits before it ends all: a fault of all is the first one's to say.
+const FIRST_SPEAKS: Duration = Duration::from_millis(500);
+
+fn failed(error: &anyhow::Error, ranks: &dyn Ranks) -> ExitCode {
+    let (code, together) = (exit_code(error), is_of_all_ranks(error) || !ranks.several());
+    if ranks.first() {
+        if !is_broken_pipe(error) {
+            say(&one_line(error));
+        }
+    } else if !together {
+        std::thread::sleep(FIRST_SPEAKS);
+        say(&format_args!("rank {} on {}: {}", ranks.share().rank, ranks.host(), one_line(error)));
+    }
+    if !together {
+        // The others wait for this one.
+        ranks.abort(code);
+    }
+    ExitCode::from(code)
 }
 
 /// The error's one line. Where standard error is gone or full, the exit code is all that can be said.

@@ -3,7 +3,7 @@
 //! The training loop, the commands, the tests and the benches all go through here; a step is issued nowhere else.
 
 use crate::backend::cpu::CpuBackend;
-use crate::backend::cuda::device::Device;
+use crate::backend::cuda::device::{Device, count};
 use crate::backend::cuda::{CudaBackend, CudaOptions};
 use crate::backend::{
     Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Slot, StepReport,
@@ -12,14 +12,19 @@ use crate::backend::{
 use crate::batch::Batch;
 use crate::model::Model;
 use crate::program::{AdamW, Limits, Numbers, ParamRange, Placed, Program, Saving, Span, What};
+use crate::ranks::{Alone, Ranks, Share};
 use crate::settings::choice::Precision;
 use crate::settings::device::DeviceChoice;
 use anyhow::{Context, Result, ensure};
+use std::rc::Rc;
 
 /// How a device is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     pub device: DeviceChoice,
+    /// Which of the processes on this machine opens it: with [`DeviceChoice::Auto`] each takes a GPU of its own, as far as
+    /// there are enough.
+    pub here: Share,
     pub precision: Precision,
     /// How it keeps frozen matrices.
     pub weights: WeightType,
@@ -32,29 +37,27 @@ pub struct OpenOptions {
 /// # Errors
 /// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
-    let OpenOptions { device, precision, weights, matrices_train } = options;
+    let OpenOptions { device, here, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
         let options = CudaOptions::new(index, precision.on_gpu()?);
         Ok(Box::new(CudaBackend::new(CudaOptions { weights, ..options })?))
     };
-    match gpu(device) {
+    match gpu(device, here) {
         Some(index) => cuda(index),
         None => Ok(Box::new(CpuBackend::computing(precision.on_cpu(matrices_train)?, weights))),
     }
 }
 
-/// The GPU that is meant, if any.
-pub fn gpu(device: DeviceChoice) -> Option<usize> {
+/// The GPU that is meant by this one of the processes on the machine, if any.
+pub fn gpu(device: DeviceChoice, here: Share) -> Option<usize> {
     match device {
         DeviceChoice::Cuda(index) => Some(index),
-        DeviceChoice::Auto => gpu_is_there().then_some(0),
+        DeviceChoice::Auto => {
+            let mine = here.rank % count().max(1);
+            Device::open(mine).is_ok().then_some(mine)
+        }
         DeviceChoice::Cpu => None,
     }
-}
-
-/// Whether `auto` would choose a GPU.
-fn gpu_is_there() -> bool {
-    Device::open(0).is_ok()
 }
 
 /// See the module's head.
@@ -63,12 +66,30 @@ pub struct Session {
     backend: Box<dyn Backend>,
     train: Option<Program>,
     predict: Option<Program>,
+    ranks: Rc<dyn Ranks>,
+}
+
+/// A step that a session gave to its device.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    pub report: PendingReport,
+    /// Whether a rank wants to stop after it.
+    pub stop: bool,
 }
 
 impl Session {
     /// A model whose matrices are on `backend`. It has no memory for batches yet: see [`Session::allocate`].
     pub fn new(model: Model, backend: Box<dyn Backend>) -> Self {
-        Self { model, backend, train: None, predict: None }
+        Self { model, backend, train: None, predict: None, ranks: Rc::new(Alone) }
+    }
+
+    /// One of several, which train the same model together. All allocate, step and predict in the same order.
+    pub fn among(self, ranks: Rc<dyn Ranks>) -> Self {
+        Self { ranks, ..self }
+    }
+
+    pub fn ranks(&self) -> &dyn Ranks {
+        &*self.ranks
     }
 
     pub fn model(&self) -> &Model {
@@ -117,37 +138,47 @@ impl Session {
             let params = &self.model.params;
             train.list().verify_gradients(&self.model.gradients(), params.trainable())?;
         }
-        self.model.allocate(&mut *self.backend, &programs)?;
+        self.model.allocate(&mut *self.backend, &programs, self.ranks.share().of)?;
         self.model.params.forget_initial();
         (self.train, self.predict) = (train, predict);
         Ok(())
     }
 
     /// Gives one optimizer step over `batches` to the device and asks for its report. `targets` is the weight of the targets
-    /// of all batches ([`Labels::weight`](crate::batch::Labels::weight)): the loss is their mean. Without any it is 0, and
-    /// so is the gradient. Returns the report, and the tokens of the batches.
+    /// of all batches, those of all ranks ([`Labels::weight`](crate::batch::Labels::weight)): the loss is their mean.
+    /// Without any it is 0, and so is the gradient. A rank may have no batch. `stop` is whether this rank wants to stop.
     ///
     /// # Errors
-    /// When no memory for training was allocated, a batch exceeds it, or the device fails.
+    /// When no memory for training was allocated, a batch exceeds it, the device fails, or another rank is gone.
     pub fn step(
         &mut self,
         batches: impl ExactSizeIterator<Item = (Batch, DropoutKey)>,
         targets: f64,
         update: AdamW,
-    ) -> Result<(PendingReport, usize)> {
+        stop: bool,
+    ) -> Result<Given> {
         let program = self.train.as_ref();
         let program = program.context("no memory was allocated for training")?;
-        let (count, mut tokens) = (batches.len(), 0);
+        let (count, several) = (batches.len(), self.ranks.several());
         let weight = if targets > 0.0 { 1.0 / targets as f32 } else { 0.0 };
-        ensure!(count > 0, "a step needs at least one batch");
+        let numbers = Numbers { weight, update: Some(update) };
+        ensure!(count > 0 || several, "a step needs at least one batch");
+        if count == 0 {
+            self.backend.run(program, Span::BEGIN, numbers)?;
+        }
         for (i, (batch, key)) in batches.enumerate() {
-            tokens += batch.tokens();
             self.backend.set_batch(&batch, key)?;
-            let span = Span { first: i == 0, last: i + 1 == count };
-            let numbers = Numbers { weight, update: span.last.then_some(update) };
+            let span = Span::micro_batch(i == 0, i + 1 == count && !several);
             self.backend.run(program, span, numbers)?;
         }
-        Ok((self.backend.report_later()?, tokens))
+        let mut stop = stop;
+        if several {
+            let beside = if stop { 1.0 } else { 0.0 };
+            let ranks = &*self.ranks;
+            stop = self.backend.exchange(beside, &mut |values| ranks.sum(values))? > 0.0;
+            self.backend.run(program, Span::END, numbers)?;
+        }
+        Ok(Given { report: self.backend.report_later()?, stop })
     }
 
     /// Waits for the report of a step.

@@ -149,7 +149,7 @@ fn dropout_masks_change_with_the_step_and_the_seed_alone() {
         let head = folder.join("head.safetensors");
         let mut s = Setup::with(folder, case, &head, batch, BiasSelection::all(), 0.3);
         let mut logits = |seed, step| {
-            s.part(batch, DropoutKey { seed, step }, None);
+            s.part(batch, DropoutKey::new(seed, step), None);
             s.logits(batch.sequences())
         };
         let first = logits(1, 1);

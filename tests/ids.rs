@@ -41,7 +41,7 @@ fn holds_ids(name: &str, trains: Trains, backend: &mut dyn Backend) {
     let model = load(&folder, &config, &task, backend).unwrap();
     let limits = Limits { tokens: 16, sequences: 2, max_len: 8 };
     let program = model.program(limits, backend.kind().element_bytes(), Some(Saving::KEEP));
-    model.allocate(backend, &[&program]).unwrap();
+    model.allocate(backend, &[&program], 1).unwrap();
 
     let offset = config.position_offset() as u32;
     let good = Batch {
@@ -51,7 +51,7 @@ fn holds_ids(name: &str, trains: Trains, backend: &mut dyn Backend) {
         cu_seqlens: vec![0, 3, 6],
         labels: Labels::Classes(vec![0, 1]),
     };
-    let first = Span { first: true, last: false };
+    let first = Span::micro_batch(true, false);
     let mut run = |batch: &Batch| -> Result<(), String> {
         let numbers = Numbers { weight: 1.0, update: None };
         backend

@@ -222,7 +222,7 @@ fn a_packed_batch_equals_one_sequence_at_a_time() {
                 cu_seqlens: vec![0, tokens.len() as u32],
                 labels: batch.labels.select(&[b], batch.sequences(), |_| tokens.clone()),
             };
-            let span = Span { first: b == 0, last: false };
+            let span = Span::micro_batch(b == 0, false);
             let numbers = Numbers { weight: 1.0 / batch.sequences() as f32, update: None };
             s.run(&one, DropoutKey::default(), span, numbers);
             logits.extend(s.logits(1));

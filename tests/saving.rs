@@ -183,7 +183,7 @@ fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
             };
             let limits = s.program.limits();
             let program = outline.program(limits, kind.element_bytes(), Some(saving));
-            let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program]));
+            let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program], 1));
             assert_eq!(planned, s.backend.allocated(), "{name} {saving}");
         }
     });

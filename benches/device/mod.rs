@@ -2,6 +2,7 @@
 
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Region, Storage};
+use bitfit::ranks::Share;
 use bitfit::session::OpenOptions;
 use bitfit::settings::choice::{Choice, Precision};
 use bitfit::settings::device::DeviceChoice;
@@ -30,8 +31,13 @@ fn precision() -> Precision {
 
 /// That device, with matrices in 16 bits or as asked.
 pub fn open(weights: WeightType) -> Box<dyn Backend> {
-    let options =
-        OpenOptions { device: choice(), precision: precision(), weights, matrices_train: false };
+    let options = OpenOptions {
+        device: choice(),
+        here: Share::WHOLE,
+        precision: precision(),
+        weights,
+        matrices_train: false,
+    };
     bitfit::session::open(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 

@@ -25,7 +25,7 @@ pub use footprint::{DeviceKind, Footprint};
 use labels::LabelNeed;
 
 use crate::batch::Batch;
-use crate::program::{Limits, Numbers, ParamRange, Program, Region, Span, Storage, WeightId};
+use crate::program::{Limits, Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
 use anyhow::Result;
 use std::ops::Range;
 
@@ -86,6 +86,8 @@ pub struct Memory {
     pub widest: usize,
     /// Columns of an attention head.
     pub head_dim: usize,
+    /// Numbers that go to other ranks in a step and back.
+    pub exchanged: usize,
 }
 
 impl Memory {
@@ -115,8 +117,32 @@ impl Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct DropoutKey {
     pub seed: u64,
-    /// Counts the micro-batches of the run.
+    /// Counts the batches of the run.
     pub step: u64,
+    /// Where this part of the batch begins: the parts together have the masks of the whole.
+    pub first: FirstRow,
+}
+
+/// How much of a batch comes before a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FirstRow {
+    pub tokens: u32,
+    pub sequences: u32,
+}
+
+impl DropoutKey {
+    /// Of a batch that is whole.
+    pub const fn new(seed: u64, step: u64) -> Self {
+        Self { seed, step, first: FirstRow { tokens: 0, sequences: 0 } }
+    }
+
+    /// The row of the whole batch that is this part's first.
+    pub fn first_row(self, rows: Rows) -> u32 {
+        match rows {
+            Rows::Tokens => self.first.tokens,
+            Rows::Sequences => self.first.sequences,
+        }
+    }
 }
 
 /// What the host wants to know of an optimizer step.
@@ -246,6 +272,18 @@ pub trait Backend {
             PendingReport::Slot(slot) => anyhow::bail!("this device has no report {slot}"),
         }
     }
+
+    /// Hands the gradient of the step so far and its loss to `sum`, as one vector `[trainable + 2]` that ends with the loss
+    /// and `beside`, a number of the caller's. What `sum` leaves there takes their places; returned is what it leaves of
+    /// `beside`. To be called when all batches of the step have run, and before its end does.
+    ///
+    /// # Errors
+    /// When no memory was allocated for it, `sum` fails, or the device does.
+    fn exchange(
+        &mut self,
+        beside: f32,
+        sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
+    ) -> Result<f32>;
 
     /// The state of dynamic loss scaling, on a device that has it.
     fn loss_scaling(&self) -> Result<Option<LossScaling>> {

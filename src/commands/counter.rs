@@ -9,7 +9,7 @@ pub struct Counter(ProgressBar);
 impl Counter {
     /// `total` is `None` for a stream of unknown length.
     pub fn new(what: &'static str, total: Option<u64>, quiet: bool) -> Self {
-        let shown = !quiet && std::io::stderr().is_terminal();
+        let shown = !quiet && !super::silent() && std::io::stderr().is_terminal();
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(total, target).with_prefix(what);

@@ -15,6 +15,7 @@ pub fn run() -> Result<()> {
     line("bitfit", env!("CARGO_PKG_VERSION").into());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     line("cpu", count(threads, "thread"));
+    line("mpi", mpi());
 
     let report = report();
     match report.toolkit {
@@ -53,4 +54,15 @@ pub fn run() -> Result<()> {
         line("devices", format!("none; compute capability {major}.{minor} or higher is needed"));
     }
     show(text)
+}
+
+/// What joins several processes in one run.
+#[cfg(feature = "mpi")]
+fn mpi() -> String {
+    crate::ranks::mpi::version()
+}
+
+#[cfg(not(feature = "mpi"))]
+fn mpi() -> String {
+    "none: one process alone; build with --features mpi to train on several machines or GPUs".into()
 }

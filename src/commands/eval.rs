@@ -10,6 +10,7 @@ use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
+use crate::ranks::Ranks;
 use crate::settings::benchmark::NamedTask;
 use crate::settings::task::Reads;
 use crate::table::TextTable;
@@ -25,14 +26,15 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let compute = &args.compute;
-    set_threads(compute.threads)?;
+    set_threads(compute.threads, &**ranks)?;
     let written = args.output.as_deref().unwrap_or(Path::new(outputs::STDOUT));
     let inputs: Vec<&Path> = args.data.iter().chain([&args.delta]).map(PathBuf::as_path).collect();
     outputs::no_input("--output", written, &inputs)?;
-    let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute)?;
+    let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute, ranks)?;
     outputs::no_input("--output", written, &[&trained.base])?;
     let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
     let targets = &trained.targets;
@@ -83,7 +85,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             _ => drop(json.insert((*part).to_owned(), record.into())),
         }
     }
-    if let Some(path) = &args.output {
+    if let Some(path) = args.output.as_ref().filter(|_| ranks.first()) {
         write_bytes_atomic(path, format!("{:#}\n", Value::Object(json)).as_bytes())?;
     }
     Ok(())

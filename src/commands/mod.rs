@@ -20,6 +20,7 @@ mod plan;
 mod predict;
 mod programs;
 mod progress;
+mod ranks;
 mod stop;
 mod submission;
 mod train;
@@ -29,22 +30,32 @@ use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::{UsageError, tame_lines};
 use crate::formats::delta::DeltaInfo;
+use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
 use crate::settings::task::Task;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs a command.
 ///
 /// # Errors
 /// Whatever keeps it from doing its work, in words for the user.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
+    SILENT.store(!ranks.first(), Ordering::Relaxed);
     match cli.command {
-        Command::Train(args) => train::run(args.resolve()?),
+        Command::Train(args) => train::run(args.resolve()?, ranks),
+        Command::Eval(args) => eval::run(&args, ranks),
+        Command::Predict(args) => predict::run(&args, ranks),
+        Command::Compare(_) if ranks.several() => Err(UsageError::new(
+            "compare starts runs of its own, one after another: start it without mpirun, or start each run as `train` with it",
+        )
+        .into()),
+        // What one process does is done once.
+        _ if !ranks.first() => Ok(()),
         Command::Compare(args) => compare::run(&args.resolve()?),
-        Command::Eval(args) => eval::run(&args),
-        Command::Predict(args) => predict::run(&args),
         Command::Merge(args) => {
             outputs::of_merge(&args)?;
             merge::run(&args)
@@ -55,10 +66,23 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
-/// Sets the size of the thread pool that tokenizing and the CPU backend share.
-fn set_threads(threads: Option<usize>) -> Result<()> {
+/// Whether another rank does the talking.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+fn silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
+
+/// Sets the size of the thread pool that tokenizing and the CPU backend share: of several ranks on one machine each has its
+/// part of the processors.
+fn set_threads(threads: Option<usize>, ranks: &dyn Ranks) -> Result<()> {
+    let threads = match (threads, ranks.several()) {
+        (Some(threads), _) => threads,
+        (None, true) => ranks::threads_each(ranks)?,
+        (None, false) => 0,
+    };
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.unwrap_or(0))
+        .num_threads(threads)
         .build_global()
         .context("cannot start the threads; try a smaller --threads")
 }
@@ -66,7 +90,7 @@ fn set_threads(threads: Option<usize>) -> Result<()> {
 /// A note for the user on standard error, unless `--quiet`. What names of files, columns and classes hold steers no
 /// terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
-    if !quiet {
+    if !quiet && !silent() {
         let text = tame_lines(&text.to_string());
         // Nothing can be said where standard error is gone, and a note is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{text}");
@@ -89,6 +113,9 @@ fn warn(text: impl std::fmt::Display) {
 /// Results for the user on standard output, as tame as notes. Unlike `print!` it does not panic where nothing can be
 /// written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
+    if silent() {
+        return Ok(());
+    }
     let text = tame_lines(&text.to_string());
     let mut out = std::io::stdout().lock();
     write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")

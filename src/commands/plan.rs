@@ -14,6 +14,7 @@ use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, outline};
 use crate::program::{Limits, LossKind, Program, Saving, Value, What};
+use crate::ranks::Share;
 use crate::session::{OpenOptions, gpu, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
@@ -122,7 +123,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     if args.allocate {
         let (device, precision, weights) = (args.device, args.precision, args.weights.into());
         plan.allocate(&folder, &columns, |matrices_train| {
-            open(OpenOptions { device, precision, weights, matrices_train })
+            open(OpenOptions { device, here: Share::WHOLE, precision, weights, matrices_train })
         })?;
     }
     Ok(())
@@ -148,7 +149,7 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
 
 fn device_of(args: &PlanArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {
     let weights = args.weights.into();
-    let cuda = gpu(args.device).is_some();
+    let cuda = gpu(args.device, Share::WHOLE).is_some();
     if cuda {
         args.precision.on_gpu()?;
         return Ok(DeviceKind::Cuda { weights });
@@ -170,13 +171,13 @@ struct Planning {
 impl Column {
     /// Of a model that trains as this column says.
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
-        Budget { model, device: self.device }
+        Budget { model, device: self.device, ranks: 1 }
     }
 }
 
 impl Planning {
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
-        Budget { model, device: self.device }
+        Budget { model, device: self.device, ranks: 1 }
     }
 
     /// The way of saving that the tables show.
@@ -347,7 +348,7 @@ impl Planning {
                 let budget = column.budget(&model);
                 let program = budget.program(self.limits, Some(column.saving));
                 let planned = budget.footprint(&program);
-                model.allocate(&mut *backend, &[&program])?;
+                model.allocate(&mut *backend, &[&program], 1)?;
                 let there = backend.allocated();
                 ensure!(
                     there == planned,

@@ -3,6 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
+use super::ranks::SharedInput;
 use super::trained::Trained;
 use super::{no_use, outputs, read_options, say, set_threads, submission};
 use crate::batch::Labels;
@@ -11,6 +12,7 @@ use crate::data::{BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, eva
 use crate::error::tame;
 use crate::files::write_atomic;
 use crate::program::Limits;
+use crate::ranks::Ranks;
 use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
 use crate::train::evaluate::logits;
@@ -18,16 +20,18 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Texts read and sorted by length at a time.
 const CHUNK: usize = 1024;
 /// Tokens a batch where the user sets no limit: more brings no speed, and memory is planned for it.
 const TOKENS: usize = 8192;
 
-pub fn run(args: &PredictArgs) -> Result<()> {
-    set_threads(args.compute.threads)?;
+pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
+    set_threads(args.compute.threads, &**ranks)?;
     if let Some(folder) = &args.predict_test {
-        return submission::run(args, folder);
+        // One process is enough.
+        return if ranks.first() { submission::run(args, folder) } else { Ok(()) };
     }
     let path = match args.reads_stdin() {
         true => Path::new(outputs::STDIN),
@@ -38,7 +42,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         false => &args.output,
     };
     outputs::no_input("--output", written, &[path, &args.delta])?;
-    let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
+    let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute, ranks)?;
     outputs::no_input("--output", written, &[&trained.base])?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
@@ -61,18 +65,29 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let texts = task.facts().reads == Reads::Texts;
     no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
-    let (input, path): (Box<dyn Read>, _) = if args.reads_stdin() {
-        (Box::new(stdin().lock()), None)
+    let path = (!args.reads_stdin()).then_some(path);
+    let open = || -> Result<Box<dyn Read>> {
+        Ok(match path {
+            None => Box::new(stdin().lock()),
+            Some(path) => Box::new(
+                File::open(path).with_context(|| format!("cannot open {}", path.display()))?,
+            ),
+        })
+    };
+    let input = if ranks.several() {
+        let input = if ranks.first() { Some(open()?) } else { None };
+        Box::new(SharedInput { ranks: Rc::clone(ranks), input })
     } else {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        (Box::new(file), Some(path))
+        open()?
     };
     let mut incoming = Incoming::open(task, input, path, &options)?;
 
     // Only where the predictions go elsewhere is there room for a bar.
     let quiet = args.compute.quiet || args.writes_stdout();
     let counter = Counter::new("predicting", None, quiet);
-    let counts = if args.writes_stdout() {
+    let counts = if !ranks.first() {
+        predictor.stream(&mut incoming, &mut std::io::sink(), &counter)?
+    } else if args.writes_stdout() {
         let mut out = BufWriter::new(stdout().lock());
         predictor.stream(&mut incoming, &mut out, &counter)?
     } else {

@@ -24,18 +24,18 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Plans them; `steps` are cut into micro-batches where `--memory` asks for it.
+    /// Plans them for a device of each of so many ranks; `steps` are cut into micro-batches where `--memory` asks for it.
     ///
     /// # Errors
     /// A way of saving that the method does not have; a memory limit that nothing fits.
     pub fn plan(
         model: &Model,
-        device: DeviceKind,
+        (device, ranks): (DeviceKind, usize),
         steps: &mut Steps<'_>,
         config: &TrainConfig,
         dev_lengths: &[Vec<u32>],
     ) -> Result<Self> {
-        let budget = Budget { model, device };
+        let budget = Budget { model, device, ranks };
         let savings = savings(config.saving, model)?;
         let batch = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
         let largest = steps.largest(config.length);
@@ -62,7 +62,7 @@ impl Programs {
             }
         };
         if let Some(tokens) = tokens {
-            steps.split(tokens, largest);
+            steps.split(tokens);
         }
         let train = Limits {
             tokens: largest.tokens.min(tokens.unwrap_or(usize::MAX)),
@@ -80,7 +80,8 @@ impl Programs {
         let largest = largest.map(limits).reduce(larger);
         let dev = largest.map(|limits| (dev, budget.program(limits, None)));
         let mut programs = Self { train, dev, saving, planned: Footprint::default() };
-        programs.planned = budget.device.footprint(&model.matrices, &model.memory(&programs.all()));
+        programs.planned =
+            budget.device.footprint(&model.matrices, &model.memory(&programs.all(), ranks));
         Ok(programs)
     }
 

@@ -39,7 +39,7 @@ impl Progress {
     /// Progress of a run of `total` steps that stands at step `first`. `quiet` shows nothing; without a terminal,
     /// a plain line now and then.
     pub fn new(total: u64, first: u64, quiet: bool) -> Self {
-        let form = if quiet {
+        let form = if quiet || super::silent() {
             Form::Quiet
         } else if io::stderr().is_terminal() {
             Form::Bar(bar(total, first))

@@ -9,6 +9,7 @@ use crate::data::{BatchLimits, Dataset, evaluation_batches};
 use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
+use crate::ranks::{Alone, Ranks};
 use crate::settings::benchmark::{Answers, NamedTask, Suite, TaskPart};
 use crate::settings::train::TrainConfig;
 use crate::tasks::classification::argmax;
@@ -17,6 +18,7 @@ use crate::tasks::submission::{answers_jsonl, answers_tsv, word_of};
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Tokens a batch: more brings no speed.
 const TOKENS: usize = 8192;
@@ -50,7 +52,8 @@ pub fn after_training(config: &TrainConfig, folder: &Path, quiet: bool) -> Resul
     };
     let task = config.task.named().context("--predict-test is for a named task")?;
     let rows = test_rows(config.data.as_deref(), task, quiet)?;
-    let trained = Trained::open(&config.output, None, &compute)?;
+    let alone: Rc<dyn Ranks> = Rc::new(Alone);
+    let trained = Trained::open(&config.output, None, &compute, &alone)?;
     answer(trained, rows, &compute, folder)
 }
 
@@ -60,7 +63,8 @@ pub fn after_training(config: &TrainConfig, folder: &Path, quiet: bool) -> Resul
 /// A model of another task, test rows that are not there, a file that cannot be written: then none of them is new.
 pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
     is_folder(folder)?;
-    let trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
+    let alone: Rc<dyn Ranks> = Rc::new(Alone);
+    let trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute, &alone)?;
     let info = &trained.info;
     let task = args.task.unwrap_or(info.settings.task).named().ok_or_else(|| {
         UsageError::new(

@@ -11,6 +11,7 @@ use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
+use crate::ranks::Ranks;
 use crate::session::{OpenOptions, Session, gpu, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
@@ -19,6 +20,7 @@ use crate::tasks::targets::Targets;
 use crate::train::output::left_at;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Model and tokenizer, before the device has any memory for batches.
 pub struct Trained {
@@ -38,7 +40,12 @@ impl Trained {
     ///
     /// # Errors
     /// A broken delta, another base, a missing model.
-    pub fn open(path: &Path, model: Option<&str>, compute: &ComputeArgs) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        model: Option<&str>,
+        compute: &ComputeArgs,
+        ranks: &Rc<dyn Ranks>,
+    ) -> Result<Self> {
         let (delta, info, path) = match left_at(path) {
             (Leaves::Delta, path) => {
                 let delta = Delta::read(&path)?;
@@ -64,11 +71,14 @@ impl Trained {
         // On a CPU, what was trained in f32 is read in f32.
         let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
         let precision = match compute.precision {
-            Precision::Auto if in_f32 && gpu(compute.device).is_none() => Precision::F32,
+            Precision::Auto if in_f32 && gpu(compute.device, ranks.here()).is_none() => {
+                Precision::F32
+            }
             asked => asked,
         };
         let mut backend = open(OpenOptions {
             device: compute.device,
+            here: ranks.here(),
             precision,
             weights,
             matrices_train: false,
@@ -106,7 +116,7 @@ impl Trained {
             data,
             targets,
             tokenizer,
-            session: Session::new(model, backend),
+            session: Session::new(model, backend).among(Rc::clone(ranks)),
         })
     }
 

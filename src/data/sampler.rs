@@ -4,6 +4,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::ranks::Share;
 use crate::rng::{Purpose, Stream};
 
 /// Rows drawn to find a run's largest batch before it is taken from a bound: about two seconds.
@@ -89,12 +90,12 @@ impl Sampler {
         any_order.then(|| self.lengths.len().div_ceil(self.limits.sequences) as u64)
     }
 
-    /// What a run's batches need at most.
+    /// What a run's batches need at most, each cut into as many `shares`.
     ///
     /// Its first epochs are simulated, a shuffle each (35 ms for 400,000 rows, `cargo bench --bench data`): as many
     /// as [`SIMULATED_ROWS`] allow. For the epochs of a longer run no batch of any order has more than the bound that
     /// is taken.
-    pub fn largest(&self, run: RunLength) -> Largest {
+    pub fn largest(&self, run: RunLength, shares: usize) -> Largest {
         let mut largest = Largest::default();
         let (mut epoch, mut batches, mut rows) = (0, 0, 0);
         loop {
@@ -106,11 +107,14 @@ impl Sampler {
                 _ => return largest,
             };
             if rows >= SIMULATED_ROWS {
-                return largest.join(self.bound());
+                return largest.join(self.bound(shares));
             }
             let fresh = self.epoch(epoch);
             for batch in fresh.iter().take(left) {
-                largest = largest.join(Largest::of(batch, &self.lengths));
+                for rank in 0..shares {
+                    let share = Share { rank, of: shares }.of_batch(batch, &self.lengths);
+                    largest = largest.join(Largest::of(&batch[share], &self.lengths));
+                }
             }
             if self.order == Order::File && left >= fresh.len() {
                 // Every epoch has the same batches.
@@ -128,15 +132,17 @@ impl Sampler {
     }
 
     /// What no batch exceeds, whatever the order of the rows: the longest rows together.
-    fn bound(&self) -> Largest {
+    fn bound(&self, shares: usize) -> Largest {
         let mut lengths = self.lengths.clone();
         lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
         lengths.truncate(self.limits.sequences);
         let len = lengths.first().map_or(0, |&longest| longest as usize);
-        let together = lengths.iter().map(|&length| length as usize).sum();
+        let together: usize = lengths.iter().map(|&length| length as usize).sum();
+        // A sequence longer than the limit is a batch by itself.
+        let tokens = self.limits.tokens.map_or(together, |most| together.min(most.max(len)));
         Largest {
-            // A sequence longer than the limit is a batch by itself.
-            tokens: self.limits.tokens.map_or(together, |most| together.min(most.max(len))),
+            // The rows at both ends of a share may lie half outside its part of the tokens.
+            tokens: tokens.min(tokens / shares + len),
             sequences: lengths.len(),
             len,
         }

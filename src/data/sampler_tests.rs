@@ -51,7 +51,7 @@ fn the_order_of_a_seed_never_changes() {
 #[test]
 fn a_run_by_batches_stops_inside_an_epoch() {
     let sampler = sampler(&[2, 2, 2, 2, 5], 2, None, Order::File);
-    let largest = |run| sampler.largest(run);
+    let largest = |run| sampler.largest(run, 1);
     assert_eq!(largest(RunLength::Batches(3)).tokens, 5);
     assert_eq!(
         largest(RunLength::Batches(2)),
@@ -65,7 +65,7 @@ fn a_run_by_batches_stops_inside_an_epoch() {
 fn a_run_too_long_to_simulate_has_room_for_its_longest_rows() {
     let lengths = [2, 9, 2, 3, 7];
     let endless =
-        |tokens| sampler(&lengths, 3, tokens, SHUFFLED).largest(RunLength::Batches(u64::MAX));
+        |tokens| sampler(&lengths, 3, tokens, SHUFFLED).largest(RunLength::Batches(u64::MAX), 1);
     let of = |tokens| Largest { tokens, sequences: 3, len: 9 };
     assert_eq!(endless(None), of(19));
     assert_eq!(endless(Some(12)), of(12));
@@ -142,7 +142,7 @@ proptest! {
     ) {
         let order = if shuffle { SHUFFLED } else { Order::File };
         let sampler = sampler(&lengths, sequences, tokens, order);
-        let largest = sampler.largest(run);
+        let largest = sampler.largest(run, 1);
         let all: Vec<Vec<usize>> = match run {
             RunLength::Epochs(epochs) => (0..epochs).flat_map(|epoch| collected(&sampler.epoch(epoch))).collect(),
             RunLength::Batches(batches) => (0..)

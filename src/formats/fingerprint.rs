@@ -107,13 +107,20 @@ impl Fingerprint {
 
     /// The values that differ from those `recorded`, with both sides; `None` where none does.
     pub fn differences(&self, recorded: &Self) -> Option<String> {
+        self.differences_between(recorded, ("was", "and is"))
+    }
+
+    /// The same, in other words between a name, the other's value and this one's.
+    pub fn differences_between(&self, recorded: &Self, words: (&str, &str)) -> Option<String> {
         let names: BTreeSet<&String> = self.entries.keys().chain(recorded.entries.keys()).collect();
         let side = |value: Option<&String>| value.map_or("not given", String::as_str).to_string();
         let differences: Vec<String> = names
             .into_iter()
             .map(|name| (name, recorded.entries.get(name), self.entries.get(name)))
             .filter(|(_, was, is)| !agree(*was, *is))
-            .map(|(name, was, is)| format!("{name} was {} and is {}", side(was), side(is)))
+            .map(|(name, was, is)| {
+                format!("{name} {} {} {} {}", words.0, side(was), words.1, side(is))
+            })
             .collect();
         let shown = differences.iter().take(SHOWN_DIFFERENCES).cloned().collect::<Vec<_>>();
         match differences.len().saturating_sub(SHOWN_DIFFERENCES) {

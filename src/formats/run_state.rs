@@ -139,6 +139,19 @@ impl Checkpoint {
             .with_context(|| format!("checkpoint {}", path.display()))
     }
 
+    /// The same of the file's bytes.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn from_bytes(
+        bytes: &[u8],
+        fingerprint: &Fingerprint,
+        trainables: usize,
+    ) -> Result<(Self, Vectors)> {
+        let container = Container::from_bytes(bytes).map_err(CheckpointError::from)?;
+        Ok(Self::from_container(container, fingerprint, trainables)?)
+    }
+
     fn metadata(&self, fingerprint: &Fingerprint) -> BTreeMap<String, String> {
         let mut metadata = BTreeMap::new();
         let mut put =

@@ -19,6 +19,8 @@ pub struct Fit {
 pub struct Budget<'a> {
     pub model: &'a Model,
     pub device: DeviceKind,
+    /// That train it together.
+    pub ranks: usize,
 }
 
 /// Nothing fits; this would be the smallest that runs.
@@ -41,7 +43,7 @@ impl Budget<'_> {
     }
 
     pub fn footprint(&self, program: &Program) -> Footprint {
-        self.device.footprint(&self.model.matrices, &self.model.memory(&[program]))
+        self.device.footprint(&self.model.matrices, &self.model.memory(&[program], self.ranks))
     }
 
     fn list(&self, saving: Saving) -> Arc<List> {

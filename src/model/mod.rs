@@ -83,18 +83,27 @@ impl Model {
         trained.map(|param| param.range).collect()
     }
 
-    /// What the given programs need of a device beside the matrices; they share one arena.
-    pub fn memory(&self, programs: &[&Program]) -> Memory {
-        let params = (self.params.count(), self.params.trainable());
-        Memory::of(programs, params)
+    /// What the given programs need of a device beside the matrices; they share one arena. Of several `ranks` each has room
+    /// for what they exchange.
+    pub fn memory(&self, programs: &[&Program], ranks: usize) -> Memory {
+        let trainable = self.params.trainable();
+        Memory {
+            exchanged: if ranks > 1 { trainable + 2 } else { 0 },
+            ..Memory::of(programs, (self.params.count(), trainable))
+        }
     }
 
     /// Allocates device memory for the given programs and writes the initial parameters.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn allocate(&self, backend: &mut dyn Backend, programs: &[&Program]) -> Result<()> {
-        backend.allocate(self.memory(programs))?;
+    pub fn allocate(
+        &self,
+        backend: &mut dyn Backend,
+        programs: &[&Program],
+        ranks: usize,
+    ) -> Result<()> {
+        backend.allocate(self.memory(programs, ranks))?;
         backend.write_params(Slot::Value, self.params.whole(), self.params.initial())
     }
 

@@ -56,16 +56,34 @@ pub struct Parts {
     pub end: usize,
 }
 
-/// Which of the micro-batches of an optimizer step a run is.
+/// Which part of an optimizer step a run is: one of its micro-batches, or what begins or ends the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
-    pub first: bool,
-    pub last: bool,
+    /// Begins the step.
+    first: bool,
+    /// Goes forward and backward through a batch.
+    batch: bool,
+    /// Ends the step.
+    last: bool,
 }
 
 impl Span {
     /// The only batch of its step.
-    pub const WHOLE: Self = Self { first: true, last: true };
+    pub const WHOLE: Self = Self::micro_batch(true, true);
+    /// The beginning of a step without a batch.
+    pub const BEGIN: Self = Self { first: true, batch: false, last: false };
+    /// The end of a step whose last batch has run.
+    pub const END: Self = Self { first: false, batch: false, last: true };
+
+    /// A batch of a step: its first, its last, both or neither.
+    pub const fn micro_batch(first: bool, last: bool) -> Self {
+        Self { first, batch: true, last }
+    }
+
+    /// Whether a batch is needed.
+    pub fn has_batch(self) -> bool {
+        self.batch
+    }
 }
 
 /// The numbers that change from step to step, which therefore stand in no operation.
@@ -102,8 +120,16 @@ impl List {
 
     /// The operations of a span: one stretch, as what begins a step comes first and what ends it last.
     pub fn range(&self, span: Span) -> Range<usize> {
-        let first = if span.first { 0 } else { self.parts.forward };
-        let last = if span.last { self.ops.len() } else { self.parts.end };
+        let first = match span {
+            Span { first: true, .. } => 0,
+            Span { batch: true, .. } => self.parts.forward,
+            _ => self.parts.end,
+        };
+        let last = match span {
+            Span { last: true, .. } => self.ops.len(),
+            Span { batch: true, .. } => self.parts.end,
+            _ => self.parts.forward,
+        };
         first..last
     }
 

@@ -3,11 +3,13 @@
 use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
 use crate::program::Rows;
+use crate::ranks::{Share, gather_numbers};
 use crate::session::Session;
 use anyhow::Result;
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
-/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`.
+/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`. Of several ranks each takes some of the
+/// batches, and all have the logits of all.
 pub fn logits(
     session: &mut Session,
     dataset: &Dataset,
@@ -15,14 +17,24 @@ pub fn logits(
     mut done: impl FnMut(usize),
 ) -> Result<Vec<f32>> {
     let outputs = session.model().head.outputs();
-    let mut all = Vec::with_capacity(dataset.len() * outputs);
-    for rows in batches.iter() {
-        // A model that predicts reads no labels.
-        let batch = Batch { labels: Labels::None, ..dataset.batch(rows) };
-        all.extend(session.logits(&batch)?);
-        done(batch.tokens());
-    }
     let lengths = dataset.lengths();
     let each_token = session.model().head.pool.rows() == Rows::Tokens;
-    batches.restore(&all, |row| if each_token { lengths[row] as usize * outputs } else { outputs })
+    let count = |row: usize| if each_token { lengths[row] as usize * outputs } else { outputs };
+    let Share { rank, of } = session.ranks().share();
+    let mut mine = Vec::with_capacity(dataset.len().div_ceil(of) * outputs);
+    // Batches come longest first, so every rank has its part of the long ones.
+    for rows in batches.iter().skip(rank).step_by(of) {
+        // A model that predicts reads no labels.
+        let batch = Batch { labels: Labels::None, ..dataset.batch(rows) };
+        mine.extend(session.logits(&batch)?);
+        done(batch.tokens());
+    }
+    let gathered = gather_numbers(session.ranks(), &mine)?;
+    let mut of_ranks: Vec<_> = gathered.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::with_capacity(dataset.len() * outputs);
+    for (batch, rows) in batches.iter().enumerate() {
+        let numbers = rows.iter().map(|&row| count(row)).sum();
+        all.extend(of_ranks[batch % of].by_ref().take(numbers));
+    }
+    batches.restore(&all, count)
 }

@@ -2,11 +2,12 @@
 
 use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
 use crate::data::{Batches, Dataset};
+use crate::error::OfAllRanks;
 use crate::files::JsonLines;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
-use crate::session::Session;
+use crate::session::{Given, Session};
 use crate::settings::benchmark::NamedTask;
 use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
@@ -16,7 +17,7 @@ use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
-use crate::train::steps::{Position, Step, Steps};
+use crate::train::steps::{MicroBatch, Position, Step, Steps};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -35,12 +36,18 @@ pub struct Run<'a> {
     pub targets: &'a Targets,
     /// The first chooses the best state.
     pub dev: Vec<Dev<'a>>,
+    /// Of several ranks the first alone has it; the others compute the same and write nothing.
+    pub writer: Option<Writer<'a>>,
+    /// Set from outside (Ctrl-C): finish the step, save, return. Of several ranks one is enough.
+    pub stop: &'a AtomicBool,
+}
+
+/// What a run leaves behind.
+pub struct Writer<'a> {
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
     /// Writes what the run is for, a delta or a model, from the values of now.
     pub keep: &'a dyn Fn(&Session) -> Result<()>,
-    /// Set from outside (Ctrl-C): finish the step, save, return.
-    pub stop: &'a AtomicBool,
 }
 
 /// Whoever wants to see how a run goes. `()` does not.
@@ -109,14 +116,15 @@ struct StepRecord {
 struct Issued {
     step: Step,
     lr: f64,
+    /// Of all ranks.
     tokens: usize,
-    report: PendingReport,
+    given: Given,
 }
 
 /// What is known of the steps that are done.
 struct Ledger {
     state: Checkpoint,
-    log: JsonLines,
+    log: Option<JsonLines>,
     outcome: Outcome,
     /// When the step before was done, or what stands between two steps (an evaluation, a save).
     since: Instant,
@@ -142,7 +150,12 @@ impl Run<'_> {
         let total = steps.total;
         let schedule = Schedule::of(self.config, total);
         let mut ledger = Ledger {
-            log: JsonLines::resume(&self.output.metrics(), from.metrics_len)?,
+            log: match &self.writer {
+                Some(writer) => {
+                    Some(JsonLines::resume(&writer.output.metrics(), from.metrics_len)?)
+                }
+                None => None,
+            },
             outcome: Outcome {
                 end: End::Finished,
                 step: from.step,
@@ -163,7 +176,8 @@ impl Run<'_> {
                 ledger.outcome.end = End::OutOfPatience;
                 break;
             }
-            let issued = self.issue(step, schedule.lr(next.step))?;
+            let tokens = step.batches.iter().map(|rows| steps.tokens(rows)).sum();
+            let issued = self.issue(step, (schedule.lr(next.step), tokens))?;
             let step = &issued.step;
             next = step.after;
             if let Some(before) = before.take() {
@@ -180,8 +194,8 @@ impl Run<'_> {
                 None => evaluate || step.ends_epoch || done,
             };
             let save = regular || long_unsaved(self.config, saved.elapsed());
-            let ready = matches!(issued.report, PendingReport::Ready(_));
-            if !(ready || evaluate || save || self.stopped()) {
+            let ready = matches!(issued.given.report, PendingReport::Ready(_));
+            if !(ready || evaluate || save || self.stopped(&issued)) {
                 before = Some(issued);
                 continue;
             }
@@ -189,7 +203,7 @@ impl Run<'_> {
             if evaluate {
                 self.evaluate(&mut ledger, watch)?;
             }
-            let stopped = self.stopped();
+            let stopped = self.stopped(&issued);
             if save || stopped || self.out_of_patience(&ledger.state) {
                 self.save(&mut ledger)?;
                 saved = Instant::now();
@@ -208,7 +222,10 @@ impl Run<'_> {
     /// # Errors
     /// A place where the run never is, a best evaluation of later, or one whose values are gone.
     fn comes_by(&self, steps: &Steps<'_>, from: &Checkpoint) -> Result<()> {
-        let checkpoint = self.output.checkpoint();
+        let Some(Writer { output, .. }) = &self.writer else {
+            return Ok(());
+        };
+        let checkpoint = output.checkpoint();
         let best = from.best.as_ref().map_or(0, |best| best.step);
         if !steps.passes(position(from))
             || best > from.step
@@ -224,7 +241,7 @@ impl Run<'_> {
                 steps.total
             );
         }
-        let kept = self.output.result_file(self.config.method.facts().leaves);
+        let kept = output.result_file(self.config.method.facts().leaves);
         if from.best.is_some() && !kept.exists() {
             bail!(
                 "--resume: the best values of this run, those of step {best}, should be in {}, which is not there; put \
@@ -245,13 +262,13 @@ impl Run<'_> {
             outcome.last = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
-            (self.keep)(self.session)?;
+            self.keep()?;
         }
         Ok(outcome)
     }
 
     /// Gives one optimizer step to the device.
-    fn issue(&mut self, step: Step, lr: f64) -> Result<Issued> {
+    fn issue(&mut self, step: Step, (lr, tokens): (f64, usize)) -> Result<Issued> {
         let class_weights = self.session.model().head.weights_of_classes();
         let weights = step.batches.iter().map(|rows| self.train.weight(rows, class_weights));
         let targets: f64 = weights.sum();
@@ -265,12 +282,17 @@ impl Run<'_> {
             step: step.after.step,
         };
         let (train, seed) = (self.train, self.config.seed);
-        let batches = step.batches.iter().enumerate().map(|(i, rows)| {
-            let key = DropoutKey { seed, step: step.first_batch + i as u64 };
-            (train.batch(rows), key)
+        let batches = step.parts.iter().map(|MicroBatch { rows, batch, first }| {
+            (train.batch(rows), DropoutKey { seed, step: *batch, first: *first })
         });
-        let (report, tokens) = self.session.step(batches, targets, update)?;
-        Ok(Issued { step, lr, tokens, report })
+        let stop = self.stop.load(Ordering::Relaxed);
+        let given = self.session.step(batches, targets, update, stop)?;
+        Ok(Issued { step, lr, tokens, given })
+    }
+
+    /// Writes what the run is for.
+    fn keep(&self) -> Result<()> {
+        self.writer.as_ref().map_or(Ok(()), |writer| (writer.keep)(self.session))
     }
 
     /// Waits for an issued step and enters it.
@@ -281,10 +303,10 @@ impl Run<'_> {
         watch: &mut dyn Watch,
     ) -> Result<()> {
         let Issued { step, lr, tokens, .. } = issued;
-        let report = self.session.wait(issued.report)?;
+        let report = self.session.wait(issued.given.report)?;
         // An overflow of 16-bit gradients is expected while the loss scale settles.
         if !report.is_finite() && !report.overflow {
-            bail!(self.diverged(step, &report));
+            bail!(OfAllRanks::new(self.diverged(step, &report)));
         }
         let took = ledger.since.elapsed();
         ledger.since = Instant::now();
@@ -295,7 +317,7 @@ impl Run<'_> {
         (state.step, state.epoch, state.batches_in_epoch) =
             (step.after.step, step.after.epoch, step.after.batch);
         let tokens_per_s = *tokens as f64 / took.as_secs_f64().max(1e-9);
-        ledger.log.append(&StepRecord {
+        let record = StepRecord {
             step: state.step,
             epoch: step.epochs,
             loss: report.loss,
@@ -303,14 +325,18 @@ impl Run<'_> {
             grad_norm: report.grad_norm,
             tokens: state.tokens,
             tokens_per_s,
-        })?;
+        };
+        ledger.log.as_mut().map_or(Ok(()), |log| log.append(&record))?;
         watch.step(state.step, f64::from(report.loss), tokens_per_s);
         Ok(())
     }
 
-    /// Whether somebody asked to stop.
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    /// Whether the run is to stop after a step. Several ranks decide it together, when they exchange what they computed.
+    fn stopped(&self, issued: &Issued) -> bool {
+        match self.session.ranks().several() {
+            true => issued.given.stop,
+            false => self.stop.load(Ordering::Relaxed),
+        }
     }
 
     fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
@@ -320,7 +346,7 @@ impl Run<'_> {
         for (place, evaluation) in found.iter().enumerate() {
             record.insert(key_of("eval", place, evaluation.part), evaluation.record());
         }
-        ledger.log.append(&record)?;
+        ledger.log.as_mut().map_or(Ok(()), |log| log.append(&record))?;
 
         let metric = self.config.metric;
         let value = found.first().and_then(|evaluation| evaluation.value(metric));
@@ -340,7 +366,7 @@ impl Run<'_> {
             watch.note(&format!("step {}: dev{part} {figures}{mark}{doubt}", state.step));
         }
         if improved {
-            (self.keep)(self.session)?;
+            self.keep()?;
             state.best = Some(Best { value, step: state.step });
             state.evaluations_without_gain = 0;
         } else {
@@ -366,13 +392,16 @@ impl Run<'_> {
     }
 
     fn save(&self, ledger: &mut Ledger) -> Result<()> {
-        let Ledger { state, log, .. } = ledger;
+        let (Some(writer), Some(log)) = (&self.writer, &mut ledger.log) else {
+            return Ok(());
+        };
+        let state = &mut ledger.state;
         state.loss_scaling = self.session.loss_scaling()?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
         let trainables = self.session.model().params.trainable();
-        let path = self.output.checkpoint();
-        state.save(&path, self.fingerprint, trainables, |slot, range| {
+        let path = writer.output.checkpoint();
+        state.save(&path, writer.fingerprint, trainables, |slot, range| {
             let range = ParamRange { offset: range.start, len: range.len() };
             self.session.read(slot, range)
         })
@@ -393,10 +422,11 @@ impl Run<'_> {
 
     fn diverged(&self, step: &Step, report: &StepReport) -> String {
         let what = if report.loss.is_finite() { "gradient" } else { "loss" };
-        let kept = if self.output.checkpoint().exists() {
-            format!("the last good checkpoint is kept in {}", self.output.path().display())
-        } else {
-            "no checkpoint had been saved yet".to_owned()
+        let kept = match &self.writer {
+            Some(Writer { output, .. }) if output.checkpoint().exists() => {
+                format!("the last good checkpoint is kept in {}", output.path().display())
+            }
+            _ => "no checkpoint had been saved yet".to_owned(),
         };
         let or_clip = match self.config.clip_norm {
             0.0 => ", or --clip-norm 1",

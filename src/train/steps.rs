@@ -1,6 +1,11 @@
 //! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
+//!
+//! A step has the same batches in the same order however it is cut: among the ranks of a run, and into micro-batches that
+//! fit the memory. Its parts know where in their batch they begin, so that dropout is the same too.
 
+use crate::backend::FirstRow;
 use crate::data::{Batches, Largest, RunLength, Sampler};
+use crate::ranks::Share;
 use crate::settings::train::Length;
 use crate::train::micro::micro_batches;
 
@@ -19,21 +24,33 @@ pub struct Position {
 pub struct Steps<'a> {
     sampler: &'a Sampler,
     accumulation: u64,
-    /// Batches are cut into parts of so many tokens, at most so many of them.
-    parts: Option<(usize, u64)>,
+    /// What this process takes of each batch.
+    share: Share,
+    /// Its share is cut into parts of so many tokens.
+    tokens: Option<usize>,
     /// Optimizer steps in the whole run.
     pub total: u64,
     /// The current epoch's batches, made when first asked for.
     current: Option<(u64, Batches)>,
 }
 
+/// Rows that go through the model together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MicroBatch {
+    pub rows: Vec<usize>,
+    /// The number of the batch in the run of which they are a part.
+    pub batch: u64,
+    /// Where in that batch they begin.
+    pub first: FirstRow,
+}
+
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Row numbers of each micro-batch.
+    /// Row numbers of each batch, those of all ranks.
     pub batches: Vec<Vec<usize>>,
-    /// Counts the run's micro-batches: the number of this step's first.
-    pub first_batch: u64,
+    /// What this process computes of them; nothing where there are fewer rows than ranks.
+    pub parts: Vec<MicroBatch>,
     /// Where the run stands after this step.
     pub after: Position,
     /// Whether it is an epoch's last.
@@ -54,22 +71,33 @@ impl<'a> Steps<'a> {
                     .sum(),
             },
         };
-        Self { sampler, accumulation, parts: None, total, current: None }
+        Self { sampler, accumulation, share: Share::WHOLE, tokens: None, total, current: None }
     }
 
-    /// Cuts every batch into micro-batches of up to `tokens` tokens. What a step learns from stays the same, up to
-    /// rounding and the masks of dropout.
-    pub fn split(&mut self, tokens: usize, largest: Largest) {
-        self.parts = (tokens < largest.tokens).then_some((tokens, largest.sequences as u64));
+    /// Leaves the rest of each batch to other ranks.
+    pub fn take(&mut self, share: Share) {
+        self.share = share;
     }
 
-    /// The largest batch of the run before it is cut, counted before the run starts.
+    /// Cuts what is taken of a batch into micro-batches of up to `tokens` tokens. What a step learns from stays the same, up
+    /// to rounding.
+    pub fn split(&mut self, tokens: usize) {
+        self.tokens = Some(tokens);
+    }
+
+    /// The largest that a rank takes of a batch in the run before that is cut, counted before the run starts.
     pub fn largest(&self, length: Length) -> Largest {
-        self.sampler.largest(match length {
+        let run = match length {
             Length::Epochs(epochs) => RunLength::Epochs(epochs),
             // An epoch's last step may take fewer, so this may look a little further than the run goes.
             Length::Steps(steps) => RunLength::Batches(steps.saturating_mul(self.accumulation)),
-        })
+        };
+        self.sampler.largest(run, self.share.of)
+    }
+
+    /// Tokens of rows.
+    pub fn tokens(&self, rows: &[usize]) -> usize {
+        rows.iter().map(|&row| self.sampler.lengths()[row] as usize).sum()
     }
 
     /// Whether the run comes by `position`.
@@ -103,16 +131,13 @@ impl<'a> Steps<'a> {
         let len = batches.len() as u64;
         let end = (position.batch + self.accumulation).min(len);
         let whole = (position.batch..end).filter_map(|i| batches.get(i as usize));
-        let parts = |rows| match self.parts {
-            None => vec![rows],
-            Some((tokens, _)) => {
-                let lengths = self.sampler.lengths();
-                micro_batches(rows, tokens, |row| lengths[row] as usize)
-            }
-        };
+        let batches_of_step: Vec<_> = whole.map(<[usize]>::to_vec).collect();
+        let first = position.step * self.accumulation;
+        let parts =
+            (first..).zip(&batches_of_step).flat_map(|(batch, rows)| self.parts(batch, rows));
         let step = Step {
-            batches: whole.flat_map(parts).map(<[usize]>::to_vec).collect(),
-            first_batch: position.step * self.accumulation * self.parts.map_or(1, |(_, most)| most),
+            parts: parts.collect(),
+            batches: batches_of_step,
             after: Position {
                 step: position.step + 1,
                 epoch: position.epoch + u64::from(end == len),
@@ -123,6 +148,21 @@ impl<'a> Steps<'a> {
         };
         self.current = Some((position.epoch, batches));
         Some(step)
+    }
+
+    /// What this process computes of a batch.
+    fn parts(&self, batch: u64, rows: &[usize]) -> Vec<MicroBatch> {
+        let lengths = self.sampler.lengths();
+        let mine = self.share.of_batch(rows, lengths);
+        let mut at = mine.start;
+        let length = |row: usize| lengths[row] as usize;
+        let cut = micro_batches(&rows[mine], self.tokens.unwrap_or(usize::MAX), length);
+        let part = |part: &[usize]| {
+            let first = FirstRow { tokens: self.tokens(&rows[..at]) as u32, sequences: at as u32 };
+            at += part.len();
+            MicroBatch { rows: part.to_vec(), batch, first }
+        };
+        cut.into_iter().map(part).collect()
     }
 }
 
@@ -202,34 +242,68 @@ mod tests {
     }
 
     #[test]
-    fn cut_batches_have_the_rows_and_positions_of_whole_ones_and_numbers_of_their_own() {
+    fn cut_batches_have_the_rows_and_positions_of_whole_ones_and_know_where_in_them_they_begin() {
         let whole = run(Length::Epochs(2), 2);
         let sampler = sampler();
         let mut steps = Steps::new(&sampler, Length::Epochs(2), 2);
         // Pairs of rows of three tokens; the limit leaves one row a part.
-        let largest = steps.largest(Length::Epochs(2));
-        steps.split(5, largest);
-        let mut numbers = Vec::new();
-        for step in &whole {
-            let position = Position {
-                step: step.after.step - 1,
-                ..whole
-                    .iter()
-                    .find(|s| s.after.step + 1 == step.after.step)
-                    .map_or(Position::default(), |s| s.after)
-            };
+        steps.split(5);
+        let mut number = 0;
+        for (at, step) in whole.iter().enumerate() {
+            let position = at.checked_sub(1).map_or(Position::default(), |at| whole[at].after);
             let cut = steps.at(position).unwrap();
-            assert_eq!(cut.batches.concat(), step.batches.concat());
-            assert!(cut.batches.iter().all(|rows| rows.len() == 1));
-            assert_eq!(cut.after, step.after);
-            numbers.extend((0..cut.batches.len() as u64).map(|i| cut.first_batch + i));
+            assert_eq!((&cut.batches, cut.after), (&step.batches, step.after));
+            let mut parts = cut.parts.iter();
+            for rows in &step.batches {
+                for (i, &row) in rows.iter().enumerate() {
+                    let first = FirstRow { tokens: 3 * i as u32, sequences: i as u32 };
+                    let part = MicroBatch { rows: vec![row], batch: number, first };
+                    assert_eq!(parts.next(), Some(&part));
+                }
+                number += 1;
+            }
+            assert_eq!(parts.next(), None);
+            // Where an epoch's last step has fewer, the next begins with a number of its own all the same.
+            number = number.next_multiple_of(2);
         }
-        let count = numbers.len();
-        numbers.dedup();
-        assert_eq!(numbers.len(), count);
         // A limit that every batch keeps cuts nothing.
-        steps.split(6, largest);
+        steps.split(6);
         assert_eq!(steps.at(Position::default()).as_ref(), Some(&whole[0]));
+    }
+
+    #[test]
+    fn the_ranks_of_a_run_share_each_batch_and_each_knows_where_its_part_begins() {
+        let lengths: Vec<u32> = (1..=23).map(|n| n * 7 % 11 + 1).collect();
+        let limits = BatchLimits { sequences: 5, tokens: None };
+        let sampler = Sampler::new(lengths, limits, Order::Shuffled { seed: 5 }).unwrap();
+        for of in 1..=7 {
+            let mut all: Vec<_> = (0..of)
+                .map(|rank| {
+                    let mut steps = Steps::new(&sampler, Length::Epochs(2), 2);
+                    steps.take(Share { rank, of });
+                    steps
+                })
+                .collect();
+            let mut position = Position::default();
+            loop {
+                let steps: Vec<_> = all.iter_mut().filter_map(|steps| steps.at(position)).collect();
+                let Some(first) = steps.first() else { break };
+                assert_eq!(steps.len(), of);
+                position = first.after;
+                let mut parts: Vec<_> = steps.iter().flat_map(|step| &step.parts).collect();
+                parts.sort_by_key(|part| (part.batch, part.first.sequences));
+                let rows = |part: &&MicroBatch| part.rows.clone();
+                assert_eq!(parts.iter().flat_map(rows).collect::<Vec<_>>(), first.batches.concat());
+                for pair in parts.windows(2).filter(|pair| pair[0].batch == pair[1].batch) {
+                    let tokens = all[0].tokens(&pair[0].rows) as u32;
+                    assert_eq!(pair[1].first.tokens, pair[0].first.tokens + tokens);
+                    let sequences = pair[0].rows.len() as u32;
+                    assert_eq!(pair[1].first.sequences, pair[0].first.sequences + sequences);
+                }
+                let largest = all[0].largest(Length::Epochs(2));
+                assert!(parts.iter().all(|part| all[0].tokens(&part.rows) <= largest.tokens));
+            }
+        }
     }
 
     #[test]
@@ -252,10 +326,8 @@ mod tests {
     #[test]
     fn dropout_never_sees_the_same_batch_number_twice() {
         let steps = run(Length::Epochs(3), 4);
-        let mut numbers: Vec<u64> = steps
-            .iter()
-            .flat_map(|s| (0..s.batches.len() as u64).map(|i| s.first_batch + i))
-            .collect();
+        let mut numbers: Vec<u64> =
+            steps.iter().flat_map(|step| step.parts.iter().map(|part| part.batch)).collect();
         let count = numbers.len();
         numbers.dedup();
         assert_eq!(numbers.len(), count);

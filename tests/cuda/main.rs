@@ -135,7 +135,7 @@ impl<B: Backend> Run<B> {
         };
         let model = load(&folder, &config, &task, &mut backend).unwrap();
         let program = model.program(LIMITS, backend.kind().element_bytes(), Some(saving));
-        model.allocate(&mut backend, &[&program]).unwrap();
+        model.allocate(&mut backend, &[&program], 1).unwrap();
         Self { backend, model, program, kind, outputs, step: 0, lr }
     }
 
@@ -159,12 +159,12 @@ impl<B: Backend> Run<B> {
         for part in 0..parts {
             let index = 2 * self.step + part;
             let batch = batch(&self.model.config, self.kind, self.outputs, index % 8);
-            let key = DropoutKey { seed: 5, step: index };
+            let key = DropoutKey::new(5, index);
             self.backend.set_batch(&batch, key).unwrap();
-            let span = Span { first: part == 0, last: part + 1 == parts };
+            let span = Span::micro_batch(part == 0, part + 1 == parts);
             let numbers = Numbers {
                 weight: 1.0 / (parts as usize * batch.sequences()) as f32,
-                update: span.last.then_some(update),
+                update: Some(update),
             };
             self.backend.run(&self.program, span, numbers).unwrap();
         }

@@ -10,7 +10,7 @@ fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
             let of = |weights| {
                 let backend = cuda_with(HalfType::Bf16, weights);
                 let run = Run::new(model, kind, pooling, outputs, backend);
-                let memory = run.model.memory(&[&run.program]);
+                let memory = run.model.memory(&[&run.program], 1);
                 let planned = DeviceKind::Cuda { weights }.footprint(&run.model.matrices, &memory);
                 assert_eq!(planned, run.backend.allocated(), "{model} {weights:?}");
                 planned.weights
@@ -35,7 +35,7 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
                 let mut run =
                     Run::with(model, kind, pooling, outputs, backend, Training::Biases(saving));
                 run.step();
-                let memory = run.model.memory(&[&run.program]);
+                let memory = run.model.memory(&[&run.program], 1);
                 let weights = WeightType::F16;
                 let planned = DeviceKind::Cuda { weights }.footprint(&run.model.matrices, &memory);
                 assert_eq!(planned, run.backend.allocated(), "{model} {saving}");
@@ -73,7 +73,7 @@ fn what_a_program_had_is_there_for_the_next() {
     emulated(name, &[("CUDA_EMULATOR_MEMORY", "64M")], || {
         let (model, kind, pooling, outputs) = MODELS[0];
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
-        let planned = run.model.memory(&[&run.program]);
+        let planned = run.model.memory(&[&run.program], 1);
         let most_of_it = bitfit::backend::Memory { arena: 40 << 20, ..planned };
         for _ in 0..3 {
             run.backend.allocate(most_of_it).unwrap();

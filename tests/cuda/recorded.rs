@@ -46,9 +46,9 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
             let whole = run.model.params.trained_range();
             for index in 0..6 {
                 let batch = batch(&run.model.config, kind, outputs, index);
-                let key = DropoutKey { seed: 5, step: index };
+                let key = DropoutKey::new(5, index);
                 run.backend.set_batch(&batch, key).unwrap();
-                let span = Span { first: index == 0, last: false };
+                let span = Span::micro_batch(index == 0, false);
                 run.backend.run(&run.program, span, ONE).unwrap();
                 if wait {
                     run.backend.read_params(Slot::Gradient, whole).unwrap();
@@ -122,7 +122,7 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
         let mut batch = batch(&run.model.config, kind, outputs, 0);
         run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
-        let part = Span { first: true, last: false };
+        let part = Span::micro_batch(true, false);
         let said = |failed: anyhow::Result<()>| format!("{:#}", failed.unwrap_err());
         let small = Limits { tokens: batch.tokens() - 1, ..LIMITS };
         let element = run.backend.kind().element_bytes();

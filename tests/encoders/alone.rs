@@ -39,7 +39,7 @@ fn last_touched(list: &List) -> HashMap<Value, usize> {
 pub fn gradient<B: Backend>(training: &mut Training<B>) -> Vec<f32> {
     let Training { backend, program, trained } = training;
     let list = program.list();
-    backend.set_batch(&batch(), DropoutKey { seed: 3, step: 4 }).unwrap();
+    backend.set_batch(&batch(), DropoutKey::new(3, 4)).unwrap();
     let arena = Region { offset: 0, len: program.bytes() };
     let spoil = |backend: &mut B, region: Region| {
         backend.write(region, Storage::F32, &vec![SPOILT; region.len / 4]).unwrap();

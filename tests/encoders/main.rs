@@ -48,9 +48,9 @@ impl<B: Backend> Training<B> {
 
     /// The loss and the gradient of everything that trains.
     fn run(&mut self) -> (f64, Vec<f32>) {
-        let key = DropoutKey { seed: 3, step: 4 };
+        let key = DropoutKey::new(3, 4);
         self.backend.set_batch(&batch(), key).unwrap();
-        let span = Span { first: true, last: false };
+        let span = Span::micro_batch(true, false);
         let numbers = Numbers { weight: 1.0 / batch().sequences() as f32, update: None };
         self.backend.run(&self.program, span, numbers).unwrap();
         let loss = f64::from(self.backend.step_report().unwrap().loss);

@@ -5,7 +5,7 @@ use crate::rig::{Numbers, wide};
 use bitfit::backend::DropoutKey;
 use bitfit::program::{Activation, Dropout};
 
-const KEY: DropoutKey = DropoutKey { seed: 99, step: 3 };
+const KEY: DropoutKey = DropoutKey::new(99, 3);
 const DROPOUTS: [Dropout; 2] = [Dropout::NONE, Dropout { p: 0.3, site: 4 }];
 
 /// `analytic` must be the gradient of `Σ upstream · f(x)`.

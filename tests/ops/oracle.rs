@@ -6,12 +6,14 @@ use bitfit::backend::DropoutKey;
 use bitfit::program::{Activation, Dropout};
 use bitfit::rng::{Philox, unit_f32};
 
-/// The factor of one element under dropout, straight from the definition in `Dropout`'s doc.
+/// The factor of one element under dropout, straight from the definition in `Dropout`'s doc. The rows are a part of a
+/// batch's, with as many tokens before them as sequences: tests choose the part so.
 pub fn mask(dropout: Dropout, key: DropoutKey, row: usize, col: usize) -> f64 {
     if dropout.p == 0.0 {
         return 1.0;
     }
-    let counter = [col as u32 / 4, row as u32, dropout.site, key.step as u32];
+    let row = key.first.tokens + row as u32;
+    let counter = [col as u32 / 4, row, dropout.site, key.step as u32];
     let word = Philox::from_seed(key.seed).block(counter)[col % 4];
     if unit_f32(word) >= dropout.p { 1.0 / (1.0 - f64::from(dropout.p)) } else { 0.0 }
 }
@@ -228,8 +230,9 @@ impl Attention<'_> {
     }
 
     fn mask(&self, token: usize, head: usize, key: usize) -> f64 {
-        let row = (self.first_row + token) * self.heads + head;
-        mask(self.dropout, self.key, row, key)
+        let before = self.key.first.tokens as usize;
+        let row = (before + self.first_row + token) * self.heads + head;
+        mask(self.dropout, DropoutKey::new(self.key.seed, self.key.step), row, key)
     }
 
     /// Output and, `[heads, tokens]`, log-sum-exp.

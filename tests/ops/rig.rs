@@ -2,7 +2,9 @@
 
 use crate::codes::words_of;
 use bitfit::backend::cpu::rounded;
-use bitfit::backend::{Backend, DropoutKey, MatrixKind, MatrixShape, Memory, Slot, WeightType};
+use bitfit::backend::{
+    Backend, DropoutKey, FirstRow, MatrixKind, MatrixShape, Memory, Slot, WeightType,
+};
 use bitfit::batch::{Batch, Labels};
 use bitfit::program::{
     self, ElementBytes, Info, Limits, List, Op, Over, ParamRange, Parts, Program, Region, Rows,
@@ -105,9 +107,11 @@ impl<B: Backend> Rig<B> {
             cu_seqlens,
             labels: Labels::None,
         };
+        let before = numbers.below(1000) as u32;
         let key = DropoutKey {
             seed: 0x5EED_0000_0000 + numbers.below(1000) as u64,
             step: numbers.below(1000) as u64,
+            first: FirstRow { tokens: before, sequences: before },
         };
         Self {
             backend,

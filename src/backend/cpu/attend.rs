@@ -18,13 +18,14 @@ use crate::program::{
 use anyhow::{Result, bail, ensure};
 use bytemuck::{cast_slice, cast_slice_mut};
 
-/// Of heads which together are `hidden` columns.
+/// Of heads which together are `hidden` columns; `queries` are the tokens, or the first of each sequence.
 fn shape_of(
     batch: &Batch,
     hidden: usize,
     heads: usize,
     dropout: Dropout,
     key: DropoutKey,
+    queries: Rows,
 ) -> Result<Heads<'_>> {
     ensure!(
         heads > 0 && hidden.is_multiple_of(heads),
@@ -34,7 +35,7 @@ fn shape_of(
         cu_seqlens: &batch.cu_seqlens,
         heads,
         head_dim: hidden / heads,
-        mask: Mask::new(dropout, key),
+        mask: Mask::new(dropout, key, (queries, heads)),
     })
 }
 
@@ -49,7 +50,7 @@ fn finish(lines: &mut [f32], grad: Option<&mut [f32]>) {
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Attention) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
-    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key, Rows::Tokens)?;
     let (qkv, stored) = at.stored(op.qkv.0, (Rows::Tokens, 3 * hidden))?;
     let (out, out_stored) = at.stored(op.out.0, (Rows::Tokens, hidden))?;
     let lse = at.aside(op.lse.0, (Rows::Tokens, op.heads))?;
@@ -71,7 +72,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Attention) -> Resul
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
-    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key, Rows::Tokens)?;
     let sums = [op.dquery, op.dvalue];
     let [query, value] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
     let (one, three) = ((Rows::Tokens, hidden), (Rows::Tokens, 3 * hidden));
@@ -114,7 +115,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &AttentionBack) -> 
 pub fn first_forward(cpu: &mut CpuBackend, program: &Program, op: &FirstAttention) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
-    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key, Rows::Sequences)?;
     let first = (Rows::Sequences, hidden);
     let (query, query_stored) = at.stored(op.query.0, first)?;
     let (key_value, stored) = at.stored(op.key_value.0, (Rows::Tokens, 2 * hidden))?;
@@ -135,7 +136,7 @@ pub fn first_backward(
 ) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.query.0)?.1;
-    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key)?;
+    let shape = shape_of(&cpu.batch, hidden, op.heads, op.dropout, cpu.key, Rows::Sequences)?;
     let sums = [op.dquery, op.dvalue];
     let [query_grad, value_grad] = bias_gradients(&mut cpu.params.gradient, sums, hidden)?;
     let (first, two) = ((Rows::Sequences, hidden), (Rows::Tokens, 2 * hidden));

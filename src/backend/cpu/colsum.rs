@@ -21,7 +21,7 @@ pub const CHUNK: usize = 32;
 pub fn run(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dy.0)?;
-    let mask = Mask::new(op.dropout, cpu.key);
+    let mask = Mask::new(op.dropout, cpu.key, (shape.0, 1));
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
     let [dy] = cpu.arena.regions([at.whole(op.dy.0, shape)?])?;
     if let Some(grad) = grad {

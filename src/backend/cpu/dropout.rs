@@ -6,7 +6,7 @@
 
 use super::simd::{LANES, dispatch};
 use crate::backend::DropoutKey;
-use crate::program::Dropout;
+use crate::program::{Dropout, Rows};
 use crate::rng::unit_f32;
 
 /// One place's dropout in one batch.
@@ -18,22 +18,26 @@ pub struct Mask {
     key: [u32; 2],
     site: u32,
     step: u32,
+    /// Of the whole batch: the row that is row 0 here.
+    first_row: u32,
 }
 
 impl Mask {
-    /// `None` where nothing is dropped.
-    pub fn new(dropout: Dropout, key: DropoutKey) -> Option<Self> {
+    /// For a tensor with `heads` rows for each of `rows` (1 but in attention). `None` where nothing is dropped.
+    pub fn new(dropout: Dropout, key: DropoutKey, (rows, heads): (Rows, usize)) -> Option<Self> {
         (dropout.p > 0.0).then(|| Self {
             p: dropout.p,
             keep: if dropout.p < 1.0 { 1.0 / (1.0 - dropout.p) } else { 0.0 },
             key: [key.seed as u32, (key.seed >> 32) as u32],
             site: dropout.site,
             step: key.step as u32,
+            first_row: key.first_row(rows).wrapping_mul(heads as u32),
         })
     }
 
     /// Multiplies columns `0..values.len()` of `row` with the mask: 0 or `1 / (1 - p)`.
     pub fn apply(&self, row: u32, values: &mut [f32]) {
+        let row = self.first_row.wrapping_add(row);
         apply(values, row, self.site, self.step, self.key, self.p, self.keep);
     }
 
@@ -101,12 +105,15 @@ fn blocks(first: u32, row: u32, site: u32, step: u32, key: [u32; 2]) -> [[u32; L
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::FirstRow;
     use crate::rng::Philox;
+
+    const TOKENS: (Rows, usize) = (Rows::Tokens, 1);
 
     #[test]
     fn masks_are_the_words_of_the_shared_generator() {
-        let key = DropoutKey { seed: 0x1234_5678_9ABC_DEF0, step: 77 };
-        let mask = Mask::new(Dropout { p: 0.3, site: 5 }, key).unwrap();
+        let key = DropoutKey::new(0x1234_5678_9ABC_DEF0, 77);
+        let mask = Mask::new(Dropout { p: 0.3, site: 5 }, key, TOKENS).unwrap();
         let philox = Philox::from_seed(key.seed);
         for len in [1, 3, 4, 63, 64, 65, 200] {
             let mut got = vec![1.0; len];
@@ -120,9 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_batch_has_the_masks_of_its_rows_in_the_whole() {
+        let dropout = Dropout { p: 0.5, site: 2 };
+        let whole = DropoutKey::new(3, 4);
+        let part = DropoutKey { first: FirstRow { tokens: 7, sequences: 2 }, ..whole };
+        for (rows, first) in
+            [((Rows::Tokens, 1), 7), ((Rows::Tokens, 12), 84), ((Rows::Sequences, 3), 6)]
+        {
+            let masks = [(whole, first + 5), (part, 5)].map(|(key, row)| {
+                let mut values = [1.0; 40];
+                Mask::new(dropout, key, rows).unwrap().apply(row, &mut values);
+                values
+            });
+            assert_eq!(masks[0], masks[1], "{rows:?}");
+        }
+    }
+
+    #[test]
     fn zero_probability_is_no_mask_and_one_drops_everything() {
-        assert!(Mask::new(Dropout::NONE, DropoutKey::default()).is_none());
-        let all = Mask::new(Dropout { p: 1.0, site: 0 }, DropoutKey::default()).unwrap();
+        assert!(Mask::new(Dropout::NONE, DropoutKey::default(), TOKENS).is_none());
+        let all = Mask::new(Dropout { p: 1.0, site: 0 }, DropoutKey::default(), TOKENS).unwrap();
         let mut values = [3.0; 5];
         all.apply(0, &mut values);
         assert_eq!(values, [0.0; 5]);

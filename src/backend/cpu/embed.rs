@@ -21,7 +21,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()
     let ids = op.tables.ids();
     let tables = Tables::get(&cpu.weights, &cpu.params.value, ids)?;
     tables.check(&cpu.batch, shape.1)?;
-    let mask = Mask::new(op.dropout, cpu.key);
+    let mask = Mask::new(op.dropout, cpu.key, (Rows::Tokens, 1));
     let [out] = cpu.arena.regions([at.whole(op.out.0, shape)?])?;
     embeddings(tables, &cpu.batch, norm, mask, out, &cpu.workers);
     Ok(())

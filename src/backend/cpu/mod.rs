@@ -67,7 +67,7 @@ use super::{
 use crate::batch::{Batch, Labels};
 use crate::program::{Numbers, Program, Span, Storage};
 use aligned::Aligned;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use arena::Arena;
 use colsum::Partials;
 pub use elements::Arithmetic;
@@ -103,6 +103,8 @@ pub struct CpuBackend {
     /// The head's input under dropout: `[rows of the head, widest]`.
     head_input: Aligned,
     norm_partials: Vec<f64>,
+    /// Gradient, loss and one number more on their way to other ranks and back.
+    exchanged: Vec<f32>,
     loss: f64,
     grad_norm: f32,
 }
@@ -138,6 +140,7 @@ impl CpuBackend {
             token_order: Vec::new(),
             head_input: Aligned::default(),
             norm_partials: Vec::new(),
+            exchanged: Vec::new(),
             loss: 0.0,
             grad_norm: 0.0,
         }
@@ -203,6 +206,7 @@ impl Backend for CpuBackend {
                 + floats(&self.bias)
                 + self.head_input.bytes()
                 + 8 * self.norm_partials.capacity()
+                + floats(&self.exchanged)
                 + words(&self.token_order),
         }
     }
@@ -218,6 +222,7 @@ impl Backend for CpuBackend {
         self.token_order = Vec::with_capacity(sizes.token_order);
         self.head_input = Aligned::new(sizes.head_input, 0.0, "the head's input")?;
         self.norm_partials = vec![0.0; sizes.norm_partials];
+        self.exchanged = vec![0.0; sizes.exchanged];
         let tokens = || Vec::with_capacity(sizes.tokens);
         self.batch = Batch {
             ids: tokens(),
@@ -288,5 +293,22 @@ impl Backend for CpuBackend {
             grad_norm: self.grad_norm,
             overflow: false,
         }))
+    }
+
+    fn exchange(
+        &mut self,
+        beside: f32,
+        sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
+    ) -> Result<f32> {
+        let trainable = self.params.gradient.len();
+        ensure!(self.exchanged.len() == trainable + 2, "no memory was allocated for an exchange");
+        let (gradient, numbers) = self.exchanged.split_at_mut(trainable);
+        gradient.copy_from_slice(&self.params.gradient);
+        numbers.copy_from_slice(&[self.loss as f32, beside]);
+        sum(&mut self.exchanged)?;
+        let (gradient, numbers) = self.exchanged.split_at(trainable);
+        self.params.gradient.copy_from_slice(gradient);
+        self.loss = numbers[0].into();
+        Ok(numbers[1])
     }
 }

@@ -32,7 +32,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Re
         Some((_, storage)) => Some((XHats::new(storage, kept)?, rstd)),
         None => None,
     };
-    let mask = Mask::new(op.dropout, cpu.key);
+    let mask = Mask::new(op.dropout, cpu.key, (shape.0, 1));
     residual_forward(x, residual, mask, norm, sum, saved, &cpu.workers);
     Ok(())
 }
@@ -52,7 +52,7 @@ pub fn restore(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dx.now)?;
-    let mask = Mask::new(op.dropout, cpu.key);
+    let mask = Mask::new(op.dropout, cpu.key, (shape.0, 1));
     ensure!(
         mask.is_none() || op.branch.is_some(),
         "with dropout the branch's gradient needs a tensor of its own"

@@ -22,6 +22,7 @@ pub struct HostSizes {
     pub bias: usize,
     pub head_input: usize,
     pub norm_partials: usize,
+    pub exchanged: usize,
     /// Tokens in the order of their ids, where the word table trains.
     pub token_order: usize,
 }
@@ -47,6 +48,7 @@ impl HostSizes {
             bias: widest,
             head_input: head_rows * widest,
             norm_partials: optim::partials(memory.trainable),
+            exchanged: memory.exchanged,
             token_order: if trained_matrices { limits.tokens } else { 0 },
         }
     }
@@ -63,6 +65,7 @@ impl HostSizes {
                 + 4 * self.bias
                 + Aligned::bytes_for(self.head_input)
                 + 8 * self.norm_partials
+                + 4 * self.exchanged
                 + 4 * self.token_order,
         }
     }

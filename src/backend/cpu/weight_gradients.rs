@@ -71,7 +71,7 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
         tables,
         &cpu.batch,
         norm,
-        Mask::new(op.dropout, cpu.key),
+        Mask::new(op.dropout, cpu.key, (Rows::Tokens, 1)),
         dx,
         NormSums { dgamma, dbeta },
         &mut cpu.partials,

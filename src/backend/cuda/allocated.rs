@@ -8,7 +8,7 @@ use super::device::Device;
 use super::graph::Graphs;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
-use super::pinned::{Downloads, Uploads};
+use super::pinned::{Downloads, Exchange, Uploads};
 use super::sizes::DeviceSizes;
 use crate::backend::{Footprint, Memory};
 use crate::program::{Region, Rows};
@@ -30,6 +30,8 @@ pub struct Allocated {
     pub delta: Buffer,
     /// f64: partial sums of the gradient norm.
     pub norm: Buffer,
+    /// Where the run has several ranks.
+    pub exchange: Option<Exchange>,
 }
 
 impl Drop for Allocated {
@@ -79,6 +81,10 @@ impl Allocated {
             partial: Buffer::new(device, "partial column sums", sizes.partial)?,
             delta: Buffer::new(device, "attention statistics", sizes.delta)?,
             norm: Buffer::new(device, "gradient norm", sizes.norm)?,
+            exchange: match memory.exchanged {
+                0 => None,
+                numbers => Some(Exchange::new(device, numbers)?),
+            },
         })
     }
 

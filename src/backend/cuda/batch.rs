@@ -96,7 +96,8 @@ impl DeviceBatch {
             step: key.step as u32,
             seed_low: key.seed as u32,
             seed_high: (key.seed >> 32) as u32,
-            padding: [0; 2],
+            first_token: key.first.tokens,
+            first_sequence: key.first.sequences,
         };
         let parts = [
             (0, bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header))),

@@ -112,9 +112,9 @@ impl Device {
     }
 }
 
-/// Whether to take the GPU where nobody chose a device: kernels, driver and a usable first device are there.
-pub fn available() -> bool {
-    Device::open(0).is_ok()
+/// How many GPUs the driver sees; 0 without one.
+pub fn count() -> usize {
+    connect().map_or(0, |driver| driver.devices)
 }
 
 struct Driver {

@@ -295,6 +295,14 @@ impl Backend for CudaBackend {
         optim::wait_report(self, pending)
     }
 
+    fn exchange(
+        &mut self,
+        beside: f32,
+        sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
+    ) -> Result<f32> {
+        optim::exchange(self, beside, sum)
+    }
+
     fn loss_scaling(&self) -> Result<Option<LossScaling>> {
         optim::loss_scaling(self)
     }

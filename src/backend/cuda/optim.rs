@@ -1,10 +1,11 @@
 //! The optimizer step and its report.
 
+use super::allocated::Allocated;
 use super::args::*;
 use super::operands::LaunchOperands;
 use super::{CudaBackend, LossScale, to_u32, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
     let memory = cuda.memory_mut()?;
@@ -34,6 +35,26 @@ pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
     })?;
     kernels.adamw(update)?;
     weight_gradients::refresh(at.cuda)
+}
+
+/// See [`Backend::exchange`](crate::backend::Backend::exchange).
+pub fn exchange(
+    cuda: &mut CudaBackend,
+    beside: f32,
+    sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
+) -> Result<f32> {
+    let Allocated { exchange, params, state, .. } = cuda.memory_mut()?;
+    let exchange = exchange.as_mut().context("no memory was allocated for an exchange")?;
+    let mut left = beside;
+    // The loss comes first in the state.
+    exchange.pass([params.gradient_buffer(), (state, 1)], |numbers| {
+        let last = numbers.len() - 1;
+        numbers[last] = beside;
+        sum(numbers)?;
+        left = numbers[last];
+        Ok(())
+    })?;
+    Ok(left)
 }
 
 /// Starts the copy of the step's result.

@@ -44,6 +44,11 @@ impl DeviceParams {
         [(params + ALIGN) * F32, beside, beside, beside]
     }
 
+    /// The gradient, `[trainable]`.
+    pub fn gradient_buffer(&mut self) -> (&mut Buffer, usize) {
+        (&mut self.gradient, self.trainable)
+    }
+
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         [&self.value, &self.gradient, &self.moment1, &self.moment2].map(Buffer::bytes).iter().sum()

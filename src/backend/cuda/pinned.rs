@@ -131,6 +131,45 @@ impl UploadsBeside {
     }
 }
 
+/// One buffer through which numbers leave the device and come back to it.
+#[derive(Debug)]
+pub struct Exchange {
+    through: Pinned,
+}
+
+impl Exchange {
+    /// For so many numbers of 32 bits.
+    pub fn new(device: &Device, numbers: usize) -> Result<Self> {
+        Ok(Self { through: Pinned::new(device, numbers, 0)? })
+    }
+
+    /// Copies the start of each buffer, so many numbers of it, one after another; waits for them; lets `change` work on all
+    /// and on what of the numbers is left behind them; and starts their way back.
+    pub fn pass(
+        &mut self,
+        buffers: [(&mut Buffer, usize); 2],
+        change: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        let Pinned { device, words, done } = &mut self.through;
+        done.synchronize().context("waiting for a copy between host and device")?;
+        let numbers: &mut [f32] = bytemuck::cast_slice_mut(words.as_mut_slice()?);
+        let mut at = 0;
+        for (buffer, count) in &buffers {
+            buffer.start_read(0, bytemuck::cast_slice_mut(&mut numbers[at..at + count]))?;
+            at += count;
+        }
+        done.record(&device.stream).context("cannot record an event")?;
+        done.synchronize().context("waiting for a copy between host and device")?;
+        change(numbers)?;
+        let mut at = 0;
+        for (buffer, count) in buffers {
+            buffer.start_write_on(&device.stream, 0, &numbers[at..at + count])?;
+            at += count;
+        }
+        done.record(&device.stream).context("cannot record an event")
+    }
+}
+
 /// Two buffers for copies from the device that are read later.
 #[derive(Debug)]
 pub struct Downloads {

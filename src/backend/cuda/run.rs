@@ -31,7 +31,8 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     }
     memory.numbers.send(words)?;
     let limits = program.limits();
-    ensure!(memory.batch.grid.tokens > 0 || program.list().values.is_empty(), "there is no batch");
+    let needless = !span.has_batch() || program.list().values.is_empty();
+    ensure!(memory.batch.grid.tokens > 0 || needless, "there is no batch");
     let grid = memory.batch.enter(limits, |shape| bucket(shape, limits))?;
     if !record {
         let done = issue(cuda, program, span);

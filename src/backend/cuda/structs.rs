@@ -297,7 +297,8 @@ structures! {
         step: u32,
         seed_low: u32,
         seed_high: u32,
-        padding: [u32; 2],
+        first_token: u32,
+        first_sequence: u32,
     }
 
     /// The device's part of an optimizer step.

@@ -9,10 +9,12 @@ use super::heads::{rows_of_head, say_unused_head, warn_of_adapter, warn_of_unuse
 use super::labelled::warn_of_scores;
 use super::programs::Programs;
 use super::progress::Progress;
+use super::ranks as agreement;
 use super::stop::{self, Stop};
 use super::{named, outputs, say, set_threads, show, submission, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
+use crate::error::{OfAllRanks, UsageError};
 use crate::files::{sha256_file, write_bytes_atomic};
 use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
@@ -24,6 +26,7 @@ use crate::model::config::Family;
 use crate::model::load::{NEW_POOLER, TaskSpec, init_head, load};
 use crate::model::params::{Param, ParamKind};
 use crate::program::PoolKind;
+use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
@@ -32,49 +35,68 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights::class_weights;
 use crate::tasks::remarks::same_answer;
 use crate::train::output::OutputFolder;
-use crate::train::run::{Dev, End, Run};
+use crate::train::run::{Dev, End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
+use crate::words::count;
 use anyhow::{Context, Result, bail};
 use data::Data;
 use keep::{delta_info, keep};
 use serde_json::json;
+use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 use summary::Summary;
 
-pub fn run(command: TrainCommand) -> Result<()> {
+pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let TrainCommand { config, resume, predict_test, quiet } = command;
-    set_threads(config.threads)?;
+    set_threads(config.threads, &**ranks)?;
+    let of = ranks.share().of;
+    if config.batch_size < of {
+        return Err(UsageError::new(format!(
+            "--batch-size {}: {of} ranks share each batch, and some would have nothing to do; give at least {of}",
+            config.batch_size
+        ))
+        .into());
+    }
     outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
     if let Some(folder) = &predict_test {
         submission::possible(&config, folder)?;
     }
     let stop = stop::when_asked()?;
-    let output = if resume {
-        OutputFolder::for_resumed_run(&config.output)?
-    } else {
-        OutputFolder::for_new_run(&config.output)?
+    let output = match (ranks.first(), resume) {
+        (false, _) => None,
+        (true, true) => Some(OutputFolder::for_resumed_run(&config.output)?),
+        (true, false) => Some(OutputFolder::for_new_run(&config.output)?),
     };
-    stop.undo_before_steps(output.undo());
-    let result = train(&config, &output, &stop, resume, quiet);
-    if result.is_err() {
-        output.remove_if_unused();
-        return result;
+    if let Some(output) = &output {
+        stop.undo_before_steps(output.undo());
     }
-    drop(output);
+    let result = train(&config, output.as_ref(), &stop, resume, quiet, ranks);
+    if let (Some(output), Err(_)) = (output, &result) {
+        output.remove_if_unused();
+    }
+    result?;
     match predict_test {
-        Some(folder) => submission::after_training(&config, &folder, quiet),
-        None => Ok(()),
+        // One process is enough.
+        Some(folder) if ranks.first() => submission::after_training(&config, &folder, quiet),
+        _ => Ok(()),
     }
 }
 
 fn train(
     config: &TrainConfig,
-    output: &OutputFolder,
+    output: Option<&OutputFolder>,
     stop: &Stop,
     resume: bool,
     quiet: bool,
+    ranks: &Rc<dyn Ranks>,
 ) -> Result<()> {
+    if ranks.several() {
+        let (described, threads) = (agreement::describe(&**ranks)?, rayon::current_num_threads());
+        let threads = count(threads, "thread");
+        say(quiet, format_args!("{described}; {threads} each, and each its share of every batch"));
+    }
     named::say_recipe(config, quiet);
     let base = Base::open(&config.model, quiet)?;
     let tokenizer = base.tokenizer(config.max_length(base.config.max_len()), quiet)?;
@@ -86,6 +108,7 @@ fn train(
     let spec = task_spec(config, &base, &data)?;
     let mut backend = open(OpenOptions {
         device: config.device,
+        here: ranks.here(),
         precision: config.precision,
         weights: config.weights.into(),
         matrices_train: !config.method.facts().freezes_weights,
@@ -110,10 +133,12 @@ fn train(
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
+    steps.take(ranks.share());
     let dev_lengths: Vec<_> = data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect();
     let device = backend.kind();
-    let programs = Programs::plan(&model, device, &mut steps, config, &dev_lengths)?;
-    let mut session = Session::new(model, backend);
+    let programs =
+        Programs::plan(&model, (device, ranks.share().of), &mut steps, config, &dev_lengths)?;
+    let mut session = Session::new(model, backend).among(Rc::clone(ranks));
     let predict = programs.dev.as_ref().map(|(_, program)| program.clone());
     session.allocate(Some(programs.train.clone()), predict)?;
     say(quiet, programs.summary(session.allocated()));
@@ -121,7 +146,10 @@ fn train(
     let precision = config.precision.on(device)?;
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
     let fingerprint = fingerprint(asked, precision, &base, &info, &data)?;
-    let keep = |session: &Session| keep(output, &base, &info, session, quiet);
+    agreement::agree(&**ranks, &fingerprint)?;
+    let keep = |session: &Session| {
+        output.map_or(Ok(()), |output| keep(output, &base, &info, session, quiet))
+    };
     let mut run = Run {
         session: &mut session,
         config,
@@ -131,42 +159,50 @@ fn train(
             .zip(&data.dev)
             .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
             .collect(),
-        output,
-        fingerprint: &fingerprint,
-        keep: &keep,
+        writer: output.map(|output| Writer { output, fingerprint: &fingerprint, keep: &keep }),
         stop: stop.after_the_step(),
     };
 
-    let checkpoint = output.checkpoint();
-    let from = if resume && checkpoint.exists() {
-        let trainable = run.session.model().params.trainable();
-        let (from, vectors) = Checkpoint::load(&checkpoint, &fingerprint, trainable)?;
-        run.restore(&from, &vectors)?;
-        say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
-        from
-    } else {
-        if resume {
-            say(quiet, "no checkpoint yet: starting from the beginning");
+    let from = match resume.then(|| checkpoint(output, &**ranks)).transpose()?.flatten() {
+        Some(bytes) => {
+            let trainable = run.session.model().params.trainable();
+            let (from, vectors) = Checkpoint::from_bytes(&bytes, &fingerprint, trainable)
+                .with_context(|| match output {
+                    Some(output) => format!("checkpoint {}", output.checkpoint().display()),
+                    None => "rank 0's checkpoint".to_owned(),
+                })?;
+            run.restore(&from, &vectors)?;
+            say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
+            from
         }
-        Checkpoint::default()
+        None => {
+            if resume {
+                say(quiet, "no checkpoint yet: starting from the beginning");
+            }
+            Checkpoint::default()
+        }
     };
     if let Some(text) = Schedule::of(config, steps.total).never_reached() {
         warn(text);
     }
-    write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+    if let Some(output) = output {
+        write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+    }
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
     progress.finish();
 
     if outcome.end == End::Interrupted {
-        bail!(
-            "stopped after step {} of {}, as asked; everything is saved: go on with `bitfit train --resume \
-             --output {}`",
+        bail!(OfAllRanks::new(format!(
+            "stopped after step {} of {}, as asked; everything is saved: go on with `bitfit train --resume --output {}`",
             outcome.step,
             steps.total,
-            output.path().display()
-        );
+            config.output.display()
+        )));
     }
+    let Some(output) = output else {
+        return Ok(());
+    };
     if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
         warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
     }
@@ -191,6 +227,18 @@ fn train(
     write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
     show(summary.table(&best))?;
     summary.details(&best)
+}
+
+/// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
+fn checkpoint(output: Option<&OutputFolder>, ranks: &dyn Ranks) -> Result<Option<Vec<u8>>> {
+    let path = output.map(OutputFolder::checkpoint).filter(|path| path.exists());
+    let mine = match path {
+        Some(path) => fs::read(&path).with_context(|| format!("checkpoint {}", path.display()))?,
+        None => Vec::new(),
+    };
+    // A checkpoint is never empty.
+    let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
 }
 
 /// What chooses the best state. Some tasks see only from the labels what can be measured.

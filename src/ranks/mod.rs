@@ -1,0 +1,149 @@
+//! The processes that train one model together, each on its share of every batch: the ranks of a run.
+//!
+//! What crosses between them is little: once per step the gradient of what trains (0.1 % of the model) and the loss, in
+//! one vector. Every rank then makes the same update, so that all hold the same values without sending them. Rank 0 alone
+//! writes and speaks. What the ranks are joined by is behind a trait: MPI, threads of one process, or nothing.
+
+mod launched;
+#[cfg(feature = "mpi")]
+pub mod mpi;
+mod share;
+pub mod threads;
+
+pub use launched::{Launcher, launched};
+pub use share::Share;
+
+#[cfg(not(feature = "mpi"))]
+use crate::error::UsageError;
+use anyhow::{Result, ensure};
+use std::rc::Rc;
+
+/// One rank's view of all.
+///
+/// Whatever they do together, all ranks call in the same order.
+pub trait Ranks {
+    /// Which one this is, and of how many.
+    fn share(&self) -> Share;
+
+    /// The same among the ranks on this machine.
+    fn here(&self) -> Share;
+
+    /// The machine's name.
+    fn host(&self) -> String;
+
+    /// Adds up the vectors of all ranks, number by number. Each is left with the sum, and all with the same bits.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    fn sum(&self, values: &mut [f32]) -> Result<()>;
+
+    /// Every rank's bytes, in the order of the ranks, on every rank.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Rank 0's bytes, on every rank; the others' `mine` is ignored.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    fn broadcast(&self, mine: &[u8]) -> Result<Vec<u8>>;
+
+    /// Ends the processes of all ranks with this exit code, wherever they are, and does not wait for them.
+    fn abort(&self, code: u8);
+
+    /// Whether this one writes and speaks.
+    fn first(&self) -> bool {
+        self.share().rank == 0
+    }
+
+    /// Whether there are others.
+    fn several(&self) -> bool {
+        self.share().of > 1
+    }
+}
+
+/// A process that trains alone.
+pub struct Alone;
+
+impl Ranks for Alone {
+    fn share(&self) -> Share {
+        Share::WHOLE
+    }
+
+    fn here(&self) -> Share {
+        Share::WHOLE
+    }
+
+    fn host(&self) -> String {
+        host_name()
+    }
+
+    fn sum(&self, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![mine.to_vec()])
+    }
+
+    fn broadcast(&self, mine: &[u8]) -> Result<Vec<u8>> {
+        Ok(mine.to_vec())
+    }
+
+    fn abort(&self, _: u8) {}
+}
+
+/// This process among those that a launcher started with it.
+///
+/// # Errors
+/// When it was built without MPI or with another, so that each would do all the work and write the same files.
+pub fn join() -> Result<Rc<dyn Ranks>> {
+    match launched() {
+        Some(launcher) if launcher.processes > 1 => with_mpi(launcher),
+        _ => Ok(Rc::new(Alone)),
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn with_mpi(launcher: Launcher) -> Result<Rc<dyn Ranks>> {
+    Ok(Rc::new(mpi::MpiRank::join(launcher)?))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn with_mpi(Launcher { processes, variable }: Launcher) -> Result<Rc<dyn Ranks>> {
+    Err(UsageError::new(format!(
+        "a launcher started {processes} processes of this program ({variable}), which was built without MPI: each would do \
+         all the work and write the same files; build it with `cargo build --release --features mpi`, or start it alone"
+    ))
+    .into())
+}
+
+/// Numbers of every rank, in the order of the ranks.
+///
+/// # Errors
+/// As [`Ranks::gather`].
+pub fn gather_numbers(ranks: &dyn Ranks, mine: &[f32]) -> Result<Vec<Vec<f32>>> {
+    if !ranks.several() {
+        return Ok(vec![mine.to_vec()]);
+    }
+    let all = ranks.gather(bytemuck::cast_slice(mine))?;
+    all.into_iter().map(|bytes| numbers(&bytes)).collect()
+}
+
+/// Numbers that were sent as bytes.
+///
+/// # Errors
+/// When they are no whole number of them.
+pub fn numbers(bytes: &[u8]) -> Result<Vec<f32>> {
+    ensure!(bytes.len().is_multiple_of(4), "{} bytes are no numbers of 32 bits", bytes.len());
+    Ok(bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_ne_bytes(word)).collect())
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "this machine".to_owned(),
+        name => name.to_owned(),
+    }
+}
