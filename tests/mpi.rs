@@ -195,12 +195,13 @@ fn evaluation_and_prediction_are_split_and_come_back_in_the_order_of_the_input()
     assert_eq!(several.stdout, alone.stdout);
 
     let texts: String = (0..1500).map(|i| format!("{}\n", text_of(i % 3, i))).collect();
-    let file = runs.folder.write("texts.txt", &texts);
+    let texts = format!("text\n{texts}");
+    let file = runs.folder.write("texts.tsv", &texts);
     let file = file.display().to_string();
     let output = runs.folder.path("labelled.tsv").display().to_string();
     let from_file = ["predict", "--delta", &delta, "--input", &file];
     let alone = Finished::of(&mut bitfit(from_file)).success();
-    assert_eq!(alone.stdout.lines().count(), 1500);
+    assert_eq!(alone.stdout.lines().count(), 1501);
     assert_eq!(Finished::of(mpirun(3).args(from_file)).success().stdout, alone.stdout);
     Finished::of(mpirun(2).args(from_file).args(["--output", &output])).success();
     assert_eq!(fs::read_to_string(&output).unwrap(), alone.stdout);
@@ -221,7 +222,7 @@ fn a_job_that_loses_a_rank_ends_and_goes_on_to_the_same_bits() {
     send(rank_pid(&job, 1), "KILL");
     let ended = end(job);
     assert_ne!(ended.code, Some(0));
-    assert!(ended.stderr.contains("rank 1") && ended.stderr.contains("killed"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("rank 1") && ended.stderr.contains("Killed"), "{}", ended.stderr);
     let resume = ["train", "--resume", "--output"];
     Finished::of(mpirun(2).args(resume).arg(&output)).success();
     same(&whole, &output);

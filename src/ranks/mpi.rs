@@ -45,6 +45,8 @@ impl MpiRank {
 
     /// Bytes of which each rank may bring another number.
     fn gather_bytes(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        // Each message begins with a byte of no meaning: of nothing at all some MPIs make an error.
+        let mine = [&[0], mine].concat();
         let mut counts: Vec<Count> = vec![0; self.share.of];
         let count = Count::try_from(mine.len()).context("too much for one message of MPI")?;
         self.world.all_gather_into(&count, &mut counts[..]);
@@ -56,10 +58,10 @@ impl MpiRank {
         }
         let mut all = vec![0u8; usize::try_from(total)?];
         let mut parts = PartitionMut::new(&mut all[..], &counts[..], &places[..]);
-        self.world.all_gather_varcount_into(mine, &mut parts);
+        self.world.all_gather_varcount_into(&mine[..], &mut parts);
         let cut = |(&count, &place): (&Count, &Count)| {
             let place = place as usize;
-            all[place..place + count as usize].to_vec()
+            all[place + 1..place + count as usize].to_vec()
         };
         Ok(counts.iter().zip(&places).map(cut).collect())
     }
