@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "the tests of `cli` use the rest")]
 #[path = "cli/common.rs"]
 mod common;
+#[path = "ops/driver.rs"]
+mod driver;
 #[path = "mpi/hosts.rs"]
 mod hosts;
 
@@ -284,6 +286,32 @@ fn a_rank_that_sees_something_else_than_the_first_refuses_to_train() {
         assert!(errors[0].starts_with("error: rank 1 on "), "{}", errors[0]);
         assert!(errors[0].contains(said), "{}", errors[0]);
         assert!(!output.exists());
+    }
+}
+
+#[test]
+fn ranks_with_a_gpu_each_train_as_one_process_with_one() {
+    if !bitfit::backend::cuda::images::built_in() {
+        assert!(std::env::var_os("BITFIT_REQUIRE_CUDA").is_none_or(|v| v != "1"), "no kernels");
+        eprintln!("skipped: built without CUDA kernels; scripts/fetch-cuda gets a compiler");
+        return;
+    }
+    let runs = Runs::new();
+    let options = "--steps 6 --lr 5e-3 --batch-size 7 --dropout 0.1 --device auto";
+    let train = |name: &str, mut command: Command| {
+        let output = runs.folder.path(name);
+        command.args(train_args(&fixture("bert"), &runs.data, &output, options));
+        // Each process has an emulated driver, and so a GPU, of its own.
+        let said = Finished::of(command.env("LD_LIBRARY_PATH", driver::folder())).success();
+        assert_eq!(said.stderr.matches("device: cuda:0").count(), 1, "{}", said.stderr);
+        output
+    };
+    let one = train("one", Command::new(env!("CARGO_BIN_EXE_bitfit")));
+    let two = train("two", mpirun(2));
+    same(&two, &train("again", mpirun(2)));
+    for (x, y) in steps(&one).iter().zip(&steps(&two)) {
+        let (x, y) = (number(x, "loss"), number(y, "loss"));
+        assert!((x - y).abs() <= 4e-3 * x, "{x} and {y}");
     }
 }
 

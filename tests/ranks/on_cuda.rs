@@ -1,0 +1,51 @@
+//! Ranks on a GPU that they share, which the emulator plays. `tests/mpi.rs` has ranks with a GPU each.
+
+use crate::emulated::emulated;
+use crate::fixture::CASES;
+use crate::{Trained, differences, take_steps, together};
+use bitfit::backend::Backend;
+use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
+use bitfit::methods::Trains;
+use bitfit::ranks::{Alone, Ranks};
+use std::rc::Rc;
+
+const STEPS: u64 = 7;
+
+fn train(options: CudaOptions, ranks: Rc<dyn Ranks>) -> Trained {
+    let backend: Box<dyn Backend> =
+        Box::new(CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}")));
+    take_steps(STEPS, &CASES[0], Trains::all_biases(), backend, ranks, None)
+}
+
+#[test]
+fn ranks_that_share_a_gpu_train_as_one_process() {
+    let name = "on_cuda::ranks_that_share_a_gpu_train_as_one_process";
+    emulated(name, &[], || {
+        let options = CudaOptions::new(0, HalfType::Bf16);
+        let one = train(options, Rc::new(Alone));
+        let several = together(2, move |ranks| train(options, ranks));
+        let first = (one.losses[0] - several.losses[0]).abs() / one.losses[0];
+        assert!(first < 1e-6, "the first losses differ by {first:.1e}");
+        let (loss, _) = differences(&one, &several);
+        assert!(loss < 4e-3, "losses differ by {loss:.1e}");
+        let again = together(2, move |ranks| train(options, ranks));
+        assert_eq!(again, several, "other bits in another run");
+    });
+}
+
+#[test]
+fn an_overflow_on_one_rank_skips_the_step_on_all() {
+    let name = "on_cuda::an_overflow_on_one_rank_skips_the_step_on_all";
+    emulated(name, &[], || {
+        // So high that gradients of 16 bits overflow until it has come down.
+        let options = CudaOptions {
+            loss_scale: LossScale::Dynamic { initial: 16_777_216.0, growth_interval: 2000 },
+            ..CudaOptions::new(0, HalfType::F16)
+        };
+        // `together` holds the ranks' values to each other.
+        let several = together(2, move |ranks| train(options, ranks));
+        let one = train(options, Rc::new(Alone));
+        let (loss, _) = differences(&one, &several);
+        assert!(loss < 4e-3, "losses differ by {loss:.1e}");
+    });
+}
