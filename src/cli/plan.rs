@@ -86,4 +86,7 @@ pub struct PlanArgs {
     /// CPU threads, each of which takes some memory to work in [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Running")]
     pub threads: Option<usize>,
+    /// Processes that share each batch (mpirun -n N): shows what each of them takes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one(), help_heading = "Running")]
+    pub ranks: usize,
 }

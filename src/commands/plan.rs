@@ -37,7 +37,17 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         .unwrap_or(usize::MAX)
         .min(args.batch_size.saturating_mul(longest))
         .max(longest);
-    let limits = Limits { tokens, sequences: args.batch_size, max_len: longest };
+    let ranks = args.ranks;
+    if args.batch_size < ranks {
+        return Err(UsageError::new(format!(
+            "--ranks {ranks}: a batch of --batch-size {} has nothing for some of them",
+            args.batch_size
+        ))
+        .into());
+    }
+    let sequences = args.batch_size.div_ceil(ranks);
+    let tokens = tokens.min(sequences.saturating_mul(longest));
+    let limits = Limits { tokens, sequences, max_len: longest };
     let spec = TaskSpec {
         outputs: args.outputs,
         pooling: match args.pooling.kind() {
@@ -55,6 +65,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         device: device_of(args, false)?,
         limits,
         memory: args.memory.map(|size| size.0),
+        ranks,
         bitfit: outline(&config, &spec)?,
     };
     plan.bitfit.addressable(limits, plan.device)?;
@@ -81,8 +92,12 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             ("GPU, 16-bit activations", stored)
         }
     };
+    let of_each = match ranks {
+        1 => String::new(),
+        ranks => format!(" and rank of {ranks}"),
+    };
     show(format_args!(
-        "{}: {} × {}; up to {} {} and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
+        "{}: {} × {}; up to {} {} and {} tokens per batch{of_each}, {} per text; {device}; weights {weights}; saving \
          {saving}; bytes\n\n",
         args.model,
         count(config.layers, "layer"),
@@ -102,7 +117,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         let spec = TaskSpec { trains, ..spec.clone() };
         let model = outline(&config, &spec)?;
         model.addressable(limits, device).with_context(|| name.to_owned())?;
-        anyhow::Ok(Column { name: name.to_owned(), device, model, spec, saving })
+        anyhow::Ok(Column { name: name.to_owned(), device, ranks, model, spec, saving })
     };
     let mut columns = Vec::new();
     for &method in Method::ALL {
@@ -133,6 +148,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 struct Column {
     name: String,
     device: DeviceKind,
+    ranks: usize,
     spec: TaskSpec,
     model: Model,
     saving: Saving,
@@ -164,6 +180,7 @@ struct Planning {
     device: DeviceKind,
     limits: Limits,
     memory: Option<usize>,
+    ranks: usize,
     /// All biases train.
     bitfit: Model,
 }
@@ -171,13 +188,13 @@ struct Planning {
 impl Column {
     /// Of a model that trains as this column says.
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
-        Budget { model, device: self.device, ranks: 1 }
+        Budget { model, device: self.device, ranks: self.ranks }
     }
 }
 
 impl Planning {
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
-        Budget { model, device: self.device, ranks: 1 }
+        Budget { model, device: self.device, ranks: self.ranks }
     }
 
     /// The way of saving that the tables show.
@@ -248,6 +265,16 @@ impl Planning {
         table.row(std::iter::once("peak".to_owned()).chain(total));
         let trained = columns.iter().map(|column| grouped(column.model.params.trainable()));
         table.row(std::iter::once("trained values".to_owned()).chain(trained));
+        if self.ranks > 1 {
+            let exchanged = |column: &Column| {
+                let program =
+                    column.budget(&column.model).program(self.limits, Some(column.saving));
+                4 * column.model.memory(&[&program], self.ranks).exchanged
+            };
+            let cells = columns.iter().map(|column| grouped(exchanged(column)));
+            let name = "to other ranks and back per step".to_owned();
+            table.row(std::iter::once(name).chain(cells));
+        }
         if let Some(memory) = self.memory {
             let cells = columns
                 .iter()
@@ -348,7 +375,7 @@ impl Planning {
                 let budget = column.budget(&model);
                 let program = budget.program(self.limits, Some(column.saving));
                 let planned = budget.footprint(&program);
-                model.allocate(&mut *backend, &[&program], 1)?;
+                model.allocate(&mut *backend, &[&program], self.ranks)?;
                 let there = backend.allocated();
                 ensure!(
                     there == planned,
