@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// No file of settings comes near.
-const MOST_SETTINGS: u64 = 1 << 20;
+pub const MOST_SETTINGS: u64 = 1 << 20;
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {

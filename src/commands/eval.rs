@@ -9,7 +9,7 @@ use super::{
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::error::UsageError;
-use crate::files::write_bytes_atomic;
+use crate::files::write_named;
 use crate::settings::benchmark::NamedTask;
 use crate::settings::task::Reads;
 use crate::table::TextTable;
@@ -84,7 +84,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
     }
     if let Some(path) = &args.output {
-        write_bytes_atomic(path, format!("{:#}\n", Value::Object(json)).as_bytes())?;
+        write_named(path, |file| Ok(writeln!(file, "{:#}", Value::Object(json))?))?;
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use super::{say, say_gone};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
-use crate::files::write_atomic;
+use crate::files::{no_links, write_atomic};
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
-use crate::formats::model_files::HEAD;
-use crate::formats::model_folder::{copy_from_base, place, write_config};
+use crate::formats::model_files::{CONFIG, HEAD};
+use crate::formats::model_folder::{Unfinished, copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::program::PoolKind;
@@ -27,7 +27,12 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let delta = Delta::read(&path)?;
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     let output = OutputFolder::for_merge(&args.output)?;
-    let result = merge(args, &path, delta, &base);
+    let result = no_links(&args.output, &[CONFIG])
+        .context("--output")
+        .and_then(|()| Unfinished::of(&base.folder, &args.output))
+        .and_then(|unfinished| {
+            merge(args, &path, delta, &base).inspect_err(|_| unfinished.remove())
+        });
     if result.is_err() {
         output.remove_if_unused();
     }

@@ -9,7 +9,7 @@ use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches};
 use crate::error::tame;
-use crate::files::write_atomic;
+use crate::files::write_named;
 use crate::program::Limits;
 use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
@@ -77,7 +77,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         predictor.stream(&mut incoming, &mut out, &counter)?
     } else {
         let mut counts = TextCounts::default();
-        write_atomic(&args.output, |out| {
+        write_named(&args.output, |out| {
             counts = predictor.stream(&mut incoming, &mut BufWriter::new(out), &counter)?;
             Ok(())
         })?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::files::remove_leftovers;
+use crate::files::{no_links, remove_leftovers};
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::settings::method::Leaves;
 use crate::train::lock::FolderLock;
@@ -70,11 +70,12 @@ impl OutputFolder {
             bail!("--output {}: this is a file; name a folder", path.display());
         }
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let made = path.ancestors().take_while(missing).map(Path::to_owned);
-        let made = made.collect();
-        fs::create_dir_all(path)
-            .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
-        let lock = FolderLock::take(path).context("--output")?;
+        let made: Vec<_> = path.ancestors().take_while(missing).map(Path::to_owned).collect();
+        let lock = fs::create_dir_all(path)
+            .with_context(|| format!("--output {}: cannot make the folder", path.display()))
+            .and_then(|()| FolderLock::take(path).context("--output"))
+            .inspect_err(|_| remove_empty(&made))?;
+        no_links(path, &OF_A_RUN).context("--output")?;
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
@@ -90,6 +91,7 @@ impl OutputFolder {
         };
         match lock {
             Some(lock) if OF_A_RUN.iter().any(|name| path.join(name).exists()) => {
+                no_links(path, &OF_A_RUN).context("--resume")?;
                 remove_leftovers(path, &OF_A_RUN)?;
                 Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
             }

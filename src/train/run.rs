@@ -2,7 +2,6 @@
 
 use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
 use crate::data::{Batches, Dataset};
-use crate::files::JsonLines;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
@@ -14,6 +13,7 @@ use crate::tasks::examples::Prepared;
 use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
+use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
 use crate::train::steps::{Position, Step, Steps};
@@ -50,12 +50,17 @@ pub trait Watch {
 
     /// A line for people: an evaluation.
     fn note(&mut self, text: &str);
+
+    /// What may be wrong and is no error.
+    fn warn(&mut self, text: &str);
 }
 
 impl Watch for () {
     fn step(&mut self, _: u64, _: f64, _: f64) {}
 
     fn note(&mut self, _: &str) {}
+
+    fn warn(&mut self, _: &str) {}
 }
 
 /// Rows a run evaluates on.
@@ -155,6 +160,9 @@ impl Run<'_> {
             since: Instant::now(),
         };
 
+        if let Some(lost) = ledger.log.lost() {
+            watch.warn(lost);
+        }
         let mut next = position(&ledger.state);
         let mut before: Option<Issued> = None;
         let mut saved = Instant::now();
