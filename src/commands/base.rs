@@ -174,13 +174,22 @@ impl Base {
 /// The model that a delta was trained on, as its run's settings name it where they lie beside it, else as it says itself:
 /// by its name, for the file may be anywhere. Whether it is the right one, its sha256 decides.
 pub fn trained_on(delta: &Path, info: &DeltaInfo) -> String {
-    settings_beside(delta).map_or_else(|| info.settings.model.clone(), |settings| settings.model)
+    let beside = settings_beside(delta).ok().flatten();
+    beside.map_or_else(|| info.settings.model.clone(), |settings| settings.model)
 }
 
 /// The settings of the run that left a file, with the places on its machine, where they lie beside it.
-pub fn settings_beside(left: &Path) -> Option<TrainConfig> {
-    let bytes = read_bounded(&left.with_file_name(SETTINGS_FILE), MOST_SETTINGS).ok()?;
-    TrainConfig::from_toml(&String::from_utf8(bytes).ok()?).ok()
+///
+/// # Errors
+/// They are there and cannot be read, or are not those of a run.
+pub fn settings_beside(left: &Path) -> Result<Option<TrainConfig>> {
+    let path = left.with_file_name(SETTINGS_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = String::from_utf8(read_bounded(&path, MOST_SETTINGS)?).map_err(Into::into);
+    let settings = text.and_then(|text| TrainConfig::from_toml(&text));
+    settings.map(Some).with_context(|| path.display().to_string())
 }
 
 /// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.

@@ -46,6 +46,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
         labelled::warn_of_evaluated(targets, prepared.labels());
         let lengths = prepared.dataset.lengths();
+        labelled::say_beyond_limit(compute.quiet, &lengths, limits.tokens);
         let batches = evaluation_batches(&lengths, limits)?;
         let largest = programs::limits(batches.largest(&lengths));
         parts.push((part, prepared, batches, largest));

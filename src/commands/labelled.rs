@@ -4,7 +4,10 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{Documents, ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
+use crate::data::{
+    Documents, FileFormat, ReadOptions, Row, Table, TextTokenizer, Window, is_quoted_behind_space,
+    place, word_places,
+};
 use crate::settings::choice::Unlabelled;
 use crate::settings::metric::Metric;
 use crate::settings::task::{Reads, Task};
@@ -12,7 +15,7 @@ use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::labels::ClassNames;
 use crate::tasks::metrics::Scores;
 use crate::tasks::reading::read_documents;
-use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
+use crate::tasks::remarks::{all_equal, contradictions, doubts, respelled, summary, without_rows};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
 use crate::words;
@@ -173,7 +176,12 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
             say(quiet, format_args!("{}: no second text for {some} of {rows} rows", table.name))
         }
     }
-    refuse_quotes(&table)?;
+    let format = options.format.map_or_else(|| FileFormat::from_path(path), Ok)?;
+    match format {
+        FileFormat::Tsv => refuse_quotes(&table)?,
+        FileFormat::Csv => refuse_spaced_quotes(&table)?,
+        _ => {}
+    }
     Ok(table)
 }
 
@@ -200,6 +208,63 @@ fn refuse_quotes(table: &Table) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// A csv's quote behind a space is an ordinary character.
+fn refuse_spaced_quotes(table: &Table) -> Result<()> {
+    let label = |row: &&Row| is_quoted_behind_space(row.label.as_deref().unwrap_or_default());
+    if let Some(first) = table.rows.iter().find(label) {
+        bail!(
+            "{}: the label{} begins with a quote behind a space, where a csv's quotes are ordinary characters; remove \
+             the space before the quote",
+            place(&table.name, first.line),
+            first.label.as_deref().unwrap_or_default()
+        );
+    }
+    let spaced = table.rows.iter().filter(|row| is_quoted_behind_space(&row.text));
+    let first = spaced.clone().map(|row| row.line).next();
+    if let Some(first) = first {
+        warn(format_args!(
+            "{}: {} a quote behind a space at its beginning, the first in line {first}: a csv's quotes are ordinary \
+             characters there",
+            table.name,
+            match spaced.count() {
+                1 => "1 text has".to_owned(),
+                many => format!("{many} texts have each"),
+            }
+        ));
+    }
+    Ok(())
+}
+
+/// Says which texts a limit on the tokens of a batch is too small for.
+pub fn say_beyond_limit(quiet: bool, lengths: &[u32], most: Option<usize>) {
+    let Some(most) = most else { return };
+    let beyond = lengths.iter().filter(|&&length| length as usize > most);
+    let Some(longest) = beyond.clone().max() else { return };
+    say(
+        quiet,
+        format_args!(
+            "--batch-tokens {most}: {} of {} longer, up to {longest} tokens: each such text is a batch of its own",
+            beyond.clone().count(),
+            match lengths.len() {
+                1 => "1 text is".to_owned(),
+                many if beyond.count() == 1 => format!("{many} texts is"),
+                many => format!("{many} texts are"),
+            },
+        ),
+    );
+}
+
+/// Says which texts are to be learned with labels that differ.
+pub fn say_contradictions(quiet: bool, examples: &Examples, targets: &Targets) {
+    // A label that cannot be read is refused where it is.
+    if let Some(table) = examples.table()
+        && let Ok(labels) = targets.read(table)
+        && let Some(text) = contradictions(table, &labels)
+    {
+        say(quiet, format_args!("{}: {text}", table.name));
+    }
 }
 
 /// Warns of what no measure can say of the rows to evaluate on.

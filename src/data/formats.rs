@@ -209,7 +209,8 @@ impl<R: Read> RowReader<R> {
                     let line = line.to_owned();
                     let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
-                    delimited_row(record, *width, *chosen, number, self.lines.name())?
+                    let quotes = matches!(splitter, Splitter::Csv(_));
+                    delimited_row(record, *width, *chosen, number, self.lines.name(), quotes)?
                 }
                 Kind::Jsonl(keys) => {
                     let line = line.to_owned();
@@ -239,16 +240,28 @@ impl<R: Read> RowReader<R> {
     }
 }
 
+/// Whether a field of a csv was to be quoted and is not, as its quote does not come first.
+pub fn is_quoted_behind_space(field: &str) -> bool {
+    field.starts_with([' ', '\t']) && field.trim_start().starts_with('"')
+}
+
 fn delimited_row(
     record: &Record,
     width: usize,
     chosen: ChosenColumns,
     line: u64,
     name: &str,
+    quotes: bool,
 ) -> Result<Row> {
     if record.len() != width {
+        let hint = match quotes && record.fields().any(is_quoted_behind_space) {
+            true => {
+                "; a quote in a csv counts at the beginning of a field, and here a space stands before one: remove it"
+            }
+            false => "",
+        };
         bail!(
-            "{}: {} where the header has {width}",
+            "{}: {} where the header has {width}{hint}",
             place(name, line),
             count(record.len(), "field")
         );

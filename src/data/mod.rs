@@ -57,7 +57,7 @@ pub use columns::{ColumnNames, LabelUse};
 pub use conll::ConllReader;
 pub use dataset::Dataset;
 pub use documents::{Document, Documents, Gold, Mark, ReadDocuments};
-pub use formats::{RowReader, rows};
+pub use formats::{RowReader, is_quoted_behind_space, rows};
 pub use input::{FileFormat, LIST, ReadOptions, Row};
 pub(crate) use lines::place;
 pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};

@@ -3,7 +3,8 @@
 
 use super::delta::DeltaInfo;
 use super::model_files::{
-    CONFIG, HEAD, POOLING, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, read_file,
+    CONFIG, HEAD, POOLING, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS,
+    read_file,
 };
 use super::sentence;
 use crate::files::write_bytes_atomic;

@@ -76,6 +76,12 @@ impl Makers {
         let kind = match modes.as_slice() {
             [mode] if mode == "mean" => PoolKind::Mean,
             [mode] if mode == "cls" => PoolKind::Cls,
+            [] => {
+                return Ok(Self::Otherwise(format!(
+                    "{} says no to every way to pool",
+                    file.display()
+                )));
+            }
             _ => {
                 return Ok(Self::Otherwise(format!(
                     "{} pools by {}, which is not supported",
@@ -203,7 +209,7 @@ fn modes(config: &Value) -> Result<Vec<String>> {
             modes.push(mode.to_owned());
         }
     }
-    if modes.is_empty() {
+    if modes.is_empty() && flag(config, "pooling_mode_mean_tokens")? != Some(false) {
         modes.push("mean".to_owned());
     }
     Ok(modes)

@@ -1,7 +1,7 @@
 //! What a user is told of the labels that were read, so that a wrong reading is seen before it is trained on.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::entities;
 use super::labels::ClassNames;
@@ -93,6 +93,38 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
         ));
     }
     doubts
+}
+
+/// Which texts of a table stand there again with another label, as a line for people.
+pub fn contradictions(table: &Table, labels: &Labels) -> Option<String> {
+    let rows = &table.rows;
+    let same = |one: usize, other: usize| match labels {
+        Labels::Classes(ids) => ids[one] == ids[other],
+        Labels::Values(values) => {
+            let of = |row: usize| {
+                &values[row * (values.len() / rows.len())..][..values.len() / rows.len()]
+            };
+            of(one) == of(other)
+        }
+        _ => true,
+    };
+    let mut first = HashMap::new();
+    let mut differ = BTreeMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        let before = *first.entry((&row.text, &row.text_pair)).or_insert(i);
+        if !same(before, i) {
+            differ.entry(before).or_insert(i);
+        }
+    }
+    let (&one, &other) = differ.first_key_value()?;
+    let texts = match differ.len() {
+        1 => "1 text comes".to_owned(),
+        many => format!("{many} texts come"),
+    };
+    let (one, other) = (rows[one].line, rows[other].line);
+    Some(format!(
+        "{texts} more than once with different labels, the first in lines {one} and {other}"
+    ))
 }
 
 /// Says which labels of a table were taken for a class that is spelled otherwise.
@@ -192,6 +224,14 @@ fn class_doubts(classes: &ClassNames, ids: &[u32]) -> Vec<String> {
             "some classes are numbers ({}) and some are not ({})",
             list(&numbers),
             list(&words)
+        ));
+    }
+    let fractions = numbers.iter().any(|name| name.parse::<f64>().is_ok_and(|n| n.fract() != 0.0));
+    if words.is_empty() && (fractions || numbers.len() > MANY) {
+        doubts.push(format!(
+            "the {} are numbers, and here each is a name, as far from the next as from any other; --task regression takes \
+             them for amounts",
+            count(numbers.len(), "class")
         ));
     }
     let doubtful: Vec<_> = words.into_iter().filter(|name| doubtful(name)).collect();

@@ -151,6 +151,12 @@ fn remove_empty(folders: &[PathBuf]) {
     }
 }
 
+/// Whether a folder holds a run that has not come to its end.
+pub fn is_unfinished(folder: &Path) -> bool {
+    let has = |name: &&str| folder.join(name).exists();
+    [METRICS_FILE, CHECKPOINT_FILE].iter().any(has) && !has(&RESULT_FILE)
+}
+
 /// The file of a run's folder that holds what the run is for.
 pub fn result_file(leaves: Leaves) -> &'static str {
     match leaves {

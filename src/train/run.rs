@@ -156,7 +156,7 @@ impl Run<'_> {
                 tokens: 0,
                 seconds: 0.0,
             },
-            state: from,
+            state: Checkpoint { total, ..from },
             since: Instant::now(),
         };
 

@@ -70,9 +70,7 @@ fn merge_and_compare_follow_no_link_either() {
     let run = folder.path("run");
     train(&fixture("bert-mean"), &data, &run, "--steps 1 --pooling mean");
     let merge = |to: &str| {
-        Finished::of(
-            bitfit(["merge", "--delta"]).arg(&run).arg("--output").arg(folder.path(to)),
-        )
+        Finished::of(bitfit(["merge", "--delta"]).arg(&run).arg("--output").arg(folder.path(to)))
     };
     for (name, to) in [
         ("run.lock", &outside),
@@ -92,7 +90,8 @@ fn merge_and_compare_follow_no_link_either() {
     assert!(!folder.path("merged").join("tokenizer.json").is_symlink());
 
     let compare = |more: &[&str]| {
-        let args = train_args(&fixture("bert"), &data, &folder.path("compare"), "--steps 1 --quiet");
+        let args =
+            train_args(&fixture("bert"), &data, &folder.path("compare"), "--steps 1 --quiet");
         let mut command = bitfit(["compare"]);
         Finished::of(command.args(&args[1..]).args(["--run", "head"]).args(more))
     };

@@ -5,7 +5,8 @@ use crate::common::*;
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 
-const HELP: [&[&str]; 4] = [&["--help"], &["help", "train"], &["compare", "--help"], &["--version"]];
+const HELP: [&[&str]; 4] =
+    [&["--help"], &["help", "train"], &["compare", "--help"], &["--version"]];
 
 #[test]
 fn help_that_cannot_be_written_is_a_failure() {
@@ -24,7 +25,8 @@ fn help_that_cannot_be_written_is_a_failure() {
 
 /// What a command prints on a terminal, or nothing where there is no program that plays one.
 fn on_a_terminal(args: &str, environment: &str) -> Option<String> {
-    let command = format!("env -u NO_COLOR {environment} TERM=xterm {} {args}", env!("CARGO_BIN_EXE_bitfit"));
+    let command =
+        format!("env -u NO_COLOR {environment} TERM=xterm {} {args}", env!("CARGO_BIN_EXE_bitfit"));
     let mut script = Command::new("script");
     let output = script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())

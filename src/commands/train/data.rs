@@ -103,6 +103,7 @@ impl Data {
         let prepare = |examples, part| {
             labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
         };
+        labelled::say_contradictions(quiet, &train, &targets);
         let train = prepare(train, parts[0])?;
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;

@@ -114,6 +114,9 @@ impl Summary<'_> {
                 _ => step.to_string(),
             },
         );
+        if last.is_empty() {
+            row("kept", "what the last step left: without dev rows nothing chooses".to_owned());
+        }
         if let Some((step, value)) = best {
             row(&format!("best {}", config.metric), format!("{value:.4} at step {step}"));
         }
