@@ -8,6 +8,7 @@ mod checkpoint;
 mod common;
 mod compare;
 mod cuda_errors;
+mod doubts;
 mod faults;
 mod full;
 mod full_disk;
