@@ -131,11 +131,11 @@ fn of_method(method: Method) -> TrainArgs {
 /// Whether a comparison may write a file of this name beside its runs' folders. Some file systems do not tell case apart.
 fn is_own_file(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let report = |form: &&str| name == format!("{REPORT}.{form}");
+    let report = |form: &str| name == format!("{REPORT}.{form}");
     name == REPORT
         || name == LOCK_FILE
         || name.ends_with(".toml")
-        || REPORT_FORMS.iter().any(|form| report(&form))
+        || REPORT_FORMS.iter().any(|form| report(form))
 }
 
 /// The settings of a run, beside its folder: a file for `train --config`.

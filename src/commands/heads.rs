@@ -178,11 +178,12 @@ fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
             ids.join(", ")
         )));
     }
+    // Some write the ids as text.
+    let number = |id: &Value| id.as_u64().or_else(|| id.as_str()?.parse().ok());
     if let Some(ids) =
         config.get("label2id").and_then(Value::as_object).filter(|ids| !ids.is_empty())
     {
-        let other =
-            classes.iter().find(|(id, name)| ids.get(*name).and_then(Value::as_u64) != Some(*id));
+        let other = classes.iter().find(|(id, name)| ids.get(*name).and_then(number) != Some(*id));
         if let Some((id, name)) = other {
             let says = ids.get(*name).map_or("nothing of it".to_owned(), Value::to_string);
             return Some(Err(format!(
@@ -201,8 +202,9 @@ pub fn warn_of_unused_layers(base: &Base) {
     let (there, asked) = (weights.layers(), base.config.layers);
     if there > asked {
         warn(format_args!(
-            "the checkpoint has {there} layers and its config.json asks for {asked}: the layers from {asked} on, counted \
-             from 0, are not used"
+            "the checkpoint has {} and its config.json asks for {asked}: the layers from {asked} on, counted \
+             from 0, are not used",
+            count(there, "layer")
         ));
     }
 }
@@ -292,6 +294,7 @@ mod tests {
         }
         let same = r#"{"id2label": {"0": "a"}, "label2id": {"a": 0}}"#;
         assert_eq!(names(same), Some(Ok(words(&["a"]))));
+        assert_eq!(names(&same.replace(": 0", r#": "0""#)), Some(Ok(words(&["a"]))));
         assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(Ok(words(&["a", "b"]))));
     }
 }

@@ -116,8 +116,9 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {long} of {} texts are longer than {max_len} tokens and read in overlapping windows, {} in all",
-                documents.list.len(),
+                "{name}: {long} of {} {} longer than {max_len} tokens and read in overlapping windows, {} in all",
+                words::count(documents.list.len(), "text"),
+                words::are(long),
                 windows.list.len()
             ),
         );
@@ -128,8 +129,10 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {lost} words have no token, as the tokenizer drops their characters: nothing is learned of them, and \
-                 they are answered with O, or where no tag is O with _"
+                "{name}: {} {} no token, as the tokenizer drops their characters: nothing is learned of them, and \
+                 they are answered with O, or where no tag is O with _",
+                words::count(lost, "word"),
+                words::have(lost)
             ),
         );
     }
@@ -222,16 +225,14 @@ fn refuse_spaced_quotes(table: &Table) -> Result<()> {
         );
     }
     let spaced = table.rows.iter().filter(|row| is_quoted_behind_space(&row.text));
-    let first = spaced.clone().map(|row| row.line).next();
-    if let Some(first) = first {
+    if let Some(Row { line: first, .. }) = spaced.clone().next() {
+        let number = spaced.count();
         warn(format_args!(
-            "{}: {} a quote behind a space at its beginning, the first in line {first}: a csv's quotes are ordinary \
+            "{}: {} {} a quote behind a space at the beginning, the first in line {first}: a csv's quotes are ordinary \
              characters there",
             table.name,
-            match spaced.count() {
-                1 => "1 text has".to_owned(),
-                many => format!("{many} texts have each"),
-            }
+            words::count(number, "text"),
+            words::have(number)
         ));
     }
     Ok(())
@@ -242,16 +243,13 @@ pub fn say_beyond_limit(quiet: bool, lengths: &[u32], most: Option<usize>) {
     let Some(most) = most else { return };
     let beyond = lengths.iter().filter(|&&length| length as usize > most);
     let Some(longest) = beyond.clone().max() else { return };
+    let number = beyond.count();
     say(
         quiet,
         format_args!(
-            "--batch-tokens {most}: {} of {} longer, up to {longest} tokens: each such text is a batch of its own",
-            beyond.clone().count(),
-            match lengths.len() {
-                1 => "1 text is".to_owned(),
-                many if beyond.count() == 1 => format!("{many} texts is"),
-                many => format!("{many} texts are"),
-            },
+            "--batch-tokens {most}: {number} of {} {} longer, up to {longest} tokens: each such text is a batch of its own",
+            words::count(lengths.len(), "text"),
+            words::are(number),
         ),
     );
 }

@@ -15,6 +15,7 @@ use crate::tasks::classification::argmax;
 use crate::tasks::named::PartRows;
 use crate::tasks::submission::{answers_jsonl, answers_tsv, word_of};
 use crate::train::evaluate::logits;
+use crate::words::count;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
@@ -193,7 +194,7 @@ fn answer(
         .with_context(|| format!("--predict-test {}: cannot make the folder", folder.display()))?;
     for (path, text, rows) in files {
         write_bytes_atomic(&path, text.as_bytes())?;
-        say(compute.quiet, format_args!("{}: {rows} answers", path.display()));
+        say(compute.quiet, format_args!("{}: {}", path.display(), count(rows, "answer")));
     }
     Ok(())
 }

@@ -137,7 +137,8 @@ pub fn read_delta(path: &Path) -> Result<Delta> {
     if !path.exists()
         && let Some(far) = unfinished(path)
     {
-        bail!("{} is not there yet: {far}", path.display());
+        let folder = path.parent().unwrap_or(path);
+        bail!("{} has neither delta nor model yet: {far}", folder.display());
     }
     let delta = Delta::read(path)?;
     warn_of_run(path);

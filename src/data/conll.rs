@@ -9,6 +9,7 @@ use super::columns::LabelUse;
 use super::documents::{Document, Gold, ReadDocuments};
 use super::input::{FileFormat, ReadOptions};
 use super::lines::{Lines, place};
+use crate::words;
 
 /// The columns of CoNLL-U.
 const COLUMNS: [&str; 10] =
@@ -107,7 +108,8 @@ impl<R: Read> ConllReader<R> {
         let wanted = if self.universal { COLUMNS.len() } else { width };
         ensure!(
             count == wanted,
-            "{count} columns{}, where {} {wanted}",
+            "{}{}, where {} {wanted}",
+            words::count(count, "column"),
             if tabs { ", parted by tabs" } else { "" },
             if self.universal { "CoNLL-U has" } else { "the first line has" }
         );
@@ -125,7 +127,11 @@ impl<R: Read> ConllReader<R> {
         let column = |option: &str, asked: Option<usize>, usual: usize| {
             let at = asked.unwrap_or(usual);
             fields.get(at).copied().with_context(|| {
-                format!("{count} columns, and {option} asks for column {}", at + 1)
+                format!(
+                    "{}, and {option} asks for column {}",
+                    words::count(count, "column"),
+                    at + 1
+                )
             })
         };
         let word = column("--text-column", self.word, 0)?;

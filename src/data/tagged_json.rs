@@ -13,6 +13,7 @@ use super::input::ReadOptions;
 use super::jsonl::{Object, kind_of, text};
 use super::lines::Lines;
 use super::text_words::text_words;
+use crate::words::count;
 
 /// Usual keys; the first wins where several are there.
 const WORDS: [&str; 2] = ["tokens", "words"];
@@ -152,10 +153,10 @@ fn document(object: &Object<'_>, keys: &Keys, here: &str) -> Result<Document> {
                 let tags = strings(key, value, here)?;
                 ensure!(
                     tags.len() == words.len(),
-                    "{here}: {} words in {:?} and {} tags in {key:?}",
-                    words.len(),
+                    "{here}: {} in {:?} and {} in {key:?}",
+                    count(words.len(), "word"),
                     keys.words,
-                    tags.len()
+                    count(tags.len(), "tag")
                 );
                 if let Some(empty) = tags.iter().position(|tag| tag.trim().is_empty()) {
                     bail!("{here}: the tag of word {} ({:?}) is empty", empty + 1, words[empty]);

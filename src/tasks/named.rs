@@ -14,6 +14,7 @@ use crate::data::benchmark::{
 use crate::data::{Row, Table, place};
 use crate::formats::columns::Columns;
 use crate::settings::benchmark::{Answers, NamedClass, NamedTask, TaskPart, Wanted};
+use crate::words::{are, count, have};
 
 /// What a part is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,9 +185,10 @@ impl<'a> Taken<'a> {
         }
         if !broken.is_empty() {
             self.notes.push(format!(
-                "{}: {} rows have fewer fields than the header (the first is line {}), as is known of {}: {}",
+                "{}: {} {} fewer fields than the header (the first is line {}), as is known of {}: {}",
                 file.name,
-                broken.len(),
+                count(broken.len(), "row"),
+                have(broken.len()),
                 broken[0],
                 self.task.title,
                 if test { "what is missing is read as empty" } else { "they are left out" }
@@ -209,13 +211,19 @@ impl<'a> Taken<'a> {
         }
         if incomplete > 0 {
             self.notes.push(format!(
-                "{}: {incomplete} rows lack a question or the label, as is known of {}: they are left out",
-                file.name, self.task.title
+                "{}: no question or no label in {}, as is known of {}: left out",
+                file.name,
+                count(incomplete as usize, "row"),
+                self.task.title
             ));
         }
         if unlabelled > 0 {
-            self.notes
-                .push(format!("{}: {unlabelled} rows without a label are left out", file.name));
+            self.notes.push(format!(
+                "{}: {} without a label {} left out",
+                file.name,
+                count(unlabelled, "row"),
+                are(unlabelled)
+            ));
         }
         Ok(())
     }

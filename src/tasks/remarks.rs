@@ -12,7 +12,7 @@ use crate::batch::Labels;
 use crate::data::Table;
 use crate::settings::metric::Metric;
 use crate::settings::task::Task;
-use crate::words::{MANY, count, list};
+use crate::words::{MANY, are, count, list};
 
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
@@ -20,7 +20,7 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
         (Targets::Classes(classes), Labels::Classes(ids)) => {
             let mut counts = vec![0; classes.names().len()];
             ids.iter().for_each(|&id| counts[id as usize] += 1);
-            counted("classes", "rows", classes, &counts)
+            counted("class", "rows", classes, &counts)
         }
         (Targets::Tags(classes), Labels::Tokens(ids)) => {
             let mut counts = vec![0; classes.names().len()];
@@ -30,7 +30,7 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
                 true => "entities are measured as seqeval does by default, in IOB or IOBES",
                 false => "tags without B- and I- are measured word by word",
             };
-            format!("{}; {measured}", counted("tags", "words", classes, &counts))
+            format!("{}; {measured}", counted("tag", "words", classes, &counts))
         }
         (Targets::Several(names, _), Labels::Values(values)) => several(names, values),
         (_, Labels::Values(values)) => {
@@ -117,13 +117,10 @@ pub fn contradictions(table: &Table, labels: &Labels) -> Option<String> {
         }
     }
     let (&one, &other) = differ.first_key_value()?;
-    let texts = match differ.len() {
-        1 => "1 text comes".to_owned(),
-        many => format!("{many} texts come"),
-    };
+    let texts = format!("{} {}", count(differ.len(), "text"), are(differ.len()));
     let (one, other) = (rows[one].line, rows[other].line);
     Some(format!(
-        "{texts} more than once with different labels, the first in lines {one} and {other}"
+        "{texts} there more than once with different labels, the first in lines {one} and {other}"
     ))
 }
 
@@ -187,7 +184,7 @@ fn several(names: &ClassNames, values: &[f32]) -> String {
         0 => String::new(),
         none => format!("; {} without any", count(none, "row")),
     };
-    format!("{}{none}", counted("labels", "rows", names, &counts))
+    format!("{}{none}", counted("label", "rows", names, &counts))
 }
 
 /// Names and the number of rows or words of each, as a line for people. The largest come first where not all are shown.
@@ -203,7 +200,8 @@ fn counted(what: &str, of: &str, classes: &ClassNames, counts: &[usize]) -> Stri
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} {what} and their {of}: {}{more}", counts.len(), shown.join(", "))
+    let their = if counts.len() == 1 { "its" } else { "their" };
+    format!("{} and {their} {of}: {}{more}", count(counts.len(), what), shown.join(", "))
 }
 
 /// What looks wrong about the classes of a task and may be right.

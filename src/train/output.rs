@@ -192,8 +192,8 @@ pub fn delta_path(path: &Path) -> Result<PathBuf> {
     match left_at(path) {
         (Leaves::Delta, path) => Ok(path),
         (Leaves::Model, folder) => bail!(
-            "{} holds a whole model, as --method full leaves it, and no delta: `bitfit eval` and `predict` take it, \
-             and so does `transformers`",
+            "{} holds a whole model, merged or of --method full, and no delta: give the output folder of a run that left a \
+             delta (`bitfit eval` and `predict` take a model of --method full, and `transformers` takes both)",
             folder.display()
         ),
     }

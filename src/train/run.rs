@@ -17,6 +17,7 @@ use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
 use crate::train::steps::{Position, Step, Steps};
+use crate::words::count;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -224,12 +225,12 @@ impl Run<'_> {
         {
             bail!(
                 "checkpoint {}: it stands at step {} in epoch {}, batch {}, with its best at step {best}, and this run \
-                 of {} steps never does; it is damaged or of another run",
+                 of {} never does; it is damaged or of another run",
                 checkpoint.display(),
                 from.step,
                 from.epoch,
                 from.batches_in_epoch,
-                steps.total
+                count(steps.total as usize, "step")
             );
         }
         let kept = self.output.result_file(self.config.method.facts().leaves);

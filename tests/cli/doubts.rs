@@ -164,7 +164,7 @@ fn texts_with_several_labels_and_numbers_as_names_are_said() {
         tried(&folder, &model, &data, more).success().stderr
     };
     let both = "text\tlabel\na cat\t1\na dog\t0\na cat\t0\na dog\t1\nfilm\t1\nfilm\t1\na cat\t1\n";
-    let says = "2 texts come more than once with different labels, the first in lines 2 and 4";
+    let says = "2 texts are there more than once with different labels, the first in lines 2 and 4";
     for task in ["classification", "regression", "multi-label"] {
         let said = said("both.tsv", both, &format!("--task {task}"));
         assert!(said.contains(says), "{task}: {said}");
@@ -173,7 +173,7 @@ fn texts_with_several_labels_and_numbers_as_names_are_said() {
     assert!(!said_of.contains("more than once"), "{said_of}");
     let pairs = "sentence1\tsentence2\tlabel\na\tb\tx\na\tc\ty\na\tc\tx\n";
     let said_of = said("pairs.tsv", pairs, "");
-    assert!(said_of.contains("1 text comes more than once"), "{said_of}");
+    assert!(said_of.contains("1 text is there more than once"), "{said_of}");
 
     let scores = "text\tlabel\na\t0.5\nb\t1\nc\t1.5\nd\t0.5\n";
     let said_of = said("scores.tsv", scores, "--quiet");
@@ -181,6 +181,26 @@ fn texts_with_several_labels_and_numbers_as_names_are_said() {
     assert!(said_of.contains(says) && said_of.contains("--task regression"), "{said_of}");
     let said_of = said("stars.tsv", "text\tlabel\na\t1\nb\t2\nc\t3.0\n", "--quiet");
     assert!(!said_of.contains("--task regression"), "{said_of}");
+}
+
+#[test]
+fn a_null_in_a_list_is_no_label_and_one_is_not_many() {
+    let folder = Folder::new();
+    let model = fixture("bert");
+    for (name, content) in [
+        (
+            "a.jsonl",
+            "{\"text\":\"a\",\"label\":[\"x\",null]}\n{\"text\":\"b\",\"label\":[\"y\"]}\n",
+        ),
+        ("a.tsv", "text\tlabel\na\t[\"x\", null]\nb\t[\"y\"]\n"),
+    ] {
+        let data = folder.write(name, content);
+        let run = tried(&folder, &model, &data, "--task multi-label");
+        run.fails(1, &[name, "a null", "which is no label"]);
+    }
+    let data = folder.write("one.tsv", "text\tlabel\na\tx\nb\t\nc\tx\n");
+    let run = tried(&folder, &model, &data, "--task multi-label").success();
+    assert!(run.stderr.contains("1 label and its rows: \"x\" (2)"), "{}", run.stderr);
 }
 
 #[test]
@@ -246,7 +266,10 @@ fn a_run_that_has_not_ended_is_said_wherever_its_delta_is_used() {
     fs::copy(run.join("metrics.jsonl"), none.join("metrics.jsonl")).unwrap();
     for command in commands() {
         let done = Finished::of(bitfit(&command).arg("--delta").arg(&none));
-        done.fails(1, &["bias.safetensors is not there yet", "no step of it is saved", "--resume"]);
+        done.fails(
+            1,
+            &["none has neither delta nor model yet", "no step of it is saved", "--resume"],
+        );
     }
     Finished::of(bitfit(["train", "--resume", "--quiet", "--output"]).arg(&run)).success();
     fs::write(run.join("settings.toml"), "lr = [").unwrap();
