@@ -183,7 +183,7 @@ mod tests {
             (r#"{"a": 1, "d": 1}"#, "has a weight for \"d\"; the classes are"),
             (r#"{"a": 0, "b": 1, "c": 1}"#, "the weight of \"a\" is 0;"),
             (r#"{"a": "1", "b": 1, "c": 1}"#, "the weight of \"a\" is \"1\";"),
-            (r#"{"a": 1e30, "b": 1, "c": 1}"#, "is 1e30; a number from 0.000001 to 1000000 is"),
+            (r#"{"a": 1e30, "b": 1, "c": 1}"#, "is 1e+30; a number from 0.000001 to 1000000 is"),
             (r#"{"a": 1e-9, "b": 1, "c": 1}"#, "the weight of \"a\" is 1e-9;"),
             (r#"{"a": 1, "b": 1, "c": 1, "a": 2}"#, "has two weights for \"a\""),
             ("[1, 2, 3]", "is no JSON object"),
