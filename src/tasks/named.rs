@@ -191,7 +191,7 @@ impl<'a> Taken<'a> {
                 have(broken.len()),
                 broken[0],
                 self.task.title,
-                if test { "what is missing is read as empty" } else { "they are left out" }
+                if test { "what is missing is read as empty" } else { "left out" }
             ));
         }
         let (mut unlabelled, mut incomplete) = (0, 0);

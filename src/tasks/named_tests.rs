@@ -154,7 +154,11 @@ fn rows_of_qqp_with_missing_fields_are_counted_said_and_left_out() {
         "{:?}",
         train.notes
     );
-    assert!(train.notes.iter().any(|note| note.contains("1 rows lack")), "{:?}", train.notes);
+    assert!(
+        train.notes.iter().any(|note| note.contains("no question or no label in 1 row")),
+        "{:?}",
+        train.notes
+    );
     // Each test row needs an answer.
     let text = "id\tquestion1\tquestion2\n0\ta\tb\n1\tc\n";
     let test = rows_of(&[("QQP/test.tsv", text)], "qqp", ReadFor::Test);
