@@ -136,7 +136,7 @@ fn needed(
 
 fn say_rows(rows: &PartRows, quiet: bool) {
     let PartRows { table, notes, .. } = rows;
-    say(quiet, format_args!("{}: {} rows, {}", table.name, table.rows.len(), table.columns));
+    say(quiet, format_args!("{}: {} rows, {}", table.name, table.rows.len(), table.told()));
     notes.iter().for_each(|note| say(quiet, note));
 }
 

@@ -76,6 +76,7 @@ pub fn read(
         index: Vec::new(),
         notes: Vec::new(),
         numbered: false,
+        header: Vec::new(),
     };
     for file in &files {
         let fields = taken.fields();
@@ -140,6 +141,8 @@ struct Taken<'a> {
     notes: Vec<String>,
     /// Whether labels stand as numbers.
     numbered: bool,
+    /// Of the file that is read.
+    header: Vec<String>,
 }
 
 impl<'a> Taken<'a> {
@@ -158,7 +161,8 @@ impl<'a> Taken<'a> {
     }
 
     fn take(&mut self, raw: RawRows) -> Result<()> {
-        let RawRows { file, mut rows, cut, broken, classes } = raw;
+        let RawRows { file, header, mut rows, cut, broken, classes } = raw;
+        self.header.clone_from(&header);
         if self.name.is_empty() {
             self.name.clone_from(&file.name);
         }
@@ -322,7 +326,10 @@ impl<'a> Taken<'a> {
             text_pair: self.columns.pair.map(str::to_owned),
             label,
         };
-        let table = Table { name: self.name, columns, rows: self.rows, over_lines: None };
+        let read: Vec<&str> = self.fields().all().collect();
+        let mut unread = self.header;
+        unread.retain(|name| !read.contains(&name.as_str()));
+        let table = Table { name: self.name, columns, unread, rows: self.rows, over_lines: None };
         Ok(PartRows { table, index: self.index, notes: self.notes })
     }
 }

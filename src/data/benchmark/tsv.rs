@@ -44,8 +44,9 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
         );
     }
     let width = names.len();
+    let named = if bare.is_some() { Vec::new() } else { header.iter().map(|name| (*name).to_owned()).collect() };
     let mut found =
-        RawRows { file, rows: Vec::new(), cut: None, broken: Vec::new(), classes: None };
+        RawRows { file, header: named, rows: Vec::new(), cut: None, broken: Vec::new(), classes: None };
     let mut pending = bare.map(|_| first.clone());
     let mut blank = None;
     loop {
