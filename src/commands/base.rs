@@ -233,7 +233,10 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     }
     for (kind, what) in [
         (empty, "empty for the tokenizer"),
-        (unknown, "unknown to the tokenizer, which has no token but the unknown and special ones for it"),
+        (
+            unknown,
+            "unknown to the tokenizer, which has no token but the unknown and special ones for it",
+        ),
     ] {
         if kind.texts > 0 {
             let (are, first) = (words::are(kind.texts), first(kind));

@@ -18,7 +18,8 @@ use crate::tasks::entities::EntityTally;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Examples;
 use crate::tasks::labels::ClassNames;
-use crate::tasks::named::in_words;
+use crate::tasks::look_alike::hold_rows;
+use crate::tasks::named_labels::in_words;
 use crate::tasks::remarks::same_answer;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::unlabelled::Cells;
@@ -134,6 +135,7 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
     let rules = LabelRules { unlabelled, cells: Cells { task: info.task, splitting, known } };
     let mut examples = labelled::read(path, &options, &rules, quiet)?;
     if let (Some(task), Examples::Texts(table)) = (task, &mut examples) {
+        hold_rows(table, task)?;
         in_words(table, task)?.iter().for_each(|note| say(quiet, note));
     }
     Ok(vec![("", examples)])

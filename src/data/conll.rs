@@ -291,7 +291,11 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
             true => format!(", tags from {}", name(self.tag.unwrap_or(width - 1))),
             false => String::new(),
         };
-        let of = if self.universal { "the 10 columns of CoNLL-U".to_owned() } else { count(width, "column") };
+        let of = if self.universal {
+            "the 10 columns of CoNLL-U".to_owned()
+        } else {
+            count(width, "column")
+        };
         Some(format!("words from {}{tags}, of {of}", name(self.word.unwrap_or(0))))
     }
 }

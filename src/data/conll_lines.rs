@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_comment_is_told_from_a_word_by_its_columns() {
-        for comment in ["# sent_id = 1", "# text = a b", "# newdoc", "# id 12 domain=en", "#\thttp://a b.c"]
+        for comment in
+            ["# sent_id = 1", "# text = a b", "# newdoc", "# id 12 domain=en", "#\thttp://a b.c"]
         {
             assert!(is_comment(comment, None), "{comment}");
         }

@@ -15,8 +15,8 @@ use crate::settings::task::Task;
 
 /// Words that programs write for a missing value, in lower case.
 const MISSING: [&str; 15] = [
-    "-", "--", "nan", "-nan", "nat", "null", "(null)", "<null>", "#null!", "\\n", "<na>", "n/a", "#n/a",
-    "#na", "<none>",
+    "-", "--", "nan", "-nan", "nat", "null", "(null)", "<null>", "#null!", "\\n", "<na>", "n/a",
+    "#n/a", "#na", "<none>",
 ];
 /// Words that may be such a word and may be a class.
 const DOUBTFUL: [&str; 8] =
@@ -204,9 +204,8 @@ mod tests {
 
     #[test]
     fn minus_one_is_a_value_and_nan_is_none() {
-        let settle = |labels: &[&str], how| {
-            settle(&mut table(labels), how, cells(Task::Regression, None))
-        };
+        let settle =
+            |labels: &[&str], how| settle(&mut table(labels), how, cells(Task::Regression, None));
         assert_eq!(settle(&["0", "1", "-1", "2.5"], Unlabelled::Refuse).unwrap(), 0);
         assert_eq!(settle(&["0", "nan", ""], Unlabelled::Drop).unwrap(), 2);
         let message = settle(&["0", "nan"], Unlabelled::Refuse).unwrap_err();

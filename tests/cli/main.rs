@@ -18,6 +18,7 @@ mod on_cuda;
 mod precision;
 mod predict;
 mod processes;
+mod read_as;
 mod reports;
 mod resume;
 mod several;

@@ -7,7 +7,8 @@ use crate::formats::columns::Columns;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
-use crate::tasks::named::in_words;
+use crate::tasks::look_alike::hold_rows;
+use crate::tasks::named_labels::in_words;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::tag_remarks;
 use crate::tasks::targets::Targets;
@@ -54,6 +55,7 @@ impl Data {
             let rules = LabelRules { unlabelled: config.unlabelled, cells };
             let mut examples = labelled::read(path, options, &rules, quiet)?;
             if let (Some(task), Examples::Texts(table)) = (named_task, &mut examples) {
+                hold_rows(table, task)?;
                 in_words(table, task)?.iter().for_each(|note| say(quiet, note));
             }
             anyhow::Ok(examples)
