@@ -231,17 +231,27 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     if truncated.texts > 0 {
         say(quiet, format_args!("{file}: {} cut to {max_len} tokens", texts(truncated)));
     }
-    for (kind, what) in [
-        (empty, "empty for the tokenizer"),
-        (
-            unknown,
-            "unknown to the tokenizer, which has no token but the unknown and special ones for it",
-        ),
-    ] {
-        if kind.texts > 0 {
-            let (are, first) = (words::are(kind.texts), first(kind));
-            say(quiet, format_args!("{file}: {} {are} {what} ({first})", texts(kind)));
-        }
+    if empty.texts > 0 {
+        let are = words::are(empty.texts);
+        say(
+            quiet,
+            format_args!(
+                "{file}: {} {are} empty for the tokenizer ({})",
+                texts(empty),
+                first(empty)
+            ),
+        );
+    }
+    if unknown.texts > 0 {
+        let have = if unknown.texts == 1 { "has" } else { "have" };
+        say(
+            quiet,
+            format_args!(
+                "{file}: {} {have} no token but the unknown one and special ones ({})",
+                texts(unknown),
+                first(unknown)
+            ),
+        );
     }
     // Emoji and rare characters among words stay well below that.
     const FITS: f64 = 0.2;

@@ -84,7 +84,7 @@ pub fn prepare(
         say(quiet, format_args!("{name}{part}: the label {text}"));
     }
     if let Some(text) = spaced {
-        say(quiet, format_args!("{name}{part}: the label {text}"));
+        say(quiet, format_args!("{name}{part}: {text}"));
     }
     say_counts(quiet, &name, counts, max_len);
     if let Some(documents) = &prepared.documents {

@@ -163,6 +163,10 @@ impl<R: Read> ConllReader<R> {
             bail!(problem);
         }
         ensure!(
+            !(first && line.starts_with("{\"")),
+            "the line looks like JSON lines: say --format jsonl"
+        );
+        ensure!(
             !(first && self.may_be_text && !tabs && count > 1),
             "{count} words in a line: a text, or a word with its tags behind it? For texts give JSON lines with \"text\" \
              (--format jsonl); for a word per line say --format conll"
@@ -200,6 +204,10 @@ impl<R: Read> ConllReader<R> {
                  {RUNNING_TEXT}"
             );
         }
+        ensure!(
+            !(first && count > 1 && is_header(word, fields[count - 1])),
+            "the line looks like the names of the columns: remove it, as each line is a word and its tag"
+        );
         let tag = if self.tagged {
             ensure!(count > 1, "a word without a tag: the line has one column");
             let tag = column("--label-column", self.tag, count - 1)?;
@@ -209,11 +217,6 @@ impl<R: Read> ConllReader<R> {
             );
             let none = tag.is_empty() || (self.universal && tag == "_");
             ensure!(!none, "the word {word:?} has no tag");
-            if first && is_header(word, tag) {
-                bail!(
-                    "the line looks like the names of the columns: remove it, as each line is a word and its tag"
-                );
-            }
             Some(tag.to_owned())
         } else {
             None

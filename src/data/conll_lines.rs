@@ -30,7 +30,11 @@ pub(super) fn is_comment(line: &str, shape: Option<Shape>) -> bool {
     let assigns = rest.split_whitespace().nth(1) == Some("=");
     match shape {
         Some((width, tabs)) => fields(line, tabs).len() != width || (!tabs && assigns),
-        None => rest.contains('=') || !rest.split_whitespace().last().is_some_and(is_like_a_tag),
+        None => {
+            let last =
+                fields(rest, rest.contains('\t')).last().is_some_and(|last| is_like_a_tag(last));
+            rest.contains('=') || !last
+        }
     }
 }
 
@@ -54,7 +58,7 @@ pub(super) fn are_numbered(words: &[String]) -> bool {
 /// Tags have a mark and a hyphen before them, or are in capitals.
 fn is_like_a_tag(field: &str) -> bool {
     let marked = field.get(1..2) == Some("-") && field.starts_with(|c| "BIESLU".contains(c));
-    marked || !field.chars().any(char::is_lowercase)
+    !field.contains(' ') && (marked || !field.chars().any(char::is_lowercase))
 }
 
 #[cfg(test)]
@@ -63,9 +67,14 @@ mod tests {
 
     #[test]
     fn a_comment_is_told_from_a_word_by_its_columns() {
-        for comment in
-            ["# sent_id = 1", "# text = a b", "# newdoc", "# id 12 domain=en", "#\thttp://a b.c"]
-        {
+        for comment in [
+            "# sent_id = 1",
+            "# text = a b",
+            "# newdoc",
+            "# id 12 domain=en",
+            "#\thttp://a b.c",
+            "#\tA [2005]",
+        ] {
             assert!(is_comment(comment, None), "{comment}");
         }
         for word in ["#\tO", "# O", "# NN B-misc", "#tag\tO", "#tag O", "#"] {

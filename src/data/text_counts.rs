@@ -92,3 +92,36 @@ impl Unknown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::AddedToken;
+    use tokenizers::models::unigram::Unigram;
+
+    #[test]
+    fn texts_of_unknown_and_special_tokens_and_spaces_alone_are_counted_with_their_first_line() {
+        let pieces = [("<unk>", 0.0), ("\u{2581}", -1.0), ("a", -1.0), ("<s>", 0.0)];
+        let pieces = pieces.map(|(piece, score)| (piece.to_owned(), score)).to_vec();
+        let mut tokenizer = Tokenizer::new(Unigram::from(pieces, Some(0), false).unwrap());
+        tokenizer.add_special_tokens([AddedToken::from("<s>", true)]).unwrap();
+        let unknown = Unknown::of(&tokenizer);
+        let mut counts = TextCounts::default();
+        for (line, texts) in [
+            (2, &[&[1, 2][..]][..]),
+            (3, &[&[1, 0]]),
+            (4, &[&[2, 0], &[2]]),
+            (5, &[&[2], &[3]]),
+            (6, &[&[2], &[]]),
+        ] {
+            unknown.count(texts, line, &mut counts);
+        }
+        assert_eq!(counts.unknown, TextTally { texts: 2, first: 3 });
+        assert_eq!(counts.empty, TextTally { texts: 1, first: 6 });
+        assert_eq!((counts.tokens, counts.unknown_tokens), (10, 2));
+        let mut all = TextCounts::default();
+        all += counts;
+        all += counts;
+        assert_eq!(all.unknown, TextTally { texts: 4, first: 3 });
+    }
+}

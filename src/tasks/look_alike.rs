@@ -62,16 +62,16 @@ pub fn refuse_look_alike<'a>(
 /// # Errors
 /// They are another task's.
 pub fn hold_rows(table: &Table, task: &NamedTask) -> Result<()> {
-    let [found, wanted] = [&table.columns.text_pair, &task.columns.pair.map(str::to_owned)];
-    if found.is_some() != wanted.is_some() {
+    let (found, wanted) = (table.columns.text_pair.is_some(), task.columns.pair.is_some());
+    if found != wanted {
         let kind = |pair: bool| if pair { "pairs of texts" } else { "single texts" };
         bail!(
             "{}: {} has {}, and here are {} ({}); name the columns with --text-column and --text-pair-column, or another task",
             table.name,
             task.title,
-            kind(wanted.is_some()),
-            kind(found.is_some()),
-            table.told()
+            kind(wanted),
+            kind(found),
+            table.columns
         );
     }
     if task.archive.header.is_empty() {

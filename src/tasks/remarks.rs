@@ -146,7 +146,8 @@ pub fn spaced<'a>(labels: impl Iterator<Item = &'a str>, unit: &str) -> Option<S
     let shown: Vec<_> = shown
         .map(|(label, of)| format!("\"{}\" ({})", label.escape_default(), count(*of, unit)))
         .collect();
-    (!shown.is_empty()).then(|| format!("{} without the spaces around it", shown.join(", ")))
+    (!shown.is_empty())
+        .then(|| format!("labels read without the spaces around them: {}", shown.join(", ")))
 }
 
 /// Says which labels of a table were taken for a class that is spelled otherwise.

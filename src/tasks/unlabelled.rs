@@ -129,8 +129,7 @@ fn numbers(labels: HashSet<Key>, known: Option<&ClassNames>) -> Vec<Key> {
     match others.as_slice() {
         [] => Vec::new(),
         // In {-1, 1} it is a class.
-        [Key::Number(_)] if labels.contains(&marks[0]) => marks.split_off(1),
-        [_] => Vec::new(),
+        [_] => marks.split_off(1),
         _ => marks,
     }
 }
@@ -189,6 +188,41 @@ mod tests {
         {
             assert_eq!(settled(labels, Unlabelled::Refuse).unwrap().0, 0);
         }
+    }
+
+    #[test]
+    fn other_marks_for_none_are_none_beside_labels_that_are_not_negative() {
+        for mark in ["-100", "-99", "-9", "-9.0", "-999"] {
+            for labels in
+                [&["0", "1", mark][..], &["a", "b", mark], &["-1", "1", mark], &["a", mark]]
+            {
+                assert!(refused(labels).contains(&format!("{mark:?} usually")), "{labels:?}");
+                assert_eq!(settled(labels, Unlabelled::Keep).unwrap().0, 0);
+                assert_eq!(settled(labels, Unlabelled::Drop).unwrap().0, 1);
+            }
+            assert_eq!(settled(&["-2", "0", "2", mark], Unlabelled::Refuse).unwrap().0, 0);
+        }
+    }
+
+    #[test]
+    fn a_row_with_such_a_word_among_several_labels_has_none() {
+        let settle = |labels: &[&str], how| {
+            let splitting = &Splitting::at(",");
+            settle(
+                &mut table(labels),
+                how,
+                Cells { task: Task::MultiLabel, splitting, known: None },
+            )
+        };
+        let labels = ["a,b", "", "a, nan", "\u{1f}-1", "[\"b\", \"-1\"]"];
+        let message = settle(&labels, Unlabelled::Refuse).unwrap_err().to_string();
+        assert!(
+            message.starts_with("f.tsv:4: the label \"nan\"") && message.contains("3 of 5"),
+            "{message}"
+        );
+        assert_eq!(settle(&labels, Unlabelled::Keep).unwrap(), 0);
+        assert_eq!(settle(&labels, Unlabelled::Drop).unwrap(), 4, "and the empty one");
+        assert_eq!(settle(&["a,b", ""], Unlabelled::Refuse).unwrap(), 0);
     }
 
     #[test]

@@ -65,8 +65,9 @@ fn texts_that_the_tokenizer_knows_nothing_of_are_counted_with_the_first() {
     let file = data.display();
     let said = [
         format!("{file}: 1 text is empty for the tokenizer (in line 24)"),
-        format!("{file}: 2 texts are unknown to the tokenizer"),
-        "special ones for it (the first in line 22)".to_owned(),
+        format!(
+            "{file}: 2 texts have no token but the unknown one and special ones (the first in line 22)"
+        ),
     ];
     let trained = train(&fixture("bert"), &data, &output, "--steps 2");
     let evaluated = command("eval", &output, "--data", &data);
@@ -107,7 +108,7 @@ fn labels_that_say_that_there_is_none_are_refused_in_every_task_with_classes() {
         run("a.tsv", &rows(&["Good", "good", "bad "]), "--steps 1"),
         &[
             "the classes \"Good\" (1 row), \"good\" (1 row) differ in nothing but case",
-            "the label \"bad \" (1 row) without the spaces around it",
+            "labels read without the spaces around them: \"bad \" (1 row)",
         ],
     );
     says(
