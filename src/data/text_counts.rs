@@ -107,14 +107,15 @@ mod tests {
         tokenizer.add_special_tokens([AddedToken::from("<s>", true)]).unwrap();
         let unknown = Unknown::of(&tokenizer);
         let mut counts = TextCounts::default();
-        for (line, texts) in [
-            (2, &[&[1, 2][..]][..]),
-            (3, &[&[1, 0]]),
-            (4, &[&[2, 0], &[2]]),
-            (5, &[&[2], &[3]]),
-            (6, &[&[2], &[]]),
-        ] {
-            unknown.count(texts, line, &mut counts);
+        let rows: [(u64, Vec<&[u32]>); 5] = [
+            (2, vec![&[1, 2]]),
+            (3, vec![&[1, 0]]),
+            (4, vec![&[2, 0], &[2]]),
+            (5, vec![&[2], &[3]]),
+            (6, vec![&[2], &[]]),
+        ];
+        for (line, texts) in rows {
+            unknown.count(&texts, line, &mut counts);
         }
         assert_eq!(counts.unknown, TextTally { texts: 2, first: 3 });
         assert_eq!(counts.empty, TextTally { texts: 1, first: 6 });

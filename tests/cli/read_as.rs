@@ -132,7 +132,7 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
         run("a.conll", &odd, &task),
         &[
             "of the tags, \"PLACE\" (1 word, first at ",
-            "a.conll:38), \"b-place\" (1 word",
+            "a.conll:51), \"b-place\" (1 word",
             "none of IOB or IOBES",
         ],
     );
