@@ -79,7 +79,7 @@ pub struct TrainArgs {
     /// spans, entities, or another usual key that is the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
+    /// Rows whose label says that there is none: empty, -, nan, null, \N, -1 or -100 beside 0 and 1 [default: refuse]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
     /// What stands between the labels (--task multi-label) or numbers (--task regression) of one text; JSON lists need

@@ -18,8 +18,11 @@ use crate::tasks::entities::EntityTally;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Examples;
 use crate::tasks::labels::ClassNames;
-use crate::tasks::named::in_words;
+use crate::tasks::look_alike::hold_rows;
+use crate::tasks::named_labels::in_words;
 use crate::tasks::remarks::same_answer;
+use crate::tasks::splitting::Splitting;
+use crate::tasks::unlabelled::Cells;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -128,9 +131,12 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
         }
     };
     let options = read_options(&args.columns, LabelUse::Required, info);
-    let rules = LabelRules { task: info.task, unlabelled, known: trained.targets.named() };
+    let splitting = &Splitting::of(info.task, info.settings.label_separator.as_deref());
+    let known = trained.targets.named();
+    let rules = LabelRules { unlabelled, cells: Cells { task: info.task, splitting, known } };
     let mut examples = labelled::read(path, &options, &rules, quiet)?;
     if let (Some(task), Examples::Texts(table)) = (task, &mut examples) {
+        hold_rows(table, task)?;
         in_words(table, task)?.iter().for_each(|note| say(quiet, note));
     }
     Ok(vec![("", examples)])

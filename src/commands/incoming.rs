@@ -1,6 +1,7 @@
 //! What `predict` reads, some examples at a time: texts or documents, from a file or a pipe.
 
 use crate::data::{Document, FileFormat, ReadDocuments, ReadOptions, Row, RowReader, rows};
+use crate::formats::columns::not_read;
 use crate::settings::task::{Reads, Task};
 use crate::tasks::reading::documents;
 use anyhow::{Error, Result};
@@ -72,11 +73,30 @@ impl<'a> Incoming<'a> {
         self.whole
     }
 
-    /// How the examples are read, as far as that is known.
-    pub fn told(&self) -> Option<String> {
+    /// The columns that are read, as far as that is known.
+    pub fn columns(&self) -> Option<String> {
         match &self.examples {
             Reader::Texts(rows) => rows.columns().map(|columns| columns.to_string()),
             Reader::Documents(documents) => documents.told(),
+        }
+    }
+
+    /// How the examples are read, and what is not read of them, as far as that is known.
+    pub fn told(&self) -> Option<String> {
+        match &self.examples {
+            Reader::Texts(rows) => {
+                let columns = rows.columns()?;
+                Some(format!("{columns}{}", not_read(&rows.unread())))
+            }
+            Reader::Documents(documents) => documents.told(),
+        }
+    }
+
+    /// What was not read so far, where that is not plain to see.
+    pub fn left_out(&self) -> Option<String> {
+        match &self.examples {
+            Reader::Texts(_) => None,
+            Reader::Documents(documents) => documents.left_out(),
         }
     }
 

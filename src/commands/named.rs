@@ -137,10 +137,7 @@ fn needed(
 
 fn say_rows(rows: &PartRows, quiet: bool) {
     let PartRows { table, notes, .. } = rows;
-    say(
-        quiet,
-        format_args!("{}: {}, {}", table.name, count(table.rows.len(), "row"), table.columns),
-    );
+    say(quiet, format_args!("{}: {}, {}", table.name, count(table.rows.len(), "row"), table.told()));
     notes.iter().for_each(|note| say(quiet, note));
 }
 

@@ -3,6 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
+use super::labelled::warn_of_long;
 use super::trained::Trained;
 use super::{no_use, outputs, read_options, say, set_threads, submission};
 use crate::batch::Labels;
@@ -109,24 +110,29 @@ impl Predictor {
     ) -> Result<TextCounts> {
         let mut total = TextCounts::default();
         let mut columns = None;
+        let mut warned = false;
         self.header(out)?;
         if !incoming.whole() {
             out.flush()?;
         }
         loop {
             let (chunk, failed) = incoming.chunk(CHUNK)?;
-            let now = incoming.told();
+            // A key that comes late and is not read is no reason to say it all again.
+            let now = incoming.columns();
             if now != columns {
-                if let Some(now) = &now {
-                    say(self.quiet, format_args!("{}: {now}", incoming.name()));
-                }
+                let told = incoming.told();
+                told.iter().for_each(|told| {
+                    say(self.quiet, format_args!("{}: {told}", incoming.name()));
+                });
                 columns = now;
+            }
+            if let (Chunk::Documents(documents), false) = (&chunk, warned) {
+                warned = warn_of_long(incoming.name(), documents);
             }
             let examples = chunk.len();
             if examples > 0 {
                 let counts = self.chunk(incoming.name(), chunk, out)?;
-                total.truncated += counts.truncated;
-                total.empty += counts.empty;
+                total += counts;
                 counter.add(examples);
             }
             out.flush()?;
@@ -134,6 +140,9 @@ impl Predictor {
                 return Err(error);
             }
             if examples == 0 {
+                if let Some(left_out) = incoming.left_out() {
+                    say(self.quiet, format_args!("{}: {left_out}", incoming.name()));
+                }
                 return Ok(total);
             }
         }

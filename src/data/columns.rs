@@ -38,6 +38,13 @@ impl ChosenColumns {
             label: self.label.map(name),
         }
     }
+
+    /// The names of the others.
+    pub fn others<S: AsRef<str>>(&self, header: &[S]) -> Vec<String> {
+        let chosen = [Some(self.text), self.text_pair, self.label];
+        let others = header.iter().enumerate().filter(|(i, _)| !chosen.contains(&Some(*i)));
+        others.map(|(_, name)| name.as_ref().to_owned()).collect()
+    }
 }
 
 /// The default names, then those of GLUE, SuperGLUE's BoolQ, SNLI and SICK.

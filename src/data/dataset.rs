@@ -5,7 +5,8 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 
 use super::input::Row;
-use super::tokenize::{Encoded, OnRows, Positions, TextCounts, TextTokenizer};
+use super::text_counts::TextCounts;
+use super::tokenize::{Encoded, OnRows, Positions, TextTokenizer};
 use super::windows::Windows;
 use crate::batch::{Batch, Labels};
 

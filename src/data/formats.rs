@@ -36,6 +36,7 @@ enum Kind {
         width: usize,
         chosen: ChosenColumns,
         columns: Columns,
+        unread: Vec<String>,
     },
     Jsonl(Keys),
 }
@@ -78,6 +79,7 @@ pub fn rows<R: Read>(
         Ok(Kind::Delimited {
             width: header.len(),
             columns: chosen.names(&header),
+            unread: chosen.others(&header),
             chosen,
             splitter,
             record,
@@ -162,6 +164,14 @@ impl<R: Read> RowReader<R> {
         match &self.kind {
             Kind::Delimited { columns, .. } => Some(columns.clone()),
             Kind::Jsonl(keys) => keys.columns(),
+        }
+    }
+
+    /// The columns that are not read; of JSON lines those known so far.
+    pub fn unread(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Delimited { unread, .. } => unread.clone(),
+            Kind::Jsonl(keys) => keys.unread(),
         }
     }
 

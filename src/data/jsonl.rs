@@ -26,6 +26,11 @@ impl Keys {
         self.chosen.map(|chosen| chosen.names(&self.seen))
     }
 
+    /// The keys that are not read.
+    pub fn unread(&self) -> Vec<String> {
+        self.chosen.map(|chosen| chosen.others(&self.seen)).unwrap_or_default()
+    }
+
     /// Whether all is there that the user named or the task was trained on. Asked once enough rows are read to say so.
     ///
     /// # Errors
@@ -118,6 +123,11 @@ impl<'a> Object<'a> {
             ),
             _ => bail!("{here}: not a JSON object"),
         }
+    }
+
+    /// The keys, in the order of the line.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
     }
 
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {

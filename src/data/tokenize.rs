@@ -14,6 +14,7 @@ use tokenizers::{Encoding, Tokenizer};
 
 use super::contained::contained;
 use super::input::Row;
+use super::text_counts::{TextCounts, Unknown};
 use super::tokenizer_bounds::{Growth, bounds};
 use super::tokenizer_files::{self, CutSide, Loaded};
 use super::tokenizer_fingerprint;
@@ -63,15 +64,6 @@ pub struct TokenizerOptions {
 /// Told the number of rows finished since the last call, from any thread.
 pub type OnRows<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// What happened to the texts, in rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TextCounts {
-    /// Cut to the maximum length.
-    pub truncated: usize,
-    /// A text, or one of a pair, without a single token.
-    pub empty: usize,
-}
-
 /// A tokenizer with the model's limits, ready to encode.
 pub struct TextTokenizer {
     inner: Tokenizer,
@@ -83,6 +75,7 @@ pub struct TextTokenizer {
     cut: CutSide,
     notes: Vec<String>,
     growth: Growth,
+    unknown: Unknown,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -104,8 +97,7 @@ impl Encoded {
         self.ids.extend_from_slice(&part.ids);
         self.ends.extend(part.ends.iter().map(|end| base + end));
         self.type_zero.extend_from_slice(&part.type_zero);
-        self.counts.truncated += part.counts.truncated;
-        self.counts.empty += part.counts.empty;
+        self.counts += part.counts;
     }
 }
 
@@ -165,7 +157,8 @@ impl TextTokenizer {
                 single.specials()
             );
         }
-        Ok(Self { inner, single, pair, options, cut, notes, growth })
+        let unknown = Unknown::of(&inner);
+        Ok(Self { inner, single, pair, options, cut, notes, growth, unknown })
     }
 
     /// What a user should know of how the files were read.
@@ -235,6 +228,10 @@ impl TextTokenizer {
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(trimmed).collect()))
     }
 
+    pub(super) fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
     pub(super) fn single_template(&self) -> &Template {
         &self.single
     }
@@ -271,7 +268,8 @@ impl TextTokenizer {
         };
         let a = first.get_ids();
         let b = second.as_ref().map_or(&[][..], Encoding::get_ids);
-        out.counts.empty += usize::from(a.is_empty() || (second.is_some() && b.is_empty()));
+        let texts = if second.is_some() { &[a, b][..] } else { &[a] };
+        self.unknown.count(texts, row.line, &mut out.counts);
         let room = self.options.max_len.saturating_sub(template.specials());
         if room == 0 && second.is_some() {
             bail!(
@@ -282,7 +280,9 @@ impl TextTokenizer {
             );
         }
         let (keep_a, keep_b) = longest_first(a.len(), b.len(), room);
-        out.counts.truncated += usize::from(keep_a < a.len() || keep_b < b.len());
+        if keep_a < a.len() || keep_b < b.len() {
+            out.counts.truncated.add(row.line);
+        }
         template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);
         Ok(())
     }

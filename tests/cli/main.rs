@@ -21,6 +21,7 @@ mod precision;
 mod predict;
 mod printed;
 mod processes;
+mod read_as;
 mod reports;
 mod resume;
 mod several;

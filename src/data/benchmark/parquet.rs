@@ -78,6 +78,7 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
     if let Some(column) = wanted.iter().find(number) {
         bail!("{name}: the column {:?} holds numbers, and text is needed", column.name());
     }
+    let header = columns.iter().map(|column| column.name().to_owned()).collect();
     let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
     let unread =
         |codec: &Compression| !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY);
@@ -99,7 +100,7 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
         })?;
         rows.push(RawRow { at, fields: values(row, fields, at, &file)? });
     }
-    Ok(RawRows { file, rows, cut: None, broken: Vec::new(), classes })
+    Ok(RawRows { file, header, rows, cut: None, broken: Vec::new(), classes })
 }
 
 fn values(row: Row, fields: &Fields<'_>, at: u64, file: &RawFile) -> Result<Vec<Option<String>>> {
