@@ -46,6 +46,7 @@ mod tagged_json;
 mod text_words;
 mod tokenize;
 mod tokenizer_bounds;
+mod tokenizer_claims;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;

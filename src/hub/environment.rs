@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_time_limit_that_cannot_be_kept_is_refused_by_name() {
-        for wrong in ["0", "-1", "nan", "inf", "1e30", "2.5", "soon", "3601", "99999999999999999999"] {
+        for wrong in
+            ["0", "-1", "nan", "inf", "1e30", "2.5", "soon", "3601", "99999999999999999999"]
+        {
             let get = |name: &str| (name == TIMEOUT).then(|| wrong.to_owned());
             let error = Hub::from_variables(get, Some("/home/x".into())).unwrap_err();
             assert_eq!(crate::error::exit_code(&error), 2);

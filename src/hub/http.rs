@@ -114,8 +114,7 @@ impl Client {
             let next = answer
                 .text(LOCATION.as_str())?
                 .ok_or_else(|| Failure::Unlike("a redirect to nowhere".to_string()))?;
-            let next = onward(&url, next)
-                .map_err(|why| {
+            let next = onward(&url, next).map_err(|why| {
                 let next = quoted(&without_user(next));
                 Failure::Unlike(format!("a redirect to {next}: {why}"))
             })?;

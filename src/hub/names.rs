@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_without_its_password() {
-        for address in ["https://me:SECRET@hub.test/x", "https://SE/CRET@hub.test/x", "me:S@CRET@hub.test/x"] {
+        for address in
+            ["https://me:SECRET@hub.test/x", "https://SE/CRET@hub.test/x", "me:S@CRET@hub.test/x"]
+        {
             let shown = without_user(address);
             assert!(!shown.contains("CRET") && shown.ends_with("***@hub.test/x"), "{shown}");
         }
