@@ -174,3 +174,7 @@ fn classes<'a>(
     let names = fields.all().find_map(|field| features[field]["names"].as_array())?;
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
+
+#[cfg(test)]
+#[path = "parquet_tests.rs"]
+mod tests;

@@ -302,3 +302,63 @@ fn bytes(file: &mut File, at: u64, count: u64) -> Result<Vec<u8>, String> {
     file.take(count).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Fields by number; those that are numbers.
+    fn part(fields: &[(i16, i64)]) -> Value {
+        Value::Struct(fields.iter().map(|&(id, number)| (id, Value::Number(number))).collect())
+    }
+
+    fn page(kind: i64, unpacked: i64, stored: i64, id: i16, about: &[(i16, i64)]) -> Value {
+        let sizes = [(1, kind), (2, unpacked), (3, stored)];
+        let Value::Struct(mut fields) = part(&sizes) else { return part(&[]) };
+        fields.insert(id, part(about));
+        Value::Struct(fields)
+    }
+
+    #[test]
+    fn a_page_that_says_more_than_its_bytes_is_refused() {
+        let plain = [(1, 10), (2, 0)];
+        assert_eq!(check_page(&page(0, 100, 100, 5, &plain), 100, false), Ok(100));
+        assert_eq!(check_page(&page(0, 2000, 100, 5, &plain), 100, true), Ok(100));
+        let halves = [(1, 10), (2, 4), (3, 8), (4, 8), (5, 3), (6, 0)];
+        assert_eq!(check_page(&page(3, 100, 90, 8, &halves), 90, true), Ok(90));
+        let nulls = [(1, 10), (2, 11), (3, 8), (4, 8), (5, 3), (6, 0)];
+        let levels = [(1, 10), (2, 4), (3, 8), (4, 8), (5, i64::from(i32::MAX)), (6, 1)];
+        for (wrong, left, packed, why) in [
+            (page(0, 100, 101, 5, &plain), 100, false, "101 bytes follow, and there are 100"),
+            (page(0, 100, -1, 5, &plain), 100, false, "-1 bytes follow"),
+            (page(0, 1 << 30, 100, 5, &plain), 100, true, "become 1073741824; they become 2464"),
+            (page(0, 101, 100, 5, &plain), 100, false, "become 101"),
+            (page(0, -1, 100, 5, &plain), 100, false, "become -1"),
+            (page(0, 65 << 20, 65 << 20, 5, &plain), 1 << 40, false, "up to 64 MiB are read"),
+            (page(0, 100, 100, 5, &[(1, 10), (2, 5)]), 100, false, "the form 5"),
+            (page(0, 100, 100, 5, &[(1, -1), (2, 0)]), 100, false, "-1 values"),
+            (page(2, 100, 100, 7, &[(1, 26), (2, 0)]), 100, false, "26 values"),
+            (page(3, 100, 90, 8, &nulls), 90, true, "11 of them missing"),
+            (page(3, 100, 90, 8, &levels), 90, true, "bytes of levels"),
+            (page(0, 100, 100, 7, &plain), 100, false, "lacks a part"),
+            (page(9, 100, 100, 5, &plain), 100, false, "kind 9"),
+        ] {
+            let error = check_page(&wrong, left, packed).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn columns_that_cannot_be_are_refused() {
+        let of = |children: &[i64]| {
+            let elements: Vec<_> = children.iter().map(|&n| part(&[(5, n)])).collect();
+            check_schema(&elements)
+        };
+        assert_eq!(of(&[2, 0, 2, 0, 0]), Ok(()));
+        assert_eq!(check_schema(&[Value::Struct(BTreeMap::new())]), Ok(()));
+        assert!(of(&[i64::from(i32::MAX), 0]).unwrap_err().contains("more columns than there are"));
+        assert!(of(&[-1, 0]).is_err());
+        assert!(of(&[1; 40]).unwrap_err().contains("too deep"));
+    }
+}
