@@ -34,6 +34,11 @@ fn launchable(grid: u32, lines: u32, block: u32) -> (u32, u32) {
     if refused || threads <= MOST_THREADS { (grid, lines) } else { (1, 1) }
 }
 
+/// Where the module's handle stands among the handles. Reading the kernels takes longer than most programs, so it is loaded
+/// when it is first asked for; until then a handle that is none stands there.
+const MODULE: usize = 1;
+const NOT_YET: Handle = Handle(usize::MAX - 1);
+
 /// What copies to and from the host use.
 static HOST: Mutex<[u8; 4096]> = Mutex::new([0; 4096]);
 
@@ -137,14 +142,28 @@ impl Program<'_> {
         }
     }
 
+    /// Loads the module if it has not been.
+    fn load(&mut self) {
+        if self.handles.get(MODULE) == Some(&NOT_YET) {
+            let out = Out::from(&mut self.handles[MODULE]);
+            // SAFETY: the text ends with a zero, and the handle has a place.
+            unsafe { driver::cuModuleLoadData(out, KERNELS.as_ptr().cast()) };
+        }
+    }
+
     /// Makes one call and returns its code.
     fn step(&mut self) -> i32 {
+        let call = self.byte();
+        // Those that take a module.
+        if let 23..=25 = call {
+            self.load();
+        }
         let mut two = (0usize, 0usize);
         let first = Out::from(&mut two.0);
         let second = Out::from(&mut two.1);
         // SAFETY: what is passed as a pointer of the host is null or has the type and the room that the call asks for.
         unsafe {
-            match self.byte() {
+            match call {
                 0 | 1 => {
                     let size = self.size();
                     self.keep_address(|out| driver::cuMemAlloc_v2(out, size))
@@ -316,7 +335,7 @@ pub fn calls(data: &[u8]) -> Option<()> {
     unsafe {
         driver::cuInit(0);
         program.keep(|out| driver::cuCtxCreate_v2(out, 0, 0));
-        program.keep(|out| driver::cuModuleLoadData(out, KERNELS.as_ptr().cast()));
+        program.handles.push(NOT_YET);
         let mut good = true;
         for _ in 0..64 {
             if program.bytes.is_empty() {
