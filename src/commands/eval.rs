@@ -45,6 +45,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let stride = args.stride.or(trained.info.settings.stride);
     let mut parts = Vec::new();
     for (part, examples) in examples(args, &trained)? {
+        let name = examples.name().to_owned();
         let prepared =
             labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
         labelled::warn_of_evaluated(targets, prepared.labels());
@@ -52,18 +53,19 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         labelled::say_beyond_limit(compute.quiet, &lengths, limits.tokens);
         let batches = evaluation_batches(&lengths, limits)?;
         let largest = programs::limits(batches.largest(&lengths));
-        parts.push((part, prepared, batches, largest));
+        parts.push((part, name, prepared, batches, largest));
     }
-    let largest = parts.iter().map(|part| part.3).reduce(programs::larger);
+    let largest = parts.iter().map(|part| part.4).reduce(programs::larger);
     trained.prepare(largest.context("there is nothing to evaluate on")?)?;
 
     let positive = trained.info.settings.task.named().and_then(NamedTask::positive);
     let classes = trained.targets.classes();
     let mut json = Map::new();
-    for (place, (part, prepared, batches, _)) in parts.iter().enumerate() {
+    for (place, (part, name, prepared, batches, _)) in parts.iter().enumerate() {
         let dataset = &prepared.dataset;
         let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
-        let logits = logits(&mut trained.session, dataset, batches, |tokens| counter.add(tokens))?;
+        let logits = logits(&mut trained.session, dataset, batches, |tokens| counter.add(tokens))
+            .with_context(|| name.clone())?;
         drop(counter);
         let found = Evaluation::of(part, prepared, &trained.targets, &logits, positive);
         if parts.len() > 1 {

@@ -137,7 +137,10 @@ fn needed(
 
 fn say_rows(rows: &PartRows, quiet: bool) {
     let PartRows { table, notes, .. } = rows;
-    say(quiet, format_args!("{}: {}, {}", table.name, count(table.rows.len(), "row"), table.told()));
+    say(
+        quiet,
+        format_args!("{}: {}, {}", table.name, count(table.rows.len(), "row"), table.told()),
+    );
     notes.iter().for_each(|note| say(quiet, note));
 }
 

@@ -160,7 +160,8 @@ impl Predictor {
             Dataset::build(rows, Labels::None, &self.trained.tokenizer, &|_| {})
                 .with_context(|| name.to_owned())?;
         let outputs = self.trained.targets.outputs();
-        for row in self.logits(&dataset)?.chunks_exact(outputs) {
+        let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
+        for row in logits.chunks_exact(outputs) {
             self.row(row, out)?;
         }
         Ok(counts)
@@ -178,7 +179,7 @@ impl Predictor {
             tokenizer.windows(documents, stride, &|_| {}).with_context(|| name.to_owned())?;
         let counts = windows.counts();
         let dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
-        let logits = self.logits(&dataset)?;
+        let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
         let targets = &self.trained.targets;
         let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
         for answer in targets.answers(documents, &windows, &logits) {

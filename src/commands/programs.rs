@@ -62,7 +62,7 @@ impl Programs {
             }
         };
         if let Some(tokens) = tokens {
-            steps.split(tokens, largest);
+            steps.split(tokens, largest)?;
         }
         let train = Limits {
             tokens: largest.tokens.min(tokens.unwrap_or(usize::MAX)),

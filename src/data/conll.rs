@@ -284,7 +284,7 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
     }
 
     fn left_out(&self) -> Option<String> {
-        let lines = count(self.comments as usize, "line");
+        let lines = words::count(self.comments as usize, "line");
         (self.comments > 0 && !self.universal)
             .then(|| format!("{lines} with # before them taken for comments"))
     }
@@ -302,7 +302,7 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
         let of = if self.universal {
             "the 10 columns of CoNLL-U".to_owned()
         } else {
-            count(width, "column")
+            words::count(width, "column")
         };
         Some(format!("words from {}{tags}, of {of}", name(self.word.unwrap_or(0))))
     }

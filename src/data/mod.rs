@@ -48,6 +48,7 @@ mod text_counts;
 mod text_words;
 mod tokenize;
 mod tokenizer_bounds;
+mod tokenizer_claims;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;

@@ -13,8 +13,8 @@ use super::input::ReadOptions;
 use super::jsonl::{Object, kind_of, text};
 use super::lines::Lines;
 use super::text_words::text_words;
-use crate::words::count;
 use crate::formats::columns::not_read;
+use crate::words::count;
 
 /// Usual keys; the first wins where several are there.
 const WORDS: [&str; 2] = ["tokens", "words"];

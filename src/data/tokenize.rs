@@ -87,6 +87,8 @@ pub(super) struct Encoded {
     pub ends: Vec<usize>,
     /// In each sequence, how many leading tokens have type 0; the rest has type 1, `[rows]`.
     pub type_zero: Vec<u32>,
+    /// The line that each sequence is from, `[rows]`.
+    pub lines: Vec<u64>,
     pub counts: TextCounts,
 }
 
@@ -97,6 +99,7 @@ impl Encoded {
         self.ids.extend_from_slice(&part.ids);
         self.ends.extend(part.ends.iter().map(|end| base + end));
         self.type_zero.extend_from_slice(&part.type_zero);
+        self.lines.extend_from_slice(&part.lines);
         self.counts += part.counts;
     }
 }
@@ -115,10 +118,8 @@ impl TextTokenizer {
     }
 
     fn of_folder(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        let Loaded { tokenizer: mut inner, cut, gives_types, mut notes } =
+        let Loaded { tokenizer: inner, cut, gives_types, mut notes } =
             tokenizer_files::load(folder)?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| anyhow!(e))?;
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if tokens > options.vocab_size {
             bail!(
@@ -207,7 +208,7 @@ impl TextTokenizer {
 
     /// The tokens of one text.
     fn words(&self, text: &str) -> Result<Encoding, String> {
-        self.growth.check(text)?;
+        let _alone = contained(|| self.growth.admit(text, &self.inner))??;
         self.checked(contained(|| self.inner.encode_fast(text, false))?)
     }
 
@@ -217,7 +218,8 @@ impl TextTokenizer {
     /// The text cannot be tokenized.
     pub(super) fn tokens_with_bytes(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let cannot = |e: String| anyhow!("the text cannot be tokenized: {e}");
-        self.growth.check(text).map_err(cannot)?;
+        let admitted = contained(|| self.growth.admit(text, &self.inner));
+        let _alone = admitted.flatten().map_err(cannot)?;
         let encoded = contained(|| self.inner.encode(text, false)).map_err(cannot)?;
         let encoding = self.checked(encoded).map_err(cannot)?;
         let trimmed = |&(start, end): &(usize, usize)| {
@@ -284,6 +286,7 @@ impl TextTokenizer {
             out.counts.truncated.add(row.line);
         }
         template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);
+        out.lines.push(row.line);
         Ok(())
     }
 }

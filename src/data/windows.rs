@@ -147,6 +147,7 @@ impl TextTokenizer {
             };
             let first = template.place_of_text(a.len(), document.question.is_some());
             template.fill(a, b, &mut out.encoded);
+            out.encoded.lines.push(document.line);
             out.list.push(Window {
                 document: index,
                 tokens: start..end,

@@ -364,7 +364,8 @@ impl Run<'_> {
         let positive = self.config.task.named().and_then(NamedTask::positive);
         let mut found = Vec::new();
         for Dev { part, prepared, batches } in &self.dev {
-            let logits = logits(self.session, &prepared.dataset, batches, |_| {})?;
+            let logits = logits(self.session, &prepared.dataset, batches, |_| {})
+                .context("evaluation on the dev rows")?;
             found.push(Evaluation::of(part, prepared, self.targets, &logits, positive));
         }
         Ok(found)

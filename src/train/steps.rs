@@ -1,8 +1,12 @@
 //! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
 
 use crate::data::{Batches, Largest, RunLength, Sampler};
+use crate::error::UsageError;
 use crate::settings::train::Length;
 use crate::train::micro::micro_batches;
+
+/// Rows that are drawn before a run to count its steps: some minutes of work.
+const MOST_DRAWN_ROWS: u64 = 1 << 32;
 
 /// A place between two optimizer steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,24 +47,51 @@ pub struct Step {
 }
 
 impl<'a> Steps<'a> {
-    pub fn new(sampler: &'a Sampler, length: Length, accumulation: usize) -> Self {
+    /// # Errors
+    /// More steps or micro-batches than can be counted; names the options.
+    pub fn new(
+        sampler: &'a Sampler,
+        length: Length,
+        accumulation: usize,
+    ) -> Result<Self, UsageError> {
         let accumulation = accumulation as u64;
         let total = match length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => match sampler.batches_an_epoch() {
-                Some(batches) => batches.div_ceil(accumulation).saturating_mul(epochs),
-                None => (0..epochs)
-                    .map(|e| (sampler.epoch(e).len() as u64).div_ceil(accumulation))
-                    .sum(),
-            },
+            Length::Epochs(epochs) => steps_of(sampler, epochs, accumulation)?,
         };
-        Self { sampler, accumulation, parts: None, total, current: None }
+        let steps = Self { sampler, accumulation, parts: None, total, current: None };
+        steps.countable()?;
+        Ok(steps)
     }
 
     /// Cuts every batch into micro-batches of up to `tokens` tokens. What a step learns from stays the same, up to
     /// rounding and the masks of dropout.
-    pub fn split(&mut self, tokens: usize, largest: Largest) {
+    ///
+    /// # Errors
+    /// More micro-batches than can be counted.
+    pub fn split(&mut self, tokens: usize, largest: Largest) -> Result<(), UsageError> {
         self.parts = (tokens < largest.tokens).then_some((tokens, largest.sequences as u64));
+        self.countable()
+    }
+
+    /// Micro-batches for which a step has numbers.
+    fn numbers_per_step(&self) -> Option<u64> {
+        self.accumulation.checked_mul(self.parts.map_or(1, |(_, most)| most))
+    }
+
+    /// Holds the largest numbers that the run can come to against 63 bits, so that no sum or product of them overflows.
+    fn countable(&self) -> Result<(), UsageError> {
+        let numbers = self.numbers_per_step().and_then(|step| step.checked_mul(self.total));
+        if numbers.is_some_and(|numbers| numbers < 1 << 63) {
+            return Ok(());
+        }
+        Err(UsageError::new(format!(
+            "--grad-accumulation {} in {} steps makes more micro-batches than can be counted; an epoch has fewer than \
+             {} of them, and no step takes more than an epoch",
+            self.accumulation,
+            self.total,
+            self.sampler.lengths().len().saturating_add(1)
+        )))
     }
 
     /// The largest batch of the run before it is cut, counted before the run starts.
@@ -101,7 +132,7 @@ impl<'a> Steps<'a> {
             _ => self.sampler.epoch(position.epoch),
         };
         let len = batches.len() as u64;
-        let end = (position.batch + self.accumulation).min(len);
+        let end = position.batch.saturating_add(self.accumulation).min(len);
         let whole = (position.batch..end).filter_map(|i| batches.get(i as usize));
         let parts = |rows| match self.parts {
             None => vec![rows],
@@ -112,7 +143,8 @@ impl<'a> Steps<'a> {
         };
         let step = Step {
             batches: whole.flat_map(parts).map(<[usize]>::to_vec).collect(),
-            first_batch: position.step * self.accumulation * self.parts.map_or(1, |(_, most)| most),
+            // `countable` has multiplied larger ones.
+            first_batch: position.step * self.numbers_per_step().unwrap_or(1),
             after: Position {
                 step: position.step + 1,
                 epoch: position.epoch + u64::from(end == len),
@@ -124,6 +156,24 @@ impl<'a> Steps<'a> {
         self.current = Some((position.epoch, batches));
         Some(step)
     }
+}
+
+/// The optimizer steps of so many epochs.
+fn steps_of(sampler: &Sampler, epochs: u64, accumulation: u64) -> Result<u64, UsageError> {
+    if let Some(batches) = sampler.batches_an_epoch() {
+        return batches.div_ceil(accumulation).checked_mul(epochs).ok_or_else(|| {
+            UsageError::new(format!("--epochs {epochs} makes more steps than can be counted"))
+        });
+    }
+    // Each epoch is drawn to be counted.
+    let rows = sampler.lengths().len() as u64;
+    if rows.checked_mul(epochs).is_none_or(|rows| rows > MOST_DRAWN_ROWS) {
+        return Err(UsageError::new(format!(
+            "--epochs {epochs} with --batch-tokens: batches differ from epoch to epoch, and those of {epochs} times \
+             {rows} rows are too many to count; give the length of the run with --steps"
+        )));
+    }
+    Ok((0..epochs).map(|epoch| (sampler.epoch(epoch).len() as u64).div_ceil(accumulation)).sum())
 }
 
 #[cfg(test)]
@@ -138,7 +188,7 @@ mod tests {
 
     fn run(length: Length, accumulation: usize) -> Vec<Step> {
         let sampler = sampler();
-        let mut steps = Steps::new(&sampler, length, accumulation);
+        let mut steps = Steps::new(&sampler, length, accumulation).unwrap();
         let mut position = Position::default();
         std::iter::from_fn(|| {
             let step = steps.at(position)?;
@@ -159,7 +209,7 @@ mod tests {
         )
         .unwrap();
         for sampler in [whole, varying] {
-            let mut steps = Steps::new(&sampler, Length::Epochs(3), 2);
+            let mut steps = Steps::new(&sampler, Length::Epochs(3), 2).unwrap();
             let mut places = vec![Position::default()];
             while let Some(step) = steps.at(places[places.len() - 1]) {
                 places.push(step.after);
@@ -205,10 +255,10 @@ mod tests {
     fn cut_batches_have_the_rows_and_positions_of_whole_ones_and_numbers_of_their_own() {
         let whole = run(Length::Epochs(2), 2);
         let sampler = sampler();
-        let mut steps = Steps::new(&sampler, Length::Epochs(2), 2);
+        let mut steps = Steps::new(&sampler, Length::Epochs(2), 2).unwrap();
         // Pairs of rows of three tokens; the limit leaves one row a part.
         let largest = steps.largest(Length::Epochs(2));
-        steps.split(5, largest);
+        steps.split(5, largest).unwrap();
         let mut numbers = Vec::new();
         for step in &whole {
             let position = Position {
@@ -228,8 +278,42 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers.len(), count);
         // A limit that every batch keeps cuts nothing.
-        steps.split(6, largest);
+        steps.split(6, largest).unwrap();
         assert_eq!(steps.at(Position::default()).as_ref(), Some(&whole[0]));
+    }
+
+    #[test]
+    fn runs_with_more_micro_batches_than_can_be_counted_are_refused_by_option() {
+        let sampler = sampler();
+        let refused = |length, accumulation| {
+            Steps::new(&sampler, length, accumulation).err().map(|error| error.to_string())
+        };
+        const LARGE: u64 = 1 << 62;
+        for (length, accumulation) in [
+            (Length::Epochs(3), LARGE as usize),
+            (Length::Steps(2), LARGE as usize),
+            (Length::Steps(LARGE), 2),
+            (Length::Epochs(LARGE), 4),
+            (Length::Steps(1), usize::MAX),
+        ] {
+            let error = refused(length, accumulation).unwrap();
+            assert!(error.starts_with("--grad-accumulation"), "{error}");
+        }
+        assert!(refused(Length::Epochs(u64::MAX), 1).unwrap().starts_with("--epochs"));
+        assert_eq!(refused(Length::Steps(1), LARGE as usize), None);
+        // Where batches are cut, a step has more numbers, and is refused later.
+        let mut steps = Steps::new(&sampler, Length::Steps(1), LARGE as usize).unwrap();
+        let whole = steps.at(Position::default()).unwrap();
+        assert_eq!((whole.batches.len(), whole.ends_epoch), (6, true));
+        assert!(steps.split(5, Largest { tokens: 6, sequences: 2, len: 3 }).is_err());
+    }
+
+    #[test]
+    fn epochs_that_would_be_drawn_for_hours_to_be_counted_are_refused() {
+        let limits = BatchLimits { sequences: 4, tokens: Some(7) };
+        let sampler = Sampler::new(vec![3; 11], limits, Order::Shuffled { seed: 5 }).unwrap();
+        let error = Steps::new(&sampler, Length::Epochs(1 << 40), 1).err().unwrap().to_string();
+        assert!(error.starts_with("--epochs") && error.contains("--steps"), "{error}");
     }
 
     #[test]
@@ -244,7 +328,7 @@ mod tests {
         let all = run(Length::Epochs(3), 4);
         let sampler = sampler();
         for pair in all.windows(2) {
-            let mut fresh = Steps::new(&sampler, Length::Epochs(3), 4);
+            let mut fresh = Steps::new(&sampler, Length::Epochs(3), 4).unwrap();
             assert_eq!(fresh.at(pair[0].after).as_ref(), Some(&pair[1]));
         }
     }

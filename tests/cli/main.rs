@@ -5,6 +5,7 @@ mod bad_data;
 mod bad_model;
 mod base_files;
 mod checkpoint;
+mod claims;
 mod common;
 mod compare;
 mod cuda_errors;

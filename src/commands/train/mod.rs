@@ -117,7 +117,7 @@ fn train(
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     say_beyond_limit(quiet, &data.train.dataset.lengths(), limits.tokens);
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
-    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
+    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
     let dev_lengths: Vec<_> = data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect();
     let device = backend.kind();
     let programs = Programs::plan(&model, device, &mut steps, config, &dev_lengths)?;
