@@ -1,7 +1,7 @@
 //! How long ranks take to add up what they computed, by bytes: `mpirun -n 4 cargo bench --features mpi --bench exchange`
 //! prints a table, the fastest and the median of many exchanges. Not criterion: all ranks measure together.
 
-use bitfit::ranks::{Ranks, join};
+use bitfit::ranks::join;
 use std::time::Instant;
 
 /// Of a head alone, MiniLM's, BERT-base's and BERT-large's biases, and of what full fine-tuning of MiniLM exchanges.

@@ -103,6 +103,7 @@ impl Bench {
                 head_rows: limits.sequences,
                 widest: 4 * hidden,
                 head_dim: hidden / model.heads,
+                exchanged: 0,
             })
             .unwrap();
         let mut cu_seqlens = vec![0];

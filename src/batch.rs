@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::words::count;
+
 /// Targets of a batch or a dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
@@ -78,10 +80,10 @@ impl Labels {
     pub fn count(&self) -> String {
         match self {
             Labels::None => "no labels".to_owned(),
-            Labels::Classes(ids) => format!("{} class labels", ids.len()),
-            Labels::Tokens(ids) => format!("{} token labels", ids.len()),
-            Labels::Values(values) => format!("{} numbers", values.len()),
-            Labels::Spans(spans) => format!("{} spans", spans.len()),
+            Labels::Classes(ids) => count(ids.len(), "class label"),
+            Labels::Tokens(ids) => count(ids.len(), "token label"),
+            Labels::Values(values) => count(values.len(), "number"),
+            Labels::Spans(spans) => count(spans.len(), "span"),
         }
     }
 

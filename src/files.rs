@@ -2,18 +2,17 @@
 //! called: its sha256.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
 /// Writes `path` by way of a temporary file in the same folder, synced and then renamed.
 ///
 /// Whoever looks at `path`, at any moment, sees the old content or all of the new one. On an error, a full disk
 /// included, the temporary file is gone and `path` is as it was. Only a kill can leave a temporary file behind; its
-/// name begins with a dot and ends in `.tmp`.
+/// name begins with a dot and ends in `.tmp`. A link is replaced: what it leads to stays as it is.
 ///
 /// # Errors
 /// Whatever `write` returns, and every failure of the file system; both name `path`.
@@ -26,16 +25,67 @@ pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, |file| Ok(file.write_all(bytes)?))
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    // A link stands for what it points to; and a device or a pipe has no content to keep whole: a rename would put a
-    // file in the place of /dev/null.
+/// [`write_atomic`] for a file that the user names: a link stands for what it leads to, and a device or a pipe, which has
+/// no content to keep whole, is written as it is.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_named(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let target = fs::canonicalize(path);
-    let path = target.as_deref().unwrap_or(path);
-    if fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        write(&mut file)?;
-        return Ok(file.flush()?);
+    let target = target.as_deref().unwrap_or(path);
+    let written = match fs::metadata(target) {
+        Ok(meta) if !meta.is_file() && !meta.is_dir() => {
+            OpenOptions::new().write(true).open(target).map_err(Into::into).and_then(|mut file| {
+                write(&mut file)?;
+                Ok(file.flush()?)
+            })
+        }
+        _ => replace(target, write),
+    };
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Refuses links in the places of files and folders that the program writes in `folder`: whoever put one there would
+/// have it write elsewhere.
+///
+/// # Errors
+/// The first of `names` that is a link.
+pub fn no_links<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
+    for name in names {
+        let path = folder.join(name.as_ref());
+        if let Ok(target) = fs::read_link(&path) {
+            bail!(
+                "{} is a link to {}, and the program writes {} itself there: remove the link, or name another folder",
+                path.display(),
+                target.display(),
+                name.as_ref()
+            );
+        }
     }
+    Ok(())
+}
+
+/// Opens a file that is written in place in a folder of the program's: itself, and nothing that a link leads to.
+///
+/// # Errors
+/// As [`OpenOptions::open`]; a link, a file with a second name, or no file at all.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+        let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() || meta.nlink() > 1 {
+            let what = if meta.is_file() { "has a second name elsewhere" } else { "is no file" };
+            return Err(io::Error::other(format!("{} {what}: remove it", path.display())));
+        }
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path)
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let name = path.file_name().ok_or_else(|| anyhow!("the path names no file"))?;
     let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
@@ -91,102 +141,6 @@ fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
-}
-
-/// A file of one JSON object per line, written as a run goes and cut back when the run resumes.
-#[derive(Debug)]
-pub struct JsonLines {
-    path: PathBuf,
-    file: File,
-    /// Length of the whole lines in the file, in bytes.
-    len: u64,
-}
-
-impl JsonLines {
-    /// Starts an empty file.
-    ///
-    /// # Errors
-    /// The file cannot be made; the error names it.
-    pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path: path.to_path_buf(), file, len: 0 })
-    }
-
-    /// Opens the file of a run that resumes from a checkpoint, which recorded that the file was `checkpointed` bytes
-    /// long, and cuts off everything later. The resumed run writes those lines again.
-    ///
-    /// A file that has fewer bytes (it was not synced when the machine lost power, or someone cut it) keeps its whole
-    /// lines: [`len`](Self::len) then tells that some are missing. No file at all is made anew.
-    ///
-    /// # Errors
-    /// The file cannot be opened, read or cut.
-    pub fn resume(path: &Path, checkpointed: u64) -> Result<Self> {
-        let open = || -> io::Result<(File, u64)> {
-            let options = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
-            let mut file = options;
-            let len = whole_lines(&mut file, checkpointed)?;
-            file.set_len(len)?;
-            file.seek(SeekFrom::Start(len))?;
-            Ok((file, len))
-        };
-        let (file, len) = open().with_context(|| format!("cannot resume {}", path.display()))?;
-        Ok(Self { path: path.to_path_buf(), file, len })
-    }
-
-    /// Appends one record as a line. Numbers that are not finite become `null`.
-    ///
-    /// # Errors
-    /// The line cannot be written (disk full, say); then no part of it stays in the file.
-    pub fn append<T: Serialize>(&mut self, record: &T) -> Result<()> {
-        let mut line = serde_json::to_vec(record).context("cannot make a JSON line")?;
-        line.push(b'\n');
-        if let Err(error) = self.file.write_all(&line) {
-            // Best effort: a torn last line is also cut when the run resumes.
-            let _ = self.file.set_len(self.len);
-            let _ = self.file.seek(SeekFrom::Start(self.len));
-            return Err(error).with_context(|| format!("cannot append to {}", self.path.display()));
-        }
-        self.len += line.len() as u64;
-        Ok(())
-    }
-
-    /// Forces all lines to the disk and returns the file's length: to be called before a checkpoint records it.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn sync(&mut self) -> Result<u64> {
-        self.file.sync_data().with_context(|| format!("cannot sync {}", self.path.display()))?;
-        Ok(self.len)
-    }
-
-    /// Length of the file, in bytes.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-/// Bytes of the whole lines among the first `limit` bytes of `file`.
-fn whole_lines(file: &mut File, limit: u64) -> io::Result<u64> {
-    let mut reader = BufReader::new(file.take(limit));
-    let mut whole = 0;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            return Ok(whole);
-        }
-        whole += read as u64;
-    }
 }
 
 /// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
@@ -290,7 +244,6 @@ pub fn remove_leftovers(folder: &Path, names: &[&str]) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)
@@ -331,6 +284,35 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"outer");
         let left = [".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp", ".b.bin.x1y2z3.tmp", "a.bin"];
         assert_eq!(names(folder.path()), left);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_where_the_user_named_it_and_nowhere_else() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("outside"), "kept").unwrap();
+        symlink(path("outside"), path("link")).unwrap();
+        symlink(path("gone"), path("dangling")).unwrap();
+        for name in ["link", "dangling"] {
+            let error = no_links(folder.path(), &["none", "outside", name]).unwrap_err();
+            assert!(error.to_string().contains(&format!("{name} is a link to ")), "{error}");
+            let mut options = File::options();
+            assert!(open_own(&path(name), options.write(true).create(true)).is_err());
+        }
+        write_named(&path("link"), |file| Ok(file.write_all(b"new")?)).unwrap();
+        assert_eq!(fs::read(path("outside")).unwrap(), b"new");
+        assert!(path("link").is_symlink());
+        write_bytes_atomic(&path("link"), b"own").unwrap();
+        assert_eq!(fs::read(path("outside")).unwrap(), b"new");
+        assert!(!path("link").is_symlink() && !path("gone").exists());
+
+        fs::hard_link(path("outside"), path("second")).unwrap();
+        let error = open_own(&path("second"), File::options().write(true)).unwrap_err();
+        assert!(error.to_string().contains("second name"), "{error}");
+        write_named(Path::new("/dev/null"), |file| Ok(file.write_all(b"x")?)).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]
@@ -382,39 +364,6 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_log_keeps_exactly_the_lines_of_the_checkpoint() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let mut log = JsonLines::create(&path).unwrap();
-        log.append(&json!({"step": 1})).unwrap();
-        let checkpointed = log.sync().unwrap();
-        log.append(&json!({"step": 2})).unwrap();
-        drop(log);
-        // The kill came in the middle of a line.
-        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
-        torn.write_all(b"{\"step\": 3, \"lo").unwrap();
-
-        let mut log = JsonLines::resume(&path, checkpointed).unwrap();
-        assert_eq!(log.len(), checkpointed);
-        log.append(&json!({"step": 2, "again": true})).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"step\":1}\n{\"again\":true,\"step\":2}\n");
-        assert_eq!(log.len(), text.len() as u64);
-    }
-
-    #[test]
-    fn a_log_shorter_than_its_checkpoint_keeps_its_whole_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        fs::write(&path, "{\"step\":1}\n{\"st").unwrap();
-        let log = JsonLines::resume(&path, 1000).unwrap();
-        assert_eq!(log.len(), 11);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
-        let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
-        assert!(missing.is_empty());
-    }
-
-    #[test]
     fn a_file_longer_than_it_should_be_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
@@ -423,14 +372,6 @@ mod tests {
         assert!(read_bounded(&path, 4).is_err());
         #[cfg(unix)]
         assert!(read_bounded(Path::new("/dev/zero"), 1000).is_err());
-    }
-
-    #[test]
-    fn numbers_that_json_does_not_have_are_null() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        JsonLines::create(&path).unwrap().append(&json!({"loss": f64::NAN})).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"loss\":null}\n");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The `bitfit` program: parses the command line, runs the command, turns errors into one line and an exit code.
 
+use anyhow::Context;
 use bitfit::cli::{Cli, Parsed};
 use bitfit::commands;
 use bitfit::error::{EXIT_USAGE, exit_code, is_broken_pipe, is_of_all_ranks, one_line};
@@ -15,12 +16,13 @@ fn main() -> ExitCode {
     };
     let cli = match Cli::from_args(std::env::args_os()) {
         Ok(Parsed::Run(cli)) => cli,
-        Ok(Parsed::Print(text)) => {
-            if ranks.first() {
-                // A reader that goes away has read enough of the help.
-                let _ = std::io::stdout().write_all(text.as_bytes());
+        Ok(Parsed::Print(help)) => {
+            if !ranks.first() {
+                return ExitCode::SUCCESS;
             }
-            return ExitCode::SUCCESS;
+            let printed = help.print().and_then(|()| std::io::stdout().flush());
+            let printed = printed.context("cannot write to standard output");
+            return printed.map_or_else(|error| failed(&error, &*ranks), |()| ExitCode::SUCCESS);
         }
         Err(error) => {
             // All ranks have the same arguments.

@@ -22,6 +22,11 @@ pub fn are(number: usize) -> &'static str {
     if number == 1 { "is" } else { "are" }
 }
 
+/// "has" or "have".
+pub fn have(number: usize) -> &'static str {
+    if number == 1 { "has" } else { "have" }
+}
+
 /// Names for a message, shortened where there are many.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let shown = names.iter().take(MANY);
@@ -41,5 +46,6 @@ mod tests {
         assert_eq!((count(1, "row"), count(0, "row")), ("1 row".into(), "0 rows".into()));
         assert_eq!((count(1, "class"), count(2, "class")), ("1 class".into(), "2 classes".into()));
         assert_eq!((are(1), are(2)), ("is", "are"));
+        assert_eq!((have(1), have(0)), ("has", "have"));
     }
 }

@@ -24,6 +24,21 @@ mov.u64 %rd1, total; mov.u32 %r1, 0;
 $again: atom.global.add.u32 %r2, [%rd1], 1; add.u32 %r1, %r1, 1; setp.lt.u32 %p1, %r1, 3; @%p1 bra $again; ret; }
 ";
 
+/// Threads of a launch: an input has several, and what more threads do the same way takes all of the time.
+const MOST_THREADS: u64 = 2048;
+
+/// The grid, or one block where there would be more threads than that. Sizes that no device takes stay, to be refused.
+fn launchable(grid: u32, lines: u32, block: u32) -> (u32, u32) {
+    let threads = u64::from(grid).saturating_mul(u64::from(lines)).saturating_mul(u64::from(block));
+    let refused = grid == u32::MAX || lines == u32::MAX || block > 1024;
+    if refused || threads <= MOST_THREADS { (grid, lines) } else { (1, 1) }
+}
+
+/// Where the module's handle stands among the handles. Reading the kernels takes longer than most programs, so it is loaded
+/// when it is first asked for; until then a handle that is none stands there.
+const MODULE: usize = 1;
+const NOT_YET: Handle = Handle(usize::MAX - 1);
+
 /// What copies to and from the host use.
 static HOST: Mutex<[u8; 4096]> = Mutex::new([0; 4096]);
 
@@ -127,14 +142,28 @@ impl Program<'_> {
         }
     }
 
+    /// Loads the module if it has not been.
+    fn load(&mut self) {
+        if self.handles.get(MODULE) == Some(&NOT_YET) {
+            let out = Out::from(&mut self.handles[MODULE]);
+            // SAFETY: the text ends with a zero, and the handle has a place.
+            unsafe { driver::cuModuleLoadData(out, KERNELS.as_ptr().cast()) };
+        }
+    }
+
     /// Makes one call and returns its code.
     fn step(&mut self) -> i32 {
+        let call = self.byte();
+        // Those that take a module.
+        if let 23..=25 = call {
+            self.load();
+        }
         let mut two = (0usize, 0usize);
         let first = Out::from(&mut two.0);
         let second = Out::from(&mut two.1);
         // SAFETY: what is passed as a pointer of the host is null or has the type and the room that the call asks for.
         unsafe {
-            match self.byte() {
+            match call {
                 0 | 1 => {
                     let size = self.size();
                     self.keep_address(|out| driver::cuMemAlloc_v2(out, size))
@@ -197,10 +226,9 @@ impl Program<'_> {
                 26..=29 => {
                     let (function, stream) = (self.handle(), self.handle());
                     let [grid, lines, block, shared] = [(); 4].map(|()| self.count());
+                    let (grid, lines) = launchable(grid, lines, block);
                     let (to, value) = (self.address(), 7u32);
                     let params = [&raw const to as usize, &raw const value as usize, 0];
-                    // A grid that no test waits for is left out.
-                    let lines = lines.min(33);
                     driver::cuLaunchKernel(
                         function,
                         grid,
@@ -307,7 +335,7 @@ pub fn calls(data: &[u8]) -> Option<()> {
     unsafe {
         driver::cuInit(0);
         program.keep(|out| driver::cuCtxCreate_v2(out, 0, 0));
-        program.keep(|out| driver::cuModuleLoadData(out, KERNELS.as_ptr().cast()));
+        program.handles.push(NOT_YET);
         let mut good = true;
         for _ in 0..64 {
             if program.bytes.is_empty() {

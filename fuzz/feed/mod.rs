@@ -9,6 +9,7 @@ use bitfit::backend::cpu::Arithmetic;
 use bitfit::backend::{DeviceKind, WeightType};
 use bitfit::batch::Labels;
 use bitfit::cli::{Cli, Command, Parsed};
+use bitfit::data::benchmark;
 use bitfit::data::{
     ColumnNames, Dataset, FileFormat, LabelUse, Positions, ReadOptions, Row, TextTokenizer,
     TokenizerOptions, rows,
@@ -24,6 +25,7 @@ use bitfit::model::config::ModelConfig;
 use bitfit::model::fit::Budget;
 use bitfit::model::load::{TaskSpec, outline};
 use bitfit::program::{Limits, LossKind, PoolKind, Saving};
+use bitfit::settings::benchmark::NamedTask;
 use bitfit::settings::biases::{BiasSelection, Component};
 use bitfit::settings::train::TrainConfig;
 use emulator::{DeviceConfig, DeviceMemory, Module};
@@ -35,13 +37,14 @@ use std::sync::{Arc, LazyLock};
 /// Name and work, which returns something where the input was taken and not refused; `folder` is for files.
 type Target = (&'static str, fn(data: &[u8], folder: &Path) -> Option<()>);
 
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("checkpoint", checkpoint),
     ("config", config),
     ("container", container),
     ("delta", delta),
     ("driver", |data, _| driver::calls(data)),
     ("hub", hub::answers),
+    ("parquet", parquet),
     ("ptx", |data, _| ptx(data)),
     ("rows", |data, _| all_rows(data)),
     ("selectors", |data, _| selectors(data)),
@@ -152,7 +155,7 @@ fn config(data: &[u8], folder: &Path) -> Option<()> {
         DeviceKind::Cuda { weights },
     ] {
         tame(model.addressable(limits, device))?;
-        let budget = Budget { model: &model, device };
+        let budget = Budget { model: &model, device, ranks: 1 };
         for saving in [None, Some(Saving::KEEP)] {
             let program = budget.program(limits, saving);
             assert!(budget.footprint(&program).total() >= program.bytes());
@@ -227,6 +230,22 @@ fn all_rows(data: &[u8]) -> Option<()> {
     let (all, whole) = read(Box::new(data));
     assert_eq!(read(Box::new(Pieces(data))), (all, whole));
     whole.then_some(())
+}
+
+/// A file of a named task's rows.
+fn parquet(data: &[u8], folder: &Path) -> Option<()> {
+    let path = folder.join("rows.parquet");
+    fs::write(&path, data).unwrap();
+    let archive = &NamedTask::named("cola").unwrap().archive;
+    let fields =
+        benchmark::Fields { needed: vec!["sentence", "label"], texts: 1, optional: vec!["idx"] };
+    let read = tame(benchmark::read(&path, archive, &fields))?;
+    let text =
+        |row: &benchmark::RawRow| row.fields.iter().flatten().map(String::len).sum::<usize>();
+    let texts: usize = read.rows.iter().map(text).sum();
+    assert!(texts + 64 * read.rows.len() <= (64 << 20) + 64 * data.len());
+    assert!(read.rows.iter().all(|row| row.fields.len() == 3));
+    Some(())
 }
 
 /// What `--biases` takes, and behind a line break other options of `train`, a line each.

@@ -21,7 +21,7 @@ pub struct EvalArgs {
     /// trained from]
     #[arg(long, value_name = "FILE|FOLDER", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// Rows whose label says that there is none: empty, -, nan, null, -1 that is no class [default: as in training]
+    /// Rows whose label says that there is none: empty, -, nan, null, \N, -1 that is no class [default: as in training]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
     /// Tokens that the windows on a long text share, in tasks on tokens [default: as in training]

@@ -1,15 +1,19 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
+use super::train::metric_has_use;
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
-use crate::error::UsageError;
+use crate::error::{UsageError, one_line};
+use crate::files::read_bounded;
 use crate::settings::choice::Choice as _;
 use crate::settings::method::Method;
 use crate::settings::train::TrainConfig;
+use crate::train::lock::LOCK_FILE;
 use clap::parser::ValueSource;
 use clap::{Args, FromArgMatches};
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Help that follows the options of `compare`.
@@ -18,6 +22,15 @@ Examples:
   bitfit compare --model ./minilm --train reviews.tsv --dev-fraction 0.1 --output runs/compare
   bitfit compare --config reviews.toml --run bitfit --run \"qi: --biases query,intermediate\" \\
     --run \"full: --method full --lr 3e-5\" --output runs/compare";
+
+/// The report's name, to which each form has its extension.
+pub const REPORT: &str = "compare";
+
+/// The forms of the report.
+pub const REPORT_FORMS: [&str; 4] = ["json", "md", "svg", "png"];
+
+/// No list of runs comes near.
+const MOST_LIST: u64 = 1 << 20;
 
 /// What every run must have alike, so that the runs can be compared.
 const SHARED: [&str; 23] = [
@@ -80,6 +93,11 @@ impl FromStr for RunSpec {
                 "`{name}` cannot be a run's name: letters, digits and + - _ . are, as in `full: --lr 3e-5`"
             )));
         }
+        if is_own_file(name) {
+            return Err(UsageError::new(format!(
+                "`{name}` cannot be a run's name: the comparison has a file of this name in the folder"
+            )));
+        }
         let words = ["train"].into_iter().chain(options.split_whitespace());
         let matches = options_command()
             .try_get_matches_from(words)
@@ -105,6 +123,67 @@ impl FromStr for RunSpec {
     }
 }
 
+/// The options of a run that is called by its method.
+fn of_method(method: Method) -> TrainArgs {
+    TrainArgs { method: Some(method), ..TrainArgs::default() }
+}
+
+/// Whether a comparison may write a file of this name beside its runs' folders. Some file systems do not tell case apart.
+fn is_own_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let report = |form: &str| name == format!("{REPORT}.{form}");
+    name == REPORT
+        || name == LOCK_FILE
+        || name.ends_with(".toml")
+        || REPORT_FORMS.iter().any(|form| report(form))
+}
+
+/// The settings of a run, beside its folder: a file for `train --config`.
+pub fn settings_file(output: &Path, name: &str) -> PathBuf {
+    output.join(format!("{name}.toml"))
+}
+
+/// The names of a comparison's runs in their order, for a comparison that goes on.
+pub fn list_file(output: &Path) -> PathBuf {
+    settings_file(output, REPORT)
+}
+
+/// What [`list_file`] holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunList {
+    pub runs: Vec<String>,
+}
+
+impl RunList {
+    /// The runs of the comparison in a folder, each with the settings that it has there; `None` where no list is.
+    ///
+    /// # Errors
+    /// A list or settings that are broken, with the file.
+    fn read(output: &Path) -> Result<Option<Vec<(String, TrainArgs)>>, UsageError> {
+        let path = list_file(output);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let list = read_bounded(&path, MOST_LIST)
+            .and_then(|bytes| Ok(toml::from_str::<Self>(std::str::from_utf8(&bytes)?)?))
+            .map_err(|error| {
+                let (path, why) = (path.display(), one_line(&error));
+                UsageError::new(format!(
+                    "--resume: {path} should list the runs and does not: {why}; give the comparison's --run and \
+                     settings again"
+                ))
+            })?;
+        let read = |name: String| {
+            // A name from a file becomes a path no sooner than one from the command line.
+            let name = RunSpec::from_str(&name)?.name;
+            let args = FileOptions::read(&settings_file(output, &name))?.args;
+            Ok((name, args))
+        };
+        list.runs.into_iter().map(read).collect::<Result<_, _>>().map(Some)
+    }
+}
+
 /// Checked settings of every run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompareCommand {
@@ -117,11 +196,13 @@ pub struct CompareCommand {
 }
 
 impl CompareArgs {
-    /// Reads the configuration file if one is named and makes every run's settings.
+    /// Reads the configuration file if one is named and makes every run's settings. With `--resume` and neither `--config`
+    /// nor `--run`, runs and settings are those that the comparison left in its folder.
     ///
     /// # Errors
     /// As those of `train`, with the run's name; two runs of one name; an option for all that only one can have.
     pub fn resolve(self) -> Result<CompareCommand, UsageError> {
+        let named = self.common.config.is_some() || !self.runs.is_empty();
         let file = match &self.common.config {
             Some(path) => FileOptions::read(path)?.args,
             None => TrainArgs::default(),
@@ -147,29 +228,46 @@ impl CompareArgs {
             .output
             .clone()
             .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
-        let mut specs = self.runs;
-        if specs.is_empty() {
-            specs = Method::ALL
-                .iter()
-                .map(|method| RunSpec::from_str(method.name()))
-                .collect::<Result<_, _>>()?;
-        }
         let (resume, quiet) = (common.resume.unwrap_or(false), common.quiet.unwrap_or(false));
+        let recorded = match resume && !named {
+            true => RunList::read(&output)?,
+            false => None,
+        };
+        if resume && recorded.is_none() && common.model.is_none() {
+            return Err(UsageError::new(format!(
+                "--resume: {} holds no comparison that says what its runs are; give the settings and each --run again, or \
+                 leave out --resume to start one",
+                output.display()
+            )));
+        }
+        // What the folder has gives way to what is asked for now; what a run is given counts before what all are.
+        let goes_on = recorded.is_some();
+        let specs = match recorded {
+            Some(recorded) => recorded,
+            None if self.runs.is_empty() => {
+                let name = |method: &Method| (method.name().to_owned(), of_method(*method));
+                Method::ALL.iter().map(name).collect()
+            }
+            None => self.runs.into_iter().map(|RunSpec { name, args }| (name, args)).collect(),
+        };
         let mut runs: Vec<(String, TrainConfig)> = Vec::new();
-        for RunSpec { name, args } in specs {
+        for (name, args) in specs {
             if runs.iter().any(|(other, _)| *other == name) {
                 return Err(UsageError::new(format!("two runs are called `{name}`")));
             }
+            let asked_metric = common.metric.is_some() && !goes_on;
             let mut common = common.clone();
             let method = args.method.unwrap_or_default();
             if !method.facts().freezes_weights {
                 (common.lr, common.weights, common.saving) = (None, None, None);
             }
             common.output = Some(output.join(&name));
-            let config = args
-                .over(common)
-                .complete()
-                .map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
+            let all = if goes_on { common.over(args) } else { args.over(common) };
+            let config =
+                all.complete().map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
+            if asked_metric {
+                metric_has_use(&config)?;
+            }
             runs.push((name, config));
         }
         Ok(CompareCommand { runs, output, resume, quiet })
@@ -231,6 +329,10 @@ mod tests {
     fn mistakes_name_the_run() {
         assert!(error(&["a", "a"]).contains("two runs are called `a`"));
         assert!(error(&["a/b"]).contains("cannot be a run's name"));
+        for own in ["compare", "Compare.json", "compare.png", "run.lock", "a.toml"] {
+            assert!(error(&[own]).contains("a file of this name"), "{own}");
+        }
+        assert!(args(&["compare2", "summary", "tomls", "a.json"]).is_ok());
         assert!(error(&[": --lr 1"]).contains("cannot be a run's name"));
         let shared = error(&["x: --seed 3"]);
         assert!(shared.contains("x: --seed must be the same"), "{shared}");

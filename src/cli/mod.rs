@@ -16,7 +16,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use commands::{EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs};
-pub use compare::{CompareArgs, CompareCommand};
+pub use compare::{
+    CompareArgs, CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file,
+};
 pub use compute::{ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
 pub use train::TrainCommand;
@@ -78,8 +80,8 @@ pub enum Command {
 #[allow(clippy::large_enum_variant)]
 pub enum Parsed {
     Run(Cli),
-    /// Help or the version was asked for: print this on standard output and exit with 0.
-    Print(String),
+    /// Help or the version was asked for, which clap prints: it knows whether standard output shows colours.
+    Print(clap::Error),
 }
 
 impl Cli {
@@ -98,9 +100,7 @@ impl Cli {
         match parsed {
             Ok(cli) => Ok(Parsed::Run(cli)),
             Err(error) => match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    Ok(Parsed::Print(error.render().ansi().to_string()))
-                }
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Print(error)),
                 _ => Err(usage_error(&error)),
             },
         }
@@ -114,7 +114,7 @@ mod tests {
     fn run(args: &[&str]) -> Command {
         match Cli::from_args([&["bitfit"], args].concat()).unwrap() {
             Parsed::Run(cli) => cli.command,
-            Parsed::Print(text) => panic!("printed {text}"),
+            Parsed::Print(help) => panic!("printed {help}"),
         }
     }
 
@@ -142,9 +142,10 @@ mod tests {
         for args in [["bitfit", "--help"], ["bitfit", "--version"]] {
             assert!(matches!(Cli::from_args(args), Ok(Parsed::Print(_))));
         }
-        let Ok(Parsed::Print(text)) = Cli::from_args(["bitfit", "train", "--help"]) else {
+        let Ok(Parsed::Print(help)) = Cli::from_args(["bitfit", "train", "--help"]) else {
             panic!("no help")
         };
+        let text = help.to_string();
         for heading in
             ["Model", "Data", "What trains", "Optimizer", "Evaluation", "Output", "Running"]
         {

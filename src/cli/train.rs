@@ -29,6 +29,16 @@ impl TrainArgs {
     /// A missing or contradictory option, a value out of range; the line, if the value is from a file.
     pub fn resolve(self) -> Result<TrainCommand, UsageError> {
         let path = self.config.clone().or_else(|| self.settings_of_resumed_run());
+        if let (Some(true), None, None, Some(output)) =
+            (self.resume, &path, &self.model, &self.output)
+            && output.is_dir()
+        {
+            return Err(UsageError::new(format!(
+                "--resume: {} has no {SETTINGS_FILE}; give the settings of its run again, or name a file that has them \
+                 with --config",
+                output.display()
+            )));
+        }
         let file = match &path {
             Some(path) => FileOptions::read(path)?,
             None => FileOptions::default(),
@@ -43,6 +53,10 @@ impl TrainArgs {
                     "--predict-test answers the test rows of a named task, and --task is {}",
                     config.task
                 )))
+            }
+            (Ok(config), _) if self.metric.is_some() => {
+                metric_has_use(&config)?;
+                Ok(TrainCommand { config, resume, predict_test, quiet })
             }
             (Ok(config), _) => Ok(TrainCommand { config, resume, predict_test, quiet }),
             (Err(invalid), Some(path)) => Err(match file.line_used(invalid.option, &self) {
@@ -132,6 +146,15 @@ impl TrainArgs {
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+/// A measure that is asked for chooses among evaluations. The settings that a run leaves always name one.
+pub(super) fn metric_has_use(config: &TrainConfig) -> Result<(), InvalidSetting> {
+    let problem = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";
+    match config.has_dev() {
+        true => Ok(()),
+        false => Err(InvalidSetting { option: "metric", problem: problem.to_owned() }),
     }
 }
 

@@ -79,7 +79,7 @@ pub struct TrainArgs {
     /// spans, entities, or another usual key that is the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
+    /// Rows whose label says that there is none: empty, -, nan, null, \N, -1 or -100 beside 0 and 1 [default: refuse]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
     /// What stands between the labels (--task multi-label) or numbers (--task regression) of one text; JSON lists need
@@ -87,7 +87,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     pub label_separator: Option<String>,
     /// How much the loss of each class counts: balanced (all classes together the same), inverse-sqrt (half way there),
-    /// or a JSON file with a number per class [default: every row the same]
+    /// or a JSON file with a number per class, from 0.000001 to 1000000 [default: every row the same]
     #[arg(long, value_name = "balanced|inverse-sqrt|FILE", help_heading = "Data")]
     pub class_weights: Option<Weighting>,
     /// Cut texts after this many tokens, special ones included [default: what the checkpoint says, else its positions]
@@ -122,7 +122,7 @@ pub struct TrainArgs {
     /// Texts per batch [default: 16]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub batch_size: Option<usize>,
-    /// Most tokens per batch [default: no limit but --batch-size]
+    /// Most tokens per batch; a longer text is a batch of its own [default: no limit but --batch-size]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub batch_tokens: Option<usize>,
     /// Batches whose gradients make one step [default: 1]
@@ -165,7 +165,7 @@ pub struct TrainArgs {
     /// Evaluate every N steps [default: once per epoch]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub eval_steps: Option<u64>,
-    /// What chooses the best state: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
+    /// What chooses the best state among the evaluations on dev rows: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
     /// f1 (of the positive class) for mrpc and qqp, entity-f1, precision, recall or accuracy for tags that name entities,
     /// accuracy or macro-f1 for other tags, or loss [default: accuracy, or pearson with --task regression, entity-f1 with
     /// tags that name entities, or a named task's own]

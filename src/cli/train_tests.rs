@@ -80,7 +80,7 @@ fn the_defaults_in_the_help_are_the_defaults() {
 fn the_default_metric_follows_the_task() {
     assert_eq!(resolve(&[]).metric, Metric::Accuracy);
     assert_eq!(resolve(&["--task", "regression"]).metric, Metric::Pearson);
-    assert_eq!(resolve(&["--metric", "macro_f1"]).metric, Metric::MacroF1);
+    assert_eq!(resolve(&["--metric", "macro_f1", "--dev-fraction", "0.1"]).metric, Metric::MacroF1);
 }
 
 #[test]

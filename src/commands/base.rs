@@ -1,8 +1,8 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
-use super::{fetching, max_len, say};
+use super::{fetching, max_len, say, warn};
 use crate::content::mistaken_file;
-use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
+use crate::data::{Positions, TextCounts, TextTally, TextTokenizer, TokenizerOptions};
 use crate::files::{read_bounded, weights_sha256};
 use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// No file of settings comes near.
-const MOST_SETTINGS: u64 = 1 << 20;
+pub const MOST_SETTINGS: u64 = 1 << 20;
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
@@ -174,13 +174,22 @@ impl Base {
 /// The model that a delta was trained on, as its run's settings name it where they lie beside it, else as it says itself:
 /// by its name, for the file may be anywhere. Whether it is the right one, its sha256 decides.
 pub fn trained_on(delta: &Path, info: &DeltaInfo) -> String {
-    settings_beside(delta).map_or_else(|| info.settings.model.clone(), |settings| settings.model)
+    let beside = settings_beside(delta).ok().flatten();
+    beside.map_or_else(|| info.settings.model.clone(), |settings| settings.model)
 }
 
 /// The settings of the run that left a file, with the places on its machine, where they lie beside it.
-pub fn settings_beside(left: &Path) -> Option<TrainConfig> {
-    let bytes = read_bounded(&left.with_file_name(SETTINGS_FILE), MOST_SETTINGS).ok()?;
-    TrainConfig::from_toml(&String::from_utf8(bytes).ok()?).ok()
+///
+/// # Errors
+/// They are there and cannot be read, or are not those of a run.
+pub fn settings_beside(left: &Path) -> Result<Option<TrainConfig>> {
+    let path = left.with_file_name(SETTINGS_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = String::from_utf8(read_bounded(&path, MOST_SETTINGS)?).map_err(Into::into);
+    let settings = text.and_then(|text| TrainConfig::from_toml(&text));
+    settings.map(Some).with_context(|| path.display().to_string())
 }
 
 /// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.
@@ -222,17 +231,45 @@ pub fn not_mistaken(folder: &Path) -> Result<()> {
 
 /// Says what became of texts that are not taken as they are.
 pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
-    if counts.truncated > 0 {
+    let TextCounts { truncated, empty, unknown, tokens, unknown_tokens } = counts;
+    let texts = |kind: TextTally| words::count(kind.texts, "text");
+    let first = |kind: TextTally| match kind.texts {
+        1 => format!("in line {}", kind.first),
+        _ => format!("the first in line {}", kind.first),
+    };
+    if truncated.texts > 0 {
+        say(quiet, format_args!("{file}: {} cut to {max_len} tokens", texts(truncated)));
+    }
+    if empty.texts > 0 {
+        let are = words::are(empty.texts);
         say(
             quiet,
             format_args!(
-                "{file}: {} cut to {max_len} tokens",
-                words::count(counts.truncated, "text")
+                "{file}: {} {are} empty for the tokenizer ({})",
+                texts(empty),
+                first(empty)
             ),
         );
     }
-    if counts.empty > 0 {
-        let (texts, are) = (words::count(counts.empty, "text"), words::are(counts.empty));
-        say(quiet, format_args!("{file}: {texts} {are} empty"));
+    if unknown.texts > 0 {
+        let have = if unknown.texts == 1 { "has" } else { "have" };
+        say(
+            quiet,
+            format_args!(
+                "{file}: {} {have} no token but the unknown one and special ones ({})",
+                texts(unknown),
+                first(unknown)
+            ),
+        );
+    }
+    // Emoji and rare characters among words stay well below that.
+    const FITS: f64 = 0.2;
+    let share = unknown_tokens as f64 / tokens.max(1) as f64;
+    if share > FITS {
+        warn(format_args!(
+            "{file}: {:.0} % of all tokens are the unknown one: the tokenizer does not fit these texts; is the model one for \
+             their language and script?",
+            100.0 * share
+        ));
     }
 }

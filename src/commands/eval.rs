@@ -9,7 +9,7 @@ use super::{
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::error::UsageError;
-use crate::files::write_bytes_atomic;
+use crate::files::write_named;
 use crate::ranks::Ranks;
 use crate::settings::benchmark::NamedTask;
 use crate::settings::task::Reads;
@@ -19,8 +19,11 @@ use crate::tasks::entities::EntityTally;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Examples;
 use crate::tasks::labels::ClassNames;
-use crate::tasks::named::in_words;
+use crate::tasks::look_alike::hold_rows;
+use crate::tasks::named_labels::in_words;
 use crate::tasks::remarks::same_answer;
+use crate::tasks::splitting::Splitting;
+use crate::tasks::unlabelled::Cells;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -44,24 +47,27 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let stride = args.stride.or(trained.info.settings.stride);
     let mut parts = Vec::new();
     for (part, examples) in examples(args, &trained)? {
+        let name = examples.name().to_owned();
         let prepared =
             labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
         labelled::warn_of_evaluated(targets, prepared.labels());
         let lengths = prepared.dataset.lengths();
+        labelled::say_beyond_limit(compute.quiet, &lengths, limits.tokens);
         let batches = evaluation_batches(&lengths, limits)?;
         let largest = programs::limits(batches.largest(&lengths));
-        parts.push((part, prepared, batches, largest));
+        parts.push((part, name, prepared, batches, largest));
     }
-    let largest = parts.iter().map(|part| part.3).reduce(programs::larger);
+    let largest = parts.iter().map(|part| part.4).reduce(programs::larger);
     trained.prepare(largest.context("there is nothing to evaluate on")?)?;
 
     let positive = trained.info.settings.task.named().and_then(NamedTask::positive);
     let classes = trained.targets.classes();
     let mut json = Map::new();
-    for (place, (part, prepared, batches, _)) in parts.iter().enumerate() {
+    for (place, (part, name, prepared, batches, _)) in parts.iter().enumerate() {
         let dataset = &prepared.dataset;
         let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
-        let logits = logits(&mut trained.session, dataset, batches, |tokens| counter.add(tokens))?;
+        let logits = logits(&mut trained.session, dataset, batches, |tokens| counter.add(tokens))
+            .with_context(|| name.clone())?;
         drop(counter);
         let found = Evaluation::of(part, prepared, &trained.targets, &logits, positive);
         if parts.len() > 1 {
@@ -86,7 +92,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         }
     }
     if let Some(path) = args.output.as_ref().filter(|_| ranks.first()) {
-        write_bytes_atomic(path, format!("{:#}\n", Value::Object(json)).as_bytes())?;
+        write_named(path, |file| Ok(writeln!(file, "{:#}", Value::Object(json))?))?;
     }
     Ok(())
 }
@@ -129,9 +135,12 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
         }
     };
     let options = read_options(&args.columns, LabelUse::Required, info);
-    let rules = LabelRules { task: info.task, unlabelled, known: trained.targets.named() };
+    let splitting = &Splitting::of(info.task, info.settings.label_separator.as_deref());
+    let known = trained.targets.named();
+    let rules = LabelRules { unlabelled, cells: Cells { task: info.task, splitting, known } };
     let mut examples = labelled::read(path, &options, &rules, quiet)?;
     if let (Some(task), Examples::Texts(table)) = (task, &mut examples) {
+        hold_rows(table, task)?;
         in_words(table, task)?.iter().for_each(|note| say(quiet, note));
     }
     Ok(vec![("", examples)])

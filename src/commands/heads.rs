@@ -4,8 +4,11 @@
 use super::base::Base;
 use super::{say, warn};
 use crate::formats::container::read_metadata;
-use crate::formats::model_files::{ADAPTER, CONFIG, read_file};
+use crate::formats::model_files::{ADAPTER, CONFIG, HEAD, read_file};
 use crate::formats::model_tensors::ModelTensors;
+use crate::program::PoolKind;
+use crate::settings::choice::Pooling;
+use crate::settings::task::Task;
 use crate::tasks::labels::ClassNames;
 use crate::tasks::targets::Targets;
 use crate::words::count;
@@ -45,6 +48,14 @@ pub fn rows_of_head(
             return None;
         }
     };
+    if names.len() != wanted.len() {
+        warn(format_args!(
+            "--init-head: by {source} its rows are for {}, and the task has {}",
+            names.join(", "),
+            count(wanted.len(), "class")
+        ));
+        return None;
+    }
     let exact = matched(&names, wanted);
     let but = if exact.is_some() { "" } else { ", whose names are the same but for case" };
     match exact.or_else(|| matched(&lower(&names), &lower(wanted))) {
@@ -63,6 +74,62 @@ pub fn rows_of_head(
             ));
             None
         }
+    }
+}
+
+/// Warns where a head was made for another task than this run's, or for another vector: its tensors may fit all the same.
+pub fn warn_of_other_head(path: &Path, task: Task, pooling: PoolKind) {
+    let Some((other, said_by)) = made_otherwise(path, task, pooling) else {
+        return;
+    };
+    let vector = match pooling {
+        PoolKind::Mean => " on the mean over the tokens",
+        PoolKind::Cls => " on the first token",
+        PoolKind::Each => "",
+    };
+    warn(format_args!(
+        "--init-head: the head in {} was made for {other}, as {said_by} says, and here it is one for {task}{vector}: where \
+         its tensors fit, they are a start at best",
+        path.display()
+    ));
+}
+
+/// What a head was made for, if that is something else, and who says so.
+fn made_otherwise(path: &Path, task: Task, pooling: PoolKind) -> Option<(String, String)> {
+    let own = read_metadata(path).unwrap_or_default();
+    if let (Some(was), Some(pooled)) = (own.get("task"), own.get("pooling")) {
+        let said_by = "the file itself".to_owned();
+        if *was != task.to_string() {
+            return Some((was.clone(), said_by));
+        }
+        let same = *pooled == Pooling::from(pooling).to_string();
+        return (!same).then(|| (format!("--pooling {pooled}"), said_by));
+    }
+    let beside = path.with_file_name(CONFIG);
+    let config: Value = serde_json::from_slice(&read_file(&beside).ok()?).ok()?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let by = |key: &str| format!("{key} in {}", beside.display());
+    let class = text(&config["architectures"][0])?;
+    let facts = task.facts();
+    let Some(end) = class.find("For").map(|at| &class[at..]) else {
+        // A bare encoder, with a head on the mean beside it.
+        let beside_encoder = path.file_name().is_some_and(|name| name == HEAD);
+        return (beside_encoder && pooling != PoolKind::Mean)
+            .then(|| ("the mean over the tokens".to_owned(), by("architectures")));
+    };
+    if end != facts.class || pooling == PoolKind::Mean {
+        return Some((format!("a {class}"), by("architectures")));
+    }
+    let one = config["id2label"].as_object().is_some_and(|labels| labels.len() == 1);
+    match text(&config["problem_type"]) {
+        Some(was) if facts.problem_type.is_some_and(|is| is != was) => {
+            Some((was, by("problem_type")))
+        }
+        // As transformers takes one label for a number.
+        None if one && facts.problem_type.is_some() && task != Task::Regression => {
+            Some(("regression".to_owned(), by("id2label")))
+        }
+        _ => None,
     }
 }
 
@@ -111,6 +178,19 @@ fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
             ids.join(", ")
         )));
     }
+    // Some write the ids as text.
+    let number = |id: &Value| id.as_u64().or_else(|| id.as_str()?.parse().ok());
+    if let Some(ids) =
+        config.get("label2id").and_then(Value::as_object).filter(|ids| !ids.is_empty())
+    {
+        let other = classes.iter().find(|(id, name)| ids.get(*name).and_then(number) != Some(*id));
+        if let Some((id, name)) = other {
+            let says = ids.get(*name).map_or("nothing of it".to_owned(), Value::to_string);
+            return Some(Err(format!(
+                "its id2label says {id} for {name:?}, and its label2id {says}"
+            )));
+        }
+    }
     Some(Ok(classes.into_iter().map(|(_, name)| name.to_owned()).collect()))
 }
 
@@ -122,8 +202,9 @@ pub fn warn_of_unused_layers(base: &Base) {
     let (there, asked) = (weights.layers(), base.config.layers);
     if there > asked {
         warn(format_args!(
-            "the checkpoint has {there} layers and its config.json asks for {asked}: the layers from {asked} on, counted \
-             from 0, are not used"
+            "the checkpoint has {} and its config.json asks for {asked}: the layers from {asked} on, counted \
+             from 0, are not used",
+            count(there, "layer")
         ));
     }
 }
@@ -207,6 +288,13 @@ mod tests {
             assert!(why.unwrap().unwrap_err().contains(&says));
         }
         assert_eq!(names("{}"), None);
+        for other in [r#"{"a": 1, "b": 0}"#, r#"{"a": 0}"#, r#"{"LABEL_0": 0, "LABEL_1": 1}"#] {
+            let text = format!(r#"{{"id2label": {{"0": "a", "1": "b"}}, "label2id": {other}}}"#);
+            assert!(names(&text).unwrap().unwrap_err().contains("and its label2id "), "{other}");
+        }
+        let same = r#"{"id2label": {"0": "a"}, "label2id": {"a": 0}}"#;
+        assert_eq!(names(same), Some(Ok(words(&["a"]))));
+        assert_eq!(names(&same.replace(": 0", r#": "0""#)), Some(Ok(words(&["a"]))));
         assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(Ok(words(&["a", "b"]))));
     }
 }

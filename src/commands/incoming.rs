@@ -1,11 +1,15 @@
 //! What `predict` reads, some examples at a time: texts or documents, from a file or a pipe.
 
 use crate::data::{Document, FileFormat, ReadDocuments, ReadOptions, Row, RowReader, rows};
+use crate::formats::columns::not_read;
 use crate::settings::task::{Reads, Task};
 use crate::tasks::reading::documents;
 use anyhow::{Error, Result};
 use std::io::Read;
 use std::path::Path;
+
+/// Bytes of texts after which no more are read before those are answered.
+const MOST_BYTES: usize = 64 << 20;
 
 /// The examples of an input.
 pub struct Incoming<'a> {
@@ -72,11 +76,30 @@ impl<'a> Incoming<'a> {
         self.whole
     }
 
-    /// How the examples are read, as far as that is known.
-    pub fn told(&self) -> Option<String> {
+    /// The columns that are read, as far as that is known.
+    pub fn columns(&self) -> Option<String> {
         match &self.examples {
             Reader::Texts(rows) => rows.columns().map(|columns| columns.to_string()),
             Reader::Documents(documents) => documents.told(),
+        }
+    }
+
+    /// How the examples are read, and what is not read of them, as far as that is known.
+    pub fn told(&self) -> Option<String> {
+        match &self.examples {
+            Reader::Texts(rows) => {
+                let columns = rows.columns()?;
+                Some(format!("{columns}{}", not_read(&rows.unread())))
+            }
+            Reader::Documents(documents) => documents.told(),
+        }
+    }
+
+    /// What was not read so far, where that is not plain to see.
+    pub fn left_out(&self) -> Option<String> {
+        match &self.examples {
+            Reader::Texts(_) => None,
+            Reader::Documents(documents) => documents.left_out(),
         }
     }
 
@@ -90,7 +113,10 @@ impl<'a> Incoming<'a> {
         let whole = self.whole;
         Ok(match &mut self.examples {
             Reader::Texts(rows) => {
-                let (chunk, failed) = gather(&mut **rows, most, |rows| whole || rows.ready());
+                let bytes =
+                    |row: &Row| row.text.len() + row.text_pair.as_ref().map_or(0, String::len);
+                let ready = |rows: &mut RowReader<_>| whole || rows.ready();
+                let (chunk, failed) = gather(&mut **rows, most, bytes, ready);
                 if failed.is_none() {
                     rows.complete()?;
                 }
@@ -99,26 +125,31 @@ impl<'a> Incoming<'a> {
             Reader::Documents(documents) => {
                 let ready =
                     |documents: &mut Box<dyn ReadDocuments + 'a>| whole || documents.ready();
-                let (chunk, failed) = gather(documents, most, ready);
+                let bytes = |document: &Document| document.text.len();
+                let (chunk, failed) = gather(documents, most, bytes, ready);
                 (Chunk::Documents(chunk), failed)
             }
         })
     }
 }
 
-/// Up to `most` items, fewer where no more are `ready`, and what the first that cannot be read was stopped by.
+/// Up to `most` items, fewer where no more are `ready` or these are large, and what the first that cannot be read was stopped by.
 fn gather<T, I: Iterator<Item = Result<T>>>(
     items: &mut I,
     most: usize,
+    size: impl Fn(&T) -> usize,
     mut ready: impl FnMut(&mut I) -> bool,
 ) -> (Vec<T>, Option<Error>) {
-    let mut chunk = Vec::new();
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
     while let Some(item) = items.next() {
         match item {
-            Ok(item) => chunk.push(item),
+            Ok(item) => {
+                bytes += size(&item);
+                chunk.push(item);
+            }
             Err(error) => return (chunk, Some(error)),
         }
-        if chunk.len() == most || !ready(items) {
+        if chunk.len() == most || bytes > MOST_BYTES || !ready(items) {
             break;
         }
     }

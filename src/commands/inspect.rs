@@ -2,11 +2,10 @@
 
 use super::base::{Base, trained_on};
 use super::show;
-use super::trained::{apply, task_spec};
+use super::trained::{apply, read_delta, task_spec};
 use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
 use crate::error::tame;
-use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
@@ -131,7 +130,7 @@ fn counts(
 
 /// Mean |Δb| by layer and component.
 fn delta(path: &Path, base: Option<&str>) -> Result<()> {
-    let delta = Delta::read(path)?;
+    let delta = read_delta(path)?;
     let base = Base::of_delta(path, &delta.info, base, true)?;
     let prefix = base.config.family.prefix();
     let mut backend = CpuBackend::new(delta.info.settings.weights.into());

@@ -4,27 +4,31 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{Documents, ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
+use crate::data::{
+    Document, FileFormat, ReadOptions, Row, Table, TextTokenizer, Window, is_quoted_behind_space,
+    place, word_places,
+};
 use crate::settings::choice::Unlabelled;
 use crate::settings::metric::Metric;
-use crate::settings::task::{Reads, Task};
+use crate::settings::task::Reads;
 use crate::tasks::examples::{Examples, InWindows, Prepared};
-use crate::tasks::labels::ClassNames;
 use crate::tasks::metrics::Scores;
-use crate::tasks::reading::read_documents;
-use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
+use crate::tasks::reading::{ReadWhole, read_documents};
+use crate::tasks::remarks::{
+    all_equal, contradictions, doubts, respelled, spaced, summary, without_rows,
+};
+use crate::tasks::tag_remarks::tags;
 use crate::tasks::targets::Targets;
-use crate::tasks::unlabelled::settle;
+use crate::tasks::unlabelled::{Cells, settle};
 use crate::words;
 use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// What rows without a label are, and what the classes are where a task has them already.
+/// What rows without a label are, and what the cells of labels are.
 pub struct LabelRules<'a> {
-    pub task: Task,
     pub unlabelled: Unlabelled,
-    pub known: Option<&'a ClassNames>,
+    pub cells: Cells<'a>,
 }
 
 /// Reads a file as its task wants it.
@@ -37,14 +41,13 @@ pub fn read(
     rules: &LabelRules<'_>,
     quiet: bool,
 ) -> Result<Examples> {
-    match rules.task.facts().reads {
+    match rules.cells.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
         Reads::Words => {
-            let (documents, told) = read_documents(rules.task, path, options)?;
-            if let Some(told) = told {
-                say(quiet, format_args!("{}: {told}", documents.name));
-            }
-            warn_of_one_sentence(&documents);
+            let ReadWhole { documents, told } = read_documents(rules.cells.task, path, options)?;
+            let told = told.into_iter().chain([documents.sizes()]);
+            told.for_each(|told| say(quiet, format_args!("{}: {told}", documents.name)));
+            warn_of_long(&documents.name, &documents.list);
             Ok(Examples::Documents(documents))
         }
     }
@@ -64,9 +67,16 @@ pub fn prepare(
     quiet: bool,
 ) -> Result<Prepared> {
     let name = examples.name().to_owned();
-    let respelled = match &examples {
-        Examples::Texts(table) => respelled(targets, table),
-        Examples::Documents(_) => None,
+    let (respelled, spaced) = match &examples {
+        Examples::Texts(table) => {
+            let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
+            let labels = labels.filter(|_| targets.classes().is_some());
+            (respelled(targets, table), spaced(labels, "row"))
+        }
+        Examples::Documents(documents) => {
+            let tags = documents.list.iter().flat_map(tags).map(String::as_str);
+            (None, spaced(tags, "word"))
+        }
     };
     let counter = Counter::new("tokenizing", Some(examples.len() as u64), quiet);
     let max_len = tokenizer.options().max_len;
@@ -78,6 +88,9 @@ pub fn prepare(
     if let Some(text) = respelled {
         say(quiet, format_args!("{name}{part}: the label {text}"));
     }
+    if let Some(text) = spaced {
+        say(quiet, format_args!("{name}{part}: {text}"));
+    }
     say_counts(quiet, &name, counts, max_len);
     if let Some(documents) = &prepared.documents {
         say_windows(quiet, &name, documents, max_len);
@@ -85,18 +98,25 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// Warns of a file that has many words and no end of a sentence.
-fn warn_of_one_sentence(documents: &Documents) {
+/// Warns of texts in columns that have more words than a sentence has; true where there are such.
+pub fn warn_of_long(name: &str, documents: &[Document]) -> bool {
     const LONG: usize = 500;
-    if let [only] = documents.list.as_slice()
-        && only.words.len() > LONG
-    {
-        warn(format_args!(
-            "{}: all {} words are one sentence; where it is a file with a word per line, a blank line parts sentences",
-            documents.name,
-            only.words.len()
-        ));
-    }
+    let in_columns = |document: &&Document| !document.lines.is_empty();
+    let long = documents.iter().filter(in_columns).filter(|text| text.words.len() > LONG);
+    let (Some(first), count) = (long.clone().next(), long.count()) else {
+        return false;
+    };
+    let more = match count - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more have over {LONG})"),
+    };
+    warn(format_args!(
+        "{}: the text that begins here has {} words{more}; in a file with a word per line a blank line parts sentences: put \
+         one behind each",
+        place(name, first.line),
+        first.words.len()
+    ));
+    true
 }
 
 /// Says which documents are read in parts, and which words cannot be read at all.
@@ -113,8 +133,9 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {long} of {} texts are longer than {max_len} tokens and read in overlapping windows, {} in all",
-                documents.list.len(),
+                "{name}: {long} of {} {} longer than {max_len} tokens and read in overlapping windows, {} in all",
+                words::count(documents.list.len(), "text"),
+                words::are(long),
                 windows.list.len()
             ),
         );
@@ -125,8 +146,10 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {lost} words have no token, as the tokenizer drops their characters: nothing is learned of them, and \
-                 they are answered with O, or where no tag is O with _"
+                "{name}: {} {} no token, as the tokenizer drops their characters: nothing is learned of them, and \
+                 they are answered with O, or where no tag is O with _",
+                words::count(lost, "word"),
+                words::have(lost)
             ),
         );
     }
@@ -135,7 +158,7 @@ fn say_windows(
 /// Reads a table and says by which columns.
 fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool) -> Result<Table> {
     let mut table = Table::read(path, options)?;
-    say(quiet, format_args!("{}: {}", table.name, table.columns));
+    say(quiet, format_args!("{}: {}", table.name, table.told()));
     // Before rows are left out, which would look like lines in between.
     if let Some((count, first)) = table.over_lines {
         let go = if count == 1 { "goes" } else { "go" };
@@ -149,7 +172,7 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
             ),
         );
     }
-    let dropped = settle(&mut table, rules.unlabelled, rules.task, rules.known)?;
+    let dropped = settle(&mut table, rules.unlabelled, rules.cells)?;
     let rows = table.rows.len();
     if dropped > 0 {
         say(
@@ -173,7 +196,12 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
             say(quiet, format_args!("{}: no second text for {some} of {rows} rows", table.name))
         }
     }
-    refuse_quotes(&table)?;
+    let format = options.format.map_or_else(|| FileFormat::from_path(path), Ok)?;
+    match format {
+        FileFormat::Tsv => refuse_quotes(&table)?,
+        FileFormat::Csv => refuse_spaced_quotes(&table)?,
+        _ => {}
+    }
     Ok(table)
 }
 
@@ -200,6 +228,58 @@ fn refuse_quotes(table: &Table) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// A csv's quote behind a space is an ordinary character.
+fn refuse_spaced_quotes(table: &Table) -> Result<()> {
+    let label = |row: &&Row| is_quoted_behind_space(row.label.as_deref().unwrap_or_default());
+    if let Some(first) = table.rows.iter().find(label) {
+        bail!(
+            "{}: the label{} begins with a quote behind a space, where a csv's quotes are ordinary characters; remove \
+             the space before the quote",
+            place(&table.name, first.line),
+            first.label.as_deref().unwrap_or_default()
+        );
+    }
+    let spaced = table.rows.iter().filter(|row| is_quoted_behind_space(&row.text));
+    if let Some(Row { line: first, .. }) = spaced.clone().next() {
+        let number = spaced.count();
+        warn(format_args!(
+            "{}: {} {} a quote behind a space at the beginning, the first in line {first}: a csv's quotes are ordinary \
+             characters there",
+            table.name,
+            words::count(number, "text"),
+            words::have(number)
+        ));
+    }
+    Ok(())
+}
+
+/// Says which texts a limit on the tokens of a batch is too small for.
+pub fn say_beyond_limit(quiet: bool, lengths: &[u32], most: Option<usize>) {
+    let Some(most) = most else { return };
+    let beyond = lengths.iter().filter(|&&length| length as usize > most);
+    let Some(longest) = beyond.clone().max() else { return };
+    let number = beyond.count();
+    say(
+        quiet,
+        format_args!(
+            "--batch-tokens {most}: {number} of {} {} longer, up to {longest} tokens: each such text is a batch of its own",
+            words::count(lengths.len(), "text"),
+            words::are(number),
+        ),
+    );
+}
+
+/// Says which texts are to be learned with labels that differ.
+pub fn say_contradictions(quiet: bool, examples: &Examples, targets: &Targets) {
+    // A label that cannot be read is refused where it is.
+    if let Some(table) = examples.table()
+        && let Ok(labels) = targets.read(table)
+        && let Some(text) = contradictions(table, &labels)
+    {
+        say(quiet, format_args!("{}: {text}", table.name));
+    }
 }
 
 /// Warns of what no measure can say of the rows to evaluate on.

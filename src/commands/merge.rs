@@ -1,16 +1,16 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
-use super::trained::task_spec;
+use super::trained::{belongs_to, read_delta, task_spec};
 use super::{say, say_gone};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
-use crate::files::write_atomic;
+use crate::files::{no_links, write_atomic};
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
-use crate::formats::model_files::HEAD;
-use crate::formats::model_folder::{copy_from_base, place, write_config};
+use crate::formats::model_files::{CONFIG, HEAD};
+use crate::formats::model_folder::{Unfinished, copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::program::PoolKind;
@@ -24,10 +24,15 @@ type Tensors = BTreeMap<String, Tensor>;
 
 pub fn run(args: &MergeArgs) -> Result<()> {
     let path = delta_path(&args.delta)?;
-    let delta = Delta::read(&path)?;
+    let delta = read_delta(&path)?;
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     let output = OutputFolder::for_merge(&args.output)?;
-    let result = merge(args, &path, delta, &base);
+    let result = no_links(&args.output, &[CONFIG])
+        .context("--output")
+        .and_then(|()| Unfinished::of(&base.folder, &args.output))
+        .and_then(|unfinished| {
+            merge(args, &path, delta, &base).inspect_err(|_| unfinished.remove())
+        });
     if result.is_err() {
         output.remove_if_unused();
     }
@@ -37,13 +42,14 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 /// Writes the folder.
 fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()> {
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
+    belongs_to(&delta, path, base)?;
+    // The folder gets these files, and is to answer as the task does.
+    base.tokenizer_of(&delta.info, None, args.quiet)?;
     let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
     super::trained::apply(&delta, &base.sha256, &mut model)
         .with_context(|| format!("delta {}", path.display()))?;
-    // The folder gets these files, and is to answer as the task does.
-    base.tokenizer_of(&delta.info, None, args.quiet)?;
 
     let prefix = base.config.family.prefix();
     let mut tensors = encoder(base, weights, &spec)?;

@@ -7,6 +7,7 @@ use crate::settings::benchmark::{NamedTask, TaskPart};
 use crate::settings::choice::Unlabelled;
 use crate::settings::train::{Length, TrainConfig};
 use crate::tasks::named::{PartRows, ReadFor, read};
+use crate::words::count;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ pub type PartTables = Vec<(&'static str, Table)>;
 pub fn say_recipe(config: &TrainConfig, quiet: bool) {
     let Some(task) = config.task.named() else { return };
     let length = match config.length {
-        Length::Epochs(epochs) => format!("{epochs} epochs"),
-        Length::Steps(steps) => format!("{steps} steps"),
+        Length::Epochs(epochs) => count(epochs as usize, "epoch"),
+        Length::Steps(steps) => count(steps as usize, "step"),
     };
     let max_length = config.max_length.unwrap_or(task.recipe.max_length);
     say(
@@ -136,7 +137,10 @@ fn needed(
 
 fn say_rows(rows: &PartRows, quiet: bool) {
     let PartRows { table, notes, .. } = rows;
-    say(quiet, format_args!("{}: {} rows, {}", table.name, table.rows.len(), table.columns));
+    say(
+        quiet,
+        format_args!("{}: {}, {}", table.name, count(table.rows.len(), "row"), table.told()),
+    );
     notes.iter().for_each(|note| say(quiet, note));
 }
 

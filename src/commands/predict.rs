@@ -3,6 +3,7 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
+use super::labelled::warn_of_long;
 use super::ranks::SharedInput;
 use super::trained::Trained;
 use super::{no_use, outputs, read_options, say, set_threads, submission};
@@ -10,7 +11,7 @@ use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches};
 use crate::error::tame;
-use crate::files::write_atomic;
+use crate::files::write_named;
 use crate::program::Limits;
 use crate::ranks::Ranks;
 use crate::settings::task::Reads;
@@ -92,7 +93,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         predictor.stream(&mut incoming, &mut out, &counter)?
     } else {
         let mut counts = TextCounts::default();
-        write_atomic(&args.output, |out| {
+        write_named(&args.output, |out| {
             counts = predictor.stream(&mut incoming, &mut BufWriter::new(out), &counter)?;
             Ok(())
         })?;
@@ -124,24 +125,29 @@ impl Predictor {
     ) -> Result<TextCounts> {
         let mut total = TextCounts::default();
         let mut columns = None;
+        let mut warned = false;
         self.header(out)?;
         if !incoming.whole() {
             out.flush()?;
         }
         loop {
             let (chunk, failed) = incoming.chunk(CHUNK)?;
-            let now = incoming.told();
+            // A key that comes late and is not read is no reason to say it all again.
+            let now = incoming.columns();
             if now != columns {
-                if let Some(now) = &now {
-                    say(self.quiet, format_args!("{}: {now}", incoming.name()));
-                }
+                let told = incoming.told();
+                told.iter().for_each(|told| {
+                    say(self.quiet, format_args!("{}: {told}", incoming.name()));
+                });
                 columns = now;
+            }
+            if let (Chunk::Documents(documents), false) = (&chunk, warned) {
+                warned = warn_of_long(incoming.name(), documents);
             }
             let examples = chunk.len();
             if examples > 0 {
                 let counts = self.chunk(incoming.name(), chunk, out)?;
-                total.truncated += counts.truncated;
-                total.empty += counts.empty;
+                total += counts;
                 counter.add(examples);
             }
             out.flush()?;
@@ -149,6 +155,9 @@ impl Predictor {
                 return Err(error);
             }
             if examples == 0 {
+                if let Some(left_out) = incoming.left_out() {
+                    say(self.quiet, format_args!("{}: {left_out}", incoming.name()));
+                }
                 return Ok(total);
             }
         }
@@ -166,7 +175,8 @@ impl Predictor {
             Dataset::build(rows, Labels::None, &self.trained.tokenizer, &|_| {})
                 .with_context(|| name.to_owned())?;
         let outputs = self.trained.targets.outputs();
-        for row in self.logits(&dataset)?.chunks_exact(outputs) {
+        let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
+        for row in logits.chunks_exact(outputs) {
             self.row(row, out)?;
         }
         Ok(counts)
@@ -184,7 +194,7 @@ impl Predictor {
             tokenizer.windows(documents, stride, &|_| {}).with_context(|| name.to_owned())?;
         let counts = windows.counts();
         let dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
-        let logits = self.logits(&dataset)?;
+        let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
         let targets = &self.trained.targets;
         let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
         for answer in targets.answers(documents, &windows, &logits) {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use super::warn;
 use crate::error::tame_lines;
 use crate::train::run::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -82,6 +83,14 @@ impl Watch for Progress {
             Form::Bar(bar) => bar.suspend(|| say(text)),
             Form::Lines { .. } => say(text),
             Form::Quiet => {}
+        }
+    }
+
+    /// The same, and when quiet, too.
+    fn warn(&mut self, text: &str) {
+        match &self.form {
+            Form::Bar(bar) => bar.suspend(|| warn(text)),
+            Form::Lines { .. } | Form::Quiet => warn(text),
         }
     }
 }

@@ -5,6 +5,7 @@
 use crate::error::EXIT_FAILURE;
 use anyhow::Result;
 use std::io::Write;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +40,7 @@ pub fn when_asked() -> Result<Stop> {
     let asked = Arc::new(AtomicBool::new(false));
     let undo: Arc<Mutex<Option<Undo>>> = Arc::new(Mutex::new(Some(Box::new(|| ()))));
     let (flag, before) = (Arc::clone(&asked), Arc::clone(&undo));
+    let mut interrupted = false;
     listen(move |signal| {
         let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(undo) = before.take() {
@@ -53,8 +55,10 @@ pub fn when_asked() -> Result<Stop> {
         }
         let again = flag.swap(true, Ordering::Relaxed);
         match signal {
-            Signal::Interrupt if again => std::process::exit(130),
+            // A comparison passes Ctrl-C on as another signal, which may come first: only a second one is meant.
+            Signal::Interrupt if interrupted => std::process::exit(130),
             Signal::Interrupt => {
+                interrupted = true;
                 super::say(false, "\nstopping after this step; press Ctrl-C again to stop at once")
             }
             Signal::End if !again => super::say(false, "asked to end: stopping after this step"),
@@ -64,18 +68,46 @@ pub fn when_asked() -> Result<Stop> {
     Ok(Stop { asked, undo })
 }
 
-/// For a process that waits for another, whose id is in the second value (0: none). Ctrl-C goes to both by itself; the
-/// other signals may not, and are passed on.
-pub fn of_a_parent() -> Result<(Arc<AtomicBool>, Arc<AtomicU32>)> {
-    let (stop, child) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-    let (flag, id) = (Arc::clone(&stop), Arc::clone(&child));
-    listen(move |signal| {
-        flag.store(true, Ordering::Relaxed);
-        if matches!(signal, Signal::End) {
-            end(id.load(Ordering::Relaxed));
+/// A process that waits for others, one at a time. A terminal's Ctrl-C goes to both by itself; a signal to this process
+/// alone does not: it is passed on as SIGTERM, which may come twice.
+#[derive(Clone, Default)]
+pub struct Parent {
+    asked: Arc<AtomicBool>,
+    /// The child's id; 0 for none.
+    child: Arc<AtomicU32>,
+}
+
+impl Parent {
+    /// Listens for signals.
+    pub fn listening() -> Result<Self> {
+        let parent = Self::default();
+        let told = parent.clone();
+        listen(move |_| {
+            told.asked.store(true, Ordering::SeqCst);
+            told.pass_on();
+        })?;
+        Ok(parent)
+    }
+
+    pub fn stopped(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a child, which is asked to end when this process is.
+    pub fn wait(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        self.child.store(child.id(), Ordering::SeqCst);
+        // Whoever asked before the child was known has told nobody else.
+        if self.stopped() {
+            self.pass_on();
         }
-    })?;
-    Ok((stop, child))
+        let status = child.wait();
+        self.child.store(0, Ordering::SeqCst);
+        status
+    }
+
+    fn pass_on(&self) {
+        end(self.child.load(Ordering::SeqCst));
+    }
 }
 
 enum Signal {

@@ -16,6 +16,7 @@ use crate::tasks::classification::argmax;
 use crate::tasks::named::PartRows;
 use crate::tasks::submission::{answers_jsonl, answers_tsv, word_of};
 use crate::train::evaluate::logits;
+use crate::words::count;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::rc::Rc;
@@ -168,15 +169,16 @@ fn answer(
         let lengths = dataset.lengths();
         let batches = evaluation_batches(&lengths, limits)?;
         let largest = programs::limits(batches.largest(&lengths));
-        parts.push((task, part, index, dataset, batches, largest));
+        parts.push((task, part, table.name, index, dataset, batches, largest));
     }
-    let largest = parts.iter().map(|part| part.5).reduce(programs::larger);
+    let largest = parts.iter().map(|part| part.6).reduce(programs::larger);
     trained.prepare(largest.context("there are no test rows")?)?;
     let outputs = trained.session.model().head.outputs();
     let labels = trained.info.labels.clone();
     let mut files = Vec::new();
-    for (task, part, index, dataset, batches, _) in parts {
-        let logits = logits(&mut trained.session, &dataset, &batches, |_| {})?;
+    for (task, part, name, index, dataset, batches, _) in parts {
+        let logits = logits(&mut trained.session, &dataset, &batches, |_| {})
+            .with_context(|| name.clone())?;
         let words = logits.chunks_exact(outputs).map(|row| match task.answers {
             Answers::Scores(least, most) => Ok(row[0].clamp(least, most).to_string()),
             Answers::Classes(_) => {
@@ -197,7 +199,7 @@ fn answer(
         .with_context(|| format!("--predict-test {}: cannot make the folder", folder.display()))?;
     for (path, text, rows) in files {
         write_bytes_atomic(&path, text.as_bytes())?;
-        say(compute.quiet, format_args!("{}: {rows} answers", path.display()));
+        say(compute.quiet, format_args!("{}: {}", path.display(), count(rows, "answer")));
     }
     Ok(())
 }

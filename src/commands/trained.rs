@@ -1,12 +1,13 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
 use super::base::{Base, settings_beside};
-use super::say;
+use super::{say, warn};
 use crate::cli::ComputeArgs;
 use crate::data::TextTokenizer;
-use crate::error::UsageError;
+use crate::error::{UsageError, one_line};
 use crate::formats::delta::{Delta, DeltaInfo};
 use crate::formats::model_files::{HEAD, WEIGHTS};
+use crate::formats::run_state::how_far;
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
@@ -17,8 +18,8 @@ use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
-use crate::train::output::left_at;
-use anyhow::{Context, Result};
+use crate::train::output::{CHECKPOINT_FILE, is_unfinished, left_at};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -48,7 +49,7 @@ impl Trained {
     ) -> Result<Self> {
         let (delta, info, path) = match left_at(path) {
             (Leaves::Delta, path) => {
-                let delta = Delta::read(&path)?;
+                let delta = read_delta(&path)?;
                 let info = delta.info.clone();
                 (Some(delta), info, path)
             }
@@ -60,13 +61,21 @@ impl Trained {
                     ))
                     .into());
                 }
-                (None, DeltaInfo::of_model(&folder.join(WEIGHTS))?, folder)
+                let weights = folder.join(WEIGHTS);
+                let info = DeltaInfo::of_model(&weights)?;
+                warn_of_run(&weights);
+                (None, info, folder)
             }
         };
         let base = match &delta {
             Some(_) => Base::of_delta(&path, &info, model, compute.quiet)?,
             None => Base::of_folder(path.clone())?,
         };
+        if let Some(delta) = &delta {
+            belongs_to(delta, &path, &base)?;
+        }
+        // Before the tensors are compared: what the files say differently tells why these do not fit.
+        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         // On a CPU, what was trained in f32 is read in f32.
         let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
@@ -104,12 +113,11 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
         let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
-        let data = settings_beside(&left).and_then(|settings| settings.data);
+        let data = settings_beside(&left).ok().flatten().and_then(|settings| settings.data);
         Ok(Self {
             info,
             base: base.folder,
@@ -129,6 +137,51 @@ impl Trained {
         let program = self.session.program(limits, None);
         self.session.allocate(None, Some(program))
     }
+}
+
+/// Reads a delta, and says what is to be known of the run that it lies beside.
+///
+/// # Errors
+/// As [`Delta::read`]; a run that has not come to the point where it leaves one.
+pub fn read_delta(path: &Path) -> Result<Delta> {
+    if !path.exists()
+        && let Some(far) = unfinished(path)
+    {
+        let folder = path.parent().unwrap_or(path);
+        bail!("{} has neither delta nor model yet: {far}", folder.display());
+    }
+    let delta = Delta::read(path)?;
+    warn_of_run(path);
+    Ok(delta)
+}
+
+/// # Errors
+/// The delta was trained on another base.
+pub fn belongs_to(delta: &Delta, path: &Path, base: &Base) -> Result<()> {
+    delta.check_base(&base.sha256).with_context(|| format!("delta {}", path.display()))
+}
+
+/// Warns of what is odd about the run that left a file: that it has not ended, or settings that cannot be read.
+fn warn_of_run(left: &Path) {
+    if let Some(far) = unfinished(left) {
+        warn(format_args!("{}: {far}; what it has kept so far is used", left.display()));
+    }
+    if let Err(error) = settings_beside(left) {
+        warn(format_args!("{}; these settings are not used", one_line(&error)));
+    }
+}
+
+/// How far the run is that left or will leave a file, where it has not ended.
+fn unfinished(left: &Path) -> Option<String> {
+    let folder = left.parent().filter(|folder| is_unfinished(folder))?;
+    let far = match how_far(&folder.join(CHECKPOINT_FILE)) {
+        Ok(far) => format!("{far} is saved"),
+        Err(_) => "no step of it is saved".to_owned(),
+    };
+    Some(format!(
+        "its run is not finished ({far}), `bitfit train --resume --output {}` goes on with it",
+        folder.display()
+    ))
 }
 
 /// The model that a delta was trained as.

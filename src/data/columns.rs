@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::formats::columns::Columns;
+use crate::words::list;
 
 /// Column names asked for; `None` means: find it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,13 @@ impl ChosenColumns {
             text_pair: self.text_pair.map(name),
             label: self.label.map(name),
         }
+    }
+
+    /// The names of the others.
+    pub fn others<S: AsRef<str>>(&self, header: &[S]) -> Vec<String> {
+        let chosen = [Some(self.text), self.text_pair, self.label];
+        let others = header.iter().enumerate().filter(|(i, _)| !chosen.contains(&Some(*i)));
+        others.map(|(_, name)| name.as_ref().to_owned()).collect()
     }
 }
 
@@ -129,6 +137,17 @@ pub(super) fn choose<S: AsRef<str>>(
         );
     }
     Ok(ChosenColumns { text, text_pair, label })
+}
+
+/// Whether [`choose`] looks for a column of this name: any other changes nothing of what it finds.
+pub(super) fn could_be_chosen(name: &str, names: &ColumnNames, held: Option<&Columns>) -> bool {
+    let asked = [&names.text, &names.text_pair, &names.label].into_iter().flatten();
+    let trained = held.map(|held| [Some(&held.text), held.text_pair.as_ref(), held.label.as_ref()]);
+    let trained = trained.into_iter().flatten().flatten();
+    let lists = [&SINGLES[..], &OTHER_SINGLES, &LABELS, &OTHER_LABELS];
+    let pairs = PAIRS.into_iter().flat_map(|(first, second)| [first, second]);
+    asked.chain(trained).any(|wanted| wanted == name)
+        || lists.concat().into_iter().chain(pairs).any(|usual| usual.eq_ignore_ascii_case(name))
 }
 
 /// Holds a task that was trained on pairs to its pairs.
@@ -302,8 +321,7 @@ impl Header<'_> {
     }
 
     fn list(&self) -> String {
-        let quoted: Vec<String> = self.columns.iter().map(|c| format!("{c:?}")).collect();
-        format!("the columns are {}", quoted.join(", "))
+        format!("the columns are {}", list(&self.columns))
     }
 
     /// " (did you mean ...?)" for the column nearest to any of the wanted names, if one is near enough to be a slip.

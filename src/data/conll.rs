@@ -6,18 +6,22 @@ use std::io::Read;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::columns::LabelUse;
+use super::conll_lines::{
+    COLUMNS, Shape, are_numbered, fields, is_comment, is_universal, sentence_id,
+};
 use super::documents::{Document, Gold, ReadDocuments};
 use super::input::{FileFormat, ReadOptions};
 use super::lines::{Lines, place};
+use crate::words;
 
-/// The columns of CoNLL-U.
-const COLUMNS: [&str; 10] =
-    ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"];
 /// What the first line of a table says of a column of words, and of one of tags.
 const HEADER: [[&str; 8]; 2] = [
     ["token", "tokens", "word", "words", "text", "form", "sentence", "sentence #"],
     ["tag", "tags", "label", "labels", "ner", "ner_tags", "pos", "upos"],
 ];
+
+/// What to do with a file that has no word per line.
+const RUNNING_TEXT: &str = "; for running text give JSON lines with \"text\"";
 
 /// Iterator over sentences; after an error it ends.
 pub struct ConllReader<R> {
@@ -27,9 +31,16 @@ pub struct ConllReader<R> {
     word: Option<usize>,
     /// Counted from 0; without one the last.
     tag: Option<usize>,
+    /// Says that a column has a name and the file none, unless it turns out to be CoNLL-U.
+    unnamed: Option<String>,
     tagged: bool,
-    /// How many columns each line has, and whether tabs part them: as in the first.
-    shape: Option<(usize, bool)>,
+    /// Whether nobody has said that the lines are columns, and they may be running text.
+    may_be_text: bool,
+    /// As in the first line.
+    shape: Option<Shape>,
+    comments: u64,
+    /// Whether the words of a sentence have been compared with their numbers.
+    compared: bool,
     any: bool,
     done: bool,
 }
@@ -40,34 +51,59 @@ impl<R: Read> ConllReader<R> {
     pub fn new(input: R, name: &str, format: FileFormat, options: &ReadOptions) -> Result<Self> {
         let universal = format == FileFormat::Conllu;
         let tagged = options.label_use == LabelUse::Required;
-        let number = |option: &str, asked: &Option<String>| -> Result<Option<usize>> {
+        let mut unnamed = None;
+        let mut number = |option: &str, asked: &Option<String>| -> Result<Option<usize>> {
             let Some(asked) = asked else {
                 return Ok(None);
+            };
+            let problem = || {
+                let names = if universal { ", or a name: upos, xpos, …" } else { "" };
+                format!("{option} {asked:?}: a column of this file is a number from 1 on{names}")
             };
             let named = COLUMNS.iter().position(|column| asked.eq_ignore_ascii_case(column));
             match (asked.parse::<usize>(), named) {
                 (Ok(number), _) if number > 0 => Ok(Some(number - 1)),
-                (_, Some(named)) if universal => Ok(Some(named)),
-                _ => Err(anyhow!(
-                    "{name}: {option} {asked:?}: a column of this file is a number from 1 on{}",
-                    if universal { ", or a name: upos, xpos, …" } else { "" }
-                )),
+                (_, Some(named)) => {
+                    unnamed = (!universal).then(problem);
+                    Ok(Some(named))
+                }
+                _ => Err(anyhow!("{name}: {}", problem())),
             }
         };
         let word = number("--text-column", &options.columns.text)?;
         let tag = if tagged { number("--label-column", &options.columns.label)? } else { None };
-        let or =
-            |column: Option<usize>, usual| if universal { column.or(Some(usual)) } else { column };
-        Ok(Self {
+        let mut reader = Self {
             lines: Lines::new(input, name),
-            universal,
-            word: or(word, 1),
-            tag: or(tag, 3),
+            universal: false,
+            word,
+            tag,
+            unnamed,
             tagged,
+            may_be_text: false,
             shape: None,
+            comments: 0,
+            compared: false,
             any: false,
             done: false,
-        })
+        };
+        if universal {
+            reader.universal();
+        }
+        Ok(reader)
+    }
+
+    /// Refuses lines of several words without tabs, which may be running text as well as columns.
+    #[must_use]
+    pub fn or_text(mut self) -> Self {
+        self.may_be_text = !self.tagged && self.word.is_none();
+        self
+    }
+
+    /// Reads the columns of CoNLL-U.
+    fn universal(&mut self) {
+        self.universal = true;
+        self.word.get_or_insert(1);
+        self.tag.get_or_insert(3);
     }
 
     fn read(&mut self) -> Result<Option<Document>> {
@@ -78,38 +114,72 @@ impl<R: Read> ConllReader<R> {
                 if sentence.words.is_empty() {
                     continue;
                 }
-                return Ok(Some(sentence.finish(self.tagged)));
+                return self.sentence(sentence).map(Some);
             }
-            let comment = if self.universal { line.strip_prefix('#') } else { None };
-            if let Some(comment) = comment {
-                if let Some((key, id)) = comment.split_once('=')
-                    && key.trim() == "sent_id"
-                {
-                    sentence.id = Some(id.trim().to_owned());
-                }
+            let comment = match self.universal {
+                true => line.starts_with('#'),
+                false => is_comment(&line, self.shape),
+            };
+            if comment {
+                sentence.id = sentence_id(&line).map(str::to_owned).or(sentence.id);
+                self.comments += 1;
                 continue;
             }
             self.word(&line, &mut sentence)
                 .with_context(|| place(self.lines.name(), self.lines.number()))?;
         }
-        Ok((!sentence.words.is_empty()).then(|| sentence.finish(self.tagged)))
+        match sentence.words.is_empty() {
+            true => Ok(None),
+            false => self.sentence(sentence).map(Some),
+        }
+    }
+
+    fn sentence(&mut self, sentence: Sentence) -> Result<Document> {
+        let others = self.shape.is_some_and(|(width, _)| width > 1) && self.word.is_none();
+        if others && !self.compared && sentence.words.len() > 2 {
+            self.compared = true;
+            ensure!(
+                !are_numbered(&sentence.words),
+                "{}: column 1 has the numbers of the words; say which column has the words: --text-column 2",
+                place(self.lines.name(), sentence.lines[0])
+            );
+        }
+        Ok(sentence.finish(self.tagged))
     }
 
     fn word(&mut self, line: &str, sentence: &mut Sentence) -> Result<()> {
         let tabs = self.shape.map_or(self.universal || line.contains('\t'), |(_, tabs)| tabs);
-        let fields: Vec<&str> = match tabs {
-            true => line.split('\t').map(str::trim).collect(),
-            false => line.split_whitespace().collect(),
-        };
+        let fields = fields(line, tabs);
         let count = fields.len();
         let first = self.shape.is_none();
+        if first && !self.universal && self.word.is_none_or(|_| self.unnamed.is_some()) {
+            // Under a name such as .conll; its first column has no words.
+            if is_universal(&fields, tabs) {
+                self.unnamed = None;
+                self.universal();
+            }
+        }
+        if let Some(problem) = self.unnamed.take() {
+            bail!(problem);
+        }
+        ensure!(
+            !(first && line.starts_with("{\"")),
+            "the line looks like JSON lines: say --format jsonl"
+        );
+        ensure!(
+            !(first && self.may_be_text && !tabs && count > 1),
+            "{count} words in a line: a text, or a word with its tags behind it? For texts give JSON lines with \"text\" \
+             (--format jsonl); for a word per line say --format conll"
+        );
         let (width, _) = *self.shape.get_or_insert((count, tabs));
         let wanted = if self.universal { COLUMNS.len() } else { width };
         ensure!(
             count == wanted,
-            "{count} columns{}, where {} {wanted}",
+            "{}{}, where {} {wanted}{}",
+            words::count(count, "column"),
             if tabs { ", parted by tabs" } else { "" },
-            if self.universal { "CoNLL-U has" } else { "the first line has" }
+            if self.universal { "CoNLL-U has" } else { "the first line has" },
+            if self.universal || tabs { "" } else { RUNNING_TEXT }
         );
         if self.universal {
             let id = fields[0];
@@ -125,15 +195,24 @@ impl<R: Read> ConllReader<R> {
         let column = |option: &str, asked: Option<usize>, usual: usize| {
             let at = asked.unwrap_or(usual);
             fields.get(at).copied().with_context(|| {
-                format!("{count} columns, and {option} asks for column {}", at + 1)
+                format!(
+                    "{}, and {option} asks for column {}",
+                    words::count(count, "column"),
+                    at + 1
+                )
             })
         };
         let word = column("--text-column", self.word, 0)?;
         if !self.universal && word.contains(char::is_whitespace) {
             bail!(
-                "the word {word:?} has spaces in it; a word per line is expected, parted from its tag by a tab or spaces"
+                "the word {word:?} has spaces in it; a word per line is expected, parted from its tag by a tab or spaces\
+                 {RUNNING_TEXT}"
             );
         }
+        ensure!(
+            !(first && count > 1 && is_header(word, fields[count - 1])),
+            "the line looks like the names of the columns: remove it, as each line is a word and its tag"
+        );
         let tag = if self.tagged {
             ensure!(count > 1, "a word without a tag: the line has one column");
             let tag = column("--label-column", self.tag, count - 1)?;
@@ -143,11 +222,6 @@ impl<R: Read> ConllReader<R> {
             );
             let none = tag.is_empty() || (self.universal && tag == "_");
             ensure!(!none, "the word {word:?} has no tag");
-            if first && is_header(word, tag) {
-                bail!(
-                    "the line looks like the names of the columns: remove it, as each line is a word and its tag"
-                );
-            }
             Some(tag.to_owned())
         } else {
             None
@@ -209,6 +283,12 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
         self.lines.block_ready()
     }
 
+    fn left_out(&self) -> Option<String> {
+        let lines = words::count(self.comments as usize, "line");
+        (self.comments > 0 && !self.universal)
+            .then(|| format!("{lines} with # before them taken for comments"))
+    }
+
     fn told(&self) -> Option<String> {
         let (width, _) = self.shape?;
         let name = |column: usize| match self.universal {
@@ -219,7 +299,12 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
             true => format!(", tags from {}", name(self.tag.unwrap_or(width - 1))),
             false => String::new(),
         };
-        Some(format!("words from {}{tags}, of {width} columns", name(self.word.unwrap_or(0))))
+        let of = if self.universal {
+            "the 10 columns of CoNLL-U".to_owned()
+        } else {
+            words::count(width, "column")
+        };
+        Some(format!("words from {}{tags}, of {of}", name(self.word.unwrap_or(0))))
     }
 }
 

@@ -64,8 +64,8 @@ fn universal_dependencies_have_contractions_and_words_that_are_not_there() {
 #[test]
 fn what_does_not_fit_is_refused_by_line() {
     for (input, problem) in [
-        ("a O\nb\n", "d.conll:2: 1 columns, where the first line has 2"),
-        ("a\tO\nb O\n", "d.conll:2: 1 columns, parted by tabs, where the first line has 2"),
+        ("a O\nb\n", "d.conll:2: 1 column, where the first line has 2"),
+        ("a\tO\nb O\n", "d.conll:2: 1 column, parted by tabs, where the first line has 2"),
         ("a\n", "d.conll:1: a word without a tag: the line has one column"),
         ("a\tO\n\tO\n\nb\t\n", "d.conll:4: the word \"b\" has no tag"),
         ("a\tO\ntwo words\tO\n", "d.conll:2: the word \"two words\" has spaces in it"),

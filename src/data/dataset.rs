@@ -5,7 +5,8 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 
 use super::input::Row;
-use super::tokenize::{Encoded, OnRows, Positions, TextCounts, TextTokenizer};
+use super::text_counts::TextCounts;
+use super::tokenize::{Encoded, OnRows, Positions, TextTokenizer};
 use super::windows::Windows;
 use crate::batch::{Batch, Labels};
 
@@ -17,6 +18,8 @@ pub struct Dataset {
     offsets: Vec<usize>,
     /// Leading tokens of each row that have type 0, `[N]`.
     type_zero: Vec<u32>,
+    /// The line that each row is from, `[N]`.
+    lines: Vec<u64>,
     labels: Labels,
     positions: Positions,
 }
@@ -51,7 +54,7 @@ impl Dataset {
     }
 
     fn of(encoded: Encoded, labels: Labels, positions: Positions) -> Result<Self> {
-        let Encoded { ids, ends, type_zero, counts: _ } = encoded;
+        let Encoded { ids, ends, type_zero, lines, counts: _ } = encoded;
         if ends.is_empty() {
             bail!("there are no examples to tokenize");
         }
@@ -59,7 +62,7 @@ impl Dataset {
             bail!("{} for {} examples", labels.count(), ends.len());
         }
         let offsets = std::iter::once(0).chain(ends).collect();
-        Ok(Self { ids, offsets, type_zero, labels, positions })
+        Ok(Self { ids, offsets, type_zero, lines, labels, positions })
     }
 
     /// N, the number of rows.
@@ -89,6 +92,11 @@ impl Dataset {
     /// Ids of one row.
     pub fn ids(&self, row: usize) -> &[u32] {
         &self.ids[self.span(row)]
+    }
+
+    /// The line of its file that a row is from.
+    pub fn line(&self, row: usize) -> u64 {
+        self.lines[row]
     }
 
     fn span(&self, row: usize) -> Range<usize> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use crate::files::hex;
+use crate::words::count;
 
 /// One text. Ranges are bytes of [`Document::text`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +117,16 @@ impl Documents {
         hex(&hasher.finalize())
     }
 
+    /// How many there are, how many words they have, and which has the most.
+    pub fn sizes(&self) -> String {
+        let words = self.list.iter().map(|document| document.words.len()).sum();
+        let longest = self.list.iter().rev().max_by_key(|document| document.words.len());
+        let longest = longest.map_or(String::new(), |longest| {
+            format!(", at most {} (line {})", longest.words.len(), longest.line)
+        });
+        format!("{}, {}{longest}", count(self.list.len(), "text"), count(words, "word"))
+    }
+
     /// The given documents, in the order given.
     ///
     /// # Panics
@@ -133,6 +144,11 @@ pub trait ReadDocuments: Iterator<Item = anyhow::Result<Document>> {
 
     /// What the user is told of how documents are read, as far as it is known.
     fn told(&self) -> Option<String> {
+        None
+    }
+
+    /// What was not read so far, where that is not plain to see.
+    fn left_out(&self) -> Option<String> {
         None
     }
 }

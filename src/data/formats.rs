@@ -36,6 +36,7 @@ enum Kind {
         width: usize,
         chosen: ChosenColumns,
         columns: Columns,
+        unread: Vec<String>,
     },
     Jsonl(Keys),
 }
@@ -78,6 +79,7 @@ pub fn rows<R: Read>(
         Ok(Kind::Delimited {
             width: header.len(),
             columns: chosen.names(&header),
+            unread: chosen.others(&header),
             chosen,
             splitter,
             record,
@@ -165,6 +167,14 @@ impl<R: Read> RowReader<R> {
         }
     }
 
+    /// The columns that are not read; of JSON lines those known so far.
+    pub fn unread(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Delimited { unread, .. } => unread.clone(),
+            Kind::Jsonl(keys) => keys.unread(),
+        }
+    }
+
     /// Whether the rows so far have all that the user named and the task was trained on: the keys of JSON lines may come
     /// late. To be asked before anything is made of the rows.
     ///
@@ -209,7 +219,8 @@ impl<R: Read> RowReader<R> {
                     let line = line.to_owned();
                     let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
-                    delimited_row(record, *width, *chosen, number, self.lines.name())?
+                    let quotes = matches!(splitter, Splitter::Csv(_));
+                    delimited_row(record, *width, *chosen, number, self.lines.name(), quotes)?
                 }
                 Kind::Jsonl(keys) => {
                     let line = line.to_owned();
@@ -239,16 +250,28 @@ impl<R: Read> RowReader<R> {
     }
 }
 
+/// Whether a field of a csv was to be quoted and is not, as its quote does not come first.
+pub fn is_quoted_behind_space(field: &str) -> bool {
+    field.starts_with([' ', '\t']) && field.trim_start().starts_with('"')
+}
+
 fn delimited_row(
     record: &Record,
     width: usize,
     chosen: ChosenColumns,
     line: u64,
     name: &str,
+    quotes: bool,
 ) -> Result<Row> {
     if record.len() != width {
+        let hint = match quotes && record.fields().any(is_quoted_behind_space) {
+            true => {
+                "; a quote in a csv counts at the beginning of a field, and here a space stands before one: remove it"
+            }
+            false => "",
+        };
         bail!(
-            "{}: {} where the header has {width}",
+            "{}: {} where the header has {width}{hint}",
             place(name, line),
             count(record.len(), "field")
         );

@@ -57,6 +57,24 @@ fn pairs_and_json_labels_of_every_kind_are_read() {
 }
 
 #[test]
+fn the_time_for_json_lines_grows_with_their_keys_and_no_faster() {
+    let keys: String = (0..100_000).map(|i| format!(", \"k{i}\": {i}")).collect();
+    let line = |i: usize, more: &str| format!("{{\"text\": \"a\", \"label\": {i}{more}}}\n");
+    let fresh: String = (0..20_000).map(|i| line(i, &format!(", \"new{i}\": 0"))).collect();
+    let begun = std::time::Instant::now();
+    assert_eq!(labelled(FileFormat::Jsonl, line(7, &keys)), [row(1, "a", "7")]);
+    assert_eq!(labelled(FileFormat::Jsonl, fresh).len(), 20_000);
+    // Squared, it takes minutes.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    // A key of a later row still counts where it changes what is read.
+    let later = line(0, "") + "{\"text\": \"a\", \"label\": 1, \"text_pair\": \"b\"}\n";
+    let rows = read(FileFormat::Jsonl, later, LabelUse::Required).unwrap();
+    assert_eq!(rows[1].text_pair.as_deref(), Some("b"));
+    let twice = line(0, ", \"label\": 1");
+    assert!(refused(FileFormat::Jsonl, twice).contains("\"label\" stands there twice"));
+}
+
+#[test]
 fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
     let input = "text,label\n\"a\nb\n\",x\nc,y\nd\n";
     let message = refused(FileFormat::Csv, input);

@@ -1,22 +1,28 @@
 //! Rows from JSON lines. The keys that are read are chosen as columns are; a key may first come in a later row, and a
 //! row without a second text is a single one.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::columns::{ChosenColumns, choose, hold_pairs};
+use super::columns::{ChosenColumns, choose, could_be_chosen, hold_pairs};
 use super::input::{LIST, ReadOptions, Row};
 use super::lines::place;
 use crate::formats::columns::Columns;
+
+/// Most keys of one object.
+const MOST_KEYS: usize = 1 << 20;
 
 /// The keys of the rows so far.
 #[derive(Default)]
 pub(super) struct Keys {
     /// All of them, in the order in which they came.
     seen: Vec<String>,
+    /// The same, to be found.
+    known: HashSet<String>,
     chosen: Option<ChosenColumns>,
 }
 
@@ -24,6 +30,11 @@ impl Keys {
     /// The keys that are read; `None` before the first row.
     pub fn columns(&self) -> Option<Columns> {
         self.chosen.map(|chosen| chosen.names(&self.seen))
+    }
+
+    /// The keys that are not read.
+    pub fn unread(&self) -> Vec<String> {
+        self.chosen.map(|chosen| chosen.others(&self.seen)).unwrap_or_default()
     }
 
     /// Whether all is there that the user named or the task was trained on. Asked once enough rows are read to say so.
@@ -53,15 +64,25 @@ impl Keys {
     ) -> Result<Row> {
         let here = place(name, number);
         let object = Object::parse(line, &here)?;
-        let fresh: Vec<&String> =
-            object.0.iter().map(|(key, _)| key).filter(|key| !self.seen.contains(key)).collect();
-        if self.chosen.is_none() || !fresh.is_empty() {
-            let fresh: Vec<String> = fresh.into_iter().cloned().collect();
+        let keys = object.0.iter().map(|(key, _)| key);
+        let fresh: Vec<String> = keys.filter(|key| !self.known.contains(*key)).cloned().collect();
+        // Most keys cannot change what is read, and each row may have new ones.
+        let decides = fresh
+            .iter()
+            .any(|key| could_be_chosen(key, &options.columns, options.trained.as_ref()));
+        if self.chosen.is_none() || decides {
             self.choose(fresh, options, &here)?;
+        } else {
+            self.add(fresh);
         }
         let columns = self.columns();
         let columns = columns.with_context(|| format!("{here}: an object without keys"))?;
         object.row(&columns, options.label_lists, number, &here)
+    }
+
+    fn add(&mut self, fresh: Vec<String>) {
+        self.known.extend(fresh.iter().cloned());
+        self.seen.extend(fresh);
     }
 
     fn choose(&mut self, fresh: Vec<String>, options: &ReadOptions, here: &str) -> Result<()> {
@@ -70,10 +91,10 @@ impl Keys {
             Some(key) => format!("the key {key:?}"),
             None => "nothing".to_owned(),
         };
-        self.seen.extend(fresh);
+        self.add(fresh);
         let mut names = options.columns.clone();
         // It may come in a later row.
-        let waits = names.text_pair.take_if(|name| !self.seen.contains(name)).is_some();
+        let waits = names.text_pair.take_if(|name| !self.known.contains(name)).is_some();
         let (label_use, trained) = (options.label_use, options.trained.as_ref());
         let mut chosen = choose(&self.seen, &names, label_use, trained, here)?;
         if waits {
@@ -118,6 +139,11 @@ impl<'a> Object<'a> {
             ),
             _ => bail!("{here}: not a JSON object"),
         }
+    }
+
+    /// The keys, in the order of the line.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
     }
 
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
@@ -202,8 +228,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut entries: Vec<(String, &RawValue)> = Vec::new();
+                let mut known = HashSet::new();
                 while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
-                    if entries.iter().any(|(other, _)| *other == key) {
+                    if entries.len() == MOST_KEYS {
+                        return Err(A::Error::custom(format_args!(
+                            "an object of more than {MOST_KEYS} keys"
+                        )));
+                    }
+                    if !known.insert(key.clone()) {
                         return Err(A::Error::custom(format_args!(
                             "the key {key:?} stands there twice"
                         )));

@@ -15,7 +15,7 @@
 //! 2. The task's labels ([`crate::tasks::labels`]) on what is known of the classes: the training table, or the whole file
 //!    *before* it is split, so that a rare class is not refused because all its rows went to one side. `eval` and
 //!    `predict` use the names of the saved task.
-//! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] says what was truncated or empty.
+//! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] says what was truncated, empty or unknown.
 //! 4. [`Sampler::new`] over [`Dataset::lengths`]; [`Sampler::largest`] simulates the whole run, so that the number of
 //!    micro-batches and the largest batch are known before memory is planned; [`Sampler::epoch`] gives any epoch,
 //!    and [`Batches::get`] any batch of it, so that a resumed run goes on exactly where it stopped.
@@ -30,6 +30,7 @@
 pub mod benchmark;
 mod columns;
 mod conll;
+mod conll_lines;
 mod contained;
 mod dataset;
 mod documents;
@@ -43,9 +44,11 @@ mod special_tokens;
 mod split;
 mod table;
 mod tagged_json;
+mod text_counts;
 mod text_words;
 mod tokenize;
 mod tokenizer_bounds;
+mod tokenizer_claims;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
@@ -57,13 +60,14 @@ pub use columns::{ColumnNames, LabelUse};
 pub use conll::ConllReader;
 pub use dataset::Dataset;
 pub use documents::{Document, Documents, Gold, Mark, ReadDocuments};
-pub use formats::{RowReader, rows};
+pub use formats::{RowReader, is_quoted_behind_space, rows};
 pub use input::{FileFormat, LIST, ReadOptions, Row};
 pub(crate) use lines::place;
 pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};
 pub use split::{Split, split};
 pub use table::Table;
 pub use tagged_json::TaggedJsonReader;
-pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};
+pub use text_counts::{TextCounts, TextTally};
+pub use tokenize::{OnRows, Positions, TextTokenizer, TokenizerOptions};
 pub use windows::{Window, Windows};
 pub use word_places::{WordPlace, word_places};

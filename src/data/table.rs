@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::formats::rows;
 use super::input::{FileFormat, ReadOptions, Row};
 use crate::files::hex;
-use crate::formats::columns::Columns;
+use crate::formats::columns::{Columns, not_read};
 
 /// The rows of one file, at least one, in file order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Table {
     /// The path as given: starts the messages about its rows.
     pub name: String,
     pub columns: Columns,
+    /// The columns that were not read.
+    pub unread: Vec<String>,
     pub rows: Vec<Row>,
     /// How many rows go over several lines, and where the first begins: quoted fields of a csv may, and so does all that
     /// stands between two stray quotes.
@@ -44,7 +46,13 @@ impl Table {
         let columns =
             reader.columns().with_context(|| format!("{name}: the file has no examples"))?;
         let over_lines = over_lines(&rows, reader.row_end());
-        Ok(Self { name, columns, rows, over_lines })
+        let unread = reader.unread();
+        Ok(Self { name, columns, unread, rows, over_lines })
+    }
+
+    /// Which columns are read, and which are not.
+    pub fn told(&self) -> String {
+        format!("{}{}", self.columns, not_read(&self.unread))
     }
 
     /// Rows of a task on pairs that have no second text.
@@ -81,6 +89,7 @@ impl Table {
         Self {
             name: self.name.clone(),
             columns: self.columns.clone(),
+            unread: self.unread.clone(),
             rows: rows.iter().map(|&r| self.rows[r].clone()).collect(),
             over_lines: self.over_lines,
         }
@@ -109,6 +118,7 @@ mod tests {
         Table {
             name: "t".to_owned(),
             columns: Columns { text: "text".to_owned(), text_pair: None, label: None },
+            unread: Vec::new(),
             rows: rows.iter().map(row).collect(),
             over_lines: None,
         }

@@ -13,12 +13,16 @@ use super::input::ReadOptions;
 use super::jsonl::{Object, kind_of, text};
 use super::lines::Lines;
 use super::text_words::text_words;
+use crate::formats::columns::not_read;
+use crate::words::count;
 
 /// Usual keys; the first wins where several are there.
 const WORDS: [&str; 2] = ["tokens", "words"];
 const TEXTS: [&str; 1] = ["text"];
 const TAGS: [&str; 1] = ["tags"];
 const SPANS: [&str; 2] = ["spans", "entities"];
+/// Comes back with the answer.
+const ID: &str = "id";
 /// Where none of those is there: one of these, if it is the only one.
 const OTHER_TAGS: [&str; 6] = ["ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "upos"];
 const OTHER_SPANS: [&str; 2] = ["labels", "label"];
@@ -41,6 +45,8 @@ struct Keys {
     list: bool,
     /// None where tags are not asked for.
     tags: Option<String>,
+    /// The others of the first object.
+    unread: Vec<String>,
 }
 
 /// A part of a text, in characters.
@@ -126,7 +132,9 @@ impl<R: Read> TaggedJsonReader<R> {
                 }
             }
         };
-        Ok(Keys { words, list, tags })
+        let read = |key: &&str| *key == words || Some(*key) == tags.as_deref() || *key == ID;
+        let unread = object.keys().filter(|key| !read(key)).map(str::to_owned).collect();
+        Ok(Keys { words, list, tags, unread })
     }
 }
 
@@ -152,10 +160,10 @@ fn document(object: &Object<'_>, keys: &Keys, here: &str) -> Result<Document> {
                 let tags = strings(key, value, here)?;
                 ensure!(
                     tags.len() == words.len(),
-                    "{here}: {} words in {:?} and {} tags in {key:?}",
-                    words.len(),
+                    "{here}: {} in {:?} and {} in {key:?}",
+                    count(words.len(), "word"),
                     keys.words,
-                    tags.len()
+                    count(tags.len(), "tag")
                 );
                 if let Some(empty) = tags.iter().position(|tag| tag.trim().is_empty()) {
                     bail!("{here}: the tag of word {} ({:?}) is empty", empty + 1, words[empty]);
@@ -214,11 +222,11 @@ fn strings(key: &str, value: &RawValue, here: &str) -> Result<Vec<String>> {
 }
 
 fn id(object: &Object<'_>, here: &str) -> Result<Option<String>> {
-    let Some(value) = object.get("id") else {
+    let Some(value) = object.get(ID) else {
         return Ok(None);
     };
     match kind_of(value) {
-        "a string" => text("id", value, here).map(Some),
+        "a string" => text(ID, value, here).map(Some),
         "a number" => Ok(Some(value.get().to_owned())),
         _ => Ok(None),
     }
@@ -240,6 +248,7 @@ fn tags_of_spans(
         ensure!(start < end, "{what}: it ends before it has a character");
         ensure!(*end < places.len(), "{what}: the text has {} characters", places.len() - 1);
         ensure!(!label.trim().is_empty(), "{what}: its label is empty");
+        refuse_tag(label.trim(), &what)?;
         let bytes = places[*start]..places[*end];
         let first = words.partition_point(|word| word.end <= bytes.start);
         let behind = words.partition_point(|word| word.start < bytes.end);
@@ -262,6 +271,21 @@ fn tags_of_spans(
         }
     }
     Ok(tags.into_iter().map(|tag| tag.unwrap_or_else(|| "O".to_owned())).collect())
+}
+
+/// Refuses a tag of a word as the type of a span, which would become a part of other tags.
+fn refuse_tag(label: &str, what: &str) -> Result<()> {
+    if label.eq_ignore_ascii_case("o") {
+        bail!("{what}: O is the tag of words outside of any span: leave the span out");
+    }
+    let kind = ["B-", "I-", "b-", "i-"].into_iter().find_map(|mark| label.strip_prefix(mark));
+    match kind.filter(|kind| !kind.is_empty()) {
+        Some(kind) => bail!(
+            "{what}: its label is the tag of a word; a span has a type, {kind:?}, and B- and I- are put before it here: \
+             give each span whole, under its type"
+        ),
+        None => Ok(()),
+    }
 }
 
 impl<R: Read> Iterator for TaggedJsonReader<R> {
@@ -295,7 +319,7 @@ impl<R: Read> ReadDocuments for TaggedJsonReader<R> {
             (Some(key), true) => format!(", tags from {key:?}"),
             (Some(key), false) => format!(", spans from {key:?} as B-, I- and O"),
         };
-        Some(words + &tags)
+        Some(words + &tags + &not_read(&keys.unread))
     }
 }
 

@@ -66,10 +66,7 @@ fn the_key_of_the_tags_is_the_only_one_or_chosen() {
 fn what_does_not_fit_is_refused_by_line() {
     let good = r#"{"tokens": ["a", "b"], "tags": ["O", "B"]}"#;
     for (line, problem) in [
-        (
-            r#"{"tokens": ["a", "b"], "tags": ["O"]}"#,
-            "2 words in \"tokens\" and 1 tags in \"tags\"",
-        ),
+        (r#"{"tokens": ["a", "b"], "tags": ["O"]}"#, "2 words in \"tokens\" and 1 tag in \"tags\""),
         (
             r#"{"tokens": ["a", "b"], "tags": [0, 3]}"#,
             "element 1 of \"tags\" is a number, not a string; the names",

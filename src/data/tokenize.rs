@@ -14,6 +14,7 @@ use tokenizers::{Encoding, Tokenizer};
 
 use super::contained::contained;
 use super::input::Row;
+use super::text_counts::{TextCounts, Unknown};
 use super::tokenizer_bounds::{Growth, bounds};
 use super::tokenizer_files::{self, CutSide, Loaded};
 use super::tokenizer_fingerprint;
@@ -63,15 +64,6 @@ pub struct TokenizerOptions {
 /// Told the number of rows finished since the last call, from any thread.
 pub type OnRows<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// What happened to the texts, in rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TextCounts {
-    /// Cut to the maximum length.
-    pub truncated: usize,
-    /// A text, or one of a pair, without a single token.
-    pub empty: usize,
-}
-
 /// A tokenizer with the model's limits, ready to encode.
 pub struct TextTokenizer {
     inner: Tokenizer,
@@ -83,6 +75,7 @@ pub struct TextTokenizer {
     cut: CutSide,
     notes: Vec<String>,
     growth: Growth,
+    unknown: Unknown,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -94,6 +87,8 @@ pub(super) struct Encoded {
     pub ends: Vec<usize>,
     /// In each sequence, how many leading tokens have type 0; the rest has type 1, `[rows]`.
     pub type_zero: Vec<u32>,
+    /// The line that each sequence is from, `[rows]`.
+    pub lines: Vec<u64>,
     pub counts: TextCounts,
 }
 
@@ -104,8 +99,8 @@ impl Encoded {
         self.ids.extend_from_slice(&part.ids);
         self.ends.extend(part.ends.iter().map(|end| base + end));
         self.type_zero.extend_from_slice(&part.type_zero);
-        self.counts.truncated += part.counts.truncated;
-        self.counts.empty += part.counts.empty;
+        self.lines.extend_from_slice(&part.lines);
+        self.counts += part.counts;
     }
 }
 
@@ -123,10 +118,8 @@ impl TextTokenizer {
     }
 
     fn of_folder(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        let Loaded { tokenizer: mut inner, cut, gives_types, mut notes } =
+        let Loaded { tokenizer: inner, cut, gives_types, mut notes } =
             tokenizer_files::load(folder)?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| anyhow!(e))?;
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if tokens > options.vocab_size {
             bail!(
@@ -165,7 +158,8 @@ impl TextTokenizer {
                 single.specials()
             );
         }
-        Ok(Self { inner, single, pair, options, cut, notes, growth })
+        let unknown = Unknown::of(&inner);
+        Ok(Self { inner, single, pair, options, cut, notes, growth, unknown })
     }
 
     /// What a user should know of how the files were read.
@@ -214,7 +208,7 @@ impl TextTokenizer {
 
     /// The tokens of one text.
     fn words(&self, text: &str) -> Result<Encoding, String> {
-        self.growth.check(text)?;
+        let _alone = contained(|| self.growth.admit(text, &self.inner))??;
         self.checked(contained(|| self.inner.encode_fast(text, false))?)
     }
 
@@ -224,7 +218,8 @@ impl TextTokenizer {
     /// The text cannot be tokenized.
     pub(super) fn tokens_with_bytes(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let cannot = |e: String| anyhow!("the text cannot be tokenized: {e}");
-        self.growth.check(text).map_err(cannot)?;
+        let admitted = contained(|| self.growth.admit(text, &self.inner));
+        let _alone = admitted.flatten().map_err(cannot)?;
         let encoded = contained(|| self.inner.encode(text, false)).map_err(cannot)?;
         let encoding = self.checked(encoded).map_err(cannot)?;
         let trimmed = |&(start, end): &(usize, usize)| {
@@ -233,6 +228,10 @@ impl TextTokenizer {
             start..start + part.trim().len()
         };
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(trimmed).collect()))
+    }
+
+    pub(super) fn unknown(&self) -> &Unknown {
+        &self.unknown
     }
 
     pub(super) fn single_template(&self) -> &Template {
@@ -271,7 +270,8 @@ impl TextTokenizer {
         };
         let a = first.get_ids();
         let b = second.as_ref().map_or(&[][..], Encoding::get_ids);
-        out.counts.empty += usize::from(a.is_empty() || (second.is_some() && b.is_empty()));
+        let texts = if second.is_some() { &[a, b][..] } else { &[a] };
+        self.unknown.count(texts, row.line, &mut out.counts);
         let room = self.options.max_len.saturating_sub(template.specials());
         if room == 0 && second.is_some() {
             bail!(
@@ -282,8 +282,11 @@ impl TextTokenizer {
             );
         }
         let (keep_a, keep_b) = longest_first(a.len(), b.len(), room);
-        out.counts.truncated += usize::from(keep_a < a.len() || keep_b < b.len());
+        if keep_a < a.len() || keep_b < b.len() {
+            out.counts.truncated.add(row.line);
+        }
         template.fill(self.cut.keep(a, keep_a), self.cut.keep(b, keep_b), out);
+        out.lines.push(row.line);
         Ok(())
     }
 }

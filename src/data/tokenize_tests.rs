@@ -2,6 +2,7 @@
 //! and `RobertaTokenizerFast` give for the same files (4.57 and 5.23; where a mask follows a space, 5.23).
 
 use super::*;
+use crate::data::TextTally;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -141,7 +142,7 @@ fn pairs_are_cut_longest_first_as_transformers_does() {
             encode(&bert("{}", max_len), "the film was great", Some("bad bad bad bad bad bad"));
         let expected = [&[2], &[5, 6, 7, 8][..a], &[3], &vec![22; b][..], &[3]].concat();
         assert_eq!(out.ids, expected, "max_len {max_len}");
-        assert_eq!(out.counts.truncated, usize::from(max_len < 13));
+        assert_eq!(out.counts.truncated.texts, usize::from(max_len < 13));
     }
 }
 
@@ -179,7 +180,8 @@ fn empty_texts_are_counted_and_keep_their_special_tokens() {
         row("", Some("film")),
     ];
     let out = tokenizer.encode(&rows, &|_| ()).unwrap();
-    assert_eq!(out.counts, TextCounts { truncated: 0, empty: 4 });
+    assert_eq!((out.counts.empty, out.counts.tokens), (TextTally { texts: 4, first: 1 }, 3));
+    assert_eq!(out.counts.unknown.texts, 0);
     assert_eq!(out.ends, [2, 4, 7, 11, 15]);
     assert_eq!(out.ids[..4], [2, 3, 2, 3]);
 }
@@ -188,7 +190,7 @@ fn empty_texts_are_counted_and_keep_their_special_tokens() {
 fn an_empty_partner_makes_a_single_text() {
     let out = encode(&bert("{}", 512), "film", Some(""));
     assert_eq!(out.ids, [2, 6, 3]);
-    assert_eq!(out.counts, TextCounts::default());
+    assert_eq!(out.counts, TextCounts { tokens: 1, ..TextCounts::default() });
 }
 
 #[test]

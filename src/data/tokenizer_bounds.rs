@@ -1,16 +1,26 @@
 //! What a tokenizer may cost. A few hundred bytes of `tokenizer.json` can ask for work that never ends: replacements that
-//! double a text forty times, words of any length for a search that takes the cube of it. Here its length is bounded
-//! before any text is read.
+//! double a text forty times, words of any length for a search that takes the cube of it. And a long text costs some hundred
+//! times its length in memory while it is taken apart. Here both are bounded before any text is read.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokenizers::{ModelWrapper, Tokenizer};
+use tokenizers::{
+    ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
+};
 
-/// Largest factor by which texts may grow, and largest text that may come of it.
+/// Longest text: more than any novel.
+const LONGEST_TEXT: usize = 4 << 20;
+/// Largest factor by which texts may grow, and what may come of them at most: by what the steps could do, and by what they
+/// did.
 const MOST_GROWTH: f64 = 65_536.0;
 const MOST_BYTES: f64 = (64 << 20) as f64;
-/// Longest word that WordPiece searches. BERT's own limit is 100.
+const MOST_NORMAL: usize = 8 << 20;
+/// From here on texts are taken apart one after the other, so that the memory of one is all that they need.
+const LARGE: f64 = (256 << 10) as f64;
+/// Longest word that WordPiece searches, and longest piece that Unigram tries at each place of a text. BERT's own limit is
+/// 100, pieces have some tens.
 const LONGEST_WORD: usize = 1000;
 
 /// How long a text can become before it is cut into tokens.
@@ -36,38 +46,97 @@ pub fn bounds(tokenizer: &Tokenizer) -> Result<Growth, String> {
             model.max_input_chars_per_word
         ));
     }
-    let value = |step: Result<Value, serde_json::Error>| step.map_err(|error| error.to_string());
-    let mut sum = Sum {
-        growth: Growth { added: 0.0, factor: 1.0, by: String::new() },
-        largest: 1.0,
-        seen: BTreeSet::new(),
-    };
-    sum.add(&value(serde_json::to_value(tokenizer.get_normalizer()))?);
-    sum.add(&value(serde_json::to_value(tokenizer.get_pre_tokenizer()))?);
-    let growth = sum.growth;
-    if growth.factor > MOST_GROWTH || growth.added > MOST_BYTES {
+    if let ModelWrapper::Unigram(model) = tokenizer.get_model()
+        && let Some((piece, _)) = model.iter().find(|(piece, _)| piece.len() > LONGEST_WORD)
+    {
         return Err(format!(
-            "its normalizers can make a text {:.1e} times as long ({} among them)",
-            growth.factor, growth.by
+            "its model has a piece of {} bytes ({}), and up to {LONGEST_WORD} can be served",
+            piece.len(),
+            shortened(piece)
         ));
     }
-    Ok(growth)
+    Growth::of(tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer())
 }
 
 impl Growth {
+    /// What these steps do.
+    ///
     /// # Errors
-    /// When `text` could become too long; says how long.
-    pub fn check(&self, text: &str) -> Result<(), String> {
-        let most = (text.len() as f64 + self.added) * self.factor;
-        // A text that no step makes longer is as long as its file made it.
-        if most <= MOST_BYTES || (self.factor == 1.0 && self.added == 0.0) {
-            return Ok(());
+    /// They can make a text more than 65,536 times as long; names one of them.
+    pub fn of(
+        normalizer: Option<&NormalizerWrapper>,
+        pre_tokenizer: Option<&PreTokenizerWrapper>,
+    ) -> Result<Self, String> {
+        let value =
+            |step: Result<Value, serde_json::Error>| step.map_err(|error| error.to_string());
+        let mut sum = Sum {
+            growth: Self { added: 0.0, factor: 1.0, by: String::new() },
+            largest: 1.0,
+            seen: BTreeSet::new(),
+        };
+        sum.add(&value(serde_json::to_value(normalizer))?);
+        sum.add(&value(serde_json::to_value(pre_tokenizer))?);
+        let growth = sum.growth;
+        if growth.factor > MOST_GROWTH || growth.added > MOST_BYTES {
+            return Err(format!(
+                "its normalizers can make a text {:.1e} times as long ({} among them)",
+                growth.factor, growth.by
+            ));
+        }
+        Ok(growth)
+    }
+
+    /// What so many bytes can become.
+    ///
+    /// # Errors
+    /// Too long a text; says how long.
+    pub fn most(&self, bytes: usize) -> Result<f64, String> {
+        let most = (bytes as f64 + self.added) * self.factor;
+        if most <= MOST_BYTES {
+            return Ok(most);
         }
         Err(format!(
-            "the text has {} bytes, of which the tokenizer's normalizers ({} among them) could make {most:.1e}; cut it",
-            text.len(),
+            "{bytes} bytes, of which the tokenizer's normalizers ({} among them) could make {most:.1e}",
             self.by
         ))
+    }
+
+    /// Holds `text` to what can be taken apart. For a large one the caller keeps what is returned until that is done.
+    ///
+    /// # Errors
+    /// A text that is too long, or that the tokenizer makes too long; says how long.
+    pub fn admit(
+        &self,
+        text: &str,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<MutexGuard<'static, ()>>, String> {
+        static ONE_LARGE: Mutex<()> = Mutex::new(());
+        if text.len() > LONGEST_TEXT {
+            return Err(format!(
+                "the text has {} bytes, and up to {} MiB can be served: cut it",
+                text.len(),
+                LONGEST_TEXT >> 20
+            ));
+        }
+        let most = self.most(text.len()).map_err(|e| format!("the text has {e}; cut it"))?;
+        if most <= LARGE {
+            return Ok(None);
+        }
+        let alone = ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(normalizer) = tokenizer.get_normalizer() {
+            let mut normal = NormalizedString::from(text);
+            normalizer.normalize(&mut normal).map_err(|e| e.to_string())?;
+            let bytes = normal.get().len();
+            if bytes > MOST_NORMAL {
+                return Err(format!(
+                    "the text has {} bytes, of which the tokenizer's normalizers make {bytes}, and up to {} MiB can be \
+                     served: cut it",
+                    text.len(),
+                    MOST_NORMAL >> 20
+                ));
+            }
+        }
+        Ok(Some(alone))
     }
 }
 
@@ -137,6 +206,24 @@ fn shortened(text: &str) -> String {
     format!("{start:?}")
 }
 
+/// Holds a character map of SentencePiece to its length: its table is as long as its first bytes say, and is made before it
+/// is read.
+///
+/// # Errors
+/// The table is longer than the map.
+pub(super) fn check_character_map(base64: &str) -> Result<(), String> {
+    let bytes = decoded(base64);
+    let said = bytes.first_chunk::<4>().map(|length| u32::from_le_bytes(*length) as usize);
+    match said {
+        Some(table) if table <= bytes.len() - 4 => Ok(()),
+        Some(table) => Err(format!(
+            "its precompiled_charsmap says that {table} bytes of table follow, and there are {}",
+            bytes.len() - 4
+        )),
+        None => Err("its precompiled_charsmap is cut short".to_string()),
+    }
+}
+
 /// Bytes of the longest replacement in a character map of SentencePiece: the pieces between zeros, behind a table whose
 /// length comes first. All of a map that cannot be read.
 fn longest_entry(base64: &str) -> usize {
@@ -165,77 +252,5 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use tokenizers::NormalizerWrapper;
-
-    fn growth(normalizer: Value) -> Result<Growth, String> {
-        let normalizer: NormalizerWrapper = serde_json::from_value(normalizer).unwrap();
-        let mut tokenizer = Tokenizer::new(tokenizers::models::wordpiece::WordPiece::default());
-        tokenizer.with_normalizer(Some(normalizer)).unwrap();
-        bounds(&tokenizer)
-    }
-
-    fn chain(step: Value, count: usize) -> Value {
-        json!({"type": "Sequence", "normalizers": vec![step; count]})
-    }
-
-    fn replace(pattern: Value, content: &str) -> Value {
-        json!({"type": "Replace", "pattern": pattern, "content": content})
-    }
-
-    #[test]
-    fn chains_that_grow_a_text_without_bound_are_refused_by_name() {
-        for (step, name) in [
-            (replace(json!({"String": "o"}), "oo"), "Replace by \"oo\""),
-            (replace(json!({"Regex": "o"}), "oo"), "Replace by \"oo\""),
-            (replace(json!({"Regex": ""}), "o"), "Replace by \"o\""),
-            (json!({"type": "ByteLevel"}), "ByteLevel"),
-            (chain(replace(json!({"String": "ab"}), "abab"), 3), "Replace by \"abab\""),
-        ] {
-            let error = growth(chain(step, 40)).unwrap_err();
-            assert!(error.contains(name) && error.contains("times as long"), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_models_have_costs_nothing() {
-        let bert = json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-            "strip_accents": null, "lowercase": true});
-        let albert = json!({"type": "Sequence", "normalizers": [
-            replace(json!({"String": "``"}), "\""), replace(json!({"String": "''"}), "\""),
-            {"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"},
-        ]});
-        for normalizer in [bert, albert, json!({"type": "NFC"})] {
-            assert_eq!(growth(normalizer.clone()).unwrap().factor, 1.0, "{normalizer}");
-        }
-        let spaces = json!({"type": "Sequence", "normalizers": [
-            {"type": "NFKC"}, replace(json!({"Regex": " {2,}"}), " "), {"type": "Prepend", "prepend": "▁"},
-            replace(json!({"String": " "}), "▁"),
-        ]});
-        let growth = growth(spaces).unwrap();
-        assert_eq!(growth.factor, 6.0);
-        assert!(growth.check(&"x".repeat(1 << 20)).is_ok());
-        let error = growth.check(&"x".repeat(20 << 20)).unwrap_err();
-        assert!(error.contains("20971520 bytes") && error.contains("Replace"), "{error}");
-    }
-
-    #[test]
-    fn words_without_a_limit_are_refused() {
-        let model = tokenizers::models::wordpiece::WordPiece::builder()
-            .max_input_chars_per_word(usize::MAX);
-        let error = bounds(&Tokenizer::new(model.build().unwrap())).unwrap_err();
-        assert!(error.contains("max_input_chars_per_word is 18446744073709551615"), "{error}");
-    }
-
-    #[test]
-    fn the_longest_entry_of_a_character_map_is_found() {
-        // A table of four bytes; then "ab", "c" and "defg".
-        assert_eq!(decoded("BAAAAAAAAABhYgBjAGRlZmcA"), b"\x04\0\0\0\0\0\0\0ab\0c\0defg\0");
-        assert_eq!(longest_entry("BAAAAAAAAABhYgBjAGRlZmcA"), 4);
-        assert_eq!(longest_entry(""), 0);
-        assert_eq!(decoded("YWI="), b"ab");
-        assert_eq!(decoded("YQ=="), b"a");
-    }
-}
+#[path = "tokenizer_bounds_tests.rs"]
+mod tests;

@@ -79,6 +79,12 @@ impl Config {
         Ok(config)
     }
 
+    /// At least as many as the tokens have that these settings add.
+    pub fn bytes_of_tokens(&self) -> usize {
+        let added: usize = self.added.values().map(|(token, _)| token.content.len()).sum();
+        added + Value::Object(self.settings.clone()).to_string().len()
+    }
+
     fn is_special(&self, content: &str) -> bool {
         Class::Written.specials().iter().any(|(key, _)| self.token(key, "") == content)
             || self.more_specials().iter().any(|token| token.content == content)

@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
-use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use super::contained::contained;
 use super::special_tokens::Class;
+use super::tokenizer_claims;
 use super::tokenizer_class::{ChosenClass, choose, model_type};
 use super::tokenizer_config::Config;
 use crate::formats::model_files::{
@@ -62,6 +62,10 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         chosen = choose(of.map(|(_, model_type)| model_type), None)?;
     }
     let config = Config::read(folder, written.get("added_tokens"))?;
+    let cut_left = tokenizer_claims::take_lengths(&mut written);
+    contained(|| tokenizer_claims::check(&written, config.bytes_of_tokens()))
+        .flatten()
+        .map_err(|e| anyhow!("{}: the tokenizer asks for too much: {e}", place()))?;
     let mut notes = Vec::new();
     if let Some(ChosenClass { class, name, .. }) = &mut chosen
         && !class.fits(&written["model"])
@@ -135,9 +139,8 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         lower_case(&mut tokenizer)?;
     }
     tokenizer.set_encode_special_tokens(config.flag("split_special_tokens", false)?);
-    let baked = tokenizer.get_truncation().map(|baked| baked.direction);
-    let cut = match (config.text("truncation_side"), baked) {
-        (Some("left"), _) | (None, Some(TruncationDirection::Left)) => CutSide::Left,
+    let cut = match (config.text("truncation_side"), cut_left) {
+        (Some("left"), _) | (None, true) => CutSide::Left,
         _ => CutSide::Right,
     };
     let gives_types = match config.value("model_input_names").and_then(Value::as_array) {

@@ -6,7 +6,8 @@ use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 
 use super::documents::Document;
-use super::tokenize::{Encoded, OnRows, TextCounts, TextTokenizer};
+use super::text_counts::TextCounts;
+use super::tokenize::{Encoded, OnRows, TextTokenizer};
 
 /// The most tokens of a question; what is longer is cut, as in the authors' code of BERT.
 const QUESTION_TOKENS: usize = 64;
@@ -116,10 +117,10 @@ impl TextTokenizer {
         };
         let (ids, bytes) = text;
         let counts = &mut out.encoded.counts;
-        counts.empty += usize::from(ids.is_empty());
+        self.unknown().count(&[&ids], document.line, counts);
         if question.len() > QUESTION_TOKENS {
             question.truncate(QUESTION_TOKENS);
-            counts.truncated += 1;
+            counts.truncated.add(document.line);
         }
         let template = match (&document.question, self.pair_template()) {
             (None, _) => self.single_template(),
@@ -146,6 +147,7 @@ impl TextTokenizer {
             };
             let first = template.place_of_text(a.len(), document.question.is_some());
             template.fill(a, b, &mut out.encoded);
+            out.encoded.lines.push(document.line);
             out.list.push(Window {
                 document: index,
                 tokens: start..end,

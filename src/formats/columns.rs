@@ -1,5 +1,6 @@
 //! The columns that training data were read by, as a delta records them: a task on pairs stays one on pairs.
 
+use crate::words::list;
 use serde::{Deserialize, Serialize};
 
 /// The columns that a file was read by. What a task was trained on is kept with it, in this form.
@@ -22,5 +23,13 @@ impl std::fmt::Display for Columns {
             None => Ok(()),
             Some(label) => write!(f, ", label from {label:?}"),
         }
+    }
+}
+
+/// The names of a file that were not read, as they are said behind the columns that were; nothing where all were.
+pub fn not_read<S: AsRef<str>>(names: &[S]) -> String {
+    match names {
+        [] => String::new(),
+        _ => format!("; not read: {}", list(names)),
     }
 }

@@ -111,7 +111,10 @@ pub enum DeltaError {
         "its format has version {found} and this program knows versions up to {FORMAT_VERSION}: update the program"
     )]
     FutureVersion { found: u32 },
-    #[error("it is no model that this program has trained, so nothing says what its outputs mean")]
+    #[error(
+        "nothing in it says what its outputs mean: it is a merged model, or none that this program has trained; give the \
+         output folder of the run (of a merged model the run that was merged), or use this one with `transformers`"
+    )]
     OtherModel,
     #[error("its metadata lack `{0}`")]
     MissingMetadata(&'static str),
@@ -124,7 +127,9 @@ pub enum DeltaError {
     OtherBase { delta: String, model: String, trained_on: String },
     #[error("tensor `{0}` is missing")]
     MissingTensor(String),
-    #[error("tensor `{0}` has no place in this model")]
+    #[error(
+        "tensor `{0}` has no place in this model: its config.json is another one than in training"
+    )]
     UnexpectedTensor(String),
     #[error("tensor `{tensor}` has shape {found:?}, and the model needs {expected:?}")]
     WrongShape { tensor: String, found: Vec<usize>, expected: Vec<usize> },
@@ -163,13 +168,7 @@ impl Delta {
         base_sha256: &str,
         expected: &[(String, Vec<usize>)],
     ) -> Result<(), DeltaError> {
-        if self.info.base_sha256 != base_sha256 {
-            return Err(DeltaError::OtherBase {
-                delta: self.info.base_sha256.clone(),
-                model: base_sha256.to_string(),
-                trained_on: self.info.settings.model.clone(),
-            });
-        }
+        self.check_base(base_sha256)?;
         for (name, shape) in expected {
             let found =
                 self.tensors.get(name).ok_or_else(|| DeltaError::MissingTensor(name.clone()))?;
@@ -185,6 +184,21 @@ impl Delta {
             Some(name) => Err(DeltaError::UnexpectedTensor(name.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Checks that the delta was trained on the base model with this sha256.
+    ///
+    /// # Errors
+    /// Another base.
+    pub fn check_base(&self, base_sha256: &str) -> Result<(), DeltaError> {
+        if self.info.base_sha256 == base_sha256 {
+            return Ok(());
+        }
+        Err(DeltaError::OtherBase {
+            delta: self.info.base_sha256.clone(),
+            model: base_sha256.to_string(),
+            trained_on: self.info.settings.model.clone(),
+        })
     }
 
     fn to_container(&self) -> Result<Container> {

@@ -3,7 +3,8 @@
 
 use super::delta::DeltaInfo;
 use super::model_files::{
-    CONFIG, HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, read_file,
+    CONFIG, HEAD, POOLING, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS,
+    read_file,
 };
 use super::sentence;
 use crate::files::write_bytes_atomic;
@@ -12,7 +13,7 @@ use crate::settings::choice::Pooling;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file of a task model that a tensor goes to, and its name there. `name` is the tensor's in a task model, where the
 /// encoder's begin with `prefix`.
@@ -46,6 +47,41 @@ pub fn copy_from_base(
     let written = sentence::carry(base, folder, pooling, hidden)?;
     gone.retain(|name| !written.contains(name));
     Ok(gone)
+}
+
+/// What a model that is being written has made in its folder so far.
+pub struct Unfinished {
+    /// Files that were not there before, whether or not they are now.
+    files: Vec<PathBuf>,
+    folder: PathBuf,
+}
+
+impl Unfinished {
+    /// To be asked before anything is written.
+    ///
+    /// # Errors
+    /// A file of the base that cannot be read.
+    pub fn of(base: &Path, folder: &Path) -> Result<Self> {
+        let mut names = sentence::carried(base, true)?;
+        names.extend(TOKENIZER_FILES.map(str::to_owned));
+        names.extend([POOLING, HEAD, WEIGHTS, CONFIG].map(str::to_owned));
+        let files = names.iter().map(|name| folder.join(name));
+        let files = files.filter(|path| !path.exists()).collect();
+        Ok(Self { files, folder: folder.to_path_buf() })
+    }
+
+    /// Takes it back: a part of a model is of no use to anybody.
+    pub fn remove(&self) {
+        for file in &self.files {
+            // Where it cannot be removed, the error that led here says more.
+            let _ = std::fs::remove_file(file);
+            let inside = |folder: &&Path| *folder != self.folder;
+            for folder in file.ancestors().skip(1).take_while(inside) {
+                // Refused by the system where the folder holds something.
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
+    }
 }
 
 /// Removes what an earlier model left in a folder.

@@ -40,6 +40,8 @@ pub struct Best {
 pub struct Checkpoint {
     /// Optimizer steps done.
     pub step: u64,
+    /// Optimizer steps of the whole run, for whoever looks at it; 0 where an earlier version wrote the file.
+    pub total: u64,
     /// Epochs done.
     pub epoch: u64,
     /// Batches of the current epoch that are done.
@@ -159,6 +161,7 @@ impl Checkpoint {
         put("format", &FORMAT);
         put("format_version", &FORMAT_VERSION);
         put("step", &self.step);
+        put("total", &self.total);
         put("epoch", &self.epoch);
         put("batches_in_epoch", &self.batches_in_epoch);
         put("tokens", &self.tokens);
@@ -241,6 +244,7 @@ impl Checkpoint {
         };
         let state = Self {
             step: number(&metadata, "step")?,
+            total: total(&metadata)?,
             epoch: number(&metadata, "epoch")?,
             batches_in_epoch: number(&metadata, "batches_in_epoch")?,
             tokens: number(&metadata, "tokens")?,
@@ -259,6 +263,26 @@ impl Checkpoint {
             return Err(CheckpointError::Damaged);
         }
         Ok((state, vectors))
+    }
+}
+
+/// How far the run of a checkpoint is: "step 3 of 10".
+///
+/// # Errors
+/// No checkpoint can be read there.
+pub fn how_far(path: &Path) -> Result<String, CheckpointError> {
+    let metadata = container::read_metadata(path)?;
+    let step: u64 = number(&metadata, "step")?;
+    Ok(match total(&metadata)? {
+        0 => format!("step {step}"),
+        total => format!("step {step} of {total}"),
+    })
+}
+
+fn total(metadata: &BTreeMap<String, String>) -> Result<u64, CheckpointError> {
+    match metadata.contains_key("total") {
+        true => number(metadata, "total"),
+        false => Ok(0),
     }
 }
 
@@ -315,6 +339,7 @@ mod tests {
 
     fn example() -> Checkpoint {
         Checkpoint {
+            total: 10_000,
             step: 7,
             epoch: 1,
             batches_in_epoch: 3,
@@ -455,6 +480,7 @@ mod tests {
             best in any::<u64>(), step in any::<u64>(),
         ) {
             let checkpoint = Checkpoint {
+                total: 10_000,
                 step,
                 best: Some(Best { value: f64::from_bits(best), step }),
                 ..Checkpoint::default()

@@ -5,7 +5,7 @@ use super::model_files::{
     CONFIG, MODULES, POOLING, POOLING_FOLDER, SENTENCE_CONFIGS, SENTENCE_PROMPTS, TOKENIZER_CONFIG,
     read_file, read_json,
 };
-use crate::files::write_bytes_atomic;
+use crate::files::{no_links, write_bytes_atomic};
 use crate::program::PoolKind;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -76,6 +76,12 @@ impl Makers {
         let kind = match modes.as_slice() {
             [mode] if mode == "mean" => PoolKind::Mean,
             [mode] if mode == "cls" => PoolKind::Cls,
+            [] => {
+                return Ok(Self::Otherwise(format!(
+                    "{} says no to every way to pool",
+                    file.display()
+                )));
+            }
             _ => {
                 return Ok(Self::Otherwise(format!(
                     "{} pools by {}, which is not supported",
@@ -203,7 +209,7 @@ fn modes(config: &Value) -> Result<Vec<String>> {
             modes.push(mode.to_owned());
         }
     }
-    if modes.is_empty() {
+    if modes.is_empty() && flag(config, "pooling_mode_mean_tokens")? != Some(false) {
         modes.push("mean".to_owned());
     }
     Ok(modes)
@@ -318,6 +324,9 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
     let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = to.join(name);
         if let Some(parent) = path.parent() {
+            // A module's folder may be a few deep.
+            let folders = Path::new(name).ancestors().skip(1).filter_map(Path::to_str);
+            no_links(to, &folders.filter(|name| !name.is_empty()).collect::<Vec<_>>())?;
             std::fs::create_dir_all(parent)
                 .with_context(|| format!("cannot make {}", parent.display()))?;
         }
@@ -325,18 +334,9 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
         written.push(name.to_owned());
         Ok(())
     };
-    let mut names = SENTENCE_CONFIGS.map(str::to_owned).to_vec();
     // What cannot be read as a sentence encoder was not trained as one.
     let same = matches!(Makers::of(from), Ok(Makers::Pool { kind, .. }) if kind == pooling);
-    if same {
-        names.extend([MODULES, SENTENCE_PROMPTS].map(str::to_owned));
-        let folders = match read_json(&from.join(MODULES))?.as_ref().map(chain) {
-            Some(Ok(Chain::Pools { folders, .. })) => folders,
-            _ => vec![POOLING_FOLDER.to_owned()],
-        };
-        names.extend(folders.iter().map(|folder| format!("{folder}/{CONFIG}")));
-    }
-    for name in names {
+    for name in carried(from, same)? {
         let path = from.join(&name);
         if path.is_file() {
             write(&name, &read_file(&path)?)?;
@@ -362,6 +362,23 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
         write(POOLING, format!("{config:#}\n").as_bytes())?;
     }
     Ok(written)
+}
+
+/// The files that [`carry`] takes from `from`, where they are: of the `same` sentence encoder all.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn carried(from: &Path, same: bool) -> Result<Vec<String>> {
+    let mut names = SENTENCE_CONFIGS.map(str::to_owned).to_vec();
+    if same {
+        names.extend([MODULES, SENTENCE_PROMPTS].map(str::to_owned));
+        let folders = match read_json(&from.join(MODULES))?.as_ref().map(chain) {
+            Some(Ok(Chain::Pools { folders, .. })) => folders,
+            _ => vec![POOLING_FOLDER.to_owned()],
+        };
+        names.extend(folders.iter().map(|folder| format!("{folder}/{CONFIG}")));
+    }
+    Ok(names)
 }
 
 #[cfg(test)]

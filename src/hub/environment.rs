@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
+use super::names::{quoted, without_user};
+use crate::error::UsageError;
 use crate::files::read_bounded;
 
 /// Longest wait for an answer or for more of one, as `huggingface_hub` has it.
 const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
 
 /// Where models come from and go to.
 #[derive(Clone)]
@@ -26,9 +29,9 @@ pub struct Hub {
 }
 
 impl std::fmt::Debug for Hub {
-    /// Without the token.
+    /// Without the token, and without a password in the address.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} into {}", self.endpoint, self.cache.display())
+        write!(f, "{} into {}", without_user(&self.endpoint), self.cache.display())
     }
 }
 
@@ -36,7 +39,7 @@ impl Hub {
     /// The hub that the environment names.
     ///
     /// # Errors
-    /// No cache folder is named and there is no home folder.
+    /// As [`from_variables`](Self::from_variables).
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| env::var(name).ok(), env::home_dir())
     }
@@ -46,7 +49,7 @@ impl Hub {
     /// not set.
     ///
     /// # Errors
-    /// No cache folder is named and there is no home folder.
+    /// No cache folder is named and there is no home folder; a time limit that is none.
     pub fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
         home: Option<PathBuf>,
@@ -64,17 +67,23 @@ impl Hub {
         let offline = variable("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_uppercase();
         let endpoint =
             variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string());
-        let seconds = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok());
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_string(),
             cache,
             token: variable("HF_TOKEN").or_else(|| saved_token(&token_file?)),
             offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
-            patience: seconds
-                .filter(|seconds| (1..=3600).contains(seconds))
-                .map_or(PATIENCE, Duration::from_secs),
+            patience: variable(TIMEOUT).map_or(Ok(PATIENCE), |text| patience(&text))?,
         })
     }
+}
+
+/// A time limit in seconds. One that cannot be kept is not left out in silence: whoever set it counts on it.
+fn patience(text: &str) -> Result<Duration, UsageError> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        let text = quoted(text);
+        UsageError::new(format!("{TIMEOUT} must be whole seconds from 1 to 3600, got {text}"))
+    })
 }
 
 /// The token that `huggingface-cli login` left.
@@ -137,5 +146,20 @@ mod tests {
     fn a_hub_is_shown_without_its_token() {
         let shown = format!("{:?}", hub(&[("HF_TOKEN", "hf_SECRET")]));
         assert!(!shown.contains("SECRET"), "{shown}");
+        let shown = format!("{:?}", hub(&[("HF_ENDPOINT", "https://me:SECRET@hub.test")]));
+        assert!(shown.starts_with("https://***@hub.test "), "{shown}");
+    }
+
+    #[test]
+    fn a_time_limit_that_cannot_be_kept_is_refused_by_name() {
+        for wrong in
+            ["0", "-1", "nan", "inf", "1e30", "2.5", "soon", "3601", "99999999999999999999"]
+        {
+            let get = |name: &str| (name == TIMEOUT).then(|| wrong.to_owned());
+            let error = Hub::from_variables(get, Some("/home/x".into())).unwrap_err();
+            assert_eq!(crate::error::exit_code(&error), 2);
+            let expected = format!("{TIMEOUT} must be whole seconds from 1 to 3600, got {wrong:?}");
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }

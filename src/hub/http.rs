@@ -9,7 +9,7 @@ use ureq::http::header::{AUTHORIZATION, HeaderValue, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Uri};
 
 use super::environment::Hub;
-use super::names::quoted;
+use super::names::{quoted, without_user};
 use crate::error::UsageError;
 
 const MOST_HOPS: usize = 5;
@@ -65,7 +65,10 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(hub: &Hub) -> Result<Self, UsageError> {
         let endpoint = address(&hub.endpoint).map_err(|why| {
-            UsageError::new(format!("HF_ENDPOINT {}: {why}", quoted(&hub.endpoint)))
+            UsageError::new(format!(
+                "HF_ENDPOINT {}: {why}; a user and password have no use, HF_TOKEN says who asks",
+                quoted(&without_user(&hub.endpoint))
+            ))
         })?;
         let bearer = |token: &String| -> Result<HeaderValue, UsageError> {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
@@ -111,8 +114,10 @@ impl Client {
             let next = answer
                 .text(LOCATION.as_str())?
                 .ok_or_else(|| Failure::Unlike("a redirect to nowhere".to_string()))?;
-            let next = onward(&url, next)
-                .map_err(|why| Failure::Unlike(format!("a redirect to {}: {why}", quoted(next))))?;
+            let next = onward(&url, next).map_err(|why| {
+                let next = quoted(&without_user(next));
+                Failure::Unlike(format!("a redirect to {next}: {why}"))
+            })?;
             let says =
                 answer.headers.contains_key("x-linked-etag") || !same_origin(&next, &self.endpoint);
             if follow == Follow::ToMetadata && says {

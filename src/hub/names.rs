@@ -73,6 +73,16 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
+/// An address without the user and password that may stand in front of its host.
+pub fn without_user(address: &str) -> String {
+    let host = address.find("//").map_or(0, |at| at + 2);
+    // The last one anywhere: a password may have a slash that should have been escaped.
+    match address[host..].rfind('@') {
+        Some(at) => format!("{}***{}", &address[..host], &address[host + at..]),
+        None => address.to_owned(),
+    }
+}
+
 /// What a hub keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
@@ -182,6 +192,17 @@ impl fmt::Display for HubName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for address in
+            ["https://me:SECRET@hub.test/x", "https://SE/CRET@hub.test/x", "me:S@CRET@hub.test/x"]
+        {
+            let shown = without_user(address);
+            assert!(!shown.contains("CRET") && shown.ends_with("***@hub.test/x"), "{shown}");
+        }
+        assert_eq!(without_user("http://hub.test:80/a?b"), "http://hub.test:80/a?b");
+    }
 
     #[test]
     fn nothing_that_climbs_hides_or_steers_is_a_component() {

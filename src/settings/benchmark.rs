@@ -82,6 +82,10 @@ pub struct TaskPart {
 pub struct Archive {
     pub folder: &'static str,
     pub columns: Wanted,
+    /// The header of its training file; empty where it has none, or none that another's could be taken for.
+    pub header: &'static [&'static str],
+    /// Its test rows have labels.
+    pub has_test_labels: bool,
     /// The columns of training files that have no header.
     pub bare: Option<&'static [&'static str]>,
     /// Rows with fewer fields than the header has are known, and left out.

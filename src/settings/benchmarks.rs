@@ -58,7 +58,20 @@ const fn part(
 }
 
 const fn archive(folder: &'static str, columns: Wanted) -> Archive {
-    Archive { folder, columns, bare: None, has_broken_rows: false, dev_ids: None }
+    Archive {
+        folder,
+        columns,
+        header: &[],
+        has_test_labels: false,
+        bare: None,
+        has_broken_rows: false,
+        dev_ids: None,
+    }
+}
+
+/// An archive whose training file has this header.
+const fn headed(folder: &'static str, columns: Wanted, header: &'static [&'static str]) -> Archive {
+    Archive { header, ..archive(folder, columns) }
 }
 
 const GLUE_TRAIN: Option<TaskPart> = Some(part("", "train", &["train.tsv"], ""));
@@ -106,7 +119,11 @@ pub static TASKS: [NamedTask; 13] = [
         answers: Answers::Classes(&[class("negative", "0"), class("positive", "1")]),
         measures: ACCURACY,
         columns: wanted(&["sentence"], None, "label", "idx"),
-        archive: archive("SST-2", wanted(&["sentence"], None, "label", "index")),
+        archive: headed(
+            "SST-2",
+            wanted(&["sentence"], None, "label", "index"),
+            &["sentence", "label"],
+        ),
         train: GLUE_TRAIN,
         dev: GLUE_DEV,
         test: &[part("", "test", &["test.tsv"], "SST-2.tsv")],
@@ -122,6 +139,7 @@ pub static TASKS: [NamedTask; 13] = [
         measures: &[Metric::F1, Metric::Accuracy],
         columns: SENTENCES,
         archive: Archive {
+            has_test_labels: true,
             dev_ids: Some(("dev_ids.tsv", ["#1 ID", "#2 ID"])),
             ..archive("MRPC", wanted(&["#1 String"], Some("#2 String"), "Quality", "index"))
         },
@@ -208,7 +226,11 @@ pub static TASKS: [NamedTask; 13] = [
         answers: Answers::Classes(ENTAILMENT),
         measures: ACCURACY,
         columns: SENTENCES,
-        archive: archive("RTE", wanted(&["sentence1"], Some("sentence2"), "label", "index")),
+        archive: headed(
+            "RTE",
+            wanted(&["sentence1"], Some("sentence2"), "label", "index"),
+            &["index", "sentence1", "sentence2", "label"],
+        ),
         train: GLUE_TRAIN,
         dev: GLUE_DEV,
         test: &[part("", "test", &["test.tsv"], "RTE.tsv")],
@@ -223,7 +245,11 @@ pub static TASKS: [NamedTask; 13] = [
         answers: Answers::Classes(&[class("not_entailment", "0"), class("entailment", "1")]),
         measures: ACCURACY,
         columns: SENTENCES,
-        archive: archive("WNLI", wanted(&["sentence1"], Some("sentence2"), "label", "index")),
+        archive: headed(
+            "WNLI",
+            wanted(&["sentence1"], Some("sentence2"), "label", "index"),
+            &["index", "sentence1", "sentence2", "label"],
+        ),
         train: GLUE_TRAIN,
         dev: GLUE_DEV,
         test: &[part("", "test", &["test.tsv"], "WNLI.tsv")],

@@ -91,6 +91,9 @@ impl TrainConfig {
             if self.eval_steps.is_some() {
                 return problem("eval-steps", without);
             }
+            if self.metric != self.task.measures()[0] {
+                return problem("metric", without);
+            }
             if self.patience.is_some() {
                 return problem("patience", without);
             }

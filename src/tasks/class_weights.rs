@@ -3,8 +3,12 @@
 use super::labels::ClassNames;
 use crate::batch::Labels;
 use crate::settings::weighting::Weighting;
+use crate::table::TextTable;
+use crate::words::MANY;
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
 use std::path::Path;
 
 /// The weight of each class, `[classes]`, for training on rows or tokens with these labels.
@@ -25,15 +29,70 @@ pub fn class_weights(
     }
 }
 
-/// `sklearn.utils.class_weight.compute_class_weight("balanced")`. A class without a row has no loss to weigh.
-fn balanced(classes: &ClassNames, train: &Labels) -> Vec<f64> {
+/// Classes, rows and weights as a table for people; the heaviest where not all are shown.
+pub fn table(classes: &ClassNames, train: &Labels, weights: &[f32]) -> String {
+    let counts = rows_of(classes, train);
+    let mut rows: Vec<_> = classes.names().iter().zip(counts).zip(weights).collect();
+    if rows.len() > MANY {
+        rows.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    }
+    let mut table = TextTable::new(["class", "rows", "weight"]);
+    for ((name, count), weight) in rows.iter().take(MANY) {
+        table.row([(*name).clone(), count.to_string(), format!("{weight:.4}")]);
+    }
+    let more = match rows.len().saturating_sub(MANY) {
+        0 => String::new(),
+        more => format!("and {more} more\n"),
+    };
+    format!("{table}{more}")
+}
+
+/// Rows or tokens of each class.
+fn rows_of(classes: &ClassNames, train: &Labels) -> Vec<usize> {
     let mut counts = vec![0usize; classes.names().len()];
     if let Labels::Classes(ids) | Labels::Tokens(ids) = train {
         ids.iter().filter(|&&id| id != Labels::IGNORED).for_each(|&id| counts[id as usize] += 1);
     }
+    counts
+}
+
+/// `sklearn.utils.class_weight.compute_class_weight("balanced")`. A class without a row has no loss to weigh.
+fn balanced(classes: &ClassNames, train: &Labels) -> Vec<f64> {
+    let counts = rows_of(classes, train);
     let (rows, classes) = (counts.iter().sum::<usize>() as f64, counts.len() as f64);
     let weight = |count| if count == 0 { 1.0 } else { rows / (classes * count as f64) };
     counts.into_iter().map(weight).collect()
+}
+
+/// Beyond these, one class alone would be learned or another not at all.
+const LEAST: f32 = 1e-6;
+const MOST: f32 = 1e6;
+
+/// The entries of a JSON object in their order. A map would keep the last of two with one key.
+struct Entries(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a number for each class")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
 }
 
 fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
@@ -41,7 +100,7 @@ fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!("--class-weights: cannot read {here}; it is balanced, inverse-sqrt or a file")
     })?;
-    let given: Map<String, Value> = serde_json::from_str(&text)
+    let Entries(given) = serde_json::from_str(&text)
         .with_context(|| format!("--class-weights: {here} is no JSON object of class weights"))?;
     let mut weights = vec![None; classes.names().len()];
     for (name, value) in given {
@@ -52,9 +111,9 @@ fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
             );
         };
         let weight = value.as_f64().map(|weight| weight as f32);
-        let Some(weight) = weight.filter(|w| w.is_finite() && *w >= f32::MIN_POSITIVE) else {
+        let Some(weight) = weight.filter(|weight| (LEAST..=MOST).contains(weight)) else {
             bail!(
-                "--class-weights: {here}: the weight of {name:?} is {value}; a number above 0 is expected"
+                "--class-weights: {here}: the weight of {name:?} is {value}; a number from {LEAST} to {MOST} is expected"
             );
         };
         ensure!(
@@ -93,6 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn the_weights_are_shown_with_the_rows_of_each_class() {
+        let train = Labels::Classes(vec![0, 0, 0, 0, 1, 2]);
+        let text = table(&classes(), &train, &[0.5, 2.0, 2.0]);
+        let rows: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            (&rows[0], &rows[2]),
+            (&vec!["class", "rows", "weight"], &vec!["a", "4", "0.5000"])
+        );
+        let many = (0..30).map(|i| i.to_string()).collect();
+        let many = ClassNames::from_names(many, 2).unwrap();
+        let weights: Vec<f32> = (0..30).map(|i| i as f32).collect();
+        let text = table(&many, &Labels::None, &weights);
+        assert!(text.contains("29.0000") && !text.contains("\n0 "), "{text}");
+        assert!(text.ends_with("and 10 more\n"), "{text}");
+    }
+
+    #[test]
     fn a_file_names_each_class_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.json");
@@ -106,6 +183,9 @@ mod tests {
             (r#"{"a": 1, "d": 1}"#, "has a weight for \"d\"; the classes are"),
             (r#"{"a": 0, "b": 1, "c": 1}"#, "the weight of \"a\" is 0;"),
             (r#"{"a": "1", "b": 1, "c": 1}"#, "the weight of \"a\" is \"1\";"),
+            (r#"{"a": 1e30, "b": 1, "c": 1}"#, "is 1e+30; a number from 0.000001 to 1000000 is"),
+            (r#"{"a": 1e-9, "b": 1, "c": 1}"#, "the weight of \"a\" is 1e-9;"),
+            (r#"{"a": 1, "b": 1, "c": 1, "a": 2}"#, "has two weights for \"a\""),
             ("[1, 2, 3]", "is no JSON object"),
         ] {
             let message = format!("{:#}", read(text).unwrap_err());

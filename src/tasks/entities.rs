@@ -47,6 +47,11 @@ pub fn are_tagged<S: AsRef<str>>(names: &[S]) -> bool {
     parts.is_some_and(|parts| parts.iter().any(|&part| part != Part::Outside))
 }
 
+/// Whether a tag says by a hyphen that it is within an entity.
+pub fn begins(tag: &str) -> bool {
+    tag.contains('-') && split(tag).is_some_and(|(part, _)| part != Part::Outside)
+}
+
 /// The tag of what goes on where this tag begins.
 pub fn continued(tag: &str) -> String {
     match split(tag) {

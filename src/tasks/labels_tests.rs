@@ -19,6 +19,7 @@ pub(crate) fn table(labels: &[&str]) -> Table {
     };
     Table {
         name: "f.tsv".to_owned(),
+        unread: Vec::new(),
         over_lines: None,
         columns: crate::formats::columns::Columns {
             text: "text".to_owned(),

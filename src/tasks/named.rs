@@ -6,14 +6,18 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::look_alike::refuse_look_alike;
+use super::named_labels::{in_word, is_number, numbers};
 use super::spelling::Key;
+use super::test_numbers::TestNumbers;
 use crate::data::benchmark::layout::{self, Found, Local, Tree};
 use crate::data::benchmark::{
     Fields, RawFile, RawRow, RawRows, list, read as read_file, read_pairs,
 };
-use crate::data::{Row, Table, place};
+use crate::data::{Row, Table};
 use crate::formats::columns::Columns;
-use crate::settings::benchmark::{Answers, NamedClass, NamedTask, TaskPart, Wanted};
+use crate::settings::benchmark::{NamedTask, TaskPart, Wanted};
+use crate::words::{are, count, have};
 
 /// What a part is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,7 @@ pub enum ReadFor {
 #[derive(Debug)]
 pub struct PartRows {
     pub table: Table,
-    /// The number of each test row; empty otherwise.
+    /// The number of each test row, from 0 on in any order; empty otherwise.
     pub index: Vec<String>,
     /// What was left out or stands out, a sentence each.
     pub notes: Vec<String>,
@@ -73,9 +77,11 @@ pub fn read(
         ids,
         name: String::new(),
         rows: Vec::new(),
-        index: Vec::new(),
+        numbers: TestNumbers::default(),
         notes: Vec::new(),
         numbered: false,
+        unsaid: false,
+        header: Vec::new(),
     };
     for file in &files {
         let fields = taken.fields();
@@ -136,10 +142,14 @@ struct Taken<'a> {
     ids: Option<Ids>,
     name: String,
     rows: Vec<Row>,
-    index: Vec<String>,
+    numbers: TestNumbers,
     notes: Vec<String>,
     /// Whether labels stand as numbers.
     numbered: bool,
+    /// Whether a file of numbers does not say which classes they are.
+    unsaid: bool,
+    /// Of the file that is read.
+    header: Vec<String>,
 }
 
 impl<'a> Taken<'a> {
@@ -151,18 +161,21 @@ impl<'a> Taken<'a> {
         let mut optional = Vec::new();
         match self.purpose {
             ReadFor::Train | ReadFor::Dev => needed.push(columns.label),
-            ReadFor::Test => optional.push(columns.index),
+            ReadFor::Test => optional.extend([columns.index, columns.label]),
         }
         needed.extend(self.ids.iter().flat_map(|ids| ids.columns));
         Fields { needed, texts, optional }
     }
 
     fn take(&mut self, raw: RawRows) -> Result<()> {
-        let RawRows { file, mut rows, cut, broken, classes } = raw;
+        let RawRows { file, header, mut rows, cut, broken, classes } = raw;
+        self.header.clone_from(&header);
         if self.name.is_empty() {
             self.name.clone_from(&file.name);
         }
+        self.unsaid = !file.lines && classes.is_none();
         self.hold_classes(&file, classes)?;
+        self.numbers.file(&file);
         let test = self.purpose == ReadFor::Test;
         match cut {
             Some(at) if test => bail!(
@@ -182,14 +195,19 @@ impl<'a> Taken<'a> {
                 self.cut(&mut rows, &file, at);
             }
         }
+        if !test && file.lines {
+            let labels = rows.iter().filter_map(|row| row.fields[label].as_deref());
+            refuse_look_alike(self.task, &file.name, &self.header, labels)?;
+        }
         if !broken.is_empty() {
             self.notes.push(format!(
-                "{}: {} rows have fewer fields than the header (the first is line {}), as is known of {}: {}",
+                "{}: {} {} fewer fields than the header (the first is line {}), as is known of {}: {}",
                 file.name,
-                broken.len(),
+                count(broken.len(), "row"),
+                have(broken.len()),
                 broken[0],
                 self.task.title,
-                if test { "what is missing is read as empty" } else { "they are left out" }
+                if test { "what is missing is read as empty" } else { "left out" }
             ));
         }
         let (mut unlabelled, mut incomplete) = (0, 0);
@@ -209,13 +227,19 @@ impl<'a> Taken<'a> {
         }
         if incomplete > 0 {
             self.notes.push(format!(
-                "{}: {incomplete} rows lack a question or the label, as is known of {}: they are left out",
-                file.name, self.task.title
+                "{}: no question or no label in {}, as is known of {}: left out",
+                file.name,
+                count(incomplete as usize, "row"),
+                self.task.title
             ));
         }
         if unlabelled > 0 {
-            self.notes
-                .push(format!("{}: {unlabelled} rows without a label are left out", file.name));
+            self.notes.push(format!(
+                "{}: {} without a label {} left out",
+                file.name,
+                count(unlabelled, "row"),
+                are(unlabelled)
+            ));
         }
         Ok(())
     }
@@ -252,8 +276,8 @@ impl<'a> Taken<'a> {
         }
         let text_pair = self.columns.pair.and_then(|_| texts.pop());
         let label = match (self.purpose, fields.pop().flatten()) {
-            (ReadFor::Test, index) => {
-                self.index.push(index.unwrap_or_else(|| self.index.len().to_string()));
+            (ReadFor::Test, label) => {
+                self.test_row(label.as_deref(), fields.pop().flatten(), file, at)?;
                 None
             }
             (_, label) => match self.label(label.as_deref().unwrap_or_default(), file, at)? {
@@ -265,11 +289,37 @@ impl<'a> Taken<'a> {
         Ok(true)
     }
 
+    /// Takes the number of a test row, which has no label.
+    fn test_row(
+        &mut self,
+        label: Option<&str>,
+        number: Option<String>,
+        file: &RawFile,
+        at: u64,
+    ) -> Result<()> {
+        let label = label.map(str::trim).filter(|text| !is_none(text));
+        if let Some(label) = label.filter(|_| !self.task.archive.has_test_labels) {
+            bail!(
+                "{}: {label:?} is a label, and the test rows of {} have none; are these the rows of another split?",
+                file.cell(at, self.columns.label),
+                self.task.title
+            );
+        }
+        let column = self.columns.index;
+        let numbered = self.header.iter().any(|name| name == column);
+        match number {
+            None if numbered => bail!("{}: the row has no number", file.cell(at, column)),
+            None => self.numbers.count_without(),
+            Some(_) => {}
+        }
+        self.numbers.take(number, column, at)
+    }
+
     /// A label in the task's words; none where the row says that it has none, and such rows are left out.
     fn label(&mut self, text: &str, file: &RawFile, at: u64) -> Result<Option<String>> {
         let cell = || file.cell(at, self.columns.label);
         let text = text.trim();
-        let none = text.is_empty() || Key::of(text) == Key::of("-1");
+        let none = is_none(text);
         if none && self.drop_unlabelled {
             return Ok(None);
         }
@@ -282,7 +332,7 @@ impl<'a> Taken<'a> {
             );
         }
         let (label, by_number) = in_word(self.task, text, cell)?;
-        self.numbered |= by_number;
+        self.numbered |= by_number || (self.unsaid && is_number(self.task, text));
         Ok(Some(label))
     }
 
@@ -316,83 +366,30 @@ impl<'a> Taken<'a> {
         if self.numbered {
             self.notes.push(format!("{}: {}", self.name, numbers(self.task)));
         }
-        let label = (self.purpose != ReadFor::Test).then(|| self.columns.label.to_owned());
+        let test = self.purpose == ReadFor::Test;
+        let read: Vec<&str> =
+            self.fields().all().filter(|name| !test || *name != self.columns.label).collect();
+        let (index, note) = match test {
+            true => std::mem::take(&mut self.numbers).done(self.columns.index)?,
+            false => (Vec::new(), None),
+        };
+        self.notes.extend(note);
+        let label = (!test).then(|| self.columns.label.to_owned());
         let columns = Columns {
             text: self.columns.text_name(),
             text_pair: self.columns.pair.map(str::to_owned),
             label,
         };
-        let table = Table { name: self.name, columns, rows: self.rows, over_lines: None };
-        Ok(PartRows { table, index: self.index, notes: self.notes })
+        let mut unread = self.header;
+        unread.retain(|name| !read.contains(&name.as_str()));
+        let table = Table { name: self.name, columns, unread, rows: self.rows, over_lines: None };
+        Ok(PartRows { table, index, notes: self.notes })
     }
 }
 
-/// Puts the labels of a table into a task's words; returns what is to be said of that.
-///
-/// # Errors
-/// With file and line: a label that is none of the task's.
-pub fn in_words(table: &mut Table, task: &NamedTask) -> Result<Option<String>> {
-    let mut numbered = false;
-    for row in &mut table.rows {
-        if let Some(label) = &mut row.label {
-            let (word, by_number) = in_word(task, label.trim(), || place(&table.name, row.line))?;
-            *label = word;
-            numbered |= by_number;
-        }
-    }
-    Ok(numbered.then(|| format!("{}: {}", table.name, numbers(task))))
-}
-
-/// A label in the task's words, and whether it was a class's number.
-fn in_word(task: &NamedTask, text: &str, here: impl Fn() -> String) -> Result<(String, bool)> {
-    match task.answers {
-        Answers::Classes(classes) => match class_of(task, text) {
-            Some((name, by_number)) => Ok((name.to_owned(), by_number)),
-            None => {
-                let known = classes.iter().map(|class| match class.name == class.word {
-                    true => class.name.to_owned(),
-                    false => format!("{} ({})", class.name, class.word),
-                });
-                bail!(
-                    "{}: {text:?} is no label of {}; its labels are {}",
-                    here(),
-                    task.title,
-                    known.collect::<Vec<_>>().join(", ")
-                )
-            }
-        },
-        Answers::Scores(least, most) => match text.parse::<f32>() {
-            Ok(score) if (least..=most).contains(&score) => Ok((text.to_owned(), false)),
-            Ok(score) => bail!(
-                "{}: {score} lies outside the scores of {}, {least} to {most}",
-                here(),
-                task.title
-            ),
-            Err(_) => bail!("{}: {text:?} is not a number", here()),
-        },
-    }
-}
-
-/// The class that a label of a benchmark's file stands for: its name, the benchmark's word for it, or its number. With
-/// it, whether it was the number.
-fn class_of(task: &NamedTask, text: &str) -> Option<(&'static str, bool)> {
-    let key = Key::of(text);
-    let by_word =
-        |class: &&NamedClass| [class.name, class.word].iter().any(|word| Key::of(word) == key);
-    let classes = task.classes();
-    if let Some(class) = classes.iter().find(by_word) {
-        return Some((class.name, false));
-    }
-    let number = (0..classes.len()).find(|number| Key::of(&number.to_string()) == key)?;
-    Some((classes[number].name, true))
-}
-
-/// How a task's numbers are read.
-fn numbers(task: &NamedTask) -> String {
-    let classes =
-        task.classes().iter().enumerate().map(|(i, class)| format!("{i} is {}", class.name));
-    let classes: Vec<_> = classes.collect();
-    format!("the labels are numbers: {}, the hub's order", classes.join(", "))
+/// Whether a label of a benchmark's file says that there is none.
+fn is_none(text: &str) -> bool {
+    text.is_empty() || Key::of(text) == Key::of("-1")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Every layout of the benchmarks' files with its quirks, small and made up, and what is said of each.
 
 use super::*;
+use crate::settings::benchmark::Answers;
 use crate::settings::benchmarks::TASKS;
 use std::fs;
 
@@ -73,7 +74,7 @@ fn the_hubs_parquet_files_are_read_with_their_classes() {
     assert_eq!(seen(&scores)[1].2, Some("4.8"));
     let qqp = try_read(Path::new(GLUE), "qqp", ReadFor::Train).unwrap().unwrap();
     assert_eq!(qqp.table.rows.len(), 7, "one has no second question");
-    assert!(qqp.notes[0].contains("1 rows lack a question"), "{:?}", qqp.notes);
+    assert!(qqp.notes[0].contains("no question or no label in 1 row,"), "{:?}", qqp.notes);
 }
 
 #[test]
@@ -94,8 +95,10 @@ fn cola_has_no_header_but_in_its_test_file() {
     let test = rows_of(&files, "cola", ReadFor::Test);
     assert_eq!((test.index.len(), seen(&test)[1].0), (2, "It \"rang"));
     // With a header, as some programs write it.
-    let named = rows_of(&[("train.tsv", "sentence\tlabel\nA b\t1\n")], "cola", ReadFor::Train);
+    let named =
+        rows_of(&[("train.tsv", "label\tsentence\tx\n1\tA b\tc\n")], "cola", ReadFor::Train);
     assert_eq!(seen(&named), [("A b", None, Some("acceptable"))]);
+    assert_eq!(named.table.unread, ["x"]);
     refused(
         &[("CoLA/train.tsv", "sentence one\t1\nsentence two\t0\n")],
         "cola",
@@ -150,11 +153,15 @@ fn rows_of_qqp_with_missing_fields_are_counted_said_and_left_out() {
         [("a", Some("b"), Some("not_duplicate")), ("c", Some("d"), Some("duplicate"))]
     );
     assert!(
-        train.notes.iter().any(|note| note.contains("1 rows have fewer fields")),
+        train.notes.iter().any(|note| note.contains("1 row has fewer fields")),
         "{:?}",
         train.notes
     );
-    assert!(train.notes.iter().any(|note| note.contains("1 rows lack")), "{:?}", train.notes);
+    assert!(
+        train.notes.iter().any(|note| note.contains("no question or no label in 1 row")),
+        "{:?}",
+        train.notes
+    );
     // Each test row needs an answer.
     let text = "id\tquestion1\tquestion2\n0\ta\tb\n1\tc\n";
     let test = rows_of(&[("QQP/test.tsv", text)], "qqp", ReadFor::Test);
@@ -216,7 +223,7 @@ fn mnlis_dev_sets_have_more_columns_than_its_training_rows() {
             "index\tsentence1\tsentence2\tlabel1\tgold_label\n0\ta\tb\tneutral\tentailment\n",
         ),
         ("MNLI/dev_matched.tsv", wide),
-        ("MNLI/test_matched.tsv", "index\tpairID\tsentence1\tsentence2\n8\t1\ta\tb\n"),
+        ("MNLI/test_matched.tsv", "index\tpairID\tsentence1\tsentence2\n0\t1\ta\tb\n"),
         ("diagnostic/diagnostic.tsv", "index\tsentence1\tsentence2\n0\tx\ty\n"),
     ];
     assert_eq!(
@@ -224,7 +231,7 @@ fn mnlis_dev_sets_have_more_columns_than_its_training_rows() {
         [("a", Some("b"), Some("entailment"))]
     );
     assert_eq!(seen(&rows_of(&files, "mnli", ReadFor::Dev)), [("a", Some("b"), Some("neutral"))]);
-    assert_eq!(rows_of(&files, "mnli", ReadFor::Test).index, ["8"]);
+    assert_eq!(rows_of(&files, "mnli", ReadFor::Test).index, ["0"]);
     assert_eq!(seen(&rows_of(&files, "ax", ReadFor::Test)), [("x", Some("y"), None)]);
 }
 
@@ -263,12 +270,12 @@ fn superglue_is_json_lines() {
     let cb = r#"{"premise": "a", "hypothesis": "b", "label": "contradiction", "idx": 3}"#;
     let rows = rows_of(&[("CB/val.jsonl", cb)], "cb", ReadFor::Dev);
     assert_eq!(seen(&rows), [("a", Some("b"), Some("contradiction"))]);
-    let wic = r#"{"word": "place", "sentence1": "a place", "sentence2": "to place", "idx": 7, "start1": 2}"#;
+    let wic = r#"{"word": "place", "sentence1": "a place", "sentence2": "to place", "idx": 0, "start1": 2}"#;
     let rows = rows_of(&[("WiC/test.jsonl", wic)], "wic", ReadFor::Test);
     assert_eq!(seen(&rows), [("place: a place", Some("to place"), None)]);
     assert_eq!(
         (rows.index[0].as_str(), rows.table.columns.text.as_str()),
-        ("7", "word: sentence1")
+        ("0", "word: sentence1")
     );
     refused(
         &[("CB/val.jsonl", "{\"premise\": \"a\"}")],
@@ -320,6 +327,67 @@ fn files_of_another_task_are_refused_by_what_they_are() {
             .contains("are needed")
     );
     assert!(try_read(Path::new(GLUE), "rte", ReadFor::Train).unwrap().is_none());
+}
+
+#[test]
+fn files_of_a_look_alike_are_refused_by_its_name() {
+    let pairs = "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t";
+    let (rte, wnli) = (format!("{pairs}entailment\n"), format!("{pairs}1\n"));
+    let sst2 = "sentence\tlabel\nA b\t1\n";
+    let names = |task: &str, text: &str, other: &str| {
+        let parts = ["train.tsv: ", other, "and --task is"];
+        refused(&[("train.tsv", text)], task, ReadFor::Train, &parts);
+    };
+    names("wnli", &rte, "a file of RTE");
+    names("rte", &wnli, "a file of WNLI");
+    names("cola", sst2, "a file of SST-2");
+    for (task, text) in [("wnli", &wnli[..]), ("rte", &rte), ("sst2", sst2)] {
+        assert_eq!(seen(&rows_of(&[("train.tsv", text)], task, ReadFor::Train)).len(), 1);
+    }
+    // Numbers in the hub's order, as programs write its rows.
+    let hub = rows_of(
+        &[("train.tsv", "sentence1\tsentence2\tlabel\tidx\na\tb\t1\t0\n")],
+        "rte",
+        ReadFor::Train,
+    );
+    assert!(hub.notes[0].contains("1 is not_entailment"), "{:?}", hub.notes);
+    refused(
+        &[("train.tsv", sst2)],
+        "rte",
+        ReadFor::Train,
+        &["train.tsv:1", "are needed", "these are SST-2's"],
+    );
+}
+
+#[test]
+fn rows_of_another_split_are_refused() {
+    let train = "index\tquestion\tsentence\tlabel\n0\ta\tb\tentailment\n";
+    refused(
+        &[("QNLI/test.tsv", train)],
+        "qnli",
+        ReadFor::Test,
+        &["test.tsv:2, column \"label\"", "\"entailment\" is a label", "another split"],
+    );
+    let bare = "gj04\t1\t\tThey drank.\n";
+    refused(&[("test.tsv", bare)], "cola", ReadFor::Test, &["test.tsv:1", "\"1\" is a label"]);
+    for (task, test) in [
+        ("qnli", "index\tquestion\tsentence\n0\ta\tb\n"),
+        ("cola", "index\tsentence\n0\tThey drank.\n"),
+    ] {
+        let parts = ["train.tsv:1", "are needed", "are these the test rows"];
+        refused(&[("train.tsv", test)], task, ReadFor::Train, &parts);
+    }
+}
+
+#[test]
+fn test_rows_keep_their_numbers_and_get_some_where_there_are_none() {
+    let any = rows_of(&[("test.tsv", "index\tsentence\n1\tA\n0\tB\n")], "sst2", ReadFor::Test);
+    assert_eq!((any.index.join(" "), any.notes.len()), ("1 0".to_owned(), 0));
+    let none = rows_of(&[("test.tsv", "sentence\nA\nB\n")], "sst2", ReadFor::Test);
+    assert_eq!(none.index, ["0", "1"]);
+    assert!(none.notes[0].contains("numbered from 0 on"), "{:?}", none.notes);
+    let twice = "index\tsentence\n0\tA\n0\tB\n";
+    refused(&[("test.tsv", twice)], "sst2", ReadFor::Test, &["test.tsv:3, column \"index\""]);
 }
 
 #[test]
@@ -399,27 +467,6 @@ fn labels_of_the_test_rows_are_none_to_train_on() {
 }
 
 #[test]
-fn labels_of_a_plain_file_are_put_into_the_tasks_words() {
-    let put = |name: &str, labels: &[&str]| {
-        let mut table = crate::tasks::labels::tests::table(labels);
-        let note = in_words(&mut table, task(name))?;
-        let labels: Vec<_> = table.rows.into_iter().filter_map(|row| row.label).collect();
-        anyhow::Ok((labels, note))
-    };
-    let (labels, note) = put("mnli", &["0", "contradiction", "1"]).unwrap();
-    assert_eq!(labels, ["entailment", "contradiction", "neutral"]);
-    assert!(note.unwrap().contains("0 is entailment, 1 is neutral, 2 is contradiction"));
-    let (labels, note) = put("cola", &["0", "acceptable", "1.0"]).unwrap();
-    assert_eq!(
-        (labels[0].as_str(), labels[2].as_str(), note),
-        ("unacceptable", "acceptable", None)
-    );
-    let error = put("mnli", &["neutral", "3"]).unwrap_err().to_string();
-    assert!(error.starts_with("f.tsv:3: \"3\" is no label of MNLI"), "{error}");
-    assert!(put("stsb", &["6"]).unwrap_err().to_string().contains("outside the scores"));
-}
-
-#[test]
 fn every_task_reads_what_its_archive_has() {
     for task in TASKS.iter().filter(|task| task.train.is_some()) {
         let columns = &task.archive.columns;
@@ -433,9 +480,18 @@ fn every_task_reads_what_its_archive_has() {
             let texts: String = names.iter().map(|name| format!("{name:?}: \"x\", ")).collect();
             format!("{{{texts}\"label\": {label:?}}}\n")
         } else {
-            let mut cells = vec!["x"; names.len()];
-            cells.push(label);
-            format!("{}\t{}\n{}\n", names.join("\t"), columns.label, cells.join("\t"))
+            // CoLA's has no header, and with one of these columns it would be SST-2's.
+            let columns = [&names[..], &[columns.label]].concat();
+            let columns = task.archive.bare.unwrap_or(&columns);
+            let cells = columns.iter().map(|name| match *name == task.archive.columns.label {
+                true => label,
+                false => "x",
+            });
+            let row = cells.collect::<Vec<_>>().join("\t");
+            match task.archive.bare {
+                Some(_) => row,
+                None => format!("{}\n{row}\n", columns.join("\t")),
+            }
         };
         let path = format!("{}/{file}", task.archive.folder);
         let rows = rows_of(&[(&path, &text)], task.name, ReadFor::Train);

@@ -9,6 +9,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+/// The documents of a whole file, and what the user is told of how they were read, a sentence each.
+pub struct ReadWhole {
+    pub documents: Documents,
+    pub told: Vec<String>,
+}
+
 /// Starts reading documents; `name` begins every message about them. `path` is none for standard input.
 ///
 /// # Errors
@@ -30,7 +36,14 @@ pub fn documents<'a>(
             };
             Ok(match format {
                 FileFormat::Conll | FileFormat::Conllu => {
-                    Box::new(ConllReader::new(input, name, format, options)?)
+                    let reader = ConllReader::new(input, name, format, options)?;
+                    // Other extensions say that there are columns.
+                    let by_name = path.map(FileFormat::from_path);
+                    let any = matches!(by_name, None | Some(Ok(FileFormat::Tsv)));
+                    match options.format.is_none() && any {
+                        true => Box::new(reader.or_text()),
+                        false => Box::new(reader),
+                    }
                 }
                 FileFormat::Jsonl => Box::new(TaggedJsonReader::new(input, name, options)),
                 _ => bail!(
@@ -41,15 +54,11 @@ pub fn documents<'a>(
     }
 }
 
-/// The documents of a whole file, and what the user is told of how they were read.
+/// Reads all documents of a file.
 ///
 /// # Errors
 /// As [`documents`]; a file that cannot be opened.
-pub fn read_documents(
-    task: Task,
-    path: &Path,
-    options: &ReadOptions,
-) -> Result<(Documents, Option<String>)> {
+pub fn read_documents(task: Task, path: &Path, options: &ReadOptions) -> Result<ReadWhole> {
     let name = path.display().to_string();
     if path.is_dir() {
         bail!("{name} is a folder; name the file with the examples");
@@ -57,5 +66,6 @@ pub fn read_documents(
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
     let mut reader = documents(task, Box::new(file), &name, Some(path), options)?;
     let list = reader.by_ref().collect::<Result<_>>()?;
-    Ok((Documents { list, name }, reader.told()))
+    let told = reader.told().into_iter().chain(reader.left_out()).collect();
+    Ok(ReadWhole { documents: Documents { list, name }, told })
 }

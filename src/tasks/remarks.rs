@@ -1,39 +1,25 @@
 //! What a user is told of the labels that were read, so that a wrong reading is seen before it is trained on.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::entities;
 use super::labels::ClassNames;
-use super::spelling::Key;
+use super::name_doubts::Counted;
 use super::targets::Targets;
-use super::unlabelled::doubtful;
+use super::unlabelled::is_mark;
 use crate::batch::Labels;
 use crate::data::Table;
 use crate::settings::metric::Metric;
 use crate::settings::task::Task;
-use crate::words::{MANY, count, list};
+use crate::words::{MANY, are, count, list};
 
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
-    match (targets, labels) {
-        (Targets::Classes(classes), Labels::Classes(ids)) => {
-            let mut counts = vec![0; classes.names().len()];
-            ids.iter().for_each(|&id| counts[id as usize] += 1);
-            counted("classes", "rows", classes, &counts)
-        }
-        (Targets::Tags(classes), Labels::Tokens(ids)) => {
-            let mut counts = vec![0; classes.names().len()];
-            let counted_words = ids.iter().filter(|&&id| id != Labels::IGNORED);
-            counted_words.for_each(|&id| counts[id as usize] += 1);
-            let measured = match entities::are_tagged(classes.names()) {
-                true => "entities are measured as seqeval does by default, in IOB or IOBES",
-                false => "tags without B- and I- are measured word by word",
-            };
-            format!("{}; {measured}", counted("tags", "words", classes, &counts))
-        }
-        (Targets::Several(names, _), Labels::Values(values)) => several(names, values),
-        (_, Labels::Values(values)) => {
+    if let Some(counted) = counted(targets, labels) {
+        return counted.summary() + &more_of(targets, labels);
+    }
+    match labels {
+        Labels::Values(values) => {
             let least = values.iter().copied().fold(f32::INFINITY, f32::min);
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             match values.len() {
@@ -47,20 +33,65 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
 
 /// What looks wrong about the labels that a task is to be trained on and may be right, a sentence each.
 pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
+    let counted = counted(targets, labels);
+    let mut doubts = counted.as_ref().map(Counted::doubts).unwrap_or_default();
     match (targets, labels) {
-        (Targets::Classes(classes), Labels::Classes(ids)) => class_doubts(classes, ids),
+        (Targets::Classes(_), _) => doubts.extend(counted.as_ref().and_then(many_classes)),
         (Targets::Several(..), Labels::Values(values))
             if values.iter().all(|&value| value == 1.0) =>
         {
-            vec![
+            doubts.push(
                 "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not \
                  a 0 or 1 for each label in turn"
                     .to_owned(),
-            ]
+            );
         }
-        (Targets::Values { .. }, Labels::Values(values)) => value_doubts(values),
-        _ => Vec::new(),
+        (Targets::Values { .. }, Labels::Values(values)) => doubts.extend(value_doubts(values)),
+        _ => {}
     }
+    doubts
+}
+
+/// What is said behind the names and their counts.
+fn more_of(targets: &Targets, labels: &Labels) -> String {
+    match (targets, labels) {
+        (Targets::Tags(classes), _) if entities::are_tagged(classes.names()) => {
+            "; entities are measured as seqeval does by default, in IOB or IOBES".to_owned()
+        }
+        (Targets::Tags(_), _) => "; tags without B- and I- are measured word by word".to_owned(),
+        (Targets::Several(names, _), Labels::Values(values)) => {
+            let rows = values.chunks_exact(names.names().len());
+            match rows.filter(|row| row.iter().all(|&value| value == 0.0)).count() {
+                0 => String::new(),
+                none => format!("; {} without any", count(none, "row")),
+            }
+        }
+        _ => String::new(),
+    }
+}
+
+/// The names that outputs have, with how often each stands in `labels`.
+fn counted<'a>(targets: &'a Targets, labels: &Labels) -> Option<Counted<'a>> {
+    let names = targets.named()?.names();
+    let mut counts = vec![0; names.len()];
+    match labels {
+        Labels::Classes(ids) | Labels::Tokens(ids) => {
+            let counted = ids.iter().filter(|&&id| id != Labels::IGNORED);
+            counted.for_each(|&id| counts[id as usize] += 1);
+        }
+        Labels::Values(values) => {
+            for row in values.chunks_exact(counts.len()) {
+                counts.iter_mut().zip(row).for_each(|(count, &value)| *count += value as usize);
+            }
+        }
+        _ => return None,
+    }
+    let (what, unit) = match targets {
+        Targets::Tags(_) => ("tag", "word"),
+        Targets::Several(..) => ("label", "row"),
+        _ => ("class", "row"),
+    };
+    Some(Counted { what, unit, names, counts })
 }
 
 /// Whether there is nothing to correlate with.
@@ -86,6 +117,16 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
     if all_equal(values) {
         doubts.push("every row has the same number for its label".to_owned());
     }
+    let marks: Vec<f32> = values.iter().copied().filter(|&value| is_mark(value)).collect();
+    let others_negative = values.iter().any(|&value| value < 0.0 && !is_mark(value));
+    if let Some(mark) = marks.first().filter(|_| !others_negative && marks.len() < values.len()) {
+        doubts.push(format!(
+            "the label {mark} often says that there is none, and no other label is negative ({} of {} rows): it is learned as \
+             a number; if it is none, remove such rows",
+            marks.len(),
+            values.len()
+        ));
+    }
     let size = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
     if size > 1e3 {
         doubts.push(format!(
@@ -93,6 +134,49 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
         ));
     }
     doubts
+}
+
+/// Which texts of a table stand there again with another label, as a line for people.
+pub fn contradictions(table: &Table, labels: &Labels) -> Option<String> {
+    let rows = &table.rows;
+    let same = |one: usize, other: usize| match labels {
+        Labels::Classes(ids) => ids[one] == ids[other],
+        Labels::Values(values) => {
+            let of = |row: usize| {
+                &values[row * (values.len() / rows.len())..][..values.len() / rows.len()]
+            };
+            of(one) == of(other)
+        }
+        _ => true,
+    };
+    let mut first = HashMap::new();
+    let mut differ = BTreeMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        let before = *first.entry((&row.text, &row.text_pair)).or_insert(i);
+        if !same(before, i) {
+            differ.entry(before).or_insert(i);
+        }
+    }
+    let (&one, &other) = differ.first_key_value()?;
+    let texts = format!("{} {}", count(differ.len(), "text"), are(differ.len()));
+    let (one, other) = (rows[one].line, rows[other].line);
+    Some(format!(
+        "{texts} there more than once with different labels, the first in lines {one} and {other}"
+    ))
+}
+
+/// Says which labels are read without the spaces around them, of rows or words as `unit` says.
+pub fn spaced<'a>(labels: impl Iterator<Item = &'a str>, unit: &str) -> Option<String> {
+    let mut spaced: BTreeMap<&str, usize> = BTreeMap::new();
+    for label in labels.filter(|label| label.trim() != *label) {
+        *spaced.entry(label).or_default() += 1;
+    }
+    let shown = spaced.iter().take(MANY);
+    let shown: Vec<_> = shown
+        .map(|(label, of)| format!("\"{}\" ({})", label.escape_default(), count(*of, unit)))
+        .collect();
+    (!shown.is_empty())
+        .then(|| format!("labels read without the spaces around them: {}", shown.join(", ")))
 }
 
 /// Says which labels of a table were taken for a class that is spelled otherwise.
@@ -143,73 +227,14 @@ pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
     (!absent.is_empty()).then(|| list(&absent))
 }
 
-/// How many rows each of several labels has, and how many have none.
-fn several(names: &ClassNames, values: &[f32]) -> String {
-    let mut counts = vec![0; names.names().len()];
-    let mut none = 0;
-    for row in values.chunks_exact(counts.len()) {
-        none += usize::from(row.iter().all(|&value| value == 0.0));
-        counts.iter_mut().zip(row).for_each(|(count, &value)| *count += value as usize);
-    }
-    let none = match none {
-        0 => String::new(),
-        none => format!("; {} without any", count(none, "row")),
-    };
-    format!("{}{none}", counted("labels", "rows", names, &counts))
-}
-
-/// Names and the number of rows or words of each, as a line for people. The largest come first where not all are shown.
-fn counted(what: &str, of: &str, classes: &ClassNames, counts: &[usize]) -> String {
-    let names = classes.names().iter().map(String::as_str);
-    let mut counts: Vec<(&str, usize)> = names.zip(counts.iter().copied()).collect();
-    if counts.len() > MANY {
-        counts.sort_by_key(|&(_, count)| Reverse(count));
-    }
-    let shown = counts.iter().take(MANY);
-    let shown: Vec<_> = shown.map(|(name, count)| format!("{name:?} ({count})")).collect();
-    let more = match counts.len().saturating_sub(MANY) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{} {what} and their {of}: {}{more}", counts.len(), shown.join(", "))
-}
-
-/// What looks wrong about the classes of a task and may be right.
-fn class_doubts(classes: &ClassNames, ids: &[u32]) -> Vec<String> {
-    let mut doubts = Vec::new();
-    let mut by_case: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for name in classes.names() {
-        by_case.entry(name.to_lowercase()).or_default().push(name);
-    }
-    for names in by_case.values().filter(|names| names.len() > 1) {
-        doubts.push(format!("the classes {} differ in nothing but case", list(names)));
-    }
-    let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
-    let names = classes.names().iter().map(String::as_str);
-    let (numbers, words): (Vec<_>, Vec<_>) = names.partition(is_number);
-    if !numbers.is_empty() && !words.is_empty() {
-        doubts.push(format!(
-            "some classes are numbers ({}) and some are not ({})",
-            list(&numbers),
-            list(&words)
-        ));
-    }
-    let doubtful: Vec<_> = words.into_iter().filter(|name| doubtful(name)).collect();
-    if !doubtful.is_empty() {
-        doubts.push(format!(
-            "{} is taken for a class; if it says that a row has no label, remove such rows",
-            list(&doubtful)
-        ));
-    }
-    let mut counts = vec![0; classes.names().len()];
-    ids.iter().for_each(|&id| counts[id as usize] += 1);
+/// Numbers that may be no classes.
+fn many_classes(Counted { counts, .. }: &Counted<'_>) -> Option<String> {
     let single = counts.iter().filter(|&&count| count <= 1).count();
-    if counts.len() > MANY && 2 * single > counts.len() {
-        doubts.push(format!(
+    (counts.len() > MANY && 2 * single > counts.len()).then(|| {
+        format!(
             "{single} of {} classes have a single row; is this the column of the labels, and are these no numbers \
              for --task regression?",
             counts.len()
-        ));
-    }
-    doubts
+        )
+    })
 }

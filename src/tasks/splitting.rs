@@ -2,7 +2,7 @@
 
 use crate::data::LIST;
 use crate::settings::task::Task;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
 /// How a label cell is taken apart. A JSON list always is.
@@ -35,18 +35,19 @@ impl Splitting {
     /// The parts of a cell. One that is written as a JSON list is one in any format.
     ///
     /// # Errors
-    /// What looks like a list and is no JSON: a separator would tear it into parts that nobody meant.
+    /// What looks like a list and is no JSON, which a separator would tear into parts that nobody meant; a list with what is
+    /// no label.
     pub fn parts(&self, cell: &str) -> Result<Vec<String>> {
         if cell.contains(LIST) {
             return Ok(cell.split(LIST).skip(1).map(str::to_owned).collect());
         }
         let written = cell.trim();
         if written.starts_with('[') && written.ends_with(']') {
-            let values: Option<Vec<Value>> = serde_json::from_str(written).ok();
-            let parts: Option<Vec<String>> =
-                values.and_then(|values| values.into_iter().map(scalar).collect());
-            return parts.with_context(|| {
+            let values: Vec<Value> = serde_json::from_str(written).ok().with_context(|| {
                 format!("the label {written:?} looks like a list and is not JSON's, with double quotes: [\"a\", \"b\"]")
+            })?;
+            return values.into_iter().map(scalar).collect::<Result<_, _>>().map_err(|what| {
+                anyhow!("the label {written:?} is a list with {what} in it, which is no label")
             });
         }
         Ok(match &self.0 {
@@ -56,13 +57,15 @@ impl Splitting {
     }
 }
 
-/// A label or number of a list, as it is written.
-fn scalar(value: Value) -> Option<String> {
+/// A label or number of a list, as it is written; or what else it is.
+fn scalar(value: Value) -> Result<String, &'static str> {
     match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(truth) => Ok(truth.to_string()),
+        Value::Null => Err("a null"),
+        Value::Array(_) => Err("a list"),
+        Value::Object(_) => Err("an object"),
     }
 }
 
@@ -85,7 +88,13 @@ mod tests {
         assert_eq!(by_comma.parts(r#"["red", "dark, blue"]"#).unwrap(), ["red", "dark, blue"]);
         assert_eq!(Splitting::LISTS.parts(" [1, 2.5] ").unwrap(), ["1", "2.5"]);
         assert!(by_comma.parts("[]").unwrap().is_empty());
-        for torn in ["['red', 'blue']", "[red]", "[null]", "[[1]]"] {
+        for (list, what) in
+            [("[\"a\", null]", "a null"), ("[[1]]", "a list"), ("[{}]", "an object")]
+        {
+            let message = by_comma.parts(list).unwrap_err().to_string();
+            assert!(message.contains(&format!("a list with {what} in it")), "{message}");
+        }
+        for torn in ["['red', 'blue']", "[red]"] {
             let message = by_comma.parts(torn).unwrap_err().to_string();
             assert!(message.contains("looks like a list"), "{message}");
         }

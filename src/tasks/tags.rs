@@ -6,9 +6,10 @@ use super::entities::{Entity, EntityTally, are_tagged, continued, entities};
 use super::examples::TokenLogits;
 use super::labels::{ClassNames, unknown_at};
 use super::metrics::{self, NO_CLASS, Scores};
+use super::tag_remarks::{place_of, refuse_numbers, tags};
 use super::targets::Prediction;
 use crate::batch::Labels;
-use crate::data::{Document, Documents, Gold, Windows, WordPlace, place, word_places};
+use crate::data::{Document, Documents, Windows, WordPlace, word_places};
 use crate::settings::metric::Metric;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
@@ -19,18 +20,12 @@ const OUTSIDE: &str = "O";
 /// Where there is none.
 const NO_TAG: &str = "_";
 
-fn tags(document: &Document) -> &[String] {
-    match &document.gold {
-        Gold::Tags(tags) => tags,
-        _ => &[],
-    }
-}
-
 /// The distinct tags of documents.
 ///
 /// # Errors
-/// There are fewer than two, or one tag is written in several ways.
+/// There are fewer than two, all are numbers, or one tag is written in several ways.
 pub fn names(documents: &Documents) -> Result<ClassNames> {
+    refuse_numbers(documents)?;
     let all = documents.list.iter().flat_map(tags).map(|tag| tag.trim());
     ClassNames::distinct(&documents.name, all, 2)
 }
@@ -83,10 +78,7 @@ fn unknown(
         0 | 1 => String::new(),
         count => format!(" ({count} of {} words have unknown labels)", all().count()),
     };
-    let mut here = place(&documents.name, document.line_of(word));
-    if document.lines.is_empty() {
-        here += &format!(": word {}", word + 1);
-    }
+    let here = place_of(documents, document, word);
     unknown_at(names, &here, &tags(document)[word], &many)
 }
 

@@ -1,59 +1,104 @@
-//! Rows whose label says that there is none, as data sets have them: empty, "-" (SNLI), "nan" (pandas), -1 (Hugging
-//! Face). Taken for a class they would be learned; so they are refused until the user says what they are.
+//! Rows whose label says that there is none, as data sets have them: empty, "-" (SNLI), "nan" (pandas), "\N" (databases), -1
+//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). Taken for a class they would be learned; so they are refused until the
+//! user says what they are.
+
+use std::collections::HashSet;
 
 use anyhow::{Result, bail};
 
 use super::labels::ClassNames;
 use super::spelling::{Decimal, Key};
+use super::splitting::Splitting;
 use crate::data::{Table, place};
 use crate::settings::choice::Unlabelled;
 use crate::settings::task::Task;
 
 /// Words that programs write for a missing value, in lower case.
-const MISSING: [&str; 8] = ["-", "--", "nan", "nat", "null", "<na>", "n/a", "#n/a"];
+const MISSING: [&str; 15] = [
+    "-", "--", "nan", "-nan", "nat", "null", "(null)", "<null>", "#null!", "\\n", "<na>", "n/a",
+    "#n/a", "#na", "<none>",
+];
 /// Words that may be such a word and may be a class.
-const DOUBTFUL: [&str; 4] = ["none", "na", "?", "unlabeled"];
+const DOUBTFUL: [&str; 8] =
+    ["none", "na", "nil", "?", "unlabeled", "unlabelled", "missing", "undefined"];
+/// Numbers that stand for it beside labels that are not negative. The first may as well be the other class beside 1.
+const NUMBERS: [&str; 6] = ["-1", "-9", "-99", "-100", "-999", "-9999"];
 
 /// Whether a class of this name may well be no class.
 pub fn doubtful(name: &str) -> bool {
     DOUBTFUL.contains(&name.to_lowercase().as_str())
 }
 
-/// Deals with the rows of `table` without a label; says how many it left out. `known` are the classes where they are
-/// known already: a label that is one of them is a label.
+/// Whether a number stands for a missing value in many files.
+pub fn is_mark(value: f32) -> bool {
+    NUMBERS[1..].iter().any(|number| number.parse() == Ok(value))
+}
+
+/// What the label cells of a task are, for [`settle`].
+#[derive(Clone, Copy)]
+pub struct Cells<'a> {
+    pub task: Task,
+    /// How a cell with several labels is taken apart.
+    pub splitting: &'a Splitting,
+    /// The classes where they are known already: a label that is one of them is a label.
+    pub known: Option<&'a ClassNames>,
+}
+
+impl Cells<'_> {
+    /// The labels of a cell, without spaces around them.
+    fn labels(&self, cell: &str) -> Vec<String> {
+        let parts = match self.task {
+            // What cannot be taken apart is said where labels are read.
+            Task::MultiLabel => self.splitting.parts(cell).unwrap_or_default(),
+            _ => vec![cell.to_owned()],
+        };
+        parts.iter().map(|label| label.trim().to_owned()).collect()
+    }
+
+    /// The label among those of a cell that says that there is none.
+    fn none(&self, cell: &str, how: Unlabelled, numbers: &[Key]) -> Option<String> {
+        // An empty label can be no class, not even on demand; and a text may have none of several labels.
+        let several = self.task == Task::MultiLabel && how != Unlabelled::Drop;
+        if cell.trim().is_empty() {
+            return (!several).then(String::new);
+        }
+        let is_none = |label: &String| {
+            let missing = MISSING.contains(&label.to_lowercase().as_str());
+            (missing || numbers.contains(&Key::of(label)))
+                && self.known.is_none_or(|classes| classes.id(label).is_none())
+        };
+        match how {
+            Unlabelled::Keep => None,
+            _ => self.labels(cell).into_iter().find(is_none),
+        }
+    }
+}
+
+/// Deals with the rows of `table` without a label; says how many it left out.
 ///
 /// # Errors
 /// There are such rows and the user has not said what they are; or nothing would be left.
-pub fn settle(
-    table: &mut Table,
-    how: Unlabelled,
-    task: Task,
-    known: Option<&ClassNames>,
-) -> Result<usize> {
-    let minus_one = task == Task::Classification && minus_one_is_none(table, known);
-    let is_none = |label: Option<&str>| {
-        let label = label.unwrap_or_default().trim();
-        let missing = MISSING.contains(&label.to_lowercase().as_str());
-        let unknown = || known.is_none_or(|classes| classes.id(label).is_none());
-        // An empty label can be no class, not even on demand; and a text may have none of several labels.
-        (label.is_empty() && (task != Task::MultiLabel || how == Unlabelled::Drop))
-            || (how != Unlabelled::Keep
-                && (missing || (minus_one && is_minus_one(label)))
-                && unknown())
+pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<usize> {
+    let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
+    let keys = labels.flat_map(|cell| cells.labels(cell));
+    let numbers = match cells.task.facts().named {
+        true => numbers(keys.map(|label| Key::of(&label)).collect(), cells.known),
+        false => Vec::new(),
     };
+    let none = |label: Option<&str>| cells.none(label.unwrap_or_default(), how, &numbers);
     let rows = table.rows.len();
-    let without: Vec<_> = table.rows.iter().filter(|row| is_none(row.label.as_deref())).collect();
-    let (count, Some(first)) = (without.len(), without.first()) else {
+    let without = table.rows.iter().filter(|row| none(row.label.as_deref()).is_some());
+    let (count, Some(first)) = (without.clone().count(), without.clone().next()) else {
         return Ok(0);
     };
     if how == Unlabelled::Drop {
         if count == rows {
             bail!("{}: no row has a label", table.name);
         }
-        table.rows.retain(|row| !is_none(row.label.as_deref()));
+        table.rows.retain(|row| none(row.label.as_deref()).is_none());
         return Ok(count);
     }
-    let label = first.label.as_deref().unwrap_or_default().trim();
+    let label = none(first.label.as_deref()).unwrap_or_default();
     let (what, keep) = if label.is_empty() {
         ("the label is empty".to_owned(), "")
     } else {
@@ -62,27 +107,31 @@ pub fn settle(
             ", or take it for a class with --unlabelled keep",
         )
     };
-    let keep = if task.facts().named && how != Unlabelled::Keep { keep } else { "" };
+    let keep = if cells.task.facts().named && how != Unlabelled::Keep { keep } else { "" };
     bail!(
         "{}: {what}; rows without a label: {count} of {rows}; correct them, or leave them out with --unlabelled drop{keep}",
         place(&table.name, first.line)
     )
 }
 
-fn is_minus_one(label: &str) -> bool {
-    Decimal::parse("-1").map(Key::Number) == Some(Key::of(label))
-}
-
-/// -1 stands for no label beside 0, 1, …; in {-1, 1} it is a class, and so it is where other numbers are negative.
-fn minus_one_is_none(table: &Table, known: Option<&ClassNames>) -> bool {
+/// The numbers that stand for no label beside these.
+fn numbers(labels: HashSet<Key>, known: Option<&ClassNames>) -> Vec<Key> {
+    let marks = NUMBERS.iter().filter_map(|number| Decimal::parse(number)).map(Key::Number);
+    let mut marks: Vec<Key> = marks.collect();
     if known.is_some() {
-        return true;
+        return marks;
     }
-    let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-    let keys: std::collections::HashSet<Key> =
-        labels.filter(|label| !is_minus_one(label)).map(Key::of).collect();
-    let not_negative = |key: &Key| matches!(key, Key::Number(number) if !number.is_negative());
-    keys.len() >= 2 && keys.iter().all(not_negative)
+    let negative = |key: &Key| matches!(key, Key::Number(number) if number.is_negative());
+    let others: Vec<&Key> = labels.iter().filter(|key| !marks.contains(key)).collect();
+    if others.iter().any(|key| negative(key)) {
+        return Vec::new();
+    }
+    match others.as_slice() {
+        [] => Vec::new(),
+        // In {-1, 1} it is a class.
+        [_] => marks.split_off(1),
+        _ => marks,
+    }
 }
 
 #[cfg(test)]
@@ -90,9 +139,13 @@ mod tests {
     use super::*;
     use crate::tasks::labels::tests::table;
 
+    fn cells(task: Task, known: Option<&ClassNames>) -> Cells<'_> {
+        Cells { task, splitting: &Splitting::LISTS, known }
+    }
+
     fn settled(labels: &[&str], how: Unlabelled) -> Result<(usize, Vec<String>)> {
         let mut table = table(labels);
-        let dropped = settle(&mut table, how, Task::Classification, None)?;
+        let dropped = settle(&mut table, how, cells(Task::Classification, None))?;
         let left = table.rows.into_iter().filter_map(|row| row.label).collect();
         Ok((dropped, left))
     }
@@ -103,7 +156,7 @@ mod tests {
 
     #[test]
     fn labels_that_say_there_is_none_are_refused_with_their_number_and_the_ways_out() {
-        for none in ["-", "nan", "NaN", "NULL", "<NA>", " n/a "] {
+        for none in ["-", "nan", "NaN", "NULL", "<NA>", " n/a ", "\\N", "(null)"] {
             let message = refused(&["a", none, "b", none]);
             assert!(message.starts_with("f.tsv:3: the label "), "{message}");
             assert!(
@@ -131,10 +184,45 @@ mod tests {
             assert_eq!(settled(&labels, Unlabelled::Drop).unwrap().0, 1);
         }
         for labels in
-            [&["1", "-1"][..], &["-2", "-1", "0", "1"], &["a", "b", "-1"], &["none", "na", "?"]]
+            [&["1", "-1"][..], &["-2", "-1", "0", "1"], &["a", "-1"], &["none", "na", "?"]]
         {
             assert_eq!(settled(labels, Unlabelled::Refuse).unwrap().0, 0);
         }
+    }
+
+    #[test]
+    fn other_marks_for_none_are_none_beside_labels_that_are_not_negative() {
+        for mark in ["-100", "-99", "-9", "-9.0", "-999"] {
+            for labels in
+                [&["0", "1", mark][..], &["a", "b", mark], &["-1", "1", mark], &["a", mark]]
+            {
+                assert!(refused(labels).contains(&format!("{mark:?} usually")), "{labels:?}");
+                assert_eq!(settled(labels, Unlabelled::Keep).unwrap().0, 0);
+                assert_eq!(settled(labels, Unlabelled::Drop).unwrap().0, 1);
+            }
+            assert_eq!(settled(&["-2", "0", "2", mark], Unlabelled::Refuse).unwrap().0, 0);
+        }
+    }
+
+    #[test]
+    fn a_row_with_such_a_word_among_several_labels_has_none() {
+        let settle = |labels: &[&str], how| {
+            let splitting = &Splitting::at(",");
+            settle(
+                &mut table(labels),
+                how,
+                Cells { task: Task::MultiLabel, splitting, known: None },
+            )
+        };
+        let labels = ["a,b", "", "a, nan", "\u{1f}-1", "[\"b\", \"-1\"]"];
+        let message = settle(&labels, Unlabelled::Refuse).unwrap_err().to_string();
+        assert!(
+            message.starts_with("f.tsv:4: the label \"nan\"") && message.contains("3 of 5"),
+            "{message}"
+        );
+        assert_eq!(settle(&labels, Unlabelled::Keep).unwrap(), 0);
+        assert_eq!(settle(&labels, Unlabelled::Drop).unwrap(), 4, "and the empty one");
+        assert_eq!(settle(&["a,b", ""], Unlabelled::Refuse).unwrap(), 0);
     }
 
     #[test]
@@ -142,7 +230,7 @@ mod tests {
         let classes = ["-1", "0", "nan"].map(str::to_owned).to_vec();
         let classes = ClassNames::from_names(classes, 2).unwrap();
         let settle = |labels: &[&str], how| {
-            settle(&mut table(labels), how, Task::Classification, Some(&classes))
+            settle(&mut table(labels), how, cells(Task::Classification, Some(&classes)))
         };
         assert_eq!(settle(&["-1", "nan"], Unlabelled::Refuse).unwrap(), 0);
         assert_eq!(settle(&["-1", "-"], Unlabelled::Drop).unwrap(), 1);
@@ -150,7 +238,8 @@ mod tests {
 
     #[test]
     fn minus_one_is_a_value_and_nan_is_none() {
-        let settle = |labels: &[&str], how| settle(&mut table(labels), how, Task::Regression, None);
+        let settle =
+            |labels: &[&str], how| settle(&mut table(labels), how, cells(Task::Regression, None));
         assert_eq!(settle(&["0", "1", "-1", "2.5"], Unlabelled::Refuse).unwrap(), 0);
         assert_eq!(settle(&["0", "nan", ""], Unlabelled::Drop).unwrap(), 2);
         let message = settle(&["0", "nan"], Unlabelled::Refuse).unwrap_err();

@@ -5,11 +5,14 @@ use crate::data::{Batches, Dataset};
 use crate::program::Rows;
 use crate::ranks::{Share, gather_numbers};
 use crate::session::Session;
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
 /// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`. Of several ranks each takes some of the
 /// batches, and all have the logits of all.
+///
+/// # Errors
+/// A logit that is not finite, from which no answer follows: names the line.
 pub fn logits(
     session: &mut Session,
     dataset: &Dataset,
@@ -33,8 +36,18 @@ pub fn logits(
     let mut of_ranks: Vec<_> = gathered.into_iter().map(Vec::into_iter).collect();
     let mut all = Vec::with_capacity(dataset.len() * outputs);
     for (batch, rows) in batches.iter().enumerate() {
-        let numbers = rows.iter().map(|&row| count(row)).sum();
-        all.extend(of_ranks[batch % of].by_ref().take(numbers));
+        for &row in rows {
+            let found = of_ranks[batch % of].by_ref().take(count(row));
+            let from = all.len();
+            all.extend(found);
+            if let Some(logit) = all[from..].iter().find(|logit| !logit.is_finite()) {
+                bail!(
+                    "line {}: the model answers with {logit}, which is no number to go by: values of the delta or of the base \
+                     are too large to compute with",
+                    dataset.line(row)
+                );
+            }
+        }
     }
     batches.restore(&all, count)
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use indicatif::HumanDuration;
 
+use crate::files::{no_links, open_own};
+
 /// The file's name.
 pub const LOCK_FILE: &str = "run.lock";
 
@@ -19,7 +21,7 @@ pub const LOCK_FILE: &str = "run.lock";
 pub struct FolderLock {
     path: PathBuf,
     /// Locked; closing it unlocks.
-    _file: File,
+    file: File,
 }
 
 impl FolderLock {
@@ -29,9 +31,11 @@ impl FolderLock {
     /// Another process holds it, which is named; the file cannot be made.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(LOCK_FILE);
+        no_links(folder, &[LOCK_FILE])?;
         loop {
-            let open =
-                File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let open = open_own(&path, &mut options);
             let mut file = open.with_context(|| format!("cannot make {}", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -50,8 +54,11 @@ impl FolderLock {
             if !is_at(&file, &path) {
                 continue;
             }
-            sign(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
-            return Ok(Self { path, _file: file });
+            let mut lock = Self { path, file };
+            // Where that fails, the file goes with the lock.
+            let signed = sign(&mut lock.file);
+            signed.with_context(|| format!("cannot write {}", lock.path.display()))?;
+            return Ok(lock);
         }
     }
 }

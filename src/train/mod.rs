@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod lock;
+pub mod log;
 pub mod micro;
 pub mod output;
 pub mod run;

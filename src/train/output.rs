@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::files::remove_leftovers;
+use crate::files::{no_links, remove_leftovers};
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::settings::method::Leaves;
 use crate::train::lock::FolderLock;
@@ -70,11 +70,12 @@ impl OutputFolder {
             bail!("--output {}: this is a file; name a folder", path.display());
         }
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let made = path.ancestors().take_while(missing).map(Path::to_owned);
-        let made = made.collect();
-        fs::create_dir_all(path)
-            .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
-        let lock = FolderLock::take(path).context("--output")?;
+        let made: Vec<_> = path.ancestors().take_while(missing).map(Path::to_owned).collect();
+        let lock = fs::create_dir_all(path)
+            .with_context(|| format!("--output {}: cannot make the folder", path.display()))
+            .and_then(|()| FolderLock::take(path).context("--output"))
+            .inspect_err(|_| remove_empty(&made))?;
+        no_links(path, &OF_A_RUN).context("--output")?;
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
@@ -90,6 +91,7 @@ impl OutputFolder {
         };
         match lock {
             Some(lock) if OF_A_RUN.iter().any(|name| path.join(name).exists()) => {
+                no_links(path, &OF_A_RUN).context("--resume")?;
                 remove_leftovers(path, &OF_A_RUN)?;
                 Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
             }
@@ -149,6 +151,12 @@ fn remove_empty(folders: &[PathBuf]) {
     }
 }
 
+/// Whether a folder holds a run that has not come to its end.
+pub fn is_unfinished(folder: &Path) -> bool {
+    let has = |name: &&str| folder.join(name).exists();
+    [METRICS_FILE, CHECKPOINT_FILE].iter().any(has) && !has(&RESULT_FILE)
+}
+
 /// The file of a run's folder that holds what the run is for.
 pub fn result_file(leaves: Leaves) -> &'static str {
     match leaves {
@@ -184,8 +192,8 @@ pub fn delta_path(path: &Path) -> Result<PathBuf> {
     match left_at(path) {
         (Leaves::Delta, path) => Ok(path),
         (Leaves::Model, folder) => bail!(
-            "{} holds a whole model, as --method full leaves it, and no delta: `bitfit eval` and `predict` take it, \
-             and so does `transformers`",
+            "{} holds a whole model, merged or of --method full, and no delta: give the output folder of a run that left a \
+             delta (`bitfit eval` and `predict` take a model of --method full, and `transformers` takes both)",
             folder.display()
         ),
     }

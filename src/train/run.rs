@@ -3,7 +3,6 @@
 use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
 use crate::data::{Batches, Dataset};
 use crate::error::OfAllRanks;
-use crate::files::JsonLines;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
@@ -15,9 +14,11 @@ use crate::tasks::examples::Prepared;
 use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
+use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
 use crate::train::steps::{MicroBatch, Position, Step, Steps};
+use crate::words::count;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -57,12 +58,17 @@ pub trait Watch {
 
     /// A line for people: an evaluation.
     fn note(&mut self, text: &str);
+
+    /// What may be wrong and is no error.
+    fn warn(&mut self, text: &str);
 }
 
 impl Watch for () {
     fn step(&mut self, _: u64, _: f64, _: f64) {}
 
     fn note(&mut self, _: &str) {}
+
+    fn warn(&mut self, _: &str) {}
 }
 
 /// Rows a run evaluates on.
@@ -164,10 +170,13 @@ impl Run<'_> {
                 tokens: 0,
                 seconds: 0.0,
             },
-            state: from,
+            state: Checkpoint { total, ..from },
             since: Instant::now(),
         };
 
+        if let Some(lost) = ledger.log.as_ref().and_then(JsonLines::lost) {
+            watch.warn(lost);
+        }
         let mut next = position(&ledger.state);
         let mut before: Option<Issued> = None;
         let mut saved = Instant::now();
@@ -233,12 +242,12 @@ impl Run<'_> {
         {
             bail!(
                 "checkpoint {}: it stands at step {} in epoch {}, batch {}, with its best at step {best}, and this run \
-                 of {} steps never does; it is damaged or of another run",
+                 of {} never does; it is damaged or of another run",
                 checkpoint.display(),
                 from.step,
                 from.epoch,
                 from.batches_in_epoch,
-                steps.total
+                count(steps.total as usize, "step")
             );
         }
         let kept = output.result_file(self.config.method.facts().leaves);
@@ -381,7 +390,8 @@ impl Run<'_> {
         let positive = self.config.task.named().and_then(NamedTask::positive);
         let mut found = Vec::new();
         for Dev { part, prepared, batches } in &self.dev {
-            let logits = logits(self.session, &prepared.dataset, batches, |_| {})?;
+            let logits = logits(self.session, &prepared.dataset, batches, |_| {})
+                .context("evaluation on the dev rows")?;
             found.push(Evaluation::of(part, prepared, self.targets, &logits, positive));
         }
         Ok(found)

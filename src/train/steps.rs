@@ -5,9 +5,13 @@
 
 use crate::backend::FirstRow;
 use crate::data::{Batches, Largest, RunLength, Sampler};
+use crate::error::UsageError;
 use crate::ranks::Share;
 use crate::settings::train::Length;
 use crate::train::micro::micro_batches;
+
+/// Rows that are drawn before a run to count its steps: some minutes of work.
+const MOST_DRAWN_ROWS: u64 = 1 << 32;
 
 /// A place between two optimizer steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,18 +64,37 @@ pub struct Step {
 }
 
 impl<'a> Steps<'a> {
-    pub fn new(sampler: &'a Sampler, length: Length, accumulation: usize) -> Self {
+    /// # Errors
+    /// More steps or micro-batches than can be counted; names the options.
+    pub fn new(
+        sampler: &'a Sampler,
+        length: Length,
+        accumulation: usize,
+    ) -> Result<Self, UsageError> {
         let accumulation = accumulation as u64;
         let total = match length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => match sampler.batches_an_epoch() {
-                Some(batches) => batches.div_ceil(accumulation).saturating_mul(epochs),
-                None => (0..epochs)
-                    .map(|e| (sampler.epoch(e).len() as u64).div_ceil(accumulation))
-                    .sum(),
-            },
+            Length::Epochs(epochs) => steps_of(sampler, epochs, accumulation)?,
         };
-        Self { sampler, accumulation, share: Share::WHOLE, tokens: None, total, current: None }
+        let steps =
+            Self { sampler, accumulation, share: Share::WHOLE, tokens: None, total, current: None };
+        steps.countable()?;
+        Ok(steps)
+    }
+
+    /// Holds the number of the run's batches against 63 bits, so that no sum or product of counts overflows.
+    fn countable(&self) -> Result<(), UsageError> {
+        let batches = self.accumulation.checked_mul(self.total);
+        if batches.is_some_and(|batches| batches < 1 << 63) {
+            return Ok(());
+        }
+        Err(UsageError::new(format!(
+            "--grad-accumulation {} in {} steps makes more batches than can be counted; an epoch has fewer than {} of \
+             them, and no step takes more than an epoch",
+            self.accumulation,
+            self.total,
+            self.sampler.lengths().len().saturating_add(1)
+        )))
     }
 
     /// Leaves the rest of each batch to other ranks.
@@ -129,7 +152,7 @@ impl<'a> Steps<'a> {
             _ => self.sampler.epoch(position.epoch),
         };
         let len = batches.len() as u64;
-        let end = (position.batch + self.accumulation).min(len);
+        let end = position.batch.saturating_add(self.accumulation).min(len);
         let whole = (position.batch..end).filter_map(|i| batches.get(i as usize));
         let batches_of_step: Vec<_> = whole.map(<[usize]>::to_vec).collect();
         let first = position.step * self.accumulation;
@@ -166,6 +189,24 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// The optimizer steps of so many epochs.
+fn steps_of(sampler: &Sampler, epochs: u64, accumulation: u64) -> Result<u64, UsageError> {
+    if let Some(batches) = sampler.batches_an_epoch() {
+        return batches.div_ceil(accumulation).checked_mul(epochs).ok_or_else(|| {
+            UsageError::new(format!("--epochs {epochs} makes more steps than can be counted"))
+        });
+    }
+    // Each epoch is drawn to be counted.
+    let rows = sampler.lengths().len() as u64;
+    if rows.checked_mul(epochs).is_none_or(|rows| rows > MOST_DRAWN_ROWS) {
+        return Err(UsageError::new(format!(
+            "--epochs {epochs} with --batch-tokens: batches differ from epoch to epoch, and those of {epochs} times \
+             {rows} rows are too many to count; give the length of the run with --steps"
+        )));
+    }
+    Ok((0..epochs).map(|epoch| (sampler.epoch(epoch).len() as u64).div_ceil(accumulation)).sum())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +219,7 @@ mod tests {
 
     fn run(length: Length, accumulation: usize) -> Vec<Step> {
         let sampler = sampler();
-        let mut steps = Steps::new(&sampler, length, accumulation);
+        let mut steps = Steps::new(&sampler, length, accumulation).unwrap();
         let mut position = Position::default();
         std::iter::from_fn(|| {
             let step = steps.at(position)?;
@@ -199,7 +240,7 @@ mod tests {
         )
         .unwrap();
         for sampler in [whole, varying] {
-            let mut steps = Steps::new(&sampler, Length::Epochs(3), 2);
+            let mut steps = Steps::new(&sampler, Length::Epochs(3), 2).unwrap();
             let mut places = vec![Position::default()];
             while let Some(step) = steps.at(places[places.len() - 1]) {
                 places.push(step.after);
@@ -245,7 +286,7 @@ mod tests {
     fn cut_batches_have_the_rows_and_positions_of_whole_ones_and_know_where_in_them_they_begin() {
         let whole = run(Length::Epochs(2), 2);
         let sampler = sampler();
-        let mut steps = Steps::new(&sampler, Length::Epochs(2), 2);
+        let mut steps = Steps::new(&sampler, Length::Epochs(2), 2).unwrap();
         // Pairs of rows of three tokens; the limit leaves one row a part.
         steps.split(5);
         let mut number = 0;
@@ -279,7 +320,7 @@ mod tests {
         for of in 1..=7 {
             let mut all: Vec<_> = (0..of)
                 .map(|rank| {
-                    let mut steps = Steps::new(&sampler, Length::Epochs(2), 2);
+                    let mut steps = Steps::new(&sampler, Length::Epochs(2), 2).unwrap();
                     steps.take(Share { rank, of });
                     steps
                 })
@@ -307,6 +348,38 @@ mod tests {
     }
 
     #[test]
+    fn runs_with_more_batches_than_can_be_counted_are_refused_by_option() {
+        let sampler = sampler();
+        let refused = |length, accumulation| {
+            Steps::new(&sampler, length, accumulation).err().map(|error| error.to_string())
+        };
+        const LARGE: u64 = 1 << 62;
+        for (length, accumulation) in [
+            (Length::Epochs(3), LARGE as usize),
+            (Length::Steps(2), LARGE as usize),
+            (Length::Steps(LARGE), 2),
+            (Length::Epochs(LARGE), 4),
+            (Length::Steps(1), usize::MAX),
+        ] {
+            let error = refused(length, accumulation).unwrap();
+            assert!(error.starts_with("--grad-accumulation"), "{error}");
+        }
+        assert!(refused(Length::Epochs(u64::MAX), 1).unwrap().starts_with("--epochs"));
+        assert_eq!(refused(Length::Steps(1), LARGE as usize), None);
+        let mut steps = Steps::new(&sampler, Length::Steps(1), LARGE as usize).unwrap();
+        let whole = steps.at(Position::default()).unwrap();
+        assert_eq!((whole.batches.len(), whole.ends_epoch), (6, true));
+    }
+
+    #[test]
+    fn epochs_that_would_be_drawn_for_hours_to_be_counted_are_refused() {
+        let limits = BatchLimits { sequences: 4, tokens: Some(7) };
+        let sampler = Sampler::new(vec![3; 11], limits, Order::Shuffled { seed: 5 }).unwrap();
+        let error = Steps::new(&sampler, Length::Epochs(1 << 40), 1).err().unwrap().to_string();
+        assert!(error.starts_with("--epochs") && error.contains("--steps"), "{error}");
+    }
+
+    #[test]
     fn a_run_of_steps_ends_inside_an_epoch() {
         let steps = run(Length::Steps(8), 1);
         assert_eq!(steps.len(), 8);
@@ -318,7 +391,7 @@ mod tests {
         let all = run(Length::Epochs(3), 4);
         let sampler = sampler();
         for pair in all.windows(2) {
-            let mut fresh = Steps::new(&sampler, Length::Epochs(3), 4);
+            let mut fresh = Steps::new(&sampler, Length::Epochs(3), 4).unwrap();
             assert_eq!(fresh.at(pair[0].after).as_ref(), Some(&pair[1]));
         }
     }

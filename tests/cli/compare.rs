@@ -82,7 +82,41 @@ fn runs_have_options_of_their_own_and_are_not_repeated() {
     again(&[]).fails(1, &["holds something", "--resume"]);
     again(&["--resume"]).success();
     assert_eq!(fs::read(output.join("compare.json")).unwrap(), before);
-    again(&["--resume", "--weight-decay", "0.1"]).fails(1, &["head", "other settings"]);
+    again(&["--resume", "--weight-decay", "0.1"])
+        .fails(1, &["head", "other settings", "weight-decay was 0.0 and is 0.1"]);
+}
+
+#[test]
+fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let output = folder.path("compare");
+    let runs = ["--run", "z: --method head", "--run", "qi: --biases query --lr 2e-3", "--quiet"];
+    Finished::of(&mut compare(&data, &output, &runs)).success();
+    let before = fs::read(output.join("compare.json")).unwrap();
+    // As if it had been stopped before the second run, which is the first in the order of names.
+    fs::remove_dir_all(output.join("qi")).unwrap();
+    fs::remove_file(output.join("compare.json")).unwrap();
+
+    let again = |more: &[&str]| {
+        Finished::of(bitfit(["compare", "--resume", "--quiet", "--output"]).arg(&output).args(more))
+    };
+    again(&["--lr", "0.5"]).fails(1, &["other settings", "lr was 0.001 and is 0.5"]);
+    again(&[]).success();
+    let same = ["run", "lr", "biases", "trained_parameters", "dev"];
+    let of = |rows: &[Value]| -> Vec<Vec<Value>> {
+        rows.iter().map(|row| same.iter().map(|key| row[key].clone()).collect()).collect()
+    };
+    let whole: Value = serde_json::from_slice(&before).unwrap();
+    assert_eq!(of(&rows(&output)), of(whole["rows"].as_array().unwrap()));
+    assert_eq!(rows(&output)[0]["run"], "z");
+
+    fs::write(output.join("compare.toml"), "runs = [\"../z\"]").unwrap();
+    again(&[]).fails(2, &["`../z` cannot be a run's name"]);
+    fs::write(output.join("compare.toml"), "runs = 3").unwrap();
+    again(&[]).fails(2, &["--resume", "compare.toml"]);
+    fs::remove_file(output.join("compare.toml")).unwrap();
+    again(&[]).fails(2, &["holds no comparison that says what its runs are"]);
 }
 
 #[test]
@@ -111,5 +145,6 @@ fn mistakes_are_found_before_anything_runs() {
     wrong(&["--run", "a", "--run", "a"], &["two runs are called `a`"]);
     wrong(&["--run", "a: --seed 3"], &["a: --seed must be the same"]);
     wrong(&["--run", "../a"], &["cannot be a run's name"]);
+    wrong(&["--run", "compare.json"], &["`compare.json`", "a file of this name"]);
     wrong(&["--run", "full: --biases key"], &["full: --biases"]);
 }

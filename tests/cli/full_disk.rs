@@ -64,10 +64,16 @@ fn merge_and_predict_leave_no_piece_of_a_file() {
 
     let merged = folder.path("merged");
     let args = ["merge".into(), "--delta".into(), text(&run), "--output".into(), text(&merged)];
+    // No room for the tokenizer's settings, then for the tokenizer, then for the weights.
+    for blocks in [0, 2, 64] {
+        limited(blocks, &args).fails(1, &["cannot write", &text(&merged), "File too large"]);
+        assert!(!merged.exists(), "{blocks}: {:?}", names(&merged));
+    }
+    // What was there before stays.
+    fs::create_dir(&merged).unwrap();
+    fs::write(merged.join("notes.txt"), "mine").unwrap();
     limited(64, &args).fails(1, &["cannot write", "model.safetensors", "File too large"]);
-    // Without its configuration the folder is no model, and can be written again.
-    no_pieces(&merged);
-    assert!(!merged.join("model.safetensors").exists() && !merged.join("config.json").exists());
+    assert_eq!(names(&merged), ["notes.txt"]);
     Finished::of(&mut bitfit(&args)).success();
 
     let many: String = (0..3000).map(|i| text_of(i % 2, i) + "\n").collect();

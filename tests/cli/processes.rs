@@ -183,24 +183,30 @@ fn under_nohup_a_closing_terminal_is_outlived() {
 }
 
 #[test]
-fn compare_passes_a_signal_on_to_its_run() {
-    let folder = Folder::new();
-    let data = folder.write("a.tsv", toy_tsv(24, 2));
-    let output = folder.path("compare");
-    let args = train_args(&fixture("bert"), &data, &output, "--steps 2000000 --quiet");
-    let mut child = bitfit(["compare"])
-        .args(&args[1..])
-        .args(["--dev-fraction", "0.25", "--run", "bitfit"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    assert!(reaches(&mut child, &output.join("bitfit"), 2));
-    signal(&child, "TERM");
-    let left = child.wait_with_output().unwrap();
-    assert_eq!(left.status.code(), Some(1));
-    assert!(output.join("bitfit/checkpoint.safetensors").exists());
+fn compare_passes_a_signal_to_it_alone_on_to_its_run() {
+    for name in ["TERM", "INT"] {
+        let folder = Folder::new();
+        let data = folder.write("a.tsv", toy_tsv(24, 2));
+        let output = folder.path("compare");
+        let args = train_args(&fixture("bert"), &data, &output, "--steps 2000000 --quiet");
+        let mut child = bitfit(["compare"])
+            .args(&args[1..])
+            .args(["--dev-fraction", "0.25", "--run", "bitfit"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert!(reaches(&mut child, &output.join("bitfit"), 2), "{name}");
+        signal(&child, name);
+        let left = child.wait_with_output().unwrap();
+        assert_eq!(left.status.code(), Some(1), "{name}");
+        let said = String::from_utf8(left.stderr).unwrap();
+        let last = said.lines().last().unwrap();
+        assert!(last.contains("stopped in the run bitfit, as asked"), "{said}");
+        assert!(last.contains("bitfit compare --resume --output"), "{said}");
+        assert!(output.join("bitfit/checkpoint.safetensors").exists(), "{name}");
+    }
 }
 
 fn trained(folder: &Folder) -> (PathBuf, PathBuf) {

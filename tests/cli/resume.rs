@@ -232,6 +232,42 @@ fn a_folder_of_another_run_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_log_that_was_cut_lost_or_damaged_is_said_when_the_run_goes_on() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let output = folder.path("run");
+    let options = "--epochs 2 --batch-size 8 --dev-fraction 0.25 --quiet";
+    train(&fixture("bert"), &data, &output, options);
+    let log = output.join("metrics.jsonl");
+    let whole = fs::read(&log).unwrap();
+    let resume = |left: Option<&[u8]>| {
+        match left {
+            Some(bytes) => fs::write(&log, bytes).unwrap(),
+            None => fs::remove_file(&log).unwrap(),
+        }
+        // A finished run: whatever is lost, its result is not.
+        Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output)).success().stderr
+    };
+    let said = resume(Some(&whole));
+    assert!(!said.contains("metrics.jsonl"), "{said}");
+    let mut damaged = whole.clone();
+    damaged[3] = 0xff;
+    for (left, says) in [
+        (None, "it is gone"),
+        (Some(&whole[..whole.len() - 30]), "it was cut: 7 whole lines are left"),
+        (Some(&[][..]), "it was cut: 0 whole lines are left"),
+        (Some(&damaged), "line 1 is damaged"),
+    ] {
+        let said = resume(left);
+        let warns = said.lines().any(|line| {
+            line.starts_with("warning: ") && line.contains("metrics.jsonl") && line.contains(says)
+        });
+        assert!(warns, "{says}: {said}");
+        fs::write(&log, &whole).unwrap();
+    }
+}
+
+#[test]
 fn there_must_be_a_run_to_resume() {
     let runs = Runs::new();
     let output = runs.folder.path("none");

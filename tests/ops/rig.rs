@@ -302,6 +302,7 @@ impl<B: Backend> Rig<B> {
             head_rows: self.limits().tokens,
             widest,
             head_dim: 128,
+            exchanged: trainable + 2,
         };
         self.backend.allocate(memory).unwrap();
         self.backend.set_batch(&self.batch, self.key).unwrap();

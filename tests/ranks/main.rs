@@ -91,7 +91,7 @@ fn take_steps(
     let mut session = Session::new(model, backend).among(ranks);
     let limits = BatchLimits { sequences: 6, tokens: None };
     let sampler = Sampler::new(lengths(), limits, Order::Shuffled { seed: 2 }).unwrap();
-    let mut steps = Steps::new(&sampler, Length::Steps(count), 2);
+    let mut steps = Steps::new(&sampler, Length::Steps(count), 2).unwrap();
     steps.take(share);
     if let Some(tokens) = cut {
         steps.split(tokens);

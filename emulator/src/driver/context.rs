@@ -6,6 +6,7 @@ use super::capture;
 use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::memory::release;
+use super::op::StreamOp;
 use super::queue::synchronize_context;
 use super::report;
 use super::state::{Driver, check_device, driver, with_stack};
@@ -25,6 +26,15 @@ fn destroy(driver: &Driver, context: Handle) -> CudaResult {
     for (base, _) in &allocations {
         state.allocations.remove(base);
     }
+    // A context that has failed runs nothing more; what it was still to free goes all the same.
+    let queues = state.streams.values().filter(|s| s.context == context).map(|s| &s.queue);
+    let to_free: Vec<_> = queues
+        .flatten()
+        .filter_map(|(_, op)| match op {
+            StreamOp::Free(base) => Some(*base),
+            _ => None,
+        })
+        .collect();
     let modules: Vec<_> =
         state.modules.iter().filter(|(_, m)| m.context == context).map(|(h, _)| *h).collect();
     for module in modules {
@@ -40,6 +50,9 @@ fn destroy(driver: &Driver, context: Handle) -> CudaResult {
         state.primary.retained = 0;
     }
     drop(state);
+    for base in to_free {
+        let _ = driver.memory.free(base);
+    }
     report::context_ended(context, &allocations);
     for (base, allocation) in allocations {
         let _ = release(driver, base, allocation);

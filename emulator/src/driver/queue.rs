@@ -223,6 +223,8 @@ fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
             run_callback(function, data, stream, error.0);
             Ok(())
         }
+        // What the program has given back is nobody's any more.
+        (Some(_), op @ StreamOp::Free(_)) => run(driver, &op),
         (Some(_), _) => Ok(()),
         (None, op) => run(driver, &op),
     };

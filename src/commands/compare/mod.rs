@@ -6,20 +6,19 @@
 mod picture;
 mod report;
 
-use super::{outputs, say, show, stop};
-use crate::cli::CompareCommand;
-use crate::files::write_bytes_atomic;
+use super::base::MOST_SETTINGS;
+use super::stop::Parent;
+use super::{outputs, say, show};
+use crate::cli::{CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file};
+use crate::files::{no_links, read_bounded, write_bytes_atomic};
+use crate::formats::fingerprint::Fingerprint;
 use crate::settings::train::TrainConfig;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 use crate::train::output::{RESULT_FILE, SETTINGS_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use report::{Report, RunRow};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// The files that a comparison writes beside the folders of its runs.
-const REPORT: &str = "compare";
+use std::process::{Command, ExitStatus, Stdio};
 
 pub fn run(command: &CompareCommand) -> Result<()> {
     let output = &command.output;
@@ -38,43 +37,75 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("--output {}: cannot make the folder", output.display()))?;
     let _lock = FolderLock::take(output).context("--output")?;
+    no_links(output, &files(command))?;
+    for (name, config) in &command.runs {
+        same_settings(name, config, command)?;
+    }
+    // All of them before the first run, so that a comparison that was stopped knows what is left to do.
+    let list = RunList { runs: command.runs.iter().map(|(name, _)| name.clone()).collect() };
+    for (name, config) in &command.runs {
+        write_bytes_atomic(&settings_file(output, name), config.to_toml()?.as_bytes())?;
+    }
+    write_bytes_atomic(&list_file(output), toml::to_string(&list)?.as_bytes())?;
+
     // A signal is for the run that is on: it saves and ends, and so does the comparison.
-    let (stop, child) = stop::of_a_parent()?;
+    let parent = Parent::listening()?;
+    let go_on = || format!("go on with `bitfit compare --resume --output {}`", output.display());
     let mut rows = Vec::new();
     for (name, config) in &command.runs {
-        ensure!(
-            !stop.load(Ordering::Relaxed),
-            "stopped before the run {name}, as asked; go on with --resume"
-        );
-        train(name, config, command, &child)?;
+        ensure!(!parent.stopped(), "stopped before the run {name}, as asked; {}", go_on());
+        let ended = train(name, config, command, &parent)?;
+        if let Some(status) = ended.filter(|status| !status.success()) {
+            ensure!(!parent.stopped(), "stopped in the run {name}, as asked; {}", go_on());
+            bail!(
+                "the run {name} ended with {}; what it said stands above; {}, or repeat the run with `bitfit train \
+                 --config {}`",
+                status,
+                go_on(),
+                settings_file(output, name).display()
+            );
+        }
         rows.push(RunRow::read(name, config)?);
     }
     let metric = command.runs.first().map(|(_, config)| report::measured(config)).transpose()?;
     let report = Report::new(rows, metric);
-    let file = |extension: &str| output.join(REPORT).with_extension(extension);
-    write_bytes_atomic(&file("json"), report.json()?.as_bytes())?;
-    write_bytes_atomic(&file("md"), report.markdown().as_bytes())?;
     let picture = picture::Picture::of(&report);
-    write_bytes_atomic(&file("svg"), picture.svg()?.as_bytes())?;
-    write_bytes_atomic(&file("png"), &picture.png()?)?;
+    for form in REPORT_FORMS {
+        let bytes = match form {
+            "json" => report.json()?.into_bytes(),
+            "md" => report.markdown().into_bytes(),
+            "svg" => picture.svg()?.into_bytes(),
+            _ => picture.png()?,
+        };
+        write_bytes_atomic(&output.join(REPORT).with_extension(form), &bytes)?;
+    }
     show(report.table())?;
-    show(format_args!("written: {}, and as .md, .svg and .png\n", file("json").display()))
+    let json = output.join(REPORT).with_extension("json");
+    show(format_args!("written: {}, and as .md, .svg and .png\n", json.display()))
 }
 
-/// Trains one run in a process of its own, unless it is done.
-fn train(name: &str, config: &TrainConfig, command: &CompareCommand, id: &AtomicU32) -> Result<()> {
+/// The names of all that a comparison writes into its folder.
+fn files(command: &CompareCommand) -> Vec<String> {
+    let report = REPORT_FORMS.iter().map(|form| format!("{REPORT}.{form}"));
+    let runs = command.runs.iter().flat_map(|(name, _)| [name.clone(), format!("{name}.toml")]);
+    report.chain(runs).chain([format!("{REPORT}.toml")]).collect()
+}
+
+/// Trains one run in a process of its own and returns how that ended; `None` where the run is done already.
+fn train(
+    name: &str,
+    config: &TrainConfig,
+    command: &CompareCommand,
+    parent: &Parent,
+) -> Result<Option<ExitStatus>> {
     if command.resume && config.output.join(RESULT_FILE).exists() {
-        same_settings(name, config)?;
         say(command.quiet, format_args!("{name}: is done"));
-        return Ok(());
+        return Ok(None);
     }
     say(command.quiet, format_args!("{name}:"));
-    // The settings as a file: the run can be repeated by hand with it.
-    let settings = command.output.join(format!("{name}.toml"));
-    write_bytes_atomic(&settings, config.to_toml()?.as_bytes())?;
     let program = std::env::current_exe().context("this program's own file is not known")?;
     let mut child = Command::new(program);
-    child.arg("train").arg("--config").arg(&settings);
+    child.arg("train").arg("--config").arg(settings_file(&command.output, name));
     if command.resume && config.output.join(SETTINGS_FILE).exists() {
         child.arg("--resume");
     }
@@ -88,18 +119,7 @@ fn train(name: &str, config: &TrainConfig, command: &CompareCommand, id: &Atomic
         .stdout(Stdio::null())
         .spawn()
         .context("cannot start a process for the run")?;
-    id.store(child.id(), Ordering::Relaxed);
-    let status = child.wait();
-    id.store(0, Ordering::Relaxed);
-    let status = status.context("cannot wait for the run")?;
-    if !status.success() {
-        bail!(
-            "the run {name} ended with {status}; what it said stands above; go on with --resume, or repeat the run \
-             with `bitfit train --config {}`",
-            settings.display()
-        );
-    }
-    Ok(())
+    parent.wait(&mut child).map(Some).context("cannot wait for the run")
 }
 
 /// Has the system ask the run to stop once this process is gone, however it went: a run that nobody waits for would go on
@@ -124,16 +144,28 @@ fn ends_with_parent(child: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 fn ends_with_parent(_: &mut Command) {}
 
-/// A run that is not repeated must be the one that is asked for.
-fn same_settings(name: &str, config: &TrainConfig) -> Result<()> {
-    let path: &Path = &config.output.join(SETTINGS_FILE);
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let done = TrainConfig::from_toml(&text).with_context(|| path.display().to_string())?;
+/// Holds a run against what the folder has of it. One that is done is not repeated and must be the one that is asked for;
+/// one that goes on may change what decides nothing.
+fn same_settings(name: &str, config: &TrainConfig, command: &CompareCommand) -> Result<()> {
+    let done = config.output.join(RESULT_FILE).exists();
+    let path = match done {
+        true => config.output.join(SETTINGS_FILE),
+        false => settings_file(&command.output, name),
+    };
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = String::from_utf8(read_bounded(&path, MOST_SETTINGS)?);
+    let recorded = text.map_err(Into::into).and_then(|text| TrainConfig::from_toml(&text));
+    let recorded = recorded.with_context(|| path.display().to_string())?;
+    // The folder may have moved.
+    let recorded = TrainConfig { output: config.output.clone(), ..recorded };
+    let differences = Fingerprint::of(config)?.differences(&Fingerprint::of(&recorded)?);
     ensure!(
-        done == *config,
-        "{name}: the run in {} has other settings than this one; remove its folder or name a new --output",
-        config.output.display()
+        differences.is_none() && (!done || recorded == *config),
+        "{name}: the run in {} has other settings than this one{}; remove its folder or name a new --output",
+        config.output.display(),
+        differences.map_or(String::new(), |differences| format!(": {differences}"))
     );
     Ok(())
 }

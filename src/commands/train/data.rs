@@ -1,15 +1,18 @@
 //! The texts of a run: its files read, split and tokenized.
 
 use crate::commands::labelled::{self, LabelRules, warn_of_labels};
-use crate::commands::{format, named, say};
+use crate::commands::{format, named, say, warn};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
-use crate::tasks::named::in_words;
+use crate::tasks::look_alike::hold_rows;
+use crate::tasks::named_labels::in_words;
 use crate::tasks::splitting::Splitting;
+use crate::tasks::tag_remarks;
 use crate::tasks::targets::Targets;
+use crate::tasks::unlabelled::Cells;
 use anyhow::Result;
 
 /// Tokenized training and dev rows.
@@ -45,11 +48,14 @@ impl Data {
         };
         let named_task = config.task.named();
         let mut targets = named_task.map(Targets::of_named).transpose()?;
+        let splitting = Splitting::of(config.task.kind(), config.label_separator.as_deref());
         let read = |path, options: &ReadOptions, known: Option<&ClassNames>| {
             let task = config.task.kind();
-            let rules = LabelRules { task, unlabelled: config.unlabelled, known };
+            let cells = Cells { task, splitting: &splitting, known };
+            let rules = LabelRules { unlabelled: config.unlabelled, cells };
             let mut examples = labelled::read(path, options, &rules, quiet)?;
             if let (Some(task), Examples::Texts(table)) = (named_task, &mut examples) {
+                hold_rows(table, task)?;
                 in_words(table, task)?.iter().for_each(|note| say(quiet, note));
             }
             anyhow::Ok(examples)
@@ -67,11 +73,15 @@ impl Data {
             }
         };
         // From the whole file, so that a rare class is known whichever side of a split it is on.
-        let splitting = Splitting::of(config.task.kind(), config.label_separator.as_deref());
         let targets = match targets.take() {
             Some(targets) => targets,
-            None => Targets::of(config.task.kind(), splitting, &whole)?,
+            None => Targets::of(config.task.kind(), splitting.clone(), &whole)?,
         };
+        if let Examples::Documents(documents) = &whole
+            && let Some(odd) = tag_remarks::odd(documents)
+        {
+            warn(odd);
+        }
         let columns = whole.columns().cloned();
         // The dev rows are read as those of the task are.
         options.trained = columns.clone();
@@ -103,6 +113,7 @@ impl Data {
         let prepare = |examples, part| {
             labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
         };
+        labelled::say_contradictions(quiet, &train, &targets);
         let train = prepare(train, parts[0])?;
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;

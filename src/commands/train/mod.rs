@@ -5,8 +5,10 @@ mod keep;
 mod summary;
 
 use super::base::Base;
-use super::heads::{rows_of_head, say_unused_head, warn_of_adapter, warn_of_unused_layers};
-use super::labelled::warn_of_scores;
+use super::heads::{
+    rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_unused_layers,
+};
+use super::labelled::{say_beyond_limit, warn_of_scores};
 use super::programs::Programs;
 use super::progress::Progress;
 use super::ranks as agreement;
@@ -32,7 +34,7 @@ use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::metric::Metric;
 use crate::settings::train::TrainConfig;
-use crate::tasks::class_weights::class_weights;
+use crate::tasks::class_weights;
 use crate::tasks::remarks::same_answer;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run, Writer};
@@ -106,6 +108,10 @@ fn train(
     let config = &TrainConfig { metric: chosen_metric(asked, &data, quiet)?, ..asked.clone() };
 
     let spec = task_spec(config, &base, &data)?;
+    if let (Some(classes), false) = (data.targets.named(), spec.class_weights.is_empty()) {
+        let table = class_weights::table(classes, data.train.labels(), &spec.class_weights);
+        say(quiet, format_args!("class weights:\n{}", table.trim_end()));
+    }
     let mut backend = open(OpenOptions {
         device: config.device,
         here: ranks.here(),
@@ -120,6 +126,7 @@ fn train(
     warn_of_unused_layers(&base);
     warn_of_adapter(&base);
     if let Some(path) = &config.init_head {
+        warn_of_other_head(path, config.task.kind(), spec.pooling);
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
     } else {
@@ -131,8 +138,9 @@ fn train(
         false => Order::Shuffled { seed: config.seed },
     };
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
+    say_beyond_limit(quiet, &data.train.dataset.lengths(), limits.tokens);
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
-    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
+    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
     steps.take(ranks.share());
     let dev_lengths: Vec<_> = data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect();
     let device = backend.kind();
@@ -267,7 +275,7 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
         outputs: data.targets.outputs(),
         class_weights: match (&config.class_weights, data.targets.named()) {
             (Some(weighting), Some(classes)) => {
-                class_weights(weighting, classes, data.train.labels())?
+                class_weights::class_weights(weighting, classes, data.train.labels())?
             }
             _ => Vec::new(),
         },

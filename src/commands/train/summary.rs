@@ -43,13 +43,12 @@ impl Summary<'_> {
         let path = self.output.metrics();
         let place = || format!("cannot read {}", path.display());
         let log = File::open(&path).with_context(place)?;
-        for line in BufReader::new(log).lines() {
-            let line = line.with_context(place)?;
-            if !line.contains("\"eval\"") {
+        for line in BufReader::new(log).split(b'\n') {
+            // A line that is damaged was said to be when the run resumed, and no reason to lose what came of it.
+            let Ok(record) = serde_json::from_slice::<Value>(&line.with_context(place)?) else {
                 continue;
-            }
-            let record: Value = serde_json::from_str(&line).with_context(place)?;
-            if record["step"] == step {
+            };
+            if record["step"] == step && record.get("eval").is_some() {
                 let parts = self.outcome.last.iter().enumerate();
                 return Ok(parts.map(|(i, last)| self.recorded(&record, i, last.part)).collect());
             }
@@ -115,6 +114,9 @@ impl Summary<'_> {
                 _ => step.to_string(),
             },
         );
+        if last.is_empty() {
+            row("kept", "what the last step left: without dev rows nothing chooses".to_owned());
+        }
         if let Some((step, value)) = best {
             row(&format!("best {}", config.metric), format!("{value:.4} at step {step}"));
         }

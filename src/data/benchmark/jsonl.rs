@@ -18,7 +18,7 @@ pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
     let file = RawFile::new(path, true);
     let input = File::open(path).with_context(|| format!("cannot open {}", file.name))?;
     let mut lines = Lines::new(input, &file.name);
-    let mut rows = Vec::new();
+    let (mut rows, mut header) = (Vec::new(), Vec::new());
     let mut blank = None;
     while let Some(line) = lines.next()?.map(str::to_owned) {
         let at = lines.number();
@@ -32,6 +32,9 @@ pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
         let object: Map<String, Value> = serde_json::from_str(&line).map_err(|error| {
             anyhow::anyhow!("{}:{}: not a JSON object on one line", file.place(at), error.column())
         })?;
+        if header.is_empty() {
+            header = object.keys().cloned().collect();
+        }
         let mut values = Vec::new();
         for (i, key) in fields.all().enumerate() {
             let value = match object.get(key) {
@@ -55,5 +58,5 @@ pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
         }
         rows.push(RawRow { at, fields: values });
     }
-    Ok(RawRows { file, rows, cut: None, broken: Vec::new(), classes: None })
+    Ok(RawRows { file, header, rows, cut: None, broken: Vec::new(), classes: None })
 }

@@ -4,7 +4,9 @@
 mod jsonl;
 pub mod layout;
 mod parquet;
+mod parquet_claims;
 mod raw;
+mod thrift;
 mod tsv;
 
 use std::path::Path;

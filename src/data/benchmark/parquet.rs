@@ -6,17 +6,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use parquet::basic::{Compression, Type as PhysicalType};
+use parquet::basic::{Compression, Repetition, Type as PhysicalType};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::Value;
 
+use super::parquet_claims::{check_footer, check_pages};
 use super::raw::{Fields, RawFile, RawRow, RawRows};
 use super::tsv::list;
 use crate::content::mistaken;
 use crate::data::contained::contained;
 use crate::settings::benchmarks::TASKS;
+
+/// What rows may take beyond the file, and for each of its bytes: a dictionary has a text once that many rows have.
+const MOST_ROWS_BYTES: u64 = 64 << 20;
+const MOST_PER_BYTE: u64 = 64;
+/// What a row takes beside its texts.
+const ROW_BYTES: u64 = 64;
 
 /// Reads the wanted columns of every row.
 ///
@@ -48,8 +55,13 @@ fn named_as_such(path: &Path, name: &str) -> Result<()> {
 fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
     let name = &file.name;
     let broken = |error| anyhow!("{name}: it is no parquet file that can be read ({error})");
-    let input = File::open(path).with_context(|| format!("cannot open {name}"))?;
-    let reader = SerializedFileReader::new(input).map_err(broken)?;
+    let damaged =
+        |error: String| anyhow!("{name}: it is no parquet file that can be read: {error}");
+    let mut input = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    check_footer(&mut input).map_err(damaged)?;
+    let size = input.metadata().with_context(|| format!("cannot read {name}"))?.len();
+    let most = MOST_ROWS_BYTES.saturating_add(size.saturating_mul(MOST_PER_BYTE));
+    let reader = SerializedFileReader::new(input.try_clone()?).map_err(broken)?;
     let metadata = reader.metadata().file_metadata();
     let columns = metadata.schema().get_fields();
     let missing = fields.needed.iter().any(|field| !columns.iter().any(|c| c.name() == *field));
@@ -71,6 +83,13 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
     if let Some(nested) = wanted.iter().find(|column| column.is_group()) {
         bail!("{name}: the column {:?} has a structure; text or a number is needed", nested.name());
     }
+    let repeated = wanted.iter().find(|column| {
+        let about = column.get_basic_info();
+        about.has_repetition() && about.repetition() == Repetition::REPEATED
+    });
+    if let Some(list) = repeated {
+        bail!("{name}: the column {:?} holds lists; text or a number is needed", list.name());
+    }
     let text = &fields.needed[..fields.texts];
     let number = |column: &&Arc<Type>| {
         text.contains(&column.name()) && column.get_physical_type() != PhysicalType::BYTE_ARRAY
@@ -78,6 +97,7 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
     if let Some(column) = wanted.iter().find(number) {
         bail!("{name}: the column {:?} holds numbers, and text is needed", column.name());
     }
+    let header = columns.iter().map(|column| column.name().to_owned()).collect();
     let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
     let unread =
         |codec: &Compression| !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY);
@@ -86,20 +106,31 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
             "{name}: it is compressed as {codec}, and this program reads snappy and plain parquet; write it anew with one of these"
         );
     }
+    let is_wanted = |column: &str| fields.all().any(|field| field == column);
+    check_pages(&mut input, reader.metadata(), &is_wanted).map_err(damaged)?;
     let classes = classes(metadata.key_value_metadata().into_iter().flatten(), fields);
     let projection = Type::group_type_builder(metadata.schema().name())
         .with_fields(wanted)
         .build()
         .map_err(broken)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut taken) = (Vec::new(), 0u64);
     for row in reader.get_row_iter(Some(projection)).map_err(broken)? {
         let at = rows.len() as u64 + 1;
         let row = row.map_err(|error| {
             anyhow!("{}: the file is damaged from here on ({error})", file.place(at))
         })?;
-        rows.push(RawRow { at, fields: values(row, fields, at, &file)? });
+        let values = values(row, fields, at, &file)?;
+        let texts = values.iter().flatten().map(|text| text.len() as u64).sum::<u64>();
+        taken = taken.saturating_add(ROW_BYTES + texts);
+        if taken > most {
+            bail!(
+                "{}: from {size} bytes come more than {most} of text up to here, which no such file has",
+                file.place(at)
+            );
+        }
+        rows.push(RawRow { at, fields: values });
     }
-    Ok(RawRows { file, rows, cut: None, broken: Vec::new(), classes })
+    Ok(RawRows { file, header, rows, cut: None, broken: Vec::new(), classes })
 }
 
 fn values(row: Row, fields: &Fields<'_>, at: u64, file: &RawFile) -> Result<Vec<Option<String>>> {
@@ -144,3 +175,7 @@ fn classes<'a>(
     let names = fields.all().find_map(|field| features[field]["names"].as_array())?;
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
+
+#[cfg(test)]
+#[path = "parquet_tests.rs"]
+mod tests;

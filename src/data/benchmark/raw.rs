@@ -29,6 +29,8 @@ pub struct RawRow {
 /// What a file gave.
 pub struct RawRows {
     pub file: RawFile,
+    /// The names of its columns, as far as it has names.
+    pub header: Vec<String>,
     pub rows: Vec<RawRow>,
     /// The last line, where it ends before its last field.
     pub cut: Option<u64>,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::raw::{Fields, RawFile, RawRow, RawRows};
 use crate::data::lines::Lines;
-use crate::settings::benchmark::Archive;
+use crate::settings::benchmark::{Archive, NamedTask};
 use crate::settings::benchmarks::TASKS;
 
 /// Reads the wanted fields of every row.
@@ -25,27 +25,41 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
     };
     let header: Vec<&str> = first.split('\t').map(str::trim).collect();
     let has = |names: &[&str]| fields.needed.iter().all(|name| names.contains(name));
-    let bare = archive.bare.filter(|bare| has(bare) && !has(&header));
+    let names_texts = archive.columns.text.iter().all(|name| header.contains(name));
+    let bare = archive.bare.filter(|bare| has(bare) && !has(&header) && !names_texts);
     let names = bare.unwrap_or(&header);
     let places: Vec<Option<usize>> =
         fields.all().map(|field| names.iter().position(|name| *name == field)).collect();
     if !has(names) {
-        let known = TASKS.iter().find(|task| {
-            let columns = &task.archive.columns;
-            let all = columns.text.iter().chain(&columns.pair).chain([&columns.label]);
-            all.clone().all(|name| header.contains(name))
-        });
+        let texts = archive.columns.text.iter().chain(&archive.columns.pair);
+        let hint = match known(&header) {
+            Some(task) => format!("; these are {}'s", task.title),
+            None if texts.clone().all(|name| header.contains(name)) => {
+                "; are these the test rows, which have no labels?".to_owned()
+            }
+            None => String::new(),
+        };
         bail!(
-            "{}: the columns {} are needed, and there are {}{}",
+            "{}: the columns {} are needed, and there are {}{hint}",
             file.place(1),
             list(&fields.needed),
-            list(&header),
-            known.map_or(String::new(), |task| format!("; these are {}'s", task.title))
+            list(&header)
         );
     }
     let width = names.len();
-    let mut found =
-        RawRows { file, rows: Vec::new(), cut: None, broken: Vec::new(), classes: None };
+    let named = if bare.is_some() {
+        Vec::new()
+    } else {
+        header.iter().map(|name| (*name).to_owned()).collect()
+    };
+    let mut found = RawRows {
+        file,
+        header: named,
+        rows: Vec::new(),
+        cut: None,
+        broken: Vec::new(),
+        classes: None,
+    };
     let mut pending = bare.map(|_| first.clone());
     let mut blank = None;
     loop {
@@ -87,6 +101,16 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
         found.rows.push(RawRow { at, fields: places.iter().map(value).collect() });
     }
     Ok(found)
+}
+
+/// The task whose files have such a header.
+fn known(header: &[&str]) -> Option<&'static NamedTask> {
+    let has = |task: &&NamedTask| {
+        let columns = &task.archive.columns;
+        let all = columns.text.iter().chain(&columns.pair).chain([&columns.label]);
+        task.archive.bare.is_none() && all.clone().all(|name| header.contains(name))
+    };
+    TASKS.iter().find(|task| task.archive.header == header).or_else(|| TASKS.iter().find(has))
 }
 
 pub fn read_pairs(path: &Path) -> Result<HashSet<[String; 2]>> {

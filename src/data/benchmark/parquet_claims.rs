@@ -1,0 +1,364 @@
+//! What a parquet file says of sizes, held against the file before the `parquet` crate makes anything of these sizes: the
+//! description at its end, and the header of each page. What the crate then makes is bounded by the file and by a page.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use parquet::file::metadata::ParquetMetaData;
+
+use super::thrift::{self, Shape, Value};
+
+/// Longest description of a file. Those of benchmarks have some thousand bytes.
+const LONGEST_FOOTER: u64 = 1 << 20;
+/// Most levels of columns within columns.
+const DEEPEST: usize = 32;
+/// Longest header of a page.
+const LONGEST_HEADER: u64 = 1 << 16;
+/// Largest page, unpacked. Writers end a page at one MiB, or behind a long text.
+const LARGEST_PAGE: i64 = 64 << 20;
+/// By how much snappy packs at most (64 bytes in 3), rounded up, and what a small page has besides.
+const PACKED: i64 = 24;
+const SMALL: i64 = 64;
+
+const DATA: i64 = 0;
+const DICTIONARY: i64 = 2;
+const DATA_V2: i64 = 3;
+/// Plain values, runs, and places in a dictionary (old and new). The others say inside a page how much is to be made.
+const ENCODINGS: [i64; 4] = [0, 2, 3, 8];
+
+const LOGICAL: Shape = Shape::Struct(&[
+    (1, EMPTY),
+    (2, EMPTY),
+    (3, EMPTY),
+    (4, EMPTY),
+    (5, Shape::Struct(&[(1, Shape::Int), (2, Shape::Int)])),
+    (6, EMPTY),
+    (7, TIME),
+    (8, TIME),
+    (10, Shape::Struct(&[(1, Shape::Byte), (2, Shape::Flag)])),
+    (11, EMPTY),
+    (12, EMPTY),
+    (13, EMPTY),
+    (14, EMPTY),
+    (15, EMPTY),
+    (16, Shape::Struct(&[(1, Shape::Byte)])),
+    (17, Shape::Struct(&[(1, Shape::Binary)])),
+    (18, Shape::Struct(&[(1, Shape::Binary), (2, Shape::Int)])),
+]);
+const EMPTY: Shape = Shape::Struct(&[]);
+const TIME: Shape =
+    Shape::Struct(&[(1, Shape::Flag), (2, Shape::Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))]);
+const STATISTICS: Shape = Shape::Struct(&[
+    (1, Shape::Binary),
+    (2, Shape::Binary),
+    (3, Shape::Long),
+    (4, Shape::Long),
+    (5, Shape::Binary),
+    (6, Shape::Binary),
+    (7, Shape::Flag),
+    (8, Shape::Flag),
+    (9, Shape::Long),
+]);
+const COLUMN_DATA: Shape = Shape::Struct(&[
+    (1, Shape::Int),
+    (2, Shape::List(&Shape::Int)),
+    (3, Shape::List(&Shape::Binary)),
+    (4, Shape::Int),
+    (5, Shape::Long),
+    (6, Shape::Long),
+    (7, Shape::Long),
+    (8, Shape::List(&KEY_VALUE)),
+    (9, Shape::Long),
+    (10, Shape::Long),
+    (11, Shape::Long),
+    (12, STATISTICS),
+    (13, Shape::List(&Shape::Struct(&[(1, Shape::Int), (2, Shape::Int), (3, Shape::Int)]))),
+    (14, Shape::Long),
+    (15, Shape::Int),
+    (
+        16,
+        Shape::Struct(&[
+            (1, Shape::Long),
+            (2, Shape::List(&Shape::Long)),
+            (3, Shape::List(&Shape::Long)),
+        ]),
+    ),
+    (17, Shape::Struct(&[(1, BOX), (2, Shape::List(&Shape::Int))])),
+]);
+const BOX: Shape = Shape::Struct(&[
+    (1, Shape::Double),
+    (2, Shape::Double),
+    (3, Shape::Double),
+    (4, Shape::Double),
+    (5, Shape::Double),
+    (6, Shape::Double),
+    (7, Shape::Double),
+    (8, Shape::Double),
+]);
+const KEY_VALUE: Shape = Shape::Struct(&[(1, Shape::Binary), (2, Shape::Binary)]);
+const COLUMN: Shape = Shape::Struct(&[
+    (1, Shape::Binary),
+    (2, Shape::Long),
+    (3, COLUMN_DATA),
+    (4, Shape::Long),
+    (5, Shape::Int),
+    (6, Shape::Long),
+    (7, Shape::Int),
+]);
+const ROW_GROUP: Shape = Shape::Struct(&[
+    (1, Shape::List(&COLUMN)),
+    (2, Shape::Long),
+    (3, Shape::Long),
+    (4, Shape::List(&Shape::Struct(&[(1, Shape::Int), (2, Shape::Flag), (3, Shape::Flag)]))),
+    (5, Shape::Long),
+    (6, Shape::Long),
+    (7, Shape::Short),
+]);
+const SCHEMA_ELEMENT: Shape = Shape::Struct(&[
+    (1, Shape::Int),
+    (2, Shape::Int),
+    (3, Shape::Int),
+    (4, Shape::Binary),
+    (5, Shape::Int),
+    (6, Shape::Int),
+    (7, Shape::Int),
+    (8, Shape::Int),
+    (9, Shape::Int),
+    (10, LOGICAL),
+]);
+const FOOTER: Shape = Shape::Struct(&[
+    (1, Shape::Int),
+    (2, Shape::List(&SCHEMA_ELEMENT)),
+    (3, Shape::Long),
+    (4, Shape::List(&ROW_GROUP)),
+    (5, Shape::List(&KEY_VALUE)),
+    (6, Shape::Binary),
+    (7, Shape::List(&Shape::Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))),
+]);
+const PAGE: Shape = Shape::Struct(&[
+    (1, Shape::Int),
+    (2, Shape::Int),
+    (3, Shape::Int),
+    (4, Shape::Int),
+    (
+        5,
+        Shape::Struct(&[
+            (1, Shape::Int),
+            (2, Shape::Int),
+            (3, Shape::Int),
+            (4, Shape::Int),
+            (5, STATISTICS),
+        ]),
+    ),
+    (6, EMPTY),
+    (7, Shape::Struct(&[(1, Shape::Int), (2, Shape::Int), (3, Shape::Flag)])),
+    (
+        8,
+        Shape::Struct(&[
+            (1, Shape::Int),
+            (2, Shape::Int),
+            (3, Shape::Int),
+            (4, Shape::Int),
+            (5, Shape::Int),
+            (6, Shape::Int),
+            (7, Shape::Flag),
+            (8, STATISTICS),
+        ]),
+    ),
+]);
+
+/// Holds the description at the end of a file to the file, before the crate reads it.
+///
+/// # Errors
+/// It is too long, not where it must be, or describes columns that cannot be.
+pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
+    let length = file.seek(SeekFrom::End(0)).map_err(|e| e.to_string())?;
+    let tail = bytes(file, length.saturating_sub(8), 8)?;
+    let Some((&[a, b, c, d], b"PAR1")) = tail.split_first_chunk::<4>() else {
+        return Err("it does not end as parquet files do".to_owned());
+    };
+    let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
+    if footer > LONGEST_FOOTER || footer + 12 > length {
+        return Err(format!("its description has {footer} bytes, and the file {length}"));
+    }
+    let (footer, _) = thrift::read(&bytes(file, length - 8 - footer, footer)?, &FOOTER)?;
+    check_schema(footer.get(2).map_or(&[], Value::elements))
+}
+
+/// Each element says how many of those behind it are within it.
+fn check_schema(elements: &[Value]) -> Result<(), String> {
+    // Of those that are open, how many are still to come.
+    let mut open: Vec<u64> = Vec::new();
+    for element in elements {
+        let children = element.get(5).and_then(Value::number).unwrap_or(0);
+        let children = u64::try_from(children).ok().filter(|n| *n <= elements.len() as u64);
+        let children = children.ok_or("a column says that it has more columns than there are")?;
+        if let Some(left) = open.last_mut() {
+            *left -= 1;
+        }
+        open.push(children);
+        if open.len() > DEEPEST {
+            return Err("its columns are nested too deep".to_owned());
+        }
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+    }
+    Ok(())
+}
+
+/// Holds the pages of the wanted columns to the file, whose description the crate has read.
+///
+/// # Errors
+/// With the column: a page that says more than the file has, or than its bytes can stand for.
+pub(super) fn check_pages(
+    file: &mut File,
+    metadata: &ParquetMetaData,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
+    let length = file.seek(SeekFrom::End(0)).map_err(|e| e.to_string())?;
+    for group in metadata.row_groups() {
+        for column in group.columns() {
+            let name = column.column_path().string();
+            if !wanted(&name) {
+                continue;
+            }
+            let (start, size) = column.byte_range();
+            let end = start.checked_add(size).filter(|end| *end <= length);
+            let end = end.ok_or_else(|| {
+                format!("column {name:?}: its pages end behind the file, which has {length} bytes")
+            })?;
+            let packed = column.compression() != parquet::basic::Compression::UNCOMPRESSED;
+            pages(file, start, end, packed).map_err(|e| format!("column {name:?}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn pages(file: &mut File, mut at: u64, end: u64, packed: bool) -> Result<(), String> {
+    while at < end {
+        let start = bytes(file, at, LONGEST_HEADER.min(end - at))?;
+        let (page, header) =
+            thrift::read(&start, &PAGE).map_err(|e| format!("the page at byte {at}: {e}"))?;
+        let body = check_page(&page, end - at - header as u64, packed)
+            .map_err(|e| format!("the page at byte {at} {e}"))?;
+        at += header as u64 + body;
+    }
+    Ok(())
+}
+
+/// Returns how many bytes follow the header.
+fn check_page(page: &Value, left: u64, packed: bool) -> Result<u64, String> {
+    let number = |value: &Value, id| value.get(id).and_then(Value::number);
+    let missing = || "lacks a part of its header".to_owned();
+    let needed = |value: &Value, id| number(value, id).ok_or_else(missing);
+    let (kind, unpacked, stored) = (needed(page, 1)?, needed(page, 2)?, needed(page, 3)?);
+    let body = u64::try_from(stored).ok().filter(|body| *body <= left);
+    let body =
+        body.ok_or_else(|| format!("says that {stored} bytes follow, and there are {left}"))?;
+    let most = if packed { stored.saturating_mul(PACKED).saturating_add(SMALL) } else { stored };
+    if !(0..=most.min(LARGEST_PAGE)).contains(&unpacked) {
+        return Err(format!(
+            "says that its {stored} bytes become {unpacked}; they become {most} at most, and up to {} MiB are read",
+            LARGEST_PAGE >> 20
+        ));
+    }
+    let part = |id| page.get(id).ok_or_else(missing);
+    let (values, encoding) = match kind {
+        DATA => (needed(part(5)?, 1)?, needed(part(5)?, 2)?),
+        DICTIONARY => (needed(part(7)?, 1)?, needed(part(7)?, 2)?),
+        DATA_V2 => {
+            let part = part(8)?;
+            let values = needed(part, 1)?;
+            let (nulls, rows) = (needed(part, 2)?, needed(part, 3)?);
+            if !(0..=values).contains(&nulls) || !(0..=values).contains(&rows) {
+                return Err(format!(
+                    "has {values} values, {nulls} of them missing, in {rows} rows"
+                ));
+            }
+            let levels = needed(part, 5)?.saturating_add(needed(part, 6)?);
+            if !(0..=unpacked.min(stored)).contains(&levels) {
+                return Err(format!("has {levels} bytes of levels among {unpacked}"));
+            }
+            (values, needed(part, 4)?)
+        }
+        other => return Err(format!("is of the kind {other}, which is not read")),
+    };
+    if !ENCODINGS.contains(&encoding) {
+        return Err(format!(
+            "has its values in the form {encoding}, which is not read: write the file anew with plain or dictionary values"
+        ));
+    }
+    // Values of a dictionary are made at once; the shortest text takes four bytes, the smallest number as many.
+    if values < 0 || (kind == DICTIONARY && values > unpacked / 4) {
+        return Err(format!("says that its {unpacked} bytes are {values} values"));
+    }
+    Ok(body)
+}
+
+fn bytes(file: &mut File, at: u64, count: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(at)).map_err(|e| e.to_string())?;
+    file.take(count).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Fields by number; those that are numbers.
+    fn part(fields: &[(i16, i64)]) -> Value {
+        Value::Struct(fields.iter().map(|&(id, number)| (id, Value::Number(number))).collect())
+    }
+
+    fn page(kind: i64, unpacked: i64, stored: i64, id: i16, about: &[(i16, i64)]) -> Value {
+        let sizes = [(1, kind), (2, unpacked), (3, stored)];
+        let Value::Struct(mut fields) = part(&sizes) else { return part(&[]) };
+        fields.insert(id, part(about));
+        Value::Struct(fields)
+    }
+
+    #[test]
+    fn a_page_that_says_more_than_its_bytes_is_refused() {
+        let plain = [(1, 10), (2, 0)];
+        assert_eq!(check_page(&page(0, 100, 100, 5, &plain), 100, false), Ok(100));
+        assert_eq!(check_page(&page(0, 2000, 100, 5, &plain), 100, true), Ok(100));
+        let halves = [(1, 10), (2, 4), (3, 8), (4, 8), (5, 3), (6, 0)];
+        assert_eq!(check_page(&page(3, 100, 90, 8, &halves), 90, true), Ok(90));
+        let nulls = [(1, 10), (2, 11), (3, 8), (4, 8), (5, 3), (6, 0)];
+        let levels = [(1, 10), (2, 4), (3, 8), (4, 8), (5, i64::from(i32::MAX)), (6, 1)];
+        for (wrong, left, packed, why) in [
+            (page(0, 100, 101, 5, &plain), 100, false, "101 bytes follow, and there are 100"),
+            (page(0, 100, -1, 5, &plain), 100, false, "-1 bytes follow"),
+            (page(0, 1 << 30, 100, 5, &plain), 100, true, "become 1073741824; they become 2464"),
+            (page(0, 101, 100, 5, &plain), 100, false, "become 101"),
+            (page(0, -1, 100, 5, &plain), 100, false, "become -1"),
+            (page(0, 65 << 20, 65 << 20, 5, &plain), 1 << 40, false, "up to 64 MiB are read"),
+            (page(0, 100, 100, 5, &[(1, 10), (2, 5)]), 100, false, "the form 5"),
+            (page(0, 100, 100, 5, &[(1, -1), (2, 0)]), 100, false, "-1 values"),
+            (page(2, 100, 100, 7, &[(1, 26), (2, 0)]), 100, false, "26 values"),
+            (page(3, 100, 90, 8, &nulls), 90, true, "11 of them missing"),
+            (page(3, 100, 90, 8, &levels), 90, true, "bytes of levels"),
+            (page(0, 100, 100, 7, &plain), 100, false, "lacks a part"),
+            (page(9, 100, 100, 5, &plain), 100, false, "kind 9"),
+        ] {
+            let error = check_page(&wrong, left, packed).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn columns_that_cannot_be_are_refused() {
+        let of = |children: &[i64]| {
+            let elements: Vec<_> = children.iter().map(|&n| part(&[(5, n)])).collect();
+            check_schema(&elements)
+        };
+        assert_eq!(of(&[2, 0, 2, 0, 0]), Ok(()));
+        assert_eq!(check_schema(&[Value::Struct(BTreeMap::new())]), Ok(()));
+        assert!(of(&[i64::from(i32::MAX), 0]).unwrap_err().contains("more columns than there are"));
+        assert!(of(&[-1, 0]).is_err());
+        assert!(of(&[1; 40]).unwrap_err().contains("too deep"));
+    }
+}

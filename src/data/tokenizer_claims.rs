@@ -1,0 +1,172 @@
+//! What a `tokenizer.json` asks the `tokenizers` crate to make, looked at before the crate sees it: it makes things as it
+//! reads, of the sizes that the file names, and gives added tokens to the normalizers at once.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokenizers::{NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+
+use super::tokenizer_bounds::{Growth, check_character_map};
+
+/// Most special tokens around a text or pair.
+const MOST_SPECIALS: usize = 1000;
+/// What a step that is no template puts around a pair.
+const SPECIALS_OF_A_CLASS: usize = 4;
+
+/// Takes out how texts are to be padded and cut, which nobody here asks the crate to do; says whether they are cut at their
+/// beginning.
+pub(super) fn take_lengths(written: &mut Map<String, Value>) -> bool {
+    written.remove("padding");
+    let truncation = written.remove("truncation");
+    truncation.is_some_and(|truncation| truncation["direction"] == "Left")
+}
+
+/// # Errors
+/// More than the file's size explains; says what.
+pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<(), String> {
+    let part = |name: &str| written.get(name).unwrap_or(&Value::Null);
+    character_maps(part("normalizer"))?;
+    // What cannot be read is for others to refuse, or to do without.
+    let normalizer: Option<NormalizerWrapper> = read(part("normalizer"));
+    let pre_tokenizer: Option<PreTokenizerWrapper> = read(part("pre_tokenizer"));
+    let growth = Growth::of(normalizer.as_ref(), pre_tokenizer.as_ref())?;
+    let listed = part("added_tokens").as_array().into_iter().flatten();
+    let listed: usize =
+        listed.filter_map(|token| token["content"].as_str()).map(str::len).sum::<usize>();
+    growth.most(listed + more_tokens).map_err(|e| format!("the added tokens have {e}"))?;
+    let Some(form) = read::<PostProcessorWrapper>(part("post_processor")) else {
+        return Ok(());
+    };
+    let form = serde_json::to_value(form).map_err(|e| e.to_string())?;
+    for form_of in ["single", "pair"] {
+        let specials = specials(&form, form_of)?;
+        if specials > MOST_SPECIALS {
+            return Err(format!(
+                "its post_processor puts {specials} special tokens around a text ({form_of}), and up to {MOST_SPECIALS} \
+                 can be served"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(part: &Value) -> Option<T> {
+    serde_json::from_value(part.clone()).ok()
+}
+
+fn character_maps(part: &Value) -> Result<(), String> {
+    match part {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| match value.as_str() {
+            Some(base64) if key == "precompiled_charsmap" => check_character_map(base64),
+            _ => character_maps(value),
+        }),
+        Value::Array(list) => list.iter().try_for_each(character_maps),
+        _ => Ok(()),
+    }
+}
+
+/// How many special tokens a post-processor puts around one text, or a pair.
+///
+/// # Errors
+/// A template that has a text twice: a row of such templates doubles it each time.
+fn specials(form: &Value, form_of: &str) -> Result<usize, String> {
+    if let Some(steps) = form.get("processors").and_then(Value::as_array) {
+        let mut sum = 0usize;
+        for step in steps {
+            sum = sum.saturating_add(specials(step, form_of)?);
+        }
+        return Ok(sum);
+    }
+    let Some(pieces) = form.get(form_of).and_then(Value::as_array) else {
+        return Ok(SPECIALS_OF_A_CLASS);
+    };
+    let (mut sum, mut texts) = (0usize, Vec::new());
+    for piece in pieces {
+        if let Some(text) = piece.pointer("/Sequence/id") {
+            if texts.contains(&text) {
+                return Err("its post_processor has a template with a text twice".to_owned());
+            }
+            texts.push(text);
+        }
+        let special = piece.pointer("/SpecialToken/id").and_then(Value::as_str);
+        let ids = special.and_then(|name| form["special_tokens"].get(name)?.get("ids")?.as_array());
+        sum = sum.saturating_add(ids.map_or(0, Vec::len));
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(written: Value) -> String {
+        check(written.as_object().unwrap(), 0).unwrap_err()
+    }
+
+    fn template(pieces: usize, ids: usize) -> Value {
+        let special = json!({"SpecialToken": {"id": "[X]", "type_id": 0}});
+        let mut single = vec![special; pieces];
+        single.push(json!({"Sequence": {"id": "A", "type_id": 0}}));
+        let pair = [single.clone(), vec![json!({"Sequence": {"id": "B", "type_id": 0}})]].concat();
+        json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": {
+            "[X]": {"id": "[X]", "ids": vec![2; ids], "tokens": vec!["[X]"; ids]}}})
+    }
+
+    #[test]
+    fn a_short_template_that_asks_for_many_tokens_is_refused() {
+        assert_eq!(
+            check(json!({"post_processor": template(2, 1)}).as_object().unwrap(), 0),
+            Ok(())
+        );
+        let error = refused(json!({"post_processor": template(1000, 10_000)}));
+        assert!(error.contains("puts 10000000 special tokens around a text (single)"), "{error}");
+        let step = template(400, 1);
+        let row = json!({"type": "Sequence", "processors": [step, step, step]});
+        assert!(refused(json!({"post_processor": row})).contains("1200 special tokens"));
+        let roberta = json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
+            "trim_offsets": true, "add_prefix_space": false});
+        let row = json!({"type": "Sequence", "processors": vec![roberta; 1000]});
+        assert!(refused(json!({"post_processor": row})).contains("4000 special tokens"));
+    }
+
+    #[test]
+    fn a_template_with_a_text_twice_is_refused() {
+        let mut twice = template(1, 1);
+        let single = twice["single"].as_array_mut().unwrap();
+        single.push(single[1].clone());
+        assert!(refused(json!({"post_processor": twice})).contains("a text twice"));
+    }
+
+    #[test]
+    fn added_tokens_are_held_to_what_normalizers_make_of_them() {
+        let double = json!({"type": "Replace", "pattern": {"String": "o"}, "content": "oo"});
+        let chain = json!({"type": "Sequence", "normalizers": vec![double; 12]});
+        let token = json!({"id": 9, "content": "o".repeat(1 << 15), "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": true, "special": false});
+        let written = json!({"normalizer": chain, "added_tokens": [token]});
+        assert!(refused(written).contains("the added tokens have 32768 bytes"));
+    }
+
+    #[test]
+    fn a_character_map_is_held_to_its_length() {
+        let map = |base64: &str| {
+            let map = json!({"type": "Precompiled", "precompiled_charsmap": base64});
+            json!({"normalizer": {"type": "Sequence", "normalizers": [map]}})
+        };
+        // Four bytes that announce 4 GiB.
+        let error = refused(map("/////w=="));
+        assert!(error.contains("4294967295 bytes of table follow, and there are 0"), "{error}");
+        assert!(refused(map("AAA=")).contains("cut short"));
+        assert_eq!(check(map("BAAAAAAAAABhYgA=").as_object().unwrap(), 0), Ok(()));
+    }
+
+    #[test]
+    fn padding_and_truncation_never_reach_the_crate() {
+        let mut written = json!({"padding": {"strategy": {"Fixed": 1_000_000_000_000_u64}},
+            "truncation": {"direction": "Left", "max_length": 8}, "model": {}});
+        let written = written.as_object_mut().unwrap();
+        assert!(take_lengths(written));
+        assert_eq!(written.keys().collect::<Vec<_>>(), ["model"]);
+        assert!(!take_lengths(written));
+    }
+}

@@ -1,0 +1,89 @@
+//! What looks wrong about the names of classes, labels or tags and may be right.
+
+use std::collections::BTreeMap;
+
+use super::spelling::Key;
+use super::unlabelled::doubtful;
+use crate::words::{MANY, count, list, named};
+
+/// Names with how often each stands in the examples.
+pub struct Counted<'a> {
+    /// What each names: "class".
+    pub what: &'static str,
+    /// What each is counted in: "row".
+    pub unit: &'static str,
+    pub names: &'a [String],
+    pub counts: Vec<usize>,
+}
+
+impl Counted<'_> {
+    fn pairs(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.names.iter().map(String::as_str).zip(self.counts.iter().copied())
+    }
+
+    /// A line for people. The largest come first where not all are shown.
+    pub fn summary(&self) -> String {
+        let mut pairs: Vec<(&str, usize)> = self.pairs().collect();
+        if pairs.len() > MANY {
+            pairs.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        }
+        let shown = pairs.iter().take(MANY);
+        let shown: Vec<_> = shown.map(|(name, count)| format!("{name:?} ({count})")).collect();
+        let more = match pairs.len().saturating_sub(MANY) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (what, unit) = (count(pairs.len(), self.what), self.unit);
+        let their = if pairs.len() == 1 { "its" } else { "their" };
+        format!("{what} and {their} {unit}s: {}{more}", shown.join(", "))
+    }
+
+    /// A sentence for each thing that looks wrong.
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = self.same_but_for_case();
+        let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
+        let names = self.names.iter().map(String::as_str);
+        let (numbers, words): (Vec<_>, Vec<_>) = names.partition(is_number);
+        if !numbers.is_empty() && !words.is_empty() {
+            doubts.push(format!(
+                "some {} are numbers ({}) and some are not ({})",
+                named(2, self.what),
+                list(&numbers),
+                list(&words)
+            ));
+        }
+        let fraction = |name: &&str| name.parse::<f64>().is_ok_and(|number| number.fract() != 0.0);
+        let amounts = numbers.iter().any(fraction) || numbers.len() > MANY;
+        if self.what == "class" && words.is_empty() && amounts {
+            doubts.push(format!(
+                "the {} are numbers, and here each is a name, as far from the next as from any other; --task regression takes \
+                 them for amounts",
+                count(numbers.len(), "class")
+            ));
+        }
+        // A word has a tag, whatever it says.
+        let doubtful: Vec<_> = words.into_iter().filter(|name| doubtful(name)).collect();
+        if !doubtful.is_empty() && self.unit == "row" {
+            doubts.push(format!(
+                "{} is taken for a class; if it says that a row has no label, remove such rows",
+                list(&doubtful)
+            ));
+        }
+        doubts
+    }
+
+    fn same_but_for_case(&self) -> Vec<String> {
+        let mut by_case: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, number) in self.pairs() {
+            let shown = format!("{name:?} ({})", count(number, self.unit));
+            by_case.entry(name.to_lowercase()).or_default().push(shown);
+        }
+        let several = by_case.into_values().filter(|names| names.len() > 1);
+        several
+            .map(|names| {
+                let what = named(2, self.what);
+                format!("the {what} {} differ in nothing but case", names.join(", "))
+            })
+            .collect()
+    }
+}
