@@ -1,7 +1,7 @@
 //! The arguments of `eval`, `predict`, `merge` and `inspect`.
 
 use super::choice::choice;
-use super::compute::{ColumnArgs, ComputeArgs};
+use super::compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::Unlabelled;
 use clap::{Args, ValueEnum};
@@ -30,6 +30,8 @@ pub struct EvalArgs {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub answers: AnswerArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -64,6 +66,8 @@ pub struct PredictArgs {
     pub output_format: OutputFormat,
     #[command(flatten)]
     pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub answers: AnswerArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

@@ -17,7 +17,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use commands::{EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs};
 pub use compare::{CompareArgs, CompareCommand};
-pub use compute::{ColumnArgs, ComputeArgs};
+pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
 pub use train::TrainCommand;
 pub use train_args::TrainArgs;

@@ -2,7 +2,7 @@
 
 use super::base::Base;
 use super::say;
-use crate::cli::ComputeArgs;
+use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::UsageError;
 use crate::formats::delta::{Delta, DeltaInfo};
@@ -14,6 +14,7 @@ use crate::program::{Limits, PoolKind};
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::method::Leaves;
+use crate::settings::task::Task;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 use crate::train::output::left_at;
@@ -85,7 +86,8 @@ impl Trained {
         let tokenizer = base.tokenizer(asked, compute.quiet)?;
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
-        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;
+        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
+            .reading_answers(info.settings.max_answer_length, info.no_answer);
         Ok(Self {
             info,
             base: base.folder,
@@ -93,6 +95,31 @@ impl Trained {
             tokenizer,
             session: Session::new(model, backend),
         })
+    }
+
+    /// Answers questions as the user asks for instead.
+    ///
+    /// # Errors
+    /// Asking for it where no questions are answered.
+    pub fn answer_by(&mut self, args: &AnswerArgs) -> Result<(), UsageError> {
+        let AnswerArgs { max_answer_length, no_answer_threshold } = *args;
+        let options = [
+            ("--max-answer-length", max_answer_length.is_some()),
+            ("--no-answer-threshold", no_answer_threshold.is_some()),
+        ];
+        let asked = options.into_iter().find(|(_, asked)| *asked);
+        if let Some((option, _)) = asked
+            && self.targets.no_answer().is_none()
+        {
+            return Err(UsageError::new(format!(
+                "{option} is of --task {}, and this was trained for {}",
+                Task::QuestionAnswering,
+                self.info.task
+            )));
+        }
+        let targets = self.targets.clone();
+        self.targets = targets.reading_answers(max_answer_length, no_answer_threshold);
+        Ok(())
     }
 
     /// Plans and allocates for batches of up to `limits`.

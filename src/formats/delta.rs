@@ -17,6 +17,7 @@
 //! | `biases` | the selection that trained, `none` for the head alone |
 //! | `settings` | the run's settings, TOML |
 //! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
+//! | `no_answer` | of question answering: how much the score of no answer may exceed the best answer's, or `never` |
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
@@ -34,6 +35,7 @@ use crate::formats::columns::Columns;
 use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::method::{Facts, Leaves, Method, TrainedBiases};
 use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
@@ -45,6 +47,7 @@ const FORMAT_VERSION: u32 = 1;
 /// Keys that a file may lack.
 const COLUMNS: &str = "columns";
 const OUTPUTS: &str = "outputs";
+const NO_ANSWER: &str = "no_answer";
 
 /// What is said about a delta beside its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +68,8 @@ pub struct DeltaInfo {
     pub settings: TrainConfig,
     /// Those of the training data, where the file says so.
     pub columns: Option<Columns>,
+    /// When a question is left unanswered; for question answering alone.
+    pub no_answer: Option<NoAnswer>,
     pub tool_version: String,
 }
 
@@ -175,7 +180,7 @@ impl Delta {
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
         // Before anything is made for so many classes.
-        let head = ["classifier.bias", "classifier.out_proj.bias"];
+        let head = ["classifier.bias", "classifier.out_proj.bias", "qa_outputs.bias"];
         let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
         if let Some((name, tensor)) = found
             && tensor.shape != [info.outputs]
@@ -239,6 +244,9 @@ impl DeltaInfo {
         if let Some(columns) = &self.columns {
             metadata.insert(COLUMNS.to_string(), serde_json::to_string(columns)?);
         }
+        if let Some(no_answer) = self.no_answer {
+            metadata.insert(NO_ANSWER.to_string(), no_answer.to_string());
+        }
         Ok(metadata)
     }
 
@@ -270,6 +278,10 @@ impl DeltaInfo {
             })?,
             columns: match metadata.0.get(COLUMNS) {
                 Some(_) => Some(metadata.parsed(COLUMNS, |text| serde_json::from_str(text))?),
+                None => None,
+            },
+            no_answer: match metadata.0.get(NO_ANSWER) {
+                Some(_) => Some(metadata.parsed(NO_ANSWER, str::parse)?),
                 None => None,
             },
             tool_version: metadata.get("tool_version")?.to_string(),

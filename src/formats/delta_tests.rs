@@ -26,6 +26,7 @@ fn example() -> Delta {
                 text_pair: Some("text_pair".into()),
                 label: Some("label".into()),
             }),
+            no_answer: None,
             tool_version: "0.1.0".into(),
         },
         tensors: BTreeMap::from([

@@ -204,6 +204,7 @@ impl TrainConfig {
         at_least_one("eval-steps", self.eval_steps)?;
         at_least_one("patience", self.patience)?;
         at_least_one("save-steps", self.save_steps)?;
+        at_least_one("max-answer-length", self.max_answer_length.map(|tokens| tokens as u64))?;
         if let Some(threads) = self.threads {
             let fits = (1..=MOST_THREADS).contains(&threads);
             require(fits, "threads", &format!("be from 1 to {MOST_THREADS}"), &threads)?;

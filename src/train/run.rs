@@ -9,7 +9,8 @@ use crate::program::{AdamW, ParamRange};
 use crate::session::Session;
 use crate::settings::metric::Metric;
 use crate::settings::train::TrainConfig;
-use crate::tasks::examples::Prepared;
+use crate::settings::no_answer::NoAnswer;
+use crate::tasks::examples::{Evaluation, Prepared};
 use crate::tasks::metrics::Scores;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
@@ -34,8 +35,8 @@ pub struct Run<'a> {
     pub dev: Option<Dev<'a>>,
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
-    /// Writes what the run is for, a delta or a model, from the values of now.
-    pub keep: &'a dyn Fn(&Session) -> Result<()>,
+    /// Writes what the run is for, a delta or a model, from the values of now, and what an evaluation has chosen.
+    pub keep: &'a dyn Fn(&Session, Option<&Targets>) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
 }
@@ -237,10 +238,10 @@ impl Run<'_> {
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
-            outcome.last = self.measure()?;
+            outcome.last = self.measure()?.map_or_else(Scores::new, |found| found.scores);
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
-            (self.keep)(self.session)?;
+            (self.keep)(self.session, None)?;
         }
         Ok(outcome)
     }
@@ -309,9 +310,13 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
-        let scores = self.measure()?;
-        let record: Map<String, Value> =
+        let Evaluation { targets, scores } = self.measure()?.context("there are no dev rows")?;
+        let mut record: Map<String, Value> =
             scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
+        let threshold = targets.no_answer().and_then(NoAnswer::threshold);
+        if let Some(threshold) = threshold {
+            record.insert("no_answer_threshold".to_owned(), threshold.into());
+        }
         let state = &mut ledger.state;
         ledger.log.append(&json!({ "step": state.step, "eval": record }))?;
 
@@ -319,11 +324,13 @@ impl Run<'_> {
         let value =
             value_of(&scores, metric).with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
-        let figures: Vec<_> = scores.iter().map(|(m, value)| format!("{m} {value:.4}")).collect();
+        let figures = scores.iter().map(|(m, value)| format!("{m} {value:.4}"));
+        let chosen = threshold.map(|threshold| format!("no-answer-threshold {threshold:.4}"));
+        let figures: Vec<_> = figures.chain(chosen).collect();
         let mark = if improved { "  (best so far)" } else { "" };
         watch.note(&format!("step {}: dev {}{mark}", state.step, figures.join("  ")));
         if improved {
-            (self.keep)(self.session)?;
+            (self.keep)(self.session, Some(&targets))?;
             state.best = Some(Best { value, step: state.step });
             state.evaluations_without_gain = 0;
         } else {
@@ -333,13 +340,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The dev rows under the values of now; empty without dev rows.
-    fn measure(&mut self) -> Result<Scores> {
+    /// The dev rows under the values of now, where there are any.
+    fn measure(&mut self) -> Result<Option<Evaluation>> {
         let Some(dev) = &self.dev else {
-            return Ok(Scores::new());
+            return Ok(None);
         };
         let logits = logits(self.session, &dev.prepared.dataset, dev.batches, |_| {})?;
-        Ok(dev.prepared.score(dev.targets, &logits))
+        Ok(Some(dev.prepared.evaluate(dev.targets, &logits)))
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {

@@ -45,7 +45,8 @@ impl Data {
         let whole = labelled::read(&config.train, &options, &rules, quiet)?;
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let splitting = Splitting::of(config.task, config.label_separator.as_deref());
-        let targets = Targets::of(config.task, splitting, &whole)?;
+        let targets = Targets::of(config.task, splitting, &whole)?
+            .reading_answers(config.max_answer_length, None);
         let columns = whole.columns().cloned();
         // The dev rows are read as those of the task are.
         options.trained = columns.clone();

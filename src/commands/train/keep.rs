@@ -56,6 +56,7 @@ pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &D
         biases: config.method.trained_biases(&config.biases),
         settings: config.clone(),
         columns: data.columns.clone(),
+        no_answer: data.targets.no_answer(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

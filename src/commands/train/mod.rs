@@ -12,6 +12,7 @@ use super::{outputs, say, set_threads, show, stop, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::files::{sha256_file, write_bytes_atomic};
+use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
 use crate::formats::sentence::Makers;
@@ -26,6 +27,7 @@ use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights::class_weights;
+use crate::tasks::targets::Targets;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run};
 use crate::train::schedule::Schedule;
@@ -93,7 +95,11 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
 
     let fingerprint = fingerprint(config, &base, &data)?;
     let info = delta_info(config, &base, spec.pooling, &data);
-    let keep = |session: &Session| keep(output, &base, &info, session, quiet);
+    let keep = |session: &Session, chosen: Option<&Targets>| {
+        let no_answer = chosen.unwrap_or(&data.targets).no_answer();
+        let info = DeltaInfo { no_answer, ..info.clone() };
+        keep(output, &base, &info, session, quiet)
+    };
     let stop = stop::when_asked()?;
     let mut run = Run {
         session: &mut session,
