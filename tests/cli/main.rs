@@ -15,6 +15,7 @@ mod merge;
 mod on_cuda;
 mod predict;
 mod processes;
+mod questions;
 mod reports;
 mod resume;
 mod told;
