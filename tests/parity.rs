@@ -291,8 +291,13 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     }
     let path = fixtures().join("minilm_expected.safetensors");
     let fixture = Fixture::read(&path);
-    let case =
-        Case { folder: "minilm", files: "", task: LossKind::CrossEntropy, pooling: PoolKind::Cls, outputs: 2 };
+    let case = Case {
+        folder: "minilm",
+        files: "",
+        task: LossKind::CrossEntropy,
+        pooling: PoolKind::Cls,
+        outputs: 2,
+    };
     let batch = fixture.batch(case.task);
 
     // The head lies in the same file under a prefix of its own.

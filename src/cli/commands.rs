@@ -44,6 +44,8 @@ pub enum OutputFormat {
     Tsv,
     /// One JSON object per line
     Jsonl,
+    /// Answers by the ids of their questions, one JSON object, as SQuAD's script takes them
+    Squad,
 }
 
 /// Arguments of `predict`.
@@ -58,6 +60,9 @@ pub struct PredictArgs {
     /// Texts to label, `-` for standard input; what comes through a pipe is answered as it comes
     #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Data")]
     pub input: PathBuf,
+    /// Tokens that the windows on a long text share, in tasks on tokens [default: as in training]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub stride: Option<usize>,
     /// Where predictions go, `-` for standard output
     #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Output")]
     pub output: PathBuf,

@@ -45,7 +45,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
 
-    /// Labelled texts to train on: tsv, csv or jsonl with named columns
+    /// Labelled texts to train on: tsv, csv or jsonl with named columns; questions: SQuAD's JSON or jsonl
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on

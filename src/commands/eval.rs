@@ -8,6 +8,7 @@ use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::files::write_bytes_atomic;
 use crate::program::Limits;
+use crate::settings::no_answer::NoAnswer;
 use crate::table::TextTable;
 use crate::train::evaluate::logits;
 use anyhow::Result;
@@ -22,6 +23,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     outputs::no_input("--output", written, &inputs)?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute)?;
     outputs::no_input("--output", written, &[&trained.base])?;
+    trained.answer_by(&args.answers)?;
     let options = read_options(&args.columns, LabelUse::Required, &trained.info);
     let targets = &trained.targets;
     let rules = LabelRules {
@@ -51,14 +53,19 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     })?;
     drop(counter);
 
+    let rows = prepared.examples();
     let scores = prepared.score(&trained.targets, &logits);
     let mut out = TextTable::new(["measure", "value"]);
-    out.row(["rows".to_owned(), dataset.len().to_string()]);
+    out.row(["rows".to_owned(), rows.to_string()]);
     let mut json = Map::new();
-    json.insert("rows".into(), dataset.len().into());
+    json.insert("rows".into(), rows.into());
     for (metric, value) in scores {
         out.row([metric.name().to_owned(), format!("{value:.4}")]);
         json.insert(metric.key().into(), value.into());
+    }
+    if let Some(threshold) = trained.targets.no_answer().and_then(NoAnswer::threshold) {
+        out.row(["no-answer-threshold".to_owned(), format!("{threshold:.4}")]);
+        json.insert("no_answer_threshold".into(), threshold.into());
     }
     show(out)?;
     if let Some(path) = &args.output {

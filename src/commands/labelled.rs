@@ -4,12 +4,14 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{ReadOptions, Row, Table, TextTokenizer, place};
+use crate::data::{ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
 use crate::settings::choice::Unlabelled;
-use crate::settings::task::Task;
-use crate::tasks::examples::{Examples, Prepared};
+use crate::settings::task::{Reads, Task};
+use crate::tasks::answers::repeated_ids;
+use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::labels::ClassNames;
-use crate::tasks::remarks::{all_equal, doubts, respelled, summary, without_rows};
+use crate::tasks::reading::read_documents;
+use crate::tasks::remarks::{all_equal, doubts, respelled, told, without_rows};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
 use crate::tasks::words;
@@ -33,7 +35,21 @@ pub fn read(
     rules: &LabelRules<'_>,
     quiet: bool,
 ) -> Result<Examples> {
-    texts(path, options, rules, quiet).map(Examples::Texts)
+    match rules.task.facts().reads {
+        Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
+        Reads::Words => read_documents(rules.task, path, options).map(Examples::Documents),
+        Reads::Questions => {
+            let documents = read_documents(rules.task, path, options)?;
+            if let Some((count, first)) = repeated_ids(&documents) {
+                let have = if count == 1 { "question has" } else { "questions have" };
+                warn(format_args!(
+                    "{}: {count} {have} an id that another has, the first {first}",
+                    documents.name
+                ));
+            }
+            Ok(Examples::Documents(documents))
+        }
+    }
 }
 
 /// Tokenizes examples with their labels, and says what they are. `part` tells the rows of one file apart that are used
@@ -55,17 +71,56 @@ pub fn prepare(
         Examples::Documents(_) => None,
     };
     let counter = Counter::new("tokenizing", Some(examples.len() as u64), quiet);
-    let stride = stride.unwrap_or(targets.stride());
+    let max_len = tokenizer.options().max_len;
+    let stride = stride.unwrap_or(targets.stride(max_len));
     let (prepared, counts) =
         Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))
             .with_context(|| name.clone())?;
     drop(counter);
-    say(quiet, format_args!("{name}{part}: {}", summary(targets, prepared.labels())));
+    say(quiet, format_args!("{name}{part}: {}", told(targets, &prepared)));
     if let Some(text) = respelled {
         say(quiet, format_args!("{name}{part}: the label {text}"));
     }
-    say_counts(quiet, &name, counts, tokenizer.options().max_len);
+    say_counts(quiet, &name, counts, max_len);
+    if let Some(documents) = &prepared.documents {
+        say_windows(quiet, &name, documents, max_len, stride);
+    }
     Ok(prepared)
+}
+
+/// Says which documents are read in parts, and which words cannot be read at all.
+fn say_windows(
+    quiet: bool,
+    name: &str,
+    InWindows { documents, windows }: &InWindows,
+    max_len: usize,
+    stride: usize,
+) {
+    let inside =
+        |pair: &&[Window]| pair[0].document == pair[1].document && pair[0].tokens.start == 0;
+    let long = windows.list.windows(2).filter(inside).count();
+    if long > 0 {
+        say(
+            quiet,
+            format_args!(
+                "{name}: {long} of {} texts are longer than {max_len} tokens and read in overlapping windows, {} in all; two \
+                 that follow each other share {stride} tokens",
+                documents.list.len(),
+                windows.list.len()
+            ),
+        );
+    }
+    let places = word_places(&documents.list, windows);
+    let lost = places.iter().flatten().filter(|place| place.is_none()).count();
+    if lost > 0 {
+        say(
+            quiet,
+            format_args!(
+                "{name}: {lost} words have no token, as the tokenizer drops their characters: nothing is learned of them, and \
+                 they are answered with O, or where no tag is O with _"
+            ),
+        );
+    }
 }
 
 /// Reads a table and says by which columns.

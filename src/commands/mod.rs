@@ -8,6 +8,7 @@ mod doctor;
 mod eval;
 mod fetching;
 mod heads;
+mod incoming;
 mod inspect;
 mod labelled;
 mod listing;
@@ -92,6 +93,8 @@ fn format(format: FormatChoice) -> Option<FileFormat> {
         FormatChoice::Tsv => Some(FileFormat::Tsv),
         FormatChoice::Csv => Some(FileFormat::Csv),
         FormatChoice::Jsonl => Some(FileFormat::Jsonl),
+        FormatChoice::Conll => Some(FileFormat::Conll),
+        FormatChoice::Conllu => Some(FileFormat::Conllu),
     }
 }
 

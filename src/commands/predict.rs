@@ -2,18 +2,22 @@
 
 use super::base::say_counts;
 use super::counter::Counter;
+use super::incoming::{Chunk, Incoming};
 use super::trained::Trained;
 use super::{outputs, read_options, say, set_threads};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
-    BatchLimits, Dataset, FileFormat, LabelUse, Row, RowReader, TextCounts, evaluation_batches,
-    rows,
+    BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches, place,
 };
+use crate::error::UsageError;
 use crate::files::write_atomic;
 use crate::program::Limits;
+use crate::tasks::examples::TokenLogits;
 use crate::train::evaluate::logits;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write, stdin, stdout};
 use std::path::Path;
@@ -35,6 +39,14 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     };
     outputs::no_input("--output", written, &[path, &args.delta])?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
+    trained.answer_by(&args.answers)?;
+    if args.output_format == OutputFormat::Squad && trained.targets.no_answer().is_none() {
+        let task = trained.info.task;
+        return Err(UsageError::new(format!(
+            "--output-format squad is of --task question-answering, and this was trained for {task}"
+        ))
+        .into());
+    }
     outputs::no_input("--output", written, &[&trained.base])?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
@@ -46,131 +58,182 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         sequences: limits.sequences,
         max_len,
     })?;
-    let mut predictor =
-        Predictor { trained, limits, format: args.output_format, quiet: args.compute.quiet };
+    let mut predictor = Predictor {
+        stride: args.stride.or(trained.info.settings.stride),
+        trained,
+        limits,
+        format: args.output_format,
+        quiet: args.compute.quiet,
+        ids: HashSet::new(),
+    };
 
+    let task = predictor.trained.info.task;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
-    let (input, name, default): (Box<dyn Read>, _, _) = if args.reads_stdin() {
-        let name = "standard input".to_owned();
-        (Box::new(stdin().lock()), name, Some(FileFormat::Tsv))
+    let (input, path): (Box<dyn Read>, _) = if args.reads_stdin() {
+        (Box::new(stdin().lock()), None)
     } else {
-        let name = args.input.display().to_string();
-        let file = File::open(&args.input).with_context(|| format!("cannot open {name}"))?;
-        (Box::new(file), name, None)
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        (Box::new(file), Some(path))
     };
-    let format = match options.format.or(default) {
-        Some(format) => format,
-        None => FileFormat::from_path(&args.input)?,
-    };
-    // Of a file all is there; a pipe may have someone behind it who waits for an answer.
-    let whole = path.is_file();
-    let rows = rows(input, &name, format, &options)?;
+    let mut incoming = Incoming::open(task, input, path, &options)?;
 
     // Only where the predictions go elsewhere is there room for a bar.
     let quiet = args.compute.quiet || args.writes_stdout();
     let counter = Counter::new("predicting", None, quiet);
     let counts = if args.writes_stdout() {
         let mut out = BufWriter::new(stdout().lock());
-        predictor.stream(rows, whole, &mut out, &counter)?
+        predictor.stream(&mut incoming, &mut out, &counter)?
     } else {
         let mut counts = TextCounts::default();
         write_atomic(&args.output, |out| {
-            counts = predictor.stream(rows, whole, &mut BufWriter::new(out), &counter)?;
+            counts = predictor.stream(&mut incoming, &mut BufWriter::new(out), &counter)?;
             Ok(())
         })?;
         counts
     };
     drop(counter);
-    say_counts(args.compute.quiet, &name, counts, max_len);
+    say_counts(args.compute.quiet, incoming.name(), counts, max_len);
     Ok(())
 }
 
 struct Predictor {
     trained: Trained,
     limits: BatchLimits,
+    /// Of windows on documents, where it is not the task's own.
+    stride: Option<usize>,
     format: OutputFormat,
     quiet: bool,
+    /// Of the questions that are answered, where each may come once.
+    ids: HashSet<String>,
 }
 
 impl Predictor {
-    /// Predicts chunk after chunk; what a chunk gave is written before the next is read. A chunk is some rows of a whole
-    /// file, and of a pipe what is there: a row is answered before the next is waited for.
-    fn stream<R: Read>(
+    /// Predicts chunk after chunk; what a chunk gave is written before the next is read.
+    fn stream(
         &mut self,
-        mut rows: RowReader<R>,
-        whole: bool,
+        incoming: &mut Incoming<'_>,
         out: &mut impl Write,
         counter: &Counter,
     ) -> Result<TextCounts> {
         let mut total = TextCounts::default();
         let mut columns = None;
         self.header(out)?;
-        if !whole {
+        if !incoming.whole() {
             out.flush()?;
         }
         loop {
-            // A bad row ends the run, but not before the rows ahead of it are done.
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let mut failed = None;
-            while let Some(row) = rows.next() {
-                match row {
-                    Ok(row) => chunk.push(row),
-                    Err(error) => failed = Some(error),
-                }
-                if chunk.len() == CHUNK || !(whole || rows.ready()) {
-                    break;
-                }
-            }
-            if failed.is_none() {
-                rows.complete()?;
-            }
-            let now = rows.columns();
+            let (chunk, failed) = incoming.chunk(CHUNK)?;
+            let now = incoming.columns();
             if now != columns {
                 if let Some(now) = &now {
-                    say(self.quiet, format_args!("{}: {now}", rows.name()));
+                    say(self.quiet, format_args!("{}: {now}", incoming.name()));
                 }
                 columns = now;
             }
-            if !chunk.is_empty() {
-                let counts = self.chunk(rows.name(), &chunk, out)?;
+            let examples = chunk.len();
+            if examples > 0 {
+                let counts = self.chunk(incoming.name(), chunk, out)?;
                 total.truncated += counts.truncated;
                 total.empty += counts.empty;
-                counter.add(chunk.len());
+                counter.add(examples);
             }
             out.flush()?;
             if let Some(error) = failed {
                 return Err(error);
             }
-            if chunk.is_empty() {
+            if examples == 0 {
+                if self.format == OutputFormat::Squad {
+                    writeln!(out, "\n}}")?;
+                    out.flush()?;
+                }
                 return Ok(total);
             }
         }
     }
 
-    fn chunk(&mut self, name: &str, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
-        let Trained { tokenizer, session, .. } = &mut self.trained;
-        let (dataset, counts) = Dataset::build(rows, Labels::None, tokenizer, &|_| {})
-            .with_context(|| name.to_owned())?;
-        let batches = evaluation_batches(&dataset.lengths(), self.limits)?;
-        let outputs = session.model().head.outputs();
-        let logits = logits(session, &dataset, &batches, |_| {})?;
-        for row in logits.chunks_exact(outputs) {
+    fn chunk(&mut self, name: &str, chunk: Chunk, out: &mut impl Write) -> Result<TextCounts> {
+        match chunk {
+            Chunk::Texts(rows) => self.texts(name, &rows, out),
+            Chunk::Documents(documents) => self.documents(name, &documents, out),
+        }
+    }
+
+    fn texts(&mut self, name: &str, rows: &[Row], out: &mut impl Write) -> Result<TextCounts> {
+        let (dataset, counts) =
+            Dataset::build(rows, Labels::None, &self.trained.tokenizer, &|_| {})
+                .with_context(|| name.to_owned())?;
+        let outputs = self.trained.targets.outputs();
+        for row in self.logits(&dataset)?.chunks_exact(outputs) {
             self.row(row, out)?;
         }
         Ok(counts)
     }
 
-    fn header(&self, out: &mut impl Write) -> Result<()> {
-        if self.format == OutputFormat::Tsv {
-            self.line(&self.trained.targets.columns(), out)?;
+    fn documents(
+        &mut self,
+        name: &str,
+        documents: &[Document],
+        out: &mut impl Write,
+    ) -> Result<TextCounts> {
+        let Trained { tokenizer, targets, .. } = &self.trained;
+        let stride = self.stride.unwrap_or(targets.stride(tokenizer.options().max_len));
+        let mut windows =
+            tokenizer.windows(documents, stride, &|_| {}).with_context(|| name.to_owned())?;
+        let counts = windows.counts();
+        let dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
+        let logits = self.logits(&dataset)?;
+        let targets = &self.trained.targets;
+        let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
+        let answers = targets.answers(documents, &windows, &logits);
+        for (answer, document) in answers.iter().zip(documents) {
+            match self.format {
+                OutputFormat::Squad => {
+                    let here = place(name, document.line);
+                    let id = document.id.as_ref();
+                    let id = id.with_context(|| {
+                        format!("{here}: the question has no id, which --output-format squad needs")
+                    })?;
+                    let first = self.ids.is_empty();
+                    if !self.ids.insert(id.clone()) {
+                        bail!(
+                            "{here}: the id {id:?} stands there twice, and --output-format squad has one answer for each"
+                        );
+                    }
+                    let text = &answer.record["answer"];
+                    write!(out, "{}\n {}: {text}", if first { "" } else { "," }, json!(id))?;
+                }
+                OutputFormat::Jsonl => writeln!(out, "{}", answer.record)?,
+                OutputFormat::Tsv => {
+                    for line in &answer.lines {
+                        self.line(line, out)?;
+                    }
+                }
+            }
         }
-        Ok(())
+        Ok(counts)
+    }
+
+    fn logits(&mut self, dataset: &Dataset) -> Result<Vec<f32>> {
+        let batches = evaluation_batches(&dataset.lengths(), self.limits)?;
+        logits(&mut self.trained.session, dataset, &batches, |_| {})
+    }
+
+    fn header(&self, out: &mut impl Write) -> Result<()> {
+        let columns = self.trained.targets.columns();
+        match self.format {
+            OutputFormat::Tsv if !columns.is_empty() => self.line(&columns, out),
+            OutputFormat::Squad => Ok(write!(out, "{{")?),
+            _ => Ok(()),
+        }
     }
 
     fn row(&self, logits: &[f32], out: &mut impl Write) -> Result<()> {
         match self.format {
             OutputFormat::Tsv => self.line(&self.trained.targets.fields(logits), out),
-            OutputFormat::Jsonl => Ok(writeln!(out, "{}", self.trained.targets.record(logits))?),
+            // The format of squad is of documents.
+            OutputFormat::Jsonl | OutputFormat::Squad => {
+                Ok(writeln!(out, "{}", self.trained.targets.record(logits))?)
+            }
         }
     }
 

@@ -15,9 +15,34 @@ pub struct Document {
     /// Comes before the text.
     pub question: Option<String>,
     pub text: String,
-    /// Where each word lies; none where the text came whole.
+    /// Where each word lies; empty for a word without a character.
     pub words: Vec<Range<usize>>,
+    /// The line of each word; none where all stand on the document's.
+    pub lines: Vec<u64>,
     pub gold: Gold,
+}
+
+impl Document {
+    /// Words as a text: joined by single spaces.
+    pub fn of_words(words: &[String]) -> Self {
+        let mut document = Self::default();
+        for word in words {
+            // A word of spaces has nothing to say, and would change the tokens of its neighbours.
+            let word = word.trim();
+            let text = &mut document.text;
+            if !word.is_empty() && !text.is_empty() {
+                text.push(' ');
+            }
+            let start = text.len();
+            text.push_str(word);
+            document.words.push(start..text.len());
+        }
+        document
+    }
+
+    pub fn line_of(&self, word: usize) -> u64 {
+        self.lines.get(word).copied().unwrap_or(self.line)
+    }
 }
 
 /// What is known of a text.
@@ -27,8 +52,6 @@ pub enum Gold {
     None,
     /// A tag per word.
     Tags(Vec<String>),
-    /// Parts of the text that have a label.
-    Spans(Vec<Mark>),
     /// Answers to the question, each of them right; none where the text does not answer it.
     Answers(Vec<Mark>),
 }
@@ -37,7 +60,7 @@ pub enum Gold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub span: Range<usize>,
-    /// The label of the part, or an answer as it is written.
+    /// The part as the file has it.
     pub label: String,
 }
 
@@ -77,7 +100,7 @@ impl Documents {
                         texts.push(tag);
                     }
                 }
-                Gold::Spans(marks) | Gold::Answers(marks) => {
+                Gold::Answers(marks) => {
                     number(2);
                     number(marks.len());
                     for mark in marks {
@@ -129,9 +152,9 @@ mod tests {
             with_question,
             document("ab", Gold::Tags(vec!["x".into()])),
             document("ab", Gold::Tags(vec!["y".into()])),
-            document("ab", Gold::Spans(mark(0..1, "x"))),
-            document("ab", Gold::Spans(mark(0..2, "x"))),
-            document("ab", Gold::Spans(Vec::new())),
+            document("ab", Gold::Answers(mark(0..1, "x"))),
+            document("ab", Gold::Answers(mark(0..2, "x"))),
+            document("ab", Gold::Answers(Vec::new())),
             Document { words: vec![1..2], ..document("ab", Gold::None) },
         ];
         let hash = |document: &Document| {

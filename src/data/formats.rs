@@ -50,6 +50,9 @@ pub fn rows<R: Read>(
     format: FileFormat,
     options: &ReadOptions,
 ) -> Result<RowReader<R>> {
+    if let FileFormat::Conll | FileFormat::Conllu = format {
+        bail!("{name}: a file with a word per line is for --task token-classification");
+    }
     let mut lines = Lines::new(reader, name);
     let mut delimited = |mut splitter: Splitter| -> Result<Kind> {
         let Some(header) = lines.next()?.map(str::to_owned) else {
@@ -82,7 +85,7 @@ pub fn rows<R: Read>(
     let kind = match format {
         FileFormat::Tsv => delimited(Splitter::Tsv)?,
         FileFormat::Csv => delimited(Splitter::csv())?,
-        FileFormat::Jsonl => Kind::Jsonl(Keys::default()),
+        FileFormat::Jsonl | FileFormat::Conll | FileFormat::Conllu => Kind::Jsonl(Keys::default()),
     };
     Ok(RowReader {
         lines,

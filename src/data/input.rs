@@ -18,22 +18,49 @@ pub enum FileFormat {
     Csv,
     /// One JSON object a line.
     Jsonl,
+    /// A word a line, its tag in the last column, a blank line between sentences.
+    Conll,
+    /// The same in the ten columns of Universal Dependencies.
+    Conllu,
 }
 
 impl FileFormat {
-    /// By the file's extension.
+    /// By the extension of a file with texts.
     ///
     /// # Errors
     /// When the extension is none of tsv (also txt), csv, jsonl (also ndjson, json).
     pub fn from_path(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        if let Some(what) = mistaken_extension(extension) {
-            bail!("{}: by its name {what}", path.display());
-        }
-        extension.parse().map_err(|_| {
+        extension(path)?.parse().map_err(|_| {
             anyhow!("{}: cannot tell the format by the extension; rename the file to .tsv, .csv or .jsonl, \
                 or name its format", path.display())
         })
+    }
+
+    /// By the extension of a file with tagged words, which many programs call .txt or .tsv.
+    ///
+    /// # Errors
+    /// When the extension tells nothing.
+    pub fn of_words(path: &Path) -> Result<Self> {
+        Ok(match extension(path)?.to_ascii_lowercase().as_str() {
+            "conll" | "conll03" | "conll2003" | "bio" | "iob" | "iob2" | "iobes" | "tsv"
+            | "txt" => Self::Conll,
+            "conllu" => Self::Conllu,
+            "jsonl" | "ndjson" | "json" => Self::Jsonl,
+            _ => bail!(
+                "{}: cannot tell the format by the extension; rename the file to .conll, .conllu or .jsonl, or name its \
+                 format with --format",
+                path.display()
+            ),
+        })
+    }
+}
+
+/// The extension of a file, which is no archive by its name.
+fn extension(path: &Path) -> Result<&str> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    match mistaken_extension(extension) {
+        Some(what) => bail!("{}: by its name {what}", path.display()),
+        None => Ok(extension),
     }
 }
 

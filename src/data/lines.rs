@@ -60,6 +60,14 @@ impl<R: Read> Lines<R> {
             .any(|line| line.iter().any(|b| !b"\r\n".contains(b)))
     }
 
+    /// Whether lines with something in them and a blank line behind them have been read and not yet given out.
+    pub fn block_ready(&self) -> bool {
+        let lines = self.reader.buffer().split_inclusive(|&b| b == b'\n');
+        let mut lines = lines.filter(|line| line.ends_with(b"\n"));
+        let blank = |line: &[u8]| line.trim_ascii().is_empty();
+        lines.any(|line| !blank(line)) && lines.any(blank)
+    }
+
     /// The next line without its ending (LF or CRLF), or `None` at the end of the input.
     ///
     /// # Errors

@@ -28,6 +28,7 @@
 //! a result.
 
 mod columns;
+mod conll;
 mod contained;
 mod dataset;
 mod documents;
@@ -47,8 +48,10 @@ mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
 mod windows;
+mod word_places;
 
 pub use columns::{ColumnNames, LabelUse};
+pub use conll::ConllReader;
 pub use dataset::Dataset;
 pub use documents::{Document, Documents, Gold, Mark, ReadDocuments};
 pub use formats::{RowReader, rows};
@@ -59,4 +62,5 @@ pub use split::{Split, split};
 pub use squad::SquadReader;
 pub use table::Table;
 pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};
-pub use windows::{Window, Windows};
+pub use windows::{Window, Windows, longest_question};
+pub use word_places::{WordPlace, word_places};

@@ -66,7 +66,11 @@ impl<R: Read> SquadReader<R> {
     fn read_line(&self, line: &str) -> Result<Document> {
         let (name, number) = (self.lines.name(), self.lines.number());
         let asked: Asked = serde_json::from_str(line).map_err(|e| {
-            anyhow!("{name}:{number}:{}: no question as a JSON object on one line: {}", e.column(), bare(&e))
+            anyhow!(
+                "{name}:{number}:{}: no question as a JSON object on one line: {}",
+                e.column(),
+                bare(&e)
+            )
         })?;
         let read = || {
             let context = asked.context.as_deref().context("the key \"context\" is missing")?;
@@ -172,8 +176,10 @@ impl<'a> Whole<'a> {
             let asked: Asked = self.parse(raw, &path)?;
             let line = self.line_of(raw);
             let document = asked.document(&paragraph.context, line, self.answered);
-            let of_id = asked.id.as_ref().map_or(String::new(), |id| format!(" (id {:?})", id.text()));
-            let document = document.with_context(|| format!("{}: {path}{of_id}", self.place(line)))?;
+            let of_id =
+                asked.id.as_ref().map_or(String::new(), |id| format!(" (id {:?})", id.text()));
+            let document =
+                document.with_context(|| format!("{}: {path}{of_id}", self.place(line)))?;
             self.documents.push(document);
         }
         Ok(())
@@ -269,7 +275,9 @@ impl Asked {
             (true, Some(false)) => {
                 bail!("it has no answer, and \"is_impossible\" is false: say which it is")
             }
-            (false, Some(true)) => bail!("it has answers, and \"is_impossible\" is true: say which it is"),
+            (false, Some(true)) => {
+                bail!("it has answers, and \"is_impossible\" is true: say which it is")
+            }
             _ => {}
         }
         let mark = |answer: Written| {
@@ -298,14 +306,18 @@ fn written(raw: &RawValue) -> Result<Vec<Written>> {
             let both = text.into_iter().zip(answer_start);
             Ok(both.map(|(text, answer_start)| Written { text, answer_start }).collect())
         }
-        _ => bail!("\"answers\" is neither a list of answers nor lists of \"text\" and \"answer_start\""),
+        _ => bail!(
+            "\"answers\" is neither a list of answers nor lists of \"text\" and \"answer_start\""
+        ),
     }
 }
 
 /// The bytes of an answer that begins at a character of its context.
 fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
     if answer.trim().is_empty() {
-        bail!("an answer has no text; a question that the context does not answer has an empty list");
+        bail!(
+            "an answer has no text; a question that the context does not answer has an empty list"
+        );
     }
     let said = format!("the answer {:?} is said to begin at character {start}", cut(answer));
     // The end of the text is a place, too.

@@ -78,7 +78,8 @@ fn json_lines_have_answers_as_the_hub_or_as_squad() {
 
 #[test]
 fn without_answers_nothing_of_them_is_read() {
-    let documents = all("{\"question\": \"q\", \"context\": \"\", \"answers\": 7}\n", false).unwrap();
+    let documents =
+        all("{\"question\": \"q\", \"context\": \"\", \"answers\": 7}\n", false).unwrap();
     assert_eq!(documents[0].gold, Gold::None);
     assert!(all(FILE, false).unwrap().iter().all(|document| document.gold == Gold::None));
 }
@@ -93,7 +94,10 @@ fn one(context: &str, keys: &str) -> String {
 #[test]
 fn an_answer_that_is_not_where_it_is_said_to_be_is_refused_with_what_stands_there() {
     let at = |start: i64| {
-        refused(&one("über den Wolken", &format!("\"answers\": [{{\"text\": \"Wolken\", \"answer_start\": {start}}}]")))
+        refused(&one(
+            "über den Wolken",
+            &format!("\"answers\": [{{\"text\": \"Wolken\", \"answer_start\": {start}}}]"),
+        ))
     };
     assert_eq!(
         at(10),
@@ -113,7 +117,10 @@ fn what_can_be_read_in_two_ways_is_refused() {
     let answer = "\"answers\": [{\"text\": \"a\", \"answer_start\": 0}]";
     for (keys, part) in [
         ("\"answers\": [], \"is_impossible\": false", "no answer, and \"is_impossible\" is false"),
-        (&format!("{answer}, \"is_impossible\": true"), "has answers, and \"is_impossible\" is true"),
+        (
+            &format!("{answer}, \"is_impossible\": true"),
+            "has answers, and \"is_impossible\" is true",
+        ),
         ("\"answers\": [{\"text\": \" \", \"answer_start\": 1}]", "an answer has no text"),
         ("\"answers\": {\"text\": [\"a\"], \"answer_start\": []}", "1 texts and 0 offsets"),
         ("\"answers\": \"a\"", "neither a list of answers"),
@@ -133,7 +140,10 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
     for (text, parts) in [
         ("", &["q.json: the file has no questions"][..]),
         ("{\"data\": []}", &["q.json: the file has no questions"]),
-        ("\n{\"data\": [\n  {\"paragraphs\": 1}]}", &["q.json:3: data[0]: invalid type: integer `1`"]),
+        (
+            "\n{\"data\": [\n  {\"paragraphs\": 1}]}",
+            &["q.json:3: data[0]: invalid type: integer `1`"],
+        ),
         ("{\"data\": [{\"title\": \"t\"}]}", &["data[0]: missing field `paragraphs`"]),
         ("{\n\"data\": [\n", &["q.json:2:9: no SQuAD file: EOF"]),
         ("{\n\"version\": 1\n}", &["no SQuAD file: missing field `data`"]),
@@ -141,9 +151,18 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
         ("[{\"question\": 1}]", &["q.json:1:", "no question as a JSON object"]),
         ("{\"question\": \"q\"}", &["q.json:1: the key \"context\" is missing"]),
         ("{\"context\": \"c\", \"answers\": []}", &["q.json:1: the key \"question\" is missing"]),
-        ("{\"question\": \" \", \"context\": \"c\", \"answers\": []}", &["q.json:1: the question is empty"]),
-        ("{\"question\": \"q\", \"context\": \" \", \"answers\": []}", &["q.json:1: the context is empty"]),
-        ("{\"question\": \"q\", \"context\": 3}", &["q.json:1:", "invalid type: integer `3`, expected a string"]),
+        (
+            "{\"question\": \" \", \"context\": \"c\", \"answers\": []}",
+            &["q.json:1: the question is empty"],
+        ),
+        (
+            "{\"question\": \"q\", \"context\": \" \", \"answers\": []}",
+            &["q.json:1: the context is empty"],
+        ),
+        (
+            "{\"question\": \"q\", \"context\": 3}",
+            &["q.json:1:", "invalid type: integer `3`, expected a string"],
+        ),
         ("text\tlabel\n", &["q.json:1:2: no question as a JSON object on one line"]),
     ] {
         let message = refused(text);

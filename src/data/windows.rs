@@ -11,6 +11,11 @@ use super::tokenize::{Encoded, OnRows, TextCounts, TextTokenizer};
 /// The most tokens of a question; what is longer is cut, as in the authors' code of BERT.
 const QUESTION_TOKENS: usize = 64;
 
+/// The most tokens of a question in sequences of `max_len` tokens, of which it takes no more than half.
+pub fn longest_question(max_len: usize) -> usize {
+    QUESTION_TOKENS.min(max_len / 2)
+}
+
 /// One sequence: a part of a document's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -89,6 +94,16 @@ impl TextTokenizer {
         Ok(all)
     }
 
+    /// The tokens of a text of words, the first of which has a space before it as all others do: transformers gives each
+    /// word the tokens that it has in the midst of a text (`is_split_into_words` with `add_prefix_space`).
+    fn tokens_of_words(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let (ids, mut bytes) = self.tokens_with_bytes(&format!(" {text}"))?;
+        for range in &mut bytes {
+            *range = range.start.saturating_sub(1)..range.end.saturating_sub(1);
+        }
+        Ok((ids, bytes))
+    }
+
     fn document(
         &self,
         index: usize,
@@ -96,7 +111,10 @@ impl TextTokenizer {
         stride: usize,
         out: &mut Windows,
     ) -> Result<()> {
-        let text = self.tokens_with_bytes(&document.text)?;
+        let text = match document.words.is_empty() {
+            true => self.tokens_with_bytes(&document.text)?,
+            false => self.tokens_of_words(&document.text)?,
+        };
         let mut question = match &document.question {
             Some(question) => self.tokens_with_bytes(question)?.0,
             None => Vec::new(),
@@ -104,8 +122,9 @@ impl TextTokenizer {
         let (ids, bytes) = text;
         let counts = &mut out.encoded.counts;
         counts.empty += usize::from(ids.is_empty());
-        if question.len() > QUESTION_TOKENS {
-            question.truncate(QUESTION_TOKENS);
+        let longest = longest_question(self.options().max_len);
+        if question.len() > longest {
+            question.truncate(longest);
             counts.truncated += 1;
         }
         let template = match (&document.question, self.pair_template()) {

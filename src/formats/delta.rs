@@ -35,8 +35,8 @@ use crate::formats::columns::Columns;
 use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
-use crate::settings::no_answer::NoAnswer;
 use crate::settings::method::{Facts, Leaves, Method, TrainedBiases};
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
 

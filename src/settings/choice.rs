@@ -177,12 +177,16 @@ choices! {
     pub enum FormatChoice {
         #[default]
         Auto = "auto",
-            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json";
+            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json; of words .conll, .conllu, .bio, .iob too";
         Tsv = "tsv",
             "Tab separated, with a header line";
         Csv = "csv",
             "Comma separated, with a header line";
         Jsonl = "jsonl",
             "One JSON object per line";
+        Conll = "conll",
+            "A word per line with its tag in the last column, and a blank line between sentences";
+        Conllu = "conllu",
+            "The same in the columns of Universal Dependencies";
     }
 }

@@ -16,18 +16,38 @@ pub enum Metric {
     Matthews,
     Pearson,
     Spearman,
+    /// Of entities, over all types together; so are precision and recall.
+    EntityF1,
+    Precision,
+    Recall,
+    /// Of answers to questions, as SQuAD measures them; the next four, too.
+    AnswerF1,
+    ExactMatch,
+    /// Of the questions that have an answer.
+    HasAnswerF1,
+    HasAnswerExact,
+    /// The share of the questions without an answer that are given none.
+    NoAnswer,
     /// The mean loss on the development set: the only one where lower is better.
     Loss,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 7] = [
+    pub const ALL: [Metric; 15] = [
         Metric::Accuracy,
         Metric::MacroF1,
         Metric::MicroF1,
         Metric::Matthews,
         Metric::Pearson,
         Metric::Spearman,
+        Metric::EntityF1,
+        Metric::Precision,
+        Metric::Recall,
+        Metric::AnswerF1,
+        Metric::ExactMatch,
+        Metric::HasAnswerF1,
+        Metric::HasAnswerExact,
+        Metric::NoAnswer,
         Metric::Loss,
     ];
 
@@ -40,6 +60,14 @@ impl Metric {
             Metric::Matthews => "matthews",
             Metric::Pearson => "pearson",
             Metric::Spearman => "spearman",
+            Metric::EntityF1 => "entity-f1",
+            Metric::Precision => "precision",
+            Metric::Recall => "recall",
+            Metric::AnswerF1 => "f1",
+            Metric::ExactMatch => "exact-match",
+            Metric::HasAnswerF1 => "has-answer-f1",
+            Metric::HasAnswerExact => "has-answer-exact",
+            Metric::NoAnswer => "no-answer",
             Metric::Loss => "loss",
         }
     }
@@ -49,6 +77,11 @@ impl Metric {
         match self {
             Metric::MacroF1 => "macro_f1",
             Metric::MicroF1 => "micro_f1",
+            Metric::EntityF1 => "entity_f1",
+            Metric::ExactMatch => "exact_match",
+            Metric::HasAnswerF1 => "has_answer_f1",
+            Metric::HasAnswerExact => "has_answer_exact",
+            Metric::NoAnswer => "no_answer",
             other => other.name(),
         }
     }

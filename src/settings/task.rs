@@ -16,12 +16,28 @@ choices! {
             "Any number of labels per text, joined by --label-separator or a JSON list; binary cross-entropy loss";
         Regression = "regression",
             "A number per text, or several joined by --label-separator or a JSON list; mean squared error";
+        TokenClassification = "token-classification",
+            "A tag per word: names, parts of speech; cross-entropy loss on the first token of each word";
+        QuestionAnswering = "question-answering",
+            "The part of a text that answers a question, or none; cross-entropy loss of its first and last token";
     }
+}
+
+/// What an example of a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// A text or a pair, a row of a table.
+    Texts,
+    /// Words with a tag each.
+    Words,
+    /// A question and a text that may answer it.
+    Questions,
 }
 
 /// What a task is, beside its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
+    pub reads: Reads,
     pub loss: LossKind,
     /// Whether the head answers for each token, and not for the text.
     pub each_token: bool,
@@ -46,6 +62,7 @@ impl Task {
     pub const fn facts(self) -> Facts {
         match self {
             Self::Classification => Facts {
+                reads: Reads::Texts,
                 loss: LossKind::CrossEntropy,
                 each_token: false,
                 named: true,
@@ -55,6 +72,7 @@ impl Task {
                 problem_type: Some("single_label_classification"),
             },
             Self::MultiLabel => Facts {
+                reads: Reads::Texts,
                 loss: LossKind::Binary,
                 each_token: false,
                 named: true,
@@ -64,6 +82,7 @@ impl Task {
                 problem_type: Some("multi_label_classification"),
             },
             Self::Regression => Facts {
+                reads: Reads::Texts,
                 loss: LossKind::MeanSquared,
                 each_token: false,
                 named: false,
@@ -71,6 +90,38 @@ impl Task {
                 measures: &[Metric::Pearson, Metric::Spearman],
                 class: "ForSequenceClassification",
                 problem_type: Some("regression"),
+            },
+            Self::TokenClassification => Facts {
+                reads: Reads::Words,
+                loss: LossKind::CrossEntropy,
+                each_token: true,
+                named: true,
+                least_outputs: 2,
+                measures: &[
+                    Metric::EntityF1,
+                    Metric::Precision,
+                    Metric::Recall,
+                    Metric::Accuracy,
+                    Metric::MacroF1,
+                ],
+                class: "ForTokenClassification",
+                problem_type: None,
+            },
+            Self::QuestionAnswering => Facts {
+                reads: Reads::Questions,
+                loss: LossKind::Span,
+                each_token: true,
+                named: false,
+                least_outputs: 2,
+                measures: &[
+                    Metric::AnswerF1,
+                    Metric::ExactMatch,
+                    Metric::HasAnswerF1,
+                    Metric::HasAnswerExact,
+                    Metric::NoAnswer,
+                ],
+                class: "ForQuestionAnswering",
+                problem_type: None,
             },
         }
     }

@@ -71,6 +71,24 @@ impl TrainConfig {
                 &format!("weighs classes, of which --task {} has none", self.task),
             );
         }
+        if self.task == Task::QuestionAnswering {
+            let columns = [
+                ("text-column", &self.text_column),
+                ("text-pair-column", &self.text_pair_column),
+                ("label-column", &self.label_column),
+            ];
+            if let Some((option, _)) = columns.into_iter().find(|(_, name)| name.is_some()) {
+                return problem(
+                    option,
+                    "names a column, and --task question-answering reads the keys question, context and answers",
+                );
+            }
+            if self.label_separator.is_some() {
+                return problem("label-separator", "takes labels apart, and questions have none");
+            }
+        } else if self.max_answer_length.is_some() {
+            return problem("max-answer-length", "is of --task question-answering");
+        }
         if let Some(separator) = &self.label_separator {
             if self.task == Task::Classification {
                 return problem(

@@ -8,13 +8,17 @@ use super::examples::TokenLogits;
 use super::metrics::Scores;
 use super::targets::Answer;
 use crate::batch::Labels;
-use crate::data::{Document, Documents, Gold, Mark, Window, Windows, place};
+use crate::data::{Document, Documents, Gold, Mark, Window, Windows, longest_question, place};
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::ops::Range;
 
+/// Logits per token.
+pub const OUTPUTS: usize = 2;
+/// Special tokens around a question and a text: RoBERTa's.
+const MOST_SPECIALS: usize = 4;
 /// Most tokens of an answer, where the user does not say.
 pub const LONGEST: usize = 30;
 /// Answers of a question that its probabilities are shared among, as in transformers' scripts.
@@ -30,8 +34,25 @@ pub struct Answering {
     pub none: NoAnswer,
 }
 
-/// How far windows overlap that have `room` tokens for the text, at the least.
-pub fn stride(room: usize) -> usize {
+impl Default for Answering {
+    fn default() -> Self {
+        Self { longest: LONGEST, none: NoAnswer::Above(0.0) }
+    }
+}
+
+impl Answering {
+    /// As documents to train on ask for it: where all have an answer, one is always given.
+    pub fn of(documents: &Documents) -> Self {
+        match some_unanswered(documents) {
+            true => Self::default(),
+            false => Self { none: NoAnswer::Never, ..Self::default() },
+        }
+    }
+}
+
+/// How far windows of `max_len` tokens overlap: each is to get on by more than it repeats.
+pub fn stride(max_len: usize) -> usize {
+    let room = max_len.saturating_sub(longest_question(max_len) + MOST_SPECIALS);
     if room >= 2 * STRIDE { STRIDE } else { room / 4 }
 }
 
@@ -81,7 +102,9 @@ pub fn summary(documents: &Documents, windows: &Windows) -> String {
     }
     let cut = match all - without - found.len() {
         0 => String::new(),
-        cut => format!("; {cut} answers are whole in no window and count as none there (a larger --stride keeps them whole)"),
+        cut => format!(
+            "; {cut} answers are whole in no window and count as none there (a larger --stride keeps them whole)"
+        ),
     };
     let unanswered = match without {
         0 => String::new(),
@@ -93,7 +116,8 @@ pub fn summary(documents: &Documents, windows: &Windows) -> String {
 /// How many documents have an id that one above has, and the first such id.
 pub fn repeated_ids(documents: &Documents) -> Option<(usize, String)> {
     let mut seen = HashSet::new();
-    let ids = documents.list.iter().filter_map(|document| Some((document, document.id.as_deref()?)));
+    let ids =
+        documents.list.iter().filter_map(|document| Some((document, document.id.as_deref()?)));
     let again: Vec<_> = ids.filter(|(_, id)| !seen.insert(*id)).collect();
     let (first, id) = again.first()?;
     Some((again.len(), format!("{id:?} at {}", place(&documents.name, first.line))))
@@ -143,15 +167,12 @@ impl Decoded {
 }
 
 /// Keeps the best answers of a window among those of the windows before it.
-fn collect(
-    best: &mut Vec<Candidate>,
-    window: &Window,
-    logits: &[(f64, f64)],
-    longest: usize,
-) {
+fn collect(best: &mut Vec<Candidate>, window: &Window, logits: &[(f64, f64)], longest: usize) {
     let seen: Vec<bool> = window.bytes.iter().map(|bytes| !bytes.is_empty()).collect();
     for (i, &(start, _)) in logits.iter().enumerate().filter(|&(i, _)| seen[i]) {
-        for (j, &(_, end)) in logits.iter().enumerate().skip(i).take(longest).filter(|&(j, _)| seen[j]) {
+        for (j, &(_, end)) in
+            logits.iter().enumerate().skip(i).take(longest).filter(|&(j, _)| seen[j])
+        {
             let score = start + end;
             if best.len() == BEST && best.last().is_some_and(|last| score <= last.score) {
                 continue;
@@ -282,7 +303,11 @@ pub fn answers(
     logits: &TokenLogits<'_>,
 ) -> Vec<Answer> {
     let decoded = decode(rule.longest, documents, windows, logits);
-    documents.iter().zip(&decoded).map(|(document, decoded)| answer(rule, document, decoded)).collect()
+    documents
+        .iter()
+        .zip(&decoded)
+        .map(|(document, decoded)| answer(rule, document, decoded))
+        .collect()
 }
 
 fn answer(rule: Answering, document: &Document, decoded: &Decoded) -> Answer {
@@ -306,7 +331,10 @@ fn answer(rule: Answering, document: &Document, decoded: &Decoded) -> Answer {
     record.insert("end".into(), end);
     if rule.none != NoAnswer::Never {
         let doubt = decoded.doubt();
-        record.insert("null_score".into(), if doubt.is_finite() { json!(doubt) } else { Value::Null });
+        record.insert(
+            "null_score".into(),
+            if doubt.is_finite() { json!(doubt) } else { Value::Null },
+        );
         let none = if doubt.is_finite() { decoded.probability(decoded.none, rule) } else { 1.0 };
         record.insert("null_probability".into(), json!(none));
     }

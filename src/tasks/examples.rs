@@ -73,6 +73,13 @@ pub struct InWindows {
     pub windows: Windows,
 }
 
+/// What an evaluation finds.
+pub struct Evaluation {
+    /// With what is chosen by it, to be kept with the weights.
+    pub targets: Targets,
+    pub scores: Scores,
+}
+
 impl Prepared {
     /// Tokenizes examples with their labels; `stride` is the overlap of windows.
     ///
@@ -102,8 +109,26 @@ impl Prepared {
         }
     }
 
+    /// Texts or documents.
+    pub fn examples(&self) -> usize {
+        self.documents.as_ref().map_or(self.dataset.len(), |of| of.documents.list.len())
+    }
+
     pub fn labels(&self) -> &Labels {
         self.dataset.labels()
+    }
+
+    /// Evaluates the logits of every row, with the targets as they are best on these examples.
+    pub fn evaluate(&self, targets: &Targets, logits: &[f32]) -> Evaluation {
+        let targets = match &self.documents {
+            None => targets.clone(),
+            Some(InWindows { documents, windows }) => {
+                let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+                targets.tuned(documents, windows, &logits)
+            }
+        };
+        let scores = self.score(&targets, logits);
+        Evaluation { targets, scores }
     }
 
     /// Mean loss and measures of the logits of every row.
@@ -112,7 +137,7 @@ impl Prepared {
             None => targets.score(logits, self.labels()),
             Some(InWindows { documents, windows }) => {
                 let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
-                targets.score_windows(documents, windows, &logits, self.labels())
+                targets.score_windows(documents, windows, &logits)
             }
         }
     }
@@ -140,6 +165,12 @@ impl<'a> TokenLogits<'a> {
     /// Those of token `i` of a window's part of the text; `index` is the window's place among all.
     pub fn of(&self, index: usize, window: &Window, i: usize) -> &'a [f32] {
         self.at(index, window.first + i)
+    }
+
+    /// Those of a whole sequence.
+    pub fn sequence(&self, index: usize) -> &'a [f32] {
+        let end = self.starts.get(index + 1).map_or(self.logits.len(), |end| end * self.outputs);
+        &self.logits[self.starts[index] * self.outputs..end]
     }
 
     /// Those of a token of the sequence, special ones included.

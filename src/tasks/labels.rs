@@ -138,11 +138,15 @@ fn one_spelling_each(
 /// A label that is none of the task's, with what may be meant.
 pub fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyhow::Error {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-    let count = labels.filter(|label| classes.id(label).is_none()).count();
-    let many = match count {
+    let many = match labels.filter(|label| classes.id(label).is_none()).count() {
         0 | 1 => String::new(),
         count => format!(" ({count} of {} rows have unknown labels)", table.rows.len()),
     };
+    unknown_at(classes, &place(&table.name, row.line), label, &many)
+}
+
+/// The same for a label that stands `here`; `many` says how many more there are.
+pub fn unknown_at(classes: &ClassNames, here: &str, label: &str, many: &str) -> anyhow::Error {
     let is_number = |name: &str| matches!(Key::of(name), Key::Number(_));
     let hint = if is_number(label) && !classes.names.iter().any(|name| is_number(name)) {
         "; a number is not taken for a place in this list: write the label itself"
@@ -152,8 +156,7 @@ pub fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> a
     let near = classes.names.iter().find(|name| name.to_lowercase() == label.to_lowercase());
     let near = near.map_or(String::new(), |name| format!(" (did you mean {name:?}?)"));
     anyhow::anyhow!(
-        "{}: the label {label:?} is unknown{near}{many}; the task's labels are {}{hint}",
-        place(&table.name, row.line),
+        "{here}: the label {label:?} is unknown{near}{many}; the task's labels are {}{hint}",
         list(&classes.names)
     )
 }

@@ -11,6 +11,9 @@ use crate::settings::metric::Metric;
 /// The results of one evaluation, in the order in which they are reported.
 pub type Scores = Vec<(Metric, f64)>;
 
+/// Where nothing was predicted: right nowhere, and of no class.
+pub const NO_CLASS: u32 = u32::MAX;
+
 /// Loss and the measures of classification over `predicted` and `gold` class ids (equal lengths).
 pub fn classification(predicted: &[u32], gold: &[u32], loss: f64) -> Scores {
     vec![
@@ -91,6 +94,7 @@ fn count_classes(predicted: &[u32], gold: &[u32]) -> BTreeMap<u32, ClassCounts> 
         class.gold += 1;
         class.right += u64::from(p == g);
     }
+    classes.remove(&NO_CLASS);
     classes
 }
 

@@ -2,17 +2,22 @@
 //! states and its loss, measures, and what is made of logits. A task is a file; [`targets`] tells them apart, and
 //! [`crate::settings::task`] has the facts that others ask for.
 
+pub mod answer_measures;
+pub mod answers;
 pub mod class_weights;
 pub mod classification;
+pub mod entities;
 pub mod examples;
 pub mod head;
 pub mod labels;
 pub mod metrics;
 pub mod multi_label;
+pub mod reading;
 pub mod regression;
 pub mod remarks;
 pub mod spelling;
 pub mod splitting;
+pub mod tags;
 pub mod targets;
 pub mod unlabelled;
 pub mod words;

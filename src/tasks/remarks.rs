@@ -3,6 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::answers;
+use super::entities;
+use super::examples::{InWindows, Prepared};
 use super::labels::ClassNames;
 use super::spelling::Key;
 use super::targets::Targets;
@@ -11,13 +14,33 @@ use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::Table;
 
+/// A line that says what examples are.
+pub fn told(targets: &Targets, prepared: &Prepared) -> String {
+    match (targets, &prepared.documents) {
+        (Targets::Answers(_), Some(InWindows { documents, windows })) => {
+            answers::summary(documents, windows)
+        }
+        _ => summary(targets, prepared.labels()),
+    }
+}
+
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
     match (targets, labels) {
         (Targets::Classes(classes), Labels::Classes(ids)) => {
             let mut counts = vec![0; classes.names().len()];
             ids.iter().for_each(|&id| counts[id as usize] += 1);
-            counted("classes", classes, &counts)
+            counted("classes", "rows", classes, &counts)
+        }
+        (Targets::Tags(classes), Labels::Tokens(ids)) => {
+            let mut counts = vec![0; classes.names().len()];
+            let counted_words = ids.iter().filter(|&&id| id != Labels::IGNORED);
+            counted_words.for_each(|&id| counts[id as usize] += 1);
+            let measured = match entities::are_tagged(classes.names()) {
+                true => "entities are measured as seqeval does by default, in IOB or IOBES",
+                false => "tags without B- and I- are measured word by word",
+            };
+            format!("{}; {measured}", counted("tags", "words", classes, &counts))
         }
         (Targets::Several(names, _), Labels::Values(values)) => several(names, values),
         (_, Labels::Values(values)) => {
@@ -89,7 +112,10 @@ pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
 pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
     let mut seen = vec![false; classes.names().len()];
     match labels {
-        Labels::Classes(ids) => ids.iter().for_each(|&id| seen[id as usize] = true),
+        Labels::Classes(ids) | Labels::Tokens(ids) => {
+            let labels = ids.iter().filter(|&&id| id != Labels::IGNORED);
+            labels.for_each(|&id| seen[id as usize] = true);
+        }
         Labels::Values(values) => {
             for row in values.chunks_exact(seen.len()) {
                 seen.iter_mut().zip(row).for_each(|(seen, &value)| *seen |= value > 0.0);
@@ -114,11 +140,11 @@ fn several(names: &ClassNames, values: &[f32]) -> String {
         0 => String::new(),
         none => format!("; {} without any", rows(none)),
     };
-    format!("{}{none}", counted("labels", names, &counts))
+    format!("{}{none}", counted("labels", "rows", names, &counts))
 }
 
-/// Names and the number of rows of each, as a line for people. The largest come first where not all are shown.
-fn counted(what: &str, classes: &ClassNames, counts: &[usize]) -> String {
+/// Names and the number of rows or words of each, as a line for people. The largest come first where not all are shown.
+fn counted(what: &str, of: &str, classes: &ClassNames, counts: &[usize]) -> String {
     let names = classes.names().iter().map(String::as_str);
     let mut counts: Vec<(&str, usize)> = names.zip(counts.iter().copied()).collect();
     if counts.len() > MANY {
@@ -130,7 +156,7 @@ fn counted(what: &str, classes: &ClassNames, counts: &[usize]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} {what} and their rows: {}{more}", counts.len(), shown.join(", "))
+    format!("{} {what} and their {of}: {}{more}", counts.len(), shown.join(", "))
 }
 
 /// What looks wrong about the classes of a task and may be right.

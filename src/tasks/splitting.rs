@@ -21,7 +21,7 @@ impl Splitting {
         match (task, separator) {
             (_, Some(separator)) => Self::at(separator),
             (Task::MultiLabel, None) => Self::at(","),
-            (Task::Classification | Task::Regression, None) => Self::LISTS,
+            (_, None) => Self::LISTS,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A task that knows its labels: the one place where tasks are told apart. What each makes of labels and logits is in a
 //! file of its own.
 
+use super::answers::{self, Answering};
 use super::classification;
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
@@ -8,14 +9,17 @@ use super::metrics::Scores;
 use super::multi_label;
 use super::regression;
 use super::splitting::Splitting;
+use super::tags;
 use crate::batch::Labels;
-use crate::data::{Documents, Table, Windows};
+use crate::data::{Document, Documents, Table, Windows};
+use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
 /// What the labels of a task are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
     /// Prediction.
     None,
@@ -25,6 +29,18 @@ pub enum Targets {
     Several(ClassNames, Splitting),
     /// So many numbers per text.
     Values { outputs: usize, splitting: Splitting },
+    /// One class per word.
+    Tags(ClassNames),
+    /// The part of a text that answers a question.
+    Answers(Answering),
+}
+
+/// What is said of one document.
+pub struct Answer {
+    /// For JSON lines.
+    pub record: Value,
+    /// For a table: lines of fields.
+    pub lines: Vec<Vec<String>>,
 }
 
 impl Targets {
@@ -33,16 +49,24 @@ impl Targets {
     /// # Errors
     /// Labels that the task cannot have, by file and line.
     pub fn of(task: Task, splitting: Splitting, examples: &Examples) -> Result<Self> {
-        let Examples::Texts(table) = examples else {
-            bail!("--task {task} takes texts as they are");
-        };
-        Ok(match task {
-            Task::Classification => Self::Classes(ClassNames::from_table(table)?),
-            Task::MultiLabel => Self::Several(multi_label::names(table, &splitting)?, splitting),
-            Task::Regression => {
+        Ok(match (task, examples) {
+            (Task::Classification, Examples::Texts(table)) => {
+                Self::Classes(ClassNames::from_table(table)?)
+            }
+            (Task::MultiLabel, Examples::Texts(table)) => {
+                Self::Several(multi_label::names(table, &splitting)?, splitting)
+            }
+            (Task::Regression, Examples::Texts(table)) => {
                 let outputs = regression::outputs(table, &splitting)?;
                 Self::Values { outputs, splitting }
             }
+            (Task::TokenClassification, Examples::Documents(documents)) => {
+                Self::Tags(tags::names(documents)?)
+            }
+            (Task::QuestionAnswering, Examples::Documents(documents)) => {
+                Self::Answers(Answering::of(documents))
+            }
+            (_, examples) => bail!("{}: --task {task} reads no such examples", examples.name()),
         })
     }
 
@@ -60,14 +84,50 @@ impl Targets {
             Task::Classification => Self::Classes(ClassNames::from_names(names, 2)?),
             Task::MultiLabel => Self::Several(ClassNames::from_names(names, 1)?, splitting),
             Task::Regression => Self::Values { outputs, splitting },
+            Task::TokenClassification => Self::Tags(ClassNames::from_names(names, 2)?),
+            Task::QuestionAnswering => Self::Answers(Answering::default()),
         })
+    }
+
+    /// The same with another longest answer, and another rule for when a question has none, where they are given.
+    #[must_use]
+    pub fn reading_answers(self, longest: Option<usize>, none: Option<NoAnswer>) -> Self {
+        match self {
+            Self::Answers(rule) => Self::Answers(Answering {
+                longest: longest.unwrap_or(rule.longest),
+                none: none.unwrap_or(rule.none),
+            }),
+            other => other,
+        }
+    }
+
+    /// When a question has no answer, where questions are answered.
+    pub fn no_answer(&self) -> Option<NoAnswer> {
+        match self {
+            Self::Answers(rule) => Some(rule.none),
+            _ => None,
+        }
+    }
+
+    /// The same with what is best on these documents.
+    #[must_use]
+    pub fn tuned(
+        &self,
+        documents: &Documents,
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> Self {
+        match self {
+            Self::Answers(rule) => Self::Answers(answers::tuned(*rule, documents, windows, logits)),
+            other => other.clone(),
+        }
     }
 
     /// The classes or labels, where outputs have names.
     pub fn names(&self) -> &[String] {
         match self {
-            Self::Classes(names) | Self::Several(names, _) => names.names(),
-            Self::None | Self::Values { .. } => &[],
+            Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => names.names(),
+            Self::None | Self::Values { .. } | Self::Answers(_) => &[],
         }
     }
 
@@ -82,7 +142,7 @@ impl Targets {
     /// The classes or labels, where outputs have names.
     pub fn named(&self) -> Option<&ClassNames> {
         match self {
-            Self::Classes(names) | Self::Several(names, _) => Some(names),
+            Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => Some(names),
             _ => None,
         }
     }
@@ -91,14 +151,30 @@ impl Targets {
     pub fn outputs(&self) -> usize {
         match self {
             Self::None => 0,
-            Self::Classes(names) | Self::Several(names, _) => names.names().len(),
+            Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => {
+                names.names().len()
+            }
             Self::Values { outputs, .. } => *outputs,
+            Self::Answers(_) => answers::OUTPUTS,
         }
     }
 
     /// How many tokens the windows on a long text share, where the user does not say.
-    pub fn stride(&self) -> usize {
-        0
+    pub fn stride(&self, max_len: usize) -> usize {
+        match self {
+            // So that a word at an edge has as much around it in one of two windows.
+            Self::Tags(_) => max_len / 4,
+            Self::Answers(_) => answers::stride(max_len),
+            _ => 0,
+        }
+    }
+
+    /// The measures of an evaluation besides the loss, the one that chooses first.
+    pub fn measures(&self, task: Task) -> &'static [Metric] {
+        match self {
+            Self::Tags(names) => tags::measures(names),
+            _ => task.facts().measures,
+        }
     }
 
     /// The targets of every row of a table.
@@ -111,6 +187,8 @@ impl Targets {
             Self::Classes(classes) => classification::read(classes, table),
             Self::Several(names, splitting) => multi_label::read(names, splitting, table),
             Self::Values { outputs, splitting } => regression::read(*outputs, splitting, table),
+            Self::Tags(_) => bail!("{}: words with tags are expected, not texts", table.name),
+            Self::Answers(_) => bail!("{}: questions are expected, not texts", table.name),
         }
     }
 
@@ -134,25 +212,47 @@ impl Targets {
     ///
     /// # Errors
     /// With file and line: a label that is not one of the task's, or that does not fit its text.
-    pub fn of_windows(&self, _documents: &Documents, _windows: &Windows) -> Result<Labels> {
-        Ok(Labels::None)
+    pub fn of_windows(&self, documents: &Documents, windows: &Windows) -> Result<Labels> {
+        match self {
+            Self::Tags(names) => tags::read(names, documents, windows),
+            Self::Answers(_) => Ok(answers::read(documents, windows)),
+            _ => Ok(Labels::None),
+        }
     }
 
     /// Mean loss and the task's measures of the logits of windows on documents.
     pub fn score_windows(
         &self,
-        _documents: &Documents,
-        _windows: &Windows,
-        _logits: &TokenLogits<'_>,
-        _labels: &Labels,
+        documents: &Documents,
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
     ) -> Scores {
-        Scores::new()
+        match self {
+            Self::Tags(names) => tags::score(names, &documents.list, windows, logits),
+            Self::Answers(rule) => answers::score(*rule, documents, windows, logits),
+            _ => Scores::new(),
+        }
     }
 
-    /// The columns of predictions in a table.
+    /// What is said of each document.
+    pub fn answers(
+        &self,
+        documents: &[Document],
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> Vec<Answer> {
+        match self {
+            Self::Tags(names) => tags::answers(names, documents, windows, logits),
+            Self::Answers(rule) => answers::answers(*rule, documents, windows, logits),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The columns of predictions in a table; none where it has no header.
     pub fn columns(&self) -> Vec<String> {
         match self {
-            Self::None => Vec::new(),
+            Self::None | Self::Tags(_) => Vec::new(),
+            Self::Answers(rule) => answers::columns(*rule),
             Self::Classes(classes) => classification::columns(classes),
             Self::Several(names, _) => multi_label::columns(names),
             Self::Values { outputs, .. } => regression::columns(*outputs),
@@ -162,7 +262,7 @@ impl Targets {
     /// The prediction of one text, for [`columns`](Self::columns).
     pub fn fields(&self, logits: &[f32]) -> Vec<String> {
         match self {
-            Self::None => Vec::new(),
+            Self::None | Self::Tags(_) | Self::Answers(_) => Vec::new(),
             Self::Classes(classes) => classification::fields(classes, logits),
             Self::Several(names, splitting) => multi_label::fields(names, splitting, logits),
             Self::Values { .. } => logits.iter().map(f32::to_string).collect(),
@@ -172,7 +272,7 @@ impl Targets {
     /// The prediction of one text, as JSON.
     pub fn record(&self, logits: &[f32]) -> Value {
         match self {
-            Self::None => Value::Null,
+            Self::None | Self::Tags(_) | Self::Answers(_) => Value::Null,
             Self::Classes(classes) => classification::record(classes, logits),
             Self::Several(names, _) => multi_label::record(names, logits),
             Self::Values { .. } => regression::record(logits),

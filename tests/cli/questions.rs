@@ -110,7 +110,8 @@ fn questions_are_learned_and_answered_from_the_text_by_its_offsets() {
             if text.is_empty() {
                 assert_eq!((&answer["start"], &answer["end"]), (&Value::Null, &Value::Null));
             } else {
-                let [start, end] = ["start", "end"].map(|key| answer[key].as_u64().unwrap() as usize);
+                let [start, end] =
+                    ["start", "end"].map(|key| answer[key].as_u64().unwrap() as usize);
                 let cut: String = context.chars().skip(start).take(end - start).collect();
                 assert_eq!(cut, text, "{model}");
             }
@@ -123,7 +124,8 @@ fn questions_are_learned_and_answered_from_the_text_by_its_offsets() {
         // Lines have no ids, and another order of keys; tables say the same.
         let plain = trained.folder.write("a.jsonl", lines(40, true));
         let from_lines = trained.answers(&plain, &[]);
-        let texts = |answers: &[Value]| answers.iter().map(|a| a["answer"].clone()).collect::<Vec<_>>();
+        let texts =
+            |answers: &[Value]| answers.iter().map(|a| a["answer"].clone()).collect::<Vec<_>>();
         assert_eq!(texts(&from_lines), texts(&answers), "{model}");
         let args = ["--input", plain.to_str().unwrap(), "--output-format", "tsv"];
         let table = trained.run("predict", &args).success().stdout;
@@ -167,7 +169,8 @@ fn eval_measures_what_training_measured_at_its_best_and_squads_file_has_every_id
     assert!(none.iter().all(|answer| answer["answer"] == ""));
     let all = trained.answers(&trained.data, &["--no-answer-threshold", "never"]);
     assert!(all.iter().all(|answer| answer["answer"] != "" && answer.get("null_score").is_none()));
-    let short = trained.answers(&trained.data, &["--no-answer-threshold", "never", "--max-answer-length", "1"]);
+    let short = trained
+        .answers(&trained.data, &["--no-answer-threshold", "never", "--max-answer-length", "1"]);
     assert!(short.iter().all(|answer| !answer["answer"].as_str().unwrap().contains(' ')));
 }
 
@@ -210,7 +213,9 @@ fn a_question_in_a_pipe_is_answered_before_the_next_is_there() {
 
 #[test]
 fn a_merged_model_is_the_class_that_transformers_answers_questions_with() {
-    for (name, class) in [("bert", "BertForQuestionAnswering"), ("roberta", "RobertaForQuestionAnswering")] {
+    for (name, class) in
+        [("bert", "BertForQuestionAnswering"), ("roberta", "RobertaForQuestionAnswering")]
+    {
         let folder = Folder::new();
         let data = folder.write("a.json", squad(8, true));
         let output = folder.path("run");
@@ -236,7 +241,13 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     let good = squad(4, true);
     let shifted = good.replacen("\"answer_start\":", "\"answer_start\":1", 1);
     for (file, content, options, code, parts) in [
-        ("a.json", shifted.as_str(), "", 1, &["a.json:1: data[0].paragraphs[0].qas[0] (id \"q0\")", "stands"][..]),
+        (
+            "a.json",
+            shifted.as_str(),
+            "",
+            1,
+            &["a.json:1: data[0].paragraphs[0].qas[0] (id \"q0\")", "stands"][..],
+        ),
         ("a.json", "{\"data\": [", "", 1, &["a.json:1:10: no SQuAD file"]),
         ("a.tsv", "question\tcontext\n", "", 1, &["a.tsv", "--task question-answering reads"]),
         ("a.json", good.as_str(), "--format csv", 1, &["--task question-answering reads"]),
@@ -267,7 +278,8 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     assert_eq!(run.stdout.lines().count(), 1, "the question ahead is answered");
     predict(line, &["--output-format", "squad"]).fails(1, &["in.jsonl:1", "has no id"]);
     let twice = "{\"id\": 1, \"question\": \"a\", \"context\": \"b\"}\n".repeat(2);
-    predict(&twice, &["--output-format", "squad"]).fails(1, &["in.jsonl:2", "the id \"1\" stands there twice"]);
+    predict(&twice, &["--output-format", "squad"])
+        .fails(1, &["in.jsonl:2", "the id \"1\" stands there twice"]);
 
     let texts = folder.write("t.tsv", toy_tsv(12, 3));
     let other = folder.path("other");
@@ -290,8 +302,17 @@ fn ids_that_come_twice_and_answers_beyond_a_window_are_said() {
     let data = folder.write("a.json", file.to_string());
     let output = folder.path("run");
     // Windows of 12 tokens, of which the question takes 6 at most.
-    let run = train(&fixture("bert"), &data, &output, "--task question-answering --steps 1 --max-length 14");
-    assert!(run.stderr.contains("1 question has an id that another has, the first \"q0\""), "{}", run.stderr);
+    let run = train(
+        &fixture("bert"),
+        &data,
+        &output,
+        "--task question-answering --steps 1 --max-length 14",
+    );
+    assert!(
+        run.stderr.contains("1 question has an id that another has, the first \"q0\""),
+        "{}",
+        run.stderr
+    );
     assert!(run.stderr.contains("4 questions, 1 of them without an answer;"), "{}", run.stderr);
     assert!(run.stderr.contains("whole in no window"), "{}", run.stderr);
 }

@@ -35,10 +35,8 @@ const MODELS: [Family; 4] = [
 ];
 
 /// A head on spans of each family.
-const SPANS: [Family; 2] = [
-    ("bert", LossKind::Span, PoolKind::Each, 2),
-    ("roberta", LossKind::Span, PoolKind::Each, 2),
-];
+const SPANS: [Family; 2] =
+    [("bert", LossKind::Span, PoolKind::Each, 2), ("roberta", LossKind::Span, PoolKind::Each, 2)];
 
 fn folder(name: &str) -> PathBuf {
     // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).

@@ -75,7 +75,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
     } else {
-        say_unused_head(&base, quiet);
+        say_unused_head(&base, &model, quiet);
     }
 
     let order = match config.no_shuffle {

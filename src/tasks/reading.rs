@@ -1,0 +1,70 @@
+//! How the documents of a task are read: from a file whole, or from a pipe one at a time.
+
+use crate::data::{
+    ConllReader, Documents, FileFormat, LabelUse, ReadDocuments, ReadOptions, SquadReader,
+};
+use crate::settings::task::{Reads, Task};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Starts reading documents; `name` begins every message about them. `path` is none for standard input.
+///
+/// # Errors
+/// A format that tells nothing, or that the task does not read. The iterator's errors carry file, line and column.
+pub fn documents<'a>(
+    task: Task,
+    input: Box<dyn Read + 'a>,
+    name: &str,
+    path: Option<&Path>,
+    options: &ReadOptions,
+) -> Result<Box<dyn ReadDocuments + 'a>> {
+    match task.facts().reads {
+        Reads::Texts => bail!("--task {task} reads texts"),
+        Reads::Words => {
+            let format = match (options.format, path) {
+                (Some(format), _) => format,
+                (None, Some(path)) => FileFormat::of_words(path)?,
+                (None, None) => FileFormat::Conll,
+            };
+            Ok(match format {
+                FileFormat::Conll | FileFormat::Conllu => {
+                    Box::new(ConllReader::new(input, name, format, options)?)
+                }
+                _ => bail!(
+                    "{name}: --task {task} reads words in columns (--format conll, conllu) or JSON lines (jsonl)"
+                ),
+            })
+        }
+        Reads::Questions => {
+            let format = match (options.format, path) {
+                (Some(format), _) => format,
+                (None, Some(path)) => FileFormat::from_path(path)?,
+                (None, None) => FileFormat::Jsonl,
+            };
+            if format != FileFormat::Jsonl {
+                bail!(
+                    "{name}: --task {task} reads SQuAD's JSON or JSON lines: name the file .json or .jsonl, or say --format \
+                     jsonl"
+                );
+            }
+            let answered = options.label_use == LabelUse::Required;
+            Ok(Box::new(SquadReader::new(input, name, answered)))
+        }
+    }
+}
+
+/// The documents of a whole file.
+///
+/// # Errors
+/// As [`documents`]; a file that cannot be opened.
+pub fn read_documents(task: Task, path: &Path, options: &ReadOptions) -> Result<Documents> {
+    let name = path.display().to_string();
+    if path.is_dir() {
+        bail!("{name} is a folder; name the file with the examples");
+    }
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    let reader = documents(task, Box::new(file), &name, Some(path), options)?;
+    Ok(Documents { list: reader.collect::<Result<_>>()?, name })
+}
