@@ -6,8 +6,9 @@ use super::{say, warn};
 use crate::batch::Labels;
 use crate::data::{ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
 use crate::settings::choice::Unlabelled;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::{Reads, Task};
-use crate::tasks::answers::repeated_ids;
+use crate::tasks::answers::{repeated_ids, some_unanswered};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::labels::ClassNames;
 use crate::tasks::reading::read_documents;
@@ -208,6 +209,20 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
             "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
              given as 0",
         );
+    }
+}
+
+/// Warns where questions may have no answer and no dev rows say from which score on.
+pub fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
+    let dev = dev.and_then(|dev| dev.documents.as_ref());
+    let told = dev.is_some_and(|dev| some_unanswered(&dev.documents));
+    if let Some(NoAnswer::Above(threshold)) = targets.no_answer()
+        && !told
+    {
+        warn(format_args!(
+            "questions to train on have no answer and none to evaluate on is so: the threshold for giving none stays at \
+             {threshold}, which eval and predict replace by --no-answer-threshold"
+        ));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The texts of a run: its files read, split and tokenized.
 
 use crate::commands::format;
-use crate::commands::labelled::{self, LabelRules, warn_of_labels};
+use crate::commands::labelled::{self, LabelRules, warn_of_labels, warn_of_threshold};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
 use crate::settings::train::{DevSource, TrainConfig};
@@ -72,9 +72,12 @@ impl Data {
         let prepare = |examples, part| {
             labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
         };
-        let train = prepare(train, parts[0])?;
+        let mut train = prepare(train, parts[0])?;
+        // Nothing is read off what is trained on.
+        train.documents = None;
         let dev = dev.map(|dev| prepare(dev, parts[1])).transpose()?;
         warn_of_labels(&targets, train.labels(), dev.as_ref().map(Prepared::labels));
+        warn_of_threshold(&targets, dev.as_ref());
         Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }
