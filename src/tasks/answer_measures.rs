@@ -84,24 +84,28 @@ pub struct Doubt {
 }
 
 /// The score up to which answers are to be given for the highest sum of worth, in which a question without an answer
-/// counts 1 if it gets none. It is one of the scores, as in SQuAD 2.0's script, or just below all of them where it is best
-/// to answer nothing; of several the lowest.
+/// counts 1 if it gets none. SQuAD 2.0's script gives the last score that is answered; this is half way to the next, since
+/// the same logits out of another batch may differ in their last bits. Of several the lowest.
 pub fn best_threshold(doubts: &[Doubt]) -> f64 {
-    let mut order: Vec<&Doubt> = doubts.iter().collect();
+    let mut order: Vec<&Doubt> = doubts.iter().filter(|doubt| doubt.score.is_finite()).collect();
     order.sort_by(|a, b| a.score.total_cmp(&b.score));
-    let mut sum = order.iter().filter(|doubt| !doubt.answered).count() as f64;
-    let lowest = order.first().map_or(0.0, |doubt| doubt.score.next_down());
-    let (mut most, mut best) = (sum, lowest);
     // Equal scores are answered together or not at all.
-    for equal in order.chunk_by(|a, b| a.score == b.score) {
-        for doubt in equal {
-            sum += if doubt.answered { doubt.worth } else { -1.0 };
-        }
-        if sum > most && equal[0].score.is_finite() {
-            (most, best) = (sum, equal[0].score);
+    let groups: Vec<&[&Doubt]> = order.chunk_by(|a, b| a.score == b.score).collect();
+    let gain = |doubt: &&Doubt| if doubt.answered { doubt.worth } else { -1.0 };
+    let (mut sum, mut most, mut answered) = (0.0, 0.0, 0);
+    for (i, equal) in groups.iter().enumerate() {
+        sum += equal.iter().map(gain).sum::<f64>();
+        if sum > most {
+            (most, answered) = (sum, i + 1);
         }
     }
-    if best.is_finite() { best } else { 0.0 }
+    let (before, behind) = groups.split_at(answered);
+    match (before.last(), behind.first()) {
+        (Some(last), Some(next)) => f64::midpoint(last[0].score, next[0].score),
+        (Some(last), None) => last[0].score + 1.0,
+        (None, Some(first)) => first[0].score - 1.0,
+        (None, None) => 0.0,
+    }
 }
 
 #[cfg(test)]
