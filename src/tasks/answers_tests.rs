@@ -115,6 +115,7 @@ fn the_best_answer_over_windows_is_cut_from_the_text() {
     rig.set(0, 4, 0, 2.0);
     rig.set(0, 6, 1, 2.0);
     rig.set(1, 5, 0, 3.0);
+    rig.set(1, 4, 0, 1.0);
     rig.set(1, 4, 1, 9.0);
     let [record] = rig.records(ALWAYS).try_into().unwrap();
     // An end before its start is none, however high.
