@@ -74,7 +74,7 @@ fn hidden_states_logits_and_loss_match_pytorch() {
 fn a_head_on_spans_matches_pytorch() {
     each_batch_of(&SPANS, |name, case, folder, i, fixture, batch| {
         let new = || Setup::new(folder, case, &folder.join("spans_head.safetensors"), batch);
-        let mut s = new();
+        let mut s = new().of_every_token();
         s.gradients(batch);
         check_forward(&mut s, name, fixture, batch, batch.tokens());
         check_gradients(&s, name, fixture);

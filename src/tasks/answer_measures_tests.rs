@@ -63,8 +63,8 @@ fn the_threshold_is_that_of_squad_and_worth_what_it_promises() {
         let best = best_threshold(&doubts);
         match threshold {
             Some(threshold) => {
-                let between = |doubt: &&Doubt| doubt.score > threshold && doubt.score <= best;
-                assert!(best > threshold && doubts.iter().find(between).is_none());
+                let between = |doubt: &Doubt| doubt.score > threshold && doubt.score <= best;
+                assert!(best > threshold && !doubts.iter().any(between));
             }
             None => assert!(doubts.iter().all(|doubt| doubt.score > best)),
         }
