@@ -157,7 +157,7 @@ mod tests {
         let wrong_value = error(&["train", "--task", "ranking"]);
         assert!(wrong_value.contains("'ranking' for '--task"), "{wrong_value}");
         assert!(
-            wrong_value.contains("[possible values: classification, multi-label, regression]"),
+            wrong_value.contains("[possible values: classification, multi-label, regression, "),
             "{wrong_value}"
         );
         let wrong_name = error(&["train", "--learning-rate", "1"]);

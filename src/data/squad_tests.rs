@@ -174,7 +174,7 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
     let message = refused(&format!("{good}{{\"question\": \"q\", \"context\": \"c\""));
     assert!(message.starts_with("q.json:2:"), "{message}");
     let message = refused(&format!("{FILE}{good}"));
-    assert!(message.contains("q.json:16:1: no SQuAD file: trailing characters"), "{message}");
+    assert!(message.contains("q.json:15:1: no SQuAD file: trailing characters"), "{message}");
 }
 
 #[test]
