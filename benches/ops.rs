@@ -99,6 +99,8 @@ impl Bench {
                 params,
                 trainable: params,
                 limits,
+                labels: limits.sequences,
+                head_rows: limits.sequences,
                 widest: 4 * hidden,
                 head_dim: hidden / model.heads,
             })

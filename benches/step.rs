@@ -61,7 +61,7 @@ fn step(c: &mut Criterion) {
         };
         let model = load(&folder, &config, &task, &mut *backend).unwrap();
         let limits = Limits { tokens: sequences * len, sequences, max_len: len };
-        let program = model.program(limits, backend.kind().activation_bytes(), Some(Saving::KEEP));
+        let program = model.program(limits, backend.kind().element_bytes(), Some(Saving::KEEP));
         model.allocate(&mut *backend, &[&program]).unwrap();
         let batch = batch(&config, sequences, len);
         let mut done = 0;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Loads a folder that `bitfit merge` wrote with transformers' AutoModelForSequenceClassification and writes
-the logits of a tsv's rows, to be compared with `bitfit predict`.
+the logits of a tsv's rows, to be compared with `bitfit predict` of a run with `--precision f32`.
 
     python3 scripts/check_merge.py MERGED_FOLDER rows.tsv > logits.tsv
     bitfit predict --delta RUN --input rows.tsv --output-format jsonl > predictions.jsonl

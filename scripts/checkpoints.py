@@ -134,7 +134,7 @@ def trained(program, model, folder, pooling, texts, pairs):
     run, merged = folder / "run", folder / "merged"
     common = ["--threads", 1, "--quiet"]
     bitfit(program, "train", "--model", model, "--train", data, "--output", run, "--steps", 2, "--lr", "1e-2", "--pooling",
-           pooling, "--weights", "f32", "--max-length", MAX_LENGTH, *common)
+           pooling, "--weights", "f32", "--precision", "f32", "--max-length", MAX_LENGTH, *common)
     out = bitfit(program, "predict", "--delta", run, "--input", data, "--output-format", "jsonl", *common)
     logits = torch.tensor([json.loads(line)["logits"] for line in out.splitlines()])
     bitfit(program, "merge", "--delta", run, "--output", merged, "--quiet")

@@ -3,6 +3,7 @@
 
     python3 scripts/make_fixtures.py                       # all four small models
     python3 scripts/make_fixtures.py --only roberta
+    python3 scripts/make_fixtures.py --tokens              # the heads on tokens alone
     python3 scripts/make_fixtures.py --minilm DIR --out tests/fixtures/parity/minilm_expected.safetensors
 
 The committed files were made with Python 3.11, torch 2.15.0, transformers 5.23.0, tokenizers 0.23.3,
@@ -280,6 +281,122 @@ def write_model(name):
               "full", json.dumps(batch["full_f32_error"]))
 
 
+# ---------------------------------------------------------------- a head on each token
+
+TAGS = 3
+IGNORED = -100
+# None, or the weight of each class, in the loss of tokens_0 and tokens_1.
+TAG_WEIGHTS = [None, [0.5, 2.0, 1.25]]
+
+
+def write_tokens(name):
+    """tokens_0 and tokens_1.safetensors: the batches of the model with a head on each token. Special tokens and every
+    third of the others have no label."""
+    folder = ROOT / name
+    spec = SPECS[name]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    lengths = [len(ref.encode(tokenizer, *row, max_length=MAX_LENGTH)[0]) for row in ROWS]
+    for index, rows in enumerate(choose_rows(lengths)):
+        encodings = [ref.encode(tokenizer, *ROWS[row], max_length=MAX_LENGTH) for row in rows]
+        inputs = ref.collate(encodings, tokenizer.pad_token_id)
+        mask = inputs["attention_mask"].bool()
+        labels = torch.full(mask.shape, IGNORED)
+        special = set(tokenizer.all_special_ids)
+        for b, (ids, _) in enumerate(encodings):
+            for t, token in enumerate(ids):
+                if token not in special and t % 3 != 2:
+                    labels[b, t] = (5 * t + 2 * b + t // 4) % TAGS
+        config = ref.AutoConfig.from_pretrained(folder)
+        draw = torch.Generator().manual_seed(spec["seed"] + 200)
+        head = {"classifier.weight": torch.randn((TAGS, config.hidden_size), generator=draw) * 0.2,
+                "classifier.bias": torch.randn((TAGS,), generator=draw) * 0.1}
+        weights = TAG_WEIGHTS[index]
+
+        def fresh():
+            model = ref.load(folder, TAGS, "each", dropout=0.0).eval()
+            with torch.no_grad():
+                model.classifier.weight.copy_(head["classifier.weight"])
+                model.classifier.bias.copy_(head["classifier.bias"])
+            check_loaded(model, folder)
+            return model
+
+        def loss_of(model):
+            logits = model(**inputs).logits
+            weight = torch.tensor(weights, dtype=logits.dtype) if weights else None
+            return logits, torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), weight=weight, ignore_index=IGNORED)
+
+        model = fresh()
+        names = ref.trainables(model)
+        logits, loss = loss_of(model)
+        loss.backward()
+        grads = {key: p.grad.detach().clone() for key, p in names.items()}
+        model, variant = fresh(), VARIANTS[index]
+        names = ref.trainables(model)
+        optimizer = ref.Optimizer(
+            names.values(), variant["lr"], variant["steps"], variant["schedule"], variant["warmup_steps"],
+            variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"],
+        )
+        rates, losses, norms = [], [], []
+        for _ in range(variant["steps"]):
+            step_loss = loss_of(model)[1]
+            step_loss.backward()
+            rate, norm = optimizer.step()
+            rates.append(rate)
+            losses.append(float(step_loss.detach()))
+            norms.append(norm)
+        sizes = [len(ids) for ids, _ in encodings]
+        offset = 2 if name == "roberta" else 0
+        tensors = {
+            "ids": flat([ids for ids, _ in encodings]),
+            "type_ids": flat([kinds for _, kinds in encodings]),
+            "positions": flat([range(offset, offset + n) for n in sizes]),
+            "cu_seqlens": torch.tensor([0] + list(numpy.cumsum(sizes)), dtype=torch.int32),
+            "labels": labels[mask].to(torch.int32),
+            "logits": packed(logits, mask),
+            "loss": loss.detach().reshape(1),
+            "train.lr": torch.tensor(rates),
+            "train.losses": torch.tensor(losses),
+            "train.grad_norms": torch.tensor(norms),
+        }
+        tensors.update({f"head.{key}": value for key, value in head.items()})
+        for key, value in grads.items():
+            tensors[f"grad.{key}"] = value
+            tensors[f"after10.{key}"] = names[key].detach().clone()
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / f"tokens_{index}.safetensors")
+        print(name, f"tokens_{index}", "labels", int((labels != IGNORED).sum()), "of", int(mask.sum()), float(loss.detach()))
+
+
+# Words as they come in tagged corpora: each line a sentence, words parted by spaces.
+SENTENCES = [
+    "The harbour was quiet again .",
+    "John 's film is n't in Saint-Denis , they say ...",
+    "( They ) met \" friends \" at 7.30 p.m. !",
+    "naïve Zürich CAFÉ cafe\u0301 İstanbul",
+    "a 😀 train 😀😀 tickets",
+    "北京 is in 中国",
+    "x \u200b y",
+    "u.s.a. #tag @name http://example.org/a?b=c 10,000 50%",
+    "morning",
+]
+
+
+def write_words(name):
+    """words.json: the ids of words as transformers makes them of a list of words, and the place of each one's first."""
+    # RoBERTa's takes a list of words only so.
+    options = {"add_prefix_space": True} if name == "roberta" else {}
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / name, **options)
+    cases = []
+    for sentence in SENTENCES:
+        words = sentence.split(" ")
+        out = tokenizer(words, is_split_into_words=True)
+        of = out.word_ids()
+        first = [of.index(word) if word in of else None for word in range(len(words))]
+        cases.append({"words": words, "ids": out["input_ids"], "first": first})
+    body = ",\n".join(json.dumps(case, ensure_ascii=True) for case in cases)
+    (ROOT / name / "words.json").write_text(f"[\n{body}\n]\n", encoding="utf-8")
+
+
 # ---------------------------------------------------------------- MiniLM
 
 def write_minilm(folder, out_file):
@@ -339,6 +456,7 @@ def write_minilm(folder, out_file):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(SPECS), help="one small model instead of all")
+    parser.add_argument("--tokens", action="store_true", help="the files of a head on each token alone")
     parser.add_argument("--minilm", metavar="DIR", help="the real encoder's folder: writes its expected values")
     parser.add_argument("--out", metavar="FILE", help="with --minilm: the file to write")
     args = parser.parse_args()
@@ -349,8 +467,15 @@ def main():
     transformers.logging.disable_progress_bar()
     if args.minilm:
         return write_minilm(args.minilm, args.out)
-    for name in [args.only] if args.only else SPECS:
-        write_model(name)
+    chosen = [args.only] if args.only else list(SPECS)
+    if not args.tokens:
+        for name in chosen:
+            write_model(name)
+    for name in [name for name in chosen if name in ("bert", "roberta")]:
+        write_tokens(name)
+        write_words(name)
+    if args.tokens:
+        return
     write_json(ROOT / "versions.json", {
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__, "safetensors": safetensors.__version__, "numpy": numpy.__version__,

@@ -10,7 +10,7 @@ import sys
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 # Our name of a bias -> the module's name in Hugging Face checkpoints, below `encoder.layer.N.`.
 LAYER_KINDS = {
@@ -71,7 +71,8 @@ def load(folder, num_labels, pooling, dropout=None, attention="eager"):
     if pooling == "mean":
         encoder = AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
         return MeanPooled(encoder, num_labels)
-    return AutoModelForSequenceClassification.from_pretrained(
+    kind = AutoModelForTokenClassification if pooling == "each" else AutoModelForSequenceClassification
+    return kind.from_pretrained(
         folder, ignore_mismatched_sizes=True, **options
     )
 

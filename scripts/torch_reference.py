@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""BitFit in PyTorch, to run beside the `bitfit` program on the same model, file, head and order of rows.
+"""BitFit in PyTorch, to run beside the `bitfit` program on the same model, file, head and order of rows
+(`bitfit train --weights f32 --precision f32`).
 
     # step by step against ours: same head, rows in the file's order
     python3 scripts/torch_reference.py --model .cache/models/minilm --train train.tsv \\

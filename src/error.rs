@@ -79,6 +79,11 @@ pub fn tame(text: &str) -> String {
     tame
 }
 
+/// [`tame`] line by line: for notes and tables, whose line breaks are our own.
+pub fn tame_lines(text: &str) -> String {
+    text.split('\n').map(tame).collect::<Vec<_>>().join("\n")
+}
+
 /// " (did you mean `x`?)" for the nearest of `known`, or nothing when none is near.
 ///
 /// "Near" is a Jaro-Winkler similarity of 0.75 or more: a typing mistake or a missing part, not another word.

@@ -11,6 +11,7 @@
 //! use bitfit::model::load::{TaskSpec, load};
 //! use bitfit::program::{AdamW, LossKind, PoolKind, Saving};
 //! use bitfit::session::{OpenOptions, Session, open};
+//! use bitfit::settings::choice::Precision;
 //! use bitfit::settings::device::DeviceChoice;
 //!
 //! # fn main() -> anyhow::Result<()> {
@@ -22,14 +23,16 @@
 //!     loss: LossKind::CrossEntropy,
 //!     pooling: PoolKind::Mean,
 //!     reinit_pooler: false,
+//!     class_weights: vec![],
 //!     trains: Trains::all_biases(),
 //!     dropout: Some(0.0),
 //!     seed: 1,
 //! };
 //! let mut backend = open(OpenOptions {
 //!     device: DeviceChoice::Cpu,
-//!     half: bitfit::backend::cuda::HalfType::Bf16,
+//!     precision: Precision::Auto,
 //!     weights: WeightType::F16,
+//!     matrices_train: false,
 //! })?;
 //! let model = load(&folder, &config, &task, &mut *backend)?;
 //!
@@ -58,7 +61,7 @@
 //!         step: step + 1,
 //!     };
 //!     let key = DropoutKey { seed: 1, step };
-//!     let (report, _tokens) = session.step([(batch.clone(), key)].into_iter(), 2, update)?;
+//!     let (report, _tokens) = session.step([(batch.clone(), key)].into_iter(), 2.0, update)?;
 //!     losses.push(session.wait(report)?.loss);
 //! }
 //! assert!(losses[9] < losses[0] / 2.0, "{losses:?}");
@@ -88,3 +91,4 @@ pub mod settings;
 pub mod table;
 pub mod tasks;
 pub mod train;
+mod words;

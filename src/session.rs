@@ -4,7 +4,7 @@
 
 use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::device::Device;
-use crate::backend::cuda::{CudaBackend, CudaOptions, HalfType};
+use crate::backend::cuda::{CudaBackend, CudaOptions};
 use crate::backend::{
     Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Slot, StepReport,
     WeightType,
@@ -12,6 +12,7 @@ use crate::backend::{
 use crate::batch::Batch;
 use crate::model::Model;
 use crate::program::{AdamW, Limits, Numbers, ParamRange, Placed, Program, Saving, Span, What};
+use crate::settings::choice::Precision;
 use crate::settings::device::DeviceChoice;
 use anyhow::{Context, Result, ensure};
 
@@ -19,32 +20,40 @@ use anyhow::{Context, Result, ensure};
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     pub device: DeviceChoice,
-    /// What has 16 bits on a GPU.
-    pub half: HalfType,
+    pub precision: Precision,
     /// How it keeps frozen matrices.
     pub weights: WeightType,
+    /// Whether matrices train.
+    pub matrices_train: bool,
 }
 
 /// Opens the chosen device.
 ///
 /// # Errors
-/// When a GPU was asked for by name and cannot be used.
+/// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
+    let OpenOptions { device, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
-        Ok(Box::new(CudaBackend::new(CudaOptions {
-            weights: options.weights,
-            ..CudaOptions::new(index, options.half)
-        })?))
+        let options = CudaOptions::new(index, precision.on_gpu()?);
+        Ok(Box::new(CudaBackend::new(CudaOptions { weights, ..options })?))
     };
-    match options.device {
-        DeviceChoice::Cuda(index) => cuda(index),
-        DeviceChoice::Auto if gpu_is_there() => cuda(0),
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(CpuBackend::new(options.weights))),
+    match gpu(device) {
+        Some(index) => cuda(index),
+        None => Ok(Box::new(CpuBackend::computing(precision.on_cpu(matrices_train)?, weights))),
+    }
+}
+
+/// The GPU that is meant, if any.
+pub fn gpu(device: DeviceChoice) -> Option<usize> {
+    match device {
+        DeviceChoice::Cuda(index) => Some(index),
+        DeviceChoice::Auto => gpu_is_there().then_some(0),
+        DeviceChoice::Cpu => None,
     }
 }
 
 /// Whether `auto` would choose a GPU.
-pub fn gpu_is_there() -> bool {
+fn gpu_is_there() -> bool {
     Device::open(0).is_ok()
 }
 
@@ -90,7 +99,7 @@ impl Session {
 
     /// A program of this model for this device: of training in a way of saving, or, without one, of prediction.
     pub fn program(&self, limits: Limits, train: Option<Saving>) -> Program {
-        let element = self.backend.kind().activation_bytes();
+        let element = self.backend.kind().element_bytes();
         self.model.program(limits, element, train)
     }
 

@@ -1,5 +1,6 @@
 //! Aligned text tables for results and `inspect`.
 
+use crate::error::tame;
 use std::fmt;
 
 /// A table of text. Columns after the first are aligned to the right when every cell below the heading is a number
@@ -24,7 +25,8 @@ impl TextTable {
 
     /// Adds a row; cells that are not given are empty, cells beyond the heading get a column without one.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
-        self.rows.push(Row::Cells(cells.into_iter().map(Into::into).collect()));
+        // A line break in a name must not break the table either.
+        self.rows.push(Row::Cells(cells.into_iter().map(|cell| tame(&cell.into())).collect()));
         self
     }
 
@@ -108,7 +110,7 @@ impl fmt::Display for TextTable {
 }
 
 /// `1234567` as `1,234,567`.
-pub fn grouped(number: usize) -> String {
+pub fn grouped(number: impl ToString) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

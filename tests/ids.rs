@@ -40,7 +40,7 @@ fn holds_ids(name: &str, trains: Trains, backend: &mut dyn Backend) {
     };
     let model = load(&folder, &config, &task, backend).unwrap();
     let limits = Limits { tokens: 16, sequences: 2, max_len: 8 };
-    let program = model.program(limits, backend.kind().activation_bytes(), Some(Saving::KEEP));
+    let program = model.program(limits, backend.kind().element_bytes(), Some(Saving::KEEP));
     model.allocate(backend, &[&program]).unwrap();
 
     let offset = config.position_offset() as u32;

@@ -8,8 +8,10 @@ use bitfit::batch::Batch;
 use bitfit::model::params::{Param, ParamKind};
 use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Span};
 use bitfit::settings::biases::Component;
-use fixture::{Case, Fixture, SPANS, Setup, close, each_batch, each_batch_of, fixtures};
-use safetensors::SafeTensors;
+use fixture::{
+    Case, Fixture, SPANS, Setup, close, each_batch, each_batch_of, each_batch_of_tokens, fixtures,
+    head_in,
+};
 use std::path::{Path, PathBuf};
 
 /// Whether a softmax ignores it, as it shifts all that are compared: the key's bias, and under a head on spans the bias of
@@ -151,6 +153,30 @@ fn ten_optimizer_steps_match_pytorch() {
     });
 }
 
+/// `BertForTokenClassification` and `RobertaForTokenClassification`: labels on some of the tokens, with and without weights
+/// of classes.
+#[test]
+fn a_head_on_tokens_matches_pytorch_in_logits_loss_and_every_gradient() {
+    each_batch_of_tokens(|name, _, fixture, batch, new| {
+        let mut s = new();
+        s.gradients(batch);
+        let logits = s.logits(batch.tokens());
+        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
+        let loss = s.backend.step_report().unwrap().loss;
+        close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
+        check_gradients(&s, name, fixture);
+    });
+}
+
+#[test]
+fn ten_steps_of_a_head_on_tokens_match_pytorch() {
+    each_batch_of_tokens(|name, i, fixture, batch, new| {
+        let mut s = new();
+        ten_steps(&mut s, name, batch, i, fixture);
+        check_after_ten(&s, name, fixture);
+    });
+}
+
 fn check_after_ten(s: &Setup, name: &str, fixture: &Fixture) {
     for param in s.model.params.trained() {
         let tolerance = if no_gradient(s, param) { 5e-2 } else { 1e-4 };
@@ -278,16 +304,23 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
     });
 }
 
-/// Real MiniLM, where it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its folder.
-#[test]
-fn minilm_matches_pytorch_where_the_model_is_present() {
+/// Real MiniLM with a head and a batch, where it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its folder.
+struct MiniLm {
+    folder: PathBuf,
+    fixture: Fixture,
+    case: Case,
+    head: tempfile::NamedTempFile,
+    batch: Batch,
+}
+
+fn minilm() -> Option<MiniLm> {
     let folder = match std::env::var_os("BITFIT_MINILM") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm"),
     };
     if !folder.join("config.json").exists() {
         eprintln!("skipped: {} is not there; scripts/fetch.py fetches it", folder.display());
-        return;
+        return None;
     }
     let path = fixtures().join("minilm_expected.safetensors");
     let fixture = Fixture::read(&path);
@@ -297,20 +330,19 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
         task: LossKind::CrossEntropy,
         pooling: PoolKind::Cls,
         outputs: 2,
+        class_weights: &[],
     };
     let batch = fixture.batch(case.task);
 
-    // The head lies in the same file under a prefix of its own.
-    let head = tempfile::NamedTempFile::new().unwrap();
-    let bytes = std::fs::read(&path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensors: Vec<_> = file
-        .tensors()
-        .into_iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix("head.")?.to_owned(), t)))
-        .collect();
-    std::fs::write(head.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let head = head_in(&path);
+    Some(MiniLm { folder, fixture, case, head, batch })
+}
 
+#[test]
+fn minilm_matches_pytorch_where_the_model_is_present() {
+    let Some(MiniLm { folder, fixture, case, head, batch }) = minilm() else {
+        return;
+    };
     let mut s = Setup::new(&folder, &case, head.path(), &batch).of_every_token();
     s.gradients(&batch);
     let last = s.model.config.layers;
@@ -323,4 +355,31 @@ fn minilm_matches_pytorch_where_the_model_is_present() {
     let logits = s.logits(batch.sequences());
     close("minilm logits", &logits, fixture.get("logits"), 1e-5);
     check_gradients(&s, "minilm", &fixture);
+}
+
+/// ‖in bf16 − in f32‖ / ‖in f32‖ of all gradients together.
+fn bf16_beside_f32(folder: &Path, case: &Case, head: &Path, batch: &Batch) -> f64 {
+    let gradients = |mut s: Setup| {
+        s.gradients(batch);
+        let range = s.model.params.trained_range();
+        s.backend.read_params(Slot::Gradient, range).unwrap()
+    };
+    let f32 = gradients(Setup::new(folder, case, head, batch));
+    let f32: Vec<f64> = f32.iter().map(|&x| f64::from(x)).collect();
+    fixture::relative(&gradients(Setup::in_bf16(folder, case, head, batch)), &f32)
+}
+
+#[test]
+fn gradients_in_bf16_are_within_rounding_of_those_in_f32() {
+    each_batch(|name, case, folder, _, _, batch| {
+        let error = bf16_beside_f32(folder, case, &folder.join("head.safetensors"), batch);
+        println!("{name}: {error:.2e}");
+        // Random matrices this narrow average little away.
+        assert!(error < 5e-2, "{name}: {error:.2e}");
+    });
+    if let Some(MiniLm { folder, case, head, batch, .. }) = minilm() {
+        let error = bf16_beside_f32(&folder, &case, head.path(), &batch);
+        println!("minilm: {error:.2e}");
+        assert!(error < 5e-3, "minilm: {error:.2e}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod fixture;
 
+use bitfit::backend::cpu::Arithmetic;
 use bitfit::backend::{Backend, DeviceKind, Slot, WeightType};
 use bitfit::batch::Batch;
 use bitfit::methods::Trains;
@@ -175,10 +176,13 @@ fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
             let config = ModelConfig::read(folder).unwrap();
             let task = fixture::task(case, Trains::all_biases(), 0.1);
             let outline = outline(&config, &task).unwrap();
-            let kind =
-                DeviceKind::Cpu { weights: WeightType::F32, threads: rayon::current_num_threads() };
+            let kind = DeviceKind::Cpu {
+                weights: WeightType::F32,
+                threads: rayon::current_num_threads(),
+                arithmetic: Arithmetic::F32,
+            };
             let limits = s.program.limits();
-            let program = outline.program(limits, kind.activation_bytes(), Some(saving));
+            let program = outline.program(limits, kind.element_bytes(), Some(saving));
             let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program]));
             assert_eq!(planned, s.backend.allocated(), "{name} {saving}");
         }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bitfit::batch::Labels;
 use bitfit::data::{
-    ColumnNames, Dataset, LabelUse, Positions, ReadOptions, Row, Table, TextTokenizer,
-    TokenizerOptions,
+    ColumnNames, Dataset, Document, LabelUse, Positions, ReadOptions, Row, Table, TextTokenizer,
+    TokenizerOptions, WordPlace, word_places,
 };
 use serde_json::Value;
 
@@ -94,5 +94,31 @@ fn the_texts_file_of_a_fixture_reads_as_the_tokenized_rows() {
             seen += 1;
         }
         assert_eq!(seen, table.rows.len(), "{name}");
+    }
+}
+
+/// Lists of words, as transformers tokenizes them with `is_split_into_words`.
+#[test]
+fn words_have_the_ids_and_first_tokens_that_transformers_gives_them() {
+    for (name, offset) in [("bert", 0), ("roberta", 2)] {
+        let folder = fixture(name);
+        let file = std::fs::read(folder.join("words.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_slice(&file).unwrap();
+        let tokenizer = tokenizer(&folder, offset, 10_000);
+        let words = |case: &Value| serde_json::from_value::<Vec<String>>(case["words"].clone());
+        let documents: Vec<Document> =
+            cases.iter().map(|case| Document::of_words(&words(case).unwrap())).collect();
+        let mut windows = tokenizer.windows(&documents, 0, &|_| ()).unwrap();
+        let data = Dataset::of_windows(&mut windows, Labels::None, &tokenizer).unwrap();
+        let places = word_places(&documents, &windows);
+        assert_eq!(data.len(), cases.len());
+        for (i, case) in cases.iter().enumerate() {
+            assert_eq!(data.ids(i), numbers(case, "ids"), "{name}: {case}");
+            let place = |place: &Option<WordPlace>| place.map(|p| windows.list[i].first + p.token);
+            let first: Vec<Option<usize>> = places[i].iter().map(place).collect();
+            let expected: Vec<Option<usize>> =
+                serde_json::from_value(case["first"].clone()).unwrap();
+            assert_eq!(first, expected, "{name}: {case}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Which device the benches run on, and how a call is timed on one that works on its own.
 
-use bitfit::backend::cuda::HalfType;
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Region, Storage};
 use bitfit::session::OpenOptions;
+use bitfit::settings::choice::{Choice, Precision};
 use bitfit::settings::device::DeviceChoice;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
@@ -17,9 +17,21 @@ pub fn choice() -> DeviceChoice {
     }
 }
 
+/// What `BITFIT_BENCH_PRECISION` says; else f32 on a CPU and f16 on a GPU.
+fn precision() -> Precision {
+    match std::env::var("BITFIT_BENCH_PRECISION") {
+        Ok(text) => {
+            Precision::from_name(&text).unwrap_or_else(|e| panic!("BITFIT_BENCH_PRECISION: {e}"))
+        }
+        Err(_) if matches!(choice(), DeviceChoice::Cuda(_)) => Precision::F16,
+        Err(_) => Precision::F32,
+    }
+}
+
 /// That device, with matrices in 16 bits or as asked.
 pub fn open(weights: WeightType) -> Box<dyn Backend> {
-    let options = OpenOptions { device: choice(), half: HalfType::F16, weights };
+    let options =
+        OpenOptions { device: choice(), precision: precision(), weights, matrices_train: false };
     bitfit::session::open(options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 

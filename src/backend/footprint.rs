@@ -1,6 +1,7 @@
 //! Bytes on a device, and what they depend on.
 
 use super::WeightType;
+use super::cpu::Arithmetic;
 use std::ops::Add;
 
 /// Bytes on the device, by what they are for.
@@ -45,6 +46,7 @@ pub enum DeviceKind {
     Cpu {
         weights: WeightType,
         threads: usize,
+        arithmetic: Arithmetic,
     },
     /// Activations in 16 bits.
     Cuda {

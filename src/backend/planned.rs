@@ -4,13 +4,14 @@
 //! the two to each other, to the byte.
 
 use super::{DeviceKind, Footprint, MatrixShape, Memory, cpu, cuda};
+use crate::program::ElementBytes;
 
 impl DeviceKind {
-    /// Bytes of one activation element.
-    pub fn activation_bytes(self) -> usize {
+    /// Bytes of its elements.
+    pub fn element_bytes(self) -> ElementBytes {
         match self {
-            Self::Cpu { .. } => cpu::ACTIVATION_BYTES,
-            Self::Cuda { .. } => cuda::ACTIVATION_BYTES,
+            Self::Cpu { arithmetic, .. } => arithmetic.element_bytes(),
+            Self::Cuda { .. } => ElementBytes::all(cuda::ACTIVATION_BYTES),
         }
     }
 
@@ -18,7 +19,9 @@ impl DeviceKind {
     /// [`allocate`](super::Backend::allocate).
     pub fn footprint(self, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
         match self {
-            Self::Cpu { weights, threads } => cpu::footprint(weights, threads, matrices, memory),
+            Self::Cpu { weights, threads, .. } => {
+                cpu::footprint(weights, threads, matrices, memory)
+            }
             Self::Cuda { weights } => cuda::footprint(weights, matrices, memory),
         }
     }

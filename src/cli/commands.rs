@@ -1,9 +1,10 @@
 //! The arguments of `eval`, `predict`, `merge` and `inspect`.
 
-use super::choice::choice;
+use super::choice::{choice, task};
 use super::compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::Unlabelled;
+use crate::settings::task_choice::TaskChoice;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -16,15 +17,19 @@ pub struct EvalArgs {
     /// The base model of a delta: a folder or a hub name [default: the one that it was trained on]
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// Labelled texts
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub data: PathBuf,
+    /// Labelled texts; for a named task a file, or the folder with its files [default for a named task: where it was
+    /// trained from]
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Data")]
+    pub data: Option<PathBuf>,
     /// Rows whose label says that there is none: empty, -, nan, null, -1 that is no class [default: as in training]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
     /// Tokens that the windows on a long text share, in tasks on tokens [default: as in training]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub stride: Option<usize>,
+    /// Show precision, recall, F1 and rows of each class
+    #[arg(long, help_heading = "Output")]
+    pub per_class: bool,
     /// Also write the results to this file, as one JSON object
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
@@ -39,7 +44,7 @@ pub struct EvalArgs {
 /// The format of predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
-    /// Tab separated, with a header line
+    /// Tab separated, with a header line; of words a word and its tag per line, and a blank line behind each text
     #[default]
     Tsv,
     /// One JSON object per line
@@ -63,6 +68,16 @@ pub struct PredictArgs {
     /// Tokens that the windows on a long text share, in tasks on tokens [default: as in training]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub stride: Option<usize>,
+    /// Answer the test rows of a named task instead, and write the files to hand in to this folder, under the names and in
+    /// the words that the benchmark's site takes
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["input", "output", "output_format"], help_heading = "Test rows")]
+    pub predict_test: Option<PathBuf>,
+    /// The named task [default: the one that was trained]; `ax` takes a model of mnli
+    #[arg(long, value_name = "TASK", value_parser = task(), requires = "predict_test", help_heading = "Test rows")]
+    pub task: Option<TaskChoice>,
+    /// Folder with the named task's files [default: where it was trained from, else the hub]
+    #[arg(long, value_name = "FOLDER", requires = "predict_test", help_heading = "Test rows")]
+    pub data: Option<PathBuf>,
     /// Where predictions go, `-` for standard output
     #[arg(long, value_name = "FILE", default_value = "-", help_heading = "Output")]
     pub output: PathBuf,

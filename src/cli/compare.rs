@@ -20,10 +20,11 @@ Examples:
     --run \"full: --method full --lr 3e-5\" --output runs/compare";
 
 /// What every run must have alike, so that the runs can be compared.
-const SHARED: [&str; 21] = [
+const SHARED: [&str; 23] = [
     "model",
     "init_head",
     "train",
+    "data",
     "dev",
     "dev_fraction",
     "format",
@@ -37,6 +38,7 @@ const SHARED: [&str; 21] = [
     "seed",
     "metric",
     "output",
+    "predict_test",
     "resume",
     "config",
     "device",
@@ -135,6 +137,11 @@ impl CompareArgs {
         }
         if common.biases.is_some() {
             return Err(own("biases"));
+        }
+        if common.predict_test.is_some() {
+            return Err(UsageError::new(
+                "--predict-test has no place here: give it to `bitfit predict` with the run to hand in",
+            ));
         }
         let output = common
             .output

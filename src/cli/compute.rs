@@ -12,7 +12,7 @@ use clap::builder::RangedU64ValueParser;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Format of the data; auto goes by the file's extension, and reads standard input as tsv
+    /// Format of the data; auto goes by the file's extension, and reads standard input as tsv, or as conll in a task on words
     #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
     pub format: FormatChoice,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
@@ -58,7 +58,7 @@ pub struct ComputeArgs {
     /// Device to compute on; auto is the first GPU that can be used, else the CPU
     #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
     pub device: DeviceChoice,
-    /// The 16-bit type of weights and activations on a GPU
+    /// The type of activations, and on a GPU of matrices
     #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// CPU threads [default: one per processor core]

@@ -7,7 +7,7 @@ use super::choice::choice;
 use super::compute::{at_least_one, threads};
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
-use crate::settings::choice::{Pooling, WeightStorage};
+use crate::settings::choice::{Pooling, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
 use crate::settings::saving::SavingChoice;
 
@@ -80,6 +80,9 @@ pub struct PlanArgs {
     /// Device to plan for; cuda needs no GPU here, except with --allocate
     #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
+    /// The type of activations
+    #[arg(long, value_parser = choice::<Precision>(), default_value_t, help_heading = "Running")]
+    pub precision: Precision,
     /// CPU threads, each of which takes some memory to work in [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Running")]
     pub threads: Option<usize>,

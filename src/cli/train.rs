@@ -14,6 +14,8 @@ pub struct TrainCommand {
     pub config: TrainConfig,
     /// Continue the run in the output folder.
     pub resume: bool,
+    /// Where the answers to a named task's test rows go.
+    pub predict_test: Option<PathBuf>,
     /// No progress.
     pub quiet: bool,
 }
@@ -34,8 +36,15 @@ impl TrainArgs {
         let merged = self.clone().over(file.args.clone());
         let resume = merged.resume.unwrap_or(false);
         let quiet = merged.quiet.unwrap_or(false);
+        let predict_test = merged.predict_test.clone();
         match (merged.complete(), path) {
-            (Ok(config), _) => Ok(TrainCommand { config, resume, quiet }),
+            (Ok(config), _) if predict_test.is_some() && config.task.named().is_none() => {
+                Err(UsageError::new(format!(
+                    "--predict-test answers the test rows of a named task, and --task is {}",
+                    config.task
+                )))
+            }
+            (Ok(config), _) => Ok(TrainCommand { config, resume, predict_test, quiet }),
             (Err(invalid), Some(path)) => Err(match file.line_used(invalid.option, &self) {
                 Some(line) => UsageError::new(format!("{}:{line}: {invalid}", path.display())),
                 None => invalid.into(),
@@ -52,11 +61,18 @@ impl TrainArgs {
     /// Fills in defaults and checks the whole.
     pub(super) fn complete(self) -> Result<TrainConfig, InvalidSetting> {
         let model = needed(self.model, "model", "a folder, or a name on the hub")?;
-        let train = needed(self.train, "train", "the file with labelled texts")?;
+        let task = self.task.unwrap_or_default();
+        if task.named().is_none() && self.train.is_none() && self.data.is_none() {
+            needed(None::<()>, "train", "the file with labelled texts")?;
+        }
         let output = needed(self.output, "output", "the folder for what the run makes")?;
-        let default = TrainConfig::with_defaults(model, train, output);
-        let task = self.task.unwrap_or(default.task);
+        let default = TrainConfig::with_defaults(model, self.train, output);
         let method = self.method.unwrap_or(default.method);
+        let recipe = task.named().map(|task| task.recipe);
+        let lr = match recipe {
+            Some(recipe) if method.facts().freezes_weights => recipe.lr,
+            _ => method.facts().lr,
+        };
         let config = TrainConfig {
             weights: self.weights.unwrap_or(method.default_weights()),
             pooling: self.pooling.unwrap_or(default.pooling),
@@ -80,31 +96,39 @@ impl TrainArgs {
             length: match (self.epochs, self.steps) {
                 (Some(epochs), _) => Length::Epochs(epochs),
                 (None, Some(steps)) => Length::Steps(steps),
-                (None, None) => default.length,
+                (None, None) => {
+                    recipe.map_or(default.length, |recipe| Length::Epochs(recipe.epochs))
+                }
             },
-            batch_size: self.batch_size.unwrap_or(default.batch_size),
+            batch_size: self
+                .batch_size
+                .unwrap_or(recipe.map_or(default.batch_size, |recipe| recipe.batch_size)),
             batch_tokens: self.batch_tokens,
             grad_accumulation: self.grad_accumulation.unwrap_or(default.grad_accumulation),
-            lr: self.lr.unwrap_or(method.facts().lr),
+            lr: self.lr.unwrap_or(lr),
             betas: self.betas.unwrap_or(default.betas),
             eps: self.eps.unwrap_or(default.eps),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
-            schedule: self.schedule.unwrap_or(default.schedule),
+            schedule: self
+                .schedule
+                .unwrap_or(recipe.map_or(default.schedule, |recipe| recipe.schedule)),
             warmup: self.warmup.unwrap_or(default.warmup),
             clip_norm: self.clip_norm.unwrap_or(default.clip_norm),
             dropout: self.dropout,
             seed: self.seed.unwrap_or(default.seed),
             eval_steps: self.eval_steps,
-            metric: self.metric.unwrap_or(task.facts().measures[0]),
+            metric: self.metric.unwrap_or(task.measures()[0]),
             patience: self.patience,
             saving: self.saving.unwrap_or(default.saving),
             memory: self.memory,
             save_steps: self.save_steps,
+            save_minutes: self.save_minutes,
             device: self.device.unwrap_or(default.device),
             precision: self.precision.unwrap_or(default.precision),
             threads: self.threads,
             model: default.model,
             train: default.train,
+            data: self.data,
             output: default.output,
         };
         config.validate()?;

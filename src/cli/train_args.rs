@@ -1,7 +1,7 @@
 //! The options of `train` as clap reads them, whether their text comes from the command line, a configuration file or a
 //! run of `compare`. Making settings of them is in `train`.
 
-use super::choice::choice;
+use super::choice::{choice, task};
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
@@ -12,7 +12,7 @@ use crate::settings::method::Method;
 use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
-use crate::settings::task::Task;
+use crate::settings::task_choice::TaskChoice;
 use crate::settings::weighting::Weighting;
 use clap::Args;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   bitfit train --model ./minilm --train reviews.tsv --dev-fraction 0.1 --output runs/reviews
   bitfit train --model org/name@main --train a.jsonl --dev b.jsonl --biases query,intermediate@4..6 --output runs/b
+  bitfit train --model ./bert --task rte --output runs/rte --predict-test submission
   bitfit train --config runs/b/settings.toml --seed 2 --output runs/b2
   bitfit train --resume --output runs/b2";
 
@@ -45,7 +46,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
 
-    /// Labelled texts to train on: tsv, csv or jsonl with named columns; questions: SQuAD's JSON or jsonl
+    /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
+    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -57,16 +59,24 @@ pub struct TrainArgs {
     /// Format of the data files [default: auto]
     #[arg(long, value_parser = choice::<FormatChoice>(), help_heading = "Data")]
     pub format: Option<FormatChoice>,
-    /// What the labels are [default: classification]
-    #[arg(long, value_parser = choice::<Task>(), help_heading = "Data")]
-    pub task: Option<Task>,
-    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
+    /// What the labels are, or a task of GLUE or SuperGLUE by its name: that one brings its classes, measures and recipe,
+    /// and its rows come from --data, or from the hub, where no --train is given [default: classification]
+    #[arg(long, value_parser = task(), value_name = "TASK", help_heading = "Data")]
+    pub task: Option<TaskChoice>,
+    /// Folder with a named task's files: the hub's parquet files or those of the benchmark's own archive
+    /// [default: the hub]
+    #[arg(long, value_name = "FOLDER", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]; of tagged words their
+    /// column's number or key [default: 1 or form; tokens, words or text]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_column: Option<String>,
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_pair_column: Option<String>,
-    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
+    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]; of tagged words the
+    /// column's number, from 1, its name in CoNLL-U, or the key of tags or spans [default: the last column or upos; tags,
+    /// spans, entities, or another usual key that is the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
     /// Rows whose label says that there is none: empty, -, nan, null, -1 beside 0 and 1 [default: refuse]
@@ -159,8 +169,9 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub eval_steps: Option<u64>,
     /// What chooses the best state: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
-    /// or loss
-    /// [default: accuracy, or pearson with --task regression]
+    /// f1 (of the positive class) for mrpc and qqp, entity-f1, precision, recall or accuracy for tags that name entities,
+    /// accuracy or macro-f1 for other tags, or loss [default: accuracy, or pearson with --task regression, entity-f1 with
+    /// tags that name entities, or a named task's own]
     #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
     pub metric: Option<Metric>,
     /// Stop after this many evaluations without a better value [default: never]
@@ -192,9 +203,16 @@ pub struct TrainArgs {
     /// run
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: Option<PathBuf>,
+    /// Also answer a named task's test rows with the best state, and write the files to hand in to this folder
+    #[arg(long, value_name = "FOLDER", help_heading = "Output")]
+    pub predict_test: Option<PathBuf>,
     /// Save a checkpoint every N steps [default: at every evaluation and at the end of each epoch]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub save_steps: Option<u64>,
+    /// Save a checkpoint also when this many minutes have passed since the last; 0: never [default: 5, or 0 with
+    /// --save-steps]
+    #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, help_heading = "Output")]
+    pub save_minutes: Option<f64>,
     /// Go on with the run in --output from its last checkpoint; its settings need not be given again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Output")]
@@ -206,7 +224,7 @@ pub struct TrainArgs {
     /// Device to compute on; auto is the first GPU that can be used, else the CPU [default: auto]
     #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
     pub device: Option<DeviceChoice>,
-    /// The 16-bit type of weights and activations on a GPU [default: bf16]
+    /// The type of activations, and on a GPU of matrices [default: auto]
     #[arg(long, value_parser = choice::<Precision>(), help_heading = "Running")]
     pub precision: Option<Precision>,
     /// CPU threads [default: one per processor core]
@@ -232,14 +250,17 @@ pub(super) fn options_command() -> clap::Command {
 
 impl TrainArgs {
     /// Pairs of options of which only one can be given.
-    pub(super) const EXCLUSIVE: [(&'static str, &'static str); 2] =
-        [("dev", "dev-fraction"), ("epochs", "steps")];
+    pub(super) const EXCLUSIVE: [(&'static str, &'static str); 3] =
+        [("dev", "dev-fraction"), ("epochs", "steps"), ("train", "data")];
 
     /// These options, and `under` where these say nothing.
     pub(super) fn over(self, mut under: Self) -> Self {
         // Saying --steps here takes back an --epochs there.
         if self.epochs.is_some() || self.steps.is_some() {
             (under.epochs, under.steps) = (None, None);
+        }
+        if self.train.is_some() || self.data.is_some() {
+            (under.train, under.data) = (None, None);
         }
         if self.dev.is_some() || self.dev_fraction.is_some() {
             (under.dev, under.dev_fraction) = (None, None);
@@ -256,6 +277,7 @@ impl TrainArgs {
             dev_fraction: self.dev_fraction.or(under.dev_fraction),
             format: self.format.or(under.format),
             task: self.task.or(under.task),
+            data: self.data.or(under.data),
             text_column: self.text_column.or(under.text_column),
             text_pair_column: self.text_pair_column.or(under.text_pair_column),
             label_column: self.label_column.or(under.label_column),
@@ -288,7 +310,9 @@ impl TrainArgs {
             saving: self.saving.or(under.saving),
             memory: self.memory.or(under.memory),
             output: self.output.or(under.output),
+            predict_test: self.predict_test.or(under.predict_test),
             save_steps: self.save_steps.or(under.save_steps),
+            save_minutes: self.save_minutes.or(under.save_minutes),
             resume: self.resume.or(under.resume),
             config: self.config.or(under.config),
             device: self.device.or(under.device),

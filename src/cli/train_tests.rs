@@ -13,6 +13,7 @@ use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
 use crate::settings::task::Task;
+use crate::settings::task_choice::TaskChoice;
 use std::fs;
 
 fn args(args: &[&str]) -> TrainArgs {
@@ -42,13 +43,13 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
 
 #[test]
 fn three_options_are_enough_and_the_rest_is_default() {
-    let default = TrainConfig::with_defaults("m".into(), "a.tsv".into(), "o".into());
+    let default = TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "o".into());
     assert_eq!(resolve(&[]), default);
 }
 
 #[test]
 fn the_defaults_in_the_help_are_the_defaults() {
-    let default = TrainConfig::with_defaults("m".into(), "a".into(), "o".into());
+    let default = TrainConfig::with_defaults("m".into(), Some("a".into()), "o".into());
     let table: toml::Table = default.to_toml().unwrap().parse().unwrap();
     let command = options_command();
     let mut compared = 0;
@@ -128,6 +129,7 @@ fn every_option_arrives_in_the_settings() {
         "--saving=recompute",
         "--memory=512MiB",
         "--save-steps=3",
+        "--save-minutes=0.5",
         "--threads=2",
         "--device=cpu",
         "--precision=f16",
@@ -140,10 +142,11 @@ fn every_option_arrives_in_the_settings() {
         init_head: Some("h".into()),
         method: Method::Bitfit,
         biases: BiasSelection::parse("query@1,pooler").unwrap(),
-        train: "a.tsv".into(),
+        train: Some("a.tsv".into()),
+        data: None,
         dev: Some(DevSource::Fraction(0.1)),
         format: FormatChoice::Jsonl,
-        task: Task::Regression,
+        task: TaskChoice::Kind(Task::Regression),
         label_separator: None,
         stride: None,
         max_answer_length: None,
@@ -174,6 +177,7 @@ fn every_option_arrives_in_the_settings() {
         memory: Some(ByteSize(512 << 20)),
         output: "o".into(),
         save_steps: Some(3),
+        save_minutes: Some(0.5),
         device: DeviceChoice::Cpu,
         precision: Precision::F16,
         threads: Some(2),

@@ -3,17 +3,24 @@
 use super::{fetching, max_len, say};
 use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTokenizer, TokenizerOptions};
-use crate::files::weights_sha256;
+use crate::files::{read_bounded, weights_sha256};
 use crate::formats::delta::DeltaInfo;
-use crate::formats::model_files::{CONFIG, TOKENIZER_FILES, WEIGHTS_INDEX};
+use crate::formats::fingerprint::Fingerprint;
+use crate::formats::model_files::{CONFIG, SENTENCE_CONFIGS, TOKENIZER_FILES, WEIGHTS_INDEX};
 use crate::formats::model_tensors::ModelTensors;
 use crate::formats::sentence::{LongestText, Makers};
 use crate::formats::stamps::Stamps;
 use crate::model::config::ModelConfig;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
+use crate::settings::train::TrainConfig;
+use crate::train::output::{DELTA_FILE, SETTINGS_FILE};
+use crate::words;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+
+/// No file of settings comes near.
+const MOST_SETTINGS: u64 = 1 << 20;
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
@@ -44,7 +51,7 @@ impl Base {
         asked: Option<&str>,
         quiet: bool,
     ) -> Result<Self> {
-        let trained_on = &info.settings.model;
+        let trained_on = &trained_on(delta, info);
         match asked {
             Some(model) => Self::open(model, quiet)
                 .with_context(|| format!("the base model of {}", delta.display())),
@@ -109,6 +116,49 @@ impl Base {
         Ok(tokenizer)
     }
 
+    /// What the files beside the weights decide of a text's answer. The tokenizer is that of [`tokenizer`](Self::tokenizer).
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::fingerprint`].
+    pub fn files(&self, tokenizer: &TextTokenizer) -> Result<Fingerprint> {
+        Ok(tokenizer.fingerprint()?.with_all(&self.config.arithmetic()))
+    }
+
+    /// The tokenizer of a trained task: it cuts where the task's texts were cut in training, unless `asked` for otherwise.
+    ///
+    /// # Errors
+    /// As [`tokenizer`](Self::tokenizer); when the files beside the weights are other ones than in training, with which
+    /// the same values would give other answers.
+    pub fn tokenizer_of(
+        &self,
+        info: &DeltaInfo,
+        asked: Option<usize>,
+        quiet: bool,
+    ) -> Result<TextTokenizer> {
+        let asked = asked.or(info.settings.max_length).or(info.max_length);
+        let tokenizer = self.tokenizer(asked, quiet)?;
+        let Some(recorded) = &info.base_files else {
+            say(
+                quiet,
+                "the task does not say with which tokenizer it was trained, as an earlier version made it: whether this \
+                 one is the same cannot be told",
+            );
+            return Ok(tokenizer);
+        };
+        if let Some(differences) = self.files(&tokenizer)?.differences(recorded) {
+            let there = |name: &&str| self.folder.join(name).exists();
+            let files = std::iter::once(&CONFIG).chain(&TOKENIZER_FILES).chain(&SENTENCE_CONFIGS);
+            let files: Vec<&str> = files.copied().filter(|name| there(name)).collect();
+            bail!(
+                "{}: the files beside the weights ({}) are not what they were in training: {differences}; put them back \
+                 as they were, or train again with these",
+                self.folder.display(),
+                files.join(", ")
+            );
+        }
+        Ok(tokenizer)
+    }
+
     /// What `--pooling` means for this checkpoint.
     ///
     /// # Errors
@@ -121,8 +171,20 @@ impl Base {
     }
 }
 
+/// The model that a delta was trained on, as its run's settings name it where they lie beside it, else as it says itself:
+/// by its name, for the file may be anywhere. Whether it is the right one, its sha256 decides.
+pub fn trained_on(delta: &Path, info: &DeltaInfo) -> String {
+    settings_beside(delta).map_or_else(|| info.settings.model.clone(), |settings| settings.model)
+}
+
+/// The settings of the run that left a file, with the places on its machine, where they lie beside it.
+pub fn settings_beside(left: &Path) -> Option<TrainConfig> {
+    let bytes = read_bounded(&left.with_file_name(SETTINGS_FILE), MOST_SETTINGS).ok()?;
+    TrainConfig::from_toml(&String::from_utf8(bytes).ok()?).ok()
+}
+
 /// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.
-fn not_mistaken(folder: &Path) -> Result<()> {
+pub fn not_mistaken(folder: &Path) -> Result<()> {
     for name in [CONFIG, WEIGHTS_INDEX].iter().chain(&TOKENIZER_FILES) {
         let path = folder.join(name);
         if let Some(what) = mistaken_file(&path) {
@@ -131,6 +193,14 @@ fn not_mistaken(folder: &Path) -> Result<()> {
     }
     if folder.join(CONFIG).exists() {
         return Ok(());
+    }
+    if folder.join(DELTA_FILE).exists() {
+        bail!(
+            "{} holds what a run has learned and no model: make one with `bitfit merge --delta {}`, or name the model that \
+             the run began with",
+            folder.display(),
+            folder.display()
+        );
     }
     // Sentence Transformers puts the encoder into a folder of its own: in its first years always.
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -153,9 +223,16 @@ fn not_mistaken(folder: &Path) -> Result<()> {
 /// Says what became of texts that are not taken as they are.
 pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     if counts.truncated > 0 {
-        say(quiet, format_args!("{file}: {} texts cut to {max_len} tokens", counts.truncated));
+        say(
+            quiet,
+            format_args!(
+                "{file}: {} cut to {max_len} tokens",
+                words::count(counts.truncated, "text")
+            ),
+        );
     }
     if counts.empty > 0 {
-        say(quiet, format_args!("{file}: {} texts are empty", counts.empty));
+        let (texts, are) = (words::count(counts.empty, "text"), words::are(counts.empty));
+        say(quiet, format_args!("{file}: {texts} {are} empty"));
     }
 }

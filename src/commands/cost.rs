@@ -7,7 +7,7 @@ use crate::program::{HeadWeight, Info, Op, ParamRange, Program, Rows, Storage, V
 pub struct Cost {
     /// Multiplications and additions of matrix products, attention's included. Of everything else there are few, and no
     /// device waits for them.
-    pub flops: u64,
+    pub flops: u128,
     /// Of the tensors that it reads and writes, each once.
     pub tensor_bytes: u64,
     /// Elements of the matrices that it reads, whatever they are stored in.
@@ -74,7 +74,7 @@ fn shape(program: &Program, value: Value) -> String {
     let Info { what, rows, width, storage, .. } = *program.list().info(value);
     let rows = program.limits().rows(rows);
     let stored = match storage {
-        Storage::Activation => "",
+        Storage::Activation | Storage::Stream => "",
         Storage::F32 => " f32",
         Storage::XHat8 | Storage::Slope8 => " in 8 bits",
         Storage::Slope4 => " in 4 bits",
@@ -91,9 +91,10 @@ fn cost(program: &Program, op: &Op) -> Cost {
         ..Cost::default()
     };
     let tokens = program.limits().rows(Rows::Tokens) as u64;
-    let longest = program.limits().max_len as u64;
+    // Sizes in bytes fit 64 bits, or no program would have been made; the work on them need not.
+    let pairs = u128::from(tokens) * program.limits().max_len as u128;
     let mut product = |rows: u64, matrix: u64| {
-        cost.flops += 2 * rows * matrix;
+        cost.flops += 2 * u128::from(rows) * u128::from(matrix);
         cost.matrix_elements += matrix;
     };
     match op {
@@ -117,10 +118,10 @@ fn cost(program: &Program, op: &Op) -> Cost {
             }
         }
         // Two products forward; backward makes the scores again and has four gradients' products.
-        Op::Attention(op) => cost.flops += 4 * tokens * longest * width(op.out.0),
-        Op::AttentionBack(op) => cost.flops += 10 * tokens * longest * width(op.out.0),
-        Op::FirstAttention(op) => cost.flops += 4 * tokens * width(op.out.0),
-        Op::FirstAttentionBack(op) => cost.flops += 10 * tokens * width(op.dout.0),
+        Op::Attention(op) => cost.flops += 4 * pairs * u128::from(width(op.out.0)),
+        Op::AttentionBack(op) => cost.flops += 10 * pairs * u128::from(width(op.out.0)),
+        Op::FirstAttention(op) => cost.flops += u128::from(4 * tokens * width(op.out.0)),
+        Op::FirstAttentionBack(op) => cost.flops += u128::from(10 * tokens * width(op.dout.0)),
         Op::Embed(op) => cost.matrix_elements += 3 * tokens * width(op.out.0),
         Op::EmbedBack(op) => cost.matrix_elements += 3 * tokens * width(op.dx.now),
         _ => {}

@@ -2,6 +2,7 @@
 
 use super::show;
 use crate::backend::cuda::device::{LOWEST_CAPABILITY, report};
+use crate::words::count;
 use anyhow::Result;
 use std::fmt::Write;
 
@@ -13,7 +14,7 @@ pub fn run() -> Result<()> {
     };
     line("bitfit", env!("CARGO_PKG_VERSION").into());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    line("cpu", format!("{threads} threads"));
+    line("cpu", count(threads, "thread"));
 
     let report = report();
     match report.toolkit {

@@ -3,73 +3,178 @@
 use super::counter::Counter;
 use super::labelled::{self, LabelRules};
 use super::trained::Trained;
-use super::{outputs, read_options, set_threads, show};
+use super::{
+    confusions, named, no_use, outputs, programs, read_options, say, set_threads, show, warn,
+};
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
+use crate::error::UsageError;
 use crate::files::write_bytes_atomic;
-use crate::program::Limits;
+use crate::settings::benchmark::NamedTask;
 use crate::settings::no_answer::NoAnswer;
+use crate::settings::task::Reads;
 use crate::table::TextTable;
+use crate::tasks::collapse::collapsed;
+use crate::tasks::entities::EntityTally;
+use crate::tasks::evaluation::Evaluation;
+use crate::tasks::examples::Examples;
+use crate::tasks::labels::ClassNames;
+use crate::tasks::named::in_words;
+use crate::tasks::remarks::same_answer;
 use crate::train::evaluate::logits;
-use anyhow::Result;
-use serde_json::{Map, Value};
-use std::path::Path;
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let compute = &args.compute;
     set_threads(compute.threads)?;
     let written = args.output.as_deref().unwrap_or(Path::new(outputs::STDOUT));
-    let inputs = [args.data.as_path(), &args.delta];
+    let inputs: Vec<&Path> = args.data.iter().chain([&args.delta]).map(PathBuf::as_path).collect();
     outputs::no_input("--output", written, &inputs)?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute)?;
     outputs::no_input("--output", written, &[&trained.base])?;
     trained.answer_by(&args.answers)?;
-    let options = read_options(&args.columns, LabelUse::Required, &trained.info);
-    let targets = &trained.targets;
-    let rules = LabelRules {
-        task: trained.info.task,
-        unlabelled: args.unlabelled.unwrap_or(trained.info.settings.unlabelled),
-        known: targets.named(),
-    };
-    let examples = labelled::read(&args.data, &options, &rules, compute.quiet)?;
-    let stride = args.stride.or(trained.info.settings.stride);
-    let prepared =
-        labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
-    labelled::warn_of_evaluated(targets, prepared.labels());
-    let dataset = &prepared.dataset;
-
-    let lengths = dataset.lengths();
     let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
-    let batches = evaluation_batches(&lengths, limits)?;
-    let largest = batches.largest(&lengths);
-    trained.prepare(Limits {
-        tokens: largest.tokens,
-        sequences: largest.sequences,
-        max_len: largest.len,
-    })?;
-    let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
-    let logits = logits(&mut trained.session, dataset, &batches, |tokens| {
-        counter.add(tokens);
-    })?;
-    drop(counter);
+    let targets = &trained.targets;
+    let texts = trained.info.task.facts().reads == Reads::Texts;
+    no_use(args.unlabelled.is_some() && !texts, "--unlabelled", trained.info.task)?;
+    no_use(args.stride.is_some() && texts, "--stride", trained.info.task)?;
+    let stride = args.stride.or(trained.info.settings.stride);
+    let mut parts = Vec::new();
+    for (part, examples) in examples(args, &trained)? {
+        let prepared =
+            labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
+        labelled::warn_of_evaluated(targets, prepared.labels());
+        let lengths = prepared.dataset.lengths();
+        let batches = evaluation_batches(&lengths, limits)?;
+        let largest = programs::limits(batches.largest(&lengths));
+        parts.push((part, prepared, batches, largest));
+    }
+    let largest = parts.iter().map(|part| part.3).reduce(programs::larger);
+    trained.prepare(largest.context("there is nothing to evaluate on")?)?;
 
-    let rows = prepared.examples();
-    let scores = prepared.score(&trained.targets, &logits);
-    let mut out = TextTable::new(["measure", "value"]);
-    out.row(["rows".to_owned(), rows.to_string()]);
+    let positive = trained.info.settings.task.named().and_then(NamedTask::positive);
+    let classes = trained.targets.classes();
     let mut json = Map::new();
-    json.insert("rows".into(), rows.into());
-    for (metric, value) in scores {
-        out.row([metric.name().to_owned(), format!("{value:.4}")]);
-        json.insert(metric.key().into(), value.into());
+    for (place, (part, prepared, batches, _)) in parts.iter().enumerate() {
+        let dataset = &prepared.dataset;
+        let counter = Counter::new("evaluating", Some(dataset.tokens() as u64), compute.quiet);
+        let logits = logits(&mut trained.session, dataset, batches, |tokens| counter.add(tokens))?;
+        drop(counter);
+        let found = Evaluation::of(part, prepared, &trained.targets, &logits, positive);
+        if parts.len() > 1 {
+            show(format_args!("{}{part} rows\n\n", if place > 0 { "\n" } else { "" }))?;
+        }
+        if found.one_answer {
+            warn(same_answer(trained.info.task));
+        }
+        print(&found, prepared.examples(), args.per_class, classes)?;
+        labelled::warn_of_scores(&found.scores);
+        if args.per_class && found.confusion.is_none() {
+            warn(format_args!("--per-class: --task {} has no class per row", trained.info.task));
+        }
+        let mut record = record(&found, prepared.examples(), args.per_class, classes);
+        let types = prepared.types(&trained.targets, &logits);
+        if !types.is_empty() {
+            record.insert("types".into(), show_types(types)?.into());
+        }
+        match place {
+            0 => json.extend(record),
+            _ => drop(json.insert((*part).to_owned(), record.into())),
+        }
     }
-    if let Some(threshold) = trained.targets.no_answer().and_then(NoAnswer::threshold) {
-        out.row(["no-answer-threshold".to_owned(), format!("{threshold:.4}")]);
-        json.insert("no_answer_threshold".into(), threshold.into());
-    }
-    show(out)?;
     if let Some(path) = &args.output {
         write_bytes_atomic(path, format!("{:#}\n", Value::Object(json)).as_bytes())?;
     }
     Ok(())
+}
+
+/// Shows how well each type of entity is found; returns the same for a file.
+fn show_types(types: BTreeMap<String, EntityTally>) -> Result<Map<String, Value>> {
+    let mut table = TextTable::new(["type", "precision", "recall", "f1", "entities"]);
+    let mut each = Map::new();
+    for (name, found) in types {
+        let [precision, recall, f1] = [found.precision(), found.recall(), found.f1()];
+        let figures = [precision, recall, f1].map(|value| format!("{value:.4}"));
+        table.row([name.clone()].into_iter().chain(figures).chain([found.gold.to_string()]));
+        let values = json!({
+            "precision": precision, "recall": recall, "f1": f1, "entities": found.gold
+        });
+        each.insert(name, values);
+    }
+    show(format_args!("\n{table}"))?;
+    Ok(each)
+}
+
+/// The rows to evaluate on, by part: of a file, or those of a named task.
+fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Examples)>> {
+    let (quiet, info) = (args.compute.quiet, &trained.info);
+    let unlabelled = args.unlabelled.unwrap_or(info.settings.unlabelled);
+    let task = info.settings.task.named();
+    let path = match (&args.data, task) {
+        (Some(path), Some(_)) if !path.is_dir() => path,
+        (data, Some(task)) => {
+            let data = data.as_deref().or(trained.data.as_deref());
+            let parts = named::dev_rows(data, task, unlabelled, quiet)?;
+            return Ok(parts.into_iter().map(|(part, table)| (part, table.into())).collect());
+        }
+        (Some(path), None) => path,
+        (None, None) => {
+            return Err(UsageError::new(
+                "--data is missing: it names the file with labelled texts",
+            )
+            .into());
+        }
+    };
+    let options = read_options(&args.columns, LabelUse::Required, info)?;
+    let rules = LabelRules { task: info.task, unlabelled, known: trained.targets.named() };
+    let mut examples = labelled::read(path, &options, &rules, quiet)?;
+    if let (Some(task), Examples::Texts(table)) = (task, &mut examples) {
+        in_words(table, task)?.iter().for_each(|note| say(quiet, note));
+    }
+    Ok(vec![("", examples)])
+}
+
+fn print(
+    found: &Evaluation,
+    rows: usize,
+    per_class: bool,
+    classes: Option<&ClassNames>,
+) -> Result<()> {
+    let mut out = TextTable::new(["measure", "value"]);
+    out.row(["rows".to_owned(), rows.to_string()]);
+    for (metric, value) in &found.scores {
+        out.row([metric.name().to_owned(), format!("{value:.4}")]);
+    }
+    if let Some(threshold) = found.no_answer.and_then(NoAnswer::threshold) {
+        out.row(["no-answer-threshold".to_owned(), format!("{threshold:.4}")]);
+    }
+    show(out)?;
+    if let (Some(confusion), Some(classes)) = (&found.confusion, classes) {
+        let each = per_class.then(|| confusions::per_class(confusion, classes));
+        for table in each.into_iter().chain(confusions::tables(confusion, classes)) {
+            show(format_args!("\n{table}"))?;
+        }
+        if let Some(text) = collapsed(confusion, classes) {
+            warn(text);
+        }
+    }
+    Ok(())
+}
+
+/// For a file.
+fn record(
+    found: &Evaluation,
+    rows: usize,
+    per_class: bool,
+    classes: Option<&ClassNames>,
+) -> Map<String, Value> {
+    let mut json = confusions::json(found, classes);
+    json.insert("rows".into(), rows.into());
+    if let (Some(confusion), Some(classes), true) = (&found.confusion, classes, per_class) {
+        json.insert("classes".into(), confusions::per_class_json(confusion, classes));
+    }
+    json
 }

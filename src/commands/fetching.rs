@@ -1,10 +1,11 @@
-//! What a person sees while a model comes from the hub: a bar per file on a terminal, a line per file in a log, or
+//! What a person sees while a model or a data set comes from the hub: a bar per file on a terminal, a line per file in a log, or
 //! nothing.
 
 use super::say;
-use crate::hub::{self, Event};
+use crate::hub::{self, Event, Hub, HubName};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 
@@ -13,14 +14,31 @@ use std::path::PathBuf;
 /// # Errors
 /// As [`hub::resolve`].
 pub fn model_folder(model: &str, quiet: bool) -> Result<PathBuf> {
+    hub::resolve(model, &mut shown(model, quiet))
+}
+
+/// The folder with those files of a data set that `wanted` chooses among its names.
+///
+/// # Errors
+/// As [`Hub::fetch_dataset`].
+pub fn dataset_folder(
+    name: &str,
+    quiet: bool,
+    wanted: &dyn Fn(&BTreeSet<String>) -> Result<Vec<String>>,
+) -> Result<PathBuf> {
+    Hub::from_env()?.fetch_dataset(&HubName::dataset(name)?, wanted, &mut shown(name, quiet))
+}
+
+/// Shows what a fetch tells.
+fn shown(name: &str, quiet: bool) -> impl FnMut(Event<'_>) {
     let mut bar: Option<ProgressBar> = None;
-    hub::resolve(model, &mut |event| match event {
+    move |event| match event {
         _ if quiet => {}
         Event::Note(text) => say(false, text),
         Event::Begin { file, done, size } if stderr().is_terminal() => {
             bar = Some(begin(file, done, size));
         }
-        Event::Begin { file, .. } => say(false, format_args!("fetching {file} of {model}")),
+        Event::Begin { file, .. } => say(false, format_args!("fetching {file} of {name}")),
         Event::Received(bytes) => {
             if let Some(bar) = &bar {
                 bar.inc(bytes);
@@ -31,7 +49,7 @@ pub fn model_folder(model: &str, quiet: bool) -> Result<PathBuf> {
                 bar.finish_and_clear();
             }
         }
-    })
+    }
 }
 
 fn begin(file: &str, done: u64, size: Option<u64>) -> ProgressBar {

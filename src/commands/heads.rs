@@ -1,14 +1,15 @@
 //! What a checkpoint has beyond what a run takes of it: a trained head, by which class each of its rows is for or that it
-//! is not used, and layers that its configuration leaves out.
+//! is not used, layers that its configuration leaves out, and an adapter beside it.
 
 use super::base::Base;
 use super::{say, warn};
 use crate::formats::container::read_metadata;
-use crate::formats::model_files::CONFIG;
+use crate::formats::model_files::{ADAPTER, CONFIG, read_file};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
 use crate::tasks::labels::ClassNames;
 use crate::tasks::targets::Targets;
+use crate::words::count;
 use serde_json::Value;
 use std::path::Path;
 
@@ -25,18 +26,25 @@ pub fn rows_of_head(
     let beside = path.with_file_name(CONFIG);
     let of_base = base.folder.join(CONFIG);
     let sources = [
-        (labels_of_file(path), path.display().to_string()),
+        (labels_of_file(path).map(Ok), path.display().to_string()),
         (id2label(&beside), beside.display().to_string()),
         (id2label(&of_base), of_base.display().to_string()),
     ];
     // The nearest that says anything decides: what is farther away is of another head.
     let named = sources.into_iter().find_map(|(names, source)| Some((names?, source)));
     let order = format!("the classes {}, in this order", wanted.join(", "));
-    let Some((names, source)) = named else {
-        warn(format_args!(
-            "--init-head: nothing says which class each of its rows is for; they are taken for {order}"
-        ));
-        return None;
+    let (names, source) = match named {
+        Some((Ok(names), source)) => (names, source),
+        other => {
+            let why = match other {
+                Some((Err(why), source)) => {
+                    format!("{source} does not say which class each of its rows is for: {why}")
+                }
+                _ => "nothing says which class each of its rows is for".to_owned(),
+            };
+            warn(format_args!("--init-head: {why}; they are taken for {order}"));
+            return None;
+        }
     };
     let exact = matched(&names, wanted);
     let but = if exact.is_some() { "" } else { ", whose names are the same but for case" };
@@ -83,14 +91,28 @@ fn labels_of_file(path: &Path) -> Option<Vec<String>> {
     (!labels.is_empty()).then_some(labels)
 }
 
-/// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did.
-fn id2label(path: &Path) -> Option<Vec<String>> {
-    let config: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+/// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did; or
+/// why they name no rows.
+fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
+    let config: Value = serde_json::from_slice(&read_file(path).ok()?).ok()?;
     let map = config.get("id2label")?.as_object()?;
-    let name = |id: usize| Some(map.get(&id.to_string())?.as_str()?.to_owned());
-    let names: Vec<String> = (0..map.len()).map(name).collect::<Option<_>>()?;
-    let made_up = |(id, name): (usize, &String)| *name == format!("LABEL_{id}");
-    (!names.iter().enumerate().all(made_up)).then_some(names)
+    let mut classes: Vec<(u64, &str)> = map
+        .iter()
+        .map(|(id, name)| Some((id.parse().ok()?, name.as_str()?)))
+        .collect::<Option<_>>()?;
+    classes.sort_unstable();
+    let made_up = |(id, name): &(u64, &str)| *name == format!("LABEL_{id}");
+    if classes.iter().all(made_up) {
+        return None;
+    }
+    if !classes.iter().map(|(id, _)| *id).eq(0..classes.len() as u64) {
+        let ids: Vec<String> = classes.iter().map(|(id, _)| id.to_string()).collect();
+        return Some(Err(format!(
+            "the ids in its id2label are {}, and rows are counted from 0",
+            ids.join(", ")
+        )));
+    }
+    Some(Ok(classes.into_iter().map(|(_, name)| name.to_owned()).collect()))
 }
 
 /// Warns where the configuration has fewer layers than the checkpoint: the model is then another one.
@@ -103,6 +125,17 @@ pub fn warn_of_unused_layers(base: &Base) {
         warn(format_args!(
             "the checkpoint has {there} layers and its config.json asks for {asked}: the layers from {asked} on, counted \
              from 0, are not used"
+        ));
+    }
+}
+
+/// Warns of an adapter in the checkpoint's folder, which `transformers` puts on the model where peft is there.
+pub fn warn_of_adapter(base: &Base) {
+    if base.folder.join(ADAPTER).exists() {
+        warn(format_args!(
+            "there is an {ADAPTER} in {}: transformers with peft puts that adapter on the model, here it is not used; if \
+             it belongs to the model, merge it into the weights first (`merge_and_unload()`)",
+            base.folder.display()
         ));
     }
 }
@@ -120,9 +153,11 @@ pub fn say_unused_head(base: &Base, model: &Model, quiet: bool) {
         return;
     };
     let outputs = shape.first().copied().unwrap_or(0);
+    let outputs_of = count(outputs, "output");
     let names = match id2label(&base.folder.join(CONFIG)) {
-        Some(names) if names.len() == outputs => format!(" for {}", names.join(", ")),
-        _ => format!(" with {outputs} outputs"),
+        Some(Ok(names)) if names.len() == outputs => format!(" for {}", names.join(", ")),
+        Some(Err(why)) => format!(" with {outputs_of} ({why})"),
+        _ => format!(" with {outputs_of}"),
     };
     let file = ModelTensors::files(&base.folder).unwrap_or_default();
     // Another task's head is of no use.
@@ -168,8 +203,13 @@ mod tests {
             id2label(&path)
         };
         assert_eq!(names(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
-        assert_eq!(names(r#"{"id2label": {"1": "b", "2": "c"}}"#), None);
+        for ids in [["1", "2"], ["0", "2"]] {
+            let [a, b] = ids;
+            let why = names(&format!(r#"{{"id2label": {{"{a}": "b", "{b}": "c"}}}}"#));
+            let says = format!("are {a}, {b}, and rows are counted from 0");
+            assert!(why.unwrap().unwrap_err().contains(&says));
+        }
         assert_eq!(names("{}"), None);
-        assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(words(&["a", "b"])));
+        assert_eq!(names(r#"{"id2label": {"1": "b", "0": "a"}}"#), Some(Ok(words(&["a", "b"]))));
     }
 }

@@ -74,11 +74,11 @@ impl<'a> Incoming<'a> {
         self.whole
     }
 
-    /// By which columns texts are read, as far as that is known.
-    pub fn columns(&self) -> Option<String> {
+    /// How the examples are read, as far as that is known.
+    pub fn told(&self) -> Option<String> {
         match &self.examples {
             Reader::Texts(rows) => rows.columns().map(|columns| columns.to_string()),
-            Reader::Documents(_) => None,
+            Reader::Documents(documents) => documents.told(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! `bitfit inspect`: a model's parameters by component, or how far a delta moved each bias.
 
-use super::base::Base;
+use super::base::{Base, trained_on};
 use super::show;
 use super::trained::{apply, task_spec};
 use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
+use crate::error::tame;
 use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
@@ -12,6 +13,7 @@ use crate::model::load::load;
 use crate::settings::biases::{BiasSelection, Component};
 use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
+use crate::words::count;
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -67,12 +69,12 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
     }
     row("all of the encoder", "", total, trained);
     show(format_args!(
-        "{}: {}, {} layers of {} ({} heads), sha256 {}\n",
+        "{}: {}, {} of {} ({}), sha256 {}\n",
         base.folder.display(),
         config.model_type,
-        config.layers,
+        count(config.layers, "layer"),
         config.hidden,
-        config.heads,
+        count(config.heads, "head"),
         base.sha256
     ))?;
     show(&table)?;
@@ -86,7 +88,8 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         list.iter().filter(|(_, _, inside)| !inside).map(|(_, shape, _)| size(shape)).sum();
     if other > 0 {
         show(format_args!(
-            "the file also holds {other} parameters of other heads, which are not used\n"
+            "the file also holds {} of other heads, not used here\n",
+            count(other, "parameter")
         ))?;
     }
     Ok(())
@@ -152,10 +155,10 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         path.display(),
         info.task,
         info.method.with_biases(&info.biases),
-        info.settings.model
+        trained_on(path, info)
     ))?;
     if !info.labels.is_empty() {
-        show(format_args!("labels: {}\n", info.labels.join(", ")))?;
+        show(format_args!("labels: {}\n", tame(&info.labels.join(", "))))?;
     }
     if let Some(columns) = &info.columns {
         show(format_args!("trained on {columns}\n"))?;

@@ -4,19 +4,22 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
-use crate::data::{ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
+use crate::data::{Documents, ReadOptions, Row, Table, TextTokenizer, Window, place, word_places};
 use crate::settings::choice::Unlabelled;
+use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::{Reads, Task};
 use crate::tasks::answers::{repeated_ids, some_unanswered};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::labels::ClassNames;
+use crate::tasks::metrics::Scores;
 use crate::tasks::reading::read_documents;
 use crate::tasks::remarks::{all_equal, doubts, respelled, told, without_rows};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::settle;
-use crate::tasks::words;
-use anyhow::{Context, Result, bail};
+use crate::words;
+use anyhow::{Result, bail};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// What rows without a label are, and what the classes are where a task has them already.
@@ -38,16 +41,13 @@ pub fn read(
 ) -> Result<Examples> {
     match rules.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
-        Reads::Words => read_documents(rules.task, path, options).map(Examples::Documents),
-        Reads::Questions => {
-            let documents = read_documents(rules.task, path, options)?;
-            if let Some((count, first)) = repeated_ids(&documents) {
-                let have = if count == 1 { "question has" } else { "questions have" };
-                warn(format_args!(
-                    "{}: {count} {have} an id that another has, the first {first}",
-                    documents.name
-                ));
+        Reads::Words | Reads::Questions => {
+            let (documents, told) = read_documents(rules.task, path, options)?;
+            if let Some(told) = told {
+                say(quiet, format_args!("{}: {told}", documents.name));
             }
+            warn_of_one_sentence(&documents);
+            warn_of_repeated_ids(&documents);
             Ok(Examples::Documents(documents))
         }
     }
@@ -75,8 +75,7 @@ pub fn prepare(
     let max_len = tokenizer.options().max_len;
     let stride = stride.unwrap_or(targets.stride(max_len));
     let (prepared, counts) =
-        Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))
-            .with_context(|| name.clone())?;
+        Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))?;
     drop(counter);
     say(quiet, format_args!("{name}{part}: {}", told(targets, &prepared)));
     if let Some(text) = respelled {
@@ -87,6 +86,31 @@ pub fn prepare(
         say_windows(quiet, &name, documents, max_len, stride);
     }
     Ok(prepared)
+}
+
+/// Warns of a file that has many words and no end of a sentence.
+fn warn_of_one_sentence(documents: &Documents) {
+    const LONG: usize = 500;
+    if let [only] = documents.list.as_slice()
+        && only.words.len() > LONG
+    {
+        warn(format_args!(
+            "{}: all {} words are one sentence; where it is a file with a word per line, a blank line parts sentences",
+            documents.name,
+            only.words.len()
+        ));
+    }
+}
+
+/// Warns of questions that cannot be told apart by their ids, where they have any.
+fn warn_of_repeated_ids(documents: &Documents) {
+    if let Some((count, first)) = repeated_ids(documents) {
+        let have = if count == 1 { "question has" } else { "questions have" };
+        warn(format_args!(
+            "{}: {count} {have} an id that another has, the first {first}",
+            documents.name
+        ));
+    }
 }
 
 /// Says which documents are read in parts, and which words cannot be read at all.
@@ -137,7 +161,7 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
                 "{}: {} {go} over several lines, the first from line {first} on; if no text should, look for a stray \
                  quote there",
                 table.name,
-                words::rows(count)
+                words::count(count, "row")
             ),
         );
     }
@@ -147,10 +171,11 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
         say(
             quiet,
             format_args!(
-                "{}: {} without a label {} left out, {rows} stay",
+                "{}: {} without a label {} left out, {rows} {}",
                 table.name,
-                words::rows(dropped),
-                if dropped == 1 { "is" } else { "are" }
+                words::count(dropped, "row"),
+                words::are(dropped),
+                if rows == 1 { "stays" } else { "stay" }
             ),
         );
     }
@@ -161,7 +186,7 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
             table.name
         )),
         some => {
-            say(quiet, format_args!("{}: {some} of {rows} rows have no second text", table.name))
+            say(quiet, format_args!("{}: no second text for {some} of {rows} rows", table.name))
         }
     }
     refuse_quotes(&table)?;
@@ -209,6 +234,64 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
             "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
              given as 0",
         );
+    }
+    if let (&Targets::Values { outputs, .. }, Labels::Values(values)) = (targets, labels)
+        && outputs > 1
+    {
+        match constant_numbers(outputs, values).as_slice() {
+            [] => {}
+            same => warn(format_args!(
+                "every row to evaluate on has the same for number {}: its correlations are not defined and count as 0 in \
+                 the mean over all numbers",
+                same.join(", ")
+            )),
+        }
+    }
+}
+
+/// The numbers, counted from 1, that are the same in all of several rows.
+fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
+    let same = |&output: &usize| {
+        let column: Vec<f32> = values.iter().skip(output).step_by(outputs).copied().collect();
+        column.len() > 1 && all_equal(&column)
+    };
+    (0..outputs).filter(same).map(|output| (output + 1).to_string()).collect()
+}
+
+/// Warns of an evaluation that says that nothing was learned.
+pub fn warn_of_scores(scores: &Scores) {
+    if scores.contains(&(Metric::EntityF1, 0.0)) {
+        warn(
+            "no entity was found as it should be; where rare tags are never predicted, longer training, a higher --lr or \
+             --class-weights balanced helps",
+        );
+    }
+}
+
+/// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.
+pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
+    let (Some(train), Some(dev)) = (train.table(), dev.table()) else {
+        return;
+    };
+    fn texts(row: &Row) -> (&str, Option<&str>) {
+        (&row.text, row.text_pair.as_deref())
+    }
+    let trained: HashSet<_> = train.rows.iter().map(texts).collect();
+    let rows = dev.rows.len();
+    match dev.rows.iter().filter(|row| trained.contains(&texts(row))).count() {
+        0 => {}
+        all if all == rows => warn(format_args!(
+            "{}: every row to evaluate on has a text that is trained on: the measures do not say how good the model is on \
+             other texts",
+            dev.name
+        )),
+        some => say(
+            quiet,
+            format_args!(
+                "{}: {some} of {rows} rows to evaluate on have a text that is trained on",
+                dev.name
+            ),
+        ),
     }
 }
 

@@ -86,7 +86,7 @@ impl Listing<'_> {
                 table.rule();
                 backward = true;
             }
-            let number = |count: usize| match count {
+            let number = |count: u128| match count {
                 0 => String::new(),
                 _ => grouped(count),
             };
@@ -97,9 +97,9 @@ impl Listing<'_> {
                 line.block.map_or(String::new(), |block| block.to_string()),
                 line.reads.join(", "),
                 line.writes.join(", "),
-                number(line.kept),
-                number((line.cost.flops / 1_000_000) as usize),
-                number(self.moved(line.cost)),
+                number(line.kept as u128),
+                number(line.cost.flops / 1_000_000),
+                number(self.moved(line.cost) as u128),
                 gradients.collect::<Vec<_>>().join(", "),
             ]);
         }

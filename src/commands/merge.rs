@@ -9,13 +9,13 @@ use crate::cli::MergeArgs;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
-use crate::formats::model_files::{HEAD, holds_model};
+use crate::formats::model_files::HEAD;
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::program::PoolKind;
-use crate::train::output::delta_path;
-use anyhow::{Context, Result, ensure};
+use crate::train::output::{OutputFolder, delta_path};
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -25,23 +25,28 @@ type Tensors = BTreeMap<String, Tensor>;
 pub fn run(args: &MergeArgs) -> Result<()> {
     let path = delta_path(&args.delta)?;
     let delta = Delta::read(&path)?;
-    let base = Base::open(args.model.as_deref().unwrap_or(&delta.info.settings.model), args.quiet)
-        .with_context(|| format!("the base model of {}", path.display()))?;
-    ensure!(
-        !holds_model(&args.output),
-        "--output {}: the folder holds a model already; name another",
-        args.output.display()
-    );
+    let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
+    let output = OutputFolder::for_merge(&args.output)?;
+    let result = merge(args, &path, delta, &base);
+    if result.is_err() {
+        output.remove_if_unused();
+    }
+    result
+}
 
+/// Writes the folder.
+fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()> {
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
     let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
     super::trained::apply(&delta, &base.sha256, &mut model)
         .with_context(|| format!("delta {}", path.display()))?;
+    // The folder gets these files, and is to answer as the task does.
+    base.tokenizer_of(&delta.info, None, args.quiet)?;
 
     let prefix = base.config.family.prefix();
-    let mut tensors = encoder(&base, weights, &spec)?;
+    let mut tensors = encoder(base, weights, &spec)?;
     tensors.extend(delta.tensors);
     let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -50,8 +55,6 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         tensors.insert(name.to_owned(), tensor);
     }
 
-    std::fs::create_dir_all(&args.output)
-        .with_context(|| format!("--output {}: cannot make the folder", args.output.display()))?;
     let gone = copy_from_base(&base.folder, spec.pooling, base.config.hidden, &args.output)?;
     say_gone(args.quiet, &gone, &args.output);
     for (file, tensors) in &files {

@@ -2,6 +2,7 @@
 
 mod base;
 mod compare;
+mod confusions;
 mod cost;
 mod counter;
 mod doctor;
@@ -13,20 +14,23 @@ mod inspect;
 mod labelled;
 mod listing;
 mod merge;
+mod named;
 mod outputs;
 mod plan;
 mod predict;
 mod programs;
 mod progress;
 mod stop;
+mod submission;
 mod train;
 mod trained;
 
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
-use crate::error::UsageError;
+use crate::error::{UsageError, tame_lines};
 use crate::formats::delta::DeltaInfo;
 use crate::settings::choice::FormatChoice;
+use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
@@ -59,9 +63,11 @@ fn set_threads(threads: Option<usize>) -> Result<()> {
         .context("cannot start the threads; try a smaller --threads")
 }
 
-/// A note for the user on standard error, unless `--quiet`.
+/// A note for the user on standard error, unless `--quiet`. What names of files, columns and classes hold steers no
+/// terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet {
+        let text = tame_lines(&text.to_string());
         // Nothing can be said where standard error is gone, and a note is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{text}");
     }
@@ -80,8 +86,10 @@ fn warn(text: impl std::fmt::Display) {
     say(false, format_args!("warning: {text}"));
 }
 
-/// Results for the user on standard output. Unlike `print!` it does not panic where nothing can be written.
+/// Results for the user on standard output, as tame as notes. Unlike `print!` it does not panic where nothing can be
+/// written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
+    let text = tame_lines(&text.to_string());
     let mut out = std::io::stdout().lock();
     write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
@@ -100,19 +108,45 @@ fn format(format: FormatChoice) -> Option<FileFormat> {
 
 /// How `eval` and `predict` read: where the user names no column, the names that the training run was given, then the
 /// columns that it found.
-fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> ReadOptions {
-    let settings = &info.settings;
+///
+/// # Errors
+/// A column is named that the task does not read.
+fn read_options(
+    args: &ColumnArgs,
+    label_use: LabelUse,
+    info: &DeltaInfo,
+) -> Result<ReadOptions, UsageError> {
+    let (settings, reads) = (&info.settings, info.task.facts().reads);
+    let asks = reads == Reads::Questions;
+    no_use(asks && args.text_column.is_some(), "--text-column", info.task)?;
+    no_use(asks && args.label_column.is_some(), "--label-column", info.task)?;
+    let pairs = reads == Reads::Texts;
+    no_use(!pairs && args.text_pair_column.is_some(), "--text-pair-column", info.task)?;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
-    ReadOptions {
+    // A text that is made of several columns is no usual column, and another one would not be the same text.
+    let made = settings.task.named().filter(|task| task.columns.text.len() > 1);
+    let made = made.map(|task| task.columns.text_name());
+    Ok(ReadOptions {
         format: format(args.format),
         columns: ColumnNames {
-            text: or(&args.text_column, &settings.text_column),
+            text: or(&args.text_column, &settings.text_column).or(made),
             text_pair: or(&args.text_pair_column, &settings.text_pair_column),
             label: or(&args.label_column, &settings.label_column),
         },
         label_use,
         label_lists: info.task.takes_lists(),
         trained: info.columns.clone(),
+    })
+}
+
+/// # Errors
+/// An option was `given` that a trained task has no use for.
+fn no_use(given: bool, option: &str, task: Task) -> Result<(), UsageError> {
+    match given {
+        true => {
+            Err(UsageError::new(format!("{option} has no use with --task {task}: leave it out")))
+        }
+        false => Ok(()),
     }
 }
 

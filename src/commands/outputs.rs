@@ -1,5 +1,6 @@
 //! No command writes over what it reads, whatever name, link or redirection leads there.
 
+use super::base::trained_on;
 use crate::cli::MergeArgs;
 use crate::error::UsageError;
 use crate::formats::delta::Delta;
@@ -54,8 +55,8 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// Wrong usage. A delta that cannot be read is left to the command itself.
 pub fn of_merge(args: &MergeArgs) -> Result<(), UsageError> {
-    let delta = delta_path(&args.delta).and_then(|path| Delta::read(&path));
-    let trained_on = delta.map(|delta| delta.info.settings.model).ok();
+    let named = |path: PathBuf| anyhow::Ok(trained_on(&path, &Delta::read(&path)?.info));
+    let trained_on = delta_path(&args.delta).and_then(named).ok();
     let base = args.model.clone().or(trained_on).unwrap_or_default();
     no_input_folder(&args.output, &[&args.delta, Path::new(&base)])
 }

@@ -1,8 +1,9 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
+use super::base::not_mistaken;
 use super::listing::{Listing, Rates};
 use super::{fetching, max_len, show};
-use crate::backend::cuda::HalfType;
+use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
@@ -13,19 +14,20 @@ use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, outline};
 use crate::program::{Limits, LossKind, Program, Saving, Value, What};
-use crate::session::{OpenOptions, gpu_is_there, open};
+use crate::session::{OpenOptions, gpu, open};
 use crate::settings::biases::BiasSelection;
-use crate::settings::choice::Choice as _;
-use crate::settings::device::DeviceChoice;
+use crate::settings::choice::{Choice as _, Precision};
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::table::{TextTable, grouped};
-use anyhow::{Result, ensure};
+use crate::words::{count, named};
+use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
     let folder = fetching::model_folder(&args.model, true)?;
+    not_mistaken(&folder)?;
     let config = ModelConfig::read(&folder)?;
     let makers = LongestText::of(&folder)?.map(|said| said.tokens.min(config.max_len()));
     let longest = max_len(args.max_length.or(makers), config.max_len())?;
@@ -49,17 +51,27 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         seed: 0,
     };
     let plan = Planning {
-        device: device(args),
+        device: device_of(args, false)?,
         limits,
         memory: args.memory.map(|size| size.0),
         bitfit: outline(&config, &spec)?,
     };
+    plan.bitfit.addressable(limits, plan.device)?;
     let saving = plan.saving(args.saving)?;
     if args.list {
         return plan.show_list(args, &config, &spec, saving);
     }
     let (device, weights) = match plan.device {
-        DeviceKind::Cpu { .. } => ("CPU, f32 activations", args.weights.to_string()),
+        DeviceKind::Cpu { arithmetic, .. } => {
+            let device = match arithmetic {
+                Arithmetic::F32 => "CPU, f32 activations",
+                Arithmetic::Bf16 if args.precision == Precision::Auto => {
+                    "CPU, bf16 activations (f32 in full)"
+                }
+                Arithmetic::Bf16 => "CPU, bf16 activations",
+            };
+            (device, args.weights.to_string())
+        }
         DeviceKind::Cuda { weights } => {
             let stored = match weights {
                 WeightType::F16 | WeightType::F32 => "16 bits".to_owned(),
@@ -69,12 +81,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     };
     show(format_args!(
-        "{}: {} layers × {}; up to {} texts and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
+        "{}: {} × {}; up to {} {} and {} tokens per batch, {} per text; {device}; weights {weights}; saving \
          {saving}; bytes\n\n",
         args.model,
-        config.layers,
+        count(config.layers, "layer"),
         config.hidden,
         grouped(limits.sequences),
+        named(limits.sequences, "text"),
         grouped(limits.tokens),
         grouped(longest),
     ))?;
@@ -84,11 +97,18 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             Trains::Biases(_) => saving,
             Trains::Everything => Saving::KEEP,
         };
+        let device = device_of(args, matches!(trains, Trains::Everything))?;
         let spec = TaskSpec { trains, ..spec.clone() };
-        anyhow::Ok(Column { name: name.to_owned(), model: outline(&config, &spec)?, spec, saving })
+        let model = outline(&config, &spec)?;
+        model.addressable(limits, device).with_context(|| name.to_owned())?;
+        anyhow::Ok(Column { name: name.to_owned(), device, model, spec, saving })
     };
     let mut columns = Vec::new();
     for &method in Method::ALL {
+        // On a CPU matrices train in f32 alone.
+        if !method.facts().freezes_weights && device_of(args, true).is_err() {
+            continue;
+        }
         columns.push(column(method.name(), Trains::of(method, &BiasSelection::all()))?);
         if let Some(biases) = &args.biases
             && method == Method::default()
@@ -100,10 +120,10 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     plan.show_saved(saving)?;
     plan.show_savings()?;
     if args.allocate {
-        // Both 16-bit types take the same room.
-        let options =
-            OpenOptions { device: args.device, half: HalfType::Bf16, weights: args.weights.into() };
-        plan.allocate(&folder, &columns, || open(options))?;
+        let (device, precision, weights) = (args.device, args.precision, args.weights.into());
+        plan.allocate(&folder, &columns, |matrices_train| {
+            open(OpenOptions { device, precision, weights, matrices_train })
+        })?;
     }
     Ok(())
 }
@@ -111,6 +131,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 /// A method in the table of parts.
 struct Column {
     name: String,
+    device: DeviceKind,
     spec: TaskSpec,
     model: Model,
     saving: Saving,
@@ -125,18 +146,16 @@ fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
     }
 }
 
-fn device(args: &PlanArgs) -> DeviceKind {
+fn device_of(args: &PlanArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {
     let weights = args.weights.into();
-    let cuda = match args.device {
-        DeviceChoice::Cuda(_) => true,
-        DeviceChoice::Cpu => false,
-        DeviceChoice::Auto => gpu_is_there(),
-    };
+    let cuda = gpu(args.device).is_some();
     if cuda {
-        return DeviceKind::Cuda { weights };
+        args.precision.on_gpu()?;
+        return Ok(DeviceKind::Cuda { weights });
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    DeviceKind::Cpu { weights, threads: args.threads.unwrap_or_else(cores) }
+    let arithmetic = args.precision.on_cpu(matrices_train)?;
+    Ok(DeviceKind::Cpu { weights, threads: args.threads.unwrap_or_else(cores), arithmetic })
 }
 
 /// What is planned.
@@ -146,6 +165,13 @@ struct Planning {
     memory: Option<usize>,
     /// All biases train.
     bitfit: Model,
+}
+
+impl Column {
+    /// Of a model that trains as this column says.
+    fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
+        Budget { model, device: self.device }
+    }
 }
 
 impl Planning {
@@ -200,7 +226,7 @@ impl Planning {
         let parts: Vec<Parts> = columns
             .iter()
             .map(|column| {
-                let budget = self.budget(&column.model);
+                let budget = column.budget(&column.model);
                 let program = budget.program(self.limits, Some(column.saving));
                 Parts::new(&program, budget.footprint(&program))
             })
@@ -222,8 +248,9 @@ impl Planning {
         let trained = columns.iter().map(|column| grouped(column.model.params.trainable()));
         table.row(std::iter::once("trained values".to_owned()).chain(trained));
         if let Some(memory) = self.memory {
-            let cells =
-                columns.iter().map(|column| self.largest(&column.model, memory, column.saving));
+            let cells = columns
+                .iter()
+                .map(|column| self.largest(column.budget(&column.model), memory, column.saving));
             let name = format!("largest batch in {}, texts", grouped(memory));
             table.row(std::iter::once(name).chain(cells));
         }
@@ -231,16 +258,15 @@ impl Planning {
     }
 
     /// The most texts of the longest length that fit, up to a million.
-    fn largest(&self, model: &Model, memory: usize, saving: Saving) -> String {
-        let budget = self.budget(model);
+    fn largest(&self, budget: Budget<'_>, memory: usize, saving: Saving) -> String {
         let fits = |texts: usize| {
             let limits = Limits {
                 tokens: texts * self.limits.max_len,
                 sequences: texts,
                 max_len: self.limits.max_len,
             };
-            let program = budget.program(limits, Some(saving));
-            budget.footprint(&program).total() <= memory
+            budget.model.addressable(limits, budget.device).is_ok()
+                && budget.footprint(&budget.program(limits, Some(saving))).total() <= memory
         };
         if !fits(1) {
             return "none".to_owned();
@@ -302,7 +328,7 @@ impl Planning {
         &self,
         folder: &Path,
         columns: &[Column],
-        open: impl Fn() -> Result<Box<dyn Backend>> + Sync,
+        open: impl Fn(bool) -> Result<Box<dyn Backend>> + Sync,
     ) -> Result<()> {
         let mut table = TextTable::new(["allocated", "bytes", ""]);
         let mut refused = Vec::new();
@@ -315,9 +341,10 @@ impl Planning {
         for column in columns {
             let config = &column.model.config;
             let allocated = pool.install(|| {
-                let mut backend = open()?;
+                let matrices_train = matches!(column.spec.trains, Trains::Everything);
+                let mut backend = open(matrices_train)?;
                 let model = blank(folder, config, &column.spec, &mut *backend)?;
-                let budget = self.budget(&model);
+                let budget = column.budget(&model);
                 let program = budget.program(self.limits, Some(column.saving));
                 let planned = budget.footprint(&program);
                 model.allocate(&mut *backend, &[&program])?;
@@ -364,7 +391,7 @@ impl Planning {
                 grouped(parts.footprint.total()),
             ];
             if let Some(memory) = self.memory {
-                row.push(self.largest(&self.bitfit, memory, saving));
+                row.push(self.largest(budget, memory, saving));
             }
             table.row(row);
         }

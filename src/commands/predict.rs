@@ -4,22 +4,23 @@ use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
 use super::trained::Trained;
-use super::{outputs, read_options, say, set_threads};
+use super::{no_use, outputs, read_options, say, set_threads, submission};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
     BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches, place,
 };
-use crate::error::UsageError;
+use crate::error::tame;
 use crate::files::write_atomic;
 use crate::program::Limits;
+use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
 
 /// Texts read and sorted by length at a time.
@@ -29,6 +30,9 @@ const TOKENS: usize = 8192;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     set_threads(args.compute.threads)?;
+    if let Some(folder) = &args.predict_test {
+        return submission::run(args, folder);
+    }
     let path = match args.reads_stdin() {
         true => Path::new(outputs::STDIN),
         false => &args.input,
@@ -40,35 +44,31 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     outputs::no_input("--output", written, &[path, &args.delta])?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute)?;
     trained.answer_by(&args.answers)?;
-    if args.output_format == OutputFormat::Squad && trained.targets.no_answer().is_none() {
-        let task = trained.info.task;
-        return Err(UsageError::new(format!(
-            "--output-format squad is of --task question-answering, and this was trained for {task}"
-        ))
-        .into());
-    }
+    let task = trained.info.task;
+    let squad = args.output_format == OutputFormat::Squad;
+    no_use(squad && trained.targets.no_answer().is_none(), "--output-format squad", task)?;
     outputs::no_input("--output", written, &[&trained.base])?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
         sequences: args.compute.batch_size,
         tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
     };
-    trained.prepare(Limits {
-        tokens: limits.tokens.unwrap_or(TOKENS).max(max_len),
-        sequences: limits.sequences,
-        max_len,
-    })?;
+    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No text is without a token.
+    trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
         stride: args.stride.or(trained.info.settings.stride),
         trained,
         limits,
         format: args.output_format,
+        terminal: args.writes_stdout() && stdout().is_terminal(),
         quiet: args.compute.quiet,
         ids: HashSet::new(),
     };
 
-    let task = predictor.trained.info.task;
-    let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
+    let texts = task.facts().reads == Reads::Texts;
+    no_use(args.stride.is_some() && texts, "--stride", task)?;
+    let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
     let (input, path): (Box<dyn Read>, _) = if args.reads_stdin() {
         (Box::new(stdin().lock()), None)
     } else {
@@ -102,6 +102,8 @@ struct Predictor {
     /// Of windows on documents, where it is not the task's own.
     stride: Option<usize>,
     format: OutputFormat,
+    /// That the predictions go to.
+    terminal: bool,
     quiet: bool,
     /// Of the questions that are answered, where each may come once.
     ids: HashSet<String>,
@@ -123,7 +125,7 @@ impl Predictor {
         }
         loop {
             let (chunk, failed) = incoming.chunk(CHUNK)?;
-            let now = incoming.columns();
+            let now = incoming.told();
             if now != columns {
                 if let Some(now) = &now {
                     say(self.quiet, format_args!("{}: {now}", incoming.name()));
@@ -239,12 +241,24 @@ impl Predictor {
 
     /// A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
     fn line(&self, fields: &[String], out: &mut impl Write) -> Result<()> {
-        let fields: Vec<_> = fields.iter().map(|field| clean(field)).collect();
+        let fields: Vec<_> = fields.iter().map(|field| clean(field, self.terminal)).collect();
         Ok(writeln!(out, "{}", fields.join("\t"))?)
     }
 }
 
-/// A tsv field: no tabs, no line breaks.
-fn clean(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
+/// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
+fn clean(text: &str, terminal: bool) -> String {
+    let text = text.replace(['\t', '\n', '\r'], " ");
+    if terminal { tame(&text) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_one_and_is_escaped_for_a_terminal_alone() {
+        assert_eq!(clean("a\tb\r\n\u{1b}[2J", false), "a b  \u{1b}[2J");
+        assert_eq!(clean("a\tb\u{1b}[2J", true), "a b\\u{1b}[2J");
+    }
 }

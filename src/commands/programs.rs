@@ -15,7 +15,8 @@ use anyhow::{Result, bail};
 /// Those of training and evaluation; they share one arena.
 pub struct Programs {
     pub train: Program,
-    pub dev: Option<(Batches, Program)>,
+    /// The batches of each set of dev rows, and the program that takes them all.
+    pub dev: Option<(Vec<Batches>, Program)>,
     /// What is kept in training.
     pub saving: Saving,
     /// What the device will hold.
@@ -32,7 +33,7 @@ impl Programs {
         device: DeviceKind,
         steps: &mut Steps<'_>,
         config: &TrainConfig,
-        dev_lengths: Option<&[u32]>,
+        dev_lengths: &[Vec<u32>],
     ) -> Result<Self> {
         let budget = Budget { model, device };
         let savings = savings(config.saving, model)?;
@@ -40,12 +41,14 @@ impl Programs {
         let largest = steps.largest(config.length);
         let dev_batches = |tokens| {
             let limits = BatchLimits { tokens, ..batch };
-            dev_lengths.map(|lengths| evaluation_batches(lengths, limits)).transpose()
+            let batches = dev_lengths.iter().map(|lengths| evaluation_batches(lengths, limits));
+            batches.collect::<Result<Vec<_>>>()
         };
+        model.addressable(limits(largest), device)?;
         let (saving, tokens) = match config.memory {
             None => (savings[0], None),
             Some(memory) => {
-                let longest = dev_lengths.and_then(|lengths| lengths.iter().max());
+                let longest = dev_lengths.iter().flatten().max();
                 let max_len = largest.len.max(longest.map_or(0, |&len| len as usize));
                 let both = Limits {
                     tokens: largest.tokens.max(max_len),
@@ -71,10 +74,11 @@ impl Programs {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let dev = dev_batches(dev_tokens)?.zip(dev_lengths).map(|(batches, lengths)| {
-            let program = budget.program(limits(batches.largest(lengths)), None);
-            (batches, program)
-        });
+        let dev = dev_batches(dev_tokens)?;
+        let largest =
+            dev.iter().zip(dev_lengths).map(|(batches, lengths)| batches.largest(lengths));
+        let largest = largest.map(limits).reduce(larger);
+        let dev = largest.map(|limits| (dev, budget.program(limits, None)));
         let mut programs = Self { train, dev, saving, planned: Footprint::default() };
         programs.planned = budget.device.footprint(&model.matrices, &model.memory(&programs.all()));
         Ok(programs)
@@ -109,8 +113,17 @@ impl Programs {
     }
 }
 
-fn limits(largest: Largest) -> Limits {
+pub fn limits(largest: Largest) -> Limits {
     Limits { tokens: largest.tokens, sequences: largest.sequences, max_len: largest.len }
+}
+
+/// What takes batches of both.
+pub fn larger(one: Limits, other: Limits) -> Limits {
+    Limits {
+        tokens: one.tokens.max(other.tokens),
+        sequences: one.sequences.max(other.sequences),
+        max_len: one.max_len.max(other.max_len),
+    }
 }
 
 /// What `--saving` leaves to choose from, fastest first.

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::error::tame_lines;
 use crate::train::run::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -87,7 +88,7 @@ impl Watch for Progress {
 
 /// A line on standard error; if that is closed, nobody wants it.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", tame_lines(text));
 }
 
 fn bar(total: u64, first: u64) -> ProgressBar {

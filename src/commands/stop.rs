@@ -1,16 +1,56 @@
 //! Signals that ask a run to end: Ctrl-C, and what Slurm, Kubernetes, systemd and a closing terminal send. A run
-//! finishes its step and saves; a comparison lets the run that is on do so.
+//! finishes its step and saves; before its first it ends at once and leaves nothing. A comparison lets the run that is on do
+//! so.
 
+use crate::error::EXIT_FAILURE;
 use anyhow::Result;
-use std::sync::Arc;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Set once somebody has asked this process to stop. A second Ctrl-C ends it at once; other signals can be repeated, as
-/// those who send them do.
-pub fn when_asked() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
+/// Whether somebody has asked this process to stop.
+pub struct Stop {
+    asked: Arc<AtomicBool>,
+    /// What has to be taken back where the process ends at once; `None` once there are steps to finish.
+    undo: Arc<Mutex<Option<Undo>>>,
+}
+
+type Undo = Box<dyn FnOnce() + Send>;
+
+impl Stop {
+    /// Until there are steps to finish, a signal ends the process at once, after `undo`.
+    pub fn undo_before_steps(&self, undo: impl FnOnce() + Send + 'static) {
+        let mut before = self.undo.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.is_some() {
+            *before = Some(Box::new(undo));
+        }
+    }
+
+    /// From here on a step is finished and saved. Does not return where the process is being ended.
+    pub fn after_the_step(&self) -> &AtomicBool {
+        let _: Option<Undo> = self.undo.lock().unwrap_or_else(PoisonError::into_inner).take();
+        &self.asked
+    }
+}
+
+/// Listens for signals. They end the process at once until [`Stop::after_the_step`]; then a second Ctrl-C does, while other
+/// signals can be repeated, as those who send them do.
+pub fn when_asked() -> Result<Stop> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let undo: Arc<Mutex<Option<Undo>>> = Arc::new(Mutex::new(Some(Box::new(|| ()))));
+    let (flag, before) = (Arc::clone(&asked), Arc::clone(&undo));
     listen(move |signal| {
+        let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(undo) = before.take() {
+            undo();
+            // Locked to the end: the last line is the error, whatever else the run would say.
+            let mut last = std::io::stderr().lock();
+            let _ = writeln!(
+                last,
+                "error: stopped before a step was done, as asked; nothing was trained"
+            );
+            std::process::exit(EXIT_FAILURE.into());
+        }
         let again = flag.swap(true, Ordering::Relaxed);
         match signal {
             Signal::Interrupt if again => std::process::exit(130),
@@ -21,7 +61,7 @@ pub fn when_asked() -> Result<Arc<AtomicBool>> {
             Signal::End => {}
         }
     })?;
-    Ok(stop)
+    Ok(Stop { asked, undo })
 }
 
 /// For a process that waits for another, whose id is in the second value (0: none). Ctrl-C goes to both by itself; the

@@ -1,7 +1,7 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
-use super::base::Base;
-use super::say;
+use super::base::{Base, settings_beside};
+use super::{no_use, say};
 use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::UsageError;
@@ -11,10 +11,9 @@ use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
-use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling};
+use crate::session::{OpenOptions, Session, gpu, open};
+use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
-use crate::settings::task::Task;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 use crate::train::output::left_at;
@@ -26,6 +25,8 @@ pub struct Trained {
     pub info: DeltaInfo,
     /// The folder of the base, or of the whole model.
     pub base: PathBuf,
+    /// Where the files of its named task were in training, as far as that is known.
+    pub data: Option<PathBuf>,
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
     pub session: Session,
@@ -60,8 +61,19 @@ impl Trained {
             None => Base::of_folder(path.clone())?,
         };
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
-        let mut backend =
-            open(OpenOptions { device: compute.device, half: compute.precision.into(), weights })?;
+        // On a CPU, what was trained in f32 is read in f32.
+        let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
+        let precision = match compute.precision {
+            Precision::Auto if in_f32 && gpu(compute.device).is_none() => Precision::F32,
+            asked => asked,
+        };
+        let mut backend = open(OpenOptions {
+            device: compute.device,
+            precision,
+            weights,
+            matrices_train: false,
+        })?;
+        say(compute.quiet, format_args!("device: {}", backend.describe()));
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
         base.unchanged()?;
         match &delta {
@@ -82,15 +94,17 @@ impl Trained {
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
         }
-        let asked = compute.max_length.or(info.settings.max_length);
-        let tokenizer = base.tokenizer(asked, compute.quiet)?;
+        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
         let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
             .reading_answers(info.settings.max_answer_length, info.no_answer);
+        let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
+        let data = settings_beside(&left).and_then(|settings| settings.data);
         Ok(Self {
             info,
             base: base.folder,
+            data,
             targets,
             tokenizer,
             session: Session::new(model, backend),
@@ -103,27 +117,20 @@ impl Trained {
     /// Asking for it where no questions are answered.
     pub fn answer_by(&mut self, args: &AnswerArgs) -> Result<(), UsageError> {
         let AnswerArgs { max_answer_length, no_answer_threshold } = *args;
-        let options = [
-            ("--max-answer-length", max_answer_length.is_some()),
-            ("--no-answer-threshold", no_answer_threshold.is_some()),
-        ];
-        let asked = options.into_iter().find(|(_, asked)| *asked);
-        if let Some((option, _)) = asked
-            && self.targets.no_answer().is_none()
-        {
-            return Err(UsageError::new(format!(
-                "{option} is of --task {}, and this was trained for {}",
-                Task::QuestionAnswering,
-                self.info.task
-            )));
-        }
+        let other = self.targets.no_answer().is_none();
+        no_use(other && max_answer_length.is_some(), "--max-answer-length", self.info.task)?;
+        no_use(other && no_answer_threshold.is_some(), "--no-answer-threshold", self.info.task)?;
         let targets = self.targets.clone();
         self.targets = targets.reading_answers(max_answer_length, no_answer_threshold);
         Ok(())
     }
 
     /// Plans and allocates for batches of up to `limits`.
+    ///
+    /// # Errors
+    /// More than the device has room for, or than any machine addresses.
     pub fn prepare(&mut self, limits: Limits) -> Result<()> {
+        self.session.model().addressable(limits, self.session.device())?;
         let program = self.session.program(limits, None);
         self.session.allocate(None, Some(program))
     }

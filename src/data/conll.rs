@@ -208,4 +208,21 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
     fn ready(&mut self) -> bool {
         self.lines.block_ready()
     }
+
+    fn told(&self) -> Option<String> {
+        let (width, _) = self.shape?;
+        let name = |column: usize| match self.universal {
+            true => COLUMNS.get(column).copied().unwrap_or_default().to_owned(),
+            false => format!("column {}", column + 1),
+        };
+        let tags = match self.tagged {
+            true => format!(", tags from {}", name(self.tag.unwrap_or(width - 1))),
+            false => String::new(),
+        };
+        Some(format!("words from {}{tags}, of {width} columns", name(self.word.unwrap_or(0))))
+    }
 }
+
+#[cfg(test)]
+#[path = "conll_tests.rs"]
+mod tests;

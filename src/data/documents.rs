@@ -130,6 +130,11 @@ impl Documents {
 pub trait ReadDocuments: Iterator<Item = anyhow::Result<Document>> {
     /// Whether the next document is there without waiting for who writes a pipe.
     fn ready(&mut self) -> bool;
+
+    /// What the user is told of how documents are read, as far as it is known.
+    fn told(&self) -> Option<String> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +146,7 @@ mod tests {
         let document = |text: &str, gold: Gold| Document {
             line: 1,
             text: text.to_owned(),
-            words: vec![0..1],
+            words: std::iter::once(0..1).collect(),
             gold,
             ..Document::default()
         };
@@ -155,7 +160,7 @@ mod tests {
             document("ab", Gold::Answers(mark(0..1, "x"))),
             document("ab", Gold::Answers(mark(0..2, "x"))),
             document("ab", Gold::Answers(Vec::new())),
-            Document { words: vec![1..2], ..document("ab", Gold::None) },
+            Document { words: std::iter::once(1..2).collect(), ..document("ab", Gold::None) },
         ];
         let hash = |document: &Document| {
             Documents { name: "d".into(), list: vec![document.clone()] }.sha256()

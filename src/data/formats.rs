@@ -12,6 +12,7 @@ use super::jsonl::Keys;
 use super::lines::{Lines, place};
 use super::records::{Record, Splitter};
 use crate::formats::columns::Columns;
+use crate::words::count;
 
 /// Iterator over the rows of an input; after an error it ends.
 pub struct RowReader<R> {
@@ -246,7 +247,11 @@ fn delimited_row(
     name: &str,
 ) -> Result<Row> {
     if record.len() != width {
-        bail!("{}: {} field(s) where the header has {width}", place(name, line), record.len());
+        bail!(
+            "{}: {} where the header has {width}",
+            place(name, line),
+            count(record.len(), "field")
+        );
     }
     let owned = |field: usize| record.get(field).to_owned();
     Ok(Row {

@@ -96,10 +96,10 @@ impl Keys {
 }
 
 /// Keys and values in the order of the line. Values stay as they are written: 1.0 is not 1, and no digit is lost.
-struct Object<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Object<'a> {
-    fn parse(line: &'a str, here: &str) -> Result<Self> {
+    pub fn parse(line: &'a str, here: &str) -> Result<Self> {
         let problem = |e: serde_json::Error| {
             let text = e.to_string();
             // Without serde_json's own line and column, always "line 1" here.
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn get(&self, key: &str) -> Option<&'a RawValue> {
+    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(k, _)| k == key).map(|&(_, v)| v)
     }
 
@@ -142,7 +142,7 @@ impl<'a> Object<'a> {
     }
 }
 
-fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
+pub(super) fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
     if !value.get().starts_with('"') {
         bail!("{here}: the value of {key:?} is {}, not a string", kind_of(value));
     }
@@ -154,12 +154,18 @@ fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
 fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String> {
     match value.get().as_bytes().first() {
         Some(b'"') => text(key, value, here),
+        // Not a list without labels: nobody has said that there are none.
+        Some(b'n') if lists => Ok("null".to_owned()),
         Some(b'n') => Ok(String::new()),
         Some(b'[') if lists => {
             let parts: Vec<&RawValue> = serde_json::from_str(value.get())
                 .with_context(|| format!("{here}: the value of {key:?} is no list"))?;
-            let mut list = String::new();
+            // Of a list without elements the mark alone is left.
+            let mut list = String::from(if parts.is_empty() { "\u{1f}" } else { "" });
             for part in parts {
+                if part.get() == "null" {
+                    bail!("{here}: the list {key:?} has a null, which is no label");
+                }
                 list.push(LIST);
                 list += &label(key, part, false, here)?;
             }
@@ -173,7 +179,7 @@ fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String>
     }
 }
 
-fn kind_of(value: &RawValue) -> &'static str {
+pub(super) fn kind_of(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'"') => "a string",
         Some(b'[') => "an array",

@@ -27,6 +27,7 @@
 //! Everything here is a pure function of the files, the options and the seed: the number of threads never changes
 //! a result.
 
+pub mod benchmark;
 mod columns;
 mod conll;
 mod contained;
@@ -42,11 +43,14 @@ mod special_tokens;
 mod split;
 mod squad;
 mod table;
+mod tagged_json;
+mod text_words;
 mod tokenize;
 mod tokenizer_bounds;
 mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
+mod tokenizer_fingerprint;
 mod windows;
 mod word_places;
 
@@ -61,6 +65,7 @@ pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, eval
 pub use split::{Split, split};
 pub use squad::SquadReader;
 pub use table::Table;
+pub use tagged_json::TaggedJsonReader;
 pub use tokenize::{OnRows, Positions, TextCounts, TextTokenizer, TokenizerOptions};
 pub use windows::{Window, Windows, longest_question};
 pub use word_places::{WordPlace, word_places};

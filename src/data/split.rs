@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::rng::{Purpose, Stream};
+use crate::words::count;
 
 /// Row numbers of the two parts, each ascending: file order is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +21,15 @@ pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<Split> {
         bail!("the dev fraction is {fraction}; it must lie between 0 and 1, both excluded");
     }
     if rows < 2 {
-        bail!("{rows} row(s) cannot be split into training and dev rows; at least two are needed");
+        bail!(
+            "{} cannot be split into training and dev rows; at least two are needed",
+            count(rows, "row")
+        );
     }
-    let count = ((rows as f64 * fraction).round() as usize).clamp(1, rows - 1);
+    let held_out = ((rows as f64 * fraction).round() as usize).clamp(1, rows - 1);
     let mut dev: Vec<usize> = (0..rows).collect();
     Stream::new(seed, Purpose::Split, 0).shuffle(&mut dev);
-    let mut train = dev.split_off(count);
+    let mut train = dev.split_off(held_out);
     train.sort_unstable();
     dev.sort_unstable();
     Ok(Split { train, dev })

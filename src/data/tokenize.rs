@@ -4,6 +4,7 @@
 //! of windows), which a long enough pair turns into gigabytes. So a text is encoded without special tokens, cut
 //! here by the same rule, and put into the template that the tokenizer's post-processor was asked for once.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -15,6 +16,8 @@ use super::contained::contained;
 use super::input::Row;
 use super::tokenizer_bounds::{Growth, bounds};
 use super::tokenizer_files::{self, CutSide, Loaded};
+use super::tokenizer_fingerprint;
+use crate::formats::fingerprint::Fingerprint;
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,12 @@ impl TextTokenizer {
     /// # Errors
     /// No or broken tokenizer files; ids beyond the model's embedding table; a `max_len` without room for text.
     pub fn load(folder: &Path, options: TokenizerOptions) -> Result<Self> {
+        // Where the crate is expected to panic, the error names the file; it may do so anywhere.
+        contained(|| Self::of_folder(folder, options))
+            .map_err(|said| anyhow!("{}: not a usable tokenizer: {said}", folder.display()))?
+    }
+
+    fn of_folder(folder: &Path, options: TokenizerOptions) -> Result<Self> {
         let Loaded { tokenizer: mut inner, cut, gives_types, mut notes } =
             tokenizer_files::load(folder)?;
         inner.with_padding(None);
@@ -162,6 +171,21 @@ impl TextTokenizer {
     /// What a user should know of how the files were read.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What decides the ids of a text, but for how long it may be.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be written down.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        let pair = self.pair.as_ref().map_or("none".to_owned(), Template::to_string);
+        let fingerprint = tokenizer_fingerprint::of(&self.inner)?
+            .with("tokenizer.text", &self.single.to_string())
+            .with("tokenizer.pair", &pair);
+        Ok(match self.cut {
+            CutSide::Right => fingerprint.with("tokenizer.truncation_side", "right"),
+            CutSide::Left => fingerprint.with("tokenizer.truncation_side", "left"),
+        })
     }
 
     pub fn options(&self) -> TokenizerOptions {
@@ -297,6 +321,21 @@ enum Piece {
     Special(u32),
     A,
     B,
+}
+
+/// `101:0 A:0 102:0 B:1 102:1`: ids and texts, each with its type.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Part { piece, type_id }) in self.parts.iter().enumerate() {
+            let space = if i == 0 { "" } else { " " };
+            match piece {
+                Piece::Special(id) => write!(f, "{space}{id}:{type_id}")?,
+                Piece::A => write!(f, "{space}A:{type_id}")?,
+                Piece::B => write!(f, "{space}B:{type_id}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Template {

@@ -449,3 +449,36 @@ fn a_setting_of_the_wrong_type_is_refused_by_name() {
         assert!(error(&files, options(64)).contains(&format!("`{key}` is {value}")));
     }
 }
+
+/// The library drops merges at random while it encodes: the same text would get other ids each time.
+#[test]
+fn dropout_of_merges_is_switched_off_and_said() {
+    let token = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+               "rstrip": false, "normalized": false})
+    };
+    let tokenizer = |dropout: f64| {
+        let json = json!({
+            "version": "1.0",
+            "added_tokens": [token(0, "<s>"), token(1, "</s>")],
+            "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": {"type": "BertProcessing", "cls": ["<s>", 0], "sep": ["</s>", 1]},
+            "model": {"type": "BPE", "dropout": dropout, "merges": ["f i"],
+                      "vocab": {"<s>": 0, "</s>": 1, "f": 2, "i": 3, "fi": 4}},
+        });
+        let files = [
+            ("tokenizer.json", json.to_string()),
+            ("tokenizer_config.json", r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#.into()),
+        ];
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(name, text): &(_, String)| (*name, text.as_str())).collect();
+        TextTokenizer::load(folder(&files).path(), options(20)).unwrap()
+    };
+    // All merges are dropped at 1.
+    for dropout in [0.0, 0.5, 1.0] {
+        let tokenizer = tokenizer(dropout);
+        assert_eq!(encode(&tokenizer, "fi fi", None).ids, [0, 4, 4, 1], "{dropout}");
+        let said = tokenizer.notes().iter().any(|note| note.contains("BPE dropout"));
+        assert_eq!(said, dropout > 0.0);
+    }
+}

@@ -16,7 +16,7 @@ use super::special_tokens::Class;
 use super::tokenizer_class::{ChosenClass, choose, model_type};
 use super::tokenizer_config::Config;
 use crate::formats::model_files::{
-    self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_json,
+    self, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT, read_file, read_json,
 };
 use crate::formats::sentence::TextSettings;
 
@@ -93,15 +93,25 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         ));
     }
 
+    let dropout = written["model"].get_mut("dropout").map(Value::take);
+    if class == Class::Written && dropout.as_ref().and_then(Value::as_f64).is_some_and(|p| p > 0.0)
+    {
+        notes.push(format!(
+            "{} asks for BPE dropout, with which a text is cut into other tokens each time: it is switched off",
+            place()
+        ));
+    }
+
     let form = written.get("post_processor").cloned().unwrap_or_default();
     let from_json = source.ends_with(TOKENIZER);
+    let unusable = |e: String| anyhow!("{}: not a usable tokenizer: {e}", place());
     let mut other = Vec::new();
     if class != Class::Written {
-        other = class.dress(&mut written, &config)?;
+        let dressed = contained(|| class.dress(&mut written, &config));
+        other = dressed.map_err(unusable)??;
         written.insert("added_tokens".into(), json!([]));
         written.insert("post_processor".into(), Value::Null);
     }
-    let unusable = |e: String| anyhow!("{}: not a usable tokenizer: {e}", place());
     let mut tokenizer: Tokenizer = contained(|| serde_json::from_value(written.into()))
         .map_err(unusable)?
         .map_err(|e| unusable(e.to_string()))?;
@@ -170,8 +180,7 @@ fn read_source(
     };
     if has(VOCAB_TXT) && class.is_none_or(|class| class == Class::Bert) {
         let path = folder.join(VOCAB_TXT);
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = read_file(&path)?;
         let vocab =
             WordPiece::read_bytes(&bytes).map_err(|e| anyhow!("{}: {e}", path.display()))?;
         let vocab: Map<String, Value> = vocab.into_iter().map(|(t, id)| (t, id.into())).collect();

@@ -59,7 +59,9 @@ fn places(document: &Document, tokens: &[Token]) -> Vec<Option<WordPlace>> {
     let mut at = 0;
     let mut last = None;
     let of = |word: &Range<usize>| {
-        let before = |token: &Token| token.bytes.is_empty() || token.bytes.end <= word.start;
+        // The space before a word may be a token of its own, and is then its first.
+        let space = |bytes: &Range<usize>| bytes.is_empty() && bytes.start == word.start;
+        let before = |token: &Token| token.bytes.end <= word.start && !space(&token.bytes);
         while tokens.get(at).is_some_and(before) {
             at += 1;
         }
@@ -91,13 +93,24 @@ mod tests {
     #[test]
     fn the_first_token_of_a_word_answers_and_a_word_without_one_is_not_lost() {
         let windows = Windows {
-            list: vec![window(0..4, &[0..2, 2..3, 4..4, 7..9])],
+            list: vec![window(0..4, &[0..2, 2..3, 3..3, 7..9])],
             tokens: vec![4],
             ..Windows::default()
         };
         let words = document(&[0..3, 4..6, 6..6, 7..8, 8..9]);
         let expected = vec![place(0, 0, false), None, None, place(0, 3, false), place(0, 3, true)];
         assert_eq!(word_places(&[words], &windows), [expected]);
+    }
+
+    #[test]
+    fn the_space_before_a_word_may_be_its_first_token() {
+        let windows = Windows {
+            list: vec![window(0..4, &[0..0, 0..3, 4..4, 4..6])],
+            tokens: vec![4],
+            ..Windows::default()
+        };
+        let expected = vec![place(0, 0, false), place(0, 2, false)];
+        assert_eq!(word_places(&[document(&[0..3, 4..6])], &windows), [expected]);
     }
 
     #[test]

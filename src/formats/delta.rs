@@ -15,8 +15,11 @@
 //! | `pooling` | `cls` or `mean`; `auto` where the head is on each token |
 //! | `method` | `bitfit` or `head` |
 //! | `biases` | the selection that trained, `none` for the head alone |
-//! | `settings` | the run's settings, TOML |
+//! | `settings` | the run's settings, TOML; files by their names, see [`TrainConfig::without_places`] |
 //! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
+//! | `base_files` | JSON: what the base model's files say beside the weights, see [`Fingerprint`]: how texts become ids, and the arithmetic in config.json; files of earlier programs lack it |
+//! | `max_length` | the tokens that texts were cut to; files of earlier programs lack it |
+//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` where that is a file; files of earlier programs lack it |
 //! | `no_answer` | of question answering: how much the score of no answer may exceed the best answer's, or `never` |
 //! | `tool_version` | of the program that wrote the file |
 //!
@@ -25,14 +28,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::error::one_line;
 use crate::files::write_bytes_atomic;
 use crate::formats::columns::Columns;
 use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
+use crate::formats::fingerprint::Fingerprint;
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
 use crate::settings::method::{Facts, Leaves, Method, TrainedBiases};
@@ -47,7 +53,19 @@ const FORMAT_VERSION: u32 = 1;
 /// Keys that a file may lack.
 const COLUMNS: &str = "columns";
 const OUTPUTS: &str = "outputs";
+const BASE_FILES: &str = "base_files";
+const MAX_LENGTH: &str = "max_length";
+const DATA: &str = "data_sha256";
 const NO_ANSWER: &str = "no_answer";
+
+/// The data of a run, by the sha256 of its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataHashes {
+    pub train: String,
+    /// Where the dev rows are a file of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+}
 
 /// What is said about a delta beside its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +86,12 @@ pub struct DeltaInfo {
     pub settings: TrainConfig,
     /// Those of the training data, where the file says so.
     pub columns: Option<Columns>,
+    /// What the base's files said beside the weights, where the file says so.
+    pub base_files: Option<Fingerprint>,
+    /// What texts were cut to in training, in tokens, where the file says so.
+    pub max_length: Option<usize>,
+    /// Where the file says so.
+    pub data: Option<DataHashes>,
     /// When a question is left unanswered; for question answering alone.
     pub no_answer: Option<NoAnswer>,
     pub tool_version: String,
@@ -244,6 +268,15 @@ impl DeltaInfo {
         if let Some(columns) = &self.columns {
             metadata.insert(COLUMNS.to_string(), serde_json::to_string(columns)?);
         }
+        if let Some(files) = &self.base_files {
+            metadata.insert(BASE_FILES.to_string(), serde_json::to_string(files)?);
+        }
+        if let Some(tokens) = self.max_length {
+            metadata.insert(MAX_LENGTH.to_string(), tokens.to_string());
+        }
+        if let Some(data) = &self.data {
+            metadata.insert(DATA.to_string(), serde_json::to_string(data)?);
+        }
         if let Some(no_answer) = self.no_answer {
             metadata.insert(NO_ANSWER.to_string(), no_answer.to_string());
         }
@@ -276,14 +309,13 @@ impl DeltaInfo {
             settings: metadata.parsed("settings", |text| {
                 TrainConfig::from_toml(text).map_err(|error| one_line(&error))
             })?,
-            columns: match metadata.0.get(COLUMNS) {
-                Some(_) => Some(metadata.parsed(COLUMNS, |text| serde_json::from_str(text))?),
-                None => None,
-            },
-            no_answer: match metadata.0.get(NO_ANSWER) {
-                Some(_) => Some(metadata.parsed(NO_ANSWER, str::parse)?),
-                None => None,
-            },
+            columns: metadata.maybe(COLUMNS, |text| serde_json::from_str(text))?,
+            base_files: metadata.maybe(BASE_FILES, |text| serde_json::from_str(text))?,
+            max_length: metadata
+                .maybe(MAX_LENGTH, |text| text.parse::<NonZeroUsize>())?
+                .map(NonZeroUsize::get),
+            data: metadata.maybe(DATA, |text| serde_json::from_str(text))?,
+            no_answer: metadata.maybe(NO_ANSWER, str::parse)?,
             tool_version: metadata.get("tool_version")?.to_string(),
         };
         info.check()?;
@@ -360,6 +392,18 @@ impl Metadata<'_> {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, DeltaError> {
         parse(self.get(key)?).map_err(|error| wrong(key, error))
+    }
+
+    /// Of a key that the file may lack.
+    fn maybe<T, E: fmt::Display>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, DeltaError> {
+        match self.0.contains_key(key) {
+            true => self.parsed(key, parse).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn choice<T: Choice>(&self, key: &'static str) -> Result<T, DeltaError> {

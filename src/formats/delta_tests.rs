@@ -8,7 +8,7 @@ fn hash(digit: char) -> String {
 
 fn example() -> Delta {
     let mut settings =
-        TrainConfig::with_defaults("some/model".into(), "a.tsv".into(), "out".into());
+        TrainConfig::with_defaults("some/model".into(), Some("a.tsv".into()), "out".into());
     settings.text_column = Some("a \"b\"".into());
     Delta {
         info: DeltaInfo {
@@ -21,11 +21,14 @@ fn example() -> Delta {
             method: Method::Bitfit,
             biases: BiasSelection::parse("query@1,pooler").unwrap(),
             settings,
+            base_files: Some(Fingerprint::default().with("tokenizer.text", "101:0 A:0 102:0")),
+            max_length: Some(128),
             columns: Some(Columns {
                 text: "text".into(),
                 text_pair: Some("text_pair".into()),
                 label: Some("label".into()),
             }),
+            data: Some(DataHashes { train: hash('c'), dev: None }),
             no_answer: None,
             tool_version: "0.1.0".into(),
         },
@@ -94,7 +97,8 @@ fn every_tensor_must_be_expected_present_and_of_its_shape() {
 #[test]
 fn every_key_of_the_metadata_is_needed() {
     let keys: Vec<String> = example().to_container().unwrap().metadata.into_keys().collect();
-    for key in keys.into_iter().filter(|key| key != COLUMNS) {
+    let may_lack = [COLUMNS, BASE_FILES, MAX_LENGTH, DATA];
+    for key in keys.into_iter().filter(|key| !may_lack.contains(&key.as_str())) {
         let error = with_metadata(|metadata| {
             metadata.remove(&key);
         })
@@ -108,11 +112,14 @@ fn every_key_of_the_metadata_is_needed() {
 }
 
 #[test]
-fn a_delta_of_an_earlier_program_says_no_columns() {
+fn a_delta_of_an_earlier_program_says_nothing_of_columns_base_files_and_length() {
     let delta = with_metadata(|metadata| {
-        metadata.remove(COLUMNS);
+        for key in [COLUMNS, BASE_FILES, MAX_LENGTH] {
+            metadata.remove(key);
+        }
     });
-    assert_eq!(delta.unwrap().info.columns, None);
+    let info = delta.unwrap().info;
+    assert_eq!((info.columns, info.base_files, info.max_length), (None, None, None));
 }
 
 #[test]
@@ -122,6 +129,8 @@ fn wrong_metadata_is_named() {
     assert!(with("format_version", "0").contains("begin at 1"));
     assert!(with("format_version", "x").contains("wrong `format_version`"));
     assert!(with("base_sha256", "abc").contains("64 hexadecimal digits"));
+    assert!(with("base_files", "[]").contains("wrong `base_files`"));
+    assert!(with("max_length", "0").contains("wrong `max_length`"));
     assert!(with("columns", "{}").contains("wrong `columns`"));
     assert!(with("task", "ranking").contains("wrong `task`"));
     assert!(with("pooling", "auto").contains("cls or mean"));

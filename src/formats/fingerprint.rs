@@ -1,19 +1,41 @@
-//! What makes two runs the same run: their settings, data and base model. A checkpoint carries it, and a run that
-//! resumes is compared with it.
+//! What makes two things the same: named values, all of which must agree. A checkpoint carries those of its run (settings,
+//! data and base model), and a run that resumes is compared with it; a delta carries those of what its base's files say
+//! beside the weights, and a command that uses it compares them with the files that it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::files::sha256_bytes;
 use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 9] =
-    ["model", "train", "dev", "init-head", "output", "save-steps", "device", "threads", "format"];
+const FREE: [&str; 11] = [
+    "model",
+    "train",
+    "data",
+    "dev",
+    "init-head",
+    "output",
+    "save-steps",
+    "save-minutes",
+    "device",
+    "threads",
+    "format",
+];
+
+/// Lists with more entries than this, and texts with more bytes, are there by their sha256.
+const SHOWN_ENTRIES: usize = 32;
+const SHOWN_BYTES: usize = 64;
+/// Differences beyond these are counted.
+const SHOWN_DIFFERENCES: usize = 6;
 
 /// Named values, all of which must agree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Fingerprint {
     entries: BTreeMap<String, String>,
 }
@@ -49,6 +71,32 @@ impl Fingerprint {
         self
     }
 
+    /// Adds all values of another.
+    pub fn with_all(mut self, other: &Self) -> Self {
+        self.entries.extend(other.entries.clone());
+        self
+    }
+
+    /// Adds a value key by key, so that a difference can be named. What is too long to be shown is there by its sha256.
+    pub fn with_json(self, name: &str, value: &Value) -> Self {
+        match value {
+            Value::Object(map) if map.len() <= SHOWN_ENTRIES => map
+                .iter()
+                .fold(self, |all, (key, value)| all.with_json(&format!("{name}.{key}"), value)),
+            Value::Array(list) if list.len() <= SHOWN_ENTRIES => list
+                .iter()
+                .enumerate()
+                .fold(self, |all, (i, value)| all.with_json(&format!("{name}.{i}"), value)),
+            value => {
+                let text = value.to_string();
+                match text.len() <= SHOWN_BYTES {
+                    true => self.with(name, &text),
+                    false => self.with(name, &format!("sha256 {}", sha256_bytes(text.as_bytes()))),
+                }
+            }
+        }
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -57,24 +105,43 @@ impl Fingerprint {
         Self { entries: entries.collect() }
     }
 
-    /// Compares this run with the `recorded` one.
-    ///
-    /// # Errors
-    /// Every value that differs, with both sides.
-    pub fn check(&self, recorded: &Self) -> Result<(), Changed> {
-        let names: std::collections::BTreeSet<&String> =
-            self.entries.keys().chain(recorded.entries.keys()).collect();
+    /// The values that differ from those `recorded`, with both sides; `None` where none does.
+    pub fn differences(&self, recorded: &Self) -> Option<String> {
+        let names: BTreeSet<&String> = self.entries.keys().chain(recorded.entries.keys()).collect();
         let side = |value: Option<&String>| value.map_or("not given", String::as_str).to_string();
         let differences: Vec<String> = names
             .into_iter()
             .map(|name| (name, recorded.entries.get(name), self.entries.get(name)))
-            .filter(|(_, was, is)| was != is)
+            .filter(|(_, was, is)| !agree(*was, *is))
             .map(|(name, was, is)| format!("{name} was {} and is {}", side(was), side(is)))
             .collect();
-        if differences.is_empty() {
-            return Ok(());
+        let shown = differences.iter().take(SHOWN_DIFFERENCES).cloned().collect::<Vec<_>>();
+        match differences.len().saturating_sub(SHOWN_DIFFERENCES) {
+            0 if shown.is_empty() => None,
+            0 => Some(shown.join(", ")),
+            more => Some(format!("{}, and {more} more", shown.join(", "))),
         }
-        Err(Changed { differences: differences.join(", ") })
+    }
+
+    /// Compares this run with the `recorded` one.
+    ///
+    /// # Errors
+    /// The values that differ, with both sides.
+    pub fn check(&self, recorded: &Self) -> Result<(), Changed> {
+        match self.differences(recorded) {
+            Some(differences) => Err(Changed { differences }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether two values are the same. One that only one side knows is an option that the other's program did not have: off is
+/// as it was there.
+fn agree(was: Option<&String>, is: Option<&String>) -> bool {
+    let off = |value: &String| ["null", "false", "\"\""].contains(&value.as_str());
+    match (was, is) {
+        (Some(one), None) | (None, Some(one)) => off(one),
+        (was, is) => was == is,
     }
 }
 
@@ -82,9 +149,10 @@ impl Fingerprint {
 mod tests {
     use super::*;
     use crate::settings::train::{DevSource, Length};
+    use serde_json::json;
 
     fn config() -> TrainConfig {
-        TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into())
+        TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into())
     }
 
     fn difference(change: impl FnOnce(&mut TrainConfig)) -> String {
@@ -116,9 +184,10 @@ mod tests {
         let message = difference(|c| {
             c.output = "elsewhere".into();
             c.model = "/moved/m".into();
-            c.train = "/moved/a.tsv".into();
+            c.train = Some("/moved/a.tsv".into());
             c.threads = Some(3);
             c.save_steps = Some(1);
+            c.save_minutes = Some(0.0);
         });
         assert_eq!(message, "");
     }
@@ -134,11 +203,44 @@ mod tests {
     }
 
     #[test]
+    fn json_is_compared_key_by_key_and_what_is_long_by_its_hash() {
+        let print = |value: Value| Fingerprint::default().with_json("t", &value);
+        let long: Vec<usize> = (0..100).collect();
+        let one = print(json!({"a": {"b": 1, "c": [true]}, "v": long, "s": "x".repeat(100)}));
+        let same = print(json!({"v": long, "s": "x".repeat(100), "a": {"c": [true], "b": 1}}));
+        assert_eq!(one, same);
+        let other = print(json!({"a": {"b": 2, "c": [true]}, "v": [1], "s": "x".repeat(100)}));
+        let differences = other.differences(&one).unwrap();
+        assert!(differences.starts_with("t.a.b was 1 and is 2, t.v was sha256 "), "{differences}");
+        assert!(differences.ends_with("t.v.0 was not given and is 1"), "{differences}");
+    }
+
+    #[test]
+    fn an_option_that_one_side_does_not_know_is_the_same_where_it_is_off() {
+        let print = |value: Value| Fingerprint::default().with_json("t", &value);
+        for off in [json!(null), json!(false), json!("")] {
+            assert_eq!(print(json!({"new": off})).differences(&print(json!({}))), None);
+        }
+        assert!(print(json!({"new": true})).differences(&print(json!({}))).is_some());
+        // Of accents these say different things.
+        assert!(print(json!({"a": null})).differences(&print(json!({"a": false}))).is_some());
+    }
+
+    #[test]
+    fn many_differences_are_counted() {
+        let print = |n: usize| Fingerprint::default().with_json("t", &json!(vec![n; 9]));
+        let differences = print(1).differences(&print(2)).unwrap();
+        assert!(differences.ends_with("t.5 was 2 and is 1, and 3 more"), "{differences}");
+    }
+
+    #[test]
     fn the_free_settings_are_settings() {
         let mut full = config();
         full.init_head = Some("h".into());
+        full.data = Some("d".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);
+        full.save_minutes = Some(1.0);
         full.threads = Some(1);
         let table: toml::Table = full.to_toml().unwrap().parse().unwrap();
         for name in FREE {

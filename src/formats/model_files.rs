@@ -1,6 +1,7 @@
 //! Which files make a model folder, by the names that `transformers` gives them: said once for what fetches a folder,
 //! reads it, and writes one like it.
 
+use crate::files::read_bounded;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -91,8 +92,10 @@ pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
 
 /// Files that are never written here, and that `transformers` and Sentence Transformers read wherever they are: an adapter
 /// to put on the model, and other ways to prepare inputs.
-pub const READ_BESIDES: [&str; 3] =
-    ["adapter_config.json", "preprocessor_config.json", "processor_config.json"];
+pub const READ_BESIDES: [&str; 3] = [ADAPTER, "preprocessor_config.json", "processor_config.json"];
+
+/// Says that the folder holds an adapter.
+pub const ADAPTER: &str = "adapter_config.json";
 
 /// What a tokenizer is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,17 +128,26 @@ pub fn holds_model(folder: &Path) -> bool {
     folder.join(CONFIG).exists()
 }
 
+/// Most bytes of a file beside the weights: vocabularies of some hundred thousand words have a tenth.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// A file of a model folder beside the weights.
+///
+/// # Errors
+/// It cannot be read, or never ends.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    read_bounded(path, MOST_BYTES)
+}
+
 /// A JSON file of a model folder; `None` where it is not there.
 ///
 /// # Errors
 /// A file that cannot be read or is not JSON.
 pub fn read_json(path: &Path) -> Result<Option<Value>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let json = serde_json::from_slice(&bytes)
+    if path.try_exists().is_ok_and(|there| !there) {
+        return Ok(None);
+    }
+    let json = serde_json::from_slice(&read_file(path)?)
         .with_context(|| format!("{} is not JSON", path.display()))?;
     Ok(Some(json))
 }

@@ -3,7 +3,7 @@
 
 use super::delta::DeltaInfo;
 use super::model_files::{
-    CONFIG, HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS,
+    CONFIG, HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, read_file,
 };
 use super::sentence;
 use crate::files::write_bytes_atomic;
@@ -69,8 +69,7 @@ fn copy(base: &Path, name: &str, folder: &Path) -> Result<bool> {
     if !from.exists() {
         return Ok(false);
     }
-    let bytes = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
-    write_bytes_atomic(&folder.join(name), &bytes)?;
+    write_bytes_atomic(&folder.join(name), &read_file(&from)?)?;
     Ok(true)
 }
 
@@ -86,10 +85,8 @@ pub fn write_config(base: &Path, info: &DeltaInfo, folder: &Path) -> Result<()> 
 /// The base's configuration with the task's class and labels.
 fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
     let path = base.join(CONFIG);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let mut config: Map<String, Value> =
-        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+    let mut config: Map<String, Value> = serde_json::from_slice(&read_file(&path)?)
+        .with_context(|| format!("{} is broken", path.display()))?;
     // What the files of this folder hold, whatever the base's held.
     config.insert("torch_dtype".into(), "float32".into());
     config.remove("dtype");

@@ -4,7 +4,7 @@
 //! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
 
 use super::container::{ContainerError, read_header};
-use super::model_files::{WEIGHTS, WEIGHTS_INDEX};
+use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
 use crate::content::mistaken_file;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
@@ -44,6 +44,10 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// What the encoders' names begin with in task models of several types.
+const OTHER_FAMILIES: [&str; 7] =
+    ["bert.", "roberta.", "distilbert.", "electra.", "albert.", "mpnet.", "deberta."];
+
 impl ModelTensors {
     /// The files that hold a folder's weights, sorted by name.
     ///
@@ -62,9 +66,7 @@ impl ModelTensors {
                 folder.display()
             );
         }
-        let text = std::fs::read_to_string(&index)
-            .with_context(|| format!("cannot read {}", index.display()))?;
-        let index_json: Index = serde_json::from_str(&text)
+        let index_json: Index = serde_json::from_slice(&read_file(&index)?)
             .with_context(|| format!("{} is broken", index.display()))?;
         let mut names: Vec<_> = index_json.weight_map.into_values().collect();
         names.sort();
@@ -116,7 +118,13 @@ impl ModelTensors {
             .into_iter()
             .find(|prefix| owner.contains_key(&format!("{prefix}{probe}")))
             .with_context(|| {
-                let what = match owner.keys().filter(|name| name.ends_with(probe)).min() {
+                let found = owner.keys().filter(|name| name.ends_with(probe)).min();
+                let outer = found.and_then(|name| name.strip_suffix(probe));
+                let what = match found {
+                    Some(name) if outer.is_some_and(|outer| OTHER_FAMILIES.contains(&outer)) => format!(
+                        "but `{name}`, as models of another type have it: config.json and weights are not of the same \
+                         model, or its `model_type` is wrong"
+                    ),
                     Some(name) => format!(
                         "but `{name}`: save the model without the module around it (PyTorch's DataParallel: \
                          `model.module`, peft: what `merge_and_unload()` returns)"

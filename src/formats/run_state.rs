@@ -19,7 +19,8 @@ use crate::formats::container::{self, Container, ContainerError};
 use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
-const FORMAT_VERSION: u32 = 2;
+/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32.
+const FORMAT_VERSION: u32 = 3;
 /// Metadata keys that belong to the fingerprint begin with this.
 const FINGERPRINT: &str = "run.";
 /// Metadata key of the sha256 over all that the file says besides.
@@ -91,7 +92,7 @@ pub enum CheckpointError {
     Damaged,
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
-    #[error("tensor `{tensor}` has {found} values, and this run trains {expected}")]
+    #[error("tensor `{tensor}` has length {found}, and this run trains {expected} values")]
     WrongLength { tensor: &'static str, found: usize, expected: usize },
     #[error(transparent)]
     Changed(#[from] Changed),
@@ -295,7 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn fingerprint() -> Fingerprint {
-        let config = TrainConfig::with_defaults("m".into(), "a.tsv".into(), "out".into());
+        let config = TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into());
         Fingerprint::of(&config).unwrap().with("base weights", "abc")
     }
 
@@ -392,7 +393,10 @@ mod tests {
 
     #[test]
     fn damaged_metadata_is_named() {
-        assert!(with_metadata("format", None).contains("no checkpoint"));
+        for version in ["1", "2"] {
+            let said = with_metadata("format_version", Some(version));
+            assert!(said.contains(&format!("version {version} of the format")), "{said}");
+        }
         assert!(with_metadata("format_version", Some("1")).contains("version 1"));
         assert!(with_metadata("checksum", None).contains("`checksum`"));
         assert!(with_metadata("seconds", Some("inf")).contains("wrong `seconds`: `inf`"));

@@ -3,7 +3,7 @@
 
 use super::model_files::{
     CONFIG, MODULES, POOLING, POOLING_FOLDER, SENTENCE_CONFIGS, SENTENCE_PROMPTS, TOKENIZER_CONFIG,
-    read_json,
+    read_file, read_json,
 };
 use crate::files::write_bytes_atomic;
 use crate::program::PoolKind;
@@ -339,9 +339,7 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
     for name in names {
         let path = from.join(&name);
         if path.is_file() {
-            let bytes =
-                std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            write(&name, &bytes)?;
+            write(&name, &read_file(&path)?)?;
         }
     }
     if pooling == PoolKind::Mean && !to.join(MODULES).exists() {

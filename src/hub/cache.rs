@@ -1,4 +1,4 @@
-//! The cache that all Hugging Face tools share: `models--org--name/{blobs,refs,snapshots}`. A blob is a content under
+//! The cache that all Hugging Face tools share: `models--org--name/{blobs,refs,snapshots}`, and `datasets--…`. A blob is a content under
 //! its ETag, a snapshot a folder of links into the blobs, a ref the commit that a branch was at.
 
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::names::{HubName, Kind, PathPart, joined, path_part};
 use crate::files::{read_bounded, write_bytes_atomic};
 
-/// One model's part of the cache.
+/// One model's or data set's part of the cache.
 pub(super) struct Cache {
     folder: PathBuf,
     locks: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new(cache: &Path, name: &HubName) -> Self {
-        let folder = format!("models--{}", joined(&name.repository, "--"));
+        let folder = format!("{}--{}", name.holding.plural(), joined(&name.repository, "--"));
         Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
@@ -65,13 +65,15 @@ impl Cache {
         {
             // From snapshots/COMMIT, and one further up per folder of the file's own.
             let target = format!("{}blobs/{blob}", "../".repeat(file.len() + 1));
-            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other.
-            let link = tempfile::Builder::new()
-                .prefix(".")
-                .suffix(".tmp")
-                .make_in(parent, |path| std::os::unix::fs::symlink(&target, path))?;
-            link.into_temp_path().persist(&pointer)?;
-            Ok(())
+            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other. Whoever
+            // has the blob's lock makes the only link of this name: one that is there was left by a kill.
+            let link = parent.join(format!(".{blob}.tmp"));
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::os::unix::fs::symlink(&target, &link)?;
+            fs::rename(&link, &pointer)
         }
         #[cfg(not(unix))]
         fs::copy(self.blob(blob), &pointer).map(drop)

@@ -34,8 +34,9 @@ struct Sibling {
 impl RepoFiles {
     pub(super) fn ask(hub: &Hub, client: &Client, name: &HubName) -> Result<Self, Failure> {
         let url = format!(
-            "{}/api/models/{}/revision/{}",
+            "{}/api/{}/{}/revision/{}",
             hub.endpoint,
+            name.holding.plural(),
             name.repository(),
             name.revision().replace('/', "%2F")
         );

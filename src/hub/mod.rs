@@ -7,6 +7,7 @@
 mod announced;
 mod cache;
 mod content;
+mod dataset;
 mod environment;
 mod http;
 mod listing;
@@ -24,7 +25,6 @@ use crate::formats::model_files::{
 use cache::Cache;
 use http::{Client, Failure};
 use listing::{RepoFiles, shards};
-use names::{Kind, PathPart, path_part};
 use transfer::Transfer;
 
 pub use environment::Hub;
@@ -79,13 +79,27 @@ impl Hub {
     /// No such model or revision, no access, no network and not in the cache, no safetensors weights, a hub that
     /// answers unlike one, a damaged download.
     pub fn fetch(&self, name: &HubName, listener: Listener<'_>) -> Result<PathBuf> {
+        self.snapshot(name, listener, &|cache| cached(cache, name), &take)
+    }
+
+    /// The folder of a commit, after `take` has brought what is needed of it; or what `cached` finds, where there is no
+    /// hub to ask.
+    fn snapshot(
+        &self,
+        name: &HubName,
+        listener: Listener<'_>,
+        cached: &dyn Fn(&Cache) -> Option<PathBuf>,
+        take: &dyn Fn(&mut Transfer<'_>, &RepoFiles) -> Result<()>,
+    ) -> Result<PathBuf> {
         let cache = Cache::new(&self.cache, name);
+        let what = name.what();
         if self.offline {
-            return cached(&cache, name).ok_or_else(|| {
+            return cached(&cache).ok_or_else(|| {
                 anyhow!(
-                    "model {name} is not in the cache {} and HF_HUB_OFFLINE is set; unset it once to fetch the model, \
-                     or give a folder",
-                    self.cache.display()
+                    "{what} is not in the cache {} and HF_HUB_OFFLINE is set; unset it once to fetch the {}, or give a \
+                     folder",
+                    self.cache.display(),
+                    name.holding.word()
                 )
             });
         }
@@ -95,10 +109,10 @@ impl Hub {
             Err(failure) => {
                 // No network, and all is here: the cache serves.
                 let away = matches!(failure, Failure::Silent(_) | Failure::Status(500..));
-                return match cached(&cache, name).filter(|_| away) {
+                return match cached(&cache).filter(|_| away) {
                     Some(folder) => {
                         listener(Event::Note(&format!(
-                            "cannot reach {}: model {name} is taken from the cache",
+                            "cannot reach {}: {what} is taken from the cache",
                             self.endpoint
                         )));
                         Ok(folder)
@@ -136,12 +150,7 @@ fn take(transfer: &mut Transfer<'_>, listing: &RepoFiles) -> Result<()> {
             "model {name} has no tokenizer on {endpoint} (tokenizer.json, vocab.txt, or vocab.json with merges.txt)"
         );
     }
-    let mut take = |file: &str| -> Result<PathBuf> {
-        let parts: Result<Vec<PathPart>, String> =
-            file.split('/').map(|part| path_part(Kind::File, part)).collect();
-        let parts = parts.map_err(|why| anyhow!("model {name}: {why}"))?;
-        transfer.take(&listing.commit, &parts)
-    };
+    let mut take = |file: &str| transfer.take_named(&listing.commit, file);
     take(CONFIG)?;
     let optional = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES);
     for file in optional.filter(|file| has(file)) {
@@ -171,10 +180,10 @@ fn cached(cache: &Cache, name: &HubName) -> Option<PathBuf> {
 
 /// What a failure means and what to do.
 fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
-    let endpoint = &hub.endpoint;
+    let (what, endpoint) = (name.what(), &hub.endpoint);
     match failure {
         Failure::Silent(why) => anyhow!(
-            "model {name}: cannot reach {endpoint} ({why}) and the model is not in the cache {}; check the network, \
+            "{what}: cannot reach {endpoint} ({why}) and it is not in the cache {}; check the network, \
              or give a folder",
             hub.cache.display()
         ),
@@ -185,19 +194,20 @@ fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
                     "if it is private or gated set HF_TOKEN; a wrong name is answered like this too"
                 }
             };
-            anyhow!("model {name}: {endpoint} refuses access: {with}")
+            anyhow!("{what}: {endpoint} refuses access: {with}")
         }
         Failure::Status(404) => anyhow!(
-            "model {name}: neither a folder here, nor a model, revision or file on {endpoint}; check the name"
+            "{what}: neither a folder here, nor a {}, revision or file on {endpoint}; check the name",
+            name.holding.word()
         ),
         Failure::Status(status) => {
-            anyhow!("model {name}: {endpoint} answers with status {status}; try again later")
+            anyhow!("{what}: {endpoint} answers with status {status}; try again later")
         }
-        Failure::Unlike(how) => anyhow!("model {name}: {endpoint} answers unlike a hub: {how}"),
+        Failure::Unlike(how) => anyhow!("{what}: {endpoint} answers unlike a hub: {how}"),
         Failure::Broken(how) => {
-            anyhow!("model {name}: a file of {endpoint} arrived damaged: {how}")
+            anyhow!("{what}: a file of {endpoint} arrived damaged: {how}")
         }
-        Failure::Local(why) => anyhow!("model {name}: cannot keep what arrives: {why}"),
+        Failure::Local(why) => anyhow!("{what}: cannot keep what arrives: {why}"),
     }
 }
 

@@ -73,9 +73,43 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// The name of a model on the hub: `org/name` or `name`, and a branch, tag or commit after an `@`.
+/// What a hub keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    Model,
+    Dataset,
+}
+
+impl Holding {
+    /// For people.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Dataset => "data set",
+        }
+    }
+
+    /// In addresses of the interface, and in folders of the cache.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
+
+    /// Before a repository's name in the address of a file.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::Dataset => "datasets/",
+        }
+    }
+}
+
+/// The name of a model or a data set on the hub: `org/name` or `name`, and a branch, tag or commit after an `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubName {
+    pub(super) holding: Holding,
     pub(super) repository: Vec<PathPart>,
     pub(super) revision: Vec<PathPart>,
 }
@@ -101,11 +135,24 @@ impl FromStr for HubName {
             .ok_or_else(|| wrong("there is no such folder, and this is no name of a model"))?;
         let revision =
             parts(revision).map_err(|_| wrong("what follows the @ is no branch, tag or commit"))?;
-        Ok(Self { repository, revision })
+        Ok(Self { holding: Holding::Model, repository, revision })
     }
 }
 
 impl HubName {
+    /// A data set of this name.
+    ///
+    /// # Errors
+    /// As that of a model.
+    pub fn dataset(text: &str) -> Result<Self, UsageError> {
+        Ok(Self { holding: Holding::Dataset, ..text.parse()? })
+    }
+
+    /// "model org/name", the start of a message.
+    pub(super) fn what(&self) -> String {
+        format!("{} {self}", self.holding.word())
+    }
+
     /// `org/name`.
     pub(super) fn repository(&self) -> String {
         joined(&self.repository, "/")

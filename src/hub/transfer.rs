@@ -1,4 +1,4 @@
-//! One file of a model, from the hub into the cache: looked at, locked, resumed or begun, held against every size and
+//! One file of a model or data set, from the hub into the cache: looked at, locked, resumed or begun, held against every size and
 //! hash that was given, and only then given its name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,7 +12,7 @@ use super::announced::{Announced, agreed, announced, number, sent};
 use super::cache::Cache;
 use super::content::{Hash, differs};
 use super::http::{Answer, Asked, Client, Failure, Follow};
-use super::names::{HubName, PathPart, joined};
+use super::names::{HubName, Kind, PathPart, joined, path_part};
 use super::{Event, Hub, Listener};
 
 /// Largest file, and largest one whose size the hub does not say.
@@ -45,6 +45,14 @@ impl Ended {
 }
 
 impl Transfer<'_> {
+    /// One file of a commit by the name that the hub has for it.
+    pub(super) fn take_named(&mut self, commit: &PathPart, file: &str) -> Result<PathBuf> {
+        let parts: Result<Vec<PathPart>, String> =
+            file.split('/').map(|part| path_part(Kind::File, part)).collect();
+        let parts = parts.map_err(|why| anyhow!("{}: {why}", self.name.what()))?;
+        self.take(commit, &parts)
+    }
+
     /// One file of a commit, from the cache or the hub.
     pub(super) fn take(&mut self, commit: &PathPart, file: &[PathPart]) -> Result<PathBuf> {
         let pointer = self.cache.pointer(commit, file);
@@ -55,8 +63,12 @@ impl Transfer<'_> {
         let fail = |hub: &Hub, failure| {
             super::explain(hub, self.name, failure).context(format!("cannot fetch {shown}"))
         };
-        let url =
-            format!("{}/{}/resolve/{commit}/{shown}", self.hub.endpoint, self.name.repository());
+        let url = format!(
+            "{}/{}{}/resolve/{commit}/{shown}",
+            self.hub.endpoint,
+            self.name.holding.prefix(),
+            self.name.repository()
+        );
         let about = self.look(&url, commit).map_err(|failure| fail(self.hub, failure))?;
         let blob = self.cache.blob(&about.blob);
         let _lock = self.lock(&about.blob, &shown)?;
@@ -110,8 +122,8 @@ impl Transfer<'_> {
     fn lock(&mut self, blob: &PathPart, shown: &str) -> Result<File> {
         let failed = |error: std::io::Error| {
             anyhow!(
-                "model {}: cannot lock {shown} in the cache {}: {error}",
-                self.name,
+                "{}: cannot lock {shown} in the cache {}: {error}",
+                self.name.what(),
                 self.hub.cache.display()
             )
         };
@@ -137,8 +149,8 @@ impl Transfer<'_> {
             }
             if since.elapsed() > OTHERS_PATIENCE {
                 bail!(
-                    "model {}: another process has been fetching {shown} without progress; end it and try again",
-                    self.name
+                    "{}: another process has been fetching {shown} without progress; end it and try again",
+                    self.name.what()
                 );
             }
         }
@@ -234,8 +246,8 @@ impl Transfer<'_> {
         };
         let removed = set_aside(part, false).unwrap_or_default();
         bail!(
-            "model {}: {shown} arrived damaged (hash {found}, announced {blob}); {removed}; try again",
-            self.name
+            "{}: {shown} arrived damaged (hash {found}, announced {blob}); {removed}; try again",
+            self.name.what()
         )
     }
 

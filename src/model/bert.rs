@@ -194,7 +194,7 @@ impl Block {
     fn attend_first(&self, b: &mut Builder, x: Value, first: &FirstLayers) -> Attended {
         let hidden = self.qkv.inputs;
         let qkv = b.linear(What::Qkv, x, &first.key_value);
-        let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Activation);
+        let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Stream);
         b.push(First { tokens: In(x), out: Out(residual) });
         let query = b.linear(What::FirstQuery, residual, &first.query);
         let lse = b.value(What::FirstLse, Rows::Sequences, self.heads, Storage::F32);
@@ -254,7 +254,7 @@ pub struct Embeddings {
 impl Embeddings {
     pub fn forward(&self, b: &mut Builder) -> Value {
         let hidden = self.norm.gamma.len;
-        let out = b.value(What::Embeddings, Rows::Tokens, hidden, Storage::Activation);
+        let out = b.value(What::Embeddings, Rows::Tokens, hidden, Storage::Stream);
         b.push(Embed {
             tables: self.tables,
             norm: self.norm,

@@ -3,6 +3,7 @@
 //! Everything that would change the mathematics and is not implemented is refused here, by name.
 
 use crate::files::read_bounded;
+use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::CONFIG;
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
@@ -113,7 +114,7 @@ impl ModelConfig {
             vocab: keys.count("vocab_size")?,
             position_rows: keys.count("max_position_embeddings")?,
             type_vocab: keys.count("type_vocab_size")?,
-            norm_eps: keys.number("layer_norm_eps")? as f32,
+            norm_eps: keys.single("layer_norm_eps")?,
             activation: activation(keys.string("hidden_act")?)?,
             hidden_dropout,
             attention_dropout: keys.fraction("attention_probs_dropout_prob")?,
@@ -150,9 +151,35 @@ impl ModelConfig {
         self.position_rows.saturating_sub(self.position_offset())
     }
 
+    /// What the file decides and no tensor shows: with other values here the same weights answer otherwise.
+    pub fn arithmetic(&self) -> Fingerprint {
+        named([
+            ("num_hidden_layers", self.layers.to_string()),
+            ("num_attention_heads", self.heads.to_string()),
+            ("layer_norm_eps", format!("{:e}", self.norm_eps)),
+            ("hidden_act", format!("{:?}", self.activation)),
+            ("position_offset", self.position_offset().to_string()),
+        ])
+    }
+
+    /// What the file decides of training alone.
+    pub fn dropout(&self) -> Fingerprint {
+        named([
+            ("hidden_dropout_prob", self.hidden_dropout.to_string()),
+            ("attention_probs_dropout_prob", self.attention_dropout.to_string()),
+            ("classifier_dropout", self.classifier_dropout.to_string()),
+        ])
+    }
+
     pub fn head_dim(&self) -> usize {
         self.hidden / self.heads
     }
+}
+
+fn named<const N: usize>(values: [(&str, String); N]) -> Fingerprint {
+    values.iter().fold(Fingerprint::default(), |all, (key, value)| {
+        all.with(&format!("{CONFIG}.{key}"), value)
+    })
 }
 
 /// What the configuration classes of `transformers` take for the keys that are read here where a file leaves them out.
@@ -232,6 +259,17 @@ impl Keys<'_> {
             .as_f64()
             .filter(|x| x.is_finite() && *x >= 0.0)
             .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
+    }
+
+    /// A number that is used in single precision, where it must be what is written: neither beyond it nor rounded to 0.
+    fn single(&self, key: &str) -> Result<f32> {
+        let written = self.number(key)?;
+        let used = written as f32;
+        ensure!(
+            used.is_finite() && (used > 0.0 || written == 0.0),
+            "`{key}` is {written:e}, which single precision does not have"
+        );
+        Ok(used)
     }
 
     fn fraction(&self, key: &str) -> Result<f32> {
@@ -328,6 +366,8 @@ mod tests {
             ("num_hidden_layers", Value::from(1001), "between 1 and 1000"),
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
+            ("layer_norm_eps", 1e300.into(), "single precision"),
+            ("layer_norm_eps", 1e-300.into(), "single precision"),
             ("max_position_embeddings", 1.into(), "max_position_embeddings"),
         ] {
             let error = format!("{:#}", with(key, value).unwrap_err());

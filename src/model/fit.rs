@@ -37,7 +37,7 @@ fn efficient_tokens(device: DeviceKind) -> usize {
 impl Budget<'_> {
     /// Training on batches of up to `limits`; `None` is prediction.
     pub fn program(&self, limits: Limits, saving: Option<Saving>) -> Program {
-        self.model.program(limits, self.device.activation_bytes(), saving)
+        self.model.program(limits, self.device.element_bytes(), saving)
     }
 
     pub fn footprint(&self, program: &Program) -> Footprint {
@@ -50,7 +50,7 @@ impl Budget<'_> {
 
     fn fit(&self, list: &Arc<List>, limits: Limits, tokens: usize, saving: Saving) -> Fit {
         let limits = Limits { tokens, sequences: limits.sequences.min(tokens), ..limits };
-        let program = list.place(limits, self.device.activation_bytes());
+        let program = list.place(limits, self.device.element_bytes());
         Fit { saving, tokens, footprint: self.footprint(&program) }
     }
 

@@ -1,5 +1,6 @@
 //! The encoder with its task head, whose matrices are on a device, and the lists that train it and predict with it.
 
+mod addressable;
 pub mod bert;
 pub mod config;
 pub mod fit;
@@ -7,7 +8,7 @@ pub mod load;
 pub mod params;
 
 use crate::backend::{Backend, MatrixShape, Memory, Slot};
-use crate::program::{Builder, Limits, List, ParamRange, Program, Saving};
+use crate::program::{Builder, ElementBytes, Limits, List, ParamRange, Program, Saving};
 use crate::settings::biases::Component;
 use crate::tasks::head::TaskHead;
 use anyhow::Result;
@@ -69,8 +70,8 @@ impl Model {
         Arc::new(list)
     }
 
-    /// For batches of up to `limits` on a backend with activations of `element` bytes.
-    pub fn program(&self, limits: Limits, element: usize, train: Option<Saving>) -> Program {
+    /// For batches of up to `limits` on a backend with elements of so many bytes.
+    pub fn program(&self, limits: Limits, element: ElementBytes, train: Option<Saving>) -> Program {
         self.list(train, false).place(limits, element)
     }
 

@@ -1,7 +1,7 @@
 //! What backward makes again.
 
 use crate::program::toy::{LIMITS, list, names};
-use crate::program::{Op, Saving, Storage, What};
+use crate::program::{ElementBytes, Op, Saving, Storage, What};
 use std::sync::Arc;
 
 fn backward(saving: Saving) -> Vec<&'static str> {
@@ -15,7 +15,7 @@ fn kept(saving: Saving) -> Vec<What> {
     let mut list = list(Some(saving));
     list.again(saving);
     list.prune();
-    let program = Arc::new(list).place(LIMITS, 4);
+    let program = Arc::new(list).place(LIMITS, ElementBytes::all(4));
     program.saved().map(|(info, _)| info.what).collect()
 }
 
@@ -93,7 +93,7 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
     };
     for saving in [Saving::CHECKPOINT, Saving::RECOMPUTE, Saving::KEEP] {
         let mut b = Builder::new(Some(saving));
-        let x = b.value(What::Pooled, Rows::Tokens, WIDTH, Storage::Activation);
+        let x = b.value(What::Pooled, Rows::Tokens, WIDTH, Storage::Stream);
         b.push(Embed { tables, norm: norm(9).norm, dropout: Dropout::NONE, out: Out(x) });
         let mut product = b.linear(What::Product, x, &linear(0));
         let mut passes = Vec::new();
@@ -123,6 +123,6 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
         list.again(saving);
         list.prune();
         // Placing verifies: whatever is read is there.
-        Arc::new(list).place(LIMITS, 4);
+        Arc::new(list).place(LIMITS, ElementBytes::all(4));
     }
 }

@@ -149,7 +149,9 @@ impl Builder {
 
     /// `x·Wᵀ + bias`
     pub fn linear(&mut self, what: What, x: Value, layer: &LinearLayer) -> Value {
-        let out = self.value(what, self.info(x).rows, layer.outputs, Storage::Activation);
+        // A LayerNorm makes the stream in the place of such a product.
+        let storage = if what == What::Product { Storage::Stream } else { Storage::Activation };
+        let out = self.value(what, self.info(x).rows, layer.outputs, storage);
         self.product(x, layer, None, out, None);
         out
     }
@@ -188,8 +190,7 @@ impl Builder {
         if layer.trains.is_some() {
             self.push(WeightGrad { dy: In(dy), x: In(x), grad: Sum(layer.trains) });
         }
-        let rows = self.info(dy).rows;
-        let now = self.value(What::Gradient, rows, layer.inputs, Storage::Activation);
+        let now = self.gradient(x);
         let new = Dest::New(Out(now));
         let (slope, dx, dbias) = match to {
             Dx::New => (None, new, None),

@@ -4,7 +4,7 @@
 //! stands in the types of its fields ([`operand`](super::operand)), what the verifier needs behind them.
 //!
 //! Shapes are `[rows, width]` as [`Info`](super::Info) has them; `rows` are tokens or sequences. `act` is the backend's
-//! activation type, `slope` and `x_hat` that or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face
+//! activation type, `stream` its type for the residual stream, `either` one of both, `slope` and `x_hat` `act` or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face
 //! stores it, and serves both `y = x·Wᵀ` and `dx = dy·W`. A value is written whole unless its operand adds to it.
 //! Gradients of parameters always add up; [`Zero`] clears them.
 
@@ -99,7 +99,7 @@ ops! {
         tables: TableIds,
         norm: Norm = [width],
         dropout: Dropout,
-        out: Out = [tokens, width] act,
+        out: Out = [tokens, width] stream,
     }
 
     /// Backward of [`Embed`] where the tables train. Nothing was kept for it: x̂ is computed again from the tables, which
@@ -109,7 +109,7 @@ ops! {
         norm: Norm = [width],
         dropout: Dropout,
         /// From the gradient of the output to that of the tables' sum.
-        dx: Over = [tokens, width] act,
+        dx: Over = [tokens, width] stream,
         /// Its rows get the gradients of the tokens that they stand for, in the order of the tokens.
         dword: Sum = [words * width],
         dposition: Sum = [positions * width],
@@ -120,33 +120,33 @@ ops! {
 
     /// `out = act(x·Wᵀ + bias)`, `slope = act′(x·Wᵀ + bias)`.
     Linear {
-        x: In = [rows, inputs] act,
+        x: In = [rows, inputs] either,
         weight: WeightId,
         /// Parts of equal length (query, key and value of a fused product are three).
         bias: Vec<ParamRange> = [outputs],
         act: Option<Activation>,
         /// At least one of both is there.
-        out: Aside = [rows, outputs] act,
+        out: Aside = [rows, outputs] either,
         /// Where there is an activation.
         slope: Aside = [rows, outputs] slope,
     }
 
     /// `dx = (dy·W) ⊙ slope`, or `dx += dy·W`. There is no dW here: see [`WeightGrad`].
     LinearBack {
-        dy: In = [rows, outputs] act,
+        dy: In = [rows, outputs] either,
         weight: WeightId,
         /// The slope of the activation that made the layer's input, so that `dx` is the gradient before that activation.
         /// Not together with `+=`.
         slope: Option<In> = [rows, inputs] slope,
-        dx: Dest = [rows, inputs] act,
+        dx: Dest = [rows, inputs] either,
         /// Column sums of the final `dx`: the bias gradient of the layer below, fused.
         dbias: Sum = [inputs],
     }
 
     /// `grad += dyᵀ·x`: the gradient of a linear layer's matrix. In no list that trains biases alone.
     WeightGrad {
-        dy: In = [rows, outputs] act,
-        x: In = [rows, inputs] act,
+        dy: In = [rows, outputs] either,
+        x: In = [rows, inputs] either,
         grad: Sum = [outputs * inputs],
     }
 
@@ -204,24 +204,24 @@ ops! {
 
     /// `out[s] = tokens[first token of s]`
     First {
-        tokens: In = [tokens, width] act,
-        out: Out = [sequences, width] act,
+        tokens: In = [tokens, width] stream,
+        out: Out = [sequences, width] stream,
     }
 
     /// `tokens[first token of s] += first[s]`
     AddFirst {
-        first: In = [sequences, width] act,
-        tokens: Over = [tokens, width] act,
+        first: In = [sequences, width] stream,
+        tokens: Over = [tokens, width] stream,
     }
 
     /// `x.now = LN(sum)`, `sum = residual + dropout(x.was)`
     ResidualNorm {
-        x: Over = [rows, width] act,
-        residual: In = [rows, width] act,
+        x: Over = [rows, width] stream,
+        residual: In = [rows, width] stream,
         dropout: Dropout,
         norm: Norm = [width],
         /// Where the residual stream goes on beside the LayerNorm, as in pre-norm encoders.
-        sum: Aside = [rows, width] act,
+        sum: Aside = [rows, width] stream,
         /// `(sum - mean) · rstd`. Kept in place of the output: inverting `(y - β) / γ` loses precision where γ is small.
         x_hat: Aside = [rows, width] x_hat,
         /// `1 / √(variance + eps)`. There with `x_hat`.
@@ -232,7 +232,7 @@ ops! {
     Restore {
         x_hat: In = [rows, width] act,
         norm: Norm = [width],
-        out: Out = [rows, width] act,
+        out: Out = [rows, width] stream,
     }
 
     /// Backward of [`ResidualNorm`]: with `dz` the gradient of the sum, the residual's gradient is `dz` and the branch's
@@ -243,11 +243,11 @@ ops! {
         gamma: ParamRange = [width],
         dropout: Dropout,
         /// From the gradient of the output to `dz`.
-        dx: Over = [rows, width] act,
+        dx: Over = [rows, width] stream,
         /// The gradient of the sum from where that went on beside the LayerNorm.
-        beside: Option<In> = [rows, width] act,
+        beside: Option<In> = [rows, width] stream,
         /// The branch's gradient; none without dropout, where it is `dz` itself.
-        branch: Option<Out> = [rows, width] act,
+        branch: Option<Out> = [rows, width] stream,
         /// Column sums of the incoming gradient.
         dbeta: Sum = [width],
         /// Column sums of the branch's gradient: the bias gradient of the linear layer that made it.
@@ -256,14 +256,14 @@ ops! {
 
     /// `grad += column sums of dy ⊙ x̂`: the gradient of a LayerNorm's γ.
     GainGrad {
-        dy: In = [rows, width] act,
+        dy: In = [rows, width] stream,
         x_hat: In = [rows, width] act,
         grad: Sum = [width],
     }
 
     /// `grad += column sums of dropout′(dy)`: a bias gradient where nothing below it is needed.
     ColumnSum {
-        dy: In = [rows, width] act,
+        dy: In = [rows, width] stream,
         dropout: Dropout,
         grad: Sum = [width],
     }
@@ -272,7 +272,7 @@ ops! {
     Pool {
         kind: PoolKind,
         /// All tokens, or for [`PoolKind::Cls`] the first alone.
-        x: In = [rows, width] act,
+        x: In = [rows, width] stream,
         /// One row per sequence; for [`PoolKind::Each`] one per token.
         out: Out = [pooled, width] f32,
     }
@@ -282,7 +282,7 @@ ops! {
     PoolBack {
         kind: PoolKind,
         dy: In = [pooled, width] f32,
-        dx: Out = [rows, width] act,
+        dx: Out = [rows, width] stream,
     }
 
     /// One layer of the task head, all in F32: `y = act(dropout(x)·Wᵀ + bias)`, act = tanh or none.

@@ -1,7 +1,7 @@
 //! From a list to a program: each value's lifetime, and from the lifetimes a place for each in one arena, so that the peak
 //! is known before the first step, nothing is allocated during one, and addresses never change.
 
-use super::{Info, Limits, List, Op, Region, Span, Value, What};
+use super::{ElementBytes, Info, Limits, List, Op, Region, Span, Value, What};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -116,8 +116,8 @@ impl Program {
 }
 
 impl List {
-    /// Places the values for batches of up to `limits` on a backend with activations of `element` bytes.
-    pub fn place(self: &Arc<Self>, limits: Limits, element: usize) -> Program {
+    /// Places the values for batches of up to `limits` on a backend with elements of so many bytes.
+    pub fn place(self: &Arc<Self>, limits: Limits, element: ElementBytes) -> Program {
         let program = self.placed(limits, element, &self.lifetimes());
         if cfg!(debug_assertions)
             && let Err(fault) = program.verify()
@@ -130,7 +130,7 @@ impl List {
     pub(super) fn placed(
         self: &Arc<Self>,
         limits: Limits,
-        element: usize,
+        element: ElementBytes,
         alive: &[Option<(usize, usize)>],
     ) -> Program {
         let bytes: Vec<usize> = self

@@ -2,7 +2,7 @@
 
 use super::{pack, padded};
 use crate::program::toy::{LIMITS, list};
-use crate::program::{ALIGN, Saving, What};
+use crate::program::{ALIGN, ElementBytes, Saving, What};
 use std::sync::Arc;
 
 #[test]
@@ -44,7 +44,7 @@ fn a_slope_gives_its_place_to_the_gradient_where_it_is_stored_whole() {
     let mut list = list(Some(Saving::KEEP));
     list.again(Saving::KEEP);
     list.prune();
-    let program = Arc::new(list).place(LIMITS, 2);
+    let program = Arc::new(list).place(LIMITS, ElementBytes::all(2));
     let shared = program.list().ops.iter().filter_map(crate::program::Op::may_share);
     let shared: Vec<_> = shared.collect();
     assert_eq!(shared.len(), 2);
@@ -56,9 +56,9 @@ fn a_slope_gives_its_place_to_the_gradient_where_it_is_stored_whole() {
 #[test]
 fn outputs_live_to_the_end_and_equal_programs_have_equal_ids() {
     let list = Arc::new(list(None));
-    let program = list.place(LIMITS, 4);
+    let program = list.place(LIMITS, ElementBytes::all(4));
     assert!(program.output(What::Logits).is_some());
     assert!(program.output(What::Slope).is_none());
-    assert_eq!(program.id(), list.place(LIMITS, 4).id());
-    assert_ne!(program.id(), list.place(LIMITS, 2).id());
+    assert_eq!(program.id(), list.place(LIMITS, ElementBytes::all(4)).id());
+    assert_ne!(program.id(), list.place(LIMITS, ElementBytes::all(2)).id());
 }

@@ -1,7 +1,7 @@
 //! What is left of a list.
 
 use crate::program::toy::{LIMITS, bias, list, names, only};
-use crate::program::{Op, Saving, What};
+use crate::program::{ElementBytes, Op, Saving, What};
 use std::sync::Arc;
 
 #[test]
@@ -36,7 +36,7 @@ fn backward_ends_where_nothing_below_trains() {
         "down to the intermediate bias of the upper block"
     );
     // The lower block keeps nothing.
-    let place = Arc::new(list).place(LIMITS, 4);
+    let place = Arc::new(list).place(LIMITS, ElementBytes::all(4));
     assert!(place.saved().all(|(info, _)| info.block != Some(0)));
 }
 
@@ -45,7 +45,7 @@ fn where_only_a_beta_trains_its_gradient_is_a_column_sum_and_no_x_hat_is_kept() 
     let list = only(Saving::KEEP, &[bias(1, 2)]);
     let backward = &names(&list)[list.parts.backward..];
     assert_eq!(backward, ["PoolBack", "ColumnSum", "Update"]);
-    let kept = Arc::new(list).place(LIMITS, 4);
+    let kept = Arc::new(list).place(LIMITS, ElementBytes::all(4));
     assert!(kept.saved().all(|(info, _)| info.what.of_head()), "no x_hat");
 }
 

@@ -92,11 +92,30 @@ impl Limits {
     }
 }
 
+/// Bytes of an element on a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElementBytes {
+    /// Of [`Storage::Activation`].
+    pub activation: usize,
+    /// Of [`Storage::Stream`].
+    pub stream: usize,
+}
+
+impl ElementBytes {
+    /// The same for both.
+    pub const fn all(bytes: usize) -> Self {
+        Self { activation: bytes, stream: bytes }
+    }
+}
+
 /// How a tensor is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
-    /// The backend's activation type.
+    /// The backend's activation type: what products read and what is kept for backward.
     Activation,
+    /// The residual stream and its gradient, in which the errors of all layers add up: a backend may have more bits for it
+    /// than for other activations.
+    Stream,
     F32,
     /// A LayerNorm's x̂ in one signed byte c each: `x̂ = c·|c|·√width/127²`, with the root rounded to the nearest. No row
     /// of normalised values leaves ±√width, and steps that grow with the root serve the many small values as well as
@@ -112,23 +131,20 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// Bytes of one row on a backend with activations of `element` bytes.
-    pub fn row_bytes(self, width: usize, element: usize) -> usize {
+    /// Bytes of one row on a backend with elements of so many bytes.
+    pub fn row_bytes(self, width: usize, element: ElementBytes) -> usize {
         match self {
-            Self::Activation => width * element,
+            Self::Activation => width * element.activation,
+            Self::Stream => width * element.stream,
             Self::F32 => width * size_of::<f32>(),
             Self::XHat8 | Self::Slope8 => width,
             Self::Slope4 => width.div_ceil(2),
         }
     }
 
-    /// Bytes of a tensor; of codes, whole 32-bit words.
-    pub fn bytes(self, rows: usize, width: usize, element: usize) -> usize {
-        let bytes = rows * self.row_bytes(width, element);
-        match self {
-            Self::Activation | Self::F32 => bytes,
-            Self::XHat8 | Self::Slope8 | Self::Slope4 => bytes.next_multiple_of(4),
-        }
+    /// Bytes of a tensor: whole 32-bit words.
+    pub fn bytes(self, rows: usize, width: usize, element: ElementBytes) -> usize {
+        (rows * self.row_bytes(width, element)).next_multiple_of(4)
     }
 
     /// What the square of a code of [`Self::XHat8`] is multiplied with.

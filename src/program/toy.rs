@@ -41,7 +41,7 @@ fn block(i: usize) -> Block {
 /// The list before any pass; every bias has a gradient.
 pub fn list(train: Option<Saving>) -> List {
     let mut b = Builder::new(train);
-    let embedded = b.value(What::Embeddings, Rows::Tokens, WIDTH, Storage::Activation);
+    let embedded = b.value(What::Embeddings, Rows::Tokens, WIDTH, Storage::Stream);
     let [word, position, token_type] = [90, 91, 92].map(WeightId);
     let norm = Norm {
         gamma: ParamRange { offset: FROZEN + 500, len: WIDTH },

@@ -142,10 +142,10 @@ impl Names {
             _ => *self.rows.get_or_insert(info.rows),
         };
         let stored = match (expected.stored, info.storage) {
-            (_, Storage::F32) => expected.stored == "f32",
-            (_, Storage::Activation) => expected.stored != "f32",
+            ("act" | "either" | "x_hat" | "slope", Storage::Activation) => true,
+            ("stream" | "either", Storage::Stream) | ("f32", Storage::F32) => true,
             ("x_hat", storage) => storage == Storage::XHat8,
-            ("slope", storage) => storage != Storage::XHat8,
+            ("slope", storage) => matches!(storage, Storage::Slope8 | Storage::Slope4),
             _ => false,
         };
         rows == info.rows && stored && self.product(&expected.shape[2..], info.width)

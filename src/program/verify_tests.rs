@@ -12,7 +12,7 @@ fn passed(saving: Saving) -> List {
 }
 
 fn sound() -> Program {
-    Arc::new(passed(Saving::KEEP)).place(LIMITS, 4)
+    Arc::new(passed(Saving::KEEP)).place(LIMITS, ElementBytes::all(4))
 }
 
 /// The same program with another list.
@@ -59,8 +59,8 @@ fn found(program: &Program, said: &str) {
 fn sound_programs_pass() {
     for saving in Saving::EXACT {
         let list = Arc::new(passed(saving));
-        for element in [2, 4] {
-            list.place(LIMITS, element).verify().unwrap();
+        for stream in [2, 4] {
+            list.place(LIMITS, ElementBytes { activation: 2, stream }).verify().unwrap();
         }
     }
 }
@@ -79,7 +79,7 @@ fn a_lifetime_that_is_one_operation_short() {
         };
         if last > first {
             short[value] = Some((first, last - 1));
-            if let Err(fault) = list.placed(LIMITS, 4, &short).verify() {
+            if let Err(fault) = list.placed(LIMITS, ElementBytes::all(4), &short).verify() {
                 let said = format!("{fault:#}");
                 assert!(said.contains("not there") || said.contains("over"), "{said}");
                 caught += 1;
@@ -229,7 +229,7 @@ fn a_gradient_that_lies_partly_over_its_slope() {
 fn a_gradient_over_a_slope_in_codes() {
     let mut saving = Saving::KEEP;
     saving.slope = Storage::Slope8;
-    let program = Arc::new(passed(saving)).place(LIMITS, 4);
+    let program = Arc::new(passed(saving)).place(LIMITS, ElementBytes::all(4));
     let mut regions = regions(&program);
     let mut list = program.list().clone();
     let (slope, dx) = find(&mut list, |op| op.may_share());
@@ -265,7 +265,7 @@ fn a_bias_of_another_width() {
                 _ => None,
             });
         }),
-        "where [rows,outputs] act belongs; inputs = 4, outputs = 5",
+        "where [rows,outputs] either belongs; inputs = 4, outputs = 5",
     );
 }
 
@@ -292,8 +292,8 @@ fn a_product_that_both_adds_and_multiplies() {
 #[test]
 fn the_mean_of_tokens_of_which_the_first_alone_are_there() {
     let mut b = Builder::new(None);
-    let tokens = b.value(What::Hidden, Rows::Tokens, WIDTH, Storage::Activation);
-    let first = b.value(What::Hidden, Rows::Sequences, WIDTH, Storage::Activation);
+    let tokens = b.value(What::Hidden, Rows::Tokens, WIDTH, Storage::Stream);
+    let first = b.value(What::Hidden, Rows::Sequences, WIDTH, Storage::Stream);
     let pooled = b.value(What::Pooled, Rows::Sequences, WIDTH, Storage::F32);
     let embed = list(None).ops[0].clone();
     let Op::Embed(embed) = embed else { panic!("{embed:?}") };

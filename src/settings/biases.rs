@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{UsageError, suggestion};
+use crate::words::count;
 
 /// One kind of bias in a BERT-family encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -278,8 +279,13 @@ impl BiasSelection {
                 let highest = range.last.unwrap_or(range.first);
                 if component.per_layer() && highest >= layers {
                     return Err(UsageError::new(format!(
-                        "--biases {component}{range}: the model has {layers} layers, numbered 0 to {}",
-                        layers.saturating_sub(1),
+                        "--biases {component}{range}: the model has {}, numbered {}",
+                        count(layers, "layer"),
+                        if layers == 1 {
+                            "0".to_owned()
+                        } else {
+                            format!("0 to {}", layers.saturating_sub(1))
+                        },
                     )));
                 }
             }

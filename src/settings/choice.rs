@@ -1,8 +1,10 @@
 //! An option that takes one of a few names. Each name and its line of help stand once, in the enum itself; the command
 //! line makes a parser of them (`cli::choice`), so that settings need not know how a command line is read.
 
-use crate::backend::WeightType;
+use crate::backend::cpu::Arithmetic;
 use crate::backend::cuda::HalfType;
+use crate::backend::{DeviceKind, WeightType};
+use crate::error::UsageError;
 use crate::program::PoolKind;
 
 /// One of a few names.
@@ -153,21 +155,68 @@ impl From<WeightStorage> for WeightType {
 }
 
 choices! {
-    /// The 16-bit type of matrices and activations on a GPU; sums are f32 either way.
+    /// The type of what products read and of what is kept for backward; sums are f32 with each.
     pub enum Precision {
         #[default]
+        Auto = "auto",
+            "bf16 on a GPU, and on a CPU that has bf16 dot products unless matrices train; else f32";
+        F32 = "f32",
+            "32 bits; a CPU alone has it";
         Bf16 = "bf16",
-            "The range of f32, 8 significant bits";
+            "The range of f32, 8 significant bits; on a CPU the residual stream stays f32";
         F16 = "f16",
-            "11 significant bits; gradients are scaled to fit its range";
+            "11 significant bits; gradients are scaled to fit its range; a GPU alone has it";
     }
 }
 
-impl From<Precision> for HalfType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Bf16 => Self::Bf16,
-            Precision::F16 => Self::F16,
+impl Precision {
+    /// What it is on a CPU, where matrices train in f32 alone.
+    ///
+    /// # Errors
+    /// A GPU's, and bf16 for matrices that train.
+    pub fn on_cpu(self, matrices_train: bool) -> Result<Arithmetic, UsageError> {
+        match self {
+            Self::Auto if matrices_train => Ok(Arithmetic::F32),
+            Self::Auto => Ok(Arithmetic::fastest()),
+            Self::F32 => Ok(Arithmetic::F32),
+            Self::Bf16 if matrices_train => Err(UsageError::new(
+                "--precision bf16: on a CPU --method full trains in f32; leave it out".to_owned(),
+            )),
+            Self::Bf16 => Ok(Arithmetic::Bf16),
+            Self::F16 => Err(UsageError::new(
+                "--precision f16 is for a GPU, and this runs on a CPU: use f32 or bf16".to_owned(),
+            )),
+        }
+    }
+
+    /// Which of the types it is on a device: never `Auto`.
+    ///
+    /// # Errors
+    /// The device lacks it.
+    pub fn on(self, device: DeviceKind) -> Result<Self, UsageError> {
+        Ok(match device {
+            DeviceKind::Cpu { arithmetic, .. } => match arithmetic {
+                Arithmetic::F32 => Self::F32,
+                Arithmetic::Bf16 => Self::Bf16,
+            },
+            DeviceKind::Cuda { .. } => match self.on_gpu()? {
+                HalfType::Bf16 => Self::Bf16,
+                HalfType::F16 => Self::F16,
+            },
+        })
+    }
+
+    /// What it is on a GPU.
+    ///
+    /// # Errors
+    /// A CPU's.
+    pub fn on_gpu(self) -> Result<HalfType, UsageError> {
+        match self {
+            Self::Auto | Self::Bf16 => Ok(HalfType::Bf16),
+            Self::F16 => Ok(HalfType::F16),
+            Self::F32 => Err(UsageError::new(
+                "--precision f32 is for a CPU, and this runs on a GPU: use bf16 or f16".to_owned(),
+            )),
         }
     }
 }
@@ -188,5 +237,24 @@ choices! {
             "A word per line with its tag in the last column, and a blank line between sentences";
         Conllu = "conllu",
             "The same in the columns of Universal Dependencies";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_that_a_device_lacks_is_refused_and_auto_is_what_is_fastest() {
+        assert_eq!(Precision::default().on_cpu(true).unwrap(), Arithmetic::F32);
+        assert_eq!(Precision::default().on_cpu(false).unwrap(), Arithmetic::fastest());
+        assert_eq!(Precision::default().on_gpu().unwrap(), HalfType::Bf16);
+        assert_eq!(Precision::Bf16.on_cpu(false).unwrap(), Arithmetic::Bf16);
+        let refused = Precision::Bf16.on_cpu(true).unwrap_err().to_string();
+        assert!(refused.contains("--method full") && refused.contains("f32"), "{refused}");
+        let refused = Precision::F16.on_cpu(false).unwrap_err().to_string();
+        assert!(refused.contains("f16") && refused.contains("f32 or bf16"), "{refused}");
+        let refused = Precision::F32.on_gpu().unwrap_err().to_string();
+        assert!(refused.contains("f32") && refused.contains("bf16 or f16"), "{refused}");
     }
 }

@@ -1,6 +1,6 @@
 //! `--metric`: the names of the measures, and which of two values is the better one. `tasks::metrics` computes them.
 
-use super::task::Task;
+use super::task_choice::TaskChoice;
 use crate::error::{UsageError, suggestion};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,6 +11,8 @@ use std::str::FromStr;
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     Accuracy,
+    /// Of the positive class, where a named task has one; of answers word by word, as SQuAD has it.
+    F1,
     MacroF1,
     MicroF1,
     Matthews,
@@ -20,14 +22,13 @@ pub enum Metric {
     EntityF1,
     Precision,
     Recall,
-    /// Of answers to questions, as SQuAD measures them; the next four, too.
-    AnswerF1,
+    /// The share of questions whose answer is right to the word.
     ExactMatch,
     /// Of the questions that have an answer.
     HasAnswerF1,
     HasAnswerExact,
     /// The share of the questions without an answer that are given none.
-    NoAnswer,
+    NoAnswerExact,
     /// The mean loss on the development set: the only one where lower is better.
     Loss,
 }
@@ -35,6 +36,7 @@ pub enum Metric {
 impl Metric {
     pub const ALL: [Metric; 15] = [
         Metric::Accuracy,
+        Metric::F1,
         Metric::MacroF1,
         Metric::MicroF1,
         Metric::Matthews,
@@ -43,11 +45,10 @@ impl Metric {
         Metric::EntityF1,
         Metric::Precision,
         Metric::Recall,
-        Metric::AnswerF1,
         Metric::ExactMatch,
         Metric::HasAnswerF1,
         Metric::HasAnswerExact,
-        Metric::NoAnswer,
+        Metric::NoAnswerExact,
         Metric::Loss,
     ];
 
@@ -55,6 +56,7 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Accuracy => "accuracy",
+            Metric::F1 => "f1",
             Metric::MacroF1 => "macro-f1",
             Metric::MicroF1 => "micro-f1",
             Metric::Matthews => "matthews",
@@ -63,11 +65,10 @@ impl Metric {
             Metric::EntityF1 => "entity-f1",
             Metric::Precision => "precision",
             Metric::Recall => "recall",
-            Metric::AnswerF1 => "f1",
             Metric::ExactMatch => "exact-match",
             Metric::HasAnswerF1 => "has-answer-f1",
             Metric::HasAnswerExact => "has-answer-exact",
-            Metric::NoAnswer => "no-answer",
+            Metric::NoAnswerExact => "no-answer-exact",
             Metric::Loss => "loss",
         }
     }
@@ -81,14 +82,14 @@ impl Metric {
             Metric::ExactMatch => "exact_match",
             Metric::HasAnswerF1 => "has_answer_f1",
             Metric::HasAnswerExact => "has_answer_exact",
-            Metric::NoAnswer => "no_answer",
+            Metric::NoAnswerExact => "no_answer_exact",
             other => other.name(),
         }
     }
 
     /// True if an evaluation of `task` has this measure.
-    pub fn fits(self, task: Task) -> bool {
-        self == Metric::Loss || task.facts().measures.contains(&self)
+    pub fn fits(self, task: TaskChoice) -> bool {
+        self == Metric::Loss || task.measures().contains(&self)
     }
 
     pub fn higher_is_better(self) -> bool {
@@ -131,6 +132,7 @@ impl FromStr for Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::task::Task;
 
     #[test]
     fn the_best_is_the_first_of_equals_and_never_nan() {
@@ -151,7 +153,11 @@ mod tests {
         }
         let error = "acuracy".parse::<Metric>().unwrap_err().to_string();
         assert!(error.contains("did you mean `accuracy`?"), "{error}");
-        assert!(!Metric::Pearson.fits(Task::Classification));
-        assert!(Metric::Loss.fits(Task::Regression));
+        let kind = TaskChoice::Kind;
+        assert!(!Metric::Pearson.fits(kind(Task::Classification)));
+        assert!(Metric::Loss.fits(kind(Task::Regression)));
+        let mrpc: TaskChoice = "mrpc".parse().unwrap();
+        assert!(Metric::F1.fits(mrpc) && !Metric::F1.fits(kind(Task::Classification)));
+        assert_eq!(mrpc.measures()[0], Metric::F1);
     }
 }

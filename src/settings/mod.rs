@@ -1,5 +1,7 @@
 //! What a user can ask for, checked once, whether it comes from the command line or from a file.
 
+pub mod benchmark;
+pub mod benchmarks;
 pub mod biases;
 pub mod bytes;
 pub mod choice;
@@ -10,6 +12,7 @@ pub mod no_answer;
 pub mod saving;
 pub mod schedule;
 pub mod task;
+pub mod task_choice;
 pub mod train;
 pub mod validate;
 pub mod weighting;

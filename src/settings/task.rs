@@ -36,7 +36,7 @@ pub enum Reads {
 
 /// What a task is, beside its name.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts {
+pub struct TaskFacts {
     pub reads: Reads,
     pub loss: LossKind,
     /// Whether the head answers for each token, and not for the text.
@@ -59,9 +59,9 @@ impl Task {
         matches!(self.facts().loss, LossKind::Binary | LossKind::MeanSquared)
     }
 
-    pub const fn facts(self) -> Facts {
+    pub const fn facts(self) -> TaskFacts {
         match self {
-            Self::Classification => Facts {
+            Self::Classification => TaskFacts {
                 reads: Reads::Texts,
                 loss: LossKind::CrossEntropy,
                 each_token: false,
@@ -71,7 +71,7 @@ impl Task {
                 class: "ForSequenceClassification",
                 problem_type: Some("single_label_classification"),
             },
-            Self::MultiLabel => Facts {
+            Self::MultiLabel => TaskFacts {
                 reads: Reads::Texts,
                 loss: LossKind::Binary,
                 each_token: false,
@@ -81,7 +81,7 @@ impl Task {
                 class: "ForSequenceClassification",
                 problem_type: Some("multi_label_classification"),
             },
-            Self::Regression => Facts {
+            Self::Regression => TaskFacts {
                 reads: Reads::Texts,
                 loss: LossKind::MeanSquared,
                 each_token: false,
@@ -91,7 +91,7 @@ impl Task {
                 class: "ForSequenceClassification",
                 problem_type: Some("regression"),
             },
-            Self::TokenClassification => Facts {
+            Self::TokenClassification => TaskFacts {
                 reads: Reads::Words,
                 loss: LossKind::CrossEntropy,
                 each_token: true,
@@ -107,18 +107,18 @@ impl Task {
                 class: "ForTokenClassification",
                 problem_type: None,
             },
-            Self::QuestionAnswering => Facts {
+            Self::QuestionAnswering => TaskFacts {
                 reads: Reads::Questions,
                 loss: LossKind::Span,
                 each_token: true,
                 named: false,
                 least_outputs: 2,
                 measures: &[
-                    Metric::AnswerF1,
+                    Metric::F1,
                     Metric::ExactMatch,
                     Metric::HasAnswerF1,
                     Metric::HasAnswerExact,
-                    Metric::NoAnswer,
+                    Metric::NoAnswerExact,
                 ],
                 class: "ForQuestionAnswering",
                 problem_type: None,

@@ -5,8 +5,9 @@
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::benchmark::NamedTask;
 use super::biases::BiasSelection;
 use super::bytes::ByteSize;
 use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage};
@@ -15,7 +16,7 @@ use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
-use super::task::Task;
+use super::task_choice::TaskChoice;
 use super::weighting::Weighting;
 
 /// How long to train.
@@ -55,11 +56,16 @@ pub struct TrainConfig {
     pub method: Method,
     pub biases: BiasSelection,
 
-    pub train: PathBuf,
+    /// `None` where a named task has its rows from `data`, or from the hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// The folder with a named task's files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
     pub format: FormatChoice,
-    pub task: Task,
+    pub task: TaskChoice,
     /// Column names; `None` means the first of the usual names that the file has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
@@ -122,10 +128,15 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
 
+    /// Empty in a result, which may be anywhere.
+    #[serde(default, skip_serializing_if = "is_nowhere")]
     pub output: PathBuf,
     /// Optimizer steps between checkpoints; `None` is at every evaluation and end of epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
+    /// Minutes after which a checkpoint is saved between those, 0 for never; `None` is five, or never with `save_steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_minutes: Option<f64>,
 
     pub device: DeviceChoice,
     pub precision: Precision,
@@ -134,9 +145,46 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
 }
 
+fn is_nowhere(path: &Path) -> bool {
+    path == Path::new("")
+}
+
 impl TrainConfig {
+    /// The settings as a result carries them, without what is known on this machine alone: files by their names, and a
+    /// model that is a folder as `./NAME`, which no hub has. The same run in another folder has the same.
+    #[must_use]
+    pub fn without_places(&self) -> Self {
+        let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
+        let folder = Path::new(&self.model);
+        let model = match folder.is_dir() {
+            true => {
+                // Of `.`, the folder's own.
+                let whole = folder.canonicalize().unwrap_or_default();
+                let last = folder.file_name().or(whole.file_name()).unwrap_or_default();
+                format!("./{}", last.to_string_lossy())
+            }
+            false => self.model.clone(),
+        };
+        Self {
+            model,
+            init_head: self.init_head.as_deref().map(name),
+            train: self.train.as_deref().map(name),
+            data: self.data.as_deref().map(name),
+            dev: self.dev.clone().map(|dev| match dev {
+                DevSource::File(path) => DevSource::File(name(&path)),
+                DevSource::Fraction(share) => DevSource::Fraction(share),
+            }),
+            class_weights: self.class_weights.clone().map(|weighting| match weighting {
+                Weighting::File(path) => Weighting::File(name(&path)),
+                other => other,
+            }),
+            output: PathBuf::new(),
+            ..self.clone()
+        }
+    }
+
     /// Settings with every default, for the three things that have none.
-    pub fn with_defaults(model: String, train: PathBuf, output: PathBuf) -> Self {
+    pub fn with_defaults(model: String, train: Option<PathBuf>, output: PathBuf) -> Self {
         Self {
             model,
             weights: WeightStorage::default(),
@@ -146,9 +194,10 @@ impl TrainConfig {
             method: Method::default(),
             biases: BiasSelection::all(),
             train,
+            data: None,
             dev: None,
             format: FormatChoice::default(),
-            task: Task::default(),
+            task: TaskChoice::default(),
             text_column: None,
             text_pair_column: None,
             label_column: None,
@@ -179,10 +228,22 @@ impl TrainConfig {
             memory: None,
             output,
             save_steps: None,
+            save_minutes: None,
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,
         }
+    }
+
+    /// Whether there are rows to evaluate on: asked for, or a named task's own.
+    pub fn has_dev(&self) -> bool {
+        self.dev.is_some() || self.train.is_none()
+    }
+
+    /// Tokens to keep of a text: what is asked for, else what a named task's recipe has, within a model's `positions`.
+    pub fn max_length(&self, positions: usize) -> Option<usize> {
+        let of_recipe = |task: &NamedTask| task.recipe.max_length.min(positions);
+        self.max_length.or(self.task.named().map(of_recipe))
     }
 
     /// The settings as a configuration file, without comments.

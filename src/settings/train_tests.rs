@@ -1,7 +1,7 @@
 use super::*;
 
 fn valid() -> TrainConfig {
-    let mut config = TrainConfig::with_defaults("model".into(), "a.tsv".into(), "out".into());
+    let mut config = TrainConfig::with_defaults("model".into(), Some("a.tsv".into()), "out".into());
     config.dev = Some(DevSource::Fraction(0.1));
     config
 }
@@ -39,6 +39,9 @@ fn numbers_out_of_range_are_named_with_what_is_allowed() {
     assert!(problem(|c| c.batch_size = 0).starts_with("--batch-size "));
     assert!(problem(|c| c.max_length = Some(2)).starts_with("--max-length must be 3 or more"));
     assert!(problem(|c| c.seed = u64::MAX).starts_with("--seed "));
+    for minutes in [-1.0, f64::NAN, f64::INFINITY] {
+        assert!(problem(|c| c.save_minutes = Some(minutes)).starts_with("--save-minutes "));
+    }
 }
 
 /// The optimizer computes in f32, and a settings file has 63 bits for a count.

@@ -4,7 +4,7 @@ use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
 use super::method::{Method, TrainedBiases};
 use super::schedule::Warmup;
-use super::task::Task;
+use super::task::Reads;
 use super::train::{DevSource, Length, TrainConfig};
 use crate::error::UsageError;
 use crate::program::LossKind;
@@ -56,8 +56,10 @@ impl TrainConfig {
         if self.pooling == Pooling::Mean && self.pooler == PoolerInit::Reinit {
             return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
         }
+        self.validate_rows()?;
         if !self.metric.fits(self.task) {
-            let fitting = self.task.facts().measures.iter().map(|metric| metric.name());
+            let measures = self.task.measures();
+            let fitting = measures.iter().map(|metric| metric.name());
             let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
             let metric = self.metric;
             return problem(
@@ -65,42 +67,26 @@ impl TrainConfig {
                 &format!("{metric} does not fit --task {}; use {fitting}", self.task),
             );
         }
-        if self.class_weights.is_some() && self.task.facts().loss != LossKind::CrossEntropy {
+        if self.class_weights.is_some() && self.task.kind().facts().loss != LossKind::CrossEntropy {
             return problem(
                 "class-weights",
                 &format!("weighs classes, of which --task {} has none", self.task),
             );
         }
-        if self.task == Task::QuestionAnswering {
-            let columns = [
-                ("text-column", &self.text_column),
-                ("text-pair-column", &self.text_pair_column),
-                ("label-column", &self.label_column),
-            ];
-            if let Some((option, _)) = columns.into_iter().find(|(_, name)| name.is_some()) {
-                return problem(
-                    option,
-                    "names a column, and --task question-answering reads the keys question, context and answers",
-                );
-            }
-            if self.label_separator.is_some() {
-                return problem("label-separator", "takes labels apart, and questions have none");
-            }
-        } else if self.max_answer_length.is_some() {
-            return problem("max-answer-length", "is of --task question-answering");
-        }
         if let Some(separator) = &self.label_separator {
-            if self.task == Task::Classification {
-                return problem(
-                    "label-separator",
-                    "takes a label apart, and --task classification has one per text; several are --task multi-label",
+            if !self.task.kind().takes_lists() {
+                let one = format!(
+                    "takes a label apart, and --task {} has one each; several per text are --task multi-label",
+                    self.task
                 );
+                return problem("label-separator", &one);
             }
             if separator.is_empty() {
                 return problem("label-separator", "must not be empty");
             }
         }
-        if self.dev.is_none() {
+        self.validate_reading()?;
+        if !self.has_dev() {
             let without = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";
             if self.eval_steps.is_some() {
                 return problem("eval-steps", without);
@@ -108,6 +94,79 @@ impl TrainConfig {
             if self.patience.is_some() {
                 return problem("patience", without);
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what has a use for the task's examples.
+    fn validate_reading(&self) -> Result<(), InvalidSetting> {
+        let facts = self.task.kind().facts();
+        let asks = facts.reads == Reads::Questions;
+        let given = [
+            ("pooling", facts.each_token && self.pooling != Pooling::Auto),
+            ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
+            ("text-column", asks && self.text_column.is_some()),
+            ("label-column", asks && self.label_column.is_some()),
+            ("max-answer-length", !asks && self.max_answer_length.is_some()),
+            ("text-pair-column", facts.reads != Reads::Texts && self.text_pair_column.is_some()),
+            ("unlabelled", facts.reads != Reads::Texts && !self.unlabelled.is_default()),
+            ("stride", facts.reads == Reads::Texts && self.stride.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((option, _)) => Err(InvalidSetting {
+                option,
+                problem: format!("has no use with --task {}: leave it out", self.task),
+            }),
+        }
+    }
+
+    /// Checks where the rows come from.
+    fn validate_rows(&self) -> Result<(), InvalidSetting> {
+        let invalid = |option, problem| Err(InvalidSetting { option, problem });
+        let Some(task) = self.task.named() else {
+            return match (&self.train, &self.data) {
+                (_, Some(_)) => invalid(
+                    "data",
+                    format!(
+                        "names the folder of a named task's files, and --task is {}",
+                        self.task
+                    ),
+                ),
+                (None, None) => {
+                    invalid("train", "is missing: it names the file with labelled texts".to_owned())
+                }
+                (Some(_), None) => Ok(()),
+            };
+        };
+        if let Some(other) = task.trained_as {
+            return invalid(
+                "task",
+                format!(
+                    "{} has no rows to train on: train {other}, and give its delta to `bitfit predict --task {} \
+                     --predict-test FOLDER`",
+                    task.name, task.name
+                ),
+            );
+        }
+        if self.train.is_some() && self.data.is_some() {
+            return invalid(
+                "data",
+                format!(
+                    "names the folder with all of {}'s files, and --train one file: leave one out",
+                    task.title
+                ),
+            );
+        }
+        if self.train.is_some() && task.columns.text.len() > 1 {
+            return invalid(
+                "train",
+                format!(
+                    "cannot be given with --task {}: its text is made of the columns {}; name the folder with --data",
+                    task.name,
+                    task.columns.text.join(" and ")
+                ),
+            );
         }
         Ok(())
     }
@@ -223,6 +282,14 @@ impl TrainConfig {
         at_least_one("patience", self.patience)?;
         at_least_one("save-steps", self.save_steps)?;
         at_least_one("max-answer-length", self.max_answer_length.map(|tokens| tokens as u64))?;
+        if let Some(minutes) = self.save_minutes {
+            require(
+                minutes.is_finite() && minutes >= 0.0,
+                "save-minutes",
+                "be 0 or more",
+                &minutes,
+            )?;
+        }
         if let Some(threads) = self.threads {
             let fits = (1..=MOST_THREADS).contains(&threads);
             require(fits, "threads", &format!("be from 1 to {MOST_THREADS}"), &threads)?;

@@ -6,7 +6,7 @@ use super::answer_measures::{Doubt, Measured, best_threshold, measured};
 use super::classification::log_softmax;
 use super::examples::TokenLogits;
 use super::metrics::Scores;
-use super::targets::Answer;
+use super::targets::Prediction;
 use crate::batch::Labels;
 use crate::data::{Document, Documents, Gold, Mark, Window, Windows, longest_question, place};
 use crate::settings::metric::Metric;
@@ -275,7 +275,7 @@ pub fn score(
     let (_, all) = of(None);
     let mut scores = vec![
         (Metric::Loss, loss / (2 * windows.list.len()) as f64),
-        (Metric::AnswerF1, all.f1),
+        (Metric::F1, all.f1),
         (Metric::ExactMatch, all.exact),
     ];
     if some_unanswered(documents) {
@@ -283,7 +283,7 @@ pub fn score(
         if with > 0.0 {
             scores.extend([(Metric::HasAnswerF1, has.f1), (Metric::HasAnswerExact, has.exact)]);
         }
-        scores.push((Metric::NoAnswer, none.exact));
+        scores.push((Metric::NoAnswerExact, none.exact));
     }
     scores
 }
@@ -301,7 +301,7 @@ pub fn answers(
     documents: &[Document],
     windows: &Windows,
     logits: &TokenLogits<'_>,
-) -> Vec<Answer> {
+) -> Vec<Prediction> {
     let decoded = decode(rule.longest, documents, windows, logits);
     documents
         .iter()
@@ -310,7 +310,7 @@ pub fn answers(
         .collect()
 }
 
-fn answer(rule: Answering, document: &Document, decoded: &Decoded) -> Answer {
+fn answer(rule: Answering, document: &Document, decoded: &Decoded) -> Prediction {
     let given = decoded.answer(rule);
     let characters = |end: usize| document.text[..end].chars().count();
     let [start, end] = match given {
@@ -347,7 +347,7 @@ fn answer(rule: Answering, document: &Document, decoded: &Decoded) -> Answer {
         other => other.to_string(),
     };
     let line = columns(rule).iter().map(field).collect();
-    Answer { record: record.into(), lines: vec![line] }
+    Prediction { record: record.into(), lines: vec![line] }
 }
 
 #[cfg(test)]

@@ -197,16 +197,16 @@ fn scores_tell_questions_with_and_without_an_answer_apart() {
         assert!((found - wanted).abs() < 1e-12, "{metric}: {found}");
     };
     near(Metric::ExactMatch, 1.0 / 3.0);
-    near(Metric::AnswerF1, (1.0 + 0.0 + 2.0 / 3.0) / 3.0);
+    near(Metric::F1, (1.0 + 0.0 + 2.0 / 3.0) / 3.0);
     near(Metric::HasAnswerF1, (1.0 + 2.0 / 3.0) / 2.0);
     near(Metric::HasAnswerExact, 0.5);
-    near(Metric::NoAnswer, 0.0);
+    near(Metric::NoAnswerExact, 0.0);
     // Half way from the doubts -12 and -10 of the answers that are worth something to -5.
     let tuned = tuned(OR_NONE, &rig.documents, &rig.windows, &rig.logits());
     assert_eq!(tuned.none, NoAnswer::Above(-7.5));
     let scores = rig.scores(tuned);
-    assert_eq!(value(&scores, Metric::NoAnswer), Some(1.0));
-    assert_eq!(value(&rig.scores(ALWAYS), Metric::NoAnswer), Some(0.0));
+    assert_eq!(value(&scores, Metric::NoAnswerExact), Some(1.0));
+    assert_eq!(value(&rig.scores(ALWAYS), Metric::NoAnswerExact), Some(0.0));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn where_every_question_has_an_answer_there_is_no_threshold_to_choose() {
     }
     let scores = rig.scores(ALWAYS);
     let names: Vec<Metric> = scores.iter().map(|(metric, _)| *metric).collect();
-    assert_eq!(names, [Metric::Loss, Metric::AnswerF1, Metric::ExactMatch]);
+    assert_eq!(names, [Metric::Loss, Metric::F1, Metric::ExactMatch]);
     // The six tokens of [CLS] q [SEP] a b [SEP], all the same.
     assert!((scores[0].1 - 6f64.ln()).abs() < 1e-6);
 }

@@ -48,7 +48,7 @@ fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
         let Some(id) = classes.id(&name) else {
             bail!(
                 "--class-weights: {here} has a weight for {name:?}; the classes are {}",
-                super::words::list(classes.names())
+                crate::words::list(classes.names())
             );
         };
         let weight = value.as_f64().map(|weight| weight as f32);

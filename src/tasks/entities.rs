@@ -76,13 +76,13 @@ pub fn entities<'a>(tags: &[&'a str]) -> Vec<Entity<'a>> {
 
 /// How many entities were found, there and both, of one type or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct EntityTally {
     pub predicted: usize,
     pub gold: usize,
     pub right: usize,
 }
 
-impl Found {
+impl EntityTally {
     /// Counts one sequence.
     pub fn add(&mut self, predicted: &[Entity<'_>], gold: &[Entity<'_>]) {
         self.predicted += predicted.len();

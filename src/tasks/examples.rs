@@ -1,11 +1,13 @@
 //! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
 
+use super::entities::EntityTally;
 use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
 use crate::data::{Dataset, Documents, OnRows, Table, TextCounts, TextTokenizer, Window, Windows};
 use crate::formats::columns::Columns;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 
 /// The examples of one file.
 pub enum Examples {
@@ -34,12 +36,17 @@ impl Examples {
         self.len() == 0
     }
 
-    /// The columns that they were read by, where there are any.
-    pub fn columns(&self) -> Option<&Columns> {
+    /// The table, where they are rows of one.
+    pub fn table(&self) -> Option<&Table> {
         match self {
-            Self::Texts(table) => Some(&table.columns),
+            Self::Texts(table) => Some(table),
             Self::Documents(_) => None,
         }
+    }
+
+    /// The columns that they were read by, where there are any.
+    pub fn columns(&self) -> Option<&Columns> {
+        self.table().map(|table| &table.columns)
     }
 
     /// What they hold.
@@ -60,6 +67,12 @@ impl Examples {
     }
 }
 
+impl From<Table> for Examples {
+    fn from(table: Table) -> Self {
+        Self::Texts(table)
+    }
+}
+
 /// Examples as sequences with labels.
 pub struct Prepared {
     pub dataset: Dataset,
@@ -71,13 +84,6 @@ pub struct Prepared {
 pub struct InWindows {
     pub documents: Documents,
     pub windows: Windows,
-}
-
-/// What an evaluation finds.
-pub struct Evaluation {
-    /// With what is chosen by it, to be kept with the weights.
-    pub targets: Targets,
-    pub scores: Scores,
 }
 
 impl Prepared {
@@ -95,11 +101,14 @@ impl Prepared {
         match examples {
             Examples::Texts(table) => {
                 let labels = targets.read(&table)?;
-                let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, progress)?;
+                let (dataset, counts) = Dataset::build(&table.rows, labels, tokenizer, progress)
+                    .with_context(|| table.name.clone())?;
                 Ok((Self { dataset, documents: None }, counts))
             }
             Examples::Documents(documents) => {
-                let mut windows = tokenizer.windows(&documents.list, stride, progress)?;
+                let mut windows = tokenizer
+                    .windows(&documents.list, stride, progress)
+                    .with_context(|| documents.name.clone())?;
                 let counts = windows.counts();
                 let labels = targets.of_windows(&documents, &windows)?;
                 let dataset = Dataset::of_windows(&mut windows, labels, tokenizer)?;
@@ -109,26 +118,40 @@ impl Prepared {
         }
     }
 
-    /// Texts or documents.
+    /// How many texts or documents there are.
     pub fn examples(&self) -> usize {
-        self.documents.as_ref().map_or(self.dataset.len(), |of| of.documents.list.len())
+        match &self.documents {
+            None => self.dataset.len(),
+            Some(in_windows) => in_windows.documents.list.len(),
+        }
     }
 
     pub fn labels(&self) -> &Labels {
         self.dataset.labels()
     }
 
-    /// Evaluates the logits of every row, with the targets as they are best on these examples.
-    pub fn evaluate(&self, targets: &Targets, logits: &[f32]) -> Evaluation {
-        let targets = match &self.documents {
-            None => targets.clone(),
-            Some(InWindows { documents, windows }) => {
-                let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
-                targets.tuned(documents, windows, &logits)
-            }
+    /// The targets as they are best on these examples.
+    #[must_use]
+    pub fn tuned(&self, targets: &Targets, logits: &[f32]) -> Targets {
+        let Some(InWindows { documents, windows }) = &self.documents else {
+            return targets.clone();
         };
-        let scores = self.score(&targets, logits);
-        Evaluation { targets, scores }
+        let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+        targets.tuned(documents, windows, &logits)
+    }
+
+    /// How well each type of entity is found, where there are types.
+    pub fn types(&self, targets: &Targets, logits: &[f32]) -> BTreeMap<String, EntityTally> {
+        let Some(InWindows { documents, windows }) = &self.documents else {
+            return BTreeMap::new();
+        };
+        let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+        targets.types(&documents.list, windows, &logits)
+    }
+
+    /// Whether all of two or more texts got the same answer.
+    pub fn one_answer(&self, targets: &Targets, logits: &[f32]) -> bool {
+        self.documents.is_none() && targets.one_answer(logits)
     }
 
     /// Mean loss and measures of the logits of every row.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Result, bail};
 
 use super::spelling::Key;
-use super::words::{MANY, list, rows};
 use crate::data::{Row, Table, place};
+use crate::words::{MANY, count, list};
 
 /// The classes of a task: id to name and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl ClassNames {
     /// Fewer than `least` names, or two that are equal.
     pub fn from_names(names: Vec<String>, least: usize) -> Result<Self> {
         if names.len() < least {
-            bail!("{} class name(s); at least {least} are needed", names.len());
+            bail!("{}; at least {least} are needed", count(names.len(), "class name"));
         }
         let (mut ids, mut by_key) = (HashMap::new(), HashMap::new());
         for (id, name) in names.iter().enumerate() {
@@ -123,7 +123,7 @@ fn one_spelling_each(
     // With escapes, where what is shown would be the same.
     let shown: Vec<String> = first
         .iter()
-        .map(|&name| format!("\"{}\" ({})", name.escape_default(), rows(counts[name])))
+        .map(|&name| format!("\"{}\" ({})", name.escape_default(), count(counts[name], "row")))
         .collect();
     let more = match several.len() - 1 {
         0 => String::new(),
@@ -138,9 +138,10 @@ fn one_spelling_each(
 /// A label that is none of the task's, with what may be meant.
 pub fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyhow::Error {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-    let many = match labels.filter(|label| classes.id(label).is_none()).count() {
+    let unknown = labels.filter(|label| classes.id(label).is_none()).count();
+    let many = match unknown {
         0 | 1 => String::new(),
-        count => format!(" ({count} of {} rows have unknown labels)", table.rows.len()),
+        many => format!(" ({many} of {} rows have unknown labels)", table.rows.len()),
     };
     unknown_at(classes, &place(&table.name, row.line), label, &many)
 }

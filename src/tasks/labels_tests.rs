@@ -200,7 +200,7 @@ fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
         let message = error(&VALUES, &["1", large]);
         assert!(message.contains("divide all labels"), "{message}");
     }
-    assert!(error(&VALUES, &["3,5"]).contains("write a point for the comma"));
+    assert!(error(&VALUES, &["3,5"]).contains("write a point for a comma of decimals"));
     let message = error(&VALUES, &["good"]);
     assert!(
         message.starts_with("f.tsv:2: ") && message.ends_with("use --task classification"),

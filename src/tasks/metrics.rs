@@ -108,6 +108,14 @@ pub fn macro_f1(predicted: &[u32], gold: &[u32]) -> f64 {
     ratio(sum, classes.len() as f64)
 }
 
+/// F1 of one class, as GLUE has it for the positive one; 0 where it is neither given nor predicted.
+pub fn f1_of(class: u32, predicted: &[u32], gold: &[u32]) -> f64 {
+    let classes = count_classes(predicted, gold);
+    classes
+        .get(&class)
+        .map_or(0.0, |class| ratio(2.0 * class.right as f64, (class.predicted + class.gold) as f64))
+}
+
 /// Matthews' correlation coefficient, in its form for any number of classes (Gorodkin 2004).
 ///
 /// 0 when the predictions or the gold labels are all of one class: they then carry nothing to correlate.

@@ -5,13 +5,16 @@ use super::labels::{ClassNames, unknown};
 use super::metrics::{self, Scores};
 use super::splitting::Splitting;
 use crate::batch::Labels;
-use crate::data::{Table, place};
-use anyhow::{Result, bail};
+use crate::data::{Row, Table, place};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 /// The labels of a row, without spaces around them. None is a label, too: it has none of them.
-fn labels_of<'a>(splitting: &'a Splitting, label: &'a str) -> impl Iterator<Item = &'a str> {
-    splitting.parts(label).map(str::trim).filter(|label| !label.is_empty())
+fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
+    let parts = splitting.parts(row.label.as_deref().unwrap_or_default());
+    let parts = parts.with_context(|| place(name, row.line))?;
+    let parts = parts.iter().map(|label| label.trim());
+    Ok(parts.filter(|label| !label.is_empty()).map(str::to_owned).collect())
 }
 
 /// The distinct labels of a table.
@@ -19,9 +22,9 @@ fn labels_of<'a>(splitting: &'a Splitting, label: &'a str) -> impl Iterator<Item
 /// # Errors
 /// No row has one, or one label is written in several ways.
 pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
-    let cells = table.rows.iter().filter_map(|row| row.label.as_deref());
-    let names = cells.flat_map(|label| labels_of(splitting, label));
-    ClassNames::distinct(&table.name, names, 1)
+    let rows = table.rows.iter().map(|row| labels_of(splitting, &table.name, row));
+    let labels: Vec<Vec<String>> = rows.collect::<Result<_>>()?;
+    ClassNames::distinct(&table.name, labels.iter().flatten().map(String::as_str), 1)
 }
 
 /// 1 for each label that a row has and 0 for the others, `[rows, labels]`.
@@ -32,8 +35,8 @@ pub fn read(names: &ClassNames, splitting: &Splitting, table: &Table) -> Result<
     let count = names.names().len();
     let mut all = vec![0.0; table.rows.len() * count];
     for (row, values) in table.rows.iter().zip(all.chunks_exact_mut(count)) {
-        for label in labels_of(splitting, row.label.as_deref().unwrap_or_default()) {
-            let id = names.id(label).ok_or_else(|| unknown(names, table, row, label))?;
+        for label in labels_of(splitting, &table.name, row)? {
+            let id = names.id(&label).ok_or_else(|| unknown(names, table, row, &label))?;
             let value = &mut values[id as usize];
             if *value == 1.0 {
                 bail!("{}: the label {label:?} stands there twice", place(&table.name, row.line));
@@ -72,7 +75,13 @@ fn predicted<'a>(names: &'a ClassNames, logits: &[f32]) -> Vec<&'a str> {
 }
 
 pub fn fields(names: &ClassNames, splitting: &Splitting, logits: &[f32]) -> Vec<String> {
-    let labels = predicted(names, logits).join(splitting.separator());
+    // A label with the separator in it would be read as two.
+    let separator = splitting.separator();
+    let labels = predicted(names, logits);
+    let labels = match names.names().iter().any(|name| name.contains(separator)) {
+        true => json!(labels).to_string(),
+        false => labels.join(separator),
+    };
     let p = logits.iter().map(|&x| format!("{:.7}", sigmoid(x)));
     std::iter::once(labels).chain(p).collect()
 }
@@ -118,7 +127,7 @@ mod tests {
     fn losses_of_any_logit_are_finite_and_those_of_torch() {
         // torch.nn.functional.binary_cross_entropy_with_logits
         for (x, there, want) in [
-            (0.0, true, 0.693147181),
+            (0.0, true, std::f64::consts::LN_2),
             (2.0, true, 0.126928011),
             (2.0, false, 2.126928011),
             (-800.0, true, 800.0),

@@ -2,6 +2,7 @@
 
 use crate::data::{
     ConllReader, Documents, FileFormat, LabelUse, ReadDocuments, ReadOptions, SquadReader,
+    TaggedJsonReader,
 };
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result, bail};
@@ -32,6 +33,7 @@ pub fn documents<'a>(
                 FileFormat::Conll | FileFormat::Conllu => {
                     Box::new(ConllReader::new(input, name, format, options)?)
                 }
+                FileFormat::Jsonl => Box::new(TaggedJsonReader::new(input, name, options)),
                 _ => bail!(
                     "{name}: --task {task} reads words in columns (--format conll, conllu) or JSON lines (jsonl)"
                 ),
@@ -55,16 +57,21 @@ pub fn documents<'a>(
     }
 }
 
-/// The documents of a whole file.
+/// The documents of a whole file, and what the user is told of how they were read.
 ///
 /// # Errors
 /// As [`documents`]; a file that cannot be opened.
-pub fn read_documents(task: Task, path: &Path, options: &ReadOptions) -> Result<Documents> {
+pub fn read_documents(
+    task: Task,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<(Documents, Option<String>)> {
     let name = path.display().to_string();
     if path.is_dir() {
         bail!("{name} is a folder; name the file with the examples");
     }
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-    let reader = documents(task, Box::new(file), &name, Some(path), options)?;
-    Ok(Documents { list: reader.collect::<Result<_>>()?, name })
+    let mut reader = documents(task, Box::new(file), &name, Some(path), options)?;
+    let list = reader.by_ref().collect::<Result<_>>()?;
+    Ok((Documents { list, name }, reader.told()))
 }

@@ -5,7 +5,8 @@ use super::metrics::{self, Scores};
 use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
-use anyhow::{Result, bail, ensure};
+use crate::words;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// Targets above this have squares and gradients that f32 cannot hold.
@@ -17,9 +18,13 @@ const LARGEST_VALUE: f32 = 1e15;
 /// The label of the first row is empty.
 pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
     match table.rows.first() {
-        Some(row) => Ok(splitting.parts(label_of(&table.name, row)?).count().max(1)),
+        Some(row) => Ok(parts(splitting, &table.name, row)?.len().max(1)),
         None => Ok(1),
     }
+}
+
+fn parts(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
+    splitting.parts(label_of(name, row)?).with_context(|| place(name, row.line))
 }
 
 /// The numbers of every row, `[rows, outputs]`.
@@ -29,16 +34,16 @@ pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
 pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labels> {
     let mut values = Vec::with_capacity(table.rows.len() * outputs);
     for row in &table.rows {
-        let label = label_of(&table.name, row)?;
         let before = values.len();
-        for part in splitting.parts(label) {
+        for part in parts(splitting, &table.name, row)? {
             values.push(value_of(&table.name, row, part.trim())?);
         }
         let count = values.len() - before;
         ensure!(
             count == outputs,
-            "{}: {count} numbers for a label, and the first row has {outputs}",
-            place(&table.name, row.line)
+            "{}: {} for a label, and the first row has {outputs}",
+            place(&table.name, row.line),
+            words::count(count, "number")
         );
     }
     Ok(Labels::Values(values))
@@ -48,7 +53,8 @@ fn value_of(name: &str, row: &Row, label: &str) -> Result<f32> {
     let here = place(name, row.line);
     match label.parse::<f32>() {
         Ok(value) if value.abs() <= LARGEST_VALUE => Ok(value),
-        Ok(value) if value.is_nan() => bail!(
+        // NaN, and infinity as a word.
+        Ok(_) if !label.contains(|c: char| c.is_ascii_digit()) => bail!(
             "{here}: the label {label:?} is not a finite number; remove the row or correct it"
         ),
         Ok(_) => bail!(
@@ -56,8 +62,8 @@ fn value_of(name: &str, row: &Row, label: &str) -> Result<f32> {
              same number, or correct the row"
         ),
         Err(_) if label.replacen(',', ".", 1).parse::<f32>().is_ok() => bail!(
-            "{here}: the label {label:?} is not a number; write a point for the comma, or give --label-separator , \
-             if these are several numbers"
+            "{here}: the label {label:?} is not a number; write a point for a comma of decimals, and none for one of \
+             thousands; if these are several numbers give --label-separator ,"
         ),
         Err(_) => bail!(
             "{here}: the label {label:?} is not a number; for labels that are words use \

@@ -10,14 +10,16 @@ use super::labels::ClassNames;
 use super::spelling::Key;
 use super::targets::Targets;
 use super::unlabelled::doubtful;
-use super::words::{MANY, list, rows};
 use crate::batch::Labels;
 use crate::data::Table;
+use crate::settings::metric::Metric;
+use crate::settings::task::Task;
+use crate::words::{MANY, count, list};
 
 /// A line that says what examples are.
 pub fn told(targets: &Targets, prepared: &Prepared) -> String {
     match (targets, &prepared.documents) {
-        (Targets::Answers(_), Some(InWindows { documents, windows })) => {
+        (Targets::Spans(_), Some(InWindows { documents, windows })) => {
             answers::summary(documents, windows)
         }
         _ => summary(targets, prepared.labels()),
@@ -46,7 +48,10 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
         (_, Labels::Values(values)) => {
             let least = values.iter().copied().fold(f32::INFINITY, f32::min);
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            format!("labels are {} numbers from {least} to {most}", values.len())
+            match values.len() {
+                1 => format!("the label is {least}"),
+                many => format!("labels are {many} numbers from {least} to {most}"),
+            }
         }
         _ => "no labels".to_owned(),
     }
@@ -56,6 +61,15 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
 pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     match (targets, labels) {
         (Targets::Classes(classes), Labels::Classes(ids)) => class_doubts(classes, ids),
+        (Targets::Several(..), Labels::Values(values))
+            if values.iter().all(|&value| value == 1.0) =>
+        {
+            vec![
+                "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not \
+                 a 0 or 1 for each label in turn"
+                    .to_owned(),
+            ]
+        }
         (Targets::Values { .. }, Labels::Values(values)) => value_doubts(values),
         _ => Vec::new(),
     }
@@ -64,6 +78,19 @@ pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
 /// Whether there is nothing to correlate with.
 pub fn all_equal(values: &[f32]) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// What no measure can say where all texts got the same answer.
+pub fn same_answer(task: Task) -> String {
+    let correlations = [Metric::Matthews, Metric::Pearson, Metric::Spearman];
+    let undefined = task.facts().measures.iter().filter(|measure| correlations.contains(measure));
+    let undefined: Vec<_> = undefined.map(|measure| measure.name()).collect();
+    let what = "every row gets the same answer";
+    match undefined.as_slice() {
+        [] => what.to_owned(),
+        [one] => format!("{what}: {one} is not defined and given as 0"),
+        several => format!("{what}: {} are not defined and given as 0", several.join(" and ")),
+    }
 }
 
 fn value_doubts(values: &[f32]) -> Vec<String> {
@@ -96,11 +123,11 @@ pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
     let shown: Vec<_> = others
         .iter()
         .take(MANY)
-        .map(|(label, (name, count))| {
+        .map(|(label, (name, of))| {
             format!(
                 "\"{}\" ({}) is the class \"{}\"",
                 label.escape_default(),
-                rows(*count),
+                count(*of, "row"),
                 name.escape_default()
             )
         })
@@ -138,7 +165,7 @@ fn several(names: &ClassNames, values: &[f32]) -> String {
     }
     let none = match none {
         0 => String::new(),
-        none => format!("; {} without any", rows(none)),
+        none => format!("; {} without any", count(none, "row")),
     };
     format!("{}{none}", counted("labels", "rows", names, &counts))
 }

@@ -2,6 +2,8 @@
 
 use crate::data::LIST;
 use crate::settings::task::Task;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 /// How a label cell is taken apart. A JSON list always is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,12 +32,37 @@ impl Splitting {
         self.0.as_deref().unwrap_or(",")
     }
 
-    pub fn parts<'a>(&'a self, cell: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
-        match &self.0 {
-            _ if cell.contains(LIST) => Box::new(cell.split(LIST).skip(1)),
-            Some(separator) => Box::new(cell.split(separator.as_str())),
-            None => Box::new(std::iter::once(cell)),
+    /// The parts of a cell. One that is written as a JSON list is one in any format.
+    ///
+    /// # Errors
+    /// What looks like a list and is no JSON: a separator would tear it into parts that nobody meant.
+    pub fn parts(&self, cell: &str) -> Result<Vec<String>> {
+        if cell.contains(LIST) {
+            return Ok(cell.split(LIST).skip(1).map(str::to_owned).collect());
         }
+        let written = cell.trim();
+        if written.starts_with('[') && written.ends_with(']') {
+            let values: Option<Vec<Value>> = serde_json::from_str(written).ok();
+            let parts: Option<Vec<String>> =
+                values.and_then(|values| values.into_iter().map(scalar).collect());
+            return parts.with_context(|| {
+                format!("the label {written:?} looks like a list and is not JSON's, with double quotes: [\"a\", \"b\"]")
+            });
+        }
+        Ok(match &self.0 {
+            Some(separator) => cell.split(separator.as_str()).map(str::to_owned).collect(),
+            None => vec![cell.to_owned()],
+        })
+    }
+}
+
+/// A label or number of a list, as it is written.
+fn scalar(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -45,12 +72,22 @@ mod tests {
 
     #[test]
     fn a_cell_is_taken_apart_where_the_user_says_so_or_it_was_a_list() {
-        let parts = |splitting: &Splitting, cell| {
-            splitting.parts(cell).map(str::to_owned).collect::<Vec<_>>()
-        };
+        let parts = |splitting: &Splitting, cell: &str| splitting.parts(cell).unwrap();
         assert_eq!(parts(&Splitting::LISTS, "0,5"), ["0,5"]);
         assert_eq!(parts(&Splitting::at(","), "0,5"), ["0", "5"]);
         let list = format!("{LIST}0.5{LIST}1");
         assert_eq!(parts(&Splitting::LISTS, &list), ["0.5", "1"]);
+    }
+
+    #[test]
+    fn a_list_in_a_field_is_a_list_and_is_never_torn_at_its_commas() {
+        let by_comma = Splitting::at(",");
+        assert_eq!(by_comma.parts(r#"["red", "dark, blue"]"#).unwrap(), ["red", "dark, blue"]);
+        assert_eq!(Splitting::LISTS.parts(" [1, 2.5] ").unwrap(), ["1", "2.5"]);
+        assert!(by_comma.parts("[]").unwrap().is_empty());
+        for torn in ["['red', 'blue']", "[red]", "[null]", "[[1]]"] {
+            let message = by_comma.parts(torn).unwrap_err().to_string();
+            assert!(message.contains("looks like a list"), "{message}");
+        }
     }
 }

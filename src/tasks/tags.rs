@@ -2,16 +2,17 @@
 //! ignored, and where windows overlap the one that sees the token best decides. A word counts once in loss and measures.
 
 use super::classification::{argmax, log_softmax};
-use super::entities::{Found, are_tagged, continued, entities};
+use super::entities::{Entity, EntityTally, are_tagged, continued, entities};
 use super::examples::TokenLogits;
 use super::labels::{ClassNames, unknown_at};
 use super::metrics::{self, NO_CLASS, Scores};
-use super::targets::Answer;
+use super::targets::Prediction;
 use crate::batch::Labels;
-use crate::data::{Document, Documents, Gold, Windows, place, word_places};
+use crate::data::{Document, Documents, Gold, Windows, WordPlace, place, word_places};
 use crate::settings::metric::Metric;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Said of a word that no token stands for, where there is such a tag.
 const OUTSIDE: &str = "O";
@@ -101,8 +102,8 @@ fn predicted(
         .zip(names.names())
         .map(|(id, name)| names.id(&continued(name)).unwrap_or(id))
         .collect();
-    let of = |places: Vec<Option<_>>| {
-        let class = |place: Option<crate::data::WordPlace>| {
+    let of = |places: Vec<Option<WordPlace>>| {
+        let class = |place: Option<WordPlace>| {
             let Some(place) = place else {
                 return nothing;
             };
@@ -142,7 +143,7 @@ pub fn score(
         }
     }
     let predicted = predicted(names, documents, windows, logits);
-    let mut found = Found::default();
+    let mut found = EntityTally::default();
     for (predicted, gold) in predicted.iter().zip(&gold) {
         let (predicted, gold) = (named(names, predicted), named(names, gold));
         found.add(&entities(&predicted), &entities(&gold));
@@ -160,13 +161,40 @@ pub fn score(
     std::iter::once(loss).chain(rest).collect()
 }
 
+/// The entities of each type, in the order of their names; none where tags name no entities.
+pub fn types(
+    names: &ClassNames,
+    documents: &[Document],
+    windows: &Windows,
+    logits: &TokenLogits<'_>,
+) -> BTreeMap<String, EntityTally> {
+    let mut types: BTreeMap<String, EntityTally> = BTreeMap::new();
+    if !are_tagged(names.names()) {
+        return types;
+    }
+    let predicted = predicted(names, documents, windows, logits);
+    for (document, predicted) in documents.iter().zip(predicted) {
+        let predicted = named(names, &predicted);
+        let gold: Vec<&str> = tags(document).iter().map(|tag| tag.trim()).collect();
+        let [predicted, gold] = [entities(&predicted), entities(&gold)];
+        let kinds: BTreeSet<&str> = predicted.iter().chain(&gold).map(|e| e.kind).collect();
+        for kind in kinds {
+            let [predicted, gold] = [&predicted, &gold].map(|all| {
+                all.iter().filter(|e| e.kind == kind).cloned().collect::<Vec<Entity<'_>>>()
+            });
+            types.entry(kind.to_owned()).or_default().add(&predicted, &gold);
+        }
+    }
+    types
+}
+
 /// What is said of each document: tags, where the words are, and the entities.
 pub fn answers(
     names: &ClassNames,
     documents: &[Document],
     windows: &Windows,
     logits: &TokenLogits<'_>,
-) -> Vec<Answer> {
+) -> Vec<Prediction> {
     let with_entities = are_tagged(names.names());
     let predicted = predicted(names, documents, windows, logits);
     let of = |(document, ids): (&Document, Vec<u32>)| {
@@ -183,7 +211,7 @@ pub fn answers(
         record.insert("offsets".into(), json!(offsets));
         record.insert("tags".into(), json!(tags));
         if with_entities {
-            let entity = |entity: super::entities::Entity<'_>| {
+            let entity = |entity: Entity<'_>| {
                 let (first, last) = (entity.words.start, entity.words.end - 1);
                 let bytes = document.words[first].start..document.words[last].end;
                 json!({
@@ -201,7 +229,7 @@ pub fn answers(
             vec![word.to_owned(), (*tag).to_owned()]
         };
         let lines = words.iter().zip(&tags).map(line).chain([Vec::new()]).collect();
-        Answer { record: record.into(), lines }
+        Prediction { record: record.into(), lines }
     };
     documents.iter().zip(predicted).map(of).collect()
 }

@@ -2,7 +2,8 @@
 //! file of its own.
 
 use super::answers::{self, Answering};
-use super::classification;
+use super::classification::{self, argmax};
+use super::entities::EntityTally;
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
 use super::metrics::Scores;
@@ -12,11 +13,13 @@ use super::splitting::Splitting;
 use super::tags;
 use crate::batch::Labels;
 use crate::data::{Document, Documents, Table, Windows};
+use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use anyhow::{Result, bail};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// What the labels of a task are.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,11 +35,11 @@ pub enum Targets {
     /// One class per word.
     Tags(ClassNames),
     /// The part of a text that answers a question.
-    Answers(Answering),
+    Spans(Answering),
 }
 
 /// What is said of one document.
-pub struct Answer {
+pub struct Prediction {
     /// For JSON lines.
     pub record: Value,
     /// For a table: lines of fields.
@@ -64,10 +67,24 @@ impl Targets {
                 Self::Tags(tags::names(documents)?)
             }
             (Task::QuestionAnswering, Examples::Documents(documents)) => {
-                Self::Answers(Answering::of(documents))
+                Self::Spans(Answering::of(documents))
             }
             (_, examples) => bail!("{}: --task {task} reads no such examples", examples.name()),
         })
+    }
+
+    /// Those of a named task, whose classes have their order.
+    ///
+    /// # Errors
+    /// None of the tasks that there are gives one.
+    pub fn of_named(task: &NamedTask) -> Result<Self> {
+        match task.answers {
+            Answers::Classes(classes) => {
+                let names = classes.iter().map(|class| class.name.to_owned()).collect();
+                Ok(Self::Classes(ClassNames::from_names(names, 2)?))
+            }
+            Answers::Scores(..) => Ok(Self::Values { outputs: 1, splitting: Splitting::LISTS }),
+        }
     }
 
     /// Of a trained task: the names of its outputs, and how many it has.
@@ -85,7 +102,7 @@ impl Targets {
             Task::MultiLabel => Self::Several(ClassNames::from_names(names, 1)?, splitting),
             Task::Regression => Self::Values { outputs, splitting },
             Task::TokenClassification => Self::Tags(ClassNames::from_names(names, 2)?),
-            Task::QuestionAnswering => Self::Answers(Answering::default()),
+            Task::QuestionAnswering => Self::Spans(Answering::default()),
         })
     }
 
@@ -93,7 +110,7 @@ impl Targets {
     #[must_use]
     pub fn reading_answers(self, longest: Option<usize>, none: Option<NoAnswer>) -> Self {
         match self {
-            Self::Answers(rule) => Self::Answers(Answering {
+            Self::Spans(rule) => Self::Spans(Answering {
                 longest: longest.unwrap_or(rule.longest),
                 none: none.unwrap_or(rule.none),
             }),
@@ -104,7 +121,7 @@ impl Targets {
     /// When a question has no answer, where questions are answered.
     pub fn no_answer(&self) -> Option<NoAnswer> {
         match self {
-            Self::Answers(rule) => Some(rule.none),
+            Self::Spans(rule) => Some(rule.none),
             _ => None,
         }
     }
@@ -118,7 +135,7 @@ impl Targets {
         logits: &TokenLogits<'_>,
     ) -> Self {
         match self {
-            Self::Answers(rule) => Self::Answers(answers::tuned(*rule, documents, windows, logits)),
+            Self::Spans(rule) => Self::Spans(answers::tuned(*rule, documents, windows, logits)),
             other => other.clone(),
         }
     }
@@ -127,7 +144,7 @@ impl Targets {
     pub fn names(&self) -> &[String] {
         match self {
             Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => names.names(),
-            Self::None | Self::Values { .. } | Self::Answers(_) => &[],
+            Self::None | Self::Values { .. } | Self::Spans(_) => &[],
         }
     }
 
@@ -155,7 +172,7 @@ impl Targets {
                 names.names().len()
             }
             Self::Values { outputs, .. } => *outputs,
-            Self::Answers(_) => answers::OUTPUTS,
+            Self::Spans(_) => answers::OUTPUTS,
         }
     }
 
@@ -164,7 +181,7 @@ impl Targets {
         match self {
             // So that a word at an edge has as much around it in one of two windows.
             Self::Tags(_) => max_len / 4,
-            Self::Answers(_) => answers::stride(max_len),
+            Self::Spans(_) => answers::stride(max_len),
             _ => 0,
         }
     }
@@ -188,7 +205,7 @@ impl Targets {
             Self::Several(names, splitting) => multi_label::read(names, splitting, table),
             Self::Values { outputs, splitting } => regression::read(*outputs, splitting, table),
             Self::Tags(_) => bail!("{}: words with tags are expected, not texts", table.name),
-            Self::Answers(_) => bail!("{}: questions are expected, not texts", table.name),
+            Self::Spans(_) => bail!("{}: questions are expected, not texts", table.name),
         }
     }
 
@@ -208,6 +225,20 @@ impl Targets {
         }
     }
 
+    /// Whether all of two or more texts got the same answer, which no correlation is defined for.
+    pub fn one_answer(&self, logits: &[f32]) -> bool {
+        let rows: Vec<&[f32]> = logits.chunks_exact(self.outputs().max(1)).collect();
+        rows.len() > 1
+            && rows.windows(2).all(|pair| match self {
+                Self::Classes(_) => argmax(pair[0]) == argmax(pair[1]),
+                Self::Several(..) => {
+                    pair[0].iter().zip(pair[1]).all(|(&a, &b)| (a > 0.0) == (b > 0.0))
+                }
+                Self::Values { .. } => pair[0] == pair[1],
+                Self::None | Self::Tags(_) | Self::Spans(_) => false,
+            })
+    }
+
     /// The labels of windows on documents, for the loss.
     ///
     /// # Errors
@@ -215,7 +246,7 @@ impl Targets {
     pub fn of_windows(&self, documents: &Documents, windows: &Windows) -> Result<Labels> {
         match self {
             Self::Tags(names) => tags::read(names, documents, windows),
-            Self::Answers(_) => Ok(answers::read(documents, windows)),
+            Self::Spans(_) => Ok(answers::read(documents, windows)),
             _ => Ok(Labels::None),
         }
     }
@@ -229,8 +260,21 @@ impl Targets {
     ) -> Scores {
         match self {
             Self::Tags(names) => tags::score(names, &documents.list, windows, logits),
-            Self::Answers(rule) => answers::score(*rule, documents, windows, logits),
+            Self::Spans(rule) => answers::score(*rule, documents, windows, logits),
             _ => Scores::new(),
+        }
+    }
+
+    /// How well each type of entity is found, where there are types.
+    pub fn types(
+        &self,
+        documents: &[Document],
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> BTreeMap<String, EntityTally> {
+        match self {
+            Self::Tags(names) => tags::types(names, documents, windows, logits),
+            _ => BTreeMap::new(),
         }
     }
 
@@ -240,10 +284,10 @@ impl Targets {
         documents: &[Document],
         windows: &Windows,
         logits: &TokenLogits<'_>,
-    ) -> Vec<Answer> {
+    ) -> Vec<Prediction> {
         match self {
             Self::Tags(names) => tags::answers(names, documents, windows, logits),
-            Self::Answers(rule) => answers::answers(*rule, documents, windows, logits),
+            Self::Spans(rule) => answers::answers(*rule, documents, windows, logits),
             _ => Vec::new(),
         }
     }
@@ -252,7 +296,7 @@ impl Targets {
     pub fn columns(&self) -> Vec<String> {
         match self {
             Self::None | Self::Tags(_) => Vec::new(),
-            Self::Answers(rule) => answers::columns(*rule),
+            Self::Spans(rule) => answers::columns(*rule),
             Self::Classes(classes) => classification::columns(classes),
             Self::Several(names, _) => multi_label::columns(names),
             Self::Values { outputs, .. } => regression::columns(*outputs),
@@ -262,7 +306,7 @@ impl Targets {
     /// The prediction of one text, for [`columns`](Self::columns).
     pub fn fields(&self, logits: &[f32]) -> Vec<String> {
         match self {
-            Self::None | Self::Tags(_) | Self::Answers(_) => Vec::new(),
+            Self::None | Self::Tags(_) | Self::Spans(_) => Vec::new(),
             Self::Classes(classes) => classification::fields(classes, logits),
             Self::Several(names, splitting) => multi_label::fields(names, splitting, logits),
             Self::Values { .. } => logits.iter().map(f32::to_string).collect(),
@@ -272,10 +316,29 @@ impl Targets {
     /// The prediction of one text, as JSON.
     pub fn record(&self, logits: &[f32]) -> Value {
         match self {
-            Self::None | Self::Tags(_) | Self::Answers(_) => Value::Null,
+            Self::None | Self::Tags(_) | Self::Spans(_) => Value::Null,
             Self::Classes(classes) => classification::record(classes, logits),
             Self::Several(names, _) => multi_label::record(names, logits),
             Self::Values { .. } => regression::record(logits),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_for_all_is_seen_by_the_answers_and_not_by_the_logits() {
+        let names = || ClassNames::from_names(vec!["a".into(), "b".into()], 2).unwrap();
+        let classes = Targets::Classes(names());
+        assert!(classes.one_answer(&[2.0, 1.0, 5.0, 0.0]));
+        assert!(!classes.one_answer(&[2.0, 1.0, 0.0, 5.0]));
+        let several = Targets::Several(names(), Splitting::LISTS);
+        assert!(several.one_answer(&[2.0, -1.0, 5.0, -3.0]));
+        assert!(!several.one_answer(&[2.0, 1.0, 5.0, -3.0]));
+        let values = Targets::Values { outputs: 1, splitting: Splitting::LISTS };
+        assert!(values.one_answer(&[0.5, 0.5]) && !values.one_answer(&[0.5, 0.6]));
+        assert!(!values.one_answer(&[0.5]), "one row is one answer");
     }
 }

@@ -36,7 +36,7 @@ pub fn settle(
         let missing = MISSING.contains(&label.to_lowercase().as_str());
         let unknown = || known.is_none_or(|classes| classes.id(label).is_none());
         // An empty label can be no class, not even on demand; and a text may have none of several labels.
-        (label.is_empty() && task != Task::MultiLabel)
+        (label.is_empty() && (task != Task::MultiLabel || how == Unlabelled::Drop))
             || (how != Unlabelled::Keep
                 && (missing || (minus_one && is_minus_one(label)))
                 && unknown())

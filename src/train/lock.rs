@@ -56,6 +56,13 @@ impl FolderLock {
     }
 }
 
+impl FolderLock {
+    /// The file that is locked.
+    pub fn file(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for FolderLock {
     fn drop(&mut self) {
         // Still locked, so that nobody has signed it since. Where it cannot be removed it harms nobody.
@@ -79,7 +86,7 @@ fn sign(file: &mut File) -> io::Result<()> {
 /// What a lock file says of its holder, as far as it has been written.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    let _ = file.read_to_string(&mut text);
+    let _ = file.take(4096).read_to_string(&mut text);
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key))?;
         Some(line.trim().to_owned()).filter(|value| !value.is_empty())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::files::remove_leftovers;
-use crate::formats::model_files::{HEAD, WEIGHTS};
+use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::settings::method::Leaves;
 use crate::train::lock::FolderLock;
 
@@ -41,6 +41,31 @@ impl OutputFolder {
     /// # Errors
     /// A path that is a file, a folder that cannot be made, one that another run is writing or has written.
     pub fn for_new_run(path: &Path) -> Result<Self> {
+        let output = Self::made(path)?;
+        if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
+            bail!(
+                "--output {}: the folder holds another run (it has {found}); name a new folder, or go on with that \
+                 run with --resume",
+                path.display()
+            );
+        }
+        Ok(output)
+    }
+
+    /// Makes the folder for a merged model, or takes one that holds none.
+    ///
+    /// # Errors
+    /// As [`for_new_run`](Self::for_new_run).
+    pub fn for_merge(path: &Path) -> Result<Self> {
+        let output = Self::made(path)?;
+        if holds_model(path) {
+            bail!("--output {}: the folder holds a model already; name another", path.display());
+        }
+        Ok(output)
+    }
+
+    /// A folder that is there and locked: whoever lives and writes it is found before anything is looked at.
+    fn made(path: &Path) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             bail!("--output {}: this is a file; name a folder", path.display());
         }
@@ -49,15 +74,7 @@ impl OutputFolder {
         let made = made.collect();
         fs::create_dir_all(path)
             .with_context(|| format!("--output {}: cannot make the folder", path.display()))?;
-        // Before anything is looked at: a run that lives is another matter than one that has ended.
         let lock = FolderLock::take(path).context("--output")?;
-        if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
-            bail!(
-                "--output {}: the folder holds another run (it has {found}); name a new folder, or go on with that \
-                 run with --resume",
-                path.display()
-            );
-        }
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
@@ -88,9 +105,15 @@ impl OutputFolder {
     pub fn remove_if_unused(self) {
         let Self { made, lock, .. } = self;
         drop(lock);
-        for folder in &made {
-            // Refused by the system where the folder holds something; so are then those around it.
-            let _ = fs::remove_dir(folder);
+        remove_empty(&made);
+    }
+
+    /// The same for a process that ends at once, from any thread.
+    pub fn undo(&self) -> impl FnOnce() + Send + 'static {
+        let (lock, made) = (self.lock.file().to_path_buf(), self.made.clone());
+        move || {
+            let _ = fs::remove_file(lock);
+            remove_empty(&made);
         }
     }
 
@@ -116,6 +139,13 @@ impl OutputFolder {
 
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join(CHECKPOINT_FILE)
+    }
+}
+
+fn remove_empty(folders: &[PathBuf]) {
+    for folder in folders {
+        // Refused by the system where the folder holds something; so are then those around it.
+        let _ = fs::remove_dir(folder);
     }
 }
 

@@ -7,11 +7,12 @@ use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
 use crate::session::Session;
-use crate::settings::metric::Metric;
+use crate::settings::benchmark::NamedTask;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
-use crate::tasks::examples::{Evaluation, Prepared};
-use crate::tasks::metrics::Scores;
+use crate::tasks::evaluation::{Evaluation, key_of};
+use crate::tasks::examples::Prepared;
+use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::train::output::OutputFolder;
@@ -19,12 +20,12 @@ use crate::train::schedule::Schedule;
 use crate::train::steps::{Position, Step, Steps};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Without --save-steps, an epoch that takes longer is saved in its midst: what a kill costs is minutes.
-const SAVE_AFTER: Duration = Duration::from_secs(300);
+/// Without --save-steps or --save-minutes, an epoch that takes longer is saved in its midst: what a kill costs is minutes.
+const SAVE_AFTER_MINUTES: f64 = 5.0;
 
 /// Everything a run works with; made by the `train` command.
 pub struct Run<'a> {
@@ -32,11 +33,13 @@ pub struct Run<'a> {
     pub session: &'a mut Session,
     pub config: &'a TrainConfig,
     pub train: &'a Dataset,
-    pub dev: Option<Dev<'a>>,
+    pub targets: &'a Targets,
+    /// The first chooses the best state.
+    pub dev: Vec<Dev<'a>>,
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
     /// Writes what the run is for, a delta or a model, from the values of now, and what an evaluation has chosen.
-    pub keep: &'a dyn Fn(&Session, Option<&Targets>) -> Result<()>,
+    pub keep: &'a dyn Fn(&Session, Option<NoAnswer>) -> Result<()>,
     /// Set from outside (Ctrl-C): finish the step, save, return.
     pub stop: &'a AtomicBool,
 }
@@ -56,9 +59,10 @@ impl Watch for () {
     fn note(&mut self, _: &str) {}
 }
 
-/// The rows a run evaluates on.
+/// Rows a run evaluates on.
 pub struct Dev<'a> {
-    pub targets: &'a Targets,
+    /// Tells several apart; empty for the only one.
+    pub part: &'static str,
     pub prepared: &'a Prepared,
     pub batches: &'a Batches,
 }
@@ -69,7 +73,7 @@ pub struct Outcome {
     pub end: End,
     pub step: u64,
     /// Last evaluation; empty without dev rows.
-    pub last: Scores,
+    pub last: Vec<Evaluation>,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
     /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
@@ -143,7 +147,7 @@ impl Run<'_> {
             outcome: Outcome {
                 end: End::Finished,
                 step: from.step,
-                last: Scores::new(),
+                last: Vec::new(),
                 best: None,
                 tokens: 0,
                 seconds: 0.0,
@@ -171,11 +175,12 @@ impl Run<'_> {
                 Some(every) => step.after.step.is_multiple_of(every) || done,
                 None => step.ends_epoch || done,
             };
-            let evaluate = self.dev.is_some() && due(self.config.eval_steps);
-            let save = match self.config.save_steps {
+            let evaluate = !self.dev.is_empty() && due(self.config.eval_steps);
+            let regular = match self.config.save_steps {
                 Some(_) => due(self.config.save_steps),
-                None => evaluate || step.ends_epoch || done || long_unsaved(saved.elapsed()),
+                None => evaluate || step.ends_epoch || done,
             };
+            let save = regular || long_unsaved(self.config, saved.elapsed());
             let ready = matches!(issued.report, PendingReport::Ready(_));
             if !(ready || evaluate || save || self.stopped()) {
                 before = Some(issued);
@@ -238,7 +243,7 @@ impl Run<'_> {
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
-            outcome.last = self.measure()?.map_or_else(Scores::new, |found| found.scores);
+            outcome.last = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
             (self.keep)(self.session, None)?;
@@ -310,43 +315,54 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
-        let Evaluation { targets, scores } = self.measure()?.context("there are no dev rows")?;
-        let mut record: Map<String, Value> =
-            scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
-        let threshold = targets.no_answer().and_then(NoAnswer::threshold);
-        if let Some(threshold) = threshold {
-            record.insert("no_answer_threshold".to_owned(), threshold.into());
-        }
+        let found = self.measure()?;
         let state = &mut ledger.state;
-        ledger.log.append(&json!({ "step": state.step, "eval": record }))?;
+        let mut record = Map::from_iter([("step".to_owned(), Value::from(state.step))]);
+        for (place, evaluation) in found.iter().enumerate() {
+            record.insert(key_of("eval", place, evaluation.part), evaluation.record());
+        }
+        ledger.log.append(&record)?;
 
         let metric = self.config.metric;
-        let value =
-            value_of(&scores, metric).with_context(|| format!("no {metric} was measured"))?;
+        let value = found.first().and_then(|evaluation| evaluation.value(metric));
+        let value = value.with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
-        let figures = scores.iter().map(|(m, value)| format!("{m} {value:.4}"));
-        let chosen = threshold.map(|threshold| format!("no-answer-threshold {threshold:.4}"));
-        let figures: Vec<_> = figures.chain(chosen).collect();
-        let mark = if improved { "  (best so far)" } else { "" };
-        watch.note(&format!("step {}: dev {}{mark}", state.step, figures.join("  ")));
+        for (place, evaluation) in found.iter().enumerate() {
+            let Evaluation { part, scores, no_answer, one_answer, .. } = evaluation;
+            let figures = scores.iter().map(|(m, value)| format!("{m} {value:.4}"));
+            let threshold = no_answer.and_then(NoAnswer::threshold);
+            let threshold = threshold.map(|value| format!("no-answer-threshold {value:.4}"));
+            let figures: Vec<_> = figures.chain(threshold).collect();
+            let mark = if improved && place == 0 { "  (best so far)" } else { "" };
+            let part = if part.is_empty() { String::new() } else { format!(" {part}") };
+            let doubt = match one_answer {
+                true => format!("  ({})", same_answer(self.config.task.kind())),
+                false => String::new(),
+            };
+            let figures = figures.join("  ");
+            watch.note(&format!("step {}: dev{part} {figures}{mark}{doubt}", state.step));
+        }
         if improved {
-            (self.keep)(self.session, Some(&targets))?;
+            (self.keep)(self.session, found.first().and_then(|found| found.no_answer))?;
             state.best = Some(Best { value, step: state.step });
             state.evaluations_without_gain = 0;
         } else {
             state.evaluations_without_gain += 1;
         }
-        ledger.outcome.last = scores;
+        ledger.outcome.last = found;
         Ok(())
     }
 
-    /// The dev rows under the values of now, where there are any.
-    fn measure(&mut self) -> Result<Option<Evaluation>> {
-        let Some(dev) = &self.dev else {
-            return Ok(None);
-        };
-        let logits = logits(self.session, &dev.prepared.dataset, dev.batches, |_| {})?;
-        Ok(Some(dev.prepared.evaluate(dev.targets, &logits)))
+    /// The dev rows under the values of now; empty without dev rows.
+    fn measure(&mut self) -> Result<Vec<Evaluation>> {
+        let positive = self.config.task.named().and_then(NamedTask::positive);
+        let mut found = Vec::new();
+        for Dev { part, prepared, batches } in &self.dev {
+            let logits = logits(self.session, &prepared.dataset, batches, |_| {})?;
+            let targets = prepared.tuned(self.targets, &logits);
+            found.push(Evaluation::of(part, prepared, &targets, &logits, positive));
+        }
+        Ok(found)
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {
@@ -398,16 +414,13 @@ impl Run<'_> {
     }
 }
 
-/// Whether a kill now would cost too much.
-fn long_unsaved(since_saved: Duration) -> bool {
-    since_saved >= SAVE_AFTER
+/// Whether it is time for a checkpoint between the regular ones.
+fn long_unsaved(config: &TrainConfig, since_saved: Duration) -> bool {
+    let usual = if config.save_steps.is_some() { 0.0 } else { SAVE_AFTER_MINUTES };
+    let minutes = config.save_minutes.unwrap_or(usual);
+    minutes > 0.0 && since_saved.as_secs_f64() >= 60.0 * minutes
 }
 
 fn position(state: &Checkpoint) -> Position {
     Position { step: state.step, epoch: state.epoch, batch: state.batches_in_epoch }
-}
-
-/// A measure among scores.
-pub fn value_of(scores: &Scores, metric: Metric) -> Option<f64> {
-    scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
 }

@@ -5,6 +5,7 @@
 
 use crate::settings::schedule::{ScheduleKind, Warmup};
 use crate::settings::train::TrainConfig;
+use crate::words::count;
 
 /// The learning rate as a function of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,11 +30,12 @@ impl Schedule {
     /// Says that the warm-up outlasts the run, so that the rate asked for is in no step of it.
     pub fn never_reached(&self) -> Option<String> {
         let last = self.total.checked_sub(1)?;
+        let steps = |number: u64| count(number as usize, "step");
         (self.warmup > last).then(|| {
             format!(
-                "the warm-up takes {} steps and the run has {}: its rate rises to {:e} and never reaches --lr {:e}",
-                self.warmup,
-                self.total,
+                "the warm-up takes {} and the run has {}: its rate rises to {:e} and never reaches --lr {:e}",
+                steps(self.warmup),
+                steps(self.total),
                 self.lr(last),
                 self.base
             )

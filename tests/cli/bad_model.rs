@@ -221,6 +221,8 @@ impl Delta {
         train(&fixture("bert"), &data, &run, "--steps 1");
         let file = folder.path("delta.safetensors");
         fs::copy(run.join("bias.safetensors"), &file).unwrap();
+        // Where the base is.
+        fs::copy(run.join("settings.toml"), folder.path("settings.toml")).unwrap();
         Self { folder, data, file }
     }
 

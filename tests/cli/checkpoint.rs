@@ -143,7 +143,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
         "{}",
         done.stderr
     );
-    assert!(done.stderr.contains("1 texts cut to 5 tokens"), "{}", done.stderr);
+    assert!(done.stderr.contains("1 text cut to 5 tokens"), "{}", done.stderr);
     // What is made of it keeps to it as well.
     let merged = folder.path("merged");
     merge(&run, &merged).success();

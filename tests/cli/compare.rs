@@ -23,7 +23,9 @@ fn three_methods_stand_side_by_side() {
     let data = folder.write("a.tsv", toy_tsv(48, 2));
     let output = folder.path("compare");
     // Under a head on the first tokens bias-only training keeps less of the last block.
-    let run = Finished::of(&mut compare(&data, &output, &["--pooling", "mean"])).success();
+    let run =
+        Finished::of(&mut compare(&data, &output, &["--pooling", "mean", "--precision", "f32"]))
+            .success();
     let rows = rows(&output);
     let names: Vec<_> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
     assert_eq!(names, ["bitfit", "head", "full"]);
@@ -64,7 +66,8 @@ fn runs_have_options_of_their_own_and_are_not_repeated() {
     let output = folder.path("compare");
     let runs = ["--run", "head", "--run", "qi: --biases query,intermediate --lr 2e-3", "--quiet"];
     let first = Finished::of(&mut compare(&data, &output, &runs)).success();
-    assert_eq!(first.stderr, "");
+    // So short a run may tell no classes apart, and that is said.
+    assert!(first.stderr.lines().all(|line| line.starts_with("warning: ")), "{}", first.stderr);
     let before = fs::read(output.join("compare.json")).unwrap();
     let qi = &rows(&output)[1];
     assert_eq!((qi["biases"].as_str(), number(qi, "lr")), (Some("query,intermediate"), 2e-3));

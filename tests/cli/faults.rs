@@ -45,6 +45,16 @@ fn a_plan_needs_no_memory_for_values() {
     }
     let plan = ["plan", "--device", "cpu", "--model", &bert, "--outputs", "18446744073709551615"];
     Finished::of(&mut confined(&plan)).fails(1, &["a head of 18446744073709551615 outputs"]);
+    // Sizes that no machine addresses are refused by part, and do not wrap.
+    let most = u64::MAX.to_string();
+    for texts in [most.as_str(), "9000000000000000000"] {
+        let more = ["--batch-size", texts];
+        let plan = ["plan", "--device", "cpu", "--threads", "1", "--model", &bert];
+        for last in [&[][..], &["--list"], &["--memory", "1GiB"]] {
+            let plan = [&plan[..], &more, last].concat();
+            Finished::of(&mut confined(&plan)).fails(1, &["the tensor `", "any machine addresses"]);
+        }
+    }
     let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 100_000)]);
     let plan = Finished::of(&mut confined(&["plan", "--device", "cpu", "--model", &deep]));
     plan.fails(1, &["num_hidden_layers", "between 1 and 1000"]);
@@ -56,6 +66,23 @@ fn files_that_never_end_are_not_read() {
     let begun = Instant::now();
     Finished::of(&mut confined(&["train", "--config", "/dev/zero"]))
         .fails(2, &["--config", "/dev/zero"]);
+    let model = folder.copy_of("bert");
+    for name in ["model.safetensors.index.json", "sentence_bert_config.json", "config.json"] {
+        let weights = model.join("model.safetensors");
+        if name.ends_with("index.json") {
+            fs::rename(&weights, model.join("aside")).unwrap();
+        }
+        let _ = fs::remove_file(model.join(name));
+        std::os::unix::fs::symlink("/dev/zero", model.join(name)).unwrap();
+        let plan = ["inspect", "--model", model.to_str().unwrap()];
+        let train = ["train", "--train", "a.tsv", "--output", "o", "--model", plan[2]];
+        let refused = |args: &[&str]| Finished::of(&mut confined(args)).code == Some(1);
+        assert!(refused(&plan) || refused(&train), "{name}");
+        fs::remove_file(model.join(name)).unwrap();
+        if name.ends_with("index.json") {
+            fs::rename(model.join("aside"), &weights).unwrap();
+        }
+    }
     let sparse = folder.path("s.safetensors");
     File::create(&sparse).unwrap().set_len(14 << 30).unwrap();
     let sparse = sparse.to_str().unwrap();

@@ -3,6 +3,7 @@
 
 mod bad_data;
 mod bad_model;
+mod base_files;
 mod checkpoint;
 mod common;
 mod compare;
@@ -12,12 +13,16 @@ mod full;
 mod full_disk;
 mod memory;
 mod merge;
+mod named;
 mod on_cuda;
+mod precision;
 mod predict;
 mod processes;
 mod questions;
 mod reports;
 mod resume;
+mod several;
+mod tags;
 mod told;
 mod train;
 mod trained_as_pytorch;

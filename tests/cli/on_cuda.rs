@@ -7,6 +7,7 @@ pub mod driver;
 use crate::common::*;
 use crate::memory::allocated;
 use crate::resume::{reaches, same_end, signal};
+use crate::tags::{TASK, conll};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -176,6 +177,24 @@ fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
         Finished::of(on_emulator(resume.arg(&output))).success();
         same_end(&whole, &output);
     }
+}
+
+/// A head on tokens, labels of which some are ignored, and weights of classes.
+#[test]
+fn a_tagger_on_cuda_follows_the_cpu() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let data = folder.write("a.conll", conll(0..24));
+    let runs = ["cpu", "cuda"].map(|device| {
+        let output = folder.path(device);
+        let options = format!("{TASK} --steps 10 --class-weights balanced --device {device}");
+        let args = train_args(&fixture("bert"), &data, &output, &options);
+        Finished::of(on_emulator(&mut bitfit(args))).success();
+        steps(&output).iter().map(|step| number(step, "loss")).collect::<Vec<_>>()
+    });
+    close("losses", &runs[0], &runs[1], 0.02);
 }
 
 #[test]

@@ -67,6 +67,75 @@ fn sigterm_and_sighup_save_like_ctrl_c_and_may_come_twice() {
     }
 }
 
+/// Before the first step there is nothing to save: the run ends at once, while it reads its texts, and leaves nothing.
+#[test]
+fn a_signal_before_the_first_step_ends_a_run_cleanly() {
+    let folder = Folder::new();
+    let data = folder.write("long.tsv", toy_tsv(400_000, 2));
+    let start = |output: &Path, more: &[&str]| {
+        let mut command = bitfit(train_args(&fixture("bert"), &data, output, "--steps 1"));
+        let command = command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lock = output.join("run.lock");
+        while !fs::read_to_string(&lock).is_ok_and(|text| text.contains("started")) {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        child
+    };
+    let ends = |child: Child, name: &str| {
+        let sent = Instant::now();
+        signal(&child, name);
+        let left = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(left.stderr).unwrap();
+        let finished = Finished { code: left.status.code(), stdout: String::new(), stderr };
+        finished.fails(1, &["stopped before a step was done, as asked"]);
+        assert!(sent.elapsed() < Duration::from_secs(10), "{name}");
+    };
+    for name in ["TERM", "HUP", "INT"] {
+        ends(start(&folder.path("new/run"), &[]), name);
+        assert!(!folder.path("new").exists(), "{name}");
+    }
+    // What is there already stays as it is.
+    let output = folder.path("run");
+    fs::create_dir(&output).unwrap();
+    fs::write(output.join("settings.toml"), "").unwrap();
+    ends(start(&output, &["--resume"]), "TERM");
+    assert_eq!(names(&output), ["settings.toml"]);
+}
+
+#[test]
+fn a_folder_is_one_merges_until_it_ends() {
+    let folder = Folder::new();
+    let (_, run) = trained(&folder);
+    let output = folder.path("merged");
+    fs::create_dir(&output).unwrap();
+    let merge = || {
+        let mut command = bitfit(["merge", "--delta"]);
+        Finished::of(command.arg(&run).arg("--output").arg(&output))
+    };
+    let lock = fs::File::create(output.join("run.lock")).unwrap();
+    lock.lock().unwrap();
+    merge().fails(1, &["--output", "another run is writing"]);
+    drop(lock);
+    merge().success();
+    assert!(!output.join("run.lock").exists());
+    merge().fails(1, &["holds a model already"]);
+    // Several at once: one makes it, and it is whole.
+    let output = folder.path("many/merged");
+    let start = || {
+        let mut command = bitfit(["merge", "--quiet", "--delta"]);
+        let command = command.arg(&run).arg("--output").arg(&output);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let all: Vec<Child> = (0..4).map(|_| start()).collect();
+    let ended = all.into_iter().map(|child| child.wait_with_output().unwrap());
+    let good = ended.filter(|left| left.status.success()).count();
+    assert_eq!(good, 1);
+    assert!(output.join("config.json").exists() && output.join("model.safetensors").exists());
+}
+
 #[test]
 fn a_run_that_was_told_to_end_goes_on_to_the_same_bits() {
     let folder = Folder::new();
@@ -243,6 +312,42 @@ fn a_rate_that_the_warm_up_never_reaches_is_said() {
     let run = train(&fixture("bert"), &data, &output, "--steps 3 --warmup 100 --quiet");
     let says = "warning: the warm-up takes 100 steps and the run has 3";
     assert!(run.stderr.contains(says), "{}", run.stderr);
+}
+
+#[test]
+fn deltas_of_one_run_in_two_folders_are_one_file_and_name_no_place() {
+    let folder = Folder::new();
+    let (mut files, mut moved) = (Vec::new(), Vec::new());
+    for place in ["one", "another"] {
+        // Everything lies elsewhere: model, data and output.
+        let here = folder.path(place);
+        fs::create_dir(&here).unwrap();
+        let model = folder.copy_of("bert");
+        fs::rename(&model, here.join("bert")).unwrap();
+        fs::write(here.join("a.tsv"), toy_tsv(8, 2)).unwrap();
+        fs::write(here.join("dev.tsv"), toy_tsv(4, 2)).unwrap();
+        let options = format!("--steps 2 --dev {}", here.join("dev.tsv").display());
+        train(&here.join("bert"), &here.join("a.tsv"), &here.join("run"), &options);
+        let delta = here.join("run/bias.safetensors");
+        files.push(fs::read(&delta).unwrap());
+        moved.push(folder.path(&format!("{place}.safetensors")));
+        fs::copy(&delta, moved.last().unwrap()).unwrap();
+        // The run's folder still knows where its base is.
+        let mut eval = bitfit(["eval", "--quiet", "--delta"]);
+        eval.arg(here.join("run")).arg("--data").arg(here.join("a.tsv"));
+        Finished::of(&mut eval).success();
+    }
+    assert!(files[0] == files[1], "the files differ");
+    let text = String::from_utf8_lossy(&files[0]).into_owned();
+    let root = folder.path("");
+    assert!(!text.contains(root.to_str().unwrap().trim_end_matches('/')), "{text}");
+    assert!(text.contains("./bert") && text.contains("data_sha256") && text.contains("dev.tsv"));
+    // The file alone does not, and looks for nothing on a hub.
+    let mut inspect = bitfit(["inspect", "--delta"]);
+    inspect.arg(&moved[0]).env("HF_ENDPOINT", "http://127.0.0.1:9");
+    Finished::of(&mut inspect).fails(1, &["./bert", "give --model"]);
+    inspect.arg("--model").arg(folder.path("one/bert"));
+    Finished::of(&mut inspect).success();
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn eval_measures_what_training_measured_at_its_best_and_squads_file_has_every_id
         .find(|line| line.get("eval").is_some() && line["step"] == best["step"])
         .unwrap();
     let measured = json(&to);
-    for key in ["f1", "exact_match", "has_answer_f1", "has_answer_exact", "no_answer"] {
+    for key in ["f1", "exact_match", "has_answer_f1", "has_answer_exact", "no_answer_exact"] {
         let (a, b) = (number(&measured, key), number(&at_best["eval"], key));
         assert!((a - b).abs() < 1e-12, "{key}: {a} {b}");
     }

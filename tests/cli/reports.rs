@@ -137,3 +137,111 @@ fn files_of_another_kind_of_text_are_named_as_such() {
         step(&folder, &fixture("bert"), "a.jsonl", "{\"text\":\"a\",\"label\":[\"x\"]}\n", "");
     run.fails(1, &[":1: the value of \"label\" is an array"]);
 }
+
+/// Where every text gets the same answer no correlation is defined, and the 0 that is given looks like a measured one.
+#[test]
+fn measures_of_equal_answers_are_said_to_be_undefined() {
+    for (task, labels, undefined) in [
+        ("classification", ["a", "b"], "matthews is not defined"),
+        ("regression", ["1", "2"], "pearson and spearman are not defined"),
+    ] {
+        let folder = Folder::new();
+        let rows = (0..8).map(|i| format!("{}\t{}\n", text_of(i % 3, i), labels[i % 2]));
+        let data = folder.write("a.tsv", "text\tlabel\n".to_owned() + &rows.collect::<String>());
+        let run = folder.path("run");
+        let options = format!("--steps 1 --task {task} --dev {}", data.display());
+        let said = train(&fixture("bert"), &data, &run, &options).stderr;
+        assert!(!said.contains("gets the same answer"), "{said}");
+        let delta = run.join("bias.safetensors");
+        edit_tensors(&delta, |tensors, _| {
+            tensors.get_mut("classifier.weight").unwrap().bytes.fill(0);
+        });
+        let mut eval = bitfit(["eval", "--quiet", "--delta"]);
+        let eval = Finished::of(eval.arg(&run).arg("--data").arg(&data)).success();
+        let says = format!("warning: every row gets the same answer: {undefined} and given as 0");
+        assert!(eval.stderr.contains(&says), "{}", eval.stderr);
+        // In training at the evaluation and at the end.
+        let again = folder.path("again");
+        let head = format!("{options} --lr 1e-30 --init-head {}", delta.display());
+        let said = train(&fixture("bert"), &data, &again, &head).stderr;
+        let doubt = format!("(every row gets the same answer: {undefined}");
+        assert!(said.contains(&doubt), "{said}");
+        assert!(said.contains("warning: in the last evaluation every row gets the same"), "{said}");
+    }
+}
+
+#[test]
+fn one_of_a_thing_is_not_several() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", "text\tlabel\nthe harbour is in the morning\ta\n\tb\n");
+    let run = folder.path("run");
+    let said = train(&fixture("bert"), &data, &run, "--steps 1 --warmup 9 --max-length 5").stderr;
+    for says in ["1 text cut to 5 tokens", "1 text is empty", "9 steps and the run has 1 step:"] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    let data = folder.write("b.tsv", "text\tlabel\nthe harbour\t3\nfilm\t4\n");
+    let options = "--steps 1 --task regression --dev-fraction 0.5";
+    let said = train(&fixture("bert"), &data, &folder.path("b"), options).stderr;
+    assert!(said.contains("the label is 3") && said.contains("the label is 4"), "{said}");
+}
+
+#[test]
+fn rows_to_evaluate_on_that_are_trained_on_are_counted() {
+    let folder = Folder::new();
+    let same = folder.write("same.tsv", "text\tlabel\nthe film\ta\nthe sea\tb\n");
+    let some = folder.write("some.tsv", "text\tlabel\nthe film\ta\nthe train\tb\n");
+    let run = |dev: &Path, more: &str| {
+        let options = format!("--dev {} {more}", dev.display());
+        step(&folder, &fixture("bert"), "same.tsv", &fs::read_to_string(&same).unwrap(), &options)
+            .success()
+            .stderr
+    };
+    let said = run(&same, "--quiet");
+    assert!(
+        said.contains("warning: ")
+            && said.contains("every row to evaluate on has a text that is trained on"),
+        "{said}"
+    );
+    let said = run(&some, "");
+    assert!(said.contains("1 of 2 rows to evaluate on have a text that is trained on"), "{said}");
+}
+
+#[test]
+fn an_adapter_beside_the_weights_and_weights_of_another_type_are_named() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    fs::write(model.join("adapter_config.json"), r#"{"peft_type": "LORA"}"#).unwrap();
+    let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "--quiet").success();
+    assert!(run.stderr.contains("warning: there is an adapter_config.json in "), "{}", run.stderr);
+    edit_config(&model, |config| config["model_type"] = "roberta".into());
+    let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "");
+    let error = run.fails(1, &["models of another type", "`model_type`"]);
+    assert!(!error.contains("DataParallel"), "{error}");
+}
+
+#[test]
+fn advice_for_a_label_fits_what_is_wrong_with_it() {
+    let folder = Folder::new();
+    for (label, says, not) in [
+        ("1,500", "none for one of thousands", "--task classification"),
+        ("inf", "remove the row or correct it", "divide"),
+        ("-Infinity", "remove the row or correct it", "divide"),
+        ("1e38", "divide all labels", "remove the row"),
+    ] {
+        let content = format!("text\tlabel\nfilm\t{label}\nsea\t1\n");
+        let run = step(&folder, &fixture("bert"), "a.tsv", &content, "--task regression");
+        let error = run.fails(1, &["a.tsv:2:", says]);
+        assert!(!error.contains(not), "{error}");
+    }
+}
+
+#[test]
+fn the_folder_of_a_run_is_no_model_and_what_makes_one_is_said() {
+    let folder = Folder::new();
+    step(&folder, &fixture("bert"), "a.tsv", &toy_tsv(8, 2), "").success();
+    let run = folder.path("run");
+    let data = folder.path("a.tsv");
+    let args = train_args(&run, &data, &folder.path("again"), "--steps 1");
+    Finished::of(&mut bitfit(args))
+        .fails(1, &["holds what a run has learned", "bitfit merge --delta"]);
+}

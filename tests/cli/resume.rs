@@ -239,3 +239,19 @@ fn there_must_be_a_run_to_resume() {
     Finished::of(&mut bitfit(args)).fails(1, &["--resume", "holds no run"]);
     assert!(!output.exists());
 }
+
+#[test]
+fn a_run_is_saved_by_time_within_an_epoch_and_not_where_that_is_off() {
+    let folder = Folder::new();
+    let data = folder.write("long.tsv", toy_tsv(6000, 2));
+    for (minutes, saved) in [("0.00001", true), ("0", false)] {
+        let output = folder.path(&format!("every-{minutes}"));
+        let options = format!("--epochs 1 --batch-size 1 --save-minutes {minutes}");
+        let args = train_args(&fixture("bert"), &data, &output, &options);
+        let mut child = bitfit(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        assert!(reaches(&mut child, &output, 20), "the run ended");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(output.join("checkpoint.safetensors").exists(), saved, "{minutes}");
+    }
+}

@@ -210,6 +210,10 @@ fn the_rows_of_a_given_head_are_matched_to_the_classes_or_the_order_is_said() {
     for (config, says) in [
         (config, "these are not the task's classes"),
         (r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}"#, "by "),
+        (
+            r#"{"id2label": {"1": "0", "2": "1", "3": "2"}}"#,
+            "the ids in its id2label are 1, 2, 3, and rows are counted from 0",
+        ),
     ] {
         fs::write(other.join("config.json"), config).unwrap();
         let (run, delta) = head_run(&folder, &head, ["0", "1", "2"]);
@@ -266,5 +270,33 @@ fn files_of_another_kind_are_named_as_what_they_are() {
     fs::create_dir_all(folder.path("old")).unwrap();
     fs::rename(&model, &inner).unwrap();
     let args = train_args(&folder.path("old"), &data, &folder.path("m"), "");
-    Finished::of(&mut bitfit(args)).fails(1, &["--model", "0_Transformer", "--pooling mean"]);
+    let says = ["--model", "0_Transformer", "--pooling mean"];
+    Finished::of(&mut bitfit(args)).fails(1, &says);
+    for command in ["plan", "inspect"] {
+        let mut command = bitfit([command, "--model"]);
+        Finished::of(command.arg(folder.path("old"))).fails(1, &says);
+    }
+}
+
+#[test]
+fn names_of_classes_and_columns_steer_no_terminal() {
+    let folder = Folder::new();
+    let rows = (0..8).map(|i| {
+        let label = if i % 2 == 0 { "good\u{1b}[31m" } else { "bad\nnews\u{202e}" };
+        serde_json::json!({"text": format!("a {i}"), "la\u{1b}]0;bel": label}).to_string() + "\n"
+    });
+    let data = folder.write("a.jsonl", rows.collect::<String>());
+    let run = folder.path("run");
+    let mut args = train_args(&fixture("bert"), &data, &run, "--steps 2 --dev-fraction 0.5");
+    args.extend(["--label-column".into(), "la\u{1b}]0;bel".into()]);
+    let trained = Finished::of(&mut bitfit(args)).success();
+    let mut eval = bitfit(["eval", "--delta"]);
+    eval.arg(&run).arg("--data").arg(&data);
+    let evaluated = Finished::of(&mut eval).success();
+    let inspected = Finished::of(bitfit(["inspect", "--delta"]).arg(&run)).success();
+    for out in [trained, evaluated, inspected] {
+        for text in [out.stdout, out.stderr] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+        }
+    }
 }

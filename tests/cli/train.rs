@@ -315,7 +315,7 @@ fn texts_that_are_too_long_or_empty_are_counted_and_said() {
     let run = train(&fixture("bert"), &data, &folder.path("whole"), "--steps 2");
     let file = data.display();
     assert!(run.stderr.contains(&format!("{file}: 3 texts cut to 64 tokens")), "{}", run.stderr);
-    assert!(run.stderr.contains(&format!("{file}: 1 texts are empty")), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("{file}: 1 text is empty")), "{}", run.stderr);
     let run = train(&fixture("bert"), &data, &folder.path("short"), "--steps 2 --max-length 20");
     assert!(run.stderr.contains("cut to 20 tokens"), "{}", run.stderr);
     let run = train(&fixture("bert"), &data, &folder.path("quiet"), "--steps 2 --quiet");

@@ -27,7 +27,7 @@ fn check(name: &str) {
         let settings = &batch["train"];
         let options = format!(
             "--task {} --pooling {} --init-head {} --no-shuffle --max-length 60 --batch-size 6 --steps 10 \
-             --weights f32 --lr {} --eps {} --weight-decay {} --clip-norm {} --schedule {} --warmup {}",
+             --weights f32 --precision f32 --lr {} --eps {} --weight-decay {} --clip-norm {} --schedule {} --warmup {}",
             about["task"].as_str().unwrap(),
             about["pooling"].as_str().unwrap(),
             model.join("head.safetensors").display(),

@@ -147,7 +147,7 @@ impl<B: Backend> Run<B> {
             seed: 3,
         };
         let model = load(&folder, &config, &task, &mut backend).unwrap();
-        let program = model.program(LIMITS, backend.kind().activation_bytes(), Some(saving));
+        let program = model.program(LIMITS, backend.kind().element_bytes(), Some(saving));
         model.allocate(&mut backend, &[&program]).unwrap();
         Self { backend, model, program, kind, outputs, step: 0, lr }
     }

@@ -125,7 +125,7 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
         let part = Span { first: true, last: false };
         let said = |failed: anyhow::Result<()>| format!("{:#}", failed.unwrap_err());
         let small = Limits { tokens: batch.tokens() - 1, ..LIMITS };
-        let element = run.backend.kind().activation_bytes();
+        let element = run.backend.kind().element_bytes();
         let small = run.model.program(small, element, Some(Saving::KEEP));
         let beyond = said(run.backend.run(&small, part, ONE));
         assert!(beyond.contains("for a program of"), "{beyond}");

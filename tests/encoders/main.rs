@@ -37,7 +37,7 @@ impl<B: Backend> Training<B> {
         let write = encoder(&mut parts);
         let (values, trained) = parts.parameters();
         let list = passes(write(saving), saving, trained.len);
-        let program = list.place(batch().limits(), backend.kind().activation_bytes());
+        let program = list.place(batch().limits(), backend.kind().element_bytes());
         program.verify().unwrap();
         let memory = Memory::of(&[&program], (values.len(), trained.len));
         backend.allocate(memory).unwrap();

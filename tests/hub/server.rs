@@ -11,6 +11,8 @@ use std::time::Duration;
 use bitfit::hub::{Hub, HubName};
 use sha1::{Digest, Sha1};
 
+/// The data set that the server has.
+pub const SET: &str = "nyu-mll/glue";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What the server has and what it was asked.
@@ -20,6 +22,8 @@ pub struct State {
     /// Files that are announced with a sha256 and then served from another path, as large ones are.
     pub large: BTreeMap<String, String>,
     pub needs_token: bool,
+    /// The revision whose files these are, where they are a data set's; a model's are those of `main`.
+    pub revision: Option<String>,
     /// Whole files, whatever part is asked for.
     pub no_ranges: bool,
     pub requests: Vec<String>,
@@ -116,13 +120,23 @@ fn respond(
     if state.needs_token && token.as_deref() != Some("Bearer secret") {
         return none("401 Unauthorized");
     }
-    if path == "/api/models/org/tiny/revision/main" {
+    let revision = state.revision.as_deref().unwrap_or("main").replace('/', "%2F");
+    let other = format!("/api/datasets/{SET}/revision/main");
+    if path == other && revision != "main" {
+        let body = serde_json::json!({"sha": COMMIT, "siblings": [{"rfilename": "glue.py"}]});
+        return ("200 OK", String::new(), body.to_string().into_bytes());
+    }
+    if path == "/api/models/org/tiny/revision/main"
+        || path == format!("/api/datasets/{SET}/revision/{revision}")
+    {
         let siblings: Vec<_> =
             state.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
         let body = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
         return ("200 OK", String::new(), body.into_bytes());
     }
-    let Some(name) = path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/")) else {
+    let name = path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/"));
+    let of_set = path.strip_prefix(&format!("/datasets/{SET}/resolve/{COMMIT}/"));
+    let Some(name) = name.or(of_set) else {
         return none("404 Not Found");
     };
     let Some(bytes) = state.files.get(name) else {

@@ -1,6 +1,6 @@
 //! What a case is, and what running it gives; how each kind runs is in the `*_cases` beside this file.
 
-use crate::rig::Rig;
+use crate::rig::{Rig, Rounding};
 use crate::{attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases};
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
@@ -177,7 +177,20 @@ impl Outcomes {
         value: Value,
         want: Vec<f64>,
     ) {
-        let straight = rig.rounded(&want);
+        let straight = want.clone();
+        self.activation_beside(name, rig, value, want, straight);
+    }
+
+    /// The same where a straightforward implementation has other values before it stores them: those of rounded operands.
+    pub fn activation_beside<B: Backend>(
+        &mut self,
+        name: &'static str,
+        rig: &Rig<B>,
+        value: Value,
+        want: Vec<f64>,
+        straight: Vec<f64>,
+    ) {
+        let straight = if rig.is_wide(value) { straight } else { rig.rounded(&straight) };
         self.add(name, rig.read(value), want, straight, false);
     }
 
@@ -228,19 +241,24 @@ pub const EPS: f32 = 1e-12;
 
 /// Runs a case on a backend that stores matrices as the case says.
 pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
-    let stored: fn(f32) -> f32 = match case.weights {
-        WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
-        // 8 and 4 bits round a matrix as a whole: see `Rig::weight`.
-        WeightType::F32 | WeightType::Int8 | WeightType::Nf4 => |v| v,
-    };
-    run_stored(case, backend, stored)
+    run_rounding(case, backend, Rounding { matrix: as_stored(case.weights), ..EXACT })
 }
 
-/// Runs a case on a backend that rounds matrices with `stored`; memory outside the case's outputs is checked
-/// on the way.
-pub fn run_stored<B: Backend>(case: &Case, backend: B, stored: fn(f32) -> f32) -> Vec<Outcome> {
+/// No rounding.
+pub const EXACT: Rounding = Rounding { matrix: |v| v, activation: |v| v };
+
+/// What a CPU stores of a matrix element; 8 and 4 bits round a matrix as a whole: see `Rig::weight`.
+pub fn as_stored(weights: WeightType) -> fn(f32) -> f32 {
+    match weights {
+        WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
+        WeightType::F32 | WeightType::Int8 | WeightType::Nf4 => |v| v,
+    }
+}
+
+/// Runs a case on a backend that rounds so; memory outside the case's outputs is checked on the way.
+pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> Vec<Outcome> {
     let name = format!("{case:?}");
-    let mut rig = Rig::new(backend, stored, &name, &case.lens);
+    let mut rig = Rig::new(backend, rounding, &name, &case.lens);
     rig.weights = case.weights;
     let mut out = Outcomes(Vec::new());
     match case.kind {

@@ -1,6 +1,6 @@
 //! Activation derivatives and x̂ in codes of fewer bits, written from their definition.
 
-use bitfit::program::Storage;
+use bitfit::program::{ElementBytes, Storage};
 
 /// Steps between 0 and 1 of a stored derivative, and the code of 0.
 pub fn codes(stored: Storage) -> (f64, f64) {
@@ -27,7 +27,7 @@ pub fn words_of(bytes: &[u8]) -> Vec<f32> {
 pub fn decoded(words: &[f32], stored: Storage, rows: usize, width: usize) -> Vec<f64> {
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     let (steps, zero) = codes(stored);
-    let row_bytes = stored.row_bytes(width, 1);
+    let row_bytes = stored.row_bytes(width, ElementBytes::all(1));
     (0..rows * width)
         .map(|i| {
             let (row, col) = (i / width, i % width);

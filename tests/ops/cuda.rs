@@ -3,9 +3,10 @@
 //!
 //! With `BITFIT_TEST_CUDA=1` the same tests run on the machine's own driver.
 
-use crate::cases::{self, Case, Keep, Kind, Mode, Outcome};
+use crate::cases::{self, Case, Keep, Kind, Mode};
 use crate::emulated::emulated;
-use crate::{error, optimizer, table};
+use crate::rig::Rounding;
+use crate::{bound, error, optimizer, table};
 use bitfit::backend::WeightType;
 use bitfit::backend::cuda::launch::GemmTile;
 use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType, LossScale};
@@ -229,18 +230,6 @@ fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
     }
 }
 
-/// Largest ‖got - want‖/‖want‖ of a tensor: twice the error of a straightforward implementation in the same 16-bit
-/// type (`Outcome::straight`), and what f32 sums may add to it.
-///
-/// For a tensor core that cuts sums off at 24 bits, of eight products at a time, this is room enough: what is stored in
-/// 16 bits has all of its own rounding (1.4e-4 in f16) as a margin, and what is stored in f32 is a sum over at most 129
-/// rows, 17 cuts of nine numbers each of which loses less than 2⁻²³: 1.8e-5 if all were as large as the result and lost
-/// the most. `tensor_cores_that_truncate_stay_within_the_bounds` runs it.
-fn bound(outcome: &Outcome) -> f64 {
-    let straight: Vec<f32> = outcome.straight.iter().map(|&v| v as f32).collect();
-    2.0 * error(&straight, &outcome.want) + 2e-5
-}
-
 /// Runs cases, whose matrices are stored as `weights`, and reports every tensor that is too far off, and the worst of
 /// each operation.
 pub fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[Case]) {
@@ -249,7 +238,9 @@ pub fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases:
     // The kernels are loaded once; each case has memory of its own.
     let opened = backend(half, weights, tile);
     for case in cases {
-        let outcomes = cases::run_stored(case, opened.another(tile), stored(half));
+        let (matrix, activation) = (stored(half), stored(half));
+        let rounding = Rounding { matrix, activation };
+        let outcomes = cases::run_rounding(case, opened.another(tile), rounding);
         for outcome in outcomes {
             let error = error(&outcome.got, &outcome.want);
             let operation = format!("{:?}", case.kind);

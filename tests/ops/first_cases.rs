@@ -146,10 +146,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("d_key_value", rig, d_key_value, want_kv);
         }
         Kind::FirstTokens { hidden } => {
-            let all = rig.input(tokens, hidden, 1.0);
-            let first = rig.output(sequences, hidden);
+            let all = rig.stream(tokens, hidden, 1.0);
+            let first = rig.output_stream(sequences, hidden);
             let pooled = rig.output_f32(sequences, hidden);
-            let spread = rig.output(sequences, hidden);
+            let spread = rig.output_stream(sequences, hidden);
             rig.start(0, hidden);
             let before = wide(&rig.read(all));
             let op = program::First { tokens: In(all), out: Out(first) };
@@ -170,12 +170,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("tokens", rig, all, want);
         }
         Kind::SequenceNorm { hidden } => {
-            let x = rig.input(sequences, hidden, 1.0);
-            let residual = rig.input(sequences, hidden, 1.0);
+            let x = rig.stream(sequences, hidden, 1.0);
+            let residual = rig.stream(sequences, hidden, 1.0);
             let (x_hat, rstd) = (rig.output(sequences, hidden), rig.output_f32(sequences, 1));
-            let restored = rig.output(sequences, hidden);
-            let dx = rig.input(sequences, hidden, 1.0);
-            let d_branch = rig.output(sequences, hidden);
+            let restored = rig.output_stream(sequences, hidden);
+            let dx = rig.stream(sequences, hidden, 1.0);
+            let d_branch = rig.output_stream(sequences, hidden);
             let grads = [(); 3].map(|()| rig.param(hidden));
             let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(3 * (hidden + 2), hidden);

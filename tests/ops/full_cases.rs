@@ -23,7 +23,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.gradient("dweight", rig, grad, dw);
         }
         Kind::GainGrad { width } => {
-            let dy = rig.input(Rows::Tokens, width, 1.0);
+            let dy = rig.stream(Rows::Tokens, width, 1.0);
             let x_hat = rig.input(Rows::Tokens, width, 1.0);
             let grad = rig.param(width);
             rig.start(width + 2, width);
@@ -44,7 +44,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 rig.batch.type_ids[token] = (token % 2) as u32;
             }
             let longest = *case.lens.iter().max().unwrap();
-            let dx = rig.input(Rows::Tokens, hidden, 1.0);
+            let dx = rig.stream(Rows::Tokens, hidden, 1.0);
             let tables = [vocab, longest, types].map(|rows| (rows, rig.trained(rows, hidden)));
             let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             let trainable = (vocab + longest + types + 2) * hidden + 10;

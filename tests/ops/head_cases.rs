@@ -16,7 +16,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
     let key = rig.key;
     match case.kind {
         Kind::Pool { hidden, kind } => {
-            let x = rig.input(Rows::Tokens, hidden, 1.0);
+            let x = rig.stream(Rows::Tokens, hidden, 1.0);
             let pooled = rig.output_f32(kind.rows(), hidden);
             rig.start(0, hidden);
             let op = Pool { kind, x: In(x), out: Out(pooled) };
@@ -30,7 +30,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.f32("pooled", rig.read(pooled), want);
         }
         Kind::PoolBackward { hidden, kind } => {
-            let dx = rig.output(Rows::Tokens, hidden);
+            let dx = rig.output_stream(Rows::Tokens, hidden);
             let pooled = rig.input_f32(kind.rows(), hidden, 1.0);
             rig.start(0, hidden);
             let op = PoolBack { kind, dy: In(pooled), dx: Out(dx) };

@@ -18,9 +18,10 @@ mod refused;
 mod rig;
 mod table;
 
-use bitfit::backend::cpu::CpuBackend;
+use bitfit::backend::cpu::{Arithmetic, CpuBackend};
 use bitfit::backend::{Backend, WeightType};
-use cases::{Case, Outcome};
+use cases::{Case, Kind, Outcome};
+use rig::Rounding;
 
 /// Largest ‖got - want‖/‖want‖ of one tensor.
 #[derive(Clone, Copy)]
@@ -56,6 +57,18 @@ fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: T
     assert!(wrong.is_empty(), "{} tensors:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Largest ‖got - want‖/‖want‖ of a tensor: twice the error of a straightforward implementation in the same 16-bit
+/// type (`Outcome::straight`), and what f32 sums may add to it.
+///
+/// For a tensor core that cuts sums off at 24 bits, of eight products at a time, this is room enough: what is stored in
+/// 16 bits has all of its own rounding (1.4e-4 in f16) as a margin, and what is stored in f32 is a sum over at most 129
+/// rows, 17 cuts of nine numbers each of which loses less than 2⁻²³: 1.8e-5 if all were as large as the result and lost
+/// the most. `tensor_cores_that_truncate_stay_within_the_bounds` runs it.
+fn bound(outcome: &Outcome) -> f64 {
+    let straight: Vec<f32> = outcome.straight.iter().map(|&v| v as f32).collect();
+    2.0 * error(&straight, &outcome.want) + 2e-5
+}
+
 const CPU: Tolerance = Tolerance { activation: 1e-5, f32: 1e-5 };
 
 #[test]
@@ -78,12 +91,48 @@ fn sample(step: usize) -> Vec<Case> {
 #[test]
 fn cpu_agrees_with_the_oracle_in_a_sample() {
     agree(&sample(11), CpuBackend::new, CPU);
+    agree_in_bf16(&sample(11));
+}
+
+fn in_bf16(case: &Case) -> Vec<Outcome> {
+    let activation = |v| half::bf16::from_f32(v).to_f32();
+    let rounding = Rounding { matrix: cases::as_stored(case.weights), activation };
+    cases::run_rounding(case, CpuBackend::computing(Arithmetic::Bf16, case.weights), rounding)
+}
+
+/// Matrices train in f32 alone.
+fn is_in_bf16(case: &Case) -> bool {
+    !matches!(
+        case.kind,
+        Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. }
+    )
+}
+
+fn agree_in_bf16(cases: &[Case]) {
+    let mut wrong = Vec::new();
+    for case in cases.iter().filter(|case| is_in_bf16(case)) {
+        for outcome in in_bf16(case) {
+            // Of a few elements the yardstick's own error is luck.
+            let least = if outcome.want.len() < 8 { f64::powi(2.0, -9) } else { 0.0 };
+            let (error, bound) = (error(&outcome.got, &outcome.want), bound(&outcome).max(least));
+            if error.is_nan() || error >= bound {
+                let name = outcome.name;
+                wrong.push(format!("{name} is off by {error:.2e}, bound {bound:.2e}, in {case:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} tensors:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn cpu_in_bf16_agrees_with_the_oracle_in_every_case() {
+    agree_in_bf16(&table::table());
 }
 
 /// The instruction set is chosen once a process, so the lesser ones are tested in processes of their own.
 #[test]
 fn cpu_agrees_with_the_oracle_on_lesser_instruction_sets() {
-    for level in ["portable", "avx2"] {
+    for level in ["portable", "avx2", "avx512"] {
         let run = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "cpu_agrees_with_the_oracle_in_a_sample"])
             .env("BITFIT_SIMD", level)
@@ -96,7 +145,13 @@ fn cpu_agrees_with_the_oracle_on_lesser_instruction_sets() {
 
 fn bits(case: &Case, threads: usize) -> Vec<u32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let outcomes = pool.install(|| cases::run(case, CpuBackend::new(case.weights)));
+    let outcomes = pool.install(|| {
+        let mut outcomes = cases::run(case, CpuBackend::new(case.weights));
+        if is_in_bf16(case) {
+            outcomes.extend(in_bf16(case));
+        }
+        outcomes
+    });
     outcomes.iter().flat_map(|o| o.got.iter().map(|x| x.to_bits())).collect()
 }
 

@@ -30,7 +30,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let (word, words) = rig.table(vocab, hidden, 1.0);
             let (position, positions) = rig.table(longest, hidden, 0.5);
             let (token_type, type_rows) = rig.table(types, hidden, 0.3);
-            let x = rig.output(Rows::Tokens, hidden);
+            let x = rig.output_stream(Rows::Tokens, hidden);
             let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
             let op = Embed {
@@ -56,8 +56,8 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("out", rig, x, oracle::masked(&y, hidden, dropout, key));
         }
         Kind::ResidualNorm { hidden, saved } => {
-            let x = rig.input(Rows::Tokens, hidden, 1.0);
-            let residual = rig.input(Rows::Tokens, hidden, 1.0);
+            let x = rig.stream(Rows::Tokens, hidden, 1.0);
+            let residual = rig.stream(Rows::Tokens, hidden, 1.0);
             let saved = saved.map(|stored| {
                 let x_hat = rig.output_as(Rows::Tokens, hidden, stored);
                 (stored, x_hat, rig.output_f32(Rows::Tokens, 1))
@@ -101,7 +101,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
         }
         Kind::NormRestore { hidden } => {
             let x_hat = rig.input(Rows::Tokens, hidden, 1.0);
-            let y = rig.output(Rows::Tokens, hidden);
+            let y = rig.output_stream(Rows::Tokens, hidden);
             let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
             let op = Restore { x_hat: In(x_hat), norm, out: Out(y) };
@@ -114,7 +114,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("out", rig, y, want);
         }
         Kind::ResidualNormBackward { hidden, stored, sums, branch } => {
-            let dx = rig.input(Rows::Tokens, hidden, 1.0);
+            let dx = rig.stream(Rows::Tokens, hidden, 1.0);
             let x_hat = match stored {
                 Storage::Activation => rig.input(Rows::Tokens, hidden, 1.0),
                 _ => {
@@ -123,7 +123,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 }
             };
             let rstd = rig.input_f32(Rows::Tokens, 1, 1.0);
-            let d_branch = branch.then(|| rig.output(Rows::Tokens, hidden));
+            let d_branch = branch.then(|| rig.output_stream(Rows::Tokens, hidden));
             let (dbeta, dbias) = (rig.param(hidden), rig.param(hidden));
             let gamma = rig.param(hidden);
             rig.start(2 * hidden + 4, hidden);
@@ -156,9 +156,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("dx", rig, dx, dz);
         }
         Kind::StreamNorm { hidden } => {
-            let x = rig.input(Rows::Tokens, hidden, 1.0);
-            let residual = rig.input(Rows::Tokens, hidden, 1.0);
-            let stream = rig.output(Rows::Tokens, hidden);
+            let x = rig.stream(Rows::Tokens, hidden, 1.0);
+            let residual = rig.stream(Rows::Tokens, hidden, 1.0);
+            let stream = rig.output_stream(Rows::Tokens, hidden);
             let norm = Norm { gamma: rig.param(hidden), beta: rig.param(hidden), eps: EPS };
             rig.start(0, hidden);
             let mut sum = oracle::masked(&wide(&rig.read(x)), hidden, dropout, key);
@@ -179,11 +179,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("sum", rig, stream, sum);
         }
         Kind::StreamNormBackward { hidden } => {
-            let dx = rig.input(Rows::Tokens, hidden, 1.0);
-            let beside = rig.input(Rows::Tokens, hidden, 1.0);
+            let dx = rig.stream(Rows::Tokens, hidden, 1.0);
+            let beside = rig.stream(Rows::Tokens, hidden, 1.0);
             let x_hat = rig.input(Rows::Tokens, hidden, 1.0);
             let rstd = rig.input_f32(Rows::Tokens, 1, 1.0);
-            let d_branch = rig.output(Rows::Tokens, hidden);
+            let d_branch = rig.output_stream(Rows::Tokens, hidden);
             let (dbeta, dbias) = (rig.param(hidden), rig.param(hidden));
             let gamma = rig.param(hidden);
             rig.start(2 * hidden + 4, hidden);
@@ -210,7 +210,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             out.activation("dx", rig, dx, dz);
         }
         Kind::BiasGrad { width } => {
-            let dy = rig.input(Rows::Tokens, width, 1.0);
+            let dy = rig.stream(Rows::Tokens, width, 1.0);
             let grad = rig.param(width);
             rig.start(width + 2, width);
             let op = ColumnSum { dy: In(dy), dropout, grad: Sum(Some(grad)) };

@@ -1,5 +1,6 @@
 //! What a backend refuses to run, and what it says then.
 
+use crate::cases::EXACT;
 use crate::rig::{Rig, program};
 use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::{Backend, WeightType};
@@ -8,7 +9,7 @@ use bitfit::program::{
 };
 
 fn rig() -> Rig<CpuBackend> {
-    Rig::new(CpuBackend::new(WeightType::F32), |v| v, "refused", &[3, 4])
+    Rig::new(CpuBackend::new(WeightType::F32), EXACT, "refused", &[3, 4])
 }
 
 /// What `run` says of operations on tensors of these widths.

@@ -5,8 +5,8 @@ use bitfit::backend::cpu::rounded;
 use bitfit::backend::{Backend, DropoutKey, MatrixKind, MatrixShape, Memory, Slot, WeightType};
 use bitfit::batch::{Batch, Labels};
 use bitfit::program::{
-    self, Info, Limits, List, Op, Over, ParamRange, Parts, Program, Region, Rows, Span, Storage,
-    Sum, Value, WeightId, What,
+    self, ElementBytes, Info, Limits, List, Op, Over, ParamRange, Parts, Program, Region, Rows,
+    Span, Storage, Sum, Value, WeightId, What,
 };
 use bitfit::rng::{Purpose, Stream};
 
@@ -46,14 +46,22 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
+/// How a backend rounds.
+#[derive(Clone, Copy)]
+pub struct Rounding {
+    /// What a matrix element becomes in the backend's memory, where it is not stored in blocks.
+    pub matrix: fn(f32) -> f32,
+    /// What an operand of a product, and an activation, becomes.
+    pub activation: fn(f32) -> f32,
+}
+
 /// A backend under test, and what is known about its memory.
 pub struct Rig<B> {
     pub backend: B,
     pub batch: Batch,
     pub key: DropoutKey,
     pub numbers: Numbers,
-    /// What a matrix element becomes in the backend's memory.
-    stored: fn(f32) -> f32,
+    rounding: Rounding,
     /// How the backend stores matrices, where that is in blocks.
     pub weights: WeightType,
     arena: usize,
@@ -83,7 +91,7 @@ pub fn program(ops: Vec<Op>, tensors: &[(Info, Region)], limits: Limits) -> Prog
 }
 
 impl<B: Backend> Rig<B> {
-    pub fn new(backend: B, stored: fn(f32) -> f32, name: &str, lens: &[usize]) -> Self {
+    pub fn new(backend: B, rounding: Rounding, name: &str, lens: &[usize]) -> Self {
         let mut numbers = Numbers::new(name);
         let tokens: usize = lens.iter().sum();
         let mut cu_seqlens = vec![0];
@@ -106,7 +114,7 @@ impl<B: Backend> Rig<B> {
             batch,
             key,
             numbers,
-            stored,
+            rounding,
             weights: WeightType::F32,
             arena: GUARD,
             params: 0,
@@ -162,19 +170,19 @@ impl<B: Backend> Rig<B> {
                 values = rounded(self.weights, "w", shape, &values).unwrap();
             }
             WeightType::F16 | WeightType::F32 => {
-                values.iter_mut().for_each(|v| *v = (self.stored)(*v));
+                values.iter_mut().for_each(|v| *v = (self.rounding.matrix)(*v));
             }
         }
         (id, wide(&values))
     }
 
-    /// What the backend's copy of a matrix holds of these values.
+    /// What the backend multiplies with of a matrix of these values.
     pub fn stored(&self, values: &[f64]) -> Vec<f64> {
-        values.iter().map(|&v| f64::from((self.stored)(v as f32))).collect()
+        self.rounded(values)
     }
 
     fn tensor(&mut self, rows: Rows, width: usize, storage: Storage) -> Value {
-        let bytes = self.backend.kind().activation_bytes();
+        let bytes = self.backend.kind().element_bytes();
         let region = Region {
             offset: self.arena,
             len: storage.bytes(self.batch.limits().rows(rows) + 3, width, bytes),
@@ -192,6 +200,11 @@ impl<B: Backend> Rig<B> {
     /// A random input of the backend's activation type.
     pub fn input(&mut self, rows: Rows, width: usize, scale: f32) -> Value {
         self.random(rows, width, Storage::Activation, scale)
+    }
+
+    /// A random part of the residual stream or its gradient.
+    pub fn stream(&mut self, rows: Rows, width: usize, scale: f32) -> Value {
+        self.random(rows, width, Storage::Stream, scale)
     }
 
     pub fn input_f32(&mut self, rows: Rows, width: usize, scale: f32) -> Value {
@@ -214,7 +227,8 @@ impl<B: Backend> Rig<B> {
         mut byte: impl FnMut(&mut Numbers) -> u8,
     ) -> Value {
         let value = self.tensor(rows, width, storage);
-        let mut bytes = vec![0u8; storage.bytes(self.batch.limits().rows(rows), width, 4)];
+        let mut bytes =
+            vec![0u8; storage.bytes(self.batch.limits().rows(rows), width, ElementBytes::all(4))];
         bytes.fill_with(|| byte(&mut self.numbers));
         self.tensors[value.index()].start = words_of(&bytes);
         value
@@ -222,6 +236,10 @@ impl<B: Backend> Rig<B> {
 
     pub fn output(&mut self, rows: Rows, width: usize) -> Value {
         self.tensor(rows, width, Storage::Activation)
+    }
+
+    pub fn output_stream(&mut self, rows: Rows, width: usize) -> Value {
+        self.tensor(rows, width, Storage::Stream)
     }
 
     pub fn output_f32(&mut self, rows: Rows, width: usize) -> Value {
@@ -248,8 +266,8 @@ impl<B: Backend> Rig<B> {
         let info = self.tensors[value.index()].info;
         let rows = self.batch.limits().rows(info.rows);
         match info.storage {
-            Storage::Activation | Storage::F32 => rows * info.width,
-            coded => coded.bytes(rows, info.width, 4) / 4,
+            Storage::Activation | Storage::Stream | Storage::F32 => rows * info.width,
+            coded => coded.bytes(rows, info.width, ElementBytes::all(4)) / 4,
         }
     }
 
@@ -298,13 +316,20 @@ impl<B: Backend> Rig<B> {
         self.backend.write_params(Slot::Gradient, trained, &self.gradient).unwrap();
     }
 
+    /// Whether a tensor has more bits than the backend's activations.
+    pub fn is_wide(&self, value: Value) -> bool {
+        let element = self.backend.kind().element_bytes();
+        let stream = self.tensors[value.index()].info.storage == Storage::Stream;
+        stream && element.stream > element.activation
+    }
+
     /// Values as a 16-bit backend stores them.
     pub fn rounded(&self, values: &[f64]) -> Vec<f64> {
         values.iter().map(|&v| self.round(v)).collect()
     }
 
     pub fn round(&self, value: f64) -> f64 {
-        f64::from((self.stored)(value as f32))
+        f64::from((self.rounding.activation)(value as f32))
     }
 
     /// A tensor's elements in use, or the words of its codes.
@@ -352,7 +377,8 @@ impl<B: Backend> Rig<B> {
         for value in writes {
             let Tensor { info, region, .. } = &self.tensors[value.index()];
             let element = match info.storage {
-                Storage::Activation => self.backend.kind().activation_bytes(),
+                Storage::Activation => self.backend.kind().element_bytes().activation,
+                Storage::Stream => self.backend.kind().element_bytes().stream,
                 _ => 4,
             };
             // An odd number of halves ends inside a word.

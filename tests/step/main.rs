@@ -9,11 +9,14 @@ use bitfit::model::Model;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, outline};
 use bitfit::program::{
-    Info, Limits, List, LossKind, Op, PoolKind, Program, Rows, Saving, Storage, Value,
+    ElementBytes, Info, Limits, List, LossKind, Op, PoolKind, Program, Rows, Saving, Storage, Value,
 };
 use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::saving::WAYS;
 use grid::{LIMITS, SMALL, Shape, shapes};
+
+/// Of the CPU in bf16.
+const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
 
 fn model(shape: &Shape) -> Model {
     let config = ModelConfig::parse(&shape.config).unwrap();
@@ -74,7 +77,7 @@ fn the_verifier_knows_the_shape_of_every_tensor() {
     let limits = limits().next().unwrap();
     for shape in [of(false, 0.1, Some("all")), of(true, 0.1, None), of(true, 0.0, Some("all"))] {
         let list = model(&shape).list(Some(Saving::KEEP), false);
-        let program = list.place(limits, 4);
+        let program = list.place(limits, ElementBytes::all(4));
         let values = || (0..list.values.len() as u32).map(Value);
         let regions: Vec<_> = values().map(|value| program.region(value)).collect();
         let mut used = values().filter(|&value| {
@@ -125,7 +128,7 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
                 list.verify_gradients(&model.gradients(), trainable)
                     .unwrap_or_else(|fault| panic!("{fault}: {}", label()));
             }
-            for element in [4, 2] {
+            for element in [ElementBytes::all(4), ElementBytes::all(2), MIXED] {
                 for limits in limits() {
                     let program = list.place(limits, element);
                     program.verify().unwrap_or_else(|fault| panic!("{fault}: {}", label()));

@@ -19,6 +19,13 @@ use super::report;
 use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, HostAddress, In, Memcpy2D, Memcpy3D};
 
+/// `slices · pitch[1] + rows · pitch[0] + bytes`; what no address space holds is no copy.
+fn reach(slices: usize, rows: usize, pitch: [usize; 2], bytes: usize) -> CudaResult<usize> {
+    let all = slices.checked_mul(pitch[1]).zip(rows.checked_mul(pitch[0]));
+    let all = all.and_then(|(slices, rows)| slices.checked_add(rows)?.checked_add(bytes));
+    all.filter(|&all| isize::try_from(all).is_ok()).ok_or(Error::INVALID_VALUE)
+}
+
 impl CopyOp {
     /// Checks device ends against their allocations: leaving one is an error of the call.
     fn check(&self, driver: &Driver, name: &str) -> CudaResult {
@@ -29,7 +36,7 @@ impl CopyOp {
                     &format!("{name}: a pitch is less than the width"),
                 ));
             }
-            let extent = (self.depth - 1) * pitch[1] + (self.height - 1) * pitch[0] + self.width;
+            let extent = reach(self.depth - 1, self.height - 1, pitch, self.width)?;
             match place {
                 CopyEnd::Device(address) => check_range(driver, name, *address, extent)?,
                 CopyEnd::Host(address) if address.0 == 0 => return Err(Error::INVALID_VALUE),
@@ -135,12 +142,13 @@ impl Memcpy3D {
         let driver = driver()?;
         let pitch = |given: usize, height: usize| {
             let row = if given == 0 { self.width } else { given };
-            [row, row * if height == 0 { self.height } else { height }]
+            let rows = if height == 0 { self.height } else { height };
+            Ok([row, row.checked_mul(rows).ok_or(Error::INVALID_VALUE)?])
         };
-        let (from_pitch, to_pitch) =
-            (pitch(self.src_pitch, self.src_height), pitch(self.dst_pitch, self.dst_height));
-        let from_offset = self.src_z * from_pitch[1] + self.src_y * from_pitch[0] + self.src_x;
-        let to_offset = self.dst_z * to_pitch[1] + self.dst_y * to_pitch[0] + self.dst_x;
+        let from_pitch = pitch(self.src_pitch, self.src_height)?;
+        let to_pitch = pitch(self.dst_pitch, self.dst_height)?;
+        let from_offset = reach(self.src_z, self.src_y, from_pitch, self.src_x)?;
+        let to_offset = reach(self.dst_z, self.dst_y, to_pitch, self.dst_x)?;
         Ok(CopyOp {
             from: place(driver, self.src_type, self.src_host, self.src_device, from_offset)?,
             to: place(driver, self.dst_type, self.dst_host, self.dst_device, to_offset)?,

@@ -18,6 +18,10 @@ pub struct FillOp {
 
 impl FillOp {
     pub fn run(&self, memory: &DeviceMemory) -> Result<(), MemoryError> {
+        // Rows of nothing may be anywhere, and as many as a number holds.
+        if self.width == 0 {
+            return Ok(());
+        }
         let pattern = &self.value.to_le_bytes()[..self.element];
         for row in 0..self.height {
             memory.fill(self.to + (row * self.pitch) as u64, pattern, self.width as u64)?;

@@ -167,7 +167,7 @@ api! {
         }
         let driver = driver()?;
         let context = driver.state().current()?;
-        let row = width.next_multiple_of(PITCH);
+        let row = width.checked_next_multiple_of(PITCH).ok_or(Error::INVALID_VALUE)?;
         let bytes = row.checked_mul(height).ok_or(Error::INVALID_VALUE)?;
         out.set(allocate(driver, bytes, context, Kind::Device)?)?;
         pitch.set(row)

@@ -40,7 +40,8 @@ impl FillOp {
                 ),
             ));
         }
-        check_range(driver, name, self.to, (self.height - 1) * self.pitch + row)
+        let rows = (self.height - 1).checked_mul(self.pitch).and_then(|rows| rows.checked_add(row));
+        check_range(driver, name, self.to, rows.ok_or(Error::INVALID_VALUE)?)
     }
 }
 

@@ -258,7 +258,11 @@ impl DeviceMemory {
 
 fn nearest(inner: &Allocations, address: u64) -> Option<AllocationInfo> {
     let distance = |base: u64, size: u64| {
-        if address < base { base - address } else { (address + 1).saturating_sub(base + size) }
+        if address < base {
+            base - address
+        } else {
+            (address - base).saturating_add(1).saturating_sub(size)
+        }
     };
     let live = |(&base, a): (&u64, &Arc<Allocation>)| (distance(base, a.size), a.info());
     let freed = |(&base, &(size, kind)): (&u64, &(u64, AllocationKind))| {

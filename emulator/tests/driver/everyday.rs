@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use emulator::driver::{Handle, Memcpy2D, Out, TextOut};
+use emulator::driver::{Handle, Memcpy2D, Memcpy3D, Out, TextOut};
 
 use crate::child::{
     arg, context, cu, download, function, get, in_child, launch, module, now, ok, pinned, upload,
@@ -286,6 +286,51 @@ fn contexts() {
             ok!(cuCtxSynchronize());
             ok!(cuDevicePrimaryCtxRelease_v2(0));
             assert_eq!(cu!(cuCtxSynchronize()), 709, "destroyed");
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn what_leaves_every_address_space_is_refused_and_no_overflow() {
+    in_child(
+        "everyday::what_leaves_every_address_space_is_refused_and_no_overflow",
+        &[],
+        || {
+            context();
+            let device: u64 = get!(cuMemAlloc_v2(4096));
+            let host = [0u8; 4];
+            let from = host.as_ptr() as usize;
+            for address in [u64::MAX, u64::MAX - 3, 0, 1, device + 4095] {
+                assert_eq!(cu!(cuMemcpyHtoD_v2(address, from, 4)), 1, "{address:#x}");
+            }
+            let mut copy = Memcpy3D {
+                src_type: 2,
+                dst_type: 2,
+                src_device: device,
+                dst_device: device + 2048,
+                width: 4,
+                height: 1,
+                depth: 1,
+                ..Memcpy3D::default()
+            };
+            ok!(cuMemcpy3D_v2((&copy).into()));
+            for huge in [1 << 40, usize::MAX / 2, usize::MAX] {
+                (copy.src_pitch, copy.src_height) = (huge, huge);
+                assert_eq!(cu!(cuMemcpy3D_v2((&copy).into())), 1, "{huge}");
+                (copy.src_pitch, copy.src_height, copy.src_y) = (0, 0, huge);
+                assert_eq!(cu!(cuMemcpy3D_v2((&copy).into())), 1, "{huge}");
+                (copy.src_y, copy.depth) = (0, huge);
+                assert_eq!(cu!(cuMemcpy3D_v2((&copy).into())), 1, "{huge}");
+                copy.depth = 1;
+                assert_eq!(cu!(cuMemsetD2D8_v2(device, huge, 0, 4, huge)), 1, "{huge}");
+                ok!(cuMemsetD2D8_v2(device, huge, 0, 0, huge));
+                let (mut out, mut pitch) = (0u64, 0usize);
+                let (out, pitch) = (Out::from(&mut out), Out::from(&mut pitch));
+                assert_ne!(cu!(cuMemAllocPitch_v2(out, pitch, huge, 2, 4)), 0, "{huge}");
+            }
+            // None of these is sticky.
+            ok!(cuCtxSynchronize());
         },
         |_| {},
     );

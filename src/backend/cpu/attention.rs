@@ -4,61 +4,14 @@
 //! backward pass recomputes the probabilities from q, k and the saved log-sum-exp.
 
 use super::block::{Strided, product};
-use super::dropout::Mask;
-use super::scratch::Scratch;
+use super::heads::{Head, Heads};
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum, lane_sum2};
+use super::workers::Workers;
 use super::{math, pointwise};
-use rayon::prelude::*;
 
 /// Queries whose scores are held at once: a multiple of the block product's six rows.
 const QUERIES: usize = 48;
-
-/// Shape of one attention call.
-#[derive(Clone, Copy)]
-pub struct Heads<'a> {
-    pub cu_seqlens: &'a [u32],
-    pub heads: usize,
-    pub head_dim: usize,
-    pub mask: Option<Mask>,
-}
-
-impl Heads<'_> {
-    pub fn hidden(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// The place of a head's first token in a `[heads, tokens]` tensor.
-    fn statistics(&self, at: Head) -> usize {
-        let tokens = self.cu_seqlens[self.cu_seqlens.len() - 1] as usize;
-        at.head * tokens + at.first
-    }
-
-    /// Softmax is taken of `q·kᵀ` times this.
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
-    /// Calls `work` for each head of each sequence.
-    pub fn tasks(&self, work: impl Fn(Head) + Sync) {
-        let sequences = self.cu_seqlens.len() - 1;
-        (0..sequences * self.heads).into_par_iter().for_each(|task| {
-            let (sequence, head) = (task / self.heads, task % self.heads);
-            let first = self.cu_seqlens[sequence] as usize;
-            let len = self.cu_seqlens[sequence + 1] as usize - first;
-            work(Head { sequence, head, first, len });
-        });
-    }
-}
-
-/// One head of one sequence: tokens `first..first + len`.
-#[derive(Clone, Copy)]
-pub struct Head {
-    pub sequence: usize,
-    pub head: usize,
-    pub first: usize,
-    pub len: usize,
-}
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
@@ -69,10 +22,10 @@ pub fn scratch_for(len: usize, head_dim: usize) -> usize {
 }
 
 /// Cuts pieces off a scratch buffer.
-struct Pieces<'a>(&'a mut [f32]);
+pub(super) struct Pieces<'a>(pub(super) &'a mut [f32]);
 
 impl<'a> Pieces<'a> {
-    fn take(&mut self, count: usize) -> &'a mut [f32] {
+    pub(super) fn take(&mut self, count: usize) -> &'a mut [f32] {
         let (piece, rest) = std::mem::take(&mut self.0).split_at_mut(count);
         self.0 = rest;
         piece
@@ -81,12 +34,12 @@ impl<'a> Pieces<'a> {
 
 /// Rows of one head inside a packed tensor, or a copy of them padded to whole vectors.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct HeadRows<'a> {
     elements: &'a [f32],
     stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> HeadRows<'a> {
     /// `len` rows of `dim` columns that begin at `start`; copied into `room` only where `dim` is not a whole
     /// number of vectors.
     fn new(
@@ -120,7 +73,7 @@ impl<'a> Rows<'a> {
 }
 
 /// `out [dim, wide] = (scale · rows)ᵀ`, padded with zeros.
-fn transpose(rows: Rows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
+fn transpose(rows: HeadRows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
     // Sixteen rows at a time: the strided side is the reading one, and these rows' cache lines stay.
     for from in (0..len).step_by(LANES) {
         let count = LANES.min(len - from);
@@ -199,12 +152,14 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `out = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[heads, tokens]` may be empty.
-pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &Scratch) {
+pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], workers: &Workers) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
     let (out, lse) = (Shared::new(out), Shared::new(lse));
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, dim), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, dim),
+        |at, buffer| {
             let mut room = Pieces(buffer);
             let (len, wide, wide_dim) =
                 (at.len, at.len.next_multiple_of(LANES), dim.next_multiple_of(LANES));
@@ -212,9 +167,9 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
             let k_transposed = room.take(dim * wide);
             let scores = room.take(QUERIES * wide);
             let output = room.take(QUERIES * wide_dim);
-            let q = Rows { elements: &qkv[start..], stride: 3 * hidden };
-            let k = Rows { elements: &qkv[start + hidden..], stride: 3 * hidden };
-            let v = Rows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
+            let q = HeadRows { elements: &qkv[start..], stride: 3 * hidden };
+            let k = HeadRows { elements: &qkv[start + hidden..], stride: 3 * hidden };
+            let v = HeadRows::new(qkv, start + 2 * hidden, 3 * hidden, len, dim, &mut room);
             transpose(k, len, dim, wide, shape.scale(), k_transposed);
             for from in (0..len).step_by(QUERIES) {
                 let queries = QUERIES.min(len - from);
@@ -249,8 +204,8 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                         .copy_from_slice(&output[i * wide_dim..][..dim]);
                 }
             }
-        });
-    });
+        },
+    );
 }
 
 /// What [`backward`] reads.
@@ -267,14 +222,16 @@ pub fn backward(
     saved: SavedAttention<'_>,
     dout: &[f32],
     dqkv: &mut [f32],
-    scratch: &Scratch,
+    workers: &Workers,
 ) {
     let dqkv = Shared::new(dqkv);
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len, shape.head_dim), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, shape.head_dim),
+        |at, buffer| {
             backward_head(shape, at, saved, dout, &dqkv, Pieces(buffer));
-        });
-    });
+        },
+    );
 }
 
 fn backward_head<'a>(
@@ -297,11 +254,11 @@ fn backward_head<'a>(
     let dk = room.take(len * wide_dim);
     let dv = room.take(len * wide_dim);
     let mask_row = room.take(wide);
-    let q = Rows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
-    let k = Rows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
-    let v = Rows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
-    let out = Rows { elements: &saved.out[out_start..], stride: hidden };
-    let d_out = Rows::new(dout, out_start, hidden, len, dim, &mut room);
+    let q = HeadRows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
+    let k = HeadRows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
+    let v = HeadRows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
+    let out = HeadRows { elements: &saved.out[out_start..], stride: hidden };
+    let d_out = HeadRows::new(dout, out_start, hidden, len, dim, &mut room);
     transpose(k, len, dim, wide, shape.scale(), k_transposed);
     transpose(v, len, dim, wide, 1.0, v_transposed);
     // SAFETY (of the three uses): a task alone writes its head's columns of its sequence's rows.

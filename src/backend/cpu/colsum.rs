@@ -10,22 +10,22 @@ use super::operands::Operands;
 use super::params::bias_gradients;
 use super::pointwise::add;
 use super::share::Shared;
+use super::workers::Workers;
 use crate::program::{ColumnSum, Program};
 use anyhow::Result;
-use rayon::prelude::*;
 
 /// Rows summed into one line of partial sums; also what one task of a row-wise operation works on.
 pub const CHUNK: usize = 32;
 
 /// See [`ColumnSum`].
 pub fn run(cpu: &mut CpuBackend, program: &Program, op: &ColumnSum) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dy.0)?;
     let mask = Mask::new(op.dropout, cpu.key);
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
     let [dy] = cpu.arena.regions([at.whole(op.dy.0, shape)?])?;
     if let Some(grad) = grad {
-        column_sums(dy, shape.1, 0, mask, grad, &mut cpu.partials);
+        column_sums(dy, shape.1, 0, mask, grad, &mut cpu.partials, &cpu.workers);
     }
     Ok(())
 }
@@ -81,27 +81,27 @@ pub fn column_sums(
     mask: Option<Mask>,
     grad: &mut [f32],
     partials: &mut Partials,
+    workers: &Workers,
 ) {
     let width = grad.len();
     let chunks = x.len().div_ceil(CHUNK * stride);
     let (lines, rows) = partials.lines(chunks, width);
     let rows = Shared::new(rows);
-    lines.par_chunks_exact_mut(width).zip(x.par_chunks(CHUNK * stride)).enumerate().for_each(
-        |(chunk, (line, x))| {
-            for (row, x) in x.chunks_exact(stride).enumerate() {
-                let x = &x[from..from + width];
-                match mask {
-                    None => add(line, x),
-                    Some(mask) => {
-                        // SAFETY: each chunk uses its own line of the second group, as room for a masked row.
-                        let masked = unsafe { rows.slice(chunk * width, width) };
-                        mask.copy((chunk * CHUNK + row) as u32, x, masked);
-                        add(line, masked);
-                    }
+    workers.chunks(lines, width, |chunk, line| {
+        let x = &x[chunk * CHUNK * stride..x.len().min((chunk + 1) * CHUNK * stride)];
+        for (row, x) in x.chunks_exact(stride).enumerate() {
+            let x = &x[from..from + width];
+            match mask {
+                None => add(line, x),
+                Some(mask) => {
+                    // SAFETY: each chunk uses its own line of the second group, as room for a masked row.
+                    let masked = unsafe { rows.slice(chunk * width, width) };
+                    mask.copy((chunk * CHUNK + row) as u32, x, masked);
+                    add(line, masked);
                 }
             }
-        },
-    );
+        }
+    });
     finish(lines, grad);
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let (rows, stride) = (CHUNK * 2 + 5, 7);
         let x: Vec<f32> = (0..rows * stride).map(|i| (i % 11) as f32).collect();
         let mut grad = vec![100.0; 3];
-        column_sums(&x, stride, 2, None, &mut grad, &mut Partials::default());
+        column_sums(&x, stride, 2, None, &mut grad, &mut Partials::default(), &Workers::default());
         for (col, got) in grad.iter().enumerate() {
             let want: f32 = (0..rows).map(|r| x[r * stride + 2 + col]).sum();
             assert_eq!(*got, 100.0 + want);

@@ -2,11 +2,12 @@
 
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
+use super::gemm::{self, Output};
 use super::operands::Operands;
 use super::params::{gradients, read, wide};
-use super::scratch::Scratch;
 use super::weights::{HostMatrices, View};
-use super::{CpuBackend, gemm, pointwise};
+use super::workers::Workers;
+use super::{CpuBackend, pointwise};
 use crate::program::{Dense, DenseBack, HeadWeight, Program};
 use anyhow::{Result, ensure};
 
@@ -30,21 +31,17 @@ struct Layer<'a> {
     tanh: bool,
     /// At least `rows · inputs` elements where there is a mask.
     room: &'a mut [f32],
-    scratch: &'a Scratch,
+    workers: &'a Workers,
 }
 
 /// `y = act(dropout(x)·Wᵀ + bias)`.
 fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     let x = masked(x, layer.inputs, layer.mask, layer.room);
-    let shape = (layer.rows, layer.outputs);
-    gemm::forward(x, layer.weight, y, shape, layer.scratch, |mut tile| {
-        for row in tile.rows.clone() {
-            let cols = tile.cols.clone();
-            let values = tile.row(row);
-            pointwise::add(values, &bias[cols]);
-            if layer.tanh {
-                pointwise::tanh(values);
-            }
+    let factors = gemm::forward(layer.weight, (layer.rows, layer.outputs, layer.inputs));
+    gemm::product(x, factors, Output::new(y), layer.workers, |_, cols, values| {
+        pointwise::add(values, &bias[cols]);
+        if layer.tanh {
+            pointwise::tanh(values);
         }
     });
 }
@@ -70,22 +67,15 @@ fn compute_backward(
         pointwise::tanh_backward(dy, y);
     }
     if let Some(grad) = gradients.bias {
-        column_sums(dy, layer.outputs, 0, None, grad, partials);
+        column_sums(dy, layer.outputs, 0, None, grad, partials, layer.workers);
     }
     if let Some(grad) = gradients.weight {
         let x = masked(x, layer.inputs, layer.mask, layer.room);
-        gemm::weight_gradient(dy, x, grad, layer.rows);
+        gemm::weight_gradient(dy, x, grad, layer.rows, layer.workers);
     }
     if let Some(dx) = gradients.dx {
-        gemm::backward(
-            dy,
-            layer.weight,
-            dx,
-            gemm::Output::Overwrite,
-            layer.rows,
-            layer.scratch,
-            |_| {},
-        );
+        let factors = gemm::backward(layer.weight, (layer.rows, layer.outputs, layer.inputs));
+        gemm::product(dy, factors, Output::new(dx), layer.workers, |_, _, _| {});
         if let Some(mask) = layer.mask {
             for (row, dx) in dx.chunks_exact_mut(layer.inputs).enumerate() {
                 mask.apply(row as u32, dx);
@@ -121,7 +111,7 @@ fn dense_weight<'a>(
 
 /// See [`Dense`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let outputs = at.shape(op.y.0)?.1;
     let (of_rows, inputs) = at.shape(op.x.0)?;
     let rows = cpu.batch.limits().rows(of_rows);
@@ -141,7 +131,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
         mask: Mask::new(op.dropout, cpu.key),
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
-        scratch: &cpu.scratch,
+        workers: &cpu.workers,
     };
     compute_forward(layer, x, bias, y);
     Ok(())
@@ -149,7 +139,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
 
 /// See [`DenseBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (of_x, of_y) = (at.shape(op.x.0)?, at.shape(op.y.0)?);
     let (inputs, outputs) = (of_x.1, of_y.1);
     let rows = cpu.batch.limits().rows(of_x.0);
@@ -177,7 +167,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
         mask: Mask::new(op.dropout, cpu.key),
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
-        scratch: &cpu.scratch,
+        workers: &cpu.workers,
     };
     let out = Gradients { weight: dw, bias: db, dx: op.dx.0.is_some().then_some(dx) };
     compute_backward(layer, x, y, dy, out, &mut cpu.partials);

@@ -7,15 +7,15 @@ use super::norm::Affine;
 use super::normalise::{affine, normalise};
 use super::operands::Operands;
 use super::weights::{HostMatrices, Matrix};
+use super::workers::Workers;
 use crate::backend::ids::LargestIds;
 use crate::batch::Batch;
 use crate::program::{Embed, Program, Rows, WeightId};
 use anyhow::{Result, ensure};
-use rayon::prelude::*;
 
 /// See [`Embed`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = (Rows::Tokens, at.shape(op.out.0)?.1);
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
     let ids = op.tables.ids();
@@ -23,7 +23,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()
     tables.check(&cpu.batch, shape.1)?;
     let mask = Mask::new(op.dropout, cpu.key);
     let [out] = cpu.arena.regions([at.whole(op.out.0, shape)?])?;
-    embeddings(tables, &cpu.batch, norm, mask, out);
+    embeddings(tables, &cpu.batch, norm, mask, out, &cpu.workers);
     Ok(())
 }
 
@@ -79,9 +79,10 @@ fn embeddings(
     norm: Affine<'_>,
     mask: Option<Mask>,
     out: &mut [f32],
+    workers: &Workers,
 ) {
     let hidden = norm.gamma.len();
-    out.par_chunks_mut(CHUNK * hidden).enumerate().for_each(|(chunk, out)| {
+    workers.chunks(out, CHUNK * hidden, |chunk, out| {
         for (token, row) in (chunk * CHUNK..).zip(out.chunks_exact_mut(hidden)) {
             tables.sum(batch, token, row);
             normalise(row, norm.eps);

@@ -1,14 +1,16 @@
 //! Attention of each sequence's first token over its whole sequence. One task is one head of one sequence.
 
-use super::attention::{Heads, dot, probabilities, softmax, softmax_backward};
+use super::attention::{dot, probabilities, softmax, softmax_backward};
+use super::elements::{Elements, Source};
+use super::heads::{Heads, SequenceSums};
 use super::pointwise;
-use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{LANES, dispatch, fma, lane_sum};
+use super::workers::Workers;
 
 /// Scratch elements that one task needs for a sequence of `len` tokens.
-pub fn scratch_for(len: usize) -> usize {
-    3 * len.next_multiple_of(LANES)
+pub fn scratch_for(len: usize, head_dim: usize) -> usize {
+    3 * len.next_multiple_of(LANES) + 4 * head_dim
 }
 
 dispatch! {
@@ -35,25 +37,30 @@ fn scaled_body<const FMA: bool>(out: &mut [f32], x: &[f32], factor: f32) {
 /// `out [sequences, hidden] = dropout(softmax(q·kᵀ·scale))·v`; `lse` `[sequences, heads]` may be empty.
 pub fn forward(
     shape: Heads<'_>,
-    query: &[f32],
-    key_value: &[f32],
-    out: &mut [f32],
+    query: Source<'_>,
+    key_value: Source<'_>,
+    out: Elements<'_>,
     lse: &mut [f32],
-    scratch: &Scratch,
+    workers: &Workers,
 ) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
     let keep = !lse.is_empty();
-    let (out, lse) = (Shared::new(out), Shared::new(lse));
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len), |buffer| {
+    let lse = Shared::new(lse);
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, dim),
+        |at, buffer| {
             let wide = at.len.next_multiple_of(LANES);
             let place = at.sequence * hidden + at.head * dim;
             let line = at.sequence * shape.heads + at.head;
-            let q = &query[place..][..dim];
-            let keys = |j: usize| &key_value[(at.first + j) * 2 * hidden + at.head * dim..];
-            let scores = &mut buffer[..wide];
+            let row = |j: usize| (at.first + j) * 2 * hidden + at.head * dim;
+            let (scores, room) = buffer.split_at_mut(wide);
+            let (query_room, room) = room.split_at_mut(dim);
+            let (room, sum) = room[..2 * dim].split_at_mut(dim);
+            let q = query.get(place..place + dim, query_room);
             for (j, score) in scores.iter_mut().take(at.len).enumerate() {
-                *score = dot(q, &keys(j)[..dim]) * shape.scale();
+                let key = key_value.get(row(j)..row(j) + dim, room);
+                *score = dot(q, key) * shape.scale();
             }
             let mut log_sum = [0.0];
             softmax(scores, wide, at.len, &mut log_sum);
@@ -65,48 +72,66 @@ pub fn forward(
             if let Some(mask) = shape.mask {
                 mask.apply(line as u32, &mut scores[..at.len]);
             }
-            // SAFETY: these columns of this row belong to this task alone.
-            let out = unsafe { out.slice(place, dim) };
-            out.fill(0.0);
+            sum.fill(0.0);
             for (j, p) in scores.iter().take(at.len).enumerate() {
-                add_scaled(out, &keys(j)[hidden..][..dim], *p);
+                let value = row(j) + hidden;
+                add_scaled(sum, key_value.get(value..value + dim, room), *p);
             }
-        });
-    });
+            // SAFETY: these columns of this row belong to this task alone.
+            unsafe { out.write(place, sum) };
+        },
+    );
 }
 
 /// What [`backward`] reads.
 #[derive(Clone, Copy)]
 pub struct SavedFirst<'a> {
-    pub query: &'a [f32],
-    pub key_value: &'a [f32],
+    pub query: Source<'a>,
+    pub key_value: Source<'a>,
     pub lse: &'a [f32],
 }
 
-/// Backward of [`forward`]: `d_query` and `d_key_value` are overwritten.
+/// Where [`backward`] leaves its gradients.
+#[derive(Clone, Copy)]
+pub struct FirstGradients<'a> {
+    /// `[sequences, hidden]`, overwritten.
+    pub d_query: Elements<'a>,
+    /// `[tokens, 2·hidden]`, overwritten.
+    pub d_key_value: Elements<'a>,
+    pub query: SequenceSums<'a>,
+    pub value: SequenceSums<'a>,
+}
+
+/// Backward of [`forward`].
 pub fn backward(
     shape: Heads<'_>,
     saved: SavedFirst<'_>,
-    dout: &[f32],
-    d_query: &mut [f32],
-    d_key_value: &mut [f32],
-    scratch: &Scratch,
+    dout: Source<'_>,
+    gradients: FirstGradients<'_>,
+    workers: &Workers,
 ) {
     let (hidden, dim) = (shape.hidden(), shape.head_dim);
-    let (d_query, d_key_value) = (Shared::new(d_query), Shared::new(d_key_value));
-    shape.tasks(|at| {
-        scratch.with(scratch_for(at.len), |buffer| {
+    shape.tasks(
+        workers,
+        |len| scratch_for(len, dim),
+        |at, buffer| {
             let wide = at.len.next_multiple_of(LANES);
             let place = at.sequence * hidden + at.head * dim;
             let line = at.sequence * shape.heads + at.head;
-            let (q, dout) = (&saved.query[place..][..dim], &dout[place..][..dim]);
             let row = |j: usize| (at.first + j) * 2 * hidden + at.head * dim;
             let (p, rest) = buffer.split_at_mut(wide);
-            let (ds, mask_row) = rest.split_at_mut(wide);
+            let (ds, rest) = rest.split_at_mut(wide);
+            let (mask_row, rest) = rest.split_at_mut(wide);
+            let (query_room, rest) = rest.split_at_mut(dim);
+            let (dout_room, rest) = rest.split_at_mut(dim);
+            let (room, dq) = rest[..2 * dim].split_at_mut(dim);
+            let q = saved.query.get(place..place + dim, query_room);
+            let dout = dout.get(place..place + dim, dout_room);
             let (p, ds) = (&mut p[..at.len], &mut ds[..at.len]);
             for j in 0..at.len {
-                p[j] = dot(q, &saved.key_value[row(j)..][..dim]) * shape.scale();
-                ds[j] = dot(dout, &saved.key_value[row(j) + hidden..][..dim]);
+                let (key, value) = (row(j), row(j) + hidden);
+                p[j] = dot(q, saved.key_value.get(key..key + dim, room)) * shape.scale();
+                ds[j] = dot(dout, saved.key_value.get(value..value + dim, room));
             }
             probabilities(p, saved.lse[line]);
             let mask_row = &mut mask_row[..at.len];
@@ -121,18 +146,23 @@ pub fn backward(
             if shape.mask.is_some() {
                 pointwise::multiply(p, mask_row);
             }
-            // SAFETY: these columns of this row belong to this task alone.
-            let dq = unsafe { d_query.slice(place, dim) };
             dq.fill(0.0);
             for j in 0..at.len {
-                add_scaled(dq, &saved.key_value[row(j)..][..dim], ds[j]);
-                // SAFETY: as above; k's and v's columns do not overlap.
-                let (dk, dv) = unsafe {
-                    (d_key_value.slice(row(j), dim), d_key_value.slice(row(j) + hidden, dim))
-                };
-                scaled(dk, q, ds[j]);
-                scaled(dv, dout, p[j]);
+                add_scaled(dq, saved.key_value.get(row(j)..row(j) + dim, room), ds[j]);
+                // SAFETY: these columns of these rows belong to this task alone.
+                unsafe {
+                    scaled(room, q, ds[j]);
+                    gradients.d_key_value.write(row(j), room);
+                    scaled(room, dout, p[j]);
+                    gradients.value.add(shape, at, room);
+                    gradients.d_key_value.write(row(j) + hidden, room);
+                }
             }
-        });
-    });
+            // SAFETY: as above.
+            unsafe {
+                gradients.query.add(shape, at, dq);
+                gradients.d_query.write(place, dq);
+            }
+        },
+    );
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 /// See [`First`].
 pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.out.0)?.1;
     let [tokens, first] = cpu.arena.regions([
         at.whole(op.tokens.0, (Rows::Tokens, hidden))?,
@@ -21,7 +21,7 @@ pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> 
 
 /// See [`AddFirst`].
 pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.first.0)?.1;
     let [tokens, first] = cpu.arena.regions([
         at.over(op.tokens, (Rows::Tokens, hidden))?,
@@ -35,7 +35,7 @@ pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Resu
 
 /// See [`Pool`].
 pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.x.0)?;
     let rows = op.kind.rows();
     op.kind.check(shape.0, rows)?;
@@ -51,7 +51,7 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
 
 /// See [`PoolBack`].
 pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dx.0)?;
     let rows = op.kind.rows();
     op.kind.check(shape.0, rows)?;

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// See [`Loss`].
 pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.logits.0)?;
     let outputs = shape.1;
     op.kind.check(program.list().info(op.logits.0), op.class_weights.is_some())?;

@@ -1,23 +1,37 @@
 //! The native CPU backend: the reference for every other one, and a product in its own right.
 //!
-//! f32 arithmetic and f32 activations; frozen matrices in 32, 16, 8 or 4 bits. Work is cut into tasks whose number and
-//! bounds depend on shapes alone and every sum has a fixed order, so results are the same bit for bit from run
-//! to run and for any number of threads. The rayon pool that is current at a call does its work: install a pool
-//! around the calls to choose their number.
+//! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. Every sum has an
+//! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
+//! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
 
 mod aligned;
 mod arena;
 mod attend;
 mod attention;
+mod attention_bf16;
+mod bf16;
 mod block;
 mod colsum;
 mod dense;
 mod dropout;
+mod elements;
 mod embed;
+mod finish_bf16;
 mod first_attention;
 mod gemm;
 mod head;
+mod heads;
 mod int8;
+mod kernel_bf16;
+#[cfg(target_arch = "x86_64")]
+mod kernel_f32_avx2;
+#[cfg(target_arch = "x86_64")]
+mod kernel_f32_avx512;
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx512;
+mod lanes_math;
+mod library;
 mod linear;
 mod loss;
 mod math;
@@ -26,17 +40,23 @@ mod norm;
 mod normalise;
 mod operands;
 mod optim;
+mod pack_bf16;
+mod pack_f32;
+mod pairs;
+mod panels;
 mod params;
 mod pointwise;
 mod run;
-mod scratch;
 mod share;
 mod simd;
 mod sizes;
 mod slopes;
+mod team;
+mod transpose;
 mod weight_gradients;
 mod weights;
 mod widen;
+mod workers;
 mod x_hat;
 
 use super::labels::{self, LabelKind};
@@ -50,20 +70,20 @@ use aligned::Aligned;
 use anyhow::Result;
 use arena::Arena;
 use colsum::Partials;
+pub use elements::Arithmetic;
+use elements::{Elements, Source, Stored};
 use params::{HostParams, read, wide, write};
-use scratch::Scratch;
 use sizes::HostSizes;
 pub use sizes::footprint;
 use std::ops::Range;
 use weights::HostMatrices;
 pub use weights::rounded;
-
-/// Activations are f32.
-pub const ACTIVATION_BYTES: usize = 4;
+use workers::Workers;
 
 /// See the module's head.
 pub struct CpuBackend {
     weight_type: WeightType,
+    arithmetic: Arithmetic,
     weights: HostMatrices,
     memory: Memory,
     arena: Arena,
@@ -74,7 +94,7 @@ pub struct CpuBackend {
     labels: Vec<u32>,
     label_kind: LabelKind,
     key: DropoutKey,
-    scratch: Scratch,
+    workers: Workers,
     partials: Partials,
     /// The bias of a linear layer in one piece: `[widest]`.
     bias: Vec<f32>,
@@ -88,10 +108,16 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A backend that stores the frozen matrices as `weight_type`.
+    /// A backend that computes in f32 and stores the frozen matrices as `weight_type`.
     pub fn new(weight_type: WeightType) -> Self {
+        Self::computing(Arithmetic::F32, weight_type)
+    }
+
+    /// The same in another arithmetic.
+    pub fn computing(arithmetic: Arithmetic, weight_type: WeightType) -> Self {
         Self {
             weight_type,
+            arithmetic,
             weights: HostMatrices::default(),
             memory: Memory::default(),
             arena: Arena::default(),
@@ -106,7 +132,7 @@ impl CpuBackend {
             labels: Vec::new(),
             label_kind: LabelKind::None,
             key: DropoutKey::default(),
-            scratch: Scratch::default(),
+            workers: Workers::default(),
             partials: Partials::default(),
             bias: Vec::new(),
             token_order: Vec::new(),
@@ -120,11 +146,24 @@ impl CpuBackend {
 
 impl Backend for CpuBackend {
     fn kind(&self) -> DeviceKind {
-        DeviceKind::Cpu { weights: self.weight_type, threads: rayon::current_num_threads() }
+        DeviceKind::Cpu {
+            weights: self.weight_type,
+            threads: rayon::current_num_threads(),
+            arithmetic: self.arithmetic,
+        }
     }
 
     fn describe(&self) -> String {
-        "CPU".into()
+        match (self.arithmetic, Arithmetic::fastest()) {
+            (Arithmetic::F32, _) => "CPU, f32".into(),
+            (Arithmetic::Bf16, Arithmetic::Bf16) => {
+                "CPU, bf16 with sums in f32 (--precision f32 is more exact and slower)".into()
+            }
+            (Arithmetic::Bf16, Arithmetic::F32) => {
+                "CPU, bf16, for which this processor has no instructions: f32 is faster on it"
+                    .into()
+            }
+        }
     }
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
@@ -159,7 +198,7 @@ impl Backend for CpuBackend {
                 .into_iter()
                 .map(words)
                 .sum(),
-            workspace: self.scratch.bytes()
+            workspace: self.workers.bytes()
                 + self.partials.bytes()
                 + floats(&self.bias)
                 + self.head_input.bytes()
@@ -173,7 +212,7 @@ impl Backend for CpuBackend {
         let sizes = HostSizes::new(&memory, threads, self.weights.train());
         self.arena = Arena::allocate(sizes.arena)?;
         self.params = HostParams::new(sizes.params, sizes.trainable)?;
-        self.scratch = Scratch::new(sizes.threads, sizes.scratch)?;
+        self.workers = Workers::new(sizes.threads, sizes.scratch)?;
         self.partials = Partials::new(sizes.partials)?;
         self.bias = vec![0.0; sizes.bias];
         self.token_order = Vec::with_capacity(sizes.token_order);
@@ -216,13 +255,26 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn read(&self, region: Region, _: Storage, len: usize) -> Result<Vec<f32>> {
-        Ok(self.arena.read(region, len)?.to_vec())
+    fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>> {
+        match self.arithmetic.stored(stored) {
+            Stored::Bf16 => {
+                let mut out = vec![0.0; len];
+                let halves = Source::new(Stored::Bf16, self.arena.read(region, len.div_ceil(2))?)?;
+                halves.copy(0, &mut out);
+                Ok(out)
+            }
+            _ => Ok(self.arena.read(region, len)?.to_vec()),
+        }
     }
 
-    fn write(&mut self, region: Region, _: Storage, values: &[f32]) -> Result<()> {
-        let [out] = self.arena.regions([(Some(region), values.len())])?;
-        out.copy_from_slice(values);
+    fn write(&mut self, region: Region, stored: Storage, values: &[f32]) -> Result<()> {
+        let (stored, words) = match self.arithmetic.stored(stored) {
+            Stored::Bf16 => (Stored::Bf16, values.len().div_ceil(2)),
+            _ => (Stored::F32, values.len()),
+        };
+        let [out] = self.arena.regions([(Some(region), words)])?;
+        // SAFETY: nobody else works.
+        unsafe { Elements::new(stored, out)?.write(0, values) };
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl Nf4 {
 /// `out = ` levels times `scale`, two to a byte of `codes`.
 fn widen(codes: &[u8], scale: f32, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if super::simd::level() == super::simd::Level::Avx512 {
+    if super::simd::level() >= super::simd::Level::Avx512 {
         // SAFETY: `level` found AVX-512 on this processor.
         return unsafe { widen_avx512(codes, scale, out) };
     }

@@ -3,19 +3,20 @@
 use super::CpuBackend;
 use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
+use super::elements::Source;
 use super::normalise::{affine, normalise};
 use super::operands::Operands;
 use super::params::{bias_gradients, read, wide};
 use super::pointwise::add;
 use super::share::Shared;
+use super::workers::Workers;
 use super::x_hat::XHats;
 use crate::program::{Norm, NormBack, Program, ResidualNorm, Restore};
 use anyhow::{Result, ensure};
-use rayon::prelude::*;
 
 /// See [`ResidualNorm`].
 pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.x.now)?;
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
     ensure!(op.x_hat.0.is_some() == op.rstd.0.is_some(), "x̂ and rstd are kept together");
@@ -32,24 +33,24 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &ResidualNorm) -> Re
         None => None,
     };
     let mask = Mask::new(op.dropout, cpu.key);
-    residual_forward(x, residual, mask, norm, sum, saved);
+    residual_forward(x, residual, mask, norm, sum, saved, &cpu.workers);
     Ok(())
 }
 
 /// See [`Restore`].
 pub fn restore(cpu: &mut CpuBackend, program: &Program, op: &Restore) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.out.0)?;
     let norm = Affine::read(&cpu.params.value, op.norm, shape.1)?;
-    let [x_hat, out] =
-        cpu.arena.regions([at.whole(op.x_hat.0, shape)?, at.whole(op.out.0, shape)?])?;
-    restored(x_hat, norm, out);
+    let (x_hat, stored) = at.stored(op.x_hat.0, shape)?;
+    let [x_hat, out] = cpu.arena.regions([x_hat, at.whole(op.out.0, shape)?])?;
+    restored(Source::new(stored, x_hat)?, norm, out, &cpu.workers);
     Ok(())
 }
 
 /// See [`NormBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dx.now)?;
     let mask = Mask::new(op.dropout, cpu.key);
     ensure!(
@@ -78,6 +79,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &NormBack) -> Resul
         branch,
         Sums { dbeta, dbias },
         &mut cpu.partials,
+        &cpu.workers,
     );
     Ok(())
 }
@@ -110,47 +112,45 @@ fn residual_forward(
     norm: Affine<'_>,
     sum: &mut [f32],
     saved: Option<(XHats<'_>, &mut [f32])>,
+    workers: &Workers,
 ) {
     let hidden = norm.gamma.len();
     let sum = (!sum.is_empty()).then(|| Shared::new(sum));
     let saved = saved.map(|(x_hat, rstd)| (x_hat, Shared::new(rstd)));
-    x.par_chunks_mut(CHUNK * hidden).zip(residual.par_chunks(CHUNK * hidden)).enumerate().for_each(
-        |(chunk, (x, residual))| {
-            let rows = x.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden));
-            for (row, (x, residual)) in (chunk * CHUNK..).zip(rows) {
-                if let Some(mask) = mask {
-                    mask.apply(row as u32, x);
-                }
-                add(x, residual);
-                if let Some(sum) = &sum {
-                    // SAFETY: every row belongs to one task.
-                    unsafe { sum.slice(row * hidden, hidden) }.copy_from_slice(x);
-                }
-                let r = normalise(x, norm.eps);
-                if let Some((x_hat, rstd)) = &saved {
-                    // SAFETY: every row belongs to one task.
-                    unsafe {
-                        x_hat.keep(row, x);
-                        rstd.slice(row, 1)[0] = r;
-                    }
-                }
-                affine(x, norm.gamma, norm.beta);
+    workers.chunks(x, CHUNK * hidden, |chunk, x| {
+        let residual = &residual[chunk * CHUNK * hidden..];
+        let rows = x.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden));
+        for (row, (x, residual)) in (chunk * CHUNK..).zip(rows) {
+            if let Some(mask) = mask {
+                mask.apply(row as u32, x);
             }
-        },
-    );
+            add(x, residual);
+            if let Some(sum) = &sum {
+                // SAFETY: every row belongs to one task.
+                unsafe { sum.slice(row * hidden, hidden) }.copy_from_slice(x);
+            }
+            let r = normalise(x, norm.eps);
+            if let Some((x_hat, rstd)) = &saved {
+                // SAFETY: every row belongs to one task.
+                unsafe {
+                    x_hat.keep(row, x);
+                    rstd.slice(row, 1)[0] = r;
+                }
+            }
+            affine(x, norm.gamma, norm.beta);
+        }
+    });
 }
 
-/// `out = γ·x̂ + β`: the bits that [`residual_forward`] wrote.
-fn restored(x_hat: &[f32], norm: Affine<'_>, out: &mut [f32]) {
+/// `out = γ·x̂ + β`: of f32, the bits that [`residual_forward`] wrote.
+fn restored(x_hat: Source<'_>, norm: Affine<'_>, out: &mut [f32], workers: &Workers) {
     let hidden = norm.gamma.len();
-    out.par_chunks_mut(CHUNK * hidden).zip(x_hat.par_chunks(CHUNK * hidden)).for_each(
-        |(out, x_hat)| {
-            out.copy_from_slice(x_hat);
-            for row in out.chunks_exact_mut(hidden) {
-                affine(row, norm.gamma, norm.beta);
-            }
-        },
-    );
+    workers.chunks(out, CHUNK * hidden, |chunk, out| {
+        x_hat.copy(chunk * CHUNK * hidden, out);
+        for row in out.chunks_exact_mut(hidden) {
+            affine(row, norm.gamma, norm.beta);
+        }
+    });
 }
 
 /// Where [`residual_backward`] leaves its column sums.
@@ -174,41 +174,42 @@ fn residual_backward(
     d_branch: &mut [f32],
     sums: Sums<'_>,
     partials: &mut Partials,
+    workers: &Workers,
 ) {
     let hidden = gamma.len();
     let chunks = dx.len().div_ceil(CHUNK * hidden);
     let (beta_lines, bias_lines) = partials.lines(chunks, hidden);
     let (want_beta, want_bias) = (sums.dbeta.is_some(), sums.dbias.is_some());
     let branch = (!d_branch.is_empty()).then(|| Shared::new(d_branch));
-    dx.par_chunks_mut(CHUNK * hidden)
-        .zip(beta_lines.par_chunks_exact_mut(hidden))
-        .zip(bias_lines.par_chunks_exact_mut(hidden))
-        .enumerate()
-        .for_each(|(chunk, ((dx, beta_line), bias_line))| {
-            for (row, dx) in (chunk * CHUNK..).zip(dx.chunks_exact_mut(hidden)) {
-                if want_beta {
-                    add(beta_line, dx);
-                }
-                // SAFETY: every row belongs to one task.
-                unsafe { x_hat.back(row, dx, gamma, rstd[row]) };
-                if let Some(beside) = beside.get(row * hidden..(row + 1) * hidden) {
-                    add(dx, beside);
-                }
-                let mut branch_row: &[f32] = dx;
-                if let Some(branch) = &branch {
-                    // SAFETY: every row belongs to one task.
-                    let out = unsafe { branch.slice(row * hidden, hidden) };
-                    out.copy_from_slice(dx);
-                    if let Some(mask) = mask {
-                        mask.apply(row as u32, out);
-                    }
-                    branch_row = out;
-                }
-                if want_bias {
-                    add(bias_line, branch_row);
-                }
+    let (beta, bias) = (Shared::new(beta_lines), Shared::new(bias_lines));
+    workers.chunks(dx, CHUNK * hidden, |chunk, dx| {
+        // SAFETY: each chunk has lines of its own.
+        let (beta_line, bias_line) =
+            unsafe { (beta.slice(chunk * hidden, hidden), bias.slice(chunk * hidden, hidden)) };
+        for (row, dx) in (chunk * CHUNK..).zip(dx.chunks_exact_mut(hidden)) {
+            if want_beta {
+                add(beta_line, dx);
             }
-        });
+            // SAFETY: every row belongs to one task.
+            unsafe { x_hat.back(row, dx, gamma, rstd[row]) };
+            if let Some(beside) = beside.get(row * hidden..(row + 1) * hidden) {
+                add(dx, beside);
+            }
+            let mut branch_row: &[f32] = dx;
+            if let Some(branch) = &branch {
+                // SAFETY: every row belongs to one task.
+                let out = unsafe { branch.slice(row * hidden, hidden) };
+                out.copy_from_slice(dx);
+                if let Some(mask) = mask {
+                    mask.apply(row as u32, out);
+                }
+                branch_row = out;
+            }
+            if want_bias {
+                add(bias_line, branch_row);
+            }
+        }
+    });
     if let Some(grad) = sums.dbeta {
         finish(beta_lines, grad);
     }

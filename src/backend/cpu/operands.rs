@@ -1,7 +1,8 @@
 //! The tensors of an operation as the arena lends them: of the shapes that the operation expects, for the current batch.
 
+use super::elements::{Arithmetic, Stored};
 use crate::batch::Batch;
-use crate::program::{Over, Program, Region, Rows, Storage, Value};
+use crate::program::{Over, Program, Region, Rows, Value};
 use anyhow::{Result, ensure};
 
 /// A region, and how many 32-bit words of it: what [`Arena::regions`](super::arena::Arena::regions) takes.
@@ -15,11 +16,12 @@ pub type TensorShape = (Rows, usize);
 pub struct Operands<'a> {
     program: &'a Program,
     batch: &'a Batch,
+    arithmetic: Arithmetic,
 }
 
 impl<'a> Operands<'a> {
-    pub fn new(program: &'a Program, batch: &'a Batch) -> Self {
-        Self { program, batch }
+    pub fn new(program: &'a Program, batch: &'a Batch, arithmetic: Arithmetic) -> Self {
+        Self { program, batch, arithmetic }
     }
 
     /// Its rows and its width, which is not zero.
@@ -32,14 +34,11 @@ impl<'a> Operands<'a> {
     /// A tensor of f32 elements.
     ///
     /// # Errors
-    /// When it is stored in codes or has another shape.
+    /// When it is stored otherwise or has another shape.
     pub fn whole(self, value: Value, shape: TensorShape) -> Result<Words> {
-        let storage = self.program.list().info(value).storage;
-        ensure!(
-            matches!(storage, Storage::Activation | Storage::F32),
-            "{value:?} is stored as {storage:?}"
-        );
-        Ok(self.stored(value, shape)?.0)
+        let (words, stored) = self.stored(value, shape)?;
+        ensure!(stored == Stored::F32, "{value:?} is stored as {stored:?}");
+        Ok(words)
     }
 
     /// The same of a tensor that may be left out.
@@ -52,17 +51,24 @@ impl<'a> Operands<'a> {
     /// # Errors
     /// As [`whole`](Self::whole), and when they lie apart.
     pub fn over(self, over: Over, shape: TensorShape) -> Result<Words> {
+        self.together(over)?;
+        self.whole(over.now, shape)
+    }
+
+    /// # Errors
+    /// When both values do not have one place.
+    pub fn together(self, over: Over) -> Result<()> {
         ensure!(
             self.program.region(over.was) == self.program.region(over.now),
             "{:?} does not lie over {:?}",
             over.now,
             over.was
         );
-        self.whole(over.now, shape)
+        Ok(())
     }
 
-    /// A tensor that may be stored in codes, and how it is stored.
-    pub fn stored(self, value: Value, (rows, width): TensorShape) -> Result<(Words, Storage)> {
+    /// A tensor, and how it is stored.
+    pub fn stored(self, value: Value, (rows, width): TensorShape) -> Result<(Words, Stored)> {
         let tensor = self.program.list().info(value);
         ensure!(
             (tensor.rows, tensor.width) == (rows, width),
@@ -70,7 +76,9 @@ impl<'a> Operands<'a> {
             tensor.rows,
             tensor.width
         );
-        let bytes = tensor.storage.bytes(self.batch.limits().rows(rows), width, 4);
-        Ok(((Some(self.program.region(value)), bytes / 4), tensor.storage))
+        let (rows, element) = (self.batch.limits().rows(rows), self.arithmetic.element_bytes());
+        let bytes = tensor.storage.bytes(rows, width, element);
+        let words = (Some(self.program.region(value)), bytes / 4);
+        Ok((words, self.arithmetic.stored(tensor.storage)))
     }
 }

@@ -1,10 +1,11 @@
 //! The optimizer over the flat vector: gradient norm, clipping and AdamW.
 
 use super::CpuBackend;
+use super::share::Shared;
 use super::simd::dispatch;
+use super::workers::Workers;
 use crate::program::AdamW;
 use anyhow::{Context, Result, ensure};
-use rayon::prelude::*;
 
 /// See [`Zero`](crate::program::Zero).
 pub fn zero(cpu: &mut CpuBackend) {
@@ -18,7 +19,7 @@ pub fn update(cpu: &mut CpuBackend, numbers: Option<AdamW>) -> Result<()> {
     let op = numbers.context("the step ends without the numbers of its update")?;
     ensure!(op.step > 0, "the optimizer's steps count from 1");
     let params = &mut cpu.params;
-    cpu.grad_norm = norm(&params.gradient, &mut cpu.norm_partials);
+    cpu.grad_norm = norm(&params.gradient, &mut cpu.norm_partials, &cpu.workers);
     if cpu.grad_norm.is_finite() {
         let trainable = params.gradient.len();
         let vectors = Vectors {
@@ -27,7 +28,7 @@ pub fn update(cpu: &mut CpuBackend, numbers: Option<AdamW>) -> Result<()> {
             moment1: &mut params.moment1,
             moment2: &mut params.moment2,
         };
-        adamw(vectors, op, cpu.grad_norm);
+        adamw(vectors, op, cpu.grad_norm, &cpu.workers);
     }
     Ok(())
 }
@@ -44,12 +45,12 @@ struct Vectors<'a> {
 }
 
 /// Euclidean norm, accumulated in f64. `partial` holds one number for each chunk: see [`partials`].
-fn norm(gradient: &[f32], partial: &mut [f64]) -> f32 {
-    gradient
-        .par_chunks(CHUNK)
-        .zip(partial.par_iter_mut())
-        .for_each(|(chunk, sum)| *sum = square_sum(chunk));
-    partial[..gradient.len().div_ceil(CHUNK)].iter().sum::<f64>().sqrt() as f32
+fn norm(gradient: &[f32], partial: &mut [f64], workers: &Workers) -> f32 {
+    let partial = &mut partial[..gradient.len().div_ceil(CHUNK)];
+    workers.chunks(partial, 1, |i, sum| {
+        sum[0] = square_sum(&gradient[i * CHUNK..gradient.len().min((i + 1) * CHUNK)]);
+    });
+    partial.iter().sum::<f64>().sqrt() as f32
 }
 
 /// Partial sums that [`norm`] needs for `count` elements.
@@ -58,7 +59,7 @@ pub fn partials(count: usize) -> usize {
 }
 
 /// One step with the gradient scaled by `op.clip_norm / norm` where the norm exceeds it.
-fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
+fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32, workers: &Workers) {
     // As torch.nn.utils.clip_grad_norm_ does, with its 1e-6.
     let clip = if op.clip_norm > 0.0 {
         (f64::from(op.clip_norm) / (f64::from(norm) + 1e-6)).min(1.0)
@@ -81,13 +82,14 @@ fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32) {
         root_correction: (1.0 / correction(beta2).sqrt()) as f32,
         eps: op.eps,
     };
-    vectors
-        .value
-        .par_chunks_mut(CHUNK)
-        .zip(vectors.gradient.par_chunks(CHUNK))
-        .zip(vectors.moment1.par_chunks_mut(CHUNK))
-        .zip(vectors.moment2.par_chunks_mut(CHUNK))
-        .for_each(|(((value, gradient), m), v)| apply(value, gradient, m, v, &update));
+    let gradient = vectors.gradient;
+    let (m, v) = (Shared::new(vectors.moment1), Shared::new(vectors.moment2));
+    workers.chunks(vectors.value, CHUNK, |i, value| {
+        let (at, len) = (i * CHUNK, value.len());
+        // SAFETY: pieces do not overlap.
+        let (m, v) = unsafe { (m.slice(at, len), v.slice(at, len)) };
+        apply(value, &gradient[at..at + len], m, v, &update);
+    });
 }
 
 struct Update {

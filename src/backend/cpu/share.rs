@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-/// See the module's head.
+/// See the module's head. A copy stands for the same elements.
 pub struct Shared<'a, T = f32> {
     ptr: *mut T,
     len: usize,
@@ -18,6 +18,14 @@ unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
 impl<'a, T> Shared<'a, T> {
     pub fn new(slice: &'a mut [T]) -> Self {
         Self { ptr: slice.as_mut_ptr(), len: slice.len(), life: PhantomData }
@@ -26,7 +34,7 @@ impl<'a, T> Shared<'a, T> {
     /// Elements `start..start + len`.
     ///
     /// # Safety
-    /// While the returned slice lives, no other slice or pointer from this object reaches its elements.
+    /// While the returned slice lives, no other slice or pointer from this object or a copy reaches its elements.
     // One `&self` gives out several `&mut`: that is the purpose, and what the contract above is for.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {

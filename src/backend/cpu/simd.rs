@@ -18,17 +18,20 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ and VL: x86-64-v4.
     Avx512,
+    /// That and bf16 dot products.
+    Avx512Bf16,
 }
 
 /// The level in use, found once: the best of this machine, or a lower one that `BITFIT_SIMD` asks for
-/// (`portable`, `avx2`), so that the paths of lesser machines can be tested on a better one.
+/// (`portable`, `avx2`, `avx512`), so that the paths of lesser machines can be tested on a better one.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
         let wanted = match std::env::var("BITFIT_SIMD").as_deref() {
             Ok("portable") => Level::Portable,
             Ok("avx2") => Level::Avx2,
-            _ => Level::Avx512,
+            Ok("avx512") => Level::Avx512,
+            _ => Level::Avx512Bf16,
         };
         detect().min(wanted)
     })
@@ -44,6 +47,7 @@ fn detect() -> Level {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
     match (v3, v4) {
+        (true, true) if is_x86_feature_detected!("avx512bf16") => Level::Avx512Bf16,
         (true, true) => Level::Avx512,
         (true, false) => Level::Avx2,
         _ => Level::Portable,
@@ -78,8 +82,11 @@ macro_rules! dispatch {
                     $body::<true>($($arg),*)
                 }
                 match $crate::backend::cpu::simd::level() {
-                    // SAFETY: `level` found these features on this processor.
-                    $crate::backend::cpu::simd::Level::Avx512 => return unsafe { v4($($arg),*) },
+                    $crate::backend::cpu::simd::Level::Avx512Bf16
+                    | $crate::backend::cpu::simd::Level::Avx512 => {
+                        // SAFETY: `level` found these features on this processor.
+                        return unsafe { v4($($arg),*) };
+                    }
                     // SAFETY: as above.
                     $crate::backend::cpu::simd::Level::Avx2 => return unsafe { v3($($arg),*) },
                     $crate::backend::cpu::simd::Level::Portable => {}

@@ -1,7 +1,7 @@
 //! The size of every buffer, from which they are allocated and [`Footprint`] is counted.
 
 use super::aligned::Aligned;
-use super::{attention, colsum, first_attention, gemm, optim, weights};
+use super::{attention, attention_bf16, colsum, first_attention, gemm, optim, weights};
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
 /// Elements, where nothing else is said.
@@ -39,9 +39,11 @@ impl HostSizes {
             labels,
             scratch: gemm::scratch_for(rows, widest)
                 .max(attention::scratch_for(limits.max_len, head_dim))
-                .max(first_attention::scratch_for(limits.max_len)),
+                .max(attention_bf16::scratch_for(limits.max_len, head_dim))
+                .max(first_attention::scratch_for(limits.max_len, head_dim)),
             threads,
-            partials: colsum::partials(rows, widest),
+            // Of attention a line per sequence for queries and for values, which are half as wide at most.
+            partials: colsum::partials(rows, widest).max(limits.sequences * widest),
             bias: widest,
             head_input: head_rows * widest,
             norm_partials: optim::partials(memory.trainable),

@@ -1,31 +1,39 @@
-//! The kept derivative of an activation function, in f32 or in the codes of a byte or half of one that [`Storage`]
-//! defines.
+//! The kept derivative of an activation function: its elements, or the codes of a byte or half of one that
+//! [`Storage`](crate::program::Storage) defines.
 
+use super::bf16;
+use super::elements::{Elements, Stored};
+use super::lanes::{LANES, Lanes};
 use super::pointwise;
 use super::share::Shared;
 use super::simd::dispatch;
 use crate::program::Activation;
-use crate::program::Storage;
 use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
+use std::ops::Range;
 
 /// A `[rows, width]` tensor of derivatives that tiles write and read.
 pub enum Slopes<'a> {
-    Full(Shared<'a>, usize),
+    /// And columns of a row.
+    Whole(Elements<'a>, usize),
+    /// And columns of a row.
     Bits8(Shared<'a, u8>, usize),
     /// Bytes of a row.
     Bits4(Shared<'a, u8>, usize),
 }
 
 impl<'a> Slopes<'a> {
-    /// In `memory`, as large as [`Storage::bytes`] says.
-    pub fn new(storage: Storage, memory: &'a mut [f32], width: usize) -> Result<Self> {
-        let row = storage.row_bytes(width, 1);
-        Ok(match storage {
-            Storage::Activation => Self::Full(Shared::new(memory), row),
-            Storage::Slope8 => Self::Bits8(Shared::new(cast_slice_mut(memory)), row),
-            Storage::Slope4 => Self::Bits4(Shared::new(cast_slice_mut(memory)), row),
-            Storage::F32 | Storage::XHat8 => bail!("a slope is stored as {storage:?}"),
+    /// In `memory`.
+    ///
+    /// # Errors
+    /// When these are no codes of slopes.
+    pub fn new(stored: Stored, memory: &'a mut [f32], width: usize) -> Result<Self> {
+        let half = width.div_ceil(2);
+        Ok(match stored {
+            Stored::F32 | Stored::Bf16 => Self::Whole(Elements::new(stored, memory)?, width),
+            Stored::Slope8 => Self::Bits8(Shared::new(cast_slice_mut(memory)), width),
+            Stored::Slope4 => Self::Bits4(Shared::new(cast_slice_mut(memory)), half),
+            Stored::XHat8 => bail!("a slope is stored as {stored:?}"),
         })
     }
 
@@ -41,12 +49,12 @@ impl<'a> Slopes<'a> {
         row: usize,
         from: usize,
     ) {
-        if let Self::Full(memory, width) = self {
+        if let Self::Whole(Elements::F32(memory), width) = self {
             // SAFETY: the caller's promise.
             let kept = unsafe { memory.slice(row * width + from, values.len()) };
             return pointwise::activate(kind, values, bias, Some(kept));
         }
-        // A tile of codes is made from a piece of derivatives at a time, on the stack.
+        // A tile of anything else is made from a piece of derivatives at a time, on the stack.
         const PIECE: usize = 128;
         let mut slopes = [0.0; PIECE];
         let pieces = values.chunks_mut(PIECE).zip(bias.chunks(PIECE));
@@ -56,7 +64,7 @@ impl<'a> Slopes<'a> {
             // SAFETY: the caller's promise; `PIECE` is even, so no byte is shared.
             unsafe {
                 match self {
-                    Self::Full(..) => {}
+                    Self::Whole(elements, width) => elements.write(row * width + at, slopes),
                     Self::Bits8(memory, width) => {
                         pack8(slopes, memory.slice(row * width + at, slopes.len()));
                     }
@@ -77,8 +85,11 @@ impl<'a> Slopes<'a> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Self::Full(memory, width) => {
+                Self::Whole(Elements::F32(memory), width) => {
                     pointwise::multiply(values, memory.slice(row * width + from, values.len()));
+                }
+                Self::Whole(Elements::Bf16(memory), width) => {
+                    bf16::multiply(values, memory.slice(row * width + from, values.len()));
                 }
                 Self::Bits8(memory, width) => {
                     multiply8(values, memory.slice(row * width + from, values.len()));
@@ -88,6 +99,64 @@ impl<'a> Slopes<'a> {
                     multiply4(values, codes);
                 }
             }
+        }
+    }
+
+    /// Keeps `slope` as these columns of `row`, of which there are up to sixteen.
+    ///
+    /// # Safety
+    /// As [`activate`](Self::activate).
+    #[inline(always)]
+    pub unsafe fn keep<L: Lanes>(
+        &self,
+        lanes: L,
+        slope: L::Floats,
+        row: usize,
+        cols: Range<usize>,
+    ) {
+        let mut wide = [0.0; LANES];
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Whole(to, width) => {
+                    to.put(lanes, slope, row * width + cols.start, cols.len())
+                }
+                Self::Bits8(memory, width) => {
+                    lanes.store(slope, &mut wide);
+                    let codes = memory.slice(row * width + cols.start, cols.len());
+                    pack8(&wide[..cols.len()], codes);
+                }
+                Self::Bits4(memory, bytes) => {
+                    lanes.store(slope, &mut wide);
+                    let count = cols.len().div_ceil(2);
+                    let codes = memory.slice(row * bytes + cols.start / 2, count);
+                    pack4(&wide[..cols.len()], codes);
+                }
+            }
+        }
+    }
+
+    /// `x` times these columns of `row`.
+    ///
+    /// # Safety
+    /// As [`activate`](Self::activate).
+    #[inline(always)]
+    pub unsafe fn times<L: Lanes>(
+        &self,
+        lanes: L,
+        x: L::Floats,
+        row: usize,
+        cols: Range<usize>,
+    ) -> L::Floats {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Self::Whole(from, width) = self {
+                return lanes.mul(x, from.take(lanes, row * width + cols.start, cols.len()));
+            }
+            let mut wide = [0.0; LANES];
+            lanes.store(x, &mut wide);
+            self.multiply(&mut wide[..cols.len()], row, cols.start);
+            lanes.load(&wide)
         }
     }
 }

@@ -7,18 +7,17 @@ use super::normalise::{normalise, normalise_backward};
 use super::operands::Operands;
 use super::params::{bias_gradients, gradients, wide};
 use super::pointwise::add;
-use super::scratch::Scratch;
 use super::share::Shared;
 use super::simd::{dispatch, fma};
+use super::workers::Workers;
 use super::{CpuBackend, embed, gemm};
 use crate::batch::Batch;
 use crate::program::{EmbedBack, GainGrad, Program, Rows, WeightGrad};
 use anyhow::Result;
-use rayon::prelude::*;
 
 /// See [`WeightGrad`].
 pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (dy, x) = (at.shape(op.dy.0)?, at.shape(op.x.0)?);
     if let Some(range) = op.grad.0 {
         wide(range, dy.1 * x.1, "a matrix's gradient")?;
@@ -27,27 +26,27 @@ pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Resul
     let rows = cpu.batch.limits().rows(dy.0);
     let [dy, x] = cpu.arena.regions([at.whole(op.dy.0, dy)?, at.whole(op.x.0, (dy.0, x.1))?])?;
     if let Some(grad) = grad {
-        gemm::weight_gradient(dy, x, grad, rows);
+        gemm::weight_gradient(dy, x, grad, rows, &cpu.workers);
     }
     Ok(())
 }
 
 /// See [`GainGrad`].
 pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dy.0)?;
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
     let [dy, x_hat] =
         cpu.arena.regions([at.whole(op.dy.0, shape)?, at.whole(op.x_hat.0, shape)?])?;
     if let Some(grad) = grad {
-        product_sums(dy, x_hat, grad, &mut cpu.partials);
+        product_sums(dy, x_hat, grad, &mut cpu.partials, &cpu.workers);
     }
     Ok(())
 }
 
 /// See [`EmbedBack`].
 pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Result<()> {
-    let at = Operands::new(program, &cpu.batch);
+    let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let hidden = at.shape(op.dx.now)?.1;
     let values = &cpu.params.value;
     let ids = op.tables.ids();
@@ -75,15 +74,15 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
         Mask::new(op.dropout, cpu.key),
         dx,
         NormSums { dgamma, dbeta },
-        &cpu.scratch,
         &mut cpu.partials,
+        &cpu.workers,
     );
     let batch = &cpu.batch;
     let order = &mut cpu.token_order;
     let type_of = |token: u32| tables.type_of(batch, token as usize);
-    scatter(order, |t| batch.ids[t as usize], dx, hidden, word);
-    scatter(order, |t| batch.positions[t as usize], dx, hidden, position);
-    scatter(order, type_of, dx, hidden, token_type);
+    scatter(order, |t| batch.ids[t as usize], dx, hidden, word, &cpu.workers);
+    scatter(order, |t| batch.positions[t as usize], dx, hidden, position, &cpu.workers);
+    scatter(order, type_of, dx, hidden, token_type, &cpu.workers);
     Ok(())
 }
 
@@ -100,18 +99,20 @@ fn add_product_body<const FMA: bool>(sum: &mut [f32], a: &[f32], b: &[f32]) {
 }
 
 /// `grad += column sums of a ⊙ b`, in two stages as all column sums.
-fn product_sums(a: &[f32], b: &[f32], grad: &mut [f32], partials: &mut Partials) {
+fn product_sums(
+    a: &[f32],
+    b: &[f32],
+    grad: &mut [f32],
+    partials: &mut Partials,
+    workers: &Workers,
+) {
     let width = grad.len();
     let (lines, _) = partials.lines(a.len().div_ceil(CHUNK * width), width);
-    lines
-        .par_chunks_exact_mut(width)
-        .zip(a.par_chunks(CHUNK * width))
-        .zip(b.par_chunks(CHUNK * width))
-        .for_each(|((line, a), b)| {
-            for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
-                add_product(line, a, b);
-            }
-        });
+    workers.chunks(lines, width, |chunk, line| {
+        let rows = chunk * CHUNK * width..a.len().min((chunk + 1) * CHUNK * width);
+        let rows = a[rows.clone()].chunks_exact(width).zip(b[rows].chunks_exact(width));
+        rows.for_each(|(a, b)| add_product(line, a, b));
+    });
     finish(lines, grad);
 }
 
@@ -129,29 +130,34 @@ fn norm_backward(
     mask: Option<Mask>,
     dx: &mut [f32],
     sums: NormSums<'_>,
-    scratch: &Scratch,
     partials: &mut Partials,
+    workers: &Workers,
 ) {
     let hidden = norm.gamma.len();
     let (gamma_lines, beta_lines) = partials.lines(dx.len().div_ceil(CHUNK * hidden), hidden);
-    dx.par_chunks_mut(CHUNK * hidden)
-        .zip(gamma_lines.par_chunks_exact_mut(hidden))
-        .zip(beta_lines.par_chunks_exact_mut(hidden))
-        .enumerate()
-        .for_each(|(chunk, ((dx, gamma_line), beta_line))| {
-            scratch.with(hidden, |x_hat| {
-                for (token, dx) in (chunk * CHUNK..).zip(dx.chunks_exact_mut(hidden)) {
-                    tables.sum(batch, token, x_hat);
-                    let rstd = normalise(x_hat, norm.eps);
-                    if let Some(mask) = mask {
-                        mask.apply(token as u32, dx);
-                    }
-                    add_product(gamma_line, dx, x_hat);
-                    add(beta_line, dx);
-                    normalise_backward(dx, x_hat, norm.gamma, rstd);
-                }
-            });
-        });
+    let (len, gammas, betas) = (dx.len(), Shared::new(gamma_lines), Shared::new(beta_lines));
+    let dx = Shared::new(dx);
+    workers.run_with(len.div_ceil(CHUNK * hidden), hidden, |chunk, x_hat| {
+        let from = chunk * CHUNK * hidden;
+        // SAFETY: each chunk has rows and lines of its own.
+        let (dx, gamma_line, beta_line) = unsafe {
+            (
+                dx.slice(from, (CHUNK * hidden).min(len - from)),
+                gammas.slice(chunk * hidden, hidden),
+                betas.slice(chunk * hidden, hidden),
+            )
+        };
+        for (token, dx) in (chunk * CHUNK..).zip(dx.chunks_exact_mut(hidden)) {
+            tables.sum(batch, token, x_hat);
+            let rstd = normalise(x_hat, norm.eps);
+            if let Some(mask) = mask {
+                mask.apply(token as u32, dx);
+            }
+            add_product(gamma_line, dx, x_hat);
+            add(beta_line, dx);
+            normalise_backward(dx, x_hat, norm.gamma, rstd);
+        }
+    });
     for (lines, grad) in [(gamma_lines, sums.dgamma), (beta_lines, sums.dbeta)] {
         if let Some(grad) = grad {
             finish(lines, grad);
@@ -167,6 +173,7 @@ fn scatter(
     rows: &[f32],
     width: usize,
     grad: Option<&mut [f32]>,
+    workers: &Workers,
 ) {
     let Some(grad) = grad else { return };
     order.clear();
@@ -174,7 +181,7 @@ fn scatter(
     order.sort_unstable_by_key(|&token| (id(token), token));
     let order = &*order;
     let grad = Shared::new(grad);
-    (0..order.len()).into_par_iter().for_each(|first| {
+    workers.run(order.len(), |first| {
         let row = id(order[first]);
         if first > 0 && id(order[first - 1]) == row {
             return;

@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 pub fn widen(from: &[f16], out: &mut [f32]) {
     assert_eq!(from.len(), out.len());
     #[cfg(target_arch = "x86_64")]
-    if level() == Level::Avx512 {
+    if level() >= Level::Avx512 {
         // SAFETY: `level` found AVX-512 on this processor.
         return unsafe { widen_avx512(from, out) };
     }

@@ -1,27 +1,31 @@
-//! The kept x̂ of a LayerNorm, in f32 or in the codes of a byte that [`Storage`] defines.
+//! The kept x̂ of a LayerNorm: its elements, or the codes of a byte that [`Storage`] defines.
 
+use super::bf16::wide;
+use super::elements::{Elements, Stored};
 use super::normalise::{normalise_backward, through};
 use super::share::Shared;
 use super::simd::dispatch;
 use crate::program::Storage;
 use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
+use half::bf16;
 
 /// A `[tokens, hidden]` tensor of x̂ whose rows are written and read.
 pub enum XHats<'a> {
-    Full(Shared<'a>),
+    Whole(Elements<'a>),
     Bits8(Shared<'a, i8>),
 }
 
 impl<'a> XHats<'a> {
-    /// In `memory`, as large as [`Storage::bytes`] says.
-    pub fn new(storage: Storage, memory: &'a mut [f32]) -> Result<Self> {
-        Ok(match storage {
-            Storage::Activation => Self::Full(Shared::new(memory)),
-            Storage::XHat8 => Self::Bits8(Shared::new(cast_slice_mut(memory))),
-            Storage::F32 | Storage::Slope8 | Storage::Slope4 => {
-                bail!("x̂ is stored as {storage:?}")
-            }
+    /// In `memory`.
+    ///
+    /// # Errors
+    /// When these are no codes of x̂.
+    pub fn new(stored: Stored, memory: &'a mut [f32]) -> Result<Self> {
+        Ok(match stored {
+            Stored::F32 | Stored::Bf16 => Self::Whole(Elements::new(stored, memory)?),
+            Stored::XHat8 => Self::Bits8(Shared::new(cast_slice_mut(memory))),
+            Stored::Slope8 | Stored::Slope4 => bail!("x̂ is stored as {stored:?}"),
         })
     }
 
@@ -34,7 +38,7 @@ impl<'a> XHats<'a> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Self::Full(memory) => memory.slice(row * hidden, hidden).copy_from_slice(x_hat),
+                Self::Whole(elements) => elements.write(row * hidden, x_hat),
                 Self::Bits8(memory) => {
                     let codes = memory.slice(row * hidden, hidden);
                     pack8(x_hat, codes, Storage::x_hat_unit(hidden));
@@ -52,8 +56,11 @@ impl<'a> XHats<'a> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Self::Full(memory) => {
+                Self::Whole(Elements::F32(memory)) => {
                     normalise_backward(dy, memory.slice(row * hidden, hidden), gamma, rstd);
+                }
+                Self::Whole(Elements::Bf16(memory)) => {
+                    normalise_backward16(dy, memory.slice(row * hidden, hidden), gamma, rstd);
                 }
                 Self::Bits8(memory) => {
                     let (codes, unit) =
@@ -68,8 +75,15 @@ impl<'a> XHats<'a> {
 dispatch! {
     /// `codes = row`, a byte each.
     fn pack8(row: &[f32], codes: &mut [i8], unit: f32) = pack8_body;
+    /// [`normalise_backward`] from x̂ in bf16.
+    fn normalise_backward16(dy: &mut [f32], x_hat: &[bf16], gamma: &[f32], rstd: f32) = backward16_body;
     /// [`normalise_backward`] from the codes of x̂.
     fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
+}
+
+#[inline(always)]
+fn backward16_body<const FMA: bool>(dy: &mut [f32], x_hat: &[bf16], gamma: &[f32], rstd: f32) {
+    through::<FMA, _>(dy, x_hat, wide, gamma, rstd);
 }
 
 #[inline(always)]

@@ -263,7 +263,7 @@ impl Backend for CudaBackend {
         let arena = &self.memory()?.arena;
         holds(region, stored, len)?;
         match stored {
-            Storage::Activation => {
+            Storage::Activation | Storage::Stream => {
                 let halves: Vec<u16> = arena.read(region.offset, len)?;
                 Ok(weights::widen(self.options.half, &halves))
             }
@@ -276,7 +276,9 @@ impl Backend for CudaBackend {
         let half = self.options.half;
         let arena = &mut self.memory_mut()?.arena;
         match stored {
-            Storage::Activation => arena.write(region.offset, &weights::narrow(half, values)),
+            Storage::Activation | Storage::Stream => {
+                arena.write(region.offset, &weights::narrow(half, values))
+            }
             _ => arena.write(region.offset, values),
         }
     }
@@ -304,7 +306,7 @@ impl Backend for CudaBackend {
 
 fn holds(region: Region, stored: Storage, len: usize) -> Result<()> {
     let element = match stored {
-        Storage::Activation => ACTIVATION_BYTES,
+        Storage::Activation | Storage::Stream => ACTIVATION_BYTES,
         _ => size_of::<f32>(),
     };
     ensure!(

@@ -4,7 +4,7 @@ use super::allocated::Allocated;
 use super::column_sums::{ColumnSums, Partial, Tiles};
 use super::memory::Address;
 use super::{CudaBackend, to_u32};
-use crate::program::{Placed, Program, Rows, Sum, Value};
+use crate::program::{ElementBytes, Placed, Program, Rows, Sum, Value};
 use anyhow::{Result, ensure};
 use std::cell::RefCell;
 
@@ -39,7 +39,7 @@ impl LaunchOperands<'_> {
     /// The first rows of a value, as it is stored.
     pub fn at(&self, value: Value) -> Result<Address> {
         let Placed { region, info } = self.tensor(value);
-        let row = info.storage.row_bytes(info.width, super::ACTIVATION_BYTES);
+        let row = info.storage.row_bytes(info.width, ElementBytes::all(super::ACTIVATION_BYTES));
         self.memory.bytes(region, self.memory.rows(info.rows) * row)
     }
 

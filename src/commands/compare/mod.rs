@@ -49,7 +49,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
         train(name, config, command, &child)?;
         rows.push(RunRow::read(name, config)?);
     }
-    let metric = command.runs.first().map(|(_, config)| config.metric);
+    let metric = command.runs.first().map(|(_, config)| report::measured(config)).transpose()?;
     let report = Report::new(rows, metric);
     let file = |extension: &str| output.join(REPORT).with_extension(extension);
     write_bytes_atomic(&file("json"), report.json()?.as_bytes())?;

@@ -40,10 +40,7 @@ impl RunRow {
     /// A file that is missing or broken.
     pub fn read(name: &str, config: &TrainConfig) -> Result<Self> {
         let path = config.output.join(RESULT_FILE);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let result: Value =
-            serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+        let result = result_of(config)?;
         let memory = &result["memory"];
         let facts = config.method.facts();
         let kept = config.output.join(result_file(facts.leaves));
@@ -67,6 +64,23 @@ impl RunRow {
             result_bytes: size,
         })
     }
+}
+
+fn result_of(config: &TrainConfig) -> Result<Value> {
+    let path = config.output.join(RESULT_FILE);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
+}
+
+/// What chose the best state of a finished run: its labels may not have what its settings name.
+///
+/// # Errors
+/// A result that is missing or broken.
+pub fn measured(config: &TrainConfig) -> Result<Metric> {
+    let result = result_of(config)?;
+    let name = result["best"]["metric"].as_str().and_then(|name| name.parse().ok());
+    Ok(name.unwrap_or(config.metric))
 }
 
 /// From the run's log, which a resumed run goes on with.

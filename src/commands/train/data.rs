@@ -1,11 +1,13 @@
 //! The texts of a run: its files read, split and tokenized.
 
-use crate::commands::format;
 use crate::commands::labelled::{self, LabelRules, warn_of_labels, warn_of_threshold};
+use crate::commands::{format, named, say};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
 use crate::settings::train::{DevSource, TrainConfig};
-use crate::tasks::examples::Prepared;
+use crate::tasks::examples::{Examples, Prepared};
+use crate::tasks::labels::ClassNames;
+use crate::tasks::named::in_words;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 use anyhow::Result;
@@ -16,10 +18,11 @@ pub struct Data {
     /// None where the examples are documents.
     pub columns: Option<Columns>,
     pub train: Prepared,
-    pub dev: Option<Prepared>,
+    /// By the name that tells several apart; the first chooses the best state.
+    pub dev: Vec<(&'static str, Prepared)>,
     /// Of the rows as read, before a split.
     pub train_sha256: String,
-    /// Where the dev rows are a file of their own.
+    /// Where the dev rows are in files of their own.
     pub dev_sha256: Option<String>,
 }
 
@@ -37,34 +40,63 @@ impl Data {
                 label: config.label_column.clone(),
             },
             label_use: LabelUse::Required,
-            label_lists: config.task.takes_lists(),
+            label_lists: config.task.kind().takes_lists(),
             trained: None,
         };
-        let mut rules =
-            LabelRules { task: config.task, unlabelled: config.unlabelled, known: None };
-        let whole = labelled::read(&config.train, &options, &rules, quiet)?;
+        let named_task = config.task.named();
+        let mut targets = named_task.map(Targets::of_named).transpose()?;
+        let read = |path, options: &ReadOptions, known: Option<&ClassNames>| {
+            let task = config.task.kind();
+            let rules = LabelRules { task, unlabelled: config.unlabelled, known };
+            let mut examples = labelled::read(path, options, &rules, quiet)?;
+            if let (Some(task), Examples::Texts(table)) = (named_task, &mut examples) {
+                in_words(table, task)?.iter().for_each(|note| say(quiet, note));
+            }
+            anyhow::Ok(examples)
+        };
+        let (whole, own_dev) = match (&config.train, named_task) {
+            (None, Some(task)) => {
+                let (train, dev) = named::training_rows(config, task, quiet)?;
+                let dev = dev.into_iter().map(|(part, table)| (part, table.into()));
+                (train.into(), dev.collect::<Vec<(_, Examples)>>())
+            }
+            (None, None) => anyhow::bail!("--train is missing"),
+            (Some(path), _) => {
+                let known = targets.as_ref().and_then(Targets::named);
+                (read(path, &options, known)?, Vec::new())
+            }
+        };
         // From the whole file, so that a rare class is known whichever side of a split it is on.
-        let splitting = Splitting::of(config.task, config.label_separator.as_deref());
-        let targets = Targets::of(config.task, splitting, &whole)?
-            .reading_answers(config.max_answer_length, None);
+        let splitting = Splitting::of(config.task.kind(), config.label_separator.as_deref());
+        let targets = match targets.take() {
+            Some(targets) => targets,
+            None => Targets::of(config.task.kind(), splitting, &whole)?
+                .reading_answers(config.max_answer_length, None),
+        };
         let columns = whole.columns().cloned();
         // The dev rows are read as those of the task are.
         options.trained = columns.clone();
-        rules.known = targets.named();
         let train_sha256 = whole.sha256();
         let mut dev_sha256 = None;
         let (train, dev) = match &config.dev {
-            None => (whole, None),
+            None => {
+                let hashes: Vec<_> = own_dev.iter().map(|(_, rows)| rows.sha256()).collect();
+                dev_sha256 = (!hashes.is_empty()).then(|| hashes.join(" "));
+                (whole, own_dev)
+            }
             Some(DevSource::File(path)) => {
-                let dev = labelled::read(path, &options, &rules, quiet)?;
+                let dev = read(path, &options, targets.named())?;
                 dev_sha256 = Some(dev.sha256());
-                (whole, Some(dev))
+                (whole, vec![("", dev)])
             }
             Some(DevSource::Fraction(fraction)) => {
                 let split = data::split(whole.len(), *fraction, config.seed)?;
-                (whole.select(&split.train), Some(whole.select(&split.dev)))
+                (whole.select(&split.train), vec![("", whole.select(&split.dev))])
             }
         };
+        for (_, dev) in &dev {
+            labelled::say_shared(quiet, &train, dev);
+        }
         let parts = match config.dev {
             Some(DevSource::Fraction(_)) => [" (to train on)", " (to evaluate on)"],
             _ => [""; 2],
@@ -72,12 +104,12 @@ impl Data {
         let prepare = |examples, part| {
             labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
         };
-        let mut train = prepare(train, parts[0])?;
-        // Nothing is read off what is trained on.
-        train.documents = None;
-        let dev = dev.map(|dev| prepare(dev, parts[1])).transpose()?;
-        warn_of_labels(&targets, train.labels(), dev.as_ref().map(Prepared::labels));
-        warn_of_threshold(&targets, dev.as_ref());
+        let train = prepare(train, parts[0])?;
+        let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
+        let dev = dev.collect::<Result<Vec<_>>>()?;
+        let first = dev.first().map(|(_, rows)| rows.labels());
+        warn_of_labels(&targets, train.labels(), first);
+        warn_of_threshold(&targets, dev.first().map(|(_, rows)| rows));
         Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }

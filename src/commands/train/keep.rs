@@ -4,9 +4,10 @@ use super::data::Data;
 use crate::backend::Slot;
 use crate::commands::base::Base;
 use crate::commands::say_gone;
+use crate::data::TextTokenizer;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
-use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::delta::{DataHashes, Delta, DeltaInfo};
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
@@ -44,21 +45,30 @@ pub fn keep(
 }
 
 /// What a result says beside its tensors.
-pub fn delta_info(config: &TrainConfig, base: &Base, pooling: PoolKind, data: &Data) -> DeltaInfo {
-    DeltaInfo {
+pub fn delta_info(
+    config: &TrainConfig,
+    base: &Base,
+    tokenizer: &TextTokenizer,
+    pooling: PoolKind,
+    data: &Data,
+) -> Result<DeltaInfo> {
+    Ok(DeltaInfo {
         base_sha256: base.sha256.clone(),
         model_type: base.config.model_type.clone(),
-        task: config.task,
+        task: config.task.kind(),
         labels: data.targets.names().to_vec(),
         outputs: data.targets.outputs(),
         pooling: pooling.into(),
         method: config.method,
         biases: config.method.trained_biases(&config.biases),
-        settings: config.clone(),
+        settings: config.without_places(),
         columns: data.columns.clone(),
+        base_files: Some(base.files(tokenizer)?),
+        max_length: Some(tokenizer.options().max_len),
+        data: Some(DataHashes { train: data.train_sha256.clone(), dev: data.dev_sha256.clone() }),
         no_answer: data.targets.no_answer(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+    })
 }
 
 /// The trained values by their Hugging Face names.

@@ -5,10 +5,12 @@ mod keep;
 mod summary;
 
 use super::base::Base;
-use super::heads::{rows_of_head, say_unused_head, warn_of_unused_layers};
+use super::heads::{rows_of_head, say_unused_head, warn_of_adapter, warn_of_unused_layers};
+use super::labelled::warn_of_scores;
 use super::programs::Programs;
 use super::progress::Progress;
-use super::{outputs, say, set_threads, show, stop, warn};
+use super::stop::{self, Stop};
+use super::{named, outputs, say, set_threads, show, submission, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::files::{sha256_file, write_bytes_atomic};
@@ -24,10 +26,12 @@ use crate::model::params::{Param, ParamKind};
 use crate::program::PoolKind;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling};
+use crate::settings::choice::{PoolerInit, Pooling, Precision};
+use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights::class_weights;
-use crate::tasks::targets::Targets;
+use crate::tasks::remarks::same_answer;
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run};
 use crate::train::schedule::Schedule;
@@ -40,37 +44,59 @@ use std::path::Path;
 use summary::Summary;
 
 pub fn run(command: TrainCommand) -> Result<()> {
-    let TrainCommand { config, resume, quiet } = command;
+    let TrainCommand { config, resume, predict_test, quiet } = command;
     set_threads(config.threads)?;
     outputs::no_input_folder(&config.output, &[Path::new(&config.model)])?;
+    if let Some(folder) = &predict_test {
+        submission::possible(&config, folder)?;
+    }
+    let stop = stop::when_asked()?;
     let output = if resume {
         OutputFolder::for_resumed_run(&config.output)?
     } else {
         OutputFolder::for_new_run(&config.output)?
     };
-    let result = train(&config, &output, resume, quiet);
+    stop.undo_before_steps(output.undo());
+    let result = train(&config, &output, &stop, resume, quiet);
     if result.is_err() {
         output.remove_if_unused();
+        return result;
     }
-    result
+    drop(output);
+    match predict_test {
+        Some(folder) => submission::after_training(&config, &folder, quiet),
+        None => Ok(()),
+    }
 }
 
-fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool) -> Result<()> {
+fn train(
+    config: &TrainConfig,
+    output: &OutputFolder,
+    stop: &Stop,
+    resume: bool,
+    quiet: bool,
+) -> Result<()> {
+    named::say_recipe(config, quiet);
     let base = Base::open(&config.model, quiet)?;
-    let tokenizer = base.tokenizer(config.max_length, quiet)?;
+    let tokenizer = base.tokenizer(config.max_length(base.config.max_len()), quiet)?;
     let data = Data::read(config, &tokenizer, quiet)?;
+    // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
+    let asked = config;
+    let config = &TrainConfig { metric: chosen_metric(asked, &data, quiet)?, ..asked.clone() };
 
     let spec = task_spec(config, &base, &data)?;
     let mut backend = open(OpenOptions {
         device: config.device,
-        half: config.precision.into(),
+        precision: config.precision,
         weights: config.weights.into(),
+        matrices_train: !config.method.facts().freezes_weights,
     })?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     base.unchanged()?;
     say_head(config, &base, &model, quiet)?;
     warn_of_unused_layers(&base);
+    warn_of_adapter(&base);
     if let Some(path) = &config.init_head {
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
@@ -85,36 +111,34 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation);
-    let dev_lengths = data.dev.as_ref().map(|dev| dev.dataset.lengths());
+    let dev_lengths: Vec<_> = data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect();
     let device = backend.kind();
-    let programs = Programs::plan(&model, device, &mut steps, config, dev_lengths.as_deref())?;
+    let programs = Programs::plan(&model, device, &mut steps, config, &dev_lengths)?;
     let mut session = Session::new(model, backend);
     let predict = programs.dev.as_ref().map(|(_, program)| program.clone());
     session.allocate(Some(programs.train.clone()), predict)?;
     say(quiet, programs.summary(session.allocated()));
 
-    let fingerprint = fingerprint(config, &base, &data)?;
-    let info = delta_info(config, &base, spec.pooling, &data);
-    let keep = |session: &Session, chosen: Option<&Targets>| {
-        let no_answer = chosen.unwrap_or(&data.targets).no_answer();
-        let info = DeltaInfo { no_answer, ..info.clone() };
+    let precision = config.precision.on(device)?;
+    let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
+    let fingerprint = fingerprint(asked, precision, &base, &info, &data)?;
+    let keep = |session: &Session, chosen: Option<NoAnswer>| {
+        let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
         keep(output, &base, &info, session, quiet)
     };
-    let stop = stop::when_asked()?;
     let mut run = Run {
         session: &mut session,
         config,
         train: &data.train.dataset,
-        dev: match (&data.dev, &programs.dev) {
-            (Some(prepared), Some((batches, _))) => {
-                Some(Dev { targets: &data.targets, prepared, batches })
-            }
-            _ => None,
-        },
+        targets: &data.targets,
+        dev: (programs.dev.iter().flat_map(|(batches, _)| batches))
+            .zip(&data.dev)
+            .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
+            .collect(),
         output,
         fingerprint: &fingerprint,
         keep: &keep,
-        stop: &stop,
+        stop: stop.after_the_step(),
     };
 
     let checkpoint = output.checkpoint();
@@ -133,7 +157,7 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
     if let Some(text) = Schedule::of(config, steps.total).never_reached() {
         warn(text);
     }
-    write_bytes_atomic(&output.settings(), config.to_toml()?.as_bytes())?;
+    write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
     progress.finish();
@@ -147,8 +171,15 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             output.path().display()
         );
     }
+    if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
+        warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
+    }
+    for evaluation in &outcome.last {
+        warn_of_scores(&evaluation.scores);
+    }
     let summary = Summary {
         config,
+        targets: &data.targets,
         model: session.model(),
         base: &base,
         output,
@@ -160,8 +191,31 @@ fn train(config: &TrainConfig, output: &OutputFolder, resume: bool, quiet: bool)
             "peak_rss": rss::peak(),
         }),
     };
-    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json()).as_bytes())?;
-    show(summary.table())
+    let best = summary.best()?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
+    show(summary.table(&best))?;
+    summary.details(&best)
+}
+
+/// What chooses the best state. Some tasks see only from the labels what can be measured.
+fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metric> {
+    let (asked, task) = (config.metric, config.task.kind());
+    if config.task.named().is_some() {
+        return Ok(asked);
+    }
+    let measures = data.targets.measures(task);
+    if asked == Metric::Loss || measures.contains(&asked) {
+        return Ok(asked);
+    }
+    let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
+    if asked != task.facts().measures[0] {
+        bail!("--metric {asked}: these labels have none; use {}, loss", names.join(", "));
+    }
+    say(
+        quiet,
+        format_args!("these labels have no {asked}: {} chooses the best state", measures[0]),
+    );
+    Ok(measures[0])
 }
 
 fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
@@ -173,12 +227,12 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
             }
             _ => Vec::new(),
         },
-        pooling: match config.task.facts().each_token {
+        pooling: match config.task.kind().facts().each_token {
             true => PoolKind::Each,
             false => base.pooling(config.pooling)?,
         },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
-        loss: config.task.facts().loss,
+        loss: config.task.kind().facts().loss,
         trains: Trains::of(config.method, &config.biases),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
@@ -225,12 +279,28 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
     Ok(())
 }
 
-fn fingerprint(config: &TrainConfig, base: &Base, data: &Data) -> Result<Fingerprint> {
+/// What decides what this run computes.
+fn fingerprint(
+    config: &TrainConfig,
+    precision: Precision,
+    base: &Base,
+    info: &DeltaInfo,
+    data: &Data,
+) -> Result<Fingerprint> {
     let mut fingerprint = Fingerprint::of(config)?
+        // What `auto` is may differ where the run is resumed.
+        .with("precision", &format!("\"{precision}\""))
         .with("base weights", &base.sha256)
+        // What the settings may leave to the makers' files, too.
+        .with("pooling in use", &info.pooling.to_string())
+        .with("longest text", &info.max_length.unwrap_or_default().to_string())
+        .with_all(&base.config.dropout())
         .with("training data", &data.train_sha256);
     if let Some(sha256) = &data.dev_sha256 {
         fingerprint = fingerprint.with("dev data", sha256);
+    }
+    if let Some(files) = &info.base_files {
+        fingerprint = fingerprint.with_all(files);
     }
     if let Some(path) = &config.init_head {
         fingerprint = fingerprint.with("initial head", &sha256_file(path)?);

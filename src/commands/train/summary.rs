@@ -1,17 +1,28 @@
-//! What a finished run has to show: its result file, and a table for people.
+//! What a finished run has to show: its result file, and tables for people.
 
 use crate::commands::base::Base;
+use crate::commands::{confusions, show, warn};
 use crate::model::Model;
+use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
+use crate::tasks::collapse::collapsed;
+use crate::tasks::confusion::Confusion;
+use crate::tasks::evaluation::{Evaluation, THRESHOLD, key_of};
+use crate::tasks::targets::Targets;
 use crate::train::output::OutputFolder;
 use crate::train::run::{End, Outcome};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// What a finished run has to show.
 pub struct Summary<'a> {
     pub config: &'a TrainConfig,
+    pub targets: &'a Targets,
     pub model: &'a Model,
     pub base: &'a Base,
     pub output: &'a OutputFolder,
@@ -21,27 +32,73 @@ pub struct Summary<'a> {
 }
 
 impl Summary<'_> {
+    /// The evaluation whose values were kept, from the run's log: the process that measured it may have been another one.
+    /// Empty without dev rows.
+    ///
+    /// # Errors
+    /// A log that cannot be read.
+    pub fn best(&self) -> Result<Vec<Evaluation>> {
+        let Some((step, _)) = self.outcome.best else {
+            return Ok(Vec::new());
+        };
+        let path = self.output.metrics();
+        let place = || format!("cannot read {}", path.display());
+        let log = File::open(&path).with_context(place)?;
+        for line in BufReader::new(log).lines() {
+            let line = line.with_context(place)?;
+            if !line.contains("\"eval\"") {
+                continue;
+            }
+            let record: Value = serde_json::from_str(&line).with_context(place)?;
+            if record["step"] == step {
+                let parts = self.outcome.last.iter().enumerate();
+                return Ok(parts.map(|(i, last)| self.recorded(&record, i, last.part)).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// An evaluation from its line in the log.
+    fn recorded(&self, record: &Value, place: usize, part: &'static str) -> Evaluation {
+        let record = &record[key_of("eval", place, part)];
+        let score = |metric: Metric| Some((metric, record[metric.key()].as_f64()?));
+        let classes = self.targets.classes().map_or(0, |classes| classes.names().len());
+        Evaluation {
+            part,
+            scores: Metric::ALL.into_iter().filter_map(score).collect(),
+            no_answer: record[THRESHOLD].as_f64().map(NoAnswer::Above),
+            confusion: Confusion::from_json(classes, &record["confusion"]),
+            one_answer: false,
+        }
+    }
+
     /// The result file of the run.
-    pub fn json(&self) -> Value {
-        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
-        let last: Map<String, Value> =
-            last.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect();
-        json!({
+    pub fn json(&self, best: &[Evaluation]) -> Value {
+        let Outcome { end, step, last, best: kept, tokens, seconds } = self.outcome;
+        let mut result = json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
-            "best": best.map(|(step, value)| json!({
+            "best": kept.map(|(step, value)| json!({
                 "step": step, "metric": self.config.metric.key(), "value": value
             })),
-            "last": last,
+            "last": last.first().map_or_else(Map::new, Evaluation::scores_json),
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
             "seconds": seconds,
             "memory": self.memory,
-        })
+        });
+        for (place, evaluation) in last.iter().enumerate().skip(1) {
+            result[key_of("last", place, evaluation.part)] = evaluation.scores_json().into();
+        }
+        for (place, evaluation) in best.iter().enumerate() {
+            let found = confusions::json(evaluation, self.targets.classes());
+            result["best"][key_of("eval", place, evaluation.part)] = found.into();
+        }
+        result
     }
 
     /// For people.
-    pub fn table(&self) -> TextTable {
+    pub fn table(&self, kept: &[Evaluation]) -> TextTable {
         let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
         let config = self.config;
         let mut table = TextTable::new(["result", ""]);
@@ -63,8 +120,21 @@ impl Summary<'_> {
         if let Some((step, value)) = best {
             row(&format!("best {}", config.metric), format!("{value:.4} at step {step}"));
         }
-        for (metric, value) in last {
-            row(&format!("last {metric}"), format!("{value:.4}"));
+        // The benchmark's other figures belong to the same state.
+        let measures = config.task.named().map_or(&[][..], |task| task.measures);
+        for (place, evaluation) in kept.iter().enumerate() {
+            for &metric in measures.iter().filter(|m| place > 0 || **m != config.metric) {
+                if let Some(value) = evaluation.value(metric) {
+                    let part = part_before(place, evaluation.part);
+                    row(&format!("{part}{metric} at that step"), format!("{value:.4}"));
+                }
+            }
+        }
+        for (place, evaluation) in last.iter().enumerate() {
+            for (metric, value) in &evaluation.scores {
+                let part = part_before(place, evaluation.part);
+                row(&format!("last {part}{metric}"), format!("{value:.4}"));
+            }
         }
         if *seconds > 0.0 {
             row(
@@ -77,6 +147,37 @@ impl Summary<'_> {
         row(leaves.name(), size_of_file(&file));
         table
     }
+
+    /// The confusion of what was kept, and a warning where it tells nothing.
+    ///
+    /// # Errors
+    /// Nothing can be written.
+    pub fn details(&self, best: &[Evaluation]) -> Result<()> {
+        let Some(classes) = self.targets.classes() else {
+            return Ok(());
+        };
+        for (place, evaluation) in best.iter().enumerate() {
+            let Some(confusion) = &evaluation.confusion else { continue };
+            let part = part_before(place, evaluation.part);
+            show(format_args!("\n{part}dev rows, best state\n"))?;
+            for table in confusions::tables(confusion, classes) {
+                show(format_args!("\n{table}"))?;
+            }
+        }
+        if let Some(text) = best
+            .first()
+            .and_then(|evaluation| evaluation.confusion.as_ref())
+            .and_then(|confusion| collapsed(confusion, classes))
+        {
+            warn(text);
+        }
+        Ok(())
+    }
+}
+
+/// The name of a part that is not the first, with a space behind it.
+fn part_before(place: usize, part: &str) -> String {
+    if place == 0 { String::new() } else { format!("{part} ") }
 }
 
 fn size_of_file(path: &Path) -> String {

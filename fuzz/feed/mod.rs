@@ -1,0 +1,293 @@
+//! What each fuzz target does with its bytes. Reaching the end is all that most inputs are asked; where more can be said
+//! of what was accepted (it is written and read back, it stays within its bounds) that is held, too. `tests/seeds.rs`
+//! gives the same functions all seeds, on any toolchain.
+
+mod driver;
+mod hub;
+
+use bitfit::backend::cpu::Arithmetic;
+use bitfit::backend::{DeviceKind, WeightType};
+use bitfit::batch::Labels;
+use bitfit::cli::{Cli, Command, Parsed};
+use bitfit::data::{
+    ColumnNames, Dataset, FileFormat, LabelUse, Positions, ReadOptions, Row, TextTokenizer,
+    TokenizerOptions, rows,
+};
+use bitfit::error::one_line;
+use bitfit::formats::container::Container;
+use bitfit::formats::delta::{Delta, DeltaInfo};
+use bitfit::formats::fingerprint::Fingerprint;
+use bitfit::formats::model_tensors::ModelTensors;
+use bitfit::formats::run_state::Checkpoint;
+use bitfit::methods::Trains;
+use bitfit::model::config::ModelConfig;
+use bitfit::model::fit::Budget;
+use bitfit::model::load::{TaskSpec, outline};
+use bitfit::program::{Limits, LossKind, PoolKind, Saving};
+use bitfit::settings::biases::{BiasSelection, Component};
+use bitfit::settings::train::TrainConfig;
+use emulator::{DeviceConfig, DeviceMemory, Module};
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+/// Name and work, which returns something where the input was taken and not refused; `folder` is for files.
+type Target = (&'static str, fn(data: &[u8], folder: &Path) -> Option<()>);
+
+pub const TARGETS: [Target; 11] = [
+    ("checkpoint", checkpoint),
+    ("config", config),
+    ("container", container),
+    ("delta", delta),
+    ("driver", |data, _| driver::calls(data)),
+    ("hub", hub::answers),
+    ("ptx", |data, _| ptx(data)),
+    ("rows", |data, _| all_rows(data)),
+    ("selectors", |data, _| selectors(data)),
+    ("settings", settings),
+    ("tokenizer", tokenizer),
+];
+
+/// Whether the target takes the input.
+pub fn run(target: &str, data: &[u8], folder: &Path) -> bool {
+    let (_, work) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target's name");
+    work(data, folder).is_some()
+}
+
+/// The value, or none where it was refused in words that a terminal can show.
+fn tame<T>(result: Result<T, impl Into<anyhow::Error>>) -> Option<T> {
+    let error = match result {
+        Ok(value) => return Some(value),
+        Err(error) => one_line(&error.into()),
+    };
+    assert!(!error.is_empty() && !error.chars().any(char::is_control), "{error:?}");
+    None
+}
+
+/// A safetensors file whose header is what stands before the first NUL: its length need not be guessed.
+fn with_length(data: &[u8]) -> Vec<u8> {
+    let end = data.iter().position(|&byte| byte == 0);
+    let (header, tensors) = end.map_or((data, &[][..]), |at| (&data[..at], &data[at + 1..]));
+    [&(header.len() as u64).to_le_bytes(), header, tensors].concat()
+}
+
+fn container(data: &[u8], folder: &Path) -> Option<()> {
+    let mut taken = None;
+    for bytes in [data.to_vec(), with_length(data)] {
+        if let Some(read) = tame(Container::from_bytes(&bytes)) {
+            let again = Container::from_bytes(&read.to_bytes().unwrap()).unwrap();
+            assert_eq!(again, read);
+        }
+        fs::write(folder.join("model.safetensors"), &bytes).unwrap();
+        let Some(model) = tame(ModelTensors::open(folder, "bert.")) else { continue };
+        for (name, shape, _) in model.list() {
+            let inside = name.strip_prefix("bert.").unwrap_or(&name);
+            if let Some(values) = tame(model.get(inside, &shape)) {
+                assert_eq!(values.len(), shape.iter().product::<usize>());
+                taken = Some(());
+            }
+        }
+    }
+    taken
+}
+
+fn delta(data: &[u8], folder: &Path) -> Option<()> {
+    let path = folder.join("bias.safetensors");
+    fs::write(&path, with_length(data)).unwrap();
+    tame(DeltaInfo::of_model(&path));
+    let delta = tame(Delta::read(&path))?;
+    let shapes: Vec<_> = delta.tensors.iter().map(|(n, t)| (n.clone(), t.shape.clone())).collect();
+    delta.check(&delta.info.base_sha256, &shapes).unwrap();
+    assert!(delta.check(&"0".repeat(64), &[]).is_err());
+    delta.info.model_metadata().unwrap();
+    Some(())
+}
+
+fn checkpoint(data: &[u8], folder: &Path) -> Option<()> {
+    let path = folder.join("checkpoint.safetensors");
+    fs::write(&path, with_length(data)).unwrap();
+    static RUN: LazyLock<Fingerprint> = LazyLock::new(|| {
+        let config = TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into());
+        Fingerprint::of(&config).unwrap()
+    });
+    let (state, vectors) = tame(Checkpoint::load(&path, &RUN, 3))?;
+    assert!(state.seconds >= 0.0 && vectors.second_moment.len() == 3);
+    Some(())
+}
+
+/// A `config.json`, and behind a NUL the options of `plan`, a line each.
+fn config(data: &[u8], folder: &Path) -> Option<()> {
+    let text = String::from_utf8_lossy(data);
+    let (json, options) = text.split_once('\0').unwrap_or((&text, ""));
+    let config = tame(ModelConfig::parse(json))?;
+    assert!(config.hidden % config.heads == 0 && config.max_len() >= 2);
+    let folder = folder.to_str().unwrap();
+    let options = ["bitfit", "plan", "--model", folder].into_iter().chain(options.lines());
+    let Parsed::Run(Cli { command: Command::Plan(plan) }) = tame(Cli::from_args(options))? else {
+        return None;
+    };
+    // A plan of many layers takes its time.
+    if config.layers > 3 {
+        return None;
+    }
+    let spec = TaskSpec {
+        outputs: plan.outputs,
+        class_weights: Vec::new(),
+        loss: LossKind::CrossEntropy,
+        pooling: PoolKind::Mean,
+        reinit_pooler: plan.outputs % 2 == 1,
+        trains: plan.biases.map_or(Trains::Everything, Trains::Biases),
+        dropout: None,
+        seed: 0,
+    };
+    let model = tame(outline(&config, &spec))?;
+    let max_len = plan.max_length.unwrap_or(config.max_len());
+    let tokens = plan.batch_tokens.unwrap_or(max_len);
+    let limits = Limits { tokens, sequences: plan.batch_size, max_len };
+    let weights = WeightType::from(plan.weights);
+    let threads = plan.threads.unwrap_or(2);
+    for device in [
+        DeviceKind::Cpu { weights, threads, arithmetic: Arithmetic::F32 },
+        DeviceKind::Cuda { weights },
+    ] {
+        tame(model.addressable(limits, device))?;
+        let budget = Budget { model: &model, device };
+        for saving in [None, Some(Saving::KEEP)] {
+            let program = budget.program(limits, saving);
+            assert!(budget.footprint(&program).total() >= program.bytes());
+        }
+    }
+    Some(())
+}
+
+/// `tokenizer.json`, `tokenizer_config.json`, `vocab.txt` and a text, with NULs between them; empty files are left out.
+fn tokenizer(data: &[u8], folder: &Path) -> Option<()> {
+    let mut parts = data.split(|&byte| byte == 0);
+    for name in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"] {
+        let path = folder.join(name);
+        let _ = fs::remove_file(&path);
+        let part = parts.next().unwrap_or_default();
+        if !part.is_empty() {
+            fs::write(path, part).unwrap();
+        }
+    }
+    let positions = Positions { offset: 2 };
+    let options = TokenizerOptions { vocab_size: 64, type_rows: 2, max_len: 12, positions };
+    let tokenizer = tame(TextTokenizer::load(folder, options))?;
+    let text = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    for text_pair in [None, Some("a b c [SEP] d".to_owned())] {
+        let row = Row { line: 1, text: text.clone(), text_pair, label: None };
+        let built = Dataset::build(&[row], Labels::None, &tokenizer, &|_| ());
+        let Some((dataset, _)) = tame(built) else { continue };
+        assert!(dataset.ids(0).len() <= 12 && dataset.ids(0).iter().all(|&id| id < 64));
+        assert!(dataset.batch(&[0]).type_ids.iter().all(|&kind| kind < 2));
+    }
+    Some(())
+}
+
+/// Bytes that arrive a few at a time, as from a pipe.
+struct Pieces<'a>(&'a [u8]);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let most = into.len().min(3);
+        self.0.read(&mut into[..most])
+    }
+}
+
+/// A file of rows; its first byte says which kind.
+fn all_rows(data: &[u8]) -> Option<()> {
+    let (&kind, data) = data.split_first()?;
+    let format = [FileFormat::Tsv, FileFormat::Csv, FileFormat::Jsonl][usize::from(kind) % 3];
+    let named = |name: &str| (kind & 4 != 0).then(|| name.to_owned());
+    let options = ReadOptions {
+        label_lists: true,
+        format: None,
+        columns: ColumnNames { text: named("a"), text_pair: named("b"), label: named("c") },
+        label_use: if kind & 8 == 0 { LabelUse::Required } else { LabelUse::Ignored },
+        trained: None,
+    };
+    let read = |from: Box<dyn Read + '_>| -> (Vec<Row>, bool) {
+        let Some(reader) = tame(rows(from, "file", format, &options)) else {
+            return (Vec::new(), false);
+        };
+        let (mut all, mut whole) = (Vec::<Row>::new(), true);
+        for row in reader {
+            match tame(row) {
+                Some(row) => {
+                    assert!(all.last().is_none_or(|last| last.line < row.line));
+                    all.push(row);
+                }
+                None => whole = false,
+            }
+        }
+        (all, whole)
+    };
+    let (all, whole) = read(Box::new(data));
+    assert_eq!(read(Box::new(Pieces(data))), (all, whole));
+    whole.then_some(())
+}
+
+/// What `--biases` takes, and behind a line break other options of `train`, a line each.
+fn selectors(data: &[u8]) -> Option<()> {
+    let text = String::from_utf8_lossy(data);
+    let (biases, options) = text.split_once('\n').unwrap_or((&text, ""));
+    if let Some(selection) = tame(BiasSelection::parse(biases)) {
+        assert_eq!(BiasSelection::parse(&selection.to_string()).unwrap(), selection);
+        for layers in [1, 12] {
+            let Some(()) = tame(selection.validate(layers)) else { continue };
+            let selects = |&layer: &usize| {
+                let mut kinds = Component::ALL.into_iter().filter(|kind| kind.per_layer());
+                kinds.any(|kind| selection.selects(kind, Some(layer)))
+            };
+            assert_eq!((0..layers).find(selects), selection.lowest_layer(layers));
+        }
+    }
+    // The parser of a whole command line takes its time.
+    if options.is_empty() {
+        return None;
+    }
+    // Files are for other targets.
+    if options.contains("config") || options.contains("resume") {
+        return None;
+    }
+    let command = ["bitfit", "train", "--model", "m", "--train", "t.tsv", "--output", "o"];
+    match tame(Cli::from_args(command.into_iter().chain(options.lines())))? {
+        Parsed::Run(Cli { command: Command::Train(args) }) => tame(args.resolve()).map(drop),
+        _ => None,
+    }
+}
+
+/// The settings in a delta, and a file for `--config`.
+fn settings(data: &[u8], folder: &Path) -> Option<()> {
+    if let Some(config) =
+        std::str::from_utf8(data).ok().and_then(|t| tame(TrainConfig::from_toml(t)))
+    {
+        assert_eq!(TrainConfig::from_toml(&config.to_toml().unwrap()).unwrap(), config);
+    }
+    let path = folder.join("settings.toml");
+    let resolved = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let args = ["bitfit", "train", "--config", path.to_str().unwrap()];
+        let Some(Parsed::Run(Cli { command: Command::Train(args) })) = tame(Cli::from_args(args))
+        else {
+            panic!("the command line is a good one");
+        };
+        tame(args.resolve())
+    };
+    let command = resolved(data)?;
+    let written = command.config.to_toml().ok()?;
+    assert_eq!(TrainConfig::from_toml(&written).unwrap(), command.config);
+    assert_eq!(resolved(written.as_bytes()).expect("its own settings").config, command.config);
+    Some(())
+}
+
+fn ptx(data: &[u8]) -> Option<()> {
+    let memory = Arc::new(DeviceMemory::new(1 << 20));
+    let module = Module::load(&String::from_utf8_lossy(data), &memory, &DeviceConfig::default());
+    let loaded = module.is_ok();
+    drop(module);
+    assert_eq!(memory.usage().used, 0, "a module's memory goes with it");
+    loaded.then_some(())
+}

@@ -1,0 +1,36 @@
+//! The files of a benchmark's task: `layout` finds them, on the hub or in a folder, and `parquet`, `tsv` and `jsonl` take
+//! the wanted fields out of them. What the fields mean is `tasks::named`'s.
+
+mod jsonl;
+pub mod layout;
+mod parquet;
+mod raw;
+mod tsv;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::settings::benchmark::Archive;
+pub use raw::{Fields, RawFile, RawRow, RawRows};
+pub use tsv::list;
+
+/// Reads the wanted fields of a file, by what its name says that it is.
+///
+/// # Errors
+/// With the file and the place in it: what is no such file, or lacks a column.
+pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRows> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => parquet::read(path, fields),
+        Some("jsonl") => jsonl::read(path, fields),
+        _ => tsv::read(path, archive, fields),
+    }
+}
+
+/// The pairs of words of a file without a header, tab separated.
+///
+/// # Errors
+/// A line with another number of words.
+pub fn read_pairs(path: &Path) -> Result<std::collections::HashSet<[String; 2]>> {
+    tsv::read_pairs(path)
+}

@@ -1,0 +1,146 @@
+//! The hub's parquet files, row group by row group. What the file says of its classes comes with the rows.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use parquet::basic::{Compression, Type as PhysicalType};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+use serde_json::Value;
+
+use super::raw::{Fields, RawFile, RawRow, RawRows};
+use super::tsv::list;
+use crate::content::mistaken;
+use crate::data::contained::contained;
+use crate::settings::benchmarks::TASKS;
+
+/// Reads the wanted columns of every row.
+///
+/// # Errors
+/// No parquet file, a damaged one, no such column, a column of another kind, with file, row and column.
+pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
+    let file = RawFile::new(path, false);
+    let name = file.name.clone();
+    named_as_such(path, &name)?;
+    // The library is not written for hostile files.
+    contained(|| rows(path, fields, file))
+        .map_err(|panic| anyhow!("{name}: it is no parquet file that can be read ({panic})"))?
+}
+
+/// Says what a file is that has the name and not the content.
+fn named_as_such(path: &Path, name: &str) -> Result<()> {
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    file.take(64).read_to_end(&mut start).with_context(|| format!("cannot read {name}"))?;
+    if start.starts_with(b"PAR1") {
+        return Ok(());
+    }
+    match mistaken(&start) {
+        Some(what) => bail!("{name}: it is no parquet file: {what}"),
+        None => bail!("{name}: it is no parquet file; was a page or a message saved in its place?"),
+    }
+}
+
+fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
+    let name = &file.name;
+    let broken = |error| anyhow!("{name}: it is no parquet file that can be read ({error})");
+    let input = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    let reader = SerializedFileReader::new(input).map_err(broken)?;
+    let metadata = reader.metadata().file_metadata();
+    let columns = metadata.schema().get_fields();
+    let missing = fields.needed.iter().any(|field| !columns.iter().any(|c| c.name() == *field));
+    if missing {
+        let there: Vec<_> = columns.iter().map(|column| column.name()).collect();
+        let known = TASKS.iter().find(|task| {
+            let all = task.columns.text.iter().chain(&task.columns.pair);
+            all.clone().all(|name| there.contains(name)) && there.contains(&task.columns.label)
+        });
+        bail!(
+            "{name}: the columns {} are needed, and there are {}{}",
+            list(&fields.needed),
+            list(&there),
+            known.map_or(String::new(), |task| format!("; these are like {}'s", task.title))
+        );
+    }
+    let wanted: Vec<Arc<Type>> =
+        columns.iter().filter(|c| fields.all().any(|field| field == c.name())).cloned().collect();
+    if let Some(nested) = wanted.iter().find(|column| column.is_group()) {
+        bail!("{name}: the column {:?} has a structure; text or a number is needed", nested.name());
+    }
+    let text = &fields.needed[..fields.texts];
+    let number = |column: &&Arc<Type>| {
+        text.contains(&column.name()) && column.get_physical_type() != PhysicalType::BYTE_ARRAY
+    };
+    if let Some(column) = wanted.iter().find(number) {
+        bail!("{name}: the column {:?} holds numbers, and text is needed", column.name());
+    }
+    let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let unread =
+        |codec: &Compression| !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY);
+    if let Some(codec) = chunks.map(|chunk| chunk.compression()).find(unread) {
+        bail!(
+            "{name}: it is compressed as {codec}, and this program reads snappy and plain parquet; write it anew with one of these"
+        );
+    }
+    let classes = classes(metadata.key_value_metadata().into_iter().flatten(), fields);
+    let projection = Type::group_type_builder(metadata.schema().name())
+        .with_fields(wanted)
+        .build()
+        .map_err(broken)?;
+    let mut rows = Vec::new();
+    for row in reader.get_row_iter(Some(projection)).map_err(broken)? {
+        let at = rows.len() as u64 + 1;
+        let row = row.map_err(|error| {
+            anyhow!("{}: the file is damaged from here on ({error})", file.place(at))
+        })?;
+        rows.push(RawRow { at, fields: values(row, fields, at, &file)? });
+    }
+    Ok(RawRows { file, rows, cut: None, broken: Vec::new(), classes })
+}
+
+fn values(row: Row, fields: &Fields<'_>, at: u64, file: &RawFile) -> Result<Vec<Option<String>>> {
+    let cells = row.into_columns();
+    let value = |column: &str| {
+        let Some((_, cell)) = cells.iter().find(|(name, _)| name == column) else {
+            return Ok(None);
+        };
+        Ok(Some(match cell {
+            Field::Null => return Ok(None),
+            Field::Str(text) => text.clone(),
+            Field::Bool(truth) => truth.to_string(),
+            Field::Byte(number) => number.to_string(),
+            Field::Short(number) => number.to_string(),
+            Field::Int(number) => number.to_string(),
+            Field::Long(number) => number.to_string(),
+            Field::UByte(number) => number.to_string(),
+            Field::UShort(number) => number.to_string(),
+            Field::UInt(number) => number.to_string(),
+            Field::ULong(number) => number.to_string(),
+            Field::Float(number) => number.to_string(),
+            Field::Double(number) => number.to_string(),
+            Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+                Ok(text) => text.to_owned(),
+                Err(_) => bail!("{}: invalid UTF-8", file.cell(at, column)),
+            },
+            _ => bail!("{}: neither text nor a number", file.cell(at, column)),
+        }))
+    };
+    fields.all().map(value).collect()
+}
+
+/// The names of the classes in the order of their numbers, as the hub's library writes them beside the schema.
+fn classes<'a>(
+    metadata: impl Iterator<Item = &'a parquet::file::metadata::KeyValue>,
+    fields: &Fields<'_>,
+) -> Option<Vec<String>> {
+    let said =
+        metadata.filter(|entry| entry.key == "huggingface").find_map(|e| e.value.as_ref())?;
+    let said: Value = serde_json::from_str(said).ok()?;
+    let features = &said["info"]["features"];
+    let names = fields.all().find_map(|field| features[field]["names"].as_array())?;
+    names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}

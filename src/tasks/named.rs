@@ -1,0 +1,400 @@
+//! The rows of a named task, with the task's own words for labels. What its files have too much or too little of is said
+//! with its place.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::spelling::Key;
+use crate::data::benchmark::layout::{self, Found, Local, Tree};
+use crate::data::benchmark::{
+    Fields, RawFile, RawRow, RawRows, list, read as read_file, read_pairs,
+};
+use crate::data::{Row, Table, place};
+use crate::formats::columns::Columns;
+use crate::settings::benchmark::{Answers, NamedClass, NamedTask, TaskPart, Wanted};
+
+/// What a part is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFor {
+    Train,
+    Dev,
+    /// Without labels, and no row may be left out.
+    Test,
+}
+
+/// The rows of a part.
+#[derive(Debug)]
+pub struct PartRows {
+    pub table: Table,
+    /// The number of each test row; empty otherwise.
+    pub index: Vec<String>,
+    /// What was left out or stands out, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Reads a part from a folder; `None` where it is not there. Rows that say that they have no label are left out if
+/// `drop_unlabelled`.
+///
+/// # Errors
+/// Files of another task, or with rows that are none of this one's, with file, line or row, and column.
+pub fn read(
+    folder: &Path,
+    task: &NamedTask,
+    part: &TaskPart,
+    purpose: ReadFor,
+    drop_unlabelled: bool,
+) -> Result<Option<PartRows>> {
+    let tree = Local(folder.to_path_buf());
+    let Some((found, ids)) = find(&tree, folder, task, part, purpose)? else {
+        return Ok(None);
+    };
+    let (columns, files) = match &found {
+        Found::Parquet(files) => (&task.columns, files.clone()),
+        Found::Own(file) => (&task.archive.columns, vec![file.clone()]),
+    };
+    if files.iter().all(|file| !file.contains('/'))
+        && let Some(other) = layout::named_after(folder, task)
+    {
+        bail!(
+            "{} is by its name the folder of {}, and --task is {}; give the folder of {}",
+            folder.display(),
+            other.title,
+            task.name,
+            task.title
+        );
+    }
+    let mut taken = Taken {
+        task,
+        columns,
+        purpose,
+        drop_unlabelled,
+        ids,
+        name: String::new(),
+        rows: Vec::new(),
+        index: Vec::new(),
+        notes: Vec::new(),
+        numbered: false,
+    };
+    for file in &files {
+        let fields = taken.fields();
+        let path = folder.join(file);
+        taken.take(read_file(&path, &task.archive, &fields)?)?;
+    }
+    taken.done(files.len()).map(Some)
+}
+
+/// Where a part's rows are: its own file, or those rows of the training file that another file names or does not name.
+fn find(
+    tree: &Local,
+    folder: &Path,
+    task: &NamedTask,
+    part: &TaskPart,
+    purpose: ReadFor,
+) -> Result<Option<(Found, Option<Ids>)>> {
+    let found = layout::find(tree, task, part)?;
+    let Some((file, columns)) = task.archive.dev_ids else {
+        return Ok(found.map(|found| (found, None)));
+    };
+    // Where the development rows have no file of their own, they are among those to train on.
+    let dev = match task.dev.first() {
+        Some(dev) => layout::find(tree, task, dev)?,
+        None => None,
+    };
+    let train = match &task.train {
+        Some(train) => layout::find(tree, task, train)?,
+        None => None,
+    };
+    let (None, Some(Found::Own(train)), ReadFor::Train | ReadFor::Dev) = (dev, train, purpose)
+    else {
+        return Ok(found.map(|found| (found, None)));
+    };
+    let beside = train.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if !tree.files(beside).iter().any(|name| name == file) {
+        return Ok(found.map(|found| (found, None)));
+    }
+    let path = folder.join(beside).join(file);
+    let ids = Ids { pairs: read_pairs(&path)?, columns, wanted: purpose == ReadFor::Dev };
+    Ok(Some((Found::Own(train), Some(ids))))
+}
+
+/// The training rows that are development rows.
+struct Ids {
+    pairs: HashSet<[String; 2]>,
+    columns: [&'static str; 2],
+    /// Whether they are read, or the others.
+    wanted: bool,
+}
+
+/// The rows of one part while its files are read.
+struct Taken<'a> {
+    task: &'a NamedTask,
+    columns: &'a Wanted,
+    purpose: ReadFor,
+    drop_unlabelled: bool,
+    ids: Option<Ids>,
+    name: String,
+    rows: Vec<Row>,
+    index: Vec<String>,
+    notes: Vec<String>,
+    /// Whether labels stand as numbers.
+    numbered: bool,
+}
+
+impl<'a> Taken<'a> {
+    fn fields(&self) -> Fields<'a> {
+        let columns = self.columns;
+        let mut needed: Vec<&str> = columns.text.to_vec();
+        needed.extend(columns.pair);
+        let texts = needed.len();
+        let mut optional = Vec::new();
+        match self.purpose {
+            ReadFor::Train | ReadFor::Dev => needed.push(columns.label),
+            ReadFor::Test => optional.push(columns.index),
+        }
+        needed.extend(self.ids.iter().flat_map(|ids| ids.columns));
+        Fields { needed, texts, optional }
+    }
+
+    fn take(&mut self, raw: RawRows) -> Result<()> {
+        let RawRows { file, mut rows, cut, broken, classes } = raw;
+        if self.name.is_empty() {
+            self.name.clone_from(&file.name);
+        }
+        self.hold_classes(&file, classes)?;
+        let test = self.purpose == ReadFor::Test;
+        match cut {
+            Some(at) if test => bail!(
+                "{}: the last line ends before its last field; the file is not whole, and each of its rows needs an answer",
+                file.place(at)
+            ),
+            Some(at) => self.cut(&mut rows, &file, at),
+            None => {}
+        }
+        let label = self.columns.text.len() + self.columns.pair.iter().len();
+        if !test && cut.is_none() && file.lines && !self.task.archive.has_broken_rows {
+            // What was cut right before its last field.
+            let last = rows.last().filter(|row| {
+                row.fields[label].as_deref().is_none_or(|text| text.trim().is_empty())
+            });
+            if let Some(at) = last.map(|row| row.at).filter(|_| rows.len() > 1) {
+                self.cut(&mut rows, &file, at);
+            }
+        }
+        if !broken.is_empty() {
+            self.notes.push(format!(
+                "{}: {} rows have fewer fields than the header (the first is line {}), as is known of {}: {}",
+                file.name,
+                broken.len(),
+                broken[0],
+                self.task.title,
+                if test { "what is missing is read as empty" } else { "they are left out" }
+            ));
+        }
+        let (mut unlabelled, mut incomplete) = (0, 0);
+        for row in rows {
+            if !test && self.task.archive.has_broken_rows {
+                let short = broken.binary_search(&row.at).is_ok();
+                let gaps = row.fields.iter().any(Option::is_none)
+                    || row.fields[label].as_deref().is_some_and(|text| text.trim().is_empty());
+                if short || gaps {
+                    incomplete += u64::from(!short);
+                    continue;
+                }
+            }
+            if !self.row(row, &file, label)? {
+                unlabelled += 1;
+            }
+        }
+        if incomplete > 0 {
+            self.notes.push(format!(
+                "{}: {incomplete} rows lack a question or the label, as is known of {}: they are left out",
+                file.name, self.task.title
+            ));
+        }
+        if unlabelled > 0 {
+            self.notes
+                .push(format!("{}: {unlabelled} rows without a label are left out", file.name));
+        }
+        Ok(())
+    }
+
+    /// Leaves out the last line.
+    fn cut(&mut self, rows: &mut Vec<RawRow>, file: &RawFile, at: u64) {
+        rows.pop();
+        self.notes.push(format!(
+            "{}: the last line is not whole or has no label, and is left out",
+            file.place(at)
+        ));
+    }
+
+    /// Takes one row; false where it is left out for want of a label.
+    fn row(&mut self, row: RawRow, file: &RawFile, label: usize) -> Result<bool> {
+        let test = self.purpose == ReadFor::Test;
+        let RawRow { at, mut fields } = row;
+        if let Some(ids) = &self.ids {
+            let pair = fields.split_off(label + 1);
+            let pair: Vec<String> =
+                pair.into_iter().map(|id| id.unwrap_or_default().trim().to_owned()).collect();
+            let Ok(pair) = <[String; 2]>::try_from(pair) else { return Ok(true) };
+            if ids.pairs.contains(&pair) != ids.wanted {
+                return Ok(true);
+            }
+        }
+        let mut texts = Vec::new();
+        for (i, column) in self.columns.text.iter().chain(&self.columns.pair).enumerate() {
+            match fields[i].take() {
+                Some(text) => texts.push(text),
+                None if test && self.task.archive.has_broken_rows => texts.push(String::new()),
+                None => bail!("{}: there is no text", file.cell(at, column)),
+            }
+        }
+        let text_pair = self.columns.pair.and_then(|_| texts.pop());
+        let label = match (self.purpose, fields.pop().flatten()) {
+            (ReadFor::Test, index) => {
+                self.index.push(index.unwrap_or_else(|| self.index.len().to_string()));
+                None
+            }
+            (_, label) => match self.label(label.as_deref().unwrap_or_default(), file, at)? {
+                Some(label) => Some(label),
+                None => return Ok(false),
+            },
+        };
+        self.rows.push(Row { line: at, text: texts.join(": "), text_pair, label });
+        Ok(true)
+    }
+
+    /// A label in the task's words; none where the row says that it has none, and such rows are left out.
+    fn label(&mut self, text: &str, file: &RawFile, at: u64) -> Result<Option<String>> {
+        let cell = || file.cell(at, self.columns.label);
+        let text = text.trim();
+        let none = text.is_empty() || Key::of(text) == Key::of("-1");
+        if none && self.drop_unlabelled {
+            return Ok(None);
+        }
+        if none {
+            bail!(
+                "{}: {} says that the row has no label, as in the benchmark's test files; leave such rows out with \
+                 --unlabelled drop",
+                cell(),
+                if text.is_empty() { "an empty field" } else { text }
+            );
+        }
+        let (label, by_number) = in_word(self.task, text, cell)?;
+        self.numbered |= by_number;
+        Ok(Some(label))
+    }
+
+    /// Holds the classes that a file says it has to those of the task, in their order.
+    fn hold_classes(&self, file: &RawFile, said: Option<Vec<String>>) -> Result<()> {
+        let Some(said) = said else { return Ok(()) };
+        let ours: Vec<&str> = self.task.classes().iter().map(|class| class.name).collect();
+        if said != ours {
+            bail!(
+                "{}: its classes are {}, and those of {} are {}; these are files of another task",
+                file.name,
+                list(&said),
+                self.task.title,
+                if ours.is_empty() { "none, but scores".to_owned() } else { list(&ours) }
+            );
+        }
+        Ok(())
+    }
+
+    fn done(mut self, files: usize) -> Result<PartRows> {
+        if self.rows.is_empty() {
+            bail!("{}: no row is left to read", self.name);
+        }
+        if files > 1 {
+            self.notes.push(format!(
+                "{} and {} more files are read in order",
+                self.name,
+                files - 1
+            ));
+        }
+        if self.numbered {
+            self.notes.push(format!("{}: {}", self.name, numbers(self.task)));
+        }
+        let label = (self.purpose != ReadFor::Test).then(|| self.columns.label.to_owned());
+        let columns = Columns {
+            text: self.columns.text_name(),
+            text_pair: self.columns.pair.map(str::to_owned),
+            label,
+        };
+        let table = Table { name: self.name, columns, rows: self.rows, over_lines: None };
+        Ok(PartRows { table, index: self.index, notes: self.notes })
+    }
+}
+
+/// Puts the labels of a table into a task's words; returns what is to be said of that.
+///
+/// # Errors
+/// With file and line: a label that is none of the task's.
+pub fn in_words(table: &mut Table, task: &NamedTask) -> Result<Option<String>> {
+    let mut numbered = false;
+    for row in &mut table.rows {
+        if let Some(label) = &mut row.label {
+            let (word, by_number) = in_word(task, label.trim(), || place(&table.name, row.line))?;
+            *label = word;
+            numbered |= by_number;
+        }
+    }
+    Ok(numbered.then(|| format!("{}: {}", table.name, numbers(task))))
+}
+
+/// A label in the task's words, and whether it was a class's number.
+fn in_word(task: &NamedTask, text: &str, here: impl Fn() -> String) -> Result<(String, bool)> {
+    match task.answers {
+        Answers::Classes(classes) => match class_of(task, text) {
+            Some((name, by_number)) => Ok((name.to_owned(), by_number)),
+            None => {
+                let known = classes.iter().map(|class| match class.name == class.word {
+                    true => class.name.to_owned(),
+                    false => format!("{} ({})", class.name, class.word),
+                });
+                bail!(
+                    "{}: {text:?} is no label of {}; its labels are {}",
+                    here(),
+                    task.title,
+                    known.collect::<Vec<_>>().join(", ")
+                )
+            }
+        },
+        Answers::Scores(least, most) => match text.parse::<f32>() {
+            Ok(score) if (least..=most).contains(&score) => Ok((text.to_owned(), false)),
+            Ok(score) => bail!(
+                "{}: {score} lies outside the scores of {}, {least} to {most}",
+                here(),
+                task.title
+            ),
+            Err(_) => bail!("{}: {text:?} is not a number", here()),
+        },
+    }
+}
+
+/// The class that a label of a benchmark's file stands for: its name, the benchmark's word for it, or its number. With
+/// it, whether it was the number.
+fn class_of(task: &NamedTask, text: &str) -> Option<(&'static str, bool)> {
+    let key = Key::of(text);
+    let by_word =
+        |class: &&NamedClass| [class.name, class.word].iter().any(|word| Key::of(word) == key);
+    let classes = task.classes();
+    if let Some(class) = classes.iter().find(by_word) {
+        return Some((class.name, false));
+    }
+    let number = (0..classes.len()).find(|number| Key::of(&number.to_string()) == key)?;
+    Some((classes[number].name, true))
+}
+
+/// How a task's numbers are read.
+fn numbers(task: &NamedTask) -> String {
+    let classes =
+        task.classes().iter().enumerate().map(|(i, class)| format!("{i} is {}", class.name));
+    let classes: Vec<_> = classes.collect();
+    format!("the labels are numbers: {}, the hub's order", classes.join(", "))
+}
+
+#[cfg(test)]
+#[path = "named_tests.rs"]
+mod tests;
