@@ -48,7 +48,7 @@ def main():
         run, merged = f"{folder}/run", f"{folder}/merged"
         bitfit = lambda *words: subprocess.run([args.program, *words], check=True, capture_output=True, text=True).stdout
         bitfit("train", "--task", "question-answering", "--model", args.model, "--train", args.train, "--output", run,
-               "--steps", "5", "--lr", "1e-2", "--weights", "f32", "--quiet")
+               "--steps", "5", "--lr", "1e-2", "--weights", "f32", "--precision", "f32", "--quiet")
         said = bitfit("predict", "--delta", run, "--input", args.train, "--output-format", "jsonl", "--quiet",
                       "--no-answer-threshold", "1e9")
         said = {line["id"]: line for line in map(json.loads, said.splitlines())}

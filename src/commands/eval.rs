@@ -46,7 +46,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for (part, examples) in examples(args, &trained)? {
         let prepared =
             labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
-        labelled::warn_of_evaluated(targets, prepared.labels());
+        labelled::warn_of_evaluated(targets, &prepared);
         let lengths = prepared.dataset.lengths();
         let batches = evaluation_batches(&lengths, limits)?;
         let largest = programs::limits(batches.largest(&lengths));

@@ -219,7 +219,8 @@ fn refuse_quotes(table: &Table) -> Result<()> {
 }
 
 /// Warns of what no measure can say of the rows to evaluate on.
-pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
+pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
+    let labels = prepared.labels();
     if let Some(classes) = targets.named()
         && let Some(names) = without_rows(classes, labels)
     {
@@ -247,6 +248,12 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
             )),
         }
     }
+    if targets.no_answer() == Some(NoAnswer::Never) && some_without_answer(prepared) {
+        warn(
+            "some questions to evaluate on have no answer, and every question is given one, as all that were trained on had \
+             one: these count as wrong",
+        );
+    }
 }
 
 /// The numbers, counted from 1, that are the same in all of several rows.
@@ -266,41 +273,46 @@ pub fn warn_of_scores(scores: &Scores) {
              --class-weights balanced helps",
         );
     }
+    if scores.contains(&(Metric::NoAnswerExact, 1.0))
+        && scores.contains(&(Metric::HasAnswerF1, 0.0))
+    {
+        warn(
+            "no question is answered: giving no answer to all of them measures the same; longer training or a higher --lr \
+             helps",
+        );
+    }
 }
 
 /// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.
 pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
-    let (Some(train), Some(dev)) = (train.table(), dev.table()) else {
-        return;
-    };
-    fn texts(row: &Row) -> (&str, Option<&str>) {
-        (&row.text, row.text_pair.as_deref())
-    }
-    let trained: HashSet<_> = train.rows.iter().map(texts).collect();
-    let rows = dev.rows.len();
-    match dev.rows.iter().filter(|row| trained.contains(&texts(row))).count() {
+    let trained: HashSet<_> = train.texts().into_iter().collect();
+    let rows = dev.len();
+    match dev.texts().iter().filter(|texts| trained.contains(texts)).count() {
         0 => {}
         all if all == rows => warn(format_args!(
             "{}: every row to evaluate on has a text that is trained on: the measures do not say how good the model is on \
              other texts",
-            dev.name
+            dev.name()
         )),
         some => say(
             quiet,
             format_args!(
                 "{}: {some} of {rows} rows to evaluate on have a text that is trained on",
-                dev.name
+                dev.name()
             ),
         ),
     }
 }
 
+/// Whether questions without an answer are among what is evaluated on.
+fn some_without_answer(dev: &Prepared) -> bool {
+    dev.documents.as_ref().is_some_and(|dev| some_unanswered(&dev.documents))
+}
+
 /// Warns where questions may have no answer and no dev rows say from which score on.
-pub fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
-    let dev = dev.and_then(|dev| dev.documents.as_ref());
-    let told = dev.is_some_and(|dev| some_unanswered(&dev.documents));
+fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
     if let Some(NoAnswer::Above(threshold)) = targets.no_answer()
-        && !told
+        && !dev.is_some_and(some_without_answer)
     {
         warn(format_args!(
             "questions to train on have no answer and none to evaluate on is so: the threshold for giving none stays at \
@@ -310,7 +322,7 @@ pub fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
 }
 
 /// Warns of what may be wrong with the labels of a run: `train` are the rows that it learns from.
-pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
+pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Prepared>) {
     for doubt in doubts(targets, train) {
         warn(doubt);
     }
@@ -319,6 +331,7 @@ pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
     {
         warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
     }
+    warn_of_threshold(targets, dev);
     if let Some(dev) = dev {
         warn_of_evaluated(targets, dev);
     }

@@ -73,7 +73,8 @@ impl<R: Read> SquadReader<R> {
             )
         })?;
         let read = || {
-            let context = asked.context.as_deref().context("the key \"context\" is missing")?;
+            let context =
+                asked.context.as_deref().context("the key \"context\" is missing or null")?;
             asked.document(context, number, self.answered)
         };
         read().with_context(|| place(name, number))
@@ -249,7 +250,8 @@ struct Written {
 
 impl Asked {
     fn document(&self, context: &str, line: u64, answered: bool) -> Result<Document> {
-        let question = self.question.as_deref().context("the key \"question\" is missing")?;
+        let question =
+            self.question.as_deref().context("the key \"question\" is missing or null")?;
         if question.trim().is_empty() {
             bail!("the question is empty");
         }
@@ -268,7 +270,7 @@ impl Asked {
 
     fn marks(&self, context: &str) -> Result<Vec<Mark>> {
         let raw = self.answers.as_deref().context(
-            "the key \"answers\" is missing; a question that the context does not answer has an empty list",
+            "the key \"answers\" is missing or null; a question that the context does not answer has an empty list",
         )?;
         let answers = written(raw)?;
         match (answers.is_empty(), self.is_impossible) {
@@ -323,20 +325,25 @@ fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
     // The end of the text is a place, too.
     let ends = context.char_indices().map(|(at, _)| at).chain([context.len()]);
     let at = usize::try_from(start).ok().and_then(|start| ends.clone().nth(start));
-    let Some(at) = at else {
-        bail!("{said}, and the context has {}", context.chars().count());
-    };
-    if context[at..].starts_with(answer) {
+    if let Some(at) = at
+        && context[at..].starts_with(answer)
+    {
         return Ok(at..at + answer.len());
     }
-    let there: String = context[at..].chars().take(answer.chars().count()).collect();
+    let there = match at {
+        Some(at) => {
+            let there: String = context[at..].chars().take(answer.chars().count()).collect();
+            format!("where {:?} stands", cut(&there))
+        }
+        None => format!("and the context has {}", context.chars().count()),
+    };
     let places = context.match_indices(answer).map(|(at, _)| context[..at].chars().count() as i64);
     let nearest = places.min_by_key(|place| place.abs_diff(start));
     let instead = match nearest {
         Some(place) => format!("it stands at {place}, counted in characters from 0"),
         None => "the context has it nowhere".to_owned(),
     };
-    bail!("{said}, where {:?} stands; {instead}", cut(&there))
+    bail!("{said}, {there}; {instead}")
 }
 
 /// As much of a text as a message has room for.

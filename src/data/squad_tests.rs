@@ -126,7 +126,9 @@ fn what_can_be_read_in_two_ways_is_refused() {
         ("\"answers\": \"a\"", "neither a list of answers"),
         ("\"answers\": [{\"text\": \"a\"}]", "missing field `answer_start`"),
         ("\"answers\": [{\"text\": \"a\", \"answer_start\": 0.5}]", "expected i64"),
-        ("\"title\": 1", "the key \"answers\" is missing"),
+        ("\"title\": 1", "the key \"answers\" is missing or null"),
+        ("\"answers\": null", "the key \"answers\" is missing or null"),
+        ("\"answers\": [], \"is_impossible\": \"no\"", "expected a boolean"),
         (&format!("{answer}, \"question\": \"r\""), "duplicate field `question`"),
     ] {
         let message = refused(&one("a b", keys));

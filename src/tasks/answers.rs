@@ -11,6 +11,7 @@ use crate::batch::Labels;
 use crate::data::{Document, Documents, Gold, Mark, Window, Windows, longest_question, place};
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
+use crate::words;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -103,14 +104,16 @@ pub fn summary(documents: &Documents, windows: &Windows) -> String {
     let cut = match all - without - found.len() {
         0 => String::new(),
         cut => format!(
-            "; {cut} answers are whole in no window and count as none there (a larger --stride keeps them whole)"
+            "; {} {} whole in no window and count as none there (a larger --stride keeps them whole)",
+            words::count(cut, "answer"),
+            words::are(cut)
         ),
     };
     let unanswered = match without {
         0 => String::new(),
         without => format!(", {without} of them without an answer"),
     };
-    format!("{all} questions{unanswered}{cut}")
+    format!("{}{unanswered}{cut}", words::count(all, "question"))
 }
 
 /// How many documents have an id that one above has, and the first such id.

@@ -102,7 +102,7 @@ fn the_summary_counts_what_cannot_be_answered() {
     let said = summary(&rig.documents, &rig.windows);
     assert!(
         said.starts_with(
-            "3 questions, 1 of them without an answer; 1 answers are whole in no window"
+            "3 questions, 1 of them without an answer; 1 answer is whole in no window"
         ),
         "{said}"
     );

@@ -4,7 +4,9 @@ use super::entities::EntityTally;
 use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
-use crate::data::{Dataset, Documents, OnRows, Table, TextCounts, TextTokenizer, Window, Windows};
+use crate::data::{
+    Dataset, Documents, OnRows, Row, Table, TextCounts, TextTokenizer, Window, Windows,
+};
 use crate::formats::columns::Columns;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -41,6 +43,21 @@ impl Examples {
         match self {
             Self::Texts(table) => Some(table),
             Self::Documents(_) => None,
+        }
+    }
+
+    /// What each says: a text, or two. Of a question that is the text which it is asked of.
+    pub fn texts(&self) -> Vec<(&str, Option<&str>)> {
+        match self {
+            Self::Texts(table) => {
+                fn texts(row: &Row) -> (&str, Option<&str>) {
+                    (&row.text, row.text_pair.as_deref())
+                }
+                table.rows.iter().map(texts).collect()
+            }
+            Self::Documents(documents) => {
+                documents.list.iter().map(|document| (document.text.as_str(), None)).collect()
+            }
         }
     }
 

@@ -42,13 +42,12 @@ pub fn documents<'a>(
         Reads::Questions => {
             let format = match (options.format, path) {
                 (Some(format), _) => format,
-                (None, Some(path)) => FileFormat::from_path(path)?,
+                (None, Some(path)) => FileFormat::of_questions(path)?,
                 (None, None) => FileFormat::Jsonl,
             };
             if format != FileFormat::Jsonl {
                 bail!(
-                    "{name}: --task {task} reads SQuAD's JSON or JSON lines: name the file .json or .jsonl, or say --format \
-                     jsonl"
+                    "{name}: --task {task} reads SQuAD's JSON or JSON lines, which both are --format jsonl"
                 );
             }
             let answered = options.label_use == LabelUse::Required;

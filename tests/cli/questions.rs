@@ -1,6 +1,7 @@
 //! `--task question-answering`, from SQuAD's files to answers and a merged model.
 
 use crate::common::*;
+use crate::resume::{reaches, same_end, signal};
 use serde_json::{Value, json as value};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -17,16 +18,20 @@ struct Question {
 }
 
 /// Every fourth has no answer where `none` is asked for; every fifth is longer than a window. Characters of several bytes
-/// stand before the answer.
+/// stand before the answer, one that is written as two, and in every third a line break of two.
 fn question(i: usize, none: bool) -> Question {
     let fill = |n: usize| (0..n).map(|k| FILLER[(i * 5 + k * 7) % 6]).collect::<Vec<_>>().join(" ");
-    let before = format!("😀 é {}", fill(if i % 5 == 4 { 60 } else { 2 + i % 5 }));
+    let before = format!("😀 e\u{301} {}", fill(if i % 5 == 4 { 60 } else { 2 + i % 5 }));
     let word = TELLING[i % 3].to_owned();
     if none && i % 4 == 3 {
         return Question { context: before, answer: None };
     }
-    let start = before.chars().count() + 1;
-    Question { context: format!("{before} {word}, {}", fill(3)), answer: Some((word, start)) }
+    let between = if i.is_multiple_of(3) { "\r\n" } else { " " };
+    let start = before.chars().count() + between.len();
+    Question {
+        context: format!("{before}{between}{word}, {}", fill(3)),
+        answer: Some((word, start)),
+    }
 }
 
 /// SQuAD's form, two questions on each paragraph and several paragraphs per article.
@@ -184,6 +189,71 @@ fn where_every_question_has_an_answer_one_is_always_given() {
 }
 
 #[test]
+fn questions_without_an_answer_are_told_of_where_one_is_always_given() {
+    let trained = Trained::new("bert", false);
+    let some = trained.folder.write("some.json", squad(8, true));
+    let evaluated = trained.run("eval", &["--data", some.to_str().unwrap()]).success();
+    let part = "every question is given one";
+    assert!(evaluated.stderr.contains(part), "{}", evaluated.stderr);
+    let output = trained.folder.path("other");
+    let options = format!("--task question-answering --steps 1 --dev {}", some.display());
+    let run = train(&fixture("bert"), &trained.data, &output, &options);
+    assert!(run.stderr.contains(part), "{}", run.stderr);
+    assert_eq!(metadata(&output.join("bias.safetensors"))["no_answer"], "never");
+    // The other way round no dev row says when to give none.
+    let options = format!("--task question-answering --steps 1 --dev {}", trained.data.display());
+    let output = trained.folder.path("third");
+    let run = train(&fixture("bert"), &some, &output, &options);
+    assert!(run.stderr.contains("the threshold for giving none stays at 0"), "{}", run.stderr);
+    assert_eq!(metadata(&output.join("bias.safetensors"))["no_answer"], "0");
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bits_and_the_same_threshold() {
+    let folder = Folder::new();
+    let data = folder.write("a.json", squad(24, true));
+    let options = format!(
+        "--task question-answering --lr 5e-3 --epochs 12 --batch-size 8 --dropout 0.1 --dev {}",
+        data.display()
+    );
+    let [whole, killed] = ["whole", "killed"].map(|name| folder.path(name));
+    train(&fixture("bert"), &data, &whole, &options);
+    let mut child = bitfit(train_args(&fixture("bert"), &data, &killed, &options))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(reaches(&mut child, &killed, 10), "the run ended before it could be killed");
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    Finished::of(bitfit(["train", "--resume", "--output"]).arg(&killed)).success();
+    same_end(&whole, &killed);
+    let threshold = |run: &Path| metadata(&run.join("bias.safetensors"))["no_answer"].clone();
+    assert_eq!(threshold(&whole), threshold(&killed));
+    let result = json(&killed.join("result.json"));
+    let told = number(&result["best"]["eval"], "no_answer_threshold");
+    assert_eq!(threshold(&killed).parse(), Ok(told));
+}
+
+#[test]
+fn a_whole_model_keeps_its_threshold() {
+    let folder = Folder::new();
+    let data = folder.write("a.json", squad(8, true));
+    let output = folder.path("run");
+    let options =
+        format!("--task question-answering --method full --steps 2 --dev {0}", data.display());
+    train(&fixture("bert"), &data, &output, &options);
+    let to = folder.path("eval.json");
+    let mut eval = bitfit(["eval", "--delta"]);
+    let eval = eval.arg(&output).arg("--data").arg(&data).arg("--output").arg(&to);
+    Finished::of(eval).success();
+    let best = json(&output.join("result.json"))["best"]["eval"].clone();
+    for key in ["f1", "exact_match", "no_answer_threshold"] {
+        assert_eq!(number(&json(&to), key), number(&best, key), "{key}");
+    }
+}
+
+#[test]
 fn a_question_in_a_pipe_is_answered_before_the_next_is_there() {
     let trained = Trained::new("bert", true);
     let mut child = bitfit(["predict", "--quiet", "--output-format", "jsonl", "--delta"])
@@ -239,17 +309,17 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     let folder = Folder::new();
     let model = fixture("bert");
     let good = squad(4, true);
-    let shifted = good.replacen("\"answer_start\":", "\"answer_start\":1", 1);
+    let shifted = good.replacen("\"answer_start\":16", "\"answer_start\":17", 1);
     for (file, content, options, code, parts) in [
         (
             "a.json",
             shifted.as_str(),
             "",
             1,
-            &["a.json:1: data[0].paragraphs[0].qas[0] (id \"q0\")", "stands"][..],
+            &["a.json:1: data[0].paragraphs[0].qas[0] (id \"q0\")", "it stands at 16"][..],
         ),
         ("a.json", "{\"data\": [", "", 1, &["a.json:1:10: no SQuAD file"]),
-        ("a.tsv", "question\tcontext\n", "", 1, &["a.tsv", "--task question-answering reads"]),
+        ("a.tsv", "question\tcontext\n", "", 1, &["a.tsv: questions are read from SQuAD's JSON"]),
         ("a.json", good.as_str(), "--format csv", 1, &["--task question-answering reads"]),
         ("a.json", good.as_str(), "--text-column body", 2, &["--text-column"]),
         ("a.json", good.as_str(), "--metric accuracy", 2, &["--metric", "f1, exact-match"]),
@@ -284,10 +354,14 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     let texts = folder.write("t.tsv", toy_tsv(12, 3));
     let other = folder.path("other");
     train(&model, &texts, &other, "--steps 1");
-    for more in [&["--output-format", "squad"], &["--no-answer-threshold", "0"]] {
+    let run = predict(line, &["--text-column", "context"]);
+    run.fails(2, &["--text-column has no use with --task question-answering"]);
+    for more in
+        [["--output-format", "squad"], ["--no-answer-threshold", "0"], ["--max-answer-length", "3"]]
+    {
         let mut command = bitfit(["predict", "--delta"]);
         let run = Finished::of(command.arg(&other).arg("--input").arg(&texts).args(more));
-        run.fails(2, &[more[0], "question-answering"]);
+        run.fails(2, &[more[0], "has no use with --task classification"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The texts of a run: its files read, split and tokenized.
 
-use crate::commands::labelled::{self, LabelRules, warn_of_labels, warn_of_threshold};
+use crate::commands::labelled::{self, LabelRules, warn_of_labels};
 use crate::commands::{format, named, say};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
@@ -104,12 +104,12 @@ impl Data {
         let prepare = |examples, part| {
             labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
         };
-        let train = prepare(train, parts[0])?;
+        let mut train = prepare(train, parts[0])?;
+        // Nothing is read off what is trained on.
+        train.documents = None;
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
-        let first = dev.first().map(|(_, rows)| rows.labels());
-        warn_of_labels(&targets, train.labels(), first);
-        warn_of_threshold(&targets, dev.first().map(|(_, rows)| rows));
+        warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
         Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }

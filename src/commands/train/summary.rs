@@ -130,6 +130,9 @@ impl Summary<'_> {
                 }
             }
         }
+        if let Some(threshold) = kept.iter().find_map(|found| found.no_answer?.threshold()) {
+            row("no-answer-threshold at that step", format!("{threshold:.4}"));
+        }
         for (place, evaluation) in last.iter().enumerate() {
             for (metric, value) in &evaluation.scores {
                 let part = part_before(place, evaluation.part);
