@@ -226,7 +226,7 @@ struct Asked {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the id is no string and no number")]
 enum Id {
     Text(String),
     Number(serde_json::Number),

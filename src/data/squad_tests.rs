@@ -165,6 +165,10 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
             "{\"question\": \"q\", \"context\": 3}",
             &["q.json:1:", "invalid type: integer `3`, expected a string"],
         ),
+        (
+            "{\"id\": [1], \"question\": \"q\", \"context\": \"c\"}",
+            &["q.json:1:9:", "the id is no string and no number"],
+        ),
         ("text\tlabel\n", &["q.json:1:2: no question as a JSON object on one line"]),
     ] {
         let message = refused(text);
