@@ -167,7 +167,7 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
         ),
         (
             "{\"id\": [1], \"question\": \"q\", \"context\": \"c\"}",
-            &["q.json:1:9:", "the id is no string and no number"],
+            &["q.json:1:10:", "the id is no string and no number"],
         ),
         ("text\tlabel\n", &["q.json:1:2: no question as a JSON object on one line"]),
     ] {

@@ -77,7 +77,7 @@ impl Trained {
         let folder = Folder::new();
         let data = folder.write("a.json", squad(40, none));
         let output = folder.path("run");
-        let options = "--task question-answering --lr 1e-2 --epochs 20 --batch-size 8 --dev";
+        let options = "--task question-answering --lr 1e-2 --epochs 40 --batch-size 8 --dev";
         train(&fixture(model), &data, &output, &format!("{options} {}", data.display()));
         Self { folder, data, output }
     }
