@@ -69,9 +69,11 @@ fn json_lines_have_answers_as_the_hub_or_as_squad() {
          {\"question\": \"q\", \"context\": \"a b\", \"answers\": [{\"text\": \"a\", \"answer_start\": 0}]}\n\
          {\"question\": \"q\", \"context\": \"a b\", \"answers\": {\"text\": [], \"answer_start\": []}}\n",
     );
-    let spans: Vec<Vec<_>> =
-        documents.iter().map(|d| marks(d).iter().map(|m| m.span.clone()).collect()).collect();
-    assert_eq!(spans, [vec![2..3], vec![0..1], vec![]]);
+    let spans: Vec<Vec<_>> = documents
+        .iter()
+        .map(|d| marks(d).iter().map(|m| (m.span.start, m.span.end)).collect())
+        .collect();
+    assert_eq!(spans, [vec![(2, 3)], vec![(0, 1)], vec![]]);
     assert_eq!(documents.iter().map(|d| d.line).collect::<Vec<_>>(), [1, 3, 4]);
     assert_eq!(documents[1].id, None);
 }

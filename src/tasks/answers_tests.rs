@@ -13,9 +13,9 @@ fn tokenizer() -> TextTokenizer {
     TextTokenizer::load(folder.path(), options).unwrap()
 }
 
-fn document(text: &str, answers: &[Range<usize>]) -> Document {
+fn document(text: &str, answers: &[[usize; 2]]) -> Document {
     let mark =
-        |span: &Range<usize>| Mark { span: span.clone(), label: text[span.clone()].to_owned() };
+        |&[start, end]: &[usize; 2]| Mark { span: start..end, label: text[start..end].to_owned() };
     Document {
         id: Some(text.to_owned()),
         question: Some("q".to_owned()),
@@ -74,7 +74,7 @@ fn a_window_with_part_of_the_answer_has_none() {
     // Windows of tokens 0 to 5, 3 to 8 and 6 to 9, behind [CLS] q [SEP].
     let text = "a b c d e f g h i";
     let of = |span: Range<usize>| {
-        let rig = Rig::new(vec![document(text, &[span])]);
+        let rig = Rig::new(vec![document(text, &[[span.start, span.end]])]);
         read(&rig.documents, &rig.windows)
     };
     assert_eq!(of(8..11), Labels::Spans(vec![[0, 0], [4, 5], [0, 0]]));
@@ -84,21 +84,22 @@ fn a_window_with_part_of_the_answer_has_none() {
     // Spaces around an answer are no part of it.
     assert_eq!(of(5..10), Labels::Spans(vec![[6, 7], [3, 4], [0, 0]]));
     // The first of several is learned.
-    let rig = Rig::new(vec![document("a b", &[2..3, 0..1]), document("a b", &[])]);
+    let rig = Rig::new(vec![document("a b", &[[2, 3], [0, 1]]), document("a b", &[])]);
     assert_eq!(read(&rig.documents, &rig.windows), Labels::Spans(vec![[4, 4], [0, 0]]));
 }
 
 #[test]
 fn an_answer_within_a_token_takes_the_whole_token() {
     // "zz" is one unknown token.
-    let rig = Rig::new(vec![document("a zz b", &[3..4])]);
+    let rig = Rig::new(vec![document("a zz b", &[[3, 4]])]);
     assert_eq!(read(&rig.documents, &rig.windows), Labels::Spans(vec![[4, 4]]));
 }
 
 #[test]
 fn the_summary_counts_what_cannot_be_answered() {
     let text = "a b c d e f g h i";
-    let rig = Rig::new(vec![document(text, &[0..13]), document("a", &[]), document("b", &[0..1])]);
+    let rig =
+        Rig::new(vec![document(text, &[[0, 13]]), document("a", &[]), document("b", &[[0, 1]])]);
     let said = summary(&rig.documents, &rig.windows);
     assert!(
         said.starts_with(
@@ -183,8 +184,11 @@ fn a_text_without_a_token_has_no_answer() {
 
 #[test]
 fn scores_tell_questions_with_and_without_an_answer_apart() {
-    let mut rig =
-        Rig::new(vec![document("a b c", &[2..5]), document("d e", &[]), document("f g", &[0..1])]);
+    let mut rig = Rig::new(vec![
+        document("a b c", &[[2, 5]]),
+        document("d e", &[]),
+        document("f g", &[[0, 1]]),
+    ]);
     // Right, wrongly answered, half right.
     rig.set(0, 4, 0, 5.0);
     rig.set(0, 5, 1, 5.0);
@@ -211,7 +215,7 @@ fn scores_tell_questions_with_and_without_an_answer_apart() {
 
 #[test]
 fn where_every_question_has_an_answer_there_is_no_threshold_to_choose() {
-    let rig = Rig::new(vec![document("a b", &[0..1])]);
+    let rig = Rig::new(vec![document("a b", &[[0, 1]])]);
     for rule in [ALWAYS, OR_NONE] {
         assert_eq!(tuned(rule, &rig.documents, &rig.windows, &rig.logits()), rule);
     }
