@@ -1,7 +1,7 @@
 //! The arguments of `eval`, `predict`, `merge` and `inspect`.
 
 use super::choice::{choice, task};
-use super::compute::{ColumnArgs, ComputeArgs};
+use super::compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::Unlabelled;
 use crate::settings::task_choice::TaskChoice;
@@ -36,6 +36,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]
+    pub answers: AnswerArgs,
+    #[command(flatten)]
     pub compute: ComputeArgs,
 }
 
@@ -47,6 +49,8 @@ pub enum OutputFormat {
     Tsv,
     /// One JSON object per line
     Jsonl,
+    /// Answers by the ids of their questions, one JSON object, as SQuAD's script takes them
+    Squad,
 }
 
 /// Arguments of `predict`.
@@ -82,6 +86,8 @@ pub struct PredictArgs {
     pub output_format: OutputFormat,
     #[command(flatten)]
     pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub answers: AnswerArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

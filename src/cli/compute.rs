@@ -3,6 +3,7 @@
 use super::choice::choice;
 use crate::settings::choice::{FormatChoice, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::validate::MOST_THREADS;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
@@ -23,6 +24,19 @@ pub struct ColumnArgs {
     /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
+}
+
+/// How answers to questions are chosen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Answers")]
+pub struct AnswerArgs {
+    /// Most tokens of an answer to a question [default: as in training]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub max_answer_length: Option<usize>,
+    /// Leave a question unanswered where the score of no answer exceeds the best answer's by more than this; never answers
+    /// every question [default: what was best on the rows that training evaluated on]
+    #[arg(long, value_name = "NUMBER|never", allow_negative_numbers = true)]
+    pub no_answer_threshold: Option<NoAnswer>,
 }
 
 /// How a model without training is run.

@@ -19,7 +19,7 @@ pub use commands::{EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs};
 pub use compare::{
     CompareArgs, CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file,
 };
-pub use compute::{ColumnArgs, ComputeArgs};
+pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
 pub use train::TrainCommand;
 pub use train_args::TrainArgs;

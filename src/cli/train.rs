@@ -105,6 +105,7 @@ impl TrainArgs {
             class_weights: self.class_weights,
             max_length: self.max_length,
             stride: self.stride,
+            max_answer_length: self.max_answer_length,
             no_shuffle: self.no_shuffle.unwrap_or(default.no_shuffle),
             length: match (self.epochs, self.steps) {
                 (Some(epochs), _) => Length::Epochs(epochs),

@@ -47,7 +47,7 @@ pub struct TrainArgs {
     pub init_head: Option<PathBuf>,
 
     /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
-    /// CoNLL-U or jsonl
+    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -96,6 +96,9 @@ pub struct TrainArgs {
     /// Tokens that the windows on a long text share, in tasks on tokens [default: as the task has it]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub stride: Option<usize>,
+    /// Most tokens of an answer, in --task question-answering [default: 30]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub max_answer_length: Option<usize>,
     /// Take the rows in the order of the file in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
@@ -283,6 +286,7 @@ impl TrainArgs {
             class_weights: self.class_weights.or(under.class_weights),
             max_length: self.max_length.or(under.max_length),
             stride: self.stride.or(under.stride),
+            max_answer_length: self.max_answer_length.or(under.max_answer_length),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),

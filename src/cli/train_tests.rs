@@ -149,6 +149,7 @@ fn every_option_arrives_in_the_settings() {
         task: TaskChoice::Kind(Task::Regression),
         label_separator: None,
         stride: None,
+        max_answer_length: None,
         class_weights: None,
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),

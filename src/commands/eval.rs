@@ -12,6 +12,7 @@ use crate::error::UsageError;
 use crate::files::write_named;
 use crate::ranks::Ranks;
 use crate::settings::benchmark::NamedTask;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Reads;
 use crate::table::TextTable;
 use crate::tasks::collapse::collapsed;
@@ -39,6 +40,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     outputs::no_input("--output", written, &inputs)?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute, ranks)?;
     outputs::no_input("--output", written, &[&trained.base])?;
+    trained.answer_by(&args.answers)?;
     let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
     let targets = &trained.targets;
     let texts = trained.info.task.facts().reads == Reads::Texts;
@@ -50,7 +52,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         let name = examples.name().to_owned();
         let prepared =
             labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
-        labelled::warn_of_evaluated(targets, prepared.labels());
+        labelled::warn_of_evaluated(targets, &prepared);
         let lengths = prepared.dataset.lengths();
         labelled::say_beyond_limit(compute.quiet, &lengths, limits.tokens);
         let batches = evaluation_batches(&lengths, limits)?;
@@ -134,7 +136,7 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
             .into());
         }
     };
-    let options = read_options(&args.columns, LabelUse::Required, info);
+    let options = read_options(&args.columns, LabelUse::Required, info)?;
     let splitting = &Splitting::of(info.task, info.settings.label_separator.as_deref());
     let known = trained.targets.named();
     let rules = LabelRules { unlabelled, cells: Cells { task: info.task, splitting, known } };
@@ -156,6 +158,9 @@ fn print(
     out.row(["rows".to_owned(), rows.to_string()]);
     for (metric, value) in &found.scores {
         out.row([metric.name().to_owned(), format!("{value:.4}")]);
+    }
+    if let Some(threshold) = found.no_answer.and_then(NoAnswer::threshold) {
+        out.row(["no-answer-threshold".to_owned(), format!("{threshold:.4}")]);
     }
     show(out)?;
     if let (Some(confusion), Some(classes)) = (&found.confusion, classes) {

@@ -6,6 +6,7 @@ use super::{say, warn};
 use crate::formats::container::read_metadata;
 use crate::formats::model_files::{ADAPTER, CONFIG, HEAD, read_file};
 use crate::formats::model_tensors::ModelTensors;
+use crate::model::Model;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
 use crate::settings::task::Task;
@@ -221,14 +222,14 @@ pub fn warn_of_adapter(base: &Base) {
 }
 
 /// Says that the checkpoint has a trained head which the run does not use.
-pub fn say_unused_head(base: &Base, quiet: bool) {
+pub fn say_unused_head(base: &Base, model: &Model, quiet: bool) {
     let prefix = base.config.family.prefix();
     let Ok(weights) = ModelTensors::open(&base.folder, prefix) else {
         return;
     };
     let tensors = weights.list();
-    let last = ["classifier.weight", "classifier.out_proj.weight"];
-    let Some((_, shape, _)) = tensors.iter().find(|(name, ..)| last.contains(&name.as_str()))
+    let last = ["classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight"];
+    let Some((name, shape, _)) = tensors.iter().find(|(name, ..)| last.contains(&name.as_str()))
     else {
         return;
     };
@@ -240,8 +241,10 @@ pub fn say_unused_head(base: &Base, quiet: bool) {
         _ => format!(" with {outputs_of}"),
     };
     let file = ModelTensors::files(&base.folder).unwrap_or_default();
+    // Another task's head is of no use.
+    let fits = model.params.list().iter().any(|param| param.name == *name);
     let how = match file.as_slice() {
-        [one] => format!("; --init-head {} starts from it", one.display()),
+        [one] if fits => format!("; --init-head {} starts from it", one.display()),
         _ => String::new(),
     };
     say(

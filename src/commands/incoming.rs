@@ -63,7 +63,9 @@ impl<'a> Incoming<'a> {
                 };
                 Reader::Texts(Box::new(rows(input, &name, format, options)?))
             }
-            Reads::Words => Reader::Documents(documents(task, input, &name, path, options)?),
+            Reads::Words | Reads::Questions => {
+                Reader::Documents(documents(task, input, &name, path, options)?)
+            }
         };
         Ok(Self { name, examples, whole: path.is_some_and(Path::is_file) })
     }

@@ -5,17 +5,19 @@ use super::counter::Counter;
 use super::{say, warn};
 use crate::batch::Labels;
 use crate::data::{
-    Document, FileFormat, ReadOptions, Row, Table, TextTokenizer, Window, is_quoted_behind_space,
-    place, word_places,
+    Document, Documents, FileFormat, ReadOptions, Row, Table, TextTokenizer, Window,
+    is_quoted_behind_space, place, word_places,
 };
 use crate::settings::choice::Unlabelled;
 use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Reads;
+use crate::tasks::answers::{repeated_ids, some_unanswered};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::metrics::Scores;
 use crate::tasks::reading::{ReadWhole, read_documents};
 use crate::tasks::remarks::{
-    all_equal, contradictions, doubts, respelled, spaced, summary, without_rows,
+    all_equal, contradictions, doubts, respelled, spaced, told, without_rows,
 };
 use crate::tasks::tag_remarks::tags;
 use crate::tasks::targets::Targets;
@@ -43,11 +45,12 @@ pub fn read(
 ) -> Result<Examples> {
     match rules.cells.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
-        Reads::Words => {
+        Reads::Words | Reads::Questions => {
             let ReadWhole { documents, told } = read_documents(rules.cells.task, path, options)?;
             let told = told.into_iter().chain([documents.sizes()]);
             told.for_each(|told| say(quiet, format_args!("{}: {told}", documents.name)));
             warn_of_long(&documents.name, &documents.list);
+            warn_of_repeated_ids(&documents);
             Ok(Examples::Documents(documents))
         }
     }
@@ -84,7 +87,7 @@ pub fn prepare(
     let (prepared, counts) =
         Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))?;
     drop(counter);
-    say(quiet, format_args!("{name}{part}: {}", summary(targets, prepared.labels())));
+    say(quiet, format_args!("{name}{part}: {}", told(targets, &prepared)));
     if let Some(text) = respelled {
         say(quiet, format_args!("{name}{part}: the label {text}"));
     }
@@ -93,7 +96,7 @@ pub fn prepare(
     }
     say_counts(quiet, &name, counts, max_len);
     if let Some(documents) = &prepared.documents {
-        say_windows(quiet, &name, documents, max_len);
+        say_windows(quiet, &name, documents, max_len, stride);
     }
     Ok(prepared)
 }
@@ -119,12 +122,24 @@ pub fn warn_of_long(name: &str, documents: &[Document]) -> bool {
     true
 }
 
+/// Warns of questions that cannot be told apart by their ids, where they have any.
+fn warn_of_repeated_ids(documents: &Documents) {
+    if let Some((count, first)) = repeated_ids(documents) {
+        let have = if count == 1 { "question has" } else { "questions have" };
+        warn(format_args!(
+            "{}: {count} {have} an id that another has, the first {first}",
+            documents.name
+        ));
+    }
+}
+
 /// Says which documents are read in parts, and which words cannot be read at all.
 fn say_windows(
     quiet: bool,
     name: &str,
     InWindows { documents, windows }: &InWindows,
     max_len: usize,
+    stride: usize,
 ) {
     let inside =
         |pair: &&[Window]| pair[0].document == pair[1].document && pair[0].tokens.start == 0;
@@ -133,7 +148,8 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {long} of {} {} longer than {max_len} tokens and read in overlapping windows, {} in all",
+                "{name}: {long} of {} {} longer than {max_len} tokens and read in overlapping windows, {} in all; two \
+                 that follow each other share {stride} tokens",
                 words::count(documents.list.len(), "text"),
                 words::are(long),
                 windows.list.len()
@@ -283,7 +299,8 @@ pub fn say_contradictions(quiet: bool, examples: &Examples, targets: &Targets) {
 }
 
 /// Warns of what no measure can say of the rows to evaluate on.
-pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
+pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
+    let labels = prepared.labels();
     if let Some(classes) = targets.named()
         && let Some(names) = without_rows(classes, labels)
     {
@@ -311,6 +328,12 @@ pub fn warn_of_evaluated(targets: &Targets, labels: &Labels) {
             )),
         }
     }
+    if targets.no_answer() == Some(NoAnswer::Never) && some_without_answer(prepared) {
+        warn(
+            "some questions to evaluate on have no answer, and every question is given one, as all that were trained on had \
+             one: these count as wrong",
+        );
+    }
 }
 
 /// The numbers, counted from 1, that are the same in all of several rows.
@@ -330,37 +353,56 @@ pub fn warn_of_scores(scores: &Scores) {
              --class-weights balanced helps",
         );
     }
+    if scores.contains(&(Metric::NoAnswerExact, 1.0))
+        && scores.contains(&(Metric::HasAnswerF1, 0.0))
+    {
+        warn(
+            "no question is answered: giving no answer to all of them measures the same; longer training or a higher --lr \
+             helps",
+        );
+    }
 }
 
 /// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.
 pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
-    let (Some(train), Some(dev)) = (train.table(), dev.table()) else {
-        return;
-    };
-    fn texts(row: &Row) -> (&str, Option<&str>) {
-        (&row.text, row.text_pair.as_deref())
-    }
-    let trained: HashSet<_> = train.rows.iter().map(texts).collect();
-    let rows = dev.rows.len();
-    match dev.rows.iter().filter(|row| trained.contains(&texts(row))).count() {
+    let trained: HashSet<_> = train.texts().into_iter().collect();
+    let rows = dev.len();
+    match dev.texts().iter().filter(|texts| trained.contains(texts)).count() {
         0 => {}
         all if all == rows => warn(format_args!(
             "{}: every row to evaluate on has a text that is trained on: the measures do not say how good the model is on \
              other texts",
-            dev.name
+            dev.name()
         )),
         some => say(
             quiet,
             format_args!(
                 "{}: {some} of {rows} rows to evaluate on have a text that is trained on",
-                dev.name
+                dev.name()
             ),
         ),
     }
 }
 
+/// Whether questions without an answer are among what is evaluated on.
+fn some_without_answer(dev: &Prepared) -> bool {
+    dev.documents.as_ref().is_some_and(|dev| some_unanswered(&dev.documents))
+}
+
+/// Warns where questions may have no answer and no dev rows say from which score on.
+fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
+    if let Some(NoAnswer::Above(threshold)) = targets.no_answer()
+        && !dev.is_some_and(some_without_answer)
+    {
+        warn(format_args!(
+            "questions to train on have no answer and none to evaluate on is so: the threshold for giving none stays at \
+             {threshold}, which eval and predict replace by --no-answer-threshold"
+        ));
+    }
+}
+
 /// Warns of what may be wrong with the labels of a run: `train` are the rows that it learns from.
-pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
+pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Prepared>) {
     for doubt in doubts(targets, train) {
         warn(doubt);
     }
@@ -369,6 +411,7 @@ pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Labels>) {
     {
         warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
     }
+    warn_of_threshold(targets, dev);
     if let Some(dev) = dev {
         warn_of_evaluated(targets, dev);
     }

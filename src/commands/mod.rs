@@ -32,7 +32,7 @@ use crate::error::{UsageError, tame_lines};
 use crate::formats::delta::DeltaInfo;
 use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
-use crate::settings::task::Task;
+use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
@@ -135,13 +135,25 @@ fn format(format: FormatChoice) -> Option<FileFormat> {
 
 /// How `eval` and `predict` read: where the user names no column, the names that the training run was given, then the
 /// columns that it found.
-fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> ReadOptions {
-    let settings = &info.settings;
+///
+/// # Errors
+/// A column is named that the task does not read.
+fn read_options(
+    args: &ColumnArgs,
+    label_use: LabelUse,
+    info: &DeltaInfo,
+) -> Result<ReadOptions, UsageError> {
+    let (settings, reads) = (&info.settings, info.task.facts().reads);
+    let asks = reads == Reads::Questions;
+    no_use(asks && args.text_column.is_some(), "--text-column", info.task)?;
+    no_use(asks && args.label_column.is_some(), "--label-column", info.task)?;
+    let pairs = reads == Reads::Texts;
+    no_use(!pairs && args.text_pair_column.is_some(), "--text-pair-column", info.task)?;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
     // A text that is made of several columns is no usual column, and another one would not be the same text.
     let made = settings.task.named().filter(|task| task.columns.text.len() > 1);
     let made = made.map(|task| task.columns.text_name());
-    ReadOptions {
+    Ok(ReadOptions {
         format: format(args.format),
         columns: ColumnNames {
             text: or(&args.text_column, &settings.text_column).or(made),
@@ -151,7 +163,7 @@ fn read_options(args: &ColumnArgs, label_use: LabelUse, info: &DeltaInfo) -> Rea
         label_use,
         label_lists: info.task.takes_lists(),
         trained: info.columns.clone(),
-    }
+    })
 }
 
 /// # Errors

@@ -9,7 +9,9 @@ use super::trained::Trained;
 use super::{no_use, outputs, read_options, say, set_threads, submission};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
-use crate::data::{BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches};
+use crate::data::{
+    BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches, place,
+};
 use crate::error::tame;
 use crate::files::write_named;
 use crate::program::Limits;
@@ -17,7 +19,9 @@ use crate::ranks::Ranks;
 use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
 use crate::train::evaluate::logits;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
@@ -44,6 +48,10 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     };
     outputs::no_input("--output", written, &[path, &args.delta])?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute, ranks)?;
+    trained.answer_by(&args.answers)?;
+    let task = trained.info.task;
+    let squad = args.output_format == OutputFormat::Squad;
+    no_use(squad && trained.targets.no_answer().is_none(), "--output-format squad", task)?;
     outputs::no_input("--output", written, &[&trained.base])?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
@@ -60,12 +68,12 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         format: args.output_format,
         terminal: args.writes_stdout() && stdout().is_terminal(),
         quiet: args.compute.quiet,
+        ids: HashSet::new(),
     };
 
-    let task = predictor.trained.info.task;
     let texts = task.facts().reads == Reads::Texts;
     no_use(args.stride.is_some() && texts, "--stride", task)?;
-    let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info);
+    let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
     let path = (!args.reads_stdin()).then_some(path);
     let open = || -> Result<Box<dyn Read>> {
         Ok(match path {
@@ -113,6 +121,8 @@ struct Predictor {
     /// That the predictions go to.
     terminal: bool,
     quiet: bool,
+    /// Of the questions that are answered, where each may come once.
+    ids: HashSet<String>,
 }
 
 impl Predictor {
@@ -158,6 +168,10 @@ impl Predictor {
                 if let Some(left_out) = incoming.left_out() {
                     say(self.quiet, format_args!("{}: {left_out}", incoming.name()));
                 }
+                if self.format == OutputFormat::Squad {
+                    writeln!(out, "\n}}")?;
+                    out.flush()?;
+                }
                 return Ok(total);
             }
         }
@@ -197,8 +211,24 @@ impl Predictor {
         let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
         let targets = &self.trained.targets;
         let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
-        for answer in targets.answers(documents, &windows, &logits) {
+        let answers = targets.answers(documents, &windows, &logits);
+        for (answer, document) in answers.iter().zip(documents) {
             match self.format {
+                OutputFormat::Squad => {
+                    let here = place(name, document.line);
+                    let id = document.id.as_ref();
+                    let id = id.with_context(|| {
+                        format!("{here}: the question has no id, which --output-format squad needs")
+                    })?;
+                    let first = self.ids.is_empty();
+                    if !self.ids.insert(id.clone()) {
+                        bail!(
+                            "{here}: the id {id:?} stands there twice, and --output-format squad has one answer for each"
+                        );
+                    }
+                    let text = &answer.record["answer"];
+                    write!(out, "{}\n {}: {text}", if first { "" } else { "," }, json!(id))?;
+                }
                 OutputFormat::Jsonl => writeln!(out, "{}", answer.record)?,
                 OutputFormat::Tsv => {
                     for line in &answer.lines {
@@ -217,16 +247,20 @@ impl Predictor {
 
     fn header(&self, out: &mut impl Write) -> Result<()> {
         let columns = self.trained.targets.columns();
-        if self.format == OutputFormat::Tsv && !columns.is_empty() {
-            self.line(&columns, out)?;
+        match self.format {
+            OutputFormat::Tsv if !columns.is_empty() => self.line(&columns, out),
+            OutputFormat::Squad => Ok(write!(out, "{{")?),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn row(&self, logits: &[f32], out: &mut impl Write) -> Result<()> {
         match self.format {
             OutputFormat::Tsv => self.line(&self.trained.targets.fields(logits), out),
-            OutputFormat::Jsonl => Ok(writeln!(out, "{}", self.trained.targets.record(logits))?),
+            // The format of squad is of documents.
+            OutputFormat::Jsonl | OutputFormat::Squad => {
+                Ok(writeln!(out, "{}", self.trained.targets.record(logits))?)
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
 use super::base::{Base, settings_beside};
-use super::{say, warn};
-use crate::cli::ComputeArgs;
+use super::{no_use, say, warn};
+use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
 use crate::formats::delta::{Delta, DeltaInfo};
@@ -115,7 +115,8 @@ impl Trained {
         }
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
-        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?;
+        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
+            .reading_answers(info.settings.max_answer_length, info.no_answer);
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
         let data = settings_beside(&left).ok().flatten().and_then(|settings| settings.data);
         Ok(Self {
@@ -126,6 +127,20 @@ impl Trained {
             tokenizer,
             session: Session::new(model, backend).among(Rc::clone(ranks)),
         })
+    }
+
+    /// Answers questions as the user asks for instead.
+    ///
+    /// # Errors
+    /// Asking for it where no questions are answered.
+    pub fn answer_by(&mut self, args: &AnswerArgs) -> Result<(), UsageError> {
+        let AnswerArgs { max_answer_length, no_answer_threshold } = *args;
+        let other = self.targets.no_answer().is_none();
+        no_use(other && max_answer_length.is_some(), "--max-answer-length", self.info.task)?;
+        no_use(other && no_answer_threshold.is_some(), "--no-answer-threshold", self.info.task)?;
+        let targets = self.targets.clone();
+        self.targets = targets.reading_answers(max_answer_length, no_answer_threshold);
+        Ok(())
     }
 
     /// Plans and allocates for batches of up to `limits`.

@@ -53,6 +53,21 @@ impl FileFormat {
             ),
         })
     }
+
+    /// By the extension of a file with questions: all that they are read from is JSON.
+    ///
+    /// # Errors
+    /// When the extension says something else.
+    pub fn of_questions(path: &Path) -> Result<Self> {
+        match extension(path)?.parse() {
+            Ok(Self::Jsonl) => Ok(Self::Jsonl),
+            _ => bail!(
+                "{}: questions are read from SQuAD's JSON or JSON lines; name the file .json or .jsonl, or say --format \
+                 jsonl",
+                path.display()
+            ),
+        }
+    }
 }
 
 /// The extension of a file, which is no archive by its name.

@@ -17,15 +17,23 @@ pub(super) struct Lines<R> {
     name: String,
     /// Number of the line last read, from 1.
     number: u64,
+    /// Most bytes of a line.
+    longest: u64,
     buffer: Vec<u8>,
 }
 
 impl<R: Read> Lines<R> {
     pub fn new(reader: R, name: &str) -> Self {
+        Self::with_longest(reader, name, MAX_LINE)
+    }
+
+    /// Accepts lines of up to so many bytes.
+    pub fn with_longest(reader: R, name: &str, longest: u64) -> Self {
         Self {
             reader: BufReader::with_capacity(1 << 16, reader),
             name: name.to_owned(),
             number: 0,
+            longest,
             buffer: Vec::new(),
         }
     }
@@ -63,10 +71,10 @@ impl<R: Read> Lines<R> {
     /// The next line without its ending (LF or CRLF), or `None` at the end of the input.
     ///
     /// # Errors
-    /// When the input cannot be read, is not UTF-8 (with the byte's place), or a line is longer than 64 MiB.
+    /// When the input cannot be read, is not UTF-8 (with the byte's place), or a line is too long.
     pub fn next(&mut self) -> Result<Option<&str>> {
         self.buffer.clear();
-        let mut limited = (&mut self.reader).take(MAX_LINE + 1);
+        let mut limited = (&mut self.reader).take(self.longest + 1);
         let read = limited
             .read_until(b'\n', &mut self.buffer)
             .with_context(|| format!("cannot read {} after line {}", self.name, self.number))?;
@@ -74,11 +82,11 @@ impl<R: Read> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
-        if read as u64 > MAX_LINE {
+        if read as u64 > self.longest {
             bail!(
                 "{}: the line is longer than {} MiB; is this a text file with one example a line?",
                 self.place(),
-                MAX_LINE >> 20
+                self.longest >> 20
             );
         }
         if self.number == 1 {

@@ -12,6 +12,11 @@ use super::tokenize::{Encoded, OnRows, TextTokenizer};
 /// The most tokens of a question; what is longer is cut, as in the authors' code of BERT.
 const QUESTION_TOKENS: usize = 64;
 
+/// The most tokens of a question in sequences of `max_len` tokens, of which it takes no more than half.
+pub fn longest_question(max_len: usize) -> usize {
+    QUESTION_TOKENS.min(max_len / 2)
+}
+
 /// One sequence: a part of a document's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -118,8 +123,9 @@ impl TextTokenizer {
         let (ids, bytes) = text;
         let counts = &mut out.encoded.counts;
         self.unknown().count(&[&ids], document.line, counts);
-        if question.len() > QUESTION_TOKENS {
-            question.truncate(QUESTION_TOKENS);
+        let longest = longest_question(self.options().max_len);
+        if question.len() > longest {
+            question.truncate(longest);
             counts.truncated.add(document.line);
         }
         let template = match (&document.question, self.pair_template()) {

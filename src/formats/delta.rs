@@ -20,6 +20,7 @@
 //! | `base_files` | JSON: what the base model's files say beside the weights, see [`Fingerprint`]: how texts become ids, and the arithmetic in config.json; files of earlier programs lack it |
 //! | `max_length` | the tokens that texts were cut to; files of earlier programs lack it |
 //! | `data_sha256` | JSON: of the rows of `train`, and of `dev` where that is a file; files of earlier programs lack it |
+//! | `no_answer` | of question answering: how much the score of no answer may exceed the best answer's, or `never` |
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
@@ -41,6 +42,7 @@ use crate::formats::fingerprint::Fingerprint;
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
 use crate::settings::method::{Facts, Leaves, Method, TrainedBiases};
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
 
@@ -54,6 +56,7 @@ const OUTPUTS: &str = "outputs";
 const BASE_FILES: &str = "base_files";
 const MAX_LENGTH: &str = "max_length";
 const DATA: &str = "data_sha256";
+const NO_ANSWER: &str = "no_answer";
 
 /// The data of a run, by the sha256 of its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +92,8 @@ pub struct DeltaInfo {
     pub max_length: Option<usize>,
     /// Where the file says so.
     pub data: Option<DataHashes>,
+    /// When a question is left unanswered; for question answering alone.
+    pub no_answer: Option<NoAnswer>,
     pub tool_version: String,
 }
 
@@ -213,7 +218,7 @@ impl Delta {
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
         // Before anything is made for so many classes.
-        let head = ["classifier.bias", "classifier.out_proj.bias"];
+        let head = ["classifier.bias", "classifier.out_proj.bias", "qa_outputs.bias"];
         let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
         if let Some((name, tensor)) = found
             && tensor.shape != [info.outputs]
@@ -286,6 +291,9 @@ impl DeltaInfo {
         if let Some(data) = &self.data {
             metadata.insert(DATA.to_string(), serde_json::to_string(data)?);
         }
+        if let Some(no_answer) = self.no_answer {
+            metadata.insert(NO_ANSWER.to_string(), no_answer.to_string());
+        }
         Ok(metadata)
     }
 
@@ -321,6 +329,7 @@ impl DeltaInfo {
                 .maybe(MAX_LENGTH, |text| text.parse::<NonZeroUsize>())?
                 .map(NonZeroUsize::get),
             data: metadata.maybe(DATA, |text| serde_json::from_str(text))?,
+            no_answer: metadata.maybe(NO_ANSWER, str::parse)?,
             tool_version: metadata.get("tool_version")?.to_string(),
         };
         info.check()?;

@@ -29,6 +29,7 @@ fn example() -> Delta {
                 label: Some("label".into()),
             }),
             data: Some(DataHashes { train: hash('c'), dev: None }),
+            no_answer: None,
             tool_version: "0.1.0".into(),
         },
         tensors: BTreeMap::from([

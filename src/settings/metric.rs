@@ -11,7 +11,7 @@ use std::str::FromStr;
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     Accuracy,
-    /// Of the positive class, where a named task has one.
+    /// Of the positive class, where a named task has one; of answers word by word, as SQuAD has it.
     F1,
     MacroF1,
     MicroF1,
@@ -22,12 +22,19 @@ pub enum Metric {
     EntityF1,
     Precision,
     Recall,
+    /// The share of questions whose answer is right to the word.
+    ExactMatch,
+    /// Of the questions that have an answer.
+    HasAnswerF1,
+    HasAnswerExact,
+    /// The share of the questions without an answer that are given none.
+    NoAnswerExact,
     /// The mean loss on the development set: the only one where lower is better.
     Loss,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 11] = [
+    pub const ALL: [Metric; 15] = [
         Metric::Accuracy,
         Metric::F1,
         Metric::MacroF1,
@@ -38,6 +45,10 @@ impl Metric {
         Metric::EntityF1,
         Metric::Precision,
         Metric::Recall,
+        Metric::ExactMatch,
+        Metric::HasAnswerF1,
+        Metric::HasAnswerExact,
+        Metric::NoAnswerExact,
         Metric::Loss,
     ];
 
@@ -54,6 +65,10 @@ impl Metric {
             Metric::EntityF1 => "entity-f1",
             Metric::Precision => "precision",
             Metric::Recall => "recall",
+            Metric::ExactMatch => "exact-match",
+            Metric::HasAnswerF1 => "has-answer-f1",
+            Metric::HasAnswerExact => "has-answer-exact",
+            Metric::NoAnswerExact => "no-answer-exact",
             Metric::Loss => "loss",
         }
     }
@@ -64,6 +79,10 @@ impl Metric {
             Metric::MacroF1 => "macro_f1",
             Metric::MicroF1 => "micro_f1",
             Metric::EntityF1 => "entity_f1",
+            Metric::ExactMatch => "exact_match",
+            Metric::HasAnswerF1 => "has_answer_f1",
+            Metric::HasAnswerExact => "has_answer_exact",
+            Metric::NoAnswerExact => "no_answer_exact",
             other => other.name(),
         }
     }

@@ -8,6 +8,7 @@ pub mod choice;
 pub mod device;
 pub mod method;
 pub mod metric;
+pub mod no_answer;
 pub mod saving;
 pub mod schedule;
 pub mod task;

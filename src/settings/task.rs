@@ -18,6 +18,8 @@ choices! {
             "A number per text, or several joined by --label-separator or a JSON list; mean squared error";
         TokenClassification = "token-classification",
             "A tag per word: names, parts of speech; cross-entropy loss on the first token of each word";
+        QuestionAnswering = "question-answering",
+            "The part of a text that answers a question, or none; cross-entropy loss of its first and last token";
     }
 }
 
@@ -28,6 +30,8 @@ pub enum Reads {
     Texts,
     /// Words with a tag each.
     Words,
+    /// A question and a text that may answer it.
+    Questions,
 }
 
 /// What a task is, beside its name.
@@ -101,6 +105,22 @@ impl Task {
                     Metric::MacroF1,
                 ],
                 class: "ForTokenClassification",
+                problem_type: None,
+            },
+            Self::QuestionAnswering => TaskFacts {
+                reads: Reads::Questions,
+                loss: LossKind::Span,
+                each_token: true,
+                named: false,
+                least_outputs: 2,
+                measures: &[
+                    Metric::F1,
+                    Metric::ExactMatch,
+                    Metric::HasAnswerF1,
+                    Metric::HasAnswerExact,
+                    Metric::NoAnswerExact,
+                ],
+                class: "ForQuestionAnswering",
                 problem_type: None,
             },
         }

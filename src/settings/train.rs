@@ -86,6 +86,9 @@ pub struct TrainConfig {
     /// Tokens that the windows on a long text share; `None` is as the task has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
+    /// Most tokens of an answer to a question; `None` is as the task has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_answer_length: Option<usize>,
     /// Take the rows in the order of the file, every epoch.
     pub no_shuffle: bool,
 
@@ -203,6 +206,7 @@ impl TrainConfig {
             class_weights: None,
             max_length: None,
             stride: None,
+            max_answer_length: None,
             no_shuffle: false,
             length: Length::Epochs(3),
             batch_size: 16,

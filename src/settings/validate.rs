@@ -104,9 +104,13 @@ impl TrainConfig {
     /// Checks what has a use for the task's examples.
     fn validate_reading(&self) -> Result<(), InvalidSetting> {
         let facts = self.task.kind().facts();
+        let asks = facts.reads == Reads::Questions;
         let given = [
             ("pooling", facts.each_token && self.pooling != Pooling::Auto),
             ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
+            ("text-column", asks && self.text_column.is_some()),
+            ("label-column", asks && self.label_column.is_some()),
+            ("max-answer-length", !asks && self.max_answer_length.is_some()),
             ("text-pair-column", facts.reads != Reads::Texts && self.text_pair_column.is_some()),
             ("unlabelled", facts.reads != Reads::Texts && !self.unlabelled.is_default()),
             ("stride", facts.reads == Reads::Texts && self.stride.is_some()),
@@ -280,6 +284,7 @@ impl TrainConfig {
         at_least_one("eval-steps", self.eval_steps)?;
         at_least_one("patience", self.patience)?;
         at_least_one("save-steps", self.save_steps)?;
+        at_least_one("max-answer-length", self.max_answer_length.map(|tokens| tokens as u64))?;
         if let Some(minutes) = self.save_minutes {
             require(
                 minutes.is_finite() && minutes >= 0.0,

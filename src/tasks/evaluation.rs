@@ -9,6 +9,10 @@ use super::metrics::{Scores, f1_of};
 use super::targets::Targets;
 use crate::batch::Labels;
 use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
+
+/// The key of the threshold from which on a question is left unanswered.
+pub const THRESHOLD: &str = "no_answer_threshold";
 
 /// The evaluation of one set of rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +20,8 @@ pub struct Evaluation {
     /// Tells several sets of rows apart; empty for the only one.
     pub part: &'static str,
     pub scores: Scores,
+    /// When a question was left unanswered; for answers alone.
+    pub no_answer: Option<NoAnswer>,
     /// `None` where the labels are no classes.
     pub confusion: Option<Confusion>,
     /// Whether all of two or more rows got the same answer.
@@ -40,6 +46,7 @@ impl Evaluation {
         Self {
             part,
             scores,
+            no_answer: targets.no_answer(),
             confusion: Confusion::of_logits(logits, outputs, labels),
             one_answer: prepared.one_answer(targets, logits),
         }
@@ -50,9 +57,13 @@ impl Evaluation {
         self.scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
     }
 
-    /// The measures by their keys.
+    /// The measures by their keys, and the threshold that they hold for.
     pub fn scores_json(&self) -> Map<String, Value> {
-        self.scores.iter().map(|&(metric, value)| (metric.key().to_owned(), value.into())).collect()
+        let scores = self.scores.iter().map(|&(metric, value)| (metric.key(), value));
+        let threshold = self.no_answer.and_then(NoAnswer::threshold);
+        let threshold = threshold.map(|threshold| (THRESHOLD, threshold));
+        let all = scores.chain(threshold);
+        all.map(|(key, value)| (key.to_owned(), value.into())).collect()
     }
 
     /// As a line of the log has it: with the cells of the confusion.

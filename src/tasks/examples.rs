@@ -4,7 +4,9 @@ use super::entities::EntityTally;
 use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
-use crate::data::{Dataset, Documents, OnRows, Table, TextCounts, TextTokenizer, Window, Windows};
+use crate::data::{
+    Dataset, Documents, OnRows, Row, Table, TextCounts, TextTokenizer, Window, Windows,
+};
 use crate::formats::columns::Columns;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -41,6 +43,21 @@ impl Examples {
         match self {
             Self::Texts(table) => Some(table),
             Self::Documents(_) => None,
+        }
+    }
+
+    /// What each says: a text, or two. Of a question that is the text which it is asked of.
+    pub fn texts(&self) -> Vec<(&str, Option<&str>)> {
+        match self {
+            Self::Texts(table) => {
+                fn texts(row: &Row) -> (&str, Option<&str>) {
+                    (&row.text, row.text_pair.as_deref())
+                }
+                table.rows.iter().map(texts).collect()
+            }
+            Self::Documents(documents) => {
+                documents.list.iter().map(|document| (document.text.as_str(), None)).collect()
+            }
         }
     }
 
@@ -130,6 +147,16 @@ impl Prepared {
         self.dataset.labels()
     }
 
+    /// The targets as they are best on these examples.
+    #[must_use]
+    pub fn tuned(&self, targets: &Targets, logits: &[f32]) -> Targets {
+        let Some(InWindows { documents, windows }) = &self.documents else {
+            return targets.clone();
+        };
+        let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+        targets.tuned(documents, windows, &logits)
+    }
+
     /// How well each type of entity is found, where there are types.
     pub fn types(&self, targets: &Targets, logits: &[f32]) -> BTreeMap<String, EntityTally> {
         let Some(InWindows { documents, windows }) = &self.documents else {
@@ -178,6 +205,12 @@ impl<'a> TokenLogits<'a> {
     /// Those of token `i` of a window's part of the text; `index` is the window's place among all.
     pub fn of(&self, index: usize, window: &Window, i: usize) -> &'a [f32] {
         self.at(index, window.first + i)
+    }
+
+    /// Those of a whole sequence.
+    pub fn sequence(&self, index: usize) -> &'a [f32] {
+        let end = self.starts.get(index + 1).map_or(self.logits.len(), |end| end * self.outputs);
+        &self.logits[self.starts[index] * self.outputs..end]
     }
 
     /// Those of a token of the sequence, special ones included.

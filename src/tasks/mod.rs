@@ -2,6 +2,8 @@
 //! states and its loss, measures, and what is made of logits. A task is a file; [`targets`] tells them apart, and
 //! [`crate::settings::task`] has the facts that others ask for.
 
+pub mod answer_measures;
+pub mod answers;
 pub mod class_weights;
 pub mod classification;
 pub mod collapse;

@@ -1,7 +1,8 @@
 //! How the documents of a task are read: from a file whole, or from a pipe one at a time.
 
 use crate::data::{
-    ConllReader, Documents, FileFormat, ReadDocuments, ReadOptions, TaggedJsonReader,
+    ConllReader, Documents, FileFormat, LabelUse, ReadDocuments, ReadOptions, SquadReader,
+    TaggedJsonReader,
 };
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result, bail};
@@ -50,6 +51,20 @@ pub fn documents<'a>(
                     "{name}: --task {task} reads words in columns (--format conll, conllu) or JSON lines (jsonl)"
                 ),
             })
+        }
+        Reads::Questions => {
+            let format = match (options.format, path) {
+                (Some(format), _) => format,
+                (None, Some(path)) => FileFormat::of_questions(path)?,
+                (None, None) => FileFormat::Jsonl,
+            };
+            if format != FileFormat::Jsonl {
+                bail!(
+                    "{name}: --task {task} reads SQuAD's JSON or JSON lines, which both are --format jsonl"
+                );
+            }
+            let answered = options.label_use == LabelUse::Required;
+            Ok(Box::new(SquadReader::new(input, name, answered)))
         }
     }
 }

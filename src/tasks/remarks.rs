@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::answers;
 use super::entities;
+use super::examples::{InWindows, Prepared};
 use super::labels::ClassNames;
 use super::name_doubts::Counted;
 use super::targets::Targets;
@@ -12,6 +14,16 @@ use crate::data::Table;
 use crate::settings::metric::Metric;
 use crate::settings::task::Task;
 use crate::words::{MANY, are, count, list};
+
+/// A line that says what examples are.
+pub fn told(targets: &Targets, prepared: &Prepared) -> String {
+    match (targets, &prepared.documents) {
+        (Targets::Spans(_), Some(InWindows { documents, windows })) => {
+            answers::summary(documents, windows)
+        }
+        _ => summary(targets, prepared.labels()),
+    }
+}
 
 /// A line that says what `labels`, those of one table, are.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {

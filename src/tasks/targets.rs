@@ -1,6 +1,7 @@
 //! A task that knows its labels: the one place where tasks are told apart. What each makes of labels and logits is in a
 //! file of its own.
 
+use super::answers::{self, Answering};
 use super::classification::{self, argmax};
 use super::entities::EntityTally;
 use super::examples::{Examples, TokenLogits};
@@ -14,13 +15,14 @@ use crate::batch::Labels;
 use crate::data::{Document, Documents, Table, Windows};
 use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What the labels of a task are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
     /// Prediction.
     None,
@@ -32,6 +34,8 @@ pub enum Targets {
     Values { outputs: usize, splitting: Splitting },
     /// One class per word.
     Tags(ClassNames),
+    /// The part of a text that answers a question.
+    Spans(Answering),
 }
 
 /// What is said of one document.
@@ -61,6 +65,9 @@ impl Targets {
             }
             (Task::TokenClassification, Examples::Documents(documents)) => {
                 Self::Tags(tags::names(documents)?)
+            }
+            (Task::QuestionAnswering, Examples::Documents(documents)) => {
+                Self::Spans(Answering::of(documents))
             }
             (_, examples) => bail!("{}: --task {task} reads no such examples", examples.name()),
         })
@@ -95,14 +102,49 @@ impl Targets {
             Task::MultiLabel => Self::Several(ClassNames::from_names(names, 1)?, splitting),
             Task::Regression => Self::Values { outputs, splitting },
             Task::TokenClassification => Self::Tags(ClassNames::from_names(names, 2)?),
+            Task::QuestionAnswering => Self::Spans(Answering::default()),
         })
+    }
+
+    /// The same with another longest answer, and another rule for when a question has none, where they are given.
+    #[must_use]
+    pub fn reading_answers(self, longest: Option<usize>, none: Option<NoAnswer>) -> Self {
+        match self {
+            Self::Spans(rule) => Self::Spans(Answering {
+                longest: longest.unwrap_or(rule.longest),
+                none: none.unwrap_or(rule.none),
+            }),
+            other => other,
+        }
+    }
+
+    /// When a question has no answer, where questions are answered.
+    pub fn no_answer(&self) -> Option<NoAnswer> {
+        match self {
+            Self::Spans(rule) => Some(rule.none),
+            _ => None,
+        }
+    }
+
+    /// The same with what is best on these documents.
+    #[must_use]
+    pub fn tuned(
+        &self,
+        documents: &Documents,
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> Self {
+        match self {
+            Self::Spans(rule) => Self::Spans(answers::tuned(*rule, documents, windows, logits)),
+            other => other.clone(),
+        }
     }
 
     /// The classes or labels, where outputs have names.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => names.names(),
-            Self::None | Self::Values { .. } => &[],
+            Self::None | Self::Values { .. } | Self::Spans(_) => &[],
         }
     }
 
@@ -130,6 +172,7 @@ impl Targets {
                 names.names().len()
             }
             Self::Values { outputs, .. } => *outputs,
+            Self::Spans(_) => answers::OUTPUTS,
         }
     }
 
@@ -138,6 +181,7 @@ impl Targets {
         match self {
             // So that a word at an edge has as much around it in one of two windows.
             Self::Tags(_) => max_len / 4,
+            Self::Spans(_) => answers::stride(max_len),
             _ => 0,
         }
     }
@@ -161,6 +205,7 @@ impl Targets {
             Self::Several(names, splitting) => multi_label::read(names, splitting, table),
             Self::Values { outputs, splitting } => regression::read(*outputs, splitting, table),
             Self::Tags(_) => bail!("{}: words with tags are expected, not texts", table.name),
+            Self::Spans(_) => bail!("{}: questions are expected, not texts", table.name),
         }
     }
 
@@ -190,7 +235,7 @@ impl Targets {
                     pair[0].iter().zip(pair[1]).all(|(&a, &b)| (a > 0.0) == (b > 0.0))
                 }
                 Self::Values { .. } => pair[0] == pair[1],
-                Self::None | Self::Tags(_) => false,
+                Self::None | Self::Tags(_) | Self::Spans(_) => false,
             })
     }
 
@@ -201,6 +246,7 @@ impl Targets {
     pub fn of_windows(&self, documents: &Documents, windows: &Windows) -> Result<Labels> {
         match self {
             Self::Tags(names) => tags::read(names, documents, windows),
+            Self::Spans(_) => Ok(answers::read(documents, windows)),
             _ => Ok(Labels::None),
         }
     }
@@ -214,6 +260,7 @@ impl Targets {
     ) -> Scores {
         match self {
             Self::Tags(names) => tags::score(names, &documents.list, windows, logits),
+            Self::Spans(rule) => answers::score(*rule, documents, windows, logits),
             _ => Scores::new(),
         }
     }
@@ -240,6 +287,7 @@ impl Targets {
     ) -> Vec<Prediction> {
         match self {
             Self::Tags(names) => tags::answers(names, documents, windows, logits),
+            Self::Spans(rule) => answers::answers(*rule, documents, windows, logits),
             _ => Vec::new(),
         }
     }
@@ -248,6 +296,7 @@ impl Targets {
     pub fn columns(&self) -> Vec<String> {
         match self {
             Self::None | Self::Tags(_) => Vec::new(),
+            Self::Spans(rule) => answers::columns(*rule),
             Self::Classes(classes) => classification::columns(classes),
             Self::Several(names, _) => multi_label::columns(names),
             Self::Values { outputs, .. } => regression::columns(*outputs),
@@ -257,7 +306,7 @@ impl Targets {
     /// The prediction of one text, for [`columns`](Self::columns).
     pub fn fields(&self, logits: &[f32]) -> Vec<String> {
         match self {
-            Self::None | Self::Tags(_) => Vec::new(),
+            Self::None | Self::Tags(_) | Self::Spans(_) => Vec::new(),
             Self::Classes(classes) => classification::fields(classes, logits),
             Self::Several(names, splitting) => multi_label::fields(names, splitting, logits),
             Self::Values { .. } => logits.iter().map(f32::to_string).collect(),
@@ -267,7 +316,7 @@ impl Targets {
     /// The prediction of one text, as JSON.
     pub fn record(&self, logits: &[f32]) -> Value {
         match self {
-            Self::None | Self::Tags(_) => Value::Null,
+            Self::None | Self::Tags(_) | Self::Spans(_) => Value::Null,
             Self::Classes(classes) => classification::record(classes, logits),
             Self::Several(names, _) => multi_label::record(names, logits),
             Self::Values { .. } => regression::record(logits),

@@ -8,6 +8,7 @@ use crate::formats::run_state::{Best, Checkpoint, Vectors};
 use crate::program::{AdamW, ParamRange};
 use crate::session::{Given, Session};
 use crate::settings::benchmark::NamedTask;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
 use crate::tasks::examples::Prepared;
@@ -47,8 +48,8 @@ pub struct Run<'a> {
 pub struct Writer<'a> {
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
-    /// Writes what the run is for, a delta or a model, from the values of now.
-    pub keep: &'a dyn Fn(&Session) -> Result<()>,
+    /// Writes what the run is for, a delta or a model, from the values of now, and what an evaluation has chosen.
+    pub keep: &'a dyn Fn(&Session, Option<NoAnswer>) -> Result<()>,
 }
 
 /// Whoever wants to see how a run goes. `()` does not.
@@ -271,7 +272,7 @@ impl Run<'_> {
             outcome.last = self.measure()?;
         }
         if outcome.end != End::Interrupted && state.best.is_none() {
-            self.keep()?;
+            self.keep(None)?;
         }
         Ok(outcome)
     }
@@ -300,8 +301,8 @@ impl Run<'_> {
     }
 
     /// Writes what the run is for.
-    fn keep(&self) -> Result<()> {
-        self.writer.as_ref().map_or(Ok(()), |writer| (writer.keep)(self.session))
+    fn keep(&self, chosen: Option<NoAnswer>) -> Result<()> {
+        self.writer.as_ref().map_or(Ok(()), |writer| (writer.keep)(self.session, chosen))
     }
 
     /// Waits for an issued step and enters it.
@@ -362,9 +363,11 @@ impl Run<'_> {
         let value = value.with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
         for (place, evaluation) in found.iter().enumerate() {
-            let Evaluation { part, scores, one_answer, .. } = evaluation;
-            let figures: Vec<_> =
-                scores.iter().map(|(m, value)| format!("{m} {value:.4}")).collect();
+            let Evaluation { part, scores, no_answer, one_answer, .. } = evaluation;
+            let figures = scores.iter().map(|(m, value)| format!("{m} {value:.4}"));
+            let threshold = no_answer.and_then(NoAnswer::threshold);
+            let threshold = threshold.map(|value| format!("no-answer-threshold {value:.4}"));
+            let figures: Vec<_> = figures.chain(threshold).collect();
             let mark = if improved && place == 0 { "  (best so far)" } else { "" };
             let part = if part.is_empty() { String::new() } else { format!(" {part}") };
             let doubt = match one_answer {
@@ -375,7 +378,7 @@ impl Run<'_> {
             watch.note(&format!("step {}: dev{part} {figures}{mark}{doubt}", state.step));
         }
         if improved {
-            self.keep()?;
+            self.keep(found.first().and_then(|found| found.no_answer))?;
             state.best = Some(Best { value, step: state.step });
             state.evaluations_without_gain = 0;
         } else {
@@ -392,7 +395,8 @@ impl Run<'_> {
         for Dev { part, prepared, batches } in &self.dev {
             let logits = logits(self.session, &prepared.dataset, batches, |_| {})
                 .context("evaluation on the dev rows")?;
-            found.push(Evaluation::of(part, prepared, self.targets, &logits, positive));
+            let targets = prepared.tuned(self.targets, &logits);
+            found.push(Evaluation::of(part, prepared, &targets, &logits, positive));
         }
         Ok(found)
     }

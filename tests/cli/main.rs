@@ -22,6 +22,7 @@ mod precision;
 mod predict;
 mod printed;
 mod processes;
+mod questions;
 mod read_as;
 mod reports;
 mod resume;

@@ -45,6 +45,14 @@ fn bf16_training_follows_the_cpu() {
 }
 
 #[test]
+fn training_of_spans_follows_the_cpu() {
+    emulated("follows::training_of_spans_follows_the_cpu", &[], || {
+        follows_the_cpu(&SPANS, HalfType::F16, WeightType::F32, 0.02);
+        follows_the_cpu(&SPANS, HalfType::Bf16, WeightType::F32, 0.08);
+    });
+}
+
+#[test]
 fn training_with_matrices_in_8_and_4_bits_follows_the_cpu() {
     let name = "follows::training_with_matrices_in_8_and_4_bits_follows_the_cpu";
     emulated(name, &[], || {

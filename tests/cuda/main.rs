@@ -34,6 +34,10 @@ const MODELS: [Family; 4] = [
     ("roberta", LossKind::CrossEntropy, PoolKind::Cls, 2),
 ];
 
+/// A head on spans of each family.
+const SPANS: [Family; 2] =
+    [("bert", LossKind::Span, PoolKind::Each, 2), ("roberta", LossKind::Span, PoolKind::Each, 2)];
+
 fn folder(name: &str) -> PathBuf {
     // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).
     let fixtures = std::env::var_os("BITFIT_FIXTURES").map_or_else(
@@ -74,7 +78,16 @@ fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Ba
         LossKind::MeanSquared | LossKind::Binary => {
             Labels::Values(classes.iter().map(|&c| c as f32).collect())
         }
-        LossKind::Span => unreachable!("no family of these tests has a head on tokens"),
+        // From the token with the largest id to the last.
+        LossKind::Span => {
+            let bounds = batch.cu_seqlens.windows(2).map(|w| w[0] as usize..w[1] as usize);
+            let span = |tokens: std::ops::Range<usize>| {
+                let last = tokens.len() as u32 - 1;
+                let ids = (0..).zip(&batch.ids[tokens]);
+                [ids.max_by_key(|(_, id)| **id).map_or(0, |(i, _)| i), last]
+            };
+            Labels::Spans(bounds.map(span).collect())
+        }
     };
     batch
 }
@@ -163,7 +176,7 @@ impl<B: Backend> Run<B> {
             self.backend.set_batch(&batch, key).unwrap();
             let span = Span::micro_batch(part == 0, part + 1 == parts);
             let numbers = Numbers {
-                weight: 1.0 / (parts as usize * batch.sequences()) as f32,
+                weight: 1.0 / (parts as f32 * batch.labels.weight(&[]) as f32),
                 update: Some(update),
             };
             self.backend.run(&self.program, span, numbers).unwrap();

@@ -75,7 +75,8 @@ impl Data {
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match targets.take() {
             Some(targets) => targets,
-            None => Targets::of(config.task.kind(), splitting.clone(), &whole)?,
+            None => Targets::of(config.task.kind(), splitting.clone(), &whole)?
+                .reading_answers(config.max_answer_length, None),
         };
         if let Examples::Documents(documents) = &whole
             && let Some(odd) = tag_remarks::odd(documents)
@@ -114,11 +115,12 @@ impl Data {
             labelled::prepare(examples, part, &targets, tokenizer, config.stride, quiet)
         };
         labelled::say_contradictions(quiet, &train, &targets);
-        let train = prepare(train, parts[0])?;
+        let mut train = prepare(train, parts[0])?;
+        // Nothing is read off what is trained on.
+        train.documents = None;
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
-        let first = dev.first().map(|(_, rows)| rows.labels());
-        warn_of_labels(&targets, train.labels(), first);
+        warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
         Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
     }
 }

@@ -66,6 +66,7 @@ pub fn delta_info(
         base_files: Some(base.files(tokenizer)?),
         max_length: Some(tokenizer.options().max_len),
         data: Some(DataHashes { train: data.train_sha256.clone(), dev: data.dev_sha256.clone() }),
+        no_answer: data.targets.no_answer(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -33,6 +33,7 @@ use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights;
 use crate::tasks::remarks::same_answer;
@@ -130,7 +131,7 @@ fn train(
         let rows = rows_of_head(path, &base, &data.targets, quiet);
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
     } else {
-        say_unused_head(&base, quiet);
+        say_unused_head(&base, &model, quiet);
     }
 
     let order = match config.no_shuffle {
@@ -155,7 +156,8 @@ fn train(
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
     let fingerprint = fingerprint(asked, precision, &base, &info, &data)?;
     agreement::agree(&**ranks, &fingerprint)?;
-    let keep = |session: &Session| {
+    let keep = |session: &Session, chosen: Option<NoAnswer>| {
+        let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
         output.map_or(Ok(()), |output| keep(output, &base, &info, session, quiet))
     };
     let mut run = Run {

@@ -4,11 +4,12 @@ use crate::commands::base::Base;
 use crate::commands::{confusions, show, warn};
 use crate::model::Model;
 use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
 use crate::tasks::collapse::collapsed;
 use crate::tasks::confusion::Confusion;
-use crate::tasks::evaluation::{Evaluation, key_of};
+use crate::tasks::evaluation::{Evaluation, THRESHOLD, key_of};
 use crate::tasks::targets::Targets;
 use crate::train::output::OutputFolder;
 use crate::train::run::{End, Outcome};
@@ -64,6 +65,7 @@ impl Summary<'_> {
         Evaluation {
             part,
             scores: Metric::ALL.into_iter().filter_map(score).collect(),
+            no_answer: record[THRESHOLD].as_f64().map(NoAnswer::Above),
             confusion: Confusion::from_json(classes, &record["confusion"]),
             one_answer: false,
         }
@@ -129,6 +131,9 @@ impl Summary<'_> {
                     row(&format!("{part}{metric} at that step"), format!("{value:.4}"));
                 }
             }
+        }
+        if let Some(threshold) = kept.iter().find_map(|found| found.no_answer?.threshold()) {
+            row("no-answer-threshold at that step", format!("{threshold:.4}"));
         }
         for (place, evaluation) in last.iter().enumerate() {
             for (metric, value) in &evaluation.scores {
