@@ -1,12 +1,13 @@
 //! Files that survive a kill at any moment: whole or absent, never half-written. And what a file's content is
 //! called: its sha256.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 /// Writes `path` by way of a temporary file in the same folder, synced and then renamed.
 ///
@@ -97,14 +98,26 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // Dropping `temporary` on any early return removes the file.
     let mut temporary = builder.tempfile_in(folder)?;
-    // A lock that no other process asks for but in remove_dead(): it says that this one lives.
-    let _ = temporary.as_file().try_lock();
+    while !lives(&temporary) {
+        temporary = builder.tempfile_in(folder)?;
+    }
     let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// Locks a fresh temporary file, which says to [`remove_dead`] that its writer lives; false where another writer of the same
+/// target was faster, and has removed it or is about to.
+fn lives(temporary: &NamedTempFile) -> bool {
+    match temporary.as_file().try_lock() {
+        Err(TryLockError::WouldBlock) => false,
+        // Where there are no locks, nobody removes anything.
+        Err(TryLockError::Error(_)) => true,
+        Ok(()) => temporary.path().exists(),
+    }
 }
 
 /// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
@@ -120,7 +133,11 @@ fn remove_dead(folder: &Path, prefix: &str) {
         let ours = random.is_some_and(|random| {
             random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
         });
-        if ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+        // Locked until it is gone: a writer that has just made it then makes another.
+        if ours
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -313,6 +330,25 @@ mod tests {
         assert!(error.to_string().contains("second name"), "{error}");
         write_named(Path::new("/dev/null"), |file| Ok(file.write_all(b"x")?)).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn writers_of_one_file_at_once_all_succeed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ref");
+        std::thread::scope(|scope| {
+            for writer in 0..8u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        write_bytes_atomic(path, &[writer; 40]).unwrap();
+                    }
+                });
+            }
+        });
+        let left = fs::read(&path).unwrap();
+        assert!(left.len() == 40 && left.iter().all(|&byte| byte == left[0]));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

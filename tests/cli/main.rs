@@ -13,6 +13,7 @@ mod doubts;
 mod faults;
 mod full;
 mod full_disk;
+mod launched;
 mod links;
 mod memory;
 mod merge;
