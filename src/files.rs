@@ -160,6 +160,18 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Opens a file that is there as a whole: not a pipe or a device, which has no size and may have no end.
+///
+/// # Errors
+/// As [`File::open`]; what is no ordinary file.
+pub fn open_whole(path: &Path) -> io::Result<File> {
+    // Before it is opened: a pipe would wait for its writer.
+    if fs::metadata(path)?.is_file() {
+        return File::open(path);
+    }
+    Err(io::Error::other("it is no ordinary file"))
+}
+
 /// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
 /// says of its length.
 ///
@@ -187,7 +199,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// The file cannot be read; the error names it.
 pub fn sha256_file(path: &Path) -> Result<String> {
     let digest = || -> io::Result<String> {
-        let mut file = File::open(path)?;
+        let mut file = open_whole(path)?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         loop {

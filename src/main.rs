@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    fail_beyond_file_sizes();
     let ranks = match join() {
         Ok(ranks) => ranks,
         Err(error) => return failed(&error, &Alone),
@@ -35,6 +36,15 @@ fn main() -> ExitCode {
     match commands::run(cli, &ranks) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, &*ranks),
+    }
+}
+
+/// A limit on the size of files (`ulimit -f`) makes a write fail, as a full disk does, and does not end the process.
+fn fail_beyond_file_sizes() {
+    #[cfg(unix)]
+    // SAFETY: ignoring a signal runs no code, and no other thread is there yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

@@ -49,7 +49,7 @@ pub fn when_asked() -> Result<Stop> {
             let mut last = std::io::stderr().lock();
             let _ = writeln!(
                 last,
-                "error: stopped before a step was done, as asked; nothing was trained"
+                "error: stopped before a step was done, as asked; nothing was trained beyond what was saved before"
             );
             std::process::exit(EXIT_FAILURE.into());
         }

@@ -291,3 +291,17 @@ fn a_run_is_saved_by_time_within_an_epoch_and_not_where_that_is_off() {
         assert_eq!(output.join("checkpoint.safetensors").exists(), saved, "{minutes}");
     }
 }
+
+#[test]
+fn a_run_whose_checkpoint_is_empty_or_gone_does_not_begin_anew_over_what_it_had_saved() {
+    let runs = Runs::new();
+    let output = runs.whole();
+    let checkpoint = output.join("checkpoint.safetensors");
+    let log = fs::read(output.join("metrics.jsonl")).unwrap();
+    let resume = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
+    fs::write(&checkpoint, "").unwrap();
+    resume().fails(1, &["checkpoint.safetensors: the file is empty"]);
+    fs::remove_file(&checkpoint).unwrap();
+    resume().fails(1, &["checkpoint.safetensors: it is gone", "bias.safetensors"]);
+    assert_eq!(fs::read(output.join("metrics.jsonl")).unwrap(), log);
+}

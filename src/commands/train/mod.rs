@@ -32,6 +32,7 @@ use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
+use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
@@ -42,7 +43,7 @@ use crate::train::run::{Dev, End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use crate::words::count;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use data::Data;
 use keep::{delta_info, keep};
 use serde_json::json;
@@ -240,15 +241,41 @@ fn train(
 }
 
 /// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
+///
+/// # Errors
+/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
 fn checkpoint(output: Option<&OutputFolder>, ranks: &dyn Ranks) -> Result<Option<Vec<u8>>> {
-    let path = output.map(OutputFolder::checkpoint).filter(|path| path.exists());
-    let mine = match path {
-        Some(path) => fs::read(&path).with_context(|| format!("checkpoint {}", path.display()))?,
+    let mine = match output {
+        Some(output) => saved(output)?,
         None => Vec::new(),
     };
     // A checkpoint is never empty.
     let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
     Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+/// The first rank's part of it; empty before the first step was saved.
+fn saved(output: &OutputFolder) -> Result<Vec<u8>> {
+    let path = output.checkpoint();
+    let shown = path.display();
+    if path.exists() {
+        let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
+        ensure!(
+            !bytes.is_empty(),
+            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
+             anew in another folder"
+        );
+        return Ok(bytes);
+    }
+    let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
+    if let Some(kept) = leaves.iter().chain([&output.result()]).find(|path| path.exists()) {
+        bail!(
+            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
+             folder",
+            kept.display()
+        );
+    }
+    Ok(Vec::new())
 }
 
 /// What chooses the best state. Some tasks see only from the labels what can be measured.
