@@ -282,7 +282,8 @@ fn delimited_row(
         );
     }
     // A text may be the name of its column; a whole row of names is none.
-    let again = |(field, name): (&str, &String)| field.trim_start_matches('\u{feff}').trim() == name;
+    let again =
+        |(field, name): (&str, &String)| field.trim_start_matches('\u{feff}').trim() == name;
     if width > 1 && record.fields().zip(header).all(again) {
         bail!(
             "{}: the names of the columns stand here once more, as where files were put behind one another: remove the line",

@@ -117,7 +117,10 @@ fn hold_quotes<R: Read>(
         }
         false => "; write a quote within a field twice (\"\")",
     };
-    bail!("{}:{column}: {character:?} stands behind the quote that closes a field{row}{how}", lines.place())
+    bail!(
+        "{}:{column}: {character:?} stands behind the quote that closes a field{row}{how}",
+        lines.place()
+    )
 }
 
 /// Longest record accepted, in bytes: a forgotten quote must not swallow a huge file.

@@ -19,7 +19,8 @@ const MAX_LINE: u64 = 1 << 30;
 const SHOWN: usize = 60;
 
 /// What to do with a list of questions.
-const ARRAY: &str = "a JSON array; write each question on a line of its own, or all as SQuAD does: {\"data\": […]}";
+const ARRAY: &str =
+    "a JSON array; write each question on a line of its own, or all as SQuAD does: {\"data\": […]}";
 
 /// Iterator over questions; after an error it ends.
 pub struct SquadReader<R> {

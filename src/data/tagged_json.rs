@@ -260,7 +260,10 @@ fn tags_of_spans(
                 Some(at) => format!("; {said:?} stands at {at}, counted in characters from 0"),
                 None => String::new(),
             };
-            ensure!(said == there, "{what}: its \"text\" is {said:?}, and {there:?} stands there{instead}");
+            ensure!(
+                said == there,
+                "{what}: its \"text\" is {said:?}, and {there:?} stands there{instead}"
+            );
         }
         let first = words.partition_point(|word| word.end <= bytes.start);
         let behind = words.partition_point(|word| word.start < bytes.end);

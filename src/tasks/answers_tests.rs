@@ -100,7 +100,7 @@ fn the_summary_counts_what_cannot_be_answered() {
     let text = "a b c d e f g h i";
     let rig =
         Rig::new(vec![document(text, &[[0, 13]]), document("a", &[]), document("b", &[[0, 1]])]);
-    let said = summary(&rig.documents, &rig.windows);
+    let said = summary(Answering::default(), &rig.documents, &rig.windows);
     assert!(
         said.starts_with(
             "3 questions, 1 of them without an answer; 1 answer is whole in no window"

@@ -14,7 +14,8 @@ fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>
     let parts = splitting.parts(row.label.as_deref().unwrap_or_default());
     let parts = parts.with_context(|| place(name, row.line))?;
     let parts = parts.iter().map(|label| label.trim());
-    let labels: Vec<String> = parts.clone().filter(|label| !label.is_empty()).map(str::to_owned).collect();
+    let labels: Vec<String> =
+        parts.clone().filter(|label| !label.is_empty()).map(str::to_owned).collect();
     // Spaces part labels however many there are.
     let spaces = splitting.separator().trim().is_empty();
     if !spaces && parts.len() > 1 && labels.len() < parts.len() {

@@ -89,9 +89,12 @@ mod tests {
         assert_eq!(by_comma.parts(r#"["red", "dark, blue"]"#).unwrap(), ["red", "dark, blue"]);
         assert_eq!(Splitting::LISTS.parts(" [1, 2.5] ").unwrap(), ["1", "2.5"]);
         assert!(by_comma.parts("[]").unwrap().is_empty());
-        for (list, what) in
-            [("[\"a\", null]", "a null"), ("[\"a\", \" \"]", "an empty text"), ("[[1]]", "a list"), ("[{}]", "an object")]
-        {
+        for (list, what) in [
+            ("[\"a\", null]", "a null"),
+            ("[\"a\", \" \"]", "an empty text"),
+            ("[[1]]", "a list"),
+            ("[{}]", "an object"),
+        ] {
             let message = by_comma.parts(list).unwrap_err().to_string();
             assert!(message.contains(&format!("a list with {what} in it")), "{message}");
         }

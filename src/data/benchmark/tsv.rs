@@ -98,7 +98,10 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
             }
         }
         if bare.is_none() && cells.iter().map(|cell| cell.trim()).eq(header.iter().copied()) {
-            bail!("{}: the names of the columns stand here once more: remove the line", found.file.place(at));
+            bail!(
+                "{}: the names of the columns stand here once more: remove the line",
+                found.file.place(at)
+            );
         }
         let value = |place: &Option<usize>| cells.get((*place)?).map(|cell| (*cell).to_owned());
         found.rows.push(RawRow { at, fields: places.iter().map(value).collect() });
@@ -115,7 +118,8 @@ fn known(header: &[&str]) -> Option<&'static NamedTask> {
     };
     let own = TASKS.iter().find(|task| task.archive.header == header);
     // Columns of one task are among those of another: the most tell.
-    let texts = |task: &NamedTask| task.archive.columns.text.len() + task.archive.columns.pair.iter().len();
+    let texts =
+        |task: &NamedTask| task.archive.columns.text.len() + task.archive.columns.pair.iter().len();
     own.or_else(|| TASKS.iter().rev().filter(has).max_by_key(|task| texts(task)))
 }
 
