@@ -110,6 +110,21 @@ fn the_summary_counts_what_cannot_be_answered() {
 }
 
 #[test]
+fn the_summary_counts_what_is_too_long_to_be_given() {
+    // Of several right answers the shortest can be given.
+    let rig = Rig::new(vec![
+        document("a b c", &[[0, 5]]),
+        document("a b c", &[[0, 5], [0, 1]]),
+        document("a b c", &[]),
+    ]);
+    let said = |longest| {
+        summary(Answering { longest, ..Answering::default() }, &rig.documents, &rig.windows)
+    };
+    assert!(said(2).ends_with("the answers to 1 question have more than the 2 tokens of --max-answer-length and cannot be given whole"), "{}", said(2));
+    assert!(!said(3).contains("--max-answer-length"));
+}
+
+#[test]
 fn the_best_answer_over_windows_is_cut_from_the_text() {
     let mut rig = Rig::new(vec![document("é  B, c d e f g h", &[])]);
     // The comma is an unknown token: é B , c d | c d e f g | …; é is the letter e, without its accent.

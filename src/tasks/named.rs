@@ -156,9 +156,10 @@ impl Ids {
     /// Says which ids no row has.
     fn missing(&self) -> Option<String> {
         let header = self.columns.map(str::to_owned);
-        let missing = self.pairs.difference(&self.found).filter(|pair| **pair != header);
-        let [first, second] = missing.clone().min().filter(|_| self.wanted)?;
-        let (missing, all) = (missing.count(), self.pairs.len());
+        let named = || self.pairs.iter().filter(|pair| **pair != header);
+        let missing = || named().filter(|pair| !self.found.contains(*pair));
+        let [first, second] = missing().min().filter(|_| self.wanted)?;
+        let (missing, all) = (missing().count(), named().count());
         Some(format!(
             "{}: no row has the ids of {missing} of the {all} lines, as {first:?} and {second:?}: the development rows are not \
              whole",

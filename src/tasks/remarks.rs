@@ -121,7 +121,7 @@ pub fn same_answer(task: Task) -> String {
 
 /// Whether rows look as if several labels were read as one.
 fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Option<String> {
-    const OTHERS: [&str; 6] = [";", "|", ",", "/", "+", " "];
+    const OTHERS: [char; 6] = [';', '|', ',', '/', '+', ' '];
     if values.iter().all(|&value| value == 1.0) {
         return Some(
             "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not a 0 \
@@ -142,11 +142,11 @@ fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Op
         ));
     }
     let own = splitting.separator();
-    let joined = |separator: &&str| {
-        let inside = |name: &&String| name.trim_matches(*separator).contains(*separator);
-        Some((*separator, names.iter().find(inside)?))
+    let joined = |&separator: &char| {
+        let inside = |name: &&String| name.trim_matches(separator).contains(separator);
+        Some((separator.to_string(), names.iter().find(inside)?))
     };
-    let hint = match OTHERS.iter().filter(|other| **other != own).find_map(joined) {
+    let hint = match OTHERS.iter().filter(|other| other.to_string() != own).find_map(joined) {
         Some((separator, name)) => format!(
             "; if {name:?} is several labels, --label-separator {separator:?} takes them apart"
         ),
