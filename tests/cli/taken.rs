@@ -143,3 +143,34 @@ fn a_users_file_of_another_named_task_is_refused_or_said() {
     let args = train_args(&model, &questions, &folder.path("run"), "--task rte --steps 1");
     Finished::of(&mut bitfit(args)).fails(1, &["q.tsv: by its columns", "a file of QNLI"]);
 }
+
+#[test]
+fn a_benchmarks_files_that_do_not_go_together_are_refused_or_said() {
+    let folder = Folder::new();
+    let data = folder.path("files");
+    std::fs::create_dir(&data).unwrap();
+    let tried = |task: &str, files: &[(&str, &str)]| {
+        for (name, content) in files {
+            std::fs::write(data.join(name), content).unwrap();
+        }
+        let output = folder.path("run");
+        let mut command = bitfit(["train", "--threads", "1", "--task", task, "--steps", "1"]);
+        command.arg("--data").arg(&data).arg("--model").arg(fixture("bert"));
+        let run = Finished::of(command.arg("--output").arg(output));
+        for (name, _) in files {
+            std::fs::remove_file(data.join(name)).unwrap();
+        }
+        run
+    };
+    let qnli = "index\tquestion\tsentence\tlabel\n0\ta\tb\tentailment\n";
+    tried("rte", &[("train.tsv", qnli), ("dev.tsv", qnli)])
+        .fails(1, &["train.tsv:1", "are needed", "these are QNLI's"]);
+    let twice = "sentence\tlabel\nthe harbour\t1\nsentence\tlabel\nthe film\t0\n";
+    tried("sst2", &[("train.tsv", twice), ("dev.tsv", twice)])
+        .fails(1, &["train.tsv:3", "the names of the columns stand here once more"]);
+    let msr = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n\
+               1\t11\t12\tthe harbour\tharbour\n0\t21\t22\tthe film\ttickets\n1\t31\t32\tsea\tsea\n";
+    let ids = "#1 ID\t#2 ID\n21\t22\n8\t9\n7\t7\n";
+    let run = tried("mrpc", &[("msr_paraphrase_train.txt", msr), ("dev_ids.tsv", ids)]);
+    says(run, &["dev_ids.tsv: no row has the ids of 2 of the 3 lines, as \"7\" and \"7\""]);
+}
