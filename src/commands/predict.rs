@@ -3,10 +3,10 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
-use super::labelled::warn_of_long;
+use super::labelled::{say_without_pair, warn_of_long};
 use super::ranks::SharedInput;
 use super::trained::Trained;
-use super::{no_use, outputs, read_options, say, set_threads, submission};
+use super::{no_use, outputs, read_options, say, set_threads, submission, warn};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
@@ -18,6 +18,7 @@ use crate::program::Limits;
 use crate::ranks::Ranks;
 use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
+use crate::tasks::tag_remarks::tags_for_words;
 use crate::train::evaluate::logits;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -66,6 +67,9 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         trained,
         limits,
         format: args.output_format,
+        pairs: false,
+        rows: 0,
+        without_pair: 0,
         terminal: args.writes_stdout() && stdout().is_terminal(),
         quiet: args.compute.quiet,
         ids: HashSet::new(),
@@ -74,6 +78,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let texts = task.facts().reads == Reads::Texts;
     no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
+    predictor.pairs = options.trained.as_ref().is_some_and(|columns| columns.text_pair.is_some());
     let path = (!args.reads_stdin()).then_some(path);
     let open = || -> Result<Box<dyn Read>> {
         Ok(match path {
@@ -121,6 +126,11 @@ struct Predictor {
     /// That the predictions go to.
     terminal: bool,
     quiet: bool,
+    /// Whether the task is one of pairs.
+    pairs: bool,
+    /// How many rows have been answered, and how many of them without a second text.
+    rows: usize,
+    without_pair: usize,
     /// Of the questions that are answered, where each may come once.
     ids: HashSet<String>,
 }
@@ -153,6 +163,12 @@ impl Predictor {
             }
             if let (Chunk::Documents(documents), false) = (&chunk, warned) {
                 warned = warn_of_long(incoming.name(), documents);
+                if self.trained.info.task.facts().reads == Reads::Words
+                    && let Some(text) = tags_for_words(incoming.name(), documents)
+                {
+                    warn(text);
+                    warned = true;
+                }
             }
             let examples = chunk.len();
             if examples > 0 {
@@ -168,6 +184,7 @@ impl Predictor {
                 if let Some(left_out) = incoming.left_out() {
                     say(self.quiet, format_args!("{}: {left_out}", incoming.name()));
                 }
+                say_without_pair(self.quiet, incoming.name(), self.without_pair, self.rows);
                 if self.format == OutputFormat::Squad {
                     writeln!(out, "\n}}")?;
                     out.flush()?;
@@ -188,6 +205,11 @@ impl Predictor {
         let (dataset, counts) =
             Dataset::build(rows, Labels::None, &self.trained.tokenizer, &|_| {})
                 .with_context(|| name.to_owned())?;
+        if self.pairs {
+            let none = |row: &&Row| row.text_pair.as_deref().is_none_or(str::is_empty);
+            self.without_pair += rows.iter().filter(none).count();
+        }
+        self.rows += rows.len();
         let outputs = self.trained.targets.outputs();
         let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
         for row in logits.chunks_exact(outputs) {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::columns::LabelUse;
 use super::conll_lines::{
-    COLUMNS, Shape, are_numbered, fields, is_comment, is_universal, sentence_id,
+    COLUMNS, Numbering, Shape, fields, is_comment, is_universal, sentence_id,
 };
 use super::documents::{Document, Gold, ReadDocuments};
 use super::input::{FileFormat, ReadOptions};
@@ -39,8 +39,9 @@ pub struct ConllReader<R> {
     /// As in the first line.
     shape: Option<Shape>,
     comments: u64,
-    /// Whether the words of a sentence have been compared with their numbers.
-    compared: bool,
+    numbering: Numbering,
+    /// Where the first sentence begins.
+    begins: u64,
     any: bool,
     done: bool,
 }
@@ -82,7 +83,8 @@ impl<R: Read> ConllReader<R> {
             may_be_text: false,
             shape: None,
             comments: 0,
-            compared: false,
+            numbering: Numbering::default(),
+            begins: 0,
             any: false,
             done: false,
         };
@@ -128,23 +130,33 @@ impl<R: Read> ConllReader<R> {
             self.word(&line, &mut sentence)
                 .with_context(|| place(self.lines.name(), self.lines.number()))?;
         }
-        match sentence.words.is_empty() {
-            true => Ok(None),
-            false => self.sentence(sentence).map(Some),
+        if sentence.words.is_empty() {
+            ensure!(!(self.by_position() && self.numbering.all()), self.numbered());
+            return Ok(None);
         }
+        self.sentence(sentence).map(Some)
     }
 
     fn sentence(&mut self, sentence: Sentence) -> Result<Document> {
-        let others = self.shape.is_some_and(|(width, _)| width > 1) && self.word.is_none();
-        if others && !self.compared && sentence.words.len() > 2 {
-            self.compared = true;
-            ensure!(
-                !are_numbered(&sentence.words),
-                "{}: column 1 has the numbers of the words; say which column has the words: --text-column 2",
-                place(self.lines.name(), sentence.lines[0])
-            );
+        if self.begins == 0 {
+            self.begins = sentence.lines[0];
+        }
+        if self.by_position() {
+            ensure!(!self.numbering.sentence(&sentence.words), self.numbered());
         }
         Ok(sentence.finish(self.tagged))
+    }
+
+    /// Whether the words are taken from the first of several columns, as nobody says where they are.
+    fn by_position(&self) -> bool {
+        self.shape.is_some_and(|(width, _)| width > 1) && self.word.is_none()
+    }
+
+    fn numbered(&self) -> String {
+        format!(
+            "{}: column 1 has the numbers of the words; say which column has the words: --text-column 2",
+            place(self.lines.name(), self.begins)
+        )
     }
 
     fn word(&mut self, line: &str, sentence: &mut Sentence) -> Result<()> {

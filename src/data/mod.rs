@@ -38,6 +38,7 @@ mod formats;
 mod input;
 mod jsonl;
 mod lines;
+mod quoting;
 mod records;
 mod sampler;
 mod special_tokens;

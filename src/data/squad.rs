@@ -18,6 +18,10 @@ const MAX_LINE: u64 = 1 << 30;
 /// Characters of a text that a message shows.
 const SHOWN: usize = 60;
 
+/// What to do with a list of questions.
+const ARRAY: &str =
+    "a JSON array; write each question on a line of its own, or all as SQuAD does: {\"data\": […]}";
+
 /// Iterator over questions; after an error it ends.
 pub struct SquadReader<R> {
     lines: Lines<R>,
@@ -55,6 +59,9 @@ impl<R: Read> SquadReader<R> {
                 continue;
             }
             let line = line.to_owned();
+            if line.trim_start().starts_with('[') {
+                bail!("{}: {ARRAY}", self.lines.place());
+            }
             if !self.any && is_whole(&line) {
                 self.read_whole(line)?;
                 return self.read();
@@ -136,14 +143,7 @@ impl<'a> Whole<'a> {
         let name = self.name;
         let file: File<'a> = serde_json::from_str(self.text).map_err(|e| {
             let line = lines_before + e.line() as u64;
-            let said = bare(&e);
-            if self.text.trim_start().starts_with('[') {
-                return anyhow!(
-                    "{name}:{line}: a JSON array; write each question on a line of its own, or all as SQuAD does: {{\"data\": \
-                     […]}}"
-                );
-            }
-            anyhow!("{name}:{line}:{}: no SQuAD file: {said}", e.column())
+            anyhow!("{name}:{line}:{}: no SQuAD file: {}", e.column(), bare(&e))
         })?;
         for (i, article) in file.data.into_iter().enumerate() {
             self.article(article, &format!("data[{i}]"))?;
@@ -187,6 +187,11 @@ impl<'a> Whole<'a> {
     }
 
     fn parse<T: Deserialize<'a>>(&mut self, raw: &'a RawValue, path: &str) -> Result<T> {
+        // An array would be taken for the values of the keys, in their order.
+        if raw.get().starts_with('[') {
+            let line = self.line_of(raw);
+            bail!("{}: {path}: an array where an object is expected", self.place(line));
+        }
         serde_json::from_str(raw.get()).map_err(|e| {
             let line = self.line_of(raw);
             anyhow!("{}: {path}: {}", self.place(line), bare(&e))

@@ -29,6 +29,7 @@ mod reports;
 mod resume;
 mod several;
 mod tags;
+mod taken;
 mod told;
 mod train;
 mod trained_as_pytorch;

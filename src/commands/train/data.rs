@@ -4,15 +4,16 @@ use crate::commands::labelled::{self, LabelRules, warn_of_labels};
 use crate::commands::{format, named, say, warn};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
+use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
-use crate::tasks::look_alike::hold_rows;
+use crate::tasks::look_alike::{doubt, hold_rows};
 use crate::tasks::named_labels::in_words;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::tag_remarks;
 use crate::tasks::targets::Targets;
-use crate::tasks::unlabelled::Cells;
+use crate::tasks::unlabelled::{Cells, has_negative};
 use anyhow::Result;
 
 /// Tokenized training and dev rows.
@@ -49,13 +50,14 @@ impl Data {
         let named_task = config.task.named();
         let mut targets = named_task.map(Targets::of_named).transpose()?;
         let splitting = Splitting::of(config.task.kind(), config.label_separator.as_deref());
-        let read = |path, options: &ReadOptions, known: Option<&ClassNames>| {
+        let read = |path, options: &ReadOptions, known: Option<&ClassNames>, negative: bool| {
             let task = config.task.kind();
-            let cells = Cells { task, splitting: &splitting, known };
+            let cells = Cells { task, splitting: &splitting, known, negative };
             let rules = LabelRules { unlabelled: config.unlabelled, cells };
             let mut examples = labelled::read(path, options, &rules, quiet)?;
             if let (Some(task), Examples::Texts(table)) = (named_task, &mut examples) {
                 hold_rows(table, task)?;
+                doubt(table, task).iter().for_each(warn);
                 in_words(table, task)?.iter().for_each(|note| say(quiet, note));
             }
             anyhow::Ok(examples)
@@ -69,7 +71,7 @@ impl Data {
             (None, None) => anyhow::bail!("--train is missing"),
             (Some(path), _) => {
                 let known = targets.as_ref().and_then(Targets::named);
-                (read(path, &options, known)?, Vec::new())
+                (read(path, &options, known, false)?, Vec::new())
             }
         };
         // From the whole file, so that a rare class is known whichever side of a split it is on.
@@ -95,7 +97,16 @@ impl Data {
                 (whole, own_dev)
             }
             Some(DevSource::File(path)) => {
-                let dev = read(path, &options, targets.named())?;
+                let known = targets.named();
+                let cells = Cells {
+                    task: config.task.kind(),
+                    splitting: &splitting,
+                    known,
+                    negative: false,
+                };
+                let negative = config.task.kind() == Task::Regression
+                    && whole.table().is_some_and(|table| has_negative(table, cells));
+                let dev = read(path, &options, known, negative)?;
                 dev_sha256 = Some(dev.sha256());
                 (whole, vec![("", dev)])
             }

@@ -37,7 +37,7 @@ use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights;
-use crate::tasks::remarks::same_answer;
+use crate::tasks::remarks::{in_order, same_answer};
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run, Writer};
 use crate::train::schedule::Schedule;
@@ -139,6 +139,12 @@ fn train(
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
     };
+    if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
+        warn(
+            "--no-shuffle: the rows to train on stand in the order of their labels, so that a batch has little but one label and \
+             the last is learned best: shuffle the file, or leave the option out",
+        );
+    }
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     say_beyond_limit(quiet, &data.train.dataset.lengths(), limits.tokens);
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
