@@ -16,9 +16,12 @@ use tempfile::NamedTempFile;
 /// name begins with a dot and ends in `.tmp`. A link is replaced: what it leads to stays as it is.
 ///
 /// # Errors
-/// Whatever `write` returns, and every failure of the file system; both name `path`.
+/// Whatever keeps the file from being written, which names `path`, and whatever else `write` returns, as it is: what it
+/// reads is no fault of this file.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    replace(path, write).with_context(|| format!("cannot write {}", path.display()))
+    let mut own = None;
+    let written = replace(path, |file| outcome(write, file, &mut own));
+    own_or_written(own, written, path)
 }
 
 /// [`write_atomic`] for bytes that exist already.
@@ -34,16 +37,65 @@ pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_named(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let target = fs::canonicalize(path);
     let target = target.as_deref().unwrap_or(path);
+    let mut own = None;
     let written = match fs::metadata(target) {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => {
             OpenOptions::new().write(true).open(target).map_err(Into::into).and_then(|mut file| {
-                write(&mut file)?;
+                outcome(write, &mut file, &mut own)?;
                 Ok(file.flush()?)
             })
         }
-        _ => replace(target, write),
+        _ => replace(target, |file| outcome(write, file, &mut own)),
     };
-    written.with_context(|| format!("cannot write {}", path.display()))
+    own_or_written(own, written, path)
+}
+
+/// A file that remembers whether it could not be written.
+struct Watched<'a> {
+    file: &'a mut dyn Write,
+    failed: bool,
+}
+
+impl Watched<'_> {
+    fn seen<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        self.failed |= done.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
+        done
+    }
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.file.write(bytes);
+        self.seen(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.file.flush();
+        self.seen(done)
+    }
+}
+
+/// Has `write` write a file; an error of its own, where the file could be written, is also put into `own`.
+fn outcome(
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    file: &mut dyn Write,
+    own: &mut Option<anyhow::Error>,
+) -> Result<()> {
+    let mut file = Watched { file, failed: false };
+    match write(&mut file) {
+        Err(error) if !file.failed => {
+            *own = Some(error);
+            bail!("what was to be written could not be made")
+        }
+        done => done,
+    }
+}
+
+fn own_or_written(own: Option<anyhow::Error>, written: Result<()>, path: &Path) -> Result<()> {
+    match own {
+        Some(error) => Err(error),
+        None => written.with_context(|| format!("cannot write {}", path.display())),
+    }
 }
 
 /// Refuses links in the places of files and folders that the program writes in `folder`: whoever put one there would
@@ -359,13 +411,21 @@ mod tests {
         let error = write_atomic(&path, |file| {
             // More than the buffer, so that some of it reaches the disk before the failure.
             file.write_all(&vec![1; 1 << 20])?;
-            Err(io::Error::from(io::ErrorKind::StorageFull).into())
+            bail!("in.tsv:7: no text")
         })
         .unwrap_err();
-        let line = crate::error::one_line(&error);
-        assert!(line.contains("a.bin") && line.contains("no storage space"), "{line}");
+        assert_eq!(crate::error::one_line(&error), "in.tsv:7: no text");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_that_names_the_file() {
+        let full = Path::new("/dev/full");
+        let error = write_named(full, |file| Ok(file.write_all(b"x")?)).unwrap_err();
+        let line = crate::error::one_line(&error);
+        assert!(line.starts_with("cannot write /dev/full: No space left"), "{line}");
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod formats;
 mod input;
 mod jsonl;
 mod lines;
+mod lower_case;
 mod records;
 mod sampler;
 mod special_tokens;
@@ -54,6 +55,7 @@ mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
 mod tokenizer_fingerprint;
+mod tokenizer_settled;
 mod windows;
 mod word_places;
 

@@ -291,3 +291,17 @@ fn a_run_is_saved_by_time_within_an_epoch_and_not_where_that_is_off() {
         assert_eq!(output.join("checkpoint.safetensors").exists(), saved, "{minutes}");
     }
 }
+
+#[test]
+fn a_run_is_held_to_the_content_of_its_class_weights() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(16, 2));
+    let weights = folder.write("w.json", r#"{"sea": 1, "land": 5}"#);
+    let output = folder.path("run");
+    let options = format!("--steps 2 --class-weights {}", weights.display());
+    train(&fixture("bert"), &data, &output, &options);
+    let again = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
+    again().success();
+    fs::write(&weights, r#"{"sea": 5, "land": 1}"#).unwrap();
+    again().fails(1, &["the run to resume is another one", "file of class weights was "]);
+}
