@@ -43,7 +43,7 @@ pub(super) fn lower_case(tokenizer: &mut Tokenizer, class: Class) -> Result<Lowe
         let strip_accents = part.strip_accents.unwrap_or(false);
         part.strip_accents = Some(strip_accents);
         part.lowercase = true;
-        let part = part.clone();
+        let part = *part;
         tokenizer.with_normalizer(Some(part)).map_err(|e| anyhow!(e))?;
         return Ok(match class {
             Class::Bert => Lowered::ByClass { strip_accents },
