@@ -33,6 +33,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
+    if args.data.as_deref() == Some(Path::new("-")) {
+        return Err(UsageError::new(format!(
+            "--data -: eval reads files alone; name one, or {} with --format where the system has it",
+            outputs::STDIN
+        ))
+        .into());
+    }
     let compute = &args.compute;
     set_threads(compute.threads, &**ranks)?;
     let written = args.output.as_deref().unwrap_or(Path::new(outputs::STDOUT));

@@ -97,11 +97,16 @@ fn say(quiet: bool, text: impl std::fmt::Display) {
     }
 }
 
-/// Says which files of another model had to go from a folder.
+/// Says which files of another model, whose writer was killed, had to go from a folder.
 fn say_gone(quiet: bool, names: &[String], folder: &Path) {
     if !names.is_empty() {
         let (names, folder) = (names.join(", "), folder.display());
-        say(quiet, format_args!("{folder}: removed {names}, which belonged to another model"));
+        say(
+            quiet,
+            format_args!(
+                "{folder}: removed {names}, left of another model whose writing was broken off"
+            ),
+        );
     }
 }
 

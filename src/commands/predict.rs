@@ -12,7 +12,7 @@ use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
     BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches, place,
 };
-use crate::error::tame;
+use crate::error::{UsageError, tame};
 use crate::files::write_named;
 use crate::program::Limits;
 use crate::ranks::Ranks;
@@ -20,6 +20,7 @@ use crate::settings::task::Reads;
 use crate::tasks::examples::TokenLogits;
 use crate::tasks::tag_remarks::tags_for_words;
 use crate::train::evaluate::logits;
+use crate::words::{count, have};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::collections::HashSet;
@@ -73,9 +74,16 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         terminal: args.writes_stdout() && stdout().is_terminal(),
         quiet: args.compute.quiet,
         ids: HashSet::new(),
+        respelled: 0,
     };
 
     let texts = task.facts().reads == Reads::Texts;
+    if args.columns.label_column.is_some() {
+        return Err(UsageError::new(
+            "--label-column has no use here: predict reads no labels; leave it out",
+        )
+        .into());
+    }
     no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
     predictor.pairs = options.trained.as_ref().is_some_and(|columns| columns.text_pair.is_some());
@@ -113,6 +121,13 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         counts
     };
     drop(counter);
+    if predictor.respelled > 0 {
+        let (have, fields) = (have(predictor.respelled), count(predictor.respelled, "field"));
+        warn(format_args!(
+            "{fields} of the predictions {have} a tab or a line break, written as a space in tsv; --output-format jsonl \
+             keeps it"
+        ));
+    }
     say_counts(args.compute.quiet, incoming.name(), counts, max_len);
     Ok(())
 }
@@ -133,6 +148,8 @@ struct Predictor {
     without_pair: usize,
     /// Of the questions that are answered, where each may come once.
     ids: HashSet<String>,
+    /// Fields of the table that are not what was answered.
+    respelled: usize,
 }
 
 impl Predictor {
@@ -267,7 +284,7 @@ impl Predictor {
         logits(&mut self.trained.session, dataset, &batches, |_| {})
     }
 
-    fn header(&self, out: &mut impl Write) -> Result<()> {
+    fn header(&mut self, out: &mut impl Write) -> Result<()> {
         let columns = self.trained.targets.columns();
         match self.format {
             OutputFormat::Tsv if !columns.is_empty() => self.line(&columns, out),
@@ -276,9 +293,12 @@ impl Predictor {
         }
     }
 
-    fn row(&self, logits: &[f32], out: &mut impl Write) -> Result<()> {
+    fn row(&mut self, logits: &[f32], out: &mut impl Write) -> Result<()> {
         match self.format {
-            OutputFormat::Tsv => self.line(&self.trained.targets.fields(logits), out),
+            OutputFormat::Tsv => {
+                let fields = self.trained.targets.fields(logits);
+                self.line(&fields, out)
+            }
             // The format of squad is of documents.
             OutputFormat::Jsonl | OutputFormat::Squad => {
                 Ok(writeln!(out, "{}", self.trained.targets.record(logits))?)
@@ -286,16 +306,20 @@ impl Predictor {
         }
     }
 
-    /// A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
-    fn line(&self, fields: &[String], out: &mut impl Write) -> Result<()> {
+    /// What comes from elsewhere may have a tab, and must not break our table.
+    fn line(&mut self, fields: &[String], out: &mut impl Write) -> Result<()> {
+        self.respelled += fields.iter().filter(|field| field.contains(BREAKS)).count();
         let fields: Vec<_> = fields.iter().map(|field| clean(field, self.terminal)).collect();
         Ok(writeln!(out, "{}", fields.join("\t"))?)
     }
 }
 
+/// What a field of a tsv cannot have.
+const BREAKS: [char; 3] = ['\t', '\n', '\r'];
+
 /// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
 fn clean(text: &str, terminal: bool) -> String {
-    let text = text.replace(['\t', '\n', '\r'], " ");
+    let text = text.replace(BREAKS, " ");
     if terminal { tame(&text) } else { text }
 }
 

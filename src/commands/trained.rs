@@ -7,6 +7,7 @@ use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
 use crate::formats::delta::{Delta, DeltaInfo};
 use crate::formats::model_files::{HEAD, WEIGHTS};
+use crate::formats::model_head;
 use crate::formats::run_state::how_far;
 use crate::methods::Trains;
 use crate::model::Model;
@@ -109,6 +110,15 @@ impl Trained {
                     Pooling::Mean => HEAD,
                     _ => WEIGHTS,
                 };
+                if file == HEAD && !model_head::check(&path)? {
+                    say(
+                        compute.quiet,
+                        format_args!(
+                            "{WEIGHTS} does not say which {HEAD} is its own, as an earlier version made it: whether this \
+                             one is cannot be told"
+                        ),
+                    );
+                }
                 init_head(&mut model, &path.join(file), None)?;
                 say(compute.quiet, format_args!("model {}", path.display()));
             }

@@ -38,6 +38,7 @@ mod formats;
 mod input;
 mod jsonl;
 mod lines;
+mod lower_case;
 mod quoting;
 mod records;
 mod sampler;
@@ -55,6 +56,7 @@ mod tokenizer_class;
 mod tokenizer_config;
 mod tokenizer_files;
 mod tokenizer_fingerprint;
+mod tokenizer_settled;
 mod windows;
 mod word_places;
 

@@ -14,10 +14,12 @@ use tokenizers::{Encoding, Tokenizer};
 
 use super::contained::contained;
 use super::input::Row;
+use super::lower_case::Lowered;
 use super::text_counts::{TextCounts, Unknown};
 use super::tokenizer_bounds::{Growth, bounds};
 use super::tokenizer_files::{self, CutSide, Loaded};
 use super::tokenizer_fingerprint;
+use super::tokenizer_settled;
 use crate::formats::fingerprint::Fingerprint;
 
 /// Where a sequence begins in the position table.
@@ -73,6 +75,7 @@ pub struct TextTokenizer {
     options: TokenizerOptions,
     /// Which end of a text is cut.
     cut: CutSide,
+    lowered: Lowered,
     notes: Vec<String>,
     growth: Growth,
     unknown: Unknown,
@@ -118,7 +121,7 @@ impl TextTokenizer {
     }
 
     fn of_folder(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        let Loaded { tokenizer: inner, cut, gives_types, mut notes } =
+        let Loaded { tokenizer: inner, cut, gives_types, lowered, mut notes } =
             tokenizer_files::load(folder)?;
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if tokens > options.vocab_size {
@@ -159,7 +162,7 @@ impl TextTokenizer {
             );
         }
         let unknown = Unknown::of(&inner);
-        Ok(Self { inner, single, pair, options, cut, notes, growth, unknown })
+        Ok(Self { inner, single, pair, options, cut, lowered, notes, growth, unknown })
     }
 
     /// What a user should know of how the files were read.
@@ -180,6 +183,16 @@ impl TextTokenizer {
             CutSide::Right => fingerprint.with("tokenizer.truncation_side", "right"),
             CutSide::Left => fingerprint.with("tokenizer.truncation_side", "left"),
         })
+    }
+
+    /// Has the files of a written model, copies of those that this was read from, say what is done beyond them: see
+    /// [`tokenizer_settled`]. Returns what they cannot say.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn settle(&self, folder: &Path) -> Result<Option<String>> {
+        let normalizer = self.inner.get_normalizer();
+        tokenizer_settled::settle(folder, self.options.max_len, self.lowered, normalizer)
     }
 
     pub fn options(&self) -> TokenizerOptions {

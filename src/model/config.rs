@@ -4,7 +4,7 @@
 
 use crate::files::read_bounded;
 use crate::formats::fingerprint::Fingerprint;
-use crate::formats::model_files::CONFIG;
+use crate::formats::model_files::{CONFIG, QUANTIZATION};
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -54,6 +54,8 @@ pub struct ModelConfig {
     /// Dropout before the classifier.
     pub classifier_dropout: f32,
     pub pad_token_id: usize,
+    /// The key by which `transformers` would quantise the weights, which is not done here.
+    pub quantized_by: Option<&'static str>,
 }
 
 impl ModelConfig {
@@ -127,6 +129,8 @@ impl ModelConfig {
                 (Family::Bert, Some(Value::Null)) => 0,
                 _ => keys.index("pad_token_id")?,
             },
+            quantized_by: (QUANTIZATION.into_iter())
+                .find(|key| json.get(*key).is_some_and(|value| !value.is_null())),
         };
         ensure!(
             config.max_len() >= 2,

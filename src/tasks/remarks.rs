@@ -37,7 +37,12 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             match values.len() {
                 1 => format!("the label is {least}"),
-                many => format!("labels are {many} numbers from {least} to {most}"),
+                many => match targets.outputs() {
+                    1 => format!("labels are {many} numbers from {least} to {most}"),
+                    each => {
+                        format!("labels are {each} numbers for each text, from {least} to {most}")
+                    }
+                },
             }
         }
         _ => "no labels".to_owned(),

@@ -4,6 +4,7 @@ use crate::commands::labelled::{self, LabelRules, warn_of_labels};
 use crate::commands::{format, named, say, warn};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
+use crate::formats::delta::DataHashes;
 use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::examples::{Examples, Prepared};
@@ -16,26 +17,24 @@ use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::{Cells, has_negative};
 use anyhow::Result;
 
-/// Tokenized training and dev rows.
-pub struct Data {
-    pub targets: Targets,
+/// The rows of a run as its files have them.
+pub struct RunRows {
+    targets: Targets,
     /// None where the examples are documents.
-    pub columns: Option<Columns>,
-    pub train: Prepared,
-    /// By the name that tells several apart; the first chooses the best state.
-    pub dev: Vec<(&'static str, Prepared)>,
-    /// Of the rows as read, before a split.
-    pub train_sha256: String,
-    /// Where the dev rows are in files of their own.
-    pub dev_sha256: Option<String>,
+    columns: Option<Columns>,
+    /// Before a split.
+    train: Examples,
+    /// Those in files of their own, by the name that tells several apart; the first chooses the best state.
+    dev: Vec<(&'static str, Examples)>,
+    pub hashes: DataHashes,
 }
 
-impl Data {
-    /// Reads the files, splits off the dev rows where they are a share, and tokenizes.
+impl RunRows {
+    /// Reads the files.
     ///
     /// # Errors
-    /// A file that cannot be read or has no such column, a label that does not fit, too few rows for a split.
-    pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
+    /// A file that cannot be read or has no such column, a label that does not fit.
+    pub fn read(config: &TrainConfig, quiet: bool) -> Result<Self> {
         let mut options = ReadOptions {
             format: format(config.format),
             columns: ColumnNames {
@@ -62,7 +61,7 @@ impl Data {
             }
             anyhow::Ok(examples)
         };
-        let (whole, own_dev) = match (&config.train, named_task) {
+        let (train, mut dev) = match (&config.train, named_task) {
             (None, Some(task)) => {
                 let (train, dev) = named::training_rows(config, task, quiet)?;
                 let dev = dev.into_iter().map(|(part, table)| (part, table.into()));
@@ -77,25 +76,19 @@ impl Data {
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match targets.take() {
             Some(targets) => targets,
-            None => Targets::of(config.task.kind(), splitting.clone(), &whole)?
+            None => Targets::of(config.task.kind(), splitting.clone(), &train)?
                 .reading_answers(config.max_answer_length, None),
         };
-        if let Examples::Documents(documents) = &whole
+        if let Examples::Documents(documents) = &train
             && let Some(odd) = tag_remarks::odd(documents)
         {
             warn(odd);
         }
-        let columns = whole.columns().cloned();
+        let columns = train.columns().cloned();
         // The dev rows are read as those of the task are.
         options.trained = columns.clone();
-        let train_sha256 = whole.sha256();
-        let mut dev_sha256 = None;
-        let (train, dev) = match &config.dev {
-            None => {
-                let hashes: Vec<_> = own_dev.iter().map(|(_, rows)| rows.sha256()).collect();
-                dev_sha256 = (!hashes.is_empty()).then(|| hashes.join(" "));
-                (whole, own_dev)
-            }
+        match &config.dev {
+            None => {}
             Some(DevSource::File(path)) => {
                 let known = targets.named();
                 let cells = Cells {
@@ -105,15 +98,45 @@ impl Data {
                     negative: false,
                 };
                 let negative = config.task.kind() == Task::Regression
-                    && whole.table().is_some_and(|table| has_negative(table, cells));
-                let dev = read(path, &options, known, negative)?;
-                dev_sha256 = Some(dev.sha256());
-                (whole, vec![("", dev)])
+                    && train.table().is_some_and(|table| has_negative(table, cells));
+                dev = vec![("", read(path, &options, known, negative)?)];
             }
+            Some(DevSource::Fraction(_)) => dev.clear(),
+        }
+        let of_dev: Vec<_> = dev.iter().map(|(_, rows)| rows.sha256()).collect();
+        let hashes = DataHashes {
+            train: train.sha256(),
+            dev: (!of_dev.is_empty()).then(|| of_dev.join(" ")),
+        };
+        Ok(Self { targets, columns, train, dev, hashes })
+    }
+}
+
+/// Tokenized training and dev rows.
+pub struct Data {
+    pub targets: Targets,
+    /// None where the examples are documents.
+    pub columns: Option<Columns>,
+    pub train: Prepared,
+    /// By the name that tells several apart; the first chooses the best state.
+    pub dev: Vec<(&'static str, Prepared)>,
+    /// Of the rows as read, before a split.
+    pub hashes: DataHashes,
+}
+
+impl Data {
+    /// Reads the files, splits off the dev rows where they are a share, and tokenizes.
+    ///
+    /// # Errors
+    /// As [`RunRows::read`]; too few rows for a split.
+    pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
+        let RunRows { targets, columns, train, dev, hashes } = RunRows::read(config, quiet)?;
+        let (train, dev) = match config.dev {
             Some(DevSource::Fraction(fraction)) => {
-                let split = data::split(whole.len(), *fraction, config.seed)?;
-                (whole.select(&split.train), vec![("", whole.select(&split.dev))])
+                let split = data::split(train.len(), fraction, config.seed)?;
+                (train.select(&split.train), vec![("", train.select(&split.dev))])
             }
+            _ => (train, dev),
         };
         for (_, dev) in &dev {
             labelled::say_shared(quiet, &train, dev);
@@ -132,6 +155,6 @@ impl Data {
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
-        Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
+        Ok(Self { targets, columns, train, dev, hashes })
     }
 }

@@ -1,12 +1,14 @@
 //! `bitfit train`: reads and checks everything, plans memory, trains, and shows what came of it.
 
 mod data;
+pub mod identity;
 mod keep;
 mod summary;
 
 use super::base::Base;
 use super::heads::{
-    rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_unused_layers,
+    rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
+    warn_of_unused_layers,
 };
 use super::labelled::{say_beyond_limit, warn_of_scores};
 use super::programs::Programs;
@@ -17,9 +19,8 @@ use super::{named, outputs, say, set_threads, show, submission, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::error::{OfAllRanks, UsageError};
-use crate::files::{sha256_file, write_bytes_atomic};
+use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
-use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
 use crate::formats::sentence::Makers;
 use crate::methods::Trains;
@@ -31,7 +32,7 @@ use crate::program::PoolKind;
 use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling, Precision};
+use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
@@ -45,7 +46,7 @@ use crate::train::steps::Steps;
 use crate::words::count;
 use anyhow::{Context, Result, bail, ensure};
 use data::Data;
-use keep::{delta_info, keep};
+use keep::{Kept, delta_info, keep};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -71,7 +72,10 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let output = match (ranks.first(), resume) {
         (false, _) => None,
         (true, true) => Some(OutputFolder::for_resumed_run(&config.output)?),
-        (true, false) => Some(OutputFolder::for_new_run(&config.output)?),
+        (true, false) => {
+            let leaves = config.method.facts().leaves;
+            Some(OutputFolder::for_new_run(&config.output, leaves)?)
+        }
     };
     if let Some(output) = &output {
         stop.undo_before_steps(output.undo());
@@ -127,6 +131,7 @@ fn train(
     say_head(config, &base, &model, quiet)?;
     warn_of_unused_layers(&base);
     warn_of_adapter(&base);
+    warn_of_quantization(&base);
     if let Some(path) = &config.init_head {
         warn_of_other_head(path, config.task.kind(), spec.pooling);
         let rows = rows_of_head(path, &base, &data.targets, quiet);
@@ -161,11 +166,12 @@ fn train(
 
     let precision = config.precision.on(device)?;
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
-    let fingerprint = fingerprint(asked, precision, &base, &info, &data)?;
+    let fingerprint = identity::of_run(asked, precision, &base, &info, &data)?;
     agreement::agree(&**ranks, &fingerprint)?;
     let keep = |session: &Session, chosen: Option<NoAnswer>| {
         let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
-        output.map_or(Ok(()), |output| keep(output, &base, &info, session, quiet))
+        let kept = Kept { base: &base, tokenizer: &tokenizer, info, quiet };
+        output.map_or(Ok(()), |output| keep(output, &kept, session))
     };
     let mut run = Run {
         session: &mut session,
@@ -364,33 +370,4 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
         say(quiet, format_args!("{drawn}, and trains with the head"));
     }
     Ok(())
-}
-
-/// What decides what this run computes.
-fn fingerprint(
-    config: &TrainConfig,
-    precision: Precision,
-    base: &Base,
-    info: &DeltaInfo,
-    data: &Data,
-) -> Result<Fingerprint> {
-    let mut fingerprint = Fingerprint::of(config)?
-        // What `auto` is may differ where the run is resumed.
-        .with("precision", &format!("\"{precision}\""))
-        .with("base weights", &base.sha256)
-        // What the settings may leave to the makers' files, too.
-        .with("pooling in use", &info.pooling.to_string())
-        .with("longest text", &info.max_length.unwrap_or_default().to_string())
-        .with_all(&base.config.dropout())
-        .with("training data", &data.train_sha256);
-    if let Some(sha256) = &data.dev_sha256 {
-        fingerprint = fingerprint.with("dev data", sha256);
-    }
-    if let Some(files) = &info.base_files {
-        fingerprint = fingerprint.with_all(files);
-    }
-    if let Some(path) = &config.init_head {
-        fingerprint = fingerprint.with("initial head", &sha256_file(path)?);
-    }
-    Ok(fingerprint)
 }
