@@ -3,7 +3,7 @@
 use anyhow::Context;
 use bitfit::cli::{Cli, Parsed};
 use bitfit::commands;
-use bitfit::error::{EXIT_USAGE, exit_code, is_broken_pipe, is_of_all_ranks, one_line};
+use bitfit::error::{exit_code, is_broken_pipe, is_of_all_ranks, one_line};
 use bitfit::ranks::{Alone, Ranks, join};
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,13 +25,7 @@ fn main() -> ExitCode {
             let printed = printed.context("cannot write to standard output");
             return printed.map_or_else(|error| failed(&error, &*ranks), |()| ExitCode::SUCCESS);
         }
-        Err(error) => {
-            // All ranks have the same arguments.
-            if ranks.first() {
-                say(&error);
-            }
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(error) => return failed(&error.into(), &*ranks),
     };
     match commands::run(cli, &ranks) {
         Ok(()) => ExitCode::SUCCESS,

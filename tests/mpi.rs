@@ -316,6 +316,36 @@ fn ranks_with_a_gpu_each_train_as_one_process_with_one() {
 }
 
 #[test]
+fn a_rank_without_rows_in_a_step_goes_on_after_an_evaluation() {
+    let runs = Runs::new();
+    // As many rows as ranks: of rows of unlike lengths, shares of even tokens leave a rank with none.
+    let options = "--lr 5e-3 --epochs 2 --batch-size 4 --eval-steps 3 --dev-fraction 0.4 --precision f32 --seed 1";
+    let args =
+        |name: &str| train_args(&fixture("bert"), &runs.data, &runs.folder.path(name), options);
+    Finished::of(&mut bitfit(args("one"))).success();
+    Finished::of(mpirun(4).args(args("four"))).success();
+    nearly_the_same(&runs.folder.path("one"), &runs.folder.path("four"));
+}
+
+#[test]
+fn a_mistake_of_one_rank_alone_or_another_command_ends_the_job() {
+    let runs = Runs::new();
+    let args = runs.args(&runs.folder.path("out"));
+    let beside = |theirs: &[&str]| {
+        let mut command = mpirun(1);
+        command.args(&args).args([":", "-n", "1", env!("CARGO_BIN_EXE_bitfit")]).args(theirs);
+        Finished::of(&mut command)
+    };
+    let mistaken = beside(&["train", "--foo"]);
+    assert_eq!(mistaken.code, Some(2), "{}", mistaken.stderr);
+    assert!(mistaken.stderr.contains("error: rank 1 on "), "{}", mistaken.stderr);
+    assert!(mistaken.stderr.contains("--foo"), "{}", mistaken.stderr);
+    let other = beside(&["doctor"]);
+    assert_eq!(other.code, Some(1), "{}", other.stderr);
+    assert!(other.stderr.contains("rank 1 runs `doctor`, and rank 0 `train`"), "{}", other.stderr);
+}
+
+#[test]
 fn what_cannot_be_shared_is_refused_once() {
     let runs = Runs::new();
     let output = runs.folder.path("out");

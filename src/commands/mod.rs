@@ -45,6 +45,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whatever keeps it from doing its work, in words for the user.
 pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     SILENT.store(!ranks.first(), Ordering::Relaxed);
+    if ranks.several() {
+        ranks::same_command(&**ranks, cli.command.name())?;
+    }
     match cli.command {
         Command::Train(args) => train::run(args.resolve()?, ranks),
         Command::Eval(args) => eval::run(&args, ranks),
