@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::columns::LabelUse;
 use super::conll_lines::{
-    COLUMNS, Numbering, Shape, fields, is_comment, is_universal, sentence_id,
+    COLUMNS, LineForm, Numbering, fields, is_comment, is_universal, sentence_id,
 };
 use super::documents::{Document, Gold, ReadDocuments};
 use super::input::{FileFormat, ReadOptions};
@@ -37,7 +37,7 @@ pub struct ConllReader<R> {
     /// Whether nobody has said that the lines are columns, and they may be running text.
     may_be_text: bool,
     /// As in the first line.
-    shape: Option<Shape>,
+    shape: Option<LineForm>,
     comments: u64,
     numbering: Numbering,
     /// Where the first sentence begins.

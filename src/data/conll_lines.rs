@@ -1,7 +1,7 @@
 //! What the lines of a file of words in columns are besides words: comments, and the ten columns of CoNLL-U under another name.
 
 /// How many columns each line has, and whether tabs part them.
-pub(super) type Shape = (usize, bool);
+pub(super) type LineForm = (usize, bool);
 
 /// The columns of CoNLL-U.
 pub(super) const COLUMNS: [&str; 10] =
@@ -17,7 +17,7 @@ pub(super) fn fields(line: &str, tabs: bool) -> Vec<&str> {
 
 /// Whether a line with a `#` before it says something of the text and is no word of it. A word may be `#`, and hashtags begin
 /// with it; so the number of columns decides, or before the first word what stands in the last.
-pub(super) fn is_comment(line: &str, shape: Option<Shape>) -> bool {
+pub(super) fn is_comment(line: &str, shape: Option<LineForm>) -> bool {
     let Some(rest) = line.strip_prefix('#') else {
         return false;
     };
