@@ -10,6 +10,7 @@ use super::conll_lines::{
     COLUMNS, LineForm, Numbering, fields, is_comment, is_universal, sentence_id,
 };
 use super::documents::{Document, Gold, ReadDocuments};
+use super::ending::Ending;
 use super::input::{FileFormat, ReadOptions};
 use super::lines::{Lines, place};
 use crate::words;
@@ -42,8 +43,7 @@ pub struct ConllReader<R> {
     numbering: Numbering,
     /// Where the first sentence begins.
     begins: u64,
-    any: bool,
-    done: bool,
+    ending: Ending,
 }
 
 impl<R: Read> ConllReader<R> {
@@ -85,8 +85,7 @@ impl<R: Read> ConllReader<R> {
             comments: 0,
             numbering: Numbering::default(),
             begins: 0,
-            any: false,
-            done: false,
+            ending: Ending::default(),
         };
         if universal {
             reader.universal();
@@ -275,18 +274,11 @@ impl<R: Read> Iterator for ConllReader<R> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Result<Document>> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let document = self.read().transpose();
-        match &document {
-            Some(Ok(_)) => self.any = true,
-            _ => self.done = true,
-        }
-        if document.is_none() && !self.any {
-            return Some(Err(anyhow!("{}: the file has no words", self.lines.name())));
-        }
-        document
+        let read = self.read();
+        self.ending.after(read, || anyhow!("{}: the file has no words", self.lines.name()))
     }
 }
 

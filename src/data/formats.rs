@@ -7,6 +7,7 @@ use std::io::Read;
 use anyhow::{Result, anyhow, bail};
 
 use super::columns::{ChosenColumns, choose, hold_pairs, name_several};
+use super::ending::Ending;
 use super::input::{FileFormat, ReadOptions, Row};
 use super::jsonl::Keys;
 use super::lines::{Lines, place};
@@ -25,8 +26,7 @@ pub struct RowReader<R> {
     waiting: Option<Row>,
     /// The line that the last row ends on.
     row_end: u64,
-    any: bool,
-    done: bool,
+    ending: Ending,
 }
 
 enum Kind {
@@ -98,8 +98,7 @@ pub fn rows<R: Read>(
         blanks: 0..0,
         waiting: None,
         row_end: 0,
-        any: false,
-        done: false,
+        ending: Ending::default(),
     })
 }
 
@@ -142,18 +141,11 @@ impl<R: Read> Iterator for RowReader<R> {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Result<Row>> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let row = self.read().transpose();
-        match &row {
-            Some(Ok(_)) => self.any = true,
-            _ => self.done = true,
-        }
-        if row.is_none() && !self.any {
-            return Some(Err(anyhow!("{}: the file has no examples", self.lines.name())));
-        }
-        row
+        let read = self.read();
+        self.ending.after(read, || anyhow!("{}: the file has no examples", self.lines.name()))
     }
 }
 

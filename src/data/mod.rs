@@ -34,6 +34,7 @@ mod conll_lines;
 mod contained;
 mod dataset;
 mod documents;
+mod ending;
 mod formats;
 mod input;
 mod jsonl;

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::documents::{Document, Gold, Mark, ReadDocuments};
+use super::ending::Ending;
 use super::lines::{Lines, place};
 
 /// Longest line accepted, in bytes: SQuAD's files are one.
@@ -29,15 +30,14 @@ pub struct SquadReader<R> {
     answered: bool,
     /// Of a file that is read whole: what is not yet given out, and what stopped the reading.
     whole: Option<(std::vec::IntoIter<Document>, Option<anyhow::Error>)>,
-    any: bool,
-    done: bool,
+    ending: Ending,
 }
 
 impl<R: Read> SquadReader<R> {
     /// `name` begins every message.
     pub fn new(input: R, name: &str, answered: bool) -> Self {
         let lines = Lines::with_longest(input, name, MAX_LINE);
-        Self { lines, answered, whole: None, any: false, done: false }
+        Self { lines, answered, whole: None, ending: Ending::default() }
     }
 
     fn read(&mut self) -> Result<Option<Document>> {
@@ -62,7 +62,7 @@ impl<R: Read> SquadReader<R> {
             if line.trim_start().starts_with('[') {
                 bail!("{}: {ARRAY}", self.lines.place());
             }
-            if !self.any && is_whole(&line) {
+            if !self.ending.any() && is_whole(&line) {
                 self.read_whole(line)?;
                 return self.read();
             }
@@ -363,18 +363,11 @@ impl<R: Read> Iterator for SquadReader<R> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Result<Document>> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let document = self.read().transpose();
-        match &document {
-            Some(Ok(_)) => self.any = true,
-            _ => self.done = true,
-        }
-        if document.is_none() && !self.any {
-            return Some(Err(anyhow!("{}: the file has no questions", self.lines.name())));
-        }
-        document
+        let read = self.read();
+        self.ending.after(read, || anyhow!("{}: the file has no questions", self.lines.name()))
     }
 }
 
