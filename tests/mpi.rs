@@ -213,6 +213,32 @@ fn evaluation_and_prediction_are_split_and_come_back_in_the_order_of_the_input()
 }
 
 #[test]
+fn ranks_with_other_deltas_do_not_answer_together() {
+    let runs = Runs::new();
+    let [one, other] = ["one", "other"].map(|name| runs.folder.path(name));
+    train(&fixture("bert"), &runs.data, &one, "--steps 2 --precision f32");
+    train(&fixture("bert"), &runs.data, &other, "--steps 3 --precision f32");
+    let eval = |delta: &Path| {
+        [
+            "eval",
+            "--delta",
+            &delta.display().to_string(),
+            "--data",
+            &runs.data.display().to_string(),
+        ]
+        .map(str::to_owned)
+    };
+    let mut command = mpirun(1);
+    command
+        .args(eval(&one))
+        .args([":", "-n", "1", env!("CARGO_BIN_EXE_bitfit")])
+        .args(eval(&other));
+    let refused = Finished::of(&mut command);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("delta or model is "), "{}", refused.stderr);
+}
+
+#[test]
 fn a_job_that_loses_a_rank_ends_and_goes_on_to_the_same_bits() {
     let runs = Runs::new();
     let whole = runs.train("whole", 2);

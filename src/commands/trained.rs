@@ -1,11 +1,14 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
 use super::base::{Base, settings_beside};
+use super::ranks as agreement;
 use super::{no_use, say, warn};
 use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
+use crate::files::sha256_file;
 use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::{HEAD, WEIGHTS};
 use crate::formats::model_head;
 use crate::formats::run_state::how_far;
@@ -128,6 +131,10 @@ impl Trained {
         let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
             .reading_answers(info.settings.max_answer_length, info.no_answer);
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
+        if ranks.several() {
+            let files = Fingerprint::default().with("base weights", &base.sha256);
+            agreement::agree(&**ranks, &files.with("delta or model", &sha256_file(&left)?))?;
+        }
         let data = settings_beside(&left).ok().flatten().and_then(|settings| settings.data);
         Ok(Self {
             info,
