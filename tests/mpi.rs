@@ -39,7 +39,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let folder = Folder::new();
         let data = folder.write("a.tsv", toy_tsv(71, 3));
         Self { folder, data }
