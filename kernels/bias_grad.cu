@@ -2,13 +2,14 @@
 
 #include "columns.cuh"
 #include "philox.cuh"
+#include "x_hat.cuh"
 
 struct ColumnPartialArgs {
     const BatchHeader* batch;
     // [rows, width]
     const Half* dy;
     // What dy is multiplied with, or null: x̂ for a gain.
-    const Half* factor;
+    const void* factor;
     // A number for each row, or null: rows with another than `only` are left out.
     const uint32_t* ids;
     // [row tiles, width]
@@ -18,7 +19,8 @@ struct ColumnPartialArgs {
     // RowKind of dy.
     uint32_t rows;
     uint32_t only;
-    uint32_t padding;
+    // XHatKind of the factor.
+    uint32_t factor_kind;
 };
 MIRRORED(ColumnPartialArgs);
 
@@ -43,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
             Eight dy = load8(args.dy + at);
             if (dropout.active()) dropout.apply8(dy.v, row, column);
             Eight factor = {{1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f}};
-            if (args.factor != nullptr) factor = load8(args.factor + at);
+            if (args.factor != nullptr) factor = load_x_hat(args.factor, args.factor_kind, width, at);
 #pragma unroll
             for (int j = 0; j < 8; ++j) sums[0].v[j] = fmaf(dy.v[j], factor.v[j], sums[0].v[j]);
         }

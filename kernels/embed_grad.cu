@@ -1,19 +1,21 @@
-// Gradients of the embedding layer in full fine-tuning. First back through dropout and LayerNorm, whose x̂ is made
-// again from the tables; then each token's gradient to its rows of the tables of words and positions (token types are
-// column sums). No floating-point atomics: the first token of an id collects the gradients of all tokens of that id, in
+// Gradients of the embedding layer where its LayerNorm's gain trains. First back through dropout and LayerNorm, whose x̂
+// is made again from the tables; then, where the tables train, each token's gradient to its rows of the tables of words
+// and positions (token types are column sums). No floating-point atomics: the first token of an id collects the gradients of all tokens of that id, in
 // their order.
 
 #include "columns.cuh"
 #include "norm.cuh"
+#include "quantised.cuh"
 
 struct EmbedBackwardArgs {
     const BatchHeader* batch;
     const uint32_t* ids;
     const uint32_t* positions;
     const uint32_t* type_ids;
-    const Half* word;
-    const Half* position;
-    const Half* token_type;
+    // Tables, whose rows are all in 16 bits or all in 8.
+    MatrixArgs word;
+    MatrixArgs position;
+    MatrixArgs token_type;
     const float* gamma;
     // In: gradient of the output. Out: gradient of the tables' sum.
     Half* dx;
@@ -29,7 +31,7 @@ struct EmbedBackwardArgs {
 };
 MIRRORED(EmbedBackwardArgs);
 
-template <int C>
+template <int C, class TableRow>
 __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     using Sums = ColumnSums<C, kTileWarps>;
     __shared__ __align__(16) float gamma[Planes<C>::kFloats];
@@ -44,9 +46,9 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
 
     const RowWalk walk(tokens);
     for (uint32_t token = walk.first; token < walk.end; token += walk.step) {
-        const Half* word = args.word + size_t(args.ids[token]) * width;
-        const Half* position = args.position + size_t(args.positions[token]) * width;
-        const Half* type = args.token_type + (args.types > 1 ? size_t(args.type_ids[token]) * width : 0);
+        const auto word = table_row<TableRow>(args.word, args.ids[token], width);
+        const auto position = table_row<TableRow>(args.position, args.positions[token], width);
+        const auto type = table_row<TableRow>(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
         Half* dx = args.dx + size_t(token) * width;
         Row<C> x_hat = Row<C>::sum(word, position, type, width);
         const float rstd = x_hat.normalise(width, args.eps);
@@ -71,16 +73,20 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     Sums::finish(sums_beta, args.partial_beta + at, width);
 }
 
-#define EMBED_BACKWARD(parts)                                                                                \
+#define EMBED_BACKWARD(name, row, parts)                                                                     \
     extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)                                             \
-        embed_backward_##parts(const __grid_constant__ EmbedBackwardArgs args) {                             \
-        embed_backward<parts>(args);                                                                         \
+        name##_##parts(const __grid_constant__ EmbedBackwardArgs args) {                                     \
+        embed_backward<parts, row>(args);                                                                    \
     }
 
-EMBED_BACKWARD(1)
-EMBED_BACKWARD(2)
-EMBED_BACKWARD(3)
-EMBED_BACKWARD(4)
+#define EMBED_BACKWARDS(name, row)                                                                           \
+    EMBED_BACKWARD(name, row, 1)                                                                             \
+    EMBED_BACKWARD(name, row, 2)                                                                             \
+    EMBED_BACKWARD(name, row, 3)                                                                             \
+    EMBED_BACKWARD(name, row, 4)
+
+EMBED_BACKWARDS(embed_backward, const Half*)
+EMBED_BACKWARDS(embed_backward_int8, Int8Row)
 
 struct TableGradArgs {
     const BatchHeader* batch;

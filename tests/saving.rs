@@ -19,11 +19,40 @@ fn set_up(
     dropout: f32,
     saving: Saving,
 ) -> Setup {
-    let head = folder.join("head.safetensors");
-    let biases = BiasSelection::parse(biases).unwrap();
-    let mut s = Setup::saving(folder, case, &head, batch, biases, dropout, saving);
+    let biases = Trains::Biases(BiasSelection::parse(biases).unwrap());
+    training((folder, case, batch), &biases, dropout, saving)
+}
+
+fn training(
+    (folder, case, batch): (&Path, &Case, &Batch),
+    trains: &Trains,
+    dropout: f32,
+    saving: Saving,
+) -> Setup {
+    let mut s = Setup::training(folder, case, batch, trains.clone(), dropout, saving);
     s.gradients(batch);
     s
+}
+
+/// What the methods train that freeze matrices.
+fn methods() -> Vec<Trains> {
+    vec![Trains::all_biases(), Trains::LayerNorms]
+}
+
+#[test]
+fn every_method_has_the_gradients_of_keep_in_every_exact_mode() {
+    each_batch(|name, case, folder, _, _, batch| {
+        for trains in methods() {
+            for dropout in [0.0, 0.2] {
+                let of =
+                    |saving| gradients(&training((folder, case, batch), &trains, dropout, saving));
+                let keep = of(Saving::KEEP);
+                for saving in Saving::EXACT {
+                    assert!(of(saving) == keep, "{name} --saving {saving} {trains:?}, {dropout}");
+                }
+            }
+        }
+    });
 }
 
 const OPTIMIZER: AdamW = AdamW {
@@ -166,15 +195,17 @@ fn what_is_kept_in_fewer_bits_changes_the_gradients_by_a_bounded_share() {
 #[test]
 fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
     each_batch(|name, case, folder, _, _, batch| {
-        for saving in ["keep", "recompute", "checkpoint", "gelu8", "gelu4", "xhat8", "gelu4,xhat8"]
+        let savings = ["keep", "recompute", "checkpoint", "gelu8", "gelu4", "xhat8", "gelu4,xhat8"];
+        for (trains, saving) in
+            methods().iter().flat_map(|trains| savings.map(|saving| (trains, saving)))
         {
             let saving: Saving = saving.parse().unwrap();
-            let mut s = set_up((folder, case, batch), "all", 0.1, saving);
+            let mut s = training((folder, case, batch), trains, 0.1, saving);
             s.step(batch, OPTIMIZER);
             s.gradients(batch);
 
             let config = ModelConfig::read(folder).unwrap();
-            let task = fixture::task(case, Trains::all_biases(), 0.1);
+            let task = fixture::task(case, trains.clone(), 0.1);
             let outline = outline(&config, &task).unwrap();
             let kind = DeviceKind::Cpu {
                 weights: WeightType::F32,
@@ -184,7 +215,7 @@ fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
             let limits = s.program.limits();
             let program = outline.program(limits, kind.element_bytes(), Some(saving));
             let planned = kind.footprint(&outline.matrices, &outline.memory(&[&program], 1));
-            assert_eq!(planned, s.backend.allocated(), "{name} {saving}");
+            assert_eq!(planned, s.backend.allocated(), "{name} {saving} {trains:?}");
         }
     });
 }

@@ -254,7 +254,7 @@ impl CompareArgs {
             Some(recorded) => recorded,
             None if self.runs.is_empty() => {
                 let name = |method: &Method| (method.name().to_owned(), of_method(*method));
-                Method::ALL.iter().map(name).collect()
+                Method::COMPARED.iter().map(name).collect()
             }
             None => self.runs.into_iter().map(|RunSpec { name, args }| (name, args)).collect(),
         };
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn the_help_names_the_methods_that_are_compared() {
         let help = CompareArgs::augment_args(clap::Command::new("compare")).render_long_help();
-        let methods: Vec<_> = Method::ALL.iter().map(|method| method.name()).collect();
+        let methods = Method::COMPARED.map(|method| method.name());
         let said = format!("[default: {}]", methods.join(", "));
         assert!(help.to_string().contains(&said), "{said}");
     }

@@ -1,4 +1,4 @@
-//! `bitfit inspect`: a model's parameters by component, or how far a delta moved each bias.
+//! `bitfit inspect`: a model's parameters by component, or how far a delta moved what it trains.
 
 use super::base::{Base, trained_on};
 use super::show;
@@ -9,6 +9,7 @@ use crate::error::tame;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
+use crate::model::params::ParamKind;
 use crate::settings::biases::{BiasSelection, Component};
 use crate::settings::task::Task;
 use crate::table::{TextTable, grouped};
@@ -129,7 +130,7 @@ fn counts(
     (width, if used && biases.selects(component, None) { width } else { 0 })
 }
 
-/// Mean |Δb| by layer and component.
+/// What a delta says of itself, and how far it moved each parameter.
 fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let delta = read_delta(path)?;
     let base = Base::of_delta(path, &delta.info, base, true)?;
@@ -147,7 +148,6 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         let sum: f64 = range.clone().map(|i| f64::from(after[i] - before[i]).abs()).sum();
         Some(sum / param.range.len as f64)
     };
-    let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
 
     let info = &delta.info;
     show(format_args!(
@@ -166,20 +166,35 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     if let Some(columns) = &info.columns {
         show(format_args!("trained on {columns}\n"))?;
     }
-    show(format_args!("mean |Δb|:\n"))?;
-    let kinds: Vec<Component> = Component::ALL.into_iter().filter(|c| c.per_layer()).collect();
+    let layers = base.config.layers;
+    show_moved("b", &Component::ALL, layers, |module| moved(&format!("{prefix}{module}.bias")))?;
+    if model.params.trained().any(|param| param.kind == ParamKind::Gain) {
+        let of_norm = |module: String| moved(&format!("{prefix}{module}.weight"));
+        show_moved("γ", &Component::LAYER_NORMS, layers, of_norm)?;
+    }
+    Ok(())
+}
+
+/// Mean |Δ| by layer and component; `moved` knows it by module.
+fn show_moved(
+    symbol: &str,
+    components: &[Component],
+    layers: usize,
+    moved: impl Fn(String) -> Option<f64>,
+) -> Result<()> {
+    show(format_args!("mean |Δ{symbol}|:\n"))?;
+    let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
+    let (kinds, single): (Vec<Component>, Vec<_>) =
+        components.iter().partition(|component| component.per_layer());
     let mut table = TextTable::new(std::iter::once("layer").chain(kinds.iter().map(|c| c.name())));
-    for layer in 0..base.config.layers {
-        let row = std::iter::once(layer.to_string())
-            .chain(kinds.iter().map(|c| {
-                cell(moved(&format!("{prefix}encoder.layer.{layer}.{}.bias", c.module())))
-            }))
-            .collect::<Vec<_>>();
-        table.row(row);
+    for layer in 0..layers {
+        let module = |c: &Component| format!("encoder.layer.{layer}.{}", c.module());
+        let cells = kinds.iter().map(|component| cell(moved(module(component))));
+        table.row(std::iter::once(layer.to_string()).chain(cells).collect::<Vec<_>>());
     }
     show(&table)?;
-    for component in [Component::EmbeddingsLayerNorm, Component::Pooler] {
-        if let Some(value) = moved(&format!("{prefix}{}.bias", component.module())) {
+    for component in single {
+        if let Some(value) = moved(component.module().to_owned()) {
             show(format_args!("{component}: {value:.6}\n"))?;
         }
     }

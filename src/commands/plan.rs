@@ -109,11 +109,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     ))?;
 
     let column = |name: &str, trains: Trains| {
-        let saving = match trains {
-            Trains::Biases(_) => saving,
-            Trains::Everything => Saving::KEEP,
-        };
-        let device = device_of(args, matches!(trains, Trains::Everything))?;
+        let saving = if trains.weights() { Saving::KEEP } else { saving };
+        let device = device_of(args, trains.weights())?;
         let spec = TaskSpec { trains, ..spec.clone() };
         let model = outline(&config, &spec)?;
         model.addressable(limits, device).with_context(|| name.to_owned())?;
@@ -369,7 +366,7 @@ impl Planning {
         for column in columns {
             let config = &column.model.config;
             let allocated = pool.install(|| {
-                let matrices_train = matches!(column.spec.trains, Trains::Everything);
+                let matrices_train = column.spec.trains.weights();
                 let mut backend = open(matrices_train)?;
                 let model = blank(folder, config, &column.spec, &mut *backend)?;
                 let budget = column.budget(&model);

@@ -231,7 +231,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
             && info.method.facts().leaves != Leaves::Model,
         loss: info.task.facts().loss,
         class_weights: Vec::new(),
-        trains: Trains::Biases(info.biases.clone()),
+        trains: Trains::of_result(info.method, &info.biases),
         dropout: None,
         seed: settings.seed,
     }

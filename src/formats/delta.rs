@@ -1,4 +1,4 @@
-//! The delta: what a task has learned, as a file. Biases and head by their Hugging Face names, f32, with all that is
+//! The delta: what a task has learned, as a file. What trained, by its Hugging Face names, f32, with all that is
 //! needed to put them back on their base model and on no other.
 //!
 //! Metadata keys (all text; the file is a safetensors file, `bias.safetensors`):
@@ -13,7 +13,7 @@
 //! | `labels` | JSON list of the names of the classes or labels, in the order of the head's outputs; empty for regression |
 //! | `outputs` | how many outputs the head has, where there are no names and it is not one |
 //! | `pooling` | `cls` or `mean`; `auto` where the head is on each token |
-//! | `method` | `bitfit` or `head` |
+//! | `method` | as for `--method`: `bitfit`, `head`, `layernorm` |
 //! | `biases` | the selection that trained, `none` for the head alone |
 //! | `settings` | the run's settings, TOML; files by their names, see [`TrainConfig::without_places`] |
 //! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
@@ -368,6 +368,10 @@ impl DeltaInfo {
                 "biases",
                 format!("`none` goes with the method {methods}, and only with it"),
             ));
+        }
+        let of_method = self.method.trained_biases(&self.biases);
+        if self.biases != of_method {
+            return Err(wrong("biases", format!("the method {} trains {of_method}", self.method)));
         }
         let (names, least) = (self.labels.len(), task.least_outputs);
         if task.named && names < least {

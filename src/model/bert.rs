@@ -249,6 +249,8 @@ pub struct Embeddings {
     pub dropout: Dropout,
     /// Where the gradients of word, position and token type go, where the tables train.
     pub trains: Option<[ParamRange; 3]>,
+    /// Whether the LayerNorm's γ trains.
+    pub gain_trains: bool,
 }
 
 impl Embeddings {
@@ -266,9 +268,13 @@ impl Embeddings {
 
     pub fn backward(&self, b: &mut Builder, dy: Value) {
         let dropout = b.dropout(self.dropout);
-        let Some([word, position, token_type]) = self.trains else {
+        if !self.gain_trains {
             b.push(ColumnSum { dy: In(dy), dropout, grad: Sum(Some(self.norm.beta)) });
             return;
+        }
+        let [dword, dposition, dtype] = match self.trains {
+            Some(tables) => tables.map(|table| Sum(Some(table))),
+            None => [Sum(None); 3],
         };
         let now = b.gradient(dy);
         b.push(EmbedBack {
@@ -276,9 +282,9 @@ impl Embeddings {
             norm: self.norm,
             dropout,
             dx: Over { was: dy, now },
-            dword: Sum(Some(word)),
-            dposition: Sum(Some(position)),
-            dtype: Sum(Some(token_type)),
+            dword,
+            dposition,
+            dtype,
             dgamma: Sum(Some(self.norm.gamma)),
             dbeta: Sum(Some(self.norm.beta)),
         });

@@ -12,7 +12,7 @@ use crate::settings::biases::Component;
 pub enum ParamKind {
     /// A bias of the encoder (LayerNorm's β is one).
     Bias(Component),
-    /// LayerNorm's γ; trains in full fine-tuning alone.
+    /// LayerNorm's γ.
     Gain,
     /// A matrix or table of the encoder that trains; a frozen one is no parameter.
     Weight,

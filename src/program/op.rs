@@ -102,8 +102,8 @@ ops! {
         out: Out = [tokens, width] stream,
     }
 
-    /// Backward of [`Embed`] where the tables train. Nothing was kept for it: x̂ is computed again from the tables, which
-    /// no step changes between its forward and its backward.
+    /// Backward of [`Embed`] where γ trains, and maybe the tables. Nothing was kept for it: x̂ is computed again from the
+    /// tables, which no step changes between its forward and its backward.
     EmbedBack {
         tables: TableIds,
         norm: Norm = [width],
@@ -257,7 +257,7 @@ ops! {
     /// `grad += column sums of dy ⊙ x̂`: the gradient of a LayerNorm's γ.
     GainGrad {
         dy: In = [rows, width] stream,
-        x_hat: In = [rows, width] act,
+        x_hat: In = [rows, width] x_hat,
         grad: Sum = [width],
     }
 

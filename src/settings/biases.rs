@@ -75,6 +75,10 @@ impl Component {
         Component::Pooler,
     ];
 
+    /// Those of the LayerNorms.
+    pub const LAYER_NORMS: [Component; 3] =
+        [Component::AttentionLayerNorm, Component::OutputLayerNorm, Component::EmbeddingsLayerNorm];
+
     fn row(self) -> &'static Row {
         // The declaration order of the enum is the order of the table; a test holds them together.
         &TABLE[self as usize]
@@ -210,7 +214,13 @@ impl BiasSelection {
         }
     }
 
-    /// No bias: the head alone trains. Written `none`.
+    /// Those of the LayerNorms.
+    pub fn layer_norms() -> Self {
+        let whole = |component| (component, vec![LayerRange::WHOLE]);
+        Self { chosen: Component::LAYER_NORMS.map(whole).into() }
+    }
+
+    /// No bias. Written `none`.
     pub fn none() -> Self {
         Self { chosen: BTreeMap::new() }
     }

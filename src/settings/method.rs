@@ -12,6 +12,8 @@ choices! {
             "The biases that --biases selects, and the head";
         Head = "head",
             "The head alone; the whole encoder stays as it is";
+        LayerNorm = "layernorm",
+            "Gain and bias of every LayerNorm, and the head";
         Full = "full",
             "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
     }
@@ -23,6 +25,8 @@ pub enum TrainedBiases {
     /// Those of `--biases`.
     Selected,
     None,
+    /// Those of the LayerNorms, whose gains train with them.
+    LayerNorms,
     All,
 }
 
@@ -49,8 +53,8 @@ impl Leaves {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts {
     pub biases: TrainedBiases,
-    /// Whether matrices, embedding tables and LayerNorm gains stay as they are. Those that train are f32, and want a
-    /// learning rate and ways of saving of their own.
+    /// Whether matrices and embedding tables stay as they are. Those that train are f32, and want a learning rate and ways
+    /// of saving of their own.
     pub freezes_weights: bool,
     pub leaves: Leaves,
     /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
@@ -72,6 +76,12 @@ impl Method {
                 leaves: Leaves::Delta,
                 lr: 1e-3,
             },
+            Self::LayerNorm => Facts {
+                biases: TrainedBiases::LayerNorms,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 1e-3,
+            },
             Self::Full => Facts {
                 biases: TrainedBiases::All,
                 freezes_weights: false,
@@ -80,6 +90,9 @@ impl Method {
             },
         }
     }
+
+    /// Those that `compare` sets side by side where it is told no runs.
+    pub const COMPARED: [Self; 3] = [Self::Bitfit, Self::Head, Self::Full];
 
     /// The methods of which something is true.
     pub fn which(holds: impl Fn(Facts) -> bool) -> impl Iterator<Item = Self> {
@@ -92,6 +105,7 @@ impl Method {
         match self.facts().biases {
             TrainedBiases::Selected => selected.clone(),
             TrainedBiases::None => BiasSelection::none(),
+            TrainedBiases::LayerNorms => BiasSelection::layer_norms(),
             TrainedBiases::All => BiasSelection::all(),
         }
     }
@@ -108,7 +122,9 @@ impl Method {
     pub fn with_biases(self, biases: &BiasSelection) -> String {
         match self.facts().biases {
             TrainedBiases::Selected => format!("{self}, biases {biases}"),
-            TrainedBiases::None | TrainedBiases::All => self.to_string(),
+            TrainedBiases::None | TrainedBiases::LayerNorms | TrainedBiases::All => {
+                self.to_string()
+            }
         }
     }
 }

@@ -187,6 +187,7 @@ impl TrainConfig {
             }
             TrainedBiases::Selected => None,
             TrainedBiases::None => Some("trains no bias"),
+            TrainedBiases::LayerNorms => Some("trains those of the LayerNorms"),
             TrainedBiases::All => Some("trains everything"),
         };
         if let Some(instead) = instead

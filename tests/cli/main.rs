@@ -17,6 +17,7 @@ mod launched;
 mod links;
 mod memory;
 mod merge;
+mod methods;
 mod named;
 mod on_cuda;
 mod precision;

@@ -61,13 +61,19 @@ fn training_with_matrices_in_8_and_4_bits_follows_the_cpu() {
     });
 }
 
-/// Twelve steps of full fine-tuning on both backends; every gradient of the first within rounding of the CPU's. With
-/// ReLU that is the most: rounding flips a slope where a sum is near 0.
-fn full_follows_the_cpu(half: HalfType, tolerance: f64) {
+/// Twelve steps on both backends; every gradient of the first within rounding of the CPU's. With ReLU that is the most:
+/// rounding flips a slope where a sum is near 0.
+fn every_gradient_follows_the_cpu(
+    training: Training,
+    half: HalfType,
+    weights: WeightType,
+    tolerance: f64,
+) {
     for (name, kind, pooling, outputs) in MODELS {
-        let cpu = CpuBackend::new(WeightType::F32);
-        let mut on_cpu = Run::full(name, kind, pooling, outputs, cpu);
-        let mut on_cuda = Run::full(name, kind, pooling, outputs, cuda(half));
+        let cpu = CpuBackend::new(weights);
+        let mut on_cpu = Run::with(name, kind, pooling, outputs, cpu, training);
+        let on_cuda = cuda_with(half, weights);
+        let mut on_cuda = Run::with(name, kind, pooling, outputs, on_cuda, training);
         for step in 0..12 {
             let (a, b) = (on_cpu.step(), on_cuda.step());
             assert!(b.is_finite(), "{name} step {step}: {b:?}");
@@ -100,13 +106,24 @@ fn full_follows_the_cpu(half: HalfType, tolerance: f64) {
 #[test]
 fn full_training_follows_the_cpu_in_f16() {
     emulated("follows::full_training_follows_the_cpu_in_f16", &[], || {
-        full_follows_the_cpu(HalfType::F16, 0.06);
+        every_gradient_follows_the_cpu(Training::Everything, HalfType::F16, WeightType::F32, 0.06);
     });
 }
 
 #[test]
 fn full_training_follows_the_cpu_in_bf16() {
     emulated("follows::full_training_follows_the_cpu_in_bf16", &[], || {
-        full_follows_the_cpu(HalfType::Bf16, 0.1);
+        every_gradient_follows_the_cpu(Training::Everything, HalfType::Bf16, WeightType::F32, 0.1);
+    });
+}
+
+#[test]
+fn training_of_layer_norms_follows_the_cpu() {
+    emulated("follows::training_of_layer_norms_follows_the_cpu", &[], || {
+        let keep = Training::LayerNorms(Saving::KEEP);
+        every_gradient_follows_the_cpu(keep, HalfType::F16, WeightType::F32, 0.06);
+        every_gradient_follows_the_cpu(keep, HalfType::Bf16, WeightType::Int8, 0.1);
+        let xhat8 = Training::LayerNorms("xhat8".parse().unwrap());
+        every_gradient_follows_the_cpu(xhat8, HalfType::F16, WeightType::Nf4, 0.06);
     });
 }

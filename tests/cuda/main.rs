@@ -107,6 +107,7 @@ struct Run<B> {
 #[derive(Clone, Copy)]
 enum Training {
     Biases(Saving),
+    LayerNorms(Saving),
     Everything,
 }
 
@@ -134,6 +135,7 @@ impl<B: Backend> Run<B> {
         let config = ModelConfig::read(&folder).unwrap();
         let (trains, saving, lr) = match training {
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
+            Training::LayerNorms(saving) => (Trains::LayerNorms, saving, 3e-3),
             Training::Everything => (Trains::Everything, Saving::KEEP, 5e-4),
         };
         let task = TaskSpec {

@@ -118,6 +118,7 @@ impl<'a> Parts<'a> {
             norm: self.layer_norm(),
             dropout: self.dropout(),
             trains: None,
+            gain_trains: false,
         }
     }
 

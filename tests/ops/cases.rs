@@ -121,18 +121,21 @@ pub enum Kind {
     SequenceNorm {
         hidden: usize,
     },
-    /// Of full fine-tuning, as the rest.
+    /// Of what trains beside biases, as the rest.
     WeightGrad {
         inputs: usize,
         outputs: usize,
     },
     GainGrad {
         width: usize,
+        stored: Storage,
     },
     EmbedBackward {
         hidden: usize,
         vocab: usize,
         types: usize,
+        /// Whether the tables train, or the LayerNorm alone.
+        tables: bool,
     },
 }
 

@@ -66,7 +66,7 @@ fn cases_for_cuda() -> Vec<Case> {
             Kind::BiasGrad { width } => width % 8 == 0,
             Kind::Loss { .. } => case.weights == WeightType::F32,
             Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
-            Kind::GainGrad { width } => width % 8 == 0,
+            Kind::GainGrad { width, .. } => width % 8 == 0,
             Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
         })
         .collect();

@@ -62,7 +62,7 @@ fn more_tiles_than_summing_blocks_agree_with_the_oracle() {
             }
             add(Kind::StreamNormBackward { hidden });
             for types in [1, 2] {
-                add(Kind::EmbedBackward { hidden, vocab: 17, types });
+                add(Kind::EmbedBackward { hidden, vocab: 17, types, tables: true });
             }
         }
         for half in [HalfType::F16, HalfType::Bf16] {

@@ -35,7 +35,9 @@ pub fn table() -> Vec<Case> {
                         saved: (b % 2 == 0).then_some(Storage::Activation),
                     });
                     add(Kind::ResidualNorm { hidden, saved: Some(Storage::XHat8) });
-                    add(Kind::EmbedBackward { hidden, vocab: 50, types: 1 + b % 2 });
+                    for tables in [false, true] {
+                        add(Kind::EmbedBackward { hidden, vocab: 50, types: 1 + b % 2, tables });
+                    }
                     for sums in [false, true] {
                         for stored in [Storage::Activation, Storage::XHat8] {
                             add(Kind::ResidualNormBackward {
@@ -162,7 +164,7 @@ pub fn table() -> Vec<Case> {
     cases
 }
 
-/// Gradients of full fine-tuning that no dropout enters.
+/// Gradients of matrices and gains, which no dropout enters.
 fn full(add: &mut impl FnMut(Kind), lens: &[usize]) {
     for (inputs, outputs) in [(1, 3), (15, 17), (24, 40), (64, 192), (200, 576)] {
         if lens.len() == 3 && inputs == 200 {
@@ -171,7 +173,9 @@ fn full(add: &mut impl FnMut(Kind), lens: &[usize]) {
         add(Kind::WeightGrad { inputs, outputs });
     }
     for hidden in [7, 32, 384] {
-        add(Kind::GainGrad { width: hidden });
+        for stored in [Storage::Activation, Storage::XHat8] {
+            add(Kind::GainGrad { width: hidden, stored });
+        }
     }
 }
 
@@ -243,6 +247,7 @@ fn quantised(cases: &mut Vec<Case>) {
         for hidden in [33, 384] {
             let (vocab, types) = (50, 2);
             add(&[9, 1], Kind::Embed { hidden, vocab, types });
+            add(&[9, 1], Kind::EmbedBackward { hidden, vocab, types, tables: false });
         }
         let (inputs, outputs) = (100, 100);
         add(&[2, 3, 4], Kind::Dense { rows, inputs, outputs, tanh: true, trained: false });

@@ -1,6 +1,8 @@
 //! The programs that are compared: sizes, heads, dropouts, bias selections, ways of saving, limits.
 
+use bitfit::methods::Trains;
 use bitfit::rng::{Purpose, Stream};
+use bitfit::settings::biases::BiasSelection;
 
 /// One model, without a device or values.
 #[derive(Clone, Debug)]
@@ -9,8 +11,7 @@ pub struct Shape {
     pub config: String,
     pub mean: bool,
     pub dropout: f32,
-    /// What trains; `None` is everything.
-    pub biases: Option<String>,
+    pub trains: Trains,
 }
 
 /// Tokens, sequences, longest sequence.
@@ -83,20 +84,21 @@ fn selections(layers: usize) -> Vec<String> {
     selections
 }
 
+/// Training of the biases of this name.
+pub fn biases(selection: &str) -> Trains {
+    Trains::Biases(BiasSelection::parse(selection).unwrap())
+}
+
 /// Every model of the grid.
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for size in SIZES {
         for (family, mean) in [("bert", false), ("roberta", false), ("bert", true)] {
             for dropout in [0.0, 0.1] {
-                let of = |biases: Option<String>| Shape {
-                    config: size.config(family),
-                    mean,
-                    dropout,
-                    biases,
-                };
-                shapes.extend(selections(size.layers).into_iter().map(|s| of(Some(s))));
-                shapes.push(of(None));
+                let of =
+                    |trains: Trains| Shape { config: size.config(family), mean, dropout, trains };
+                shapes.extend(selections(size.layers).iter().map(|s| of(biases(s))));
+                shapes.extend([Trains::LayerNorms, Trains::Everything].map(of));
             }
         }
     }

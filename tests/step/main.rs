@@ -11,9 +11,8 @@ use bitfit::model::load::{TaskSpec, outline};
 use bitfit::program::{
     ElementBytes, Info, Limits, List, LossKind, Op, PoolKind, Program, Rows, Saving, Storage, Value,
 };
-use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::saving::WAYS;
-use grid::{LIMITS, SMALL, Shape, shapes};
+use grid::{LIMITS, SMALL, Shape, biases, shapes};
 
 /// Of the CPU in bf16.
 const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
@@ -26,10 +25,7 @@ fn model(shape: &Shape) -> Model {
         class_weights: Vec::new(),
         pooling: if shape.mean { PoolKind::Mean } else { PoolKind::Cls },
         reinit_pooler: false,
-        trains: match &shape.biases {
-            Some(biases) => Trains::Biases(BiasSelection::parse(biases).unwrap()),
-            None => Trains::Everything,
-        },
+        trains: shape.trains.clone(),
         dropout: Some(shape.dropout),
         seed: 0,
     };
@@ -39,7 +35,7 @@ fn model(shape: &Shape) -> Model {
 /// The ways of saving that a model can train in, and prediction.
 fn savings(shape: &Shape) -> Vec<Option<Saving>> {
     let all = WAYS.into_iter().map(|(_, saving)| Some(saving));
-    let trained = all.filter(|&saving| shape.biases.is_some() || saving == Some(Saving::KEEP));
+    let trained = all.filter(|&saving| !shape.trains.weights() || saving == Some(Saving::KEEP));
     trained.chain([None]).collect()
 }
 
@@ -49,33 +45,35 @@ fn limits() -> impl Iterator<Item = Limits> {
 
 #[test]
 fn what_runs_is_what_was_reviewed() {
-    let shape = |mean, biases: Option<&str>| Shape {
+    let shape = |mean, trains: Trains| Shape {
         config: SMALL.config(if mean { "bert" } else { "roberta" }),
         mean,
         dropout: 0.1,
-        biases: biases.map(str::to_owned),
+        trains,
     };
-    let biases = model(&shape(false, Some("all")));
+    let all = model(&shape(false, Trains::all_biases()));
     for name in ["keep", "recompute", "checkpoint"] {
-        listing::check(name, &biases, Some(name.parse().unwrap()));
+        listing::check(name, &all, Some(name.parse().unwrap()));
     }
-    listing::check("predict", &biases, None);
-    listing::check("query", &model(&shape(false, Some("query"))), Some(Saving::KEEP));
-    listing::check("mean", &model(&shape(true, Some("all"))), Some(Saving::KEEP));
-    listing::check("full", &model(&shape(true, None)), Some(Saving::KEEP));
+    listing::check("predict", &all, None);
+    listing::check("query", &model(&shape(false, biases("query"))), Some(Saving::KEEP));
+    listing::check("mean", &model(&shape(true, Trains::all_biases())), Some(Saving::KEEP));
+    listing::check("layernorm", &model(&shape(false, Trains::LayerNorms)), Some(Saving::KEEP));
+    listing::check("full", &model(&shape(true, Trains::Everything)), Some(Saving::KEEP));
 }
 
 /// Every tensor of a step once with other rows, another width and another storage: found each time.
 #[test]
 fn the_verifier_knows_the_shape_of_every_tensor() {
-    let of = |mean: bool, dropout: f32, biases: Option<&str>| Shape {
+    let of = |mean: bool, dropout: f32, trains: Trains| Shape {
         config: SMALL.config("bert"),
         mean,
         dropout,
-        biases: biases.map(str::to_owned),
+        trains,
     };
     let limits = limits().next().unwrap();
-    for shape in [of(false, 0.1, Some("all")), of(true, 0.1, None), of(true, 0.0, Some("all"))] {
+    let all = Trains::all_biases;
+    for shape in [of(false, 0.1, all()), of(true, 0.1, Trains::Everything), of(true, 0.0, all())] {
         let list = model(&shape).list(Some(Saving::KEEP), false);
         let program = list.place(limits, ElementBytes::all(4));
         let values = || (0..list.values.len() as u32).map(Value);
@@ -119,11 +117,11 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
             let written = model.write_down(saving, false);
             let want = symbolic::values(&written, trainable);
             let list = model.list(saving, false);
-            let of_weights =
-                |op: &&Op| matches!(op, Op::WeightGrad(_) | Op::GainGrad(_) | Op::EmbedBack(_));
-            let weights = list.ops.iter().filter(of_weights).count();
-            let full = shape.biases.is_none() && saving.is_some();
-            assert_eq!(weights > 0, full, "gradients of weights: {}", label());
+            let weights = list.ops.iter().any(|op| matches!(op, Op::WeightGrad(_)));
+            let train = saving.is_some();
+            assert_eq!(weights, shape.trains.weights() && train, "of matrices: {}", label());
+            let gains = list.ops.iter().any(|op| matches!(op, Op::GainGrad(_) | Op::EmbedBack(_)));
+            assert_eq!(gains, shape.trains.gains() && train, "of gains: {}", label());
             if saving.is_some() {
                 list.verify_gradients(&model.gradients(), trainable)
                     .unwrap_or_else(|fault| panic!("{fault}: {}", label()));

@@ -1,4 +1,4 @@
-//! The gradients that only full fine-tuning has: of matrices, LayerNorm gains and embedding tables.
+//! The gradients of matrices, LayerNorm gains and embedding tables, which bias-only training does not have.
 
 use super::colsum::{CHUNK, Partials, finish};
 use super::dropout::Mask;
@@ -8,8 +8,8 @@ use super::operands::Operands;
 use super::params::{bias_gradients, gradients, wide};
 use super::pointwise::add;
 use super::share::Shared;
-use super::simd::{dispatch, fma};
 use super::workers::Workers;
+use super::x_hat::{XHats, add_product};
 use super::{CpuBackend, embed, gemm};
 use crate::batch::Batch;
 use crate::program::{EmbedBack, GainGrad, Program, Rows, WeightGrad};
@@ -36,10 +36,11 @@ pub fn gain(cpu: &mut CpuBackend, program: &Program, op: &GainGrad) -> Result<()
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let shape = at.shape(op.dy.0)?;
     let [grad] = bias_gradients(&mut cpu.params.gradient, [op.grad], shape.1)?;
-    let [dy, x_hat] =
-        cpu.arena.regions([at.whole(op.dy.0, shape)?, at.whole(op.x_hat.0, shape)?])?;
+    let (x_hat, storage) = at.stored(op.x_hat.0, shape)?;
+    let [dy, x_hat] = cpu.arena.regions([at.whole(op.dy.0, shape)?, x_hat])?;
     if let Some(grad) = grad {
-        product_sums(dy, x_hat, grad, &mut cpu.partials, &cpu.workers);
+        let x_hat = XHats::new(storage, x_hat)?;
+        product_sums(dy, &x_hat, grad, &mut cpu.partials, &cpu.workers);
     }
     Ok(())
 }
@@ -86,32 +87,22 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     Ok(())
 }
 
-dispatch! {
-    /// `sum += a ⊙ b`.
-    fn add_product(sum: &mut [f32], a: &[f32], b: &[f32]) = add_product_body;
-}
-
-#[inline(always)]
-fn add_product_body<const FMA: bool>(sum: &mut [f32], a: &[f32], b: &[f32]) {
-    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
-        *sum = fma::<FMA>(*a, *b, *sum);
-    }
-}
-
-/// `grad += column sums of a ⊙ b`, in two stages as all column sums.
+/// `grad += column sums of dy ⊙ x̂`, in two stages as all column sums.
 fn product_sums(
-    a: &[f32],
-    b: &[f32],
+    dy: &[f32],
+    x_hat: &XHats<'_>,
     grad: &mut [f32],
     partials: &mut Partials,
     workers: &Workers,
 ) {
     let width = grad.len();
-    let (lines, _) = partials.lines(a.len().div_ceil(CHUNK * width), width);
+    let (lines, _) = partials.lines(dy.len().div_ceil(CHUNK * width), width);
     workers.chunks(lines, width, |chunk, line| {
-        let rows = chunk * CHUNK * width..a.len().min((chunk + 1) * CHUNK * width);
-        let rows = a[rows.clone()].chunks_exact(width).zip(b[rows].chunks_exact(width));
-        rows.for_each(|(a, b)| add_product(line, a, b));
+        let rows = &dy[chunk * CHUNK * width..dy.len().min((chunk + 1) * CHUNK * width)];
+        for (row, dy) in (chunk * CHUNK..).zip(rows.chunks_exact(width)) {
+            // SAFETY: nobody writes x̂ here, and each row is read by one task.
+            unsafe { x_hat.add_product(row, dy, line) };
+        }
     });
     finish(lines, grad);
 }

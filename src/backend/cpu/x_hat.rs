@@ -4,7 +4,7 @@ use super::bf16::wide;
 use super::elements::{Elements, Stored};
 use super::normalise::{normalise_backward, through};
 use super::share::Shared;
-use super::simd::dispatch;
+use super::simd::{dispatch, fma};
 use crate::program::Storage;
 use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
@@ -47,6 +47,29 @@ impl<'a> XHats<'a> {
         }
     }
 
+    /// `sum += dy ⊙ x̂` of a row: γ's gradient.
+    ///
+    /// # Safety
+    /// As [`keep`](Self::keep).
+    pub unsafe fn add_product(&self, row: usize, dy: &[f32], sum: &mut [f32]) {
+        let hidden = dy.len();
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Whole(Elements::F32(memory)) => {
+                    add_product(sum, dy, memory.slice(row * hidden, hidden));
+                }
+                Self::Whole(Elements::Bf16(memory)) => {
+                    add_product16(sum, dy, memory.slice(row * hidden, hidden));
+                }
+                Self::Bits8(memory) => {
+                    let unit = Storage::x_hat_unit(hidden);
+                    add_product8(sum, dy, memory.slice(row * hidden, hidden), unit);
+                }
+            }
+        }
+    }
+
     /// Takes `dy`, the gradient of a row, back through LayerNorm ([`normalise_backward`]).
     ///
     /// # Safety
@@ -73,12 +96,45 @@ impl<'a> XHats<'a> {
 }
 
 dispatch! {
+    /// `sum += dy ⊙ x_hat`.
+    pub fn add_product(sum: &mut [f32], dy: &[f32], x_hat: &[f32]) = product_body;
+    /// [`add_product`] of x̂ in bf16.
+    fn add_product16(sum: &mut [f32], dy: &[f32], x_hat: &[bf16]) = product16_body;
+    /// [`add_product`] of the codes of x̂.
+    fn add_product8(sum: &mut [f32], dy: &[f32], codes: &[i8], unit: f32) = product8_body;
     /// `codes = row`, a byte each.
     fn pack8(row: &[f32], codes: &mut [i8], unit: f32) = pack8_body;
     /// [`normalise_backward`] from x̂ in bf16.
     fn normalise_backward16(dy: &mut [f32], x_hat: &[bf16], gamma: &[f32], rstd: f32) = backward16_body;
     /// [`normalise_backward`] from the codes of x̂.
     fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
+}
+
+#[inline(always)]
+fn products<const FMA: bool, T: Copy>(
+    sum: &mut [f32],
+    dy: &[f32],
+    x_hat: &[T],
+    wide: impl Fn(T) -> f32,
+) {
+    for ((sum, dy), x_hat) in sum.iter_mut().zip(dy).zip(x_hat) {
+        *sum = fma::<FMA>(*dy, wide(*x_hat), *sum);
+    }
+}
+
+#[inline(always)]
+fn product_body<const FMA: bool>(sum: &mut [f32], dy: &[f32], x_hat: &[f32]) {
+    products::<FMA, _>(sum, dy, x_hat, |x| x);
+}
+
+#[inline(always)]
+fn product16_body<const FMA: bool>(sum: &mut [f32], dy: &[f32], x_hat: &[bf16]) {
+    products::<FMA, _>(sum, dy, x_hat, wide);
+}
+
+#[inline(always)]
+fn product8_body<const FMA: bool>(sum: &mut [f32], dy: &[f32], codes: &[i8], unit: f32) {
+    products::<FMA, _>(sum, dy, codes, |code| value(code, unit));
 }
 
 #[inline(always)]

@@ -56,7 +56,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("adamw", &["grad_norm_partial", "step_decision", "adamw"], ONE),
     ("weight_grad", &["weight_grad"], TILES),
     ("weight_grad", &["refresh"], ONE),
-    ("embed_grad", &["embed_backward"], PARTS),
+    ("embed_grad", &["embed_backward", "embed_backward_int8"], PARTS),
     ("embed_grad", &["table_grad"], ONE),
 ];
 

@@ -184,7 +184,12 @@ impl Kernels {
     }
 
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
-        let name = by_parts("embed_backward", args.width)?;
+        let kernel = match args.word.format {
+            Format::Half => "embed_backward",
+            Format::Int8 => "embed_backward_int8",
+            Format::Nf4 => bail!("an embedding table in 4 bits: tables have 8 at least"),
+        };
+        let name = by_parts(kernel, args.width)?;
         // SAFETY: as for `gemm`; any number of blocks goes through all rows.
         unsafe { self.launch(&name, [self.summing_blocks(tokens), 1, 1], TILE_THREADS, 0, &args) }
     }

@@ -138,8 +138,8 @@ pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
 #[derive(Clone, Copy, Debug)]
 pub struct Summed {
     pub dy: Address,
-    /// Null: nothing.
-    pub factor: Address,
+    /// Where it lies, null for nothing, and how it is stored.
+    pub factor: (Address, Storage),
     /// A number for each row: those with another than the second are left out. Null: none is.
     pub only: (Address, u32),
     pub dropout: Dropout,
@@ -148,14 +148,14 @@ pub struct Summed {
 
 impl Summed {
     pub fn all(dy: Address, rows: Rows) -> Self {
-        let (factor, only) = (Address::NULL, (Address::NULL, 0));
+        let (factor, only) = ((Address::NULL, Storage::Activation), (Address::NULL, 0));
         Self { dy, factor, only, dropout: Dropout::NONE, rows }
     }
 }
 
 /// A column sum on its own, added to `sum`.
 pub fn sum_columns(at: &LaunchOperands<'_>, sum: Sum, summed: Summed) -> Result<()> {
-    let Summed { dy, factor, only: (ids, only), dropout, rows } = summed;
+    let Summed { dy, factor: (factor, stored), only: (ids, only), dropout, rows } = summed;
     let Sum(Some(grad)) = sum else {
         return Ok(());
     };
@@ -175,7 +175,7 @@ pub fn sum_columns(at: &LaunchOperands<'_>, sum: Sum, summed: Summed) -> Result<
             width: to_u32(width)?,
             rows: row_kind(rows),
             only,
-            padding: 0,
+            factor_kind: x_hat_kind(stored),
         },
     )?;
     at.finish(partial, Tiles::of(rows, TILE_ROWS))

@@ -119,9 +119,9 @@ structures! {
         ids: Address,
         positions: Address,
         type_ids: Address,
-        word: Address,
-        position: Address,
-        token_type: Address,
+        word: MatrixArgs,
+        position: MatrixArgs,
+        token_type: MatrixArgs,
         gamma: Address,
         dx: Address,
         partial_gamma: Address,
@@ -153,7 +153,7 @@ structures! {
         width: u32,
         rows: u32,
         only: u32,
-        padding: u32,
+        factor_kind: u32,
     }
 
     /// A column sum whose partial sums are there.

@@ -1,4 +1,4 @@
-//! Full fine-tuning: the gradients of matrices, gains and tables, and the 16-bit copies of the matrices that train.
+//! The gradients of matrices, gains and tables, and the 16-bit copies of the matrices that train.
 
 use super::args::*;
 use super::column_sums::{Tiles, address};
@@ -6,6 +6,7 @@ use super::memory::Address;
 use super::norm::{Summed, sum_columns};
 use super::operands::LaunchOperands;
 use super::{CudaBackend, check_width, to_u32};
+use crate::backend::MatrixKind;
 use crate::program::{EmbedBack, GainGrad, ParamRange, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};
 
@@ -53,7 +54,8 @@ pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
 /// See [`GainGrad`].
 pub fn gain(at: &LaunchOperands<'_>, op: &GainGrad) -> Result<()> {
     let (dy, x_hat) = (at.at(op.dy.0)?, at.at(op.x_hat.0)?);
-    sum_columns(at, op.grad, Summed { factor: x_hat, ..Summed::all(dy, at.rows(op.dy.0)) })
+    let factor = (x_hat, at.tensor(op.x_hat.0).info.storage);
+    sum_columns(at, op.grad, Summed { factor, ..Summed::all(dy, at.rows(op.dy.0)) })
 }
 
 /// See [`EmbedBack`].
@@ -71,12 +73,18 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             table.rows,
             table.cols
         );
+        ensure!(
+            table.format == word.format,
+            "embedding tables in {:?} and {:?}",
+            word.format,
+            table.format
+        );
     }
     let blocks = at.cuda.kernels.summing_blocks(tokens);
     let [gamma, beta] = at.room([op.dgamma, op.dbeta], blocks, width)?;
     ensure!(
         gamma.is_some() && beta.is_some(),
-        "where the embedding tables train, so does their LayerNorm"
+        "the gain and the bias of the embeddings' LayerNorm train together"
     );
     let dx = at.at(op.dx.now)?;
     let args = EmbedBackwardArgs {
@@ -84,9 +92,9 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         ids: batch.ids()?,
         positions: batch.positions()?,
         type_ids: batch.types()?,
-        word: word.halves()?,
-        position: position.halves()?,
-        token_type: types.halves()?,
+        word: word.matrix(MatrixKind::Table)?,
+        position: position.matrix(MatrixKind::Table)?,
+        token_type: types.matrix(MatrixKind::Table)?,
         gamma: at.memory.params.value(op.norm.gamma, width)?,
         dx,
         partial_gamma: address(gamma),

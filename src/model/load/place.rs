@@ -62,12 +62,13 @@ pub fn assemble(
         norm: places.norm(&embeddings.norm),
         dropout: places.dropout(config.hidden_dropout, 0),
         trains: tables(),
+        gain_trains: task.trains.gains(),
     };
     let blocks = layers.iter().enumerate();
     let mut blocks = blocks.map(|(i, layer)| places.block(i, layer)).collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
-    if let (PoolKind::Cls, Trains::Biases(_), Some(last)) =
-        (task.pooling, &task.trains, blocks.last_mut())
+    if let (PoolKind::Cls, false, Some(last)) =
+        (task.pooling, task.trains.weights(), blocks.last_mut())
     {
         last.first = Some(places.first(last)?);
     }
@@ -143,7 +144,7 @@ impl Places<'_> {
         let norm = |places: &Self, names: &NormNames, site: usize| NormLayer {
             norm: places.norm(names),
             dropout: places.dropout(config.hidden_dropout, site),
-            gain_trains: places.task.trains.weights(),
+            gain_trains: places.task.trains.gains(),
         };
         let bias = |name: &String| [name.clone()];
         Ok(Block {

@@ -262,7 +262,7 @@ impl Loader<'_> {
             layer,
             self.full_name(&name),
             (self.config.hidden, values),
-            self.task.trains.weights(),
+            self.task.trains.gains(),
         );
         let beta = self.component(component, layer, &format!("{module}.bias"))?;
         Ok(NormNames { gamma, beta })
