@@ -36,7 +36,7 @@ fn training(
 
 /// What the methods train that freeze matrices.
 fn methods() -> Vec<Trains> {
-    vec![Trains::all_biases(), Trains::LayerNorms]
+    vec![Trains::all_biases(), Trains::LayerNorms, Trains::Factors]
 }
 
 #[test]

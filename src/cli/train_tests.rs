@@ -85,12 +85,15 @@ fn the_default_metric_follows_the_task() {
 
 #[test]
 fn the_default_learning_rate_follows_the_method_as_the_help_says() {
-    let full = resolve(&["--method", "full"]).lr;
-    assert_eq!(full, Method::Full.facts().lr);
+    assert_eq!(resolve(&["--method", "full"]).lr, Method::Full.facts().lr);
     let command = options_command();
     let lr = command.get_arguments().find(|arg| arg.get_id() == "lr");
     let help = lr.unwrap().get_help().unwrap().to_string();
-    assert!(help.contains(&format!(", or {full} with --method full]")), "{help}");
+    let usual = Method::default().facts().lr;
+    assert!(help.contains(&format!("[default: {usual}; ")), "{help}");
+    for method in Method::which(|facts| facts.lr != usual) {
+        assert!(help.contains(&format!("{} with {method}", method.facts().lr)), "{help}");
+    }
 }
 
 #[test]

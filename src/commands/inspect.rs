@@ -7,6 +7,7 @@ use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
 use crate::error::tame;
 use crate::formats::model_tensors::ModelTensors;
+use crate::methods::ia3;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
 use crate::model::params::ParamKind;
@@ -116,13 +117,16 @@ fn counts(
     biases: &BiasSelection,
 ) -> (usize, usize) {
     let width = component.width(config.hidden, config.intermediate);
+    let has = |module: &str| {
+        ["bias", "beta"].map(|end| format!("{module}.{end}")).iter().any(|name| weights.has(name))
+    };
     if component.per_layer() {
-        let layers = (0..config.layers).filter(|&i| biases.selects(component, Some(i))).count();
-        return (config.layers * width, layers * width);
+        let of_layer = |&i: &usize| has(&format!("encoder.layer.{i}.{}", component.module()));
+        let there: Vec<usize> = (0..config.layers).filter(of_layer).collect();
+        let train = there.iter().filter(|&&i| biases.selects(component, Some(i))).count();
+        return (there.len() * width, train * width);
     }
-    if !weights.has(&format!("{}.bias", component.module()))
-        && !weights.has(&format!("{}.beta", component.module()))
-    {
+    if !has(component.module()) {
         return (0, 0);
     }
     // RoBERTa's head takes the place of a pooler that the file may hold.
@@ -167,8 +171,14 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         show(format_args!("trained on {columns}\n"))?;
     }
     let layers = base.config.layers;
+    let trains = |kind: ParamKind| model.params.trained().any(|param| param.kind == kind);
+    if trains(ParamKind::Factor) {
+        let scaled = [ia3::OF_OUTPUTS, ia3::OF_INPUTS].concat();
+        let factors = |module: String| moved(&format!("{prefix}{}", ia3::name(&module)));
+        return show_moved("l", &scaled, layers, factors);
+    }
     show_moved("b", &Component::ALL, layers, |module| moved(&format!("{prefix}{module}.bias")))?;
-    if model.params.trained().any(|param| param.kind == ParamKind::Gain) {
+    if trains(ParamKind::Gain) {
         let of_norm = |module: String| moved(&format!("{prefix}{module}.weight"));
         show_moved("γ", &Component::LAYER_NORMS, layers, of_norm)?;
     }

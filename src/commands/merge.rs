@@ -13,7 +13,9 @@ use crate::formats::delta::Delta;
 use crate::formats::model_files::{CONFIG, HEAD};
 use crate::formats::model_folder::{Unfinished, copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
+use crate::methods::ia3;
 use crate::model::load::{TaskSpec, load, tensors_of};
+use crate::model::params::ParamKind;
 use crate::program::PoolKind;
 use crate::train::output::{OutputFolder, delta_path};
 use anyhow::{Context, Result};
@@ -55,7 +57,14 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
 
     let prefix = base.config.family.prefix();
     let mut tensors = encoder(base, weights, &spec)?;
+    // Where the base lacks biases, `transformers` has zeros; other programs may not.
+    for param in model.params.list().iter().filter(|p| matches!(p.kind, ParamKind::Bias(_))) {
+        let data = &model.params.initial()[param.range.offset..param.range.end()];
+        let tensor = || Tensor { shape: param.shape.clone(), data: data.to_vec() };
+        tensors.entry(param.name.clone()).or_insert_with(tensor);
+    }
     tensors.extend(delta.tensors);
+    ia3::fold(&mut tensors);
     let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
     for (name, tensor) in tensors {
         let (file, name) = place(delta.info.pooling, prefix, &name);

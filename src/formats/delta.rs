@@ -13,7 +13,7 @@
 //! | `labels` | JSON list of the names of the classes or labels, in the order of the head's outputs; empty for regression |
 //! | `outputs` | how many outputs the head has, where there are no names and it is not one |
 //! | `pooling` | `cls` or `mean`; `auto` where the head is on each token |
-//! | `method` | as for `--method`: `bitfit`, `head`, `layernorm` |
+//! | `method` | as for `--method` |
 //! | `biases` | the selection that trained, `none` for the head alone |
 //! | `settings` | the run's settings, TOML; files by their names, see [`TrainConfig::without_places`] |
 //! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
@@ -42,7 +42,7 @@ use crate::formats::container::{Container, ContainerError, Tensor, read_metadata
 use crate::formats::fingerprint::Fingerprint;
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
-use crate::settings::method::{Facts, Leaves, Method, TrainedBiases};
+use crate::settings::method::{Leaves, Method, TrainedBiases};
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
@@ -361,12 +361,10 @@ impl DeltaInfo {
             let expected = if task.each_token { "auto" } else { "cls or mean" };
             return Err(wrong("pooling", format!("{expected} is expected for {}", self.task)));
         }
-        let trains_none = |facts: Facts| facts.biases == TrainedBiases::None;
-        if trains_none(self.method.facts()) != self.biases.is_none() {
-            let methods = quoted(Method::which(trains_none));
+        if self.method.facts().biases == TrainedBiases::Selected && self.biases.is_none() {
             return Err(wrong(
                 "biases",
-                format!("`none` goes with the method {methods}, and only with it"),
+                format!("`none` does not go with the method {}", self.method),
             ));
         }
         let of_method = self.method.trained_biases(&self.biases);

@@ -93,6 +93,8 @@ pub struct Block {
     pub output: LinearLayer,
     /// `output.LayerNorm`
     pub output_norm: NormLayer,
+    /// Factors that a method adds.
+    pub factors: Option<BlockFactors>,
     pub heads: usize,
     /// On attention's probabilities.
     pub dropout: Dropout,
@@ -102,12 +104,26 @@ pub struct Block {
     pub first: Option<FirstLayers>,
 }
 
+/// Factors of columns of what a block computes ([`crate::methods::ia3`]).
+#[derive(Clone, Copy, Debug)]
+pub struct BlockFactors {
+    pub key_value: ParamRange,
+    /// On what `attention.output.dense` takes.
+    pub attended: ParamRange,
+    /// On what `output.dense` takes.
+    pub inner: ParamRange,
+}
+
 /// What a block's forward leaves for its backward.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockPass {
     attended: Attended,
+    /// What its output layer took of it.
+    attended_taken: Value,
     h: Normed,
     inner: Activated,
+    /// What the output layer took of it.
+    inner_taken: Value,
     /// Its output is the block's.
     pub y: Normed,
 }
@@ -120,6 +136,8 @@ pub struct Attended {
     residual: Value,
     /// Of the first tokens, where they alone go on; `qkv` is then k and v of all.
     query: Option<Value>,
+    /// As the product made it.
+    made: Value,
     qkv: Value,
     lse: Value,
     pub out: Value,
@@ -131,23 +149,35 @@ impl Block {
             Some(first) if !every_token => self.attend_first(b, x, first),
             _ => self.attend(b, x),
         };
-        let o = b.linear(What::Product, attended.out, &self.attention_output);
+        let attended_taken = b.scale(attended.out, self.factors.map(|factors| factors.attended));
+        let o = b.linear(What::Product, attended_taken, &self.attention_output);
         let h = b.norm(o, attended.residual, &self.attention_norm);
         let inner = b.linear_act(h.out, &self.intermediate, self.activation);
-        let o = b.linear(What::Product, inner.out, &self.output);
+        let inner_taken = b.scale(inner.out, self.factors.map(|factors| factors.inner));
+        let o = b.linear(What::Product, inner_taken, &self.output);
         let y = b.norm(o, h.out, &self.output_norm);
-        BlockPass { attended, h, inner, y }
+        BlockPass { attended, attended_taken, h, inner, inner_taken, y }
     }
 
     /// From the gradient of the block's output to that of its input.
     pub fn backward(&self, b: &mut Builder, pass: &BlockPass, dy: Value) -> Value {
-        let BlockPass { attended, h, inner, y } = pass;
+        let BlockPass { attended, attended_taken, h, inner, inner_taken, y } = pass;
         let d = b.norm_back(dy, None, y, &self.output);
-        let through = Dx::Through(inner.slope, &self.intermediate);
-        let d_inner = b.linear_back(d.branch, &self.output, inner.out, through);
+        let d_inner = match self.factors {
+            None => {
+                let through = Dx::Through(inner.slope, &self.intermediate);
+                b.linear_back(d.branch, &self.output, inner.out, through)
+            }
+            Some(factors) => {
+                let d = b.linear_back(d.branch, &self.output, *inner_taken, Dx::New);
+                b.scale_back(d, inner.out, Some(factors.inner), Some(inner.slope))
+            }
+        };
         let dh = b.linear_back(d_inner, &self.intermediate, h.out, Dx::Onto(d.residual));
         let d = b.norm_back(dh, None, h, &self.attention_output);
-        let d_out = b.linear_back(d.branch, &self.attention_output, attended.out, Dx::New);
+        let d_out = b.linear_back(d.branch, &self.attention_output, *attended_taken, Dx::New);
+        let of_attended = self.factors.map(|factors| factors.attended);
+        let d_out = b.scale_back(d_out, attended.out, of_attended, None);
         match (&self.first, attended.query) {
             (Some(first), Some(query)) => {
                 self.attend_first_back(b, attended, first, query, d_out, d.residual)
@@ -161,7 +191,8 @@ impl Block {
 
     pub fn attend(&self, b: &mut Builder, x: Value) -> Attended {
         let hidden = self.qkv.inputs;
-        let qkv = b.linear(What::Qkv, x, &self.qkv);
+        let made = b.linear(What::Qkv, x, &self.qkv);
+        let qkv = b.scale(made, self.factors.map(|factors| factors.key_value));
         let lse = b.value(What::Lse, Rows::Tokens, self.heads, Storage::F32);
         let out = b.value(What::Attended, Rows::Tokens, hidden, Storage::Activation);
         b.push(Attention {
@@ -171,7 +202,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended { x, residual: x, query: None, qkv, lse, out }
+        Attended { x, residual: x, query: None, made, qkv, lse, out }
     }
 
     /// From the gradient of attention's output to that of q, k and v.
@@ -186,14 +217,20 @@ impl Block {
             dropout: b.dropout(self.dropout),
             dqkv: Out(dqkv),
             dquery: Sum(self.qkv.bias.first().copied()),
-            dvalue: Sum(self.qkv.bias.get(2).copied()),
+            dvalue: Sum(self.value_bias()),
         });
-        dqkv
+        b.scale_back(dqkv, a.made, self.factors.map(|factors| factors.key_value), None)
+    }
+
+    /// Where the column sums of the value's gradient go: with factors the bias is not what they are the gradient of.
+    fn value_bias(&self) -> Option<ParamRange> {
+        self.qkv.bias.get(2).copied().filter(|_| self.factors.is_none())
     }
 
     fn attend_first(&self, b: &mut Builder, x: Value, first: &FirstLayers) -> Attended {
         let hidden = self.qkv.inputs;
-        let qkv = b.linear(What::Qkv, x, &first.key_value);
+        let made = b.linear(What::Qkv, x, &first.key_value);
+        let qkv = b.scale(made, self.factors.map(|factors| factors.key_value));
         let residual = b.value(What::Hidden, Rows::Sequences, hidden, Storage::Stream);
         b.push(First { tokens: In(x), out: Out(residual) });
         let query = b.linear(What::FirstQuery, residual, &first.query);
@@ -207,7 +244,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended { x, residual, query: Some(query), qkv, lse, out }
+        Attended { x, residual, query: Some(query), made, qkv, lse, out }
     }
 
     fn attend_first_back(
@@ -231,8 +268,10 @@ impl Block {
             d_query: Out(d_query),
             d_key_value: Out(d_key_value),
             dquery: Sum(self.qkv.bias.first().copied()),
-            dvalue: Sum(self.qkv.bias.get(2).copied()),
+            dvalue: Sum(self.value_bias()),
         });
+        let of_key_value = self.factors.map(|factors| factors.key_value);
+        let d_key_value = b.scale_back(d_key_value, a.made, of_key_value, None);
         let of_first = b.linear_back(d_query, &first.query, a.residual, Dx::Onto(residual));
         let of_tokens = b.linear_back(d_key_value, &first.key_value, a.x, Dx::New);
         let now = b.gradient(of_tokens);

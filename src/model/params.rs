@@ -14,6 +14,8 @@ pub enum ParamKind {
     Bias(Component),
     /// LayerNorm's γ.
     Gain,
+    /// Factors of columns, which a method adds.
+    Factor,
     /// A matrix or table of the encoder that trains; a frozen one is no parameter.
     Weight,
     /// Part of the task head; always trains.

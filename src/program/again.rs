@@ -62,7 +62,8 @@ impl Saving {
         match what {
             What::Embeddings | What::Hidden => true,
             What::Qkv | What::Lse | What::Attended => self.attention_again,
-            What::Slope => self.slope_again,
+            // The activation's value is kept where something beside it trains: one product makes both again.
+            What::Slope | What::Inner => self.slope_again,
             _ => false,
         }
     }

@@ -3,8 +3,8 @@
 
 use super::{
     Activation, Aside, Dest, Dropout, GainGrad, In, Info, Linear, LinearBack, List, Norm, NormBack,
-    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Storage, Sum, Update, Value, WeightGrad,
-    WeightId, What, Zero,
+    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Scale, ScaleBack, Storage, Sum, Update,
+    Value, WeightGrad, WeightId, What, Zero,
 };
 
 /// Collects operations; see the module's head.
@@ -198,6 +198,39 @@ impl Builder {
             Dx::Through(slope, below) => (Some(In(slope)), new, below.bias.first().copied()),
         };
         self.push(LinearBack { dy: In(dy), weight: layer.weight, slope, dx, dbias: Sum(dbias) });
+        now
+    }
+
+    /// `x`, its last columns multiplied by factors where there are any.
+    pub fn scale(&mut self, x: Value, factor: Option<ParamRange>) -> Value {
+        let Some(factor) = factor else {
+            return x;
+        };
+        let out = self.like(self.info(x).what, x);
+        self.push(Scale { x: In(x), factor, out: Out(out) });
+        out
+    }
+
+    /// From the gradient of what [`scale`](Self::scale) made of `x` to that of `x`; with the slope of the activation that
+    /// made it, to that before the activation.
+    pub fn scale_back(
+        &mut self,
+        dy: Value,
+        x: Value,
+        factor: Option<ParamRange>,
+        slope: Option<Value>,
+    ) -> Value {
+        let Some(factor) = factor else {
+            return dy;
+        };
+        let now = self.gradient(x);
+        self.push(ScaleBack {
+            dx: Over { was: dy, now },
+            x: In(x),
+            factor,
+            slope: slope.map(In),
+            dfactor: Sum(Some(factor)),
+        });
         now
     }
 

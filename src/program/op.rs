@@ -143,6 +143,26 @@ ops! {
         dbias: Sum = [inputs],
     }
 
+    /// `out = x`, its last columns multiplied by a factor each.
+    Scale {
+        x: In = [rows, width] act,
+        factor: ParamRange = [scaled],
+        out: Out = [rows, width] act,
+    }
+
+    /// Backward of [`Scale`]: the gradient of its input, in the place of that of its output.
+    ScaleBack {
+        dx: Over = [rows, width] act,
+        /// What was scaled.
+        x: In = [rows, width] act,
+        factor: ParamRange = [scaled],
+        /// The slope of the activation that made `x`, so that `dx` is the gradient before that activation. Where it is, all
+        /// columns have factors.
+        slope: Option<In> = [rows, width] slope,
+        /// Column sums of the incoming gradient ⊙ x.
+        dfactor: Sum = [scaled],
+    }
+
     /// `grad += dyᵀ·x`: the gradient of a linear layer's matrix. In no list that trains biases alone.
     WeightGrad {
         dy: In = [rows, outputs] either,

@@ -181,6 +181,15 @@ fn together(list: &List, op: &Op) -> Result<()> {
             op.slope.is_none() || matches!(op.dx, Dest::New(_)),
             "a product that both adds and multiplies"
         ),
+        Op::Scale(op) => {
+            let width = list.info(op.x.0).width;
+            ensure!(op.factor.len <= width, "{} factors of {width} columns", op.factor.len);
+        }
+        Op::ScaleBack(op) => {
+            let (width, scaled) = (list.info(op.x.0).width, op.factor.len);
+            ensure!(scaled <= width, "{scaled} factors of {width} columns");
+            ensure!(op.slope.is_none() || scaled == width, "a slope beside columns without factor");
+        }
         Op::ResidualNorm(op) => {
             ensure!(op.x_hat.0.is_some() == op.rstd.0.is_some(), "x_hat and rstd are kept together")
         }

@@ -105,6 +105,11 @@ impl Component {
         self.row().per_layer
     }
 
+    /// Whether it is a linear layer's.
+    pub fn is_linear(self) -> bool {
+        !Self::LAYER_NORMS.contains(&self)
+    }
+
     /// Length of one such bias vector in a model with these widths.
     pub fn width(self, hidden: usize, intermediate: usize) -> usize {
         match self {

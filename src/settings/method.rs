@@ -14,6 +14,10 @@ choices! {
             "The head alone; the whole encoder stays as it is";
         LayerNorm = "layernorm",
             "Gain and bias of every LayerNorm, and the head";
+        Ia3 = "ia3",
+            "Factors on keys, values and what both output layers of a block take (IA3), and the head";
+        AddedBiases = "added-biases",
+            "A bias for each linear layer of a checkpoint that has none there, as --biases selects, and the head";
         Full = "full",
             "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
     }
@@ -28,6 +32,16 @@ pub enum TrainedBiases {
     /// Those of the LayerNorms, whose gains train with them.
     LayerNorms,
     All,
+}
+
+/// What a method adds to the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adds {
+    Nothing,
+    /// Factors on columns of what a block computes.
+    Factors,
+    /// Biases to linear layers that the checkpoint has none for; of those that are selected these alone train.
+    Biases,
 }
 
 /// What a run is for: the result that it leaves.
@@ -53,6 +67,7 @@ impl Leaves {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts {
     pub biases: TrainedBiases,
+    pub adds: Adds,
     /// Whether matrices and embedding tables stay as they are. Those that train are f32, and want a learning rate and ways
     /// of saving of their own.
     pub freezes_weights: bool,
@@ -66,24 +81,42 @@ impl Method {
         match self {
             Self::Bitfit => Facts {
                 biases: TrainedBiases::Selected,
+                adds: Adds::Nothing,
                 freezes_weights: true,
                 leaves: Leaves::Delta,
                 lr: 1e-3,
             },
             Self::Head => Facts {
                 biases: TrainedBiases::None,
+                adds: Adds::Nothing,
                 freezes_weights: true,
                 leaves: Leaves::Delta,
                 lr: 1e-3,
             },
             Self::LayerNorm => Facts {
                 biases: TrainedBiases::LayerNorms,
+                adds: Adds::Nothing,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 1e-3,
+            },
+            Self::Ia3 => Facts {
+                biases: TrainedBiases::None,
+                adds: Adds::Factors,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 3e-3,
+            },
+            Self::AddedBiases => Facts {
+                biases: TrainedBiases::Selected,
+                adds: Adds::Biases,
                 freezes_weights: true,
                 leaves: Leaves::Delta,
                 lr: 1e-3,
             },
             Self::Full => Facts {
                 biases: TrainedBiases::All,
+                adds: Adds::Nothing,
                 freezes_weights: false,
                 leaves: Leaves::Model,
                 lr: 5e-5,

@@ -127,3 +127,14 @@ fn training_of_layer_norms_follows_the_cpu() {
         every_gradient_follows_the_cpu(xhat8, HalfType::F16, WeightType::Nf4, 0.06);
     });
 }
+
+#[test]
+fn training_of_factors_follows_the_cpu() {
+    emulated("follows::training_of_factors_follows_the_cpu", &[], || {
+        let keep = Training::Factors(Saving::KEEP);
+        every_gradient_follows_the_cpu(keep, HalfType::F16, WeightType::F32, 0.06);
+        every_gradient_follows_the_cpu(keep, HalfType::Bf16, WeightType::Int8, 0.1);
+        let lossy = Training::Factors("gelu8,xhat8".parse().unwrap());
+        every_gradient_follows_the_cpu(lossy, HalfType::F16, WeightType::Nf4, 0.06);
+    });
+}

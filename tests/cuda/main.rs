@@ -108,6 +108,7 @@ struct Run<B> {
 enum Training {
     Biases(Saving),
     LayerNorms(Saving),
+    Factors(Saving),
     Everything,
 }
 
@@ -136,6 +137,7 @@ impl<B: Backend> Run<B> {
         let (trains, saving, lr) = match training {
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
             Training::LayerNorms(saving) => (Trains::LayerNorms, saving, 3e-3),
+            Training::Factors(saving) => (Trains::Factors, saving, 3e-2),
             Training::Everything => (Trains::Everything, Saving::KEEP, 5e-4),
         };
         let task = TaskSpec {

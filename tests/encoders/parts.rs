@@ -102,6 +102,7 @@ impl<'a> Parts<'a> {
             activation: Activation::GeluErf,
             output: self.linear(INNER, HIDDEN, 1),
             output_norm: self.norm(),
+            factors: None,
             heads: HEADS,
             dropout: self.dropout(),
             first: None,

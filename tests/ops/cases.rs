@@ -1,7 +1,9 @@
 //! What a case is, and what running it gives; how each kind runs is in the `*_cases` beside this file.
 
 use crate::rig::{Rig, Rounding};
-use crate::{attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases};
+use crate::{
+    attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases, scale_cases,
+};
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
 
@@ -120,6 +122,19 @@ pub enum Kind {
     /// LayerNorm, restored and backward, and a bias gradient, with a row per sequence.
     SequenceNorm {
         hidden: usize,
+    },
+    Scale {
+        rows: Rows,
+        width: usize,
+        /// The last columns.
+        scaled: usize,
+    },
+    ScaleBackward {
+        rows: Rows,
+        width: usize,
+        scaled: usize,
+        slope: Option<Storage>,
+        grad: bool,
     },
     /// Of what trains beside biases, as the rest.
     WeightGrad {
@@ -287,6 +302,9 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
         | Kind::FirstAttentionBackward { .. }
         | Kind::FirstTokens { .. }
         | Kind::SequenceNorm { .. } => first_cases::run(case, &name, &mut rig, &mut out),
+        Kind::Scale { .. } | Kind::ScaleBackward { .. } => {
+            scale_cases::run(case, &name, &mut rig, &mut out);
+        }
         Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. } => {
             full_cases::run(case, &name, &mut rig, &mut out);
         }

@@ -67,6 +67,9 @@ fn cases_for_cuda() -> Vec<Case> {
             Kind::Loss { .. } => case.weights == WeightType::F32,
             Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
             Kind::GainGrad { width, .. } => width % 8 == 0,
+            Kind::Scale { width, scaled, .. } | Kind::ScaleBackward { width, scaled, .. } => {
+                width % 8 == 0 && scaled % 8 == 0
+            }
             Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
         })
         .collect();
@@ -171,7 +174,7 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
             Kind::Linear { inputs, outputs, .. } | Kind::LinearBackward { inputs, outputs, .. } => {
                 inputs % 8 == 0 && outputs % 8 == 0
             }
-            Kind::Embed { hidden, .. } => hidden % 8 == 0,
+            Kind::Embed { hidden, .. } | Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
             _ => true,
         })
         .collect();
@@ -380,6 +383,10 @@ fn oddest() -> Vec<Case> {
             add(0.1, Kind::FirstAttentionBackward { heads, dim, dbias });
         }
         let (hidden, vocab, types) = (312, 17, 2);
+        let (width, scaled, slope) = (312, 312, Some(Storage::Slope8));
+        add(0.0, Kind::Scale { rows, width, scaled: 208 });
+        add(0.0, Kind::ScaleBackward { rows, width, scaled, slope, grad: true });
+        add(0.0, Kind::ScaleBackward { rows, width, scaled: 208, slope: None, grad: true });
         add(0.0, Kind::NormRestore { hidden });
         let (sums, branch) = (true, true);
         add(0.1, Kind::Embed { hidden, vocab, types });

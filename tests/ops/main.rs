@@ -16,6 +16,7 @@ mod optimizer;
 mod oracle;
 mod refused;
 mod rig;
+mod scale_cases;
 mod table;
 
 use bitfit::backend::cpu::{Arithmetic, CpuBackend};

@@ -114,6 +114,11 @@ pub fn product_sums(a: &[f64], b: &[f64], width: usize) -> Vec<f64> {
     column_sums(&product, width)
 }
 
+/// `x`, each column multiplied by a factor.
+pub fn scaled(x: &[f64], factors: &[f64]) -> Vec<f64> {
+    x.iter().zip(factors.iter().cycle()).map(|(x, factor)| x * factor).collect()
+}
+
 /// The rows of a table of `count` rows, each the sum of the `rows` whose id it is.
 pub fn scatter(rows: &[f64], ids: &[usize], count: usize, width: usize) -> Vec<f64> {
     let mut table = vec![0.0; count * width];

@@ -111,6 +111,7 @@ pub fn table() -> Vec<Case> {
                 }
                 linear(&mut add, &lens);
                 if first {
+                    crate::scale_cases::table(&mut add);
                     full(&mut add, &lens);
                 }
                 for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {

@@ -98,7 +98,7 @@ pub fn shapes() -> Vec<Shape> {
                 let of =
                     |trains: Trains| Shape { config: size.config(family), mean, dropout, trains };
                 shapes.extend(selections(size.layers).iter().map(|s| of(biases(s))));
-                shapes.extend([Trains::LayerNorms, Trains::Everything].map(of));
+                shapes.extend([Trains::LayerNorms, Trains::Factors, Trains::Everything].map(of));
             }
         }
     }

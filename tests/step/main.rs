@@ -59,6 +59,7 @@ fn what_runs_is_what_was_reviewed() {
     listing::check("query", &model(&shape(false, biases("query"))), Some(Saving::KEEP));
     listing::check("mean", &model(&shape(true, Trains::all_biases())), Some(Saving::KEEP));
     listing::check("layernorm", &model(&shape(false, Trains::LayerNorms)), Some(Saving::KEEP));
+    listing::check("ia3", &model(&shape(false, Trains::Factors)), Some(Saving::KEEP));
     listing::check("full", &model(&shape(true, Trains::Everything)), Some(Saving::KEEP));
 }
 

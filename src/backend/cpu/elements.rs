@@ -116,6 +116,20 @@ impl<'a> Elements<'a> {
         })
     }
 
+    /// `values = ` the elements from `at` on.
+    ///
+    /// # Safety
+    /// No other thread writes these elements.
+    pub unsafe fn read(self, at: usize, values: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(x) => values.copy_from_slice(x.slice(at, values.len())),
+                Self::Bf16(x) => widen(x.slice(at, values.len()), values),
+            }
+        }
+    }
+
     /// The elements from `at` on become `values`.
     ///
     /// # Safety

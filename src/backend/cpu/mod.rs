@@ -47,6 +47,7 @@ mod panels;
 mod params;
 mod pointwise;
 mod run;
+mod scale;
 mod share;
 mod simd;
 mod sizes;

@@ -1,7 +1,7 @@
 //! Element-wise work on rows: bias, activation and its derivative, products.
 
 use super::math;
-use super::simd::dispatch;
+use super::simd::{dispatch, fma};
 use crate::program::Activation;
 
 dispatch! {
@@ -9,6 +9,8 @@ dispatch! {
     pub fn add(row: &mut [f32], bias: &[f32]) = add_body;
     /// `row *= factor`, element by element.
     pub fn multiply(row: &mut [f32], factor: &[f32]) = multiply_body;
+    /// `sum += a ⊙ b`.
+    pub fn add_product(sum: &mut [f32], a: &[f32], b: &[f32]) = add_product_body;
     /// `row *= factor`.
     pub fn scale(row: &mut [f32], factor: f32) = scale_body;
     /// `row = tanh(row)`.
@@ -51,6 +53,24 @@ pub fn slope(kind: Activation, row: &mut [f32], bias: &[f32]) {
 fn add_body<const FMA: bool>(row: &mut [f32], bias: &[f32]) {
     for (x, b) in row.iter_mut().zip(bias) {
         *x += b;
+    }
+}
+
+#[inline(always)]
+fn add_product_body<const FMA: bool>(sum: &mut [f32], a: &[f32], b: &[f32]) {
+    products::<FMA, _>(sum, a, b, |b| b);
+}
+
+/// `sum += a ⊙ b`, b being stored otherwise.
+#[inline(always)]
+pub fn products<const FMA: bool, T: Copy>(
+    sum: &mut [f32],
+    a: &[f32],
+    b: &[T],
+    wide: impl Fn(T) -> f32,
+) {
+    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
+        *sum = fma::<FMA>(*a, wide(*b), *sum);
     }
 }
 

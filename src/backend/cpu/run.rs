@@ -1,7 +1,8 @@
 //! Runs a program: the one place that knows every operation.
 
 use super::{
-    CpuBackend, attend, colsum, dense, embed, head, linear, loss, norm, optim, weight_gradients,
+    CpuBackend, attend, colsum, dense, embed, head, linear, loss, norm, optim, scale,
+    weight_gradients,
 };
 use crate::backend::check;
 use crate::program::{Numbers, Op, Program, Span};
@@ -30,6 +31,8 @@ fn one(cpu: &mut CpuBackend, program: &Program, op: &Op, numbers: Numbers) -> Re
         Op::EmbedBack(op) => weight_gradients::embeddings(cpu, program, op),
         Op::Linear(op) => linear::forward(cpu, program, op),
         Op::LinearBack(op) => linear::backward(cpu, program, op),
+        Op::Scale(op) => scale::forward(cpu, program, op),
+        Op::ScaleBack(op) => scale::backward(cpu, program, op),
         Op::WeightGrad(op) => weight_gradients::matrix(cpu, program, op),
         Op::Attention(op) => attend::forward(cpu, program, op),
         Op::AttentionBack(op) => attend::backward(cpu, program, op),

@@ -3,8 +3,9 @@
 use super::bf16::wide;
 use super::elements::{Elements, Stored};
 use super::normalise::{normalise_backward, through};
+use super::pointwise::{add_product, products};
 use super::share::Shared;
-use super::simd::{dispatch, fma};
+use super::simd::dispatch;
 use crate::program::Storage;
 use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
@@ -96,8 +97,6 @@ impl<'a> XHats<'a> {
 }
 
 dispatch! {
-    /// `sum += dy ⊙ x_hat`.
-    pub fn add_product(sum: &mut [f32], dy: &[f32], x_hat: &[f32]) = product_body;
     /// [`add_product`] of x̂ in bf16.
     fn add_product16(sum: &mut [f32], dy: &[f32], x_hat: &[bf16]) = product16_body;
     /// [`add_product`] of the codes of x̂.
@@ -108,23 +107,6 @@ dispatch! {
     fn normalise_backward16(dy: &mut [f32], x_hat: &[bf16], gamma: &[f32], rstd: f32) = backward16_body;
     /// [`normalise_backward`] from the codes of x̂.
     fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
-}
-
-#[inline(always)]
-fn products<const FMA: bool, T: Copy>(
-    sum: &mut [f32],
-    dy: &[f32],
-    x_hat: &[T],
-    wide: impl Fn(T) -> f32,
-) {
-    for ((sum, dy), x_hat) in sum.iter_mut().zip(dy).zip(x_hat) {
-        *sum = fma::<FMA>(*dy, wide(*x_hat), *sum);
-    }
-}
-
-#[inline(always)]
-fn product_body<const FMA: bool>(sum: &mut [f32], dy: &[f32], x_hat: &[f32]) {
-    products::<FMA, _>(sum, dy, x_hat, |x| x);
 }
 
 #[inline(always)]

@@ -54,6 +54,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         ONE,
     ),
     ("adamw", &["grad_norm_partial", "step_decision", "adamw"], ONE),
+    ("scale", &["scale_forward", "scale_backward"], ONE),
     ("weight_grad", &["weight_grad"], TILES),
     ("weight_grad", &["refresh"], ONE),
     ("embed_grad", &["embed_backward", "embed_backward_int8"], PARTS),

@@ -183,6 +183,18 @@ impl Kernels {
         unsafe { self.launch("refresh", [blocks, 1, 1], REFRESH_THREADS, 0, &args) }
     }
 
+    pub fn scale(&self, rows: usize, args: ScaleArgs) -> Result<()> {
+        let grid = by_rows(rows, TILE_ROWS, args.width, PART);
+        // SAFETY: as for `gemm`.
+        unsafe { self.launch("scale_forward", grid, TILE_THREADS, 0, &args) }
+    }
+
+    pub fn scale_back(&self, rows: usize, args: ScaleBackArgs) -> Result<()> {
+        let grid = by_rows(rows, TILE_ROWS, args.scaled, PART);
+        // SAFETY: as for `gemm`.
+        unsafe { self.launch("scale_backward", grid, TILE_THREADS, 0, &args) }
+    }
+
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {
         let kernel = match args.word.format {
             Format::Half => "embed_backward",

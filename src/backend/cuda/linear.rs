@@ -108,7 +108,7 @@ fn activation_kind(kind: Activation) -> u32 {
     }
 }
 
-fn slope_kind(stored: Storage) -> u32 {
+pub fn slope_kind(stored: Storage) -> u32 {
     match stored {
         Storage::Slope8 => DERIVATIVE_BITS8,
         Storage::Slope4 => DERIVATIVE_BITS4,

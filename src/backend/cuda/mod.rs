@@ -31,6 +31,7 @@ mod optim;
 mod params;
 mod pinned;
 mod run;
+mod scale;
 mod sizes;
 mod weight_gradients;
 mod weights;

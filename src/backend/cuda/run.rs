@@ -7,7 +7,9 @@ use super::batch::BatchShape;
 use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
-use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
+use super::{
+    CudaBackend, attention, first_token, head, linear, norm, optim, scale, weight_gradients,
+};
 use crate::backend::labels::LabelNeed;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
@@ -98,6 +100,8 @@ fn launch(
         Op::EmbedBack(op) => weight_gradients::embed_back(&at, op),
         Op::Linear(op) => linear::forward(&at, op),
         Op::LinearBack(op) => linear::backward(&at, op),
+        Op::Scale(op) => scale::forward(&at, op),
+        Op::ScaleBack(op) => scale::backward(&at, op),
         Op::WeightGrad(op) => weight_gradients::matrix(&at, op),
         Op::Attention(op) => attention::forward(&at, op),
         Op::AttentionBack(op) => attention::backward(&at, op),

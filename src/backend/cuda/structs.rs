@@ -114,6 +114,30 @@ structures! {
         count: u64,
     }
 
+    ScaleArgs {
+        batch: Address,
+        x: Address,
+        factor: Address,
+        out: Address,
+        width: u32,
+        scaled: u32,
+        rows: u32,
+        padding: u32,
+    }
+
+    ScaleBackArgs {
+        batch: Address,
+        dx: Address,
+        x: Address,
+        factor: Address,
+        slope: Address,
+        partial: Address,
+        width: u32,
+        scaled: u32,
+        rows: u32,
+        slope_kind: u32,
+    }
+
     EmbedBackwardArgs {
         batch: Address,
         ids: Address,

@@ -129,6 +129,7 @@ fn train(
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
     base.unchanged()?;
     say_head(config, &base, &model, quiet)?;
+    say_added(&spec.trains, &model, quiet);
     warn_of_unused_layers(&base);
     warn_of_adapter(&base);
     warn_of_quantization(&base);
@@ -330,6 +331,19 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
     })
+}
+
+/// Says how much the checkpoint lacks: that it is not damaged is for the user to know.
+fn say_added(trains: &Trains, model: &Model, quiet: bool) {
+    if let Trains::Added(_) = trains {
+        let added = model.params.trained().filter(|p| matches!(p.kind, ParamKind::Bias(_)));
+        let (layers, values) = added.fold((0, 0), |(n, all), p| (n + 1, all + p.range.len));
+        let layers = count(layers, "linear layer");
+        say(
+            quiet,
+            format_args!("{layers} without a bias: {} are added", count(values, "bias value")),
+        );
+    }
 }
 
 /// Says which head is put on the encoder, and why.

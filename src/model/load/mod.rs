@@ -48,6 +48,11 @@ trait Source {
     /// Whether the encoder has a tensor of this name.
     fn has(&self, name: &str) -> bool;
 
+    /// Whether the encoder has a bias of this name. Where no checkpoint is read, biases that a method can add are not there.
+    fn has_bias(&self, _: &str) -> bool {
+        false
+    }
+
     /// Whether there are values at all; else only shapes are known.
     fn has_values(&self) -> bool {
         true
@@ -59,6 +64,10 @@ trait Source {
 
 impl Source for ModelTensors {
     fn has(&self, name: &str) -> bool {
+        ModelTensors::has(self, name)
+    }
+
+    fn has_bias(&self, name: &str) -> bool {
         ModelTensors::has(self, name)
     }
 
@@ -104,6 +113,11 @@ struct Noted(RefCell<BTreeSet<String>>);
 impl Source for Noted {
     fn has(&self, _: &str) -> bool {
         true
+    }
+
+    fn has_bias(&self, name: &str) -> bool {
+        self.0.borrow_mut().insert(name.to_owned());
+        false
     }
 
     fn get(&self, name: &str, _: &[usize]) -> Result<Vec<f32>> {

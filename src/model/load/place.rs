@@ -1,13 +1,13 @@
 //! Puts a model together: gives the matrices and parameters that were read their places on the device and in the parameter
 //! vector.
 
-use super::read::{Loader, NewHeadLayer, NewLayer, NewWeight, NormNames};
+use super::read::{FactorNames, Loader, NewHeadLayer, NewLayer, NewWeight, NormNames};
 use super::{Source, Store, TaskSpec};
 use crate::backend::MatrixShape;
 use crate::error::UsageError;
 use crate::methods::Trains;
 use crate::model::Model;
-use crate::model::bert::{Block, Embeddings, Encoder, FirstLayers};
+use crate::model::bert::{Block, BlockFactors, Embeddings, Encoder, FirstLayers};
 use crate::model::config::ModelConfig;
 use crate::model::params::{ParamKind, Params};
 use crate::program::{
@@ -22,7 +22,7 @@ pub fn assemble(
     source: &dyn Source,
     store: &mut dyn Store,
 ) -> Result<Model> {
-    if let Trains::Biases(biases) = &task.trains {
+    if let Trains::Biases(biases) | Trains::Added(biases) = &task.trains {
         biases.validate(config.layers)?;
     }
     let mut loader =
@@ -42,6 +42,13 @@ pub fn assemble(
                     PoolKind::Each => "this task has no pooler",
                     PoolKind::Cls => "its pooler is new and trains with the head",
                 }
+            ))
+            .into());
+        }
+        Trains::Added(biases) if !any => {
+            return Err(UsageError::new(format!(
+                "--method added-biases adds nothing: of the linear layers that --biases {biases} names, this model has none \
+                 without a bias; --method bitfit trains those that are there"
             ))
             .into());
         }
@@ -134,6 +141,16 @@ impl Places<'_> {
         }
     }
 
+    fn factors(&self, names: &FactorNames) -> BlockFactors {
+        let [key, value] = names.key_value.each_ref().map(|name| self.params.range(name));
+        debug_assert_eq!(key.end(), value.offset, "they were added one after the other");
+        BlockFactors {
+            key_value: ParamRange { offset: key.offset, len: key.len + value.len },
+            attended: self.params.range(&names.attended),
+            inner: self.params.range(&names.inner),
+        }
+    }
+
     /// Sites count through the network, so that no two places share a mask.
     fn dropout(&self, p: f32, site: usize) -> Dropout {
         Dropout { p: self.task.dropout.unwrap_or(p), site: site as u32 }
@@ -156,6 +173,7 @@ impl Places<'_> {
             activation: config.activation,
             output: self.linear(&layer.output, &bias(&layer.output_bias))?,
             output_norm: norm(self, &layer.output_norm, 3 * i + 3),
+            factors: layer.factors.as_ref().map(|names| self.factors(names)),
             heads: config.heads,
             dropout: self.dropout(config.attention_dropout, 3 * i + 1),
             first: None,

@@ -2,12 +2,13 @@
 
 use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
+use crate::methods::ia3;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
 use crate::settings::biases::Component;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
@@ -49,6 +50,15 @@ pub struct NewLayer {
     pub output: NewWeight,
     pub output_bias: String,
     pub output_norm: NormNames,
+    pub factors: Option<FactorNames>,
+}
+
+/// Factors that a method adds to a block.
+pub struct FactorNames {
+    /// Of keys and of values, one after the other.
+    pub key_value: [String; 2],
+    pub attended: String,
+    pub inner: String,
 }
 
 /// A matrix.
@@ -116,7 +126,24 @@ impl Loader<'_> {
             output: self.matrix(&path(Output), h, inner)?,
             output_bias: self.bias(Output, i)?,
             output_norm: self.norm(OutputLayerNorm, Some(i))?,
+            factors: self.factors(i),
         })
+    }
+
+    fn factors(&mut self, layer: usize) -> Option<FactorNames> {
+        if !self.task.trains.factors() {
+            return None;
+        }
+        let (h, inner) = (self.config.hidden, self.config.intermediate);
+        let mut ones = |component: Component, len: usize| {
+            let module = format!("encoder.layer.{layer}.{}", component.module());
+            let count = if self.source.has_values() { len } else { 0 };
+            let name = self.full_name(&ia3::name(&module));
+            self.add(ParamKind::Factor, Some(layer), name, (len, vec![1.0; count]), true)
+        };
+        let key_value = ia3::OF_OUTPUTS.map(|component| ones(component, h));
+        let [attended, last] = ia3::OF_INPUTS;
+        Some(FactorNames { key_value, attended: ones(attended, h), inner: ones(last, inner) })
     }
 
     pub fn head(&mut self) -> Result<Vec<NewHeadLayer>> {
@@ -268,7 +295,7 @@ impl Loader<'_> {
         Ok(NormNames { gamma, beta })
     }
 
-    /// Adds a bias of the encoder, which trains if it is selected.
+    /// Adds a bias of the encoder, which trains if it is selected. Where the checkpoint lacks it, the method may add it.
     fn component(
         &mut self,
         component: Component,
@@ -276,8 +303,19 @@ impl Loader<'_> {
         name: &str,
     ) -> Result<String> {
         let width = component.width(self.config.hidden, self.config.intermediate);
-        let values = self.source.get(name, &[width])?;
-        let trains = self.task.trains.bias(component, layer);
+        let trains = &self.task.trains;
+        let (values, trains) = if trains.adds(component) && !self.source.has_bias(name) {
+            // No values stand for zeros.
+            (Vec::new(), trains.added_bias(component, layer))
+        } else {
+            let values = self.source.get(name, &[width]).map_err(|error| {
+                match component.is_linear() && !self.source.has_bias(name) {
+                    true => anyhow!("{error:#}; --method added-biases trains a checkpoint without"),
+                    false => error,
+                }
+            })?;
+            (values, trains.bias(component, layer))
+        };
         Ok(self.add(
             ParamKind::Bias(component),
             layer,

@@ -1,14 +1,20 @@
 //! What trains in the model, of a method's facts. What it adds to a step follows from the list, which names every
-//! gradient.
+//! gradient. What a method adds to the model has a file here: what it is called, and how `merge` folds it in.
+
+pub mod ia3;
 
 use crate::settings::biases::{BiasSelection, Component};
-use crate::settings::method::{Leaves, Method, TrainedBiases};
+use crate::settings::method::{Adds, Leaves, Method, TrainedBiases};
 
 /// The parameters of the encoder that train; the head always does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trains {
     /// These biases; none trains the head alone.
     Biases(BiasSelection),
+    /// Biases of these kinds where the checkpoint has none for a linear layer: they are zero at first.
+    Added(BiasSelection),
+    /// Factors that are one at first: see [`ia3`].
+    Factors,
     /// Gain and bias of every LayerNorm.
     LayerNorms,
     /// Everything that the logits depend on: matrices, tables, gains, biases.
@@ -18,12 +24,15 @@ pub enum Trains {
 impl Trains {
     /// What a method trains with this `--biases`.
     pub fn of(method: Method, biases: &BiasSelection) -> Self {
-        match method.facts().biases {
-            TrainedBiases::Selected | TrainedBiases::None => {
+        let facts = method.facts();
+        match (facts.adds, facts.biases) {
+            (Adds::Biases, _) => Self::Added(biases.clone()),
+            (Adds::Factors, _) => Self::Factors,
+            (Adds::Nothing, TrainedBiases::Selected | TrainedBiases::None) => {
                 Self::Biases(method.trained_biases(biases))
             }
-            TrainedBiases::LayerNorms => Self::LayerNorms,
-            TrainedBiases::All => Self::Everything,
+            (Adds::Nothing, TrainedBiases::LayerNorms) => Self::LayerNorms,
+            (Adds::Nothing, TrainedBiases::All) => Self::Everything,
         }
     }
 
@@ -51,10 +60,26 @@ impl Trains {
         matches!(self, Self::LayerNorms | Self::Everything)
     }
 
-    /// Whether a bias trains.
+    /// Whether factors are added, and train.
+    pub fn factors(&self) -> bool {
+        matches!(self, Self::Factors)
+    }
+
+    /// Whether a bias of this kind is added where the checkpoint has none.
+    pub fn adds(&self, component: Component) -> bool {
+        matches!(self, Self::Added(_)) && component.is_linear()
+    }
+
+    /// Whether a bias that is added trains: others stay zero.
+    pub fn added_bias(&self, component: Component, layer: Option<usize>) -> bool {
+        matches!(self, Self::Added(biases) if biases.selects(component, layer))
+    }
+
+    /// Whether a bias of the checkpoint trains.
     pub fn bias(&self, component: Component, layer: Option<usize>) -> bool {
         match self {
             Self::Biases(biases) => biases.selects(component, layer),
+            Self::Added(_) | Self::Factors => false,
             Self::LayerNorms => BiasSelection::layer_norms().selects(component, layer),
             Self::Everything => true,
         }

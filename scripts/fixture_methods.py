@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Writes methods_*.safetensors into the folders of tests/fixtures/parity: what PyTorch, and PEFT where it has the method,
+compute when something else trains than the biases of a checkpoint.
+
+    pip install peft
+    python3 scripts/fixture_methods.py
+
+The layout is in tests/fixtures/parity/README.md. Models, heads and batches are those of make_fixtures.py. What a method adds
+begins at drawn values here and not where training begins, so that no gradient is zero and no factor one.
+"""
+import json
+
+import peft
+import safetensors
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import make_fixtures as made
+import reference_model as ref
+from fixture_models import SPECS
+
+STEPS = 20
+LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+HEAD = ["classifier"]
+
+
+def fresh(name):
+    """The model of make_fixtures.py with its head, without dropout."""
+    spec, folder = SPECS[name], made.ROOT / name
+    outputs = len(spec["classes"]) if spec["classes"] else 1
+    model = ref.load(folder, outputs, spec["pooling"], dropout=0.0).eval()
+    with safetensors.safe_open(folder / "head.safetensors", "pt") as head:
+        missing = model.load_state_dict({k: head.get_tensor(k) for k in head.keys()}, strict=False)
+    assert not missing.unexpected_keys
+    return model
+
+
+def layernorm(model):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("LayerNorm" in name or name.startswith("classifier."))
+    return model
+
+
+def added(model):
+    """Every linear layer of the encoder without its bias; PEFT adds one."""
+    linear = [key for key in LINEAR]
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias") and any(name.endswith(f".{key}.bias") for key in LINEAR):
+            parameter.data.zero_()
+    return peft.get_peft_model(model, peft.BeftConfig(target_modules=linear, modules_to_save=HEAD))
+
+
+def ia3(model):
+    """Key, value and both output layers, as PEFT chooses for BERT and RoBERTa."""
+    output = ["output.dense"]
+    return peft.get_peft_model(model, peft.IA3Config(
+        target_modules=["key", "value", *output], feedforward_modules=output, modules_to_save=HEAD))
+
+
+def lora(model):
+    return peft.get_peft_model(model, peft.LoraConfig(
+        r=8, lora_alpha=16, lora_dropout=0.0, modules_to_save=HEAD,
+        target_modules=["query", "key", "value", "output.dense"]))
+
+
+METHODS = {"layernorm": layernorm, "added-biases": added, "ia3": ia3, "lora": lora}
+
+
+def plain(name):
+    """A parameter's name without what PEFT puts around it."""
+    name = name.removeprefix("base_model.model.").replace(".modules_to_save.default.", ".")
+    return name.replace(".default", "").replace(".base_layer.", ".").replace(".beft_bias", ".bias")
+
+
+def trainables(model):
+    return {plain(name): p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def draw(chosen, seed):
+    """Other first values of what a method adds: those of the checkpoint and the head stay."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in chosen.items():
+        if "LayerNorm" not in name and not name.startswith("classifier."):
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+def loss_of(model, inputs, labels, task):
+    given = dict(inputs)
+    logits = model(**given).logits
+    return ref.loss_of(logits, labels.to(logits.dtype) if task == "regression" else labels, task)
+
+
+def run(name, method, inputs, labels, variant):
+    task = SPECS[name]["task"]
+    model = METHODS[method](fresh(name))
+    chosen = trainables(model)
+    draw(chosen, SPECS[name]["seed"] + 300)
+    tensors = {f"init.{key}": p.detach().clone().flatten() for key, p in chosen.items()}
+    loss_of(model, inputs, labels, task).backward()
+    tensors.update({f"grad.{key}": p.grad.detach().clone().flatten() for key, p in chosen.items()})
+    model.zero_grad()
+    optimizer = ref.Optimizer(
+        chosen.values(), variant["lr"], STEPS, variant["schedule"], variant["warmup_steps"],
+        variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"])
+    rates, losses, norms = [], [], []
+    for _ in range(STEPS):
+        loss = loss_of(model, inputs, labels, task)
+        loss.backward()
+        rate, norm = optimizer.step()
+        rates.append(rate)
+        losses.append(float(loss.detach()))
+        norms.append(norm)
+    tensors.update(lr=torch.tensor(rates), losses=torch.tensor(losses), grad_norms=torch.tensor(norms))
+    print(name, method, len(chosen), "tensors", json.dumps(losses[:: STEPS - 1]))
+    return {f"{method}.{key}": value.contiguous() for key, value in tensors.items()}
+
+
+def main():
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in SPECS:
+        folder = made.ROOT / name
+        tokenizer = ref.AutoConfig.from_pretrained(folder)
+        for index, variant in enumerate(made.VARIANTS):
+            batch = load_file(folder / f"batch_{index}.safetensors")
+            bounds = batch["cu_seqlens"].tolist()
+            rows = list(zip(bounds, bounds[1:]))
+            encodings = [(batch["ids"][a:b].tolist(), batch["type_ids"][a:b].tolist()) for a, b in rows]
+            inputs = ref.collate(encodings, tokenizer.pad_token_id)
+            labels = batch["labels"]
+            labels = labels.long() if SPECS[name]["task"] != "regression" else labels
+            tensors = {}
+            for method in METHODS:
+                tensors.update(run(name, method, inputs, labels, variant))
+            save_file(tensors, folder / f"methods_{index}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
