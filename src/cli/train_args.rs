@@ -132,7 +132,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
     /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning
-    /// [default: 0.001; 0.003 with ia3, 0.00005 with full]
+    /// [default: 0.001, or 0.003 with ia3, 0.00005 with full]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub lr: Option<f64>,
     /// AdamW's decay rates for the two moments [default: 0.9,0.999]

@@ -90,7 +90,7 @@ fn the_default_learning_rate_follows_the_method_as_the_help_says() {
     let lr = command.get_arguments().find(|arg| arg.get_id() == "lr");
     let help = lr.unwrap().get_help().unwrap().to_string();
     let usual = Method::default().facts().lr;
-    assert!(help.contains(&format!("[default: {usual}; ")), "{help}");
+    assert!(help.contains(&format!("[default: {usual}, ")), "{help}");
     for method in Method::which(|facts| facts.lr != usual) {
         assert!(help.contains(&format!("{} with {method}", method.facts().lr)), "{help}");
     }

@@ -364,12 +364,13 @@ impl DeltaInfo {
         if self.method.facts().biases == TrainedBiases::Selected && self.biases.is_none() {
             return Err(wrong(
                 "biases",
-                format!("`none` does not go with the method {}", self.method),
+                format!("`none` goes with the method `head`, and not with {}", self.method),
             ));
         }
         let of_method = self.method.trained_biases(&self.biases);
-        if self.biases != of_method {
-            return Err(wrong("biases", format!("the method {} trains {of_method}", self.method)));
+        if self.method.facts().leaves == Leaves::Delta && self.biases != of_method {
+            let trains = format!("`{of_method}` is expected for the method {}", self.method);
+            return Err(wrong("biases", trains));
         }
         let (names, least) = (self.labels.len(), task.least_outputs);
         if task.named && names < least {

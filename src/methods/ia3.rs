@@ -25,10 +25,11 @@ pub fn fold(tensors: &mut BTreeMap<String, Tensor>) {
         let module = name.trim_end_matches(END);
         let of_outputs = OF_OUTPUTS.iter().any(|layer| module.ends_with(layer.module()));
         if let Some(weight) = tensors.get_mut(&format!("{module}.weight")) {
-            let rows = weight.data.chunks_exact_mut(weight.shape[1]);
-            for (row, factor) in rows.zip(factors.data.iter().cycle()) {
-                let of_row = row.iter_mut().zip(&factors.data);
-                of_row.for_each(|(w, of_column)| *w *= if of_outputs { factor } else { of_column });
+            let columns = weight.shape[1];
+            for (row, of_row) in weight.data.chunks_exact_mut(columns).zip(0..) {
+                for (w, of_column) in row.iter_mut().zip(0..) {
+                    *w *= factors.data[if of_outputs { of_row } else { of_column }];
+                }
             }
         }
         if let Some(bias) = tensors.get_mut(&format!("{module}.bias")).filter(|_| of_outputs) {
