@@ -57,6 +57,8 @@ pub enum Purpose {
     PoolerInit = 4,
     /// Dropout masks; index = chosen by the model from step and site.
     Dropout = 5,
+    /// First values of matrices of low rank; index = number of the matrix.
+    LowRank = 6,
 }
 
 /// One reproducible sequence of numbers, named by seed, purpose and index.

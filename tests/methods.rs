@@ -8,6 +8,7 @@ use bitfit::methods::Trains;
 use bitfit::model::params::ParamKind;
 use bitfit::program::{AdamW, Saving};
 use bitfit::settings::biases::{BiasSelection, Component};
+use bitfit::settings::lora::Lora;
 use fixture::{CASES, Case, Fixture, Setup, close, each_batch};
 use safetensors::SafeTensors;
 use std::fs;
@@ -165,6 +166,17 @@ fn twenty_steps_of_ia3_match_peft() {
     each_reference("ia3", |name, case, folder, reference, batch| {
         reference.check(name, batch, || {
             Setup::training(folder, case, batch, Trains::Factors, 0.0, Saving::KEEP)
+        });
+    });
+}
+
+#[test]
+fn twenty_steps_of_lora_match_peft() {
+    each_reference("lora", |name, case, folder, reference, batch| {
+        let on = || "query,key,value,attention-output,output".parse().unwrap();
+        let trains = || Trains::LowRank(Lora { rank: 8, alpha: 16.0, dropout: 0.0, on: on() });
+        reference.check(name, batch, || {
+            Setup::training(folder, case, batch, trains(), 0.0, Saving::KEEP)
         });
     });
 }

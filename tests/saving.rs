@@ -10,6 +10,7 @@ use bitfit::model::config::ModelConfig;
 use bitfit::model::load::outline;
 use bitfit::program::{AdamW, PoolKind, Saving, Storage};
 use bitfit::settings::biases::BiasSelection;
+use bitfit::settings::lora::Lora;
 use fixture::{Case, Setup, each_batch};
 use std::path::Path;
 
@@ -36,7 +37,9 @@ fn training(
 
 /// What the methods train that freeze matrices.
 fn methods() -> Vec<Trains> {
-    vec![Trains::all_biases(), Trains::LayerNorms, Trains::Factors]
+    let on = "query,key,value,attention-output,output".parse().unwrap();
+    let low_rank = Trains::LowRank(Lora { rank: 3, dropout: 0.1, on, ..Lora::default() });
+    vec![Trains::all_biases(), Trains::LayerNorms, Trains::Factors, low_rank]
 }
 
 #[test]

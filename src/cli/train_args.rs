@@ -8,6 +8,7 @@ use crate::settings::choice::{
     FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
+use crate::settings::lora::Projections;
 use crate::settings::method::Method;
 use crate::settings::metric::Metric;
 use crate::settings::saving::SavingChoice;
@@ -115,6 +116,19 @@ pub struct TrainArgs {
     /// `value@4..`, `key@..2`.
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
+    /// Rank of the products of --method lora; on a GPU a multiple of 8 [default: 8]
+    #[arg(long, value_name = "N", help_heading = "What trains")]
+    pub lora_rank: Option<usize>,
+    /// They are multiplied with this over the rank [default: 8]
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = "What trains")]
+    pub lora_alpha: Option<f64>,
+    /// Dropout of what they take [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "What trains")]
+    pub lora_dropout: Option<f64>,
+    /// The layers beside which they stand: query, key, value, attention-output, output, joined by commas
+    /// [default: query,value]
+    #[arg(long, value_name = "NAMES", help_heading = "What trains")]
+    pub lora_on: Option<Projections>,
 
     /// Passes over the training data [default: 3]
     #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Optimizer")]
@@ -132,7 +146,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
     /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning
-    /// [default: 0.001, or 0.003 with ia3, 0.00005 with full]
+    /// [default: 0.001, or 0.003 with ia3, 0.0005 with lora, 0.00005 with full]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub lr: Option<f64>,
     /// AdamW's decay rates for the two moments [default: 0.9,0.999]
@@ -290,6 +304,10 @@ impl TrainArgs {
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),
+            lora_rank: self.lora_rank.or(under.lora_rank),
+            lora_alpha: self.lora_alpha.or(under.lora_alpha),
+            lora_dropout: self.lora_dropout.or(under.lora_dropout),
+            lora_on: self.lora_on.or(under.lora_on),
             epochs: self.epochs.or(under.epochs),
             steps: self.steps.or(under.steps),
             batch_size: self.batch_size.or(under.batch_size),

@@ -145,6 +145,7 @@ fn every_option_arrives_in_the_settings() {
         init_head: Some("h".into()),
         method: Method::Bitfit,
         biases: BiasSelection::parse("query@1,pooler").unwrap(),
+        lora: None,
         train: Some("a.tsv".into()),
         data: None,
         dev: Some(DevSource::Fraction(0.1)),

@@ -7,7 +7,7 @@ use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
 use crate::error::tame;
 use crate::formats::model_tensors::ModelTensors;
-use crate::methods::ia3;
+use crate::methods::{ia3, lora};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
 use crate::model::params::ParamKind;
@@ -176,6 +176,16 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
         let scaled = [ia3::OF_OUTPUTS, ia3::OF_INPUTS].concat();
         let factors = |module: String| moved(&format!("{prefix}{}", ia3::name(&module)));
         return show_moved("l", &scaled, layers, factors);
+    }
+    if let Some(settings) = &info.settings.lora {
+        let beside: Vec<Component> = settings.on.iter().collect();
+        return show_moved("W", &beside, layers, |module: String| {
+            let [a, b] =
+                lora::names(&format!("{prefix}{module}")).map(|name| delta.tensors.get(&name));
+            let product = lora::product(a?, b?, settings.scale());
+            let sum: f64 = product.iter().map(|&w| f64::from(w).abs()).sum();
+            Some(sum / product.len() as f64)
+        });
     }
     show_moved("b", &Component::ALL, layers, |module| moved(&format!("{prefix}{module}.bias")))?;
     if trains(ParamKind::Gain) {

@@ -13,7 +13,7 @@ use crate::formats::delta::Delta;
 use crate::formats::model_files::{CONFIG, HEAD};
 use crate::formats::model_folder::{Unfinished, copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
-use crate::methods::ia3;
+use crate::methods::{ia3, lora};
 use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::model::params::ParamKind;
 use crate::program::PoolKind;
@@ -65,6 +65,9 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     }
     tensors.extend(delta.tensors);
     ia3::fold(&mut tensors);
+    if let Some(settings) = &delta.info.settings.lora {
+        lora::fold(&mut tensors, settings.scale());
+    }
     let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
     for (name, tensor) in tensors {
         let (file, name) = place(delta.info.pooling, prefix, &name);

@@ -78,7 +78,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             let device = match arithmetic {
                 Arithmetic::F32 => "CPU, f32 activations",
                 Arithmetic::Bf16 if args.precision == Precision::Auto => {
-                    "CPU, bf16 activations (f32 in full)"
+                    "CPU, bf16 activations (f32 in full and lora)"
                 }
                 Arithmetic::Bf16 => "CPU, bf16 activations",
             };
@@ -110,7 +110,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 
     let column = |name: &str, trains: Trains| {
         let saving = if trains.weights() { Saving::KEEP } else { saving };
-        let device = device_of(args, trains.weights())?;
+        let device = device_of(args, trains.matrices())?;
         let spec = TaskSpec { trains, ..spec.clone() };
         let model = outline(&config, &spec)?;
         model.addressable(limits, device).with_context(|| name.to_owned())?;
@@ -119,14 +119,14 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let mut columns = Vec::new();
     for &method in Method::ALL {
         // On a CPU matrices train in f32 alone.
-        if !method.facts().freezes_weights && device_of(args, true).is_err() {
+        if method.trains_matrices() && device_of(args, true).is_err() {
             continue;
         }
-        columns.push(column(method.name(), Trains::of(method, &BiasSelection::all()))?);
+        columns.push(column(method.name(), Trains::of(method, &BiasSelection::all(), None))?);
         if let Some(biases) = &args.biases
             && method == Method::default()
         {
-            columns.push(column(&format!("biases {biases}"), Trains::of(method, biases))?);
+            columns.push(column(&format!("biases {biases}"), Trains::of(method, biases, None))?);
         }
     }
     plan.show_parts(&columns)?;
@@ -366,7 +366,7 @@ impl Planning {
         for column in columns {
             let config = &column.model.config;
             let allocated = pool.install(|| {
-                let matrices_train = column.spec.trains.weights();
+                let matrices_train = column.spec.trains.matrices();
                 let mut backend = open(matrices_train)?;
                 let model = blank(folder, config, &column.spec, &mut *backend)?;
                 let budget = column.budget(&model);

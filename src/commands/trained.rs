@@ -82,7 +82,8 @@ impl Trained {
         let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         // On a CPU, what was trained in f32 is read in f32.
-        let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
+        let matrices = info.method.trains_matrices();
+        let in_f32 = matrices || info.settings.precision == Precision::F32;
         let precision = match compute.precision {
             Precision::Auto if in_f32 && gpu(compute.device, ranks.here()).is_none() => {
                 Precision::F32
@@ -94,7 +95,7 @@ impl Trained {
             here: ranks.here(),
             precision,
             weights,
-            matrices_train: false,
+            matrices_train: delta.is_some() && matrices,
         })?;
         say(compute.quiet, format_args!("device: {}", backend.describe()));
         let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
@@ -231,7 +232,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
             && info.method.facts().leaves != Leaves::Model,
         loss: info.task.facts().loss,
         class_weights: Vec::new(),
-        trains: Trains::of_result(info.method, &info.biases),
+        trains: Trains::of_result(info.method, &info.biases, settings.lora.as_ref()),
         dropout: None,
         seed: settings.seed,
     }

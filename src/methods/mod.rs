@@ -2,8 +2,10 @@
 //! gradient. What a method adds to the model has a file here: what it is called, and how `merge` folds it in.
 
 pub mod ia3;
+pub mod lora;
 
 use crate::settings::biases::{BiasSelection, Component};
+use crate::settings::lora::Lora;
 use crate::settings::method::{Adds, Leaves, Method, TrainedBiases};
 
 /// The parameters of the encoder that train; the head always does.
@@ -15,6 +17,8 @@ pub enum Trains {
     Added(BiasSelection),
     /// Factors that are one at first: see [`ia3`].
     Factors,
+    /// Matrices of low rank: see [`lora`].
+    LowRank(Lora),
     /// Gain and bias of every LayerNorm.
     LayerNorms,
     /// Everything that the logits depend on: matrices, tables, gains, biases.
@@ -22,12 +26,13 @@ pub enum Trains {
 }
 
 impl Trains {
-    /// What a method trains with this `--biases`.
-    pub fn of(method: Method, biases: &BiasSelection) -> Self {
+    /// What a method trains with this `--biases` and, where it is `lora`, these settings, or the default ones.
+    pub fn of(method: Method, biases: &BiasSelection, lora: Option<&Lora>) -> Self {
         let facts = method.facts();
         match (facts.adds, facts.biases) {
             (Adds::Biases, _) => Self::Added(biases.clone()),
             (Adds::Factors, _) => Self::Factors,
+            (Adds::LowRank, _) => Self::LowRank(lora.cloned().unwrap_or_default()),
             (Adds::Nothing, TrainedBiases::Selected | TrainedBiases::None) => {
                 Self::Biases(method.trained_biases(biases))
             }
@@ -38,9 +43,9 @@ impl Trains {
 
     /// The same of a result that is only read: in a whole model nothing needs to be kept apart, and its matrices are
     /// stored as others that stay as they are.
-    pub fn of_result(method: Method, biases: &BiasSelection) -> Self {
+    pub fn of_result(method: Method, biases: &BiasSelection, lora: Option<&Lora>) -> Self {
         match method.facts().leaves {
-            Leaves::Delta => Self::of(method, biases),
+            Leaves::Delta => Self::of(method, biases, lora),
             Leaves::Model => Self::Biases(biases.clone()),
         }
     }
@@ -53,6 +58,19 @@ impl Trains {
     /// Whether matrices and tables train.
     pub fn weights(&self) -> bool {
         matches!(self, Self::Everything)
+    }
+
+    /// Whether any matrix trains: their gradients are taken over all rows, and on a CPU in f32.
+    pub fn matrices(&self) -> bool {
+        matches!(self, Self::LowRank(_) | Self::Everything)
+    }
+
+    /// The products of low rank, where there are any.
+    pub fn low_rank(&self) -> Option<&Lora> {
+        match self {
+            Self::LowRank(lora) => Some(lora),
+            _ => None,
+        }
     }
 
     /// Whether the gains of LayerNorms train.
@@ -79,7 +97,7 @@ impl Trains {
     pub fn bias(&self, component: Component, layer: Option<usize>) -> bool {
         match self {
             Self::Biases(biases) => biases.selects(component, layer),
-            Self::Added(_) | Self::Factors => false,
+            Self::Added(_) | Self::Factors | Self::LowRank(_) => false,
             Self::LayerNorms => BiasSelection::layer_norms().selects(component, layer),
             Self::Everything => true,
         }

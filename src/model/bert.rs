@@ -13,8 +13,9 @@
 
 use crate::program::{
     Activated, Activation, AddFirst, Aside, Attention, AttentionBack, Builder, ColumnSum, Dropout,
-    Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, Norm,
-    NormLayer, Normed, Out, Over, ParamRange, Rows, Storage, Sum, TableIds, Value, What,
+    Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, LowRank,
+    LowRankPass, Norm, NormLayer, Normed, Out, Over, ParamRange, Rows, Storage, Sum, TableIds,
+    Value, What,
 };
 
 /// Embeddings and blocks.
@@ -95,6 +96,8 @@ pub struct Block {
     pub output_norm: NormLayer,
     /// Factors that a method adds.
     pub factors: Option<BlockFactors>,
+    /// Products of low rank that a method adds.
+    pub low_rank: BlockLowRank,
     pub heads: usize,
     /// On attention's probabilities.
     pub dropout: Dropout,
@@ -114,22 +117,32 @@ pub struct BlockFactors {
     pub inner: ParamRange,
 }
 
+/// Products of low rank beside a block's layers ([`crate::methods::lora`]).
+#[derive(Clone, Debug, Default)]
+pub struct BlockLowRank {
+    pub qkv: Vec<LowRank>,
+    pub attention_output: Vec<LowRank>,
+    pub output: Vec<LowRank>,
+}
+
 /// What a block's forward leaves for its backward.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BlockPass {
     attended: Attended,
     /// What its output layer took of it.
     attended_taken: Value,
+    of_attention_output: Vec<LowRankPass>,
     h: Normed,
     inner: Activated,
     /// What the output layer took of it.
     inner_taken: Value,
+    of_output: Vec<LowRankPass>,
     /// Its output is the block's.
     pub y: Normed,
 }
 
 /// What attention leaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attended {
     x: Value,
     /// The rows of the input that go on beside attention.
@@ -138,6 +151,7 @@ pub struct Attended {
     query: Option<Value>,
     /// As the product made it.
     made: Value,
+    low_rank: Vec<LowRankPass>,
     qkv: Value,
     lse: Value,
     pub out: Value,
@@ -151,22 +165,37 @@ impl Block {
         };
         let attended_taken = b.scale(attended.out, self.factors.map(|factors| factors.attended));
         let o = b.linear(What::Product, attended_taken, &self.attention_output);
+        let low = &self.low_rank;
+        let (o, of_attention_output) = b.add_low_rank(attended_taken, o, &low.attention_output);
         let h = b.norm(o, attended.residual, &self.attention_norm);
         let inner = b.linear_act(h.out, &self.intermediate, self.activation);
         let inner_taken = b.scale(inner.out, self.factors.map(|factors| factors.inner));
         let o = b.linear(What::Product, inner_taken, &self.output);
+        let (o, of_output) = b.add_low_rank(inner_taken, o, &low.output);
         let y = b.norm(o, h.out, &self.output_norm);
-        BlockPass { attended, attended_taken, h, inner, inner_taken, y }
+        BlockPass {
+            attended,
+            attended_taken,
+            of_attention_output,
+            h,
+            inner,
+            inner_taken,
+            of_output,
+            y,
+        }
     }
 
     /// From the gradient of the block's output to that of its input.
     pub fn backward(&self, b: &mut Builder, pass: &BlockPass, dy: Value) -> Value {
-        let BlockPass { attended, attended_taken, h, inner, inner_taken, y } = pass;
+        let BlockPass { attended, attended_taken, h, inner, inner_taken, y, .. } = pass;
         let d = b.norm_back(dy, None, y, &self.output);
         let d_inner = match self.factors {
             None => {
-                let through = Dx::Through(inner.slope, &self.intermediate);
-                b.linear_back(d.branch, &self.output, inner.out, through)
+                let through = (inner.slope, &self.intermediate);
+                let to = Dx::Through(through.0, through.1);
+                let d_inner = b.linear_back(d.branch, &self.output, inner.out, to);
+                let low = &self.low_rank.output;
+                b.low_rank_back(d.branch, &pass.of_output, low, d_inner, Some(through))
             }
             Some(factors) => {
                 let d = b.linear_back(d.branch, &self.output, *inner_taken, Dx::New);
@@ -176,6 +205,8 @@ impl Block {
         let dh = b.linear_back(d_inner, &self.intermediate, h.out, Dx::Onto(d.residual));
         let d = b.norm_back(dh, None, h, &self.attention_output);
         let d_out = b.linear_back(d.branch, &self.attention_output, *attended_taken, Dx::New);
+        let low = &self.low_rank.attention_output;
+        let d_out = b.low_rank_back(d.branch, &pass.of_attention_output, low, d_out, None);
         let of_attended = self.factors.map(|factors| factors.attended);
         let d_out = b.scale_back(d_out, attended.out, of_attended, None);
         match (&self.first, attended.query) {
@@ -184,7 +215,8 @@ impl Block {
             }
             _ => {
                 let dqkv = self.attend_back(b, attended, d_out);
-                b.linear_back(dqkv, &self.qkv, attended.x, Dx::Onto(d.residual))
+                let dx = b.linear_back(dqkv, &self.qkv, attended.x, Dx::Onto(d.residual));
+                b.low_rank_back(dqkv, &attended.low_rank, &self.low_rank.qkv, dx, None)
             }
         }
     }
@@ -192,6 +224,7 @@ impl Block {
     pub fn attend(&self, b: &mut Builder, x: Value) -> Attended {
         let hidden = self.qkv.inputs;
         let made = b.linear(What::Qkv, x, &self.qkv);
+        let (made, low_rank) = b.add_low_rank(x, made, &self.low_rank.qkv);
         let qkv = b.scale(made, self.factors.map(|factors| factors.key_value));
         let lse = b.value(What::Lse, Rows::Tokens, self.heads, Storage::F32);
         let out = b.value(What::Attended, Rows::Tokens, hidden, Storage::Activation);
@@ -202,7 +235,7 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended { x, residual: x, query: None, made, qkv, lse, out }
+        Attended { x, residual: x, query: None, made, low_rank, qkv, lse, out }
     }
 
     /// From the gradient of attention's output to that of q, k and v.
@@ -244,7 +277,8 @@ impl Block {
             out: Out(out),
             lse: Aside(Some(lse)),
         });
-        Attended { x, residual, query: Some(query), made, qkv, lse, out }
+        let low_rank = Vec::new();
+        Attended { x, residual, query: Some(query), made, low_rank, qkv, lse, out }
     }
 
     fn attend_first_back(

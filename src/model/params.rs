@@ -14,6 +14,10 @@ pub enum ParamKind {
     Bias(Component),
     /// LayerNorm's γ.
     Gain,
+    /// A matrix of low rank, which a method adds.
+    LowRank,
+    /// Zeros, for a matrix that has no bias; no part of the model.
+    Zeros,
     /// Factors of columns, which a method adds.
     Factor,
     /// A matrix or table of the encoder that trains; a frozen one is no parameter.

@@ -61,7 +61,8 @@ impl Saving {
     fn makes_again(self, what: What) -> bool {
         match what {
             What::Embeddings | What::Hidden => true,
-            What::Qkv | What::Lse | What::Attended => self.attention_again,
+            // Products of low rank beside others are made again with those.
+            What::Qkv | What::Lse | What::Attended | What::LowRank => self.attention_again,
             // The activation's value is kept where something beside it trains: one product makes both again.
             What::Slope | What::Inner => self.slope_again,
             _ => false,

@@ -16,6 +16,7 @@
 
 mod again;
 mod build;
+mod low_rank;
 mod op;
 mod operand;
 mod place;
@@ -27,6 +28,7 @@ mod verify;
 
 pub use again::Saving;
 pub use build::{Activated, Branches, Builder, Dx, LinearLayer, NormLayer, Normed};
+pub use low_rank::{LowRank, LowRankPass};
 pub use op::*;
 pub use operand::*;
 pub use place::{ALIGN, Placed, Program};

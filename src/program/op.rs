@@ -10,7 +10,8 @@
 
 use super::operand::{Aside, Dest, In, Operand, Out, Over, Sum, Use, Value};
 use super::{
-    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, WeightId,
+    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
+    WeightId,
 };
 
 /// Makes a struct for each operation, and [`Op`] of all of them. What a field must be stands behind it: rows and width
@@ -141,6 +142,24 @@ ops! {
         dx: Dest = [rows, inputs] either,
         /// Column sums of the final `dx`: the bias gradient of the layer below, fused.
         dbias: Sum = [inputs],
+    }
+
+    /// `out = times · dropout(x[from.., of each row])`: some of the columns.
+    TakeColumns {
+        x: In = [rows, width] either,
+        from: usize,
+        times: Times,
+        dropout: Dropout,
+        out: Out = [rows, taken] act,
+    }
+
+    /// `y[from.., of each row] += times · dropout(x)`: onto some of the columns.
+    AddColumns {
+        x: In = [rows, taken] either,
+        from: usize,
+        times: Times,
+        dropout: Dropout,
+        y: Over = [rows, width] either,
     }
 
     /// `out = x`, its last columns multiplied by a factor each.

@@ -6,7 +6,8 @@
 //! dies there. All other operands of one operation lie apart.
 
 use super::{
-    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, WeightId,
+    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
+    WeightId,
 };
 
 /// A tensor. It is written once.
@@ -142,6 +143,7 @@ settings! {
     ParamRange: |range| vec![range.len];
     PoolKind;
     TableIds;
+    Times;
     Vec<ParamRange>: |parts| vec![parts.iter().map(|part| part.len).sum()];
     WeightId;
     bool;

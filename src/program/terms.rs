@@ -197,6 +197,8 @@ what! {
     Slope = "slope",
     /// An activation function's value.
     Inner = "inner",
+    /// Inside a product of low rank.
+    LowRank = "low rank",
     /// Of a linear layer, before a LayerNorm takes its place.
     Product = "product",
     /// One row per sequence from the encoder's last hidden states.
@@ -250,6 +252,16 @@ impl Dropout {
 impl Hash for Dropout {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.p.to_bits(), self.site).hash(state);
+    }
+}
+
+/// A number that something is multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Times(pub f32);
+
+impl Hash for Times {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
     }
 }
 

@@ -181,6 +181,10 @@ fn together(list: &List, op: &Op) -> Result<()> {
             op.slope.is_none() || matches!(op.dx, Dest::New(_)),
             "a product that both adds and multiplies"
         ),
+        Op::TakeColumns(op) => {
+            columns(list.info(op.x.0).width, op.from, list.info(op.out.0).width)?
+        }
+        Op::AddColumns(op) => columns(list.info(op.y.now).width, op.from, list.info(op.x.0).width)?,
         Op::Scale(op) => {
             let width = list.info(op.x.0).width;
             ensure!(op.factor.len <= width, "{} factors of {width} columns", op.factor.len);
@@ -204,6 +208,11 @@ fn together(list: &List, op: &Op) -> Result<()> {
         Op::Loss(op) => op.kind.check(list.info(op.logits.0), op.class_weights.is_some())?,
         _ => {}
     }
+    Ok(())
+}
+
+fn columns(width: usize, from: usize, taken: usize) -> Result<()> {
+    ensure!(from + taken <= width, "columns {from} to {} of {width}", from + taken);
     Ok(())
 }
 

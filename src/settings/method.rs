@@ -16,6 +16,8 @@ choices! {
             "Gain and bias of every LayerNorm, and the head";
         Ia3 = "ia3",
             "Factors on keys, values and what both output layers of a block take (IA3), and the head";
+        Lora = "lora",
+            "Products of low rank beside the layers that --lora-on names (LoRA), and the head";
         AddedBiases = "added-biases",
             "A bias for each linear layer of a checkpoint that has none there, as --biases selects, and the head";
         Full = "full",
@@ -40,6 +42,8 @@ pub enum Adds {
     Nothing,
     /// Factors on columns of what a block computes.
     Factors,
+    /// Products of low rank beside those of linear layers.
+    LowRank,
     /// Biases to linear layers that the checkpoint has none for; of those that are selected these alone train.
     Biases,
 }
@@ -107,6 +111,13 @@ impl Method {
                 leaves: Leaves::Delta,
                 lr: 3e-3,
             },
+            Self::Lora => Facts {
+                biases: TrainedBiases::None,
+                adds: Adds::LowRank,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 5e-4,
+            },
             Self::AddedBiases => Facts {
                 biases: TrainedBiases::Selected,
                 adds: Adds::Biases,
@@ -126,6 +137,12 @@ impl Method {
 
     /// Those that `compare` sets side by side where it is told no runs.
     pub const COMPARED: [Self; 3] = [Self::Bitfit, Self::Head, Self::Full];
+
+    /// Whether any matrix of the encoder trains: on a CPU that is in f32.
+    pub fn trains_matrices(self) -> bool {
+        let facts = self.facts();
+        !facts.freezes_weights || facts.adds == Adds::LowRank
+    }
 
     /// The methods of which something is true.
     pub fn which(holds: impl Fn(Facts) -> bool) -> impl Iterator<Item = Self> {

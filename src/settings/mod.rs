@@ -6,6 +6,7 @@ pub mod biases;
 pub mod bytes;
 pub mod choice;
 pub mod device;
+pub mod lora;
 pub mod method;
 pub mod metric;
 pub mod no_answer;

@@ -12,6 +12,7 @@ use super::biases::BiasSelection;
 use super::bytes::ByteSize;
 use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage};
 use super::device::DeviceChoice;
+use super::lora::Lora;
 use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
@@ -55,6 +56,9 @@ pub struct TrainConfig {
 
     pub method: Method,
     pub biases: BiasSelection,
+    /// Of `--method lora` alone.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
 
     /// `None` where a named task has its rows from `data`, or from the hub.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +197,7 @@ impl TrainConfig {
             init_head: None,
             method: Method::default(),
             biases: BiasSelection::all(),
+            lora: None,
             train,
             data: None,
             dev: None,

@@ -2,7 +2,8 @@
 
 use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
-use super::method::{Method, TrainedBiases};
+use super::lora::MOST_RANK;
+use super::method::{Adds, Method, TrainedBiases};
 use super::schedule::Warmup;
 use super::task::Reads;
 use super::train::{DevSource, Length, TrainConfig};
@@ -200,6 +201,23 @@ impl TrainConfig {
                 "chooses what --method {takes} trains, and --method {method} {instead}: leave one of them out"
             );
             return invalid("biases", problem);
+        }
+        if facts.adds == Adds::LowRank && self.lora.is_none() {
+            return invalid("lora-rank", "is missing, and so may be the others of --lora-".into());
+        }
+        if let Some(lora) = &self.lora {
+            if facts.adds != Adds::LowRank {
+                let problem =
+                    format!("goes with --method lora alone, and this is {method}: leave it out");
+                return invalid("lora-rank", problem);
+            }
+            let (rank, alpha) = (lora.rank, lora.alpha);
+            let fits = (1..=MOST_RANK).contains(&rank);
+            require(fits, "lora-rank", &format!("be from 1 to {MOST_RANK}"), &rank)?;
+            let kept = alpha.is_finite() && alpha > 0.0 && lora.scale().is_normal();
+            require(kept, "lora-alpha", "be a number above 0 that single precision has", &alpha)?;
+            let below = (0.0..1.0).contains(&lora.dropout) && (lora.dropout as f32) < 1.0;
+            require(below, "lora-dropout", "be from 0 to below 1", &lora.dropout)?;
         }
         if !facts.freezes_weights && self.weights != WeightStorage::F32 {
             let problem = format!(

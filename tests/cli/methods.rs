@@ -16,7 +16,7 @@ struct Method {
     without_biases: bool,
 }
 
-const METHODS: [Method; 3] = [
+const METHODS: [Method; 4] = [
     Method {
         name: "layernorm",
         options: "--lr 1e-2",
@@ -27,6 +27,12 @@ const METHODS: [Method; 3] = [
         name: "ia3",
         options: "--lr 5e-2",
         trains: &["key.ia3_l", "value.ia3_l", "output.dense.ia3_l"],
+        without_biases: false,
+    },
+    Method {
+        name: "lora",
+        options: "--lr 5e-3 --lora-rank 4 --lora-alpha 8 --lora-dropout 0.1 --lora-on query,value,output",
+        trains: &["lora_A.weight", "lora_B.weight"],
         without_biases: false,
     },
     Method {
@@ -232,4 +238,11 @@ fn an_option_of_another_method_is_refused() {
         "--method layernorm --biases query",
         &["--biases", "bitfit or added-biases", "--method layernorm", "leave one of them out"],
     );
+    refused("--method ia3 --lora-rank 4", &["--lora-rank", "--method lora alone", "ia3"]);
+    refused("--lora-on query", &["--lora-on", "--method lora alone", "bitfit"]);
+    refused("--method lora --lora-on query,intermediate", &["intermediate", "known: query"]);
+    refused("--method lora --lora-rank 0", &["--lora-rank must be from 1"]);
+    refused("--method lora --lora-dropout 1", &["--lora-dropout must be from 0 to below 1"]);
+    refused("--method lora --lora-alpha 0", &["--lora-alpha must be a number above 0"]);
+    refused("--method lora --precision bf16 --device cpu", &["--precision bf16", "lora"]);
 }

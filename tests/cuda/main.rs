@@ -21,6 +21,7 @@ use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
 use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Program, Saving, Span};
 use bitfit::rng::{Purpose, Stream};
+use bitfit::settings::lora::Lora;
 use emulated::emulated;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +110,7 @@ enum Training {
     Biases(Saving),
     LayerNorms(Saving),
     Factors(Saving),
+    LowRank(Saving),
     Everything,
 }
 
@@ -138,6 +140,11 @@ impl<B: Backend> Run<B> {
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
             Training::LayerNorms(saving) => (Trains::LayerNorms, saving, 3e-3),
             Training::Factors(saving) => (Trains::Factors, saving, 3e-2),
+            Training::LowRank(saving) => {
+                let on = "query,value,attention-output,output".parse().unwrap();
+                let lora = Lora { dropout: 0.1, on, ..Lora::default() };
+                (Trains::LowRank(lora), saving, 3e-3)
+            }
             Training::Everything => (Trains::Everything, Saving::KEEP, 5e-4),
         };
         let task = TaskSpec {

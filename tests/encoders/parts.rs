@@ -2,7 +2,7 @@
 
 use bitfit::backend::{Backend, MatrixKind, MatrixShape};
 use bitfit::batch::{Batch, Labels};
-use bitfit::model::bert::{Block, Embeddings};
+use bitfit::model::bert::{Block, BlockLowRank, Embeddings};
 use bitfit::program::{
     Activation, Dropout, HeadWeight, LinearLayer, LossKind, Norm, NormLayer, ParamRange, PoolKind,
     TableIds, WeightId,
@@ -103,6 +103,7 @@ impl<'a> Parts<'a> {
             output: self.linear(INNER, HIDDEN, 1),
             output_norm: self.norm(),
             factors: None,
+            low_rank: BlockLowRank::default(),
             heads: HEADS,
             dropout: self.dropout(),
             first: None,

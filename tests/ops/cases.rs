@@ -2,7 +2,8 @@
 
 use crate::rig::{Rig, Rounding};
 use crate::{
-    attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases, scale_cases,
+    attention_cases, columns_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases,
+    scale_cases,
 };
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
@@ -122,6 +123,18 @@ pub enum Kind {
     /// LayerNorm, restored and backward, and a bias gradient, with a row per sequence.
     SequenceNorm {
         hidden: usize,
+    },
+    TakeColumns {
+        rows: Rows,
+        width: usize,
+        from: usize,
+        taken: usize,
+    },
+    AddColumns {
+        rows: Rows,
+        width: usize,
+        from: usize,
+        taken: usize,
     },
     Scale {
         rows: Rows,
@@ -302,6 +315,9 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
         | Kind::FirstAttentionBackward { .. }
         | Kind::FirstTokens { .. }
         | Kind::SequenceNorm { .. } => first_cases::run(case, &name, &mut rig, &mut out),
+        Kind::TakeColumns { .. } | Kind::AddColumns { .. } => {
+            columns_cases::run(case, &name, &mut rig, &mut out);
+        }
         Kind::Scale { .. } | Kind::ScaleBackward { .. } => {
             scale_cases::run(case, &name, &mut rig, &mut out);
         }

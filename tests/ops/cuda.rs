@@ -67,6 +67,10 @@ fn cases_for_cuda() -> Vec<Case> {
             Kind::Loss { .. } => case.weights == WeightType::F32,
             Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
             Kind::GainGrad { width, .. } => width % 8 == 0,
+            Kind::TakeColumns { width, from, taken, .. }
+            | Kind::AddColumns { width, from, taken, .. } => {
+                [width, from, taken].iter().all(|count| count % 8 == 0)
+            }
             Kind::Scale { width, scaled, .. } | Kind::ScaleBackward { width, scaled, .. } => {
                 width % 8 == 0 && scaled % 8 == 0
             }
@@ -384,6 +388,8 @@ fn oddest() -> Vec<Case> {
         }
         let (hidden, vocab, types) = (312, 17, 2);
         let (width, scaled, slope) = (312, 312, Some(Storage::Slope8));
+        add(0.1, Kind::TakeColumns { rows, width, from: 208, taken: 104 });
+        add(0.1, Kind::AddColumns { rows, width, from: 208, taken: 104 });
         add(0.0, Kind::Scale { rows, width, scaled: 208 });
         add(0.0, Kind::ScaleBackward { rows, width, scaled, slope, grad: true });
         add(0.0, Kind::ScaleBackward { rows, width, scaled: 208, slope: None, grad: true });

@@ -3,6 +3,7 @@
 mod attention_cases;
 mod cases;
 mod codes;
+mod columns_cases;
 mod cuda;
 mod differences;
 mod emulated;

@@ -106,6 +106,9 @@ pub fn table() -> Vec<Case> {
                         }
                     }
                 }
+                if first {
+                    crate::columns_cases::table(&mut add);
+                }
                 if p > 0.0 {
                     continue;
                 }

@@ -3,6 +3,7 @@
 use bitfit::methods::Trains;
 use bitfit::rng::{Purpose, Stream};
 use bitfit::settings::biases::BiasSelection;
+use bitfit::settings::lora::Lora;
 
 /// One model, without a device or values.
 #[derive(Clone, Debug)]
@@ -89,6 +90,11 @@ pub fn biases(selection: &str) -> Trains {
     Trains::Biases(BiasSelection::parse(selection).unwrap())
 }
 
+/// Products of low rank beside these layers.
+pub fn low_rank(dropout: f64, on: &str) -> Trains {
+    Trains::LowRank(Lora { dropout, on: on.parse().unwrap(), ..Lora::default() })
+}
+
 /// Every model of the grid.
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
@@ -99,6 +105,8 @@ pub fn shapes() -> Vec<Shape> {
                     |trains: Trains| Shape { config: size.config(family), mean, dropout, trains };
                 shapes.extend(selections(size.layers).iter().map(|s| of(biases(s))));
                 shapes.extend([Trains::LayerNorms, Trains::Factors, Trains::Everything].map(of));
+                shapes.push(of(low_rank(0.1, "query,value")));
+                shapes.push(of(low_rank(0.0, "query,key,value,attention-output,output")));
             }
         }
     }

@@ -12,7 +12,7 @@ use bitfit::program::{
     ElementBytes, Info, Limits, List, LossKind, Op, PoolKind, Program, Rows, Saving, Storage, Value,
 };
 use bitfit::settings::saving::WAYS;
-use grid::{LIMITS, SMALL, Shape, biases, shapes};
+use grid::{LIMITS, SMALL, Shape, biases, low_rank, shapes};
 
 /// Of the CPU in bf16.
 const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
@@ -60,6 +60,8 @@ fn what_runs_is_what_was_reviewed() {
     listing::check("mean", &model(&shape(true, Trains::all_biases())), Some(Saving::KEEP));
     listing::check("layernorm", &model(&shape(false, Trains::LayerNorms)), Some(Saving::KEEP));
     listing::check("ia3", &model(&shape(false, Trains::Factors)), Some(Saving::KEEP));
+    let low_rank = low_rank(0.1, "query,value,output");
+    listing::check("lora", &model(&shape(false, low_rank)), Some(Saving::KEEP));
     listing::check("full", &model(&shape(true, Trains::Everything)), Some(Saving::KEEP));
 }
 
@@ -120,7 +122,7 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
             let list = model.list(saving, false);
             let weights = list.ops.iter().any(|op| matches!(op, Op::WeightGrad(_)));
             let train = saving.is_some();
-            assert_eq!(weights, shape.trains.weights() && train, "of matrices: {}", label());
+            assert_eq!(weights, shape.trains.matrices() && train, "of matrices: {}", label());
             let gains = list.ops.iter().any(|op| matches!(op, Op::GainGrad(_) | Op::EmbedBack(_)));
             assert_eq!(gains, shape.trains.gains() && train, "of gains: {}", label());
             if saving.is_some() {

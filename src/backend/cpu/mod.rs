@@ -12,6 +12,7 @@ mod attention_bf16;
 mod bf16;
 mod block;
 mod colsum;
+mod columns;
 mod dense;
 mod dropout;
 mod elements;

@@ -1,7 +1,7 @@
 //! Runs a program: the one place that knows every operation.
 
 use super::{
-    CpuBackend, attend, colsum, dense, embed, head, linear, loss, norm, optim, scale,
+    CpuBackend, attend, colsum, columns, dense, embed, head, linear, loss, norm, optim, scale,
     weight_gradients,
 };
 use crate::backend::check;
@@ -31,6 +31,8 @@ fn one(cpu: &mut CpuBackend, program: &Program, op: &Op, numbers: Numbers) -> Re
         Op::EmbedBack(op) => weight_gradients::embeddings(cpu, program, op),
         Op::Linear(op) => linear::forward(cpu, program, op),
         Op::LinearBack(op) => linear::backward(cpu, program, op),
+        Op::TakeColumns(op) => columns::take(cpu, program, op),
+        Op::AddColumns(op) => columns::add_to(cpu, program, op),
         Op::Scale(op) => scale::forward(cpu, program, op),
         Op::ScaleBack(op) => scale::backward(cpu, program, op),
         Op::WeightGrad(op) => weight_gradients::matrix(cpu, program, op),

@@ -24,7 +24,7 @@ const PARTS: &[&str] = &["_1", "_2", "_3", "_4"];
 const DIMS: &[&str] = &["_32", "_64", "_128"];
 
 /// The kernels of a source file of products, one for each type of storage, after the file's name.
-const PRODUCTS: &[&str] = &["bias", "activation", "back", "back_add", "back_slope"];
+const PRODUCTS: [&str; 5] = ["bias", "activation", "back", "back_add", "back_slope"];
 
 /// The other source files, their kernels, and the endings with each of which every one of these exists.
 const UNITS: &[(&str, &[&str], &[&str])] = &[
@@ -54,6 +54,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         ONE,
     ),
     ("adamw", &["grad_norm_partial", "step_decision", "adamw"], ONE),
+    ("columns", &["take_columns", "add_columns"], ONE),
     ("scale", &["scale_forward", "scale_backward"], ONE),
     ("weight_grad", &["weight_grad"], TILES),
     ("weight_grad", &["refresh"], ONE),
@@ -154,12 +155,14 @@ impl Kernels {
     pub fn load(device: &Device, half: HalfType, weights: WeightType) -> Result<Self> {
         let mut modules = HashMap::new();
         let mut functions = HashMap::new();
-        let products = Format::of_products(weights).products();
-        let in_products: Vec<_> =
-            PRODUCTS.iter().map(|kernel| format!("{products}_{kernel}")).collect();
-        let in_products: Vec<_> = in_products.iter().map(String::as_str).collect();
-        let units = [(products, &in_products[..], TILES)];
-        for (unit, kernels, endings) in units.into_iter().chain(UNITS.iter().copied()) {
+        // Matrices that train are in 16 bits beside frozen ones of any type.
+        let products = [Format::of_products(weights), Format::Half].map(Format::products);
+        let names = |products: &str| PRODUCTS.map(|kernel| format!("{products}_{kernel}"));
+        let in_products = products.map(names);
+        let in_products = in_products.each_ref().map(|names| names.each_ref().map(String::as_str));
+        let units =
+            products.iter().zip(&in_products).map(|(unit, names)| (*unit, &names[..], TILES));
+        for (unit, kernels, endings) in units.chain(UNITS.iter().copied()) {
             let module = match modules.get(unit) {
                 Some(module) => Arc::clone(module),
                 None => load_unit(device, unit, half)?,

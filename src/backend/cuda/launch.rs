@@ -183,6 +183,12 @@ impl Kernels {
         unsafe { self.launch("refresh", [blocks, 1, 1], REFRESH_THREADS, 0, &args) }
     }
 
+    pub fn columns(&self, kernel: &str, rows: usize, args: ColumnsArgs) -> Result<()> {
+        let grid = by_rows(rows, TILE_ROWS, args.taken, PART);
+        // SAFETY: as for `gemm`.
+        unsafe { self.launch(kernel, grid, TILE_THREADS, 0, &args) }
+    }
+
     pub fn scale(&self, rows: usize, args: ScaleArgs) -> Result<()> {
         let grid = by_rows(rows, TILE_ROWS, args.width, PART);
         // SAFETY: as for `gemm`.

@@ -16,6 +16,7 @@ mod args;
 mod attention;
 mod batch;
 mod column_sums;
+mod columns;
 pub mod device;
 mod first_token;
 mod graph;

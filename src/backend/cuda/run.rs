@@ -8,7 +8,8 @@ use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
 use super::{
-    CudaBackend, attention, first_token, head, linear, norm, optim, scale, weight_gradients,
+    CudaBackend, attention, columns, first_token, head, linear, norm, optim, scale,
+    weight_gradients,
 };
 use crate::backend::labels::LabelNeed;
 use crate::program::{Numbers, Op, Program, Span};
@@ -100,6 +101,8 @@ fn launch(
         Op::EmbedBack(op) => weight_gradients::embed_back(&at, op),
         Op::Linear(op) => linear::forward(&at, op),
         Op::LinearBack(op) => linear::backward(&at, op),
+        Op::TakeColumns(op) => columns::take(&at, op),
+        Op::AddColumns(op) => columns::add(&at, op),
         Op::Scale(op) => scale::forward(&at, op),
         Op::ScaleBack(op) => scale::backward(&at, op),
         Op::WeightGrad(op) => weight_gradients::matrix(&at, op),

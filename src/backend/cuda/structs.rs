@@ -114,6 +114,19 @@ structures! {
         count: u64,
     }
 
+    ColumnsArgs {
+        batch: Address,
+        x: Address,
+        y: Address,
+        dropout: DropoutArgs,
+        width: u32,
+        taken: u32,
+        from: u32,
+        rows: u32,
+        times: f32,
+        padding: u32,
+    }
+
     ScaleArgs {
         batch: Address,
         x: Address,

@@ -123,7 +123,7 @@ fn train(
         here: ranks.here(),
         precision: config.precision,
         weights: config.weights.into(),
-        matrices_train: !config.method.facts().freezes_weights,
+        matrices_train: config.method.trains_matrices(),
     })?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = load(&base.folder, &base.config, &spec, &mut *backend)?;
@@ -327,7 +327,7 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
         },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
         loss: config.task.kind().facts().loss,
-        trains: Trains::of(config.method, &config.biases),
+        trains: Trains::of(config.method, &config.biases, config.lora.as_ref()),
         dropout: config.dropout.map(|p| p as f32),
         seed: config.seed,
     })

@@ -3,6 +3,7 @@
 //! [`read`] collects what the checkpoint has and what is new, in the order of the forward pass; [`place`] gives each its
 //! place and puts the model together.
 
+mod added;
 mod place;
 mod read;
 

@@ -1,18 +1,21 @@
 //! Puts a model together: gives the matrices and parameters that were read their places on the device and in the parameter
 //! vector.
 
-use super::read::{FactorNames, Loader, NewHeadLayer, NewLayer, NewWeight, NormNames};
+use super::added::{FactorNames, NewLowRank, ZEROS};
+use super::read::{Loader, NewHeadLayer, NewLayer, NewWeight, NormNames};
 use super::{Source, Store, TaskSpec};
 use crate::backend::MatrixShape;
 use crate::error::UsageError;
 use crate::methods::Trains;
 use crate::model::Model;
-use crate::model::bert::{Block, BlockFactors, Embeddings, Encoder, FirstLayers};
+use crate::model::bert::{Block, BlockFactors, BlockLowRank, Embeddings, Encoder, FirstLayers};
 use crate::model::config::ModelConfig;
 use crate::model::params::{ParamKind, Params};
 use crate::program::{
-    Dropout, HeadWeight, LinearLayer, Norm, NormLayer, ParamRange, PoolKind, TableIds, WeightId,
+    Dropout, HeadWeight, LinearLayer, LowRank, Norm, NormLayer, ParamRange, PoolKind, TableIds,
+    WeightId,
 };
+use crate::settings::biases::Component;
 use crate::tasks::head::{ClassWeights, DenseLayer, TaskHead};
 use anyhow::Result;
 
@@ -29,6 +32,7 @@ pub fn assemble(
         Loader { source, config, task, store, params: Vec::new(), matrices: Vec::new() };
     let embeddings = loader.embeddings()?;
     let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
+    loader.zeros();
     let head = loader.head()?;
     let class_weights = loader.class_weights();
     let Loader { params, store, matrices, .. } = loader;
@@ -75,7 +79,7 @@ pub fn assemble(
     let mut blocks = blocks.map(|(i, layer)| places.block(i, layer)).collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
     if let (PoolKind::Cls, false, Some(last)) =
-        (task.pooling, task.trains.weights(), blocks.last_mut())
+        (task.pooling, task.trains.matrices(), blocks.last_mut())
     {
         last.first = Some(places.first(last)?);
     }
@@ -151,6 +155,35 @@ impl Places<'_> {
         }
     }
 
+    fn low_rank(&mut self, layer: usize, all: &[NewLowRank]) -> Result<BlockLowRank> {
+        let mut placed = BlockLowRank::default();
+        let Some(settings) = self.task.trains.low_rank().cloned() else {
+            return Ok(placed);
+        };
+        let hidden = self.config.hidden;
+        for new in all {
+            let mut plain = |weight: &NewWeight| -> Result<LinearLayer> {
+                let zeros = self.params.range(ZEROS);
+                let bias = vec![ParamRange { len: weight.shape.rows, ..zeros }];
+                Ok(LinearLayer { bias, ..self.linear(weight, &[])? })
+            };
+            let (a, b) = (plain(&new.a)?, plain(&new.b)?);
+            let (list, from) = match new.beside {
+                Component::Key => (&mut placed.qkv, hidden),
+                Component::Value => (&mut placed.qkv, 2 * hidden),
+                Component::AttentionOutput => (&mut placed.attention_output, 0),
+                Component::Output => (&mut placed.output, 0),
+                _ => (&mut placed.qkv, 0),
+            };
+            // Behind those of the encoder and of any head.
+            let index = layer * Component::ALL.len() + new.beside as usize;
+            let site = (3 * self.config.layers + 16 + index) as u32;
+            let dropout = Dropout { p: settings.dropout as f32, site };
+            list.push(LowRank { a, b, times: settings.scale(), dropout, from });
+        }
+        Ok(placed)
+    }
+
     /// Sites count through the network, so that no two places share a mask.
     fn dropout(&self, p: f32, site: usize) -> Dropout {
         Dropout { p: self.task.dropout.unwrap_or(p), site: site as u32 }
@@ -174,6 +207,7 @@ impl Places<'_> {
             output: self.linear(&layer.output, &bias(&layer.output_bias))?,
             output_norm: norm(self, &layer.output_norm, 3 * i + 3),
             factors: layer.factors.as_ref().map(|names| self.factors(names)),
+            low_rank: self.low_rank(i, &layer.low_rank)?,
             heads: config.heads,
             dropout: self.dropout(config.attention_dropout, 3 * i + 1),
             first: None,

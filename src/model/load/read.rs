@@ -1,8 +1,8 @@
 //! Reads a checkpoint: which tensor is what, and what is new.
 
+use super::added::{FactorNames, NewLowRank};
 use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
-use crate::methods::ia3;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
@@ -51,14 +51,7 @@ pub struct NewLayer {
     pub output_bias: String,
     pub output_norm: NormNames,
     pub factors: Option<FactorNames>,
-}
-
-/// Factors that a method adds to a block.
-pub struct FactorNames {
-    /// Of keys and of values, one after the other.
-    pub key_value: [String; 2],
-    pub attended: String,
-    pub inner: String,
+    pub low_rank: Vec<NewLowRank>,
 }
 
 /// A matrix.
@@ -127,23 +120,8 @@ impl Loader<'_> {
             output_bias: self.bias(Output, i)?,
             output_norm: self.norm(OutputLayerNorm, Some(i))?,
             factors: self.factors(i),
+            low_rank: self.low_rank(i),
         })
-    }
-
-    fn factors(&mut self, layer: usize) -> Option<FactorNames> {
-        if !self.task.trains.factors() {
-            return None;
-        }
-        let (h, inner) = (self.config.hidden, self.config.intermediate);
-        let mut ones = |component: Component, len: usize| {
-            let module = format!("encoder.layer.{layer}.{}", component.module());
-            let count = if self.source.has_values() { len } else { 0 };
-            let name = self.full_name(&ia3::name(&module));
-            self.add(ParamKind::Factor, Some(layer), name, (len, vec![1.0; count]), true)
-        };
-        let key_value = ia3::OF_OUTPUTS.map(|component| ones(component, h));
-        let [attended, last] = ia3::OF_INPUTS;
-        Some(FactorNames { key_value, attended: ones(attended, h), inner: ones(last, inner) })
     }
 
     pub fn head(&mut self) -> Result<Vec<NewHeadLayer>> {
@@ -325,7 +303,7 @@ impl Loader<'_> {
         ))
     }
 
-    fn full_name(&self, name: &str) -> String {
+    pub fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.config.family.prefix())
     }
 
@@ -364,7 +342,7 @@ impl Loader<'_> {
         self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }
 
-    fn add(
+    pub fn add(
         &mut self,
         kind: ParamKind,
         layer: Option<usize>,
