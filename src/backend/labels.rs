@@ -72,7 +72,11 @@ impl LabelNeed {
     /// Words for batches of up to `limits`.
     pub fn words(self, limits: Limits) -> usize {
         match self.kind {
-            LossKind::CrossEntropy => limits.rows(self.rows),
+            LossKind::CrossEntropy => match self.rows {
+                // Which tokens have a label is told token by token.
+                Rows::Tokens | Rows::Labelled(_) => limits.tokens,
+                Rows::Sequences => limits.sequences,
+            },
             LossKind::MeanSquared | LossKind::Binary => {
                 limits.sequences.saturating_mul(self.outputs)
             }
@@ -86,7 +90,11 @@ impl LabelNeed {
         let Self { kind, rows, outputs } = self;
         match (kind, rows, labels) {
             (LossKind::CrossEntropy, Rows::Sequences, LabelKind::Classes { largest })
-            | (LossKind::CrossEntropy, Rows::Tokens, LabelKind::Tokens { largest }) => ensure!(
+            | (
+                LossKind::CrossEntropy,
+                Rows::Tokens | Rows::Labelled(_),
+                LabelKind::Tokens { largest },
+            ) => ensure!(
                 (largest as usize) < outputs,
                 "label {largest}: the head has {outputs} outputs"
             ),
@@ -102,7 +110,7 @@ impl LabelNeed {
             (LossKind::CrossEntropy, Rows::Sequences, _) => {
                 bail!("cross-entropy needs class labels")
             }
-            (LossKind::CrossEntropy, Rows::Tokens, _) => {
+            (LossKind::CrossEntropy, Rows::Tokens | Rows::Labelled(_), _) => {
                 bail!("cross-entropy of tokens needs a class label per token")
             }
             (LossKind::MeanSquared, ..) => bail!("the squared error needs numbers for labels"),

@@ -82,8 +82,10 @@ pub struct Memory {
     pub labels: usize,
     /// Rows of the task head's largest layer.
     pub head_rows: usize,
-    /// Columns of the widest tensor: sizes the partial column sums.
+    /// Columns of the widest tensor on tokens or sequences: sizes the partial column sums.
     pub widest: usize,
+    /// The same of labelled tokens, and their rows.
+    pub labelled: [usize; 2],
     /// Columns of an attention head.
     pub head_dim: usize,
     /// Numbers that go to other ranks in a step and back.
@@ -106,6 +108,9 @@ impl Memory {
                 head_rows: memory.head_rows.max(limits.rows(list.head_rows())),
                 limits,
                 widest: memory.widest.max(widest),
+                labelled: list.labelled(limits).map_or(memory.labelled, |[rows, width]| {
+                    [memory.labelled[0].max(rows), memory.labelled[1].max(width)]
+                }),
                 head_dim: memory.head_dim.max(head_dim),
                 ..memory
             }
@@ -141,6 +146,8 @@ impl DropoutKey {
         match rows {
             Rows::Tokens => self.first.tokens,
             Rows::Sequences => self.first.sequences,
+            // Nothing drops out of these.
+            Rows::Labelled(_) => 0,
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct ModelConfig {
     /// Dropout before the classifier.
     pub classifier_dropout: f32,
     pub pad_token_id: usize,
+    /// Whether a head on masked words has the embeddings' table for its matrix.
+    pub tied: bool,
 }
 
 impl ModelConfig {
@@ -127,6 +129,7 @@ impl ModelConfig {
                 (Family::Bert, Some(Value::Null)) => 0,
                 _ => keys.index("pad_token_id")?,
             },
+            tied: json.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false),
         };
         ensure!(
             config.max_len() >= 2,

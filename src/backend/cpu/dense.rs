@@ -122,13 +122,16 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
     let [x, y] = cpu
         .arena
         .regions([at.whole(op.x.0, (of_rows, inputs))?, at.whole(op.y.0, (of_rows, outputs))?])?;
-    cpu.head_input.reserve(rows * inputs);
+    let mask = Mask::new(op.dropout, cpu.key, (of_rows, 1));
+    if mask.is_some() {
+        cpu.head_input.reserve(rows * inputs);
+    }
     let layer = Layer {
         rows,
         inputs,
         outputs,
         weight,
-        mask: Mask::new(op.dropout, cpu.key, (of_rows, 1)),
+        mask,
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
         workers: &cpu.workers,
@@ -158,13 +161,16 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
         at.over(op.dy, of_y)?,
         at.aside(op.dx.0, of_x)?,
     ])?;
-    cpu.head_input.reserve(rows * inputs);
+    let mask = Mask::new(op.dropout, cpu.key, (of_x.0, 1));
+    if mask.is_some() {
+        cpu.head_input.reserve(rows * inputs);
+    }
     let layer = Layer {
         rows,
         inputs,
         outputs,
         weight,
-        mask: Mask::new(op.dropout, cpu.key, (of_x.0, 1)),
+        mask,
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
         workers: &cpu.workers,

@@ -4,6 +4,7 @@
 //! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
 //! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
 
+mod act_norm;
 mod aligned;
 mod arena;
 mod attend;
@@ -55,6 +56,7 @@ mod team;
 mod transpose;
 mod weight_gradients;
 mod weights;
+mod wide_loss;
 mod widen;
 mod workers;
 mod x_hat;

@@ -1,7 +1,7 @@
 //! Runs a program: the one place that knows every operation.
 
 use super::{
-    CpuBackend, attend, colsum, dense, embed, head, linear, loss, norm, optim, weight_gradients,
+    CpuBackend, act_norm, attend, colsum, dense, embed, head, linear, loss, norm, optim, weight_gradients,
 };
 use crate::backend::check;
 use crate::program::{Numbers, Op, Program, Span};
@@ -43,6 +43,8 @@ fn one(cpu: &mut CpuBackend, program: &Program, op: &Op, numbers: Numbers) -> Re
         Op::PoolBack(op) => head::pool_back(cpu, program, op),
         Op::Dense(op) => dense::forward(cpu, program, op),
         Op::DenseBack(op) => dense::backward(cpu, program, op),
+        Op::ActNorm(op) => act_norm::forward(cpu, program, op),
+        Op::ActNormBack(op) => act_norm::backward(cpu, program, op),
         Op::Loss(op) => loss::loss(cpu, program, op, numbers.weight),
         Op::Update(_) => optim::update(cpu, numbers.update),
     }

@@ -29,7 +29,7 @@ pub struct HostSizes {
 
 impl HostSizes {
     pub fn new(memory: &Memory, threads: usize, trained_matrices: bool) -> Self {
-        let Memory { limits, labels, head_rows, widest, head_dim, .. } = *memory;
+        let Memory { limits, labels, head_rows, widest, head_dim, labelled, .. } = *memory;
         let rows = limits.tokens.max(limits.sequences);
         Self {
             arena: memory.arena,
@@ -39,12 +39,15 @@ impl HostSizes {
             sequences: limits.sequences,
             labels,
             scratch: gemm::scratch_for(rows, widest)
+                .max(gemm::scratch_for(labelled[0], labelled[1]))
                 .max(attention::scratch_for(limits.max_len, head_dim))
                 .max(attention_bf16::scratch_for(limits.max_len, head_dim))
                 .max(first_attention::scratch_for(limits.max_len, head_dim)),
             threads,
             // Of attention a line per sequence for queries and for values, which are half as wide at most.
-            partials: colsum::partials(rows, widest).max(limits.sequences * widest),
+            partials: colsum::partials(rows, widest)
+                .max(limits.sequences * widest)
+                .max(colsum::partials(labelled[0], labelled[1])),
             bias: widest,
             head_input: head_rows * widest,
             norm_partials: optim::partials(memory.trainable),

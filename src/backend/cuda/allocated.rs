@@ -118,6 +118,7 @@ impl Allocated {
         match rows {
             Rows::Tokens => self.batch.grid.tokens,
             Rows::Sequences => self.batch.grid.sequences,
+            Rows::Labelled(_) => self.batch.grid.tokens,
         }
     }
 

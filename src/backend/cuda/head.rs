@@ -9,7 +9,7 @@ use crate::program::{
     Dense, DenseBack, Dropout, HeadWeight, Loss, LossKind, ParamRange, Pool, PoolBack, PoolKind,
     Rows, Value,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
 
 /// See [`Pool`].
@@ -83,6 +83,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
     let kernels = &at.cuda.kernels;
     match (op.kind, at.rows(op.logits.0)) {
         (LossKind::Span, _) => kernels.loss_spans(args),
+        (_, Rows::Labelled(_)) => bail!("no kernel has the loss of labelled tokens alone"),
         (_, Rows::Tokens) => kernels.loss_tokens(args),
         (_, Rows::Sequences) => kernels.loss(args),
     }

@@ -186,6 +186,8 @@ fn row_kind(rows: Rows) -> u32 {
     match rows {
         Rows::Tokens => args::ROWS_TOKENS,
         Rows::Sequences => args::ROWS_SEQUENCES,
+        // `run` refuses the operations on them.
+        Rows::Labelled(_) => args::ROWS_TOKENS,
     }
 }
 

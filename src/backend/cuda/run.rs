@@ -9,7 +9,7 @@ use super::operands::LaunchOperands;
 use super::{CudaBackend, attention, first_token, head, linear, norm, optim, weight_gradients};
 use crate::backend::labels::LabelNeed;
 use crate::program::{Numbers, Op, Program, Span};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
 
 pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
@@ -108,6 +108,7 @@ fn launch(
         Op::PoolBack(op) => head::pool_back(&at, op),
         Op::Dense(op) => head::dense(&at, op),
         Op::DenseBack(op) => head::dense_back(&at, op),
+        Op::ActNorm(_) | Op::ActNormBack(_) => bail!("no kernel has the head on masked words"),
         Op::Loss(op) => head::loss(&at, op),
         Op::Update(_) => optim::update(&at),
     }

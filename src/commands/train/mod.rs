@@ -308,7 +308,7 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
         PoolKind::Mean => "the mean over all tokens",
         PoolKind::Cls => "the first token",
         // Nothing is pooled.
-        PoolKind::Each => return Ok(()),
+        PoolKind::Each | PoolKind::Labelled(_) => return Ok(()),
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
     let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;
