@@ -301,6 +301,7 @@ impl<B: Backend> Rig<B> {
             labels: 64 * self.limits().tokens,
             head_rows: self.limits().tokens,
             widest,
+            labelled: [self.limits().tokens, widest],
             head_dim: 128,
             exchanged: trainable + 2,
         };

@@ -116,6 +116,7 @@ pub fn table() -> Vec<Case> {
                     add(Kind::PoolBackward { hidden: 33, kind });
                     add(Kind::Pool { hidden: 384, kind });
                 }
+                words(&mut add);
                 for gradient in [false, true] {
                     for (kind, rows, outputs, weighted) in losses() {
                         add(Kind::Loss { kind, rows, outputs, gradient, weighted });
@@ -258,6 +259,24 @@ fn quantised(cases: &mut Vec<Case>) {
                 dx: true,
             },
         );
+    }
+}
+
+/// The head on masked words, with vocabularies around the pieces in which their exponentials are added up.
+fn words(add: &mut impl FnMut(Kind)) {
+    for hidden in [1, 33, 384] {
+        add(Kind::LabelledRows { hidden });
+    }
+    for act in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
+        for width in [33, 384] {
+            add(Kind::ActNorm { width, act });
+            add(Kind::ActNormBackward { width, act, dbeta: width == 33 });
+        }
+    }
+    for gradient in [false, true] {
+        for outputs in [3, 512, 1100] {
+            add(Kind::LabelledLoss { outputs, gradient });
+        }
     }
 }
 
