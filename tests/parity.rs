@@ -82,9 +82,8 @@ fn a_head_on_masked_words_matches_pytorch() {
             let name = &format!("{}/{file}", case.folder);
             let batch = &fixture.batch_of_tokens();
             let labelled = batch.labels.weight(&[]) as usize;
-            let new = || {
-                Setup::of_checkpoint(folder.path(), case, batch, WeightType::F32, Saving::KEEP)
-            };
+            let new =
+                || Setup::of_checkpoint(folder.path(), case, batch, WeightType::F32, Saving::KEEP);
             let mut s = new().of_every_token();
             s.gradients(batch);
             check_forward(&mut s, name, &fixture, batch, labelled);

@@ -104,7 +104,12 @@ impl Memory {
             Self {
                 arena: memory.arena.max(program.bytes()),
                 // A label per sequence is little, and batches have one where no list reads it.
-                labels: memory.labels.max(needed).max(limits.sequences),
+                // Those of tokens also say which of them go on.
+                labels: memory
+                    .labels
+                    .max(needed)
+                    .max(limits.sequences)
+                    .max(list.labelled(limits).map_or(0, |_| limits.tokens)),
                 head_rows: memory.head_rows.max(limits.rows(list.head_rows())),
                 limits,
                 widest: memory.widest.max(widest),

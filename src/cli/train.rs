@@ -106,6 +106,8 @@ impl TrainArgs {
             max_length: self.max_length,
             stride: self.stride,
             max_answer_length: self.max_answer_length,
+            mask_probability: self.mask_probability,
+            whole_word_masking: self.whole_word_masking.unwrap_or(default.whole_word_masking),
             no_shuffle: self.no_shuffle.unwrap_or(default.no_shuffle),
             length: match (self.epochs, self.steps) {
                 (Some(epochs), _) => Length::Epochs(epochs),

@@ -47,7 +47,8 @@ pub struct TrainArgs {
     pub init_head: Option<PathBuf>,
 
     /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
-    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl
+    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl;
+    /// of --task masked-lm txt with a text on each line, or a column of the others
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -99,6 +100,14 @@ pub struct TrainArgs {
     /// Most tokens of an answer, in --task question-answering [default: 30]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_answer_length: Option<usize>,
+    /// The share of a text's tokens that are hidden, in --task masked-lm: of ten that are, eight become the mask, one another
+    /// word, and one stays [default: 0.15]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Data")]
+    pub mask_probability: Option<f64>,
+    /// Hide whole words, runs of letters and digits, in --task masked-lm
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Data")]
+    pub whole_word_masking: Option<bool>,
     /// Take the rows in the order of the file in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
@@ -287,6 +296,8 @@ impl TrainArgs {
             max_length: self.max_length.or(under.max_length),
             stride: self.stride.or(under.stride),
             max_answer_length: self.max_answer_length.or(under.max_answer_length),
+            mask_probability: self.mask_probability.or(under.mask_probability),
+            whole_word_masking: self.whole_word_masking.or(under.whole_word_masking),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),

@@ -150,6 +150,8 @@ fn every_option_arrives_in_the_settings() {
         label_separator: None,
         stride: None,
         max_answer_length: None,
+        mask_probability: None,
+        whole_word_masking: false,
         class_weights: None,
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),

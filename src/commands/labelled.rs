@@ -45,9 +45,13 @@ pub fn read(
 ) -> Result<Examples> {
     match rules.cells.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
-        Reads::Words | Reads::Questions => {
+        reads @ (Reads::Words | Reads::Questions | Reads::Running) => {
             let ReadWhole { documents, told } = read_documents(rules.cells.task, path, options)?;
-            let told = told.into_iter().chain([documents.sizes()]);
+            let sizes = match reads {
+                Reads::Running => words::count(documents.list.len(), "text"),
+                _ => documents.sizes(),
+            };
+            let told = told.into_iter().chain([sizes]);
             told.for_each(|told| say(quiet, format_args!("{}: {told}", documents.name)));
             warn_of_long(&documents.name, &documents.list);
             warn_of_repeated_ids(&documents);

@@ -32,6 +32,7 @@ use crate::error::{UsageError, tame_lines};
 use crate::formats::delta::DeltaInfo;
 use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
+use crate::settings::device::DeviceChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
 use std::io::Write;
@@ -146,7 +147,8 @@ fn read_options(
     let (settings, reads) = (&info.settings, info.task.facts().reads);
     let asks = reads == Reads::Questions;
     no_use(asks && args.text_column.is_some(), "--text-column", info.task)?;
-    no_use(asks && args.label_column.is_some(), "--label-column", info.task)?;
+    let unlabelled = asks || reads == Reads::Running;
+    no_use(unlabelled && args.label_column.is_some(), "--label-column", info.task)?;
     let pairs = reads == Reads::Texts;
     no_use(!pairs && args.text_pair_column.is_some(), "--text-pair-column", info.task)?;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
@@ -164,6 +166,20 @@ fn read_options(
         label_lists: info.task.takes_lists(),
         trained: info.columns.clone(),
     })
+}
+
+/// Where a task runs.
+///
+/// # Errors
+/// A GPU is asked for by name, and the task has no kernels.
+fn device_of(task: Task, asked: DeviceChoice) -> Result<DeviceChoice, UsageError> {
+    match (task, asked) {
+        (Task::MaskedLm, DeviceChoice::Cuda(_)) => Err(UsageError::new(format!(
+            "--device {asked}: --task {task} has no kernels for a GPU yet; give --device cpu"
+        ))),
+        (Task::MaskedLm, DeviceChoice::Auto) => Ok(DeviceChoice::Cpu),
+        (_, asked) => Ok(asked),
+    }
 }
 
 /// # Errors

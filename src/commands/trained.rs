@@ -1,7 +1,7 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
 use super::base::{Base, settings_beside};
-use super::{no_use, say, warn};
+use super::{device_of, no_use, say, warn};
 use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
@@ -16,6 +16,7 @@ use crate::ranks::Ranks;
 use crate::session::{OpenOptions, Session, gpu, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
+use crate::settings::task::Task;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 use crate::train::output::{CHECKPOINT_FILE, is_unfinished, left_at};
@@ -76,17 +77,16 @@ impl Trained {
         }
         // Before the tensors are compared: what the files say differently tells why these do not fit.
         let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
+        let device = device_of(info.task, compute.device)?;
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         // On a CPU, what was trained in f32 is read in f32.
         let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
         let precision = match compute.precision {
-            Precision::Auto if in_f32 && gpu(compute.device, ranks.here()).is_none() => {
-                Precision::F32
-            }
+            Precision::Auto if in_f32 && gpu(device, ranks.here()).is_none() => Precision::F32,
             asked => asked,
         };
         let mut backend = open(OpenOptions {
-            device: compute.device,
+            device,
             here: ranks.here(),
             precision,
             weights,
@@ -115,8 +115,11 @@ impl Trained {
         }
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
-        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
-            .reading_answers(info.settings.max_answer_length, info.no_answer);
+        let targets = match info.task {
+            Task::MaskedLm => Targets::words(info.outputs, &info.settings),
+            task => Targets::trained(task, splitting, info.labels.clone(), info.outputs)?
+                .reading_answers(info.settings.max_answer_length, info.no_answer),
+        };
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
         let data = settings_beside(&left).ok().flatten().and_then(|settings| settings.data);
         Ok(Self {
@@ -207,7 +210,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
         pooling: match info.pooling {
             Pooling::Mean => PoolKind::Mean,
             Pooling::Cls => PoolKind::Cls,
-            Pooling::Auto => PoolKind::Each,
+            Pooling::Auto => settings.pooling_of_tokens(),
         },
         // A whole model has its pooler, wherever it came from.
         reinit_pooler: settings.pooler == PoolerInit::Reinit

@@ -230,6 +230,17 @@ impl TextTokenizer {
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(trimmed).collect()))
     }
 
+    /// A token as it stands in a text.
+    pub fn word(&self, id: u32) -> String {
+        let decoded = contained(|| self.inner.decode(&[id], false));
+        let decoded = decoded.ok().and_then(Result::ok);
+        decoded.or_else(|| self.inner.id_to_token(id)).unwrap_or_default().trim().to_owned()
+    }
+
+    pub(super) fn inner(&self) -> &Tokenizer {
+        &self.inner
+    }
+
     pub(super) fn unknown(&self) -> &Unknown {
         &self.unknown
     }

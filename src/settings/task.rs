@@ -20,6 +20,8 @@ choices! {
             "A tag per word: names, parts of speech; cross-entropy loss on the first token of each word";
         QuestionAnswering = "question-answering",
             "The part of a text that answers a question, or none; cross-entropy loss of its first and last token";
+        MaskedLm = "masked-lm",
+            "The hidden words of running text, with the head that the checkpoint was pre-trained with; cross-entropy loss";
     }
 }
 
@@ -32,6 +34,8 @@ pub enum Reads {
     Words,
     /// A question and a text that may answer it.
     Questions,
+    /// A text as it is: a line, or a column of a table.
+    Running,
 }
 
 /// What a task is, beside its name.
@@ -121,6 +125,16 @@ impl Task {
                     Metric::NoAnswerExact,
                 ],
                 class: "ForQuestionAnswering",
+                problem_type: None,
+            },
+            Self::MaskedLm => TaskFacts {
+                reads: Reads::Running,
+                loss: LossKind::CrossEntropy,
+                each_token: true,
+                named: false,
+                least_outputs: 2,
+                measures: &[Metric::Perplexity, Metric::Accuracy],
+                class: "ForMaskedLM",
                 problem_type: None,
             },
         }

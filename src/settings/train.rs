@@ -16,8 +16,10 @@ use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
+use super::task::Task;
 use super::task_choice::TaskChoice;
 use super::weighting::Weighting;
+use crate::program::{PoolKind, Portion};
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +91,12 @@ pub struct TrainConfig {
     /// Most tokens of an answer to a question; `None` is as the task has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_answer_length: Option<usize>,
+    /// The share of a text's tokens that are hidden, where words are to be found again; `None` is 0.15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_probability: Option<f64>,
+    /// Hide all tokens of a word or none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole_word_masking: bool,
     /// Take the rows in the order of the file, every epoch.
     pub no_shuffle: bool,
 
@@ -143,6 +151,10 @@ pub struct TrainConfig {
     /// `None` is one per processor core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_nowhere(path: &Path) -> bool {
@@ -207,6 +219,8 @@ impl TrainConfig {
             max_length: None,
             stride: None,
             max_answer_length: None,
+            mask_probability: None,
+            whole_word_masking: false,
             no_shuffle: false,
             length: Length::Epochs(3),
             batch_size: 16,
@@ -232,6 +246,19 @@ impl TrainConfig {
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,
+        }
+    }
+
+    /// The share of a text's tokens that are hidden, where words are to be found again.
+    pub fn mask_probability(&self) -> f64 {
+        self.mask_probability.unwrap_or(0.15)
+    }
+
+    /// How the head reads the tokens of a task on them.
+    pub fn pooling_of_tokens(&self) -> PoolKind {
+        match self.task.kind() {
+            Task::MaskedLm => PoolKind::Labelled(Portion::of(self.mask_probability())),
+            _ => PoolKind::Each,
         }
     }
 

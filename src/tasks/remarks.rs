@@ -6,6 +6,7 @@ use super::answers;
 use super::entities;
 use super::examples::{InWindows, Prepared};
 use super::labels::ClassNames;
+use super::masked_words;
 use super::name_doubts::Counted;
 use super::targets::Targets;
 use super::unlabelled::is_mark;
@@ -21,6 +22,7 @@ pub fn told(targets: &Targets, prepared: &Prepared) -> String {
         (Targets::Spans(_), Some(InWindows { documents, windows })) => {
             answers::summary(documents, windows)
         }
+        (&Targets::Words { rules, .. }, _) => masked_words::summary(rules, &prepared.dataset),
         _ => summary(targets, prepared.labels()),
     }
 }

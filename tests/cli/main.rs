@@ -14,6 +14,7 @@ mod faults;
 mod full;
 mod full_disk;
 mod links;
+mod masked;
 mod memory;
 mod merge;
 mod named;

@@ -120,7 +120,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let spans: Vec<[u32; 2]> = case.lens.iter().map(ends).collect();
             rig.batch.labels = match (kind, rows) {
                 (LossKind::CrossEntropy, Rows::Sequences) => Labels::Classes(classes.clone()),
-                (LossKind::CrossEntropy, Rows::Tokens | Rows::Labelled(_)) => Labels::Tokens(classes.clone()),
+                (LossKind::CrossEntropy, Rows::Tokens | Rows::Labelled(_)) => {
+                    Labels::Tokens(classes.clone())
+                }
                 (LossKind::MeanSquared | LossKind::Binary, _) => Labels::Values(values.clone()),
                 (LossKind::Span, _) => Labels::Spans(spans.clone()),
             };

@@ -94,7 +94,9 @@ fn pool_forward(kind: PoolKind, cu_seqlens: &[u32], hidden: usize, x: &[f32], po
         let rows = &x[window[0] as usize * hidden..window[1] as usize * hidden];
         match kind {
             // Of tokens nothing is pooled.
-            PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => pooled.copy_from_slice(&rows[..hidden]),
+            PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => {
+                pooled.copy_from_slice(&rows[..hidden])
+            }
             PoolKind::Mean => {
                 pooled.fill(0.0);
                 for row in rows.chunks_exact(hidden) {

@@ -2,9 +2,9 @@
 //! row, so f64 costs nothing here and keeps small losses exact.
 
 use super::CpuBackend;
-use super::wide_loss;
 use super::operands::Operands;
 use super::params::{read, wide};
+use super::wide_loss;
 use crate::backend::labels::LabelNeed;
 use crate::batch::Labels;
 use crate::program::{Loss, LossKind, Op, Program, Rows};
@@ -28,17 +28,15 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
         cpu.arena.regions([at.whole(op.logits.0, shape)?, at.aside(op.dlogits.0, shape)?])?;
     let labels = cpu.labels.as_slice();
     let sum = match op.kind {
-        LossKind::CrossEntropy if matches!(shape.0, Rows::Labelled(_)) => {
-            wide_loss::cross_entropy(
-                logits,
-                labels,
-                outputs,
-                weight,
-                dlogits,
-                &mut cpu.partials,
-                &cpu.workers,
-            )
-        }
+        LossKind::CrossEntropy if matches!(shape.0, Rows::Labelled(_)) => wide_loss::cross_entropy(
+            logits,
+            labels,
+            outputs,
+            weight,
+            dlogits,
+            &mut cpu.partials,
+            &cpu.workers,
+        ),
         LossKind::CrossEntropy => {
             cross_entropy(logits, labels, outputs, class_weights, weight, dlogits)
         }

@@ -59,8 +59,7 @@ pub fn cross_entropy(
         let (x, label) = (&logits[row * outputs..][..outputs], targets[row] as usize);
         let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         d.copy_from_slice(x);
-        let sum: f64 =
-            d.chunks_mut(PIECE).map(|piece| f64::from(exponentials(piece, most))).sum();
+        let sum: f64 = d.chunks_mut(PIECE).map(|piece| f64::from(exponentials(piece, most))).sum();
         scale(d, (f64::from(weight) / sum) as f32);
         d[label] -= weight;
         // SAFETY: as above.

@@ -4,6 +4,7 @@ use crate::commands::labelled::{self, LabelRules, warn_of_labels};
 use crate::commands::{format, named, say, warn};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
+use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
@@ -75,6 +76,9 @@ impl Data {
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match targets.take() {
             Some(targets) => targets,
+            None if config.task.kind() == Task::MaskedLm => {
+                Targets::words(tokenizer.options().vocab_size, config)
+            }
             None => Targets::of(config.task.kind(), splitting.clone(), &whole)?
                 .reading_answers(config.max_answer_length, None),
         };
@@ -118,6 +122,7 @@ impl Data {
         let mut train = prepare(train, parts[0])?;
         // Nothing is read off what is trained on.
         train.documents = None;
+        train.dataset.for_training();
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));

@@ -13,7 +13,7 @@ use super::programs::Programs;
 use super::progress::Progress;
 use super::ranks as agreement;
 use super::stop::{self, Stop};
-use super::{named, outputs, say, set_threads, show, submission, warn};
+use super::{device_of, named, outputs, say, set_threads, show, submission, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::error::{OfAllRanks, UsageError};
@@ -53,6 +53,7 @@ use summary::Summary;
 
 pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let TrainCommand { config, resume, predict_test, quiet } = command;
+    device_of(config.task.kind(), config.device)?;
     set_threads(config.threads, &**ranks)?;
     let of = ranks.share().of;
     if config.batch_size < of {
@@ -114,7 +115,7 @@ fn train(
         say(quiet, format_args!("class weights:\n{}", table.trim_end()));
     }
     let mut backend = open(OpenOptions {
-        device: config.device,
+        device: device_of(config.task.kind(), config.device)?,
         here: ranks.here(),
         precision: config.precision,
         weights: config.weights.into(),
@@ -282,7 +283,7 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
             _ => Vec::new(),
         },
         pooling: match config.task.kind().facts().each_token {
-            true => PoolKind::Each,
+            true => config.pooling_of_tokens(),
             false => base.pooling(config.pooling)?,
         },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
