@@ -92,6 +92,7 @@ impl TrainArgs {
             pooling: self.pooling.unwrap_or(default.pooling),
             pooler: self.pooler.unwrap_or(default.pooler),
             init_head: self.init_head,
+            init_delta: self.init_delta,
             method,
             biases: self.biases.unwrap_or(default.biases),
             dev: self.dev.map(DevSource::File).or(self.dev_fraction.map(DevSource::Fraction)),

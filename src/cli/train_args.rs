@@ -45,6 +45,10 @@ pub struct TrainArgs {
     /// Start from the head in this safetensors file, by its Hugging Face names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
+    /// Start from the biases of another run on the same model, of whichever task: its folder or its bias.safetensors
+    /// [default: the model's own]
+    #[arg(long, value_name = "DELTA", help_heading = "Model")]
+    pub init_delta: Option<PathBuf>,
 
     /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
     /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl;
@@ -281,6 +285,7 @@ impl TrainArgs {
             pooling: self.pooling.or(under.pooling),
             pooler: self.pooler.or(under.pooler),
             init_head: self.init_head.or(under.init_head),
+            init_delta: self.init_delta.or(under.init_delta),
             train: self.train.or(under.train),
             dev: self.dev.or(under.dev),
             dev_fraction: self.dev_fraction.or(under.dev_fraction),

@@ -140,6 +140,7 @@ fn every_option_arrives_in_the_settings() {
         pooling: Pooling::Cls,
         pooler: PoolerInit::Reinit,
         init_head: Some("h".into()),
+        init_delta: None,
         method: Method::Bitfit,
         biases: BiasSelection::parse("query@1,pooler").unwrap(),
         train: Some("a.tsv".into()),

@@ -54,6 +54,9 @@ pub struct TrainConfig {
     /// A safetensors file with the head's first weights under their Hugging Face names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_head: Option<PathBuf>,
+    /// A delta on the same base, whose biases are the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_delta: Option<PathBuf>,
 
     pub method: Method,
     pub biases: BiasSelection,
@@ -180,6 +183,7 @@ impl TrainConfig {
         Self {
             model,
             init_head: self.init_head.as_deref().map(name),
+            init_delta: self.init_delta.as_deref().map(name),
             train: self.train.as_deref().map(name),
             data: self.data.as_deref().map(name),
             dev: self.dev.clone().map(|dev| match dev {
@@ -203,6 +207,7 @@ impl TrainConfig {
             pooling: Pooling::default(),
             pooler: PoolerInit::default(),
             init_head: None,
+            init_delta: None,
             method: Method::default(),
             biases: BiasSelection::all(),
             train,

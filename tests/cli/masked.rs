@@ -52,6 +52,11 @@ impl Trained {
         let delta = self.output.to_str().unwrap();
         Finished::of(&mut bitfit([&[name, "--delta", delta][..], more].concat()))
     }
+
+    fn trains(&self, output: &str, data: &Path, more: &str) -> Finished {
+        let args = train_args(&self.model, data, &self.folder.path(output), more);
+        Finished::of(&mut bitfit(args))
+    }
 }
 
 fn evaluations(output: &Path) -> Vec<Value> {
@@ -189,11 +194,92 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     let args = train_args(&model, &data, &folder.path("r"), "--mask-probability 0.2");
     Finished::of(&mut bitfit(args)).fails(2, &["--mask-probability", "classification"]);
     let config = model.join("config.json");
-    let untied = std::fs::read_to_string(&config).unwrap().replacen(
-        '{',
-        "{\"tie_word_embeddings\": false,",
-        1,
-    );
-    std::fs::write(&config, untied).unwrap();
+    let mut untied = json(&config);
+    untied["tie_word_embeddings"] = false.into();
+    std::fs::write(&config, untied.to_string()).unwrap();
     refuse(&model, &data, "--device cpu", 1, &["tie_word_embeddings"]);
+}
+
+#[test]
+fn masks_in_a_text_are_filled_in_their_order() {
+    for (name, mask) in [("bert-mlm", "[MASK]"), ("roberta", "<mask>")] {
+        let trained = Trained::new(name, "--epochs 6");
+        let text = format!("é the {mask} is in the {mask}");
+        let input = trained.folder.write("in.txt", format!("{text}\n\nnothing is asked\n"));
+        let args = ["--input", input.to_str().unwrap(), "--device", "cpu"];
+        let out = trained.run("predict", &[&args[..], &["--output-format", "jsonl"]].concat());
+        let out = out.success().stdout;
+        let lines: Vec<Value> =
+            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3, "{out}");
+        let masks = lines[0]["masks"].as_array().unwrap();
+        assert_eq!(masks.len(), 2, "{out}");
+        for found in masks {
+            let [start, end] = ["start", "end"].map(|key| found[key].as_u64().unwrap() as usize);
+            let part: String = text.chars().skip(start).take(end - start).collect();
+            assert_eq!(part, mask);
+            let words = found["words"].as_array().unwrap();
+            let p: Vec<f64> = words.iter().map(|w| w["probability"].as_f64().unwrap()).collect();
+            assert_eq!(p.len(), 5);
+            assert!(p.windows(2).all(|pair| pair[0] >= pair[1]) && p.iter().sum::<f64>() <= 1.0);
+            assert!(words.iter().all(|w| !w["word"].as_str().unwrap().contains('Ġ')), "{out}");
+        }
+        assert!(lines[1..].iter().all(|line| line["masks"].as_array().unwrap().is_empty()));
+        let table = trained.run("predict", &args).success().stdout;
+        let fields: Vec<usize> = table.lines().map(|line| line.split('\t').count()).collect();
+        assert_eq!(fields, [10, 10, 1, 1, 1], "{table}");
+    }
+}
+
+#[test]
+fn the_memory_that_is_planned_is_what_is_allocated() {
+    let trained = Trained::new("bert-mlm", "--steps 2");
+    let memory = &json(&trained.output.join("result.json"))["memory"];
+    assert_eq!(memory["planned"], memory["allocated"], "{memory}");
+}
+
+#[test]
+fn another_task_starts_from_the_biases_that_masked_words_left() {
+    let trained = Trained::new("bert-mlm", "--epochs 4");
+    let rows: String =
+        (0..24).map(|i| format!("{}\t{}\n", text_of(i % 2, i), CLASSES[i % 2])).collect();
+    let rows = trained.folder.write("rows.tsv", format!("text\tlabel\n{rows}"));
+    let from = format!("--init-delta {}", trained.output.display());
+    let options = "--device cpu --lr 1e-9 --steps 1 --batch-size 4";
+    let told = trained.trains("from", &rows, &format!("{options} {from}")).success().stderr;
+    let words =
+        ["--init-delta: ", "bias.safetensors left them, trained for masked-lm", "3 tensors"];
+    assert!(words.iter().all(|part| told.contains(part)), "{told}");
+    let delta = |run: &Path| tensors(&run.join("bias.safetensors"));
+    let (before, after) = (delta(&trained.output), delta(&trained.folder.path("from")));
+    let mut same = 0;
+    for (name, (_, values)) in before.iter().filter(|(name, _)| name.starts_with("bert.")) {
+        same += 1;
+        let near = values.iter().zip(&after[name].1).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near, "{name}");
+    }
+    assert!(same > 10);
+
+    // What this run does not train would be lost, and so would another base's biases be wrong.
+    let some = format!("{options} --biases query {from}");
+    trained.trains("some", &rows, &some).fails(1, &["--init-delta", "--biases all"]);
+    let head = format!("{options} --method head {from}");
+    trained.trains("head", &rows, &head).fails(1, &["--init-delta", "--biases all"]);
+    let args = train_args(
+        &fixture("bert"),
+        &rows,
+        &trained.folder.path("other"),
+        &format!("{options} {from}"),
+    );
+    Finished::of(&mut bitfit(args)).fails(1, &["--init-delta", "base"]);
+    let none = format!("{options} --init-delta {}", trained.folder.path("none").display());
+    trained.trains("none-run", &rows, &none).fails(1, &["--init-delta"]);
+
+    // Resumed, a run holds to the delta that it began with.
+    let delta_file = trained.output.join("bias.safetensors");
+    std::fs::copy(trained.folder.path("from").join("bias.safetensors"), &delta_file).unwrap();
+    let output = trained.folder.path("from");
+    let resumed =
+        Finished::of(&mut bitfit(["train", "--resume", "--output", output.to_str().unwrap()]));
+    resumed.fails(1, &["initial delta"]);
 }

@@ -2,6 +2,7 @@
 
 mod data;
 mod keep;
+mod start;
 mod summary;
 
 use super::base::Base;
@@ -133,6 +134,10 @@ fn train(
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
     } else {
         say_unused_head(&base, &model, quiet);
+    }
+
+    if let Some(path) = &config.init_delta {
+        start::with_delta(path, &base, &mut model, quiet)?;
     }
 
     let order = match config.no_shuffle {
@@ -359,6 +364,9 @@ fn fingerprint(
     }
     if let Some(path) = &config.init_head {
         fingerprint = fingerprint.with("initial head", &sha256_file(path)?);
+    }
+    if let Some(path) = &config.init_delta {
+        fingerprint = fingerprint.with("initial delta", &sha256_file(&start::file_of(path)?)?);
     }
     Ok(fingerprint)
 }
