@@ -95,6 +95,27 @@ fn a_head_on_masked_words_matches_pytorch() {
     }
 }
 
+/// What the head keeps does not depend on what the blocks do, whatever the table of the words is stored in.
+#[test]
+fn gradients_of_masked_words_are_the_same_in_every_exact_way_of_saving() {
+    let case = &MASKED[0];
+    let folder = with_masked_head(case.folder);
+    let fixture = Fixture::read(&folder.path().join("masked_1.safetensors"));
+    let batch = &fixture.batch_of_tokens();
+    for weights in [WeightType::F32, WeightType::F16, WeightType::Int8, WeightType::Nf4] {
+        let gradient = |saving| {
+            let mut s = Setup::of_checkpoint(folder.path(), case, batch, weights, saving);
+            s.gradients(batch);
+            let bits = s.backend.read_params(Slot::Gradient, s.model.params.trained_range());
+            bits.unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let keep = gradient(Saving::KEEP);
+        for saving in Saving::EXACT {
+            assert_eq!(gradient(saving), keep, "{weights:?}, {saving}");
+        }
+    }
+}
+
 /// A head on spans: where an answer starts and ends among the tokens of a text.
 #[test]
 fn a_head_on_spans_matches_pytorch() {
