@@ -245,6 +245,7 @@ mod tests {
     fn the_free_settings_are_settings() {
         let mut full = config();
         full.init_head = Some("h".into());
+        full.init_delta = Some("d".into());
         full.data = Some("d".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);
