@@ -66,6 +66,15 @@ pub fn best(logits: &[f32], labels: &Labels, vocabulary: usize) -> Vec<f32> {
     .collect()
 }
 
+/// What a window offers for a mask.
+#[derive(Clone)]
+struct Offered<'a> {
+    /// Tokens on its nearer side.
+    context: usize,
+    bytes: Range<usize>,
+    best: &'a [f32],
+}
+
 /// What is offered for each mask of documents, from what [`best`] keeps; `mask` is the id that masks have.
 pub fn answers(
     documents: &[Document],
@@ -77,8 +86,7 @@ pub fn answers(
 ) -> Vec<Prediction> {
     let mut offered = best.chunks_exact(2 * BEST);
     // Of windows that overlap the one with the most around a mask answers for it.
-    let mut masks: Vec<BTreeMap<usize, (usize, Range<usize>, &[f32])>> =
-        vec![BTreeMap::new(); documents.len()];
+    let mut masks: Vec<BTreeMap<usize, Offered<'_>>> = vec![BTreeMap::new(); documents.len()];
     for (row, window) in windows.list.iter().enumerate() {
         let ids = &dataset.ids(row)[window.first..window.first + window.tokens.len()];
         for (i, _) in ids.iter().enumerate().filter(|&(_, &id)| id == mask) {
@@ -86,18 +94,18 @@ pub fn answers(
             let token = window.tokens.start + i;
             let context = window.context(token);
             let known = &mut masks[window.document];
-            if known.get(&token).is_none_or(|(other, ..)| context > *other) {
-                known.insert(token, (context, window.bytes[i].clone(), best));
+            if known.get(&token).is_none_or(|other| context > other.context) {
+                known.insert(token, Offered { context, bytes: window.bytes[i].clone(), best });
             }
         }
     }
-    let of = |(document, masks): (&Document, &BTreeMap<_, (usize, Range<usize>, &[f32])>)| {
-        let each = masks.values().map(|(_, bytes, best)| {
+    let of = |(document, masks): (&Document, &BTreeMap<usize, Offered<'_>>)| {
+        let each = masks.values().map(|Offered { bytes, best, .. }| {
             let words: Vec<(String, f32)> =
                 best.as_chunks::<2>().0.iter().map(|&[id, p]| (word(id as u32), p)).collect();
             (characters(&document.text, bytes), words)
         });
-        let each: Vec<(Range<usize>, Vec<(String, f32)>)> = each.collect();
+        let each: Vec<_> = each.collect();
         let record = json!({
             "text": document.text,
             "masks": each.iter().map(|(at, words)| {
