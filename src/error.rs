@@ -78,7 +78,22 @@ pub fn one_line(error: &anyhow::Error) -> String {
         }
         line.push_str(&text);
     }
-    tame(&line)
+    tame(&shortened(&line))
+}
+
+/// Most characters of an error: some tell what a file has, which may be anything.
+const LONGEST_LINE: usize = 4000;
+
+/// A line without its middle, where it is too long to be read.
+fn shortened(line: &str) -> String {
+    let count = line.chars().count();
+    if count <= LONGEST_LINE {
+        return line.to_owned();
+    }
+    let half = LONGEST_LINE / 2;
+    let first: String = line.chars().take(half).collect();
+    let last: String = line.chars().skip(count - half).collect();
+    format!("{first} [… {} characters …] {last}", count - 2 * half)
 }
 
 /// A text without characters that would steer a terminal: those of names and files are anybody's. They are escaped.
@@ -130,6 +145,14 @@ mod tests {
             .context("reading run.toml");
         assert_eq!(exit_code(&error), 2);
         assert_eq!(exit_code(&anyhow!("disk full")), 1);
+    }
+
+    #[test]
+    fn an_error_that_repeats_a_whole_file_keeps_its_two_ends() {
+        let line = one_line(&anyhow!("the label \"{}\" is unknown", "é".repeat(100_000)));
+        assert!(line.chars().count() < LONGEST_LINE + 60);
+        assert!(line.starts_with("the label") && line.ends_with("is unknown"), "{line}");
+        assert!(line.contains("characters …"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Files that survive a kill at any moment: whole or absent, never half-written. And what a file's content is
 //! called: its sha256.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 /// Writes `path` by way of a temporary file in the same folder, synced and then renamed.
 ///
@@ -15,9 +16,12 @@ use sha2::{Digest, Sha256};
 /// name begins with a dot and ends in `.tmp`. A link is replaced: what it leads to stays as it is.
 ///
 /// # Errors
-/// Whatever `write` returns, and every failure of the file system; both name `path`.
+/// Whatever keeps the file from being written, which names `path`, and whatever else `write` returns, as it is: what it
+/// reads is no fault of this file.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    replace(path, write).with_context(|| format!("cannot write {}", path.display()))
+    let mut own = None;
+    let written = replace(path, |file| outcome(write, file, &mut own));
+    own_or_written(own, written, path)
 }
 
 /// [`write_atomic`] for bytes that exist already.
@@ -33,16 +37,65 @@ pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_named(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let target = fs::canonicalize(path);
     let target = target.as_deref().unwrap_or(path);
+    let mut own = None;
     let written = match fs::metadata(target) {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => {
             OpenOptions::new().write(true).open(target).map_err(Into::into).and_then(|mut file| {
-                write(&mut file)?;
+                outcome(write, &mut file, &mut own)?;
                 Ok(file.flush()?)
             })
         }
-        _ => replace(target, write),
+        _ => replace(target, |file| outcome(write, file, &mut own)),
     };
-    written.with_context(|| format!("cannot write {}", path.display()))
+    own_or_written(own, written, path)
+}
+
+/// A file that remembers whether it could not be written.
+struct Watched<'a> {
+    file: &'a mut dyn Write,
+    failed: bool,
+}
+
+impl Watched<'_> {
+    fn seen<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        self.failed |= done.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
+        done
+    }
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.file.write(bytes);
+        self.seen(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.file.flush();
+        self.seen(done)
+    }
+}
+
+/// Has `write` write a file; an error of its own, where the file could be written, is also put into `own`.
+fn outcome(
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    file: &mut dyn Write,
+    own: &mut Option<anyhow::Error>,
+) -> Result<()> {
+    let mut file = Watched { file, failed: false };
+    match write(&mut file) {
+        Err(error) if !file.failed => {
+            *own = Some(error);
+            bail!("what was to be written could not be made")
+        }
+        done => done,
+    }
+}
+
+fn own_or_written(own: Option<anyhow::Error>, written: Result<()>, path: &Path) -> Result<()> {
+    match own {
+        Some(error) => Err(error),
+        None => written.with_context(|| format!("cannot write {}", path.display())),
+    }
 }
 
 /// Refuses links in the places of files and folders that the program writes in `folder`: whoever put one there would
@@ -97,14 +150,26 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // Dropping `temporary` on any early return removes the file.
     let mut temporary = builder.tempfile_in(folder)?;
-    // A lock that no other process asks for but in remove_dead(): it says that this one lives.
-    let _ = temporary.as_file().try_lock();
+    while !lives(&temporary) {
+        temporary = builder.tempfile_in(folder)?;
+    }
     let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// Locks a fresh temporary file, which says to [`remove_dead`] that its writer lives; false where another writer of the same
+/// target was faster, and has removed it or is about to.
+fn lives(temporary: &NamedTempFile) -> bool {
+    match temporary.as_file().try_lock() {
+        Err(TryLockError::WouldBlock) => false,
+        // Where there are no locks, nobody removes anything.
+        Err(TryLockError::Error(_)) => true,
+        Ok(()) => temporary.path().exists(),
+    }
 }
 
 /// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
@@ -120,7 +185,11 @@ fn remove_dead(folder: &Path, prefix: &str) {
         let ours = random.is_some_and(|random| {
             random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
         });
-        if ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+        // Locked until it is gone: a writer that has just made it then makes another.
+        if ours
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -141,6 +210,18 @@ fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
+}
+
+/// Opens a file that is there as a whole: not a pipe or a device, which has no size and may have no end.
+///
+/// # Errors
+/// As [`File::open`]; what is no ordinary file.
+pub fn open_whole(path: &Path) -> io::Result<File> {
+    // Before it is opened: a pipe would wait for its writer.
+    if fs::metadata(path)?.is_file() {
+        return File::open(path);
+    }
+    Err(io::Error::other("it is no ordinary file"))
 }
 
 /// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
@@ -170,7 +251,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// The file cannot be read; the error names it.
 pub fn sha256_file(path: &Path) -> Result<String> {
     let digest = || -> io::Result<String> {
-        let mut file = File::open(path)?;
+        let mut file = open_whole(path)?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -242,171 +323,5 @@ pub fn remove_leftovers(folder: &Path, names: &[&str]) -> Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bin");
-        write_bytes_atomic(&path, b"first").unwrap();
-        write_bytes_atomic(&path, b"second").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"second");
-        assert_eq!(names(folder.path()), ["a.bin"]);
-    }
-
-    #[test]
-    fn a_write_removes_what_killed_ones_left_and_nothing_of_the_living() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bin");
-        for name in
-            [".a.bin.x1y2z3.tmp", ".b.bin.x1y2z3.tmp", ".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp"]
-        {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        let live = File::open(folder.path().join(".a.bin.x1y2z4.tmp")).unwrap();
-        live.try_lock().unwrap();
-        // Two writers of one file: each ends with a whole one.
-        write_atomic(&path, |file| {
-            write_bytes_atomic(&path, b"inner")?;
-            Ok(file.write_all(b"outer")?)
-        })
-        .unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"outer");
-        let left = [".a.bin.mine.tmp", ".a.bin.x1y2z4.tmp", ".b.bin.x1y2z3.tmp", "a.bin"];
-        assert_eq!(names(folder.path()), left);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_is_followed_where_the_user_named_it_and_nowhere_else() {
-        use std::os::unix::fs::symlink;
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("outside"), "kept").unwrap();
-        symlink(path("outside"), path("link")).unwrap();
-        symlink(path("gone"), path("dangling")).unwrap();
-        for name in ["link", "dangling"] {
-            let error = no_links(folder.path(), &["none", "outside", name]).unwrap_err();
-            assert!(error.to_string().contains(&format!("{name} is a link to ")), "{error}");
-            let mut options = File::options();
-            assert!(open_own(&path(name), options.write(true).create(true)).is_err());
-        }
-        write_named(&path("link"), |file| Ok(file.write_all(b"new")?)).unwrap();
-        assert_eq!(fs::read(path("outside")).unwrap(), b"new");
-        assert!(path("link").is_symlink());
-        write_bytes_atomic(&path("link"), b"own").unwrap();
-        assert_eq!(fs::read(path("outside")).unwrap(), b"new");
-        assert!(!path("link").is_symlink() && !path("gone").exists());
-
-        fs::hard_link(path("outside"), path("second")).unwrap();
-        let error = open_own(&path("second"), File::options().write(true)).unwrap_err();
-        assert!(error.to_string().contains("second name"), "{error}");
-        write_named(Path::new("/dev/null"), |file| Ok(file.write_all(b"x")?)).unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bin");
-        write_bytes_atomic(&path, b"old").unwrap();
-        let error = write_atomic(&path, |file| {
-            // More than the buffer, so that some of it reaches the disk before the failure.
-            file.write_all(&vec![1; 1 << 20])?;
-            Err(io::Error::from(io::ErrorKind::StorageFull).into())
-        })
-        .unwrap_err();
-        let line = crate::error::one_line(&error);
-        assert!(line.contains("a.bin") && line.contains("no storage space"), "{line}");
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["a.bin"]);
-    }
-
-    #[test]
-    fn a_missing_folder_is_an_error_that_names_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("no/such/a.bin");
-        let line = crate::error::one_line(&write_bytes_atomic(&path, b"x").unwrap_err());
-        assert!(line.contains("no/such/a.bin"), "{line}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_written_file_has_the_permissions_of_any_other() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let ours = folder.path().join("ours");
-        let plain = folder.path().join("plain");
-        write_bytes_atomic(&ours, b"x").unwrap();
-        fs::write(&plain, b"x").unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&ours), mode(&plain));
-    }
-
-    #[test]
-    fn leftovers_of_a_kill_are_removed_and_other_files_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in [".a.bin.x1y2.tmp", ".b.bin.x1y2.tmp", ".hidden", "a.bin"] {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        assert_eq!(remove_leftovers(folder.path(), &["a.bin"]).unwrap(), 1);
-        assert_eq!(names(folder.path()), [".b.bin.x1y2.tmp", ".hidden", "a.bin"]);
-    }
-
-    #[test]
-    fn a_file_longer_than_it_should_be_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
-        fs::write(&path, "12345").unwrap();
-        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
-        assert!(read_bounded(&path, 4).is_err());
-        #[cfg(unix)]
-        assert!(read_bounded(Path::new("/dev/zero"), 1000).is_err());
-    }
-
-    #[test]
-    fn one_weight_file_is_named_by_its_own_hash() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        fs::write(&path, "abc").unwrap();
-        // The first example of FIPS 180.
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(weights_sha256(std::slice::from_ref(&path)).unwrap(), abc);
-        assert_eq!(sha256_file(&path).unwrap(), abc);
-        assert!(weights_sha256(&[]).is_err());
-        assert!(sha256_file(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
-    }
-
-    #[test]
-    fn shards_are_named_by_their_listing_in_any_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let [a, b] = ["model-00001.safetensors", "model-00002.safetensors"]
-            .map(|name| folder.path().join(name));
-        fs::write(&a, "abc").unwrap();
-        fs::write(&b, "").unwrap();
-        let listing = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  model-00001.safetensors\n\
-                       e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  model-00002.safetensors\n";
-        let expected = sha256_bytes(listing.as_bytes());
-        assert_eq!(weights_sha256(&[a.clone(), b.clone()]).unwrap(), expected);
-        assert_eq!(weights_sha256(&[b, a]).unwrap(), expected);
-    }
-
-    #[test]
-    fn a_file_longer_than_the_buffer_hashes_as_a_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("big");
-        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
-        fs::write(&path, &bytes).unwrap();
-        assert_eq!(sha256_file(&path).unwrap(), sha256_bytes(&bytes));
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

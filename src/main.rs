@@ -3,13 +3,14 @@
 use anyhow::Context;
 use bitfit::cli::{Cli, Parsed};
 use bitfit::commands;
-use bitfit::error::{EXIT_USAGE, exit_code, is_broken_pipe, is_of_all_ranks, one_line};
+use bitfit::error::{exit_code, is_broken_pipe, is_of_all_ranks, one_line};
 use bitfit::ranks::{Alone, Ranks, join};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    fail_beyond_file_sizes();
     let ranks = match join() {
         Ok(ranks) => ranks,
         Err(error) => return failed(&error, &Alone),
@@ -24,17 +25,20 @@ fn main() -> ExitCode {
             let printed = printed.context("cannot write to standard output");
             return printed.map_or_else(|error| failed(&error, &*ranks), |()| ExitCode::SUCCESS);
         }
-        Err(error) => {
-            // All ranks have the same arguments.
-            if ranks.first() {
-                say(&error);
-            }
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(error) => return failed(&error.into(), &*ranks),
     };
     match commands::run(cli, &ranks) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, &*ranks),
+    }
+}
+
+/// A limit on the size of files (`ulimit -f`) makes a write fail, as a full disk does, and does not end the process.
+fn fail_beyond_file_sizes() {
+    #[cfg(unix)]
+    // SAFETY: ignoring a signal runs no code, and no other thread is there yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

@@ -27,6 +27,16 @@ pub fn have(number: usize) -> &'static str {
     if number == 1 { "has" } else { "have" }
 }
 
+/// A number in at most three digits that count: 0.000667, 3e-9.
+pub fn short(number: f64) -> String {
+    let rounded = format!("{number:.2e}").parse().unwrap_or(number);
+    match f64::abs(rounded) {
+        0.0 => "0".to_owned(),
+        1e-4..1e6 => rounded.to_string(),
+        _ => format!("{rounded:e}"),
+    }
+}
+
 /// Names for a message, shortened where there are many.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let shown = names.iter().take(MANY);
@@ -47,5 +57,21 @@ mod tests {
         assert_eq!((count(1, "class"), count(2, "class")), ("1 class".into(), "2 classes".into()));
         assert_eq!((are(1), are(2)), ("is", "are"));
         assert_eq!((have(1), have(0)), ("has", "have"));
+    }
+
+    #[test]
+    fn a_number_for_people_has_few_digits() {
+        for (number, said) in [
+            (0.0, "0"),
+            (2e-3 / 3.0, "0.000667"),
+            (0.03, "0.03"),
+            (99.96, "100"),
+            (-1234.5, "-1230"),
+            (1e-30 / 3.0, "3.33e-31"),
+            (3e-9, "3e-9"),
+            (2e9, "2e9"),
+        ] {
+            assert_eq!(short(number), said);
+        }
     }
 }

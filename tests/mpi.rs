@@ -39,7 +39,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let folder = Folder::new();
         let data = folder.write("a.tsv", toy_tsv(71, 3));
         Self { folder, data }
@@ -213,6 +213,32 @@ fn evaluation_and_prediction_are_split_and_come_back_in_the_order_of_the_input()
 }
 
 #[test]
+fn ranks_with_other_deltas_do_not_answer_together() {
+    let runs = Runs::new();
+    let [one, other] = ["one", "other"].map(|name| runs.folder.path(name));
+    train(&fixture("bert"), &runs.data, &one, "--steps 2 --precision f32");
+    train(&fixture("bert"), &runs.data, &other, "--steps 3 --precision f32");
+    let eval = |delta: &Path| {
+        [
+            "eval",
+            "--delta",
+            &delta.display().to_string(),
+            "--data",
+            &runs.data.display().to_string(),
+        ]
+        .map(str::to_owned)
+    };
+    let mut command = mpirun(1);
+    command
+        .args(eval(&one))
+        .args([":", "-n", "1", env!("CARGO_BIN_EXE_bitfit")])
+        .args(eval(&other));
+    let refused = Finished::of(&mut command);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("delta or model is "), "{}", refused.stderr);
+}
+
+#[test]
 fn a_job_that_loses_a_rank_ends_and_goes_on_to_the_same_bits() {
     let runs = Runs::new();
     let whole = runs.train("whole", 2);
@@ -313,6 +339,36 @@ fn ranks_with_a_gpu_each_train_as_one_process_with_one() {
         let (x, y) = (number(x, "loss"), number(y, "loss"));
         assert!((x - y).abs() <= 4e-3 * x, "{x} and {y}");
     }
+}
+
+#[test]
+fn a_rank_without_rows_in_a_step_goes_on_after_an_evaluation() {
+    let runs = Runs::new();
+    // As many rows as ranks: of rows of unlike lengths, shares of even tokens leave a rank with none.
+    let options = "--lr 5e-3 --epochs 2 --batch-size 4 --eval-steps 3 --dev-fraction 0.4 --precision f32 --seed 1";
+    let args =
+        |name: &str| train_args(&fixture("bert"), &runs.data, &runs.folder.path(name), options);
+    Finished::of(&mut bitfit(args("one"))).success();
+    Finished::of(mpirun(4).args(args("four"))).success();
+    nearly_the_same(&runs.folder.path("one"), &runs.folder.path("four"));
+}
+
+#[test]
+fn a_mistake_of_one_rank_alone_or_another_command_ends_the_job() {
+    let runs = Runs::new();
+    let args = runs.args(&runs.folder.path("out"));
+    let beside = |theirs: &[&str]| {
+        let mut command = mpirun(1);
+        command.args(&args).args([":", "-n", "1", env!("CARGO_BIN_EXE_bitfit")]).args(theirs);
+        Finished::of(&mut command)
+    };
+    let mistaken = beside(&["train", "--foo"]);
+    assert_eq!(mistaken.code, Some(2), "{}", mistaken.stderr);
+    assert!(mistaken.stderr.contains("error: rank 1 on "), "{}", mistaken.stderr);
+    assert!(mistaken.stderr.contains("--foo"), "{}", mistaken.stderr);
+    let other = beside(&["doctor"]);
+    assert_eq!(other.code, Some(1), "{}", other.stderr);
+    assert!(other.stderr.contains("rank 1 runs `doctor`, and rank 0 `train`"), "{}", other.stderr);
 }
 
 #[test]

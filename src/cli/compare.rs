@@ -233,6 +233,14 @@ impl CompareArgs {
             true => RunList::read(&output)?,
             false => None,
         };
+        if resume && named && common.model.is_none() && list_file(&output).exists() {
+            return Err(UsageError::new(format!(
+                "--resume: {} knows its runs and their settings, and --run or --config stands in the place of both: leave it \
+                 out to go on with those runs, or give the settings too (--model, --train, …, and each --run that is to be in \
+                 the table)",
+                output.display()
+            )));
+        }
         if resume && recorded.is_none() && common.model.is_none() {
             return Err(UsageError::new(format!(
                 "--resume: {} holds no comparison that says what its runs are; give the settings and each --run again, or \

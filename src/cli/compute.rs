@@ -12,7 +12,8 @@ use clap::builder::RangedU64ValueParser;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Format of the data; auto goes by the file's extension, and reads standard input as tsv, or as conll in a task on words
+    /// Format of the data; auto goes by the file's extension, and in predict reads standard input as tsv, or as conll in a task
+    /// on words
     #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
     pub format: FormatChoice,
     /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]
@@ -21,7 +22,7 @@ pub struct ColumnArgs {
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME")]
     pub text_pair_column: Option<String>,
-    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]
+    /// Column with the label, of which predict reads none [default: the first of the usual names: label, gold_label, score, …]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
 }

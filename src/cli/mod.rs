@@ -75,6 +75,22 @@ pub enum Command {
     Doctor,
 }
 
+impl Command {
+    /// As on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Train(_) => "train",
+            Self::Compare(_) => "compare",
+            Self::Eval(_) => "eval",
+            Self::Predict(_) => "predict",
+            Self::Merge(_) => "merge",
+            Self::Inspect(_) => "inspect",
+            Self::Plan(_) => "plan",
+            Self::Doctor => "doctor",
+        }
+    }
+}
+
 /// What a command line turned out to be.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]

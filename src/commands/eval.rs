@@ -20,7 +20,7 @@ use crate::tasks::entities::EntityTally;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Examples;
 use crate::tasks::labels::ClassNames;
-use crate::tasks::look_alike::hold_rows;
+use crate::tasks::look_alike::{doubt, hold_rows};
 use crate::tasks::named_labels::in_words;
 use crate::tasks::remarks::same_answer;
 use crate::tasks::splitting::Splitting;
@@ -33,6 +33,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
+    if args.data.as_deref() == Some(Path::new("-")) {
+        return Err(UsageError::new(format!(
+            "--data -: eval reads files alone; name one, or {} with --format where the system has it",
+            outputs::STDIN
+        ))
+        .into());
+    }
     let compute = &args.compute;
     set_threads(compute.threads, &**ranks)?;
     let written = args.output.as_deref().unwrap_or(Path::new(outputs::STDOUT));
@@ -53,6 +60,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         let prepared =
             labelled::prepare(examples, "", targets, &trained.tokenizer, stride, compute.quiet)?;
         labelled::warn_of_evaluated(targets, &prepared);
+        labelled::warn_of_marks(targets, &prepared);
         let lengths = prepared.dataset.lengths();
         labelled::say_beyond_limit(compute.quiet, &lengths, limits.tokens);
         let batches = evaluation_batches(&lengths, limits)?;
@@ -139,10 +147,12 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
     let options = read_options(&args.columns, LabelUse::Required, info)?;
     let splitting = &Splitting::of(info.task, info.settings.label_separator.as_deref());
     let known = trained.targets.named();
-    let rules = LabelRules { unlabelled, cells: Cells { task: info.task, splitting, known } };
+    let cells = Cells { task: info.task, splitting, known, negative: false };
+    let rules = LabelRules { unlabelled, cells };
     let mut examples = labelled::read(path, &options, &rules, quiet)?;
     if let (Some(task), Examples::Texts(table)) = (task, &mut examples) {
         hold_rows(table, task)?;
+        doubt(table, task).iter().for_each(warn);
         in_words(table, task)?.iter().for_each(|note| say(quiet, note));
     }
     Ok(vec![("", examples)])

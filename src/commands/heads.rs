@@ -221,6 +221,17 @@ pub fn warn_of_adapter(base: &Base) {
     }
 }
 
+/// Warns of weights that `transformers` would quantise and that are taken here as they are.
+pub fn warn_of_quantization(base: &Base) {
+    if let Some(key) = &base.config.quantized_by {
+        warn(format_args!(
+            "{CONFIG} in {} has `{key}`, by which transformers quantises the weights; here they are taken as the files have \
+             them, and a model that is made of them is written without it",
+            base.folder.display()
+        ));
+    }
+}
+
 /// Says that the checkpoint has a trained head which the run does not use.
 pub fn say_unused_head(base: &Base, model: &Model, quiet: bool) {
     let prefix = base.config.family.prefix();

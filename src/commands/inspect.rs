@@ -10,6 +10,7 @@ use crate::formats::model_tensors::ModelTensors;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
 use crate::settings::biases::{BiasSelection, Component};
+use crate::settings::task::Task;
 use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
 use crate::words::count;
@@ -158,6 +159,9 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     ))?;
     if !info.labels.is_empty() {
         show(format_args!("labels: {}\n", tame(&info.labels.join(", "))))?;
+    }
+    if info.labels.is_empty() && info.outputs > 1 && info.task == Task::Regression {
+        show(format_args!("answers: {} numbers for each text\n", info.outputs))?;
     }
     if let Some(columns) = &info.columns {
         show(format_args!("trained on {columns}\n"))?;

@@ -17,9 +17,9 @@ use crate::tasks::examples::{Examples, InWindows, Prepared};
 use crate::tasks::metrics::Scores;
 use crate::tasks::reading::{ReadWhole, read_documents};
 use crate::tasks::remarks::{
-    all_equal, contradictions, doubts, respelled, spaced, told, without_rows,
+    all_equal, contradictions, doubts, mark_doubt, respelled, spaced, told, without_rows,
 };
-use crate::tasks::tag_remarks::tags;
+use crate::tasks::tag_remarks::{tags, tags_for_words};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::{Cells, settle};
 use crate::words;
@@ -47,12 +47,18 @@ pub fn read(
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
         reads @ (Reads::Words | Reads::Questions | Reads::Running) => {
             let ReadWhole { documents, told } = read_documents(rules.cells.task, path, options)?;
+            let of_words = reads == Reads::Words;
             let sizes = match reads {
-                Reads::Running => words::count(documents.list.len(), "text"),
-                _ => documents.sizes(),
+                Reads::Words => Some(documents.sizes()),
+                Reads::Running => Some(words::count(documents.list.len(), "text")),
+                // Questions are counted where their answers are.
+                _ => None,
             };
-            let told = told.into_iter().chain([sizes]);
+            let told = told.into_iter().chain(sizes);
             told.for_each(|told| say(quiet, format_args!("{}: {told}", documents.name)));
+            if of_words && let Some(error) = tags_for_words(&documents.name, &documents.list) {
+                bail!(error);
+            }
             warn_of_long(&documents.name, &documents.list);
             warn_of_repeated_ids(&documents);
             Ok(Examples::Documents(documents))
@@ -206,27 +212,29 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
             ),
         );
     }
-    match table.without_pair() {
-        0 => {}
-        all if all == rows => warn(format_args!(
-            "{}: no row has a second text, though there is a column for it",
-            table.name
-        )),
-        some => {
-            say(quiet, format_args!("{}: no second text for {some} of {rows} rows", table.name))
-        }
-    }
+    say_without_pair(quiet, &table.name, table.without_pair(), rows);
     let format = options.format.map_or_else(|| FileFormat::from_path(path), Ok)?;
     match format {
-        FileFormat::Tsv => refuse_quotes(&table)?,
+        FileFormat::Tsv => refuse_quotes(&table, quiet)?,
         FileFormat::Csv => refuse_spaced_quotes(&table)?,
         _ => {}
     }
     Ok(table)
 }
 
+/// Says how many of the rows that are to have two texts have one.
+pub fn say_without_pair(quiet: bool, name: &str, without: usize, rows: usize) {
+    match without {
+        0 => {}
+        all if all == rows => {
+            warn(format_args!("{name}: no row has a second text, though there is a column for it"))
+        }
+        some => say(quiet, format_args!("{name}: no second text for {some} of {rows} rows")),
+    }
+}
+
 /// A tsv is read without quoting, and some programs write it with.
-fn refuse_quotes(table: &Table) -> Result<()> {
+fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
     let quoted = |text: &str| text.len() > 1 && text.starts_with('"') && text.ends_with('"');
     let label = |row: &&Row| quoted(row.label.as_deref().unwrap_or_default().trim());
     let labels: Vec<_> = table.rows.iter().filter(label).collect();
@@ -240,12 +248,47 @@ fn refuse_quotes(table: &Table) -> Result<()> {
             table.rows.len()
         );
     }
-    if table.rows.len() > 1 && table.rows.iter().all(|row| quoted(&row.text)) {
+    let texts = || {
+        let pair = |row: &Row| row.text_pair.clone().unwrap_or_default();
+        table.rows.iter().filter(move |row| quoted(&row.text) || quoted(&pair(row)))
+    };
+    // Programs quote a field that has quotes in it, and write these twice.
+    let doubled =
+        |text: &str| quoted(text) && text.len() > 2 && text[1..text.len() - 1].contains("\"\"");
+    let has_doubled =
+        |row: &&Row| doubled(&row.text) || row.text_pair.as_deref().is_some_and(doubled);
+    if let Some(first) = texts().find(has_doubled) {
+        warn(format_args!(
+            "{}: {} in quotes with quotes written twice in it, the first in line {}, as a csv has them, and all these quotes \
+             are part of the text: a tsv is read without quoting; save the file without, or as csv",
+            table.name,
+            match texts().filter(has_doubled).count() {
+                1 => "1 text stands".to_owned(),
+                many => format!("{many} texts stand"),
+            },
+            first.line
+        ));
+    } else if table.rows.len() > 1 && table.rows.iter().all(|row| quoted(&row.text)) {
         warn(format_args!(
             "{}: every text begins and ends with a quote, which is part of the text: a tsv is read without quoting; \
              as csv it is read with",
             table.name
         ));
+    } else if let Some(first) = texts().next() {
+        let number = texts().count();
+        say(
+            quiet,
+            format_args!(
+                "{}: {} and {} with a quote, the first in line {}: quotes are part of the text in a tsv",
+                table.name,
+                match number {
+                    1 => "1 text begins".to_owned(),
+                    many => format!("{many} texts begin"),
+                },
+                if number == 1 { "ends" } else { "end" },
+                first.line
+            ),
+        );
     }
     Ok(())
 }
@@ -340,6 +383,15 @@ pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
     }
 }
 
+/// Warns of numbers to evaluate on that may be none.
+pub fn warn_of_marks(targets: &Targets, prepared: &Prepared) {
+    if let (Targets::Values { .. }, Labels::Values(values)) = (targets, prepared.labels())
+        && let Some(doubt) = mark_doubt(values, "measured")
+    {
+        warn(doubt);
+    }
+}
+
 /// The numbers, counted from 1, that are the same in all of several rows.
 fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
     let same = |&output: &usize| {
@@ -415,7 +467,12 @@ pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Prepared>)
     {
         warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
     }
-    warn_of_threshold(targets, dev);
+    match train {
+        Labels::Spans(spans) if spans.iter().all(|span| *span == [0, 0]) => warn(
+            "no text to train on has the answer to its question in it: nothing can be learned but to give none",
+        ),
+        _ => warn_of_threshold(targets, dev),
+    }
     if let Some(dev) = dev {
         warn_of_evaluated(targets, dev);
     }

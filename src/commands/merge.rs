@@ -1,8 +1,9 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
+use super::heads::warn_of_quantization;
 use super::trained::{belongs_to, read_delta, task_spec};
-use super::{say, say_gone};
+use super::{say, say_gone, warn};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
@@ -44,7 +45,8 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     // Loading checks the base's every tensor, and the delta against it, before anything is written.
     belongs_to(&delta, path, base)?;
     // The folder gets these files, and is to answer as the task does.
-    base.tokenizer_of(&delta.info, None, args.quiet)?;
+    let tokenizer = base.tokenizer_of(&delta.info, None, args.quiet)?;
+    warn_of_quantization(base);
     let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
@@ -63,6 +65,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
 
     let gone = copy_from_base(&base.folder, spec.pooling, base.config.hidden, &args.output)?;
     say_gone(args.quiet, &gone, &args.output);
+    tokenizer.settle(&args.output)?.iter().for_each(warn);
     for (file, tensors) in &files {
         write_tensors(&args.output.join(file), tensors)?;
     }

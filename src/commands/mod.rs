@@ -46,6 +46,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whatever keeps it from doing its work, in words for the user.
 pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     SILENT.store(!ranks.first(), Ordering::Relaxed);
+    if ranks.several() {
+        ranks::same_command(&**ranks, cli.command.name())?;
+    }
     match cli.command {
         Command::Train(args) => train::run(args.resolve()?, ranks),
         Command::Eval(args) => eval::run(&args, ranks),
@@ -98,11 +101,16 @@ fn say(quiet: bool, text: impl std::fmt::Display) {
     }
 }
 
-/// Says which files of another model had to go from a folder.
+/// Says which files of another model, whose writer was killed, had to go from a folder.
 fn say_gone(quiet: bool, names: &[String], folder: &Path) {
     if !names.is_empty() {
         let (names, folder) = (names.join(", "), folder.display());
-        say(quiet, format_args!("{folder}: removed {names}, which belonged to another model"));
+        say(
+            quiet,
+            format_args!(
+                "{folder}: removed {names}, left of another model whose writing was broken off"
+            ),
+        );
     }
 }
 

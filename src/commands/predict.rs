@@ -3,25 +3,27 @@
 use super::base::say_counts;
 use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
-use super::labelled::warn_of_long;
+use super::labelled::{say_without_pair, warn_of_long};
 use super::ranks::SharedInput;
 use super::trained::Trained;
-use super::{no_use, outputs, read_options, say, set_threads, submission};
+use super::{no_use, outputs, read_options, say, set_threads, submission, warn};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
     BatchLimits, Dataset, Document, LabelUse, MaskTokens, Masking, Row, TextCounts,
     evaluation_batches, place,
 };
-use crate::error::tame;
+use crate::error::{UsageError, tame};
 use crate::files::write_named;
 use crate::program::{Limits, PoolKind, Portion};
 use crate::ranks::Ranks;
 use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::TokenLogits;
 use crate::tasks::masked_words;
+use crate::tasks::tag_remarks::tags_for_words;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
+use crate::words::{count, have};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::collections::HashSet;
@@ -78,14 +80,25 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         trained,
         limits,
         format: args.output_format,
+        pairs: false,
+        rows: 0,
+        without_pair: 0,
         terminal: args.writes_stdout() && stdout().is_terminal(),
         quiet: args.compute.quiet,
         ids: HashSet::new(),
+        respelled: 0,
     };
 
     let texts = task.facts().reads == Reads::Texts;
+    if args.columns.label_column.is_some() {
+        return Err(UsageError::new(
+            "--label-column has no use here: predict reads no labels; leave it out",
+        )
+        .into());
+    }
     no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
+    predictor.pairs = options.trained.as_ref().is_some_and(|columns| columns.text_pair.is_some());
     let path = (!args.reads_stdin()).then_some(path);
     let open = || -> Result<Box<dyn Read>> {
         Ok(match path {
@@ -120,6 +133,13 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         counts
     };
     drop(counter);
+    if predictor.respelled > 0 {
+        let (have, fields) = (have(predictor.respelled), count(predictor.respelled, "field"));
+        warn(format_args!(
+            "{fields} of the predictions {have} a tab or a line break, written as a space in tsv; --output-format jsonl \
+             keeps it"
+        ));
+    }
     say_counts(args.compute.quiet, incoming.name(), counts, max_len);
     Ok(())
 }
@@ -133,8 +153,15 @@ struct Predictor {
     /// That the predictions go to.
     terminal: bool,
     quiet: bool,
+    /// Whether the task is one of pairs.
+    pairs: bool,
+    /// How many rows have been answered, and how many of them without a second text.
+    rows: usize,
+    without_pair: usize,
     /// Of the questions that are answered, where each may come once.
     ids: HashSet<String>,
+    /// Fields of the table that are not what was answered.
+    respelled: usize,
 }
 
 impl Predictor {
@@ -165,6 +192,12 @@ impl Predictor {
             }
             if let (Chunk::Documents(documents), false) = (&chunk, warned) {
                 warned = warn_of_long(incoming.name(), documents);
+                if self.trained.info.task.facts().reads == Reads::Words
+                    && let Some(text) = tags_for_words(incoming.name(), documents)
+                {
+                    warn(text);
+                    warned = true;
+                }
             }
             let examples = chunk.len();
             if examples > 0 {
@@ -180,6 +213,7 @@ impl Predictor {
                 if let Some(left_out) = incoming.left_out() {
                     say(self.quiet, format_args!("{}: {left_out}", incoming.name()));
                 }
+                say_without_pair(self.quiet, incoming.name(), self.without_pair, self.rows);
                 if self.format == OutputFormat::Squad {
                     writeln!(out, "\n}}")?;
                     out.flush()?;
@@ -200,6 +234,11 @@ impl Predictor {
         let (dataset, counts) =
             Dataset::build(rows, Labels::None, &self.trained.tokenizer, &|_| {})
                 .with_context(|| name.to_owned())?;
+        if self.pairs {
+            let none = |row: &&Row| row.text_pair.as_deref().is_none_or(str::is_empty);
+            self.without_pair += rows.iter().filter(none).count();
+        }
+        self.rows += rows.len();
         let outputs = self.trained.targets.outputs();
         let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
         for row in logits.chunks_exact(outputs) {
@@ -280,7 +319,7 @@ impl Predictor {
         logits(&mut self.trained.session, dataset, &batches, |_| {})
     }
 
-    fn header(&self, out: &mut impl Write) -> Result<()> {
+    fn header(&mut self, out: &mut impl Write) -> Result<()> {
         let columns = self.trained.targets.columns();
         match self.format {
             OutputFormat::Tsv if !columns.is_empty() => self.line(&columns, out),
@@ -289,9 +328,12 @@ impl Predictor {
         }
     }
 
-    fn row(&self, logits: &[f32], out: &mut impl Write) -> Result<()> {
+    fn row(&mut self, logits: &[f32], out: &mut impl Write) -> Result<()> {
         match self.format {
-            OutputFormat::Tsv => self.line(&self.trained.targets.fields(logits), out),
+            OutputFormat::Tsv => {
+                let fields = self.trained.targets.fields(logits);
+                self.line(&fields, out)
+            }
             // The format of squad is of documents.
             OutputFormat::Jsonl | OutputFormat::Squad => {
                 Ok(writeln!(out, "{}", self.trained.targets.record(logits))?)
@@ -299,16 +341,20 @@ impl Predictor {
         }
     }
 
-    /// A label with a tab in it cannot come from a tsv; from elsewhere it must not break ours.
-    fn line(&self, fields: &[String], out: &mut impl Write) -> Result<()> {
+    /// What comes from elsewhere may have a tab, and must not break our table.
+    fn line(&mut self, fields: &[String], out: &mut impl Write) -> Result<()> {
+        self.respelled += fields.iter().filter(|field| field.contains(BREAKS)).count();
         let fields: Vec<_> = fields.iter().map(|field| clean(field, self.terminal)).collect();
         Ok(writeln!(out, "{}", fields.join("\t"))?)
     }
 }
 
+/// What a field of a tsv cannot have.
+const BREAKS: [char; 3] = ['\t', '\n', '\r'];
+
 /// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
 fn clean(text: &str, terminal: bool) -> String {
-    let text = text.replace(['\t', '\n', '\r'], " ");
+    let text = text.replace(BREAKS, " ");
     if terminal { tame(&text) } else { text }
 }
 

@@ -28,6 +28,25 @@ fn allowed_processors() -> String {
     list.unwrap_or_default().trim().to_owned()
 }
 
+/// Refuses to go on where ranks run different commands.
+///
+/// # Errors
+/// Which; a rank that is gone.
+pub fn same_command(ranks: &dyn Ranks, name: &str) -> Result<()> {
+    let commands = ranks.gather(name.as_bytes())?;
+    match commands.iter().position(|other| *other != commands[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let of = |rank: usize| String::from_utf8_lossy(&commands[rank]).into_owned();
+            bail!(OfAllRanks::new(format!(
+                "rank {rank} runs `{}`, and rank 0 `{}`: all ranks need the same command",
+                of(rank),
+                of(0)
+            )))
+        }
+    }
+}
+
 /// Refuses to go on where a rank would compute something else than the first. All ranks then end alike.
 ///
 /// # Errors

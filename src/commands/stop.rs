@@ -47,10 +47,12 @@ pub fn when_asked() -> Result<Stop> {
             undo();
             // Locked to the end: the last line is the error, whatever else the run would say.
             let mut last = std::io::stderr().lock();
-            let _ = writeln!(
-                last,
-                "error: stopped before a step was done, as asked; nothing was trained"
-            );
+            if !super::silent() {
+                let _ = writeln!(
+                    last,
+                    "error: stopped before a step was done, as asked; nothing was trained beyond what was saved before"
+                );
+            }
             std::process::exit(EXIT_FAILURE.into());
         }
         let again = flag.swap(true, Ordering::Relaxed);

@@ -1,12 +1,16 @@
 //! A trained task on a device, for `eval` and `predict`: the base model with a delta applied, or a whole model.
 
 use super::base::{Base, settings_beside};
+use super::ranks as agreement;
 use super::{device_of, no_use, say, warn};
 use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
+use crate::files::sha256_file;
 use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::{HEAD, WEIGHTS};
+use crate::formats::model_head;
 use crate::formats::run_state::how_far;
 use crate::methods::Trains;
 use crate::model::Model;
@@ -109,6 +113,15 @@ impl Trained {
                     Pooling::Mean => HEAD,
                     _ => WEIGHTS,
                 };
+                if file == HEAD && !model_head::check(&path)? {
+                    say(
+                        compute.quiet,
+                        format_args!(
+                            "{WEIGHTS} does not say which {HEAD} is its own, as an earlier version made it: whether this \
+                             one is cannot be told"
+                        ),
+                    );
+                }
                 init_head(&mut model, &path.join(file), None)?;
                 say(compute.quiet, format_args!("model {}", path.display()));
             }
@@ -121,6 +134,10 @@ impl Trained {
                 .reading_answers(info.settings.max_answer_length, info.no_answer),
         };
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
+        if ranks.several() {
+            let files = Fingerprint::default().with("base weights", &base.sha256);
+            agreement::agree(&**ranks, &files.with("delta or model", &sha256_file(&left)?))?;
+        }
         let data = settings_beside(&left).ok().flatten().and_then(|settings| settings.data);
         Ok(Self {
             info,

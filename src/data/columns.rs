@@ -150,6 +150,14 @@ pub(super) fn could_be_chosen(name: &str, names: &ColumnNames, held: Option<&Col
         || lists.concat().into_iter().chain(pairs).any(|usual| usual.eq_ignore_ascii_case(name))
 }
 
+/// Whether words are the usual names of several columns: a label's among them, or both of a pair.
+pub(super) fn name_several(words: &[&str]) -> bool {
+    let has = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
+    let label = LABELS.iter().chain(&OTHER_LABELS).any(|name| has(name));
+    let text = SINGLES.iter().chain(&OTHER_SINGLES).any(|name| has(name));
+    (label && text) || PAIRS.iter().any(|(first, second)| has(first) && has(second))
+}
+
 /// Holds a task that was trained on pairs to its pairs.
 ///
 /// # Errors
@@ -190,7 +198,17 @@ impl Header<'_> {
         let mut hits =
             (0..self.columns.len()).filter(|&i| self.columns[i].eq_ignore_ascii_case(usual));
         match (hits.next(), hits.next()) {
-            (Some(_), Some(_)) => bail!("{}: two columns are called {usual:?}", self.place),
+            (Some(one), Some(other)) if self.columns[one] == self.columns[other] => {
+                bail!("{}: two columns are called {:?}", self.place, self.columns[one])
+            }
+            (Some(one), Some(other)) => bail!(
+                "{}: {:?} and {:?} differ in nothing but case, and either could be meant; {}; choose with --text-column, \
+                 --text-pair-column and --label-column",
+                self.place,
+                self.columns[one],
+                self.columns[other],
+                self.list()
+            ),
             (hit, _) => Ok(hit),
         }
     }

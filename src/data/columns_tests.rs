@@ -118,6 +118,27 @@ fn two_equal_candidates_are_refused() {
 }
 
 #[test]
+fn columns_that_differ_in_case_alone_are_named_as_they_are() {
+    let header = ["Text", "text", "label"];
+    let message = refused(&header, &ColumnNames::default());
+    assert!(message.contains("\"Text\" and \"text\" differ in nothing but case"), "{message}");
+    let names = named(Some("text"), None, None);
+    assert_eq!(choose(&header, &names, LabelUse::Required, None, "f:1").unwrap().text, 1);
+}
+
+#[test]
+fn words_are_several_names_where_a_label_or_a_pair_is_among_them() {
+    for several in
+        [&["text", "label"][..], &["Sentence1", "sentence2"], &["idx", "review", "stars"]]
+    {
+        assert!(name_several(several), "{several:?}");
+    }
+    for one in [&["comment", "text"][..], &["label"], &["text"], &[]] {
+        assert!(!name_several(one), "{one:?}");
+    }
+}
+
+#[test]
 fn one_column_cannot_play_two_parts() {
     let names = named(Some("a"), None, Some("a"));
     assert!(refused(&["a", "b"], &names).contains("used twice"));

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::columns::LabelUse;
 use super::conll_lines::{
-    COLUMNS, Shape, are_numbered, fields, is_comment, is_universal, sentence_id,
+    COLUMNS, LineForm, Numbering, fields, is_comment, is_universal, sentence_id,
 };
 use super::documents::{Document, Gold, ReadDocuments};
+use super::ending::Ending;
 use super::input::{FileFormat, ReadOptions};
 use super::lines::{Lines, place};
 use crate::words;
@@ -37,12 +38,12 @@ pub struct ConllReader<R> {
     /// Whether nobody has said that the lines are columns, and they may be running text.
     may_be_text: bool,
     /// As in the first line.
-    shape: Option<Shape>,
+    shape: Option<LineForm>,
     comments: u64,
-    /// Whether the words of a sentence have been compared with their numbers.
-    compared: bool,
-    any: bool,
-    done: bool,
+    numbering: Numbering,
+    /// Where the first sentence begins.
+    begins: u64,
+    ending: Ending,
 }
 
 impl<R: Read> ConllReader<R> {
@@ -82,9 +83,9 @@ impl<R: Read> ConllReader<R> {
             may_be_text: false,
             shape: None,
             comments: 0,
-            compared: false,
-            any: false,
-            done: false,
+            numbering: Numbering::default(),
+            begins: 0,
+            ending: Ending::default(),
         };
         if universal {
             reader.universal();
@@ -128,23 +129,33 @@ impl<R: Read> ConllReader<R> {
             self.word(&line, &mut sentence)
                 .with_context(|| place(self.lines.name(), self.lines.number()))?;
         }
-        match sentence.words.is_empty() {
-            true => Ok(None),
-            false => self.sentence(sentence).map(Some),
+        if sentence.words.is_empty() {
+            ensure!(!(self.by_position() && self.numbering.all()), self.numbered());
+            return Ok(None);
         }
+        self.sentence(sentence).map(Some)
     }
 
     fn sentence(&mut self, sentence: Sentence) -> Result<Document> {
-        let others = self.shape.is_some_and(|(width, _)| width > 1) && self.word.is_none();
-        if others && !self.compared && sentence.words.len() > 2 {
-            self.compared = true;
-            ensure!(
-                !are_numbered(&sentence.words),
-                "{}: column 1 has the numbers of the words; say which column has the words: --text-column 2",
-                place(self.lines.name(), sentence.lines[0])
-            );
+        if self.begins == 0 {
+            self.begins = sentence.lines[0];
+        }
+        if self.by_position() {
+            ensure!(!self.numbering.sentence(&sentence.words), self.numbered());
         }
         Ok(sentence.finish(self.tagged))
+    }
+
+    /// Whether the words are taken from the first of several columns, as nobody says where they are.
+    fn by_position(&self) -> bool {
+        self.shape.is_some_and(|(width, _)| width > 1) && self.word.is_none()
+    }
+
+    fn numbered(&self) -> String {
+        format!(
+            "{}: column 1 has the numbers of the words; say which column has the words: --text-column 2",
+            place(self.lines.name(), self.begins)
+        )
     }
 
     fn word(&mut self, line: &str, sentence: &mut Sentence) -> Result<()> {
@@ -263,18 +274,11 @@ impl<R: Read> Iterator for ConllReader<R> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Result<Document>> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let document = self.read().transpose();
-        match &document {
-            Some(Ok(_)) => self.any = true,
-            _ => self.done = true,
-        }
-        if document.is_none() && !self.any {
-            return Some(Err(anyhow!("{}: the file has no words", self.lines.name())));
-        }
-        document
+        let read = self.read();
+        self.ending.after(read, || anyhow!("{}: the file has no words", self.lines.name()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the lines of a file of words in columns are besides words: comments, and the ten columns of CoNLL-U under another name.
 
 /// How many columns each line has, and whether tabs part them.
-pub(super) type Shape = (usize, bool);
+pub(super) type LineForm = (usize, bool);
 
 /// The columns of CoNLL-U.
 pub(super) const COLUMNS: [&str; 10] =
@@ -17,7 +17,7 @@ pub(super) fn fields(line: &str, tabs: bool) -> Vec<&str> {
 
 /// Whether a line with a `#` before it says something of the text and is no word of it. A word may be `#`, and hashtags begin
 /// with it; so the number of columns decides, or before the first word what stands in the last.
-pub(super) fn is_comment(line: &str, shape: Option<Shape>) -> bool {
+pub(super) fn is_comment(line: &str, shape: Option<LineForm>) -> bool {
     let Some(rest) = line.strip_prefix('#') else {
         return false;
     };
@@ -50,9 +50,37 @@ pub(super) fn is_universal(fields: &[&str], tabs: bool) -> bool {
     tabs && fields.len() == COLUMNS.len() && number(fields[0])
 }
 
-/// Whether the words of a sentence are the numbers of its words.
-pub(super) fn are_numbered(words: &[String]) -> bool {
-    words.len() > 2 && words.iter().zip(1..).all(|(word, number)| *word == number.to_string())
+/// Whether a column has nothing but the numbers of words: each is one more than that before it, in each sentence from
+/// the start or through the whole file.
+#[derive(Default)]
+pub(super) struct Numbering {
+    sentences: usize,
+    words: usize,
+    /// Whether a word was none.
+    broken: bool,
+}
+
+impl Numbering {
+    /// Looks at a sentence; true once it is sure.
+    pub fn sentence(&mut self, words: &[String]) -> bool {
+        let numbers: Option<Vec<u64>> = words.iter().map(|word| word.parse().ok()).collect();
+        let numbers =
+            numbers.filter(|all| all.windows(2).all(|two| two[0].checked_add(1) == Some(two[1])));
+        let Some(numbers) = numbers.filter(|_| !self.broken) else {
+            self.broken = true;
+            return false;
+        };
+        self.sentences += 1;
+        self.words += numbers.len();
+        let from_start = numbers.len() > 2 && numbers[0] <= 1;
+        // Three years in a row may be a sentence of some file.
+        from_start || self.words - self.sentences > 4
+    }
+
+    /// Whether a whole file of more than one word has nothing else.
+    pub fn all(&self) -> bool {
+        !self.broken && self.words > 1
+    }
 }
 
 /// Tags have a mark and a hyphen before them, or are in capitals.
@@ -64,6 +92,23 @@ fn is_like_a_tag(field: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_words_are_known_from_0_or_1_through_the_file_and_in_short_sentences() {
+        let numbers = |from: u64, to: u64| (from..=to).map(|n| n.to_string()).collect::<Vec<_>>();
+        for sure in [numbers(0, 3), numbers(1, 3)] {
+            assert!(Numbering::default().sentence(&sure), "{sure:?}");
+        }
+        let mut on = Numbering::default();
+        assert!(!on.sentence(&numbers(57, 59)) && on.sentence(&numbers(60, 63)));
+        let mut short = Numbering::default();
+        assert!(!short.sentence(&numbers(1, 2)) && !short.sentence(&numbers(1, 1)) && short.all());
+        let mut words = Numbering::default();
+        assert!(!words.sentence(&["3".to_owned(), "films".to_owned()]));
+        assert!(!words.sentence(&numbers(1, 3)) && !words.all());
+        let mut one = Numbering::default();
+        assert!(!one.sentence(&numbers(7, 7)) && !one.all(), "a single word may be a number");
+    }
 
     #[test]
     fn a_comment_is_told_from_a_word_by_its_columns() {

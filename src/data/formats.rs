@@ -6,7 +6,8 @@ use std::io::Read;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::columns::{ChosenColumns, choose, hold_pairs};
+use super::columns::{ChosenColumns, choose, hold_pairs, name_several};
+use super::ending::Ending;
 use super::input::{FileFormat, ReadOptions, Row};
 use super::jsonl::Keys;
 use super::lines::{Lines, place};
@@ -25,15 +26,15 @@ pub struct RowReader<R> {
     waiting: Option<Row>,
     /// The line that the last row ends on.
     row_end: u64,
-    any: bool,
-    done: bool,
+    ending: Ending,
 }
 
 enum Kind {
     Delimited {
         splitter: Splitter,
         record: Record,
-        width: usize,
+        /// The names of all columns.
+        header: Vec<String>,
         chosen: ChosenColumns,
         columns: Columns,
         unread: Vec<String>,
@@ -77,9 +78,9 @@ pub fn rows<R: Read>(
             })?;
         hold_pairs(trained, chosen.text_pair.is_some(), &here)?;
         Ok(Kind::Delimited {
-            width: header.len(),
             columns: chosen.names(&header),
             unread: chosen.others(&header),
+            header: header.into_iter().map(str::to_owned).collect(),
             chosen,
             splitter,
             record,
@@ -97,8 +98,7 @@ pub fn rows<R: Read>(
         blanks: 0..0,
         waiting: None,
         row_end: 0,
-        any: false,
-        done: false,
+        ending: Ending::default(),
     })
 }
 
@@ -114,6 +114,9 @@ fn other_form(header: &[&str], format: FileFormat) -> Option<String> {
             (FileFormat::Csv, line) if line.contains('\t') => Some(("tabs", "say --format tsv")),
             (_, line) if line.contains(';') => Some(("semicolons", "save it with commas or tabs")),
             (_, line) if line.contains('|') => Some(("bars", "save it with commas or tabs")),
+            (_, line) if name_several(&line.split_whitespace().collect::<Vec<_>>()) => {
+                Some(("spaces", "save it with commas or tabs"))
+            }
             _ => None,
         };
         if let Some((separator, advice)) = form {
@@ -138,18 +141,11 @@ impl<R: Read> Iterator for RowReader<R> {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Result<Row>> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let row = self.read().transpose();
-        match &row {
-            Some(Ok(_)) => self.any = true,
-            _ => self.done = true,
-        }
-        if row.is_none() && !self.any {
-            return Some(Err(anyhow!("{}: the file has no examples", self.lines.name())));
-        }
-        row
+        let read = self.read();
+        self.ending.after(read, || anyhow!("{}: the file has no examples", self.lines.name()))
     }
 }
 
@@ -215,12 +211,12 @@ impl<R: Read> RowReader<R> {
                 continue;
             }
             let row = match &mut self.kind {
-                Kind::Delimited { splitter, record, width, chosen, .. } => {
+                Kind::Delimited { splitter, record, header, chosen, .. } => {
                     let line = line.to_owned();
                     let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
                     let quotes = matches!(splitter, Splitter::Csv(_));
-                    delimited_row(record, *width, *chosen, number, self.lines.name(), quotes)?
+                    delimited_row(record, header, *chosen, number, self.lines.name(), quotes)?
                 }
                 Kind::Jsonl(keys) => {
                     let line = line.to_owned();
@@ -241,7 +237,7 @@ impl<R: Read> RowReader<R> {
     fn blank_row(&mut self) -> Result<Option<Row>> {
         let line = self.blanks.start;
         match self.kind {
-            Kind::Delimited { width: 1, .. } => {
+            Kind::Delimited { ref header, .. } if header.len() == 1 => {
                 self.blanks.start += 1;
                 Ok(Some(Row { line, text: String::new(), text_pair: None, label: None }))
             }
@@ -257,12 +253,13 @@ pub fn is_quoted_behind_space(field: &str) -> bool {
 
 fn delimited_row(
     record: &Record,
-    width: usize,
+    header: &[String],
     chosen: ChosenColumns,
     line: u64,
     name: &str,
     quotes: bool,
 ) -> Result<Row> {
+    let width = header.len();
     if record.len() != width {
         let hint = match quotes && record.fields().any(is_quoted_behind_space) {
             true => {
@@ -274,6 +271,15 @@ fn delimited_row(
             "{}: {} where the header has {width}{hint}",
             place(name, line),
             count(record.len(), "field")
+        );
+    }
+    // A text may be the name of its column; a whole row of names is none.
+    let again =
+        |(field, name): (&str, &String)| field.trim_start_matches('\u{feff}').trim() == name;
+    if width > 1 && record.fields().zip(header).all(again) {
+        bail!(
+            "{}: the names of the columns stand here once more, as where files were put behind one another: remove the line",
+            place(name, line)
         );
     }
     let owned = |field: usize| record.get(field).to_owned();

@@ -105,6 +105,30 @@ fn a_blank_line_between_rows_is_an_error_unless_it_can_be_an_empty_text() {
 }
 
 #[test]
+fn the_header_once_more_is_refused_and_a_text_may_be_the_name_of_its_column() {
+    for (format, input) in [
+        (FileFormat::Tsv, "text\tlabel\na\tx\n\u{feff}text\tlabel\nb\ty\n"),
+        (FileFormat::Csv, "text,label\na,x\n\"text\", label\nb,y\n"),
+    ] {
+        let message = refused(format, input);
+        assert!(
+            message.starts_with("f:3: the names of the columns stand here once more"),
+            "{message}"
+        );
+    }
+    assert_eq!(read(FileFormat::Tsv, "text\na\ntext\n", LabelUse::Ignored).unwrap().len(), 2);
+    assert_eq!(labelled(FileFormat::Tsv, "text\tlabel\ntext\tx\n"), [row(2, "text", "x")]);
+}
+
+#[test]
+fn columns_parted_by_spaces_are_named_as_such() {
+    for format in [FileFormat::Tsv, FileFormat::Csv] {
+        let message = refused(format, "text label\na x\n");
+        assert!(message.contains("separated by spaces: save it with commas or tabs"), "{message}");
+    }
+}
+
+#[test]
 fn invalid_utf8_is_refused_in_every_format() {
     for (format, start) in [
         (FileFormat::Tsv, "text\tlabel\n"),
@@ -269,6 +293,16 @@ fn a_trained_task_is_held_by_the_keys_of_all_rows() {
     assert!(message.to_string().contains("trained on pairs"), "{message}");
     let message = jsonl(&[SINGLE, PAIR], trained(None)).unwrap_err();
     assert!(message.to_string().starts_with("f:2: the task was trained on single"));
+}
+
+#[test]
+fn an_empty_text_in_a_list_of_labels_is_refused_as_a_null_is() {
+    for list in ["[\"a\", \"\"]", "[\" \"]", "[null]"] {
+        let line = format!("{{\"text\": \"t\", \"label\": {list}}}");
+        let message =
+            jsonl(&[&line], |options| options.label_lists = true).unwrap_err().to_string();
+        assert!(message.starts_with("f:1: the list \"label\" has "), "{message}");
+    }
 }
 
 #[test]

@@ -192,8 +192,12 @@ fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String>
                 if part.get() == "null" {
                     bail!("{here}: the list {key:?} has a null, which is no label");
                 }
+                let label = label(key, part, false, here)?;
+                if label.trim().is_empty() {
+                    bail!("{here}: the list {key:?} has an empty text, which is no label");
+                }
                 list.push(LIST);
-                list += &label(key, part, false, here)?;
+                list += &label;
             }
             Ok(list)
         }

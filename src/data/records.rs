@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use csv_core::ReadRecordResult;
 
 use super::lines::Lines;
+use super::quoting::{Behind, Quoting};
 
 /// The fields of one record, kept in one buffer that is used again for the next.
 #[derive(Default)]
@@ -68,14 +69,17 @@ impl Splitter {
                 reader.reset();
                 let mut progress = (0, 0);
                 let start = lines.number();
+                let mut quoting = Quoting::default();
+                hold_quotes(&mut quoting, first, lines, start)?;
                 if feed(reader, first.as_bytes(), record, &mut progress) {
                     return Ok(());
                 }
                 let opened = lines.place();
                 loop {
-                    let Some(line) = lines.next()? else {
+                    let Some(line) = lines.next()?.map(str::to_owned) else {
                         bail!("{opened}: a quoted field is opened here and never closed");
                     };
+                    hold_quotes(&mut quoting, &line, lines, start)?;
                     if feed(reader, line.as_bytes(), record, &mut progress) {
                         return Ok(());
                     }
@@ -89,6 +93,34 @@ impl Splitter {
             }
         }
     }
+}
+
+/// # Errors
+/// Something stands behind the quote that closes a field: what the text is meant to be cannot be told.
+fn hold_quotes<R: Read>(
+    quoting: &mut Quoting,
+    line: &str,
+    lines: &Lines<R>,
+    start: u64,
+) -> Result<()> {
+    let Some(Behind { column, character, escaped }) = quoting.line(line) else {
+        return Ok(());
+    };
+    let row = match lines.number() {
+        here if here == start => String::new(),
+        _ => format!(" (the row begins in line {start}: look for a stray quote there, too)"),
+    };
+    let how = match escaped {
+        true => {
+            "; a backslash does not keep a quote in a csv: save the file with such quotes written twice (\"\"), or as JSON \
+             lines"
+        }
+        false => "; write a quote within a field twice (\"\")",
+    };
+    bail!(
+        "{}:{column}: {character:?} stands behind the quote that closes a field{row}{how}",
+        lines.place()
+    )
 }
 
 /// Longest record accepted, in bytes: a forgotten quote must not swallow a huge file.
@@ -163,6 +195,18 @@ mod tests {
     fn an_unclosed_quote_is_reported_where_it_opens() {
         let message = records(Splitter::csv(), "a,b\nc,\"d\ne,f\n").unwrap_err().to_string();
         assert_eq!(message, "t:2: a quoted field is opened here and never closed");
+    }
+
+    #[test]
+    fn a_quote_that_closes_a_field_too_early_is_refused_by_line_and_column() {
+        let message = |input: &str| records(Splitter::csv(), input).unwrap_err().to_string();
+        let plain = message("a,b\n\"the \"film\" good\",pos\n");
+        assert!(plain.starts_with("t:2:7: 'f' stands behind the quote"), "{plain}");
+        assert!(plain.contains("write a quote within a field twice"), "{plain}");
+        let escaped = message("\"the \\\"film\\\" good\",pos\n");
+        assert!(escaped.starts_with("t:1:8: 'f'") && escaped.contains("a backslash"), "{escaped}");
+        let over = message("\"bad,pos\nx,\"good\",neg\n");
+        assert!(over.starts_with("t:2:4: 'g'") && over.contains("begins in line 1"), "{over}");
     }
 
     proptest! {

@@ -11,12 +11,17 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::documents::{Document, Gold, Mark, ReadDocuments};
+use super::ending::Ending;
 use super::lines::{Lines, place};
 
 /// Longest line accepted, in bytes: SQuAD's files are one.
 const MAX_LINE: u64 = 1 << 30;
 /// Characters of a text that a message shows.
 const SHOWN: usize = 60;
+
+/// What to do with a list of questions.
+const ARRAY: &str =
+    "a JSON array; write each question on a line of its own, or all as SQuAD does: {\"data\": […]}";
 
 /// Iterator over questions; after an error it ends.
 pub struct SquadReader<R> {
@@ -25,15 +30,14 @@ pub struct SquadReader<R> {
     answered: bool,
     /// Of a file that is read whole: what is not yet given out, and what stopped the reading.
     whole: Option<(std::vec::IntoIter<Document>, Option<anyhow::Error>)>,
-    any: bool,
-    done: bool,
+    ending: Ending,
 }
 
 impl<R: Read> SquadReader<R> {
     /// `name` begins every message.
     pub fn new(input: R, name: &str, answered: bool) -> Self {
         let lines = Lines::with_longest(input, name, MAX_LINE);
-        Self { lines, answered, whole: None, any: false, done: false }
+        Self { lines, answered, whole: None, ending: Ending::default() }
     }
 
     fn read(&mut self) -> Result<Option<Document>> {
@@ -55,7 +59,10 @@ impl<R: Read> SquadReader<R> {
                 continue;
             }
             let line = line.to_owned();
-            if !self.any && is_whole(&line) {
+            if line.trim_start().starts_with('[') {
+                bail!("{}: {ARRAY}", self.lines.place());
+            }
+            if !self.ending.any() && is_whole(&line) {
                 self.read_whole(line)?;
                 return self.read();
             }
@@ -136,14 +143,7 @@ impl<'a> Whole<'a> {
         let name = self.name;
         let file: File<'a> = serde_json::from_str(self.text).map_err(|e| {
             let line = lines_before + e.line() as u64;
-            let said = bare(&e);
-            if self.text.trim_start().starts_with('[') {
-                return anyhow!(
-                    "{name}:{line}: a JSON array; write each question on a line of its own, or all as SQuAD does: {{\"data\": \
-                     […]}}"
-                );
-            }
-            anyhow!("{name}:{line}:{}: no SQuAD file: {said}", e.column())
+            anyhow!("{name}:{line}:{}: no SQuAD file: {}", e.column(), bare(&e))
         })?;
         for (i, article) in file.data.into_iter().enumerate() {
             self.article(article, &format!("data[{i}]"))?;
@@ -187,6 +187,11 @@ impl<'a> Whole<'a> {
     }
 
     fn parse<T: Deserialize<'a>>(&mut self, raw: &'a RawValue, path: &str) -> Result<T> {
+        // An array would be taken for the values of the keys, in their order.
+        if raw.get().starts_with('[') {
+            let line = self.line_of(raw);
+            bail!("{}: {path}: an array where an object is expected", self.place(line));
+        }
         serde_json::from_str(raw.get()).map_err(|e| {
             let line = self.line_of(raw);
             anyhow!("{}: {path}: {}", self.place(line), bare(&e))
@@ -358,18 +363,11 @@ impl<R: Read> Iterator for SquadReader<R> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Result<Document>> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let document = self.read().transpose();
-        match &document {
-            Some(Ok(_)) => self.any = true,
-            _ => self.done = true,
-        }
-        if document.is_none() && !self.any {
-            return Some(Err(anyhow!("{}: the file has no questions", self.lines.name())));
-        }
-        document
+        let read = self.read();
+        self.ending.after(read, || anyhow!("{}: the file has no questions", self.lines.name()))
     }
 }
 

@@ -152,7 +152,11 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
         ("{\n\"data\": [\n", &["q.json:2:9: no SQuAD file: EOF"]),
         ("{\n\"version\": 1\n}", &["no SQuAD file: missing field `data`"]),
         ("[\n{\"question\": 1}]", &["a JSON array; write each question on a line of its own"]),
-        ("[{\"question\": 1}]", &["q.json:1:", "no question as a JSON object"]),
+        (
+            "[{\"question\": 1}]",
+            &["q.json:1: a JSON array; write each question on a line of its own"],
+        ),
+        ("{\"data\": [[\"t\"]]}", &["q.json:1: data[0]: an array where an object is expected"]),
         ("{\"question\": \"q\"}", &["q.json:1: the key \"context\" is missing"]),
         ("{\"context\": \"c\", \"answers\": []}", &["q.json:1: the key \"question\" is missing"]),
         (

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 
 use super::columns::LabelUse;
 use super::documents::{Document, Gold, ReadDocuments};
@@ -55,6 +55,9 @@ struct Span {
     start: usize,
     end: usize,
     label: String,
+    /// What stands there, where the file says it, too.
+    #[serde(default)]
+    text: Option<Value>,
 }
 
 impl<R: Read> TaggedJsonReader<R> {
@@ -243,13 +246,25 @@ fn tags_of_spans(
     places.push(text.len());
     let mut tags: Vec<Option<String>> = vec![None; words.len()];
     for (i, span) in spans.iter().enumerate() {
-        let Span { start, end, label } = span;
+        let Span { start, end, label, text: said } = span;
         let what = format!("{here}: span {} ({start} to {end}, {label:?})", i + 1);
         ensure!(start < end, "{what}: it ends before it has a character");
         ensure!(*end < places.len(), "{what}: the text has {} characters", places.len() - 1);
         ensure!(!label.trim().is_empty(), "{what}: its label is empty");
         refuse_tag(label.trim(), &what)?;
         let bytes = places[*start]..places[*end];
+        if let Some(Value::String(said)) = said {
+            let there = &text[bytes.clone()];
+            let place = text.find(said.as_str()).map(|at| text[..at].chars().count());
+            let instead = match place {
+                Some(at) => format!("; {said:?} stands at {at}, counted in characters from 0"),
+                None => String::new(),
+            };
+            ensure!(
+                said == there,
+                "{what}: its \"text\" is {said:?}, and {there:?} stands there{instead}"
+            );
+        }
         let first = words.partition_point(|word| word.end <= bytes.start);
         let behind = words.partition_point(|word| word.start < bytes.end);
         ensure!(first < behind, "{what}: there is no word in it");

@@ -46,6 +46,9 @@ fn spans_count_characters_and_become_tags_of_words() {
     assert_eq!(all[0].text, text);
     let short = r#"{"text": "a b", "label": [[2, 3, "X"]]}"#;
     assert_eq!(tags(&read(short).unwrap()[0]), ["O", "B-X"], "a span may be a list of the three");
+    let said =
+        r#"{"text": "a b", "entities": [{"start": 2, "end": 3, "text": "b", "label": "X"}]}"#;
+    assert_eq!(tags(&read(said).unwrap()[0]), ["O", "B-X"], "and say what it is on");
 }
 
 #[test]
@@ -102,6 +105,10 @@ fn what_does_not_fit_is_refused_by_line() {
         ),
         (r#"[{"start": -1, "end": 3, "label": "x"}]"#, "is no list of spans"),
         (r#"[{"start": 0, "end": 3}]"#, "missing field `label`"),
+        (
+            r#"[{"start": 0, "end": 3, "text": "Rome", "label": "x"}]"#,
+            "its \"text\" is \"Rome\", and \"Ann\" stands there; \"Rome\" stands at 13",
+        ),
     ] {
         let error = spans(given);
         assert!(error.starts_with("d.jsonl:1: ") && error.contains(problem), "{error}");

@@ -15,10 +15,12 @@ use tokenizers::{Decoder, Encoding, PreTokenizerWrapper, Tokenizer};
 
 use super::contained::contained;
 use super::input::Row;
+use super::lower_case::Lowered;
 use super::text_counts::{TextCounts, Unknown};
 use super::tokenizer_bounds::{Growth, bounds};
 use super::tokenizer_files::{self, CutSide, Loaded};
 use super::tokenizer_fingerprint;
+use super::tokenizer_settled;
 use crate::formats::fingerprint::Fingerprint;
 
 /// Where a sequence begins in the position table.
@@ -74,6 +76,7 @@ pub struct TextTokenizer {
     options: TokenizerOptions,
     /// Which end of a text is cut.
     cut: CutSide,
+    lowered: Lowered,
     notes: Vec<String>,
     growth: Growth,
     unknown: Unknown,
@@ -119,7 +122,7 @@ impl TextTokenizer {
     }
 
     fn of_folder(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        let Loaded { tokenizer: inner, cut, gives_types, mut notes } =
+        let Loaded { tokenizer: inner, cut, gives_types, lowered, mut notes } =
             tokenizer_files::load(folder)?;
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if tokens > options.vocab_size {
@@ -160,7 +163,7 @@ impl TextTokenizer {
             );
         }
         let unknown = Unknown::of(&inner);
-        Ok(Self { inner, single, pair, options, cut, notes, growth, unknown })
+        Ok(Self { inner, single, pair, options, cut, lowered, notes, growth, unknown })
     }
 
     /// What a user should know of how the files were read.
@@ -181,6 +184,16 @@ impl TextTokenizer {
             CutSide::Right => fingerprint.with("tokenizer.truncation_side", "right"),
             CutSide::Left => fingerprint.with("tokenizer.truncation_side", "left"),
         })
+    }
+
+    /// Has the files of a written model, copies of those that this was read from, say what is done beyond them: see
+    /// [`tokenizer_settled`]. Returns what they cannot say.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn settle(&self, folder: &Path) -> Result<Option<String>> {
+        let normalizer = self.inner.get_normalizer();
+        tokenizer_settled::settle(folder, self.options.max_len, self.lowered, normalizer)
     }
 
     pub fn options(&self) -> TokenizerOptions {

@@ -7,6 +7,10 @@ use tokenizers::{NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 use super::tokenizer_bounds::{Growth, check_character_map};
 
+/// Most bytes of all added tokens: checkpoints have some thousand short ones.
+const MOST_ADDED: usize = 4 << 20;
+/// Most values in the description of a step around the model. What maps characters is one.
+const MOST_PARTS: usize = 50_000;
 /// Most special tokens around a text or pair.
 const MOST_SPECIALS: usize = 1000;
 /// What a step that is no template puts around a pair.
@@ -24,7 +28,10 @@ pub(super) fn take_lengths(written: &mut Map<String, Value>) -> bool {
 /// More than the file's size explains; says what.
 pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<(), String> {
     let part = |name: &str| written.get(name).unwrap_or(&Value::Null);
+    parts_of_steps(written)?;
     character_maps(part("normalizer"))?;
+    patterns(part("normalizer"))?;
+    patterns(part("pre_tokenizer"))?;
     // What cannot be read is for others to refuse, or to do without.
     let normalizer: Option<NormalizerWrapper> = read(part("normalizer"));
     let pre_tokenizer: Option<PreTokenizerWrapper> = read(part("pre_tokenizer"));
@@ -32,6 +39,12 @@ pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<
     let listed = part("added_tokens").as_array().into_iter().flatten();
     let listed: usize =
         listed.filter_map(|token| token["content"].as_str()).map(str::len).sum::<usize>();
+    if listed > MOST_ADDED {
+        return Err(format!(
+            "the added tokens have {listed} bytes, and up to {} MiB can be served",
+            MOST_ADDED >> 20
+        ));
+    }
     growth.most(listed + more_tokens).map_err(|e| format!("the added tokens have {e}"))?;
     let Some(form) = read::<PostProcessorWrapper>(part("post_processor")) else {
         return Ok(());
@@ -51,6 +64,57 @@ pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<
 
 fn read<T: DeserializeOwned>(part: &Value) -> Option<T> {
     serde_json::from_value(part.clone()).ok()
+}
+
+/// Holds the steps around the model to what a person would write.
+fn parts_of_steps(written: &Map<String, Value>) -> Result<(), String> {
+    for name in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
+        let parts = written.get(name).map_or(0, parts);
+        if parts > MOST_PARTS {
+            return Err(format!(
+                "its {name} has {parts} parts, and up to {MOST_PARTS} can be served"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn parts(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => map.values().map(parts).sum::<usize>() + 1,
+        Value::Array(list) => list.iter().map(parts).sum::<usize>() + 1,
+        _ => 1,
+    }
+}
+
+/// Refuses patterns that look backwards without an end, or repeat what they matched: at each place of a text they may look
+/// through all of it.
+fn patterns(part: &Value) -> Result<(), String> {
+    match part {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| match value.as_str() {
+            Some(pattern) if key == "Regex" && looks_through_all(pattern) => Err(format!(
+                "the pattern {pattern:?} looks behind or back to what it matched, which takes time that grows with the square \
+                 of a text's length"
+            )),
+            _ => patterns(value),
+        }),
+        Value::Array(list) => list.iter().try_for_each(patterns),
+        _ => Ok(()),
+    }
+}
+
+fn looks_through_all(pattern: &str) -> bool {
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            continue;
+        }
+        // A number or a name of a group; all else that is escaped is a letter or a class.
+        if rest.next().is_some_and(|c| c.is_ascii_digit() && c != '0' || c == 'k' || c == 'g') {
+            return true;
+        }
+    }
+    pattern.contains("(?<=") || pattern.contains("(?<!") || pattern.contains("(?P=")
 }
 
 fn character_maps(part: &Value) -> Result<(), String> {
@@ -101,6 +165,35 @@ mod tests {
 
     fn refused(written: Value) -> String {
         check(written.as_object().unwrap(), 0).unwrap_err()
+    }
+
+    #[test]
+    fn a_pattern_that_may_look_through_all_of_a_text_at_each_place_is_refused() {
+        let of = |pattern: &str| {
+            let step = json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"});
+            check(json!({"normalizer": step}).as_object().unwrap(), 0)
+        };
+        for hostile in ["(?<=a.*)b", "(?<!a+)b", r"(?=(a+))\1+b", r"(?<n>a+)\k<n>b"] {
+            assert!(of(hostile).unwrap_err().contains("looks behind"), "{hostile}");
+        }
+        // Of GPT-2 and of those who came after it.
+        for usual in [
+            r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\\1",
+            " {2,}",
+        ] {
+            of(usual).unwrap();
+        }
+    }
+
+    #[test]
+    fn steps_of_many_parts_and_megabytes_of_added_tokens_are_refused_unread() {
+        let steps: Vec<Value> = (0..8000).map(|_| template(2, 1)).collect();
+        let form = json!({"type": "Sequence", "processors": steps});
+        let error = refused(json!({"post_processor": form}));
+        assert!(error.contains("parts"), "{error}");
+        let added = json!([{"content": "x".repeat(5 << 20)}]);
+        assert!(refused(json!({"added_tokens": added})).contains("4 MiB"));
     }
 
     fn template(pieces: usize, ids: usize) -> Value {

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use super::contained::contained;
+use super::lower_case::{Lowered, lower_case};
 use super::special_tokens::Class;
 use super::tokenizer_claims;
 use super::tokenizer_class::{ChosenClass, choose, model_type};
@@ -42,6 +42,7 @@ pub(super) struct Loaded {
     pub cut: CutSide,
     /// Whether the model gets token types from it.
     pub gives_types: bool,
+    pub lowered: Lowered,
     /// What a user should know: readings that others may not share.
     pub notes: Vec<String>,
 }
@@ -135,8 +136,16 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         ));
     }
 
-    if TextSettings::of(folder)?.lower_case {
-        lower_case(&mut tokenizer)?;
+    let settings = TextSettings::of(folder)?;
+    let lowered = match settings.lower_case {
+        true => lower_case(&mut tokenizer, class)?,
+        false => Lowered::AsWritten,
+    };
+    if lowered != Lowered::AsWritten {
+        notes.push(format!(
+            "texts are lower-cased first, as do_lower_case in {} says; the tokenizer itself does not",
+            settings.file
+        ));
     }
     tokenizer.set_encode_special_tokens(config.flag("split_special_tokens", false)?);
     let cut = match (config.text("truncation_side"), cut_left) {
@@ -147,7 +156,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         Some(names) => names.iter().any(|name| name == "token_type_ids"),
         None => chosen.is_none_or(|chosen| chosen.gives_types),
     };
-    Ok(Loaded { tokenizer, cut, gives_types, notes })
+    Ok(Loaded { tokenizer, cut, gives_types, lowered, notes })
 }
 
 /// The class that a folder's tokenizer is meant for.
@@ -235,19 +244,4 @@ fn encloses_as(
         bail!("post_processor puts the id {id} around texts, which is no token of the vocabulary");
     }
     Ok(class.enclose(tokenizer, config).is_err() || written == specials(tokenizer))
-}
-
-/// Lower-cases before all else, unless the tokenizer does so anyway.
-fn lower_case(tokenizer: &mut Tokenizer) -> Result<()> {
-    let parts = match tokenizer.get_normalizer() {
-        None => Vec::new(),
-        Some(NormalizerWrapper::Sequence(sequence)) => sequence.as_ref().to_vec(),
-        Some(one) => vec![one.clone()],
-    };
-    let lowers = |part: &NormalizerWrapper| matches!(part, NormalizerWrapper::Lowercase(_));
-    if !parts.iter().any(lowers) {
-        let all = std::iter::once(NormalizerWrapper::from(Lowercase)).chain(parts);
-        tokenizer.with_normalizer(Some(Sequence::new(all.collect()))).map_err(|e| anyhow!(e))?;
-    }
-    Ok(())
 }

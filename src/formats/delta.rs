@@ -24,7 +24,8 @@
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
-//! `format`, which is `pt` there: `transformers` asks for it.
+//! `format`, which is `pt` there: `transformers` asks for it. Where its head lies beside it, it names that, too: see
+//! [`super::model_head`].
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -78,6 +78,14 @@ impl Fingerprint {
         self
     }
 
+    /// The values of these names alone.
+    #[must_use]
+    pub fn only(&self, names: &[&str]) -> Self {
+        let named = |(name, _): &(&String, &String)| names.contains(&name.as_str());
+        let entries = self.entries.iter().filter(named);
+        Self { entries: entries.map(|(name, value)| (name.clone(), value.clone())).collect() }
+    }
+
     /// Adds a value key by key, so that a difference can be named. What is too long to be shown is there by its sha256.
     pub fn with_json(self, name: &str, value: &Value) -> Self {
         match value {

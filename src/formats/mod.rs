@@ -6,6 +6,7 @@ pub mod delta;
 pub mod fingerprint;
 pub mod model_files;
 pub mod model_folder;
+pub mod model_head;
 pub mod model_tensors;
 pub mod run_state;
 pub mod sentence;

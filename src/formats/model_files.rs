@@ -8,6 +8,9 @@ use std::path::Path;
 
 pub const CONFIG: &str = "config.json";
 
+/// Keys of [`CONFIG`] by which `transformers` quantises the weights that it loads.
+pub const QUANTIZATION: [&str; 2] = ["quantization_config", "compression_config"];
+
 /// Weights in one file.
 pub const WEIGHTS: &str = "model.safetensors";
 

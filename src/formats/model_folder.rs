@@ -3,8 +3,8 @@
 
 use super::delta::DeltaInfo;
 use super::model_files::{
-    CONFIG, HEAD, POOLING, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS,
-    read_file,
+    CONFIG, HEAD, POOLING, QUANTIZATION, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES,
+    WEIGHTS, read_file,
 };
 use super::sentence;
 use crate::files::write_bytes_atomic;
@@ -28,8 +28,8 @@ pub fn place<'n>(pooling: Pooling, prefix: &str, name: &'n str) -> (&'static str
     }
 }
 
-/// Copies the files that the model shares with its base: the tokenizer, and what a sentence encoder has besides. Files of
-/// another model, which would be read with this one, are removed; returns their names.
+/// Copies the files that the model shares with its base: the tokenizer, and what a sentence encoder has besides. What a
+/// writer that was killed had put there of another model, which would be read with this one, is removed; returns the names.
 ///
 /// # Errors
 /// A file that cannot be read, written or removed, by name.
@@ -85,7 +85,7 @@ impl Unfinished {
     }
 }
 
-/// Removes what an earlier model left in a folder.
+/// Removes what a writer that was killed left in a folder: files of anybody else keep a model from being written there.
 fn clear(folder: &Path, pooling: PoolKind) -> Result<Vec<String>> {
     let mut gone = Vec::new();
     let names = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES).chain(READ_BESIDES);
@@ -127,6 +127,7 @@ fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
     // What the files of this folder hold, whatever the base's held.
     config.insert("torch_dtype".into(), "float32".into());
     config.remove("dtype");
+    QUANTIZATION.iter().for_each(|key| drop(config.remove(*key)));
     let model_type = config.get("model_type").and_then(Value::as_str);
     let family = match model_type.unwrap_or_default() {
         "bert" => "Bert",

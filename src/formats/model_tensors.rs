@@ -6,6 +6,7 @@
 use super::container::{ContainerError, read_header};
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
 use crate::content::mistaken_file;
+use crate::files::open_whole;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -226,7 +227,7 @@ pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Ve
 impl Shard {
     fn open(path: PathBuf) -> Result<Self> {
         let mut file =
-            File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            open_whole(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let open = |file: &mut File| -> Result<_, ContainerError> {
             let (header, parsed) = read_header(file)?;
             let data = header.len() as u64;

@@ -243,7 +243,7 @@ fn prompt(folder: &Path) -> Result<Option<String>> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextSettings {
     /// The file, by name.
-    file: String,
+    pub file: String,
     /// Special tokens included.
     max_seq_length: Option<usize>,
     pub lower_case: bool,

@@ -4,7 +4,7 @@
 
 use crate::files::read_bounded;
 use crate::formats::fingerprint::Fingerprint;
-use crate::formats::model_files::CONFIG;
+use crate::formats::model_files::{CONFIG, QUANTIZATION};
 use crate::program::Activation;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -56,6 +56,8 @@ pub struct ModelConfig {
     pub pad_token_id: usize,
     /// Whether a head on masked words has the embeddings' table for its matrix.
     pub tied: bool,
+    /// The key by which `transformers` would quantise the weights, which is not done here.
+    pub quantized_by: Option<&'static str>,
 }
 
 impl ModelConfig {
@@ -130,6 +132,8 @@ impl ModelConfig {
                 _ => keys.index("pad_token_id")?,
             },
             tied: json.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false),
+            quantized_by: (QUANTIZATION.into_iter())
+                .find(|key| json.get(*key).is_some_and(|value| !value.is_null())),
         };
         ensure!(
             config.max_len() >= 2,

@@ -111,5 +111,6 @@ impl Ranks for MpiRank {
 /// The library that the program was built with.
 pub fn version() -> String {
     let text = library_version().unwrap_or_default();
-    text.lines().next().unwrap_or_default().trim().trim_end_matches(',').to_owned()
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_end_matches(|c: char| c == '\0' || c == ',' || c.is_whitespace()).to_owned()
 }

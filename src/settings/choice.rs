@@ -71,7 +71,7 @@ choices! {
         Drop = "drop",
             "Leave them out";
         Keep = "keep",
-            "What stands there is a class like others";
+            "What stands there is a class like others, or a number";
     }
 }
 

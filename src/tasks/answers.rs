@@ -13,7 +13,7 @@ use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::words;
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Logits per token.
@@ -93,7 +93,7 @@ pub fn read(documents: &Documents, windows: &Windows) -> Labels {
 }
 
 /// What the questions are, as a line for people.
-pub fn summary(documents: &Documents, windows: &Windows) -> String {
+pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> String {
     let all = documents.list.len();
     let without = documents.list.iter().filter(|document| right(document).is_empty()).count();
     let mut found = HashSet::new();
@@ -113,7 +113,31 @@ pub fn summary(documents: &Documents, windows: &Windows) -> String {
         0 => String::new(),
         without => format!(", {without} of them without an answer"),
     };
-    format!("{}{unanswered}{cut}", words::count(all, "question"))
+    let long = match too_long(rule, documents, windows) {
+        0 => String::new(),
+        long => format!(
+            "; the answers to {} have more than the {} tokens of --max-answer-length and cannot be given whole",
+            words::count(long, "question"),
+            rule.longest
+        ),
+    };
+    format!("{}{unanswered}{cut}{long}", words::count(all, "question"))
+}
+
+/// How many questions have no right answer that is short enough to be given, among those that a window has whole.
+fn too_long(rule: Answering, documents: &Documents, windows: &Windows) -> usize {
+    let mut shortest: HashMap<usize, usize> = HashMap::new();
+    for window in &windows.list {
+        let document = &documents.list[window.document];
+        for mark in right(document) {
+            if let Some([start, end]) = tokens_of(window, &document.text, &mark.span) {
+                let length = (end - start) as usize + 1;
+                let least = shortest.entry(window.document).or_insert(length);
+                *least = length.min(*least);
+            }
+        }
+    }
+    shortest.into_values().filter(|&length| length > rule.longest).count()
 }
 
 /// How many documents have an id that one above has, and the first such id.

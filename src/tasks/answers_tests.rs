@@ -100,13 +100,28 @@ fn the_summary_counts_what_cannot_be_answered() {
     let text = "a b c d e f g h i";
     let rig =
         Rig::new(vec![document(text, &[[0, 13]]), document("a", &[]), document("b", &[[0, 1]])]);
-    let said = summary(&rig.documents, &rig.windows);
+    let said = summary(Answering::default(), &rig.documents, &rig.windows);
     assert!(
         said.starts_with(
             "3 questions, 1 of them without an answer; 1 answer is whole in no window"
         ),
         "{said}"
     );
+}
+
+#[test]
+fn the_summary_counts_what_is_too_long_to_be_given() {
+    // Of several right answers the shortest can be given.
+    let rig = Rig::new(vec![
+        document("a b c", &[[0, 5]]),
+        document("a b c", &[[0, 5], [0, 1]]),
+        document("a b c", &[]),
+    ]);
+    let said = |longest| {
+        summary(Answering { longest, ..Answering::default() }, &rig.documents, &rig.windows)
+    };
+    assert!(said(2).ends_with("the answers to 1 question have more than the 2 tokens of --max-answer-length and cannot be given whole"), "{}", said(2));
+    assert!(!said(3).contains("--max-answer-length"));
 }
 
 #[test]

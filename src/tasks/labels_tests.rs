@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::batch::Labels;
-use crate::tasks::remarks::{doubts, respelled, summary, without_rows};
+use crate::settings::task::Task;
+use crate::tasks::examples::Examples;
+use crate::tasks::remarks::{doubts, in_order, mark_doubt, respelled, summary, without_rows};
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 
@@ -111,6 +113,64 @@ fn classes_are_listed_with_their_rows_and_what_is_odd_about_them() {
     let (line, doubts) = said(&many);
     assert!(line.starts_with("3000 classes") && line.ends_with("and 2980 more"), "{line}");
     assert!(doubts.contains("3000 of 3000 classes have a single row"), "{doubts}");
+}
+
+#[test]
+fn labels_that_are_joined_otherwise_are_said_with_the_separator() {
+    let said = |labels: &[&str]| {
+        let table = table(labels);
+        let splitting = Splitting::at(",");
+        let targets = Targets::of(Task::MultiLabel, splitting, &table.clone().into()).unwrap();
+        doubts(&targets, &targets.read(&table).unwrap()).join("; ")
+    };
+    for (labels, separator) in
+        [(["a;b", "b", "a"], ";"), (["a|b", "b|a", ""], "|"), (["a b", "a", "b"], " ")]
+    {
+        let text = said(&labels);
+        assert!(text.contains(&format!("--label-separator {separator:?}")), "{text}");
+    }
+    for labels in [["1 0 1", "0 0 1", "1 0 0"], ["0", "1", "1"]] {
+        assert!(said(&labels).contains("not said by a 0 or 1"), "{labels:?}");
+    }
+    assert!(said(&["a", "b", ""]).contains("no row has more than one label"));
+    assert_eq!(said(&["a;b", "a;b,c", "c"]), "", "they are several");
+    assert!(said(&["a", "a"]).contains("every row has every label"));
+}
+
+#[test]
+fn words_that_may_be_no_tag_are_said() {
+    let document = crate::data::Document {
+        gold: crate::data::Gold::Tags(["O", "None", "nan", "-"].map(str::to_owned).into()),
+        ..crate::data::Document::of_words(&["a", "b", "c", "d"].map(str::to_owned))
+    };
+    let documents = crate::data::Documents { name: "d".into(), list: vec![document] };
+    let targets =
+        Targets::of(Task::TokenClassification, Splitting::LISTS, &Examples::Documents(documents))
+            .unwrap();
+    let ids = (0..targets.names().len() as u32).collect();
+    let text = doubts(&targets, &Labels::Tokens(ids)).join("; ");
+    assert!(text.contains("\"None\", \"nan\" are learned as a tag like any other"), "{text}");
+}
+
+#[test]
+fn numbers_that_may_say_that_there_is_none_are_said() {
+    let said = |values: &[f32]| doubts(&VALUES, &Labels::Values(values.to_vec())).join("; ");
+    assert!(said(&[0.5, -1.0, 4.0]).contains("the label -1 often says that there is none"));
+    assert!(said(&[0.5, -99.0, 4.0]).contains("it is learned as a number"));
+    assert_eq!(said(&[0.5, -1.0, -0.5]), "");
+    assert!(mark_doubt(&[0.5, -9.0], "measured").unwrap().contains("it is measured as a number"));
+}
+
+#[test]
+fn rows_in_the_order_of_their_labels_are_known() {
+    let classes = |ids: &[u32]| in_order(&Labels::Classes(ids.to_vec()), 3);
+    assert!(classes(&[1, 1, 0, 0, 2]) && !classes(&[0, 1, 1, 0]) && !classes(&[0, 0, 0]));
+    assert!(!classes(&[0, 1, 2]), "one row each has no order");
+    let values = |values: &[f32], outputs| in_order(&Labels::Values(values.to_vec()), outputs);
+    assert!(values(&[0.5, 1.0, 1.5], 1) && values(&[3.0, 2.0, 1.0], 1));
+    assert!(!values(&[0.5, 1.5, 1.0], 1) && !values(&[1.0, 1.0, 1.0], 1));
+    assert!(values(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0], 2));
+    assert!(!values(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0], 2));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 
 use anyhow::{Result, bail};
 
+use super::named_labels::in_word;
 use super::spelling::Key;
 use crate::data::Table;
 use crate::formats::columns::Columns;
 use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::benchmarks::TASKS;
+use crate::words::list;
 
 /// The other task that has files with this header and these labels, where `task` has none such.
 pub fn look_alike<'a>(
@@ -57,6 +59,62 @@ pub fn refuse_look_alike<'a>(
     }
 }
 
+/// The other task whose columns these texts have, with its labels, where `task` has others.
+fn by_columns(table: &Table, task: &NamedTask) -> Option<&'static NamedTask> {
+    let read = [Some(table.columns.text.as_str()), table.columns.text_pair.as_deref()];
+    let names = |task: &NamedTask| {
+        [&task.columns, &task.archive.columns].into_iter().any(|columns| {
+            let own = [columns.text.first().copied(), columns.pair];
+            columns.text.len() == 1
+                && own.iter().zip(&read).all(|(own, read)| match (own, read) {
+                    (Some(own), Some(read)) => own.eq_ignore_ascii_case(read),
+                    (own, read) => own.is_none() && read.is_none(),
+                })
+        })
+    };
+    let labels = |task: &NamedTask| {
+        let mut labels = table.rows.iter().filter_map(|row| row.label.as_deref());
+        labels.all(|label| {
+            label.trim().is_empty() || in_word(task, label.trim(), String::new).is_ok()
+        })
+    };
+    match names(task) {
+        true => None,
+        false => TASKS.iter().find(|other| *other != task && names(other) && labels(other)),
+    }
+}
+
+/// What may be another task's about the rows of a user's own file, and may be right.
+pub fn doubt(table: &Table, task: &NamedTask) -> Option<String> {
+    let labels = || table.rows.iter().filter_map(|row| row.label.as_deref());
+    // A task's own files have no such header, and so a user's may have any.
+    if let Some(other) = look_alike(task, &header(table), labels()) {
+        return Some(format!(
+            "{}: by its columns and labels this may be a file of {}, and it is read as {}'s",
+            table.name, other.title, task.title
+        ));
+    }
+    let scores: Option<Vec<f32>> = labels().map(|label| label.trim().parse().ok()).collect();
+    match (&task.answers, scores) {
+        (Answers::Scores(least, most), Some(scores))
+            if *most > 1.0 && scores.len() > 1 && scores.iter().all(|&score| score <= 1.0) =>
+        {
+            Some(format!(
+                "{}: no score is above 1, and those of {} go from {least} to {most}: are they another task's, or divided?",
+                table.name, task.title
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// All columns of a table, those first that are read.
+fn header(table: &Table) -> Vec<String> {
+    let Columns { text, text_pair, label } = &table.columns;
+    let read = [text].into_iter().chain(text_pair).chain(label);
+    read.chain(&table.unread).cloned().collect()
+}
+
 /// Holds the rows of a user's own file to what a task has: pairs or single texts, and no other task's labels.
 ///
 /// # Errors
@@ -74,14 +132,23 @@ pub fn hold_rows(table: &Table, task: &NamedTask) -> Result<()> {
             table.columns
         );
     }
+    if let Some(other) = by_columns(table, task) {
+        bail!(
+            "{}: by its columns ({}) and labels this is a file of {}, and --task is {}; if it is not, call the columns as {} \
+             does: {}",
+            table.name,
+            table.columns,
+            other.title,
+            task.name,
+            task.title,
+            list(&task.columns.text.iter().copied().chain(task.columns.pair).collect::<Vec<_>>())
+        );
+    }
     if task.archive.header.is_empty() {
         return Ok(());
     }
-    let Columns { text, text_pair, label } = &table.columns;
-    let read = [text].into_iter().chain(text_pair).chain(label);
-    let header: Vec<String> = read.chain(&table.unread).cloned().collect();
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-    refuse_look_alike(task, &table.name, &header, labels)
+    refuse_look_alike(task, &table.name, &header(table), labels)
 }
 
 #[cfg(test)]
@@ -136,5 +203,37 @@ mod tests {
         let rte = table(Some("sentence2"), &["index"], &["entailment"]);
         assert!(held(&rte, "wnli").unwrap_err().contains("a file of RTE"));
         assert!(held(&rte, "rte").is_ok());
+    }
+
+    #[test]
+    fn a_users_own_file_with_the_columns_of_another_task_is_refused_or_said() {
+        let table = |text: &str, pair: Option<&str>, labels: &[&str]| {
+            let mut table = crate::tasks::labels::tests::table(labels);
+            table.columns = Columns {
+                text: text.into(),
+                text_pair: pair.map(str::to_owned),
+                label: Some("label".into()),
+            };
+            table.unread = Vec::new();
+            table
+        };
+        let words = ["entailment", "not_entailment"];
+        let questions = table("question", Some("sentence"), &words);
+        let error = hold_rows(&questions, task("rte")).unwrap_err().to_string();
+        assert!(error.contains("a file of QNLI") && error.contains("\"sentence1\""), "{error}");
+        assert!(hold_rows(&questions, task("qnli")).is_ok());
+        assert!(hold_rows(&table("a", Some("b"), &words), task("rte")).is_ok(), "nobody's columns");
+        assert!(
+            hold_rows(&table("premise", Some("hypothesis"), &["neutral"]), task("mnli")).is_ok()
+        );
+
+        let reviews = table("sentence", None, &["0", "1"]);
+        assert!(hold_rows(&reviews, task("cola")).is_ok());
+        assert!(doubt(&reviews, task("cola")).unwrap().contains("may be a file of SST-2"));
+        assert_eq!(doubt(&reviews, task("sst2")), None);
+        let scores =
+            |labels: &[&str]| doubt(&table("sentence1", Some("sentence2"), labels), task("stsb"));
+        assert!(scores(&["0.2", "1"]).unwrap().contains("go from 0 to 5"));
+        assert_eq!(scores(&["0.2", "4"]), None);
     }
 }

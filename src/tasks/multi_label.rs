@@ -14,7 +14,19 @@ fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>
     let parts = splitting.parts(row.label.as_deref().unwrap_or_default());
     let parts = parts.with_context(|| place(name, row.line))?;
     let parts = parts.iter().map(|label| label.trim());
-    Ok(parts.filter(|label| !label.is_empty()).map(str::to_owned).collect())
+    let labels: Vec<String> =
+        parts.clone().filter(|label| !label.is_empty()).map(str::to_owned).collect();
+    // Spaces part labels however many there are.
+    let spaces = splitting.separator().trim().is_empty();
+    if !spaces && parts.len() > 1 && labels.len() < parts.len() {
+        bail!(
+            "{}: one of the labels {:?} is empty; write each between two separators ({:?}), or remove what is too much",
+            place(name, row.line),
+            row.label.as_deref().unwrap_or_default(),
+            splitting.separator()
+        );
+    }
+    Ok(labels)
 }
 
 /// The distinct labels of a table.
@@ -121,6 +133,17 @@ mod tests {
         assert!(error(&["a", "b,b"]).starts_with("f.tsv:3: the label \"b\" stands there twice"));
         assert!(error(&["a", "b", "d"]).starts_with("f.tsv:4: the label \"d\" is unknown"));
         assert!(super::names(&table(&["", ""]), &by_comma()).is_err());
+    }
+
+    #[test]
+    fn an_empty_label_among_several_is_refused_and_spaces_part_however_many_there_are() {
+        for cell in ["a,", "b,,a", ",a", "a, ,b", r#"["a", ""]"#] {
+            let message = super::names(&table(&["a,b", cell]), &by_comma()).unwrap_err();
+            let message = format!("{message:#}");
+            assert!(message.starts_with("f.tsv:3: ") && message.contains("empty"), "{message}");
+        }
+        let spaced = names(&table(&["a  b ", ""]), &Splitting::at(" ")).unwrap();
+        assert_eq!(spaced.names(), ["a", "b"]);
     }
 
     #[test]

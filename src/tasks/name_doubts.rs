@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::spelling::Key;
-use super::unlabelled::doubtful;
+use super::unlabelled::{doubtful, is_missing};
 use crate::words::{MANY, count, list, named};
 
 /// Names with how often each stands in the examples.
@@ -61,13 +61,21 @@ impl Counted<'_> {
                 count(numbers.len(), "class")
             ));
         }
-        // A word has a tag, whatever it says.
-        let doubtful: Vec<_> = words.into_iter().filter(|name| doubtful(name)).collect();
-        if !doubtful.is_empty() && self.unit == "row" {
-            doubts.push(format!(
-                "{} is taken for a class; if it says that a row has no label, remove such rows",
-                list(&doubtful)
-            ));
+        // Rows with a word that is plainly missing are refused before this; a word always has a tag.
+        let of_words = self.unit == "word";
+        let odd = |name: &&str| doubtful(name) || (of_words && is_missing(name) && *name != "-");
+        let odd: Vec<_> = words.into_iter().filter(odd).collect();
+        if !odd.is_empty() {
+            let (names, takes) = (list(&odd), if odd.len() == 1 { "is" } else { "are" });
+            doubts.push(match of_words {
+                true => format!(
+                    "{names} {takes} learned as a tag like any other; if it says that a word has none, write the tag of such \
+                     words (O)"
+                ),
+                false => format!(
+                    "{names} is taken for a class; if it says that a row has no label, remove such rows"
+                ),
+            });
         }
         doubts
     }

@@ -121,16 +121,51 @@ fn find(
         return Ok(found.map(|found| (found, None)));
     }
     let path = folder.join(beside).join(file);
-    let ids = Ids { pairs: read_pairs(&path)?, columns, wanted: purpose == ReadFor::Dev };
+    let ids = Ids {
+        name: path.display().to_string(),
+        pairs: read_pairs(&path)?,
+        found: HashSet::new(),
+        columns,
+        wanted: purpose == ReadFor::Dev,
+    };
     Ok(Some((Found::Own(train), Some(ids))))
 }
 
 /// The training rows that are development rows.
 struct Ids {
+    /// The file that names them.
+    name: String,
     pairs: HashSet<[String; 2]>,
+    /// Those of them that a row has.
+    found: HashSet<[String; 2]>,
     columns: [&'static str; 2],
     /// Whether they are read, or the others.
     wanted: bool,
+}
+
+impl Ids {
+    /// Whether the row with these ids is one of the wanted rows.
+    fn takes(&mut self, pair: [String; 2]) -> bool {
+        let named = self.pairs.contains(&pair);
+        if named {
+            self.found.insert(pair);
+        }
+        named == self.wanted
+    }
+
+    /// Says which ids no row has.
+    fn missing(&self) -> Option<String> {
+        let header = self.columns.map(str::to_owned);
+        let named = || self.pairs.iter().filter(|pair| **pair != header);
+        let missing = || named().filter(|pair| !self.found.contains(*pair));
+        let [first, second] = missing().min().filter(|_| self.wanted)?;
+        let (missing, all) = (missing().count(), named().count());
+        Some(format!(
+            "{}: no row has the ids of {missing} of the {all} lines, as {first:?} and {second:?}: the development rows are not \
+             whole",
+            self.name
+        ))
+    }
 }
 
 /// The rows of one part while its files are read.
@@ -257,12 +292,12 @@ impl<'a> Taken<'a> {
     fn row(&mut self, row: RawRow, file: &RawFile, label: usize) -> Result<bool> {
         let test = self.purpose == ReadFor::Test;
         let RawRow { at, mut fields } = row;
-        if let Some(ids) = &self.ids {
+        if let Some(ids) = &mut self.ids {
             let pair = fields.split_off(label + 1);
             let pair: Vec<String> =
                 pair.into_iter().map(|id| id.unwrap_or_default().trim().to_owned()).collect();
             let Ok(pair) = <[String; 2]>::try_from(pair) else { return Ok(true) };
-            if ids.pairs.contains(&pair) != ids.wanted {
+            if !ids.takes(pair) {
                 return Ok(true);
             }
         }
@@ -356,6 +391,7 @@ impl<'a> Taken<'a> {
         if self.rows.is_empty() {
             bail!("{}: no row is left to read", self.name);
         }
+        self.notes.extend(self.ids.iter().filter_map(Ids::missing));
         if files > 1 {
             self.notes.push(format!(
                 "{} and {} more files are read in order",

@@ -8,6 +8,7 @@ use super::examples::{InWindows, Prepared};
 use super::labels::ClassNames;
 use super::masked_words;
 use super::name_doubts::Counted;
+use super::splitting::Splitting;
 use super::targets::Targets;
 use super::unlabelled::is_mark;
 use crate::batch::Labels;
@@ -19,8 +20,8 @@ use crate::words::{MANY, are, count, list};
 /// A line that says what examples are.
 pub fn told(targets: &Targets, prepared: &Prepared) -> String {
     match (targets, &prepared.documents) {
-        (Targets::Spans(_), Some(InWindows { documents, windows })) => {
-            answers::summary(documents, windows)
+        (Targets::Spans(rule), Some(InWindows { documents, windows })) => {
+            answers::summary(*rule, documents, windows)
         }
         (&Targets::Words { rules, .. }, _) => masked_words::summary(rules, &prepared.dataset),
         _ => summary(targets, prepared.labels()),
@@ -38,7 +39,12 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             match values.len() {
                 1 => format!("the label is {least}"),
-                many => format!("labels are {many} numbers from {least} to {most}"),
+                many => match targets.outputs() {
+                    1 => format!("labels are {many} numbers from {least} to {most}"),
+                    each => {
+                        format!("labels are {each} numbers for each text, from {least} to {most}")
+                    }
+                },
             }
         }
         _ => "no labels".to_owned(),
@@ -51,14 +57,8 @@ pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     let mut doubts = counted.as_ref().map(Counted::doubts).unwrap_or_default();
     match (targets, labels) {
         (Targets::Classes(_), _) => doubts.extend(counted.as_ref().and_then(many_classes)),
-        (Targets::Several(..), Labels::Values(values))
-            if values.iter().all(|&value| value == 1.0) =>
-        {
-            doubts.push(
-                "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not \
-                 a 0 or 1 for each label in turn"
-                    .to_owned(),
-            );
+        (Targets::Several(names, splitting), Labels::Values(values)) => {
+            doubts.extend(several_doubts(names.names(), splitting, values));
         }
         (Targets::Values { .. }, Labels::Values(values)) => doubts.extend(value_doubts(values)),
         _ => {}
@@ -126,21 +126,83 @@ pub fn same_answer(task: Task) -> String {
     }
 }
 
+/// Whether rows look as if several labels were read as one.
+fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Option<String> {
+    const OTHERS: [char; 6] = [';', '|', ',', '/', '+', ' '];
+    if values.iter().all(|&value| value == 1.0) {
+        return Some(
+            "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not a 0 \
+             or 1 for each label in turn"
+                .to_owned(),
+        );
+    }
+    if values.chunks_exact(names.len()).any(|row| row.iter().sum::<f32>() > 1.0) {
+        return None;
+    }
+    let of_digits =
+        |name: &String| name.chars().all(|c| matches!(c, '0' | '1') || !c.is_alphanumeric());
+    if names.iter().all(of_digits) {
+        return Some(format!(
+            "no row has more than one label, and the labels are {}: a label is named where a text has it, not said by a 0 or \
+             1; where there is one question to answer by 0 or 1, use --task classification",
+            list(names)
+        ));
+    }
+    let own = splitting.separator();
+    let joined = |&separator: &char| {
+        let inside = |name: &&String| name.trim_matches(separator).contains(separator);
+        Some((separator.to_string(), names.iter().find(inside)?))
+    };
+    let hint = match OTHERS.iter().filter(|other| other.to_string() != own).find_map(joined) {
+        Some((separator, name)) => format!(
+            "; if {name:?} is several labels, --label-separator {separator:?} takes them apart"
+        ),
+        None => String::new(),
+    };
+    Some(format!("no row has more than one label (they are taken apart at {own:?}){hint}"))
+}
+
+/// Numbers that often say that there is none, beside labels that are not negative; `used` says what becomes of them.
+pub fn mark_doubt(values: &[f32], used: &str) -> Option<String> {
+    let marks: Vec<f32> = values.iter().copied().filter(|&value| is_mark(value)).collect();
+    let others_negative = values.iter().any(|&value| value < 0.0 && !is_mark(value));
+    let mark = marks.first().filter(|_| !others_negative && marks.len() < values.len())?;
+    Some(format!(
+        "the label {mark} often says that there is none, and no other label is negative ({} of {} rows): it is {used} as a \
+         number; if it is none, remove such rows",
+        marks.len(),
+        values.len()
+    ))
+}
+
+/// Whether rows stand in the order of their labels, which have `outputs` numbers where they are numbers.
+pub fn in_order(labels: &Labels, outputs: usize) -> bool {
+    fn in_runs<T: PartialEq>(rows: &[T]) -> bool {
+        let starts: Vec<&T> = rows.chunk_by(|one, other| one == other).map(|run| &run[0]).collect();
+        let once = |(i, start): (usize, &&T)| !starts[..i].contains(start);
+        // Many runs are no order that is worth the time to look at.
+        (2..=MANY).contains(&starts.len())
+            && starts.len() < rows.len()
+            && starts.iter().enumerate().all(once)
+    }
+    match labels {
+        Labels::Classes(ids) => in_runs(ids),
+        Labels::Values(values) if outputs == 1 => {
+            values.len() > 2
+                && !all_equal(values)
+                && (values.is_sorted() || values.iter().rev().is_sorted())
+        }
+        Labels::Values(values) => in_runs(&values.chunks_exact(outputs).collect::<Vec<_>>()),
+        _ => false,
+    }
+}
+
 fn value_doubts(values: &[f32]) -> Vec<String> {
     let mut doubts = Vec::new();
     if all_equal(values) {
         doubts.push("every row has the same number for its label".to_owned());
     }
-    let marks: Vec<f32> = values.iter().copied().filter(|&value| is_mark(value)).collect();
-    let others_negative = values.iter().any(|&value| value < 0.0 && !is_mark(value));
-    if let Some(mark) = marks.first().filter(|_| !others_negative && marks.len() < values.len()) {
-        doubts.push(format!(
-            "the label {mark} often says that there is none, and no other label is negative ({} of {} rows): it is learned as \
-             a number; if it is none, remove such rows",
-            marks.len(),
-            values.len()
-        ));
-    }
+    doubts.extend(mark_doubt(values, "learned"));
     let size = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
     if size > 1e3 {
         doubts.push(format!(

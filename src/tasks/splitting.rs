@@ -60,6 +60,7 @@ impl Splitting {
 /// A label or number of a list, as it is written; or what else it is.
 fn scalar(value: Value) -> Result<String, &'static str> {
     match value {
+        Value::String(text) if text.trim().is_empty() => Err("an empty text"),
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(truth) => Ok(truth.to_string()),
@@ -88,9 +89,12 @@ mod tests {
         assert_eq!(by_comma.parts(r#"["red", "dark, blue"]"#).unwrap(), ["red", "dark, blue"]);
         assert_eq!(Splitting::LISTS.parts(" [1, 2.5] ").unwrap(), ["1", "2.5"]);
         assert!(by_comma.parts("[]").unwrap().is_empty());
-        for (list, what) in
-            [("[\"a\", null]", "a null"), ("[[1]]", "a list"), ("[{}]", "an object")]
-        {
+        for (list, what) in [
+            ("[\"a\", null]", "a null"),
+            ("[\"a\", \" \"]", "an empty text"),
+            ("[[1]]", "a list"),
+            ("[{}]", "an object"),
+        ] {
             let message = by_comma.parts(list).unwrap_err().to_string();
             assert!(message.contains(&format!("a list with {what} in it")), "{message}");
         }

@@ -53,6 +53,28 @@ pub fn refuse_numbers(documents: &Documents) -> Result<()> {
     }
 }
 
+/// Says where documents have tags for words: their columns are the other way round.
+pub fn tags_for_words(name: &str, documents: &[Document]) -> Option<String> {
+    let mut marked = None;
+    for document in documents {
+        for (i, word) in document.words.iter().enumerate() {
+            let word = &document.text[word.clone()];
+            if !are_tagged(&[word, "B-"]) {
+                return None;
+            }
+            if begins(word) && word.len() > 2 {
+                marked = marked.or(Some((place(name, document.line_of(i)), word)));
+            }
+        }
+    }
+    let words: usize = documents.iter().map(|document| document.words.len()).sum();
+    let (here, word) = marked.filter(|_| words > 1)?;
+    Some(format!(
+        "{here}: {word:?} is taken for a word, and all words are such tags: are the columns the other way round? Say where \
+         the words are with --text-column, and the tags with --label-column"
+    ))
+}
+
 /// Names the tags that keep the others from being read as entities.
 pub fn odd(documents: &Documents) -> Option<String> {
     let all = all(documents);
@@ -74,4 +96,27 @@ pub fn odd(documents: &Documents) -> Option<String> {
         if odd.len() == 1 { "is" } else { "are" },
         if odd.len() == 1 { "it" } else { "them" }
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(words: &[&str]) -> Option<String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let document = Document { line: 4, ..Document::of_words(&words) };
+        tags_for_words("d.conll", &[document])
+    }
+
+    #[test]
+    fn words_that_are_all_tags_are_said_with_the_first_that_is_plainly_one() {
+        let text = said(&["O", "B-PER", "I-PER"]).unwrap();
+        assert!(
+            text.starts_with("d.conll:4: \"B-PER\"") && text.contains("--text-column"),
+            "{text}"
+        );
+        for words in [&["O", "B-52", "flew"][..], &["I", "O"], &["B-52"], &[]] {
+            assert_eq!(said(words), None, "{words:?}");
+        }
+    }
 }

@@ -29,9 +29,30 @@ pub fn doubtful(name: &str) -> bool {
     DOUBTFUL.contains(&name.to_lowercase().as_str())
 }
 
+/// Whether a label of this name says that there is none.
+pub fn is_missing(name: &str) -> bool {
+    MISSING.contains(&name.to_lowercase().as_str())
+}
+
 /// Whether a number stands for a missing value in many files.
 pub fn is_mark(value: f32) -> bool {
-    NUMBERS[1..].iter().any(|number| number.parse() == Ok(value))
+    NUMBERS.iter().any(|number| number.parse() == Ok(value))
+}
+
+/// Whether a table has negative numbers for labels that stand for no missing value.
+pub fn has_negative(table: &Table, cells: Cells<'_>) -> bool {
+    let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
+    let mut keys = labels.flat_map(|cell| cells.labels(cell)).map(|label| Key::of(&label));
+    keys.any(|key| is_negative(&key) && !marks().contains(&key))
+}
+
+/// [`NUMBERS`] as they are compared.
+fn marks() -> Vec<Key> {
+    NUMBERS.iter().filter_map(|number| Decimal::parse(number)).map(Key::Number).collect()
+}
+
+fn is_negative(key: &Key) -> bool {
+    matches!(key, Key::Number(number) if number.is_negative())
 }
 
 /// What the label cells of a task are, for [`settle`].
@@ -42,6 +63,8 @@ pub struct Cells<'a> {
     pub splitting: &'a Splitting,
     /// The classes where they are known already: a label that is one of them is a label.
     pub known: Option<&'a ClassNames>,
+    /// Whether labels that go with these, in another file, are negative: then a negative number is a label here, too.
+    pub negative: bool,
 }
 
 impl Cells<'_> {
@@ -49,7 +72,7 @@ impl Cells<'_> {
     fn labels(&self, cell: &str) -> Vec<String> {
         let parts = match self.task {
             // What cannot be taken apart is said where labels are read.
-            Task::MultiLabel => self.splitting.parts(cell).unwrap_or_default(),
+            Task::MultiLabel | Task::Regression => self.splitting.parts(cell).unwrap_or_default(),
             _ => vec![cell.to_owned()],
         };
         parts.iter().map(|label| label.trim().to_owned()).collect()
@@ -63,8 +86,7 @@ impl Cells<'_> {
             return (!several).then(String::new);
         }
         let is_none = |label: &String| {
-            let missing = MISSING.contains(&label.to_lowercase().as_str());
-            (missing || numbers.contains(&Key::of(label)))
+            (is_missing(label) || numbers.contains(&Key::of(label)))
                 && self.known.is_none_or(|classes| classes.id(label).is_none())
         };
         match how {
@@ -81,10 +103,14 @@ impl Cells<'_> {
 pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<usize> {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
     let keys = labels.flat_map(|cell| cells.labels(cell));
-    let numbers = match cells.task.facts().named {
-        true => numbers(keys.map(|label| Key::of(&label)).collect(), cells.known),
-        false => Vec::new(),
+    let mut numbers = match cells.negative {
+        true => Vec::new(),
+        false => numbers(keys.map(|label| Key::of(&label)).collect(), cells.known),
     };
+    if cells.task == Task::Regression {
+        // An amount as good as any other, which is said where labels are.
+        numbers.retain(|number| *number != Key::of(NUMBERS[0]));
+    }
     let none = |label: Option<&str>| cells.none(label.unwrap_or_default(), how, &numbers);
     let rows = table.rows.len();
     let without = table.rows.iter().filter(|row| none(row.label.as_deref()).is_some());
@@ -99,15 +125,17 @@ pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<us
         return Ok(count);
     }
     let label = none(first.label.as_deref()).unwrap_or_default();
-    let (what, keep) = if label.is_empty() {
-        ("the label is empty".to_owned(), "")
-    } else {
-        (
-            format!("the label {label:?} usually means that there is none"),
-            ", or take it for a class with --unlabelled keep",
-        )
+    let what = match label.as_str() {
+        "" => "the label is empty".to_owned(),
+        label => format!("the label {label:?} usually means that there is none"),
     };
-    let keep = if cells.task.facts().named && how != Unlabelled::Keep { keep } else { "" };
+    let is_number = matches!(Key::of(&label), Key::Number(_));
+    let keep = match cells.task.facts().named {
+        _ if label.is_empty() || how == Unlabelled::Keep => "",
+        true => ", or take it for a class with --unlabelled keep",
+        false if is_number => ", or take it for a number like others with --unlabelled keep",
+        false => "",
+    };
     bail!(
         "{}: {what}; rows without a label: {count} of {rows}; correct them, or leave them out with --unlabelled drop{keep}",
         place(&table.name, first.line)
@@ -116,14 +144,12 @@ pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<us
 
 /// The numbers that stand for no label beside these.
 fn numbers(labels: HashSet<Key>, known: Option<&ClassNames>) -> Vec<Key> {
-    let marks = NUMBERS.iter().filter_map(|number| Decimal::parse(number)).map(Key::Number);
-    let mut marks: Vec<Key> = marks.collect();
+    let mut marks = marks();
     if known.is_some() {
         return marks;
     }
-    let negative = |key: &Key| matches!(key, Key::Number(number) if number.is_negative());
     let others: Vec<&Key> = labels.iter().filter(|key| !marks.contains(key)).collect();
-    if others.iter().any(|key| negative(key)) {
+    if others.iter().any(|key| is_negative(key)) {
         return Vec::new();
     }
     match others.as_slice() {
@@ -140,7 +166,7 @@ mod tests {
     use crate::tasks::labels::tests::table;
 
     fn cells(task: Task, known: Option<&ClassNames>) -> Cells<'_> {
-        Cells { task, splitting: &Splitting::LISTS, known }
+        Cells { task, splitting: &Splitting::LISTS, known, negative: false }
     }
 
     fn settled(labels: &[&str], how: Unlabelled) -> Result<(usize, Vec<String>)> {
@@ -211,7 +237,7 @@ mod tests {
             settle(
                 &mut table(labels),
                 how,
-                Cells { task: Task::MultiLabel, splitting, known: None },
+                Cells { task: Task::MultiLabel, splitting, known: None, negative: false },
             )
         };
         let labels = ["a,b", "", "a, nan", "\u{1f}-1", "[\"b\", \"-1\"]"];
@@ -244,5 +270,29 @@ mod tests {
         assert_eq!(settle(&["0", "nan", ""], Unlabelled::Drop).unwrap(), 2);
         let message = settle(&["0", "nan"], Unlabelled::Refuse).unwrap_err();
         assert!(!message.to_string().contains("keep"), "{message}");
+    }
+
+    #[test]
+    fn other_marks_beside_amounts_that_are_not_negative_are_refused_until_the_user_says_what_they_are()
+     {
+        let settle_beside = |labels: &[&str], how, negative| {
+            let splitting = &Splitting::at(";");
+            let cells = Cells { task: Task::Regression, splitting, known: None, negative };
+            settle(&mut table(labels), how, cells)
+        };
+        let settle = |labels: &[&str], how| settle_beside(labels, how, false);
+        for mark in ["-9", "-99", "-100.0", "-999", "0.5;-9999"] {
+            let labels = ["1", mark, "0", "2.5"];
+            let message = settle(&labels, Unlabelled::Refuse).unwrap_err().to_string();
+            assert!(message.starts_with("f.tsv:3: the label \"-"), "{message}");
+            assert!(message.contains("a number like others with --unlabelled keep"), "{message}");
+            assert_eq!(settle(&labels, Unlabelled::Drop).unwrap(), 1);
+            assert_eq!(settle(&labels, Unlabelled::Keep).unwrap(), 0);
+            assert_eq!(settle_beside(&labels, Unlabelled::Refuse, true).unwrap(), 0);
+        }
+        assert_eq!(settle(&["1", "-9", "-2.5"], Unlabelled::Refuse).unwrap(), 0);
+        let cells = cells(Task::Regression, None);
+        assert!(has_negative(&table(&["1", "-0.5"]), cells));
+        assert!(!has_negative(&table(&["1", "-1", "-9", "nan"]), cells));
     }
 }

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::files::{no_links, remove_leftovers};
-use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
+use crate::formats::model_files::{
+    HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, WEIGHTS_INDEX,
+    holds_model,
+};
 use crate::settings::method::Leaves;
-use crate::train::lock::FolderLock;
+use crate::train::lock::{FolderLock, LOCK_FILE};
 
 /// The effective settings, as a file for `--config`.
 pub const SETTINGS_FILE: &str = "settings.toml";
@@ -26,6 +29,10 @@ pub const RESULT_FILE: &str = "result.json";
 pub const OF_A_RUN: [&str; 7] =
     [SETTINGS_FILE, DELTA_FILE, WEIGHTS, HEAD, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
 
+/// The files beside [`OF_A_RUN`] that are written into a model's folder, or read with a model wherever they are.
+const OF_A_MODEL: [&[&str]; 4] =
+    [&TOKENIZER_FILES, &SENTENCE_ENCODER_FILES, &READ_BESIDES, &[HEAD, WEIGHTS, WEIGHTS_INDEX]];
+
 /// A run's output folder, locked while this lives.
 #[derive(Debug)]
 pub struct OutputFolder {
@@ -39,8 +46,12 @@ impl OutputFolder {
     /// Makes the folder for a new run, or takes one that holds no other. Nothing but the lock is written into it.
     ///
     /// # Errors
-    /// A path that is a file, a folder that cannot be made, one that another run is writing or has written.
-    pub fn for_new_run(path: &Path) -> Result<Self> {
+    /// A path that is a file, a folder that cannot be made, one that another run is writing or has written; where it
+    /// leaves a model, one with files that would be read with the model.
+    pub fn for_new_run(path: &Path, leaves: Leaves) -> Result<Self> {
+        if leaves == Leaves::Model {
+            no_foreign_files(path)?;
+        }
         let output = Self::made(path)?;
         if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
             bail!(
@@ -57,6 +68,7 @@ impl OutputFolder {
     /// # Errors
     /// As [`for_new_run`](Self::for_new_run).
     pub fn for_merge(path: &Path) -> Result<Self> {
+        no_foreign_files(path)?;
         let output = Self::made(path)?;
         if holds_model(path) {
             bail!("--output {}: the folder holds a model already; name another", path.display());
@@ -144,6 +156,26 @@ impl OutputFolder {
     }
 }
 
+/// Refuses a folder with files of somebody's own in the places of a model's: they would be written over, or read with the
+/// model. Where a lock is left, its holder was killed in a folder that had none, and they are the holder's.
+fn no_foreign_files(folder: &Path) -> Result<()> {
+    let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
+    if there(LOCK_FILE) || holds_model(folder) {
+        // Whoever takes the folder says what it is.
+        return Ok(());
+    }
+    let names: Vec<_> = OF_A_MODEL.into_iter().flatten().copied().filter(|n| there(n)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "--output {}: the folder holds {}, which a model in it would replace or be read with; move them away, or name \
+         another folder",
+        folder.display(),
+        names.join(", ")
+    )
+}
+
 fn remove_empty(folders: &[PathBuf]) {
     for folder in folders {
         // Refused by the system where the folder holds something; so are then those around it.
@@ -207,10 +239,10 @@ mod tests {
     fn a_new_run_makes_its_folder_and_takes_one_with_other_things() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
-        drop(OutputFolder::for_new_run(&path).unwrap());
+        drop(OutputFolder::for_new_run(&path, Leaves::Delta).unwrap());
         assert!(path.is_dir());
         fs::write(path.join("notes.txt"), "x").unwrap();
-        let output = OutputFolder::for_new_run(&path).unwrap();
+        let output = OutputFolder::for_new_run(&path, Leaves::Delta).unwrap();
         let delta = output.result_file(Leaves::Delta);
         assert_eq!(delta_path(&path).unwrap(), delta);
         assert_eq!(delta_path(&delta).unwrap(), delta);
@@ -227,7 +259,7 @@ mod tests {
             let error = delta_path(&path).unwrap_err().to_string();
             assert!(error.contains("--method full"), "{error}");
         }
-        assert!(OutputFolder::for_new_run(path).is_err());
+        assert!(OutputFolder::for_new_run(path, Leaves::Delta).is_err());
         fs::write(path.join(DELTA_FILE), "").unwrap();
         assert_eq!(left_at(path), (Leaves::Delta, path.join(DELTA_FILE)));
     }
@@ -236,15 +268,15 @@ mod tests {
     fn an_unused_folder_goes_with_the_parents_that_were_made_for_it_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
-        OutputFolder::for_new_run(&path).unwrap().remove_if_unused();
+        OutputFolder::for_new_run(&path, Leaves::Delta).unwrap().remove_if_unused();
         assert!(!folder.path().join("a").exists() && folder.path().exists());
 
         fs::create_dir_all(&path).unwrap();
-        OutputFolder::for_new_run(&path).unwrap().remove_if_unused();
+        OutputFolder::for_new_run(&path, Leaves::Delta).unwrap().remove_if_unused();
         assert!(path.exists(), "it was there before");
 
         let inner = path.join("c");
-        let output = OutputFolder::for_new_run(&inner).unwrap();
+        let output = OutputFolder::for_new_run(&inner, Leaves::Delta).unwrap();
         fs::write(output.metrics(), "").unwrap();
         let metrics = output.metrics();
         output.remove_if_unused();
@@ -254,11 +286,12 @@ mod tests {
     #[test]
     fn the_folder_of_a_living_run_is_nobody_elses() {
         let folder = tempfile::tempdir().unwrap();
-        let run = OutputFolder::for_new_run(folder.path()).unwrap();
+        let run = OutputFolder::for_new_run(folder.path(), Leaves::Delta).unwrap();
         fs::write(run.settings(), "").unwrap();
-        for taken in
-            [OutputFolder::for_new_run(folder.path()), OutputFolder::for_resumed_run(folder.path())]
-        {
+        for taken in [
+            OutputFolder::for_new_run(folder.path(), Leaves::Delta),
+            OutputFolder::for_resumed_run(folder.path()),
+        ] {
             let error = crate::error::one_line(&taken.unwrap_err());
             assert!(error.contains("another run is writing"), "{error}");
             assert!(error.contains(&std::process::id().to_string()), "{error}");
@@ -271,7 +304,8 @@ mod tests {
     fn the_folder_of_another_run_is_refused_with_two_ways_out() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(METRICS_FILE), "").unwrap();
-        let error = OutputFolder::for_new_run(folder.path()).unwrap_err().to_string();
+        let error =
+            OutputFolder::for_new_run(folder.path(), Leaves::Delta).unwrap_err().to_string();
         assert!(error.contains("metrics.jsonl") && error.contains("--resume"), "{error}");
         assert!(OutputFolder::for_resumed_run(folder.path()).is_ok());
     }
@@ -282,7 +316,10 @@ mod tests {
         let file = folder.path().join("x");
         fs::write(&file, "").unwrap();
         assert!(
-            OutputFolder::for_new_run(&file).unwrap_err().to_string().contains("this is a file")
+            OutputFolder::for_new_run(&file, Leaves::Delta)
+                .unwrap_err()
+                .to_string()
+                .contains("this is a file")
         );
         let error = OutputFolder::for_resumed_run(folder.path()).unwrap_err().to_string();
         assert!(error.contains("holds no run"), "{error}");

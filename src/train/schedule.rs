@@ -5,7 +5,7 @@
 
 use crate::settings::schedule::{ScheduleKind, Warmup};
 use crate::settings::train::TrainConfig;
-use crate::words::count;
+use crate::words::{count, short};
 
 /// The learning rate as a function of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,10 +33,10 @@ impl Schedule {
         let steps = |number: u64| count(number as usize, "step");
         (self.warmup > last).then(|| {
             format!(
-                "the warm-up takes {} and the run has {}: its rate rises to {:e} and never reaches --lr {:e}",
+                "the warm-up takes {} and the run has {}: its rate rises to {} and never reaches --lr {:?}",
                 steps(self.warmup),
                 steps(self.total),
-                self.lr(last),
+                short(self.lr(last)),
                 self.base
             )
         })
@@ -78,9 +78,25 @@ mod tests {
         let said = |warmup| {
             Schedule::new(ScheduleKind::Linear, 0.1, Warmup::Steps(warmup), 4).never_reached()
         };
-        assert!(said(10).unwrap().contains("rises to 3e-2"), "{:?}", said(10));
+        assert!(
+            said(10).unwrap().contains("rises to 0.03 and never reaches --lr 0.1"),
+            "{:?}",
+            said(10)
+        );
         assert!(said(4).is_some());
         assert_eq!((said(3), said(0)), (None, None));
+    }
+
+    #[test]
+    fn a_rate_is_said_in_few_digits() {
+        let said = |base, warmup, total| {
+            Schedule::new(ScheduleKind::Linear, base, Warmup::Steps(warmup), total).never_reached()
+        };
+        assert!(
+            said(1e-3, 3, 3).unwrap().contains("rises to 0.000667 and never reaches --lr 0.001")
+        );
+        assert!(said(1e-3, 3, 1).unwrap().contains("rises to 0 and never"));
+        assert!(said(2e-30, 4, 2).unwrap().contains("rises to 5e-31 and never reaches --lr 2e-30"));
     }
 
     #[test]

@@ -365,3 +365,20 @@ fn hostile_headers_are_refused_without_harm() {
     fs::remove_file(&delta.file).unwrap();
     delta.refused(&[], &["delta.safetensors", "No such file"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_model_file_that_is_no_ordinary_one_is_refused_at_once() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    let weights = model.join("model.safetensors");
+    let data = folder.write("a.tsv", toy_tsv(6, 2));
+    std::fs::remove_file(&weights).unwrap();
+    for make in [["mkfifo"].as_slice(), &["ln", "-s", "/dev/zero"]] {
+        let made = std::process::Command::new(make[0]).args(&make[1..]).arg(&weights).status();
+        assert!(made.unwrap().success());
+        let args = train_args(&model, &data, &folder.path("run"), "--steps 1");
+        Finished::of(&mut bitfit(args)).fails(1, &["model.safetensors", "no ordinary file"]);
+        std::fs::remove_file(&weights).unwrap();
+    }
+}

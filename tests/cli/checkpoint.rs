@@ -101,7 +101,7 @@ fn merge(run: &Path, output: &Path) -> Finished {
 }
 
 #[test]
-fn files_that_another_model_left_in_the_output_do_not_count() {
+fn files_in_the_output_are_refused_by_name_and_a_killed_merges_are_removed() {
     for (pooling, left) in [("cls", "mean"), ("mean", "cls")] {
         let folder = Folder::new();
         let data = folder.write("a.tsv", TWO);
@@ -115,6 +115,17 @@ fn files_that_another_model_left_in_the_output_do_not_count() {
         put(&merged, "tokenizer.json", "{}");
         put(&merged, "notes.txt", "mine");
         put(&merged, "sentence_bert_config.json", r#"{"max_seq_length": 7}"#);
+        put(&merged, "head.safetensors", "mine");
+        let before = names(&merged);
+        let files =
+            "tokenizer.json, 1_Pooling/config.json, sentence_bert_config.json, head.safetensors";
+        let refused =
+            ["--output", &format!("the folder holds {files}, which a model in it would replace")];
+        merge(&run, &merged).fails(1, &refused);
+        assert_eq!(names(&merged), before);
+        assert_eq!(fs::read(merged.join("tokenizer.json")).unwrap(), b"{}");
+        // Whoever was killed has left its lock, and had found none of these.
+        put(&merged, "run.lock", "pid 1");
         let done = merge(&run, &merged).success();
         assert!(done.stderr.contains("removed tokenizer.json"), "{}", done.stderr);
         assert_eq!(fs::read(merged.join("notes.txt")).unwrap(), b"mine");

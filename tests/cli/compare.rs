@@ -111,12 +111,59 @@ fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
     assert_eq!(of(&rows(&output)), of(whole["rows"].as_array().unwrap()));
     assert_eq!(rows(&output)[0]["run"], "z");
 
+    again(&["--run", "x: --method head"])
+        .fails(2, &["--run", "stands in the place of both", "leave it"]);
     fs::write(output.join("compare.toml"), "runs = [\"../z\"]").unwrap();
     again(&[]).fails(2, &["`../z` cannot be a run's name"]);
     fs::write(output.join("compare.toml"), "runs = 3").unwrap();
     again(&[]).fails(2, &["--resume", "compare.toml"]);
     fs::remove_file(output.join("compare.toml")).unwrap();
     again(&[]).fails(2, &["holds no comparison that says what its runs are"]);
+}
+
+/// Rows of other files do not stand in one table.
+#[test]
+fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let dev = folder.write("d.tsv", toy_tsv(8, 2));
+    let weights = folder.write("w.json", r#"{"sea": 1, "land": 2}"#);
+    let output = folder.path("compare");
+    let args = train_args(&model, &data, &output, "--steps 2 --quiet");
+    let mut first = bitfit(["compare"]);
+    first.args(&args[1..]).arg("--dev").arg(&dev).args(["--run", "head", "--run"]);
+    first.arg(format!("q: --biases query --class-weights {}", weights.display()));
+    Finished::of(&mut first).success();
+    let again =
+        || Finished::of(bitfit(["compare", "--resume", "--quiet", "--output"]).arg(&output));
+    again().success();
+    let before = fs::read(output.join("compare.json")).unwrap();
+    for (path, content, named) in [
+        (&data, toy_tsv(26, 2), "training data was "),
+        (&dev, toy_tsv(10, 2), "dev data was "),
+        (&weights, r#"{"sea": 2, "land": 1}"#.to_owned(), "file of class weights was "),
+    ] {
+        let kept = fs::read(path).unwrap();
+        fs::write(path, content).unwrap();
+        again().fails(1, &["is done, and was on other files", named]);
+        fs::write(path, kept).unwrap();
+    }
+    edit_tensors(&model.join("model.safetensors"), |tensors, _| {
+        let bias = "bert.embeddings.LayerNorm.bias";
+        tensors.get_mut(bias).unwrap().bytes[0] ^= 1;
+    });
+    again().fails(1, &["base weights was "]);
+    fs::copy(fixture("bert").join("model.safetensors"), model.join("model.safetensors")).unwrap();
+    assert_eq!(fs::read(output.join("compare.json")).unwrap(), before);
+    // Without a checkpoint nothing tells, which is said.
+    fs::remove_file(output.join("head/checkpoint.safetensors")).unwrap();
+    let done = again().success();
+    assert!(
+        done.stderr.contains("warning: head: checkpoint.safetensors is gone"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]

@@ -139,3 +139,45 @@ fn what_makes_no_sense_with_full_is_refused() {
     predict.arg(&data).args(delta).arg("--model").arg(base);
     Finished::of(&mut predict).fails(2, &["--model", "leave it out"]);
 }
+
+#[test]
+fn a_head_of_another_run_is_refused() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(12, 2));
+    let runs = ["one", "two"].map(|name| {
+        let output = folder.path(name);
+        let seed = if name == "one" { 1 } else { 2 };
+        let more = format!("--method full --pooling mean --steps 1 --seed {seed}");
+        train(&fixture("bert-mean"), &data, &output, &more);
+        output
+    });
+    let eval =
+        |run: &Path| Finished::of(bitfit(["eval", "--delta"]).arg(run).arg("--data").arg(&data));
+    eval(&runs[0]).success();
+    let head = |run: &Path| run.join("head.safetensors");
+    std::fs::copy(head(&runs[1]), head(&runs[0])).unwrap();
+    eval(&runs[0]).fails(1, &["head.safetensors", "not the head that was trained with"]);
+    // An earlier version did not write down which is.
+    edit_tensors(&runs[0].join("model.safetensors"), |_, metadata| {
+        metadata.remove("head_sha256").unwrap();
+    });
+    let done = eval(&runs[0]).success();
+    assert!(done.stderr.contains("cannot be told"), "{}", done.stderr);
+}
+
+#[test]
+fn files_of_somebody_else_keep_a_model_out_of_a_folder() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(12, 2));
+    let output = folder.path("run");
+    std::fs::create_dir(&output).unwrap();
+    std::fs::write(output.join("vocab.txt"), "mine").unwrap();
+    let full = ["--method full --steps 1", "--steps 1"]
+        .map(|more| bitfit(train_args(&fixture("bert"), &data, &output, more)));
+    let [mut full, mut bitfit] = full;
+    Finished::of(&mut full).fails(1, &["--output", "the folder holds vocab.txt, which"]);
+    assert_eq!(names(&output), ["vocab.txt"]);
+    // A delta is read with none of them.
+    Finished::of(&mut bitfit).success();
+    assert_eq!(std::fs::read(output.join("vocab.txt")).unwrap(), b"mine");
+}

@@ -84,8 +84,11 @@ fn merge_and_compare_follow_no_link_either() {
         assert_eq!(names(&folder.path("merged")), [name], "nothing of a model stays");
         fs::remove_dir_all(folder.path("merged")).unwrap();
     }
-    // What belongs to another model goes anyway.
     leads_out(&folder, "merged", "tokenizer.json", &outside);
+    merge("merged").fails(1, &["the folder holds tokenizer.json"]);
+    assert!(folder.path("merged").join("tokenizer.json").is_symlink());
+    // Of a killed merge.
+    fs::write(folder.path("merged").join("run.lock"), "").unwrap();
     merge("merged").success();
     assert!(!folder.path("merged").join("tokenizer.json").is_symlink());
 

@@ -136,3 +136,105 @@ fn a_folder_with_a_model_is_not_written_into() {
         tensors(&fixture("bert").join("model.safetensors"))
     );
 }
+
+/// A model that reads more of a text than it was trained on answers otherwise.
+#[test]
+fn a_written_model_says_where_texts_are_cut() {
+    for (options, max_length) in
+        [("--max-length 9", 9), ("", 7), ("--method full --max-length 9", 9)]
+    {
+        let folder = Folder::new();
+        let model = folder.copy_of("bert-mlm");
+        fs::write(
+            model.join("sentence_bert_config.json"),
+            r#"{"max_seq_length": 7, "do_lower_case": false}"#,
+        )
+        .unwrap();
+        let options = format!("--pooling cls {options}");
+        let made = match options.contains("full") {
+            true => {
+                let (data, run) = (folder.write("a.tsv", toy_tsv(8, 2)), folder.path("run"));
+                train(&model, &data, &run, &format!("--steps 1 {options}"));
+                run
+            }
+            false => merge(&folder, &trained(&folder, &model, &options)).0,
+        };
+        let says = |file: &str| json(&made.join(file));
+        assert_eq!(says("tokenizer_config.json")["model_max_length"], max_length, "{options}");
+        let sentence = value!({"max_seq_length": max_length, "do_lower_case": false});
+        assert_eq!(says("sentence_bert_config.json"), sentence, "{options}");
+        let tokenizer = says("tokenizer.json");
+        assert_eq!(tokenizer["truncation"]["max_length"], max_length, "{options}");
+        assert_eq!(tokenizer["model"], json(&model.join("tokenizer.json"))["model"]);
+    }
+    // A folder without settings of its tokenizer gets some.
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    fs::remove_file(model.join("tokenizer_config.json")).unwrap();
+    let (merged, _) = merge(&folder, &trained(&folder, &model, "--max-length 9"));
+    assert_eq!(json(&merged.join("tokenizer_config.json")), value!({"model_max_length": 9}));
+}
+
+/// `transformers` does not read what asks for it.
+#[test]
+fn lower_casing_by_a_sentence_encoders_settings_is_said_and_goes_with_the_model() {
+    let lowers = r#"{"max_seq_length": 40, "do_lower_case": true}"#;
+    let made = |name: &str, options: &str| {
+        let folder = Folder::new();
+        let model = folder.copy_of(name);
+        fs::write(model.join("sentence_bert_config.json"), lowers).unwrap();
+        let (data, run) = (folder.write("a.tsv", toy_tsv(12, 3)), folder.path("run"));
+        let done = train(&model, &data, &run, &format!("--steps 1 --weights f32 {options}"));
+        (folder, run, done.stderr)
+    };
+    let said = "texts are lower-cased first, as do_lower_case in sentence_bert_config.json says";
+    let predict = |run: &Path, data: &Path| {
+        let mut command = bitfit(["predict", "--output-format", "jsonl", "--delta"]);
+        Finished::of(command.arg(run).arg("--input").arg(data)).success().stdout
+    };
+
+    // A tokenizer with vocab.txt alone that keeps case.
+    let (folder, run, stderr) = made("bert-mean", "--pooling cls");
+    assert!(stderr.contains(said), "{stderr}");
+    let (merged, done) = merge(&folder, &run);
+    assert!(!done.stderr.contains("will not lower-case"), "{}", done.stderr);
+    let settings = json(&merged.join("tokenizer_config.json"));
+    assert_eq!(
+        [&settings["do_lower_case"], &settings["strip_accents"]],
+        [&value!(true), &value!(false)]
+    );
+    // A whole model goes by what its own files say.
+    let full = folder.path("full");
+    let data = folder.path("a.tsv");
+    train(&folder.path("bert-mean"), &data, &full, "--method full --steps 1");
+    let upper = folder.write(
+        "upper.tsv",
+        toy_tsv(12, 3).to_uppercase().replacen("TEXT\tLABEL", "text\tlabel", 1),
+    );
+    assert_eq!(predict(&full, &data), predict(&full, &upper));
+
+    // One that lower-cases anyway, and one whose class has no setting for it.
+    let (_, _, stderr) = made("bert", "");
+    assert!(!stderr.contains("lower-cased"), "{stderr}");
+    let (folder, run, stderr) = made("roberta", "--pooling cls");
+    assert!(stderr.contains(said), "{stderr}");
+    let (_, done) = merge(&folder, &run);
+    assert!(done.stderr.contains("warning: transformers will not lower-case"), "{}", done.stderr);
+}
+
+#[test]
+fn a_key_that_would_quantise_the_weights_is_said_and_not_written() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    let mut config = json(&model.join("config.json"));
+    config["quantization_config"] = value!({"quant_method": "bitsandbytes", "load_in_4bit": true});
+    fs::write(model.join("config.json"), config.to_string()).unwrap();
+    let data = folder.write("a.tsv", toy_tsv(12, 2));
+    let run = folder.path("run");
+    let done = train(&model, &data, &run, "--steps 1");
+    let said = "has `quantization_config`, by which transformers quantises";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+    let (merged, done) = merge(&folder, &run);
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+    assert_eq!(json(&merged.join("config.json")).get("quantization_config"), None);
+}

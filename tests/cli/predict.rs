@@ -220,3 +220,56 @@ fn inspect_counts_parameters_and_shows_what_moved() {
     assert!(row("1").iter().skip(1).filter(|cell| **cell != "-").count() == 1, "{shown}");
     assert!(row("pooler:")[1].parse::<f64>().unwrap() > 0.0);
 }
+
+#[test]
+fn an_input_that_cannot_be_read_is_no_output_that_cannot_be_written() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, "--steps 1");
+    let bad = folder.write("bad.jsonl", "{\"text\": \"a\"}\n{\"words\": \"b\"}\n");
+    let mut predict = bitfit(["predict", "--delta"]);
+    predict.arg(&run).arg("--input").arg(&bad).arg("--output").arg(folder.path("p.tsv"));
+    let done = Finished::of(&mut predict);
+    let error = done.fails(1, &["bad.jsonl:2", "text"]);
+    assert!(!error.contains("cannot write"), "{error}");
+    assert!(!folder.path("p.tsv").exists());
+}
+
+#[test]
+fn options_that_predict_and_eval_do_not_have_a_use_for_are_refused() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, "--steps 1");
+    let mut predict = bitfit(["predict", "--label-column", "nonsense", "--delta"]);
+    Finished::of(predict.arg(&run).arg("--input").arg(&data))
+        .fails(2, &["--label-column has no use here"]);
+    let mut eval = bitfit(["eval", "--data", "-", "--delta"]);
+    Finished::of(eval.arg(&run)).fails(2, &["--data -: eval reads files alone"]);
+}
+
+#[test]
+fn labels_that_a_table_cannot_hold_are_counted() {
+    let folder = Folder::new();
+    let rows = ["a\\tb", "c"].repeat(4).into_iter().enumerate();
+    let rows =
+        rows.map(|(i, l)| format!("{{\"text\": \"{}\", \"label\": \"{l}\"}}\n", text_of(i % 2, i)));
+    let data = folder.write("a.jsonl", rows.collect::<String>());
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, "--steps 1");
+    let predict = |format: &str| {
+        let mut command = bitfit(["predict", "--quiet", "--output-format", format, "--delta"]);
+        Finished::of(command.arg(&run).arg("--input").arg(&data)).success()
+    };
+    let table = predict("tsv");
+    assert!(table.stdout.contains("a b"), "{}", table.stdout);
+    assert!(
+        table.stderr.contains("warning: ") && table.stderr.contains("written as a space in tsv"),
+        "{}",
+        table.stderr
+    );
+    let lines = predict("jsonl");
+    assert_eq!(lines.stderr, "");
+    assert!(lines.stdout.contains("a\\tb"), "{}", lines.stdout);
+}

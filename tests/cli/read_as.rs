@@ -111,10 +111,15 @@ fn labels_that_say_that_there_is_none_are_refused_in_every_task_with_classes() {
             "labels read without the spaces around them: \"bad \" (1 row)",
         ],
     );
+    let values = rows(&["0.5", "4", "-99"]);
+    let more = "--steps 1 --task regression";
+    run("a.tsv", &values, more).fails(1, &["a.tsv:4: the label \"-99\"", usually, "1 of 3;"]);
+    says(run("a.tsv", &values, &format!("{more} --unlabelled drop")), &["1 row without a label"]);
     says(
-        run("a.tsv", &rows(&["0.5", "4", "-99"]), "--steps 1 --task regression"),
+        run("a.tsv", &values, &format!("{more} --unlabelled keep")),
         &["the label -99 often says that there is none", "(1 of 3 rows)"],
     );
+    says(run("a.tsv", &rows(&["0.5", "4", "-1"]), more), &["the label -1 often says"]);
 }
 
 #[test]

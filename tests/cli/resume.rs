@@ -291,3 +291,31 @@ fn a_run_is_saved_by_time_within_an_epoch_and_not_where_that_is_off() {
         assert_eq!(output.join("checkpoint.safetensors").exists(), saved, "{minutes}");
     }
 }
+
+#[test]
+fn a_run_whose_checkpoint_is_empty_or_gone_does_not_begin_anew_over_what_it_had_saved() {
+    let runs = Runs::new();
+    let output = runs.whole();
+    let checkpoint = output.join("checkpoint.safetensors");
+    let log = fs::read(output.join("metrics.jsonl")).unwrap();
+    let resume = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
+    fs::write(&checkpoint, "").unwrap();
+    resume().fails(1, &["checkpoint.safetensors: the file is empty"]);
+    fs::remove_file(&checkpoint).unwrap();
+    resume().fails(1, &["checkpoint.safetensors: it is gone", "bias.safetensors"]);
+    assert_eq!(fs::read(output.join("metrics.jsonl")).unwrap(), log);
+}
+
+#[test]
+fn a_run_is_held_to_the_content_of_its_class_weights() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(16, 2));
+    let weights = folder.write("w.json", r#"{"sea": 1, "land": 5}"#);
+    let output = folder.path("run");
+    let options = format!("--steps 2 --class-weights {}", weights.display());
+    train(&fixture("bert"), &data, &output, &options);
+    let again = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
+    again().success();
+    fs::write(&weights, r#"{"sea": 5, "land": 1}"#).unwrap();
+    again().fails(1, &["the run to resume is another one", "file of class weights was "]);
+}

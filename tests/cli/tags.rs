@@ -172,7 +172,7 @@ fn no_word_of_a_long_document_is_lost() {
         assert!(right as f64 > 0.75 * gold.len() as f64, "{right} of {}", gold.len());
         let args = [&["--data", str_of(&data)][..], more].concat();
         let eval = trained.run("eval", &args);
-        assert!(eval.stderr.contains("1 of 4 texts are longer than 24 tokens"), "{}", eval.stderr);
+        assert!(eval.stderr.contains("1 of 4 texts is longer than 24 tokens"), "{}", eval.stderr);
     }
     let mut command =
         trained.command("eval", &["--data", str_of(&data), "--max-length", "9", "--stride", "7"]);
@@ -297,7 +297,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     let dev = format!("--dev {}", other.display());
     refuse(&good, &dev, 1, &["b.jsonl:1: word 2: the label \"B-SHIP\" is unknown"]);
     let uneven = folder.write("c.jsonl", "{\"tokens\": [\"a\"], \"tags\": []}\n");
-    refuse(&uneven, "", 1, &["c.jsonl:1: 1 words in \"tokens\" and 0 tags in \"tags\""]);
+    refuse(&uneven, "", 1, &["c.jsonl:1: 1 word in \"tokens\" and 0 tags in \"tags\""]);
     let table = folder.write("d.tsv", "text\tlabel\nthe harbour is quiet\tO\n");
     refuse(&table, "", 1, &["d.tsv:1: the line looks like the names of the columns"]);
     let csv = folder.write("e.csv", "the,O\n");

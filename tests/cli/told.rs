@@ -39,6 +39,14 @@ fn classes_and_their_rows_are_said_before_training() {
     let values = folder.write("v.tsv", "text\tlabel\na\t1.5\nb\t-2\n");
     let run = try_train(&folder, &values, "--task regression").success();
     assert!(run.stderr.contains("labels are 2 numbers from -2 to 1.5"), "{}", run.stderr);
+    let values = folder.write("v3.tsv", "text\tlabel\na\t1;0;0.5\nb\t0;1;0\n");
+    let output = folder.path("three");
+    let options = "--steps 1 --task regression --label-separator ;";
+    let run = train(&fixture("bert"), &values, &output, options);
+    let said = "labels are 3 numbers for each text, from 0 to 1";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+    let inspect = Finished::of(bitfit(["inspect", "--delta"]).arg(&output)).success();
+    assert!(inspect.stdout.contains("answers: 3 numbers for each text"), "{}", inspect.stdout);
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::rc::Rc;
 
 const STEPS: u64 = 7;
 
+// Without recordings: threads share one context, which must not synchronise while another records. Processes do not.
+
 fn train(options: CudaOptions, ranks: Rc<dyn Ranks>) -> Trained {
     let backend: Box<dyn Backend> =
         Box::new(CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}")));
@@ -21,7 +23,7 @@ fn train(options: CudaOptions, ranks: Rc<dyn Ranks>) -> Trained {
 fn ranks_that_share_a_gpu_train_as_one_process() {
     let name = "on_cuda::ranks_that_share_a_gpu_train_as_one_process";
     emulated(name, &[], || {
-        let options = CudaOptions::new(0, HalfType::Bf16);
+        let options = CudaOptions { graphs: false, ..CudaOptions::new(0, HalfType::Bf16) };
         let one = train(options, Rc::new(Alone));
         let several = together(2, move |ranks| train(options, ranks));
         let first = (one.losses[0] - several.losses[0]).abs() / one.losses[0];
@@ -40,6 +42,7 @@ fn an_overflow_on_one_rank_skips_the_step_on_all() {
         // So high that gradients of 16 bits overflow until it has come down.
         let options = CudaOptions {
             loss_scale: LossScale::Dynamic { initial: 16_777_216.0, growth_interval: 2000 },
+            graphs: false,
             ..CudaOptions::new(0, HalfType::F16)
         };
         // `together` holds the ranks' values to each other.

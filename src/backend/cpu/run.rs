@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 
 /// See [`Backend::run`](crate::backend::Backend::run).
 pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
-    check::fits(&cpu.batch, program.limits())?;
+    // What begins or ends a step finds the batch of whatever ran before.
+    if span.has_batch() {
+        check::fits(&cpu.batch, program.limits())?;
+    }
     for i in program.list().range(span) {
         let op = &program.list().ops[i];
         one(cpu, program, op, numbers).with_context(|| program.list().name_of(i))?;

@@ -3,6 +3,7 @@
 //! The weight of the losses and the optimizer's numbers go to the device before anything is launched, and what the
 //! labels must be is known from the list. So nothing in a recording can depend on a batch but through device memory.
 
+use super::batch::BatchShape;
 use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
@@ -31,9 +32,14 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     }
     memory.numbers.send(words)?;
     let limits = program.limits();
-    let needless = !span.has_batch() || program.list().values.is_empty();
-    ensure!(memory.batch.grid.tokens > 0 || needless, "there is no batch");
-    let grid = memory.batch.enter(limits, |shape| bucket(shape, limits))?;
+    // What begins or ends a step finds the batch of whatever ran before, and has no use for it.
+    let grid = if span.has_batch() {
+        let needless = program.list().values.is_empty();
+        ensure!(memory.batch.grid.tokens > 0 || needless, "there is no batch");
+        memory.batch.enter(limits, |shape| bucket(shape, limits))?
+    } else {
+        BatchShape::default()
+    };
     if !record {
         let done = issue(cuda, program, span);
         cuda.memory_mut()?.batch.leave();

@@ -8,13 +8,15 @@ mod report;
 
 use super::base::MOST_SETTINGS;
 use super::stop::Parent;
-use super::{outputs, say, show};
+use super::train::identity;
+use super::{outputs, say, show, warn};
 use crate::cli::{CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file};
 use crate::files::{no_links, read_bounded, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
+use crate::formats::run_state::recorded;
 use crate::settings::train::TrainConfig;
 use crate::train::lock::{FolderLock, LOCK_FILE};
-use crate::train::output::{RESULT_FILE, SETTINGS_FILE};
+use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use report::{Report, RunRow};
 use std::path::Path;
@@ -40,6 +42,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     no_links(output, &files(command))?;
     for (name, config) in &command.runs {
         same_settings(name, config, command)?;
+        same_files(name, config)?;
     }
     // All of them before the first run, so that a comparison that was stopped knows what is left to do.
     let list = RunList { runs: command.runs.iter().map(|(name, _)| name.clone()).collect() };
@@ -67,6 +70,7 @@ pub fn run(command: &CompareCommand) -> Result<()> {
         }
         rows.push(RunRow::read(name, config)?);
     }
+    all_on_the_same_files(&command.runs)?;
     let metric = command.runs.first().map(|(_, config)| report::measured(config)).transpose()?;
     let report = Report::new(rows, metric);
     let picture = picture::Picture::of(&report);
@@ -168,4 +172,58 @@ fn same_settings(name: &str, config: &TrainConfig, command: &CompareCommand) -> 
         differences.map_or(String::new(), |differences| format!(": {differences}"))
     );
     Ok(())
+}
+
+/// Holds a run that is done to the files that are there now: its row stands beside those of runs that read these.
+fn same_files(name: &str, config: &TrainConfig) -> Result<()> {
+    if !config.output.join(RESULT_FILE).exists() {
+        // One that goes on is held to them when it does.
+        return Ok(());
+    }
+    let Some(recorded) = fingerprint_of(config)? else {
+        warn(format_args!(
+            "{name}: {CHECKPOINT_FILE} is gone from {}: whether the run was on the same data and base cannot be told",
+            config.output.display()
+        ));
+        return Ok(());
+    };
+    let now = identity::of_files_now(config).with_context(|| format!("{name}, which is done"))?;
+    if let Some(differences) = now.differences(&identity::files_in(&recorded)) {
+        bail!(
+            "{name}: the run in {} is done, and was on other files: {differences}; put these back as they were, remove its \
+             folder to have it run on the new ones, or name a new --output",
+            config.output.display()
+        );
+    }
+    Ok(())
+}
+
+/// Files may also change between one run and the next.
+fn all_on_the_same_files(runs: &[(String, TrainConfig)]) -> Result<()> {
+    let mut first: Option<(&str, Fingerprint)> = None;
+    for (name, config) in runs {
+        let Some(recorded) = fingerprint_of(config)? else { continue };
+        let files = identity::shared_files_in(&recorded);
+        let Some((other, before)) = &first else {
+            first = Some((name, files));
+            continue;
+        };
+        if let Some(differences) = files.differences(before) {
+            bail!(
+                "{name}: it was on other files than {other}: {differences}; they changed while the comparison ran, and its \
+                 runs cannot stand side by side: remove the folders of those on the wrong ones, and go on with --resume"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What decided what a run computed; `None` where its checkpoint is gone.
+fn fingerprint_of(config: &TrainConfig) -> Result<Option<Fingerprint>> {
+    let path = config.output.join(CHECKPOINT_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let found = recorded(&path).with_context(|| format!("checkpoint {}", path.display()))?;
+    Ok(Some(found))
 }

@@ -4,38 +4,37 @@ use crate::commands::labelled::{self, LabelRules, warn_of_labels};
 use crate::commands::{format, named, say, warn};
 use crate::data::{self, ColumnNames, LabelUse, ReadOptions, TextTokenizer};
 use crate::formats::columns::Columns;
+use crate::formats::delta::DataHashes;
 use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
-use crate::tasks::look_alike::hold_rows;
+use crate::tasks::look_alike::{doubt, hold_rows};
 use crate::tasks::named_labels::in_words;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::tag_remarks;
 use crate::tasks::targets::Targets;
-use crate::tasks::unlabelled::Cells;
+use crate::tasks::unlabelled::{Cells, has_negative};
 use anyhow::Result;
 
-/// Tokenized training and dev rows.
-pub struct Data {
-    pub targets: Targets,
+/// The rows of a run as its files have them.
+pub struct RunRows {
+    targets: Targets,
     /// None where the examples are documents.
-    pub columns: Option<Columns>,
-    pub train: Prepared,
-    /// By the name that tells several apart; the first chooses the best state.
-    pub dev: Vec<(&'static str, Prepared)>,
-    /// Of the rows as read, before a split.
-    pub train_sha256: String,
-    /// Where the dev rows are in files of their own.
-    pub dev_sha256: Option<String>,
+    columns: Option<Columns>,
+    /// Before a split.
+    train: Examples,
+    /// Those in files of their own, by the name that tells several apart; the first chooses the best state.
+    dev: Vec<(&'static str, Examples)>,
+    pub hashes: DataHashes,
 }
 
-impl Data {
-    /// Reads the files, splits off the dev rows where they are a share, and tokenizes.
+impl RunRows {
+    /// Reads the files.
     ///
     /// # Errors
-    /// A file that cannot be read or has no such column, a label that does not fit, too few rows for a split.
-    pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
+    /// A file that cannot be read or has no such column, a label that does not fit.
+    pub fn read(config: &TrainConfig, quiet: bool) -> Result<Self> {
         let mut options = ReadOptions {
             format: format(config.format),
             columns: ColumnNames {
@@ -50,18 +49,19 @@ impl Data {
         let named_task = config.task.named();
         let mut targets = named_task.map(Targets::of_named).transpose()?;
         let splitting = Splitting::of(config.task.kind(), config.label_separator.as_deref());
-        let read = |path, options: &ReadOptions, known: Option<&ClassNames>| {
+        let read = |path, options: &ReadOptions, known: Option<&ClassNames>, negative: bool| {
             let task = config.task.kind();
-            let cells = Cells { task, splitting: &splitting, known };
+            let cells = Cells { task, splitting: &splitting, known, negative };
             let rules = LabelRules { unlabelled: config.unlabelled, cells };
             let mut examples = labelled::read(path, options, &rules, quiet)?;
             if let (Some(task), Examples::Texts(table)) = (named_task, &mut examples) {
                 hold_rows(table, task)?;
+                doubt(table, task).iter().for_each(warn);
                 in_words(table, task)?.iter().for_each(|note| say(quiet, note));
             }
             anyhow::Ok(examples)
         };
-        let (whole, own_dev) = match (&config.train, named_task) {
+        let (train, mut dev) = match (&config.train, named_task) {
             (None, Some(task)) => {
                 let (train, dev) = named::training_rows(config, task, quiet)?;
                 let dev = dev.into_iter().map(|(part, table)| (part, table.into()));
@@ -70,7 +70,7 @@ impl Data {
             (None, None) => anyhow::bail!("--train is missing"),
             (Some(path), _) => {
                 let known = targets.as_ref().and_then(Targets::named);
-                (read(path, &options, known)?, Vec::new())
+                (read(path, &options, known, false)?, Vec::new())
             }
         };
         // From the whole file, so that a rare class is known whichever side of a split it is on.
@@ -79,34 +79,67 @@ impl Data {
             None if config.task.kind() == Task::MaskedLm => {
                 Targets::words(tokenizer.options().vocab_size, config)
             }
-            None => Targets::of(config.task.kind(), splitting.clone(), &whole)?
+            None => Targets::of(config.task.kind(), splitting.clone(), &train)?
                 .reading_answers(config.max_answer_length, None),
         };
-        if let Examples::Documents(documents) = &whole
+        if let Examples::Documents(documents) = &train
             && let Some(odd) = tag_remarks::odd(documents)
         {
             warn(odd);
         }
-        let columns = whole.columns().cloned();
+        let columns = train.columns().cloned();
         // The dev rows are read as those of the task are.
         options.trained = columns.clone();
-        let train_sha256 = whole.sha256();
-        let mut dev_sha256 = None;
-        let (train, dev) = match &config.dev {
-            None => {
-                let hashes: Vec<_> = own_dev.iter().map(|(_, rows)| rows.sha256()).collect();
-                dev_sha256 = (!hashes.is_empty()).then(|| hashes.join(" "));
-                (whole, own_dev)
-            }
+        match &config.dev {
+            None => {}
             Some(DevSource::File(path)) => {
-                let dev = read(path, &options, targets.named())?;
-                dev_sha256 = Some(dev.sha256());
-                (whole, vec![("", dev)])
+                let known = targets.named();
+                let cells = Cells {
+                    task: config.task.kind(),
+                    splitting: &splitting,
+                    known,
+                    negative: false,
+                };
+                let negative = config.task.kind() == Task::Regression
+                    && train.table().is_some_and(|table| has_negative(table, cells));
+                dev = vec![("", read(path, &options, known, negative)?)];
             }
+            Some(DevSource::Fraction(_)) => dev.clear(),
+        }
+        let of_dev: Vec<_> = dev.iter().map(|(_, rows)| rows.sha256()).collect();
+        let hashes = DataHashes {
+            train: train.sha256(),
+            dev: (!of_dev.is_empty()).then(|| of_dev.join(" ")),
+        };
+        Ok(Self { targets, columns, train, dev, hashes })
+    }
+}
+
+/// Tokenized training and dev rows.
+pub struct Data {
+    pub targets: Targets,
+    /// None where the examples are documents.
+    pub columns: Option<Columns>,
+    pub train: Prepared,
+    /// By the name that tells several apart; the first chooses the best state.
+    pub dev: Vec<(&'static str, Prepared)>,
+    /// Of the rows as read, before a split.
+    pub hashes: DataHashes,
+}
+
+impl Data {
+    /// Reads the files, splits off the dev rows where they are a share, and tokenizes.
+    ///
+    /// # Errors
+    /// As [`RunRows::read`]; too few rows for a split.
+    pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
+        let RunRows { targets, columns, train, dev, hashes } = RunRows::read(config, quiet)?;
+        let (train, dev) = match config.dev {
             Some(DevSource::Fraction(fraction)) => {
-                let split = data::split(whole.len(), *fraction, config.seed)?;
-                (whole.select(&split.train), vec![("", whole.select(&split.dev))])
+                let split = data::split(train.len(), fraction, config.seed)?;
+                (train.select(&split.train), vec![("", train.select(&split.dev))])
             }
+            _ => (train, dev),
         };
         for (_, dev) in &dev {
             labelled::say_shared(quiet, &train, dev);
@@ -126,6 +159,6 @@ impl Data {
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
-        Ok(Self { targets, columns, train, dev, train_sha256, dev_sha256 })
+        Ok(Self { targets, columns, train, dev, hashes })
     }
 }

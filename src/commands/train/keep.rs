@@ -3,13 +3,14 @@
 use super::data::Data;
 use crate::backend::Slot;
 use crate::commands::base::Base;
-use crate::commands::say_gone;
+use crate::commands::{say_gone, warn};
 use crate::data::TextTokenizer;
 use crate::files::write_atomic;
 use crate::formats::container::{self, Tensor};
-use crate::formats::delta::{DataHashes, Delta, DeltaInfo};
+use crate::formats::delta::{Delta, DeltaInfo};
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
+use crate::formats::model_head;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::Model;
 use crate::model::params::ParamKind;
@@ -23,23 +24,25 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+/// What a run knows of its result besides the session.
+pub struct Kept<'a> {
+    pub base: &'a Base,
+    pub tokenizer: &'a TextTokenizer,
+    pub info: DeltaInfo,
+    pub quiet: bool,
+}
+
 /// Writes what has been learned so far.
 ///
 /// # Errors
 /// A file that cannot be written; a file of the base that can no longer be read.
-pub fn keep(
-    output: &OutputFolder,
-    base: &Base,
-    info: &DeltaInfo,
-    session: &Session,
-    quiet: bool,
-) -> Result<()> {
-    let leaves = info.method.facts().leaves;
+pub fn keep(output: &OutputFolder, kept: &Kept<'_>, session: &Session) -> Result<()> {
+    let leaves = kept.info.method.facts().leaves;
     match leaves {
-        Leaves::Model => write_model(output.path(), base, info, session, quiet),
+        Leaves::Model => write_model(output.path(), kept, session),
         Leaves::Delta => {
             let values = session.trained_values()?;
-            delta(info, session.model(), &values).write(&output.result_file(leaves))
+            delta(&kept.info, session.model(), &values).write(&output.result_file(leaves))
         }
     }
 }
@@ -65,7 +68,7 @@ pub fn delta_info(
         columns: data.columns.clone(),
         base_files: Some(base.files(tokenizer)?),
         max_length: Some(tokenizer.options().max_len),
-        data: Some(DataHashes { train: data.train_sha256.clone(), dev: data.dev_sha256.clone() }),
+        data: Some(data.hashes.clone()),
         no_answer: data.targets.no_answer(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -99,13 +102,9 @@ enum Values {
 
 /// Writes the whole model: weights and head, then, the first time, the rest of the folder. The tensors go from the backend
 /// to the file piece by piece.
-fn write_model(
-    folder: &Path,
-    base: &Base,
-    info: &DeltaInfo,
-    session: &Session,
-    quiet: bool,
-) -> Result<()> {
+fn write_model(folder: &Path, kept: &Kept<'_>, session: &Session) -> Result<()> {
+    let Kept { base, tokenizer, info, quiet } = kept;
+    let mut metadata = info.model_metadata()?;
     let model = session.model();
     let prefix = base.config.family.prefix();
     let pooling = model.head.pool;
@@ -133,12 +132,14 @@ fn write_model(
             }
         }
         // First, so that a model in the folder has its head beside it.
-        write_sources(&folder.join(HEAD), info, head, &file, session)?;
+        write_sources(&folder.join(HEAD), &metadata, head, &file, session)?;
+        model_head::seal(folder, &mut metadata)?;
     }
-    write_sources(&folder.join(WEIGHTS), info, encoder, &file, session)?;
+    write_sources(&folder.join(WEIGHTS), &metadata, encoder, &file, session)?;
     if !holds_model(folder) {
         let gone = copy_from_base(&base.folder, pooling, base.config.hidden, folder)?;
-        say_gone(quiet, &gone, folder);
+        say_gone(*quiet, &gone, folder);
+        tokenizer.settle(folder)?.iter().for_each(warn);
         write_config(&base.folder, info, folder)?;
     }
     Ok(())
@@ -146,7 +147,7 @@ fn write_model(
 
 fn write_sources(
     path: &Path,
-    info: &DeltaInfo,
+    metadata: &BTreeMap<String, String>,
     mut sources: Vec<Source>,
     base: &ModelTensors,
     session: &Session,
@@ -162,6 +163,5 @@ fn write_sources(
         }
         Values::Base(name) => Ok(base.get(name, &sources[i].shape)?[part].to_vec()),
     };
-    let metadata: BTreeMap<_, _> = info.model_metadata()?;
-    write_atomic(path, |out| container::write(out, &metadata, &shapes, read))
+    write_atomic(path, |out| container::write(out, metadata, &shapes, read))
 }

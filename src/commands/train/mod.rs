@@ -1,13 +1,15 @@
 //! `bitfit train`: reads and checks everything, plans memory, trains, and shows what came of it.
 
 mod data;
+pub mod identity;
 mod keep;
 mod start;
 mod summary;
 
 use super::base::Base;
 use super::heads::{
-    rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_unused_layers,
+    rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
+    warn_of_unused_layers,
 };
 use super::labelled::{say_beyond_limit, warn_of_scores};
 use super::programs::Programs;
@@ -18,9 +20,8 @@ use super::{device_of, named, outputs, say, set_threads, show, submission, warn}
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::error::{OfAllRanks, UsageError};
-use crate::files::{sha256_file, write_bytes_atomic};
+use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
-use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::Checkpoint;
 use crate::formats::sentence::Makers;
 use crate::methods::Trains;
@@ -32,20 +33,21 @@ use crate::program::PoolKind;
 use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
-use crate::settings::choice::{PoolerInit, Pooling, Precision};
+use crate::settings::choice::{PoolerInit, Pooling};
+use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights;
-use crate::tasks::remarks::same_answer;
+use crate::tasks::remarks::{in_order, same_answer};
 use crate::train::output::OutputFolder;
 use crate::train::run::{Dev, End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use crate::words::count;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use data::Data;
-use keep::{delta_info, keep};
+use keep::{Kept, delta_info, keep};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -72,7 +74,10 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let output = match (ranks.first(), resume) {
         (false, _) => None,
         (true, true) => Some(OutputFolder::for_resumed_run(&config.output)?),
-        (true, false) => Some(OutputFolder::for_new_run(&config.output)?),
+        (true, false) => {
+            let leaves = config.method.facts().leaves;
+            Some(OutputFolder::for_new_run(&config.output, leaves)?)
+        }
     };
     if let Some(output) = &output {
         stop.undo_before_steps(output.undo());
@@ -128,6 +133,7 @@ fn train(
     say_head(config, &base, &model, quiet)?;
     warn_of_unused_layers(&base);
     warn_of_adapter(&base);
+    warn_of_quantization(&base);
     if let Some(path) = &config.init_head {
         warn_of_other_head(path, config.task.kind(), spec.pooling);
         let rows = rows_of_head(path, &base, &data.targets, quiet);
@@ -144,6 +150,12 @@ fn train(
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
     };
+    if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
+        warn(
+            "--no-shuffle: the rows to train on stand in the order of their labels, so that a batch has little but one label and \
+             the last is learned best: shuffle the file, or leave the option out",
+        );
+    }
     let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
     say_beyond_limit(quiet, &data.train.dataset.lengths(), limits.tokens);
     let sampler = Sampler::new(data.train.dataset.lengths(), limits, order)?;
@@ -160,11 +172,12 @@ fn train(
 
     let precision = config.precision.on(device)?;
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
-    let fingerprint = fingerprint(asked, precision, &base, &info, &data)?;
+    let fingerprint = identity::of_run(asked, precision, &base, &info, &data)?;
     agreement::agree(&**ranks, &fingerprint)?;
     let keep = |session: &Session, chosen: Option<NoAnswer>| {
         let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
-        output.map_or(Ok(()), |output| keep(output, &base, &info, session, quiet))
+        let kept = Kept { base: &base, tokenizer: &tokenizer, info, quiet };
+        output.map_or(Ok(()), |output| keep(output, &kept, session))
     };
     let mut run = Run {
         session: &mut session,
@@ -246,15 +259,41 @@ fn train(
 }
 
 /// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
+///
+/// # Errors
+/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
 fn checkpoint(output: Option<&OutputFolder>, ranks: &dyn Ranks) -> Result<Option<Vec<u8>>> {
-    let path = output.map(OutputFolder::checkpoint).filter(|path| path.exists());
-    let mine = match path {
-        Some(path) => fs::read(&path).with_context(|| format!("checkpoint {}", path.display()))?,
+    let mine = match output {
+        Some(output) => saved(output)?,
         None => Vec::new(),
     };
     // A checkpoint is never empty.
     let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
     Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+/// The first rank's part of it; empty before the first step was saved.
+fn saved(output: &OutputFolder) -> Result<Vec<u8>> {
+    let path = output.checkpoint();
+    let shown = path.display();
+    if path.exists() {
+        let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
+        ensure!(
+            !bytes.is_empty(),
+            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
+             anew in another folder"
+        );
+        return Ok(bytes);
+    }
+    let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
+    if let Some(kept) = leaves.iter().chain([&output.result()]).find(|path| path.exists()) {
+        bail!(
+            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
+             folder",
+            kept.display()
+        );
+    }
+    Ok(Vec::new())
 }
 
 /// What chooses the best state. Some tasks see only from the labels what can be measured.
@@ -337,36 +376,4 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
         say(quiet, format_args!("{drawn}, and trains with the head"));
     }
     Ok(())
-}
-
-/// What decides what this run computes.
-fn fingerprint(
-    config: &TrainConfig,
-    precision: Precision,
-    base: &Base,
-    info: &DeltaInfo,
-    data: &Data,
-) -> Result<Fingerprint> {
-    let mut fingerprint = Fingerprint::of(config)?
-        // What `auto` is may differ where the run is resumed.
-        .with("precision", &format!("\"{precision}\""))
-        .with("base weights", &base.sha256)
-        // What the settings may leave to the makers' files, too.
-        .with("pooling in use", &info.pooling.to_string())
-        .with("longest text", &info.max_length.unwrap_or_default().to_string())
-        .with_all(&base.config.dropout())
-        .with("training data", &data.train_sha256);
-    if let Some(sha256) = &data.dev_sha256 {
-        fingerprint = fingerprint.with("dev data", sha256);
-    }
-    if let Some(files) = &info.base_files {
-        fingerprint = fingerprint.with_all(files);
-    }
-    if let Some(path) = &config.init_head {
-        fingerprint = fingerprint.with("initial head", &sha256_file(path)?);
-    }
-    if let Some(path) = &config.init_delta {
-        fingerprint = fingerprint.with("initial delta", &sha256_file(&start::file_of(path)?)?);
-    }
-    Ok(fingerprint)
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use parquet::file::metadata::ParquetMetaData;
 
-use super::thrift::{self, Shape, Value};
+use super::thrift::{self, ThriftType, ThriftValue};
 
 /// Longest description of a file. Those of benchmarks have some thousand bytes.
 const LONGEST_FOOTER: u64 = 1 << 20;
@@ -26,142 +26,159 @@ const DATA_V2: i64 = 3;
 /// Plain values, runs, and places in a dictionary (old and new). The others say inside a page how much is to be made.
 const ENCODINGS: [i64; 4] = [0, 2, 3, 8];
 
-const LOGICAL: Shape = Shape::Struct(&[
+const LOGICAL: ThriftType = ThriftType::Struct(&[
     (1, EMPTY),
     (2, EMPTY),
     (3, EMPTY),
     (4, EMPTY),
-    (5, Shape::Struct(&[(1, Shape::Int), (2, Shape::Int)])),
+    (5, ThriftType::Struct(&[(1, ThriftType::Int), (2, ThriftType::Int)])),
     (6, EMPTY),
     (7, TIME),
     (8, TIME),
-    (10, Shape::Struct(&[(1, Shape::Byte), (2, Shape::Flag)])),
+    (10, ThriftType::Struct(&[(1, ThriftType::Byte), (2, ThriftType::Flag)])),
     (11, EMPTY),
     (12, EMPTY),
     (13, EMPTY),
     (14, EMPTY),
     (15, EMPTY),
-    (16, Shape::Struct(&[(1, Shape::Byte)])),
-    (17, Shape::Struct(&[(1, Shape::Binary)])),
-    (18, Shape::Struct(&[(1, Shape::Binary), (2, Shape::Int)])),
+    (16, ThriftType::Struct(&[(1, ThriftType::Byte)])),
+    (17, ThriftType::Struct(&[(1, ThriftType::Binary)])),
+    (18, ThriftType::Struct(&[(1, ThriftType::Binary), (2, ThriftType::Int)])),
 ]);
-const EMPTY: Shape = Shape::Struct(&[]);
-const TIME: Shape =
-    Shape::Struct(&[(1, Shape::Flag), (2, Shape::Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))]);
-const STATISTICS: Shape = Shape::Struct(&[
-    (1, Shape::Binary),
-    (2, Shape::Binary),
-    (3, Shape::Long),
-    (4, Shape::Long),
-    (5, Shape::Binary),
-    (6, Shape::Binary),
-    (7, Shape::Flag),
-    (8, Shape::Flag),
-    (9, Shape::Long),
+const EMPTY: ThriftType = ThriftType::Struct(&[]);
+const TIME: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Flag),
+    (2, ThriftType::Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)])),
 ]);
-const COLUMN_DATA: Shape = Shape::Struct(&[
-    (1, Shape::Int),
-    (2, Shape::List(&Shape::Int)),
-    (3, Shape::List(&Shape::Binary)),
-    (4, Shape::Int),
-    (5, Shape::Long),
-    (6, Shape::Long),
-    (7, Shape::Long),
-    (8, Shape::List(&KEY_VALUE)),
-    (9, Shape::Long),
-    (10, Shape::Long),
-    (11, Shape::Long),
+const STATISTICS: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Binary),
+    (2, ThriftType::Binary),
+    (3, ThriftType::Long),
+    (4, ThriftType::Long),
+    (5, ThriftType::Binary),
+    (6, ThriftType::Binary),
+    (7, ThriftType::Flag),
+    (8, ThriftType::Flag),
+    (9, ThriftType::Long),
+]);
+const COLUMN_DATA: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Int),
+    (2, ThriftType::List(&ThriftType::Int)),
+    (3, ThriftType::List(&ThriftType::Binary)),
+    (4, ThriftType::Int),
+    (5, ThriftType::Long),
+    (6, ThriftType::Long),
+    (7, ThriftType::Long),
+    (8, ThriftType::List(&KEY_VALUE)),
+    (9, ThriftType::Long),
+    (10, ThriftType::Long),
+    (11, ThriftType::Long),
     (12, STATISTICS),
-    (13, Shape::List(&Shape::Struct(&[(1, Shape::Int), (2, Shape::Int), (3, Shape::Int)]))),
-    (14, Shape::Long),
-    (15, Shape::Int),
+    (
+        13,
+        ThriftType::List(&ThriftType::Struct(&[
+            (1, ThriftType::Int),
+            (2, ThriftType::Int),
+            (3, ThriftType::Int),
+        ])),
+    ),
+    (14, ThriftType::Long),
+    (15, ThriftType::Int),
     (
         16,
-        Shape::Struct(&[
-            (1, Shape::Long),
-            (2, Shape::List(&Shape::Long)),
-            (3, Shape::List(&Shape::Long)),
+        ThriftType::Struct(&[
+            (1, ThriftType::Long),
+            (2, ThriftType::List(&ThriftType::Long)),
+            (3, ThriftType::List(&ThriftType::Long)),
         ]),
     ),
-    (17, Shape::Struct(&[(1, BOX), (2, Shape::List(&Shape::Int))])),
+    (17, ThriftType::Struct(&[(1, BOX), (2, ThriftType::List(&ThriftType::Int))])),
 ]);
-const BOX: Shape = Shape::Struct(&[
-    (1, Shape::Double),
-    (2, Shape::Double),
-    (3, Shape::Double),
-    (4, Shape::Double),
-    (5, Shape::Double),
-    (6, Shape::Double),
-    (7, Shape::Double),
-    (8, Shape::Double),
+const BOX: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Double),
+    (2, ThriftType::Double),
+    (3, ThriftType::Double),
+    (4, ThriftType::Double),
+    (5, ThriftType::Double),
+    (6, ThriftType::Double),
+    (7, ThriftType::Double),
+    (8, ThriftType::Double),
 ]);
-const KEY_VALUE: Shape = Shape::Struct(&[(1, Shape::Binary), (2, Shape::Binary)]);
-const COLUMN: Shape = Shape::Struct(&[
-    (1, Shape::Binary),
-    (2, Shape::Long),
+const KEY_VALUE: ThriftType =
+    ThriftType::Struct(&[(1, ThriftType::Binary), (2, ThriftType::Binary)]);
+const COLUMN: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Binary),
+    (2, ThriftType::Long),
     (3, COLUMN_DATA),
-    (4, Shape::Long),
-    (5, Shape::Int),
-    (6, Shape::Long),
-    (7, Shape::Int),
+    (4, ThriftType::Long),
+    (5, ThriftType::Int),
+    (6, ThriftType::Long),
+    (7, ThriftType::Int),
 ]);
-const ROW_GROUP: Shape = Shape::Struct(&[
-    (1, Shape::List(&COLUMN)),
-    (2, Shape::Long),
-    (3, Shape::Long),
-    (4, Shape::List(&Shape::Struct(&[(1, Shape::Int), (2, Shape::Flag), (3, Shape::Flag)]))),
-    (5, Shape::Long),
-    (6, Shape::Long),
-    (7, Shape::Short),
+const ROW_GROUP: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::List(&COLUMN)),
+    (2, ThriftType::Long),
+    (3, ThriftType::Long),
+    (
+        4,
+        ThriftType::List(&ThriftType::Struct(&[
+            (1, ThriftType::Int),
+            (2, ThriftType::Flag),
+            (3, ThriftType::Flag),
+        ])),
+    ),
+    (5, ThriftType::Long),
+    (6, ThriftType::Long),
+    (7, ThriftType::Short),
 ]);
-const SCHEMA_ELEMENT: Shape = Shape::Struct(&[
-    (1, Shape::Int),
-    (2, Shape::Int),
-    (3, Shape::Int),
-    (4, Shape::Binary),
-    (5, Shape::Int),
-    (6, Shape::Int),
-    (7, Shape::Int),
-    (8, Shape::Int),
-    (9, Shape::Int),
+const SCHEMA_ELEMENT: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Int),
+    (2, ThriftType::Int),
+    (3, ThriftType::Int),
+    (4, ThriftType::Binary),
+    (5, ThriftType::Int),
+    (6, ThriftType::Int),
+    (7, ThriftType::Int),
+    (8, ThriftType::Int),
+    (9, ThriftType::Int),
     (10, LOGICAL),
 ]);
-const FOOTER: Shape = Shape::Struct(&[
-    (1, Shape::Int),
-    (2, Shape::List(&SCHEMA_ELEMENT)),
-    (3, Shape::Long),
-    (4, Shape::List(&ROW_GROUP)),
-    (5, Shape::List(&KEY_VALUE)),
-    (6, Shape::Binary),
-    (7, Shape::List(&Shape::Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))),
+const FOOTER: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Int),
+    (2, ThriftType::List(&SCHEMA_ELEMENT)),
+    (3, ThriftType::Long),
+    (4, ThriftType::List(&ROW_GROUP)),
+    (5, ThriftType::List(&KEY_VALUE)),
+    (6, ThriftType::Binary),
+    (7, ThriftType::List(&ThriftType::Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))),
 ]);
-const PAGE: Shape = Shape::Struct(&[
-    (1, Shape::Int),
-    (2, Shape::Int),
-    (3, Shape::Int),
-    (4, Shape::Int),
+const PAGE: ThriftType = ThriftType::Struct(&[
+    (1, ThriftType::Int),
+    (2, ThriftType::Int),
+    (3, ThriftType::Int),
+    (4, ThriftType::Int),
     (
         5,
-        Shape::Struct(&[
-            (1, Shape::Int),
-            (2, Shape::Int),
-            (3, Shape::Int),
-            (4, Shape::Int),
+        ThriftType::Struct(&[
+            (1, ThriftType::Int),
+            (2, ThriftType::Int),
+            (3, ThriftType::Int),
+            (4, ThriftType::Int),
             (5, STATISTICS),
         ]),
     ),
     (6, EMPTY),
-    (7, Shape::Struct(&[(1, Shape::Int), (2, Shape::Int), (3, Shape::Flag)])),
+    (7, ThriftType::Struct(&[(1, ThriftType::Int), (2, ThriftType::Int), (3, ThriftType::Flag)])),
     (
         8,
-        Shape::Struct(&[
-            (1, Shape::Int),
-            (2, Shape::Int),
-            (3, Shape::Int),
-            (4, Shape::Int),
-            (5, Shape::Int),
-            (6, Shape::Int),
-            (7, Shape::Flag),
+        ThriftType::Struct(&[
+            (1, ThriftType::Int),
+            (2, ThriftType::Int),
+            (3, ThriftType::Int),
+            (4, ThriftType::Int),
+            (5, ThriftType::Int),
+            (6, ThriftType::Int),
+            (7, ThriftType::Flag),
             (8, STATISTICS),
         ]),
     ),
@@ -182,15 +199,15 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
         return Err(format!("its description has {footer} bytes, and the file {length}"));
     }
     let (footer, _) = thrift::read(&bytes(file, length - 8 - footer, footer)?, &FOOTER)?;
-    check_schema(footer.get(2).map_or(&[], Value::elements))
+    check_schema(footer.get(2).map_or(&[], ThriftValue::elements))
 }
 
 /// Each element says how many of those behind it are within it.
-fn check_schema(elements: &[Value]) -> Result<(), String> {
+fn check_schema(elements: &[ThriftValue]) -> Result<(), String> {
     // Of those that are open, how many are still to come.
     let mut open: Vec<u64> = Vec::new();
     for element in elements {
-        let children = element.get(5).and_then(Value::number).unwrap_or(0);
+        let children = element.get(5).and_then(ThriftValue::number).unwrap_or(0);
         let children = u64::try_from(children).ok().filter(|n| *n <= elements.len() as u64);
         let children = children.ok_or("a column says that it has more columns than there are")?;
         if let Some(left) = open.last_mut() {
@@ -248,10 +265,10 @@ fn pages(file: &mut File, mut at: u64, end: u64, packed: bool) -> Result<(), Str
 }
 
 /// Returns how many bytes follow the header.
-fn check_page(page: &Value, left: u64, packed: bool) -> Result<u64, String> {
-    let number = |value: &Value, id| value.get(id).and_then(Value::number);
+fn check_page(page: &ThriftValue, left: u64, packed: bool) -> Result<u64, String> {
+    let number = |value: &ThriftValue, id| value.get(id).and_then(ThriftValue::number);
     let missing = || "lacks a part of its header".to_owned();
-    let needed = |value: &Value, id| number(value, id).ok_or_else(missing);
+    let needed = |value: &ThriftValue, id| number(value, id).ok_or_else(missing);
     let (kind, unpacked, stored) = (needed(page, 1)?, needed(page, 2)?, needed(page, 3)?);
     let body = u64::try_from(stored).ok().filter(|body| *body <= left);
     let body =
@@ -309,15 +326,17 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// Fields by number; those that are numbers.
-    fn part(fields: &[(i16, i64)]) -> Value {
-        Value::Struct(fields.iter().map(|&(id, number)| (id, Value::Number(number))).collect())
+    fn part(fields: &[(i16, i64)]) -> ThriftValue {
+        ThriftValue::Struct(
+            fields.iter().map(|&(id, number)| (id, ThriftValue::Number(number))).collect(),
+        )
     }
 
-    fn page(kind: i64, unpacked: i64, stored: i64, id: i16, about: &[(i16, i64)]) -> Value {
+    fn page(kind: i64, unpacked: i64, stored: i64, id: i16, about: &[(i16, i64)]) -> ThriftValue {
         let sizes = [(1, kind), (2, unpacked), (3, stored)];
-        let Value::Struct(mut fields) = part(&sizes) else { return part(&[]) };
+        let ThriftValue::Struct(mut fields) = part(&sizes) else { return part(&[]) };
         fields.insert(id, part(about));
-        Value::Struct(fields)
+        ThriftValue::Struct(fields)
     }
 
     #[test]
@@ -356,7 +375,7 @@ mod tests {
             check_schema(&elements)
         };
         assert_eq!(of(&[2, 0, 2, 0, 0]), Ok(()));
-        assert_eq!(check_schema(&[Value::Struct(BTreeMap::new())]), Ok(()));
+        assert_eq!(check_schema(&[ThriftValue::Struct(BTreeMap::new())]), Ok(()));
         assert!(of(&[i64::from(i32::MAX), 0]).unwrap_err().contains("more columns than there are"));
         assert!(of(&[-1, 0]).is_err());
         assert!(of(&[1; 40]).unwrap_err().contains("too deep"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const DEEPEST: usize = 16;
 
 /// What a field must hold.
-pub(super) enum Shape {
+pub(super) enum ThriftType {
     Flag,
     Byte,
     Short,
@@ -15,21 +15,21 @@ pub(super) enum Shape {
     Long,
     Double,
     Binary,
-    List(&'static Shape),
+    List(&'static ThriftType),
     /// Its known fields; others may hold anything.
-    Struct(&'static [(i16, Shape)]),
+    Struct(&'static [(i16, ThriftType)]),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum ThriftValue {
     Number(i64),
     /// Bytes, or a number with a fraction: nobody asks.
     Other,
-    List(Vec<Value>),
-    Struct(BTreeMap<i16, Value>),
+    List(Vec<ThriftValue>),
+    Struct(BTreeMap<i16, ThriftValue>),
 }
 
-impl Value {
+impl ThriftValue {
     /// A field of a struct.
     pub fn get(&self, id: i16) -> Option<&Self> {
         match self {
@@ -58,7 +58,7 @@ impl Value {
 ///
 /// # Errors
 /// It is cut, or has a field of another type, a field twice, or a type that parquet does not use.
-pub(super) fn read(bytes: &[u8], shape: &Shape) -> Result<(Value, usize), String> {
+pub(super) fn read(bytes: &[u8], shape: &ThriftType) -> Result<(ThriftValue, usize), String> {
     let mut reader = Reader { bytes, at: 0 };
     let value = reader.value(STRUCT, Some(shape), 0)?;
     Ok((value, reader.at))
@@ -83,30 +83,35 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn value(&mut self, kind: u8, shape: Option<&Shape>, depth: usize) -> Result<Value, String> {
+    fn value(
+        &mut self,
+        kind: u8,
+        shape: Option<&ThriftType>,
+        depth: usize,
+    ) -> Result<ThriftValue, String> {
         if depth > DEEPEST {
             return Err("its parts are nested too deep".to_owned());
         }
-        let fits = |wanted: &Shape| match wanted {
-            Shape::Flag => matches!(kind, TRUE | FALSE),
-            Shape::Byte => kind == BYTE,
-            Shape::Short => kind == SHORT,
-            Shape::Int => kind == INT,
-            Shape::Long => kind == LONG,
-            Shape::Double => kind == DOUBLE,
-            Shape::Binary => kind == BINARY,
-            Shape::List(_) => kind == LIST,
-            Shape::Struct(_) => kind == STRUCT,
+        let fits = |wanted: &ThriftType| match wanted {
+            ThriftType::Flag => matches!(kind, TRUE | FALSE),
+            ThriftType::Byte => kind == BYTE,
+            ThriftType::Short => kind == SHORT,
+            ThriftType::Int => kind == INT,
+            ThriftType::Long => kind == LONG,
+            ThriftType::Double => kind == DOUBLE,
+            ThriftType::Binary => kind == BINARY,
+            ThriftType::List(_) => kind == LIST,
+            ThriftType::Struct(_) => kind == STRUCT,
         };
         if !shape.is_none_or(fits) {
             return Err(format!("a field has the type {kind}, which it cannot have"));
         }
         Ok(match kind {
-            TRUE | FALSE => Value::Number(i64::from(kind == TRUE)),
-            BYTE => Value::Number(i64::from(self.byte()?)),
-            SHORT => Value::Number(i16::try_from(self.signed()?).map_err(large)?.into()),
-            INT => Value::Number(i32::try_from(self.signed()?).map_err(large)?.into()),
-            LONG => Value::Number(self.signed()?),
+            TRUE | FALSE => ThriftValue::Number(i64::from(kind == TRUE)),
+            BYTE => ThriftValue::Number(i64::from(self.byte()?)),
+            SHORT => ThriftValue::Number(i16::try_from(self.signed()?).map_err(large)?.into()),
+            INT => ThriftValue::Number(i32::try_from(self.signed()?).map_err(large)?.into()),
+            LONG => ThriftValue::Number(self.signed()?),
             DOUBLE => self.skip(8)?,
             BINARY => {
                 let length = self.unsigned()?;
@@ -114,14 +119,14 @@ impl Reader<'_> {
             }
             LIST => {
                 let element = match shape {
-                    Some(Shape::List(element)) => Some(*element),
+                    Some(ThriftType::List(element)) => Some(*element),
                     _ => None,
                 };
                 self.list(element, depth)?
             }
             STRUCT => {
                 let known = match shape {
-                    Some(Shape::Struct(known)) => known,
+                    Some(ThriftType::Struct(known)) => known,
                     _ => &[][..],
                 };
                 self.fields(known, depth)?
@@ -132,31 +137,31 @@ impl Reader<'_> {
         })
     }
 
-    fn list(&mut self, element: Option<&Shape>, depth: usize) -> Result<Value, String> {
+    fn list(&mut self, element: Option<&ThriftType>, depth: usize) -> Result<ThriftValue, String> {
         let header = self.byte()?;
         let (kind, count) = match header >> 4 {
             15 => (header & 15, self.unsigned()?),
             few => (header & 15, u64::from(few)),
         };
         if count == 0 {
-            return Ok(Value::List(Vec::new()));
+            return Ok(ThriftValue::List(Vec::new()));
         }
         // Readers do not agree on how flags stand in a list. All else takes a byte or more.
         if matches!(kind, TRUE | FALSE) || count > (self.bytes.len() - self.at) as u64 {
             return Err(format!("a list of {count} elements that cannot be there"));
         }
         let elements = (0..count).map(|_| self.value(kind, element, depth + 1));
-        Ok(Value::List(elements.collect::<Result<_, _>>()?))
+        Ok(ThriftValue::List(elements.collect::<Result<_, _>>()?))
     }
 
-    fn fields(&mut self, known: &[(i16, Shape)], depth: usize) -> Result<Value, String> {
+    fn fields(&mut self, known: &[(i16, ThriftType)], depth: usize) -> Result<ThriftValue, String> {
         let mut fields = BTreeMap::new();
         let mut last = 0i16;
         loop {
             let header = self.byte()?;
             let kind = header & 15;
             if kind == STOP {
-                return Ok(Value::Struct(fields));
+                return Ok(ThriftValue::Struct(fields));
             }
             last = match i16::from(header >> 4) {
                 0 => i16::try_from(self.signed()?).map_err(large)?,
@@ -176,12 +181,12 @@ impl Reader<'_> {
         Ok(byte)
     }
 
-    fn skip(&mut self, count: u64) -> Result<Value, String> {
+    fn skip(&mut self, count: u64) -> Result<ThriftValue, String> {
         if count > (self.bytes.len() - self.at) as u64 {
             return Err("it is cut".to_owned());
         }
         self.at += count as usize;
-        Ok(Value::Other)
+        Ok(ThriftValue::Other)
     }
 
     fn unsigned(&mut self) -> Result<u64, String> {
@@ -210,8 +215,10 @@ fn large(_: std::num::TryFromIntError) -> String {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape =
-        Shape::Struct(&[(1, Shape::Int), (2, Shape::List(&Shape::Struct(&[(1, Shape::Binary)])))]);
+    const SHAPE: ThriftType = ThriftType::Struct(&[
+        (1, ThriftType::Int),
+        (2, ThriftType::List(&ThriftType::Struct(&[(1, ThriftType::Binary)]))),
+    ]);
 
     #[test]
     fn fields_are_read_by_number_and_unknown_ones_are_passed_over() {
@@ -219,8 +226,8 @@ mod tests {
         let bytes = [0x15, 3, 0x19, 0x1c, 0x18, 2, b'a', b'b', 0, 0x05, 40, 14, 0, 9];
         let (value, taken) = read(&bytes, &SHAPE).unwrap();
         assert_eq!(taken, 13);
-        assert_eq!(value.get(1).and_then(Value::number), Some(-2));
-        assert_eq!(value.get(20).and_then(Value::number), Some(7));
+        assert_eq!(value.get(1).and_then(ThriftValue::number), Some(-2));
+        assert_eq!(value.get(20).and_then(ThriftValue::number), Some(7));
         assert_eq!(value.get(2).unwrap().elements().len(), 1);
     }
 

@@ -97,6 +97,12 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
                 false => found.cut = Some(at),
             }
         }
+        if bare.is_none() && cells.iter().map(|cell| cell.trim()).eq(header.iter().copied()) {
+            bail!(
+                "{}: the names of the columns stand here once more: remove the line",
+                found.file.place(at)
+            );
+        }
         let value = |place: &Option<usize>| cells.get((*place)?).map(|cell| (*cell).to_owned());
         found.rows.push(RawRow { at, fields: places.iter().map(value).collect() });
     }
@@ -110,7 +116,11 @@ fn known(header: &[&str]) -> Option<&'static NamedTask> {
         let all = columns.text.iter().chain(&columns.pair).chain([&columns.label]);
         task.archive.bare.is_none() && all.clone().all(|name| header.contains(name))
     };
-    TASKS.iter().find(|task| task.archive.header == header).or_else(|| TASKS.iter().find(has))
+    let own = TASKS.iter().find(|task| task.archive.header == header);
+    // Columns of one task are among those of another: the most tell.
+    let texts =
+        |task: &NamedTask| task.archive.columns.text.len() + task.archive.columns.pair.iter().len();
+    own.or_else(|| TASKS.iter().rev().filter(has).max_by_key(|task| texts(task)))
 }
 
 pub fn read_pairs(path: &Path) -> Result<HashSet<[String; 2]>> {

@@ -7,7 +7,7 @@ use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{Activation, HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
 use crate::settings::biases::Component;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
@@ -130,27 +130,29 @@ impl Loader<'_> {
             outputs <= MOST_OUTPUTS,
             "a head of {outputs} outputs; up to {MOST_OUTPUTS} can be served"
         );
-        let last = |loader: &mut Self, name: &str| NewHeadLayer {
-            weight: loader.new_matrix(
-                &format!("{name}.weight"),
-                [outputs, h],
-                (Purpose::HeadInit, 0),
-            ),
-            bias: loader.new_bias(&format!("{name}.bias"), outputs),
-            outputs,
-            dropout: true,
-            tanh: false,
-            norm: None,
+        let last = |loader: &mut Self, name: &str| -> Result<NewHeadLayer> {
+            Ok(NewHeadLayer {
+                weight: loader.new_matrix(
+                    &format!("{name}.weight"),
+                    [outputs, h],
+                    (Purpose::HeadInit, 0),
+                )?,
+                bias: loader.new_bias(&format!("{name}.bias"), outputs),
+                outputs,
+                dropout: true,
+                tanh: false,
+                norm: None,
+            })
         };
         Ok(match (self.task.pooling, self.config.family) {
             (PoolKind::Each, _) if self.task.loss == LossKind::Span => {
-                vec![NewHeadLayer { dropout: false, ..last(self, "qa_outputs") }]
+                vec![NewHeadLayer { dropout: false, ..last(self, "qa_outputs")? }]
             }
             (PoolKind::Labelled(_), _) => self.words_head(words)?,
-            (PoolKind::Mean | PoolKind::Each, _) => vec![last(self, "classifier")],
+            (PoolKind::Mean | PoolKind::Each, _) => vec![last(self, "classifier")?],
             (PoolKind::Cls, Family::Bert) => {
                 let pooler = self.pooler()?;
-                vec![pooler, last(self, "classifier")]
+                vec![pooler, last(self, "classifier")?]
             }
             (PoolKind::Cls, Family::Roberta) => {
                 let dense = NewHeadLayer {
@@ -158,14 +160,14 @@ impl Loader<'_> {
                         "classifier.dense.weight",
                         [h, h],
                         (Purpose::HeadInit, 1),
-                    ),
+                    )?,
                     bias: self.new_bias("classifier.dense.bias", h),
                     outputs: h,
                     dropout: true,
                     tanh: true,
                     norm: None,
                 };
-                vec![dense, last(self, "classifier.out_proj")]
+                vec![dense, last(self, "classifier.out_proj")?]
             }
         })
     }
@@ -184,7 +186,7 @@ impl Loader<'_> {
         let new = self.task.reinit_pooler || !self.source.has("pooler.dense.weight");
         let (weight, bias) = if new {
             (
-                self.new_matrix(NEW_POOLER, [h, h], (Purpose::PoolerInit, 0)),
+                self.new_matrix(NEW_POOLER, [h, h], (Purpose::PoolerInit, 0))?,
                 self.new_bias("bert.pooler.dense.bias", h),
             )
         } else {
@@ -303,10 +305,13 @@ impl Loader<'_> {
         name: &str,
         [rows, cols]: [usize; 2],
         (purpose, index): (Purpose, u64),
-    ) -> NewWeight {
+    ) -> Result<NewWeight> {
         let mut stream = Stream::new(self.task.seed, purpose, index);
         let count = if self.source.has_values() { rows * cols } else { 0 };
-        let values = (0..count).map(|_| HEAD_STD * stream.normal()).collect();
+        let mut values = Vec::new();
+        let room = values.try_reserve_exact(count);
+        room.with_context(|| format!("no memory for {name}: {rows} × {cols} values"))?;
+        values.extend((0..count).map(|_| HEAD_STD * stream.normal()));
         let shape = vec![rows, cols];
         self.params.push(NewParam {
             name: name.to_owned(),
@@ -316,11 +321,11 @@ impl Loader<'_> {
             trains: true,
             values,
         });
-        NewWeight {
+        Ok(NewWeight {
             name: name.to_owned(),
             shape: MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true },
             stored: StoredAs::Params(vec![name.to_owned()]),
-        }
+        })
     }
 
     fn new_bias(&mut self, name: &str, len: usize) -> String {

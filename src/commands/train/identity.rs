@@ -1,0 +1,86 @@
+//! What decides what a run computes: what a resumed run is held to, and of the files alone, what the finished runs of a
+//! comparison are.
+
+use super::data::{Data, RunRows};
+use super::start;
+use crate::commands::base::Base;
+use crate::files::sha256_file;
+use crate::formats::delta::{DataHashes, DeltaInfo};
+use crate::formats::fingerprint::Fingerprint;
+use crate::settings::choice::Precision;
+use crate::settings::train::TrainConfig;
+use crate::settings::weighting::Weighting;
+use anyhow::{Context, Result};
+
+/// The names of what files hold. The first are of files that all runs of a comparison share.
+const FILES: [&str; 6] = [
+    "base weights",
+    "training data",
+    "dev data",
+    "initial head",
+    "initial delta",
+    "file of class weights",
+];
+const SHARED_FILES: usize = 5;
+
+/// Of a whole run.
+///
+/// # Errors
+/// A file that cannot be read; settings that cannot be written down.
+pub fn of_run(
+    config: &TrainConfig,
+    precision: Precision,
+    base: &Base,
+    info: &DeltaInfo,
+    data: &Data,
+) -> Result<Fingerprint> {
+    let fingerprint = Fingerprint::of(config)?
+        // What `auto` is may differ where the run is resumed.
+        .with("precision", &format!("\"{precision}\""))
+        // What the settings may leave to the makers' files, too.
+        .with("pooling in use", &info.pooling.to_string())
+        .with("longest text", &info.max_length.unwrap_or_default().to_string())
+        .with_all(&base.config.dropout())
+        .with_all(&of_files(config, base, &data.hashes)?);
+    Ok(match &info.base_files {
+        Some(files) => fingerprint.with_all(files),
+        None => fingerprint,
+    })
+}
+
+/// Of the files that a run with these settings would read now.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn of_files_now(config: &TrainConfig) -> Result<Fingerprint> {
+    let base = Base::open(&config.model, true)?;
+    of_files(config, &base, &RunRows::read(config, true)?.hashes)
+}
+
+/// The part of a run's fingerprint that files decide.
+pub fn files_in(run: &Fingerprint) -> Fingerprint {
+    run.only(&FILES)
+}
+
+/// The part of that which all runs of a comparison have alike.
+pub fn shared_files_in(run: &Fingerprint) -> Fingerprint {
+    run.only(&FILES[..SHARED_FILES])
+}
+
+fn of_files(config: &TrainConfig, base: &Base, data: &DataHashes) -> Result<Fingerprint> {
+    let [weights, train, dev, head, biases, classes] = FILES;
+    let mut files = Fingerprint::default().with(weights, &base.sha256).with(train, &data.train);
+    if let Some(sha256) = &data.dev {
+        files = files.with(dev, sha256);
+    }
+    if let Some(path) = &config.init_head {
+        files = files.with(head, &sha256_file(path).context("--init-head")?);
+    }
+    if let Some(path) = &config.init_delta {
+        files = files.with(biases, &sha256_file(&start::file_of(path)?).context("--init-delta")?);
+    }
+    if let Some(Weighting::File(path)) = &config.class_weights {
+        files = files.with(classes, &sha256_file(path).context("--class-weights")?);
+    }
+    Ok(files)
+}

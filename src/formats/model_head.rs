@@ -1,0 +1,41 @@
+//! The head that lies beside a bare encoder, held to it: neither says by its tensors that they were trained together.
+
+use super::container::read_metadata;
+use super::model_files::{HEAD, WEIGHTS};
+use crate::files::sha256_file;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Metadata key of the weights: the sha256 of the head's file.
+const KEY: &str = "head_sha256";
+
+/// Has the metadata of weights that are to be written name the head that was just written beside them.
+///
+/// # Errors
+/// The head cannot be read.
+pub fn seal(folder: &Path, metadata: &mut BTreeMap<String, String>) -> Result<()> {
+    metadata.insert(KEY.to_owned(), sha256_file(&folder.join(HEAD))?);
+    Ok(())
+}
+
+/// Holds the head in a folder to the weights; false where these, as an earlier version wrote them, do not say.
+///
+/// # Errors
+/// It is another one.
+pub fn check(folder: &Path) -> Result<bool> {
+    let (head, weights) = (folder.join(HEAD), folder.join(WEIGHTS));
+    let metadata =
+        read_metadata(&weights).with_context(|| format!("model {}", weights.display()))?;
+    let Some(sealed) = metadata.get(KEY) else {
+        return Ok(false);
+    };
+    let found = sha256_file(&head)?;
+    ensure!(
+        found == *sealed,
+        "{}: it is not the head that was trained with {WEIGHTS} beside it: that one has sha256 {sealed}, this one {found}; put \
+         the run's own back, or, if the run was stopped while it wrote them, go on with --resume",
+        head.display()
+    );
+    Ok(true)
+}
