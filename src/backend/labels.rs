@@ -1,5 +1,6 @@
 //! The labels of a batch as both backends hold them: 32-bit words, and what a loss needs them to be.
 
+use super::Memory;
 use crate::batch::{Batch, Labels};
 use crate::program::{Limits, List, LossKind, Op, Rows};
 use anyhow::{Result, bail, ensure};
@@ -47,6 +48,12 @@ pub fn words(labels: &Labels) -> &[u32] {
         Labels::Values(values) => bytemuck::cast_slice(values),
         Labels::Spans(spans) => spans.as_flattened(),
     }
+}
+
+/// The tokens of a batch that have a label, in their order, where memory was planned for them.
+pub fn labelled<'a>(batch: &'a Batch, memory: &Memory) -> impl Iterator<Item = u32> + 'a {
+    let wanted = if memory.labelled[0] > 0 { usize::MAX } else { 0 };
+    batch.labels.labelled().take(wanted).map(|token| token as u32)
 }
 
 /// What the loss of a list needs of the labels.

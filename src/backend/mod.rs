@@ -53,6 +53,15 @@ impl Batch {
     pub fn limits(&self) -> Limits {
         Limits { tokens: self.tokens(), sequences: self.sequences(), max_len: self.max_len() }
     }
+
+    /// Rows of a tensor.
+    pub fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens(),
+            Rows::Sequences => self.sequences(),
+            Rows::Labelled(_) => self.labels.labelled().count(),
+        }
+    }
 }
 
 /// Storage type of the frozen matrices; arithmetic is f32 with each. A GPU keeps those of 32 bits in 16, and rounds what

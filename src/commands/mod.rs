@@ -17,6 +17,7 @@ mod merge;
 mod named;
 mod outputs;
 mod plan;
+mod planned_head;
 mod predict;
 mod programs;
 mod progress;
@@ -32,7 +33,6 @@ use crate::error::{UsageError, tame_lines};
 use crate::formats::delta::DeltaInfo;
 use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
-use crate::settings::device::DeviceChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
 use std::io::Write;
@@ -174,20 +174,6 @@ fn read_options(
         label_lists: info.task.takes_lists(),
         trained: info.columns.clone(),
     })
-}
-
-/// Where a task runs.
-///
-/// # Errors
-/// A GPU is asked for by name, and the task has no kernels.
-fn device_of(task: Task, asked: DeviceChoice) -> Result<DeviceChoice, UsageError> {
-    match (task, asked) {
-        (Task::MaskedLm, DeviceChoice::Cuda(_)) => Err(UsageError::new(format!(
-            "--device {asked}: --task {task} has no kernels for a GPU yet; give --device cpu"
-        ))),
-        (Task::MaskedLm, DeviceChoice::Auto) => Ok(DeviceChoice::Cpu),
-        (_, asked) => Ok(asked),
-    }
 }
 
 /// # Errors

@@ -2,7 +2,7 @@
 
 use super::base::{Base, settings_beside};
 use super::ranks as agreement;
-use super::{device_of, no_use, say, warn};
+use super::{no_use, say, warn};
 use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
@@ -81,16 +81,17 @@ impl Trained {
         }
         // Before the tensors are compared: what the files say differently tells why these do not fit.
         let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
-        let device = device_of(info.task, compute.device)?;
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         // On a CPU, what was trained in f32 is read in f32.
         let in_f32 = delta.is_none() || info.settings.precision == Precision::F32;
         let precision = match compute.precision {
-            Precision::Auto if in_f32 && gpu(device, ranks.here()).is_none() => Precision::F32,
+            Precision::Auto if in_f32 && gpu(compute.device, ranks.here()).is_none() => {
+                Precision::F32
+            }
             asked => asked,
         };
         let mut backend = open(OpenOptions {
-            device,
+            device: compute.device,
             here: ranks.here(),
             precision,
             weights,

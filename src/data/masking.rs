@@ -28,11 +28,11 @@ pub struct MaskRules {
 /// What the tokenizer says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskTokens {
-    pub mask: u32,
-    /// Ids from 0 on, the special ones among them.
-    tokens: u32,
+    mask: u32,
     /// Which neither are hidden nor take another's place.
     special: Vec<u32>,
+    /// The others, as far as the model knows them.
+    words: Vec<u32>,
 }
 
 /// The masks of a data set.
@@ -74,11 +74,15 @@ impl MaskTokens {
         special.push(mask);
         special.sort_unstable();
         special.dedup();
-        let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
-        if tokens as usize <= special.len() {
+        let known = |id: &u32| (*id as usize) < tokenizer.options().vocab_size;
+        let all = inner.get_vocab(true).into_values().filter(known);
+        let mut words: Vec<u32> = all.filter(|id| special.binary_search(id).is_err()).collect();
+        words.sort_unstable();
+        words.dedup();
+        if words.is_empty() {
             bail!("the tokenizer has no tokens but special ones");
         }
-        Ok(Self { mask, tokens, special })
+        Ok(Self { mask, special, words })
     }
 
     /// The id of the mask.
@@ -162,12 +166,8 @@ impl Masking {
         if drawn < BECOME_MASK {
             ids[token] = self.tokens.mask;
         } else if drawn < BECOME_MASK + BECOME_OTHER {
-            ids[token] = loop {
-                let other = stream.below(self.tokens.tokens.into()) as u32;
-                if !self.tokens.is_special(other) {
-                    break other;
-                }
-            };
+            let words = &self.tokens.words;
+            ids[token] = words[stream.below(words.len() as u64) as usize];
         }
     }
 
@@ -211,7 +211,11 @@ mod tests {
     fn masking(probability: f64, lens: &[usize], goes_on: Vec<Vec<bool>>) -> Masking {
         Masking {
             rules: MaskRules { probability, whole_words: !goes_on.is_empty(), seed: 5 },
-            tokens: MaskTokens { mask: 4, tokens: 1000, special: vec![0, 1, 2, 3, 4] },
+            tokens: MaskTokens {
+                mask: 4,
+                special: vec![0, 1, 2, 3, 4],
+                words: (5..1000).collect(),
+            },
             hidden: Hidden::InTraining,
             texts: lens.iter().map(|len| 1..1 + len).collect(),
             goes_on,

@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 
 use super::columns::LabelUse;
 use super::documents::{Document, ReadDocuments};
+use super::ending::Ending;
 use super::formats::{RowReader, rows};
 use super::input::{FileFormat, ReadOptions};
 use super::lines::Lines;
@@ -18,8 +19,7 @@ pub struct RunningReader<R> {
     /// Whether blank lines are texts, too: those that are answered.
     blank: bool,
     blanks: usize,
-    any: bool,
-    done: bool,
+    ending: Ending,
 }
 
 enum Source<R> {
@@ -46,7 +46,7 @@ impl<R: Read> RunningReader<R> {
                 Source::Rows(Box::new(rows(input, name, format, &options)?))
             }
         };
-        Ok(Self { source, blank, blanks: 0, any: false, done: false })
+        Ok(Self { source, blank, blanks: 0, ending: Ending::default() })
     }
 
     fn read(&mut self) -> Result<Option<Document>> {
@@ -54,30 +54,18 @@ impl<R: Read> RunningReader<R> {
             let (line, text) = match &mut self.source {
                 Source::Lines(lines) => match lines.next()?.map(str::to_owned) {
                     Some(text) => (lines.number(), text),
-                    None => break,
+                    None => return Ok(None),
                 },
                 Source::Rows(rows) => match rows.next().transpose()? {
                     Some(row) => (row.line, row.text),
-                    None => break,
+                    None => return Ok(None),
                 },
             };
             if text.trim().is_empty() && !self.blank {
                 self.blanks += 1;
                 continue;
             }
-            self.any = true;
             return Ok(Some(Document { line, text, ..Document::default() }));
-        }
-        if !self.any && !self.blank {
-            bail!("{}: the file has no texts", self.name());
-        }
-        Ok(None)
-    }
-
-    fn name(&self) -> &str {
-        match &self.source {
-            Source::Lines(lines) => lines.name(),
-            Source::Rows(rows) => rows.name(),
         }
     }
 }
@@ -86,12 +74,15 @@ impl<R: Read> Iterator for RunningReader<R> {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
+        if self.ending.done() {
             return None;
         }
-        let read = self.read().transpose();
-        self.done = !matches!(read, Some(Ok(_)));
-        read
+        let read = self.read();
+        let name = match &self.source {
+            Source::Lines(lines) => lines.name(),
+            Source::Rows(rows) => rows.name(),
+        };
+        self.ending.after(read, || anyhow!("{name}: the file has no texts"))
     }
 }
 

@@ -273,8 +273,7 @@ ops! {
         kind: PoolKind,
         /// All tokens, or for [`PoolKind::Cls`] the first alone.
         x: In = [rows, width] stream,
-        /// One row per sequence; for [`PoolKind::Each`] one per token, and for [`PoolKind::Labelled`] one per labelled token,
-        /// with zeros in the rows that are left.
+        /// One row per sequence; for [`PoolKind::Each`] one per token, and for [`PoolKind::Labelled`] one per labelled token.
         out: Out = [pooled, width] f32,
     }
 

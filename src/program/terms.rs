@@ -60,7 +60,7 @@ pub enum Rows {
     Tokens,
     /// One per sequence.
     Sequences,
-    /// Room for the labelled tokens of a batch, in their order; what they leave of it has no label.
+    /// One per labelled token of a batch, in their order; there is room for so many.
     Labelled(Portion),
 }
 

@@ -4,7 +4,7 @@
 
 use super::choice::choices;
 use super::metric::Metric;
-use crate::program::LossKind;
+use crate::program::{LossKind, PoolKind, Portion};
 
 choices! {
     /// What the labels are.
@@ -24,6 +24,9 @@ choices! {
             "The hidden words of running text, with the head that the checkpoint was pre-trained with; cross-entropy loss";
     }
 }
+
+/// The share of a text's tokens that are hidden, where nothing is said.
+pub const MASK_PROBABILITY: f64 = 0.15;
 
 /// What an example of a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,15 @@ impl Task {
     /// Whether a label may be a list.
     pub fn takes_lists(self) -> bool {
         matches!(self.facts().loss, LossKind::Binary | LossKind::MeanSquared)
+    }
+
+    /// How the head reads the tokens of a task on them. `mask_probability` is the share of a text's tokens that are hidden,
+    /// where words are to be found again.
+    pub fn pooling_of_tokens(self, mask_probability: f64) -> PoolKind {
+        match self {
+            Self::MaskedLm => PoolKind::Labelled(Portion::of(mask_probability)),
+            _ => PoolKind::Each,
+        }
     }
 
     pub const fn facts(self) -> TaskFacts {

@@ -16,10 +16,10 @@ use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
-use super::task::Task;
+use super::task::MASK_PROBABILITY;
 use super::task_choice::TaskChoice;
 use super::weighting::Weighting;
-use crate::program::{PoolKind, Portion};
+use crate::program::PoolKind;
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,15 +256,12 @@ impl TrainConfig {
 
     /// The share of a text's tokens that are hidden, where words are to be found again.
     pub fn mask_probability(&self) -> f64 {
-        self.mask_probability.unwrap_or(0.15)
+        self.mask_probability.unwrap_or(MASK_PROBABILITY)
     }
 
     /// How the head reads the tokens of a task on them.
     pub fn pooling_of_tokens(&self) -> PoolKind {
-        match self.task.kind() {
-            Task::MaskedLm => PoolKind::Labelled(Portion::of(self.mask_probability())),
-            _ => PoolKind::Each,
-        }
+        self.task.kind().pooling_of_tokens(self.mask_probability())
     }
 
     /// Whether there are rows to evaluate on: asked for, or a named task's own.

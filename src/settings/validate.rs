@@ -202,6 +202,13 @@ impl TrainConfig {
             TrainedBiases::None => Some("trains no bias"),
             TrainedBiases::All => Some("trains everything"),
         };
+        if facts.biases == TrainedBiases::None && self.init_delta.is_some() {
+            let problem = format!(
+                "has biases for a run to go on with, and --method {method} trains none, so that its result would lack them: \
+                 leave it out"
+            );
+            return invalid("init-delta", problem);
+        }
         if let Some(instead) = instead
             && self.biases != BiasSelection::all()
         {

@@ -140,6 +140,12 @@ pub enum Kind {
     LabelledRows {
         hidden: usize,
     },
+    /// A product with a matrix or an embedding table, both ways.
+    LabelledDense {
+        inputs: usize,
+        outputs: usize,
+        table: bool,
+    },
     ActNorm {
         width: usize,
         act: Activation,
@@ -307,6 +313,7 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
             full_cases::run(case, &name, &mut rig, &mut out);
         }
         Kind::LabelledRows { .. }
+        | Kind::LabelledDense { .. }
         | Kind::ActNorm { .. }
         | Kind::ActNormBackward { .. }
         | Kind::LabelledLoss { .. } => words_cases::run(case, &name, &mut rig, &mut out),

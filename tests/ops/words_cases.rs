@@ -1,5 +1,5 @@
-//! The head on masked words, on a backend and on the oracle: the labelled tokens' rows out of all and back, the activation
-//! and the LayerNorm between its products, and the loss over a vocabulary.
+//! The head on masked words, on a backend and on the oracle: the labelled tokens' rows out of all and back, its products, the
+//! activation and the LayerNorm between them, and the loss over a vocabulary.
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle;
@@ -7,8 +7,8 @@ use crate::rig::{Rig, sum, wide};
 use bitfit::backend::Backend;
 use bitfit::batch::Labels;
 use bitfit::program::{
-    ActNorm, ActNormBack, Aside, In, Loss, LossKind, Norm, Numbers, Op, Out, Pool, PoolBack,
-    PoolKind, Portion, Rows, Zero,
+    ActNorm, ActNormBack, Aside, Dense, DenseBack, Dropout, HeadWeight, In, Loss, LossKind, Norm,
+    Numbers, Op, Out, Pool, PoolBack, PoolKind, Portion, Rows, Zero,
 };
 
 /// About a third of the tokens may have a label.
@@ -24,14 +24,19 @@ fn labels(tokens: usize, first: usize, classes: usize) -> Vec<u32> {
     (0..tokens).map(of).collect()
 }
 
-/// Runs a case of this file's kinds on a fresh rig.
+/// Runs a case of this file's kinds on a fresh rig. Where a batch is one token, it has no label in some of the cases.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
     let tokens = rig.batch.tokens();
-    let rows = rig.batch.limits().rows(ROWS);
+    let (first, classes) = match case.kind {
+        Kind::LabelledRows { .. } => (1, 5),
+        Kind::LabelledLoss { outputs, .. } => (2, outputs),
+        Kind::LabelledDense { table, .. } => (usize::from(table), 2),
+        _ => (0, 2),
+    };
+    let known = labels(tokens, first, classes);
+    rig.batch.labels = Labels::Tokens(known.clone());
     match case.kind {
         Kind::LabelledRows { hidden } => {
-            let known = labels(tokens, 1, 5);
-            rig.batch.labels = Labels::Tokens(known.clone());
             let x = rig.stream(Rows::Tokens, hidden, 1.0);
             let pooled = rig.output_f32(ROWS, hidden);
             let dy = rig.input_f32(ROWS, hidden, 1.0);
@@ -50,9 +55,38 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 taken.extend(&all[token * hidden..][..hidden]);
                 spread[token * hidden..][..hidden].copy_from_slice(&d[row * hidden..][..hidden]);
             }
-            taken.resize(rows * hidden, 0.0);
             out.f32("labelled", rig.read(pooled), taken);
             out.activation("dx", rig, dx, spread);
+        }
+        Kind::LabelledDense { inputs, outputs, table } => {
+            let (id, w) = match table {
+                true => rig.table(outputs, inputs, 0.1),
+                false => rig.head_weight(outputs, inputs, 0.1),
+            };
+            let x = rig.input_f32(ROWS, inputs, 1.0);
+            let y = rig.output_f32(ROWS, outputs);
+            let dy = rig.input_f32(ROWS, outputs, 1.0);
+            let dx = rig.output_f32(ROWS, inputs);
+            let bias = rig.param(outputs);
+            rig.start(outputs + 2, inputs.max(outputs));
+            let (weight, dropout, tanh) = (HeadWeight::Frozen(id), Dropout::NONE, false);
+            let forward = Dense { x: In(x), weight, bias, dropout, tanh, y: Out(y) };
+            let backward = DenseBack {
+                x: In(x),
+                y: In(y),
+                weight,
+                dropout,
+                tanh,
+                dy: rig.over(dy),
+                dx: Aside(Some(dx)),
+                dweight: sum(false, bias),
+                dbias: sum(true, bias),
+            };
+            rig.run_all(name, vec![forward.into(), backward.into()], Numbers::NONE);
+            let (x, dy) = (wide(&rig.read(x)), wide(&rig.read(dy)));
+            out.f32("y", rig.read(y), oracle::linear(&x, &w, &rig.values(bias)));
+            out.f32("dx", rig.read(dx), oracle::linear_backward(&dy, &w, outputs));
+            out.gradient("dbias", rig, bias, oracle::column_sums(&dy, outputs));
         }
         Kind::ActNorm { width, act } => {
             let x = rig.input_f32(ROWS, width, 1.5);
@@ -83,8 +117,6 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             }
         }
         Kind::LabelledLoss { outputs, gradient } => {
-            let known = labels(tokens, 2, outputs);
-            rig.batch.labels = Labels::Tokens(known.clone());
             let logits = rig.input_f32(ROWS, outputs, 3.0);
             let d = gradient.then(|| rig.output_f32(ROWS, outputs));
             rig.start(0, outputs);
@@ -94,7 +126,6 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             rig.run_all(name, ops, Numbers { weight: 0.125, update: None });
             let mut classes = known;
             classes.retain(|&class| class != Labels::IGNORED);
-            classes.resize(rows, Labels::IGNORED);
             let x = wide(&rig.read(logits));
             let (total, dx) = oracle::cross_entropy(&x, outputs, &classes, None);
             let report = rig.backend.step_report().unwrap();

@@ -2,9 +2,8 @@
 
 use super::CpuBackend;
 use super::operands::Operands;
-use crate::batch::Labels;
 use crate::program::{AddFirst, First, Pool, PoolBack, PoolKind, Program, Rows};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 /// See [`First`].
 pub fn first(cpu: &mut CpuBackend, program: &Program, op: &First) -> Result<()> {
@@ -43,14 +42,9 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
     let pooled = at.whole(op.out.0, (rows, shape.1))?;
     let [x, pooled] = cpu.arena.regions([at.whole(op.x.0, shape)?, pooled])?;
     if let Rows::Labelled(_) = rows {
-        let tokens = labelled(&cpu.labels, &cpu.batch.ids);
-        let (found, room) = (tokens.clone().count(), pooled.len() / shape.1);
-        ensure!(found <= room, "{found} tokens of the batch have a label, with room for {room}");
-        let (filled, rest) = pooled.split_at_mut(found * shape.1);
-        for (row, token) in filled.chunks_exact_mut(shape.1).zip(tokens) {
-            row.copy_from_slice(&x[token * shape.1..][..shape.1]);
+        for (row, &token) in pooled.chunks_exact_mut(shape.1).zip(&cpu.batch.labelled) {
+            row.copy_from_slice(&x[token as usize * shape.1..][..shape.1]);
         }
-        rest.fill(0.0);
     } else if shape.0 == rows {
         pooled.copy_from_slice(x);
     } else {
@@ -69,9 +63,8 @@ pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Resu
     let [dx, dy] = cpu.arena.regions([at.whole(op.dx.0, shape)?, pooled])?;
     if let Rows::Labelled(_) = rows {
         dx.fill(0.0);
-        let tokens = labelled(&cpu.labels, &cpu.batch.ids);
-        for (row, token) in dy.chunks_exact(shape.1).zip(tokens) {
-            dx[token * shape.1..][..shape.1].copy_from_slice(row);
+        for (row, &token) in dy.chunks_exact(shape.1).zip(&cpu.batch.labelled) {
+            dx[token as usize * shape.1..][..shape.1].copy_from_slice(row);
         }
     } else if shape.0 == rows {
         dx.copy_from_slice(dy);
@@ -79,13 +72,6 @@ pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Resu
         pool_backward(op.kind, &cpu.batch.cu_seqlens, shape.1, dx, dy);
     }
     Ok(())
-}
-
-/// The tokens of a batch that have a label, of which there is one for each or none at all.
-fn labelled<'a>(labels: &'a [u32], ids: &[u32]) -> impl Iterator<Item = usize> + Clone + 'a {
-    let labels = if labels.len() == ids.len() { labels } else { &[] };
-    let with = labels.iter().enumerate().filter(|&(_, &label)| label != Labels::IGNORED);
-    with.map(|(token, _)| token)
 }
 
 /// `pooled[s] = pool(x[tokens of s])`.

@@ -18,7 +18,7 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
     let outputs = shape.1;
     op.kind.check(program.list().info(op.logits.0), op.class_weights.is_some())?;
     if let Some(need) = LabelNeed::of(program.list(), &[Op::Loss(op.clone())]) {
-        need.check(cpu.label_kind)?;
+        need.check(cpu.batch.label_kind)?;
     }
     let class_weights = match op.class_weights {
         Some(range) => read(&cpu.params.value, wide(range, outputs, "weights of classes")?)?,
@@ -26,11 +26,11 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
     };
     let [logits, dlogits] =
         cpu.arena.regions([at.whole(op.logits.0, shape)?, at.aside(op.dlogits.0, shape)?])?;
-    let labels = cpu.labels.as_slice();
+    let labels = cpu.batch.labels.as_slice();
     let sum = match op.kind {
         LossKind::CrossEntropy if matches!(shape.0, Rows::Labelled(_)) => wide_loss::cross_entropy(
             logits,
-            labels,
+            &cpu.batch,
             outputs,
             weight,
             dlogits,

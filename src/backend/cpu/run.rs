@@ -13,6 +13,7 @@ pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers
     // What begins or ends a step finds the batch of whatever ran before.
     if span.has_batch() {
         check::fits(&cpu.batch, program.limits())?;
+        check::labelled(program.list(), program.limits(), cpu.batch.labelled.len())?;
     }
     for i in program.list().range(span) {
         let op = &program.list().ops[i];

@@ -1,13 +1,13 @@
 //! Softmax cross-entropy of labelled tokens over a whole vocabulary: as many numbers as the product that made them, so that
 //! unlike the other losses it is worth all threads and f32.
 
+use super::batch::HostBatch;
 use super::colsum::Partials;
 use super::math;
 use super::pointwise::scale;
 use super::share::Shared;
 use super::simd::{dispatch, lane_sum};
 use super::workers::Workers;
-use crate::batch::Labels;
 
 /// Exponentials that are added up in f32; their sums are added up in f64.
 const PIECE: usize = 512;
@@ -25,24 +25,18 @@ fn exponentials_body<const FMA: bool>(row: &mut [f32], most: f32) -> f32 {
     lane_sum(row, |x| x)
 }
 
-/// Sum over the labelled tokens, whose rows come first and in their order; `labels` has one per token. `dlogits` (may be empty)
-/// gets `weight · (softmax - onehot)`, and 0 in the rows that are left.
+/// Sum over the labelled tokens, a row each. `dlogits` (may be empty) gets `weight · (softmax - onehot)`.
 pub fn cross_entropy(
     logits: &[f32],
-    labels: &[u32],
+    batch: &HostBatch,
     outputs: usize,
     weight: f32,
     dlogits: &mut [f32],
     partials: &mut Partials,
     workers: &Workers,
 ) -> f64 {
-    let rows = logits.len() / outputs;
-    let (targets, losses) = partials.lines(rows, 1);
-    let targets: &mut [u32] = bytemuck::cast_slice_mut(targets);
-    targets.fill(Labels::IGNORED);
-    let labelled = labels.iter().filter(|&&label| label != Labels::IGNORED);
-    targets.iter_mut().zip(labelled).for_each(|(target, &label)| *target = label);
-    let targets = &*targets;
+    let rows = batch.labelled.len();
+    let (losses, _) = partials.lines(rows, 1);
     let asked = (!dlogits.is_empty()).then(|| Shared::new(dlogits));
     let found = Shared::new(losses);
     let room = if asked.is_some() { 0 } else { outputs };
@@ -52,11 +46,8 @@ pub fn cross_entropy(
             Some(dlogits) => unsafe { dlogits.slice(row * outputs, outputs) },
             None => room,
         };
-        if targets[row] == Labels::IGNORED {
-            d.fill(0.0);
-            return;
-        }
-        let (x, label) = (&logits[row * outputs..][..outputs], targets[row] as usize);
+        let label = batch.labels[batch.labelled[row] as usize] as usize;
+        let x = &logits[row * outputs..][..outputs];
         let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         d.copy_from_slice(x);
         let sum: f64 = d.chunks_mut(PIECE).map(|piece| f64::from(exponentials(piece, most))).sum();

@@ -54,7 +54,7 @@ pub fn of_run(
 /// A file that cannot be read.
 pub fn of_files_now(config: &TrainConfig) -> Result<Fingerprint> {
     let base = Base::open(&config.model, true)?;
-    of_files(config, &base, &RunRows::read(config, true)?.hashes)
+    of_files(config, &base, &RunRows::read(config, base.config.vocab, true)?.hashes)
 }
 
 /// The part of a run's fingerprint that files decide.

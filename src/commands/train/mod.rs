@@ -16,7 +16,7 @@ use super::programs::Programs;
 use super::progress::Progress;
 use super::ranks as agreement;
 use super::stop::{self, Stop};
-use super::{device_of, named, outputs, say, set_threads, show, submission, warn};
+use super::{named, outputs, say, set_threads, show, submission, warn};
 use crate::cli::TrainCommand;
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::error::{OfAllRanks, UsageError};
@@ -56,7 +56,6 @@ use summary::Summary;
 
 pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let TrainCommand { config, resume, predict_test, quiet } = command;
-    device_of(config.task.kind(), config.device)?;
     set_threads(config.threads, &**ranks)?;
     let of = ranks.share().of;
     if config.batch_size < of {
@@ -121,7 +120,7 @@ fn train(
         say(quiet, format_args!("class weights:\n{}", table.trim_end()));
     }
     let mut backend = open(OpenOptions {
-        device: device_of(config.task.kind(), config.device)?,
+        device: config.device,
         here: ranks.here(),
         precision: config.precision,
         weights: config.weights.into(),
