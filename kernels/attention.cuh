@@ -74,15 +74,20 @@ struct Work {
     __device__ __forceinline__ size_t statistic(const AttentionArgs& args, int row) const {
         return size_t(head) * args.batch->tokens + span.start + row;
     }
-    // Its row in the dropout mask [tokens · heads, keys], of the whole batch.
+    // Its row in the dropout mask [tokens · heads, keys].
     __device__ __forceinline__ uint32_t mask_row(const AttentionArgs& args, int row) const {
-        return (args.batch->first_token + span.start + row) * args.heads + head;
+        return (span.start + row) * args.heads + head;
     }
     // This block's row of partial column sums, where tiles have `rows` rows.
     __device__ __forceinline__ size_t partial(uint32_t rows) const {
         return tile_slot(span, sequence, blockIdx.x, rows) * hidden + column;
     }
 };
+
+// The mask of the probabilities, whose rows are those of the whole batch.
+__device__ __forceinline__ Dropout dropout_of(const AttentionArgs& args) {
+    return Dropout(args.dropout, args.batch, args.batch->first_token * args.heads);
+}
 
 // Four words of each of four lanes that are `Stride` apart: lane i of them gets word i of all four, in their order.
 template <int Stride>

@@ -78,7 +78,7 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
     // Everyone is done with the output before the second stage is filled.
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
+    const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const uint32_t mask_row = work.mask_row(args, first + warp * 16 + g);
     float acc[D / 8][4] = {}, mean_key[D / 8][4] = {};
@@ -183,7 +183,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
     copy_step(0);
     commit_copies();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
+    const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const int g = lane / 4, t = lane % 4;
     const int key = first + warp * 16 + g;

@@ -85,7 +85,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
     wait_copies<0>();
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
+    const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const int key = warp * 16 + g;
     typename H::template Left<(D <= 64)> keys, values;
