@@ -57,6 +57,10 @@ pub enum Purpose {
     PoolerInit = 4,
     /// Dropout masks; index = chosen by the model from step and site.
     Dropout = 5,
+    /// Hidden words of the rows to train on; index = epoch, its halves swapped, xor row.
+    TrainMask = 6,
+    /// Of those to evaluate on; index = row.
+    DevMask = 7,
 }
 
 /// One reproducible sequence of numbers, named by seed, purpose and index.

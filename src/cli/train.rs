@@ -92,6 +92,7 @@ impl TrainArgs {
             pooling: self.pooling.unwrap_or(default.pooling),
             pooler: self.pooler.unwrap_or(default.pooler),
             init_head: self.init_head,
+            init_delta: self.init_delta,
             method,
             biases: self.biases.unwrap_or(default.biases),
             dev: self.dev.map(DevSource::File).or(self.dev_fraction.map(DevSource::Fraction)),
@@ -106,6 +107,8 @@ impl TrainArgs {
             max_length: self.max_length,
             stride: self.stride,
             max_answer_length: self.max_answer_length,
+            mask_probability: self.mask_probability,
+            whole_word_masking: self.whole_word_masking.unwrap_or(default.whole_word_masking),
             no_shuffle: self.no_shuffle.unwrap_or(default.no_shuffle),
             length: match (self.epochs, self.steps) {
                 (Some(epochs), _) => Length::Epochs(epochs),

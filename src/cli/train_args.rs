@@ -45,9 +45,14 @@ pub struct TrainArgs {
     /// Start from the head in this safetensors file, by its Hugging Face names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
+    /// Start from the biases of another run on the same model, of whichever task: its folder or its bias.safetensors
+    /// [default: the model's own]
+    #[arg(long, value_name = "DELTA", help_heading = "Model")]
+    pub init_delta: Option<PathBuf>,
 
     /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
-    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl
+    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl;
+    /// of --task masked-lm txt with a text on each line, or a column of the others
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -99,6 +104,14 @@ pub struct TrainArgs {
     /// Most tokens of an answer, in --task question-answering [default: 30]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_answer_length: Option<usize>,
+    /// The share of a text's tokens that are hidden, in --task masked-lm: of ten that are, eight become the mask, one another
+    /// word, and one stays [default: 0.15]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Data")]
+    pub mask_probability: Option<f64>,
+    /// Hide whole words, runs of letters and digits, in --task masked-lm
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Data")]
+    pub whole_word_masking: Option<bool>,
     /// Take the rows in the order of the file in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
@@ -274,6 +287,7 @@ impl TrainArgs {
             pooling: self.pooling.or(under.pooling),
             pooler: self.pooler.or(under.pooler),
             init_head: self.init_head.or(under.init_head),
+            init_delta: self.init_delta.or(under.init_delta),
             train: self.train.or(under.train),
             dev: self.dev.or(under.dev),
             dev_fraction: self.dev_fraction.or(under.dev_fraction),
@@ -289,6 +303,8 @@ impl TrainArgs {
             max_length: self.max_length.or(under.max_length),
             stride: self.stride.or(under.stride),
             max_answer_length: self.max_answer_length.or(under.max_answer_length),
+            mask_probability: self.mask_probability.or(under.mask_probability),
+            whole_word_masking: self.whole_word_masking.or(under.whole_word_masking),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),

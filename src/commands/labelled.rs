@@ -45,11 +45,16 @@ pub fn read(
 ) -> Result<Examples> {
     match rules.cells.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
-        reads @ (Reads::Words | Reads::Questions) => {
+        reads @ (Reads::Words | Reads::Questions | Reads::Running) => {
             let ReadWhole { documents, told } = read_documents(rules.cells.task, path, options)?;
-            // Questions are counted where their answers are.
             let of_words = reads == Reads::Words;
-            let told = told.into_iter().chain(of_words.then(|| documents.sizes()));
+            let sizes = match reads {
+                Reads::Words => Some(documents.sizes()),
+                Reads::Running => Some(words::count(documents.list.len(), "text")),
+                // Questions are counted where their answers are.
+                _ => None,
+            };
+            let told = told.into_iter().chain(sizes);
             told.for_each(|told| say(quiet, format_args!("{}: {told}", documents.name)));
             if of_words && let Some(error) = tags_for_words(&documents.name, &documents.list) {
                 bail!(error);

@@ -105,7 +105,11 @@ fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors>
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
         // Mean pooling ignores the pooler, but `AutoModel` wants one.
         let pooler = name.starts_with("pooler.dense.") && spec.pooling == PoolKind::Mean;
-        if inside && (pooler || of_model.contains(&name)) {
+        if !inside && of_model.contains(&name) && !name.ends_with(".bias") {
+            // Of a head on masked words, whose biases come with the delta.
+            let data = file.of_words_head(&[&full], &shape)?;
+            tensors.insert(name, Tensor { shape, data });
+        } else if inside && (pooler || of_model.contains(&name)) {
             let data = file.get(stored, &shape)?;
             tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
         }

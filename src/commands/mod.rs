@@ -17,6 +17,7 @@ mod merge;
 mod named;
 mod outputs;
 mod plan;
+mod planned_head;
 mod predict;
 mod programs;
 mod progress;
@@ -154,7 +155,8 @@ fn read_options(
     let (settings, reads) = (&info.settings, info.task.facts().reads);
     let asks = reads == Reads::Questions;
     no_use(asks && args.text_column.is_some(), "--text-column", info.task)?;
-    no_use(asks && args.label_column.is_some(), "--label-column", info.task)?;
+    let unlabelled = asks || reads == Reads::Running;
+    no_use(unlabelled && args.label_column.is_some(), "--label-column", info.task)?;
     let pairs = reads == Reads::Texts;
     no_use(!pairs && args.text_pair_column.is_some(), "--text-pair-column", info.task)?;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());

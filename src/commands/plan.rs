@@ -2,24 +2,26 @@
 
 use super::base::not_mistaken;
 use super::listing::{Listing, Rates};
+use super::planned_head::task_spec;
 use super::{fetching, max_len, show};
 use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
-use crate::formats::sentence::{LongestText, Makers};
+use crate::formats::sentence::LongestText;
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, outline};
-use crate::program::{Limits, LossKind, Program, Saving, Value, What};
+use crate::program::{Limits, Program, Saving, Value, What};
 use crate::ranks::Share;
 use crate::session::{OpenOptions, gpu, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
+use crate::settings::task::Reads;
 use crate::table::{TextTable, grouped};
 use crate::words::{count, named};
 use anyhow::{Context, Result, ensure};
@@ -48,19 +50,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let sequences = args.batch_size.div_ceil(ranks);
     let tokens = tokens.min(sequences.saturating_mul(longest));
     let limits = Limits { tokens, sequences, max_len: longest };
-    let spec = TaskSpec {
-        outputs: args.outputs,
-        pooling: match args.pooling.kind() {
-            Some(kind) => kind,
-            None => Makers::of(&folder)?.kind()?,
-        },
-        reinit_pooler: false,
-        loss: LossKind::CrossEntropy,
-        class_weights: Vec::new(),
-        trains: Trains::all_biases(),
-        dropout: dropout(args.dropout)?,
-        seed: 0,
-    };
+    let spec = task_spec(args, &config, &folder)?;
     let plan = Planning {
         device: device_of(args, false)?,
         limits,
@@ -121,8 +111,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let mut columns = Vec::new();
     for &method in Method::ALL {
-        // On a CPU matrices train in f32 alone.
-        if !method.facts().freezes_weights && device_of(args, true).is_err() {
+        // On a CPU matrices train in f32 alone, and under a head on masked words not at all.
+        let running = args.task.facts().reads == Reads::Running;
+        if !method.facts().freezes_weights && (running || device_of(args, true).is_err()) {
             continue;
         }
         columns.push(column(method.name(), Trains::of(method, &BiasSelection::all()))?);
@@ -152,15 +143,6 @@ struct Column {
     spec: TaskSpec,
     model: Model,
     saving: Saving,
-}
-
-fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
-    match p {
-        Some(p) if !(0.0..1.0).contains(&p) => {
-            Err(UsageError::new(format!("--dropout must be from 0 to below 1, got {p}")))
-        }
-        _ => Ok(p.map(|p| p as f32)),
-    }
 }
 
 fn device_of(args: &PlanArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {

@@ -10,15 +10,18 @@ use super::{no_use, outputs, read_options, say, set_threads, submission, warn};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
-    BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches, place,
+    BatchLimits, Dataset, Document, LabelUse, MaskTokens, Masking, Row, TextCounts,
+    evaluation_batches, place,
 };
 use crate::error::{UsageError, tame};
 use crate::files::write_named;
-use crate::program::Limits;
+use crate::program::{Limits, PoolKind, Portion};
 use crate::ranks::Ranks;
-use crate::settings::task::Reads;
+use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::TokenLogits;
+use crate::tasks::masked_words;
 use crate::tasks::tag_remarks::tags_for_words;
+use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::words::{count, have};
 use anyhow::{Context, Result, bail};
@@ -33,6 +36,8 @@ use std::rc::Rc;
 const CHUNK: usize = 1024;
 /// Tokens a batch where the user sets no limit: more brings no speed, and memory is planned for it.
 const TOKENS: usize = 8192;
+/// The same where each may have the logits of a whole vocabulary.
+const MASKED_TOKENS: usize = 512;
 
 pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     set_threads(args.compute.threads, &**ranks)?;
@@ -58,9 +63,16 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
         sequences: args.compute.batch_size,
-        tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
+        tokens: Some(args.compute.batch_tokens.unwrap_or(match task {
+            Task::MaskedLm => MASKED_TOKENS,
+            _ => TOKENS,
+        })),
     };
     let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    if task == Task::MaskedLm {
+        // Any token may be a mask.
+        trained.session.model_mut().head.pool = PoolKind::Labelled(Portion::ALL);
+    }
     // No text is without a token.
     trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
@@ -246,11 +258,34 @@ impl Predictor {
         let mut windows =
             tokenizer.windows(documents, stride, &|_| {}).with_context(|| name.to_owned())?;
         let counts = windows.counts();
-        let dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
-        let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
-        let targets = &self.trained.targets;
-        let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
-        let answers = targets.answers(documents, &windows, &logits);
+        let mut dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
+        let mask = match targets {
+            &Targets::Words { rules, .. } => {
+                let tokens = MaskTokens::of(tokenizer)?;
+                let mask = tokens.mask();
+                dataset = dataset.masked(Masking::as_written(rules, tokens));
+                Some(mask)
+            }
+            _ => None,
+        };
+        // Without a mask nothing is asked.
+        let asked = mask.is_none() || (0..dataset.len()).any(|row| dataset.labelled(row) > 0);
+        let logits = match asked {
+            true => self.logits(&dataset).with_context(|| name.to_owned())?,
+            false => Vec::new(),
+        };
+        let Trained { tokenizer, targets, .. } = &self.trained;
+        let answers = match mask {
+            Some(mask) => {
+                masked_words::answers(documents, &windows, &dataset, mask, &logits, |id| {
+                    tokenizer.word(id)
+                })
+            }
+            None => {
+                let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
+                targets.answers(documents, &windows, &logits)
+            }
+        };
         for (answer, document) in answers.iter().zip(documents) {
             match self.format {
                 OutputFormat::Squad => {

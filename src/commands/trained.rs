@@ -20,6 +20,7 @@ use crate::ranks::Ranks;
 use crate::session::{OpenOptions, Session, gpu, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
+use crate::settings::task::Task;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 use crate::train::output::{CHECKPOINT_FILE, is_unfinished, left_at};
@@ -128,8 +129,11 @@ impl Trained {
         }
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
-        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
-            .reading_answers(info.settings.max_answer_length, info.no_answer);
+        let targets = match info.task {
+            Task::MaskedLm => Targets::words(info.outputs, &info.settings),
+            task => Targets::trained(task, splitting, info.labels.clone(), info.outputs)?
+                .reading_answers(info.settings.max_answer_length, info.no_answer),
+        };
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
         if ranks.several() {
             let files = Fingerprint::default().with("base weights", &base.sha256);
@@ -224,7 +228,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
         pooling: match info.pooling {
             Pooling::Mean => PoolKind::Mean,
             Pooling::Cls => PoolKind::Cls,
-            Pooling::Auto => PoolKind::Each,
+            Pooling::Auto => settings.pooling_of_tokens(),
         },
         // A whole model has its pooler, wherever it came from.
         reinit_pooler: settings.pooler == PoolerInit::Reinit

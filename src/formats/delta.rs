@@ -219,7 +219,13 @@ impl Delta {
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
         // Before anything is made for so many classes.
-        let head = ["classifier.bias", "classifier.out_proj.bias", "qa_outputs.bias"];
+        let head = [
+            "classifier.bias",
+            "classifier.out_proj.bias",
+            "qa_outputs.bias",
+            "cls.predictions.bias",
+            "lm_head.bias",
+        ];
         let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
         if let Some((name, tensor)) = found
             && tensor.shape != [info.outputs]

@@ -13,12 +13,13 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "model",
     "train",
     "data",
     "dev",
     "init-head",
+    "init-delta",
     "output",
     "save-steps",
     "save-minutes",
@@ -252,6 +253,7 @@ mod tests {
     fn the_free_settings_are_settings() {
         let mut full = config();
         full.init_head = Some("h".into());
+        full.init_delta = Some("d".into());
         full.data = Some("d".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);

@@ -180,20 +180,35 @@ impl ModelTensors {
     /// When it is missing, has another shape or a non-float type, or holds NaN or infinity; the error names
     /// file and tensor.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let mut full = format!("{}{name}", self.prefix);
-        if !self.owner.contains_key(&full) {
-            // Checkpoints converted from TensorFlow keep its names for LayerNorm's parameters.
-            let old = full
-                .replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta");
-            if self.owner.contains_key(&old) {
-                full = old;
-            }
-        }
-        let &shard = self.owner.get(&full).with_context(|| {
+        let full = format!("{}{name}", self.prefix);
+        self.found(&full, shape).with_context(|| {
             format!("{}: the tensor `{full}` is missing", self.shards[0].path.display())
-        })?;
-        self.shards[shard].get(&full, shape, "config.json asks for")
+        })?
+    }
+
+    /// A tensor of the head on masked words, by the first of its whole names that is there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
+        names.iter().find_map(|name| self.found(name, shape)).with_context(|| {
+            format!(
+                "{}: the tensor `{}` is missing: --task masked-lm needs the head on masked words that the checkpoint was \
+                 pre-trained with, as a …ForMaskedLM or …ForPreTraining of transformers has it",
+                self.shards[0].path.display(),
+                names.join("` or `")
+            )
+        })?
+    }
+
+    /// A tensor by its whole name, where it is there.
+    fn found(&self, full: &str, shape: &[usize]) -> Option<Result<Vec<f32>>> {
+        // Checkpoints converted from TensorFlow keep its names for LayerNorm's parameters.
+        let old = full
+            .replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta");
+        let name = [full, &old].into_iter().find(|name| self.owner.contains_key(*name))?;
+        Some(self.shards[*self.owner.get(name)?].get(name, shape, "config.json asks for"))
     }
 }
 

@@ -54,6 +54,8 @@ pub struct ModelConfig {
     /// Dropout before the classifier.
     pub classifier_dropout: f32,
     pub pad_token_id: usize,
+    /// Whether a head on masked words has the embeddings' table for its matrix.
+    pub tied: bool,
     /// The key by which `transformers` would quantise the weights, which is not done here.
     pub quantized_by: Option<&'static str>,
 }
@@ -129,6 +131,7 @@ impl ModelConfig {
                 (Family::Bert, Some(Value::Null)) => 0,
                 _ => keys.index("pad_token_id")?,
             },
+            tied: json.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false),
             quantized_by: (QUANTIZATION.into_iter())
                 .find(|key| json.get(*key).is_some_and(|value| !value.is_null())),
         };

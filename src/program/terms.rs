@@ -60,6 +60,32 @@ pub enum Rows {
     Tokens,
     /// One per sequence.
     Sequences,
+    /// One per labelled token of a batch, in their order; there is room for so many.
+    Labelled(Portion),
+}
+
+/// The most labelled tokens of a batch: so many thousandths of its tokens, and one more per sequence. A row that is
+/// labelled in part always has one, and the number of the others is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Portion {
+    pub thousandths: u16,
+}
+
+impl Portion {
+    /// Every token may have a label.
+    pub const ALL: Self = Self { thousandths: 1000 };
+
+    /// The least that holds this share.
+    pub fn of(share: f64) -> Self {
+        Self { thousandths: (share.clamp(0.0, 1.0) * 1000.0).ceil() as u16 }
+    }
+
+    fn rows(self, limits: Limits) -> usize {
+        let part = usize::from(self.thousandths.min(1000));
+        let whole = limits.tokens / 1000 * part;
+        let rest = (limits.tokens % 1000 * part).div_ceil(1000);
+        (whole + rest).saturating_add(limits.sequences).min(limits.tokens)
+    }
 }
 
 /// Upper bounds of a batch's shape.
@@ -78,6 +104,7 @@ impl Limits {
         match rows {
             Rows::Tokens => self.tokens,
             Rows::Sequences => self.sequences,
+            Rows::Labelled(portion) => portion.rows(self),
         }
     }
 
@@ -296,6 +323,8 @@ pub enum PoolKind {
     Mean,
     /// It does not: each token keeps its own.
     Each,
+    /// It does not, and the labelled tokens alone go on.
+    Labelled(Portion),
 }
 
 impl PoolKind {
@@ -304,6 +333,7 @@ impl PoolKind {
         match self {
             Self::Cls | Self::Mean => Rows::Sequences,
             Self::Each => Rows::Tokens,
+            Self::Labelled(portion) => Rows::Labelled(portion),
         }
     }
 
@@ -358,7 +388,8 @@ impl LossKind {
             Self::Span => rows == Rows::Tokens && width == 2,
         };
         ensure!(fits, "{self:?} of [{rows:?}, {width}]");
-        ensure!(!class_weights || self == Self::CrossEntropy, "{self:?} with weights of classes");
+        let weighted = self == Self::CrossEntropy && !matches!(rows, Rows::Labelled(_));
+        ensure!(!class_weights || weighted, "{self:?} of {rows:?} with weights of classes");
         Ok(())
     }
 }

@@ -16,8 +16,10 @@ use super::method::Method;
 use super::metric::Metric;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
+use super::task::MASK_PROBABILITY;
 use super::task_choice::TaskChoice;
 use super::weighting::Weighting;
+use crate::program::PoolKind;
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,9 @@ pub struct TrainConfig {
     /// A safetensors file with the head's first weights under their Hugging Face names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_head: Option<PathBuf>,
+    /// A delta on the same base, whose biases are the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_delta: Option<PathBuf>,
 
     pub method: Method,
     pub biases: BiasSelection,
@@ -89,6 +94,12 @@ pub struct TrainConfig {
     /// Most tokens of an answer to a question; `None` is as the task has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_answer_length: Option<usize>,
+    /// The share of a text's tokens that are hidden, where words are to be found again; `None` is 0.15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_probability: Option<f64>,
+    /// Hide all tokens of a word or none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole_word_masking: bool,
     /// Take the rows in the order of the file, every epoch.
     pub no_shuffle: bool,
 
@@ -145,6 +156,10 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn is_nowhere(path: &Path) -> bool {
     path == Path::new("")
 }
@@ -168,6 +183,7 @@ impl TrainConfig {
         Self {
             model,
             init_head: self.init_head.as_deref().map(name),
+            init_delta: self.init_delta.as_deref().map(name),
             train: self.train.as_deref().map(name),
             data: self.data.as_deref().map(name),
             dev: self.dev.clone().map(|dev| match dev {
@@ -191,6 +207,7 @@ impl TrainConfig {
             pooling: Pooling::default(),
             pooler: PoolerInit::default(),
             init_head: None,
+            init_delta: None,
             method: Method::default(),
             biases: BiasSelection::all(),
             train,
@@ -207,6 +224,8 @@ impl TrainConfig {
             max_length: None,
             stride: None,
             max_answer_length: None,
+            mask_probability: None,
+            whole_word_masking: false,
             no_shuffle: false,
             length: Length::Epochs(3),
             batch_size: 16,
@@ -233,6 +252,16 @@ impl TrainConfig {
             precision: Precision::default(),
             threads: None,
         }
+    }
+
+    /// The share of a text's tokens that are hidden, where words are to be found again.
+    pub fn mask_probability(&self) -> f64 {
+        self.mask_probability.unwrap_or(MASK_PROBABILITY)
+    }
+
+    /// How the head reads the tokens of a task on them.
+    pub fn pooling_of_tokens(&self) -> PoolKind {
+        self.task.kind().pooling_of_tokens(self.mask_probability())
     }
 
     /// Whether there are rows to evaluate on: asked for, or a named task's own.

@@ -67,7 +67,9 @@ impl TrainConfig {
                 &format!("{metric} does not fit --task {}; use {fitting}", self.task),
             );
         }
-        if self.class_weights.is_some() && self.task.kind().facts().loss != LossKind::CrossEntropy {
+        let facts = self.task.kind().facts();
+        let running = facts.reads == Reads::Running;
+        if self.class_weights.is_some() && (facts.loss != LossKind::CrossEntropy || running) {
             return problem(
                 "class-weights",
                 &format!("weighs classes, of which --task {} has none", self.task),
@@ -105,11 +107,22 @@ impl TrainConfig {
     fn validate_reading(&self) -> Result<(), InvalidSetting> {
         let facts = self.task.kind().facts();
         let asks = facts.reads == Reads::Questions;
+        let running = facts.reads == Reads::Running;
+        if running && !self.method.facts().freezes_weights {
+            let problem = format!(
+                "{} is not for --task {}, which trains biases alone: the table of the words is frozen",
+                self.method, self.task
+            );
+            return Err(InvalidSetting { option: "method", problem });
+        }
         let given = [
             ("pooling", facts.each_token && self.pooling != Pooling::Auto),
             ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
             ("text-column", asks && self.text_column.is_some()),
-            ("label-column", asks && self.label_column.is_some()),
+            ("label-column", (asks || running) && self.label_column.is_some()),
+            ("init-head", running && self.init_head.is_some()),
+            ("mask-probability", !running && self.mask_probability.is_some()),
+            ("whole-word-masking", !running && self.whole_word_masking),
             ("max-answer-length", !asks && self.max_answer_length.is_some()),
             ("text-pair-column", facts.reads != Reads::Texts && self.text_pair_column.is_some()),
             ("unlabelled", facts.reads != Reads::Texts && !self.unlabelled.is_default()),
@@ -189,6 +202,13 @@ impl TrainConfig {
             TrainedBiases::None => Some("trains no bias"),
             TrainedBiases::All => Some("trains everything"),
         };
+        if facts.biases == TrainedBiases::None && self.init_delta.is_some() {
+            let problem = format!(
+                "has biases for a run to go on with, and --method {method} trains none, so that its result would lack them: \
+                 leave it out"
+            );
+            return invalid("init-delta", problem);
+        }
         if let Some(instead) = instead
             && self.biases != BiasSelection::all()
         {
@@ -269,6 +289,10 @@ impl TrainConfig {
             require((0.0..1.0).contains(&dropout), "dropout", "be from 0 to below 1", &dropout)?;
             single("dropout", dropout)?;
             below_one("dropout", dropout)?;
+        }
+        if let Some(probability) = self.mask_probability {
+            let fits = probability > 0.0 && probability <= 1.0;
+            require(fits, "mask-probability", "be above 0 and at most 1", &probability)?;
         }
         if let Some(DevSource::Fraction(fraction)) = self.dev {
             let fits = fraction > 0.0 && fraction < 1.0;

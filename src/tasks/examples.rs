@@ -5,7 +5,8 @@ use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
 use crate::data::{
-    Dataset, Documents, OnRows, Row, Table, TextCounts, TextTokenizer, Window, Windows,
+    Dataset, Documents, MaskTokens, Masking, OnRows, Row, Table, TextCounts, TextTokenizer, Window,
+    Windows,
 };
 use crate::formats::columns::Columns;
 use anyhow::{Context, Result};
@@ -129,6 +130,13 @@ impl Prepared {
                 let counts = windows.counts();
                 let labels = targets.of_windows(&documents, &windows)?;
                 let dataset = Dataset::of_windows(&mut windows, labels, tokenizer)?;
+                if let &Targets::Words { rules, .. } = targets {
+                    let tokens = MaskTokens::of(tokenizer)?;
+                    let masking = Masking::new(rules, tokens, &windows, &documents.list);
+                    // What was hidden is asked for token by token, and of no text as a whole.
+                    let dataset = dataset.masked(masking);
+                    return Ok((Self { dataset, documents: None }, counts));
+                }
                 let documents = Some(InWindows { documents, windows });
                 Ok((Self { dataset, documents }, counts))
             }

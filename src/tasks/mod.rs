@@ -14,6 +14,7 @@ pub mod examples;
 pub mod head;
 pub mod labels;
 pub mod look_alike;
+pub mod masked_words;
 pub mod metrics;
 pub mod multi_label;
 pub mod name_doubts;

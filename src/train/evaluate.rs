@@ -5,10 +5,12 @@ use crate::data::{Batches, Dataset};
 use crate::program::Rows;
 use crate::ranks::{Share, gather_numbers};
 use crate::session::Session;
+use crate::tasks::masked_words;
 use anyhow::{Result, bail};
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
-/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`. Of several ranks each takes some of the
+/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`; of hidden words what [`masked_words`] keeps of
+/// theirs. Of several ranks each takes some of the
 /// batches, and all have the logits of all.
 ///
 /// # Errors
@@ -21,15 +23,30 @@ pub fn logits(
 ) -> Result<Vec<f32>> {
     let outputs = session.model().head.outputs();
     let lengths = dataset.lengths();
-    let each_token = session.model().head.pool.rows() == Rows::Tokens;
-    let count = |row: usize| if each_token { lengths[row] as usize * outputs } else { outputs };
+    let of_rows = session.model().head.pool.rows();
+    let asks = dataset.asks_for_words();
+    let kept_of_word = if asks { 2 * masked_words::BEST } else { masked_words::KEPT };
+    let count = |row: usize| match of_rows {
+        Rows::Sequences => outputs,
+        Rows::Tokens => lengths[row] as usize * outputs,
+        Rows::Labelled(_) => dataset.labelled(row) * kept_of_word,
+    };
+    let kept = |batch: &Batch, logits: Vec<f32>| match of_rows {
+        Rows::Sequences | Rows::Tokens => logits,
+        Rows::Labelled(_) if asks => masked_words::best(&logits, &batch.labels, outputs),
+        Rows::Labelled(_) => masked_words::found(&logits, &batch.labels, outputs),
+    };
     let Share { rank, of } = session.ranks().share();
     let mut mine = Vec::with_capacity(dataset.len().div_ceil(of) * outputs);
     // Batches come longest first, so every rank has its part of the long ones.
     for rows in batches.iter().skip(rank).step_by(of) {
-        // A model that predicts reads no labels.
-        let batch = Batch { labels: Labels::None, ..dataset.batch(rows) };
-        mine.extend(session.logits(&batch)?);
+        let mut batch = dataset.batch(rows);
+        if !matches!(of_rows, Rows::Labelled(_)) {
+            // A model that predicts reads no labels, but to know which tokens have one.
+            batch.labels = Labels::None;
+        }
+        let logits = session.logits(&batch)?;
+        mine.extend(kept(&batch, logits));
         done(batch.tokens());
     }
     let gathered = gather_numbers(session.ranks(), &mine)?;

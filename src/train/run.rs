@@ -187,7 +187,7 @@ impl Run<'_> {
                 break;
             }
             let tokens = step.batches.iter().map(|rows| steps.tokens(rows)).sum();
-            let issued = self.issue(step, (schedule.lr(next.step), tokens))?;
+            let issued = self.issue(step, next.epoch, (schedule.lr(next.step), tokens))?;
             let step = &issued.step;
             next = step.after;
             if let Some(before) = before.take() {
@@ -277,10 +277,11 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// Gives one optimizer step to the device.
-    fn issue(&mut self, step: Step, (lr, tokens): (f64, usize)) -> Result<Issued> {
+    /// Gives one optimizer step of an epoch to the device.
+    fn issue(&mut self, step: Step, epoch: u64, (lr, tokens): (f64, usize)) -> Result<Issued> {
         let class_weights = self.session.model().head.weights_of_classes();
-        let weights = step.batches.iter().map(|rows| self.train.weight(rows, class_weights));
+        let weight = |rows: &Vec<usize>| self.train.weight(rows, epoch, class_weights);
+        let weights = step.batches.iter().map(weight);
         let targets: f64 = weights.sum();
         let update = AdamW {
             lr: lr as f32,
@@ -293,7 +294,7 @@ impl Run<'_> {
         };
         let (train, seed) = (self.train, self.config.seed);
         let batches = step.parts.iter().map(|MicroBatch { rows, batch, first }| {
-            (train.batch(rows), DropoutKey { seed, step: *batch, first: *first })
+            (train.batch_of_epoch(rows, epoch), DropoutKey { seed, step: *batch, first: *first })
         });
         let stop = self.stop.load(Ordering::Relaxed);
         let given = self.session.step(batches, targets, update, stop)?;

@@ -15,6 +15,7 @@ mod full;
 mod full_disk;
 mod launched;
 mod links;
+mod masked;
 mod memory;
 mod merge;
 mod named;

@@ -1,7 +1,9 @@
 //! What a case is, and what running it gives; how each kind runs is in the `*_cases` beside this file.
 
 use crate::rig::{Rig, Rounding};
-use crate::{attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases};
+use crate::{
+    attention_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases, words_cases,
+};
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
 
@@ -133,6 +135,29 @@ pub enum Kind {
         hidden: usize,
         vocab: usize,
         types: usize,
+    },
+    /// Of the head on masked words, as the rest: the labelled tokens' rows out of all and back.
+    LabelledRows {
+        hidden: usize,
+    },
+    /// A product with a matrix or an embedding table, both ways.
+    LabelledDense {
+        inputs: usize,
+        outputs: usize,
+        table: bool,
+    },
+    ActNorm {
+        width: usize,
+        act: Activation,
+    },
+    ActNormBackward {
+        width: usize,
+        act: Activation,
+        dbeta: bool,
+    },
+    LabelledLoss {
+        outputs: usize,
+        gradient: bool,
     },
 }
 
@@ -287,6 +312,11 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
         Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. } => {
             full_cases::run(case, &name, &mut rig, &mut out);
         }
+        Kind::LabelledRows { .. }
+        | Kind::LabelledDense { .. }
+        | Kind::ActNorm { .. }
+        | Kind::ActNormBackward { .. }
+        | Kind::LabelledLoss { .. } => words_cases::run(case, &name, &mut rig, &mut out),
     }
     out.0
 }

@@ -17,6 +17,7 @@ mod oracle;
 mod refused;
 mod rig;
 mod table;
+mod words_cases;
 
 use bitfit::backend::cpu::{Arithmetic, CpuBackend};
 use bitfit::backend::{Backend, WeightType};

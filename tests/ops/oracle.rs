@@ -167,6 +167,20 @@ pub fn norm_backward(dy: &[f64], x_hat: &[f64], rstd: &[f64], gamma: &[f64]) -> 
     dz
 }
 
+/// Gradient of the input of an activation with a LayerNorm behind it.
+pub fn act_norm_backward(
+    act: Activation,
+    dy: &[f64],
+    x: &[f64],
+    gamma: &[f64],
+    eps: f64,
+) -> Vec<f64> {
+    let values: Vec<f64> = x.iter().map(|&x| activation(act, x)).collect();
+    let (x_hat, rstd) = normalise(&values, gamma.len(), eps);
+    let dz = norm_backward(dy, &x_hat, &rstd, gamma);
+    dz.iter().zip(x).map(|(d, &x)| d * activation_derivative(act, x)).collect()
+}
+
 /// Shape and randomness of an attention call.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {

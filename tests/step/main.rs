@@ -88,7 +88,7 @@ fn the_verifier_knows_the_shape_of_every_tensor() {
             |info| {
                 info.rows = match info.rows {
                     Rows::Tokens => Rows::Sequences,
-                    Rows::Sequences => Rows::Tokens,
+                    Rows::Sequences | Rows::Labelled(_) => Rows::Tokens,
                 }
             },
             |info| {

@@ -4,11 +4,13 @@
 //! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
 //! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
 
+mod act_norm;
 mod aligned;
 mod arena;
 mod attend;
 mod attention;
 mod attention_bf16;
+mod batch;
 mod bf16;
 mod block;
 mod colsum;
@@ -55,20 +57,21 @@ mod team;
 mod transpose;
 mod weight_gradients;
 mod weights;
+mod wide_loss;
 mod widen;
 mod workers;
 mod x_hat;
 
-use super::labels::{self, LabelKind};
 use super::{
     Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
-    Region, Slot, StepReport, WeightId, WeightType, check,
+    Region, Slot, StepReport, WeightId, WeightType,
 };
-use crate::batch::{Batch, Labels};
+use crate::batch::Batch;
 use crate::program::{Numbers, Program, Span, Storage};
 use aligned::Aligned;
 use anyhow::{Result, ensure};
 use arena::Arena;
+use batch::HostBatch;
 use colsum::Partials;
 pub use elements::Arithmetic;
 use elements::{Elements, Source, Stored};
@@ -88,11 +91,7 @@ pub struct CpuBackend {
     memory: Memory,
     arena: Arena,
     params: HostParams,
-    /// Its labels are beside it.
-    batch: Batch,
-    /// In words.
-    labels: Vec<u32>,
-    label_kind: LabelKind,
+    batch: HostBatch,
     key: DropoutKey,
     workers: Workers,
     partials: Partials,
@@ -124,15 +123,7 @@ impl CpuBackend {
             memory: Memory::default(),
             arena: Arena::default(),
             params: HostParams::default(),
-            batch: Batch {
-                ids: Vec::new(),
-                type_ids: Vec::new(),
-                positions: Vec::new(),
-                cu_seqlens: vec![0],
-                labels: Labels::None,
-            },
-            labels: Vec::new(),
-            label_kind: LabelKind::None,
+            batch: HostBatch::default(),
             key: DropoutKey::default(),
             workers: Workers::default(),
             partials: Partials::default(),
@@ -189,25 +180,20 @@ impl Backend for CpuBackend {
 
     fn allocated(&self) -> Footprint {
         let params = &self.params;
-        let words = |v: &Vec<u32>| 4 * v.capacity();
         let floats = |v: &Vec<f32>| 4 * v.capacity();
-        let Batch { ids, type_ids, positions, cu_seqlens, labels: _ } = &self.batch;
         let vectors = [&params.value, &params.gradient, &params.moment1, &params.moment2];
         Footprint {
             weights: self.weights.bytes(),
             params: vectors.into_iter().map(floats).sum(),
             arena: self.arena.bytes(),
-            batch: [ids, type_ids, positions, cu_seqlens, &self.labels]
-                .into_iter()
-                .map(words)
-                .sum(),
+            batch: self.batch.bytes(),
             workspace: self.workers.bytes()
                 + self.partials.bytes()
                 + floats(&self.bias)
                 + self.head_input.bytes()
                 + 8 * self.norm_partials.capacity()
                 + floats(&self.exchanged)
-                + words(&self.token_order),
+                + 4 * self.token_order.capacity(),
         }
     }
 
@@ -223,29 +209,13 @@ impl Backend for CpuBackend {
         self.head_input = Aligned::new(sizes.head_input, 0.0, "the head's input")?;
         self.norm_partials = vec![0.0; sizes.norm_partials];
         self.exchanged = vec![0.0; sizes.exchanged];
-        let tokens = || Vec::with_capacity(sizes.tokens);
-        self.batch = Batch {
-            ids: tokens(),
-            type_ids: tokens(),
-            positions: tokens(),
-            cu_seqlens: Vec::with_capacity(sizes.sequences + 1),
-            labels: Labels::None,
-        };
-        self.batch.cu_seqlens.push(0);
-        self.labels = Vec::with_capacity(sizes.labels);
+        self.batch = HostBatch::new(&memory);
         self.memory = memory;
         Ok(())
     }
 
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        check::batch(batch, self.memory.limits, self.memory.labels)?;
-        self.batch.ids.clone_from(&batch.ids);
-        self.batch.type_ids.clone_from(&batch.type_ids);
-        self.batch.positions.clone_from(&batch.positions);
-        self.batch.cu_seqlens.clone_from(&batch.cu_seqlens);
-        self.labels.clear();
-        self.labels.extend_from_slice(labels::words(&batch.labels));
-        self.label_kind = LabelKind::of(batch);
+        self.batch.set(batch, &self.memory)?;
         self.key = key;
         Ok(())
     }

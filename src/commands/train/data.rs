@@ -30,11 +30,11 @@ pub struct RunRows {
 }
 
 impl RunRows {
-    /// Reads the files.
+    /// Reads the files; of so many words one is hidden.
     ///
     /// # Errors
     /// A file that cannot be read or has no such column, a label that does not fit.
-    pub fn read(config: &TrainConfig, quiet: bool) -> Result<Self> {
+    pub fn read(config: &TrainConfig, vocabulary: usize, quiet: bool) -> Result<Self> {
         let mut options = ReadOptions {
             format: format(config.format),
             columns: ColumnNames {
@@ -76,6 +76,7 @@ impl RunRows {
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match targets.take() {
             Some(targets) => targets,
+            None if config.task.kind() == Task::MaskedLm => Targets::words(vocabulary, config),
             None => Targets::of(config.task.kind(), splitting.clone(), &train)?
                 .reading_answers(config.max_answer_length, None),
         };
@@ -130,7 +131,9 @@ impl Data {
     /// # Errors
     /// As [`RunRows::read`]; too few rows for a split.
     pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
-        let RunRows { targets, columns, train, dev, hashes } = RunRows::read(config, quiet)?;
+        let vocabulary = tokenizer.options().vocab_size;
+        let rows = RunRows::read(config, vocabulary, quiet)?;
+        let RunRows { targets, columns, train, dev, hashes } = rows;
         let (train, dev) = match config.dev {
             Some(DevSource::Fraction(fraction)) => {
                 let split = data::split(train.len(), fraction, config.seed)?;
@@ -152,6 +155,7 @@ impl Data {
         let mut train = prepare(train, parts[0])?;
         // Nothing is read off what is trained on.
         train.documents = None;
+        train.dataset.for_training();
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));

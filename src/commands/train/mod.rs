@@ -3,6 +3,7 @@
 mod data;
 pub mod identity;
 mod keep;
+mod start;
 mod summary;
 
 use super::base::Base;
@@ -138,6 +139,10 @@ fn train(
         init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
     } else {
         say_unused_head(&base, &model, quiet);
+    }
+
+    if let Some(path) = &config.init_delta {
+        start::with_delta(path, &base, &mut model, quiet)?;
     }
 
     let order = match config.no_shuffle {
@@ -321,7 +326,7 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
             _ => Vec::new(),
         },
         pooling: match config.task.kind().facts().each_token {
-            true => PoolKind::Each,
+            true => config.pooling_of_tokens(),
             false => base.pooling(config.pooling)?,
         },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
@@ -347,7 +352,7 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
         PoolKind::Mean => "the mean over all tokens",
         PoolKind::Cls => "the first token",
         // Nothing is pooled.
-        PoolKind::Each => return Ok(()),
+        PoolKind::Each | PoolKind::Labelled(_) => return Ok(()),
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
     let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;

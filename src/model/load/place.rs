@@ -29,7 +29,7 @@ pub fn assemble(
         Loader { source, config, task, store, params: Vec::new(), matrices: Vec::new() };
     let embeddings = loader.embeddings()?;
     let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
-    let head = loader.head()?;
+    let head = loader.head(&embeddings.word)?;
     let class_weights = loader.class_weights();
     let Loader { params, store, matrices, .. } = loader;
     let any = params.iter().any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
@@ -39,7 +39,7 @@ pub fn assemble(
                 "--biases {biases} selects nothing in this model: {}",
                 match task.pooling {
                     PoolKind::Mean => "mean pooling has no pooler",
-                    PoolKind::Each => "this task has no pooler",
+                    PoolKind::Each | PoolKind::Labelled(_) => "this task has no pooler",
                     PoolKind::Cls => "its pooler is new and trains with the head",
                 }
             ))
@@ -188,6 +188,7 @@ impl Places<'_> {
                 false => Dropout::NONE,
             },
             tanh: layer.tanh,
+            norm: layer.norm.as_ref().map(|(act, names)| (*act, self.norm(names))),
         }
     }
 }

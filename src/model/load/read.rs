@@ -4,7 +4,7 @@ use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
-use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::program::{Activation, HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
 use crate::settings::biases::Component;
 use anyhow::{Context, Result, ensure};
@@ -52,12 +52,14 @@ pub struct NewLayer {
 }
 
 /// A matrix.
+#[derive(Clone)]
 pub struct NewWeight {
     pub name: String,
     pub shape: MatrixShape,
     pub stored: StoredAs,
 }
 
+#[derive(Clone)]
 pub enum StoredAs {
     Frozen(WeightId),
     /// Trains. The matrix is these parameters one below the other; they were added one after the other.
@@ -86,6 +88,8 @@ pub struct NewHeadLayer {
     pub outputs: usize,
     pub dropout: bool,
     pub tanh: bool,
+    /// The activation and the LayerNorm that follow it.
+    pub norm: Option<(Activation, NormNames)>,
 }
 
 impl Loader<'_> {
@@ -119,7 +123,8 @@ impl Loader<'_> {
         })
     }
 
-    pub fn head(&mut self) -> Result<Vec<NewHeadLayer>> {
+    /// `words` is the table of the embeddings.
+    pub fn head(&mut self, words: &NewWeight) -> Result<Vec<NewHeadLayer>> {
         let (h, outputs) = (self.config.hidden, self.task.outputs);
         ensure!(
             outputs <= MOST_OUTPUTS,
@@ -136,12 +141,14 @@ impl Loader<'_> {
                 outputs,
                 dropout: true,
                 tanh: false,
+                norm: None,
             })
         };
         Ok(match (self.task.pooling, self.config.family) {
             (PoolKind::Each, _) if self.task.loss == LossKind::Span => {
                 vec![NewHeadLayer { dropout: false, ..last(self, "qa_outputs")? }]
             }
+            (PoolKind::Labelled(_), _) => self.words_head(words)?,
             (PoolKind::Mean | PoolKind::Each, _) => vec![last(self, "classifier")?],
             (PoolKind::Cls, Family::Bert) => {
                 let pooler = self.pooler()?;
@@ -158,6 +165,7 @@ impl Loader<'_> {
                     outputs: h,
                     dropout: true,
                     tanh: true,
+                    norm: None,
                 };
                 vec![dense, last(self, "classifier.out_proj")?]
             }
@@ -186,7 +194,7 @@ impl Loader<'_> {
             let name = format!("{}.bias", Component::Pooler.module());
             (matrix, self.component(Component::Pooler, None, &name)?)
         };
-        Ok(NewHeadLayer { weight, bias, outputs: h, dropout: false, tanh: true })
+        Ok(NewHeadLayer { weight, bias, outputs: h, dropout: false, tanh: true, norm: None })
     }
 
     /// An embedding table.
@@ -326,7 +334,7 @@ impl Loader<'_> {
         self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         kind: ParamKind,
         layer: Option<usize>,
