@@ -21,6 +21,7 @@ mod predict;
 mod programs;
 mod progress;
 mod ranks;
+mod shown;
 mod stop;
 mod submission;
 mod train;
