@@ -9,8 +9,8 @@ use bitfit::model::params::{Param, ParamKind};
 use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Saving, Span};
 use bitfit::settings::biases::Component;
 use fixture::{
-    Case, Fixture, MASKED, SPANS, Setup, close, each_batch, each_batch_of, each_batch_of_tokens,
-    fixtures, head_in, with_masked_head,
+    Case, Fixture, MASKED, SPANS, Setup, VALUES, close, each_batch, each_batch_of,
+    each_batch_of_tokens, fixtures, head_in, with_masked_head,
 };
 use std::path::{Path, PathBuf};
 
@@ -124,6 +124,24 @@ fn a_head_on_spans_matches_pytorch() {
         let mut s = new().of_every_token();
         s.gradients(batch);
         check_forward(&mut s, name, fixture, batch, batch.tokens());
+        check_gradients(&s, name, fixture);
+        let mut s = new();
+        ten_steps(&mut s, name, batch, i, fixture);
+        check_after_ten(&s, name, fixture);
+    });
+}
+
+/// `problem_type` `multi_label_classification`, and `regression` with several outputs.
+#[test]
+fn several_labels_and_several_numbers_match_pytorch() {
+    each_batch_of(&VALUES, |name, case, folder, i, fixture, batch| {
+        let new = || Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        let mut s = new();
+        s.gradients(batch);
+        let logits = s.logits(batch.sequences());
+        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
+        let loss = s.backend.step_report().unwrap().loss;
+        close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
         check_gradients(&s, name, fixture);
         let mut s = new();
         ten_steps(&mut s, name, batch, i, fixture);

@@ -285,6 +285,7 @@ impl CompareArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::rate::Rate;
 
     fn args(runs: &[&str]) -> Result<CompareCommand, UsageError> {
         let common = options_command()
@@ -314,9 +315,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("bitfit", Method::Bitfit, 0.01),
-                ("head", Method::Head, 0.01),
-                ("full", Method::Full, 5e-5)
+                ("bitfit", Method::Bitfit, Rate::Is(0.01)),
+                ("head", Method::Head, Rate::Is(0.01)),
+                ("full", Method::Full, Rate::Is(5e-5))
             ]
         );
         assert_eq!(command.runs[1].1.output, PathBuf::from("out/head"));
@@ -329,7 +330,7 @@ mod tests {
         let command = args(&["qi: --biases query,intermediate --lr 2e-3", "full:--lr 1e-4"]);
         let runs = command.unwrap().runs;
         assert_eq!(runs[0].1.biases.to_string(), "query,intermediate");
-        assert_eq!((runs[0].1.lr, runs[1].1.lr), (2e-3, 1e-4));
+        assert_eq!((runs[0].1.lr, runs[1].1.lr), (Rate::Is(2e-3), Rate::Is(1e-4)));
         assert_eq!(runs[1].1.method, Method::Full);
     }
 

@@ -3,6 +3,7 @@
 use super::config_file::FileOptions;
 use super::train_args::TrainArgs;
 use crate::error::UsageError;
+use crate::settings::rate::Rate;
 use crate::settings::train::{DevSource, Length, TrainConfig};
 use crate::settings::validate::InvalidSetting;
 use crate::train::output::SETTINGS_FILE;
@@ -83,10 +84,6 @@ impl TrainArgs {
         let default = TrainConfig::with_defaults(model, self.train, output);
         let method = self.method.unwrap_or(default.method);
         let recipe = task.named().map(|task| task.recipe);
-        let lr = match recipe {
-            Some(recipe) if method.facts().freezes_weights => recipe.lr,
-            _ => method.facts().lr,
-        };
         let config = TrainConfig {
             weights: self.weights.unwrap_or(method.default_weights()),
             pooling: self.pooling.unwrap_or(default.pooling),
@@ -122,7 +119,7 @@ impl TrainArgs {
                 .unwrap_or(recipe.map_or(default.batch_size, |recipe| recipe.batch_size)),
             batch_tokens: self.batch_tokens,
             grad_accumulation: self.grad_accumulation.unwrap_or(default.grad_accumulation),
-            lr: self.lr.unwrap_or(lr),
+            lr: self.lr.unwrap_or(Rate::Is(TrainConfig::usual_lr(method, task))),
             betas: self.betas.unwrap_or(default.betas),
             eps: self.eps.unwrap_or(default.eps),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),

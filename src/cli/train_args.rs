@@ -10,6 +10,7 @@ use crate::settings::choice::{
 use crate::settings::device::DeviceChoice;
 use crate::settings::method::Method;
 use crate::settings::metric::Metric;
+use crate::settings::rate::Rate;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
 use crate::settings::task_choice::TaskChoice;
@@ -144,10 +145,15 @@ pub struct TrainArgs {
     /// Batches whose gradients make one step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
-    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning
-    /// [default: 0.001, or 0.00005 with --method full]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
-    pub lr: Option<f64>,
+    /// Highest learning rate, or auto: a short trial of five rates chooses; biases take ten to a hundred times the rate of
+    /// full fine-tuning [default: 0.001, or 0.00005 with --method full]
+    #[arg(
+        long,
+        value_name = "RATE|auto",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub lr: Option<Rate>,
     /// AdamW's decay rates for the two moments [default: 0.9,0.999]
     #[arg(long, value_name = "B1,B2", value_parser = parse_betas, allow_hyphen_values = true, help_heading = "Optimizer")]
     pub betas: Option<[f64; 2]>,
@@ -185,7 +191,8 @@ pub struct TrainArgs {
     pub eval_steps: Option<u64>,
     /// What chooses the best state among the evaluations on dev rows: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
     /// f1 (of the positive class) for mrpc and qqp, entity-f1, precision, recall or accuracy for tags that name entities,
-    /// accuracy or macro-f1 for other tags, or loss [default: accuracy, or pearson with --task regression, entity-f1 with
+    /// accuracy or macro-f1 for other tags, micro-f1, macro-f1 or accuracy for several labels, f1, exact-match, has-answer-f1,
+    /// has-answer-exact or no-answer-exact for answers, or loss [default: accuracy, or pearson with --task regression, entity-f1 with
     /// tags that name entities, or a named task's own]
     #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
     pub metric: Option<Metric>,

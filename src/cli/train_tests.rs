@@ -86,7 +86,7 @@ fn the_default_metric_follows_the_task() {
 #[test]
 fn the_default_learning_rate_follows_the_method_as_the_help_says() {
     let full = resolve(&["--method", "full"]).lr;
-    assert_eq!(full, Method::Full.facts().lr);
+    assert_eq!(full, Rate::Is(Method::Full.facts().lr));
     let command = options_command();
     let lr = command.get_arguments().find(|arg| arg.get_id() == "lr");
     let help = lr.unwrap().get_help().unwrap().to_string();
@@ -164,7 +164,7 @@ fn every_option_arrives_in_the_settings() {
         batch_size: 4,
         batch_tokens: Some(512),
         grad_accumulation: 2,
-        lr: 0.01,
+        lr: Rate::Is(0.01),
         betas: [0.8, 0.9],
         eps: 1e-8,
         weight_decay: 0.1,
@@ -203,7 +203,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     let (_folder, path) =
         file("lr = 0.5\nseed = 3\nepochs = 9\ndev = \"d.tsv\"\nno-shuffle = true\nquiet = true\n");
     let from_file = resolve(&["--config", &path]);
-    assert_eq!((from_file.lr, from_file.seed, from_file.no_shuffle), (0.5, 3, true));
+    assert_eq!((from_file.lr, from_file.seed, from_file.no_shuffle), (Rate::Is(0.5), 3, true));
     assert_eq!(from_file.length, Length::Epochs(9));
     assert_eq!(from_file.batch_size, 16);
     let both = resolve(&[
@@ -217,7 +217,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         "0.2",
         "--no-shuffle=false",
     ]);
-    assert_eq!((both.lr, both.seed, both.no_shuffle), (0.1, 3, false));
+    assert_eq!((both.lr, both.seed, both.no_shuffle), (Rate::Is(0.1), 3, false));
     assert_eq!(both.length, Length::Steps(5));
     assert_eq!(both.dev, Some(DevSource::Fraction(0.2)));
     assert!(args(&[&NEEDED[..], &["--config", &path]].concat()).resolve().unwrap().quiet);
@@ -257,7 +257,7 @@ fn a_resumed_run_needs_only_its_folder() {
     let output = folder.path().to_str().unwrap();
     let command = args(&["--resume", "--output", output]).resolve().unwrap();
     assert!(command.resume);
-    assert_eq!(command.config.lr, 0.25);
+    assert_eq!(command.config.lr, Rate::Is(0.25));
     assert_eq!(command.config.output, folder.path());
     // Without --resume that folder is just an output folder.
     assert!(args(&["--output", output]).resolve().is_err());

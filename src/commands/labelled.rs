@@ -9,12 +9,10 @@ use crate::data::{
     is_quoted_behind_space, place, word_places,
 };
 use crate::settings::choice::Unlabelled;
-use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Reads;
 use crate::tasks::answers::{repeated_ids, some_unanswered};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
-use crate::tasks::metrics::Scores;
 use crate::tasks::reading::{ReadWhole, read_documents};
 use crate::tasks::remarks::{
     all_equal, contradictions, doubts, mark_doubt, respelled, spaced, told, without_rows,
@@ -399,24 +397,6 @@ fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
         column.len() > 1 && all_equal(&column)
     };
     (0..outputs).filter(same).map(|output| (output + 1).to_string()).collect()
-}
-
-/// Warns of an evaluation that says that nothing was learned.
-pub fn warn_of_scores(scores: &Scores) {
-    if scores.contains(&(Metric::EntityF1, 0.0)) {
-        warn(
-            "no entity was found as it should be; where rare tags are never predicted, longer training, a higher --lr or \
-             --class-weights balanced helps",
-        );
-    }
-    if scores.contains(&(Metric::NoAnswerExact, 1.0))
-        && scores.contains(&(Metric::HasAnswerF1, 0.0))
-    {
-        warn(
-            "no question is answered: giving no answer to all of them measures the same; longer training or a higher --lr \
-             helps",
-        );
-    }
 }
 
 /// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.

@@ -22,6 +22,7 @@ mod predict;
 mod programs;
 mod progress;
 mod ranks;
+mod shown;
 mod stop;
 mod submission;
 mod train;

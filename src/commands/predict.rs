@@ -5,6 +5,7 @@ use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
 use super::labelled::{say_without_pair, warn_of_long};
 use super::ranks::SharedInput;
+use super::shown::Shown;
 use super::trained::Trained;
 use super::{no_use, outputs, read_options, say, set_threads, submission, warn};
 use crate::batch::Labels;
@@ -60,6 +61,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let squad = args.output_format == OutputFormat::Squad;
     no_use(squad && trained.targets.no_answer().is_none(), "--output-format squad", task)?;
     outputs::no_input("--output", written, &[&trained.base])?;
+    let shown = Shown::of(args, task, &trained.targets)?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
         sequences: args.compute.batch_size,
@@ -80,6 +82,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         trained,
         limits,
         format: args.output_format,
+        shown,
         pairs: false,
         rows: 0,
         without_pair: 0,
@@ -150,6 +153,7 @@ struct Predictor {
     /// Of windows on documents, where it is not the task's own.
     stride: Option<usize>,
     format: OutputFormat,
+    shown: Shown,
     /// That the predictions go to.
     terminal: bool,
     quiet: bool,
@@ -322,7 +326,7 @@ impl Predictor {
     fn header(&mut self, out: &mut impl Write) -> Result<()> {
         let columns = self.trained.targets.columns();
         match self.format {
-            OutputFormat::Tsv if !columns.is_empty() => self.line(&columns, out),
+            OutputFormat::Tsv if !columns.is_empty() => self.line(&self.shown.fields(columns), out),
             OutputFormat::Squad => Ok(write!(out, "{{")?),
             _ => Ok(()),
         }
@@ -331,12 +335,14 @@ impl Predictor {
     fn row(&mut self, logits: &[f32], out: &mut impl Write) -> Result<()> {
         match self.format {
             OutputFormat::Tsv => {
-                let fields = self.trained.targets.fields(logits);
+                let fields = self.shown.fields(self.trained.targets.fields(logits));
                 self.line(&fields, out)
             }
             // The format of squad is of documents.
             OutputFormat::Jsonl | OutputFormat::Squad => {
-                Ok(writeln!(out, "{}", self.trained.targets.record(logits))?)
+                let targets = &self.trained.targets;
+                let record = self.shown.record(targets.record(logits), targets.names());
+                Ok(writeln!(out, "{record}")?)
             }
         }
     }

@@ -164,6 +164,21 @@ impl Trained {
         Ok(())
     }
 
+    /// Takes labels apart as the user asks for instead.
+    ///
+    /// # Errors
+    /// Asking for it where a text has one label, or for nothing.
+    pub fn split_at(&mut self, separator: Option<&str>) -> Result<(), UsageError> {
+        let Some(separator) = separator else { return Ok(()) };
+        no_use(!self.info.task.takes_lists(), "--label-separator", self.info.task)?;
+        if separator.is_empty() {
+            return Err(UsageError::new("--label-separator must not be empty"));
+        }
+        self.info.settings.label_separator = Some(separator.to_owned());
+        self.targets = self.targets.clone().split_at(separator);
+        Ok(())
+    }
+
     /// Plans and allocates for batches of up to `limits`.
     ///
     /// # Errors

@@ -164,6 +164,7 @@ fn agree(was: Option<&String>, is: Option<&String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::rate::Rate;
     use crate::settings::train::{DevSource, Length};
     use serde_json::json;
 
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_changed_setting_is_named_with_both_values() {
-        let message = difference(|c| c.lr = 0.002);
+        let message = difference(|c| c.lr = Rate::Is(0.002));
         assert!(message.contains("lr was 0.001 and is 0.002"), "{message}");
         let message = difference(|c| c.dropout = Some(0.5));
         assert!(message.contains("dropout was not given and is 0.5"), "{message}");

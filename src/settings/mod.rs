@@ -9,6 +9,7 @@ pub mod device;
 pub mod method;
 pub mod metric;
 pub mod no_answer;
+pub mod rate;
 pub mod saving;
 pub mod schedule;
 pub mod task;

@@ -14,6 +14,7 @@ use super::choice::{FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, We
 use super::device::DeviceChoice;
 use super::method::Method;
 use super::metric::Metric;
+use super::rate::Rate;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
 use super::task::MASK_PROBABILITY;
@@ -112,7 +113,7 @@ pub struct TrainConfig {
     pub batch_tokens: Option<usize>,
     /// Batches whose gradients make one optimizer step.
     pub grad_accumulation: usize,
-    pub lr: f64,
+    pub lr: Rate,
     pub betas: [f64; 2],
     pub eps: f64,
     pub weight_decay: f64,
@@ -231,7 +232,7 @@ impl TrainConfig {
             batch_size: 16,
             batch_tokens: None,
             grad_accumulation: 1,
-            lr: Method::default().facts().lr,
+            lr: Rate::Is(Method::default().facts().lr),
             betas: [0.9, 0.999],
             eps: 1e-6,
             weight_decay: 0.0,
@@ -262,6 +263,14 @@ impl TrainConfig {
     /// How the head reads the tokens of a task on them.
     pub fn pooling_of_tokens(&self) -> PoolKind {
         self.task.kind().pooling_of_tokens(self.mask_probability())
+    }
+
+    /// The rate where nobody gives one: a named task's recipe has its own for frozen weights.
+    pub fn usual_lr(method: Method, task: TaskChoice) -> f64 {
+        match task.named() {
+            Some(task) if method.facts().freezes_weights => task.recipe.lr,
+            _ => method.facts().lr,
+        }
     }
 
     /// Whether there are rows to evaluate on: asked for, or a named task's own.

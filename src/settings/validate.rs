@@ -260,8 +260,10 @@ impl TrainConfig {
         let below_one = |option, value: f64| {
             require((value as f32) < 1.0, option, "be below 1 in single precision", &value)
         };
-        above_zero("lr", self.lr)?;
-        single("lr", self.lr)?;
+        if let Some(lr) = self.lr.number() {
+            above_zero("lr", lr)?;
+            single("lr", lr)?;
+        }
         for beta in self.betas {
             require(
                 (0.0..1.0).contains(&beta),

@@ -65,9 +65,14 @@ fn right(document: &Document) -> &[Mark] {
     }
 }
 
+/// Whether a question has no answer.
+pub fn is_unanswered(document: &Document) -> bool {
+    right(document).is_empty()
+}
+
 /// Whether questions without an answer are among documents.
 pub fn some_unanswered(documents: &Documents) -> bool {
-    documents.list.iter().any(|document| right(document).is_empty())
+    documents.list.iter().any(is_unanswered)
 }
 
 /// The tokens of a window on a part of a text, counted in the sequence; none where it goes beyond the window.
@@ -104,7 +109,8 @@ pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> Str
     let cut = match all - without - found.len() {
         0 => String::new(),
         cut => format!(
-            "; {} {} whole in no window and count as none there (a larger --stride keeps them whole)",
+            "; {} {} whole in no window and count as none there (a larger --stride keeps more of them whole, but none of which the tokenizer makes \
+             nothing)",
             words::count(cut, "answer"),
             words::are(cut)
         ),

@@ -1,5 +1,6 @@
 //! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
 
+use super::confusion::Confusion;
 use super::entities::EntityTally;
 use super::metrics::Scores;
 use super::targets::Targets;
@@ -172,6 +173,15 @@ impl Prepared {
         };
         let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
         targets.types(&documents.list, windows, &logits)
+    }
+
+    /// Which class was taken for which, where each text or word has one.
+    pub fn confusion(&self, targets: &Targets, logits: &[f32]) -> Option<Confusion> {
+        let Some(InWindows { documents, windows }) = &self.documents else {
+            return Confusion::of_logits(logits, targets.outputs(), self.labels());
+        };
+        let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+        targets.confusion_of_words(&documents.list, windows, &logits)
     }
 
     /// Whether all of two or more texts got the same answer.

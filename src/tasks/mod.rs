@@ -4,6 +4,7 @@
 
 pub mod answer_measures;
 pub mod answers;
+pub mod baseline;
 pub mod class_weights;
 pub mod classification;
 pub mod collapse;

@@ -1,6 +1,7 @@
 //! Any number of labels per text: an output with a sigmoid for each (`problem_type` `multi_label_classification` of
 //! transformers). A label is predicted where its probability is above one half.
 
+use super::confusion::Tally;
 use super::labels::{ClassNames, unknown};
 use super::metrics::{self, Scores};
 use super::splitting::Splitting;
@@ -64,6 +65,21 @@ pub fn score(logits: &[f32], outputs: usize, gold: &[f32]) -> Scores {
     let right: Vec<bool> = gold.iter().map(|&y| y > 0.5).collect();
     let loss: f64 = logits.iter().zip(&right).map(|(&x, &y)| loss(f64::from(x), y)).sum();
     metrics::multi_label(&predicted, &right, outputs, loss / gold.len() as f64)
+}
+
+/// How often each label is right, given and predicted.
+pub fn tallies(logits: &[f32], outputs: usize, gold: &[f32]) -> Vec<Tally> {
+    let mut each = vec![Tally::default(); outputs];
+    let rows = logits.chunks_exact(outputs).zip(gold.chunks_exact(outputs));
+    for (logits, gold) in rows {
+        for ((tally, &logit), &gold) in each.iter_mut().zip(logits).zip(gold) {
+            let (predicted, gold) = (logit > 0.0, gold > 0.5);
+            tally.right += u64::from(predicted && gold);
+            tally.gold += u64::from(gold);
+            tally.predicted += u64::from(predicted);
+        }
+    }
+    each
 }
 
 /// `-ln σ(x)` for a label that is there, `-ln (1 - σ(x))` for one that is not.

@@ -1,7 +1,8 @@
 //! What looks wrong about the names of classes, labels or tags and may be right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::entities::{are_tagged, begins};
 use super::spelling::Key;
 use super::unlabelled::{doubtful, is_missing};
 use crate::words::{MANY, count, list, named};
@@ -41,6 +42,9 @@ impl Counted<'_> {
     /// A sentence for each thing that looks wrong.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = self.same_but_for_case();
+        if doubts.is_empty() && self.what == "tag" && are_tagged(self.names) {
+            doubts.extend(self.types_but_for_case());
+        }
         let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
         let names = self.names.iter().map(String::as_str);
         let (numbers, words): (Vec<_>, Vec<_>) = names.partition(is_number);
@@ -78,6 +82,23 @@ impl Counted<'_> {
             });
         }
         doubts
+    }
+
+    /// Types of entities: two spellings of one are measured as two.
+    fn types_but_for_case(&self) -> Vec<String> {
+        let mut by_case: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for (_, kind) in
+            self.names.iter().filter(|name| begins(name)).filter_map(|name| name.split_once('-'))
+        {
+            by_case.entry(kind.to_lowercase()).or_default().insert(kind);
+        }
+        let several = by_case.into_values().filter(|kinds| kinds.len() > 1);
+        several
+            .map(|kinds| {
+                let kinds: Vec<&str> = kinds.into_iter().collect();
+                format!("the types of entities {} differ in nothing but case, and are measured each by itself", list(&kinds))
+            })
+            .collect()
     }
 
     fn same_but_for_case(&self) -> Vec<String> {

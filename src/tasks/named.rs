@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 
 use super::look_alike::refuse_look_alike;
 use super::named_labels::{in_word, is_number, numbers};
-use super::spelling::Key;
 use super::test_numbers::TestNumbers;
+use super::unlabelled::is_none;
 use crate::data::benchmark::layout::{self, Found, Local, Tree};
 use crate::data::benchmark::{
     Fields, RawFile, RawRow, RawRows, list, read as read_file, read_pairs,
@@ -421,11 +421,6 @@ impl<'a> Taken<'a> {
         let table = Table { name: self.name, columns, unread, rows: self.rows, over_lines: None };
         Ok(PartRows { table, index, notes: self.notes })
     }
-}
-
-/// Whether a label of a benchmark's file says that there is none.
-fn is_none(text: &str) -> bool {
-    text.is_empty() || Key::of(text) == Key::of("-1")
 }
 
 #[cfg(test)]

@@ -42,7 +42,10 @@ impl Splitting {
             return Ok(cell.split(LIST).skip(1).map(str::to_owned).collect());
         }
         let written = cell.trim();
-        if written.starts_with('[') && written.ends_with(']') {
+        let is_list = written.starts_with('[') && written.ends_with(']');
+        // One that was cut.
+        let begins = ["[\"", "['"].iter().any(|start| written.starts_with(start));
+        if is_list || begins {
             let values: Vec<Value> = serde_json::from_str(written).ok().with_context(|| {
                 format!("the label {written:?} looks like a list and is not JSON's, with double quotes: [\"a\", \"b\"]")
             })?;
@@ -89,6 +92,7 @@ mod tests {
         assert_eq!(by_comma.parts(r#"["red", "dark, blue"]"#).unwrap(), ["red", "dark, blue"]);
         assert_eq!(Splitting::LISTS.parts(" [1, 2.5] ").unwrap(), ["1", "2.5"]);
         assert!(by_comma.parts("[]").unwrap().is_empty());
+        assert_eq!(by_comma.parts("[x] done,b").unwrap(), ["[x] done", "b"]);
         for (list, what) in [
             ("[\"a\", null]", "a null"),
             ("[\"a\", \" \"]", "an empty text"),
@@ -98,7 +102,7 @@ mod tests {
             let message = by_comma.parts(list).unwrap_err().to_string();
             assert!(message.contains(&format!("a list with {what} in it")), "{message}");
         }
-        for torn in ["['red', 'blue']", "[red]"] {
+        for torn in ["['red', 'blue']", "[red]", "[\"x\",\"y\"", "['x'"] {
             let message = by_comma.parts(torn).unwrap_err().to_string();
             assert!(message.contains("looks like a list"), "{message}");
         }

@@ -82,8 +82,9 @@ pub fn odd(documents: &Documents) -> Option<String> {
     let begun = all.iter().filter(|(tag, _)| begins(tag)).map(|(_, (_, count))| count);
     let odd: Vec<_> = all.iter().filter(|(tag, _)| !fits(tag)).collect();
     let words = odd.iter().map(|(_, (_, count))| count);
+    let few = begun.clone().count() > odd.len() || begun.sum::<usize>() > words.sum();
     // Else these are the names of something else, of which one looks like such a tag.
-    if odd.is_empty() || begun.sum::<usize>() <= words.sum() {
+    if odd.is_empty() || !few {
         return None;
     }
     let shown = odd.iter().take(MANY).map(|(tag, (first, number))| {

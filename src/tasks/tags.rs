@@ -2,6 +2,7 @@
 //! ignored, and where windows overlap the one that sees the token best decides. A word counts once in loss and measures.
 
 use super::classification::{argmax, log_softmax};
+use super::confusion::Confusion;
 use super::entities::{Entity, EntityTally, are_tagged, continued, entities};
 use super::examples::TokenLogits;
 use super::labels::{ClassNames, unknown_at};
@@ -151,6 +152,22 @@ pub fn score(
     let loss = (Metric::Loss, loss / words.max(1) as f64);
     let rest = measures(names).iter().map(|&metric| (metric, value(metric)));
     std::iter::once(loss).chain(rest).collect()
+}
+
+/// Which tag was taken for which; none where tags name entities, of which a word is a part at most.
+pub fn confusion(
+    names: &ClassNames,
+    documents: &[Document],
+    windows: &Windows,
+    logits: &TokenLogits<'_>,
+) -> Option<Confusion> {
+    if are_tagged(names.names()) {
+        return None;
+    }
+    let id = |tag: &String| names.id(tag);
+    let gold: Option<Vec<u32>> = documents.iter().flat_map(tags).map(id).collect();
+    let predicted = predicted(names, documents, windows, logits).concat();
+    Some(Confusion::count(names.names().len(), &predicted, &gold?))
 }
 
 /// The entities of each type, in the order of their names; none where tags name no entities.

@@ -3,6 +3,7 @@
 
 use super::answers::{self, Answering};
 use super::classification::{self, argmax};
+use super::confusion::{Confusion, Tally};
 use super::entities::EntityTally;
 use super::examples::{Examples, TokenLogits};
 use super::labels::ClassNames;
@@ -129,6 +130,17 @@ impl Targets {
                 longest: longest.unwrap_or(rule.longest),
                 none: none.unwrap_or(rule.none),
             }),
+            other => other,
+        }
+    }
+
+    /// The same where several labels or numbers are parted by something else.
+    #[must_use]
+    pub fn split_at(self, separator: &str) -> Self {
+        let splitting = Splitting::at(separator);
+        match self {
+            Self::Several(names, _) => Self::Several(names, splitting),
+            Self::Values { outputs, .. } => Self::Values { outputs, splitting },
             other => other,
         }
     }
@@ -280,6 +292,29 @@ impl Targets {
             Self::Tags(names) => tags::score(names, &documents.list, windows, logits),
             Self::Spans(rule) => answers::score(*rule, documents, windows, logits),
             _ => Scores::new(),
+        }
+    }
+
+    /// How often each of several labels is right, given and predicted; empty for other targets.
+    pub fn tallies(&self, logits: &[f32], labels: &Labels) -> Vec<Tally> {
+        match (self, labels) {
+            (Self::Several(..), Labels::Values(gold)) => {
+                multi_label::tallies(logits, self.outputs(), gold)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Which tag was taken for which, where tags are measured word by word.
+    pub fn confusion_of_words(
+        &self,
+        documents: &[Document],
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> Option<Confusion> {
+        match self {
+            Self::Tags(names) => tags::confusion(names, documents, windows, logits),
+            _ => None,
         }
     }
 

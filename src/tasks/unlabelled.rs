@@ -34,6 +34,11 @@ pub fn is_missing(name: &str) -> bool {
     MISSING.contains(&name.to_lowercase().as_str())
 }
 
+/// Whether a label of a benchmark's file says that there is none: -1 is none of their classes or scores.
+pub fn is_none(text: &str) -> bool {
+    text.is_empty() || is_missing(text) || Key::of(text) == Key::of("-1")
+}
+
 /// Whether a number stands for a missing value in many files.
 pub fn is_mark(value: f32) -> bool {
     NUMBERS.iter().any(|number| number.parse() == Ok(value))
@@ -178,6 +183,13 @@ mod tests {
 
     fn refused(labels: &[&str]) -> String {
         settled(labels, Unlabelled::Refuse).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_benchmarks_row_without_a_label_says_so_in_any_of_these_ways() {
+        // A dash is what MNLI's own files have where the annotators did not agree.
+        assert!(["", "-1", "-", "null", "NaN"].into_iter().all(is_none));
+        assert!(!["0", "1", "neutral", "2.5", "-2"].into_iter().any(is_none));
     }
 
     #[test]

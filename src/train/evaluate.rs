@@ -1,12 +1,54 @@
-//! Logits of a whole dataset.
+//! Logits of a whole dataset, and what they measure.
 
 use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
 use crate::program::Rows;
 use crate::ranks::{Share, gather_numbers};
 use crate::session::Session;
+use crate::settings::benchmark::NamedTask;
+use crate::settings::train::TrainConfig;
+use crate::tasks::evaluation::Evaluation;
+use crate::tasks::examples::Prepared;
 use crate::tasks::masked_words;
-use anyhow::{Result, bail};
+use crate::tasks::targets::Targets;
+use anyhow::{Context, Result};
+
+/// Rows a run evaluates on.
+pub struct Dev<'a> {
+    /// Tells several apart; empty for the only one.
+    pub part: &'static str,
+    pub prepared: &'a Prepared,
+    pub batches: &'a Batches,
+}
+
+/// A logit that is no number to go by.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "line {line}: the model answers with {logit}, which is no number to go by: values of the delta or of the base are too \
+     large to compute with"
+)]
+pub struct NotFinite {
+    line: u64,
+    logit: f32,
+}
+
+/// Dev rows under the values of now.
+///
+/// # Errors
+/// As [`logits`].
+pub fn measured(
+    session: &mut Session,
+    targets: &Targets,
+    config: &TrainConfig,
+    dev: &Dev<'_>,
+) -> Result<Evaluation> {
+    let Dev { part, prepared, batches } = dev;
+    let positive = config.task.named().and_then(NamedTask::positive);
+    let logits = logits(session, &prepared.dataset, batches, |_| {})
+        .context("evaluation on the dev rows")?;
+    let targets = prepared.tuned(targets, &logits);
+    Ok(Evaluation::of(part, prepared, &targets, &logits, positive))
+}
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
 /// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`; of hidden words what [`masked_words`] keeps of
@@ -14,7 +56,7 @@ use anyhow::{Result, bail};
 /// batches, and all have the logits of all.
 ///
 /// # Errors
-/// A logit that is not finite, from which no answer follows: names the line.
+/// [`NotFinite`], from which no answer follows; a device that failed.
 pub fn logits(
     session: &mut Session,
     dataset: &Dataset,
@@ -57,12 +99,8 @@ pub fn logits(
             let found = of_ranks[batch % of].by_ref().take(count(row));
             let from = all.len();
             all.extend(found);
-            if let Some(logit) = all[from..].iter().find(|logit| !logit.is_finite()) {
-                bail!(
-                    "line {}: the model answers with {logit}, which is no number to go by: values of the delta or of the base \
-                     are too large to compute with",
-                    dataset.line(row)
-                );
+            if let Some(&logit) = all[from..].iter().find(|logit| !logit.is_finite()) {
+                return Err(NotFinite { line: dataset.line(row), logit }.into());
             }
         }
     }

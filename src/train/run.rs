@@ -1,24 +1,23 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
 
-use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
-use crate::data::{Batches, Dataset};
+use crate::backend::{PendingReport, Slot, StepReport};
+use crate::data::Dataset;
 use crate::error::OfAllRanks;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
-use crate::program::{AdamW, ParamRange};
+use crate::program::ParamRange;
 use crate::session::{Given, Session};
-use crate::settings::benchmark::NamedTask;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
-use crate::tasks::examples::Prepared;
 use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
-use crate::train::evaluate::logits;
+use crate::train::evaluate::{Dev, measured};
+use crate::train::give::give;
 use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
-use crate::train::steps::{MicroBatch, Position, Step, Steps};
+use crate::train::steps::{Position, Step, Steps};
 use crate::words::count;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -34,6 +33,8 @@ pub struct Run<'a> {
     /// With memory for training and, where there are dev rows, for prediction.
     pub session: &'a mut Session,
     pub config: &'a TrainConfig,
+    /// The highest rate: what was asked for, or what a trial chose.
+    pub lr: f64,
     pub train: &'a Dataset,
     pub targets: &'a Targets,
     /// The first chooses the best state.
@@ -70,14 +71,6 @@ impl Watch for () {
     fn note(&mut self, _: &str) {}
 
     fn warn(&mut self, _: &str) {}
-}
-
-/// Rows a run evaluates on.
-pub struct Dev<'a> {
-    /// Tells several apart; empty for the only one.
-    pub part: &'static str,
-    pub prepared: &'a Prepared,
-    pub batches: &'a Batches,
 }
 
 /// How a run ended.
@@ -155,7 +148,7 @@ impl Run<'_> {
     ) -> Result<Outcome> {
         self.comes_by(steps, &from)?;
         let total = steps.total;
-        let schedule = Schedule::of(self.config, total);
+        let schedule = Schedule::of(self.config, self.lr, total);
         let mut ledger = Ledger {
             log: match &self.writer {
                 Some(writer) => {
@@ -279,25 +272,8 @@ impl Run<'_> {
 
     /// Gives one optimizer step of an epoch to the device.
     fn issue(&mut self, step: Step, epoch: u64, (lr, tokens): (f64, usize)) -> Result<Issued> {
-        let class_weights = self.session.model().head.weights_of_classes();
-        let weight = |rows: &Vec<usize>| self.train.weight(rows, epoch, class_weights);
-        let weights = step.batches.iter().map(weight);
-        let targets: f64 = weights.sum();
-        let update = AdamW {
-            lr: lr as f32,
-            beta1: self.config.betas[0] as f32,
-            beta2: self.config.betas[1] as f32,
-            eps: self.config.eps as f32,
-            weight_decay: self.config.weight_decay as f32,
-            clip_norm: self.config.clip_norm as f32,
-            step: step.after.step,
-        };
-        let (train, seed) = (self.train, self.config.seed);
-        let batches = step.parts.iter().map(|MicroBatch { rows, batch, first }| {
-            (train.batch_of_epoch(rows, epoch), DropoutKey { seed, step: *batch, first: *first })
-        });
         let stop = self.stop.load(Ordering::Relaxed);
-        let given = self.session.step(batches, targets, update, stop)?;
+        let given = give(self.session, (self.config, self.train), (&step, epoch), lr, stop)?;
         Ok(Issued { step, lr, tokens, given })
     }
 
@@ -391,15 +367,8 @@ impl Run<'_> {
 
     /// The dev rows under the values of now; empty without dev rows.
     fn measure(&mut self) -> Result<Vec<Evaluation>> {
-        let positive = self.config.task.named().and_then(NamedTask::positive);
-        let mut found = Vec::new();
-        for Dev { part, prepared, batches } in &self.dev {
-            let logits = logits(self.session, &prepared.dataset, batches, |_| {})
-                .context("evaluation on the dev rows")?;
-            let targets = prepared.tuned(self.targets, &logits);
-            found.push(Evaluation::of(part, prepared, &targets, &logits, positive));
-        }
-        Ok(found)
+        let (session, targets, config) = (&mut *self.session, self.targets, self.config);
+        self.dev.iter().map(|dev| measured(session, targets, config, dev)).collect()
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {
@@ -414,12 +383,7 @@ impl Run<'_> {
         state.loss_scaling = self.session.loss_scaling()?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
-        let trainables = self.session.model().params.trainable();
-        let path = writer.output.checkpoint();
-        state.save(&path, writer.fingerprint, trainables, |slot, range| {
-            let range = ParamRange { offset: range.start, len: range.len() };
-            self.session.read(slot, range)
-        })
+        save_state(writer, self.session, state)
     }
 
     /// Puts back what the device had at a checkpoint.
@@ -450,9 +414,21 @@ impl Run<'_> {
         format!(
             "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}) or a \
              longer --warmup{or_clip}",
-            step.after.step, report.loss, report.grad_norm, self.config.lr
+            step.after.step, report.loss, report.grad_norm, self.lr
         )
     }
+}
+
+/// Writes the checkpoint of `state` with what the device has now.
+///
+/// # Errors
+/// A file that cannot be written, a device that failed.
+pub fn save_state(writer: &Writer<'_>, session: &Session, state: &Checkpoint) -> Result<()> {
+    let trainables = session.model().params.trainable();
+    let path = writer.output.checkpoint();
+    state.save(&path, writer.fingerprint, trainables, |slot, range| {
+        session.read(slot, ParamRange { offset: range.start, len: range.len() })
+    })
 }
 
 /// Whether it is time for a checkpoint between the regular ones.

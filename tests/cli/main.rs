@@ -25,6 +25,7 @@ mod predict;
 mod printed;
 mod processes;
 mod questions;
+mod rates;
 mod read_as;
 mod reports;
 mod resume;

@@ -223,6 +223,8 @@ fn a_line_in_a_pipe_is_answered_before_the_next_is_there() {
     for (format, rows) in [
         ("tsv", ["text\ngood film\n", "the train\n\"quoted\n"]),
         ("csv", ["text\n\"good, film\"\n", "the train\nharbour\n"]),
+        // A blank line is an empty text.
+        ("tsv", ["text\n\n", "the train\n\n"]),
         ("jsonl", ["{\"text\": \"a\"}\n", "{\"text\": \"b\"}\n{\"text\": \"c\"}\n"]),
     ] {
         let mut child = bitfit(["predict", "--quiet", "--format", format, "--delta"])

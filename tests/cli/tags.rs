@@ -88,6 +88,42 @@ fn str_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Tags that name no entities are classes of words: counted like those, with the same warnings.
+#[test]
+fn parts_of_speech_have_a_table_of_which_was_taken_for_which() {
+    let folder = Folder::new();
+    let sentence = |i: usize| {
+        let words = ["the DET", "film NOUN", "train NOUN", "again ADV"];
+        let words: String = words[..2 + i % 3].iter().map(|word| format!("{word}\n")).collect();
+        words + "\n"
+    };
+    let data = folder.write("a.conll", (0..24).map(sentence).collect::<String>());
+    let output = folder.path("run");
+    let dev = format!("{TASK} --dev {}", data.display());
+    let said = train(&fixture("bert"), &data, &output, &format!("{dev} --epochs 10 --lr 1e-2"));
+    assert!(said.stdout.contains("as NOUN"), "{}", said.stdout);
+    let best = json(&output.join("result.json"))["best"]["eval"].clone();
+    assert_eq!(best["confusion"]["labels"], value!(["ADV", "DET", "NOUN"]));
+    let file = folder.path("eval.json");
+    let delta = ["eval", "--per-class", "--delta", str_of(&output)];
+    let args = ["--data", str_of(&data), "--output", str_of(&file)];
+    let shown = Finished::of(bitfit(delta).args(args)).success().stdout;
+    assert!(shown.contains("precision") && shown.contains("as DET"), "{shown}");
+    let measured = json(&file);
+    let rows = |class: usize| measured["classes"][class]["rows"].as_u64().unwrap();
+    assert_eq!([rows(0), rows(1), rows(2)], [8, 24, 40]);
+
+    let weights = folder.write("w.json", r#"{"ADV": 0.000001, "DET": 0.000001, "NOUN": 1000}"#);
+    let nouns = folder.path("nouns");
+    let more = format!("{dev} --epochs 10 --lr 1e-2 --class-weights {}", weights.display());
+    let said = train(&fixture("bert"), &data, &nouns, &more);
+    assert!(said.stderr.contains("every one of the 72 words"), "{}", said.stderr);
+    assert!(said.stderr.contains("--class-weights"), "{}", said.stderr);
+    // Here every word has its own tag in training, which is as good as it gets.
+    let same = train(&fixture("bert"), &data, &folder.path("short"), &format!("{dev} --steps 1"));
+    assert!(same.stderr.contains("warning: "), "{}", same.stderr);
+}
+
 #[test]
 fn tags_are_learned_measured_and_predicted_alike() {
     for model in ["bert", "roberta"] {

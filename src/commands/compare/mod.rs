@@ -14,6 +14,7 @@ use crate::cli::{CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, setti
 use crate::files::{no_links, read_bounded, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::recorded;
+use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE};
@@ -162,8 +163,13 @@ fn same_settings(name: &str, config: &TrainConfig, command: &CompareCommand) -> 
     let text = String::from_utf8(read_bounded(&path, MOST_SETTINGS)?);
     let recorded = text.map_err(Into::into).and_then(|text| TrainConfig::from_toml(&text));
     let recorded = recorded.with_context(|| path.display().to_string())?;
+    // A run that is done says which rate its trial chose.
+    let lr = match config.lr {
+        Rate::Auto if done && report::has_trial(config)? => Rate::Auto,
+        _ => recorded.lr,
+    };
     // The folder may have moved.
-    let recorded = TrainConfig { output: config.output.clone(), ..recorded };
+    let recorded = TrainConfig { output: config.output.clone(), lr, ..recorded };
     let differences = Fingerprint::of(config)?.differences(&Fingerprint::of(&recorded)?);
     ensure!(
         differences.is_none() && (!done || recorded == *config),

@@ -1,7 +1,9 @@
 //! What a comparison has found: one row per run, as JSON, Markdown and text.
 
+use crate::commands::train::rate::KEY;
 use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
+use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
 use crate::train::output::{METRICS_FILE, RESULT_FILE, result_file};
@@ -51,7 +53,12 @@ impl RunRow {
             run: name.to_owned(),
             method: config.method.to_string(),
             biases: (facts.biases == TrainedBiases::Selected).then(|| config.biases.to_string()),
-            lr: config.lr,
+            lr: match config.lr {
+                Rate::Is(lr) => lr,
+                Rate::Auto => result[KEY]["chosen"]
+                    .as_f64()
+                    .with_context(|| format!("{}: no `{KEY}`", path.display()))?,
+            },
             trained_parameters: result["trained_parameters"]
                 .as_u64()
                 .with_context(|| format!("{}: no `trained_parameters`", path.display()))?,
@@ -71,6 +78,14 @@ fn result_of(config: &TrainConfig) -> Result<Value> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
+}
+
+/// Whether a finished run's learning rate was chosen by a trial.
+///
+/// # Errors
+/// A result that is missing or broken.
+pub fn has_trial(config: &TrainConfig) -> Result<bool> {
+    Ok(result_of(config)?.get(KEY).is_some())
 }
 
 /// What chose the best state of a finished run: its labels may not have what its settings name.

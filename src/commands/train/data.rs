@@ -7,6 +7,7 @@ use crate::formats::columns::Columns;
 use crate::formats::delta::DataHashes;
 use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
+use crate::tasks::baseline::Baseline;
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
 use crate::tasks::look_alike::{doubt, hold_rows};
@@ -121,6 +122,8 @@ pub struct Data {
     pub train: Prepared,
     /// By the name that tells several apart; the first chooses the best state.
     pub dev: Vec<(&'static str, Prepared)>,
+    /// For each of these, what is reached without reading a text.
+    pub baselines: Vec<Vec<Baseline>>,
     /// Of the rows as read, before a split.
     pub hashes: DataHashes,
 }
@@ -153,12 +156,22 @@ impl Data {
         };
         labelled::say_contradictions(quiet, &train, &targets);
         let mut train = prepare(train, parts[0])?;
-        // Nothing is read off what is trained on.
-        train.documents = None;
-        train.dataset.for_training();
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
+        let baselines = dev.iter().map(|(_, dev)| baselines(&targets, &train, dev)).collect();
+        // Nothing else is read off what is trained on.
+        train.documents = None;
+        train.dataset.for_training();
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
-        Ok(Self { targets, columns, train, dev, hashes })
+        Ok(Self { targets, columns, train, dev, baselines, hashes })
     }
+}
+
+/// What is reached on dev rows without reading a text.
+fn baselines(targets: &Targets, train: &Prepared, dev: &Prepared) -> Vec<Baseline> {
+    let of_words = match (&train.documents, &dev.documents) {
+        (Some(train), Some(dev)) => Baseline::of_words(targets, &train.documents, &dev.documents),
+        _ => None,
+    };
+    Baseline::of(targets, dev).into_iter().chain(of_words).collect()
 }

@@ -3,6 +3,7 @@
 mod data;
 pub mod identity;
 mod keep;
+pub mod rate;
 mod start;
 mod summary;
 
@@ -11,7 +12,7 @@ use super::heads::{
     rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
     warn_of_unused_layers,
 };
-use super::labelled::{say_beyond_limit, warn_of_scores};
+use super::labelled::say_beyond_limit;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::ranks as agreement;
@@ -37,13 +38,16 @@ use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
+use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights;
 use crate::tasks::remarks::{in_order, same_answer};
+use crate::train::evaluate::Dev;
 use crate::train::output::OutputFolder;
-use crate::train::run::{Dev, End, Run, Writer};
+use crate::train::run::{End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
+use crate::train::trial::Trial;
 use crate::words::count;
 use anyhow::{Context, Result, bail, ensure};
 use data::Data;
@@ -171,27 +175,65 @@ fn train(
 
     let precision = config.precision.on(device)?;
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
-    let fingerprint = identity::of_run(asked, precision, &base, &info, &data)?;
-    agreement::agree(&**ranks, &fingerprint)?;
+    let identity = |asked: &TrainConfig| identity::of_run(asked, precision, &base, &info, &data);
+    agreement::agree(&**ranks, &identity(asked)?)?;
+    let saved = resume.then(|| checkpoint(output, &**ranks)).transpose()?.flatten();
+    if resume && saved.is_none() {
+        say(quiet, "no checkpoint yet: starting from the beginning");
+    }
+    let dev: Vec<_> = (programs.dev.iter().flat_map(|(batches, _)| batches))
+        .zip(&data.dev)
+        .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
+        .collect();
+    let stop = stop.after_the_step();
+
+    let mut choice = match (output, &saved) {
+        (Some(output), Some(_)) => rate::recorded(output)?,
+        _ => None,
+    };
+    let lr = match (asked.lr, &saved) {
+        (Rate::Is(lr), _) => lr,
+        (Rate::Auto, Some(_)) => rate::chosen(choice.as_ref(), &**ranks)?,
+        (Rate::Auto, None) => {
+            if let Some(output) = output {
+                write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+            }
+            let session = &mut session;
+            let (train, targets) = (&data.train.dataset, &data.targets);
+            let trial = Trial { session, config, train, targets, dev: dev.first(), stop };
+            let mut progress = Progress::new(trial.steps(steps.total), 0, quiet);
+            let found = trial.choose(&mut steps, &mut progress)?;
+            progress.finish();
+            say(quiet, format_args!("--lr auto: {}\n{}", found.said(), rate::table(&found)));
+            found.at_the_edge().iter().for_each(|text| say(quiet, text));
+            choice.insert(found).chosen
+        }
+    };
+    let asked = &TrainConfig { lr: Rate::Is(lr), ..asked.clone() };
+    let info = DeltaInfo { settings: asked.without_places(), ..info.clone() };
+    let fingerprint = identity(asked)?;
     let keep = |session: &Session, chosen: Option<NoAnswer>| {
         let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
         let kept = Kept { base: &base, tokenizer: &tokenizer, info, quiet };
         output.map_or(Ok(()), |output| keep(output, &kept, session))
     };
+    let writer = output.map(|output| Writer { output, fingerprint: &fingerprint, keep: &keep });
+    let new = match (&choice, &saved) {
+        (Some(choice), None) => rate::begin(writer.as_ref(), &session, choice, steps.total)?,
+        _ => Checkpoint::default(),
+    };
     let mut run = Run {
         session: &mut session,
         config,
+        lr,
         train: &data.train.dataset,
         targets: &data.targets,
-        dev: (programs.dev.iter().flat_map(|(batches, _)| batches))
-            .zip(&data.dev)
-            .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
-            .collect(),
-        writer: output.map(|output| Writer { output, fingerprint: &fingerprint, keep: &keep }),
-        stop: stop.after_the_step(),
+        dev,
+        writer,
+        stop,
     };
 
-    let from = match resume.then(|| checkpoint(output, &**ranks)).transpose()?.flatten() {
+    let from = match saved {
         Some(bytes) => {
             let trainable = run.session.model().params.trainable();
             let (from, vectors) = Checkpoint::from_bytes(&bytes, &fingerprint, trainable)
@@ -203,18 +245,14 @@ fn train(
             say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
             from
         }
-        None => {
-            if resume {
-                say(quiet, "no checkpoint yet: starting from the beginning");
-            }
-            Checkpoint::default()
-        }
+        None => new,
     };
-    if let Some(text) = Schedule::of(config, steps.total).never_reached() {
+    if let Some(text) = Schedule::of(config, lr, steps.total).never_reached() {
         warn(text);
     }
     if let Some(output) = output {
-        write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+        let settings = rate::settings(asked, choice.as_ref())?;
+        write_bytes_atomic(&output.settings(), settings.as_bytes())?;
     }
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
@@ -234,9 +272,6 @@ fn train(
     if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
         warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
     }
-    for evaluation in &outcome.last {
-        warn_of_scores(&evaluation.scores);
-    }
     let summary = Summary {
         config,
         targets: &data.targets,
@@ -244,6 +279,8 @@ fn train(
         base: &base,
         output,
         outcome: &outcome,
+        choice: choice.as_ref(),
+        baselines: &data.baselines,
         memory: json!({
             "planned": programs.planned.total(),
             "allocated": session.allocated().total(),
@@ -254,7 +291,9 @@ fn train(
     let best = summary.best()?;
     write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
     show(summary.table(&best))?;
-    summary.details(&best)
+    summary.details(&best)?;
+    summary.doubts(&best).iter().for_each(warn);
+    Ok(())
 }
 
 /// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
