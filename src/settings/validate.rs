@@ -57,11 +57,10 @@ impl TrainConfig {
             return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
         }
         self.validate_rows()?;
-        if !self.metric.fits(self.task) {
+        if let Some(metric) = self.metric.filter(|metric| !metric.fits(self.task)) {
             let measures = self.task.measures();
             let fitting = measures.iter().map(|metric| metric.name());
             let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
-            let metric = self.metric;
             return problem(
                 "metric",
                 &format!("{metric} does not fit --task {}; use {fitting}", self.task),
@@ -91,7 +90,7 @@ impl TrainConfig {
             if self.eval_steps.is_some() {
                 return problem("eval-steps", without);
             }
-            if self.metric != self.task.measures()[0] {
+            if self.metric.is_some() {
                 return problem("metric", without);
             }
             if self.patience.is_some() {

@@ -80,7 +80,7 @@ fn result_of(config: &TrainConfig) -> Result<Value> {
 pub fn measured(config: &TrainConfig) -> Result<Metric> {
     let result = result_of(config)?;
     let name = result["best"]["metric"].as_str().and_then(|name| name.parse().ok());
-    Ok(name.unwrap_or(config.metric))
+    Ok(name.unwrap_or(config.metric()))
 }
 
 /// From the run's log, which a resumed run goes on with.
