@@ -37,6 +37,12 @@ pub fn is_missing(name: &str) -> bool {
 /// Whether a number stands for a missing value in many files.
 pub fn is_mark(value: f32) -> bool {
     NUMBERS.iter().any(|number| number.parse() == Ok(value))
+/// Whether a label says that there is none, in a task that has no such class and no negative label.
+pub fn says_none(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || is_missing(text) || marks().contains(&Key::of(text))
+}
+
 }
 
 /// Whether a table has negative numbers for labels that stand for no missing value.
