@@ -54,11 +54,6 @@ pub struct TaskFacts {
 }
 
 impl Task {
-    /// Whether a label may be a list.
-    pub fn takes_lists(self) -> bool {
-        matches!(self.facts().loss, LossKind::Binary | LossKind::MeanSquared)
-    }
-
     pub const fn facts(self) -> TaskFacts {
         match self {
             Self::Classification => TaskFacts {

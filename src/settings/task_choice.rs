@@ -10,6 +10,7 @@ use super::benchmarks::{REFUSED, TASKS};
 use super::choice::Choice;
 use super::metric::Metric;
 use super::task::Task;
+use crate::program::LossKind;
 
 /// A kind of task, or a named one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,12 @@ impl TaskChoice {
             Self::Kind(_) => None,
             Self::Named(task) => Some(task),
         }
+    }
+
+    /// Whether a label may be a list: a named task has one for a text.
+    pub fn takes_lists(self) -> bool {
+        let loss = self.kind().facts().loss;
+        self.named().is_none() && matches!(loss, LossKind::Binary | LossKind::MeanSquared)
     }
 
     /// What an evaluation reports besides the loss; the first chooses where nothing is said.

@@ -73,7 +73,7 @@ impl TrainConfig {
             );
         }
         if let Some(separator) = &self.label_separator {
-            if !self.task.kind().takes_lists() {
+            if !self.task.takes_lists() {
                 let one = format!(
                     "takes a label apart, and --task {} has one each; several per text are --task multi-label",
                     self.task
