@@ -142,6 +142,17 @@ mod tests {
     }
 
     #[test]
+    fn one_type_in_several_spellings_is_refused_like_one_label() {
+        let tags = ["B-Caf\u{e9}", "I-Cafe\u{301}", "O"].map(str::to_owned).to_vec();
+        let words = vec!["w".to_owned(); tags.len()];
+        let document = Document { gold: Gold::Tags(tags), ..Document::of_words(&words) };
+        let documents = Documents { name: "d.conll".to_owned(), list: vec![document] };
+        let message = crate::tasks::tags::names(&documents).unwrap_err().to_string();
+        assert!(message.starts_with("d.conll: one type is written in several ways"), "{message}");
+        assert!(message.contains("\"Cafe\\u{301}\" (1 word)"), "{message}");
+    }
+
+    #[test]
     fn names_of_something_else_are_no_entities_that_were_spoilt() {
         assert_eq!(said_of_tags(&[("NOUN", 3), ("VERB", 2), ("_", 1)]), None);
         assert_eq!(said_of_tags(&[("N", 3), ("V", 2), ("I", 2), ("_", 1)]), None);
