@@ -1,7 +1,6 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
-use super::train::metric_has_use;
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
 use crate::error::{UsageError, one_line};
@@ -263,7 +262,6 @@ impl CompareArgs {
             if runs.iter().any(|(other, _)| *other == name) {
                 return Err(UsageError::new(format!("two runs are called `{name}`")));
             }
-            let asked_metric = common.metric.is_some() && !goes_on;
             let mut common = common.clone();
             let method = args.method.unwrap_or_default();
             if !method.facts().freezes_weights {
@@ -273,9 +271,6 @@ impl CompareArgs {
             let all = if goes_on { common.over(args) } else { args.over(common) };
             let config =
                 all.complete().map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
-            if asked_metric {
-                metric_has_use(&config)?;
-            }
             runs.push((name, config));
         }
         Ok(CompareCommand { runs, output, resume, quiet })

@@ -55,10 +55,6 @@ impl TrainArgs {
                     config.task
                 )))
             }
-            (Ok(config), _) if self.metric.is_some() => {
-                metric_has_use(&config)?;
-                Ok(TrainCommand { config, resume, predict_test, quiet })
-            }
             (Ok(config), _) => Ok(TrainCommand { config, resume, predict_test, quiet }),
             (Err(invalid), Some(path)) => Err(match file.line_used(invalid.option, &self) {
                 Some(line) => UsageError::new(format!("{}:{line}: {invalid}", path.display())),
@@ -131,7 +127,7 @@ impl TrainArgs {
             dropout: self.dropout,
             seed: self.seed.unwrap_or(default.seed),
             eval_steps: self.eval_steps,
-            metric: self.metric.unwrap_or(task.measures()[0]),
+            metric: self.metric,
             patience: self.patience,
             saving: self.saving.unwrap_or(default.saving),
             memory: self.memory,
@@ -147,15 +143,6 @@ impl TrainArgs {
         };
         config.validate()?;
         Ok(config)
-    }
-}
-
-/// A measure that is asked for chooses among evaluations. The settings that a run leaves always name one.
-pub(super) fn metric_has_use(config: &TrainConfig) -> Result<(), InvalidSetting> {
-    let problem = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";
-    match config.has_dev() {
-        true => Ok(()),
-        false => Err(InvalidSetting { option: "metric", problem: problem.to_owned() }),
     }
 }
 

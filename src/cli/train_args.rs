@@ -1,7 +1,7 @@
 //! The options of `train` as clap reads them, whether their text comes from the command line, a configuration file or a
 //! run of `compare`. Making settings of them is in `train`.
 
-use super::choice::{choice, task};
+use super::choice::{choice, metric_help, task};
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
@@ -189,12 +189,7 @@ pub struct TrainArgs {
     /// Evaluate every N steps [default: once per epoch]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub eval_steps: Option<u64>,
-    /// What chooses the best state among the evaluations on dev rows: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
-    /// f1 (of the positive class) for mrpc and qqp, entity-f1, precision, recall or accuracy for tags that name entities,
-    /// accuracy or macro-f1 for other tags, micro-f1, macro-f1 or accuracy for several labels, f1, exact-match, has-answer-f1,
-    /// has-answer-exact or no-answer-exact for answers, or loss [default: accuracy, or pearson with --task regression, entity-f1 with
-    /// tags that name entities, or a named task's own]
-    #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
+    #[arg(long, value_name = "METRIC", help = metric_help(), help_heading = "Evaluation")]
     pub metric: Option<Metric>,
     /// Stop after this many evaluations without a better value [default: never]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]

@@ -78,9 +78,22 @@ fn the_defaults_in_the_help_are_the_defaults() {
 
 #[test]
 fn the_default_metric_follows_the_task() {
-    assert_eq!(resolve(&[]).metric, Metric::Accuracy);
-    assert_eq!(resolve(&["--task", "regression"]).metric, Metric::Pearson);
-    assert_eq!(resolve(&["--metric", "macro_f1", "--dev-fraction", "0.1"]).metric, Metric::MacroF1);
+    assert_eq!(resolve(&[]).metric(), Metric::Accuracy);
+    assert_eq!(resolve(&["--task", "regression"]).metric(), Metric::Pearson);
+    assert_eq!(resolve(&[]).metric, None, "nobody asked for it");
+    let asked = resolve(&["--metric", "macro_f1", "--dev-fraction", "0.1"]);
+    assert_eq!((asked.metric, asked.metric()), (Some(Metric::MacroF1), Metric::MacroF1));
+}
+
+#[test]
+fn the_help_names_every_measure_that_can_choose() {
+    let command = options_command();
+    let metric = command.get_arguments().find(|arg| arg.get_id() == "metric");
+    let help = metric.unwrap().get_help().unwrap().to_string();
+    for metric in Metric::ALL {
+        let named = help.split([' ', ',', ';', '.']).any(|word| word == metric.name());
+        assert!(named, "no {metric} in: {help}");
+    }
 }
 
 #[test]
@@ -174,7 +187,7 @@ fn every_option_arrives_in_the_settings() {
         dropout: Some(0.0),
         seed: 7,
         eval_steps: Some(5),
-        metric: Metric::Spearman,
+        metric: Some(Metric::Spearman),
         patience: Some(2),
         saving: SavingChoice::Only(Saving::RECOMPUTE),
         memory: Some(ByteSize(512 << 20)),

@@ -172,7 +172,7 @@ fn read_options(
             label: or(&args.label_column, &settings.label_column),
         },
         label_use,
-        label_lists: info.task.takes_lists(),
+        label_lists: settings.task.takes_lists(),
         trained: info.columns.clone(),
     })
 }

@@ -61,8 +61,10 @@ impl Fingerprint {
         let entries = table
             .into_iter()
             .filter(|(key, _)| !FREE.contains(&key.as_str()))
-            .map(|(key, value)| (key, value.to_string()))
-            .collect();
+            .map(|(key, value)| (key, value.to_string()));
+        // Left out, it is the task's own.
+        let metric = toml::Value::String(config.metric().to_string());
+        let entries = entries.chain([("metric".to_owned(), metric.to_string())]).collect();
         Ok(Self { entries })
     }
 

@@ -130,7 +130,9 @@ pub struct TrainConfig {
     /// Optimizer steps between evaluations; `None` is once per epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
-    pub metric: Metric,
+    /// What is to choose the best state; `None` is what the labels have first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
     /// Evaluations without a better value before training stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -200,6 +202,11 @@ impl TrainConfig {
         }
     }
 
+    /// What chooses the best state, as far as the task says it and not the labels.
+    pub fn metric(&self) -> Metric {
+        self.metric.unwrap_or_else(|| self.task.measures()[0])
+    }
+
     /// Settings with every default, for the three things that have none.
     pub fn with_defaults(model: String, train: Option<PathBuf>, output: PathBuf) -> Self {
         Self {
@@ -242,7 +249,7 @@ impl TrainConfig {
             dropout: None,
             seed: 42,
             eval_steps: None,
-            metric: Metric::Accuracy,
+            metric: None,
             patience: None,
             saving: SavingChoice::default(),
             memory: None,

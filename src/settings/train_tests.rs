@@ -78,7 +78,10 @@ fn numbers_are_checked_in_the_type_in_which_they_are_used() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    assert!(problem(|c| c.metric = Metric::Pearson).contains("does not fit --task classification"));
+    assert!(
+        problem(|c| c.metric = Some(Metric::Pearson))
+            .contains("does not fit --task classification")
+    );
     assert!(problem(|c| c.biases = BiasSelection::none()).contains("--method head"));
     let head_with_biases = problem(|c| {
         c.method = Method::Head;

@@ -57,11 +57,10 @@ impl TrainConfig {
             return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
         }
         self.validate_rows()?;
-        if !self.metric.fits(self.task) {
+        if let Some(metric) = self.metric.filter(|metric| !metric.fits(self.task)) {
             let measures = self.task.measures();
             let fitting = measures.iter().map(|metric| metric.name());
             let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
-            let metric = self.metric;
             return problem(
                 "metric",
                 &format!("{metric} does not fit --task {}; use {fitting}", self.task),
@@ -76,7 +75,7 @@ impl TrainConfig {
             );
         }
         if let Some(separator) = &self.label_separator {
-            if !self.task.kind().takes_lists() {
+            if !self.task.takes_lists() {
                 let one = format!(
                     "takes a label apart, and --task {} has one each; several per text are --task multi-label",
                     self.task
@@ -93,7 +92,7 @@ impl TrainConfig {
             if self.eval_steps.is_some() {
                 return problem("eval-steps", without);
             }
-            if self.metric != self.task.measures()[0] {
+            if self.metric.is_some() {
                 return problem("metric", without);
             }
             if self.patience.is_some() {

@@ -7,27 +7,12 @@ use super::metrics::{self, Scores};
 use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-/// The labels of a row, without spaces around them. None is a label, too: it has none of them.
+/// The labels of a row. None is a label, too: it has none of them.
 fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
-    let parts = splitting.parts(row.label.as_deref().unwrap_or_default());
-    let parts = parts.with_context(|| place(name, row.line))?;
-    let parts = parts.iter().map(|label| label.trim());
-    let labels: Vec<String> =
-        parts.clone().filter(|label| !label.is_empty()).map(str::to_owned).collect();
-    // Spaces part labels however many there are.
-    let spaces = splitting.separator().trim().is_empty();
-    if !spaces && parts.len() > 1 && labels.len() < parts.len() {
-        bail!(
-            "{}: one of the labels {:?} is empty; write each between two separators ({:?}), or remove what is too much",
-            place(name, row.line),
-            row.label.as_deref().unwrap_or_default(),
-            splitting.separator()
-        );
-    }
-    Ok(labels)
+    splitting.parts_of(name, row, "labels")
 }
 
 /// The distinct labels of a table.

@@ -3,9 +3,9 @@
 
 use super::classification::{argmax, log_softmax};
 use super::confusion::Confusion;
-use super::entities::{Entity, EntityTally, are_tagged, continued, entities};
+use super::entities::{Entity, EntityTally, are_tagged, continued, entities, kind};
 use super::examples::TokenLogits;
-use super::labels::{ClassNames, unknown_at};
+use super::labels::{ClassNames, one_spelling_each, unknown_at};
 use super::metrics::{self, NO_CLASS, Scores};
 use super::tag_remarks::{place_of, refuse_numbers, tags};
 use super::targets::Prediction;
@@ -24,11 +24,17 @@ const NO_TAG: &str = "_";
 /// The distinct tags of documents.
 ///
 /// # Errors
-/// There are fewer than two, all are numbers, or one tag is written in several ways.
+/// There are fewer than two, all are numbers, or one tag or type of entity is written in several ways.
 pub fn names(documents: &Documents) -> Result<ClassNames> {
     refuse_numbers(documents)?;
-    let all = documents.list.iter().flat_map(tags).map(|tag| tag.trim());
-    ClassNames::distinct(&documents.name, all, 2)
+    let all = || documents.list.iter().flat_map(tags).map(|tag| tag.trim());
+    let names = ClassNames::distinct(&documents.name, all(), 2)?;
+    if are_tagged(names.names()) {
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+        all().filter_map(kind).for_each(|kind| *types.entry(kind).or_default() += 1);
+        one_spelling_each(&documents.name, ["type", "word"], &types)?;
+    }
+    Ok(names)
 }
 
 /// The measures of these tags: of entities where tags say where one begins and goes on.

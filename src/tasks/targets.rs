@@ -5,7 +5,7 @@ use super::answers::{self, Answering};
 use super::classification::{self, argmax};
 use super::confusion::{Confusion, Tally};
 use super::entities::EntityTally;
-use super::examples::{Examples, TokenLogits};
+use super::examples::{Examples, Prepared, TokenLogits};
 use super::labels::ClassNames;
 use super::masked_words;
 use super::metrics::Scores;
@@ -214,11 +214,12 @@ impl Targets {
         }
     }
 
-    /// The measures of an evaluation besides the loss, the one that chooses first.
-    pub fn measures(&self, task: Task) -> &'static [Metric] {
-        match self {
-            Self::Tags(names) => tags::measures(names),
-            _ => task.facts().measures,
+    /// The measures of an evaluation of these rows besides the loss, the one that chooses first.
+    pub fn measures(&self, task: Task, rows: Option<&Prepared>) -> Vec<Metric> {
+        match (self, rows.and_then(|rows| rows.documents.as_ref())) {
+            (Self::Tags(names), _) => tags::measures(names).to_vec(),
+            (Self::Spans(_), Some(rows)) => answers::measures(&rows.documents),
+            _ => task.facts().measures.to_vec(),
         }
     }
 

@@ -335,7 +335,7 @@ impl Run<'_> {
         }
         ledger.log.as_mut().map_or(Ok(()), |log| log.append(&record))?;
 
-        let metric = self.config.metric;
+        let metric = self.config.metric();
         let value = found.first().and_then(|evaluation| evaluation.value(metric));
         let value = value.with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));

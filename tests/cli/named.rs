@@ -218,6 +218,50 @@ fn a_plain_file_of_a_named_task_has_its_classes_and_measures() {
 }
 
 #[test]
+fn rows_of_mnli_without_a_gold_label_are_refused_or_left_out_as_in_any_file() {
+    let folder = Folder::new();
+    let base = folder.path("MNLI");
+    fs::create_dir(&base).unwrap();
+    let head = "sentence1\tsentence2\tgold_label\n";
+    let of = |words: &[&str]| -> String {
+        let row = |(i, word): (usize, &&str)| format!("the film\t{}\t{word}\n", text_of(i % 3, i));
+        head.to_owned() + &words.iter().enumerate().map(row).collect::<String>()
+    };
+    let words = ["entailment", "neutral", "contradiction"];
+    let dashed = of(&[&words[..], &["-"], &words, &["null", "-1"]].concat());
+    for (name, text) in [
+        ("train.tsv", of(&words.repeat(4))),
+        ("dev_matched.tsv", dashed.clone()),
+        ("dev_mismatched.tsv", of(&words)),
+    ] {
+        fs::write(base.join(name), text).unwrap();
+    }
+    let output = folder.path("run");
+    let args = |more: &str| named("mnli", &folder.path("."), &output, &format!("--steps 1 {more}"));
+    Finished::of(&mut bitfit(args("")))
+        .fails(1, &["dev_matched.tsv:5, column \"gold_label\"", "\"-\" says", "--unlabelled drop"]);
+    assert!(!output.exists());
+    let done = run(&args("--unlabelled drop"));
+    assert!(done.stderr.contains("3 rows without a label are left out"), "{}", done.stderr);
+
+    let delta = output.to_str().unwrap();
+    let eval = |more: &[&str]| {
+        Finished::of(&mut bitfit([&["eval", "--delta", delta, "--quiet"], more].concat()))
+    };
+    eval(&[]).fails(1, &["dev_matched.tsv:5", "--unlabelled drop"]);
+    eval(&["--unlabelled", "drop"]).success();
+
+    // The same rows in a file of one's own.
+    let own = folder.write("own.tsv", dashed);
+    let args = |more: &str| {
+        let more = format!("--task mnli --steps 1 --dev-fraction 0.5 {more}");
+        train_args(&fixture("bert"), &own, &folder.path("own"), &more)
+    };
+    Finished::of(&mut bitfit(args(""))).fails(1, &["own.tsv:5", "\"-\"", "--unlabelled drop"]);
+    run(&args("--unlabelled drop"));
+}
+
+#[test]
 fn a_collapse_is_said_after_train_and_after_eval() {
     let folder = Folder::new();
     let mut text = "text\tlabel\n".to_owned();

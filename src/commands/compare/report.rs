@@ -95,7 +95,7 @@ pub fn has_trial(config: &TrainConfig) -> Result<bool> {
 pub fn measured(config: &TrainConfig) -> Result<Metric> {
     let result = result_of(config)?;
     let name = result["best"]["metric"].as_str().and_then(|name| name.parse().ok());
-    Ok(name.unwrap_or(config.metric))
+    Ok(name.unwrap_or(config.metric()))
 }
 
 /// From the run's log, which a resumed run goes on with.

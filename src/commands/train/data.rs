@@ -44,7 +44,7 @@ impl RunRows {
                 label: config.label_column.clone(),
             },
             label_use: LabelUse::Required,
-            label_lists: config.task.kind().takes_lists(),
+            label_lists: config.task.takes_lists(),
             trained: None,
         };
         let named_task = config.task.named();

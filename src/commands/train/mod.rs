@@ -116,7 +116,8 @@ fn train(
     let data = Data::read(config, &tokenizer, quiet)?;
     // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
     let asked = config;
-    let config = &TrainConfig { metric: chosen_metric(asked, &data, quiet)?, ..asked.clone() };
+    let config =
+        &TrainConfig { metric: Some(chosen_metric(asked, &data, quiet)?), ..asked.clone() };
 
     let spec = task_spec(config, &base, &data)?;
     if let (Some(classes), false) = (data.targets.named(), spec.class_weights.is_empty()) {
@@ -334,23 +335,21 @@ fn saved(output: &OutputFolder) -> Result<Vec<u8>> {
     Ok(Vec::new())
 }
 
-/// What chooses the best state. Some tasks see only from the labels what can be measured.
+/// What chooses the best state. Of some tasks only the labels say what can be measured.
 fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metric> {
-    let (asked, task) = (config.metric, config.task.kind());
-    if config.task.named().is_some() {
-        return Ok(asked);
+    let metric = config.metric();
+    let dev = data.dev.first().map(|(_, dev)| dev);
+    let measures = data.targets.measures(config.task.kind(), dev);
+    if config.task.named().is_some() || metric == Metric::Loss || measures.contains(&metric) {
+        return Ok(metric);
     }
-    let measures = data.targets.measures(task);
-    if asked == Metric::Loss || measures.contains(&asked) {
-        return Ok(asked);
-    }
-    let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
-    if asked != task.facts().measures[0] {
-        bail!("--metric {asked}: these labels have none; use {}, loss", names.join(", "));
+    if config.metric.is_some() {
+        let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
+        bail!("--metric {metric}: these labels have none; use {}, loss", names.join(", "));
     }
     say(
         quiet,
-        format_args!("these labels have no {asked}: {} chooses the best state", measures[0]),
+        format_args!("these labels have no {metric}: {} chooses the best state", measures[0]),
     );
     Ok(measures[0])
 }

@@ -82,7 +82,7 @@ impl Summary<'_> {
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
             "best": kept.map(|(step, value)| json!({
-                "step": step, "metric": self.config.metric.key(), "value": value
+                "step": step, "metric": self.config.metric().key(), "value": value
             })),
             "last": last.first().map_or_else(Map::new, Evaluation::scores_json),
             "trained_parameters": self.model.params.trainable(),
@@ -132,12 +132,12 @@ impl Summary<'_> {
             row("kept", "what the last step left: without dev rows nothing chooses".to_owned());
         }
         if let Some((step, value)) = best {
-            row(&format!("best {}", config.metric), format!("{value:.4} at step {step}"));
+            row(&format!("best {}", config.metric()), format!("{value:.4} at step {step}"));
         }
         // The benchmark's other figures belong to the same state.
         let measures = config.task.named().map_or(&[][..], |task| task.measures);
         for (place, evaluation) in kept.iter().enumerate() {
-            for &metric in measures.iter().filter(|m| place > 0 || **m != config.metric) {
+            for &metric in measures.iter().filter(|m| place > 0 || **m != config.metric()) {
                 if let Some(value) = evaluation.value(metric) {
                     let part = part_before(place, evaluation.part);
                     row(&format!("{part}{metric} at that step"), format!("{value:.4}"));
