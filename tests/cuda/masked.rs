@@ -49,7 +49,7 @@ const ABOVE_RELU: [&str; 2] = ["cls.predictions.bias", "cls.predictions.transfor
 #[test]
 fn a_head_on_masked_words_matches_pytorch() {
     emulated("masked::a_head_on_masked_words_matches_pytorch", &[], || {
-        for (half, bound) in [(HalfType::F16, 4e-3), (HalfType::Bf16, 3e-2)] {
+        for (half, bound) in [(HalfType::F16, 4e-3), (HalfType::Bf16, 5e-2)] {
             for case in &MASKED {
                 for i in 0..2 {
                     let file = format!("{}_{i}.safetensors", case.files);
