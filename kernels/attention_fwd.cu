@@ -89,13 +89,13 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
             }
         }
 
-        if (args.dropout.p > 0.0f) {
+        if (args.dropout.dropped > 0) {
             // Made here: kept over the loop, the seed and the step spill on sm_90.
             const Dropout dropout = dropout_of(args);
             const uint32_t row = work.mask_row(args, first + warp * 16 + g);
 #pragma unroll
-            for (int n = 0; n < kUnits; ++n) {
-                mask_scores(dropout, row, row + 8 * args.heads, key0 + n * 8, s[n / 2][n % 2]);
+            for (int slice = 0; slice < H::kSlices; ++slice) {
+                mask_scores(dropout, row, row + 8 * args.heads, key0 + slice * 16, s[slice]);
             }
         }
 #pragma unroll

@@ -105,13 +105,14 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
-// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which four
+// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which eight
 // share a block of words: each makes it again, which is little here.
 __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, uint32_t column, float x) {
     if (!dropout.active()) return x;
-    const Words w = dropout.words(row, column / 4);
-    const uint32_t low = column & 1 ? w.w[1] : w.w[0], high = column & 1 ? w.w[3] : w.w[2];
-    return x * dropout.factor(column & 2 ? high : low);
+    const Words w = dropout.words(row, column / 8);
+    const uint32_t low = column & 2 ? w.w[1] : w.w[0], high = column & 2 ? w.w[3] : w.w[2];
+    const uint32_t word = column & 4 ? high : low;
+    return x * (column & 1 ? dropout.odd(word) : dropout.even(word));
 }
 
 constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseRows = 8;

@@ -172,9 +172,9 @@ impl Stream {
     }
 }
 
-/// Maps a random word to the multiples of 2^-24 in [0, 1): the one mapping that host and kernels share.
+/// Maps a random word to the multiples of 2^-24 in [0, 1).
 #[inline]
-pub fn unit_f32(word: u32) -> f32 {
+fn unit_f32(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 

@@ -172,6 +172,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub clip_norm: Option<f64>,
     /// Dropout of hidden states, attention and head alike [default: what the model's config says]
+    ///
+    /// It counts in units of 2^-16: 0.1 is 0.1000061.
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub dropout: Option<f64>,
     /// Decides everything random: head, order, dropout, split [default: 42]

@@ -19,8 +19,8 @@ use crate::formats::container::{self, Container, ContainerError};
 use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
-/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32.
-const FORMAT_VERSION: u32 = 3;
+/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32; up to version 3 dropout drew other masks.
+const FORMAT_VERSION: u32 = 4;
 /// Metadata keys that belong to the fingerprint begin with this.
 const FINGERPRINT: &str = "run.";
 /// Metadata key of the sha256 over all that the file says besides.

@@ -4,7 +4,7 @@
 structures! {
     /// Dropout of one call.
     DropoutArgs {
-        p: f32,
+        dropped: u32,
         keep: f32,
         site: u32,
         padding: u32,
