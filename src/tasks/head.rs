@@ -15,7 +15,7 @@
 //!
 //! The head on masked words is the checkpoint's whole: its matrices and its LayerNorm's gain are frozen, its three biases
 //! train. The logits of the labelled tokens are held whole, `[labelled, vocabulary]`, with their gradient: for 32 × 128 tokens
-//! and BERT's vocabulary that is 154 MB, a tenth of what such a step takes anyway, and micro-batches divide it.
+//! and BERT's vocabulary that is 158 MB, a twelfth of what such a step takes on a CPU, and micro-batches divide it.
 
 use crate::program::{
     ActNorm, ActNormBack, Activation, Aside, Builder, Dense, DenseBack, Dropout, HeadWeight, In,

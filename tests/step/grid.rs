@@ -1,13 +1,17 @@
 //! The programs that are compared: sizes, heads, dropouts, bias selections, ways of saving, limits.
 
+use bitfit::program::{PoolKind, Portion};
 use bitfit::rng::{Purpose, Stream};
+
+/// A head on masked words.
+pub const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 150 });
 
 /// One model, without a device or values.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Text of a `config.json`.
     pub config: String,
-    pub mean: bool,
+    pub pooling: PoolKind,
     pub dropout: f32,
     /// What trains; `None` is everything.
     pub biases: Option<String>,
@@ -87,16 +91,24 @@ fn selections(layers: usize) -> Vec<String> {
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for size in SIZES {
-        for (family, mean) in [("bert", false), ("roberta", false), ("bert", true)] {
+        for (family, pooling) in [
+            ("bert", PoolKind::Cls),
+            ("roberta", PoolKind::Cls),
+            ("bert", PoolKind::Mean),
+            ("bert", LABELLED),
+        ] {
             for dropout in [0.0, 0.1] {
                 let of = |biases: Option<String>| Shape {
                     config: size.config(family),
-                    mean,
+                    pooling,
                     dropout,
                     biases,
                 };
                 shapes.extend(selections(size.layers).into_iter().map(|s| of(Some(s))));
-                shapes.push(of(None));
+                // The head on masked words has the table of the embeddings, which is frozen.
+                if pooling != LABELLED {
+                    shapes.push(of(None));
+                }
             }
         }
     }

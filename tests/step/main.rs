@@ -13,7 +13,7 @@ use bitfit::program::{
 };
 use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::saving::WAYS;
-use grid::{LIMITS, SMALL, Shape, shapes};
+use grid::{LABELLED, LIMITS, SMALL, Shape, shapes};
 
 /// Of the CPU in bf16.
 const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
@@ -21,10 +21,10 @@ const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
 fn model(shape: &Shape) -> Model {
     let config = ModelConfig::parse(&shape.config).unwrap();
     let task = TaskSpec {
-        outputs: 2,
+        outputs: if shape.pooling == LABELLED { config.vocab } else { 2 },
         loss: LossKind::CrossEntropy,
         class_weights: Vec::new(),
-        pooling: if shape.mean { PoolKind::Mean } else { PoolKind::Cls },
+        pooling: shape.pooling,
         reinit_pooler: false,
         trains: match &shape.biases {
             Some(biases) => Trains::Biases(BiasSelection::parse(biases).unwrap()),
@@ -49,33 +49,41 @@ fn limits() -> impl Iterator<Item = Limits> {
 
 #[test]
 fn what_runs_is_what_was_reviewed() {
-    let shape = |mean, biases: Option<&str>| Shape {
-        config: SMALL.config(if mean { "bert" } else { "roberta" }),
-        mean,
+    let shape = |pooling, biases: Option<&str>| Shape {
+        config: SMALL.config(if pooling == PoolKind::Cls { "roberta" } else { "bert" }),
+        pooling,
         dropout: 0.1,
         biases: biases.map(str::to_owned),
     };
-    let biases = model(&shape(false, Some("all")));
+    let biases = model(&shape(PoolKind::Cls, Some("all")));
     for name in ["keep", "recompute", "checkpoint"] {
         listing::check(name, &biases, Some(name.parse().unwrap()));
     }
     listing::check("predict", &biases, None);
-    listing::check("query", &model(&shape(false, Some("query"))), Some(Saving::KEEP));
-    listing::check("mean", &model(&shape(true, Some("all"))), Some(Saving::KEEP));
-    listing::check("full", &model(&shape(true, None)), Some(Saving::KEEP));
+    listing::check("query", &model(&shape(PoolKind::Cls, Some("query"))), Some(Saving::KEEP));
+    let mean = PoolKind::Mean;
+    listing::check("mean", &model(&shape(mean, Some("all"))), Some(Saving::KEEP));
+    listing::check("full", &model(&shape(mean, None)), Some(Saving::KEEP));
+    listing::check("masked", &model(&shape(LABELLED, Some("all"))), Some(Saving::KEEP));
 }
 
 /// Every tensor of a step once with other rows, another width and another storage: found each time.
 #[test]
 fn the_verifier_knows_the_shape_of_every_tensor() {
-    let of = |mean: bool, dropout: f32, biases: Option<&str>| Shape {
+    let of = |pooling, dropout: f32, biases: Option<&str>| Shape {
         config: SMALL.config("bert"),
-        mean,
+        pooling,
         dropout,
         biases: biases.map(str::to_owned),
     };
     let limits = limits().next().unwrap();
-    for shape in [of(false, 0.1, Some("all")), of(true, 0.1, None), of(true, 0.0, Some("all"))] {
+    let all = Some("all");
+    for shape in [
+        of(PoolKind::Cls, 0.1, all),
+        of(PoolKind::Mean, 0.1, None),
+        of(PoolKind::Mean, 0.0, all),
+        of(LABELLED, 0.0, all),
+    ] {
         let list = model(&shape).list(Some(Saving::KEEP), false);
         let program = list.place(limits, ElementBytes::all(4));
         let values = || (0..list.values.len() as u32).map(Value);
