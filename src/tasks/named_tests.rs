@@ -244,7 +244,7 @@ fn scores_lie_within_their_range() {
     for (score, said) in [
         ("5.1", "5.1 lies outside"),
         ("-0.5", "outside"),
-        ("nan", "outside"),
+        ("nan", "nan says that the row has no label"),
         ("x", "not a number"),
     ] {
         let text = format!("{head}0\tg\ta\tb\t1\n1\tg\ta\tb\t{score}\n");
