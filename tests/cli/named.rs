@@ -147,6 +147,20 @@ fn mnli_is_measured_on_both_of_its_dev_sets_and_answers_the_diagnostic_rows() {
 }
 
 #[test]
+fn each_of_two_dev_sets_that_learned_nothing_is_said() {
+    let folder = Folder::new();
+    let output = folder.path("run");
+    let trained = run(&named("mnli", &glue(), &output, "--steps 1"));
+    let args = ["eval", "--delta", output.to_str().unwrap()];
+    let measured = Finished::of(&mut bitfit(args)).success();
+    for said in [trained.stderr, measured.stderr] {
+        for part in ["matched", "mismatched"] {
+            assert!(said.contains(&format!("warning: {part} rows: the accuracy of 0.")), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_run_of_two_dev_sets_gives_its_result_again_when_it_is_resumed() {
     let folder = Folder::new();
     let (whole, parts) = (folder.path("whole"), folder.path("parts"));
