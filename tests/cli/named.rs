@@ -262,8 +262,8 @@ fn rows_of_mnli_without_a_gold_label_are_refused_or_left_out_as_in_any_file() {
     let eval = |more: &[&str]| {
         Finished::of(&mut bitfit([&["eval", "--delta", delta, "--quiet"], more].concat()))
     };
-    eval(&[]).fails(1, &["dev_matched.tsv:5", "--unlabelled drop"]);
-    eval(&["--unlabelled", "drop"]).success();
+    eval(&["--unlabelled", "refuse"]).fails(1, &["dev_matched.tsv:5", "--unlabelled drop"]);
+    eval(&[]).success();
 
     // The same rows in a file of one's own.
     let own = folder.write("own.tsv", dashed);
