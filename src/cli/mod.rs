@@ -89,6 +89,16 @@ impl Command {
             Self::Doctor => "doctor",
         }
     }
+
+    /// Whether its answer goes to standard output and nowhere else. What a run, a comparison or a merge is for are files.
+    pub fn answers_on_stdout(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Compare(_) | Self::Merge(_) => false,
+            Self::Eval(args) => args.output.is_none(),
+            Self::Predict(args) => args.predict_test.is_none() && args.writes_stdout(),
+            Self::Inspect(_) | Self::Plan(_) | Self::Doctor => true,
+        }
+    }
 }
 
 /// What a command line turned out to be.
