@@ -5,7 +5,10 @@
 //! checkpoint and the delta therefore each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::program::ParamRange;
+use crate::room::filled;
 use crate::settings::biases::Component;
+use anyhow::Result;
+use std::collections::HashMap;
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct NewParam {
 #[derive(Clone, Debug)]
 pub struct Params {
     list: Vec<Param>,
+    /// The place in the list of each name.
+    places: HashMap<String, usize>,
     values: Vec<f32>,
     count: usize,
     trainable: usize,
@@ -78,7 +83,7 @@ impl Params {
         let first_frozen = trainable.next_multiple_of(4);
         let total = first_frozen + frozen;
         let (mut next_trained, mut next_frozen) = (0, first_frozen);
-        let list = items
+        let list: Vec<Param> = items
             .iter()
             .map(|p| {
                 let len = len(p);
@@ -95,7 +100,8 @@ impl Params {
                 }
             })
             .collect();
-        Self { list, values: Vec::new(), count: total, trainable }
+        let places = list.iter().enumerate().map(|(place, p)| (p.name.clone(), place)).collect();
+        Self { list, places, values: Vec::new(), count: total, trainable }
     }
 
     /// All parameters, in the order of the forward pass.
@@ -149,8 +155,8 @@ impl Params {
     /// # Panics
     /// When the name was never added: the model asks only for names it added itself.
     pub fn range(&self, name: &str) -> ParamRange {
-        match self.list.iter().find(|p| p.name == name) {
-            Some(p) => p.range,
+        match self.places.get(name) {
+            Some(&place) => self.list[place].range,
             None => panic!("the parameter {name} was never added"),
         }
     }
