@@ -88,6 +88,7 @@ pub mod model;
 pub mod program;
 pub mod ranks;
 pub mod rng;
+mod room;
 pub mod rss;
 pub mod session;
 pub mod settings;

@@ -61,9 +61,12 @@ pub struct Params {
 
 impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
-    pub fn new(items: Vec<NewParam>) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for their values.
+    pub fn new(items: Vec<NewParam>) -> Result<Self> {
         let mut params = Self::without_values(&items);
-        let mut values = vec![0.0; params.count];
+        let mut values = filled(0.0, params.count, "parameters")?;
         // Each is freed as soon as it is copied.
         for (param, item) in params.list.iter().zip(items) {
             let ParamRange { offset, len } = param.range;
@@ -71,7 +74,7 @@ impl Params {
             values[offset..offset + item.values.len()].copy_from_slice(&item.values);
         }
         params.values = values;
-        params
+        Ok(params)
     }
 
     /// The same without a place for values: a plan asks for sizes, which may be beyond what any machine holds.
@@ -186,7 +189,8 @@ mod tests {
             new("trained b", true, &[2.0, 3.0]),
             new("frozen c", false, &[4.0, 5.0]),
             new("trained d", true, &[6.0]),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(params.initial(), [2.0, 3.0, 6.0, 0.0, 1.0, 4.0, 5.0]);
         assert_eq!(params.trainable(), 3);
         let d = params.range("trained d");

@@ -4,6 +4,7 @@ use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
 use crate::program::Rows;
 use crate::ranks::{Share, gather_numbers};
+use crate::room::room;
 use crate::session::Session;
 use anyhow::{Result, bail};
 
@@ -24,7 +25,9 @@ pub fn logits(
     let each_token = session.model().head.pool.rows() == Rows::Tokens;
     let count = |row: usize| if each_token { lengths[row] as usize * outputs } else { outputs };
     let Share { rank, of } = session.ranks().share();
-    let mut mine = Vec::with_capacity(dataset.len().div_ceil(of) * outputs);
+    // More than one per row has a head on tokens.
+    let all_of = |rows: usize| if each_token { dataset.tokens() } else { rows } * outputs;
+    let mut mine = room(all_of(dataset.len()).div_ceil(of), "logits")?;
     // Batches come longest first, so every rank has its part of the long ones.
     for rows in batches.iter().skip(rank).step_by(of) {
         // A model that predicts reads no labels.
@@ -32,9 +35,9 @@ pub fn logits(
         mine.extend(session.logits(&batch)?);
         done(batch.tokens());
     }
-    let gathered = gather_numbers(session.ranks(), &mine)?;
+    let gathered = gather_numbers(session.ranks(), mine)?;
     let mut of_ranks: Vec<_> = gathered.into_iter().map(Vec::into_iter).collect();
-    let mut all = Vec::with_capacity(dataset.len() * outputs);
+    let mut all = room(all_of(dataset.len()), "logits")?;
     for (batch, rows) in batches.iter().enumerate() {
         for &row in rows {
             let found = of_ranks[batch % of].by_ref().take(count(row));
