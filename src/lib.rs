@@ -94,5 +94,6 @@ pub mod session;
 pub mod settings;
 pub mod table;
 pub mod tasks;
+mod temporary;
 pub mod train;
 mod words;

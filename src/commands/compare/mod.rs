@@ -11,7 +11,7 @@ use super::stop::Parent;
 use super::train::identity;
 use super::{outputs, say, show, warn};
 use crate::cli::{CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file};
-use crate::files::{no_links, read_bounded, write_bytes_atomic};
+use crate::files::{no_links, only_files, read_bounded, sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::recorded;
 use crate::settings::train::TrainConfig;
@@ -39,7 +39,9 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("--output {}: cannot make the folder", output.display()))?;
     let _lock = FolderLock::take(output).context("--output")?;
-    no_links(output, &files(command))?;
+    let runs = command.runs.iter().map(|(name, _)| name);
+    no_links(output, &runs.collect::<Vec<_>>())?;
+    only_files(output, &files(command))?;
     for (name, config) in &command.runs {
         same_settings(name, config, command)?;
         same_files(name, config)?;
@@ -88,10 +90,10 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     show(format_args!("written: {}, and as .md, .svg and .png\n", json.display()))
 }
 
-/// The names of all that a comparison writes into its folder.
+/// The names of all files that a comparison writes into its folder.
 fn files(command: &CompareCommand) -> Vec<String> {
     let report = REPORT_FORMS.iter().map(|form| format!("{REPORT}.{form}"));
-    let runs = command.runs.iter().flat_map(|(name, _)| [name.clone(), format!("{name}.toml")]);
+    let runs = command.runs.iter().map(|(name, _)| format!("{name}.toml"));
     report.chain(runs).chain([format!("{REPORT}.toml")]).collect()
 }
 
