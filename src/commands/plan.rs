@@ -20,6 +20,7 @@ use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
+use crate::settings::validate;
 use crate::table::{TextTable, grouped};
 use crate::words::{count, named};
 use anyhow::{Context, Result, ensure};
@@ -155,12 +156,10 @@ struct Column {
 }
 
 fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
-    match p {
-        Some(p) if !(0.0..1.0).contains(&p) => {
-            Err(UsageError::new(format!("--dropout must be from 0 to below 1, got {p}")))
-        }
-        _ => Ok(p.map(|p| p as f32)),
+    if let Some(p) = p {
+        validate::dropout(p)?;
     }
+    Ok(p.map(|p| p as f32))
 }
 
 fn device_of(args: &PlanArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {
