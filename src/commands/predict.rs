@@ -60,7 +60,9 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         sequences: args.compute.batch_size,
         tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
     };
-    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No batch has more than its texts.
+    let most = limits.sequences.saturating_mul(max_len);
+    let tokens = limits.tokens.unwrap_or(TOKENS).min(most).max(max_len);
     // No text is without a token.
     trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
