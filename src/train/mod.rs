@@ -1,6 +1,7 @@
 //! Training: the loop of a run, its schedule, its measures, and what it leaves on disk.
 
 pub mod evaluate;
+mod kept;
 pub mod lock;
 pub mod log;
 pub mod micro;

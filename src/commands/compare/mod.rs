@@ -16,7 +16,7 @@ use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::recorded;
 use crate::settings::train::TrainConfig;
 use crate::train::lock::{FolderLock, LOCK_FILE};
-use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE};
+use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE, result_file};
 use anyhow::{Context, Result, bail, ensure};
 use report::{Report, RunRow};
 use std::path::Path;
@@ -182,6 +182,7 @@ fn same_files(name: &str, config: &TrainConfig) -> Result<()> {
         // One that goes on is held to them when it does.
         return Ok(());
     }
+    hold_result(name, config)?;
     let Some(recorded) = fingerprint_of(config)? else {
         warn(format_args!(
             "{name}: {CHECKPOINT_FILE} is gone from {}: whether the run was on the same data and base cannot be told",
@@ -197,6 +198,24 @@ fn same_files(name: &str, config: &TrainConfig) -> Result<()> {
             config.output.display()
         );
     }
+    Ok(())
+}
+
+/// Holds what a run that is done left to what its result says of it.
+fn hold_result(name: &str, config: &TrainConfig) -> Result<()> {
+    let left = config.output.join(result_file(config.method.facts().leaves));
+    let Some(sha256) = report::sha256_of_result(config)? else {
+        warn(format_args!(
+            "{name}: its {RESULT_FILE} does not say which {} it left: whether that is still the same cannot be told",
+            left.display()
+        ));
+        return Ok(());
+    };
+    ensure!(
+        sha256_file(&left)? == sha256,
+        "{name}: {} is not what the run left there; put it back, or remove the run's folder to have it run again",
+        left.display()
+    );
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod data;
 pub mod identity;
 mod keep;
+mod saved;
 mod summary;
 
 use super::base::Base;
@@ -33,7 +34,6 @@ use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
-use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
@@ -44,11 +44,11 @@ use crate::train::run::{Dev, End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use crate::words::count;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use data::Data;
-use keep::{Kept, delta_info, keep};
+use keep::{Kept, delta_info, is_kept, keep};
+use saved::checkpoint;
 use serde_json::json;
-use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 use summary::Summary;
@@ -173,6 +173,9 @@ fn train(
         let kept = Kept { base: &base, tokenizer: &tokenizer, info, quiet };
         output.map_or(Ok(()), |output| keep(output, &kept, session))
     };
+    let is_kept = |changed: bool| {
+        output.map_or(Ok(()), |output| is_kept(output, &info, tokenizer.options(), changed))
+    };
     let mut run = Run {
         session: &mut session,
         config,
@@ -182,11 +185,16 @@ fn train(
             .zip(&data.dev)
             .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
             .collect(),
-        writer: output.map(|output| Writer { output, fingerprint: &fingerprint, keep: &keep }),
+        writer: output.map(|output| Writer {
+            output,
+            fingerprint: &fingerprint,
+            keep: &keep,
+            is_kept: &is_kept,
+        }),
         stop: stop.after_the_step(),
     };
 
-    let from = match resume.then(|| checkpoint(output, &**ranks)).transpose()?.flatten() {
+    let from = match resume.then(|| checkpoint(output, config, &**ranks)).transpose()?.flatten() {
         Some(bytes) => {
             let trainable = run.session.model().params.trainable();
             let (from, vectors) = Checkpoint::from_bytes(&bytes, &fingerprint, trainable)
@@ -250,44 +258,6 @@ fn train(
     write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
     show(summary.table(&best))?;
     summary.details(&best)
-}
-
-/// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
-///
-/// # Errors
-/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
-fn checkpoint(output: Option<&OutputFolder>, ranks: &dyn Ranks) -> Result<Option<Vec<u8>>> {
-    let mine = match output {
-        Some(output) => saved(output)?,
-        None => Vec::new(),
-    };
-    // A checkpoint is never empty.
-    let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
-}
-
-/// The first rank's part of it; empty before the first step was saved.
-fn saved(output: &OutputFolder) -> Result<Vec<u8>> {
-    let path = output.checkpoint();
-    let shown = path.display();
-    if path.exists() {
-        let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
-        ensure!(
-            !bytes.is_empty(),
-            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
-             anew in another folder"
-        );
-        return Ok(bytes);
-    }
-    let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
-    if let Some(kept) = leaves.iter().chain([&output.result()]).find(|path| path.exists()) {
-        bail!(
-            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
-             folder",
-            kept.display()
-        );
-    }
-    Ok(Vec::new())
 }
 
 /// What chooses the best state. Some tasks see only from the labels what can be measured.
