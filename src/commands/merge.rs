@@ -7,7 +7,7 @@ use super::{say, say_gone, warn};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
-use crate::files::{no_links, write_atomic};
+use crate::files::{only_files, write_atomic};
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
 use crate::formats::model_files::{CONFIG, HEAD};
@@ -28,7 +28,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let delta = read_delta(&path)?;
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     let output = OutputFolder::for_merge(&args.output)?;
-    let result = no_links(&args.output, &[CONFIG])
+    let result = only_files(&args.output, &[CONFIG])
         .context("--output")
         .and_then(|()| Unfinished::of(&base.folder, &args.output))
         .and_then(|unfinished| {

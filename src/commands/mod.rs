@@ -51,6 +51,11 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
         ranks::same_command(&**ranks, cli.command.name())?;
     }
     match cli.command {
+        // These have steps to finish first.
+        Command::Train(_) | Command::Compare(_) => {}
+        _ => stop::leaving_no_piece()?,
+    }
+    match cli.command {
         Command::Train(args) => train::run(args.resolve()?, ranks),
         Command::Eval(args) => eval::run(&args, ranks),
         Command::Predict(args) => predict::run(&args, ranks),

@@ -269,6 +269,7 @@ impl Planning {
 
     /// The most texts of the longest length that fit, up to a million.
     fn largest(&self, budget: Budget<'_>, memory: usize, saving: Saving) -> String {
+        let (list, element) = (budget.list(saving), budget.device.element_bytes());
         let fits = |texts: usize| {
             let limits = Limits {
                 tokens: texts * self.limits.max_len,
@@ -276,7 +277,7 @@ impl Planning {
                 max_len: self.limits.max_len,
             };
             budget.model.addressable(limits, budget.device).is_ok()
-                && budget.footprint(&budget.program(limits, Some(saving))).total() <= memory
+                && budget.footprint(&list.place(limits, element)).total() <= memory
         };
         if !fits(1) {
             return "none".to_owned();

@@ -9,6 +9,7 @@ use crate::model::config::ModelConfig;
 use crate::model::load::TaskSpec;
 use crate::settings::choice::Pooling;
 use crate::settings::task::{MASK_PROBABILITY, Reads, Task};
+use crate::settings::validate;
 use crate::tasks::answers;
 use anyhow::Result;
 use std::path::Path;
@@ -53,10 +54,6 @@ pub fn task_spec(args: &PlanArgs, config: &ModelConfig, folder: &Path) -> Result
 }
 
 fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
-    match p {
-        Some(p) if !(0.0..1.0).contains(&p) => {
-            Err(UsageError::new(format!("--dropout must be from 0 to below 1, got {p}")))
-        }
-        _ => Ok(p.map(|p| p as f32)),
-    }
+    p.map(validate::dropout).transpose()?;
+    Ok(p.map(|p| p as f32))
 }

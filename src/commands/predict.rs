@@ -70,7 +70,9 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
             _ => TOKENS,
         })),
     };
-    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No batch has more than its texts.
+    let most = limits.sequences.saturating_mul(max_len);
+    let tokens = limits.tokens.unwrap_or(TOKENS).min(most).max(max_len);
     if task == Task::MaskedLm {
         // Any token may be a mask.
         trained.session.model_mut().head.pool = PoolKind::Labelled(Portion::ALL);

@@ -22,6 +22,7 @@ use super::tokenizer_files::{self, CutSide, Loaded};
 use super::tokenizer_fingerprint;
 use super::tokenizer_settled;
 use crate::formats::fingerprint::Fingerprint;
+use crate::room::room;
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +216,7 @@ impl TextTokenizer {
             })
             .collect::<Result<_>>()?;
         let mut all = Encoded::default();
-        all.ids.reserve_exact(parts.iter().map(|p| p.ids.len()).sum());
+        all.ids = room(parts.iter().map(|p| p.ids.len()).sum(), "the ids of tokens")?;
         parts.into_iter().for_each(|part| all.append(part));
         Ok(all)
     }

@@ -16,6 +16,7 @@
 
 mod again;
 mod build;
+mod first_fit;
 mod op;
 mod operand;
 mod place;

@@ -294,9 +294,9 @@ impl TrainConfig {
     /// The settings as a configuration file, without comments.
     ///
     /// # Errors
-    /// A path that is not UTF-8 has no form there.
+    /// None for settings that are valid.
     pub fn to_toml(&self) -> anyhow::Result<String> {
-        toml::to_string(self).context("cannot write the settings down (is a path not UTF-8?)")
+        toml::to_string(self).context("cannot write the settings down")
     }
 
     /// Reads back what [`to_toml`](Self::to_toml) wrote, as found in a delta file. A configuration file by a user

@@ -100,6 +100,21 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(nothing_to_evaluate.contains("--dev FILE"), "{nothing_to_evaluate}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_path_that_cannot_be_written_down_is_named_with_its_option() {
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+    let odd = || PathBuf::from(std::ffi::OsString::from_vec(b"da\xffta".to_vec()));
+    let said = problem(|c| c.train = Some(odd()));
+    assert!(said.starts_with("--train is \"da\\xFFta\", which is not UTF-8"), "{said}");
+    assert!(problem(|c| c.output = odd()).starts_with("--output is "));
+    assert!(problem(|c| c.dev = Some(DevSource::File(odd()))).starts_with("--dev is "));
+    assert!(problem(|c| c.init_head = Some(odd())).starts_with("--init-head is "));
+    let weights = Some(Weighting::File(odd()));
+    assert!(problem(|c| c.class_weights = weights).starts_with("--class-weights is "));
+}
+
 #[test]
 fn the_written_form_reads_back_equal() {
     let mut full = valid();

@@ -6,6 +6,7 @@ use super::method::{Method, TrainedBiases};
 use super::schedule::Warmup;
 use super::task::Reads;
 use super::train::{DevSource, Length, TrainConfig};
+use super::weighting::Weighting;
 use crate::error::UsageError;
 use crate::program::LossKind;
 use std::fmt;
@@ -40,12 +41,32 @@ fn require(
     Err(InvalidSetting { option, problem: format!("must {must}, got {value}") })
 }
 
+/// What the optimizer computes with is f32: a value must be one there, too, and neither nothing nor all.
+fn single(option: &'static str, value: f64) -> Result<(), InvalidSetting> {
+    let near = value as f32;
+    let kept = near.is_finite() && (value == 0.0 || near.abs() >= f32::MIN_POSITIVE);
+    require(kept, option, "be a number that single precision has", &value)
+}
+
+fn below_one(option: &'static str, value: f64) -> Result<(), InvalidSetting> {
+    require((value as f32) < 1.0, option, "be below 1 in single precision", &value)
+}
+
+/// # Errors
+/// A number that is no probability of dropout.
+pub fn dropout(value: f64) -> Result<(), InvalidSetting> {
+    require((0.0..1.0).contains(&value), "dropout", "be from 0 to below 1", &value)?;
+    single("dropout", value)?;
+    below_one("dropout", value)
+}
+
 impl TrainConfig {
     /// Checks every value's range and what values say about each other.
     ///
     /// # Errors
     /// The first setting that cannot be, with what is allowed.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
+        self.validate_paths()?;
         self.validate_numbers()?;
         self.validate_method()?;
         let problem =
@@ -100,6 +121,36 @@ impl TrainConfig {
             }
         }
         Ok(())
+    }
+
+    /// Checks that a run's paths can stand in its `settings.toml`.
+    fn validate_paths(&self) -> Result<(), InvalidSetting> {
+        let dev = match &self.dev {
+            Some(DevSource::File(path)) => Some(path),
+            _ => None,
+        };
+        let weights = match &self.class_weights {
+            Some(Weighting::File(path)) => Some(path),
+            _ => None,
+        };
+        let paths = [
+            ("init-head", self.init_head.as_ref()),
+            ("train", self.train.as_ref()),
+            ("data", self.data.as_ref()),
+            ("dev", dev),
+            ("class-weights", weights),
+            ("output", Some(&self.output)),
+        ];
+        let named = paths.into_iter().filter_map(|(option, path)| Some((option, path?)));
+        match named.into_iter().find(|(_, path)| path.to_str().is_none()) {
+            None => Ok(()),
+            Some((option, path)) => Err(InvalidSetting {
+                option,
+                problem: format!(
+                    "is {path:?}, which is not UTF-8, as the file of a run's settings is: rename it"
+                ),
+            }),
+        }
     }
 
     /// Checks what has a use for the task's examples.
@@ -250,15 +301,6 @@ impl TrainConfig {
             }
             None => Ok(()),
         };
-        // What the optimizer computes with is f32: a value must be one there, too, and neither nothing nor all.
-        let single = |option, value: f64| {
-            let near = value as f32;
-            let kept = near.is_finite() && (value == 0.0 || near.abs() >= f32::MIN_POSITIVE);
-            require(kept, option, "be a number that single precision has", &value)
-        };
-        let below_one = |option, value: f64| {
-            require((value as f32) < 1.0, option, "be below 1 in single precision", &value)
-        };
         if let Some(lr) = self.lr.number() {
             above_zero("lr", lr)?;
             single("lr", lr)?;
@@ -287,9 +329,7 @@ impl TrainConfig {
             require(fits, "warmup", "be steps or a fraction between 0 and 1", &fraction)?;
         }
         if let Some(dropout) = self.dropout {
-            require((0.0..1.0).contains(&dropout), "dropout", "be from 0 to below 1", &dropout)?;
-            single("dropout", dropout)?;
-            below_one("dropout", dropout)?;
+            self::dropout(dropout)?;
         }
         if let Some(probability) = self.mask_probability {
             let fits = probability > 0.0 && probability <= 1.0;

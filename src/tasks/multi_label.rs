@@ -7,6 +7,7 @@ use super::metrics::{self, Scores};
 use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
+use crate::room::filled;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
@@ -31,7 +32,8 @@ pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
 /// With file and line: a label that is not one of the task's, or that a row has twice.
 pub fn read(names: &ClassNames, splitting: &Splitting, table: &Table) -> Result<Labels> {
     let count = names.names().len();
-    let mut all = vec![0.0; table.rows.len() * count];
+    let what = format!("labels ({} rows of {count} each)", table.rows.len());
+    let mut all = filled(0.0, table.rows.len().saturating_mul(count), &what)?;
     for (row, values) in table.rows.iter().zip(all.chunks_exact_mut(count)) {
         for label in labels_of(splitting, &table.name, row)? {
             let id = names.id(&label).ok_or_else(|| unknown(names, table, row, &label))?;

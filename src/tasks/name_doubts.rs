@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::entities::{are_tagged, kind};
 use super::spelling::Key;
 use super::unlabelled::{doubtful, is_missing};
-use crate::words::{MANY, count, list, named};
+use crate::words::{MANY, count, list, named, quoted};
 
 /// Names with how often each stands in the examples.
 pub struct Counted<'a> {
@@ -29,7 +29,8 @@ impl Counted<'_> {
             pairs.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         }
         let shown = pairs.iter().take(MANY);
-        let shown: Vec<_> = shown.map(|(name, count)| format!("{name:?} ({count})")).collect();
+        let shown: Vec<_> =
+            shown.map(|(name, count)| format!("{} ({count})", quoted(name))).collect();
         let more = match pairs.len().saturating_sub(MANY) {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -93,7 +94,7 @@ impl Counted<'_> {
         }
         let mut by_case: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, number) in counts {
-            let shown = format!("{name:?} ({})", count(number, self.unit));
+            let shown = format!("{} ({})", quoted(name), count(number, self.unit));
             by_case.entry(name.to_lowercase()).or_default().push(shown);
         }
         let several = by_case.into_values().filter(|names| names.len() > 1);

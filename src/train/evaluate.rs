@@ -4,6 +4,7 @@ use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
 use crate::program::Rows;
 use crate::ranks::{Share, gather_numbers};
+use crate::room::room;
 use crate::session::Session;
 use crate::settings::benchmark::NamedTask;
 use crate::settings::train::TrainConfig;
@@ -79,7 +80,8 @@ pub fn logits(
         Rows::Labelled(_) => masked_words::found(&logits, &batch.labels, outputs),
     };
     let Share { rank, of } = session.ranks().share();
-    let mut mine = Vec::with_capacity(dataset.len().div_ceil(of) * outputs);
+    let expected: usize = (0..dataset.len()).map(count).sum();
+    let mut mine = room(expected.div_ceil(of), "logits")?;
     // Batches come longest first, so every rank has its part of the long ones.
     for rows in batches.iter().skip(rank).step_by(of) {
         let mut batch = dataset.batch(rows);
@@ -91,9 +93,9 @@ pub fn logits(
         mine.extend(kept(&batch, logits));
         done(batch.tokens());
     }
-    let gathered = gather_numbers(session.ranks(), &mine)?;
+    let gathered = gather_numbers(session.ranks(), mine)?;
     let mut of_ranks: Vec<_> = gathered.into_iter().map(Vec::into_iter).collect();
-    let mut all = Vec::with_capacity(dataset.len() * outputs);
+    let mut all = room(expected, "logits")?;
     for (batch, rows) in batches.iter().enumerate() {
         for &row in rows {
             let found = of_ranks[batch % of].by_ref().take(count(row));

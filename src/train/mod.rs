@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod give;
+mod kept;
 pub mod lock;
 pub mod log;
 pub mod micro;

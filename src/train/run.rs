@@ -18,7 +18,6 @@ use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
 use crate::train::steps::{Position, Step, Steps};
-use crate::words::count;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -51,6 +50,9 @@ pub struct Writer<'a> {
     pub fingerprint: &'a Fingerprint,
     /// Writes what the run is for, a delta or a model, from the values of now, and what an evaluation has chosen.
     pub keep: &'a dyn Fn(&Session, Option<NoAnswer>) -> Result<()>,
+    /// Whether what is there can be what `keep` wrote. Told whether the file with the values `changed` since the checkpoint,
+    /// as it does with a later evaluation.
+    pub is_kept: &'a dyn Fn(bool) -> Result<()>,
 }
 
 /// Whoever wants to see how a run goes. `()` does not.
@@ -82,6 +84,8 @@ pub struct Outcome {
     pub last: Vec<Evaluation>,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
+    /// Of the file with what the run is for, as it was written.
+    pub sha256: Option<String>,
     /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
     pub tokens: u64,
     pub seconds: f64,
@@ -161,6 +165,7 @@ impl Run<'_> {
                 step: from.step,
                 last: Vec::new(),
                 best: None,
+                sha256: None,
                 tokens: 0,
                 seconds: 0.0,
             },
@@ -220,41 +225,6 @@ impl Run<'_> {
         self.finish(ledger)
     }
 
-    /// Holds the state of a checkpoint against the run.
-    ///
-    /// # Errors
-    /// A place where the run never is, a best evaluation of later, or one whose values are gone.
-    fn comes_by(&self, steps: &Steps<'_>, from: &Checkpoint) -> Result<()> {
-        let Some(Writer { output, .. }) = &self.writer else {
-            return Ok(());
-        };
-        let checkpoint = output.checkpoint();
-        let best = from.best.as_ref().map_or(0, |best| best.step);
-        if !steps.passes(position(from))
-            || best > from.step
-            || from.evaluations_without_gain > from.step
-        {
-            bail!(
-                "checkpoint {}: it stands at step {} in epoch {}, batch {}, with its best at step {best}, and this run \
-                 of {} never does; it is damaged or of another run",
-                checkpoint.display(),
-                from.step,
-                from.epoch,
-                from.batches_in_epoch,
-                count(steps.total as usize, "step")
-            );
-        }
-        let kept = output.result_file(self.config.method.facts().leaves);
-        if from.best.is_some() && !kept.exists() {
-            bail!(
-                "--resume: the best values of this run, those of step {best}, should be in {}, which is not there; put \
-                 the file back, or start anew in another folder",
-                kept.display()
-            );
-        }
-        Ok(())
-    }
-
     /// What remains to be done after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
         let Ledger { state, mut outcome, .. } = ledger;
@@ -264,8 +234,12 @@ impl Run<'_> {
             // Resumed after the last evaluation: the log has it, the result needs it.
             outcome.last = self.measure()?;
         }
-        if outcome.end != End::Interrupted && state.best.is_none() {
-            self.keep(None)?;
+        if outcome.end != End::Interrupted {
+            outcome.sha256 = match &state.best {
+                None => self.keep(None)?,
+                Some(best) => best.sha256.clone(),
+            };
+            self.hold_kept(state.best.as_ref())?;
         }
         Ok(outcome)
     }
@@ -275,11 +249,6 @@ impl Run<'_> {
         let stop = self.stop.load(Ordering::Relaxed);
         let given = give(self.session, (self.config, self.train), (&step, epoch), lr, stop)?;
         Ok(Issued { step, lr, tokens, given })
-    }
-
-    /// Writes what the run is for.
-    fn keep(&self, chosen: Option<NoAnswer>) -> Result<()> {
-        self.writer.as_ref().map_or(Ok(()), |writer| (writer.keep)(self.session, chosen))
     }
 
     /// Waits for an issued step and enters it.
@@ -355,8 +324,8 @@ impl Run<'_> {
             watch.note(&format!("step {}: dev{part} {figures}{mark}{doubt}", state.step));
         }
         if improved {
-            self.keep(found.first().and_then(|found| found.no_answer))?;
-            state.best = Some(Best { value, step: state.step });
+            let sha256 = self.keep(found.first().and_then(|found| found.no_answer))?;
+            state.best = Some(Best { value, step: state.step, sha256 });
             state.evaluations_without_gain = 0;
         } else {
             state.evaluations_without_gain += 1;
@@ -438,6 +407,6 @@ fn long_unsaved(config: &TrainConfig, since_saved: Duration) -> bool {
     minutes > 0.0 && since_saved.as_secs_f64() >= 60.0 * minutes
 }
 
-fn position(state: &Checkpoint) -> Position {
+pub(super) fn position(state: &Checkpoint) -> Position {
     Position { step: state.step, epoch: state.epoch, batch: state.batches_in_epoch }
 }

@@ -95,6 +95,24 @@ fn a_task_by_its_name_brings_its_rows_recipe_and_measures() {
 }
 
 #[test]
+fn where_the_answers_cannot_go_is_said_before_the_run() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("taken/CoLA.tsv")).unwrap();
+    folder.write("file", "");
+    for (to, code, said) in [
+        ("taken", 1, "CoLA.tsv is a folder"),
+        ("file", 2, "is a file; name a folder"),
+        ("file/in/it", 2, "is a file; name a folder"),
+    ] {
+        let output = folder.path("run");
+        let test = format!("--predict-test {}", folder.path(to).display());
+        Finished::of(&mut bitfit(named("cola", &glue(), &output, &test)))
+            .fails(code, &["--predict-test", said]);
+        assert!(!output.exists());
+    }
+}
+
+#[test]
 fn mnli_is_measured_on_both_of_its_dev_sets_and_answers_the_diagnostic_rows() {
     let folder = Folder::new();
     let (output, answered) = (folder.path("run"), folder.path("answers"));

@@ -4,6 +4,7 @@ use crate::backend::labels::{self, LabelKind};
 use crate::backend::{Memory, check};
 use crate::batch::{Batch, Labels};
 use crate::program::Rows;
+use crate::room::room;
 use anyhow::Result;
 use std::ops::Deref;
 
@@ -19,22 +20,19 @@ pub struct HostBatch {
 
 impl HostBatch {
     /// Room for what was planned, and an empty batch in it.
-    pub fn new(memory: &Memory) -> Self {
-        let tokens = || Vec::with_capacity(memory.limits.tokens);
-        let mut cu_seqlens = Vec::with_capacity(memory.limits.sequences + 1);
-        cu_seqlens.push(0);
-        Self {
-            packed: Batch {
-                ids: tokens(),
-                type_ids: tokens(),
-                positions: tokens(),
-                cu_seqlens,
-                labels: Labels::None,
-            },
-            labels: Vec::with_capacity(memory.labels),
-            label_kind: LabelKind::None,
-            labelled: Vec::with_capacity(memory.labelled[0]),
-        }
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn new(memory: &Memory) -> Result<Self> {
+        let tokens = || room(memory.limits.tokens, "a batch");
+        let mut batch = Self::default();
+        let packed = &mut batch.packed;
+        (packed.ids, packed.type_ids, packed.positions) = (tokens()?, tokens()?, tokens()?);
+        packed.cu_seqlens = room(memory.limits.sequences + 1, "a batch")?;
+        packed.cu_seqlens.push(0);
+        batch.labels = room(memory.labels, "a batch's labels")?;
+        batch.labelled = room(memory.labelled[0], "a batch's labels")?;
+        Ok(batch)
     }
 
     /// Bytes of that.
@@ -83,8 +81,20 @@ impl Deref for HostBatch {
     }
 }
 
+/// An empty batch, without room for another.
 impl Default for HostBatch {
     fn default() -> Self {
-        Self::new(&Memory::default())
+        Self {
+            packed: Batch {
+                ids: Vec::new(),
+                type_ids: Vec::new(),
+                positions: Vec::new(),
+                cu_seqlens: vec![0],
+                labels: Labels::None,
+            },
+            labels: Vec::new(),
+            label_kind: LabelKind::None,
+            labelled: Vec::new(),
+        }
     }
 }

@@ -68,6 +68,7 @@ use super::{
 };
 use crate::batch::Batch;
 use crate::program::{Numbers, Program, Span, Storage};
+use crate::room::{copied, filled, room};
 use aligned::Aligned;
 use anyhow::{Result, ensure};
 use arena::Arena;
@@ -204,12 +205,12 @@ impl Backend for CpuBackend {
         self.params = HostParams::new(sizes.params, sizes.trainable)?;
         self.workers = Workers::new(sizes.threads, sizes.scratch)?;
         self.partials = Partials::new(sizes.partials)?;
-        self.bias = vec![0.0; sizes.bias];
-        self.token_order = Vec::with_capacity(sizes.token_order);
+        self.bias = filled(0.0, sizes.bias, "a bias")?;
+        self.token_order = room(sizes.token_order, "the order of tokens")?;
         self.head_input = Aligned::new(sizes.head_input, 0.0, "the head's input")?;
-        self.norm_partials = vec![0.0; sizes.norm_partials];
-        self.exchanged = vec![0.0; sizes.exchanged];
-        self.batch = HostBatch::new(&memory);
+        self.norm_partials = filled(0.0, sizes.norm_partials, "partial sums")?;
+        self.exchanged = filled(0.0, sizes.exchanged, "gradients for other ranks")?;
+        self.batch = HostBatch::new(&memory)?;
         self.memory = memory;
         Ok(())
     }
@@ -221,7 +222,7 @@ impl Backend for CpuBackend {
     }
 
     fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
-        Ok(read(self.params.slot(slot), range)?.to_vec())
+        copied(read(self.params.slot(slot), range)?, "parameters")
     }
 
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
@@ -233,12 +234,12 @@ impl Backend for CpuBackend {
     fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>> {
         match self.arithmetic.stored(stored) {
             Stored::Bf16 => {
-                let mut out = vec![0.0; len];
+                let mut out = filled(0.0, len, "what is read of the arena")?;
                 let halves = Source::new(Stored::Bf16, self.arena.read(region, len.div_ceil(2))?)?;
                 halves.copy(0, &mut out);
                 Ok(out)
             }
-            _ => Ok(self.arena.read(region, len)?.to_vec()),
+            _ => copied(self.arena.read(region, len)?, "what is read of the arena"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a comparison has found: one row per run, as JSON, Markdown and text.
 
 use crate::commands::train::rate::KEY;
+use crate::files::read_bounded;
 use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
 use crate::settings::rate::Rate;
@@ -10,6 +11,9 @@ use crate::train::output::{METRICS_FILE, RESULT_FILE, result_file};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
+
+/// The confusion of some thousand classes has a tenth.
+const MOST_RESULT: u64 = 256 << 20;
 
 /// One run. Bytes are bytes; what a machine cannot tell is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,9 +79,16 @@ impl RunRow {
 
 fn result_of(config: &TrainConfig) -> Result<Value> {
     let path = config.output.join(RESULT_FILE);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
+    serde_json::from_slice(&read_bounded(&path, MOST_RESULT)?)
+        .with_context(|| format!("{} is broken", path.display()))
+}
+
+/// Which file a finished run left; `None` where an earlier version wrote its result.
+///
+/// # Errors
+/// A result that is missing or broken.
+pub fn sha256_of_result(config: &TrainConfig) -> Result<Option<String>> {
+    Ok(result_of(config)?["sha256"].as_str().map(str::to_owned))
 }
 
 /// Whether a finished run's learning rate was chosen by a trial.

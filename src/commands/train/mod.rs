@@ -4,6 +4,7 @@ mod data;
 pub mod identity;
 mod keep;
 pub mod rate;
+mod saved;
 mod start;
 mod summary;
 
@@ -35,7 +36,6 @@ use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
-use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::rate::Rate;
@@ -49,11 +49,11 @@ use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use crate::train::trial::Trial;
 use crate::words::count;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use data::Data;
-use keep::{Kept, delta_info, keep};
+use keep::{Kept, delta_info, is_kept, keep};
+use saved::checkpoint;
 use serde_json::json;
-use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 use summary::Summary;
@@ -178,7 +178,7 @@ fn train(
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
     let identity = |asked: &TrainConfig| identity::of_run(asked, precision, &base, &info, &data);
     agreement::agree(&**ranks, &identity(asked)?)?;
-    let saved = resume.then(|| checkpoint(output, &**ranks)).transpose()?.flatten();
+    let saved = resume.then(|| checkpoint(output, config, &**ranks)).transpose()?.flatten();
     if resume && saved.is_none() {
         say(quiet, "no checkpoint yet: starting from the beginning");
     }
@@ -218,7 +218,15 @@ fn train(
         let kept = Kept { base: &base, tokenizer: &tokenizer, info, quiet };
         output.map_or(Ok(()), |output| keep(output, &kept, session))
     };
-    let writer = output.map(|output| Writer { output, fingerprint: &fingerprint, keep: &keep });
+    let is_kept = |changed: bool| {
+        output.map_or(Ok(()), |output| is_kept(output, &info, tokenizer.options(), changed))
+    };
+    let writer = output.map(|output| Writer {
+        output,
+        fingerprint: &fingerprint,
+        keep: &keep,
+        is_kept: &is_kept,
+    });
     let new = match (&choice, &saved) {
         (Some(choice), None) => rate::begin(writer.as_ref(), &session, choice, steps.total)?,
         _ => Checkpoint::default(),
@@ -295,44 +303,6 @@ fn train(
     summary.details(&best)?;
     summary.doubts(&best).iter().for_each(warn);
     Ok(())
-}
-
-/// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
-///
-/// # Errors
-/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
-fn checkpoint(output: Option<&OutputFolder>, ranks: &dyn Ranks) -> Result<Option<Vec<u8>>> {
-    let mine = match output {
-        Some(output) => saved(output)?,
-        None => Vec::new(),
-    };
-    // A checkpoint is never empty.
-    let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
-}
-
-/// The first rank's part of it; empty before the first step was saved.
-fn saved(output: &OutputFolder) -> Result<Vec<u8>> {
-    let path = output.checkpoint();
-    let shown = path.display();
-    if path.exists() {
-        let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
-        ensure!(
-            !bytes.is_empty(),
-            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
-             anew in another folder"
-        );
-        return Ok(bytes);
-    }
-    let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
-    if let Some(kept) = leaves.iter().chain([&output.result()]).find(|path| path.exists()) {
-        bail!(
-            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
-             folder",
-            kept.display()
-        );
-    }
-    Ok(Vec::new())
 }
 
 /// What chooses the best state. Of some tasks only the labels say what can be measured.

@@ -77,7 +77,7 @@ impl Summary<'_> {
 
     /// The result file of the run.
     pub fn json(&self, best: &[Evaluation]) -> Value {
-        let Outcome { end, step, last, best: kept, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best: kept, sha256, tokens, seconds } = self.outcome;
         let mut result = json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
@@ -85,6 +85,7 @@ impl Summary<'_> {
                 "step": step, "metric": self.config.metric().key(), "value": value
             })),
             "last": last.first().map_or_else(Map::new, Evaluation::scores_json),
+            "sha256": sha256,
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
             "seconds": seconds,
@@ -105,7 +106,7 @@ impl Summary<'_> {
 
     /// For people.
     pub fn table(&self, kept: &[Evaluation]) -> TextTable {
-        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds, .. } = self.outcome;
         let config = self.config;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {

@@ -14,6 +14,7 @@ use crate::backend::{Backend, MatrixShape};
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
 use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::room::filled;
 use crate::tasks::head::DenseLayer;
 use anyhow::{Context, Result};
 use place::assemble;
@@ -104,8 +105,8 @@ impl Source for Zeros {
         true
     }
 
-    fn get(&self, _: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Ok(vec![0.0; shape.iter().product()])
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        filled(0.0, shape.iter().product(), name)
     }
 
     fn of_words_head(&self, _: &[&str], shape: &[usize]) -> Result<Vec<f32>> {

@@ -49,7 +49,7 @@ pub fn assemble(
     }
 
     let params =
-        if source.has_values() { Params::new(params) } else { Params::without_values(&params) };
+        if source.has_values() { Params::new(params)? } else { Params::without_values(&params) };
     let mut places = Places { config, task, params: &params, store, matrices };
     let [word, position, token_type] = [
         places.matrix(&embeddings.word)?,

@@ -6,8 +6,9 @@ use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{Activation, HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
+use crate::room::room;
 use crate::settings::biases::Component;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
@@ -308,9 +309,7 @@ impl Loader<'_> {
     ) -> Result<NewWeight> {
         let mut stream = Stream::new(self.task.seed, purpose, index);
         let count = if self.source.has_values() { rows * cols } else { 0 };
-        let mut values = Vec::new();
-        let room = values.try_reserve_exact(count);
-        room.with_context(|| format!("no memory for {name}: {rows} × {cols} values"))?;
+        let mut values = room(count, name)?;
         values.extend((0..count).map(|_| HEAD_STD * stream.normal()));
         let shape = vec![rows, cols];
         self.params.push(NewParam {
