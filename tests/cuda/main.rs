@@ -43,7 +43,7 @@ const SPANS: [Family; 2] =
 
 /// The checkpoint's own head on masked words.
 const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 200 });
-const WORDS: Family = ("bert-mlm", LossKind::CrossEntropy, LABELLED, 150);
+const WORDS: Family = ("roberta", LossKind::CrossEntropy, LABELLED, 344);
 
 fn folder(name: &str) -> PathBuf {
     fixture::fixtures().join(name)
@@ -140,7 +140,14 @@ impl<B: Backend> Run<B> {
         mut backend: B,
         training: Training,
     ) -> Self {
-        let folder = folder(name);
+        let with_head;
+        let folder = match pooling {
+            PoolKind::Labelled(_) => {
+                with_head = fixture::with_masked_head(name);
+                with_head.path().to_owned()
+            }
+            _ => folder(name),
+        };
         let config = ModelConfig::read(&folder).unwrap();
         let (trains, saving, lr) = match training {
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
