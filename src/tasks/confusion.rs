@@ -96,7 +96,7 @@ impl Confusion {
             ((class as usize) < classes).then_some(class)
         };
         let cell = |cell: &Value| {
-            let &[ref gold, ref predicted, ref rows] = cell.as_array()?.as_slice() else {
+            let [gold, predicted, rows] = cell.as_array()?.as_slice() else {
                 return None;
             };
             let predicted = if predicted.is_null() { Some(NO_CLASS) } else { class(predicted) };
