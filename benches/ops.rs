@@ -102,6 +102,7 @@ impl Bench {
                 labels: limits.sequences,
                 head_rows: limits.sequences,
                 widest: 4 * hidden,
+                labelled: [0; 2],
                 head_dim: hidden / model.heads,
                 exchanged: 0,
             })

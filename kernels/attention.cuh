@@ -74,15 +74,20 @@ struct Work {
     __device__ __forceinline__ size_t statistic(const AttentionArgs& args, int row) const {
         return size_t(head) * args.batch->tokens + span.start + row;
     }
-    // Its row in the dropout mask [tokens · heads, keys], of the whole batch.
+    // Its row in the dropout mask [tokens · heads, keys].
     __device__ __forceinline__ uint32_t mask_row(const AttentionArgs& args, int row) const {
-        return (args.batch->first_token + span.start + row) * args.heads + head;
+        return (span.start + row) * args.heads + head;
     }
     // This block's row of partial column sums, where tiles have `rows` rows.
     __device__ __forceinline__ size_t partial(uint32_t rows) const {
         return tile_slot(span, sequence, blockIdx.x, rows) * hidden + column;
     }
 };
+
+// The mask of the probabilities, whose rows are those of the whole batch.
+__device__ __forceinline__ Dropout dropout_of(const AttentionArgs& args) {
+    return Dropout(args.dropout, args.batch, args.batch->first_token * args.heads);
+}
 
 // Four words of each of four lanes that are `Stride` apart: lane i of them gets word i of all four, in their order.
 template <int Stride>
@@ -103,36 +108,50 @@ __device__ __forceinline__ void transpose4(uint32_t (&w)[4]) {
     w[3] = front ? far1 : b1;
 }
 
-// Masks four scores of an accumulator whose rows are queries g and g + 8 (dropout rows `row` and `row8`) and whose
-// columns are 2t and 2t + 1 of eight keys from `key` on. A block of four words serves four columns, so two lanes: the
-// even lane computes that of row g, the odd one that of row g + 8, and they exchange halves.
+// Masks the scores of a slice: rows are queries g and g + 8 (dropout rows `row` and `row8`), columns are 2t and 2t + 1 of
+// eight keys from `key` on, and of the eight behind. Four lanes share the four blocks of words of their two rows: each
+// computes one, and a 4 × 4 transposition hands every lane its word of all four.
 __device__ __forceinline__ void mask_scores(
-    const Dropout& dropout, uint32_t row, uint32_t row8, uint32_t key, float (&v)[4]) {
+    const Dropout& dropout, uint32_t row, uint32_t row8, uint32_t key, float (&v)[2][4]) {
     const int t = threadIdx.x % 4;
-    const bool odd = t % 2 == 1;
-    const Words w = dropout.words(odd ? row8 : row, key / 4 + t / 2);
-    const uint32_t got0 = __shfl_xor_sync(kFullWarp, odd ? w.w[0] : w.w[2], 1);
-    const uint32_t got1 = __shfl_xor_sync(kFullWarp, odd ? w.w[1] : w.w[3], 1);
-    v[0] *= dropout.factor(odd ? got0 : w.w[0]);
-    v[1] *= dropout.factor(odd ? got1 : w.w[1]);
-    v[2] *= dropout.factor(odd ? w.w[2] : got0);
-    v[3] *= dropout.factor(odd ? w.w[3] : got1);
+    Words w = dropout.words(t < 2 ? row : row8, key / 8 + t % 2);
+    transpose4<1>(w.w);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        v[i % 2][i / 2 * 2] *= dropout.even(w.w[i]);
+        v[i % 2][i / 2 * 2 + 1] *= dropout.odd(w.w[i]);
+    }
 }
 
-// Mask words for the accumulators of transposed scores: rows are keys, columns queries. A lane's four elements
-// lie in four blocks of words, and the four lanes whose keys share those blocks want a word of each: every lane
-// computes one block, and a 4 × 4 transposition hands the words out.
-__device__ __forceinline__ void mask_transposed(
-    const Dropout& dropout, uint32_t query_row, uint32_t row_stride, uint32_t key_group, float (&mask)[4]) {
-    const int i = int(threadIdx.x) / 4 % 4;
-    // Lane i: queries 2t (i < 2) or 2t + 1, keys g (i even) or g + 8.
-    Words w = dropout.words(query_row + (i / 2) * row_stride, key_group + (i % 2) * 2);
-    transpose4<4>(w.w);
-    mask[0] = dropout.factor(w.w[0]);
-    mask[1] = dropout.factor(w.w[2]);
-    mask[2] = dropout.factor(w.w[1]);
-    mask[3] = dropout.factor(w.w[3]);
-}
+// The halves of words for a slice of transposed scores: rows are keys g and g + 8, columns queries 2t and 2t + 1 of eight,
+// and of the eight behind.
+struct TransposedMask {
+    // Of each eight queries: of key g (queries 2t low, 2t + 1 high), of key g + 8.
+    uint32_t halves[2][2];
+
+    // `query_row` is the dropout row of query 2t, `stride` lies between those of neighbours, `group` is that of keys 0 to 7.
+    // The eight lanes of a column pair want a half of each of eight blocks. Each computes one: even lanes those of the
+    // first eight queries, odd ones those behind. A transposition hands out words, and neighbours exchange halves.
+    __device__ __forceinline__ void make(const Dropout& dropout, uint32_t query_row, uint32_t stride, uint32_t group) {
+        const uint32_t lane = threadIdx.x / 4 % 8, i = lane / 2;
+        const bool odd = lane % 2 == 1;
+        Words w = dropout.words(query_row + ((odd ? 8 : 0) + i % 2) * stride, group + i / 2);
+        transpose4<8>(w.w);
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            const uint32_t low = __byte_perm(w.w[2 * k], w.w[2 * k + 1], 0x5410);
+            const uint32_t high = __byte_perm(w.w[2 * k], w.w[2 * k + 1], 0x7632);
+            const uint32_t got = __shfl_xor_sync(kFullWarp, odd ? low : high, 4);
+            halves[0][k] = odd ? got : low;
+            halves[1][k] = odd ? high : got;
+        }
+    }
+
+    // Of element `i` of an accumulator of queries `n`.
+    __device__ __forceinline__ float factor(const Dropout& dropout, int n, int i) const {
+        return i % 2 == 0 ? dropout.even(halves[n][i / 2]) : dropout.odd(halves[n][i / 2]);
+    }
+};
 
 template <int D>
 struct Head {

@@ -78,7 +78,7 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
     // Everyone is done with the output before the second stage is filled.
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
+    const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const uint32_t mask_row = work.mask_row(args, first + warp * 16 + g);
     float acc[D / 8][4] = {}, mean_key[D / 8][4] = {};
@@ -97,10 +97,11 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
             float p[2][4], ds[2][4];
             queries.scores(p, tile, slice);
             gradients.scores(ds, tile + H::kStepBytes, slice);
+            const int first_key = step * H::kStep + slice * 16;
+            if (dropout.active()) mask_scores(dropout, mask_row, mask_row + 8 * args.heads, first_key, ds);
 #pragma unroll
             for (int n = 0; n < 2; ++n) {
-                const int key = step * H::kStep + slice * 16 + n * 8;
-                if (dropout.active()) mask_scores(dropout, mask_row, mask_row + 8 * args.heads, key, ds[n]);
+                const int key = first_key + n * 8;
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const bool inside = key + t * 2 + i % 2 < len;
@@ -183,7 +184,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
     copy_step(0);
     commit_copies();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
+    const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const int g = lane / 4, t = lane % 4;
     const int key = first + warp * 16 + g;
@@ -208,24 +209,24 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
             float p[2][4], ds[2][4];
             keys.scores(p, tile, slice);
             values.scores(ds, tile + H::kStepBytes, slice);
+            TransposedMask mask{};
+            if (dropout.active()) {
+                const uint32_t row = work.mask_row(args, step * H::kStep + slice * 16 + t * 2);
+                mask.make(dropout, row, args.heads, (first + warp * 16) / 8);
+            }
 #pragma unroll
             for (int n = 0; n < 2; ++n) {
                 const int query = slice * 16 + n * 8 + t * 2;
                 const float2 l = *reinterpret_cast<const float2*>(lse + query);
                 const float2 d = *reinterpret_cast<const float2*>(delta + query);
-                float mask[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-                if (dropout.active()) {
-                    const uint32_t row = work.mask_row(args, step * H::kStep + query);
-                    const uint32_t group = (first + warp * 16) / 4 + g / 4;
-                    mask_transposed(dropout, row, args.heads, group, mask);
-                }
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const bool inside = key + i / 2 * 8 < len;
                     const float row_lse = i % 2 == 0 ? l.x : l.y, row_delta = i % 2 == 0 ? d.x : d.y;
                     const float probability = inside ? exp2_fast(fmaf(p[n][i], scale, -row_lse)) : 0.0f;
-                    p[n][i] = probability * mask[i];
-                    ds[n][i] = probability * (ds[n][i] * mask[i] - row_delta);
+                    const float factor = mask.factor(dropout, n, i);
+                    p[n][i] = probability * factor;
+                    ds[n][i] = probability * (ds[n][i] * factor - row_delta);
                 }
             }
             uint32_t left[4];

@@ -85,7 +85,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
     wait_copies<0>();
     __syncthreads();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
+    const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const int key = warp * 16 + g;
     typename H::template Left<(D <= 64)> keys, values;
@@ -121,21 +121,21 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
                 keys.scores(p[slice], q_tile, slice);
                 values.scores(ds[slice], do_tile, slice);
                 float kept[2][4], along[4] = {};
+                TransposedMask mask{};
+                if (dropout.active()) {
+                    mask.make(dropout, work.mask_row(args, at + slice * 16 + t * 2), args.heads, warp * 2);
+                }
 #pragma unroll
                 for (int n = 0; n < 2; ++n) {
                     const float2 l = of_unit(lse, slice * 2 + n);
-                    float mask[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-                    if (dropout.active()) {
-                        const uint32_t row = work.mask_row(args, at + slice * 16 + n * 8 + t * 2);
-                        mask_transposed(dropout, row, args.heads, warp * 4 + g / 4, mask);
-                    }
 #pragma unroll
                     for (int i = 0; i < 4; ++i) {
                         const bool inside = key + i / 2 * 8 < len;
                         float& x = p[slice][n][i];
                         x = inside ? exp2_fast(fmaf(x, scale, i % 2 == 0 ? -l.x : -l.y)) : 0.0f;
-                        kept[n][i] = x * mask[i];
-                        ds[slice][n][i] *= mask[i];
+                        const float factor = mask.factor(dropout, n, i);
+                        kept[n][i] = x * factor;
+                        ds[slice][n][i] *= factor;
                         along[n * 2 + i % 2] = fmaf(x, ds[slice][n][i], along[n * 2 + i % 2]);
                     }
                 }

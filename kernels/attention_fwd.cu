@@ -28,7 +28,6 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
     copy_step(0);
     commit_copies();
 
-    const Dropout dropout(args.dropout, args.batch, 0);
     const float scale = args.scale * kLog2e;
     // Rows g and g + 8 of the warp: running maximum of the raw scores, denominator, output.
     const int g = lane / 4, t = lane % 4;
@@ -90,11 +89,13 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
             }
         }
 
-        if (dropout.active()) {
+        if (args.dropout.dropped > 0) {
+            // Made here: kept over the loop, the seed and the step spill on sm_90.
+            const Dropout dropout = dropout_of(args);
             const uint32_t row = work.mask_row(args, first + warp * 16 + g);
 #pragma unroll
-            for (int n = 0; n < kUnits; ++n) {
-                mask_scores(dropout, row, row + 8 * args.heads, key0 + n * 8, s[n / 2][n % 2]);
+            for (int slice = 0; slice < H::kSlices; ++slice) {
+                mask_scores(dropout, row, row + 8 * args.heads, key0 + slice * 16, s[slice]);
             }
         }
 #pragma unroll

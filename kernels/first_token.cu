@@ -162,12 +162,19 @@ struct FirstHead {
         __syncthreads();
     }
 
-    // Dropout's factors of four neighbouring keys.
+    // Dropout's factors of four neighbouring keys. The other half of their block of words is the neighbour's.
     __device__ __forceinline__ void factors(
         const Dropout& dropout, uint32_t heads, uint32_t four, float (&m)[4]) const {
-        const Words w = dropout.words(sequence * heads + head, four);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) m[i] = dropout.factor(w.w[i]);
+        uint32_t left = 0, right = 0;
+        if (dropout.active()) {
+            const Words w = dropout.words(sequence * heads + head, four / 2);
+            left = four % 2 == 0 ? w.w[0] : w.w[2];
+            right = four % 2 == 0 ? w.w[1] : w.w[3];
+        }
+        m[0] = dropout.even(left);
+        m[1] = dropout.odd(left);
+        m[2] = dropout.even(right);
+        m[3] = dropout.odd(right);
     }
 };
 
@@ -215,8 +222,8 @@ __device__ __forceinline__ void first_forward(const FirstAttentionArgs& args) {
     float sum = 0.0f;
     for (uint32_t four = threadIdx.x; four < fours; four += kFirstThreads) {
         const float4 s = four_at(p, four);
-        float e[4] = {s.x, s.y, s.z, s.w}, m[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-        if (dropout.active()) at.factors(dropout, args.heads, four, m);
+        float e[4] = {s.x, s.y, s.z, s.w}, m[4];
+        at.factors(dropout, args.heads, four, m);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             e[i] = exp2_fast((e[i] - most) * kLog2e);
@@ -276,8 +283,8 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
     float along = 0.0f, whole = 0.0f, kept = 0.0f;
     for (uint32_t four = threadIdx.x; four < fours; four += kFirstThreads) {
         const float4 s = four_at(p, four), d = four_at(ds, four);
-        float e[4] = {s.x, s.y, s.z, s.w}, g[4] = {d.x, d.y, d.z, d.w}, m[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-        if (dropout.active()) at.factors(dropout, args.heads, four, m);
+        float e[4] = {s.x, s.y, s.z, s.w}, g[4] = {d.x, d.y, d.z, d.w}, m[4];
+        at.factors(dropout, args.heads, four, m);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             e[i] = exp2_fast((e[i] - lse) * kLog2e);
@@ -295,8 +302,8 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
     // The same fours as before: what a thread reads here it wrote itself.
     for (uint32_t four = threadIdx.x; four < fours; four += kFirstThreads) {
         const float4 s = four_at(p, four), d = four_at(ds, four);
-        float e[4] = {s.x, s.y, s.z, s.w}, g[4] = {d.x, d.y, d.z, d.w}, m[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-        if (dropout.active()) at.factors(dropout, args.heads, four, m);
+        float e[4] = {s.x, s.y, s.z, s.w}, g[4] = {d.x, d.y, d.z, d.w}, m[4];
+        at.factors(dropout, args.heads, four, m);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             g[i] = e[i] * (g[i] - along) * args.scale;
@@ -332,12 +339,13 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
     }
 }
 
+// Blocks per multiprocessor: left to itself the compiler spills to make room for one more.
 #define FIRST_ATTENTION_KERNELS(dim)                                                                         \
-    extern "C" __global__ void __launch_bounds__(kFirstThreads)                                              \
+    extern "C" __global__ void __launch_bounds__(kFirstThreads, 8)                                           \
         first_attention_forward_##dim(const __grid_constant__ FirstAttentionArgs args) {                     \
         first_forward<dim>(args);                                                                            \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kFirstThreads)                                              \
+    extern "C" __global__ void __launch_bounds__(kFirstThreads, 6)                                           \
         first_attention_backward_##dim(const __grid_constant__ FirstAttentionArgs args) {                    \
         first_backward<dim>(args);                                                                           \
     }

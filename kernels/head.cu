@@ -1,7 +1,9 @@
 // The task head: pooling of packed sequences, dense layers on the vectors of sequences or tokens, losses. All f32 but the
-// hidden states and a frozen pooler matrix; a few thousand numbers per row, so plain loops do.
+// hidden states and a frozen pooler matrix; a few thousand numbers per row, so plain loops do. A head on masked words has
+// other dense layers: wide_dense.cu.
 
 #include "columns.cuh"
+#include "head.cuh"
 #include "math.cuh"
 #include "philox.cuh"
 #include "quantised.cuh"
@@ -11,10 +13,12 @@
 struct PoolArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
+    // The tokens that have a label, in their order: what pooled_rows may mean.
+    const uint32_t* labelled;
     const StepState* state;
     // [rows, width]: hidden states, or their gradient.
     Half* x;
-    // f32 [sequences or tokens, width]
+    // f32 [sequences, tokens or labelled tokens, width]
     float* pooled;
     uint32_t width;
     // 1: the mean of a sequence's tokens; 0: its first token.
@@ -28,13 +32,24 @@ MIRRORED(PoolArgs);
 
 constexpr int kPoolWarps = 8;
 
+// The rows of x that are pooled in one.
+__device__ __forceinline__ Span pooled_span(const PoolArgs& args, uint32_t pooled) {
+    if (args.pooled_rows == kRowsLabelled) return {__ldg(args.labelled + pooled), 1};
+    return args.rows != args.pooled_rows ? span_of(args.cu_seqlens, pooled) : Span{pooled, 1};
+}
+
+// The pooled row that a row of x may have gone into.
+__device__ __forceinline__ uint32_t pooled_row(const PoolArgs& args, uint32_t row) {
+    if (args.pooled_rows == kRowsLabelled) return last_not_after(args.labelled, args.batch->labelled, row);
+    return args.rows != args.pooled_rows ? last_not_after(args.cu_seqlens, args.batch->sequences, row) : row;
+}
+
 // Grid: pooled rows × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(const __grid_constant__ PoolArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kPoolWarps>::kFloats];
-    const uint32_t sequence = blockIdx.x;
-    if (sequence >= row_count(args.batch, args.pooled_rows)) return;
-    const bool pools = args.rows != args.pooled_rows;
-    const Span span = pools ? span_of(args.cu_seqlens, sequence) : Span{sequence, 1};
+    const uint32_t pooled = blockIdx.x;
+    if (pooled >= row_count(args.batch, args.pooled_rows)) return;
+    const Span span = pooled_span(args, pooled);
     const int width = int(args.width), first = blockIdx.y * 256;
     const int column = first + int(threadIdx.x) % kWarp * 8;
     const uint32_t rows = args.mean ? span.len : 1;
@@ -50,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums[0].v[i] *= share;
-    float* out = args.pooled + size_t(sequence) * width + first;
+    float* out = args.pooled + size_t(pooled) * width + first;
     ColumnSums<1, kPoolWarps>::add(sums, shared, out, min(width - first, 256));
 }
 
@@ -59,10 +74,11 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
     const uint32_t row = blockIdx.x * kPoolWarps + threadIdx.x / kWarp;
     if (row >= row_count(args.batch, args.rows)) return;
-    const bool pools = args.rows != args.pooled_rows;
-    const uint32_t sequence = pools ? sequence_of(args.cu_seqlens, args.batch->sequences, row) : row;
-    const Span span = pools ? span_of(args.cu_seqlens, sequence) : Span{row, 1};
-    const float* from = args.pooled + size_t(sequence) * args.width;
+    // Of labelled tokens there may be none: then no row went anywhere.
+    const bool any = row_count(args.batch, args.pooled_rows) > 0;
+    const uint32_t pooled = any ? pooled_row(args, row) : 0;
+    const Span span = any ? pooled_span(args, pooled) : Span{row + 1, 1};
+    const float* from = args.pooled + size_t(pooled) * args.width;
     Half* to = args.x + size_t(row) * args.width;
     const float factor = args.state->scale / (args.mean ? float(span.len) : 1.0f);
     // Four columns a lane, twice: eight would leave gaps between the lanes' f32.
@@ -72,38 +88,14 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(c
         if (column >= int(args.width)) return;
         uint2 d = {};
         if (args.mean || row == span.start) {
-            const float4 pooled = *reinterpret_cast<const float4*>(from + column);
-            d = make_uint2(pack(pooled.x * factor, pooled.y * factor), pack(pooled.z * factor, pooled.w * factor));
+            const float4 dy = *reinterpret_cast<const float4*>(from + column);
+            d = make_uint2(pack(dy.x * factor, dy.y * factor), pack(dy.z * factor, dy.w * factor));
         }
         *reinterpret_cast<uint2*>(to + column) = d;
     }
 }
 
 // --- dense layers ----------------------------------------------------------------------------------------
-
-struct DenseArgs {
-    const BatchHeader* batch;
-    // f32 [rows, inputs]
-    const float* x;
-    // [outputs, inputs]. It trains, or it is null and the matrix is frozen.
-    const float* weight;
-    MatrixArgs frozen;
-    const float* bias;
-    // f32 [rows, outputs]
-    float* y;
-    // Backward. dy becomes the gradient before the tanh; the others may be null.
-    float* dy;
-    float* dx;
-    float* dweight;
-    float* dbias;
-    DropoutArgs dropout;
-    uint32_t inputs;
-    uint32_t outputs;
-    uint32_t tanh;
-    // RowKind of all of them.
-    uint32_t rows;
-};
-MIRRORED(DenseArgs);
 
 // `Quantised`: the matrix is frozen in 8 or 4 bits.
 template <bool Quantised>
@@ -113,13 +105,14 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
-// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which four
+// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which eight
 // share a block of words: each makes it again, which is little here.
 __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, uint32_t column, float x) {
     if (!dropout.active()) return x;
-    const Words w = dropout.words(row, column / 4);
-    const uint32_t low = column & 1 ? w.w[1] : w.w[0], high = column & 1 ? w.w[3] : w.w[2];
-    return x * dropout.factor(column & 2 ? high : low);
+    const Words w = dropout.words(row, column / 8);
+    const uint32_t low = column & 2 ? w.w[1] : w.w[0], high = column & 2 ? w.w[3] : w.w[2];
+    const uint32_t word = column & 4 ? high : low;
+    return x * (column & 1 ? dropout.odd(word) : dropout.even(word));
 }
 
 constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseRows = 8;
@@ -262,6 +255,9 @@ struct LossArgs {
     const float* class_weights;
     // Or null.
     float* dlogits;
+    // Of labelled tokens: which they are, and the loss of each.
+    const uint32_t* labelled;
+    float* losses;
     StepState* state;
     const StepNumbers* numbers;
     uint32_t outputs;
@@ -270,7 +266,7 @@ struct LossArgs {
 };
 MIRRORED(LossArgs);
 
-constexpr int kLossWarps = 8, kTokenLossWarps = 32;
+constexpr int kLossWarps = 8, kTokenLossWarps = 32, kWordLossWarps = 8;
 MIRRORED(HeadBlocks);
 
 // The label of a token that counts nothing.
@@ -286,9 +282,12 @@ __device__ __forceinline__ float softmax_loss(const float* x, float* d, uint32_t
     float most = -INFINITY, sum = 0.0f;
     for (uint32_t c = lane; c < count; c += Lanes) most = fmaxf(most, x[c * stride]);
     if constexpr (Lanes > 1) most = warp_max(most);
+    // Unrolled further, tokens' losses spill on sm_80 and sm_90: 1,024 threads leave 64 registers each.
+#pragma unroll 2
     for (uint32_t c = lane; c < count; c += Lanes) sum += expf(x[c * stride] - most);
     if constexpr (Lanes > 1) sum = warp_sum(sum);
     if (d != nullptr) {
+#pragma unroll 2
         for (uint32_t c = lane; c < count; c += Lanes) {
             d[c * stride] = factor * (expf(x[c * stride] - most) / sum - (c == label ? 1.0f : 0.0f));
         }
@@ -377,4 +376,48 @@ extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
         }
     }
     add_loss<kTokenLossWarps>(args, total);
+}
+
+// What the warps of a block have together, in every thread: `combine` joins two, and `shared` has a place for each warp.
+template <class Combine>
+__device__ __forceinline__ float of_block(float of_warp, float* shared, Combine combine) {
+    if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = of_warp;
+    __syncthreads();
+    float all = shared[0];
+#pragma unroll
+    for (int w = 1; w < kWordLossWarps; ++w) all = combine(all, shared[w]);
+    return all;
+}
+
+// Of labelled tokens, over a vocabulary: a block has a row, whose loss the next kernel adds up.
+extern "C" __global__ void __launch_bounds__(kWordLossWarps * kWarp)
+    loss_labelled(const __grid_constant__ LossArgs args) {
+    __shared__ float mosts[kWordLossWarps], sums[kWordLossWarps];
+    constexpr uint32_t kThreads = kWordLossWarps * kWarp;
+    const uint32_t row = blockIdx.x;
+    if (row >= args.batch->labelled) return;
+    const uint32_t label = args.labels[args.labelled[row]];
+    const float* x = args.logits + size_t(row) * args.outputs;
+    float most = -INFINITY, sum = 0.0f;
+    for (uint32_t c = threadIdx.x; c < args.outputs; c += kThreads) most = fmaxf(most, x[c]);
+    most = of_block(warp_max(most), mosts, [](float a, float b) { return fmaxf(a, b); });
+    for (uint32_t c = threadIdx.x; c < args.outputs; c += kThreads) sum += expf(x[c] - most);
+    sum = of_block(warp_sum(sum), sums, [](float a, float b) { return a + b; });
+    if (threadIdx.x == 0) args.losses[row] = logf(sum) - (x[label] - most);
+    if (args.dlogits == nullptr) return;
+    float* d = args.dlogits + size_t(row) * args.outputs;
+    const float weight = args.numbers->weight;
+    for (uint32_t c = threadIdx.x; c < args.outputs; c += kThreads) {
+        d[c] = weight * (expf(x[c] - most) / sum - (c == label ? 1.0f : 0.0f));
+    }
+}
+
+// One block: a thread takes every 1,024th loss.
+extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
+    loss_labelled_sum(const __grid_constant__ LossArgs args) {
+    float total = 0.0f;
+    for (uint32_t row = threadIdx.x; row < args.batch->labelled; row += kTokenLossWarps * kWarp) {
+        total += args.losses[row];
+    }
+    add_loss<kTokenLossWarps>(args, warp_sum(total));
 }

@@ -20,18 +20,21 @@ struct BatchHeader {
     // Tokens and sequences of the whole batch that come before this part of it, for dropout.
     uint32_t first_token;
     uint32_t first_sequence;
+    // Tokens that have a label, where a program goes on with them alone; else 0.
+    uint32_t labelled;
 };
 MIRRORED(BatchHeader);
 
 // How many rows an operation has.
-enum RowKind : uint32_t { kRowsTokens = 0, kRowsSequences = 1 };
+enum RowKind : uint32_t { kRowsTokens = 0, kRowsSequences = 1, kRowsLabelled = 2 };
 MIRRORED(RowKind);
 
 __device__ __forceinline__ uint32_t row_count(const BatchHeader* batch, uint32_t kind) {
-    return kind == kRowsTokens ? batch->tokens : batch->sequences;
+    if (kind == kRowsTokens) return batch->tokens;
+    return kind == kRowsSequences ? batch->sequences : batch->labelled;
 }
 
-// The row of the whole batch that is row 0 here.
+// The row of the whole batch that is row 0 here. Nothing drops out of the rows of labelled tokens.
 __device__ __forceinline__ uint32_t first_row(const BatchHeader* batch, uint32_t kind) {
     return kind == kRowsTokens ? batch->first_token : batch->first_sequence;
 }
@@ -52,12 +55,13 @@ __device__ __forceinline__ uint32_t tile_slot(Span span, uint32_t sequence, uint
     return span.start / tile_rows + sequence + tile;
 }
 
-// The sequence that owns `token`, by bisection.
-__device__ __forceinline__ uint32_t sequence_of(const uint32_t* cu_seqlens, uint32_t sequences, uint32_t token) {
-    uint32_t low = 0, high = sequences;
+// The last of `count` tokens, which rise, that does not come after `token`, by bisection; 0 where all do. Of the sequences'
+// first tokens that is the sequence which owns it.
+__device__ __forceinline__ uint32_t last_not_after(const uint32_t* tokens, uint32_t count, uint32_t token) {
+    uint32_t low = 0, high = count;
     while (high - low > 1) {
         const uint32_t middle = (low + high) / 2;
-        if (__ldg(cu_seqlens + middle) <= token) {
+        if (__ldg(tokens + middle) <= token) {
             low = middle;
         } else {
             high = middle;

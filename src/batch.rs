@@ -76,6 +76,16 @@ impl Labels {
         }
     }
 
+    /// The tokens that have a label, which where labels are not of tokens are none.
+    pub fn labelled(&self) -> impl Iterator<Item = usize> + Clone {
+        let of_tokens: &[u32] = match self {
+            Labels::Tokens(ids) => ids,
+            _ => &[],
+        };
+        let with = of_tokens.iter().enumerate().filter(|&(_, &id)| id != Self::IGNORED);
+        with.map(|(token, _)| token)
+    }
+
     /// How many there are, for messages: `3 class labels`.
     pub fn count(&self) -> String {
         match self {

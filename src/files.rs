@@ -1,19 +1,19 @@
 //! Files that survive a kill at any moment: whole or absent, never half-written. And what a file's content is
 //! called: its sha256.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+
+use crate::temporary::Temporary;
 
 /// Writes `path` by way of a temporary file in the same folder, synced and then renamed.
 ///
 /// Whoever looks at `path`, at any moment, sees the old content or all of the new one. On an error, a full disk
-/// included, the temporary file is gone and `path` is as it was. Only a kill can leave a temporary file behind; its
-/// name begins with a dot and ends in `.tmp`. A link is replaced: what it leads to stays as it is.
+/// included, the temporary file is gone and `path` is as it was. A link is replaced: what it leads to stays as it is.
 ///
 /// # Errors
 /// Whatever keeps the file from being written, which names `path`, and whatever else `write` returns, as it is: what it
@@ -35,19 +35,37 @@ pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_atomic`].
 pub fn write_named(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let target = fs::canonicalize(path);
-    let target = target.as_deref().unwrap_or(path);
+    let target = target_of(path);
     let mut own = None;
-    let written = match fs::metadata(target) {
-        Ok(meta) if !meta.is_file() && !meta.is_dir() => {
-            OpenOptions::new().write(true).open(target).map_err(Into::into).and_then(|mut file| {
+    let written = match is_device(&target) {
+        true => {
+            OpenOptions::new().write(true).open(&target).map_err(Into::into).and_then(|mut file| {
                 outcome(write, &mut file, &mut own)?;
                 Ok(file.flush()?)
             })
         }
-        _ => replace(target, |file| outcome(write, file, &mut own)),
+        false => replace(&target, |file| outcome(write, file, &mut own)),
     };
     own_or_written(own, written, path)
+}
+
+/// Whether [`write_named`] can write there: to be asked before the work whose results it gets.
+///
+/// # Errors
+/// Whatever keeps the file from being made, which names `path`.
+pub fn can_be_written(path: &Path) -> Result<()> {
+    let target = target_of(path);
+    let made = if is_device(&target) { Ok(()) } else { Temporary::for_file(&target).map(drop) };
+    made.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What a path stands for.
+fn target_of(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 /// A file that remembers whether it could not be written.
@@ -118,6 +136,28 @@ pub fn no_links<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what is no file in the places of files that the program writes in `folder`: at their end it would be too late.
+///
+/// # Errors
+/// The first of `names` that is a link, a folder, or else no file.
+pub fn only_files<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
+    no_links(folder, names)?;
+    for name in names {
+        let path = folder.join(name.as_ref());
+        if let Ok(there) = fs::symlink_metadata(&path)
+            && !there.is_file()
+        {
+            let what = if there.is_dir() { "a folder" } else { "no file" };
+            bail!(
+                "{} is {what}, and the program writes {} itself there: move it away, or name another folder",
+                path.display(),
+                name.as_ref()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Opens a file that is written in place in a folder of the program's: itself, and nothing that a link leads to.
 ///
 /// # Errors
@@ -139,77 +179,12 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| anyhow!("the path names no file"))?;
-    let folder = folder_of(path);
-    let mut builder = tempfile::Builder::new();
-    let prefix = format!(".{}.", name.to_string_lossy());
-    remove_dead(folder, &prefix);
-    builder.prefix(&prefix).suffix(".tmp");
-    // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // Dropping `temporary` on any early return removes the file.
-    let mut temporary = builder.tempfile_in(folder)?;
-    while !lives(&temporary) {
-        temporary = builder.tempfile_in(folder)?;
-    }
-    let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
+    // Dropping it on any early return removes it.
+    let mut temporary = Temporary::for_file(path)?;
+    let mut buffered = BufWriter::with_capacity(1 << 16, temporary.file());
     write(&mut buffered)?;
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
-}
-
-/// Locks a fresh temporary file, which says to [`remove_dead`] that its writer lives; false where another writer of the same
-/// target was faster, and has removed it or is about to.
-fn lives(temporary: &NamedTempFile) -> bool {
-    match temporary.as_file().try_lock() {
-        Err(TryLockError::WouldBlock) => false,
-        // Where there are no locks, nobody removes anything.
-        Err(TryLockError::Error(_)) => true,
-        Ok(()) => temporary.path().exists(),
-    }
-}
-
-/// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
-/// cannot be locked or removed is left alone.
-fn remove_dead(folder: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".tmp"));
-        // As `tempfile` draws it: a file of somebody's own would hardly look like it.
-        let ours = random.is_some_and(|random| {
-            random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        });
-        // Locked until it is gone: a writer that has just made it then makes another.
-        if ours
-            && let Ok(file) = File::open(entry.path())
-            && file.try_lock().is_ok()
-        {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// The folder that `path` stands in; "." for a bare name.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes a rename in `folder` durable. Only Unix can open a folder for that.
-fn sync_folder(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
+    temporary.become_file(path)
 }
 
 /// Opens a file that is there as a whole: not a pipe or a device, which has no size and may have no end.
@@ -298,28 +273,6 @@ pub fn sha256_bytes(bytes: &[u8]) -> String {
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Removes temporary files that a killed [`write_atomic`] left in `folder`; says how many.
-///
-/// # Errors
-/// The folder cannot be read or a file not removed.
-pub fn remove_leftovers(folder: &Path, names: &[&str]) -> Result<usize> {
-    let mut removed = 0;
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let ours = names
-            .iter()
-            .any(|target| name.starts_with(&format!(".{target}.")) && name.ends_with(".tmp"));
-        if ours {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Files written, replaced, refused and hashed.
 
 use super::*;
+use crate::temporary::remove_leftovers;
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)

@@ -1,6 +1,8 @@
 //! The `bitfit` program: parses the command line, runs the command, turns errors into one line and an exit code.
 
-use anyhow::Context;
+mod stdout;
+
+use anyhow::{Context, anyhow};
 use bitfit::cli::{Cli, Parsed};
 use bitfit::commands;
 use bitfit::error::{exit_code, is_broken_pipe, is_of_all_ranks, one_line};
@@ -21,15 +23,30 @@ fn main() -> ExitCode {
             if !ranks.first() {
                 return ExitCode::SUCCESS;
             }
-            let printed = help.print().and_then(|()| std::io::stdout().flush());
-            let printed = printed.context("cannot write to standard output");
+            let print = || help.print().and_then(|()| std::io::stdout().flush());
+            let printed = has_stdout().and_then(|()| print().context(UNWRITTEN));
             return printed.map_or_else(|error| failed(&error, &*ranks), |()| ExitCode::SUCCESS);
         }
         Err(error) => return failed(&error.into(), &*ranks),
     };
-    match commands::run(cli, &ranks) {
+    let ready = match cli.command.answers_on_stdout() && ranks.first() {
+        true => has_stdout(),
+        false => Ok(()),
+    };
+    match ready.and_then(|()| commands::run(cli, &ranks)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, &*ranks),
+    }
+}
+
+const UNWRITTEN: &str = "cannot write to standard output";
+
+/// # Errors
+/// When there is none: nobody would have the answer.
+fn has_stdout() -> anyhow::Result<()> {
+    match stdout::was_closed() {
+        true => Err(anyhow!("it is closed; `> /dev/null` drops an answer").context(UNWRITTEN)),
+        false => Ok(()),
     }
 }
 

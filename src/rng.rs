@@ -57,8 +57,12 @@ pub enum Purpose {
     PoolerInit = 4,
     /// Dropout masks; index = chosen by the model from step and site.
     Dropout = 5,
+    /// Hidden words of the rows to train on; index = epoch, its halves swapped, xor row.
+    TrainMask = 6,
+    /// Of those to evaluate on; index = row.
+    DevMask = 7,
     /// First values of matrices of low rank; index = number of the matrix.
-    LowRank = 6,
+    LowRank = 8,
 }
 
 /// One reproducible sequence of numbers, named by seed, purpose and index.
@@ -170,9 +174,9 @@ impl Stream {
     }
 }
 
-/// Maps a random word to the multiples of 2^-24 in [0, 1): the one mapping that host and kernels share.
+/// Maps a random word to the multiples of 2^-24 in [0, 1).
 #[inline]
-pub fn unit_f32(word: u32) -> f32 {
+fn unit_f32(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 

@@ -189,7 +189,8 @@ impl Session {
         self.backend.wait_report(report)
     }
 
-    /// The logits of a batch, `[sequences, outputs]`, or of a head on tokens `[tokens, outputs]`.
+    /// The logits of a batch, `[sequences, outputs]`, or of a head on tokens `[tokens, outputs]`, on labelled
+    /// tokens `[labelled, outputs]`.
     ///
     /// # Errors
     /// When no memory for prediction was allocated, the batch exceeds it, or the device fails.
@@ -200,7 +201,7 @@ impl Session {
         self.backend.run(program, Span::WHOLE, Numbers::NONE)?;
         let logits = program.output(What::Logits);
         let Placed { region, info } = logits.context("the program has no logits")?;
-        self.backend.read(region, info.storage, batch.limits().rows(info.rows) * info.width)
+        self.backend.read(region, info.storage, batch.rows(info.rows) * info.width)
     }
 
     /// The values that train, in their order in the parameter vector.

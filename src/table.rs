@@ -20,12 +20,15 @@ enum Row {
 impl TextTable {
     /// A table with these column headings.
     pub fn new<T: Into<String>>(heading: impl IntoIterator<Item = T>) -> Self {
-        Self { heading: heading.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        // A line break in a name must not break the table.
+        Self {
+            heading: heading.into_iter().map(|cell| tame(&cell.into())).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; cells that are not given are empty, cells beyond the heading get a column without one.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
-        // A line break in a name must not break the table either.
         self.rows.push(Row::Cells(cells.into_iter().map(|cell| tame(&cell.into())).collect()));
         self
     }
@@ -151,6 +154,13 @@ all                1,243
         assert_eq!(text.lines().next(), Some("Δb        x"));
         assert_eq!(text.lines().nth(3), Some("b   -1.5e-3  extra"));
         assert_eq!(TextTable::new(Vec::<String>::new()).to_string(), "\n\n");
+    }
+
+    #[test]
+    fn a_line_break_breaks_neither_the_heading_nor_a_row() {
+        let mut table = TextTable::new(["label", "as z\nq"]);
+        table.row(["z\nq", "1"]);
+        assert_eq!(table.to_string().lines().count(), 3, "{table}");
     }
 
     #[test]

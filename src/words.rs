@@ -37,10 +37,21 @@ pub fn short(number: f64) -> String {
     }
 }
 
+/// A text in quotes, without its end where it is long: names in files may be of any length.
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        format!("{text:?}")
+    } else {
+        let start: String = text.chars().take(LONGEST).collect();
+        format!("{start:?}… ({} bytes)", text.len())
+    }
+}
+
 /// Names for a message, shortened where there are many.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let shown = names.iter().take(MANY);
-    let shown: Vec<_> = shown.map(|name| format!("{:?}", name.as_ref())).collect();
+    let shown: Vec<_> = shown.map(|name| quoted(name.as_ref())).collect();
     match names.len().saturating_sub(MANY) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -57,6 +68,13 @@ mod tests {
         assert_eq!((count(1, "class"), count(2, "class")), ("1 class".into(), "2 classes".into()));
         assert_eq!((are(1), are(2)), ("is", "are"));
         assert_eq!((have(1), have(0)), ("has", "have"));
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        assert_eq!(list(&["a", "b\n"]), r#""a", "b\n""#);
+        let said = list(&["x".repeat(3_000_000)]);
+        assert!(said.len() < 100 && said.ends_with("x\"… (3000000 bytes)"), "{said}");
     }
 
     #[test]

@@ -3,14 +3,14 @@
 
 mod fixture;
 
-use bitfit::backend::{Backend, DropoutKey, Slot};
+use bitfit::backend::{Backend, DropoutKey, Slot, WeightType};
 use bitfit::batch::Batch;
 use bitfit::model::params::{Param, ParamKind};
-use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Span};
+use bitfit::program::{AdamW, LossKind, Numbers, ParamRange, PoolKind, Saving, Span};
 use bitfit::settings::biases::Component;
 use fixture::{
-    Case, Fixture, SPANS, Setup, close, each_batch, each_batch_of, each_batch_of_tokens, fixtures,
-    head_in,
+    Case, Fixture, MASKED, SPANS, Setup, VALUES, close, each_batch, each_batch_of,
+    each_batch_of_tokens, fixtures, head_in, with_masked_head,
 };
 use std::path::{Path, PathBuf};
 
@@ -71,6 +71,51 @@ fn hidden_states_logits_and_loss_match_pytorch() {
     });
 }
 
+/// The checkpoint's own head on masked words, whose matrix is the table of the embeddings.
+#[test]
+fn a_head_on_masked_words_matches_pytorch() {
+    for case in &MASKED {
+        let folder = with_masked_head(case.folder);
+        for i in 0..2 {
+            let file = format!("{}_{i}.safetensors", case.files);
+            let fixture = Fixture::read(&folder.path().join(&file));
+            let name = &format!("{}/{file}", case.folder);
+            let batch = &fixture.batch_of_tokens();
+            let labelled = batch.labels.weight(&[]) as usize;
+            let new =
+                || Setup::of_checkpoint(folder.path(), case, batch, WeightType::F32, Saving::KEEP);
+            let mut s = new().of_every_token();
+            s.gradients(batch);
+            check_forward(&mut s, name, &fixture, batch, labelled);
+            check_gradients(&s, name, &fixture);
+            let mut s = new();
+            ten_steps(&mut s, name, batch, i, &fixture);
+            check_after_ten(&s, name, &fixture);
+        }
+    }
+}
+
+/// What the head keeps does not depend on what the blocks do, whatever the table of the words is stored in.
+#[test]
+fn gradients_of_masked_words_are_the_same_in_every_exact_way_of_saving() {
+    let case = &MASKED[0];
+    let folder = with_masked_head(case.folder);
+    let fixture = Fixture::read(&folder.path().join("masked_1.safetensors"));
+    let batch = &fixture.batch_of_tokens();
+    for weights in [WeightType::F32, WeightType::F16, WeightType::Int8, WeightType::Nf4] {
+        let gradient = |saving| {
+            let mut s = Setup::of_checkpoint(folder.path(), case, batch, weights, saving);
+            s.gradients(batch);
+            let bits = s.backend.read_params(Slot::Gradient, s.model.params.trained_range());
+            bits.unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let keep = gradient(Saving::KEEP);
+        for saving in Saving::EXACT {
+            assert_eq!(gradient(saving), keep, "{weights:?}, {saving}");
+        }
+    }
+}
+
 /// A head on spans: where an answer starts and ends among the tokens of a text.
 #[test]
 fn a_head_on_spans_matches_pytorch() {
@@ -79,6 +124,24 @@ fn a_head_on_spans_matches_pytorch() {
         let mut s = new().of_every_token();
         s.gradients(batch);
         check_forward(&mut s, name, fixture, batch, batch.tokens());
+        check_gradients(&s, name, fixture);
+        let mut s = new();
+        ten_steps(&mut s, name, batch, i, fixture);
+        check_after_ten(&s, name, fixture);
+    });
+}
+
+/// `problem_type` `multi_label_classification`, and `regression` with several outputs.
+#[test]
+fn several_labels_and_several_numbers_match_pytorch() {
+    each_batch_of(&VALUES, |name, case, folder, i, fixture, batch| {
+        let new = || Setup::new(folder, case, &folder.join("head.safetensors"), batch);
+        let mut s = new();
+        s.gradients(batch);
+        let logits = s.logits(batch.sequences());
+        close(&format!("{name} logits"), &logits, fixture.get("logits"), 1e-5);
+        let loss = s.backend.step_report().unwrap().loss;
+        close(&format!("{name} loss"), &[loss], fixture.get("loss"), 1e-5);
         check_gradients(&s, name, fixture);
         let mut s = new();
         ten_steps(&mut s, name, batch, i, fixture);

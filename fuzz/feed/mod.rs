@@ -11,8 +11,8 @@ use bitfit::batch::Labels;
 use bitfit::cli::{Cli, Command, Parsed};
 use bitfit::data::benchmark;
 use bitfit::data::{
-    ColumnNames, Dataset, FileFormat, LabelUse, Positions, ReadOptions, Row, TextTokenizer,
-    TokenizerOptions, rows,
+    ColumnNames, Dataset, Document, FileFormat, LabelUse, Positions, ReadOptions, Row,
+    RunningReader, TextTokenizer, TokenizerOptions, rows,
 };
 use bitfit::error::one_line;
 use bitfit::formats::container::Container;
@@ -37,7 +37,7 @@ use std::sync::{Arc, LazyLock};
 /// Name and work, which returns something where the input was taken and not refused; `folder` is for files.
 type Target = (&'static str, fn(data: &[u8], folder: &Path) -> Option<()>);
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("checkpoint", checkpoint),
     ("config", config),
     ("container", container),
@@ -47,6 +47,7 @@ pub const TARGETS: [Target; 12] = [
     ("parquet", parquet),
     ("ptx", |data, _| ptx(data)),
     ("rows", |data, _| all_rows(data)),
+    ("running", |data, _| running(data)),
     ("selectors", |data, _| selectors(data)),
     ("settings", settings),
     ("tokenizer", tokenizer),
@@ -135,11 +136,11 @@ fn config(data: &[u8], folder: &Path) -> Option<()> {
         return None;
     }
     let spec = TaskSpec {
-        outputs: plan.outputs,
+        outputs: plan.outputs.unwrap_or(2),
         class_weights: Vec::new(),
         loss: LossKind::CrossEntropy,
         pooling: PoolKind::Mean,
-        reinit_pooler: plan.outputs % 2 == 1,
+        reinit_pooler: plan.outputs == Some(1),
         trains: plan.biases.map_or(Trains::Everything, Trains::Biases),
         dropout: None,
         seed: 0,
@@ -230,6 +231,35 @@ fn all_rows(data: &[u8]) -> Option<()> {
     let (all, whole) = read(Box::new(data));
     assert_eq!(read(Box::new(Pieces(data))), (all, whole));
     whole.then_some(())
+}
+
+/// Running text; its first byte says of which kind the file is.
+fn running(data: &[u8]) -> Option<()> {
+    let (&kind, data) = data.split_first()?;
+    let formats = [None, Some(FileFormat::Tsv), Some(FileFormat::Csv), Some(FileFormat::Jsonl)];
+    let text = (kind & 4 != 0).then(|| "a".to_owned());
+    let options = ReadOptions {
+        label_lists: false,
+        format: None,
+        columns: ColumnNames { text, text_pair: None, label: None },
+        label_use: if kind & 8 == 0 { LabelUse::Required } else { LabelUse::Ignored },
+        trained: None,
+    };
+    let read = |from: Box<dyn Read + '_>| -> Option<Vec<(u64, String)>> {
+        let format = formats[usize::from(kind) % 4];
+        let reader = tame(RunningReader::new(from, "file", format, &options))?;
+        let mut all = Vec::<(u64, String)>::new();
+        for text in reader {
+            let Document { line, text, .. } = tame(text)?;
+            assert!(all.last().is_none_or(|(last, _)| *last < line));
+            assert!(kind & 8 != 0 || !text.trim().is_empty());
+            all.push((line, text));
+        }
+        Some(all)
+    };
+    let all = read(Box::new(data));
+    assert_eq!(read(Box::new(Pieces(data))), all);
+    all.map(drop)
 }
 
 /// A file of a named task's rows.

@@ -1,15 +1,13 @@
 //! What both backends check: whether a batch is well formed and fits the memory that was planned for it.
 
-use super::labels;
+use super::{Memory, labels};
 use crate::batch::{Batch, Labels};
-use crate::program::Limits;
+use crate::program::{Limits, List};
 use anyhow::{Result, ensure};
 
-/// `label_words` is the room for labels.
-///
 /// # Errors
 /// When it is not or does not; the message says by how much.
-pub fn batch(batch: &Batch, limits: Limits, label_words: usize) -> Result<()> {
+pub fn batch(batch: &Batch, memory: &Memory) -> Result<()> {
     ensure!(
         batch.cu_seqlens.first() == Some(&0)
             && batch.cu_seqlens.last().map(|&n| n as usize) == Some(batch.tokens())
@@ -40,12 +38,22 @@ pub fn batch(batch: &Batch, limits: Limits, label_words: usize) -> Result<()> {
             );
         }
     }
-    fits(batch, limits)?;
-    let words = labels::words(&batch.labels).len();
+    fits(batch, memory.limits)?;
+    let (words, room) = (labels::words(&batch.labels).len(), memory.labels);
+    ensure!(words <= room, "a batch with labels of {words} words exceeds the {room} allocated for");
+    let (labelled, room) = (labels::labelled(batch, memory).count(), memory.labelled[0]);
     ensure!(
-        words <= label_words,
-        "a batch with labels of {words} words exceeds the {label_words} allocated for"
+        labelled <= room,
+        "a batch with {labelled} labelled tokens exceeds the {room} allocated for"
     );
+    Ok(())
+}
+
+/// # Errors
+/// When a batch has more labelled tokens than a list has rows for in batches of up to `limits`.
+pub fn labelled(list: &List, limits: Limits, labelled: usize) -> Result<()> {
+    let room = list.labelled(limits).map_or(usize::MAX, |[rows, _]| rows);
+    ensure!(labelled <= room, "{labelled} tokens of the batch have a label, with room for {room}");
     Ok(())
 }
 

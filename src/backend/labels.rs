@@ -1,5 +1,6 @@
 //! The labels of a batch as both backends hold them: 32-bit words, and what a loss needs them to be.
 
+use super::Memory;
 use crate::batch::{Batch, Labels};
 use crate::program::{Limits, List, LossKind, Op, Rows};
 use anyhow::{Result, bail, ensure};
@@ -49,6 +50,12 @@ pub fn words(labels: &Labels) -> &[u32] {
     }
 }
 
+/// The tokens of a batch that have a label, in their order, where memory was planned for them.
+pub fn labelled<'a>(batch: &'a Batch, memory: &Memory) -> impl Iterator<Item = u32> + 'a {
+    let wanted = if memory.labelled[0] > 0 { usize::MAX } else { 0 };
+    batch.labels.labelled().take(wanted).map(|token| token as u32)
+}
+
 /// What the loss of a list needs of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelNeed {
@@ -72,7 +79,11 @@ impl LabelNeed {
     /// Words for batches of up to `limits`.
     pub fn words(self, limits: Limits) -> usize {
         match self.kind {
-            LossKind::CrossEntropy => limits.rows(self.rows),
+            LossKind::CrossEntropy => match self.rows {
+                // Which tokens have a label is told token by token.
+                Rows::Tokens | Rows::Labelled(_) => limits.tokens,
+                Rows::Sequences => limits.sequences,
+            },
             LossKind::MeanSquared | LossKind::Binary => {
                 limits.sequences.saturating_mul(self.outputs)
             }
@@ -86,7 +97,11 @@ impl LabelNeed {
         let Self { kind, rows, outputs } = self;
         match (kind, rows, labels) {
             (LossKind::CrossEntropy, Rows::Sequences, LabelKind::Classes { largest })
-            | (LossKind::CrossEntropy, Rows::Tokens, LabelKind::Tokens { largest }) => ensure!(
+            | (
+                LossKind::CrossEntropy,
+                Rows::Tokens | Rows::Labelled(_),
+                LabelKind::Tokens { largest },
+            ) => ensure!(
                 (largest as usize) < outputs,
                 "label {largest}: the head has {outputs} outputs"
             ),
@@ -102,7 +117,7 @@ impl LabelNeed {
             (LossKind::CrossEntropy, Rows::Sequences, _) => {
                 bail!("cross-entropy needs class labels")
             }
-            (LossKind::CrossEntropy, Rows::Tokens, _) => {
+            (LossKind::CrossEntropy, Rows::Tokens | Rows::Labelled(_), _) => {
                 bail!("cross-entropy of tokens needs a class label per token")
             }
             (LossKind::MeanSquared, ..) => bail!("the squared error needs numbers for labels"),

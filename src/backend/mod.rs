@@ -53,6 +53,15 @@ impl Batch {
     pub fn limits(&self) -> Limits {
         Limits { tokens: self.tokens(), sequences: self.sequences(), max_len: self.max_len() }
     }
+
+    /// Rows of a tensor.
+    pub fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens(),
+            Rows::Sequences => self.sequences(),
+            Rows::Labelled(_) => self.labels.labelled().count(),
+        }
+    }
 }
 
 /// Storage type of the frozen matrices; arithmetic is f32 with each. A GPU keeps those of 32 bits in 16, and rounds what
@@ -82,8 +91,10 @@ pub struct Memory {
     pub labels: usize,
     /// Rows of the task head's largest layer.
     pub head_rows: usize,
-    /// Columns of the widest tensor: sizes the partial column sums.
+    /// Columns of the widest tensor on tokens or sequences: sizes the partial column sums.
     pub widest: usize,
+    /// The same of labelled tokens, and their rows.
+    pub labelled: [usize; 2],
     /// Columns of an attention head.
     pub head_dim: usize,
     /// Numbers that go to other ranks in a step and back.
@@ -102,10 +113,18 @@ impl Memory {
             Self {
                 arena: memory.arena.max(program.bytes()),
                 // A label per sequence is little, and batches have one where no list reads it.
-                labels: memory.labels.max(needed).max(limits.sequences),
+                // Those of tokens also say which of them go on.
+                labels: memory
+                    .labels
+                    .max(needed)
+                    .max(limits.sequences)
+                    .max(list.labelled(limits).map_or(0, |_| limits.tokens)),
                 head_rows: memory.head_rows.max(limits.rows(list.head_rows())),
                 limits,
                 widest: memory.widest.max(widest),
+                labelled: list.labelled(limits).map_or(memory.labelled, |[rows, width]| {
+                    [memory.labelled[0].max(rows), memory.labelled[1].max(width)]
+                }),
                 head_dim: memory.head_dim.max(head_dim),
                 ..memory
             }
@@ -141,6 +160,8 @@ impl DropoutKey {
         match rows {
             Rows::Tokens => self.first.tokens,
             Rows::Sequences => self.first.sequences,
+            // Nothing drops out of these.
+            Rows::Labelled(_) => 0,
         }
     }
 }

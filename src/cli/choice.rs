@@ -1,6 +1,9 @@
-//! A parser for an option that takes one of a few names, with the names and their help in `--help` and in mistakes.
+//! Options that take one of a few names: a parser, with the names and their help in `--help` and in mistakes.
 
+use crate::settings::benchmarks::TASKS;
 use crate::settings::choice::Choice;
+use crate::settings::metric::Metric;
+use crate::settings::task::Task;
 use crate::settings::task_choice::TaskChoice;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -14,4 +17,25 @@ pub(super) fn task() -> impl TypedValueParser<Value = TaskChoice> {
     let known = TaskChoice::all().map(|(name, help)| PossibleValue::new(name).help(help));
     let refused = TaskChoice::refused().map(|name| PossibleValue::new(name).hide(true));
     PossibleValuesParser::new(known.chain(refused)).try_map(|name| name.parse::<TaskChoice>())
+}
+
+/// The help of `--metric`: which measures each task has.
+pub(super) fn metric_help() -> String {
+    let either = |names: Vec<&str>| match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    };
+    let of_task = |task: &Task| {
+        let names = task.facts().measures.iter().map(|metric| metric.name()).collect();
+        format!("{} for {task}; ", either(names))
+    };
+    let positive = TASKS.iter().filter(|task| task.measures.contains(&Metric::F1));
+    let positive: Vec<_> = positive.map(|task| task.name).collect();
+    format!(
+        "What chooses the best state among the evaluations on dev rows: {}f1 (of the positive class), too, for {}; loss for \
+         any. Tags that name entities have no macro-f1, and other tags accuracy and macro-f1 alone [default: the first of \
+         these that the labels have, or a named task's own]",
+        Task::ALL.iter().map(of_task).collect::<String>(),
+        positive.join(" and ")
+    )
 }

@@ -24,6 +24,9 @@ pub struct EvalArgs {
     /// Rows whose label says that there is none: empty, -, nan, null, \N, -1 that is no class [default: as in training]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
+    /// What stands between the labels or numbers of one text; JSON lists need none [default: as in training]
+    #[arg(long, value_name = "TEXT", help_heading = "Data")]
+    pub label_separator: Option<String>,
     /// Tokens that the windows on a long text share, in tasks on tokens [default: as in training]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub stride: Option<usize>,
@@ -84,6 +87,12 @@ pub struct PredictArgs {
     /// Format of the predictions
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub output_format: OutputFormat,
+    /// Write the probability of this class or label beside the answer, and not those of all; may be given several times
+    #[arg(long, value_name = "NAME", conflicts_with = "predict_test", help_heading = "Output")]
+    pub class: Vec<String>,
+    /// Write the answers alone
+    #[arg(long, conflicts_with_all = ["class", "predict_test"], help_heading = "Output")]
+    pub no_probabilities: bool,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]

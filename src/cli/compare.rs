@@ -1,7 +1,6 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
-use super::train::metric_has_use;
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
 use crate::error::{UsageError, one_line};
@@ -263,7 +262,6 @@ impl CompareArgs {
             if runs.iter().any(|(other, _)| *other == name) {
                 return Err(UsageError::new(format!("two runs are called `{name}`")));
             }
-            let asked_metric = common.metric.is_some() && !goes_on;
             let mut common = common.clone();
             let method = args.method.unwrap_or_default();
             if !method.facts().freezes_weights {
@@ -273,9 +271,6 @@ impl CompareArgs {
             let all = if goes_on { common.over(args) } else { args.over(common) };
             let config =
                 all.complete().map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
-            if asked_metric {
-                metric_has_use(&config)?;
-            }
             runs.push((name, config));
         }
         Ok(CompareCommand { runs, output, resume, quiet })
@@ -285,6 +280,7 @@ impl CompareArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::rate::Rate;
 
     fn args(runs: &[&str]) -> Result<CompareCommand, UsageError> {
         let common = options_command()
@@ -314,9 +310,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("bitfit", Method::Bitfit, 0.01),
-                ("head", Method::Head, 0.01),
-                ("full", Method::Full, 5e-5)
+                ("bitfit", Method::Bitfit, Rate::Is(0.01)),
+                ("head", Method::Head, Rate::Is(0.01)),
+                ("full", Method::Full, Rate::Is(5e-5))
             ]
         );
         assert_eq!(command.runs[1].1.output, PathBuf::from("out/head"));
@@ -329,7 +325,7 @@ mod tests {
         let command = args(&["qi: --biases query,intermediate --lr 2e-3", "full:--lr 1e-4"]);
         let runs = command.unwrap().runs;
         assert_eq!(runs[0].1.biases.to_string(), "query,intermediate");
-        assert_eq!((runs[0].1.lr, runs[1].1.lr), (2e-3, 1e-4));
+        assert_eq!((runs[0].1.lr, runs[1].1.lr), (Rate::Is(2e-3), Rate::Is(1e-4)));
         assert_eq!(runs[1].1.method, Method::Full);
     }
 

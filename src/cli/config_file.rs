@@ -146,6 +146,7 @@ fn as_argument(value: &DeValue<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::rate::Rate;
     use crate::settings::schedule::Warmup;
 
     fn parse(text: &str) -> TrainArgs {
@@ -165,7 +166,7 @@ mod tests {
         assert_eq!(args.model.as_deref(), Some("m"));
         assert_eq!(args.text_column.as_deref(), Some("a b"));
         assert_eq!(args.label_column.as_deref(), Some("y"));
-        assert_eq!(args.lr, Some(1e-4));
+        assert_eq!(args.lr, Some(Rate::Is(1e-4)));
         assert_eq!(args.no_shuffle, Some(true));
         assert_eq!(args.seed, None);
     }
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn a_byte_order_mark_and_dos_line_ends_are_accepted() {
         let args = parse("\u{feff}lr = 0.1\r\nseed = 2\r\n");
-        assert_eq!((args.lr, args.seed), (Some(0.1), Some(2)));
+        assert_eq!((args.lr, args.seed), (Some(Rate::Is(0.1)), Some(2)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use train::TrainCommand;
 pub use train_args::TrainArgs;
 
 use crate::error::UsageError;
-use usage::usage_error;
+use usage::{not_text, usage_error};
 
 /// Fine-tune a BERT-family encoder by its bias terms alone.
 ///
@@ -89,6 +89,16 @@ impl Command {
             Self::Doctor => "doctor",
         }
     }
+
+    /// Whether its answer goes to standard output and nowhere else. What a run, a comparison or a merge is for are files.
+    pub fn answers_on_stdout(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Compare(_) | Self::Merge(_) => false,
+            Self::Eval(args) => args.output.is_none(),
+            Self::Predict(args) => args.predict_test.is_none() && args.writes_stdout(),
+            Self::Inspect(_) | Self::Plan(_) | Self::Doctor => true,
+        }
+    }
 }
 
 /// What a command line turned out to be.
@@ -110,13 +120,15 @@ impl Cli {
         I: IntoIterator,
         I::Item: Into<OsString> + Clone,
     {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let parsed = Self::command()
-            .try_get_matches_from(args)
+            .try_get_matches_from(&args)
             .and_then(|matches| Self::from_arg_matches(&matches));
         match parsed {
             Ok(cli) => Ok(Parsed::Run(cli)),
             Err(error) => match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Print(error)),
+                ErrorKind::InvalidUtf8 => Err(not_text(&args)),
                 _ => Err(usage_error(&error)),
             },
         }
@@ -184,6 +196,21 @@ mod tests {
         for message in [wrong_value, wrong_name, missing, error(&[])] {
             assert!(!message.contains('\n') && !message.contains("Usage"), "{message}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_text_is_named_with_its_option() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let error = |args: &[OsString]| {
+            let error = Cli::from_args([&["bitfit".into(), "plan".into()], args].concat());
+            error.unwrap_err().to_string()
+        };
+        let said = error(&["--model".into(), odd(b"mod\xffel")]);
+        assert!(said.starts_with("--model \"mod\\xFFel\": "), "{said}");
+        let said = error(&["--quiet".into(), odd(b"--model=\xff")]);
+        assert!(said.starts_with("\"--model=\\xFF\": "), "{said}");
     }
 
     #[test]

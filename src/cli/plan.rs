@@ -10,6 +10,7 @@ use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{Pooling, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
 use crate::settings::saving::SavingChoice;
+use crate::settings::task::Task;
 
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
@@ -23,9 +24,15 @@ pub struct PlanArgs {
     /// How token vectors become one vector per text
     #[arg(long, value_parser = choice::<Pooling>(), default_value_t, help_heading = "Model")]
     pub pooling: Pooling,
-    /// Outputs of the head: the number of classes, or 1 for regression
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one(), help_heading = "Model")]
-    pub outputs: usize,
+    /// What the head is for
+    #[arg(long, value_parser = choice::<Task>(), default_value_t, help_heading = "Model")]
+    pub task: Task,
+    /// Outputs of the head: the number of classes, of labels or of numbers [default: 1 for regression, else 2]
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Model")]
+    pub outputs: Option<usize>,
+    /// The share of a text's tokens that are hidden, in --task masked-lm [default: 0.15]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model")]
+    pub mask_probability: Option<f64>,
 
     /// Add a column for these biases alone, or list their step with --list (see `bitfit help train`)
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]

@@ -5,6 +5,7 @@ use super::train_args::TrainArgs;
 use crate::error::UsageError;
 use crate::settings::lora::Lora;
 use crate::settings::method::{Adds, Method};
+use crate::settings::rate::Rate;
 use crate::settings::train::{DevSource, Length, TrainConfig};
 use crate::settings::validate::InvalidSetting;
 use crate::train::output::SETTINGS_FILE;
@@ -56,10 +57,6 @@ impl TrainArgs {
                     config.task
                 )))
             }
-            (Ok(config), _) if self.metric.is_some() => {
-                metric_has_use(&config)?;
-                Ok(TrainCommand { config, resume, predict_test, quiet })
-            }
             (Ok(config), _) => Ok(TrainCommand { config, resume, predict_test, quiet }),
             (Err(invalid), Some(path)) => Err(match file.line_used(invalid.option, &self) {
                 Some(line) => UsageError::new(format!("{}:{line}: {invalid}", path.display())),
@@ -86,15 +83,12 @@ impl TrainArgs {
         let output = needed(self.output, "output", "the folder for what the run makes")?;
         let default = TrainConfig::with_defaults(model, self.train, output);
         let recipe = task.named().map(|task| task.recipe);
-        let lr = match recipe {
-            Some(recipe) if method.facts().freezes_weights => recipe.lr,
-            _ => method.facts().lr,
-        };
         let config = TrainConfig {
             weights: self.weights.unwrap_or(method.default_weights()),
             pooling: self.pooling.unwrap_or(default.pooling),
             pooler: self.pooler.unwrap_or(default.pooler),
             init_head: self.init_head,
+            init_delta: self.init_delta,
             method,
             biases: self.biases.unwrap_or(default.biases),
             lora,
@@ -110,6 +104,8 @@ impl TrainArgs {
             max_length: self.max_length,
             stride: self.stride,
             max_answer_length: self.max_answer_length,
+            mask_probability: self.mask_probability,
+            whole_word_masking: self.whole_word_masking.unwrap_or(default.whole_word_masking),
             no_shuffle: self.no_shuffle.unwrap_or(default.no_shuffle),
             length: match (self.epochs, self.steps) {
                 (Some(epochs), _) => Length::Epochs(epochs),
@@ -123,7 +119,7 @@ impl TrainArgs {
                 .unwrap_or(recipe.map_or(default.batch_size, |recipe| recipe.batch_size)),
             batch_tokens: self.batch_tokens,
             grad_accumulation: self.grad_accumulation.unwrap_or(default.grad_accumulation),
-            lr: self.lr.unwrap_or(lr),
+            lr: self.lr.unwrap_or(Rate::Is(TrainConfig::usual_lr(method, task))),
             betas: self.betas.unwrap_or(default.betas),
             eps: self.eps.unwrap_or(default.eps),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
@@ -135,7 +131,7 @@ impl TrainArgs {
             dropout: self.dropout,
             seed: self.seed.unwrap_or(default.seed),
             eval_steps: self.eval_steps,
-            metric: self.metric.unwrap_or(task.measures()[0]),
+            metric: self.metric,
             patience: self.patience,
             saving: self.saving.unwrap_or(default.saving),
             memory: self.memory,
@@ -181,15 +177,6 @@ impl TrainArgs {
                 ),
             }),
         }
-    }
-}
-
-/// A measure that is asked for chooses among evaluations. The settings that a run leaves always name one.
-pub(super) fn metric_has_use(config: &TrainConfig) -> Result<(), InvalidSetting> {
-    let problem = "needs rows to evaluate on: give --dev FILE or --dev-fraction too";
-    match config.has_dev() {
-        true => Ok(()),
-        false => Err(InvalidSetting { option: "metric", problem: problem.to_owned() }),
     }
 }
 

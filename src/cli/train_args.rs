@@ -1,7 +1,7 @@
 //! The options of `train` as clap reads them, whether their text comes from the command line, a configuration file or a
 //! run of `compare`. Making settings of them is in `train`.
 
-use super::choice::{choice, task};
+use super::choice::{choice, metric_help, task};
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
@@ -11,6 +11,7 @@ use crate::settings::device::DeviceChoice;
 use crate::settings::lora::Projections;
 use crate::settings::method::Method;
 use crate::settings::metric::Metric;
+use crate::settings::rate::Rate;
 use crate::settings::saving::SavingChoice;
 use crate::settings::schedule::{ScheduleKind, Warmup};
 use crate::settings::task_choice::TaskChoice;
@@ -46,9 +47,14 @@ pub struct TrainArgs {
     /// Start from the head in this safetensors file, by its Hugging Face names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
+    /// Start from the biases of another run on the same model, of whichever task: its folder or its bias.safetensors
+    /// [default: the model's own]
+    #[arg(long, value_name = "DELTA", help_heading = "Model")]
+    pub init_delta: Option<PathBuf>,
 
     /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
-    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl
+    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl;
+    /// of --task masked-lm txt with a text on each line, or a column of the others
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -100,6 +106,14 @@ pub struct TrainArgs {
     /// Most tokens of an answer, in --task question-answering [default: 30]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_answer_length: Option<usize>,
+    /// The share of a text's tokens that are hidden, in --task masked-lm: of ten that are, eight become the mask, one another
+    /// word, and one stays [default: 0.15]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Data")]
+    pub mask_probability: Option<f64>,
+    /// Hide whole words, runs of letters and digits, in --task masked-lm
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Data")]
+    pub whole_word_masking: Option<bool>,
     /// Take the rows in the order of the file in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
@@ -145,10 +159,15 @@ pub struct TrainArgs {
     /// Batches whose gradients make one step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
-    /// Highest learning rate; biases take ten to a hundred times that of full fine-tuning
-    /// [default: 0.001, or 0.003 with ia3, 0.0005 with lora, 0.00005 with full]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimizer")]
-    pub lr: Option<f64>,
+    /// Highest learning rate, or auto: a short trial of five rates chooses; biases take ten to a hundred times the rate of
+    /// full fine-tuning [default: 0.001, or 0.003 with ia3, 0.0005 with lora, 0.00005 with full]
+    #[arg(
+        long,
+        value_name = "RATE|auto",
+        allow_negative_numbers = true,
+        help_heading = "Optimizer"
+    )]
+    pub lr: Option<Rate>,
     /// AdamW's decay rates for the two moments [default: 0.9,0.999]
     #[arg(long, value_name = "B1,B2", value_parser = parse_betas, allow_hyphen_values = true, help_heading = "Optimizer")]
     pub betas: Option<[f64; 2]>,
@@ -173,6 +192,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub clip_norm: Option<f64>,
     /// Dropout of hidden states, attention and head alike [default: what the model's config says]
+    ///
+    /// It counts in units of 2^-16: 0.1 is 0.1000061.
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub dropout: Option<f64>,
     /// Decides everything random: head, order, dropout, split [default: 42]
@@ -182,11 +203,7 @@ pub struct TrainArgs {
     /// Evaluate every N steps [default: once per epoch]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub eval_steps: Option<u64>,
-    /// What chooses the best state among the evaluations on dev rows: accuracy, macro-f1 or matthews for classification, pearson or spearman for regression,
-    /// f1 (of the positive class) for mrpc and qqp, entity-f1, precision, recall or accuracy for tags that name entities,
-    /// accuracy or macro-f1 for other tags, or loss [default: accuracy, or pearson with --task regression, entity-f1 with
-    /// tags that name entities, or a named task's own]
-    #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
+    #[arg(long, value_name = "METRIC", help = metric_help(), help_heading = "Evaluation")]
     pub metric: Option<Metric>,
     /// Stop after this many evaluations without a better value [default: never]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
@@ -286,6 +303,7 @@ impl TrainArgs {
             pooling: self.pooling.or(under.pooling),
             pooler: self.pooler.or(under.pooler),
             init_head: self.init_head.or(under.init_head),
+            init_delta: self.init_delta.or(under.init_delta),
             train: self.train.or(under.train),
             dev: self.dev.or(under.dev),
             dev_fraction: self.dev_fraction.or(under.dev_fraction),
@@ -301,6 +319,8 @@ impl TrainArgs {
             max_length: self.max_length.or(under.max_length),
             stride: self.stride.or(under.stride),
             max_answer_length: self.max_answer_length.or(under.max_answer_length),
+            mask_probability: self.mask_probability.or(under.mask_probability),
+            whole_word_masking: self.whole_word_masking.or(under.whole_word_masking),
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),

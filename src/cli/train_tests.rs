@@ -78,14 +78,28 @@ fn the_defaults_in_the_help_are_the_defaults() {
 
 #[test]
 fn the_default_metric_follows_the_task() {
-    assert_eq!(resolve(&[]).metric, Metric::Accuracy);
-    assert_eq!(resolve(&["--task", "regression"]).metric, Metric::Pearson);
-    assert_eq!(resolve(&["--metric", "macro_f1", "--dev-fraction", "0.1"]).metric, Metric::MacroF1);
+    assert_eq!(resolve(&[]).metric(), Metric::Accuracy);
+    assert_eq!(resolve(&["--task", "regression"]).metric(), Metric::Pearson);
+    assert_eq!(resolve(&[]).metric, None, "nobody asked for it");
+    let asked = resolve(&["--metric", "macro_f1", "--dev-fraction", "0.1"]);
+    assert_eq!((asked.metric, asked.metric()), (Some(Metric::MacroF1), Metric::MacroF1));
+}
+
+#[test]
+fn the_help_names_every_measure_that_can_choose() {
+    let command = options_command();
+    let metric = command.get_arguments().find(|arg| arg.get_id() == "metric");
+    let help = metric.unwrap().get_help().unwrap().to_string();
+    for metric in Metric::ALL {
+        let named = help.split([' ', ',', ';', '.']).any(|word| word == metric.name());
+        assert!(named, "no {metric} in: {help}");
+    }
 }
 
 #[test]
 fn the_default_learning_rate_follows_the_method_as_the_help_says() {
-    assert_eq!(resolve(&["--method", "full"]).lr, Method::Full.facts().lr);
+    let full = resolve(&["--method", "full"]).lr;
+    assert_eq!(full, Rate::Is(Method::Full.facts().lr));
     let command = options_command();
     let lr = command.get_arguments().find(|arg| arg.get_id() == "lr");
     let help = lr.unwrap().get_help().unwrap().to_string();
@@ -143,6 +157,7 @@ fn every_option_arrives_in_the_settings() {
         pooling: Pooling::Cls,
         pooler: PoolerInit::Reinit,
         init_head: Some("h".into()),
+        init_delta: None,
         method: Method::Bitfit,
         biases: BiasSelection::parse("query@1,pooler").unwrap(),
         lora: None,
@@ -154,6 +169,8 @@ fn every_option_arrives_in_the_settings() {
         label_separator: None,
         stride: None,
         max_answer_length: None,
+        mask_probability: None,
+        whole_word_masking: false,
         class_weights: None,
         text_column: Some("a".into()),
         text_pair_column: Some("b".into()),
@@ -165,7 +182,7 @@ fn every_option_arrives_in_the_settings() {
         batch_size: 4,
         batch_tokens: Some(512),
         grad_accumulation: 2,
-        lr: 0.01,
+        lr: Rate::Is(0.01),
         betas: [0.8, 0.9],
         eps: 1e-8,
         weight_decay: 0.1,
@@ -175,7 +192,7 @@ fn every_option_arrives_in_the_settings() {
         dropout: Some(0.0),
         seed: 7,
         eval_steps: Some(5),
-        metric: Metric::Spearman,
+        metric: Some(Metric::Spearman),
         patience: Some(2),
         saving: SavingChoice::Only(Saving::RECOMPUTE),
         memory: Some(ByteSize(512 << 20)),
@@ -204,7 +221,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     let (_folder, path) =
         file("lr = 0.5\nseed = 3\nepochs = 9\ndev = \"d.tsv\"\nno-shuffle = true\nquiet = true\n");
     let from_file = resolve(&["--config", &path]);
-    assert_eq!((from_file.lr, from_file.seed, from_file.no_shuffle), (0.5, 3, true));
+    assert_eq!((from_file.lr, from_file.seed, from_file.no_shuffle), (Rate::Is(0.5), 3, true));
     assert_eq!(from_file.length, Length::Epochs(9));
     assert_eq!(from_file.batch_size, 16);
     let both = resolve(&[
@@ -218,7 +235,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         "0.2",
         "--no-shuffle=false",
     ]);
-    assert_eq!((both.lr, both.seed, both.no_shuffle), (0.1, 3, false));
+    assert_eq!((both.lr, both.seed, both.no_shuffle), (Rate::Is(0.1), 3, false));
     assert_eq!(both.length, Length::Steps(5));
     assert_eq!(both.dev, Some(DevSource::Fraction(0.2)));
     assert!(args(&[&NEEDED[..], &["--config", &path]].concat()).resolve().unwrap().quiet);
@@ -258,7 +275,7 @@ fn a_resumed_run_needs_only_its_folder() {
     let output = folder.path().to_str().unwrap();
     let command = args(&["--resume", "--output", output]).resolve().unwrap();
     assert!(command.resume);
-    assert_eq!(command.config.lr, 0.25);
+    assert_eq!(command.config.lr, Rate::Is(0.25));
     assert_eq!(command.config.output, folder.path());
     // Without --resume that folder is just an output folder.
     assert!(args(&["--output", output]).resolve().is_err());

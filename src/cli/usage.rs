@@ -2,6 +2,23 @@
 
 use crate::error::UsageError;
 use clap::error::ErrorKind;
+use std::ffi::OsString;
+
+/// Arguments that are no text, with the options before them: clap says only that there are some.
+pub(super) fn not_text(args: &[OsString]) -> UsageError {
+    let option = |at: usize| {
+        let before = args.get(at.checked_sub(1)?)?.to_str()?;
+        (before.starts_with("--") && !before.contains('=')).then_some(before)
+    };
+    let odd = args.iter().enumerate().filter(|(_, arg)| arg.to_str().is_none());
+    let shown: Vec<String> = odd
+        .map(|(at, arg)| match option(at) {
+            Some(option) => format!("{option} {arg:?}"),
+            None => format!("{arg:?}"),
+        })
+        .collect();
+    UsageError::new(format!("{}: this is not UTF-8, and has to be", shown.join(", ")))
+}
 
 /// The sentences of a clap error as one line, without the usage block.
 pub(super) fn usage_error(error: &clap::Error) -> UsageError {

@@ -1,7 +1,7 @@
 //! Which class was taken for which, as tables for people and as JSON.
 
 use crate::table::TextTable;
-use crate::tasks::confusion::{Confusion, Hits};
+use crate::tasks::confusion::{Confusion, Hits, Tally};
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::labels::ClassNames;
 use crate::words::MANY;
@@ -27,7 +27,7 @@ fn averages(confusion: &Confusion) -> Value {
 fn matrix(confusion: &Confusion, classes: &ClassNames) -> Value {
     let (names, count) = (classes.names(), confusion.classes());
     if count > MATRIX {
-        let cell = |(gold, predicted, rows): (u32, u32, u64)| json!({ "gold": names[gold as usize], "predicted": names[predicted as usize], "rows": rows });
+        let cell = |(gold, predicted, rows): (u32, u32, u64)| json!({ "gold": names[gold as usize], "predicted": names.get(predicted as usize), "rows": rows });
         return json!({ "cells": confusion.cells().map(cell).collect::<Vec<_>>() });
     }
     let row = |gold| (0..count).map(|predicted| confusion.cell(gold, predicted)).collect();
@@ -35,33 +35,28 @@ fn matrix(confusion: &Confusion, classes: &ClassNames) -> Value {
     json!({ "labels": names, "gold_by_predicted": rows })
 }
 
-/// The measures of each class, for a file.
-pub fn per_class_json(confusion: &Confusion, classes: &ClassNames) -> Value {
-    let class = |(id, name): (usize, &String)| {
-        let Hits { precision, recall, f1 } = confusion.class(id);
+/// The measures of each class or label, for a file.
+pub fn each_json(each: &[Tally], classes: &ClassNames) -> Value {
+    let class = |(name, tally): (&String, &Tally)| {
+        let Hits { precision, recall, f1 } = tally.hits();
         json!({
             "label": name, "precision": precision, "recall": recall, "f1": f1,
-            "rows": confusion.gold()[id], "predicted": confusion.predicted()[id],
+            "rows": tally.gold, "predicted": tally.predicted,
         })
     };
-    classes.names().iter().enumerate().map(class).collect()
+    classes.names().iter().zip(each).map(class).collect()
 }
 
-/// The measures of each class, for people.
-pub fn per_class(confusion: &Confusion, classes: &ClassNames) -> TextTable {
+/// The measures of each class or label, for people.
+pub fn each(each: &[Tally], classes: &ClassNames) -> TextTable {
     let mut table = TextTable::new(["class", "precision", "recall", "F1", "rows", "predicted"]);
-    for (id, name) in classes.names().iter().enumerate() {
-        let [gold, predicted] = [confusion.gold()[id], confusion.predicted()[id]];
-        table.row(hits_row(name, confusion.class(id), [gold, predicted]));
+    for (name, tally) in classes.names().iter().zip(each) {
+        let Hits { precision, recall, f1 } = tally.hits();
+        let shares = [precision, recall, f1].map(|share| format!("{share:.4}"));
+        let rows = [tally.gold, tally.predicted].map(|rows| rows.to_string());
+        table.row(std::iter::once(name.clone()).chain(shares).chain(rows));
     }
     table
-}
-
-fn hits_row(name: &str, hits: Hits, rows: [u64; 2]) -> Vec<String> {
-    let Hits { precision, recall, f1 } = hits;
-    let shares = [precision, recall, f1].map(|share| format!("{share:.4}"));
-    let rows = rows.map(|rows| rows.to_string());
-    std::iter::once(name.to_owned()).chain(shares).chain(rows).collect()
 }
 
 /// The averages, and the confusion: all of it where there are few classes, else the commonest mistakes.
@@ -80,7 +75,8 @@ pub fn tables(confusion: &Confusion, classes: &ClassNames) -> Vec<TextTable> {
         mistakes.sort_by_key(|&(gold, predicted, rows)| (std::cmp::Reverse(rows), gold, predicted));
         let mut table = TextTable::new(["label", "taken for", "rows"]);
         for (gold, predicted, rows) in mistakes.into_iter().take(MANY) {
-            let [gold, predicted] = [gold, predicted].map(|id| names[id as usize].clone());
+            let name = |id: u32| names.get(id as usize).map_or("(none)", String::as_str);
+            let [gold, predicted] = [gold, predicted].map(|id| name(id).to_owned());
             table.row([gold, predicted, rows.to_string()]);
         }
         table

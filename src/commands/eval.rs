@@ -9,13 +9,14 @@ use super::{
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::error::UsageError;
-use crate::files::write_named;
+use crate::files::{can_be_written, write_named};
 use crate::ranks::Ranks;
 use crate::settings::benchmark::NamedTask;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Reads;
 use crate::table::TextTable;
-use crate::tasks::collapse::collapsed;
+use crate::tasks::baseline::Baseline;
+use crate::tasks::collapse::nothing_learned;
 use crate::tasks::entities::EntityTally;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Examples;
@@ -47,7 +48,11 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     outputs::no_input("--output", written, &inputs)?;
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute, ranks)?;
     outputs::no_input("--output", written, &[&trained.base])?;
+    if let Some(path) = args.output.as_ref().filter(|_| ranks.first()) {
+        can_be_written(path).context("--output")?;
+    }
     trained.answer_by(&args.answers)?;
+    trained.split_at(args.label_separator.as_deref())?;
     let limits = BatchLimits { sequences: compute.batch_size, tokens: compute.batch_tokens };
     let targets = &trained.targets;
     let texts = trained.info.task.facts().reads == Reads::Texts;
@@ -71,7 +76,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     trained.prepare(largest.context("there is nothing to evaluate on")?)?;
 
     let positive = trained.info.settings.task.named().and_then(NamedTask::positive);
-    let classes = trained.targets.classes();
+    let classes = trained.targets.named();
     let mut json = Map::new();
     for (place, (part, name, prepared, batches, _)) in parts.iter().enumerate() {
         let dataset = &prepared.dataset;
@@ -87,12 +92,15 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
             warn(same_answer(trained.info.task));
         }
         print(&found, prepared.examples(), args.per_class, classes)?;
-        labelled::warn_of_scores(&found.scores);
-        if args.per_class && found.confusion.is_none() {
-            warn(format_args!("--per-class: --task {} has no class per row", trained.info.task));
+        let baselines: Vec<_> = Baseline::of(&trained.targets, prepared).into_iter().collect();
+        if let Some(text) = nothing_learned(&found, trained.info.task, classes, &baselines) {
+            warn(of_part(part, text));
+        }
+        let types = prepared.types(&trained.targets, &logits);
+        if args.per_class && found.each.is_empty() && types.is_empty() {
+            warn(format_args!("--per-class: --task {} has no classes", trained.info.task));
         }
         let mut record = record(&found, prepared.examples(), args.per_class, classes);
-        let types = prepared.types(&trained.targets, &logits);
         if !types.is_empty() {
             record.insert("types".into(), show_types(types)?.into());
         }
@@ -105,6 +113,11 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         write_named(path, |file| Ok(writeln!(file, "{:#}", Value::Object(json))?))?;
     }
     Ok(())
+}
+
+/// A sentence on one of several parts.
+fn of_part(part: &str, text: String) -> String {
+    if part.is_empty() { text } else { format!("{part} rows: {text}") }
 }
 
 /// Shows how well each type of entity is found; returns the same for a file.
@@ -173,14 +186,14 @@ fn print(
         out.row(["no-answer-threshold".to_owned(), format!("{threshold:.4}")]);
     }
     show(out)?;
-    if let (Some(confusion), Some(classes)) = (&found.confusion, classes) {
-        let each = per_class.then(|| confusions::per_class(confusion, classes));
-        for table in each.into_iter().chain(confusions::tables(confusion, classes)) {
-            show(format_args!("\n{table}"))?;
-        }
-        if let Some(text) = collapsed(confusion, classes) {
-            warn(text);
-        }
+    let Some(classes) = classes else {
+        return Ok(());
+    };
+    let each =
+        (per_class && !found.each.is_empty()).then(|| confusions::each(&found.each, classes));
+    let all = found.confusion.as_ref().map(|confusion| confusions::tables(confusion, classes));
+    for table in each.into_iter().chain(all.into_iter().flatten()) {
+        show(format_args!("\n{table}"))?;
     }
     Ok(())
 }
@@ -194,8 +207,8 @@ fn record(
 ) -> Map<String, Value> {
     let mut json = confusions::json(found, classes);
     json.insert("rows".into(), rows.into());
-    if let (Some(confusion), Some(classes), true) = (&found.confusion, classes, per_class) {
-        json.insert("classes".into(), confusions::per_class_json(confusion, classes));
+    if let (Some(classes), true) = (classes, per_class && !found.each.is_empty()) {
+        json.insert("classes".into(), confusions::each_json(&found.each, classes));
     }
     json
 }

@@ -86,7 +86,7 @@ pub fn warn_of_other_head(path: &Path, task: Task, pooling: PoolKind) {
     let vector = match pooling {
         PoolKind::Mean => " on the mean over the tokens",
         PoolKind::Cls => " on the first token",
-        PoolKind::Each => "",
+        PoolKind::Each | PoolKind::Labelled(_) => "",
     };
     warn(format_args!(
         "--init-head: the head in {} was made for {other}, as {said_by} says, and here it is one for {task}{vector}: where \

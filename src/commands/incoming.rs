@@ -63,7 +63,7 @@ impl<'a> Incoming<'a> {
                 };
                 Reader::Texts(Box::new(rows(input, &name, format, options)?))
             }
-            Reads::Words | Reads::Questions => {
+            Reads::Words | Reads::Questions | Reads::Running => {
                 Reader::Documents(documents(task, input, &name, path, options)?)
             }
         };

@@ -9,12 +9,10 @@ use crate::data::{
     is_quoted_behind_space, place, word_places,
 };
 use crate::settings::choice::Unlabelled;
-use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Reads;
 use crate::tasks::answers::{repeated_ids, some_unanswered};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
-use crate::tasks::metrics::Scores;
 use crate::tasks::reading::{ReadWhole, read_documents};
 use crate::tasks::remarks::{
     all_equal, contradictions, doubts, mark_doubt, respelled, spaced, told, without_rows,
@@ -45,11 +43,16 @@ pub fn read(
 ) -> Result<Examples> {
     match rules.cells.task.facts().reads {
         Reads::Texts => texts(path, options, rules, quiet).map(Examples::Texts),
-        reads @ (Reads::Words | Reads::Questions) => {
+        reads @ (Reads::Words | Reads::Questions | Reads::Running) => {
             let ReadWhole { documents, told } = read_documents(rules.cells.task, path, options)?;
-            // Questions are counted where their answers are.
             let of_words = reads == Reads::Words;
-            let told = told.into_iter().chain(of_words.then(|| documents.sizes()));
+            let sizes = match reads {
+                Reads::Words => Some(documents.sizes()),
+                Reads::Running => Some(words::count(documents.list.len(), "text")),
+                // Questions are counted where their answers are.
+                _ => None,
+            };
+            let told = told.into_iter().chain(sizes);
             told.for_each(|told| say(quiet, format_args!("{}: {told}", documents.name)));
             if of_words && let Some(error) = tags_for_words(&documents.name, &documents.list) {
                 bail!(error);
@@ -394,24 +397,6 @@ fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
         column.len() > 1 && all_equal(&column)
     };
     (0..outputs).filter(same).map(|output| (output + 1).to_string()).collect()
-}
-
-/// Warns of an evaluation that says that nothing was learned.
-pub fn warn_of_scores(scores: &Scores) {
-    if scores.contains(&(Metric::EntityF1, 0.0)) {
-        warn(
-            "no entity was found as it should be; where rare tags are never predicted, longer training, a higher --lr or \
-             --class-weights balanced helps",
-        );
-    }
-    if scores.contains(&(Metric::NoAnswerExact, 1.0))
-        && scores.contains(&(Metric::HasAnswerF1, 0.0))
-    {
-        warn(
-            "no question is answered: giving no answer to all of them measures the same; longer training or a higher --lr \
-             helps",
-        );
-    }
 }
 
 /// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.

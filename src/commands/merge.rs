@@ -7,7 +7,7 @@ use super::{say, say_gone, warn};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
-use crate::files::{no_links, write_atomic};
+use crate::files::{only_files, write_atomic};
 use crate::formats::container::{self, Tensor};
 use crate::formats::delta::Delta;
 use crate::formats::model_files::{CONFIG, HEAD};
@@ -30,7 +30,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let delta = read_delta(&path)?;
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     let output = OutputFolder::for_merge(&args.output)?;
-    let result = no_links(&args.output, &[CONFIG])
+    let result = only_files(&args.output, &[CONFIG])
         .context("--output")
         .and_then(|()| Unfinished::of(&base.folder, &args.output))
         .and_then(|unfinished| {
@@ -117,7 +117,11 @@ fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors>
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
         // Mean pooling ignores the pooler, but `AutoModel` wants one.
         let pooler = name.starts_with("pooler.dense.") && spec.pooling == PoolKind::Mean;
-        if inside && (pooler || of_model.contains(&name)) {
+        if !inside && of_model.contains(&name) && !name.ends_with(".bias") {
+            // Of a head on masked words, whose biases come with the delta.
+            let data = file.of_words_head(&[&full], &shape)?;
+            tensors.insert(name, Tensor { shape, data });
+        } else if inside && (pooler || of_model.contains(&name)) {
             let data = file.get(stored, &shape)?;
             tensors.insert(format!("{prefix}{name}"), Tensor { shape, data });
         }

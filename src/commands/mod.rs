@@ -17,10 +17,12 @@ mod merge;
 mod named;
 mod outputs;
 mod plan;
+mod planned_head;
 mod predict;
 mod programs;
 mod progress;
 mod ranks;
+mod shown;
 mod stop;
 mod submission;
 mod train;
@@ -47,6 +49,11 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     SILENT.store(!ranks.first(), Ordering::Relaxed);
     if ranks.several() {
         ranks::same_command(&**ranks, cli.command.name())?;
+    }
+    match cli.command {
+        // These have steps to finish first.
+        Command::Train(_) | Command::Compare(_) => {}
+        _ => stop::leaving_no_piece()?,
     }
     match cli.command {
         Command::Train(args) => train::run(args.resolve()?, ranks),
@@ -154,7 +161,8 @@ fn read_options(
     let (settings, reads) = (&info.settings, info.task.facts().reads);
     let asks = reads == Reads::Questions;
     no_use(asks && args.text_column.is_some(), "--text-column", info.task)?;
-    no_use(asks && args.label_column.is_some(), "--label-column", info.task)?;
+    let unlabelled = asks || reads == Reads::Running;
+    no_use(unlabelled && args.label_column.is_some(), "--label-column", info.task)?;
     let pairs = reads == Reads::Texts;
     no_use(!pairs && args.text_pair_column.is_some(), "--text-pair-column", info.task)?;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
@@ -169,7 +177,7 @@ fn read_options(
             label: or(&args.label_column, &settings.label_column),
         },
         label_use,
-        label_lists: info.task.takes_lists(),
+        label_lists: settings.task.takes_lists(),
         trained: info.columns.clone(),
     })
 }

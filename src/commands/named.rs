@@ -33,7 +33,7 @@ pub fn say_recipe(config: &TrainConfig, quiet: bool) {
             config.lr,
             config.batch_size,
             config.schedule,
-            config.metric,
+            config.metric(),
             task.recipe.source
         ),
     );

@@ -2,24 +2,26 @@
 
 use super::base::not_mistaken;
 use super::listing::{Listing, Rates};
+use super::planned_head::task_spec;
 use super::{fetching, max_len, show};
 use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
-use crate::formats::sentence::{LongestText, Makers};
+use crate::formats::sentence::LongestText;
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, outline};
-use crate::program::{Limits, LossKind, Program, Saving, Value, What};
+use crate::program::{Limits, Program, Saving, Value, What};
 use crate::ranks::Share;
 use crate::session::{OpenOptions, gpu, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
+use crate::settings::task::Reads;
 use crate::table::{TextTable, grouped};
 use crate::words::{count, named};
 use anyhow::{Context, Result, ensure};
@@ -48,19 +50,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let sequences = args.batch_size.div_ceil(ranks);
     let tokens = tokens.min(sequences.saturating_mul(longest));
     let limits = Limits { tokens, sequences, max_len: longest };
-    let spec = TaskSpec {
-        outputs: args.outputs,
-        pooling: match args.pooling.kind() {
-            Some(kind) => kind,
-            None => Makers::of(&folder)?.kind()?,
-        },
-        reinit_pooler: false,
-        loss: LossKind::CrossEntropy,
-        class_weights: Vec::new(),
-        trains: Trains::all_biases(),
-        dropout: dropout(args.dropout)?,
-        seed: 0,
-    };
+    let spec = task_spec(args, &config, &folder)?;
     let plan = Planning {
         device: device_of(args, false)?,
         limits,
@@ -118,8 +108,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let mut columns = Vec::new();
     for &method in Method::ALL {
-        // On a CPU matrices train in f32 alone.
-        if method.trains_matrices() && device_of(args, true).is_err() {
+        // On a CPU matrices train in f32 alone, and under a head on masked words not at all.
+        let running = args.task.facts().reads == Reads::Running;
+        if method.trains_matrices() && (running || device_of(args, true).is_err()) {
             continue;
         }
         columns.push(column(method.name(), Trains::of(method, &BiasSelection::all(), None))?);
@@ -149,15 +140,6 @@ struct Column {
     spec: TaskSpec,
     model: Model,
     saving: Saving,
-}
-
-fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
-    match p {
-        Some(p) if !(0.0..1.0).contains(&p) => {
-            Err(UsageError::new(format!("--dropout must be from 0 to below 1, got {p}")))
-        }
-        _ => Ok(p.map(|p| p as f32)),
-    }
 }
 
 fn device_of(args: &PlanArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {
@@ -284,6 +266,7 @@ impl Planning {
 
     /// The most texts of the longest length that fit, up to a million.
     fn largest(&self, budget: Budget<'_>, memory: usize, saving: Saving) -> String {
+        let (list, element) = (budget.list(saving), budget.device.element_bytes());
         let fits = |texts: usize| {
             let limits = Limits {
                 tokens: texts * self.limits.max_len,
@@ -291,7 +274,7 @@ impl Planning {
                 max_len: self.limits.max_len,
             };
             budget.model.addressable(limits, budget.device).is_ok()
-                && budget.footprint(&budget.program(limits, Some(saving))).total() <= memory
+                && budget.footprint(&list.place(limits, element)).total() <= memory
         };
         if !fits(1) {
             return "none".to_owned();

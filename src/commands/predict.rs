@@ -5,20 +5,24 @@ use super::counter::Counter;
 use super::incoming::{Chunk, Incoming};
 use super::labelled::{say_without_pair, warn_of_long};
 use super::ranks::SharedInput;
+use super::shown::Shown;
 use super::trained::Trained;
 use super::{no_use, outputs, read_options, say, set_threads, submission, warn};
 use crate::batch::Labels;
 use crate::cli::{OutputFormat, PredictArgs};
 use crate::data::{
-    BatchLimits, Dataset, Document, LabelUse, Row, TextCounts, evaluation_batches, place,
+    BatchLimits, Dataset, Document, LabelUse, MaskTokens, Masking, Row, TextCounts,
+    evaluation_batches, place,
 };
 use crate::error::{UsageError, tame};
 use crate::files::write_named;
-use crate::program::Limits;
+use crate::program::{Limits, PoolKind, Portion};
 use crate::ranks::Ranks;
-use crate::settings::task::Reads;
+use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::TokenLogits;
+use crate::tasks::masked_words;
 use crate::tasks::tag_remarks::tags_for_words;
+use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::words::{count, have};
 use anyhow::{Context, Result, bail};
@@ -33,6 +37,8 @@ use std::rc::Rc;
 const CHUNK: usize = 1024;
 /// Tokens a batch where the user sets no limit: more brings no speed, and memory is planned for it.
 const TOKENS: usize = 8192;
+/// The same where each may have the logits of a whole vocabulary.
+const MASKED_TOKENS: usize = 512;
 
 pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     set_threads(args.compute.threads, &**ranks)?;
@@ -55,12 +61,22 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let squad = args.output_format == OutputFormat::Squad;
     no_use(squad && trained.targets.no_answer().is_none(), "--output-format squad", task)?;
     outputs::no_input("--output", written, &[&trained.base])?;
+    let shown = Shown::of(args, task, &trained.targets)?;
     let max_len = trained.tokenizer.options().max_len;
     let limits = BatchLimits {
         sequences: args.compute.batch_size,
-        tokens: Some(args.compute.batch_tokens.unwrap_or(TOKENS)),
+        tokens: Some(args.compute.batch_tokens.unwrap_or(match task {
+            Task::MaskedLm => MASKED_TOKENS,
+            _ => TOKENS,
+        })),
     };
-    let tokens = limits.tokens.unwrap_or(TOKENS).max(max_len);
+    // No batch has more than its texts.
+    let most = limits.sequences.saturating_mul(max_len);
+    let tokens = limits.tokens.unwrap_or(TOKENS).min(most).max(max_len);
+    if task == Task::MaskedLm {
+        // Any token may be a mask.
+        trained.session.model_mut().head.pool = PoolKind::Labelled(Portion::ALL);
+    }
     // No text is without a token.
     trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
@@ -68,6 +84,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         trained,
         limits,
         format: args.output_format,
+        shown,
         pairs: false,
         rows: 0,
         without_pair: 0,
@@ -138,6 +155,7 @@ struct Predictor {
     /// Of windows on documents, where it is not the task's own.
     stride: Option<usize>,
     format: OutputFormat,
+    shown: Shown,
     /// That the predictions go to.
     terminal: bool,
     quiet: bool,
@@ -246,11 +264,34 @@ impl Predictor {
         let mut windows =
             tokenizer.windows(documents, stride, &|_| {}).with_context(|| name.to_owned())?;
         let counts = windows.counts();
-        let dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
-        let logits = self.logits(&dataset).with_context(|| name.to_owned())?;
-        let targets = &self.trained.targets;
-        let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
-        let answers = targets.answers(documents, &windows, &logits);
+        let mut dataset = Dataset::of_windows(&mut windows, Labels::None, tokenizer)?;
+        let mask = match targets {
+            &Targets::Words { rules, .. } => {
+                let tokens = MaskTokens::of(tokenizer)?;
+                let mask = tokens.mask();
+                dataset = dataset.masked(Masking::as_written(rules, tokens));
+                Some(mask)
+            }
+            _ => None,
+        };
+        // Without a mask nothing is asked.
+        let asked = mask.is_none() || (0..dataset.len()).any(|row| dataset.labelled(row) > 0);
+        let logits = match asked {
+            true => self.logits(&dataset).with_context(|| name.to_owned())?,
+            false => Vec::new(),
+        };
+        let Trained { tokenizer, targets, .. } = &self.trained;
+        let answers = match mask {
+            Some(mask) => {
+                masked_words::answers(documents, &windows, &dataset, mask, &logits, |id| {
+                    tokenizer.word(id)
+                })
+            }
+            None => {
+                let logits = TokenLogits::new(&logits, &dataset, targets.outputs());
+                targets.answers(documents, &windows, &logits)
+            }
+        };
         for (answer, document) in answers.iter().zip(documents) {
             match self.format {
                 OutputFormat::Squad => {
@@ -287,7 +328,7 @@ impl Predictor {
     fn header(&mut self, out: &mut impl Write) -> Result<()> {
         let columns = self.trained.targets.columns();
         match self.format {
-            OutputFormat::Tsv if !columns.is_empty() => self.line(&columns, out),
+            OutputFormat::Tsv if !columns.is_empty() => self.line(&self.shown.fields(columns), out),
             OutputFormat::Squad => Ok(write!(out, "{{")?),
             _ => Ok(()),
         }
@@ -296,12 +337,14 @@ impl Predictor {
     fn row(&mut self, logits: &[f32], out: &mut impl Write) -> Result<()> {
         match self.format {
             OutputFormat::Tsv => {
-                let fields = self.trained.targets.fields(logits);
+                let fields = self.shown.fields(self.trained.targets.fields(logits));
                 self.line(&fields, out)
             }
             // The format of squad is of documents.
             OutputFormat::Jsonl | OutputFormat::Squad => {
-                Ok(writeln!(out, "{}", self.trained.targets.record(logits))?)
+                let targets = &self.trained.targets;
+                let record = self.shown.record(targets.record(logits), targets.names());
+                Ok(writeln!(out, "{record}")?)
             }
         }
     }

@@ -3,6 +3,7 @@
 //! so.
 
 use crate::error::EXIT_FAILURE;
+use crate::temporary::remove_own;
 use anyhow::Result;
 use std::io::Write;
 use std::process::{Child, ExitStatus};
@@ -44,6 +45,7 @@ pub fn when_asked() -> Result<Stop> {
     listen(move |signal| {
         let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(undo) = before.take() {
+            remove_own();
             undo();
             // Locked to the end: the last line is the error, whatever else the run would say.
             let mut last = std::io::stderr().lock();
@@ -58,13 +60,18 @@ pub fn when_asked() -> Result<Stop> {
         let again = flag.swap(true, Ordering::Relaxed);
         match signal {
             // A comparison passes Ctrl-C on as another signal, which may come first: only a second one is meant.
-            Signal::Interrupt if interrupted => std::process::exit(130),
+            Signal::Interrupt if interrupted => {
+                remove_own();
+                std::process::exit(130)
+            }
             Signal::Interrupt => {
                 interrupted = true;
                 super::say(false, "\nstopping after this step; press Ctrl-C again to stop at once")
             }
-            Signal::End if !again => super::say(false, "asked to end: stopping after this step"),
-            Signal::End => {}
+            Signal::End | Signal::HangUp if !again => {
+                super::say(false, "asked to end: stopping after this step")
+            }
+            Signal::End | Signal::HangUp => {}
         }
     })?;
     Ok(Stop { asked, undo })
@@ -112,9 +119,19 @@ impl Parent {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Signal {
     Interrupt,
     End,
+    HangUp,
+}
+
+/// Has a signal end this process as it would without this, and take the files with it that are not whole.
+pub fn leaving_no_piece() -> Result<()> {
+    listen(|signal| {
+        remove_own();
+        die_of(signal);
+    })
 }
 
 #[cfg(unix)]
@@ -131,6 +148,7 @@ fn listen(mut answer: impl FnMut(Signal) + Send + 'static) -> Result<()> {
         for signal in signals.forever() {
             answer(match signal {
                 SIGINT => Signal::Interrupt,
+                SIGHUP => Signal::HangUp,
                 _ => Signal::End,
             });
         }
@@ -149,6 +167,23 @@ fn is_ignored(signal: i32) -> bool {
         now.assume_init()
     };
     now.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whoever waits for the process sees which signal it was.
+#[cfg(unix)]
+fn die_of(signal: Signal) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let signal = match signal {
+        Signal::Interrupt => SIGINT,
+        Signal::End => SIGTERM,
+        Signal::HangUp => SIGHUP,
+    };
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+#[cfg(not(unix))]
+fn die_of(_: Signal) {
+    std::process::exit(130);
 }
 
 #[cfg(unix)]

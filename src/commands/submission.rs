@@ -7,7 +7,7 @@ use crate::batch::Labels;
 use crate::cli::{ComputeArgs, PredictArgs};
 use crate::data::{BatchLimits, Dataset, evaluation_batches};
 use crate::error::UsageError;
-use crate::files::write_bytes_atomic;
+use crate::files::{only_files, write_bytes_atomic};
 use crate::formats::delta::DeltaInfo;
 use crate::ranks::{Alone, Ranks};
 use crate::settings::benchmark::{Answers, NamedTask, Suite, TaskPart};
@@ -31,8 +31,8 @@ type TestRows = Vec<(&'static NamedTask, &'static TaskPart, PartRows)>;
 /// # Errors
 /// Test rows that are not there; a path that is no folder.
 pub fn possible(config: &TrainConfig, folder: &Path) -> Result<()> {
-    is_folder(folder)?;
     let task = config.task.named().context("--predict-test is for a named task")?;
+    has_room(folder, task)?;
     named::test_rows(config.data.as_deref(), task, false, true).map(drop)
 }
 
@@ -63,7 +63,6 @@ pub fn after_training(config: &TrainConfig, folder: &Path, quiet: bool) -> Resul
 /// # Errors
 /// A model of another task, test rows that are not there, a file that cannot be written: then none of them is new.
 pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
-    is_folder(folder)?;
     let alone: Rc<dyn Ranks> = Rc::new(Alone);
     let trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute, &alone)?;
     let info = &trained.info;
@@ -73,19 +72,28 @@ pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
         )
     })?;
     fits(info, task)?;
+    has_room(folder, task)?;
     let data = args.data.as_deref().or(trained.data.as_deref());
     let rows = test_rows(data, task, args.compute.quiet)?;
     answer(trained, rows, &args.compute, folder)
 }
 
-fn is_folder(folder: &Path) -> Result<(), UsageError> {
-    if folder.exists() && !folder.is_dir() {
+/// Whether the answers can be written there, where they come last.
+fn has_room(folder: &Path, task: &'static NamedTask) -> Result<()> {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
         return Err(UsageError::new(format!(
-            "--predict-test {}: this is a file; name a folder",
-            folder.display()
-        )));
+            "--predict-test {}: {} is a file; name a folder",
+            folder.display(),
+            there.display()
+        ))
+        .into());
     }
-    Ok(())
+    tempfile::tempdir_in(there)
+        .with_context(|| format!("--predict-test {}: cannot write there", folder.display()))?;
+    let tasks = std::iter::once(task).chain(task.answered_besides());
+    let files: Vec<_> = tasks.flat_map(|task| task.test).map(|part| part.submission).collect();
+    only_files(folder, &files).context("--predict-test")
 }
 
 /// Whether a model's answers are those of a task.

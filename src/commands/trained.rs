@@ -20,6 +20,7 @@ use crate::ranks::Ranks;
 use crate::session::{OpenOptions, Session, gpu, open};
 use crate::settings::choice::{PoolerInit, Pooling, Precision};
 use crate::settings::method::Leaves;
+use crate::settings::task::Task;
 use crate::tasks::splitting::Splitting;
 use crate::tasks::targets::Targets;
 use crate::train::output::{CHECKPOINT_FILE, is_unfinished, left_at};
@@ -129,8 +130,11 @@ impl Trained {
         }
         let separator = info.settings.label_separator.as_deref();
         let splitting = Splitting::of(info.task, separator);
-        let targets = Targets::trained(info.task, splitting, info.labels.clone(), info.outputs)?
-            .reading_answers(info.settings.max_answer_length, info.no_answer);
+        let targets = match info.task {
+            Task::MaskedLm => Targets::words(info.outputs, &info.settings),
+            task => Targets::trained(task, splitting, info.labels.clone(), info.outputs)?
+                .reading_answers(info.settings.max_answer_length, info.no_answer),
+        };
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
         if ranks.several() {
             let files = Fingerprint::default().with("base weights", &base.sha256);
@@ -158,6 +162,21 @@ impl Trained {
         no_use(other && no_answer_threshold.is_some(), "--no-answer-threshold", self.info.task)?;
         let targets = self.targets.clone();
         self.targets = targets.reading_answers(max_answer_length, no_answer_threshold);
+        Ok(())
+    }
+
+    /// Takes labels apart as the user asks for instead.
+    ///
+    /// # Errors
+    /// Asking for it where a text has one label, or for nothing.
+    pub fn split_at(&mut self, separator: Option<&str>) -> Result<(), UsageError> {
+        let Some(separator) = separator else { return Ok(()) };
+        no_use(!self.info.task.takes_lists(), "--label-separator", self.info.task)?;
+        if separator.is_empty() {
+            return Err(UsageError::new("--label-separator must not be empty"));
+        }
+        self.info.settings.label_separator = Some(separator.to_owned());
+        self.targets = self.targets.clone().split_at(separator);
         Ok(())
     }
 
@@ -225,7 +244,7 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
         pooling: match info.pooling {
             Pooling::Mean => PoolKind::Mean,
             Pooling::Cls => PoolKind::Cls,
-            Pooling::Auto => PoolKind::Each,
+            Pooling::Auto => settings.pooling_of_tokens(),
         },
         // A whole model has its pooler, wherever it came from.
         reinit_pooler: settings.pooler == PoolerInit::Reinit

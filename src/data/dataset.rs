@@ -5,6 +5,7 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 
 use super::input::Row;
+use super::masking::Masking;
 use super::text_counts::TextCounts;
 use super::tokenize::{Encoded, OnRows, Positions, TextTokenizer};
 use super::windows::Windows;
@@ -22,6 +23,8 @@ pub struct Dataset {
     lines: Vec<u64>,
     labels: Labels,
     positions: Positions,
+    /// Of hidden words, which are the labels then.
+    masking: Option<Masking>,
 }
 
 impl Dataset {
@@ -62,7 +65,36 @@ impl Dataset {
             bail!("{} for {} examples", labels.count(), ends.len());
         }
         let offsets = std::iter::once(0).chain(ends).collect();
-        Ok(Self { ids, offsets, type_zero, lines, labels, positions })
+        Ok(Self { ids, offsets, type_zero, lines, labels, positions, masking: None })
+    }
+
+    /// The same with words hidden, which are the labels.
+    #[must_use]
+    pub fn masked(self, masking: Masking) -> Self {
+        Self { masking: Some(masking), ..self }
+    }
+
+    /// Rows to train on: each epoch hides other words.
+    pub fn for_training(&mut self) {
+        self.masking.iter_mut().for_each(Masking::for_training);
+    }
+
+    /// Whether words are hidden that nobody knows.
+    pub fn asks_for_words(&self) -> bool {
+        self.masking.as_ref().is_some_and(Masking::is_as_written)
+    }
+
+    /// Hidden tokens of a row that is evaluated on.
+    pub fn labelled(&self, row: usize) -> usize {
+        self.in_epoch(row, 0).1.iter().filter(|&&label| label != Labels::IGNORED).count()
+    }
+
+    /// Ids of a row as an epoch has them, and what they hide.
+    fn in_epoch(&self, row: usize, epoch: u64) -> (Vec<u32>, Vec<u32>) {
+        let mut ids = self.ids(row).to_vec();
+        let hide = |masking: &Masking| masking.hide(row, epoch, &mut ids);
+        let labels = self.masking.as_ref().map(hide).unwrap_or_default();
+        (ids, labels)
     }
 
     /// N, the number of rows.
@@ -103,13 +135,17 @@ impl Dataset {
         self.offsets[row]..self.offsets[row + 1]
     }
 
-    fn labels_of(&self, rows: &[usize]) -> Labels {
+    fn labels_of(&self, rows: &[usize], epoch: u64) -> Labels {
+        if self.masking.is_some() {
+            let all = rows.iter().flat_map(|&row| self.in_epoch(row, epoch).1);
+            return Labels::Tokens(all.collect());
+        }
         self.labels.select(rows, self.len(), |row| self.span(row))
     }
 
-    /// What the mean loss over the given rows is divided by: see [`Labels::weight`].
-    pub fn weight(&self, rows: &[usize], class_weights: &[f32]) -> f64 {
-        self.labels_of(rows).weight(class_weights)
+    /// What the mean loss over the given rows of an epoch is divided by: see [`Labels::weight`].
+    pub fn weight(&self, rows: &[usize], epoch: u64, class_weights: &[f32]) -> f64 {
+        self.labels_of(rows, epoch).weight(class_weights)
     }
 
     /// Packs the given rows in the order given.
@@ -117,17 +153,26 @@ impl Dataset {
     /// # Panics
     /// When a row is out of range.
     pub fn batch(&self, rows: &[usize]) -> Batch {
+        self.batch_of_epoch(rows, 0)
+    }
+
+    /// The same as an epoch has them.
+    ///
+    /// # Panics
+    /// When a row is out of range.
+    pub fn batch_of_epoch(&self, rows: &[usize], epoch: u64) -> Batch {
         let tokens = rows.iter().map(|&row| self.ids(row).len()).sum();
         let mut batch = Batch {
             ids: Vec::with_capacity(tokens),
             type_ids: Vec::with_capacity(tokens),
             positions: Vec::with_capacity(tokens),
             cu_seqlens: Vec::with_capacity(rows.len() + 1),
-            labels: self.labels_of(rows),
+            labels: self.labels_of(rows, epoch),
         };
         batch.cu_seqlens.push(0);
         for &row in rows {
-            let ids = self.ids(row);
+            let (ids, _) = self.in_epoch(row, epoch);
+            let ids = ids.as_slice();
             let (length, zeros) = (ids.len() as u32, self.type_zero[row]);
             batch.ids.extend_from_slice(ids);
             batch.type_ids.extend((0..length).map(|token| u32::from(token >= zeros)));

@@ -20,10 +20,8 @@ pub struct RowReader<R> {
     lines: Lines<R>,
     kind: Kind,
     options: ReadOptions,
-    /// Line numbers of blank lines seen since the last row: an error unless the input ends with them.
-    blanks: std::ops::Range<u64>,
-    /// The first row after blank lines, read while those were still to be given out.
-    waiting: Option<Row>,
+    /// The first of the blank lines seen since the last row: an error unless the input ends with them.
+    blank: Option<u64>,
     /// The line that the last row ends on.
     row_end: u64,
     ending: Ending,
@@ -95,8 +93,7 @@ pub fn rows<R: Read>(
         lines,
         kind,
         options: options.clone(),
-        blanks: 0..0,
-        waiting: None,
+        blank: None,
         row_end: 0,
         ending: Ending::default(),
     })
@@ -190,59 +187,45 @@ impl<R: Read> RowReader<R> {
 
     /// Whether another row is here already, so that asking for it does not wait for the input.
     pub fn ready(&self) -> bool {
-        self.waiting.is_some() || self.lines.ready()
+        match self.one_column() {
+            true => self.lines.any_ready(),
+            false => self.lines.ready(),
+        }
     }
 
     fn read(&mut self) -> Result<Option<Row>> {
-        if !self.blanks.is_empty() && self.waiting.is_some() {
-            return self.blank_row();
-        }
-        if let Some(row) = self.waiting.take() {
-            return Ok(Some(row));
-        }
         loop {
-            let Some(line) = self.lines.next()? else {
+            let Some(line) = self.lines.next()?.map(str::to_owned) else {
                 return Ok(None);
             };
-            if line.is_empty() {
-                let number = self.lines.number();
-                let first = if self.blanks.is_empty() { number } else { self.blanks.start };
-                self.blanks = first..number + 1;
+            let number = self.lines.number();
+            if line.is_empty() && !self.one_column() {
+                self.blank.get_or_insert(number);
                 continue;
             }
             let row = match &mut self.kind {
+                Kind::Delimited { .. } if line.is_empty() => {
+                    Row { line: number, text: String::new(), text_pair: None, label: None }
+                }
                 Kind::Delimited { splitter, record, header, chosen, .. } => {
-                    let line = line.to_owned();
-                    let number = self.lines.number();
                     splitter.split(&line, &mut self.lines, record)?;
                     let quotes = matches!(splitter, Splitter::Csv(_));
                     delimited_row(record, header, *chosen, number, self.lines.name(), quotes)?
                 }
-                Kind::Jsonl(keys) => {
-                    let line = line.to_owned();
-                    let (name, number) = (self.lines.name(), self.lines.number());
-                    keys.row(&line, name, number, &self.options)?
-                }
+                Kind::Jsonl(keys) => keys.row(&line, self.lines.name(), number, &self.options)?,
             };
-            self.row_end = self.lines.number();
-            if self.blanks.is_empty() {
-                return Ok(Some(row));
+            if let Some(blank) = self.blank {
+                bail!("{}: a blank line between the examples", place(self.lines.name(), blank));
             }
-            self.waiting = Some(row);
-            return self.blank_row();
+            self.row_end = self.lines.number();
+            return Ok(Some(row));
         }
     }
 
-    /// A blank line that is not at the end: an empty text where the text is the only column, else an error.
-    fn blank_row(&mut self) -> Result<Option<Row>> {
-        let line = self.blanks.start;
-        match self.kind {
-            Kind::Delimited { ref header, .. } if header.len() == 1 => {
-                self.blanks.start += 1;
-                Ok(Some(Row { line, text: String::new(), text_pair: None, label: None }))
-            }
-            _ => bail!("{}: a blank line between the examples", place(self.lines.name(), line)),
-        }
+    /// Whether a blank line is an empty text: then it is a row like any other, also at the end, so that answers stand beside
+    /// their lines.
+    fn one_column(&self) -> bool {
+        matches!(&self.kind, Kind::Delimited { header, .. } if header.len() == 1)
     }
 }
 

@@ -101,7 +101,7 @@ fn a_blank_line_between_rows_is_an_error_unless_it_can_be_an_empty_text() {
     assert_eq!(message, "f:3: a blank line between the examples");
     let rows = read(FileFormat::Tsv, "text\na\n\n\nb\n\n", LabelUse::Ignored).unwrap();
     let texts: Vec<_> = rows.iter().map(|row| (row.line, row.text.as_str())).collect();
-    assert_eq!(texts, [(2, "a"), (3, ""), (4, ""), (5, "b")]);
+    assert_eq!(texts, [(2, "a"), (3, ""), (4, ""), (5, "b"), (6, "")], "also at the end");
 }
 
 #[test]

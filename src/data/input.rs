@@ -54,6 +54,17 @@ impl FileFormat {
         })
     }
 
+    /// By the extension of a file with running text; `None` for one with a text on each line.
+    ///
+    /// # Errors
+    /// When the extension tells nothing.
+    pub fn of_running_text(path: &Path) -> Result<Option<Self>> {
+        match extension(path)?.to_ascii_lowercase().as_str() {
+            "txt" | "text" => Ok(None),
+            _ => Self::from_path(path).map(Some),
+        }
+    }
+
     /// By the extension of a file with questions: all that they are read from is JSON.
     ///
     /// # Errors

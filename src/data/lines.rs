@@ -52,6 +52,11 @@ impl<R: Read> Lines<R> {
         place(&self.name, self.number)
     }
 
+    /// Whether a whole line, be it a blank one, has been read from the input and not yet given out.
+    pub fn any_ready(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
+    }
+
     /// Whether a whole line with something in it has been read from the input and not yet given out.
     pub fn ready(&self) -> bool {
         let lines = self.reader.buffer().split_inclusive(|&b| b == b'\n');

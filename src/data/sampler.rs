@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::ranks::Share;
 use crate::rng::{Purpose, Stream};
+use crate::room::room;
 
 /// Rows drawn to find a run's largest batch before it is taken from a bound: about two seconds.
 const SIMULATED_ROWS: usize = 1 << 24;
@@ -235,7 +236,9 @@ impl Batches {
         if next == 0 || results.len() != next {
             bail!("{} results where {next} belong to {} rows", results.len(), self.order.len());
         }
-        Ok(of.into_iter().flat_map(|range| &results[range]).cloned().collect())
+        let mut restored = room(next, "results")?;
+        restored.extend(of.into_iter().flat_map(|range| &results[range]).cloned());
+        Ok(restored)
     }
 }
 

@@ -248,6 +248,7 @@ impl Id {
 
 /// An answer as SQuAD writes it.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"text\" and \"answer_start\"")]
 struct Written {
     text: String,
     answer_start: i64,

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
-use tokenizers::{Encoding, Tokenizer};
+use tokenizers::decoders::byte_level::ByteLevel;
+use tokenizers::{Decoder, Encoding, PreTokenizerWrapper, Tokenizer};
 
 use super::contained::contained;
 use super::input::Row;
@@ -21,6 +22,7 @@ use super::tokenizer_files::{self, CutSide, Loaded};
 use super::tokenizer_fingerprint;
 use super::tokenizer_settled;
 use crate::formats::fingerprint::Fingerprint;
+use crate::room::room;
 
 /// Where a sequence begins in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +216,7 @@ impl TextTokenizer {
             })
             .collect::<Result<_>>()?;
         let mut all = Encoded::default();
-        all.ids.reserve_exact(parts.iter().map(|p| p.ids.len()).sum());
+        all.ids = room(parts.iter().map(|p| p.ids.len()).sum(), "the ids of tokens")?;
         parts.into_iter().for_each(|part| all.append(part));
         Ok(all)
     }
@@ -241,6 +243,25 @@ impl TextTokenizer {
             start..start + part.trim().len()
         };
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(trimmed).collect()))
+    }
+
+    /// A token as it stands in a text.
+    pub fn word(&self, id: u32) -> String {
+        let token = || vec![self.inner.id_to_token(id).unwrap_or_default()];
+        let bytes =
+            matches!(self.inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(_)));
+        let decoded = contained(|| match (self.inner.get_decoder(), bytes) {
+            (Some(decoder), _) => decoder.decode_chain(token()),
+            // Vocabularies of their own say nothing of it.
+            (None, true) => ByteLevel::default().decode_chain(token()),
+            (None, false) => Ok(token()),
+        });
+        let decoded = decoded.ok().and_then(Result::ok).unwrap_or_else(token);
+        decoded.concat().replace('▁', " ").trim().to_owned()
+    }
+
+    pub(super) fn inner(&self) -> &Tokenizer {
+        &self.inner
     }
 
     pub(super) fn unknown(&self) -> &Unknown {

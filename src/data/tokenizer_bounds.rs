@@ -46,16 +46,28 @@ pub fn bounds(tokenizer: &Tokenizer) -> Result<Growth, String> {
             model.max_input_chars_per_word
         ));
     }
-    if let ModelWrapper::Unigram(model) = tokenizer.get_model()
-        && let Some((piece, _)) = model.iter().find(|(piece, _)| piece.len() > LONGEST_WORD)
-    {
-        return Err(format!(
-            "its model has a piece of {} bytes ({}), and up to {LONGEST_WORD} can be served",
+    Growth::of(tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer())
+}
+
+/// Holds a model to pieces that can be looked for at each place of a text. Before it is built: the crate keeps a piece letter
+/// by letter, in a tree that ends the process where it is too deep.
+///
+/// # Errors
+/// A longer piece, or a longer mark of pieces that begin or end within a word; says how long.
+pub fn pieces(model: &Value) -> Result<(), String> {
+    // Those of Unigram, with their scores; those of other models are looked up.
+    let listed = model["vocab"].as_array().into_iter().flatten();
+    let listed = listed.filter_map(|entry| entry[0].as_str()).map(|piece| ("piece", piece));
+    let marks = ["continuing_subword_prefix", "end_of_word_suffix"];
+    let marks = marks.into_iter().filter_map(|key| Some((key, model[key].as_str()?)));
+    match listed.chain(marks).find(|(_, piece)| piece.len() > LONGEST_WORD) {
+        None => Ok(()),
+        Some((what, piece)) => Err(format!(
+            "its model has a {what} of {} bytes ({}), and up to {LONGEST_WORD} can be served",
             piece.len(),
             shortened(piece)
-        ));
+        )),
     }
-    Growth::of(tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer())
 }
 
 impl Growth {

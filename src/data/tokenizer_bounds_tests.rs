@@ -74,9 +74,8 @@ fn texts_are_held_to_a_length_before_and_after_the_normalizer() {
 
 #[test]
 fn pieces_of_any_length_are_refused() {
-    let pieces = [("<unk>".to_owned(), 0.0), ("a".repeat(2000), -1.0)];
-    let model = tokenizers::models::unigram::Unigram::from(pieces.to_vec(), Some(0), false);
-    let error = bounds(&Tokenizer::new(model.unwrap())).unwrap_err();
+    let model = json!({"type": "Unigram", "vocab": [["<unk>", 0.0], ["a".repeat(2000), -1.0]]});
+    let error = pieces(&model).unwrap_err();
     assert!(error.contains("a piece of 2000 bytes (\"aaaa"), "{error}");
 }
 

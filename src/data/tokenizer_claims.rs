@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::{NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
-use super::tokenizer_bounds::{Growth, check_character_map};
+use super::tokenizer_bounds::{Growth, check_character_map, pieces};
 
 /// Most bytes of all added tokens: checkpoints have some thousand short ones.
 const MOST_ADDED: usize = 4 << 20;
@@ -13,6 +13,8 @@ const MOST_ADDED: usize = 4 << 20;
 const MOST_PARTS: usize = 50_000;
 /// Most special tokens around a text or pair.
 const MOST_SPECIALS: usize = 1000;
+/// Longest pattern: those of checkpoints have some hundred letters.
+const LONGEST_PATTERN: usize = 2000;
 /// What a step that is no template puts around a pair.
 const SPECIALS_OF_A_CLASS: usize = 4;
 
@@ -29,6 +31,7 @@ pub(super) fn take_lengths(written: &mut Map<String, Value>) -> bool {
 pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<(), String> {
     let part = |name: &str| written.get(name).unwrap_or(&Value::Null);
     parts_of_steps(written)?;
+    pieces(part("model"))?;
     character_maps(part("normalizer"))?;
     patterns(part("normalizer"))?;
     patterns(part("pre_tokenizer"))?;
@@ -87,14 +90,18 @@ fn parts(value: &Value) -> usize {
     }
 }
 
-/// Refuses patterns that look backwards without an end, or repeat what they matched: at each place of a text they may look
-/// through all of it.
+/// Refuses patterns that look around without an end, or repeat what they matched: at each place of a text they may look through
+/// all of it.
 fn patterns(part: &Value) -> Result<(), String> {
     match part {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match value.as_str() {
+            Some(pattern) if key == "Regex" && pattern.len() > LONGEST_PATTERN => Err(format!(
+                "it has a pattern of {} bytes, and up to {LONGEST_PATTERN} can be served",
+                pattern.len()
+            )),
             Some(pattern) if key == "Regex" && looks_through_all(pattern) => Err(format!(
-                "the pattern {pattern:?} looks behind or back to what it matched, which takes time that grows with the square \
-                 of a text's length"
+                "the pattern {pattern:?} looks behind, ahead without an end, or back to what it matched, which takes time that \
+                 grows with the square of a text's length"
             )),
             _ => patterns(value),
         }),
@@ -114,7 +121,33 @@ fn looks_through_all(pattern: &str) -> bool {
             return true;
         }
     }
-    pattern.contains("(?<=") || pattern.contains("(?<!") || pattern.contains("(?P=")
+    ["(?<=", "(?<!", "(?P="].into_iter().any(|part| pattern.contains(part))
+        || repeats_ahead(pattern)
+}
+
+/// Whether something is repeated within a look ahead.
+fn repeats_ahead(pattern: &str) -> bool {
+    let (mut groups, mut in_class, mut escaped) = (Vec::new(), false, false);
+    for (at, c) in pattern.char_indices() {
+        if std::mem::take(&mut escaped) {
+            continue;
+        }
+        let ahead = groups.last() == Some(&true);
+        match c {
+            '\\' => escaped = true,
+            ']' => in_class = false,
+            _ if in_class => {}
+            '[' => in_class = true,
+            '(' => {
+                let begins = ["(?=", "(?!"].into_iter().any(|part| pattern[at..].starts_with(part));
+                groups.push(ahead || begins);
+            }
+            ')' => drop(groups.pop()),
+            '*' | '+' | '{' if ahead => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn character_maps(part: &Value) -> Result<(), String> {
@@ -173,7 +206,9 @@ mod tests {
             let step = json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"});
             check(json!({"normalizer": step}).as_object().unwrap(), 0)
         };
-        for hostile in ["(?<=a.*)b", "(?<!a+)b", r"(?=(a+))\1+b", r"(?<n>a+)\k<n>b"] {
+        let ahead = ["(?=a*b)a", "(?=(a+)+b)c", "x(?!(b|c{2,}))", "(?=[(]a+)"];
+        let hostile = ["(?<=a.*)b", "(?<!a+)b", r"(?=(a+))\1+b", r"(?<n>a+)\k<n>b"];
+        for hostile in hostile.into_iter().chain(ahead) {
             assert!(of(hostile).unwrap_err().contains("looks behind"), "{hostile}");
         }
         // Of GPT-2 and of those who came after it.
@@ -181,9 +216,23 @@ mod tests {
             r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\\1",
             " {2,}",
+            r"(?=[a+*]\+)b+|(?!a)(b)+",
         ] {
             of(usual).unwrap();
         }
+    }
+
+    #[test]
+    fn pieces_and_patterns_are_held_to_a_length_before_they_are_read() {
+        let unigram = |piece: &str| json!({"model": {"type": "Unigram", "vocab": [[piece, 0.0]]}});
+        assert!(refused(unigram(&"a".repeat(200_000))).contains("a piece of 200000 bytes"));
+        check(unigram(&"a".repeat(1000)).as_object().unwrap(), 0).unwrap();
+        let prefix = json!({"type": "WordPiece", "continuing_subword_prefix": "#".repeat(1001)});
+        let error = refused(json!({"model": prefix}));
+        assert!(error.contains("continuing_subword_prefix of 1001 bytes"), "{error}");
+        let split = json!({"type": "Split", "pattern": {"Regex": "(?=a)".repeat(5000)},
+            "behavior": "Isolated", "invert": false});
+        assert!(refused(json!({"pre_tokenizer": split})).contains("a pattern of 25000 bytes"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The settings of a checkpoint's tokenizer: `tokenizer_config.json`, with what older checkpoints keep in files beside it,
 //! as `transformers` puts them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -61,12 +61,13 @@ impl Config {
             settings.insert(key, token);
         }
         let mut config = Self { path, settings, added };
+        let specials = config.specials();
         for (content, id) in object(ADDED_TOKENS)? {
             let id = id
                 .as_u64()
                 .and_then(|id| u32::try_from(id).ok())
                 .with_context(|| format!("{}: {content:?} has no id", place(ADDED_TOKENS)))?;
-            let special = config.is_special(&content);
+            let special = specials.contains(&content);
             let token = AddedToken::from(content, special);
             config.added.insert(id, (token, ADDED_TOKENS));
         }
@@ -85,9 +86,10 @@ impl Config {
         added + Value::Object(self.settings.clone()).to_string().len()
     }
 
-    fn is_special(&self, content: &str) -> bool {
-        Class::Written.specials().iter().any(|(key, _)| self.token(key, "") == content)
-            || self.more_specials().iter().any(|token| token.content == content)
+    /// All that the settings call special.
+    fn specials(&self) -> HashSet<String> {
+        let named = Class::Written.specials().iter().map(|(key, _)| self.token(key, ""));
+        named.chain(self.more_specials().into_iter().map(|token| token.content)).collect()
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
@@ -173,13 +175,17 @@ impl Config {
             let unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
             specials.extend(unused.map(|token| AddedToken::from(token, true)));
         }
+        let named: HashSet<&str> = specials.iter().map(|token| token.content.as_str()).collect();
         for token in &mut tokens {
             // What is named as special is special, whatever the list says.
-            token.special |= specials.iter().any(|named| named.content == token.content);
+            token.special |= named.contains(token.content.as_str());
         }
+        let mut listed: HashSet<String> =
+            tokens.iter().map(|token| token.content.clone()).collect();
         for token in specials {
-            let listed = tokens.iter().any(|other| other.content == token.content);
-            if !listed && tokenizer.token_to_id(&token.content).is_some() {
+            if tokenizer.token_to_id(&token.content).is_some()
+                && listed.insert(token.content.clone())
+            {
                 tokens.push(token);
             }
         }

@@ -200,6 +200,8 @@ fn read_source(
     }
     if has(VOCAB_JSON) && has(MERGES) && class.is_none_or(|class| class == Class::Roberta) {
         let path = folder.join(VOCAB_JSON);
+        // Bounded, where the crate would read whatever there is.
+        [&path, &folder.join(MERGES)].into_iter().try_for_each(|path| read_file(path).map(drop))?;
         let text = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let (vocab, merges) = BPE::read_file(&text(VOCAB_JSON), &text(MERGES))
             .map_err(|e| anyhow!("{} with {MERGES}: {e}", path.display()))?;

@@ -30,15 +30,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::error::one_line;
-use crate::files::write_bytes_atomic;
+use crate::files::write_atomic;
 use crate::formats::columns::Columns;
-use crate::formats::container::{Container, ContainerError, Tensor, read_metadata};
+use crate::formats::container::{self, Container, ContainerError, Tensor, read_metadata};
 use crate::formats::fingerprint::Fingerprint;
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
@@ -147,11 +148,10 @@ impl Delta {
     /// # Errors
     /// The file cannot be written; the error names it, and a file that was there before is untouched.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = self
-            .to_container()?
-            .to_bytes()
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        write_bytes_atomic(path, &bytes)
+        let tensors = self.tensors.iter();
+        let shapes: Vec<_> = tensors.map(|(name, t)| (name.clone(), t.shape.clone())).collect();
+        let values: Vec<_> = self.tensors.values().map(|tensor| &tensor.data).collect();
+        self.info.write_with(path, &shapes, |i, range| Ok(values[i][range].to_vec()))
     }
 
     /// Reads a file, without a model to compare it with: see [`check`](Self::check).
@@ -207,6 +207,7 @@ impl Delta {
         })
     }
 
+    #[cfg(test)]
     fn to_container(&self) -> Result<Container> {
         Ok(Container { metadata: self.info.to_metadata(FORMAT)?, tensors: self.tensors.clone() })
     }
@@ -219,7 +220,13 @@ impl Delta {
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
         // Before anything is made for so many classes.
-        let head = ["classifier.bias", "classifier.out_proj.bias", "qa_outputs.bias"];
+        let head = [
+            "classifier.bias",
+            "classifier.out_proj.bias",
+            "qa_outputs.bias",
+            "cls.predictions.bias",
+            "lm_head.bias",
+        ];
         let found = head.into_iter().find_map(|name| Some((name, container.tensors.get(name)?)));
         if let Some((name, tensor)) = found
             && tensor.shape != [info.outputs]
@@ -238,6 +245,21 @@ impl Delta {
 }
 
 impl DeltaInfo {
+    /// Writes the file of a delta atomically; its tensors, in the order of their names, come from `read` piece by piece, so
+    /// that a large head is not in memory once more.
+    ///
+    /// # Errors
+    /// Those of `read`, and as [`Delta::write`].
+    pub fn write_with(
+        &self,
+        path: &Path,
+        tensors: &[(String, Vec<usize>)],
+        read: impl Fn(usize, Range<usize>) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let metadata = self.to_metadata(FORMAT)?;
+        write_atomic(path, |out| container::write(out, &metadata, tensors, read))
+    }
+
     /// The metadata of a whole model that full fine-tuning made.
     ///
     /// # Errors

@@ -13,12 +13,13 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "model",
     "train",
     "data",
     "dev",
     "init-head",
+    "init-delta",
     "output",
     "save-steps",
     "save-minutes",
@@ -60,8 +61,10 @@ impl Fingerprint {
         let entries = table
             .into_iter()
             .filter(|(key, _)| !FREE.contains(&key.as_str()))
-            .map(|(key, value)| (key, value.to_string()))
-            .collect();
+            .map(|(key, value)| (key, value.to_string()));
+        // Left out, it is the task's own.
+        let metric = toml::Value::String(config.metric().to_string());
+        let entries = entries.chain([("metric".to_owned(), metric.to_string())]).collect();
         Ok(Self { entries })
     }
 
@@ -163,6 +166,7 @@ fn agree(was: Option<&String>, is: Option<&String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::rate::Rate;
     use crate::settings::train::{DevSource, Length};
     use serde_json::json;
 
@@ -182,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_changed_setting_is_named_with_both_values() {
-        let message = difference(|c| c.lr = 0.002);
+        let message = difference(|c| c.lr = Rate::Is(0.002));
         assert!(message.contains("lr was 0.001 and is 0.002"), "{message}");
         let message = difference(|c| c.dropout = Some(0.5));
         assert!(message.contains("dropout was not given and is 0.5"), "{message}");
@@ -252,6 +256,7 @@ mod tests {
     fn the_free_settings_are_settings() {
         let mut full = config();
         full.init_head = Some("h".into());
+        full.init_delta = Some("d".into());
         full.data = Some("d".into());
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);

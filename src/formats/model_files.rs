@@ -1,7 +1,7 @@
 //! Which files make a model folder, by the names that `transformers` gives them: said once for what fetches a folder,
 //! reads it, and writes one like it.
 
-use crate::files::read_bounded;
+use crate::files::{open_whole, read_bounded};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -139,6 +139,8 @@ const MOST_BYTES: u64 = 256 << 20;
 /// # Errors
 /// It cannot be read, or never ends.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    // A pipe in such a folder would be waited for.
+    open_whole(path).with_context(|| format!("cannot read {}", path.display()))?;
     read_bounded(path, MOST_BYTES)
 }
 

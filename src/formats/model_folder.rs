@@ -10,6 +10,7 @@ use super::sentence;
 use crate::files::write_bytes_atomic;
 use crate::program::PoolKind;
 use crate::settings::choice::Pooling;
+use crate::settings::task::Reads;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
@@ -141,7 +142,7 @@ fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
         Pooling::Cls | Pooling::Auto => facts.class,
     };
     config.insert("architectures".into(), json!([format!("{family}{class}")]));
-    if info.pooling != Pooling::Mean {
+    if info.pooling != Pooling::Mean && facts.reads != Reads::Running {
         let labels: Vec<String> = match facts.named {
             true => info.labels.clone(),
             false => (0..info.outputs).map(|i| format!("LABEL_{i}")).collect(),

@@ -7,6 +7,7 @@ use super::container::{ContainerError, read_header};
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
 use crate::content::mistaken_file;
 use crate::files::open_whole;
+use crate::room::room;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -180,20 +181,35 @@ impl ModelTensors {
     /// When it is missing, has another shape or a non-float type, or holds NaN or infinity; the error names
     /// file and tensor.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let mut full = format!("{}{name}", self.prefix);
-        if !self.owner.contains_key(&full) {
-            // Checkpoints converted from TensorFlow keep its names for LayerNorm's parameters.
-            let old = full
-                .replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta");
-            if self.owner.contains_key(&old) {
-                full = old;
-            }
-        }
-        let &shard = self.owner.get(&full).with_context(|| {
+        let full = format!("{}{name}", self.prefix);
+        self.found(&full, shape).with_context(|| {
             format!("{}: the tensor `{full}` is missing", self.shards[0].path.display())
-        })?;
-        self.shards[shard].get(&full, shape, "config.json asks for")
+        })?
+    }
+
+    /// A tensor of the head on masked words, by the first of its whole names that is there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
+        names.iter().find_map(|name| self.found(name, shape)).with_context(|| {
+            format!(
+                "{}: the tensor `{}` is missing: --task masked-lm needs the head on masked words that the checkpoint was \
+                 pre-trained with, as a …ForMaskedLM or …ForPreTraining of transformers has it",
+                self.shards[0].path.display(),
+                names.join("` or `")
+            )
+        })?
+    }
+
+    /// A tensor by its whole name, where it is there.
+    fn found(&self, full: &str, shape: &[usize]) -> Option<Result<Vec<f32>>> {
+        // Checkpoints converted from TensorFlow keep its names for LayerNorm's parameters.
+        let old = full
+            .replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta");
+        let name = [full, &old].into_iter().find(|name| self.owner.contains_key(*name))?;
+        Some(self.shards[*self.owner.get(name)?].get(name, shape, "config.json asks for"))
     }
 }
 
@@ -238,10 +254,12 @@ impl Shard {
             place(),
             info.shape
         );
-        let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => self.values(info, f32::from_le_bytes),
-            Dtype::F16 => self.values(info, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => self.values(info, |b| bf16::from_le_bytes(b).to_f32()),
+        // Of this size, as the file was found to be.
+        let mut values = room(shape.iter().product(), name).with_context(place)?;
+        match info.dtype {
+            Dtype::F32 => self.read(info, &mut values, f32::from_le_bytes),
+            Dtype::F16 => self.read(info, &mut values, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => self.read(info, &mut values, |b| bf16::from_le_bytes(b).to_f32()),
             other => bail!("{} has type {other:?}; f32, f16 and bf16 are supported", place()),
         }
         .with_context(|| format!("cannot read {}; was the file changed meanwhile?", place()))?;
@@ -255,16 +273,16 @@ impl Shard {
         Ok(values)
     }
 
-    /// A tensor's values, read in pieces: no second copy of a large one is in memory.
-    fn values<const N: usize>(
+    /// Reads a tensor's values in pieces: no second copy of a large one is in memory.
+    fn read<const N: usize>(
         &self,
         info: &TensorInfo,
+        values: &mut Vec<f32>,
         convert: impl Fn([u8; N]) -> f32,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<()> {
         let (start, end) = info.data_offsets;
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(self.data + start as u64))?;
-        let mut values = Vec::with_capacity((end - start) / N);
         let mut left = end - start;
         let mut piece = vec![0; left.min(PIECE)];
         while left > 0 {
@@ -273,7 +291,7 @@ impl Shard {
             values.extend(bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)));
             left -= bytes.len();
         }
-        Ok(values)
+        Ok(())
     }
 }
 

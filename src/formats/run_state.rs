@@ -19,8 +19,8 @@ use crate::formats::container::{self, Container, ContainerError};
 use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
-/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32.
-const FORMAT_VERSION: u32 = 3;
+/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32; up to version 3 dropout drew other masks.
+const FORMAT_VERSION: u32 = 4;
 /// Metadata keys that belong to the fingerprint begin with this.
 const FINGERPRINT: &str = "run.";
 /// Metadata key of the sha256 over all that the file says besides.
@@ -33,6 +33,8 @@ pub struct Best {
     pub value: f64,
     /// Optimizer steps done when it was measured.
     pub step: u64,
+    /// Of the file with its values; `None` where an earlier version wrote the checkpoint.
+    pub sha256: Option<String>,
 }
 
 /// The state of a run between two optimizer steps, but for its [`Vectors`].
@@ -180,6 +182,9 @@ impl Checkpoint {
             put("best_bits", &best.value.to_bits());
             put("best_value", &best.value);
             put("best_step", &best.step);
+            if let Some(sha256) = &best.sha256 {
+                put("best_sha256", sha256);
+            }
         }
         metadata
     }
@@ -227,6 +232,7 @@ impl Checkpoint {
             Some(Best {
                 value: f64::from_bits(number(&metadata, "best_bits")?),
                 step: number(&metadata, "best_step")?,
+                sha256: metadata.get("best_sha256").cloned(),
             })
         } else {
             None

@@ -21,7 +21,7 @@ fn example() -> Checkpoint {
         evaluations_without_gain: 2,
         metrics_len: 1234,
         loss_scaling: Some(LossScaling { scale: 65_536.0, good_steps: 1_999 }),
-        best: Some(Best { value: 0.1 + 0.2, step: 5 }),
+        best: Some(Best { value: 0.1 + 0.2, step: 5, sha256: Some("0af3".into()) }),
     }
 }
 
@@ -155,7 +155,7 @@ proptest! {
         let checkpoint = Checkpoint {
             total: 10_000,
             step,
-            best: Some(Best { value: f64::from_bits(best), step }),
+            best: Some(Best { value: f64::from_bits(best), step, sha256: None }),
             ..Checkpoint::default()
         };
         let vectors = Vectors {

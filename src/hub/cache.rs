@@ -6,7 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::names::{HubName, Kind, PathPart, joined, path_part};
-use crate::files::{read_bounded, write_bytes_atomic};
+use crate::files::{open_own, open_whole, read_bounded, write_bytes_atomic};
+
+/// Opens a file of the cache that is written in place, with what it has. Others may share the cache: no link that one of them
+/// put there is followed, and no pipe is waited for.
+fn open_kept(path: &Path) -> io::Result<File> {
+    open_own(path, OpenOptions::new().create(true).truncate(false).read(true).write(true))
+}
 
 /// One model's or data set's part of the cache.
 pub(super) struct Cache {
@@ -44,11 +50,12 @@ impl Cache {
     pub(super) fn lock_file(&self, blob: &PathPart) -> io::Result<File> {
         fs::create_dir_all(&self.locks)?;
         fs::create_dir_all(self.folder.join("blobs"))?;
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.locks.join(format!("{blob}.lock")))
+        open_kept(&self.locks.join(format!("{blob}.lock")))
+    }
+
+    /// What has arrived of a blob, to go on with.
+    pub(super) fn open_part(&self, blob: &PathPart) -> io::Result<File> {
+        open_kept(&self.part(blob))
     }
 
     /// Puts a blob into a snapshot under the file's name.
@@ -99,8 +106,11 @@ impl Cache {
 
     /// The commit that a revision was at last, or that it names itself.
     pub(super) fn commit(&self, name: &HubName) -> Option<PathPart> {
-        let text = read_bounded(&self.reference(name), 1 << 10)
+        let reference = self.reference(name);
+        // A pipe in its place would be waited for.
+        let text = open_whole(&reference)
             .ok()
+            .and_then(|_| read_bounded(&reference, 1 << 10).ok())
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .unwrap_or_else(|| name.revision());
         path_part(Kind::Commit, text.trim()).ok()

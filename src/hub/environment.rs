@@ -12,6 +12,9 @@ use crate::files::read_bounded;
 
 /// Longest wait for an answer or for more of one, as `huggingface_hub` has it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Whom the traffic goes to.
+const PROXIES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 const TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
 
 /// Where models come from and go to.
@@ -39,8 +42,17 @@ impl Hub {
     /// The hub that the environment names.
     ///
     /// # Errors
-    /// As [`from_variables`](Self::from_variables).
+    /// As [`from_variables`](Self::from_variables); a proxy that is none.
     pub fn from_env() -> Result<Self> {
+        for name in PROXIES {
+            let Some(proxy) = env::var(name).ok().filter(|proxy| !proxy.trim().is_empty()) else {
+                continue;
+            };
+            // Left out in silence, the traffic would go another way than was asked for.
+            ureq::Proxy::new(&proxy).map_err(|_| {
+                UsageError::new(format!("{name} {}: no proxy", quoted(&without_user(&proxy))))
+            })?;
+        }
         Self::from_variables(|name| env::var(name).ok(), env::home_dir())
     }
 

@@ -2,6 +2,7 @@
 //! endpoint's own scheme, host and port, and nowhere else.
 
 use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
@@ -22,8 +23,14 @@ const SLOWEST: u64 = 1 << 16;
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Nobody answers.
-    Silent(String),
-    Status(u16),
+    Silent {
+        elsewhere: Elsewhere,
+        why: String,
+    },
+    Status {
+        elsewhere: Elsewhere,
+        code: u16,
+    },
     /// An answer that no hub gives.
     Unlike(String),
     /// The body broke off.
@@ -31,6 +38,10 @@ pub(super) enum Failure {
     /// This machine could not keep what arrived.
     Local(String),
 }
+
+/// Who it was that a redirect led to, where that was not the endpoint: its scheme, host and port. The rest of such an
+/// address is a key to the file, and is not repeated.
+pub(super) type Elsewhere = Option<String>;
 
 /// Which bytes of a file are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +82,9 @@ impl Client {
             ))
         })?;
         let bearer = |token: &String| -> Result<HeaderValue, UsageError> {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+            let value = Some(token).filter(|token| token.is_ascii());
+            let value = value.and_then(|t| HeaderValue::from_str(&format!("Bearer {t}")).ok());
+            let mut value = value.ok_or_else(|| {
                 UsageError::new("HF_TOKEN has characters that no token has; set it anew")
             })?;
             value.set_sensitive(true);
@@ -109,7 +122,7 @@ impl Client {
             match answer.status {
                 200 | 206 => return Ok(answer),
                 300..=399 => {}
-                status => return Err(Failure::Status(status)),
+                code => return Err(Failure::Status { elsewhere: self.elsewhere(&url), code }),
             }
             let next = answer
                 .text(LOCATION.as_str())?
@@ -140,7 +153,7 @@ impl Client {
         {
             request = request.header(AUTHORIZATION, token.clone());
         }
-        let response = request.call().map_err(|error| self.failure(&error))?;
+        let response = request.call().map_err(|error| self.failure(&error, self.elsewhere(url)))?;
         let (parts, body) = response.into_parts();
         Ok(Answer {
             status: parts.status.as_u16(),
@@ -150,16 +163,25 @@ impl Client {
         })
     }
 
-    fn failure(&self, error: &ureq::Error) -> Failure {
+    fn elsewhere(&self, url: &Uri) -> Elsewhere {
+        let origin = || Some(format!("{}://{}", url.scheme_str()?, url.authority()?.as_str()));
+        if same_origin(url, &self.endpoint) { None } else { origin() }
+    }
+
+    fn failure(&self, error: &ureq::Error, elsewhere: Elsewhere) -> Failure {
         use ureq::Error as E;
         match error {
             E::Timeout(_) => {
-                Failure::Silent(format!("no answer for {} s", self.patience.as_secs()))
+                let why = format!("no answer for {} s", self.patience.as_secs());
+                Failure::Silent { elsewhere, why }
             }
             E::Io(_) | E::HostNotFound | E::ConnectionFailed | E::Tls(_) | E::Rustls(_) => {
-                Failure::Silent(tame(&error.to_string()))
+                Failure::Silent { elsewhere, why: tame(&error.to_string()) }
             }
-            other => Failure::Unlike(tame(&other.to_string())),
+            other => {
+                let who = elsewhere.map_or(String::new(), |who| format!("{who}, where it leads: "));
+                Failure::Unlike(who + &tame(&other.to_string()))
+            }
         }
     }
 }
@@ -194,23 +216,53 @@ impl Answer {
         most: u64,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let mut body = self.body.into_reader();
-        let mut buffer = vec![0; 1 << 16];
+        let pieces = pieces(self.body);
         let (mut left, mut pace) = (most, Pace::new(self.patience));
+        // The library's own limit is on each of its reads, and comes first where nothing arrives.
+        let patience = 2 * self.patience;
         loop {
-            let read = match body.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(read) => read as u64,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Failure::Broken(tame(&error.to_string()))),
+            let piece = match pieces.recv_timeout(patience) {
+                Ok(Ok(piece)) if piece.is_empty() => return Ok(()),
+                Ok(Ok(piece)) => piece,
+                Ok(Err(error)) => return Err(Failure::Broken(tame(&error.to_string()))),
+                Err(_) => {
+                    let seconds = patience.as_secs();
+                    return Err(Failure::Broken(format!("nothing of the body in {seconds} s")));
+                }
             };
+            let read = piece.len() as u64;
             left = left
                 .checked_sub(read)
                 .ok_or_else(|| Failure::Unlike(format!("a body of more than {most} bytes")))?;
-            take(&buffer[..read as usize]).map_err(|error| Failure::Local(error.to_string()))?;
+            take(&piece).map_err(|error| Failure::Local(error.to_string()))?;
             pace.went_on(read)?;
         }
     }
+}
+
+/// A body piece by piece, an empty one at its end, from a thread of its own: behind a chunked body a server can send headers
+/// without end, and the library reads them all before it returns. Such a thread is left to itself, as the fetch fails.
+fn pieces(body: ureq::Body) -> Receiver<io::Result<Vec<u8>>> {
+    let (give, pieces) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut body = body.into_reader();
+        loop {
+            let mut piece = vec![0; 1 << 16];
+            let read = match body.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            let more = matches!(read, Ok(1..));
+            let piece = read.map(|read| {
+                piece.truncate(read);
+                piece
+            });
+            if give.send(piece).is_err() || !more {
+                return;
+            }
+        }
+    });
+    pieces
 }
 
 /// Holds a body to a least speed: one byte now and then would keep a reader for ever.

@@ -108,7 +108,8 @@ impl Hub {
             Ok(listing) => listing,
             Err(failure) => {
                 // No network, and all is here: the cache serves.
-                let away = matches!(failure, Failure::Silent(_) | Failure::Status(500..));
+                let away =
+                    matches!(failure, Failure::Silent { .. } | Failure::Status { code: 500.., .. });
                 return match cached(&cache).filter(|_| away) {
                     Some(folder) => {
                         listener(Event::Note(&format!(
@@ -182,12 +183,20 @@ fn cached(cache: &Cache, name: &HubName) -> Option<PathBuf> {
 fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
     let (what, endpoint) = (name.what(), &hub.endpoint);
     match failure {
-        Failure::Silent(why) => anyhow!(
+        Failure::Silent { elsewhere: None, why } => anyhow!(
             "{what}: cannot reach {endpoint} ({why}) and it is not in the cache {}; check the network, \
              or give a folder",
             hub.cache.display()
         ),
-        Failure::Status(401 | 403) => {
+        Failure::Silent { elsewhere: Some(host), why } => anyhow!(
+            "{what}: {endpoint} sends on to {host}, which cannot be reached ({why}); check the network and its proxies, or \
+             give a folder"
+        ),
+        // It was shown no token, and has no names of models.
+        Failure::Status { elsewhere: Some(host), code } => anyhow!(
+            "{what}: {endpoint} sends on to {host}, which answers with status {code}; try again later"
+        ),
+        Failure::Status { code: 401 | 403, .. } => {
             let with = match hub.token {
                 Some(_) => "the token that is set has no access; check HF_TOKEN",
                 None => {
@@ -196,12 +205,12 @@ fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
             };
             anyhow!("{what}: {endpoint} refuses access: {with}")
         }
-        Failure::Status(404) => anyhow!(
+        Failure::Status { code: 404, .. } => anyhow!(
             "{what}: neither a folder here, nor a {}, revision or file on {endpoint}; check the name",
             name.holding.word()
         ),
-        Failure::Status(status) => {
-            anyhow!("{what}: {endpoint} answers with status {status}; try again later")
+        Failure::Status { code, .. } => {
+            anyhow!("{what}: {endpoint} answers with status {code}; try again later")
         }
         Failure::Unlike(how) => anyhow!("{what}: {endpoint} answers unlike a hub: {how}"),
         Failure::Broken(how) => {

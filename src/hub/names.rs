@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::UsageError;
+pub(super) use crate::words::quoted;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +60,6 @@ impl PathPart {
 impl fmt::Display for PathPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// A text of the network for a message: short, and without characters that would steer a terminal.
-pub fn quoted(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST {
-        format!("{text:?}")
-    } else {
-        let start: String = text.chars().take(LONGEST).collect();
-        format!("{start:?}… ({} bytes)", text.len())
     }
 }
 

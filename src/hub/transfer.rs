@@ -1,7 +1,7 @@
 //! One file of a model or data set, from the hub into the cache: looked at, locked, resumed or begun, held against every size and
 //! hash that was given, and only then given its name.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -106,12 +106,14 @@ impl Transfer<'_> {
     fn look(&self, url: &str, commit: &PathPart) -> Result<Announced, Failure> {
         let answer = match self.client.get(url, Asked::First, Follow::ToMetadata) {
             // An empty file has no first byte.
-            Err(Failure::Status(416)) => self.client.get(url, Asked::Whole, Follow::ToMetadata),
+            Err(Failure::Status { code: 416, .. }) => {
+                self.client.get(url, Asked::Whole, Follow::ToMetadata)
+            }
             answer => answer,
         }?;
         let about = announced(&answer, commit)?;
         match about.size {
-            Some(size) if size > MOST_BYTES => {
+            Some(size) if size > most_bytes(url) => {
                 Err(Failure::Unlike(format!("a file of {size} bytes")))
             }
             _ => Ok(about),
@@ -168,12 +170,7 @@ impl Transfer<'_> {
         let local = |error: std::io::Error| {
             Ended::useless(Failure::Local(format!("{}: {error}", part.display())))
         };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(part)
-            .map_err(local)?;
+        let mut file = self.cache.open_part(&about.blob).map_err(local)?;
         let mut kept = file.metadata().map_err(local)?.len();
         let mut begun_anew = false;
         if kept > 0 && (!resumable || about.size.is_some_and(|size| kept > size)) {
@@ -189,7 +186,7 @@ impl Transfer<'_> {
             let asked = if kept == 0 { Asked::Whole } else { Asked::From(kept) };
             let answer = match self.client.get(url, asked, Follow::Everywhere) {
                 Ok(answer) => answer,
-                Err(Failure::Status(416)) if kept > 0 => {
+                Err(Failure::Status { code: 416, .. }) if kept > 0 => {
                     self.begin_anew(&mut begun_anew, shown)?;
                     kept = 0;
                     continue;
@@ -267,6 +264,12 @@ impl Transfer<'_> {
     fn note(&mut self, text: String) {
         (self.listener)(Event::Note(&text));
     }
+}
+
+/// What a file may have, by the end of its name: weights and rows are large, and of others no more is read.
+fn most_bytes(name: &str) -> u64 {
+    let large = [".safetensors", ".parquet"].into_iter().any(|end| name.ends_with(end));
+    if large { MOST_BYTES } else { MOST_UNKNOWN }
 }
 
 /// Where a body begins and how long the whole file is.

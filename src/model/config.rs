@@ -54,6 +54,8 @@ pub struct ModelConfig {
     /// Dropout before the classifier.
     pub classifier_dropout: f32,
     pub pad_token_id: usize,
+    /// Whether a head on masked words has the embeddings' table for its matrix.
+    pub tied: bool,
     /// The key by which `transformers` would quantise the weights, which is not done here.
     pub quantized_by: Option<&'static str>,
 }
@@ -129,6 +131,7 @@ impl ModelConfig {
                 (Family::Bert, Some(Value::Null)) => 0,
                 _ => keys.index("pad_token_id")?,
             },
+            tied: json.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false),
             quantized_by: (QUANTIZATION.into_iter())
                 .find(|key| json.get(*key).is_some_and(|value| !value.is_null())),
         };
@@ -271,15 +274,22 @@ impl Keys<'_> {
         let used = written as f32;
         ensure!(
             used.is_finite() && (used > 0.0 || written == 0.0),
-            "`{key}` is {written:e}, which single precision does not have"
+            "`{key}` is {}, which single precision does not have",
+            self.get(key)?
         );
         Ok(used)
     }
 
     fn fraction(&self, key: &str) -> Result<f32> {
-        let p = self.number(key)? as f32;
-        ensure!(p < 1.0, "`{key}` is {p}; a dropout probability lies in [0, 1)");
-        Ok(p)
+        let written = self.get(key)?;
+        let p = self.number(key)?;
+        ensure!(p < 1.0, "`{key}` is {written}; a dropout probability lies in [0, 1)");
+        let used = p as f32;
+        ensure!(
+            used < 1.0 && (used > 0.0 || p == 0.0),
+            "`{key}` is {written}, which single precision rounds to {used}"
+        );
+        Ok(used)
     }
 }
 
@@ -369,7 +379,9 @@ mod tests {
             ("hidden_size", Value::from(10_000_001), "hidden_size"),
             ("num_hidden_layers", Value::from(1001), "between 1 and 1000"),
             ("vocab_size", "many".into(), "vocab_size"),
-            ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob"),
+            ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob` is 1.5;"),
+            ("hidden_dropout_prob", 0.999_999_999_9.into(), "is 0.9999999999, which single"),
+            ("hidden_dropout_prob", 1e-50.into(), "is 1e-50, which single precision rounds to 0"),
             ("layer_norm_eps", 1e300.into(), "single precision"),
             ("layer_norm_eps", 1e-300.into(), "single precision"),
             ("max_position_embeddings", 1.into(), "max_position_embeddings"),

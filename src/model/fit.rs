@@ -46,7 +46,8 @@ impl Budget<'_> {
         self.device.footprint(&self.model.matrices, &self.model.memory(&[program], self.ranks))
     }
 
-    fn list(&self, saving: Saving) -> Arc<List> {
+    /// The step that [`program`](Self::program) places.
+    pub fn list(&self, saving: Saving) -> Arc<List> {
         self.model.list(Some(saving), false)
     }
 

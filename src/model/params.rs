@@ -5,7 +5,10 @@
 //! checkpoint and the delta therefore each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::program::ParamRange;
+use crate::room::filled;
 use crate::settings::biases::Component;
+use anyhow::Result;
+use std::collections::HashMap;
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct NewParam {
 #[derive(Clone, Debug)]
 pub struct Params {
     list: Vec<Param>,
+    /// The place in the list of each name.
+    places: HashMap<String, usize>,
     values: Vec<f32>,
     count: usize,
     trainable: usize,
@@ -62,9 +67,12 @@ pub struct Params {
 
 impl Params {
     /// Lays the parameters out: those that train first, each group in the order given.
-    pub fn new(items: Vec<NewParam>) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for their values.
+    pub fn new(items: Vec<NewParam>) -> Result<Self> {
         let mut params = Self::without_values(&items);
-        let mut values = vec![0.0; params.count];
+        let mut values = filled(0.0, params.count, "parameters")?;
         // Each is freed as soon as it is copied.
         for (param, item) in params.list.iter().zip(items) {
             let ParamRange { offset, len } = param.range;
@@ -72,7 +80,7 @@ impl Params {
             values[offset..offset + item.values.len()].copy_from_slice(&item.values);
         }
         params.values = values;
-        params
+        Ok(params)
     }
 
     /// The same without a place for values: a plan asks for sizes, which may be beyond what any machine holds.
@@ -84,7 +92,7 @@ impl Params {
         let first_frozen = trainable.next_multiple_of(4);
         let total = first_frozen + frozen;
         let (mut next_trained, mut next_frozen) = (0, first_frozen);
-        let list = items
+        let list: Vec<Param> = items
             .iter()
             .map(|p| {
                 let len = len(p);
@@ -101,7 +109,8 @@ impl Params {
                 }
             })
             .collect();
-        Self { list, values: Vec::new(), count: total, trainable }
+        let places = list.iter().enumerate().map(|(place, p)| (p.name.clone(), place)).collect();
+        Self { list, places, values: Vec::new(), count: total, trainable }
     }
 
     /// All parameters, in the order of the forward pass.
@@ -155,8 +164,8 @@ impl Params {
     /// # Panics
     /// When the name was never added: the model asks only for names it added itself.
     pub fn range(&self, name: &str) -> ParamRange {
-        match self.list.iter().find(|p| p.name == name) {
-            Some(p) => p.range,
+        match self.places.get(name) {
+            Some(&place) => self.list[place].range,
             None => panic!("the parameter {name} was never added"),
         }
     }
@@ -186,7 +195,8 @@ mod tests {
             new("trained b", true, &[2.0, 3.0]),
             new("frozen c", false, &[4.0, 5.0]),
             new("trained d", true, &[6.0]),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(params.initial(), [2.0, 3.0, 6.0, 0.0, 1.0, 4.0, 5.0]);
         assert_eq!(params.trainable(), 3);
         let d = params.range("trained d");

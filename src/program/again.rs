@@ -148,19 +148,24 @@ impl Again<'_> {
     fn blocks_to_run_again(&self) -> HashSet<u16> {
         let block_of = |value: &Value| self.list.info(*value).block;
         let last = self.list.values.iter().filter_map(|info| info.block).max();
-        let blocks: HashSet<u16> = self.saved.iter().filter_map(block_of).collect();
-        let width = |values: HashSet<Value>| -> usize {
-            values.iter().map(|&value| self.list.info(value).width).sum()
-        };
-        let forward = &self.list.ops[..self.list.parts.backward];
-        let keeps_much = |block: u16| {
-            let of_block = |value: &Value| block_of(value) == Some(block);
-            let ops = forward.iter().filter(|op| op.writes().iter().any(of_block));
-            let inputs = ops.flat_map(Op::reads).filter(|value| !of_block(value));
-            let kept = self.saved.iter().copied().filter(of_block);
-            width(kept.collect()) > 2 * width(inputs.collect())
-        };
-        blocks.into_iter().filter(|&block| Some(block) != last && keeps_much(block)).collect()
+        let width = |value: &Value| self.list.info(*value).width;
+        let mut kept: HashMap<u16, usize> = HashMap::new();
+        for value in &self.saved {
+            if let Some(block) = block_of(value) {
+                *kept.entry(block).or_default() += width(value);
+            }
+        }
+        let mut inputs: HashMap<u16, HashSet<Value>> = HashMap::new();
+        for op in &self.list.ops[..self.list.parts.backward] {
+            for block in op.writes().iter().filter_map(block_of) {
+                let others = op.reads().into_iter().filter(|value| block_of(value) != Some(block));
+                inputs.entry(block).or_default().extend(others);
+            }
+        }
+        let input =
+            |block: &u16| -> usize { inputs.get(block).into_iter().flatten().map(width).sum() };
+        let many = kept.into_iter().filter(|(block, kept)| *kept > 2 * input(block));
+        many.map(|(block, _)| block).filter(|&block| Some(block) != last).collect()
     }
 
     /// Adds an operation of backward, behind what it reads and what was not kept.

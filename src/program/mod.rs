@@ -16,6 +16,7 @@
 
 mod again;
 mod build;
+mod first_fit;
 mod low_rank;
 mod op;
 mod operand;
@@ -144,9 +145,18 @@ impl List {
         if self.ops.iter().any(of_tokens) { Rows::Tokens } else { Rows::Sequences }
     }
 
-    /// The most columns of a tensor, and the most columns of an attention head.
+    /// Rows and most columns of the tensors of labelled tokens, where there are any.
+    pub fn labelled(&self, limits: Limits) -> Option<[usize; 2]> {
+        let labelled = self.values.iter().filter(|value| matches!(value.rows, Rows::Labelled(_)));
+        labelled
+            .map(|value| [limits.rows(value.rows), value.width])
+            .reduce(|a, b| [a[0].max(b[0]), a[1].max(b[1])])
+    }
+
+    /// The most columns of a tensor on tokens or sequences, and the most columns of an attention head.
     pub fn widest(&self) -> (usize, usize) {
-        let widths = self.values.iter().map(|value| value.width);
+        let others = self.values.iter().filter(|value| !matches!(value.rows, Rows::Labelled(_)));
+        let widths = others.map(|value| value.width);
         let head_dims = self.ops.iter().map(|op| match op {
             Op::Attention(op) => self.info(op.out.0).width / op.heads.max(1),
             Op::AttentionBack(op) => self.info(op.out.0).width / op.heads.max(1),

@@ -312,7 +312,7 @@ ops! {
         kind: PoolKind,
         /// All tokens, or for [`PoolKind::Cls`] the first alone.
         x: In = [rows, width] stream,
-        /// One row per sequence; for [`PoolKind::Each`] one per token.
+        /// One row per sequence; for [`PoolKind::Each`] one per token, and for [`PoolKind::Labelled`] one per labelled token.
         out: Out = [pooled, width] f32,
     }
 
@@ -346,6 +346,24 @@ ops! {
         dx: Aside = [rows, inputs] f32,
         dweight: Sum = [outputs * inputs],
         dbias: Sum = [outputs],
+    }
+
+    /// `y = LN(act(x))`: what stands between the two products of a head on masked words.
+    ActNorm {
+        x: In = [rows, width] f32,
+        act: Activation,
+        norm: Norm = [width],
+        y: Out = [rows, width] f32,
+    }
+
+    /// Backward of [`ActNorm`], which makes again from `x` what it needs.
+    ActNormBack {
+        x: In = [rows, width] f32,
+        act: Activation,
+        norm: Norm = [width],
+        /// From the gradient of `y` to that of `x`.
+        dx: Over = [rows, width] f32,
+        dbeta: Sum = [width],
     }
 
     /// Adds the weighted losses of the batch's targets to the step's loss.

@@ -1,6 +1,7 @@
 //! From a list to a program: each value's lifetime, and from the lifetimes a place for each in one arena, so that the peak
 //! is known before the first step, nothing is allocated during one, and addresses never change.
 
+use super::first_fit::Arena;
 use super::{ElementBytes, Info, Limits, List, Op, Region, Span, Value, What};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -202,27 +203,14 @@ fn pack(bytes: &[usize], span: &[Option<(usize, usize)>]) -> (Vec<usize>, usize)
     let mut order: Vec<(usize, (usize, usize))> =
         span.iter().enumerate().filter_map(|(value, span)| Some((value, (*span)?))).collect();
     order.sort_by_key(|&(value, (first, _))| (Reverse(bytes[value]), first, value));
+    let last = order.iter().map(|&(_, (_, last))| last).max().unwrap_or(0);
+    let mut arena = Arena::new(last);
     let mut offsets = vec![0; bytes.len()];
-    let mut placed: Vec<(usize, (usize, usize))> = Vec::with_capacity(order.len());
     let mut total = 0;
-    for (value, mine) in order {
-        let mut occupied: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|(_, other)| mine.0 <= other.1 && other.0 <= mine.1)
-            .map(|&(other, _)| (offsets[other], offsets[other] + padded(bytes[other])))
-            .collect();
-        occupied.sort_unstable();
+    for (value, alive) in order {
         let need = padded(bytes[value]);
-        let mut at = 0;
-        for (start, stop) in occupied {
-            if at + need <= start {
-                break;
-            }
-            at = at.max(stop);
-        }
-        offsets[value] = at;
-        total = total.max(at + need);
-        placed.push((value, mine));
+        offsets[value] = arena.take(need, alive);
+        total = total.max(offsets[value] + need);
     }
     (offsets, total)
 }

@@ -60,6 +60,32 @@ pub enum Rows {
     Tokens,
     /// One per sequence.
     Sequences,
+    /// One per labelled token of a batch, in their order; there is room for so many.
+    Labelled(Portion),
+}
+
+/// The most labelled tokens of a batch: so many thousandths of its tokens, and one more per sequence. A row that is
+/// labelled in part always has one, and the number of the others is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Portion {
+    pub thousandths: u16,
+}
+
+impl Portion {
+    /// Every token may have a label.
+    pub const ALL: Self = Self { thousandths: 1000 };
+
+    /// The least that holds this share.
+    pub fn of(share: f64) -> Self {
+        Self { thousandths: (share.clamp(0.0, 1.0) * 1000.0).ceil() as u16 }
+    }
+
+    fn rows(self, limits: Limits) -> usize {
+        let part = usize::from(self.thousandths.min(1000));
+        let whole = limits.tokens / 1000 * part;
+        let rest = (limits.tokens % 1000 * part).div_ceil(1000);
+        (whole + rest).saturating_add(limits.sequences).min(limits.tokens)
+    }
 }
 
 /// Upper bounds of a batch's shape.
@@ -78,6 +104,7 @@ impl Limits {
         match rows {
             Rows::Tokens => self.tokens,
             Rows::Sequences => self.sequences,
+            Rows::Labelled(portion) => portion.rows(self),
         }
     }
 
@@ -233,13 +260,13 @@ pub enum Activation {
 
 /// Dropout at one place of the network. `p == 0` is exactly the identity.
 ///
-/// Backward regenerates the mask: element `(row, col)` is kept where word `col % 4` of the Philox4x32-10 block
-/// with counter `[col / 4, row, site, step]` and the seed as key, as a uniform number in `[0, 1)`, is `>= p`.
-/// A row is a row of the tensor: a token, or a sequence where the tensor has a row for each; in attention it is
+/// Backward regenerates the mask: element `(row, col)` has half `col % 2` (0: the low one) of word `col % 8 / 2` of the
+/// Philox4x32-10 block with counter `[col / 8, row, site, step]` and the seed as key. It is kept where that half is not below
+/// [`Dropout::dropped`]. So one block serves eight elements, and `p` counts in units of 2⁻¹⁶. A row is a row of the tensor: a token, or a sequence where the tensor has a row for each; in attention it is
 /// `token · heads + head` of the query, and the column is the key's place in its sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// Probability of zeroing an element; the others are scaled by `1 / (1 - p)`.
+    /// Probability of zeroing an element.
     pub p: f32,
     /// Distinguishes the places of the network: it belongs to an application, not to the weights.
     pub site: u32,
@@ -247,7 +274,27 @@ pub struct Dropout {
 
 impl Dropout {
     pub const NONE: Self = Self { p: 0.0, site: 0 };
+
+    /// How many of the 2¹⁶ values of a half word zero their element: `p` rounded, though never to nothing or to everything.
+    pub fn dropped(self) -> u32 {
+        match f64::from(self.p) {
+            p if p <= 0.0 => 0,
+            p if p >= 1.0 => HALVES,
+            p => ((p * f64::from(HALVES)).round() as u32).clamp(1, HALVES - 1),
+        }
+    }
+
+    /// What kept elements are multiplied with, so that their mean stays; 0 where none is kept.
+    pub fn keep(self) -> f32 {
+        match HALVES - self.dropped() {
+            0 => 0.0,
+            kept => (f64::from(HALVES) / f64::from(kept)) as f32,
+        }
+    }
 }
+
+/// The values of a half word.
+const HALVES: u32 = 1 << 16;
 
 impl Hash for Dropout {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -288,6 +335,8 @@ pub enum PoolKind {
     Mean,
     /// It does not: each token keeps its own.
     Each,
+    /// It does not, and the labelled tokens alone go on.
+    Labelled(Portion),
 }
 
 impl PoolKind {
@@ -296,6 +345,7 @@ impl PoolKind {
         match self {
             Self::Cls | Self::Mean => Rows::Sequences,
             Self::Each => Rows::Tokens,
+            Self::Labelled(portion) => Rows::Labelled(portion),
         }
     }
 
@@ -350,7 +400,8 @@ impl LossKind {
             Self::Span => rows == Rows::Tokens && width == 2,
         };
         ensure!(fits, "{self:?} of [{rows:?}, {width}]");
-        ensure!(!class_weights || self == Self::CrossEntropy, "{self:?} with weights of classes");
+        let weighted = self == Self::CrossEntropy && !matches!(rows, Rows::Labelled(_));
+        ensure!(!class_weights || weighted, "{self:?} of {rows:?} with weights of classes");
         Ok(())
     }
 }
@@ -368,4 +419,23 @@ pub struct AdamW {
     pub clip_norm: f32,
     /// Counts from 1; corrects the moments' bias.
     pub step: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropout_counts_in_half_words_and_keeps_the_mean() {
+        let of = |p| Dropout { p, site: 0 };
+        for (p, dropped) in [(0.0, 0), (0.1, 6554), (0.5, 1 << 15), (1.0, 1 << 16)] {
+            assert_eq!(of(p).dropped(), dropped, "{p}");
+        }
+        // What is asked for never becomes nothing, or everything.
+        assert_eq!(of(1e-7).dropped(), 1);
+        assert_eq!(of(1.0f32.next_down()).dropped(), (1 << 16) - 1);
+        assert_eq!(of(0.0).keep(), 1.0);
+        assert_eq!(of(1.0).keep(), 0.0);
+        assert_eq!(of(0.1).keep(), 65_536.0 / 58_982.0);
+    }
 }

@@ -6,7 +6,10 @@ use super::{
     Dest, In, Info, List, Op, Out, ParamRange, Pool, PoolBack, Program, Rows, Storage, Use, Value,
 };
 use anyhow::{Context, Result, anyhow, ensure};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+
+/// What is whole in the arena, by its offset: nothing of it overlaps.
+type There = BTreeMap<usize, Value>;
 
 impl Program {
     /// # Errors
@@ -14,19 +17,23 @@ impl Program {
     /// outputs without saying so, writes a value again, or whose shapes do not fit; an output that is gone at the end.
     pub fn verify(&self) -> Result<()> {
         let list = self.list();
-        let (mut there, mut written) = (Vec::new(), HashSet::new());
+        let (mut there, mut written) = (There::new(), HashSet::new());
         for (i, op) in list.ops.iter().enumerate() {
             let checked = shapes(list, op).and_then(|()| self.places(op, &mut there, &mut written));
             checked.with_context(|| format!("operation {i}, {}", list.name_of(i)))?;
         }
         for value in &list.outputs {
-            ensure!(there.contains(value), "the output {value:?} is not there at the end");
+            ensure!(self.has(&there, *value), "the output {value:?} is not there at the end");
         }
         Ok(())
     }
 
+    fn has(&self, there: &There, value: Value) -> bool {
+        there.get(&self.region(value).offset) == Some(&value)
+    }
+
     /// What an operation reads and writes against what is `there` in the arena.
-    fn places(&self, op: &Op, there: &mut Vec<Value>, written: &mut HashSet<Value>) -> Result<()> {
+    fn places(&self, op: &Op, there: &mut There, written: &mut HashSet<Value>) -> Result<()> {
         let (reads, writes, overs) = (op.reads(), op.writes(), op.overs());
         let overlap = |a: Value, b: Value| self.region(a).overlaps(self.region(b));
         let may = op.may_share().filter(|&(from, to)| self.region(from) == self.region(to));
@@ -37,7 +44,7 @@ impl Program {
             ensure!(below == above, "{now:?} does not lie over {was:?}");
         }
         for read in &reads {
-            ensure!(there.contains(read), "reads {read:?}, which is not there");
+            ensure!(self.has(there, *read), "reads {read:?}, which is not there");
         }
         for (n, &value) in writes.iter().enumerate() {
             let end = self.region(value).offset + self.region(value).len;
@@ -52,9 +59,13 @@ impl Program {
                 ensure!(!over, "writes {value:?} over {other:?}, which it writes");
             }
             ensure!(written.insert(value), "writes {value:?} for the second time");
-            there.retain(|&other| !overlap(other, value));
+            while let Some((&at, _)) =
+                there.range(..end).next_back().filter(|&(_, &other)| overlap(other, value))
+            {
+                there.remove(&at);
+            }
+            there.insert(self.region(value).offset, value);
         }
-        there.extend(writes);
         Ok(())
     }
 }
@@ -78,12 +89,17 @@ impl List {
             }
         }
         sums.sort_unstable();
+        // In pieces that do not touch.
+        let mut pieces: Vec<(usize, usize)> = Vec::new();
+        for (from, to) in sums {
+            match pieces.last_mut() {
+                Some((_, end)) if from <= *end => *end = to.max(*end),
+                _ => pieces.push((from, to)),
+            }
+        }
         for range in trained {
-            let next = |covered: usize, &(from, to): &(usize, usize)| match from <= covered {
-                true => covered.max(to),
-                false => covered,
-            };
-            let covered = sums.iter().fold(range.offset, next);
+            let before = pieces.partition_point(|&(from, _)| from <= range.offset);
+            let covered = pieces[..before].last().map_or(0, |&(_, end)| end).max(range.offset);
             ensure!(covered >= range.end(), "{range:?} trains, but nothing adds to its gradient");
         }
         Ok(())

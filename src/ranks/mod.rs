@@ -123,11 +123,11 @@ fn with_mpi(Launcher { processes, variable }: Launcher) -> Result<Rc<dyn Ranks>>
 ///
 /// # Errors
 /// As [`Ranks::gather`].
-pub fn gather_numbers(ranks: &dyn Ranks, mine: &[f32]) -> Result<Vec<Vec<f32>>> {
+pub fn gather_numbers(ranks: &dyn Ranks, mine: Vec<f32>) -> Result<Vec<Vec<f32>>> {
     if !ranks.several() {
-        return Ok(vec![mine.to_vec()]);
+        return Ok(vec![mine]);
     }
-    let all = ranks.gather(bytemuck::cast_slice(mine))?;
+    let all = ranks.gather(bytemuck::cast_slice(&mine))?;
     all.into_iter().map(|bytes| numbers(&bytes)).collect()
 }
 

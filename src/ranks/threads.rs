@@ -38,7 +38,7 @@ impl Ranks for ThreadRank {
     }
 
     fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let all = super::gather_numbers(self, values)?;
+        let all = super::gather_numbers(self, values.to_vec())?;
         ensure!(all.iter().all(|one| one.len() == values.len()), "ranks bring unlike vectors");
         values.fill(0.0);
         for one in all {

@@ -112,7 +112,7 @@ impl From<PoolKind> for Pooling {
             PoolKind::Cls => Self::Cls,
             PoolKind::Mean => Self::Mean,
             // A head on tokens has no pooling to choose.
-            PoolKind::Each => Self::Auto,
+            PoolKind::Each | PoolKind::Labelled(_) => Self::Auto,
         }
     }
 }

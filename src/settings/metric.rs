@@ -29,12 +29,14 @@ pub enum Metric {
     HasAnswerExact,
     /// The share of the questions without an answer that are given none.
     NoAnswerExact,
-    /// The mean loss on the development set: the only one where lower is better.
+    /// `e` to the mean loss of hidden words: lower is better, as of the loss.
+    Perplexity,
+    /// The mean loss on the development set.
     Loss,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 15] = [
+    pub const ALL: [Metric; 16] = [
         Metric::Accuracy,
         Metric::F1,
         Metric::MacroF1,
@@ -49,6 +51,7 @@ impl Metric {
         Metric::HasAnswerF1,
         Metric::HasAnswerExact,
         Metric::NoAnswerExact,
+        Metric::Perplexity,
         Metric::Loss,
     ];
 
@@ -69,6 +72,7 @@ impl Metric {
             Metric::HasAnswerF1 => "has-answer-f1",
             Metric::HasAnswerExact => "has-answer-exact",
             Metric::NoAnswerExact => "no-answer-exact",
+            Metric::Perplexity => "perplexity",
             Metric::Loss => "loss",
         }
     }
@@ -93,7 +97,7 @@ impl Metric {
     }
 
     pub fn higher_is_better(self) -> bool {
-        self != Metric::Loss
+        !matches!(self, Metric::Loss | Metric::Perplexity)
     }
 
     /// True if `value` is strictly better than `best`; any number is better than NaN, NaN better than nothing.

@@ -10,6 +10,7 @@ pub mod lora;
 pub mod method;
 pub mod metric;
 pub mod no_answer;
+pub mod rate;
 pub mod saving;
 pub mod schedule;
 pub mod task;

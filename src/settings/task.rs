@@ -4,7 +4,7 @@
 
 use super::choice::choices;
 use super::metric::Metric;
-use crate::program::LossKind;
+use crate::program::{LossKind, PoolKind, Portion};
 
 choices! {
     /// What the labels are.
@@ -20,8 +20,13 @@ choices! {
             "A tag per word: names, parts of speech; cross-entropy loss on the first token of each word";
         QuestionAnswering = "question-answering",
             "The part of a text that answers a question, or none; cross-entropy loss of its first and last token";
+        MaskedLm = "masked-lm",
+            "The hidden words of running text, with the head that the checkpoint was pre-trained with; cross-entropy loss";
     }
 }
+
+/// The share of a text's tokens that are hidden, where nothing is said.
+pub const MASK_PROBABILITY: f64 = 0.15;
 
 /// What an example of a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub enum Reads {
     Words,
     /// A question and a text that may answer it.
     Questions,
+    /// A text as it is: a line, or a column of a table.
+    Running,
 }
 
 /// What a task is, beside its name.
@@ -57,6 +64,15 @@ impl Task {
     /// Whether a label may be a list.
     pub fn takes_lists(self) -> bool {
         matches!(self.facts().loss, LossKind::Binary | LossKind::MeanSquared)
+    }
+
+    /// How the head reads the tokens of a task on them. `mask_probability` is the share of a text's tokens that are hidden,
+    /// where words are to be found again.
+    pub fn pooling_of_tokens(self, mask_probability: f64) -> PoolKind {
+        match self {
+            Self::MaskedLm => PoolKind::Labelled(Portion::of(mask_probability)),
+            _ => PoolKind::Each,
+        }
     }
 
     pub const fn facts(self) -> TaskFacts {
@@ -121,6 +137,16 @@ impl Task {
                     Metric::NoAnswerExact,
                 ],
                 class: "ForQuestionAnswering",
+                problem_type: None,
+            },
+            Self::MaskedLm => TaskFacts {
+                reads: Reads::Running,
+                loss: LossKind::CrossEntropy,
+                each_token: true,
+                named: false,
+                least_outputs: 2,
+                measures: &[Metric::Perplexity, Metric::Accuracy],
+                class: "ForMaskedLM",
                 problem_type: None,
             },
         }

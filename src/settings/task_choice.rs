@@ -45,6 +45,11 @@ impl TaskChoice {
         }
     }
 
+    /// Whether a label may be a list: a named task has one for a text.
+    pub fn takes_lists(self) -> bool {
+        self.named().is_none() && self.kind().takes_lists()
+    }
+
     /// What an evaluation reports besides the loss; the first chooses where nothing is said.
     pub fn measures(self) -> Vec<Metric> {
         match self {

@@ -15,10 +15,13 @@ use super::device::DeviceChoice;
 use super::lora::Lora;
 use super::method::Method;
 use super::metric::Metric;
+use super::rate::Rate;
 use super::saving::SavingChoice;
 use super::schedule::{ScheduleKind, Warmup};
+use super::task::MASK_PROBABILITY;
 use super::task_choice::TaskChoice;
 use super::weighting::Weighting;
+use crate::program::PoolKind;
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,9 @@ pub struct TrainConfig {
     /// A safetensors file with the head's first weights under their Hugging Face names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_head: Option<PathBuf>,
+    /// A delta on the same base, whose biases are the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_delta: Option<PathBuf>,
 
     pub method: Method,
     pub biases: BiasSelection,
@@ -93,6 +99,12 @@ pub struct TrainConfig {
     /// Most tokens of an answer to a question; `None` is as the task has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_answer_length: Option<usize>,
+    /// The share of a text's tokens that are hidden, where words are to be found again; `None` is 0.15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_probability: Option<f64>,
+    /// Hide all tokens of a word or none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole_word_masking: bool,
     /// Take the rows in the order of the file, every epoch.
     pub no_shuffle: bool,
 
@@ -105,7 +117,7 @@ pub struct TrainConfig {
     pub batch_tokens: Option<usize>,
     /// Batches whose gradients make one optimizer step.
     pub grad_accumulation: usize,
-    pub lr: f64,
+    pub lr: Rate,
     pub betas: [f64; 2],
     pub eps: f64,
     pub weight_decay: f64,
@@ -122,7 +134,9 @@ pub struct TrainConfig {
     /// Optimizer steps between evaluations; `None` is once per epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
-    pub metric: Metric,
+    /// What is to choose the best state; `None` is what the labels have first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
     /// Evaluations without a better value before training stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -149,6 +163,10 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn is_nowhere(path: &Path) -> bool {
     path == Path::new("")
 }
@@ -172,6 +190,7 @@ impl TrainConfig {
         Self {
             model,
             init_head: self.init_head.as_deref().map(name),
+            init_delta: self.init_delta.as_deref().map(name),
             train: self.train.as_deref().map(name),
             data: self.data.as_deref().map(name),
             dev: self.dev.clone().map(|dev| match dev {
@@ -187,6 +206,11 @@ impl TrainConfig {
         }
     }
 
+    /// What chooses the best state, as far as the task says it and not the labels.
+    pub fn metric(&self) -> Metric {
+        self.metric.unwrap_or_else(|| self.task.measures()[0])
+    }
+
     /// Settings with every default, for the three things that have none.
     pub fn with_defaults(model: String, train: Option<PathBuf>, output: PathBuf) -> Self {
         Self {
@@ -195,6 +219,7 @@ impl TrainConfig {
             pooling: Pooling::default(),
             pooler: PoolerInit::default(),
             init_head: None,
+            init_delta: None,
             method: Method::default(),
             biases: BiasSelection::all(),
             lora: None,
@@ -212,12 +237,14 @@ impl TrainConfig {
             max_length: None,
             stride: None,
             max_answer_length: None,
+            mask_probability: None,
+            whole_word_masking: false,
             no_shuffle: false,
             length: Length::Epochs(3),
             batch_size: 16,
             batch_tokens: None,
             grad_accumulation: 1,
-            lr: Method::default().facts().lr,
+            lr: Rate::Is(Method::default().facts().lr),
             betas: [0.9, 0.999],
             eps: 1e-6,
             weight_decay: 0.0,
@@ -227,7 +254,7 @@ impl TrainConfig {
             dropout: None,
             seed: 42,
             eval_steps: None,
-            metric: Metric::Accuracy,
+            metric: None,
             patience: None,
             saving: SavingChoice::default(),
             memory: None,
@@ -237,6 +264,24 @@ impl TrainConfig {
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,
+        }
+    }
+
+    /// The share of a text's tokens that are hidden, where words are to be found again.
+    pub fn mask_probability(&self) -> f64 {
+        self.mask_probability.unwrap_or(MASK_PROBABILITY)
+    }
+
+    /// How the head reads the tokens of a task on them.
+    pub fn pooling_of_tokens(&self) -> PoolKind {
+        self.task.kind().pooling_of_tokens(self.mask_probability())
+    }
+
+    /// The rate where nobody gives one: a named task's recipe has its own for frozen weights.
+    pub fn usual_lr(method: Method, task: TaskChoice) -> f64 {
+        match task.named() {
+            Some(task) if method.facts().freezes_weights => task.recipe.lr,
+            _ => method.facts().lr,
         }
     }
 
@@ -254,9 +299,9 @@ impl TrainConfig {
     /// The settings as a configuration file, without comments.
     ///
     /// # Errors
-    /// A path that is not UTF-8 has no form there.
+    /// None for settings that are valid.
     pub fn to_toml(&self) -> anyhow::Result<String> {
-        toml::to_string(self).context("cannot write the settings down (is a path not UTF-8?)")
+        toml::to_string(self).context("cannot write the settings down")
     }
 
     /// Reads back what [`to_toml`](Self::to_toml) wrote, as found in a delta file. A configuration file by a user

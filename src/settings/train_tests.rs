@@ -23,8 +23,8 @@ fn defaults_are_valid_with_and_without_rows_to_evaluate_on() {
 
 #[test]
 fn numbers_out_of_range_are_named_with_what_is_allowed() {
-    assert_eq!(problem(|c| c.lr = 0.0), "--lr must be above 0, got 0");
-    assert_eq!(problem(|c| c.lr = f64::NAN), "--lr must be a finite number, got NaN");
+    assert_eq!(problem(|c| c.lr = Rate::Is(0.0)), "--lr must be above 0, got 0");
+    assert_eq!(problem(|c| c.lr = Rate::Is(f64::NAN)), "--lr must be a finite number, got NaN");
     assert!(
         problem(|c| c.betas[1] = 1.0).starts_with("--betas must be two numbers from 0 to below 1")
     );
@@ -50,7 +50,7 @@ fn numbers_are_checked_in_the_type_in_which_they_are_used() {
     let single = "be a number that single precision has, got ";
     assert!(problem(|c| c.eps = 1e-320).contains(&format!("--eps must {single}")));
     for lr in [1e-46, 1e-320, 1e39] {
-        assert!(problem(|c| c.lr = lr).contains(&format!("--lr must {single}")), "{lr}");
+        assert!(problem(|c| c.lr = Rate::Is(lr)).contains(&format!("--lr must {single}")), "{lr}");
     }
     assert!(problem(|c| c.weight_decay = 1e-60).contains("--weight-decay must"));
     assert!(problem(|c| c.clip_norm = 1e60).contains("--clip-norm must"));
@@ -78,7 +78,10 @@ fn numbers_are_checked_in_the_type_in_which_they_are_used() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    assert!(problem(|c| c.metric = Metric::Pearson).contains("does not fit --task classification"));
+    assert!(
+        problem(|c| c.metric = Some(Metric::Pearson))
+            .contains("does not fit --task classification")
+    );
     assert!(problem(|c| c.biases = BiasSelection::none()).contains("--method head"));
     let head_with_biases = problem(|c| {
         c.method = Method::Head;
@@ -97,6 +100,21 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(nothing_to_evaluate.contains("--dev FILE"), "{nothing_to_evaluate}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_path_that_cannot_be_written_down_is_named_with_its_option() {
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+    let odd = || PathBuf::from(std::ffi::OsString::from_vec(b"da\xffta".to_vec()));
+    let said = problem(|c| c.train = Some(odd()));
+    assert!(said.starts_with("--train is \"da\\xFFta\", which is not UTF-8"), "{said}");
+    assert!(problem(|c| c.output = odd()).starts_with("--output is "));
+    assert!(problem(|c| c.dev = Some(DevSource::File(odd()))).starts_with("--dev is "));
+    assert!(problem(|c| c.init_head = Some(odd())).starts_with("--init-head is "));
+    let weights = Some(Weighting::File(odd()));
+    assert!(problem(|c| c.class_weights = weights).starts_with("--class-weights is "));
+}
+
 #[test]
 fn the_written_form_reads_back_equal() {
     let mut full = valid();
@@ -112,7 +130,7 @@ fn the_written_form_reads_back_equal() {
     let mut bare = valid();
     bare.dev = None;
     bare.warmup = Warmup::Steps(1);
-    bare.lr = 0.1 + 0.2;
+    bare.lr = Rate::Is(0.1 + 0.2);
     for config in [full, bare, valid()] {
         let text = config.to_toml().unwrap();
         assert_eq!(TrainConfig::from_toml(&text).unwrap(), config, "{text}");

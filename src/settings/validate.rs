@@ -7,6 +7,7 @@ use super::method::{Adds, Method, TrainedBiases};
 use super::schedule::Warmup;
 use super::task::Reads;
 use super::train::{DevSource, Length, TrainConfig};
+use super::weighting::Weighting;
 use crate::error::UsageError;
 use crate::program::LossKind;
 use std::fmt;
@@ -41,12 +42,32 @@ fn require(
     Err(InvalidSetting { option, problem: format!("must {must}, got {value}") })
 }
 
+/// What the optimizer computes with is f32: a value must be one there, too, and neither nothing nor all.
+fn single(option: &'static str, value: f64) -> Result<(), InvalidSetting> {
+    let near = value as f32;
+    let kept = near.is_finite() && (value == 0.0 || near.abs() >= f32::MIN_POSITIVE);
+    require(kept, option, "be a number that single precision has", &value)
+}
+
+fn below_one(option: &'static str, value: f64) -> Result<(), InvalidSetting> {
+    require((value as f32) < 1.0, option, "be below 1 in single precision", &value)
+}
+
+/// # Errors
+/// A number that is no probability of dropout.
+pub fn dropout(value: f64) -> Result<(), InvalidSetting> {
+    require((0.0..1.0).contains(&value), "dropout", "be from 0 to below 1", &value)?;
+    single("dropout", value)?;
+    below_one("dropout", value)
+}
+
 impl TrainConfig {
     /// Checks every value's range and what values say about each other.
     ///
     /// # Errors
     /// The first setting that cannot be, with what is allowed.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
+        self.validate_paths()?;
         self.validate_numbers()?;
         self.validate_method()?;
         let problem =
@@ -58,24 +79,25 @@ impl TrainConfig {
             return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
         }
         self.validate_rows()?;
-        if !self.metric.fits(self.task) {
+        if let Some(metric) = self.metric.filter(|metric| !metric.fits(self.task)) {
             let measures = self.task.measures();
             let fitting = measures.iter().map(|metric| metric.name());
             let fitting = fitting.chain(["loss"]).collect::<Vec<_>>().join(", ");
-            let metric = self.metric;
             return problem(
                 "metric",
                 &format!("{metric} does not fit --task {}; use {fitting}", self.task),
             );
         }
-        if self.class_weights.is_some() && self.task.kind().facts().loss != LossKind::CrossEntropy {
+        let facts = self.task.kind().facts();
+        let running = facts.reads == Reads::Running;
+        if self.class_weights.is_some() && (facts.loss != LossKind::CrossEntropy || running) {
             return problem(
                 "class-weights",
                 &format!("weighs classes, of which --task {} has none", self.task),
             );
         }
         if let Some(separator) = &self.label_separator {
-            if !self.task.kind().takes_lists() {
+            if !self.task.takes_lists() {
                 let one = format!(
                     "takes a label apart, and --task {} has one each; several per text are --task multi-label",
                     self.task
@@ -92,7 +114,7 @@ impl TrainConfig {
             if self.eval_steps.is_some() {
                 return problem("eval-steps", without);
             }
-            if self.metric != self.task.measures()[0] {
+            if self.metric.is_some() {
                 return problem("metric", without);
             }
             if self.patience.is_some() {
@@ -102,15 +124,56 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// Checks that a run's paths can stand in its `settings.toml`.
+    fn validate_paths(&self) -> Result<(), InvalidSetting> {
+        let dev = match &self.dev {
+            Some(DevSource::File(path)) => Some(path),
+            _ => None,
+        };
+        let weights = match &self.class_weights {
+            Some(Weighting::File(path)) => Some(path),
+            _ => None,
+        };
+        let paths = [
+            ("init-head", self.init_head.as_ref()),
+            ("train", self.train.as_ref()),
+            ("data", self.data.as_ref()),
+            ("dev", dev),
+            ("class-weights", weights),
+            ("output", Some(&self.output)),
+        ];
+        let named = paths.into_iter().filter_map(|(option, path)| Some((option, path?)));
+        match named.into_iter().find(|(_, path)| path.to_str().is_none()) {
+            None => Ok(()),
+            Some((option, path)) => Err(InvalidSetting {
+                option,
+                problem: format!(
+                    "is {path:?}, which is not UTF-8, as the file of a run's settings is: rename it"
+                ),
+            }),
+        }
+    }
+
     /// Checks what has a use for the task's examples.
     fn validate_reading(&self) -> Result<(), InvalidSetting> {
         let facts = self.task.kind().facts();
         let asks = facts.reads == Reads::Questions;
+        let running = facts.reads == Reads::Running;
+        if running && !self.method.facts().freezes_weights {
+            let problem = format!(
+                "{} is not for --task {}, which trains biases alone: the table of the words is frozen",
+                self.method, self.task
+            );
+            return Err(InvalidSetting { option: "method", problem });
+        }
         let given = [
             ("pooling", facts.each_token && self.pooling != Pooling::Auto),
             ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
             ("text-column", asks && self.text_column.is_some()),
-            ("label-column", asks && self.label_column.is_some()),
+            ("label-column", (asks || running) && self.label_column.is_some()),
+            ("init-head", running && self.init_head.is_some()),
+            ("mask-probability", !running && self.mask_probability.is_some()),
+            ("whole-word-masking", !running && self.whole_word_masking),
             ("max-answer-length", !asks && self.max_answer_length.is_some()),
             ("text-pair-column", facts.reads != Reads::Texts && self.text_pair_column.is_some()),
             ("unlabelled", facts.reads != Reads::Texts && !self.unlabelled.is_default()),
@@ -191,6 +254,13 @@ impl TrainConfig {
             TrainedBiases::LayerNorms => Some("trains those of the LayerNorms"),
             TrainedBiases::All => Some("trains everything"),
         };
+        if facts.biases == TrainedBiases::None && self.init_delta.is_some() {
+            let problem = format!(
+                "has biases for a run to go on with, and --method {method} trains none, so that its result would lack them: \
+                 leave it out"
+            );
+            return invalid("init-delta", problem);
+        }
         if let Some(instead) = instead
             && self.biases != BiasSelection::all()
         {
@@ -250,17 +320,10 @@ impl TrainConfig {
             }
             None => Ok(()),
         };
-        // What the optimizer computes with is f32: a value must be one there, too, and neither nothing nor all.
-        let single = |option, value: f64| {
-            let near = value as f32;
-            let kept = near.is_finite() && (value == 0.0 || near.abs() >= f32::MIN_POSITIVE);
-            require(kept, option, "be a number that single precision has", &value)
-        };
-        let below_one = |option, value: f64| {
-            require((value as f32) < 1.0, option, "be below 1 in single precision", &value)
-        };
-        above_zero("lr", self.lr)?;
-        single("lr", self.lr)?;
+        if let Some(lr) = self.lr.number() {
+            above_zero("lr", lr)?;
+            single("lr", lr)?;
+        }
         for beta in self.betas {
             require(
                 (0.0..1.0).contains(&beta),
@@ -285,9 +348,11 @@ impl TrainConfig {
             require(fits, "warmup", "be steps or a fraction between 0 and 1", &fraction)?;
         }
         if let Some(dropout) = self.dropout {
-            require((0.0..1.0).contains(&dropout), "dropout", "be from 0 to below 1", &dropout)?;
-            single("dropout", dropout)?;
-            below_one("dropout", dropout)?;
+            self::dropout(dropout)?;
+        }
+        if let Some(probability) = self.mask_probability {
+            let fits = probability > 0.0 && probability <= 1.0;
+            require(fits, "mask-probability", "be above 0 and at most 1", &probability)?;
         }
         if let Some(DevSource::Fraction(fraction)) = self.dev {
             let fits = fraction > 0.0 && fraction < 1.0;

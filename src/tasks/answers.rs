@@ -65,9 +65,14 @@ fn right(document: &Document) -> &[Mark] {
     }
 }
 
+/// Whether a question has no answer.
+pub fn is_unanswered(document: &Document) -> bool {
+    right(document).is_empty()
+}
+
 /// Whether questions without an answer are among documents.
 pub fn some_unanswered(documents: &Documents) -> bool {
-    documents.list.iter().any(|document| right(document).is_empty())
+    documents.list.iter().any(is_unanswered)
 }
 
 /// The tokens of a window on a part of a text, counted in the sequence; none where it goes beyond the window.
@@ -104,7 +109,8 @@ pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> Str
     let cut = match all - without - found.len() {
         0 => String::new(),
         cut => format!(
-            "; {} {} whole in no window and count as none there (a larger --stride keeps them whole)",
+            "; {} {} whole in no window and count as none there (a larger --stride keeps more of them whole, but none of which the tokenizer makes \
+             nothing)",
             words::count(cut, "answer"),
             words::are(cut)
         ),
@@ -287,7 +293,7 @@ pub fn score(
         }
     }
     let decoded = decode(rule.longest, &documents.list, windows, logits);
-    let of = |answered: Option<bool>| -> (f64, Measured) {
+    let of = |answered: Option<bool>| -> Measured {
         let (mut count, mut sum) = (0.0, Measured::default());
         for (document, decoded) in documents.list.iter().zip(&decoded) {
             if answered.is_none_or(|answered| answered != right(document).is_empty()) {
@@ -297,22 +303,31 @@ pub fn score(
             }
         }
         let share = |sum: f64| if count > 0.0 { sum / count } else { 0.0 };
-        (count, Measured { exact: share(sum.exact), f1: share(sum.f1) })
+        Measured { exact: share(sum.exact), f1: share(sum.f1) }
     };
-    let (_, all) = of(None);
-    let mut scores = vec![
-        (Metric::Loss, loss / (2 * windows.list.len()) as f64),
-        (Metric::F1, all.f1),
-        (Metric::ExactMatch, all.exact),
-    ];
+    let (all, has, none) = (of(None), of(Some(true)), of(Some(false)));
+    let value = |metric| match metric {
+        Metric::F1 => all.f1,
+        Metric::ExactMatch => all.exact,
+        Metric::HasAnswerF1 => has.f1,
+        Metric::HasAnswerExact => has.exact,
+        _ => none.exact,
+    };
+    let loss = (Metric::Loss, loss / (2 * windows.list.len()) as f64);
+    let rest = measures(documents).into_iter().map(|metric| (metric, value(metric)));
+    std::iter::once(loss).chain(rest).collect()
+}
+
+/// The measures of these questions: apart for those with and without an answer where some have none.
+pub fn measures(documents: &Documents) -> Vec<Metric> {
+    let mut measures = vec![Metric::F1, Metric::ExactMatch];
     if some_unanswered(documents) {
-        let ((with, has), (_, none)) = (of(Some(true)), of(Some(false)));
-        if with > 0.0 {
-            scores.extend([(Metric::HasAnswerF1, has.f1), (Metric::HasAnswerExact, has.exact)]);
+        if documents.list.iter().any(|document| !right(document).is_empty()) {
+            measures.extend([Metric::HasAnswerF1, Metric::HasAnswerExact]);
         }
-        scores.push((Metric::NoAnswerExact, none.exact));
+        measures.push(Metric::NoAnswerExact);
     }
-    scores
+    measures
 }
 
 /// The columns of [`answers`] in a table.

@@ -2,6 +2,7 @@
 
 use super::labels::ClassNames;
 use crate::batch::Labels;
+use crate::files::read_bounded;
 use crate::settings::weighting::Weighting;
 use crate::table::TextTable;
 use crate::words::MANY;
@@ -64,6 +65,9 @@ fn balanced(classes: &ClassNames, train: &Labels) -> Vec<f64> {
     counts.into_iter().map(weight).collect()
 }
 
+/// A million classes with long names have a tenth.
+const MOST_BYTES: u64 = 256 << 20;
+
 /// Beyond these, one class alone would be learned or another not at all.
 const LEAST: f32 = 1e-6;
 const MOST: f32 = 1e6;
@@ -97,10 +101,9 @@ impl<'de> Deserialize<'de> for Entries {
 
 fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
     let here = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!("--class-weights: cannot read {here}; it is balanced, inverse-sqrt or a file")
-    })?;
-    let Entries(given) = serde_json::from_str(&text)
+    let bytes = read_bounded(path, MOST_BYTES)
+        .context("--class-weights (it is balanced, inverse-sqrt or a file)")?;
+    let Entries(given) = serde_json::from_slice(&bytes)
         .with_context(|| format!("--class-weights: {here} is no JSON object of class weights"))?;
     let mut weights = vec![None; classes.names().len()];
     for (name, value) in given {

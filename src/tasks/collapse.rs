@@ -1,14 +1,45 @@
-//! An evaluation that looks like a result and is none: one class for everything, or no more right answers than whoever
-//! always says the commonest class has.
+//! An evaluation that looks like a result and is none: one class for everything, or measures that are no better than those
+//! of whoever never reads a text.
 
-use super::confusion::Confusion;
+use super::baseline::Baseline;
+use super::confusion::{Confusion, Tally};
+use super::evaluation::Evaluation;
 use super::labels::ClassNames;
+use crate::program::LossKind;
+use crate::settings::task::Task;
+use crate::words::list;
 
-/// What usually helps.
-const HELP: &str = "train longer (--epochs), with a higher --lr, or give the rare classes more weight (--class-weights)";
+/// What usually helps, in every task and in those with classes.
+const HELP: &str = "train longer (--epochs), or with a higher --lr (auto tries some)";
+const HELP_CLASSES: &str = "train longer (--epochs), with a higher --lr (auto tries some), or give the rare classes more weight (--class-weights)";
+
+/// A sentence where an evaluation says that nothing was learned of the texts, with what helps.
+pub fn nothing_learned(
+    found: &Evaluation,
+    task: Task,
+    classes: Option<&ClassNames>,
+    baselines: &[Baseline],
+) -> Option<String> {
+    let help = match task.facts().loss {
+        LossKind::CrossEntropy => HELP_CLASSES,
+        _ => HELP,
+    };
+    let unit = if task.facts().each_token { "word" } else { "row" };
+    let of_classes = match (&found.confusion, classes) {
+        (Some(confusion), Some(classes)) => collapsed(confusion, classes, unit),
+        _ => None,
+    };
+    let never = || match (classes, task) {
+        (Some(labels), Task::MultiLabel) => never_given(&found.each, labels),
+        _ => None,
+    };
+    let beaten_by = || baselines.iter().find_map(|baseline| baseline.not_beaten(&found.scores));
+    let what = of_classes.or_else(never).or_else(beaten_by)?;
+    Some(format!("{what}; {help}"))
+}
 
 /// A sentence where the predictions behind `confusion` say nothing of the texts.
-pub fn collapsed(confusion: &Confusion, classes: &ClassNames) -> Option<String> {
+fn collapsed(confusion: &Confusion, classes: &ClassNames, unit: &str) -> Option<String> {
     let rows = confusion.rows();
     let of_one_class = |counts: &[u64]| counts.iter().position(|&count| count == rows);
     let commonest = *confusion.gold().iter().max()?;
@@ -19,16 +50,29 @@ pub fn collapsed(confusion: &Confusion, classes: &ClassNames) -> Option<String> 
     let majority = commonest as f64 / rows as f64;
     if let Some(only) = of_one_class(confusion.predicted()) {
         return Some(format!(
-            "every one of the {rows} rows to evaluate on was given the class {:?}: the model tells no classes apart; {HELP}",
+            "every one of the {rows} {unit}s to evaluate on was given the class {:?}: the model tells no classes apart",
             classes.names()[only]
         ));
     }
     (confusion.right() <= commonest).then(|| {
         format!(
-            "the accuracy of {:.4} is no better than that of always saying the commonest class, {majority:.4}; {HELP}",
+            "the accuracy of {:.4} is no better than that of always saying the commonest class, {majority:.4}",
             confusion.right() as f64 / rows as f64
         )
     })
+}
+
+/// Which labels were given to no row though rows have them.
+fn never_given(each: &[Tally], labels: &ClassNames) -> Option<String> {
+    let named = labels.names().iter().zip(each);
+    let never = named.filter(|(_, tally)| tally.gold > 0 && tally.predicted == 0);
+    let never: Vec<&String> = never.map(|(name, _)| name).collect();
+    let one = |tally: &Tally| tally.predicted > 0;
+    match never.len() {
+        0 => None,
+        _ if !each.iter().any(one) => Some("no row was given any label".to_owned()),
+        _ => Some(format!("labels that rows have and none was given: {}", list(&never))),
+    }
 }
 
 #[cfg(test)]
@@ -38,16 +82,13 @@ mod tests {
     fn said(predicted: &[u32], gold: &[u32]) -> Option<String> {
         let names = ["a", "b", "c"].map(str::to_owned).to_vec();
         let classes = ClassNames::from_names(names, 2).unwrap();
-        collapsed(&Confusion::count(3, predicted, gold), &classes)
+        collapsed(&Confusion::count(3, predicted, gold), &classes, "row")
     }
 
     #[test]
-    fn one_class_for_everything_is_said_with_what_helps() {
+    fn one_class_for_everything_is_said() {
         let text = said(&[1, 1, 1, 1], &[1, 1, 0, 2]).unwrap();
         assert!(text.contains("every one of the 4 rows") && text.contains("\"b\""), "{text}");
-        for help in ["--epochs", "--lr", "--class-weights"] {
-            assert!(text.contains(help), "{text}");
-        }
     }
 
     #[test]
@@ -63,5 +104,18 @@ mod tests {
         assert_eq!(said(&[0, 0], &[0, 0]), None);
         assert_eq!(said(&[0, 1], &[1, 1]), None);
         assert_eq!(said(&[], &[]), None);
+    }
+
+    #[test]
+    fn labels_that_are_never_given_are_named_and_one_that_no_row_has_is_none() {
+        let names = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let labels = ClassNames::from_names(names, 1).unwrap();
+        let said = |each: [(u64, u64); 3]| {
+            let tally = |(gold, predicted)| Tally { right: 0, gold, predicted };
+            never_given(&each.map(tally), &labels)
+        };
+        assert_eq!(said([(3, 0), (1, 0), (0, 0)]).unwrap(), "no row was given any label");
+        assert!(said([(3, 2), (1, 0), (0, 0)]).unwrap().ends_with("none was given: \"b\""));
+        assert_eq!(said([(3, 2), (1, 1), (0, 0)]), None);
     }
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::classification::argmax;
+use super::metrics::NO_CLASS;
 use crate::batch::Labels;
 
-/// Rows by gold and predicted class. Only cells with rows are kept: a task may have thousands of classes.
+/// Rows (or words) by gold and predicted class. Only cells with rows are kept: a task may have thousands of classes. A word
+/// that no token stands for may have been given none of them ([`NO_CLASS`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     /// By gold and predicted class.
@@ -16,6 +18,26 @@ pub struct Confusion {
     gold: Vec<u64>,
     /// Rows that were given each class, `[classes]`.
     predicted: Vec<u64>,
+}
+
+/// How often one class or label is right, given and predicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub right: u64,
+    pub gold: u64,
+    pub predicted: u64,
+}
+
+impl Tally {
+    /// A quotient without a divisor is 0, as scikit-learn has it: a class that is never predicted has a precision of 0.
+    pub fn hits(self) -> Hits {
+        let Self { right, gold, predicted } = self;
+        Hits {
+            precision: share(right, predicted),
+            recall: share(right, gold),
+            f1: share(2 * right, gold + predicted),
+        }
+    }
 }
 
 /// How well one class, or the mean over several, is found.
@@ -42,7 +64,7 @@ impl Confusion {
         Some(Self::count(outputs, &predicted, gold))
     }
 
-    /// Of class ids below `classes`, in lists of equal lengths.
+    /// Of class ids below `classes`, in lists of equal lengths; a predicted one may be [`NO_CLASS`].
     pub fn count(classes: usize, predicted: &[u32], gold: &[u32]) -> Self {
         let pairs = gold.iter().zip(predicted).map(|(&gold, &predicted)| (gold, predicted, 1));
         Self::from_cells(classes, pairs)
@@ -54,14 +76,17 @@ impl Confusion {
         for (gold, predicted, rows) in cells {
             *confusion.cells.entry((gold, predicted)).or_default() += rows;
             confusion.gold[gold as usize] += rows;
-            confusion.predicted[predicted as usize] += rows;
+            if predicted != NO_CLASS {
+                confusion.predicted[predicted as usize] += rows;
+            }
         }
         confusion
     }
 
-    /// The cells with rows, as a line of a log has them: `[[gold, predicted, rows], …]` by class id.
+    /// The cells with rows, as a line of a log has them: `[[gold, predicted, rows], …]` by class id, `null` for none.
     pub fn cells_json(&self) -> Value {
-        self.cells().map(|(gold, predicted, rows)| json!([gold, predicted, rows])).collect()
+        let id = |class: u32| Some(class).filter(|&class| class != NO_CLASS);
+        self.cells().map(|(gold, predicted, rows)| json!([gold, id(predicted), rows])).collect()
     }
 
     /// Reads back what [`cells_json`](Self::cells_json) gave; `None` where it is no such list.
@@ -70,7 +95,13 @@ impl Confusion {
             let class = u32::try_from(value.as_u64()?).ok()?;
             ((class as usize) < classes).then_some(class)
         };
-        let cell = |cell: &Value| Some((class(&cell[0])?, class(&cell[1])?, cell[2].as_u64()?));
+        let cell = |cell: &Value| {
+            let [gold, predicted, rows] = cell.as_array()?.as_slice() else {
+                return None;
+            };
+            let predicted = if predicted.is_null() { Some(NO_CLASS) } else { class(predicted) };
+            Some((class(gold)?, predicted?, rows.as_u64()?))
+        };
         let cells: Option<Vec<_>> = cells.as_array()?.iter().map(cell).collect();
         Some(Self::from_cells(classes, cells?.into_iter()))
     }
@@ -106,15 +137,21 @@ impl Confusion {
         (0..self.classes()).map(|class| self.cell(class, class)).sum()
     }
 
-    /// A quotient without a divisor is 0, as scikit-learn has it: a class that is never predicted has a precision of 0.
     pub fn class(&self, class: usize) -> Hits {
-        let right = self.cell(class, class);
-        let (gold, predicted) = (self.gold[class], self.predicted[class]);
-        Hits {
-            precision: share(right, predicted),
-            recall: share(right, gold),
-            f1: share(2 * right, gold + predicted),
+        self.tally(class).hits()
+    }
+
+    fn tally(&self, class: usize) -> Tally {
+        Tally {
+            right: self.cell(class, class),
+            gold: self.gold[class],
+            predicted: self.predicted[class],
         }
+    }
+
+    /// Those of all classes.
+    pub fn tallies(&self) -> Vec<Tally> {
+        (0..self.classes()).map(|class| self.tally(class)).collect()
     }
 
     /// The mean over the classes that have a row or were predicted, each with the same weight.
@@ -151,6 +188,10 @@ mod tests {
         let cells = confusion.cells_json();
         assert_eq!(cells, json!([[0, 0, 1], [1, 0, 1], [1, 1, 1], [1, 2, 1], [2, 2, 1]]));
         assert_eq!(Confusion::from_json(3, &cells), Some(confusion));
+        let none = Confusion::count(2, &[0, NO_CLASS], &[0, 1]);
+        assert_eq!(none.cells_json(), json!([[0, 0, 1], [1, null, 1]]));
+        assert_eq!((none.rows(), none.predicted()), (2, [1, 0].as_slice()));
+        assert_eq!(Confusion::from_json(2, &none.cells_json()), Some(none));
         for wrong in [json!([[0, 3, 1]]), json!([[0]]), json!([0]), json!({}), Value::Null] {
             assert_eq!(Confusion::from_json(3, &wrong), None, "{wrong}");
         }

@@ -47,9 +47,14 @@ pub fn are_tagged<S: AsRef<str>>(names: &[S]) -> bool {
     parts.is_some_and(|parts| parts.iter().any(|&part| part != Part::Outside))
 }
 
+/// The type of the entity that a word of this tag is part of; `_` where the tag names none.
+pub fn kind(tag: &str) -> Option<&str> {
+    split(tag).filter(|(part, _)| *part != Part::Outside).map(|(_, kind)| kind)
+}
+
 /// Whether a tag says by a hyphen that it is within an entity.
 pub fn begins(tag: &str) -> bool {
-    tag.contains('-') && split(tag).is_some_and(|(part, _)| part != Part::Outside)
+    tag.contains('-') && kind(tag).is_some()
 }
 
 /// The tag of what goes on where this tag begins.

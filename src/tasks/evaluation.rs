@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::classification::argmax;
-use super::confusion::Confusion;
+use super::confusion::{Confusion, Tally};
 use super::examples::Prepared;
 use super::metrics::{Scores, f1_of};
 use super::targets::Targets;
@@ -22,8 +22,10 @@ pub struct Evaluation {
     pub scores: Scores,
     /// When a question was left unanswered; for answers alone.
     pub no_answer: Option<NoAnswer>,
-    /// `None` where the labels are no classes.
+    /// `None` where neither a text nor a word has one class.
     pub confusion: Option<Confusion>,
+    /// How often each class or label is right, given and predicted; empty where there are none.
+    pub each: Vec<Tally>,
     /// Whether all of two or more rows got the same answer.
     pub one_answer: bool,
 }
@@ -43,11 +45,16 @@ impl Evaluation {
             let predicted: Vec<u32> = logits.chunks_exact(outputs).map(argmax).collect();
             scores.push((Metric::F1, f1_of(positive, &predicted, gold)));
         }
+        let confusion = prepared.confusion(targets, logits);
         Self {
             part,
             scores,
             no_answer: targets.no_answer(),
-            confusion: Confusion::of_logits(logits, outputs, labels),
+            each: match &confusion {
+                Some(confusion) => confusion.tallies(),
+                None => targets.tallies(logits, labels),
+            },
+            confusion,
             one_answer: prepared.one_answer(targets, logits),
         }
     }

@@ -1,11 +1,13 @@
 //! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
 
+use super::confusion::Confusion;
 use super::entities::EntityTally;
 use super::metrics::Scores;
 use super::targets::Targets;
 use crate::batch::Labels;
 use crate::data::{
-    Dataset, Documents, OnRows, Row, Table, TextCounts, TextTokenizer, Window, Windows,
+    Dataset, Documents, MaskTokens, Masking, OnRows, Row, Table, TextCounts, TextTokenizer, Window,
+    Windows,
 };
 use crate::formats::columns::Columns;
 use anyhow::{Context, Result};
@@ -129,6 +131,13 @@ impl Prepared {
                 let counts = windows.counts();
                 let labels = targets.of_windows(&documents, &windows)?;
                 let dataset = Dataset::of_windows(&mut windows, labels, tokenizer)?;
+                if let &Targets::Words { rules, .. } = targets {
+                    let tokens = MaskTokens::of(tokenizer)?;
+                    let masking = Masking::new(rules, tokens, &windows, &documents.list);
+                    // What was hidden is asked for token by token, and of no text as a whole.
+                    let dataset = dataset.masked(masking);
+                    return Ok((Self { dataset, documents: None }, counts));
+                }
                 let documents = Some(InWindows { documents, windows });
                 Ok((Self { dataset, documents }, counts))
             }
@@ -164,6 +173,15 @@ impl Prepared {
         };
         let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
         targets.types(&documents.list, windows, &logits)
+    }
+
+    /// Which class was taken for which, where each text or word has one.
+    pub fn confusion(&self, targets: &Targets, logits: &[f32]) -> Option<Confusion> {
+        let Some(InWindows { documents, windows }) = &self.documents else {
+            return Confusion::of_logits(logits, targets.outputs(), self.labels());
+        };
+        let logits = TokenLogits::new(logits, &self.dataset, targets.outputs());
+        targets.confusion_of_words(&documents.list, windows, &logits)
     }
 
     /// Whether all of two or more texts got the same answer.

@@ -7,13 +7,20 @@
 //! | any, mean | `classifier` on the mean of the tokens | sentence encoders |
 //! | any, each token | `classifier` | `BertForTokenClassification`, `RobertaForTokenClassification` |
 //! | any, each token | `qa_outputs`, without dropout | `BertForQuestionAnswering`, `RobertaForQuestionAnswering` |
+//! | BERT, labelled tokens | `cls.predictions`: `transform`, then the word table | `BertForMaskedLM` |
+//! | RoBERTa, labelled tokens | `lm_head`: `dense` and `layer_norm`, then the word table | `RobertaForMaskedLM` |
 //!
 //! BERT's pooler belongs to the checkpoint: its matrix is frozen and its bias is one of the biases. Where the
 //! checkpoint has none, or a fresh one is asked for, it is new and trains like the rest of the head.
+//!
+//! The head on masked words is the checkpoint's whole: its matrices and its LayerNorm's gain are frozen, its three biases
+//! train. The logits of the labelled tokens are held whole, `[labelled, vocabulary]`, with their gradient: for 32 × 128 tokens
+//! and BERT's vocabulary that is 158 MB, a twelfth of what such a step takes on a CPU, and micro-batches divide it.
 
 use crate::program::{
-    Aside, Builder, Dense, DenseBack, Dropout, HeadWeight, In, Loss, LossKind, Out, Over,
-    ParamRange, Pool, PoolBack, PoolKind, Storage, Sum, Value, What,
+    ActNorm, ActNormBack, Activation, Aside, Builder, Dense, DenseBack, Dropout, HeadWeight, In,
+    Loss, LossKind, Norm, Out, Over, ParamRange, Pool, PoolBack, PoolKind, Storage, Sum, Value,
+    What,
 };
 
 /// The head of a task model.
@@ -43,6 +50,8 @@ pub struct DenseLayer {
     /// On the layer's input.
     pub dropout: Dropout,
     pub tanh: bool,
+    /// What follows it in a head on masked words.
+    pub norm: Option<(Activation, Norm)>,
 }
 
 /// What the head makes in forward.
@@ -52,6 +61,8 @@ pub struct HeadPass {
     x: Value,
     /// The input of each layer, then the logits.
     values: Vec<Value>,
+    /// What each layer's matrix makes, which a norm may follow.
+    products: Vec<Value>,
 }
 
 impl HeadPass {
@@ -81,7 +92,7 @@ impl TaskHead {
         let f32 = |b: &mut Builder, what, width| b.value(what, rows, width, Storage::F32);
         let pooled = f32(b, What::Pooled, self.hidden);
         b.push(Pool { kind: self.pool, x: In(x), out: Out(pooled) });
-        let mut values = vec![pooled];
+        let (mut values, mut products) = (vec![pooled], Vec::new());
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
             let what = if last { What::Logits } else { What::Head };
@@ -94,9 +105,17 @@ impl TaskHead {
                 tanh: layer.tanh,
                 y: Out(y),
             });
-            values.push(y);
+            products.push(y);
+            values.push(match layer.norm {
+                None => y,
+                Some((act, norm)) => {
+                    let normed = b.like(What::Head, y);
+                    b.push(ActNorm { x: In(y), act, norm, y: Out(normed) });
+                    normed
+                }
+            });
         }
-        HeadPass { x, values }
+        HeadPass { x, values, products }
     }
 
     /// Adds the batch's loss to the step's; returns the gradient of the logits.
@@ -116,7 +135,13 @@ impl TaskHead {
     pub fn backward(&self, b: &mut Builder, pass: &HeadPass, dlogits: Value) -> Value {
         let mut dy = dlogits;
         for (i, layer) in self.layers.iter().enumerate().rev() {
-            let (x, y) = (pass.values[i], pass.values[i + 1]);
+            let (x, y) = (pass.values[i], pass.products[i]);
+            if let Some((act, norm)) = layer.norm {
+                let now = b.like(What::Head, dy);
+                let dx = Over { was: dy, now };
+                b.push(ActNormBack { x: In(y), act, norm, dx, dbeta: Sum(Some(norm.beta)) });
+                dy = now;
+            }
             let now = b.like(What::Head, dy);
             let dx = b.like(What::Head, x);
             b.push(DenseBack {

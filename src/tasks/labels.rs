@@ -43,8 +43,8 @@ impl ClassNames {
         for label in labels {
             *counts.entry(label).or_default() += 1;
         }
+        one_spelling_each(file, ["label", "row"], &counts)?;
         let mut keyed: Vec<(Key, &str)> = counts.keys().map(|n| (Key::of(n), *n)).collect();
-        one_spelling_each(file, &keyed, &counts)?;
         let number = |key: &Key| match key {
             Key::Number(number) => Some(number.clone()),
             _ => None,
@@ -105,15 +105,15 @@ impl ClassNames {
     }
 }
 
-/// Refuses labels that are one and are written in several ways.
-fn one_spelling_each(
+/// Refuses names that are one and are written in several ways. They are names of `what`, counted in `unit`s.
+pub fn one_spelling_each(
     file: &str,
-    keyed: &[(Key, &str)],
+    [what, unit]: [&str; 2],
     counts: &BTreeMap<&str, usize>,
 ) -> Result<()> {
-    let mut spellings: HashMap<&Key, Vec<&str>> = HashMap::new();
-    for (key, name) in keyed {
-        spellings.entry(key).or_default().push(name);
+    let mut spellings: HashMap<Key, Vec<&str>> = HashMap::new();
+    for name in counts.keys() {
+        spellings.entry(Key::of(name)).or_default().push(name);
     }
     let mut several: Vec<_> = spellings.into_values().filter(|s| s.len() > 1).collect();
     several.sort_unstable();
@@ -123,14 +123,14 @@ fn one_spelling_each(
     // With escapes, where what is shown would be the same.
     let shown: Vec<String> = first
         .iter()
-        .map(|&name| format!("\"{}\" ({})", name.escape_default(), count(counts[name], "row")))
+        .map(|&name| format!("\"{}\" ({})", name.escape_default(), count(counts[name], unit)))
         .collect();
     let more = match several.len() - 1 {
         0 => String::new(),
-        more => format!(" (and {more} more such labels)"),
+        more => format!(" (and {more} more such {what}s)"),
     };
     bail!(
-        "{file}: one label is written in several ways: {}{more}; write it in one",
+        "{file}: one {what} is written in several ways: {}{more}; write it in one",
         shown.join(", ")
     )
 }

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 
 use super::named_labels::in_word;
 use super::spelling::Key;
+use super::unlabelled::says_none;
 use crate::data::Table;
 use crate::formats::columns::Columns;
 use crate::settings::benchmark::{Answers, NamedTask};
@@ -36,7 +37,7 @@ fn has<'a>(task: &NamedTask, header: &[String], mut labels: impl Iterator<Item =
     };
     own.len() == header.len()
         && own.iter().all(|own| header.iter().any(|name| own == name))
-        && labels.all(|label| label.trim().is_empty() || is_word(label.trim()))
+        && labels.all(|label| says_none(label) || is_word(label.trim()))
 }
 
 /// # Errors
@@ -74,9 +75,7 @@ fn by_columns(table: &Table, task: &NamedTask) -> Option<&'static NamedTask> {
     };
     let labels = |task: &NamedTask| {
         let mut labels = table.rows.iter().filter_map(|row| row.label.as_deref());
-        labels.all(|label| {
-            label.trim().is_empty() || in_word(task, label.trim(), String::new).is_ok()
-        })
+        labels.all(|label| says_none(label) || in_word(task, label.trim(), String::new).is_ok())
     };
     match names(task) {
         true => None,

@@ -4,6 +4,7 @@
 
 pub mod answer_measures;
 pub mod answers;
+pub mod baseline;
 pub mod class_weights;
 pub mod classification;
 pub mod collapse;
@@ -14,6 +15,7 @@ pub mod examples;
 pub mod head;
 pub mod labels;
 pub mod look_alike;
+pub mod masked_words;
 pub mod metrics;
 pub mod multi_label;
 pub mod name_doubts;

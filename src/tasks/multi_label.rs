@@ -1,32 +1,19 @@
 //! Any number of labels per text: an output with a sigmoid for each (`problem_type` `multi_label_classification` of
 //! transformers). A label is predicted where its probability is above one half.
 
+use super::confusion::Tally;
 use super::labels::{ClassNames, unknown};
 use super::metrics::{self, Scores};
 use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
-use anyhow::{Context, Result, bail};
+use crate::room::filled;
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-/// The labels of a row, without spaces around them. None is a label, too: it has none of them.
+/// The labels of a row. None is a label, too: it has none of them.
 fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
-    let parts = splitting.parts(row.label.as_deref().unwrap_or_default());
-    let parts = parts.with_context(|| place(name, row.line))?;
-    let parts = parts.iter().map(|label| label.trim());
-    let labels: Vec<String> =
-        parts.clone().filter(|label| !label.is_empty()).map(str::to_owned).collect();
-    // Spaces part labels however many there are.
-    let spaces = splitting.separator().trim().is_empty();
-    if !spaces && parts.len() > 1 && labels.len() < parts.len() {
-        bail!(
-            "{}: one of the labels {:?} is empty; write each between two separators ({:?}), or remove what is too much",
-            place(name, row.line),
-            row.label.as_deref().unwrap_or_default(),
-            splitting.separator()
-        );
-    }
-    Ok(labels)
+    splitting.parts_of(name, row, "labels")
 }
 
 /// The distinct labels of a table.
@@ -45,7 +32,8 @@ pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
 /// With file and line: a label that is not one of the task's, or that a row has twice.
 pub fn read(names: &ClassNames, splitting: &Splitting, table: &Table) -> Result<Labels> {
     let count = names.names().len();
-    let mut all = vec![0.0; table.rows.len() * count];
+    let what = format!("labels ({} rows of {count} each)", table.rows.len());
+    let mut all = filled(0.0, table.rows.len().saturating_mul(count), &what)?;
     for (row, values) in table.rows.iter().zip(all.chunks_exact_mut(count)) {
         for label in labels_of(splitting, &table.name, row)? {
             let id = names.id(&label).ok_or_else(|| unknown(names, table, row, &label))?;
@@ -64,6 +52,21 @@ pub fn score(logits: &[f32], outputs: usize, gold: &[f32]) -> Scores {
     let right: Vec<bool> = gold.iter().map(|&y| y > 0.5).collect();
     let loss: f64 = logits.iter().zip(&right).map(|(&x, &y)| loss(f64::from(x), y)).sum();
     metrics::multi_label(&predicted, &right, outputs, loss / gold.len() as f64)
+}
+
+/// How often each label is right, given and predicted.
+pub fn tallies(logits: &[f32], outputs: usize, gold: &[f32]) -> Vec<Tally> {
+    let mut each = vec![Tally::default(); outputs];
+    let rows = logits.chunks_exact(outputs).zip(gold.chunks_exact(outputs));
+    for (logits, gold) in rows {
+        for ((tally, &logit), &gold) in each.iter_mut().zip(logits).zip(gold) {
+            let (predicted, gold) = (logit > 0.0, gold > 0.5);
+            tally.right += u64::from(predicted && gold);
+            tally.gold += u64::from(gold);
+            tally.predicted += u64::from(predicted);
+        }
+    }
+    each
 }
 
 /// `-ln σ(x)` for a label that is there, `-ln (1 - σ(x))` for one that is not.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::entities::{are_tagged, kind};
 use super::spelling::Key;
 use super::unlabelled::{doubtful, is_missing};
-use crate::words::{MANY, count, list, named};
+use crate::words::{MANY, count, list, named, quoted};
 
 /// Names with how often each stands in the examples.
 pub struct Counted<'a> {
@@ -28,7 +29,8 @@ impl Counted<'_> {
             pairs.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         }
         let shown = pairs.iter().take(MANY);
-        let shown: Vec<_> = shown.map(|(name, count)| format!("{name:?} ({count})")).collect();
+        let shown: Vec<_> =
+            shown.map(|(name, count)| format!("{} ({count})", quoted(name))).collect();
         let more = match pairs.len().saturating_sub(MANY) {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -41,6 +43,7 @@ impl Counted<'_> {
     /// A sentence for each thing that looks wrong.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = self.same_but_for_case();
+        if doubts.is_empty() && self.what == "tag" && are_tagged(self.names) {}
         let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
         let names = self.names.iter().map(String::as_str);
         let (numbers, words): (Vec<_>, Vec<_>) = names.partition(is_number);
@@ -81,17 +84,51 @@ impl Counted<'_> {
     }
 
     fn same_but_for_case(&self) -> Vec<String> {
-        let mut by_case: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let of_entities = self.unit == "word" && are_tagged(self.names);
+        let what = if of_entities { "type" } else { self.what };
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (name, number) in self.pairs() {
-            let shown = format!("{name:?} ({})", count(number, self.unit));
+            // Of a tag its type alone has letters that mean nothing by their case.
+            let name = if of_entities { kind(name) } else { Some(name) };
+            *counts.entry(name.unwrap_or_default()).or_default() += number;
+        }
+        let mut by_case: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, number) in counts {
+            let shown = format!("{} ({})", quoted(name), count(number, self.unit));
             by_case.entry(name.to_lowercase()).or_default().push(shown);
         }
         let several = by_case.into_values().filter(|names| names.len() > 1);
         several
             .map(|names| {
-                let what = named(2, self.what);
+                let what = named(2, what);
                 format!("the {what} {} differ in nothing but case", names.join(", "))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_tags(tags: &[&str]) -> Vec<String> {
+        let names: Vec<String> = tags.iter().map(|&tag| tag.to_owned()).collect();
+        let counts = (1..).take(names.len()).collect();
+        Counted { what: "tag", unit: "word", names: &names, counts }.doubts()
+    }
+
+    #[test]
+    fn types_of_entities_that_differ_in_case_alone_are_said_whichever_part_their_tags_name() {
+        let same = |shown| [format!("the types {shown} differ in nothing but case")];
+        assert_eq!(of_tags(&["B-LOC", "I-loc", "O"]), same("\"LOC\" (1 word), \"loc\" (2 words)"));
+        assert_eq!(
+            of_tags(&["B-PER", "B-per", "I-PER", "O"]),
+            same("\"PER\" (4 words), \"per\" (2 words)")
+        );
+        assert!(of_tags(&["B-LOC", "I-LOC", "B-PER", "O"]).is_empty());
+        assert!(of_tags(&["B", "I", "O"]).is_empty());
+        // Of other tags the whole name.
+        let other = "the tags \"Noun\" (1 word), \"noun\" (2 words) differ in nothing but case";
+        assert_eq!(of_tags(&["Noun", "noun"]), [other]);
     }
 }

@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 
 use super::look_alike::refuse_look_alike;
 use super::named_labels::{in_word, is_number, numbers};
-use super::spelling::Key;
 use super::test_numbers::TestNumbers;
+use super::unlabelled::says_none;
 use crate::data::benchmark::layout::{self, Found, Local, Tree};
 use crate::data::benchmark::{
     Fields, RawFile, RawRow, RawRows, list, read as read_file, read_pairs,
@@ -332,7 +332,7 @@ impl<'a> Taken<'a> {
         file: &RawFile,
         at: u64,
     ) -> Result<()> {
-        let label = label.map(str::trim).filter(|text| !is_none(text));
+        let label = label.map(str::trim).filter(|text| !says_none(text));
         if let Some(label) = label.filter(|_| !self.task.archive.has_test_labels) {
             bail!(
                 "{}: {label:?} is a label, and the test rows of {} have none; are these the rows of another split?",
@@ -354,17 +354,14 @@ impl<'a> Taken<'a> {
     fn label(&mut self, text: &str, file: &RawFile, at: u64) -> Result<Option<String>> {
         let cell = || file.cell(at, self.columns.label);
         let text = text.trim();
-        let none = is_none(text);
-        if none && self.drop_unlabelled {
-            return Ok(None);
-        }
-        if none {
-            bail!(
-                "{}: {} says that the row has no label, as in the benchmark's test files; leave such rows out with \
-                 --unlabelled drop",
+        match says_none(text) {
+            true if self.drop_unlabelled => return Ok(None),
+            true => bail!(
+                "{}: {} says that the row has no label; leave such rows out with --unlabelled drop",
                 cell(),
-                if text.is_empty() { "an empty field" } else { text }
-            );
+                if text.is_empty() { "an empty field".to_owned() } else { format!("{text:?}") }
+            ),
+            false => {}
         }
         let (label, by_number) = in_word(self.task, text, cell)?;
         self.numbered |= by_number || (self.unsaid && is_number(self.task, text));
@@ -421,11 +418,6 @@ impl<'a> Taken<'a> {
         let table = Table { name: self.name, columns, unread, rows: self.rows, over_lines: None };
         Ok(PartRows { table, index, notes: self.notes })
     }
-}
-
-/// Whether a label of a benchmark's file says that there is none.
-fn is_none(text: &str) -> bool {
-    text.is_empty() || Key::of(text) == Key::of("-1")
 }
 
 #[cfg(test)]

@@ -244,7 +244,7 @@ fn scores_lie_within_their_range() {
     for (score, said) in [
         ("5.1", "5.1 lies outside"),
         ("-0.5", "outside"),
-        ("nan", "outside"),
+        ("nan", "has no label"),
         ("x", "not a number"),
     ] {
         let text = format!("{head}0\tg\ta\tb\t1\n1\tg\ta\tb\t{score}\n");
@@ -457,7 +457,7 @@ fn labels_of_the_test_rows_are_none_to_train_on() {
     fs::copy(from, copy.path().join("cola/train-00000-of-00001.parquet")).unwrap();
     let error = try_read(copy.path(), "cola", ReadFor::Train).unwrap_err().to_string();
     for part in
-        ["train-00000-of-00001.parquet, row 1, column \"label\"", "-1 says", "--unlabelled drop"]
+        ["train-00000-of-00001.parquet, row 1, column \"label\"", "says that", "--unlabelled drop"]
     {
         assert!(error.contains(part), "{error}");
     }

@@ -1,8 +1,8 @@
 //! How the documents of a task are read: from a file whole, or from a pipe one at a time.
 
 use crate::data::{
-    ConllReader, Documents, FileFormat, LabelUse, ReadDocuments, ReadOptions, SquadReader,
-    TaggedJsonReader,
+    ConllReader, Documents, FileFormat, LabelUse, ReadDocuments, ReadOptions, RunningReader,
+    SquadReader, TaggedJsonReader,
 };
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result, bail};
@@ -51,6 +51,14 @@ pub fn documents<'a>(
                     "{name}: --task {task} reads words in columns (--format conll, conllu) or JSON lines (jsonl)"
                 ),
             })
+        }
+        Reads::Running => {
+            let format = match (options.format, path) {
+                (Some(format), _) => Some(format),
+                (None, Some(path)) => FileFormat::of_running_text(path)?,
+                (None, None) => None,
+            };
+            Ok(Box::new(RunningReader::new(input, name, format, options)?))
         }
         Reads::Questions => {
             let format = match (options.format, path) {

@@ -6,7 +6,7 @@ use super::splitting::Splitting;
 use crate::batch::Labels;
 use crate::data::{Row, Table, place};
 use crate::words;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// Targets above this have squares and gradients that f32 cannot hold.
@@ -15,16 +15,19 @@ const LARGEST_VALUE: f32 = 1e15;
 /// The numbers of the first row: as many as every row has.
 ///
 /// # Errors
-/// The label of the first row is empty.
+/// The label of the first row is empty or a list that is.
 pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
     match table.rows.first() {
-        Some(row) => Ok(parts(splitting, &table.name, row)?.len().max(1)),
+        Some(row) => Ok(parts(splitting, &table.name, row)?.len()),
         None => Ok(1),
     }
 }
 
 fn parts(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
-    splitting.parts(label_of(name, row)?).with_context(|| place(name, row.line))
+    label_of(name, row)?;
+    let parts = splitting.parts_of(name, row, "numbers")?;
+    ensure!(!parts.is_empty(), "{}: the label is an empty list", place(name, row.line));
+    Ok(parts)
 }
 
 /// The numbers of every row, `[rows, outputs]`.
@@ -36,7 +39,7 @@ pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labe
     for row in &table.rows {
         let before = values.len();
         for part in parts(splitting, &table.name, row)? {
-            values.push(value_of(&table.name, row, part.trim())?);
+            values.push(value_of(&table.name, row, &part)?);
         }
         let count = values.len() - before;
         ensure!(
@@ -106,6 +109,27 @@ mod tests {
         assert_eq!(read(3, &splitting, &three).unwrap(), want);
         let message = read(3, &splitting, &table(&["1;2;3", "4;5"])).unwrap_err().to_string();
         assert_eq!(message, "f.tsv:3: 2 numbers for a label, and the first row has 3");
+    }
+
+    #[test]
+    fn a_number_that_is_missing_among_several_is_called_empty() {
+        let semicolon = Splitting::at(";");
+        let refused = |splitting: &Splitting, cell: &str| {
+            format!("{:#}", read(3, splitting, &table(&["1;2;3", cell])).unwrap_err())
+        };
+        for cell in ["1;;3", "1;2;", "; 2;3"] {
+            let message = refused(&semicolon, cell);
+            assert!(message.starts_with("f.tsv:3: one of the numbers"), "{message}");
+            assert!(message.contains("is empty") && message.contains("\";\""), "{message}");
+        }
+        for cell in ["[]", "\u{1f}"] {
+            let message = refused(&semicolon, cell);
+            assert_eq!(message, "f.tsv:3: the label is an empty list");
+            let first = outputs(&table(&[cell]), &Splitting::LISTS).unwrap_err().to_string();
+            assert_eq!(first, "f.tsv:2: the label is an empty list");
+        }
+        let spaces = table(&["1  2 3"]);
+        assert_eq!(outputs(&spaces, &Splitting::at(" ")).unwrap(), 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::answers;
 use super::entities;
 use super::examples::{InWindows, Prepared};
 use super::labels::ClassNames;
+use super::masked_words;
 use super::name_doubts::Counted;
 use super::splitting::Splitting;
 use super::targets::Targets;
@@ -22,6 +23,7 @@ pub fn told(targets: &Targets, prepared: &Prepared) -> String {
         (Targets::Spans(rule), Some(InWindows { documents, windows })) => {
             answers::summary(*rule, documents, windows)
         }
+        (&Targets::Words { rules, .. }, _) => masked_words::summary(rules, &prepared.dataset),
         _ => summary(targets, prepared.labels()),
     }
 }

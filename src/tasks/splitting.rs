@@ -1,8 +1,8 @@
 //! Where a label cell holds several labels or numbers.
 
-use crate::data::LIST;
+use crate::data::{LIST, Row, place};
 use crate::settings::task::Task;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 /// How a label cell is taken apart. A JSON list always is.
@@ -38,11 +38,17 @@ impl Splitting {
     /// What looks like a list and is no JSON, which a separator would tear into parts that nobody meant; a list with what is
     /// no label.
     pub fn parts(&self, cell: &str) -> Result<Vec<String>> {
+        if cell.chars().eq([LIST]) {
+            return Ok(Vec::new());
+        }
         if cell.contains(LIST) {
             return Ok(cell.split(LIST).skip(1).map(str::to_owned).collect());
         }
         let written = cell.trim();
-        if written.starts_with('[') && written.ends_with(']') {
+        let is_list = written.starts_with('[') && written.ends_with(']');
+        // One that was cut.
+        let begins = ["[\"", "['"].iter().any(|start| written.starts_with(start));
+        if is_list || begins {
             let values: Vec<Value> = serde_json::from_str(written).ok().with_context(|| {
                 format!("the label {written:?} looks like a list and is not JSON's, with double quotes: [\"a\", \"b\"]")
             })?;
@@ -54,6 +60,28 @@ impl Splitting {
             Some(separator) => cell.split(separator.as_str()).map(str::to_owned).collect(),
             None => vec![cell.to_owned()],
         })
+    }
+
+    /// The parts of a row's cell, labels or numbers as `what` says, without spaces around them.
+    ///
+    /// # Errors
+    /// As [`parts`](Self::parts), and one of several is empty; with file and line.
+    pub fn parts_of(&self, name: &str, row: &Row, what: &str) -> Result<Vec<String>> {
+        let cell = row.label.as_deref().unwrap_or_default();
+        let parts = self.parts(cell).with_context(|| place(name, row.line))?;
+        let there = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty());
+        let there: Vec<String> = there.map(str::to_owned).collect();
+        // Spaces part however many there are.
+        let spaces = self.separator().trim().is_empty();
+        if !spaces && parts.len() > 1 && there.len() < parts.len() {
+            bail!(
+                "{}: one of the {what} {cell:?} is empty; write each between two separators ({:?}), or remove what is too \
+                 much",
+                place(name, row.line),
+                self.separator()
+            );
+        }
+        Ok(there)
     }
 }
 
@@ -89,6 +117,7 @@ mod tests {
         assert_eq!(by_comma.parts(r#"["red", "dark, blue"]"#).unwrap(), ["red", "dark, blue"]);
         assert_eq!(Splitting::LISTS.parts(" [1, 2.5] ").unwrap(), ["1", "2.5"]);
         assert!(by_comma.parts("[]").unwrap().is_empty());
+        assert_eq!(by_comma.parts("[x] done,b").unwrap(), ["[x] done", "b"]);
         for (list, what) in [
             ("[\"a\", null]", "a null"),
             ("[\"a\", \" \"]", "an empty text"),
@@ -98,7 +127,7 @@ mod tests {
             let message = by_comma.parts(list).unwrap_err().to_string();
             assert!(message.contains(&format!("a list with {what} in it")), "{message}");
         }
-        for torn in ["['red', 'blue']", "[red]"] {
+        for torn in ["['red', 'blue']", "[red]", "[\"x\",\"y\"", "['x'"] {
             let message = by_comma.parts(torn).unwrap_err().to_string();
             assert!(message.contains("looks like a list"), "{message}");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
-use super::entities::{are_tagged, begins};
+use super::entities::{are_tagged, begins, kind};
 use super::spelling::Key;
 use crate::data::{Document, Documents, Gold, place};
 use crate::words::{MANY, count};
@@ -79,11 +79,18 @@ pub fn tags_for_words(name: &str, documents: &[Document]) -> Option<String> {
 pub fn odd(documents: &Documents) -> Option<String> {
     let all = all(documents);
     let fits = |tag: &&str| are_tagged(&[*tag, "B-"]);
-    let begun = all.iter().filter(|(tag, _)| begins(tag)).map(|(_, (_, count))| count);
+    // Letters alone are of entities where one begins and goes on.
+    let letters = ["B", "I"].iter().all(|tag| all.contains_key(tag));
+    let of_entities = |tag: &str| begins(tag) || (letters && kind(tag).is_some());
+    let entities: Vec<_> = all.iter().filter(|(tag, _)| of_entities(tag)).collect();
     let odd: Vec<_> = all.iter().filter(|(tag, _)| !fits(tag)).collect();
-    let words = odd.iter().map(|(_, (_, count))| count);
-    // Else these are the names of something else, of which one looks like such a tag.
-    if odd.is_empty() || begun.sum::<usize>() <= words.sum() {
+    let words = |tags: &[(&&str, &(String, usize))]| -> usize {
+        tags.iter().map(|(_, (_, count))| count).sum()
+    };
+    // One tag may stand at most of the words, as O does. Where the odd ones are more in number and in words, these are the
+    // names of something else, of which some look like such tags.
+    let spoilt = entities.len() >= odd.len() || words(&entities) > words(&odd);
+    if odd.is_empty() || entities.is_empty() || !spoilt {
         return None;
     }
     let shown = odd.iter().take(MANY).map(|(tag, (first, number))| {
@@ -91,7 +98,7 @@ pub fn odd(documents: &Documents) -> Option<String> {
     });
     let shown: Vec<_> = shown.collect();
     Some(format!(
-        "of the tags, {} {} none of IOB or IOBES, so that no entities are measured, but words: correct {}, or leave it so",
+        "of the tags, {} {} none of IOB or IOBES, so that no entities are measured, but words: correct {} (a word outside all has O), or leave it so",
         shown.join(", "),
         if odd.len() == 1 { "is" } else { "are" },
         if odd.len() == 1 { "it" } else { "them" }
@@ -106,6 +113,51 @@ mod tests {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let document = Document { line: 4, ..Document::of_words(&words) };
         tags_for_words("d.conll", &[document])
+    }
+
+    /// What is said of tags, each with the number of words that have it.
+    fn said_of_tags(counts: &[(&str, usize)]) -> Option<String> {
+        let tags: Vec<String> =
+            counts.iter().flat_map(|&(tag, count)| vec![tag.to_owned(); count]).collect();
+        let words = vec!["w".to_owned(); tags.len()];
+        let lines = (4..).take(tags.len()).collect();
+        let document = Document { lines, gold: Gold::Tags(tags), ..Document::of_words(&words) };
+        odd(&Documents { name: "d.conll".to_owned(), list: vec![document] })
+    }
+
+    #[test]
+    fn a_tag_that_keeps_the_others_from_being_entities_is_named_however_common_it_is() {
+        for outside in ["0", "o", "OUT", "_", "X"] {
+            let text = said_of_tags(&[("B-PER", 2), ("I-PER", 1), (outside, 40)]).unwrap();
+            assert!(
+                text.contains(&format!("{outside:?} (40 words, first at d.conll:7)")),
+                "{text}"
+            );
+        }
+        // A single type, and tags without one.
+        assert!(said_of_tags(&[("B-PER", 1), ("o", 40)]).is_some());
+        assert!(said_of_tags(&[("B", 2), ("I", 1), ("0", 40)]).is_some());
+        // A slip among many words.
+        assert!(said_of_tags(&[("B-PER", 9), ("I-PER", 9), ("O", 9), ("PER", 1)]).is_some());
+    }
+
+    #[test]
+    fn one_type_in_several_spellings_is_refused_like_one_label() {
+        let tags = ["B-Caf\u{e9}", "I-Cafe\u{301}", "O"].map(str::to_owned).to_vec();
+        let words = vec!["w".to_owned(); tags.len()];
+        let document = Document { gold: Gold::Tags(tags), ..Document::of_words(&words) };
+        let documents = Documents { name: "d.conll".to_owned(), list: vec![document] };
+        let message = crate::tasks::tags::names(&documents).unwrap_err().to_string();
+        assert!(message.starts_with("d.conll: one type is written in several ways"), "{message}");
+        assert!(message.contains("\"Cafe\\u{301}\" (1 word)"), "{message}");
+    }
+
+    #[test]
+    fn names_of_something_else_are_no_entities_that_were_spoilt() {
+        assert_eq!(said_of_tags(&[("NOUN", 3), ("VERB", 2), ("_", 1)]), None);
+        assert_eq!(said_of_tags(&[("N", 3), ("V", 2), ("I", 2), ("_", 1)]), None);
+        assert_eq!(said_of_tags(&[("S-BAR", 3), ("NP", 2), ("VP", 2)]), None, "one looks like it");
+        assert_eq!(said_of_tags(&[("B-PER", 3), ("I-PER", 2), ("O", 2)]), None);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! ignored, and where windows overlap the one that sees the token best decides. A word counts once in loss and measures.
 
 use super::classification::{argmax, log_softmax};
-use super::entities::{Entity, EntityTally, are_tagged, continued, entities};
+use super::confusion::Confusion;
+use super::entities::{Entity, EntityTally, are_tagged, continued, entities, kind};
 use super::examples::TokenLogits;
-use super::labels::{ClassNames, unknown_at};
+use super::labels::{ClassNames, one_spelling_each, unknown_at};
 use super::metrics::{self, NO_CLASS, Scores};
 use super::tag_remarks::{place_of, refuse_numbers, tags};
 use super::targets::Prediction;
@@ -23,11 +24,17 @@ const NO_TAG: &str = "_";
 /// The distinct tags of documents.
 ///
 /// # Errors
-/// There are fewer than two, all are numbers, or one tag is written in several ways.
+/// There are fewer than two, all are numbers, or one tag or type of entity is written in several ways.
 pub fn names(documents: &Documents) -> Result<ClassNames> {
     refuse_numbers(documents)?;
-    let all = documents.list.iter().flat_map(tags).map(|tag| tag.trim());
-    ClassNames::distinct(&documents.name, all, 2)
+    let all = || documents.list.iter().flat_map(tags).map(|tag| tag.trim());
+    let names = ClassNames::distinct(&documents.name, all(), 2)?;
+    if are_tagged(names.names()) {
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+        all().filter_map(kind).for_each(|kind| *types.entry(kind).or_default() += 1);
+        one_spelling_each(&documents.name, ["type", "word"], &types)?;
+    }
+    Ok(names)
 }
 
 /// The measures of these tags: of entities where tags say where one begins and goes on.
@@ -151,6 +158,22 @@ pub fn score(
     let loss = (Metric::Loss, loss / words.max(1) as f64);
     let rest = measures(names).iter().map(|&metric| (metric, value(metric)));
     std::iter::once(loss).chain(rest).collect()
+}
+
+/// Which tag was taken for which; none where tags name entities, of which a word is a part at most.
+pub fn confusion(
+    names: &ClassNames,
+    documents: &[Document],
+    windows: &Windows,
+    logits: &TokenLogits<'_>,
+) -> Option<Confusion> {
+    if are_tagged(names.names()) {
+        return None;
+    }
+    let id = |tag: &String| names.id(tag);
+    let gold: Option<Vec<u32>> = documents.iter().flat_map(tags).map(id).collect();
+    let predicted = predicted(names, documents, windows, logits).concat();
+    Some(Confusion::count(names.names().len(), &predicted, &gold?))
 }
 
 /// The entities of each type, in the order of their names; none where tags name no entities.

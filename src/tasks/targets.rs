@@ -3,20 +3,23 @@
 
 use super::answers::{self, Answering};
 use super::classification::{self, argmax};
+use super::confusion::{Confusion, Tally};
 use super::entities::EntityTally;
-use super::examples::{Examples, TokenLogits};
+use super::examples::{Examples, Prepared, TokenLogits};
 use super::labels::ClassNames;
+use super::masked_words;
 use super::metrics::Scores;
 use super::multi_label;
 use super::regression;
 use super::splitting::Splitting;
 use super::tags;
 use crate::batch::Labels;
-use crate::data::{Document, Documents, Table, Windows};
+use crate::data::{Document, Documents, MaskRules, Table, Windows};
 use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
+use crate::settings::train::TrainConfig;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,6 +39,8 @@ pub enum Targets {
     Tags(ClassNames),
     /// The part of a text that answers a question.
     Spans(Answering),
+    /// Hidden words, of so many.
+    Words { vocabulary: usize, rules: MaskRules },
 }
 
 /// What is said of one document.
@@ -103,7 +108,18 @@ impl Targets {
             Task::Regression => Self::Values { outputs, splitting },
             Task::TokenClassification => Self::Tags(ClassNames::from_names(names, 2)?),
             Task::QuestionAnswering => Self::Spans(Answering::default()),
+            Task::MaskedLm => bail!("hidden words have rules of their own"),
         })
+    }
+
+    /// Hidden words, by these rules.
+    pub fn words(vocabulary: usize, settings: &TrainConfig) -> Self {
+        let rules = MaskRules {
+            probability: settings.mask_probability(),
+            whole_words: settings.whole_word_masking,
+            seed: settings.seed,
+        };
+        Self::Words { vocabulary, rules }
     }
 
     /// The same with another longest answer, and another rule for when a question has none, where they are given.
@@ -114,6 +130,17 @@ impl Targets {
                 longest: longest.unwrap_or(rule.longest),
                 none: none.unwrap_or(rule.none),
             }),
+            other => other,
+        }
+    }
+
+    /// The same where several labels or numbers are parted by something else.
+    #[must_use]
+    pub fn split_at(self, separator: &str) -> Self {
+        let splitting = Splitting::at(separator);
+        match self {
+            Self::Several(names, _) => Self::Several(names, splitting),
+            Self::Values { outputs, .. } => Self::Values { outputs, splitting },
             other => other,
         }
     }
@@ -144,7 +171,7 @@ impl Targets {
     pub fn names(&self) -> &[String] {
         match self {
             Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => names.names(),
-            Self::None | Self::Values { .. } | Self::Spans(_) => &[],
+            Self::None | Self::Values { .. } | Self::Spans(_) | Self::Words { .. } => &[],
         }
     }
 
@@ -173,6 +200,7 @@ impl Targets {
             }
             Self::Values { outputs, .. } => *outputs,
             Self::Spans(_) => answers::OUTPUTS,
+            Self::Words { vocabulary, .. } => *vocabulary,
         }
     }
 
@@ -186,11 +214,12 @@ impl Targets {
         }
     }
 
-    /// The measures of an evaluation besides the loss, the one that chooses first.
-    pub fn measures(&self, task: Task) -> &'static [Metric] {
-        match self {
-            Self::Tags(names) => tags::measures(names),
-            _ => task.facts().measures,
+    /// The measures of an evaluation of these rows besides the loss, the one that chooses first.
+    pub fn measures(&self, task: Task, rows: Option<&Prepared>) -> Vec<Metric> {
+        match (self, rows.and_then(|rows| rows.documents.as_ref())) {
+            (Self::Tags(names), _) => tags::measures(names).to_vec(),
+            (Self::Spans(_), Some(rows)) => answers::measures(&rows.documents),
+            _ => task.facts().measures.to_vec(),
         }
     }
 
@@ -206,6 +235,7 @@ impl Targets {
             Self::Values { outputs, splitting } => regression::read(*outputs, splitting, table),
             Self::Tags(_) => bail!("{}: words with tags are expected, not texts", table.name),
             Self::Spans(_) => bail!("{}: questions are expected, not texts", table.name),
+            Self::Words { .. } => bail!("{}: running text is expected, not rows", table.name),
         }
     }
 
@@ -221,6 +251,7 @@ impl Targets {
             (Self::Values { outputs, .. }, Labels::Values(gold)) => {
                 regression::score(logits, *outputs, gold)
             }
+            (Self::Words { .. }, _) => masked_words::score(logits),
             _ => Scores::new(),
         }
     }
@@ -235,7 +266,7 @@ impl Targets {
                     pair[0].iter().zip(pair[1]).all(|(&a, &b)| (a > 0.0) == (b > 0.0))
                 }
                 Self::Values { .. } => pair[0] == pair[1],
-                Self::None | Self::Tags(_) | Self::Spans(_) => false,
+                Self::None | Self::Tags(_) | Self::Spans(_) | Self::Words { .. } => false,
             })
     }
 
@@ -262,6 +293,29 @@ impl Targets {
             Self::Tags(names) => tags::score(names, &documents.list, windows, logits),
             Self::Spans(rule) => answers::score(*rule, documents, windows, logits),
             _ => Scores::new(),
+        }
+    }
+
+    /// How often each of several labels is right, given and predicted; empty for other targets.
+    pub fn tallies(&self, logits: &[f32], labels: &Labels) -> Vec<Tally> {
+        match (self, labels) {
+            (Self::Several(..), Labels::Values(gold)) => {
+                multi_label::tallies(logits, self.outputs(), gold)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Which tag was taken for which, where tags are measured word by word.
+    pub fn confusion_of_words(
+        &self,
+        documents: &[Document],
+        windows: &Windows,
+        logits: &TokenLogits<'_>,
+    ) -> Option<Confusion> {
+        match self {
+            Self::Tags(names) => tags::confusion(names, documents, windows, logits),
+            _ => None,
         }
     }
 
@@ -295,7 +349,7 @@ impl Targets {
     /// The columns of predictions in a table; none where it has no header.
     pub fn columns(&self) -> Vec<String> {
         match self {
-            Self::None | Self::Tags(_) => Vec::new(),
+            Self::None | Self::Tags(_) | Self::Words { .. } => Vec::new(),
             Self::Spans(rule) => answers::columns(*rule),
             Self::Classes(classes) => classification::columns(classes),
             Self::Several(names, _) => multi_label::columns(names),
@@ -306,7 +360,7 @@ impl Targets {
     /// The prediction of one text, for [`columns`](Self::columns).
     pub fn fields(&self, logits: &[f32]) -> Vec<String> {
         match self {
-            Self::None | Self::Tags(_) | Self::Spans(_) => Vec::new(),
+            Self::None | Self::Tags(_) | Self::Spans(_) | Self::Words { .. } => Vec::new(),
             Self::Classes(classes) => classification::fields(classes, logits),
             Self::Several(names, splitting) => multi_label::fields(names, splitting, logits),
             Self::Values { .. } => logits.iter().map(f32::to_string).collect(),
@@ -316,7 +370,7 @@ impl Targets {
     /// The prediction of one text, as JSON.
     pub fn record(&self, logits: &[f32]) -> Value {
         match self {
-            Self::None | Self::Tags(_) | Self::Spans(_) => Value::Null,
+            Self::None | Self::Tags(_) | Self::Spans(_) | Self::Words { .. } => Value::Null,
             Self::Classes(classes) => classification::record(classes, logits),
             Self::Several(names, _) => multi_label::record(names, logits),
             Self::Values { .. } => regression::record(logits),

@@ -24,6 +24,9 @@ const DOUBTFUL: [&str; 8] =
 /// Numbers that stand for it beside labels that are not negative. The first may as well be the other class beside 1.
 const NUMBERS: [&str; 6] = ["-1", "-9", "-99", "-100", "-999", "-9999"];
 
+/// How a label without a number is called, where labels are numbers.
+const EMPTY_LIST: &str = "[]";
+
 /// Whether a class of this name may well be no class.
 pub fn doubtful(name: &str) -> bool {
     DOUBTFUL.contains(&name.to_lowercase().as_str())
@@ -32,6 +35,12 @@ pub fn doubtful(name: &str) -> bool {
 /// Whether a label of this name says that there is none.
 pub fn is_missing(name: &str) -> bool {
     MISSING.contains(&name.to_lowercase().as_str())
+}
+
+/// Whether a label says that there is none, in a task that has no such class and no negative label.
+pub fn says_none(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || is_missing(text) || marks().contains(&Key::of(text))
 }
 
 /// Whether a number stands for a missing value in many files.
@@ -85,6 +94,11 @@ impl Cells<'_> {
         if cell.trim().is_empty() {
             return (!several).then(String::new);
         }
+        let no_numbers = self.task == Task::Regression
+            && self.splitting.parts(cell).is_ok_and(|parts| parts.is_empty());
+        if no_numbers {
+            return Some(EMPTY_LIST.to_owned());
+        }
         let is_none = |label: &String| {
             (is_missing(label) || numbers.contains(&Key::of(label)))
                 && self.known.is_none_or(|classes| classes.id(label).is_none())
@@ -127,6 +141,7 @@ pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<us
     let label = none(first.label.as_deref()).unwrap_or_default();
     let what = match label.as_str() {
         "" => "the label is empty".to_owned(),
+        EMPTY_LIST => "the label is an empty list".to_owned(),
         label => format!("the label {label:?} usually means that there is none"),
     };
     let is_number = matches!(Key::of(&label), Key::Number(_));
@@ -178,6 +193,13 @@ mod tests {
 
     fn refused(labels: &[&str]) -> String {
         settled(labels, Unlabelled::Refuse).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_benchmarks_row_without_a_label_says_so_in_any_of_these_ways() {
+        // A dash is what MNLI's own files have where the annotators did not agree.
+        assert!(["", "-1", "-", "null", "NaN"].into_iter().all(says_none));
+        assert!(!["0", "1", "neutral", "2.5", "-2"].into_iter().any(says_none));
     }
 
     #[test]
@@ -270,6 +292,23 @@ mod tests {
         assert_eq!(settle(&["0", "nan", ""], Unlabelled::Drop).unwrap(), 2);
         let message = settle(&["0", "nan"], Unlabelled::Refuse).unwrap_err();
         assert!(!message.to_string().contains("keep"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_list_of_numbers_is_no_label_and_is_called_a_list() {
+        let settle =
+            |labels: &[&str], how| settle(&mut table(labels), how, cells(Task::Regression, None));
+        for list in ["\u{1f}", "[]", " [ ] "] {
+            for how in [Unlabelled::Refuse, Unlabelled::Keep] {
+                let message = settle(&["1", list], how).unwrap_err().to_string();
+                assert!(message.starts_with("f.tsv:3: the label is an empty list;"), "{message}");
+                assert!(message.contains("--unlabelled drop"), "{message}");
+                assert!(!message.contains("keep"), "{message}");
+            }
+            assert_eq!(settle(&["1", list], Unlabelled::Drop).unwrap(), 1);
+        }
+        // What is no list is said where labels are read.
+        assert_eq!(settle(&["1", "[x]"], Unlabelled::Drop).unwrap(), 0);
     }
 
     #[test]

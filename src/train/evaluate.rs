@@ -1,18 +1,63 @@
-//! Logits of a whole dataset.
+//! Logits of a whole dataset, and what they measure.
 
 use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
 use crate::program::Rows;
 use crate::ranks::{Share, gather_numbers};
+use crate::room::room;
 use crate::session::Session;
-use anyhow::{Result, bail};
+use crate::settings::benchmark::NamedTask;
+use crate::settings::train::TrainConfig;
+use crate::tasks::evaluation::Evaluation;
+use crate::tasks::examples::Prepared;
+use crate::tasks::masked_words;
+use crate::tasks::targets::Targets;
+use anyhow::{Context, Result};
+
+/// Rows a run evaluates on.
+pub struct Dev<'a> {
+    /// Tells several apart; empty for the only one.
+    pub part: &'static str,
+    pub prepared: &'a Prepared,
+    pub batches: &'a Batches,
+}
+
+/// A logit that is no number to go by.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "line {line}: the model answers with {logit}, which is no number to go by: values of the delta or of the base are too \
+     large to compute with"
+)]
+pub struct NotFinite {
+    line: u64,
+    logit: f32,
+}
+
+/// Dev rows under the values of now.
+///
+/// # Errors
+/// As [`logits`].
+pub fn measured(
+    session: &mut Session,
+    targets: &Targets,
+    config: &TrainConfig,
+    dev: &Dev<'_>,
+) -> Result<Evaluation> {
+    let Dev { part, prepared, batches } = dev;
+    let positive = config.task.named().and_then(NamedTask::positive);
+    let logits = logits(session, &prepared.dataset, batches, |_| {})
+        .context("evaluation on the dev rows")?;
+    let targets = prepared.tuned(targets, &logits);
+    Ok(Evaluation::of(part, prepared, &targets, &logits, positive))
+}
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
-/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`. Of several ranks each takes some of the
+/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`; of hidden words what [`masked_words`] keeps of
+/// theirs. Of several ranks each takes some of the
 /// batches, and all have the logits of all.
 ///
 /// # Errors
-/// A logit that is not finite, from which no answer follows: names the line.
+/// [`NotFinite`], from which no answer follows; a device that failed.
 pub fn logits(
     session: &mut Session,
     dataset: &Dataset,
@@ -21,31 +66,43 @@ pub fn logits(
 ) -> Result<Vec<f32>> {
     let outputs = session.model().head.outputs();
     let lengths = dataset.lengths();
-    let each_token = session.model().head.pool.rows() == Rows::Tokens;
-    let count = |row: usize| if each_token { lengths[row] as usize * outputs } else { outputs };
+    let of_rows = session.model().head.pool.rows();
+    let asks = dataset.asks_for_words();
+    let kept_of_word = if asks { 2 * masked_words::BEST } else { masked_words::KEPT };
+    let count = |row: usize| match of_rows {
+        Rows::Sequences => outputs,
+        Rows::Tokens => lengths[row] as usize * outputs,
+        Rows::Labelled(_) => dataset.labelled(row) * kept_of_word,
+    };
+    let kept = |batch: &Batch, logits: Vec<f32>| match of_rows {
+        Rows::Sequences | Rows::Tokens => logits,
+        Rows::Labelled(_) if asks => masked_words::best(&logits, &batch.labels, outputs),
+        Rows::Labelled(_) => masked_words::found(&logits, &batch.labels, outputs),
+    };
     let Share { rank, of } = session.ranks().share();
-    let mut mine = Vec::with_capacity(dataset.len().div_ceil(of) * outputs);
+    let expected: usize = (0..dataset.len()).map(count).sum();
+    let mut mine = room(expected.div_ceil(of), "logits")?;
     // Batches come longest first, so every rank has its part of the long ones.
     for rows in batches.iter().skip(rank).step_by(of) {
-        // A model that predicts reads no labels.
-        let batch = Batch { labels: Labels::None, ..dataset.batch(rows) };
-        mine.extend(session.logits(&batch)?);
+        let mut batch = dataset.batch(rows);
+        if !matches!(of_rows, Rows::Labelled(_)) {
+            // A model that predicts reads no labels, but to know which tokens have one.
+            batch.labels = Labels::None;
+        }
+        let logits = session.logits(&batch)?;
+        mine.extend(kept(&batch, logits));
         done(batch.tokens());
     }
-    let gathered = gather_numbers(session.ranks(), &mine)?;
+    let gathered = gather_numbers(session.ranks(), mine)?;
     let mut of_ranks: Vec<_> = gathered.into_iter().map(Vec::into_iter).collect();
-    let mut all = Vec::with_capacity(dataset.len() * outputs);
+    let mut all = room(expected, "logits")?;
     for (batch, rows) in batches.iter().enumerate() {
         for &row in rows {
             let found = of_ranks[batch % of].by_ref().take(count(row));
             let from = all.len();
             all.extend(found);
-            if let Some(logit) = all[from..].iter().find(|logit| !logit.is_finite()) {
-                bail!(
-                    "line {}: the model answers with {logit}, which is no number to go by: values of the delta or of the base \
-                     are too large to compute with",
-                    dataset.line(row)
-                );
+            if let Some(&logit) = all[from..].iter().find(|logit| !logit.is_finite()) {
+                return Err(NotFinite { line: dataset.line(row), logit }.into());
             }
         }
     }

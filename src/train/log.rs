@@ -98,6 +98,21 @@ impl JsonLines {
     }
 }
 
+/// The records of a log, one after the other. A line that is damaged is passed over: it was said to be when the run resumed,
+/// and is no reason to lose what came of it.
+///
+/// # Errors
+/// The file cannot be opened, or read on.
+pub fn records(path: &Path) -> Result<impl Iterator<Item = Result<Value>>> {
+    let place = format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(|| place.clone())?;
+    let lines = BufReader::new(file).split(b'\n');
+    Ok(lines.filter_map(move |line| match line {
+        Ok(line) => serde_json::from_slice(&line).ok().map(Ok),
+        Err(error) => Some(Err(error).with_context(|| place.clone())),
+    }))
+}
+
 /// What is in a log that is to go on.
 #[derive(Default)]
 struct Found {

@@ -1,6 +1,8 @@
 //! Training: the loop of a run, its schedule, its measures, and what it leaves on disk.
 
 pub mod evaluate;
+pub mod give;
+mod kept;
 pub mod lock;
 pub mod log;
 pub mod micro;
@@ -8,3 +10,4 @@ pub mod output;
 pub mod run;
 pub mod schedule;
 pub mod steps;
+pub mod trial;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::files::{no_links, remove_leftovers};
+use crate::files::only_files;
 use crate::formats::model_files::{
     HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, WEIGHTS_INDEX,
     holds_model,
 };
 use crate::settings::method::Leaves;
+use crate::temporary::remove_leftovers;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 
 /// The effective settings, as a file for `--config`.
@@ -87,7 +88,7 @@ impl OutputFolder {
             .with_context(|| format!("--output {}: cannot make the folder", path.display()))
             .and_then(|()| FolderLock::take(path).context("--output"))
             .inspect_err(|_| remove_empty(&made))?;
-        no_links(path, &OF_A_RUN).context("--output")?;
+        only_files(path, &OF_A_RUN).context("--output")?;
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
@@ -103,7 +104,7 @@ impl OutputFolder {
         };
         match lock {
             Some(lock) if OF_A_RUN.iter().any(|name| path.join(name).exists()) => {
-                no_links(path, &OF_A_RUN).context("--resume")?;
+                only_files(path, &OF_A_RUN).context("--resume")?;
                 remove_leftovers(path, &OF_A_RUN)?;
                 Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
             }

@@ -1,25 +1,23 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
 
-use crate::backend::{DropoutKey, PendingReport, Slot, StepReport};
-use crate::data::{Batches, Dataset};
+use crate::backend::{PendingReport, Slot, StepReport};
+use crate::data::Dataset;
 use crate::error::OfAllRanks;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
-use crate::program::{AdamW, ParamRange};
+use crate::program::ParamRange;
 use crate::session::{Given, Session};
-use crate::settings::benchmark::NamedTask;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
-use crate::tasks::examples::Prepared;
 use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
-use crate::train::evaluate::logits;
+use crate::train::evaluate::{Dev, measured};
+use crate::train::give::give;
 use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
 use crate::train::schedule::Schedule;
-use crate::train::steps::{MicroBatch, Position, Step, Steps};
-use crate::words::count;
+use crate::train::steps::{Position, Step, Steps};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -34,6 +32,8 @@ pub struct Run<'a> {
     /// With memory for training and, where there are dev rows, for prediction.
     pub session: &'a mut Session,
     pub config: &'a TrainConfig,
+    /// The highest rate: what was asked for, or what a trial chose.
+    pub lr: f64,
     pub train: &'a Dataset,
     pub targets: &'a Targets,
     /// The first chooses the best state.
@@ -50,6 +50,9 @@ pub struct Writer<'a> {
     pub fingerprint: &'a Fingerprint,
     /// Writes what the run is for, a delta or a model, from the values of now, and what an evaluation has chosen.
     pub keep: &'a dyn Fn(&Session, Option<NoAnswer>) -> Result<()>,
+    /// Whether what is there can be what `keep` wrote. Told whether the file with the values `changed` since the checkpoint,
+    /// as it does with a later evaluation.
+    pub is_kept: &'a dyn Fn(bool) -> Result<()>,
 }
 
 /// Whoever wants to see how a run goes. `()` does not.
@@ -72,14 +75,6 @@ impl Watch for () {
     fn warn(&mut self, _: &str) {}
 }
 
-/// Rows a run evaluates on.
-pub struct Dev<'a> {
-    /// Tells several apart; empty for the only one.
-    pub part: &'static str,
-    pub prepared: &'a Prepared,
-    pub batches: &'a Batches,
-}
-
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -89,6 +84,8 @@ pub struct Outcome {
     pub last: Vec<Evaluation>,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
+    /// Of the file with what the run is for, as it was written.
+    pub sha256: Option<String>,
     /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
     pub tokens: u64,
     pub seconds: f64,
@@ -155,7 +152,7 @@ impl Run<'_> {
     ) -> Result<Outcome> {
         self.comes_by(steps, &from)?;
         let total = steps.total;
-        let schedule = Schedule::of(self.config, total);
+        let schedule = Schedule::of(self.config, self.lr, total);
         let mut ledger = Ledger {
             log: match &self.writer {
                 Some(writer) => {
@@ -168,6 +165,7 @@ impl Run<'_> {
                 step: from.step,
                 last: Vec::new(),
                 best: None,
+                sha256: None,
                 tokens: 0,
                 seconds: 0.0,
             },
@@ -187,7 +185,7 @@ impl Run<'_> {
                 break;
             }
             let tokens = step.batches.iter().map(|rows| steps.tokens(rows)).sum();
-            let issued = self.issue(step, (schedule.lr(next.step), tokens))?;
+            let issued = self.issue(step, next.epoch, (schedule.lr(next.step), tokens))?;
             let step = &issued.step;
             next = step.after;
             if let Some(before) = before.take() {
@@ -227,41 +225,6 @@ impl Run<'_> {
         self.finish(ledger)
     }
 
-    /// Holds the state of a checkpoint against the run.
-    ///
-    /// # Errors
-    /// A place where the run never is, a best evaluation of later, or one whose values are gone.
-    fn comes_by(&self, steps: &Steps<'_>, from: &Checkpoint) -> Result<()> {
-        let Some(Writer { output, .. }) = &self.writer else {
-            return Ok(());
-        };
-        let checkpoint = output.checkpoint();
-        let best = from.best.as_ref().map_or(0, |best| best.step);
-        if !steps.passes(position(from))
-            || best > from.step
-            || from.evaluations_without_gain > from.step
-        {
-            bail!(
-                "checkpoint {}: it stands at step {} in epoch {}, batch {}, with its best at step {best}, and this run \
-                 of {} never does; it is damaged or of another run",
-                checkpoint.display(),
-                from.step,
-                from.epoch,
-                from.batches_in_epoch,
-                count(steps.total as usize, "step")
-            );
-        }
-        let kept = output.result_file(self.config.method.facts().leaves);
-        if from.best.is_some() && !kept.exists() {
-            bail!(
-                "--resume: the best values of this run, those of step {best}, should be in {}, which is not there; put \
-                 the file back, or start anew in another folder",
-                kept.display()
-            );
-        }
-        Ok(())
-    }
-
     /// What remains to be done after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
         let Ledger { state, mut outcome, .. } = ledger;
@@ -271,38 +234,21 @@ impl Run<'_> {
             // Resumed after the last evaluation: the log has it, the result needs it.
             outcome.last = self.measure()?;
         }
-        if outcome.end != End::Interrupted && state.best.is_none() {
-            self.keep(None)?;
+        if outcome.end != End::Interrupted {
+            outcome.sha256 = match &state.best {
+                None => self.keep(None)?,
+                Some(best) => best.sha256.clone(),
+            };
+            self.hold_kept(state.best.as_ref())?;
         }
         Ok(outcome)
     }
 
-    /// Gives one optimizer step to the device.
-    fn issue(&mut self, step: Step, (lr, tokens): (f64, usize)) -> Result<Issued> {
-        let class_weights = self.session.model().head.weights_of_classes();
-        let weights = step.batches.iter().map(|rows| self.train.weight(rows, class_weights));
-        let targets: f64 = weights.sum();
-        let update = AdamW {
-            lr: lr as f32,
-            beta1: self.config.betas[0] as f32,
-            beta2: self.config.betas[1] as f32,
-            eps: self.config.eps as f32,
-            weight_decay: self.config.weight_decay as f32,
-            clip_norm: self.config.clip_norm as f32,
-            step: step.after.step,
-        };
-        let (train, seed) = (self.train, self.config.seed);
-        let batches = step.parts.iter().map(|MicroBatch { rows, batch, first }| {
-            (train.batch(rows), DropoutKey { seed, step: *batch, first: *first })
-        });
+    /// Gives one optimizer step of an epoch to the device.
+    fn issue(&mut self, step: Step, epoch: u64, (lr, tokens): (f64, usize)) -> Result<Issued> {
         let stop = self.stop.load(Ordering::Relaxed);
-        let given = self.session.step(batches, targets, update, stop)?;
+        let given = give(self.session, (self.config, self.train), (&step, epoch), lr, stop)?;
         Ok(Issued { step, lr, tokens, given })
-    }
-
-    /// Writes what the run is for.
-    fn keep(&self, chosen: Option<NoAnswer>) -> Result<()> {
-        self.writer.as_ref().map_or(Ok(()), |writer| (writer.keep)(self.session, chosen))
     }
 
     /// Waits for an issued step and enters it.
@@ -358,7 +304,7 @@ impl Run<'_> {
         }
         ledger.log.as_mut().map_or(Ok(()), |log| log.append(&record))?;
 
-        let metric = self.config.metric;
+        let metric = self.config.metric();
         let value = found.first().and_then(|evaluation| evaluation.value(metric));
         let value = value.with_context(|| format!("no {metric} was measured"))?;
         let improved = metric.improves(value, state.best.as_ref().map(|best| best.value));
@@ -378,8 +324,8 @@ impl Run<'_> {
             watch.note(&format!("step {}: dev{part} {figures}{mark}{doubt}", state.step));
         }
         if improved {
-            self.keep(found.first().and_then(|found| found.no_answer))?;
-            state.best = Some(Best { value, step: state.step });
+            let sha256 = self.keep(found.first().and_then(|found| found.no_answer))?;
+            state.best = Some(Best { value, step: state.step, sha256 });
             state.evaluations_without_gain = 0;
         } else {
             state.evaluations_without_gain += 1;
@@ -390,15 +336,8 @@ impl Run<'_> {
 
     /// The dev rows under the values of now; empty without dev rows.
     fn measure(&mut self) -> Result<Vec<Evaluation>> {
-        let positive = self.config.task.named().and_then(NamedTask::positive);
-        let mut found = Vec::new();
-        for Dev { part, prepared, batches } in &self.dev {
-            let logits = logits(self.session, &prepared.dataset, batches, |_| {})
-                .context("evaluation on the dev rows")?;
-            let targets = prepared.tuned(self.targets, &logits);
-            found.push(Evaluation::of(part, prepared, &targets, &logits, positive));
-        }
-        Ok(found)
+        let (session, targets, config) = (&mut *self.session, self.targets, self.config);
+        self.dev.iter().map(|dev| measured(session, targets, config, dev)).collect()
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {
@@ -413,12 +352,7 @@ impl Run<'_> {
         state.loss_scaling = self.session.loss_scaling()?;
         // The log first: a checkpoint must never point past it.
         state.metrics_len = log.sync()?;
-        let trainables = self.session.model().params.trainable();
-        let path = writer.output.checkpoint();
-        state.save(&path, writer.fingerprint, trainables, |slot, range| {
-            let range = ParamRange { offset: range.start, len: range.len() };
-            self.session.read(slot, range)
-        })
+        save_state(writer, self.session, state)
     }
 
     /// Puts back what the device had at a checkpoint.
@@ -449,9 +383,21 @@ impl Run<'_> {
         format!(
             "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}) or a \
              longer --warmup{or_clip}",
-            step.after.step, report.loss, report.grad_norm, self.config.lr
+            step.after.step, report.loss, report.grad_norm, self.lr
         )
     }
+}
+
+/// Writes the checkpoint of `state` with what the device has now.
+///
+/// # Errors
+/// A file that cannot be written, a device that failed.
+pub fn save_state(writer: &Writer<'_>, session: &Session, state: &Checkpoint) -> Result<()> {
+    let trainables = session.model().params.trainable();
+    let path = writer.output.checkpoint();
+    state.save(&path, writer.fingerprint, trainables, |slot, range| {
+        session.read(slot, ParamRange { offset: range.start, len: range.len() })
+    })
 }
 
 /// Whether it is time for a checkpoint between the regular ones.
@@ -461,6 +407,6 @@ fn long_unsaved(config: &TrainConfig, since_saved: Duration) -> bool {
     minutes > 0.0 && since_saved.as_secs_f64() >= 60.0 * minutes
 }
 
-fn position(state: &Checkpoint) -> Position {
+pub(super) fn position(state: &Checkpoint) -> Position {
     Position { step: state.step, epoch: state.epoch, batch: state.batches_in_epoch }
 }

@@ -22,9 +22,9 @@ impl Schedule {
         Self { kind, base, warmup: warmup.steps(total), total }
     }
 
-    /// The schedule of a run of `total` steps.
-    pub fn of(config: &TrainConfig, total: u64) -> Self {
-        Self::new(config.schedule, config.lr, config.warmup, total)
+    /// The schedule of a run of `total` steps at the rate `lr`.
+    pub fn of(config: &TrainConfig, lr: f64, total: u64) -> Self {
+        Self::new(config.schedule, lr, config.warmup, total)
     }
 
     /// Says that the warm-up outlasts the run, so that the rate asked for is in no step of it.

@@ -235,6 +235,9 @@ pub fn timeless(output: &Path) -> Vec<Value> {
     let mut lines = metrics(output);
     for line in &mut lines {
         line.as_object_mut().unwrap().remove("tokens_per_s");
+        if let Some(trial) = line.get_mut("lr_trial") {
+            trial.as_object_mut().unwrap().remove("seconds");
+        }
     }
     lines
 }

@@ -55,7 +55,13 @@ fn a_plan_needs_no_memory_for_values() {
             Finished::of(&mut confined(&plan)).fails(1, &["the tensor `", "any machine addresses"]);
         }
     }
-    let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 100_000)]);
+    // As deep as can be, which a plan that took the square of the layers would be minutes at.
+    let begun = Instant::now();
+    let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 1000)]);
+    let plan = ["plan", "--device", "cpu", "--threads", "1", "--memory", "1GiB", "--model", &deep];
+    Finished::of(&mut confined(&plan)).success();
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    let deep = shaped(&folder, "deeper", "bert", &[("num_hidden_layers", 100_000)]);
     let plan = Finished::of(&mut confined(&["plan", "--device", "cpu", "--model", &deep]));
     plan.fails(1, &["num_hidden_layers", "between 1 and 1000"]);
 }
@@ -306,4 +312,172 @@ fn a_tokenizer_json_cut_anywhere_is_an_error() {
         let run = Finished::of(&mut bitfit(train_args(&model, &data, &folder.path("run"), "")));
         run.fails(1, &["tokenizer.json", "not a usable tokenizer", "EOF", "line"]);
     }
+}
+
+/// What the best evaluation kept is what `eval` and `predict` answer with: another file in its place is no result.
+#[test]
+fn a_run_whose_kept_values_were_changed_does_not_go_on() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let options = "--dev-fraction 0.25 --epochs 2 --batch-size 8";
+    let (run, other) = (folder.path("run"), folder.path("other"));
+    train(&fixture("bert"), &data, &run, options);
+    train(&fixture("bert"), &data, &other, &format!("{options} --seed 7 --biases query"));
+    let kept = run.join("bias.safetensors");
+    let whole = fs::read(&kept).unwrap();
+    let resume = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&run));
+    let said = "bias.safetensors is not what this run kept after step";
+    let cut = &whole[..whole.len() / 2];
+    for (bytes, why) in [
+        (&b""[..], "is no delta"),
+        (cut, "bias.safetensors"),
+        (&fs::read(other.join("bias.safetensors")).unwrap()[..], "it is of another run"),
+    ] {
+        fs::write(&kept, bytes).unwrap();
+        resume().fails(1, &["--resume", said, why, "start anew"]);
+        assert_eq!(fs::read(&kept).unwrap(), bytes, "it stays to be looked at");
+    }
+    // As if of a later evaluation of this run, which never comes.
+    let later = edited(&whole, |metadata| metadata.insert("note".into(), "x".into()));
+    fs::write(&kept, later).unwrap();
+    fs::remove_file(run.join("result.json")).unwrap();
+    resume().fails(1, &[said]);
+    assert!(!run.join("result.json").exists());
+    fs::write(&kept, &whole).unwrap();
+    resume().success();
+    let sha256 = json(&run.join("result.json"))["sha256"].as_str().unwrap().to_owned();
+    assert_eq!(sha256, bitfit::files::sha256_file(&kept).unwrap());
+}
+
+/// A safetensors file with other metadata.
+fn edited<T>(bytes: &[u8], edit: impl FnOnce(&mut serde_json::Map<String, Value>) -> T) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    edit(header["__metadata__"].as_object_mut().unwrap());
+    let mut text = header.to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes()[..], &text, &bytes[8 + length..]].concat()
+}
+
+#[test]
+fn a_model_that_lost_its_other_files_is_no_result_of_a_run() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let options = "--dev-fraction 0.25 --epochs 1 --batch-size 8 --method full --precision f32";
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, options);
+    let resume = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&run));
+    for (name, content) in [("tokenizer.json", "x"), ("config.json", "{}")] {
+        let path = run.join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, content).unwrap();
+        resume().fails(1, &["--resume: what this run kept is damaged", name]);
+        fs::remove_file(&path).unwrap();
+        resume().fails(1, &["--resume: what this run kept is damaged"]);
+        fs::write(&path, whole).unwrap();
+    }
+    resume().success();
+}
+
+#[test]
+fn a_comparison_does_not_believe_a_run_whose_result_was_changed() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let output = folder.path("compare");
+    let args = train_args(&fixture("bert"), &data, &output, "--steps 1 --quiet");
+    let compare = |more: &[&str]| {
+        let mut command = bitfit(["compare", "--run", "bitfit", "--run", "head"]);
+        Finished::of(command.args(&args[1..]).args(more))
+    };
+    compare(&[]).success();
+    let [bitfit, head] = ["bitfit", "head"].map(|run| output.join(run).join("bias.safetensors"));
+    let whole = fs::read(&bitfit).unwrap();
+    for bytes in [Vec::new(), fs::read(&head).unwrap()] {
+        fs::write(&bitfit, bytes).unwrap();
+        compare(&["--resume"]).fails(1, &["bitfit: ", "is not what the run left there"]);
+    }
+    fs::write(&bitfit, whole).unwrap();
+    compare(&["--resume"]).success();
+}
+
+#[test]
+fn files_beside_the_weights_are_read_within_bounds() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let run = folder.path("run");
+    let with = |model: &Path, more: &str| {
+        let args = train_args(model, &data, &run, &format!("--steps 1 --quiet {more}"));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let begun = Instant::now();
+        let finished = Finished::of(&mut confined(&args));
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        finished
+    };
+    with(&fixture("bert"), "--class-weights /dev/zero").fails(1, &["--class-weights", "/dev/zero"]);
+    for name in ["vocab.json", "merges.txt"] {
+        let model = folder.copy_of("roberta");
+        File::options().write(true).open(model.join(name)).unwrap().set_len(6 << 30).unwrap();
+        with(&model, "").fails(1, &[name, "too many"]);
+        fs::remove_dir_all(&model).unwrap();
+    }
+    let model = folder.copy_of("bert");
+    fs::remove_file(model.join("tokenizer.json")).unwrap();
+    let pipe = Command::new("mkfifo").arg(model.join("tokenizer.json")).status().unwrap();
+    assert!(pipe.success());
+    with(&model, "").fails(1, &["tokenizer"]);
+}
+
+#[test]
+fn memory_that_is_not_there_is_an_error_and_no_end_by_a_signal() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let run = folder.path("run");
+    let args = train_args(&fixture("bert"), &data, &run, "--steps 1 --quiet");
+    // More than the program and its threads take, and far less than a head for so many labels.
+    let labels: String = (0..400_000).map(|i| format!("the train\tlabel{i}\n")).collect();
+    let many = folder.write("many.tsv", format!("text\tlabel\n{labels}"));
+    let many = train_args(&fixture("bert"), &many, &run, "--steps 1 --quiet");
+    let within = |kilobytes: usize, args: &[String]| {
+        let script = format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")]).args(args);
+        Finished::of(&mut command)
+    };
+    within(600_000, &many).fails(1, &["no memory for", "MiB of"]);
+    within(2_000_000, &args).success();
+}
+
+/// Ended between the first evaluation's values and the first checkpoint, which come in this order.
+#[test]
+fn a_run_killed_before_its_first_checkpoint_begins_anew() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let options = "--dev-fraction 0.25 --epochs 2 --batch-size 8";
+    let (whole, run) = (folder.path("whole"), folder.path("run"));
+    for output in [&whole, &run] {
+        train(&fixture("bert"), &data, output, options);
+    }
+    let resume = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&run));
+    for name in ["checkpoint.safetensors", "result.json"] {
+        fs::remove_file(run.join(name)).unwrap();
+    }
+    resume().fails(1, &["checkpoint.safetensors: it is gone"]);
+    let log = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    let first: usize = 1 + text.lines().position(|line| line.contains("\"eval\"")).unwrap();
+    let lines: Vec<&str> = text.lines().take(first).collect();
+    fs::write(&log, lines.join("\n") + "\n").unwrap();
+    let resumed = resume().success();
+    assert!(resumed.stderr.contains("starting from the beginning"), "{}", resumed.stderr);
+    assert_eq!(timeless(&run), timeless(&whole));
+    assert_eq!(tensors(&run.join("bias.safetensors")), tensors(&whole.join("bias.safetensors")));
+}
+
+#[test]
+fn a_tokenizer_json_of_pieces_that_no_tree_holds_is_refused() {
+    with_tokenizer("foo", |json| {
+        json["model"] = json!({"type": "Unigram", "unk_id": 0,
+            "vocab": [["a".repeat(1_000_000), -1.0], ["b", 0.0]]});
+    })
+    .fails(1, &["tokenizer.json", "a piece of 1000000 bytes"]);
 }

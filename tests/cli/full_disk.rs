@@ -112,6 +112,44 @@ fn a_full_standard_output_is_an_error_and_no_panic() {
 }
 
 #[test]
+fn a_closed_standard_output_is_an_error_for_who_answers_there_and_dev_null_is_none() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let output = folder.path("run");
+    train(&fixture("bert"), &data, &output, "--steps 1");
+    let (run, rows) = (output.to_str().unwrap(), data.to_str().unwrap());
+    let model = fixture("bert");
+    let model = model.to_str().unwrap();
+    let file = folder.path("answers");
+    let file = file.to_str().unwrap();
+    let redirected = |how: &str, args: &[&str]| {
+        let script = format!("exec \"$0\" \"$@\" {how}");
+        let mut command = Command::new("sh");
+        Finished::of(command.args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")]).args(args))
+    };
+    for args in [
+        &["predict", "--delta", run, "--input", rows][..],
+        &["eval", "--delta", run, "--data", rows],
+        &["inspect", "--delta", run],
+        &["plan", "--model", model],
+        &["doctor"],
+        &["--help"],
+    ] {
+        redirected(">&-", args).fails(1, &["cannot write to standard output", "closed"]);
+        // A shell opens it to write, a daemon to read and write, as Rust does where there is none.
+        redirected("> /dev/null", args).success();
+        redirected("1<> /dev/null", args).success();
+    }
+    for args in [
+        &["predict", "--delta", run, "--input", rows, "--output", file][..],
+        &["eval", "--delta", run, "--data", rows, "--output", file],
+        &["train", "--output", run, "--resume"],
+    ] {
+        redirected(">&-", args).success();
+    }
+}
+
+#[test]
 fn a_device_as_output_is_written_to_and_stays_a_device() {
     use std::os::unix::fs::FileTypeExt;
     let folder = Folder::new();

@@ -1,4 +1,5 @@
-//! Links in the places of what the program writes into an output folder: none is followed, and what it leads to stays.
+//! Links and folders in the places of what the program writes into an output folder: none is followed, what it leads to stays,
+//! and a folder is found before there is anything to write.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -129,4 +130,42 @@ fn a_link_that_the_user_names_is_followed() {
         assert_ne!(fs::read_to_string(&outside).unwrap(), "old");
         fs::write(&outside, "old").unwrap();
     }
+}
+
+/// What is written last would else be known to be in the way only then.
+#[test]
+fn a_folder_in_the_place_of_a_file_is_found_before_the_work() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let run = folder.path("run");
+    train(&fixture("bert"), &data, &run, "--steps 1");
+    fs::remove_file(run.join("result.json")).unwrap();
+    fs::create_dir(run.join("result.json")).unwrap();
+    Finished::of(bitfit(["train", "--resume", "--steps", "2", "--output"]).arg(&run))
+        .fails(1, &["--resume", "result.json is a folder", "move it away"]);
+    assert_eq!(steps(&run).len(), 1);
+
+    let new = folder.path("new");
+    fs::create_dir_all(new.join("bias.safetensors")).unwrap();
+    Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &new, "--steps 1")))
+        .fails(1, &["--output", "bias.safetensors is a folder"]);
+    assert_eq!(names(&new), ["bias.safetensors"]);
+
+    let nowhere = folder.path("no/such/folder/x");
+    for (to, said) in [(&new, "it is a folder; name a file"), (&nowhere, "No such file")] {
+        for (command, input) in [("eval", "--data"), ("predict", "--input")] {
+            let mut command = bitfit([command, "--delta"]);
+            command.arg(&run).arg(input).arg(&data).arg("--output").arg(to);
+            let done = Finished::of(&mut command);
+            done.fails(1, &["cannot write", to.to_str().unwrap(), said]);
+            assert_eq!(done.stdout, "", "nothing was evaluated");
+        }
+    }
+
+    let compared = folder.path("compared");
+    fs::create_dir_all(compared.join("compare.png")).unwrap();
+    let args = train_args(&fixture("bert"), &data, &compared, "--steps 1 --quiet --resume");
+    Finished::of(bitfit(["compare", "--run", "head"]).args(&args[1..]))
+        .fails(1, &["compare.png is a folder"]);
+    assert_eq!(names(&compared), ["compare.png"]);
 }

@@ -81,6 +81,38 @@ fn a_plan_that_is_allocated_takes_its_peak_without_a_checkpoint() {
     }
 }
 
+/// The head of each task, whose labels and outputs take room of their own.
+#[test]
+fn a_plan_of_any_task_is_allocated_as_planned() {
+    let model = fixture("bert-mlm");
+    let args = ["--model", model.to_str().unwrap(), "--batch-size", "4", "--threads", "2"];
+    let of = |task: &str, more: &[&str]| {
+        let text = plan(&[&args[..], &["--task", task, "--allocate"], more].concat()).success();
+        let text = text.stdout;
+        // The columns: bitfit first, and full where it is there.
+        let peaks = text.lines().find(|line| line.starts_with("peak")).unwrap();
+        let peaks = peaks.split_whitespace().skip(1).map(|cell| cell.replace(',', ""));
+        let peaks: Vec<usize> = peaks.map(|cell| cell.parse().unwrap()).collect();
+        assert_eq!(allocated(&text, "bitfit"), peaks[0], "{text}");
+        assert_eq!(peaks.len() == 3, task != "masked-lm", "{text}");
+        peaks[0]
+    };
+    for task in ["classification", "multi-label", "regression", "question-answering"] {
+        of(task, &[]);
+    }
+    of("token-classification", &["--outputs", "9"]);
+    let [some, all] = ["0.15", "1"].map(|hidden| of("masked-lm", &["--mask-probability", hidden]));
+    assert!(some < all, "{some} and {all}");
+    for (more, said) in [
+        (&["--task", "masked-lm", "--outputs", "3"][..], "--outputs"),
+        (&["--task", "masked-lm", "--pooling", "cls"], "--pooling"),
+        (&["--task", "masked-lm", "--mask-probability", "0"], "--mask-probability"),
+        (&["--mask-probability", "0.2"], "--mask-probability"),
+    ] {
+        plan(&[&args[..], more].concat()).fails(2, &[said]);
+    }
+}
+
 #[test]
 fn a_plan_names_the_largest_batch_that_fits_and_the_smallest_memory_that_runs() {
     let model = fixture("bert");

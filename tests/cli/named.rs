@@ -95,6 +95,24 @@ fn a_task_by_its_name_brings_its_rows_recipe_and_measures() {
 }
 
 #[test]
+fn where_the_answers_cannot_go_is_said_before_the_run() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("taken/CoLA.tsv")).unwrap();
+    folder.write("file", "");
+    for (to, code, said) in [
+        ("taken", 1, "CoLA.tsv is a folder"),
+        ("file", 2, "is a file; name a folder"),
+        ("file/in/it", 2, "is a file; name a folder"),
+    ] {
+        let output = folder.path("run");
+        let test = format!("--predict-test {}", folder.path(to).display());
+        Finished::of(&mut bitfit(named("cola", &glue(), &output, &test)))
+            .fails(code, &["--predict-test", said]);
+        assert!(!output.exists());
+    }
+}
+
+#[test]
 fn mnli_is_measured_on_both_of_its_dev_sets_and_answers_the_diagnostic_rows() {
     let folder = Folder::new();
     let (output, answered) = (folder.path("run"), folder.path("answers"));
@@ -144,6 +162,20 @@ fn mnli_is_measured_on_both_of_its_dev_sets_and_answers_the_diagnostic_rows() {
     assert_eq!(fs::read_dir(&alone).unwrap().count(), 1);
     let args = ["predict", "--delta", delta, "--task", "rte", "--predict-test"];
     Finished::of(bitfit(args).arg(&alone)).fails(1, &["trained on MNLI", "those of RTE"]);
+}
+
+#[test]
+fn each_of_two_dev_sets_that_learned_nothing_is_said() {
+    let folder = Folder::new();
+    let output = folder.path("run");
+    let trained = run(&named("mnli", &glue(), &output, "--steps 1"));
+    let args = ["eval", "--delta", output.to_str().unwrap()];
+    let measured = Finished::of(&mut bitfit(args)).success();
+    for said in [trained.stderr, measured.stderr] {
+        for part in ["matched", "mismatched"] {
+            assert!(said.contains(&format!("warning: {part} rows: the accuracy of 0.")), "{said}");
+        }
+    }
 }
 
 #[test]
@@ -215,6 +247,50 @@ fn a_plain_file_of_a_named_task_has_its_classes_and_measures() {
     assert!(done.success().stdout.contains("f1"));
     let about = metadata(&output.join("bias.safetensors"));
     assert_eq!(about["labels"], r#"["not_equivalent","equivalent"]"#);
+}
+
+#[test]
+fn rows_of_mnli_without_a_gold_label_are_refused_or_left_out_as_in_any_file() {
+    let folder = Folder::new();
+    let base = folder.path("MNLI");
+    fs::create_dir(&base).unwrap();
+    let head = "sentence1\tsentence2\tgold_label\n";
+    let of = |words: &[&str]| -> String {
+        let row = |(i, word): (usize, &&str)| format!("the film\t{}\t{word}\n", text_of(i % 3, i));
+        head.to_owned() + &words.iter().enumerate().map(row).collect::<String>()
+    };
+    let words = ["entailment", "neutral", "contradiction"];
+    let dashed = of(&[&words[..], &["-"], &words, &["null", "-1"]].concat());
+    for (name, text) in [
+        ("train.tsv", of(&words.repeat(4))),
+        ("dev_matched.tsv", dashed.clone()),
+        ("dev_mismatched.tsv", of(&words)),
+    ] {
+        fs::write(base.join(name), text).unwrap();
+    }
+    let output = folder.path("run");
+    let args = |more: &str| named("mnli", &folder.path("."), &output, &format!("--steps 1 {more}"));
+    Finished::of(&mut bitfit(args("")))
+        .fails(1, &["dev_matched.tsv:5, column \"gold_label\"", "\"-\" says", "--unlabelled drop"]);
+    assert!(!output.exists());
+    let done = run(&args("--unlabelled drop"));
+    assert!(done.stderr.contains("3 rows without a label are left out"), "{}", done.stderr);
+
+    let delta = output.to_str().unwrap();
+    let eval = |more: &[&str]| {
+        Finished::of(&mut bitfit([&["eval", "--delta", delta, "--quiet"], more].concat()))
+    };
+    eval(&["--unlabelled", "refuse"]).fails(1, &["dev_matched.tsv:5", "--unlabelled drop"]);
+    eval(&[]).success();
+
+    // The same rows in a file of one's own.
+    let own = folder.write("own.tsv", dashed);
+    let args = |more: &str| {
+        let more = format!("--task mnli --steps 1 --dev-fraction 0.5 {more}");
+        train_args(&fixture("bert"), &own, &folder.path("own"), &more)
+    };
+    Finished::of(&mut bitfit(args(""))).fails(1, &["own.tsv:5", "\"-\"", "--unlabelled drop"]);
+    run(&args("--unlabelled drop"));
 }
 
 #[test]

@@ -105,6 +105,30 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
     assert_eq!(names(&output), ["settings.toml"]);
 }
 
+/// What it has written so far becomes no file, and goes with it.
+#[test]
+fn predictions_that_are_broken_off_leave_nothing() {
+    let folder = Folder::new();
+    let (_, run) = trained(&folder);
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let mut command = bitfit(["predict", "--delta"]);
+        command.arg(&run).arg("--output").arg(folder.path("out/answers.tsv"));
+        fs::create_dir_all(folder.path("out")).unwrap();
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let input = child.stdin.take();
+        let begun = Instant::now();
+        while names(&folder.path("out")).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal(&child, name);
+        let status = child.wait().unwrap();
+        drop(input);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number));
+        assert_eq!(names(&folder.path("out")), [""; 0], "{name}");
+    }
+}
+
 #[test]
 fn a_folder_is_one_merges_until_it_ends() {
     let folder = Folder::new();
@@ -223,6 +247,8 @@ fn a_line_in_a_pipe_is_answered_before_the_next_is_there() {
     for (format, rows) in [
         ("tsv", ["text\ngood film\n", "the train\n\"quoted\n"]),
         ("csv", ["text\n\"good, film\"\n", "the train\nharbour\n"]),
+        // A blank line is an empty text.
+        ("tsv", ["text\n\n", "the train\n\n"]),
         ("jsonl", ["{\"text\": \"a\"}\n", "{\"text\": \"b\"}\n{\"text\": \"c\"}\n"]),
     ] {
         let mut child = bitfit(["predict", "--quiet", "--format", format, "--delta"])

@@ -309,6 +309,7 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     let folder = Folder::new();
     let model = fixture("bert");
     let good = squad(4, true);
+    let answered = squad(4, false);
     let shifted = good.replacen("\"answer_start\":16", "\"answer_start\":17", 1);
     for (file, content, options, code, parts) in [
         (
@@ -323,6 +324,13 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
         ("a.json", good.as_str(), "--format csv", 1, &["--task question-answering reads"]),
         ("a.json", good.as_str(), "--text-column body", 2, &["--text-column"]),
         ("a.json", good.as_str(), "--metric accuracy", 2, &["--metric", "f1, exact-match"]),
+        (
+            "a.json",
+            answered.as_str(),
+            "--metric no-answer-exact --dev-fraction 0.5",
+            1,
+            &["--metric no-answer-exact: these labels have none; use f1, exact-match, loss"],
+        ),
         ("a.json", good.as_str(), "--max-answer-length 0", 2, &["--max-answer-length"]),
         ("a.json", good.as_str(), "--stride 60", 1, &["a.json", "line 1", "--stride of 60"]),
     ] {

@@ -146,6 +146,15 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
         run("a.conll", &case, &task),
         &["the tags \"B-PLACE\" (", "\"B-place\" (1 word) differ in"],
     );
+    // The commonest of all, too.
+    says(
+        run("a.conll", &conll(0..8).replace("\tO\n", "\t0\n"), &task),
+        &["of the tags, \"0\" (", "none of IOB or IOBES"],
+    );
+    says(
+        run("a.conll", &conll(0..8).replace("I-PLACE", "I-place"), &task),
+        &["the types of entities \"PLACE\", \"place\" differ in nothing but case"],
+    );
     for (label, part) in [("B-PLACE", "a span has a type, \"PLACE\""), ("O", "leave the span out")]
     {
         let spans = format!(

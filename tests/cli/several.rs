@@ -61,14 +61,85 @@ fn a_text_has_any_number_of_labels() {
     let accuracy = format!("{:.4}", right as f64 / 48.0);
     assert!(measured.contains(&accuracy), "{accuracy}: {measured}");
 
+    let file = folder.path("eval.json");
+    let more =
+        ["--data", data.to_str().unwrap(), "--per-class", "--output", file.to_str().unwrap()];
+    let measured = with_delta("eval", &output, &more).stdout;
+    assert!(measured.contains("class   precision") && measured.contains("people"), "{measured}");
+    let classes = json(&file)["classes"].clone();
+    let labels: Vec<&Value> = classes.as_array().unwrap().iter().map(|c| &c["label"]).collect();
+    assert_eq!(labels, ["people", "sea", "trade"]);
+    assert!(classes.as_array().unwrap().iter().all(|c| c["rows"] == 24), "{classes}");
+
     let table = with_delta("predict", &output, &args[..2]).stdout;
     assert!(table.starts_with("labels\tp(people)\tp(sea)\tp(trade)\n"), "{table}");
+    let chosen = [&args[..2], &["--class", "trade", "--class", "people"]].concat();
+    let chosen = with_delta("predict", &output, &chosen).stdout;
+    let fields = |text: &str, places: &[usize]| -> Vec<String> {
+        let fields = |line: &str| -> Vec<String> {
+            let all: Vec<&str> = line.split('\t').collect();
+            places.iter().map(|&place| all[place].to_owned()).collect()
+        };
+        text.lines().flat_map(fields).collect()
+    };
+    assert_eq!(fields(&chosen, &[0, 1, 2]), fields(&table, &[0, 3, 1]));
+    let alone = with_delta("predict", &output, &[&args[..], &["--no-probabilities"]].concat());
+    assert_eq!(alone.stdout.lines().next(), Some(r#"{"labels":[]}"#));
+    let delta = output.to_str().unwrap();
+    let wrong = ["predict", "--delta", delta, "--class", "traed"];
+    Finished::of(&mut bitfit(wrong)).fails(2, &["no such class (did you mean `trade`?)"]);
 
     let merged = folder.path("merged");
     with_delta("merge", &output, &["--output", merged.to_str().unwrap()]);
     let config = json(&merged.join("config.json"));
     assert_eq!(config["problem_type"], "multi_label_classification");
     assert_eq!(config["id2label"], value!({ "0": "people", "1": "sea", "2": "trade" }));
+}
+
+/// Trained on lists, and evaluated on a table that parts its labels.
+#[test]
+fn eval_parts_labels_where_its_user_says() {
+    let folder = Folder::new();
+    let data = folder.write("a.jsonl", jsonl(48));
+    let output = folder.path("run");
+    train(&fixture("bert"), &data, &output, "--task multi-label --steps 2");
+    let row = |i: usize| format!("{}\t{}\n", text(i).0, text(i).1.join("|"));
+    let table =
+        folder.write("b.tsv", "text\tlabels\n".to_owned() + &(1..9).map(row).collect::<String>());
+    let measure = |more: &[&str]| {
+        let data = ["eval", "--delta", output.to_str().unwrap(), "--data"];
+        Finished::of(bitfit(data).arg(&table).args(more))
+    };
+    measure(&[]).fails(1, &["is unknown"]);
+    measure(&["--label-separator", "|"]).success();
+    measure(&["--label-separator", ""]).fails(2, &["--label-separator must not be empty"]);
+}
+
+#[test]
+fn numbers_that_are_told_no_better_than_by_their_mean_are_said_to_be() {
+    let folder = Folder::new();
+    let row = |i: usize| format!("{}\t{}\n", text(i).0, 90 + i);
+    let data =
+        folder.write("a.tsv", "text\tlabel\n".to_owned() + &(0..8).map(row).collect::<String>());
+    let output = folder.path("run");
+    let more = format!("--task regression --steps 1 --dev {}", data.display());
+    let trained = train(&fixture("bert"), &data, &output, &more).stderr;
+    let measured = with_delta("eval", &output, &["--data", data.to_str().unwrap()]).stderr;
+    for said in [trained, measured] {
+        assert!(
+            said.contains("is no better than that of giving the mean to every row, 5.25"),
+            "{said}"
+        );
+        assert!(said.contains("--epochs") && !said.contains("--class-weights"), "{said}");
+    }
+}
+
+#[test]
+fn a_list_that_was_cut_is_no_label() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", "text\tlabels\na\t[\"x\",\"y\"\nb\t[\"x\"]\n");
+    let args = train_args(&fixture("bert"), &data, &folder.path("run"), "--task multi-label");
+    Finished::of(&mut bitfit(args)).fails(1, &["a.tsv:2", "looks like a list"]);
 }
 
 #[test]

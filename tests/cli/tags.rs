@@ -88,6 +88,42 @@ fn str_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Tags that name no entities are classes of words: counted like those, with the same warnings.
+#[test]
+fn parts_of_speech_have_a_table_of_which_was_taken_for_which() {
+    let folder = Folder::new();
+    let sentence = |i: usize| {
+        let words = ["the DET", "film NOUN", "train NOUN", "again ADV"];
+        let words: String = words[..2 + i % 3].iter().map(|word| format!("{word}\n")).collect();
+        words + "\n"
+    };
+    let data = folder.write("a.conll", (0..24).map(sentence).collect::<String>());
+    let output = folder.path("run");
+    let dev = format!("{TASK} --dev {}", data.display());
+    let said = train(&fixture("bert"), &data, &output, &format!("{dev} --epochs 10 --lr 1e-2"));
+    assert!(said.stdout.contains("as NOUN"), "{}", said.stdout);
+    let best = json(&output.join("result.json"))["best"]["eval"].clone();
+    assert_eq!(best["confusion"]["labels"], value!(["ADV", "DET", "NOUN"]));
+    let file = folder.path("eval.json");
+    let delta = ["eval", "--per-class", "--delta", str_of(&output)];
+    let args = ["--data", str_of(&data), "--output", str_of(&file)];
+    let shown = Finished::of(bitfit(delta).args(args)).success().stdout;
+    assert!(shown.contains("precision") && shown.contains("as DET"), "{shown}");
+    let measured = json(&file);
+    let rows = |class: usize| measured["classes"][class]["rows"].as_u64().unwrap();
+    assert_eq!([rows(0), rows(1), rows(2)], [8, 24, 40]);
+
+    let weights = folder.write("w.json", r#"{"ADV": 0.000001, "DET": 0.000001, "NOUN": 1000}"#);
+    let nouns = folder.path("nouns");
+    let more = format!("{dev} --epochs 10 --lr 1e-2 --class-weights {}", weights.display());
+    let said = train(&fixture("bert"), &data, &nouns, &more);
+    assert!(said.stderr.contains("every one of the 72 words"), "{}", said.stderr);
+    assert!(said.stderr.contains("--class-weights"), "{}", said.stderr);
+    // Here every word has its own tag in training, which is as good as it gets.
+    let same = train(&fixture("bert"), &data, &folder.path("short"), &format!("{dev} --steps 1"));
+    assert!(same.stderr.contains("warning: "), "{}", same.stderr);
+}
+
 #[test]
 fn tags_are_learned_measured_and_predicted_alike() {
     for model in ["bert", "roberta"] {
@@ -243,11 +279,25 @@ fn parts_of_speech_are_measured_word_by_word() {
     let result = json(&output.join("result.json"));
     assert_eq!(result["best"]["metric"], "accuracy");
     assert!(result["last"].get("macro_f1").is_some() && result["last"].get("precision").is_none());
-    let args =
-        train_args(&fixture("bert"), &data, &folder.path("b"), &format!("{dev} --metric recall"));
-    let failed = Finished::of(&mut bitfit(args));
-    failed.fails(1, &["--metric recall: these labels have none; use accuracy, macro-f1, loss"]);
-    assert!(!folder.path("b").exists());
+    // Nobody asked for the measure that these tags lack, in the settings that are left no more than before.
+    Finished::of(&mut bitfit(["train", "--resume", "--output", str_of(&output)])).success();
+    let settings = output.join("settings.toml");
+    let again = folder.path("again");
+    let args = ["train", "--config", str_of(&settings), "--output", str_of(&again)];
+    Finished::of(&mut bitfit(args)).success();
+    let other = folder.path("b");
+    let asked = folder.write("asked.toml", "metric = \"entity-f1\"\n");
+    for (more, metric) in [
+        ("--metric recall".to_owned(), "recall"),
+        ("--metric entity-f1".to_owned(), "entity-f1"),
+        (format!("--config {}", asked.display()), "entity-f1"),
+    ] {
+        let args = train_args(&fixture("bert"), &data, &other, &format!("{dev} {more}"));
+        let says =
+            format!("--metric {metric}: these labels have none; use accuracy, macro-f1, loss");
+        Finished::of(&mut bitfit(args)).fails(1, &[&says]);
+        assert!(!other.exists());
+    }
 }
 
 #[test]

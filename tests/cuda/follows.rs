@@ -53,6 +53,16 @@ fn training_of_spans_follows_the_cpu() {
 }
 
 #[test]
+fn training_of_masked_words_follows_the_cpu() {
+    emulated("follows::training_of_masked_words_follows_the_cpu", &[], || {
+        follows_the_cpu(&[WORDS], HalfType::F16, WeightType::F32, 0.02);
+        follows_the_cpu(&[WORDS], HalfType::Bf16, WeightType::F32, 0.08);
+        follows_the_cpu(&[WORDS], HalfType::F16, WeightType::Int8, 0.01);
+        follows_the_cpu(&[WORDS], HalfType::Bf16, WeightType::Nf4, 0.02);
+    });
+}
+
+#[test]
 fn training_with_matrices_in_8_and_4_bits_follows_the_cpu() {
     let name = "follows::training_with_matrices_in_8_and_4_bits_follows_the_cpu";
     emulated(name, &[], || {

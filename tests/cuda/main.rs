@@ -3,7 +3,10 @@
 
 #[path = "../ops/emulated.rs"]
 mod emulated;
+#[path = "../fixture/mod.rs"]
+mod fixture;
 mod follows;
+mod masked;
 mod memory;
 mod recorded;
 mod refused;
@@ -19,11 +22,11 @@ use bitfit::methods::Trains;
 use bitfit::model::Model;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
-use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Program, Saving, Span};
+use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Portion, Program, Saving, Span};
 use bitfit::rng::{Purpose, Stream};
 use bitfit::settings::lora::Lora;
 use emulated::emulated;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 type Family = (&'static str, LossKind, PoolKind, usize);
 
@@ -39,13 +42,12 @@ const MODELS: [Family; 4] = [
 const SPANS: [Family; 2] =
     [("bert", LossKind::Span, PoolKind::Each, 2), ("roberta", LossKind::Span, PoolKind::Each, 2)];
 
+/// The checkpoint's own head on masked words.
+const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 200 });
+const WORDS: Family = ("roberta", LossKind::CrossEntropy, LABELLED, 344);
+
 fn folder(name: &str) -> PathBuf {
-    // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).
-    let fixtures = std::env::var_os("BITFIT_FIXTURES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
-        PathBuf::from,
-    );
-    fixtures.join(name)
+    fixture::fixtures().join(name)
 }
 
 const LIMITS: Limits = Limits { tokens: 96, sequences: 8, max_len: 24 };
@@ -93,6 +95,14 @@ fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Ba
     batch
 }
 
+/// For every sixth token one of two words: what a head on masked words learns in a few steps.
+fn words(batch: &Batch) -> Labels {
+    let lens = batch.cu_seqlens.windows(2).map(|w| w[1] - w[0]);
+    let places = lens.flat_map(|len| 0..len);
+    let label = |(&id, place)| if place % 6 == 2 { 7 + id % 2 } else { Labels::IGNORED };
+    Labels::Tokens(batch.ids.iter().zip(places).map(label).collect())
+}
+
 /// A model in training.
 struct Run<B> {
     backend: B,
@@ -134,7 +144,14 @@ impl<B: Backend> Run<B> {
         mut backend: B,
         training: Training,
     ) -> Self {
-        let folder = folder(name);
+        let with_head;
+        let folder = match pooling {
+            PoolKind::Labelled(_) => {
+                with_head = fixture::with_masked_head(name);
+                with_head.path().to_owned()
+            }
+            _ => folder(name),
+        };
         let config = ModelConfig::read(&folder).unwrap();
         let (trains, saving, lr) = match training {
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
@@ -168,6 +185,14 @@ impl<B: Backend> Run<B> {
         self.backend.wait_report(pending).unwrap()
     }
 
+    fn batch(&self, index: u64) -> Batch {
+        let batch = batch(&self.model.config, self.kind, self.outputs, index);
+        match self.model.head.pool {
+            PoolKind::Labelled(_) => Batch { labels: words(&batch), ..batch },
+            _ => batch,
+        }
+    }
+
     /// One step of two batches, or of one, as the training loop makes it.
     fn issue(&mut self) -> PendingReport {
         let parts = 1 + self.step % 2;
@@ -182,7 +207,7 @@ impl<B: Backend> Run<B> {
         };
         for part in 0..parts {
             let index = 2 * self.step + part;
-            let batch = batch(&self.model.config, self.kind, self.outputs, index % 8);
+            let batch = self.batch(index % 8);
             let key = DropoutKey::new(5, index);
             self.backend.set_batch(&batch, key).unwrap();
             let span = Span::micro_batch(part == 0, part + 1 == parts);

@@ -6,7 +6,7 @@ use super::*;
 fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
     let name = "memory::matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16";
     emulated(name, &[], || {
-        for (model, kind, pooling, outputs) in MODELS {
+        for (model, kind, pooling, outputs) in MODELS.into_iter().chain([WORDS]) {
             let of = |weights| {
                 let backend = cuda_with(HalfType::Bf16, weights);
                 let run = Run::new(model, kind, pooling, outputs, backend);
@@ -29,7 +29,7 @@ fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
 fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
     let name = "memory::every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned";
     emulated(name, &[], || {
-        for (model, kind, pooling, outputs) in [MODELS[0], MODELS[3]] {
+        for (model, kind, pooling, outputs) in [MODELS[0], MODELS[3], WORDS] {
             let gradients = |saving: Saving| -> Vec<f32> {
                 let backend = cuda(HalfType::F16);
                 let mut run =
@@ -53,8 +53,8 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
                 ("gelu8", 1e-2),
                 ("gelu4", 8e-2),
                 ("recompute-qkv,gelu8", 1e-2),
-                ("xhat8", 2e-3),
-                ("gelu8,xhat8", 2e-3),
+                ("xhat8", 5e-3),
+                ("gelu8,xhat8", 5e-3),
             ] {
                 let other = gradients(saving.parse().unwrap());
                 let error = norm(&mut other.iter().zip(&keep).map(|(a, b)| a - b)) / length;

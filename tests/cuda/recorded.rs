@@ -6,30 +6,35 @@ use super::*;
 #[test]
 fn recorded_steps_give_the_bits_of_issued_ones() {
     emulated("recorded::recorded_steps_give_the_bits_of_issued_ones", &[], || {
-        let (model, kind, pooling, outputs) = MODELS[0];
-        let new = |graphs| {
-            let options = CudaOptions { graphs, ..CudaOptions::new(0, HalfType::Bf16) };
-            let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
-            Run::new(model, kind, pooling, outputs, backend)
-        };
-        let (mut issued, mut recorded) = (new(false), new(true));
-        let expected: Vec<StepReport> = (0..STEPS).map(|_| issued.step()).collect();
-        let mut reports = Vec::new();
-        let mut before = None;
-        for _ in 0..STEPS {
-            let pending = recorded.issue();
-            reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
-            before = Some(pending);
+        for family in [MODELS[0], WORDS] {
+            recorded_as_issued(family);
         }
-        reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
-        assert_eq!(reports, expected);
-        for (a, b) in issued.state().iter().zip(&recorded.state()) {
-            assert_eq!(bits(a), bits(b));
-        }
-        assert_eq!(issued.backend.recordings(), 0);
-        let recordings = recorded.backend.recordings();
-        assert!((3..STEPS).contains(&recordings), "{recordings} recordings for {STEPS} steps");
     });
+}
+
+fn recorded_as_issued((model, kind, pooling, outputs): Family) {
+    let new = |graphs| {
+        let options = CudaOptions { graphs, ..CudaOptions::new(0, HalfType::Bf16) };
+        let backend = CudaBackend::new(options).unwrap_or_else(|e| panic!("{e:#}"));
+        Run::new(model, kind, pooling, outputs, backend)
+    };
+    let (mut issued, mut recorded) = (new(false), new(true));
+    let expected: Vec<StepReport> = (0..STEPS).map(|_| issued.step()).collect();
+    let mut reports = Vec::new();
+    let mut before = None;
+    for _ in 0..STEPS {
+        let pending = recorded.issue();
+        reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
+        before = Some(pending);
+    }
+    reports.extend(before.map(|b| recorded.backend.wait_report(b).unwrap()));
+    assert_eq!(reports, expected);
+    for (a, b) in issued.state().iter().zip(&recorded.state()) {
+        assert_eq!(bits(a), bits(b));
+    }
+    assert_eq!(issued.backend.recordings(), 0);
+    let recordings = recorded.backend.recordings();
+    assert!((3..STEPS).contains(&recordings), "{recordings} recordings for {STEPS} steps");
 }
 
 /// Steps of the test above: one batch and two in turn.

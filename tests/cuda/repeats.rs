@@ -22,8 +22,18 @@ fn full_training_repeats_to_the_bit() {
 #[test]
 fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     let name = "repeats::training_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
+    repeats_and_resumes(name, MODELS[0]);
+}
+
+#[test]
+fn training_of_masked_words_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
+    let name =
+        "repeats::training_of_masked_words_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
+    repeats_and_resumes(name, WORDS);
+}
+
+fn repeats_and_resumes(name: &str, (model, kind, pooling, outputs): Family) {
     let run = || {
-        let (model, kind, pooling, outputs) = MODELS[0];
         // A scale that changes within the test: it belongs to the state.
         let options = CudaOptions {
             loss_scale: LossScale::Dynamic { initial: 1024.0, growth_interval: 2 },

@@ -134,6 +134,7 @@ impl<'a> Parts<'a> {
                 outputs: CLASSES,
                 dropout: self.dropout(),
                 tanh: false,
+                norm: None,
             }],
             loss: LossKind::CrossEntropy,
             class_weights: None,

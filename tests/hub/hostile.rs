@@ -151,6 +151,38 @@ fn a_redirect_must_lead_somewhere_and_not_in_circles() {
     attempt.is_refused("two hosts", &["more than 5 redirects"]);
 }
 
+/// The endpoint answers; it is the host behind it that has to be looked into.
+#[test]
+fn a_host_that_a_redirect_leads_to_is_named_where_it_fails_and_its_key_is_not() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refusing = serve(Arc::new(|_: &Request| message("403 Forbidden", "", b"")));
+    let odd = serve(Arc::new(|_: &Request| b"what?\r\n\r\n".to_vec()));
+    for (port, words) in [
+        (closed, "which cannot be reached"),
+        (refusing, "which answers with status 403"),
+        (odd, "where it leads"),
+    ] {
+        let attempt = Attempt::at(move |request| match request.is_listing() {
+            true => listing(),
+            false => {
+                let etag = git_sha1(CONFIG);
+                let to = format!("http://localhost:{port}/x?key=SECRET");
+                message("302 Found", &format!("ETag: \"{etag}\"\r\nLocation: {to}\r\n"), b"")
+            }
+        });
+        let error = attempt.result.unwrap_err();
+        assert!(error.contains(&format!("http://localhost:{port}")), "{error}");
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains("SECRET") && !error.contains("HF_TOKEN"), "{error}");
+        let listed = Attempt::at(move |_| {
+            let to = format!("Location: http://localhost:{port}/x?key=SECRET\r\n");
+            message("302 Found", &to, b"")
+        });
+        let error = listed.result.unwrap_err();
+        assert!(error.contains(words) && !error.contains("SECRET"), "{error}");
+    }
+}
+
 /// Heads that are no HTTP, of every kind that a parser may stumble on: all end in an error, for the list and for a file.
 #[test]
 fn an_answer_that_is_no_http_is_an_error() {
@@ -362,4 +394,72 @@ proptest! {
             prop_assert_eq!(entry.path(), attempt.cache.clone());
         }
     }
+}
+
+/// They are read behind the last piece of a body, before the library returns.
+#[test]
+fn headers_without_end_behind_a_body_are_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+                let _ = stream.write_all(head.as_bytes());
+                let trailer = format!("X-A: {}\r\n", "y".repeat(1000));
+                let begun = std::time::Instant::now();
+                while begun.elapsed() < Duration::from_secs(20)
+                    && stream.write_all(trailer.as_bytes()).is_ok()
+                {}
+            });
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    Attempt::of(folder, cache, port).is_refused("trailers", &["nothing of the body in 2 s"]);
+}
+
+/// Of those who share a cache, one may have put a link or a pipe there.
+#[cfg(unix)]
+#[test]
+fn no_link_in_the_cache_is_written_through() {
+    for name in ["blobs/ETAG.incomplete", ".locks/models--org--name/ETAG.lock"] {
+        for there in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let outside = tempfile::tempdir().unwrap();
+            let victim = outside.path().join("victim");
+            if there {
+                fs::write(&victim, "kept").unwrap();
+            }
+            let cache = folder.path().join("cache");
+            let name = name.replace("ETAG", &git_sha1(CONFIG));
+            let link = match name.strip_prefix("blobs") {
+                Some(_) => cache.join("models--org--name").join(&name),
+                None => cache.join(&name),
+            };
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&victim, &link).unwrap();
+            let port = serve(Arc::new(|request: &Request| match request.is_listing() {
+                true => listing(),
+                false => file(),
+            }));
+            let attempt = Attempt::of(folder, cache, port);
+            assert!(attempt.result.is_err(), "{name}");
+            let left = fs::read_to_string(&victim).ok();
+            assert_eq!(left.as_deref(), there.then_some("kept"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_small_file_that_is_announced_as_a_huge_one_is_not_fetched() {
+    let etag = git_sha1(CONFIG);
+    let attempt = Attempt::at(move |request| match request.is_listing() {
+        true => listing(),
+        false => {
+            let headers = format!("ETag: \"{etag}\"\r\nContent-Range: bytes 0-0/8589934592\r\n");
+            message("206 x", &headers, b"x")
+        }
+    });
+    attempt.is_refused("huge", &["a file of 8589934592 bytes"]);
 }

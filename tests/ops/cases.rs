@@ -3,7 +3,7 @@
 use crate::rig::{Rig, Rounding};
 use crate::{
     attention_cases, columns_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases,
-    scale_cases,
+    scale_cases, words_cases,
 };
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
@@ -165,6 +165,29 @@ pub enum Kind {
         /// Whether the tables train, or the LayerNorm alone.
         tables: bool,
     },
+    /// Of the head on masked words, as the rest: the labelled tokens' rows out of all and back.
+    LabelledRows {
+        hidden: usize,
+    },
+    /// A product with a matrix or an embedding table, both ways.
+    LabelledDense {
+        inputs: usize,
+        outputs: usize,
+        table: bool,
+    },
+    ActNorm {
+        width: usize,
+        act: Activation,
+    },
+    ActNormBackward {
+        width: usize,
+        act: Activation,
+        dbeta: bool,
+    },
+    LabelledLoss {
+        outputs: usize,
+        gradient: bool,
+    },
 }
 
 /// What a linear layer leaves of its activation's derivative.
@@ -324,6 +347,11 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
         Kind::WeightGrad { .. } | Kind::GainGrad { .. } | Kind::EmbedBackward { .. } => {
             full_cases::run(case, &name, &mut rig, &mut out);
         }
+        Kind::LabelledRows { .. }
+        | Kind::LabelledDense { .. }
+        | Kind::ActNorm { .. }
+        | Kind::ActNormBackward { .. }
+        | Kind::LabelledLoss { .. } => words_cases::run(case, &name, &mut rig, &mut out),
     }
     out.0
 }

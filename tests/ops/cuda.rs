@@ -75,6 +75,14 @@ fn cases_for_cuda() -> Vec<Case> {
                 width % 8 == 0 && scaled % 8 == 0
             }
             Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
+            Kind::LabelledRows { hidden } => hidden % 8 == 0,
+            Kind::LabelledDense { inputs, .. } => {
+                case.weights == WeightType::F16 && inputs % 8 == 0
+            }
+            Kind::ActNorm { width, .. } | Kind::ActNormBackward { width, .. } => {
+                case.weights == WeightType::F32 && width % 8 == 0
+            }
+            Kind::LabelledLoss { .. } => case.weights == WeightType::F32,
         })
         .collect();
     cases.extend(edges());
@@ -166,6 +174,9 @@ fn edges() -> Vec<Case> {
             add(&[1, 40, 7], 0.0, Kind::PoolBackward { hidden, kind });
         }
     }
+    for lens in [&[1][..], &[189], &[100, 95], &[130, 1, 200, 60]] {
+        table::labelled_edges(|kind| add(lens, 0.0, kind));
+    }
     cases
 }
 
@@ -203,6 +214,11 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
         let rows = Rows::Sequences;
         add(3, Kind::Dense { rows, inputs, outputs, tanh, trained });
         add(3, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
+    }
+    for (inputs, outputs) in [(8, 3), (72, 70), (136, 200)] {
+        for table in [false, true] {
+            add(200, Kind::LabelledDense { inputs, outputs, table });
+        }
     }
     cases
 }
@@ -420,6 +436,7 @@ fn oddest() -> Vec<Case> {
         for (kind, rows, outputs, weighted) in table::losses() {
             add(0.0, Kind::Loss { kind, rows, outputs, gradient: true, weighted });
         }
+        table::oddest_labelled().into_iter().for_each(|kind| add(0.0, kind));
     }
     cases
 }

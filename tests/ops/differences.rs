@@ -49,6 +49,22 @@ fn linear_input_weight_and_bias_gradients() {
 }
 
 #[test]
+fn activation_and_norm_of_a_head_on_masked_words() {
+    let n = &mut Numbers::new("act norm");
+    let (x, dy) = (normal(n, 24), normal(n, 24));
+    let (gamma, beta) = (normal(n, 8), normal(n, 8));
+    for act in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
+        let f = |x: &[f64], beta: &[f64]| {
+            let values: Vec<f64> = x.iter().map(|&x| oracle::activation(act, x)).collect();
+            oracle::affine(&oracle::normalise(&values, 8, 1e-5).0, &gamma, beta)
+        };
+        let dx = oracle::act_norm_backward(act, &dy, &x, &gamma, 1e-5);
+        check(&format!("{act:?} dx"), &x, &dy, |x| f(x, &beta), &dx);
+        check("dbeta", &beta, &dy, |beta| f(&x, beta), &oracle::column_sums(&dy, 8));
+    }
+}
+
+#[test]
 fn activation_derivatives() {
     let n = &mut Numbers::new("activations");
     let x: Vec<f64> = normal(n, 60).iter().map(|x| x * 2.0).collect();

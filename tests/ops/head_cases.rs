@@ -24,7 +24,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let mean = kind == PoolKind::Mean;
             let x = wide(&rig.read(x));
             let want = match kind {
-                PoolKind::Each => x,
+                PoolKind::Each | PoolKind::Labelled(_) => x,
                 _ => oracle::pool(mean, &case.lens, hidden, &x),
             };
             out.f32("pooled", rig.read(pooled), want);
@@ -38,7 +38,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let mean = kind == PoolKind::Mean;
             let dy = wide(&rig.read(pooled));
             let want = match kind {
-                PoolKind::Each => dy,
+                PoolKind::Each | PoolKind::Labelled(_) => dy,
                 _ => oracle::pool_backward(mean, &case.lens, hidden, &dy),
             };
             out.activation("dx", rig, dx, want);
@@ -120,7 +120,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let spans: Vec<[u32; 2]> = case.lens.iter().map(ends).collect();
             rig.batch.labels = match (kind, rows) {
                 (LossKind::CrossEntropy, Rows::Sequences) => Labels::Classes(classes.clone()),
-                (LossKind::CrossEntropy, Rows::Tokens) => Labels::Tokens(classes.clone()),
+                (LossKind::CrossEntropy, Rows::Tokens | Rows::Labelled(_)) => {
+                    Labels::Tokens(classes.clone())
+                }
                 (LossKind::MeanSquared | LossKind::Binary, _) => Labels::Values(values.clone()),
                 (LossKind::Span, _) => Labels::Spans(spans.clone()),
             };

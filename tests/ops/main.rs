@@ -19,6 +19,7 @@ mod refused;
 mod rig;
 mod scale_cases;
 mod table;
+mod words_cases;
 
 use bitfit::backend::cpu::{Arithmetic, CpuBackend};
 use bitfit::backend::{Backend, WeightType};

@@ -4,7 +4,7 @@
 
 use bitfit::backend::DropoutKey;
 use bitfit::program::{Activation, Dropout};
-use bitfit::rng::{Philox, unit_f32};
+use bitfit::rng::Philox;
 
 /// The factor of one element under dropout, straight from the definition in `Dropout`'s doc. The rows are a part of a
 /// batch's, with as many tokens before them as sequences: tests choose the part so.
@@ -13,9 +13,11 @@ pub fn mask(dropout: Dropout, key: DropoutKey, row: usize, col: usize) -> f64 {
         return 1.0;
     }
     let row = key.first.tokens + row as u32;
-    let counter = [col as u32 / 4, row, dropout.site, key.step as u32];
-    let word = Philox::from_seed(key.seed).block(counter)[col % 4];
-    if unit_f32(word) >= dropout.p { 1.0 / (1.0 - f64::from(dropout.p)) } else { 0.0 }
+    let counter = [col as u32 / 8, row, dropout.site, key.step as u32];
+    let word = Philox::from_seed(key.seed).block(counter)[col % 8 / 2];
+    let half = word >> (16 * (col % 2)) & 0xFFFF;
+    let dropped = (f64::from(dropout.p) * 65_536.0).round();
+    if f64::from(half) >= dropped { 65_536.0 / (65_536.0 - dropped) } else { 0.0 }
 }
 
 /// `x` `[rows, width]` under dropout.
@@ -168,6 +170,20 @@ pub fn norm_backward(dy: &[f64], x_hat: &[f64], rstd: &[f64], gamma: &[f64]) -> 
         dz.extend(g.iter().zip(x).map(|(g, x)| rstd * (g - mean - x * along)));
     }
     dz
+}
+
+/// Gradient of the input of an activation with a LayerNorm behind it.
+pub fn act_norm_backward(
+    act: Activation,
+    dy: &[f64],
+    x: &[f64],
+    gamma: &[f64],
+    eps: f64,
+) -> Vec<f64> {
+    let values: Vec<f64> = x.iter().map(|&x| activation(act, x)).collect();
+    let (x_hat, rstd) = normalise(&values, gamma.len(), eps);
+    let dz = norm_backward(dy, &x_hat, &rstd, gamma);
+    dz.iter().zip(x).map(|(d, &x)| d * activation_derivative(act, x)).collect()
 }
 
 /// Shape and randomness of an attention call.

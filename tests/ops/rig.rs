@@ -189,7 +189,7 @@ impl<B: Backend> Rig<B> {
         let bytes = self.backend.kind().element_bytes();
         let region = Region {
             offset: self.arena,
-            len: storage.bytes(self.batch.limits().rows(rows) + 3, width, bytes),
+            len: storage.bytes(self.limits().rows(rows), width, bytes),
         };
         self.arena = (region.offset + region.len + GUARD).next_multiple_of(GUARD);
         let info = Info { what: What::Hidden, block: None, rows, width, storage };
@@ -217,7 +217,7 @@ impl<B: Backend> Rig<B> {
 
     fn random(&mut self, rows: Rows, width: usize, storage: Storage, scale: f32) -> Value {
         let value = self.tensor(rows, width, storage);
-        let count = self.batch.limits().rows(rows) * width;
+        let count = self.batch.rows(rows) * width;
         self.tensors[value.index()].start = self.numbers.normal(count, scale);
         value
     }
@@ -232,7 +232,7 @@ impl<B: Backend> Rig<B> {
     ) -> Value {
         let value = self.tensor(rows, width, storage);
         let mut bytes =
-            vec![0u8; storage.bytes(self.batch.limits().rows(rows), width, ElementBytes::all(4))];
+            vec![0u8; storage.bytes(self.batch.rows(rows), width, ElementBytes::all(4))];
         bytes.fill_with(|| byte(&mut self.numbers));
         self.tensors[value.index()].start = words_of(&bytes);
         value
@@ -268,7 +268,7 @@ impl<B: Backend> Rig<B> {
     /// Elements in use by the current batch; of a tensor in codes, words.
     fn used(&self, value: Value) -> usize {
         let info = self.tensors[value.index()].info;
-        let rows = self.batch.limits().rows(info.rows);
+        let rows = self.batch.rows(info.rows);
         match info.storage {
             Storage::Activation | Storage::Stream | Storage::F32 => rows * info.width,
             coded => coded.bytes(rows, info.width, ElementBytes::all(4)) / 4,
@@ -301,6 +301,7 @@ impl<B: Backend> Rig<B> {
             labels: 64 * self.limits().tokens,
             head_rows: self.limits().tokens,
             widest,
+            labelled: [self.limits().tokens, widest],
             head_dim: 128,
             exchanged: trainable + 2,
         };

@@ -122,6 +122,7 @@ pub fn table() -> Vec<Case> {
                     add(Kind::PoolBackward { hidden: 33, kind });
                     add(Kind::Pool { hidden: 384, kind });
                 }
+                words(&mut add);
                 for gradient in [false, true] {
                     for (kind, rows, outputs, weighted) in losses() {
                         add(Kind::Loss { kind, rows, outputs, gradient, weighted });
@@ -268,6 +269,62 @@ fn quantised(cases: &mut Vec<Case>) {
             },
         );
     }
+}
+
+/// The head on masked words, with vocabularies around the pieces in which their exponentials are added up.
+fn words(add: &mut impl FnMut(Kind)) {
+    for hidden in [1, 33, 384] {
+        add(Kind::LabelledRows { hidden });
+    }
+    for (inputs, outputs) in [(33, 5), (16, 131)] {
+        for table in [false, true] {
+            add(Kind::LabelledDense { inputs, outputs, table });
+        }
+    }
+    for act in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
+        for width in [33, 384] {
+            add(Kind::ActNorm { width, act });
+            add(Kind::ActNormBackward { width, act, dbeta: width == 33 });
+        }
+    }
+    for gradient in [false, true] {
+        for outputs in [3, 512, 1100] {
+            add(Kind::LabelledLoss { outputs, gradient });
+        }
+    }
+}
+
+/// The same around the edges of CUDA's tiles, where a third of the tokens has a label.
+pub fn labelled_edges(mut add: impl FnMut(Kind)) {
+    for hidden in [8, 264] {
+        add(Kind::LabelledRows { hidden });
+    }
+    for (inputs, outputs) in [(8, 3), (24, 64), (72, 130)] {
+        for table in [false, true] {
+            add(Kind::LabelledDense { inputs, outputs, table });
+        }
+    }
+    for width in [8, 312, 1024] {
+        let act = Activation::GeluErf;
+        add(Kind::ActNorm { width, act });
+        add(Kind::ActNormBackward { width, act, dbeta: true });
+    }
+    // Around the threads of a block.
+    for outputs in [255, 257] {
+        add(Kind::LabelledLoss { outputs, gradient: true });
+    }
+}
+
+/// Each of its operations once, at a shape with edges.
+pub fn oddest_labelled() -> [Kind; 5] {
+    let (width, act) = (312, Activation::GeluTanh);
+    [
+        Kind::LabelledRows { hidden: 264 },
+        Kind::LabelledDense { inputs: 40, outputs: 70, table: true },
+        Kind::ActNorm { width, act },
+        Kind::ActNormBackward { width, act, dbeta: true },
+        Kind::LabelledLoss { outputs: 260, gradient: true },
+    ]
 }
 
 /// Each loss over rows that it is for, with outputs around the width of a warp.

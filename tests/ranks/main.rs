@@ -14,12 +14,12 @@ use bitfit::data::{BatchLimits, Order, Sampler};
 use bitfit::methods::Trains;
 use bitfit::model::config::ModelConfig;
 use bitfit::model::load::load;
-use bitfit::program::{AdamW, Limits, Saving};
+use bitfit::program::{AdamW, Limits, PoolKind, Saving};
 use bitfit::ranks::{Alone, Ranks, threads};
 use bitfit::session::Session;
 use bitfit::settings::train::Length;
 use bitfit::train::steps::{MicroBatch, Position, Steps};
-use fixture::{CASES, Case, fixtures, task};
+use fixture::{CASES, Case, MASKED, fixtures, task};
 use std::rc::Rc;
 use std::thread;
 
@@ -51,8 +51,19 @@ fn pack(config: &ModelConfig, case: &Case, rows: &[usize]) -> Batch {
         }
         batch.cu_seqlens.push(batch.ids.len() as u32);
     }
-    let class = |&row: &usize| row as u32 % case.outputs as u32;
-    batch.labels = Labels::Classes(rows.iter().map(class).collect());
+    batch.labels = match case.pooling {
+        PoolKind::Labelled(_) => {
+            let labels = batch.ids.iter().zip(&batch.positions).map(|(&id, &position)| {
+                let hidden = (position - config.position_offset() as u32) % 6 == 2;
+                if hidden { id } else { Labels::IGNORED }
+            });
+            Labels::Tokens(labels.collect())
+        }
+        _ => {
+            let class = |&row: &usize| row as u32 % case.outputs as u32;
+            Labels::Classes(rows.iter().map(class).collect())
+        }
+    };
     batch
 }
 
@@ -104,7 +115,8 @@ fn take_steps(
     let (mut position, mut losses) = (Position::default(), Vec::new());
     while let Some(step) = steps.at(position) {
         position = step.after;
-        let targets = step.batches.iter().map(Vec::len).sum::<usize>() as f64;
+        let weight = |rows: &Vec<usize>| pack(&config, case, rows).labels.weight(&[]);
+        let targets = step.batches.iter().map(weight).sum();
         let update = AdamW {
             lr: 1e-3,
             beta1: 0.9,
@@ -168,6 +180,7 @@ fn any_number_of_ranks_has_the_losses_of_one_process_and_its_own_bits_again() {
         (&CASES[0], Trains::all_biases()),
         (&CASES[3], Trains::all_biases()),
         (&CASES[0], Trains::Everything),
+        (&MASKED[0], Trains::all_biases()),
     ] {
         let run = {
             let trains = trains.clone();

@@ -1,16 +1,20 @@
 //! The programs that are compared: sizes, heads, dropouts, bias selections, ways of saving, limits.
 
 use bitfit::methods::Trains;
+use bitfit::program::{PoolKind, Portion};
 use bitfit::rng::{Purpose, Stream};
 use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::lora::Lora;
+
+/// A head on masked words.
+pub const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 150 });
 
 /// One model, without a device or values.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Text of a `config.json`.
     pub config: String,
-    pub mean: bool,
+    pub pooling: PoolKind,
     pub dropout: f32,
     pub trains: Trains,
 }
@@ -99,14 +103,27 @@ pub fn low_rank(dropout: f64, on: &str) -> Trains {
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for size in SIZES {
-        for (family, mean) in [("bert", false), ("roberta", false), ("bert", true)] {
+        for (family, pooling) in [
+            ("bert", PoolKind::Cls),
+            ("roberta", PoolKind::Cls),
+            ("bert", PoolKind::Mean),
+            ("bert", LABELLED),
+        ] {
             for dropout in [0.0, 0.1] {
-                let of =
-                    |trains: Trains| Shape { config: size.config(family), mean, dropout, trains };
+                let of = |trains: Trains| Shape {
+                    config: size.config(family),
+                    pooling,
+                    dropout,
+                    trains,
+                };
                 shapes.extend(selections(size.layers).iter().map(|s| of(biases(s))));
-                shapes.extend([Trains::LayerNorms, Trains::Factors, Trains::Everything].map(of));
+                shapes.extend([Trains::LayerNorms, Trains::Factors].map(of));
                 shapes.push(of(low_rank(0.1, "query,value")));
                 shapes.push(of(low_rank(0.0, "query,key,value,attention-output,output")));
+                // The head on masked words has the table of the embeddings, which is frozen.
+                if pooling != LABELLED {
+                    shapes.push(of(Trains::Everything));
+                }
             }
         }
     }

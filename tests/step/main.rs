@@ -12,7 +12,7 @@ use bitfit::program::{
     ElementBytes, Info, Limits, List, LossKind, Op, PoolKind, Program, Rows, Saving, Storage, Value,
 };
 use bitfit::settings::saving::WAYS;
-use grid::{LIMITS, SMALL, Shape, biases, low_rank, shapes};
+use grid::{LABELLED, LIMITS, SMALL, Shape, biases, low_rank, shapes};
 
 /// Of the CPU in bf16.
 const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
@@ -20,10 +20,10 @@ const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
 fn model(shape: &Shape) -> Model {
     let config = ModelConfig::parse(&shape.config).unwrap();
     let task = TaskSpec {
-        outputs: 2,
+        outputs: if shape.pooling == LABELLED { config.vocab } else { 2 },
         loss: LossKind::CrossEntropy,
         class_weights: Vec::new(),
-        pooling: if shape.mean { PoolKind::Mean } else { PoolKind::Cls },
+        pooling: shape.pooling,
         reinit_pooler: false,
         trains: shape.trains.clone(),
         dropout: Some(shape.dropout),
@@ -45,38 +45,45 @@ fn limits() -> impl Iterator<Item = Limits> {
 
 #[test]
 fn what_runs_is_what_was_reviewed() {
-    let shape = |mean, trains: Trains| Shape {
-        config: SMALL.config(if mean { "bert" } else { "roberta" }),
-        mean,
+    let shape = |pooling, trains: Trains| Shape {
+        config: SMALL.config(if pooling == PoolKind::Cls { "roberta" } else { "bert" }),
+        pooling,
         dropout: 0.1,
         trains,
     };
-    let all = model(&shape(false, Trains::all_biases()));
+    let all = model(&shape(PoolKind::Cls, Trains::all_biases()));
     for name in ["keep", "recompute", "checkpoint"] {
         listing::check(name, &all, Some(name.parse().unwrap()));
     }
+    let (cls, mean) = (PoolKind::Cls, PoolKind::Mean);
     listing::check("predict", &all, None);
-    listing::check("query", &model(&shape(false, biases("query"))), Some(Saving::KEEP));
-    listing::check("mean", &model(&shape(true, Trains::all_biases())), Some(Saving::KEEP));
-    listing::check("layernorm", &model(&shape(false, Trains::LayerNorms)), Some(Saving::KEEP));
-    listing::check("ia3", &model(&shape(false, Trains::Factors)), Some(Saving::KEEP));
+    listing::check("query", &model(&shape(cls, biases("query"))), Some(Saving::KEEP));
+    listing::check("mean", &model(&shape(mean, Trains::all_biases())), Some(Saving::KEEP));
+    listing::check("layernorm", &model(&shape(cls, Trains::LayerNorms)), Some(Saving::KEEP));
+    listing::check("ia3", &model(&shape(cls, Trains::Factors)), Some(Saving::KEEP));
     let low_rank = low_rank(0.1, "query,value,output");
-    listing::check("lora", &model(&shape(false, low_rank)), Some(Saving::KEEP));
-    listing::check("full", &model(&shape(true, Trains::Everything)), Some(Saving::KEEP));
+    listing::check("lora", &model(&shape(cls, low_rank)), Some(Saving::KEEP));
+    listing::check("full", &model(&shape(mean, Trains::Everything)), Some(Saving::KEEP));
+    listing::check("masked", &model(&shape(LABELLED, Trains::all_biases())), Some(Saving::KEEP));
 }
 
 /// Every tensor of a step once with other rows, another width and another storage: found each time.
 #[test]
 fn the_verifier_knows_the_shape_of_every_tensor() {
-    let of = |mean: bool, dropout: f32, trains: Trains| Shape {
+    let of = |pooling, dropout: f32, trains: Trains| Shape {
         config: SMALL.config("bert"),
-        mean,
+        pooling,
         dropout,
         trains,
     };
     let limits = limits().next().unwrap();
     let all = Trains::all_biases;
-    for shape in [of(false, 0.1, all()), of(true, 0.1, Trains::Everything), of(true, 0.0, all())] {
+    for shape in [
+        of(PoolKind::Cls, 0.1, all()),
+        of(PoolKind::Mean, 0.1, Trains::Everything),
+        of(PoolKind::Mean, 0.0, all()),
+        of(LABELLED, 0.0, all()),
+    ] {
         let list = model(&shape).list(Some(Saving::KEEP), false);
         let program = list.place(limits, ElementBytes::all(4));
         let values = || (0..list.values.len() as u32).map(Value);
@@ -89,7 +96,7 @@ fn the_verifier_knows_the_shape_of_every_tensor() {
             |info| {
                 info.rows = match info.rows {
                     Rows::Tokens => Rows::Sequences,
-                    Rows::Sequences => Rows::Tokens,
+                    Rows::Sequences | Rows::Labelled(_) => Rows::Tokens,
                 }
             },
             |info| {

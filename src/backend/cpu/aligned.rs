@@ -1,5 +1,6 @@
 //! f32 memory that starts on a cache line.
 
+use crate::room::filled;
 use anyhow::{Result, bail};
 
 /// A cache line: what makes a vector of them 64-byte aligned.
@@ -19,16 +20,10 @@ impl Aligned {
     /// # Errors
     /// When the system has no room; `what` names the purpose in the message.
     pub fn new(count: usize, fill: f32, what: &str) -> Result<Self> {
-        let count = count.div_ceil(16);
-        let mut lines = Vec::new();
-        if lines.try_reserve_exact(count).is_err() {
-            bail!(
-                "no memory for {:.1} MiB of {what}; use a smaller batch or shorter texts",
-                count as f64 * 64.0 / 1_048_576.0
-            );
+        match filled(Line([fill; 16]), count.div_ceil(16), what) {
+            Ok(lines) => Ok(Self { lines }),
+            Err(error) => bail!("{error}; use a smaller batch or shorter texts"),
         }
-        lines.resize(count, Line([fill; 16]));
-        Ok(Self { lines })
     }
 
     /// Bytes of `count` elements.

@@ -17,8 +17,8 @@ const QUERIES: usize = 48;
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
     // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
-    // gradient; a block of output rows; a row for the mask.
-    2 * head_dim * wide + 6 * len * dim + QUERIES * (2 * wide + dim) + wide
+    // gradient, and their mask; a block of output rows.
+    2 * head_dim * wide + 6 * len * dim + QUERIES * (3 * wide + dim)
 }
 
 /// Cuts pieces off a scratch buffer.
@@ -190,10 +190,8 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                         .copy_from_slice(&log_sums[..queries]);
                 }
                 if let Some(mask) = shape.mask {
-                    for i in 0..queries {
-                        let row = (at.first + from + i) * shape.heads + at.head;
-                        mask.apply(row as u32, &mut scores[i * wide..][..len]);
-                    }
+                    let scores = &mut scores[..queries * wide];
+                    mask.apply_rows(shape.mask_rows(at, from), wide, scores);
                 }
                 let p = Strided { elements: scores, rows: wide, cols: 1 };
                 product(output, wide_dim, p, v.elements, v.stride, (queries, dim, len), false);
@@ -253,7 +251,7 @@ fn backward_head<'a>(
     let dq = room.take(QUERIES * wide_dim);
     let dk = room.take(len * wide_dim);
     let dv = room.take(len * wide_dim);
-    let mask_row = room.take(wide);
+    let masks = room.take(QUERIES * wide);
     let q = HeadRows::new(saved.qkv, start, 3 * hidden, len, dim, &mut room);
     let k = HeadRows::new(saved.qkv, start + hidden, 3 * hidden, len, dim, &mut room);
     let v = HeadRows { elements: &saved.qkv[start + 2 * hidden..], stride: 3 * hidden };
@@ -272,22 +270,22 @@ fn backward_head<'a>(
         let queries = QUERIES.min(len - from);
         product(p, wide, q.strided(from), k_transposed, wide, (queries, len, dim), false);
         product(ds, wide, d_out.strided(from), v_transposed, wide, (queries, len, dim), false);
+        if let Some(mask) = shape.mask {
+            let masks = &mut masks[..queries * wide];
+            masks.fill(1.0);
+            mask.apply_rows(shape.mask_rows(at, from), wide, masks);
+            pointwise::multiply(&mut ds[..queries * wide], masks);
+        }
         for i in 0..queries {
             // Whole vectors: what pads a row is computed and never read.
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
             probabilities(p, saved.lse[shape.statistics(at) + from + i]);
             // Σ_j p·dp equals dO·O, with dropout too, and costs less.
             let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
-            if let Some(mask) = shape.mask {
-                let row = (at.first + from + i) * shape.heads + at.head;
-                mask_row.fill(1.0);
-                mask.apply(row as u32, mask_row);
-                pointwise::multiply(ds, mask_row);
-                softmax_backward(ds, p, along, shape.scale());
-                pointwise::multiply(p, mask_row);
-            } else {
-                softmax_backward(ds, p, along, shape.scale());
-            }
+            softmax_backward(ds, p, along, shape.scale());
+        }
+        if shape.mask.is_some() {
+            pointwise::multiply(&mut p[..queries * wide], &masks[..queries * wide]);
         }
         let plain = |elements| Strided { elements, rows: wide, cols: 1 };
         let transposed = |elements| Strided { elements, rows: 1, cols: wide };

@@ -23,7 +23,7 @@ pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
     let pairs = head_dim.div_ceil(2);
     // kᵀ, vᵀ; pairs of rows of k or v, q and dO; copies of q, k, v and dO where a head's width is odd; dQ; dK and dV; scores
-    // and their gradient; the same rounded, as rows and as pairs of rows; a row for the mask.
+    // and their gradient; the same rounded, as rows and as pairs of rows; their mask.
     2 * pairs * wide
         + wide / 2 * dim
         + QUERIES * dim
@@ -32,7 +32,7 @@ pub fn scratch_for(len: usize, head_dim: usize) -> usize {
         + 2 * len * dim
         + 2 * QUERIES * wide
         + 2 * QUERIES * wide
-        + wide
+        + QUERIES * wide
 }
 
 impl<'a> Pieces<'a> {
@@ -155,13 +155,6 @@ fn forward_body<L: Lanes>(
             let most = most(lanes, row, len) * factor;
             let rounded: &mut [bf16] = cast_slice_mut(&mut p[i * wide / 2..][..wide / 2]);
             let sum = exponentials(lanes, row, (factor, most), rounded);
-            if let Some(mask) = shape.mask {
-                let place = (at.first + from + i) * shape.heads + at.head;
-                mask.apply(place as u32, &mut row[..len]);
-                for (x, out) in row.chunks_exact(LANES).zip(rounded.chunks_exact_mut(LANES)) {
-                    lanes.store_halves(lanes.load(x), out);
-                }
-            }
             inverse[i] = 1.0 / sum;
             if let Some(lse) = tensors.lse {
                 // SAFETY: this element belongs to this head of this token alone.
@@ -170,6 +163,14 @@ fn forward_body<L: Lanes>(
             }
         }
         let of_output = (queries, wide_dim, len.div_ceil(2));
+        if let Some(mask) = shape.mask {
+            let scores = &mut scores[..queries * wide];
+            mask.apply_rows(shape.mask_rows(at, from), wide, scores);
+            let rounded: &mut [bf16] = cast_slice_mut(&mut p[..queries * wide / 2]);
+            for (x, out) in scores.chunks_exact(LANES).zip(rounded.chunks_exact_mut(LANES)) {
+                lanes.store_halves(lanes.load(x), out);
+            }
+        }
         product(rows_of(p, wide), v_pairs, output, wide_dim, of_output, false);
         for (i, row) in output.chunks_exact(wide_dim).take(queries).enumerate() {
             let place = (at.first + from + i) * hidden + at.head * dim;
@@ -273,7 +274,7 @@ fn backward_body<L: Lanes>(
     let dq = room.take(QUERIES * wide_dim);
     let dk = room.take(len * wide_dim);
     let dv = room.take(len * wide_dim);
-    let mask_row = room.take(wide);
+    let masks = room.take(QUERIES * wide);
     pack_turned(lanes, k.from(0), (len, dim), wide, k_turned);
     pack_turned(lanes, v.from(0), (len, dim), wide, v_turned);
     pack_pairs(lanes, k.from(0), (len, dim), wide_dim, k_pairs);
@@ -286,20 +287,20 @@ fn backward_body<L: Lanes>(
         product(q.left(from), k_turned, p, wide, of_scores, false);
         product(d_out.left(from), v_turned, ds, wide, of_scores, false);
         let rounded: &mut [bf16] = cast_slice_mut(ds_rows);
+        if let Some(mask) = shape.mask {
+            let masks = &mut masks[..queries * wide];
+            masks.fill(1.0);
+            mask.apply_rows(shape.mask_rows(at, from), wide, masks);
+            multiply(lanes, &mut ds[..queries * wide], masks);
+        }
         for i in 0..queries {
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
             let lse = saved.lse[shape.statistics(at) + from + i];
             probabilities(lanes, p, (factor, lse * LOG2_E), len);
-            if let Some(mask) = shape.mask {
-                let row = (at.first + from + i) * shape.heads + at.head;
-                mask_row.fill(1.0);
-                mask.apply(row as u32, mask_row);
-                multiply(lanes, ds, mask_row);
-            }
             through_softmax(lanes, p, ds, shape.scale(), &mut rounded[i * wide..][..wide]);
-            if shape.mask.is_some() {
-                multiply(lanes, p, mask_row);
-            }
+        }
+        if shape.mask.is_some() {
+            multiply(lanes, &mut p[..queries * wide], &masks[..queries * wide]);
         }
         if queries % 2 == 1 {
             p[queries * wide..][..wide].fill(0.0);

@@ -114,7 +114,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let outputs = at.shape(op.y.0)?.1;
     let (of_rows, inputs) = at.shape(op.x.0)?;
-    let rows = cpu.batch.limits().rows(of_rows);
+    let rows = cpu.batch.rows(of_rows);
     let bias = wide(op.bias, outputs, "a dense layer's bias")?;
     let bias = read(&cpu.params.value, bias)?;
     let shape = (outputs, inputs);
@@ -122,13 +122,16 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
     let [x, y] = cpu
         .arena
         .regions([at.whole(op.x.0, (of_rows, inputs))?, at.whole(op.y.0, (of_rows, outputs))?])?;
-    cpu.head_input.reserve(rows * inputs);
+    let mask = Mask::new(op.dropout, cpu.key, (of_rows, 1));
+    if mask.is_some() {
+        cpu.head_input.reserve(rows * inputs);
+    }
     let layer = Layer {
         rows,
         inputs,
         outputs,
         weight,
-        mask: Mask::new(op.dropout, cpu.key, (of_rows, 1)),
+        mask,
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
         workers: &cpu.workers,
@@ -142,7 +145,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (of_x, of_y) = (at.shape(op.x.0)?, at.shape(op.y.0)?);
     let (inputs, outputs) = (of_x.1, of_y.1);
-    let rows = cpu.batch.limits().rows(of_x.0);
+    let rows = cpu.batch.rows(of_x.0);
     let shape = (outputs, inputs);
     let weight = dense_weight(&cpu.weights, &cpu.params.value, op.weight, shape)?;
     for (range, width) in [(op.dweight.0, outputs * inputs), (op.dbias.0, outputs)] {
@@ -158,13 +161,16 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
         at.over(op.dy, of_y)?,
         at.aside(op.dx.0, of_x)?,
     ])?;
-    cpu.head_input.reserve(rows * inputs);
+    let mask = Mask::new(op.dropout, cpu.key, (of_x.0, 1));
+    if mask.is_some() {
+        cpu.head_input.reserve(rows * inputs);
+    }
     let layer = Layer {
         rows,
         inputs,
         outputs,
         weight,
-        mask: Mask::new(op.dropout, cpu.key, (of_x.0, 1)),
+        mask,
         tanh: op.tanh,
         room: cpu.head_input.as_mut_slice(),
         workers: &cpu.workers,

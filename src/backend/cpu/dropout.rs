@@ -7,17 +7,16 @@
 use super::simd::{LANES, dispatch};
 use crate::backend::DropoutKey;
 use crate::program::{Dropout, Rows};
-use crate::rng::unit_f32;
 
 /// One place's dropout in one batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask {
-    p: f32,
+    /// Half words below this drop their element.
+    dropped: u32,
     /// What a kept element is multiplied with.
     keep: f32,
-    key: [u32; 2],
-    site: u32,
-    step: u32,
+    /// Site, step and key: what a block's counter has besides its row and number.
+    place: [u32; 4],
     /// Of the whole batch: the row that is row 0 here.
     first_row: u32,
 }
@@ -26,19 +25,25 @@ impl Mask {
     /// For a tensor with `heads` rows for each of `rows` (1 but in attention). `None` where nothing is dropped.
     pub fn new(dropout: Dropout, key: DropoutKey, (rows, heads): (Rows, usize)) -> Option<Self> {
         (dropout.p > 0.0).then(|| Self {
-            p: dropout.p,
-            keep: if dropout.p < 1.0 { 1.0 / (1.0 - dropout.p) } else { 0.0 },
-            key: [key.seed as u32, (key.seed >> 32) as u32],
-            site: dropout.site,
-            step: key.step as u32,
+            dropped: dropout.dropped(),
+            keep: dropout.keep(),
+            place: [dropout.site, key.step as u32, key.seed as u32, (key.seed >> 32) as u32],
             first_row: key.first_row(rows).wrapping_mul(heads as u32),
         })
     }
 
-    /// Multiplies columns `0..values.len()` of `row` with the mask: 0 or `1 / (1 - p)`.
+    /// Multiplies columns `0..values.len()` of `row` with the mask: 0 or [`Dropout::keep`].
     pub fn apply(&self, row: u32, values: &mut [f32]) {
         let row = self.first_row.wrapping_add(row);
-        apply(values, row, self.site, self.step, self.key, self.p, self.keep);
+        apply(values, row, self.place, self.dropped, self.keep);
+    }
+
+    /// The same for rows of `width` elements, a multiple of eight, that are `row` and every `by`-th behind it.
+    pub fn apply_rows(&self, (row, by): (u32, u32), width: usize, values: &mut [f32]) {
+        debug_assert!(width.is_multiple_of(BLOCK) && values.len().is_multiple_of(width));
+        let first = self.first_row.wrapping_add(row);
+        let rows = Spaced { first, by, blocks: (width / BLOCK) as u32 };
+        apply_rows(values, rows, self.place, self.dropped, self.keep);
     }
 
     /// `out = from` under the mask.
@@ -49,44 +54,90 @@ impl Mask {
 }
 
 dispatch! {
-    fn apply(values: &mut [f32], row: u32, site: u32, step: u32, key: [u32; 2], p: f32, keep: f32) = apply_body;
+    fn apply(values: &mut [f32], row: u32, place: [u32; 4], dropped: u32, keep: f32) = apply_body;
 }
 
-/// Elements covered by [`LANES`] blocks of four words.
-const SPAN: usize = 4 * LANES;
+dispatch! {
+    fn apply_rows(values: &mut [f32], rows: Spaced, place: [u32; 4], dropped: u32, keep: f32) = apply_rows_body;
+}
+
+/// Rows of a matrix that are `by` rows of the mask apart.
+#[derive(Clone, Copy)]
+struct Spaced {
+    first: u32,
+    by: u32,
+    /// Blocks of a row.
+    blocks: u32,
+}
+
+/// Elements of a block: two for each of its four words.
+const BLOCK: usize = 8;
+/// Elements covered by [`LANES`] blocks.
+const SPAN: usize = BLOCK * LANES;
 
 #[inline(always)]
 fn apply_body<const FMA: bool>(
     values: &mut [f32],
     row: u32,
-    site: u32,
-    step: u32,
-    key: [u32; 2],
-    p: f32,
+    place: [u32; 4],
+    dropped: u32,
     keep: f32,
 ) {
-    let mut factor = [0.0f32; SPAN];
     for (span, values) in values.chunks_mut(SPAN).enumerate() {
-        let words = blocks((span * LANES) as u32, row, site, step, key);
-        for (lane, out) in factor.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            for (out, words) in out.iter_mut().zip(&words) {
-                *out = if unit_f32(words[lane]) >= p { keep } else { 0.0 };
-            }
-        }
-        for (x, f) in values.iter_mut().zip(&factor) {
-            *x *= f;
-        }
+        multiply(values, blocks(from(span), [row; LANES], place), dropped, keep);
     }
 }
 
-/// Words 0 to 3 of the Philox4x32-10 blocks `first..first + LANES` of a row.
+/// A row of few elements would leave most lanes without work, so blocks are counted on over the rows.
 #[inline(always)]
-fn blocks(first: u32, row: u32, site: u32, step: u32, key: [u32; 2]) -> [[u32; LANES]; 4] {
-    let mut c0: [u32; LANES] = std::array::from_fn(|l| first + l as u32);
-    let mut c1 = [row; LANES];
-    let mut c2 = [site; LANES];
-    let mut c3 = [step; LANES];
-    let [mut k0, mut k1] = key;
+fn apply_rows_body<const FMA: bool>(
+    values: &mut [f32],
+    rows: Spaced,
+    place: [u32; 4],
+    dropped: u32,
+    keep: f32,
+) {
+    // A division would keep the lanes from becoming a vector. Half a block leaves room for rounding.
+    let share = 1.0 / rows.blocks as f32;
+    for (span, values) in values.chunks_mut(SPAN).enumerate() {
+        let block = from(span);
+        let row = block.map(|block| ((block as f32 + 0.5) * share) as i32 as u32);
+        let (mut of_row, mut of_mask) = ([0; LANES], [0; LANES]);
+        for l in 0..LANES {
+            of_row[l] = block[l].wrapping_sub(row[l].wrapping_mul(rows.blocks));
+            of_mask[l] = rows.first.wrapping_add(row[l].wrapping_mul(rows.by));
+        }
+        multiply(values, blocks(of_row, of_mask, place), dropped, keep);
+    }
+}
+
+/// The numbers of a span's blocks.
+#[inline(always)]
+fn from(span: usize) -> [u32; LANES] {
+    std::array::from_fn(|lane| (span * LANES + lane) as u32)
+}
+
+/// Multiplies a span's elements with the mask that the words of its blocks make. First the words of a block are put one behind
+/// the other, which keeps both loops vectors.
+#[inline(always)]
+fn multiply(values: &mut [f32], words: [[u32; LANES]; 4], dropped: u32, keep: f32) {
+    let (mut in_order, mut factors) = ([0; 4 * LANES], [0.0; SPAN]);
+    for (lane, out) in in_order.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *out = [words[0][lane], words[1][lane], words[2][lane], words[3][lane]];
+    }
+    for (out, word) in factors.as_chunks_mut::<2>().0.iter_mut().zip(in_order) {
+        *out = [word & 0xFFFF, word >> 16].map(|half| if half >= dropped { keep } else { 0.0 });
+    }
+    for (x, factor) in values.iter_mut().zip(&factors) {
+        *x *= factor;
+    }
+}
+
+/// Words 0 to 3 of Philox4x32-10 blocks; `place` is site, step and key.
+#[inline(always)]
+fn blocks(block: [u32; LANES], row: [u32; LANES], place: [u32; 4]) -> [[u32; LANES]; 4] {
+    let [site, step, mut k0, mut k1] = place;
+    let (mut c0, mut c1, mut c2, mut c3) = (block, row, [site; LANES], [step; LANES]);
     for _ in 0..10 {
         for l in 0..LANES {
             let p0 = u64::from(0xD251_1F53u32) * u64::from(c0[l]);
@@ -115,13 +166,29 @@ mod tests {
         let key = DropoutKey::new(0x1234_5678_9ABC_DEF0, 77);
         let mask = Mask::new(Dropout { p: 0.3, site: 5 }, key, TOKENS).unwrap();
         let philox = Philox::from_seed(key.seed);
-        for len in [1, 3, 4, 63, 64, 65, 200] {
+        for len in [1, 3, 4, 7, 8, 127, 128, 129, 300] {
             let mut got = vec![1.0; len];
             mask.apply(9, &mut got);
             for (col, got) in got.iter().enumerate() {
-                let word = philox.block([col as u32 / 4, 9, 5, 77])[col % 4];
-                let want = if unit_f32(word) >= 0.3 { 1.0 / 0.7 } else { 0.0 };
+                let word = philox.block([col as u32 / 8, 9, 5, 77])[col % 8 / 2];
+                let half = word >> (16 * (col % 2)) & 0xFFFF;
+                // 0.3 · 2¹⁶ is 19,660.8.
+                let want = if half >= 19_661 { 65_536.0 / 45_875.0 } else { 0.0 };
                 assert!((got - want).abs() < 1e-6, "column {col} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_together_have_the_masks_of_each_alone() {
+        let mask = Mask::new(Dropout { p: 0.4, site: 8 }, DropoutKey::new(2, 6), TOKENS).unwrap();
+        for (rows, width) in [(1, 8), (8, 16), (7, 48), (8, 512), (3, 1024)] {
+            let mut together = vec![1.0; rows * width];
+            mask.apply_rows((9, 12), width, &mut together);
+            for (i, got) in together.chunks(width).enumerate() {
+                let mut alone = vec![1.0; width];
+                mask.apply(9 + 12 * i as u32, &mut alone);
+                assert_eq!(got, alone, "row {i} of {rows} × {width}");
             }
         }
     }

@@ -73,6 +73,9 @@ pub fn product(
     workers: &Workers,
     epilogue: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
 ) {
+    if factors.rows == 0 {
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
     if level() >= Level::Avx2 {
         let finish = |rows: Range<usize>, cols: Range<usize>, block: &mut [f32], stride: usize| {

@@ -41,7 +41,11 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
     op.kind.check(shape.0, rows)?;
     let pooled = at.whole(op.out.0, (rows, shape.1))?;
     let [x, pooled] = cpu.arena.regions([at.whole(op.x.0, shape)?, pooled])?;
-    if shape.0 == rows {
+    if let Rows::Labelled(_) = rows {
+        for (row, &token) in pooled.chunks_exact_mut(shape.1).zip(&cpu.batch.labelled) {
+            row.copy_from_slice(&x[token as usize * shape.1..][..shape.1]);
+        }
+    } else if shape.0 == rows {
         pooled.copy_from_slice(x);
     } else {
         pool_forward(op.kind, &cpu.batch.cu_seqlens, shape.1, x, pooled);
@@ -57,7 +61,12 @@ pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Resu
     op.kind.check(shape.0, rows)?;
     let pooled = at.whole(op.dy.0, (rows, shape.1))?;
     let [dx, dy] = cpu.arena.regions([at.whole(op.dx.0, shape)?, pooled])?;
-    if shape.0 == rows {
+    if let Rows::Labelled(_) = rows {
+        dx.fill(0.0);
+        for (row, &token) in dy.chunks_exact(shape.1).zip(&cpu.batch.labelled) {
+            dx[token as usize * shape.1..][..shape.1].copy_from_slice(row);
+        }
+    } else if shape.0 == rows {
         dx.copy_from_slice(dy);
     } else {
         pool_backward(op.kind, &cpu.batch.cu_seqlens, shape.1, dx, dy);
@@ -70,8 +79,10 @@ fn pool_forward(kind: PoolKind, cu_seqlens: &[u32], hidden: usize, x: &[f32], po
     for (pooled, window) in pooled.chunks_exact_mut(hidden).zip(cu_seqlens.windows(2)) {
         let rows = &x[window[0] as usize * hidden..window[1] as usize * hidden];
         match kind {
-            // Of `Each` nothing is pooled.
-            PoolKind::Cls | PoolKind::Each => pooled.copy_from_slice(&rows[..hidden]),
+            // Of tokens nothing is pooled.
+            PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => {
+                pooled.copy_from_slice(&rows[..hidden])
+            }
             PoolKind::Mean => {
                 pooled.fill(0.0);
                 for row in rows.chunks_exact(hidden) {
@@ -94,7 +105,7 @@ fn pool_backward(
     for (d_pooled, window) in d_pooled.chunks_exact(hidden).zip(cu_seqlens.windows(2)) {
         let rows = &mut dx[window[0] as usize * hidden..window[1] as usize * hidden];
         match kind {
-            PoolKind::Cls | PoolKind::Each => {
+            PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => {
                 let (first, rest) = rows.split_at_mut(hidden);
                 first.copy_from_slice(d_pooled);
                 rest.fill(0.0);

@@ -26,6 +26,11 @@ impl Heads<'_> {
         at.head * tokens + at.first
     }
 
+    /// The row of the mask for a head's query `from`, and how far the next one's is.
+    pub fn mask_rows(&self, at: Head, from: usize) -> (u32, u32) {
+        (((at.first + from) * self.heads + at.head) as u32, self.heads as u32)
+    }
+
     /// Softmax is taken of `q·kᵀ` times this.
     pub fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()

@@ -79,7 +79,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
     let slope = op.slope.0.map(|slope| at.stored(slope, shape)).transpose()?;
     let words = |tensor: Option<(Words, Stored)>| tensor.map_or((None, 0), |(words, _)| words);
     let [x, to, slopes] = cpu.arena.regions([x, words(out), words(slope)])?;
-    let rows = cpu.batch.limits().rows(shape.0);
+    let rows = cpu.batch.rows(shape.0);
     // Of a slope alone that is stored whole, the product lies where the slope will.
     let alone = |stored| out.is_none() && matches!(stored, Stored::F32 | Stored::Bf16);
     let (to, slopes, alone) = match (out, slope) {
@@ -143,7 +143,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
     let (dy, dy_stored) = at.stored(op.dy.0, (shape.0, outputs))?;
     let [dy, dx, slopes] =
         cpu.arena.regions([dy, place, apart.map_or((None, 0), |(words, _)| words)])?;
-    let rows = cpu.batch.limits().rows(shape.0);
+    let rows = cpu.batch.rows(shape.0);
     let to = Elements::new(place_stored, dx)?;
     let slopes = match apart {
         Some((_, stored)) => Some(Slopes::new(stored, slopes, inputs)?),

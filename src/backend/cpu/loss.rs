@@ -4,9 +4,10 @@
 use super::CpuBackend;
 use super::operands::Operands;
 use super::params::{read, wide};
+use super::wide_loss;
 use crate::backend::labels::LabelNeed;
 use crate::batch::Labels;
-use crate::program::{Loss, LossKind, Op, Program};
+use crate::program::{Loss, LossKind, Op, Program, Rows};
 use anyhow::Result;
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
     let outputs = shape.1;
     op.kind.check(program.list().info(op.logits.0), op.class_weights.is_some())?;
     if let Some(need) = LabelNeed::of(program.list(), &[Op::Loss(op.clone())]) {
-        need.check(cpu.label_kind)?;
+        need.check(cpu.batch.label_kind)?;
     }
     let class_weights = match op.class_weights {
         Some(range) => read(&cpu.params.value, wide(range, outputs, "weights of classes")?)?,
@@ -25,8 +26,17 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
     };
     let [logits, dlogits] =
         cpu.arena.regions([at.whole(op.logits.0, shape)?, at.aside(op.dlogits.0, shape)?])?;
-    let labels = cpu.labels.as_slice();
+    let labels = cpu.batch.labels.as_slice();
     let sum = match op.kind {
+        LossKind::CrossEntropy if matches!(shape.0, Rows::Labelled(_)) => wide_loss::cross_entropy(
+            logits,
+            &cpu.batch,
+            outputs,
+            weight,
+            dlogits,
+            &mut cpu.partials,
+            &cpu.workers,
+        ),
         LossKind::CrossEntropy => {
             cross_entropy(logits, labels, outputs, class_weights, weight, dlogits)
         }

@@ -4,11 +4,13 @@
 //! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
 //! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
 
+mod act_norm;
 mod aligned;
 mod arena;
 mod attend;
 mod attention;
 mod attention_bf16;
+mod batch;
 mod bf16;
 mod block;
 mod colsum;
@@ -57,20 +59,22 @@ mod team;
 mod transpose;
 mod weight_gradients;
 mod weights;
+mod wide_loss;
 mod widen;
 mod workers;
 mod x_hat;
 
-use super::labels::{self, LabelKind};
 use super::{
     Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
-    Region, Slot, StepReport, WeightId, WeightType, check,
+    Region, Slot, StepReport, WeightId, WeightType,
 };
-use crate::batch::{Batch, Labels};
+use crate::batch::Batch;
 use crate::program::{Numbers, Program, Span, Storage};
+use crate::room::{copied, filled, room};
 use aligned::Aligned;
 use anyhow::{Result, ensure};
 use arena::Arena;
+use batch::HostBatch;
 use colsum::Partials;
 pub use elements::Arithmetic;
 use elements::{Elements, Source, Stored};
@@ -90,11 +94,7 @@ pub struct CpuBackend {
     memory: Memory,
     arena: Arena,
     params: HostParams,
-    /// Its labels are beside it.
-    batch: Batch,
-    /// In words.
-    labels: Vec<u32>,
-    label_kind: LabelKind,
+    batch: HostBatch,
     key: DropoutKey,
     workers: Workers,
     partials: Partials,
@@ -126,15 +126,7 @@ impl CpuBackend {
             memory: Memory::default(),
             arena: Arena::default(),
             params: HostParams::default(),
-            batch: Batch {
-                ids: Vec::new(),
-                type_ids: Vec::new(),
-                positions: Vec::new(),
-                cu_seqlens: vec![0],
-                labels: Labels::None,
-            },
-            labels: Vec::new(),
-            label_kind: LabelKind::None,
+            batch: HostBatch::default(),
             key: DropoutKey::default(),
             workers: Workers::default(),
             partials: Partials::default(),
@@ -191,25 +183,20 @@ impl Backend for CpuBackend {
 
     fn allocated(&self) -> Footprint {
         let params = &self.params;
-        let words = |v: &Vec<u32>| 4 * v.capacity();
         let floats = |v: &Vec<f32>| 4 * v.capacity();
-        let Batch { ids, type_ids, positions, cu_seqlens, labels: _ } = &self.batch;
         let vectors = [&params.value, &params.gradient, &params.moment1, &params.moment2];
         Footprint {
             weights: self.weights.bytes(),
             params: vectors.into_iter().map(floats).sum(),
             arena: self.arena.bytes(),
-            batch: [ids, type_ids, positions, cu_seqlens, &self.labels]
-                .into_iter()
-                .map(words)
-                .sum(),
+            batch: self.batch.bytes(),
             workspace: self.workers.bytes()
                 + self.partials.bytes()
                 + floats(&self.bias)
                 + self.head_input.bytes()
                 + 8 * self.norm_partials.capacity()
                 + floats(&self.exchanged)
-                + words(&self.token_order),
+                + 4 * self.token_order.capacity(),
         }
     }
 
@@ -220,40 +207,24 @@ impl Backend for CpuBackend {
         self.params = HostParams::new(sizes.params, sizes.trainable)?;
         self.workers = Workers::new(sizes.threads, sizes.scratch)?;
         self.partials = Partials::new(sizes.partials)?;
-        self.bias = vec![0.0; sizes.bias];
-        self.token_order = Vec::with_capacity(sizes.token_order);
+        self.bias = filled(0.0, sizes.bias, "a bias")?;
+        self.token_order = room(sizes.token_order, "the order of tokens")?;
         self.head_input = Aligned::new(sizes.head_input, 0.0, "the head's input")?;
-        self.norm_partials = vec![0.0; sizes.norm_partials];
-        self.exchanged = vec![0.0; sizes.exchanged];
-        let tokens = || Vec::with_capacity(sizes.tokens);
-        self.batch = Batch {
-            ids: tokens(),
-            type_ids: tokens(),
-            positions: tokens(),
-            cu_seqlens: Vec::with_capacity(sizes.sequences + 1),
-            labels: Labels::None,
-        };
-        self.batch.cu_seqlens.push(0);
-        self.labels = Vec::with_capacity(sizes.labels);
+        self.norm_partials = filled(0.0, sizes.norm_partials, "partial sums")?;
+        self.exchanged = filled(0.0, sizes.exchanged, "gradients for other ranks")?;
+        self.batch = HostBatch::new(&memory)?;
         self.memory = memory;
         Ok(())
     }
 
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        check::batch(batch, self.memory.limits, self.memory.labels)?;
-        self.batch.ids.clone_from(&batch.ids);
-        self.batch.type_ids.clone_from(&batch.type_ids);
-        self.batch.positions.clone_from(&batch.positions);
-        self.batch.cu_seqlens.clone_from(&batch.cu_seqlens);
-        self.labels.clear();
-        self.labels.extend_from_slice(labels::words(&batch.labels));
-        self.label_kind = LabelKind::of(batch);
+        self.batch.set(batch, &self.memory)?;
         self.key = key;
         Ok(())
     }
 
     fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
-        Ok(read(self.params.slot(slot), range)?.to_vec())
+        copied(read(self.params.slot(slot), range)?, "parameters")
     }
 
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
@@ -265,12 +236,12 @@ impl Backend for CpuBackend {
     fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>> {
         match self.arithmetic.stored(stored) {
             Stored::Bf16 => {
-                let mut out = vec![0.0; len];
+                let mut out = filled(0.0, len, "what is read of the arena")?;
                 let halves = Source::new(Stored::Bf16, self.arena.read(region, len.div_ceil(2))?)?;
                 halves.copy(0, &mut out);
                 Ok(out)
             }
-            _ => Ok(self.arena.read(region, len)?.to_vec()),
+            _ => copied(self.arena.read(region, len)?, "what is read of the arena"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tensors of an operation as the arena lends them: of the shapes that the operation expects, for the current batch.
 
+use super::batch::HostBatch;
 use super::elements::{Arithmetic, Stored};
-use crate::batch::Batch;
 use crate::program::{Over, Program, Region, Rows, Value};
 use anyhow::{Result, ensure};
 
@@ -15,12 +15,12 @@ pub type TensorShape = (Rows, usize);
 #[derive(Clone, Copy)]
 pub struct Operands<'a> {
     program: &'a Program,
-    batch: &'a Batch,
+    batch: &'a HostBatch,
     arithmetic: Arithmetic,
 }
 
 impl<'a> Operands<'a> {
-    pub fn new(program: &'a Program, batch: &'a Batch, arithmetic: Arithmetic) -> Self {
+    pub fn new(program: &'a Program, batch: &'a HostBatch, arithmetic: Arithmetic) -> Self {
         Self { program, batch, arithmetic }
     }
 
@@ -76,7 +76,7 @@ impl<'a> Operands<'a> {
             tensor.rows,
             tensor.width
         );
-        let (rows, element) = (self.batch.limits().rows(rows), self.arithmetic.element_bytes());
+        let (rows, element) = (self.batch.rows(rows), self.arithmetic.element_bytes());
         let bytes = tensor.storage.bytes(rows, width, element);
         let words = (Some(self.program.region(value)), bytes / 4);
         Ok((words, self.arithmetic.stored(tensor.storage)))

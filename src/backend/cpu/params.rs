@@ -3,6 +3,7 @@
 use crate::backend::Slot;
 use crate::program::ParamRange;
 use crate::program::Sum;
+use crate::room::filled;
 use anyhow::{Result, ensure};
 use std::ops::Range;
 
@@ -20,10 +21,10 @@ impl HostParams {
     pub fn new(count: usize, trainable: usize) -> Result<Self> {
         ensure!(trainable <= count, "{trainable} trainable parameters are more than all {count}");
         Ok(Self {
-            value: vec![0.0; count],
-            gradient: vec![0.0; trainable],
-            moment1: vec![0.0; trainable],
-            moment2: vec![0.0; trainable],
+            value: filled(0.0, count, "parameters")?,
+            gradient: filled(0.0, trainable, "gradients")?,
+            moment1: filled(0.0, trainable, "the optimizer's moments")?,
+            moment2: filled(0.0, trainable, "the optimizer's moments")?,
         })
     }
 

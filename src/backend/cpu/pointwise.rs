@@ -40,6 +40,18 @@ pub fn activate(kind: Activation, row: &mut [f32], bias: &[f32], derivative: Opt
     }
 }
 
+/// `row = act(row)`, and `act′(row)` where it is asked for.
+pub fn activated(kind: Activation, row: &mut [f32], derivative: Option<&mut [f32]>) {
+    const NONE: [f32; 256] = [0.0; 256];
+    match derivative {
+        None => row.chunks_mut(NONE.len()).for_each(|row| activate(kind, row, &NONE, None)),
+        Some(derivative) => {
+            let pieces = row.chunks_mut(NONE.len()).zip(derivative.chunks_mut(NONE.len()));
+            pieces.for_each(|(row, derivative)| activate(kind, row, &NONE, Some(derivative)));
+        }
+    }
+}
+
 /// `row = act′(row + bias)`.
 pub fn slope(kind: Activation, row: &mut [f32], bias: &[f32]) {
     match kind {

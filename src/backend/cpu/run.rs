@@ -1,8 +1,8 @@
 //! Runs a program: the one place that knows every operation.
 
 use super::{
-    CpuBackend, attend, colsum, columns, dense, embed, head, linear, loss, norm, optim, scale,
-    weight_gradients,
+    CpuBackend, act_norm, attend, colsum, columns, dense, embed, head, linear, loss, norm, optim,
+    scale, weight_gradients,
 };
 use crate::backend::check;
 use crate::program::{Numbers, Op, Program, Span};
@@ -13,6 +13,7 @@ pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers
     // What begins or ends a step finds the batch of whatever ran before.
     if span.has_batch() {
         check::fits(&cpu.batch, program.limits())?;
+        check::labelled(program.list(), program.limits(), cpu.batch.labelled.len())?;
     }
     for i in program.list().range(span) {
         let op = &program.list().ops[i];
@@ -51,6 +52,8 @@ fn one(cpu: &mut CpuBackend, program: &Program, op: &Op, numbers: Numbers) -> Re
         Op::PoolBack(op) => head::pool_back(cpu, program, op),
         Op::Dense(op) => dense::forward(cpu, program, op),
         Op::DenseBack(op) => dense::backward(cpu, program, op),
+        Op::ActNorm(op) => act_norm::forward(cpu, program, op),
+        Op::ActNormBack(op) => act_norm::backward(cpu, program, op),
         Op::Loss(op) => loss::loss(cpu, program, op, numbers.weight),
         Op::Update(_) => optim::update(cpu, numbers.update),
     }

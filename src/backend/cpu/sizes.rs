@@ -1,6 +1,7 @@
 //! The size of every buffer, from which they are allocated and [`Footprint`] is counted.
 
 use super::aligned::Aligned;
+use super::batch::HostBatch;
 use super::{attention, attention_bf16, colsum, first_attention, gemm, optim, weights};
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
@@ -11,10 +12,8 @@ pub struct HostSizes {
     pub arena: usize,
     pub params: usize,
     pub trainable: usize,
-    pub tokens: usize,
-    pub sequences: usize,
-    /// 32-bit words.
-    pub labels: usize,
+    /// Bytes.
+    pub batch: usize,
     /// Of each thread.
     pub scratch: usize,
     pub threads: usize,
@@ -29,22 +28,23 @@ pub struct HostSizes {
 
 impl HostSizes {
     pub fn new(memory: &Memory, threads: usize, trained_matrices: bool) -> Self {
-        let Memory { limits, labels, head_rows, widest, head_dim, .. } = *memory;
+        let Memory { limits, head_rows, widest, head_dim, labelled, .. } = *memory;
         let rows = limits.tokens.max(limits.sequences);
         Self {
             arena: memory.arena,
             params: memory.params,
             trainable: memory.trainable,
-            tokens: limits.tokens,
-            sequences: limits.sequences,
-            labels,
+            batch: HostBatch::size(memory),
             scratch: gemm::scratch_for(rows, widest)
+                .max(gemm::scratch_for(labelled[0], labelled[1]))
                 .max(attention::scratch_for(limits.max_len, head_dim))
                 .max(attention_bf16::scratch_for(limits.max_len, head_dim))
                 .max(first_attention::scratch_for(limits.max_len, head_dim)),
             threads,
             // Of attention a line per sequence for queries and for values, which are half as wide at most.
-            partials: colsum::partials(rows, widest).max(limits.sequences * widest),
+            partials: colsum::partials(rows, widest)
+                .max(limits.sequences * widest)
+                .max(colsum::partials(labelled[0], labelled[1])),
             bias: widest,
             head_input: head_rows * widest,
             norm_partials: optim::partials(memory.trainable),
@@ -59,7 +59,7 @@ impl HostSizes {
             weights: 0,
             params: 4 * (self.params + 3 * self.trainable),
             arena: Aligned::bytes_for(self.arena.div_ceil(4)),
-            batch: 4 * (3 * self.tokens + self.sequences + 1 + self.labels),
+            batch: self.batch,
             workspace: self.threads * Aligned::bytes_for(self.scratch)
                 + Aligned::bytes_for(self.partials)
                 + 4 * self.bias

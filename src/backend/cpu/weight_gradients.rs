@@ -23,7 +23,7 @@ pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Resul
         wide(range, dy.1 * x.1, "a matrix's gradient")?;
     }
     let [grad] = gradients(&mut cpu.params.gradient, [op.grad.0])?;
-    let rows = cpu.batch.limits().rows(dy.0);
+    let rows = cpu.batch.rows(dy.0);
     let [dy, x] = cpu.arena.regions([at.whole(op.dy.0, dy)?, at.whole(op.x.0, (dy.0, x.1))?])?;
     if let Some(grad) = grad {
         gemm::weight_gradient(dy, x, grad, rows, &cpu.workers);

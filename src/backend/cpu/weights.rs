@@ -7,6 +7,7 @@ use crate::backend::int8::Int8;
 use crate::backend::nf4::Nf4;
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::program::{ParamRange, WeightId};
+use crate::room::{copied, filled, room};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use std::ops::Range;
@@ -113,7 +114,7 @@ pub fn rounded(
     let mut weights = HostMatrices::default();
     let id = weights.add(weight_type, name, shape, values)?;
     let matrix = weights.get(id, &[])?;
-    let mut out = vec![0.0; values.len()];
+    let mut out = filled(0.0, values.len(), name)?;
     for (row, out) in out.chunks_exact_mut(shape.cols.max(1)).enumerate() {
         matrix.copy_row(row, out);
     }
@@ -157,7 +158,8 @@ impl HostMatrices {
         }
         let data = match (weight_type, shape.kind) {
             (WeightType::F16, _) => {
-                let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+                let mut halves: Vec<f16> = room(values.len(), name)?;
+                halves.extend(values.iter().map(|&v| f16::from_f32(v)));
                 if let Some(at) = halves.iter().position(|h| !h.is_finite()) {
                     anyhow::bail!(
                         "{name}[{}, {}] = {} does not fit into 16 bits (at most 65504); store the weights as f32",
@@ -168,7 +170,7 @@ impl HostMatrices {
                 }
                 Data::F16(halves)
             }
-            (WeightType::F32, _) => Data::F32(values.to_vec()),
+            (WeightType::F32, _) => Data::F32(copied(values, name)?),
             (WeightType::Int8, _) | (WeightType::Nf4, MatrixKind::Table) => {
                 Data::Int8(Int8::new(values, cols))
             }

@@ -72,7 +72,7 @@ impl Allocated {
         )?;
         Ok(Self {
             arena: Buffer::new(device, "activation arena", sizes.arena)?,
-            batch: DeviceBatch::new(device, memory.limits, memory.labels)?,
+            batch: DeviceBatch::new(device, memory)?,
             params: DeviceParams::new(device, memory.params, memory.trainable)?,
             state,
             reports: Downloads::new(device, size_of::<StepState>() / 4)?,
@@ -115,10 +115,7 @@ impl Allocated {
 
     /// Rows that launches and addresses are sized for.
     pub fn rows(&self, rows: Rows) -> usize {
-        match rows {
-            Rows::Tokens => self.batch.grid.tokens,
-            Rows::Sequences => self.batch.grid.sequences,
-        }
+        self.batch.grid.limits().rows(rows)
     }
 
     pub fn state(&self) -> Result<Address> {

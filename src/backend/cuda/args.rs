@@ -116,12 +116,7 @@ impl StepNumbers {
 
 impl From<Dropout> for DropoutArgs {
     fn from(dropout: Dropout) -> Self {
-        Self {
-            p: dropout.p,
-            keep: if dropout.p < 1.0 { 1.0 / (1.0 - dropout.p) } else { 0.0 },
-            site: dropout.site,
-            padding: 0,
-        }
+        Self { dropped: dropout.dropped(), keep: dropout.keep(), site: dropout.site, padding: 0 }
     }
 }
 

@@ -7,7 +7,7 @@ use super::memory::{Address, Buffer};
 use super::pinned::UploadsBeside;
 use crate::backend::ids::LargestIds;
 use crate::backend::labels::{self, LabelKind};
-use crate::backend::{DropoutKey, check};
+use crate::backend::{DropoutKey, Memory, check};
 use crate::batch::Batch;
 use crate::program::Limits;
 use anyhow::{Result, ensure};
@@ -20,42 +20,51 @@ pub struct BatchShape {
     pub max_len: usize,
 }
 
-/// Header, ids, positions, token types, sequence bounds and labels, in 32-bit words.
+impl BatchShape {
+    pub fn limits(self) -> Limits {
+        let Self { tokens, sequences, max_len } = self;
+        Limits { tokens, sequences, max_len }
+    }
+}
+
+/// Header, ids, positions, token types, sequence bounds, labels and the tokens that have one, in 32-bit words.
 #[derive(Debug)]
 pub struct DeviceBatch {
     buffer: Buffer,
     uploads: UploadsBeside,
-    limits: Limits,
-    label_words: usize,
+    memory: Memory,
     shape: BatchShape,
     /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
     pub grid: BatchShape,
     pub labels: LabelKind,
     pub ids: LargestIds,
+    /// Tokens that have a label, where a program goes on with them alone.
+    pub labelled: usize,
 }
 
 const HEADER_WORDS: usize = size_of::<BatchHeader>() / 4;
 
 impl DeviceBatch {
-    fn words(limits: Limits, label_words: usize) -> usize {
-        HEADER_WORDS + 3 * limits.tokens + limits.sequences + 1 + label_words
+    fn words(memory: &Memory) -> usize {
+        let Memory { limits, labels, labelled, .. } = memory;
+        HEADER_WORDS + 3 * limits.tokens + limits.sequences + 1 + labels + labelled[0]
     }
 
-    /// Bytes of each of the two buffers for batches up to `limits` with labels of so many words.
-    pub fn size(limits: Limits, label_words: usize) -> usize {
-        Self::words(limits, label_words) * 4
+    /// Bytes of each of the two buffers.
+    pub fn size(memory: &Memory) -> usize {
+        Self::words(memory) * 4
     }
 
-    pub fn new(device: &Device, limits: Limits, label_words: usize) -> Result<Self> {
+    pub fn new(device: &Device, memory: Memory) -> Result<Self> {
         Ok(Self {
-            buffer: Buffer::new(device, "batch", Self::size(limits, label_words))?,
-            uploads: UploadsBeside::new(device, Self::words(limits, label_words))?,
-            limits,
-            label_words,
+            buffer: Buffer::new(device, "batch", Self::size(&memory))?,
+            uploads: UploadsBeside::new(device, Self::words(&memory))?,
+            memory,
             shape: BatchShape::default(),
             grid: BatchShape::default(),
             labels: LabelKind::None,
             ids: LargestIds::default(),
+            labelled: 0,
         })
     }
 
@@ -67,9 +76,9 @@ impl DeviceBatch {
     ) -> Result<BatchShape> {
         let shape = self.shape;
         ensure!(
-            shape.tokens <= limits.tokens.min(self.limits.tokens)
-                && shape.sequences <= limits.sequences.min(self.limits.sequences)
-                && shape.max_len <= limits.max_len.min(self.limits.max_len),
+            shape.tokens <= limits.tokens.min(self.memory.limits.tokens)
+                && shape.sequences <= limits.sequences.min(self.memory.limits.sequences)
+                && shape.max_len <= limits.max_len.min(self.memory.limits.max_len),
             "a batch of {shape:?} for a program of {limits:?}"
         );
         self.grid = bucket(shape);
@@ -88,7 +97,8 @@ impl DeviceBatch {
 
     /// Makes `batch` the current one for everything launched later; it goes up beside what was launched earlier.
     pub fn set(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
-        check::batch(batch, self.limits, self.label_words)?;
+        check::batch(batch, &self.memory)?;
+        let labelled: Vec<u32> = labels::labelled(batch, &self.memory).collect();
         let header = BatchHeader {
             tokens: u32::try_from(batch.tokens())?,
             sequences: u32::try_from(batch.sequences())?,
@@ -98,6 +108,7 @@ impl DeviceBatch {
             seed_high: (key.seed >> 32) as u32,
             first_token: key.first.tokens,
             first_sequence: key.first.sequences,
+            labelled: u32::try_from(labelled.len())?,
         };
         let parts = [
             (0, bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header))),
@@ -106,6 +117,7 @@ impl DeviceBatch {
             (self.types_at(), &batch.type_ids),
             (self.bounds_at(), &batch.cu_seqlens),
             (self.labels_at(), labels::words(&batch.labels)),
+            (self.labelled_at(), &labelled),
         ];
         self.uploads.send(&mut self.buffer, |staging| {
             for (at, words) in parts {
@@ -114,6 +126,7 @@ impl DeviceBatch {
         })?;
         self.labels = LabelKind::of(batch);
         self.ids = LargestIds::of(batch);
+        self.labelled = labelled.len();
         self.shape = BatchShape {
             tokens: batch.tokens(),
             sequences: batch.sequences(),
@@ -128,19 +141,23 @@ impl DeviceBatch {
     }
 
     fn positions_at(&self) -> usize {
-        self.ids_at() + self.limits.tokens
+        self.ids_at() + self.memory.limits.tokens
     }
 
     fn types_at(&self) -> usize {
-        self.positions_at() + self.limits.tokens
+        self.positions_at() + self.memory.limits.tokens
     }
 
     fn bounds_at(&self) -> usize {
-        self.types_at() + self.limits.tokens
+        self.types_at() + self.memory.limits.tokens
     }
 
     fn labels_at(&self) -> usize {
-        self.bounds_at() + self.limits.sequences + 1
+        self.bounds_at() + self.memory.limits.sequences + 1
+    }
+
+    fn labelled_at(&self) -> usize {
+        self.labels_at() + self.memory.labels
     }
 
     pub fn header(&self) -> Result<Address> {
@@ -148,22 +165,26 @@ impl DeviceBatch {
     }
 
     pub fn ids(&self) -> Result<Address> {
-        self.buffer.at(self.ids_at() * 4, self.limits.tokens * 4)
+        self.buffer.at(self.ids_at() * 4, self.memory.limits.tokens * 4)
     }
 
     pub fn positions(&self) -> Result<Address> {
-        self.buffer.at(self.positions_at() * 4, self.limits.tokens * 4)
+        self.buffer.at(self.positions_at() * 4, self.memory.limits.tokens * 4)
     }
 
     pub fn types(&self) -> Result<Address> {
-        self.buffer.at(self.types_at() * 4, self.limits.tokens * 4)
+        self.buffer.at(self.types_at() * 4, self.memory.limits.tokens * 4)
     }
 
     pub fn bounds(&self) -> Result<Address> {
-        self.buffer.at(self.bounds_at() * 4, (self.limits.sequences + 1) * 4)
+        self.buffer.at(self.bounds_at() * 4, (self.memory.limits.sequences + 1) * 4)
     }
 
     pub fn labels(&self) -> Result<Address> {
-        self.buffer.at(self.labels_at() * 4, self.label_words * 4)
+        self.buffer.at(self.labels_at() * 4, self.memory.labels * 4)
+    }
+
+    pub fn labelled(&self) -> Result<Address> {
+        self.buffer.at(self.labelled_at() * 4, self.memory.labelled[0] * 4)
     }
 }

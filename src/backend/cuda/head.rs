@@ -30,7 +30,11 @@ pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
         bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
         ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
-    at.cuda.kernels.dense_forward(at.count(op.x.0), args)
+    let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
+    match at.rows(op.x.0) {
+        Rows::Labelled(_) => kernels.wide_forward(rows, args),
+        Rows::Tokens | Rows::Sequences => kernels.dense_forward(rows, args),
+    }
 }
 
 /// See [`DenseBack`].
@@ -51,16 +55,26 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
     if op.dweight.0.is_some() {
         kernels.dense_backward_weight(args)?;
     }
-    if op.dx.0.is_some() {
-        kernels.dense_backward_input(at.count(op.x.0), args)?;
+    match (op.dx.0, at.rows(op.x.0)) {
+        (None, _) => Ok(()),
+        (Some(_), Rows::Labelled(_)) => kernels.wide_backward(at.count(op.x.0), args),
+        (Some(_), _) => kernels.dense_backward_input(at.count(op.x.0), args),
     }
-    Ok(())
 }
 
 /// See [`Loss`].
 pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
     let outputs = at.width(op.logits.0);
+    let rows = at.rows(op.logits.0);
     op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
+    let losses = match rows {
+        Rows::Labelled(_) => {
+            // In the room for sums that wait, which come behind a loss.
+            at.finish_all()?;
+            at.memory.partial(0, at.count(op.logits.0))?
+        }
+        Rows::Tokens | Rows::Sequences => Address::NULL,
+    };
     let args = LossArgs {
         numbers: at.memory.numbers.at()?,
         batch: at.memory.batch.header()?,
@@ -72,6 +86,8 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
             None => Address::NULL,
         },
         dlogits: at.aside(op.dlogits.0)?,
+        labelled: at.memory.batch.labelled()?,
+        losses,
         state: at.memory.state()?,
         outputs: to_u32(outputs)?,
         kind: match op.kind {
@@ -81,8 +97,9 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         },
     };
     let kernels = &at.cuda.kernels;
-    match (op.kind, at.rows(op.logits.0)) {
+    match (op.kind, rows) {
         (LossKind::Span, _) => kernels.loss_spans(args),
+        (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),
         (_, Rows::Tokens) => kernels.loss_tokens(args),
         (_, Rows::Sequences) => kernels.loss(args),
     }
@@ -100,6 +117,7 @@ fn pool_arguments(
     Ok(PoolArgs {
         batch: at.memory.batch.header()?,
         cu_seqlens: at.memory.batch.bounds()?,
+        labelled: at.memory.batch.labelled()?,
         state: at.memory.state()?,
         x: at.at(x)?,
         pooled: at.at(pooled)?,
@@ -119,9 +137,17 @@ fn dense_arguments(
     tanh: bool,
 ) -> Result<DenseArgs> {
     let (inputs, outputs) = (at.width(x), at.width(y));
-    let (weight, frozen) = match weight {
+    let of_labelled = matches!(at.rows(x), Rows::Labelled(_));
+    if of_labelled {
+        check_width(inputs, "an input of a head on masked words")?;
+        let plain = !tanh && dropout.p == 0.0;
+        ensure!(plain, "a layer of a head on masked words has neither tanh nor dropout");
+    }
+    let (weight, frozen, kind) = match weight {
         HeadWeight::Param(range) => {
-            (at.memory.params.value(range, inputs * outputs)?, Zeroable::zeroed())
+            ensure!(!of_labelled, "the matrices of a head on masked words are frozen");
+            let weight = at.memory.params.value(range, inputs * outputs)?;
+            (weight, Zeroable::zeroed(), MatrixKind::Linear)
         }
         HeadWeight::Frozen(id) => {
             let weight = at.cuda.weights.get(id)?;
@@ -131,7 +157,9 @@ fn dense_arguments(
                 weight.rows,
                 weight.cols,
             );
-            (Address::NULL, weight.matrix(MatrixKind::Linear)?)
+            // Single elements are read by the layout of products alone.
+            let kind = if of_labelled { weight.kind } else { MatrixKind::Linear };
+            (Address::NULL, weight.matrix(kind)?, kind)
         }
     };
     Ok(DenseArgs {
@@ -145,6 +173,7 @@ fn dense_arguments(
         outputs: to_u32(outputs)?,
         tanh: u32::from(tanh),
         rows: row_kind(at.rows(x)),
+        table: u32::from(kind == MatrixKind::Table),
         ..Zeroable::zeroed()
     })
 }

@@ -343,6 +343,39 @@ impl Kernels {
         unsafe { self.launch(name, grid, DENSE_INPUT_WARPS * WARP, 0, &args) }
     }
 
+    /// Of `rows` labelled tokens.
+    pub fn wide_forward(&self, rows: usize, args: DenseArgs) -> Result<()> {
+        let name = match args.frozen.format {
+            Format::Half => "wide_forward",
+            Format::Int8 | Format::Nf4 => "wide_forward_quantised",
+        };
+        let grid = by_rows(rows, WIDE_TILE, args.outputs, WIDE_TILE);
+        // SAFETY: as for `gemm`; a block has a tile of the result.
+        unsafe { self.launch(name, grid, WIDE_THREADS, 0, &args) }
+    }
+
+    pub fn wide_backward(&self, rows: usize, args: DenseArgs) -> Result<()> {
+        let name = match args.frozen.format {
+            Format::Half => "wide_backward",
+            Format::Int8 | Format::Nf4 => "wide_backward_quantised",
+        };
+        let grid = by_rows(rows, WIDE_TILE, args.inputs, WIDE_TILE);
+        // SAFETY: as for `wide_forward`.
+        unsafe { self.launch(name, grid, WIDE_THREADS, 0, &args) }
+    }
+
+    pub fn act_norm(&self, rows: usize, args: ActNormArgs) -> Result<()> {
+        let name = by_parts("act_norm", args.width)?;
+        // SAFETY: as for `gemm`; a warp has a row.
+        unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
+    }
+
+    pub fn act_norm_backward(&self, rows: usize, args: ActNormArgs) -> Result<()> {
+        let name = by_parts("act_norm_backward", args.width)?;
+        // SAFETY: as for `act_norm`.
+        unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
+    }
+
     /// Of sequences.
     pub fn loss(&self, args: LossArgs) -> Result<()> {
         // SAFETY: as for `gemm`; one block.
@@ -357,6 +390,15 @@ impl Kernels {
     pub fn loss_spans(&self, args: LossArgs) -> Result<()> {
         // SAFETY: as for `gemm`; one block.
         unsafe { self.launch("loss_spans", [1, 1, 1], TOKEN_LOSS_WARPS * WARP, 0, &args) }
+    }
+
+    /// Of up to `rows` labelled tokens: the loss of each, and their sum.
+    pub fn loss_labelled(&self, rows: usize, args: LossArgs) -> Result<()> {
+        // SAFETY: as for `gemm`; a block has a row.
+        unsafe { self.launch("loss_labelled", [rows, 1, 1], WORD_LOSS_WARPS * WARP, 0, &args)? };
+        let threads = TOKEN_LOSS_WARPS * WARP;
+        // SAFETY: as for `gemm`; one block.
+        unsafe { self.launch("loss_labelled_sum", [1, 1, 1], threads, 0, &args) }
     }
 
     pub fn grad_norm_partial(&self, args: NormPartialArgs) -> Result<()> {

@@ -100,7 +100,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     }
 }
 
-fn activation_kind(kind: Activation) -> u32 {
+pub fn activation_kind(kind: Activation) -> u32 {
     match kind {
         Activation::GeluErf => GELU_ERF,
         Activation::GeluTanh => GELU_TANH,

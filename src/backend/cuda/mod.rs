@@ -11,6 +11,7 @@
 //! gradients are always the true ones. A step whose gradient overflowed is skipped on the device, which also
 //! adapts the scale.
 
+mod act_norm;
 mod allocated;
 mod args;
 mod attention;
@@ -188,6 +189,7 @@ fn row_kind(rows: Rows) -> u32 {
     match rows {
         Rows::Tokens => args::ROWS_TOKENS,
         Rows::Sequences => args::ROWS_SEQUENCES,
+        Rows::Labelled(_) => args::ROWS_LABELLED,
     }
 }
 

@@ -13,6 +13,7 @@ numbers! {
     RowKind: u32 {
         ROWS_TOKENS = 0,
         ROWS_SEQUENCES = 1,
+        ROWS_LABELLED = 2,
     }
 
     LossKind: u32 {
@@ -114,6 +115,13 @@ numbers! {
         DENSE_INPUT_WARPS = 8,
         LOSS_WARPS = 8,
         TOKEN_LOSS_WARPS = 32,
+        WORD_LOSS_WARPS = 8,
+    }
+
+    /// Dense layers of labelled tokens: rows and columns of a block's tile of the result, and its threads.
+    WideBlocks: usize {
+        WIDE_TILE = 64,
+        WIDE_THREADS = 256,
     }
 
     /// The optimizer: threads of a block, and elements of one partial sum of the gradient norm.

@@ -8,9 +8,10 @@ use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
 use super::{
-    CudaBackend, attention, columns, first_token, head, linear, norm, optim, scale,
+    CudaBackend, act_norm, attention, columns, first_token, head, linear, norm, optim, scale,
     weight_gradients,
 };
+use crate::backend::check;
 use crate::backend::labels::LabelNeed;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
@@ -39,7 +40,9 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     let grid = if span.has_batch() {
         let needless = program.list().values.is_empty();
         ensure!(memory.batch.grid.tokens > 0 || needless, "there is no batch");
-        memory.batch.enter(limits, |shape| bucket(shape, limits))?
+        let grid = memory.batch.enter(limits, |shape| bucket(shape, limits))?;
+        check::labelled(program.list(), grid.limits(), memory.batch.labelled)?;
+        grid
     } else {
         BatchShape::default()
     };
@@ -121,6 +124,8 @@ fn launch(
         Op::PoolBack(op) => head::pool_back(&at, op),
         Op::Dense(op) => head::dense(&at, op),
         Op::DenseBack(op) => head::dense_back(&at, op),
+        Op::ActNorm(op) => act_norm::forward(&at, op),
+        Op::ActNormBack(op) => act_norm::backward(&at, op),
         Op::Loss(op) => head::loss(&at, op),
         Op::Update(_) => optim::update(&at),
     }

@@ -17,7 +17,8 @@ pub struct DeviceSizes {
     pub params: [usize; 4],
     pub state: usize,
     pub numbers: usize,
-    /// Partial column sums: two of the widest tensor's, or those of several operations together.
+    /// Partial column sums: two of the widest tensor's, or those of several operations together; or the losses of labelled
+    /// tokens.
     pub partial: usize,
     pub delta: usize,
     pub norm: usize,
@@ -25,15 +26,15 @@ pub struct DeviceSizes {
 
 impl DeviceSizes {
     pub fn new(memory: &Memory) -> Self {
-        let Memory { limits, labels, widest, .. } = *memory;
+        let Memory { limits, widest, labelled, .. } = *memory;
         let tiles = limits.tokens.div_ceil(TILE_ROWS) + limits.sequences + 1;
         Self {
             arena: memory.arena,
-            batch: DeviceBatch::size(limits, labels),
+            batch: DeviceBatch::size(memory),
             params: DeviceParams::sizes(memory.params, memory.trainable),
             state: size_of::<StepState>(),
             numbers: size_of::<StepNumbers>(),
-            partial: 2 * (tiles * widest).next_multiple_of(4) * 4,
+            partial: (2 * (tiles * widest).next_multiple_of(4)).max(labelled[0]) * 4,
             // A head has at least 8 columns in each of q, k and v.
             delta: limits.tokens * widest.div_ceil(24) * 4,
             norm: memory.trainable.div_ceil(NORM_CHUNK) * 8,

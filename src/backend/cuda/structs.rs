@@ -4,7 +4,7 @@
 structures! {
     /// Dropout of one call.
     DropoutArgs {
-        p: f32,
+        dropped: u32,
         keep: f32,
         site: u32,
         padding: u32,
@@ -233,6 +233,7 @@ structures! {
     PoolArgs {
         batch: Address,
         cu_seqlens: Address,
+        labelled: Address,
         state: Address,
         x: Address,
         pooled: Address,
@@ -286,6 +287,21 @@ structures! {
         outputs: u32,
         tanh: u32,
         rows: u32,
+        table: u32,
+        padding: u32,
+    }
+
+    ActNormArgs {
+        batch: Address,
+        x: Address,
+        y: Address,
+        dx: Address,
+        gamma: Address,
+        beta: Address,
+        width: u32,
+        eps: f32,
+        activation: u32,
+        rows: u32,
     }
 
     LossArgs {
@@ -295,6 +311,8 @@ structures! {
         labels: Address,
         class_weights: Address,
         dlogits: Address,
+        labelled: Address,
+        losses: Address,
         state: Address,
         numbers: Address,
         outputs: u32,
@@ -336,6 +354,7 @@ structures! {
         seed_high: u32,
         first_token: u32,
         first_sequence: u32,
+        labelled: u32,
     }
 
     /// The device's part of an optimizer step.

@@ -79,7 +79,7 @@ pub struct Weight {
     buffer: Arc<Buffer>,
     /// First of its rows in that of the matrix that it is a view of.
     view: Option<usize>,
-    kind: MatrixKind,
+    pub kind: MatrixKind,
     pub format: Format,
     /// Of the whole matrix.
     layout: Layout,

@@ -11,12 +11,13 @@ use super::stop::Parent;
 use super::train::identity;
 use super::{outputs, say, show, warn};
 use crate::cli::{CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file};
-use crate::files::{no_links, read_bounded, write_bytes_atomic};
+use crate::files::{no_links, only_files, read_bounded, sha256_file, write_bytes_atomic};
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::recorded;
+use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::train::lock::{FolderLock, LOCK_FILE};
-use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE};
+use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE, result_file};
 use anyhow::{Context, Result, bail, ensure};
 use report::{Report, RunRow};
 use std::path::Path;
@@ -39,7 +40,9 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("--output {}: cannot make the folder", output.display()))?;
     let _lock = FolderLock::take(output).context("--output")?;
-    no_links(output, &files(command))?;
+    let runs = command.runs.iter().map(|(name, _)| name);
+    no_links(output, &runs.collect::<Vec<_>>())?;
+    only_files(output, &files(command))?;
     for (name, config) in &command.runs {
         same_settings(name, config, command)?;
         same_files(name, config)?;
@@ -88,10 +91,10 @@ pub fn run(command: &CompareCommand) -> Result<()> {
     show(format_args!("written: {}, and as .md, .svg and .png\n", json.display()))
 }
 
-/// The names of all that a comparison writes into its folder.
+/// The names of all files that a comparison writes into its folder.
 fn files(command: &CompareCommand) -> Vec<String> {
     let report = REPORT_FORMS.iter().map(|form| format!("{REPORT}.{form}"));
-    let runs = command.runs.iter().flat_map(|(name, _)| [name.clone(), format!("{name}.toml")]);
+    let runs = command.runs.iter().map(|(name, _)| format!("{name}.toml"));
     report.chain(runs).chain([format!("{REPORT}.toml")]).collect()
 }
 
@@ -162,8 +165,13 @@ fn same_settings(name: &str, config: &TrainConfig, command: &CompareCommand) -> 
     let text = String::from_utf8(read_bounded(&path, MOST_SETTINGS)?);
     let recorded = text.map_err(Into::into).and_then(|text| TrainConfig::from_toml(&text));
     let recorded = recorded.with_context(|| path.display().to_string())?;
+    // A run that is done says which rate its trial chose.
+    let lr = match config.lr {
+        Rate::Auto if done && report::has_trial(config)? => Rate::Auto,
+        _ => recorded.lr,
+    };
     // The folder may have moved.
-    let recorded = TrainConfig { output: config.output.clone(), ..recorded };
+    let recorded = TrainConfig { output: config.output.clone(), lr, ..recorded };
     let differences = Fingerprint::of(config)?.differences(&Fingerprint::of(&recorded)?);
     ensure!(
         differences.is_none() && (!done || recorded == *config),
@@ -180,6 +188,7 @@ fn same_files(name: &str, config: &TrainConfig) -> Result<()> {
         // One that goes on is held to them when it does.
         return Ok(());
     }
+    hold_result(name, config)?;
     let Some(recorded) = fingerprint_of(config)? else {
         warn(format_args!(
             "{name}: {CHECKPOINT_FILE} is gone from {}: whether the run was on the same data and base cannot be told",
@@ -195,6 +204,24 @@ fn same_files(name: &str, config: &TrainConfig) -> Result<()> {
             config.output.display()
         );
     }
+    Ok(())
+}
+
+/// Holds what a run that is done left to what its result says of it.
+fn hold_result(name: &str, config: &TrainConfig) -> Result<()> {
+    let left = config.output.join(result_file(config.method.facts().leaves));
+    let Some(sha256) = report::sha256_of_result(config)? else {
+        warn(format_args!(
+            "{name}: its {RESULT_FILE} does not say which {} it left: whether that is still the same cannot be told",
+            left.display()
+        ));
+        return Ok(());
+    };
+    ensure!(
+        sha256_file(&left)? == sha256,
+        "{name}: {} is not what the run left there; put it back, or remove the run's folder to have it run again",
+        left.display()
+    );
     Ok(())
 }
 

@@ -1,13 +1,19 @@
 //! What a comparison has found: one row per run, as JSON, Markdown and text.
 
+use crate::commands::train::rate::KEY;
+use crate::files::read_bounded;
 use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
+use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
 use crate::train::output::{METRICS_FILE, RESULT_FILE, result_file};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
+
+/// The confusion of some thousand classes has a tenth.
+const MOST_RESULT: u64 = 256 << 20;
 
 /// One run. Bytes are bytes; what a machine cannot tell is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,7 +57,12 @@ impl RunRow {
             run: name.to_owned(),
             method: config.method.to_string(),
             biases: (facts.biases == TrainedBiases::Selected).then(|| config.biases.to_string()),
-            lr: config.lr,
+            lr: match config.lr {
+                Rate::Is(lr) => lr,
+                Rate::Auto => result[KEY]["chosen"]
+                    .as_f64()
+                    .with_context(|| format!("{}: no `{KEY}`", path.display()))?,
+            },
             trained_parameters: result["trained_parameters"]
                 .as_u64()
                 .with_context(|| format!("{}: no `trained_parameters`", path.display()))?,
@@ -68,9 +79,24 @@ impl RunRow {
 
 fn result_of(config: &TrainConfig) -> Result<Value> {
     let path = config.output.join(RESULT_FILE);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
+    serde_json::from_slice(&read_bounded(&path, MOST_RESULT)?)
+        .with_context(|| format!("{} is broken", path.display()))
+}
+
+/// Which file a finished run left; `None` where an earlier version wrote its result.
+///
+/// # Errors
+/// A result that is missing or broken.
+pub fn sha256_of_result(config: &TrainConfig) -> Result<Option<String>> {
+    Ok(result_of(config)?["sha256"].as_str().map(str::to_owned))
+}
+
+/// Whether a finished run's learning rate was chosen by a trial.
+///
+/// # Errors
+/// A result that is missing or broken.
+pub fn has_trial(config: &TrainConfig) -> Result<bool> {
+    Ok(result_of(config)?.get(KEY).is_some())
 }
 
 /// What chose the best state of a finished run: its labels may not have what its settings name.
@@ -80,7 +106,7 @@ fn result_of(config: &TrainConfig) -> Result<Value> {
 pub fn measured(config: &TrainConfig) -> Result<Metric> {
     let result = result_of(config)?;
     let name = result["best"]["metric"].as_str().and_then(|name| name.parse().ok());
-    Ok(name.unwrap_or(config.metric))
+    Ok(name.unwrap_or(config.metric()))
 }
 
 /// From the run's log, which a resumed run goes on with.

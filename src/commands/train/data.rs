@@ -7,6 +7,7 @@ use crate::formats::columns::Columns;
 use crate::formats::delta::DataHashes;
 use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
+use crate::tasks::baseline::Baseline;
 use crate::tasks::examples::{Examples, Prepared};
 use crate::tasks::labels::ClassNames;
 use crate::tasks::look_alike::{doubt, hold_rows};
@@ -30,11 +31,11 @@ pub struct RunRows {
 }
 
 impl RunRows {
-    /// Reads the files.
+    /// Reads the files; of so many words one is hidden.
     ///
     /// # Errors
     /// A file that cannot be read or has no such column, a label that does not fit.
-    pub fn read(config: &TrainConfig, quiet: bool) -> Result<Self> {
+    pub fn read(config: &TrainConfig, vocabulary: usize, quiet: bool) -> Result<Self> {
         let mut options = ReadOptions {
             format: format(config.format),
             columns: ColumnNames {
@@ -43,7 +44,7 @@ impl RunRows {
                 label: config.label_column.clone(),
             },
             label_use: LabelUse::Required,
-            label_lists: config.task.kind().takes_lists(),
+            label_lists: config.task.takes_lists(),
             trained: None,
         };
         let named_task = config.task.named();
@@ -76,6 +77,7 @@ impl RunRows {
         // From the whole file, so that a rare class is known whichever side of a split it is on.
         let targets = match targets.take() {
             Some(targets) => targets,
+            None if config.task.kind() == Task::MaskedLm => Targets::words(vocabulary, config),
             None => Targets::of(config.task.kind(), splitting.clone(), &train)?
                 .reading_answers(config.max_answer_length, None),
         };
@@ -120,6 +122,8 @@ pub struct Data {
     pub train: Prepared,
     /// By the name that tells several apart; the first chooses the best state.
     pub dev: Vec<(&'static str, Prepared)>,
+    /// For each of these, what is reached without reading a text.
+    pub baselines: Vec<Vec<Baseline>>,
     /// Of the rows as read, before a split.
     pub hashes: DataHashes,
 }
@@ -130,7 +134,9 @@ impl Data {
     /// # Errors
     /// As [`RunRows::read`]; too few rows for a split.
     pub fn read(config: &TrainConfig, tokenizer: &TextTokenizer, quiet: bool) -> Result<Self> {
-        let RunRows { targets, columns, train, dev, hashes } = RunRows::read(config, quiet)?;
+        let vocabulary = tokenizer.options().vocab_size;
+        let rows = RunRows::read(config, vocabulary, quiet)?;
+        let RunRows { targets, columns, train, dev, hashes } = rows;
         let (train, dev) = match config.dev {
             Some(DevSource::Fraction(fraction)) => {
                 let split = data::split(train.len(), fraction, config.seed)?;
@@ -150,11 +156,22 @@ impl Data {
         };
         labelled::say_contradictions(quiet, &train, &targets);
         let mut train = prepare(train, parts[0])?;
-        // Nothing is read off what is trained on.
-        train.documents = None;
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
+        let baselines = dev.iter().map(|(_, dev)| baselines(&targets, &train, dev)).collect();
+        // Nothing else is read off what is trained on.
+        train.documents = None;
+        train.dataset.for_training();
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
-        Ok(Self { targets, columns, train, dev, hashes })
+        Ok(Self { targets, columns, train, dev, baselines, hashes })
     }
+}
+
+/// What is reached on dev rows without reading a text.
+fn baselines(targets: &Targets, train: &Prepared, dev: &Prepared) -> Vec<Baseline> {
+    let of_words = match (&train.documents, &dev.documents) {
+        (Some(train), Some(dev)) => Baseline::of_words(targets, &train.documents, &dev.documents),
+        _ => None,
+    };
+    Baseline::of(targets, dev).into_iter().chain(of_words).collect()
 }

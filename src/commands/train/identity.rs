@@ -2,6 +2,7 @@
 //! comparison are.
 
 use super::data::{Data, RunRows};
+use super::start;
 use crate::commands::base::Base;
 use crate::files::sha256_file;
 use crate::formats::delta::{DataHashes, DeltaInfo};
@@ -12,9 +13,15 @@ use crate::settings::weighting::Weighting;
 use anyhow::{Context, Result};
 
 /// The names of what files hold. The first are of files that all runs of a comparison share.
-const FILES: [&str; 5] =
-    ["base weights", "training data", "dev data", "initial head", "file of class weights"];
-const SHARED_FILES: usize = 4;
+const FILES: [&str; 6] = [
+    "base weights",
+    "training data",
+    "dev data",
+    "initial head",
+    "initial delta",
+    "file of class weights",
+];
+const SHARED_FILES: usize = 5;
 
 /// Of a whole run.
 ///
@@ -47,7 +54,7 @@ pub fn of_run(
 /// A file that cannot be read.
 pub fn of_files_now(config: &TrainConfig) -> Result<Fingerprint> {
     let base = Base::open(&config.model, true)?;
-    of_files(config, &base, &RunRows::read(config, true)?.hashes)
+    of_files(config, &base, &RunRows::read(config, base.config.vocab, true)?.hashes)
 }
 
 /// The part of a run's fingerprint that files decide.
@@ -61,13 +68,16 @@ pub fn shared_files_in(run: &Fingerprint) -> Fingerprint {
 }
 
 fn of_files(config: &TrainConfig, base: &Base, data: &DataHashes) -> Result<Fingerprint> {
-    let [weights, train, dev, head, classes] = FILES;
+    let [weights, train, dev, head, biases, classes] = FILES;
     let mut files = Fingerprint::default().with(weights, &base.sha256).with(train, &data.train);
     if let Some(sha256) = &data.dev {
         files = files.with(dev, sha256);
     }
     if let Some(path) = &config.init_head {
         files = files.with(head, &sha256_file(path).context("--init-head")?);
+    }
+    if let Some(path) = &config.init_delta {
+        files = files.with(biases, &sha256_file(&start::file_of(path)?).context("--init-delta")?);
     }
     if let Some(Weighting::File(path)) = &config.class_weights {
         files = files.with(classes, &sha256_file(path).context("--class-weights")?);

@@ -4,22 +4,23 @@ use super::data::Data;
 use crate::backend::Slot;
 use crate::commands::base::Base;
 use crate::commands::{say_gone, warn};
-use crate::data::TextTokenizer;
+use crate::data::{TextTokenizer, TokenizerOptions};
 use crate::files::write_atomic;
-use crate::formats::container::{self, Tensor};
+use crate::formats::container;
 use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_head;
 use crate::formats::model_tensors::ModelTensors;
-use crate::model::Model;
+use crate::model::config::ModelConfig;
 use crate::model::params::ParamKind;
 use crate::program::{ParamRange, PoolKind};
 use crate::session::Session;
 use crate::settings::method::Leaves;
 use crate::settings::train::TrainConfig;
 use crate::train::output::OutputFolder;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -41,10 +42,52 @@ pub fn keep(output: &OutputFolder, kept: &Kept<'_>, session: &Session) -> Result
     match leaves {
         Leaves::Model => write_model(output.path(), kept, session),
         Leaves::Delta => {
-            let values = session.trained_values()?;
-            delta(&kept.info, session.model(), &values).write(&output.result_file(leaves))
+            let mut trained: Vec<_> = session.model().params.trained().collect();
+            trained.sort_by(|a, b| a.name.cmp(&b.name));
+            let shapes: Vec<_> =
+                trained.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+            kept.info.write_with(&output.result_file(leaves), &shapes, |i, part| {
+                read_part(session, trained[i].range, part)
+            })
         }
     }
+}
+
+/// Whether a folder has what [`keep`] writes for a run with this `info`, at whichever step. Where the file with the values is
+/// not known to be the one that was written, it has `changed`.
+///
+/// # Errors
+/// A file that is damaged, of another run, or gone.
+pub fn is_kept(
+    output: &OutputFolder,
+    info: &DeltaInfo,
+    tokenizer: TokenizerOptions,
+    changed: bool,
+) -> Result<()> {
+    let leaves = info.method.facts().leaves;
+    if leaves == Leaves::Model {
+        ModelConfig::read(output.path())?;
+        TextTokenizer::load(output.path(), tokenizer)?;
+    }
+    if !changed {
+        return Ok(());
+    }
+    let path = output.result_file(leaves);
+    let found = match leaves {
+        Leaves::Delta => Delta::read(&path)?.info,
+        Leaves::Model => DeltaInfo::of_model(&path)?,
+    };
+    let differences =
+        Fingerprint::of(&info.settings)?.differences(&Fingerprint::of(&found.settings)?);
+    // What decides nothing, and what an evaluation chooses.
+    let found = DeltaInfo {
+        settings: info.settings.clone(),
+        no_answer: info.no_answer,
+        tool_version: info.tool_version.clone(),
+        ..found
+    };
+    ensure!(differences.is_none() && found == *info, "it is of another run");
+    Ok(())
 }
 
 /// What a result says beside its tensors.
@@ -72,19 +115,6 @@ pub fn delta_info(
         no_answer: data.targets.no_answer(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
-}
-
-/// The trained values by their Hugging Face names.
-fn delta(info: &DeltaInfo, model: &Model, values: &[f32]) -> Delta {
-    let tensors = model
-        .params
-        .trained()
-        .map(|p| {
-            let data = values[p.range.offset..p.range.offset + p.range.len].to_vec();
-            (p.name.clone(), Tensor { shape: p.shape.clone(), data })
-        })
-        .collect();
-    Delta { info: info.clone(), tensors }
 }
 
 /// A tensor of a model under its final name, and where its values are.
@@ -145,6 +175,11 @@ fn write_model(folder: &Path, kept: &Kept<'_>, session: &Session) -> Result<()> 
     Ok(())
 }
 
+/// Part of a parameter.
+fn read_part(session: &Session, param: ParamRange, part: Range<usize>) -> Result<Vec<f32>> {
+    session.read(Slot::Value, ParamRange { offset: param.offset + part.start, len: part.len() })
+}
+
 fn write_sources(
     path: &Path,
     metadata: &BTreeMap<String, String>,
@@ -156,11 +191,7 @@ fn write_sources(
     let shapes: Vec<_> =
         sources.iter().map(|source| (source.name.clone(), source.shape.clone())).collect();
     let read = |i: usize, part: Range<usize>| match &sources[i].values {
-        Values::Param(range) => {
-            let offset = range.offset + part.start;
-            let len = part.len();
-            session.read(Slot::Value, ParamRange { offset, len })
-        }
+        Values::Param(range) => read_part(session, *range, part),
         Values::Base(name) => Ok(base.get(name, &sources[i].shape)?[part].to_vec()),
     };
     write_atomic(path, |out| container::write(out, metadata, &shapes, read))

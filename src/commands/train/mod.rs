@@ -3,6 +3,9 @@
 mod data;
 pub mod identity;
 mod keep;
+pub mod rate;
+mod saved;
+mod start;
 mod summary;
 
 use super::base::Base;
@@ -10,7 +13,7 @@ use super::heads::{
     rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
     warn_of_unused_layers,
 };
-use super::labelled::{say_beyond_limit, warn_of_scores};
+use super::labelled::say_beyond_limit;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::ranks as agreement;
@@ -33,22 +36,24 @@ use crate::ranks::Ranks;
 use crate::rss;
 use crate::session::{OpenOptions, Session, open};
 use crate::settings::choice::{PoolerInit, Pooling};
-use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
+use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights;
 use crate::tasks::remarks::{in_order, same_answer};
+use crate::train::evaluate::Dev;
 use crate::train::output::OutputFolder;
-use crate::train::run::{Dev, End, Run, Writer};
+use crate::train::run::{End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
+use crate::train::trial::Trial;
 use crate::words::count;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use data::Data;
-use keep::{Kept, delta_info, keep};
+use keep::{Kept, delta_info, is_kept, keep};
+use saved::checkpoint;
 use serde_json::json;
-use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 use summary::Summary;
@@ -111,7 +116,8 @@ fn train(
     let data = Data::read(config, &tokenizer, quiet)?;
     // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
     let asked = config;
-    let config = &TrainConfig { metric: chosen_metric(asked, &data, quiet)?, ..asked.clone() };
+    let config =
+        &TrainConfig { metric: Some(chosen_metric(asked, &data, quiet)?), ..asked.clone() };
 
     let spec = task_spec(config, &base, &data)?;
     if let (Some(classes), false) = (data.targets.named(), spec.class_weights.is_empty()) {
@@ -141,6 +147,10 @@ fn train(
         say_unused_head(&base, &model, quiet);
     }
 
+    if let Some(path) = &config.init_delta {
+        start::with_delta(path, &base, &mut model, quiet)?;
+    }
+
     let order = match config.no_shuffle {
         true => Order::File,
         false => Order::Shuffled { seed: config.seed },
@@ -167,27 +177,73 @@ fn train(
 
     let precision = config.precision.on(device)?;
     let info = delta_info(asked, &base, &tokenizer, spec.pooling, &data)?;
-    let fingerprint = identity::of_run(asked, precision, &base, &info, &data)?;
-    agreement::agree(&**ranks, &fingerprint)?;
+    let identity = |asked: &TrainConfig| identity::of_run(asked, precision, &base, &info, &data);
+    agreement::agree(&**ranks, &identity(asked)?)?;
+    let saved = resume.then(|| checkpoint(output, config, &**ranks)).transpose()?.flatten();
+    if resume && saved.is_none() {
+        say(quiet, "no checkpoint yet: starting from the beginning");
+    }
+    let dev: Vec<_> = (programs.dev.iter().flat_map(|(batches, _)| batches))
+        .zip(&data.dev)
+        .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
+        .collect();
+    let stop = stop.after_the_step();
+
+    let mut choice = match (output, &saved) {
+        (Some(output), Some(_)) => rate::recorded(output)?,
+        _ => None,
+    };
+    let lr = match (asked.lr, &saved) {
+        (Rate::Is(lr), _) => lr,
+        (Rate::Auto, Some(_)) => rate::chosen(choice.as_ref(), &**ranks)?,
+        (Rate::Auto, None) => {
+            if let Some(output) = output {
+                write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+            }
+            let session = &mut session;
+            let (train, targets) = (&data.train.dataset, &data.targets);
+            let trial = Trial { session, config, train, targets, dev: dev.first(), stop };
+            let mut progress = Progress::new(trial.steps(steps.total), 0, quiet);
+            let found = trial.choose(&mut steps, &mut progress)?;
+            progress.finish();
+            say(quiet, format_args!("--lr auto: {}\n{}", found.said(), rate::table(&found)));
+            found.at_the_edge().iter().for_each(|text| say(quiet, text));
+            choice.insert(found).chosen
+        }
+    };
+    let asked = &TrainConfig { lr: Rate::Is(lr), ..asked.clone() };
+    let info = DeltaInfo { settings: asked.without_places(), ..info.clone() };
+    let fingerprint = identity(asked)?;
     let keep = |session: &Session, chosen: Option<NoAnswer>| {
         let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
         let kept = Kept { base: &base, tokenizer: &tokenizer, info, quiet };
         output.map_or(Ok(()), |output| keep(output, &kept, session))
     };
+    let is_kept = |changed: bool| {
+        output.map_or(Ok(()), |output| is_kept(output, &info, tokenizer.options(), changed))
+    };
+    let writer = output.map(|output| Writer {
+        output,
+        fingerprint: &fingerprint,
+        keep: &keep,
+        is_kept: &is_kept,
+    });
+    let new = match (&choice, &saved) {
+        (Some(choice), None) => rate::begin(writer.as_ref(), &session, choice, steps.total)?,
+        _ => Checkpoint::default(),
+    };
     let mut run = Run {
         session: &mut session,
         config,
+        lr,
         train: &data.train.dataset,
         targets: &data.targets,
-        dev: (programs.dev.iter().flat_map(|(batches, _)| batches))
-            .zip(&data.dev)
-            .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
-            .collect(),
-        writer: output.map(|output| Writer { output, fingerprint: &fingerprint, keep: &keep }),
-        stop: stop.after_the_step(),
+        dev,
+        writer,
+        stop,
     };
 
-    let from = match resume.then(|| checkpoint(output, &**ranks)).transpose()?.flatten() {
+    let from = match saved {
         Some(bytes) => {
             let trainable = run.session.model().params.trainable();
             let (from, vectors) = Checkpoint::from_bytes(&bytes, &fingerprint, trainable)
@@ -199,18 +255,14 @@ fn train(
             say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
             from
         }
-        None => {
-            if resume {
-                say(quiet, "no checkpoint yet: starting from the beginning");
-            }
-            Checkpoint::default()
-        }
+        None => new,
     };
-    if let Some(text) = Schedule::of(config, steps.total).never_reached() {
+    if let Some(text) = Schedule::of(config, lr, steps.total).never_reached() {
         warn(text);
     }
     if let Some(output) = output {
-        write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+        let settings = rate::settings(asked, choice.as_ref())?;
+        write_bytes_atomic(&output.settings(), settings.as_bytes())?;
     }
     let mut progress = Progress::new(steps.total, from.step, quiet);
     let outcome = run.train(&mut steps, from, &mut progress)?;
@@ -230,9 +282,6 @@ fn train(
     if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
         warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
     }
-    for evaluation in &outcome.last {
-        warn_of_scores(&evaluation.scores);
-    }
     let summary = Summary {
         config,
         targets: &data.targets,
@@ -240,6 +289,8 @@ fn train(
         base: &base,
         output,
         outcome: &outcome,
+        choice: choice.as_ref(),
+        baselines: &data.baselines,
         memory: json!({
             "planned": programs.planned.total(),
             "allocated": session.allocated().total(),
@@ -250,64 +301,26 @@ fn train(
     let best = summary.best()?;
     write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
     show(summary.table(&best))?;
-    summary.details(&best)
+    summary.details(&best)?;
+    summary.doubts(&best).iter().for_each(warn);
+    Ok(())
 }
 
-/// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
-///
-/// # Errors
-/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
-fn checkpoint(output: Option<&OutputFolder>, ranks: &dyn Ranks) -> Result<Option<Vec<u8>>> {
-    let mine = match output {
-        Some(output) => saved(output)?,
-        None => Vec::new(),
-    };
-    // A checkpoint is never empty.
-    let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
-}
-
-/// The first rank's part of it; empty before the first step was saved.
-fn saved(output: &OutputFolder) -> Result<Vec<u8>> {
-    let path = output.checkpoint();
-    let shown = path.display();
-    if path.exists() {
-        let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
-        ensure!(
-            !bytes.is_empty(),
-            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
-             anew in another folder"
-        );
-        return Ok(bytes);
-    }
-    let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
-    if let Some(kept) = leaves.iter().chain([&output.result()]).find(|path| path.exists()) {
-        bail!(
-            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
-             folder",
-            kept.display()
-        );
-    }
-    Ok(Vec::new())
-}
-
-/// What chooses the best state. Some tasks see only from the labels what can be measured.
+/// What chooses the best state. Of some tasks only the labels say what can be measured.
 fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metric> {
-    let (asked, task) = (config.metric, config.task.kind());
-    if config.task.named().is_some() {
-        return Ok(asked);
+    let metric = config.metric();
+    let dev = data.dev.first().map(|(_, dev)| dev);
+    let measures = data.targets.measures(config.task.kind(), dev);
+    if config.task.named().is_some() || metric == Metric::Loss || measures.contains(&metric) {
+        return Ok(metric);
     }
-    let measures = data.targets.measures(task);
-    if asked == Metric::Loss || measures.contains(&asked) {
-        return Ok(asked);
-    }
-    let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
-    if asked != task.facts().measures[0] {
-        bail!("--metric {asked}: these labels have none; use {}, loss", names.join(", "));
+    if config.metric.is_some() {
+        let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
+        bail!("--metric {metric}: these labels have none; use {}, loss", names.join(", "));
     }
     say(
         quiet,
-        format_args!("these labels have no {asked}: {} chooses the best state", measures[0]),
+        format_args!("these labels have no {metric}: {} chooses the best state", measures[0]),
     );
     Ok(measures[0])
 }
@@ -322,7 +335,7 @@ fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec>
             _ => Vec::new(),
         },
         pooling: match config.task.kind().facts().each_token {
-            true => PoolKind::Each,
+            true => config.pooling_of_tokens(),
             false => base.pooling(config.pooling)?,
         },
         reinit_pooler: config.pooler == PoolerInit::Reinit,
@@ -361,7 +374,7 @@ fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -> Re
         PoolKind::Mean => "the mean over all tokens",
         PoolKind::Cls => "the first token",
         // Nothing is pooled.
-        PoolKind::Each => return Ok(()),
+        PoolKind::Each | PoolKind::Labelled(_) => return Ok(()),
     };
     say(quiet, format_args!("pooling: {vector}{why}"));
     let new = |p: &Param| p.name == NEW_POOLER && p.kind == ParamKind::Head;

@@ -1,22 +1,24 @@
 //! What a finished run has to show: its result file, and tables for people.
 
+use super::rate;
 use crate::commands::base::Base;
-use crate::commands::{confusions, show, warn};
+use crate::commands::{confusions, show};
 use crate::model::Model;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
-use crate::tasks::collapse::collapsed;
+use crate::tasks::baseline::Baseline;
+use crate::tasks::collapse::nothing_learned;
 use crate::tasks::confusion::Confusion;
 use crate::tasks::evaluation::{Evaluation, THRESHOLD, key_of};
 use crate::tasks::targets::Targets;
+use crate::train::log::records;
 use crate::train::output::OutputFolder;
 use crate::train::run::{End, Outcome};
-use anyhow::{Context, Result};
+use crate::train::trial::Choice;
+use anyhow::Result;
 use serde_json::{Map, Value, json};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// What a finished run has to show.
@@ -27,6 +29,10 @@ pub struct Summary<'a> {
     pub base: &'a Base,
     pub output: &'a OutputFolder,
     pub outcome: &'a Outcome,
+    /// The trial that chose the learning rate.
+    pub choice: Option<&'a Choice>,
+    /// What is reached without reading a text, for each set of dev rows.
+    pub baselines: &'a [Vec<Baseline>],
     /// In bytes.
     pub memory: Value,
 }
@@ -41,14 +47,8 @@ impl Summary<'_> {
         let Some((step, _)) = self.outcome.best else {
             return Ok(Vec::new());
         };
-        let path = self.output.metrics();
-        let place = || format!("cannot read {}", path.display());
-        let log = File::open(&path).with_context(place)?;
-        for line in BufReader::new(log).split(b'\n') {
-            // A line that is damaged was said to be when the run resumed, and no reason to lose what came of it.
-            let Ok(record) = serde_json::from_slice::<Value>(&line.with_context(place)?) else {
-                continue;
-            };
+        for record in records(&self.output.metrics())? {
+            let record = record?;
             if record["step"] == step && record.get("eval").is_some() {
                 let parts = self.outcome.last.iter().enumerate();
                 return Ok(parts.map(|(i, last)| self.recorded(&record, i, last.part)).collect());
@@ -61,36 +61,44 @@ impl Summary<'_> {
     fn recorded(&self, record: &Value, place: usize, part: &'static str) -> Evaluation {
         let record = &record[key_of("eval", place, part)];
         let score = |metric: Metric| Some((metric, record[metric.key()].as_f64()?));
-        let classes = self.targets.classes().map_or(0, |classes| classes.names().len());
+        let confusion = self
+            .targets
+            .named()
+            .and_then(|classes| Confusion::from_json(classes.names().len(), &record["confusion"]));
         Evaluation {
             part,
             scores: Metric::ALL.into_iter().filter_map(score).collect(),
             no_answer: record[THRESHOLD].as_f64().map(NoAnswer::Above),
-            confusion: Confusion::from_json(classes, &record["confusion"]),
+            each: confusion.as_ref().map(Confusion::tallies).unwrap_or_default(),
+            confusion,
             one_answer: false,
         }
     }
 
     /// The result file of the run.
     pub fn json(&self, best: &[Evaluation]) -> Value {
-        let Outcome { end, step, last, best: kept, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best: kept, sha256, tokens, seconds } = self.outcome;
         let mut result = json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,
             "best": kept.map(|(step, value)| json!({
-                "step": step, "metric": self.config.metric.key(), "value": value
+                "step": step, "metric": self.config.metric().key(), "value": value
             })),
             "last": last.first().map_or_else(Map::new, Evaluation::scores_json),
+            "sha256": sha256,
             "trained_parameters": self.model.params.trainable(),
             "tokens": tokens,
             "seconds": seconds,
             "memory": self.memory,
         });
+        if let Some(choice) = self.choice {
+            result[rate::KEY] = json!(choice);
+        }
         for (place, evaluation) in last.iter().enumerate().skip(1) {
             result[key_of("last", place, evaluation.part)] = evaluation.scores_json().into();
         }
         for (place, evaluation) in best.iter().enumerate() {
-            let found = confusions::json(evaluation, self.targets.classes());
+            let found = confusions::json(evaluation, self.targets.named());
             result["best"][key_of("eval", place, evaluation.part)] = found.into();
         }
         result
@@ -98,7 +106,7 @@ impl Summary<'_> {
 
     /// For people.
     pub fn table(&self, kept: &[Evaluation]) -> TextTable {
-        let Outcome { end, step, last, best, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best, tokens, seconds, .. } = self.outcome;
         let config = self.config;
         let mut table = TextTable::new(["result", ""]);
         let mut row = |name: &str, value: String| {
@@ -107,6 +115,11 @@ impl Summary<'_> {
         row("model", self.base.folder.display().to_string());
         row("method", config.method.with_biases(&config.biases));
         row("trained parameters", grouped(self.model.params.trainable()));
+        if let Some(choice) = self.choice {
+            let chosen =
+                format!("{}, of {} that --lr auto tried", choice.chosen, choice.tried.len());
+            row("learning rate", chosen);
+        }
         row(
             "steps",
             match end {
@@ -120,12 +133,12 @@ impl Summary<'_> {
             row("kept", "what the last step left: without dev rows nothing chooses".to_owned());
         }
         if let Some((step, value)) = best {
-            row(&format!("best {}", config.metric), format!("{value:.4} at step {step}"));
+            row(&format!("best {}", config.metric()), format!("{value:.4} at step {step}"));
         }
         // The benchmark's other figures belong to the same state.
         let measures = config.task.named().map_or(&[][..], |task| task.measures);
         for (place, evaluation) in kept.iter().enumerate() {
-            for &metric in measures.iter().filter(|m| place > 0 || **m != config.metric) {
+            for &metric in measures.iter().filter(|m| place > 0 || **m != config.metric()) {
                 if let Some(value) = evaluation.value(metric) {
                     let part = part_before(place, evaluation.part);
                     row(&format!("{part}{metric} at that step"), format!("{value:.4}"));
@@ -153,12 +166,25 @@ impl Summary<'_> {
         table
     }
 
-    /// The confusion of what was kept, and a warning where it tells nothing.
+    /// Where what was kept says nothing of the texts, a sentence each.
+    pub fn doubts(&self, best: &[Evaluation]) -> Vec<String> {
+        let (task, classes) = (self.config.task.kind(), self.targets.named());
+        let of = |(evaluation, baselines): (&Evaluation, &Vec<Baseline>)| {
+            let text = nothing_learned(evaluation, task, classes, baselines)?;
+            Some(match evaluation.part {
+                "" => text,
+                part => format!("{part} rows: {text}"),
+            })
+        };
+        best.iter().zip(self.baselines).filter_map(of).collect()
+    }
+
+    /// The confusion of what was kept.
     ///
     /// # Errors
     /// Nothing can be written.
     pub fn details(&self, best: &[Evaluation]) -> Result<()> {
-        let Some(classes) = self.targets.classes() else {
+        let Some(classes) = self.targets.named() else {
             return Ok(());
         };
         for (place, evaluation) in best.iter().enumerate() {
@@ -168,13 +194,6 @@ impl Summary<'_> {
             for table in confusions::tables(confusion, classes) {
                 show(format_args!("\n{table}"))?;
             }
-        }
-        if let Some(text) = best
-            .first()
-            .and_then(|evaluation| evaluation.confusion.as_ref())
-            .and_then(|confusion| collapsed(confusion, classes))
-        {
-            warn(text);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod added;
 mod place;
 mod read;
+mod words_head;
 
 use super::Model;
 use super::config::ModelConfig;
@@ -14,6 +15,7 @@ use crate::backend::{Backend, MatrixShape};
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
 use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::room::filled;
 use crate::tasks::head::DenseLayer;
 use anyhow::{Context, Result};
 use place::assemble;
@@ -61,6 +63,9 @@ trait Source {
 
     /// An encoder tensor as f32, row-major; empty where only shapes are known.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+
+    /// The same of a tensor of the head on masked words, by the first of its whole names that is there.
+    fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>>;
 }
 
 impl Source for ModelTensors {
@@ -74,6 +79,10 @@ impl Source for ModelTensors {
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         ModelTensors::get(self, name, shape)
+    }
+
+    fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
+        ModelTensors::of_words_head(self, names, shape)
     }
 }
 
@@ -92,6 +101,10 @@ impl Source for Shapes {
     fn get(&self, _: &str, _: &[usize]) -> Result<Vec<f32>> {
         Ok(Vec::new())
     }
+
+    fn of_words_head(&self, _: &[&str], _: &[usize]) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
 }
 
 /// The same, with zeros for values.
@@ -102,8 +115,12 @@ impl Source for Zeros {
         true
     }
 
-    fn get(&self, _: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Ok(vec![0.0; shape.iter().product()])
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        filled(0.0, shape.iter().product(), name)
+    }
+
+    fn of_words_head(&self, _: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
+        self.get("", shape)
     }
 }
 
@@ -123,6 +140,11 @@ impl Source for Noted {
 
     fn get(&self, name: &str, _: &[usize]) -> Result<Vec<f32>> {
         self.0.borrow_mut().insert(name.to_owned());
+        Ok(Vec::new())
+    }
+
+    fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
+        names.iter().try_for_each(|name| self.get(name, shape).map(drop))?;
         Ok(Vec::new())
     }
 }
@@ -203,8 +225,8 @@ pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
     assemble(config, task, &Shapes, &mut Counted(0))
 }
 
-/// The encoder's tensors that a model of this configuration has, by their names inside the encoder. A checkpoint may hold
-/// others: buffers, layers beyond the last.
+/// The checkpoint's tensors that a model of this configuration has, by their names inside the encoder, and those of a head on
+/// masked words by their whole names. A checkpoint may hold others: buffers, layers beyond the last.
 ///
 /// # Errors
 /// A bias selection that the model has nothing for.

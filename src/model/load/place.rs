@@ -33,7 +33,7 @@ pub fn assemble(
     let embeddings = loader.embeddings()?;
     let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
     loader.zeros();
-    let head = loader.head()?;
+    let head = loader.head(&embeddings.word)?;
     let class_weights = loader.class_weights();
     let Loader { params, store, matrices, .. } = loader;
     let any = params.iter().any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
@@ -43,7 +43,7 @@ pub fn assemble(
                 "--biases {biases} selects nothing in this model: {}",
                 match task.pooling {
                     PoolKind::Mean => "mean pooling has no pooler",
-                    PoolKind::Each => "this task has no pooler",
+                    PoolKind::Each | PoolKind::Labelled(_) => "this task has no pooler",
                     PoolKind::Cls => "its pooler is new and trains with the head",
                 }
             ))
@@ -60,7 +60,7 @@ pub fn assemble(
     }
 
     let params =
-        if source.has_values() { Params::new(params) } else { Params::without_values(&params) };
+        if source.has_values() { Params::new(params)? } else { Params::without_values(&params) };
     let mut places = Places { config, task, params: &params, store, matrices };
     let [word, position, token_type] = [
         places.matrix(&embeddings.word)?,
@@ -241,6 +241,7 @@ impl Places<'_> {
                 false => Dropout::NONE,
             },
             tanh: layer.tanh,
+            norm: layer.norm.as_ref().map(|(act, names)| (*act, self.norm(names))),
         }
     }
 }

@@ -5,10 +5,11 @@ use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
-use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::program::{Activation, HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
 use crate::rng::{Purpose, Stream};
+use crate::room::room;
 use crate::settings::biases::Component;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
@@ -55,12 +56,14 @@ pub struct NewLayer {
 }
 
 /// A matrix.
+#[derive(Clone)]
 pub struct NewWeight {
     pub name: String,
     pub shape: MatrixShape,
     pub stored: StoredAs,
 }
 
+#[derive(Clone)]
 pub enum StoredAs {
     Frozen(WeightId),
     /// Trains. The matrix is these parameters one below the other; they were added one after the other.
@@ -89,6 +92,8 @@ pub struct NewHeadLayer {
     pub outputs: usize,
     pub dropout: bool,
     pub tanh: bool,
+    /// The activation and the LayerNorm that follow it.
+    pub norm: Option<(Activation, NormNames)>,
 }
 
 impl Loader<'_> {
@@ -124,7 +129,8 @@ impl Loader<'_> {
         })
     }
 
-    pub fn head(&mut self) -> Result<Vec<NewHeadLayer>> {
+    /// `words` is the table of the embeddings.
+    pub fn head(&mut self, words: &NewWeight) -> Result<Vec<NewHeadLayer>> {
         let (h, outputs) = (self.config.hidden, self.task.outputs);
         ensure!(
             outputs <= MOST_OUTPUTS,
@@ -141,12 +147,14 @@ impl Loader<'_> {
                 outputs,
                 dropout: true,
                 tanh: false,
+                norm: None,
             })
         };
         Ok(match (self.task.pooling, self.config.family) {
             (PoolKind::Each, _) if self.task.loss == LossKind::Span => {
                 vec![NewHeadLayer { dropout: false, ..last(self, "qa_outputs")? }]
             }
+            (PoolKind::Labelled(_), _) => self.words_head(words)?,
             (PoolKind::Mean | PoolKind::Each, _) => vec![last(self, "classifier")?],
             (PoolKind::Cls, Family::Bert) => {
                 let pooler = self.pooler()?;
@@ -163,6 +171,7 @@ impl Loader<'_> {
                     outputs: h,
                     dropout: true,
                     tanh: true,
+                    norm: None,
                 };
                 vec![dense, last(self, "classifier.out_proj")?]
             }
@@ -191,7 +200,7 @@ impl Loader<'_> {
             let name = format!("{}.bias", Component::Pooler.module());
             (matrix, self.component(Component::Pooler, None, &name)?)
         };
-        Ok(NewHeadLayer { weight, bias, outputs: h, dropout: false, tanh: true })
+        Ok(NewHeadLayer { weight, bias, outputs: h, dropout: false, tanh: true, norm: None })
     }
 
     /// An embedding table.
@@ -316,9 +325,7 @@ impl Loader<'_> {
     ) -> Result<NewWeight> {
         let mut stream = Stream::new(self.task.seed, purpose, index);
         let count = if self.source.has_values() { rows * cols } else { 0 };
-        let mut values = Vec::new();
-        let room = values.try_reserve_exact(count);
-        room.with_context(|| format!("no memory for {name}: {rows} × {cols} values"))?;
+        let mut values = room(count, name)?;
         values.extend((0..count).map(|_| HEAD_STD * stream.normal()));
         let shape = vec![rows, cols];
         self.params.push(NewParam {
@@ -342,7 +349,7 @@ impl Loader<'_> {
         self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }
 
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         kind: ParamKind,
         layer: Option<usize>,

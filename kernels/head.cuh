@@ -1,0 +1,32 @@
+// The arguments of a dense layer of the head, for the plain kernels of head.cu and the tiled ones of wide_dense.cu.
+#pragma once
+
+#include "philox.cuh"
+#include "weights.cuh"
+
+struct DenseArgs {
+    const BatchHeader* batch;
+    // f32 [rows, inputs]
+    const float* x;
+    // [outputs, inputs]. It trains, or it is null and the matrix is frozen.
+    const float* weight;
+    MatrixArgs frozen;
+    const float* bias;
+    // f32 [rows, outputs]
+    float* y;
+    // Backward. dy becomes the gradient before the tanh; the others may be null.
+    float* dy;
+    float* dx;
+    float* dweight;
+    float* dbias;
+    DropoutArgs dropout;
+    uint32_t inputs;
+    uint32_t outputs;
+    uint32_t tanh;
+    // RowKind of all of them.
+    uint32_t rows;
+    // 1: `frozen` is an embedding table, whose codes of 8 bits lie as a table's.
+    uint32_t table;
+    uint32_t padding;
+};
+MIRRORED(DenseArgs);

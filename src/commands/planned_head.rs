@@ -1,0 +1,59 @@
+//! The head that `bitfit plan` plans for, which no data is there to say.
+
+use super::no_use;
+use crate::cli::PlanArgs;
+use crate::error::UsageError;
+use crate::formats::sentence::Makers;
+use crate::methods::Trains;
+use crate::model::config::ModelConfig;
+use crate::model::load::TaskSpec;
+use crate::settings::choice::Pooling;
+use crate::settings::task::{MASK_PROBABILITY, Reads, Task};
+use crate::settings::validate;
+use crate::tasks::answers;
+use anyhow::Result;
+use std::path::Path;
+
+/// A model with that head, of which all biases train.
+///
+/// # Errors
+/// Options that the task has no use for, or values that they cannot have.
+pub fn task_spec(args: &PlanArgs, config: &ModelConfig, folder: &Path) -> Result<TaskSpec> {
+    let (task, facts) = (args.task, args.task.facts());
+    no_use(facts.each_token && args.pooling != Pooling::Auto, "--pooling", task)?;
+    let running = facts.reads == Reads::Running;
+    no_use(!running && args.mask_probability.is_some(), "--mask-probability", task)?;
+    let hidden = args.mask_probability.unwrap_or(MASK_PROBABILITY);
+    if !(hidden > 0.0 && hidden <= 1.0) {
+        let said = format!("--mask-probability must be above 0 and at most 1, got {hidden}");
+        return Err(UsageError::new(said).into());
+    }
+    // Of these heads the task knows how wide they are.
+    let known = match facts.reads {
+        Reads::Questions => Some(answers::OUTPUTS),
+        Reads::Running => Some(config.vocab),
+        Reads::Texts | Reads::Words => None,
+    };
+    no_use(known.is_some() && args.outputs.is_some(), "--outputs", task)?;
+    let usual = if task == Task::Regression { 1 } else { 2 };
+    let outputs = known.or(args.outputs).unwrap_or(usual);
+    Ok(TaskSpec {
+        outputs,
+        pooling: match (facts.each_token, args.pooling.kind()) {
+            (true, _) => task.pooling_of_tokens(hidden),
+            (false, Some(kind)) => kind,
+            (false, None) => Makers::of(folder)?.kind()?,
+        },
+        reinit_pooler: false,
+        loss: facts.loss,
+        class_weights: Vec::new(),
+        trains: Trains::all_biases(),
+        dropout: dropout(args.dropout)?,
+        seed: 0,
+    })
+}
+
+fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {
+    p.map(validate::dropout).transpose()?;
+    Ok(p.map(|p| p as f32))
+}

@@ -1,0 +1,80 @@
+//! What a run that was stopped goes on from, and whether that should be there.
+
+use crate::ranks::Ranks;
+use crate::settings::method::Leaves;
+use crate::settings::train::TrainConfig;
+use crate::train::output::OutputFolder;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+
+/// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
+///
+/// # Errors
+/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
+pub fn checkpoint(
+    output: Option<&OutputFolder>,
+    config: &TrainConfig,
+    ranks: &dyn Ranks,
+) -> Result<Option<Vec<u8>>> {
+    let mine = match output {
+        Some(output) => saved(output, config)?,
+        None => Vec::new(),
+    };
+    // A checkpoint is never empty.
+    let bytes = if ranks.several() { ranks.broadcast(&mine)? } else { mine };
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+/// Whether the log has steps behind one after which a checkpoint is always written.
+fn went_on_after_a_checkpoint(output: &OutputFolder, config: &TrainConfig) -> Result<bool> {
+    let path = output.metrics();
+    if !path.exists() {
+        return Ok(false);
+    }
+    let log = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = BufReader::new(log).split(b'\n').map_while(Result::ok);
+    let records = lines.filter_map(|line| serde_json::from_slice::<Value>(&line).ok());
+    let mut steps = records.filter(|record| record.get("loss").is_some());
+    let is_saved = |record: &Value| {
+        let step = record["step"].as_u64();
+        let every = |steps: u64| step.is_some_and(|step| step.is_multiple_of(steps));
+        let evaluated = config.has_dev() && config.eval_steps.is_some_and(every);
+        match config.save_steps {
+            Some(steps) => every(steps),
+            None => evaluated || record["epoch"].as_f64().is_some_and(|epoch| epoch >= 1.0),
+        }
+    };
+    Ok(steps.any(|record| is_saved(&record)) && steps.next().is_some())
+}
+
+/// The first rank's part of it; empty before the first step was saved.
+fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
+    let path = output.checkpoint();
+    let shown = path.display();
+    if path.exists() {
+        let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
+        ensure!(
+            !bytes.is_empty(),
+            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
+             anew in another folder"
+        );
+        return Ok(bytes);
+    }
+    let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
+    let kept = leaves.iter().chain([&output.result()]).find(|path| path.exists()).cloned();
+    // The first result stands there before the first checkpoint does.
+    let kept = match output.result().exists() || went_on_after_a_checkpoint(output, config)? {
+        true => kept,
+        false => None,
+    };
+    if let Some(kept) = kept {
+        bail!(
+            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
+             folder",
+            kept.display()
+        );
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,90 @@
+//! The checkpoint's own head on masked words: a dense layer, an activation and a LayerNorm, then the table of the embeddings
+//! once more, as it is stored, with a bias per word. Its biases train.
+
+use super::read::{Loader, NewHeadLayer, NewWeight, NormNames, StoredAs};
+use crate::backend::{MatrixKind, MatrixShape};
+use crate::model::config::Family;
+use crate::model::params::ParamKind;
+use crate::program::Activation;
+use anyhow::{Result, ensure};
+
+/// What the tensors are called.
+struct Names {
+    dense: &'static str,
+    norm: &'static str,
+    /// The bias of the words; some files have it by the second name alone.
+    words: [&'static str; 2],
+}
+
+impl Names {
+    const fn of(family: Family) -> Self {
+        match family {
+            Family::Bert => Self {
+                dense: "cls.predictions.transform.dense",
+                norm: "cls.predictions.transform.LayerNorm",
+                words: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
+            },
+            Family::Roberta => Self {
+                dense: "lm_head.dense",
+                norm: "lm_head.layer_norm",
+                words: ["lm_head.bias", "lm_head.decoder.bias"],
+            },
+        }
+    }
+}
+
+impl Loader<'_> {
+    /// `table` is that of the words.
+    pub(super) fn words_head(&mut self, table: &NewWeight) -> Result<Vec<NewHeadLayer>> {
+        let (config, hidden) = (self.config, self.config.hidden);
+        ensure!(
+            config.tied,
+            "config.json: `tie_word_embeddings` is false: a head on masked words with a matrix of its own is not supported"
+        );
+        ensure!(
+            !self.task.trains.weights(),
+            "a head on masked words trains its biases; its matrix is the embeddings' table"
+        );
+        let names = Names::of(config.family);
+        let name = format!("{}.weight", names.dense);
+        let values = self.source.of_words_head(&[&name], &[hidden, hidden])?;
+        let shape =
+            MatrixShape { kind: MatrixKind::Linear, rows: hidden, cols: hidden, trains: false };
+        self.matrices.push(shape);
+        let stored = StoredAs::Frozen(self.store.frozen(&name, shape, &values)?);
+        let dense = NewHeadLayer {
+            weight: NewWeight { name, shape, stored },
+            bias: self.bias_of_head(&[&format!("{}.bias", names.dense)], hidden)?,
+            outputs: hidden,
+            dropout: false,
+            tanh: false,
+            norm: None,
+        };
+        let gain = format!("{}.weight", names.norm);
+        let values = self.source.of_words_head(&[&gain], &[hidden])?;
+        let norm = NormNames {
+            gamma: self.add(ParamKind::Gain, None, gain, (hidden, values), false),
+            beta: self.bias_of_head(&[&format!("{}.bias", names.norm)], hidden)?,
+        };
+        let act = match config.family {
+            Family::Bert => config.activation,
+            // Whatever the encoder has.
+            Family::Roberta => Activation::GeluErf,
+        };
+        let words = NewHeadLayer {
+            weight: table.clone(),
+            bias: self.bias_of_head(&names.words, config.vocab)?,
+            outputs: config.vocab,
+            dropout: false,
+            tanh: false,
+            norm: None,
+        };
+        Ok(vec![NewHeadLayer { norm: Some((act, norm)), ..dense }, words])
+    }
+
+    /// A bias by the first of its names, under which it goes on.
+    fn bias_of_head(&mut self, names: &[&str], width: usize) -> Result<String> {
+        let values = self.source.of_words_head(names, &[width])?;
+        Ok(self.add(ParamKind::Head, None, names[0].to_owned(), (width, values), true))
+    }
+}

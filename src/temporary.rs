@@ -1,0 +1,161 @@
+//! Temporary files on their way to be files. Nothing is left of one for long: an error removes it, a process that is told to
+//! end takes its own along, and what a killed one left goes when the same file is written the next time.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::NamedTempFile;
+
+/// Those of this process.
+static OWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn own() -> MutexGuard<'static, Vec<PathBuf>> {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of [`OWN`].
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        own().retain(|path| *path != self.0);
+    }
+}
+
+/// In the same folder as the file that it becomes; its name begins with a dot and that file's name, and ends in `.tmp`.
+/// Locked while its writer lives. Gone when this is dropped.
+#[derive(Debug)]
+pub struct Temporary {
+    // Dropped, and so removed, before it is no longer listed.
+    file: NamedTempFile,
+    listed: Listed,
+}
+
+impl Temporary {
+    /// An empty one for `path`.
+    ///
+    /// # Errors
+    /// A folder in the file's place, or one around it in which nothing can be made.
+    pub fn for_file(path: &Path) -> Result<Self> {
+        let name = path.file_name().ok_or_else(|| anyhow!("the path names no file"))?;
+        // Else it would show only when all is written.
+        let is_folder = fs::symlink_metadata(path).is_ok_and(|there| there.is_dir());
+        ensure!(!is_folder, "it is a folder; name a file");
+        let prefix = format!(".{}.", name.to_string_lossy());
+        let folder = folder_of(path);
+        remove_dead(folder, &prefix);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".tmp");
+        // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut own = own();
+        let mut file = builder.tempfile_in(folder)?;
+        while !lives(&file) {
+            file = builder.tempfile_in(folder)?;
+        }
+        let path = file.path().to_path_buf();
+        own.push(path.clone());
+        Ok(Self { file, listed: Listed(path) })
+    }
+
+    pub fn file(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Gives it the name of the file that it is for, in the place of what has it.
+    ///
+    /// # Errors
+    /// The disk refuses; then it is gone.
+    pub fn become_file(self, path: &Path) -> Result<()> {
+        let Self { file, listed: _listed } = self;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        sync_folder(folder_of(path))
+    }
+}
+
+/// Removes those of this process, which is about to end: nothing is begun after it.
+pub fn remove_own() {
+    let own = own();
+    for path in own.iter() {
+        let _ = fs::remove_file(path);
+    }
+    std::mem::forget(own);
+}
+
+/// Locks a fresh temporary file, which says to [`remove_dead`] that its writer lives; false where another writer of the same
+/// target was faster, and has removed it or is about to.
+fn lives(temporary: &NamedTempFile) -> bool {
+    match temporary.as_file().try_lock() {
+        Err(TryLockError::WouldBlock) => false,
+        // Where there are no locks, nobody removes anything.
+        Err(TryLockError::Error(_)) => true,
+        Ok(()) => temporary.path().exists(),
+    }
+}
+
+/// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
+/// cannot be locked or removed is left alone.
+fn remove_dead(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".tmp"));
+        // As `tempfile` draws it: a file of somebody's own would hardly look like it.
+        let ours = random.is_some_and(|random| {
+            random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        // Locked until it is gone: a writer that has just made it then makes another.
+        if ours
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The folder that `path` stands in; "." for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename in `folder` durable. Only Unix can open a folder for that.
+fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// Removes temporary files that a killed writer left in `folder`; says how many.
+///
+/// # Errors
+/// The folder cannot be read or a file not removed.
+pub fn remove_leftovers(folder: &Path, names: &[&str]) -> Result<usize> {
+    let mut removed = 0;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let ours = names
+            .iter()
+            .any(|target| name.starts_with(&format!(".{target}.")) && name.ends_with(".tmp"));
+        if ours {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}

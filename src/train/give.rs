@@ -1,0 +1,41 @@
+//! One optimizer step of a run, given to the device: what a trial of rates does is what the run does.
+
+use super::steps::{MicroBatch, Step};
+use crate::backend::DropoutKey;
+use crate::data::Dataset;
+use crate::program::AdamW;
+use crate::session::{Given, Session};
+use crate::settings::train::TrainConfig;
+use anyhow::Result;
+
+/// Gives `step`, which is of `epoch`, at the rate `lr` to the device; `stop` is whether this rank wants to stop after it.
+///
+/// # Errors
+/// As [`Session::step`].
+pub fn give(
+    session: &mut Session,
+    (config, train): (&TrainConfig, &Dataset),
+    (step, epoch): (&Step, u64),
+    lr: f64,
+    stop: bool,
+) -> Result<Given> {
+    let class_weights = session.model().head.weights_of_classes();
+    let weights = step.batches.iter().map(|rows| train.weight(rows, epoch, class_weights));
+    let targets: f64 = weights.sum();
+    let update = AdamW {
+        lr: lr as f32,
+        beta1: config.betas[0] as f32,
+        beta2: config.betas[1] as f32,
+        eps: config.eps as f32,
+        weight_decay: config.weight_decay as f32,
+        clip_norm: config.clip_norm as f32,
+        step: step.after.step,
+    };
+    let batches = step.parts.iter().map(|MicroBatch { rows, batch, first }| {
+        (
+            train.batch_of_epoch(rows, epoch),
+            DropoutKey { seed: config.seed, step: *batch, first: *first },
+        )
+    });
+    session.step(batches, targets, update, stop)
+}

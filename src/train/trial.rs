@@ -1,0 +1,359 @@
+//! `--lr auto`: a short trial of a few rates before the run, which chooses one.
+//!
+//! Each rate is the run in small: from the same values, on the run's first batches, with its warm-up and schedule drawn
+//! together to the trial's length. A rate that is only good at first looks too good without the fall to the end. The loss
+//! chooses, which says more of few rows than a share of right answers does; of rates about as good, the one nearest to the
+//! usual is taken. Afterwards all is as before the trial, so that the run is the one that the chosen rate has without it.
+
+use super::evaluate::{Dev, NotFinite, measured};
+use super::give::give;
+use super::run::Watch;
+use super::schedule::Schedule;
+use super::steps::{Position, Steps};
+use crate::backend::{LossScaling, Slot};
+use crate::data::Dataset;
+use crate::error::OfAllRanks;
+use crate::program::ParamRange;
+use crate::session::Session;
+use crate::settings::metric::Metric;
+use crate::settings::schedule::Warmup;
+use crate::settings::train::TrainConfig;
+use crate::tasks::evaluation::Evaluation;
+use crate::tasks::targets::Targets;
+use crate::words::count;
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The rates that are tried, as multiples of the one that is taken where nobody gives one.
+const MULTIPLES: [f64; 5] = [0.1, 0.3, 1.0, 3.0, 10.0];
+/// A trial of a rate takes this share of the run's steps, within bounds.
+const SHARE: u64 = 10;
+const LEAST_STEPS: u64 = 20;
+const MOST_STEPS: u64 = 100;
+/// Losses up to this much above the lowest are as good: a short trial flatters high rates, and where nothing was learned yet
+/// in it all are alike.
+const AS_GOOD: f64 = 1.05;
+/// Values that are written at once.
+const PIECE: usize = 1 << 16;
+
+/// What a trial works with.
+pub struct Trial<'a> {
+    /// With memory for training and, where there are dev rows, for prediction; its values are those of the start.
+    pub session: &'a mut Session,
+    pub config: &'a TrainConfig,
+    pub train: &'a Dataset,
+    pub targets: &'a Targets,
+    /// The rows that choose; without them the batches of the trial's second half do, each before it is learned from.
+    pub dev: Option<&'a Dev<'a>>,
+    /// Set from outside (Ctrl-C).
+    pub stop: &'a AtomicBool,
+}
+
+/// What a trial found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    pub chosen: f64,
+    /// Optimizer steps of each rate.
+    pub steps: u64,
+    /// Of which rows the losses are.
+    pub rows: Rows,
+    pub tried: Vec<Tried>,
+    pub seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rows {
+    Dev,
+    Training,
+}
+
+/// What came of one rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    pub lr: f64,
+    /// `None` where it is not finite.
+    pub loss: Option<f64>,
+    /// The step whose loss or gradient was not finite; after the last one, that of the dev rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged_at: Option<u64>,
+    /// What else the dev rows say.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub measures: Map<String, Value>,
+}
+
+/// The state before the trial, to begin each rate with.
+struct Start {
+    values: Vec<f32>,
+    scaling: Option<LossScaling>,
+}
+
+impl Trial<'_> {
+    /// Steps of each rate, in a run of `total`.
+    pub fn steps(&self, total: u64) -> u64 {
+        length(total)
+    }
+
+    /// Tries each rate, then puts everything back.
+    ///
+    /// # Errors
+    /// Every rate diverged; somebody asked to stop; the device failed.
+    pub fn choose(mut self, steps: &mut Steps<'_>, watch: &mut dyn Watch) -> Result<Choice> {
+        let since = Instant::now();
+        let start =
+            Start { values: self.session.trained_values()?, scaling: self.session.loss_scaling()? };
+        let length = length(steps.total);
+        let rates = rates(self.config);
+        watch.note(&format!(
+            "--lr auto: trying {} learning rates, {} each",
+            rates.len(),
+            count(length as usize, "step")
+        ));
+        let mut tried = Vec::new();
+        for lr in rates {
+            let found = self.try_one(steps, (lr, length), watch)?;
+            start.put_back(self.session)?;
+            watch.note(&format!("--lr {lr}: {}", found.said()));
+            tried.push(found);
+        }
+        let usual = TrainConfig::usual_lr(self.config.method, self.config.task);
+        let Some(best) = best(&tried, usual) else {
+            bail!(OfAllRanks::new(format!(
+                "--lr auto: all of the rates that were tried, {} to {}, diverge; give a lower --lr, a longer --warmup, or \
+                 --clip-norm 1",
+                tried[0].lr,
+                tried[tried.len() - 1].lr
+            )));
+        };
+        Ok(Choice {
+            chosen: best.lr,
+            steps: length,
+            rows: if self.dev.is_some() { Rows::Dev } else { Rows::Training },
+            tried,
+            seconds: since.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn try_one(
+        &mut self,
+        steps: &mut Steps<'_>,
+        (lr, length): (f64, u64),
+        watch: &mut dyn Watch,
+    ) -> Result<Tried> {
+        let diverged =
+            |step| Tried { lr, loss: None, diverged_at: Some(step), measures: Map::new() };
+        let schedule = in_small(self.config, lr, steps.total, length);
+        let mut position = Position::default();
+        let mut losses = Vec::new();
+        while position.step < length
+            && let Some(step) = steps.at(position)
+        {
+            let since = Instant::now();
+            let rate = schedule.lr(position.step);
+            let stop = self.stop.load(Ordering::Relaxed);
+            let given =
+                give(self.session, (self.config, self.train), (&step, position.epoch), rate, stop)?;
+            let report = self.session.wait(given.report)?;
+            position = step.after;
+            let stop = if self.session.ranks().several() { given.stop } else { stop };
+            if stop {
+                bail!(OfAllRanks::new(format!(
+                    "stopped in the trial of --lr auto, as asked; it begins anew with `bitfit train --resume --output {}`",
+                    self.config.output.display()
+                )));
+            }
+            if report.is_finite() {
+                losses.push(f64::from(report.loss));
+            } else if !report.overflow {
+                return Ok(diverged(position.step));
+            }
+            let tokens: usize = step.batches.iter().map(|rows| steps.tokens(rows)).sum();
+            let tokens_per_s = tokens as f64 / since.elapsed().as_secs_f64().max(1e-9);
+            watch.step(position.step, f64::from(report.loss), tokens_per_s);
+        }
+        let Some(dev) = self.dev else {
+            let loss = mean(&losses[losses.len() / 2..]);
+            return Ok(match loss {
+                Some(_) => Tried { lr, loss, diverged_at: None, measures: Map::new() },
+                None => diverged(length),
+            });
+        };
+        match measured(self.session, self.targets, self.config, dev) {
+            Ok(found) => Ok(Tried {
+                lr,
+                loss: found.value(Metric::Loss),
+                diverged_at: None,
+                measures: besides_loss(&found),
+            }),
+            Err(error) if error.is::<NotFinite>() => Ok(diverged(length)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Start {
+    fn put_back(&self, session: &mut Session) -> Result<()> {
+        let range = session.model().params.trained_range();
+        session.write(Slot::Value, range, &self.values)?;
+        let zeros = [0.0; PIECE];
+        for from in (0..range.len).step_by(PIECE) {
+            let len = PIECE.min(range.len - from);
+            let piece = ParamRange { offset: range.offset + from, len };
+            for moment in [Slot::Moment1, Slot::Moment2] {
+                session.write(moment, piece, &zeros[..len])?;
+            }
+        }
+        self.scaling.map_or(Ok(()), |scaling| session.set_loss_scaling(scaling))
+    }
+}
+
+impl Tried {
+    /// For people.
+    pub fn said(&self) -> String {
+        match (self.loss, self.diverged_at) {
+            (Some(loss), _) => {
+                let measure = |(key, value): (&String, &Value)| {
+                    format!("  {key} {:.4}", value.as_f64().unwrap_or(f64::NAN))
+                };
+                format!("loss {loss:.4}{}", self.measures.iter().map(measure).collect::<String>())
+            }
+            (None, Some(step)) => format!("diverged at step {step}"),
+            (None, None) => "no loss".to_owned(),
+        }
+    }
+}
+
+impl Choice {
+    /// Where a better rate may lie beyond those that were tried.
+    pub fn at_the_edge(&self) -> Option<String> {
+        let side = match self.tried.iter().position(|tried| tried.lr == self.chosen)? {
+            0 => "lower",
+            last if last + 1 == self.tried.len() => "higher",
+            _ => return None,
+        };
+        Some(format!(
+            "--lr auto: no {side} rate than {} was tried; one may be better still",
+            self.chosen
+        ))
+    }
+
+    /// What was done, for people.
+    pub fn said(&self) -> String {
+        let rows = match self.rows {
+            Rows::Dev => "the loss on the dev rows",
+            Rows::Training => "the training loss of the last half of them (there are no dev rows)",
+        };
+        format!("{} of each rate, then {rows}", count(self.steps as usize, "step"))
+    }
+}
+
+/// The rates to try, lowest first, in the few digits in which people write them.
+fn rates(config: &TrainConfig) -> [f64; MULTIPLES.len()] {
+    let usual = TrainConfig::usual_lr(config.method, config.task);
+    MULTIPLES.map(|multiple| {
+        let rate = usual * multiple;
+        format!("{rate:.2e}").parse().unwrap_or(rate)
+    })
+}
+
+/// Steps of a trial in a run of `total`.
+fn length(total: u64) -> u64 {
+    (total / SHARE).clamp(LEAST_STEPS, MOST_STEPS).min(total)
+}
+
+/// The schedule of the run, drawn together to `length` of its `total` steps.
+fn in_small(config: &TrainConfig, lr: f64, total: u64, length: u64) -> Schedule {
+    let warmup = config.warmup.steps(total).min(total) as f64 * length as f64 / total.max(1) as f64;
+    Schedule::new(config.schedule, lr, Warmup::Steps(warmup.ceil() as u64), length)
+}
+
+/// Of the rates whose loss is as good as the lowest, the one nearest to the `usual`; of two as near, the lower.
+fn best(tried: &[Tried], usual: f64) -> Option<&Tried> {
+    let lowest = tried.iter().filter_map(|tried| tried.loss).min_by(f64::total_cmp)?;
+    let as_good = |tried: &&Tried| tried.loss.is_some_and(|loss| loss <= lowest * AS_GOOD);
+    let far = |tried: &&Tried| (tried.lr / usual).ln().abs();
+    tried.iter().filter(as_good).min_by(|one, other| far(one).total_cmp(&far(other)))
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn besides_loss(found: &Evaluation) -> Map<String, Value> {
+    let mut measures = found.scores_json();
+    measures.remove(Metric::Loss.key());
+    measures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::method::Method;
+    use std::path::PathBuf;
+
+    fn config() -> TrainConfig {
+        TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), PathBuf::from("out"))
+    }
+
+    fn tried(lr: f64, loss: Option<f64>) -> Tried {
+        Tried { lr, loss, diverged_at: loss.is_none().then_some(3), measures: Map::new() }
+    }
+
+    #[test]
+    fn the_rates_stand_around_the_methods_own_in_few_digits() {
+        assert_eq!(rates(&config()), [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]);
+        let full = TrainConfig { method: Method::Full, ..config() };
+        assert_eq!(rates(&full), [5e-6, 1.5e-5, 5e-5, 1.5e-4, 5e-4]);
+    }
+
+    #[test]
+    fn a_trial_is_a_tenth_of_the_run_within_bounds_and_never_longer_than_it() {
+        assert_eq!([5, 60, 500, 1700, 1 << 40].map(length), [5, 20, 50, 100, 100]);
+    }
+
+    #[test]
+    fn a_trial_has_the_runs_warm_up_and_fall_in_small() {
+        let config = TrainConfig { warmup: Warmup::Fraction(0.1), ..config() };
+        let small = in_small(&config, 1.0, 1000, 50);
+        let rates: Vec<f64> = (0..50).map(|step| small.lr(step)).collect();
+        assert_eq!((rates[0], rates[5]), (0.0, 1.0));
+        assert!(rates[49] < 0.05, "{rates:?}");
+        // Steps that outlast the run are the whole of the trial.
+        let config = TrainConfig { warmup: Warmup::Steps(9000), ..config };
+        assert_eq!(in_small(&config, 1.0, 1000, 50).lr(25), 0.5);
+    }
+
+    #[test]
+    fn of_the_losses_that_are_as_good_as_the_lowest_the_usual_rates_neighbour_is_best() {
+        let of = |losses: [Option<f64>; 5]| {
+            let rates = rates(&config()).into_iter().zip(losses);
+            let list: Vec<_> = rates.map(|(lr, loss)| tried(lr, loss)).collect();
+            best(&list, 1e-3).map(|tried| tried.lr)
+        };
+        let some = |losses: [f64; 5]| of(losses.map(Some));
+        assert_eq!(some([1.0, 0.9, 0.7, 0.51, 0.5]), Some(3e-3));
+        assert_eq!(some([1.0, 0.9, 0.7, 0.6, 0.5]), Some(1e-2));
+        assert_eq!(some([0.5, 0.6, 0.7, 0.8, 0.9]), Some(1e-4));
+        assert_eq!(some([1.09, 1.1, 1.1, 1.11, 1.1]), Some(1e-3), "nothing was learned");
+        assert_eq!(of([Some(1.0), Some(0.9), None, None, None]), Some(3e-4));
+        assert_eq!(of([None; 5]), None);
+        assert_eq!(tried(1.0, None).said(), "diverged at step 3");
+    }
+
+    #[test]
+    fn a_choice_at_the_edge_is_said() {
+        let choice = |chosen| Choice {
+            chosen,
+            steps: 20,
+            rows: Rows::Dev,
+            tried: [1.0, 2.0, 3.0].map(|lr| tried(lr, Some(0.5))).to_vec(),
+            seconds: 0.0,
+        };
+        assert!(choice(1.0).at_the_edge().unwrap().contains("no lower rate than 1"));
+        assert!(choice(3.0).at_the_edge().unwrap().contains("no higher rate than 3"));
+        assert_eq!(choice(2.0).at_the_edge(), None);
+    }
+}
