@@ -144,7 +144,7 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
     let case = conll(0..8) + "harbour\tB-place\n";
     says(
         run("a.conll", &case, &task),
-        &["the tags \"B-PLACE\" (", "\"B-place\" (1 word) differ in"],
+        &["the types \"PLACE\" (", "\"place\" (1 word) differ in"],
     );
     // The commonest of all, too.
     says(
