@@ -192,6 +192,35 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     refuse(&model, &column, "--device cpu", 1, &["a.csv:1"]);
     let args = train_args(&model, &data, &folder.path("r"), "--mask-probability 0.2");
     Finished::of(&mut bitfit(args)).fails(2, &["--mask-probability", "classification"]);
+    // A copy of the table is held to it; so are the two names of the words' bias.
+    let weights = model.join("model.safetensors");
+    edit_tensors(&weights, |tensors, _| {
+        let table = &tensors["bert.embeddings.word_embeddings.weight"];
+        let copy = RawTensor {
+            dtype: table.dtype,
+            shape: table.shape.clone(),
+            bytes: table.bytes.clone(),
+        };
+        tensors.insert("cls.predictions.decoder.weight".into(), copy);
+    });
+    train(&model, &data, &folder.path("tied"), "--task masked-lm --device cpu --steps 1");
+    edit_tensors(&weights, |tensors, _| {
+        tensors.get_mut("cls.predictions.decoder.weight").unwrap().bytes[3] ^= 1;
+    });
+    let said = ["model.safetensors", "cls.predictions.decoder.weight", "not supported"];
+    refuse(&model, &data, "--device cpu", 1, &said);
+    edit_tensors(&weights, |tensors, _| {
+        tensors.remove("cls.predictions.decoder.weight");
+        let bias = &tensors["cls.predictions.bias"];
+        let mut bytes = bias.bytes.clone();
+        bytes[3] ^= 1;
+        let other = RawTensor { dtype: bias.dtype, shape: bias.shape.clone(), bytes };
+        tensors.insert("cls.predictions.decoder.bias".into(), other);
+    });
+    refuse(&model, &data, "--device cpu", 1, &["cls.predictions.decoder.bias", "differ"]);
+    edit_tensors(&weights, |tensors, _| {
+        tensors.remove("cls.predictions.decoder.bias");
+    });
     let config = model.join("config.json");
     let mut untied = json(&config);
     untied["tie_word_embeddings"] = false.into();
