@@ -250,6 +250,7 @@ fn masks_in_a_text_are_filled_in_their_order() {
             let p: Vec<f64> = words.iter().map(|w| w["probability"].as_f64().unwrap()).collect();
             assert_eq!(p.len(), 5);
             assert!(p.windows(2).all(|pair| pair[0] >= pair[1]) && p.iter().sum::<f64>() <= 1.0);
+            assert!(words.iter().all(|w| w["id"].is_u64()), "{out}");
             assert!(words.iter().all(|w| !w["word"].as_str().unwrap().contains('Ġ')), "{out}");
         }
         assert!(lines[1..].iter().all(|line| line["masks"].as_array().unwrap().is_empty()));
