@@ -148,14 +148,18 @@ pub fn score(found: &[f32]) -> Scores {
     vec![(Metric::Loss, loss), (Metric::Perplexity, loss.exp()), (Metric::Accuracy, right)]
 }
 
+/// How many tokens are hidden at a time.
+pub fn hidden(dataset: &Dataset) -> usize {
+    (0..dataset.len()).map(|row| dataset.labelled(row)).sum()
+}
+
 /// A line that says what examples are.
 pub fn summary(rules: MaskRules, dataset: &Dataset) -> String {
-    let hidden: usize = (0..dataset.len()).map(|row| dataset.labelled(row)).sum();
     format!(
         "{} tokens in {}, {} of which are hidden at a time ({}{})",
         dataset.tokens(),
         count(dataset.len(), "sequence"),
-        hidden,
+        hidden(dataset),
         rules.probability,
         if rules.whole_words { ", whole words" } else { "" }
     )

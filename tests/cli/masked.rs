@@ -188,6 +188,8 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     refuse(&model, &blank, "--device cpu", 1, &["blank.txt"]);
     let unknown = folder.write("a.xyz", "a\n");
     refuse(&model, &unknown, "--device cpu", 1, &["a.xyz", "extension"]);
+    let masks = folder.write("masks.txt", "[MASK]\n[MASK] [SEP]\n");
+    refuse(&model, &masks, "--device cpu", 1, &["masks.txt", "could be hidden"]);
     let column = folder.write("a.csv", "number\n1\n");
     refuse(&model, &column, "--device cpu", 1, &["a.csv:1"]);
     let args = train_args(&model, &data, &folder.path("r"), "--mask-probability 0.2");
@@ -325,4 +327,16 @@ fn another_task_starts_from_the_biases_that_masked_words_left() {
     let resumed =
         Finished::of(&mut bitfit(["train", "--resume", "--output", output.to_str().unwrap()]));
     resumed.fails(1, &["initial delta"]);
+}
+
+#[test]
+fn a_run_of_a_comparison_may_begin_with_another_runs_biases() {
+    let Trained { folder, model, data, output } = Trained::new("bert-mlm", "--steps 2");
+    let mut compare = bitfit(["compare", "--task", "masked-lm", "--device", "cpu", "--steps", "2"]);
+    compare.args(["--threads", "1", "--dev-fraction", "0.2", "--run", "anew", "--output"]);
+    compare.arg(folder.path("all")).arg("--model").arg(&model).arg("--train").arg(&data);
+    compare.arg("--run").arg(format!("further: --init-delta {}", output.display()));
+    Finished::of(&mut compare).success();
+    let rows = json(&folder.path("all").join("compare.json"));
+    assert!(rows.to_string().contains("further"), "{rows}");
 }
