@@ -188,6 +188,7 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     refuse(&model, &blank, "--device cpu", 1, &["blank.txt"]);
     let unknown = folder.write("a.xyz", "a\n");
     refuse(&model, &unknown, "--device cpu", 1, &["a.xyz", "extension"]);
+    refuse(&model, &data, "--text-column text", 1, &["a.txt", "--text-column", "--format tsv"]);
     let masks = folder.write("masks.txt", "[MASK]\n[MASK] [SEP]\n");
     refuse(&model, &masks, "--device cpu", 1, &["masks.txt", "could be hidden"]);
     let column = folder.write("a.csv", "number\n1\n");
