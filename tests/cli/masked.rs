@@ -11,13 +11,17 @@ pub fn checkpoint(folder: &Folder, name: &str) -> PathBuf {
     let to = folder.copy_of(name);
     let head = to.join("masked_head.safetensors");
     if head.exists() {
-        let files = [to.join("model.safetensors"), head];
-        let bytes = files.each_ref().map(|file| std::fs::read(file).unwrap());
-        let parts = bytes.each_ref().map(|bytes| SafeTensors::deserialize(bytes).unwrap());
-        let tensors = parts.iter().flat_map(SafeTensors::tensors);
-        std::fs::write(&files[0], safetensors::serialize(tensors, None).unwrap()).unwrap();
+        join(&[to.join("model.safetensors"), head], &to.join("model.safetensors"));
     }
     to
+}
+
+/// Writes the tensors of several files to one.
+fn join(files: &[PathBuf; 2], to: &Path) {
+    let bytes = files.each_ref().map(|file| std::fs::read(file).unwrap());
+    let parts = bytes.each_ref().map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    let tensors = parts.iter().flat_map(SafeTensors::tensors);
+    std::fs::write(to, safetensors::serialize(tensors, None).unwrap()).unwrap();
 }
 
 /// Lines of which every third is longer than a window, and blank ones.
@@ -197,6 +201,8 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     Finished::of(&mut bitfit(args)).fails(2, &["--mask-probability", "classification"]);
     // A copy of the table is held to it; so are the two names of the words' bias.
     let weights = model.join("model.safetensors");
+    join(&[1, 2].map(|i| model.join(format!("model-0000{i}-of-00002.safetensors"))), &weights);
+    std::fs::remove_file(model.join("model.safetensors.index.json")).unwrap();
     edit_tensors(&weights, |tensors, _| {
         let table = &tensors["bert.embeddings.word_embeddings.weight"];
         let copy = RawTensor {
