@@ -1,7 +1,7 @@
 //! What a file is, by its first bytes, where it was taken for something else: archives, tables of other programs, and
 //! the pointers that Git LFS leaves in the place of large files.
 
-use std::fs::File;
+use crate::files::open_whole;
 use std::io::Read;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub fn mistaken(start: &[u8]) -> Option<&'static str> {
 /// The same for a file, as far as it can be read.
 pub fn mistaken_file(path: &Path) -> Option<&'static str> {
     let mut start = Vec::new();
-    File::open(path).ok()?.take(64).read_to_end(&mut start).ok()?;
+    open_whole(path).ok()?.take(64).read_to_end(&mut start).ok()?;
     mistaken(&start)
 }
 

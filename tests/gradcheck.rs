@@ -45,18 +45,22 @@ fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) 
                     continue;
                 }
                 assert!(length > 0.0, "{name} {tensor}: no gradient at all");
-                // Short, since a step across a kink of ReLU has another slope.
-                let step = 2e-3;
-                let along: Vec<f64> = g.iter().map(|&x| step * f64::from(x) / length).collect();
-                let back: Vec<f64> = along.iter().map(|x| -x).collect();
-                let slope = (loss_at(&mut s, batch, *range, &along)
-                    - loss_at(&mut s, batch, *range, &back))
-                    / (2.0 * step);
-                // f32 losses leave noise of about 1e-7 / step.
-                let error = (slope - length).abs();
+                let mut slope = |step: f64| {
+                    let along: Vec<f64> = g.iter().map(|&x| step * f64::from(x) / length).collect();
+                    let back: Vec<f64> = along.iter().map(|x| -x).collect();
+                    let ahead = loss_at(&mut s, batch, *range, &along);
+                    (ahead - loss_at(&mut s, batch, *range, &back)) / (2.0 * step)
+                };
+                // A step across a kink of ReLU has another slope, and f32 losses leave noise of about 1e-7 / step: where a long
+                // step is off, a shorter one decides.
+                let slopes = [slope(2e-3), slope(5e-4), slope(1e-4)];
+                let error = slopes
+                    .map(|slope| (slope - length).abs())
+                    .into_iter()
+                    .fold(f64::INFINITY, f64::min);
                 assert!(
                     error < 1.5e-2 * length + 2e-4 * largest + 1e-4,
-                    "{name} {tensor} (dropout {dropout}): slope {slope:.6}, gradient {length:.6}"
+                    "{name} {tensor} (dropout {dropout}): slopes {slopes:.6?}, gradient {length:.6}"
                 );
             }
         });

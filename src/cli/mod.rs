@@ -209,7 +209,7 @@ mod tests {
         };
         let said = error(&["--model".into(), odd(b"mod\xffel")]);
         assert!(said.starts_with("--model \"mod\\xFFel\": "), "{said}");
-        let said = error(&["--quiet".into(), odd(b"--model=\xff")]);
+        let said = error(&["--list".into(), odd(b"--model=\xff")]);
         assert!(said.starts_with("\"--model=\\xFF\": "), "{said}");
     }
 

@@ -13,8 +13,8 @@ pub(super) fn not_text(args: &[OsString]) -> UsageError {
     let odd = args.iter().enumerate().filter(|(_, arg)| arg.to_str().is_none());
     let shown: Vec<String> = odd
         .map(|(at, arg)| match option(at) {
-            Some(option) => format!("{option} {arg:?}"),
-            None => format!("{arg:?}"),
+            Some(option) if !arg.to_string_lossy().starts_with("--") => format!("{option} {arg:?}"),
+            _ => format!("{arg:?}"),
         })
         .collect();
     UsageError::new(format!("{}: this is not UTF-8, and has to be", shown.join(", ")))

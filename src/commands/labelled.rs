@@ -13,6 +13,7 @@ use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Reads;
 use crate::tasks::answers::{repeated_ids, some_unanswered};
 use crate::tasks::examples::{Examples, InWindows, Prepared};
+use crate::tasks::masked_words;
 use crate::tasks::reading::{ReadWhole, read_documents};
 use crate::tasks::remarks::{
     all_equal, contradictions, doubts, mark_doubt, respelled, spaced, told, without_rows,
@@ -21,7 +22,7 @@ use crate::tasks::tag_remarks::{tags, tags_for_words};
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::{Cells, settle};
 use crate::words;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -95,6 +96,10 @@ pub fn prepare(
     let (prepared, counts) =
         Prepared::new(examples, targets, tokenizer, stride, &|rows| counter.add(rows))?;
     drop(counter);
+    ensure!(
+        !matches!(targets, Targets::Words { .. }) || masked_words::hidden(&prepared.dataset) > 0,
+        "{name}{part}: no text has a token that could be hidden (special tokens never are), so there is nothing to find again"
+    );
     say(quiet, format_args!("{name}{part}: {}", told(targets, &prepared)));
     if let Some(text) = respelled {
         say(quiet, format_args!("{name}{part}: the label {text}"));

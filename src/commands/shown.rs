@@ -7,6 +7,7 @@ use crate::settings::task::{Reads, Task};
 use crate::tasks::targets::Targets;
 use crate::words::list;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// The classes whose probabilities are written; `None` for all, as the task has them.
 pub struct Shown(Option<Vec<usize>>);
@@ -36,7 +37,10 @@ impl Shown {
                 )))
             }
         };
-        args.class.iter().map(place).collect::<Result<_, _>>().map(|places| Self(Some(places)))
+        let mut places = args.class.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let mut seen = BTreeSet::new();
+        places.retain(|&place| seen.insert(place));
+        Ok(Self(Some(places)))
     }
 
     /// Of an answer with the probabilities of all classes behind it.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use super::columns::LabelUse;
 use super::documents::{Document, ReadDocuments};
@@ -31,7 +31,7 @@ impl<R: Read> RunningReader<R> {
     /// Without a format, each line is a text.
     ///
     /// # Errors
-    /// A header without a text.
+    /// A header without a text; a column of lines.
     pub fn new(
         input: R,
         name: &str,
@@ -40,7 +40,15 @@ impl<R: Read> RunningReader<R> {
     ) -> Result<Self> {
         let blank = options.label_use != LabelUse::Required;
         let source = match format {
-            None => Source::Lines(Lines::new(input, name)),
+            None => {
+                if let Some(column) = &options.columns.text {
+                    bail!(
+                        "{name}: each line is a text, so there is no column {column:?}; say what kind of table it is \
+                         (--format tsv, csv or jsonl), or leave --text-column out"
+                    );
+                }
+                Source::Lines(Lines::new(input, name))
+            }
             Some(format) => {
                 let options = ReadOptions { label_use: LabelUse::Ignored, ..options.clone() };
                 Source::Rows(Box::new(rows(input, name, format, &options)?))

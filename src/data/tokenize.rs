@@ -215,8 +215,8 @@ impl TextTokenizer {
                 Ok(part)
             })
             .collect::<Result<_>>()?;
-        let mut all = Encoded::default();
-        all.ids = room(parts.iter().map(|p| p.ids.len()).sum(), "the ids of tokens")?;
+        let ids = room(parts.iter().map(|part| part.ids.len()).sum(), "the ids of tokens")?;
+        let mut all = Encoded { ids, ..Encoded::default() };
         parts.into_iter().for_each(|part| all.append(part));
         Ok(all)
     }

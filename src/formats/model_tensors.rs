@@ -190,16 +190,48 @@ impl ModelTensors {
     /// A tensor of the head on masked words, by the first of its whole names that is there.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get); several that are not the same.
     pub fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
-        names.iter().find_map(|name| self.found(name, shape)).with_context(|| {
+        let path = self.shards[0].path.display();
+        let found = names.iter().filter_map(|name| Some((name, self.found(name, shape)?)));
+        let mut first: Option<(&str, Vec<f32>)> = None;
+        for (name, values) in found {
+            let values = values?;
+            match &first {
+                None => first = Some((name, values)),
+                Some((other, kept)) => ensure!(
+                    *kept == values,
+                    "{path}: `{other}` and `{name}` should be the same tensor and differ: which of them the head on masked \
+                     words is to have cannot be told; save the model anew with the right one in both"
+                ),
+            }
+        }
+        let (_, values) = first.with_context(|| {
             format!(
-                "{}: the tensor `{}` is missing: --task masked-lm needs the head on masked words that the checkpoint was \
+                "{path}: the tensor `{}` is missing: --task masked-lm needs the head on masked words that the checkpoint was \
                  pre-trained with, as a …ForMaskedLM or …ForPreTraining of transformers has it",
-                self.shards[0].path.display(),
                 names.join("` or `")
             )
-        })?
+        })?;
+        Ok(values)
+    }
+
+    /// Holds a tensor, by its whole name, to the encoder's table whose copy it is, where the files have it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); they differ.
+    pub fn is_tied(&self, copy: &str, table: &str, shape: &[usize]) -> Result<()> {
+        let Some(values) = self.found(copy, shape) else {
+            return Ok(());
+        };
+        ensure!(
+            values? == self.get(table, shape)?,
+            "{}: `{copy}` is not the embeddings' table `{}{table}`: a head on masked words with a matrix of its own is not \
+             supported",
+            self.shards[0].path.display(),
+            self.prefix
+        );
+        Ok(())
     }
 
     /// A tensor by its whole name, where it is there.

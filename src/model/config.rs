@@ -381,7 +381,7 @@ mod tests {
             ("vocab_size", "many".into(), "vocab_size"),
             ("hidden_dropout_prob", 1.5.into(), "hidden_dropout_prob` is 1.5;"),
             ("hidden_dropout_prob", 0.999_999_999_9.into(), "is 0.9999999999, which single"),
-            ("hidden_dropout_prob", 1e-50.into(), "is 1e-50, which single precision rounds to 0"),
+            ("hidden_dropout_prob", 1e-50.into(), "which single precision rounds to 0"),
             ("layer_norm_eps", 1e300.into(), "single precision"),
             ("layer_norm_eps", 1e-300.into(), "single precision"),
             ("max_position_embeddings", 1.into(), "max_position_embeddings"),

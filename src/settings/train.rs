@@ -310,8 +310,10 @@ impl TrainConfig {
     /// # Errors
     /// A missing key, a value of the wrong kind or out of range.
     pub fn from_toml(text: &str) -> anyhow::Result<Self> {
-        let config: Self =
+        let mut config: Self =
             toml::from_str(text).context("the recorded training settings do not parse")?;
+        // Earlier versions named a measure where no rows were there for it, too.
+        config.metric = config.metric.filter(|_| config.has_dev());
         config.validate().context("the recorded training settings are not valid")?;
         Ok(config)
     }

@@ -143,3 +143,10 @@ fn a_recorded_setting_out_of_range_is_refused() {
     let error = TrainConfig::from_toml(&text).unwrap_err();
     assert!(crate::error::one_line(&error).contains("--lr must be above 0"));
 }
+
+#[test]
+fn settings_of_earlier_versions_name_a_measure_without_rows_for_it() {
+    let config = TrainConfig { dev: None, ..valid() };
+    let text = format!("metric = \"accuracy\"\n{}", config.to_toml().unwrap());
+    assert_eq!(TrainConfig::from_toml(&text).unwrap(), config);
+}

@@ -101,8 +101,12 @@ pub fn answers(
     }
     let of = |(document, masks): (&Document, &BTreeMap<usize, Offered<'_>>)| {
         let each = masks.values().map(|Offered { bytes, best, .. }| {
-            let words: Vec<(String, f32)> =
-                best.as_chunks::<2>().0.iter().map(|&[id, p]| (word(id as u32), p)).collect();
+            let words: Vec<(u32, String, f32)> = best
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&[id, p]| (id as u32, word(id as u32), p))
+                .collect();
             (characters(&document.text, bytes), words)
         });
         let each: Vec<_> = each.collect();
@@ -111,13 +115,14 @@ pub fn answers(
             "masks": each.iter().map(|(at, words)| {
                 let words: Vec<Value> = words
                     .iter()
-                    .map(|(word, probability)| json!({"word": word, "probability": probability}))
+                    // Of words that differ in a space before them, or have no letter, the id tells which it is.
+                    .map(|(id, word, p)| json!({"id": id, "word": word, "probability": p}))
                     .collect();
                 json!({"start": at.start, "end": at.end, "words": words})
             }).collect::<Vec<_>>(),
         });
-        let line = |(_, words): &(_, Vec<(String, f32)>)| -> Vec<String> {
-            words.iter().flat_map(|(word, p)| [word.clone(), format!("{p:.4}")]).collect()
+        let line = |(_, words): &(_, Vec<(u32, String, f32)>)| -> Vec<String> {
+            words.iter().flat_map(|(_, word, p)| [word.clone(), format!("{p:.4}")]).collect()
         };
         // A blank line parts texts.
         let lines = each.iter().map(line).chain([Vec::new()]).collect();
@@ -143,14 +148,18 @@ pub fn score(found: &[f32]) -> Scores {
     vec![(Metric::Loss, loss), (Metric::Perplexity, loss.exp()), (Metric::Accuracy, right)]
 }
 
+/// How many tokens are hidden at a time.
+pub fn hidden(dataset: &Dataset) -> usize {
+    (0..dataset.len()).map(|row| dataset.labelled(row)).sum()
+}
+
 /// A line that says what examples are.
 pub fn summary(rules: MaskRules, dataset: &Dataset) -> String {
-    let hidden: usize = (0..dataset.len()).map(|row| dataset.labelled(row)).sum();
     format!(
         "{} tokens in {}, {} of which are hidden at a time ({}{})",
         dataset.tokens(),
         count(dataset.len(), "sequence"),
-        hidden,
+        hidden(dataset),
         rules.probability,
         if rules.whole_words { ", whole words" } else { "" }
     )

@@ -43,7 +43,6 @@ impl Counted<'_> {
     /// A sentence for each thing that looks wrong.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = self.same_but_for_case();
-        if doubts.is_empty() && self.what == "tag" && are_tagged(self.names) {}
         let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
         let names = self.names.iter().map(String::as_str);
         let (numbers, words): (Vec<_>, Vec<_>) = names.partition(is_number);

@@ -11,13 +11,17 @@ pub fn checkpoint(folder: &Folder, name: &str) -> PathBuf {
     let to = folder.copy_of(name);
     let head = to.join("masked_head.safetensors");
     if head.exists() {
-        let files = [to.join("model.safetensors"), head];
-        let bytes = files.each_ref().map(|file| std::fs::read(file).unwrap());
-        let parts = bytes.each_ref().map(|bytes| SafeTensors::deserialize(bytes).unwrap());
-        let tensors = parts.iter().flat_map(SafeTensors::tensors);
-        std::fs::write(&files[0], safetensors::serialize(tensors, None).unwrap()).unwrap();
+        join(&[to.join("model.safetensors"), head], &to.join("model.safetensors"));
     }
     to
+}
+
+/// Writes the tensors of several files to one.
+fn join(files: &[PathBuf; 2], to: &Path) {
+    let bytes = files.each_ref().map(|file| std::fs::read(file).unwrap());
+    let parts = bytes.each_ref().map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    let tensors = parts.iter().flat_map(SafeTensors::tensors);
+    std::fs::write(to, safetensors::serialize(tensors, None).unwrap()).unwrap();
 }
 
 /// Lines of which every third is longer than a window, and blank ones.
@@ -188,10 +192,44 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     refuse(&model, &blank, "--device cpu", 1, &["blank.txt"]);
     let unknown = folder.write("a.xyz", "a\n");
     refuse(&model, &unknown, "--device cpu", 1, &["a.xyz", "extension"]);
+    refuse(&model, &data, "--text-column text", 1, &["a.txt", "--text-column", "--format tsv"]);
+    let masks = folder.write("masks.txt", "[MASK]\n[MASK] [SEP]\n");
+    refuse(&model, &masks, "--device cpu", 1, &["masks.txt", "could be hidden"]);
     let column = folder.write("a.csv", "number\n1\n");
     refuse(&model, &column, "--device cpu", 1, &["a.csv:1"]);
     let args = train_args(&model, &data, &folder.path("r"), "--mask-probability 0.2");
     Finished::of(&mut bitfit(args)).fails(2, &["--mask-probability", "classification"]);
+    // A copy of the table is held to it; so are the two names of the words' bias.
+    let weights = model.join("model.safetensors");
+    join(&[1, 2].map(|i| model.join(format!("model-0000{i}-of-00002.safetensors"))), &weights);
+    std::fs::remove_file(model.join("model.safetensors.index.json")).unwrap();
+    edit_tensors(&weights, |tensors, _| {
+        let table = &tensors["bert.embeddings.word_embeddings.weight"];
+        let copy = RawTensor {
+            dtype: table.dtype,
+            shape: table.shape.clone(),
+            bytes: table.bytes.clone(),
+        };
+        tensors.insert("cls.predictions.decoder.weight".into(), copy);
+    });
+    train(&model, &data, &folder.path("tied"), "--task masked-lm --device cpu --steps 1");
+    edit_tensors(&weights, |tensors, _| {
+        tensors.get_mut("cls.predictions.decoder.weight").unwrap().bytes[3] ^= 1;
+    });
+    let said = ["model.safetensors", "cls.predictions.decoder.weight", "not supported"];
+    refuse(&model, &data, "--device cpu", 1, &said);
+    edit_tensors(&weights, |tensors, _| {
+        tensors.remove("cls.predictions.decoder.weight");
+        let bias = &tensors["cls.predictions.bias"];
+        let mut bytes = bias.bytes.clone();
+        bytes[3] ^= 1;
+        let other = RawTensor { dtype: bias.dtype, shape: bias.shape.clone(), bytes };
+        tensors.insert("cls.predictions.decoder.bias".into(), other);
+    });
+    refuse(&model, &data, "--device cpu", 1, &["cls.predictions.decoder.bias", "differ"]);
+    edit_tensors(&weights, |tensors, _| {
+        tensors.remove("cls.predictions.decoder.bias");
+    });
     let config = model.join("config.json");
     let mut untied = json(&config);
     untied["tie_word_embeddings"] = false.into();
@@ -221,6 +259,7 @@ fn masks_in_a_text_are_filled_in_their_order() {
             let p: Vec<f64> = words.iter().map(|w| w["probability"].as_f64().unwrap()).collect();
             assert_eq!(p.len(), 5);
             assert!(p.windows(2).all(|pair| pair[0] >= pair[1]) && p.iter().sum::<f64>() <= 1.0);
+            assert!(words.iter().all(|w| w["id"].is_u64()), "{out}");
             assert!(words.iter().all(|w| !w["word"].as_str().unwrap().contains('Ġ')), "{out}");
         }
         assert!(lines[1..].iter().all(|line| line["masks"].as_array().unwrap().is_empty()));
@@ -295,4 +334,16 @@ fn another_task_starts_from_the_biases_that_masked_words_left() {
     let resumed =
         Finished::of(&mut bitfit(["train", "--resume", "--output", output.to_str().unwrap()]));
     resumed.fails(1, &["initial delta"]);
+}
+
+#[test]
+fn a_run_of_a_comparison_may_begin_with_another_runs_biases() {
+    let Trained { folder, model, data, output } = Trained::new("bert-mlm", "--steps 2");
+    let mut compare = bitfit(["compare", "--task", "masked-lm", "--device", "cpu", "--steps", "2"]);
+    compare.args(["--threads", "1", "--dev-fraction", "0.2", "--run", "anew", "--output"]);
+    compare.arg(folder.path("all")).arg("--model").arg(&model).arg("--train").arg(&data);
+    compare.arg("--run").arg(format!("further: --init-delta {}", output.display()));
+    Finished::of(&mut compare).success();
+    let rows = json(&folder.path("all").join("compare.json"));
+    assert!(rows.to_string().contains("further"), "{rows}");
 }

@@ -115,7 +115,9 @@ fn predictions_that_are_broken_off_leave_nothing() {
         command.arg(&run).arg("--output").arg(folder.path("out/answers.tsv"));
         fs::create_dir_all(folder.path("out")).unwrap();
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let input = child.stdin.take();
+        let mut input = child.stdin.take().unwrap();
+        // With the names of columns there is something to write.
+        input.write_all(b"text\na ship\n").unwrap();
         let begun = Instant::now();
         while names(&folder.path("out")).is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(60));

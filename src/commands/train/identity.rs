@@ -21,7 +21,7 @@ const FILES: [&str; 6] = [
     "initial delta",
     "file of class weights",
 ];
-const SHARED_FILES: usize = 5;
+const SHARED_FILES: usize = 4;
 
 /// Of a whole run.
 ///

@@ -66,6 +66,11 @@ trait Source {
 
     /// The same of a tensor of the head on masked words, by the first of its whole names that is there.
     fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>>;
+
+    /// Holds a tensor of that head, by its whole name, to the encoder's table whose copy it is, where the files have it.
+    fn is_tied(&self, _copy: &str, _table: &str, _shape: &[usize]) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Source for ModelTensors {
@@ -83,6 +88,10 @@ impl Source for ModelTensors {
 
     fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
         ModelTensors::of_words_head(self, names, shape)
+    }
+
+    fn is_tied(&self, copy: &str, table: &str, shape: &[usize]) -> Result<()> {
+        ModelTensors::is_tied(self, copy, table, shape)
     }
 }
 

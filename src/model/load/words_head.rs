@@ -12,6 +12,8 @@ use anyhow::{Result, ensure};
 struct Names {
     dense: &'static str,
     norm: &'static str,
+    /// A copy of the embeddings' table, which files need not have.
+    table: &'static str,
     /// The bias of the words; some files have it by the second name alone.
     words: [&'static str; 2],
 }
@@ -22,11 +24,13 @@ impl Names {
             Family::Bert => Self {
                 dense: "cls.predictions.transform.dense",
                 norm: "cls.predictions.transform.LayerNorm",
+                table: "cls.predictions.decoder.weight",
                 words: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
             },
             Family::Roberta => Self {
                 dense: "lm_head.dense",
                 norm: "lm_head.layer_norm",
+                table: "lm_head.decoder.weight",
                 words: ["lm_head.bias", "lm_head.decoder.bias"],
             },
         }
@@ -46,6 +50,8 @@ impl Loader<'_> {
             "a head on masked words trains its biases; its matrix is the embeddings' table"
         );
         let names = Names::of(config.family);
+        let shape = [config.vocab, hidden];
+        self.source.is_tied(names.table, "embeddings.word_embeddings.weight", &shape)?;
         let name = format!("{}.weight", names.dense);
         let values = self.source.of_words_head(&[&name], &[hidden, hidden])?;
         let shape =
