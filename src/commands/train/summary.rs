@@ -16,7 +16,7 @@ use crate::tasks::targets::Targets;
 use crate::train::log::records;
 use crate::train::output::OutputFolder;
 use crate::train::run::{End, Outcome};
-use crate::train::trial::Choice;
+use crate::train::trial::ChosenRate;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct Summary<'a> {
     pub output: &'a OutputFolder,
     pub outcome: &'a Outcome,
     /// The trial that chose the learning rate.
-    pub choice: Option<&'a Choice>,
+    pub choice: Option<&'a ChosenRate>,
     /// What is reached without reading a text, for each set of dev rows.
     pub baselines: &'a [Vec<Baseline>],
     /// In bytes.
