@@ -170,11 +170,7 @@ impl Summary<'_> {
     pub fn doubts(&self, best: &[Evaluation]) -> Vec<String> {
         let (task, classes) = (self.config.task.kind(), self.targets.named());
         let of = |(evaluation, baselines): (&Evaluation, &Vec<Baseline>)| {
-            let text = nothing_learned(evaluation, task, classes, baselines)?;
-            Some(match evaluation.part {
-                "" => text,
-                part => format!("{part} rows: {text}"),
-            })
+            nothing_learned(evaluation, task, classes, baselines)
         };
         best.iter().zip(self.baselines).filter_map(of).collect()
     }
