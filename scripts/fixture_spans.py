@@ -67,24 +67,11 @@ def forward(model, inputs, spans):
 def gradients(model, inputs, spans):
     names = trainables(model)
     out = forward(model, inputs, spans)
-    out["loss"].backward()
-    return out, {name: p.grad.detach().clone() for name, p in names.items()}
+    return out, made.gradients_of(names, out["loss"])
 
 
 def ten_steps(model, inputs, spans, variant):
-    names = trainables(model)
-    optimizer = ref.Optimizer(
-        names.values(), variant["lr"], variant["steps"], variant["schedule"], variant["warmup_steps"],
-        variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"])
-    rates, losses, norms = [], [], []
-    for _ in range(variant["steps"]):
-        loss = forward(model, inputs, spans)["loss"]
-        loss.backward()
-        rate, norm = optimizer.step()
-        rates.append(rate)
-        losses.append(float(loss.detach()))
-        norms.append(norm)
-    return rates, losses, norms, {name: p.detach().clone() for name, p in names.items()}
+    return made.train(trainables(model), lambda: forward(model, inputs, spans)["loss"], variant)
 
 
 def write_batch(name, folder, tokenizer, index):

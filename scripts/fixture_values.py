@@ -38,19 +38,7 @@ def fresh(folder, outputs, kind):
 
 
 def ten_steps(model, inputs, labels, variant):
-    names = ref.trainables(model)
-    optimizer = ref.Optimizer(
-        names.values(), variant["lr"], variant["steps"], variant["schedule"], variant["warmup_steps"],
-        variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"])
-    rates, losses, norms = [], [], []
-    for _ in range(variant["steps"]):
-        loss = model(**inputs, labels=labels).loss
-        loss.backward()
-        rate, norm = optimizer.step()
-        rates.append(rate)
-        losses.append(float(loss.detach()))
-        norms.append(norm)
-    return rates, losses, norms, {name: p.detach().clone() for name, p in names.items()}
+    return made.train(ref.trainables(model), lambda: model(**inputs, labels=labels).loss, variant)
 
 
 def write_batch(name, folder, tokenizer, kind, index, rows):

@@ -96,31 +96,41 @@ def packed(values, mask):
     return values[mask.bool()].detach()
 
 
+def gradients_of(names, loss):
+    """A copy of the gradient of each named parameter."""
+    loss.backward()
+    return {name: p.grad.detach().clone() for name, p in names.items()}
+
+
 def gradients(model, spec, inputs, labels, method="bitfit"):
-    names = ref.trainables(model, method)
     out = forward(model, spec, inputs, labels)
-    out["loss"].backward()
-    grads = {name: p.grad.detach().clone() for name, p in names.items()}
+    grads = gradients_of(ref.trainables(model, method), out["loss"])
     model.zero_grad()
     return out, grads
 
 
-def ten_steps(model, spec, inputs, labels, variant, method="bitfit"):
-    """The recorded rates, losses and norms of a run on one batch, and the trainables after it."""
-    names = ref.trainables(model, method)
+def train(names, loss, variant):
+    """The recorded rates, losses and norms of a run whose steps each take the gradient of `loss()`, and the named parameters
+    after it."""
     optimizer = ref.Optimizer(
         names.values(), variant["lr"], variant["steps"], variant["schedule"], variant["warmup_steps"],
         variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"],
     )
     rates, losses, norms = [], [], []
     for _ in range(variant["steps"]):
-        loss = forward(model, spec, inputs, labels)["loss"]
-        loss.backward()
+        value = loss()
+        value.backward()
         rate, norm = optimizer.step()
         rates.append(rate)
-        losses.append(float(loss.detach()))
+        losses.append(float(value.detach()))
         norms.append(norm)
     return rates, losses, norms, {name: p.detach().clone() for name, p in names.items()}
+
+
+def ten_steps(model, spec, inputs, labels, variant, method="bitfit"):
+    """A run on one batch."""
+    names = ref.trainables(model, method)
+    return train(names, lambda: forward(model, spec, inputs, labels)["loss"], variant)
 
 
 def relative(value, exact):

@@ -53,13 +53,15 @@ fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) 
                 };
                 // A step across a kink of ReLU has another slope, and f32 losses leave noise of about 1e-7 / step: where a long
                 // step is off, a shorter one decides.
-                let slopes = [slope(2e-3), slope(5e-4), slope(1e-4)];
-                let error = slopes
-                    .map(|slope| (slope - length).abs())
-                    .into_iter()
-                    .fold(f64::INFINITY, f64::min);
+                let bound = 1.5e-2 * length + 2e-4 * largest + 1e-4;
+                let mut slopes = Vec::new();
+                let agrees = [2e-3, 5e-4, 1e-4].into_iter().any(|step| {
+                    let found = slope(step);
+                    slopes.push(found);
+                    (found - length).abs() < bound
+                });
                 assert!(
-                    error < 1.5e-2 * length + 2e-4 * largest + 1e-4,
+                    agrees,
                     "{name} {tensor} (dropout {dropout}): slopes {slopes:.6?}, gradient {length:.6}"
                 );
             }

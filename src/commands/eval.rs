@@ -94,7 +94,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         print(&found, prepared.examples(), args.per_class, classes)?;
         let baselines: Vec<_> = Baseline::of(&trained.targets, prepared).into_iter().collect();
         if let Some(text) = nothing_learned(&found, trained.info.task, classes, &baselines) {
-            warn(of_part(part, text));
+            warn(text);
         }
         let types = prepared.types(&trained.targets, &logits);
         if args.per_class && found.each.is_empty() && types.is_empty() {
@@ -113,11 +113,6 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         write_named(path, |file| Ok(writeln!(file, "{:#}", Value::Object(json))?))?;
     }
     Ok(())
-}
-
-/// A sentence on one of several parts.
-fn of_part(part: &str, text: String) -> String {
-    if part.is_empty() { text } else { format!("{part} rows: {text}") }
 }
 
 /// Shows how well each type of entity is found; returns the same for a file.

@@ -86,15 +86,13 @@ impl Dataset {
 
     /// Hidden tokens of a row that is evaluated on.
     pub fn labelled(&self, row: usize) -> usize {
-        self.in_epoch(row, 0).1.iter().filter(|&&label| label != Labels::IGNORED).count()
+        self.hidden(row, 0).iter().filter(|&&label| label != Labels::IGNORED).count()
     }
 
-    /// Ids of a row as an epoch has them, and what they hide.
-    fn in_epoch(&self, row: usize, epoch: u64) -> (Vec<u32>, Vec<u32>) {
-        let mut ids = self.ids(row).to_vec();
-        let hide = |masking: &Masking| masking.hide(row, epoch, &mut ids);
-        let labels = self.masking.as_ref().map(hide).unwrap_or_default();
-        (ids, labels)
+    /// What a row's tokens hide in an epoch; empty where none is hidden.
+    fn hidden(&self, row: usize, epoch: u64) -> Vec<u32> {
+        let hide = |masking: &Masking| masking.hide(row, epoch, &mut self.ids(row).to_vec());
+        self.masking.as_ref().map(hide).unwrap_or_default()
     }
 
     /// N, the number of rows.
@@ -137,7 +135,7 @@ impl Dataset {
 
     fn labels_of(&self, rows: &[usize], epoch: u64) -> Labels {
         if self.masking.is_some() {
-            let all = rows.iter().flat_map(|&row| self.in_epoch(row, epoch).1);
+            let all = rows.iter().flat_map(|&row| self.hidden(row, epoch));
             return Labels::Tokens(all.collect());
         }
         self.labels.select(rows, self.len(), |row| self.span(row))
@@ -167,18 +165,26 @@ impl Dataset {
             type_ids: Vec::with_capacity(tokens),
             positions: Vec::with_capacity(tokens),
             cu_seqlens: Vec::with_capacity(rows.len() + 1),
-            labels: self.labels_of(rows, epoch),
+            labels: Labels::None,
         };
         batch.cu_seqlens.push(0);
+        let mut hidden = Vec::new();
         for &row in rows {
-            let (ids, _) = self.in_epoch(row, epoch);
-            let ids = ids.as_slice();
+            let from = batch.ids.len();
+            batch.ids.extend_from_slice(self.ids(row));
+            let ids = &mut batch.ids[from..];
+            if let Some(masking) = &self.masking {
+                hidden.extend(masking.hide(row, epoch, ids));
+            }
             let (length, zeros) = (ids.len() as u32, self.type_zero[row]);
-            batch.ids.extend_from_slice(ids);
             batch.type_ids.extend((0..length).map(|token| u32::from(token >= zeros)));
             batch.positions.extend(self.positions.of(ids));
             batch.cu_seqlens.push(batch.ids.len() as u32);
         }
+        batch.labels = match self.masking {
+            Some(_) => Labels::Tokens(hidden),
+            None => self.labels_of(rows, epoch),
+        };
         batch
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Which offsets are in use, and at which operations.
 #[derive(Debug)]
-pub(super) struct Arena {
+pub(super) struct FirstFit {
     /// A power of two; node `n` has the children `2n` and `2n + 1`, and the leaves, one per operation, come last.
     leaves: usize,
     nodes: Vec<Node>,
@@ -22,7 +22,7 @@ struct Node {
     all: Stretches,
 }
 
-impl Arena {
+impl FirstFit {
     /// Empty, for lifetimes that end with operation `last` at the latest.
     pub(super) fn new(last: usize) -> Self {
         let leaves = (last + 1).next_power_of_two();

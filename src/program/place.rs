@@ -1,7 +1,7 @@
 //! From a list to a program: each value's lifetime, and from the lifetimes a place for each in one arena, so that the peak
 //! is known before the first step, nothing is allocated during one, and addresses never change.
 
-use super::first_fit::Arena;
+use super::first_fit::FirstFit;
 use super::{ElementBytes, Info, Limits, List, Op, Region, Span, Value, What};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -204,7 +204,7 @@ fn pack(bytes: &[usize], span: &[Option<(usize, usize)>]) -> (Vec<usize>, usize)
         span.iter().enumerate().filter_map(|(value, span)| Some((value, (*span)?))).collect();
     order.sort_by_key(|&(value, (first, _))| (Reverse(bytes[value]), first, value));
     let last = order.iter().map(|&(_, (_, last))| last).max().unwrap_or(0);
-    let mut arena = Arena::new(last);
+    let mut arena = FirstFit::new(last);
     let mut offsets = vec![0; bytes.len()];
     let mut total = 0;
     for (value, alive) in order {

@@ -35,7 +35,10 @@ pub fn nothing_learned(
     };
     let beaten_by = || baselines.iter().find_map(|baseline| baseline.not_beaten(&found.scores));
     let what = of_classes.or_else(never).or_else(beaten_by)?;
-    Some(format!("{what}; {help}"))
+    Some(match found.part {
+        "" => format!("{what}; {help}"),
+        part => format!("{part} rows: {what}; {help}"),
+    })
 }
 
 /// A sentence where the predictions behind `confusion` say nothing of the texts.

@@ -54,19 +54,19 @@ pub struct Trial<'a> {
 
 /// What a trial found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct ChosenRate {
     pub chosen: f64,
     /// Optimizer steps of each rate.
     pub steps: u64,
     /// Of which rows the losses are.
-    pub rows: Rows,
+    pub rows: LossRows,
     pub tried: Vec<Tried>,
     pub seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Rows {
+pub enum LossRows {
     Dev,
     Training,
 }
@@ -101,7 +101,7 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// Every rate diverged; somebody asked to stop; the device failed.
-    pub fn choose(mut self, steps: &mut Steps<'_>, watch: &mut dyn Watch) -> Result<Choice> {
+    pub fn choose(mut self, steps: &mut Steps<'_>, watch: &mut dyn Watch) -> Result<ChosenRate> {
         let since = Instant::now();
         let start =
             Start { values: self.session.trained_values()?, scaling: self.session.loss_scaling()? };
@@ -128,10 +128,10 @@ impl Trial<'_> {
                 tried[tried.len() - 1].lr
             )));
         };
-        Ok(Choice {
+        Ok(ChosenRate {
             chosen: best.lr,
             steps: length,
-            rows: if self.dev.is_some() { Rows::Dev } else { Rows::Training },
+            rows: if self.dev.is_some() { LossRows::Dev } else { LossRows::Training },
             tried,
             seconds: since.elapsed().as_secs_f64(),
         })
@@ -226,7 +226,7 @@ impl Tried {
     }
 }
 
-impl Choice {
+impl ChosenRate {
     /// Where a better rate may lie beyond those that were tried.
     pub fn at_the_edge(&self) -> Option<String> {
         let side = match self.tried.iter().position(|tried| tried.lr == self.chosen)? {
@@ -243,8 +243,10 @@ impl Choice {
     /// What was done, for people.
     pub fn said(&self) -> String {
         let rows = match self.rows {
-            Rows::Dev => "the loss on the dev rows",
-            Rows::Training => "the training loss of the last half of them (there are no dev rows)",
+            LossRows::Dev => "the loss on the dev rows",
+            LossRows::Training => {
+                "the training loss of the last half of them (there are no dev rows)"
+            }
         };
         format!("{} of each rate, then {rows}", count(self.steps as usize, "step"))
     }
@@ -345,10 +347,10 @@ mod tests {
 
     #[test]
     fn a_choice_at_the_edge_is_said() {
-        let choice = |chosen| Choice {
+        let choice = |chosen| ChosenRate {
             chosen,
             steps: 20,
-            rows: Rows::Dev,
+            rows: LossRows::Dev,
             tried: [1.0, 2.0, 3.0].map(|lr| tried(lr, Some(0.5))).to_vec(),
             seconds: 0.0,
         };

@@ -42,12 +42,12 @@ impl Memory for Apart {
 }
 
 /// The arena: writing a region spoils what it overlaps.
-struct Arena<'a> {
+struct SymbolicArena<'a> {
     program: &'a Program,
     there: Vec<(Region, u64)>,
 }
 
-impl Memory for Arena<'_> {
+impl Memory for SymbolicArena<'_> {
     fn read(&self, value: Value) -> u64 {
         let region = self.program.region(value);
         let mut there = self.there.iter();
@@ -71,7 +71,7 @@ pub fn values(list: &List, trainable: usize) -> Computed {
 
 /// A program in its arena.
 pub fn in_arena(program: &Program, trainable: usize) -> Computed {
-    let mut arena = Arena { program, there: Vec::new() };
+    let mut arena = SymbolicArena { program, there: Vec::new() };
     run(program.list(), &mut arena, trainable)
 }
 

@@ -9,7 +9,7 @@ use crate::table::TextTable;
 use crate::train::log::{JsonLines, records};
 use crate::train::output::OutputFolder;
 use crate::train::run::{Writer, save_state};
-use crate::train::trial::{Choice, Tried};
+use crate::train::trial::{ChosenRate, Tried};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub const KEY: &str = "lr_trial";
 ///
 /// # Errors
 /// A log that cannot be read, or a trial that is none.
-pub fn recorded(output: &OutputFolder) -> Result<Option<Choice>> {
+pub fn recorded(output: &OutputFolder) -> Result<Option<ChosenRate>> {
     let path = output.metrics();
     if !path.exists() {
         return Ok(None);
@@ -38,7 +38,7 @@ pub fn recorded(output: &OutputFolder) -> Result<Option<Choice>> {
 ///
 /// # Errors
 /// The log has no trial; another rank is gone.
-pub fn chosen(found: Option<&Choice>, ranks: &dyn Ranks) -> Result<f64> {
+pub fn chosen(found: Option<&ChosenRate>, ranks: &dyn Ranks) -> Result<f64> {
     let mine = found.map_or(f64::NAN, |choice| choice.chosen).to_bits().to_le_bytes();
     let bytes: [u8; 8] = match ranks.several() {
         true => ranks.broadcast(&mine)?.as_slice().try_into().context("no rate was sent")?,
@@ -60,7 +60,7 @@ pub fn chosen(found: Option<&Choice>, ranks: &dyn Ranks) -> Result<f64> {
 pub fn begin(
     writer: Option<&Writer<'_>>,
     session: &Session,
-    choice: &Choice,
+    choice: &ChosenRate,
     total: u64,
 ) -> Result<Checkpoint> {
     let mut state =
@@ -78,7 +78,7 @@ pub fn begin(
 ///
 /// # Errors
 /// Settings that cannot be written down.
-pub fn settings(config: &TrainConfig, choice: Option<&Choice>) -> Result<String> {
+pub fn settings(config: &TrainConfig, choice: Option<&ChosenRate>) -> Result<String> {
     let mut text = String::new();
     if let Some(choice) = choice {
         text = format!("# lr was chosen by --lr auto: {}.\n", choice.said());
@@ -90,7 +90,7 @@ pub fn settings(config: &TrainConfig, choice: Option<&Choice>) -> Result<String>
 }
 
 /// For people.
-pub fn table(choice: &Choice) -> TextTable {
+pub fn table(choice: &ChosenRate) -> TextTable {
     let measures: Vec<&String> =
         choice.tried.iter().flat_map(|tried| tried.measures.keys()).collect();
     let mut names: Vec<&str> = Vec::new();

@@ -3,11 +3,11 @@
 use crate::ranks::Ranks;
 use crate::settings::method::Leaves;
 use crate::settings::train::TrainConfig;
+use crate::train::log::records;
 use crate::train::output::OutputFolder;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
 
 /// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
 ///
@@ -33,9 +33,7 @@ fn went_on_after_a_checkpoint(output: &OutputFolder, config: &TrainConfig) -> Re
     if !path.exists() {
         return Ok(false);
     }
-    let log = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = BufReader::new(log).split(b'\n').map_while(Result::ok);
-    let records = lines.filter_map(|line| serde_json::from_slice::<Value>(&line).ok());
+    let records = records(&path)?.map_while(Result::ok);
     let mut steps = records.filter(|record| record.get("loss").is_some());
     let is_saved = |record: &Value| {
         let step = record["step"].as_u64();

@@ -16,7 +16,7 @@ use crate::tasks::targets::Targets;
 use crate::train::log::records;
 use crate::train::output::OutputFolder;
 use crate::train::run::{End, Outcome};
-use crate::train::trial::Choice;
+use crate::train::trial::ChosenRate;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct Summary<'a> {
     pub output: &'a OutputFolder,
     pub outcome: &'a Outcome,
     /// The trial that chose the learning rate.
-    pub choice: Option<&'a Choice>,
+    pub choice: Option<&'a ChosenRate>,
     /// What is reached without reading a text, for each set of dev rows.
     pub baselines: &'a [Vec<Baseline>],
     /// In bytes.
@@ -170,11 +170,7 @@ impl Summary<'_> {
     pub fn doubts(&self, best: &[Evaluation]) -> Vec<String> {
         let (task, classes) = (self.config.task.kind(), self.targets.named());
         let of = |(evaluation, baselines): (&Evaluation, &Vec<Baseline>)| {
-            let text = nothing_learned(evaluation, task, classes, baselines)?;
-            Some(match evaluation.part {
-                "" => text,
-                part => format!("{part} rows: {text}"),
-            })
+            nothing_learned(evaluation, task, classes, baselines)
         };
         best.iter().zip(self.baselines).filter_map(of).collect()
     }
