@@ -5,6 +5,7 @@ mod commands;
 mod compare;
 mod compute;
 mod config_file;
+mod lora_args;
 mod plan;
 mod train;
 mod train_args;

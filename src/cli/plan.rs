@@ -5,10 +5,12 @@ use clap::builder::RangedU64ValueParser;
 
 use super::choice::choice;
 use super::compute::{at_least_one, threads};
+use super::lora_args::LoraArgs;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{Pooling, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
+use crate::settings::method::Method;
 use crate::settings::saving::SavingChoice;
 use crate::settings::task::Task;
 
@@ -34,9 +36,15 @@ pub struct PlanArgs {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model")]
     pub mask_probability: Option<f64>,
 
+    /// A column each, names joined by commas; with --list the one whose step is printed [default: bitfit,head,full; with
+    /// --list bitfit]
+    #[arg(long, value_name = "NAMES", value_parser = choice::<Method>(), value_delimiter = ',', help_heading = "What trains")]
+    pub method: Vec<Method>,
     /// Add a column for these biases alone, or list their step with --list (see `bitfit help train`)
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
+    #[command(flatten)]
+    pub lora: LoraArgs,
     /// Dropout of hidden states, attention and head alike [default: what the model's config says]
     #[arg(long, value_name = "P", help_heading = "What trains")]
     pub dropout: Option<f64>,

@@ -3,8 +3,6 @@
 use super::config_file::FileOptions;
 use super::train_args::TrainArgs;
 use crate::error::UsageError;
-use crate::settings::lora::Lora;
-use crate::settings::method::{Adds, Method};
 use crate::settings::rate::Rate;
 use crate::settings::train::{DevSource, Length, TrainConfig};
 use crate::settings::validate::InvalidSetting;
@@ -74,7 +72,7 @@ impl TrainArgs {
     /// Fills in defaults and checks the whole.
     pub(super) fn complete(self) -> Result<TrainConfig, InvalidSetting> {
         let method = self.method.unwrap_or_default();
-        let lora = self.lora(method)?;
+        let lora = self.lora.settings(&[method])?;
         let model = needed(self.model, "model", "a folder, or a name on the hub")?;
         let task = self.task.unwrap_or_default();
         if task.named().is_none() && self.train.is_none() && self.data.is_none() {
@@ -147,36 +145,6 @@ impl TrainArgs {
         };
         config.validate()?;
         Ok(config)
-    }
-}
-
-impl TrainArgs {
-    /// The settings of low rank, which go with their method alone.
-    fn lora(&self, method: Method) -> Result<Option<Lora>, InvalidSetting> {
-        if method.facts().adds == Adds::LowRank {
-            let default = Lora::default();
-            return Ok(Some(Lora {
-                rank: self.lora_rank.unwrap_or(default.rank),
-                alpha: self.lora_alpha.unwrap_or(default.alpha),
-                dropout: self.lora_dropout.unwrap_or(default.dropout),
-                on: self.lora_on.clone().unwrap_or(default.on),
-            }));
-        }
-        let given = [
-            ("lora-rank", self.lora_rank.is_some()),
-            ("lora-alpha", self.lora_alpha.is_some()),
-            ("lora-dropout", self.lora_dropout.is_some()),
-            ("lora-on", self.lora_on.is_some()),
-        ];
-        match given.into_iter().find(|(_, given)| *given) {
-            None => Ok(None),
-            Some((option, _)) => Err(InvalidSetting {
-                option,
-                problem: format!(
-                    "goes with --method lora alone, and this is {method}: leave it out"
-                ),
-            }),
-        }
     }
 }
 

@@ -2,13 +2,13 @@
 //! run of `compare`. Making settings of them is in `train`.
 
 use super::choice::{choice, metric_help, task};
+use super::lora_args::LoraArgs;
 use crate::settings::biases::BiasSelection;
 use crate::settings::bytes::ByteSize;
 use crate::settings::choice::{
     FormatChoice, PoolerInit, Pooling, Precision, Unlabelled, WeightStorage,
 };
 use crate::settings::device::DeviceChoice;
-use crate::settings::lora::Projections;
 use crate::settings::method::Method;
 use crate::settings::metric::Metric;
 use crate::settings::rate::Rate;
@@ -130,19 +130,8 @@ pub struct TrainArgs {
     /// `value@4..`, `key@..2`.
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
-    /// Rank of the products of --method lora; on a GPU a multiple of 8 [default: 8]
-    #[arg(long, value_name = "N", help_heading = "What trains")]
-    pub lora_rank: Option<usize>,
-    /// They are multiplied with this over the rank [default: 8]
-    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = "What trains")]
-    pub lora_alpha: Option<f64>,
-    /// Dropout of what they take [default: 0]
-    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "What trains")]
-    pub lora_dropout: Option<f64>,
-    /// The layers beside which they stand: query, key, value, attention-output, output, joined by commas
-    /// [default: query,value]
-    #[arg(long, value_name = "NAMES", help_heading = "What trains")]
-    pub lora_on: Option<Projections>,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 
     /// Passes over the training data [default: 3]
     #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Optimizer")]
@@ -324,10 +313,7 @@ impl TrainArgs {
             no_shuffle: self.no_shuffle.or(under.no_shuffle),
             method: self.method.or(under.method),
             biases: self.biases.or(under.biases),
-            lora_rank: self.lora_rank.or(under.lora_rank),
-            lora_alpha: self.lora_alpha.or(under.lora_alpha),
-            lora_dropout: self.lora_dropout.or(under.lora_dropout),
-            lora_on: self.lora_on.or(under.lora_on),
+            lora: self.lora.over(under.lora),
             epochs: self.epochs.or(under.epochs),
             steps: self.steps.or(under.steps),
             batch_size: self.batch_size.or(under.batch_size),

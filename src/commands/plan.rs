@@ -21,7 +21,7 @@ use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
 use crate::settings::method::Method;
 use crate::settings::saving::{SavingChoice, WAYS};
-use crate::settings::task::Reads;
+use crate::settings::validate;
 use crate::table::{TextTable, grouped};
 use crate::words::{count, named};
 use anyhow::{Context, Result, ensure};
@@ -60,15 +60,27 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     plan.bitfit.addressable(limits, plan.device)?;
     let saving = plan.saving(args.saving)?;
+    let methods = methods(args)?;
+    let lora = args.lora.settings(&methods).map_err(UsageError::from)?;
+    let column = |name: &str, trains: Trains| {
+        let saving = if trains.weights() { Saving::KEEP } else { saving };
+        let device = device_of(args, trains.matrices())?;
+        let spec = TaskSpec { trains, ..spec.clone() };
+        let model = outline(&config, &spec)?;
+        model.addressable(limits, device).with_context(|| name.to_owned())?;
+        anyhow::Ok(Column { name: name.to_owned(), device, ranks, model, spec, saving })
+    };
     if args.list {
-        return plan.show_list(args, &config, &spec, saving);
+        let biases = args.biases.clone().unwrap_or_else(BiasSelection::all);
+        let listed = column("", Trains::of(methods[0], &biases, lora.as_ref()))?;
+        return listed.show_list(args, limits);
     }
     let (device, weights) = match plan.device {
         DeviceKind::Cpu { arithmetic, .. } => {
             let device = match arithmetic {
                 Arithmetic::F32 => "CPU, f32 activations",
                 Arithmetic::Bf16 if args.precision == Precision::Auto => {
-                    "CPU, bf16 activations (f32 in full and lora)"
+                    "CPU, bf16 activations (f32 where matrices train)"
                 }
                 Arithmetic::Bf16 => "CPU, bf16 activations",
             };
@@ -98,22 +110,10 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         grouped(longest),
     ))?;
 
-    let column = |name: &str, trains: Trains| {
-        let saving = if trains.weights() { Saving::KEEP } else { saving };
-        let device = device_of(args, trains.matrices())?;
-        let spec = TaskSpec { trains, ..spec.clone() };
-        let model = outline(&config, &spec)?;
-        model.addressable(limits, device).with_context(|| name.to_owned())?;
-        anyhow::Ok(Column { name: name.to_owned(), device, ranks, model, spec, saving })
-    };
     let mut columns = Vec::new();
-    for &method in Method::ALL {
-        // On a CPU matrices train in f32 alone, and under a head on masked words not at all.
-        let running = args.task.facts().reads == Reads::Running;
-        if method.trains_matrices() && (running || device_of(args, true).is_err()) {
-            continue;
-        }
-        columns.push(column(method.name(), Trains::of(method, &BiasSelection::all(), None))?);
+    for &method in &methods {
+        let trains = Trains::of(method, &BiasSelection::all(), lora.as_ref());
+        columns.push(column(method.name(), trains)?);
         if let Some(biases) = &args.biases
             && method == Method::default()
         {
@@ -130,6 +130,24 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The methods that are asked for. Of the usual ones those are left out that cannot run here.
+fn methods(args: &PlanArgs) -> Result<Vec<Method>, UsageError> {
+    // On a CPU matrices train in f32 alone.
+    let runs = |method: &Method| {
+        validate::method_for(args.task, *method)?;
+        device_of(args, method.trains_matrices()).map(drop)
+    };
+    match args.method.as_slice() {
+        [] if args.list => Ok(vec![Method::default()]),
+        [] => Ok(Method::COMPARED.into_iter().filter(|method| runs(method).is_ok()).collect()),
+        [_, _, ..] if args.list => Err(UsageError::new("--list prints the step of one --method")),
+        asked => {
+            asked.iter().try_for_each(runs)?;
+            Ok(asked.to_vec())
+        }
+    }
 }
 
 /// A method in the table of parts.
@@ -169,6 +187,22 @@ impl Column {
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
         Budget { model, device: self.device, ranks: self.ranks }
     }
+
+    /// Its step, operation by operation.
+    fn show_list(&self, args: &PlanArgs, limits: Limits) -> Result<()> {
+        let per_second = |option: &str, given: Option<f64>, unit: f64| match given {
+            Some(rate) if !(rate.is_finite() && rate > 0.0) => {
+                Err(UsageError::new(format!("--{option} must be above 0, got {rate}")))
+            }
+            _ => Ok(given.map(|rate| rate * unit)),
+        };
+        let rates = Rates {
+            flops: per_second("rate", args.rate, 1e12)?,
+            bytes: per_second("bandwidth", args.bandwidth, 1e9)?,
+        };
+        let program = self.budget(&self.model).program(limits, Some(self.saving));
+        show(Listing { model: &self.model, program: &program, device: self.device, rates })
+    }
 }
 
 impl Planning {
@@ -189,31 +223,6 @@ impl Planning {
                 })
             }
         }
-    }
-
-    /// The step operation by operation: of all biases, or of those that are named.
-    fn show_list(
-        &self,
-        args: &PlanArgs,
-        config: &ModelConfig,
-        spec: &TaskSpec,
-        saving: Saving,
-    ) -> Result<()> {
-        let per_second = |option: &str, given: Option<f64>, unit: f64| match given {
-            Some(rate) if !(rate.is_finite() && rate > 0.0) => {
-                Err(UsageError::new(format!("--{option} must be above 0, got {rate}")))
-            }
-            _ => Ok(given.map(|rate| rate * unit)),
-        };
-        let rates = Rates {
-            flops: per_second("rate", args.rate, 1e12)?,
-            bytes: per_second("bandwidth", args.bandwidth, 1e9)?,
-        };
-        let biases = args.biases.clone().unwrap_or_else(BiasSelection::all);
-        let spec = TaskSpec { trains: Trains::Biases(biases), ..spec.clone() };
-        let model = outline(config, &spec)?;
-        let program = self.budget(&model).program(self.limits, Some(saving));
-        show(Listing { model: &model, program: &program, device: self.device, rates })
     }
 
     /// The parts of each method, and the largest batch that fits.

@@ -135,7 +135,7 @@ impl Method {
         }
     }
 
-    /// Those that `compare` sets side by side where it is told no runs.
+    /// Those that `compare` and `plan` set side by side where they are told none.
     pub const COMPARED: [Self; 3] = [Self::Bitfit, Self::Head, Self::Full];
 
     /// Whether any matrix of the encoder trains: on a CPU that is in f32.

@@ -2,10 +2,10 @@
 
 use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
-use super::lora::MOST_RANK;
+use super::lora::{Lora, MOST_RANK};
 use super::method::{Adds, Method, TrainedBiases};
 use super::schedule::Warmup;
-use super::task::Reads;
+use super::task::{Reads, Task};
 use super::train::{DevSource, Length, TrainConfig};
 use super::weighting::Weighting;
 use crate::error::UsageError;
@@ -59,6 +59,30 @@ pub fn dropout(value: f64) -> Result<(), InvalidSetting> {
     require((0.0..1.0).contains(&value), "dropout", "be from 0 to below 1", &value)?;
     single("dropout", value)?;
     below_one("dropout", value)
+}
+
+/// # Errors
+/// A number that products of low rank cannot have.
+pub fn lora(lora: &Lora) -> Result<(), InvalidSetting> {
+    let (rank, alpha) = (lora.rank, lora.alpha);
+    let fits = (1..=MOST_RANK).contains(&rank);
+    require(fits, "lora-rank", &format!("be from 1 to {MOST_RANK}"), &rank)?;
+    let kept = alpha.is_finite() && alpha > 0.0 && lora.scale().is_normal();
+    require(kept, "lora-alpha", "be a number above 0 that single precision has", &alpha)?;
+    let below = (0.0..1.0).contains(&lora.dropout) && (lora.dropout as f32) < 1.0;
+    require(below, "lora-dropout", "be from 0 to below 1", &lora.dropout)
+}
+
+/// # Errors
+/// A method that trains what the task's head shares with the embeddings.
+pub fn method_for(task: Task, method: Method) -> Result<(), InvalidSetting> {
+    if task.facts().reads == Reads::Running && !method.facts().freezes_weights {
+        let problem = format!(
+            "{method} is not for --task {task}: it trains the table of the words, which is also the matrix of the head"
+        );
+        return Err(InvalidSetting { option: "method", problem });
+    }
+    Ok(())
 }
 
 impl TrainConfig {
@@ -159,13 +183,7 @@ impl TrainConfig {
         let facts = self.task.kind().facts();
         let asks = facts.reads == Reads::Questions;
         let running = facts.reads == Reads::Running;
-        if running && !self.method.facts().freezes_weights {
-            let problem = format!(
-                "{} is not for --task {}, which trains biases alone: the table of the words is frozen",
-                self.method, self.task
-            );
-            return Err(InvalidSetting { option: "method", problem });
-        }
+        method_for(self.task.kind(), self.method)?;
         let given = [
             ("pooling", facts.each_token && self.pooling != Pooling::Auto),
             ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
@@ -281,13 +299,7 @@ impl TrainConfig {
                     format!("goes with --method lora alone, and this is {method}: leave it out");
                 return invalid("lora-rank", problem);
             }
-            let (rank, alpha) = (lora.rank, lora.alpha);
-            let fits = (1..=MOST_RANK).contains(&rank);
-            require(fits, "lora-rank", &format!("be from 1 to {MOST_RANK}"), &rank)?;
-            let kept = alpha.is_finite() && alpha > 0.0 && lora.scale().is_normal();
-            require(kept, "lora-alpha", "be a number above 0 that single precision has", &alpha)?;
-            let below = (0.0..1.0).contains(&lora.dropout) && (lora.dropout as f32) < 1.0;
-            require(below, "lora-dropout", "be from 0 to below 1", &lora.dropout)?;
+            self::lora(lora)?;
         }
         if !facts.freezes_weights && self.weights != WeightStorage::F32 {
             let problem = format!(

@@ -81,6 +81,35 @@ fn a_plan_that_is_allocated_takes_its_peak_without_a_checkpoint() {
     }
 }
 
+#[test]
+fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
+    let model = fixture("bert");
+    let args = ["--model", model.to_str().unwrap(), "--batch-size", "4", "--threads", "2"];
+    let of = |more: &[&str]| plan(&[&args[..], more].concat());
+    let lora = |rank: &str| {
+        let text = of(&["--method", "ia3,lora,layernorm", "--lora-rank", rank, "--allocate"]);
+        let text = text.success().stdout;
+        let heading = text.lines().find(|line| line.starts_with("part")).unwrap();
+        let columns: Vec<&str> = heading.split_whitespace().skip(1).collect();
+        assert_eq!(columns, ["ia3", "lora", "layernorm"]);
+        allocated(&text, "ia3");
+        allocated(&text, "lora")
+    };
+    assert!(lora("2") < lora("16"));
+
+    let list = of(&["--method", "ia3", "--list"]).success().stdout;
+    assert!(list.contains("ia3_l"), "{list}");
+    for (more, said) in [
+        (&["--lora-rank", "4"][..], "--lora-rank goes with --method lora alone"),
+        (&["--method", "lora", "--lora-rank", "0"], "--lora-rank must be from 1"),
+        (&["--method", "ia3,lora", "--list"], "--list prints the step of one --method"),
+        (&["--method", "full", "--task", "masked-lm"], "--method full is not for --task masked-lm"),
+        (&["--method", "lorra"], "'lora'"),
+    ] {
+        of(more).fails(2, &[said]);
+    }
+}
+
 /// The head of each task, whose labels and outputs take room of their own.
 #[test]
 fn a_plan_of_any_task_is_allocated_as_planned() {
