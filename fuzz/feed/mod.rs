@@ -136,21 +136,21 @@ fn config(data: &[u8], folder: &Path) -> Option<()> {
         return None;
     }
     let spec = TaskSpec {
-        outputs: plan.outputs.unwrap_or(2),
+        outputs: plan.step.outputs.unwrap_or(2),
         class_weights: Vec::new(),
         loss: LossKind::CrossEntropy,
         pooling: PoolKind::Mean,
-        reinit_pooler: plan.outputs == Some(1),
-        trains: plan.biases.map_or(Trains::Everything, Trains::Biases),
+        reinit_pooler: plan.step.outputs == Some(1),
+        trains: plan.step.biases.map_or(Trains::Everything, Trains::Biases),
         dropout: None,
         seed: 0,
     };
     let model = tame(outline(&config, &spec))?;
-    let max_len = plan.max_length.unwrap_or(config.max_len());
-    let tokens = plan.batch_tokens.unwrap_or(max_len);
-    let limits = Limits { tokens, sequences: plan.batch_size, max_len };
-    let weights = WeightType::from(plan.weights);
-    let threads = plan.threads.unwrap_or(2);
+    let max_len = plan.step.max_length.unwrap_or(config.max_len());
+    let tokens = plan.step.batch_tokens.unwrap_or(max_len);
+    let limits = Limits { tokens, sequences: plan.step.batch_size, max_len };
+    let weights = WeightType::from(plan.step.weights);
+    let threads = plan.step.threads.unwrap_or(2);
     for device in [
         DeviceKind::Cpu { weights, threads, arithmetic: Arithmetic::F32 },
         DeviceKind::Cuda { weights },

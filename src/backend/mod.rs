@@ -20,6 +20,7 @@ mod int8;
 mod labels;
 mod nf4;
 mod planned;
+pub mod timing;
 
 pub use footprint::{DeviceKind, Footprint};
 use labels::LabelNeed;
@@ -28,6 +29,7 @@ use crate::batch::Batch;
 use crate::program::{Limits, Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
 use anyhow::Result;
 use std::ops::Range;
+use timing::Piece;
 
 /// What a matrix is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +270,12 @@ pub trait Backend {
     /// When the batch exceeds the program's limits, an operation's shapes do not fit, or the device fails; the message
     /// names the operation and its block.
     fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()>;
+
+    /// The same, each piece alone: nothing is recorded, and what each took is returned in the order in which they ran.
+    ///
+    /// # Errors
+    /// As [`Backend::run`].
+    fn run_timed(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<Vec<Piece>>;
 
     fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;

@@ -7,6 +7,8 @@ mod compute;
 mod config_file;
 mod lora_args;
 mod plan;
+mod profile;
+mod step_args;
 mod train;
 mod train_args;
 mod usage;
@@ -22,6 +24,8 @@ pub use compare::{
 };
 pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
+pub use profile::ProfileArgs;
+pub use step_args::StepArgs;
 pub use train::TrainCommand;
 pub use train_args::TrainArgs;
 
@@ -72,6 +76,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Show how much memory training would take, part by part, without running it
     Plan(PlanArgs),
+    /// Time a training step operation by operation, and hold it to what the device can do
+    #[command(after_help = profile::EXAMPLES)]
+    Profile(ProfileArgs),
     /// Show what this program can run on here: driver, GPUs, built-in kernels
     Doctor,
 }
@@ -87,6 +94,7 @@ impl Command {
             Self::Merge(_) => "merge",
             Self::Inspect(_) => "inspect",
             Self::Plan(_) => "plan",
+            Self::Profile(_) => "profile",
             Self::Doctor => "doctor",
         }
     }
@@ -97,7 +105,7 @@ impl Command {
             Self::Train(_) | Self::Compare(_) | Self::Merge(_) => false,
             Self::Eval(args) => args.output.is_none(),
             Self::Predict(args) => args.predict_test.is_none() && args.writes_stdout(),
-            Self::Inspect(_) | Self::Plan(_) | Self::Doctor => true,
+            Self::Inspect(_) | Self::Plan(_) | Self::Profile(_) | Self::Doctor => true,
         }
     }
 }

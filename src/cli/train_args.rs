@@ -47,7 +47,8 @@ pub struct TrainArgs {
     /// Start from the head in this safetensors file, by its Hugging Face names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
-    /// Start from the biases of another run on the same model, of whichever task: its folder or its bias.safetensors
+    /// Start from what another run on the same model learned of the encoder, of whichever task: its folder or its
+    /// bias.safetensors
     /// [default: the model's own]
     #[arg(long, value_name = "DELTA", help_heading = "Model")]
     pub init_delta: Option<PathBuf>,

@@ -18,6 +18,20 @@ pub struct Rates {
     pub bytes: Option<f64>,
 }
 
+/// Bits of a matrix element on a device.
+pub fn matrix_bits(device: DeviceKind) -> f64 {
+    let (weights, cuda) = match device {
+        DeviceKind::Cpu { weights, .. } => (weights, false),
+        DeviceKind::Cuda { weights } => (weights, true),
+    };
+    match weights {
+        WeightType::F32 if !cuda => 32.0,
+        WeightType::F32 | WeightType::F16 => 16.0,
+        WeightType::Int8 => 8.0,
+        WeightType::Nf4 => 4.0,
+    }
+}
+
 /// A program to be shown.
 pub struct Listing<'a> {
     pub model: &'a Model,
@@ -49,22 +63,8 @@ impl Listing<'_> {
         }
     }
 
-    /// Bits of a matrix element on the device.
-    fn matrix_bits(&self) -> f64 {
-        let (weights, cuda) = match self.device {
-            DeviceKind::Cpu { weights, .. } => (weights, false),
-            DeviceKind::Cuda { weights } => (weights, true),
-        };
-        match weights {
-            WeightType::F32 if !cuda => 32.0,
-            WeightType::F32 | WeightType::F16 => 16.0,
-            WeightType::Int8 => 8.0,
-            WeightType::Nf4 => 4.0,
-        }
-    }
-
     fn moved(&self, cost: Cost) -> usize {
-        let matrices = cost.matrix_elements as f64 * self.matrix_bits() / 8.0;
+        let matrices = cost.matrix_elements as f64 * matrix_bits(self.device) / 8.0;
         cost.tensor_bytes as usize + matrices as usize
     }
 
@@ -135,7 +135,7 @@ impl Listing<'_> {
         let Rates { flops: Some(flops), bytes: Some(bytes) } = self.rates else {
             return None;
         };
-        let bits = self.matrix_bits();
+        let bits = matrix_bits(self.device);
         let of = |line: &Line| line.cost.least_seconds(flops, bytes, bits);
         Some(lines.iter().map(of).sum())
     }

@@ -18,7 +18,7 @@ use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::model::params::ParamKind;
 use crate::program::PoolKind;
 use crate::train::output::{OutputFolder, delta_path};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -70,6 +70,11 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     }
     let mut files: BTreeMap<&str, Tensors> = BTreeMap::new();
     for (name, tensor) in tensors {
+        ensure!(
+            tensor.data.iter().all(|value| value.is_finite()),
+            "{}: with the delta's values the tensor `{name}` is not finite: they are too large to compute with",
+            path.display()
+        );
         let (file, name) = place(delta.info.pooling, prefix, &name);
         let tensors = files.entry(file).or_default();
         tensors.insert(name.to_owned(), tensor);

@@ -1,6 +1,7 @@
 //! What each command does, from checked arguments to files and text.
 
 mod base;
+mod ceilings;
 mod compare;
 mod confusions;
 mod cost;
@@ -18,7 +19,9 @@ mod named;
 mod outputs;
 mod plan;
 mod planned_head;
+mod planned_step;
 mod predict;
+mod profile;
 mod programs;
 mod progress;
 mod ranks;
@@ -72,6 +75,7 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
         }
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Doctor => doctor::run(),
     }
 }

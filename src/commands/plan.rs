@@ -1,25 +1,23 @@
 //! `bitfit plan`: what training would take, part by part, from `config.json` alone.
 
-use super::base::not_mistaken;
 use super::listing::{Listing, Rates};
-use super::planned_head::task_spec;
-use super::{fetching, max_len, show};
+use super::planned_step::{PlannedStep, device_of};
+use super::programs::savings;
+use super::show;
 use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
 use crate::error::UsageError;
-use crate::formats::sentence::LongestText;
 use crate::methods::Trains;
 use crate::model::Model;
-use crate::model::config::ModelConfig;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::model::load::{TaskSpec, blank, outline};
 use crate::program::{Limits, Program, Saving, Value, What};
 use crate::ranks::Share;
-use crate::session::{OpenOptions, gpu, open};
+use crate::session::{OpenOptions, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
-use crate::settings::method::Method;
+use crate::settings::method::{Method, TrainedBiases};
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::settings::validate;
 use crate::table::{TextTable, grouped};
@@ -29,67 +27,58 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub fn run(args: &PlanArgs) -> Result<()> {
-    let folder = fetching::model_folder(&args.model, true)?;
-    not_mistaken(&folder)?;
-    let config = ModelConfig::read(&folder)?;
-    let makers = LongestText::of(&folder)?.map(|said| said.tokens.min(config.max_len()));
-    let longest = max_len(args.max_length.or(makers), config.max_len())?;
-    let tokens = args
-        .batch_tokens
-        .unwrap_or(usize::MAX)
-        .min(args.batch_size.saturating_mul(longest))
-        .max(longest);
-    let ranks = args.ranks;
-    if args.batch_size < ranks {
-        return Err(UsageError::new(format!(
-            "--ranks {ranks}: a batch of --batch-size {} has nothing for some of them",
-            args.batch_size
-        ))
-        .into());
-    }
-    let sequences = args.batch_size.div_ceil(ranks);
-    let tokens = tokens.min(sequences.saturating_mul(longest));
-    let limits = Limits { tokens, sequences, max_len: longest };
-    let spec = task_spec(args, &config, &folder)?;
-    let plan = Planning {
-        device: device_of(args, false)?,
-        limits,
-        memory: args.memory.map(|size| size.0),
-        ranks,
-        bitfit: outline(&config, &spec)?,
-    };
-    plan.bitfit.addressable(limits, plan.device)?;
-    let saving = plan.saving(args.saving)?;
+    let (step, ranks) = (&args.step, args.ranks);
+    let PlannedStep { folder, config, spec, limits } = PlannedStep::of(step, ranks)?;
     let methods = methods(args)?;
-    let lora = args.lora.settings(&methods).map_err(UsageError::from)?;
-    let column = |name: &str, trains: Trains| {
-        let saving = if trains.weights() { Saving::KEEP } else { saving };
-        let device = device_of(args, trains.matrices())?;
+    let lora = step.lora.settings(&methods).map_err(UsageError::from)?;
+    let column = |name: String, trains: Trains| {
+        let device = device_of(step, trains.matrices())?;
         let spec = TaskSpec { trains, ..spec.clone() };
         let model = outline(&config, &spec)?;
-        model.addressable(limits, device).with_context(|| name.to_owned())?;
-        anyhow::Ok(Column { name: name.to_owned(), device, ranks, model, spec, saving })
+        model.addressable(limits, device).with_context(|| name.clone())?;
+        fits_kernels(&spec.trains, device)?;
+        anyhow::Ok(Column { name, device, ranks, model, spec, saving: Saving::KEEP })
     };
-    if args.list {
-        let biases = args.biases.clone().unwrap_or_else(BiasSelection::all);
-        let listed = column("", Trains::of(methods[0], &biases, lora.as_ref()))?;
-        return listed.show_list(args, limits);
+    let all = BiasSelection::all();
+    let mut columns = Vec::new();
+    for &method in &methods {
+        let takes_biases = method.facts().biases == TrainedBiases::Selected;
+        let biases = step.biases.as_ref().filter(|_| takes_biases);
+        let trains = |biases| Trains::of(method, biases, lora.as_ref());
+        if !args.list {
+            columns.push(column(method.name().to_owned(), trains(&all))?);
+        }
+        if let Some(biases) = biases {
+            columns.push(column(format!("biases {biases}"), trains(biases))?);
+        } else if args.list {
+            columns.push(column(method.name().to_owned(), trains(&all))?);
+        }
     }
-    let (device, weights) = match plan.device {
+    let first = columns.first().context("no method can be planned here")?;
+    let memory = args.memory.map(|size| size.0);
+    let saving = first.choose(step.saving, limits, memory)?;
+    let own = columns.iter_mut().filter(|column| !column.spec.trains.weights());
+    own.for_each(|column| column.saving = saving);
+    let plan = Planning { limits, memory, ranks, columns };
+    let first = plan.first();
+    if args.list {
+        return first.show_list(args, limits);
+    }
+    let (device, weights) = match first.device {
         DeviceKind::Cpu { arithmetic, .. } => {
             let device = match arithmetic {
                 Arithmetic::F32 => "CPU, f32 activations",
-                Arithmetic::Bf16 if args.precision == Precision::Auto => {
+                Arithmetic::Bf16 if step.precision == Precision::Auto => {
                     "CPU, bf16 activations (f32 where matrices train)"
                 }
                 Arithmetic::Bf16 => "CPU, bf16 activations",
             };
-            (device, args.weights.to_string())
+            (device, step.weights.to_string())
         }
         DeviceKind::Cuda { weights } => {
             let stored = match weights {
                 WeightType::F16 | WeightType::F32 => "16 bits".to_owned(),
-                WeightType::Int8 | WeightType::Nf4 => args.weights.to_string(),
+                WeightType::Int8 | WeightType::Nf4 => step.weights.to_string(),
             };
             ("GPU, 16-bit activations", stored)
         }
@@ -101,31 +90,21 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     show(format_args!(
         "{}: {} × {}; up to {} {} and {} tokens per batch{of_each}, {} per text; {device}; weights {weights}; saving \
          {saving}; bytes\n\n",
-        args.model,
+        step.model,
         count(config.layers, "layer"),
         config.hidden,
         grouped(limits.sequences),
         named(limits.sequences, "text"),
         grouped(limits.tokens),
-        grouped(longest),
+        grouped(limits.max_len),
     ))?;
 
-    let mut columns = Vec::new();
-    for &method in &methods {
-        let trains = Trains::of(method, &BiasSelection::all(), lora.as_ref());
-        columns.push(column(method.name(), trains)?);
-        if let Some(biases) = &args.biases
-            && method == Method::default()
-        {
-            columns.push(column(&format!("biases {biases}"), Trains::of(method, biases, None))?);
-        }
-    }
-    plan.show_parts(&columns)?;
-    plan.show_saved(saving)?;
-    plan.show_savings()?;
+    plan.show_parts()?;
+    plan.show_saved()?;
+    plan.show_savings(&savings(step.saving, &first.model)?)?;
     if args.allocate {
-        let (device, precision, weights) = (args.device, args.precision, args.weights.into());
-        plan.allocate(&folder, &columns, |matrices_train| {
+        let (device, precision, weights) = (step.device, step.precision, step.weights.into());
+        plan.allocate(&folder, |matrices_train| {
             open(OpenOptions { device, here: Share::WHOLE, precision, weights, matrices_train })
         })?;
     }
@@ -136,9 +115,22 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 fn methods(args: &PlanArgs) -> Result<Vec<Method>, UsageError> {
     // On a CPU matrices train in f32 alone.
     let runs = |method: &Method| {
-        validate::method_for(args.task, *method)?;
-        device_of(args, method.trains_matrices()).map(drop)
+        validate::method_for(args.step.task, *method)?;
+        device_of(&args.step, method.trains_matrices()).map(drop)
     };
+    let takes_biases = |method: &Method| method.facts().biases == TrainedBiases::Selected;
+    if args.step.biases.is_some()
+        && !args.method.is_empty()
+        && !args.method.iter().any(takes_biases)
+    {
+        let takes: Vec<_> = Method::which(|facts| facts.biases == TrainedBiases::Selected)
+            .map(|method| method.to_string())
+            .collect();
+        let takes = takes.join(" or ");
+        return Err(UsageError::new(format!(
+            "--biases chooses what --method {takes} trains, which is not among those asked for: leave it out"
+        )));
+    }
     match args.method.as_slice() {
         [] if args.list => Ok(vec![Method::default()]),
         [] => Ok(Method::COMPARED.into_iter().filter(|method| runs(method).is_ok()).collect()),
@@ -160,32 +152,52 @@ struct Column {
     saving: Saving,
 }
 
-fn device_of(args: &PlanArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {
-    let weights = args.weights.into();
-    let cuda = gpu(args.device, Share::WHOLE).is_some();
-    if cuda {
-        args.precision.on_gpu()?;
-        return Ok(DeviceKind::Cuda { weights });
-    }
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let arithmetic = args.precision.on_cpu(matrices_train)?;
-    Ok(DeviceKind::Cpu { weights, threads: args.threads.unwrap_or_else(cores), arithmetic })
-}
-
 /// What is planned.
 struct Planning {
-    device: DeviceKind,
     limits: Limits,
     memory: Option<usize>,
     ranks: usize,
-    /// All biases train.
-    bitfit: Model,
+    columns: Vec<Column>,
+}
+
+/// # Errors
+/// A rank that the kernels of a GPU do not take.
+fn fits_kernels(trains: &Trains, device: DeviceKind) -> Result<(), UsageError> {
+    match (trains.low_rank(), device) {
+        (Some(lora), DeviceKind::Cuda { .. }) if !lora.rank.is_multiple_of(8) => {
+            Err(UsageError::new(format!(
+                "--lora-rank {}: the CUDA kernels take ranks that are multiples of 8",
+                lora.rank
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Column {
     /// Of a model that trains as this column says.
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
         Budget { model, device: self.device, ranks: self.ranks }
+    }
+
+    fn program(&self, limits: Limits, saving: Saving) -> Program {
+        self.budget(&self.model).program(limits, Some(saving))
+    }
+
+    /// The way of saving that a run would take.
+    fn choose(
+        &self,
+        choice: SavingChoice,
+        limits: Limits,
+        memory: Option<usize>,
+    ) -> Result<Saving> {
+        let savings = savings(choice, &self.model)?;
+        Ok(match memory {
+            None => savings[0],
+            Some(memory) => match self.budget(&self.model).choose(limits, memory, &savings) {
+                Ok(fit) | Err(TooSmall(fit)) => fit.saving,
+            },
+        })
     }
 
     /// Its step, operation by operation.
@@ -200,33 +212,20 @@ impl Column {
             flops: per_second("rate", args.rate, 1e12)?,
             bytes: per_second("bandwidth", args.bandwidth, 1e9)?,
         };
-        let program = self.budget(&self.model).program(limits, Some(self.saving));
+        let program = self.program(limits, self.saving);
         show(Listing { model: &self.model, program: &program, device: self.device, rates })
     }
 }
 
 impl Planning {
-    fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
-        Budget { model, device: self.device, ranks: self.ranks }
-    }
-
-    /// The way of saving that the tables show.
-    fn saving(&self, choice: SavingChoice) -> Result<Saving> {
-        match (choice, self.memory) {
-            (SavingChoice::Only(saving), _) => Ok(saving),
-            (SavingChoice::Auto, None) => Ok(Saving::KEEP),
-            (SavingChoice::Auto, Some(memory)) => {
-                let budget = self.budget(&self.bitfit);
-                let fit = budget.choose(self.limits, memory, &Saving::EXACT);
-                Ok(match fit {
-                    Ok(fit) | Err(TooSmall(fit)) => fit.saving,
-                })
-            }
-        }
+    /// Whose tensors and ways of saving are shown.
+    fn first(&self) -> &Column {
+        &self.columns[0]
     }
 
     /// The parts of each method, and the largest batch that fits.
-    fn show_parts(&self, columns: &[Column]) -> Result<()> {
+    fn show_parts(&self) -> Result<()> {
+        let columns = &self.columns;
         let heading = columns.iter().map(|column| column.name.clone());
         let mut table = TextTable::new(std::iter::once("part".to_owned()).chain(heading));
         let parts: Vec<Parts> = columns
@@ -255,8 +254,7 @@ impl Planning {
         table.row(std::iter::once("trained values".to_owned()).chain(trained));
         if self.ranks > 1 {
             let exchanged = |column: &Column| {
-                let program =
-                    column.budget(&column.model).program(self.limits, Some(column.saving));
+                let program = column.program(self.limits, column.saving);
                 4 * column.model.memory(&[&program], self.ranks).exchanged
             };
             let cells = columns.iter().map(|column| grouped(exchanged(column)));
@@ -300,9 +298,10 @@ impl Planning {
         grouped(most)
     }
 
-    /// What `bitfit` keeps for backward, by tensor and layer.
-    fn show_saved(&self, saving: Saving) -> Result<()> {
-        let program = self.budget(&self.bitfit).program(self.limits, Some(saving));
+    /// What the first method keeps for backward, by tensor and layer.
+    fn show_saved(&self) -> Result<()> {
+        let first = self.first();
+        let program = first.program(self.limits, first.saving);
         // By tensor: the bytes in each layer, in the order in which tensors come.
         let mut order: Vec<What> = Vec::new();
         let mut tensors: BTreeMap<usize, BTreeMap<u16, usize>> = BTreeMap::new();
@@ -316,7 +315,8 @@ impl Planning {
             let layers = tensors.entry(place).or_default();
             *layers.entry(layer).or_default() += region.len;
         }
-        let mut table = TextTable::new(["kept by bitfit", "layers", "each", "together"]);
+        let mut table =
+            TextTable::new([&format!("kept by {}", first.name), "layers", "each", "together"]);
         for (place, what) in order.iter().enumerate() {
             let layers: Vec<_> = tensors[&place].iter().map(|(&l, &bytes)| (l, bytes)).collect();
             for run in layers.chunk_by(|a, b| a.0 + 1 == b.0 && a.1 == b.1) {
@@ -344,18 +344,17 @@ impl Planning {
     fn allocate(
         &self,
         folder: &Path,
-        columns: &[Column],
         open: impl Fn(bool) -> Result<Box<dyn Backend>> + Sync,
     ) -> Result<()> {
         let mut table = TextTable::new(["allocated", "bytes", ""]);
         let mut refused = Vec::new();
-        let threads = match self.device {
+        let threads = match self.first().device {
             DeviceKind::Cpu { threads, .. } => threads,
             DeviceKind::Cuda { .. } => 1,
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let mut device = String::new();
-        for column in columns {
+        for column in &self.columns {
             let config = &column.model.config;
             let allocated = pool.install(|| {
                 let matrices_train = column.spec.trains.matrices();
@@ -389,18 +388,22 @@ impl Planning {
         Ok(())
     }
 
-    /// `bitfit` in each way of saving.
-    fn show_savings(&self) -> Result<()> {
-        let mut heading = vec!["saving", "kept a token and layer", "kept", "peak"];
+    /// The first method in each way of saving that it has; `choice` are those that a run would choose from.
+    fn show_savings(&self, choice: &[Saving]) -> Result<()> {
+        let first = self.first();
+        let title = format!("saving, in {}", first.name);
+        let mut heading = vec![title.as_str(), "kept per token and layer", "kept", "peak"];
         if self.memory.is_some() {
             heading.push("largest batch");
         }
         let mut table = TextTable::new(heading);
-        for (_, saving) in WAYS {
-            let budget = self.budget(&self.bitfit);
+        let ways = WAYS.iter().map(|(_, saving)| *saving);
+        for saving in ways.filter(|&saving| saving == Saving::KEEP || !first.spec.trains.weights())
+        {
+            let budget = first.budget(&first.model);
             let program = budget.program(self.limits, Some(saving));
             let parts = Parts::new(&program, budget.footprint(&program));
-            let slots = self.limits.tokens * self.bitfit.config.layers;
+            let slots = self.limits.tokens * first.model.config.layers;
             let mut row = vec![
                 saving.to_string(),
                 grouped(parts.saved.div_ceil(slots.max(1))),
@@ -416,7 +419,7 @@ impl Planning {
         let Some(memory) = self.memory else {
             return Ok(());
         };
-        let choice = self.budget(&self.bitfit).choose(self.limits, memory, &Saving::EXACT);
+        let choice = first.budget(&first.model).choose(self.limits, memory, choice);
         let said = |fit: Fit| {
             format!(
                 "--saving {} and micro-batches of up to {} tokens: {} bytes",

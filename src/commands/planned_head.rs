@@ -1,7 +1,7 @@
 //! The head that `bitfit plan` plans for, which no data is there to say.
 
 use super::no_use;
-use crate::cli::PlanArgs;
+use crate::cli::StepArgs;
 use crate::error::UsageError;
 use crate::formats::sentence::Makers;
 use crate::methods::Trains;
@@ -18,7 +18,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Options that the task has no use for, or values that they cannot have.
-pub fn task_spec(args: &PlanArgs, config: &ModelConfig, folder: &Path) -> Result<TaskSpec> {
+pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result<TaskSpec> {
     let (task, facts) = (args.task, args.task.facts());
     no_use(facts.each_token && args.pooling != Pooling::Auto, "--pooling", task)?;
     let running = facts.reads == Reads::Running;

@@ -128,7 +128,10 @@ pub fn larger(one: Limits, other: Limits) -> Limits {
 }
 
 /// What `--saving` leaves to choose from, fastest first.
-fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
+///
+/// # Errors
+/// A way of saving that what trains does not have.
+pub fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
     match choice {
         SavingChoice::Auto if model.trains_weights() => Ok(vec![Saving::KEEP]),
         SavingChoice::Auto => Ok(Saving::EXACT.to_vec()),

@@ -135,7 +135,7 @@ pub enum DeltaError {
     #[error("tensor `{0}` is missing")]
     MissingTensor(String),
     #[error(
-        "tensor `{0}` has no place in this model: its config.json is another one than in training"
+        "tensor `{0}` has no place in this model: its config.json, or the settings in the delta, are others than in training"
     )]
     UnexpectedTensor(String),
     #[error("tensor `{tensor}` has shape {found:?}, and the model needs {expected:?}")]

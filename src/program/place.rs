@@ -45,7 +45,8 @@ impl Program {
         Self { list, places, bytes, limits, id: id.finish() }
     }
 
-    /// A list whose values lie where the caller says, for tests of single operations: `regions` has one for each value.
+    /// A list whose values lie where the caller says, for operations on values that no other has made: `regions` has one for
+    /// each value.
     pub fn laid_by_hand(list: List, regions: &[Region], limits: Limits) -> Self {
         let last = list.ops.len();
         let places = regions.iter().enumerate();

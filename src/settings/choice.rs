@@ -180,7 +180,7 @@ impl Precision {
             Self::Auto => Ok(Arithmetic::fastest()),
             Self::F32 => Ok(Arithmetic::F32),
             Self::Bf16 if matrices_train => Err(UsageError::new(
-                "--precision bf16: on a CPU matrices, those of --method full and lora, train in f32; leave it out".to_owned(),
+                "--precision bf16: on a CPU the matrices of --method full and lora are computed with in f32; leave it out".to_owned(),
             )),
             Self::Bf16 => Ok(Arithmetic::Bf16),
             Self::F16 => Err(UsageError::new(

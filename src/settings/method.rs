@@ -144,6 +144,12 @@ impl Method {
         !facts.freezes_weights || facts.adds == Adds::LowRank
     }
 
+    /// Whether it trains nothing but what biases and head are to the authors of BitFit, whose recipes have its rate.
+    pub fn is_as_published(self) -> bool {
+        let facts = self.facts();
+        facts.freezes_weights && facts.adds == Adds::Nothing
+    }
+
     /// The methods of which something is true.
     pub fn which(holds: impl Fn(Facts) -> bool) -> impl Iterator<Item = Self> {
         let all = Self::ALL.iter().copied();

@@ -280,7 +280,7 @@ impl TrainConfig {
     /// The rate where nobody gives one: a named task's recipe has its own for frozen weights.
     pub fn usual_lr(method: Method, task: TaskChoice) -> f64 {
         match task.named() {
-            Some(task) if method.facts().freezes_weights => task.recipe.lr,
+            Some(task) if method.is_as_published() => task.recipe.lr,
             _ => method.facts().lr,
         }
     }

@@ -14,6 +14,16 @@ fn problem(change: impl FnOnce(&mut TrainConfig)) -> String {
 }
 
 #[test]
+fn a_recipe_of_bitfits_authors_has_no_rate_for_what_they_did_not_train() {
+    let task = TaskChoice::all().find(|(name, _)| *name == "cola").unwrap().0.parse().unwrap();
+    for method in [Method::Ia3, Method::Lora, Method::Full] {
+        assert_eq!(TrainConfig::usual_lr(method, task), method.facts().lr);
+    }
+    let recipe = TrainConfig::usual_lr(Method::Bitfit, task);
+    assert_eq!(TrainConfig::usual_lr(Method::Head, task), recipe);
+}
+
+#[test]
 fn defaults_are_valid_with_and_without_rows_to_evaluate_on() {
     assert_eq!(valid().validate(), Ok(()));
     let mut without = valid();

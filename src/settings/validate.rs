@@ -272,10 +272,11 @@ impl TrainConfig {
             TrainedBiases::LayerNorms => Some("trains those of the LayerNorms"),
             TrainedBiases::All => Some("trains everything"),
         };
-        if facts.biases == TrainedBiases::None && self.init_delta.is_some() {
+        let nothing = facts.biases == TrainedBiases::None && facts.adds == Adds::Nothing;
+        if nothing && self.init_delta.is_some() {
             let problem = format!(
-                "has biases for a run to go on with, and --method {method} trains none, so that its result would lack them: \
-                 leave it out"
+                "has values of the encoder for a run to go on with, and --method {method} trains none of these, so that its \
+                 result would lack them: leave it out"
             );
             return invalid("init-delta", problem);
         }
@@ -291,7 +292,7 @@ impl TrainConfig {
             return invalid("biases", problem);
         }
         if facts.adds == Adds::LowRank && self.lora.is_none() {
-            return invalid("lora-rank", "is missing, and so may be the others of --lora-".into());
+            return invalid("lora-rank", "or another setting of --method lora (--lora-alpha, --lora-dropout, --lora-on) is missing or is none".into());
         }
         if let Some(lora) = &self.lora {
             if facts.adds != Adds::LowRank {

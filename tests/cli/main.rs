@@ -25,6 +25,7 @@ mod precision;
 mod predict;
 mod printed;
 mod processes;
+mod profile;
 mod questions;
 mod rates;
 mod read_as;

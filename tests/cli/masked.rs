@@ -314,7 +314,7 @@ fn another_task_starts_from_the_biases_that_masked_words_left() {
 
     // What this run does not train would be lost, and so would another base's biases be wrong.
     let some = format!("{options} --biases query {from}");
-    trained.trains("some", &rows, &some).fails(1, &["--init-delta", "--biases all"]);
+    trained.trains("some", &rows, &some).fails(1, &["--init-delta", "bitfit, biases all"]);
     let head = format!("{options} --method head {from}");
     trained.trains("head", &rows, &head).fails(2, &["--init-delta", "--method head"]);
     let args = train_args(

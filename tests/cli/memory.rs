@@ -97,6 +97,15 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
     };
     assert!(lora("2") < lora("16"));
 
+    // What is kept, and what a run would take, are of the first that is asked for.
+    let fits = |method: &str| {
+        let text =
+            of(&["--method", method, "--memory", "2MiB", "--precision", "f32"]).success().stdout;
+        assert!(text.contains(&format!("kept by {method}")), "{text}");
+        text.lines().find(|line| line.contains("would take")).unwrap().to_owned()
+    };
+    assert_ne!(fits("lora"), fits("bitfit"));
+
     let list = of(&["--method", "ia3", "--list"]).success().stdout;
     assert!(list.contains("ia3_l"), "{list}");
     for (more, said) in [
@@ -105,6 +114,8 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
         (&["--method", "ia3,lora", "--list"], "--list prints the step of one --method"),
         (&["--method", "full", "--task", "masked-lm"], "--method full is not for --task masked-lm"),
         (&["--method", "lorra"], "'lora'"),
+        (&["--method", "ia3,lora", "--biases", "query"], "--biases chooses what --method bitfit"),
+        (&["--method", "lora", "--lora-rank", "3", "--device", "cuda"], "multiples of 8"),
     ] {
         of(more).fails(2, &[said]);
     }

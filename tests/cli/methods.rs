@@ -194,6 +194,61 @@ fn each_method_merged_answers_as_its_run() {
     }
 }
 
+#[test]
+fn a_run_begins_where_another_of_its_method_ended_and_one_that_would_lose_something_is_refused() {
+    for method in &METHODS {
+        let trained = Trained::new(method, "bert", "");
+        let run = |name: &str, options: &str| {
+            let from =
+                format!("{options} --steps 1 --lr 1e-9 --init-delta {}", trained.run.display());
+            let output = trained.folder.path(name);
+            let args = train_args(&trained.model, &trained.data, &output, &from);
+            (Finished::of(&mut bitfit(args)), output)
+        };
+        let of_lora = method.options.split_once(' ').and_then(|(_, rest)| rest.split_once(' '));
+        let own = of_lora.map_or("", |(_, rest)| rest);
+        let (done, output) = run("further", &format!("--method {} {own}", method.name));
+        let told = done.success().stderr;
+        let before = tensors(&trained.run.join("bias.safetensors"));
+        let after = tensors(&output.join("bias.safetensors"));
+        let learned = before.iter().filter(|(name, _)| name.starts_with("bert.encoder"));
+        let mut count = 0;
+        for (name, (_, values)) in learned {
+            count += 1;
+            let near = values.iter().zip(&after[name].1).all(|(a, b)| (a - b).abs() < 1e-6);
+            assert!(near, "{}: {name}; {told}", method.name);
+        }
+        assert!(count > 3 && told.contains("of the encoder"), "{told}");
+        let other = if method.name == "lora" { "ia3" } else { "lora" };
+        let (lost, _) = run("lost", &format!("--method {other}"));
+        if method.without_biases {
+            lost.fails(1, &["is missing"]);
+        } else {
+            lost.fails(1, &["--init-delta", "has learned `bert.", "would lack it", method.name]);
+        }
+    }
+}
+
+#[test]
+fn a_product_too_large_to_compute_with_is_not_merged() {
+    let trained = Trained::new(&METHODS[2], "bert", "");
+    let delta = trained.run.join("bias.safetensors");
+    edit_tensors(&delta, |tensors, _| {
+        let ends = ["query.lora_A.weight", "query.lora_B.weight"];
+        let factors =
+            tensors.iter_mut().filter(|(name, _)| ends.iter().any(|end| name.ends_with(end)));
+        factors.for_each(|(_, tensor)| {
+            let values = tensor.bytes.chunks_exact_mut(4);
+            values.for_each(|value| value.copy_from_slice(&1e30f32.to_le_bytes()));
+        });
+    });
+    let merged = trained.folder.path("merged");
+    let mut merge = bitfit(["merge", "--delta"]);
+    merge.arg(&trained.run).arg("--output").arg(&merged);
+    Finished::of(&mut merge).fails(1, &["query.weight` is not finite", "too large"]);
+    assert!(!merged.exists());
+}
+
 /// A missing bias may as well be a damaged file: only where it is asked for is one added, and it is said.
 #[test]
 fn biases_are_added_where_there_are_none_and_nowhere_else() {

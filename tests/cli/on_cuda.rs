@@ -328,6 +328,22 @@ fn a_plan_that_is_allocated_takes_its_peak_on_the_device_or_says_what_does_not_f
 }
 
 #[test]
+fn a_profile_on_the_emulator_counts_launches_and_names_kernels() {
+    if !kernels() {
+        return;
+    }
+    let mut command =
+        bitfit(["profile", "--device", "cuda", "--batch-size", "2", "--max-length", "8"]);
+    command.args(["--repeat", "1", "--model"]).arg(fixture("bert"));
+    let text = Finished::of(on_emulator(&mut command)).success().stdout;
+    for part in ["gemm_bias_small", "attention_backward_short_32", "column_finish", "launches; on"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("tokens/s"), "{text}");
+}
+
+#[test]
 fn minilm_trains_on_cuda_as_on_the_cpu_where_the_model_is_present() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/models/minilm");
     if !model.join("config.json").exists() {

@@ -68,6 +68,7 @@ use super::{
     Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
     Region, Slot, StepReport, WeightId, WeightType,
 };
+use crate::backend::timing::Piece;
 use crate::batch::Batch;
 use crate::program::{Numbers, Program, Span, Storage};
 use crate::room::{copied, filled, room};
@@ -258,6 +259,10 @@ impl Backend for CpuBackend {
 
     fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
         run::run(self, program, span, numbers)
+    }
+
+    fn run_timed(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<Vec<Piece>> {
+        run::run_timed(self, program, span, numbers)
     }
 
     fn report_later(&mut self) -> Result<PendingReport> {

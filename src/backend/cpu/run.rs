@@ -5,11 +5,40 @@ use super::{
     scale, weight_gradients,
 };
 use crate::backend::check;
+use crate::backend::timing::Piece;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result};
+use std::time::Instant;
 
 /// See [`Backend::run`](crate::backend::Backend::run).
 pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
+    each(cpu, program, span, |cpu, _, op| one(cpu, program, op, numbers))
+}
+
+/// See [`Backend::run_timed`](crate::backend::Backend::run_timed).
+pub fn run_timed(
+    cpu: &mut CpuBackend,
+    program: &Program,
+    span: Span,
+    numbers: Numbers,
+) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::with_capacity(program.ops(span).len());
+    each(cpu, program, span, |cpu, i, op| {
+        let start = Instant::now();
+        one(cpu, program, op, numbers)?;
+        let seconds = start.elapsed().as_secs_f64();
+        pieces.push(Piece { op: Some(i), kernel: None, seconds });
+        Ok(())
+    })?;
+    Ok(pieces)
+}
+
+fn each(
+    cpu: &mut CpuBackend,
+    program: &Program,
+    span: Span,
+    mut run: impl FnMut(&mut CpuBackend, usize, &Op) -> Result<()>,
+) -> Result<()> {
     // What begins or ends a step finds the batch of whatever ran before.
     if span.has_batch() {
         check::fits(&cpu.batch, program.limits())?;
@@ -17,7 +46,7 @@ pub fn run(cpu: &mut CpuBackend, program: &Program, span: Span, numbers: Numbers
     }
     for i in program.list().range(span) {
         let op = &program.list().ops[i];
-        one(cpu, program, op, numbers).with_context(|| program.list().name_of(i))?;
+        run(cpu, i, op).with_context(|| program.list().name_of(i))?;
     }
     Ok(())
 }

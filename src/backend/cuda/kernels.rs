@@ -7,6 +7,7 @@ use super::args::{
 };
 use super::device::{Device, older_than_kernels};
 use super::images::{self, Image};
+use super::stopwatch::Stopwatch;
 use crate::backend::WeightType;
 use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -146,6 +147,7 @@ impl AttentionKind {
 pub struct Kernels {
     pub device: Device,
     functions: HashMap<String, CudaFunction>,
+    pub stopwatch: Stopwatch,
 }
 
 impl Drop for Kernels {
@@ -191,7 +193,8 @@ impl Kernels {
                 functions.insert(name, function);
             }
         }
-        let kernels = Self { device: device.clone(), functions };
+        let (device, stopwatch) = (device.clone(), Stopwatch::default());
+        let kernels = Self { device, functions, stopwatch };
         kernels.allow_shared_memory()?;
         Ok(kernels)
     }

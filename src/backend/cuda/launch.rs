@@ -103,10 +103,12 @@ impl Kernels {
             return Ok(());
         }
         let function = self.function(name)?;
-        // SAFETY: the caller's promise; the argument outlives the call, which copies it.
-        unsafe { self.device.stream.launch_builder(function).arg(args).launch(config) }
-            .with_context(failed)?;
-        Ok(())
+        self.stopwatch.time(&self.device, (name, function), config, || {
+            // SAFETY: the caller's promise; the argument outlives the call, which copies it.
+            unsafe { self.device.stream.launch_builder(function).arg(args).launch(config) }
+                .with_context(failed)?;
+            Ok(())
+        })
     }
 
     pub fn gemm(&self, kind: GemmKind, tile: GemmTile, rows: usize, args: GemmArgs) -> Result<()> {

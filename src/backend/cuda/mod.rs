@@ -35,6 +35,7 @@ mod pinned;
 mod run;
 mod scale;
 mod sizes;
+mod stopwatch;
 mod weight_gradients;
 mod weights;
 
@@ -42,6 +43,7 @@ use super::{
     Backend, DeviceKind, DropoutKey, Footprint, LossScaling, MatrixShape, Memory, PendingReport,
     Slot, StepReport, WeightType,
 };
+use crate::backend::timing::Piece;
 use crate::batch::Batch;
 use crate::program::{Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
 use allocated::Allocated;
@@ -289,6 +291,10 @@ impl Backend for CudaBackend {
 
     fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
         run::run(self, program, span, numbers)
+    }
+
+    fn run_timed(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<Vec<Piece>> {
+        run::run_timed(self, program, span, numbers)
     }
 
     fn report_later(&mut self) -> Result<PendingReport> {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::backend::check;
 use crate::backend::labels::LabelNeed;
+use crate::backend::timing::Piece;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
 use std::cell::RefCell;
@@ -64,6 +65,21 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     done
 }
 
+/// See [`Backend::run_timed`](crate::backend::Backend::run_timed).
+pub fn run_timed(
+    cuda: &mut CudaBackend,
+    program: &Program,
+    span: Span,
+    numbers: Numbers,
+) -> Result<Vec<Piece>> {
+    let graphs = std::mem::replace(&mut cuda.options.graphs, false);
+    cuda.kernels.stopwatch.start();
+    let done = run(cuda, program, span, numbers);
+    cuda.options.graphs = graphs;
+    let pieces = cuda.kernels.stopwatch.stop();
+    done.and(pieces)
+}
+
 /// Holds the current batch's ids against the tables that `ops` read or write: a recording does not look.
 fn check_ids(cuda: &mut CudaBackend, ops: &[Op]) -> Result<()> {
     let ids = cuda.memory_mut()?.batch.ids;
@@ -83,8 +99,10 @@ fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {
     let sums = RefCell::default();
     program.list().range(span).try_for_each(|i| {
         let op = &program.list().ops[i];
+        cuda.kernels.stopwatch.enter(Some(i));
         launch(cuda, program, &sums, op).with_context(|| program.list().name_of(i))
     })?;
+    cuda.kernels.stopwatch.enter(None);
     sums.into_inner().finish(cuda.memory()?, &cuda.kernels)
 }
 

@@ -1,4 +1,4 @@
-//! `--init-delta`: a run whose biases begin where another one's ended.
+//! `--init-delta`: a run that begins where another one ended, but for the head.
 
 use crate::commands::base::Base;
 use crate::commands::say;
@@ -15,32 +15,36 @@ pub fn file_of(path: &Path) -> Result<PathBuf> {
     delta_path(path).context("--init-delta")
 }
 
-/// Takes the biases of a delta for the model's first.
+/// Takes what a delta has of the encoder for the model's first values.
 ///
 /// # Errors
-/// A delta on another base, or one with biases that this run does not train: its result would lack them.
+/// A delta on another base, or one with values that this run does not train: its result would lack them.
 pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> Result<()> {
     let path = &file_of(path)?;
     let delta = read_delta(path).context("--init-delta")?;
     belongs_to(&delta, path, base).context("--init-delta")?;
     let shown = path.display();
+    let prefix = base.config.family.prefix();
+    // The pooler goes with a head: another pooling has none.
+    let of_encoder = |name: &str| name.starts_with(prefix) && !name.contains(".pooler.");
     let (mut taken, mut values, mut others) = (Vec::new(), 0, 0);
     for (name, tensor) in &delta.tensors {
-        let of_encoder = |kind| matches!(kind, ParamKind::Bias(_));
-        let mut params = model.params.list().iter();
-        let Some(param) = params.find(|param| param.name == *name && of_encoder(param.kind)) else {
-            others += 1;
-            continue;
-        };
-        if !param.trains {
-            bail!(
+        let mut params = model.params.list().iter().filter(|param| param.kind != ParamKind::Head);
+        let param = match params.find(|param| param.name == *name) {
+            Some(param) if param.trains => param,
+            None if !of_encoder(name) => {
+                others += 1;
+                continue;
+            }
+            _ => bail!(
                 "--init-delta: {shown} has learned `{name}`, which this run does not train, so that its result would lack \
-                 it; train it too (--biases all)"
-            );
-        }
+                 it; train it too (it is of --method {})",
+                delta.info.method.with_biases(&delta.info.biases)
+            ),
+        };
         ensure!(
             param.shape == tensor.shape,
-            "--init-delta: {shown}: the tensor `{name}` has shape {:?}, and the model needs {:?}",
+            "--init-delta: {shown}: the tensor `{name}` has shape {:?}, and this run's {:?}",
             tensor.shape,
             param.shape
         );
@@ -49,10 +53,10 @@ pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> R
     }
     ensure!(
         !taken.is_empty(),
-        "--init-delta: {shown} has no bias of this model: it was trained with --method {}",
+        "--init-delta: {shown} has nothing of the encoder: it was trained with --method {}",
         delta.info.method
     );
-    let biases = count(taken.len(), "bias vector");
+    let begin = count(taken.len(), "tensor");
     for (range, data) in taken {
         model.params.set_initial(range, data);
     }
@@ -67,7 +71,7 @@ pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> R
     say(
         quiet,
         format_args!(
-            "--init-delta: {biases} ({values} values) begin where {shown} left them, trained for {}{rest}",
+            "--init-delta: {begin} of the encoder ({values} values) begin where {shown} left them, trained for {}{rest}",
             delta.info.task
         ),
     );

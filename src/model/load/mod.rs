@@ -15,6 +15,7 @@ use crate::backend::{Backend, MatrixShape};
 use crate::formats::model_tensors::{ModelTensors, read_tensor};
 use crate::methods::Trains;
 use crate::program::{HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
+use crate::rng::{Purpose, Stream};
 use crate::room::filled;
 use crate::tasks::head::DenseLayer;
 use anyhow::{Context, Result};
@@ -130,6 +131,29 @@ impl Source for Zeros {
 
     fn of_words_head(&self, _: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
         self.get("", shape)
+    }
+}
+
+/// The same, with values of the size that a trained model's have: what a device takes may depend on them.
+struct Drawn(RefCell<Stream>);
+
+impl Source for Drawn {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let gain = name.ends_with("LayerNorm.weight");
+        let mut values = filled(if gain { 1.0 } else { 0.0 }, shape.iter().product(), name)?;
+        if !gain {
+            let mut stream = self.0.borrow_mut();
+            values.iter_mut().for_each(|value| *value = 0.07 * (stream.uniform() - 0.5));
+        }
+        Ok(values)
+    }
+
+    fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
+        self.get(names.first().copied().unwrap_or_default(), shape)
     }
 }
 
@@ -256,6 +280,21 @@ pub fn blank(
     backend: &mut dyn Backend,
 ) -> Result<Model> {
     assemble(config, task, &Zeros, &mut OnDevice(backend, folder))
+}
+
+/// The same with values of the usual size, drawn alike every time: to see how long it takes.
+///
+/// # Errors
+/// When the device has no room.
+pub fn drawn(
+    folder: &Path,
+    config: &ModelConfig,
+    task: &TaskSpec,
+    backend: &mut dyn Backend,
+) -> Result<Model> {
+    let stream = Stream::new(task.seed, Purpose::HeadInit, u64::MAX);
+    let source = Drawn(RefCell::new(stream));
+    assemble(config, task, &source, &mut OnDevice(backend, folder))
 }
 
 /// Replaces the head's initial values by those of a safetensors file that holds them by their Hugging Face

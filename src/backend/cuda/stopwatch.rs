@@ -1,0 +1,97 @@
+//! Times launches with a pair of events around each, where somebody asks for it.
+
+use super::device::Device;
+use crate::backend::timing::{Launch, Piece};
+use anyhow::{Context, Result};
+use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
+use cudarc::driver::{CudaEvent, CudaFunction, LaunchConfig};
+use std::sync::{Mutex, PoisonError};
+
+/// Threads of a warp.
+const WARP: u32 = 32;
+
+/// Runs from [`Stopwatch::start`] to [`Stopwatch::stop`].
+#[derive(Debug, Default)]
+pub struct Stopwatch(Mutex<Option<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// The operation under way.
+    op: Option<usize>,
+    launches: Vec<Timed>,
+}
+
+#[derive(Debug)]
+struct Timed {
+    op: Option<usize>,
+    launch: Launch,
+    events: [CudaEvent; 2],
+}
+
+impl Stopwatch {
+    fn with<T>(&self, of: impl FnOnce(&mut Option<Watched>) -> T) -> T {
+        of(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn start(&self) {
+        self.with(|watched| *watched = Some(Watched::default()));
+    }
+
+    /// What is launched from here on belongs to this operation.
+    pub fn enter(&self, op: Option<usize>) {
+        self.with(|watched| watched.as_mut().map_or((), |watched| watched.op = op));
+    }
+
+    /// Launches a kernel, timed where the watch runs.
+    ///
+    /// # Errors
+    /// As `launch`; when the device has no event.
+    pub fn time(
+        &self,
+        device: &Device,
+        (name, function): (&str, &CudaFunction),
+        config: LaunchConfig,
+        launch: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if self.with(|watched| watched.is_none()) {
+            return launch();
+        }
+        let event = || device.stream.record_event(Some(CU_EVENT_DEFAULT)).context("no event");
+        let start = event()?;
+        launch()?;
+        let end = event()?;
+        let dynamic = config.shared_mem_bytes as usize;
+        let threads = config.block_dim.0;
+        let at_once =
+            function.occupancy_max_active_blocks_per_multiprocessor(threads, dynamic, None)?;
+        let (x, y, z) = config.grid_dim;
+        let launch = Launch {
+            kernel: name.to_owned(),
+            blocks: [x, y, z].map(|side| side as usize).iter().product(),
+            threads: threads as usize,
+            registers: usize::try_from(function.num_regs()?)?,
+            shared: usize::try_from(function.shared_size_bytes()?)? + dynamic,
+            warps: (at_once * threads.div_ceil(WARP)) as usize,
+        };
+        self.with(|watched| {
+            if let Some(Watched { op, launches }) = watched {
+                launches.push(Timed { op: *op, launch, events: [start, end] });
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits for all that was launched since the start, and says what each launch took.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn stop(&self) -> Result<Vec<Piece>> {
+        let launches = self.with(Option::take).map(|watched| watched.launches);
+        let pieces =
+            launches.into_iter().flatten().map(|Timed { op, launch, events: [start, end] }| {
+                let milliseconds = start.elapsed_ms(&end).context("cannot time a kernel")?;
+                Ok(Piece { op, kernel: Some(launch), seconds: f64::from(milliseconds) / 1e3 })
+            });
+        pieces.collect()
+    }
+}
