@@ -32,13 +32,14 @@ pub const REPORT_FORMS: [&str; 4] = ["json", "md", "svg", "png"];
 const MOST_LIST: u64 = 1 << 20;
 
 /// What every run must have alike, so that the runs can be compared.
-const SHARED: [&str; 23] = [
+const SHARED: [&str; 24] = [
     "model",
     "init_head",
     "train",
     "data",
     "dev",
     "dev_fraction",
+    "train_rows",
     "format",
     "task",
     "text_column",

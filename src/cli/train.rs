@@ -93,6 +93,8 @@ impl TrainArgs {
             biases: self.biases.unwrap_or(default.biases),
             lora,
             dev: self.dev.map(DevSource::File).or(self.dev_fraction.map(DevSource::Fraction)),
+            // All, written as a number: a list of sizes may end with it.
+            train_rows: self.train_rows.filter(|&rows| rows > 0),
             format: self.format.unwrap_or(default.format),
             task,
             text_column: self.text_column,

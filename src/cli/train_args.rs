@@ -63,6 +63,9 @@ pub struct TrainArgs {
     /// Hold this share of the training rows back, drawn with --seed, to evaluate on
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub dev_fraction: Option<f64>,
+    /// Train on this many rows only, drawn with --seed from those that are not held back; 0 is all [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub train_rows: Option<usize>,
     /// Format of the data files [default: auto]
     #[arg(long, value_parser = choice::<FormatChoice>(), help_heading = "Data")]
     pub format: Option<FormatChoice>,
@@ -307,6 +310,7 @@ impl TrainArgs {
             train: self.train.or(under.train),
             dev: self.dev.or(under.dev),
             dev_fraction: self.dev_fraction.or(under.dev_fraction),
+            train_rows: self.train_rows.or(under.train_rows),
             format: self.format.or(under.format),
             task: self.task.or(under.task),
             data: self.data.or(under.data),

@@ -74,6 +74,9 @@ pub struct TrainConfig {
     pub data: Option<PathBuf>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
+    /// So many of the rows to train on, drawn with the seed; `None` is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_rows: Option<usize>,
     pub format: FormatChoice,
     pub task: TaskChoice,
     /// Column names; `None` means the first of the usual names that the file has.
@@ -226,6 +229,7 @@ impl TrainConfig {
             train,
             data: None,
             dev: None,
+            train_rows: None,
             format: FormatChoice::default(),
             task: TaskChoice::default(),
             text_column: None,

@@ -16,6 +16,7 @@ use crate::tasks::splitting::Splitting;
 use crate::tasks::tag_remarks;
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::{Cells, has_negative};
+use crate::words::count;
 use anyhow::Result;
 
 /// The rows of a run as its files have them.
@@ -143,6 +144,23 @@ impl Data {
                 (train.select(&split.train), vec![("", train.select(&split.dev))])
             }
             _ => (train, dev),
+        };
+        let train = match config.train_rows {
+            None => train,
+            Some(rows) => {
+                let drawn = data::draw(train.len(), rows, config.seed)?;
+                say(
+                    quiet,
+                    format_args!(
+                        "{}: {} of the {} are trained on, drawn with the seed {}",
+                        train.name(),
+                        drawn.len(),
+                        count(train.len(), "row"),
+                        config.seed
+                    ),
+                );
+                train.select(&drawn)
+            }
         };
         for (_, dev) in &dev {
             labelled::say_shared(quiet, &train, dev);
