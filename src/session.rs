@@ -6,8 +6,8 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::device::{Device, count};
 use crate::backend::cuda::{CudaBackend, CudaOptions};
 use crate::backend::{
-    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Slot, StepReport,
-    WeightType,
+    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Resident, Slot,
+    StepReport, WeightType,
 };
 use crate::batch::Batch;
 use crate::model::Model;
@@ -37,14 +37,26 @@ pub struct OpenOptions {
 /// # Errors
 /// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
+    open_sharing(options, Resident::default())
+}
+
+/// The same, with frozen matrices that other backends of the same checkpoint share.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_sharing(options: OpenOptions, resident: Resident) -> Result<Box<dyn Backend>> {
     let OpenOptions { device, here, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
         let options = CudaOptions::new(index, precision.on_gpu()?);
-        Ok(Box::new(CudaBackend::new(CudaOptions { weights, ..options })?))
+        let backend = CudaBackend::new(CudaOptions { weights, ..options })?;
+        Ok(Box::new(backend.sharing(resident.clone())))
     };
     match gpu(device, here) {
         Some(index) => cuda(index),
-        None => Ok(Box::new(CpuBackend::computing(precision.on_cpu(matrices_train)?, weights))),
+        None => {
+            let backend = CpuBackend::computing(precision.on_cpu(matrices_train)?, weights);
+            Ok(Box::new(backend.sharing(resident)))
+        }
     }
 }
 
