@@ -15,6 +15,7 @@ mod labelled;
 mod listing;
 mod merge;
 mod named;
+mod notes;
 mod outputs;
 mod plan;
 mod planned_head;
@@ -30,13 +31,13 @@ mod trained;
 
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
-use crate::error::{UsageError, tame_lines};
+use crate::error::UsageError;
 use crate::formats::delta::DeltaInfo;
 use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
-use std::io::Write;
+use notes::{Kind, tell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,9 +102,7 @@ fn set_threads(threads: Option<usize>, ranks: &dyn Ranks) -> Result<()> {
 /// terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet && !silent() {
-        let text = tame_lines(&text.to_string());
-        // Nothing can be said where standard error is gone, and a note is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = tell(Kind::Note, &text.to_string());
     }
 }
 
@@ -122,7 +121,9 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
 
 /// What may be wrong and is no error, on standard error; `--quiet` is no wish to be misled.
 fn warn(text: impl std::fmt::Display) {
-    say(false, format_args!("warning: {text}"));
+    if !silent() {
+        let _ = tell(Kind::Warning, &format!("warning: {text}"));
+    }
 }
 
 /// Results for the user on standard output, as tame as notes. Unlike `print!` it does not panic where nothing can be
@@ -131,9 +132,7 @@ fn show(text: impl std::fmt::Display) -> Result<()> {
     if silent() {
         return Ok(());
     }
-    let text = tame_lines(&text.to_string());
-    let mut out = std::io::stdout().lock();
-    write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
+    tell(Kind::Result, &text.to_string())
 }
 
 /// `None` lets the extension decide.

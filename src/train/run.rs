@@ -100,6 +100,17 @@ pub enum End {
     Interrupted,
 }
 
+/// The loss, or what it is made of, left the range of numbers: nothing is wrong but what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Diverged(#[source] OfAllRanks);
+
+impl Diverged {
+    pub fn new(message: String) -> Self {
+        Self(OfAllRanks::new(message))
+    }
+}
+
 /// A line of `metrics.jsonl` for an optimizer step.
 #[derive(Serialize)]
 struct StepRecord {
@@ -262,7 +273,7 @@ impl Run<'_> {
         let report = self.session.wait(issued.given.report)?;
         // An overflow of 16-bit gradients is expected while the loss scale settles.
         if !report.is_finite() && !report.overflow {
-            bail!(OfAllRanks::new(self.diverged(step, &report)));
+            bail!(Diverged::new(self.diverged(step, &report)));
         }
         let took = ledger.since.elapsed();
         ledger.since = Instant::now();

@@ -8,7 +8,7 @@ mod report;
 
 use super::base::MOST_SETTINGS;
 use super::stop::Parent;
-use super::train::identity;
+use super::train::{Inputs, identity};
 use super::{outputs, say, show, warn};
 use crate::cli::{CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file};
 use crate::files::{no_links, only_files, read_bounded, sha256_file, write_bytes_atomic};
@@ -196,7 +196,8 @@ fn same_files(name: &str, config: &TrainConfig) -> Result<()> {
         ));
         return Ok(());
     };
-    let now = identity::of_files_now(config).with_context(|| format!("{name}, which is done"))?;
+    let now = identity::of_files_now(config, &Inputs::default())
+        .with_context(|| format!("{name}, which is done"))?;
     if let Some(differences) = now.differences(&identity::files_in(&recorded)) {
         bail!(
             "{name}: the run in {} is done, and was on other files: {differences}; put these back as they were, remove its \
