@@ -1,6 +1,7 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
+use super::run_names;
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
 use crate::error::{UsageError, one_line};
@@ -87,12 +88,7 @@ impl FromStr for RunSpec {
     fn from_str(text: &str) -> Result<Self, UsageError> {
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
         let name = name.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "+-_.".contains(c);
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-            return Err(UsageError::new(format!(
-                "`{name}` cannot be a run's name: letters, digits and + - _ . are, as in `full: --lr 3e-5`"
-            )));
-        }
+        run_names::of_plain_letters(name).map_err(UsageError::new)?;
         if is_own_file(name) {
             return Err(UsageError::new(format!(
                 "`{name}` cannot be a run's name: the comparison has a file of this name in the folder"

@@ -5,7 +5,12 @@ mod commands;
 mod compare;
 mod compute;
 mod config_file;
+mod grid;
 mod plan;
+mod run_names;
+mod sweep;
+pub mod sweep_file;
+mod toml_options;
 mod train;
 mod train_args;
 mod usage;
@@ -21,6 +26,7 @@ pub use compare::{
 };
 pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
+pub use sweep::{SweepArgs, SweepCommand};
 pub use train::TrainCommand;
 pub use train_args::TrainArgs;
 

@@ -287,6 +287,11 @@ impl TrainArgs {
     pub(super) const EXCLUSIVE: [(&'static str, &'static str); 3] =
         [("dev", "dev-fraction"), ("epochs", "steps"), ("train", "data")];
 
+    /// Whether all that `under` says is said here, too, or excluded by what is.
+    pub(super) fn covers(&self, under: &Self) -> bool {
+        self.clone().over(under.clone()) == *self
+    }
+
     /// These options, and `under` where these say nothing.
     pub(super) fn over(self, mut under: Self) -> Self {
         // Saying --steps here takes back an --epochs there.
