@@ -64,7 +64,7 @@ pub enum Purpose {
     /// First values of matrices of low rank; index = number of the matrix.
     LowRank = 8,
     /// Which rows are trained on, where not all are; index 0.
-    TrainRows = 9,
+    TrainRows = 11,
 }
 
 /// One reproducible sequence of numbers, named by seed, purpose and index.

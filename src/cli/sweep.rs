@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Help that follows the options.
-const EXAMPLES: &str = "\
+pub const EXAMPLES: &str = "\
 Examples:
   bitfit sweep --grid grid.toml --output runs/sweep
   bitfit sweep --resume --output runs/sweep

@@ -1,7 +1,6 @@
 //! What each command does, from checked arguments to files and text.
 
 mod base;
-mod compare;
 mod confusions;
 mod cost;
 mod counter;
@@ -26,6 +25,7 @@ mod ranks;
 mod shown;
 mod stop;
 mod submission;
+mod sweep;
 mod train;
 mod trained;
 
@@ -53,20 +53,22 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     }
     match cli.command {
         // These have steps to finish first.
-        Command::Train(_) | Command::Compare(_) => {}
+        Command::Train(_) | Command::Compare(_) | Command::Sweep(_) => {}
         _ => stop::leaving_no_piece()?,
     }
+    let name = cli.command.name();
     match cli.command {
         Command::Train(args) => train::run(args.resolve()?, ranks),
         Command::Eval(args) => eval::run(&args, ranks),
         Command::Predict(args) => predict::run(&args, ranks),
-        Command::Compare(_) if ranks.several() => Err(UsageError::new(
-            "compare starts runs of its own, one after another: start it without mpirun, or start each run as `train` with it",
-        )
+        Command::Compare(_) | Command::Sweep(_) if ranks.several() => Err(UsageError::new(format!(
+            "{name} makes runs of its own in one process: start it without mpirun, or start each run as `train` with it"
+        ))
         .into()),
         // What one process does is done once.
         _ if !ranks.first() => Ok(()),
-        Command::Compare(args) => compare::run(&args.resolve()?),
+        Command::Compare(args) => sweep::run(&args.resolve()?),
+        Command::Sweep(args) => sweep::run(&args.resolve()?),
         Command::Merge(args) => {
             outputs::of_merge(&args)?;
             merge::run(&args)

@@ -12,7 +12,7 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
 use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
-use crate::train::evaluate::{Dev, measured};
+use crate::train::evaluate::{Dev, NotFinite, measured};
 use crate::train::give::give;
 use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
@@ -109,6 +109,11 @@ impl Diverged {
     pub fn new(message: String) -> Self {
         Self(OfAllRanks::new(message))
     }
+}
+
+/// Whether a run ended because it diverged, in a step or where its dev rows were measured.
+pub fn has_diverged(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<NotFinite>())
 }
 
 /// A line of `metrics.jsonl` for an optimizer step.

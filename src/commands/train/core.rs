@@ -1,13 +1,12 @@
 //! One run, from checked settings to its result: `train` makes one, and a sweep several side by side.
 
 use super::data::Data;
-use super::inputs::{Inputs, Texts};
+use super::inputs::Texts;
 use super::keep::{Kept, delta_info, is_kept, keep};
 use super::saved::checkpoint;
 use super::summary::Summary;
 use super::told::{say_added, say_head};
 use super::{identity, rate, start};
-use crate::backend::Footprint;
 use crate::commands::base::Base;
 use crate::commands::heads::{
     rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
@@ -18,7 +17,7 @@ use crate::commands::programs::Programs;
 use crate::commands::progress::Progress;
 use crate::commands::ranks as agreement;
 use crate::commands::stop::Stop;
-use crate::commands::{named, say, show, warn};
+use crate::commands::{say, show, warn};
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
@@ -41,7 +40,6 @@ use crate::train::run::{End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
 use crate::train::trial::Trial;
-use crate::words::count;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::rc::Rc;
@@ -69,16 +67,9 @@ pub enum Ended {
 ///
 /// # Errors
 /// Whatever keeps the run from its end, [`Diverged`](crate::train::run::Diverged) among it.
-pub fn train(job: &Job<'_>, inputs: &Inputs, stop: &Stop, ranks: &Rc<dyn Ranks>) -> Result<Ended> {
+pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -> Result<Ended> {
     let &Job { config, output, resume, quiet } = job;
-    if ranks.several() {
-        let (described, threads) = (agreement::describe(&**ranks)?, rayon::current_num_threads());
-        let threads = count(threads, "thread");
-        say(quiet, format_args!("{described}; {threads} each, and each its share of every batch"));
-    }
-    named::say_recipe(config, quiet);
-    let texts = inputs.of(config, quiet)?;
-    let (base, Texts { of, tokenizer, data }) = (texts.base(), &*texts);
+    let (base, Texts { of, tokenizer, data }) = (texts.base(), texts);
     // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
     let asked = config;
     let config = &TrainConfig { metric: Some(chosen_metric(asked, data, quiet)?), ..asked.clone() };
@@ -256,18 +247,17 @@ pub fn train(job: &Job<'_>, inputs: &Inputs, stop: &Stop, ranks: &Rc<dyn Ranks>)
     Ok(Ended::Done)
 }
 
-/// What a run would take on its device.
+/// What a run would give its device and take of it, before anything is loaded.
 ///
 /// # Errors
-/// As [`train`], before anything is loaded.
-pub fn planned(config: &TrainConfig, texts: &Texts) -> Result<Footprint> {
+/// As [`train`].
+pub fn plan(config: &TrainConfig, texts: &Texts) -> Result<Programs> {
     let (base, data) = (texts.base(), &texts.data);
     let model = outline(&base.config, &task_spec(config, base, data)?)?;
     let sampler = sampler(config, data)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
     let device = open(device_of(config, Share::WHOLE))?.kind();
-    let programs = Programs::plan(&model, (device, 1), &mut steps, config, &lengths(data))?;
-    Ok(programs.planned)
+    Programs::plan(&model, (device, 1), &mut steps, config, &lengths(data))
 }
 
 /// The device that a run asks for.
@@ -314,7 +304,11 @@ fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metri
     Ok(measures[0])
 }
 
-fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
+/// What the model of a run is for.
+///
+/// # Errors
+/// Weights of classes that do not fit; a pooling that has to be chosen.
+pub fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
     Ok(TaskSpec {
         outputs: data.targets.outputs(),
         class_weights: match (&config.class_weights, data.targets.named()) {

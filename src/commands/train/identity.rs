@@ -61,11 +61,6 @@ pub fn files_in(run: &Fingerprint) -> Fingerprint {
     run.only(&FILES)
 }
 
-/// The part of that which all runs of a comparison have alike.
-pub fn shared_files_in(run: &Fingerprint) -> Fingerprint {
-    run.only(&FILES[..4])
-}
-
 fn of_files(config: &TrainConfig, base: &Base, data: &DataHashes) -> Result<Fingerprint> {
     let [weights, train, dev, head, biases, classes] = FILES;
     let mut files = Fingerprint::default().with(weights, &base.sha256).with(train, &data.train);

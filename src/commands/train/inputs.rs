@@ -4,6 +4,7 @@
 use super::data::Data;
 use crate::backend::Resident;
 use crate::commands::base::Base;
+use crate::commands::named;
 use crate::commands::notes::{Said, recorded, retell};
 use crate::data::TextTokenizer;
 use crate::settings::biases::BiasSelection;
@@ -47,6 +48,7 @@ impl Inputs {
     /// # Errors
     /// A base or a file that cannot be read.
     pub fn of(&self, config: &TrainConfig, quiet: bool) -> Result<Arc<Texts>> {
+        named::say_recipe(config, quiet);
         let of = self.base(config, quiet)?;
         self.texts.get(key(config)?, || {
             let positions = of.base.config.max_len();
@@ -65,6 +67,16 @@ impl Inputs {
             let base = Base::open(&config.model, quiet)?;
             Ok(OpenBase { base, resident: Resident::default() })
         })
+    }
+
+    /// Bytes of the frozen matrices of all bases, once each.
+    pub fn resident_bytes(&self) -> usize {
+        let places = self.bases.places();
+        let made = places.values().filter_map(|place| {
+            let made = place.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.as_ref().map(|(base, _)| base.resident.bytes())
+        });
+        made.sum()
     }
 
     /// Says that a run with these settings is to come, so that its texts are kept for it.

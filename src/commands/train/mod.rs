@@ -11,13 +11,15 @@ mod start;
 mod summary;
 mod told;
 
-use super::{outputs, set_threads, stop, submission};
+use super::ranks as agreement;
+use super::{outputs, say, set_threads, stop, submission};
 use crate::cli::TrainCommand;
 use crate::error::{OfAllRanks, UsageError};
 use crate::ranks::Ranks;
 use crate::train::output::OutputFolder;
+use crate::words::count;
 use anyhow::{Result, bail};
-pub use core::{Ended, Job, planned, train};
+pub use core::{Ended, Job, device_of, plan, task_spec, train};
 pub use inputs::{Inputs, Texts};
 use std::path::Path;
 use std::rc::Rc;
@@ -50,7 +52,9 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
         stop.undo_before_steps(output.undo());
     }
     let job = Job { config: &config, output: output.as_ref(), resume, quiet };
-    let result = train(&job, &Inputs::default(), &stop, ranks);
+    let result = say_ranks(quiet, &**ranks)
+        .and_then(|()| Inputs::default().of(&config, quiet))
+        .and_then(|texts| train(&job, &texts, &stop, ranks));
     if let (Some(output), Err(_)) = (output, &result) {
         output.remove_if_unused();
     }
@@ -65,4 +69,13 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
         Some(folder) if ranks.first() => submission::after_training(&config, &folder, quiet),
         _ => Ok(()),
     }
+}
+
+fn say_ranks(quiet: bool, ranks: &dyn Ranks) -> Result<()> {
+    if ranks.several() {
+        let (described, threads) = (agreement::describe(ranks)?, rayon::current_num_threads());
+        let threads = count(threads, "thread");
+        say(quiet, format_args!("{described}; {threads} each, and each its share of every batch"));
+    }
+    Ok(())
 }

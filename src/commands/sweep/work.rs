@@ -1,0 +1,135 @@
+//! The workers of a sweep: each takes the next run of the grid that has not ended, until none is left or somebody asks to
+//! stop.
+
+use super::board::Board;
+use super::ledger::Ledger;
+use super::one::{Shared, make};
+use super::room::Memory;
+use crate::cli::SweepCommand;
+use crate::commands::stop::Stop;
+use crate::commands::train::{Inputs, plan};
+use crate::commands::{say, set_threads};
+use crate::ranks::{Alone, Share};
+use crate::results::rows::{RunEnd, RunRow};
+use crate::rss;
+use crate::session::gpu;
+use crate::settings::sweep_run::SweepRun;
+use crate::words::count;
+use anyhow::{Context, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// As the thread has that a process begins with.
+const STACK: usize = 8 << 20;
+
+/// Makes all runs that the ledger lacks. Where somebody asks to stop, some are missing afterwards.
+///
+/// # Errors
+/// A run that does not fit the memory, before any begins; a file of the sweep that cannot be written.
+pub fn all(
+    command: &SweepCommand,
+    inputs: &Inputs,
+    stop: &Stop,
+    ledger: &Mutex<Ledger>,
+) -> Result<()> {
+    let SweepCommand { runs, output, jobs, quiet, .. } = command;
+    let has = |run: &&SweepRun| !lock(ledger).has(&run.name);
+    let left: Vec<&SweepRun> = runs.iter().filter(has).collect();
+    let Some(first) = left.first() else {
+        return Ok(());
+    };
+    set_threads(first.config.threads, &Alone)?;
+    let threads = rayon::current_num_threads();
+    let on_gpu = gpu(first.config.device, Share::WHOLE).is_some();
+    let workers = match (jobs, on_gpu) {
+        // One fills it.
+        (_, true) => 1,
+        (None, false) => threads,
+        (Some(jobs), false) => *jobs,
+    };
+    let workers = workers.min(left.len());
+    if on_gpu && jobs.is_some_and(|jobs| jobs > 1) {
+        say(*quiet, "--jobs: runs on a GPU are made one after another");
+    }
+    let limit = first.config.memory.map(|size| size.0);
+    // Without a limit of the user's, what the system has free keeps a large model from being trained many times at once.
+    let free = if jobs.is_none() { rss::available() } else { None };
+    let memory = Memory::new(limit.or(free));
+    let mut pools = Vec::new();
+    for worker in 0..workers {
+        let more = usize::from(worker < threads % workers);
+        pools.push(pool((threads / workers + more).max(1))?);
+    }
+    for run in &left {
+        inputs.expect(&run.config)?;
+    }
+    if limit.is_some() {
+        for run in &left {
+            let texts = inputs.of(&run.config, true)?;
+            let planned = pools[0].install(|| plan(&run.config, &texts).map(drop));
+            planned.with_context(|| format!("the run {}", run.name))?;
+        }
+    }
+    say(
+        *quiet,
+        format_args!(
+            "{} to make, {workers} at a time on {}",
+            count(left.len(), "run"),
+            count(threads, "thread")
+        ),
+    );
+    let board = Board::new(runs.len(), runs.len() - left.len(), *quiet);
+    let asked = stop.after_the_step();
+    let shared = Shared { output, inputs, memory: &memory, stop, asked, board: &board };
+    let (next, broken) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || -> Result<()> {
+        while !asked.load(Ordering::Relaxed)
+            && !broken.load(Ordering::Relaxed)
+            && let Some(run) = left.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let row = make(run, &shared)?;
+            inputs.done(&run.config)?;
+            if let Some(row) = row {
+                board.ended(&run.name, &said(&row));
+                lock(ledger).add(row)?;
+            }
+        }
+        Ok(())
+    };
+    let ended = std::thread::scope(|scope| {
+        let worker = |pool: ThreadPool| {
+            let (work, broken) = (&work, &broken);
+            scope.spawn(move || {
+                pool.install(work).inspect_err(|_| broken.store(true, Ordering::Relaxed))
+            })
+        };
+        let workers: Vec<_> = pools.into_iter().map(worker).collect();
+        // A run's panics are caught where it is made.
+        workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
+    });
+    board.finish();
+    ended
+}
+
+/// What a run computes with.
+fn pool(threads: usize) -> Result<ThreadPool> {
+    let builder = ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK);
+    builder.build().context("cannot start the threads; try a smaller --threads")
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a run ended, for people.
+fn said(row: &RunRow) -> String {
+    match (row.outcome, row.dev, &row.metric, &row.why) {
+        (RunEnd::Done, Some(dev), Some(metric), _) => format!("done, dev {metric} {dev:.4}"),
+        (RunEnd::Done, ..) => "done".to_owned(),
+        (RunEnd::Diverged, .., Some(why)) => format!("diverged: {why}"),
+        (RunEnd::Failed, .., Some(why)) => format!("failed: {why}"),
+        (RunEnd::Diverged, ..) => "diverged".to_owned(),
+        (RunEnd::Failed, ..) => "failed".to_owned(),
+    }
+}
