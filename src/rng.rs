@@ -63,6 +63,8 @@ pub enum Purpose {
     DevMask = 7,
     /// First values of matrices of low rank; index = number of the matrix.
     LowRank = 8,
+    /// Resamples of seeds and rows; index = resample. Of no run: those have the numbers before.
+    Resample = 64,
 }
 
 /// One reproducible sequence of numbers, named by seed, purpose and index.

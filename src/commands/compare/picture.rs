@@ -3,14 +3,15 @@
 //! The PNG's letters come from a font in this program, cut down to what is written here, so that nothing of the
 //! machine is needed; the SVG leaves letters to whoever shows it.
 
-use super::report::{Report, RunRow, bytes, seconds};
+use super::report::{Report, RunRow};
+use crate::results::units::{bytes, seconds};
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-static FONT: &[u8] = include_bytes!("DejaVuSans.ttf");
+static FONT: &[u8] = include_bytes!("../../results/pictures/DejaVuSans.ttf");
 const FAMILY: &str = "sans-serif";
 
 const WIDTH: u32 = 1120;

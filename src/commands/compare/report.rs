@@ -2,6 +2,7 @@
 
 use crate::commands::train::rate::KEY;
 use crate::files::read_bounded;
+use crate::results::units::{bytes, seconds};
 use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
 use crate::settings::rate::Rate;
@@ -203,34 +204,6 @@ impl Report {
     }
 }
 
-/// A size in decimal units, three digits of it.
-pub fn bytes(bytes: u64) -> String {
-    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    let value = bytes as f64;
-    match units.iter().find(|(size, _)| value >= *size) {
-        Some((size, unit)) => format!("{} {unit}", three_digits(value / size)),
-        None => format!("{bytes} B"),
-    }
-}
-
-/// A time, three digits of it.
-pub fn seconds(value: f64) -> String {
-    if value < 1.0 {
-        format!("{} ms", three_digits(1e3 * value))
-    } else {
-        format!("{} s", three_digits(value))
-    }
-}
-
-fn three_digits(value: f64) -> String {
-    let decimals = match value {
-        v if v < 9.995 => 2,
-        v if v < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}")
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -252,17 +225,6 @@ pub mod tests {
         };
         let rows = vec![row("bitfit", Some(0.842)), row("a <b> & \"c\"", None)];
         Report::new(rows, Some(Metric::Accuracy))
-    }
-
-    #[test]
-    fn sizes_and_times_have_three_digits_and_a_unit() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(1_000), "1.00 kB");
-        assert_eq!(bytes(45_678_901), "45.7 MB");
-        assert_eq!(bytes(345_678_901_234), "346 GB");
-        assert_eq!(seconds(0.0214), "21.4 ms");
-        assert_eq!(seconds(12.34), "12.3 s");
     }
 
     #[test]
