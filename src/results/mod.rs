@@ -1,0 +1,9 @@
+//! What several runs have found, side by side: rows, statistics over seeds, tables and pictures.
+
+pub mod bootstrap;
+pub mod groups;
+pub mod pictures;
+pub mod rows;
+pub mod statistics;
+pub mod table;
+pub mod units;
