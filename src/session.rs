@@ -256,3 +256,69 @@ impl Session {
         self.backend.set_loss_scaling(scaling)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::Trains;
+    use crate::model::config::ModelConfig;
+    use crate::model::load::{TaskSpec, load};
+    use crate::program::{LossKind, PoolKind};
+    use crate::settings::biases::BiasSelection;
+    use crate::settings::lora::Lora;
+    use crate::settings::method::Method;
+
+    #[test]
+    fn models_of_one_checkpoint_have_their_frozen_matrices_once() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/bert");
+        let folder = std::path::Path::new(folder);
+        let config = ModelConfig::read(folder).unwrap();
+        let resident = Resident::default();
+        let mut sizes = Vec::new();
+        for method in [Method::Head, Method::Bitfit, Method::LayerNorm, Method::Lora, Method::Full]
+        {
+            let lora = Lora::default();
+            let spec = TaskSpec {
+                outputs: 2,
+                loss: LossKind::CrossEntropy,
+                pooling: PoolKind::Cls,
+                reinit_pooler: false,
+                class_weights: vec![],
+                trains: Trains::of(method, &BiasSelection::all(), Some(&lora)),
+                dropout: Some(0.0),
+                seed: 1,
+            };
+            let logits = |resident: &Resident| {
+                let options = OpenOptions {
+                    device: DeviceChoice::Cpu,
+                    here: Share::WHOLE,
+                    precision: Precision::F32,
+                    weights: WeightType::F16,
+                    matrices_train: method.trains_matrices(),
+                };
+                let mut backend = open_sharing(options, resident.clone()).unwrap();
+                let model = load(folder, &config, &spec, &mut *backend).unwrap();
+                let mut session = Session::new(model, backend);
+                let batch = Batch {
+                    ids: vec![2, 7, 3, 2, 3],
+                    type_ids: vec![0; 5],
+                    positions: vec![0, 1, 2, 0, 1],
+                    cu_seqlens: vec![0, 3, 5],
+                    labels: crate::batch::Labels::None,
+                };
+                let program = session.program(batch.limits(), None);
+                session.allocate(None, Some(program)).unwrap();
+                (session.logits(&batch).unwrap(), session.allocated().weights)
+            };
+            let (shared, alone) = (logits(&resident), logits(&Resident::default()));
+            assert_eq!(shared, alone, "{method}");
+            sizes.push((method, shared.1, resident.bytes()));
+        }
+        let (_, frozen, _) = sizes[0];
+        assert!(frozen > 0);
+        for (method, own, all) in sizes {
+            let frozen_here = if method == Method::Full { 0 } else { frozen };
+            assert_eq!((own, all), (frozen_here, frozen), "{method}");
+        }
+    }
+}

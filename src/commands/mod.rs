@@ -67,8 +67,8 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
         .into()),
         // What one process does is done once.
         _ if !ranks.first() => Ok(()),
-        Command::Compare(args) => sweep::run(&args.resolve()?),
-        Command::Sweep(args) => sweep::run(&args.resolve()?),
+        Command::Compare(args) => sweep::run(name, &args.resolve()?),
+        Command::Sweep(args) => sweep::run(name, &args.resolve()?),
         Command::Merge(args) => {
             outputs::of_merge(&args)?;
             merge::run(&args)

@@ -90,6 +90,21 @@ pub fn retell(said: &Said) -> Result<()> {
     Ok(())
 }
 
+/// Does some work that nobody is to hear of.
+pub fn unheard<T>(work: impl FnOnce() -> T) -> T {
+    heard_by(Rc::new(Nobody), work)
+}
+
+struct Nobody;
+
+impl Listener for Nobody {
+    fn hear(&self, _: &Said) {}
+
+    fn bar(&self, _: u64, _: u64) -> Option<ProgressBar> {
+        None
+    }
+}
+
 /// Does some work and keeps what it says beside its result; it is heard as it would be without.
 pub fn recorded<T>(work: impl FnOnce() -> T) -> (T, Vec<Said>) {
     let tape = Rc::new(Tape { onwards: listener(), said: RefCell::default() });

@@ -45,14 +45,9 @@ fn sweep(grid: &Path, output: &Path, more: &[&str]) -> Command {
     command
 }
 
-fn rows(output: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(output.join("sweep.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// The rows without what depends on the machine's speed.
 fn timeless_rows(output: &Path) -> Vec<Value> {
-    let mut rows = rows(output);
+    let mut rows = sweep_rows(output);
     for row in &mut rows {
         for time in ["seconds", "seconds_per_step", "tokens_per_s"] {
             row.as_object_mut().unwrap().remove(time);
@@ -67,7 +62,7 @@ fn timeless_rows(output: &Path) -> Vec<Value> {
 
 /// The names of the runs, as their rows have them.
 fn runs(output: &Path) -> Vec<String> {
-    rows(output).iter().map(|row| row["run"].as_str().unwrap().to_owned()).collect()
+    sweep_rows(output).iter().map(|row| row["run"].as_str().unwrap().to_owned()).collect()
 }
 
 /// What a run leaves, a delta or a model.
@@ -101,7 +96,7 @@ fn every_run_is_what_train_makes_of_its_settings() {
     let names = runs(&output);
     assert_eq!(names.len(), 10);
     assert_eq!((names[0].as_str(), names[8].as_str()), ("qi-lr1e-3-seed1", "full-seed1"));
-    for row in rows(&output) {
+    for row in sweep_rows(&output) {
         let name = row["run"].as_str().unwrap();
         let (run, alone) = (output.join(name), folder.path(&format!("alone-{name}")));
         let mut train = bitfit(["train", "--quiet", "--config"]);
@@ -119,7 +114,7 @@ fn every_run_is_what_train_makes_of_its_settings() {
         assert_eq!(row["train_rows"], 36);
         assert!((0.0..=1.0).contains(&number(&row, "train")), "{row}");
         let answers = json(&output.join("answers").join(format!("{name}.json")));
-        let each = answers["each"].as_array().unwrap();
+        let each = answers["answers"]["each"].as_array().unwrap();
         let right: f64 = each.iter().map(|right| right.as_f64().unwrap()).sum();
         assert_eq!(each.len(), 12, "{answers}");
         assert!((right / 12.0 - number(&row, "dev")).abs() < 1e-9, "{name}: {answers}");
@@ -208,7 +203,7 @@ fn a_run_that_diverges_is_recorded_and_the_others_go_on() {
     let text = "epochs = 4\ndev-fraction = 0.25\nclip-norm = 0\n[grid]\nlr = [1e30, 1e-2]\n";
     let output = folder.path("sweep");
     let run = Finished::of(&mut sweep(&grid(&folder, text), &output, &[])).success();
-    let rows = rows(&output);
+    let rows = sweep_rows(&output);
     assert_eq!((&rows[0]["outcome"], &rows[1]["outcome"]), (&"diverged".into(), &"done".into()));
     let why = rows[0]["why"].as_str().unwrap();
     assert!(why.contains("not finite") || why.contains("no number to go by"), "{why}");
@@ -231,7 +226,7 @@ fn a_run_that_fails_is_named_and_tried_again_when_the_sweep_goes_on() {
     let (grid, output) = (grid(&folder, text), folder.path("sweep"));
     let failed = ["1 of 2 runs failed", "the first bitfit-train-rows1000: ", "36 rows to train on"];
     Finished::of(&mut sweep(&grid, &output, &[])).fails(1, &failed);
-    assert_eq!(rows(&output)[1]["train_rows"], 20);
+    assert_eq!(sweep_rows(&output)[1]["train_rows"], 20);
     Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output)).fails(1, &failed);
 }
 
@@ -313,7 +308,7 @@ fn memory_decides_how_many_runs_are_at_work() {
 
     let output = folder.path("fits");
     let wide = Finished::of(&mut sweep(&path, &output, &["--memory", "16MiB"])).success();
-    assert_eq!(rows(&output).len(), 10);
+    assert_eq!(sweep_rows(&output).len(), 10);
     let logs: BTreeSet<String> =
         names(&output).into_iter().filter(|n| n.ends_with(".log")).collect();
     assert_eq!(logs.len(), 10);

@@ -10,6 +10,7 @@ use crate::model::config::ModelConfig;
 use crate::model::load::{init_head, load};
 use crate::program::PoolKind;
 use crate::ranks::Share;
+use crate::results::bootstrap::DevAnswers;
 use crate::session::{OpenOptions, Session, open, open_sharing};
 use crate::settings::benchmark::NamedTask;
 use crate::settings::method::Leaves;
@@ -28,7 +29,7 @@ pub struct Found {
     /// The run's measure on rows that it was trained on, as many as there are dev rows at most.
     pub train: f64,
     /// Of each dev row, where the measure comes from such.
-    pub answers: Option<RowAnswers>,
+    pub answers: Option<DevAnswers>,
 }
 
 /// Measures the best state of a run that is done; `None` where there are no dev rows, or the rows are no single texts or pairs.
@@ -67,6 +68,8 @@ pub fn measure(config: &TrainConfig, texts: &Texts, metric: Metric) -> Result<Op
     let value = found.value(metric).with_context(|| format!("no {metric} was measured"))?;
     let on_dev = logits(&mut session, &dev.dataset, &of_dev, |_| {})?;
     let answers = RowAnswers::of(metric, &data.targets, dev.labels(), &on_dev, positive);
+    let rows = data.dev_sha256.clone().unwrap_or_default();
+    let answers = answers.map(|answers| DevAnswers { rows, answers });
     Ok(Some(Found { train: value, answers }))
 }
 

@@ -3,7 +3,7 @@
 
 use super::held::is_done;
 use crate::files::{open_own, read_bounded, write_bytes_atomic};
-use crate::results::rows::{RunEnd, RunRow};
+use crate::results::rows::{RunEnd, RunRow, read_rows};
 use crate::settings::sweep_run::SweepRun;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
@@ -34,18 +34,15 @@ impl Ledger {
         let path = output.join(LEDGER_FILE);
         let mut rows = HashMap::new();
         if path.exists() {
-            let bytes = read_bounded(&path, MOST_BYTES)?;
-            let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-            for (i, line) in bytes[..whole].split(|&byte| byte == b'\n').enumerate() {
-                if line.is_empty() {
-                    continue;
-                }
-                let row: RunRow = serde_json::from_slice(line).with_context(|| {
-                    let place = format!("{}:{}", path.display(), i + 1);
-                    format!(
-                        "{place}: not a line of a sweep; remove it, and its run is looked at anew"
-                    )
-                })?;
+            let text = String::from_utf8(read_bounded(&path, MOST_BYTES)?);
+            let found = text.map_err(Into::into).and_then(|text| read_rows(&text));
+            let (found, _) = found.with_context(|| {
+                format!(
+                    "{}: remove what is wrong there, and its run is looked at anew",
+                    path.display()
+                )
+            })?;
+            for row in found {
                 let run = runs.iter().find(|run| run.name == row.run);
                 let stands = run.is_some_and(|run| match row.outcome {
                     RunEnd::Done => is_done(&run.config),
@@ -77,7 +74,7 @@ impl Ledger {
     /// # Errors
     /// A line that cannot be written.
     pub fn add(&mut self, row: RunRow) -> Result<()> {
-        let line = serde_json::to_string(&row)? + "\n";
+        let line = row.to_line()?;
         self.file
             .write_all(line.as_bytes())
             .and_then(|()| self.file.sync_data())
@@ -99,8 +96,7 @@ impl Ledger {
 fn text(names: &[String], rows: &HashMap<String, RunRow>) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     for row in names.iter().filter_map(|name| rows.get(name)) {
-        serde_json::to_writer(&mut text, row)?;
-        text.push(b'\n');
+        text.extend(row.to_line()?.into_bytes());
     }
     Ok(text)
 }

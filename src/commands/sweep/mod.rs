@@ -8,20 +8,21 @@ mod board;
 mod held;
 mod ledger;
 mod one;
+mod report;
 mod room;
 mod row;
 mod work;
 
 use super::stop;
 use super::train::Inputs;
-use super::{outputs, say, show};
+use super::{outputs, say};
 use crate::cli::sweep_file::{self, RUNS_FILE};
 use crate::cli::{SweepCommand, TrainArgs};
 use crate::files::{no_links, only_files, write_bytes_atomic};
 use crate::results::rows::{RunEnd, RunRow};
 use crate::rss;
 use crate::settings::sweep_run::SweepRun;
-use crate::table::{TextTable, grouped};
+use crate::table::grouped;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use ledger::{LEDGER_FILE, Ledger};
@@ -32,7 +33,8 @@ use std::sync::{Mutex, PoisonError};
 /// The folder of what runs answer, row by row.
 pub const ANSWERS: &str = "answers";
 
-pub fn run(command: &SweepCommand) -> Result<()> {
+/// `name` is the command's, to go on with.
+pub fn run(name: &str, command: &SweepCommand) -> Result<()> {
     let SweepCommand { runs, output, resume, .. } = command;
     let models: Vec<&Path> = runs.iter().map(|run| Path::new(&run.config.model)).collect();
     outputs::no_input_folder(output, &models)?;
@@ -45,7 +47,7 @@ pub fn run(command: &SweepCommand) -> Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("--output {}: cannot make the folder", output.display()))?;
     let lock = FolderLock::take(output).context("--output")?;
-    let ended = in_folder(command);
+    let ended = in_folder(name, command);
     drop(lock);
     if made && ended.is_err() {
         // Refused by the system where something was written.
@@ -60,7 +62,7 @@ fn is_used(output: &Path) -> bool {
     })
 }
 
-fn in_folder(command: &SweepCommand) -> Result<()> {
+fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     let SweepCommand { runs, output, resume, quiet, .. } = command;
     let folders = runs.iter().map(|run| run.name.as_str()).chain([ANSWERS]);
     no_links(output, &folders.collect::<Vec<_>>())?;
@@ -93,11 +95,11 @@ fn in_folder(command: &SweepCommand) -> Result<()> {
     // Whatever is at work finishes its step.
     let asked = stop.after_the_step();
     let ledger = Mutex::new(ledger);
-    work::all(command, &inputs, &stop, &ledger)?;
+    let most = work::all(command, &inputs, &stop, &ledger)?;
     let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     if asked.load(Ordering::Relaxed) && ledger.ended() < runs.len() {
         bail!(
-            "stopped with {} of {} runs done, as asked; everything is saved: go on with `bitfit sweep --resume --output {}`",
+            "stopped with {} of {} runs done, as asked; everything is saved: go on with `bitfit {name} --resume --output {}`",
             ledger.ended(),
             runs.len(),
             output.display()
@@ -105,14 +107,16 @@ fn in_folder(command: &SweepCommand) -> Result<()> {
     }
     held::all_on_the_same_files(runs)?;
     let rows = ledger.in_order()?;
-    show(table(&rows))?;
-    if let Some(peak) = rss::peak() {
+    report::make(output, &rows)?;
+    if let Some(peak) = rss::peak().filter(|_| most > 0) {
+        let frozen = grouped(inputs.resident_bytes());
         say(
             *quiet,
             format_args!(
-                "at its peak the process had {} bytes in memory; the frozen weights take {}, once for all runs",
-                grouped(peak as usize),
-                grouped(inputs.resident_bytes())
+                "memory: {} bytes planned for the runs at work, of which frozen weights {frozen}, once for all; the process \
+                 held {} at its peak",
+                grouped(most),
+                grouped(peak as usize)
             ),
         );
     }
@@ -140,17 +144,8 @@ fn ended_well(rows: &[RunRow]) -> Result<()> {
     }
 }
 
-fn table(rows: &[RunRow]) -> TextTable {
-    let mut table = TextTable::new(["run", "dev"]);
-    for row in rows {
-        let dev = row.dev.map_or_else(|| "-".to_owned(), |dev| format!("{dev:.4}"));
-        table.row([row.run.clone(), dev]);
-    }
-    table
-}
-
 /// The names of all files that a sweep writes into its folder itself.
 fn files(runs: &[SweepRun]) -> Vec<String> {
     let logs = runs.iter().map(|run| format!("{}.log", run.name));
-    logs.chain([RUNS_FILE.to_owned(), LEDGER_FILE.to_owned()]).collect()
+    logs.chain([RUNS_FILE, LEDGER_FILE, report::TABLE_FILE].map(str::to_owned)).collect()
 }

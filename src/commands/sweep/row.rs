@@ -1,8 +1,8 @@
 //! The row of a run, made of what the run has left, and the answers of its best state beside the runs' folders.
 
-use super::ANSWERS;
 use super::best;
 use super::held::{chosen_rate, result_of};
+use super::report::answers_file;
 use crate::commands::train::Texts;
 use crate::files::write_bytes_atomic;
 use crate::results::rows::{RunEnd, RunRow};
@@ -32,7 +32,7 @@ pub fn of_result(run: &SweepRun, texts: &Texts, output: &Path) -> Result<RunRow>
         None => None,
     };
     if let Some(answers) = found.as_ref().and_then(|found| found.answers.as_ref()) {
-        let path = output.join(ANSWERS).join(format!("{}.json", run.name));
+        let path = answers_file(output, &run.name);
         write_bytes_atomic(&path, &serde_json::to_vec(answers)?)?;
     }
     let left = config.output.join(result_file(config.method.facts().leaves));

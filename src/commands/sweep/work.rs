@@ -6,6 +6,7 @@ use super::ledger::Ledger;
 use super::one::{Shared, make};
 use super::room::Memory;
 use crate::cli::SweepCommand;
+use crate::commands::notes::unheard;
 use crate::commands::stop::Stop;
 use crate::commands::train::{Inputs, plan};
 use crate::commands::{say, set_threads};
@@ -23,7 +24,8 @@ use std::sync::{Mutex, PoisonError};
 /// As the thread has that a process begins with.
 const STACK: usize = 8 << 20;
 
-/// Makes all runs that the ledger lacks. Where somebody asks to stop, some are missing afterwards.
+/// Makes all runs that the ledger lacks, and returns the most bytes that those at work were planned to take at a time. Where
+/// somebody asks to stop, some runs are missing afterwards.
 ///
 /// # Errors
 /// A run that does not fit the memory, before any begins; a file of the sweep that cannot be written.
@@ -32,12 +34,12 @@ pub fn all(
     inputs: &Inputs,
     stop: &Stop,
     ledger: &Mutex<Ledger>,
-) -> Result<()> {
+) -> Result<usize> {
     let SweepCommand { runs, output, jobs, quiet, .. } = command;
     let has = |run: &&SweepRun| !lock(ledger).has(&run.name);
     let left: Vec<&SweepRun> = runs.iter().filter(has).collect();
     let Some(first) = left.first() else {
-        return Ok(());
+        return Ok(0);
     };
     set_threads(first.config.threads, &Alone)?;
     let threads = rayon::current_num_threads();
@@ -66,8 +68,9 @@ pub fn all(
     }
     if limit.is_some() {
         for run in &left {
-            let texts = inputs.of(&run.config, true)?;
-            let planned = pools[0].install(|| plan(&run.config, &texts).map(drop));
+            let plan_of = || plan(&run.config, &*inputs.of(&run.config, false)?).map(drop);
+            // What there is to say of the texts is said when the run begins.
+            let planned = pools[0].install(|| unheard(plan_of));
             planned.with_context(|| format!("the run {}", run.name))?;
         }
     }
@@ -97,7 +100,7 @@ pub fn all(
         }
         Ok(())
     };
-    let ended = std::thread::scope(|scope| {
+    let ended: Result<()> = std::thread::scope(|scope| {
         let worker = |pool: ThreadPool| {
             let (work, broken) = (&work, &broken);
             scope.spawn(move || {
@@ -105,11 +108,11 @@ pub fn all(
             })
         };
         let workers: Vec<_> = pools.into_iter().map(worker).collect();
-        // A run's panics are caught where it is made.
-        workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
+        // A run's panics are caught where it is made; the scope waits for the others after an error.
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker catches panics"))
     });
     board.finish();
-    ended
+    ended.map(|()| memory.most())
 }
 
 /// What a run computes with.

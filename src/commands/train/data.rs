@@ -127,6 +127,8 @@ pub struct Data {
     pub baselines: Vec<Vec<Baseline>>,
     /// Of the rows as read, before a split.
     pub hashes: DataHashes,
+    /// Of the dev rows that choose, as they are after it.
+    pub dev_sha256: Option<String>,
 }
 
 impl Data {
@@ -162,6 +164,7 @@ impl Data {
                 train.select(&drawn)
             }
         };
+        let dev_sha256 = dev.first().map(|(_, rows)| rows.sha256());
         for (_, dev) in &dev {
             labelled::say_shared(quiet, &train, dev);
         }
@@ -181,7 +184,7 @@ impl Data {
         train.documents = None;
         train.dataset.for_training();
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
-        Ok(Self { targets, columns, train, dev, baselines, hashes })
+        Ok(Self { targets, columns, train, dev, baselines, hashes, dev_sha256 })
     }
 }
 

@@ -148,9 +148,12 @@ fn key(config: &TrainConfig) -> Result<String> {
 /// Things that are made once for all who need them.
 struct Once<T>(Mutex<HashMap<String, Place<T>>>);
 
-/// A thing and its notes, behind a lock of its own: others are found while it is made.
+/// A thing, and what was said when it was made.
+type Made<T> = Option<(Arc<T>, Vec<Said>)>;
+
+/// A thing behind a lock of its own: others are found while it is made.
 struct Place<T> {
-    made: Arc<Mutex<Option<(Arc<T>, Vec<Said>)>>>,
+    made: Arc<Mutex<Made<T>>>,
     /// How many are to ask yet.
     expected: usize,
 }
