@@ -2,7 +2,7 @@
 //! left.
 
 use crate::commands::base::settings_beside;
-use crate::commands::train::{Inputs, identity, rate};
+use crate::commands::train::{Inputs, identity, rate, texts_key};
 use crate::commands::warn;
 use crate::files::{read_bounded, sha256_file};
 use crate::formats::fingerprint::Fingerprint;
@@ -14,7 +14,6 @@ use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE, result_f
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 /// The confusion of some thousand classes has a tenth.
 const MOST_RESULT: u64 = 256 << 20;
@@ -147,26 +146,21 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
 
 /// What names the files that a run reads, and how they are read.
 fn files_read(config: &TrainConfig) -> Result<String> {
-    let plain =
-        TrainConfig::with_defaults(config.model.clone(), config.train.clone(), PathBuf::new());
-    let read = TrainConfig {
-        init_head: config.init_head.clone(),
-        init_delta: config.init_delta.clone(),
-        class_weights: config.class_weights.clone(),
-        data: config.data.clone(),
-        // However many are drawn, the file is the same.
-        dev: config.dev.clone().filter(|dev| matches!(dev, DevSource::File(_))),
-        format: config.format,
-        task: config.task,
-        text_column: config.text_column.clone(),
-        text_pair_column: config.text_pair_column.clone(),
-        label_column: config.label_column.clone(),
-        label_separator: config.label_separator.clone(),
-        unlabelled: config.unlabelled,
-        ..plain
+    let TrainConfig { init_head, init_delta, class_weights, .. } = config;
+    // However many rows are drawn of a file and however long its texts may be, it is the same.
+    let dev = match &config.dev {
+        Some(DevSource::Fraction(_)) => Some(DevSource::Fraction(0.5)),
+        other => other.clone(),
     };
-    let dev_is_split = matches!(config.dev, Some(DevSource::Fraction(_)));
-    Ok(format!("{dev_is_split} {}", read.to_toml()?))
+    let read = TrainConfig {
+        dev,
+        train_rows: None,
+        seed: 0,
+        max_length: None,
+        stride: None,
+        ..config.clone()
+    };
+    Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?}", texts_key(&read)?))
 }
 
 /// What decided what a run computed; `None` where it has no checkpoint.

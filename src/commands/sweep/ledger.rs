@@ -18,19 +18,20 @@ const MOST_BYTES: u64 = 256 << 20;
 
 pub struct Ledger {
     path: PathBuf,
-    file: File,
+    /// Open from [`begin`](Ledger::begin) on.
+    file: Option<File>,
     /// In the order of the grid.
     names: Vec<String>,
     rows: HashMap<String, RunRow>,
 }
 
 impl Ledger {
-    /// The lines that a folder has of these runs. Those of runs that failed, or whose folders are gone, are dropped: they are
+    /// Reads the lines that a folder has of these runs. Those of runs that failed, or whose folders are gone, are dropped: they are
     /// made again.
     ///
     /// # Errors
-    /// A file that cannot be read or written, or a line that is broken; a last one that was cut off is none.
-    pub fn open(output: &Path, runs: &[SweepRun]) -> Result<Self> {
+    /// A file that cannot be read, or a line that is broken; a last one that was cut off is none.
+    pub fn read(output: &Path, runs: &[SweepRun]) -> Result<Self> {
         let path = output.join(LEDGER_FILE);
         let mut rows = HashMap::new();
         if path.exists() {
@@ -55,10 +56,18 @@ impl Ledger {
             }
         }
         let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-        write_bytes_atomic(&path, &text(&names, &rows)?)?;
-        let file = open_own(&path, File::options().append(true));
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path, file, names, rows })
+        Ok(Self { path, file: None, names, rows })
+    }
+
+    /// Puts the file in order and opens it for further lines.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn begin(&mut self) -> Result<()> {
+        write_bytes_atomic(&self.path, &text(&self.names, &self.rows)?)?;
+        let file = open_own(&self.path, File::options().append(true));
+        self.file = Some(file.with_context(|| format!("cannot write {}", self.path.display()))?);
+        Ok(())
     }
 
     /// Whether a run has ended.
@@ -75,9 +84,9 @@ impl Ledger {
     /// A line that cannot be written.
     pub fn add(&mut self, row: RunRow) -> Result<()> {
         let line = row.to_line()?;
-        self.file
-            .write_all(line.as_bytes())
-            .and_then(|()| self.file.sync_data())
+        let file = self.file.as_mut().context("a ledger that was not begun")?;
+        file.write_all(line.as_bytes())
+            .and_then(|()| file.sync_data())
             .with_context(|| format!("cannot write {}", self.path.display()))?;
         self.rows.insert(row.run.clone(), row);
         Ok(())

@@ -29,6 +29,7 @@ use ledger::{LEDGER_FILE, Ledger};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
+use work::Work;
 
 /// The folder of what runs answer, row by row.
 pub const ANSWERS: &str = "answers";
@@ -78,24 +79,26 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
         );
     }
     let inputs = Inputs::default();
-    let ledger = Ledger::open(output, runs)?;
+    let mut ledger = Ledger::read(output, runs)?;
     let begun: Vec<&SweepRun> = runs.iter().filter(|run| run.config.output.exists()).collect();
     for run in &begun {
         held::same_settings(run)?;
         held::hold_result(run)?;
     }
     held::same_files(&begun, &inputs)?;
+    let work = Work::planned(command, &inputs, |name| ledger.has(name))?;
     // Before the first run, so that a sweep that was stopped knows what is left to do.
     write_bytes_atomic(&sweep_file::runs_file(output), sweep_file::to_text(runs)?.as_bytes())?;
     let answers = output.join(ANSWERS);
     std::fs::create_dir_all(&answers)
         .with_context(|| format!("cannot make the folder {}", answers.display()))?;
+    ledger.begin()?;
 
     let stop = stop::when_asked()?;
     // Whatever is at work finishes its step.
     let asked = stop.after_the_step();
     let ledger = Mutex::new(ledger);
-    let most = work::all(command, &inputs, &stop, &ledger)?;
+    let most = work.make(command, &inputs, &stop, &ledger)?;
     let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     if asked.load(Ordering::Relaxed) && ledger.ended() < runs.len() {
         bail!(

@@ -50,7 +50,7 @@ impl Inputs {
     pub fn of(&self, config: &TrainConfig, quiet: bool) -> Result<Arc<Texts>> {
         named::say_recipe(config, quiet);
         let of = self.base(config, quiet)?;
-        self.texts.get(key(config)?, || {
+        self.texts.get(texts_key(config)?, || {
             let positions = of.base.config.max_len();
             let tokenizer = of.base.tokenizer(config.max_length(positions), quiet)?;
             let data = Data::read(config, &tokenizer, quiet)?;
@@ -84,7 +84,7 @@ impl Inputs {
     /// # Errors
     /// Settings that cannot be written down.
     pub fn expect(&self, config: &TrainConfig) -> Result<()> {
-        self.texts.expect(key(config)?);
+        self.texts.expect(texts_key(config)?);
         Ok(())
     }
 
@@ -93,14 +93,17 @@ impl Inputs {
     /// # Errors
     /// As [`expect`](Self::expect).
     pub fn done(&self, config: &TrainConfig) -> Result<()> {
-        self.texts.done(&key(config)?);
+        self.texts.done(&texts_key(config)?);
         Ok(())
     }
 }
 
 /// What tells apart the texts that runs read. What decides nothing of them is left out, so that a new setting tells them apart
 /// until it is named here.
-fn key(config: &TrainConfig) -> Result<String> {
+///
+/// # Errors
+/// Settings that cannot be written down.
+pub fn texts_key(config: &TrainConfig) -> Result<String> {
     let plain = TrainConfig::with_defaults(String::new(), None, PathBuf::new());
     let drawn = matches!(config.dev, Some(DevSource::Fraction(_)))
         || config.train_rows.is_some()
@@ -236,7 +239,7 @@ mod tests {
         let of = |change: fn(&mut TrainConfig)| {
             let mut config = config();
             change(&mut config);
-            key(&config).unwrap()
+            texts_key(&config).unwrap()
         };
         let same = of(|_| ());
         assert_eq!(of(|c| c.lr = Rate::Is(0.5)), same);
