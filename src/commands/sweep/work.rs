@@ -50,6 +50,8 @@ impl<'a> Work<'a> {
         };
         set_threads(first.config.threads, &Alone)?;
         let threads = rayon::current_num_threads();
+        // All runs are of it: without it none begins.
+        inputs.base(&first.config, *quiet)?;
         let on_gpu = gpu(first.config.device, Share::WHOLE).is_some();
         let workers = match (jobs, on_gpu) {
             // One fills it.
