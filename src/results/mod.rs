@@ -2,6 +2,8 @@
 
 pub mod bootstrap;
 pub mod groups;
+pub mod history;
+pub mod moved;
 pub mod pictures;
 pub mod rows;
 pub mod statistics;
