@@ -1,6 +1,7 @@
 //! What charts share: axes with ticks that people would choose, legends, and places for values.
 
 use super::canvas::{Align, Canvas, GREY, INK, PALE, Point, Style, fitting, style, width_of};
+use crate::table::grouped;
 use crate::words::short;
 
 /// Sizes of letters.
@@ -42,7 +43,7 @@ impl Axis {
         let middle_only = high - low < wide;
         let room = if middle_only { wide / 2.0 } else { room * wide };
         let (low, high) = (low - room, high + room);
-        let step = nice_step((high - low) / 5.0);
+        let step = nice_step((high - low) / 7.0);
         let (low, high) = match room == 0.0 {
             true => ((low / step).floor() * step, (high / step).ceil() * step),
             false => (low, high),
@@ -74,7 +75,9 @@ impl Axis {
             }
         };
         let inside = |value: &f64| *value >= low && *value <= high;
-        let ticks = ticks.into_iter().filter(inside).map(|value| (value, short(value))).collect();
+        let whole = |value: f64| value.fract() == 0.0 && value < 1e7;
+        let text = |value| if whole(value) { grouped(value) } else { short(value) };
+        let ticks = ticks.into_iter().filter(inside).map(|value| (value, text(value))).collect();
         Self { title: title.into(), low, high, log: true, ticks }
     }
 
@@ -230,9 +233,9 @@ mod tests {
     fn ticks_are_those_that_people_would_choose() {
         assert_eq!(ticks(&Axis::from_zero("", [0.0, 4.7])), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(ticks(&Axis::around("", [0.81, 0.86])), ["0.81", "0.82", "0.83", "0.84", "0.85", "0.86"]);
-        assert_eq!(ticks(&Axis::from_zero("", [-3.0, 120.0])), ["−50", "0", "50", "100", "150"]);
+        assert_eq!(ticks(&Axis::from_zero("", [-3.0, 120.0])), ["−20", "0", "20", "40", "60", "80", "100", "120"]);
         assert_eq!(ticks(&Axis::log("", [3e-4, 1e-3, 3e-3])), ["0.0003", "0.001", "0.003"]);
-        assert_eq!(ticks(&Axis::log("", (1..=1000).map(f64::from))), ["1", "10", "100", "1000"]);
+        assert_eq!(ticks(&Axis::log("", (1..=1000).map(f64::from))), ["1", "10", "100", "1,000"]);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 static FONT: &[u8] = include_bytes!("DejaVuSans.ttf");
 const FAMILY: &str = "sans-serif";
+/// How much lower letters of a PNG must stand to be centred, in units of their size: the place of a font's box counts there,
+/// and that of its letters in an SVG.
+const DROP: f64 = 0.18;
 /// Dots for each unit: sharp letters in a PNG, and places to half a unit in an SVG.
 const DENSITY: f64 = 2.0;
 
@@ -21,7 +24,7 @@ impl Canvas {
     pub fn svg(&self) -> Result<String> {
         let mut text = String::new();
         let (width, height) = self.dots();
-        self.draw(SVGBackend::with_string(&mut text, (width, height)).into_drawing_area())?;
+        self.draw(SVGBackend::with_string(&mut text, (width, height)).into_drawing_area(), 0.0)?;
         // It is shown in units, and is as fine as its dots.
         let dots = format!("<svg width=\"{width}\" height=\"{height}\"");
         let units = format!("<svg width=\"{}\" height=\"{}\"", self.width, self.height);
@@ -36,7 +39,8 @@ impl Canvas {
             .map_err(|_| anyhow!("the built-in font does not load"))?;
         let (width, height) = self.dots();
         let mut dots = vec![0; 3 * width as usize * height as usize];
-        self.draw(BitMapBackend::with_buffer(&mut dots, (width, height)).into_drawing_area())?;
+        let area = BitMapBackend::with_buffer(&mut dots, (width, height)).into_drawing_area();
+        self.draw(area, DROP)?;
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, width, height);
         encoder.set_color(png::ColorType::Rgb);
@@ -51,7 +55,7 @@ impl Canvas {
         ((DENSITY * self.width) as u32, (DENSITY * self.height) as u32)
     }
 
-    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> Result<()> {
+    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>, drop: f64) -> Result<()> {
         let wrong =
             |error: DrawingAreaErrorKind<B::ErrorType>| anyhow!("cannot draw the picture: {error}");
         let at = |(x, y): (f64, f64)| ((DENSITY * x).round() as i32, (DENSITY * y).round() as i32);
@@ -84,7 +88,10 @@ impl Canvas {
                     let anchor = Pos::new(horizontal, VPos::Center);
                     let ink = rgb(*color);
                     let style = TextStyle::from(font).color(&ink).pos(anchor);
-                    area.draw_text(text, &style, at(*place)).map_err(wrong)?;
+                    let (x, y) = *place;
+                    let drop = drop * size;
+                    let place = if *upwards { (x + drop, y) } else { (x, y + drop) };
+                    area.draw_text(text, &style, at(place)).map_err(wrong)?;
                 }
             }
         }

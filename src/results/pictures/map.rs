@@ -26,67 +26,96 @@ pub struct GroupMoved {
 /// What is shown of a kind: its cells, one for each layer or a single one.
 type Line = (Component, Vec<Option<f64>>);
 
-fn lines(moved: &Moved) -> Vec<Line> {
-    let by_layer = moved.by_layer.iter().cloned();
-    let single = moved.single.iter().map(|(kind, value)| (*kind, vec![*value]));
-    let moved = |line: &Line| line.1.iter().any(Option::is_some);
-    by_layer.chain(single).filter(moved).collect()
+/// The kinds of which something moved: those of all layers, and those that the model has once.
+struct Map<'a> {
+    group: &'a GroupMoved,
+    by_layer: Vec<Line>,
+    single: Vec<Line>,
+}
+
+impl<'a> Map<'a> {
+    fn of(group: &'a GroupMoved) -> Self {
+        let moved = |line: &Line| line.1.iter().any(Option::is_some);
+        let single = group.moved.single.iter().map(|(kind, value)| (*kind, vec![*value]));
+        let by_layer = group.moved.by_layer.iter().cloned();
+        Self { group, by_layer: by_layer.filter(moved).collect(), single: single.filter(moved).collect() }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.by_layer.iter().chain(&self.single)
+    }
+}
+
+/// The scale of all maps.
+struct Shades {
+    most: f64,
+    /// What the figures are multiples of.
+    unit: f64,
+    /// How wide a cell is.
+    cell: f64,
+}
+
+impl Shades {
+    /// A row of cells with its name.
+    fn line(&self, canvas: &mut Canvas, top: f64, (kind, cells): &Line) {
+        canvas.words((LABELS - 10.0, top + ROW / 2.0), kind.name(), SMALL, Align::Right);
+        for (place, value) in cells.iter().enumerate() {
+            let x = LABELS + self.cell * place as f64;
+            let Some(value) = value else { continue };
+            let finite = value.is_finite();
+            let share = if self.most > 0.0 && finite { value / self.most } else { 0.0 };
+            let shade = (255.0 * (1.0 - 0.85 * share)).round() as u8;
+            let (right, bottom) = (x + self.cell, top + ROW);
+            let corners = [(x, top), (right, top), (right, bottom), (x, bottom), (x, top)];
+            canvas.fill(&corners[..4], Paint(shade, shade, shade), 1.0);
+            canvas.line(&corners, Paint(0xbb, 0xbb, 0xbb), 0.6);
+            let text = if finite { format!("{:.1}", value / self.unit) } else { "-".to_owned() };
+            let ink = if shade < 140 { PAPER } else { INK };
+            let middle = (x + self.cell / 2.0, top + ROW / 2.0);
+            canvas.words_in(middle, text, SMALL.min(0.42 * self.cell), Align::Center, ink);
+        }
+    }
 }
 
 pub fn draw(groups: &[GroupMoved]) -> Option<Picture> {
-    let shown: Vec<(&GroupMoved, Vec<Line>)> = groups
-        .iter()
-        .map(|group| (group, lines(&group.moved)))
-        .filter(|(_, lines)| !lines.is_empty())
-        .collect();
-    let values = shown.iter().flat_map(|(_, lines)| lines.iter().flat_map(|line| &line.1));
-    let most = values.flatten().copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
-    if shown.is_empty() {
-        return None;
-    }
+    let maps: Vec<Map<'_>> =
+        groups.iter().map(Map::of).filter(|map| map.lines().next().is_some()).collect();
+    let lines = || maps.iter().flat_map(Map::lines);
+    let values = lines().flat_map(|line| &line.1).flatten().copied();
+    let most = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
+    let layers = lines().map(|line| line.1.len()).max()?;
     // Cells are short: a power of ten stands in the title.
     let power = if most > 0.0 { most.log10().floor() as i32 - 1 } else { 0 };
-    let unit = 10f64.powi(power);
-    let layers = shown.iter().flat_map(|(_, lines)| lines.iter().map(|line| line.1.len())).max()?;
     let cell = ((WIDTH - LABELS - 20.0) / layers as f64).min(WIDEST);
+    let shades = Shades { most, unit: 10f64.powi(power), cell };
     let mut canvas = Canvas::new(WIDTH, 0.0);
-    let title = format!("Mean |Δb| by layer and kind of bias, in units of {}", short(unit));
-    let notes = ["How far training moved the biases, at the best rate. All maps have the same scale: from white, 0, to black, the largest."];
+    let title =
+        format!("Mean |Δb| by layer and kind of bias, in units of {}", short(shades.unit));
+    let notes = [
+        "How far training moved the biases, at the best rate. All maps have one scale: from white, 0, to black, the largest.",
+    ];
     let mut top = head(&mut canvas, &title, &notes);
-    for (group, lines) in &shown {
-        let name = format!("{} ({})", group.name, count(group.seeds, "seed"));
+    for map in &maps {
+        let name = format!("{} ({})", map.group.name, count(map.group.seeds, "seed"));
         canvas.words((16.0, top + 4.0), fitting(&name, TEXT, WIDTH - 40.0), TEXT, Align::Left);
-        top += 24.0;
-        let depth = lines.iter().map(|line| line.1.len()).max().unwrap_or(1);
-        for (row, (kind, cells)) in lines.iter().enumerate() {
-            let y = top + ROW * row as f64;
-            canvas.words((LABELS - 10.0, y + ROW / 2.0), kind.name(), SMALL, Align::Right);
-            for (layer, value) in cells.iter().enumerate() {
-                let x = LABELS + cell * layer as f64;
-                let Some(value) = value else { continue };
-                let share = if most > 0.0 && value.is_finite() { value / most } else { 0.0 };
-                let shade = (255.0 * (1.0 - 0.85 * share)).round() as u8;
-                let color = Paint(shade, shade, shade);
-                let corners = [(x, y), (x + cell, y), (x + cell, y + ROW), (x, y + ROW)];
-                canvas.fill(&corners, color, 1.0);
-                let closed = [corners[0], corners[1], corners[2], corners[3], corners[0]];
-                canvas.line(&closed, Paint(0xbb, 0xbb, 0xbb), 0.6);
-                let text = if value.is_finite() { format!("{:.1}", value / unit) } else { "-".into() };
-                let ink = if shade < 140 { PAPER } else { INK };
-                let size = SMALL.min(cell * 0.42);
-                let middle = (x + cell / 2.0, y + ROW / 2.0);
-                canvas.words_in(middle, text, size, Align::Center, ink);
-            }
+        top += 20.0;
+        for line in &map.by_layer {
+            shades.line(&mut canvas, top, line);
+            top += ROW;
         }
-        let below = top + ROW * lines.len() as f64 + 12.0;
-        if depth > 1 {
-            canvas.words((LABELS - 10.0, below), "layer", SMALL, Align::Right);
-            for layer in 0..depth {
+        if let Some((_, cells)) = map.by_layer.first() {
+            canvas.words((LABELS - 10.0, top + 11.0), "layer", SMALL, Align::Right);
+            for layer in 0..cells.len() {
                 let x = LABELS + cell * (layer as f64 + 0.5);
-                canvas.words((x, below), layer.to_string(), SMALL, Align::Center);
+                canvas.words((x, top + 11.0), layer.to_string(), SMALL, Align::Center);
             }
+            top += 24.0;
         }
-        top = below + 26.0;
+        for line in &map.single {
+            shades.line(&mut canvas, top, line);
+            top += ROW;
+        }
+        top += 20.0;
     }
     canvas.height = top;
     Some(Picture { name: NAME, title, canvas })
