@@ -1,6 +1,10 @@
 //! How far fine-tuning moved a model's values: by layer and kind of what trains.
 
+use crate::formats::delta::Delta;
+use crate::formats::model_tensors::ModelTensors;
 use crate::settings::biases::Component;
+use anyhow::Result;
+use std::cell::RefCell;
 
 /// Mean |Δ| of each kind in each layer; `None` where nothing trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +34,35 @@ impl Moved {
                 .collect(),
             single: single.into_iter().map(|c| (c, moved(c.module().to_owned()))).collect(),
         }
+    }
+
+    /// How far a delta is from its base; `prefix` is what the delta puts before the encoder's names. A bias that the base
+    /// lacks began at zero.
+    ///
+    /// # Errors
+    /// A base that is damaged, or of another shape.
+    pub fn biases(delta: &Delta, base: &ModelTensors, prefix: &str) -> Result<Self> {
+        let failed = RefCell::new(None);
+        let moved = Self::of(&Component::ALL, base.layers(), |module| {
+            let after = delta.tensors.get(&format!("{prefix}{module}.bias"))?;
+            let names = ["bias", "beta"].map(|end| format!("{module}.{end}"));
+            let before = match names.iter().find(|name| base.has(name)) {
+                Some(name) => base.get(name, &after.shape),
+                None => Ok(vec![0.0; after.data.len()]),
+            };
+            let before = before.map_err(|error| failed.replace(Some(error))).ok()?;
+            let pairs = after.data.iter().zip(&before);
+            let sum: f64 = pairs.map(|(after, before)| f64::from(after - before).abs()).sum();
+            Some(sum / after.data.len() as f64)
+        });
+        failed.into_inner().map_or(Ok(moved), Err)
+    }
+
+    /// Whether anything is known to have moved.
+    pub fn is_empty(&self) -> bool {
+        let by_layer = self.by_layer.iter().flat_map(|(_, values)| values);
+        let mut all = by_layer.chain(self.single.iter().map(|(_, value)| value));
+        !all.any(Option::is_some)
     }
 
     /// The mean of several, of the same kinds and layers; `None` of none.

@@ -21,11 +21,26 @@ pub enum Align {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    Line { points: Vec<Point>, color: Paint, width: f64 },
+    Line {
+        points: Vec<Point>,
+        color: Paint,
+        width: f64,
+    },
     /// A polygon, of which `share` covers what is below.
-    Fill { points: Vec<Point>, color: Paint, share: f64 },
+    Fill {
+        points: Vec<Point>,
+        color: Paint,
+        share: f64,
+    },
     /// Centred on the height of its place; `upwards` is turned to be read from the right.
-    Words { at: Point, text: String, size: f64, align: Align, color: Paint, upwards: bool },
+    Words {
+        at: Point,
+        text: String,
+        size: f64,
+        align: Align,
+        color: Paint,
+        upwards: bool,
+    },
 }
 
 /// How a series of values is told from the others, in colour and without.
@@ -46,8 +61,7 @@ const COLORS: [Paint; 6] = [
     Paint(0x55, 0x55, 0x55),
 ];
 /// Lengths of strokes and of what is left out between them.
-const DASHES: [&[f64]; 5] =
-    [&[], &[7.0, 4.0], &[2.0, 3.0], &[9.0, 3.0, 2.0, 3.0], &[14.0, 4.0]];
+const DASHES: [&[f64]; 5] = [&[], &[7.0, 4.0], &[2.0, 3.0], &[9.0, 3.0, 2.0, 3.0], &[14.0, 4.0]];
 /// Corners of markers in units of their radius; those that are drawn empty come after those that are full.
 const MARKERS: usize = 8;
 const HATCHES: usize = 6;
@@ -142,9 +156,8 @@ impl Canvas {
         let around = |corners: &[(f64, f64)]| -> Vec<Point> {
             corners.iter().map(|(dx, dy)| (x + radius * dx, y + radius * dy)).collect()
         };
-        let circle: Vec<(f64, f64)> = (0..24)
-            .map(|i| (f64::from(i) * std::f64::consts::TAU / 24.0).sin_cos())
-            .collect();
+        let circle: Vec<(f64, f64)> =
+            (0..24).map(|i| (f64::from(i) * std::f64::consts::TAU / 24.0).sin_cos()).collect();
         let corners: &[(f64, f64)] = match style.marker % 4 {
             0 => &circle,
             1 => &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],

@@ -5,12 +5,17 @@ use crate::table::grouped;
 use crate::words::short;
 
 /// Sizes of letters.
-pub const TITLE: f64 = 18.0;
-pub const TEXT: f64 = 14.0;
-pub const SMALL: f64 = 12.5;
+pub const TITLE: f64 = 21.0;
+pub const TEXT: f64 = 16.5;
+pub const SMALL: f64 = 15.0;
 
 /// All pictures are as wide.
 pub const WIDTH: f64 = 960.0;
+/// Left of a plot: its ticks and its title. Right of it: room.
+pub const LEFT: f64 = 100.0;
+pub const RIGHT: f64 = 24.0;
+/// Below a plot: ticks, title, and what parts it from the next.
+pub const BELOW: f64 = 68.0;
 
 /// A range of values, and how they are written.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,13 +155,13 @@ impl Plot {
         for (value, text) in &self.x.ticks {
             let x = self.left + self.width * self.x.share(*value);
             canvas.line(&[(x, self.bottom()), (x, self.bottom() + 4.0)], INK, 1.0);
-            canvas.words((x, self.bottom() + 14.0), text, SMALL, Align::Center);
+            canvas.words((x, self.bottom() + 15.0), text, SMALL, Align::Center);
         }
         let corner = (self.left, self.bottom());
         canvas.line(&[(self.left, self.top), corner, (right, corner.1)], INK, 1.0);
         let middle = self.left + self.width / 2.0;
-        canvas.words((middle, self.bottom() + 34.0), &self.x.title, TEXT, Align::Center);
-        canvas.upwards((self.left - 50.0, self.top + self.height / 2.0), &self.y.title, TEXT);
+        canvas.words((middle, self.bottom() + 38.0), &self.x.title, TEXT, Align::Center);
+        canvas.upwards((self.left - 78.0, self.top + self.height / 2.0), &self.y.title, TEXT);
     }
 
     /// Values that belong together, in the order of x.
@@ -176,7 +181,14 @@ impl Plot {
     }
 
     /// From one value to another, with ends.
-    pub fn whisker(&self, canvas: &mut Canvas, x: f64, (low, high): (f64, f64), style: Style, by: f64) {
+    pub fn whisker(
+        &self,
+        canvas: &mut Canvas,
+        x: f64,
+        (low, high): (f64, f64),
+        style: Style,
+        by: f64,
+    ) {
         let ((place, a), (_, b)) = (self.at(x, low), self.at(x, high));
         let place = place + by;
         canvas.line(&[(place, a), (place, b)], style.color, 1.3);
@@ -188,13 +200,13 @@ impl Plot {
 
 /// The title of a picture and a line that says what is drawn; returns how far they reach.
 pub fn head(canvas: &mut Canvas, title: &str, notes: &[&str]) -> f64 {
-    canvas.words((16.0, 22.0), title, TITLE, Align::Left);
-    let mut y = 24.0;
+    canvas.words((16.0, 24.0), title, TITLE, Align::Left);
+    let mut y = 27.0;
     for note in notes {
-        y += 18.0;
+        y += 20.0;
         canvas.words_in((16.0, y), *note, SMALL, Align::Left, GREY);
     }
-    y + 22.0
+    y + 24.0
 }
 
 /// Rows of names with their styles, from `top` on; returns how far they reach.
@@ -204,7 +216,7 @@ pub fn legend(
     (left, top): Point,
     width: f64,
 ) -> f64 {
-    const LINE: f64 = 20.0;
+    const LINE: f64 = 22.0;
     const SIGN: f64 = 44.0;
     let (mut x, mut y) = (left, top);
     for (name, place) in names {
@@ -232,8 +244,14 @@ mod tests {
     #[test]
     fn ticks_are_those_that_people_would_choose() {
         assert_eq!(ticks(&Axis::from_zero("", [0.0, 4.7])), ["0", "1", "2", "3", "4", "5"]);
-        assert_eq!(ticks(&Axis::around("", [0.81, 0.86])), ["0.81", "0.82", "0.83", "0.84", "0.85", "0.86"]);
-        assert_eq!(ticks(&Axis::from_zero("", [-3.0, 120.0])), ["−20", "0", "20", "40", "60", "80", "100", "120"]);
+        assert_eq!(
+            ticks(&Axis::around("", [0.81, 0.86])),
+            ["0.81", "0.82", "0.83", "0.84", "0.85", "0.86"]
+        );
+        assert_eq!(
+            ticks(&Axis::from_zero("", [-3.0, 120.0])),
+            ["−20", "0", "20", "40", "60", "80", "100", "120"]
+        );
         assert_eq!(ticks(&Axis::log("", [3e-4, 1e-3, 3e-3])), ["0.0003", "0.001", "0.003"]);
         assert_eq!(ticks(&Axis::log("", (1..=1000).map(f64::from))), ["1", "10", "100", "1,000"]);
     }

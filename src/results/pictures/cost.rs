@@ -47,7 +47,9 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     }
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = "Memory and time".to_owned();
-    let notes = ["Medians over the seeds at the best rate. Runs that worked side by side shared the threads, and their steps took longer."];
+    let notes = [
+        "Medians over the seeds at the best rate. Runs that worked side by side shared the threads, and their steps took longer.",
+    ];
     let top = head(&mut canvas, &title, &notes) + 18.0;
     let middle = |place: usize| top + ROW * (place as f64 + 0.5);
     for (place, group) in groups.list.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::Picture;
 use super::canvas::{Canvas, style};
-use super::chart::{Axis, Plot, WIDTH, head, legend};
+use super::chart::{Axis, BELOW, LEFT, Plot, RIGHT, WIDTH, head, legend};
 use crate::results::history::History;
 use crate::results::statistics::{deviation, mean};
 use crate::settings::metric::Metric;
@@ -111,11 +111,11 @@ pub fn draw(histories: &[GroupHistory], metric: Option<Metric>) -> Option<Pictur
     for panel in curves.chunks(LINES) {
         let names: Vec<_> =
             panel.iter().enumerate().map(|(i, group)| (group.name.to_owned(), i)).collect();
-        top = legend(&mut canvas, &names, (90.0, top), WIDTH - 120.0) + 6.0;
+        top = legend(&mut canvas, &names, (LEFT, top), WIDTH - LEFT - RIGHT) + 6.0;
         for (column, y) in axes.iter().take(columns).enumerate() {
-            let all = WIDTH - 30.0;
-            let width = all / columns as f64 - 90.0;
-            let left = 90.0 + column as f64 * all / columns as f64;
+            let all = WIDTH - RIGHT;
+            let width = all / columns as f64 - LEFT;
+            let left = LEFT + column as f64 * all / columns as f64;
             let plot = Plot { left, top, width, height: HEIGHT, x: steps(), y: y.clone() };
             plot.draw_axes(&mut canvas);
             let curve = |group: &Curves<'_>| match column {
@@ -137,7 +137,7 @@ pub fn draw(histories: &[GroupHistory], metric: Option<Metric>) -> Option<Pictur
                 }
             }
         }
-        top += HEIGHT + 62.0;
+        top += HEIGHT + BELOW;
     }
     canvas.height = top - 8.0;
     Some(Picture { name: NAME, title, canvas })

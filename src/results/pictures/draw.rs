@@ -7,7 +7,7 @@ use super::canvas::{Align, Canvas, Paint, Shape};
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::{Color as _, register_font};
+use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 static FONT: &[u8] = include_bytes!("DejaVuSans.ttf");
@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn the_svg_has_its_words_as_text_and_its_size_in_units() {
         let svg = example().svg().unwrap();
-        assert!(svg.starts_with("<svg width=\"120\" height=\"60\" viewBox=\"0 0 240 120\""), "{svg}");
+        assert!(
+            svg.starts_with("<svg width=\"120\" height=\"60\" viewBox=\"0 0 240 120\""),
+            "{svg}"
+        );
         assert!(svg.contains("a &lt;b&gt; &amp; ±Δβ") && svg.contains("rotate(270"), "{svg}");
         assert!(svg.trim_end().ends_with("</svg>"));
     }

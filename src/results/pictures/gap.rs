@@ -6,6 +6,7 @@ use super::row_chart::RowChart;
 use super::{Picture, at_rate, metric_title};
 use crate::results::groups::Groups;
 use crate::results::rows::RunRow;
+use crate::results::units::difference;
 
 pub const NAME: &str = "generalisation-gap";
 
@@ -37,7 +38,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     for (name, place) in [("dev rows", DEV), ("rows that were trained on", TRAIN)] {
         canvas.marker((left, top), style(place), 5.0);
         canvas.words((left + 12.0, top), name, SMALL, Align::Left);
-        left += 130.0;
+        left += 140.0;
     }
     let values = shown.iter().flat_map(|(_, train, dev, _)| [*train, *dev]);
     let axis = Axis::around(metric_title(groups, "train and dev"), values);
@@ -47,8 +48,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
         canvas.line(&[(chart.x(*dev), y), (chart.x(*train), y)], GREY, 1.6);
         canvas.marker((chart.x(*train), y), style(TRAIN), 5.0);
         canvas.marker((chart.x(*dev), y), style(DEV), 5.0);
-        let figure = format!("{gap:+.4}").replacen('-', "−", 1);
-        chart.words(&mut canvas, row, &at_rate(group), figure);
+        chart.words(&mut canvas, row, &at_rate(group), &difference(*gap));
     }
     Some(Picture { name: NAME, title, canvas })
 }

@@ -1,7 +1,7 @@
 //! How far each kind of bias moved in each layer, as the paper's figure has it.
 
 use super::Picture;
-use super::canvas::{Align, Canvas, Paint, INK, PAPER, fitting};
+use super::canvas::{Align, Canvas, INK, PAPER, Paint, fitting};
 use super::chart::{SMALL, TEXT, WIDTH, head};
 use crate::results::moved::Moved;
 use crate::settings::biases::Component;
@@ -38,7 +38,11 @@ impl<'a> Map<'a> {
         let moved = |line: &Line| line.1.iter().any(Option::is_some);
         let single = group.moved.single.iter().map(|(kind, value)| (*kind, vec![*value]));
         let by_layer = group.moved.by_layer.iter().cloned();
-        Self { group, by_layer: by_layer.filter(moved).collect(), single: single.filter(moved).collect() }
+        Self {
+            group,
+            by_layer: by_layer.filter(moved).collect(),
+            single: single.filter(moved).collect(),
+        }
     }
 
     fn lines(&self) -> impl Iterator<Item = &Line> {
@@ -89,8 +93,7 @@ pub fn draw(groups: &[GroupMoved]) -> Option<Picture> {
     let cell = ((WIDTH - LABELS - 20.0) / layers as f64).min(WIDEST);
     let shades = Shades { most, unit: 10f64.powi(power), cell };
     let mut canvas = Canvas::new(WIDTH, 0.0);
-    let title =
-        format!("Mean |Δb| by layer and kind of bias, in units of {}", short(shades.unit));
+    let title = format!("Mean |Δb| by layer and kind of bias, in units of {}", short(shades.unit));
     let notes = [
         "How far training moved the biases, at the best rate. All maps have one scale: from white, 0, to black, the largest.",
     ];

@@ -39,15 +39,8 @@ pub struct Findings<'a> {
 }
 
 /// The names of all pictures that there can be.
-pub const NAMES: [&str; 7] = [
-    variants::NAME,
-    rates::NAME,
-    sizes::NAME,
-    gap::NAME,
-    curves::NAME,
-    map::NAME,
-    cost::NAME,
-];
+pub const NAMES: [&str; 7] =
+    [variants::NAME, rates::NAME, sizes::NAME, gap::NAME, curves::NAME, map::NAME, cost::NAME];
 
 /// Those for which the runs have something to show.
 pub fn all(findings: &Findings<'_>) -> Vec<Picture> {

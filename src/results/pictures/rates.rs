@@ -1,7 +1,7 @@
 //! What each learning rate gives, by group.
 
 use super::canvas::{Align, Canvas, style};
-use super::chart::{Axis, Plot, SMALL, WIDTH, head, legend};
+use super::chart::{Axis, BELOW, LEFT, Plot, RIGHT, SMALL, WIDTH, head, legend};
 use super::{Picture, metric_title};
 use crate::results::groups::{AtRate, Group, Groups};
 use crate::results::rows::RunEnd;
@@ -48,16 +48,24 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     for panel in shown.chunks(LINES) {
         let names: Vec<_> =
             panel.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
-        top = legend(&mut canvas, &names, (90.0, top), WIDTH - 120.0) + 6.0;
-        let plot =
-            Plot { left: 90.0, top, width: WIDTH - 120.0, height: HEIGHT, x: x.clone(), y: y.clone() };
+        top = legend(&mut canvas, &names, (LEFT, top), WIDTH - LEFT - RIGHT) + 6.0;
+        let plot = Plot {
+            left: LEFT,
+            top,
+            width: WIDTH - LEFT - RIGHT,
+            height: HEIGHT,
+            x: x.clone(),
+            y: y.clone(),
+        };
         plot.draw_axes(&mut canvas);
         for (place, (_, rates)) in panel.iter().enumerate() {
             let style = style(place);
             // Side by side where they share a rate.
             let by = 7.0 * (place as f64 - (panel.len() as f64 - 1.0) / 2.0);
-            let means: Vec<_> =
-                rates.iter().filter_map(|(lr, at)| Some((*lr, at.mean()?, at.deviation()))).collect();
+            let means: Vec<_> = rates
+                .iter()
+                .filter_map(|(lr, at)| Some((*lr, at.mean()?, at.deviation())))
+                .collect();
             let points: Vec<_> = means
                 .iter()
                 .map(|&(lr, mean, _)| {
@@ -80,12 +88,12 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
                 }
             }
         }
-        top = plot.bottom() + 62.0;
+        top = plot.bottom() + BELOW;
     }
     if shown.len() > LINES {
         let panels = shown.len().div_ceil(LINES);
         let text = format!("{panels} panels with the same axes");
-        canvas.words((WIDTH - 30.0, top - 28.0), text, SMALL, Align::Right);
+        canvas.words((WIDTH - RIGHT, top - 30.0), text, SMALL, Align::Right);
     }
     canvas.height = top - 8.0;
     Some(Picture { name: NAME, title, canvas })

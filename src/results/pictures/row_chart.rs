@@ -7,7 +7,7 @@ use super::chart::{Axis, SMALL, TEXT, WIDTH};
 const NAMES: f64 = 300.0;
 const ROW: f64 = 34.0;
 /// Right of the values.
-const FIGURES: f64 = 130.0;
+const FIGURES: f64 = 150.0;
 
 pub struct RowChart {
     top: f64,
@@ -23,13 +23,13 @@ impl RowChart {
         for (value, text) in &chart.axis.ticks {
             let x = chart.x(*value);
             canvas.line(&[(x, top), (x, bottom + 4.0)], PALE, 0.8);
-            canvas.words((x, bottom + 14.0), text, SMALL, Align::Center);
+            canvas.words((x, bottom + 15.0), text, SMALL, Align::Center);
         }
         let right = WIDTH - FIGURES;
         let middle = (NAMES + right) / 2.0;
-        canvas.words((middle, bottom + 34.0), &chart.axis.title, TEXT, Align::Center);
+        canvas.words((middle, bottom + 38.0), &chart.axis.title, TEXT, Align::Center);
         canvas.line(&[(NAMES, top), (NAMES, bottom), (right, bottom)], INK, 1.0);
-        canvas.height = bottom + 50.0;
+        canvas.height = bottom + 56.0;
         chart
     }
 
@@ -52,9 +52,10 @@ impl RowChart {
     }
 
     /// What stands before and behind the values of a row.
-    pub fn words(&self, canvas: &mut Canvas, row: usize, name: &str, figure: String) {
+    pub fn words(&self, canvas: &mut Canvas, row: usize, name: &str, figure: &str) {
         let name = fitting(name, SMALL, NAMES - 26.0);
         canvas.words((NAMES - 12.0, self.y(row)), name, SMALL, Align::Right);
+        let figure = fitting(figure, SMALL, FIGURES - 14.0).replace('-', "−");
         canvas.words((WIDTH - FIGURES + 12.0, self.y(row)), figure, SMALL, Align::Left);
     }
 }

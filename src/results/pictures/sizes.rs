@@ -1,7 +1,7 @@
 //! The measure against the number of rows that were trained on.
 
 use super::canvas::{Canvas, style};
-use super::chart::{Axis, Plot, WIDTH, head, legend};
+use super::chart::{Axis, BELOW, LEFT, Plot, RIGHT, WIDTH, head, legend};
 use super::{Findings, Picture, metric_title};
 use std::collections::BTreeSet;
 
@@ -14,8 +14,14 @@ const HEIGHT: f64 = 320.0;
 
 struct Line {
     name: String,
-    /// Rows, mean, and where there is one its interval.
-    points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    points: Vec<AtRows>,
+}
+
+/// What a number of rows gives.
+struct AtRows {
+    rows: f64,
+    mean: f64,
+    interval: Option<(f64, f64)>,
 }
 
 pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
@@ -31,11 +37,11 @@ pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
             lines.push(Line { name, points: Vec::new() });
             lines.len() - 1
         });
-        lines[place].points.push((rows, mean, interval));
+        lines[place].points.push(AtRows { rows, mean, interval });
     }
-    lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.rows.total_cmp(&b.rows)));
     let all = || lines.iter().flat_map(|line| line.points.iter());
-    if all().map(|point| point.0.to_bits()).collect::<BTreeSet<_>>().len() < 2 {
+    if all().map(|point| point.rows.to_bits()).collect::<BTreeSet<_>>().len() < 2 {
         return None;
     }
     let mut canvas = Canvas::new(WIDTH, 0.0);
@@ -45,8 +51,8 @@ pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
         "rows where these are known.",
     ];
     let mut top = head(&mut canvas, &title, &notes);
-    let x = Axis::log("training rows (log scale)", all().map(|point| point.0));
-    let values = all().flat_map(|&(_, mean, interval)| {
+    let x = Axis::log("training rows (log scale)", all().map(|point| point.rows));
+    let values = all().flat_map(|&AtRows { mean, interval, .. }| {
         let (low, high) = interval.unwrap_or((mean, mean));
         [low, mean, high]
     });
@@ -54,9 +60,15 @@ pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
     for panel in lines.chunks(LINES) {
         let names: Vec<_> =
             panel.iter().enumerate().map(|(place, line)| (line.name.clone(), place)).collect();
-        top = legend(&mut canvas, &names, (90.0, top), WIDTH - 120.0) + 6.0;
-        let plot =
-            Plot { left: 90.0, top, width: WIDTH - 120.0, height: HEIGHT, x: x.clone(), y: y.clone() };
+        top = legend(&mut canvas, &names, (LEFT, top), WIDTH - LEFT - RIGHT) + 6.0;
+        let plot = Plot {
+            left: LEFT,
+            top,
+            width: WIDTH - LEFT - RIGHT,
+            height: HEIGHT,
+            x: x.clone(),
+            y: y.clone(),
+        };
         plot.draw_axes(&mut canvas);
         for (place, line) in panel.iter().enumerate() {
             let style = style(place);
@@ -66,16 +78,16 @@ pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
                 (x + by, y)
             };
             let points: Vec<_> =
-                line.points.iter().map(|&(rows, mean, _)| shifted(rows, mean)).collect();
+                line.points.iter().map(|point| shifted(point.rows, point.mean)).collect();
             canvas.dashed(&points, style, 1.8);
-            for (&(rows, _, interval), &point) in line.points.iter().zip(&points) {
+            for (&AtRows { rows, interval, .. }, &point) in line.points.iter().zip(&points) {
                 if let Some(interval) = interval {
                     plot.whisker(&mut canvas, rows, interval, style, by);
                 }
                 canvas.marker(point, style, 4.5);
             }
         }
-        top = plot.bottom() + 62.0;
+        top = plot.bottom() + BELOW;
     }
     canvas.height = top - 8.0;
     Some(Picture { name: NAME, title, canvas })

@@ -86,7 +86,8 @@ fn every_shape_stands_on_its_canvas_whatever_the_data() {
         row.seconds_per_step = Some(0.0);
         row.allocated_bytes = (place % 2 == 0).then_some(0);
     }
-    let cases = [grid(&["bitfit", "full"], &[100, 1000]), grid(&many, &[100]), odd, grid(&["x"], &[1])];
+    let cases =
+        [grid(&["bitfit", "full"], &[100, 1000]), grid(&many, &[100]), odd, grid(&["x"], &[1])];
     for rows in cases {
         for picture in drawn(&rows, &AnswersByRun::new()) {
             let Canvas { width, height, shapes } = &picture.canvas;
