@@ -139,6 +139,7 @@ impl TrainArgs {
             memory: self.memory,
             save_steps: self.save_steps,
             save_minutes: self.save_minutes,
+            tensorboard: self.tensorboard.unwrap_or(default.tensorboard),
             device: self.device.unwrap_or(default.device),
             precision: self.precision.unwrap_or(default.precision),
             threads: self.threads,

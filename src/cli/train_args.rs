@@ -247,6 +247,10 @@ pub struct TrainArgs {
     /// --save-steps]
     #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, help_heading = "Output")]
     pub save_minutes: Option<f64>,
+    /// Also write event files for TensorBoard, into the folder tensorboard of --output
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Output")]
+    pub tensorboard: Option<bool>,
     /// Go on with the run in --output from its last checkpoint; its settings need not be given again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Output")]
@@ -360,6 +364,7 @@ impl TrainArgs {
             predict_test: self.predict_test.or(under.predict_test),
             save_steps: self.save_steps.or(under.save_steps),
             save_minutes: self.save_minutes.or(under.save_minutes),
+            tensorboard: self.tensorboard.or(under.tensorboard),
             resume: self.resume.or(under.resume),
             config: self.config.or(under.config),
             device: self.device.or(under.device),

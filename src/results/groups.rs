@@ -92,11 +92,14 @@ impl<'a> Group<'a> {
 
     /// The variant, and what else tells it apart.
     pub fn label(&self) -> String {
-        let more: Vec<String> = self.axes.iter().map(|(k, v)| format!("{k} {v}")).collect();
-        match more.is_empty() {
-            true => self.variant.to_owned(),
-            false => format!("{}, {}", self.variant, more.join(", ")),
-        }
+        self.label_without("")
+    }
+
+    /// The same without one of these options.
+    pub fn label_without(&self, option: &str) -> String {
+        let more = self.axes.iter().filter(|(name, _)| *name != option);
+        let more = more.map(|(name, value)| format!(", {name} {value}"));
+        self.variant.to_owned() + &more.collect::<String>()
     }
 
     /// The value of another option than rate and seed.

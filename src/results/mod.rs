@@ -2,7 +2,11 @@
 
 pub mod bootstrap;
 pub mod groups;
+pub mod history;
+pub mod moved;
+pub mod page;
 pub mod pictures;
+pub mod report;
 pub mod rows;
 pub mod statistics;
 pub mod table;

@@ -3,7 +3,7 @@
 use super::bootstrap::{Interval, RESAMPLES};
 use super::groups::{AnswersByRun, Group, Groups};
 use super::rows::{RunEnd, RunRow};
-use super::units::{bytes, seconds};
+use super::units::{bytes, difference, measure, seconds};
 use crate::table::{TextTable, grouped};
 use crate::words::{count, list};
 
@@ -50,8 +50,8 @@ impl ResultTable {
         let at = group.at_best();
         let seeds = at.map_or(0, |at| at.dev().len());
         let dev = at.and_then(|at| {
-            let mean = format!("{:.4}", at.mean()?);
-            Some(at.deviation().map_or(mean.clone(), |by| format!("{mean} ± {by:.4}")))
+            let mean = measure(at.mean()?);
+            Some(at.deviation().map_or(mean.clone(), |by| format!("{mean} ± {}", measure(by))))
         });
         // Of runs without dev rows there is no best rate, and yet they took something.
         let any = at.or(group.rates.first());
@@ -68,7 +68,7 @@ impl ResultTable {
             or_dash(any.map(|at| at.rate.clone())),
             seeds.to_string(),
             or_dash(dev),
-            or_dash(at.and_then(|at| at.mean_of(RunRow::gap)).map(signed)),
+            or_dash(at.and_then(|at| at.mean_of(RunRow::gap)).map(difference)),
             or_dash(known(|run| run.trained_parameters).map(grouped)),
             or_dash(known(|run| run.allocated_bytes).map(bytes)),
             or_dash(timed(|run| run.saved_bytes_per_token).map(|b| bytes(b.round() as u64))),
@@ -99,11 +99,6 @@ impl ResultTable {
     }
 }
 
-/// A number whose sign is to be seen.
-fn signed(value: f64) -> String {
-    format!("{value:+.4}")
-}
-
 /// What was drawn for the intervals, to be said once.
 #[derive(Default)]
 struct Drawn {
@@ -121,13 +116,13 @@ fn against(
     let found = groups.compared_with(group).and_then(|first| group.difference(first, answers));
     let Some(found) = found else { return "-".to_owned() };
     let Some(Interval { low, high, rows }) = found.interval else {
-        return format!("{} [-]", signed(found.mean));
+        return format!("{} [-]", difference(found.mean));
     };
     match rows {
         true => drawn.rows = true,
         false => drawn.seeds_alone.push(group.label()),
     }
-    format!("{} [{}, {}]", signed(found.mean), signed(low), signed(high))
+    format!("{} [{}, {}]", difference(found.mean), difference(low), difference(high))
 }
 
 fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String> {

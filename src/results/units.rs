@@ -1,5 +1,18 @@
 //! How sizes, times and values are written for people.
 
+use crate::words::short;
+
+/// The value of a measure: most are around 1.
+pub fn measure(value: f64) -> String {
+    if value.abs() < 1e3 { format!("{value:.4}") } else { short(value) }
+}
+
+/// A difference of such values, whose sign is to be seen.
+pub fn difference(value: f64) -> String {
+    let sign = if value < 0.0 { "" } else { "+" };
+    format!("{sign}{}", measure(value))
+}
+
 /// A size in decimal units, three digits of it.
 pub fn bytes(bytes: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
@@ -30,6 +43,12 @@ fn three_digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn measures_have_four_decimals_and_differences_their_sign() {
+        assert_eq!([0.84, -0.1, 123_456.0].map(measure), ["0.8400", "-0.1000", "123000"]);
+        assert_eq!([0.02, -0.1, 0.0].map(difference), ["+0.0200", "-0.1000", "+0.0000"]);
+    }
 
     #[test]
     fn sizes_and_times_have_three_digits_and_a_unit() {
