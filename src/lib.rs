@@ -87,6 +87,7 @@ pub mod methods;
 pub mod model;
 pub mod program;
 pub mod ranks;
+pub mod results;
 pub mod rng;
 mod room;
 pub mod rss;

@@ -1,9 +1,17 @@
-//! What this process takes of the machine's memory.
+//! What this process takes of the machine's memory, and what it could.
 
 /// The most bytes that this process has held in memory at once; `None` where the system does not tell (it does on
 /// Linux).
 pub fn peak() -> Option<u64> {
     peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Bytes that programs could take now without another losing its own; `None` where the system does not tell.
+pub fn available() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// From the text of `/proc/PID/status`: the line `VmHWM:      1234 kB`.

@@ -6,8 +6,8 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::device::{Device, count};
 use crate::backend::cuda::{CudaBackend, CudaOptions};
 use crate::backend::{
-    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Slot, StepReport,
-    WeightType,
+    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Resident, Slot,
+    StepReport, WeightType,
 };
 use crate::batch::Batch;
 use crate::model::Model;
@@ -37,14 +37,26 @@ pub struct OpenOptions {
 /// # Errors
 /// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
+    open_sharing(options, Resident::default())
+}
+
+/// The same, with frozen matrices that other backends of the same checkpoint share.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_sharing(options: OpenOptions, resident: Resident) -> Result<Box<dyn Backend>> {
     let OpenOptions { device, here, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
         let options = CudaOptions::new(index, precision.on_gpu()?);
-        Ok(Box::new(CudaBackend::new(CudaOptions { weights, ..options })?))
+        let backend = CudaBackend::new(CudaOptions { weights, ..options })?;
+        Ok(Box::new(backend.sharing(resident.clone())))
     };
     match gpu(device, here) {
         Some(index) => cuda(index),
-        None => Ok(Box::new(CpuBackend::computing(precision.on_cpu(matrices_train)?, weights))),
+        None => {
+            let backend = CpuBackend::computing(precision.on_cpu(matrices_train)?, weights);
+            Ok(Box::new(backend.sharing(resident)))
+        }
     }
 }
 
@@ -242,5 +254,71 @@ impl Session {
     /// When it is no state, or the device failed.
     pub fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()> {
         self.backend.set_loss_scaling(scaling)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::Trains;
+    use crate::model::config::ModelConfig;
+    use crate::model::load::{TaskSpec, load};
+    use crate::program::{LossKind, PoolKind};
+    use crate::settings::biases::BiasSelection;
+    use crate::settings::lora::Lora;
+    use crate::settings::method::Method;
+
+    #[test]
+    fn models_of_one_checkpoint_have_their_frozen_matrices_once() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/bert");
+        let folder = std::path::Path::new(folder);
+        let config = ModelConfig::read(folder).unwrap();
+        let resident = Resident::default();
+        let mut sizes = Vec::new();
+        for method in [Method::Head, Method::Bitfit, Method::LayerNorm, Method::Lora, Method::Full]
+        {
+            let lora = Lora::default();
+            let spec = TaskSpec {
+                outputs: 2,
+                loss: LossKind::CrossEntropy,
+                pooling: PoolKind::Cls,
+                reinit_pooler: false,
+                class_weights: vec![],
+                trains: Trains::of(method, &BiasSelection::all(), Some(&lora)),
+                dropout: Some(0.0),
+                seed: 1,
+            };
+            let logits = |resident: &Resident| {
+                let options = OpenOptions {
+                    device: DeviceChoice::Cpu,
+                    here: Share::WHOLE,
+                    precision: Precision::F32,
+                    weights: WeightType::F16,
+                    matrices_train: method.trains_matrices(),
+                };
+                let mut backend = open_sharing(options, resident.clone()).unwrap();
+                let model = load(folder, &config, &spec, &mut *backend).unwrap();
+                let mut session = Session::new(model, backend);
+                let batch = Batch {
+                    ids: vec![2, 7, 3, 2, 3],
+                    type_ids: vec![0; 5],
+                    positions: vec![0, 1, 2, 0, 1],
+                    cu_seqlens: vec![0, 3, 5],
+                    labels: crate::batch::Labels::None,
+                };
+                let program = session.program(batch.limits(), None);
+                session.allocate(None, Some(program)).unwrap();
+                (session.logits(&batch).unwrap(), session.allocated().weights)
+            };
+            let (shared, alone) = (logits(&resident), logits(&Resident::default()));
+            assert_eq!(shared, alone, "{method}");
+            sizes.push((method, shared.1, resident.bytes()));
+        }
+        let (_, frozen, _) = sizes[0];
+        assert!(frozen > 0);
+        for (method, own, all) in sizes {
+            let frozen_here = if method == Method::Full { 0 } else { frozen };
+            assert_eq!((own, all), (frozen_here, frozen), "{method}");
+        }
     }
 }

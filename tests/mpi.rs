@@ -381,7 +381,7 @@ fn what_cannot_be_shared_is_refused_once() {
     let mistaken = ["train", "--learning-rate", "1"].map(String::from);
     for (args, said) in [
         (narrow, "--batch-size 2: 3 ranks share each batch"),
-        (compare.to_vec(), "compare starts runs of its own"),
+        (compare.to_vec(), "compare makes runs of its own"),
         (mistaken.to_vec(), "--learning-rate"),
     ] {
         let refused = Finished::of(mpirun(3).args(args));

@@ -2,6 +2,7 @@
 //! backend has these codes and scales; how it lays them out and multiplies with them is its own.
 
 /// A row-major matrix; an element is its code times its row's scale.
+#[derive(Debug)]
 pub struct Int8 {
     pub cols: usize,
     pub codes: Vec<i8>,

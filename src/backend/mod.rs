@@ -20,10 +20,12 @@ mod int8;
 mod labels;
 mod nf4;
 mod planned;
+mod resident;
 pub mod timing;
 
 pub use footprint::{DeviceKind, Footprint};
 use labels::LabelNeed;
+pub use resident::Resident;
 
 use crate::batch::Batch;
 use crate::program::{Limits, Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
@@ -229,6 +231,11 @@ pub trait Backend {
     /// # Errors
     /// When the device has no room, or a value does not fit the weight type.
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
+
+    /// A frozen matrix that is there already, as another backend brought it: see [`Resident`].
+    fn resident(&mut self, _name: &str, _shape: MatrixShape) -> Option<WeightId> {
+        None
+    }
 
     /// Consecutive rows of a matrix as one of their own, without a copy: outputs of a linear layer.
     ///

@@ -32,6 +32,7 @@ pub const LEVELS: [f32; 16] = [
 ];
 
 /// A row-major matrix.
+#[derive(Debug)]
 pub struct Nf4 {
     pub cols: usize,
     /// Two to a byte, the even column in its low half; rows on whole bytes.

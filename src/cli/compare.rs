@@ -1,18 +1,18 @@
 //! The options of `compare`: those of `train` for all runs, and what each run has of its own.
 
 use super::config_file::FileOptions;
+use super::sweep::SweepCommand;
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
-use crate::error::{UsageError, one_line};
-use crate::files::read_bounded;
+use super::{run_names, sweep_file};
+use crate::error::UsageError;
 use crate::settings::choice::Choice as _;
 use crate::settings::method::Method;
-use crate::settings::train::TrainConfig;
-use crate::train::lock::LOCK_FILE;
+use crate::settings::sweep_run::SweepRun;
 use clap::parser::ValueSource;
 use clap::{Args, FromArgMatches};
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Help that follows the options of `compare`.
@@ -22,23 +22,15 @@ Examples:
   bitfit compare --config reviews.toml --run bitfit --run \"qi: --biases query,intermediate\" \\
     --run \"full: --method full --lr 3e-5\" --output runs/compare";
 
-/// The report's name, to which each form has its extension.
-pub const REPORT: &str = "compare";
-
-/// The forms of the report.
-pub const REPORT_FORMS: [&str; 4] = ["json", "md", "svg", "png"];
-
-/// No list of runs comes near.
-const MOST_LIST: u64 = 1 << 20;
-
 /// What every run must have alike, so that the runs can be compared.
-const SHARED: [&str; 23] = [
+const SHARED: [&str; 24] = [
     "model",
     "init_head",
     "train",
     "data",
     "dev",
     "dev_fraction",
+    "train_rows",
     "format",
     "task",
     "text_column",
@@ -86,17 +78,7 @@ impl FromStr for RunSpec {
     fn from_str(text: &str) -> Result<Self, UsageError> {
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
         let name = name.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "+-_.".contains(c);
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-            return Err(UsageError::new(format!(
-                "`{name}` cannot be a run's name: letters, digits and + - _ . are, as in `full: --lr 3e-5`"
-            )));
-        }
-        if is_own_file(name) {
-            return Err(UsageError::new(format!(
-                "`{name}` cannot be a run's name: the comparison has a file of this name in the folder"
-            )));
-        }
+        run_names::in_a_sweep(name).map_err(UsageError::new)?;
         let words = ["train"].into_iter().chain(options.split_whitespace());
         let matches = options_command()
             .try_get_matches_from(words)
@@ -127,80 +109,13 @@ fn of_method(method: Method) -> TrainArgs {
     TrainArgs { method: Some(method), ..TrainArgs::default() }
 }
 
-/// Whether a comparison may write a file of this name beside its runs' folders. Some file systems do not tell case apart.
-fn is_own_file(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let report = |form: &str| name == format!("{REPORT}.{form}");
-    name == REPORT
-        || name == LOCK_FILE
-        || name.ends_with(".toml")
-        || REPORT_FORMS.iter().any(|form| report(form))
-}
-
-/// The settings of a run, beside its folder: a file for `train --config`.
-pub fn settings_file(output: &Path, name: &str) -> PathBuf {
-    output.join(format!("{name}.toml"))
-}
-
-/// The names of a comparison's runs in their order, for a comparison that goes on.
-pub fn list_file(output: &Path) -> PathBuf {
-    settings_file(output, REPORT)
-}
-
-/// What [`list_file`] holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunList {
-    pub runs: Vec<String>,
-}
-
-impl RunList {
-    /// The runs of the comparison in a folder, each with the settings that it has there; `None` where no list is.
-    ///
-    /// # Errors
-    /// A list or settings that are broken, with the file.
-    fn read(output: &Path) -> Result<Option<Vec<(String, TrainArgs)>>, UsageError> {
-        let path = list_file(output);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let list = read_bounded(&path, MOST_LIST)
-            .and_then(|bytes| Ok(toml::from_str::<Self>(std::str::from_utf8(&bytes)?)?))
-            .map_err(|error| {
-                let (path, why) = (path.display(), one_line(&error));
-                UsageError::new(format!(
-                    "--resume: {path} should list the runs and does not: {why}; give the comparison's --run and \
-                     settings again"
-                ))
-            })?;
-        let read = |name: String| {
-            // A name from a file becomes a path no sooner than one from the command line.
-            let name = RunSpec::from_str(&name)?.name;
-            let args = FileOptions::read(&settings_file(output, &name))?.args;
-            Ok((name, args))
-        };
-        list.runs.into_iter().map(read).collect::<Result<_, _>>().map(Some)
-    }
-}
-
-/// Checked settings of every run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CompareCommand {
-    /// By name, in the order given.
-    pub runs: Vec<(String, TrainConfig)>,
-    pub output: PathBuf,
-    /// Go on with a comparison in the output folder.
-    pub resume: bool,
-    pub quiet: bool,
-}
-
 impl CompareArgs {
     /// Reads the configuration file if one is named and makes every run's settings. With `--resume` and neither `--config`
     /// nor `--run`, runs and settings are those that the comparison left in its folder.
     ///
     /// # Errors
     /// As those of `train`, with the run's name; two runs of one name; an option for all that only one can have.
-    pub fn resolve(self) -> Result<CompareCommand, UsageError> {
+    pub fn resolve(self) -> Result<SweepCommand, UsageError> {
         let named = self.common.config.is_some() || !self.runs.is_empty();
         let file = match &self.common.config {
             Some(path) => FileOptions::read(path)?.args,
@@ -228,11 +143,14 @@ impl CompareArgs {
             .clone()
             .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
         let (resume, quiet) = (common.resume.unwrap_or(false), common.quiet.unwrap_or(false));
-        let recorded = match resume && !named {
-            true => RunList::read(&output)?,
-            false => None,
-        };
-        if resume && named && common.model.is_none() && list_file(&output).exists() {
+        if resume && !named {
+            let runs = sweep_file::recorded(&output, &common)?;
+            let runs = runs.filter(|_| common.model.is_none());
+            if let Some(runs) = runs {
+                return Ok(SweepCommand { runs, ..command(output, resume, quiet) });
+            }
+        }
+        if resume && named && common.model.is_none() && sweep_file::runs_file(&output).exists() {
             return Err(UsageError::new(format!(
                 "--resume: {} knows its runs and their settings, and --run or --config stands in the place of both: leave it \
                  out to go on with those runs, or give the settings too (--model, --train, …, and each --run that is to be in \
@@ -240,26 +158,25 @@ impl CompareArgs {
                 output.display()
             )));
         }
-        if resume && recorded.is_none() && common.model.is_none() {
+        if resume && common.model.is_none() {
             return Err(UsageError::new(format!(
                 "--resume: {} holds no comparison that says what its runs are; give the settings and each --run again, or \
                  leave out --resume to start one",
                 output.display()
             )));
         }
-        // What the folder has gives way to what is asked for now; what a run is given counts before what all are.
-        let goes_on = recorded.is_some();
-        let specs = match recorded {
-            Some(recorded) => recorded,
-            None if self.runs.is_empty() => {
+        let specs = match self.runs.is_empty() {
+            true => {
                 let name = |method: &Method| (method.name().to_owned(), of_method(*method));
                 Method::COMPARED.iter().map(name).collect()
             }
-            None => self.runs.into_iter().map(|RunSpec { name, args }| (name, args)).collect(),
+            false => {
+                self.runs.into_iter().map(|RunSpec { name, args }| (name, args)).collect::<Vec<_>>()
+            }
         };
-        let mut runs: Vec<(String, TrainConfig)> = Vec::new();
+        let mut runs: Vec<SweepRun> = Vec::new();
         for (name, args) in specs {
-            if runs.iter().any(|(other, _)| *other == name) {
+            if runs.iter().any(|other| other.name == name) {
                 return Err(UsageError::new(format!("two runs are called `{name}`")));
             }
             let mut common = common.clone();
@@ -268,13 +185,19 @@ impl CompareArgs {
                 (common.lr, common.weights, common.saving) = (None, None, None);
             }
             common.output = Some(output.join(&name));
-            let all = if goes_on { common.over(args) } else { args.over(common) };
-            let config =
-                all.complete().map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
-            runs.push((name, config));
+            let config = args
+                .over(common)
+                .complete()
+                .map_err(|invalid| UsageError::new(format!("{name}: {invalid}")))?;
+            runs.push(SweepRun { variant: name.clone(), name, axes: BTreeMap::new(), config });
         }
-        Ok(CompareCommand { runs, output, resume, quiet })
+        Ok(SweepCommand { runs, ..command(output, resume, quiet) })
     }
+}
+
+/// One run at a time, so that none slows another down.
+fn command(output: PathBuf, resume: bool, quiet: bool) -> SweepCommand {
+    SweepCommand { runs: Vec::new(), output, jobs: Some(1), resume, quiet }
 }
 
 #[cfg(test)]
@@ -282,7 +205,7 @@ mod tests {
     use super::*;
     use crate::settings::rate::Rate;
 
-    fn args(runs: &[&str]) -> Result<CompareCommand, UsageError> {
+    fn args(runs: &[&str]) -> Result<SweepCommand, UsageError> {
         let common = options_command()
             .try_get_matches_from([
                 "train", "--model", "m", "--train", "a.tsv", "--output", "out", "--lr", "0.01",
@@ -305,7 +228,7 @@ mod tests {
         let found: Vec<_> = command
             .runs
             .iter()
-            .map(|(name, config)| (name.as_str(), config.method, config.lr))
+            .map(|run| (run.name.as_str(), run.config.method, run.config.lr))
             .collect();
         assert_eq!(
             found,
@@ -315,28 +238,28 @@ mod tests {
                 ("full", Method::Full, Rate::Is(5e-5))
             ]
         );
-        assert_eq!(command.runs[1].1.output, PathBuf::from("out/head"));
+        assert_eq!(command.runs[1].config.output, PathBuf::from("out/head"));
         // The seed decides the split, the head and the order.
-        assert!(command.runs.iter().all(|(_, c)| c.seed == 42));
+        assert!(command.runs.iter().all(|run| run.config.seed == 42));
     }
 
     #[test]
     fn a_run_has_options_of_its_own() {
         let command = args(&["qi: --biases query,intermediate --lr 2e-3", "full:--lr 1e-4"]);
         let runs = command.unwrap().runs;
-        assert_eq!(runs[0].1.biases.to_string(), "query,intermediate");
-        assert_eq!((runs[0].1.lr, runs[1].1.lr), (Rate::Is(2e-3), Rate::Is(1e-4)));
-        assert_eq!(runs[1].1.method, Method::Full);
+        assert_eq!(runs[0].config.biases.to_string(), "query,intermediate");
+        assert_eq!((runs[0].config.lr, runs[1].config.lr), (Rate::Is(2e-3), Rate::Is(1e-4)));
+        assert_eq!(runs[1].config.method, Method::Full);
     }
 
     #[test]
     fn mistakes_name_the_run() {
         assert!(error(&["a", "a"]).contains("two runs are called `a`"));
         assert!(error(&["a/b"]).contains("cannot be a run's name"));
-        for own in ["compare", "Compare.json", "compare.png", "run.lock", "a.toml"] {
-            assert!(error(&[own]).contains("a file of this name"), "{own}");
+        for own in ["answers", "sweep.jsonl", "report.html", "run.lock", "a.toml"] {
+            assert!(error(&[own]).contains("files of such names"), "{own}");
         }
-        assert!(args(&["compare2", "summary", "tomls", "a.json"]).is_ok());
+        assert!(args(&["compare", "summary", "tomls", "a.json"]).is_ok());
         assert!(error(&[": --lr 1"]).contains("cannot be a run's name"));
         let shared = error(&["x: --seed 3"]);
         assert!(shared.contains("x: --seed must be the same"), "{shared}");

@@ -1,21 +1,13 @@
 //! `--config FILE`: the options of `train` from a TOML file.
-//!
-//! Every value goes through the parser of the option of the same name, so that file and command line know the same
-//! options with the same values, and a mistake is reported with its line.
 
+use super::toml_options::{Entry, Lines, Mistake, Options, parse_toml, read_file};
+use super::train_args::TrainArgs;
+use crate::error::UsageError;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-use clap::FromArgMatches;
 use toml::de::{DeTable, DeValue};
 
-use super::train_args::{TrainArgs, options_command};
-use super::usage::usage_error;
-use crate::error::{UsageError, one_line, suggestion};
-use crate::files::read_bounded;
-
-/// No file of options comes near.
-const MOST_BYTES: u64 = 1 << 20;
+const REFUSED: [(&str, &str); 1] = [("config", "a configuration file cannot name another one")];
 
 /// Options from a file.
 #[derive(Debug, Default)]
@@ -33,113 +25,49 @@ impl FileOptions {
     /// An unreadable file; broken TOML, an unknown key (with the nearest known one), a key given twice, or a value
     /// that the option does not take, each with its line.
     pub fn read(path: &Path) -> Result<Self, UsageError> {
-        let shown = path.display();
-        let failed = |why: String| UsageError::new(format!("--config: {why}"));
-        let bytes = read_bounded(path, MOST_BYTES).map_err(|error| failed(one_line(&error)))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| failed(format!("{shown} is not text in UTF-8: {error}")))?;
-        Self::parse(&text)
-            .map_err(|(line, problem)| UsageError::new(format!("{shown}:{line}: {problem}")))
+        read_file("--config", path, Self::parse)
     }
 
     /// The line that sets `option` (its name without dashes), if the file does and `flags` leave it in force.
     pub fn line_used(&self, option: &str, flags: &TrainArgs) -> Option<usize> {
         let (line, alone) = self.settings.get(option)?;
-        (flags.clone().over(alone.clone()) != *flags).then_some(*line)
+        (!flags.covers(alone)).then_some(*line)
     }
 
-    /// Parses the file's text; an error is a line, counted from 1, and a sentence.
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
-        // Some editors put a byte order mark first.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let line_at = |byte: usize| {
-            1 + text.as_bytes()[..byte.min(text.len())].iter().filter(|&&b| b == b'\n').count()
-        };
-        let table = DeTable::parse(text).map_err(|error| {
-            let line = line_at(error.span().map_or(0, |span| span.start));
-            (line, format!("not valid TOML: {}", error.message()))
-        })?;
-        let command = options_command();
-        let known: Vec<&str> = command
-            .get_arguments()
-            .filter_map(|arg| arg.get_long())
-            .filter(|name| !["config", "help", "version"].contains(name))
-            .collect();
-
-        let mut options = Self::default();
-        for (key, value) in table.get_ref() {
-            let line = line_at(key.span().start);
-            let name = key.get_ref().replace('_', "-");
-            if name == "config" {
-                return Err((line, "a configuration file cannot name another one".to_string()));
-            }
-            if let DeValue::Table(_) = value.get_ref() {
-                return Err((
-                    line,
-                    format!(
-                        "`{}` is a section; options stand at the top, without sections",
-                        key.get_ref()
-                    ),
-                ));
-            }
-            if !known.contains(&name.as_str()) {
-                let near = suggestion(&name, known.iter().copied());
-                return Err((
-                    line,
-                    format!(
-                        "unknown option `{}`{near}; `bitfit help train` lists all",
-                        key.get_ref()
-                    ),
-                ));
-            }
-            if let Some(&(first, _)) = options.settings.get(&name) {
-                return Err((
-                    line.max(first),
-                    format!("`{name}` is set twice, also in line {}", line.min(first)),
-                ));
-            }
-            let text = as_argument(value.get_ref()).ok_or_else(|| {
-                (line, format!("`{name}` cannot be a {}", value.get_ref().type_str()))
-            })?;
-            let argument = format!("--{name}={text}");
-            let parsed = command
-                .clone()
-                .try_get_matches_from(["train", &argument])
-                .and_then(|matches| TrainArgs::from_arg_matches(&matches))
-                .map_err(|error| (line, usage_error(&error).to_string()))?;
-            options.settings.insert(name, (line, parsed.clone()));
-            options.args = parsed.over(options.args);
-        }
-        for (one, other) in TrainArgs::EXCLUSIVE {
-            if let (Some((a, _)), Some((b, _))) =
-                (options.settings.get(one), options.settings.get(other))
-            {
-                return Err((
-                    *a.max(b),
-                    format!("`{one}` and `{other}` exclude each other: keep one"),
-                ));
-            }
-        }
-        Ok(options)
+    /// Each option that is set, alone.
+    pub(super) fn options(&self) -> impl Iterator<Item = (&str, &TrainArgs)> {
+        self.settings.iter().map(|(option, (_, alone))| (option.as_str(), alone))
     }
-}
 
-/// A TOML value as it would stand on the command line; a list is joined by commas.
-fn as_argument(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(integer) if integer.radix() == 10 => Some(integer.as_str().to_string()),
-        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-            .ok()
-            .map(|value| value.to_string()),
-        DeValue::Float(float) => Some(float.as_str().to_string()),
-        DeValue::Boolean(flag) => Some(flag.to_string()),
-        DeValue::Array(values) => {
-            let values: Option<Vec<String>> =
-                values.iter().map(|value| as_argument(value.get_ref())).collect();
-            Some(values?.join(","))
+    /// The options and the line of each; a table is none.
+    pub(super) fn of_table(
+        options: &Options,
+        table: &DeTable<'_>,
+        lines: &Lines<'_>,
+        others: &[&str],
+    ) -> Result<Self, Mistake> {
+        let mut found = Self::default();
+        for Entry { option, line, value } in options.entries(table, lines, others)? {
+            let given = options.given(&option, value.get_ref()).map_err(|why| (line, why))?;
+            found.args = given.args.clone().over(found.args);
+            found.settings.insert(option, (line, given.args));
         }
-        DeValue::Datetime(_) | DeValue::Table(_) => None,
+        Ok(found)
+    }
+
+    /// Parses the file's text.
+    fn parse(text: &str) -> Result<Self, Mistake> {
+        parse_toml(text, |table, lines| {
+            let sections = table.iter().filter(|(_, v)| matches!(v.get_ref(), DeValue::Table(_)));
+            if let Some((key, _)) = sections.min_by_key(|(key, _)| key.span().start) {
+                let problem = format!(
+                    "`{}` is a section; options stand at the top, without sections",
+                    key.get_ref()
+                );
+                return Err((lines.of(key.span().start), problem));
+            }
+            Self::of_table(&Options::without(&REFUSED), table, lines, &[])
+        })
     }
 }
 

@@ -5,10 +5,15 @@ mod commands;
 mod compare;
 mod compute;
 mod config_file;
+mod grid;
 mod lora_args;
 mod plan;
 mod profile;
+mod run_names;
 mod step_args;
+mod sweep;
+pub mod sweep_file;
+mod toml_options;
 mod train;
 mod train_args;
 mod usage;
@@ -19,13 +24,12 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use commands::{EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs};
-pub use compare::{
-    CompareArgs, CompareCommand, REPORT, REPORT_FORMS, RunList, list_file, settings_file,
-};
+pub use compare::CompareArgs;
 pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
 pub use profile::ProfileArgs;
 pub use step_args::StepArgs;
+pub use sweep::{SweepArgs, SweepCommand};
 pub use train::TrainCommand;
 pub use train_args::TrainArgs;
 
@@ -66,6 +70,9 @@ pub enum Command {
     /// Train in several ways on the same data, and show memory, time and quality side by side
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArgs),
+    /// Train the runs of a grid side by side, and show what they reach in tables and pictures
+    #[command(after_help = sweep::EXAMPLES)]
+    Sweep(SweepArgs),
     /// Evaluate a trained delta or model on labelled texts
     Eval(EvalArgs),
     /// Label the texts of a file or of standard input
@@ -89,6 +96,7 @@ impl Command {
         match self {
             Self::Train(_) => "train",
             Self::Compare(_) => "compare",
+            Self::Sweep(_) => "sweep",
             Self::Eval(_) => "eval",
             Self::Predict(_) => "predict",
             Self::Merge(_) => "merge",
@@ -99,10 +107,10 @@ impl Command {
         }
     }
 
-    /// Whether its answer goes to standard output and nowhere else. What a run, a comparison or a merge is for are files.
+    /// Whether its answer goes to standard output and nowhere else. What a run, a sweep or a merge is for are files.
     pub fn answers_on_stdout(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Compare(_) | Self::Merge(_) => false,
+            Self::Train(_) | Self::Compare(_) | Self::Sweep(_) | Self::Merge(_) => false,
             Self::Eval(args) => args.output.is_none(),
             Self::Predict(args) => args.predict_test.is_none() && args.writes_stdout(),
             Self::Inspect(_) | Self::Plan(_) | Self::Profile(_) | Self::Doctor => true,

@@ -91,6 +91,8 @@ impl TrainArgs {
             biases: self.biases.unwrap_or(default.biases),
             lora,
             dev: self.dev.map(DevSource::File).or(self.dev_fraction.map(DevSource::Fraction)),
+            // All, written as a number: a list of sizes may end with it.
+            train_rows: self.train_rows.filter(|&rows| rows > 0),
             format: self.format.unwrap_or(default.format),
             task,
             text_column: self.text_column,
@@ -135,6 +137,7 @@ impl TrainArgs {
             memory: self.memory,
             save_steps: self.save_steps,
             save_minutes: self.save_minutes,
+            tensorboard: self.tensorboard.unwrap_or(default.tensorboard),
             device: self.device.unwrap_or(default.device),
             precision: self.precision.unwrap_or(default.precision),
             threads: self.threads,

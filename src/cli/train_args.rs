@@ -64,6 +64,9 @@ pub struct TrainArgs {
     /// Hold this share of the training rows back, drawn with --seed, to evaluate on
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub dev_fraction: Option<f64>,
+    /// Train on this many rows only, drawn with --seed from those that are not held back; 0 is all [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub train_rows: Option<usize>,
     /// Format of the data files [default: auto]
     #[arg(long, value_parser = choice::<FormatChoice>(), help_heading = "Data")]
     pub format: Option<FormatChoice>,
@@ -234,6 +237,10 @@ pub struct TrainArgs {
     /// --save-steps]
     #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, help_heading = "Output")]
     pub save_minutes: Option<f64>,
+    /// Also write event files for TensorBoard, into the folder tensorboard of --output
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, help_heading = "Output")]
+    pub tensorboard: Option<bool>,
     /// Go on with the run in --output from its last checkpoint; its settings need not be given again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Output")]
@@ -274,6 +281,11 @@ impl TrainArgs {
     pub(super) const EXCLUSIVE: [(&'static str, &'static str); 3] =
         [("dev", "dev-fraction"), ("epochs", "steps"), ("train", "data")];
 
+    /// Whether all that `under` says is said here, too, or excluded by what is.
+    pub(super) fn covers(&self, under: &Self) -> bool {
+        self.clone().over(under.clone()) == *self
+    }
+
     /// These options, and `under` where these say nothing.
     pub(super) fn over(self, mut under: Self) -> Self {
         // Saying --steps here takes back an --epochs there.
@@ -297,6 +309,7 @@ impl TrainArgs {
             train: self.train.or(under.train),
             dev: self.dev.or(under.dev),
             dev_fraction: self.dev_fraction.or(under.dev_fraction),
+            train_rows: self.train_rows.or(under.train_rows),
             format: self.format.or(under.format),
             task: self.task.or(under.task),
             data: self.data.or(under.data),
@@ -338,6 +351,7 @@ impl TrainArgs {
             predict_test: self.predict_test.or(under.predict_test),
             save_steps: self.save_steps.or(under.save_steps),
             save_minutes: self.save_minutes.or(under.save_minutes),
+            tensorboard: self.tensorboard.or(under.tensorboard),
             resume: self.resume.or(under.resume),
             config: self.config.or(under.config),
             device: self.device.or(under.device),

@@ -1,7 +1,7 @@
 //! A bar on the terminal for work that is counted in rows or tokens.
 
+use super::notes::on_terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
 
 /// Shown while it lives; nothing where standard error is no terminal.
 pub struct Counter(ProgressBar);
@@ -9,7 +9,7 @@ pub struct Counter(ProgressBar);
 impl Counter {
     /// `total` is `None` for a stream of unknown length.
     pub fn new(what: &'static str, total: Option<u64>, quiet: bool) -> Self {
-        let shown = !quiet && !super::silent() && std::io::stderr().is_terminal();
+        let shown = !quiet && !super::silent() && on_terminal();
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(total, target).with_prefix(what);

@@ -1,12 +1,12 @@
 //! What a person sees while a model or a data set comes from the hub: a bar per file on a terminal, a line per file in a log, or
 //! nothing.
 
+use super::notes::on_terminal;
 use super::say;
 use crate::hub::{self, Event, Hub, HubName};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 
 /// The folder of the model that `--model` names, fetched if need be.
@@ -35,7 +35,7 @@ fn shown(name: &str, quiet: bool) -> impl FnMut(Event<'_>) {
     move |event| match event {
         _ if quiet => {}
         Event::Note(text) => say(false, text),
-        Event::Begin { file, done, size } if stderr().is_terminal() => {
+        Event::Begin { file, done, size } if on_terminal() => {
             bar = Some(begin(file, done, size));
         }
         Event::Begin { file, .. } => say(false, format_args!("fetching {file} of {name}")),

@@ -11,6 +11,7 @@ use crate::methods::{ia3, lora};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::load;
 use crate::model::params::ParamKind;
+use crate::results::moved::Moved;
 use crate::settings::biases::{BiasSelection, Component};
 use crate::settings::task::Task;
 use crate::table::{TextTable, grouped};
@@ -204,17 +205,16 @@ fn show_moved(
 ) -> Result<()> {
     show(format_args!("mean |Δ{symbol}|:\n"))?;
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.6}"));
-    let (kinds, single): (Vec<Component>, Vec<_>) =
-        components.iter().partition(|component| component.per_layer());
-    let mut table = TextTable::new(std::iter::once("layer").chain(kinds.iter().map(|c| c.name())));
+    let Moved { by_layer, single } = Moved::of(components, layers, moved);
+    let names = by_layer.iter().map(|(component, _)| component.name());
+    let mut table = TextTable::new(std::iter::once("layer").chain(names));
     for layer in 0..layers {
-        let module = |c: &Component| format!("encoder.layer.{layer}.{}", c.module());
-        let cells = kinds.iter().map(|component| cell(moved(module(component))));
-        table.row(std::iter::once(layer.to_string()).chain(cells).collect::<Vec<_>>());
+        let cells = by_layer.iter().map(|(_, values)| cell(values[layer]));
+        table.row(std::iter::once(layer.to_string()).chain(cells));
     }
     show(&table)?;
-    for component in single {
-        if let Some(value) = moved(component.module().to_owned()) {
+    for (component, value) in single {
+        if let Some(value) = value {
             show(format_args!("{component}: {value:.6}\n"))?;
         }
     }

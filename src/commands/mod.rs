@@ -2,7 +2,6 @@
 
 mod base;
 mod ceilings;
-mod compare;
 mod confusions;
 mod cost;
 mod counter;
@@ -16,6 +15,7 @@ mod labelled;
 mod listing;
 mod merge;
 mod named;
+mod notes;
 mod outputs;
 mod plan;
 mod planned_head;
@@ -28,18 +28,19 @@ mod ranks;
 mod shown;
 mod stop;
 mod submission;
+mod sweep;
 mod train;
 mod trained;
 
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
-use crate::error::{UsageError, tame_lines};
+use crate::error::UsageError;
 use crate::formats::delta::DeltaInfo;
 use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
-use std::io::Write;
+use notes::{Kind, tell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,20 +56,22 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     }
     match cli.command {
         // These have steps to finish first.
-        Command::Train(_) | Command::Compare(_) => {}
+        Command::Train(_) | Command::Compare(_) | Command::Sweep(_) => {}
         _ => stop::leaving_no_piece()?,
     }
+    let name = cli.command.name();
     match cli.command {
         Command::Train(args) => train::run(args.resolve()?, ranks),
         Command::Eval(args) => eval::run(&args, ranks),
         Command::Predict(args) => predict::run(&args, ranks),
-        Command::Compare(_) if ranks.several() => Err(UsageError::new(
-            "compare starts runs of its own, one after another: start it without mpirun, or start each run as `train` with it",
-        )
+        Command::Compare(_) | Command::Sweep(_) if ranks.several() => Err(UsageError::new(format!(
+            "{name} makes runs of its own in one process: start it without mpirun, or start each run as `train` with it"
+        ))
         .into()),
         // What one process does is done once.
         _ if !ranks.first() => Ok(()),
-        Command::Compare(args) => compare::run(&args.resolve()?),
+        Command::Compare(args) => sweep::run(name, &args.resolve()?),
+        Command::Sweep(args) => sweep::run(name, &args.resolve()?),
         Command::Merge(args) => {
             outputs::of_merge(&args)?;
             merge::run(&args)
@@ -105,9 +108,7 @@ fn set_threads(threads: Option<usize>, ranks: &dyn Ranks) -> Result<()> {
 /// terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet && !silent() {
-        let text = tame_lines(&text.to_string());
-        // Nothing can be said where standard error is gone, and a note is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = tell(Kind::Note, &text.to_string());
     }
 }
 
@@ -126,7 +127,9 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
 
 /// What may be wrong and is no error, on standard error; `--quiet` is no wish to be misled.
 fn warn(text: impl std::fmt::Display) {
-    say(false, format_args!("warning: {text}"));
+    if !silent() {
+        let _ = tell(Kind::Warning, &format!("warning: {text}"));
+    }
 }
 
 /// Results for the user on standard output, as tame as notes. Unlike `print!` it does not panic where nothing can be
@@ -135,9 +138,7 @@ fn show(text: impl std::fmt::Display) -> Result<()> {
     if silent() {
         return Ok(());
     }
-    let text = tame_lines(&text.to_string());
-    let mut out = std::io::stdout().lock();
-    write!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
+    tell(Kind::Result, &text.to_string())
 }
 
 /// `None` lets the extension decide.

@@ -1,10 +1,9 @@
 //! What a person sees while a run goes: a bar on a terminal, a plain line now and then in a log, or nothing.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::warn;
-use crate::error::tame_lines;
+use super::notes::{listener, on_terminal};
+use super::{say, warn};
 use crate::train::run::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -42,8 +41,10 @@ impl Progress {
     pub fn new(total: u64, first: u64, quiet: bool) -> Self {
         let form = if quiet || super::silent() {
             Form::Quiet
-        } else if io::stderr().is_terminal() {
+        } else if on_terminal() {
             Form::Bar(bar(total, first))
+        } else if let Some(bar) = listener().and_then(|listener| listener.bar(total, first)) {
+            Form::Bar(bar)
         } else {
             Form::Lines { next: Instant::now() + LINE_EVERY }
         };
@@ -70,7 +71,7 @@ impl Watch for Progress {
                 let now = Instant::now();
                 if now >= *next {
                     *next = now + LINE_EVERY;
-                    say(&self.state.line(now));
+                    say(false, self.state.line(now));
                 }
             }
             Form::Quiet => {}
@@ -80,8 +81,8 @@ impl Watch for Progress {
     /// Shows a line above the bar: an evaluation, a warning, a saved checkpoint. Nothing when quiet.
     fn note(&mut self, text: &str) {
         match &self.form {
-            Form::Bar(bar) => bar.suspend(|| say(text)),
-            Form::Lines { .. } => say(text),
+            Form::Bar(bar) => above(bar, || say(false, text)),
+            Form::Lines { .. } => say(false, text),
             Form::Quiet => {}
         }
     }
@@ -89,15 +90,18 @@ impl Watch for Progress {
     /// The same, and when quiet, too.
     fn warn(&mut self, text: &str) {
         match &self.form {
-            Form::Bar(bar) => bar.suspend(|| warn(text)),
+            Form::Bar(bar) => above(bar, || warn(text)),
             Form::Lines { .. } | Form::Quiet => warn(text),
         }
     }
 }
 
-/// A line on standard error; if that is closed, nobody wants it.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", tame_lines(text));
+/// A listener's bar stays where it is: he knows where his lines go.
+fn above(bar: &ProgressBar, print: impl FnOnce()) {
+    match listener() {
+        None => bar.suspend(print),
+        Some(_) => print(),
+    }
 }
 
 fn bar(total: u64, first: u64) -> ProgressBar {

@@ -1,13 +1,11 @@
 //! Signals that ask a run to end: Ctrl-C, and what Slurm, Kubernetes, systemd and a closing terminal send. A run
-//! finishes its step and saves; before its first it ends at once and leaves nothing. A comparison lets the run that is on do
-//! so.
+//! finishes its step and saves; before its first it ends at once and leaves nothing.
 
 use crate::error::EXIT_FAILURE;
 use crate::temporary::remove_own;
 use anyhow::Result;
 use std::io::Write;
-use std::process::{Child, ExitStatus};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether somebody has asked this process to stop.
@@ -59,7 +57,6 @@ pub fn when_asked() -> Result<Stop> {
         }
         let again = flag.swap(true, Ordering::Relaxed);
         match signal {
-            // A comparison passes Ctrl-C on as another signal, which may come first: only a second one is meant.
             Signal::Interrupt if interrupted => {
                 remove_own();
                 std::process::exit(130)
@@ -75,48 +72,6 @@ pub fn when_asked() -> Result<Stop> {
         }
     })?;
     Ok(Stop { asked, undo })
-}
-
-/// A process that waits for others, one at a time. A terminal's Ctrl-C goes to both by itself; a signal to this process
-/// alone does not: it is passed on as SIGTERM, which may come twice.
-#[derive(Clone, Default)]
-pub struct Parent {
-    asked: Arc<AtomicBool>,
-    /// The child's id; 0 for none.
-    child: Arc<AtomicU32>,
-}
-
-impl Parent {
-    /// Listens for signals.
-    pub fn listening() -> Result<Self> {
-        let parent = Self::default();
-        let told = parent.clone();
-        listen(move |_| {
-            told.asked.store(true, Ordering::SeqCst);
-            told.pass_on();
-        })?;
-        Ok(parent)
-    }
-
-    pub fn stopped(&self) -> bool {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    /// Waits for a child, which is asked to end when this process is.
-    pub fn wait(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
-        self.child.store(child.id(), Ordering::SeqCst);
-        // Whoever asked before the child was known has told nobody else.
-        if self.stopped() {
-            self.pass_on();
-        }
-        let status = child.wait();
-        self.child.store(0, Ordering::SeqCst);
-        status
-    }
-
-    fn pass_on(&self) {
-        end(self.child.load(Ordering::SeqCst));
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -186,19 +141,8 @@ fn die_of(_: Signal) {
     std::process::exit(130);
 }
 
-#[cfg(unix)]
-fn end(process: u32) {
-    if let Ok(process @ 1..) = libc::pid_t::try_from(process) {
-        // SAFETY: no memory is involved. The id is that of a child which is still waited for, so that it is no other's.
-        let _ = unsafe { libc::kill(process, libc::SIGTERM) };
-    }
-}
-
 #[cfg(not(unix))]
 fn listen(mut answer: impl FnMut(Signal) + Send + 'static) -> Result<()> {
     use anyhow::Context;
     ctrlc::set_handler(move || answer(Signal::Interrupt)).context("cannot listen for Ctrl-C")
 }
-
-#[cfg(not(unix))]
-fn end(_: u32) {}

@@ -74,6 +74,29 @@ impl Dataset {
         Self { masking: Some(masking), ..self }
     }
 
+    /// Some of the rows, in the order given, as they are without words hidden.
+    ///
+    /// # Panics
+    /// When a row is out of range.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let mut offsets = vec![0];
+        let mut ids = Vec::new();
+        for &row in rows {
+            ids.extend_from_slice(self.ids(row));
+            offsets.push(ids.len());
+        }
+        Self {
+            ids,
+            offsets,
+            type_zero: rows.iter().map(|&row| self.type_zero[row]).collect(),
+            lines: rows.iter().map(|&row| self.lines[row]).collect(),
+            labels: self.labels.select(rows, self.len(), |row| self.span(row)),
+            positions: self.positions,
+            masking: None,
+        }
+    }
+
     /// Rows to train on: each epoch hides other words.
     pub fn for_training(&mut self) {
         self.masking.iter_mut().for_each(Masking::for_training);

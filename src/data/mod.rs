@@ -73,7 +73,7 @@ pub(crate) use lines::place;
 pub use masking::{MaskRules, MaskTokens, Masking};
 pub use running::RunningReader;
 pub use sampler::{BatchLimits, Batches, Largest, Order, RunLength, Sampler, evaluation_batches};
-pub use split::{Split, split};
+pub use split::{Split, draw, split};
 pub use squad::SquadReader;
 pub use table::Table;
 pub use tagged_json::TaggedJsonReader;

@@ -1,9 +1,9 @@
-//! Setting rows aside for evaluation when there is no dev file.
+//! Drawing rows: those set aside for evaluation when there is no dev file, and those trained on when not all are.
 
 use anyhow::{Result, bail};
 
 use crate::rng::{Purpose, Stream};
-use crate::words::count;
+use crate::words::{are, count};
 
 /// Row numbers of the two parts, each ascending: file order is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,26 @@ pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<Split> {
     Ok(Split { train, dev })
 }
 
+/// Draws `count` of `rows` rows by the seed alone, ascending: file order is kept. Those of a smaller count are among those of
+/// a larger one.
+///
+/// # Errors
+/// Fewer rows than that.
+pub fn draw(rows: usize, wanted: usize, seed: u64) -> Result<Vec<usize>> {
+    if wanted > rows {
+        bail!(
+            "--train-rows {wanted}: there {} {} to train on; ask for fewer, or leave it out to take all",
+            are(rows),
+            count(rows, "row")
+        );
+    }
+    let mut drawn: Vec<usize> = (0..rows).collect();
+    Stream::new(seed, Purpose::TrainRows, 0).shuffle(&mut drawn);
+    drawn.truncate(wanted);
+    drawn.sort_unstable();
+    Ok(drawn)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +82,18 @@ mod tests {
         assert_eq!(dev(5, 0.5), 3);
         assert_eq!(dev(10, 0.001), 1);
         assert_eq!(dev(10, 0.999), 9);
+    }
+
+    #[test]
+    fn fewer_rows_are_among_more_and_the_seed_alone_draws_them() {
+        let some = draw(1000, 100, 7).unwrap();
+        assert!(some.len() == 100 && some.is_sorted());
+        let more = draw(1000, 300, 7).unwrap();
+        assert!(some.iter().all(|row| more.contains(row)));
+        assert_ne!(some, draw(1000, 100, 8).unwrap());
+        assert_eq!(draw(5, 5, 1).unwrap(), [0, 1, 2, 3, 4]);
+        let error = draw(5, 6, 1).unwrap_err().to_string();
+        assert!(error.contains("--train-rows 6") && error.contains("there are 5 rows"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::settings::train::TrainConfig;
 
 /// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
 /// here because a folder may move; what the files hold is compared by hash, under names of their own.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "model",
     "train",
     "data",
@@ -23,6 +23,7 @@ const FREE: [&str; 12] = [
     "output",
     "save-steps",
     "save-minutes",
+    "tensorboard",
     "device",
     "threads",
     "format",

@@ -11,3 +11,4 @@ pub mod model_tensors;
 pub mod run_state;
 pub mod sentence;
 pub mod stamps;
+pub mod tensorboard;

@@ -13,6 +13,7 @@ pub mod no_answer;
 pub mod rate;
 pub mod saving;
 pub mod schedule;
+pub mod sweep_run;
 pub mod task;
 pub mod task_choice;
 pub mod train;

@@ -74,6 +74,9 @@ pub struct TrainConfig {
     pub data: Option<PathBuf>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
+    /// So many of the rows to train on, drawn with the seed; `None` is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_rows: Option<usize>,
     pub format: FormatChoice,
     pub task: TaskChoice,
     /// Column names; `None` means the first of the usual names that the file has.
@@ -155,6 +158,9 @@ pub struct TrainConfig {
     /// Minutes after which a checkpoint is saved between those, 0 for never; `None` is five, or never with `save_steps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_minutes: Option<f64>,
+    /// Event files beside the log.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tensorboard: bool,
 
     pub device: DeviceChoice,
     pub precision: Precision,
@@ -202,6 +208,8 @@ impl TrainConfig {
                 other => other,
             }),
             output: PathBuf::new(),
+            // Of how a run is watched, its result knows nothing.
+            tensorboard: false,
             ..self.clone()
         }
     }
@@ -226,6 +234,7 @@ impl TrainConfig {
             train,
             data: None,
             dev: None,
+            train_rows: None,
             format: FormatChoice::default(),
             task: TaskChoice::default(),
             text_column: None,
@@ -261,6 +270,7 @@ impl TrainConfig {
             output,
             save_steps: None,
             save_minutes: None,
+            tensorboard: false,
             device: DeviceChoice::default(),
             precision: Precision::default(),
             threads: None,

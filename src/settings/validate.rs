@@ -375,6 +375,7 @@ impl TrainConfig {
             Length::Epochs(epochs) => at_least_one("epochs", Some(epochs))?,
             Length::Steps(steps) => at_least_one("steps", Some(steps))?,
         }
+        at_least_one("train-rows", self.train_rows.map(|rows| rows as u64))?;
         at_least_one("batch-size", Some(self.batch_size as u64))?;
         at_least_one("batch-tokens", self.batch_tokens.map(|tokens| tokens as u64))?;
         at_least_one("grad-accumulation", Some(self.grad_accumulation as u64))?;

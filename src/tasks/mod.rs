@@ -24,6 +24,7 @@ pub mod named_labels;
 pub mod reading;
 pub mod regression;
 pub mod remarks;
+pub mod row_answers;
 pub mod spelling;
 pub mod splitting;
 pub mod submission;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::files::only_files;
+use crate::files::{no_links, only_files};
 use crate::formats::model_files::{
     HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, WEIGHTS_INDEX,
     holds_model,
@@ -25,6 +25,9 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 
 /// How a finished run ended, as one JSON object.
 pub const RESULT_FILE: &str = "result.json";
+
+/// Event files for TensorBoard.
+const EVENTS_FOLDER: &str = "tensorboard";
 
 /// The files whose presence means that a run has used a folder.
 pub const OF_A_RUN: [&str; 7] =
@@ -89,6 +92,7 @@ impl OutputFolder {
             .and_then(|()| FolderLock::take(path).context("--output"))
             .inspect_err(|_| remove_empty(&made))?;
         only_files(path, &OF_A_RUN).context("--output")?;
+        no_links(path, &[EVENTS_FOLDER]).context("--output")?;
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
@@ -105,6 +109,7 @@ impl OutputFolder {
         match lock {
             Some(lock) if OF_A_RUN.iter().any(|name| path.join(name).exists()) => {
                 only_files(path, &OF_A_RUN).context("--resume")?;
+                no_links(path, &[EVENTS_FOLDER]).context("--resume")?;
                 remove_leftovers(path, &OF_A_RUN)?;
                 Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
             }
@@ -146,6 +151,11 @@ impl OutputFolder {
 
     pub fn metrics(&self) -> PathBuf {
         self.path.join(METRICS_FILE)
+    }
+
+    /// The folder of the event files.
+    pub fn events(&self) -> PathBuf {
+        self.path.join(EVENTS_FOLDER)
     }
 
     pub fn result(&self) -> PathBuf {

@@ -5,6 +5,7 @@ use crate::data::Dataset;
 use crate::error::OfAllRanks;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::run_state::{Best, Checkpoint, Vectors};
+use crate::formats::tensorboard::EventFile;
 use crate::program::ParamRange;
 use crate::session::{Given, Session};
 use crate::settings::no_answer::NoAnswer;
@@ -12,7 +13,7 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
 use crate::tasks::remarks::same_answer;
 use crate::tasks::targets::Targets;
-use crate::train::evaluate::{Dev, measured};
+use crate::train::evaluate::{Dev, NotFinite, measured};
 use crate::train::give::give;
 use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
@@ -100,6 +101,22 @@ pub enum End {
     Interrupted,
 }
 
+/// The loss, or what it is made of, left the range of numbers: nothing is wrong but what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Diverged(#[source] OfAllRanks);
+
+impl Diverged {
+    pub fn new(message: String) -> Self {
+        Self(OfAllRanks::new(message))
+    }
+}
+
+/// Whether a run ended because it diverged, in a step or where its dev rows were measured.
+pub fn has_diverged(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<NotFinite>())
+}
+
 /// A line of `metrics.jsonl` for an optimizer step.
 #[derive(Serialize)]
 struct StepRecord {
@@ -116,6 +133,19 @@ struct StepRecord {
     tokens_per_s: f64,
 }
 
+impl StepRecord {
+    /// What changes from step to step, by the names that event files have for it.
+    fn scalars(&self) -> [(String, f64); 4] {
+        [
+            ("loss", f64::from(self.loss)),
+            ("lr", self.lr),
+            ("grad_norm", f64::from(self.grad_norm)),
+            ("tokens_per_s", self.tokens_per_s),
+        ]
+        .map(|(name, value)| (format!("train/{name}"), value))
+    }
+}
+
 /// A step that was given to the device.
 struct Issued {
     step: Step,
@@ -129,6 +159,8 @@ struct Issued {
 struct Ledger {
     state: Checkpoint,
     log: Option<JsonLines>,
+    /// Where they are asked for.
+    events: Option<EventFile>,
     outcome: Outcome,
     /// When the step before was done, or what stands between two steps (an evaluation, a save).
     since: Instant,
@@ -159,6 +191,12 @@ impl Run<'_> {
                     Some(JsonLines::resume(&writer.output.metrics(), from.metrics_len)?)
                 }
                 None => None,
+            },
+            events: match &self.writer {
+                Some(writer) if self.config.tensorboard => {
+                    Some(EventFile::begin(&writer.output.events(), from.step + 1)?)
+                }
+                _ => None,
             },
             outcome: Outcome {
                 end: End::Finished,
@@ -262,7 +300,7 @@ impl Run<'_> {
         let report = self.session.wait(issued.given.report)?;
         // An overflow of 16-bit gradients is expected while the loss scale settles.
         if !report.is_finite() && !report.overflow {
-            bail!(OfAllRanks::new(self.diverged(step, &report)));
+            bail!(Diverged::new(self.diverged(step, &report)));
         }
         let took = ledger.since.elapsed();
         ledger.since = Instant::now();
@@ -283,6 +321,9 @@ impl Run<'_> {
             tokens_per_s,
         };
         ledger.log.as_mut().map_or(Ok(()), |log| log.append(&record))?;
+        if let Some(events) = &mut ledger.events {
+            events.scalars(record.step, &record.scalars())?;
+        }
         watch.step(state.step, f64::from(report.loss), tokens_per_s);
         Ok(())
     }
@@ -303,6 +344,14 @@ impl Run<'_> {
             record.insert(key_of("eval", place, evaluation.part), evaluation.record());
         }
         ledger.log.as_mut().map_or(Ok(()), |log| log.append(&record))?;
+        if let Some(events) = &mut ledger.events {
+            let measured = found.iter().enumerate().flat_map(|(place, evaluation)| {
+                let key = key_of("dev", place, evaluation.part);
+                let scores = evaluation.scores.iter();
+                scores.map(move |(metric, value)| (format!("{key}/{}", metric.key()), *value))
+            });
+            events.scalars(state.step, &measured.collect::<Vec<_>>())?;
+        }
 
         let metric = self.config.metric();
         let value = found.first().and_then(|evaluation| evaluation.value(metric));

@@ -7,7 +7,7 @@
 
 use super::evaluate::{Dev, NotFinite, measured};
 use super::give::give;
-use super::run::Watch;
+use super::run::{Diverged, Watch};
 use super::schedule::Schedule;
 use super::steps::{Position, Steps};
 use crate::backend::{LossScaling, Slot};
@@ -121,7 +121,7 @@ impl Trial<'_> {
         }
         let usual = TrainConfig::usual_lr(self.config.method, self.config.task);
         let Some(best) = best(&tried, usual) else {
-            bail!(OfAllRanks::new(format!(
+            bail!(Diverged::new(format!(
                 "--lr auto: all of the rates that were tried, {} to {}, diverge; give a lower --lr, a longer --warmup, or \
                  --clip-norm 1",
                 tried[0].lr,

@@ -189,33 +189,6 @@ fn a_run_whose_best_values_are_gone_does_not_go_on() {
 }
 
 #[test]
-fn a_comparison_that_is_killed_takes_its_run_along() {
-    let folder = Folder::new();
-    let data = folder.write("a.tsv", toy_tsv(60, 3));
-    let output = folder.path("compare");
-    let args = train_args(&fixture("bert"), &data, &output, "--epochs 100000 --quiet");
-    let mut compare = bitfit(["compare"]);
-    compare.args(&args[1..]).args(["--dev-fraction", "0.25"]);
-    let mut compare = compare.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    assert!(reaches(&mut compare, &output.join("bitfit"), 3));
-    let children = format!("/proc/{0}/task/{0}/children", compare.id());
-    let child = fs::read_to_string(children).unwrap().trim().to_owned();
-    assert!(!child.is_empty() && !child.contains(' '), "{child}");
-    compare.kill().unwrap();
-    compare.wait().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // Gone, or dead and not yet waited for by whoever took it over.
-    let alive = || {
-        let state = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        !state.is_empty() && !state.contains(") Z ")
-    };
-    while alive() {
-        assert!(Instant::now() < deadline, "the run {child} goes on without its parent");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-#[test]
 fn what_a_killed_command_left_is_removed_by_the_next() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(8, 2));

@@ -101,9 +101,9 @@ fn merge_and_compare_follow_no_link_either() {
     };
     for (name, to) in [
         ("run.lock", &outside),
-        ("head.toml", &outside),
-        ("compare.toml", &outside),
-        ("compare.svg", &outside),
+        ("head.log", &outside),
+        ("sweep.toml", &outside),
+        ("sweep.md", &outside),
         ("head", &out),
     ] {
         leads_out(&folder, "compare", name, to);
@@ -163,9 +163,9 @@ fn a_folder_in_the_place_of_a_file_is_found_before_the_work() {
     }
 
     let compared = folder.path("compared");
-    fs::create_dir_all(compared.join("compare.png")).unwrap();
+    fs::create_dir_all(compared.join("sweep.md")).unwrap();
     let args = train_args(&fixture("bert"), &data, &compared, "--steps 1 --quiet --resume");
     Finished::of(bitfit(["compare", "--run", "head"]).args(&args[1..]))
-        .fails(1, &["compare.png is a folder"]);
-    assert_eq!(names(&compared), ["compare.png"]);
+        .fails(1, &["sweep.md is a folder"]);
+    assert_eq!(names(&compared), ["sweep.md"]);
 }

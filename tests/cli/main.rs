@@ -32,6 +32,7 @@ mod read_as;
 mod reports;
 mod resume;
 mod several;
+mod sweep;
 mod tags;
 mod taken;
 mod told;

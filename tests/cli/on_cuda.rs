@@ -88,11 +88,10 @@ fn few_bits_stand_beside_16_and_full_fine_tuning_in_one_table() {
         compare.args(["--run", run]);
     }
     Finished::of(on_emulator(&mut compare)).success();
-    let table = json(&output.join("compare.json"));
-    let rows = table["rows"].as_array().unwrap();
+    let rows = sweep_rows(&output);
     let names: Vec<_> = rows.iter().map(|r| r["run"].as_str().unwrap()).collect();
     assert_eq!(names, ["bitfit", "int8", "nf4", "full"]);
-    for row in rows {
+    for row in &rows {
         assert_eq!(number(row, "planned_bytes"), number(row, "allocated_bytes"));
         assert!(number(row, "seconds_per_step") > 0.0, "{row}");
     }

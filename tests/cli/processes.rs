@@ -209,7 +209,7 @@ fn under_nohup_a_closing_terminal_is_outlived() {
 }
 
 #[test]
-fn compare_passes_a_signal_to_it_alone_on_to_its_run() {
+fn a_comparison_that_is_asked_to_stop_saves_its_run() {
     for name in ["TERM", "INT"] {
         let folder = Folder::new();
         let data = folder.write("a.tsv", toy_tsv(24, 2));
@@ -229,7 +229,7 @@ fn compare_passes_a_signal_to_it_alone_on_to_its_run() {
         assert_eq!(left.status.code(), Some(1), "{name}");
         let said = String::from_utf8(left.stderr).unwrap();
         let last = said.lines().last().unwrap();
-        assert!(last.contains("stopped in the run bitfit, as asked"), "{said}");
+        assert!(last.contains("stopped with 0 of 1 runs done, as asked"), "{said}");
         assert!(last.contains("bitfit compare --resume --output"), "{said}");
         assert!(output.join("bitfit/checkpoint.safetensors").exists(), "{name}");
     }

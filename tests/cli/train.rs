@@ -369,3 +369,45 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before() {
     assert!(kept.values().all(|(_, values)| values.iter().all(|x| x.is_finite())));
     assert!(!output.join("result.json").exists());
 }
+
+#[test]
+fn only_so_many_rows_are_trained_on_and_the_seed_draws_them() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(40, 2));
+    let few = |name: &str, seed: u64, more: &str| {
+        let output = folder.path(name);
+        let options =
+            format!("--epochs 2 --dev-fraction 0.25 --train-rows 12 --seed {seed} {more}");
+        let run = train(&fixture("bert"), &data, &output, &options);
+        assert!(
+            run.stderr.contains("12 of the 30 rows are trained on, drawn with the seed"),
+            "{}",
+            run.stderr
+        );
+        output
+    };
+    let (one, other) = (few("one", 1, "--batch-size 4"), few("other", 2, "--batch-size 4"));
+    assert_eq!(steps(&one).len(), 6, "two epochs of three batches");
+    assert_ne!(metrics(&one)[0]["tokens"], metrics(&other)[0]["tokens"]);
+    let settings = fs::read_to_string(one.join("settings.toml")).unwrap();
+    assert!(settings.contains("train-rows = 12"), "{settings}");
+    // It decides what is computed.
+    let again = ["train", "--resume", "--output", one.to_str().unwrap(), "--train-rows", "13"];
+    Finished::of(&mut bitfit(again)).fails(1, &["train-rows was 12 and is 13"]);
+    // All is written as 0.
+    let all = folder.path("all");
+    let run = train(&fixture("bert"), &data, &all, "--epochs 1 --train-rows 0");
+    assert!(!run.stderr.contains("are trained on"), "{}", run.stderr);
+    assert!(!fs::read_to_string(all.join("settings.toml")).unwrap().contains("train-rows"));
+}
+
+#[test]
+fn more_rows_than_there_are_cannot_be_trained_on() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(40, 2));
+    let output = folder.path("none");
+    let options = "--dev-fraction 0.25 --train-rows 31";
+    let args = train_args(&fixture("bert"), &data, &output, options);
+    Finished::of(&mut bitfit(args)).fails(1, &["--train-rows 31", "30 rows to train on"]);
+    assert!(!output.exists());
+}

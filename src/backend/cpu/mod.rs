@@ -66,7 +66,7 @@ mod x_hat;
 
 use super::{
     Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
-    Region, Slot, StepReport, WeightId, WeightType,
+    Region, Resident, Slot, StepReport, WeightId, WeightType,
 };
 use crate::backend::timing::Piece;
 use crate::batch::Batch;
@@ -84,7 +84,7 @@ use sizes::HostSizes;
 pub use sizes::footprint;
 use std::ops::Range;
 use weights::HostMatrices;
-pub use weights::rounded;
+pub use weights::{FrozenMatrix, rounded};
 use workers::Workers;
 
 /// See the module's head.
@@ -116,6 +116,13 @@ impl CpuBackend {
     /// A backend that computes in f32 and stores the frozen matrices as `weight_type`.
     pub fn new(weight_type: WeightType) -> Self {
         Self::computing(Arithmetic::F32, weight_type)
+    }
+
+    /// The same with frozen matrices that other backends share.
+    #[must_use]
+    pub fn sharing(mut self, resident: Resident) -> Self {
+        self.weights = HostMatrices::sharing(resident);
+        self
     }
 
     /// The same in another arithmetic.
@@ -166,6 +173,10 @@ impl Backend for CpuBackend {
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
         self.weights.add(self.weight_type, name, shape, data)
+    }
+
+    fn resident(&mut self, name: &str, shape: MatrixShape) -> Option<WeightId> {
+        self.weights.resident(self.weight_type, name, shape)
     }
 
     /// Reads the parameter vector itself: there is no copy.

@@ -5,12 +5,14 @@ use super::widen::widen;
 use super::{int8, nf4};
 use crate::backend::int8::Int8;
 use crate::backend::nf4::Nf4;
-use crate::backend::{MatrixKind, MatrixShape, WeightType};
+use crate::backend::resident::Label;
+use crate::backend::{MatrixKind, MatrixShape, Resident, WeightType};
 use crate::program::{ParamRange, WeightId};
 use crate::room::{copied, filled, room};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A row-major `[rows, cols]` matrix.
 struct Stored {
@@ -19,18 +21,34 @@ struct Stored {
     data: Data,
 }
 
-enum Data {
+/// The elements of a matrix that stays as it is.
+#[derive(Debug)]
+pub enum FrozenMatrix {
     F16(Vec<f16>),
     F32(Vec<f32>),
     Int8(Int8),
     Nf4(Nf4),
+}
+
+impl FrozenMatrix {
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::F16(v) => 2 * v.capacity(),
+            Self::F32(v) => 4 * v.capacity(),
+            Self::Int8(matrix) => matrix.bytes(),
+            Self::Nf4(matrix) => matrix.bytes(),
+        }
+    }
+}
+
+enum Data {
+    /// Other models may have the same.
+    Frozen(Arc<FrozenMatrix>),
     /// Trains: these elements of the parameter vector.
     Param(ParamRange),
     /// Rows of another matrix, from this one on.
-    Rows {
-        of: WeightId,
-        first: usize,
-    },
+    Rows { of: WeightId, first: usize },
 }
 
 /// A row-major `[rows, cols]` matrix, to be read.
@@ -136,9 +154,36 @@ pub fn bytes(weight_type: WeightType, shape: MatrixShape) -> usize {
 #[derive(Default)]
 pub struct HostMatrices {
     matrices: Vec<Stored>,
+    /// Shared with other backends.
+    resident: Option<Resident>,
+}
+
+fn label(weight_type: WeightType, name: &str, shape: MatrixShape) -> Label {
+    Label::new(name, shape, format!("{weight_type:?}"))
 }
 
 impl HostMatrices {
+    /// None yet; what others brought is taken from `resident`, and what is new is put there.
+    pub fn sharing(resident: Resident) -> Self {
+        Self { matrices: Vec::new(), resident: Some(resident) }
+    }
+
+    /// See [`Backend::resident`](crate::backend::Backend::resident).
+    pub fn resident(
+        &mut self,
+        weight_type: WeightType,
+        name: &str,
+        shape: MatrixShape,
+    ) -> Option<WeightId> {
+        let found = self.resident.as_ref()?.host().get(&label(weight_type, name, shape))?;
+        Some(self.push(shape, Data::Frozen(found)))
+    }
+
+    fn push(&mut self, MatrixShape { rows, cols, .. }: MatrixShape, data: Data) -> WeightId {
+        self.matrices.push(Stored { rows, cols, data });
+        WeightId(self.matrices.len() - 1)
+    }
+
     /// See [`Backend::upload`](crate::backend::Backend::upload).
     pub fn add(
         &mut self,
@@ -168,33 +213,35 @@ impl HostMatrices {
                         values[at]
                     );
                 }
-                Data::F16(halves)
+                FrozenMatrix::F16(halves)
             }
-            (WeightType::F32, _) => Data::F32(copied(values, name)?),
+            (WeightType::F32, _) => FrozenMatrix::F32(copied(values, name)?),
             (WeightType::Int8, _) | (WeightType::Nf4, MatrixKind::Table) => {
-                Data::Int8(Int8::new(values, cols))
+                FrozenMatrix::Int8(Int8::new(values, cols))
             }
-            (WeightType::Nf4, MatrixKind::Linear) => Data::Nf4(Nf4::new(values, cols)),
+            (WeightType::Nf4, MatrixKind::Linear) => FrozenMatrix::Nf4(Nf4::new(values, cols)),
         };
-        self.matrices.push(Stored { rows, cols, data });
-        Ok(WeightId(self.matrices.len() - 1))
+        let data = Arc::new(data);
+        if let Some(resident) = &self.resident {
+            resident.host().put(label(weight_type, name, shape), Arc::clone(&data));
+        }
+        Ok(self.push(shape, Data::Frozen(data)))
     }
 
     /// See [`trained_matrix`](crate::backend::Backend::trained_matrix).
     pub fn add_trained(
         &mut self,
         name: &str,
-        MatrixShape { rows, cols, .. }: MatrixShape,
+        shape: MatrixShape,
         range: ParamRange,
     ) -> Result<WeightId> {
+        let MatrixShape { rows, cols, .. } = shape;
         ensure!(
             rows.checked_mul(cols) == Some(range.len),
             "{name}: {} parameters do not make a [{rows}, {cols}] matrix",
             range.len
         );
-        let data = Data::Param(range);
-        self.matrices.push(Stored { rows, cols, data });
-        Ok(WeightId(self.matrices.len() - 1))
+        Ok(self.push(shape, Data::Param(range)))
     }
 
     /// See [`Backend::view_rows`](crate::backend::Backend::view_rows).
@@ -220,23 +267,22 @@ impl HostMatrices {
             rows: stored.rows,
             cols: stored.cols,
             data: match &stored.data {
-                Data::F16(v) => View::F16(v),
-                Data::F32(v) => View::F32(v),
-                Data::Int8(matrix) => View::Int8(matrix, 0),
-                Data::Nf4(matrix) => View::Nf4(matrix, 0),
+                Data::Frozen(frozen) => match &**frozen {
+                    FrozenMatrix::F16(v) => View::F16(v),
+                    FrozenMatrix::F32(v) => View::F32(v),
+                    FrozenMatrix::Int8(matrix) => View::Int8(matrix, 0),
+                    FrozenMatrix::Nf4(matrix) => View::Nf4(matrix, 0),
+                },
                 Data::Rows { of, first } => self.get(*of, params)?.data.below(*first, stored.cols),
                 Data::Param(range) => View::F32(read(params, *range)?),
             },
         })
     }
 
-    /// Bytes allocated for the frozen matrices.
+    /// Bytes of the frozen matrices, those that are shared included.
     pub fn bytes(&self) -> usize {
         let of = |stored: &Stored| match &stored.data {
-            Data::F16(v) => 2 * v.capacity(),
-            Data::F32(v) => 4 * v.capacity(),
-            Data::Int8(matrix) => matrix.bytes(),
-            Data::Nf4(matrix) => matrix.bytes(),
+            Data::Frozen(frozen) => frozen.bytes(),
             Data::Param(_) | Data::Rows { .. } => 0,
         };
         self.matrices.iter().map(of).sum()
@@ -279,6 +325,30 @@ mod tests {
             assert_eq!(row(inner, 2), row(whole, 6));
             assert!(weights.view_rows(part, 2..5).is_err());
         }
+    }
+
+    #[test]
+    fn a_shared_matrix_is_there_once_and_each_type_of_it_is_another() {
+        let resident = Resident::default();
+        let values: Vec<f32> = (0..6).map(|i| i as f32).collect();
+        let mut first = HostMatrices::sharing(resident.clone());
+        assert!(first.resident(WeightType::F16, "w", linear(2, 3)).is_none());
+        first.add(WeightType::F16, "w", linear(2, 3), &values).unwrap();
+        let mut second = HostMatrices::sharing(resident.clone());
+        let id = second.resident(WeightType::F16, "w", linear(2, 3)).unwrap();
+        let mut row = [0.0; 3];
+        second.get(id, &[]).unwrap().copy_row(1, &mut row);
+        assert_eq!(row, [3.0, 4.0, 5.0]);
+        assert_eq!((first.bytes(), second.bytes(), resident.bytes()), (12, 12, 12));
+        for (weight_type, name, shape) in [
+            (WeightType::F32, "w", linear(2, 3)),
+            (WeightType::F16, "v", linear(2, 3)),
+            (WeightType::F16, "w", linear(3, 2)),
+            (WeightType::F16, "w", MatrixShape { kind: MatrixKind::Table, ..linear(2, 3) }),
+        ] {
+            assert!(second.resident(weight_type, name, shape).is_none(), "{name} {shape:?}");
+        }
+        assert!(HostMatrices::default().resident(WeightType::F16, "w", linear(2, 3)).is_none());
     }
 
     #[test]

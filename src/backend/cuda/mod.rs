@@ -41,7 +41,7 @@ mod weights;
 
 use super::{
     Backend, DeviceKind, DropoutKey, Footprint, LossScaling, MatrixShape, Memory, PendingReport,
-    Slot, StepReport, WeightType,
+    Resident, Slot, StepReport, WeightType,
 };
 use crate::backend::timing::Piece;
 use crate::batch::Batch;
@@ -55,6 +55,7 @@ pub use sizes::footprint;
 use std::ops::Range;
 use std::sync::Arc;
 use weights::DeviceMatrices;
+pub use weights::Weight as DeviceMatrix;
 
 /// Activations have 16 bits.
 pub const ACTIVATION_BYTES: usize = 2;
@@ -139,7 +140,7 @@ impl CudaBackend {
         let device = Device::open(options.device)?;
         let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
         Ok(Self {
-            weights: DeviceMatrices::new(options.half, options.weights),
+            weights: DeviceMatrices::new(options.half, options.weights, None),
             device,
             kernels,
             options,
@@ -147,10 +148,18 @@ impl CudaBackend {
         })
     }
 
+    /// The same with frozen matrices that other backends share.
+    #[must_use]
+    pub fn sharing(mut self, resident: Resident) -> Self {
+        let CudaOptions { half, weights, .. } = self.options;
+        self.weights = DeviceMatrices::new(half, weights, Some(resident));
+        self
+    }
+
     /// A second backend on the same device, with the same kernels but no matrices and no memory yet.
     pub fn another(&self, tile: Option<GemmTile>) -> Self {
         Self {
-            weights: DeviceMatrices::new(self.options.half, self.options.weights),
+            weights: DeviceMatrices::new(self.options.half, self.options.weights, None),
             device: self.device.clone(),
             kernels: Arc::clone(&self.kernels),
             options: CudaOptions { tile, ..self.options },
@@ -219,6 +228,10 @@ impl Backend for CudaBackend {
 
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
         self.weights.upload(&self.device, name, shape, data)
+    }
+
+    fn resident(&mut self, name: &str, shape: MatrixShape) -> Option<WeightId> {
+        self.weights.resident(&self.device, name, shape)
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {

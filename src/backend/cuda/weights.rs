@@ -11,7 +11,8 @@ use super::memory::{Address, Buffer};
 use super::{HalfType, to_u32};
 use crate::backend::int8::Int8;
 use crate::backend::nf4::{BLOCK, GROUP, Nf4};
-use crate::backend::{MatrixKind, MatrixShape, WeightType};
+use crate::backend::resident::Label;
+use crate::backend::{MatrixKind, MatrixShape, Resident, WeightType};
 use crate::program::{ParamRange, WeightId};
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
@@ -70,10 +71,12 @@ pub struct DeviceMatrices {
     half: HalfType,
     weights: WeightType,
     list: Vec<Weight>,
+    /// Shared with other backends.
+    resident: Option<Resident>,
 }
 
 /// A `[rows, cols]` matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Weight {
     /// Views share their matrix's.
     buffer: Arc<Buffer>,
@@ -98,6 +101,11 @@ struct Trained {
 }
 
 impl Weight {
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.buffer.bytes()
+    }
+
     /// The elements of a matrix of 16 bits.
     pub fn halves(&self) -> Result<Address> {
         ensure!(
@@ -146,8 +154,25 @@ impl Weight {
 }
 
 impl DeviceMatrices {
-    pub fn new(half: HalfType, weights: WeightType) -> Self {
-        Self { half, weights, list: Vec::new() }
+    pub fn new(half: HalfType, weights: WeightType, resident: Option<Resident>) -> Self {
+        Self { half, weights, list: Vec::new(), resident }
+    }
+
+    fn label(&self, device: &Device, name: &str, shape: MatrixShape) -> Label {
+        let Self { half, weights, .. } = self;
+        Label::new(name, shape, format!("cuda:{} {half} {weights:?}", device.info.index))
+    }
+
+    /// See [`Backend::resident`](crate::backend::Backend::resident).
+    pub fn resident(
+        &mut self,
+        device: &Device,
+        name: &str,
+        shape: MatrixShape,
+    ) -> Option<WeightId> {
+        let label = self.label(device, name, shape);
+        self.list.push(self.resident.as_ref()?.device().get(&label)?);
+        Some(WeightId(self.list.len() - 1))
     }
 
     pub fn upload(
@@ -192,7 +217,7 @@ impl DeviceMatrices {
                 mean_scale = matrix.mean_scale;
             }
         }
-        self.list.push(Weight {
+        let weight = Weight {
             buffer: Arc::new(buffer),
             view: None,
             kind: shape.kind,
@@ -202,7 +227,11 @@ impl DeviceMatrices {
             rows,
             cols,
             trained: None,
-        });
+        };
+        if let Some(resident) = &self.resident {
+            resident.device().put(self.label(device, name, shape), weight.clone());
+        }
+        self.list.push(weight);
         Ok(WeightId(self.list.len() - 1))
     }
 

@@ -16,6 +16,7 @@ use crate::tasks::splitting::Splitting;
 use crate::tasks::tag_remarks;
 use crate::tasks::targets::Targets;
 use crate::tasks::unlabelled::{Cells, has_negative};
+use crate::words::count;
 use anyhow::Result;
 
 /// The rows of a run as its files have them.
@@ -126,6 +127,8 @@ pub struct Data {
     pub baselines: Vec<Vec<Baseline>>,
     /// Of the rows as read, before a split.
     pub hashes: DataHashes,
+    /// Of the dev rows that choose, as they are after it.
+    pub dev_sha256: Option<String>,
 }
 
 impl Data {
@@ -144,6 +147,24 @@ impl Data {
             }
             _ => (train, dev),
         };
+        let train = match config.train_rows {
+            None => train,
+            Some(rows) => {
+                let drawn = data::draw(train.len(), rows, config.seed)?;
+                say(
+                    quiet,
+                    format_args!(
+                        "{}: {} of the {} are trained on, drawn with the seed {}",
+                        train.name(),
+                        drawn.len(),
+                        count(train.len(), "row"),
+                        config.seed
+                    ),
+                );
+                train.select(&drawn)
+            }
+        };
+        let dev_sha256 = dev.first().map(|(_, rows)| rows.sha256());
         for (_, dev) in &dev {
             labelled::say_shared(quiet, &train, dev);
         }
@@ -163,7 +184,7 @@ impl Data {
         train.documents = None;
         train.dataset.for_training();
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));
-        Ok(Self { targets, columns, train, dev, baselines, hashes })
+        Ok(Self { targets, columns, train, dev, baselines, hashes, dev_sha256 })
     }
 }
 

@@ -1,7 +1,7 @@
-//! What decides what a run computes: what a resumed run is held to, and of the files alone, what the finished runs of a
-//! comparison are.
+//! What decides what a run computes: what a resumed run is held to, and of the files alone, what the runs of a sweep are.
 
 use super::data::{Data, RunRows};
+use super::inputs::Inputs;
 use super::start;
 use crate::commands::base::Base;
 use crate::files::sha256_file;
@@ -12,7 +12,7 @@ use crate::settings::train::TrainConfig;
 use crate::settings::weighting::Weighting;
 use anyhow::{Context, Result};
 
-/// The names of what files hold. The first are of files that all runs of a comparison share.
+/// The names of what files hold.
 const FILES: [&str; 6] = [
     "base weights",
     "training data",
@@ -21,7 +21,6 @@ const FILES: [&str; 6] = [
     "initial delta",
     "file of class weights",
 ];
-const SHARED_FILES: usize = 4;
 
 /// Of a whole run.
 ///
@@ -52,19 +51,14 @@ pub fn of_run(
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn of_files_now(config: &TrainConfig) -> Result<Fingerprint> {
-    let base = Base::open(&config.model, true)?;
-    of_files(config, &base, &RunRows::read(config, base.config.vocab, true)?.hashes)
+pub fn of_files_now(config: &TrainConfig, inputs: &Inputs) -> Result<Fingerprint> {
+    let base = &inputs.base(config, true)?.base;
+    of_files(config, base, &RunRows::read(config, base.config.vocab, true)?.hashes)
 }
 
 /// The part of a run's fingerprint that files decide.
 pub fn files_in(run: &Fingerprint) -> Fingerprint {
     run.only(&FILES)
-}
-
-/// The part of that which all runs of a comparison have alike.
-pub fn shared_files_in(run: &Fingerprint) -> Fingerprint {
-    run.only(&FILES[..SHARED_FILES])
 }
 
 fn of_files(config: &TrainConfig, base: &Base, data: &DataHashes) -> Result<Fingerprint> {

@@ -187,6 +187,11 @@ trait Store {
     /// Takes a matrix that stays as it is.
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
+    /// A matrix that stays as it is and that another model of this checkpoint brought: its values need not be read.
+    fn resident(&mut self, _name: &str, _shape: MatrixShape) -> Option<WeightId> {
+        None
+    }
+
     /// Consecutive rows of a matrix that it took.
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
 
@@ -200,6 +205,10 @@ struct OnDevice<'a>(&'a mut dyn Backend, &'a Path);
 impl Store for OnDevice<'_> {
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId> {
         self.0.upload(name, shape, data).with_context(|| self.1.display().to_string())
+    }
+
+    fn resident(&mut self, name: &str, shape: MatrixShape) -> Option<WeightId> {
+        self.0.resident(name, shape)
     }
 
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId> {

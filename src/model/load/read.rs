@@ -243,20 +243,36 @@ impl Loader<'_> {
             }
             StoredAs::Params(names.iter().map(|name| self.full_name(name)).collect())
         } else {
-            // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
-            let mut data = Vec::new();
-            for name in &names {
-                let values = self.source.get(name, &[rows, cols])?;
-                if data.is_empty() {
-                    data = values;
-                } else {
-                    data.extend(values);
+            let source = self.source;
+            self.frozen(&name, shape, || {
+                // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
+                let mut data = Vec::new();
+                for name in &names {
+                    let values = source.get(name, &[rows, cols])?;
+                    if data.is_empty() {
+                        data = values;
+                    } else {
+                        data.extend(values);
+                    }
                 }
-            }
-            self.matrices.push(shape);
-            StoredAs::Frozen(self.store.frozen(&name, shape, &data)?)
+                Ok(data)
+            })?
         };
         Ok(NewWeight { name, shape, stored })
+    }
+
+    /// A matrix that stays as it is; its values are read where no other model brought them.
+    pub(super) fn frozen(
+        &mut self,
+        name: &str,
+        shape: MatrixShape,
+        values: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<StoredAs> {
+        self.matrices.push(shape);
+        Ok(StoredAs::Frozen(match self.store.resident(name, shape) {
+            Some(id) => id,
+            None => self.store.frozen(name, shape, &values()?)?,
+        }))
     }
 
     fn bias(&mut self, component: Component, layer: usize) -> Result<String> {

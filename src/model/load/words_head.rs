@@ -1,7 +1,7 @@
 //! The checkpoint's own head on masked words: a dense layer, an activation and a LayerNorm, then the table of the embeddings
 //! once more, as it is stored, with a bias per word. Its biases train.
 
-use super::read::{Loader, NewHeadLayer, NewWeight, NormNames, StoredAs};
+use super::read::{Loader, NewHeadLayer, NewWeight, NormNames};
 use crate::backend::{MatrixKind, MatrixShape};
 use crate::model::config::Family;
 use crate::model::params::ParamKind;
@@ -53,11 +53,11 @@ impl Loader<'_> {
         let shape = [config.vocab, hidden];
         self.source.is_tied(names.table, "embeddings.word_embeddings.weight", &shape)?;
         let name = format!("{}.weight", names.dense);
-        let values = self.source.of_words_head(&[&name], &[hidden, hidden])?;
         let shape =
             MatrixShape { kind: MatrixKind::Linear, rows: hidden, cols: hidden, trains: false };
-        self.matrices.push(shape);
-        let stored = StoredAs::Frozen(self.store.frozen(&name, shape, &values)?);
+        let source = self.source;
+        let values = || source.of_words_head(&[&name], &[hidden, hidden]);
+        let stored = self.frozen(&name, shape, values)?;
         let dense = NewHeadLayer {
             weight: NewWeight { name, shape, stored },
             bias: self.bias_of_head(&[&format!("{}.bias", names.dense)], hidden)?,

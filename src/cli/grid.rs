@@ -1,0 +1,270 @@
+//! `--grid FILE`: which runs a sweep has.
+//!
+//! Options at the top hold for all runs. `[grid]` has axes, options with a list of values; each `[[variant]]` is a row of
+//! the table with options and axes of its own. Every combination is a run.
+
+use super::config_file::FileOptions;
+use super::run_names;
+use super::toml_options::{Entry, Given, Lines, Mistake, Options, parse_toml, read_file};
+use super::train_args::TrainArgs;
+use crate::error::{UsageError, suggestion};
+use crate::settings::choice::Choice as _;
+use crate::settings::method::Method;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+const GRID: &str = "grid";
+const VARIANT: &str = "variant";
+const NAME: &str = "name";
+const METHOD: &str = "method";
+
+/// What no grid has.
+const REFUSED: [(&str, &str); 5] = [
+    ("config", "a grid cannot name another file: give --config on the command line"),
+    ("output", "the folder is not in the grid: name it with --output on the command line"),
+    ("resume", "a grid cannot say --resume: give it on the command line"),
+    ("quiet", "a grid cannot say --quiet: give it on the command line"),
+    (
+        "predict-test",
+        "`predict-test` has no place in a grid: give it to `bitfit predict` with the run to hand in",
+    ),
+];
+
+/// What all runs share: they are in one process, and their results stand side by side.
+const SHARED: [&str; 6] = ["model", "task", "metric", "device", "threads", "memory"];
+
+/// An option and its values.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Axis {
+    pub(super) option: String,
+    pub(super) line: usize,
+    /// At least one, each another one.
+    pub(super) values: Vec<AxisValue>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct AxisValue {
+    pub(super) given: Given,
+    pub(super) line: usize,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Variant {
+    pub(super) name: String,
+    pub(super) line: usize,
+    /// Its options; most have one value.
+    pub(super) axes: Vec<Axis>,
+}
+
+/// A grid as it stands in its file.
+#[derive(Debug)]
+pub(super) struct Grid {
+    /// What holds for all runs.
+    pub(super) top: FileOptions,
+    pub(super) axes: Vec<Axis>,
+    pub(super) variants: Vec<Variant>,
+}
+
+impl Axis {
+    /// One value, which follows from a name in this line.
+    pub(super) fn of_method(method: Method, line: usize) -> Self {
+        let args = TrainArgs { method: Some(method), ..TrainArgs::default() };
+        let given = Given { text: method.name().to_owned(), args };
+        Self { option: METHOD.to_owned(), line, values: vec![AxisValue { given, line }] }
+    }
+
+    pub(super) fn is_method(&self) -> bool {
+        self.option == METHOD
+    }
+
+    /// Whether `options` decide what this is about.
+    pub(super) fn decided_by(&self, options: &TrainArgs) -> bool {
+        self.values.first().is_some_and(|value| options.covers(&value.given.args))
+    }
+
+    /// The same of options that each have an axis.
+    pub(super) fn decided_by_any(&self, axes: &[Self]) -> bool {
+        let mut first = axes.iter().filter_map(|axis| axis.values.first());
+        first.any(|value| self.decided_by(&value.given.args))
+    }
+}
+
+impl Grid {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a mistake in it, with its line.
+    pub(super) fn read(path: &Path) -> Result<Self, UsageError> {
+        read_file("--grid", path, Self::parse)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
+        parse_toml(text, |table, lines| {
+            let options = Options::without(&REFUSED);
+            let top = FileOptions::of_table(&options, table, lines, &[GRID, VARIANT])?;
+            let axes = match find(table, GRID) {
+                Some(grid) => grid_axes(&options, grid, lines)?,
+                None => Vec::new(),
+            };
+            if let Some(axis) = axes.iter().find(|axis| axis.decided_by(&top.args)) {
+                let option = &axis.option;
+                return Err((
+                    axis.line,
+                    format!(
+                        "`{option}` has values here, and what stands at the top of the file for all runs would have no \
+                         effect: keep one"
+                    ),
+                ));
+            }
+            let variants = match find(table, VARIANT) {
+                Some(variants) => list_of_variants(&options, variants, lines)?,
+                None => Vec::new(),
+            };
+            Ok(Self { top, axes, variants })
+        })
+    }
+}
+
+fn find<'a>(table: &'a DeTable<'a>, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    table.iter().find(|(key, _)| &**key.get_ref() == name).map(|(_, value)| value)
+}
+
+/// The axes of `[grid]`.
+fn grid_axes(
+    options: &Options,
+    grid: &Spanned<DeValue<'_>>,
+    lines: &Lines<'_>,
+) -> Result<Vec<Axis>, Mistake> {
+    let DeValue::Table(table) = grid.get_ref() else {
+        let line = lines.of(grid.span().start);
+        return Err((line, "`grid` is a section: write `[grid]`, and an axis on each line".into()));
+    };
+    let entries = own_entries(options, table, lines, &[])?;
+    let axis = |entry: Entry<'_>| match entry.value.get_ref() {
+        DeValue::Array(_) => axis(options, entry, lines),
+        value => {
+            let (option, kind) = (&entry.option, value.type_str());
+            Err((
+                entry.line,
+                format!(
+                    "`{option}` should be a list of values and is of type {kind}: what is the same for all runs stands at \
+                     the top of the file"
+                ),
+            ))
+        }
+    };
+    entries.into_iter().map(axis).collect()
+}
+
+/// All that stand in `[[variant]]` sections.
+fn list_of_variants(
+    options: &Options,
+    variants: &Spanned<DeValue<'_>>,
+    lines: &Lines<'_>,
+) -> Result<Vec<Variant>, Mistake> {
+    let wrong = |line| {
+        Err((line, "a variant is a section of its own: write `[[variant]]` above each".to_owned()))
+    };
+    let DeValue::Array(list) = variants.get_ref() else {
+        return wrong(lines.of(variants.span().start));
+    };
+    let mut found: Vec<Variant> = Vec::new();
+    for section in list.iter() {
+        let line = lines.of(section.span().start);
+        let DeValue::Table(table) = section.get_ref() else {
+            return wrong(line);
+        };
+        let variant = variant(options, table, line, lines)?;
+        if let Some(other) = found.iter().find(|other| other.name == variant.name) {
+            let (name, first) = (&variant.name, other.line);
+            let problem = format!("a variant is called `{name}` already, in line {first}");
+            return Err((variant.line, problem));
+        }
+        found.push(variant);
+    }
+    Ok(found)
+}
+
+fn variant(
+    options: &Options,
+    table: &DeTable<'_>,
+    line: usize,
+    lines: &Lines<'_>,
+) -> Result<Variant, Mistake> {
+    let Some(name) = find(table, NAME) else {
+        let keys = table.iter().map(|(key, _)| &**key.get_ref());
+        let near = keys.filter(|key| !suggestion(key, [NAME]).is_empty()).min();
+        let near = near.map_or(String::new(), |key| format!(" (is `{key}` meant for it?)"));
+        return Err((line, format!("this variant has no `name`{near}")));
+    };
+    let line = lines.of(name.span().start);
+    let DeValue::String(name) = name.get_ref() else {
+        return Err((line, "`name` is a text in quotes".to_owned()));
+    };
+    run_names::of_plain_letters(name).map_err(|problem| (line, problem))?;
+    let mut axes = Vec::new();
+    for entry in own_entries(options, table, lines, &[NAME])? {
+        axes.push(axis(options, entry, lines)?);
+    }
+    // A name that is a method's means that method, and cannot mean another.
+    if let Ok(method) = Method::from_name(name) {
+        let meant = Axis::of_method(method, line);
+        match axes.iter().find(|axis| axis.is_method()) {
+            None => axes.insert(0, meant),
+            Some(axis)
+                if axis.values.iter().all(|v| v.given.args == meant.values[0].given.args) => {}
+            Some(axis) => {
+                let problem =
+                    format!("this variant is called `{name}`, and `method` names another");
+                return Err((axis.line, problem));
+            }
+        }
+    }
+    Ok(Variant { name: name.to_string(), line, axes })
+}
+
+/// The options of a section that only some runs have.
+fn own_entries<'a>(
+    options: &Options,
+    table: &'a DeTable<'a>,
+    lines: &Lines<'_>,
+    others: &[&str],
+) -> Result<Vec<Entry<'a>>, Mistake> {
+    let entries = options.entries(table, lines, others)?;
+    match entries.iter().find(|entry| SHARED.contains(&entry.option.as_str())) {
+        None => Ok(entries),
+        Some(Entry { option, line, .. }) => Err((
+            *line,
+            format!("`{option}` must be the same for all runs: give it at the top of the file"),
+        )),
+    }
+}
+
+/// The values of an option: those of a list, or the only one.
+fn axis(options: &Options, entry: Entry<'_>, lines: &Lines<'_>) -> Result<Axis, Mistake> {
+    let Entry { option, line, value } = entry;
+    let listed: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
+        DeValue::Array(list) => list.iter().collect(),
+        _ => vec![value],
+    };
+    if listed.is_empty() {
+        return Err((line, format!("`{option}` has no value: an empty list makes no run")));
+    }
+    let mut values: Vec<AxisValue> = Vec::new();
+    for value in listed {
+        let line = lines.of(value.span().start);
+        let given = options.given(&option, value.get_ref()).map_err(|why| (line, why))?;
+        if values.iter().any(|other| other.given.args == given.args) {
+            let text = given.text;
+            return Err((line, format!("`{option}` has {text} twice: no run is made twice")));
+        }
+        values.push(AxisValue { given, line });
+    }
+    Ok(Axis { option, line, values })
+}
+
+#[cfg(test)]
+#[path = "grid_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! What a run may be called: its name is a folder, a row of a table and a word in a picture.
+
+use crate::train::lock::LOCK_FILE;
+
+/// Most letters of a run's name. Files beside its folder have it with an ending, and a file system takes 255.
+const LONGEST: usize = 120;
+
+/// Files and folders of a sweep beside those of its runs.
+const OF_A_SWEEP: [&str; 3] = ["answers", "pictures", LOCK_FILE];
+/// Such files by how their names begin, and by how they end.
+const BEGINNINGS: [&str; 2] = ["sweep.", "report."];
+const ENDINGS: [&str; 2] = [".log", ".toml"];
+
+/// Whether a letter can stand in a name wherever files are kept.
+fn plain(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "+-_.".contains(letter)
+}
+
+/// Whether a name is one of letters that all file systems take.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub(super) fn of_plain_letters(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(format!(
+            "`{name}` cannot be a run's name: letters, digits and + - _ . are, as in `full-2`"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a run of a sweep can have this name.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub(super) fn in_a_sweep(name: &str) -> Result<(), String> {
+    of_plain_letters(name)?;
+    if name.len() > LONGEST {
+        return Err(format!(
+            "the run's name would have {} letters, and {LONGEST} is the most: `{name}`; give a [[variant]] of a short name \
+             the long values",
+            name.len()
+        ));
+    }
+    // Some file systems do not tell case apart.
+    let lower = name.to_ascii_lowercase();
+    if OF_A_SWEEP.contains(&lower.as_str())
+        || BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning))
+        || ENDINGS.iter().any(|ending| lower.ends_with(ending))
+    {
+        return Err(format!(
+            "`{name}` cannot be a run's name: the sweep has files of such names in its folder"
+        ));
+    }
+    Ok(())
+}
+
+/// The name of a run: its variant and the values that tell it from the variant's others.
+pub(super) fn made_of<'a>(
+    variant: &str,
+    values: impl Iterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let letter = |c: char| match c {
+        c if plain(c) => c,
+        ',' => '+',
+        _ => '_',
+    };
+    values.fold(variant.to_owned(), |name, (option, value)| {
+        let value: String = value.chars().map(letter).collect();
+        format!("{name}-{option}{value}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_folder_on_every_file_system() {
+        for name in ["full", "qi-lr3e-5-seed2", "a.json", "summary", "Sweep"] {
+            assert_eq!(in_a_sweep(name), Ok(()), "{name}");
+        }
+        for name in ["", ".", "..", ".a", "a/b", "a b", "ä", "a\\b", "a:b"] {
+            assert!(in_a_sweep(name).unwrap_err().contains("cannot be a run's name"), "{name}");
+        }
+        let taken =
+            ["answers", "Pictures", "run.lock", "sweep.jsonl", "SWEEP.md", "report.html", "a.log"];
+        for name in taken {
+            assert!(in_a_sweep(name).unwrap_err().contains("files of such names"), "{name}");
+        }
+        assert!(in_a_sweep(&"x".repeat(121)).unwrap_err().contains("121 letters"));
+    }
+
+    #[test]
+    fn values_become_part_of_a_name() {
+        let values = [("biases", "query,key@2"), ("train", "data/a.tsv"), ("lr", "1e-3")];
+        assert_eq!(made_of("v", values.into_iter()), "v-biasesquery+key_2-traindata_a.tsv-lr1e-3");
+        assert_eq!(made_of("v", std::iter::empty()), "v");
+    }
+}

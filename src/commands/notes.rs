@@ -1,0 +1,179 @@
+//! Where notes and results for people go: to standard error and output, or, on a thread that works for one of several runs, to
+//! whoever listens for that run.
+
+use crate::error::tame_lines;
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::rc::Rc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Note,
+    Warning,
+    Result,
+}
+
+/// A line or a table for people.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub kind: Kind,
+    /// Steers no terminal.
+    pub text: String,
+}
+
+/// Hears what is said on a thread.
+pub trait Listener {
+    fn hear(&self, said: &Said);
+
+    /// The bar of a run of `total` steps that stands at step `first`, where the listener shows bars.
+    fn bar(&self, total: u64, first: u64) -> Option<ProgressBar>;
+
+    /// Whether what is said ends on a terminal where bars may be drawn between.
+    fn on_terminal(&self) -> bool {
+        false
+    }
+}
+
+thread_local! {
+    static LISTENER: RefCell<Option<Rc<dyn Listener>>> = const { RefCell::new(None) };
+}
+
+/// Does some work with `listener` in the place of the terminal. What other threads say for it is not heard.
+pub fn heard_by<T>(listener: Rc<dyn Listener>, work: impl FnOnce() -> T) -> T {
+    /// Puts the one before back, however the work ends.
+    struct Before(Option<Rc<dyn Listener>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LISTENER.set(self.0.take());
+        }
+    }
+    let _before = Before(LISTENER.replace(Some(listener)));
+    work()
+}
+
+/// Who hears this thread, if it is not the terminal.
+pub fn listener() -> Option<Rc<dyn Listener>> {
+    LISTENER.with_borrow(Clone::clone)
+}
+
+/// Whether bars of one's own may be drawn.
+pub fn on_terminal() -> bool {
+    listener().map_or_else(|| stderr().is_terminal(), |listener| listener.on_terminal())
+}
+
+/// # Errors
+/// A result that cannot be written: a note that cannot be is no reason to stop.
+pub fn tell(kind: Kind, text: &str) -> Result<()> {
+    retell(&Said { kind, text: tame_lines(text) })
+}
+
+/// The same with what was said before.
+///
+/// # Errors
+/// As [`tell`].
+pub fn retell(said: &Said) -> Result<()> {
+    let Said { kind, text } = said;
+    if let Some(listener) = listener() {
+        listener.hear(said);
+        return Ok(());
+    }
+    if *kind == Kind::Result {
+        let mut out = stdout().lock();
+        return write!(out, "{text}")
+            .and_then(|()| out.flush())
+            .context("cannot write to standard output");
+    }
+    // Where standard error is closed, nobody wants it.
+    let _ = writeln!(stderr(), "{text}");
+    Ok(())
+}
+
+/// Does some work that nobody is to hear of.
+pub fn unheard<T>(work: impl FnOnce() -> T) -> T {
+    heard_by(Rc::new(Nobody), work)
+}
+
+struct Nobody;
+
+impl Listener for Nobody {
+    fn hear(&self, _: &Said) {}
+
+    fn bar(&self, _: u64, _: u64) -> Option<ProgressBar> {
+        None
+    }
+}
+
+/// Does some work and keeps what it says beside its result; it is heard as it would be without.
+pub fn recorded<T>(work: impl FnOnce() -> T) -> (T, Vec<Said>) {
+    let tape = Rc::new(Tape { onwards: listener(), said: RefCell::default() });
+    let made = heard_by(Rc::clone(&tape) as Rc<dyn Listener>, work);
+    (made, tape.said.take())
+}
+
+struct Tape {
+    onwards: Option<Rc<dyn Listener>>,
+    said: RefCell<Vec<Said>>,
+}
+
+impl Listener for Tape {
+    fn hear(&self, said: &Said) {
+        self.said.borrow_mut().push(said.clone());
+        match &self.onwards {
+            Some(onwards) => onwards.hear(said),
+            None => drop(writeln!(stderr(), "{}", said.text)),
+        }
+    }
+
+    fn bar(&self, total: u64, first: u64) -> Option<ProgressBar> {
+        self.onwards.as_ref()?.bar(total, first)
+    }
+
+    fn on_terminal(&self) -> bool {
+        self.onwards
+            .as_ref()
+            .map_or_else(|| stderr().is_terminal(), |onwards| onwards.on_terminal())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(RefCell<Vec<String>>);
+
+    impl Listener for Heard {
+        fn hear(&self, said: &Said) {
+            self.0.borrow_mut().push(said.text.clone());
+        }
+
+        fn bar(&self, _: u64, _: u64) -> Option<ProgressBar> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_thread_is_heard_by_its_listener_and_the_one_before_comes_back() {
+        let (outer, inner) = (Rc::new(Heard::default()), Rc::new(Heard::default()));
+        let note = |text: &str| tell(Kind::Note, text).unwrap();
+        heard_by(Rc::clone(&outer) as Rc<dyn Listener>, || {
+            note("a");
+            heard_by(Rc::clone(&inner) as Rc<dyn Listener>, || note("b\u{1b}"));
+            let broken = std::panic::catch_unwind(|| {
+                heard_by(Rc::new(Heard::default()), || panic!("as a run may"));
+            });
+            assert!(broken.is_err());
+            let (made, said) = recorded(|| {
+                note("c");
+                7
+            });
+            assert_eq!((made, said.len(), said[0].text.as_str()), (7, 1, "c"));
+            said.iter().for_each(|said| retell(said).unwrap());
+        });
+        assert_eq!(*inner.0.borrow(), ["b\\u{1b}"]);
+        assert_eq!(*outer.0.borrow(), ["a", "c", "c"]);
+        assert!(listener().is_none());
+    }
+}

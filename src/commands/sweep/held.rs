@@ -1,0 +1,179 @@
+//! What a sweep that goes on holds the runs in its folder to: the settings they had, the files they were on, and what they
+//! left.
+
+use crate::commands::base::settings_beside;
+use crate::commands::train::{Inputs, identity, rate, texts_key};
+use crate::commands::warn;
+use crate::files::{read_bounded, sha256_file};
+use crate::formats::fingerprint::Fingerprint;
+use crate::formats::run_state::recorded;
+use crate::settings::rate::Rate;
+use crate::settings::sweep_run::SweepRun;
+use crate::settings::train::{DevSource, TrainConfig};
+use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE, result_file};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// The confusion of some thousand classes has a tenth.
+const MOST_RESULT: u64 = 256 << 20;
+
+pub fn is_done(config: &TrainConfig) -> bool {
+    config.output.join(RESULT_FILE).exists()
+}
+
+/// What a finished run says of itself.
+///
+/// # Errors
+/// A result that is missing or broken.
+pub fn result_of(config: &TrainConfig) -> Result<Value> {
+    let path = config.output.join(RESULT_FILE);
+    serde_json::from_slice(&read_bounded(&path, MOST_RESULT)?)
+        .with_context(|| format!("{} is broken", path.display()))
+}
+
+/// Holds a run against what the folder has of it. One that is done is not repeated and must be the one that is asked for; one
+/// that goes on may change what decides nothing.
+///
+/// # Errors
+/// What differs.
+pub fn same_settings(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
+    let Some(recorded) = settings_beside(&config.output.join(SETTINGS_FILE))? else {
+        return Ok(());
+    };
+    // A run says which rate its trial chose.
+    let lr = match config.lr {
+        Rate::Auto if !is_done(config) || chosen_rate(&result_of(config)?).is_some() => Rate::Auto,
+        _ => recorded.lr,
+    };
+    // The folder may have moved.
+    let recorded = TrainConfig { output: config.output.clone(), lr, ..recorded };
+    let differences = Fingerprint::of(config)?.differences(&Fingerprint::of(&recorded)?);
+    ensure!(
+        differences.is_none(),
+        "{name}: the run in {} has other settings than this one{}; remove its folder or name a new --output",
+        config.output.display(),
+        differences.map_or(String::new(), |differences| format!(": {differences}"))
+    );
+    Ok(())
+}
+
+/// Holds what a run that is done left to what its result says of it.
+///
+/// # Errors
+/// It is something else, or gone.
+pub fn hold_result(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
+    if !is_done(config) {
+        return Ok(());
+    }
+    let left = config.output.join(result_file(config.method.facts().leaves));
+    let result = result_of(config)?;
+    let Some(sha256) = result["sha256"].as_str() else {
+        warn(format_args!(
+            "{name}: its {RESULT_FILE} does not say which {} it left: whether that is still the same cannot be told",
+            left.display()
+        ));
+        return Ok(());
+    };
+    ensure!(
+        sha256_file(&left)? == sha256,
+        "{name}: {} is not what the run left there; put it back, or remove the run's folder to have it run again",
+        left.display()
+    );
+    Ok(())
+}
+
+/// Holds runs that have begun to the files that are there now: their rows stand beside those of runs that read these.
+///
+/// # Errors
+/// A file that changed since, or can no longer be read.
+pub fn same_files(runs: &[&SweepRun], inputs: &Inputs) -> Result<()> {
+    let mut of_files = HashMap::new();
+    for SweepRun { name, config, .. } in runs {
+        let begun = if is_done(config) { "is done" } else { "has begun" };
+        let Some(recorded) = fingerprint_of(config)? else {
+            if is_done(config) {
+                warn(format_args!(
+                    "{name}: {CHECKPOINT_FILE} is gone from {}: whether the run was on the same data and base cannot be told",
+                    config.output.display()
+                ));
+            }
+            continue;
+        };
+        let key = files_read(config)?;
+        let now = match of_files.get(&key) {
+            Some(now) => now,
+            None => {
+                let found = identity::of_files_now(config, inputs);
+                let found = found.with_context(|| format!("{name}, which {begun}"))?;
+                of_files.entry(key).or_insert(found)
+            }
+        };
+        if let Some(differences) = now.differences(&identity::files_in(&recorded)) {
+            bail!(
+                "{name}: the run in {} {begun}, and was on other files: {differences}; put these back as they were, remove its \
+                 folder to have it run on the new ones, or name a new --output",
+                config.output.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Files may also change between one run and the next.
+///
+/// # Errors
+/// Two runs that were to read the same files, and did not.
+pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
+    let mut first: HashMap<String, (&str, Fingerprint)> = HashMap::new();
+    for SweepRun { name, config, .. } in runs {
+        let Some(recorded) = fingerprint_of(config)? else { continue };
+        let files = identity::files_in(&recorded);
+        let key = files_read(config)?;
+        let Some((other, before)) = first.get(&key) else {
+            first.insert(key, (name, files));
+            continue;
+        };
+        if let Some(differences) = files.differences(before) {
+            bail!(
+                "{name}: it was on other files than {other}: {differences}; they changed while the sweep ran, and its runs \
+                 cannot stand side by side: remove the folders of those on the wrong ones, and go on with --resume"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What names the files that a run reads, and how they are read.
+fn files_read(config: &TrainConfig) -> Result<String> {
+    let TrainConfig { init_head, init_delta, class_weights, .. } = config;
+    // However many rows are drawn of a file and however long its texts may be, it is the same.
+    let dev = match &config.dev {
+        Some(DevSource::Fraction(_)) => Some(DevSource::Fraction(0.5)),
+        other => other.clone(),
+    };
+    let read = TrainConfig {
+        dev,
+        train_rows: None,
+        seed: 0,
+        max_length: None,
+        stride: None,
+        ..config.clone()
+    };
+    Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?}", texts_key(&read)?))
+}
+
+/// What decided what a run computed; `None` where it has no checkpoint.
+fn fingerprint_of(config: &TrainConfig) -> Result<Option<Fingerprint>> {
+    let path = config.output.join(CHECKPOINT_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let found = recorded(&path).with_context(|| format!("checkpoint {}", path.display()))?;
+    Ok(Some(found))
+}
+
+/// The learning rate of a finished run, where a trial chose it.
+pub fn chosen_rate(result: &Value) -> Option<f64> {
+    result[rate::KEY]["chosen"].as_f64()
+}

@@ -1,0 +1,154 @@
+//! `bitfit sweep`: the runs of a grid in one process, several side by side, over one copy of the frozen weights.
+//!
+//! Each run leaves in its folder what `bitfit train` leaves. What a sweep knows beside that is a line per run in `sweep.jsonl`,
+//! and the answers of each run's best state.
+
+mod best;
+mod board;
+mod held;
+mod ledger;
+mod one;
+mod report;
+mod room;
+mod row;
+mod work;
+
+use super::stop;
+use super::train::Inputs;
+use super::{outputs, say};
+use crate::cli::sweep_file::{self, RUNS_FILE};
+use crate::cli::{SweepCommand, TrainArgs};
+use crate::files::{no_links, only_files, write_bytes_atomic};
+use crate::results::rows::{RunEnd, RunRow};
+use crate::rss;
+use crate::settings::sweep_run::SweepRun;
+use crate::table::grouped;
+use crate::train::lock::{FolderLock, LOCK_FILE};
+use anyhow::{Context, Result, bail, ensure};
+use ledger::{LEDGER_FILE, Ledger};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use work::Work;
+
+/// The folder of what runs answer, row by row.
+pub const ANSWERS: &str = "answers";
+
+/// `name` is the command's, to go on with.
+pub fn run(name: &str, command: &SweepCommand) -> Result<()> {
+    let SweepCommand { runs, output, resume, .. } = command;
+    let models: Vec<&Path> = runs.iter().map(|run| Path::new(&run.config.model)).collect();
+    outputs::no_input_folder(output, &models)?;
+    ensure!(
+        *resume || !is_used(output),
+        "--output {}: the folder holds something already; name a new one, or go on with a sweep with --resume",
+        output.display()
+    );
+    let made = !output.exists();
+    std::fs::create_dir_all(output)
+        .with_context(|| format!("--output {}: cannot make the folder", output.display()))?;
+    let lock = FolderLock::take(output).context("--output")?;
+    let ended = in_folder(name, command);
+    drop(lock);
+    if made && ended.is_err() {
+        // Refused by the system where something was written.
+        let _ = std::fs::remove_dir(output);
+    }
+    ended
+}
+
+fn is_used(output: &Path) -> bool {
+    std::fs::read_dir(output).is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != LOCK_FILE))
+    })
+}
+
+fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
+    let SweepCommand { runs, output, resume, quiet, .. } = command;
+    let folders = runs.iter().map(|run| run.name.as_str()).chain([ANSWERS]);
+    no_links(output, &folders.collect::<Vec<_>>())?;
+    only_files(output, &files(runs))?;
+    if *resume
+        && let Some(before) = sweep_file::recorded(output, &TrainArgs::default())?
+        && let Some(difference) = sweep_file::difference(&before, runs)?
+    {
+        bail!(
+            "--output {}: the folder holds another sweep: {difference}; leave the grid out to go on with that one, or name a new \
+             folder",
+            output.display()
+        );
+    }
+    let inputs = Inputs::default();
+    let mut ledger = Ledger::read(output, runs)?;
+    let begun: Vec<&SweepRun> = runs.iter().filter(|run| run.config.output.exists()).collect();
+    for run in &begun {
+        held::same_settings(run)?;
+        held::hold_result(run)?;
+    }
+    held::same_files(&begun, &inputs)?;
+    let work = Work::planned(command, &inputs, |name| ledger.has(name))?;
+    // Before the first run, so that a sweep that was stopped knows what is left to do.
+    write_bytes_atomic(&sweep_file::runs_file(output), sweep_file::to_text(runs)?.as_bytes())?;
+    let answers = output.join(ANSWERS);
+    std::fs::create_dir_all(&answers)
+        .with_context(|| format!("cannot make the folder {}", answers.display()))?;
+    ledger.begin()?;
+
+    let stop = stop::when_asked()?;
+    // Whatever is at work finishes its step.
+    let asked = stop.after_the_step();
+    let ledger = Mutex::new(ledger);
+    let most = work.make(command, &inputs, &stop, &ledger)?;
+    let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if asked.load(Ordering::Relaxed) && ledger.ended() < runs.len() {
+        bail!(
+            "stopped with {} of {} runs done, as asked; everything is saved: go on with `bitfit {name} --resume --output {}`",
+            ledger.ended(),
+            runs.len(),
+            output.display()
+        );
+    }
+    held::all_on_the_same_files(runs)?;
+    let rows = ledger.in_order()?;
+    report::make(output, &rows)?;
+    if let Some(peak) = rss::peak().filter(|_| most > 0) {
+        let frozen = grouped(inputs.resident_bytes());
+        say(
+            *quiet,
+            format_args!(
+                "memory: {} bytes planned for the runs at work, of which frozen weights {frozen}, once for all; the process \
+                 held {} at its peak",
+                grouped(most),
+                grouped(peak as usize)
+            ),
+        );
+    }
+    ended_well(&rows)
+}
+
+/// # Errors
+/// Runs that failed otherwise than by diverging, or none that came to its end.
+fn ended_well(rows: &[RunRow]) -> Result<()> {
+    let of = |end: RunEnd| rows.iter().filter(move |row| row.outcome == end);
+    let why = |row: &RunRow| format!("{}: {}", row.run, row.why.as_deref().unwrap_or_default());
+    if let Some(first) = of(RunEnd::Failed).next() {
+        bail!(
+            "{} of {} runs failed, the first {}",
+            of(RunEnd::Failed).count(),
+            rows.len(),
+            why(first)
+        );
+    }
+    match of(RunEnd::Diverged).next() {
+        Some(first) if of(RunEnd::Done).next().is_none() => {
+            bail!("no run came to its end, all diverged; the first {}", why(first))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names of all files that a sweep writes into its folder itself.
+fn files(runs: &[SweepRun]) -> Vec<String> {
+    let logs = runs.iter().map(|run| format!("{}.log", run.name));
+    logs.chain([RUNS_FILE, LEDGER_FILE, report::TABLE_FILE].map(str::to_owned)).collect()
+}

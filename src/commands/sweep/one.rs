@@ -1,0 +1,91 @@
+//! One run of a sweep: trained in its folder as `bitfit train` does it, measured, and written down whatever comes of it.
+
+use super::board::{Board, Log};
+use super::held::is_done;
+use super::room::{Memory, Need};
+use super::row;
+use crate::commands::notes::heard_by;
+use crate::commands::stop::Stop;
+use crate::commands::train::{Ended, Inputs, Job, plan, train};
+use crate::error::one_line;
+use crate::ranks::{Alone, Ranks};
+use crate::results::rows::{RunEnd, RunRow};
+use crate::settings::sweep_run::SweepRun;
+use crate::settings::train::TrainConfig;
+use crate::train::output::{OF_A_RUN, OutputFolder};
+use crate::train::run::has_diverged;
+use anyhow::{Result, anyhow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the runs of a sweep share.
+pub struct Shared<'a> {
+    /// Of the sweep.
+    pub output: &'a Path,
+    pub inputs: &'a Inputs,
+    pub memory: &'a Memory,
+    pub stop: &'a Stop,
+    /// Whether somebody asked to stop.
+    pub asked: &'a AtomicBool,
+    pub board: &'a Arc<Board>,
+}
+
+/// Makes a run, or goes on with it, and says what came of it; `None` where it was asked to stop.
+///
+/// # Errors
+/// Whatever concerns the sweep as a whole: its log cannot be written.
+pub fn make(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
+    let log = Log::open(shared.board, shared.output, &run.name)?;
+    let attempt = || catch_unwind(AssertUnwindSafe(|| attempt(run, shared)));
+    let made = heard_by(Rc::clone(&log) as Rc<dyn crate::commands::notes::Listener>, attempt);
+    // Its message stands above, as the program's own does.
+    let made =
+        made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a fault of the program")));
+    let error = match made {
+        Ok(row) => return Ok(row),
+        Err(error) => error,
+    };
+    let outcome = if has_diverged(&error) { RunEnd::Diverged } else { RunEnd::Failed };
+    let why = one_line(&error);
+    log.line(&format!("error: {why}"));
+    if outcome == RunEnd::Failed && shared.asked.load(Ordering::Relaxed) {
+        // Most likely because of that; if not, it fails again.
+        return Ok(None);
+    }
+    Ok(Some(row::without_result(run, outcome, why)))
+}
+
+fn attempt(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
+    let config = &run.config;
+    let texts = shared.inputs.of(config, false)?;
+    let _place = shared.memory.take(&Need::of(config, plan(config, &texts)?.planned));
+    if !is_done(config) {
+        if shared.asked.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (output, resume) = folder(config)?;
+        let job = Job { config, output: Some(&output), resume, quiet: false };
+        let alone: Rc<dyn Ranks> = Rc::new(Alone);
+        let ended = train(&job, &texts, shared.stop, &alone);
+        if ended.is_err() {
+            output.remove_if_unused();
+        }
+        if let Ended::Stopped { .. } = ended? {
+            return Ok(None);
+        }
+    }
+    row::of_result(run, &texts, shared.output).map(Some)
+}
+
+/// The folder of a run, and whether it has begun.
+fn folder(config: &TrainConfig) -> Result<(OutputFolder, bool)> {
+    let begun = OF_A_RUN.iter().any(|name| config.output.join(name).exists());
+    let output = match begun {
+        true => OutputFolder::for_resumed_run(&config.output)?,
+        false => OutputFolder::for_new_run(&config.output, config.method.facts().leaves)?,
+    };
+    Ok((output, begun))
+}

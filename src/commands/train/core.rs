@@ -1,0 +1,330 @@
+//! One run, from checked settings to its result: `train` makes one, and a sweep several side by side.
+
+use super::data::Data;
+use super::inputs::Texts;
+use super::keep::{Kept, delta_info, is_kept, keep};
+use super::saved::checkpoint;
+use super::summary::Summary;
+use super::told::{say_added, say_head};
+use super::{identity, rate, start};
+use crate::commands::base::Base;
+use crate::commands::heads::{
+    rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
+    warn_of_unused_layers,
+};
+use crate::commands::labelled::say_beyond_limit;
+use crate::commands::programs::Programs;
+use crate::commands::progress::Progress;
+use crate::commands::ranks as agreement;
+use crate::commands::stop::Stop;
+use crate::commands::{say, show, warn};
+use crate::data::{BatchLimits, Order, Sampler};
+use crate::files::write_bytes_atomic;
+use crate::formats::delta::DeltaInfo;
+use crate::formats::run_state::Checkpoint;
+use crate::methods::Trains;
+use crate::model::load::{TaskSpec, init_head, load, outline};
+use crate::ranks::{Ranks, Share};
+use crate::rss;
+use crate::session::{OpenOptions, Session, open, open_sharing};
+use crate::settings::choice::PoolerInit;
+use crate::settings::metric::Metric;
+use crate::settings::no_answer::NoAnswer;
+use crate::settings::rate::Rate;
+use crate::settings::train::TrainConfig;
+use crate::tasks::class_weights;
+use crate::tasks::remarks::{in_order, same_answer};
+use crate::train::evaluate::Dev;
+use crate::train::output::OutputFolder;
+use crate::train::run::{End, Run, Writer};
+use crate::train::schedule::Schedule;
+use crate::train::steps::Steps;
+use crate::train::trial::Trial;
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use std::rc::Rc;
+
+/// A run that is to be made.
+pub struct Job<'a> {
+    pub config: &'a TrainConfig,
+    /// Of several ranks the first alone has it.
+    pub output: Option<&'a OutputFolder>,
+    pub resume: bool,
+    pub quiet: bool,
+}
+
+/// How far a run came.
+pub enum Ended {
+    Done,
+    /// Asked to stop; everything is saved.
+    Stopped {
+        step: u64,
+        total: u64,
+    },
+}
+
+/// Trains.
+///
+/// # Errors
+/// Whatever keeps the run from its end, [`Diverged`](crate::train::run::Diverged) among it.
+pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -> Result<Ended> {
+    let &Job { config, output, resume, quiet } = job;
+    let (base, Texts { of, tokenizer, data }) = (texts.base(), texts);
+    // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
+    let asked = config;
+    let config = &TrainConfig { metric: Some(chosen_metric(asked, data, quiet)?), ..asked.clone() };
+
+    let spec = task_spec(config, base, data)?;
+    if let (Some(classes), false) = (data.targets.named(), spec.class_weights.is_empty()) {
+        let table = class_weights::table(classes, data.train.labels(), &spec.class_weights);
+        say(quiet, format_args!("class weights:\n{}", table.trim_end()));
+    }
+    let mut backend = open_sharing(device_of(config, ranks.here()), of.resident.clone())?;
+    say(quiet, format_args!("device: {}", backend.describe()));
+    let mut model = {
+        let _one = of.resident.loading();
+        load(&base.folder, &base.config, &spec, &mut *backend)?
+    };
+    base.unchanged()?;
+    say_head(config, base, &model, quiet)?;
+    say_added(&spec.trains, &model, quiet);
+    warn_of_unused_layers(base);
+    warn_of_adapter(base);
+    warn_of_quantization(base);
+    if let Some(path) = &config.init_head {
+        warn_of_other_head(path, config.task.kind(), spec.pooling);
+        let rows = rows_of_head(path, base, &data.targets, quiet);
+        init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
+    } else {
+        say_unused_head(base, &model, quiet);
+    }
+
+    if let Some(path) = &config.init_delta {
+        start::with_delta(path, base, &mut model, quiet)?;
+    }
+
+    if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
+        warn(
+            "--no-shuffle: the rows to train on stand in the order of their labels, so that a batch has little but one label and \
+             the last is learned best: shuffle the file, or leave the option out",
+        );
+    }
+    say_beyond_limit(quiet, &data.train.dataset.lengths(), config.batch_tokens);
+    let sampler = sampler(config, data)?;
+    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
+    steps.take(ranks.share());
+    let device = backend.kind();
+    let programs =
+        Programs::plan(&model, (device, ranks.share().of), &mut steps, config, &lengths(data))?;
+    let mut session = Session::new(model, backend).among(Rc::clone(ranks));
+    let predict = programs.dev.as_ref().map(|(_, program)| program.clone());
+    session.allocate(Some(programs.train.clone()), predict)?;
+    say(quiet, programs.summary(session.allocated()));
+
+    let precision = config.precision.on(device)?;
+    let info = delta_info(asked, base, tokenizer, spec.pooling, data)?;
+    let identity = |asked: &TrainConfig| identity::of_run(asked, precision, base, &info, data);
+    agreement::agree(&**ranks, &identity(asked)?)?;
+    let saved = resume.then(|| checkpoint(output, config, &**ranks)).transpose()?.flatten();
+    if resume && saved.is_none() {
+        say(quiet, "no checkpoint yet: starting from the beginning");
+    }
+    let dev: Vec<_> = (programs.dev.iter().flat_map(|(batches, _)| batches))
+        .zip(&data.dev)
+        .map(|(batches, (part, prepared))| Dev { part, prepared, batches })
+        .collect();
+    let stop = stop.after_the_step();
+
+    let mut choice = match (output, &saved) {
+        (Some(output), Some(_)) => rate::recorded(output)?,
+        _ => None,
+    };
+    let lr = match (asked.lr, &saved) {
+        (Rate::Is(lr), _) => lr,
+        (Rate::Auto, Some(_)) => rate::chosen(choice.as_ref(), &**ranks)?,
+        (Rate::Auto, None) => {
+            if let Some(output) = output {
+                write_bytes_atomic(&output.settings(), asked.to_toml()?.as_bytes())?;
+            }
+            let session = &mut session;
+            let (train, targets) = (&data.train.dataset, &data.targets);
+            let trial = Trial { session, config, train, targets, dev: dev.first(), stop };
+            let mut progress = Progress::new(trial.steps(steps.total), 0, quiet);
+            let found = trial.choose(&mut steps, &mut progress)?;
+            progress.finish();
+            say(quiet, format_args!("--lr auto: {}\n{}", found.said(), rate::table(&found)));
+            found.at_the_edge().iter().for_each(|text| say(quiet, text));
+            choice.insert(found).chosen
+        }
+    };
+    let asked = &TrainConfig { lr: Rate::Is(lr), ..asked.clone() };
+    let info = DeltaInfo { settings: asked.without_places(), ..info.clone() };
+    let fingerprint = identity(asked)?;
+    let keep = |session: &Session, chosen: Option<NoAnswer>| {
+        let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
+        let kept = Kept { base, tokenizer, info, quiet };
+        output.map_or(Ok(()), |output| keep(output, &kept, session))
+    };
+    let is_kept = |changed: bool| {
+        output.map_or(Ok(()), |output| is_kept(output, &info, tokenizer.options(), changed))
+    };
+    let writer = output.map(|output| Writer {
+        output,
+        fingerprint: &fingerprint,
+        keep: &keep,
+        is_kept: &is_kept,
+    });
+    let new = match (&choice, &saved) {
+        (Some(choice), None) => rate::begin(writer.as_ref(), &session, choice, steps.total)?,
+        _ => Checkpoint::default(),
+    };
+    let mut run = Run {
+        session: &mut session,
+        config,
+        lr,
+        train: &data.train.dataset,
+        targets: &data.targets,
+        dev,
+        writer,
+        stop,
+    };
+
+    let from = match saved {
+        Some(bytes) => {
+            let trainable = run.session.model().params.trainable();
+            let (from, vectors) = Checkpoint::from_bytes(&bytes, &fingerprint, trainable)
+                .with_context(|| match output {
+                    Some(output) => format!("checkpoint {}", output.checkpoint().display()),
+                    None => "rank 0's checkpoint".to_owned(),
+                })?;
+            run.restore(&from, &vectors)?;
+            say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
+            from
+        }
+        None => new,
+    };
+    if let Some(text) = Schedule::of(config, lr, steps.total).never_reached() {
+        warn(text);
+    }
+    if let Some(output) = output {
+        let settings = rate::settings(asked, choice.as_ref())?;
+        write_bytes_atomic(&output.settings(), settings.as_bytes())?;
+    }
+    let mut progress = Progress::new(steps.total, from.step, quiet);
+    let outcome = run.train(&mut steps, from, &mut progress)?;
+    progress.finish();
+
+    if outcome.end == End::Interrupted {
+        return Ok(Ended::Stopped { step: outcome.step, total: steps.total });
+    }
+    let Some(output) = output else {
+        return Ok(Ended::Done);
+    };
+    if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
+        warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
+    }
+    let summary = Summary {
+        config,
+        targets: &data.targets,
+        model: session.model(),
+        base,
+        output,
+        outcome: &outcome,
+        choice: choice.as_ref(),
+        baselines: &data.baselines,
+        memory: json!({
+            "planned": programs.planned.total(),
+            "allocated": session.allocated().total(),
+            "saved_per_token": programs.saved_per_token(),
+            "peak_rss": rss::peak(),
+        }),
+    };
+    let best = summary.best()?;
+    write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
+    show(summary.table(&best))?;
+    summary.details(&best)?;
+    summary.doubts(&best).iter().for_each(warn);
+    Ok(Ended::Done)
+}
+
+/// What a run would give its device and take of it, before anything is loaded.
+///
+/// # Errors
+/// As [`train`].
+pub fn plan(config: &TrainConfig, texts: &Texts) -> Result<Programs> {
+    let (base, data) = (texts.base(), &texts.data);
+    let model = outline(&base.config, &task_spec(config, base, data)?)?;
+    let sampler = sampler(config, data)?;
+    let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
+    let device = open(device_of(config, Share::WHOLE))?.kind();
+    Programs::plan(&model, (device, 1), &mut steps, config, &lengths(data))
+}
+
+/// The device that a run asks for.
+pub fn device_of(config: &TrainConfig, here: Share) -> OpenOptions {
+    OpenOptions {
+        device: config.device,
+        here,
+        precision: config.precision,
+        weights: config.weights.into(),
+        matrices_train: config.method.trains_matrices(),
+    }
+}
+
+fn sampler(config: &TrainConfig, data: &Data) -> Result<Sampler> {
+    let order = match config.no_shuffle {
+        true => Order::File,
+        false => Order::Shuffled { seed: config.seed },
+    };
+    let limits = BatchLimits { sequences: config.batch_size, tokens: config.batch_tokens };
+    Sampler::new(data.train.dataset.lengths(), limits, order)
+}
+
+/// Of the dev rows.
+fn lengths(data: &Data) -> Vec<Vec<u32>> {
+    data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect()
+}
+
+/// What chooses the best state. Of some tasks only the labels say what can be measured.
+fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metric> {
+    let metric = config.metric();
+    let dev = data.dev.first().map(|(_, dev)| dev);
+    let measures = data.targets.measures(config.task.kind(), dev);
+    if config.task.named().is_some() || metric == Metric::Loss || measures.contains(&metric) {
+        return Ok(metric);
+    }
+    if config.metric.is_some() {
+        let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
+        bail!("--metric {metric}: these labels have none; use {}, loss", names.join(", "));
+    }
+    say(
+        quiet,
+        format_args!("these labels have no {metric}: {} chooses the best state", measures[0]),
+    );
+    Ok(measures[0])
+}
+
+/// What the model of a run is for.
+///
+/// # Errors
+/// Weights of classes that do not fit; a pooling that has to be chosen.
+pub fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
+    Ok(TaskSpec {
+        outputs: data.targets.outputs(),
+        class_weights: match (&config.class_weights, data.targets.named()) {
+            (Some(weighting), Some(classes)) => {
+                class_weights::class_weights(weighting, classes, data.train.labels())?
+            }
+            _ => Vec::new(),
+        },
+        pooling: match config.task.kind().facts().each_token {
+            true => config.pooling_of_tokens(),
+            false => base.pooling(config.pooling)?,
+        },
+        reinit_pooler: config.pooler == PoolerInit::Reinit,
+        loss: config.task.kind().facts().loss,
+        trains: Trains::of(config.method, &config.biases, config.lora.as_ref()),
+        dropout: config.dropout.map(|p| p as f32),
+        seed: config.seed,
+    })
+}

@@ -1,0 +1,258 @@
+//! What runs read and do not change: base model, tokenizer and texts. Runs of one process that need the same share it, and it
+//! is read once.
+
+use super::data::Data;
+use crate::backend::Resident;
+use crate::commands::base::Base;
+use crate::commands::named;
+use crate::commands::notes::{Said, recorded, retell};
+use crate::data::TextTokenizer;
+use crate::settings::biases::BiasSelection;
+use crate::settings::method::Method;
+use crate::settings::task::Task;
+use crate::settings::train::{DevSource, TrainConfig};
+use anyhow::Result;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A base model, and its frozen matrices as far as a run has brought them to a device.
+pub struct OpenBase {
+    pub base: Base,
+    pub resident: Resident,
+}
+
+/// What a run reads.
+pub struct Texts {
+    pub of: Arc<OpenBase>,
+    pub tokenizer: TextTokenizer,
+    pub data: Data,
+}
+
+impl Texts {
+    pub fn base(&self) -> &Base {
+        &self.of.base
+    }
+}
+
+/// All that runs have read and may need again.
+#[derive(Default)]
+pub struct Inputs {
+    bases: Once<OpenBase>,
+    texts: Once<Texts>,
+}
+
+impl Inputs {
+    /// What a run with these settings reads. What is said of it is said to every run that asks.
+    ///
+    /// # Errors
+    /// A base or a file that cannot be read.
+    pub fn of(&self, config: &TrainConfig, quiet: bool) -> Result<Arc<Texts>> {
+        named::say_recipe(config, quiet);
+        let of = self.base(config, quiet)?;
+        self.texts.get(texts_key(config)?, || {
+            let positions = of.base.config.max_len();
+            let tokenizer = of.base.tokenizer(config.max_length(positions), quiet)?;
+            let data = Data::read(config, &tokenizer, quiet)?;
+            Ok(Texts { of, tokenizer, data })
+        })
+    }
+
+    /// The base of a run with these settings.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn base(&self, config: &TrainConfig, quiet: bool) -> Result<Arc<OpenBase>> {
+        self.bases.get(config.model.clone(), || {
+            let base = Base::open(&config.model, quiet)?;
+            Ok(OpenBase { base, resident: Resident::default() })
+        })
+    }
+
+    /// Bytes of the frozen matrices of all bases, once each.
+    pub fn resident_bytes(&self) -> usize {
+        let places = self.bases.places();
+        let made = places.values().filter_map(|place| {
+            let made = place.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.as_ref().map(|(base, _)| base.resident.bytes())
+        });
+        made.sum()
+    }
+
+    /// Says that a run with these settings is to come, so that its texts are kept for it.
+    ///
+    /// # Errors
+    /// Settings that cannot be written down.
+    pub fn expect(&self, config: &TrainConfig) -> Result<()> {
+        self.texts.expect(texts_key(config)?);
+        Ok(())
+    }
+
+    /// Says that it is done, so that they go with the last that needs them.
+    ///
+    /// # Errors
+    /// As [`expect`](Self::expect).
+    pub fn done(&self, config: &TrainConfig) -> Result<()> {
+        self.texts.done(&texts_key(config)?);
+        Ok(())
+    }
+}
+
+/// What tells apart the texts that runs read. What decides nothing of them is left out, so that a new setting tells them apart
+/// until it is named here.
+///
+/// # Errors
+/// Settings that cannot be written down.
+pub fn texts_key(config: &TrainConfig) -> Result<String> {
+    let plain = TrainConfig::with_defaults(String::new(), None, PathBuf::new());
+    let drawn = matches!(config.dev, Some(DevSource::Fraction(_)))
+        || config.train_rows.is_some()
+        || config.task.kind() == Task::MaskedLm;
+    let key = TrainConfig {
+        weights: plain.weights,
+        pooling: plain.pooling,
+        pooler: plain.pooler,
+        init_head: None,
+        init_delta: None,
+        method: Method::default(),
+        biases: BiasSelection::all(),
+        lora: None,
+        class_weights: None,
+        no_shuffle: false,
+        length: plain.length,
+        batch_size: plain.batch_size,
+        batch_tokens: None,
+        grad_accumulation: plain.grad_accumulation,
+        lr: plain.lr,
+        betas: plain.betas,
+        eps: plain.eps,
+        weight_decay: plain.weight_decay,
+        schedule: plain.schedule,
+        warmup: plain.warmup,
+        clip_norm: plain.clip_norm,
+        dropout: None,
+        seed: if drawn { config.seed } else { 0 },
+        eval_steps: None,
+        metric: None,
+        patience: None,
+        saving: plain.saving,
+        memory: None,
+        output: PathBuf::new(),
+        save_steps: None,
+        save_minutes: None,
+        device: plain.device,
+        precision: plain.precision,
+        threads: None,
+        ..config.clone()
+    };
+    key.to_toml()
+}
+
+/// Things that are made once for all who need them.
+struct Once<T>(Mutex<HashMap<String, Place<T>>>);
+
+/// A thing, and what was said when it was made.
+type Made<T> = Option<(Arc<T>, Vec<Said>)>;
+
+/// A thing behind a lock of its own: others are found while it is made.
+struct Place<T> {
+    made: Arc<Mutex<Made<T>>>,
+    /// How many are to ask yet.
+    expected: usize,
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Default for Place<T> {
+    fn default() -> Self {
+        Self { made: Arc::default(), expected: 0 }
+    }
+}
+
+impl<T> Once<T> {
+    /// What is there under this name, or what `make` makes. Who asks meanwhile waits; after a failure the next one tries.
+    fn get(&self, name: String, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let place = Arc::clone(&self.places().entry(name).or_default().made);
+        let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((thing, said)) = &*made {
+            said.iter().try_for_each(retell)?;
+            return Ok(Arc::clone(thing));
+        }
+        let (thing, said) = recorded(make);
+        let thing = Arc::new(thing?);
+        *made = Some((Arc::clone(&thing), said));
+        Ok(thing)
+    }
+
+    fn expect(&self, name: String) {
+        self.places().entry(name).or_default().expected += 1;
+    }
+
+    fn done(&self, name: &str) {
+        let mut places = self.places();
+        if let Some(place) = places.get_mut(name) {
+            place.expected = place.expected.saturating_sub(1);
+            if place.expected == 0 {
+                places.remove(name);
+            }
+        }
+    }
+
+    fn places(&self) -> std::sync::MutexGuard<'_, HashMap<String, Place<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::rate::Rate;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_thing_is_made_once_and_goes_with_the_last_that_needs_it() {
+        let (once, count) = (Once::default(), Cell::new(0));
+        let get = |name: &str| {
+            let make = || {
+                count.set(count.get() + 1);
+                Ok(count.get())
+            };
+            *once.get(name.to_owned(), make).unwrap()
+        };
+        assert!(once.get("a".to_owned(), || anyhow::bail!("not yet")).is_err());
+        once.expect("a".to_owned());
+        once.expect("a".to_owned());
+        assert_eq!((get("a"), get("b"), get("a")), (1, 2, 1));
+        once.done("a");
+        assert_eq!(get("a"), 1);
+        once.done("a");
+        assert_eq!(get("a"), 3);
+    }
+
+    #[test]
+    fn runs_share_their_texts_unless_something_tells_them_apart() {
+        let config = || TrainConfig::with_defaults("m".into(), Some("a.tsv".into()), "out".into());
+        let of = |change: fn(&mut TrainConfig)| {
+            let mut config = config();
+            change(&mut config);
+            texts_key(&config).unwrap()
+        };
+        let same = of(|_| ());
+        assert_eq!(of(|c| c.lr = Rate::Is(0.5)), same);
+        assert_eq!(of(|c| c.method = Method::Full), same);
+        assert_eq!(of(|c| c.seed = 7), same, "nothing is drawn");
+        let split = of(|c| c.dev = Some(DevSource::Fraction(0.1)));
+        let other_split = of(|c| {
+            c.dev = Some(DevSource::Fraction(0.1));
+            c.seed = 7;
+        });
+        assert!(split != same && split != other_split);
+        assert_ne!(of(|c| c.model = "n".into()), same);
+        assert_ne!(of(|c| c.max_length = Some(9)), same);
+        assert_ne!(of(|c| c.train_rows = Some(9)), same);
+    }
+}

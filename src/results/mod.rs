@@ -1,0 +1,13 @@
+//! What several runs have found, side by side: rows, statistics over seeds, tables and pictures.
+
+pub mod bootstrap;
+pub mod groups;
+pub mod history;
+pub mod moved;
+pub mod page;
+pub mod pictures;
+pub mod report;
+pub mod rows;
+pub mod statistics;
+pub mod table;
+pub mod units;

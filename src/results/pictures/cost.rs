@@ -1,0 +1,77 @@
+//! What runs take: memory on the device, time for a step, and the size of what they leave.
+
+use super::Picture;
+use super::canvas::{Align, Canvas, fitting, style};
+use super::chart::{Axis, SMALL, TEXT, WIDTH, head};
+use crate::results::groups::{Group, Groups};
+use crate::results::rows::RunRow;
+use crate::results::statistics::median;
+use crate::results::units::{bytes, seconds};
+
+pub const NAME: &str = "memory-and-time";
+
+const LABELS: f64 = 230.0;
+const ROW: f64 = 34.0;
+/// Right of a bar: its value.
+const VALUE: f64 = 74.0;
+
+struct Panel {
+    title: &'static str,
+    /// Of each group the value and how it is written.
+    bars: Vec<Option<(f64, String)>>,
+}
+
+fn figure(group: &Group<'_>, figure: impl Fn(&RunRow) -> Option<f64>) -> Option<f64> {
+    let at = group.at_best().or(group.rates.first())?;
+    median(&at.runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>())
+}
+
+pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
+    let panel = |title, of: fn(&RunRow) -> Option<f64>, written: fn(f64) -> String| Panel {
+        title,
+        bars: groups
+            .list
+            .iter()
+            .map(|group| figure(group, of).map(|value| (value, written(value))))
+            .collect(),
+    };
+    let size = |value: f64| bytes(value.round() as u64);
+    let mut panels = vec![
+        panel("memory on the device (bytes)", |run| run.allocated_bytes.map(|b| b as f64), size),
+        panel("time per step (seconds)", |run| run.seconds_per_step, seconds),
+        panel("result (bytes)", |run| run.result_bytes.map(|b| b as f64), size),
+    ];
+    panels.retain(|panel| panel.bars.iter().any(Option::is_some));
+    if panels.is_empty() {
+        return None;
+    }
+    let mut canvas = Canvas::new(WIDTH, 0.0);
+    let title = "Memory and time".to_owned();
+    let notes = [
+        "Medians over the seeds at the best rate. Runs that worked side by side shared the threads, and their steps took longer.",
+    ];
+    let top = head(&mut canvas, &title, &notes) + 18.0;
+    let middle = |place: usize| top + ROW * (place as f64 + 0.5);
+    for (place, group) in groups.list.iter().enumerate() {
+        let name = fitting(&group.label(), SMALL, LABELS - 30.0);
+        canvas.words((LABELS - 12.0, middle(place)), name, SMALL, Align::Right);
+    }
+    let width = (WIDTH - LABELS - 16.0) / panels.len() as f64;
+    for (column, panel) in panels.iter().enumerate() {
+        let left = LABELS + width * column as f64;
+        canvas.words((left, top - 12.0), panel.title, TEXT - 1.0, Align::Left);
+        let axis = Axis::from_zero("", panel.bars.iter().flatten().map(|(value, _)| *value));
+        for (place, bar) in panel.bars.iter().enumerate() {
+            let y = middle(place);
+            let Some((value, written)) = bar else {
+                canvas.words((left, y), "-", SMALL, Align::Left);
+                continue;
+            };
+            let long = (axis.share(*value) * (width - VALUE)).max(1.0);
+            canvas.bar((left, y - 10.0), (left + long, y + 10.0), style(place));
+            canvas.words((left + long + 6.0, y), written, SMALL, Align::Left);
+        }
+    }
+    canvas.height = top + ROW * groups.list.len() as f64 + 14.0;
+    Some(Picture { name: NAME, title, canvas })
+}

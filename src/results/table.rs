@@ -1,0 +1,240 @@
+//! The table of a sweep, as text and as Markdown, and what has to be said with it.
+
+use super::bootstrap::{Interval, RESAMPLES};
+use super::groups::{AnswersByRun, Group, Groups};
+use super::rows::{RunEnd, RunRow};
+use super::units::{bytes, difference, measure, seconds};
+use crate::table::{TextTable, grouped};
+use crate::words::{count, list};
+
+/// A row for each group of runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultTable {
+    pub heading: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+    /// Sentences that belong to it.
+    pub notes: Vec<String>,
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+impl ResultTable {
+    pub fn of(groups: &Groups<'_>, answers: &AnswersByRun) -> Self {
+        let first = groups.list.first().map_or("", |group| group.variant);
+        let dev = match groups.metric {
+            Some(metric) => format!("dev {metric}"),
+            None => "dev".to_owned(),
+        };
+        let compared = groups.list.iter().any(|group| groups.compared_with(group).is_some());
+        let mut heading = vec!["run".to_owned(), "rate".to_owned(), "seeds".to_owned(), dev];
+        if compared {
+            heading.push(format!("against {first}"));
+        }
+        let more = ["train − dev", "trained values", "memory", "saved/token", "step", "result"];
+        heading.extend(more.map(str::to_owned));
+        let mut drawn = Drawn::default();
+        let rows = groups.list.iter().map(|group| {
+            let mut row = Self::of_group(group);
+            if compared {
+                row.insert(4, against(groups, group, answers, &mut drawn));
+            }
+            row
+        });
+        let rows = rows.collect();
+        Self { heading, rows, notes: notes(groups, compared.then_some(first), &drawn) }
+    }
+
+    fn of_group(group: &Group<'_>) -> Vec<String> {
+        let at = group.at_best();
+        let seeds = at.map_or(0, |at| at.dev().len());
+        let dev = at.and_then(|at| {
+            let mean = measure(at.mean()?);
+            Some(at.deviation().map_or(mean.clone(), |by| format!("{mean} ± {}", measure(by))))
+        });
+        // Of runs without dev rows there is no best rate, and yet they took something.
+        let any = at.or(group.rates.first());
+        let known = |figure: fn(&RunRow) -> Option<u64>| {
+            any.and_then(|at| at.runs.iter().filter_map(|run| figure(run)).max())
+        };
+        let timed = |figure: fn(&RunRow) -> Option<f64>| {
+            let times =
+                any.map(|at| at.runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>());
+            times.and_then(|times| super::statistics::median(&times))
+        };
+        vec![
+            group.label(),
+            or_dash(any.map(|at| at.rate.clone())),
+            seeds.to_string(),
+            or_dash(dev),
+            or_dash(at.and_then(|at| at.mean_of(RunRow::gap)).map(difference)),
+            or_dash(known(|run| run.trained_parameters).map(grouped)),
+            or_dash(known(|run| run.allocated_bytes).map(bytes)),
+            or_dash(timed(|run| run.saved_bytes_per_token).map(|b| bytes(b.round() as u64))),
+            or_dash(timed(|run| run.seconds_per_step).map(seconds)),
+            or_dash(known(|run| run.result_bytes).map(bytes)),
+        ]
+    }
+
+    pub fn text(&self) -> String {
+        let mut table = TextTable::new(self.heading.iter().map(String::as_str));
+        for row in &self.rows {
+            table.row(row.iter().map(String::as_str));
+        }
+        let notes: String = self.notes.iter().map(|note| format!("{note}\n")).collect();
+        format!("{table}{notes}")
+    }
+
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| {
+            let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let mut text =
+            line(&self.heading) + "|---|" + &"---:|".repeat(self.heading.len() - 1) + "\n";
+        text.extend(self.rows.iter().map(|row| line(row)));
+        text.extend(self.notes.iter().map(|note| format!("\n{note}\n")));
+        text
+    }
+}
+
+/// What was drawn for the intervals, to be said once.
+#[derive(Default)]
+struct Drawn {
+    rows: bool,
+    seeds_alone: Vec<String>,
+}
+
+/// How a group compares with the first variant.
+fn against(
+    groups: &Groups<'_>,
+    group: &Group<'_>,
+    answers: &AnswersByRun,
+    drawn: &mut Drawn,
+) -> String {
+    let found = groups.compared_with(group).and_then(|first| group.difference(first, answers));
+    let Some(found) = found else { return "-".to_owned() };
+    let Some(Interval { low, high, rows }) = found.interval else {
+        return format!("{} [-]", difference(found.mean));
+    };
+    match rows {
+        true => drawn.rows = true,
+        false => drawn.seeds_alone.push(group.label()),
+    }
+    format!("{} [{}, {}]", difference(found.mean), difference(low), difference(high))
+}
+
+fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String> {
+    let mut notes = Vec::new();
+    if groups.list.iter().any(|group| group.rates.len() > 1) {
+        notes.push(
+            "The rate of each row is that with the best mean on the dev rows: its value there flatters a little.".to_owned(),
+        );
+    }
+    if groups.list.iter().any(|group| group.at_best().is_some_and(|at| at.dev().len() > 1)) {
+        notes.push("± is the sample standard deviation over the seeds.".to_owned());
+    }
+    if let Some(first) = first {
+        let resamples = grouped(RESAMPLES);
+        let of = |what: &str| {
+            format!(
+                "Differences to {first} are of the same seeds; in brackets, 95 % of {resamples} bootstrap resamples of {what}."
+            )
+        };
+        match (drawn.rows, drawn.seeds_alone.is_empty()) {
+            (true, true) => notes.push(of("seeds and dev rows")),
+            (true, false) => {
+                notes.push(of("seeds and dev rows"));
+                let alone = list(&drawn.seeds_alone);
+                notes.push(format!("Seeds alone were drawn for {alone}: their rows do not pair."));
+            }
+            (false, false) => notes.push(of("seeds alone")),
+            (false, true) => notes.push(format!(
+                "Differences to {first} are of the same seed; one seed says nothing of how far another would be off."
+            )),
+        }
+        let fewest = groups.list.iter().filter_map(|g| Some(g.at_best()?.dev().len())).min();
+        if let (Some(fewest @ 2..5), false) = (fewest, !drawn.rows && drawn.seeds_alone.is_empty())
+        {
+            notes.push(format!("Intervals of {} are rough.", count(fewest, "seed")));
+        }
+    }
+    for group in &groups.list {
+        for (end, what) in [(RunEnd::Diverged, "diverged"), (RunEnd::Failed, "failed")] {
+            let (lost, of) = (group.ended(end), group.runs().count());
+            if lost > 0 {
+                notes.push(format!("{}: {lost} of {} {what}.", group.label(), count(of, "run")));
+            }
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::bootstrap::DevAnswers;
+    use crate::results::rows::tests::{diverged, row};
+    use crate::tasks::row_answers::RowAnswers;
+
+    #[test]
+    fn each_group_has_a_row_with_its_best_rate_and_its_difference() {
+        let mut rows = Vec::new();
+        for (variant, by) in [("bitfit", 0.0), ("full", 0.02)] {
+            for seed in 1..=3 {
+                rows.push(row(variant, 1e-3, seed, 0.80 + by + 0.01 * seed as f64));
+                rows.push(diverged(row(variant, 1.0, seed, 0.0)));
+            }
+        }
+        let table = ResultTable::of(&Groups::of(&rows), &AnswersByRun::new());
+        let text = table.text();
+        assert!(text.contains("0.8200 ± 0.0100"), "{text}");
+        assert!(text.contains("+0.0200 [+0.0200, +0.0200]"), "{text}");
+        assert!(text.contains("bootstrap resamples of seeds alone"), "{text}");
+        assert!(text.contains("full: 3 of 6 runs diverged"), "{text}");
+        assert!(text.contains("Intervals of 3 seeds are rough"), "{text}");
+        let markdown = table.markdown();
+        let lines: Vec<&str> = markdown.lines().collect();
+        assert_eq!(lines[0].matches('|').count(), lines[2].matches('|').count());
+        assert!(lines[0].contains("against bitfit"), "{markdown}");
+        assert!(
+            lines[2].contains("| bitfit | 0.001 | 3 | 0.8200 ± 0.0100 | - | +0.0500 | 26,498 |")
+        );
+    }
+
+    #[test]
+    fn one_seed_has_neither_spread_nor_interval() {
+        let rows = [row("a", 1e-3, 1, 0.5), row("b", 1e-3, 1, 0.6)];
+        let text = ResultTable::of(&Groups::of(&rows), &AnswersByRun::new()).text();
+        assert!(text.contains("+0.1000 [-]") && !text.contains('±'), "{text}");
+        assert!(text.contains("one seed says nothing"), "{text}");
+        let alone = ResultTable::of(&Groups::of(&rows[..1]), &AnswersByRun::new());
+        assert!(alone.notes.is_empty() && !alone.text().contains("against"), "{alone:?}");
+    }
+
+    #[test]
+    fn where_rows_are_known_they_are_drawn_and_it_is_said() {
+        let rows = ["a", "b"].map(|v| [1, 2].map(|seed| row(v, 1e-3, seed, 0.5))).concat();
+        let answers = |run: &RunRow| {
+            let each = vec![1.0, 0.0, 0.0, 1.0];
+            let answers = DevAnswers { rows: "x".into(), answers: RowAnswers::Mean { each } };
+            (run.run.clone(), answers)
+        };
+        let answers: AnswersByRun = rows.iter().map(answers).collect();
+        let text = ResultTable::of(&Groups::of(&rows), &answers).text();
+        assert!(text.contains("of seeds and dev rows."), "{text}");
+        assert!(text.contains("+0.0000 [+0.0000, +0.0000]"), "{text}");
+    }
+
+    #[test]
+    fn runs_without_dev_rows_have_what_they_took() {
+        let without = RunRow { dev: None, train: None, metric: None, ..row("a|b", 1e-3, 1, 0.5) };
+        let table =
+            ResultTable::of(&Groups::of(std::slice::from_ref(&without)), &AnswersByRun::new());
+        assert_eq!(table.rows[0][2..6], ["0", "-", "-", "26,498"].map(str::to_owned));
+        assert!(table.markdown().contains("| a\\|b | 0.001 |"), "{}", table.markdown());
+        let none = ResultTable::of(&Groups::of(&[]), &AnswersByRun::new());
+        assert!(none.rows.is_empty() && !none.text().is_empty());
+    }
+}
