@@ -262,6 +262,7 @@ mod tests {
         full.dev = Some(DevSource::File("d".into()));
         full.save_steps = Some(1);
         full.save_minutes = Some(1.0);
+        full.tensorboard = true;
         full.threads = Some(1);
         let table: toml::Table = full.to_toml().unwrap().parse().unwrap();
         for name in FREE {

@@ -10,6 +10,7 @@ mod common;
 mod compare;
 mod cuda_errors;
 mod doubts;
+mod events;
 mod faults;
 mod full;
 mod full_disk;

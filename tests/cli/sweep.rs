@@ -277,7 +277,16 @@ fn no_link_is_followed() {
     let text = "epochs = 1\n";
     let (path, outside) = (grid(&folder, text), folder.path("outside"));
     fs::create_dir(&outside).unwrap();
-    for name in ["bitfit", "bitfit.log", "sweep.jsonl", "sweep.toml", "answers", "run.lock"] {
+    for name in [
+        "bitfit",
+        "bitfit.log",
+        "sweep.jsonl",
+        "sweep.toml",
+        "answers",
+        "pictures",
+        "report.html",
+        "run.lock",
+    ] {
         let output = folder.path("sweep");
         fs::create_dir(&output).unwrap();
         std::os::unix::fs::symlink(&outside, output.join(name)).unwrap();

@@ -19,6 +19,7 @@ use super::{outputs, say};
 use crate::cli::sweep_file::{self, RUNS_FILE};
 use crate::cli::{SweepCommand, TrainArgs};
 use crate::files::{no_links, only_files, write_bytes_atomic};
+use crate::results::report::{PICTURES, files as files_of_report};
 use crate::results::rows::{RunEnd, RunRow};
 use crate::rss;
 use crate::settings::sweep_run::SweepRun;
@@ -65,7 +66,7 @@ fn is_used(output: &Path) -> bool {
 
 fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     let SweepCommand { runs, output, resume, quiet, .. } = command;
-    let folders = runs.iter().map(|run| run.name.as_str()).chain([ANSWERS]);
+    let folders = runs.iter().map(|run| run.name.as_str()).chain([ANSWERS, PICTURES]);
     no_links(output, &folders.collect::<Vec<_>>())?;
     only_files(output, &files(runs))?;
     if *resume
@@ -110,7 +111,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     }
     held::all_on_the_same_files(runs)?;
     let rows = ledger.in_order()?;
-    report::make(output, &rows)?;
+    report::make(output, runs, &rows, &inputs)?;
     if let Some(peak) = rss::peak().filter(|_| most > 0) {
         let frozen = grouped(inputs.resident_bytes());
         say(
@@ -150,5 +151,5 @@ fn ended_well(rows: &[RunRow]) -> Result<()> {
 /// The names of all files that a sweep writes into its folder itself.
 fn files(runs: &[SweepRun]) -> Vec<String> {
     let logs = runs.iter().map(|run| format!("{}.log", run.name));
-    logs.chain([RUNS_FILE, LEDGER_FILE, report::TABLE_FILE].map(str::to_owned)).collect()
+    logs.chain([RUNS_FILE, LEDGER_FILE].map(str::to_owned)).chain(files_of_report()).collect()
 }

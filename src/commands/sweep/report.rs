@@ -1,17 +1,18 @@
-//! What a sweep that has ended leaves for people: its table, on the terminal and as Markdown.
+//! What a sweep that has ended leaves for people: its table, on the terminal and as Markdown, its pictures, and a page with all.
 
 use super::ANSWERS;
+use crate::cli::sweep_file;
 use crate::commands::show;
-use crate::files::{read_bounded, write_bytes_atomic};
+use crate::commands::train::{Inputs, OpenBase};
+use crate::files::read_bounded;
+use crate::formats::model_tensors::ModelTensors;
 use crate::results::bootstrap::DevAnswers;
-use crate::results::groups::{AnswersByRun, Groups};
+use crate::results::groups::AnswersByRun;
+use crate::results::report::{BaseOfRuns, write};
 use crate::results::rows::{RunEnd, RunRow};
-use crate::results::table::ResultTable;
+use crate::settings::sweep_run::SweepRun;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-
-/// The table's file.
-pub const TABLE_FILE: &str = "sweep.md";
 
 /// Rows of dev data in their millions.
 const MOST_ANSWERS: u64 = 1 << 30;
@@ -22,12 +23,19 @@ pub fn answers_file(output: &Path, run: &str) -> PathBuf {
 }
 
 /// # Errors
-/// Answers that are broken; a file that cannot be written.
-pub fn make(output: &Path, rows: &[RunRow]) -> Result<()> {
+/// Answers that are broken; a base that can no longer be read; a file that cannot be written.
+pub fn make(output: &Path, runs: &[SweepRun], rows: &[RunRow], inputs: &Inputs) -> Result<()> {
     let answers = answers(output, rows)?;
-    let groups = Groups::of(rows);
-    let table = ResultTable::of(&groups, &answers);
-    write_bytes_atomic(&output.join(TABLE_FILE), table.markdown().as_bytes())?;
+    let settings = sweep_file::to_text(runs)?;
+    // All runs are of one base.
+    let base = runs.first().map(|run| inputs.base(&run.config, true)).transpose()?;
+    let base = base.as_deref().map(|OpenBase { base, .. }| {
+        let prefix = base.config.family.prefix();
+        ModelTensors::open(&base.folder, prefix).map(|tensors| (tensors, prefix))
+    });
+    let base = base.transpose()?;
+    let base = base.as_ref().map(|(tensors, prefix)| BaseOfRuns { tensors, prefix });
+    let table = write(output, rows, &answers, base.as_ref(), &settings)?;
     show(table.text())
 }
 

@@ -138,6 +138,7 @@ pub fn texts_key(config: &TrainConfig) -> Result<String> {
         saving: plain.saving,
         memory: None,
         output: PathBuf::new(),
+        tensorboard: false,
         save_steps: None,
         save_minutes: None,
         device: plain.device,
@@ -244,6 +245,7 @@ mod tests {
         let same = of(|_| ());
         assert_eq!(of(|c| c.lr = Rate::Is(0.5)), same);
         assert_eq!(of(|c| c.method = Method::Full), same);
+        assert_eq!(of(|c| c.tensorboard = true), same);
         assert_eq!(of(|c| c.seed = 7), same, "nothing is drawn");
         let split = of(|c| c.dev = Some(DevSource::Fraction(0.1)));
         let other_split = of(|c| {

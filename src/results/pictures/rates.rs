@@ -33,8 +33,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = format!("{} by learning rate", metric_title(groups, "dev"));
     let notes = [
-        "Means over the seeds, and one sample standard deviation to both sides. A cross at the bottom: at this rate some runs \
-         diverged.",
+        "Means over the seeds, and one sample standard deviation to both sides. A cross: some runs diverged.",
     ];
     let mut top = head(&mut canvas, &title, &notes);
     let all = || shown.iter().flat_map(|(_, rates)| rates.iter());
