@@ -305,6 +305,7 @@ fn rows(c: &mut Criterion) {
             let mut t = Tensors::default();
             let op = Embed {
                 tables: TableIds { word, position: word, token_type: word },
+                added: None,
                 norm,
                 dropout,
                 out: Out(t.tokens(b.narrow[0], h)),

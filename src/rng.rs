@@ -63,6 +63,10 @@ pub enum Purpose {
     DevMask = 7,
     /// First values of matrices of low rank; index = number of the matrix.
     LowRank = 8,
+    /// Single parameters that train; index 0.
+    Entries = 9,
+    /// Rows and columns that train; index 0.
+    EntryLines = 10,
 }
 
 /// One reproducible sequence of numbers, named by seed, purpose and index.

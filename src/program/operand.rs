@@ -6,7 +6,7 @@
 //! dies there. All other operands of one operation lie apart.
 
 use super::{
-    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
+    Activation, AddedRows, Dropout, Entries, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
     WeightId,
 };
 
@@ -133,7 +133,9 @@ macro_rules! settings {
 
 settings! {
     Activation;
+    AddedRows;
     Dropout;
+    Entries;
     HeadWeight: |weight| match weight {
         HeadWeight::Param(range) => vec![range.len],
         HeadWeight::Frozen(_) => Vec::new(),

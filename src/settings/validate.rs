@@ -166,6 +166,13 @@ impl TrainConfig {
             );
             return Err(InvalidSetting { option: "method", problem });
         }
+        if running && self.method.facts().adds == Adds::Entries {
+            let problem = format!(
+                "{} is not for --task {}: values of the table of the words would train, which its head shares",
+                self.method, self.task
+            );
+            return Err(InvalidSetting { option: "method", problem });
+        }
         let given = [
             ("pooling", facts.each_token && self.pooling != Pooling::Auto),
             ("pooler", facts.each_token && self.pooler != PoolerInit::Keep),
@@ -243,18 +250,19 @@ impl TrainConfig {
         let invalid = |option, problem| Err(InvalidSetting { option, problem });
         let (method, facts) = (self.method, self.method.facts());
         let instead = match facts.biases {
-            TrainedBiases::Selected if self.biases.is_none() => {
+            TrainedBiases::Selected | TrainedBiases::Counted if self.biases.is_none() => {
                 return invalid(
                     "biases",
                     "selects nothing to train; to train the head alone use --method head".into(),
                 );
             }
-            TrainedBiases::Selected => None,
+            TrainedBiases::Selected | TrainedBiases::Counted => None,
             TrainedBiases::None => Some("trains no bias"),
             TrainedBiases::LayerNorms => Some("trains those of the LayerNorms"),
             TrainedBiases::All => Some("trains everything"),
         };
-        if facts.biases == TrainedBiases::None && self.init_delta.is_some() {
+        if matches!(facts.biases, TrainedBiases::None | TrainedBiases::Counted)
+            && self.init_delta.is_some() {
             let problem = format!(
                 "has biases for a run to go on with, and --method {method} trains none, so that its result would lack them: \
                  leave it out"
@@ -264,7 +272,9 @@ impl TrainConfig {
         if let Some(instead) = instead
             && self.biases != BiasSelection::all()
         {
-            let takes = Method::which(|facts| facts.biases == TrainedBiases::Selected);
+            let takes = Method::which(|facts| {
+                matches!(facts.biases, TrainedBiases::Selected | TrainedBiases::Counted)
+            });
             let takes: Vec<_> = takes.map(|method| method.to_string()).collect();
             let takes = takes.join(" or ");
             let problem = format!(

@@ -59,7 +59,7 @@ impl Loader<'_> {
         self.matrices.push(shape);
         let stored = StoredAs::Frozen(self.store.frozen(&name, shape, &values)?);
         let dense = NewHeadLayer {
-            weight: NewWeight { name, shape, stored },
+            weight: NewWeight { name, shape, stored, sparse: None },
             bias: self.bias_of_head(&[&format!("{}.bias", names.dense)], hidden)?,
             outputs: hidden,
             dropout: false,
