@@ -98,6 +98,7 @@ impl Bench {
                 arena: at,
                 params,
                 trainable: params,
+                with_gradient: params,
                 limits,
                 labels: limits.sequences,
                 head_rows: limits.sequences,

@@ -71,6 +71,14 @@ fn cases_for_cuda() -> Vec<Case> {
             | Kind::AddColumns { width, from, taken, .. } => {
                 [width, from, taken].iter().all(|count| count % 8 == 0)
             }
+            Kind::SparseAdd { inputs, outputs, .. } | Kind::SparseGrad { inputs, outputs, .. } => {
+                inputs % 8 == 0 && outputs % 8 == 0
+            }
+            Kind::SparseVectors { .. } | Kind::SparseVectorGrads { .. } => true,
+            Kind::EmbedBeside { hidden, .. } => {
+                case.weights == WeightType::F16 && hidden % 8 == 0
+            }
+            Kind::Activate { width, .. } | Kind::ActivateBackward { width, .. } => width % 8 == 0,
             Kind::Scale { width, scaled, .. } | Kind::ScaleBackward { width, scaled, .. } => {
                 width % 8 == 0 && scaled % 8 == 0
             }
@@ -189,7 +197,9 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
             Kind::Linear { inputs, outputs, .. } | Kind::LinearBackward { inputs, outputs, .. } => {
                 inputs % 8 == 0 && outputs % 8 == 0
             }
-            Kind::Embed { hidden, .. } | Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
+            Kind::Embed { hidden, .. }
+            | Kind::EmbedBackward { hidden, .. }
+            | Kind::EmbedBeside { hidden, .. } => hidden % 8 == 0,
             _ => true,
         })
         .collect();
@@ -406,6 +416,17 @@ fn oddest() -> Vec<Case> {
         let (width, scaled, slope) = (312, 312, Some(Storage::Slope8));
         add(0.1, Kind::TakeColumns { rows, width, from: 208, taken: 104 });
         add(0.1, Kind::AddColumns { rows, width, from: 208, taken: 104 });
+        let (count, stream) = (400, false);
+        add(0.0, Kind::SparseAdd { rows, inputs, outputs, count, stream });
+        add(0.0, Kind::SparseGrad { rows, inputs, outputs, count });
+        add(0.0, Kind::SparseVectors { count });
+        add(0.0, Kind::SparseVectorGrads { count });
+        for back in [false, true] {
+            add(0.1, Kind::EmbedBeside { hidden, vocab, types, back });
+        }
+        let act = Activation::GeluErf;
+        add(0.0, Kind::Activate { rows, width, act, value: true, slope });
+        add(0.0, Kind::ActivateBackward { rows, width, stored: Storage::Slope8, dbias: true });
         add(0.0, Kind::Scale { rows, width, scaled: 208 });
         add(0.0, Kind::ScaleBackward { rows, width, scaled, slope, grad: true });
         add(0.0, Kind::ScaleBackward { rows, width, scaled: 208, slope: None, grad: true });

@@ -24,7 +24,7 @@ fn allocated<B: Backend>(mut backend: B) -> B {
     let limits = LIMITS;
     let (arena, params, trainable, widest) = (256, PARAMS, TRAINABLE, 1);
     let memory =
-        Memory { arena, params, trainable, limits, widest, head_dim: 1, ..Memory::default() };
+        Memory { arena, params, trainable, with_gradient: trainable, limits, widest, head_dim: 1, ..Memory::default() };
     backend.allocate(memory).unwrap();
     backend
 }
