@@ -1,11 +1,12 @@
 //! Single values beside frozen matrices, tables and vectors, and their gradients.
 
 use super::CpuBackend;
-use super::colsum::{CHUNK, finish};
+use super::colsum::CHUNK;
 use super::elements::{Elements, Source};
 use super::embed::Tables;
 use super::operands::Operands;
 use super::params::{gradients, read, wide};
+use super::pointwise::add;
 use super::share::Shared;
 use crate::batch::Batch;
 use crate::program::{
@@ -92,9 +93,9 @@ pub fn gradient(cpu: &mut CpuBackend, program: &Program, op: &SparseGrad) -> Res
     let rows = cpu.batch.rows(shape.0);
     let chunks = rows.div_ceil(CHUNK);
     let most = outputs.max(inputs);
-    for (first, grad) in (0..).step_by(most).zip(grad.chunks_mut(most)) {
-        let part = first..first + grad.len();
-        let count = grad.len();
+    for first in (0..grad.len()).step_by(most) {
+        let part = first..grad.len().min(first + most);
+        let count = part.len();
         let (lines, _) = cpu.partials.lines(chunks, count);
         let sums = Shared::new(lines);
         cpu.workers.run_with(chunks, outputs + inputs, |chunk, room| {
@@ -110,7 +111,11 @@ pub fn gradient(cpu: &mut CpuBackend, program: &Program, op: &SparseGrad) -> Res
                 }
             }
         });
-        finish(lines, grad);
+        let (total, rest) = lines.split_at_mut(count);
+        rest.chunks_exact(count).for_each(|line| add(total, line));
+        for (&number, sum) in places.number[part].iter().zip(total) {
+            grad[number as usize] += *sum;
+        }
     }
     Ok(())
 }
