@@ -82,9 +82,8 @@ impl Reference<'_> {
                 let theirs = self.get(&format!("grad.{}", param.name));
                 assert_eq!(ours.len(), theirs.len(), "{what}");
                 let pairs = ours.iter().zip(theirs).map(|(&a, b)| [f64::from(a) - b, *b]);
-                let [error, norm] = [0, 1].map(|i| {
-                    pairs.clone().map(|pair| pair[i] * pair[i]).sum::<f64>().sqrt()
-                });
+                let [error, norm] =
+                    [0, 1].map(|i| pairs.clone().map(|pair| pair[i] * pair[i]).sum::<f64>().sqrt());
                 let most = 1e-4 * norm.max(0.01 * f64::from(largest));
                 assert!(error <= most, "{what}: {error:e} off {norm:e}");
             } else {
@@ -185,8 +184,7 @@ fn twenty_steps_of_ia3_match_peft() {
 /// Single values that are drawn: which they are, then their gradients and twenty steps.
 fn twenty_steps_of_entries(method: &str, trains: impl Fn() -> Trains) {
     each_reference(method, |name, case, folder, reference, batch| {
-        let set_up =
-            || Setup::training(folder, case, batch, trains(), 0.0, Saving::KEEP);
+        let set_up = || Setup::training(folder, case, batch, trains(), 0.0, Saving::KEEP);
         let model = set_up().model;
         for (tensor, places) in &model.chosen {
             let expected = reference.get(&format!("places.{tensor}"));

@@ -19,7 +19,7 @@ use crate::ranks::Share;
 use crate::session::{OpenOptions, gpu, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
-use crate::settings::method::Method;
+use crate::settings::method::{Adds, Method};
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::settings::task::Reads;
 use crate::table::{TextTable, grouped};
@@ -108,9 +108,12 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let mut columns = Vec::new();
     for &method in Method::ALL {
-        // On a CPU matrices train in f32 alone, and under a head on masked words not at all.
+        // On a CPU matrices train in f32 alone, and under a head on masked words, which shares a table, not at all.
         let running = args.task.facts().reads == Reads::Running;
         if method.trains_matrices() && (running || device_of(args, true).is_err()) {
+            continue;
+        }
+        if running && method.facts().adds == Adds::Entries {
             continue;
         }
         columns.push(column(method.name(), Trains::of(method, &BiasSelection::all(), None))?);

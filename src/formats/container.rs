@@ -51,7 +51,9 @@ pub enum ContainerError {
     DuplicateTensor(String),
     #[error("its metadata has the key `{0}` twice")]
     DuplicateMetadata(String),
-    #[error("tensor `{tensor}` is {dtype:?}, and only F32 is read here, and I32 for places in tensors")]
+    #[error(
+        "tensor `{tensor}` is {dtype:?}, and only F32 is read here, and I32 for places in tensors"
+    )]
     WrongDtype { tensor: String, dtype: Dtype },
     #[error("tensor `{0}` lies over another one, leaves a gap or ends before it begins")]
     BadOffsets(String),
@@ -65,7 +67,9 @@ pub enum ContainerError {
     SizeOverflow,
     #[error("it does not read as safetensors: {0}")]
     Unreadable(SafeTensorError),
-    #[error("`{0}` is a list of places in a tensor, which ascend from 0 on in one dimension; these do not")]
+    #[error(
+        "`{0}` is a list of places in a tensor, which ascend from 0 on in one dimension; these do not"
+    )]
     BadPlaces(String),
     #[error("tensor `{tensor}` has {value} at place {place}: only finite values are accepted")]
     NotFinite { tensor: String, place: usize, value: f32 },

@@ -1,5 +1,6 @@
 //! The delta: what a task has learned, as a file. What trained, by its Hugging Face names, f32, with all that is
-//! needed to put them back on their base model and on no other.
+//! needed to put them back on their base model and on no other. Of single values (`random`, `rows`) the file has, for each tensor
+//! of the model, what is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
 //!
 //! Metadata keys (all text; the file is a safetensors file, `bias.safetensors`):
 //!
@@ -415,7 +416,9 @@ impl DeltaInfo {
             let expected = if task.each_token { "auto" } else { "cls or mean" };
             return Err(wrong("pooling", format!("{expected} is expected for {}", self.task)));
         }
-        if matches!(facts.biases, TrainedBiases::Selected | TrainedBiases::Counted) && self.biases.is_none() {
+        if matches!(facts.biases, TrainedBiases::Selected | TrainedBiases::Counted)
+            && self.biases.is_none()
+        {
             return Err(wrong(
                 "biases",
                 format!("`none` goes with the method `head`, and not with {}", self.method),

@@ -42,9 +42,10 @@ impl Trains {
             (Adds::LowRank, _) => Self::LowRank(lora.cloned().unwrap_or_default()),
             (Adds::Entries, _) => Self::Random(biases.clone()),
             (Adds::Lines, _) => Self::Rows(biases.clone()),
-            (Adds::Nothing, TrainedBiases::Selected | TrainedBiases::Counted | TrainedBiases::None) => {
-                Self::Biases(method.trained_biases(biases))
-            }
+            (
+                Adds::Nothing,
+                TrainedBiases::Selected | TrainedBiases::Counted | TrainedBiases::None,
+            ) => Self::Biases(method.trained_biases(biases)),
             (Adds::Nothing, TrainedBiases::LayerNorms) => Self::LayerNorms,
             (Adds::Nothing, TrainedBiases::All) => Self::Everything,
         }
@@ -124,11 +125,9 @@ impl Trains {
     pub fn bias(&self, component: Component, layer: Option<usize>) -> bool {
         match self {
             Self::Biases(biases) => biases.selects(component, layer),
-            Self::Added(_)
-            | Self::Factors
-            | Self::LowRank(_)
-            | Self::Random(_)
-            | Self::Rows(_) => false,
+            Self::Added(_) | Self::Factors | Self::LowRank(_) | Self::Random(_) | Self::Rows(_) => {
+                false
+            }
             Self::LayerNorms => BiasSelection::layer_norms().selects(component, layer),
             Self::Everything => true,
         }

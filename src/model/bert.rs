@@ -12,10 +12,10 @@
 //! shift that all keys share.
 
 use crate::program::{
-    Activated, Activation, AddFirst, AddedRows, Aside, Attention, AttentionBack, Builder, ColumnSum, Dropout,
-    Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, LowRank,
-    LowRankPass, Norm, NormLayer, Normed, Out, Over, ParamRange, Rows, Storage, SparseSet, SparseTake, Sum, TableIds,
-    Value, What,
+    Activated, Activation, AddFirst, AddedRows, Aside, Attention, AttentionBack, Builder,
+    ColumnSum, Dropout, Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In,
+    LinearLayer, LowRank, LowRankPass, Norm, NormLayer, Normed, Out, Over, ParamRange, Rows,
+    SparseSet, SparseTake, Storage, Sum, TableIds, Value, What,
 };
 
 /// Embeddings and blocks.

@@ -66,7 +66,8 @@ impl Model {
         list.prune();
         if cfg!(debug_assertions)
             && train.is_some()
-            && let Err(fault) = list.verify_gradients(&self.gradients(), self.params.with_gradient())
+            && let Err(fault) =
+                list.verify_gradients(&self.gradients(), self.params.with_gradient())
         {
             panic!("{fault:#}");
         }

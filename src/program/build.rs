@@ -3,8 +3,8 @@
 
 use super::{
     Activation, Aside, Dest, Dropout, GainGrad, In, Info, Linear, LinearBack, List, Norm, NormBack,
-    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Scale, ScaleBack, Sparse, Storage, Sum, Update,
-    Value, WeightGrad, WeightId, What, Zero,
+    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Scale, ScaleBack, Sparse, Storage, Sum,
+    Update, Value, WeightGrad, WeightId, What, Zero,
 };
 
 /// Collects operations; see the module's head.

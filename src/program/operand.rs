@@ -6,8 +6,8 @@
 //! dies there. All other operands of one operation lie apart.
 
 use super::{
-    Activation, AddedRows, Dropout, Entries, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
-    WeightId,
+    Activation, AddedRows, Dropout, Entries, HeadWeight, LossKind, Norm, ParamRange, PoolKind,
+    TableIds, Times, WeightId,
 };
 
 /// A tensor. It is written once.

@@ -1,8 +1,8 @@
 //! Single values beside a frozen matrix, and the operations that a layer with such values has beside its products.
 
 use super::{
-    Activate, Activated, ActivateBack, Activation, Aside, Builder, In, LinearLayer, Over, ParamRange,
-    SparseAdd, SparseGrad, Sum, Value, What,
+    Activate, ActivateBack, Activated, Activation, Aside, Builder, In, LinearLayer, Over,
+    ParamRange, SparseAdd, SparseGrad, Sum, Value, What,
 };
 
 /// The places of a sparse matrix's entries, one way round: by its rows or by its columns. They are whole numbers, which lie as

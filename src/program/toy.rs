@@ -16,7 +16,14 @@ pub fn bias(block: usize, which: usize) -> ParamRange {
 }
 
 fn linear(weight: usize, bias: ParamRange, inputs: usize, outputs: usize) -> LinearLayer {
-    LinearLayer { weight: WeightId(weight), trains: None, bias: vec![bias], inputs, outputs, sparse: None }
+    LinearLayer {
+        weight: WeightId(weight),
+        trains: None,
+        bias: vec![bias],
+        inputs,
+        outputs,
+        sparse: None,
+    }
 }
 
 struct Block {

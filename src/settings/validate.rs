@@ -262,7 +262,8 @@ impl TrainConfig {
             TrainedBiases::All => Some("trains everything"),
         };
         if matches!(facts.biases, TrainedBiases::None | TrainedBiases::Counted)
-            && self.init_delta.is_some() {
+            && self.init_delta.is_some()
+        {
             let problem = format!(
                 "has biases for a run to go on with, and --method {method} trains none, so that its result would lack them: \
                  leave it out"

@@ -32,7 +32,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 }
             }
             if let Some(y) = y {
-                out.activation("out", rig, y, x.iter().map(|&x| oracle::activation(act, x)).collect());
+                out.activation(
+                    "out",
+                    rig,
+                    y,
+                    x.iter().map(|&x| oracle::activation(act, x)).collect(),
+                );
             }
         }
         Kind::ActivateBackward { rows, width, stored, dbias } => {

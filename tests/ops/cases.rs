@@ -2,8 +2,8 @@
 
 use crate::rig::{Rig, Rounding};
 use crate::{
-    activate_cases, attention_cases, columns_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases,
-    scale_cases, sparse_cases, words_cases,
+    activate_cases, attention_cases, columns_cases, first_cases, full_cases, head_cases,
+    linear_cases, norm_cases, scale_cases, sparse_cases, words_cases,
 };
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};

@@ -75,9 +75,7 @@ fn cases_for_cuda() -> Vec<Case> {
                 inputs % 8 == 0 && outputs % 8 == 0
             }
             Kind::SparseVectors { .. } | Kind::SparseVectorGrads { .. } => true,
-            Kind::EmbedBeside { hidden, .. } => {
-                case.weights == WeightType::F16 && hidden % 8 == 0
-            }
+            Kind::EmbedBeside { hidden, .. } => case.weights == WeightType::F16 && hidden % 8 == 0,
             Kind::Activate { width, .. } | Kind::ActivateBackward { width, .. } => width % 8 == 0,
             Kind::Scale { width, scaled, .. } | Kind::ScaleBackward { width, scaled, .. } => {
                 width % 8 == 0 && scaled % 8 == 0

@@ -29,7 +29,8 @@ impl Drawn {
         places.sort_unstable();
         places.dedup();
         let count = places.len();
-        let turned = places.iter().enumerate().map(|(i, place)| [place[0], place[1], (i + 1) % count]);
+        let turned =
+            places.iter().enumerate().map(|(i, place)| [place[0], place[1], (i + 1) % count]);
         Self { entries: turned.collect(), lines }
     }
 
@@ -74,7 +75,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             rig.run(name, op);
             let (x, values) = (wide(&rig.read(x)), rig.values(values));
             for (y, x) in want.chunks_mut(outputs).zip(x.chunks(inputs)) {
-                drawn.entries.iter().for_each(|&[to, from, number]| y[to] += values[number] * x[from]);
+                drawn
+                    .entries
+                    .iter()
+                    .for_each(|&[to, from, number]| y[to] += values[number] * x[from]);
             }
             out.activation("y", rig, y, want);
         }
@@ -92,7 +96,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let (dy, x) = (wide(&rig.read(dy)), wide(&rig.read(x)));
             let mut sums = vec![0.0; grad.len];
             for (dy, x) in dy.chunks(outputs).zip(x.chunks(inputs)) {
-                drawn.entries.iter().for_each(|&[to, from, number]| sums[number] += dy[to] * x[from]);
+                drawn
+                    .entries
+                    .iter()
+                    .for_each(|&[to, from, number]| sums[number] += dy[to] * x[from]);
             }
             out.gradient("dvalues", rig, grad, sums);
         }
@@ -107,7 +114,9 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let before = rig.values(vector);
             rig.run(name, SparseSet { values, base, places });
             let mut want = before;
-            for ((&place, base), value) in chosen.iter().zip(rig.values(base)).zip(rig.values(values)) {
+            for ((&place, base), value) in
+                chosen.iter().zip(rig.values(base)).zip(rig.values(values))
+            {
                 want[place - vector.offset] = base + value;
             }
             let got = rig.values(vector).iter().map(|&value| value as f32).collect();
@@ -156,7 +165,8 @@ fn embed<B: Backend>(
     }
     let longest = *case.lens.iter().max().unwrap();
     let rows = [vocab, longest, types];
-    let tables = [(vocab, 1.0), (longest, 0.5), (types, 0.3)].map(|(rows, s)| rig.table(rows, hidden, s));
+    let tables =
+        [(vocab, 1.0), (longest, 0.5), (types, 0.3)].map(|(rows, s)| rig.table(rows, hidden, s));
     let drawn = rows.map(|rows| Drawn::new(rig, rows, hidden, rows * hidden / 16));
     let x = rig.stream(Rows::Tokens, hidden, 1.0);
     let counts = drawn.each_ref().map(|drawn| drawn.entries.len());
@@ -217,7 +227,8 @@ fn embed<B: Backend>(
         let mut sums = vec![0.0; values.len];
         for (token, dz) in dz.chunks(hidden).enumerate() {
             for (i, row) in row_of(token).into_iter().enumerate() {
-                for &[_, column, number] in drawn[i].entries.iter().filter(|entry| entry[0] == row) {
+                for &[_, column, number] in drawn[i].entries.iter().filter(|entry| entry[0] == row)
+                {
                     sums[parts[i].offset + number] += dz[column];
                 }
             }

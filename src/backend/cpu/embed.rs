@@ -77,7 +77,8 @@ impl<'a> Tables<'a> {
 
     /// The rows of a token.
     pub fn rows(&self, batch: &Batch, token: usize) -> [usize; 3] {
-        [batch.ids[token], batch.positions[token], self.type_of(batch, token)].map(|row| row as usize)
+        [batch.ids[token], batch.positions[token], self.type_of(batch, token)]
+            .map(|row| row as usize)
     }
 
     /// `row = word[id] + position[pos] + token_type[type]` of a token.

@@ -1,8 +1,8 @@
 //! Runs a program: the one place that knows every operation.
 
 use super::{
-    CpuBackend, act_norm, activate, attend, colsum, columns, dense, embed, head, linear, loss, norm, optim,
-    scale, sparse, weight_gradients,
+    CpuBackend, act_norm, activate, attend, colsum, columns, dense, embed, head, linear, loss,
+    norm, optim, scale, sparse, weight_gradients,
 };
 use crate::backend::check;
 use crate::program::{Numbers, Op, Program, Span};

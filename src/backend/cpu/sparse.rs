@@ -124,7 +124,8 @@ pub fn gradient(cpu: &mut CpuBackend, program: &Program, op: &SparseGrad) -> Res
 pub fn set(cpu: &mut CpuBackend, op: &SparseSet) -> Result<()> {
     for i in 0..op.places.len {
         let one = |range: ParamRange| ParamRange { offset: range.offset + i, len: 1 };
-        let of = |range: ParamRange| Ok::<_, anyhow::Error>(read(&cpu.params.value, one(range))?[0]);
+        let of =
+            |range: ParamRange| Ok::<_, anyhow::Error>(read(&cpu.params.value, one(range))?[0]);
         let (place, value) = (of(op.places)?.to_bits() as usize, of(op.base)? + of(op.values)?);
         let at = cpu.params.value.get_mut(place);
         *at.ok_or_else(|| outside(place))? = value;
@@ -162,12 +163,21 @@ impl<'a> BesideTables<'a> {
     pub fn read(params: &'a [f32], added: AddedRows, tables: &Tables<'_>) -> Result<Self> {
         let rows = [tables.word, tables.position, tables.token_type].map(|table| table.rows);
         let (mut places, mut values) = (Vec::new(), Vec::new());
-        for ((entries, part), rows) in added.tables.into_iter().zip(added.parts(added.values)).zip(rows) {
-            ensure!(entries.lines == rows, "entries of {} rows of a table of {rows}", entries.lines);
+        for ((entries, part), rows) in
+            added.tables.into_iter().zip(added.parts(added.values)).zip(rows)
+        {
+            ensure!(
+                entries.lines == rows,
+                "entries of {} rows of a table of {rows}",
+                entries.lines
+            );
             places.push(EntryPlaces::read(params, entries, tables.word.cols, rows)?);
             values.push(read(params, part)?);
         }
-        Ok(Self { places: [places[0], places[1], places[2]], values: [values[0], values[1], values[2]] })
+        Ok(Self {
+            places: [places[0], places[1], places[2]],
+            values: [values[0], values[1], values[2]],
+        })
     }
 
     /// Adds the entries of a token's rows.

@@ -68,7 +68,8 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     }
     let sums = [op.dgamma, op.dbeta, op.dword, op.dposition, op.dtype, op.dadded];
     let sums = sums.map(|sum| sum.0);
-    let [dgamma, dbeta, word, position, token_type, beside] = gradients(&mut cpu.params.gradient, sums)?;
+    let [dgamma, dbeta, word, position, token_type, beside] =
+        gradients(&mut cpu.params.gradient, sums)?;
     let [dx] = cpu.arena.regions([at.over(op.dx, (Rows::Tokens, hidden))?])?;
     norm_backward(
         tables,

@@ -8,8 +8,8 @@ use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
 use super::{
-    CudaBackend, act_norm, activate, attention, columns, first_token, head, linear, norm, optim, scale, sparse,
-    weight_gradients,
+    CudaBackend, act_norm, activate, attention, columns, first_token, head, linear, norm, optim,
+    scale, sparse, weight_gradients,
 };
 use crate::backend::check;
 use crate::backend::labels::LabelNeed;

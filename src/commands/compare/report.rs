@@ -56,7 +56,8 @@ impl RunRow {
         Ok(Self {
             run: name.to_owned(),
             method: config.method.to_string(),
-            biases: (facts.biases == TrainedBiases::Selected).then(|| config.biases.to_string()),
+            biases: matches!(facts.biases, TrainedBiases::Selected | TrainedBiases::Counted)
+                .then(|| config.biases.to_string()),
             lr: match config.lr {
                 Rate::Is(lr) => lr,
                 Rate::Auto => result[KEY]["chosen"]

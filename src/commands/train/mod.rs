@@ -357,6 +357,18 @@ fn say_added(trains: &Trains, model: &Model, quiet: bool) {
             format_args!("{layers} without a bias: {} are added", count(values, "bias value")),
         );
     }
+    if let Some(biases) = trains.counted() {
+        let values: usize = model.chosen.values().map(Vec::len).sum();
+        let about = if trains.in_vectors() { "as many as" } else { "about as many as" };
+        say(
+            quiet,
+            format_args!(
+                "{} of {} of the encoder train, {about} --biases {biases} has",
+                count(values, "value"),
+                count(model.chosen.len(), "tensor"),
+            ),
+        );
+    }
 }
 
 /// Says which head is put on the encoder, and why.

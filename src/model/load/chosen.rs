@@ -53,7 +53,10 @@ pub fn draw(config: &ModelConfig, task: &TaskSpec, pooler: bool) -> Result<Place
     }
     for (name, [rows, columns]) in &tensors {
         let counted = rows.checked_mul(*columns).is_some_and(|size| i32::try_from(size).is_ok());
-        ensure!(counted, "`{name}` is [{rows}, {columns}]: entries of a tensor are counted in 31 bits");
+        ensure!(
+            counted,
+            "`{name}` is [{rows}, {columns}]: entries of a tensor are counted in 31 bits"
+        );
     }
     let shapes: Vec<[usize; 2]> = tensors.iter().map(|(_, shape)| *shape).collect();
     let chosen = match task.trains {
@@ -174,7 +177,8 @@ impl Loader<'_> {
     pub fn note_vector(&mut self, name: &str, values: &[f32]) {
         let inside = name.strip_prefix(self.config.family.prefix()).unwrap_or(name);
         if let Some(places) = self.chosen.get(inside) {
-            let base = places.iter().map(|&place| values.get(place as usize).copied().unwrap_or(0.0));
+            let base =
+                places.iter().map(|&place| values.get(place as usize).copied().unwrap_or(0.0));
             self.vectors.base.extend(base);
             self.vectors.vectors.push((name.to_owned(), places.clone()));
         }

@@ -29,11 +29,11 @@ pub fn assemble(
     if let Trains::Biases(biases)
     | Trains::Added(biases)
     | Trains::Random(biases)
-    | Trains::Rows(biases) = &task.trains {
+    | Trains::Rows(biases) = &task.trains
+    {
         biases.validate(config.layers)?;
     }
-    let pooler =
-        chosen::trains_pooler(config, task) && source.has("pooler.dense.weight");
+    let pooler = chosen::trains_pooler(config, task) && source.has("pooler.dense.weight");
     let chosen = chosen::draw(config, task, pooler)?;
     if let (Some(biases), true) = (task.trains.counted(), chosen.is_empty()) {
         return Err(selects_nothing(biases, task.pooling));
