@@ -196,7 +196,10 @@ impl Method {
     pub fn with_biases(self, biases: &BiasSelection) -> String {
         match self.facts().biases {
             TrainedBiases::Selected => format!("{self}, biases {biases}"),
-            TrainedBiases::Counted => format!("{self}, as many as biases {biases}"),
+            TrainedBiases::Counted => {
+                let about = if self.facts().adds == Adds::Lines { "about " } else { "" };
+                format!("{self}, {about}as many as biases {biases}")
+            }
             TrainedBiases::None | TrainedBiases::LayerNorms | TrainedBiases::All => {
                 self.to_string()
             }

@@ -84,3 +84,10 @@ pub fn table(add: &mut impl FnMut(Kind)) {
         }
     }
 }
+
+/// For orders of warps.
+pub fn oddest(add: &mut impl FnMut(f32, Kind)) {
+    let (rows, width, act, stored) = (Rows::Tokens, 312, Activation::GeluErf, Storage::Slope8);
+    add(0.0, Kind::Activate { rows, width, act, value: true, slope: Some(stored) });
+    add(0.0, Kind::ActivateBackward { rows, width, stored, dbias: true });
+}

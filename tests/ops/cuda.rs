@@ -40,7 +40,9 @@ fn cases_for_cuda() -> Vec<Case> {
         .filter(|case| matches!(case.weights, WeightType::F16 | WeightType::F32))
         .filter(|case| match case.kind {
             // The table has these for each storage type of the CPU's matrices.
-            Kind::Embed { hidden, .. } => case.weights == WeightType::F16 && hidden % 8 == 0,
+            Kind::Embed { hidden, .. } | Kind::EmbedBeside { hidden, .. } => {
+                case.weights == WeightType::F16 && hidden % 8 == 0
+            }
             Kind::Dense { trained, .. } | Kind::DenseBackward { trained, .. } => {
                 trained == (case.weights == WeightType::F32)
             }
@@ -414,17 +416,8 @@ fn oddest() -> Vec<Case> {
         let (width, scaled, slope) = (312, 312, Some(Storage::Slope8));
         add(0.1, Kind::TakeColumns { rows, width, from: 208, taken: 104 });
         add(0.1, Kind::AddColumns { rows, width, from: 208, taken: 104 });
-        let (count, stream) = (400, false);
-        add(0.0, Kind::SparseAdd { rows, inputs, outputs, count, stream });
-        add(0.0, Kind::SparseGrad { rows, inputs, outputs, count });
-        add(0.0, Kind::SparseVectors { count });
-        add(0.0, Kind::SparseVectorGrads { count });
-        for back in [false, true] {
-            add(0.1, Kind::EmbedBeside { hidden, vocab, types, back });
-        }
-        let act = Activation::GeluErf;
-        add(0.0, Kind::Activate { rows, width, act, value: true, slope });
-        add(0.0, Kind::ActivateBackward { rows, width, stored: Storage::Slope8, dbias: true });
+        crate::sparse_cases::oddest(&mut add);
+        crate::activate_cases::oddest(&mut add);
         add(0.0, Kind::Scale { rows, width, scaled: 208 });
         add(0.0, Kind::ScaleBackward { rows, width, scaled, slope, grad: true });
         add(0.0, Kind::ScaleBackward { rows, width, scaled: 208, slope: None, grad: true });

@@ -263,3 +263,15 @@ pub fn embeddings(add: &mut impl FnMut(Kind)) {
         }
     }
 }
+
+/// For orders of warps.
+pub fn oddest(add: &mut impl FnMut(f32, Kind)) {
+    let (rows, inputs, outputs, count, stream) = (Rows::Tokens, 136, 72, 400, false);
+    add(0.0, Kind::SparseAdd { rows, inputs, outputs, count, stream });
+    add(0.0, Kind::SparseGrad { rows, inputs, outputs, count });
+    add(0.0, Kind::SparseVectors { count });
+    add(0.0, Kind::SparseVectorGrads { count });
+    for back in [false, true] {
+        add(0.1, Kind::EmbedBeside { hidden: 312, vocab: 17, types: 2, back });
+    }
+}
