@@ -98,6 +98,7 @@ impl Bench {
                 arena: at,
                 params,
                 trainable: params,
+                with_gradient: params,
                 limits,
                 labels: limits.sequences,
                 head_rows: limits.sequences,
@@ -305,6 +306,7 @@ fn rows(c: &mut Criterion) {
             let mut t = Tensors::default();
             let op = Embed {
                 tables: TableIds { word, position: word, token_type: word },
+                added: None,
                 norm,
                 dropout,
                 out: Out(t.tokens(b.narrow[0], h)),

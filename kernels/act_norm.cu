@@ -35,12 +35,6 @@ __device__ __forceinline__ Eight load8(const FloatRow& from) {
     return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
 }
 
-// act(x), and act'(x) in `slope`.
-__device__ __forceinline__ float activated(uint32_t kind, float x, float& slope) {
-    if (kind == kGeluErf) return activate<kGeluErf>(x, slope);
-    return kind == kGeluTanh ? activate<kGeluTanh>(x, slope) : activate<kRelu>(x, slope);
-}
-
 // act(x) of a row.
 template <int C>
 __device__ __forceinline__ Row<C> activated_row(const ActNormArgs& args, const float* x) {

@@ -1,6 +1,7 @@
 // out = dropout(LN(word[id] + position[pos] + token_type[type])), a warp per token. Its backward is a column sum
 // (bias_grad.cu): only the LayerNorm's β trains.
 
+#include "entries.cuh"
 #include "norm.cuh"
 #include "quantised.cuh"
 
@@ -13,6 +14,10 @@ struct EmbedArgs {
     MatrixArgs word;
     MatrixArgs position;
     MatrixArgs token_type;
+    // Single values beside them.
+    EntriesArgs beside_word;
+    EntriesArgs beside_position;
+    EntriesArgs beside_type;
     const float* gamma;
     const float* beta;
     Half* out;
@@ -38,9 +43,13 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
     if (token >= tokens) return;
     const auto word = table_row<TableRow>(args.word, args.ids[token], width);
     const auto position = table_row<TableRow>(args.position, args.positions[token], width);
-    const auto type = table_row<TableRow>(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
+    const uint32_t type_id = args.types > 1 ? args.type_ids[token] : 0;
+    const auto type = table_row<TableRow>(args.token_type, type_id, width);
 
     Row<C> r = Row<C>::sum(word, position, type, width);
+    add_entries(r, args.beside_word, args.ids[token]);
+    add_entries(r, args.beside_position, args.positions[token]);
+    add_entries(r, args.beside_type, type_id);
     r.normalise(width, args.eps);
 #pragma unroll
     for (int c = 0; c < C; ++c) {

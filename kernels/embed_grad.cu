@@ -4,6 +4,7 @@
 // their order.
 
 #include "columns.cuh"
+#include "entries.cuh"
 #include "norm.cuh"
 #include "quantised.cuh"
 
@@ -16,6 +17,10 @@ struct EmbedBackwardArgs {
     MatrixArgs word;
     MatrixArgs position;
     MatrixArgs token_type;
+    // Single values beside them.
+    EntriesArgs beside_word;
+    EntriesArgs beside_position;
+    EntriesArgs beside_type;
     const float* gamma;
     // In: gradient of the output. Out: gradient of the tables' sum.
     Half* dx;
@@ -48,9 +53,13 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     for (uint32_t token = walk.first; token < walk.end; token += walk.step) {
         const auto word = table_row<TableRow>(args.word, args.ids[token], width);
         const auto position = table_row<TableRow>(args.position, args.positions[token], width);
-        const auto type = table_row<TableRow>(args.token_type, args.types > 1 ? args.type_ids[token] : 0, width);
+        const uint32_t type_id = args.types > 1 ? args.type_ids[token] : 0;
+        const auto type = table_row<TableRow>(args.token_type, type_id, width);
         Half* dx = args.dx + size_t(token) * width;
         Row<C> x_hat = Row<C>::sum(word, position, type, width);
+        add_entries(x_hat, args.beside_word, args.ids[token]);
+        add_entries(x_hat, args.beside_position, args.positions[token]);
+        add_entries(x_hat, args.beside_type, type_id);
         const float rstd = x_hat.normalise(width, args.eps);
         Row<C> dy = {};
 #pragma unroll

@@ -40,3 +40,9 @@ __device__ __forceinline__ float activate(float x, float& derivative) {
     derivative = x > 0.0f ? 1.0f : 0.0f;
     return fmaxf(x, 0.0f);
 }
+
+// The same of a kind that is known in the run: act(x), and act'(x) in `slope`.
+__device__ __forceinline__ float activated(uint32_t kind, float x, float& slope) {
+    if (kind == kGeluErf) return activate<kGeluErf>(x, slope);
+    return kind == kGeluTanh ? activate<kGeluTanh>(x, slope) : activate<kRelu>(x, slope);
+}

@@ -16,11 +16,14 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import fixture_entries as entries
 import make_fixtures as made
 import reference_model as ref
 from fixture_models import SPECS
 
 STEPS = 20
+# Of what is drawn in both programs.
+SEED = 0
 LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 HEAD = ["classifier"]
 
@@ -64,7 +67,15 @@ def lora(model):
         target_modules=["query", "key", "value", "output.dense"]))
 
 
-METHODS = {"layernorm": layernorm, "added-biases": added, "ia3": ia3, "lora": lora}
+def random(model):
+    return entries.WithEntries(model, entries.draw_random, SEED)
+
+
+def rows(model):
+    return entries.WithEntries(model, entries.draw_rows, SEED)
+
+
+METHODS = {"layernorm": layernorm, "added-biases": added, "ia3": ia3, "lora": lora, "random": random, "rows": rows}
 
 
 def plain(name):
@@ -74,6 +85,8 @@ def plain(name):
 
 
 def trainables(model):
+    if isinstance(model, entries.WithEntries):
+        return model.trained()
     return {plain(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -100,8 +113,11 @@ def run(name, method, inputs, labels, variant):
     draw(chosen, SPECS[name]["seed"] + 300)
     tensors = {f"init.{key}": p.detach().clone().flatten() for key, p in chosen.items()}
     loss_of(model, inputs, labels, task).backward()
+    for key, places in getattr(model, "places", {}).items():
+        tensors[f"places.{key}"] = places.int()
     tensors.update({f"grad.{key}": p.grad.detach().clone().flatten() for key, p in chosen.items()})
-    model.zero_grad()
+    for parameter in chosen.values():
+        parameter.grad = None
     # Matrices learn a batch by heart at the rate of biases: of a loss that is gone only rounding would be compared.
     rate = variant["lr"] * (0.3 if method == "lora" else 1.0)
     optimizer = ref.Optimizer(

@@ -63,6 +63,10 @@ pub enum Purpose {
     DevMask = 7,
     /// First values of matrices of low rank; index = number of the matrix.
     LowRank = 8,
+    /// Single parameters that train; index 0.
+    Entries = 9,
+    /// Rows and columns that train; index 0.
+    EntryLines = 10,
     /// Which rows are trained on, where not all are; index 0.
     TrainRows = 11,
     /// Resamples of seeds and rows; index = resample. Of no run: those have the numbers before.

@@ -148,7 +148,7 @@ impl Session {
         }
         if let Some(train) = &train {
             let params = &self.model.params;
-            train.list().verify_gradients(&self.model.gradients(), params.trainable())?;
+            train.list().verify_gradients(&self.model.gradients(), params.with_gradient())?;
         }
         self.model.allocate(&mut *self.backend, &programs, self.ranks.share().of)?;
         self.model.params.forget_initial();

@@ -39,7 +39,9 @@ fn training(
 fn methods() -> Vec<Trains> {
     let on = "query,key,value,attention-output,output".parse().unwrap();
     let low_rank = Trains::LowRank(Lora { rank: 3, dropout: 0.1, on, ..Lora::default() });
-    vec![Trains::all_biases(), Trains::LayerNorms, Trains::Factors, low_rank]
+    let controls = [Trains::Random(BiasSelection::all()), Trains::Rows(BiasSelection::all())];
+    let others = [Trains::all_biases(), Trains::LayerNorms, Trains::Factors, low_rank];
+    others.into_iter().chain(controls).collect()
 }
 
 #[test]

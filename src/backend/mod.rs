@@ -6,8 +6,8 @@
 //! * the **arena**: activations and their gradients, as [`Region`]s that the program assigned before the run. Tokens
 //!   are packed: sequence `s` owns rows `cu_seqlens[s]..cu_seqlens[s + 1]` and no row is padding;
 //! * the **parameter vector**: one flat f32 vector, addressed by [`ParamRange`]s. Its first [`Memory::trainable`]
-//!   elements train and have a gradient, a first and a second moment beside them; the rest (frozen biases, LayerNorm
-//!   gains) are read only;
+//!   elements train and have a gradient, a first and a second moment beside them; some behind them may have a gradient alone
+//!   ([`Memory::with_gradient`]); the rest (frozen biases, LayerNorm gains) are read only;
 //! * **frozen matrices**: uploaded once in 32, 16, 8 or 4 bits, addressed by [`WeightId`]s. In full fine-tuning they lie
 //!   in the parameter vector instead.
 
@@ -89,6 +89,8 @@ pub struct Memory {
     pub params: usize,
     /// Leading elements of the parameter vector that train: each has a gradient and two moments.
     pub trainable: usize,
+    /// Leading elements that have a gradient: no fewer.
+    pub with_gradient: usize,
     /// The largest batch that will be set.
     pub limits: Limits,
     /// 32-bit words of its labels.
@@ -108,7 +110,7 @@ pub struct Memory {
 impl Memory {
     /// What programs that share one arena need, beside a parameter vector of so many elements, of which so many train.
     pub fn of(programs: &[&Program], (params, trainable): (usize, usize)) -> Self {
-        let none = Self { params, trainable, ..Self::default() };
+        let none = Self { params, trainable, with_gradient: trainable, ..Self::default() };
         programs.iter().fold(none, |memory, program| {
             let list = program.list();
             let (widest, head_dim) = list.widest();

@@ -4,6 +4,7 @@ use super::choice::{choice, task};
 use super::compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::Unlabelled;
+use crate::settings::method::Method;
 use crate::settings::task_choice::TaskChoice;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -148,4 +149,13 @@ pub struct InspectArgs {
         conflicts_with = "delta"
     )]
     pub biases: BiasSelection,
+    /// Count what this method trains; rows: with the seed that `train` takes where none is given
+    #[arg(
+        long,
+        value_parser = choice::<Method>(),
+        default_value_t,
+        help_heading = "What trains",
+        conflicts_with = "delta"
+    )]
+    pub method: Method,
 }

@@ -126,7 +126,7 @@ pub struct TrainArgs {
     /// What trains [default: bitfit]
     #[arg(long, value_parser = choice::<Method>(), help_heading = "What trains")]
     pub method: Option<Method>,
-    /// Which biases train, names joined by commas [default: all]
+    /// Which biases train, or with --method random and rows how many values, names joined by commas [default: all]
     ///
     /// Names: query, key, value, attention-output, attention-layernorm, intermediate, output, output-layernorm (one per
     /// layer), embeddings-layernorm and pooler (one per model). Each selects exactly one kind of bias. The first eight

@@ -65,8 +65,14 @@ fn product(backend: &mut dyn Backend, tokens: usize, width: usize) -> Result<f64
     let values: Vec<f32> = (0..width * width).map(sample).collect();
     let weight = backend.upload("a product's matrix", shape, &values)?;
     let bias = ParamRange { offset: 0, len: width };
-    let layer =
-        LinearLayer { weight, trains: None, bias: vec![bias], inputs: width, outputs: width };
+    let layer = LinearLayer {
+        weight,
+        trains: None,
+        bias: vec![bias],
+        inputs: width,
+        outputs: width,
+        sparse: None,
+    };
     fastest(backend, (tokens, width), width, |b, x| b.linear(What::Qkv, x, &layer))
 }
 

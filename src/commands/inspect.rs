@@ -6,29 +6,34 @@ use super::trained::{apply, read_delta, task_spec};
 use crate::backend::cpu::CpuBackend;
 use crate::cli::InspectArgs;
 use crate::error::tame;
+use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
-use crate::methods::{ia3, lora};
+use crate::methods::entries::values_name;
+use crate::methods::{Trains, ia3, lora};
 use crate::model::config::{Family, ModelConfig};
-use crate::model::load::load;
+use crate::model::load::{TaskSpec, load, outline};
 use crate::model::params::ParamKind;
+use crate::program::{LossKind, PoolKind};
 use crate::results::moved::Moved;
 use crate::settings::biases::{BiasSelection, Component};
+use crate::settings::method::Method;
 use crate::settings::task::Task;
+use crate::settings::train::TrainConfig;
 use crate::table::{TextTable, grouped};
 use crate::train::output::delta_path;
 use crate::words::count;
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn run(args: &InspectArgs) -> Result<()> {
     match &args.delta {
         Some(path) => delta(&delta_path(path)?, args.model.as_deref()),
-        None => model(args.model.as_deref().unwrap_or_default(), &args.biases),
+        None => model(args.model.as_deref().unwrap_or_default(), args.method, &args.biases),
     }
 }
 
 /// Every parameter of a checkpoint by component, and the share that trains.
-fn model(name: &str, biases: &BiasSelection) -> Result<()> {
+fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
     let base = Base::open(name, true)?;
     let config = &base.config;
     biases.validate(config.layers)?;
@@ -87,6 +92,14 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         grouped(total),
         percent(trained)
     ))?;
+    if method != Method::default() {
+        let trains = method_trains(config, method, biases)?;
+        show(format_args!(
+            "--method {} trains {} values of the encoder\n",
+            method.with_biases(biases),
+            grouped(trains)
+        ))?;
+    }
     let other: usize =
         list.iter().filter(|(_, _, inside)| !inside).map(|(_, shape, _)| size(shape)).sum();
     if other > 0 {
@@ -96,6 +109,23 @@ fn model(name: &str, biases: &BiasSelection) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Values of the encoder that a method trains, where the pooler of a checkpoint is used.
+fn method_trains(config: &ModelConfig, method: Method, biases: &BiasSelection) -> Result<usize> {
+    let spec = TaskSpec {
+        outputs: 2,
+        loss: LossKind::CrossEntropy,
+        class_weights: Vec::new(),
+        pooling: PoolKind::Cls,
+        reinit_pooler: false,
+        trains: Trains::of(method, biases, None),
+        dropout: None,
+        seed: TrainConfig::with_defaults(String::new(), None, PathBuf::new()).seed,
+    };
+    let model = outline(config, &spec)?;
+    let encoder = model.params.trained().filter(|param| param.kind != ParamKind::Head);
+    Ok(encoder.map(|param| param.range.len).sum())
 }
 
 type Group = (&'static str, fn(&str) -> bool);
@@ -188,10 +218,46 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
             Some(sum / product.len() as f64)
         });
     }
+    if trains(ParamKind::Entries) {
+        return show_entries(&delta, prefix, layers);
+    }
     show_moved("b", &Component::ALL, layers, |module| moved(&format!("{prefix}{module}.bias")))?;
     if trains(ParamKind::Gain) {
         let of_norm = |module: String| moved(&format!("{prefix}{module}.weight"));
         show_moved("γ", &Component::LAYER_NORMS, layers, of_norm)?;
+    }
+    Ok(())
+}
+
+/// The single values of a delta by layer and component, vectors and matrices together: how many, and mean |Δ|.
+fn show_entries(delta: &Delta, prefix: &str, layers: usize) -> Result<()> {
+    let of = |module: &str| -> Vec<f32> {
+        let ends = ["weight", "bias"].map(|end| values_name(&format!("{prefix}{module}.{end}")));
+        let tensors = ends.iter().filter_map(|name| delta.tensors.get(name));
+        tensors.flat_map(|tensor| tensor.data.clone()).collect()
+    };
+    let mean = |values: &[f32]| {
+        let sum: f64 = values.iter().map(|&value| f64::from(value).abs()).sum();
+        (!values.is_empty()).then(|| sum / values.len() as f64)
+    };
+    let all: usize = delta.places.values().map(Vec::len).sum();
+    show(format_args!("single values: {}, by layer and module\n", grouped(all)))?;
+    let kinds = Component::ALL.into_iter().filter(|component| component.per_layer());
+    let mut table =
+        TextTable::new(std::iter::once("layer").chain(kinds.clone().map(Component::name)));
+    for layer in 0..layers {
+        let count = |c: Component| of(&format!("encoder.layer.{layer}.{}", c.module())).len();
+        let cells = kinds.clone().map(|component| grouped(count(component)));
+        table.row(std::iter::once(layer.to_string()).chain(cells).collect::<Vec<_>>());
+    }
+    show(&table)?;
+    let components: Vec<Component> = Component::ALL.to_vec();
+    show_moved("", &components, layers, |module| mean(&of(&module)))?;
+    for table in ["word", "position", "token_type"] {
+        let values = of(&format!("embeddings.{table}_embeddings"));
+        if let Some(mean) = mean(&values) {
+            show(format_args!("{table} table: {mean:.6} ({} values)\n", grouped(values.len())))?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::formats::delta::Delta;
 use crate::formats::model_files::{CONFIG, HEAD};
 use crate::formats::model_folder::{Unfinished, copy_from_base, place, write_config};
 use crate::formats::model_tensors::ModelTensors;
-use crate::methods::{ia3, lora};
+use crate::methods::{entries, ia3, lora};
 use crate::model::load::{TaskSpec, load, tensors_of};
 use crate::model::params::ParamKind;
 use crate::program::PoolKind;
@@ -65,6 +65,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     }
     tensors.extend(delta.tensors);
     ia3::fold(&mut tensors);
+    entries::fold(&mut tensors, &delta.places);
     if let Some(settings) = &delta.info.settings.lora {
         lora::fold(&mut tensors, settings.scale());
     }
@@ -183,6 +184,7 @@ fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
     // `transformers` refuses a file that does not say which framework wrote it.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     write_atomic(path, |out| {
-        container::write(out, &metadata, &shapes, |i, range| Ok(values[i][range].to_vec()))
+        let places = BTreeMap::new();
+        container::write(out, &metadata, &shapes, &places, |i, range| Ok(values[i][range].to_vec()))
     })
 }

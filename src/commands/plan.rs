@@ -17,7 +17,7 @@ use crate::ranks::Share;
 use crate::session::{OpenOptions, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice as _, Precision};
-use crate::settings::method::{Method, TrainedBiases};
+use crate::settings::method::{Facts, Method};
 use crate::settings::saving::{SavingChoice, WAYS};
 use crate::settings::validate;
 use crate::table::{TextTable, grouped};
@@ -42,7 +42,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let all = BiasSelection::all();
     let mut columns = Vec::new();
     for &method in &methods {
-        let takes_biases = method.facts().biases == TrainedBiases::Selected;
+        let takes_biases = method.facts().takes_biases();
         let biases = step.biases.as_ref().filter(|_| takes_biases);
         let trains = |biases| Trains::of(method, biases, lora.as_ref());
         if !args.list {
@@ -118,14 +118,13 @@ fn methods(args: &PlanArgs) -> Result<Vec<Method>, UsageError> {
         validate::method_for(args.step.task, *method)?;
         device_of(&args.step, method.trains_matrices()).map(drop)
     };
-    let takes_biases = |method: &Method| method.facts().biases == TrainedBiases::Selected;
+    let takes_biases = |method: &Method| method.facts().takes_biases();
     if args.step.biases.is_some()
         && !args.method.is_empty()
         && !args.method.iter().any(takes_biases)
     {
-        let takes: Vec<_> = Method::which(|facts| facts.biases == TrainedBiases::Selected)
-            .map(|method| method.to_string())
-            .collect();
+        let takes: Vec<_> =
+            Method::which(Facts::takes_biases).map(|method| method.to_string()).collect();
         let takes = takes.join(" or ");
         return Err(UsageError::new(format!(
             "--biases chooses what --method {takes} trains, which is not among those asked for: leave it out"

@@ -13,6 +13,7 @@ use crate::formats::model_files::{HEAD, WEIGHTS};
 use crate::formats::model_head;
 use crate::formats::run_state::how_far;
 use crate::methods::Trains;
+use crate::methods::entries::index_name;
 use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load};
 use crate::program::{Limits, PoolKind};
@@ -267,6 +268,8 @@ pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> 
     let expected: Vec<_> =
         trained.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
     delta.check(base_sha256, &expected)?;
+    let places = model.chosen.iter();
+    delta.check_places(&places.map(|(name, p)| (index_name(name), p.clone())).collect())?;
     for (name, _, range) in trained {
         // `check` has just found each name with its shape.
         if let Some(tensor) = delta.tensors.get(&name) {

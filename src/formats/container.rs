@@ -1,4 +1,5 @@
-//! A file of named f32 tensors with text beside them: the safetensors format, read with suspicion.
+//! A file of named f32 tensors with text beside them, and of lists of places in tensors as i32: the safetensors format, read
+//! with suspicion.
 //!
 //! Written in sorted order, so that equal content is equal bytes, and where it is large piece by piece. Read by the
 //! `safetensors` crate; on top, what the crate lets pass is refused (a key given twice, values that are not finite),
@@ -50,7 +51,9 @@ pub enum ContainerError {
     DuplicateTensor(String),
     #[error("its metadata has the key `{0}` twice")]
     DuplicateMetadata(String),
-    #[error("tensor `{tensor}` is {dtype:?}, and only F32 is read here")]
+    #[error(
+        "tensor `{tensor}` is {dtype:?}, and only F32 is read here, and I32 for places in tensors"
+    )]
     WrongDtype { tensor: String, dtype: Dtype },
     #[error("tensor `{0}` lies over another one, leaves a gap or ends before it begins")]
     BadOffsets(String),
@@ -64,6 +67,10 @@ pub enum ContainerError {
     SizeOverflow,
     #[error("it does not read as safetensors: {0}")]
     Unreadable(SafeTensorError),
+    #[error(
+        "`{0}` is a list of places in a tensor, which ascend from 0 on in one dimension; these do not"
+    )]
+    BadPlaces(String),
     #[error("tensor `{tensor}` has {value} at place {place}: only finite values are accepted")]
     NotFinite { tensor: String, place: usize, value: f32 },
 }
@@ -100,6 +107,8 @@ impl Tensor {
 pub struct Container {
     pub metadata: BTreeMap<String, String>,
     pub tensors: BTreeMap<String, Tensor>,
+    /// Places in tensors: whole numbers that ascend.
+    pub places: BTreeMap<String, Vec<u32>>,
 }
 
 impl Container {
@@ -113,10 +122,11 @@ impl Container {
             return Err(ContainerError::BadSize);
         }
         let shapes = tensors.map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
-        let mut bytes = header(&self.metadata, shapes)?;
+        let mut bytes = header(&self.metadata, shapes, &self.places)?;
         for tensor in self.tensors.values() {
             bytes.extend(tensor.data.iter().flat_map(|value| value.to_le_bytes()));
         }
+        bytes.extend(bytes_of(&self.places));
         Ok(bytes)
     }
 
@@ -154,8 +164,19 @@ impl Container {
         header.check()?;
         header.check_types()?;
         let parsed = SafeTensors::deserialize(bytes)?;
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut places) = (BTreeMap::new(), BTreeMap::new());
         for (name, view) in parsed.iter() {
+            if view.dtype() == Dtype::I32 {
+                let words = view.data().as_chunks::<4>().0.iter();
+                let list: Vec<u32> = words.map(|word| u32::from_le_bytes(*word)).collect();
+                let ascend = list.windows(2).all(|pair| pair[0] < pair[1]);
+                let whole = list.last().is_none_or(|&last| last <= i32::MAX as u32);
+                if view.shape().len() != 1 || !ascend || !whole {
+                    return Err(ContainerError::BadPlaces(name.to_string()));
+                }
+                places.insert(name.to_string(), list);
+                continue;
+            }
             let data: Vec<f32> = view
                 .data()
                 .chunks_exact(4)
@@ -168,12 +189,17 @@ impl Container {
             tensors.insert(name.to_string(), Tensor { shape: view.shape().to_vec(), data });
         }
         let metadata = header.metadata.into_iter().flatten().collect();
-        Ok(Self { metadata, tensors })
+        Ok(Self { metadata, tensors, places })
     }
 }
 
 /// Values read, and written, at a time by [`write()`].
 const PIECE: usize = 1 << 18;
+
+/// The bytes of lists of places.
+fn bytes_of(places: &BTreeMap<String, Vec<u32>>) -> Vec<u8> {
+    places.values().flatten().flat_map(|place| place.to_le_bytes()).collect()
+}
 
 /// Writes a file whose content is too large to stand in memory twice: `read` is asked for each tensor (its place in
 /// `tensors`) piece by piece. Equal content gives equal bytes, those of [`Container::to_bytes`] where the names are
@@ -185,10 +211,11 @@ pub fn write(
     out: &mut dyn Write,
     metadata: &BTreeMap<String, String>,
     tensors: &[(String, Vec<usize>)],
+    places: &BTreeMap<String, Vec<u32>>,
     mut read: impl FnMut(usize, Range<usize>) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<()> {
     let shapes = tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice()));
-    out.write_all(&header(metadata, shapes)?)?;
+    out.write_all(&header(metadata, shapes, places)?)?;
     let mut bytes = Vec::new();
     for (index, (_, shape)) in tensors.iter().enumerate() {
         let count = count(shape);
@@ -199,6 +226,7 @@ pub fn write(
             out.write_all(&bytes)?;
         }
     }
+    out.write_all(&bytes_of(places))?;
     Ok(())
 }
 
@@ -211,20 +239,28 @@ fn count(shape: &[usize]) -> usize {
 fn header<'a>(
     metadata: &BTreeMap<String, String>,
     tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    places: &BTreeMap<String, Vec<u32>>,
 ) -> Result<Vec<u8>, ContainerError> {
     let json = |value: serde_json::Result<String>| {
         value.map_err(|error| ContainerError::HeaderNotJson(error.to_string()))
     };
     let mut text = format!("{{\"__metadata__\":{}", json(serde_json::to_string(metadata))?);
     let mut start = 0;
-    for (name, shape) in tensors {
+    let mut add = |name: &str, dtype: &str, shape: &[usize]| -> Result<(), ContainerError> {
         let end = start + count(shape) * size_of::<f32>();
         text += &format!(
-            ",{}:{{\"dtype\":\"F32\",\"shape\":{},\"data_offsets\":[{start},{end}]}}",
+            ",{}:{{\"dtype\":\"{dtype}\",\"shape\":{},\"data_offsets\":[{start},{end}]}}",
             json(serde_json::to_string(name))?,
             json(serde_json::to_string(shape))?,
         );
         start = end;
+        Ok(())
+    };
+    for (name, shape) in tensors {
+        add(name, "F32", shape)?;
+    }
+    for (name, places) in places {
+        add(name, "I32", &[places.len()])?;
     }
     text.push('}');
     // Data starts at a multiple of 8 bytes, as the format asks.
@@ -328,9 +364,10 @@ impl Header {
         Ok(())
     }
 
-    /// Files of this program's own hold one type.
+    /// Files of this program's own hold values and places.
     fn check_types(&self) -> Result<(), ContainerError> {
-        match self.tensors.iter().find(|(_, info)| info.dtype != Dtype::F32) {
+        let other = |dtype: Dtype| !matches!(dtype, Dtype::F32 | Dtype::I32);
+        match self.tensors.iter().find(|(_, info)| other(info.dtype)) {
             Some((name, info)) => {
                 Err(ContainerError::WrongDtype { tensor: name.clone(), dtype: info.dtype })
             }

@@ -16,6 +16,10 @@ fn example() -> Container {
             ("empty".to_string(), Tensor::vector(vec![])),
             ("b".to_string(), Tensor::vector(vec![0.1])),
         ]),
+        places: BTreeMap::from([
+            ("a places".to_string(), vec![0, 7, i32::MAX as u32]),
+            ("no places".to_string(), vec![]),
+        ]),
     }
 }
 
@@ -68,8 +72,8 @@ fn writing_piece_by_piece_gives_the_same_bytes() {
     let shapes: Vec<_> =
         tensors.iter().map(|(name, t)| ((*name).clone(), t.shape.clone())).collect();
     let mut out = Vec::new();
-    write(&mut out, &container.metadata, &shapes, |i, range| Ok(tensors[i].1.data[range].to_vec()))
-        .unwrap();
+    let read = |i: usize, range: Range<usize>| Ok(tensors[i].1.data[range].to_vec());
+    write(&mut out, &container.metadata, &shapes, &container.places, read).unwrap();
     assert!(out == container.to_bytes().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");

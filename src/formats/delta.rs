@@ -1,5 +1,6 @@
 //! The delta: what a task has learned, as a file. What trained, by its Hugging Face names, f32, with all that is
-//! needed to put them back on their base model and on no other.
+//! needed to put them back on their base model and on no other. Of single values (`random`, `rows`) the file has, for each tensor
+//! of the model, what is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
 //!
 //! Metadata keys (all text; the file is a safetensors file, `bias.safetensors`):
 //!
@@ -43,7 +44,7 @@ use crate::formats::container::{self, Container, ContainerError, Tensor, read_me
 use crate::formats::fingerprint::Fingerprint;
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::{Choice, Pooling};
-use crate::settings::method::{Leaves, Method, TrainedBiases};
+use crate::settings::method::{Leaves, Method};
 use crate::settings::no_answer::NoAnswer;
 use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
@@ -105,6 +106,8 @@ pub struct Delta {
     pub info: DeltaInfo,
     /// By Hugging Face name.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Where in their tensors single values belong, see [`crate::methods::entries`].
+    pub places: BTreeMap<String, Vec<u32>>,
 }
 
 /// What can be wrong with a delta. The messages do not name the file; [`Delta::read`] adds it.
@@ -138,6 +141,11 @@ pub enum DeltaError {
         "tensor `{0}` has no place in this model: its config.json, or the settings in the delta, are others than in training"
     )]
     UnexpectedTensor(String),
+    #[error(
+        "`{0}` has other places than this program draws from the seed in its settings: the file was changed, or another \
+         program wrote it"
+    )]
+    OtherPlaces(String),
     #[error("tensor `{tensor}` has shape {found:?}, and the model needs {expected:?}")]
     WrongShape { tensor: String, found: Vec<usize>, expected: Vec<usize> },
 }
@@ -151,7 +159,7 @@ impl Delta {
         let tensors = self.tensors.iter();
         let shapes: Vec<_> = tensors.map(|(name, t)| (name.clone(), t.shape.clone())).collect();
         let values: Vec<_> = self.tensors.values().map(|tensor| &tensor.data).collect();
-        self.info.write_with(path, &shapes, |i, range| Ok(values[i][range].to_vec()))
+        self.info.write_with(path, &shapes, &self.places, |i, range| Ok(values[i][range].to_vec()))
     }
 
     /// Reads a file, without a model to compare it with: see [`check`](Self::check).
@@ -192,6 +200,26 @@ impl Delta {
         }
     }
 
+    /// Checks that single values belong where the model has them. `expected` is by the names in the file.
+    ///
+    /// # Errors
+    /// Names the first list of places that is missing, another one, or has no place.
+    pub fn check_places(&self, expected: &BTreeMap<String, Vec<u32>>) -> Result<(), DeltaError> {
+        for (name, places) in expected {
+            match self.places.get(name) {
+                None => return Err(DeltaError::MissingTensor(name.clone())),
+                Some(found) if found != places => {
+                    return Err(DeltaError::OtherPlaces(name.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.places.keys().find(|name| !expected.contains_key(*name)) {
+            Some(name) => Err(DeltaError::UnexpectedTensor(name.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Checks that the delta was trained on the base model with this sha256.
     ///
     /// # Errors
@@ -209,7 +237,11 @@ impl Delta {
 
     #[cfg(test)]
     fn to_container(&self) -> Result<Container> {
-        Ok(Container { metadata: self.info.to_metadata(FORMAT)?, tensors: self.tensors.clone() })
+        Ok(Container {
+            metadata: self.info.to_metadata(FORMAT)?,
+            tensors: self.tensors.clone(),
+            places: self.places.clone(),
+        })
     }
 
     fn from_container(container: Container) -> Result<Self, DeltaError> {
@@ -240,7 +272,7 @@ impl Delta {
         if found.is_none() {
             return Err(DeltaError::MissingTensor("classifier.bias".to_string()));
         }
-        Ok(Self { info, tensors: container.tensors })
+        Ok(Self { info, tensors: container.tensors, places: container.places })
     }
 }
 
@@ -254,10 +286,11 @@ impl DeltaInfo {
         &self,
         path: &Path,
         tensors: &[(String, Vec<usize>)],
+        places: &BTreeMap<String, Vec<u32>>,
         read: impl Fn(usize, Range<usize>) -> Result<Vec<f32>>,
     ) -> Result<()> {
         let metadata = self.to_metadata(FORMAT)?;
-        write_atomic(path, |out| container::write(out, &metadata, tensors, read))
+        write_atomic(path, |out| container::write(out, &metadata, tensors, places, read))
     }
 
     /// The metadata of a whole model that full fine-tuning made.
@@ -378,12 +411,12 @@ impl DeltaInfo {
         if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong("base_sha256", "64 hexadecimal digits are expected"));
         }
-        let task = self.task.facts();
+        let (task, facts) = (self.task.facts(), self.method.facts());
         if (self.pooling == Pooling::Auto) != task.each_token {
             let expected = if task.each_token { "auto" } else { "cls or mean" };
             return Err(wrong("pooling", format!("{expected} is expected for {}", self.task)));
         }
-        if self.method.facts().biases == TrainedBiases::Selected && self.biases.is_none() {
+        if facts.takes_biases() && self.biases.is_none() {
             return Err(wrong(
                 "biases",
                 format!("`none` goes with the method `head`, and not with {}", self.method),

@@ -36,6 +36,7 @@ fn example() -> Delta {
             ("classifier.weight".into(), Tensor { shape: vec![2, 3], data: vec![0.5; 6] }),
             ("classifier.bias".into(), Tensor::vector(vec![1.0, -0.0])),
         ]),
+        places: BTreeMap::new(),
     }
 }
 
@@ -150,7 +151,7 @@ fn a_models_weights_are_not_taken_for_a_delta() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let tensors = BTreeMap::from([("w".to_string(), Tensor::vector(vec![1.0]))]);
-    let weights = Container { metadata: BTreeMap::new(), tensors };
+    let weights = Container { metadata: BTreeMap::new(), tensors, ..Container::default() };
     std::fs::write(&path, weights.to_bytes().unwrap()).unwrap();
     let line = one_line(&Delta::read(&path).unwrap_err());
     assert!(line.contains("model.safetensors") && line.contains("a model's weights"), "{line}");
@@ -161,7 +162,7 @@ fn a_whole_model_says_what_it_was_trained_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let write = |metadata| {
-        let container = Container { metadata, tensors: BTreeMap::new() };
+        let container = Container { metadata, ..Container::default() };
         std::fs::write(&path, container.to_bytes().unwrap()).unwrap();
         DeltaInfo::of_model(&path).map_err(|error| one_line(&error))
     };

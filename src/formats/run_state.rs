@@ -124,7 +124,9 @@ impl Checkpoint {
         }
         metadata.insert(CHECKSUM.to_string(), checksum.end());
         write_atomic(path, |out| {
-            container::write(out, &metadata, &tensors, |i, range| read(VECTORS[i].1, range))
+            container::write(out, &metadata, &tensors, &BTreeMap::new(), |i, range| {
+                read(VECTORS[i].1, range)
+            })
         })
     }
 

@@ -1,8 +1,11 @@
 //! What trains in the model, of a method's facts. What it adds to a step follows from the list, which names every
 //! gradient. What a method adds to the model has a file here: what it is called, and how `merge` folds it in.
 
+pub mod entries;
 pub mod ia3;
 pub mod lora;
+pub mod random;
+pub mod rows;
 
 use crate::settings::biases::{BiasSelection, Component};
 use crate::settings::lora::Lora;
@@ -19,6 +22,10 @@ pub enum Trains {
     Factors,
     /// Matrices of low rank: see [`lora`].
     LowRank(Lora),
+    /// As many single values as these biases have: see [`random`].
+    Random(BiasSelection),
+    /// Rows and columns with about as many values: see [`rows`].
+    Rows(BiasSelection),
     /// Gain and bias of every LayerNorm.
     LayerNorms,
     /// Everything that the logits depend on: matrices, tables, gains, biases.
@@ -33,9 +40,12 @@ impl Trains {
             (Adds::Biases, _) => Self::Added(biases.clone()),
             (Adds::Factors, _) => Self::Factors,
             (Adds::LowRank, _) => Self::LowRank(lora.cloned().unwrap_or_default()),
-            (Adds::Nothing, TrainedBiases::Selected | TrainedBiases::None) => {
-                Self::Biases(method.trained_biases(biases))
-            }
+            (Adds::Entries, _) => Self::Random(biases.clone()),
+            (Adds::Lines, _) => Self::Rows(biases.clone()),
+            (
+                Adds::Nothing,
+                TrainedBiases::Selected | TrainedBiases::Counted | TrainedBiases::None,
+            ) => Self::Biases(method.trained_biases(biases)),
             (Adds::Nothing, TrainedBiases::LayerNorms) => Self::LayerNorms,
             (Adds::Nothing, TrainedBiases::All) => Self::Everything,
         }
@@ -63,6 +73,24 @@ impl Trains {
     /// Whether any matrix trains: their gradients are taken over all rows, and on a CPU in f32.
     pub fn matrices(&self) -> bool {
         matches!(self, Self::LowRank(_) | Self::Everything)
+    }
+
+    /// Whether all rows of the last block are wanted: gradients of values of matrices are sums over them.
+    pub fn every_row(&self) -> bool {
+        self.matrices() || self.counted().is_some()
+    }
+
+    /// The biases that single values stand for, where those train.
+    pub fn counted(&self) -> Option<&BiasSelection> {
+        match self {
+            Self::Random(biases) | Self::Rows(biases) => Some(biases),
+            _ => None,
+        }
+    }
+
+    /// Whether single values of vectors train.
+    pub fn in_vectors(&self) -> bool {
+        matches!(self, Self::Random(_))
     }
 
     /// The products of low rank, where there are any.
@@ -97,7 +125,9 @@ impl Trains {
     pub fn bias(&self, component: Component, layer: Option<usize>) -> bool {
         match self {
             Self::Biases(biases) => biases.selects(component, layer),
-            Self::Added(_) | Self::Factors | Self::LowRank(_) => false,
+            Self::Added(_) | Self::Factors | Self::LowRank(_) | Self::Random(_) | Self::Rows(_) => {
+                false
+            }
             Self::LayerNorms => BiasSelection::layer_norms().selects(component, layer),
             Self::Everything => true,
         }

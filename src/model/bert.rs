@@ -12,17 +12,27 @@
 //! shift that all keys share.
 
 use crate::program::{
-    Activated, Activation, AddFirst, Aside, Attention, AttentionBack, Builder, ColumnSum, Dropout,
-    Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In, LinearLayer, LowRank,
-    LowRankPass, Norm, NormLayer, Normed, Out, Over, ParamRange, Rows, Storage, Sum, TableIds,
-    Value, What,
+    Activated, Activation, AddFirst, AddedRows, Aside, Attention, AttentionBack, Builder,
+    ColumnSum, Dropout, Dx, Embed, EmbedBack, First, FirstAttention, FirstAttentionBack, In,
+    LinearLayer, LowRank, LowRankPass, Norm, NormLayer, Normed, Out, Over, ParamRange, Rows,
+    SparseSet, SparseTake, Storage, Sum, TableIds, Value, What,
 };
 
 /// Embeddings and blocks.
 #[derive(Clone, Debug)]
 pub struct Encoder {
+    /// Single values of its vectors that train.
+    pub vectors: Option<VectorEntries>,
     pub embeddings: Embeddings,
     pub blocks: Vec<Block>,
+}
+
+/// Single values of vectors, what the checkpoint has there, and where that is: see [`SparseSet`].
+#[derive(Clone, Copy, Debug)]
+pub struct VectorEntries {
+    pub values: ParamRange,
+    pub base: ParamRange,
+    pub places: ParamRange,
 }
 
 /// See [`Block::first`].
@@ -56,6 +66,9 @@ impl EncoderPass {
 impl Encoder {
     /// `every_token` makes the last hidden states of all tokens also where the head reads the first alone.
     pub fn forward(&self, b: &mut Builder, every_token: bool) -> EncoderPass {
+        if let Some(VectorEntries { values, base, places }) = self.vectors {
+            b.push(SparseSet { values, base, places });
+        }
         let embedded = self.embeddings.forward(b);
         let mut pass = EncoderPass { embedded, blocks: Vec::with_capacity(self.blocks.len()) };
         for (i, block) in self.blocks.iter().enumerate() {
@@ -75,6 +88,9 @@ impl Encoder {
         }
         b.enter(None);
         self.embeddings.backward(b, dx);
+        if let Some(VectorEntries { values, places, .. }) = self.vectors {
+            b.push(SparseTake { places, grad: Sum(Some(values)) });
+        }
     }
 }
 
@@ -317,6 +333,8 @@ impl Block {
 /// The embeddings (`embeddings`).
 #[derive(Clone, Debug)]
 pub struct Embeddings {
+    /// Single values beside the tables that train.
+    pub added: Option<AddedRows>,
     pub tables: TableIds,
     pub norm: Norm,
     pub dropout: Dropout,
@@ -332,6 +350,7 @@ impl Embeddings {
         let out = b.value(What::Embeddings, Rows::Tokens, hidden, Storage::Stream);
         b.push(Embed {
             tables: self.tables,
+            added: self.added,
             norm: self.norm,
             dropout: b.dropout(self.dropout),
             out: Out(out),
@@ -352,12 +371,14 @@ impl Embeddings {
         let now = b.gradient(dy);
         b.push(EmbedBack {
             tables: self.tables,
+            added: self.added,
             norm: self.norm,
             dropout,
             dx: Over { was: dy, now },
             dword,
             dposition,
             dtype,
+            dadded: Sum(self.added.map(|added| added.values)),
             dgamma: Sum(Some(self.norm.gamma)),
             dbeta: Sum(Some(self.norm.beta)),
         });

@@ -8,6 +8,7 @@ pub mod load;
 pub mod params;
 
 use crate::backend::{Backend, MatrixShape, Memory, Slot};
+use crate::methods::entries::Places;
 use crate::program::{Builder, ElementBytes, Limits, List, ParamRange, Program, Saving};
 use crate::settings::biases::Component;
 use crate::tasks::head::TaskHead;
@@ -26,6 +27,8 @@ pub struct Model {
     pub head: TaskHead,
     /// The matrices that the device holds.
     pub matrices: Vec<MatrixShape>,
+    /// Single values that train, by the names of their tensors.
+    pub chosen: Places,
 }
 
 impl Model {
@@ -56,14 +59,15 @@ impl Model {
     /// The same after the passes: what runs.
     pub fn list(&self, train: Option<Saving>, everything: bool) -> Arc<List> {
         let mut list = self.write_down(train, everything);
-        list.freeze(self.params.trainable());
+        list.freeze(self.params.with_gradient());
         if let Some(saving) = train {
             list.again(saving);
         }
         list.prune();
         if cfg!(debug_assertions)
             && train.is_some()
-            && let Err(fault) = list.verify_gradients(&self.gradients(), self.params.trainable())
+            && let Err(fault) =
+                list.verify_gradients(&self.gradients(), self.params.with_gradient())
         {
             panic!("{fault:#}");
         }
@@ -88,6 +92,7 @@ impl Model {
     pub fn memory(&self, programs: &[&Program], ranks: usize) -> Memory {
         let trainable = self.params.trainable();
         Memory {
+            with_gradient: self.params.with_gradient(),
             exchanged: if ranks > 1 { trainable + 2 } else { 0 },
             ..Memory::of(programs, (self.params.count(), trainable))
         }

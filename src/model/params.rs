@@ -19,6 +19,10 @@ pub enum ParamKind {
     Gain,
     /// A matrix of low rank, which a method adds.
     LowRank,
+    /// Single values that are added to a tensor of the encoder.
+    Entries,
+    /// Where such values belong and what is there; no part of the model.
+    Places,
     /// Zeros, for a matrix that has no bias; no part of the model.
     Zeros,
     /// Factors of columns, which a method adds.
@@ -50,6 +54,8 @@ pub struct NewParam {
     pub layer: Option<usize>,
     pub shape: Vec<usize>,
     pub trains: bool,
+    /// Single values of it train, which are parameters of their own: it has a gradient, and the optimizer does not see it.
+    pub in_part: bool,
     /// Empty stands for zeros.
     pub values: Vec<f32>,
 }
@@ -63,6 +69,7 @@ pub struct Params {
     values: Vec<f32>,
     count: usize,
     trainable: usize,
+    with_gradient: usize,
 }
 
 impl Params {
@@ -86,17 +93,21 @@ impl Params {
     /// The same without a place for values: a plan asks for sizes, which may be beyond what any machine holds.
     pub fn without_values(items: &[NewParam]) -> Self {
         let len = |p: &NewParam| p.shape.iter().product::<usize>();
-        let of = |trains: bool| items.iter().filter(|p| p.trains == trains).map(len).sum();
-        let (trainable, frozen): (usize, usize) = (of(true), of(false));
+        let group = |p: &NewParam| usize::from(!p.trains) + usize::from(!p.trains && !p.in_part);
+        let mut counts = [0; 3];
+        items.iter().for_each(|p| counts[group(p)] += len(p));
+        let [trainable, in_part, frozen] = counts;
         // A head of an odd size comes last of what trains: behind it devices read 16 bytes at a time again.
-        let first_frozen = trainable.next_multiple_of(4);
+        let behind = trainable.next_multiple_of(4);
+        let with_gradient = if in_part > 0 { behind + in_part } else { trainable };
+        let first_frozen = behind + in_part;
         let total = first_frozen + frozen;
-        let (mut next_trained, mut next_frozen) = (0, first_frozen);
+        let mut next = [0, behind, first_frozen];
         let list: Vec<Param> = items
             .iter()
             .map(|p| {
                 let len = len(p);
-                let next = if p.trains { &mut next_trained } else { &mut next_frozen };
+                let next = &mut next[group(p)];
                 let range = ParamRange { offset: *next, len };
                 *next += range.len;
                 Param {
@@ -110,7 +121,7 @@ impl Params {
             })
             .collect();
         let places = list.iter().enumerate().map(|(place, p)| (p.name.clone(), place)).collect();
-        Self { list, places, values: Vec::new(), count: total, trainable }
+        Self { list, places, values: Vec::new(), count: total, trainable, with_gradient }
     }
 
     /// All parameters, in the order of the forward pass.
@@ -126,6 +137,11 @@ impl Params {
     /// Number of values that train.
     pub fn trainable(&self) -> usize {
         self.trainable
+    }
+
+    /// Number of values with a gradient: those that train, and behind them vectors of which single values do.
+    pub fn with_gradient(&self) -> usize {
+        self.with_gradient
     }
 
     /// Number of values in the whole vector.
@@ -188,6 +204,7 @@ mod tests {
             layer: None,
             shape: vec![values.len()],
             trains,
+            in_part: false,
             values: values.to_vec(),
         };
         let params = Params::new(vec![

@@ -64,7 +64,7 @@ impl Saving {
             // Products of low rank beside others are made again with those.
             What::Qkv | What::Lse | What::Attended | What::LowRank => self.attention_again,
             // The activation's value is kept where something beside it trains: one product makes both again.
-            What::Slope | What::Inner => self.slope_again,
+            What::Slope | What::Inner | What::Before => self.slope_again,
             _ => false,
         }
     }

@@ -85,6 +85,7 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
         bias: vec![range(20 * weight)],
         inputs: WIDTH,
         outputs: WIDTH,
+        sparse: None,
     };
     let norm = |i: usize| NormLayer {
         norm: Norm { gamma: range(1000 + 10 * i), beta: range(20 * i + 10), eps: 1e-5 },
@@ -94,7 +95,13 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
     for saving in [Saving::CHECKPOINT, Saving::RECOMPUTE, Saving::KEEP] {
         let mut b = Builder::new(Some(saving));
         let x = b.value(What::Pooled, Rows::Tokens, WIDTH, Storage::Stream);
-        b.push(Embed { tables, norm: norm(9).norm, dropout: Dropout::NONE, out: Out(x) });
+        b.push(Embed {
+            tables,
+            added: None,
+            norm: norm(9).norm,
+            dropout: Dropout::NONE,
+            out: Out(x),
+        });
         let mut product = b.linear(What::Product, x, &linear(0));
         let mut passes = Vec::new();
         for i in 0..3 {
@@ -109,7 +116,13 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
         b.output(product);
         b.turn();
         let mut dy = b.gradient(product);
-        b.push(Embed { tables, norm: norm(9).norm, dropout: Dropout::NONE, out: Out(dy) });
+        b.push(Embed {
+            tables,
+            added: None,
+            norm: norm(9).norm,
+            dropout: Dropout::NONE,
+            out: Out(dy),
+        });
         for (i, (y, inner, inner_again)) in passes.iter().enumerate().rev() {
             b.enter(Some(i));
             let (below, again) = (linear(i + 5), inner_again);

@@ -3,8 +3,8 @@
 
 use super::{
     Activation, Aside, Dest, Dropout, GainGrad, In, Info, Linear, LinearBack, List, Norm, NormBack,
-    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Scale, ScaleBack, Storage, Sum, Update,
-    Value, WeightGrad, WeightId, What, Zero,
+    Op, Out, Over, ParamRange, ResidualNorm, Rows, Saving, Scale, ScaleBack, Sparse, Storage, Sum,
+    Update, Value, WeightGrad, WeightId, What, Zero,
 };
 
 /// Collects operations; see the module's head.
@@ -26,6 +26,8 @@ pub struct LinearLayer {
     pub bias: Vec<ParamRange>,
     pub inputs: usize,
     pub outputs: usize,
+    /// Single values that are added to the matrix, and train.
+    pub sparse: Option<Sparse>,
 }
 
 /// A residual connection and the LayerNorm behind it.
@@ -153,7 +155,7 @@ impl Builder {
         let storage = if what == What::Product { Storage::Stream } else { Storage::Activation };
         let out = self.value(what, self.info(x).rows, layer.outputs, storage);
         self.product(x, layer, None, out, None);
-        out
+        layer.sparse.map_or(out, |sparse| self.add_entries(x, out, &sparse))
     }
 
     /// `act(x·Wᵀ + bias)`, and its derivative for backward.
@@ -162,8 +164,17 @@ impl Builder {
         let storage = self.train.unwrap_or_default().slope;
         let slope = self.value(What::Slope, rows, layer.outputs, storage);
         let out = self.value(What::Inner, rows, layer.outputs, Storage::Activation);
-        self.product(x, layer, Some(act), out, Some(slope));
-        Activated { out, slope }
+        let activated = Activated { out, slope };
+        match layer.sparse {
+            None => self.product(x, layer, Some(act), out, Some(slope)),
+            Some(sparse) => {
+                let before = self.value(What::Before, rows, layer.outputs, Storage::Stream);
+                self.product(x, layer, None, before, None);
+                let before = self.add_entries(x, before, &sparse);
+                self.activate(before, act, activated);
+            }
+        }
+        activated
     }
 
     fn product(
@@ -190,15 +201,27 @@ impl Builder {
         if layer.trains.is_some() {
             self.push(WeightGrad { dy: In(dy), x: In(x), grad: Sum(layer.trains) });
         }
+        if let Some(sparse) = &layer.sparse {
+            self.entries_grad(dy, x, sparse);
+        }
         let now = self.gradient(x);
         let new = Dest::New(Out(now));
         let (slope, dx, dbias) = match to {
             Dx::New => (None, new, None),
             Dx::Onto(was) => (None, Dest::Onto(Over { was, now }), None),
+            // Entries are added before the slope multiplies.
+            Dx::Through(..) if layer.sparse.is_some() => (None, new, None),
             Dx::Through(slope, below) => (Some(In(slope)), new, below.bias.first().copied()),
         };
         self.push(LinearBack { dy: In(dy), weight: layer.weight, slope, dx, dbias: Sum(dbias) });
-        now
+        let Some(sparse) = &layer.sparse else {
+            return now;
+        };
+        let now = self.entries_back(dy, now, sparse);
+        match to {
+            Dx::Through(slope, below) => self.activate_back(now, slope, below),
+            Dx::New | Dx::Onto(_) => now,
+        }
     }
 
     /// `x`, its last columns multiplied by factors where there are any.

@@ -22,6 +22,7 @@ mod op;
 mod operand;
 mod place;
 mod prune;
+mod sparse;
 mod terms;
 #[cfg(test)]
 mod toy;
@@ -33,6 +34,7 @@ pub use low_rank::{LowRank, LowRankPass};
 pub use op::*;
 pub use operand::*;
 pub use place::{ALIGN, Placed, Program};
+pub use sparse::{AddedRows, Entries, Sparse};
 pub use terms::*;
 
 use std::ops::Range;

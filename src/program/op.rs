@@ -10,8 +10,8 @@
 
 use super::operand::{Aside, Dest, In, Operand, Out, Over, Sum, Use, Value};
 use super::{
-    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
-    WeightId,
+    Activation, AddedRows, Dropout, Entries, HeadWeight, LossKind, Norm, ParamRange, PoolKind,
+    TableIds, Times, WeightId,
 };
 
 /// Makes a struct for each operation, and [`Op`] of all of them. What a field must be stands behind it: rows and width
@@ -98,6 +98,8 @@ ops! {
     /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))` of the batch's tokens.
     Embed {
         tables: TableIds,
+        /// Entries beside the tables.
+        added: Option<AddedRows>,
         norm: Norm = [width],
         dropout: Dropout,
         out: Out = [tokens, width] stream,
@@ -107,6 +109,7 @@ ops! {
     /// tables, which no step changes between its forward and its backward.
     EmbedBack {
         tables: TableIds,
+        added: Option<AddedRows>,
         norm: Norm = [width],
         dropout: Dropout,
         /// From the gradient of the output to that of the tables' sum.
@@ -115,6 +118,8 @@ ops! {
         dword: Sum = [words * width],
         dposition: Sum = [positions * width],
         dtype: Sum = [types * width],
+        /// Of all entries beside the tables.
+        dadded: Sum = [entries],
         dgamma: Sum = [width],
         dbeta: Sum = [width],
     }
@@ -142,6 +147,55 @@ ops! {
         dx: Dest = [rows, inputs] either,
         /// Column sums of the final `dx`: the bias gradient of the layer below, fused.
         dbias: Sum = [inputs],
+    }
+
+    /// `y[to] += Σ value · x[from]` over the entries of a sparse matrix S: `y += x·Sᵀ` by its rows, `dx += dy·S` by its
+    /// columns.
+    SparseAdd {
+        x: In = [rows, inputs] either,
+        entries: Entries,
+        values: ParamRange = [count],
+        y: Over = [rows, outputs] either,
+    }
+
+    /// `grad[k] += Σ dy[row of k] · x[column of k]`, over the rows of both: the gradient of the entries alone.
+    SparseGrad {
+        dy: In = [rows, outputs] either,
+        x: In = [rows, inputs] either,
+        /// By rows.
+        entries: Entries,
+        grad: Sum = [count],
+    }
+
+    /// Writes `base + value` into single places of the parameter vector, which do not train themselves.
+    SparseSet {
+        values: ParamRange = [count],
+        base: ParamRange = [count],
+        /// Whole numbers: see [`Entries`].
+        places: ParamRange = [count],
+    }
+
+    /// `grad[k] +=` the gradient at a place of the parameter vector, which becomes zero: backward of [`SparseSet`].
+    SparseTake {
+        places: ParamRange = [count],
+        grad: Sum = [count],
+    }
+
+    /// `out = act(x)`, `slope = act′(x)`.
+    Activate {
+        x: In = [rows, width] either,
+        act: Activation,
+        /// At least one of both is there.
+        out: Aside = [rows, width] act,
+        slope: Aside = [rows, width] slope,
+    }
+
+    /// `dx ⊙= slope`: backward of [`Activate`].
+    ActivateBack {
+        slope: In = [rows, width] slope,
+        dx: Over = [rows, width] act,
+        /// Column sums of the final `dx`: the bias gradient of the layer below.
+        dbias: Sum = [width],
     }
 
     /// `out = times · dropout(x[from.., of each row])`: some of the columns.
@@ -382,7 +436,7 @@ ops! {
 impl Op {
     /// Whether something comes of it beside values and gradients.
     pub fn acts(&self) -> bool {
-        matches!(self, Self::Zero(_) | Self::Loss(_) | Self::Update(_))
+        matches!(self, Self::Zero(_) | Self::SparseSet(_) | Self::Loss(_) | Self::Update(_))
     }
 
     /// An input whose place an output may take where the input dies here: the gradient over the slope.

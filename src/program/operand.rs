@@ -6,8 +6,8 @@
 //! dies there. All other operands of one operation lie apart.
 
 use super::{
-    Activation, Dropout, HeadWeight, LossKind, Norm, ParamRange, PoolKind, TableIds, Times,
-    WeightId,
+    Activation, AddedRows, Dropout, Entries, HeadWeight, LossKind, Norm, ParamRange, PoolKind,
+    TableIds, Times, WeightId,
 };
 
 /// A tensor. It is written once.
@@ -133,7 +133,9 @@ macro_rules! settings {
 
 settings! {
     Activation;
+    AddedRows;
     Dropout;
+    Entries;
     HeadWeight: |weight| match weight {
         HeadWeight::Param(range) => vec![range.len],
         HeadWeight::Frozen(_) => Vec::new(),

@@ -224,6 +224,8 @@ what! {
     Slope = "slope",
     /// An activation function's value.
     Inner = "inner",
+    /// What an activation function takes, where something is added to the product before it.
+    Before = "before",
     /// Inside a product of low rank.
     LowRank = "low rank",
     /// Of a linear layer, before a LayerNorm takes its place.

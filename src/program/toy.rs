@@ -16,7 +16,14 @@ pub fn bias(block: usize, which: usize) -> ParamRange {
 }
 
 fn linear(weight: usize, bias: ParamRange, inputs: usize, outputs: usize) -> LinearLayer {
-    LinearLayer { weight: WeightId(weight), trains: None, bias: vec![bias], inputs, outputs }
+    LinearLayer {
+        weight: WeightId(weight),
+        trains: None,
+        bias: vec![bias],
+        inputs,
+        outputs,
+        sparse: None,
+    }
 }
 
 struct Block {
@@ -50,6 +57,7 @@ pub fn list(train: Option<Saving>) -> List {
     };
     b.push(Embed {
         tables: TableIds { word, position, token_type },
+        added: None,
         norm,
         dropout: Dropout::NONE,
         out: Out(embedded),

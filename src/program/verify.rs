@@ -3,7 +3,8 @@
 
 use super::op::Expected;
 use super::{
-    Dest, In, Info, List, Op, Out, ParamRange, Pool, PoolBack, Program, Rows, Storage, Use, Value,
+    Dest, Embed, EmbedBack, Entries, In, Info, List, Op, Out, ParamRange, Pool, PoolBack, Program,
+    Rows, SparseAdd, SparseGrad, Storage, Sum, Use, Value,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{BTreeMap, HashSet};
@@ -197,6 +198,28 @@ fn together(list: &List, op: &Op) -> Result<()> {
             op.slope.is_none() || matches!(op.dx, Dest::New(_)),
             "a product that both adds and multiplies"
         ),
+        Op::Activate(op) => ensure!(
+            op.out.0.is_some() || op.slope.0.is_some(),
+            "an activation of which nothing is asked for"
+        ),
+        Op::SparseAdd(SparseAdd { entries, values: ParamRange { len, .. }, .. }) => {
+            of_entries(*entries, *len)?;
+        }
+        Op::SparseGrad(SparseGrad { entries, grad: Sum(Some(grad)), .. }) => {
+            of_entries(*entries, grad.len)?;
+        }
+        Op::Embed(Embed { added: Some(added), .. })
+        | Op::EmbedBack(EmbedBack { added: Some(added), .. }) => {
+            let [word, position, types] = added.tables;
+            ensure!(
+                word.count + position.count + types.count == added.values.len,
+                "{} values beside tables with {} + {} + {} entries",
+                added.values.len,
+                word.count,
+                position.count,
+                types.count
+            );
+        }
         Op::TakeColumns(op) => {
             columns(list.info(op.x.0).width, op.from, list.info(op.out.0).width)?
         }
@@ -224,6 +247,13 @@ fn together(list: &List, op: &Op) -> Result<()> {
         Op::Loss(op) => op.kind.check(list.info(op.logits.0), op.class_weights.is_some())?,
         _ => {}
     }
+    Ok(())
+}
+
+fn of_entries(entries: Entries, values: usize) -> Result<()> {
+    let Entries { places, lines, count } = entries;
+    ensure!(values == count, "{values} values of {count} entries");
+    ensure!(places.len == Entries::words(lines, count), "{} places of {count} entries", places.len);
     Ok(())
 }
 

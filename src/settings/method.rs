@@ -20,6 +20,10 @@ choices! {
             "Products of low rank beside the layers that --lora-on names (LoRA), and the head";
         AddedBiases = "added-biases",
             "A bias for each linear layer of a checkpoint that has none there, as --biases selects, and the head";
+        Random = "random",
+            "As many single values, drawn over the whole encoder, as --biases has, and the head (a control)";
+        Rows = "rows",
+            "Rows and columns of matrices, drawn until they have about as many values as --biases, and the head (a control)";
         Full = "full",
             "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
     }
@@ -31,6 +35,8 @@ pub enum TrainedBiases {
     /// Those of `--biases`.
     Selected,
     None,
+    /// None; they say how many other values train.
+    Counted,
     /// Those of the LayerNorms, whose gains train with them.
     LayerNorms,
     All,
@@ -44,6 +50,10 @@ pub enum Adds {
     Factors,
     /// Products of low rank beside those of linear layers.
     LowRank,
+    /// Values beside single parameters.
+    Entries,
+    /// Values beside whole rows and columns of matrices.
+    Lines,
     /// Biases to linear layers that the checkpoint has none for; of those that are selected these alone train.
     Biases,
 }
@@ -78,6 +88,13 @@ pub struct Facts {
     pub leaves: Leaves,
     /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
     pub lr: f64,
+}
+
+impl Facts {
+    /// Whether `--biases` says what, or how much, trains.
+    pub fn takes_biases(self) -> bool {
+        matches!(self.biases, TrainedBiases::Selected | TrainedBiases::Counted)
+    }
 }
 
 impl Method {
@@ -125,6 +142,20 @@ impl Method {
                 leaves: Leaves::Delta,
                 lr: 1e-3,
             },
+            Self::Random => Facts {
+                biases: TrainedBiases::Counted,
+                adds: Adds::Entries,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 1e-3,
+            },
+            Self::Rows => Facts {
+                biases: TrainedBiases::Counted,
+                adds: Adds::Lines,
+                freezes_weights: true,
+                leaves: Leaves::Delta,
+                lr: 1e-3,
+            },
             Self::Full => Facts {
                 biases: TrainedBiases::All,
                 adds: Adds::Nothing,
@@ -159,7 +190,7 @@ impl Method {
     /// The biases that train with this `--biases`.
     pub fn trained_biases(self, selected: &BiasSelection) -> BiasSelection {
         match self.facts().biases {
-            TrainedBiases::Selected => selected.clone(),
+            TrainedBiases::Selected | TrainedBiases::Counted => selected.clone(),
             TrainedBiases::None => BiasSelection::none(),
             TrainedBiases::LayerNorms => BiasSelection::layer_norms(),
             TrainedBiases::All => BiasSelection::all(),
@@ -178,6 +209,10 @@ impl Method {
     pub fn with_biases(self, biases: &BiasSelection) -> String {
         match self.facts().biases {
             TrainedBiases::Selected => format!("{self}, biases {biases}"),
+            TrainedBiases::Counted => {
+                let about = if self.facts().adds == Adds::Lines { "about " } else { "" };
+                format!("{self}, {about}as many as biases {biases}")
+            }
             TrainedBiases::None | TrainedBiases::LayerNorms | TrainedBiases::All => {
                 self.to_string()
             }

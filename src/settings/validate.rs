@@ -3,7 +3,7 @@
 use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
 use super::lora::{Lora, MOST_RANK};
-use super::method::{Adds, Method, TrainedBiases};
+use super::method::{Adds, Facts, Method, TrainedBiases};
 use super::schedule::Warmup;
 use super::task::{Reads, Task};
 use super::train::{DevSource, Length, TrainConfig};
@@ -76,9 +76,17 @@ pub fn lora(lora: &Lora) -> Result<(), InvalidSetting> {
 /// # Errors
 /// A method that trains what the task's head shares with the embeddings.
 pub fn method_for(task: Task, method: Method) -> Result<(), InvalidSetting> {
-    if task.facts().reads == Reads::Running && !method.facts().freezes_weights {
+    let facts = method.facts();
+    let trains = match facts.adds {
+        Adds::Entries => Some("draws among the encoder's values"),
+        _ if !facts.freezes_weights => Some("trains the whole encoder"),
+        _ => None,
+    };
+    if task.facts().reads == Reads::Running
+        && let Some(trains) = trains
+    {
         let problem = format!(
-            "{method} is not for --task {task}: it trains the table of the words, which is also the matrix of the head"
+            "{method} is not for --task {task}: it {trains}, and the table of the words is also the matrix of the head"
         );
         return Err(InvalidSetting { option: "method", problem });
     }
@@ -261,21 +269,22 @@ impl TrainConfig {
         let invalid = |option, problem| Err(InvalidSetting { option, problem });
         let (method, facts) = (self.method, self.method.facts());
         let instead = match facts.biases {
-            TrainedBiases::Selected if self.biases.is_none() => {
+            TrainedBiases::Selected | TrainedBiases::Counted if self.biases.is_none() => {
                 return invalid(
                     "biases",
                     "selects nothing to train; to train the head alone use --method head".into(),
                 );
             }
-            TrainedBiases::Selected => None,
+            TrainedBiases::Selected | TrainedBiases::Counted => None,
             TrainedBiases::None => Some("trains no bias"),
             TrainedBiases::LayerNorms => Some("trains those of the LayerNorms"),
             TrainedBiases::All => Some("trains everything"),
         };
         let nothing = facts.biases == TrainedBiases::None && facts.adds == Adds::Nothing;
-        if nothing && self.init_delta.is_some() {
+        if (nothing || facts.adds == Adds::Entries) && self.init_delta.is_some() {
+            let instead = if nothing { "none of these" } else { "those that it draws" };
             let problem = format!(
-                "has values of the encoder for a run to go on with, and --method {method} trains none of these, so that its \
+                "has values of the encoder for a run to go on with, and --method {method} trains {instead}, so that its \
                  result would lack them: leave it out"
             );
             return invalid("init-delta", problem);
@@ -283,7 +292,7 @@ impl TrainConfig {
         if let Some(instead) = instead
             && self.biases != BiasSelection::all()
         {
-            let takes = Method::which(|facts| facts.biases == TrainedBiases::Selected);
+            let takes = Method::which(Facts::takes_biases);
             let takes: Vec<_> = takes.map(|method| method.to_string()).collect();
             let takes = takes.join(" or ");
             let problem = format!(

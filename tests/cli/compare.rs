@@ -23,8 +23,8 @@ fn three_methods_stand_side_by_side() {
         Finished::of(&mut compare(&data, &output, &["--pooling", "mean", "--precision", "f32"]))
             .success();
     let rows = sweep_rows(&output);
-    let names: Vec<_> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
-    assert_eq!(names, ["bitfit", "head", "full"]);
+    let made: Vec<_> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
+    assert_eq!(made, ["bitfit", "head", "full"]);
     let [bitfit, head, full] = [0, 1, 2].map(|i| &rows[i]);
     for key in ["trained_parameters", "allocated_bytes", "saved_bytes_per_token", "result_bytes"] {
         assert!(

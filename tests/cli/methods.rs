@@ -16,7 +16,7 @@ struct Method {
     without_biases: bool,
 }
 
-const METHODS: [Method; 4] = [
+const METHODS: [Method; 6] = [
     Method {
         name: "layernorm",
         options: "--lr 1e-2",
@@ -33,6 +33,18 @@ const METHODS: [Method; 4] = [
         name: "lora",
         options: "--lr 5e-3 --lora-rank 4 --lora-alpha 8 --lora-dropout 0.1 --lora-on query,value,output",
         trains: &["lora_A.weight", "lora_B.weight"],
+        without_biases: false,
+    },
+    Method {
+        name: "random",
+        options: "--lr 1e-2 --seed 3",
+        trains: &["sparse_values"],
+        without_biases: false,
+    },
+    Method {
+        name: "rows",
+        options: "--lr 3e-2",
+        trains: &["weight.sparse_values"],
         without_biases: false,
     },
     Method {
@@ -249,6 +261,68 @@ fn a_product_too_large_to_compute_with_is_not_merged() {
     assert!(!merged.exists());
 }
 
+/// The file says where its values belong, and a changed place is not taken.
+#[test]
+fn a_delta_of_single_values_says_where_they_belong_and_holds_to_it() {
+    let trained = Trained::new(&METHODS[3], "bert", "");
+    let path = trained.run.join("bias.safetensors");
+    let values = tensors(&path);
+    let base = tensors(&trained.model.join("model.safetensors"));
+    let biases =
+        base.iter().filter(|(name, _)| name.ends_with(".bias") && name.starts_with("bert."));
+    let count: usize = biases.map(|(_, (_, values))| values.len()).sum();
+    let mut chosen = 0;
+    edit_tensors(&path, |tensors, _| {
+        for (name, index) in
+            tensors.iter().filter(|(_, tensor)| tensor.dtype == safetensors::Dtype::I32)
+        {
+            let of = name.strip_suffix(".sparse_index").unwrap();
+            assert_eq!(values[&format!("{of}.sparse_values")].0, index.shape, "{name}");
+            let words = index.bytes.chunks_exact(4);
+            let places: Vec<i32> =
+                words.map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
+            let last = *places.last().unwrap() as usize;
+            assert!(last < base[of].1.len(), "{name}: {last}");
+            chosen += places.len();
+        }
+        let (name, index) =
+            tensors.iter_mut().find(|(_, tensor)| tensor.dtype == safetensors::Dtype::I32).unwrap();
+        assert!(name.ends_with(".sparse_index"));
+        let last = index.bytes.len() - 4;
+        index.bytes[last] ^= 1;
+    });
+    assert_eq!(chosen, count, "as many as biases");
+    let mut eval = bitfit(["eval", "--delta"]);
+    eval.arg(&trained.run).arg("--data").arg(&trained.data);
+    Finished::of(&mut eval).fails(1, &["sparse_index", "seed"]);
+}
+
+/// How many values a control trains is told before it does.
+#[test]
+fn controls_tell_how_many_values_they_train() {
+    let inspect = |more: &[&str]| {
+        let mut command = bitfit(["inspect", "--model"]);
+        Finished::of(command.arg(fixture("bert")).args(more)).success().stdout
+    };
+    // 2 layers of 7·64 + 128 biases, and 64 of the embeddings' LayerNorm and of the pooler.
+    let said = inspect(&["--method", "random"]);
+    assert!(said.contains("--method random, as many as biases all trains 1,280 values"), "{said}");
+    let said = inspect(&["--method", "random", "--biases", "query"]);
+    assert!(said.contains("as many as biases query trains 128 values"), "{said}");
+    let said = inspect(&["--method", "rows"]);
+    assert!(said.contains("--method rows, about as many as biases all trains 1,2"), "{said}");
+    let folder = Folder::new();
+    let data = folder.write("a.txt", "a text\n");
+    let mut masked = bitfit(train_args(
+        &fixture("bert-mlm"),
+        &data,
+        &folder.path("run"),
+        "--task masked-lm --method random",
+    ));
+    Finished::of(&mut masked)
+        .fails(2, &["random is not for --task masked-lm", "table of the words"]);
+}
+
 /// A missing bias may as well be a damaged file: only where it is asked for is one added, and it is said.
 #[test]
 fn biases_are_added_where_there_are_none_and_nowhere_else() {
@@ -293,6 +367,7 @@ fn an_option_of_another_method_is_refused() {
         "--method layernorm --biases query",
         &["--biases", "bitfit or added-biases", "--method layernorm", "leave one of them out"],
     );
+    refused("--method random --biases none", &["--biases", "selects nothing"]);
     refused("--method ia3 --lora-rank 4", &["--lora-rank", "--method lora alone", "ia3"]);
     refused("--lora-on query", &["--lora-on", "--method lora alone", "bitfit"]);
     refused("--method lora --lora-on query,intermediate", &["intermediate", "known: query"]);

@@ -159,3 +159,16 @@ fn training_of_low_rank_follows_the_cpu() {
         every_gradient_follows_the_cpu(again, HalfType::F16, WeightType::Nf4, 0.06);
     });
 }
+
+#[test]
+fn training_of_single_values_follows_the_cpu() {
+    emulated("follows::training_of_single_values_follows_the_cpu", &[], || {
+        let keep = Training::Random(Saving::KEEP);
+        every_gradient_follows_the_cpu(keep, HalfType::F16, WeightType::F32, 0.06);
+        every_gradient_follows_the_cpu(keep, HalfType::Bf16, WeightType::Int8, 0.1);
+        let again = Training::Random(Saving::RECOMPUTE);
+        every_gradient_follows_the_cpu(again, HalfType::F16, WeightType::Nf4, 0.06);
+        let lossy = Training::Rows("gelu8,xhat8".parse().unwrap());
+        every_gradient_follows_the_cpu(lossy, HalfType::F16, WeightType::F32, 0.06);
+    });
+}

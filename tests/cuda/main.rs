@@ -24,6 +24,7 @@ use bitfit::model::config::ModelConfig;
 use bitfit::model::load::{TaskSpec, load};
 use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Portion, Program, Saving, Span};
 use bitfit::rng::{Purpose, Stream};
+use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::lora::Lora;
 use emulated::emulated;
 use std::path::PathBuf;
@@ -121,6 +122,8 @@ enum Training {
     LayerNorms(Saving),
     Factors(Saving),
     LowRank(Saving),
+    Random(Saving),
+    Rows(Saving),
     Everything,
 }
 
@@ -162,6 +165,8 @@ impl<B: Backend> Run<B> {
                 let lora = Lora { dropout: 0.1, on, ..Lora::default() };
                 (Trains::LowRank(lora), saving, 3e-3)
             }
+            Training::Random(saving) => (Trains::Random(BiasSelection::all()), saving, 3e-3),
+            Training::Rows(saving) => (Trains::Rows(BiasSelection::all()), saving, 3e-3),
             Training::Everything => (Trains::Everything, Saving::KEEP, 5e-4),
         };
         let task = TaskSpec {

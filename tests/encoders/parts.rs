@@ -90,6 +90,7 @@ impl<'a> Parts<'a> {
             bias: (0..parts).map(|_| self.trained(outputs / parts)).collect(),
             inputs,
             outputs,
+            sparse: None,
         }
     }
 
@@ -112,6 +113,7 @@ impl<'a> Parts<'a> {
 
     pub fn embeddings(&mut self) -> Embeddings {
         Embeddings {
+            added: None,
             tables: TableIds {
                 word: self.matrix(MatrixKind::Table, VOCABULARY, HIDDEN),
                 position: self.matrix(MatrixKind::Table, 16, HIDDEN),

@@ -2,8 +2,8 @@
 
 use crate::rig::{Rig, Rounding};
 use crate::{
-    attention_cases, columns_cases, first_cases, full_cases, head_cases, linear_cases, norm_cases,
-    scale_cases, words_cases,
+    activate_cases, attention_cases, columns_cases, first_cases, full_cases, head_cases,
+    linear_cases, norm_cases, scale_cases, sparse_cases, words_cases,
 };
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
@@ -135,6 +135,47 @@ pub enum Kind {
         width: usize,
         from: usize,
         taken: usize,
+    },
+    SparseAdd {
+        rows: Rows,
+        inputs: usize,
+        outputs: usize,
+        /// Entries at most.
+        count: usize,
+        /// Whether they are added to the stream.
+        stream: bool,
+    },
+    SparseGrad {
+        rows: Rows,
+        inputs: usize,
+        outputs: usize,
+        count: usize,
+    },
+    SparseVectors {
+        count: usize,
+    },
+    SparseVectorGrads {
+        count: usize,
+    },
+    /// Embeddings with entries beside the tables, or their backward.
+    EmbedBeside {
+        hidden: usize,
+        vocab: usize,
+        types: usize,
+        back: bool,
+    },
+    Activate {
+        rows: Rows,
+        width: usize,
+        act: Activation,
+        value: bool,
+        slope: Option<Storage>,
+    },
+    ActivateBackward {
+        rows: Rows,
+        width: usize,
+        stored: Storage,
+        dbias: bool,
     },
     Scale {
         rows: Rows,
@@ -340,6 +381,14 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
         | Kind::SequenceNorm { .. } => first_cases::run(case, &name, &mut rig, &mut out),
         Kind::TakeColumns { .. } | Kind::AddColumns { .. } => {
             columns_cases::run(case, &name, &mut rig, &mut out);
+        }
+        Kind::SparseAdd { .. }
+        | Kind::SparseGrad { .. }
+        | Kind::SparseVectors { .. }
+        | Kind::SparseVectorGrads { .. }
+        | Kind::EmbedBeside { .. } => sparse_cases::run(case, &name, &mut rig, &mut out),
+        Kind::Activate { .. } | Kind::ActivateBackward { .. } => {
+            activate_cases::run(case, &name, &mut rig, &mut out);
         }
         Kind::Scale { .. } | Kind::ScaleBackward { .. } => {
             scale_cases::run(case, &name, &mut rig, &mut out);

@@ -40,7 +40,9 @@ fn cases_for_cuda() -> Vec<Case> {
         .filter(|case| matches!(case.weights, WeightType::F16 | WeightType::F32))
         .filter(|case| match case.kind {
             // The table has these for each storage type of the CPU's matrices.
-            Kind::Embed { hidden, .. } => case.weights == WeightType::F16 && hidden % 8 == 0,
+            Kind::Embed { hidden, .. } | Kind::EmbedBeside { hidden, .. } => {
+                case.weights == WeightType::F16 && hidden % 8 == 0
+            }
             Kind::Dense { trained, .. } | Kind::DenseBackward { trained, .. } => {
                 trained == (case.weights == WeightType::F32)
             }
@@ -71,6 +73,11 @@ fn cases_for_cuda() -> Vec<Case> {
             | Kind::AddColumns { width, from, taken, .. } => {
                 [width, from, taken].iter().all(|count| count % 8 == 0)
             }
+            Kind::SparseAdd { inputs, outputs, .. } | Kind::SparseGrad { inputs, outputs, .. } => {
+                inputs % 8 == 0 && outputs % 8 == 0
+            }
+            Kind::SparseVectors { .. } | Kind::SparseVectorGrads { .. } => true,
+            Kind::Activate { width, .. } | Kind::ActivateBackward { width, .. } => width % 8 == 0,
             Kind::Scale { width, scaled, .. } | Kind::ScaleBackward { width, scaled, .. } => {
                 width % 8 == 0 && scaled % 8 == 0
             }
@@ -189,7 +196,9 @@ fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
             Kind::Linear { inputs, outputs, .. } | Kind::LinearBackward { inputs, outputs, .. } => {
                 inputs % 8 == 0 && outputs % 8 == 0
             }
-            Kind::Embed { hidden, .. } | Kind::EmbedBackward { hidden, .. } => hidden % 8 == 0,
+            Kind::Embed { hidden, .. }
+            | Kind::EmbedBackward { hidden, .. }
+            | Kind::EmbedBeside { hidden, .. } => hidden % 8 == 0,
             _ => true,
         })
         .collect();
@@ -406,6 +415,8 @@ fn oddest() -> Vec<Case> {
         let (width, scaled, slope) = (312, 312, Some(Storage::Slope8));
         add(0.1, Kind::TakeColumns { rows, width, from: 208, taken: 104 });
         add(0.1, Kind::AddColumns { rows, width, from: 208, taken: 104 });
+        crate::sparse_cases::oddest(&mut add);
+        crate::activate_cases::oddest(&mut add);
         add(0.0, Kind::Scale { rows, width, scaled: 208 });
         add(0.0, Kind::ScaleBackward { rows, width, scaled, slope, grad: true });
         add(0.0, Kind::ScaleBackward { rows, width, scaled: 208, slope: None, grad: true });

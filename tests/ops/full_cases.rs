@@ -95,12 +95,14 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let [dword, dposition, dtype] = tables.each_ref().map(|table| Sum(table.trains));
             let op = EmbedBack {
                 tables: TableIds { word, position, token_type },
+                added: None,
                 norm,
                 dropout,
                 dx: rig.over(dx),
                 dword,
                 dposition,
                 dtype,
+                dadded: Sum(None),
                 dgamma: Sum(Some(norm.gamma)),
                 dbeta: Sum(Some(norm.beta)),
             };

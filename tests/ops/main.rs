@@ -1,5 +1,6 @@
 //! One table of cases for every backend, held to an f64 oracle; the oracle's gradients to finite differences.
 
+mod activate_cases;
 mod attention_cases;
 mod cases;
 mod codes;
@@ -18,6 +19,7 @@ mod oracle;
 mod refused;
 mod rig;
 mod scale_cases;
+mod sparse_cases;
 mod table;
 mod words_cases;
 

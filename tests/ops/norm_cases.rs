@@ -35,6 +35,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             rig.start(0, hidden);
             let op = Embed {
                 tables: TableIds { word, position, token_type },
+                added: None,
                 norm,
                 dropout,
                 out: Out(x),

@@ -23,8 +23,16 @@ fn run<B: Backend>(backend: &mut B, op: impl Into<Op>, update: Option<AdamW>) {
 fn allocated<B: Backend>(mut backend: B) -> B {
     let limits = LIMITS;
     let (arena, params, trainable, widest) = (256, PARAMS, TRAINABLE, 1);
-    let memory =
-        Memory { arena, params, trainable, limits, widest, head_dim: 1, ..Memory::default() };
+    let memory = Memory {
+        arena,
+        params,
+        trainable,
+        with_gradient: trainable,
+        limits,
+        widest,
+        head_dim: 1,
+        ..Memory::default()
+    };
     backend.allocate(memory).unwrap();
     backend
 }

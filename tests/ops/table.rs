@@ -108,6 +108,7 @@ pub fn table() -> Vec<Case> {
                 }
                 if first {
                     crate::columns_cases::table(&mut add);
+                    crate::sparse_cases::embeddings(&mut add);
                 }
                 if p > 0.0 {
                     continue;
@@ -115,6 +116,8 @@ pub fn table() -> Vec<Case> {
                 linear(&mut add, &lens);
                 if first {
                     crate::scale_cases::table(&mut add);
+                    crate::sparse_cases::table(&mut add);
+                    crate::activate_cases::table(&mut add);
                     full(&mut add, &lens);
                 }
                 for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {

@@ -17,6 +17,7 @@ use bitfit::model::load::load;
 use bitfit::program::{AdamW, Limits, PoolKind, Saving};
 use bitfit::ranks::{Alone, Ranks, threads};
 use bitfit::session::Session;
+use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::train::Length;
 use bitfit::train::steps::{MicroBatch, Position, Steps};
 use fixture::{CASES, Case, MASKED, fixtures, task};
@@ -181,6 +182,7 @@ fn any_number_of_ranks_has_the_losses_of_one_process_and_its_own_bits_again() {
         (&CASES[3], Trains::all_biases()),
         (&CASES[0], Trains::Everything),
         (&MASKED[0], Trains::all_biases()),
+        (&CASES[0], Trains::Random(BiasSelection::all())),
     ] {
         let run = {
             let trains = trains.clone();

@@ -99,6 +99,11 @@ pub fn low_rank(dropout: f64, on: &str) -> Trains {
     Trains::LowRank(Lora { dropout, on: on.parse().unwrap(), ..Lora::default() })
 }
 
+/// As many single values as all biases have.
+pub fn random() -> Trains {
+    Trains::Random(BiasSelection::all())
+}
+
 /// Every model of the grid.
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
@@ -120,9 +125,11 @@ pub fn shapes() -> Vec<Shape> {
                 shapes.extend([Trains::LayerNorms, Trains::Factors].map(of));
                 shapes.push(of(low_rank(0.1, "query,value")));
                 shapes.push(of(low_rank(0.0, "query,key,value,attention-output,output")));
+                shapes.push(of(Trains::Rows(BiasSelection::all())));
                 // The head on masked words has the table of the embeddings, which is frozen.
                 if pooling != LABELLED {
                     shapes.push(of(Trains::Everything));
+                    shapes.push(of(random()));
                 }
             }
         }

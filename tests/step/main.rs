@@ -12,7 +12,7 @@ use bitfit::program::{
     ElementBytes, Info, Limits, List, LossKind, Op, PoolKind, Program, Rows, Saving, Storage, Value,
 };
 use bitfit::settings::saving::WAYS;
-use grid::{LABELLED, LIMITS, SMALL, Shape, biases, low_rank, shapes};
+use grid::{LABELLED, LIMITS, SMALL, Shape, biases, low_rank, random, shapes};
 
 /// Of the CPU in bf16.
 const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
@@ -63,6 +63,7 @@ fn what_runs_is_what_was_reviewed() {
     listing::check("ia3", &model(&shape(cls, Trains::Factors)), Some(Saving::KEEP));
     let low_rank = low_rank(0.1, "query,value,output");
     listing::check("lora", &model(&shape(cls, low_rank)), Some(Saving::KEEP));
+    listing::check("random", &model(&shape(cls, random())), Some(Saving::KEEP));
     listing::check("full", &model(&shape(mean, Trains::Everything)), Some(Saving::KEEP));
     listing::check("masked", &model(&shape(LABELLED, Trains::all_biases())), Some(Saving::KEEP));
 }
@@ -81,6 +82,7 @@ fn the_verifier_knows_the_shape_of_every_tensor() {
     for shape in [
         of(PoolKind::Cls, 0.1, all()),
         of(PoolKind::Mean, 0.1, Trains::Everything),
+        of(PoolKind::Mean, 0.1, random()),
         of(PoolKind::Mean, 0.0, all()),
         of(LABELLED, 0.0, all()),
     ] {
@@ -121,7 +123,7 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
     let mut count = 0;
     for shape in shapes() {
         let model = model(&shape);
-        let trainable = model.params.trainable();
+        let trainable = model.params.with_gradient();
         for saving in savings(&shape) {
             let label = || format!("{shape:?} {saving:?}");
             let written = model.write_down(saving, false);
@@ -131,7 +133,8 @@ fn every_program_computes_what_its_list_says_before_any_pass_and_fits_its_arena(
             let train = saving.is_some();
             assert_eq!(weights, shape.trains.matrices() && train, "of matrices: {}", label());
             let gains = list.ops.iter().any(|op| matches!(op, Op::GainGrad(_) | Op::EmbedBack(_)));
-            assert_eq!(gains, shape.trains.gains() && train, "of gains: {}", label());
+            let trains_gains = shape.trains.gains() || shape.trains.in_vectors();
+            assert_eq!(gains, trains_gains && train, "of gains: {}", label());
             if saving.is_some() {
                 list.verify_gradients(&model.gradients(), trainable)
                     .unwrap_or_else(|fault| panic!("{fault}: {}", label()));

@@ -6,11 +6,12 @@ use super::dropout::Mask;
 use super::norm::Affine;
 use super::normalise::{affine, normalise};
 use super::operands::Operands;
+use super::sparse::BesideTables;
 use super::weights::{HostMatrices, Matrix};
 use super::workers::Workers;
 use crate::backend::ids::LargestIds;
 use crate::batch::Batch;
-use crate::program::{Embed, Program, Rows, WeightId};
+use crate::program::{AddedRows, Embed, Program, Rows, WeightId};
 use anyhow::{Result, ensure};
 
 /// See [`Embed`].
@@ -21,6 +22,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Embed) -> Result<()
     let ids = op.tables.ids();
     let tables = Tables::get(&cpu.weights, &cpu.params.value, ids)?;
     tables.check(&cpu.batch, shape.1)?;
+    let tables = tables.with(&cpu.params.value, op.added)?;
     let mask = Mask::new(op.dropout, cpu.key, (Rows::Tokens, 1));
     let [out] = cpu.arena.regions([at.whole(op.out.0, shape)?])?;
     embeddings(tables, &cpu.batch, norm, mask, out, &cpu.workers);
@@ -33,6 +35,8 @@ pub struct Tables<'a> {
     pub word: Matrix<'a>,
     pub position: Matrix<'a>,
     pub token_type: Matrix<'a>,
+    /// Single values beside them.
+    pub beside: Option<BesideTables<'a>>,
 }
 
 impl<'a> Tables<'a> {
@@ -43,7 +47,14 @@ impl<'a> Tables<'a> {
             word: weights.get(word, params)?,
             position: weights.get(position, params)?,
             token_type: weights.get(token_type, params)?,
+            beside: None,
         })
+    }
+
+    /// The same with single values beside them.
+    pub fn with(self, params: &'a [f32], added: Option<AddedRows>) -> Result<Self> {
+        let beside = added.map(|added| BesideTables::read(params, added, &self)).transpose()?;
+        Ok(Self { beside, ..self })
     }
 
     /// # Errors
@@ -64,11 +75,21 @@ impl<'a> Tables<'a> {
         if self.token_type.rows == 1 { 0 } else { batch.type_ids[token] }
     }
 
+    /// The rows of a token.
+    pub fn rows(&self, batch: &Batch, token: usize) -> [usize; 3] {
+        [batch.ids[token], batch.positions[token], self.type_of(batch, token)]
+            .map(|row| row as usize)
+    }
+
     /// `row = word[id] + position[pos] + token_type[type]` of a token.
     pub fn sum(&self, batch: &Batch, token: usize, row: &mut [f32]) {
-        self.word.copy_row(batch.ids[token] as usize, row);
-        self.position.add_row(batch.positions[token] as usize, row);
-        self.token_type.add_row(self.type_of(batch, token) as usize, row);
+        let [word, position, token_type] = self.rows(batch, token);
+        self.word.copy_row(word, row);
+        self.position.add_row(position, row);
+        self.token_type.add_row(token_type, row);
+        if let Some(beside) = &self.beside {
+            beside.add([word, position, token_type], row);
+        }
     }
 }
 

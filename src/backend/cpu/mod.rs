@@ -5,6 +5,7 @@
 //! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
 
 mod act_norm;
+mod activate;
 mod aligned;
 mod arena;
 mod attend;
@@ -55,6 +56,7 @@ mod share;
 mod simd;
 mod sizes;
 mod slopes;
+mod sparse;
 mod team;
 mod transpose;
 mod weight_gradients;
@@ -216,7 +218,7 @@ impl Backend for CpuBackend {
         let threads = rayon::current_num_threads();
         let sizes = HostSizes::new(&memory, threads, self.weights.train());
         self.arena = Arena::allocate(sizes.arena)?;
-        self.params = HostParams::new(sizes.params, sizes.trainable)?;
+        self.params = HostParams::new(sizes.params, sizes.trainable, sizes.with_gradient)?;
         self.workers = Workers::new(sizes.threads, sizes.scratch)?;
         self.partials = Partials::new(sizes.partials)?;
         self.bias = filled(0.0, sizes.bias, "a bias")?;
@@ -289,14 +291,14 @@ impl Backend for CpuBackend {
         beside: f32,
         sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
     ) -> Result<f32> {
-        let trainable = self.params.gradient.len();
+        let trainable = self.params.moment1.len();
         ensure!(self.exchanged.len() == trainable + 2, "no memory was allocated for an exchange");
         let (gradient, numbers) = self.exchanged.split_at_mut(trainable);
-        gradient.copy_from_slice(&self.params.gradient);
+        gradient.copy_from_slice(&self.params.gradient[..trainable]);
         numbers.copy_from_slice(&[self.loss as f32, beside]);
         sum(&mut self.exchanged)?;
         let (gradient, numbers) = self.exchanged.split_at(trainable);
-        self.params.gradient.copy_from_slice(gradient);
+        self.params.gradient[..trainable].copy_from_slice(gradient);
         self.loss = numbers[0].into();
         Ok(numbers[1])
     }

@@ -19,12 +19,14 @@ pub fn update(cpu: &mut CpuBackend, numbers: Option<AdamW>) -> Result<()> {
     let op = numbers.context("the step ends without the numbers of its update")?;
     ensure!(op.step > 0, "the optimizer's steps count from 1");
     let params = &mut cpu.params;
-    cpu.grad_norm = norm(&params.gradient, &mut cpu.norm_partials, &cpu.workers);
+    // What lies behind has a gradient and does not train.
+    let trainable = params.moment1.len();
+    let gradient = &params.gradient[..trainable];
+    cpu.grad_norm = norm(gradient, &mut cpu.norm_partials, &cpu.workers);
     if cpu.grad_norm.is_finite() {
-        let trainable = params.gradient.len();
         let vectors = Vectors {
             value: &mut params.value[..trainable],
-            gradient: &params.gradient,
+            gradient,
             moment1: &mut params.moment1,
             moment2: &mut params.moment2,
         };

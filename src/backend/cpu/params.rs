@@ -17,12 +17,15 @@ pub struct HostParams {
 }
 
 impl HostParams {
-    /// `count` parameters of which the first `trainable` train; all zero.
-    pub fn new(count: usize, trainable: usize) -> Result<Self> {
-        ensure!(trainable <= count, "{trainable} trainable parameters are more than all {count}");
+    /// `count` parameters of which the first `trainable` train and the first `with_gradient` have a gradient; all zero.
+    pub fn new(count: usize, trainable: usize, with_gradient: usize) -> Result<Self> {
+        ensure!(
+            trainable <= with_gradient && with_gradient <= count,
+            "{trainable} trainable parameters and {with_gradient} gradients of {count} parameters"
+        );
         Ok(Self {
             value: filled(0.0, count, "parameters")?,
-            gradient: filled(0.0, trainable, "gradients")?,
+            gradient: filled(0.0, with_gradient, "gradients")?,
             moment1: filled(0.0, trainable, "the optimizer's moments")?,
             moment2: filled(0.0, trainable, "the optimizer's moments")?,
         })
@@ -114,12 +117,12 @@ mod tests {
 
     #[test]
     fn frozen_parameters_have_no_gradient() {
-        let mut params = HostParams::new(10, 4).unwrap();
+        let mut params = HostParams::new(10, 4, 4).unwrap();
         let frozen = ParamRange { offset: 3, len: 2 };
         assert!(gradients(&mut params.gradient, [Some(frozen)]).is_err());
         let trained = ParamRange { offset: 2, len: 2 };
         assert!(gradients(&mut params.gradient, [Some(trained), None]).is_ok());
         assert!(gradients(&mut params.gradient, [Some(trained), Some(trained)]).is_err());
-        assert!(HostParams::new(3, 4).is_err());
+        assert!(HostParams::new(3, 4, 4).is_err() && HostParams::new(3, 2, 1).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! Runs a program: the one place that knows every operation.
 
 use super::{
-    CpuBackend, act_norm, attend, colsum, columns, dense, embed, head, linear, loss, norm, optim,
-    scale, weight_gradients,
+    CpuBackend, act_norm, activate, attend, colsum, columns, dense, embed, head, linear, loss,
+    norm, optim, scale, sparse, weight_gradients,
 };
 use crate::backend::check;
 use crate::backend::timing::Piece;
@@ -61,6 +61,12 @@ fn one(cpu: &mut CpuBackend, program: &Program, op: &Op, numbers: Numbers) -> Re
         Op::EmbedBack(op) => weight_gradients::embeddings(cpu, program, op),
         Op::Linear(op) => linear::forward(cpu, program, op),
         Op::LinearBack(op) => linear::backward(cpu, program, op),
+        Op::SparseAdd(op) => sparse::add_to(cpu, program, op),
+        Op::SparseGrad(op) => sparse::gradient(cpu, program, op),
+        Op::SparseSet(op) => sparse::set(cpu, op),
+        Op::SparseTake(op) => sparse::take(cpu, op),
+        Op::Activate(op) => activate::forward(cpu, program, op),
+        Op::ActivateBack(op) => activate::backward(cpu, program, op),
         Op::TakeColumns(op) => columns::take(cpu, program, op),
         Op::AddColumns(op) => columns::add_to(cpu, program, op),
         Op::Scale(op) => scale::forward(cpu, program, op),

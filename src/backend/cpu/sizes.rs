@@ -12,6 +12,7 @@ pub struct HostSizes {
     pub arena: usize,
     pub params: usize,
     pub trainable: usize,
+    pub with_gradient: usize,
     /// Bytes.
     pub batch: usize,
     /// Of each thread.
@@ -34,6 +35,7 @@ impl HostSizes {
             arena: memory.arena,
             params: memory.params,
             trainable: memory.trainable,
+            with_gradient: memory.with_gradient,
             batch: HostBatch::size(memory),
             scratch: gemm::scratch_for(rows, widest)
                 .max(gemm::scratch_for(labelled[0], labelled[1]))
@@ -57,7 +59,7 @@ impl HostSizes {
     pub fn footprint(&self) -> Footprint {
         Footprint {
             weights: 0,
-            params: 4 * (self.params + 3 * self.trainable),
+            params: 4 * (self.params + self.with_gradient + 2 * self.trainable),
             arena: Aligned::bytes_for(self.arena.div_ceil(4)),
             batch: self.batch,
             workspace: self.threads * Aligned::bytes_for(self.scratch)

@@ -10,10 +10,10 @@ use super::pointwise::{add, add_product};
 use super::share::Shared;
 use super::workers::Workers;
 use super::x_hat::XHats;
-use super::{CpuBackend, embed, gemm};
+use super::{CpuBackend, embed, gemm, sparse};
 use crate::batch::Batch;
 use crate::program::{EmbedBack, GainGrad, Program, Rows, WeightGrad};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// See [`WeightGrad`].
 pub fn matrix(cpu: &mut CpuBackend, program: &Program, op: &WeightGrad) -> Result<()> {
@@ -54,6 +54,7 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     let tables = embed::Tables::get(&cpu.weights, values, ids)?;
     let norm = Affine::read(values, op.norm, hidden)?;
     tables.check(&cpu.batch, hidden)?;
+    let tables = tables.with(values, op.added)?;
     for (sum, rows) in [
         (op.dgamma, 1),
         (op.dbeta, 1),
@@ -65,8 +66,10 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
             wide(range, rows * hidden, "a gradient of the embeddings")?;
         }
     }
-    let sums = [op.dgamma, op.dbeta, op.dword, op.dposition, op.dtype].map(|sum| sum.0);
-    let [dgamma, dbeta, word, position, token_type] = gradients(&mut cpu.params.gradient, sums)?;
+    let sums = [op.dgamma, op.dbeta, op.dword, op.dposition, op.dtype, op.dadded];
+    let sums = sums.map(|sum| sum.0);
+    let [dgamma, dbeta, word, position, token_type, beside] =
+        gradients(&mut cpu.params.gradient, sums)?;
     let [dx] = cpu.arena.regions([at.over(op.dx, (Rows::Tokens, hidden))?])?;
     norm_backward(
         tables,
@@ -84,6 +87,10 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     scatter(order, |t| batch.ids[t as usize], dx, hidden, word, &cpu.workers);
     scatter(order, |t| batch.positions[t as usize], dx, hidden, position, &cpu.workers);
     scatter(order, type_of, dx, hidden, token_type, &cpu.workers);
+    if let (Some(added), Some(grad)) = (op.added, beside) {
+        ensure!(grad.len() == added.values.len, "a gradient of {} elements", grad.len());
+        sparse::beside_tables(values, added, &tables, batch, dx, grad)?;
+    }
     Ok(())
 }
 

@@ -73,7 +73,7 @@ impl Allocated {
         Ok(Self {
             arena: Buffer::new(device, "activation arena", sizes.arena)?,
             batch: DeviceBatch::new(device, memory)?,
-            params: DeviceParams::new(device, memory.params, memory.trainable)?,
+            params: DeviceParams::new(device, &memory)?,
             state,
             reports: Downloads::new(device, size_of::<StepState>() / 4)?,
             numbers: DeviceNumbers::new(device, sizes.numbers)?,

@@ -64,6 +64,8 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("act_norm", &["act_norm", "act_norm_backward"], PARTS),
     ("adamw", &["grad_norm_partial", "step_decision", "adamw"], ONE),
     ("columns", &["take_columns", "add_columns"], ONE),
+    ("sparse", &["sparse_add", "sparse_grad", "sparse_set", "sparse_take"], ONE),
+    ("activate", &["activate_forward", "activate_backward"], ONE),
     ("scale", &["scale_forward", "scale_backward"], ONE),
     ("weight_grad", &["weight_grad"], TILES),
     ("weight_grad", &["refresh"], ONE),

@@ -1,5 +1,7 @@
 //! All launches, one typed function per kernel: grid, block and shared memory are decided here and nowhere else.
 
+mod beside;
+
 use super::args::*;
 pub use super::kernels::AttentionKind;
 use super::kernels::{HEAD_DIMS, Kernels};
@@ -183,24 +185,6 @@ impl Kernels {
         let blocks = (args.count as usize).div_ceil(REFRESH_THREADS * EIGHT);
         // SAFETY: as for `gemm`; a thread has eight elements.
         unsafe { self.launch("refresh", [blocks, 1, 1], REFRESH_THREADS, 0, &args) }
-    }
-
-    pub fn columns(&self, kernel: &str, rows: usize, args: ColumnsArgs) -> Result<()> {
-        let grid = by_rows(rows, TILE_ROWS, args.taken, PART);
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch(kernel, grid, TILE_THREADS, 0, &args) }
-    }
-
-    pub fn scale(&self, rows: usize, args: ScaleArgs) -> Result<()> {
-        let grid = by_rows(rows, TILE_ROWS, args.width, PART);
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("scale_forward", grid, TILE_THREADS, 0, &args) }
-    }
-
-    pub fn scale_back(&self, rows: usize, args: ScaleBackArgs) -> Result<()> {
-        let grid = by_rows(rows, TILE_ROWS, args.scaled, PART);
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("scale_backward", grid, TILE_THREADS, 0, &args) }
     }
 
     pub fn embed_backward(&self, tokens: usize, args: EmbedBackwardArgs) -> Result<()> {

@@ -12,6 +12,7 @@
 //! adapts the scale.
 
 mod act_norm;
+mod activate;
 mod allocated;
 mod args;
 mod attention;
@@ -35,6 +36,7 @@ mod pinned;
 mod run;
 mod scale;
 mod sizes;
+mod sparse;
 mod stopwatch;
 mod weight_gradients;
 mod weights;

@@ -4,7 +4,7 @@ use super::args::*;
 use super::column_sums::{Tiles, address};
 use super::memory::Address;
 use super::operands::LaunchOperands;
-use super::{check_width, row_kind, to_u32};
+use super::{check_width, row_kind, sparse, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
     ColumnSum, Dropout, Embed, In, NormBack, Out, ResidualNorm, Restore, Rows, Storage, Sum,
@@ -28,7 +28,12 @@ pub fn embed(at: &LaunchOperands<'_>, op: &Embed) -> Result<()> {
         position.format,
         types.format
     );
+    let rows = [word.rows, position.rows, types.rows];
+    let [beside_word, beside_position, beside_type] = sparse::beside(at, op.added, rows)?;
     let args = EmbedArgs {
+        beside_word,
+        beside_position,
+        beside_type,
         batch: memory.batch.header()?,
         ids: memory.batch.ids()?,
         positions: memory.batch.positions()?,

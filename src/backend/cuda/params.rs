@@ -6,7 +6,7 @@
 use super::args::AdamWArgs;
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use crate::backend::Slot;
+use crate::backend::{Memory, Slot};
 use crate::program::ParamRange;
 use anyhow::{Result, ensure};
 
@@ -22,12 +22,14 @@ pub struct DeviceParams {
     moment2: Buffer,
     params: usize,
     trainable: usize,
+    with_gradient: usize,
 }
 
 impl DeviceParams {
     /// All zeros.
-    pub fn new(device: &Device, params: usize, trainable: usize) -> Result<Self> {
-        let [value, gradient, moment1, moment2] = Self::sizes(params, trainable);
+    pub fn new(device: &Device, memory: &Memory) -> Result<Self> {
+        let Memory { params, trainable, with_gradient, .. } = *memory;
+        let [value, gradient, moment1, moment2] = Self::sizes(memory);
         Ok(Self {
             value: Buffer::zeroed(device, "parameters", value)?,
             gradient: Buffer::zeroed(device, "parameter gradients", gradient)?,
@@ -35,13 +37,14 @@ impl DeviceParams {
             moment2: Buffer::zeroed(device, "second moments", moment2)?,
             params,
             trainable,
+            with_gradient,
         })
     }
 
     /// Bytes of values, gradient and both moments.
-    pub fn sizes(params: usize, trainable: usize) -> [usize; 4] {
-        let beside = trainable * F32;
-        [(params + ALIGN) * F32, beside, beside, beside]
+    pub fn sizes(memory: &Memory) -> [usize; 4] {
+        let moment = memory.trainable * F32;
+        [(memory.params + ALIGN) * F32, memory.with_gradient * F32, moment, moment]
     }
 
     /// The gradient, `[trainable]`.
@@ -82,7 +85,7 @@ impl DeviceParams {
     }
 
     pub fn zero_gradients(&mut self) -> Result<()> {
-        self.gradient.clear(0, self.trainable * F32)
+        self.gradient.clear(0, self.with_gradient * F32)
     }
 
     /// The address of a parameter that must have `len` elements.
@@ -91,6 +94,12 @@ impl DeviceParams {
         self.check(Slot::Value, range)?;
         ensure!(self.parts(range).count() <= 1, "a parameter lies on both sides of what trains");
         self.value.at(self.place(range.offset) * F32, range.len * F32)
+    }
+
+    /// From where elements behind those that train are found by their place in the whole vector.
+    pub fn behind_trained(&self) -> Result<Address> {
+        let gap = self.place(self.trainable) - self.trainable;
+        self.value.at(gap * F32, self.params * F32)
     }
 
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
@@ -147,7 +156,8 @@ impl DeviceParams {
     fn check(&self, slot: Slot, range: ParamRange) -> Result<()> {
         let len = match slot {
             Slot::Value => self.params,
-            _ => self.trainable,
+            Slot::Gradient => self.with_gradient,
+            Slot::Moment1 | Slot::Moment2 => self.trainable,
         };
         let end = range.offset.checked_add(range.len);
         ensure!(

@@ -8,8 +8,8 @@ use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
 use super::{
-    CudaBackend, act_norm, attention, columns, first_token, head, linear, norm, optim, scale,
-    weight_gradients,
+    CudaBackend, act_norm, activate, attention, columns, first_token, head, linear, norm, optim,
+    scale, sparse, weight_gradients,
 };
 use crate::backend::check;
 use crate::backend::labels::LabelNeed;
@@ -122,6 +122,12 @@ fn launch(
         Op::EmbedBack(op) => weight_gradients::embed_back(&at, op),
         Op::Linear(op) => linear::forward(&at, op),
         Op::LinearBack(op) => linear::backward(&at, op),
+        Op::SparseAdd(op) => sparse::add(&at, op),
+        Op::SparseGrad(op) => sparse::gradient(&at, op),
+        Op::SparseSet(op) => sparse::set(&at, op),
+        Op::SparseTake(op) => sparse::take(&at, op),
+        Op::Activate(op) => activate::forward(&at, op),
+        Op::ActivateBack(op) => activate::backward(&at, op),
         Op::TakeColumns(op) => columns::take(&at, op),
         Op::AddColumns(op) => columns::add(&at, op),
         Op::Scale(op) => scale::forward(&at, op),

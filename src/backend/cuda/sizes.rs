@@ -31,7 +31,7 @@ impl DeviceSizes {
         Self {
             arena: memory.arena,
             batch: DeviceBatch::size(memory),
-            params: DeviceParams::sizes(memory.params, memory.trainable),
+            params: DeviceParams::sizes(memory),
             state: size_of::<StepState>(),
             numbers: size_of::<StepNumbers>(),
             partial: (2 * (tiles * widest).next_multiple_of(4)).max(labelled[0]) * 4,

@@ -21,6 +21,62 @@ structures! {
         first: u32,
     }
 
+    /// Single values beside a matrix.
+    EntriesArgs {
+        places: Address,
+        values: Address,
+        lines: u32,
+        count: u32,
+    }
+
+    SparseAddArgs {
+        batch: Address,
+        x: Address,
+        y: Address,
+        entries: EntriesArgs,
+        inputs: u32,
+        outputs: u32,
+        rows: u32,
+        padding: u32,
+    }
+
+    SparseGradArgs {
+        batch: Address,
+        state: Address,
+        dy: Address,
+        x: Address,
+        ids: Address,
+        entries: EntriesArgs,
+        grad: Address,
+        inputs: u32,
+        outputs: u32,
+        rows: u32,
+        padding: u32,
+    }
+
+    SparseVectorArgs {
+        places: Address,
+        values: Address,
+        base: Address,
+        vector: Address,
+        grad: Address,
+        count: u32,
+        padding: u32,
+    }
+
+    ActivateArgs {
+        batch: Address,
+        x: Address,
+        out: Address,
+        slope: Address,
+        dx: Address,
+        partial: Address,
+        width: u32,
+        rows: u32,
+        activation: u32,
+        slope_kind: u32,
+    }
+
     GemmArgs {
         batch: Address,
         x: Address,
@@ -88,6 +144,9 @@ structures! {
         word: MatrixArgs,
         position: MatrixArgs,
         token_type: MatrixArgs,
+        beside_word: EntriesArgs,
+        beside_position: EntriesArgs,
+        beside_type: EntriesArgs,
         gamma: Address,
         beta: Address,
         out: Address,
@@ -159,6 +218,9 @@ structures! {
         word: MatrixArgs,
         position: MatrixArgs,
         token_type: MatrixArgs,
+        beside_word: EntriesArgs,
+        beside_position: EntriesArgs,
+        beside_type: EntriesArgs,
         gamma: Address,
         dx: Address,
         partial_gamma: Address,

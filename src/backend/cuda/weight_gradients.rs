@@ -5,7 +5,7 @@ use super::column_sums::{Tiles, address};
 use super::memory::Address;
 use super::norm::{Summed, sum_columns};
 use super::operands::LaunchOperands;
-use super::{CudaBackend, check_width, to_u32};
+use super::{CudaBackend, check_width, sparse, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{EmbedBack, GainGrad, ParamRange, Rows, Sum, WeightGrad};
 use anyhow::{Context, Result, ensure};
@@ -87,7 +87,12 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         "the gain and the bias of the embeddings' LayerNorm train together"
     );
     let dx = at.at(op.dx.now)?;
+    let rows = [word.rows, position.rows, types.rows];
+    let [beside_word, beside_position, beside_type] = sparse::beside(at, op.added, rows)?;
     let args = EmbedBackwardArgs {
+        beside_word,
+        beside_position,
+        beside_type,
         batch: batch.header()?,
         ids: batch.ids()?,
         positions: batch.positions()?,
@@ -107,6 +112,10 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
     };
     at.cuda.kernels.embed_backward(tokens, args)?;
     at.finish([gamma, beta], Tiles { most: blocks, ..Tiles::of(Rows::Tokens, TILE_ROWS) })?;
+    if let (Some(added), Sum(Some(grad))) = (op.added, op.dadded) {
+        ensure!(grad.len == added.values.len, "a gradient of {} elements", grad.len);
+        sparse::beside_back(at, added, grad, (dx, width))?;
+    }
     types_back(at, op.dtype, types.rows, dx)?;
     for (ids, Sum(grad)) in [(batch.ids()?, op.dword), (batch.positions()?, op.dposition)] {
         let Some(grad) = grad else { continue };

@@ -6,7 +6,6 @@ use super::report::answers_file;
 use crate::commands::train::Texts;
 use crate::files::write_bytes_atomic;
 use crate::results::rows::{RunEnd, RunRow};
-use crate::settings::method::TrainedBiases;
 use crate::settings::metric::Metric;
 use crate::settings::rate::Rate;
 use crate::settings::sweep_run::SweepRun;
@@ -76,7 +75,7 @@ pub fn without_result(run: &SweepRun, outcome: RunEnd, why: String) -> RunRow {
         run: run.name.clone(),
         variant: run.variant.clone(),
         method: config.method.to_string(),
-        biases: (facts.biases == TrainedBiases::Selected).then(|| config.biases.to_string()),
+        biases: facts.takes_biases().then(|| config.biases.to_string()),
         axes: run.axes.clone(),
         seed: config.seed,
         lr: config.lr.number(),

@@ -13,6 +13,7 @@ use crate::formats::model_files::{HEAD, WEIGHTS, holds_model};
 use crate::formats::model_folder::{copy_from_base, place, write_config};
 use crate::formats::model_head;
 use crate::formats::model_tensors::ModelTensors;
+use crate::methods::entries::index_name;
 use crate::model::config::ModelConfig;
 use crate::model::params::ParamKind;
 use crate::program::{ParamRange, PoolKind};
@@ -46,7 +47,9 @@ pub fn keep(output: &OutputFolder, kept: &Kept<'_>, session: &Session) -> Result
             trained.sort_by(|a, b| a.name.cmp(&b.name));
             let shapes: Vec<_> =
                 trained.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
-            kept.info.write_with(&output.result_file(leaves), &shapes, |i, part| {
+            let places = session.model().chosen.iter();
+            let places = places.map(|(name, places)| (index_name(name), places.clone())).collect();
+            kept.info.write_with(&output.result_file(leaves), &shapes, &places, |i, part| {
                 read_part(session, trained[i].range, part)
             })
         }
@@ -194,5 +197,5 @@ fn write_sources(
         Values::Param(range) => read_part(session, *range, part),
         Values::Base(name) => Ok(base.get(name, &sources[i].shape)?[part].to_vec()),
     };
-    write_atomic(path, |out| container::write(out, metadata, &shapes, read))
+    write_atomic(path, |out| container::write(out, metadata, &shapes, &BTreeMap::new(), read))
 }

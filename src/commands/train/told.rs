@@ -14,7 +14,7 @@ use crate::settings::train::TrainConfig;
 use crate::words::count;
 use anyhow::Result;
 
-/// Says how much the checkpoint lacks: that it is not damaged is for the user to know.
+/// Says how much the checkpoint lacks, as that it is not damaged is for the user to know, or how much was drawn.
 pub fn say_added(trains: &Trains, model: &Model, quiet: bool) {
     if let Trains::Added(_) = trains {
         let added = model.params.trained().filter(|p| matches!(p.kind, ParamKind::Bias(_)));
@@ -23,6 +23,18 @@ pub fn say_added(trains: &Trains, model: &Model, quiet: bool) {
         say(
             quiet,
             format_args!("{layers} without a bias: {} are added", count(values, "bias value")),
+        );
+    }
+    if let Some(biases) = trains.counted() {
+        let values: usize = model.chosen.values().map(Vec::len).sum();
+        let about = if trains.in_vectors() { "as many as" } else { "about as many as" };
+        say(
+            quiet,
+            format_args!(
+                "{} of {} of the encoder train, {about} --biases {biases} has",
+                count(values, "value"),
+                count(model.chosen.len(), "tensor"),
+            ),
         );
     }
 }

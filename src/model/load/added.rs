@@ -84,11 +84,13 @@ impl Loader<'_> {
             layer: Some(layer),
             shape: vec![rows, cols],
             trains: true,
+            in_part: false,
             values,
         });
         NewWeight {
             shape: MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true },
             stored: StoredAs::Params(vec![name.clone()]),
+            sparse: None,
             name,
         }
     }

@@ -4,6 +4,7 @@
 //! place and puts the model together.
 
 mod added;
+mod chosen;
 mod place;
 mod read;
 mod words_head;

@@ -2,6 +2,7 @@
 //! vector.
 
 use super::added::{FactorNames, NewLowRank, ZEROS};
+use super::chosen::{self, NewSparse, NewVectorEntries};
 use super::read::{Loader, NewHeadLayer, NewLayer, NewWeight, NormNames};
 use super::{Source, Store, TaskSpec};
 use crate::backend::MatrixShape;
@@ -15,7 +16,7 @@ use crate::program::{
     Dropout, HeadWeight, LinearLayer, LowRank, Norm, NormLayer, ParamRange, PoolKind, TableIds,
     WeightId,
 };
-use crate::settings::biases::Component;
+use crate::settings::biases::{BiasSelection, Component};
 use crate::tasks::head::{ClassWeights, DenseLayer, TaskHead};
 use anyhow::Result;
 
@@ -25,29 +26,41 @@ pub fn assemble(
     source: &dyn Source,
     store: &mut dyn Store,
 ) -> Result<Model> {
-    if let Trains::Biases(biases) | Trains::Added(biases) = &task.trains {
+    if let Trains::Biases(biases)
+    | Trains::Added(biases)
+    | Trains::Random(biases)
+    | Trains::Rows(biases) = &task.trains
+    {
         biases.validate(config.layers)?;
     }
-    let mut loader =
-        Loader { source, config, task, store, params: Vec::new(), matrices: Vec::new() };
+    let pooler = chosen::trains_pooler(config, task) && source.has("pooler.dense.weight");
+    let chosen = chosen::draw(config, task, pooler)?;
+    if let (Some(biases), true) = (task.trains.counted(), chosen.is_empty()) {
+        return Err(selects_nothing(biases, task.pooling));
+    }
+    let mut loader = Loader {
+        source,
+        config,
+        task,
+        store,
+        params: Vec::new(),
+        chosen,
+        vectors: NewVectorEntries::default(),
+        matrices: Vec::new(),
+    };
     let embeddings = loader.embeddings()?;
     let layers = (0..config.layers).map(|i| loader.layer(i)).collect::<Result<Vec<_>>>()?;
     loader.zeros();
+    let vectors = loader.vector_entries();
     let head = loader.head(&embeddings.word)?;
     let class_weights = loader.class_weights();
+    let whole = |(name, places): (&String, &Vec<u32>)| (loader.full_name(name), places.clone());
+    let chosen = loader.chosen.iter().map(whole).collect();
     let Loader { params, store, matrices, .. } = loader;
     let any = params.iter().any(|p| p.trains && matches!(p.kind, ParamKind::Bias(_)));
     match &task.trains {
         Trains::Biases(biases) if !any && !biases.is_none() => {
-            return Err(UsageError::new(format!(
-                "--biases {biases} selects nothing in this model: {}",
-                match task.pooling {
-                    PoolKind::Mean => "mean pooling has no pooler",
-                    PoolKind::Each | PoolKind::Labelled(_) => "this task has no pooler",
-                    PoolKind::Cls => "its pooler is new and trains with the head",
-                }
-            ))
-            .into());
+            return Err(selects_nothing(biases, task.pooling));
         }
         Trains::Added(biases) if !any => {
             return Err(UsageError::new(format!(
@@ -59,8 +72,9 @@ pub fn assemble(
         _ => {}
     }
 
-    let params =
+    let mut params =
         if source.has_values() { Params::new(params)? } else { Params::without_values(&params) };
+    let vectors = vectors.map(|new| new.place(&mut params, source.has_values()));
     let mut places = Places { config, task, params: &params, store, matrices };
     let [word, position, token_type] = [
         places.matrix(&embeddings.word)?,
@@ -68,18 +82,21 @@ pub fn assemble(
         places.matrix(&embeddings.token_type)?,
     ];
     let tables = || Some([word.1?, position.1?, token_type.1?]);
+    let of_tables = [&embeddings.word, &embeddings.position, &embeddings.token_type];
+    let added = NewSparse::place_tables(of_tables.map(|table| &table.sparse), &params);
     let embeddings = Embeddings {
+        added,
         tables: TableIds { word: word.0, position: position.0, token_type: token_type.0 },
         norm: places.norm(&embeddings.norm),
         dropout: places.dropout(config.hidden_dropout, 0),
         trains: tables(),
-        gain_trains: task.trains.gains(),
+        gain_trains: task.trains.gains() || task.trains.in_vectors(),
     };
     let blocks = layers.iter().enumerate();
     let mut blocks = blocks.map(|(i, layer)| places.block(i, layer)).collect::<Result<Vec<_>>>()?;
     // Gradients of the matrices are taken over all rows.
     if let (PoolKind::Cls, false, Some(last)) =
-        (task.pooling, task.trains.matrices(), blocks.last_mut())
+        (task.pooling, task.trains.every_row(), blocks.last_mut())
     {
         last.first = Some(places.first(last)?);
     }
@@ -95,12 +112,26 @@ pub fn assemble(
     };
     let matrices = places.matrices;
     Ok(Model {
-        encoder: Encoder { embeddings, blocks },
+        encoder: Encoder { vectors, embeddings, blocks },
+        chosen,
         head,
         config: config.clone(),
         matrices,
         params,
     })
+}
+
+/// No bias of the model is selected.
+fn selects_nothing(biases: &BiasSelection, pooling: PoolKind) -> anyhow::Error {
+    UsageError::new(format!(
+        "--biases {biases} selects nothing in this model: {}",
+        match pooling {
+            PoolKind::Mean => "mean pooling has no pooler",
+            PoolKind::Each | PoolKind::Labelled(_) => "this task has no pooler",
+            PoolKind::Cls => "its pooler is new and trains with the head",
+        }
+    ))
+    .into()
 }
 
 /// Where things are that were read.
@@ -134,6 +165,7 @@ impl Places<'_> {
             bias: biases.iter().map(|name| self.params.range(name)).collect(),
             inputs: weight.shape.cols,
             outputs: weight.shape.rows,
+            sparse: weight.sparse.as_ref().and_then(|sparse| sparse.place(self.params)),
         })
     }
 
@@ -194,7 +226,7 @@ impl Places<'_> {
         let norm = |places: &Self, names: &NormNames, site: usize| NormLayer {
             norm: places.norm(names),
             dropout: places.dropout(config.hidden_dropout, site),
-            gain_trains: places.task.trains.gains(),
+            gain_trains: places.task.trains.gains() || places.task.trains.in_vectors(),
         };
         let bias = |name: &String| [name.clone()];
         Ok(Block {
@@ -225,6 +257,7 @@ impl Places<'_> {
                 bias: block.qkv.bias[from..to].to_vec(),
                 inputs: hidden,
                 outputs: (to - from) * hidden,
+                sparse: None,
             })
         };
         Ok(FirstLayers { query: part(0, 1)?, key_value: part(1, 3)? })

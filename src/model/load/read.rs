@@ -1,8 +1,10 @@
 //! Reads a checkpoint: which tensor is what, and what is new.
 
 use super::added::{FactorNames, NewLowRank};
+use super::chosen::{NewSparse, NewVectorEntries};
 use super::{NEW_POOLER, Source, Store, TaskSpec};
 use crate::backend::{MatrixKind, MatrixShape};
+use crate::methods::entries::Places;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::params::{NewParam, ParamKind, Params};
 use crate::program::{Activation, HeadWeight, LossKind, ParamRange, PoolKind, WeightId};
@@ -24,6 +26,10 @@ pub struct Loader<'a> {
     pub task: &'a TaskSpec,
     pub store: &'a mut dyn Store,
     pub params: Vec<NewParam>,
+    /// Single values that train, by the names of their tensors inside the encoder.
+    pub chosen: Places,
+    /// Those of the vectors so far.
+    pub vectors: NewVectorEntries,
     /// Those in the store.
     pub matrices: Vec<MatrixShape>,
 }
@@ -61,6 +67,8 @@ pub struct NewWeight {
     pub name: String,
     pub shape: MatrixShape,
     pub stored: StoredAs,
+    /// Single values beside it that train.
+    pub sparse: Option<NewSparse>,
 }
 
 #[derive(Clone)]
@@ -238,6 +246,7 @@ impl Loader<'_> {
                     layer: None,
                     shape: vec![rows, cols],
                     trains: true,
+                    in_part: false,
                     values,
                 });
             }
@@ -258,7 +267,9 @@ impl Loader<'_> {
                 Ok(data)
             })?
         };
-        Ok(NewWeight { name, shape, stored })
+        let table = kind == MatrixKind::Table && self.task.trains.in_vectors();
+        let sparse = self.sparse(&names, [rows, cols], table);
+        Ok(NewWeight { name, shape, stored, sparse })
     }
 
     /// A matrix that stays as it is; its values are read where no other model brought them.
@@ -350,12 +361,14 @@ impl Loader<'_> {
             layer: None,
             shape,
             trains: true,
+            in_part: false,
             values,
         });
         Ok(NewWeight {
             name: name.to_owned(),
             shape: MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true },
             stored: StoredAs::Params(vec![name.to_owned()]),
+            sparse: None,
         })
     }
 
@@ -374,7 +387,17 @@ impl Loader<'_> {
         trains: bool,
     ) -> String {
         let shape = vec![len];
-        self.params.push(NewParam { name: name.clone(), kind, layer, shape, trains, values });
+        let of_encoder = match kind {
+            ParamKind::Gain => true,
+            ParamKind::Bias(component) => component != Component::Pooler,
+            _ => false,
+        };
+        let in_part = of_encoder && self.task.trains.in_vectors();
+        if in_part {
+            self.note_vector(&name, &values);
+        }
+        let new = NewParam { name: name.clone(), kind, layer, shape, trains, in_part, values };
+        self.params.push(new);
         name
     }
 }

@@ -59,7 +59,7 @@ impl Loader<'_> {
         let values = || source.of_words_head(&[&name], &[hidden, hidden]);
         let stored = self.frozen(&name, shape, values)?;
         let dense = NewHeadLayer {
-            weight: NewWeight { name, shape, stored },
+            weight: NewWeight { name, shape, stored, sparse: None },
             bias: self.bias_of_head(&[&format!("{}.bias", names.dense)], hidden)?,
             outputs: hidden,
             dropout: false,

@@ -1,0 +1,73 @@
+// An activation where something is added between it and its product, and back. A warp has a row, a lane eight columns. Grid: row
+// tiles × 256-column parts.
+
+#include "columns.cuh"
+#include "derivative.cuh"
+#include "math.cuh"
+#include "varlen.cuh"
+
+struct ActivateArgs {
+    const BatchHeader* batch;
+    // [rows, width]
+    const Half* x;
+    // [rows, width], either or neither null.
+    Half* out;
+    void* slope;
+    // Back: in the gradient of what was activated, out that before.
+    Half* dx;
+    // Back: [row tiles, width], or null.
+    float* partial;
+    uint32_t width;
+    // RowKind of each.
+    uint32_t rows;
+    // ActivationKind
+    uint32_t activation;
+    // DerivativeKind of the slope.
+    uint32_t slope_kind;
+};
+MIRRORED(ActivateArgs);
+
+extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
+    activate_forward(const __grid_constant__ ActivateArgs args) {
+    const uint32_t rows = row_count(args.batch, args.rows);
+    const uint32_t column = blockIdx.y * 256 + threadIdx.x % kWarp * 8;
+    if (column >= args.width) return;
+    for (int i = 0; i < kTileRows / kTileWarps; ++i) {
+        const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
+        if (row >= rows) return;
+        const size_t at = size_t(row) * args.width + column;
+        Eight x = load8(args.x + at), slope;
+#pragma unroll
+        for (int j = 0; j < 8; ++j) x.v[j] = activated(args.activation, x.v[j], slope.v[j]);
+        if (args.out != nullptr) store8(args.out + at, x);
+        if (args.slope != nullptr) store_derivative(args.slope, args.slope_kind, at, slope);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
+    activate_backward(const __grid_constant__ ActivateArgs args) {
+    __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];
+    const uint32_t rows = row_count(args.batch, args.rows);
+    if (blockIdx.x * kTileRows >= rows) return;
+    const int width = int(args.width), first = int(blockIdx.y) * 256;
+    const int column = first + int(threadIdx.x) % kWarp * 8;
+    Eight sums[1] = {};
+    if (column < width) {
+        for (int i = 0; i < kTileRows / kTileWarps; ++i) {
+            const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
+            if (row >= rows) break;
+            const size_t at = size_t(row) * width + column;
+            Eight dx = load8(args.dx + at);
+            const Eight slope = load_derivative(args.slope, args.slope_kind, at);
+#pragma unroll
+            for (int j = 0; j < 8; ++j) {
+                dx.v[j] *= slope.v[j];
+                sums[0].v[j] += dx.v[j];
+            }
+            store8(args.dx + at, dx);
+        }
+    }
+    if (args.partial == nullptr) return;
+    ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.x) * width + first,
+                                   min(width - first, 256));
+}
