@@ -12,7 +12,7 @@ use crate::settings::method::Method;
 pub const EXAMPLES: &str = "\
 Examples:
   bitfit profile --model ./minilm --batch-size 32 --max-length 128
-  bitfit profile --model ./bert --device cuda --method lora --json profile.json";
+  bitfit profile --model ./bert --device cuda --method lora --json profile.json --picture roofline.svg";
 
 /// Arguments of `profile`.
 #[derive(Debug, Clone, Args)]
@@ -28,4 +28,7 @@ pub struct ProfileArgs {
     /// Also write the results to this file, as one JSON object
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
+    /// Also draw each operation below what the device can do, as .svg or .png
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub picture: Option<PathBuf>,
 }

@@ -20,13 +20,15 @@ use crate::model::Model;
 use crate::model::load::{TaskSpec, drawn};
 use crate::program::{AdamW, LossKind, Numbers, Program, Rows, Saving, Span};
 use crate::ranks::{Alone, Share};
+use crate::results::pictures::Picture;
+use crate::results::pictures::roofline::{self, Roofs, Spot};
 use crate::session::{OpenOptions, open};
 use crate::settings::biases::BiasSelection;
 use crate::settings::choice::Choice as _;
 use crate::settings::saving::SavingChoice;
 use crate::settings::validate;
 use crate::table::{TextTable, grouped};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -37,6 +39,12 @@ const LARGE_ON_GPU: ([usize; 2], usize) = ([16_384, 16_384], 4096);
 
 pub fn run(args: &ProfileArgs) -> Result<()> {
     let step = &args.step;
+    if let Some(path) = &args.picture
+        && !["svg", "png"].iter().any(|known| path.extension().is_some_and(|has| has == *known))
+    {
+        let path = path.display();
+        return Err(UsageError::new(format!("--picture {path}: name it .svg or .png")).into());
+    }
     set_threads(step.threads, &Alone)?;
     validate::method_for(step.task, args.method).map_err(UsageError::from)?;
     let lora = step.lora.settings(&[args.method]).map_err(UsageError::from)?;
@@ -94,6 +102,17 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         operations: rows,
     };
     show(profile.table(ceilings))?;
+    if let Some(path) = &args.picture {
+        let picture = ceilings.and_then(|ceilings| profile.picture(ceilings));
+        let picture = picture.with_context(|| {
+            format!("--picture {}: nothing was timed that could be drawn", path.display())
+        })?;
+        let bytes = match path.extension().is_some_and(|extension| extension == "png") {
+            true => picture.canvas.png()?,
+            false => picture.canvas.svg()?.into_bytes(),
+        };
+        write_bytes_atomic(path, &bytes)?;
+    }
     if let Some(path) = &args.json {
         write_bytes_atomic(
             path,
@@ -314,6 +333,22 @@ struct Profile {
 }
 
 impl Profile {
+    fn picture(&self, ceilings: Ceilings) -> Option<Picture> {
+        let spots: Vec<Spot> = self
+            .operations
+            .iter()
+            .map(|row| Spot {
+                name: format!("{} {}", row.operation, row.shape),
+                flops: row.flops,
+                bytes: row.bytes,
+                seconds: row.seconds_per_step,
+            })
+            .collect();
+        let title = format!("{} and the roofs of the device", self.model);
+        let Ceilings { flops, bytes } = ceilings;
+        roofline::draw(&title, Roofs { flops, bytes }, &spots)
+    }
+
     fn table(&self, ceilings: Option<Ceilings>) -> String {
         let launched = self.operations.iter().any(|row| row.kernel.is_some());
         let mut heading = vec!["operation", "", "rows × in → out", "times"];

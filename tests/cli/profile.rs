@@ -53,6 +53,21 @@ fn a_batch_of_hidden_words_is_timed() {
 }
 
 #[test]
+fn a_picture_has_the_operations_below_the_roofs() {
+    let folder = Folder::new();
+    for name in ["roofs.svg", "roofs.png"] {
+        let path = folder.path(name);
+        let options = ["--device", "cpu", "--threads", "1", "--repeat", "1", "--picture"];
+        Finished::of(profile(&options).arg(&path)).success();
+        let bytes = std::fs::read(&path).unwrap();
+        let begins: &[u8] = if name.ends_with("png") { b"\x89PNG" } else { b"<svg" };
+        assert!(bytes.starts_with(begins), "{name}");
+    }
+    Finished::of(profile(&["--picture", "roofs.gif"]).env("NO_COLOR", "1"))
+        .fails(2, &["roofs.gif", ".svg or .png"]);
+}
+
+#[test]
 fn what_cannot_be_timed_is_wrong_usage() {
     for (more, said) in [
         (&["--lora-rank", "4"][..], "--lora-rank goes with --method lora alone"),

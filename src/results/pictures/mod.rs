@@ -9,6 +9,7 @@ mod draw;
 mod gap;
 mod map;
 mod rates;
+pub mod roofline;
 mod row_chart;
 mod sizes;
 mod variants;
