@@ -116,7 +116,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         if running && method.facts().adds == Adds::Entries {
             continue;
         }
-        columns.push(column(method.name(), Trains::of(method, &BiasSelection::all(), None))?);
+        let trains = Trains::of(method, &BiasSelection::all(), None);
+        // Of a configuration that no machine holds, single values are not drawn.
+        let drawn = TaskSpec { trains: trains.clone(), ..spec.clone() };
+        if trains.counted().is_some() && outline(&config, &drawn).is_err() {
+            continue;
+        }
+        columns.push(column(method.name(), trains)?);
         if let Some(biases) = &args.biases
             && method == Method::default()
         {
