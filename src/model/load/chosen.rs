@@ -37,6 +37,9 @@ pub struct NewVectorEntries {
     base: Vec<f32>,
 }
 
+/// The most values that are drawn: far more than the biases of the largest encoders.
+const MOST_VALUES: usize = 1 << 26;
+
 const VECTOR_PLACES: &str = "sparse.places";
 const VECTOR_BASE: &str = "sparse.base";
 
@@ -47,6 +50,10 @@ pub fn draw(config: &ModelConfig, task: &TaskSpec, pooler: bool) -> Result<Place
         return Ok(Places::new());
     };
     let count = bias_count(config, biases, pooler);
+    ensure!(
+        count <= MOST_VALUES,
+        "--biases {biases} has {count} values here; up to {MOST_VALUES} single ones are drawn"
+    );
     let mut tensors = tensors(config);
     if let Trains::Rows(_) = task.trains {
         tensors.retain(|(name, shape)| shape[1] > 1 && name.starts_with("encoder."));
@@ -187,16 +194,19 @@ impl Loader<'_> {
     /// Adds the values of vectors, when all vectors are there.
     pub fn vector_entries(&mut self) -> Option<NewVectorEntries> {
         let new = std::mem::take(&mut self.vectors);
+        let count = new.base.len();
+        if count == 0 {
+            return None;
+        }
         for (name, places) in &new.vectors {
             let name = values_name(name);
             self.add(ParamKind::Entries, None, name, (places.len(), Vec::new()), true);
         }
-        let count = new.base.len();
         // Places are known when the vector is laid out.
         for name in [VECTOR_PLACES, VECTOR_BASE] {
             self.add(ParamKind::Places, None, name.to_owned(), (count, Vec::new()), false);
         }
-        (count > 0).then_some(new)
+        Some(new)
     }
 }
 
