@@ -1,7 +1,7 @@
 //! The flat parameter vector on the device, with gradient and moments beside its trainable part.
 //!
-//! What trains and what is frozen each begin on a 16-byte boundary, whatever size the task head has that lies
-//! between them, so that kernels can read biases and gains four at a time.
+//! Kernels read biases and gains four at a time where they begin at 16 bytes: the model's vector has what is frozen there,
+//! whatever size the task head has that lies before it ([`crate::model::params`]).
 
 use super::args::AdamWArgs;
 use super::device::Device;
@@ -11,8 +11,6 @@ use crate::program::ParamRange;
 use anyhow::{Result, ensure};
 
 const F32: usize = size_of::<f32>();
-/// In elements.
-const ALIGN: usize = 4;
 
 #[derive(Debug)]
 pub struct DeviceParams {
@@ -44,7 +42,7 @@ impl DeviceParams {
     /// Bytes of values, gradient and both moments.
     pub fn sizes(memory: &Memory) -> [usize; 4] {
         let moment = memory.trainable * F32;
-        [(memory.params + ALIGN) * F32, memory.with_gradient * F32, moment, moment]
+        [memory.params * F32, memory.with_gradient * F32, moment, moment]
     }
 
     /// The gradient, `[trainable]`.
@@ -59,29 +57,19 @@ impl DeviceParams {
 
     pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
         self.check(slot, range)?;
-        let mut values = Vec::with_capacity(range.len);
-        for part in self.parts(range) {
-            values.extend(self.slot(slot).read::<f32>(self.place(part.offset) * F32, part.len)?);
-        }
-        Ok(values)
+        self.slot(slot).read::<f32>(range.offset * F32, range.len)
     }
 
     pub fn write(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
         self.check(slot, range)?;
         ensure!(values.len() == range.len, "{} values for {} parameters", values.len(), range.len);
-        let mut from = 0;
-        for part in self.parts(range) {
-            let place = self.place(part.offset) * F32;
-            let buffer = match slot {
-                Slot::Value => &mut self.value,
-                Slot::Gradient => &mut self.gradient,
-                Slot::Moment1 => &mut self.moment1,
-                Slot::Moment2 => &mut self.moment2,
-            };
-            buffer.write(place, &values[from..from + part.len])?;
-            from += part.len;
-        }
-        Ok(())
+        let buffer = match slot {
+            Slot::Value => &mut self.value,
+            Slot::Gradient => &mut self.gradient,
+            Slot::Moment1 => &mut self.moment1,
+            Slot::Moment2 => &mut self.moment2,
+        };
+        buffer.write(range.offset * F32, values)
     }
 
     pub fn zero_gradients(&mut self) -> Result<()> {
@@ -92,14 +80,12 @@ impl DeviceParams {
     pub fn value(&self, range: ParamRange, len: usize) -> Result<Address> {
         ensure!(range.len == len, "a parameter of {} elements where {len} are needed", range.len);
         self.check(Slot::Value, range)?;
-        ensure!(self.parts(range).count() <= 1, "a parameter lies on both sides of what trains");
-        self.value.at(self.place(range.offset) * F32, range.len * F32)
+        self.value.at(range.offset * F32, range.len * F32)
     }
 
-    /// From where elements behind those that train are found by their place in the whole vector.
-    pub fn behind_trained(&self) -> Result<Address> {
-        let gap = self.place(self.trainable) - self.trainable;
-        self.value.at(gap * F32, self.params * F32)
+    /// The whole vector.
+    pub fn whole(&self) -> Result<Address> {
+        self.value.at(0, self.params * F32)
     }
 
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
@@ -123,25 +109,6 @@ impl DeviceParams {
             numbers,
             count: self.trainable as u64,
         })
-    }
-
-    /// Where an element of the vector lies in the buffer.
-    fn place(&self, offset: usize) -> usize {
-        if offset < self.trainable {
-            offset
-        } else {
-            self.trainable.next_multiple_of(ALIGN) + offset - self.trainable
-        }
-    }
-
-    /// A range's trained and frozen parts, those that are not empty.
-    fn parts(&self, range: ParamRange) -> impl Iterator<Item = ParamRange> + use<> {
-        let end = range.offset + range.len;
-        let middle = self.trainable.clamp(range.offset, end);
-        [(range.offset, middle), (middle, end)]
-            .into_iter()
-            .filter(|(start, end)| start < end)
-            .map(|(start, end)| ParamRange { offset: start, len: end - start })
     }
 
     fn slot(&self, slot: Slot) -> &Buffer {

@@ -73,7 +73,7 @@ pub fn set(at: &LaunchOperands<'_>, op: &SparseSet) -> Result<()> {
         places: params.value(op.places, count)?,
         values: params.value(op.values, count)?,
         base: params.value(op.base, count)?,
-        vector: params.behind_trained()?,
+        vector: params.whole()?,
         count: to_u32(count)?,
         ..Zeroable::zeroed()
     };
