@@ -49,7 +49,8 @@ fn three_methods_stand_side_by_side() {
     let markdown = fs::read_to_string(output.join("sweep.md")).unwrap();
     assert!(markdown.contains("| full | "), "{markdown}");
     assert!(fs::read_to_string(output.join("report.html")).unwrap().contains("<svg"));
-    assert!(names(&output.join("pictures")).iter().any(|name| name.ends_with(".png")));
+    let pictures = crate::common::names(&output.join("pictures"));
+    assert!(pictures.iter().any(|name| name.ends_with(".png")));
     if cfg!(target_os = "linux") {
         assert!(run.stderr.contains("the process held "), "{}", run.stderr);
     }
