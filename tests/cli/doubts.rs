@@ -310,5 +310,5 @@ fn a_merged_model_and_a_changed_base_say_what_they_are() {
     }
     let mut done = bitfit(["inspect", "--delta"]);
     let done = Finished::of(done.arg(&run).arg("--model").arg(&base));
-    done.fails(1, &["no place in this model: its config.json is another one"]);
+    done.fails(1, &["no place in this model: its config.json, or the settings in the delta"]);
 }

@@ -36,7 +36,6 @@ fn every_operation_of_a_step_is_timed_for_each_task_and_method() {
         let listed: f64 = rows.iter().map(|row| number(row, "times")).sum();
         let mut plan = bitfit(["plan", "--list", "--device", "cpu", "--batch-size", "3"]);
         plan.args(["--max-length", "8", "--model"]).arg(fixture("bert"));
-        let more: Vec<&str> = more.iter().copied().collect();
         let plan = Finished::of(plan.args(more)).success().stdout;
         let line = plan.lines().find(|line| line.starts_with("together")).unwrap();
         let count: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
