@@ -55,7 +55,7 @@ const SHARED: [&str; 24] = [
 pub struct CompareArgs {
     /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; give it once per run [default: bitfit, head, full]
     ///
-    /// NAME is the run's row, bar and folder. The names bitfit, head and full stand for these methods; any other name
+    /// NAME is the run's row, bar and folder. A method's name (those of --method) stands for that method; any other name
     /// trains biases unless its options say something else. The options are words as on a command line, without
     /// quotes. Options given beside --run hold for all runs, except that --lr, --weights and --saving do not hold for
     /// runs that train everything: full fine-tuning takes its own.

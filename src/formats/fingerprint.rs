@@ -81,11 +81,10 @@ impl Fingerprint {
         self
     }
 
-    /// The values of these names alone.
+    /// The values whose names are chosen.
     #[must_use]
-    pub fn only(&self, names: &[&str]) -> Self {
-        let named = |(name, _): &(&String, &String)| names.contains(&name.as_str());
-        let entries = self.entries.iter().filter(named);
+    pub fn only(&self, chosen: impl Fn(&str) -> bool) -> Self {
+        let entries = self.entries.iter().filter(|(name, _)| chosen(name));
         Self { entries: entries.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 

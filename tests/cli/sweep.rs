@@ -272,6 +272,71 @@ fn runs_that_have_begun_are_held_to_what_they_left_and_to_their_files() {
 }
 
 #[test]
+fn runs_are_held_to_what_their_base_says_beside_its_weights() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let text = format!(
+        "model = {:?}\ntrain = {:?}\nsteps = 1\n[grid]\nmax-length = [8, 12]\n",
+        model.display(),
+        data.display()
+    );
+    let (grid, output) = (folder.write("grid.toml", text), folder.path("sweep"));
+    Finished::of(&mut sweep(&grid, &output, &["--quiet"])).success();
+    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    again().success();
+    let changes: [(&str, &str, fn(&mut Value)); 3] = [
+        ("config.json", "config.json.hidden_dropout_prob was ", |json| {
+            json["hidden_dropout_prob"] = 0.4.into();
+        }),
+        ("config.json", "config.json.layer_norm_eps was ", |json| {
+            json["layer_norm_eps"] = 1e-3.into();
+        }),
+        ("tokenizer.json", "tokenizer.model.vocab was ", |json| {
+            let words = json["model"]["vocab"].as_object_mut().unwrap();
+            let last: Vec<String> = words.keys().rev().take(2).cloned().collect();
+            let (one, other) = (words[&last[0]].clone(), words[&last[1]].clone());
+            words[&last[0]] = other;
+            words[&last[1]] = one;
+        }),
+    ];
+    for (name, says, change) in changes {
+        let path = model.join(name);
+        let kept = fs::read(&path).unwrap();
+        let mut content = json(&path);
+        change(&mut content);
+        fs::write(&path, content.to_string()).unwrap();
+        again().fails(1, &["bitfit-max-length8: ", "is done, and was on other files", says]);
+        fs::write(&path, kept).unwrap();
+    }
+    again().success();
+}
+
+#[test]
+fn files_that_cannot_be_read_are_refused_before_anything_is_written() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let broken = folder.write("broken.tsv", "a\tb\nno\tlabel\n");
+    let gone = folder.path("gone.tsv");
+    let top = format!("model = {:?}\nsteps = 1\n", fixture("bert").display());
+    let files = |option: &str, files: [&Path; 2]| {
+        let [one, other] = files.map(|file| format!("{:?}", file.display()));
+        format!("{top}[grid]\n{option} = [{one}, {other}]\n")
+    };
+    let of_all = format!("{top}train = {:?}\n[grid]\nlr = [1e-3, 1e-2]\n", gone.display());
+    let of_dev = format!("train = {:?}\n{}", data.display(), files("dev", [&data, &broken]));
+    for (text, says) in
+        [(of_all, "gone.tsv"), (files("train", [&data, &gone]), "gone.tsv"), (of_dev, "broken.tsv")]
+    {
+        let (grid, output) = (folder.write("grid.toml", text), folder.path("sweep"));
+        let refused = Finished::of(&mut sweep(&grid, &output, &[]));
+        let said = refused.fails(1, &["the run bitfit-", says]);
+        assert!(!said.contains("runs failed"), "{said}");
+        assert!(!output.exists());
+    }
+}
+
+#[test]
 fn no_link_is_followed() {
     let folder = Folder::new();
     let text = "epochs = 1\n";

@@ -90,9 +90,10 @@ fn best_state(config: &TrainConfig, texts: &Texts) -> Result<Session> {
         Leaves::Delta => {
             let delta = Delta::read(&left)?;
             let spec = task_spec(config, base, &texts.data)?;
-            let mut backend = open_sharing(options, texts.of.resident.clone())?;
+            let frozen = texts.of.frozen(config);
+            let mut backend = open_sharing(options, frozen.clone())?;
             let mut model = {
-                let _one = texts.of.resident.loading();
+                let _one = frozen.loading();
                 load(&base.folder, &base.config, &spec, &mut *backend)?
             };
             trained::apply(&delta, &base.sha256, &mut model)

@@ -14,6 +14,7 @@ use crate::train::output::{CHECKPOINT_FILE, RESULT_FILE, SETTINGS_FILE, result_f
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// The confusion of some thousand classes has a tenth.
 const MOST_RESULT: u64 = 256 << 20;
@@ -83,12 +84,34 @@ pub fn hold_result(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     Ok(())
 }
 
+/// What the files say that runs read, each read once.
+pub struct FilesNow<'a> {
+    inputs: &'a Inputs,
+    found: HashMap<String, Fingerprint>,
+}
+
+impl<'a> FilesNow<'a> {
+    pub fn new(inputs: &'a Inputs) -> Self {
+        Self { inputs, found: HashMap::new() }
+    }
+
+    /// Of those that a run with these settings reads.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds nothing that can be trained on.
+    pub fn of(&mut self, config: &TrainConfig) -> Result<&Fingerprint> {
+        Ok(match self.found.entry(files_read(config)?) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(identity::of_files_now(config, self.inputs)?),
+        })
+    }
+}
+
 /// Holds runs that have begun to the files that are there now: their rows stand beside those of runs that read these.
 ///
 /// # Errors
 /// A file that changed since, or can no longer be read.
-pub fn same_files(runs: &[&SweepRun], inputs: &Inputs) -> Result<()> {
-    let mut of_files = HashMap::new();
+pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
     for SweepRun { name, config, .. } in runs {
         let begun = if is_done(config) { "is done" } else { "has begun" };
         let Some(recorded) = fingerprint_of(config)? else {
@@ -100,16 +123,8 @@ pub fn same_files(runs: &[&SweepRun], inputs: &Inputs) -> Result<()> {
             }
             continue;
         };
-        let key = files_read(config)?;
-        let now = match of_files.get(&key) {
-            Some(now) => now,
-            None => {
-                let found = identity::of_files_now(config, inputs);
-                let found = found.with_context(|| format!("{name}, which {begun}"))?;
-                of_files.entry(key).or_insert(found)
-            }
-        };
-        if let Some(differences) = now.differences(&identity::files_in(&recorded)) {
+        let now = files.of(config).with_context(|| format!("{name}, which {begun}"))?;
+        if let Some(differences) = now.differences(&identity::files_in(&recorded, config)) {
             bail!(
                 "{name}: the run in {} {begun}, and was on other files: {differences}; put these back as they were, remove its \
                  folder to have it run on the new ones, or name a new --output",
@@ -128,7 +143,7 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
     let mut first: HashMap<String, (&str, Fingerprint)> = HashMap::new();
     for SweepRun { name, config, .. } in runs {
         let Some(recorded) = fingerprint_of(config)? else { continue };
-        let files = identity::files_in(&recorded);
+        let files = identity::files_in(&recorded, config);
         let key = files_read(config)?;
         let Some((other, before)) = first.get(&key) else {
             first.insert(key, (name, files));
@@ -146,8 +161,9 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
 
 /// What names the files that a run reads, and how they are read.
 fn files_read(config: &TrainConfig) -> Result<String> {
-    let TrainConfig { init_head, init_delta, class_weights, .. } = config;
-    // However many rows are drawn of a file and however long its texts may be, it is the same.
+    let TrainConfig { init_head, init_delta, class_weights, pooling, .. } = config;
+    // However many rows are drawn of a file and however long its texts may be, it is the same. Where nobody says how long
+    // they may be, the makers' files do.
     let dev = match &config.dev {
         Some(DevSource::Fraction(_)) => Some(DevSource::Fraction(0.5)),
         other => other.clone(),
@@ -156,11 +172,11 @@ fn files_read(config: &TrainConfig) -> Result<String> {
         dev,
         train_rows: None,
         seed: 0,
-        max_length: None,
+        max_length: config.max_length.map(|_| 1),
         stride: None,
         ..config.clone()
     };
-    Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?}", texts_key(&read)?))
+    Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?} {pooling:?}", texts_key(&read)?))
 }
 
 /// What decided what a run computed; `None` where it has no checkpoint.

@@ -26,6 +26,7 @@ use crate::settings::sweep_run::SweepRun;
 use crate::table::grouped;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 use anyhow::{Context, Result, bail, ensure};
+use held::FilesNow;
 use ledger::{LEDGER_FILE, Ledger};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -86,8 +87,9 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
         held::same_settings(run)?;
         held::hold_result(run)?;
     }
-    held::same_files(&begun, &inputs)?;
-    let work = Work::planned(command, &inputs, |name| ledger.has(name))?;
+    let mut files = FilesNow::new(&inputs);
+    held::same_files(&begun, &mut files)?;
+    let work = Work::planned(command, &inputs, &mut files, |name| ledger.has(name))?;
     // Before the first run, so that a sweep that was stopped knows what is left to do.
     write_bytes_atomic(&sweep_file::runs_file(output), sweep_file::to_text(runs)?.as_bytes())?;
     let answers = output.join(ANSWERS);
@@ -112,14 +114,14 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     held::all_on_the_same_files(runs)?;
     let rows = ledger.in_order()?;
     report::make(output, runs, &rows, &inputs)?;
-    if let Some(peak) = rss::peak().filter(|_| most > 0) {
-        let frozen = grouped(inputs.resident_bytes());
+    if let Some(peak) = rss::peak().filter(|_| most.all > 0) {
         say(
             *quiet,
             format_args!(
-                "memory: {} bytes planned for the runs at work, of which frozen weights {frozen}, once for all; the process \
+                "memory: {} bytes planned for the runs at work, of which frozen weights {}, once for all; the process \
                  held {} at its peak",
-                grouped(most),
+                grouped(most.all),
+                grouped(most.frozen),
                 grouped(peak as usize)
             ),
         );

@@ -61,7 +61,10 @@ pub fn make(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
 fn attempt(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
     let config = &run.config;
     let texts = shared.inputs.of(config, false)?;
-    let _place = shared.memory.take(&Need::of(config, plan(config, &texts)?.planned));
+    let _place = {
+        let need = Need::of(config, plan(config, &texts)?.planned);
+        shared.memory.take(&need, |frozen| shared.inputs.release(frozen))
+    };
     if !is_done(config) {
         if shared.asked.load(Ordering::Relaxed) {
             return Ok(None);

@@ -1,16 +1,17 @@
 //! Which runs are at work at a time: as many as there are workers, and no more than fit the memory. The frozen weights count
-//! once for all runs that share them.
+//! once for all runs that share them. They stay for the runs to come, and go where another run needs their room.
 
 use crate::backend::Footprint;
+use crate::commands::train::frozen_name;
 use crate::settings::train::TrainConfig;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What a run takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Need {
-    /// What it shares with others, by what names it, in bytes.
-    shared: (String, usize),
+    /// The weights that it shares with others, by what names them, in bytes.
+    frozen: Option<(String, usize)>,
     /// What it has for itself.
     own: usize,
 }
@@ -18,12 +19,10 @@ pub struct Need {
 impl Need {
     /// Of a run with these settings that was planned so.
     pub fn of(config: &TrainConfig, planned: Footprint) -> Self {
-        let shared = match config.method.facts().freezes_weights {
-            true => planned.weights,
-            false => 0,
-        };
-        let name = format!("{} {}", config.model, config.weights);
-        Self { shared: (name, shared), own: planned.total() - shared }
+        let shares = config.method.facts().freezes_weights;
+        let frozen = shares.then(|| (frozen_name(config), planned.weights));
+        let own = planned.total() - frozen.as_ref().map_or(0, |(_, bytes)| *bytes);
+        Self { frozen, own }
     }
 }
 
@@ -35,29 +34,52 @@ pub struct Memory {
     given_back: Condvar,
 }
 
+/// Bytes that were taken at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Most {
+    pub all: usize,
+    /// Of these.
+    pub frozen: usize,
+}
+
 #[derive(Default)]
 struct Taken {
-    /// Frozen weights stay for the runs to come.
-    shared: HashMap<String, usize>,
+    frozen: BTreeMap<String, Frozen>,
     own: usize,
     at_work: usize,
-    /// The most that runs had at one time.
-    most: usize,
+    most: Most,
+}
+
+/// Frozen weights that lie in memory.
+#[derive(Default)]
+struct Frozen {
+    bytes: usize,
+    /// How many of those at work have them.
+    users: usize,
 }
 
 impl Taken {
-    fn with(&self, need: &Need) -> usize {
-        let (name, bytes) = &need.shared;
-        let others = self.shared.iter().filter(|(other, _)| *other != name);
-        let before = self.shared.get(name).copied().unwrap_or(0);
-        others.map(|(_, bytes)| bytes).sum::<usize>() + before.max(*bytes) + self.own + need.own
+    /// What would be taken with this run beside the others.
+    fn with(&self, need: &Need) -> Most {
+        let mut frozen = self.frozen.values().map(|frozen| frozen.bytes).sum();
+        if let Some((name, bytes)) = &need.frozen {
+            frozen += bytes.saturating_sub(self.frozen.get(name).map_or(0, |frozen| frozen.bytes));
+        }
+        Most { all: frozen + self.own + need.own, frozen }
+    }
+
+    /// Frozen weights that neither those at work nor this run has.
+    fn unused(&self, need: &Need) -> Option<String> {
+        let wanted = need.frozen.as_ref().map(|(name, _)| name);
+        let mut unused = self.frozen.iter().filter(|(_, frozen)| frozen.users == 0);
+        unused.find(|(name, _)| Some(*name) != wanted).map(|(name, _)| name.clone())
     }
 }
 
 /// A run's part of the memory, which goes back with this.
 pub struct Place<'a> {
     memory: &'a Memory,
-    own: usize,
+    need: Need,
 }
 
 impl Memory {
@@ -65,24 +87,36 @@ impl Memory {
         Self { limit, taken: Mutex::default(), given_back: Condvar::new() }
     }
 
-    /// Waits until a run fits beside those at work. One that fits nowhere is let in alone: it says so itself, or the limit was
-    /// no more than a guess.
-    pub fn take(&self, need: &Need) -> Place<'_> {
+    /// Waits until a run fits beside those at work; frozen weights that none of them has are let go of first, by `release`. A
+    /// run that fits nowhere is let in alone: it says so itself, or the limit was no more than a guess.
+    pub fn take(&self, need: &Need, release: impl Fn(&str)) -> Place<'_> {
         let mut taken = self.lock();
-        while taken.at_work > 0 && self.limit.is_some_and(|limit| taken.with(need) > limit) {
-            taken = self.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        while self.limit.is_some_and(|limit| taken.with(need).all > limit) {
+            if let Some(name) = taken.unused(need) {
+                release(&name);
+                taken.frozen.remove(&name);
+            } else if taken.at_work > 0 {
+                taken = self.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                break;
+            }
         }
-        taken.most = taken.most.max(taken.with(need));
-        let (name, bytes) = &need.shared;
-        let shared = taken.shared.entry(name.clone()).or_default();
-        *shared = (*shared).max(*bytes);
+        let now = taken.with(need);
+        if now.all > taken.most.all {
+            taken.most = now;
+        }
+        if let Some((name, bytes)) = &need.frozen {
+            let frozen = taken.frozen.entry(name.clone()).or_default();
+            frozen.bytes = frozen.bytes.max(*bytes);
+            frozen.users += 1;
+        }
         taken.own += need.own;
         taken.at_work += 1;
-        Place { memory: self, own: need.own }
+        Place { memory: self, need: need.clone() }
     }
 
     /// The most bytes that runs had at one time, as planned.
-    pub fn most(&self) -> usize {
+    pub fn most(&self) -> Most {
         self.lock().most
     }
 
@@ -94,8 +128,12 @@ impl Memory {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut taken = self.memory.lock();
-        taken.own -= self.own;
+        taken.own -= self.need.own;
         taken.at_work -= 1;
+        let frozen = self.need.frozen.as_ref().and_then(|(name, _)| taken.frozen.get_mut(name));
+        if let Some(frozen) = frozen {
+            frozen.users -= 1;
+        }
         drop(taken);
         self.memory.given_back.notify_all();
     }
@@ -107,8 +145,16 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    fn of_type(weights: &str, own: usize) -> Need {
+        Need { frozen: Some((format!("m {weights}"), 100)), own }
+    }
+
     fn need(own: usize) -> Need {
-        Need { shared: ("m f16".to_owned(), 100), own }
+        of_type("f16", own)
+    }
+
+    fn nothing_goes(name: &str) {
+        panic!("{name} is in use")
     }
 
     #[test]
@@ -118,27 +164,49 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..6 {
                 scope.spawn(|| {
-                    let _place = memory.take(&need(10));
+                    let _place = memory.take(&need(10), nothing_goes);
                     most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(20));
                     at_work.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        assert_eq!((most.into_inner(), memory.most()), (2, 120));
+        let (most, planned) = (most.into_inner(), memory.most());
+        assert_eq!((most, planned), (2, Most { all: 120, frozen: 100 }));
+    }
+
+    #[test]
+    fn frozen_weights_that_nobody_has_go_where_a_run_needs_their_room() {
+        let memory = Memory::new(Some(230));
+        let gone = Mutex::new(Vec::new());
+        let take =
+            |need: &Need| memory.take(need, |name| gone.lock().unwrap().push(name.to_owned()));
+        let full = Need { frozen: None, own: 150 };
+        drop(take(&of_type("nf4", 10)));
+        let f16 = take(&need(10));
+        assert!(gone.lock().unwrap().is_empty(), "both fit");
+        drop(take(&of_type("nf4", 10)));
+        assert!(gone.lock().unwrap().is_empty(), "they are still there");
+        drop(f16);
+        drop(take(&full));
+        assert_eq!(*gone.lock().unwrap(), ["m f16", "m nf4"]);
+        // They come again with their next run, and count again.
+        drop(take(&need(40)));
+        assert_eq!(memory.most(), Most { all: 220, frozen: 200 });
     }
 
     #[test]
     fn a_run_that_fits_nowhere_is_let_in_alone() {
         let memory = Memory::new(Some(50));
-        drop(memory.take(&need(10)));
-        let _place = memory.take(&need(10));
+        drop(memory.take(&need(10), nothing_goes));
+        let _place = memory.take(&need(10), nothing_goes);
     }
 
     #[test]
     fn without_a_limit_nobody_waits() {
         let memory = Memory::new(None);
-        let (_one, _two) = (memory.take(&need(1000)), memory.take(&need(1000)));
-        assert_eq!(memory.most(), 2100);
+        let take = || memory.take(&need(1000), nothing_goes);
+        let (_one, _two) = (take(), take());
+        assert_eq!(memory.most(), Most { all: 2100, frozen: 100 });
     }
 }

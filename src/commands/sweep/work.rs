@@ -2,9 +2,10 @@
 //! stop.
 
 use super::board::Board;
+use super::held::FilesNow;
 use super::ledger::Ledger;
 use super::one::{Shared, make};
-use super::room::Memory;
+use super::room::{Memory, Most};
 use crate::cli::SweepCommand;
 use crate::commands::notes::unheard;
 use crate::commands::stop::Stop;
@@ -37,10 +38,11 @@ impl<'a> Work<'a> {
     /// For the runs of a command that have not ended.
     ///
     /// # Errors
-    /// A run that does not fit the memory; threads that the system does not give.
+    /// A file that cannot be read; a run that does not fit the memory; threads that the system does not give.
     pub fn planned(
         command: &'a SweepCommand,
         inputs: &Inputs,
+        files: &mut FilesNow<'_>,
         has_ended: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let SweepCommand { runs, jobs, quiet, .. } = command;
@@ -50,8 +52,13 @@ impl<'a> Work<'a> {
         };
         set_threads(first.config.threads, &Alone)?;
         let threads = rayon::current_num_threads();
-        // All runs are of it: without it none begins.
+        // All runs are of it: without it none begins, nor without their texts.
         inputs.base(&first.config, *quiet)?;
+        for run in &left {
+            // What there is to say of the texts is said when the run begins.
+            unheard(|| files.of(&run.config).map(drop))
+                .with_context(|| format!("the run {}", run.name))?;
+        }
         let on_gpu = gpu(first.config.device, Share::WHOLE).is_some();
         let workers = match (jobs, on_gpu) {
             // One fills it.
@@ -76,7 +83,6 @@ impl<'a> Work<'a> {
         if limit.is_some() {
             for run in &left {
                 let plan_of = || plan(&run.config, &*inputs.of(&run.config, false)?).map(drop);
-                // What there is to say of the texts is said when the run begins.
                 let planned = pools[0].install(|| unheard(plan_of));
                 planned.with_context(|| format!("the run {}", run.name))?;
             }
@@ -95,11 +101,11 @@ impl<'a> Work<'a> {
         inputs: &Inputs,
         stop: &Stop,
         ledger: &Mutex<Ledger>,
-    ) -> Result<usize> {
+    ) -> Result<Most> {
         let Self { left, pools, memory, threads } = self;
         let SweepCommand { runs, output, quiet, .. } = command;
         if left.is_empty() {
-            return Ok(0);
+            return Ok(Most::default());
         }
         let (to_make, at_a_time) = (count(left.len(), "run"), pools.len());
         let threads = count(threads, "thread");

@@ -24,6 +24,7 @@ use crate::formats::delta::DeltaInfo;
 use crate::formats::run_state::Checkpoint;
 use crate::methods::Trains;
 use crate::model::load::{TaskSpec, init_head, load, outline};
+use crate::program::PoolKind;
 use crate::ranks::{Ranks, Share};
 use crate::rss;
 use crate::session::{OpenOptions, Session, open, open_sharing};
@@ -79,10 +80,11 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
         let table = class_weights::table(classes, data.train.labels(), &spec.class_weights);
         say(quiet, format_args!("class weights:\n{}", table.trim_end()));
     }
-    let mut backend = open_sharing(device_of(config, ranks.here()), of.resident.clone())?;
+    let frozen = of.frozen(config);
+    let mut backend = open_sharing(device_of(config, ranks.here()), frozen.clone())?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = {
-        let _one = of.resident.loading();
+        let _one = frozen.loading();
         load(&base.folder, &base.config, &spec, &mut *backend)?
     };
     base.unchanged()?;
@@ -304,6 +306,17 @@ fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metri
     Ok(measures[0])
 }
 
+/// How the tokens of a text become what the head reads.
+///
+/// # Errors
+/// A pooling that has to be chosen.
+pub fn pooling(config: &TrainConfig, base: &Base) -> Result<PoolKind> {
+    match config.task.kind().facts().each_token {
+        true => Ok(config.pooling_of_tokens()),
+        false => base.pooling(config.pooling),
+    }
+}
+
 /// What the model of a run is for.
 ///
 /// # Errors
@@ -317,10 +330,7 @@ pub fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskS
             }
             _ => Vec::new(),
         },
-        pooling: match config.task.kind().facts().each_token {
-            true => config.pooling_of_tokens(),
-            false => base.pooling(config.pooling)?,
-        },
+        pooling: pooling(config, base)?,
         reinit_pooler: config.pooler == PoolerInit::Reinit,
         loss: config.task.kind().facts().loss,
         trains: Trains::of(config.method, &config.biases, config.lora.as_ref()),

@@ -1,5 +1,6 @@
 //! What decides what a run computes: what a resumed run is held to, and of the files alone, what the runs of a sweep are.
 
+use super::core::pooling;
 use super::data::{Data, RunRows};
 use super::inputs::Inputs;
 use super::start;
@@ -7,7 +8,7 @@ use crate::commands::base::Base;
 use crate::files::sha256_file;
 use crate::formats::delta::{DataHashes, DeltaInfo};
 use crate::formats::fingerprint::Fingerprint;
-use crate::settings::choice::Precision;
+use crate::settings::choice::{Pooling, Precision};
 use crate::settings::train::TrainConfig;
 use crate::settings::weighting::Weighting;
 use anyhow::{Context, Result};
@@ -21,6 +22,11 @@ const FILES: [&str; 6] = [
     "initial delta",
     "file of class weights",
 ];
+/// What the settings may leave to the makers' files.
+const POOLING: &str = "pooling in use";
+const LONGEST_TEXT: &str = "longest text";
+/// How the names begin of what else the files beside the weights say.
+const BESIDE_WEIGHTS: [&str; 2] = ["tokenizer.", "config.json."];
 
 /// Of a whole run.
 ///
@@ -36,9 +42,8 @@ pub fn of_run(
     let fingerprint = Fingerprint::of(config)?
         // What `auto` is may differ where the run is resumed.
         .with("precision", &format!("\"{precision}\""))
-        // What the settings may leave to the makers' files, too.
-        .with("pooling in use", &info.pooling.to_string())
-        .with("longest text", &info.max_length.unwrap_or_default().to_string())
+        .with(POOLING, &info.pooling.to_string())
+        .with(LONGEST_TEXT, &info.max_length.unwrap_or_default().to_string())
         .with_all(&base.config.dropout())
         .with_all(&of_files(config, base, &data.hashes)?);
     Ok(match &info.base_files {
@@ -53,12 +58,24 @@ pub fn of_run(
 /// A file that cannot be read.
 pub fn of_files_now(config: &TrainConfig, inputs: &Inputs) -> Result<Fingerprint> {
     let base = &inputs.base(config, true)?.base;
-    of_files(config, base, &RunRows::read(config, base.config.vocab, true)?.hashes)
+    let tokenizer = base.tokenizer(config.max_length(base.config.max_len()), true)?;
+    let hashes = RunRows::read(config, base.config.vocab, true)?.hashes;
+    let now = of_files(config, base, &hashes)?
+        .with(POOLING, &Pooling::from(pooling(config, base)?).to_string())
+        .with(LONGEST_TEXT, &tokenizer.options().max_len.to_string())
+        .with_all(&base.config.dropout())
+        .with_all(&base.files(&tokenizer)?);
+    Ok(files_in(&now, config))
 }
 
 /// The part of a run's fingerprint that files decide.
-pub fn files_in(run: &Fingerprint) -> Fingerprint {
-    run.only(&FILES)
+pub fn files_in(run: &Fingerprint, config: &TrainConfig) -> Fingerprint {
+    run.only(|name| match name {
+        // Else it is the settings' own, and runs may differ in it.
+        LONGEST_TEXT => config.max_length.is_none(),
+        POOLING => true,
+        name => FILES.contains(&name) || BESIDE_WEIGHTS.iter().any(|start| name.starts_with(start)),
+    })
 }
 
 fn of_files(config: &TrainConfig, base: &Base, data: &DataHashes) -> Result<Fingerprint> {

@@ -7,19 +7,43 @@ use crate::commands::base::Base;
 use crate::commands::named;
 use crate::commands::notes::{Said, recorded, retell};
 use crate::data::TextTokenizer;
+use crate::ranks::Share;
+use crate::session::gpu;
 use crate::settings::biases::BiasSelection;
 use crate::settings::method::Method;
 use crate::settings::task::Task;
 use crate::settings::train::{DevSource, TrainConfig};
 use anyhow::Result;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A base model, and its frozen matrices as far as a run has brought them to a device.
+/// A base model, and its frozen matrices as far as runs have brought them to a device.
 pub struct OpenBase {
     pub base: Base,
-    pub resident: Resident,
+    /// By [`frozen_name`].
+    frozen: Mutex<BTreeMap<String, Resident>>,
+}
+
+impl OpenBase {
+    /// The frozen matrices of a run with these settings, which it shares with others.
+    pub fn frozen(&self, config: &TrainConfig) -> Resident {
+        self.all_frozen().entry(frozen_name(config)).or_default().clone()
+    }
+
+    fn all_frozen(&self) -> MutexGuard<'_, BTreeMap<String, Resident>> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is the same for runs whose frozen matrices are the same in memory.
+pub fn frozen_name(config: &TrainConfig) -> String {
+    let TrainConfig { model, weights, device, precision, .. } = config;
+    match gpu(*device, Share::WHOLE) {
+        // There the precision decides between two types of 16 bits.
+        Some(_) => format!("{model} {weights} {precision}"),
+        None => format!("{model} {weights}"),
+    }
 }
 
 /// What a run reads.
@@ -65,18 +89,18 @@ impl Inputs {
     pub fn base(&self, config: &TrainConfig, quiet: bool) -> Result<Arc<OpenBase>> {
         self.bases.get(config.model.clone(), || {
             let base = Base::open(&config.model, quiet)?;
-            Ok(OpenBase { base, resident: Resident::default() })
+            Ok(OpenBase { base, frozen: Mutex::default() })
         })
     }
 
-    /// Bytes of the frozen matrices of all bases, once each.
-    pub fn resident_bytes(&self) -> usize {
-        let places = self.bases.places();
-        let made = places.values().filter_map(|place| {
+    /// Lets go of frozen matrices by their [`frozen_name`]. A run that has them keeps its own.
+    pub fn release(&self, frozen: &str) {
+        for place in self.bases.places().values() {
             let made = place.made.lock().unwrap_or_else(PoisonError::into_inner);
-            made.as_ref().map(|(base, _)| base.resident.bytes())
-        });
-        made.sum()
+            if let Some((base, _)) = &*made {
+                base.all_frozen().remove(frozen);
+            }
+        }
     }
 
     /// Says that a run with these settings is to come, so that its texts are kept for it.
@@ -203,7 +227,7 @@ impl<T> Once<T> {
         }
     }
 
-    fn places(&self) -> std::sync::MutexGuard<'_, HashMap<String, Place<T>>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<String, Place<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

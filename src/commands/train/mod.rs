@@ -20,7 +20,7 @@ use crate::train::output::OutputFolder;
 use crate::words::count;
 use anyhow::{Result, bail};
 pub use core::{Ended, Job, device_of, plan, task_spec, train};
-pub use inputs::{Inputs, OpenBase, Texts, texts_key};
+pub use inputs::{Inputs, OpenBase, Texts, frozen_name, texts_key};
 use std::path::Path;
 use std::rc::Rc;
 
