@@ -285,7 +285,8 @@ fn runs_are_held_to_what_their_base_says_beside_its_weights() {
     Finished::of(&mut sweep(&grid, &output, &["--quiet"])).success();
     let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
     again().success();
-    let changes: [(&str, &str, fn(&mut Value)); 3] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, &str, Change); 3] = [
         ("config.json", "config.json.hidden_dropout_prob was ", |json| {
             json["hidden_dropout_prob"] = 0.4.into();
         }),
