@@ -160,11 +160,15 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same_end() {
     }
     assert!(kills > 3, "it was killed {kills} times");
     same_sweeps(&whole, &output);
-    // A sweep that has ended says what it found, and makes nothing again.
+    // A sweep that has ended says what it found, and makes nothing again but what is gone.
     let before = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
-    let again = bitfit(["sweep", "--resume", "--output", output.to_str().unwrap()]);
-    let mut again = again;
-    Finished::of(&mut again).success();
+    let answers = output.join("answers/head-lr1e-2-seed2.json");
+    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    again().success();
+    fs::write(&answers, "").unwrap();
+    again().fails(1, &["head-lr1e-2-seed2.json is broken: remove it"]);
+    fs::remove_file(&answers).unwrap();
+    again().success();
     let after = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
     assert_eq!(before.unwrap(), after.unwrap());
     same_sweeps(&whole, &output);
