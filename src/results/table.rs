@@ -137,7 +137,7 @@ fn against(
         return nothing();
     };
     if found.seeds < at.dev().len() {
-        drawn.fewer.push(format!("{} over {}", group.label(), count(found.seeds, "seed")));
+        drawn.fewer.push(format!("{} ({})", group.label(), count(found.seeds, "seed")));
     }
     let Some(Interval { low, high, rows }) = found.interval else {
         drawn.single = true;
@@ -183,7 +183,7 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
         }
         if !drawn.fewer.is_empty() {
             let fewer = list(&drawn.fewer);
-            notes.push(format!("Compared over the seeds that {first} has, too: {fewer}."));
+            notes.push(format!("Compared over fewer seeds, those that {first} has, too: {fewer}."));
         }
         if let Some(fewest @ 2..5) = drawn.fewest {
             notes.push(format!("Intervals of {} are rough.", count(fewest, "seed")));
@@ -274,17 +274,17 @@ mod tests {
         let text =
             |rows: &[RunRow]| ResultTable::of(&Groups::of(rows), &AnswersByRun::new()).text();
         let some = text(&[of("a", &[1, 2, 3]), of("b", &[2, 3, 4])].concat());
-        assert!(some.contains("seeds that a has, too: b over 2 seeds."), "{some}");
+        assert!(some.contains("those that a has, too: \"b (2 seeds)\"."), "{some}");
         assert!(some.contains("Intervals of 2 seeds are rough."), "{some}");
         let none = text(&[of("a", &[1, 2]), of("b", &[3, 4])].concat());
-        assert!(none.contains("Not compared, as a has no seed in common: b."), "{none}");
+        assert!(none.contains("Not compared, as a has no seed in common: \"b\"."), "{none}");
         assert!(!none.contains("Differences to a"), "{none}");
         let mut rows = [of("a", &[1, 2]), of("b", &[1, 2])].concat();
         for (row, value) in rows.iter_mut().zip(["2", "2", "4", "4"]) {
             row.axes.insert("lora-rank".to_owned(), value.to_owned());
         }
         let alone = text(&rows);
-        assert!(alone.contains("told apart: b, lora-rank 4."), "{alone}");
+        assert!(alone.contains("told apart: \"b, lora-rank 4\"."), "{alone}");
     }
 
     #[test]

@@ -126,8 +126,9 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
         let now = files.of(config).with_context(|| format!("{name}, which {begun}"))?;
         if let Some(differences) = now.differences(&identity::files_in(&recorded, config)) {
             bail!(
-                "{name}: the run in {} {begun}, and was on other files: {differences}; put these back as they were, remove its \
-                 folder to have it run on the new ones, or name a new --output",
+                "{name}: the run in {} {begun}, and was on other files or in another precision: {differences}; put files back as \
+                 they were, go on where the device has the precision, remove its folder to have it run anew, or name a new \
+                 --output",
                 config.output.display()
             );
         }
@@ -161,7 +162,7 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
 
 /// What names the files that a run reads, and how they are read.
 fn files_read(config: &TrainConfig) -> Result<String> {
-    let TrainConfig { init_head, init_delta, class_weights, pooling, .. } = config;
+    let TrainConfig { init_head, init_delta, class_weights, pooling, precision, .. } = config;
     // However many rows are drawn of a file and however long its texts may be, it is the same. Where nobody says how long
     // they may be, the makers' files do.
     let dev = match &config.dev {
@@ -176,7 +177,10 @@ fn files_read(config: &TrainConfig) -> Result<String> {
         stride: None,
         ..config.clone()
     };
-    Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?} {pooling:?}", texts_key(&read)?))
+    Ok(format!(
+        "{} {init_head:?} {init_delta:?} {class_weights:?} {pooling:?} {precision}",
+        texts_key(&read)?
+    ))
 }
 
 /// What decided what a run computed; `None` where it has no checkpoint.
