@@ -317,6 +317,29 @@ fn runs_are_held_to_what_their_base_says_beside_its_weights() {
 }
 
 #[test]
+fn a_sweep_goes_on_in_the_precision_in_which_it_began() {
+    let folder = Folder::new();
+    let text = "steps = 1\nprecision = \"bf16\"\n[grid]\nlr = [1e-3, 1e-2]\n";
+    let (path, output) = (grid(&folder, text), folder.path("sweep"));
+    Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
+    // As if `auto` had been bf16, and the second run were still to come.
+    for file in ["sweep.toml", "bitfit-lr1e-3/settings.toml"] {
+        let path = output.join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("precision = \"bf16\""), "{text}");
+        fs::write(path, text.replace("precision = \"bf16\"", "precision = \"auto\"")).unwrap();
+    }
+    fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
+    let again = || {
+        let mut command = bitfit(["sweep", "--resume", "--output"]);
+        // Without dot products of bf16, `auto` is f32.
+        Finished::of(command.arg(&output).env("BITFIT_SIMD", "avx2"))
+    };
+    again().fails(1, &["bitfit-lr1e-3: ", "precision was \"bf16\" and is \"f32\""]);
+    assert!(!output.join("bitfit-lr1e-2").exists());
+}
+
+#[test]
 fn files_that_cannot_be_read_are_refused_before_anything_is_written() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(24, 2));

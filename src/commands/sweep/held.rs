@@ -126,9 +126,31 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
         let now = files.of(config).with_context(|| format!("{name}, which {begun}"))?;
         if let Some(differences) = now.differences(&identity::files_in(&recorded, config)) {
             bail!(
-                "{name}: the run in {} {begun}, and was on other files or in another precision: {differences}; put files back as \
-                 they were, go on where the device has the precision, remove its folder to have it run anew, or name a new \
-                 --output",
+                "{name}: the run in {} {begun}, and was on other files: {differences}; put these back as they were, remove its \
+                 folder to have it run on the new ones, or name a new --output",
+                config.output.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Holds runs that have begun to the precision of those that are still to be made: what `auto` is depends on the device.
+///
+/// # Errors
+/// Another one; a device that is not there.
+pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
+    let mut here = HashMap::new();
+    for SweepRun { name, config, .. } in runs {
+        let Some(recorded) = fingerprint_of(config)? else { continue };
+        let now = match here.entry(format!("{} {}", config.device, config.precision)) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(identity::precision_now(config)?),
+        };
+        if let Some(differences) = now.differences(&identity::precision_in(&recorded)) {
+            bail!(
+                "{name}: the run in {} began on another device: {differences}, and what is left to do would not stand beside \
+                 it; go on where the sweep began, or name a new --output",
                 config.output.display()
             );
         }
@@ -162,7 +184,7 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
 
 /// What names the files that a run reads, and how they are read.
 fn files_read(config: &TrainConfig) -> Result<String> {
-    let TrainConfig { init_head, init_delta, class_weights, pooling, precision, .. } = config;
+    let TrainConfig { init_head, init_delta, class_weights, pooling, .. } = config;
     // However many rows are drawn of a file and however long its texts may be, it is the same. Where nobody says how long
     // they may be, the makers' files do.
     let dev = match &config.dev {
@@ -177,10 +199,7 @@ fn files_read(config: &TrainConfig) -> Result<String> {
         stride: None,
         ..config.clone()
     };
-    Ok(format!(
-        "{} {init_head:?} {init_delta:?} {class_weights:?} {pooling:?} {precision}",
-        texts_key(&read)?
-    ))
+    Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?} {pooling:?}", texts_key(&read)?))
 }
 
 /// What decided what a run computed; `None` where it has no checkpoint.
