@@ -176,8 +176,15 @@ impl CompareArgs {
         };
         let mut runs: Vec<SweepRun> = Vec::new();
         for (name, args) in specs {
-            if runs.iter().any(|other| other.name == name) {
-                return Err(UsageError::new(format!("two runs are called `{name}`")));
+            // Some file systems do not tell case apart.
+            if let Some(other) = runs.iter().find(|other| other.name.eq_ignore_ascii_case(&name)) {
+                let same = match other.name == name {
+                    true => String::new(),
+                    false => {
+                        format!(", or `{}`, which some file systems do not tell apart", other.name)
+                    }
+                };
+                return Err(UsageError::new(format!("two runs are called `{name}`{same}")));
             }
             let mut common = common.clone();
             let method = args.method.unwrap_or_default();
@@ -255,6 +262,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_run() {
         assert!(error(&["a", "a"]).contains("two runs are called `a`"));
+        assert!(error(&["a", "A"]).contains("two runs are called `A`, or `a`"));
         assert!(error(&["a/b"]).contains("cannot be a run's name"));
         for own in ["answers", "sweep.jsonl", "report.html", "run.lock", "a.toml"] {
             assert!(error(&[own]).contains("files of such names"), "{own}");

@@ -41,6 +41,8 @@ fn mistakes_have_their_line_and_a_way_out() {
         ("[grid]\n\nlrr = [1]", "3: unknown option `lrr`"),
         ("[grid]\nlr = 1", "2: `lr` should be a list of values and is of type integer"),
         ("[grid]\nlr = []", "2: `lr` has no value"),
+        ("train = [\"a.tsv\", \"b.tsv\"]", "1: `train` takes one value and has a list"),
+        ("[grid]\ndev = [[\"a.tsv\", \"b.tsv\"]]", "2: `dev` takes one value and has a list"),
         ("[grid]\nlr = [1e-3,\n0.001]", "3: `lr` has 0.001 twice"),
         ("[grid]\nlr = [1,\n\"fast\"]", "3: "),
         ("[grid]\nlr = [1, 2]\nlr = [3]", "3: not valid TOML"),

@@ -77,6 +77,9 @@ pub(super) struct Given {
     pub(super) args: TrainArgs,
 }
 
+/// Options whose value is a list.
+const LISTS: [&str; 4] = ["biases", "betas", "lora-on", "saving"];
+
 /// The options that a file can have.
 pub(super) struct Options {
     command: clap::Command,
@@ -146,6 +149,12 @@ impl Options {
 
     /// What a value of an option comes to.
     pub(super) fn given(&self, option: &str, value: &DeValue<'_>) -> Result<Given, String> {
+        if matches!(value, DeValue::Array(_)) && !LISTS.contains(&option) {
+            return Err(format!(
+                "`{option}` takes one value and has a list: several values are an axis, which stands in the [grid] of a \
+                 sweep"
+            ));
+        }
         let text = as_argument(value)
             .ok_or_else(|| format!("`{option}` cannot be a {}", value.type_str()))?;
         let argument = format!("--{option}={text}");

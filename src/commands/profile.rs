@@ -28,9 +28,10 @@ use crate::settings::choice::Choice as _;
 use crate::settings::saving::SavingChoice;
 use crate::settings::validate;
 use crate::table::{TextTable, grouped};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// Least and most rows, and width, of the product that shows what a device can do.
@@ -44,6 +45,15 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     {
         let path = path.display();
         return Err(UsageError::new(format!("--picture {path}: name it .svg or .png")).into());
+    }
+    // Before minutes are spent on what could not be written.
+    for (option, path) in [("--json", &args.json), ("--picture", &args.picture)] {
+        if let Some(path) = path
+            && let Some(folder) = path.parent().filter(|folder| *folder != Path::new(""))
+        {
+            let path = path.display();
+            ensure!(folder.is_dir(), "{option} {path}: there is no folder {}", folder.display());
+        }
     }
     set_threads(step.threads, &Alone)?;
     validate::method_for(step.task, args.method).map_err(UsageError::from)?;

@@ -180,11 +180,24 @@ impl<'a> Groups<'a> {
         Self { metric, list }
     }
 
-    /// With which a group is compared: the first variant with the same further options.
+    /// The variant with which the others are compared.
+    pub fn first_variant(&self) -> &'a str {
+        self.list.first().map_or("", |group| group.variant)
+    }
+
+    /// With which a group is compared: that of the first variant which has the same values of the further options that both
+    /// have. `None` for the first variant's own, and where there is none or more than one.
     pub fn compared_with(&self, group: &Group<'_>) -> Option<&Group<'a>> {
-        let first = self.list.first()?.variant;
-        let same = |other: &&Group<'_>| other.variant == first && other.axes == group.axes;
-        self.list.iter().find(same).filter(|_| group.variant != first)
+        let first = self.first_variant();
+        let agrees = |other: &&Group<'_>| {
+            let same = |(option, value): &(&str, &str)| {
+                other.axis(option).is_none_or(|theirs| theirs == *value)
+            };
+            other.variant == first && group.axes.iter().all(same)
+        };
+        let mut found = self.list.iter().filter(agrees);
+        let one = found.next().filter(|_| group.variant != first)?;
+        found.next().is_none().then_some(one)
     }
 }
 
@@ -277,6 +290,32 @@ mod tests {
         assert_eq!(groups.list[0].axis("train-rows"), Some("100"));
         let first = groups.compared_with(&groups.list[3]).unwrap();
         assert_eq!((first.variant, &first.axes), ("bitfit", &groups.list[3].axes));
+    }
+
+    #[test]
+    fn a_variant_with_an_option_of_its_own_is_compared_where_there_is_one_to_compare_it_with() {
+        let with = |variant: &str, axes: &[(&str, &str)]| {
+            let mut row = row(variant, 1e-3, 1, 0.5);
+            row.axes.extend(axes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+            row
+        };
+        let place = |rows: &[RunRow], last: usize| {
+            let groups = Groups::of(rows);
+            groups.compared_with(&groups.list[last]).map(Group::label)
+        };
+        let ranks = [with("bitfit", &[]), with("lora", &[("lora-rank", "2")])];
+        assert_eq!(place(&ranks, 1).as_deref(), Some("bitfit"));
+        let weights = |of_full| {
+            let axes = |weights| [("weights", weights)];
+            let bitfit = ["nf4", "f16"].map(|weights| with("bitfit", &axes(weights)));
+            bitfit.into_iter().chain([with("full", of_full)]).collect::<Vec<_>>()
+        };
+        assert_eq!(place(&weights(&[("weights", "f32")]), 2), None);
+        assert_eq!(
+            place(&weights(&[("weights", "f16")]), 2).as_deref(),
+            Some("bitfit, weights f16")
+        );
+        assert_eq!(place(&weights(&[]), 2), None, "there are two");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The table of a sweep, as text and as Markdown, and what has to be said with it.
 
 use super::bootstrap::{Interval, RESAMPLES};
-use super::groups::{AnswersByRun, Group, Groups};
+use super::groups::{AnswersByRun, AtRate, Group, Groups};
 use super::rows::{RunEnd, RunRow};
 use super::units::{bytes, difference, measure, seconds};
 use crate::table::{TextTable, grouped};
@@ -22,12 +22,12 @@ fn or_dash(text: Option<String>) -> String {
 
 impl ResultTable {
     pub fn of(groups: &Groups<'_>, answers: &AnswersByRun) -> Self {
-        let first = groups.list.first().map_or("", |group| group.variant);
+        let first = groups.first_variant();
         let dev = match groups.metric {
             Some(metric) => format!("dev {metric}"),
             None => "dev".to_owned(),
         };
-        let compared = groups.list.iter().any(|group| groups.compared_with(group).is_some());
+        let compared = groups.list.iter().any(|group| group.variant != first);
         let mut heading = vec!["run".to_owned(), "rate".to_owned(), "seeds".to_owned(), dev];
         if compared {
             heading.push(format!("against {first}"));
@@ -48,13 +48,15 @@ impl ResultTable {
 
     fn of_group(group: &Group<'_>) -> Vec<String> {
         let at = group.at_best();
-        let seeds = at.map_or(0, |at| at.dev().len());
         let dev = at.and_then(|at| {
             let mean = measure(at.mean()?);
             Some(at.deviation().map_or(mean.clone(), |by| format!("{mean} ± {}", measure(by))))
         });
-        // Of runs without dev rows there is no best rate, and yet they took something.
+        // Of runs without dev rows there is no best rate, and yet they ended and took something.
         let any = at.or(group.rates.first());
+        let done =
+            |at: &AtRate<'_>| at.runs.iter().filter(|run| run.outcome == RunEnd::Done).count();
+        let seeds = at.map_or_else(|| any.map_or(0, done), |at| at.dev().len());
         let known = |figure: fn(&RunRow) -> Option<u64>| {
             any.and_then(|at| at.runs.iter().filter_map(|run| figure(run)).max())
         };
@@ -99,11 +101,20 @@ impl ResultTable {
     }
 }
 
-/// What was drawn for the intervals, to be said once.
+/// What was compared, and what was drawn for the intervals, to be said once.
 #[derive(Default)]
 struct Drawn {
+    /// Differences of one seed.
+    single: bool,
     rows: bool,
     seeds_alone: Vec<String>,
+    /// The fewest seeds of an interval.
+    fewest: Option<usize>,
+    /// Compared over fewer seeds than the row has.
+    fewer: Vec<String>,
+    /// With no row or no seed to be compared with.
+    alone: Vec<String>,
+    no_seed: Vec<String>,
 }
 
 /// How a group compares with the first variant.
@@ -113,11 +124,26 @@ fn against(
     answers: &AnswersByRun,
     drawn: &mut Drawn,
 ) -> String {
-    let found = groups.compared_with(group).and_then(|first| group.difference(first, answers));
-    let Some(found) = found else { return "-".to_owned() };
+    let nothing = || "-".to_owned();
+    let Some(at) = group.at_best().filter(|_| group.variant != groups.first_variant()) else {
+        return nothing();
+    };
+    let Some(first) = groups.compared_with(group) else {
+        drawn.alone.push(group.label());
+        return nothing();
+    };
+    let Some(found) = group.difference(first, answers) else {
+        drawn.no_seed.push(group.label());
+        return nothing();
+    };
+    if found.seeds < at.dev().len() {
+        drawn.fewer.push(format!("{} ({})", group.label(), count(found.seeds, "seed")));
+    }
     let Some(Interval { low, high, rows }) = found.interval else {
+        drawn.single = true;
         return format!("{} [-]", difference(found.mean));
     };
+    drawn.fewest = Some(drawn.fewest.map_or(found.seeds, |fewest| fewest.min(found.seeds)));
     match rows {
         true => drawn.rows = true,
         false => drawn.seeds_alone.push(group.label()),
@@ -150,14 +176,27 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
                 notes.push(format!("Seeds alone were drawn for {alone}: their rows do not pair."));
             }
             (false, false) => notes.push(of("seeds alone")),
-            (false, true) => notes.push(format!(
+            (false, true) if drawn.single => notes.push(format!(
                 "Differences to {first} are of the same seed; one seed says nothing of how far another would be off."
             )),
+            (false, true) => {}
         }
-        let fewest = groups.list.iter().filter_map(|g| Some(g.at_best()?.dev().len())).min();
-        if let (Some(fewest @ 2..5), false) = (fewest, !drawn.rows && drawn.seeds_alone.is_empty())
-        {
+        if !drawn.fewer.is_empty() {
+            let fewer = list(&drawn.fewer);
+            notes.push(format!("Compared over fewer seeds, those that {first} has, too: {fewer}."));
+        }
+        if let Some(fewest @ 2..5) = drawn.fewest {
             notes.push(format!("Intervals of {} are rough.", count(fewest, "seed")));
+        }
+        if !drawn.no_seed.is_empty() {
+            let rows = list(&drawn.no_seed);
+            notes.push(format!("Not compared, as {first} has no seed in common: {rows}."));
+        }
+        if !drawn.alone.is_empty() {
+            let rows = list(&drawn.alone);
+            notes.push(format!(
+                "Not compared, as not one row of {first} has the same values of what is told apart: {rows}."
+            ));
         }
     }
     for group in &groups.list {
@@ -228,12 +267,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_compared_or_over_fewer_seeds_is_said() {
+        let of = |variant: &str, seeds: &[u64]| {
+            seeds.iter().map(|&seed| row(variant, 1e-3, seed, 0.5)).collect::<Vec<_>>()
+        };
+        let text =
+            |rows: &[RunRow]| ResultTable::of(&Groups::of(rows), &AnswersByRun::new()).text();
+        let some = text(&[of("a", &[1, 2, 3]), of("b", &[2, 3, 4])].concat());
+        assert!(some.contains("those that a has, too: \"b (2 seeds)\"."), "{some}");
+        assert!(some.contains("Intervals of 2 seeds are rough."), "{some}");
+        let none = text(&[of("a", &[1, 2]), of("b", &[3, 4])].concat());
+        assert!(none.contains("Not compared, as a has no seed in common: \"b\"."), "{none}");
+        assert!(!none.contains("Differences to a"), "{none}");
+        let mut rows = [of("a", &[1, 2]), of("b", &[1, 2])].concat();
+        for (row, value) in rows.iter_mut().zip(["2", "2", "4", "4"]) {
+            row.axes.insert("lora-rank".to_owned(), value.to_owned());
+        }
+        let alone = text(&rows);
+        assert!(alone.contains("told apart: \"b, lora-rank 4\"."), "{alone}");
+    }
+
+    #[test]
     fn runs_without_dev_rows_have_what_they_took() {
         let without = RunRow { dev: None, train: None, metric: None, ..row("a|b", 1e-3, 1, 0.5) };
         let table =
             ResultTable::of(&Groups::of(std::slice::from_ref(&without)), &AnswersByRun::new());
-        assert_eq!(table.rows[0][2..6], ["0", "-", "-", "26,498"].map(str::to_owned));
+        assert_eq!(table.rows[0][2..6], ["1", "-", "-", "26,498"].map(str::to_owned));
         assert!(table.markdown().contains("| a\\|b | 0.001 |"), "{}", table.markdown());
+        let other = RunRow { variant: "b".to_owned(), ..without.clone() };
+        let table = ResultTable::of(&Groups::of(&[without, other]), &AnswersByRun::new());
+        assert!(table.notes.is_empty(), "{:?}", table.notes);
         let none = ResultTable::of(&Groups::of(&[]), &AnswersByRun::new());
         assert!(none.rows.is_empty() && !none.text().is_empty());
     }

@@ -55,6 +55,33 @@ fn a_log_that_cannot_grow_is_cut_at_a_whole_line() {
 }
 
 #[test]
+fn a_sweep_goes_on_once_there_is_room_for_its_rows() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(8, 2));
+    let seeds: Vec<String> = (1..=30).map(|seed| seed.to_string()).collect();
+    let (model, seeds) = (fixture("bert"), seeds.join(", "));
+    let grid = folder.write(
+        "grid.toml",
+        format!(
+            "model = {:?}\ntrain = {:?}\nmethod = \"head\"\npooling = \"mean\"\nsteps = 1\n[grid]\nseed = [{seeds}]\n",
+            model.display(),
+            data.display()
+        ),
+    );
+    let output = folder.path("sweep");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let args = ["sweep", "--threads", "2", "--jobs", "2", "--device", "cpu", "--output"];
+    let mut args: Vec<String> = args.map(str::to_owned).into();
+    args.extend([text(&output), "--grid".to_owned(), text(&grid)]);
+    // Some rows fit; two workers meet the end of the file one after the other.
+    limited(24, &args).fails(1, &["sweep.jsonl", "File too large"]);
+    let made = sweep_rows(&output).len();
+    assert!(made > 0 && made < 30, "{made}");
+    Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output)).success();
+    assert_eq!(sweep_rows(&output).len(), 30);
+}
+
+#[test]
 fn merge_and_predict_leave_no_piece_of_a_file() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(24, 2));

@@ -62,6 +62,13 @@ fn a_picture_has_the_operations_below_the_roofs() {
         let begins: &[u8] = if name.ends_with("png") { b"\x89PNG" } else { b"<svg" };
         assert!(bytes.starts_with(begins), "{name}");
     }
+    for option in ["--picture", "--json"] {
+        let path = folder.path("nowhere/roofs.svg");
+        let mut command = profile(&[option, path.to_str().unwrap()]);
+        let refused = Finished::of(&mut command);
+        refused.fails(1, &[option, "there is no folder", "nowhere"]);
+        assert_eq!(refused.stdout, "", "nothing was measured");
+    }
     Finished::of(profile(&["--picture", "roofs.gif"]).env("NO_COLOR", "1"))
         .fails(2, &["roofs.gif", ".svg or .png"]);
 }

@@ -160,11 +160,15 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same_end() {
     }
     assert!(kills > 3, "it was killed {kills} times");
     same_sweeps(&whole, &output);
-    // A sweep that has ended says what it found, and makes nothing again.
+    // A sweep that has ended says what it found, and makes nothing again but what is gone.
     let before = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
-    let again = bitfit(["sweep", "--resume", "--output", output.to_str().unwrap()]);
-    let mut again = again;
-    Finished::of(&mut again).success();
+    let answers = output.join("answers/head-lr1e-2-seed2.json");
+    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    again().success();
+    fs::write(&answers, "").unwrap();
+    again().fails(1, &["head-lr1e-2-seed2.json is broken: remove it"]);
+    fs::remove_file(&answers).unwrap();
+    again().success();
     let after = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
     assert_eq!(before.unwrap(), after.unwrap());
     same_sweeps(&whole, &output);
@@ -311,6 +315,29 @@ fn runs_are_held_to_what_their_base_says_beside_its_weights() {
         fs::write(&path, kept).unwrap();
     }
     again().success();
+}
+
+#[test]
+fn a_sweep_goes_on_in_the_precision_in_which_it_began() {
+    let folder = Folder::new();
+    let text = "steps = 1\nprecision = \"bf16\"\n[grid]\nlr = [1e-3, 1e-2]\n";
+    let (path, output) = (grid(&folder, text), folder.path("sweep"));
+    Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
+    // As if `auto` had been bf16, and the second run were still to come.
+    for file in ["sweep.toml", "bitfit-lr1e-3/settings.toml"] {
+        let path = output.join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("precision = \"bf16\""), "{text}");
+        fs::write(path, text.replace("precision = \"bf16\"", "precision = \"auto\"")).unwrap();
+    }
+    fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
+    let again = || {
+        let mut command = bitfit(["sweep", "--resume", "--output"]);
+        // Without dot products of bf16, `auto` is f32.
+        Finished::of(command.arg(&output).env("BITFIT_SIMD", "avx2"))
+    };
+    again().fails(1, &["bitfit-lr1e-3: ", "precision was \"bf16\" and is \"f32\""]);
+    assert!(!output.join("bitfit-lr1e-2").exists());
 }
 
 #[test]

@@ -135,6 +135,29 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Holds runs that have begun to the precision of those that are still to be made: what `auto` is depends on the device.
+///
+/// # Errors
+/// Another one; a device that is not there.
+pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
+    let mut here = HashMap::new();
+    for SweepRun { name, config, .. } in runs {
+        let Some(recorded) = fingerprint_of(config)? else { continue };
+        let now = match here.entry(format!("{} {}", config.device, config.precision)) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(identity::precision_now(config)?),
+        };
+        if let Some(differences) = now.differences(&identity::precision_in(&recorded)) {
+            bail!(
+                "{name}: the run in {} began on another device: {differences}, and what is left to do would not stand beside \
+                 it; go on where the sweep began, or name a new --output",
+                config.output.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Files may also change between one run and the next.
 ///
 /// # Errors

@@ -2,13 +2,13 @@
 //! them, and stand in the order of the grid when all have.
 
 use super::held::is_done;
-use crate::files::{open_own, read_bounded, write_bytes_atomic};
+use super::report::answers_file;
+use crate::files::{read_bounded, write_bytes_atomic};
 use crate::results::rows::{RunEnd, RunRow, read_rows};
 use crate::settings::sweep_run::SweepRun;
+use crate::train::log::JsonLines;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub const LEDGER_FILE: &str = "sweep.jsonl";
@@ -19,15 +19,15 @@ const MOST_BYTES: u64 = 256 << 20;
 pub struct Ledger {
     path: PathBuf,
     /// Open from [`begin`](Ledger::begin) on.
-    file: Option<File>,
+    file: Option<JsonLines>,
     /// In the order of the grid.
     names: Vec<String>,
     rows: HashMap<String, RunRow>,
 }
 
 impl Ledger {
-    /// Reads the lines that a folder has of these runs. Those of runs that failed, or whose folders are gone, are dropped: they are
-    /// made again.
+    /// Reads the lines that a folder has of these runs. Those of runs that failed, or whose folders or answers are gone, are
+    /// dropped: they are made again.
     ///
     /// # Errors
     /// A file that cannot be read, or a line that is broken; a last one that was cut off is none.
@@ -46,7 +46,7 @@ impl Ledger {
             for row in found {
                 let run = runs.iter().find(|run| run.name == row.run);
                 let stands = run.is_some_and(|run| match row.outcome {
-                    RunEnd::Done => is_done(&run.config),
+                    RunEnd::Done => is_done(&run.config) && has_answers(output, &row),
                     RunEnd::Diverged => run.config.output.exists(),
                     RunEnd::Failed => false,
                 });
@@ -64,9 +64,9 @@ impl Ledger {
     /// # Errors
     /// A file that cannot be written.
     pub fn begin(&mut self) -> Result<()> {
-        write_bytes_atomic(&self.path, &text(&self.names, &self.rows)?)?;
-        let file = open_own(&self.path, File::options().append(true));
-        self.file = Some(file.with_context(|| format!("cannot write {}", self.path.display()))?);
+        let text = text(&self.names, &self.rows)?;
+        write_bytes_atomic(&self.path, &text)?;
+        self.file = Some(JsonLines::resume(&self.path, text.len() as u64)?);
         Ok(())
     }
 
@@ -81,13 +81,11 @@ impl Ledger {
     }
 
     /// # Errors
-    /// A line that cannot be written.
+    /// A line that cannot be written; then no part of it stays, and what another run adds is a line of its own.
     pub fn add(&mut self, row: RunRow) -> Result<()> {
-        let line = row.to_line()?;
         let file = self.file.as_mut().context("a ledger that was not begun")?;
-        file.write_all(line.as_bytes())
-            .and_then(|()| file.sync_data())
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        file.append(&row)?;
+        file.sync()?;
         self.rows.insert(row.run.clone(), row);
         Ok(())
     }
@@ -100,6 +98,11 @@ impl Ledger {
         write_bytes_atomic(&self.path, &text(&self.names, &self.rows)?)?;
         Ok(self.names.iter().filter_map(|name| self.rows.get(name)).cloned().collect())
     }
+}
+
+/// Whether what a run answered is there, where it was measured.
+fn has_answers(output: &Path, row: &RunRow) -> bool {
+    row.train.is_none() || answers_file(output, &row.run).exists()
 }
 
 fn text(names: &[String], rows: &HashMap<String, RunRow>) -> Result<Vec<u8>> {

@@ -89,6 +89,9 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     }
     let mut files = FilesNow::new(&inputs);
     held::same_files(&begun, &mut files)?;
+    if runs.iter().any(|run| !ledger.has(&run.name)) {
+        held::same_precision(&begun)?;
+    }
     let work = Work::planned(command, &inputs, &mut files, |name| ledger.has(name))?;
     // Before the first run, so that a sweep that was stopped knows what is left to do.
     write_bytes_atomic(&sweep_file::runs_file(output), sweep_file::to_text(runs)?.as_bytes())?;

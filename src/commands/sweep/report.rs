@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// Rows of dev data in their millions.
 const MOST_ANSWERS: u64 = 1 << 30;
 
-/// Where a run's answers to the dev rows are.
+/// Where a run's answers to the dev rows are: `null` where its measure is not made of such. Runs that were not measured have
+/// none.
 pub fn answers_file(output: &Path, run: &str) -> PathBuf {
     output.join(ANSWERS).join(format!("{run}.json"))
 }
@@ -47,9 +48,14 @@ fn answers(output: &Path, rows: &[RunRow]) -> Result<AnswersByRun> {
         if !path.exists() {
             continue;
         }
-        let answers: DevAnswers = serde_json::from_slice(&read_bounded(&path, MOST_ANSWERS)?)
-            .with_context(|| format!("{} is broken", path.display()))?;
-        found.insert(row.run.clone(), answers);
+        let answers: Option<DevAnswers> =
+            serde_json::from_slice(&read_bounded(&path, MOST_ANSWERS)?).with_context(|| {
+                format!(
+                    "{} is broken: remove it, and go on with --resume, which makes it anew",
+                    path.display()
+                )
+            })?;
+        found.extend(answers.map(|answers| (row.run.clone(), answers)));
     }
     Ok(found)
 }

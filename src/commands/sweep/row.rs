@@ -30,9 +30,9 @@ pub fn of_result(run: &SweepRun, texts: &Texts, output: &Path) -> Result<RunRow>
         Some(metric) => best::measure(config, texts, metric)?,
         None => None,
     };
-    if let Some(answers) = found.as_ref().and_then(|found| found.answers.as_ref()) {
+    if let Some(found) = &found {
         let path = answers_file(output, &run.name);
-        write_bytes_atomic(&path, &serde_json::to_vec(answers)?)?;
+        write_bytes_atomic(&path, &serde_json::to_vec(&found.answers)?)?;
     }
     let left = config.output.join(result_file(config.method.facts().leaves));
     let size = std::fs::metadata(&left);

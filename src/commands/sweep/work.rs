@@ -107,8 +107,11 @@ impl<'a> Work<'a> {
         if left.is_empty() {
             return Ok(Most::default());
         }
-        let (to_make, at_a_time) = (count(left.len(), "run"), pools.len());
-        let threads = count(threads, "thread");
+        let (to_make, threads) = (count(left.len(), "run"), count(threads, "thread"));
+        let at_a_time = match pools.len() {
+            1 => "1".to_owned(),
+            most => format!("up to {most}"),
+        };
         say(*quiet, format_args!("{to_make} to make, {at_a_time} at a time on {threads}"));
         let board = Board::new(runs.len(), runs.len() - left.len(), *quiet);
         let asked = stop.after_the_step();

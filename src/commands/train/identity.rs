@@ -1,6 +1,6 @@
 //! What decides what a run computes: what a resumed run is held to, and of the files alone, what the runs of a sweep are.
 
-use super::core::pooling;
+use super::core::{device_of, pooling};
 use super::data::{Data, RunRows};
 use super::inputs::Inputs;
 use super::start;
@@ -8,6 +8,8 @@ use crate::commands::base::Base;
 use crate::files::sha256_file;
 use crate::formats::delta::{DataHashes, DeltaInfo};
 use crate::formats::fingerprint::Fingerprint;
+use crate::ranks::Share;
+use crate::session::open;
 use crate::settings::choice::{Pooling, Precision};
 use crate::settings::train::TrainConfig;
 use crate::settings::weighting::Weighting;
@@ -22,6 +24,7 @@ const FILES: [&str; 6] = [
     "initial delta",
     "file of class weights",
 ];
+const PRECISION: &str = "precision";
 /// What the settings may leave to the makers' files.
 const POOLING: &str = "pooling in use";
 const LONGEST_TEXT: &str = "longest text";
@@ -41,7 +44,7 @@ pub fn of_run(
 ) -> Result<Fingerprint> {
     let fingerprint = Fingerprint::of(config)?
         // What `auto` is may differ where the run is resumed.
-        .with("precision", &format!("\"{precision}\""))
+        .with(PRECISION, &format!("\"{precision}\""))
         .with(POOLING, &info.pooling.to_string())
         .with(LONGEST_TEXT, &info.max_length.unwrap_or_default().to_string())
         .with_all(&base.config.dropout())
@@ -66,6 +69,20 @@ pub fn of_files_now(config: &TrainConfig, inputs: &Inputs) -> Result<Fingerprint
         .with_all(&base.config.dropout())
         .with_all(&base.files(&tokenizer)?);
     Ok(files_in(&now, config))
+}
+
+/// The precision that a run with these settings would have here.
+///
+/// # Errors
+/// A device that is not there, or does not have it.
+pub fn precision_now(config: &TrainConfig) -> Result<Fingerprint> {
+    let precision = config.precision.on(open(device_of(config, Share::WHOLE))?.kind())?;
+    Ok(Fingerprint::default().with(PRECISION, &format!("\"{precision}\"")))
+}
+
+/// That of a run's fingerprint.
+pub fn precision_in(run: &Fingerprint) -> Fingerprint {
+    run.only(|name| name == PRECISION)
 }
 
 /// The part of a run's fingerprint that files decide.
