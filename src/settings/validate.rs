@@ -281,7 +281,8 @@ impl TrainConfig {
             TrainedBiases::All => Some("trains everything"),
         };
         let nothing = facts.biases == TrainedBiases::None && facts.adds == Adds::Nothing;
-        if (nothing || facts.adds == Adds::Entries) && self.init_delta.is_some() {
+        let drawn = facts.biases == TrainedBiases::Counted;
+        if (nothing || drawn) && self.init_delta.is_some() {
             let instead = if nothing { "none of these" } else { "those that it draws" };
             let problem = format!(
                 "has values of the encoder for a run to go on with, and --method {method} trains {instead}, so that its \

@@ -113,7 +113,7 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
         (&["--method", "lora", "--lora-rank", "0"], "--lora-rank must be from 1"),
         (&["--method", "ia3,lora", "--list"], "--list prints the step of one --method"),
         (&["--method", "full", "--task", "masked-lm"], "--method full is not for --task masked-lm"),
-        (&["--method", "rows", "--task", "masked-lm"], "--method rows is not for --task masked-lm"),
+        (&["--method", "random", "--task", "masked-lm"], "random is not for --task masked-lm"),
         (&["--method", "lorra"], "'lora'"),
         (&["--method", "ia3,lora", "--biases", "query"], "--biases chooses what --method bitfit"),
         (&["--method", "lora", "--lora-rank", "3", "--device", "cuda"], "multiples of 8"),
