@@ -44,7 +44,7 @@ const MOST_RUNS: usize = 10_000;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SweepArgs {
-    /// TOML file with the runs: options of train for all of them, axes in [grid], and rows of the table in [[variant]]
+    /// TOML file with the runs: options of train for all of them, axes in `[grid]`, and rows of the table in `[[variant]]`
     #[arg(long, value_name = "FILE", help_heading = "What is run")]
     pub grid: Option<PathBuf>,
     /// Most runs side by side, which share the threads [default: as many as threads and memory allow]
