@@ -165,12 +165,13 @@ fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
 }
 
 #[test]
-fn a_run_that_fails_is_named() {
+fn data_that_no_run_can_use_are_refused_before_the_first() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", "text\tlabel\na\tx\nb\tx\n");
     let output = folder.path("compare");
     let run = Finished::of(&mut compare(&data, &output, &["--run", "head"]));
-    run.fails(1, &["the run head: ", "a.tsv", "at least two classes"]);
+    run.fails(1, &["the run head: ", "a.tsv"]);
+    assert!(!output.exists());
 }
 
 #[test]

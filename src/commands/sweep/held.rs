@@ -143,7 +143,9 @@ pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
     let mut here = HashMap::new();
     for SweepRun { name, config, .. } in runs {
         let Some(recorded) = fingerprint_of(config)? else { continue };
-        let now = match here.entry(format!("{} {}", config.device, config.precision)) {
+        // Matrices train in f32, whatever the device has.
+        let TrainConfig { device, precision, method, .. } = config;
+        let now = match here.entry(format!("{device} {precision} {}", method.trains_matrices())) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(place) => place.insert(identity::precision_now(config)?),
         };

@@ -15,10 +15,11 @@ mod work;
 
 use super::stop;
 use super::train::Inputs;
-use super::{outputs, say};
+use super::{outputs, say, set_threads};
 use crate::cli::sweep_file::{self, RUNS_FILE};
 use crate::cli::{SweepCommand, TrainArgs};
 use crate::files::{no_links, only_files, write_bytes_atomic};
+use crate::ranks::Alone;
 use crate::results::report::{PICTURES, files as files_of_report};
 use crate::results::rows::{RunEnd, RunRow};
 use crate::rss;
@@ -79,6 +80,10 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
              folder",
             output.display()
         );
+    }
+    // Before anything computes, and so takes as many threads as there are.
+    if let Some(first) = runs.first() {
+        set_threads(first.config.threads, &Alone)?;
     }
     let inputs = Inputs::default();
     let mut ledger = Ledger::read(output, runs)?;

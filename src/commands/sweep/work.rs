@@ -8,10 +8,10 @@ use super::one::{Shared, make};
 use super::room::{Memory, Most};
 use crate::cli::SweepCommand;
 use crate::commands::notes::unheard;
+use crate::commands::say;
 use crate::commands::stop::Stop;
 use crate::commands::train::{Inputs, plan};
-use crate::commands::{say, set_threads};
-use crate::ranks::{Alone, Share};
+use crate::ranks::Share;
 use crate::results::rows::{RunEnd, RunRow};
 use crate::rss;
 use crate::session::gpu;
@@ -50,7 +50,6 @@ impl<'a> Work<'a> {
         let Some(first) = left.first() else {
             return Ok(Self { left, pools: Vec::new(), memory: Memory::new(None), threads: 0 });
         };
-        set_threads(first.config.threads, &Alone)?;
         let threads = rayon::current_num_threads();
         // All runs are of it: without it none begins, nor without their texts.
         inputs.base(&first.config, *quiet)?;
