@@ -133,16 +133,7 @@ impl CompareArgs {
         if common.biases.is_some() {
             return Err(own("biases"));
         }
-        if common.predict_test.is_some() {
-            return Err(UsageError::new(
-                "--predict-test has no place here: give it to `bitfit predict` with the run to hand in",
-            ));
-        }
-        let output = common
-            .output
-            .clone()
-            .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
-        let (resume, quiet) = (common.resume.unwrap_or(false), common.quiet.unwrap_or(false));
+        let (output, resume, quiet) = super::sweep::of_all(&common)?;
         if resume && !named {
             let runs = sweep_file::recorded(&output, &common)?;
             let runs = runs.filter(|_| common.model.is_none());

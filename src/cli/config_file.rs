@@ -1,6 +1,6 @@
 //! `--config FILE`: the options of `train` from a TOML file.
 
-use super::toml_options::{Entry, Lines, Mistake, Options, parse_toml, read_file};
+use super::toml_options::{Entry, LineNumbers, Mistake, Options, parse_toml, read_file};
 use super::train_args::TrainArgs;
 use crate::error::UsageError;
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ impl FileOptions {
     pub(super) fn of_table(
         options: &Options,
         table: &DeTable<'_>,
-        lines: &Lines<'_>,
+        lines: &LineNumbers<'_>,
         others: &[&str],
     ) -> Result<Self, Mistake> {
         let mut found = Self::default();

@@ -5,7 +5,9 @@
 
 use super::config_file::FileOptions;
 use super::run_names;
-use super::toml_options::{Entry, Given, Lines, Mistake, Options, parse_toml, read_file};
+use super::toml_options::{
+    Entry, GivenValue, LineNumbers, Mistake, Options, parse_toml, read_file,
+};
 use super::train_args::TrainArgs;
 use crate::error::{UsageError, suggestion};
 use crate::settings::choice::Choice as _;
@@ -36,7 +38,7 @@ const SHARED: [&str; 6] = ["model", "task", "metric", "device", "threads", "memo
 
 /// An option and its values.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Axis {
+pub(super) struct GridAxis {
     pub(super) option: String,
     pub(super) line: usize,
     /// At least one, each another one.
@@ -45,7 +47,7 @@ pub(super) struct Axis {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AxisValue {
-    pub(super) given: Given,
+    pub(super) given: GivenValue,
     pub(super) line: usize,
 }
 
@@ -55,7 +57,7 @@ pub(super) struct Variant {
     pub(super) name: String,
     pub(super) line: usize,
     /// Its options; most have one value.
-    pub(super) axes: Vec<Axis>,
+    pub(super) axes: Vec<GridAxis>,
 }
 
 /// A grid as it stands in its file.
@@ -63,15 +65,15 @@ pub(super) struct Variant {
 pub(super) struct Grid {
     /// What holds for all runs.
     pub(super) top: FileOptions,
-    pub(super) axes: Vec<Axis>,
+    pub(super) axes: Vec<GridAxis>,
     pub(super) variants: Vec<Variant>,
 }
 
-impl Axis {
+impl GridAxis {
     /// One value, which follows from a name in this line.
     pub(super) fn of_method(method: Method, line: usize) -> Self {
         let args = TrainArgs { method: Some(method), ..TrainArgs::default() };
-        let given = Given { text: method.name().to_owned(), args };
+        let given = GivenValue { text: method.name().to_owned(), args };
         Self { option: METHOD.to_owned(), line, values: vec![AxisValue { given, line }] }
     }
 
@@ -135,8 +137,8 @@ fn find<'a>(table: &'a DeTable<'a>, name: &str) -> Option<&'a Spanned<DeValue<'a
 fn grid_axes(
     options: &Options,
     grid: &Spanned<DeValue<'_>>,
-    lines: &Lines<'_>,
-) -> Result<Vec<Axis>, Mistake> {
+    lines: &LineNumbers<'_>,
+) -> Result<Vec<GridAxis>, Mistake> {
     let DeValue::Table(table) = grid.get_ref() else {
         let line = lines.of(grid.span().start);
         return Err((line, "`grid` is a section: write `[grid]`, and an axis on each line".into()));
@@ -162,7 +164,7 @@ fn grid_axes(
 fn list_of_variants(
     options: &Options,
     variants: &Spanned<DeValue<'_>>,
-    lines: &Lines<'_>,
+    lines: &LineNumbers<'_>,
 ) -> Result<Vec<Variant>, Mistake> {
     let wrong = |line| {
         Err((line, "a variant is a section of its own: write `[[variant]]` above each".to_owned()))
@@ -191,7 +193,7 @@ fn variant(
     options: &Options,
     table: &DeTable<'_>,
     line: usize,
-    lines: &Lines<'_>,
+    lines: &LineNumbers<'_>,
 ) -> Result<Variant, Mistake> {
     let Some(name) = find(table, NAME) else {
         let keys = table.iter().map(|(key, _)| &**key.get_ref());
@@ -210,7 +212,7 @@ fn variant(
     }
     // A name that is a method's means that method, and cannot mean another.
     if let Ok(method) = Method::from_name(name) {
-        let meant = Axis::of_method(method, line);
+        let meant = GridAxis::of_method(method, line);
         match axes.iter().find(|axis| axis.is_method()) {
             None => axes.insert(0, meant),
             Some(axis)
@@ -229,7 +231,7 @@ fn variant(
 fn own_entries<'a>(
     options: &Options,
     table: &'a DeTable<'a>,
-    lines: &Lines<'_>,
+    lines: &LineNumbers<'_>,
     others: &[&str],
 ) -> Result<Vec<Entry<'a>>, Mistake> {
     let entries = options.entries(table, lines, others)?;
@@ -243,7 +245,7 @@ fn own_entries<'a>(
 }
 
 /// The values of an option: those of a list, or the only one.
-fn axis(options: &Options, entry: Entry<'_>, lines: &Lines<'_>) -> Result<Axis, Mistake> {
+fn axis(options: &Options, entry: Entry<'_>, lines: &LineNumbers<'_>) -> Result<GridAxis, Mistake> {
     let Entry { option, line, value } = entry;
     let listed: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
         DeValue::Array(list) => list.iter().collect(),
@@ -262,7 +264,7 @@ fn axis(options: &Options, entry: Entry<'_>, lines: &Lines<'_>) -> Result<Axis, 
         }
         values.push(AxisValue { given, line });
     }
-    Ok(Axis { option, line, values })
+    Ok(GridAxis { option, line, values })
 }
 
 #[cfg(test)]

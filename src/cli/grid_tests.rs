@@ -6,7 +6,7 @@ fn error(text: &str) -> String {
     format!("{line}: {problem}")
 }
 
-fn values(axis: &Axis) -> Vec<&str> {
+fn values(axis: &GridAxis) -> Vec<&str> {
     axis.values.iter().map(|value| value.given.text.as_str()).collect()
 }
 

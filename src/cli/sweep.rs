@@ -1,7 +1,7 @@
 //! The options of `sweep`: a grid, made into checked settings of every run.
 
 use super::config_file::FileOptions;
-use super::grid::{Axis, Grid, Variant};
+use super::grid::{Grid, GridAxis, Variant};
 use super::run_names;
 use super::sweep_file::{RUNS_FILE, recorded};
 use super::train_args::TrainArgs;
@@ -67,6 +67,22 @@ pub struct SweepCommand {
     pub quiet: bool,
 }
 
+/// Of the options for all runs those that concern their folder: which it is, whether to go on there, and whether in silence.
+///
+/// # Errors
+/// No folder; an option that is for one run.
+pub(super) fn of_all(common: &TrainArgs) -> Result<(PathBuf, bool, bool), UsageError> {
+    if common.predict_test.is_some() {
+        return Err(UsageError::new(
+            "--predict-test has no place here: give it to `bitfit predict` with the run to hand in",
+        ));
+    }
+    let output = common.output.clone();
+    let output =
+        output.ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
+    Ok((output, common.resume.unwrap_or(false), common.quiet.unwrap_or(false)))
+}
+
 impl SweepArgs {
     /// Reads the grid and makes every run's settings. With `--resume` and no `--grid`, the runs are those that the sweep has
     /// in its folder.
@@ -81,16 +97,7 @@ impl SweepArgs {
             let problem = format!("--jobs must be from 1 to {MOST_THREADS}, got {jobs}");
             return Err(UsageError::new(problem));
         }
-        if common.predict_test.is_some() {
-            return Err(UsageError::new(
-                "--predict-test has no place here: give it to `bitfit predict` with the run to hand in",
-            ));
-        }
-        let output = common
-            .output
-            .clone()
-            .ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
-        let (resume, quiet) = (common.resume.unwrap_or(false), common.quiet.unwrap_or(false));
+        let (output, resume, quiet) = of_all(&common)?;
         let runs = match grid {
             Some(path) => from_grid(&path, common, &output)?,
             None if resume && common.config.is_some() => {
@@ -140,7 +147,8 @@ impl Expansion<'_> {
         let under = self.grid.top.args.clone().over(self.config.args.clone());
         let common = self.flags.clone().over(under);
         let variants = self.variants(&common);
-        let axes: Vec<Vec<&Axis>> = variants.iter().map(|variant| self.axes_of(variant)).collect();
+        let axes: Vec<Vec<&GridAxis>> =
+            variants.iter().map(|variant| self.axes_of(variant)).collect();
         let sizes = axes
             .iter()
             .map(|axes| axes.iter().fold(1, |n: usize, axis| n.saturating_mul(axis.values.len())));
@@ -182,7 +190,7 @@ impl Expansion<'_> {
         if !self.grid.variants.is_empty() {
             return self.grid.variants.clone();
         }
-        let row = |axis: Axis| Variant {
+        let row = |axis: GridAxis| Variant {
             name: axis.values[0].given.text.clone(),
             line: axis.line,
             axes: vec![axis],
@@ -190,16 +198,16 @@ impl Expansion<'_> {
         match self.grid.axes.iter().find(|axis| axis.is_method()) {
             Some(methods) => {
                 let values = methods.values.iter();
-                let of_value = |value| Axis { values: vec![value], ..methods.clone() };
+                let of_value = |value| GridAxis { values: vec![value], ..methods.clone() };
                 values.cloned().map(of_value).map(row).collect()
             }
-            None => vec![row(Axis::of_method(common.method.unwrap_or_default(), 1))],
+            None => vec![row(GridAxis::of_method(common.method.unwrap_or_default(), 1))],
         }
     }
 
     /// The axes of a variant: its own stands in the place of the grid's.
-    fn axes_of<'a>(&'a self, variant: &'a Variant) -> Vec<&'a Axis> {
-        let mut own: Vec<&Axis> = variant.axes.iter().collect();
+    fn axes_of<'a>(&'a self, variant: &'a Variant) -> Vec<&'a GridAxis> {
+        let mut own: Vec<&GridAxis> = variant.axes.iter().collect();
         let mut axes = Vec::new();
         for axis in &self.grid.axes {
             let same = own.iter().position(|own| own.option == axis.option);
@@ -238,7 +246,7 @@ impl Expansion<'_> {
     fn run(
         &self,
         variant: &Variant,
-        axes: &[&Axis],
+        axes: &[&GridAxis],
         places: &[usize],
         common: &TrainArgs,
         several: &BTreeSet<&str>,

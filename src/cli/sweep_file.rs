@@ -4,7 +4,7 @@
 
 use super::config_file::FileOptions;
 use super::run_names;
-use super::toml_options::{Lines, Mistake, Options, parse_toml, read_file};
+use super::toml_options::{LineNumbers, Mistake, Options, parse_toml, read_file};
 use super::train_args::TrainArgs;
 use crate::error::UsageError;
 use crate::formats::fingerprint::Fingerprint;
@@ -71,7 +71,7 @@ pub fn recorded(output: &Path, flags: &TrainArgs) -> Result<Option<Vec<SweepRun>
 
 fn read(
     table: &DeTable<'_>,
-    lines: &Lines<'_>,
+    lines: &LineNumbers<'_>,
     output: &Path,
     flags: &TrainArgs,
 ) -> Result<Vec<SweepRun>, Mistake> {

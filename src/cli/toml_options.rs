@@ -19,9 +19,9 @@ const MOST_BYTES: u64 = 16 << 20;
 pub(super) type Mistake = (usize, String);
 
 /// Where in a text something stands.
-pub(super) struct Lines<'a>(&'a str);
+pub(super) struct LineNumbers<'a>(&'a str);
 
-impl Lines<'_> {
+impl LineNumbers<'_> {
     /// The line of a byte, from 1.
     pub(super) fn of(&self, byte: usize) -> usize {
         let before = &self.0.as_bytes()[..byte.min(self.0.len())];
@@ -49,11 +49,11 @@ pub(super) fn read_file<T>(
 /// The tables of a text, for `read`.
 pub(super) fn parse_toml<T>(
     text: &str,
-    read: impl FnOnce(&DeTable<'_>, &Lines<'_>) -> Result<T, Mistake>,
+    read: impl FnOnce(&DeTable<'_>, &LineNumbers<'_>) -> Result<T, Mistake>,
 ) -> Result<T, Mistake> {
     // Some editors put a byte order mark first.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines = Lines(text);
+    let lines = LineNumbers(text);
     let table = DeTable::parse(text).map_err(|error| {
         let line = lines.of(error.span().map_or(0, |span| span.start));
         (line, format!("not valid TOML: {}", error.message()))
@@ -71,7 +71,7 @@ pub(super) struct Entry<'a> {
 
 /// A value of an option as it would stand on the command line, and what it comes to.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Given {
+pub(super) struct GivenValue {
     pub(super) text: String,
     /// This option alone.
     pub(super) args: TrainArgs,
@@ -96,7 +96,7 @@ impl Options {
     pub(super) fn entries<'a>(
         &self,
         table: &'a DeTable<'a>,
-        lines: &Lines<'_>,
+        lines: &LineNumbers<'_>,
         others: &[&str],
     ) -> Result<Vec<Entry<'a>>, Mistake> {
         let mut keys: Vec<_> = table.iter().collect();
@@ -148,7 +148,7 @@ impl Options {
     }
 
     /// What a value of an option comes to.
-    pub(super) fn given(&self, option: &str, value: &DeValue<'_>) -> Result<Given, String> {
+    pub(super) fn given(&self, option: &str, value: &DeValue<'_>) -> Result<GivenValue, String> {
         if matches!(value, DeValue::Array(_)) && !LISTS.contains(&option) {
             return Err(format!(
                 "`{option}` takes one value and has a list: several values are an axis, which stands in the [grid] of a \
@@ -164,7 +164,7 @@ impl Options {
             .try_get_matches_from(["train", &argument])
             .and_then(|matches| TrainArgs::from_arg_matches(&matches))
             .map_err(|error| usage_error(&error).to_string())?;
-        Ok(Given { text, args })
+        Ok(GivenValue { text, args })
     }
 }
 

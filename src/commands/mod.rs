@@ -40,7 +40,7 @@ use crate::ranks::Ranks;
 use crate::settings::choice::FormatChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
-use notes::{Kind, tell};
+use notes::{SaidAs, tell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,7 +108,7 @@ fn set_threads(threads: Option<usize>, ranks: &dyn Ranks) -> Result<()> {
 /// terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet && !silent() {
-        let _ = tell(Kind::Note, &text.to_string());
+        let _ = tell(SaidAs::Note, &text.to_string());
     }
 }
 
@@ -128,7 +128,7 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
 /// What may be wrong and is no error, on standard error; `--quiet` is no wish to be misled.
 fn warn(text: impl std::fmt::Display) {
     if !silent() {
-        let _ = tell(Kind::Warning, &format!("warning: {text}"));
+        let _ = tell(SaidAs::Warning, &format!("warning: {text}"));
     }
 }
 
@@ -138,7 +138,7 @@ fn show(text: impl std::fmt::Display) -> Result<()> {
     if silent() {
         return Ok(());
     }
-    tell(Kind::Result, &text.to_string())
+    tell(SaidAs::Result, &text.to_string())
 }
 
 /// `None` lets the extension decide.

@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::rc::Rc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SaidAs {
     Note,
     Warning,
     Result,
@@ -18,13 +18,13 @@ pub enum Kind {
 /// A line or a table for people.
 #[derive(Clone, Debug)]
 pub struct Said {
-    pub kind: Kind,
+    pub kind: SaidAs,
     /// Steers no terminal.
     pub text: String,
 }
 
 /// Hears what is said on a thread.
-pub trait Listener {
+pub trait Hearer {
     fn hear(&self, said: &Said);
 
     /// The bar of a run of `total` steps that stands at step `first`, where the listener shows bars.
@@ -37,13 +37,13 @@ pub trait Listener {
 }
 
 thread_local! {
-    static LISTENER: RefCell<Option<Rc<dyn Listener>>> = const { RefCell::new(None) };
+    static LISTENER: RefCell<Option<Rc<dyn Hearer>>> = const { RefCell::new(None) };
 }
 
 /// Does some work with `listener` in the place of the terminal. What other threads say for it is not heard.
-pub fn heard_by<T>(listener: Rc<dyn Listener>, work: impl FnOnce() -> T) -> T {
+pub fn heard_by<T>(listener: Rc<dyn Hearer>, work: impl FnOnce() -> T) -> T {
     /// Puts the one before back, however the work ends.
-    struct Before(Option<Rc<dyn Listener>>);
+    struct Before(Option<Rc<dyn Hearer>>);
     impl Drop for Before {
         fn drop(&mut self) {
             LISTENER.set(self.0.take());
@@ -54,7 +54,7 @@ pub fn heard_by<T>(listener: Rc<dyn Listener>, work: impl FnOnce() -> T) -> T {
 }
 
 /// Who hears this thread, if it is not the terminal.
-pub fn listener() -> Option<Rc<dyn Listener>> {
+pub fn listener() -> Option<Rc<dyn Hearer>> {
     LISTENER.with_borrow(Clone::clone)
 }
 
@@ -65,7 +65,7 @@ pub fn on_terminal() -> bool {
 
 /// # Errors
 /// A result that cannot be written: a note that cannot be is no reason to stop.
-pub fn tell(kind: Kind, text: &str) -> Result<()> {
+pub fn tell(kind: SaidAs, text: &str) -> Result<()> {
     retell(&Said { kind, text: tame_lines(text) })
 }
 
@@ -79,7 +79,7 @@ pub fn retell(said: &Said) -> Result<()> {
         listener.hear(said);
         return Ok(());
     }
-    if *kind == Kind::Result {
+    if *kind == SaidAs::Result {
         let mut out = stdout().lock();
         return write!(out, "{text}")
             .and_then(|()| out.flush())
@@ -97,7 +97,7 @@ pub fn unheard<T>(work: impl FnOnce() -> T) -> T {
 
 struct Nobody;
 
-impl Listener for Nobody {
+impl Hearer for Nobody {
     fn hear(&self, _: &Said) {}
 
     fn bar(&self, _: u64, _: u64) -> Option<ProgressBar> {
@@ -108,16 +108,16 @@ impl Listener for Nobody {
 /// Does some work and keeps what it says beside its result; it is heard as it would be without.
 pub fn recorded<T>(work: impl FnOnce() -> T) -> (T, Vec<Said>) {
     let tape = Rc::new(Tape { onwards: listener(), said: RefCell::default() });
-    let made = heard_by(Rc::clone(&tape) as Rc<dyn Listener>, work);
+    let made = heard_by(Rc::clone(&tape) as Rc<dyn Hearer>, work);
     (made, tape.said.take())
 }
 
 struct Tape {
-    onwards: Option<Rc<dyn Listener>>,
+    onwards: Option<Rc<dyn Hearer>>,
     said: RefCell<Vec<Said>>,
 }
 
-impl Listener for Tape {
+impl Hearer for Tape {
     fn hear(&self, said: &Said) {
         self.said.borrow_mut().push(said.clone());
         match &self.onwards {
@@ -144,7 +144,7 @@ mod tests {
     #[derive(Default)]
     struct Heard(RefCell<Vec<String>>);
 
-    impl Listener for Heard {
+    impl Hearer for Heard {
         fn hear(&self, said: &Said) {
             self.0.borrow_mut().push(said.text.clone());
         }
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn a_thread_is_heard_by_its_listener_and_the_one_before_comes_back() {
         let (outer, inner) = (Rc::new(Heard::default()), Rc::new(Heard::default()));
-        let note = |text: &str| tell(Kind::Note, text).unwrap();
-        heard_by(Rc::clone(&outer) as Rc<dyn Listener>, || {
+        let note = |text: &str| tell(SaidAs::Note, text).unwrap();
+        heard_by(Rc::clone(&outer) as Rc<dyn Hearer>, || {
             note("a");
-            heard_by(Rc::clone(&inner) as Rc<dyn Listener>, || note("b\u{1b}"));
+            heard_by(Rc::clone(&inner) as Rc<dyn Hearer>, || note("b\u{1b}"));
             let broken = std::panic::catch_unwind(|| {
                 heard_by(Rc::new(Heard::default()), || panic!("as a run may"));
             });

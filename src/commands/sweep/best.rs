@@ -25,7 +25,7 @@ use crate::train::output::result_file;
 use anyhow::{Context, Result};
 
 /// What was found.
-pub struct Found {
+pub struct BestState {
     /// The run's measure on rows that it was trained on, as many as there are dev rows at most.
     pub train: f64,
     /// Of each dev row, where the measure comes from such.
@@ -36,7 +36,7 @@ pub struct Found {
 ///
 /// # Errors
 /// A result that cannot be read; a device without room.
-pub fn measure(config: &TrainConfig, texts: &Texts, metric: Metric) -> Result<Option<Found>> {
+pub fn measure(config: &TrainConfig, texts: &Texts, metric: Metric) -> Result<Option<BestState>> {
     let data = &texts.data;
     let (Some((part, dev)), Reads::Texts) = (data.dev.first(), config.task.kind().facts().reads)
     else {
@@ -70,7 +70,7 @@ pub fn measure(config: &TrainConfig, texts: &Texts, metric: Metric) -> Result<Op
     let answers = RowAnswers::of(metric, &data.targets, dev.labels(), &on_dev, positive);
     let rows = data.dev_sha256.clone().unwrap_or_default();
     let answers = answers.map(|answers| DevAnswers { rows, answers });
-    Ok(Some(Found { train: value, answers }))
+    Ok(Some(BestState { train: value, answers }))
 }
 
 /// So many of the rows at most, evenly over all.

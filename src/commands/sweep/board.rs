@@ -1,7 +1,7 @@
 //! What a person sees while a sweep goes, and where its runs' notes go: into a log beside each run's folder. On a terminal a
 //! bar for each run at work and one for all; elsewhere a line for each run that ends.
 
-use crate::commands::notes::{Kind, Listener, Said};
+use crate::commands::notes::{Hearer, Said, SaidAs};
 use crate::commands::progress::minutes;
 use crate::commands::say;
 use crate::files::open_own;
@@ -150,10 +150,10 @@ impl Log {
     }
 }
 
-impl Listener for Log {
+impl Hearer for Log {
     fn hear(&self, Said { kind, text }: &Said) {
         self.line(text.trim_end_matches('\n'));
-        if *kind == Kind::Warning {
+        if *kind == SaidAs::Warning {
             self.board.warn(&self.name, text);
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         for text in ["a", "b\nc\n"] {
             let log = Log::open(&board, folder.path(), "x").unwrap();
             assert!(log.bar(10, 0).is_none(), "standard error is no terminal here");
-            log.hear(&Said { kind: Kind::Note, text: text.to_owned() });
+            log.hear(&Said { kind: SaidAs::Note, text: text.to_owned() });
         }
         let written = std::fs::read_to_string(log_file(folder.path(), "x")).unwrap();
         assert_eq!(written, "a\nb\nc\n");

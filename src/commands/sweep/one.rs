@@ -2,7 +2,7 @@
 
 use super::board::{Board, Log};
 use super::held::is_done;
-use super::room::{Memory, Need};
+use super::room::{Need, Room};
 use super::row;
 use crate::commands::notes::heard_by;
 use crate::commands::stop::Stop;
@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the runs of a sweep share.
-pub struct Shared<'a> {
+pub struct Surroundings<'a> {
     /// Of the sweep.
     pub output: &'a Path,
     pub inputs: &'a Inputs,
-    pub memory: &'a Memory,
+    pub memory: &'a Room,
     pub stop: &'a Stop,
     /// Whether somebody asked to stop.
     pub asked: &'a AtomicBool,
@@ -37,10 +37,10 @@ pub struct Shared<'a> {
 ///
 /// # Errors
 /// Whatever concerns the sweep as a whole: its log cannot be written.
-pub fn make(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
+pub fn make(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>> {
     let log = Log::open(shared.board, shared.output, &run.name)?;
     let attempt = || catch_unwind(AssertUnwindSafe(|| attempt(run, shared)));
-    let made = heard_by(Rc::clone(&log) as Rc<dyn crate::commands::notes::Listener>, attempt);
+    let made = heard_by(Rc::clone(&log) as Rc<dyn crate::commands::notes::Hearer>, attempt);
     // Its message stands above, as the program's own does.
     let made =
         made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a fault of the program")));
@@ -58,7 +58,7 @@ pub fn make(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
     Ok(Some(row::without_result(run, outcome, why)))
 }
 
-fn attempt(run: &SweepRun, shared: &Shared<'_>) -> Result<Option<RunRow>> {
+fn attempt(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>> {
     let config = &run.config;
     let texts = shared.inputs.of(config, false)?;
     let _place = {

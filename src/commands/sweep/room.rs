@@ -26,8 +26,8 @@ impl Need {
     }
 }
 
-/// Memory that runs take and give back.
-pub struct Memory {
+/// Room that runs take and give back.
+pub struct Room {
     /// `None`: as much as there is.
     limit: Option<usize>,
     taken: Mutex<Taken>,
@@ -77,19 +77,19 @@ impl Taken {
 }
 
 /// A run's part of the memory, which goes back with this.
-pub struct Place<'a> {
-    memory: &'a Memory,
+pub struct Lease<'a> {
+    memory: &'a Room,
     need: Need,
 }
 
-impl Memory {
+impl Room {
     pub fn new(limit: Option<usize>) -> Self {
         Self { limit, taken: Mutex::default(), given_back: Condvar::new() }
     }
 
     /// Waits until a run fits beside those at work; frozen weights that none of them has are let go of first, by `release`. A
     /// run that fits nowhere is let in alone: it says so itself, or the limit was no more than a guess.
-    pub fn take(&self, need: &Need, release: impl Fn(&str)) -> Place<'_> {
+    pub fn take(&self, need: &Need, release: impl Fn(&str)) -> Lease<'_> {
         let mut taken = self.lock();
         while self.limit.is_some_and(|limit| taken.with(need).all > limit) {
             if let Some(name) = taken.unused(need) {
@@ -112,7 +112,7 @@ impl Memory {
         }
         taken.own += need.own;
         taken.at_work += 1;
-        Place { memory: self, need: need.clone() }
+        Lease { memory: self, need: need.clone() }
     }
 
     /// The most bytes that runs had at one time, as planned.
@@ -125,7 +125,7 @@ impl Memory {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let mut taken = self.memory.lock();
         taken.own -= self.need.own;
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn frozen_weights_count_once_and_a_run_waits_for_room() {
-        let memory = Memory::new(Some(125));
+        let memory = Room::new(Some(125));
         let (at_work, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..6 {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn frozen_weights_that_nobody_has_go_where_a_run_needs_their_room() {
-        let memory = Memory::new(Some(230));
+        let memory = Room::new(Some(230));
         let gone = Mutex::new(Vec::new());
         let take =
             |need: &Need| memory.take(need, |name| gone.lock().unwrap().push(name.to_owned()));
@@ -197,14 +197,14 @@ mod tests {
 
     #[test]
     fn a_run_that_fits_nowhere_is_let_in_alone() {
-        let memory = Memory::new(Some(50));
+        let memory = Room::new(Some(50));
         drop(memory.take(&need(10), nothing_goes));
         let _place = memory.take(&need(10), nothing_goes);
     }
 
     #[test]
     fn without_a_limit_nobody_waits() {
-        let memory = Memory::new(None);
+        let memory = Room::new(None);
         let take = || memory.take(&need(1000), nothing_goes);
         let (_one, _two) = (take(), take());
         assert_eq!(memory.most(), Most { all: 2100, frozen: 100 });

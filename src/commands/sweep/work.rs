@@ -4,8 +4,8 @@
 use super::board::Board;
 use super::held::FilesNow;
 use super::ledger::Ledger;
-use super::one::{Shared, make};
-use super::room::{Memory, Most};
+use super::one::{Surroundings, make};
+use super::room::{Most, Room};
 use crate::cli::SweepCommand;
 use crate::commands::notes::unheard;
 use crate::commands::say;
@@ -30,7 +30,7 @@ pub struct Work<'a> {
     left: Vec<&'a SweepRun>,
     /// One for each that is at work at a time.
     pools: Vec<ThreadPool>,
-    memory: Memory,
+    memory: Room,
     threads: usize,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Work<'a> {
         let SweepCommand { runs, jobs, quiet, .. } = command;
         let left: Vec<&SweepRun> = runs.iter().filter(|run| !has_ended(&run.name)).collect();
         let Some(first) = left.first() else {
-            return Ok(Self { left, pools: Vec::new(), memory: Memory::new(None), threads: 0 });
+            return Ok(Self { left, pools: Vec::new(), memory: Room::new(None), threads: 0 });
         };
         let threads = rayon::current_num_threads();
         // All runs are of it: without it none begins, nor without their texts.
@@ -72,7 +72,7 @@ impl<'a> Work<'a> {
         let limit = first.config.memory.map(|size| size.0);
         // Without a limit of the user's, what the system has free keeps a large model from being trained many times at once.
         let free = if jobs.is_none() { rss::available() } else { None };
-        let memory = Memory::new(limit.or(free));
+        let memory = Room::new(limit.or(free));
         let of_worker = |worker| threads / workers + usize::from(worker < threads % workers);
         let pools = (0..workers).map(|worker| pool(of_worker(worker).max(1)));
         let pools = pools.collect::<Result<Vec<_>>>()?;
@@ -114,7 +114,7 @@ impl<'a> Work<'a> {
         say(*quiet, format_args!("{to_make} to make, {at_a_time} at a time on {threads}"));
         let board = Board::new(runs.len(), runs.len() - left.len(), *quiet);
         let asked = stop.after_the_step();
-        let shared = Shared { output, inputs, memory: &memory, stop, asked, board: &board };
+        let shared = Surroundings { output, inputs, memory: &memory, stop, asked, board: &board };
         let (next, broken) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || -> Result<()> {
             while !asked.load(Ordering::Relaxed)

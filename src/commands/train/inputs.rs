@@ -174,13 +174,13 @@ pub fn texts_key(config: &TrainConfig) -> Result<String> {
 }
 
 /// Things that are made once for all who need them.
-struct Once<T>(Mutex<HashMap<String, Place<T>>>);
+struct Once<T>(Mutex<HashMap<String, OnceMade<T>>>);
 
 /// A thing, and what was said when it was made.
 type Made<T> = Option<(Arc<T>, Vec<Said>)>;
 
 /// A thing behind a lock of its own: others are found while it is made.
-struct Place<T> {
+struct OnceMade<T> {
     made: Arc<Mutex<Made<T>>>,
     /// How many are to ask yet.
     expected: usize,
@@ -192,7 +192,7 @@ impl<T> Default for Once<T> {
     }
 }
 
-impl<T> Default for Place<T> {
+impl<T> Default for OnceMade<T> {
     fn default() -> Self {
         Self { made: Arc::default(), expected: 0 }
     }
@@ -227,7 +227,7 @@ impl<T> Once<T> {
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<String, Place<T>>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<String, OnceMade<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -136,6 +136,11 @@ pub struct Plot {
 }
 
 impl Plot {
+    /// As wide as a picture has room for.
+    pub fn across(top: f64, height: f64, x: Axis, y: Axis) -> Self {
+        Self { left: LEFT, top, width: WIDTH - LEFT - RIGHT, height, x, y }
+    }
+
     pub fn at(&self, x: f64, y: f64) -> Point {
         (self.left + self.width * self.x.share(x), self.top + self.height * (1.0 - self.y.share(y)))
     }

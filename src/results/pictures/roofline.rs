@@ -62,7 +62,7 @@ pub fn draw(title: &str, roofs: Roofs, spots: &[Spot]) -> Option<Picture> {
     let peak = roofs.flops / 1e9;
     let rates = spots.iter().map(|spot| spot.rate()).chain([peak, peak * 1.3]);
     let y = Axis::log("GFLOP/s (log scale)", rates);
-    let plot = Plot { left: LEFT, top, width: WIDTH - LEFT - RIGHT, height: HEIGHT, x, y };
+    let plot = Plot::across(top, HEIGHT, x, y);
     plot.draw_axes(&mut canvas);
     let roof = |intensity: f64| peak.min(roofs.bytes * intensity / 1e9);
     let (low, high) = along.iter().fold((ridge, ridge), |(a, b), &x| (a.min(x), b.max(x)));

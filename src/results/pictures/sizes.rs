@@ -61,14 +61,7 @@ pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
         let names: Vec<_> =
             panel.iter().enumerate().map(|(place, line)| (line.name.clone(), place)).collect();
         top = legend(&mut canvas, &names, (LEFT, top), WIDTH - LEFT - RIGHT) + 6.0;
-        let plot = Plot {
-            left: LEFT,
-            top,
-            width: WIDTH - LEFT - RIGHT,
-            height: HEIGHT,
-            x: x.clone(),
-            y: y.clone(),
-        };
+        let plot = Plot::across(top, HEIGHT, x.clone(), y.clone());
         plot.draw_axes(&mut canvas);
         for (place, line) in panel.iter().enumerate() {
             let style = style(place);
